@@ -1,0 +1,58 @@
+# Everything here sets itself up: a pinned uv from pip, a virtual environment in .venv from requirements.lock with
+# hashes, then skinkit itself. The stamp is written last, so an interrupted set-up is simply done again.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+UV_VERSION := 0.13.8
+UV := .tools/uv-$(UV_VERSION)/bin/uv
+READY := .venv/.ready
+RUN := .venv/bin/
+export UV_HTTP_TIMEOUT ?= 300
+TRY := try() { for wait in 2 10 30 0; do "$$@" && return 0; [ $$wait = 0 ] || { echo "retrying in $$wait s: $$*" >&2; sleep $$wait; }; done; return 1; }; try
+
+.PHONY: help setup demo test test-all lint format bench lock clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY)  ## the virtual environment, nothing else
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and f"found: Python {sys.version.split()[0]}; expected: 3.11; fix: make PYTHON=/path/to/python3.11")'
+	@$(TRY) $(PYTHON) -m pip install --quiet --disable-pip-version-check --root-user-action ignore --target .tools/uv-$(UV_VERSION) uv==$(UV_VERSION)
+
+$(READY): $(UV) requirements.lock pyproject.toml
+	@rm -f $(READY)
+	@test -x $(RUN)python || $(UV) venv --quiet --python $(PYTHON) .venv
+	@echo "installing the locked environment into .venv (torch is several GB: this can take minutes)"
+	@$(TRY) $(UV) pip sync --quiet --python .venv --require-hashes requirements.lock
+	@$(TRY) $(UV) pip install --quiet --python .venv --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+demo: $(READY)  ## draw phantom lesions and run the whole chain on them
+	$(RUN)skinkit demo
+
+test: $(READY)  ## the tests (slow ones left out)
+	$(RUN)pytest -n 2 -m "not slow and not gpu"
+
+test-all: $(READY)  ## every test this machine can run
+	$(RUN)pytest -n 2
+
+lint: $(READY)  ## ruff and mypy, strict
+	$(RUN)ruff check .
+	$(RUN)ruff format --check .
+	$(RUN)mypy
+
+format: $(READY)  ## ruff format and its safe fixes
+	$(RUN)ruff check --fix .
+	$(RUN)ruff format .
+
+bench: $(READY)  ## speed, as ratios measured in one run
+	$(RUN)python bench/radiomics.py
+
+lock: $(UV)  ## requirements.lock from pyproject.toml
+	$(UV) pip compile pyproject.toml --all-extras --group dev --generate-hashes --python-version 3.11 --quiet \
+		--custom-compile-command "make lock" --output-file requirements.lock
+
+clean:  ## remove the environment and caches
+	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis

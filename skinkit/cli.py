@@ -1,0 +1,336 @@
+"""The command line, made from the stages and the commands; the only place that prints errors or exits.
+
+Only the invoked command's module is loaded, and none of them imports a heavy library before it works, so every
+``--help`` is instant.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_origin
+
+import typer
+
+from skinkit import __version__
+from skinkit.commands import COMMANDS, Context, load_command
+from skinkit.console import Console
+from skinkit.errors import ConfigError, InputError, SkinkitError, did_you_mean
+from skinkit.options import Option, make_config, options_of
+from skinkit.stages import STAGES, load_stage
+
+EXIT_CODES = (
+    "Exit codes: 0 done, 1 internal error, 2 usage or configuration, 3 finished with newly failed cases, "
+    "4 input or artifact unusable, 5 refused (leakage, checksum), 6 busy (locked), 130/143 interrupted."
+)
+NEWLY_FAILED = 3
+_UNUSABLE_DISK = {28: "the disk is full", 122: "the disk quota is used up", 30: "the file system is read-only"}
+_NO_PERMISSION = (1, 13)
+
+_COMMON: dict[str, tuple[Any, Any, str]] = {
+    "workspace": (Path | None, ("--workspace", "-w"), "Folder with skinkit.toml; default: here or above."),
+    "cohort": (list[str] | None, ("--cohort",), "Cohort to work on, repeatable; default: all that apply."),
+    "external": (list[str] | None, ("--external",), "An external cohort: --cohort, and its role is checked."),
+    "name": (str | None, ("--name",), "Name of what is made; default: the segmenter's, split's or model's."),
+    "jobs": (int | None, ("--jobs", "-j"), "Processes; default: the cores this process may use."),
+    "device": (Literal["auto", "cpu", "cuda"], ("--device",), "Where networks run."),
+    "no_upstream": (bool, ("--no-upstream",), "Use inputs as they are; do not bring them up to date first."),
+    "retry_failed": (bool, ("--retry-failed",), "Try cases again that failed before."),
+    "json": (bool, ("--json",), "Print one JSON object on stdout, whatever happens."),
+    "log_format": (Literal["text", "json"], ("--log-format",), "Messages on stderr as text or JSON lines."),
+    "quiet": (bool, ("--quiet", "-q"), "Only warnings and errors."),
+}
+_COMMON_DEFAULT: dict[str, Any] = {"device": "auto", "log_format": "text"}
+_STAGE_COMMON = tuple(_COMMON)
+_COMMAND_COMMON: dict[str, tuple[str, ...]] = {
+    "run": ("workspace", "jobs", "device", "retry_failed", "json", "log_format", "quiet"),
+    "demo": ("jobs", "device", "json", "log_format", "quiet"),
+    "init": ("json", "log_format", "quiet"),
+    "doctor": ("workspace", "device", "json", "log_format", "quiet"),
+    "weights": ("json", "log_format", "quiet"),
+}
+_COMMAND_COMMON_ELSE = ("workspace", "json", "log_format", "quiet")
+
+
+@dataclass
+class Answer:
+    """What a command has to say at its end.
+
+    Attributes:
+        exit_code: see :data:`EXIT_CODES`.
+        body: for ``--json``.
+        text: for a person, on stdout.
+    """
+
+    exit_code: int = 0
+    body: dict[str, Any] = field(default_factory=dict)
+    text: str = ""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code; never raises."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = given or ["--help"]
+    if given == ["--version"]:  # handled here: as an option it would make every --help load pydantic (0.15 s)
+        print(f"skinkit {__version__}")
+        return 0
+    wants_json = "--json" in given
+    previous = signal.signal(signal.SIGTERM, _terminated) if _in_main_thread() else None
+    try:
+        answer = _guarded(given)
+    finally:
+        if previous is not None:
+            signal.signal(signal.SIGTERM, previous)
+    try:
+        if wants_json:
+            body = {"exit_code": answer.exit_code, "error": None, **answer.body}
+            print(json.dumps(body, indent=1, ensure_ascii=False, default=str))
+        elif answer.text:
+            print(answer.text)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return answer.exit_code
+
+
+def _in_main_thread() -> bool:
+    import threading
+
+    return threading.current_thread() is threading.main_thread()
+
+
+def _terminated(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+def _guarded(given: list[str]) -> Answer:
+    """Run it; every way it can end becomes an :class:`Answer`."""
+    try:
+        app, program = _app(given)
+        arguments = given[1:] if program != "skinkit" else given
+        result = app(args=arguments, prog_name=program, standalone_mode=False)
+    except SkinkitError as error:
+        return _failed(error)
+    except typer.TyperException as error:
+        return _misused(error)
+    except (KeyboardInterrupt, typer.Abort):
+        return _interrupted(130)
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 1
+        return _interrupted(code) if code in (130, 143) else Answer(code)
+    except OSError as error:
+        known = _disk_error(error)
+        return _failed(known) if known else _crashed(error)
+    except Exception as error:  # noqa: BLE001 - the last boundary: a traceback for the authors, a sentence for the user
+        return _crashed(error)
+    if isinstance(result, Answer):
+        return result
+    return _interrupted(130) if result == 130 else Answer(int(result or 0))
+
+
+def _failed(error: SkinkitError) -> Answer:
+    print(f"error\n  found:    {error.found}\n  expected: {error.expected}\n  fix:      {error.fix}", file=sys.stderr)
+    return Answer(error.exit_code, {"error": error.as_dict()})
+
+
+def _misused(error: typer.TyperException) -> Answer:
+    told = getattr(error, "format_message", None)
+    text = str(told() if told is not None else error)
+    return _failed(ConfigError(text, "a command line that 'skinkit --help' describes", "see 'skinkit COMMAND --help'"))
+
+
+def _interrupted(code: int) -> Answer:
+    print("interrupted; what was finished is kept, run the same command again to go on", file=sys.stderr)
+    kind = {"kind": "Interrupted", "found": "a signal", "expected": "to finish", "fix": "run the same command again"}
+    return Answer(code, {"error": kind})
+
+
+def _disk_error(error: OSError) -> SkinkitError | None:
+    place = error.filename or "the workspace"
+    if error.errno in _UNUSABLE_DISK:
+        return InputError(
+            f"{place}: {_UNUSABLE_DISK[error.errno]}",
+            "room to write; finished artifacts are untouched",
+            "free some space (or choose another workspace) and run the same command again",
+        )
+    if error.errno in _NO_PERMISSION:
+        return InputError(f"{place}: permission denied", "a file this user may use", "change its permissions")
+    return None
+
+
+def _crashed(error: Exception) -> Answer:
+    text = "".join(traceback.format_exception(error))
+    print(f"{text}\ninternal error in skinkit {__version__}: please report the lines above", file=sys.stderr)
+    kind = {"kind": type(error).__name__, "found": str(error), "expected": "no internal error", "fix": "report it"}
+    return Answer(1, {"error": {**kind, "traceback": text}})
+
+
+# ------------------------------------------------------------------------------------------- building the app
+
+
+def _app(given: Sequence[str]) -> tuple[typer.Typer, str]:
+    """The app and the program name it goes by.
+
+    A command that is named gets an app of its own; the overview knows of each command only its line of help. So no
+    module is loaded that is not needed.
+    """
+    names: dict[str, Any] = {"help_option_names": ["--help", "-h"], "max_content_width": 110}
+    app = typer.Typer(
+        help="From a photo of a skin lesion to a report, in resumable steps. Research software: no diagnosis.",
+        epilog=f"Start with 'skinkit demo', or 'skinkit init'; 'skinkit --version' tells the version. {EXIT_CODES}",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # boxes and colours would cost another 0.2 s, most of it rich's Markdown parser
+        context_settings=names,
+    )
+    known = {**STAGES, **COMMANDS}
+    if given and not given[0].startswith("-"):
+        name = given[0]
+        if name not in known:
+            raise ConfigError(f"no command {name!r}", did_you_mean(name, known), "see 'skinkit --help'")
+        function = _stage_function(name) if name in STAGES else _command_function(name)
+        text = _long_help(function, known[name])
+        app.command(name, help=text, epilog=EXIT_CODES, context_settings=names)(function)
+        return app, f"skinkit {name}"
+    for panel, table in (("Stages, in the order of the chain", STAGES), ("Around the chain", COMMANDS)):
+        for name, line in table.items():
+            app.command(name, help=line, rich_help_panel=panel, context_settings=names)(_placeholder)
+    return app, "skinkit"
+
+
+def _placeholder() -> None:
+    """Stands for a command that was not asked for."""
+
+
+def _long_help(function: Callable[..., Any], line: str) -> str:
+    """The one line, then what the module says of itself."""
+    document = inspect.cleandoc(function.__doc__ or "")
+    _, _, rest = document.partition("\n\n")
+    return f"{line}\n\n{rest}" if rest else line
+
+
+def _stage_function(name: str) -> Callable[..., Answer]:
+    stage = load_stage(name)
+    options = list(options_of(stage.Config))
+
+    def function(**values: Any) -> Answer:
+        given = {option.name: values[option.name] for option in options if values.get(option.name) is not None}
+        console = _console(values)
+        direct = getattr(stage, "direct", None)
+        if direct is not None:
+            answer = direct(make_config(stage.Config, given, where="the command line"), console)
+            if answer is not None:
+                return _answered(answer)
+        context = _context(values, console)
+        workspace = context.workspace()
+        for cohort in values["external"] or ():
+            if workspace.cohort(cohort).role != "external":
+                raise ConfigError(
+                    f"--external {cohort}: its role is {workspace.cohort(cohort).role}",
+                    "a cohort with role = 'external'",
+                    f"use --cohort {cohort}, or change the role in skinkit.toml",
+                )
+        pipeline = context.pipeline(workspace)
+        pipeline.make(name, given, cohorts=context.cohorts, name=values["name"] or "")
+        steps = pipeline.steps
+        failures = sum(s.artifact.manifest["counts"]["newly_failed"] for s in steps if not s.fresh)
+        body: dict[str, Any] = {"command": name, "steps": [step.as_dict() for step in steps], "newly_failed": failures}
+        report = getattr(stage, "summary", None)
+        if report is not None:
+            made = [step.artifact for step in steps if step.stage == name]
+            body["result"] = report(made)
+        text = str(body.get("result", {}).get("text", "")) if "result" in body else ""
+        return Answer(NEWLY_FAILED if failures else 0, body, text)
+
+    return _with_signature(function, stage.__doc__, _STAGE_COMMON, options)
+
+
+def _command_function(name: str) -> Callable[..., Answer]:
+    command = load_command(name)
+    options = list(options_of(command.Config))
+    common = _COMMAND_COMMON.get(name, _COMMAND_COMMON_ELSE)
+
+    def function(**values: Any) -> Answer:
+        given = {option.name: values[option.name] for option in options if values.get(option.name) is not None}
+        config = make_config(command.Config, given, where="the command line")
+        return _answered(command.run(config, _context(values, _console(values))))
+
+    return _with_signature(function, command.__doc__, common, options)
+
+
+def _answered(answer: Mapping[str, Any]) -> Answer:
+    body = {key: value for key, value in answer.items() if key not in ("text", "exit_code")}
+    return Answer(int(answer.get("exit_code", 0)), body, str(answer.get("text", "")))
+
+
+def _console(values: Mapping[str, Any]) -> Console:
+    run_id = time.strftime("%Y%m%dT%H%M%S") + f"-{os.getpid()}"
+    return Console(log_format=values["log_format"], quiet=values["quiet"], run_id=run_id)
+
+
+def _context(values: Mapping[str, Any], console: Console) -> Context:
+    jobs = values.get("jobs")
+    if jobs is not None and jobs < 1:
+        raise ConfigError(f"--jobs {jobs}", "1 or more", "leave it out to use every core")
+    return Context(
+        folder=values.get("workspace") or Path(),
+        console=console,
+        jobs=jobs or len(os.sched_getaffinity(0)),
+        device=values.get("device", "auto"),
+        cohorts=[*(values.get("cohort") or ()), *(values.get("external") or ())],
+        upstream=not values.get("no_upstream", False),
+        retry_failed=values.get("retry_failed", False),
+    )
+
+
+def _with_signature(
+    function: Callable[..., Answer], document: str | None, common: Sequence[str], options: Sequence[Option]
+) -> Callable[..., Answer]:
+    """Give the function the parameters typer turns into options."""
+    parameters = [_parameter(option) for option in options]
+    taken = {option.name for option in options}
+    for name in common:
+        if name not in taken:
+            kind, flags, text = _COMMON[name]
+            default = _COMMON_DEFAULT.get(name, False if kind is bool else None)
+            metavar = "<name>" if kind in (str | None, list[str] | None) else None
+            note = typer.Option(*flags, help=text, metavar=metavar)
+            parameters.append(_keyword(name, Annotated[kind, note], default))
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    function.__annotations__ = {p.name: p.annotation for p in parameters}
+    function.__doc__ = document
+    return function
+
+
+def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+
+
+def _parameter(option: Option) -> inspect.Parameter:
+    """One option of a ``Config``; None means it was not given, so that ``skinkit.toml`` can speak."""
+    kind = list[str] if get_origin(option.type) is tuple else option.type
+    shown = _shown_default(option.default)
+    text = f"{option.help.text} (default: {shown})" if shown else option.help.text
+    if option.help.positional:
+        note: Any = typer.Argument(help=option.help.text, metavar=option.help.metavar or None, show_default=False)
+    else:
+        flags = [option.flag, f"--no-{option.flag[2:]}"] if kind is bool else [option.flag]
+        metavar = option.help.metavar or ("<text>,..." if kind == list[str] else None)
+        note = typer.Option("/".join(flags), help=text, metavar=metavar, show_default=False)
+    return _keyword(option.name, Annotated[kind | None, note], None)
+
+
+def _shown_default(default: Any) -> str:
+    if isinstance(default, tuple):
+        return ",".join(map(str, default))
+    if isinstance(default, bool):
+        return "on" if default else ""
+    return "" if default is None else str(default)

@@ -1,0 +1,82 @@
+"""Commands beside the stages: the same shape (``Config``, ``run``), but no artifact.
+
+``run(config, context)`` answers a mapping for ``--json``; its key ``text`` is what a person sees. Heavy libraries are
+imported inside ``run``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from skinkit.console import Console
+from skinkit.pipeline import Pipeline
+from skinkit.workspace import Workspace, find_workspace, load_workspace
+
+COMMANDS: dict[str, str] = {
+    "init": "Make a workspace: a folder with skinkit.toml.",
+    "run": "Bring everything up to date, from photos to report.",
+    "status": "Say what is up to date, stale, missing or failed.",
+    "list": "List sources, segmenters, models and artifacts.",
+    "show": "Show one artifact: its rows and where it came from.",
+    "verify": "Rehash every artifact and source file.",
+    "doctor": "Check this machine: libraries, device, weights, disk.",
+    "demo": "Draw phantom lesions and run the chain on them.",
+    "weights": "Fetch public ImageNet weights (the only download).",
+}
+"""Command name -> one-line help; the command's module loads only when it is invoked."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every command may use.
+
+    Attributes:
+        folder: where ``--workspace`` points, or the current folder.
+        console: messages and progress.
+        jobs: processes to use.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        cohorts: cohorts named with ``--cohort``; empty for all.
+        upstream: whether inputs are brought up to date first.
+        retry_failed: compute failed rows again.
+    """
+
+    folder: Path
+    console: Console
+    jobs: int = 1
+    device: str = "auto"
+    cohorts: Sequence[str] = ()
+    upstream: bool = True
+    retry_failed: bool = False
+
+    def workspace(self) -> Workspace:
+        """The workspace at or above the folder."""
+        return load_workspace(find_workspace(self.folder))
+
+    def pipeline(self, workspace: Workspace) -> Pipeline:
+        """A pipeline over that workspace with this invocation's settings."""
+        return Pipeline(
+            workspace,
+            self.console,
+            jobs=self.jobs,
+            device=self.device,
+            upstream=self.upstream,
+            retry_failed=self.retry_failed,
+        )
+
+
+class Command(Protocol):
+    """The shape of a command module."""
+
+    Config: type[Any]
+
+    def run(self, config: Any, context: Context) -> Mapping[str, Any]:
+        """Do it and answer."""
+
+
+def load_command(name: str) -> Command:
+    """The module of a command."""
+    return cast("Command", importlib.import_module(f"skinkit.commands.{name}"))

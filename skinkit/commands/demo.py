@@ -1,0 +1,215 @@
+"""demo: draw phantom lesions and run the whole chain on them.
+
+Three cohorts are drawn into a workspace of their own: 'phantoms' (development), 'jinan' (a second hospital with another
+camera and a Chinese table, external) and 'walk_in' (patients without a diagnosis). Phantoms are phantoms: the figures
+show that the chain works, never how well skin can be read. Run it again and finished work is kept.
+"""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from skinkit.commands import Context
+from skinkit.commands.run import run_chain
+from skinkit.errors import RefusedError
+from skinkit.options import Help
+from skinkit.workspace import SETTINGS_FILE, Ref, load_workspace, settings_text
+
+DRAWN = "sources/.drawn"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the command."""
+
+    folder: Annotated[str, Help("workspace of the demo; made where it is absent", positional=True)] = "skinkit-demo"
+    lesions: Annotated[int, "lesions of the development cohort; the others scale with it"] = 120
+    seed: Annotated[int, "source of chance of the drawing"] = 0
+    draw_only: Annotated[bool, "draw the cohorts and write skinkit.toml, but do not run the chain"] = False
+
+
+def run(config: Config, context: Context) -> Mapping[str, Any]:
+    """Draw, run, and say where the report is."""
+    began = time.monotonic()
+    folder = Path(config.folder).expanduser()
+    _draw(folder, config, context)
+    if config.draw_only:
+        return {"workspace": str(folder.resolve()), "text": f"drew the demo workspace {folder}"}
+    workspace = load_workspace(folder)
+    pipeline = context.pipeline(workspace)
+    run_chain(workspace, pipeline)
+    failures = sum(s.artifact.manifest["counts"]["newly_failed"] for s in pipeline.steps if not s.fresh)
+    report = workspace.path(Ref("report", name="research")) / "index.html"
+    clinic = workspace.path(Ref("report", name="clinic-walk_in")) / "index.html"
+    seconds = time.monotonic() - began
+    return {
+        "exit_code": 3 if failures else 0,
+        "workspace": str(workspace.root),
+        "report": str(report),
+        "clinic_report": str(clinic),
+        "seconds": round(seconds, 1),
+        "steps": [step.as_dict() for step in pipeline.steps],
+        "text": "\n".join(
+            (
+                "",
+                f"The whole chain ran on drawn phantom lesions in {seconds:.0f} s.",
+                "Phantoms are phantoms: these figures show that the chain works, not how well it reads skin.",
+                "",
+                f"  workspace      {workspace.root}",
+                f"  clinic report  {clinic}",
+                f"  report         {report}",
+            )
+        ),
+    }
+
+
+def _draw(folder: Path, config: Config, context: Context) -> None:
+    """Draw the three cohorts, once."""
+    from skinkit.phantoms import Hospital, write_cohort
+
+    if (folder / DRAWN).is_file():
+        context.console.info(f"{folder}: already drawn, going on")
+        return
+    if folder.exists() and any(folder.iterdir()) and not (folder / "sources").is_dir():
+        raise RefusedError(f"{folder} is not empty", "a new folder, or an earlier demo", "name another folder")
+    sources = folder / "sources"
+    context.console.info(f"drawing {config.lesions} phantom lesions and two smaller cohorts into {sources}")
+    rows = write_cohort(sources / "phantoms", Hospital("D"), config.lesions, seed=config.seed)
+    _write_table(sources / "phantoms", rows, _ENGLISH)
+    shifted = Hospital("J", gain=(0.9, 0.96, 1.12), gamma=1.12, noise=5.0, vignette=0.3)
+    rows = write_cohort(sources / "jinan", shifted, max(30, config.lesions // 3), seed=config.seed + 1)
+    _write_table(sources / "jinan", rows, _CHINESE)
+    rows = write_cohort(sources / "walk_in", Hospital("W"), 8, seed=config.seed + 2, masks=False)
+    _write_table(sources / "walk_in", rows, _UNLABELLED)
+    cohorts: list[dict[str, Any]] = [
+        {"name": name, "role": role, "source": "folder", "path": f"sources/{name}", "phantom": True}
+        for name, role in (("phantoms", "development"), ("jinan", "external"), ("walk_in", "inference"))
+    ]
+    text = settings_text({"segmenter": "otsu", "model": "lightgbm", "classes": "pad6"}, cohorts, {})
+    (folder / SETTINGS_FILE).write_text(text, encoding="utf-8")
+    (folder / DRAWN).write_text("drawn by skinkit demo\n", encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class _Dialect:
+    """How one hospital writes its table.
+
+    Attributes:
+        file: name of the table.
+        encoding: its encoding.
+        decimal: its decimal sign.
+        header: our column -> the hospital's column.
+        words: our column -> our value -> the hospital's value.
+        toml: the cohort.toml.
+    """
+
+    file: str
+    encoding: str
+    decimal: str
+    header: Mapping[str, str]
+    words: Mapping[str, Mapping[Any, str]]
+    toml: str
+
+
+def _write_table(folder: Path, rows: Sequence[Mapping[str, Any]], dialect: _Dialect) -> None:
+    with (folder / dialect.file).open("w", encoding=dialect.encoding, newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(dialect.header.values())
+        for row in rows:
+            writer.writerow([dialect.words.get(name, {}).get(row[name], row[name]) for name in dialect.header])
+    (folder / "cohort.toml").write_text(dialect.toml, encoding="utf-8")
+
+
+_YES_NO = {True: "yes", False: "no"}
+_ENGLISH_TOML = """# A hospital in one file: which table, which columns, what its words mean.
+title = "Drawn phantom lesions"
+file = "lesions.csv"
+modality = "clinical"
+masks = "masks/{stem}.png"
+
+[columns]
+image = "photo"
+patient_id = "patient"
+lesion_id = "lesion"
+diagnosis = "diagnosis"
+age_years = "age"
+sex = "sex"
+site = "region"
+bleed = "bleeding"
+grew = "grown"
+itch = "itching"
+"""
+_ENGLISH = _Dialect(
+    "lesions.csv",
+    "utf-8",
+    ".",
+    {
+        "file": "photo", "patient": "patient", "lesion": "lesion", "diagnosis": "diagnosis", "age_years": "age",
+        "sex": "sex", "region": "region", "bleed": "bleeding", "grew": "grown", "itch": "itching",
+    },
+    {"bleed": _YES_NO, "grew": _YES_NO, "itch": _YES_NO},
+    _ENGLISH_TOML,
+)  # fmt: skip
+_UNLABELLED = _Dialect(
+    "lesions.csv",
+    "utf-8",
+    ".",
+    {ours: theirs for ours, theirs in _ENGLISH.header.items() if ours != "diagnosis"},
+    _ENGLISH.words,
+    _ENGLISH_TOML.replace('diagnosis = "diagnosis"\n', "").replace('masks = "masks/{stem}.png"\n', ""),
+)
+_YES_NO_ZH = {True: "是", False: "否"}
+_DIAGNOSES_ZH = {
+    "actinic_keratosis": "日光性角化病",
+    "basal_cell_carcinoma": "基底细胞癌",
+    "melanoma": "黑色素瘤",
+    "nevus": "色素痣",
+    "squamous_cell_carcinoma": "鳞状细胞癌",
+    "seborrheic_keratosis": "脂溢性角化病",
+}
+_SITES_ZH = {
+    "face": "面部", "neck": "颈部", "back": "背部", "chest": "胸部", "forearm": "前臂", "hand": "手部", "thigh": "大腿",
+    "foot": "足部",
+}  # fmt: skip
+_CHINESE = _Dialect(
+    "病例.csv",
+    "gb18030",
+    ".",
+    {
+        "file": "照片", "patient": "患者编号", "lesion": "皮损编号", "diagnosis": "诊断", "age_years": "年龄",
+        "sex": "性别", "region": "部位", "bleed": "出血", "grew": "增大", "itch": "瘙痒",
+    },
+    {
+        "sex": {"female": "女", "male": "男"}, "diagnosis": _DIAGNOSES_ZH, "region": _SITES_ZH, "bleed": _YES_NO_ZH,
+        "grew": _YES_NO_ZH, "itch": _YES_NO_ZH,
+    },
+    """# The same in Chinese: the table keeps its own encoding, headers and words.
+title = "Drawn phantom lesions of a second hospital"
+file = "病例.csv"
+encoding = "gb18030"
+modality = "clinical"
+masks = "masks/{stem}.png"
+
+[columns]
+image = "照片"
+patient_id = "患者编号"
+lesion_id = "皮损编号"
+diagnosis = "诊断"
+age_years = "年龄"
+sex = "性别"
+site = "部位"
+bleed = "出血"
+grew = "增大"
+itch = "瘙痒"
+
+# Words skinkit does not know by itself are mapped here; common ones (女, 面部, 色素痣, 是) need no entry.
+[values.diagnosis]
+"日光性角化病" = "actinic_keratosis"
+"脂溢性角化病" = "seborrheic_keratosis"
+""",
+)  # fmt: skip

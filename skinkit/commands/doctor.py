@@ -1,0 +1,96 @@
+"""doctor: is this machine ready? Libraries, device, weights, disk and caches, each with what to do about it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skinkit.artifact import library_versions
+from skinkit.commands import Context
+from skinkit.errors import ConfigError
+
+_NEEDED = ("numpy", "pandas", "pyarrow", "PIL", "scipy", "sklearn", "SimpleITK", "lightgbm", "shap", "matplotlib")
+_WITHOUT_TORCH = "pip install 'skinkit[torch]' for networks; tables and radiomics work without"
+_TORCH = ("torch", "torchvision", "captum")
+
+
+@dataclass(frozen=True)
+class Config:
+    """There is nothing to choose."""
+
+
+def run(config: Config, context: Context) -> Mapping[str, Any]:
+    """Check and say."""
+    checks: list[tuple[str, str, str]] = [
+        ("python", "ok" if sys.version_info >= (3, 11) else "bad", sys.version.split()[0])
+    ]
+    checks += [_import(name, "bad", "pip install skinkit") for name in _NEEDED]
+    checks += [_import(name, "missing", _WITHOUT_TORCH) for name in _TORCH]
+    checks += [_radiomics(), _device(), _threads(), _disk(context)]
+    bad = [name for name, state, _ in checks if state == "bad"]
+    width = max(len(name) for name, _, _ in checks)
+    lines = [f"{name:<{width}}  {state:<8} {text}" for name, state, text in checks]
+    lines.append("ready" if not bad else f"not ready: {', '.join(bad)}")
+    return {
+        "exit_code": 4 if bad else 0,
+        "ready": not bad,
+        "checks": [{"check": n, "state": s, "detail": t} for n, s, t in checks],
+        "versions": library_versions(),
+        "text": "\n".join(lines),
+    }
+
+
+def _import(name: str, state: str, fix: str) -> tuple[str, str, str]:
+    try:
+        module = importlib.import_module(name)
+    except Exception as error:  # noqa: BLE001 - a broken install fails in every way there is
+        return name, state, f"{type(error).__name__}: {error}; {fix}"
+    return name, "ok", str(getattr(module, "__version__", ""))
+
+
+def _radiomics() -> tuple[str, str, str]:
+    """Measure a small disc, as PyRadiomics names it: shape and first order are known by hand."""
+    try:
+        import numpy as np
+
+        from skinkit.radiomics import extract
+
+        image = np.tile(np.arange(32, dtype=np.uint8) * 8, (32, 1))
+        mask = np.zeros((32, 32), bool)
+        mask[8:24, 8:24] = True
+        mean = extract(image, mask)["original_firstorder_Mean"]
+    except Exception as error:  # noqa: BLE001 - whatever breaks, the doctor names it
+        return "radiomics", "bad", f"{type(error).__name__}: {error}"
+    return "radiomics", "ok" if abs(mean - 124) < 1e-9 else "bad", f"mean of a ramp is {mean:g}, expected 124"
+
+
+def _device() -> tuple[str, str, str]:
+    try:
+        import torch
+    except Exception:  # noqa: BLE001 - reported above
+        return "device", "cpu", "no torch: networks are not available"
+    if torch.cuda.is_available():
+        return "device", "cuda", str(torch.cuda.get_device_name(0))
+    return "device", "cpu", "no CUDA device; networks run on the processor"
+
+
+def _threads() -> tuple[str, str, str]:
+    return "cores", "ok", f"{len(os.sched_getaffinity(0))} usable by this process"
+
+
+def _disk(context: Context) -> tuple[str, str, str]:
+    try:
+        folder = context.workspace().root
+    except ConfigError:
+        folder = Path(tempfile.gettempdir())
+    free = shutil.disk_usage(folder).free / 2**30
+    writable = os.access(folder, os.W_OK)
+    state = "ok" if writable and free > 1 else "bad"
+    return "disk", state, f"{free:.1f} GiB free in {folder}" + ("" if writable else ", not writable")

@@ -1,0 +1,81 @@
+"""init: make a workspace.
+
+A cohort is given as NAME=SOURCE:PATH[:ROLE], for example --cohort pad=pad-ufes-20:/data/PAD-UFES-20 or --cohort
+jinan=folder:/data/jinan:external. The role is development (the default), external or inference. An existing
+skinkit.toml is never overwritten.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from skinkit.commands import Context
+from skinkit.errors import ConfigError, RefusedError, did_you_mean
+from skinkit.options import Help
+from skinkit.workspace import DEFAULTS, ROLES, SETTINGS_FILE, check_name, load_workspace, settings_text
+
+_EXAMPLE = """[cohorts.clinic]
+role = "development"
+source = "folder"
+path = "/data/clinic"
+"""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the command."""
+
+    folder: Annotated[str, Help("folder of the workspace; made where it is absent", positional=True)] = "."
+    cohort: Annotated[tuple[str, ...], Help("a cohort as NAME=SOURCE:PATH[:ROLE], repeatable", metavar="<cohort>")] = ()
+    segmenter: Annotated[str, "default segmenter"] = DEFAULTS["segmenter"]
+    model: Annotated[str, "default model"] = DEFAULTS["model"]
+    classes: Annotated[str, "default class set: pad6, wang8, malignancy or a TOML file"] = DEFAULTS["classes"]
+
+
+def run(config: Config, context: Context) -> Mapping[str, Any]:
+    """Write ``skinkit.toml``."""
+    from skinkit.data import load_source
+
+    folder = Path(config.folder).expanduser()
+    file = folder / SETTINGS_FILE
+    if file.exists():
+        raise RefusedError(f"{file} exists", "a folder without a workspace", "edit that file, or choose another folder")
+    cohorts = [parsed_cohort(text, folder) for text in config.cohort]
+    for cohort in cohorts:
+        load_source(cohort["source"])
+    defaults = {"segmenter": config.segmenter, "model": config.model, "classes": config.classes}
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(settings_text(defaults, cohorts, {}), encoding="utf-8")
+    workspace = load_workspace(folder)
+    following = "next: skinkit run" if cohorts else f"next: add a cohort to {file}, for example\n\n{_EXAMPLE}"
+    return {
+        "workspace": str(workspace.root),
+        "cohorts": list(workspace.cohorts),
+        "text": f"made {file} with {len(cohorts)} cohort(s): {', '.join(workspace.cohorts) or 'none yet'}\n{following}",
+    }
+
+
+def parsed_cohort(text: str, folder: Path) -> dict[str, str]:
+    """``NAME=SOURCE:PATH[:ROLE]`` taken apart; the path is made relative to the workspace where it lies inside."""
+    name, _, rest = text.partition("=")
+    source, _, place = rest.partition(":")
+    path, _, last = place.rpartition(":")
+    role = last if path and last in ROLES else "development"
+    path = path if path and last in ROLES else place
+    if not (name and source and path):
+        raise ConfigError(
+            f"--cohort {text!r}", "NAME=SOURCE:PATH[:ROLE]", "for example --cohort pad=pad-ufes-20:/data/PAD-UFES-20"
+        )
+    check_name(name, "--cohort")
+    if path == place and last and "/" not in last and path != last and last.isalpha():
+        raise ConfigError(f"--cohort {text!r}: role {last!r}", did_you_mean(last, ROLES), "use one of these roles")
+    root = Path(path).expanduser().resolve()
+    if not root.is_dir():
+        raise ConfigError(f"--cohort {text!r}: no folder {root}", "an existing folder", "check the path")
+    home = folder.expanduser().resolve()
+    shown = os.path.relpath(root, home) if root.is_relative_to(home) else str(root)
+    return {"name": name, "role": role, "source": source, "path": shown}

@@ -1,0 +1,54 @@
+"""list: what can be named on the command line, and what this workspace holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from skinkit.commands import Context
+from skinkit.errors import ConfigError
+from skinkit.options import Help
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the command."""
+
+    what: Annotated[
+        Literal["all", "sources", "segmenters", "models", "classes", "artifacts"],
+        Help("all, sources, segmenters, models, classes or artifacts", positional=True),
+    ] = "all"
+
+
+def run(config: Config, context: Context) -> Mapping[str, Any]:
+    """Name what there is."""
+    from skinkit.commands.status import on_disk
+    from skinkit.data import sources
+    from skinkit.models import registered
+    from skinkit.taxonomy import CLASS_SET_NAMES, class_set
+
+    answer: dict[str, dict[str, str]] = {
+        "sources": dict(sources()),
+        "segmenters": dict(registered("segment")),
+        "models": dict(registered("classify")),
+        "classes": {name: _told(class_set(name)) for name in CLASS_SET_NAMES},
+    }
+    try:
+        workspace = context.workspace()
+    except ConfigError:
+        if config.what == "artifacts":
+            raise
+    else:
+        answer["artifacts"] = {str(ref): str(workspace.path(ref)) for ref in on_disk(workspace)}
+    if config.what != "all":
+        answer = {config.what: answer[config.what]}
+    lines = []
+    for title, entries in answer.items():
+        lines.append(title)
+        lines += [f"  {name:<24} {text}" for name, text in entries.items()] or ["  none"]
+    return {**answer, "text": "\n".join(lines)}
+
+
+def _told(classes: Any) -> str:
+    return f"{', '.join(classes.classes)}; malignant ({classes.malignant_set}): {', '.join(sorted(classes.malignant))}"

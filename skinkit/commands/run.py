@@ -1,0 +1,60 @@
+"""run: bring everything up to date, from photos to report.
+
+Models that exist are used as they are; --retrain trains them again. Cases that failed do not stop the chain: they are
+counted, listed in the report, and make the exit code 3 once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from skinkit.artifact import exists
+from skinkit.commands import Context
+from skinkit.pipeline import Pipeline
+from skinkit.workspace import Ref, Workspace
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the command."""
+
+    retrain: Annotated[bool, "train the model again even where it exists"] = False
+    clinic: Annotated[bool, "also write the clinic report of every inference cohort"] = True
+
+
+def run(config: Config, context: Context) -> Mapping[str, Any]:
+    """The whole chain of a workspace."""
+    workspace = context.workspace()
+    pipeline = context.pipeline(workspace)
+    run_chain(workspace, pipeline, retrain=config.retrain, clinic=config.clinic)
+    failures = sum(s.artifact.manifest["counts"]["newly_failed"] for s in pipeline.steps if not s.fresh)
+    reports = [step.artifact.path / "index.html" for step in pipeline.steps if step.ref.kind == "report"]
+    made = sum(not step.fresh for step in pipeline.steps)
+    return {
+        "exit_code": 3 if failures else 0,
+        "steps": [step.as_dict() for step in pipeline.steps],
+        "newly_failed": failures,
+        "reports": [str(path) for path in reports],
+        "text": f"{made} artifacts made, {len(pipeline.steps) - made} up to date, {failures} newly failed cases\n"
+        + "\n".join(f"report: {path}" for path in reports),
+    }
+
+
+def run_chain(workspace: Workspace, pipeline: Pipeline, *, retrain: bool = False, clinic: bool = True) -> None:
+    """Every stage in the order of the chain; training only where there is no model, or when asked."""
+    model = workspace.defaults["model"]
+    for stage in ("ingest", "segment", "radiomics", "fuse"):
+        pipeline.make(stage, {})
+    if workspace.with_role("development"):
+        pipeline.make("select", {})
+        if retrain or not exists(workspace.path(Ref("models", name=model))):
+            pipeline.make("train", {"replace": True} if retrain else {})
+    pipeline.make("predict", {})
+    pipeline.make("explain", {})
+    if workspace.with_role("development", "external"):
+        pipeline.make("evaluate", {})
+    pipeline.make("report", {})
+    if clinic and workspace.with_role("inference"):
+        pipeline.make("report", {"audience": "clinic"})

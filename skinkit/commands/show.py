@@ -1,0 +1,84 @@
+"""show: one artifact, its rows and where it came from.
+
+Name it as 'skinkit status' does (pad/cases, jinan/masks/otsu, models/frozen_probe) or by its folder. With --row ID the
+rows of that case are printed column by column.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from skinkit.artifact import MANIFEST, Artifact, open_artifact
+from skinkit.commands import Context
+from skinkit.commands.status import on_disk
+from skinkit.errors import InputError, did_you_mean
+from skinkit.options import Help
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the command."""
+
+    artifact: Annotated[str, Help("artifact, for example pad/cases, or its folder", positional=True)] = ""
+    row: Annotated[str, "print the rows whose first key or case is this id"] = ""
+    rows: Annotated[int, "rows to print"] = 10
+
+
+def run(config: Config, context: Context) -> Mapping[str, Any]:
+    """Show one artifact."""
+    artifact = _find(config.artifact, context)
+    table = artifact.table()
+    manifest = artifact.manifest
+    answer: dict[str, Any] = {
+        "path": str(artifact.path),
+        "identity": artifact.identity,
+        "recipe": manifest["recipe"],
+        "counts": manifest["counts"],
+        "made": manifest["made"],
+        "info": manifest["info"],
+        "columns": list(table.columns),
+    }
+    if config.row:
+        ids = [c for c in ("image_id", "case_id", "lesion_id", "patient_id", "feature", "fold") if c in table]
+        hit = table[(table[ids].astype(str) == config.row).any(axis=1)]
+        if hit.empty:
+            raise InputError(
+                f"no row {config.row!r} in {artifact.path}",
+                "an id of the table",
+                "see its ids with 'skinkit show' without --row",
+            )
+        answer["rows"] = json.loads(hit.to_json(orient="records"))
+        blocks = ["\n".join(f"{k:<32} {v}" for k, v in row.items() if v is not None) for row in answer["rows"]]
+        return {**answer, "text": "\n\n".join(blocks)}
+    head = table.head(config.rows)
+    answer["rows"] = json.loads(head.to_json(orient="records"))
+    shown = [c for c in head.columns if head[c].notna().any() and c != "fingerprint"][:9]
+    made, counts = manifest["made"], ", ".join(f"{v} {k}" for k, v in manifest["counts"].items() if v)
+    lines = [
+        f"{artifact.path}",
+        f"identity  {artifact.identity[:16]}, made {made['at']} in {made['seconds']} s by skinkit {made['skinkit']}",
+        f"stage     {artifact.recipe['stage']} {artifact.recipe['stage_version']}, settings {dict(artifact.config)}",
+        *(f"input     {name} {identity[:16]}" for name, identity in artifact.recipe["inputs"].items()),
+        f"counts    {counts}",
+        f"columns   {len(table.columns)}: {', '.join(list(table.columns)[:12])}"
+        + (", ..." if len(table.columns) > 12 else ""),
+        "",
+        head[shown].to_string(index=False, max_colwidth=28),
+    ]
+    return {**answer, "text": "\n".join(lines)}
+
+
+def _find(name: str, context: Context) -> Artifact:
+    if not name:
+        raise InputError("no artifact named", "for example 'skinkit show pad/cases'", "see 'skinkit list artifacts'")
+    if (Path(name) / MANIFEST).is_file():
+        return open_artifact(Path(name))
+    workspace = context.workspace()
+    known = {str(ref): ref for ref in on_disk(workspace)}
+    if name not in known:
+        raise InputError(f"no artifact {name!r}", did_you_mean(name, known), "see 'skinkit status'")
+    return open_artifact(workspace.path(known[name]))

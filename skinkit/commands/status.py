@@ -1,0 +1,147 @@
+"""status: what is up to date, stale, missing, unfinished or failed, and what to do next.
+
+It reads manifests only, so it is quick and may run beside a writer. Failed cases are listed by reason; 'skinkit STAGE
+--retry-failed' tries them again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from skinkit.artifact import exists, open_artifact
+from skinkit.commands import Context
+from skinkit.errors import SkinkitError
+from skinkit.pipeline import Pipeline
+from skinkit.stages import MAKER
+from skinkit.workspace import Ref, Workspace
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the command."""
+
+    failed: Annotated[bool, "list every failed case with its reason"] = False
+
+
+def run(config: Config, context: Context) -> Mapping[str, Any]:
+    """The state of every artifact of the workspace."""
+    workspace = context.workspace()
+    pipeline = context.pipeline(workspace)
+    entries = [_entry(pipeline, workspace, ref, config) for ref in artifacts_of(workspace)]
+    lines = [f"workspace {workspace.root}", ""]
+    lines += [
+        f"  {c.name:<16} {c.role:<12} {c.source:<14} {c.root}" + ("" if c.root.is_dir() else "  (no such folder)")
+        for c in workspace.cohorts.values()
+    ]
+    lines.append("")
+    for entry in entries:
+        lines.append(f"  {entry['artifact']:<34} {entry['state']:<12} {_told(entry)}".rstrip())
+        lines += [f"      {case}: {reason}" for case, reason in entry.get("failed_cases", {}).items()]
+    following = _next(workspace, entries)
+    lines += ["", f"next: {following}"]
+    cohorts = [{"name": c.name, "role": c.role, "source": c.source} for c in workspace.cohorts.values()]
+    return {
+        "workspace": str(workspace.root),
+        "cohorts": cohorts,
+        "artifacts": entries,
+        "next": following,
+        "text": "\n".join(lines),
+    }
+
+
+def artifacts_of(workspace: Workspace) -> Iterator[Ref]:
+    """Every artifact the workspace's defaults call for, and every other one on disk, in the order of the chain."""
+    segmenter, model, split = (workspace.defaults[key] for key in ("segmenter", "model", "split"))
+    wanted: list[Ref] = []
+    for kind in MAKER:
+        name = {"masks": segmenter, "features": segmenter, "fused": segmenter}.get(kind, model)
+        if kind == "cases":
+            wanted += [Ref(kind, cohort) for cohort in workspace.cohorts]
+        elif kind in ("split", "signature", "models"):
+            if workspace.with_role("development"):
+                wanted.append(Ref(kind, name={"split": split, "models": model}.get(kind, f"{split}/{segmenter}")))
+        elif kind in ("masks", "features", "fused", "predictions", "explanations"):
+            wanted += [Ref(kind, cohort, name) for cohort in workspace.cohorts]
+        elif kind == "metrics":
+            wanted += [Ref(kind, cohort, name) for cohort in workspace.with_role("development", "external")]
+    found = [ref for ref in on_disk(workspace) if ref not in wanted]
+    order = list(MAKER)
+    yield from sorted(wanted + found, key=lambda ref: order.index(ref.kind))
+
+
+def on_disk(workspace: Workspace) -> Iterator[Ref]:
+    """Every artifact that lies in the workspace."""
+    root = workspace.artifacts
+    for manifest in sorted(root.rglob("manifest.json")):
+        parts = manifest.parent.relative_to(root).parts
+        if any(part.endswith((".partial", ".previous")) for part in parts):
+            continue
+        match parts:
+            case ("models" | "report" as kind, name):
+                yield Ref(kind, name=name)
+            case ("splits", name, "split"):
+                yield Ref("split", name=name)
+            case ("splits", name, "signature", signature):
+                yield Ref("signature", name=f"{name}/{signature}")
+            case (cohort, "cases"):
+                yield Ref("cases", cohort)
+            case (cohort, kind, name) if kind in MAKER:
+                yield Ref(kind, cohort, name)
+
+
+def _entry(pipeline: Pipeline, workspace: Workspace, ref: Ref, config: Config) -> dict[str, Any]:
+    path = workspace.path(ref)
+    unfinished = path.with_name(path.name + ".partial").is_dir()
+    entry: dict[str, Any] = {
+        "artifact": str(ref),
+        "stage": MAKER[ref.kind],
+        "path": str(path),
+        "unfinished": unfinished,
+    }
+    if not exists(path):
+        return {**entry, "state": "unfinished" if unfinished else "absent", "why": None}
+    if ref.cohort and ref.cohort not in workspace.cohorts:
+        return {**entry, "state": "orphan", "why": f"no cohort {ref.cohort} in skinkit.toml"}
+    try:
+        artifact = open_artifact(path)
+        why = pipeline.staleness(ref)
+    except SkinkitError as error:
+        return {**entry, "state": "unusable", "why": error.found}
+    entry |= {"state": "stale" if why else "up to date", "why": why, "counts": dict(artifact.manifest["counts"])}
+    if artifact.manifest["counts"].get("failed"):
+        table = artifact.table()
+        failed = table[table["status"] == "failed"]
+        entry["failed_reasons"] = dict(Counter(failed["reason"].fillna("unknown")))
+        if config.failed:
+            keys = failed[failed.columns[0]].astype(str)
+            entry["failed_cases"] = dict(zip(keys, failed["reason"].fillna("unknown"), strict=True))
+    return entry
+
+
+def _told(entry: Mapping[str, Any]) -> str:
+    if entry["state"] == "absent":
+        return ""
+    parts = [str(entry["why"])] if entry.get("why") else []
+    counts = entry.get("counts", {})
+    parts += [f"{counts['rows']} rows"] if counts else []
+    parts += [f"{counts[s]} {s}" for s in ("excluded", "pending") if counts.get(s)]
+    reasons = entry.get("failed_reasons", {})
+    if reasons:
+        parts.append("failed: " + ", ".join(f"{n} {reason}" for reason, n in sorted(reasons.items())))
+    if entry["unfinished"]:
+        parts.append("an interrupted run will be resumed")
+    return ", ".join(parts)
+
+
+def _next(workspace: Workspace, entries: list[dict[str, Any]]) -> str:
+    if not workspace.cohorts:
+        return "add a cohort to skinkit.toml"
+    behind = [entry for entry in entries if entry["state"] in ("absent", "stale", "unfinished")]
+    if any(entry["stage"] != "train" or entry["state"] != "stale" for entry in behind):
+        return "skinkit run"
+    if behind:
+        return "skinkit run --retrain to learn from the new cases; until then the model is used as it is"
+    return "nothing to do; open the report, or add cases and run 'skinkit run'"

@@ -1,0 +1,64 @@
+"""verify: rehash every artifact and, where the cohort's folder is there, every source image.
+
+Everyday runs compare source files by size and time; this reads every byte. Anything that changed is listed and the exit
+code is 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from skinkit.artifact import file_sha256, open_artifact, rehash
+from skinkit.commands import Context
+from skinkit.commands.status import on_disk
+from skinkit.errors import SkinkitError
+from skinkit.workspace import Ref, Workspace
+
+CHANGED = 5
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the command."""
+
+    sources: Annotated[bool, "also rehash the source images and masks"] = True
+
+
+def run(config: Config, context: Context) -> Mapping[str, Any]:
+    """Compare every file with the hash recorded when it was written."""
+    workspace = context.workspace()
+    refs = list(on_disk(workspace))
+    changed: dict[str, list[str]] = {}
+    with context.console.progress(len(refs), "verifying") as tick:
+        for ref in refs:
+            try:
+                bad = rehash(open_artifact(workspace.path(ref)))
+                bad += _sources(workspace, ref) if config.sources and ref.kind == "cases" else []
+            except SkinkitError as error:
+                bad = [error.found]
+            if bad:
+                changed[str(ref)] = bad
+            tick(failed=bool(bad))
+    lines = [f"{name}: {file} is not what was written" for name, files in changed.items() for file in files]
+    lines.append(f"{len(refs)} artifacts verified, {len(changed)} changed")
+    if changed:
+        lines.append("fix: remove the folder of a changed artifact and run 'skinkit run'; for a source, ingest again")
+    return {"exit_code": CHANGED if changed else 0, "verified": len(refs), "changed": changed, "text": "\n".join(lines)}
+
+
+def _sources(workspace: Workspace, ref: Ref) -> list[str]:
+    """Source files that are gone or have other bytes than at ingest."""
+    if ref.cohort not in workspace.cohorts:
+        return []
+    root = workspace.cohort(ref.cohort).root
+    table = open_artifact(workspace.path(ref)).table(
+        ["image_path", "image_sha256", "truth_mask_path", "truth_mask_sha256"]
+    )
+    bad = []
+    for path_column, hash_column in (("image_path", "image_sha256"), ("truth_mask_path", "truth_mask_sha256")):
+        for name, expected in zip(table[path_column], table[hash_column], strict=True):
+            if name and expected and (not (root / name).is_file() or file_sha256(root / name) != expected):
+                bad.append(f"source {name}")
+    return bad

@@ -1,0 +1,79 @@
+"""weights: fetch, list or locate public ImageNet weights; the only command that downloads.
+
+    skinkit weights list
+    skinkit weights fetch resnet50
+    skinkit weights path resnet50
+
+Files go to $SKINKIT_WEIGHTS, else to skinkit/weights in the user's cache folder, and their SHA-256 is checked.
+A machine without internet: fetch them elsewhere with --to FOLDER, carry that over, and fetch with --source FOLDER.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from skinkit.commands import Context
+from skinkit.errors import ConfigError, InputError
+from skinkit.options import Help
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the command."""
+
+    action: Annotated[
+        Literal["list", "fetch", "path"], Help("list, fetch or path", positional=True, metavar="ACTION")
+    ] = "list"
+    weights: Annotated[str, Help("which weights, for fetch and path", positional=True, metavar="NAME")] = ""
+    to: Annotated[str, Help("fetch into this folder instead of the cache", metavar="DIR")] = ""
+    source: Annotated[str, Help("fetch from this folder or address instead of torchvision's", metavar="PLACE")] = ""
+
+
+def run(config: Config, context: Context) -> Mapping[str, Any]:
+    """List, fetch or locate."""
+    from skinkit import weights
+
+    if config.action == "list":
+        return _list()
+    if not config.weights:
+        raise ConfigError(
+            f"'skinkit weights {config.action}' without a name", "one of " + ", ".join(weights.PUBLIC), "name one"
+        )
+    chosen = weights.public(config.weights)
+    if config.action == "fetch":
+        folder = Path(config.to).expanduser() if config.to else None
+        path = weights.fetch(chosen, folder, source=config.source, console=context.console)
+    else:
+        found = weights.cached(chosen)
+        if found is None:
+            raise InputError(
+                f"{chosen.file} is not in {weights.cache_folder()}",
+                "weights fetched before",
+                f"run 'skinkit weights fetch {chosen.name}'",
+            )
+        path = found
+    return {"name": chosen.name, "path": str(path), "licence": chosen.licence, "text": str(path)}
+
+
+def _list() -> dict[str, Any]:
+    from skinkit import weights
+
+    rows = []
+    for entry in weights.PUBLIC.values():
+        place = weights.cached(entry)
+        rows.append(
+            {
+                "name": entry.name,
+                "backbone": entry.backbone,
+                "what": entry.what,
+                "licence": entry.licence,
+                "url": entry.url,
+                "path": str(place) if place else None,
+            }
+        )
+    lines = [f"{r['name']:<16} {r['backbone']:<13} {r['what']:<28} {r['path'] or 'not here'}" for r in rows]
+    lines += ["", f"Licence: {rows[0]['licence']}."]
+    return {"weights": rows, "folder": str(weights.cache_folder()), "text": "\n".join(lines)}

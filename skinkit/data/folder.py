@@ -1,0 +1,266 @@
+"""folder: a hospital, or any folder of images, described by a ``cohort.toml`` beside them; no code.
+
+What each key means, with examples, stands in ``docs/hospital.md`` and ``examples/hospitals/cohort.example.toml``;
+``skinkit ingest --draft TABLE DIR`` writes a first version from the hospital's own table. Only mapped columns and those
+in ``keep`` are taken. An inference cohort may do without the file: every image is then a case.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from skinkit.data import Dialect, Join, Part, Source
+from skinkit.errors import ConfigError, did_you_mean
+from skinkit.workspace import SETTINGS_FILE, Cohort
+
+DESCRIPTION = "cohort.toml"
+_TEXTS = (
+    "title", "citation", "licence", "file", "encoding", "delimiter", "decimal", "sheet", "date_format", "id_space",
+    "modality", "view", "confirmed_by", "masks",
+)  # fmt: skip
+_KEYS = (*_TEXTS, "missing", "keep", "images", "columns", "values", "patterns", "icd10", "join")
+_JOIN = ("pattern", "dicom_tag", "separator")
+
+
+def _configure(source: Source, cohort: Cohort) -> Source:
+    """The source that ``cohort.toml`` describes."""
+    name = cohort.options.get("description", DESCRIPTION)
+    if not isinstance(name, str):
+        raise ConfigError(
+            f"description = {name!r} in [cohorts.{cohort.name}] of {SETTINGS_FILE}",
+            "text in quotes",
+            "put it in quotes",
+        )
+    file = cohort.root / name
+    if not file.is_file():
+        if cohort.role == "inference" or cohort.options.get("table") == "":
+            return source
+        raise ConfigError(
+            f"cohort {cohort.name!r}: no {file}",
+            "a description of the hospital's table",
+            f"run 'skinkit ingest --draft TABLE {cohort.root}' to write one, or see docs/hospital.md",
+        )
+    return described(source, file)
+
+
+def described(source: Source, file: Path) -> Source:
+    """A source as a ``cohort.toml`` describes it.
+
+    Raises:
+        ConfigError: naming the file, the key and the closest one that is known.
+    """
+    # Imported here: they need what this module is registered in.
+    from skinkit.data import _words as words
+    from skinkit.data._tables import check_encoding
+
+    try:
+        told = tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: {error}", "a valid UTF-8 TOML file", "mend the file") from None
+    _known(file, told, _KEYS, "")
+    for key in _TEXTS:
+        _text(file, told, key)
+    dialect = Dialect(
+        encoding=told.get("encoding", "utf-8"),
+        delimiter=told.get("delimiter", ""),
+        decimal=told.get("decimal", "."),
+        sheet=told.get("sheet", ""),
+        date_format=told.get("date_format", ""),
+        missing=_list(file, told, "missing"),
+    )
+    check_encoding(dialect.encoding, str(file))
+    if dialect.decimal not in (".", ","):
+        raise ConfigError(f"{file}: decimal = {dialect.decimal!r}", '"." or ","', "correct decimal")
+    if len(dialect.delimiter) > 1:
+        raise ConfigError(f"{file}: delimiter = {dialect.delimiter!r}", 'one sign, such as ";" or "\\t"', "correct it")
+    columns = _columns(file, told)
+    values = _values(file, told)
+    constants = {
+        key: _allowed(file, key, told[key], key) for key in ("modality", "view", "confirmed_by") if key in told
+    }
+    masks = told.get("masks", "")
+    if masks and not re.search(r"\{(stem|path|image_id)\}", masks):
+        raise ConfigError(
+            f"{file}: masks = {masks!r}",
+            "a pattern with {stem}, {path} or {image_id}",
+            'for example "masks/{stem}.png"',
+        )
+    return replace(
+        source,
+        title=told.get("title", f"folder {file.parent.name}"),
+        citation=told.get("citation", ""),
+        licence=told.get("licence", ""),
+        parts=(Part(),),
+        images=_list(file, told, "images") or source.images,
+        masks=(masks,) if masks else (),
+        columns=columns,
+        required=tuple(columns),
+        values=values,
+        patterns=_patterns(file, told),
+        icd10=_icd10(file, told, words.ICD10),
+        constants={name: value for name, value in constants.items() if value},
+        extra={f"keep__{name}": name for name in _list(file, told, "keep")},
+        id_space=told.get("id_space", ""),
+        dialect=dialect,
+        join=_join(file, told, columns),
+        file=told.get("file", ""),
+        files=(file.name,),
+    )
+
+
+# ---------------------------------------------------------------------------------------------- one key at a time
+
+
+def _known(file: Path, table: Mapping[str, Any], keys: tuple[str, ...], where: str) -> None:
+    for key in table:
+        if key not in keys:
+            raise ConfigError(f"{file}: unknown key {key!r}{where}", did_you_mean(key, keys), "rename or remove it")
+
+
+def _text(file: Path, table: Mapping[str, Any], key: str) -> None:
+    if key in table and not isinstance(table[key], str):
+        raise ConfigError(f"{file}: {key} = {table[key]!r}", "text in quotes", "put it in quotes")
+
+
+def _list(file: Path, told: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    value = told.get(key, [])
+    value = [value] if isinstance(value, str) else value
+    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+        raise ConfigError(f"{file}: {key} = {value!r}", "a list of texts", f'write {key} = ["...", "..."]')
+    return tuple(value)
+
+
+def _table(file: Path, told: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = told.get(key, {})
+    if not isinstance(value, dict):
+        raise ConfigError(f"{file}: {key} = {value!r}", f"a table [{key}]", "mend the file")
+    return value
+
+
+def _columns(file: Path, told: Mapping[str, Any]) -> dict[str, str | tuple[str, ...]]:
+    from skinkit.data._cases import COLUMNS
+
+    table = _table(file, told, "columns")
+    _known(file, table, COLUMNS, " in [columns]")
+    columns: dict[str, str | tuple[str, ...]] = {}
+    for ours, theirs in table.items():
+        if isinstance(theirs, list) and theirs and all(isinstance(name, str) for name in theirs):
+            columns[ours] = tuple(theirs)
+        elif isinstance(theirs, str) and theirs:
+            columns[ours] = theirs
+        elif theirs != "":
+            raise ConfigError(
+                f"{file}: {ours} = {theirs!r} in [columns]", "the name of a column, or a list of names", "correct it"
+            )
+    return columns
+
+
+def _allowed(file: Path, ours: str, value: Any, where: str) -> str:
+    """A value of ours, checked; empty stands for unknown."""
+    from skinkit.data._cases import ALLOWED, NUMBERS
+
+    text = str(value)
+    if text == "" or ours in NUMBERS or text in ALLOWED[ours]:
+        return text
+    raise ConfigError(
+        f"{file}: {text!r} in {where}", did_you_mean(text, ALLOWED[ours]), "use one of these, or leave empty"
+    )
+
+
+def _values(file: Path, told: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    from skinkit.data._cases import ALLOWED, NUMBERS
+
+    table = _table(file, told, "values")
+    _known(file, table, (*ALLOWED, *NUMBERS), " in [values]")
+    return {
+        ours: {
+            theirs: _allowed(file, ours, value, f"[values.{ours}]")
+            for theirs, value in _table(file, table, ours).items()
+        }
+        for ours in table
+    }
+
+
+def _patterns(file: Path, told: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    table = _table(file, told, "patterns")
+    _known(file, table, ("diagnosis",), " in [patterns]")
+    pairs = []
+    for entry in table.get("diagnosis", []):
+        if not isinstance(entry, dict) or set(entry) != {"match", "value"}:
+            raise ConfigError(f"{file}: {entry!r}", "[[patterns.diagnosis]] with match and value", "mend the file")
+        try:
+            re.compile(str(entry["match"]))
+        except re.error as error:
+            raise ConfigError(
+                f"{file}: match = {entry['match']!r}: {error}", "a regular expression", "correct it"
+            ) from None
+        pairs.append((str(entry["match"]), _allowed(file, "diagnosis", entry["value"], "[[patterns.diagnosis]]")))
+    return tuple(pairs)
+
+
+def _icd10(file: Path, told: Mapping[str, Any], usual: Mapping[str, str]) -> dict[str, str]:
+    if told.get("icd10") is False:
+        return {}
+    table = _table(file, told, "icd10")
+    for code in table:
+        if not re.fullmatch(r"[A-Za-z]\d{2}(\.?\w*)?", code):
+            raise ConfigError(
+                f"{file}: {code!r} in [icd10]", "an ICD-10 code or its beginning, such as C43", "correct it"
+            )
+    return {**usual, **{code: _allowed(file, "diagnosis", value, "[icd10]") for code, value in table.items()}}
+
+
+def _join(file: Path, told: Mapping[str, Any], columns: Mapping[str, Any]) -> Join:
+    from skinkit.data._cases import COLUMNS
+
+    table = _table(file, told, "join")
+    _known(file, table, _JOIN, " in [join]")
+    for key in _JOIN:
+        _text(file, table, key)
+    pattern, tag = table.get("pattern", ""), table.get("dicom_tag", "")
+    if pattern and tag:
+        raise ConfigError(f"{file}: pattern and dicom_tag in [join]", "one of them", "remove the other")
+    if pattern:
+        names = re.findall(r"\{(\w+)\}", pattern)
+        for name in names:
+            if name not in columns:
+                raise ConfigError(
+                    f"{file}: {{{name}}} in pattern of [join]",
+                    did_you_mean(name, columns) if columns else f"one of {', '.join(COLUMNS)}, mapped in [columns]",
+                    f"map {name} in [columns]",
+                )
+        if not names:
+            raise ConfigError(f"{file}: pattern = {pattern!r}", "a pattern such as {accession}*/*.jpg", "correct it")
+        return Join("pattern", pattern=pattern)
+    if tag:
+        from pydicom.datadict import tag_for_keyword
+
+        if tag_for_keyword(tag) is None:
+            raise ConfigError(
+                f"{file}: dicom_tag = {tag!r}", "a DICOM keyword such as AccessionNumber", "see PS3.6 for its spelling"
+            )
+        if "accession" not in columns:
+            raise ConfigError(f"{file}: dicom_tag without a column", "accession in [columns]", "map it")
+        return Join("dicom", tag=tag)
+    if told.get("file") and not {"image", "image_id"} & set(columns):
+        raise ConfigError(
+            f"{file}: nothing says which images a row has",
+            "image in [columns], or pattern or dicom_tag in [join]",
+            "map the column that holds the file name",
+        )
+    return Join("name", separator=table.get("separator", ""))
+
+
+SOURCE = Source(
+    name="folder",
+    title="a hospital's folder, described by its cohort.toml",
+    words=True,
+    ids="path",
+    options={"description": "name of the TOML file that describes the folder (cohort.toml)"},
+    configure=_configure,
+)

@@ -1,0 +1,57 @@
+"""ISIC 2018 Task 3: HAM10000 as training part, 193 validation and 1,512 test images with labels only.
+
+As downloaded: ``ISIC2018_Task3_<Part>_Input/*.jpg`` and ``ISIC2018_Task3_<Part>_GroundTruth/*.csv``, with
+``ISIC2018_Task3_Training_LesionGroupings.csv`` for the training part. A folder that holds several parts needs ``part``
+in the cohort's table of ``skinkit.toml``.
+"""
+
+from __future__ import annotations
+
+from skinkit.data import Part, Source
+from skinkit.data.ham10000 import LABELS
+from skinkit.data.ham10000 import SOURCE as HAM10000
+
+
+def _part(name: str) -> Part:
+    return Part(
+        name.lower(),
+        tables=(f"**/ISIC2018_Task3_{name}_GroundTruth.csv",),
+        optional=(f"**/ISIC2018_Task3_{name}_LesionGroupings.csv",),
+        images=(f"**/ISIC2018_Task3_{name}_Input/**/*", "images/**/*"),
+    )
+
+
+SOURCE = Source(
+    name="isic-2018-task3",
+    title="ISIC 2018 Task 3, dermoscopic images in seven classes",
+    citation=(
+        "N. Codella et al., Skin Lesion Analysis Toward Melanoma Detection 2018: A Challenge Hosted by the "
+        f"International Skin Imaging Collaboration, 2019, arXiv:1902.03368; {HAM10000.citation}"
+    ),
+    licence="CC BY-NC 4.0",
+    parts=(
+        _part("Test"),
+        _part("Validation"),
+        _part("Training"),
+        Part("test", tables=("labels.csv",), images=("images/**/*",)),
+    ),
+    columns={
+        "image": "image",
+        "lesion_id": "lesion_id",
+        "diagnosis": "diagnosis",
+        "confirmed_by": "diagnosis_confirm_type",
+    },
+    required=("image",),
+    one_hot=("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC"),
+    values={
+        "diagnosis": LABELS,
+        "confirmed_by": {
+            "histopathology": "histopathology",
+            "serial imaging showing no change": "follow_up",
+            "single image expert consensus": "consensus",
+            "confocal microscopy with consensus dermoscopy": "confocal",
+        },
+    },
+    constants={"modality": "dermoscopic"},
+    id_space="isic",
+)

@@ -1,0 +1,85 @@
+"""The error tree: every error a person meets says what was found, what was expected and how to fix it.
+
+Exit codes: 0 done, 1 internal error, 2 usage or configuration, 3 finished with newly failed cases, 4 input or artifact
+unusable, 5 refused (leakage, checksum), 6 busy (locked), 130/143 interrupted.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SkinkitError(Exception):
+    """An error of a whole command, told as found / expected / fix.
+
+    Args:
+        found: what is there, naming file, row or value.
+        expected: what should have been there.
+        fix: what the reader can do about it, as a command where there is one.
+    """
+
+    exit_code = 1
+
+    def __init__(self, found: str, expected: str, fix: str) -> None:
+        super().__init__(found, expected, fix)  # all three, so that it survives the way back from a worker
+        self.found = found
+        self.expected = expected
+        self.fix = fix
+
+    def as_dict(self) -> dict[str, str]:
+        """The three parts, for ``--json``."""
+        return {"kind": type(self).__name__, "found": self.found, "expected": self.expected, "fix": self.fix}
+
+    def __str__(self) -> str:
+        return f"found: {self.found}\nexpected: {self.expected}\nfix: {self.fix}"
+
+
+class ConfigError(SkinkitError):
+    """Wrong usage or configuration (exit 2)."""
+
+    exit_code = 2
+
+
+class InputError(SkinkitError):
+    """An input or artifact is missing or unusable (exit 4)."""
+
+    exit_code = 4
+
+
+class RefusedError(SkinkitError):
+    """Possible but wrong: leakage, checksum mismatch, replacing what should not be replaced (exit 5)."""
+
+    exit_code = 5
+
+
+class BusyError(SkinkitError):
+    """Another process is writing the same artifact (exit 6)."""
+
+    exit_code = 6
+
+
+class CaseError(Exception):
+    """One case cannot be processed; ``executor.py`` turns it into a row with this reason.
+
+    Args:
+        reason: a stable code, for example ``image_truncated``.
+        detail: one sentence for a person; it must name no path outside the cohort and no patient.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """A phrase that lists the choices and puts the closest one first.
+
+    >>> did_you_mean("otzu", ["otsu", "truth"])
+    "did you mean 'otsu'? known: otsu, truth"
+    """
+    known = sorted(choices)
+    close = difflib.get_close_matches(name.lower(), known, n=1)
+    listing = ", ".join(known) if known else "none"
+    return f"did you mean {close[0]!r}? known: {listing}" if close else f"known: {listing}"

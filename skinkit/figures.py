@@ -1,0 +1,423 @@
+"""Figures: curves, matrices and heatmaps as SVG text; outlines and heatmaps on photographs as PNG bytes.
+
+Text stays text in the SVG, so that every script shows and can be searched; nothing random and no date enters, so the
+same input gives the same bytes. Colours are those of Okabe & Ito (told apart by colour-blind readers, yellow darkened
+for white paper), and lines differ in dash as well. Matplotlib is loaded when the first figure is drawn, without a
+display.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import textwrap
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F", "#7A4FA3")
+ALL_COLOUR = "#1d2733"
+"""What stands for all classes together: averages, malignant against benign."""
+
+_DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (1.4, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
+_FONTS = "'DejaVu Sans', Verdana, 'Noto Sans CJK SC', 'PingFang SC', 'Microsoft YaHei', sans-serif"
+_INK, _MUTED, _GRID = "#1d2733", "#5a6572", "#e3e7eb"
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "skinkit",
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.color": _INK,
+    "axes.edgecolor": _MUTED,
+    "axes.labelcolor": _INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "grid.color": _GRID,
+    "grid.linewidth": 0.7,
+    "xtick.color": _MUTED,
+    "ytick.color": _MUTED,
+    "xtick.labelcolor": _INK,
+    "ytick.labelcolor": _INK,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.linewidth": 1.6,
+    "lines.solid_capstyle": "round",
+}
+_MOST_CASES = 600
+
+
+def colours(classes: Sequence[str]) -> dict[str, str]:
+    """A colour for every class, the same in every figure that gets them in the same order; ``malignant`` is dark."""
+    others = [name for name in classes if name != "malignant"]
+    return {**{name: PALETTE[i % len(PALETTE)] for i, name in enumerate(others)}, "malignant": ALL_COLOUR}
+
+
+@contextlib.contextmanager
+def _figure(width_in: float, height_in: float) -> Iterator[Any]:
+    """A blank figure in the house's style; its fonts need not have every glyph, since text stays text."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph \d+")
+        yield Figure(figsize=(width_in, height_in), layout="constrained")
+
+
+def _svg(figure: Any) -> str:
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight", pad_inches=0.12)
+    return re.sub(r"'DejaVu Sans'(, [^;\"]*)?(?=[;\"])", _FONTS, stream.getvalue())
+
+
+def _interval(curve: Mapping[str, Any], name: str, digits: int = 3) -> str:
+    value, lower, upper = (curve.get(key) for key in (name, "lower", "upper"))
+    if value is None:
+        return "too few cases"
+    text = f"{value:.{digits}f}"
+    return f"{text} ({lower:.{digits}f} to {upper:.{digits}f})" if lower is not None and upper is not None else text
+
+
+def _curves(
+    axes: Any, curves: Mapping[str, Mapping[str, Any]], labels: Mapping[str, str], x: str, y: str, area: str
+) -> None:
+    """Lines of one axes, each class in its colour and dash, with its area in the legend."""
+    paint = colours(list(curves))
+    for i, (name, curve) in enumerate(curves.items()):
+        whole = name == "malignant"
+        axes.plot(
+            curve[x],
+            curve[y],
+            color=paint[name],
+            linestyle="-" if whole else _DASHES[(i + i // len(PALETTE)) % len(_DASHES)],
+            linewidth=2.4 if whole else 1.6,
+            drawstyle="steps-pre" if area == "average_precision" else "default",
+            label=f"{labels.get(name, name)}  {_interval(curve, area)}",
+            zorder=4 if whole else 3,
+        )
+        if point := curve.get("point"):
+            axes.plot(*point, "o", color=paint[name], markeredgecolor="white", markersize=6, zorder=5, clip_on=False)
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    axes.set_xticks(np.linspace(0, 1, 6))
+    axes.set_yticks(np.linspace(0, 1, 6))
+    axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), handlelength=2.6, alignment="left")
+
+
+def roc(curves: Mapping[str, Mapping[str, Any]], *, labels: Mapping[str, str] | None = None, title: str = "") -> str:
+    """ROC curves as SVG.
+
+    Args:
+        curves: class -> ``fpr``, ``tpr``, ``auroc``, and where known ``lower``, ``upper`` (its interval) and ``point``
+            (false positive rate and sensitivity at the threshold in use). ``malignant`` is drawn in black.
+        labels: class -> words.
+        title: above the axes.
+    """
+    with _figure(6.9, 4.2) as figure:
+        axes = figure.add_subplot()
+        axes.plot([0, 1], [0, 1], color=_MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
+        _curves(axes, curves, labels or {}, "fpr", "tpr", "auroc")
+        axes.set(xlabel="1 − specificity", ylabel="sensitivity", title=title)
+        dots = "\ndot: at the threshold in use" if any(curve.get("point") for curve in curves.values()) else ""
+        axes.get_legend().set_title(f"AUROC (95 % interval){dots}", prop={"size": 8.5, "weight": "bold"})
+        return _svg(figure)
+
+
+def pr(curves: Mapping[str, Mapping[str, Any]], *, labels: Mapping[str, str] | None = None, title: str = "") -> str:
+    """Precision-recall curves as SVG.
+
+    Args:
+        curves: class -> ``recall``, ``precision``, ``average_precision``, and where known ``lower``, ``upper`` and
+            ``prevalence`` (the precision of chance, drawn for ``malignant``).
+        labels: class -> words.
+        title: above the axes.
+    """
+    with _figure(6.9, 4.2) as figure:
+        axes = figure.add_subplot()
+        chance = curves.get("malignant", {}).get("prevalence")
+        if chance is not None:
+            axes.axhline(chance, color=_MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
+        _curves(axes, curves, labels or {}, "recall", "precision", "average_precision")
+        axes.set(xlabel="recall (sensitivity)", ylabel="precision (positive predictive value)", title=title)
+        axes.get_legend().set_title("average precision (95 % interval)", prop={"size": 8.5, "weight": "bold"})
+        return _svg(figure)
+
+
+def confusion(
+    matrix: npt.ArrayLike, classes: Sequence[str], *, labels: Mapping[str, str] | None = None, title: str = ""
+) -> str:
+    """A confusion matrix as SVG: counts, and the share of each true class in per cent (also the shade).
+
+    Args:
+        matrix: (classes, classes) counts, rows the truth.
+        classes: class codes in order.
+        labels: class -> words, for the rows.
+        title: above the matrix.
+    """
+    from matplotlib.colors import LinearSegmentedColormap
+
+    counts = np.asarray(matrix, dtype=np.float64)
+    totals = counts.sum(axis=1)
+    share = np.divide(counts, totals[:, None], out=np.zeros_like(counts), where=totals[:, None] > 0)
+    k = len(classes)
+    side = max(2.2, 0.62 * k)
+    shades = LinearSegmentedColormap.from_list("shares", ["#ffffff", "#c6dcee", "#5a9bcb", "#0b4a7d"])
+    rows = [f"{(labels or {}).get(name, name)}  (n = {int(n)})" for name, n in zip(classes, totals, strict=True)]
+    with _figure(side + 2.6, side + 0.9) as figure:
+        axes = figure.add_subplot()
+        axes.grid(visible=False)
+        for i in range(k):
+            for j in range(k):
+                axes.fill([j, j + 1, j + 1, j], [i, i, i + 1, i + 1], facecolor=shades(share[i, j]), edgecolor="white")
+                ink = "white" if share[i, j] > 0.5 else (_INK if counts[i, j] else "#b3bac2")
+                weight = "bold" if i == j else "normal"
+                axes.text(j + 0.5, i + 0.44, f"{int(counts[i, j])}", ha="center", va="center", color=ink, weight=weight)
+                if totals[i]:
+                    percent = f"{100 * share[i, j]:.0f} %"
+                    axes.text(j + 0.5, i + 0.76, percent, ha="center", va="center", color=ink, fontsize=6.5)
+        axes.set(xlim=(0, k), ylim=(k, 0), aspect="equal", xlabel="most probable class", ylabel="truth", title=title)
+        axes.set_xticks(np.arange(k) + 0.5, [str(name) for name in classes], rotation=0 if k < 9 else 45)
+        axes.set_yticks(np.arange(k) + 0.5, rows)
+        axes.tick_params(length=0)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        return _svg(figure)
+
+
+def radiomic_heatmap(
+    z: npt.ArrayLike,
+    features: Sequence[str],
+    classes: Sequence[str],
+    *,
+    order: Sequence[str] = (),
+    labels: Mapping[str, str] | None = None,
+    title: str = "",
+) -> str:
+    """Standardised features of many cases as SVG, like features and like cases side by side (Ward's clustering).
+
+    Args:
+        z: (features, cases) z-scores; NaN is grey. They are shown between -2.5 and 2.5.
+        features: names of the rows.
+        classes: class of each case, shown as a strip.
+        order: the classes in the order of their colours; by default sorted.
+        labels: class -> words.
+        title: above the figure.
+
+    More than 600 cases are thinned to about so many, evenly within every class.
+    """
+    from matplotlib.colors import to_rgb
+    from matplotlib.patches import Patch
+
+    values, of = np.asarray(z, dtype=np.float64), np.asarray(classes, dtype=str)
+    chosen = _thinned(of)
+    values, of = np.clip(values[:, chosen], -2.5, 2.5), of[chosen]
+    rows, columns = _cluster_order(values), _cluster_order(values.T)
+    values, of = values[np.ix_(rows, columns)], of[columns]
+    names = list(order) or sorted(set(of.tolist()))
+    paint = colours(names)
+    shown = [_short(features[i]) for i in rows]
+    height = min(max(0.16 * len(shown), 1.2), 11.0) + 1.0
+    with _figure(8.2, height) as figure:
+        import matplotlib as mpl
+
+        figure.get_layout_engine().set(hspace=0.0, h_pad=0.02)
+        strip, axes = figure.subplots(2, 1, height_ratios=[0.16, height - 1.0], sharex=True)
+        strip.imshow([[to_rgb(paint[name]) for name in of]], aspect="auto", interpolation="nearest")
+        shades = mpl.colormaps["RdBu_r"].with_extremes(bad="#c9ced4")
+        image = axes.imshow(values, aspect="auto", cmap=shades, vmin=-2.5, vmax=2.5, interpolation="nearest")
+        for part in (strip, axes):
+            part.grid(visible=False)
+            part.tick_params(length=0, labelbottom=False)
+            for spine in part.spines.values():
+                spine.set_visible(False)
+        strip.set_yticks([])
+        strip.set_title(title)
+        axes.yaxis.tick_right()
+        axes.set_yticks(range(len(shown)), shown, fontsize=min(8.0, 72 * (height - 1.0) / max(len(shown), 1) * 0.85))
+        drawn = f"{len(of)} of {len(classes)}" if len(of) < len(classes) else f"{len(of)}"
+        axes.set_xlabel(f"{drawn} lesions, like ones side by side")
+        bar = figure.colorbar(image, ax=axes, location="left", shrink=min(1.0, 1.6 / max(height - 1.0, 1)), pad=0.02)
+        bar.set_label("z-score")
+        bar.outline.set_visible(False)
+        patches = [Patch(color=paint[name], label=(labels or {}).get(name, name)) for name in names if name in of]
+        figure.legend(handles=patches, loc="outside lower center", ncols=min(len(patches), 4), handlelength=1.2)
+        return _svg(figure)
+
+
+def _thinned(classes: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]:
+    """Indices of at most about ``_MOST_CASES`` cases, evenly spaced within each class."""
+    n = len(classes)
+    if n <= _MOST_CASES:
+        return np.arange(n)
+    kept = []
+    for name in np.unique(classes):
+        rows = np.flatnonzero(classes == name)
+        wanted = max(1, round(len(rows) * _MOST_CASES / n))
+        kept.append(rows[np.linspace(0, len(rows) - 1, wanted).round().astype(np.int64)])
+    return np.sort(np.concatenate(kept))
+
+
+def _cluster_order(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Order of the rows in which similar ones are neighbours; unknown values count as average."""
+    from scipy.cluster.hierarchy import leaves_list, linkage
+
+    if len(values) < 3:
+        return np.arange(len(values))
+    order: npt.NDArray[np.int64] = leaves_list(linkage(np.nan_to_num(values), method="ward")).astype(np.int64)
+    return order
+
+
+def _short(feature: str) -> str:
+    """``original_firstorder_Mean`` as ``firstorder Mean``, ``red_original_glcm_Id`` as ``red glcm Id``."""
+    return feature.replace("original_", "").replace("_", " ")
+
+
+def loss_curve(history: Sequence[Mapping[str, float]], *, title: str = "") -> str:
+    """Losses over the epochs as SVG, the lowest validation loss marked.
+
+    Args:
+        history: one mapping an epoch with ``epoch`` and any values whose names hold ``loss``.
+        title: above the axes.
+    """
+    names = sorted({name for entry in history for name in entry if "loss" in name})
+    with _figure(5.6, 3.2) as figure:
+        axes = figure.add_subplot()
+        for i, name in enumerate(names):
+            points = [(entry.get("epoch", at), entry[name]) for at, entry in enumerate(history) if name in entry]
+            x, y = (np.array(side, dtype=np.float64) for side in zip(*points, strict=True))
+            axes.plot(x, y, color=PALETTE[i % len(PALETTE)], linestyle=_DASHES[i % 4], label=name.replace("_", " "))
+            if name.startswith(("val", "tuning")) and np.isfinite(y).any():
+                best = int(np.nanargmin(y))
+                axes.plot(x[best], y[best], "o", color=PALETTE[i % len(PALETTE)], markeredgecolor="white", markersize=7)
+        axes.set(xlabel="epoch", ylabel="loss", title=title)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        if names:
+            axes.legend()
+        return _svg(figure)
+
+
+def attribution_bars(
+    attributions: Sequence[Mapping[str, Any]], *, unit: str = "", title: str = "", limit: int = 12
+) -> str:
+    """What spoke for (right, orange) and against (left, blue) an output, as SVG, strongest first.
+
+    Args:
+        attributions: mappings with ``attribute``, ``value`` and ``contribution``.
+        unit: of the contributions, for the axis.
+        title: above the axes.
+        limit: bars shown; the sum of the others is one more bar.
+    """
+    ranked = sorted(attributions, key=lambda entry: -abs(float(entry["contribution"])))
+    bars = [(_called(entry), float(entry["contribution"])) for entry in ranked[:limit]]
+    if len(ranked) > limit:
+        rest = sum(float(entry["contribution"]) for entry in ranked[limit:])
+        bars.append((f"{len(ranked) - limit} others together", rest))
+    with _figure(6.2, 0.27 * max(len(bars), 1) + 0.9) as figure:
+        axes = figure.add_subplot()
+        axes.grid(visible=False, axis="y")
+        reach = max((abs(value) for _, value in bars), default=1.0) or 1.0
+        for at, (_, value) in enumerate(bars):
+            axes.barh(at, value, height=0.68, color="#D55E00" if value > 0 else "#0072B2")
+            side, shift = ("left", 0.015) if value >= 0 else ("right", -0.015)
+            axes.text(value + shift * reach, at, f"{value:+.3g}".replace("-", "−"), ha=side, va="center", fontsize=8)
+        axes.axvline(0, color=_MUTED, linewidth=0.8)
+        axes.set(xlim=(-1.18 * reach, 1.18 * reach), ylim=(max(len(bars), 1) - 0.5, -0.5), title=title)
+        axes.set_xlabel(f"contribution ({unit})" if unit else "contribution")
+        axes.set_yticks(range(len(bars)), [name for name, _ in bars])
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        return _svg(figure)
+
+
+def _called(entry: Mapping[str, Any]) -> str:
+    value = entry.get("value")
+    if value is None or value == "":
+        text = str(entry["attribute"])
+    else:
+        text = f"{entry['attribute']} = {value:.4g}" if isinstance(value, float) else f"{entry['attribute']} = {value}"
+    return textwrap.shorten(text, 44, placeholder=" …")
+
+
+# ------------------------------------------------------------------------------------------------ on photographs
+
+
+def overlay(rgb: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) -> bytes:
+    """The photograph with the outline of the lesion, as PNG: a bright line between two dark ones shows on any skin.
+
+    Args:
+        rgb: (H, W, 3).
+        mask: (H, W); an empty mask leaves the photograph as it is.
+    """
+    from skinkit.images import png_bytes
+
+    return png_bytes(outlined(rgb, mask))
+
+
+def outlined(rgb: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    """The pixels of :func:`overlay`, (H, W, 3); the line is about 1/170 of the longer side wide."""
+    from scipy.ndimage import distance_transform_edt
+
+    _same_size(rgb, mask)
+    inside = np.asarray(mask, dtype=bool)
+    if not inside.any() or inside.all():
+        return rgb.copy()
+    width = max(1.6, max(inside.shape) / 170)
+    reach = int(np.ceil(2 * width)) + 2
+    window = _window(inside, reach)
+    part = inside[window]
+    # Distance to the border between pixels, positive outside: the line gets smooth edges from it.
+    border = np.where(part, 0.5 - distance_transform_edt(part), distance_transform_edt(~part) - 0.5)
+    halo = np.clip(1.1 * width + 0.5 - np.abs(border), 0, 1)[..., None] * 0.65
+    line = np.clip(0.5 * width + 0.5 - np.abs(border), 0, 1)[..., None]
+    picture = rgb.copy()
+    pixels = picture[window].astype(np.float64)
+    pixels = pixels * (1 - halo)
+    pixels = pixels * (1 - line) + np.array([64.0, 244.0, 255.0]) * line
+    picture[window] = pixels.round().astype(np.uint8)
+    return picture
+
+
+def _window(mask: npt.NDArray[np.bool_], margin: int) -> tuple[slice, slice]:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return (
+        slice(max(0, int(rows[0]) - margin), int(rows[-1]) + margin + 1),
+        slice(max(0, int(columns[0]) - margin), int(columns[-1]) + margin + 1),
+    )
+
+
+def heatmap_overlay(
+    rgb: npt.NDArray[np.uint8], heat: npt.NDArray[Any], mask: npt.NDArray[np.bool_] | None = None
+) -> bytes:
+    """The photograph, greyed, under a heatmap, as PNG.
+
+    Args:
+        rgb: (H, W, 3).
+        heat: (H, W), 0 to 1, or 0 to 255 where it is uint8; weak support stays transparent.
+        mask: (H, W) lesion to outline, where it should be shown too.
+    """
+    import matplotlib as mpl
+
+    from skinkit.images import grey, png_bytes
+
+    _same_size(rgb, heat)
+    support = heat.astype(np.float64) / (255 if heat.dtype == np.uint8 else 1)
+    support = np.clip(np.nan_to_num(support), 0, 1)
+    # viridis: perceptually even, and its green to yellow is what skin is not.
+    shades = (mpl.colormaps["viridis"](np.linspace(0, 1, 256))[:, :3] * 255)[(support * 255).astype(np.int64)]
+    pale = 0.45 * rgb.astype(np.float64) + 0.55 * grey(rgb)[..., None]
+    opacity = (0.65 * np.clip((support - 0.1) / 0.5, 0, 1))[..., None]
+    picture = (pale * (1 - opacity) + shades * opacity).round().astype(np.uint8)
+    return png_bytes(picture if mask is None else outlined(picture, mask))
+
+
+def _same_size(rgb: npt.NDArray[np.uint8], other: npt.NDArray[Any]) -> None:
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.shape[:2] != other.shape:
+        raise ValueError(f"a photograph of shape {rgb.shape} and a map of shape {other.shape}")

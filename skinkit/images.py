@@ -1,0 +1,601 @@
+"""The only pixel I/O: decode safely, hash, resize, encode.
+
+Whatever a camera, a phone or a hospital archive wrote becomes one thing: ``uint8 (H, W, 3)`` RGB, upright. The content
+decides the type, never the file name. What cannot be decoded *completely* is a :class:`CaseError` with one of these
+reasons; nothing is ever half-decoded in silence.
+
+    image_missing         no such file
+    image_empty           zero bytes
+    image_truncated       the file ends before its picture does
+    image_unreadable      not a picture, or a damaged one
+    image_unsupported     a picture of a kind that cannot be turned into RGB
+    image_too_large       more than 100 megapixels or 1 GiB
+    image_multiframe      an animation or a multi-frame DICOM
+    image_without_pixels  a DICOM object without pixel data
+
+Flags say what was done on the way: ``first_page`` (multi-page TIFF), ``alpha_on_white``, ``cmyk``, ``sixteen_bit``,
+``float_scaled``. Colour profiles are not applied: the numbers in the file are the numbers measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import struct
+import tempfile
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from skinkit.errors import CaseError
+
+MAX_PIXELS = 100_000_000
+MAX_BYTES = 1 << 30
+
+_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF")
+_JPEG = ("JPEG", "MPO")  # MPO is how Pillow calls a JPEG with further previews behind the photo
+_SIZES_MAY_LIE = ("BMP", "TIFF")  # their decoders notice missing pixels themselves
+_ANIMATED = ("GIF", "WEBP", "PNG")
+_SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
+# What Pillow's and pydicom's parsers raise on damaged bytes. MemoryError and KeyboardInterrupt are not among them.
+_DAMAGE = (
+    OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError,
+    NotImplementedError, RuntimeError, struct.error, zlib.error,
+)  # fmt: skip
+_OTHER_KINDS = {
+    b"%PDF": "a PDF document", b"8BPS": "a Photoshop document", b"PK\x03\x04": "a ZIP or Office file",
+    b"\x00\x00\x00\x0cjP  ": "JPEG 2000", b"\xff\x4f\xff\x51": "JPEG 2000", b"\xff\x0a": "JPEG XL",
+    b"<svg": "SVG", b"II\xbc\x01": "JPEG XR",
+}  # fmt: skip
+
+Array = np.ndarray[Any, Any]
+
+
+# --------------------------------------------------------------------------------------------------- reading
+
+
+def read_rgb(path: Path) -> Array:
+    """The picture as uint8 (H, W, 3), upright.
+
+    Raises:
+        CaseError: it cannot be decoded completely; the reasons stand at the top of this module.
+    """
+    return read_image(path)[0]
+
+
+def read_image(path: Path) -> tuple[Array, tuple[str, ...]]:
+    """The picture as uint8 (H, W, 3), upright, and the flags of what was done to it; checked thoroughly.
+
+    Raises:
+        CaseError: as :func:`read_rgb`.
+    """
+    return decode(read_bytes(path), thorough=True)
+
+
+def read_mask(path: Path, size: tuple[int, int] | None = None) -> Array:
+    """A lesion mask as bool (H, W): more than half of the file's largest value is lesion.
+
+    Args:
+        path: a picture of any kind :func:`read_rgb` reads; transparent pixels are background.
+        size: (width, height) of the image it belongs to. A mask that differs in scale alone is resized (nearest).
+
+    Raises:
+        CaseError: the reasons of :func:`read_rgb` with ``mask_`` for ``image_``, or ``mask_size_mismatch``.
+    """
+    try:
+        values = _mask_values(read_bytes(path))
+    except CaseError as error:
+        raise CaseError(error.reason.replace("image_", "mask_", 1), error.detail) from None
+    mask: Array = values > values.max() / 2 if values.size and values.max() > 0 else np.zeros(values.shape, dtype=bool)
+    height, width = mask.shape
+    if size is None or size == (width, height):
+        return mask
+    # Only the scale may differ: the other side, scaled, must come out within one pixel of the coarser picture.
+    if abs(width * size[1] - height * size[0]) > max(width, height, *size):
+        raise CaseError("mask_size_mismatch", f"mask is {width} x {height}, image is {size[0]} x {size[1]}")
+    resized: Array = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
+    return resized
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        CaseError: ``image_missing``, ``image_empty``, ``image_too_large`` or ``image_unreadable`` (no permission).
+    """
+    try:
+        size = path.stat().st_size
+        if not path.is_file():
+            raise CaseError("image_missing", f"{path.name} is not a file")
+        if size == 0:
+            raise CaseError("image_empty", f"{path.name} has no bytes")
+        if size > MAX_BYTES:
+            raise CaseError("image_too_large", f"{path.name} has {size} bytes")
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise CaseError("image_missing", f"{path.name} is not there") from None
+    except PermissionError:
+        raise CaseError("image_unreadable", f"{path.name} may not be read by this user") from None
+
+
+def decode(data: bytes, *, thorough: bool = False) -> tuple[Array, tuple[str, ...]]:
+    """Bytes of an image file as uint8 (H, W, 3), upright, and the flags of what was done.
+
+    Args:
+        data: the whole file.
+        thorough: decode every JPEG twice, to be sure that data before a forged or misplaced end marker are complete;
+            otherwise that is done where the last corner looks as if they were not.
+
+    Raises:
+        CaseError: as :func:`read_rgb`.
+    """
+    flags: list[str] = []
+    if is_dicom(data):
+        return _dicom_rgb(data, flags), tuple(flags)
+    with _opened(data, flags) as image:
+        turn = _orientation(image)
+        rgb = _upright(_to_rgb(image, flags), turn)
+        if image.format in _JPEG and (thorough or _corner_is_flat(rgb, turn)) and _stops_early(data, image):
+            raise CaseError("image_truncated", "the JPEG ends before its picture does")
+    return rgb, tuple(flags)
+
+
+@contextmanager
+def _opened(data: bytes, flags: list[str]) -> Iterator[Image.Image]:
+    """A loaded Pillow image; Pillow's errors become reasons and its warnings stay inside."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+                _check_size(*image.size)
+                frames = getattr(image, "n_frames", 1)
+                if frames > 1 and image.format in _ANIMATED:
+                    raise CaseError("image_multiframe", f"an animation of {frames} frames")
+                if frames > 1 and image.format == "TIFF":
+                    flags.append("first_page")
+                if image.format not in _SIZES_MAY_LIE and _is_cut(data, str(image.format)):
+                    raise CaseError("image_truncated", f"the {image.format} file ends too early")
+                sixteen = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+                image.load()
+                if sixteen:
+                    flags.append("sixteen_bit")
+                yield image
+        except Image.DecompressionBombError:
+            raise CaseError("image_too_large", f"more than {MAX_PIXELS} pixels") from None
+        except UnidentifiedImageError:
+            raise _unidentified(data) from None
+        except _DAMAGE as error:
+            cut = "truncated" in str(error).lower() or isinstance(error, EOFError) or _is_cut(data, _kind(data))
+            reason = "image_truncated" if cut else "image_unreadable"
+            raise CaseError(reason, f"{type(error).__name__}: {error}"[:200]) from None
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise CaseError("image_too_large", f"{width} x {height} pixels; the limit is {MAX_PIXELS}")
+
+
+def _unidentified(data: bytes) -> CaseError:
+    head = data[:32]
+    for magic, kind in _OTHER_KINDS.items():
+        if head.lstrip().startswith(magic):
+            return CaseError("image_unsupported", f"the file is {kind}")
+    if head[4:8] == b"ftyp":
+        return CaseError("image_unsupported", "the file is HEIC, AVIF or a video; export it as JPEG or PNG")
+    kind = _kind(data)
+    if _is_cut(data, kind):
+        return CaseError("image_truncated", f"the {kind} file ends too early")
+    if kind == "TIFF":
+        return CaseError("image_unsupported", "a TIFF of a kind that is not read, or a damaged one")
+    return CaseError("image_unreadable", "the content is no image that is known")
+
+
+# ----------------------------------------------------------------------------------------- complete or truncated
+
+_JPEG_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+
+
+_MAGIC = {b"\xff\xd8": "JPEG", b"\x89PNG": "PNG", b"RIFF": "WEBP", b"BM": "BMP", b"II*\x00": "TIFF", b"MM\x00*": "TIFF"}
+
+
+def _kind(data: bytes) -> str:
+    """What the first bytes promise, or an empty string."""
+    return next((kind for magic, kind in _MAGIC.items() if data.startswith(magic)), "")
+
+
+def _is_cut(data: bytes, format_: str) -> bool:
+    """Whether the file's own structure says that bytes are missing at its end."""
+    if format_ in _JPEG:
+        return _jpeg_end(data) < 0
+    if format_ == "PNG":
+        return b"IEND" not in data
+    if format_ == "WEBP":
+        return len(data) < 12 or len(data) < int.from_bytes(data[4:8], "little") + 8
+    if format_ == "BMP":
+        return len(data) < int.from_bytes(data[2:6], "little")
+    if format_ == "TIFF":
+        return len(data) < int.from_bytes(data[4:8], "little" if data[:1] == b"I" else "big") + 6
+    return False
+
+
+def _jpeg_end(data: bytes) -> int:
+    """Offset of the end-of-image marker of the first picture, or -1 where it never comes."""
+    at = 2
+    while match := _JPEG_MARKER.search(data, at):
+        marker, at = data[match.end() - 1], match.end()
+        if marker == 0xD9:
+            return match.start()
+        if marker in (0x01, 0xD8):
+            continue
+        # A segment with a length: skip it, so that a thumbnail inside does not count. Entropy-coded data follow SOS.
+        at += max(2, int.from_bytes(data[at : at + 2], "big"))
+    return -1
+
+
+def _corner_is_flat(rgb: Array, turn: int) -> bool:
+    """Whether the last corner to be decoded is one colour: a decoder short of data repeats the last one it had."""
+    corner = _upright(rgb, _INVERSE[turn])[-4:, -4:].reshape(-1, 3)
+    return not (corner != corner[0]).any()
+
+
+def _stops_early(data: bytes, image: Image.Image) -> bool:
+    """Whether a JPEG has its end marker but too little data before it, of which the decoder says nothing.
+
+    Decoded once more with noise put before the end marker: a complete picture does not read it. (A progressive JPEG cut
+    exactly between two scans and given an end marker is a complete, coarser JPEG.)
+    """
+    end = _jpeg_end(data)
+    padded = data[:end] + b"\x5a\xa5\x33" * 4096 + data[end:]
+    with Image.open(io.BytesIO(padded), formats=_FORMATS) as again:
+        again.load()
+        return image.tobytes() != again.tobytes()
+
+
+# ------------------------------------------------------------------------------------------------ modes to RGB
+
+
+def _to_rgb(image: Image.Image, flags: list[str]) -> Array:
+    if image.mode in _SIXTEEN_BIT or image.mode in ("I", "F"):
+        return _grey_to_rgb(_eight_bit(np.asarray(image), flags))
+    if image.mode == "LAB":
+        raise CaseError("image_unsupported", "a picture in CIE L*a*b*")
+    if image.mode == "CMYK":
+        flags.append("cmyk")
+        if image.format in _JPEG and "adobe" not in image.info:
+            # Pillow takes every CMYK JPEG for one of Adobe's, whose values are inverted; without their marker they
+            # are not.
+            image = Image.merge("CMYK", [band.point(lambda v: 255 - v) for band in image.split()])
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        if int(np.asarray(rgba.getchannel("A")).min()) < 255:
+            flags.append("alpha_on_white")
+            rgba = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+        return np.asarray(rgba.convert("RGB"))
+    return np.asarray(image.convert("RGB"))
+
+
+def _eight_bit(values: Array, flags: list[str]) -> Array:
+    """Grey values of 16 or 32 bits or floating point as uint8.
+
+    16 bits keep their high byte (65535 -> 255), as Pillow does with 16-bit colour. Floating point in 0..1, 0..255 or
+    0..65535 is scaled by that range; whole numbers of 32 bits likewise.
+    """
+    if values.dtype.kind == "u" and values.dtype.itemsize == 2:
+        return (values >> 8).astype(np.uint8)
+    known = values[np.isfinite(values)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
+    if low < 0 or high > 0xFFFFFFFF:
+        raise CaseError("image_unsupported", f"grey values from {low:g} to {high:g}; expected 0 to 1, 255 or 65535")
+    ranges = (1.0, 255.0, 65535.0, float(0xFFFFFFFF)) if values.dtype.kind == "f" else (255.0, 65535.0, 2.0**31 - 1)
+    full = next(limit for limit in ranges if high <= limit)
+    flags.append("float_scaled" if values.dtype.kind == "f" else "sixteen_bit")
+    scaled = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=full, neginf=0.0) / full
+    return np.rint(scaled * 255).astype(np.uint8)
+
+
+def _grey_to_rgb(values: Array) -> Array:
+    return np.repeat(values[:, :, np.newaxis], 3, axis=2)
+
+
+def _mask_values(data: bytes) -> Array:
+    """Grey values of a mask, in whatever range the file has them."""
+    if is_dicom(data):
+        return grey(_dicom_rgb(data, []))
+    with _opened(data, []) as image:
+        turn = _orientation(image)
+        if image.mode in _SIXTEEN_BIT or image.mode in ("I", "F"):
+            return _upright(np.nan_to_num(np.asarray(image).astype(np.float64)), turn)
+        if image.has_transparency_data:
+            rgba = image.convert("RGBA")
+            on_black = Image.alpha_composite(Image.new("RGBA", rgba.size, "black"), rgba)
+            return _upright(np.asarray(on_black.convert("L")), turn)
+        return _upright(np.asarray(image.convert("RGB").convert("L")), turn)
+
+
+# ------------------------------------------------------------------------------------------------- orientation
+
+_INVERSE = {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation 1 to 8 of a loaded image; 1 where there is none or it is damaged."""
+    try:
+        value = image.getexif().get(0x0112, 1)
+    except _DAMAGE:
+        return 1
+    return value if value in _INVERSE else 1
+
+
+def _upright(pixels: Array, orientation: int) -> Array:
+    """Turn (H, W) or (H, W, 3) pixels by an EXIF orientation (Exif 2.3, table 6, tag 274)."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
+
+
+# ------------------------------------------------------------------------------------------------------- DICOM
+
+
+def is_dicom(data: bytes) -> bool:
+    """Whether these bytes begin a DICOM file, with the 128-byte preamble or (older archives) without."""
+    if data[128:132] == b"DICM":
+        return True
+    return data[:2] in (b"\x02\x00", b"\x08\x00") and data[2:4] in (b"\x00\x00", b"\x01\x00", b"\x05\x00", b"\x16\x00")
+
+
+def _dicom_dataset(data: bytes) -> Any:
+    """The pydicom data set of a DICOM file's bytes.
+
+    Raises:
+        CaseError: ``image_unreadable`` where it cannot be parsed.
+    """
+    import pydicom
+
+    with _quiet_dicom():
+        try:
+            return pydicom.dcmread(io.BytesIO(data), force=True)
+        except _dicom_damage() as error:
+            raise _damaged_dicom(error) from None
+
+
+def dicom_tag(path: Path, keyword: str) -> str:
+    """The text of one tag of a DICOM file's header, empty where it is not there.
+
+    Raises:
+        CaseError: the file is no DICOM.
+    """
+    import pydicom
+
+    with path.open("rb") as stream:
+        if not is_dicom(stream.read(132)):
+            raise CaseError("image_unreadable", f"{path.name} is no DICOM file")
+    with _quiet_dicom():
+        try:
+            header = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=[keyword])
+            return str(header.get(keyword) or "").strip()
+        except _dicom_damage() as error:
+            raise _damaged_dicom(error) from None
+
+
+def _dicom_damage() -> tuple[type[Exception], ...]:
+    """What pydicom raises on damaged bytes, at once or when an element is first looked at."""
+    from pydicom import errors
+
+    return (*_DAMAGE, errors.InvalidDicomError, errors.BytesLengthException)
+
+
+def _damaged_dicom(error: Exception) -> CaseError:
+    text = str(error)
+    cut = "less than expected" in text or "truncated" in text.lower()
+    # Only the kind of error is told: pydicom's words may quote the header, and so the patient.
+    return CaseError("image_truncated" if cut else "image_unreadable", f"DICOM: {type(error).__name__}")
+
+
+@contextmanager
+def _quiet_dicom() -> Iterator[None]:
+    """Keep pydicom's remarks on unusual headers off the screen: they quote values of the patient."""
+    import logging
+
+    logger = logging.getLogger("pydicom")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _dicom_rgb(data: bytes, flags: list[str]) -> Array:
+    """The one frame of a DICOM object as uint8 RGB (PS3.3 C.7.6.3, C.11.1, C.11.2)."""
+    dataset = _dicom_dataset(data)
+    with _quiet_dicom():
+        try:
+            if "PixelData" not in dataset:
+                if b"\xe0\x7f\x10\x00" in data:  # the tag is there, but its value is not complete
+                    raise CaseError("image_truncated", "the DICOM file ends inside its pixel data")
+                raise CaseError("image_without_pixels", "a DICOM object without pixel data")
+            frames = int(dataset.get("NumberOfFrames") or 1)
+            if frames > 1:
+                raise CaseError("image_multiframe", f"a DICOM object of {frames} frames")
+            _check_size(int(dataset.Columns), int(dataset.Rows))
+            return _dicom_shown(dataset, *_dicom_pixels(dataset, data), flags)
+        except _dicom_damage() as error:
+            raise _damaged_dicom(error) from None
+
+
+def _dicom_pixels(dataset: Any, data: bytes) -> tuple[Array, str]:
+    """Stored values (H, W) or (H, W, 3) and their photometric interpretation; YBR becomes RGB."""
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    if "TransferSyntaxUID" not in dataset.file_meta:  # an old archive's file without a header
+        implicit = bool(dataset.original_encoding[0])
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    syntax = dataset.file_meta.TransferSyntaxUID
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        raise CaseError("image_unsupported", f"DICOM transfer syntax {syntax.name}") from None
+    if decoder.is_available:
+        values, meta = decoder.as_array(dataset, raw=False)
+        return values, str(meta["photometric_interpretation"])
+    return _dicom_pixels_by_gdcm(data, dataset, str(syntax.name))
+
+
+def _dicom_pixels_by_gdcm(data: bytes, dataset: Any, syntax: str) -> tuple[Array, str]:
+    """Stored values decoded by SimpleITK's GDCM: JPEG lossless and JPEG-LS, which pydicom alone cannot."""
+    import SimpleITK
+
+    sitk: Any = SimpleITK
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "image.dcm"
+        file.write_bytes(data)
+        loud = sitk.ProcessObject.GetGlobalWarningDisplay()
+        sitk.ProcessObject.GlobalWarningDisplayOff()
+        reader = sitk.ImageFileReader()
+        reader.SetImageIO("GDCMImageIO")
+        reader.SetFileName(str(file))
+        try:
+            values = sitk.GetArrayFromImage(reader.Execute())[0]
+        except RuntimeError:
+            raise CaseError("image_unsupported", f"DICOM transfer syntax {syntax} could not be decoded") from None
+        finally:
+            sitk.ProcessObject.SetGlobalWarningDisplay(loud)
+    if values.ndim == 3:
+        return values, "RGB"
+    # GDCM has applied the rescale already: undo it, so that both ways go on from stored values.
+    slope, intercept = float(dataset.get("RescaleSlope") or 1), float(dataset.get("RescaleIntercept") or 0)
+    return np.rint((values - intercept) / slope).astype(np.int64), str(dataset.PhotometricInterpretation)
+
+
+def _dicom_shown(dataset: Any, values: Array, photometric: str, flags: list[str]) -> Array:
+    """Stored values as they are to be shown: palette, rescale and window applied, 8 bits."""
+    from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
+
+    stored = int(dataset.get("BitsStored") or 8)
+    if photometric in ("MONOCHROME1", "MONOCHROME2"):
+        signed = int(dataset.get("PixelRepresentation") or 0) == 1
+        ends = np.array([-(1 << stored - 1), (1 << stored - 1) - 1] if signed else [0, (1 << stored) - 1])
+        shown = apply_modality_lut(values, dataset).astype(np.float64)
+        if dataset.get("VOILUTSequence"):
+            shown = apply_voi_lut(apply_modality_lut(values, dataset), dataset, prefer_lut=True).astype(np.float64)
+            low, high = 0.0, float((1 << int(dataset.VOILUTSequence[0].LUTDescriptor[2])) - 1)
+        elif dataset.get("WindowWidth") not in (None, ""):
+            low, high = _window(dataset)
+        elif dataset.get("ModalityLUTSequence"):
+            low, high = 0.0, float((1 << int(dataset.ModalityLUTSequence[0].LUTDescriptor[2])) - 1)
+        else:
+            low, high = sorted(apply_modality_lut(ends, dataset).astype(np.float64).tolist())
+        share = np.clip((shown - low) / max(high - low, 1e-12), 0, 1)
+        if photometric == "MONOCHROME1":
+            share = 1 - share
+        if stored > 8:
+            flags.append("sixteen_bit")
+        return _grey_to_rgb(np.rint(share * 255).astype(np.uint8))
+    if photometric == "PALETTE COLOR":
+        values = apply_color_lut(values, dataset)
+        stored = values.dtype.itemsize * 8
+    elif photometric not in ("RGB", "YBR_ICT", "YBR_RCT") or values.ndim != 3 or values.shape[2] != 3:
+        raise CaseError("image_unsupported", f"DICOM photometric interpretation {photometric}")
+    if stored > 8:
+        flags.append("sixteen_bit")
+    return np.ascontiguousarray(values[:, :, :3] >> max(stored - 8, 0)).astype(np.uint8)
+
+
+def _window(dataset: Any) -> tuple[float, float]:
+    """The values shown black and white by the first window (PS3.3 C.11.2.1.2)."""
+    from pydicom.multival import MultiValue
+
+    def first(value: Any) -> float:
+        return float(value[0] if isinstance(value, MultiValue) else value)
+
+    centre, width = first(dataset.WindowCenter), first(dataset.WindowWidth)
+    if dataset.get("VOILUTFunction") == "LINEAR_EXACT":
+        return centre - width / 2, centre + width / 2
+    return centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2
+
+
+# ------------------------------------------------------------------------------------------- pixels to pixels
+
+
+def grey(rgb: Array) -> Array:
+    """ITU-R 601 luma as uint8 (H, W), exactly Pillow's ``L``: (19595 R + 38470 G + 7471 B + 32768) >> 16."""
+    return np.asarray(Image.fromarray(rgb).convert("L"))
+
+
+def resize(rgb: Array, size: tuple[int, int]) -> Array:
+    """Pixels (uint8 or bool) at another (width, height): bilinear with antialiasing, nearest for masks."""
+    if rgb.dtype == np.bool_:
+        return np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.NEAREST))
+    return np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BILINEAR))
+
+
+def png_bytes(array: Array) -> bytes:
+    """A PNG of a mask (bool, 0 or 255), grey (H, W) or RGB (H, W, 3) picture; the same pixels give the same bytes."""
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8) * 255
+    return _encoded(array, format="PNG", compress_level=6)
+
+
+def jpeg_bytes(rgb: Array, quality: int = 85) -> bytes:
+    """A JPEG of an RGB picture, quality 1 to 95, without any metadata."""
+    return _encoded(rgb, format="JPEG", quality=quality, optimize=True)
+
+
+def _encoded(array: Array, **options: Any) -> bytes:
+    sink = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(array)).save(sink, **options)
+    return sink.getvalue()
+
+
+# ---------------------------------------------------------------------------------------------- names and hashes
+
+_SLUG_LENGTH = 80
+_SAFE = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9._-]{{0,{_SLUG_LENGTH - 1}}}")
+
+
+def slug(image_id: str) -> str:
+    """A file stem for an id: ASCII letters, digits, '.', '_', '-', at most 80 characters.
+
+    An id that already is one stays as it is; any other gets a hash of itself as suffix, so two ids never share a file.
+
+    >>> slug("PAT_46_881_939"), slug("病人 1/左")
+    ('PAT_46_881_939', '1-aabd998b24')
+    """
+    if _SAFE.fullmatch(image_id):
+        return image_id
+    suffix = "-" + hashlib.sha256(image_id.encode()).hexdigest()[:10]
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "_", image_id).strip("._-")[: _SLUG_LENGTH - len(suffix)]
+    return (stem or "image") + suffix
+
+
+def dhash(rgb: Array) -> str:
+    """64-bit difference hash, 16 hexadecimal digits: bit = a pixel of the 9 x 8 luma is brighter than its left one.
+
+    Source: N. Krawetz, "Kind of Like That", 2013. Distances are Hamming distances of the bits.
+    """
+    small = np.asarray(Image.fromarray(rgb).convert("L").resize((9, 8), Image.Resampling.LANCZOS)).astype(np.int16)
+    return np.packbits(small[:, 1:] > small[:, :-1]).tobytes().hex()
+
+
+def pixel_sha256(rgb: Array) -> str:
+    """SHA-256 of width, height and pixels: equal for files that show exactly the same picture."""
+    height, width = rgb.shape[:2]
+    return hashlib.sha256(f"{width}x{height}:".encode() + np.ascontiguousarray(rgb).tobytes()).hexdigest()
+
+
+# Pillow must refuse what is cut short, whatever another library of this process has set.
+ImageFile.LOAD_TRUNCATED_IMAGES = False

@@ -1,0 +1,152 @@
+"""The registry of models: one paper = one file of this folder. Adding a model adds its file and nothing else.
+
+Third parties register theirs by an entry point of the group ``skinkit.models`` that points to such a module.
+
+Every model's docstring has the sections Paper, Idea, Equations, Shapes and Departures. Its module has ``TASK``
+(``segment`` or ``classify``), ``READS`` (named inputs) and a frozen ``Config``.
+
+**Segmenters** have ``draw(rgb, config) -> mask``.
+
+**Estimators** (classifiers fitted at once, such as ``lightgbm``) have
+
+    RADIOMICS   the radiomic features they read unless told otherwise: none, signature or all
+    REFITS      whether, after calibrating, they may be fitted once more on training and validation rows
+    HEATMAP     how a heatmap is made: gradcam or occlusion_of_mask
+    fit         (config, train, train_labels, validation, validation_labels, n_classes, seed) -> Fitted
+    load        folder -> Fitted
+
+and, where they read ``image`` through a network that is not trained,
+
+    default_weights   config -> name of public weights (``skinkit.weights``)
+    embedder          (config, state dict) -> Embedder, the network; it runs once per image, whatever the fold
+    embedding_key     config -> what decides its result, beside the weights
+    explained         (embedder, fitted, offsets, temperatures, positive) -> (module, layer) for Grad-CAM
+
+A batch is a mapping of names to arrays whose rows are cases: ``attributes`` (n, columns) and ``radiomics`` (n,
+features), both standardised by the fold's own scalers, and ``image`` (n, width), the embedder's answer. Nobody but the
+model's file knows what it does with them.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from skinkit.errors import ConfigError, did_you_mean
+from skinkit.options import make_config
+
+if TYPE_CHECKING:
+    import numpy as np
+
+ENTRY_POINTS = "skinkit.models"
+
+
+class Fitted(Protocol):
+    """An estimator fitted on one fold."""
+
+    def predict(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+        """(n, classes) log-probabilities, before calibration."""
+
+    def contributions(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What each input column adds to each class's score.
+
+        Returns:
+            input name -> (n, classes, columns), and ``bias`` -> (n, classes, 1). Summed over all of them they are the
+            scores whose softmax is the prediction.
+        """
+
+    def save(self, folder: Path) -> None:
+        """Write it; no pickle."""
+
+
+class Embedder(Protocol):
+    """A network that is not trained; a ``torch.nn.Module`` from uint8 (n, side, side, 3) to float32 (n, width)."""
+
+    def prepare(self, rgb: np.ndarray) -> np.ndarray:
+        """uint8 (H, W, 3) of any size -> uint8 (side, side, 3); runs in the decoding thread."""
+
+    def __call__(self, images: Any) -> Any:
+        """uint8 tensor (n, side, side, 3) -> float32 tensor (n, width)."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered model: its task, one line of help, and the module that holds it."""
+
+    task: str
+    help: str
+    module: str
+
+
+@cache
+def own() -> dict[str, Entry]:
+    """The models of this folder; their files are read, not run, so that listing them loads no library."""
+    found = {}
+    for file in sorted(Path(__file__).parent.glob("[a-z]*.py")):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        task = next(n.value for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "TASK")
+        line = (ast.get_docstring(tree) or "").partition("\n")[0].rstrip(".")
+        found[file.stem] = Entry(ast.literal_eval(task), line, f"{__name__}.{file.stem}")
+    return found
+
+
+def registered(task: str = "") -> dict[str, str]:
+    """Names and one-line helps of the models of a task, or of all."""
+    from importlib.metadata import entry_points
+
+    found = {name: entry.help for name, entry in own().items() if task in ("", entry.task)}
+    for point in entry_points(group=ENTRY_POINTS):
+        module = point.load()
+        if point.name not in own() and task in ("", module.TASK):
+            found[point.name] = (module.__doc__ or "").strip().partition("\n")[0]
+    return found
+
+
+def load_model(name: str, task: str = "") -> Any:
+    """The module of a model.
+
+    Raises:
+        ConfigError: no model of that name, or one of another task.
+    """
+    known = registered(task)
+    if name not in known:
+        other = f"; {name} is there, but not to {task}" if task and name in registered() else ""
+        raise ConfigError(
+            f"no model {name!r} to {task}{other}" if task else f"no model {name!r}",
+            did_you_mean(name, known),
+            "see 'skinkit list models'",
+        )
+    if name in own():
+        return importlib.import_module(own()[name].module)
+    from importlib.metadata import entry_points
+
+    return next(iter(entry_points(group=ENTRY_POINTS, name=name))).load()
+
+
+def model_config(module: Any, settings: Sequence[str] | Mapping[str, Any], where: str = "--settings") -> Any:
+    """A model's ``Config`` from ``NAME=VALUE`` texts (values as in TOML, bare words as text) or from plain values.
+
+    Raises:
+        ConfigError: not of that form, an unknown name, or a value of the wrong type.
+    """
+    values = settings if isinstance(settings, Mapping) else _parsed(settings, where)
+    return make_config(module.Config, values, where=where)
+
+
+def _parsed(settings: Sequence[str], where: str) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for text in settings:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not name:
+            raise ConfigError(f"{text!r} in {where}", "NAME=VALUE", "for example --settings learning_rate=0.05")
+        try:
+            values[name] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[name] = value
+    return values

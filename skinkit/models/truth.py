@@ -1,0 +1,29 @@
+"""The masks a person drew, where the cohort has them.
+
+Paper:
+    None: this passes on what the source folder holds.
+
+Idea:
+    Measuring inside an expert's outline separates what the classifier can do from what the segmenter gets wrong.
+
+Equations:
+    (1) mask(x) = truth(x)
+
+Shapes:
+    truth bool (H, W) -> bool (H, W).
+
+Departures:
+    A case without a truth mask fails with ``truth_mask_absent`` instead of borrowing another segmenter's mask.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TASK = "segment"
+READS = ("truth_mask",)
+
+
+@dataclass(frozen=True)
+class Config:
+    """There is nothing to choose."""

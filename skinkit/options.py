@@ -1,0 +1,143 @@
+"""A ``Config`` field is an option: ``size: Annotated[int, "square side, pixels"] = 512``.
+
+Type, unit, help, default and manifest entry stand in that one line; ``cli.py`` derives the command line from it and
+``skinkit.toml`` fills the same fields.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from skinkit.errors import ConfigError, did_you_mean
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True)
+class Help:
+    """Help of an option with more to say than its text.
+
+    Attributes:
+        text: the help.
+        identity: whether the value affects the result (and so stands in the recipe).
+        positional: an argument without a dash.
+        metavar: how the value is called in the help.
+        flag: the option on the command line, where it is not the field's name (``for`` is a word of Python).
+    """
+
+    text: str
+    identity: bool = True
+    positional: bool = False
+    metavar: str = ""
+    flag: str = ""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One field of a ``Config``, taken apart."""
+
+    name: str
+    type: Any
+    default: Any
+    help: Help
+
+    @property
+    def flag(self) -> str:
+        """The option on the command line."""
+        return self.help.flag or "--" + self.name.replace("_", "-")
+
+
+def options_of(config: type) -> Iterator[Option]:
+    """The options of a ``Config`` class in order."""
+    hints = get_type_hints(config, include_extras=True)
+    for field in dataclasses.fields(config):
+        hint = hints[field.name]
+        if get_origin(hint) is not Annotated:
+            raise TypeError(f"{config.__qualname__}.{field.name} has no help: write Annotated[type, 'help']")
+        kind, note = get_args(hint)[:2]
+        help_ = note if isinstance(note, Help) else Help(str(note))
+        default = field.default
+        if default is dataclasses.MISSING:
+            raise TypeError(f"{config.__qualname__}.{field.name} has no default")
+        yield Option(field.name, kind, default, help_)
+
+
+def identity_of(config: Any) -> dict[str, Any]:
+    """The values that affect the result, as plain values for the recipe."""
+    return {o.name: _plain(getattr(config, o.name)) for o in options_of(type(config)) if o.help.identity}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def make_config(config: type[C], *layers: Mapping[str, Any], where: str = "configuration") -> C:
+    """A ``Config`` from layers of values, later ones winning; every value is checked.
+
+    Args:
+        config: the ``Config`` class.
+        layers: mappings of field name (dashes allowed) to value.
+        where: what the error names as the place of the values.
+
+    Raises:
+        ConfigError: unknown field or a value of the wrong type.
+    """
+    known = {option.name: option for option in options_of(config)}
+    values: dict[str, Any] = {}
+    for layer in layers:
+        for raw, value in layer.items():
+            name = raw.replace("-", "_")
+            if name not in known:
+                raise ConfigError(
+                    f"unknown setting {raw!r} in {where}", did_you_mean(name, known), "rename or remove it"
+                )
+            values[name] = checked(known[name], value, where)
+    return config(**values)
+
+
+def checked(option: Option, value: Any, where: str) -> Any:
+    """The value in the option's type, or :class:`ConfigError`."""
+    kind = option.type
+    origin = get_origin(kind)
+    good = False
+    if origin in (Union, types.UnionType):
+        if value is None:
+            return None
+        kind = next(a for a in get_args(kind) if a is not type(None))
+        origin = get_origin(kind)
+    if origin is Literal:
+        good = value in get_args(kind)
+    elif origin is tuple:
+        if isinstance(value, str):
+            value = [value]
+        if isinstance(value, (list, tuple)):  # --channels grey,red is --channels grey --channels red
+            value = [part.strip() for v in value for part in v.split(",")] if _all_text(value) else value
+        good = isinstance(value, (list, tuple)) and all(isinstance(v, get_args(kind)[0]) for v in value)
+        value = tuple(value) if good else value
+    elif kind is float:
+        good = isinstance(value, (int, float)) and not isinstance(value, bool)
+        value = float(value) if good else value
+    elif kind is int:
+        good = isinstance(value, int) and not isinstance(value, bool)
+    else:
+        good = isinstance(value, kind)
+    if not good:
+        raise ConfigError(f"{option.name} = {value!r} in {where}", described(kind), "mend the value")
+    return value
+
+
+def _all_text(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+def described(kind: Any) -> str:
+    """A type in words."""
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(str(v) for v in get_args(kind))
+    if get_origin(kind) is tuple:
+        return "a list"
+    return {int: "a whole number", float: "a number", str: "text", bool: "true or false"}.get(kind, str(kind))

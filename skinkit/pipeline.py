@@ -1,0 +1,251 @@
+"""What must be brought up to date, and in which order; the only place that chains stages.
+
+``Pipeline.make`` runs one command: it brings the inputs of each target up to date, then the target. An upstream
+artifact that exists keeps the settings in its manifest, overlaid by ``skinkit.toml``. Models are frozen: they are made
+by ``skinkit train`` (or ``run``) only, and a missing one is an error that names the command.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from skinkit.artifact import Artifact, Recipe, exists, open_artifact
+from skinkit.console import Console
+from skinkit.errors import ConfigError, InputError
+from skinkit.options import identity_of, make_config, options_of
+from skinkit.stages import MAKER, Job, Sources, Stage, load_stage
+from skinkit.workspace import SETTINGS_FILE, Ref, Workspace
+
+FROZEN = frozenset({"models"})
+"""Kinds that are never remade as somebody's input."""
+
+
+@dataclass
+class Step:
+    """What happened to one artifact."""
+
+    ref: Ref
+    stage: str
+    artifact: Artifact
+    fresh: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for ``--json``."""
+        return {
+            "artifact": str(self.ref),
+            "stage": self.stage,
+            "path": str(self.artifact.path),
+            "identity": self.artifact.identity,
+            "up_to_date": self.fresh,
+            "counts": dict(self.artifact.manifest["counts"]),
+        }
+
+
+@dataclass
+class Pipeline:
+    """One invocation: remembers what it has brought up to date.
+
+    Attributes:
+        workspace: the workspace.
+        console: messages and progress.
+        jobs: processes to use.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        upstream: bring inputs up to date first; otherwise they are used as they are.
+        retry_failed: compute failed rows again.
+        steps: every artifact touched, in order.
+    """
+
+    workspace: Workspace
+    console: Console
+    jobs: int = 1
+    device: str = "auto"
+    upstream: bool = True
+    retry_failed: bool = False
+    steps: list[Step] = field(default_factory=list)
+    _done: dict[Ref, Artifact] = field(default_factory=dict)
+
+    def make(
+        self, stage_name: str, given: Mapping[str, Any], *, cohorts: Sequence[str] = (), name: str = ""
+    ) -> list[Step]:
+        """Run a stage as its command does: every target, inputs first.
+
+        Args:
+            stage_name: the stage.
+            given: option values that were given explicitly; they win over ``skinkit.toml``.
+            cohorts: cohorts named by the caller; empty means all that apply.
+            name: ``--name``, or empty.
+        """
+        stage = load_stage(stage_name)
+        config = self.config(stage_name, stage, {}, given)
+        targets = stage.targets(config, self.workspace, cohorts, name)
+        if not targets:
+            raise ConfigError(
+                f"nothing to {stage_name}: no cohort of {self.workspace.root / SETTINGS_FILE} applies",
+                "at least one cohort of a fitting role",
+                "add one under [cohorts.NAME], or name it with --cohort",
+            )
+        before = len(self.steps)
+        for target in targets:
+            self._bring(target, config)
+        return self.steps[before:]
+
+    def bring(self, ref: Ref) -> Artifact:
+        """Bring one artifact up to date as somebody's input, with its own or the workspace's settings."""
+        return self._bring(ref, None)
+
+    def config(self, stage_name: str, stage: Stage, recorded: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
+        """Settings: defaults, then those recorded in the artifact, then ``skinkit.toml``, then those given."""
+        known = {option.name for option in options_of(stage.Config)}
+        kept = {key: value for key, value in recorded.items() if key in known}
+        settings = self.workspace.settings.get(stage_name, {})
+        where = f"[stage.{stage_name}] of {SETTINGS_FILE}"
+        return make_config(stage.Config, kept, settings, given, where=where)
+
+    def plan(self, ref: Ref) -> tuple[Stage, Any, dict[str, Ref]]:
+        """Stage, settings and inputs of an artifact, without touching anything."""
+        stage_name = MAKER[ref.kind]
+        stage = load_stage(stage_name)
+        path = self.workspace.path(ref)
+        recorded = open_artifact(path).config if exists(path) else {}
+        config = self._resolve(stage, self.config(stage_name, stage, recorded, {}), ref)
+        return stage, config, stage.needs(config, ref, self.workspace)
+
+    def staleness(self, ref: Ref) -> str | None:
+        """Why an artifact is not up to date, looking at its inputs as they are; None when it is."""
+        path = self.workspace.path(ref)
+        if not exists(path):
+            return "absent"
+        artifact = open_artifact(path)
+        stage, config, needs = self.plan(ref)
+        inputs = {}
+        for name, need in needs.items():
+            if not exists(self.workspace.path(need)):
+                return f"input {need} is absent"
+            inputs[name] = open_artifact(self.workspace.path(need))
+        sources = self._sources(stage, config, ref)
+        return self._stale(artifact, self._recipe(ref, stage, config, inputs, sources), sources)
+
+    def _resolve(self, stage: Stage, config: Any, ref: Ref) -> Any:
+        """Fill in what the workspace decides, so that the recipe names it."""
+        resolve = getattr(stage, "resolve", None)
+        return resolve(config, ref, self.workspace) if resolve is not None else config
+
+    # -- the work
+
+    def _bring(self, ref: Ref, given: Any | None) -> Artifact:
+        if ref in self._done:
+            return self._done[ref]
+        path = self.workspace.path(ref)
+        stage_name = MAKER[ref.kind]
+        if given is None and ref.kind in FROZEN:
+            artifact = open_artifact(path, fix=f"run 'skinkit {stage_name} --name {ref.name}'")
+            return self._settle(Step(ref, stage_name, artifact, fresh=True))
+        stage, config, needs = self.plan(ref)
+        if given is not None:
+            config = self._resolve(stage, given, ref)
+            needs = stage.needs(config, ref, self.workspace)
+        inputs = {name: self._input(need) for name, need in needs.items()}
+        sources = self._sources(stage, config, ref)
+        job = Job(
+            workspace=self.workspace,
+            target=ref,
+            inputs=inputs,
+            recipe=self._recipe(ref, stage, config, inputs, sources),
+            schema=stage.SCHEMA,
+            jobs=self.jobs,
+            device=self.device,
+            console=self.console,
+            retry_failed=self.retry_failed,
+            sources=sources,
+        )
+        artifact = self._remade(stage, config, job, asked=given is not None)
+        audit = getattr(stage, "audit", None)
+        if given is not None and audit is not None:
+            audit(config, job)
+        return artifact
+
+    def _remade(self, stage: Stage, config: Any, job: Job, *, asked: bool) -> Artifact:
+        """The artifact of a job: the one on disk when it is up to date, else a new one."""
+        ref, path = job.target, self.workspace.path(job.target)
+        stage_name = MAKER[ref.kind]
+        if exists(path):
+            artifact = open_artifact(path)
+            if self._stale(artifact, job.recipe, job.sources) is None and not self._to_retry(artifact):
+                if asked:
+                    self.console.info(f"{ref}: up to date")
+                return self._settle(Step(ref, stage_name, artifact, fresh=True))
+            guard = getattr(stage, "guard", None)
+            if guard is not None:
+                guard(config, artifact, job.recipe)
+        self.console.stage = stage_name
+        self.console.info(f"{ref}: {stage_name}" if asked else f"{ref}: {stage_name} (needed first)")
+        began = time.monotonic()
+        artifact = stage.run(config, job)
+        self.console.info(f"{ref}: {_summary(artifact)}, {time.monotonic() - began:.1f} s")
+        return self._settle(Step(ref, stage_name, artifact, fresh=False))
+
+    def _settle(self, step: Step) -> Artifact:
+        self._done[step.ref] = step.artifact
+        self.steps.append(step)
+        return step.artifact
+
+    def _input(self, need: Ref) -> Artifact:
+        if self.upstream:
+            return self._bring(need, None)
+        path = self.workspace.path(need)
+        if not exists(path):
+            raise InputError(
+                f"no {need} at {path}",
+                "an existing artifact, because --no-upstream was given",
+                f"run 'skinkit {MAKER[need.kind]}' first, or leave --no-upstream out",
+            )
+        return open_artifact(path)
+
+    def _sources(self, stage: Stage, config: Any, ref: Ref) -> Sources | None:
+        sources = getattr(stage, "sources", None)
+        answer: Sources | None = sources(config, ref, self.workspace) if sources else None
+        return answer
+
+    def _recipe(
+        self, ref: Ref, stage: Stage, config: Any, inputs: Mapping[str, Artifact], sources: Sources | None
+    ) -> Recipe:
+        identities = {name: artifact.identity for name, artifact in inputs.items()}
+        return Recipe(
+            kind=ref.kind,
+            schema_version=stage.SCHEMA.version,
+            stage=MAKER[ref.kind],
+            stage_version=stage.VERSION,
+            config=identity_of(config),
+            inputs={**identities, **(sources.inputs if sources else {})},
+        )
+
+    def _to_retry(self, artifact: Artifact) -> bool:
+        return self.retry_failed and bool(artifact.manifest["counts"].get("failed"))
+
+    @staticmethod
+    def _stale(artifact: Artifact, recipe: Recipe, sources: Sources | None) -> str | None:
+        if artifact.recipe["schema_version"] > recipe.schema_version:
+            raise InputError(
+                f"{artifact.path} has schema version {artifact.recipe['schema_version']}",
+                f"version {recipe.schema_version} or older",
+                "use the newer skinkit that wrote it",
+            )
+        if artifact.recipe_id != recipe.id:
+            old, new = artifact.recipe, recipe.as_dict()
+            changed = [key for key in new if old.get(key) != new[key]]
+            return f"changed: {', '.join(changed)}"
+        if sources is not None and artifact.manifest["sources"].get("watch") != sources.watch:
+            return "source files changed"
+        return None
+
+
+def _summary(artifact: Artifact) -> str:
+    counts = artifact.manifest["counts"]
+    parts = [f"{counts['rows']} rows"]
+    parts += [f"{counts[status]} {status}" for status in ("excluded", "failed", "pending") if counts.get(status)]
+    if counts["kept"]:
+        parts.append(f"{counts['kept']} kept")
+    return ", ".join(parts)

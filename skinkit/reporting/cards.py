@@ -1,0 +1,369 @@
+"""One lesion told to a clinician: pictures, and a sentence for every number.
+
+Pictures are drawn small and stored as JPEG. What is said is chosen here; how it is said stands in ``words``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from skinkit import images
+from skinkit.reporting import svg
+from skinkit.reporting.evidence import (
+    CohortEvidence,
+    Figure,
+    ModelEvidence,
+    attributions,
+    number,
+    records,
+    said,
+)
+from skinkit.reporting.html import data_uri
+from skinkit.reporting.words import Words, is_radiomic, plain
+from skinkit.schemas import OK
+
+THUMBNAIL_PX = 72
+OUTSIDE = 0.5
+"""Less of the heatmap than this inside the outline earns a caution."""
+DISAGREEMENT = 0.1
+"""A larger standard deviation of malignancy over folds earns a caution."""
+_STRENGTHS = {"log_odds": (1.0, 0.4), "probability": (0.15, 0.05)}
+"""Unit of contributions -> from where on they are strong, and clear."""
+_FIRST = ("age_years", "sex", "site", "region")
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """One prediction with everything known of the photo behind it.
+
+    Attributes:
+        row: of the predictions table.
+        case: of the case table, for the image shown.
+        mask: of the mask table, or empty.
+        explanation: of the explanations table, or empty.
+        name: what the pages call it.
+    """
+
+    row: Mapping[str, Any]
+    case: Mapping[str, Any]
+    mask: Mapping[str, Any]
+    explanation: Mapping[str, Any]
+    name: str
+
+    @property
+    def key(self) -> str:
+        """Identifies it within the cohort."""
+        return f"{self.row['level']}:{self.row['case_id']}"
+
+    @property
+    def malignancy(self) -> float:
+        """0 to 1."""
+        return number(self.row.get("malignancy"))
+
+    @property
+    def threshold(self) -> float:
+        """Alarm threshold."""
+        return number(self.row.get("threshold"))
+
+    @property
+    def alarm(self) -> bool:
+        """Called malignant."""
+        return self.row.get("call") == "malignant"
+
+    @property
+    def refer(self) -> bool:
+        """A dermatologist should look."""
+        return bool(self.row.get("refer"))
+
+    @property
+    def mask_failed(self) -> bool:
+        """No usable outline."""
+        return bool(self.mask.get("mask_failed"))
+
+
+def lesions_of(cohort: CohortEvidence, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[Lesion]:
+    """Prediction rows joined with case, mask and explanation of the image they show."""
+    cases = {row["image_id"]: row for row in records(cohort.usable)}
+    masks = {row["image_id"]: row for row in records(cohort.masks)} if cohort.masks is not None else {}
+    by_image = {row["image_id"]: row for row in cohort.explanations.values()}
+    return [
+        Lesion(
+            row=row,
+            case=cases.get(row["image_id"], {}),
+            mask=masks.get(row["image_id"], {}),
+            explanation=cohort.explanations.get(row["case_id"]) or by_image.get(row["image_id"], {}),
+            name=name,
+        )
+        for row, name in zip(rows, names, strict=True)
+    ]
+
+
+def one_per_lesion(cohort: CohortEvidence) -> list[dict[str, Any]]:
+    """One prediction per lesion, most urgent first; a photo without a known lesion is a lesion of its own."""
+    if cohort.predictions is None:
+        return []
+    rows = [row for row in records(cohort.predictions) if row["status"] == OK]
+    whole = [row for row in rows if row["level"] == "lesion"]
+    lesion_ids = {row["lesion_id"] for row in whole if row["lesion_id"]}
+    case_ids = {row["case_id"] for row in whole}
+    single = [
+        row
+        for row in rows
+        if row["level"] == "image" and row["lesion_id"] not in lesion_ids and row["case_id"] not in case_ids
+    ]
+    return sorted([*whole, *single], key=urgency)
+
+
+def urgency(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Sorts the most urgent first: to be referred, then by malignancy, then by undecidedness."""
+    malignancy, entropy = number(row.get("malignancy")), number(row.get("entropy"))
+    return (
+        not row.get("refer"),
+        -malignancy if not math.isnan(malignancy) else 1.0,
+        -entropy if not math.isnan(entropy) else 1.0,
+        str(row["case_id"]),
+    )
+
+
+# --------------------------------------------------------------------------------------------------- pictures
+
+
+def picture_item(lesion: Lesion, cohort: CohortEvidence) -> dict[str, Any]:
+    """What :func:`draw_pictures` needs, as plain values."""
+    mask, heat = said(lesion.mask.get("mask_file")), said(lesion.explanation.get("heatmap_file"))
+    return {
+        "key": f"{cohort.name}/{lesion.key}",
+        "image": str(cohort.cohort.root / said(lesion.case.get("image_path"))),
+        "mask": str(cohort.artifacts["masks"].path / mask) if mask and not lesion.mask_failed else "",
+        "heat": str(cohort.artifacts["explanations"].path / heat) if heat else "",
+    }
+
+
+def draw_pictures(item: Mapping[str, Any], *, image_px: int, small_px: int) -> dict[str, Any]:
+    """The pictures of one lesion as JPEG bytes.
+
+    Args:
+        item: of :func:`picture_item`.
+        image_px: longer side of the photo.
+        small_px: longer side of the outlined photo and the heatmap.
+
+    Returns:
+        key, photo, thumbnail, outline and heat (None where there is no mask or heatmap).
+
+    Raises:
+        CaseError: the photo cannot be read.
+    """
+    from skinkit.figures import heatmap_overlay, overlay
+
+    rgb, _ = images.decode(images.read_bytes(Path(item["image"])))
+    photo, small = _shrunk(rgb, image_px), _shrunk(rgb, small_px)
+    size = (small.shape[1], small.shape[0])
+    mask = images.resize(images.read_mask(Path(item["mask"])), size) if item["mask"] else None
+    heat = None
+    if item["heat"]:
+        grey, _ = images.decode(images.read_bytes(Path(item["heat"])))
+        heat = np.asarray(images.resize(grey, size)[..., 0])
+    return {
+        "key": item["key"],
+        "photo": images.jpeg_bytes(photo),
+        "thumbnail": images.jpeg_bytes(_shrunk(small, THUMBNAIL_PX), 80),
+        "outline": _jpeg(overlay(small, mask)) if mask is not None and mask.any() else None,
+        "heat": _jpeg(heatmap_overlay(small, heat, mask)) if heat is not None else None,
+    }
+
+
+def _shrunk(rgb: np.ndarray, longer_px: int) -> np.ndarray:
+    height, width = rgb.shape[:2]
+    scale = min(1.0, longer_px / max(height, width))
+    return images.resize(rgb, (max(1, round(width * scale)), max(1, round(height * scale))))
+
+
+def _jpeg(png: bytes) -> bytes:
+    return images.jpeg_bytes(images.decode(png)[0])
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture on a page."""
+
+    source: str
+    alt: str
+    caption: str
+
+
+def pictures(lesion: Lesion, drawn: Mapping[str, Any], words: Words) -> dict[str, Picture | str]:
+    """Photo, outline and heat as pictures, or as a sentence that says why there is none."""
+    if drawn.get("status") == "failed":
+        return {"photo": words("no_photo", reason=words.reason(drawn.get("reason") or "unsaid"))}
+    found: dict[str, Picture | str] = {"photo": _picture(drawn["photo"], "photo", lesion, words)}
+    if drawn["outline"] is not None:
+        found["outline"] = _picture(drawn["outline"], "outline", lesion, words)
+    elif lesion.mask_failed:
+        found["outline"] = words("no_outline")
+    if drawn["heat"] is not None:
+        found["heat"] = _picture(drawn["heat"], "heatmap", lesion, words)
+    else:
+        found["heat"] = words("no_heatmap_model" if lesion.explanation else "no_heatmap")
+    return found
+
+
+def _picture(data: bytes, kind: str, lesion: Lesion, words: Words) -> Picture:
+    return Picture(data_uri(data), words(f"alt.{kind}", name=plain(lesion.name)), words(kind))
+
+
+# ---------------------------------------------------------------------------------------------------- sentences
+
+
+def two_figures(value: float, threshold: float) -> tuple[str, str]:
+    """Value and threshold with as few decimals (from two) as show which is larger.
+
+    >>> two_figures(0.71, 0.3), two_figures(0.2991, 0.3)
+    (('0.71', '0.30'), ('0.2991', '0.3000'))
+    """
+    for digits in (2, 3, 4):
+        texts = f"{value:.{digits}f}", f"{threshold:.{digits}f}"
+        if texts[0] != texts[1] or value == threshold:
+            return texts
+    return texts
+
+
+def plain_words(lesion: Lesion, model: ModelEvidence, words: Words, tested: tuple[str, Figure] | None) -> list[str]:
+    """What the program says of a lesion, in sentences.
+
+    Args:
+        lesion: the lesion.
+        model: names the classes.
+        words: the language.
+        tested: cohort and sensitivity of the alarm where it was measured.
+    """
+    row = lesion.row
+    first, first_p = words.diagnosis(model.label(said(row["top1"]))), words.share(number(row["top1_p"]))
+    if said(row.get("top2")):
+        second, second_p = words.diagnosis(model.label(said(row["top2"]))), words.share(number(row["top2_p"]))
+        sentences = [words("say.both", first=first, first_p=first_p, second=second, second_p=second_p)]
+    else:
+        sentences = [words("say.one", first=first, first_p=first_p)]
+    value, threshold = two_figures(lesion.malignancy, lesion.threshold)
+    if math.isnan(lesion.malignancy):
+        return sentences
+    if lesion.alarm:
+        key = "say.at" if lesion.malignancy == lesion.threshold else "say.above"
+        if lesion.malignancy >= lesion.threshold:
+            sentences.append(words(key, value=value, threshold=threshold))
+        if row.get("veto"):
+            sentences.append(words("say.veto"))
+        return sentences
+    sentences.append(words("say.below", value=value, threshold=threshold))
+    if lesion.refer:
+        sentences.append(words("say.below_refer"))
+    sentences.append(words("say.not_safe"))
+    if tested is not None and tested[1].has_interval:
+        cohort, figure = tested
+        missed, lower, upper = (f"{100 * (1 - v):.0f}" for v in (figure.estimate, figure.upper, figure.lower))
+        sentences.append(words("say.missed", cohort=cohort, missed=missed, lower=lower, upper=upper))
+    return sentences
+
+
+def reasons(lesion: Lesion, words: Words) -> list[str]:
+    """Why it is referred."""
+    return [words.code("refer", code) for code in said(lesion.row.get("refer_reason")).split(",") if code]
+
+
+def cautions(lesion: Lesion, cohort: CohortEvidence, words: Words) -> list[str]:
+    """Why to trust the card less."""
+    found = []
+    if cohort.is_phantom:
+        found.append(words("caution.phantom"))
+    if cohort.allowed_leakage:
+        found.append(words("caution.leakage"))
+    if lesion.mask_failed:
+        found.append(words("caution.mask_failed"))
+    elif "otsu" in said(lesion.mask.get("segmenter")).split(","):
+        found.append(words("caution.otsu"))
+    if "features_missing" in said(lesion.row.get("refer_reason")).split(","):
+        found.append(words("caution.features_missing"))
+    inside = number(lesion.explanation.get("inside_mask"))
+    if inside < OUTSIDE and not lesion.mask_failed:
+        found.append(words("caution.outside", inside=words.share(inside)))
+    spread = number(lesion.row.get("fold_sd"))
+    if spread > DISAGREEMENT:
+        found.append(words("caution.folds", sd=f"{spread:.2f}"))
+    return found
+
+
+def known_and_missing(lesion: Lesion, model: ModelEvidence, words: Words) -> tuple[list[tuple[str, str]], list[str]]:
+    """Attributes with their values as the model got them, and those it asked for in vain."""
+    lacking = [name for name in said(lesion.row.get("missing_attributes")).split(",") if name]
+    asked = model.attributes or (_FIRST if model.artifact is None else ())
+    ordered = [*(n for n in _FIRST if n in asked), *(n for n in asked if n not in _FIRST)]
+    known = [
+        (words.attribute(name), words.value(name, lesion.case[name]))
+        for name in ordered
+        if name not in lacking and lesion.case.get(name) is not None
+    ]
+    return known, [words.attribute(name) for name in lacking]
+
+
+@dataclass(frozen=True)
+class Influence:
+    """One thing that weighed in the answer.
+
+    Attributes:
+        name: attribute with its value, in words.
+        effect: for or against, and how strongly.
+        bar: a drawing of it.
+    """
+
+    name: str
+    effect: str
+    bar: Markup
+
+
+def explained(lesion: Lesion, model: ModelEvidence, words: Words) -> str:
+    """What the influences are for or against: malignancy, or a diagnosis."""
+    target = said(lesion.explanation.get("target")) or "malignancy"
+    return words("target.malignancy") if target == "malignancy" else words.diagnosis(model.label(target))
+
+
+def influences(lesion: Lesion, words: Words, *, limit: int = 6) -> list[Influence]:
+    """The strongest influences; features that are told in the same words are told once, their sum."""
+    sums: dict[str, float] = {}
+    for entry in attributions(lesion.explanation, limit=10_000):
+        name = words.attribute(str(entry["attribute"]))
+        if not is_radiomic(str(entry["attribute"])) and entry["attribute"] != "image":
+            name = words("pair", name=name, value=words.value(str(entry["attribute"]), entry.get("value")))
+        sums[name] = sums.get(name, 0.0) + float(entry["contribution"])
+    top = sorted(sums.items(), key=lambda item: (-abs(item[1]), item[0]))[:limit]
+    strong, clear = _STRENGTHS.get(said(lesion.explanation.get("unit")), _STRENGTHS["log_odds"])
+    found = []
+    for name, value in top:
+        strength = "strong" if abs(value) >= strong else "medium" if abs(value) >= clear else "weak"
+        key = "influences.for" if value >= 0 else "influences.against"
+        effect = words(key, strength=words(f"strength.{strength}"))
+        found.append(
+            Influence(
+                plain(name),
+                effect,
+                svg.signed_bar(value, abs(top[0][1]), words("pair", name=plain(name), value=effect)),
+            )
+        )
+    return found
+
+
+def malignancy_bar(lesion: Lesion, words: Words) -> Markup:
+    """Malignancy against the threshold, drawn."""
+    value, threshold = two_figures(lesion.malignancy, lesion.threshold)
+    return svg.malignancy_bar(
+        lesion.malignancy,
+        lesion.threshold,
+        words("bar.alt", value=value, threshold=threshold),
+        words("bar.threshold", threshold=threshold),
+        alarm=lesion.alarm,
+    )

@@ -1,0 +1,267 @@
+"""The clinic's document: a worklist, most urgent first, and one printable card per lesion."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from skinkit.reporting import cards, svg
+from skinkit.reporting.cards import Lesion, Picture
+from skinkit.reporting.evidence import CohortEvidence, Fear, Figure, ModelEvidence, fears, number, records, said
+from skinkit.reporting.html import Block, data_uri, render
+from skinkit.reporting.tell import Teller
+from skinkit.reporting.words import Words, plain
+from skinkit.schemas import FAILED, OK, PENDING
+
+_ROWS_PER_BLOCK = 100
+_LISTED, _LISTED_BRIEFLY = 200, 12
+"""Failed photos are named, for somebody must look at them; of what is only absent or double a few are."""
+_ON_THE_LIST = ("leakage_allowed", "phantoms", "otsu")
+_ABOUT_THE_MODEL = ("chance",)
+
+
+@dataclass(frozen=True)
+class Unassessed:
+    """Photos without an assessment for one reason: how many, and which."""
+
+    reason: str
+    count: int
+    cases: str
+
+
+@dataclass(frozen=True)
+class Ward:
+    """What the document is made from.
+
+    Attributes:
+        cohort: whose worklist it is.
+        scored: every cohort with metrics of the model.
+        model: the model.
+        words: the language.
+        show_ids: whether lesion and patient ids are printed.
+        max_lesions: cards at most; 0 for all.
+    """
+
+    cohort: CohortEvidence
+    scored: Sequence[CohortEvidence]
+    model: ModelEvidence
+    words: Words
+    show_ids: bool
+    max_lesions: int
+
+    def lesions(self) -> list[Lesion]:
+        """Every assessed lesion, most urgent first."""
+        rows = cards.one_per_lesion(self.cohort)
+        return cards.lesions_of(self.cohort, rows, [self._name(row, n) for n, row in enumerate(rows, 1)])
+
+    def _name(self, row: Mapping[str, Any], number_: int) -> str:
+        if not self.show_ids:
+            return self.words("lesion.n", n=number_)
+        return plain(row["lesion_id"] if row["level"] == "lesion" and row["lesion_id"] else row["case_id"])
+
+    def with_card(self, lesions: Sequence[Lesion]) -> list[Lesion]:
+        """Those that get a card."""
+        return list(lesions[: self.max_lesions] if self.max_lesions else lesions)
+
+    @property
+    def tested(self) -> tuple[str, Figure] | None:
+        """Cohort and sensitivity that stand for the model: an external cohort's where there is one."""
+        found = [(c.name, c.sensitivity) for c in self._by_trust() if c.sensitivity is not None]
+        return next(((name, f) for name, f in found if f is not None and f.has_interval), None)
+
+    def _by_trust(self) -> list[CohortEvidence]:
+        return sorted(self.scored, key=lambda c: c.cohort.role != "external")
+
+    # -- the blocks
+
+    def blocks(self, drawn: Mapping[str, Mapping[str, Any]]) -> list[Block]:
+        """The document.
+
+        Args:
+            drawn: pictures by key of :func:`cards.picture_item`, for the lesions of :meth:`with_card`.
+        """
+        lesions = self.lesions()
+        shown = self.with_card(lesions)
+        return [
+            Block(self._head(lesions, len(shown)), "top"),
+            *self._worklist(lesions, len(shown), drawn),
+            *(self._card(lesion, n, len(lesions), drawn[self._key(lesion)]) for n, lesion in enumerate(shown, 1)),
+        ]
+
+    def _key(self, lesion: Lesion) -> str:
+        return f"{self.cohort.name}/{lesion.key}"
+
+    def _head(self, lesions: Sequence[Lesion], shown: int) -> Markup:
+        teller = Teller(self.words, self.model)
+        refer = sum(lesion.refer for lesion in lesions)
+        left = self.not_assessed()
+        first_row = lesions[0].row if lesions else {}
+        return render(
+            "worklist_head.html",
+            self.words,
+            title=self.words("worklist.title", cohort=self.cohort.name),
+            warnings=[teller.fear(fear) for fear in self._fears()],
+            counts={"total": len(lesions), "refer": refer, "rest": len(lesions) - refer},
+            not_assessed=left,
+            n_not_assessed=sum(group.count for group in left),
+            performance=self._performance(),
+            set_line=teller.malignant_set(),
+            cards_left={"shown": shown, "total": len(lesions)} if shown < len(lesions) else None,
+            model_line=self._model_line(first_row),
+        )
+
+    def _fears(self) -> list[Fear]:
+        """What concerns this cohort, and what was learnt about the model elsewhere."""
+        own = [fear for fear in fears([self.cohort]) if fear.key in _ON_THE_LIST]
+        return [*own, *(fear for fear in fears(self.scored) if fear.key in _ABOUT_THE_MODEL)]
+
+    def _model_line(self, row: Mapping[str, Any]) -> str:
+        made = self.cohort.artifacts["predictions"].manifest["made"] if self.cohort.has("predictions") else {}
+        identity = said(row.get("model_identity"))
+        if not identity and self.model.artifact is not None:
+            identity = self.model.artifact.identity
+        return self.words(
+            "model_line",
+            model=self.model.name,
+            identity=identity[:12] or self.words("unknown"),
+            at=said(made.get("at"))[:10] or self.words("unknown"),
+        )
+
+    def _performance(self) -> list[str]:
+        sentences = []
+        for c in self._by_trust():
+            s, p = c.sensitivity, c.specificity
+            role = self.words(f"role.{c.cohort.role}")
+            about = s or p
+            if about is None:
+                continue
+            numbers = {"cohort": c.name, "role": role, "n": about.n, "malignant": about.n_positive}
+            if s is not None and p is not None and s.has_interval and p.has_interval:
+                say = self.words.share
+                sentences.append(
+                    self.words(
+                        "clinic.performance_line",
+                        **numbers,
+                        sensitivity=say(s.estimate),
+                        s_lower=say(s.lower),
+                        s_upper=say(s.upper),
+                        specificity=say(p.estimate),
+                        p_lower=say(p.lower),
+                        p_upper=say(p.upper),
+                    )
+                )
+            else:
+                sentences.append(self.words("clinic.performance_few", **numbers))
+        return sentences or [self.words("clinic.performance_none")]
+
+    def not_assessed(self) -> list[Unassessed]:
+        """Photos and cases of the cohort without an assessment, by reason; what failed comes first."""
+        c = self.cohort
+        found = {str(row["image_id"]): _outcome(row) for row in records(c.cases[c.cases["status"] != OK])}
+        if c.predictions is not None:
+            images = c.predictions[c.predictions["level"] == "image"]
+            found |= {str(row["case_id"]): _outcome(row) for row in records(images[images["status"] != OK])}
+            reason = "trained_on" if c.cohort.role == "development" else "not_predicted"
+            found |= {str(case): (PENDING, reason) for case in set(c.usable["case_id"]) - set(images["case_id"])}
+        groups: dict[tuple[bool, str], list[str]] = {}
+        for case, (status, reason) in sorted(found.items()):
+            groups.setdefault((status != FAILED, reason), []).append(plain(case))
+        return [self._unassessed(reason, cases, failed=not known) for (known, reason), cases in sorted(groups.items())]
+
+    def _unassessed(self, reason: str, cases: list[str], *, failed: bool) -> Unassessed:
+        shown = cases[: _LISTED if failed else _LISTED_BRIEFLY] if self.show_ids else []
+        more = [self.words("and_more", n=len(cases) - len(shown))] if shown and len(shown) < len(cases) else []
+        return Unassessed(self.words.reason(reason), len(cases), self.words.listed([*shown, *more]))
+
+    def _worklist(self, lesions: Sequence[Lesion], shown: int, drawn: Mapping[str, Mapping[str, Any]]) -> list[Block]:
+        blocks = []
+        for start in range(0, len(lesions), _ROWS_PER_BLOCK):
+            rows = [
+                self._row(lesion, n, drawn.get(self._key(lesion)) if n <= shown else None)
+                for n, lesion in enumerate(lesions[start : start + _ROWS_PER_BLOCK], start + 1)
+            ]
+            html = render("worklist.html", self.words, rows=rows, first=start == 0)
+            blocks.append(Block(html, "worklist" if start == 0 else f"worklist-{start + 1}"))
+        return blocks
+
+    def _row(self, lesion: Lesion, rank: int, drawn: Mapping[str, Any] | None) -> dict[str, Any]:
+        words = self.words
+        value, threshold = cards.two_figures(lesion.malignancy, lesion.threshold)
+        picture = None
+        if drawn is not None and drawn.get("status") != "failed":
+            picture = Picture(data_uri(drawn["thumbnail"]), "", "")
+        label = words("bar.alt", value=value, threshold=threshold)
+        return {
+            "rank": rank,
+            "anchor": f"lesion-{rank}" if drawn is not None else "",
+            "name": lesion.name,
+            "picture": picture,
+            "first": words.diagnosis(self.model.label(said(lesion.row["top1"]))),
+            "first_p": words.share(number(lesion.row["top1_p"])),
+            "malignancy": "–" if math.isnan(lesion.malignancy) else value,
+            "bar": svg.small_bar(lesion.malignancy, label, threshold=lesion.threshold, alarm=lesion.alarm),
+            "refer": lesion.refer,
+            "advice": words("refer" if lesion.refer else "no_refer"),
+            "why": words.listed(cards.reasons(lesion, words)),
+        }
+
+    def _card(self, lesion: Lesion, rank: int, total: int, drawn: Mapping[str, Any]) -> Block:
+        words, model, row = self.words, self.model, lesion.row
+        known, missing = cards.known_and_missing(lesion, model, words)
+        reads_attributes = bool(model.attributes) or bool(known) or bool(missing)
+        values = {
+            "rank": rank,
+            "total": total,
+            "name": lesion.name,
+            "cohort": self.cohort.name,
+            "patient": plain(row["patient_id"]) if self.show_ids and row.get("patient_id") else "",
+            "photos": int(row["n_cases"]) if row.get("n_cases") else 1,
+            "refer": lesion.refer,
+            "alarm": lesion.alarm,
+            "advice": words("refer" if lesion.refer else "no_refer"),
+            "why": cards.reasons(lesion, words),
+            "sentences": cards.plain_words(lesion, model, words, self.tested),
+            "malignancy": cards.two_figures(lesion.malignancy, lesion.threshold)[0],
+            "bar": cards.malignancy_bar(lesion, words),
+            "candidates": self._candidates(lesion),
+            "known": known,
+            "missing": missing,
+            "reads_attributes": reads_attributes,
+            "influences": cards.influences(lesion, words),
+            "target": cards.explained(lesion, model, words),
+            "cautions": cards.cautions(lesion, self.cohort, words),
+            "performance": self._performance()[0],
+            "model_line": self._model_line(row),
+        }
+        full = render("card.html", words, pictures=cards.pictures(lesion, drawn, words), **values)
+        bare = render("card.html", words, pictures={}, **values)
+        return Block(full, f"lesion-{rank}", "", bare)
+
+    def _candidates(self, lesion: Lesion) -> list[dict[str, Any]]:
+        found = []
+        for place in ("first", "second"):
+            number_ = 1 if place == "first" else 2
+            code, p = said(lesion.row.get(f"top{number_}")), number(lesion.row.get(f"top{number_}_p"))
+            if not code:
+                continue
+            name = self.words.diagnosis(self.model.label(code))
+            malignant = self.model.classes is not None and code in self.model.classes.malignant
+            share = self.words.share(p)
+            found.append(
+                {
+                    "place": self.words(place),
+                    "name": name,
+                    "share": share,
+                    "malignant": malignant,
+                    "bar": svg.small_bar(p, self.words("candidate.alt", name=name, value=share), alarm=malignant),
+                }
+            )
+        return found
+
+
+def _outcome(row: Mapping[str, Any]) -> tuple[str, str]:
+    return str(row["status"]), said(row["reason"]) or "unsaid"

@@ -1,0 +1,581 @@
+"""What the artifacts say, as plain facts: who is in a cohort, where its cases went, how good the model was.
+
+Nothing here knows a language or HTML; numbers that are unknown are NaN.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from skinkit.artifact import TABLE, Artifact
+from skinkit.metrics import EXACT_INTERVAL
+from skinkit.schemas import EXCLUDED, FAILED, OK, PENDING
+from skinkit.taxonomy import ClassSet
+from skinkit.workspace import Cohort
+
+FEW = 50
+"""Below this many malignant (or benign) cases a sensitivity (or specificity) is called a rough guess."""
+COMMON_SHARE = 0.1
+"""Above this share of malignant cases a cohort is called unlike a clinic."""
+CHANCE = 0.5
+"""AUROC of a coin."""
+DROP = 0.02
+"""A fall of the AUROC from inside to outside that is worth a warning."""
+DARK_SHARE = 0.05
+"""Below this share of Fitzpatrick types V and VI dark skin is called hardly represented."""
+CONFIRMED_SHARE = 0.95
+"""Below this share of diagnoses from histopathology the truth itself is doubted."""
+
+COHORT_KINDS = ("cases", "masks", "features", "fused", "predictions", "explanations", "metrics")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One row of the metrics table."""
+
+    estimate: float
+    lower: float
+    upper: float
+    n: int
+    n_positive: int | None
+    n_clusters: int
+    threshold: float
+    threshold_source: str | None
+    exact: bool = False
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a number."""
+        return not math.isnan(self.estimate)
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether there is an interval; one of no width promises what it cannot know."""
+        return not (math.isnan(self.lower) or math.isnan(self.upper)) and self.lower < self.upper
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Cases that left the chain at one step.
+
+    Attributes:
+        status: excluded, failed, pending, not_predicted, not_scored or other_view.
+        reason: its code.
+        count: how many.
+    """
+
+    status: str
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the flow: what is counted, how many are left, who was lost on the way to it."""
+
+    key: str
+    count: int
+    losses: tuple[Loss, ...] = ()
+    facts: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One case that failed."""
+
+    cohort: str
+    stage: str
+    case: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Fear:
+    """One thing to be wary of, and where.
+
+    Attributes:
+        key: of the words.
+        where: for each place the values of its words; what is still to be said are codes.
+        form: words of one place.
+        loud: printed first, in the alarm's colour.
+    """
+
+    key: str
+    where: tuple[Mapping[str, Any], ...] = ()
+    form: str = "cohort"
+    loud: bool = False
+
+
+class CohortEvidence:
+    """The artifacts of one cohort.
+
+    Args:
+        cohort: from the workspace.
+        artifacts: kind -> artifact, those that exist.
+    """
+
+    def __init__(self, cohort: Cohort, artifacts: Mapping[str, Artifact]) -> None:
+        self.cohort = cohort
+        self.artifacts = artifacts
+
+    @property
+    def name(self) -> str:
+        """The cohort's name."""
+        return self.cohort.name
+
+    def has(self, kind: str) -> bool:
+        """Whether it was made."""
+        return kind in self.artifacts
+
+    def frame(self, kind: str, *columns: str) -> pd.DataFrame:
+        """Columns of an artifact's table; those it does not have are left out."""
+        import pyarrow.parquet as pq
+
+        artifact = self.artifacts[kind]
+        present = set(pq.read_schema(artifact.path / TABLE).names)
+        return artifact.table([column for column in columns if column in present])
+
+    @cached_property
+    def cases(self) -> pd.DataFrame:
+        """The case table."""
+        return self.artifacts["cases"].table()
+
+    @cached_property
+    def usable(self) -> pd.DataFrame:
+        """The images that are ok."""
+        return self.cases[self.cases["status"] == OK]
+
+    @cached_property
+    def masks(self) -> pd.DataFrame | None:
+        """The mask table."""
+        return self.artifacts["masks"].table() if self.has("masks") else None
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame | None:
+        """The predictions of every level."""
+        return self.artifacts["predictions"].table() if self.has("predictions") else None
+
+    @cached_property
+    def explanations(self) -> dict[str, dict[str, Any]]:
+        """Case -> its explanation, for those that are ok."""
+        if not self.has("explanations"):
+            return {}
+        table = self.artifacts["explanations"].table()
+        return {row["case_id"]: row for row in records(table[table["status"] == OK])}
+
+    @cached_property
+    def metrics(self) -> pd.DataFrame | None:
+        """The metrics table."""
+        return self.artifacts["metrics"].table() if self.has("metrics") else None
+
+    @property
+    def is_phantom(self) -> bool:
+        """Whether the cohort says of itself that its lesions are drawn."""
+        told = {**self.cohort.options, **self.artifacts["cases"].info}
+        return self.cohort.source == "phantoms" or any(bool(told.get(key)) for key in ("phantom", "phantoms"))
+
+    @property
+    def segmenter(self) -> str:
+        """What drew the outlines; empty where there are none."""
+        if self.masks is None:
+            return ""
+        names = sorted(self.masks["segmenter"].dropna().unique())
+        return ", ".join(names) or str(self.artifacts["masks"].info.get("segmenter") or "")
+
+    @property
+    def n_mask_failed(self) -> int:
+        """Outlines that had to be given up."""
+        if self.masks is None:
+            return 0
+        return int((self.masks["mask_failed"].fillna(False) & (self.masks["status"] == OK)).sum())
+
+    @property
+    def allowed_leakage(self) -> str:
+        """The reason with which leakage was allowed; empty where there was none."""
+        for kind, key in (("metrics", "allow_leakage"), ("predictions", "leakage_allowed")):
+            reason = self.artifacts[kind].info.get(key) if self.has(kind) else None
+            if reason:
+                return str(reason)
+        return ""
+
+    # -- how good
+
+    def figure(
+        self, metric: str, rule: str, *, class_: str = "malignant", average: str = "none", subgroup: str = "all"
+    ) -> Figure | None:
+        """One figure, or None where the table has no such row."""
+        if self.metrics is None:
+            return None
+        m = self.metrics
+        hit = m[
+            (m["subgroup"] == subgroup)
+            & (m["class"] == class_)
+            & (m["average"] == average)
+            & (m["decision_rule"] == rule)
+            & (m["metric"] == metric)
+        ]
+        return figure_of(records(hit)[0]) if len(hit) else None
+
+    @property
+    def sensitivity(self) -> Figure | None:
+        """Share of malignant cases that raise the alarm."""
+        return self.figure("sensitivity", "veto")
+
+    @property
+    def specificity(self) -> Figure | None:
+        """Share of benign cases that do not."""
+        return self.figure("specificity", "veto")
+
+    @property
+    def auroc(self) -> Figure | None:
+        """AUROC of malignancy."""
+        return self.figure("auroc", "none")
+
+    # -- where the cases went
+
+    def flow(self) -> list[Step]:
+        """From everything found to everything scored."""
+        steps = [Step("found", len(self.cases))]
+        usable = self.usable
+        people = (("patients", int(usable["patient_id"].nunique())), ("lesions", int(usable["lesion_id"].nunique())))
+        labelled = int(usable["diagnosis"].notna().sum())
+        facts = (*people, *((("labelled", labelled),) if self.cohort.role != "inference" else ()))
+        steps.append(Step("usable", len(usable), losses_of(self.cases), facts))
+        if self.masks is not None:
+            failed = self.n_mask_failed
+            kept = int((self.masks["status"] == OK).sum())
+            steps.append(Step("outlined", kept, losses_of(self.masks), (("mask_failed", failed),) if failed else ()))
+        if self.has("features"):
+            features = self.frame("features", "image_id", "status", "reason")
+            steps.append(Step("measured", int((features["status"] == OK).sum()), losses_of(features)))
+        steps += self._case_steps()
+        return steps
+
+    def _case_steps(self) -> Iterator[Step]:
+        """The steps after several photos of a case became one; from here on cases are counted, not images."""
+        left: int | None = None
+        if self.has("fused"):
+            fused = self.frame("fused", "case_id", "status", "reason")
+            left = int((fused["status"] == OK).sum())
+            others = len(self.usable) - len(fused)
+            extra = (Loss("other_view", "other_view", others),) if others > 0 else ()
+            yield Step("fused", left, (*losses_of(fused), *extra))
+        if self.predictions is not None:
+            images = self.predictions[self.predictions["level"] == "image"]
+            predicted = int((images["status"] == OK).sum())
+            losses = losses_of(images)
+            absent = (left if left is not None else len(images)) - len(images)
+            if absent > 0:
+                reason = "trained_on" if self.cohort.role == "development" else "not_predicted"
+                losses = (*losses, Loss("not_predicted", reason, absent))
+            yield Step("predicted", predicted, losses)
+        if self.metrics is not None and len(self.metrics):
+            whole = self.metrics[self.metrics["subgroup"] == "all"]
+            scored = int(whole["n"].max()) if len(whole) else 0
+            yield Step("scored", scored, self.not_scored)
+
+    @property
+    def not_scored(self) -> tuple[Loss, ...]:
+        """Predicted cases that evaluation had to leave out, by reason."""
+        excluded = self.artifacts["metrics"].info.get("excluded") if self.has("metrics") else None
+        if not isinstance(excluded, Mapping):
+            return ()
+        counts = {str(reason): _count(value) for reason, value in sorted(excluded.items())}
+        return tuple(Loss("not_scored", reason, count) for reason, count in counts.items() if count)
+
+    def failures(self) -> list[Failure]:
+        """Every failed case of every stage."""
+        found = []
+        for kind in COHORT_KINDS:
+            if kind == "metrics" or not self.has(kind):
+                continue
+            key = "image_id" if kind in ("cases", "masks", "features") else "case_id"
+            table = self.frame(kind, key, "level", "status", "reason", "detail")
+            failed = table[table["status"] == FAILED]
+            found += [
+                Failure(self.name, kind, str(row[key]), said(row.get("reason")) or "unsaid", said(row.get("detail")))
+                for row in records(failed)
+                if row.get("level") in (None, "image")
+            ]
+        return found
+
+    # -- for whom
+
+    def counts(self, column: str, *, limit: int = 12) -> list[tuple[str, int]]:
+        """Values of a column of the usable images, most frequent first; unknown ones are not counted."""
+        values = self.usable[column].dropna() if column in self.usable else pd.Series(dtype=object)
+        tally = Counter(str(value) for value in values)
+        return sorted(tally.items(), key=lambda item: (-item[1], item[0]))[:limit]
+
+    def ages(self) -> tuple[float, float, float, int]:
+        """Median, youngest, oldest, and how many are unknown; NaN where none is known."""
+        ages = self.usable["age_years"] if "age_years" in self.usable else pd.Series(dtype=float)
+        known = ages.dropna()
+        if not len(known):
+            return math.nan, math.nan, math.nan, len(ages)
+        return float(known.median()), float(known.min()), float(known.max()), len(ages) - len(known)
+
+
+def figure_of(row: Mapping[str, Any]) -> Figure:
+    """A row of the metrics table."""
+    n_positive = row.get("n_positive")
+    return Figure(
+        estimate=number(row.get("estimate")),
+        lower=number(row.get("lower")),
+        upper=number(row.get("upper")),
+        n=_count(row.get("n")),
+        n_positive=None if n_positive is None or pd.isna(n_positive) else int(n_positive),
+        n_clusters=_count(row.get("n_clusters")),
+        threshold=number(row.get("threshold")),
+        threshold_source=said(row.get("threshold_source")) or None,
+        exact=row.get("note") == EXACT_INTERVAL,
+    )
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as dictionaries with None for every unknown value."""
+    rows: list[dict[str, Any]] = frame.astype(object).where(frame.notna(), None).to_dict("records")  # type: ignore[assignment]
+    return rows
+
+
+def losses_of(table: pd.DataFrame) -> tuple[Loss, ...]:
+    """Rows that are not ok, counted by status and reason."""
+    lost = table[table["status"].isin((EXCLUDED, FAILED, PENDING))]
+    tally = Counter(
+        (str(status), said(reason) or "unsaid") for status, reason in zip(lost["status"], lost["reason"], strict=True)
+    )
+    ordered = sorted(tally.items(), key=lambda item: (item[0][0], -item[1], item[0][1]))
+    return tuple(Loss(status, reason, count) for (status, reason), count in ordered)
+
+
+def number(value: Any) -> float:
+    """A cell as a number, NaN where it is unknown."""
+    return math.nan if value is None or pd.isna(value) else float(value)
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, (list, tuple, dict)):
+        return len(value)
+    return 0 if value is None or pd.isna(value) else int(value)
+
+
+def said(value: Any) -> str:
+    """A cell as text, empty where it is unknown."""
+    return "" if value is None or (not isinstance(value, str) and pd.isna(value)) else str(value)
+
+
+@dataclass(frozen=True)
+class ModelEvidence:
+    """The model behind the predictions.
+
+    Attributes:
+        name: of the artifact.
+        artifact: the model, or None where only predictions are there.
+        card: its ``model.json``.
+        classes: its classes and which are malignant.
+        threshold: alarm threshold.
+        attributes: names of the attributes it reads, in order.
+    """
+
+    name: str
+    artifact: Artifact | None
+    card: Mapping[str, Any]
+    classes: ClassSet | None
+    threshold: float
+    attributes: tuple[str, ...]
+
+    def label(self, class_: str) -> str:
+        """The English label of a class."""
+        labels = self.classes.labels if self.classes else {}
+        return str(labels.get(class_, class_))
+
+    @property
+    def malignant_labels(self) -> list[str]:
+        """English labels of the malignant classes, in the model's order."""
+        if self.classes is None:
+            return []
+        return [self.label(c) for c in self.classes.classes if c in self.classes.malignant]
+
+
+def model_evidence(name: str, artifact: Artifact | None, cohorts: Sequence[CohortEvidence]) -> ModelEvidence:
+    """What is known of the model: from its own file, else from predictions made with it."""
+    from skinkit.metadata import ENCODERS
+
+    card: dict[str, Any] = {}
+    if artifact is not None and (artifact.path / "model.json").is_file():
+        card = artifact.json("model.json")
+    told = next((c.artifacts["predictions"].info for c in cohorts if c.has("predictions")), {})
+    classes = card.get("classes") or told.get("classes")
+    encoder = card.get("attributes")
+    encoder = encoder.get("name") if isinstance(encoder, Mapping) else encoder
+    attributes = tuple(a.name for a in ENCODERS[encoder]) if encoder in ENCODERS else ()
+    return ModelEvidence(
+        name=name,
+        artifact=artifact,
+        card=card,
+        classes=ClassSet.from_dict(classes) if isinstance(classes, Mapping) else None,
+        threshold=number(card.get("threshold", told.get("threshold"))),
+        attributes=attributes,
+    )
+
+
+# ------------------------------------------------------------------------------------------------ what to fear
+
+
+def fears(cohorts: Sequence[CohortEvidence]) -> list[Fear]:
+    """Everything a reader must know before believing a figure, the loudest first."""
+    scored = [c for c in cohorts if c.has("metrics")]
+    labelled = [c for c in cohorts if c.cohort.role != "inference" and not c.is_phantom]
+    otsu = [c for c in cohorts if "otsu" in c.segmenter.split(", ")]
+    found = [
+        Fear("leakage_allowed", _where(cohorts, _leakage), "leakage_allowed", loud=True),
+        Fear("phantoms", tuple({"cohort": c.name} for c in cohorts if c.is_phantom), loud=True),
+        Fear("chance", _where(scored, _chance), "chance", loud=True),
+        *([Fear("otsu", ({},), loud=True)] if otsu else []),
+        *([Fear("no_external", ({},))] if scored and all(c.cohort.role != "external" for c in scored) else []),
+        Fear("missed", _where(scored, _missed), "missed"),
+        Fear("few_malignant", _where(scored, _few_malignant), "n"),
+        Fear("few_benign", _where(scored, _few_benign), "n"),
+        Fear("drop", tuple(_drops(scored)), "drop"),
+        Fear("prevalence", _where(scored, _prevalence), "share"),
+        Fear("not_scored", _where(scored, lambda c: _by_reason(c.not_scored)), "reasons"),
+        Fear("histology", _where(labelled, _histology), "share"),
+        Fear("skin_types", _where(labelled, _skin_types), "of"),
+        Fear("skin_unknown", _where(labelled, _skin_unknown)),
+        Fear("failed", _where(cohorts, lambda c: _by_reason(_lost(c, FAILED))), "reasons"),
+        Fear("pending", _where(cohorts, lambda c: _by_reason(_lost(c, PENDING))), "reasons"),
+        Fear("measured_iou", _where(cohorts, _measured_iou), "measured_iou"),
+        Fear("mask_failed", _where(cohorts, _mask_failed), "n"),
+        Fear("attributes", _where(cohorts, _missing_attributes), "attributes"),
+    ]
+    return [fear for fear in found if fear.where]
+
+
+Values = dict[str, Any]
+
+
+def _where(
+    cohorts: Sequence[CohortEvidence], ask: Callable[[CohortEvidence], Values | None]
+) -> tuple[Mapping[str, Any], ...]:
+    """The cohorts that have something to say, with it."""
+    answers = ((c.name, ask(c)) for c in cohorts)
+    return tuple({"cohort": name, **answer} for name, answer in answers if answer is not None)
+
+
+def _leakage(c: CohortEvidence) -> Values | None:
+    return {"reason": c.allowed_leakage} if c.allowed_leakage else None
+
+
+def _chance(c: CohortEvidence) -> Values | None:
+    figure = c.auroc
+    if figure is None or not figure.has_interval or figure.lower > CHANCE:
+        return None
+    return {"auroc": figure.estimate, "lower": figure.lower, "upper": figure.upper}
+
+
+def _missed(c: CohortEvidence) -> Values | None:
+    figure = c.sensitivity
+    if figure is None or not figure.has_interval:
+        return None
+    return {"missed": math.ceil(100 * (1 - figure.lower) - 1e-9)}
+
+
+def _scored_counts(c: CohortEvidence) -> tuple[int, int]:
+    """Malignant and benign cases that were scored."""
+    figure = c.sensitivity or c.auroc
+    if figure is None or figure.n_positive is None:
+        return 0, 0
+    return figure.n_positive, figure.n - figure.n_positive
+
+
+def _few_malignant(c: CohortEvidence) -> Values | None:
+    malignant, benign = _scored_counts(c)
+    return {"n": malignant} if malignant + benign and malignant < FEW else None
+
+
+def _few_benign(c: CohortEvidence) -> Values | None:
+    malignant, benign = _scored_counts(c)
+    return {"n": benign} if malignant + benign and benign < FEW else None
+
+
+def _prevalence(c: CohortEvidence) -> Values | None:
+    malignant, benign = _scored_counts(c)
+    share = malignant / max(malignant + benign, 1)
+    return {"share": share} if share > COMMON_SHARE else None
+
+
+def _drops(scored: Sequence[CohortEvidence]) -> Iterator[Values]:
+    inside = [(c.name, c.auroc) for c in scored if c.cohort.role == "development"]
+    outside = [(c.name, c.auroc) for c in scored if c.cohort.role == "external"]
+    for internal, a in inside:
+        for external, b in outside:
+            if a is not None and b is not None and a.estimate - b.estimate > DROP:
+                yield {"internal": internal, "external": external, "before": a.estimate, "after": b.estimate}
+
+
+def _by_reason(losses: tuple[Loss, ...]) -> Values | None:
+    return {"n": sum(loss.count for loss in losses), "reasons": losses} if losses else None
+
+
+def _lost(c: CohortEvidence, status: str) -> tuple[Loss, ...]:
+    return tuple(loss for loss in losses_of(c.cases) if loss.status == status)
+
+
+def _measured_iou(c: CohortEvidence) -> Values | None:
+    iou = c.masks["iou"].dropna() if c.masks is not None else pd.Series(dtype=float)
+    drawn = "truth" not in c.segmenter.split(", ")
+    return {"n": len(iou), "iou": float(iou.mean())} if len(iou) and drawn else None
+
+
+def _mask_failed(c: CohortEvidence) -> Values | None:
+    n = c.n_mask_failed
+    return {"n": n} if n else None
+
+
+def _missing_attributes(c: CohortEvidence) -> Values | None:
+    if c.predictions is None:
+        return None
+    images = c.predictions[c.predictions["level"] == "image"]
+    lists = [str(text).split(",") for text in images["missing_attributes"].dropna() if str(text)]
+    tally = Counter(name for names in lists for name in names)
+    top = sorted(tally, key=lambda name: (-tally[name], name))[:3]
+    return {"n": len(lists), "total": len(images), "names": top} if lists else None
+
+
+def _skin_types_of(c: CohortEvidence) -> pd.Series:
+    return c.usable["fitzpatrick"].dropna() if "fitzpatrick" in c.usable else pd.Series(dtype=float)
+
+
+def _skin_types(c: CohortEvidence) -> Values | None:
+    types = _skin_types_of(c)
+    dark = int((types >= 5).sum())
+    return {"n": dark, "total": len(types)} if len(types) and dark < DARK_SHARE * len(types) else None
+
+
+def _skin_unknown(c: CohortEvidence) -> Values | None:
+    return None if len(_skin_types_of(c)) else {}
+
+
+def _histology(c: CohortEvidence) -> Values | None:
+    known = c.usable[c.usable["diagnosis"].notna()]
+    share = float((known["confirmed_by"] == "histopathology").mean()) if len(known) else 1.0
+    return {"share": share} if share < CONFIRMED_SHARE else None
+
+
+def attributions(explanation: Mapping[str, Any] | None, *, limit: int) -> list[dict[str, Any]]:
+    """The strongest contributions of an explanation: attribute, value, contribution."""
+    text = said(explanation.get("attributions_json")) if explanation else ""
+    if not text:
+        return []
+    rows = [row for row in json.loads(text) if math.isfinite(number(row.get("contribution")))]
+    rows.sort(key=lambda row: (-abs(float(row["contribution"])), str(row["attribute"])))
+    return rows[:limit]

@@ -1,0 +1,356 @@
+"""Every table that crosses a stage boundary: its key, its columns, their types and what null means.
+
+Types are declared, columns not listed here are kept as they come (radiomic features, probabilities), and null always
+means *unknown*. This module imports neither pandas nor pyarrow, so ``--help`` stays instant; ``artifact.py`` turns the
+type names into Arrow types.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+OK, EXCLUDED, FAILED, PENDING = "ok", "excluded", "failed", "pending"
+STATUSES = (OK, EXCLUDED, FAILED, PENDING)
+"""``failed`` was attempted and is not possible; ``excluded`` is expected; ``pending`` lacks its image or table row."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: name, type (``string``, ``int``, ``float``, ``bool``) and meaning."""
+
+    name: str
+    type: str
+    help: str
+
+
+@dataclass(frozen=True)
+class Schema:
+    """One table.
+
+    Attributes:
+        kind: the artifact kind, which is also its folder name.
+        version: raised when the meaning of a column changes; older artifacts are rebuilt, newer ones refused.
+        key: columns that identify a row; the table is sorted by them.
+        columns: the declared columns, in order.
+        files: columns that hold a path relative to the artifact's folder.
+        extra: type of undeclared columns (``float`` for feature tables), or empty where each is inferred.
+    """
+
+    kind: str
+    version: int
+    key: tuple[str, ...]
+    columns: tuple[Column, ...]
+    files: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The declared column names in order."""
+        return tuple(column.name for column in self.columns)
+
+
+def _columns(*rows: tuple[str, str, str]) -> tuple[Column, ...]:
+    return tuple(Column(*row) for row in rows)
+
+
+OUTCOME = _columns(
+    ("status", "string", "ok, excluded (expected), failed (not possible) or pending (image or table row still absent)"),
+    ("reason", "string", "stable code of why the row is not ok; null when ok"),
+    ("detail", "string", "one sentence for a person"),
+    ("fingerprint", "string", "hash of what this row was made from; an unchanged one lets the row be kept"),
+)
+
+PAD_ATTRIBUTES = _columns(
+    ("region", "string", "PAD-UFES-20 body region in capitals"),
+    ("smoke", "string", "True or False"),
+    ("drink", "string", "True or False"),
+    ("background_father", "string", "country of the father's family"),
+    ("background_mother", "string", "country of the mother's family"),
+    ("pesticide", "string", "True or False"),
+    ("skin_cancer_history", "string", "True or False"),
+    ("cancer_history", "string", "True or False"),
+    ("has_piped_water", "string", "True or False"),
+    ("has_sewage_system", "string", "True or False"),
+    ("fitzpatrick", "float", "Fitzpatrick skin type 1 to 6"),
+    ("diameter_1_mm", "float", "larger diameter of the lesion, mm"),
+    ("diameter_2_mm", "float", "smaller diameter of the lesion, mm"),
+    ("itch", "string", "True, False or UNK"),
+    ("grew", "string", "True, False or UNK"),
+    ("hurt", "string", "True, False or UNK"),
+    ("changed", "string", "True, False or UNK"),
+    ("bleed", "string", "True, False or UNK"),
+    ("elevation", "string", "True, False or UNK"),
+)
+
+KEYS = _columns(
+    ("image_id", "string", "one image; unique within a cohort"),
+    ("case_id", "string", "one case (default: the image); several views may share it"),
+    ("view", "string", "which photograph of the case: clinical or dermoscopic; null when there is one"),
+    ("patient_id", "string", "the patient, null when not known"),
+    ("lesion_id", "string", "the lesion, already made unique (PAD joins patient_id and lesion_id)"),
+    ("group_id", "string", "what must not be split: patient, else lesion, else image, prefixed with the id space"),
+)
+
+SUBJECT = _columns(
+    ("diagnosis", "string", "diagnosis code of taxonomy.DIAGNOSES; null when unlabelled or unknown"),
+    ("diagnosis_source", "string", "the label as the source wrote it"),
+    ("age_years", "float", "age at the exam; impossible values are null and flagged"),
+    ("sex", "string", "female, male or null"),
+    ("site", "string", "one of taxonomy.SITES or null"),
+    ("site_source", "string", "the anatomical site as the source wrote it"),
+    ("modality", "string", "dermoscopic or clinical"),
+    ("confirmed_by", "string", "histopathology, follow_up, consensus, confocal, clinical or null"),
+)
+
+CASES = Schema(
+    "cases",
+    1,
+    ("image_id",),
+    KEYS
+    + _columns(
+        ("image_path", "string", "image file relative to the cohort root"),
+        ("image_sha256", "string", "hash of the file as it lies there"),
+        ("pixel_sha256", "string", "hash of the decoded 8-bit RGB pixels and their size"),
+        ("dhash", "string", "64-bit perceptual difference hash, hexadecimal"),
+        ("width_px", "int", "width after EXIF orientation"),
+        ("height_px", "int", "height after EXIF orientation"),
+        ("truth_mask_path", "string", "mask drawn by a person, relative to the cohort root"),
+        ("truth_mask_sha256", "string", "hash of that file"),
+    )
+    + SUBJECT
+    + PAD_ATTRIBUTES
+    + _columns(("flags", "string", "comma-separated notes such as age_impossible or alpha_dropped"))
+    + OUTCOME,
+)
+
+MASKS = Schema(
+    "masks",
+    1,
+    ("image_id",),
+    _columns(
+        ("image_id", "string", "the image"),
+        ("segmenter", "string", "which segmenter drew the mask"),
+        ("mask_file", "string", "8-bit PNG, 0 or 255, at the image's own size"),
+        ("mask_sha256", "string", "hash of that file"),
+        ("width_px", "int", "mask width"),
+        ("height_px", "int", "mask height"),
+        ("area_px", "int", "lesion pixels"),
+        ("area_share", "float", "lesion pixels over all pixels, 0 to 1"),
+        ("left_px", "int", "bounding box, first column"),
+        ("top_px", "int", "bounding box, first row"),
+        ("right_px", "int", "bounding box, last column + 1"),
+        ("bottom_px", "int", "bounding box, last row + 1"),
+        ("mask_failed", "bool", "empty, under 0.5 % or over 98 % of the image: the whole image is used instead"),
+        ("dice", "float", "Dice against the truth mask, null without truth"),
+        ("iou", "float", "intersection over union against the truth mask, null without truth"),
+    )
+    + OUTCOME,
+    files=("mask_file",),
+)
+
+FEATURES = Schema(
+    "features",
+    1,
+    ("image_id",),
+    _columns(
+        ("image_id", "string", "the image"),
+        ("engine", "string", "what computed the features"),
+        ("mask_failed", "bool", "the mask had failed and the whole image was measured"),
+    )
+    + OUTCOME,
+)
+"""Features follow as float columns under PyRadiomics' names, for example ``original_firstorder_Mean``."""
+
+FUSED = Schema(
+    "fused",
+    1,
+    ("case_id",),
+    _columns(("case_id", "string", "one case"), ("image_id", "string", "the image that was measured (primary view)"))
+    + KEYS[2:]
+    + _columns(
+        ("image_path", "string", "image file relative to the cohort root"),
+        ("image_sha256", "string", "hash of the image file"),
+        ("pixel_sha256", "string", "hash of the decoded pixels"),
+        ("dhash", "string", "perceptual hash of the image"),
+        ("segmenter", "string", "which segmenter made the mask"),
+        ("mask_path", "string", "mask file relative to the workspace"),
+        ("mask_sha256", "string", "hash of the mask file"),
+        ("mask_failed", "bool", "the mask had failed"),
+        ("area_share", "float", "lesion pixels over all pixels"),
+    )
+    + SUBJECT
+    + PAD_ATTRIBUTES
+    + OUTCOME,
+)
+"""One row per case: keys, subject, attributes and every radiomic feature. Nothing is fitted here."""
+
+SPLIT = Schema(
+    "split",
+    1,
+    ("fold", "cohort", "case_id"),
+    _columns(
+        ("fold", "int", "fold number from 0"),
+        ("cohort", "string", "development cohort"),
+        ("case_id", "string", "the case"),
+        ("image_id", "string", "its primary image"),
+        ("patient_id", "string", "the patient, null when not known"),
+        ("group_id", "string", "what is kept on one side"),
+        ("class", "string", "class under the split's class set, for stratification"),
+        ("part", "string", "train, validation or held_out"),
+    ),
+)
+
+SIGNATURE = Schema(
+    "signature",
+    1,
+    ("fold", "feature"),
+    _columns(
+        ("fold", "int", "fold number; only its training rows were looked at"),
+        ("feature", "string", "radiomic feature"),
+        ("statistic", "float", "Welch t of the class with the smallest p"),
+        ("best_class", "string", "that class, against all others"),
+        ("p", "float", "smallest one-vs-rest p value"),
+        ("p_holm", "float", "the same after Holm's correction over features and classes"),
+        ("rank", "int", "order by p, from 1"),
+        ("selected", "bool", "in the signature"),
+        ("drop_reason", "string", "not_significant, constant, missing, correlated, beyond_limit or null when selected"),
+        ("correlated_with", "string", "the selected feature it repeats (|Spearman r| above the limit)"),
+    ),
+)
+
+MODEL = Schema(
+    "models",
+    1,
+    ("fold",),
+    _columns(
+        ("fold", "int", "fold number"),
+        ("n_train", "int", "training cases"),
+        ("n_validation", "int", "validation cases"),
+        ("n_held_out", "int", "held-out cases"),
+        ("validation_balanced_accuracy", "float", "on the fold's validation rows"),
+        ("validation_macro_auroc", "float", "on the fold's validation rows"),
+        ("temperature", "float", "calibration temperature fitted on the validation rows"),
+        ("path", "string", "folder of the fold's files"),
+    ),
+)
+
+TRAINED_ON = Schema(
+    "trained_on",
+    1,
+    ("fold", "cohort", "case_id"),
+    _columns(
+        ("fold", "int", "fold number"),
+        ("cohort", "string", "development cohort"),
+        ("case_id", "string", "the case"),
+        ("part", "string", "train, validation or held_out"),
+        ("group_id", "string", "what must not be split, as in the cases"),
+        ("patient_id", "string", "the patient, null when not known"),
+        ("lesion_id", "string", "the lesion, null when not known"),
+        ("image_sha256", "string", "hash of the image file"),
+        ("pixel_sha256", "string", "hash of the decoded pixels"),
+        ("dhash", "string", "perceptual hash of the image"),
+    ),
+)
+"""``trained_on.parquet`` beside a model, so that leakage can be checked with the model alone."""
+
+PREDICTIONS = Schema(
+    "predictions",
+    1,
+    ("level", "case_id"),
+    _columns(
+        ("level", "string", "image (one case), lesion or patient"),
+        ("case_id", "string", "case at level image, else the lesion's or patient's id"),
+        ("image_id", "string", "image shown for the row"),
+        ("patient_id", "string", "the patient, null when not known"),
+        ("lesion_id", "string", "the lesion, null when not known"),
+        ("group_id", "string", "bootstrap cluster"),
+        ("n_cases", "int", "cases behind the row"),
+        ("model", "string", "model name"),
+        ("model_identity", "string", "identity of the model artifact"),
+        ("fold", "int", "fold that held the row out; null where folds were averaged"),
+        ("top1", "string", "most probable class"),
+        ("top1_p", "float", "its probability"),
+        ("top2", "string", "second class"),
+        ("top2_p", "float", "its probability"),
+        ("malignancy", "float", "sum of the calibrated probabilities of the malignant classes, 0 to 1"),
+        ("malignant_set", "string", "which classes that sum counts"),
+        ("threshold", "float", "veto threshold written into the model"),
+        ("call", "string", "malignant or benign, after the veto"),
+        ("veto", "bool", "called malignant although the top class is benign"),
+        ("entropy", "float", "entropy of the probabilities over ln(classes), 0 sure to 1 undecided"),
+        ("fold_sd", "float", "standard deviation of malignancy over folds, null with one fold"),
+        ("refer", "bool", "a dermatologist should look"),
+        ("refer_reason", "string", "comma-separated: malignant_call, undecided, mask_failed, features_missing"),
+        ("missing_attributes", "string", "comma-separated attributes the model reads and the case lacks"),
+    )
+    + OUTCOME,
+)
+"""Probabilities follow as ``p__diagnosis__<class>``."""
+
+EXPLANATIONS = Schema(
+    "explanations",
+    1,
+    ("case_id",),
+    _columns(
+        ("case_id", "string", "the case"),
+        ("image_id", "string", "its image"),
+        ("target", "string", "what is explained: a class code or malignancy"),
+        ("method", "string", "gradcam or occlusion_of_mask"),
+        ("heatmap_file", "string", "8-bit grey PNG at the image's own size, 255 = strongest support"),
+        ("inside_mask", "float", "share of heatmap energy inside the lesion mask, 0 to 1"),
+        ("attributions_json", "string", 'JSON list of {"attribute", "value", "contribution"}, strongest first'),
+        ("baseline", "float", "the model's output without any attribute, in the attribution's unit"),
+        ("unit", "string", "unit of the contributions: log_odds or probability"),
+    )
+    + OUTCOME,
+    files=("heatmap_file",),
+)
+
+METRICS = Schema(
+    "metrics",
+    1,
+    ("cohort", "model", "subgroup", "class", "average", "decision_rule", "metric"),
+    _columns(
+        ("cohort", "string", "cohort scored"),
+        ("model", "string", "model name"),
+        ("subgroup", "string", "all, or column=value"),
+        ("class", "string", "class code, malignant, or all for averages"),
+        ("average", "string", "none, macro, micro or weighted"),
+        ("decision_rule", "string", "none (threshold-free), argmax, frozen_threshold or veto"),
+        ("metric", "string", "auroc, sensitivity, specificity, balanced_accuracy, ..."),
+        ("estimate", "float", "point estimate; null where n is insufficient"),
+        ("lower", "float", "lower end of the 95 % interval"),
+        ("upper", "float", "upper end of the 95 % interval"),
+        ("n", "int", "cases"),
+        ("n_positive", "int", "cases of the class"),
+        ("n_clusters", "int", "patients (bootstrap clusters)"),
+        ("threshold", "float", "threshold applied, null where none"),
+        ("threshold_source", "string", "where the threshold came from, for example validation:youden"),
+    ),
+)
+
+REPORT = Schema(
+    "report",
+    1,
+    ("page",),
+    _columns(
+        ("page", "string", "HTML file relative to the artifact"),
+        ("title", "string", "its title"),
+        ("bytes", "int", "its size"),
+    ),
+    files=("page",),
+)
+
+SCHEMAS: dict[str, Schema] = {
+    schema.kind: schema
+    for schema in (
+        CASES, MASKS, FEATURES, FUSED, SPLIT, SIGNATURE, MODEL, PREDICTIONS, EXPLANATIONS, METRICS, REPORT,
+    )
+}  # fmt: skip
+
+PROBABILITY = "p__diagnosis__"
+"""Prefix of the probability columns."""
+
+
+def probability_columns(names: list[str] | tuple[str, ...]) -> list[str]:
+    """The probability columns among these names, in order."""
+    return [name for name in names if name.startswith(PROBABILITY)]

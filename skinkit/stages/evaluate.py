@@ -1,0 +1,353 @@
+"""evaluate: predictions + truth -> every metric with a patient-bootstrap 95 % interval, and figures.
+
+The truth is mapped onto the model's classes; what has no class there is counted and left out, and predictions are
+never remapped or renormalised. Thresholds come frozen from validation rows. A patient, lesion or identical image that
+the model was trained or tuned on is refused, unless --allow-leakage gives a reason.
+
+``--predictions FILE`` scores a table made elsewhere, without a workspace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from skinkit.artifact import Artifact, read_table, write_atomic, write_table
+from skinkit.errors import ConfigError, InputError
+from skinkit.options import Help
+from skinkit.schemas import METRICS, OK
+from skinkit.stages import Job
+from skinkit.taxonomy import ClassSet
+from skinkit.workspace import Ref, Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from skinkit.console import Console
+    from skinkit.evaluation.scoring import Settings
+    from skinkit.leakage import Leakage
+
+VERSION = 1
+SCHEMA = METRICS
+
+IMAGE = "image"
+SUBJECT = ("sex", "site", "modality", "confirmed_by", "age_years")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the stage."""
+
+    bootstrap: Annotated[int, "bootstrap replicates of patients; 0 leaves the intervals out"] = 1000
+    seed: Annotated[int, "seed of the bootstrap"] = 0
+    subgroups: Annotated[bool, "also by sex, age band, site, modality and confirmation"] = True
+    minimum: Annotated[int, "fewest positives and negatives for which a class metric is given"] = 5
+    allow_leakage: Annotated[str, Help("reason for scoring cases the model may know", metavar="REASON")] = ""
+    predictions: Annotated[
+        str, Help("score this CSV or Parquet table made elsewhere (p__diagnosis__CLASS columns)", False, metavar="FILE")
+    ] = ""
+    truth_column: Annotated[str, Help("with --predictions: column of classes or diagnosis codes", False)] = "diagnosis"
+    classes: Annotated[str, Help("with --predictions: class set, where the columns do not tell it", False)] = ""
+    malignant: Annotated[
+        str, Help("with --predictions: malignant set (pad, wang), or the malignant classes with commas", False)
+    ] = ""
+    threshold: Annotated[float, Help("with --predictions: malignancy from which a case is called malignant", False)] = (
+        0.3
+    )
+    thresholds: Annotated[
+        str, Help("with --predictions: class thresholds fixed beforehand, such as MEL=0.2,NEV=0.5", False)
+    ] = ""
+    training: Annotated[
+        str,
+        Help("with --predictions: table of the training rows' ids and hashes, to find leakage", False, metavar="FILE"),
+    ] = ""
+    out: Annotated[str, Help("with --predictions: folder for metrics.csv, metrics.parquet and figures", False)] = ""
+
+
+def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:
+    """The metrics of the model on every development and external cohort."""
+    model = name or workspace.defaults["model"]
+    chosen = [workspace.cohort(c).name for c in cohorts] or workspace.with_role("development", "external")
+    return [Ref("metrics", cohort, model) for cohort in chosen]
+
+
+def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
+    """The model, its predictions, and the cases that hold the truth."""
+    return {
+        "model": Ref("models", name=target.name),
+        "predictions": Ref("predictions", target.cohort, target.name),
+        "cases": Ref("cases", target.cohort),
+    }
+
+
+def run(config: Config, job: Job) -> Artifact:
+    """Score one cohort."""
+    from skinkit.evaluation import scoring
+
+    settings = _settings(config)
+    cohort, model = job.target.cohort, job.target.name
+    predictions = job.inputs["predictions"]
+    classes = ClassSet.from_dict(predictions.info["classes"])
+    images = job.inputs["cases"].table().assign(cohort=cohort)
+    images = images[images["status"] == OK].sort_values(["case_id", "image_id"], kind="stable")
+    table, excluded = _with_truth(predictions.table(), images, classes)
+    if not (table["level"] == IMAGE).any():
+        raise InputError(
+            f"no predicted case of {cohort} has a diagnosis that {model} knows (left out: {excluded or 'nothing'})",
+            f"diagnoses among {', '.join(sorted(classes.members))}",
+            "map the diagnoses in the source, or give a cohort without diagnoses the role inference",
+        )
+    found, reason = _refuse_leakage(config, job, table, images)
+    evaluation = scoring.Evaluation(table, classes, _thresholds(table, job), classes.malignant_set)
+    rows = evaluation.rows(settings, cohort=cohort, model=model)
+    info = {
+        "cohort": cohort,
+        "model": model,
+        **evaluation.info(rows, settings),
+        "excluded": excluded,
+        "not_predicted": _not_predicted(predictions.table(["level", "case_id", "status", "reason"]), images, classes),
+        "level_rule": predictions.info.get("level_rule"),
+        "leakage": found.as_dict() if found else None,
+        "allow_leakage": reason,
+    }
+    info["text"] = scoring.text(rows, info)
+    with job.build() as build:
+        build.clear()
+        evaluation.write(build.partial, rows)
+        return build.finish(rows, info=info, beside=("scored.parquet",))
+
+
+def summary(artifacts: Sequence[Artifact]) -> dict[str, Any]:
+    """The headline figures of every cohort, for the end of the command."""
+    return {
+        "headline": {str(artifact.info["cohort"]): artifact.info["headline"] for artifact in artifacts},
+        "text": "\n\n".join(str(artifact.info["text"]) for artifact in artifacts),
+    }
+
+
+def _settings(config: Config) -> Settings:
+    from skinkit.evaluation.scoring import Settings
+
+    for name, least in (("bootstrap", 0), ("minimum", 1)):
+        if getattr(config, name) < least:
+            raise ConfigError(f"--{name} {getattr(config, name)}", f"{least} or more", f"mend --{name}")
+    return Settings(config.bootstrap, config.seed, config.minimum, config.subgroups)
+
+
+# ------------------------------------------------------------------------------------------------------ truth
+
+
+def _with_truth(
+    predictions: pd.DataFrame, images: pd.DataFrame, classes: ClassSet
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Predictions that can be scored, with class and subject; and why predicted cases cannot be.
+
+    A lesion or patient has the classes of its scored cases. Where they differ, ``several`` is true and ``class`` is a
+    malignant one if there is any: a patient with a melanoma and a nevus has cancer.
+    """
+    import pandas as pd
+
+    rows = predictions[predictions["status"] == OK]
+    diagnoses = _diagnoses(images)
+    first = images.drop_duplicates("case_id").set_index("case_id")
+    excluded: dict[str, int] = {}
+    truth: dict[str, str] = {}
+    for case in rows.loc[rows["level"] == IMAGE, "case_id"]:
+        given = diagnoses.get(case, [])
+        code = classes.to_class(given[0]) if len(given) == 1 else None
+        if code is not None:
+            truth[case] = code
+            continue
+        why = "unlabelled" if not given else "several_diagnoses" if len(given) > 1 else f"no_class:{given[0]}"
+        excluded[why] = excluded.get(why, 0) + 1
+    scored = first.loc[list(truth)]
+    members: dict[tuple[str, str], list[str]] = {(IMAGE, case): [code] for case, code in truth.items()}
+    for level in ("lesion", "patient"):
+        for case, name in scored[f"{level}_id"].dropna().items():
+            members.setdefault((level, str(name)), []).append(truth[str(case)])
+    keys = list(zip(rows["level"], rows["case_id"], strict=True))
+    table = rows[[key in members for key in keys]].reset_index(drop=True)
+    of = [sorted(set(members[key])) for key in keys if key in members]
+    worst = [next((code for code in codes if code in classes.malignant), codes[0]) for codes in of]
+    columns: dict[str, Any] = {
+        "class": pd.Series(worst, dtype=object),
+        "several": pd.Series([len(c) > 1 for c in of], dtype=bool),
+    }
+    subjects = first.reindex(table["case_id"].where(table["level"] == IMAGE))
+    for name in SUBJECT:
+        if name in subjects:
+            columns[name] = subjects[name].reset_index(drop=True)
+    return table.assign(**columns), dict(sorted(excluded.items()))
+
+
+def _diagnoses(images: pd.DataFrame) -> dict[str, list[str]]:
+    """Case -> its different diagnoses."""
+    found: dict[str, set[str]] = {}
+    for case, diagnosis in zip(images["case_id"], images["diagnosis"], strict=True):
+        if diagnosis is not None:
+            found.setdefault(case, set()).add(diagnosis)
+    return {case: sorted(values) for case, values in found.items()}
+
+
+def _not_predicted(predictions: pd.DataFrame, images: pd.DataFrame, classes: ClassSet) -> dict[str, int]:
+    """Why cases with a class have no prediction, and how many."""
+    rows = predictions[predictions["level"] == IMAGE]
+    failed = rows.loc[rows["status"] != OK, "reason"].value_counts().sort_index()
+    counts = {str(reason): int(n) for reason, n in failed.items()}
+    labelled = {case for case, given in _diagnoses(images).items() if any(classes.to_class(d) for d in given)}
+    absent = len(labelled - set(rows["case_id"]))
+    return {**counts, "without_row": absent} if absent else counts
+
+
+# ---------------------------------------------------------------------------------------------------- leakage
+
+
+def _refuse_leakage(
+    config: Config, job: Job, table: pd.DataFrame, images: pd.DataFrame
+) -> tuple[Leakage | None, str | None]:
+    """Compare every scored case with what its model learnt from; the reason in force where something was found."""
+    from skinkit import leakage
+
+    file = job.inputs["model"].path / "trained_on.parquet"
+    if not file.is_file():
+        job.console.warn(f"{job.target.name} does not say what it was trained on: leakage cannot be looked for")
+        return None, config.allow_leakage or None
+    trained = read_table(file)
+    development = bool((trained["cohort"] == job.target.cohort).any())
+    seen = trained[trained["part"] != "held_out"]
+    cases = table[table["level"] == IMAGE].set_index("case_id")["fold"]
+    scored = images[images["case_id"].isin(cases.index)]
+    scored = scored.assign(fold=scored["case_id"].map(cases))
+    found = leakage.joined(*_comparisons(scored, seen, development))
+    # Where the split itself was allowed to leak, the reason given then covers the cohort that was split.
+    inherited = str(job.inputs["predictions"].info.get("leakage_allowed") or "") if development else ""
+    reason = config.allow_leakage or inherited
+    leakage.refuse(
+        found,
+        reason,
+        f"{job.target.cohort} and the cases {job.target.name} was trained on",
+        "leave these cases out of one side (a cohort that the model was trained on is scored on held-out rows only)",
+    )
+    if found.cases:
+        job.console.warn(f"{found.cases} scored cases leak from training, allowed because: {reason}")
+    if near := found.counts.get(leakage.NEAR, 0):
+        job.console.warn(f"{near} scored cases have a near-identical training image; the pairs are in the manifest")
+    return found, (reason or None) if found.cases or config.allow_leakage else None
+
+
+def _comparisons(scored: pd.DataFrame, seen: pd.DataFrame, development: bool) -> Iterator[Leakage]:
+    """Every scored case against the rows of the folds that predicted it."""
+    from skinkit import leakage
+
+    if not development:
+        yield leakage.check(scored, seen.drop_duplicates(["cohort", "case_id"]))
+        return
+    for fold, learnt in seen.groupby("fold"):
+        # A development case without a fold was in no part; only folds that never met its patient predicted it.
+        stranger = scored["fold"].isna() & ~scored["group_id"].isin(learnt["group_id"])
+        yield leakage.check(scored[(scored["fold"] == fold).fillna(False).astype(bool) | stranger], learnt)
+
+
+def _thresholds(table: pd.DataFrame, job: Job) -> dict[str, tuple[list[float], str]]:
+    """Class thresholds of every row: those of the fold that predicted it, else the mean over the folds.
+
+    In cross-validation the mean would be tuned, a little, on the scored rows: what one fold holds out, another
+    validates on.
+    """
+    import pandas as pd
+
+    about = job.inputs["model"].json("model.json")
+    of_fold = {int(fold["fold"]): fold["class_thresholds"] for fold in about["folds"]}
+    folds = [None if pd.isna(fold) else int(fold) for fold in table["fold"]]
+    found = {}
+    for name, mean in job.inputs["predictions"].info["class_thresholds"].items():
+        if mean["threshold"] is None:
+            continue
+        own = {fold: entry[name]["threshold"] for fold, entry in of_fold.items() if name in entry}
+        values = [own.get(fold) if fold is not None else None for fold in folds]
+        found[name] = (
+            [float(mean["threshold"] if value is None else value) for value in values],
+            str(mean["source"]),
+        )
+    return found
+
+
+# ------------------------------------------------------------------------------------- a table made elsewhere
+
+
+def direct(config: Config, console: Console) -> dict[str, Any] | None:
+    """Score the table of ``--predictions``.
+
+    Raises:
+        InputError: a column is missing or a value impossible; row and value are named.
+        RefusedError: ``--training`` shares patients, lesions or images with it.
+    """
+    if not config.predictions:
+        for name in ("training", "out", "thresholds"):
+            if getattr(config, name):
+                raise ConfigError(f"--{name} without --predictions", "a table to score", "add --predictions FILE")
+        return None
+    from pathlib import Path
+
+    from skinkit.evaluation import given, scoring
+
+    settings = _settings(config)
+    file = Path(config.predictions)
+    raw = given.read(file)
+    checked = given.checked(
+        raw,
+        truth_column=config.truth_column,
+        classes=config.classes,
+        malignant=config.malignant,
+        threshold=config.threshold,
+        file=file,
+    )
+    thresholds = given.class_thresholds(config.thresholds, checked.classes)
+    found = _against_training(config, checked.table.drop(columns=list(checked.made_up))) if config.training else None
+    evaluation = scoring.Evaluation(
+        checked.table,
+        checked.classes,
+        {name: (value, "given") for name, value in thresholds.items()},
+        checked.malignant_set,
+        "given",
+    )
+    models = set(raw["model"].dropna()) if "model" in raw else set()
+    model = str(models.pop()) if len(models) == 1 else "given"
+    rows = evaluation.rows(settings, cohort=file.stem, model=model)
+    info = {
+        **evaluation.info(rows, settings),
+        "excluded": checked.excluded,
+        "remarks": checked.remarks,
+        "leakage": found.as_dict() if found else None,
+        "allow_leakage": (config.allow_leakage or None) if found else None,
+    }
+    if config.out:
+        folder = Path(config.out)
+        evaluation.write(folder, rows)
+        write_table(folder / "metrics.parquet", METRICS, rows)
+        table = read_table(folder / "metrics.parquet")
+        write_atomic(folder / "metrics.csv", table.to_csv(index=False).encode())
+        info["out"] = str(folder)
+        console.info(f"metrics and figures are in {folder}")
+    records = rows[[*METRICS.names, "note"]].to_dict("records")
+    return {**info, "metrics": [scoring.plain(row) for row in records], "text": scoring.text(rows, info)}
+
+
+def _against_training(config: Config, table: pd.DataFrame) -> Leakage:
+    """Compare a given table with its training rows by every id and hash that both have."""
+    from pathlib import Path
+
+    from skinkit import leakage
+    from skinkit.evaluation import given
+
+    sides = [side.drop(columns="cohort", errors="ignore") for side in (table, given.read(Path(config.training)))]
+    found = leakage.check(*sides)
+    if not found.compared:
+        raise InputError(
+            f"{config.training} shares no ids or hashes with {config.predictions}",
+            "patient_id, lesion_id, case_id, image_id, group_id, image_sha256, pixel_sha256 or dhash in both",
+            "add such a column to both tables",
+        )
+    leakage.refuse(found, config.allow_leakage, f"{config.predictions} and {config.training}")
+    return found

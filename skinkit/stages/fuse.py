@@ -1,0 +1,91 @@
+"""fuse: cases + masks + features -> fused, one row per case. It joins and fits nothing.
+
+A case with several photos is represented by its dermoscopic one, else by the first image id. A case whose features
+could not be measured keeps its row (reason ``features_missing``): it can still be predicted from what is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from skinkit.artifact import Artifact
+from skinkit.schemas import FEATURES, FUSED, OK
+from skinkit.stages import Job
+from skinkit.workspace import Ref, Workspace, check_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+VERSION = 1
+SCHEMA = FUSED
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the stage."""
+
+    features: Annotated[str, "name of the features (default: the workspace's segmenter)"] = ""
+
+
+def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:
+    """One fused table per cohort."""
+    name = name or config.features or workspace.defaults["segmenter"]
+    check_name(name, "name of the fused table")
+    chosen = [workspace.cohort(c).name for c in cohorts] or list(workspace.cohorts)
+    return [Ref("fused", cohort, name) for cohort in chosen]
+
+
+def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
+    """Cases, features, and the masks those features were measured in."""
+    from skinkit.artifact import exists, open_artifact
+
+    features = Ref("features", target.cohort, config.features or target.name)
+    path = workspace.path(features)
+    masks = str(open_artifact(path).config.get("masks") or "") if exists(path) else ""
+    return {
+        "cases": Ref("cases", target.cohort),
+        "masks": Ref("masks", target.cohort, masks or features.name),
+        "features": features,
+    }
+
+
+def run(config: Config, job: Job) -> Artifact:
+    """Join one cohort."""
+    cases = job.inputs["cases"].table()
+    masks = job.inputs["masks"].table(
+        ["image_id", "segmenter", "mask_file", "mask_sha256", "mask_failed", "area_share"]
+    )
+    features = job.inputs["features"].table()
+    measured = [name for name in features.columns if name not in FEATURES.names]
+    frame = _one_row_per_case(cases[cases["status"] == OK])
+    frame = frame.drop(columns=["fingerprint", "status", "reason", "detail"], errors="ignore")
+    frame = frame.merge(masks, on="image_id", how="left", validate="one_to_one")
+    ok = features.loc[features["status"] == OK, ["image_id", *measured]]
+    frame = frame.merge(ok, on="image_id", how="left", validate="one_to_one")
+    folder = job.inputs["masks"].path
+    inside = job.workspace.path(Ref("masks", job.target.cohort, folder.name.removesuffix(".previous")))
+    prefix = inside.relative_to(job.workspace.root).as_posix()
+    frame["mask_path"] = [f"{prefix}/{name}" if isinstance(name, str) else None for name in frame["mask_file"]]
+    without = ~frame["image_id"].isin(ok["image_id"])
+    frame["status"] = OK
+    frame["reason"] = without.map({True: "features_missing", False: None})
+    keep = [*(n for n in FUSED.names if n in frame), *(n for n in cases.columns if _kept(n)), *measured]
+    with job.build() as build:
+        build.clear()
+        return build.finish(
+            frame[keep],
+            info={"masks": job.inputs["masks"].info, "radiomics": job.inputs["features"].info, "features": measured},
+        )
+
+
+def _kept(column: str) -> bool:
+    """Columns of a source beyond the shared ones: criteria of the seven-point checklist, a hospital's ``keep``."""
+    return column.startswith(("seven_point__", "keep__"))
+
+
+def _one_row_per_case(cases: pd.DataFrame) -> pd.DataFrame:
+    order = cases["view"].map({"dermoscopic": 0}).fillna(1)
+    cases = cases.assign(_order=order).sort_values(["case_id", "_order", "image_id"], kind="stable")
+    return cases.drop_duplicates("case_id").drop(columns="_order")

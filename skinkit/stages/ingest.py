@@ -1,0 +1,220 @@
+"""ingest: a source folder -> cases, one row per image in canonical columns.
+
+A table row without its image, and an image without a table row, are ``pending`` and looked at again next time. Images
+that show exactly the same pixels are one: the first by ``image_id`` stays, the others are excluded. An unknown
+diagnosis leaves a case as it is; it only bars it from training and scoring. Nothing of a file but its pixels is kept:
+no EXIF, no position, no DICOM header.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+from skinkit.artifact import Artifact, digest
+from skinkit.console import Console
+from skinkit.errors import ConfigError
+from skinkit.executor import map_cases
+from skinkit.options import Help
+from skinkit.schemas import CASES, EXCLUDED, OK
+from skinkit.stages import Job, Sources
+from skinkit.workspace import Ref, Workspace
+
+VERSION = 1
+SCHEMA = CASES
+_SHOWN_CASES = 12
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the stage."""
+
+    draft: Annotated[
+        str, Help("write a first cohort.toml for this table into FOLDER and stop", identity=False, metavar="TABLE")
+    ] = ""
+    folder: Annotated[str, Help("folder of the images, with --draft", identity=False, positional=True)] = ""
+
+
+def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:
+    """The cases of every cohort, or of those named."""
+    return [Ref("cases", workspace.cohort(c).name) for c in cohorts or workspace.cohorts]
+
+
+def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
+    """Nothing of the workspace."""
+    return {}
+
+
+def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
+    """The cohort's own files: what describes it enters the recipe, all of them are watched."""
+    from skinkit.data import locate
+
+    cohort = workspace.cohort(target.cohort)
+    found = locate(cohort)
+    described = [cohort.source, cohort.role, sorted(cohort.options.items()), found.content]
+    return Sources(inputs={"source": digest(described)}, watch=found.watch)
+
+
+def direct(config: Config, console: Console) -> dict[str, Any] | None:
+    """Write a draft of ``cohort.toml``, where ``--draft`` was given."""
+    if not config.draft:
+        if config.folder:
+            raise ConfigError(
+                f"a folder {config.folder!r} without --draft",
+                "skinkit ingest, or skinkit ingest --draft TABLE FOLDER",
+                "name the folder as path of a cohort in skinkit.toml",
+            )
+        return None
+    from skinkit.data._draft import write_draft
+
+    if not config.folder:
+        raise ConfigError("--draft without a folder", "skinkit ingest --draft TABLE FOLDER", "name the images' folder")
+    return write_draft(Path(config.draft).expanduser(), Path(config.folder).expanduser())
+
+
+def run(config: Config, job: Job) -> Artifact:
+    """Read one cohort: tables first, then every image that is new or changed."""
+    import pandas as pd
+
+    from skinkit.data import locate
+    from skinkit.data._cases import list_cases
+
+    assert job.sources is not None
+    cohort = job.cohort
+    found = locate(cohort)
+    listing = list_cases(cohort, found, job.console)
+    with job.build() as build:
+        items = {(row["image_id"],): row for row in listing.rows}
+        files = {**found.masks, **found.images}
+        fingerprints = {
+            key: job.recipe.fingerprint(row, [_state(cohort.root, row[c], files) for c in _FILES])
+            for key, row in items.items()
+        }
+        todo = [items[key] for key in build.plan(fingerprints)]
+        for row in todo:
+            if row["status"] != OK:
+                build.add(row)
+        work = partial(look, root=cohort.root)
+        fresh = [row for row in todo if row["status"] == OK]
+        for row in map_cases(
+            work, fresh, key=("image_id",), jobs=job.jobs, console=job.console, label="reading images"
+        ):
+            build.add({**items[row["image_id"],], **row})
+        rows = without_repeats([*build.rows.values()])
+        info = _told(listing.flow, listing.unmapped, rows)
+        _say(job, rows, info)
+        return build.finish(
+            pd.DataFrame(rows, columns=None if rows else list(SCHEMA.names)),
+            info={
+                "source": cohort.source,
+                "title": listing.source.title,
+                "citation": listing.source.citation,
+                "licence": listing.source.licence,
+                "role": cohort.role,
+                "id_space": listing.id_space,
+                "phantom": bool(cohort.options.get("phantom", False)),
+                **info,
+            },
+            sources={"watch": job.sources.watch},
+        )
+
+
+_FILES = ("image_path", "truth_mask_path")
+
+
+def _state(root: Path, path: str | None, files: Mapping[str, Any]) -> list[Any] | None:
+    """Size and time of a file, so that a changed one is read again."""
+    if path is None:
+        return None
+    if path in files:
+        return [files[path].size, files[path].mtime_ns]
+    status = (root / path).stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def look(case: Mapping[str, Any], *, root: Path) -> dict[str, Any]:
+    """Decode one image and hash it, and its truth mask where it has one.
+
+    Raises:
+        CaseError: the image cannot be decoded completely.
+    """
+    import hashlib
+
+    from skinkit.images import decode, dhash, pixel_sha256, read_bytes
+
+    data = read_bytes(root / case["image_path"])
+    rgb, done = decode(data, thorough=True)
+    flags = {*done, *filter(None, str(case["flags"] or "").split(","))}
+    mask = case["truth_mask_path"]
+    return {
+        **case,
+        "image_sha256": hashlib.sha256(data).hexdigest(),
+        "pixel_sha256": pixel_sha256(rgb),
+        "dhash": dhash(rgb),
+        "width_px": rgb.shape[1],
+        "height_px": rgb.shape[0],
+        "truth_mask_sha256": hashlib.sha256(read_bytes(root / mask)).hexdigest() if mask else None,
+        "flags": ",".join(sorted(flags)) or None,
+    }
+
+
+def without_repeats(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Exclude every image that shows the same pixels as one before it; decided afresh, whatever was decided before.
+
+    Args:
+        rows: all rows; those excluded as ``duplicate_content`` earlier are looked at again.
+
+    Returns:
+        The rows sorted by image_id.
+    """
+    kept: dict[str, str] = {}
+    out = []
+    for before in sorted(rows, key=lambda r: str(r["image_id"])):
+        row = dict(before)
+        if row["status"] == EXCLUDED and row["reason"] == "duplicate_content":
+            row |= {"status": OK, "reason": None, "detail": None}
+        pixels = row.get("pixel_sha256")
+        first = kept.setdefault(pixels, row["image_id"]) if row["status"] == OK and pixels else row["image_id"]
+        if first != row["image_id"]:
+            row |= {"status": EXCLUDED, "reason": "duplicate_content", "detail": f"the same pixels as {first}"}
+        out.append(row)
+    return out
+
+
+def _told(
+    flow: Mapping[str, Any], unmapped: Mapping[str, Mapping[str, int]], rows: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What the report says about the cohort: counts by outcome, reason and diagnosis."""
+    fine = [row for row in rows if row["status"] == OK]
+    flags = Counter(flag for row in rows for flag in str(row["flags"] or "").split(",") if flag)
+    return {
+        "flow": {
+            **flow,
+            "rows": len(rows),
+            "status": dict(sorted(Counter(row["status"] for row in rows).items())),
+            "reasons": dict(Counter(row["reason"] for row in rows if row["reason"]).most_common()),
+        },
+        "flags": dict(flags.most_common()),
+        "unmapped": {name: dict(counts) for name, counts in unmapped.items()},
+        "diagnoses": dict(Counter(row["diagnosis"] or "unknown" for row in fine).most_common()),
+        "patients": len({row["patient_id"] for row in fine if row["patient_id"]}),
+        "groups": len({row["group_id"] for row in fine}),
+    }
+
+
+def _say(job: Job, rows: Sequence[Mapping[str, Any]], info: Mapping[str, Any]) -> None:
+    name, flow = job.cohort.name, info["flow"]
+    diagnoses = ", ".join(f"{code} {count:,}" for code, count in info["diagnoses"].items())
+    if diagnoses:
+        people = f"{info['patients']:,} patients" if info["patients"] else f"{info['groups']:,} groups"
+        job.console.info(f"{name}: {flow['status'].get(OK, 0):,} usable images of {people}: {diagnoses}")
+    troubled = [row for row in rows if row["status"] in ("failed", "excluded")]
+    for reason, count in flow["reasons"].items():
+        ids = [str(row["image_id"]) for row in troubled if row["reason"] == reason]
+        if ids:
+            more = ", ..." if len(ids) > _SHOWN_CASES else ""
+            job.console.info(f"{name}: {count:,} {reason}: {', '.join(ids[:_SHOWN_CASES])}{more}")

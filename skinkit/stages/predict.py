@@ -1,0 +1,348 @@
+"""predict: model + fused cases -> probabilities, malignancy and call, per image, lesion and patient.
+
+An image has the calibrated probabilities of the model: of the fold that held it out in a development cohort, the mean
+over the folds elsewhere. A lesion has the mean of its images' probabilities. A patient is its lesion with the highest
+malignancy (a case without lesion id counts as a lesion of its own). A development case that no fold held out is absent.
+
+A case is called malignant where its most probable class is malignant, and by the veto where its malignancy reaches the
+model's threshold, whatever the most probable class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from skinkit.artifact import Artifact, Builder, digest, exists, open_artifact
+from skinkit.errors import CaseError, ConfigError, RefusedError
+from skinkit.schemas import EXCLUDED, FAILED, OK, PREDICTIONS, PROBABILITY
+from skinkit.stages import Job
+from skinkit.workspace import Ref, Workspace
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from skinkit.infer import Classifier
+
+VERSION = 1
+SCHEMA = PREDICTIONS
+LEVEL_RULE = (
+    "image: the fold that held it out, or the mean of the calibrated folds; lesion: mean of its images' probabilities; "
+    "patient: its lesion with the highest malignancy"
+)
+IMAGE, LESION, PATIENT = LEVELS = ("image", "lesion", "patient")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the stage."""
+
+    model: Annotated[str, "name of the trained model (default: the workspace's)"] = ""
+    fused: Annotated[str, "name of the fused table (default: the one the model was trained on)"] = ""
+    undecided: Annotated[
+        float, "refer cases whose entropy is above this share of ln(classes): 0 is sure, 1 is any guess"
+    ] = 0.8
+    allow_segmenter_mismatch: Annotated[
+        bool, "measure in masks of another segmenter than the model was trained with"
+    ] = False
+
+
+def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:
+    """One table of predictions per cohort."""
+    model = name or config.model or workspace.defaults["model"]
+    chosen = [workspace.cohort(c).name for c in cohorts] or list(workspace.cohorts)
+    return [Ref("predictions", cohort, model) for cohort in chosen]
+
+
+def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
+    """The model, and the cohort's fused table."""
+    return {
+        "model": Ref("models", name=target.name),
+        "fused": Ref("fused", target.cohort, config.fused or fused_of(target.name, workspace)),
+    }
+
+
+def fused_of(model: str, workspace: Workspace) -> str:
+    """Name of the fused tables a model was trained on; the workspace's segmenter while there is no model."""
+    path = workspace.path(Ref("models", name=model))
+    return str(open_artifact(path).json("model.json")["fused"]) if exists(path) else workspace.defaults["segmenter"]
+
+
+def run(config: Config, job: Job) -> Artifact:
+    """Predict one cohort."""
+    import pandas as pd
+    from pandas.util import hash_pandas_object
+
+    from skinkit import infer
+
+    if not 0 <= config.undecided <= 1:
+        raise ConfigError(f"--undecided {config.undecided}", "a share, 0 to 1", "0.8 is the default")
+    model = infer.open_classifier(job.inputs["model"], job.target.name)
+    frame = job.inputs["fused"].table()
+    frame = frame[frame["status"] == OK].sort_values("case_id", kind="stable").reset_index(drop=True)
+    _refuse_other_masks(config, job, model, frame)
+    frame["folds"], developed = _folds_of(frame, model, job)
+    frame["fold"] = pd.Series([f[0] if developed and len(f) == 1 else None for f in frame["folds"]], dtype=object)
+    absent = int((frame["folds"].map(len) == 0).sum())
+    if absent:
+        job.console.info(f"  {absent} development cases are not predicted: no fold held them out")
+    frame = frame[frame["folds"].map(len) > 0].reset_index(drop=True)
+    prints = [
+        job.recipe.fingerprint(model.identity, content, list(folds))
+        for content, folds in zip(
+            hash_pandas_object(frame.drop(columns=["folds", "fold"]), index=False).astype(str),
+            frame["folds"],
+            strict=True,
+        )
+    ]
+    members = _members(frame)
+    of_case = dict(zip(frame["case_id"], prints, strict=True))
+    with job.build() as build:
+        fingerprints: dict[tuple[Any, ...], str] = {(IMAGE, case): of_case[case] for case in frame["case_id"]}
+        for key, lesions in members.items():
+            fingerprints[key] = digest([key, [[of_case[case] for case in lesion] for lesion in lesions]])[:32]
+        todo = set(build.plan(fingerprints))
+        chosen = frame[[(IMAGE, case) in todo for case in frame["case_id"]]]
+        for row in _image_rows(config, job, model, chosen):
+            build.add(row)
+        for key, lesions in members.items():
+            if key in todo:
+                build.add(_joined_row(key, lesions, build, model, config))
+        return build.finish(info=_info(job, model, frame, absent))
+
+
+def _refuse_other_masks(config: Config, job: Job, model: Classifier, frame: pd.DataFrame) -> None:
+    """Features measured in masks of another segmenter are other features; a model that reads none does not mind."""
+    if not any(fold.radiomics.columns for fold in model.folds) or config.allow_segmenter_mismatch:
+        return
+    trained = set(str(model.about["segmenter"] or "").split(","))
+    found = {str(name) for name in frame["segmenter"].dropna().unique()}
+    if found - trained:
+        raise RefusedError(
+            f"{job.inputs['fused'].path} was measured in masks of {', '.join(sorted(found))}",
+            f"masks of {', '.join(sorted(trained))}, like those {job.target.name} was trained with",
+            "segment this cohort the same way, or give --allow-segmenter-mismatch",
+        )
+
+
+def _folds_of(frame: pd.DataFrame, model: Classifier, job: Job) -> tuple[list[tuple[int, ...]], bool]:
+    """Which folds may predict each case, and whether this is a cohort the model was trained on.
+
+    Elsewhere all of them may; in a development cohort only those that held the case out. A case that is in no part of
+    the split, because it has no class, is left to the folds that have not learnt from the same patient.
+    """
+    from skinkit.artifact import read_table
+
+    every = tuple(fold.number for fold in model.folds)
+    seen = read_table(model.path / "trained_on.parquet", ["fold", "cohort", "case_id", "part", "group_id"])
+    here = seen["cohort"] == job.target.cohort
+    if not here.any():
+        return [every] * len(frame), False
+    held_out: dict[str, set[int]] = {case: set() for case in seen.loc[here, "case_id"]}
+    learnt: dict[str, set[int]] = {}
+    for row in seen[here & (seen["part"] == "held_out")].to_dict("records"):
+        held_out[row["case_id"]].add(int(row["fold"]))
+    for row in seen[seen["part"] != "held_out"].to_dict("records"):
+        learnt.setdefault(row["group_id"], set()).add(int(row["fold"]))
+    return [
+        tuple(sorted(held_out[case] if case in held_out else set(every) - learnt.get(group, set())))
+        for case, group in zip(frame["case_id"], frame["group_id"], strict=True)
+    ], True
+
+
+def _members(frame: pd.DataFrame) -> dict[tuple[str, str], list[list[str]]]:
+    """(level, id) -> its lesions, each a list of cases."""
+    lesions: dict[str, list[str]] = {}
+    patients: dict[str, dict[str, list[str]]] = {}
+    rows = zip(frame["case_id"], frame["lesion_id"], frame["patient_id"], strict=True)
+    for case, lesion, patient in rows:
+        if lesion is not None:
+            lesions.setdefault(lesion, []).append(case)
+        if patient is not None:
+            own = f"lesion {lesion}" if lesion is not None else f"case {case}"
+            patients.setdefault(patient, {}).setdefault(own, []).append(case)
+    found: dict[tuple[str, str], list[list[str]]] = {(LESION, name): [cases] for name, cases in lesions.items()}
+    return found | {(PATIENT, name): list(own.values()) for name, own in patients.items()}
+
+
+# -------------------------------------------------------------------------------------------------------- rows
+
+
+def _image_rows(config: Config, job: Job, model: Classifier, frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """One row per case, predicted in pieces."""
+    from skinkit import infer
+
+    if frame.empty:
+        return
+    device, network = "cpu", None
+    if model.reads_photos:
+        device = infer.pick_device(job.device)
+        network = model.embedder(device)
+    for part in infer.in_chunks(frame):
+        if network is None:
+            yield from _predicted(config, model, part, None)
+            continue
+        photos = [
+            infer.Photo(pixels, job.cohort.root / file)
+            for pixels, file in zip(part["pixel_sha256"], part["image_path"], strict=True)
+        ]
+        store = model.store(job.workspace.root, device)
+        vectors, failed = infer.embed(network, photos, store, device=device, console=job.console)
+        images, readable = infer.stacked(part, vectors, failed)
+        for case in _records(part[~readable]):
+            yield {**_keys(case), **_failure(failed[case["pixel_sha256"]])}
+        yield from _predicted(config, model, part[readable], images)
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows with None for whatever is unknown."""
+    rows: list[dict[str, Any]] = frame.astype(object).where(frame.notna(), None).to_dict("records")  # type: ignore[assignment]
+    return rows
+
+
+def _failure(error: CaseError) -> dict[str, Any]:
+    return {"status": FAILED, "reason": error.reason, "detail": error.detail}
+
+
+def _keys(case: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("case_id", "image_id", "patient_id", "lesion_id", "group_id")
+    return {"level": IMAGE, **{name: case[name] for name in names}, "n_cases": 1}
+
+
+def _predicted(
+    config: Config, model: Classifier, frame: pd.DataFrame, images: np.ndarray | None
+) -> Iterator[dict[str, Any]]:
+    """Mean of each case's calibrated folds, and what follows from it."""
+    import numpy as np
+
+    from skinkit.infer import batch_of
+    from skinkit.metadata import missing_attributes
+
+    shape = (len(model.folds), len(frame), len(model.classes.classes))
+    probability = np.full(shape, np.nan)
+    for index, fold in enumerate(model.folds):
+        rows = np.array([fold.number in folds for folds in frame["folds"]], dtype=bool)
+        if rows.any():
+            part = frame[rows]
+            batch = batch_of(part, fold.encoder, fold.radiomics, images[rows] if images is not None else None)
+            probability[index, rows] = np.exp(fold.scores(batch))
+    malignancy = probability[:, :, model.malignant].sum(axis=2)
+    reads = {name for fold in model.folds for name in fold.encoder.reads}
+    for i, case in enumerate(_records(frame)):
+        mine = ~np.isnan(malignancy[:, i])
+        yield {
+            **_keys(case),
+            "fold": case["fold"],
+            "fold_sd": float(malignancy[mine, i].std()) if mine.sum() > 1 else None,
+            "missing_attributes": ",".join(missing_attributes(case, model.about["attributes"], reads)) or None,
+            **_decision(probability[mine, i].mean(axis=0), model, config, _doubts(case, model)),
+            "status": OK,
+        }
+
+
+def _doubts(case: Mapping[str, Any], model: Classifier) -> list[str]:
+    """Why the measurements of a case may mislead a model that reads them."""
+    if not any(fold.radiomics.columns for fold in model.folds):
+        return []
+    doubts = {"mask_failed": bool(case["mask_failed"]), "features_missing": case["reason"] == "features_missing"}
+    return [doubt for doubt, present in doubts.items() if present]
+
+
+def _decision(probability: np.ndarray, model: Classifier, config: Config, doubts: Sequence[str]) -> dict[str, Any]:
+    """Top classes, malignancy, call and referral of one row of probabilities."""
+    import numpy as np
+
+    names = model.classes.classes
+    first, second = (int(i) for i in np.argsort(-probability, kind="stable")[:2])
+    malignancy = float(probability[model.malignant].sum())
+    threshold = float(model.about["threshold"])
+    known = probability[probability > 0]
+    entropy = float(-(known * np.log(known)).sum() / np.log(len(names)))
+    by_class = bool(model.malignant[first])
+    malignant = by_class or malignancy >= threshold
+    reasons = ["malignant_call"] if malignant else []
+    reasons += ["undecided"] if entropy > config.undecided else []
+    reasons += doubts
+    return {
+        "model": model.name,
+        "model_identity": model.identity,
+        "top1": names[first],
+        "top1_p": float(probability[first]),
+        "top2": names[second],
+        "top2_p": float(probability[second]),
+        "malignancy": malignancy,
+        "malignant_set": model.classes.malignant_set,
+        "threshold": threshold,
+        "call": "malignant" if malignant else "benign",
+        "veto": malignant and not by_class,
+        "entropy": entropy,
+        "refer": bool(reasons),
+        "refer_reason": ",".join(reasons) or None,
+        **{f"{PROBABILITY}{name}": float(p) for name, p in zip(names, probability, strict=True)},
+    }
+
+
+def _joined_row(
+    key: tuple[str, str], lesions: Sequence[Sequence[str]], build: Builder, model: Classifier, config: Config
+) -> dict[str, Any]:
+    """A lesion (the mean of its images) or a patient (its lesion with the highest malignancy)."""
+    import numpy as np
+
+    level, name = key
+    columns = [f"{PROBABILITY}{code}" for code in model.classes.classes]
+    parts = [[row for case in lesion if (row := build.rows[IMAGE, case])["status"] == OK] for lesion in lesions]
+    parts = [part for part in parts if part]
+    cases = [row for part in parts for row in part]
+    if not cases:
+        return {"level": level, "case_id": name, "n_cases": 0, "status": EXCLUDED, "reason": "cases_failed"}
+    means = [np.mean([[row[column] for column in columns] for row in part], axis=0) for part in parts]
+    worst = int(np.argmax([mean[model.malignant].sum() for mean in means]))
+    shown = max(parts[worst], key=_malignancy)
+    folds = {row["fold"] for row in cases}
+    doubts = [d for d in ("mask_failed", "features_missing") if any(d in str(row["refer_reason"]) for row in cases)]
+    same = {n: shown[n] if len({row[n] for row in cases}) == 1 else None for n in ("patient_id", "lesion_id")}
+    return {
+        "level": level,
+        "case_id": name,
+        "image_id": shown["image_id"],
+        "group_id": shown["group_id"],
+        **same,
+        "n_cases": len(cases),
+        "fold": folds.pop() if len(folds) == 1 else None,
+        "fold_sd": shown["fold_sd"] if len(cases) == 1 else None,
+        "missing_attributes": shown["missing_attributes"],
+        **_decision(means[worst], model, config, doubts),
+        "status": OK,
+    }
+
+
+def _malignancy(row: Mapping[str, Any]) -> float:
+    return float(row["malignancy"])
+
+
+def _info(job: Job, model: Classifier, frame: pd.DataFrame, absent: int) -> dict[str, Any]:
+    """What evaluate and report need beside the table."""
+    return {
+        "classes": model.classes.as_dict(),
+        "threshold": model.about["threshold"],
+        "class_thresholds": mean_thresholds(model.about),
+        "level_rule": LEVEL_RULE,
+        "model": model.name,
+        "model_kind": model.about["model"],
+        "segmenter": ",".join(sorted(str(s) for s in frame["segmenter"].dropna().unique())) or None,
+        "leakage_allowed": model.about["leakage_allowed"],
+        "folds": len(model.folds),
+        "not_predicted": {"in every fold's training or validation rows": absent} if absent else {},
+    }
+
+
+def mean_thresholds(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Class -> the mean of the folds' thresholds, frozen on validation rows; null where no fold could fit one."""
+    found: dict[str, Any] = {}
+    for code in about["classes"]["classes"]:
+        given = [fold["class_thresholds"][code] for fold in about["folds"]]
+        known = [entry["threshold"] for entry in given if entry["threshold"] is not None]
+        found[code] = {"threshold": sum(known) / len(known) if known else None, "source": given[0]["source"]}
+    return found

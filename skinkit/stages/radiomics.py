@@ -1,0 +1,174 @@
+"""radiomics: cases + masks -> features, the 102 two-dimensional PyRadiomics features of every lesion.
+
+The grey image is ITU-R 601 luma as 8-bit integers; further channels add prefixed sets that tell colour variation. A
+lesion whose mask failed is measured over the whole image but for its border row and column, because PyRadiomics refuses
+a mask without background; the row says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from skinkit.artifact import Artifact
+from skinkit.console import Console
+from skinkit.errors import CaseError, ConfigError, RefusedError
+from skinkit.executor import map_cases
+from skinkit.options import Help
+from skinkit.schemas import FEATURES, OK
+from skinkit.stages import Job
+from skinkit.workspace import Ref, Workspace, check_name
+
+VERSION = 1
+SCHEMA = FEATURES
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the stage."""
+
+    masks: Annotated[str, "name of the masks (default: the workspace's segmenter)"] = ""
+    channels: Annotated[
+        tuple[str, ...], "channels, comma-separated or repeated: grey, red, green, blue, lab_l, lab_a, lab_b"
+    ] = ("grey",)
+    bin_width: Annotated[float, "grey levels per bin"] = 25.0
+    engine: Annotated[Literal["fast", "pyradiomics"], "fast: compiled kernels with the same values"] = "fast"
+    check: Annotated[
+        int, Help("recompute this many random cases with PyRadiomics; exit 5 on any difference", identity=False)
+    ] = 0
+    image: Annotated[str, Help("measure this one image and print it; needs --mask", identity=False)] = ""
+    mask: Annotated[str, Help("mask of that image", identity=False)] = ""
+
+
+def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:
+    """One feature table per cohort."""
+    name = name or config.masks or workspace.defaults["segmenter"]
+    check_name(name, "name of the features")
+    chosen = [workspace.cohort(c).name for c in cohorts] or list(workspace.cohorts)
+    return [Ref("features", cohort, name) for cohort in chosen]
+
+
+def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
+    """The cases and their masks; features take the name of their masks unless told otherwise."""
+    return {
+        "cases": Ref("cases", target.cohort),
+        "masks": Ref("masks", target.cohort, config.masks or target.name),
+    }
+
+
+def run(config: Config, job: Job) -> Artifact:
+    """Measure the lesions of one cohort."""
+    from skinkit.radiomics import warm_up
+
+    settings = {"channels": config.channels, "bin_width": config.bin_width, "engine": config.engine}
+    with job.build() as build:
+        items, fingerprints = {}, {}
+        for case in _lesions(job):
+            key = (case["image_id"],)
+            items[key] = case
+            fingerprints[key] = job.recipe.fingerprint(case["image_sha256"], case["mask_sha256"])
+        todo = [items[key] for key in build.plan(fingerprints)]
+        if todo and config.engine == "fast":
+            warm_up(job.console.info)  # compiled once, here, so that no worker process has to
+        work = partial(_measure_one, root=job.cohort.root, masks=job.inputs["masks"].path, settings=settings)
+        for row in map_cases(work, todo, key=("image_id",), jobs=job.jobs, console=job.console, label="measuring"):
+            build.add(row)
+        return build.finish(info=dict(settings))
+
+
+def _lesions(job: Job) -> list[dict[str, Any]]:
+    """Every image that has a mask, with the hashes of both."""
+    cases = job.inputs["cases"].table(["image_id", "image_path", "image_sha256"])
+    masks = job.inputs["masks"].table(["image_id", "mask_file", "mask_sha256", "mask_failed", "status"])
+    rows = masks[masks["status"] == OK].merge(cases, on="image_id")
+    return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
+
+
+def direct(config: Config, console: Console) -> dict[str, Any] | None:
+    """``--image I --mask M``: the features of one lesion, without a workspace."""
+    if not config.image and not config.mask:
+        return None
+    if not (config.image and config.mask):
+        raise ConfigError("only one of --image and --mask", "both", "give the photo and its mask")
+    from skinkit.errors import InputError
+    from skinkit.images import read_mask, read_rgb
+    from skinkit.radiomics import extract
+
+    try:
+        rgb = read_rgb(Path(config.image))
+        mask = read_mask(Path(config.mask), (rgb.shape[1], rgb.shape[0]))
+        features = extract(rgb, mask, channels=config.channels, bin_width=config.bin_width, engine=config.engine)
+    except CaseError as error:
+        raise InputError(
+            f"{config.image} with {config.mask}: {error.reason}" + (f" ({error.detail})" if error.detail else ""),
+            "a readable photo and a mask of the same shape with a lesion smaller than the photo",
+            "look at both files",
+        ) from None
+    width = max(map(len, features))
+    return {"features": features, "text": "\n".join(f"{n:<{width}}  {v:.10g}" for n, v in features.items())}
+
+
+def _measured_mask(case: Mapping[str, Any], masks: Path) -> Any:
+    """The mask to measure in; the whole picture but for its frame where the mask failed."""
+    from skinkit.images import read_mask
+
+    mask = read_mask(masks / case["mask_file"])
+    if case["mask_failed"]:
+        mask[:] = True
+        mask[[0, -1], :] = False
+        mask[:, [0, -1]] = False
+    return mask
+
+
+def _measure_one(case: Mapping[str, Any], *, root: Path, masks: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The features of one lesion."""
+    from skinkit.images import read_rgb
+    from skinkit.radiomics import extract
+
+    features = extract(read_rgb(root / case["image_path"]), _measured_mask(case, masks), **settings)
+    return {
+        "image_id": case["image_id"],
+        "engine": settings["engine"],
+        "mask_failed": bool(case["mask_failed"]),
+        "status": OK,
+        **features,
+    }
+
+
+def audit(config: Config, job: Job) -> None:
+    """``--check N``: recompute random cases with PyRadiomics, a site's own proof on its own data.
+
+    Raises:
+        RefusedError: a feature differs by more than 1e-6.
+    """
+    if not config.check:
+        return
+    import numpy as np
+
+    from skinkit.images import read_rgb
+    from skinkit.radiomics import RadiomicsRefusal, compare
+
+    cases = _lesions(job)
+    chosen = np.random.default_rng(0).permutation(len(cases))[: config.check]
+    done = 0
+    for index in sorted(int(i) for i in chosen):
+        case = cases[index]
+        rgb = read_rgb(job.cohort.root / case["image_path"])
+        mask = _measured_mask(case, job.inputs["masks"].path)
+        try:
+            differences = compare(rgb, mask, channels=config.channels, bin_width=config.bin_width)
+        except RadiomicsRefusal:
+            continue  # both engines refuse it; the row says why
+        done += 1
+        if differences:
+            name, fast, reference, difference = differences[0]
+            raise RefusedError(
+                f"{case['image_id']}: {len(differences)} features differ, first {name}: {fast!r} against {reference!r} "
+                f"({difference:.3g})",
+                "no difference above 1e-6 between the fast engine and PyRadiomics",
+                "rerun with --engine pyradiomics and report the image's size and mask to the authors",
+            )
+    job.console.info(f"checked {done} cases of {job.target.cohort} against PyRadiomics: no feature differs")

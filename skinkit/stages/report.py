@@ -1,0 +1,238 @@
+"""report: everything that was made -> pages that open offline.
+
+For research: one report of all cohorts, answers first. With '--for clinic': the worklist of each inference cohort, most
+urgent first, with one printable card per lesion. Parts that do not exist yet are said to be missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from skinkit.artifact import Artifact, digest, exists, open_artifact, write_atomic
+from skinkit.errors import ConfigError, InputError
+from skinkit.executor import map_cases
+from skinkit.options import Help
+from skinkit.schemas import REPORT
+from skinkit.stages import Job, Sources
+from skinkit.workspace import Ref, Workspace, check_name
+
+if TYPE_CHECKING:
+    from skinkit.reporting.evidence import CohortEvidence, ModelEvidence
+    from skinkit.reporting.html import Block
+
+VERSION = 1
+SCHEMA = REPORT
+CLINIC = "clinic-"
+_LESIONS = {"research": 27, "clinic": 200}
+_IMAGE_PX = {"research": 420, "clinic": 640}
+_SMALL_SHARE = {"research": 0.72, "clinic": 0.5}  # outlined photo and heatmap against the photo
+_POOL_FROM = 24  # fewer pictures are drawn sooner than a worker process starts
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the stage."""
+
+    audience: Annotated[
+        Literal["research", "clinic"], Help("research: all cohorts, answers first; clinic: a worklist", flag="--for")
+    ] = "research"
+    lang: Annotated[Literal["en", "zh-CN"], "language of the pages"] = "en"
+    model: Annotated[str, "model whose predictions are shown (default: the workspace's)"] = ""
+    max_lesions: Annotated[
+        int | None, "lesions with pictures at most, 0 for all (default: 27 in all for research, 200 a worklist)"
+    ] = None
+    image_px: Annotated[int | None, "longer side of a photo, pixels (default: 420 for research, 640 on a card)"] = None
+    page_mb: Annotated[float, "largest page, megabytes, at most 20"] = 10.0
+    show_ids: Annotated[bool, "print lesion ids, and patient ids on the cards"] = True
+
+
+def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:
+    """The research report, or one worklist per cohort (inference ones, else external ones)."""
+    if config.audience == "clinic":
+        if name:
+            raise ConfigError(f"--name {name} with --for clinic", "no name: it is clinic-<cohort>", "leave --name out")
+        chosen = [workspace.cohort(c).name for c in cohorts]
+        chosen = chosen or workspace.with_role("inference") or workspace.with_role("external")
+        return [Ref("report", name=f"{CLINIC}{cohort}") for cohort in chosen]
+    if cohorts:
+        raise ConfigError(
+            f"--cohort {cohorts[0]} with a research report",
+            "no cohort: the report shows all of them",
+            "leave --cohort out, or add --for clinic",
+        )
+    name = name or "research"
+    check_name(name, "name of the report")
+    if name.startswith(CLINIC):
+        raise ConfigError(f"--name {name}", f"a name that does not begin with {CLINIC}", "choose another name")
+    if not any(exists(workspace.path(Ref("cases", c))) for c in workspace.cohorts):
+        raise InputError(
+            f"no cohort of {workspace.root} has been read",
+            "cases to report on",
+            "run 'skinkit ingest', or 'skinkit run'",
+        )
+    return [Ref("report", name=name)]
+
+
+def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:
+    """The workspace's model, and as many pictures of such a size as the audience needs."""
+    return replace(
+        config,
+        model=config.model or workspace.defaults["model"],
+        max_lesions=_LESIONS[config.audience] if config.max_lesions is None else config.max_lesions,
+        image_px=_IMAGE_PX[config.audience] if config.image_px is None else config.image_px,
+    )
+
+
+def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
+    """Whatever has been made; a worklist also needs the predictions of its cohort, made or not."""
+    model = config.model or workspace.defaults["model"]
+    found: list[Ref] = []
+    for cohort in workspace.cohorts:
+        if config.audience == "research" or cohort == _cohort(target):
+            found += _of_cohort(cohort, model, workspace)
+        else:
+            found += [Ref("cases", cohort), Ref("metrics", cohort, model)]  # how well the alarm has worked elsewhere
+    found.append(Ref("models", name=model))
+    if config.audience == "research":
+        split = _recorded(Ref("models", name=model), "split", workspace) or workspace.defaults["split"]
+        fused = _fused(model, workspace)
+        found += [Ref("split", name=split), Ref("signature", name=f"{split}/{fused}")]
+    present = [ref for ref in found if exists(workspace.path(ref))]
+    if config.audience == "research":
+        return {str(ref): ref for ref in present}
+    cohort = _cohort(target)
+    wanted = [Ref("cases", cohort), Ref("predictions", cohort, model)]
+    scored = {ref.cohort for ref in present if ref.kind == "metrics"} | {cohort}
+    kept = [ref for ref in present if ref.kind != "cases" or ref.cohort in scored]
+    return {str(ref): ref for ref in dict.fromkeys((*wanted, *kept))}
+
+
+def _cohort(target: Ref) -> str:
+    return target.name.removeprefix(CLINIC)
+
+
+def _of_cohort(cohort: str, model: str, workspace: Workspace) -> list[Ref]:
+    """Every artifact a cohort may have, along the names that were in force when each was made."""
+    predictions = Ref("predictions", cohort, model)
+    fused = Ref("fused", cohort, _recorded(predictions, "fused", workspace) or _fused(model, workspace))
+    features = Ref("features", cohort, _recorded(fused, "features", workspace) or fused.name)
+    masks = Ref("masks", cohort, _recorded(features, "masks", workspace) or features.name)
+    beside = [Ref(kind, cohort, model) for kind in ("explanations", "metrics")]
+    return [Ref("cases", cohort), masks, features, fused, predictions, *beside]
+
+
+def _fused(model: str, workspace: Workspace) -> str:
+    return _recorded(Ref("models", name=model), "fused", workspace) or workspace.defaults["segmenter"]
+
+
+def _recorded(ref: Ref, option: str, workspace: Workspace) -> str:
+    path = workspace.path(ref)
+    return str(open_artifact(path).config.get(option) or "") if exists(path) else ""
+
+
+def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
+    """What ``skinkit.toml`` says of the cohorts stands in the pages too."""
+    told = {c.name: [c.role, c.source, dict(c.options)] for c in workspace.cohorts.values()}
+    return Sources(inputs={"cohorts": digest(told)}, watch="")
+
+
+def run(config: Config, job: Job) -> Artifact:
+    """Write the pages."""
+    import pandas as pd
+
+    from skinkit.reporting.html import checked_limit, compose
+    from skinkit.reporting.words import Words
+
+    limit = checked_limit(config.page_mb)
+    if not 64 <= (config.image_px or 0) <= 4096 or (config.max_lesions or 0) < 0:
+        raise ConfigError(
+            f"image_px = {config.image_px}, max_lesions = {config.max_lesions}",
+            "64 to 4096 pixels, and 0 or more lesions",
+            "mend the values",
+        )
+    words = Words(config.lang)
+    cohorts, model = _evidence(config, job)
+    if config.audience == "clinic":
+        title = words("worklist.title", cohort=_cohort(job.target))
+        blocks = _clinic(config, job, cohorts, model)
+    else:
+        title = words("report.title")
+        blocks = _research(config, job, cohorts, model)
+    pages = compose(blocks, title=title, words=words, limit_bytes=limit, kind=config.audience)
+    with job.build() as build:
+        build.clear()
+        for page in pages:
+            write_atomic(build.partial / page.name, page.data)
+        rows = [{"page": page.name, "title": page.title, "bytes": len(page.data)} for page in pages]
+        return build.finish(pd.DataFrame(rows), info={"audience": config.audience, "lang": config.lang})
+
+
+def summary(made: Sequence[Artifact]) -> dict[str, Any]:
+    """Where the pages are."""
+    pages = [str(artifact.path / "index.html") for artifact in made]
+    return {"pages": pages, "text": "\n".join(f"report: {page}" for page in pages)}
+
+
+def _evidence(config: Config, job: Job) -> tuple[list[CohortEvidence], ModelEvidence]:
+    """The inputs, cohort by cohort, in the order of ``skinkit.toml``."""
+    from skinkit.reporting.evidence import COHORT_KINDS, CohortEvidence, model_evidence
+
+    found: dict[str, dict[str, Artifact]] = {}
+    for name, artifact in job.inputs.items():
+        kind = str(artifact.recipe["kind"])
+        if kind in COHORT_KINDS:
+            found.setdefault(name.partition("/")[0], {})[kind] = artifact
+    cohorts = [
+        CohortEvidence(cohort, found[cohort.name])
+        for cohort in job.workspace.cohorts.values()
+        if "cases" in found.get(cohort.name, {})
+    ]
+    model = job.inputs.get(str(Ref("models", name=config.model)))
+    return cohorts, model_evidence(config.model, model, cohorts)
+
+
+def _research(config: Config, job: Job, cohorts: Sequence[CohortEvidence], model: ModelEvidence) -> list[Block]:
+    from skinkit.reporting.html import checked_limit
+    from skinkit.reporting.research import Study
+    from skinkit.reporting.words import Words
+
+    study = Study(
+        cohorts,
+        model,
+        job.inputs,
+        Words(config.lang),
+        show_ids=config.show_ids,
+        max_lesions=config.max_lesions or 0,
+        page_bytes=checked_limit(config.page_mb),
+        root=job.workspace.root,
+    )
+    return study.blocks(_drawn(config, job, study.picture_items()))
+
+
+def _clinic(config: Config, job: Job, cohorts: Sequence[CohortEvidence], model: ModelEvidence) -> list[Block]:
+    from skinkit.reporting.cards import picture_item
+    from skinkit.reporting.clinic import Ward
+    from skinkit.reporting.words import Words
+
+    name = _cohort(job.target)
+    cohort = next(c for c in cohorts if c.name == name)
+    scored = [c for c in cohorts if c.has("metrics")]
+    ward = Ward(cohort, scored, model, Words(config.lang), config.show_ids, config.max_lesions or 0)
+    items = [picture_item(lesion, cohort) for lesion in ward.with_card(ward.lesions())]
+    return ward.blocks(_drawn(config, job, items))
+
+
+def _drawn(config: Config, job: Job, items: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The pictures by key; one that cannot be drawn is a row that says why."""
+    from skinkit.reporting.cards import draw_pictures
+
+    image_px = config.image_px or 0
+    work = partial(draw_pictures, image_px=image_px, small_px=round(image_px * _SMALL_SHARE[config.audience]))
+    jobs = job.jobs if len(items) >= _POOL_FROM else 1
+    rows: Iterable[Mapping[str, Any]] = map_cases(
+        work, items, key=("key",), jobs=jobs, console=job.console, label="drawing lesions"
+    )
+    return {row["key"]: row for row in rows}

@@ -1,0 +1,464 @@
+"""split: development cases -> folds of train, validation and held_out, everything of one patient on one side.
+
+The held-out parts of ``--folds K --seed S`` are those of scikit-learn's
+``StratifiedGroupKFold(K, shuffle=True, random_state=S)`` on the cases in the order of (cohort, case_id), stratified by
+class and grouped by patient, so that figures of other programs on those folds can be compared. A patient is joined with
+another one when they share a lesion or an identical image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from skinkit.artifact import Artifact, digest, file_sha256
+from skinkit.errors import ConfigError, InputError, did_you_mean
+from skinkit.options import Help
+from skinkit.schemas import OK, SPLIT
+from skinkit.stages import Job, Sources
+from skinkit.taxonomy import CLASS_SET_NAMES, ClassSet, class_set
+from skinkit.workspace import Ref, Workspace, check_name
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+
+VERSION = 1
+SCHEMA = SPLIT
+
+TRAIN, VALIDATION, HELD_OUT = PARTS = ("train", "validation", "held_out")
+PART_NAMES = {
+    "train": TRAIN, "training": TRAIN, "validation": VALIDATION, "valid": VALIDATION, "val": VALIDATION,
+    "tuning": VALIDATION, "held_out": HELD_OUT, "held-out": HELD_OUT, "heldout": HELD_OUT, "test": HELD_OUT,
+}  # fmt: skip
+"""How an imported file may call the parts."""
+_FINEST_PARTS = 20
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the stage."""
+
+    folds: Annotated[int, "folds; 1 is one train/validation/held_out split, more is cross-validation"] = 1
+    seed: Annotated[int, "seed of the shuffling"] = 0
+    classes: Annotated[str, "class set: pad6, wang8, malignancy or a TOML file (default: the workspace's)"] = ""
+    validation: Annotated[float, "share of the rows not held out that goes to validation, 0 to 1"] = 0.2
+    held_out: Annotated[float, "share of all rows held out when there is one fold, 0 to 1"] = 0.2
+    group: Annotated[
+        Literal["patient", "lesion", "image"], "what is kept on one side (patient: else lesion, else image)"
+    ] = "patient"
+    import_file: Annotated[
+        str, Help("CSV of a split made elsewhere: case_id or image_id, part, and fold, cohort if needed", metavar="CSV")
+    ] = ""
+    allow_leakage: Annotated[
+        str, Help("reason for a split that has a patient, lesion or image on both sides", metavar="REASON")
+    ] = ""
+
+
+def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:
+    """The one split of that name, over all development cohorts."""
+    name = name or workspace.defaults["split"]
+    check_name(name, "name of the split")
+    development = workspace.with_role("development")
+    if cohorts and set(cohorts) != set(development):
+        raise ConfigError(
+            f"a split of {', '.join(cohorts)} alone",
+            f"all development cohorts together: {', '.join(development) or 'there is none'}",
+            "leave --cohort out, or change the roles in skinkit.toml",
+        )
+    return [Ref("split", name=name)] if development else []
+
+
+def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
+    """The cases of every development cohort."""
+    return {f"cases/{cohort}": Ref("cases", cohort) for cohort in workspace.with_role("development")}
+
+
+def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
+    """The class set, and the imported file."""
+    inputs = {"classes": digest(_classes(config, workspace).as_dict())}
+    if config.import_file:
+        inputs["import_file"] = file_sha256(_import_path(config, workspace))
+    return Sources(inputs, watch="")
+
+
+def _classes(config: Config, workspace: Workspace) -> ClassSet:
+    name = config.classes or workspace.defaults["classes"]
+    if name not in CLASS_SET_NAMES and (workspace.root / name).is_file():
+        name = str(workspace.root / name)
+    return class_set(name, workspace.defaults["malignant"])
+
+
+def _import_path(config: Config, workspace: Workspace) -> Path:
+    from pathlib import Path
+
+    for file in (Path(config.import_file), workspace.root / config.import_file):
+        if file.is_file():
+            return file
+    raise InputError(f"no file {config.import_file}", "the CSV of a split", "check the path given to --import-file")
+
+
+def run(config: Config, job: Job) -> Artifact:
+    """Divide the cases of all development cohorts."""
+    import pandas as pd
+
+    from skinkit import leakage
+
+    _check(config)
+    classes = _classes(config, job.workspace)
+    images, excluded = _labelled_images(job, classes)
+    images["joined"] = leakage.joined_groups(images, config.group)
+    cases = _one_row_per_case(images)
+    if config.import_file:
+        frame = _imported(_import_path(config, job.workspace), cases, job, config)
+    else:
+        frame = _drawn(cases, config)
+    warnings = _thin_classes(frame, cases, classes)
+    found = _straddling(frame, images)
+    leakage.refuse(
+        found,
+        config.allow_leakage,
+        "parts of the split",
+        "keep patients together (--group patient)" if not config.import_file else "mend the imported file",
+    )
+    if near := found.counts.get(leakage.NEAR, 0):
+        warnings.append(f"{near} cases have a near-identical image in another part; the pairs are in the manifest")
+    if found.cases:
+        warnings.append(f"{found.cases} cases leak between the parts, allowed because: {config.allow_leakage}")
+    for text in warnings:
+        job.console.warn(text)
+    for fold, rows in frame.groupby("fold"):
+        sizes = ", ".join(f"{part} {int((rows['part'] == part).sum())}" for part in PARTS)
+        job.console.info(f"  fold {fold}: {sizes}")
+    known = images.groupby("joined")["group_id"].nunique()
+    table = pd.DataFrame({**{name: frame[name] for name in ("fold", "part")}, **_columns(frame)})
+    with job.build() as build:
+        build.clear()
+        return build.finish(
+            table,
+            info={
+                "classes": classes.as_dict(),
+                "folds": int(frame["fold"].nunique()),
+                "seed": config.seed,
+                "group": config.group,
+                "imported": bool(config.import_file),
+                "counts": _counts(frame, classes),
+                "excluded": excluded,
+                "groups_joined": int((known > 1).sum()),
+                "leakage": found.as_dict(),
+                "allow_leakage": config.allow_leakage or None,
+                "warnings": warnings,
+            },
+            sources={"watch": ""},
+        )
+
+
+def _columns(frame: pd.DataFrame) -> dict[str, pd.Series]:
+    names = ("cohort", "case_id", "image_id", "patient_id", "class")
+    return {**{name: frame[name] for name in names}, "group_id": frame["joined"]}
+
+
+def _check(config: Config) -> None:
+    if config.folds < 1:
+        raise ConfigError(f"--folds {config.folds}", "1 or more", "give --folds 5 for cross-validation")
+    for name in ("validation", "held_out"):
+        value = getattr(config, name)
+        if not 0 < value < 1:
+            raise ConfigError(f"{name} = {value}", "a share between 0 and 1", f"give --{name.replace('_', '-')} 0.2")
+
+
+def _labelled_images(job: Job, classes: ClassSet) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Every usable image of a case with a class, and why the others are not here."""
+    import pandas as pd
+
+    tables = []
+    for name, artifact in job.inputs.items():
+        if name.startswith("cases/"):
+            tables.append(artifact.table().assign(cohort=name.removeprefix("cases/")))
+    cases = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    excluded: dict[str, int] = {}
+
+    def leave_out(rows: pd.Series, reasons: pd.Series) -> None:
+        for reason, n in reasons[rows].value_counts().sort_index().items():
+            excluded[str(reason)] = excluded.get(str(reason), 0) + int(n)
+
+    usable = cases["status"] == OK
+    leave_out(~usable, cases["reason"].fillna(cases["status"]))
+    cases["class"] = [classes.to_class(d) for d in cases["diagnosis"]]
+    unknown = cases["diagnosis"].isna()
+    leave_out(usable & unknown, pd.Series("unlabelled", index=cases.index))
+    unmapped = usable & ~unknown & cases["class"].isna()
+    leave_out(unmapped, "no_class:" + cases["diagnosis"].fillna(""))
+    images = cases[usable & cases["class"].notna()].reset_index(drop=True)
+    several = images.groupby(["cohort", "case_id"])["class"].transform("nunique") > 1
+    leave_out(several, pd.Series("several_classes", index=images.index))
+    images = images[~several].reset_index(drop=True)
+    if images["class"].nunique() < 2:
+        found = ", ".join(f"{c} {n}" for c, n in images["class"].value_counts().items()) or "no labelled case"
+        raise InputError(
+            f"development cases of fewer than two classes of {classes.name!r} ({found}; left out: {excluded})",
+            f"cases of at least two of {', '.join(classes.classes)}",
+            "map the diagnoses in the source, or choose another --classes",
+        )
+    return images, dict(sorted(excluded.items()))
+
+
+def _one_row_per_case(images: pd.DataFrame) -> pd.DataFrame:
+    """The primary image of each case (dermoscopic, else the first), in the order of (cohort, case_id)."""
+    order = images["view"].map({"dermoscopic": 0}).fillna(1)
+    images = images.assign(_order=order).sort_values(["cohort", "case_id", "_order", "image_id"], kind="stable")
+    return images.drop_duplicates(["cohort", "case_id"]).drop(columns="_order").reset_index(drop=True)
+
+
+# ------------------------------------------------------------------------------------------------------- drawn
+
+
+def _drawn(cases: pd.DataFrame, config: Config) -> pd.DataFrame:
+    import numpy as np
+    import pandas as pd
+
+    labels, groups = cases["class"].to_numpy(dtype=str), cases["joined"].to_numpy(dtype=str)
+    if config.folds > 1:
+        _enough_groups(labels, groups, config.folds)
+        held_out = _stratified(labels, groups, config.folds, config.seed)
+    else:
+        held_out = [_carved(labels, groups, config.held_out, config.seed)]
+    folds = []
+    for fold, chosen in enumerate(held_out):
+        part = np.full(len(cases), TRAIN, dtype=object)
+        part[chosen] = HELD_OUT
+        rest = np.flatnonzero(~chosen)
+        part[rest[_carved(labels[rest], groups[rest], config.validation, config.seed)]] = VALIDATION
+        folds.append(cases.assign(fold=fold, part=part))
+    return pd.concat(folds, ignore_index=True)
+
+
+def _enough_groups(labels: npt.NDArray[np.str_], groups: npt.NDArray[np.str_], parts: int) -> None:
+    import numpy as np
+
+    n = len(np.unique(groups))
+    if n < parts + 1 or np.unique(labels, return_counts=True)[1].max() < parts:
+        raise InputError(
+            f"{n} patients, {_groups_by_class(labels, groups)}",
+            f"at least {parts + 1} patients and one class with {parts} cases, for {parts} parts",
+            "lower --folds, or add cases",
+        )
+
+
+def _groups_by_class(labels: npt.NDArray[np.str_], groups: npt.NDArray[np.str_]) -> str:
+    import numpy as np
+
+    return ", ".join(
+        f"{label}: {int((labels == label).sum())} cases of {len(np.unique(groups[labels == label]))}"
+        for label in np.unique(labels)
+    )
+
+
+def _stratified(
+    labels: npt.NDArray[np.str_], groups: npt.NDArray[np.str_], parts: int, seed: int
+) -> list[npt.NDArray[np.bool_]]:
+    """The test parts of scikit-learn's StratifiedGroupKFold, as masks."""
+    import warnings
+
+    import numpy as np
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
+    masks = []
+    with warnings.catch_warnings():
+        # Classes with fewer cases than parts are told in our own words, with their counts.
+        warnings.filterwarnings("ignore", message="The least populated class")
+        for _, test in splitter.split(np.zeros(len(labels)), labels, groups):
+            mask = np.zeros(len(labels), dtype=bool)
+            mask[test] = True
+            masks.append(mask)
+    return masks
+
+
+def _carved(
+    labels: npt.NDArray[np.str_], groups: npt.NDArray[np.str_], share: float, seed: int
+) -> npt.NDArray[np.bool_]:
+    """About that share of the rows, whole groups, every class left represented outside where it can be."""
+    from fractions import Fraction
+
+    import numpy as np
+
+    most = int(min(len(np.unique(groups)), np.unique(labels, return_counts=True)[1].max()))
+    if most < 2:
+        raise InputError(
+            f"too few patients to divide: {_groups_by_class(labels, groups)}",
+            "at least two patients, and two cases of one class, in what is divided",
+            "add cases, or lower --folds",
+        )
+    wanted = Fraction(share).limit_denominator(min(_FINEST_PARTS, most))
+    wanted = min(max(wanted, Fraction(1, most)), Fraction(most - 1, most))
+    parts = _stratified(labels, groups, wanted.denominator, seed)
+    tries = [
+        np.logical_or.reduce([parts[(first + i) % len(parts)] for i in range(wanted.numerator)])
+        for first in range(len(parts))
+    ]
+    # A class with a single patient belongs to the rest: the first part that leaves every class there is taken.
+    return max(tries, key=lambda chosen: (len(np.unique(labels[~chosen])), bool(chosen.any())))
+
+
+# ---------------------------------------------------------------------------------------------------- imported
+
+
+def _imported(file: Path, cases: pd.DataFrame, job: Job, config: Config) -> pd.DataFrame:
+    import numpy as np
+    import pandas as pd
+
+    given = _read_import(file)
+    table = _matched(given, job, file)
+    frame = table.merge(cases, on=["cohort", "case_id"], how="inner", validate="many_to_one")
+    without_label = len(_cases_of(table)) - len(_cases_of(frame))
+    if without_label:
+        job.console.warn(f"{without_label} cases of {file.name} have no image or no class here and are left out")
+    absent = len(cases) - len(_cases_of(frame))
+    if absent:
+        job.console.warn(f"{absent} development cases are not in {file.name}: they are in no part")
+    done = []
+    for fold, part in frame.groupby("fold", sort=True):
+        rows = part.sort_values(["cohort", "case_id"], kind="stable").reset_index(drop=True)
+        if not (rows["part"] == TRAIN).any():
+            raise InputError(f"{file}: fold {fold} has no training row", f"parts {', '.join(PARTS)}", "mend the file")
+        if not (rows["part"] == VALIDATION).any():
+            job.console.info(f"  fold {fold} of {file.name} names no validation row: a part of its training rows is")
+            inside = np.flatnonzero(rows["part"] == TRAIN)
+            labels, groups = (rows[c].to_numpy(dtype=str)[inside] for c in ("class", "joined"))
+            rows.loc[inside[_carved(labels, groups, config.validation, config.seed)], "part"] = VALIDATION
+        done.append(rows)
+    return pd.concat(done, ignore_index=True)
+
+
+def _cases_of(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[["cohort", "case_id"]].drop_duplicates()
+
+
+def _read_import(file: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        given = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
+    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise InputError(f"{file} cannot be read ({error})", "a UTF-8 CSV with a header", "mend the file") from None
+    given.columns = [str(name).strip().lower() for name in given.columns]
+    if "part" not in given or not {"case_id", "image_id"} & set(given.columns):
+        raise InputError(
+            f"{file} has columns {', '.join(given.columns)}",
+            "part, case_id or image_id, and where they are needed fold and cohort",
+            "rename the columns",
+        )
+    given = given.astype(object)
+    parts = [str(part).strip().lower() for part in given["part"]]
+    folds = [str(fold).strip() for fold in given["fold"]] if "fold" in given else ["0"] * len(given)
+    for i, (part, fold) in enumerate(zip(parts, folds, strict=True)):
+        if part not in PART_NAMES:
+            raise InputError(f"{file}, line {i + 2}: part {part!r}", did_you_mean(part, PART_NAMES), "mend the file")
+        if not fold.isdecimal():
+            raise InputError(f"{file}, line {i + 2}: fold {fold!r}", "a whole number from 0", "mend the file")
+    return given.assign(part=[PART_NAMES[part] for part in parts], fold=[int(fold) for fold in folds])
+
+
+def _matched(given: pd.DataFrame, job: Job, file: Path) -> pd.DataFrame:
+    """Rows (cohort, case_id, fold, part): the file's ids looked up among all cases, usable or not."""
+    import pandas as pd
+
+    column = "case_id" if "case_id" in given else "image_id"
+    places: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    for name, artifact in job.inputs.items():
+        cohort = name.removeprefix("cases/")
+        for row in artifact.table(["case_id", "image_id"]).itertuples():
+            for where in (cohort, ""):
+                places.setdefault((where, str(getattr(row, column))), set()).add((cohort, str(row.case_id)))
+    rows: dict[tuple[int, str, str], str] = {}
+    unknown = []
+    for i, entry in enumerate(given.to_dict("records")):
+        id_, where = str(entry[column]).strip(), str(entry.get("cohort", "")).strip()
+        found = places.get((where, id_)) or places.get((where, id_.rpartition(".")[0])) or set()
+        if not found:
+            unknown.append(id_)
+            continue
+        if len(found) > 1:
+            raise InputError(
+                f"{file}, line {i + 2}: {id_!r} is in several cohorts", "a column cohort", "add the column"
+            )
+        key = (int(entry["fold"]), *next(iter(found)))
+        if rows.setdefault(key, entry["part"]) != entry["part"]:
+            raise InputError(
+                f"{file}, line {i + 2}: case {key[2]!r} is in {rows[key]} and in {entry['part']} of fold {key[0]}",
+                "every case in one part of a fold",
+                "mend the file",
+            )
+    if unknown:
+        raise InputError(
+            f"{file} names {len(unknown)} cases that no development cohort has: {', '.join(unknown[:10])}"
+            + (" ..." if len(unknown) > 10 else ""),
+            f"values of the column {column} of {', '.join(n.removeprefix('cases/') for n in job.inputs)}",
+            "remove these rows, or name the cohort in a column cohort",
+        )
+    return pd.DataFrame(
+        [(fold, cohort, case, part) for (fold, cohort, case), part in rows.items()],
+        columns=["fold", "cohort", "case_id", "part"],
+    )
+
+
+# ------------------------------------------------------------------------------------------------------ checks
+
+
+def _thin_classes(frame: pd.DataFrame, cases: pd.DataFrame, classes: ClassSet) -> list[str]:
+    """Refuse folds that cannot learn a class; say which parts lack one."""
+    patients = cases.groupby("class")["joined"].nunique()
+    said = []
+    for name in classes.classes:
+        if name not in patients.index:
+            said.append(f"no development case is {name}: the model cannot learn it")
+            continue
+        missing: dict[str, list[int]] = {part: [] for part in PARTS}
+        for fold, rows in frame.groupby("fold"):
+            for part in PARTS:
+                if not ((rows["class"] == name) & (rows["part"] == part)).any():
+                    missing[part].append(int(str(fold)))
+        n, of = int((cases["class"] == name).sum()), int(patients[name])
+        if missing[TRAIN]:
+            raise InputError(
+                f"class {name} has {n} cases of {of} patients, none of them in the training rows of fold "
+                f"{', '.join(map(str, missing[TRAIN]))}",
+                f"patients of class {name} in the training rows of every fold",
+                "add patients, lower --folds, or leave the class out with --classes FILE",
+            )
+        for part in (VALIDATION, HELD_OUT):
+            if missing[part]:
+                where = ", ".join(map(str, missing[part]))
+                said.append(f"class {name} ({n} cases of {of} patients) has no {part} row in fold {where}")
+    return said
+
+
+def _straddling(frame: pd.DataFrame, images: pd.DataFrame) -> Any:
+    """What training rows share with validation and held-out rows, over all folds."""
+    from skinkit import leakage
+
+    found = []
+    for _, rows in frame.groupby("fold"):
+        sides = images.merge(rows[["cohort", "case_id", "part"]], on=["cohort", "case_id"])
+        part = sides["part"]
+        found.append(leakage.check(sides[part == HELD_OUT], sides[part != HELD_OUT]))
+        found.append(leakage.check(sides[part == VALIDATION], sides[part == TRAIN]))
+    return leakage.joined(*found)
+
+
+def _counts(frame: pd.DataFrame, classes: ClassSet) -> list[dict[str, Any]]:
+    """Cases and groups of every fold, part and class."""
+    found = frame.groupby(["fold", "part", "class"])["joined"].agg(["size", "nunique"])
+    rows = []
+    sizes = {key: (int(row["size"]), int(row["nunique"])) for key, row in found.iterrows()}
+    for fold in sorted(int(fold) for fold in frame["fold"].unique()):
+        for part in PARTS:
+            for name in classes.classes:
+                n, groups = sizes.get((fold, part, name), (0, 0))
+                rows.append({"fold": fold, "part": part, "class": name, "cases": n, "groups": groups})
+    return rows

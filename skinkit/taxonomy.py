@@ -1,0 +1,240 @@
+"""Diagnoses, malignant sets, anatomical sites, and the class maps between datasets.
+
+A *diagnosis* is one of the fine codes in ``DIAGNOSES``; every source maps its own labels onto them once, at ingest. A
+*class set* (``pad6``, ``wang8``, ``malignancy`` or a file) groups diagnoses into the classes one model tells apart. A
+*malignant set* says which diagnoses count as malignant: actinic keratosis does in Wang 2024 and does not in
+PAD-UFES-20, so every malignancy figure names its set.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from skinkit.errors import ConfigError, did_you_mean
+
+DIAGNOSES: dict[str, str] = {
+    "nevus": "melanocytic nevus",
+    "melanoma": "melanoma",
+    "basal_cell_carcinoma": "basal cell carcinoma",
+    "squamous_cell_carcinoma": "squamous cell carcinoma",
+    "actinic_keratosis": "actinic keratosis",
+    "seborrheic_keratosis": "seborrheic keratosis",
+    "benign_keratosis": "benign keratosis (seborrheic, solar lentigo, lichen-planus-like)",
+    "solar_lentigo": "solar lentigo",
+    "dermatofibroma": "dermatofibroma",
+    "vascular_lesion": "vascular lesion",
+    "melanosis": "melanosis",
+    "miscellaneous": "other named diagnosis",
+}
+
+MALIGNANT_SETS: dict[str, frozenset[str]] = {
+    "pad": frozenset({"basal_cell_carcinoma", "melanoma", "squamous_cell_carcinoma"}),
+    "wang": frozenset({"actinic_keratosis", "basal_cell_carcinoma", "melanoma", "squamous_cell_carcinoma"}),
+}
+
+SITES: tuple[str, ...] = (
+    "head/neck",
+    "oral/genital",
+    "lower extremity",
+    "palms/soles",
+    "torso",
+    "upper extremity",
+)
+"""The six sites of Wang 2024 and ISIC 2020, in the paper's order."""
+
+REGION_SITES: dict[str, str] = {
+    "ARM": "upper extremity", "NECK": "head/neck", "FACE": "head/neck", "HAND": "upper extremity",
+    "FOREARM": "upper extremity", "CHEST": "torso", "NOSE": "head/neck", "THIGH": "lower extremity",
+    "SCALP": "head/neck", "EAR": "head/neck", "BACK": "torso", "FOOT": "lower extremity", "ABDOMEN": "torso",
+    "LIP": "head/neck",
+}  # fmt: skip
+"""PAD-UFES-20 ``region`` to the six sites."""
+
+
+@dataclass(frozen=True)
+class ClassSet:
+    """The classes one model tells apart.
+
+    Attributes:
+        name: how the set is called on the command line.
+        classes: class codes in the order of the probability columns.
+        members: diagnosis code -> class code; diagnoses not listed cannot be mapped.
+        labels: class code -> words for a reader.
+        malignant_set: name of the malignant set.
+        malignant: class codes counted as malignant under that set.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    members: Mapping[str, str]
+    malignant_set: str
+    malignant: frozenset[str]
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def to_class(self, diagnosis: str | None) -> str | None:
+        """The class of a diagnosis, or None where it has none."""
+        return self.members.get(diagnosis) if diagnosis else None
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain values for ``model.json``."""
+        return {
+            "name": self.name,
+            "classes": list(self.classes),
+            "members": dict(self.members),
+            "labels": dict(self.labels),
+            "malignant_set": self.malignant_set,
+            "malignant": sorted(self.malignant),
+        }
+
+    @staticmethod
+    def from_dict(values: Mapping[str, object]) -> ClassSet:
+        """The inverse of :meth:`as_dict`."""
+        members, labels = values["members"], values.get("labels") or {}
+        classes, malignant = values["classes"], values["malignant"]
+        assert isinstance(members, Mapping)
+        assert isinstance(labels, Mapping)
+        assert isinstance(classes, list)
+        assert isinstance(malignant, list)
+        return ClassSet(
+            name=str(values["name"]),
+            classes=tuple(classes),
+            members=dict(members),
+            labels=dict(labels),
+            malignant_set=str(values["malignant_set"]),
+            malignant=frozenset(malignant),
+        )
+
+
+_PAD6 = {
+    "ACK": ("actinic_keratosis",),
+    "BCC": ("basal_cell_carcinoma",),
+    "MEL": ("melanoma",),
+    "NEV": ("nevus",),
+    "SCC": ("squamous_cell_carcinoma",),
+    "SEK": ("seborrheic_keratosis", "benign_keratosis"),
+}
+_WANG8 = {
+    "NV": ("nevus",),
+    "BKL": ("benign_keratosis", "seborrheic_keratosis", "solar_lentigo"),
+    "DF": ("dermatofibroma",),
+    "VASC": ("vascular_lesion",),
+    "AK": ("actinic_keratosis",),
+    "MM": ("melanoma",),
+    "BCC": ("basal_cell_carcinoma",),
+    "SCC": ("squamous_cell_carcinoma",),
+}
+_LABELS = {
+    "ACK": "actinic keratosis", "AK": "actinic keratosis", "BCC": "basal cell carcinoma", "MEL": "melanoma",
+    "MM": "melanoma", "NEV": "nevus", "NV": "nevus", "SCC": "squamous cell carcinoma", "SEK": "seborrheic keratosis",
+    "BKL": "benign keratosis", "DF": "dermatofibroma", "VASC": "vascular lesion", "benign": "benign",
+    "malignant": "malignant",
+}  # fmt: skip
+CLASS_SETS: dict[str, tuple[dict[str, tuple[str, ...]], str]] = {"pad6": (_PAD6, "pad"), "wang8": (_WANG8, "wang")}
+CLASS_SET_NAMES = ("pad6", "wang8", "malignancy")
+
+
+def class_set(name: str, malignant: str = "") -> ClassSet:
+    """The class set of that name, or the one described by a TOML file of that path.
+
+    Args:
+        name: ``pad6``, ``wang8``, ``malignancy`` or the path of a TOML file with a table ``[classes]`` (class =
+            list of diagnosis codes) and ``malignant = [diagnosis codes]``.
+        malignant: ``pad``, ``wang`` or empty for the set's own choice (``pad`` for ``pad6`` and ``malignancy``).
+
+    Raises:
+        ConfigError: unknown name, unknown diagnosis, or a class that holds both kinds.
+    """
+    labels: dict[str, str] = dict(_LABELS)
+    file_malignant: frozenset[str] | None = None
+    if name in CLASS_SETS:
+        groups, default_malignant = CLASS_SETS[name]
+    elif name == "malignancy":
+        default_malignant = "pad"
+        chosen = malignant_set(malignant or default_malignant)
+        groups = {
+            "benign": tuple(d for d in DIAGNOSES if d not in chosen and d != "miscellaneous"),
+            "malignant": tuple(d for d in DIAGNOSES if d in chosen),
+        }
+    elif name.endswith(".toml") or Path(name).is_file():
+        groups, file_malignant, labels = _read_class_file(Path(name))
+        default_malignant = Path(name).stem
+    else:
+        raise ConfigError(
+            f"unknown class set {name!r}",
+            f"{did_you_mean(name, CLASS_SET_NAMES)}, or a TOML file",
+            "give --classes one of these, or a file with [classes] and malignant = [...]",
+        )
+    chosen_name = malignant or default_malignant
+    chosen = file_malignant if file_malignant is not None and not malignant else malignant_set(chosen_name)
+    members = {diagnosis: code for code, diagnoses in groups.items() for diagnosis in diagnoses}
+    malignant_classes = set()
+    for code, diagnoses in groups.items():
+        hits = [d for d in diagnoses if d in chosen]
+        if hits and len(hits) < len(diagnoses):
+            raise ConfigError(
+                f"class {code!r} of {name!r} mixes malignant ({', '.join(hits)}) and benign diagnoses under the "
+                f"malignant set {chosen_name!r}",
+                "classes that are wholly malignant or wholly benign",
+                "choose another --malignant set or split the class",
+            )
+        if hits:
+            malignant_classes.add(code)
+    return ClassSet(
+        name=name if name in CLASS_SET_NAMES else Path(name).stem,
+        classes=tuple(groups),
+        members=members,
+        labels={code: labels.get(code, code) for code in groups},
+        malignant_set=chosen_name,
+        malignant=frozenset(malignant_classes),
+    )
+
+
+def malignant_set(name: str) -> frozenset[str]:
+    """The diagnoses of a named malignant set; unknown names raise :class:`ConfigError`."""
+    if name not in MALIGNANT_SETS:
+        raise ConfigError(
+            f"unknown malignant set {name!r}", did_you_mean(name, MALIGNANT_SETS), "give --malignant one of these"
+        )
+    return MALIGNANT_SETS[name]
+
+
+def _read_class_file(path: Path) -> tuple[dict[str, tuple[str, ...]], frozenset[str], dict[str, str]]:
+    try:
+        text = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"no class file {path}", "an existing TOML file", "check the path given to --classes"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}", "a valid UTF-8 TOML file", "mend the file") from None
+    classes = text.get("classes")
+    if not isinstance(classes, dict) or len(classes) < 2:
+        raise ConfigError(
+            f"{path} has no table [classes] with two classes or more",
+            'for example [classes] with MEL = ["melanoma"] and NEV = ["nevus"]',
+            "add the table",
+        )
+    groups = {str(code): tuple(str(d) for d in members) for code, members in classes.items()}
+    malignant = [str(d) for d in text.get("malignant", [])]
+    seen: dict[str, str] = {}
+    for code, members in [*groups.items(), ("malignant", tuple(malignant))]:
+        for diagnosis in members:
+            if diagnosis not in DIAGNOSES:
+                raise ConfigError(
+                    f"{path}: unknown diagnosis {diagnosis!r} in {code!r}",
+                    did_you_mean(diagnosis, DIAGNOSES),
+                    "use these diagnosis codes",
+                )
+            if code != "malignant":
+                if diagnosis in seen:
+                    raise ConfigError(
+                        f"{path}: {diagnosis!r} stands in {seen[diagnosis]!r} and {code!r}",
+                        "every diagnosis in one class at most",
+                        "remove it from one of them",
+                    )
+                seen[diagnosis] = code
+    labels = {str(k): str(v) for k, v in text.get("labels", {}).items()}
+    return groups, frozenset(malignant), labels

@@ -1,0 +1,50 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real images and tables; skips, loudly, where there is none."""
+    named = os.environ.get("SKINKIT_REAL_DATA")
+    folder = Path(named) if named else Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+    if not (folder / "pad" / "metadata.csv").is_file():
+        pytest.skip(f"NO REAL DATA: nothing at {folder}; set SKINKIT_REAL_DATA to run the tests on real lesions")
+    return folder
+
+
+def run_skinkit(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user does, in a process of its own."""
+    command = [sys.executable, "-m", "skinkit", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, timeout=600)
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished demo workspace, made once for all test processes; copy it before changing anything."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    folder = shared / "demo-workspace"
+    with (shared / "demo.lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        if not (shared / "demo.done").exists():
+            answer = run_skinkit("demo", folder, "--lesions", "48", "--jobs", "2", "--json")
+            assert answer.returncode == 0, answer.stderr + answer.stdout
+            (shared / "demo.done").write_text(answer.stdout)
+    return folder
+
+
+@pytest.fixture
+def demo_copy(demo: Path, tmp_path: Path) -> Path:
+    """A copy of the finished demo workspace, times and hard links kept, that a test may change."""
+    copy = tmp_path / "demo"
+    subprocess.run(["cp", "-a", str(demo), str(copy)], check=True)
+    return copy

@@ -1,0 +1,203 @@
+"""Artifacts: identity, resume, replacement and locks, with real folders and real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from skinkit.artifact import MANIFEST, TABLE, Builder, Recipe, exists, file_sha256, open_artifact, rehash, write_atomic
+from skinkit.errors import BusyError, InputError
+from skinkit.schemas import MASKS
+
+
+def recipe(**config: object) -> Recipe:
+    return Recipe("masks", 1, "segment", 1, config, {"cases": "c1"})
+
+
+def row(out: Path, image_id: str, text: str = "x") -> dict[str, object]:
+    write_atomic(out / "png" / f"{image_id}.png", text.encode())
+    return {"image_id": image_id, "mask_file": f"png/{image_id}.png", "area_px": len(text)}
+
+
+def build(path: Path, ids: str, *, made: list[str] | None = None, **config: object) -> None:
+    one = recipe(**config)
+    with Builder(path, MASKS, one) as builder:
+        for (key,) in builder.plan({(i,): one.fingerprint(i) for i in ids}):
+            builder.add(row(builder.partial, key))
+            if made is not None:
+                made.append(key)
+        builder.finish()
+
+
+def test_the_same_rows_give_the_same_bytes_in_any_order(tmp_path: Path) -> None:
+    build(tmp_path / "a", "xyz")
+    build(tmp_path / "b", "zyx")
+    assert (tmp_path / "a" / TABLE).read_bytes() == (tmp_path / "b" / TABLE).read_bytes()
+    assert open_artifact(tmp_path / "a").identity == open_artifact(tmp_path / "b").identity
+
+
+def test_identity_follows_settings_and_files_but_not_time(tmp_path: Path) -> None:
+    build(tmp_path / "a", "x", size=1)
+    build(tmp_path / "b", "x", size=2)
+    first = open_artifact(tmp_path / "a").identity
+    assert first != open_artifact(tmp_path / "b").identity
+    (tmp_path / "a" / MANIFEST).unlink()
+    os.rename(tmp_path / "a", tmp_path / "away")
+    build(tmp_path / "a", "x", size=1)
+    assert open_artifact(tmp_path / "a").identity == first
+
+
+def test_types_are_declared_and_unknown_is_null(tmp_path: Path) -> None:
+    build(tmp_path / "a", "x")
+    table = open_artifact(tmp_path / "a").table()
+    assert table["area_px"].dtype == "Int64"
+    assert table["mask_failed"].isna().all()
+    assert table["dice"].dtype == "float64"
+    assert table["reason"].tolist() == [None]
+
+
+def test_one_new_case_is_one_case_of_work_and_old_files_are_linked(tmp_path: Path) -> None:
+    build(tmp_path / "a", "xy")
+    inode = (tmp_path / "a" / "png" / "x.png").stat().st_ino
+    made: list[str] = []
+    build(tmp_path / "a", "xyz", made=made)
+    assert made == ["z"]
+    assert (tmp_path / "a" / "png" / "x.png").stat().st_ino == inode
+    assert open_artifact(tmp_path / "a").manifest["counts"]["kept"] == 2
+
+
+def test_a_case_that_left_takes_its_file_along(tmp_path: Path) -> None:
+    build(tmp_path / "a", "xyz")
+    build(tmp_path / "a", "xz")
+    assert sorted(p.name for p in (tmp_path / "a" / "png").iterdir()) == ["x.png", "z.png"]
+
+
+def test_an_interrupted_build_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    one = recipe()
+    with pytest.raises(KeyboardInterrupt), Builder(tmp_path / "a", MASKS, one) as builder:  # noqa: PT012
+        builder.plan({(i,): one.fingerprint(i) for i in "xyz"})
+        builder.add(row(builder.partial, "y"))
+        raise KeyboardInterrupt
+    assert not exists(tmp_path / "a")
+    made: list[str] = []
+    build(tmp_path / "a", "xyz", made=made)
+    assert made == ["x", "z"]
+    assert not (tmp_path / "a.partial").exists()
+
+
+def test_a_row_whose_file_was_lost_is_made_again(tmp_path: Path) -> None:
+    build(tmp_path / "a", "xy")
+    (tmp_path / "a" / "png" / "y.png").unlink()
+    made: list[str] = []
+    build(tmp_path / "a", "xy", made=made)
+    assert made == ["y"]
+
+
+def test_a_torn_part_table_costs_its_rows_only(tmp_path: Path) -> None:
+    one = recipe()
+    with pytest.raises(KeyboardInterrupt), Builder(tmp_path / "a", MASKS, one) as builder:  # noqa: PT012
+        builder.plan({("x",): one.fingerprint("x")})
+        builder.add(row(builder.partial, "x"))
+        raise KeyboardInterrupt
+    (part,) = (tmp_path / "a.partial" / "parts").iterdir()
+    part.write_bytes(part.read_bytes()[:50])
+    made: list[str] = []
+    build(tmp_path / "a", "x", made=made)
+    assert made == ["x"]
+
+
+def test_known_failures_are_not_new_and_retried_on_request(tmp_path: Path) -> None:
+    one = recipe()
+    fingerprints = {(i,): one.fingerprint(i) for i in "xy"}
+
+    def run(retry: bool) -> tuple[list[str], int]:
+        with Builder(tmp_path / "a", MASKS, one, retry_failed=retry) as builder:
+            todo = [key for (key,) in builder.plan(fingerprints)]
+            for key in todo:
+                failed = {"image_id": key, "status": "failed", "reason": "broken"}
+                builder.add(failed if key == "x" else row(builder.partial, key))
+            builder.finish()
+            return todo, builder.counts.newly_failed
+
+    assert run(False) == (["x", "y"], 1)
+    assert run(False) == ([], 0)
+    assert run(True) == (["x"], 1)
+
+
+def test_a_folder_that_is_not_an_artifact_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match="without a manifest"):
+        build(tmp_path / "a", "x")
+    assert (tmp_path / "a" / "thesis.txt").read_text() == "years of work"
+
+
+def test_readers_fall_back_to_the_previous_artifact(tmp_path: Path) -> None:
+    build(tmp_path / "a", "x")
+    os.rename(tmp_path / "a", tmp_path / "a.previous")  # as a crash between the two renames leaves it
+    assert open_artifact(tmp_path / "a").table()["image_id"].tolist() == ["x"]
+    made: list[str] = []
+    build(tmp_path / "a", "xy", made=made)
+    assert made == ["y"]
+
+
+def test_rehash_finds_a_changed_and_a_missing_file(tmp_path: Path) -> None:
+    build(tmp_path / "a", "xy")
+    assert rehash(open_artifact(tmp_path / "a")) == []
+    (tmp_path / "a" / "png" / "x.png").write_text("other")
+    (tmp_path / "a" / "png" / "y.png").unlink()
+    assert rehash(open_artifact(tmp_path / "a")) == ["png/x.png", "png/y.png"]
+
+
+def test_a_newer_manifest_is_refused(tmp_path: Path) -> None:
+    build(tmp_path / "a", "x")
+    manifest = json.loads((tmp_path / "a" / MANIFEST).read_text())
+    (tmp_path / "a" / MANIFEST).write_text(json.dumps({**manifest, "manifest_version": 99}))
+    with pytest.raises(InputError, match="manifest version 99"):
+        open_artifact(tmp_path / "a")
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from skinkit.artifact import lock
+with lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_writer_is_refused_and_a_dead_one_is_not_in_the_way(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(BusyError, match=f"process {holder.pid}"):
+            build(path, "x")
+        build(tmp_path / "other", "x")
+        holder.kill()
+    build(path, "x")
+    assert exists(path)
+
+
+def test_file_sha256_is_the_known_hash_of_abc(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"abc")
+    assert file_sha256(tmp_path / "f") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_mixed_columns_keep_their_types(tmp_path: Path) -> None:
+    one = recipe()
+    with Builder(tmp_path / "a", MASKS, one) as builder:
+        builder.clear()
+        builder.finish(pd.DataFrame({"image_id": ["b", "a"], "note": ["n", None], "score": [1.5, None], "k": [1, 2]}))
+    table = open_artifact(tmp_path / "a").table()
+    assert table["image_id"].tolist() == ["a", "b"]
+    assert table["note"].tolist() == [None, "n"]
+    assert table["k"].tolist() == [2, 1]
+    assert table["score"].isna().tolist() == [True, False]

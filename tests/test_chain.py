@@ -1,0 +1,149 @@
+"""The whole chain on phantoms, through the command line, as a newcomer and as a cron job see it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+from conftest import run_skinkit
+
+from skinkit.artifact import open_artifact
+from skinkit.workspace import Ref, load_workspace
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every file of a workspace with its inode and time of change."""
+    files = (p for p in (folder / "artifacts").rglob("*") if p.is_file() and not p.name.endswith(".lock"))
+    return {str(p.relative_to(folder)): (p.stat().st_ino, p.stat().st_mtime_ns) for p in files}
+
+
+def test_the_demo_ends_with_reports_that_exist(demo: Path) -> None:
+    for name in ("research", "clinic-walk_in"):
+        page = (demo / "artifacts" / "report" / name / "index.html").read_text(encoding="utf-8")
+        assert "<html" in page
+        assert "phantom" in page.lower()
+
+
+def test_the_four_commands_work_verbatim(demo_copy: Path) -> None:
+    shutil.rmtree(demo_copy / "artifacts")
+    for command in ("segment", "radiomics", "train", "evaluate --external jinan"):
+        answer = run_skinkit(*command.split(), cwd=demo_copy)
+        assert answer.returncode == 0, answer.stderr
+    metrics = open_artifact(demo_copy / "artifacts" / "jinan" / "metrics" / "lightgbm").table()
+    assert ((metrics["metric"] == "auroc") & metrics["estimate"].notna()).any()
+
+
+def test_nothing_changed_means_nothing_written(demo_copy: Path) -> None:
+    before = snapshot(demo_copy)
+    answer = run_skinkit("run", "-w", demo_copy, "--json")
+    assert answer.returncode == 0, answer.stderr
+    assert all(step["up_to_date"] for step in json.loads(answer.stdout)["steps"])
+    assert snapshot(demo_copy) == before
+
+
+def test_one_more_image_is_one_image_of_work(demo_copy: Path) -> None:
+    source = demo_copy / "sources" / "walk_in"
+    table = pd.read_csv(source / "lesions.csv", dtype=str)
+    row = table.iloc[[0]].assign(photo="W999_999a.jpg", patient="W999", lesion="L999")
+    donor = demo_copy / "sources" / "phantoms" / "images"
+    shutil.copy(sorted(donor.iterdir())[0], source / "images" / "W999_999a.jpg")
+    pd.concat([table, row]).to_csv(source / "lesions.csv", index=False)
+    answer = run_skinkit("predict", "--cohort", "walk_in", "-w", demo_copy, "--json")
+    assert answer.returncode == 0, answer.stderr
+    steps = {step["artifact"]: step for step in json.loads(answer.stdout)["steps"]}
+    for name in ("walk_in/cases", "walk_in/masks/otsu", "walk_in/features/otsu"):
+        assert steps[name]["counts"]["made"] == 1, name
+    predictions = open_artifact(demo_copy / "artifacts" / "walk_in" / "predictions" / "lightgbm").table()
+    assert len(predictions[predictions["level"] == "image"]) == len(table) + 1
+
+
+def test_evaluating_never_trains(demo_copy: Path) -> None:
+    shutil.rmtree(demo_copy / "artifacts" / "models")
+    answer = run_skinkit("evaluate", "--external", "jinan", "-w", demo_copy)
+    assert answer.returncode == 4
+    assert "skinkit train" in answer.stderr
+    assert not (demo_copy / "artifacts" / "models" / "lightgbm").exists()
+
+
+def test_a_model_with_other_settings_is_replaced_only_on_request(demo_copy: Path) -> None:
+    before = open_artifact(demo_copy / "artifacts" / "models" / "lightgbm").identity
+    answer = run_skinkit("train", "--veto", "0.2", "-w", demo_copy)
+    assert answer.returncode == 5
+    assert "--replace" in answer.stderr
+    assert open_artifact(demo_copy / "artifacts" / "models" / "lightgbm").identity == before
+    assert run_skinkit("train", "--veto", "0.2", "--replace", "-w", demo_copy).returncode == 0
+    assert open_artifact(demo_copy / "artifacts" / "models" / "lightgbm").identity != before
+
+
+def test_status_list_show_verify(demo_copy: Path) -> None:
+    status = json.loads(run_skinkit("status", "-w", demo_copy, "--json").stdout)
+    assert {entry["state"] for entry in status["artifacts"]} == {"up to date"}
+    assert "pad-ufes-20" in run_skinkit("list", "sources").stdout
+    shown = run_skinkit("show", "phantoms/cases", "-w", demo_copy)
+    assert "identity" in shown.stdout
+    image_id = open_artifact(demo_copy / "artifacts" / "phantoms" / "cases").table()["image_id"].iloc[0]
+    rows = json.loads(run_skinkit("show", "phantoms/cases", "--row", image_id, "-w", demo_copy, "--json").stdout)
+    assert rows["rows"][0]["image_id"] == image_id
+    assert run_skinkit("verify", "-w", demo_copy).returncode == 0
+    png = next((demo_copy / "artifacts" / "phantoms" / "masks" / "otsu" / "png").iterdir())
+    data = png.read_bytes()
+    png.unlink()  # the copy shares nothing with the original, but stay on the safe side of hard links
+    png.write_bytes(data[:-1])
+    answer = run_skinkit("verify", "-w", demo_copy)
+    assert answer.returncode == 5
+    assert png.name in answer.stdout
+
+
+def test_a_broken_photo_fails_once_and_the_chain_goes_on(demo_copy: Path) -> None:
+    broken = sorted((demo_copy / "sources" / "jinan" / "images").iterdir())[0]
+    broken.write_bytes(broken.read_bytes()[:400])
+    first = run_skinkit("evaluate", "--external", "jinan", "-w", demo_copy, "--json")
+    assert first.returncode == 3, first.stderr
+    assert json.loads(first.stdout)["newly_failed"] >= 1
+    assert run_skinkit("evaluate", "--external", "jinan", "-w", demo_copy).returncode == 0
+    status = run_skinkit("status", "--failed", "-w", demo_copy)
+    assert broken.stem in status.stdout
+    assert "image_truncated" in status.stdout
+
+
+def test_leakage_is_refused_with_the_pairs_and_allowed_only_with_a_reason(demo_copy: Path) -> None:
+    developed = demo_copy / "sources" / "phantoms" / "images"
+    external = demo_copy / "sources" / "jinan" / "images"
+    model = open_artifact(demo_copy / "artifacts" / "models" / "lightgbm")
+    trained = pd.read_parquet(model.path / "trained_on.parquet")
+    stolen = trained.loc[trained["part"] == "train", "case_id"].iloc[0]
+    victim = sorted(external.iterdir())[0]
+    victim.write_bytes((developed / f"{stolen}.jpg").read_bytes())
+    answer = run_skinkit("evaluate", "--external", "jinan", "-w", demo_copy)
+    assert answer.returncode == 5, answer.stderr
+    assert stolen in answer.stderr
+    reason = "a test of the guard"
+    answer = run_skinkit("evaluate", "--external", "jinan", "--allow-leakage", reason, "-w", demo_copy)
+    assert answer.returncode == 0, answer.stderr
+    metrics = open_artifact(load_workspace(demo_copy).path(Ref("metrics", "jinan", "lightgbm")))
+    assert metrics.info["allow_leakage"] == reason
+    assert run_skinkit("report", "-w", demo_copy).returncode == 0
+    page = (demo_copy / "artifacts" / "report" / "research" / "index.html").read_text(encoding="utf-8")
+    assert reason in page
+
+
+def test_the_chain_of_tables_needs_no_torch(demo_copy: Path) -> None:
+    shutil.rmtree(demo_copy / "artifacts")
+    code = (
+        "import sys\n"
+        "class Absent:\n"  # importing one of these now fails, as where the extra is not installed
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in ('torch', 'torchvision', 'captum', 'segmentation_models_pytorch'):\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "from skinkit.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    command = [sys.executable, "-c", code, "run", "-w", str(demo_copy), "--jobs", "1"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    assert (demo_copy / "artifacts" / "report" / "research" / "index.html").is_file()

@@ -1,0 +1,96 @@
+"""The executor: order-free results, failures as rows, and workers that die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skinkit.errors import CaseError, InputError
+from skinkit.executor import map_cases
+
+
+def double(item: Mapping[str, Any]) -> dict[str, Any]:
+    if item["n"] == 3:
+        raise CaseError("three", "is not possible")
+    if item["n"] == 4:
+        raise ZeroDivisionError("four")
+    if item["n"] == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if item["n"] == 6:
+        raise InputError("six", "not six", "leave it out")
+    return {"id": item["id"], "twice": item["n"] * 2, "status": "ok"}
+
+
+def items(*numbers: int) -> list[dict[str, Any]]:
+    return [{"id": f"i{n}", "n": n} for n in numbers]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_every_item_gives_one_row_and_failures_are_rows(jobs: int) -> None:
+    rows = {row["id"]: row for row in map_cases(double, items(1, 2, 3, 4), key=("id",), jobs=jobs)}
+    assert rows["i1"]["twice"] == 2
+    assert rows["i2"]["twice"] == 4
+    assert (rows["i3"]["status"], rows["i3"]["reason"], rows["i3"]["detail"]) == ("failed", "three", "is not possible")
+    assert (rows["i4"]["reason"], rows["i4"]["detail"]) == ("internal_error", "ZeroDivisionError: four")
+
+
+def test_a_case_that_kills_its_worker_is_tried_twice_and_the_others_survive() -> None:
+    rows = {row["id"]: row for row in map_cases(double, items(1, 2, 5, 7, 8, 9), key=("id",), jobs=2)}
+    assert len(rows) == 6
+    assert (rows["i5"]["status"], rows["i5"]["reason"]) == ("failed", "worker_died")
+    assert {rows[f"i{n}"]["twice"] for n in (1, 2, 7, 8, 9)} == {2, 4, 14, 16, 18}
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_error_of_the_whole_run_ends_it(jobs: int) -> None:
+    with pytest.raises(InputError):
+        list(map_cases(double, items(1, 6, 2), key=("id",), jobs=jobs))
+
+
+PARENT = """
+import sys
+from pathlib import Path
+from skinkit.executor import map_cases
+import time, os
+
+def slow(item):
+    Path(sys.argv[1], str(os.getpid())).touch()
+    time.sleep(30)
+    return {"id": item["id"]}
+
+if __name__ == "__main__":
+    list(map_cases(slow, [{"id": "a"}, {"id": "b"}], key=("id",), jobs=2))
+"""
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    parent = subprocess.Popen([sys.executable, str(script), str(seen)])
+    deadline = time.monotonic() + 60
+    while len(list(seen.iterdir())) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    workers = [int(p.name) for p in seen.iterdir()]
+    assert len(workers) == 2
+    parent.kill()
+    parent.wait()
+    while any(_alive(pid) for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(_alive(pid) for pid in workers)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,324 @@
+"""Explanations: they add up, they point where they should, and they are made case by case."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import small_cohort
+import written_artifacts as written
+from PIL import Image
+
+from skinkit import infer
+from skinkit.artifact import open_artifact
+from skinkit.attribution import (
+    as_grey,
+    enlarged,
+    inside_share,
+    log_odds,
+    margin_weights,
+    occlusion_cells,
+    occlusion_of_mask,
+    ranked,
+)
+from skinkit.errors import ConfigError
+from skinkit.images import read_mask
+from skinkit.schemas import EXPLANATIONS
+from skinkit.workspace import Ref, Workspace, load_workspace
+
+MALIGNANT = np.array([False, True, True, False, True, False])
+
+# ------------------------------------------------------------------------------------------------- the equations
+
+
+def test_log_odds_by_hand() -> None:
+    z = np.log([0.1, 0.2, 0.3, 0.4])
+    assert log_odds(z, np.array([True, False, False, False])) == pytest.approx(np.log(0.1 / 0.9))
+    assert log_odds(z + 7, np.array([True, True, False, False])) == pytest.approx(np.log(0.3 / 0.7))
+
+
+def test_margin_weights_are_the_gradient_of_the_log_odds() -> None:
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=6)
+    step = 1e-6
+    gradient = [(log_odds(z + step * e, MALIGNANT) - log_odds(z - step * e, MALIGNANT)) / (2 * step) for e in np.eye(6)]
+    np.testing.assert_allclose(margin_weights(z, MALIGNANT), gradient, atol=1e-8)
+
+
+def test_two_classes_are_split_exactly() -> None:
+    parts = np.random.default_rng(0).normal(size=(2, 5))  # (classes, inputs)
+    z, positive = parts.sum(axis=1), np.array([False, True])
+    assert margin_weights(z, positive) @ parts.sum(axis=1) == pytest.approx(log_odds(z, positive))
+
+
+def test_ranked_sums_columns_of_an_attribute() -> None:
+    entries = ranked(["sex", "age", "sex", "site"], [0.5, -2.0, 0.25, 0.0], {"sex": "male", "age": 40.0})
+    assert entries == [
+        {"attribute": "age", "value": 40.0, "contribution": -2.0},
+        {"attribute": "sex", "value": "male", "contribution": 0.75},
+    ]
+
+
+def test_cells_divide_the_lesion_without_remainder() -> None:
+    rows, columns = np.mgrid[:40, :50]
+    mask = (columns - 20) ** 2 + (rows - 22) ** 2 < 150
+    for cells in (1, 3, 6, 30):
+        parts = occlusion_cells(mask, cells)
+        assert len(parts) <= cells**2
+        np.testing.assert_array_equal(sum(part.astype(int) for part in parts), mask.astype(int))
+    assert len(occlusion_cells(mask, 6)) == 36 - 4  # the corners of a disc's box are empty
+
+
+def test_occlusion_paints_the_part_that_carries_the_score() -> None:
+    mask = np.zeros((12, 12), bool)
+    mask[2:10, 2:10] = True
+    carrier = np.zeros_like(mask)
+    carrier[2:4, 8:10] = True  # top right cell of 4 x 4
+    heat = occlusion_of_mask(mask, 4, lambda m: float((m & carrier).sum()))
+    np.testing.assert_array_equal(heat, carrier * 4.0)
+    opposed = occlusion_of_mask(mask, 4, lambda m: -float((m & carrier).sum()))
+    assert not opposed.any()  # without it the score rises: no support
+    assert not occlusion_of_mask(mask, 4, lambda m: None).any()
+    partly = occlusion_of_mask(mask, 4, lambda m: None if m[9, 2] else float(m.sum()))
+    assert not partly.any()
+
+
+def test_heatmap_helpers_by_hand() -> None:
+    heat = np.array([[0.0, 1.0], [3.0, 0.0]])
+    assert inside_share(heat, np.array([[False, False], [True, True]])) == 0.75
+    assert inside_share(heat * 0, np.ones((2, 2), bool)) is None
+    np.testing.assert_array_equal(as_grey(heat), [[0, 85], [255, 0]])
+    assert not as_grey(heat * 0).any()
+    assert enlarged(heat, (8, 6)).shape == (6, 8)
+    assert enlarged(heat, (8, 6))[-1, 0] == pytest.approx(3, abs=0.2)
+
+
+# ------------------------------------------------------------------------------------------------------ the stage
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made") / "w"
+    workspace = small_cohort.make(folder)
+    written.run_stage(workspace, "train", settings=("rounds=25", "min_leaf=3"))
+    written.run_stage(workspace, "predict")
+    return folder
+
+
+@pytest.fixture
+def workspace(made: Path, tmp_path: Path) -> Workspace:
+    shutil.copytree(made, tmp_path / "w")
+    return load_workspace(tmp_path / "w")
+
+
+def explain(workspace: Workspace, cohort: str = "jinan", **given: Any) -> Any:
+    (artifact,), _ = written.run_stage(workspace, "explain", cohorts=[cohort], **given)
+    return artifact
+
+
+def mean_log_odds(workspace: Workspace, model: str, row: Any, cohort: str) -> float:
+    """The target's log odds of a case from the model's own predictions, fold by fold."""
+    opened = infer.open_classifier(open_artifact(workspace.path(Ref("models", name=model))))
+    frame = open_artifact(workspace.path(Ref("fused", cohort, "truth"))).table()
+    frame = frame[frame["case_id"] == row["case_id"]]
+    images = None
+    if opened.reads_photos:
+        photo = infer.Photo(frame["pixel_sha256"].iloc[0], workspace.root / cohort / frame["image_path"].iloc[0])
+        store = opened.store(workspace.root, "cpu")
+        vectors, _ = infer.embed(opened.embedder("cpu"), [photo], store, device="cpu", console=written.Said())
+        images = vectors[photo.pixels][None]
+    predictions = open_artifact(workspace.path(Ref("predictions", cohort, model))).table()
+    fold = predictions.query("level == 'image'").set_index("case_id").loc[row["case_id"], "fold"]
+    odds = [
+        log_odds(f.scores(infer.batch_of(frame, f.encoder, f.radiomics, images))[0], MALIGNANT)
+        for f in opened.folds
+        if str(fold) in ("<NA>", str(f.number))
+    ]
+    return float(np.mean(odds))
+
+
+@pytest.mark.parametrize("cohort", ["clinic", "jinan"])
+def test_attributions_add_up_to_the_prediction(cohort: str, workspace: Workspace) -> None:
+    table = explain(workspace, cohort, limit=6, cells=2).table()
+    assert set(EXPLANATIONS.names) <= set(table.columns)
+    for row in table.to_dict("records"):
+        entries = json.loads(row["attributions_json"])
+        total = row["baseline"] + sum(entry["contribution"] for entry in entries)
+        assert total == pytest.approx(mean_log_odds(workspace, "lightgbm", row, cohort), abs=1e-6)
+        strengths = [abs(entry["contribution"]) for entry in entries]
+        assert strengths == sorted(strengths, reverse=True)
+        names = [entry["attribute"] for entry in entries]
+        assert len(names) == len(set(names))
+        assert (row["unit"], row["target"], row["method"]) == ("log_odds", "malignancy", "occlusion_of_mask")
+
+
+def test_the_most_malignant_come_first_and_all_on_request(workspace: Workspace) -> None:
+    predictions = open_artifact(workspace.path(Ref("predictions", "jinan", "lightgbm"))).table()
+    ordered = predictions.query("level == 'image'").sort_values("malignancy", ascending=False)["case_id"].tolist()
+    assert set(explain(workspace, limit=3, cells=2).table()["case_id"]) == set(ordered[:3])
+    every = explain(workspace, limit=0, cells=2)
+    assert set(every.table()["case_id"]) == set(ordered)
+    assert every.manifest["counts"]["kept"] == 0  # limit is part of the recipe of every row
+
+
+def test_occlusion_heatmap_lies_inside_the_lesion_at_the_photos_size(workspace: Workspace) -> None:
+    artifact = explain(workspace, limit=0, cells=4)
+    fused = open_artifact(workspace.path(Ref("fused", "jinan", "truth"))).table().set_index("case_id")
+    painted = 0
+    for row in artifact.table().to_dict("records"):
+        heat = np.asarray(Image.open(artifact.path / row["heatmap_file"]))
+        mask = read_mask(workspace.root / fused.loc[row["case_id"], "mask_path"])
+        assert heat.shape == mask.shape == (small_cohort.HEIGHT, small_cohort.WIDTH)
+        assert not heat[~mask].any()
+        painted += heat.max() == 255
+    assert painted >= 4
+
+
+def test_occlusion_is_measured_anew_without_each_part(workspace: Workspace) -> None:
+    """One cell of one case by hand, through the public extract and the model's own prediction."""
+    from skinkit.images import read_rgb
+    from skinkit.radiomics import extract
+
+    artifact = explain(workspace, limit=1, cells=2)
+    (row,) = artifact.table().to_dict("records")
+    frame = open_artifact(workspace.path(Ref("fused", "jinan", "truth"))).table()
+    frame = frame[frame["case_id"] == row["case_id"]].reset_index(drop=True)
+    model = infer.open_classifier(open_artifact(workspace.path(Ref("models", name="lightgbm"))))
+    rgb, mask = (
+        read_rgb(workspace.root / "jinan" / frame["image_path"][0]),
+        read_mask(workspace.root / frame["mask_path"][0]),
+    )
+
+    def odds(part: np.ndarray) -> float:
+        measured = frame.assign(**extract(rgb, part, **small_cohort.HOW))
+        return float(
+            np.mean(
+                [
+                    log_odds(f.scores(infer.batch_of(measured, f.encoder, f.radiomics))[0], MALIGNANT)
+                    for f in model.folds
+                ]
+            )
+        )
+
+    falls = [max(0.0, odds(mask) - odds(mask & ~part)) for part in occlusion_cells(mask, 2)]
+    heat = np.asarray(Image.open(artifact.path / row["heatmap_file"])).astype(float)
+    expected = np.array(falls) / max(falls) * 255
+    np.testing.assert_allclose([heat[part].mean() for part in occlusion_cells(mask, 2)], expected, atol=0.51)
+
+
+def test_a_case_without_a_mask_has_attributions_and_says_why_no_heatmap(workspace: Workspace) -> None:
+    frame = open_artifact(workspace.path(Ref("fused", "jinan", "truth"))).table()
+    frame["mask_failed"] = True
+    small_cohort.write_fused(workspace, "jinan", frame)
+    written.run_stage(workspace, "predict", cohorts=["jinan"])
+    table = explain(workspace, limit=2).table()
+    assert table["heatmap_file"].isna().all()
+    assert set(table["reason"]) == {"no_heatmap"}
+    assert set(table["status"]) == {"ok"}
+    assert all(json.loads(text) for text in table["attributions_json"])
+
+
+def test_another_target_and_wrong_ones(workspace: Workspace) -> None:
+    table = explain(workspace, target="NEV", limit=2, cells=2).table()
+    assert set(table["target"]) == {"NEV"}
+    for wrong in ({"target": "NEVUS"}, {"limit": -1}, {"cells": 0}):
+        with pytest.raises(ConfigError):
+            explain(workspace, **wrong)
+
+
+def test_a_second_run_writes_nothing_and_workers_change_nothing(workspace: Workspace) -> None:
+    from skinkit.pipeline import Pipeline
+
+    first = explain(workspace, limit=4, cells=2)
+    stamps = {f: f.stat().st_mtime_ns for f in first.path.rglob("*")}
+    again = explain(workspace, limit=4, cells=2)
+    assert {f: f.stat().st_mtime_ns for f in again.path.rglob("*")} == stamps
+    shutil.rmtree(first.path)
+    pipeline = Pipeline(workspace, written.Said(), upstream=False, jobs=2)
+    (step,) = pipeline.make("explain", {"limit": 4, "cells": 2}, cohorts=["jinan"])
+    assert step.artifact.identity == first.identity
+
+
+# ------------------------------------------------------------------------------------------------------ Grad-CAM
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.fixture
+def probed(workspace: Workspace, tmp_path: Path) -> Workspace:
+    from safetensors.torch import save_file
+    from torchvision.models import resnet18
+
+    torch.manual_seed(0)
+    save_file(resnet18().state_dict(), tmp_path / "w.safetensors")
+    settings = ("backbone=resnet18", "side_px=96", "c=0.01")
+    written.run_stage(
+        workspace, "train", model="frozen_probe", weights=str(tmp_path / "w.safetensors"), settings=settings
+    )
+    written.run_stage(workspace, "predict", model="frozen_probe")
+    return workspace
+
+
+@pytest.mark.parametrize("cohort", ["clinic", "jinan"])
+def test_probe_attributions_add_up_and_heatmaps_are_measured(cohort: str, probed: Workspace) -> None:
+    artifact = explain(probed, cohort, model="frozen_probe", limit=4)
+    assert artifact.table()["status"].tolist() == ["ok"] * 4, artifact.table()["detail"].tolist()
+    fused = open_artifact(probed.path(Ref("fused", cohort, "truth"))).table().set_index("case_id")
+    for row in artifact.table().to_dict("records"):
+        entries = json.loads(row["attributions_json"])
+        assert "image" in {entry["attribute"] for entry in entries}
+        total = row["baseline"] + sum(entry["contribution"] for entry in entries)
+        assert total == pytest.approx(mean_log_odds(probed, "frozen_probe", row, cohort), abs=1e-6)
+        heat = np.asarray(Image.open(artifact.path / row["heatmap_file"])).astype(float)
+        assert heat.shape == (small_cohort.HEIGHT, small_cohort.WIDTH)
+        if heat.any():
+            mask = read_mask(probed.root / fused.loc[row["case_id"], "mask_path"])
+            assert row["inside_mask"] == pytest.approx(inside_share(heat, mask), abs=0.01)
+        assert row["method"] == "gradcam"
+
+
+def test_grad_cam_is_the_gradient_weighted_sum_of_the_last_block(probed: Workspace) -> None:
+    """The answer of captum against the definition, written with autograd."""
+    from skinkit.attribution import grad_cam
+
+    opened = infer.open_classifier(open_artifact(probed.path(Ref("models", name="frozen_probe"))))
+    network: Any = opened.embedder("cpu")
+    rgb = np.asarray(Image.open(probed.root / "jinan" / "jinan-01-1.png"))
+    images = torch.from_numpy(network.prepare(rgb)[None])
+    fitted = [fold.fitted for fold in opened.folds]
+    offsets = [np.zeros(6)] * 2
+    module, layer = opened.module.explained(network, fitted, offsets, [1.0, 2.0], MALIGNANT)
+    heat = grad_cam(module, layer, images)
+    held: list[Any] = []
+    hook = layer.register_forward_hook(lambda _m, _i, out: held.append(out.requires_grad_()) or held[-1])
+    (gradient,) = torch.autograd.grad(module(images).sum(), held[0])
+    hook.remove()
+    expected = torch.relu((gradient.mean((2, 3), keepdim=True) * held[0]).sum(1)).detach().numpy()
+    assert heat.shape == expected.shape == (2, 3, 3)
+    np.testing.assert_allclose(heat, expected, atol=1e-6)
+    assert heat.max() > 0
+
+
+def test_the_explained_module_is_the_model(probed: Workspace) -> None:
+    """Its output is the mean log odds of the folds' own predictions."""
+    opened = infer.open_classifier(open_artifact(probed.path(Ref("models", name="frozen_probe"))))
+    network: Any = opened.embedder("cpu")
+    frame = open_artifact(probed.path(Ref("fused", "jinan", "truth"))).table().iloc[[3]].reset_index(drop=True)
+    rgb = np.asarray(Image.open(probed.root / "jinan" / frame["image_path"][0]))
+    images = torch.from_numpy(network.prepare(rgb)[None])
+    with torch.inference_mode():
+        vector = network(images).numpy()
+    odds, offsets = [], []
+    for fold in opened.folds:
+        batch = infer.batch_of(frame, fold.encoder, fold.radiomics, vector)
+        odds.append(log_odds(fold.scores(batch)[0], MALIGNANT))
+        parts = fold.fitted.contributions(batch)
+        offsets.append(sum(part[0].sum(axis=1) for name, part in parts.items() if name != "image"))
+    module, _ = opened.module.explained(
+        network, [f.fitted for f in opened.folds], offsets, [f.temperature for f in opened.folds], MALIGNANT
+    )
+    assert float(module(images)) == pytest.approx(np.mean(odds), rel=1e-4)

@@ -1,0 +1,206 @@
+"""The radiomic signature: planted effects are found, on training rows alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from written_artifacts import make_workspace, run_stage, write
+
+from skinkit.artifact import Artifact
+from skinkit.errors import ConfigError, InputError
+from skinkit.stages import select
+from skinkit.workspace import Ref, Workspace
+
+STRONG, COPY, SECOND, WEAK = (f"original_firstorder_{n}" for n in ("Mean", "Median", "Energy", "Entropy"))
+NOISE = [f"original_glcm_Noise{i}" for i in range(8)]
+CLASSES = ["BCC", "MEL", "NEV"]
+
+
+def planted(n: int = 240, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray[Any, Any]]:
+    """Mean tells MEL apart, Median repeats it (monotonously), Energy tells BCC apart less well, the rest is noise."""
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(CLASSES, n)
+    x = {name: rng.normal(size=n) for name in NOISE}
+    strong = rng.normal(size=n) + 3 * (labels == "MEL")
+    x |= {
+        STRONG: strong,
+        COPY: np.exp(strong + rng.normal(size=n) * 0.01),
+        SECOND: rng.normal(size=n) + 1.5 * (labels == "BCC"),
+        WEAK: rng.normal(size=n) + 0.9 * (labels == "NEV"),
+        "original_shape2D_Constant": np.full(n, 7.0),
+        "original_shape2D_Missing": np.where(np.arange(n) < 40, rng.normal(size=n), np.nan),
+    }
+    return pd.DataFrame(x), labels
+
+
+def reasons(table: pd.DataFrame) -> dict[str, Any]:
+    return dict(zip(table["feature"], table["drop_reason"], strict=True))
+
+
+def test_every_feature_gets_its_reason() -> None:
+    features, labels = planted()
+    table = select.signature(features, labels, select.Config())
+    assert table.loc[table["selected"], "feature"].tolist() == [STRONG, SECOND, WEAK]
+    row = table.set_index("feature")
+    assert row.loc[STRONG, "best_class"] == "MEL"
+    assert row.loc[SECOND, "best_class"] == "BCC"
+    assert row.loc[STRONG, "rank"] == 1
+    assert row.loc[COPY, "correlated_with"] == STRONG
+    found = reasons(table)
+    assert found[COPY] == "correlated"
+    assert found["original_shape2D_Constant"] == "constant"
+    assert found["original_shape2D_Missing"] == "missing"
+    assert {found[name] for name in NOISE} == {"not_significant"}
+    assert {found[name] for name in (STRONG, SECOND, WEAK)} == {None}
+
+
+def test_the_limit_cuts_after_the_best() -> None:
+    features, labels = planted()
+    found = reasons(select.signature(features, labels, select.Config(limit=1)))
+    assert found[STRONG] is None
+    assert found[COPY] == "correlated"
+    assert found[SECOND] == "beyond_limit"
+    loose = select.signature(features, labels, select.Config(max_correlation=1.0))
+    assert loose.loc[loose["selected"], "feature"].tolist() == [STRONG, COPY, SECOND, WEAK]
+
+
+def test_t_and_p_agree_with_scipy_where_values_are_missing() -> None:
+    features, labels = planted(120)
+    x = features.to_numpy().copy()
+    x[np.random.default_rng(1).random(x.shape) < 0.1] = np.nan
+    statistic, p, classes = select._welch(x, labels)
+    assert classes.tolist() == CLASSES
+    for column, name in enumerate(CLASSES):
+        for f in range(len(NOISE) + 4):
+            want = stats.ttest_ind(x[labels == name, f], x[labels != name, f], equal_var=False, nan_policy="omit")
+            assert statistic[f, column] == pytest.approx(float(want.statistic))
+            assert p[f, column] == pytest.approx(float(want.pvalue), rel=1e-8)
+
+
+def test_holm_by_hand() -> None:
+    # Sorted 0.01, 0.02, 0.03, 0.5 times 4, 3, 2, 1, made monotone; the missing test does not count.
+    p = np.array([[0.02, 0.5], [0.01, np.nan], [0.03, np.nan]])
+    want = np.array([[0.06, 0.5], [0.04, np.nan], [0.06, np.nan]])
+    np.testing.assert_allclose(select._holm(p), want)
+
+
+def test_spearman_agrees_with_scipy() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 10, size=(60, 3)).astype(float)
+    x[rng.random(60) < 0.2, 2] = np.nan
+    ours = select._Spearman(x)
+    assert ours(0, 1) == pytest.approx(float(stats.spearmanr(x[:, 0], x[:, 1]).statistic))
+    known = ~np.isnan(x[:, 2])
+    assert ours(0, 2) == pytest.approx(float(stats.spearmanr(x[known, 0], x[known, 2]).statistic))
+
+
+def test_with_so_many_cases_that_p_is_zero_the_stronger_effect_goes_first() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(["BCC", "MEL"], 4000)
+    shift = (labels == "MEL").astype(float)
+    features = pd.DataFrame({WEAK: rng.normal(size=8000) + 4 * shift, STRONG: rng.normal(size=8000) + 8 * shift})
+    table = select.signature(features, labels, select.Config())
+    assert (table["p"] == 0).all()
+    assert table.set_index("feature")["rank"].to_dict() == {STRONG: 1, WEAK: 2}
+
+
+# ------------------------------------------------------------------------------------------------- as a stage
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return make_workspace(tmp_path / "ws", {"pad": "development"})
+
+
+def inputs(workspace: Workspace, features: pd.DataFrame, labels: Any, parts: Any, folds: int = 1) -> None:
+    ids = [f"c{i:04d}" for i in range(len(labels))]
+    rows = [
+        {"fold": fold, "cohort": "pad", "case_id": id_, "image_id": id_, "class": label, "part": part}
+        for fold in range(folds)
+        for id_, label, part in zip(ids, labels, np.roll(parts, 40 * fold), strict=True)
+    ]
+    write(workspace, Ref("split", name="grouped"), rows, {"classes": {"name": "three"}})
+    write(
+        workspace, Ref("fused", "pad", "otsu"), features.assign(case_id=ids, image_id=ids, status="ok", age_years=50.0)
+    )
+
+
+def one(workspace: Workspace, **given: Any) -> tuple[pd.DataFrame, Artifact, str]:
+    made, said = run_stage(workspace, "select", **given)
+    return made[0].table(), made[0], said
+
+
+PARTS = np.array(["train"] * 160 + ["validation"] * 40 + ["held_out"] * 40)
+
+
+def test_the_stage_writes_a_signature_for_each_fold(workspace: Workspace) -> None:
+    features, labels = planted()
+    inputs(workspace, features, labels, PARTS, folds=2)
+    table, artifact, _ = one(workspace)
+    assert workspace.path(Ref("signature", name="grouped/otsu")) == artifact.path
+    assert set(table["fold"]) == {0, 1}
+    assert len(table) == 2 * features.shape[1]
+    assert "age_years" not in set(table["feature"])
+    assert [fold["training_rows"] for fold in artifact.info["folds"]] == [160, 160]
+    first, second = (table[table["fold"] == fold].set_index("feature")["p"] for fold in (0, 1))
+    assert not first.equals(second)
+
+
+def test_rows_outside_training_cannot_change_the_signature(workspace: Workspace) -> None:
+    features, labels = planted()
+    inputs(workspace, features, labels, PARTS)
+    before = one(workspace)[1].manifest["files"]
+    outside = PARTS != "train"
+    changed = features.copy()
+    changed.loc[outside] = 1e6 * np.random.default_rng(9).normal(size=(int(outside.sum()), features.shape[1]))
+    other = labels.copy()
+    other[outside] = "MEL"
+    inputs(workspace, changed, other, PARTS)
+    _, artifact, said = one(workspace)
+    assert "up to date" not in said
+    assert artifact.manifest["files"] == before
+    changed.loc[~outside] += np.random.default_rng(9).normal(size=(int((~outside).sum()), features.shape[1]))
+    inputs(workspace, changed, other, PARTS)
+    assert one(workspace)[1].manifest["files"] != before
+
+
+def test_where_nothing_is_significant_the_signature_is_empty_and_says_so(workspace: Workspace) -> None:
+    features, labels = planted()
+    inputs(workspace, features[NOISE], labels, PARTS)
+    table, artifact, said = one(workspace)
+    assert not table["selected"].any()
+    assert "no radiomic feature is significant" in said
+    assert artifact.info["folds"][0]["selected"] == []
+
+
+def test_rows_whose_features_failed_have_no_say(workspace: Workspace) -> None:
+    features, labels = planted()
+    features.loc[:9] = np.nan
+    inputs(workspace, features, labels, PARTS)
+    assert one(workspace)[1].info["folds"][0]["training_rows"] == 150
+
+
+def test_channels_are_features_too_and_others_are_not(workspace: Workspace) -> None:
+    features, labels = planted()
+    features = features[[STRONG]].rename(columns={STRONG: "lab_l_original_firstorder_Mean"})
+    inputs(workspace, features.assign(area_share=0.5, original="x"), labels, PARTS)
+    assert one(workspace)[0]["feature"].tolist() == ["lab_l_original_firstorder_Mean"]
+
+
+def test_misuse_is_told(workspace: Workspace) -> None:
+    features, labels = planted()
+    inputs(workspace, features, labels, PARTS)
+    with pytest.raises(ConfigError, match="limit = 0"):
+        one(workspace, limit=0)
+    with pytest.raises(ConfigError, match=r"alpha = 0\.0"):
+        one(workspace, alpha=0.0)
+    with pytest.raises(InputError, match="no split/grouped2"):
+        one(workspace, name="grouped2/otsu")
+    inputs(workspace, pd.DataFrame({"area_share": np.ones(len(labels))}), labels, PARTS)
+    with pytest.raises(InputError, match="no radiomic feature"):
+        one(workspace)
