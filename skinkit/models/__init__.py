@@ -22,9 +22,24 @@ and, where they read ``image`` through a network that is not trained,
     embedding_key     config -> what decides its result, beside the weights
     explained         (embedder, fitted, offsets, temperatures, positive) -> (module, layer) for Grad-CAM
 
-A batch is a mapping of names to arrays whose rows are cases: ``attributes`` (n, columns) and ``radiomics`` (n,
-features), both standardised by the fold's own scalers, and ``image`` (n, width), the embedder's answer. Nobody but the
-model's file knows what it does with them.
+A batch of an estimator is a mapping of names to arrays whose rows are cases: ``attributes`` (n, columns) and
+``radiomics`` (n, features), both standardised by the fold's own scalers, and ``image`` (n, width), the embedder's
+answer.
+
+**Networks** (segmenters and classifiers trained step by step, by ``skinkit.fit``) have a ``Config`` with ``side_px`` and
+
+    PRESETS          settings by the name of a preset
+    default_weights  config -> name of public weights they may start from (``skinkit.weights``)
+    build            (config, sizes) -> Network
+    mask_of          segmenters: (probability (H, W), config) -> bool (H, W)
+    RADIOMICS        classifiers: as above
+
+A batch of a network is a mapping of names to tensors: ``image`` float32 (n, 3, side, side), 0 to 1; ``mask`` float32
+(n, side, side), 1 where the lesion is; ``attributes`` and ``radiomics`` as above; and for its loss ``class`` int64 (n,)
+or ``truth_mask`` float32 (n, side, side), 0 to 1. ``READS`` says which of them it is given. It answers ``diagnosis``
+(n, classes) or ``lesion`` (n, side, side), both logits.
+
+Nobody but the model's file knows what it does with them.
 """
 
 from __future__ import annotations
@@ -33,7 +48,7 @@ import ast
 import importlib
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -73,6 +88,114 @@ class Embedder(Protocol):
 
     def __call__(self, images: Any) -> Any:
         """uint8 tensor (n, side, side, 3) -> float32 tensor (n, width)."""
+
+
+@dataclass(frozen=True)
+class Augment:
+    """How training pictures are varied; photo, lesion mask and truth mask move together.
+
+    Attributes:
+        flips: mirror each axis with probability 1/2.
+        rotation_deg: turned by up to so many degrees, either way.
+        scale: size factor, drawn between these two.
+        shift: moved by up to this share of the side.
+        brightness: factor drawn from 1 - b to 1 + b; of contrast and saturation likewise.
+        contrast: see brightness.
+        saturation: see brightness.
+        hue: channels are mixed by a rotation of up to this share of the colour circle.
+    """
+
+    flips: bool = True
+    rotation_deg: float = 0.0
+    scale: tuple[float, float] = (1.0, 1.0)
+    shift: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stretch of training with one optimiser.
+
+    The network is told its name before it begins (``Network.enter``), and begins it with the best weights of the
+    phase before.
+
+    Attributes:
+        name: of the phase.
+        epochs: at most so many.
+        batch: cases per step.
+        steps: per epoch; 0 sees every training case once.
+        optimiser: ``adam``, ``adamw`` or ``sgd``.
+        learning_rate: at its highest.
+        rates: beginning of a parameter's name -> its own highest rate; the longest beginning that fits counts.
+        schedule: ``constant``, ``cosine`` (to ``final_rate``, stepwise) or ``one_cycle`` (up over the first
+            ``warm_up`` share of the steps, then down along a cosine).
+        final_rate: where ``cosine`` and ``one_cycle`` end, for the highest of the rates; the others in proportion.
+        warm_up: share of the steps that ``one_cycle`` climbs.
+        momentum: of ``sgd``.
+        weight_decay: as the optimiser has it.
+        clip: largest gradient norm; 0 for none.
+        patience: stop after so many epochs without a better validation score; 0 for never.
+        averaged: share of the phase's last steps whose weights are averaged into the final ones; 0 for none, and then
+            the epoch with the best validation score is kept.
+        augment: how pictures are varied.
+    """
+
+    name: str
+    epochs: int
+    batch: int = 16
+    steps: int = 0
+    optimiser: str = "adamw"
+    learning_rate: float = 1e-3
+    rates: Mapping[str, float] = field(default_factory=dict)
+    schedule: str = "constant"
+    final_rate: float = 0.0
+    warm_up: float = 0.3
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    clip: float = 0.0
+    patience: int = 0
+    averaged: float = 0.0
+    augment: Augment = field(default_factory=Augment)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a network is built for.
+
+    Attributes:
+        answers: class codes in order, or ``("lesion",)``.
+        columns: width of ``attributes`` and ``radiomics``, where it reads them.
+        class_counts: training cases per class; empty for segmenters.
+    """
+
+    answers: tuple[str, ...]
+    columns: Mapping[str, int] = field(default_factory=dict)
+    class_counts: tuple[int, ...] = ()
+
+
+class Network(Protocol):
+    """A ``torch.nn.Module`` trained step by step; normalises its pictures itself."""
+
+    def start(self, state: Mapping[str, Any], source: str) -> str:
+        """Take over pretrained weights and say in words which; those that do not fit raise :class:`InputError`."""
+
+    def phases(self) -> tuple[Phase, ...]:
+        """How it is trained."""
+
+    def enter(self, phase: str) -> None:
+        """Get ready for a phase: freeze what is not trained in it, switch branches. Twice is the same as once."""
+
+    def loss(self, batch: Mapping[str, Any]) -> Any:
+        """One number to make small, in training mode."""
+
+    def answer(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """What inference uses: the plain forward pass, or the mean over several."""
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """One forward pass: answer's name -> logits."""
 
 
 @dataclass(frozen=True)
