@@ -26,7 +26,7 @@ A batch of an estimator is a mapping of names to arrays whose rows are cases: ``
 ``radiomics`` (n, features), both standardised by the fold's own scalers, and ``image`` (n, width), the embedder's
 answer.
 
-**Networks** (segmenters and classifiers trained step by step by ``skinkit.fit``) have a ``Config`` with ``side_px``, and
+**Networks** (segmenters and classifiers trained step by step by ``skinkit.fit``) have ``side_px`` in ``Config``, and
 
     PRESETS          settings by the name of a preset
     default_weights  config -> name of public weights they may start from (``skinkit.weights``)
