@@ -9,6 +9,7 @@ stands for unknown.
 from __future__ import annotations
 
 from skinkit.data import Part, Source
+from skinkit.data.isic_2019 import UNKNOWN_AGES
 
 LABELS = {
     "nv": "nevus",
@@ -64,7 +65,7 @@ SOURCE = Source(
     required=("image", "lesion_id", "diagnosis"),
     values={
         "diagnosis": LABELS,
-        "age_years": {"0.0": "", "0": ""},
+        "age_years": UNKNOWN_AGES,
         "site": LOCALIZATIONS,
         "confirmed_by": {
             "histo": "histopathology",

@@ -10,6 +10,20 @@ from __future__ import annotations
 
 from skinkit.data import Part, Source
 
+LABELS = {
+    "NV": "nevus",
+    "MEL": "melanoma",
+    "BCC": "basal_cell_carcinoma",
+    "BKL": "benign_keratosis",
+    "AK": "actinic_keratosis",
+    "SCC": "squamous_cell_carcinoma",
+    "VASC": "vascular_lesion",
+    "DF": "dermatofibroma",
+    "UNK": "",
+}
+UNKNOWN_AGES = {"0.0": "", "0": ""}
+SITES = {"anterior torso": "torso", "lateral torso": "torso", "posterior torso": "torso"}
+
 
 def _part(name: str) -> Part:
     return Part(
@@ -46,21 +60,7 @@ SOURCE = Source(
     },
     required=("image", "age_years"),
     one_hot=("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC", "UNK"),
-    values={
-        "diagnosis": {
-            "NV": "nevus",
-            "MEL": "melanoma",
-            "BCC": "basal_cell_carcinoma",
-            "BKL": "benign_keratosis",
-            "AK": "actinic_keratosis",
-            "SCC": "squamous_cell_carcinoma",
-            "VASC": "vascular_lesion",
-            "DF": "dermatofibroma",
-            "UNK": "",
-        },
-        "age_years": {"0.0": "", "0": ""},
-        "site": {"anterior torso": "torso", "lateral torso": "torso", "posterior torso": "torso"},
-    },
+    values={"diagnosis": LABELS, "age_years": UNKNOWN_AGES, "site": SITES},
     constants={"modality": "dermoscopic"},
     id_space="isic",
 )

@@ -9,6 +9,7 @@ with an optional ``manifest.csv``.
 from __future__ import annotations
 
 from skinkit.data import Part, Source, TableRow
+from skinkit.data.isic_2019 import LABELS, SITES, UNKNOWN_AGES
 
 _MASKS = ("**/*_GroundTruth/**/{stem}_segmentation.png", "masks/{stem}.*")
 
@@ -72,22 +73,7 @@ SOURCE = Source(
         "site": "anatom_site_general",
     },
     rows=_labelled,
-    values={
-        "diagnosis": {
-            "NV": "nevus",
-            "MEL": "melanoma",
-            "BCC": "basal_cell_carcinoma",
-            "SK": "seborrheic_keratosis",
-            "BKL": "benign_keratosis",
-            "AK": "actinic_keratosis",
-            "SCC": "squamous_cell_carcinoma",
-            "VASC": "vascular_lesion",
-            "DF": "dermatofibroma",
-            "UNK": "",
-        },
-        "age_years": {"0.0": "", "0": ""},
-        "site": {"anterior torso": "torso", "lateral torso": "torso", "posterior torso": "torso"},
-    },
+    values={"diagnosis": {**LABELS, "SK": "seborrheic_keratosis"}, "age_years": UNKNOWN_AGES, "site": SITES},
     constants={"modality": "dermoscopic"},
     id_space="isic",
 )
