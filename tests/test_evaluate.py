@@ -401,15 +401,15 @@ def test_what_the_model_learnt_from_is_refused(workspace: Workspace, planted: di
     assert "LEAKAGE ALLOWED: known overlap of two registries" in artifact.info["text"]
 
 
-def test_what_was_held_out_is_no_leak_and_near_identical_images_are_a_warning(workspace: Workspace) -> None:
+def test_what_was_held_out_is_no_leak_and_alike_images_are_told(workspace: Workspace) -> None:
     rows = people()
     external(workspace, rows)
     write_model(workspace, [trained_row("pad", "H", part="held_out", group_id="jinan:P7", patient_id="P7")])
     assert one(workspace)[1].info["leakage"]["cases"] == 0
-    write_model(workspace, [trained_row("pad", "T", dhash=f"{int(rows[3]['dhash'], 16) ^ 5:016x}")])
+    write_model(workspace, [trained_row("pad", "T", dhash=f"{int(rows[3]['dhash'], 16) ^ 7:016x}")])
     _, artifact, said = one(workspace)
-    assert "1 scored cases have a near-identical training image" in said
-    assert artifact.info["leakage"]["counts"]["near_identical"] == 1
+    assert "1 cases have a training image with a like hash" in said
+    assert artifact.info["leakage"]["counts"]["alike"] == 1
 
 
 def test_patients_of_another_hospital_with_the_same_number_are_no_leak(workspace: Workspace) -> None:

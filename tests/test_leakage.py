@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from skinkit import leakage
+from skinkit import images, leakage, phantoms
 from skinkit.errors import RefusedError
 
 
@@ -37,7 +38,9 @@ def side(cohort: str, rows: list[dict[str, Any]], space: str = "pad") -> pd.Data
 def test_nothing_shared_is_nothing_found() -> None:
     found = leakage.check(side("a", [{}, {}, {}]), side("bb", [{}, {}]))
     assert found.cases == 0
-    assert found.compared == ("case", "patient", "lesion", "image", "group", "file", "pixels", "near_identical")
+    assert found.compared == (
+        "case", "patient", "lesion", "image", "group", "file", "pixels", "near_identical", "alike",
+    )  # fmt: skip
     assert set(found.counts.values()) == {0}
     leakage.refuse(found, "", "a and bb")
 
@@ -132,7 +135,7 @@ def test_unknown_ids_are_not_equal_to_each_other() -> None:
     assert found.pairs["shared"].tolist() == ["x:image:2"]
 
 
-def test_near_identical_images_are_reported_and_not_refused() -> None:
+def test_alike_images_are_reported_and_not_refused() -> None:
     theirs = side("bb", [{"dhash": "00000000ffff0000"}, {"dhash": "0f0f0f0f0f0f0f0f"}, {"dhash": "000000000000007f"}])
     ours = side(
         "a",
@@ -144,7 +147,7 @@ def test_near_identical_images_are_reported_and_not_refused() -> None:
         ],
     )
     found = leakage.check(ours, theirs)
-    near = found.pairs[found.pairs["kind"] == leakage.NEAR]
+    near = found.pairs[found.pairs["kind"] == leakage.ALIKE]
     assert near[["case_id", "other_case_id", "distance_bits"]].values.tolist() == [["a0", "bb0", 4]]
     assert found.counts["pixels"] == 1
     leakage.refuse(leakage.check(ours.iloc[:2], theirs), "", "a and bb")
@@ -164,8 +167,9 @@ def test_near_identical_search_agrees_with_counting_bits_one_by_one(monkeypatch:
         for i, x in enumerate(base ^ flips)
         if min(bin(int(x) ^ int(y)).count("1") for y in base) <= 4
     }
-    near = found.pairs[found.pairs["kind"] == leakage.NEAR]
+    near = found.pairs[found.pairs["kind"].isin((leakage.NEAR, leakage.ALIKE))]
     assert expected
+    assert (near["kind"] == leakage.NEAR).tolist() == (near["distance_bits"] <= leakage.UNSEEN_BITS).tolist()
     assert dict(zip(near["case_id"], near["distance_bits"], strict=True)) == {f"a{i}": d for i, d in expected.items()}
 
 
@@ -186,3 +190,42 @@ def test_joined_comparisons_count_a_case_once() -> None:
     assert twice.counts == once.counts
     assert twice.as_dict()["pairs"][0]["shared"] == "Q"
     assert leakage.joined().cases == 0
+
+
+def test_near_identical_images_are_refused_above_the_limit() -> None:
+    theirs = side("bb", [{"dhash": "00000000ffff0000"}, {"dhash": "0f0f0f0f0f0f0f0f"}])
+    ours = side("a", [{"dhash": "00000000fffc0000"}, {"dhash": "0f0f0f0f0f0f0f0e"}, {"dhash": "123456789abcdef0"}])
+    found = leakage.check(ours, theirs)
+    assert found.counts["near_identical"] == found.cases == 2
+    with pytest.raises(RefusedError) as refused:
+        leakage.refuse(found, "", "a and bb")
+    assert "a/a0 and bb/bb0 (near-identical images 2 of 64 bits apart, not looked at)" in refused.value.found
+    assert "--near-limit" in refused.value.fix
+    leakage.refuse(found, "one photographer, checked by hand", "a and bb")
+    tolerated = leakage.check(ours, theirs, near_limit=2)
+    leakage.refuse(tolerated, "", "a and bb")
+    assert (tolerated.cases, tolerated.counts["near_identical"], len(tolerated.pairs)) == (0, 2, 2)
+
+
+def test_a_copy_is_told_from_another_lesion_by_looking(tmp_path: Path) -> None:
+    """A re-encoded, brighter, smaller copy is the same picture; another lesion with a close hash is not."""
+    rng = np.random.default_rng(0)
+    rgb, _ = phantoms.draw(rng, "nevus", phantoms._SKIN[0], phantoms.Hospital("A"))
+    copy = images.resize(np.clip(rgb * 1.15, 0, 255).astype(np.uint8), (48, 48))
+    other, _ = phantoms.draw(np.random.default_rng(1), "melanoma", phantoms._SKIN[2], phantoms.Hospital("A"))
+    files = {"a": rgb, "b": copy, "c": other}
+    for name, picture in files.items():
+        (tmp_path / f"{name}.jpg").write_bytes(images.jpeg_bytes(picture, 80))
+    hashes = {name: images.dhash(images.read_rgb(tmp_path / f"{name}.jpg")) for name in files}
+    ours = side("a", [{"dhash": hashes["a"]}])
+    paths = {("bb", hashes[n]): tmp_path / f"{n}.jpg" for n in ("b", "c")} | {("a", hashes["a"]): tmp_path / "a.jpg"}
+    found = {}
+    for name in ("b", "c"):
+        candidates = leakage.check(ours, side("bb", [{"dhash": hashes[name]}]), near_distance_bits=64)
+        found[name] = leakage.look_at(candidates, lambda cohort, dhash: paths.get((cohort, dhash)))
+    assert found["b"].pairs["kind"].tolist() == ["near_identical"]
+    assert found["b"].pairs["correlation"].iloc[0] > leakage.SAME_PICTURE
+    assert found["c"].pairs["kind"].tolist() == ["alike"]
+    assert found["c"].cases == 0
+    unseen = leakage.check(ours, side("bb", [{"dhash": hashes["b"]}]))
+    assert leakage.look_at(unseen, lambda cohort, dhash: None).pairs.equals(unseen.pairs)

@@ -198,9 +198,11 @@ def test_splitting_images_of_one_patient_is_refused_unless_a_reason_is_given(wor
     assert artifact.info["leakage"]["counts"]["patient"] > 50
 
 
-def test_near_identical_images_in_two_parts_are_a_warning(workspace: Workspace) -> None:
+def test_near_identical_images_in_two_parts_are_refused_above_the_limit(workspace: Workspace) -> None:
     write_cases(workspace, "pad", [{**row, "dhash": "00000000000000ff"} for row in many(60)])
-    _, artifact, said = one(workspace)
+    with pytest.raises(RefusedError, match="near-identical images"):
+        one(workspace)
+    _, artifact, said = one(workspace, near_limit=60)
     assert "near-identical image in another part" in said
     assert artifact.info["leakage"]["cases"] == 0
     assert artifact.info["leakage"]["counts"]["near_identical"] > 10

@@ -44,6 +44,10 @@ class Config:
     subgroups: Annotated[bool, "also by sex, age band, site, modality and confirmation"] = True
     minimum: Annotated[int, "fewest positives and negatives for which a class metric is given"] = 5
     allow_leakage: Annotated[str, Help("reason for scoring cases the model may know", metavar="REASON")] = ""
+    near_bits: Annotated[
+        int, "hashes of near-identical images differ in at most so many of 64 bits; -1: not sought"
+    ] = 4
+    near_limit: Annotated[int, "cases with a near-identical training image above which scoring is refused"] = 0
     predictions: Annotated[
         str, Help("score this CSV or Parquet table made elsewhere (p__diagnosis__CLASS columns)", False, metavar="FILE")
     ] = ""
@@ -219,7 +223,8 @@ def _refuse_leakage(
     cases = table[table["level"] == IMAGE].set_index("case_id")["fold"]
     scored = images[images["case_id"].isin(cases.index)]
     scored = scored.assign(fold=scored["case_id"].map(cases))
-    found = leakage.joined(*_comparisons(scored, seen, development))
+    found = leakage.joined(*_comparisons(config, scored, seen, development))
+    found = leakage.look_at(found, leakage.photos_of(job.workspace))
     # Where the split itself was allowed to leak, the reason given then covers the cohort that was split.
     inherited = str(job.inputs["predictions"].info.get("leakage_allowed") or "") if development else ""
     reason = config.allow_leakage or inherited
@@ -231,22 +236,23 @@ def _refuse_leakage(
     )
     if found.cases:
         job.console.warn(f"{found.cases} scored cases leak from training, allowed because: {reason}")
-    if near := found.counts.get(leakage.NEAR, 0):
-        job.console.warn(f"{near} scored cases have a near-identical training image; the pairs are in the manifest")
+    for text in found.near_remarks("training image"):
+        job.console.warn(text)
     return found, (reason or None) if found.cases or config.allow_leakage else None
 
 
-def _comparisons(scored: pd.DataFrame, seen: pd.DataFrame, development: bool) -> Iterator[Leakage]:
+def _comparisons(config: Config, scored: pd.DataFrame, seen: pd.DataFrame, development: bool) -> Iterator[Leakage]:
     """Every scored case against the rows of the folds that predicted it."""
     from skinkit import leakage
 
+    near = {"near_distance_bits": config.near_bits, "near_limit": config.near_limit}
     if not development:
-        yield leakage.check(scored, seen.drop_duplicates(["cohort", "case_id"]))
+        yield leakage.check(scored, seen.drop_duplicates(["cohort", "case_id"]), **near)
         return
     for fold, learnt in seen.groupby("fold"):
         # A development case without a fold was in no part; only folds that never met its patient predicted it.
         stranger = scored["fold"].isna() & ~scored["group_id"].isin(learnt["group_id"])
-        yield leakage.check(scored[(scored["fold"] == fold).fillna(False).astype(bool) | stranger], learnt)
+        yield leakage.check(scored[(scored["fold"] == fold).fillna(False).astype(bool) | stranger], learnt, **near)
 
 
 def _thresholds(table: pd.DataFrame, job: Job) -> dict[str, tuple[list[float], str]]:
@@ -342,7 +348,7 @@ def _against_training(config: Config, table: pd.DataFrame) -> Leakage:
     from skinkit.evaluation import given
 
     sides = [side.drop(columns="cohort", errors="ignore") for side in (table, given.read(Path(config.training)))]
-    found = leakage.check(*sides)
+    found = leakage.check(*sides, near_distance_bits=config.near_bits, near_limit=config.near_limit)
     if not found.compared:
         raise InputError(
             f"{config.training} shares no ids or hashes with {config.predictions}",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
+    from skinkit.leakage import Leakage
 VERSION = 1
 SCHEMA = SPLIT
 
@@ -57,6 +58,10 @@ class Config:
     allow_leakage: Annotated[
         str, Help("reason for a split that has a patient, lesion or image on both sides", metavar="REASON")
     ] = ""
+    near_bits: Annotated[
+        int, "hashes of near-identical images differ in at most so many of 64 bits; -1: not sought"
+    ] = 4
+    near_limit: Annotated[int, "cases with a near-identical image in another part above which the split is refused"] = 0
 
 
 def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:
@@ -118,15 +123,14 @@ def run(config: Config, job: Job) -> Artifact:
     else:
         frame = _drawn(cases, config)
     warnings = _thin_classes(frame, cases, classes)
-    found = _straddling(frame, images)
+    found = leakage.look_at(_straddling(frame, images, config), leakage.photos_of(job.workspace))
     leakage.refuse(
         found,
         config.allow_leakage,
         "parts of the split",
         "keep patients together (--group patient)" if not config.import_file else "mend the imported file",
     )
-    if near := found.counts.get(leakage.NEAR, 0):
-        warnings.append(f"{near} cases have a near-identical image in another part; the pairs are in the manifest")
+    warnings += found.near_remarks("image in another part")
     if found.cases:
         warnings.append(f"{found.cases} cases leak between the parts, allowed because: {config.allow_leakage}")
     for text in warnings:
@@ -438,16 +442,17 @@ def _thin_classes(frame: pd.DataFrame, cases: pd.DataFrame, classes: ClassSet) -
     return said
 
 
-def _straddling(frame: pd.DataFrame, images: pd.DataFrame) -> Any:
+def _straddling(frame: pd.DataFrame, images: pd.DataFrame, config: Config) -> Leakage:
     """What training rows share with validation and held-out rows, over all folds."""
     from skinkit import leakage
 
     found = []
+    near = {"near_distance_bits": config.near_bits, "near_limit": config.near_limit}
     for _, rows in frame.groupby("fold"):
         sides = images.merge(rows[["cohort", "case_id", "part"]], on=["cohort", "case_id"])
         part = sides["part"]
-        found.append(leakage.check(sides[part == HELD_OUT], sides[part != HELD_OUT]))
-        found.append(leakage.check(sides[part == VALIDATION], sides[part == TRAIN]))
+        found.append(leakage.check(sides[part == HELD_OUT], sides[part != HELD_OUT], **near))
+        found.append(leakage.check(sides[part == VALIDATION], sides[part == TRAIN], **near))
     return leakage.joined(*found)
 
 
