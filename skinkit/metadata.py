@@ -6,7 +6,8 @@ PAD-UFES-20 were all biopsied).
 
     pad81   PAD-UFES-20, 81 columns in the order of MetaBlock's code (Pacheco and Krohling 2021)
     pad45   the 45 of them that MetaBlock's code reads by default
-    isic    age / 100, sex (0.5 where unknown), one of six sites (Wang 2024)
+    isic    age / 100, sex (0.5 where unknown), one of six sites: what Wang 2024 reads, without inventing an order
+    isic_ordinal    the same in Wang 2024's own width, 3 columns: the site is a number, 0 to 5
     none    nothing
 """
 
@@ -123,10 +124,12 @@ _ISIC: tuple[Attribute, ...] = (
     Attribute("sex", "sex", codes={"female": 0.0, "male": 1.0}, unknown=0.5),
     Attribute("site", "site", SITES),
 )
+_ISIC_ORDINAL = (*_ISIC[:2], Attribute("site", "site", codes={s: float(i) for i, s in enumerate(SITES)}, unknown=None))
 ENCODERS: dict[str, tuple[Attribute, ...]] = {
     "pad81": _PAD81,
     "pad45": tuple(a for a in _PAD81 if a.name not in _LEFT_OUT_OF_45),
     "isic": _ISIC,
+    "isic_ordinal": _ISIC_ORDINAL,
     "none": (),
 }
 """Encoder name -> its attributes in the order of their columns."""

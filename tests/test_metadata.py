@@ -90,6 +90,11 @@ def test_isic_of_two_patients_by_hand() -> None:
     assert scaled[0, 0] == pytest.approx(-0.1 / np.sqrt(0.14 / 3))
     assert scaled[0, 1] == pytest.approx(0.5 / np.sqrt(0.5 / 3))
     assert scaled[1, 1] == 0
+    assert len(column_names("isic")) == 8
+    assert column_names("isic_ordinal") == ("age", "sex", "site")
+    ordinal = Encoder.fit("isic_ordinal", training.assign(site=["torso", "head/neck", "upper extremity"]))
+    np.testing.assert_allclose(ordinal.encode(frame, scaled=False), [[0.4, 1, 4], [0.6, 0.5, 4]])  # median of 4, 0, 5
+    assert ordinal.attributes == ("age_years", "sex", "site")
 
 
 def test_what_is_unknown_is_zero_before_scaling() -> None:
@@ -98,7 +103,7 @@ def test_what_is_unknown_is_zero_before_scaling() -> None:
 
 
 def test_biopsy_is_never_an_attribute() -> None:
-    for name in ("pad81", "pad45", "isic", "none"):
+    for name in ("pad81", "pad45", "isic", "isic_ordinal", "none"):
         assert not [column for column in column_names(name) if "biops" in column]
 
 
@@ -129,7 +134,7 @@ def test_imputing_takes_the_training_median() -> None:
     assert Standardiser.fit(["a"], np.full((2, 1), np.nan), [None]).fill == (0.0,)
 
 
-@pytest.mark.parametrize("name", ["pad81", "pad45", "isic", "none"])
+@pytest.mark.parametrize("name", ["pad81", "pad45", "isic", "isic_ordinal", "none"])
 def test_json_round_trip(name: str) -> None:
     frame = pd.DataFrame([PATIENT, {**PATIENT, "age_years": 30.0, "sex": "male", "region": "LIP"}])
     encoder = Encoder.fit(name, frame)

@@ -1,0 +1,311 @@
+"""Photo, lesion mask, radiomic signature and metadata in one ResNet-50.
+
+Paper:
+    Z. Wang, C. Wang, L. Peng, K. Lin, Y. Xue, X. Chen, L. Bao, C. Liu, J. Zhang and Y. Xie, "Radiomic and deep learning
+    analysis of dermoscopic images for skin lesion pattern decoding", Scientific Reports 14, 2024, PMC11347612.
+    Backbone: K. He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, doi 10.1109/CVPR.2016.90.
+
+Idea:
+    A few measured features of the lesion and what is known of the patient (fused early, in one vector) meet what a
+    convolutional network sees in photo and mask (fused late, before the classes). The network first learns to see, then
+    everything learns together.
+
+Equations:
+    (1) x = [(RGB - mean) / sd; m],   F = layers 1 to 4 of ResNet-50 (x),   f = GAP(F)            m: lesion mask, 0 or 1
+    (2) q = [attributes; radiomics],   h = ReLU(W_q q + b_q)                                  h = 0 in the phase `image`
+    (3) p = softmax(W_o [f; h] + b_o)
+    (4) L = sum_i w_{y_i} l(p_i, y_i) / sum_i w_{y_i},   w_c = N / (K n_c)             l: cross-entropy, n_c: cases of c
+
+Shapes:
+    image (n, 3, S, S), 0 to 1; mask (n, S, S); x (n, 4, S, S); f (n, 2048); attributes (n, a), radiomics (n, r);
+    h (n, 1024); p (n, K). With S = 128, 12 attributes in q and 8 classes: 23.55 million parameters.
+
+Departures:
+    The paper gives "ResNet-50", "1024-d fully connected", "8-channel softmax for quantitative inputs" and about 23
+    million parameters; eqs. 1 to 3 are the reading that fits (a 1024-d layer on f instead would make 25.6 million).
+    Silent on: how the mask enters (here a fourth input channel whose filter starts as the mean of the colour filters),
+    the loss (eq. 4), augmentation (flips, rotation up to 180 degrees, scale 0.9 to 1.1, brightness, contrast and
+    saturation 0.1), schedule (cosine to 1e-5), stopping (patience 15 on the validation score) and normalisation
+    (ImageNet's). It caps training at 100 epochs and also says 51 + 92: the cap is read per phase, so both hold.
+    Site is one-hot, because a number per site invents an order; the paper's 12-d q is ``--attributes isic_ordinal``
+    with a signature of nine features, and columns are standardised on the training rows in either.
+    The defaults, which are the preset ``wang2024``, are the paper's. Not the paper's, and off unless asked for: 224 px,
+    AdamW, one-cycle, label smoothing, square-root class weights, dropped metadata, and the mean over the mirrored
+    photo; the preset ``quick`` turns most of them on and learns in a single phase.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import torch
+import torch.nn.functional as functional
+from torch import nn
+
+from skinkit.errors import ConfigError
+from skinkit.models import Augment, Phase, Sizes
+from skinkit.weights import load_into
+
+TASK = "classify"
+READS = ("image", "mask", "attributes", "radiomics")
+RADIOMICS = "signature"
+REFITS = False
+HEATMAP = "gradcam"
+SMALLEST_SIDE_PX = 32
+"""One pixel after the five halvings of the backbone."""
+_MEAN, _SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_WIDTH = 2048
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the hybrid; the defaults are the paper's."""
+
+    side_px: Annotated[int, "photos and masks are resized to this square, pixels"] = 128
+    branch_width: Annotated[int, "width of h in eq. 2"] = 1024
+    image_epochs: Annotated[int, "most epochs of the phase on photo and mask alone; 0 leaves it out"] = 51
+    epochs: Annotated[int, "most epochs of the phase on everything"] = 92
+    batch: Annotated[int, "cases per step"] = 8
+    optimiser: Annotated[Literal["sgd", "adam", "adamw"], "how steps are taken"] = "sgd"
+    learning_rate: Annotated[float, "of the backbone, at its highest"] = 0.002
+    head_learning_rate: Annotated[float, "of eqs. 2 and 3, at its highest; 0 for the backbone's"] = 0.0
+    momentum: Annotated[float, "of sgd"] = 0.9
+    weight_decay: Annotated[float, "penalty on the weights"] = 1e-4
+    schedule: Annotated[Literal["constant", "cosine", "one_cycle"], "course of the learning rate"] = "cosine"
+    final_rate: Annotated[float, "learning rate at the end of cosine and one_cycle"] = 1e-5
+    patience: Annotated[int, "stop a phase after so many epochs without a better validation score; 0 for never"] = 15
+    class_weights: Annotated[
+        Literal["inverse", "square_root", "none"], "w of eq. 4, its square root, or 1 for every class"
+    ] = "inverse"
+    label_smoothing: Annotated[float, "share of the label spread over all classes"] = 0.0
+    dropped: Annotated[float, "share of training cases whose whole q of eq. 2 is hidden"] = 0.0
+    flips: Annotated[bool, "mirror training photos along either axis"] = True
+    rotation_deg: Annotated[float, "turn training photos by up to this much"] = 180.0
+    smallest_scale: Annotated[float, "size factor of training photos, lower end"] = 0.9
+    largest_scale: Annotated[float, "size factor of training photos, upper end"] = 1.1
+    shift: Annotated[float, "move training photos by up to this share of the side"] = 0.0
+    colour_jitter: Annotated[float, "vary brightness, contrast and saturation by up to this share"] = 0.1
+    mirrored: Annotated[bool, "answer the mean over the photo and its mirror image"] = False
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "wang2024": {},
+    "quick": {
+        "image_epochs": 0,
+        "epochs": 14,
+        "batch": 16,
+        "optimiser": "adamw",
+        "learning_rate": 1e-4,
+        "head_learning_rate": 1e-3,
+        "weight_decay": 0.01,
+        "schedule": "one_cycle",
+        "final_rate": 0.0,
+        "patience": 0,
+        "class_weights": "square_root",
+        "label_smoothing": 0.05,
+        "dropped": 0.15,
+        "smallest_scale": 1.0,
+        "largest_scale": 1.3,
+        "shift": 0.1,
+        "colour_jitter": 0.15,
+        "mirrored": True,
+    },
+}
+
+
+def default_weights(config: Config) -> str:
+    """ImageNet weights of the backbone."""
+    return "resnet50"
+
+
+def build(config: Config, sizes: Sizes) -> Hybrid:
+    """The network with untrained weights.
+
+    Raises:
+        ConfigError: a side or a number of epochs that cannot be.
+    """
+    if config.side_px < SMALLEST_SIDE_PX:
+        raise ConfigError(f"side_px = {config.side_px}", f"at least {SMALLEST_SIDE_PX} pixels", "use 128 or 224")
+    if config.epochs < 1 or config.image_epochs < 0 or config.batch < 2:
+        found = f"epochs = {config.epochs}, image_epochs = {config.image_epochs}, batch = {config.batch}"
+        raise ConfigError(found, "epochs >= 1, image_epochs >= 0 and batch >= 2", "mend the settings")
+    return Hybrid(config, sizes)
+
+
+class Hybrid(nn.Module):
+    """Eqs. 1 to 3.
+
+    Attributes:
+        backbone: eq. 1.
+        branch: eq. 2; None where there is neither attribute nor radiomic feature.
+        output: eq. 3.
+        typical: (2048,) running mean of f over training, what an explanation puts in the place of a photo.
+        last: the block whose maps a heatmap shows.
+    """
+
+    class_weights: torch.Tensor
+    mean: torch.Tensor
+    sd: torch.Tensor
+    typical: torch.Tensor
+    steps_seen: torch.Tensor
+
+    def __init__(self, config: Config, sizes: Sizes) -> None:
+        super().__init__()
+        from torchvision.models import resnet50
+
+        self.config = config
+        self.backbone = resnet50()
+        self.backbone.conv1 = nn.Conv2d(4, 64, kernel_size=7, stride=2, padding=3, bias=False)
+        self.backbone.fc = nn.Identity()
+        columns = sum(sizes.columns.get(name, 0) for name in ("attributes", "radiomics"))
+        self.branch = nn.Linear(columns, config.branch_width) if columns else None
+        self.output = nn.Linear(_WIDTH + (config.branch_width if columns else 0), len(sizes.answers))
+        self.silent = False
+        self.register_buffer("class_weights", _class_weights(config, sizes), persistent=False)
+        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("sd", torch.tensor(_SD).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("typical", torch.zeros(_WIDTH))
+        self.register_buffer("steps_seen", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def last(self) -> nn.Module:
+        """The last block of eq. 1; its answer is F."""
+        block: nn.Module = self.backbone.layer4[-1]
+        return block
+
+    def start(self, state: Mapping[str, torch.Tensor], source: str) -> str:
+        """Take over a torchvision ResNet-50; the mask's filter becomes the mean of the colour filters.
+
+        Raises:
+            InputError: it is not one; names the first tensor that differs.
+        """
+        first = state.get("conv1.weight")
+        if first is not None and first.ndim == 4 and first.shape[1] == 3:
+            state = {**state, "conv1.weight": torch.cat([first, first.mean(1, keepdim=True)], 1)}
+        load_into(self.backbone, state, f"{source} is no ResNet-50", without=("fc.",))
+        told = f"ResNet-50 of {source}, its classes left out; the filter of the mask is the mean of the colour filters"
+        if _folded(self.backbone):
+            told += "; its BatchNorm holds no statistics (untrained, or folded away): expect to train from ruins"
+        return told
+
+    def phases(self) -> tuple[Phase, ...]:
+        """First the photo and its mask, then everything."""
+        c = self.config
+        head = c.head_learning_rate or c.learning_rate
+        common: dict[str, Any] = {
+            "batch": c.batch,
+            "optimiser": c.optimiser,
+            "learning_rate": c.learning_rate,
+            "rates": {"output.": head, "branch.": head} if head != c.learning_rate else {},
+            "schedule": c.schedule,
+            "final_rate": c.final_rate,
+            "momentum": c.momentum,
+            "weight_decay": c.weight_decay,
+            "patience": c.patience,
+            "augment": Augment(
+                flips=c.flips,
+                rotation_deg=c.rotation_deg,
+                scale=(c.smallest_scale, c.largest_scale),
+                shift=c.shift,
+                brightness=c.colour_jitter,
+                contrast=c.colour_jitter,
+                saturation=c.colour_jitter,
+            ),
+        }
+        alone = (Phase("image", c.image_epochs, **common),) if c.image_epochs else ()
+        return (*alone, Phase("all", c.epochs, **common))
+
+    def enter(self, phase: str) -> None:
+        """In the phase ``image`` the branch of eq. 2 is silent and frozen."""
+        self.silent = phase == "image"
+        if self.branch is not None:
+            self.branch.requires_grad_(not self.silent)
+
+    def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Eq. 4."""
+        logits = self(batch)["diagnosis"]
+        smoothing = self.config.label_smoothing
+        return functional.cross_entropy(logits, batch["class"], self.class_weights, label_smoothing=smoothing)
+
+    def forward(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Eqs. 1 to 3 without the softmax.
+
+        Args:
+            batch: image (n, 3, S, S), 0 to 1; mask (n, S, S), 0 or 1; attributes (n, a); radiomics (n, r).
+
+        Returns:
+            ``diagnosis``: (n, K) logits.
+        """
+        f = self.backbone(self._pictures(batch))
+        if self.training:
+            self._remember(f)
+        return self.judge(f, batch)
+
+    def answer(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """As :meth:`forward`, with f of :meth:`look`; eq. 3 is linear in f, so that is the mean of the logits."""
+        return self.judge(self.look(batch), batch)
+
+    def look(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """(n, 2048) f of the photos and masks, with ``mirrored`` the mean over them and their mirror images."""
+        x = self._pictures(batch)
+        if not self.config.mirrored:
+            return self.backbone(x)  # type: ignore[no-any-return]
+        f = self.backbone(torch.cat([x, x.flip(3)]))
+        return f.view(2, len(x), -1).mean(0)  # type: ignore[no-any-return]
+
+    def judge(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Eqs. 2 and 3: ``diagnosis`` (n, K) logits of f (n, 2048), attributes and radiomics."""
+        if self.branch is None:
+            return {"diagnosis": self.output(seen)}
+        h = functional.relu(self.branch(self._quantities(batch)))  # eq. 2
+        if self.silent:
+            h = torch.zeros_like(h)
+        return {"diagnosis": self.output(torch.cat([seen, h], 1))}  # eq. 3
+
+    def _pictures(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """(n, 4, S, S) x of eq. 1."""
+        colour = (batch["image"] - self.mean) / self.sd
+        return torch.cat([colour, batch["mask"][:, None].to(colour.dtype)], 1)
+
+    def _quantities(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """(n, a + r) q of eq. 2; standardised, so that a hidden row of zeros is the mean case."""
+        q = torch.cat([batch["attributes"], batch["radiomics"]], 1)
+        if self.training and self.config.dropped:
+            q = q * (torch.rand(len(q), 1, device=q.device) >= self.config.dropped)
+        return q
+
+    @torch.no_grad()
+    def _remember(self, f: torch.Tensor) -> None:
+        """Move ``typical`` towards the mean f of this batch: a plain mean at first, then over about 100 steps."""
+        self.steps_seen += 1
+        self.typical += (f.float().mean(0) - self.typical) / self.steps_seen.clamp(max=100)
+
+
+def _class_weights(config: Config, sizes: Sizes) -> torch.Tensor:
+    """(K,) w of eq. 4."""
+    counts = torch.tensor(sizes.class_counts or (1,) * len(sizes.answers), dtype=torch.float32)
+    inverse = counts.sum() / (len(counts) * counts.clamp(min=1))
+    powers = {"inverse": 1.0, "square_root": 0.5, "none": 0.0}
+    return inverse ** powers[config.class_weights]
+
+
+def _folded(backbone: nn.Module) -> bool:
+    """Whether no BatchNorm layer has statistics of its own."""
+    layers = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+    return not any(bool(m.running_mean.any()) for m in layers if m.running_mean is not None)
+
+
+def agreement(network: Hybrid, batch: Mapping[str, torch.Tensor]) -> float:
+    """Mean cosine between f with the BatchNorm statistics of the weights and with those of this batch, -1 to 1.
+
+    Training uses the second. Weights whose BatchNorm was folded into the convolutions fall to about 0.2 here and are
+    ruined by the first steps; sound ones stay above 0.9 with a few dozen photos at the size they were trained for.
+    """
+    twin = deepcopy(network)  # a pass in training mode moves the statistics
+    with torch.no_grad():
+        x = twin._pictures(batch)
+        settled, training = twin.eval().backbone(x), twin.train().backbone(x)
+    return float(functional.cosine_similarity(settled, training).mean())
