@@ -24,7 +24,7 @@ LAYERS = (
         "images", "metadata", "leakage", "losses", "metrics", "attribution", "figures", "radiomics", "data", "models",
         "weights", "phantoms", "reporting", "evaluation",
     },
-    {"executor", "fit", "infer"},
+    {"executor", "examples", "augment", "fit", "infer"},
     {"stages"},
     {"pipeline"},
     {"commands"},

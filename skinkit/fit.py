@@ -1,0 +1,618 @@
+"""The one training loop: phases one after another, on the CPU, one GPU or several, resumable after every epoch.
+
+A network brings its own loss and phases (:mod:`skinkit.models`); nothing here asks which one it is.
+
+**Choice of weights.** Within a phase the epoch with the best validation score is kept, and the next phase begins with
+it; the network ends with the last phase's. Without validation rows the last epoch is kept. Where a phase averages its
+weights (``Phase.averaged``), their mean is kept instead: over the steps of the phase's last share, after which the
+statistics of every BatchNorm layer that is being trained are estimated anew, for they belong to other weights, on
+training pictures that are not varied, for such are the ones it will see. A phase that ``patience`` ends before that
+share begins keeps its best epoch.
+
+**Repeatability.** Order of the rows, variation of the pictures and torch's own random numbers are drawn anew for every
+epoch from (seed, phase, epoch) and from nothing else. So there is no random state to carry over: a run that is killed
+and resumed from its last whole epoch ends, on the CPU, with the same bytes as one that was not.
+
+**Checkpoint.** ``checkpoint.json`` (written last, by renaming) names the safetensors files it belongs to with their
+SHA-256; the best weights have a file of their own, written only when they change. One that is damaged or belongs to
+another run (seed, phases, rows, shapes) is left aside, which is said.
+
+**Several GPUs.** One process each; each sees its share of every batch, gradients are averaged, the first one
+validates, writes and speaks. ``score`` and the network must then survive pickling between processes (in memory; no
+file is a pickle).
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from skinkit import infer
+from skinkit.artifact import digest, file_sha256, write_atomic
+from skinkit.augment import augment
+from skinkit.console import Console, Tick
+from skinkit.errors import CaseError, ConfigError, InputError
+from skinkit.examples import Examples, Rows, as_input
+from skinkit.models import Network, Phase
+
+Score = Callable[[Mapping[str, np.ndarray], npt.NDArray[np.int64]], Mapping[str, float]]
+"""The network's answers on validation rows, name -> (rows, ...), and these rows -> figures by name. The first decides;
+higher is better. A figure called ``validation_loss`` is drawn with the losses."""
+
+State = dict[str, torch.Tensor]
+
+CHECKPOINT = "checkpoint.json"
+_FORMAT = 1
+_CLIMB_FROM = 25
+"""``one_cycle`` begins at this part of the highest rate."""
+_STATISTICS_BATCHES = 200
+"""Training batches that BatchNorm statistics are estimated on, at most."""
+_OPTIMISERS: dict[str, Any] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training leaves beside the network's weights.
+
+    Attributes:
+        history: one row an epoch: ``phase``, ``epoch``, ``learning_rate``, ``train_loss``, the figures of ``score``,
+            ``seconds`` and ``kept``: whether its weights were the ones kept of that phase. Where weights are averaged,
+            one more row for the average, whose ``train_loss`` is NaN.
+        best: the row whose weights the network holds.
+    """
+
+    history: list[dict[str, Any]]
+    best: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What one call of :func:`fit` was asked for."""
+
+    examples: Examples
+    train: tuple[int, ...]
+    validation: tuple[int, ...]
+    score: Score
+    seed: int
+    device: str
+    precision: str
+    folder: Path
+    label: str
+    identity: str
+
+
+@dataclass
+class _Progress:
+    """How far training is; what a checkpoint holds.
+
+    Attributes:
+        phase: which one, from 0.
+        epoch: finished epochs of it.
+        since_best: epochs since the last better one.
+        averaged: steps in the average.
+        best_epoch: of this phase, 0 for none yet.
+        best_score: its score.
+        history: rows.
+        done: whether all phases are over.
+        best: best weights of this phase.
+        average: mean of the weights so far.
+        optimiser: the optimiser's tensors, to be taken over when the phase is resumed.
+    """
+
+    phase: int = 0
+    epoch: int = 0
+    since_best: int = 0
+    averaged: int = 0
+    best_epoch: int = 0
+    best_score: float = -math.inf
+    history: list[dict[str, Any]] = field(default_factory=list)
+    done: bool = False
+    best: State = field(default_factory=dict)
+    average: State = field(default_factory=dict)
+    optimiser: State = field(default_factory=dict)
+
+    def numbers(self) -> dict[str, Any]:
+        """Everything but tensors."""
+        names = ("phase", "epoch", "since_best", "averaged", "best_epoch", "best_score", "history", "done")
+        return {name: getattr(self, name) for name in names}
+
+
+def fit(
+    network: Network,
+    examples: Examples,
+    train_rows: Rows,
+    validation_rows: Rows,
+    score: Score,
+    *,
+    seed: int,
+    device: str,
+    precision: str = "auto",
+    devices: int = 1,
+    folder: Path,
+    console: Console,
+    label: str = "training",
+) -> Trained:
+    """Train a network; it holds the kept weights afterwards, on the CPU.
+
+    Args:
+        network: built, with its first weights.
+        examples: what the rows hold.
+        train_rows: learnt from; those that cannot be read are left out, which is said.
+        validation_rows: decide which epoch is kept and when to stop; may be empty.
+        score: of the answers on the validation rows.
+        seed: decides, with the rows and the first weights, everything (on the CPU).
+        device: ``cpu`` or ``cuda``.
+        precision: ``fp32``, ``bf16`` or ``auto`` (:func:`skinkit.infer.precision_of`).
+        devices: processes, one for each GPU; on the CPU more than one is only good for tests.
+        folder: of the checkpoint; a run that was killed goes on from it. The caller removes it when the result is safe.
+        console: one progress bar over all steps, and a line per epoch.
+        label: what they are called.
+
+    Raises:
+        InputError: nothing to train on, a loss that is no number, not enough memory, a photo that went away meanwhile.
+        ConfigError: a phase that cannot be run.
+    """
+    train = _readable(examples, train_rows, "training", console)
+    validation = _readable(examples, validation_rows, "validation", console)
+    phases = network.phases()
+    _check(phases, train, devices)
+    # What a checkpoint must agree on with the run that resumes it.
+    rows = [examples.fingerprint(part) for part in (train, validation)]
+    identity = digest([_FORMAT, seed, [asdict(phase) for phase in phases], rows])
+    precision = infer.precision_of(device, precision)
+    job = _Job(examples, train, validation, score, seed, device, precision, Path(folder), label, identity)
+    if not validation:
+        console.warn(f"{label}: no validation rows, so the last epoch is kept, whatever it is worth")
+    if devices > 1:
+        _in_processes(network, job, devices, console)
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if device == "cuda" else ()):
+        # After several processes this finds their finished checkpoint and takes its weights.
+        progress = _train(_fabric(job, 1), network, job, console)
+    _module(network).to("cpu")
+    best = next(row for row in reversed(progress.history) if row["kept"])
+    return Trained(progress.history, best)
+
+
+def _readable(examples: Examples, rows: Rows, name: str, console: Console) -> tuple[int, ...]:
+    failed = examples.unreadable(rows)
+    for reason in sorted({error.reason for error in failed.values()}):
+        n = sum(error.reason == reason for error in failed.values())
+        console.warn(f"{n} {name} cases are left out: {reason}")
+    return tuple(int(row) for row in rows if int(row) not in failed)
+
+
+def _check(phases: Sequence[Phase], train: Sequence[int], devices: int) -> None:
+    if len(train) < 2 * devices:
+        raise InputError(
+            f"{len(train)} readable training cases", f"at least {2 * devices}", "add cases, or draw another split"
+        )
+    if not phases:
+        raise ConfigError("a network without phases", "at least one", "let its phases() answer one")
+    for phase in phases:
+        if phase.optimiser not in _OPTIMISERS:
+            raise ConfigError(f"optimiser {phase.optimiser!r}", f"one of {', '.join(_OPTIMISERS)}", "correct the phase")
+        if phase.schedule not in ("constant", "cosine", "one_cycle"):
+            raise ConfigError(f"schedule {phase.schedule!r}", "constant, cosine or one_cycle", "correct the phase")
+        if phase.batch < 2 * devices or phase.epochs < 1:
+            raise ConfigError(
+                f"phase {phase.name!r}: {phase.epochs} epochs, batches of {phase.batch} over {devices} devices",
+                "at least one epoch, and two cases a step and device",
+                "correct --settings batch or epochs",
+            )
+
+
+# ------------------------------------------------------------------------------------------------------ the loop
+
+
+def _train(fabric: Any, network: Network, job: _Job, console: Console) -> _Progress:
+    """All phases, from wherever the checkpoint is; every process runs this."""
+    if fabric.global_rank:
+        console = Console(quiet=True, stream=io.StringIO())
+    module = _module(network).to(fabric.device, memory_format=torch.channels_last)
+    phases = network.phases()
+    progress = _resumed(network, job, phases, console) or _Progress()
+    if progress.done:
+        return progress
+    left = sum(p.epochs * _steps(p, job, fabric.world_size) for p in phases[progress.phase :])
+    left -= progress.epoch * _steps(phases[progress.phase], job, fabric.world_size)
+    with console.progress(left, job.label) as tick:
+        for index in range(progress.phase, len(phases)):
+            progress.phase = index
+            _run_phase(fabric, network, job, progress, phases[index], tick, console)
+            progress.epoch = progress.since_best = progress.averaged = progress.best_epoch = 0
+            progress.best_score, progress.best, progress.average, progress.optimiser = -math.inf, {}, {}, {}
+    progress.done = True
+    if fabric.global_rank == 0:
+        _save(module, None, progress, job)
+    fabric.barrier()
+    return progress
+
+
+def _run_phase(
+    fabric: Any, network: Network, job: _Job, progress: _Progress, phase: Phase, tick: Tick, console: Console
+) -> None:
+    module = _module(network)
+    network.enter(phase.name)
+    optimiser = optimiser_of(module, phase)
+    highest = [group["lr"] for group in optimiser.param_groups]
+    _take_over(optimiser, progress.optimiser)
+    model, wrapped = fabric.setup(module, optimiser)
+    model.mark_forward_method("loss")
+    patient = phase.patience or phase.epochs
+    while progress.epoch < phase.epochs and progress.since_best < patient:
+        began = time.monotonic()
+        progress.epoch += 1
+        loss = _epoch(fabric, model, wrapped, highest, job, progress, phase, tick)
+        row = {"phase": phase.name, "epoch": progress.epoch, "learning_rate": optimiser.param_groups[0]["lr"]}
+        row |= {"train_loss": loss, **_validated(fabric, network, job, console)}
+        row |= {"seconds": round(time.monotonic() - began, 2), "kept": False}
+        progress.history.append(row)
+        _compare(module, job, progress, row)
+        if fabric.global_rank == 0:
+            console.info(_line(job, phase, row))
+            _save(module, optimiser, progress, job)
+        fabric.barrier()
+    _conclude(fabric, network, job, progress, phase, console)
+
+
+def _epoch(
+    fabric: Any,
+    model: Any,
+    optimiser: Any,
+    highest: Sequence[float],
+    job: _Job,
+    progress: _Progress,
+    phase: Phase,
+    tick: Tick,
+) -> float:
+    """One epoch of training; its mean loss per case."""
+    place = (job.seed, progress.phase, progress.epoch, fabric.global_rank)
+    torch.manual_seed(_drawn(*place, 1))
+    generator = torch.Generator().manual_seed(_drawn(*place, 2))
+    groups = groups_of(job.train, phase, (job.seed, progress.phase, progress.epoch), fabric.world_size)
+    step, last = (progress.epoch - 1) * len(groups), phase.epochs * len(groups)
+    total = cases = 0.0
+    model.train()
+    try:
+        for batch in job.examples.batches([group[fabric.global_rank :: fabric.world_size] for group in groups]):
+            inputs = augment(as_input(batch, fabric.device), phase.augment, generator)
+            for group, rate in zip(optimiser.param_groups, highest, strict=True):
+                group["lr"] = rate * rate_share(phase, step, last, max(highest))
+            optimiser.zero_grad(set_to_none=True)
+            loss = model.loss(inputs)
+            fabric.backward(loss)
+            if phase.clip:
+                fabric.clip_gradients(model, optimiser, max_norm=phase.clip, error_if_nonfinite=False)
+            optimiser.step()
+            value, step = float(loss.detach()), step + 1
+            if not math.isfinite(value):
+                raise _diverged(phase, progress, value)
+            if step > last * (1 - phase.averaged):
+                _average(progress, model.module)
+            n = len(next(iter(batch.values())))
+            total, cases = total + value * n, cases + n
+            tick()
+    except CaseError as error:
+        raise InputError(
+            f"a training photo that could be read can no longer ({error.reason}: {error.detail})",
+            "photos that stay as they are while a model learns from them",
+            "run 'skinkit ingest', then the same command again",
+        ) from None
+    except RuntimeError as error:
+        if not infer.out_of_memory(error):
+            raise
+        raise InputError(
+            f"not enough memory on {job.device} for a step with {phase.batch} cases",
+            "room for the network, its gradients and one batch",
+            f"give --settings batch={max(2, phase.batch // 2)}, a smaller side_px, or another --device",
+        ) from None
+    return total / cases
+
+
+def _diverged(phase: Phase, progress: _Progress, value: float) -> InputError:
+    return InputError(
+        f"the loss became {value} in phase {phase.name!r}, epoch {progress.epoch}",
+        "a number",
+        "lower the learning rate in --settings, set a gradient clip, or train with --precision fp32",
+    )
+
+
+def _validated(fabric: Any, network: Network, job: _Job, console: Console) -> dict[str, float]:
+    """The figures of the validation rows, worked out by the first process and told to the others."""
+    figures: dict[str, float] = {}
+    if job.validation and fabric.global_rank == 0:
+        quiet = Console(quiet=True, stream=console.stream)
+        found = infer.answers(
+            network, job.examples, job.validation, device=job.device, precision=job.precision, console=quiet
+        )
+        figures = {name: float(value) for name, value in job.score(found, np.array(job.validation)).items()}
+    return dict(fabric.broadcast(figures)) if fabric.world_size > 1 else figures
+
+
+def _compare(module: Any, job: _Job, progress: _Progress, row: Mapping[str, Any]) -> None:
+    """Keep this epoch's weights if they are the best so far of this phase; without validation rows the last are."""
+    value = next((row[name] for name in row if name not in _OWN), math.nan) if job.validation else float(row["epoch"])
+    if value > progress.best_score or progress.best_epoch == 0:
+        progress.best_score = value if math.isfinite(value) else -math.inf
+        progress.best_epoch, progress.since_best = int(row["epoch"]), 0
+        progress.best = _copied(module)
+    else:
+        progress.since_best += 1
+
+
+_OWN = ("phase", "epoch", "learning_rate", "train_loss", "seconds", "kept")
+
+
+def _conclude(fabric: Any, network: Network, job: _Job, progress: _Progress, phase: Phase, console: Console) -> None:
+    """Put the phase's final weights into the network: the average, or the best epoch."""
+    module = _module(network)
+    if not progress.averaged:
+        module.load_state_dict(progress.best)
+        at = len(progress.history) - progress.epoch + progress.best_epoch - 1
+        progress.history[at] = progress.history[at] | {"kept": True}
+        return
+    began = time.monotonic()
+    module.load_state_dict(progress.average)
+    _estimate_statistics(fabric, network, job, progress, phase)
+    row = {**progress.history[-1], "train_loss": math.nan, **_validated(fabric, network, job, console)}
+    row |= {"seconds": round(time.monotonic() - began, 2), "kept": True}
+    progress.history.append(row)
+    if fabric.global_rank == 0:
+        console.info(_line(job, phase, row, f"mean of the last {progress.averaged} steps"))
+
+
+def _estimate_statistics(fabric: Any, network: Network, job: _Job, progress: _Progress, phase: Phase) -> None:
+    """Estimate what BatchNorm layers in training know of their inputs, as plain means over training batches."""
+    module = _module(network)
+    module.train()
+    kinds = torch.nn.modules.batchnorm._BatchNorm
+    layers = [layer for layer in module.modules() if isinstance(layer, kinds) and layer.training]
+    layers = [layer for layer in layers if layer.running_mean is not None]
+    if not layers:
+        return
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # torch's word for a cumulative mean
+    torch.manual_seed(_drawn(job.seed, progress.phase, 0, 0, 1))
+    groups = groups_of(job.train, phase, (job.seed, progress.phase, 0), 1)[:_STATISTICS_BATCHES]
+    with torch.no_grad(), infer.autocast(job.device, job.precision):
+        for batch in job.examples.batches(groups):
+            network.loss(as_input(batch, fabric.device))
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+
+
+def _line(job: _Job, phase: Phase, row: Mapping[str, Any], what: str = "") -> str:
+    figures = [f"{name.replace('_', ' ')} {value:.4g}" for name, value in row.items() if name not in _OWN]
+    loss = [] if what else [f"loss {row['train_loss']:.4g}"]
+    said = ", ".join([*loss, *figures, f"{row['seconds']:.0f} s"])
+    what = what or f"epoch {row['epoch']}/{phase.epochs}"
+    return f"  {job.label}, {phase.name}, {what}: {said}"
+
+
+# ------------------------------------------------------------------------------------- order, rates, optimiser
+
+
+def _drawn(*place: int) -> int:
+    """A seed of 63 bits for a place in training; unlike for unlike places."""
+    return int(np.random.SeedSequence([abs(part) for part in place]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def groups_of(rows: Sequence[int], phase: Phase, place: tuple[int, int, int], world_size: int) -> list[list[int]]:
+    """The rows of each step of an epoch.
+
+    Args:
+        rows: to draw from.
+        phase: says how many a step, and how many steps (0: every row once; more than there are rows: again in another
+            order).
+        place: (seed, phase, epoch), which decide the order.
+        world_size: processes; each gets an equal part of every group, and a last group shrinks so that it can. A group
+            that leaves a process a single case, of which BatchNorm knows no variance, is left out.
+    """
+    generator = np.random.default_rng([abs(part) for part in place])
+    wanted = phase.steps * phase.batch or len(rows)
+    drawn: list[int] = []
+    while len(drawn) < wanted:
+        drawn += np.asarray(rows, np.int64)[generator.permutation(len(rows))].tolist()
+    batch = phase.batch // world_size * world_size
+    groups = [drawn[start : start + batch] for start in range(0, wanted, batch)]
+    if phase.steps:
+        return groups[: phase.steps]
+    groups = [group[: len(group) // world_size * world_size] for group in groups]
+    return [group for group in groups if len(group) >= 2 * world_size]
+
+
+def _steps(phase: Phase, job: _Job, world_size: int) -> int:
+    return phase.steps or len(groups_of(job.train, phase, (0, 0, 0), world_size))
+
+
+def rate_share(phase: Phase, step: int, steps: int, highest: float) -> float:
+    """The learning rate at a step (from 0) of a phase as a share of its highest."""
+    lowest = phase.final_rate / highest if highest else 0.0
+    done = step / max(1, steps - 1)
+    if phase.schedule == "constant":
+        return 1.0
+    if phase.schedule == "one_cycle":
+        if done < phase.warm_up:
+            return 1 / _CLIMB_FROM + (1 - 1 / _CLIMB_FROM) * (1 - math.cos(math.pi * done / phase.warm_up)) / 2
+        done = (done - phase.warm_up) / max(1e-12, 1 - phase.warm_up)
+    return lowest + (1 - lowest) * (1 + math.cos(math.pi * done)) / 2
+
+
+def optimiser_of(module: Any, phase: Phase) -> torch.optim.Optimizer:
+    """A phase's optimiser over the parameters that are being trained, grouped by their rates."""
+    groups: dict[float, list[Any]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            fitting = [start for start in phase.rates if name.startswith(start)]
+            rate = phase.rates[max(fitting, key=len)] if fitting else phase.learning_rate
+            groups.setdefault(rate, []).append(parameter)
+    if not groups:
+        raise ConfigError(f"phase {phase.name!r} trains no parameter", "at least one", "correct the network's enter()")
+    extra = {"momentum": phase.momentum} if phase.optimiser == "sgd" else {}
+    made: torch.optim.Optimizer = _OPTIMISERS[phase.optimiser](
+        [{"params": parameters, "lr": rate} for rate, parameters in groups.items()],
+        weight_decay=phase.weight_decay,
+        fused=True,
+        **extra,
+    )
+    return made
+
+
+def _average(progress: _Progress, module: Any) -> None:
+    """Add these weights to the running mean; counters are taken as they are."""
+    progress.averaged += 1
+    state = module.state_dict()
+    if progress.averaged == 1:
+        progress.average = {name: value.clone() for name, value in state.items()}
+        return
+    for name, value in state.items():
+        if value.is_floating_point():
+            progress.average[name].lerp_(value.to(progress.average[name].dtype), 1 / progress.averaged)
+        else:
+            progress.average[name].copy_(value)
+
+
+# ---------------------------------------------------------------------------------------------------- checkpoints
+
+
+def _save(module: Any, optimiser: torch.optim.Optimizer | None, progress: _Progress, job: _Job) -> None:
+    """Write a checkpoint; the one before is removed when this one counts."""
+    tensors = {f"network.{name}": value for name, value in module.state_dict().items()}
+    tensors |= {f"average.{name}": value for name, value in progress.average.items()}
+    if optimiser is not None:
+        for index, values in optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{index}.{name}": value for name, value in values.items() if value is not None}
+    place = f"{progress.phase}_{progress.epoch}"
+    files = {"state": f"state_{place}.safetensors"}
+    _write_tensors(job.folder / files["state"], tensors)
+    if progress.best:
+        files["best"] = f"best_{progress.phase}_{progress.best_epoch}.safetensors"
+        if not (job.folder / files["best"]).exists():
+            _write_tensors(job.folder / files["best"], progress.best)
+    about = {
+        "identity": job.identity,
+        "files": {kind: [name, file_sha256(job.folder / name)] for kind, name in files.items()},
+        "progress": progress.numbers(),
+    }
+    write_atomic(job.folder / CHECKPOINT, json.dumps(about, indent=1).encode())
+    for file in job.folder.glob("*.safetensors"):
+        if file.name not in files.values():
+            file.unlink()
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    from safetensors.torch import save
+
+    write_atomic(path, save({name: value.detach().cpu().contiguous() for name, value in tensors.items()}))
+
+
+def _resumed(network: Network, job: _Job, phases: Sequence[Phase], console: Console) -> _Progress | None:
+    """Go on from the checkpoint, the network's weights included; None where there is none to go on from."""
+    if not (job.folder / CHECKPOINT).exists():
+        _forget(job.folder)
+        return None
+    try:
+        progress, state = _read(job)
+        for phase in phases[: progress.phase + 1]:
+            network.enter(phase.name)
+        _module(network).load_state_dict(state)
+    except (_NotOursError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        console.warn(f"{job.label}: the checkpoint in {job.folder} is not gone on from ({error}); starting anew")
+        _forget(job.folder)
+        return None
+    if not progress.done:
+        console.info(f"  {job.label}: going on after epoch {progress.epoch} of {phases[progress.phase].name}")
+    return progress
+
+
+class _NotOursError(Exception):
+    """A checkpoint that is damaged or of another run."""
+
+
+def _read(job: _Job) -> tuple[_Progress, State]:
+    from safetensors.torch import load_file
+
+    about = json.loads((job.folder / CHECKPOINT).read_text(encoding="utf-8"))
+    if about["identity"] != job.identity:
+        raise _NotOursError("it was made with another seed, other phases or other rows")
+    files = {}
+    for kind, (name, sha256) in about["files"].items():
+        path = job.folder / Path(name).name
+        if file_sha256(path) != sha256:
+            raise _NotOursError(f"{path.name} is damaged")
+        files[kind] = load_file(path)
+    progress = _Progress(**about["progress"])
+    progress.best = files.get("best", {})
+    progress.average = _part(files["state"], "average.")
+    progress.optimiser = _part(files["state"], "optimiser.")
+    return progress, _part(files["state"], "network.")
+
+
+def _forget(folder: Path) -> None:
+    for file in [*folder.glob("*.safetensors"), folder / CHECKPOINT]:
+        file.unlink(missing_ok=True)
+
+
+def _part(tensors: State, start: str) -> State:
+    return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
+
+
+def _take_over(optimiser: torch.optim.Optimizer, saved: State) -> None:
+    """Give the optimiser the tensors of a checkpoint, laid out in memory as its parameters are."""
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    for key, value in saved.items():
+        index, name = key.split(".", 1)
+        parameter = parameters[int(index)]
+        like = parameter if value.shape == parameter.shape and value.ndim else value
+        optimiser.state[parameter][name] = torch.empty_like(like, device=parameter.device).detach().copy_(value)
+
+
+def _copied(module: Any) -> State:
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+
+# -------------------------------------------------------------------------------------------------------- devices
+
+
+def _module(network: Network) -> Any:
+    """The network as the ``torch.nn.Module`` it is."""
+    return network
+
+
+def _fabric(job: _Job, devices: int) -> Any:
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies.ddp import DDPStrategy
+
+    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
+    strategy = DDPStrategy(start_method="spawn", find_unused_parameters=True) if devices > 1 else "auto"
+    return Fabric(
+        accelerator=job.device,
+        devices=devices,
+        strategy=strategy,
+        precision="bf16-mixed" if job.precision == "bf16" else "32-true",
+    )
+
+
+def _in_processes(network: Network, job: _Job, devices: int, console: Console) -> None:
+    """Train in one process per device; what they learn is in the checkpoint afterwards."""
+    voice = {"log_format": console.log_format, "quiet": console.quiet, "run_id": console.run_id}
+    fabric = _fabric(job, devices)
+    fabric.launch(_in_process, copy.deepcopy(network), job, voice)
+
+
+def _in_process(fabric: Any, network: Network, job: _Job, voice: Mapping[str, Any]) -> None:
+    _train(fabric, network, job, Console(**voice))
