@@ -280,28 +280,65 @@ def _short(feature: str) -> str:
     return feature.replace("original_", "").replace("_", " ")
 
 
-def loss_curve(history: Sequence[Mapping[str, float]], *, title: str = "") -> str:
-    """Losses over the epochs as SVG, the lowest validation loss marked.
+_TRAINING_COLUMNS = ("phase", "epoch", "learning_rate", "train_loss", "validation_loss", "seconds", "kept")
+
+
+def learning_curve(history: Sequence[Mapping[str, Any]], *, title: str = "") -> bytes:
+    """Losses above, validation figures below, over all epochs, as PNG; a ring marks what was kept of each phase.
 
     Args:
-        history: one mapping an epoch with ``epoch`` and any values whose names hold ``loss``.
-        title: above the axes.
+        history: one mapping an epoch, as :class:`skinkit.fit.Trained` has it: ``phase``, ``epoch``, ``train_loss``,
+            ``kept``, perhaps ``validation_loss``, and figures by name, the first of which decided. An entry without a
+            training loss is the mean of weights: it stands at its phase's last epoch, as a diamond.
+        title: above the figure.
     """
-    names = sorted({name for entry in history for name in entry if "loss" in name})
-    with _figure(5.6, 3.2) as figure:
-        axes = figure.add_subplot()
-        for i, name in enumerate(names):
-            points = [(entry.get("epoch", at), entry[name]) for at, entry in enumerate(history) if name in entry]
-            x, y = (np.array(side, dtype=np.float64) for side in zip(*points, strict=True))
-            axes.plot(x, y, color=PALETTE[i % len(PALETTE)], linestyle=_DASHES[i % 4], label=name.replace("_", " "))
-            if name.startswith(("val", "tuning")) and np.isfinite(y).any():
-                best = int(np.nanargmin(y))
-                axes.plot(x[best], y[best], "o", color=PALETTE[i % len(PALETTE)], markeredgecolor="white", markersize=7)
-        axes.set(xlabel="epoch", ylabel="loss", title=title)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        if names:
-            axes.legend()
-        return _svg(figure)
+    figures = [name for name in (history[0] if history else {}) if name not in _TRAINING_COLUMNS]
+    at = np.cumsum([np.isfinite(entry["train_loss"]) for entry in history])
+    with _figure(6.6, 2.5 + 2.2 * bool(figures)) as figure:
+        panels = figure.subplots(1 + bool(figures), 1, sharex=True, squeeze=False)[:, 0]
+        losses = [name for name in ("train_loss", "validation_loss") if any(name in entry for entry in history)]
+        for axes, names, called in zip(panels, (losses, figures), ("loss", "on validation rows"), strict=False):
+            for i, name in enumerate(names):
+                _trained(axes, history, at, name, PALETTE[i % len(PALETTE)], _DASHES[i % len(_DASHES)])
+            _phases(axes, history, at, named=axes is panels[0])
+            axes.set_ylabel(called)
+            axes.margins(y=0.12)
+            if names:
+                axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), alignment="left")
+        mean = ", diamond: their mean over the last steps" if len(at) > len(set(at.tolist())) else ""
+        panels[-1].set_xlabel(f"epoch (ring: weights kept of the phase{mean})")
+        panels[-1].xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        if title:
+            figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+        stream = io.BytesIO()
+        figure.savefig(stream, format="png", dpi=150, metadata={"Software": None})
+        return stream.getvalue()
+
+
+def _trained(
+    axes: Any, history: Sequence[Mapping[str, Any]], at: npt.NDArray[np.int64], name: str, colour: str, dash: Any
+) -> None:
+    """One quantity over the epochs, with a ring or diamond where weights were kept."""
+    values = np.array([float(entry.get(name, np.nan)) for entry in history])
+    mean = np.array([not np.isfinite(entry["train_loss"]) for entry in history])
+    axes.plot(at[~mean], values[~mean], color=colour, linestyle=dash, label=name.replace("_", " "))
+    for chosen, marker in ((~mean, "o"), (mean, "D")):
+        kept = chosen & np.array([bool(entry["kept"]) for entry in history])
+        axes.plot(at[kept], values[kept], marker, color="white", markeredgecolor=colour, markeredgewidth=1.8, zorder=5)
+
+
+def _phases(axes: Any, history: Sequence[Mapping[str, Any]], at: npt.NDArray[np.int64], *, named: bool) -> None:
+    """Every second phase on a tinted ground, with its name above."""
+    names = list(dict.fromkeys(entry["phase"] for entry in history))
+    for i, phase in enumerate(names):
+        its = at[[entry["phase"] == phase for entry in history]]
+        first, last = its.min() - 0.5, its.max() + 0.5
+        axes.axvspan(first, last, color=_GRID if i % 2 else "white", alpha=0.55, linewidth=0, zorder=0)
+        if named and len(names) > 1:
+            place = ((first + last) / 2, 1.02)
+            axes.text(*place, phase, transform=axes.get_xaxis_transform(), ha="center", color=_MUTED, fontsize=8.5)
+    if names:
+        axes.set_xlim(at.min() - 0.5, at.max() + 0.5)
 
 
 def attribution_bars(
@@ -421,3 +458,46 @@ def heatmap_overlay(
 def _same_size(rgb: npt.NDArray[np.uint8], other: npt.NDArray[Any]) -> None:
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.shape[:2] != other.shape:
         raise ValueError(f"a photograph of shape {rgb.shape} and a map of shape {other.shape}")
+
+
+# ---------------------------------------------------------------------------------------------------- intervals
+
+_TONES = {"alarm": "#a3261d", "notice": "#c17a1a", "plain": "#2b5c86", "muted": "#9aa5b1"}
+
+
+def interval_bars(
+    bars: Sequence[Mapping[str, Any]],
+    *,
+    start: float = 0.0,
+    reference: float | None = None,
+    x_label: str = "",
+    limits: tuple[float, float] = (0.0, 1.0),
+    title: str = "",
+) -> str:
+    """Horizontal bars with intervals as SVG, the first on top.
+
+    Args:
+        bars: ``label``, ``estimate``, ``lower``, ``upper`` (its interval, NaN or None where there is none) and ``tone``
+            (``alarm``, ``notice``, ``plain`` or ``muted``).
+        start: where the bars begin.
+        reference: a dashed line, for example the figure of all cases.
+        x_label: below the axis.
+        limits: ends of the axis.
+        title: above the axes.
+    """
+    with _figure(7.2, 0.9 + 0.24 * max(len(bars), 1)) as figure:
+        axes = figure.add_subplot()
+        for place, bar in enumerate(bars):
+            colour = _TONES[str(bar.get("tone") or "plain")]
+            value, ends = float(bar["estimate"]), [bar.get("lower"), bar.get("upper")]
+            axes.barh(place, value - start, left=start, height=0.62, color=colour, alpha=0.32, linewidth=0)
+            if all(end is not None and not np.isnan(end) for end in ends):
+                axes.plot(ends, [place, place], color=colour, linewidth=2.2)
+            axes.plot(value, place, "o", color=colour, markersize=4.5)
+        axes.axvline(start, color=_MUTED, linewidth=0.8)
+        if reference is not None:
+            axes.axvline(reference, color=_MUTED, linewidth=0.9, linestyle=(0, (3, 2)))
+        axes.set_yticks(range(len(bars)), [str(bar["label"]) for bar in bars])
+        axes.set(xlim=limits, ylim=(len(bars) - 0.4, -0.6), xlabel=x_label, title=title)
+        axes.grid(axis="y", visible=False)
+        return _svg(figure)

@@ -97,14 +97,19 @@ def test_many_cases_are_thinned_evenly_within_classes() -> None:
     assert "600 of 3000 lesions, like ones side by side" in texts(svg)
 
 
-def test_a_loss_curve_marks_the_lowest_validation_loss() -> None:
+def test_a_learning_curve_is_a_picture_that_shows_what_was_kept() -> None:
     history = [
-        {"epoch": e, "train_loss": 1 / e, "validation_loss": abs(e - 3) + 0.5, "macro_auroc": 0.9} for e in range(1, 7)
+        {"phase": "all", "epoch": e, "train_loss": 1 / e, "macro_auroc": 0.9, "kept": e == 2, "seconds": 1.0}
+        for e in (1, 2, 3)
     ]
-    shown = texts(figures.loss_curve(history))
-    assert {"train loss", "validation loss", "epoch"} <= set(shown)
-    assert "macro auroc" not in shown
-    assert figures.loss_curve([]).startswith("<?xml")
+    png = figures.learning_curve(history)
+    assert png == figures.learning_curve(history)
+    other = figures.learning_curve([{**row, "kept": row["epoch"] == 3} for row in history])
+    assert png.startswith(b"\x89PNG")
+    assert png != other
+    averaged = {**history[-1], "train_loss": float("nan"), "macro_auroc": 0.95, "kept": True}
+    assert figures.learning_curve([*history, averaged]) not in (png, other)
+    assert figures.learning_curve([]).startswith(b"\x89PNG")
 
 
 def test_attribution_bars_are_ordered_and_the_rest_is_summed() -> None:
