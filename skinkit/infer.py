@@ -1,18 +1,22 @@
 """The one batched forward, and a trained classifier opened for reading.
 
 The network is loaded once; photos are decoded in threads while it works, never more than two batches ahead; a batch
-that does not fit into memory is halved, and that is said. Nothing here asks which model it is.
+that does not fit into memory is halved, and that is said. Where this machine is faster in bfloat16, that is used.
+Nothing here asks which model it is.
 """
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import contextlib
+import itertools
+import json
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,18 +25,24 @@ import pandas as pd
 from skinkit.artifact import Artifact, digest, write_atomic
 from skinkit.console import Console
 from skinkit.errors import CaseError, ConfigError, InputError
-from skinkit.images import decode, pixel_sha256, read_bytes
+from skinkit.examples import Examples, Pictures, Rows, as_input, in_order
+from skinkit.examples import Photo as Photo
 from skinkit.metadata import Encoder, Standardiser
-from skinkit.models import Embedder, Fitted, load_model, model_config
+from skinkit.models import Embedder, Fitted, Network, Sizes, load_model, model_config
+from skinkit.radiomics.kernel_cache import cache_folder
 from skinkit.taxonomy import ClassSet
 
-if TYPE_CHECKING:
-    import torch
+Item = TypeVar("Item")
+Prepared = TypeVar("Prepared")
+Answer = TypeVar("Answer")
 
 Floats = npt.NDArray[np.float64]
 _BATCH = {"cpu": 4, "cuda": 32}
 _STORED_AT_ONCE = 64
 _ROWS_AT_ONCE = 2048
+_WORTH_IT = 1.1
+"""bf16 rounds to 8 bits; for less than this gain it is not taken."""
+_MEASURING_S = 1.0
 
 
 def pick_device(name: str) -> str:
@@ -48,26 +58,6 @@ def pick_device(name: str) -> str:
 # -------------------------------------------------------------------------------------------------- the forward
 
 
-@dataclass(frozen=True)
-class Photo:
-    """One picture to run.
-
-    Attributes:
-        pixels: its pixel hash, as ingested.
-        path: the file.
-    """
-
-    pixels: str
-    path: Path
-
-    def read(self) -> npt.NDArray[np.uint8]:
-        """uint8 (H, W, 3); raises :class:`CaseError` where it cannot be read or is not what was ingested."""
-        rgb = decode(read_bytes(self.path))[0]
-        if pixel_sha256(rgb) != self.pixels:
-            raise CaseError("image_changed", "the picture is not the one that was ingested; run 'skinkit ingest'")
-        return rgb
-
-
 def forward(
     module: Embedder,
     photos: Sequence[Photo],
@@ -77,7 +67,7 @@ def forward(
     console: Console,
     label: str = "looking",
 ) -> Iterator[tuple[Photo, np.ndarray | CaseError]]:
-    """Run a network over photos; each comes back, in order, with the network's answer or why it could not be read.
+    """Run a network that is not trained over photos; each comes back, in order, with its answer or why it has none.
 
     Args:
         module: has ``prepare`` and answers (n, ...) for (n, side, side, 3).
@@ -89,49 +79,119 @@ def forward(
     """
     import torch
 
-    size = batch or _BATCH[device]
-
     def prepared(photo: Photo) -> np.ndarray | CaseError:
         try:
             return module.prepare(photo.read())
         except CaseError as error:
             return error
 
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool, console.progress(len(photos), label) as tick:
-        waiting = iter(photos)
-        flying: deque[tuple[Photo, Future[np.ndarray | CaseError]]] = deque()
-        while True:
-            while len(flying) < 2 * size and (photo := next(waiting, None)) is not None:
-                flying.append((photo, pool.submit(prepared, photo)))
-            if not flying:
-                return
-            taken = [flying.popleft() for _ in range(min(size, len(flying)))]
-            pictures = [future.result() for _, future in taken]
-            readable = [picture for picture in pictures if not isinstance(picture, CaseError)]
-            answers: Iterator[np.ndarray] = iter(())
-            if readable:
-                stack = torch.from_numpy(np.stack(readable)).to(device)
-                done, size = _run(module, stack, size, console)
-                answers = iter(done)
-            for (photo, _), picture in zip(taken, pictures, strict=True):
-                failed = isinstance(picture, CaseError)
-                tick(failed=failed)
-                yield photo, picture if isinstance(picture, CaseError) else next(answers)
+    def answered(_: Sequence[Photo], pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+        with torch.inference_mode():
+            return list(module(torch.from_numpy(np.stack(pictures)).to(device)).float().cpu().numpy())
+
+    yield from _in_batches(photos, prepared, answered, batch or _BATCH[device], console, label)
 
 
-def _run(module: Embedder, stack: torch.Tensor, size: int, console: Console) -> tuple[np.ndarray, int]:
-    """The answers for one stack and the batch size to go on with."""
+def run(
+    network: Network,
+    examples: Examples,
+    rows: Rows,
+    *,
+    device: str = "cpu",
+    precision: str = "auto",
+    batch: int = 0,
+    console: Console,
+    label: str = "looking",
+) -> Iterator[tuple[int, dict[str, np.ndarray] | CaseError]]:
+    """Run a trained network over rows; each comes back, in order, with its answers or why it could not be read.
+
+    Args:
+        network: on its device already, or to be moved there; it is left in eval mode.
+        examples: what the rows hold.
+        rows: which to run.
+        device: ``cpu`` or ``cuda``.
+        precision: ``fp32``, ``bf16`` or ``auto`` (:func:`precision_of`).
+        batch: rows at once; 0 for the device's own.
+        console: progress, and a word when memory runs out.
+        label: what the progress bar says.
+
+    Yields:
+        A row and name -> float32 logits of that row alone, (classes,) or (side, side).
+    """
     import torch
 
-    parts: list[np.ndarray] = []
-    start = 0
-    while start < len(stack):
+    module: Any = network
+    module.to(device, memory_format=torch.channels_last).eval()
+    chosen = precision_of(device, precision)
+
+    def answered(asked: Sequence[int], pictures: Sequence[Pictures]) -> list[dict[str, np.ndarray]]:
+        with torch.inference_mode(), autocast(device, chosen):
+            inputs = as_input(examples.stacked(asked, pictures), device)
+            found = {name: logits.float().cpu().numpy() for name, logits in network.answer(inputs).items()}
+        return [{name: logits[at] for name, logits in found.items()} for at in range(len(asked))]
+
+    positions = [int(row) for row in rows]
+    yield from _in_batches(positions, examples.tried, answered, batch or _BATCH[device], console, label)
+
+
+def answers(
+    network: Network,
+    examples: Examples,
+    rows: Rows,
+    *,
+    device: str,
+    precision: str = "auto",
+    console: Console,
+    label: str = "looking",
+) -> dict[str, np.ndarray]:
+    """Name -> (rows, ...) float32 logits of readable rows, all at once; empty where there is no row.
+
+    Raises:
+        CaseError: a row cannot be read.
+    """
+    found: list[dict[str, np.ndarray]] = []
+    for _, answer in run(network, examples, rows, device=device, precision=precision, console=console, label=label):
+        if isinstance(answer, CaseError):
+            raise answer
+        found.append(answer)
+    return {name: np.stack([answer[name] for answer in found]) for name in (found[0] if found else ())}
+
+
+def _in_batches(
+    items: Sequence[Item],
+    prepare: Callable[[Item], Prepared | CaseError],
+    answered: Callable[[Sequence[Item], Sequence[Prepared]], list[Answer]],
+    size: int,
+    console: Console,
+    label: str,
+) -> Iterator[tuple[Item, Answer | CaseError]]:
+    """Prepare items in threads, at most two batches ahead, and answer them batch by batch, in order."""
+    ready = in_order(prepare, items, ahead=lambda: 2 * size)
+    waiting = iter(items)
+    with contextlib.closing(ready), console.progress(len(items), label) as tick:
+        while taken := list(zip(itertools.islice(waiting, size), ready, strict=False)):
+            readable = [(item, found) for item, found in taken if not isinstance(found, CaseError)]
+            found_here, size = _halving(readable, answered, size, console)
+            following = iter(found_here)
+            for item, found in taken:
+                tick(failed=isinstance(found, CaseError))
+                yield item, found if isinstance(found, CaseError) else next(following)
+
+
+def _halving(
+    ready: Sequence[tuple[Item, Prepared]],
+    answered: Callable[[Sequence[Item], Sequence[Prepared]], list[Answer]],
+    size: int,
+    console: Console,
+) -> tuple[list[Answer], int]:
+    """The answers for a batch and the batch size to go on with, halved as often as memory ran out."""
+    found: list[Answer] = []
+    while len(found) < len(ready):
+        part = ready[len(found) : len(found) + size]
         try:
-            with torch.inference_mode():
-                parts.append(module(stack[start : start + size]).float().cpu().numpy())
-            start += size
-        except RuntimeError as error:  # torch.OutOfMemoryError on a GPU is one; on a CPU only the text tells
-            if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
+            found += answered([item for item, _ in part], [prepared for _, prepared in part])
+        except RuntimeError as error:
+            if not out_of_memory(error):
                 raise
             if size == 1:
                 raise InputError(
@@ -139,7 +199,103 @@ def _run(module: Embedder, stack: torch.Tensor, size: int, console: Console) -> 
                 ) from None
             size //= 2
             console.warn(f"out of memory: going on with {size} photos at once")
-    return np.concatenate(parts), size
+    return found, size
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch had no memory left; ``torch.OutOfMemoryError`` on a GPU, on a CPU only the text tells."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+# ------------------------------------------------------------------------------------------------------ precision
+
+
+def autocast(device: str, precision: str) -> contextlib.AbstractContextManager[Any]:
+    """Where ``precision`` is ``bf16``, let torch compute in bfloat16 what bears it."""
+    import torch
+
+    return torch.autocast(device, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
+
+
+def precision_of(device: str, asked: str = "auto") -> str:
+    """``fp32`` or ``bf16``; ``auto`` takes bf16 where a small network runs clearly faster in it here.
+
+    Raises:
+        ConfigError: neither of the three.
+    """
+    if asked not in ("auto", "fp32", "bf16"):
+        raise ConfigError(f"precision {asked!r}", "auto, fp32 or bf16", "use --precision auto")
+    if asked != "auto":
+        return asked
+    return "bf16" if bf16_speed(device) >= _WORTH_IT else "fp32"
+
+
+@cache
+def bf16_speed(device: str) -> float:
+    """How many times as fast as fp32 a small convolutional network is in bf16 on this device.
+
+    Measured once (about a second) and remembered in the user's cache, where that can be written; a processor, library
+    or number of threads that is not the remembered one is measured again.
+    """
+    import torch
+
+    name = torch.cuda.get_device_name(0) if device == "cuda" else f"{_processor()}, {torch.get_num_threads()} threads"
+    key = f"{name}, torch {torch.__version__}"
+    folder = cache_folder()
+    file = folder.parent / "precision.json" if folder else None
+    known = _remembered(file)
+    if key in known:
+        return known[key]
+    known[key] = round(_measured_bf16_speed(device), 2)
+    if file:
+        with contextlib.suppress(OSError):  # a full disk: then it is measured again next time
+            write_atomic(file, json.dumps(known, indent=1, sort_keys=True).encode())
+    return known[key]
+
+
+def _remembered(file: Path | None) -> dict[str, float]:
+    try:
+        return {str(k): float(v) for k, v in json.loads(file.read_text("utf-8")).items()} if file else {}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def _processor() -> str:
+    """The processor's name, as the system tells it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text("utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _measured_bf16_speed(device: str) -> float:
+    """Seconds of a forward pass in fp32 over those in bf16, the best of a few each, taking turns."""
+    import torch
+
+    widths = (3, 32, 64, 128, 128)
+    layers: list[Any] = []
+    with torch.random.fork_rng(devices=()):
+        for wide, wider in itertools.pairwise(widths):
+            layers += [torch.nn.Conv2d(wide, wider, 3, 2, 1), torch.nn.BatchNorm2d(wider), torch.nn.ReLU()]
+            layers += [torch.nn.Conv2d(wider, wider, 3, 1, 1), torch.nn.BatchNorm2d(wider), torch.nn.ReLU()]
+        net: Any = torch.nn.Sequential(*layers)
+        net = net.to(device, memory_format=torch.channels_last).eval()
+        pictures = torch.rand(8, 3, 128, 128).to(device).contiguous(memory_format=torch.channels_last)
+    best = {"fp32": float("inf"), "bf16": float("inf")}
+    began = time.perf_counter()
+    for turn in range(12):
+        if turn > 2 and time.perf_counter() - began > _MEASURING_S:
+            break
+        for precision in best:
+            start = time.perf_counter()
+            with torch.inference_mode(), autocast(device, precision):
+                net(pictures).float().cpu()
+            if turn:  # the first is spent on getting ready
+                best[precision] = min(best[precision], time.perf_counter() - start)
+    return best["fp32"] / best["bf16"]
 
 
 # ---------------------------------------------------------------------------------------------------- embeddings
@@ -240,17 +396,23 @@ def batch_of(
 
 @dataclass(frozen=True)
 class Fold:
-    """What one fold fitted."""
+    """What one fold fitted; of a network without the network, which :meth:`Classifier.network` loads."""
 
     number: int
     encoder: Encoder
     radiomics: Standardiser
-    fitted: Fitted
+    fitted: Fitted | None
     temperature: float
 
     def scores(self, batch: Mapping[str, np.ndarray]) -> Floats:
-        """(n, classes) calibrated log-probabilities."""
-        z = np.asarray(self.fitted.predict(batch), dtype=np.float64) / self.temperature
+        """(n, classes) calibrated log-probabilities of an estimator."""
+        if self.fitted is None:
+            raise TypeError("a network's scores come from the network")
+        return self.calibrated(self.fitted.predict(batch))
+
+    def calibrated(self, scores: npt.ArrayLike) -> Floats:
+        """(n, classes) log-probabilities from scores, with the fold's temperature."""
+        z = np.asarray(scores, dtype=np.float64) / self.temperature
         out: Floats = z - np.logaddexp.reduce(z, axis=1, keepdims=True)
         return out
 
@@ -289,6 +451,23 @@ class Classifier:
         """Whether an embedder stands before the folds."""
         return hasattr(self.module, "embedder")
 
+    @property
+    def is_network(self) -> bool:
+        """Whether the folds are networks."""
+        return hasattr(self.module, "build")
+
+    @property
+    def measures(self) -> bool:
+        """Whether it reads what was measured or drawn with the lesion's mask."""
+        drawn = self.is_network and "mask" in self.module.READS
+        return drawn or any(fold.radiomics.columns for fold in self.folds)
+
+    def network(self, fold: Fold, device: str) -> Network:
+        """A fold's network with its trained weights, ready to answer."""
+        columns = {"attributes": len(fold.encoder.attributes), "radiomics": len(fold.radiomics.columns)}
+        sizes = Sizes(self.classes.classes, columns, (1,) * len(self.classes.classes))
+        return _loaded(self.module.build(self.config, sizes), self.path / FOLD.format(fold.number), device)
+
     def embedder(self, device: str) -> Embedder:
         """The network before the folds, with the weights that lie in the model."""
         from skinkit.weights import read_state
@@ -306,8 +485,10 @@ class Classifier:
         return tuple(fold for fold in self.folds if fold.number in numbers)
 
 
-BACKBONE = "backbone.safetensors"
+BACKBONE, NETWORK = "backbone.safetensors", "network.safetensors"
 FOLD = "fold_{}"
+DIAGNOSIS, LESION = "diagnosis", "lesion"
+"""What networks answer."""
 
 
 def embedding_store(root: Path, module: Any, config: Any, weights_sha256: str, device: str) -> EmbeddingStore:
@@ -326,8 +507,8 @@ def open_classifier(artifact: Artifact, name: str = "") -> Classifier:
     Raises:
         InputError: a file of it is missing or damaged.
     """
+    about = _about(artifact, "classify", name)
     try:
-        about = artifact.json("model.json")
         module = load_model(about["model"], task="classify")
         config = model_config(module, about["settings"], where="model.json")
         folds = tuple(_open_fold(artifact.path / FOLD.format(f["fold"]), f, module) for f in about["folds"])
@@ -342,11 +523,7 @@ def open_classifier(artifact: Artifact, name: str = "") -> Classifier:
             artifact.path,
         )
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"the model at {artifact.path} cannot be read ({error})",
-            "a whole model written by 'skinkit train'",
-            "run 'skinkit verify', then bring the model again or train it anew with --replace",
-        ) from None
+        raise _unreadable(artifact.path, error) from None
 
 
 def _open_fold(folder: Path, about: Mapping[str, Any], module: Any) -> Fold:
@@ -359,9 +536,170 @@ def _open_fold(folder: Path, about: Mapping[str, Any], module: Any) -> Fold:
         number=int(about["fold"]),
         encoder=Encoder.from_dict(plain("attributes.json")),
         radiomics=Standardiser.from_dict(plain("radiomics.json")),
-        fitted=module.load(folder),
+        fitted=module.load(folder) if hasattr(module, "load") else None,
         temperature=float(about["temperature"]),
     )
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """A trained network that draws masks, opened.
+
+    Attributes:
+        name: how it is called here.
+        about: ``model.json``.
+        identity: of the artifact.
+        module: the model's module.
+        config: its ``Config``.
+        folds: numbers of the folds.
+        path: the artifact's folder.
+    """
+
+    name: str
+    about: Mapping[str, Any]
+    identity: str
+    module: Any
+    config: Any
+    folds: tuple[int, ...]
+    path: Path
+
+    def network(self, fold: int, device: str) -> Network:
+        """A fold's network with its trained weights, ready to answer."""
+        return _loaded(self.module.build(self.config, Sizes((LESION,))), self.path / FOLD.format(fold), device)
+
+
+def open_segmenter(artifact: Artifact, name: str = "") -> Segmenter:
+    """Open a trained segmenter.
+
+    Args:
+        artifact: the model.
+        name: how it is called here; by default as it was trained.
+
+    Raises:
+        InputError: it draws no masks, or a file of it is missing or damaged.
+    """
+    about = _about(artifact, "segment", name)
+    module = load_model(about["model"], task="segment")
+    config = model_config(module, about["settings"], where="model.json")
+    folds = tuple(int(fold["fold"]) for fold in about["folds"])
+    return Segmenter(name or about["name"], about, artifact.identity, module, config, folds, artifact.path)
+
+
+def _about(artifact: Artifact, task: str, name: str) -> dict[str, Any]:
+    """``model.json`` of a model of this task."""
+    try:
+        about: dict[str, Any] = artifact.json("model.json")
+        found = str(about.get("task", "classify"))
+    except (OSError, ValueError, AttributeError) as error:
+        raise _unreadable(artifact.path, error) from None
+    if found != task:
+        does = {"segment": "draws masks", "classify": "classifies"}
+        raise InputError(
+            f"the model {name or artifact.path.name!r} {does.get(found, found)}",
+            f"one that {does[task]}",
+            "name another; 'skinkit status' lists the models",
+        )
+    return about
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    return InputError(
+        f"the model at {path} cannot be read ({error})",
+        "a whole model written by 'skinkit train'",
+        "run 'skinkit verify', then bring the model again or train it anew with --replace",
+    )
+
+
+def _loaded(network: Any, folder: Path, device: str) -> Network:
+    """A network with the weights of a fold's folder."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        network.load_state_dict(load_file(folder / NETWORK))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise _unreadable(folder, error) from None
+    out: Network = network.eval().to(device)
+    return out
+
+
+def lesion_masks(frame: pd.DataFrame, workspace: Path) -> list[Path | None]:
+    """Mask file of each fused row; None where it failed, and the whole photo counts as lesion."""
+    return [
+        workspace / file if isinstance(file, str) and failed is not None and not bool(failed) else None
+        for file, failed in zip(
+            frame["mask_path"],
+            frame["mask_failed"].astype(object).where(frame["mask_failed"].notna(), None),
+            strict=True,
+        )
+    ]
+
+
+class Scorer:
+    """What a classifier says of cases, whatever kind it is; networks are loaded once.
+
+    Args:
+        model: the classifier.
+        workspace: root of the workspace, where masks lie and what frozen networks said is remembered.
+        device: ``cpu`` or ``cuda``.
+        console: messages and progress.
+    """
+
+    def __init__(self, model: Classifier, workspace: Path, device: str, console: Console) -> None:
+        self.model, self.workspace, self.device, self.console = model, workspace, device, console
+        self._embedder = model.embedder(device) if model.reads_photos else None
+        self._networks: dict[int, Network] = {}
+
+    def probabilities(
+        self, frame: pd.DataFrame, folds: Sequence[Sequence[int]], root: Path
+    ) -> tuple[Floats, dict[str, CaseError]]:
+        """Calibrated probabilities of every fold that may answer.
+
+        Args:
+            frame: fused rows.
+            folds: of each row, the folds that may answer.
+            root: of the cohort's files.
+
+        Returns:
+            (folds, rows, classes), NaN where a fold may not answer or the photo cannot be read; and pixel hash -> why
+            it cannot.
+        """
+        probability = np.full((len(self.model.folds), len(frame), len(self.model.classes.classes)), np.nan)
+        failed: dict[str, CaseError] = {}
+        photos = [Photo(p, root / f) for p, f in zip(frame["pixel_sha256"], frame["image_path"], strict=True)]
+        images = examples = None
+        readable = np.ones(len(frame), dtype=bool)
+        if self._embedder is not None:
+            store = self.model.store(self.workspace, self.device)
+            vectors, failed = embed(self._embedder, photos, store, device=self.device, console=self.console)
+            images, readable = stacked(frame, vectors, failed)
+        elif self.model.is_network:
+            masks = lesion_masks(frame, self.workspace) if "mask" in self.model.module.READS else None
+            examples = Examples(self.model.module.READS, self.model.config.side_px, photos, masks=masks)
+        for index, fold in enumerate(self.model.folds):
+            chosen = np.array([fold.number in may for may in folds], dtype=bool) & readable
+            if not chosen.any():
+                continue
+            if examples is not None:
+                arrays = batch_of(frame, fold.encoder, fold.radiomics)
+                rows = np.flatnonzero(chosen)
+                for row, answer in run(
+                    self._network(fold), examples.with_arrays(arrays), rows, device=self.device, console=self.console
+                ):
+                    if isinstance(answer, CaseError):
+                        failed[photos[row].pixels] = answer
+                    else:
+                        probability[index, row] = np.exp(fold.calibrated(answer[DIAGNOSIS][None])[0])
+            else:
+                part = images[chosen[readable]] if images is not None else None
+                batch = batch_of(frame[chosen], fold.encoder, fold.radiomics, part)
+                probability[index, chosen] = np.exp(fold.scores(batch))
+        return probability, failed
+
+    def _network(self, fold: Fold) -> Network:
+        if fold.number not in self._networks:
+            self._networks[fold.number] = self.model.network(fold, self.device)
+        return self._networks[fold.number]
 
 
 def stacked(

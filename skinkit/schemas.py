@@ -142,6 +142,7 @@ MASKS = Schema(
         ("mask_failed", "bool", "empty, under 0.5 % or over 98 % of the image: the whole image is used instead"),
         ("dice", "float", "Dice against the truth mask, null without truth"),
         ("iou", "float", "intersection over union against the truth mask, null without truth"),
+        ("in_sample", "bool", "every fold of the network that drew it learnt from this photo or this patient"),
     )
     + OUTCOME,
     files=("mask_file",),
@@ -194,7 +195,7 @@ SPLIT = Schema(
         ("image_id", "string", "its primary image"),
         ("patient_id", "string", "the patient, null when not known"),
         ("group_id", "string", "what is kept on one side"),
-        ("class", "string", "class under the split's class set, for stratification"),
+        ("class", "string", "class under the split's class set; null where it has none (a split over masks)"),
         ("part", "string", "train, validation or held_out"),
     ),
 )
@@ -228,6 +229,8 @@ MODEL = Schema(
         ("n_held_out", "int", "held-out cases"),
         ("validation_balanced_accuracy", "float", "on the fold's validation rows"),
         ("validation_macro_auroc", "float", "on the fold's validation rows"),
+        ("validation_iou", "float", "of a segmenter: mean over the fold's validation rows"),
+        ("validation_dice", "float", "likewise"),
         ("temperature", "float", "calibration temperature fitted on the validation rows"),
         ("path", "string", "folder of the fold's files"),
     ),
@@ -307,7 +310,7 @@ EXPLANATIONS = Schema(
 
 METRICS = Schema(
     "metrics",
-    1,
+    2,
     ("cohort", "model", "subgroup", "class", "average", "decision_rule", "metric"),
     _columns(
         ("cohort", "string", "cohort scored"),
@@ -315,7 +318,7 @@ METRICS = Schema(
         ("subgroup", "string", "all, or column=value"),
         ("class", "string", "class code, malignant, or all for averages"),
         ("average", "string", "none, macro, micro or weighted"),
-        ("decision_rule", "string", "none (threshold-free), argmax, frozen_threshold or veto"),
+        ("decision_rule", "string", "none (threshold-free), argmax, frozen_threshold, veto or conformal_set"),
         ("metric", "string", "auroc, sensitivity, specificity, balanced_accuracy, ..."),
         ("estimate", "float", "point estimate; null where n is insufficient"),
         ("lower", "float", "lower end of the 95 % interval"),
@@ -325,6 +328,8 @@ METRICS = Schema(
         ("n_clusters", "int", "patients (bootstrap clusters)"),
         ("threshold", "float", "threshold applied, null where none"),
         ("threshold_source", "string", "where the threshold came from, for example validation:youden"),
+        ("note", "string", "insufficient_n, no_interval, exact_interval or null"),
+        ("primary", "bool", "the primary endpoint that was declared beforehand"),
     ),
 )
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +22,8 @@ if TYPE_CHECKING:
     import torch
 
 _TORCHVISION = "https://download.pytorch.org/models"
+RANDOM = "none"
+"""``--weights none``: a network starts from random numbers."""
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT_S = 60
 
@@ -64,12 +64,32 @@ PUBLIC: dict[str, PublicWeights] = {
         _torchvision("resnet50", "resnet50", "0676ba61", "IMAGENET1K_V1, 76.1 % top-1"),
         _torchvision("resnet50-v2", "resnet50", "11ad3fa6", "IMAGENET1K_V2, 80.9 % top-1"),
         _torchvision("resnet18", "resnet18", "f37072fd", "IMAGENET1K_V1, 69.8 % top-1"),
+        _torchvision("resnet34", "resnet34", "b627a593", "IMAGENET1K_V1, 73.3 % top-1"),
         _torchvision("mobilenet_v2", "mobilenet_v2", "b0353104", "IMAGENET1K_V1, 71.9 % top-1"),
         _torchvision("mobilenet_v2-v2", "mobilenet_v2", "7ebf99e0", "IMAGENET1K_V2, 72.2 % top-1"),
     )
 }
 """Called after the backbone, the second edition with ``-v2``. The digits in torchvision's file names are the beginning
 of the file's SHA-256. All expect RGB / 255 with ImageNet's mean and standard deviation."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a model starts from.
+
+    Attributes:
+        file: pretrained weights; None for random numbers.
+        name: how the file is called.
+        sha256: of the file.
+    """
+
+    file: Path | None
+    name: str
+    sha256: str | None
+
+    def as_dict(self) -> dict[str, str | None]:
+        """Plain values for ``model.json``."""
+        return {"name": self.name, "sha256": self.sha256}
 
 
 def public(name: str) -> PublicWeights:
@@ -122,7 +142,7 @@ def locate(given: str, default: str) -> Path:
     if place is None:
         raise InputError(
             f"no pretrained weights: {weights.file} is not in {cache_folder()}",
-            f"ImageNet weights of {weights.backbone}; skinkit does not train from random numbers",
+            f"ImageNet weights of {weights.backbone}; skinkit does not start from random numbers unasked",
             f"give --weights PATH, or run 'skinkit weights fetch {weights.name}'",
         )
     return place
@@ -141,6 +161,9 @@ def fetch(weights: PublicWeights, folder: Path | None = None, *, source: str = "
         RefusedError: what came is not what was asked for; nothing is kept.
         InputError: it could not be reached.
     """
+    import urllib.error  # here, because they cost every other command 30 ms
+    import urllib.request
+
     folder = folder or cache_folder()
     target = folder / weights.file
     if target.is_file() and _matches(target, weights):

@@ -25,6 +25,9 @@ def draw(rng: np.random.Generator, diagnosis: str) -> tuple[np.ndarray, np.ndarr
     a, b = rng.uniform(9, 17, 2)
     mask = ((columns - WIDTH / 2) / a) ** 2 + ((rows - HEIGHT / 2) / b) ** 2 <= 1
     photo = np.full((HEIGHT, WIDTH, 3), (215, 170, 145), float) + rng.normal(0, 6, (HEIGHT, WIDTH, 3))
+    # Light falls unevenly, and on each photo otherwise; without that two lesions would look the same from afar.
+    coarse = Image.fromarray(rng.normal(0, 14, (4, 5)).astype(np.float32))
+    photo += np.asarray(coarse.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC))[..., None]
     spread = 22 if diagnosis == "melanoma" else 9
     photo[mask] = np.array(CLASSES[diagnosis]) + rng.normal(0, 14) + rng.normal(0, spread, (int(mask.sum()), 3))
     return photo.clip(0, 255).astype(np.uint8), mask

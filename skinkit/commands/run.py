@@ -1,7 +1,8 @@
 """run: bring everything up to date, from photos to report.
 
-Models that exist are used as they are; --retrain trains them again. Cases that failed do not stop the chain: they are
-counted, listed in the report, and make the exit code 3 once.
+Models that exist are used as they are; --retrain trains them again. A workspace whose segmenter is a network trains
+that first. Cases that failed do not stop the chain: they are counted, listed in the report, and make the exit code 3
+once.
 """
 
 from __future__ import annotations
@@ -44,13 +45,15 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
 
 def run_chain(workspace: Workspace, pipeline: Pipeline, *, retrain: bool = False, clinic: bool = True) -> None:
     """Every stage in the order of the chain; training only where there is no model, or when asked."""
-    model = workspace.defaults["model"]
+    learns = bool(workspace.with_role("development"))
+    if learns and _is_network(workspace.defaults["segmenter"]):
+        segmenter = workspace.defaults["segmenter"]
+        _train(workspace, pipeline, segmenter, retrain, model=segmenter)
     for stage in ("ingest", "segment", "radiomics", "fuse"):
         pipeline.make(stage, {})
-    if workspace.with_role("development"):
+    if learns:
         pipeline.make("select", {})
-        if retrain or not exists(workspace.path(Ref("models", name=model))):
-            pipeline.make("train", {"replace": True} if retrain else {})
+        _train(workspace, pipeline, workspace.defaults["model"], retrain)
     pipeline.make("predict", {})
     pipeline.make("explain", {})
     if workspace.with_role("development", "external"):
@@ -58,3 +61,14 @@ def run_chain(workspace: Workspace, pipeline: Pipeline, *, retrain: bool = False
     pipeline.make("report", {})
     if clinic and workspace.with_role("inference"):
         pipeline.make("report", {"audience": "clinic"})
+
+
+def _is_network(name: str) -> bool:
+    from skinkit.models import load_model, registered
+
+    return name in registered("segment") and hasattr(load_model(name), "build")
+
+
+def _train(workspace: Workspace, pipeline: Pipeline, name: str, retrain: bool, **given: str) -> None:
+    if retrain or not exists(workspace.path(Ref("models", name=name))):
+        pipeline.make("train", {**given, **({"replace": True} if retrain else {})}, name=name)

@@ -252,14 +252,44 @@ def load_model(name: str, task: str = "") -> Any:
     return next(iter(entry_points(group=ENTRY_POINTS, name=name))).load()
 
 
-def model_config(module: Any, settings: Sequence[str] | Mapping[str, Any], where: str = "--settings") -> Any:
+def trainable(name: str) -> Any:
+    """The module of a model that ``skinkit train`` can train.
+
+    Raises:
+        ConfigError: no model of that name, or a rule such as ``otsu``.
+    """
+    module = load_model(name)
+    if not (hasattr(module, "build") or hasattr(module, "fit")):
+        learns = [known for known in own() if hasattr(load_model(known), "build") or hasattr(load_model(known), "fit")]
+        raise ConfigError(
+            f"{name} is a rule: there is nothing to train", did_you_mean(name, learns), "see 'skinkit list models'"
+        )
+    return module
+
+
+def model_config(
+    module: Any, settings: Sequence[str] | Mapping[str, Any], where: str = "--settings", *, preset: str = ""
+) -> Any:
     """A model's ``Config`` from ``NAME=VALUE`` texts (values as in TOML, bare words as text) or from plain values.
+
+    Args:
+        module: the model's module.
+        settings: the texts or values; they win over the preset.
+        where: what an error names as the place of the settings.
+        preset: name of settings of the model that belong together.
 
     Raises:
         ConfigError: not of that form, an unknown name, or a value of the wrong type.
     """
+    presets = getattr(module, "PRESETS", {})
+    if preset and preset not in presets:
+        raise ConfigError(
+            f"no preset {preset!r} of {module.__name__.rpartition('.')[2]}",
+            did_you_mean(preset, presets) if presets else "no preset: it has none",
+            "leave --preset out, or name another",
+        )
     values = settings if isinstance(settings, Mapping) else _parsed(settings, where)
-    return make_config(module.Config, values, where=where)
+    return make_config(module.Config, presets.get(preset, {}), values, where=where)
 
 
 def _parsed(settings: Sequence[str], where: str) -> dict[str, Any]:

@@ -114,8 +114,11 @@ def run(config: Config, job: Job) -> Artifact:
 
 
 def _refuse_other_masks(config: Config, job: Job, model: Classifier, frame: pd.DataFrame) -> None:
-    """Features measured in masks of another segmenter are other features; a model that reads none does not mind."""
-    if not any(fold.radiomics.columns for fold in model.folds) or config.allow_segmenter_mismatch:
+    """What another segmenter outlined is another lesion to a model that reads masks or measurements.
+
+    A network that draws masks is told by its identity, so that one trained anew is another.
+    """
+    if not model.measures or config.allow_segmenter_mismatch:
         return
     trained = set(str(model.about["segmenter"] or "").split(","))
     found = {str(name) for name in frame["segmenter"].dropna().unique()}
@@ -124,6 +127,15 @@ def _refuse_other_masks(config: Config, job: Job, model: Classifier, frame: pd.D
             f"{job.inputs['fused'].path} was measured in masks of {', '.join(sorted(found))}",
             f"masks of {', '.join(sorted(trained))}, like those {job.target.name} was trained with",
             "segment this cohort the same way, or give --allow-segmenter-mismatch",
+        )
+    drawn = (job.inputs["fused"].info.get("masks") or {}).get("segmenter_identity")
+    known = model.about.get("segmenter_identities", [])
+    if drawn and drawn not in known:
+        raise RefusedError(
+            f"the masks of {job.inputs['fused'].path} were drawn by a segmenter with the identity {drawn[:12]}",
+            f"one of those {job.target.name} was trained with: {', '.join(k[:12] for k in known) or 'none'}",
+            "train the classifier again with the new masks (--replace), bring the old segmenter back, or give "
+            "--allow-segmenter-mismatch",
         )
 
 
@@ -172,28 +184,20 @@ def _members(frame: pd.DataFrame) -> dict[tuple[str, str], list[list[str]]]:
 
 def _image_rows(config: Config, job: Job, model: Classifier, frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """One row per case, predicted in pieces."""
+    import numpy as np
+
     from skinkit import infer
 
     if frame.empty:
         return
-    device, network = "cpu", None
-    if model.reads_photos:
-        device = infer.pick_device(job.device)
-        network = model.embedder(device)
+    looks = model.reads_photos or model.is_network
+    scorer = infer.Scorer(model, job.workspace.root, infer.pick_device(job.device) if looks else "cpu", job.console)
     for part in infer.in_chunks(frame):
-        if network is None:
-            yield from _predicted(config, model, part, None)
-            continue
-        photos = [
-            infer.Photo(pixels, job.cohort.root / file)
-            for pixels, file in zip(part["pixel_sha256"], part["image_path"], strict=True)
-        ]
-        store = model.store(job.workspace.root, device)
-        vectors, failed = infer.embed(network, photos, store, device=device, console=job.console)
-        images, readable = infer.stacked(part, vectors, failed)
+        probability, failed = scorer.probabilities(part, list(part["folds"]), job.cohort.root)
+        readable = np.array([pixels not in failed for pixels in part["pixel_sha256"]], dtype=bool)
         for case in _records(part[~readable]):
             yield {**_keys(case), **_failure(failed[case["pixel_sha256"]])}
-        yield from _predicted(config, model, part[readable], images)
+        yield from _predicted(config, model, part[readable], probability[:, readable])
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -212,22 +216,13 @@ def _keys(case: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _predicted(
-    config: Config, model: Classifier, frame: pd.DataFrame, images: np.ndarray | None
+    config: Config, model: Classifier, frame: pd.DataFrame, probability: np.ndarray
 ) -> Iterator[dict[str, Any]]:
-    """Mean of each case's calibrated folds, and what follows from it."""
+    """Mean of each case's calibrated folds, (folds, rows, classes) with NaN where a fold did not answer."""
     import numpy as np
 
-    from skinkit.infer import batch_of
     from skinkit.metadata import missing_attributes
 
-    shape = (len(model.folds), len(frame), len(model.classes.classes))
-    probability = np.full(shape, np.nan)
-    for index, fold in enumerate(model.folds):
-        rows = np.array([fold.number in folds for folds in frame["folds"]], dtype=bool)
-        if rows.any():
-            part = frame[rows]
-            batch = batch_of(part, fold.encoder, fold.radiomics, images[rows] if images is not None else None)
-            probability[index, rows] = np.exp(fold.scores(batch))
     malignancy = probability[:, :, model.malignant].sum(axis=2)
     reads = {name for fold in model.folds for name in fold.encoder.reads}
     for i, case in enumerate(_records(frame)):
@@ -244,9 +239,13 @@ def _predicted(
 
 def _doubts(case: Mapping[str, Any], model: Classifier) -> list[str]:
     """Why the measurements of a case may mislead a model that reads them."""
-    if not any(fold.radiomics.columns for fold in model.folds):
+    if not model.measures:
         return []
-    doubts = {"mask_failed": bool(case["mask_failed"]), "features_missing": case["reason"] == "features_missing"}
+    measured = any(fold.radiomics.columns for fold in model.folds)
+    doubts = {
+        "mask_failed": bool(case["mask_failed"]),
+        "features_missing": measured and case["reason"] == "features_missing",
+    }
     return [doubt for doubt, present in doubts.items() if present]
 
 

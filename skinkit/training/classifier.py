@@ -1,0 +1,176 @@
+"""One fold of a classifier: encoder, scalers and model from its training rows, calibration and thresholds from others.
+
+Encoder and imputer, scalers and model are fitted on the training rows; the calibration temperature and Youden
+thresholds on the validation rows. An estimator that needs no validation rows to know when to stop may then be fitted
+once more on both. A network is trained by ``skinkit.fit``, which looks at the validation rows to choose an epoch.
+Held-out rows are not looked at.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skinkit import infer, metrics
+from skinkit.artifact import write_atomic
+from skinkit.metadata import Encoder, Standardiser
+from skinkit.models import Sizes
+from skinkit.taxonomy import ClassSet
+from skinkit.training.network import Training, train
+from skinkit.training.rows import Rows
+from skinkit.weights import Start
+
+if TYPE_CHECKING:
+    from skinkit.examples import Examples
+
+SOURCE = "validation:youden"
+
+
+@dataclass(frozen=True)
+class Material:
+    """Everything the folds of a classifier are made of.
+
+    Attributes:
+        rows: the cases and the split.
+        classes: what is told apart.
+        encoder: name of the encoder of the attributes.
+        radiomics: names of the radiomic features, where every fold reads the same.
+        signature: fold -> its features, where the model reads a signature.
+        images: (rows, width) what a frozen network says of the photos, where the model reads that.
+        examples: photos and masks, where a network is trained.
+    """
+
+    rows: Rows
+    classes: ClassSet
+    encoder: str
+    radiomics: tuple[str, ...]
+    signature: Mapping[int, tuple[str, ...]] | None
+    images: np.ndarray | None = None
+    examples: Examples | None = None
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(rows,) class indices."""
+        index = {code: i for i, code in enumerate(self.classes.classes)}
+        return np.array([index[code] for code in self.rows.frame["class"]], dtype=np.int64)
+
+    def features(self, fold: int) -> tuple[str, ...]:
+        """Radiomic features a fold reads."""
+        return self.radiomics if self.signature is None else self.signature[fold]
+
+    def fitted_scalers(self, fold: int, chosen: np.ndarray) -> tuple[Encoder, Standardiser]:
+        """Encoder of the attributes and scaler of the radiomic features, from these rows."""
+        frame, features = self.rows.frame.iloc[chosen], list(self.features(fold))
+        values = frame[features].to_numpy(dtype=np.float64, na_value=np.nan)
+        return Encoder.fit(self.encoder, frame), Standardiser.fit(features, values, [None] * len(features))
+
+
+def fit_estimator(
+    fold: int, material: Material, module: Any, settings: Any, *, seed: int, refit: bool, folder: Path
+) -> dict[str, Any]:
+    """Fit an estimator on one fold, write its files, and describe it in a row of the model's table."""
+    rows, labels, n = material.rows, material.labels, len(material.classes.classes)
+    train_rows, validation = rows.part(fold, "train"), rows.part(fold, "validation")
+
+    def fitted_on(chosen: np.ndarray) -> tuple[Encoder, Standardiser, Any, np.ndarray]:
+        """Encoder, scaler and model of these rows, and what they say of the validation rows."""
+        encoder, radiomics = material.fitted_scalers(fold, chosen)
+
+        def batch(part: np.ndarray) -> dict[str, np.ndarray]:
+            images = material.images[part] if material.images is not None else None
+            return infer.batch_of(rows.frame.iloc[part], encoder, radiomics, images)
+
+        seen = batch(validation)
+        fitted = module.fit(settings, batch(chosen), labels[chosen], seen, labels[validation], n, seed)
+        return encoder, radiomics, fitted, fitted.predict(seen) if len(validation) else np.zeros((0, n))
+
+    encoder, radiomics, fitted, scores = fitted_on(train_rows)
+    about = _calibrated(fold, material, scores)
+    if refit and module.REFITS and len(validation):
+        encoder, radiomics, fitted, _ = fitted_on(np.sort(np.concatenate([train_rows, validation])))
+    fitted.save(folder)
+    _write(folder, encoder, radiomics, about)
+    return _row(folder, about, scores, labels[validation])
+
+
+def fit_network(
+    fold: int, material: Material, module: Any, settings: Any, start: Start, training: Training, folder: Path
+) -> dict[str, Any]:
+    """Train a network on one fold, write its files, and describe it in a row of the model's table."""
+    rows, labels = material.rows, material.labels
+    train_rows, validation = rows.part(fold, "train"), rows.part(fold, "validation")
+    encoder, radiomics = material.fitted_scalers(fold, train_rows)
+    arrays = infer.batch_of(rows.frame, encoder, radiomics)
+    counts = np.bincount(labels[train_rows], minlength=len(material.classes.classes))
+    sizes = Sizes(
+        answers=material.classes.classes,
+        columns={name: values.shape[1] for name, values in arrays.items()},
+        class_counts=tuple(int(n) for n in counts),
+    )
+    assert material.examples is not None
+    examples = material.examples.with_arrays(arrays, classes=labels)
+
+    def score(answers: Mapping[str, np.ndarray], positions: np.ndarray) -> dict[str, float]:
+        probability = metrics.softmax(answers[infer.DIAGNOSIS], 1.0)
+        return {
+            "macro_auroc": metrics.macro_auroc(probability, labels[positions]),
+            "balanced_accuracy": metrics.balanced_accuracy(labels[positions], probability.argmax(axis=1)),
+        }
+
+    network, told = train(
+        module, settings, sizes, examples, train_rows, validation, score, start=start, training=training, folder=folder
+    )
+    answers = infer.answers(
+        network,
+        examples,
+        validation,
+        device=training.device,
+        precision=training.precision,
+        console=training.console,
+        label="validating",
+    )
+    scores = answers.get(infer.DIAGNOSIS, np.zeros((0, len(sizes.answers))))
+    about = {**_calibrated(fold, material, scores), **told, "sizes": {"columns": dict(sizes.columns)}}
+    _write(folder, encoder, radiomics, about)
+    return _row(folder, about, scores, labels[validation])
+
+
+def _calibrated(fold: int, material: Material, scores: np.ndarray) -> dict[str, Any]:
+    """Temperature and thresholds from the validation rows' scores, and how many rows each part has."""
+    rows, n = material.rows, {part: material.rows.part(fold, part) for part in ("train", "validation", "held_out")}
+    labels = material.labels[n["validation"]]
+    temperature = metrics.fit_temperature(scores, labels)
+    if (scores.argmax(axis=1) == labels).all():
+        temperature = max(1.0, temperature)  # without one error the best temperature is 0: nothing to learn it from
+    probability = metrics.softmax(scores, temperature) if len(labels) else scores
+    thresholds = [metrics.youden_threshold(probability[:, k], labels == k) for k in range(probability.shape[1])]
+    return {
+        "fold": fold,
+        "temperature": temperature,
+        "class_thresholds": {
+            code: {"threshold": None if value != value else float(value), "source": SOURCE}
+            for code, value in zip(material.classes.classes, thresholds, strict=True)
+        },
+        "signature": list(material.features(fold)) if material.signature is not None else None,
+        **{f"n_{part}": len(rows.part(fold, part)) for part in n},
+    }
+
+
+def _write(folder: Path, encoder: Encoder, radiomics: Standardiser, about: Mapping[str, Any]) -> None:
+    for name, content in (("attributes", encoder.as_dict()), ("radiomics", radiomics.as_dict()), ("fold", about)):
+        write_atomic(folder / f"{name}.json", json.dumps(content, indent=1, ensure_ascii=False).encode())
+
+
+def _row(folder: Path, about: Mapping[str, Any], scores: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    probability = metrics.softmax(scores, about["temperature"]) if len(labels) else scores
+    return {
+        **{name: about[name] for name in ("fold", "temperature", "n_train", "n_validation", "n_held_out")},
+        "validation_balanced_accuracy": metrics.balanced_accuracy(labels, probability.argmax(axis=1)),
+        "validation_macro_auroc": metrics.macro_auroc(probability, labels) if len(labels) else None,
+        "path": folder.name,
+    }

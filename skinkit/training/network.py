@@ -1,0 +1,109 @@
+"""One network, trained from pretrained weights (or, when asked for, from random numbers) and written to a folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from skinkit import figures, infer
+from skinkit.artifact import write_atomic
+from skinkit.console import Console
+from skinkit.fit import fit
+from skinkit.models import Network, Sizes
+from skinkit.weights import Start, read_state
+
+if TYPE_CHECKING:
+    from skinkit.examples import Examples
+
+HISTORY, CURVE, CHECKPOINT = "history.parquet", "curve.png", ".checkpoint"
+BESIDE = (HISTORY, CURVE)
+"""Files of a fold that tell how it went and do not enter its identity (they hold seconds)."""
+
+Score = Callable[[Mapping[str, np.ndarray], np.ndarray], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Training:
+    """Where and how training runs; none of it is a matter of the model.
+
+    Attributes:
+        seed: of weights, order and variation.
+        device: ``cpu`` or ``cuda``.
+        precision: ``auto``, ``fp32`` or ``bf16``.
+        devices: GPUs at once.
+        console: messages and progress.
+    """
+
+    seed: int
+    device: str
+    precision: str
+    devices: int
+    console: Console
+
+
+def train(
+    module: Any,
+    settings: Any,
+    sizes: Sizes,
+    examples: Examples,
+    train_rows: np.ndarray,
+    validation_rows: np.ndarray,
+    score: Score,
+    *,
+    start: Start,
+    training: Training,
+    folder: Path,
+) -> tuple[Network, dict[str, Any]]:
+    """Build, start, fit and write a network.
+
+    Args:
+        module: the model's module.
+        settings: its ``Config``.
+        sizes: what it is built for.
+        examples: all cases.
+        train_rows: positions it learns from.
+        validation_rows: positions that choose the epoch.
+        score: answers and positions of the validation rows -> figures; the first decides.
+        start: pretrained weights.
+        training: where and how.
+        folder: where its files go; a killed run left its checkpoint beside it.
+
+    Returns:
+        The network with its best weights, and what ``fold.json`` says of the training.
+    """
+    import torch
+    from safetensors.torch import save
+
+    torch.manual_seed(training.seed)
+    network = module.build(settings, sizes)
+    began = "random numbers" if start.file is None else network.start(read_state(start.file), str(start.file))
+    training.console.info(f"    starts from {began}")
+    checkpoint = folder.with_name(folder.name + CHECKPOINT)
+    trained = fit(
+        network,
+        examples,
+        train_rows,
+        validation_rows,
+        score,
+        seed=training.seed,
+        device=training.device,
+        precision=training.precision,
+        devices=training.devices,
+        folder=checkpoint,
+        console=training.console,
+        label=folder.name,
+    )
+    state = {name: value.detach().cpu().contiguous() for name, value in sorted(network.state_dict().items())}
+    write_atomic(folder / infer.NETWORK, save(state))
+    history = pd.DataFrame(trained.history)
+    history.to_parquet(folder / HISTORY, index=False)
+    write_atomic(folder / CURVE, figures.learning_curve(trained.history))
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    parameters = sum(p.numel() for p in network.parameters())
+    return network, {"starts_from": began, "parameters": parameters, "best": dict(trained.best)}

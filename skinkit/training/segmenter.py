@@ -1,0 +1,64 @@
+"""One fold of a segmenter: a network that learns to draw masks from those people drew."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skinkit import infer
+from skinkit.artifact import write_atomic
+from skinkit.examples import Examples
+from skinkit.models import Sizes
+from skinkit.training.network import Training, train
+from skinkit.training.rows import Rows
+from skinkit.weights import Start
+
+
+def fit_segmenter(
+    fold: int,
+    rows: Rows,
+    examples: Examples,
+    module: Any,
+    settings: Any,
+    start: Start,
+    training: Training,
+    folder: Path,
+) -> dict[str, Any]:
+    """Train a network on one fold's truth masks, write its files, and describe it in a row of the model's table."""
+    train_rows, validation = rows.part(fold, "train"), rows.part(fold, "validation")
+
+    def score(answers: Mapping[str, np.ndarray], positions: np.ndarray) -> dict[str, float]:
+        """Mean Dice and IoU over the validation photos, at the network's own size, masks finished as in use."""
+        dice, iou = [], []
+        for logits, row in zip(answers[infer.LESION], positions, strict=True):
+            truth = examples.truth_mask(int(row)) >= 0.5
+            mask = module.mask_of(1 / (1 + np.exp(-logits.astype(np.float64))), settings)
+            both, either = int((mask & truth).sum()), int((mask | truth).sum())
+            iou.append(both / either if either else 1.0)
+            dice.append(2 * both / (int(mask.sum()) + int(truth.sum())) if either else 1.0)
+        return {"iou": float(np.mean(iou)), "dice": float(np.mean(dice))}
+
+    _, told = train(
+        module,
+        settings,
+        Sizes((infer.LESION,)),
+        examples,
+        train_rows,
+        validation,
+        score,
+        start=start,
+        training=training,
+        folder=folder,
+    )
+    about = {"fold": fold, **{f"n_{part}": len(rows.part(fold, part)) for part in ("train", "validation", "held_out")}}
+    write_atomic(folder / "fold.json", json.dumps({**about, **told}, indent=1, ensure_ascii=False).encode())
+    return {
+        **about,
+        "validation_iou": told["best"].get("iou"),
+        "validation_dice": told["best"].get("dice"),
+        "path": folder.name,
+    }
