@@ -21,10 +21,10 @@ LAYERS = (
     {"options", "schemas", "taxonomy", "console", "workspace"},
     {"artifact"},
     {
-        "images", "metadata", "leakage", "losses", "metrics", "attribution", "figures", "radiomics", "data", "models",
-        "weights", "phantoms", "reporting", "evaluation",
+        "images", "masks", "metadata", "leakage", "losses", "metrics", "attribution", "figures", "radiomics", "data",
+        "models", "weights", "phantoms", "reporting", "evaluation", "cross_fit", "drift", "looks",
     },
-    {"executor", "examples", "augment", "fit", "infer"},
+    {"executor", "examples", "augment", "fit", "infer", "file_traces", "shortcuts"},
     {"stages"},
     {"pipeline"},
     {"commands"},

@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "list": "List sources, segmenters, models and artifacts.",
     "show": "Show one artifact: its rows and where it came from.",
     "verify": "Rehash every artifact and source file.",
+    "audit": "Find what tells malignancy without the lesion: shortcuts.",
     "doctor": "Check this machine: libraries, device, weights, disk.",
     "demo": "Draw phantom lesions and run the chain on them.",
     "weights": "Fetch public ImageNet weights (the only download).",

@@ -142,13 +142,15 @@ def signature(features: pd.DataFrame, labels: npt.NDArray[np.str_], config: Conf
     import numpy as np
     import pandas as pd
 
+    from skinkit.cross_fit import holm
+
     names = list(features.columns)
     x = features.to_numpy(dtype=np.float64)
     x = np.where(np.isfinite(x), x, np.nan)
     missing, constant = _unusable(x)
     statistic, p, classes = _welch(x, labels)
     p[missing | constant] = np.nan
-    p_holm = _holm(p)
+    p_holm = holm(p)
     tested = (~np.isnan(p)).sum(axis=1) > 0
     everyone = np.arange(len(names))
     best = np.argmin(np.where(np.isnan(p), np.inf, p), axis=1)
@@ -235,19 +237,6 @@ def _welch(
         statistic[good, column] = t
         p[good, column] = 2 * student.sf(np.abs(t), freedom)
     return statistic, p, classes
-
-
-def _holm(p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Holm's step-down correction over all tests that were made (Holm, Scand J Statist 1979); NaN stays NaN."""
-    import numpy as np
-
-    flat = p.ravel()
-    tested = np.flatnonzero(~np.isnan(flat))
-    order = tested[np.argsort(flat[tested], kind="stable")]
-    out = np.full(flat.shape, np.nan)
-    raised = flat[order] * (len(order) - np.arange(len(order)))
-    out[order] = np.minimum(np.maximum.accumulate(raised), 1) if len(order) else raised
-    return out.reshape(p.shape)
 
 
 class _Spearman:

@@ -1,0 +1,179 @@
+"""audit: how well something that is not the lesion tells malignant from benign.
+
+Looks at what is missing, at the files (size, format, JPEG quality, EXIF, dark borders), at where photos came from and
+at how diagnoses were confirmed. Each cue gets the AUROC it reaches alone, with an interval over patients, and a word.
+The files lie in 'audit/<cohort>' of the workspace: shortcuts.parquet, shortcuts.json, figures/shortcuts.svg. With
+--table the cases come from a CSV or Parquet table, without a workspace. 'skinkit evaluate' does the same for the cases
+it scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from skinkit.artifact import exists, open_artifact
+from skinkit.commands import Context
+from skinkit.errors import ConfigError, InputError, did_you_mean
+from skinkit.options import Help
+from skinkit.schemas import OK, PROBABILITY
+from skinkit.workspace import Ref, Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from skinkit.taxonomy import ClassSet
+
+FOLDER = "audit"
+_IDS = ("patient_id", "group_id", "lesion_id", "case_id", "image_id", "img_id", "image", "image_path", "status")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the command."""
+
+    table: Annotated[
+        str, Help("audit this CSV or Parquet table instead of the workspace's cohorts", metavar="FILE")
+    ] = ""
+    truth_column: Annotated[str, "with --table: column of classes or diagnosis codes"] = "diagnosis"
+    cluster: Annotated[str, "with --table: column that names the patient"] = "patient_id"
+    classes: Annotated[str, "class set that says what is malignant (default: the workspace's)"] = ""
+    malignant: Annotated[str, "malignant set: pad or wang (default: the workspace's, else the class set's own)"] = ""
+    files: Annotated[int, "photos whose files are read at most, a cohort; 0 for none"] = 1000
+    bootstrap: Annotated[int, "bootstrap replicates of patients"] = 500
+    seed: Annotated[int, "seed of bootstrap, folds and sampling"] = 0
+    out: Annotated[str, "folder for the files (default: audit/<cohort> of the workspace; none with --table)"] = ""
+
+
+def run(config: Config, context: Context) -> Mapping[str, Any]:
+    """Audit every labelled cohort, or one table."""
+    from skinkit import shortcuts
+
+    if config.bootstrap < 1 or config.files < 0:
+        raise ConfigError(
+            f"--bootstrap {config.bootstrap}, --files {config.files}", "1 or more, and 0 or more", "mend the values"
+        )
+    found: dict[str, Any] = {}
+    texts = []
+    for name, table, classes, folder in _tables(config, context):
+        import numpy as np
+
+        rows = shortcuts.audit(
+            shortcuts.cues_of(table, table.attrs.get("attributes")),
+            np.array([code in classes.malignant for code in table["class"]]),
+            table["cluster"].to_numpy(dtype=str),
+            shortcuts.Setting(classes.malignant_set, config.bootstrap, config.seed),
+        )
+        found[name] = shortcuts.as_dict(rows, classes.malignant_set)
+        if folder is not None:
+            shortcuts.write(folder, rows, classes.malignant_set)
+            found[name]["folder"] = str(folder)
+        texts.append(_text(name, rows, found[name]))
+    return {"audits": found, "text": "\n\n".join(texts)}
+
+
+def _tables(config: Config, context: Context) -> Iterator[tuple[str, pd.DataFrame, ClassSet, Path | None]]:
+    """Name, cases with ``class`` and ``cluster``, class set, and where the files go."""
+    if config.table:
+        table, classes = _given(config)
+        yield Path(config.table).stem, table, classes, Path(config.out) if config.out else None
+        return
+    workspace = context.workspace()
+    chosen = [workspace.cohort(c).name for c in context.cohorts] or workspace.with_role("development", "external")
+    made = [name for name in chosen if exists(workspace.path(Ref("cases", name)))]
+    if not made:
+        raise InputError(
+            f"no labelled cohort of {workspace.root} has been read", "cases to audit", "run 'skinkit ingest' first"
+        )
+    for name in made:
+        table, classes = _cohort(config, context, workspace, name)
+        yield name, table, classes, (Path(config.out) if config.out else workspace.root / FOLDER) / name
+
+
+def _cohort(config: Config, context: Context, workspace: Workspace, name: str) -> tuple[pd.DataFrame, ClassSet]:
+    from skinkit import file_traces
+    from skinkit.taxonomy import class_set
+
+    classes = class_set(
+        config.classes or workspace.defaults["classes"], config.malignant or workspace.defaults["malignant"]
+    )
+    cases = open_artifact(workspace.path(Ref("cases", name))).table()
+    cases["class"] = [classes.to_class(diagnosis) for diagnosis in cases["diagnosis"]]
+    cases = cases[(cases["status"] == OK) & cases["class"].notna()].reset_index(drop=True)
+    if cases.empty:
+        raise InputError(
+            f"no usable photo of {name} has a diagnosis that {classes.name} knows", "labelled photos", "give --classes"
+        )
+    root = workspace.cohort(name).root
+    cases = file_traces.traced(
+        cases, root, most=config.files, jobs=context.jobs, seed=config.seed, console=context.console
+    )
+    return cases.assign(cluster=cases["group_id"]), classes
+
+
+def _given(config: Config) -> tuple[pd.DataFrame, ClassSet]:
+    from skinkit.evaluation import given
+    from skinkit.taxonomy import class_set
+
+    file = Path(config.table)
+    table = given.read(file)
+    if config.truth_column not in table:
+        raise InputError(
+            f"{file} has no column {config.truth_column!r}",
+            did_you_mean(config.truth_column, [str(name) for name in table.columns]),
+            "name the column of the diagnosis with --truth-column",
+        )
+    classes = class_set(config.classes or "pad6", config.malignant)
+    truth = [str(value) if value is not None else "" for value in table[config.truth_column]]
+    table["class"] = [value if value in classes.classes else classes.to_class(value) for value in truth]
+    left = table[table["class"].notna()].reset_index(drop=True)
+    if left.empty:
+        raise InputError(
+            f"no row of {file} has a class of {classes.name}",
+            f"classes {', '.join(classes.classes)}, or diagnosis codes",
+            "give --truth-column or --classes",
+        )
+    numbered = left[config.cluster].fillna("") if config.cluster in left else left.index.astype(str)
+    left = left.assign(cluster=[str(v) or f"row {i}" for i, v in enumerate(numbered)])
+    beside = {config.truth_column, config.cluster, "class", "cluster", *_IDS}
+    from skinkit import shortcuts
+
+    beside |= {*shortcuts.ORIGINS, *shortcuts.CONFIRMATIONS}
+    left.attrs["attributes"] = [str(n) for n in left.columns if n not in beside and not str(n).startswith(PROBABILITY)]
+    return left, classes
+
+
+def _text(name: str, rows: pd.DataFrame, found: Mapping[str, Any]) -> str:
+    """The table for a terminal."""
+    import io
+
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{name}: AUROC for malignancy (set '{found['malignant_set']}') of what is not the lesion")
+    for column, justify in (
+        ("cue", "left"),
+        ("", "left"),
+        ("AUROC", "right"),
+        ("95 % interval", "left"),
+        ("n", "right"),
+    ):
+        table.add_column(column, justify="right" if justify == "right" else "left", no_wrap=column == "AUROC")
+    table.add_column("verdict")
+    for row in rows[rows["same_as"].isna()].to_dict("records"):
+        alike = rows.loc[(rows["same_as"] == row["cue"]) & (rows["family"] == row["family"]), "cue"].tolist()
+        known = row["auroc"] == row["auroc"]
+        table.add_row(
+            f"{row['cue']}" + (f" (and {', '.join(alike)})" if alike else ""),
+            str(row["family"]),
+            f"{row['auroc']:.3f}" if known else "-",
+            f"{row['lower']:.3f} to {row['upper']:.3f}" if row["lower"] == row["lower"] else "-",
+            str(row["n"]),
+            str(row["verdict"]).replace("_", " "),
+        )
+    stream = io.StringIO()
+    Console(file=stream, width=110, color_system=None).print(table)
+    place = f"\nfiles: {found['folder']}" if "folder" in found else ""
+    return f"{stream.getvalue().rstrip()}\n\n{found['verdict']}{place}"
