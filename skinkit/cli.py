@@ -54,6 +54,7 @@ _COMMAND_COMMON: dict[str, tuple[str, ...]] = {
     "run": ("workspace", "jobs", "device", "retry_failed", "json", "log_format", "quiet"),
     "demo": ("jobs", "device", "json", "log_format", "quiet"),
     "audit": ("workspace", "cohort", "jobs", "json", "log_format", "quiet"),
+    "drift": ("workspace", "cohort", "json", "log_format", "quiet"),
     "init": ("json", "log_format", "quiet"),
     "doctor": ("workspace", "device", "json", "log_format", "quiet"),
     "weights": ("json", "log_format", "quiet"),

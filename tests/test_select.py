@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 from written_artifacts import make_workspace, run_stage, write
 
+from skinkit import cross_fit
 from skinkit.artifact import Artifact
 from skinkit.errors import ConfigError, InputError
 from skinkit.stages import select
@@ -86,7 +87,7 @@ def test_holm_by_hand() -> None:
     # Sorted 0.01, 0.02, 0.03, 0.5 times 4, 3, 2, 1, made monotone; the missing test does not count.
     p = np.array([[0.02, 0.5], [0.01, np.nan], [0.03, np.nan]])
     want = np.array([[0.06, 0.5], [0.04, np.nan], [0.06, np.nan]])
-    np.testing.assert_allclose(select._holm(p), want)
+    np.testing.assert_allclose(cross_fit.holm(p), want)
 
 
 def test_spearman_agrees_with_scipy() -> None:

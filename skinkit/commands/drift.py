@@ -1,0 +1,98 @@
+"""drift: how far the model falls on each external cohort, and how unlike its cases are.
+
+Needs what 'skinkit evaluate' scored. For each external cohort: the fall of AUROC, sensitivity and specificity with a
+95 % interval, as it is and with the development cases weighted to the same mix of diagnoses; every input inside and
+outside; and how well the inputs alone tell the cohorts apart. The files lie in 'drift/<cohort>' of the workspace:
+drift.json and inputs.parquet. The report shows the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from skinkit.artifact import Artifact, exists, open_artifact, read_table, write_atomic
+from skinkit.commands import Context
+from skinkit.errors import ConfigError, InputError
+from skinkit.schemas import Schema
+from skinkit.workspace import Ref, Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FOLDER = "drift"
+_INPUTS = Schema("inputs", 1, ("column",), ())
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the command."""
+
+    model: Annotated[str, "model that was scored (default: the workspace's)"] = ""
+    bootstrap: Annotated[int, "bootstrap replicates of patients"] = 1000
+    seed: Annotated[int, "seed of every drawing"] = 0
+    out: Annotated[str, "folder for the files (default: drift of the workspace)"] = ""
+
+
+def run(config: Config, context: Context) -> Mapping[str, Any]:
+    """Compare every external cohort with the development cohorts."""
+    import pandas as pd
+
+    from skinkit import drift
+    from skinkit.artifact import write_table
+
+    if config.bootstrap < 1:
+        raise ConfigError(f"--bootstrap {config.bootstrap}", "1 or more", "mend --bootstrap")
+    workspace = context.workspace()
+    model = config.model or workspace.defaults["model"]
+    chosen = [workspace.cohort(c).name for c in context.cohorts] or workspace.with_role("external")
+    inside = _made(workspace, "metrics", workspace.with_role("development"), model)
+    scored = {name: found for name in chosen if (found := _made(workspace, "metrics", [name], model))}
+    if not inside or not scored:
+        raise InputError(
+            f"no {'development' if not inside else 'external'} cohort was scored with {model}",
+            "a development and an external cohort with metrics",
+            "run 'skinkit evaluate' first",
+        )
+    malignant = list(inside[0].info["classes"]["malignant"])
+    answers = {}
+    for name, outside in scored.items():
+        tables = [_fused(workspace, side, model) for side in (workspace.with_role("development"), [name])]
+        answers[name] = drift.compare(
+            (_scored(inside), _scored(outside)),
+            (tables[0], tables[1]) if all(len(t) for t in tables) else None,
+            malignant,
+            bootstrap=config.bootstrap,
+            seed=config.seed,
+        )
+        folder = (Path(config.out) if config.out else workspace.root / FOLDER) / name
+        write_atomic(folder / "drift.json", json.dumps(answers[name], ensure_ascii=False, indent=1).encode())
+        if answers[name]["inputs"]:
+            write_table(folder / "inputs.parquet", _INPUTS, pd.DataFrame(answers[name]["inputs"]))
+        answers[name]["folder"] = str(folder)
+    lines = [f"{name}: {answer['text']}\nfiles: {answer['folder']}" for name, answer in answers.items()]
+    return {"model": model, "drift": answers, "text": "\n\n".join(lines)}
+
+
+def _made(workspace: Workspace, kind: str, cohorts: Sequence[str], model: str) -> list[Artifact]:
+    paths = [workspace.path(Ref(kind, cohort, model)) for cohort in cohorts]
+    return [open_artifact(path) for path in paths if exists(path)]
+
+
+def _scored(artifacts: Sequence[Artifact]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.concat([read_table(artifact.path / "scored.parquet") for artifact in artifacts], ignore_index=True)
+
+
+def _fused(workspace: Workspace, cohorts: Sequence[str], model: str) -> pd.DataFrame:
+    """The fused tables of cohorts, as the model reads them."""
+    import pandas as pd
+
+    path = workspace.path(Ref("models", name=model))
+    name = str(open_artifact(path).config.get("fused") or "") if exists(path) else ""
+    found = _made(workspace, "fused", cohorts, name or workspace.defaults["segmenter"])
+    return pd.concat([artifact.table() for artifact in found], ignore_index=True) if found else pd.DataFrame()

@@ -1,0 +1,75 @@
+"""The ledger of looks counts what is new, nothing twice, and shows what was changed."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skinkit import looks
+from skinkit.errors import BusyError, RefusedError
+
+
+def look(**more: Any) -> dict[str, Any]:
+    given = {"cohort": "jinan", "role": "external", "model": "probe", "model_identity": "m1", "content": "c1"}
+    return {**given, "endpoint": "auroc", **more}
+
+
+def test_the_same_content_is_no_new_look(tmp_path: Path) -> None:
+    first = looks.add(tmp_path, look())
+    again = looks.add(tmp_path, look(endpoint="sensitivity"))
+    other_model = looks.add(tmp_path, look(model_identity="m2"))
+    other_content = looks.add(tmp_path, look(content="c2"))
+    elsewhere = looks.add(tmp_path, look(cohort="pad", role="held_out"))
+    assert [x.number for x in (first, again, other_model, other_content, elsewhere)] == [1, 1, 2, 3, 1]
+    assert [x.new for x in (first, again, other_model, other_content, elsewhere)] == [True, False, True, True, True]
+    assert again.entry["endpoint"] == "auroc"
+    assert looks.counts(tmp_path) == {"jinan": 3, "pad": 1}
+    assert looks.told(other_content) == "look 3 at the external cohort jinan"
+    assert "no new look" in looks.told(again)
+
+
+def test_nothing_that_was_written_changes(tmp_path: Path) -> None:
+    looks.add(tmp_path, look())
+    before = (tmp_path / looks.LEDGER).read_bytes()
+    looks.add(tmp_path, look(content="c2"))
+    assert (tmp_path / looks.LEDGER).read_bytes().startswith(before)
+    lines = (tmp_path / looks.LEDGER).read_text().splitlines()
+    assert all({"time", "previous", "cohort"} <= set(json.loads(line)) for line in lines)
+
+
+@pytest.mark.parametrize("harm", ["change", "change_last", "remove", "reorder", "garbage"])
+def test_tampering_shows(tmp_path: Path, harm: str) -> None:
+    for content in ("c1", "c2", "c3"):
+        looks.add(tmp_path, look(content=content))
+    file = tmp_path / looks.LEDGER
+    lines = file.read_bytes().splitlines(keepends=True)
+    harmed = {
+        "change": [lines[0].replace(b'"auroc"', b'"brier"'), *lines[1:]],
+        "change_last": [*lines[:2], lines[2].replace(b'"auroc"', b'"brier"')],
+        "remove": [lines[0], lines[2]],
+        "reorder": [lines[1], lines[0], lines[2]],
+        "garbage": [*lines[:2], b"no json\n"],
+    }
+    file.write_bytes(b"".join(harmed[harm]))
+    with pytest.raises(RefusedError, match="does not follow"):
+        looks.read(tmp_path)
+    with pytest.raises(RefusedError):
+        looks.add(tmp_path, look(content="c4"))
+
+
+def _add(item: tuple[str, int]) -> bool:
+    while True:
+        try:
+            return looks.add(Path(item[0]), look(content=f"c{item[1]}")).new
+        except BusyError:
+            continue
+
+
+def test_writers_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
+    with ProcessPoolExecutor(2) as pool:
+        assert all(pool.map(_add, [(str(tmp_path), n) for n in range(6)]))
+    assert len(looks.read(tmp_path)) == 6
