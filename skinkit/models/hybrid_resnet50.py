@@ -226,7 +226,7 @@ class Hybrid(nn.Module):
 
     def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Eq. 4."""
-        logits = self(batch)["diagnosis"]
+        logits = self(batch)["diagnosis"].float()
         smoothing = self.config.label_smoothing
         return functional.cross_entropy(logits, batch["class"], self.class_weights, label_smoothing=smoothing)
 

@@ -1,0 +1,535 @@
+"""The contract of models, as checks that whoever writes one can run.
+
+In the tests of a package that registers ``my_model``::
+
+    from skinkit.contract import check_model
+    from my_package import my_model
+
+    def test_my_model() -> None:
+        check_model(my_model, my_model.Config(side_px=64))
+
+Every check fails with an ``AssertionError`` that names the model and says what is wrong with it. Settings should make
+the model small: a network is built a few times and takes a few steps on three cases.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skinkit.errors import ConfigError, InputError
+from skinkit.models import Phase, Sizes, model_config
+from skinkit.options import options_of
+from skinkit.weights import PUBLIC
+
+if TYPE_CHECKING:
+    import torch
+
+SECTIONS = ("Paper:", "Idea:", "Equations:", "Shapes:", "Departures:")
+PICTURES, TABLES = ("image", "mask"), ("attributes", "radiomics")
+ANSWERS = {"classify": "diagnosis", "segment": "lesion"}
+TRUTHS = {"classify": "class", "segment": "truth_mask"}
+_CLASSES = ("A", "B", "C")
+_COLUMNS = {"attributes": 5, "radiomics": 4}
+_CASES = 3
+_OPTIMISERS, _SCHEDULES = {"adam", "adamw", "sgd"}, {"constant", "cosine", "one_cycle"}
+_TOLERANCE = 1e-3
+"""A batch is computed in another order of summation than its cases one by one."""
+
+
+def check_model(module: Any, config: Any = None) -> None:
+    """The check that fits a model: :func:`check_network`, :func:`check_estimator` or :func:`check_rule`.
+
+    Args:
+        module: the model's module.
+        config: settings under which it is small; its defaults where None.
+
+    Raises:
+        AssertionError: it breaks the contract.
+    """
+    if hasattr(module, "build"):
+        check_network(module, config)
+    elif hasattr(module, "fit"):
+        check_estimator(module, config)
+    else:
+        check_rule(module, config)
+
+
+def check_network(
+    module: Any, config: Any = None, *, steps: int = 6, learning_rate: float = 1e-3, seed: int = 0
+) -> None:
+    """Everything the training loop, inference and explanations ask of a network.
+
+    Args:
+        module: the model's module.
+        config: settings under which it is small; its defaults where None.
+        steps: within which the loss on three fixed cases must fall.
+        learning_rate: of Adam in those steps.
+        seed: of weights and cases.
+
+    Raises:
+        AssertionError: it breaks the contract.
+    """
+    trial = Trial(module, module.Config() if config is None else config, seed)
+    check_text(module)
+    check_settings(trial)
+    network, twin = trial.build(), trial.build()
+    trial.must(_same(_copied(network), twin), "built twice from one seed of torch it has different weights")
+    check_phases(trial, network)
+    check_reading(trial, network)
+    check_answers(trial, network)
+    if module.TASK == "classify" and module.HEATMAP == "gradcam":
+        check_explained(trial, network)
+    if module.TASK == "segment":
+        check_mask(trial)
+    check_start(trial, network)
+    check_seed(trial, network)
+    check_gradients(trial, network)
+    check_learning(trial, network, steps, learning_rate)
+    check_files(trial, network, twin)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One model on trial: what it is built for and the cases it sees.
+
+    Attributes:
+        module: the model's module.
+        config: its ``Config``.
+        seed: of weights and cases.
+    """
+
+    module: Any
+    config: Any
+    seed: int = 0
+
+    @property
+    def sizes(self) -> Sizes:
+        """Three classes and a few columns, or a lesion."""
+        if self.module.TASK == "segment":
+            return Sizes((ANSWERS["segment"],))
+        columns = {name: width for name, width in _COLUMNS.items() if name in self.module.READS}
+        return Sizes(_CLASSES, columns, (3, 2, 1))
+
+    def build(self, config: Any = None) -> Any:
+        """The network, from the seed."""
+        import torch
+
+        torch.manual_seed(self.seed)
+        return self.module.build(config or self.config, self.sizes)
+
+    def batch(self) -> dict[str, torch.Tensor]:
+        """Three cases under every name there is, whether it is read or not: a dark disc on light skin."""
+        import torch
+
+        rng, side = np.random.default_rng(self.seed), self.config.side_px
+        rows, columns = np.mgrid[:side, :side] / side
+        centres = rng.uniform(0.4, 0.6, (_CASES, 2, 1, 1))
+        radius = rng.uniform(0.2, 0.3, (_CASES, 1, 1))
+        disc = ((rows - centres[:, 0]) ** 2 + (columns - centres[:, 1]) ** 2 < radius**2).astype(np.float32)
+        image = rng.uniform(0.6, 0.9, (_CASES, 3, 1, 1)) - disc[:, None] * rng.uniform(0.2, 0.5, (_CASES, 3, 1, 1))
+        image = np.clip(image + rng.normal(0, 0.05, image.shape), 0, 1)
+        tables = {name: rng.normal(size=(_CASES, width)) for name, width in _COLUMNS.items()}
+        values = {"image": image, "mask": disc, "truth_mask": disc, **tables}
+        found = {name: torch.from_numpy(value.astype(np.float32)) for name, value in values.items()}
+        return {**found, "class": torch.arange(_CASES)}
+
+    def must(self, good: Any, sentence: str) -> None:
+        """Fail with a sentence that begins with the model's name."""
+        _must(self.module, good, sentence)
+
+
+def _must(module: Any, good: Any, sentence: str) -> None:
+    if not good:
+        raise AssertionError(f"{module.__name__.rpartition('.')[2]}: {sentence}")
+
+
+class Recorded(Mapping[str, Any]):
+    """A batch that remembers what is asked of it."""
+
+    def __init__(self, batch: Mapping[str, Any]) -> None:
+        self._batch = batch
+        self.asked: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.asked.add(name)
+        return self._batch[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._batch)
+
+    def __len__(self) -> int:
+        return len(self._batch)
+
+
+# ------------------------------------------------------------------------------------------------------ the file
+
+
+def check_text(module: Any) -> None:
+    """Docstring, task and inputs."""
+    lines = inspect.cleandoc(module.__doc__ or "").splitlines()
+    _must(module, lines and lines[0].strip(), "its docstring does not begin with one line that says what it is")
+    places = [lines.index(section) if section in lines else -1 for section in SECTIONS]
+    lacking = [section for section, place in zip(SECTIONS, places, strict=True) if place < 0]
+    _must(module, not lacking, f"its docstring has no section {', '.join(lacking)}")
+    _must(module, places == sorted(places), f"the sections of its docstring are not in the order {' '.join(SECTIONS)}")
+    _must(module, getattr(module, "TASK", None) in ANSWERS, f"TASK is not one of {', '.join(ANSWERS)}")
+    _must(module, len(getattr(module, "READS", ())) > 0, "READS names no input")
+    if module.TASK == "classify":
+        unknown = set(module.READS) - {*PICTURES, *TABLES}
+        _must(module, not unknown, f"READS names {', '.join(sorted(unknown))}, which nothing provides")
+        _must(module, module.RADIOMICS in ("none", "signature", "all"), f"RADIOMICS is {module.RADIOMICS!r}")
+        _must(module, module.HEATMAP in ("gradcam", "occlusion_of_mask"), f"HEATMAP is {module.HEATMAP!r}")
+        _must(module, isinstance(module.REFITS, bool), "REFITS is neither true nor false")
+    _must(module, dataclasses.is_dataclass(module.Config), "Config is no dataclass")
+    _must(module, module.Config.__dataclass_params__.frozen, "Config is not frozen")
+    try:
+        options = list(options_of(module.Config))
+    except TypeError as error:
+        raise AssertionError(f"{module.__name__}: an option cannot be shown to a person: {error}") from None
+    silent = [option.name for option in options if not option.help.text.strip()]
+    _must(module, not silent, f"options without a word of help: {', '.join(silent)}")
+
+
+def check_settings(trial: Trial) -> None:
+    """A square side, presets that are valid and can be trained, and public weights to start from."""
+    module = trial.module
+    trial.must(hasattr(trial.config, "side_px"), "Config has no side_px, so nobody knows the size of its pictures")
+    trial.must(not getattr(module, "REFITS", False), "REFITS is true, but a network needs validation rows to stop")
+    for name, values in module.PRESETS.items():
+        try:
+            config = model_config(module, values, where=f"preset {name}")
+            network = trial.build(config)
+        except ConfigError as error:
+            raise AssertionError(f"{module.__name__}: preset {name!r} is not valid: {error}") from None
+        check_phases(trial, network, f" of preset {name!r}")
+    weights = module.default_weights(trial.config)
+    trial.must(weights in PUBLIC, f"default_weights answers {weights!r}, which is none of {', '.join(PUBLIC)}")
+
+
+# ----------------------------------------------------------------------------------------------------- networks
+
+
+def check_phases(trial: Trial, network: Any, where: str = "") -> None:
+    """Phases that the training loop understands, and that may be entered twice."""
+    phases: Sequence[Phase] = network.phases()
+    trial.must(len(phases), f"there is no phase{where}, so nothing is trained")
+    names = [phase.name for phase in phases]
+    trial.must(len(set(names)) == len(names), f"two phases{where} have one name: {', '.join(names)}")
+    parameters = [name for name, _ in network.named_parameters()]
+    for phase in phases:
+        here = f"phase {phase.name!r}{where}"
+        wrong = [name for name in ("epochs", "batch", "learning_rate") if getattr(phase, name) <= 0]
+        wrong += [
+            name for name in ("steps", "patience", "clip", "final_rate", "weight_decay") if getattr(phase, name) < 0
+        ]
+        wrong += [name for name in ("warm_up", "averaged", "momentum") if not 0 <= getattr(phase, name) < 1]
+        trial.must(not wrong, f"{here} has an impossible value of {', '.join(wrong)}")
+        trial.must(phase.optimiser in _OPTIMISERS, f"{here} asks for the optimiser {phase.optimiser!r}")
+        trial.must(phase.schedule in _SCHEDULES, f"{here} asks for the schedule {phase.schedule!r}")
+        highest = max([phase.learning_rate, *phase.rates.values()])
+        trial.must(phase.final_rate <= highest, f"{here} ends at a higher learning rate than its highest")
+        idle = [start for start in phase.rates if not any(name.startswith(start) for name in parameters)]
+        trial.must(not idle, f"{here} gives a rate to {', '.join(idle)}, which begins no parameter's name")
+        network.enter(phase.name)
+        trained = [name for name, p in network.named_parameters() if p.requires_grad]
+        trial.must(trained, f"{here} trains no parameter")
+        before = _copied(network)
+        network.enter(phase.name)
+        again = [name for name, p in network.named_parameters() if p.requires_grad]
+        trial.must(trained == again and _same(before, network), f"entering {here} twice is not the same as once")
+
+
+def check_reading(trial: Trial, network: Any) -> None:
+    """It asks for what ``READS`` names, for all of it, and for the truth only in its loss."""
+    network.eval().enter(network.phases()[-1].name)
+    reads, truth = set(trial.module.READS), TRUTHS[trial.module.TASK]
+    asked = {}
+    for what in ("forward", "answer", "loss"):
+        batch = Recorded(trial.batch())
+        _without_gradient(network.train(what == "loss"), what, batch)
+        asked[what] = batch.asked
+    for what in ("forward", "answer"):
+        trial.must(truth not in asked[what], f"{what} reads {truth!r}, the truth, which nobody knows then")
+    for what, names in asked.items():
+        unnamed = names - reads - {truth}
+        trial.must(not unnamed, f"{what} reads {', '.join(sorted(unnamed))}, which READS does not name")
+    trial.must(truth in asked["loss"], f"its loss never reads {truth!r}, the truth")
+    unread = reads - asked["answer"]
+    trial.must(not unread, f"READS names {', '.join(sorted(unread))}, which its answer never reads")
+
+
+def check_answers(trial: Trial, network: Any) -> None:
+    """Names, shapes and kind of the answers; every case is answered as if it were alone, twice the same."""
+    import torch
+
+    network.eval()
+    batch, side = trial.batch(), trial.config.side_px
+    name = ANSWERS[trial.module.TASK]
+    shape = (_CASES, len(_CLASSES)) if name == "diagnosis" else (_CASES, side, side)
+    for what in ("forward", "answer"):
+        answers = _without_gradient(network, what, batch)
+        trial.must(set(answers) == {name}, f"{what} answers {', '.join(sorted(answers))} and not {name} alone")
+        scores = answers[name]
+        trial.must(tuple(scores.shape) == shape, f"{what} answers shape {tuple(scores.shape)} instead of {shape}")
+        trial.must(
+            scores.is_floating_point() and bool(scores.isfinite().all()), f"{what} does not answer finite numbers"
+        )
+        summed = name == "diagnosis" and bool((scores >= 0).all()) and torch.allclose(scores.sum(1), torch.ones(_CASES))
+        trial.must(not summed, f"{what} answers probabilities, not logits")
+        again = _without_gradient(network, what, batch)[name]
+        trial.must(_close(scores, again), f"{what} answers the same cases differently the second time")
+        for row in range(_CASES):
+            alone = _without_gradient(network, what, {k: v[row : row + 1] for k, v in batch.items()})[name][0]
+            trial.must(
+                _close(scores[row], alone),
+                f"{what} answers a case differently when others are in its batch "
+                f"(by {float((scores[row] - alone).abs().max()):.2g}); use no statistics of the batch in eval mode",
+            )
+
+
+def check_explained(trial: Trial, network: Any) -> None:
+    """``look``, ``judge``, ``typical`` and ``last``: what attributions and Grad-CAM are made from."""
+    import torch
+
+    network.eval()
+    held: list[torch.Tensor] = []
+    looking, judging = Recorded(trial.batch()), Recorded(trial.batch())
+    modules = list(network.modules())
+    trial.must(any(network.last is m for m in modules), "last is no module inside the network")
+    hook = network.last.register_forward_hook(lambda _module, _inputs, out: held.append(out))
+    seen = network.look(looking)
+    hook.remove()
+    scores = network.judge(seen, judging)["diagnosis"]
+    tables = looking.asked & set(TABLES)
+    trial.must(not tables, f"look reads {', '.join(sorted(tables))}; what is known beside the photo belongs to judge")
+    pictures = judging.asked & set(PICTURES)
+    trial.must(not pictures, f"judge reads {', '.join(sorted(pictures))}; pictures belong to look")
+    answer = _without_gradient(network, "answer", trial.batch())["diagnosis"]
+    trial.must(_close(scores, answer), "judge(look(batch), batch) is not what answer says")
+    same = tuple(network.typical.shape) == tuple(seen.shape[1:])
+    trial.must(
+        same, f"typical has shape {tuple(network.typical.shape)} and look answers {tuple(seen.shape[1:])} per case"
+    )
+    trial.must(
+        len(held) == 1 and held[0].ndim == 4, "last does not answer one stack of maps (n, channels, h, w) in look"
+    )
+    trial.must(
+        len(held[0]) in (_CASES, 2 * _CASES), "last answers neither one map per photo nor two (the second mirrored)"
+    )
+    (gradient,) = torch.autograd.grad(scores[:, 0].sum(), held[0], allow_unused=True)
+    trial.must(gradient is not None and gradient.any(), "the answer does not depend on the maps of last")
+
+
+def check_mask(trial: Trial) -> None:
+    """``mask_of`` makes a mask of probabilities, of any size."""
+    disc = (np.hypot(*(np.mgrid[:40, :50] - 20)) < 9).astype(np.float32)
+    for probability, what in ((disc * 0.98 + 0.01, "a clear disc"), (disc * 0, "no lesion")):
+        mask = trial.module.mask_of(probability, trial.config)
+        trial.must(mask.shape == disc.shape, f"mask_of answers shape {mask.shape} for {disc.shape}")
+        trial.must(mask.dtype == np.bool_, f"mask_of answers {mask.dtype}, not bool")
+        agreed = float((mask == (disc > 0)).mean()) if what == "a clear disc" else 1.0 - float(mask.mean())
+        trial.must(agreed > 0.9, f"mask_of does not find {what}")
+
+
+def check_start(trial: Trial, network: Any) -> None:
+    """Weights that do not fit are refused in words, and nothing is changed by them."""
+    import torch
+
+    before = _copied(network)
+    try:
+        network.start({"nobodys.weight": torch.zeros(2, 3)}, "foreign.safetensors")
+    except InputError as error:
+        told = all((error.found, error.expected, error.fix)) and "foreign.safetensors" in error.found
+        trial.must(told, "start refuses foreign weights without naming their file, what it expects and how to mend it")
+    else:
+        trial.must(good=False, sentence="start takes foreign weights without a word; it must raise InputError")
+    trial.must(_same(before, network), "start has changed the network although it refused the weights")
+
+
+def check_seed(trial: Trial, network: Any) -> None:
+    """What its loss draws at random is governed by torch's seed."""
+    import torch
+
+    network.train().enter(network.phases()[-1].name)
+    losses = []
+    for _ in range(2):
+        torch.manual_seed(trial.seed)
+        losses.append(float(network.loss(trial.batch()).detach()))
+    close = abs(losses[0] - losses[1]) <= 1e-4 * max(1.0, abs(losses[0]))
+    trial.must(close, f"its loss draws random numbers that torch's seed does not govern ({losses[0]} and {losses[1]})")
+
+
+def check_gradients(trial: Trial, network: Any) -> None:
+    """In each phase the gradient reaches every parameter that is not frozen, and no other."""
+    for phase in network.phases():
+        network.train().enter(phase.name)
+        network.zero_grad(set_to_none=True)
+        loss = network.loss(trial.batch())
+        trial.must(loss.ndim == 0, f"its loss has shape {tuple(loss.shape)}, not one number")
+        trial.must(bool(loss.isfinite()), f"its loss is {float(loss.detach())} in phase {phase.name!r}")
+        loss.backward()
+        for name, p in network.named_parameters():
+            if p.requires_grad:
+                reached = p.grad is not None and bool(p.grad.isfinite().all()) and bool(p.grad.any())
+                trial.must(
+                    reached,
+                    f"no finite gradient reaches {name} in phase {phase.name!r}, although it is trained there; "
+                    "freeze it in enter, or use it",
+                )
+            else:
+                trial.must(p.grad is None, f"{name} is frozen in phase {phase.name!r} and has a gradient")
+    network.zero_grad(set_to_none=True)
+
+
+def check_learning(trial: Trial, network: Any, steps: int, learning_rate: float) -> None:
+    """The loss on three fixed cases falls within a few steps."""
+    import torch
+
+    network.train().enter(network.phases()[-1].name)
+    optimiser = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=learning_rate)
+    losses = []
+    for _ in range(steps + 1):
+        torch.manual_seed(trial.seed)
+        loss = network.loss(trial.batch())
+        losses.append(float(loss.detach()))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    told = ", ".join(f"{loss:.3g}" for loss in losses)
+    trial.must(np.isfinite(losses).all(), f"its loss does not stay finite in training: {told}")
+    trial.must(min(losses[1:]) < losses[0], f"its loss on three fixed cases does not fall: {told}")
+
+
+def check_files(trial: Trial, network: Any, twin: Any) -> None:
+    """Everything it has learnt lies in its state dict, which fits into a safetensors file and into a fresh twin."""
+    import torch
+    from safetensors.torch import load, save
+
+    try:
+        data = save({name: value.detach().contiguous() for name, value in network.state_dict().items()})
+        twin.load_state_dict(load(data))
+    except (RuntimeError, ValueError) as error:
+        raise AssertionError(
+            f"{trial.module.__name__}: its state dict cannot be saved and read back: {error}"
+        ) from None
+    name = ANSWERS[trial.module.TASK]
+    told, read = (_without_gradient(each.eval(), "answer", trial.batch())[name] for each in (network, twin))
+    trial.must(torch.allclose(told, read, rtol=1e-5, atol=1e-5), "saved and read back it answers differently")
+
+
+def _without_gradient(network: Any, what: str, batch: Mapping[str, Any]) -> Any:
+    import torch
+
+    torch.manual_seed(0)
+    with torch.no_grad():
+        return network(batch) if what == "forward" else getattr(network, what)(batch)
+
+
+def _close(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return bool(((one - other).abs() <= _TOLERANCE * (1 + other.abs())).all())
+
+
+def _copied(network: Any) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+
+def _same(state: Mapping[str, torch.Tensor], network: Any) -> bool:
+    own = network.state_dict()
+    return own.keys() == state.keys() and all(bool((own[name] == value).all()) for name, value in state.items())
+
+
+# -------------------------------------------------------------------------------------------- rules and estimators
+
+
+def check_rule(module: Any, config: Any = None) -> None:
+    """A segmenter without weights: its file, and a mask of the photo's size that comes out the same twice.
+
+    Args:
+        module: the model's module; one without ``draw`` only passes masks on.
+        config: its ``Config``; its defaults where None.
+
+    Raises:
+        AssertionError: it breaks the contract.
+    """
+    check_text(module)
+    _must(module, module.TASK == "segment", "a model with neither build nor fit can only segment")
+    if not hasattr(module, "draw"):
+        return
+    config = module.Config() if config is None else config
+    rows, columns = np.mgrid[:48, :64]
+    disc = np.hypot(rows - 24, columns - 32) < 12
+    photo = np.where(disc[..., None], (90, 60, 50), (215, 170, 145)).astype(np.uint8)
+    kept = photo.copy()
+    mask = module.draw(photo, config)
+    _must(module, mask.shape == disc.shape, f"draw answers shape {mask.shape} for a photo of {disc.shape}")
+    _must(module, mask.dtype == np.bool_, f"draw answers {mask.dtype}, not bool")
+    _must(module, np.array_equal(photo, kept), "draw writes into the photo it was given")
+    _must(module, np.array_equal(mask, module.draw(photo, config)), "draw answers the same photo differently twice")
+    overlap = float((mask & disc).sum() / max(1, (mask | disc).sum()))
+    _must(module, overlap > 0.5, f"draw does not find a dark disc on light skin (IoU {overlap:.2f})")
+
+
+def check_estimator(module: Any, config: Any = None, *, seed: int = 0) -> None:
+    """A classifier fitted at once: log-probabilities, repeatable, row by row, exactly taken apart, written and read.
+
+    Args:
+        module: the model's module.
+        config: its ``Config``; its defaults where None.
+        seed: of the cases.
+
+    Raises:
+        AssertionError: it breaks the contract.
+    """
+    check_text(module)
+    config = module.Config() if config is None else config
+    rng, n = np.random.default_rng(seed), 60
+    labels = np.arange(n) % len(_CLASSES)
+    widths = {"image": 24, **_COLUMNS}
+    rows = {name: rng.normal(size=(n, width)) + labels[:, None] for name, width in widths.items()}
+    train, validation = ({name: values[part] for name, values in rows.items()} for part in (slice(40), slice(40, n)))
+    asked = Recorded(train)
+    fitted = module.fit(config, asked, labels[:40], validation, labels[40:], len(_CLASSES), seed)
+    unnamed = asked.asked - set(module.READS)
+    _must(module, not unnamed, f"fit reads {', '.join(sorted(unnamed))}, which READS does not name")
+    scores = _log_probabilities(module, fitted, validation)
+    again = module.fit(config, train, labels[:40], validation, labels[40:], len(_CLASSES), seed)
+    _must(
+        module, np.array_equal(scores, again.predict(validation)), "fitted twice with one seed it answers differently"
+    )
+    alone = fitted.predict({name: values[:1] for name, values in validation.items()})[0]
+    _must(module, np.allclose(scores[0], alone, atol=1e-9), "a case is answered differently when others are beside it")
+    _must(module, float((scores.argmax(1) == labels[40:]).mean()) > 0.5, "it has not learnt what a line could separate")
+    parts = fitted.contributions(validation)
+    strange = set(parts) - {*module.READS, "bias"}
+    _must(module, not strange, f"contributions name {', '.join(sorted(strange))}, which READS does not")
+    summed = sum(part.sum(axis=2) for part in parts.values())
+    _must(module, np.allclose(_softmaxed(summed), scores, atol=1e-6), "its contributions do not add up to its scores")
+    with tempfile.TemporaryDirectory() as name:
+        fitted.save(Path(name))
+        pickled = [file.name for file in Path(name).rglob("*") if file.suffix in (".pkl", ".pickle", ".joblib", ".pt")]
+        _must(module, not pickled, f"it is saved as {', '.join(pickled)}; a pickle runs code when it is read")
+        read = module.load(Path(name)).predict(validation)
+    _must(module, np.allclose(read, scores, atol=1e-9), "saved and read back it answers differently")
+
+
+def _log_probabilities(module: Any, fitted: Any, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+    scores = np.asarray(fitted.predict(batch))
+    shape = (len(next(iter(batch.values()))), len(_CLASSES))
+    _must(module, scores.shape == shape, f"predict answers shape {scores.shape} instead of {shape}")
+    good = bool(np.isfinite(scores).all()) and np.allclose(np.exp(scores).sum(1), 1, atol=1e-6)
+    _must(module, good, "predict does not answer log-probabilities (their exponentials do not add up to 1)")
+    return scores
+
+
+def _softmaxed(scores: Any) -> np.ndarray:
+    """(n, classes) log-probabilities of scores."""
+    out: np.ndarray = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
+    return out
