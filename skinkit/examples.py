@@ -7,6 +7,7 @@ bounded.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from collections import deque
@@ -21,6 +22,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from skinkit.artifact import digest
+from skinkit.console import Tick
 from skinkit.errors import CaseError
 from skinkit.images import decode, pixel_sha256, read_bytes, read_mask
 
@@ -173,7 +175,7 @@ class Examples:
                 sorted(self.reads),
                 [self.photos[row].pixels for row in rows],
                 [[str(files[row]) for row in rows] for files in (self.masks, self.truth_masks) if files is not None],
-                {name: values[chosen].tobytes().hex() for name, values in self.arrays.items()},
+                {name: hashlib.sha256(values[chosen].tobytes()).hexdigest() for name, values in self.arrays.items()},
                 None if self.classes is None else self.classes[chosen].tolist(),
             ]
         )
@@ -224,15 +226,27 @@ class Examples:
             found["truth_mask"] = shrunk_mask(read_mask(file, size), self.side_px)
         return found
 
-    def unreadable(self, rows: Rows) -> dict[int, CaseError]:
-        """The rows that cannot be read, and why; rows not met yet are decoded now, which fills the cache."""
+    def unreadable(self, rows: Rows, tick: Tick | None = None) -> dict[int, CaseError]:
+        """The rows that cannot be read, and why; rows not met yet are decoded now, which fills the cache.
+
+        Args:
+            rows: to look at.
+            tick: told of each.
+        """
         asked = [int(row) for row in rows]
-        unknown = [
-            row for row in dict.fromkeys(asked) if row not in self._kept.readable and row not in self._kept.failed
-        ]
-        for _ in in_order(self.tried, unknown, ahead=16):
-            pass
-        return {row: self._kept.failed[row] for row in asked if row in self._kept.failed}
+        found = {}
+        for row, error in zip(asked, in_order(self._error, asked, ahead=16), strict=True):
+            if error:
+                found[row] = error
+            if tick:
+                tick(failed=error is not None)
+        return found
+
+    def _error(self, row: int) -> CaseError | None:
+        if row in self._kept.readable:
+            return None
+        found = self.tried(row)
+        return found if isinstance(found, CaseError) else None
 
     def tried(self, row: int) -> Pictures | CaseError:
         """The pictures of one case, or why there are none."""

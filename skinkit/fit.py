@@ -18,8 +18,7 @@ SHA-256; the best weights have a file of their own, written only when they chang
 another run (seed, phases, rows, shapes) is left aside, which is said.
 
 **Several GPUs.** One process each; each sees its share of every batch, gradients are averaged, the first one
-validates, writes and speaks. ``score`` and the network must then survive pickling between processes (in memory; no
-file is a pickle).
+validates, writes and speaks. Network and examples are sent to them through memory; the score is worked out here.
 """
 
 from __future__ import annotations
@@ -29,21 +28,24 @@ import io
 import json
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from skinkit import infer
 from skinkit.artifact import digest, file_sha256, write_atomic
 from skinkit.augment import augment
 from skinkit.console import Console, Tick
-from skinkit.errors import CaseError, ConfigError, InputError
+from skinkit.errors import CaseError, ConfigError, InputError, SkinkitError
 from skinkit.examples import Examples, Rows, as_input
 from skinkit.models import Network, Phase
 
@@ -186,7 +188,8 @@ def fit(
 
 
 def _readable(examples: Examples, rows: Rows, name: str, console: Console) -> tuple[int, ...]:
-    failed = examples.unreadable(rows)
+    with console.progress(len(rows), f"reading {name} photos") as tick:
+        failed = examples.unreadable(rows, tick)
     for reason in sorted({error.reason for error in failed.values()}):
         n = sum(error.reason == reason for error in failed.values())
         console.warn(f"{n} {name} cases are left out: {reason}")
@@ -255,7 +258,11 @@ def _run_phase(
         began = time.monotonic()
         progress.epoch += 1
         loss = _epoch(fabric, model, wrapped, highest, job, progress, phase, tick)
-        row = {"phase": phase.name, "epoch": progress.epoch, "learning_rate": optimiser.param_groups[0]["lr"]}
+        row = {
+            "phase": phase.name,
+            "epoch": progress.epoch,
+            "learning_rate": max(g["lr"] for g in optimiser.param_groups),
+        }
         row |= {"train_loss": loss, **_validated(fabric, network, job, console)}
         row |= {"seconds": round(time.monotonic() - began, 2), "kept": False}
         progress.history.append(row)
@@ -509,9 +516,7 @@ def _save(module: Any, optimiser: torch.optim.Optimizer | None, progress: _Progr
         "progress": progress.numbers(),
     }
     write_atomic(job.folder / CHECKPOINT, json.dumps(about, indent=1).encode())
-    for file in job.folder.glob("*.safetensors"):
-        if file.name not in files.values():
-            file.unlink()
+    _forget(job.folder, but=[CHECKPOINT, *files.values()])
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -535,6 +540,8 @@ def _resumed(network: Network, job: _Job, phases: Sequence[Phase], console: Cons
         _forget(job.folder)
         return None
     if not progress.done:
+        # What a killed run wrote and no checkpoint names must not be taken for this run's.
+        _forget(job.folder, but=_files(job.folder))
         console.info(f"  {job.label}: going on after epoch {progress.epoch} of {phases[progress.phase].name}")
     return progress
 
@@ -562,9 +569,18 @@ def _read(job: _Job) -> tuple[_Progress, State]:
     return progress, _part(files["state"], "network.")
 
 
-def _forget(folder: Path) -> None:
-    for file in [*folder.glob("*.safetensors"), folder / CHECKPOINT]:
-        file.unlink(missing_ok=True)
+def _files(folder: Path) -> list[str]:
+    """What belongs to the checkpoint, itself included."""
+    files = json.loads((folder / CHECKPOINT).read_text(encoding="utf-8"))["files"]
+    return [CHECKPOINT, *(name for name, _ in files.values())]
+
+
+def _forget(folder: Path, but: Sequence[str] = ()) -> None:
+    """Remove files of checkpoints, unfinished ones too, except these."""
+    for pattern in ("*.safetensors", ".*.safetensors.*.tmp", CHECKPOINT):
+        for file in folder.glob(pattern):
+            if file.name not in but:
+                file.unlink(missing_ok=True)
 
 
 def _part(tensors: State, start: str) -> State:
@@ -609,10 +625,59 @@ def _fabric(job: _Job, devices: int) -> Any:
 
 def _in_processes(network: Network, job: _Job, devices: int, console: Console) -> None:
     """Train in one process per device; what they learn is in the checkpoint afterwards."""
+    context = torch.multiprocessing.get_context("spawn")
+    line = _Line(context.SimpleQueue(), context.SimpleQueue())
+    answering = threading.Thread(target=line.serve, args=(job.score,), daemon=True)
+    answering.start()
     voice = {"log_format": console.log_format, "quiet": console.quiet, "run_id": console.run_id}
-    fabric = _fabric(job, devices)
-    fabric.launch(_in_process, copy.deepcopy(network), job, voice)
+    try:
+        _fabric(job, devices).launch(partial(_in_process, network=network, job=replace(job, score=line), voice=voice))
+    except ProcessRaisedException:
+        line.asked.put(None)
+        answering.join()
+        if line.errors:
+            raise line.errors[0] from None
+        raise
+    line.asked.put(None)
+    answering.join()
 
 
 def _in_process(fabric: Any, network: Network, job: _Job, voice: Mapping[str, Any]) -> None:
-    _train(fabric, network, job, Console(**voice))
+    try:
+        # What came through memory is shared with the other processes: each learns on a copy of its own.
+        _train(fabric, copy.deepcopy(network), job, Console(**voice))
+    except SkinkitError as error:
+        job.score.asked.put(error)  # type: ignore[attr-defined]
+        raise
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A line to the process that started the others: there the score is worked out, and errors are told.
+
+    So a score may be any function, also one that could not be sent to another process.
+    """
+
+    asked: Any
+    told: Any
+    errors: list[Exception] = field(default_factory=list)
+
+    def __call__(self, answers: Mapping[str, np.ndarray], rows: npt.NDArray[np.int64]) -> Mapping[str, float]:
+        """Ask for a score and wait for it."""
+        self.asked.put((answers, rows))
+        reply = self.told.get()
+        if isinstance(reply, Exception):
+            raise reply
+        return dict(reply)
+
+    def serve(self, score: Score) -> None:
+        """Answer until there is nothing more to answer."""
+        while (question := self.asked.get()) is not None:
+            if isinstance(question, Exception):
+                self.errors.append(question)
+                continue
+            try:
+                self.told.put(dict(score(*question)))
+            except Exception as error:  # noqa: BLE001 - raised again by the one who asked, who would wait for ever
+                self.errors.append(error)
+                self.told.put(RuntimeError(f"{type(error).__name__}: {error}"))

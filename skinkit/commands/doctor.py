@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import shutil
 import sys
@@ -33,7 +34,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     ]
     checks += [_import(name, "bad", "pip install skinkit") for name in _NEEDED]
     checks += [_import(name, "missing", _WITHOUT_TORCH) for name in _TORCH]
-    checks += [_radiomics(), _device(), _threads(), _disk(context)]
+    checks += [_radiomics(), _device(), *_precision(), _threads(), _disk(context)]
     bad = [name for name, state, _ in checks if state == "bad"]
     width = max(len(name) for name, _, _ in checks)
     lines = [f"{name:<{width}}  {state:<8} {text}" for name, state, text in checks]
@@ -79,6 +80,20 @@ def _device() -> tuple[str, str, str]:
     if torch.cuda.is_available():
         return "device", "cuda", str(torch.cuda.get_device_name(0))
     return "device", "cpu", "no CUDA device; networks run on the processor"
+
+
+def _precision() -> list[tuple[str, str, str]]:
+    """What networks compute in here when nothing is asked for; nothing to say without torch."""
+    if importlib.util.find_spec("torch") is None:
+        return []
+    try:
+        from skinkit import infer
+
+        device = infer.pick_device("auto")
+        speed, chosen = infer.bf16_speed(device), infer.precision_of(device)
+    except Exception as error:  # noqa: BLE001 - whatever breaks, the doctor names it
+        return [("precision", "bad", f"{type(error).__name__}: {error}")]
+    return [("precision", "ok", f"bf16 is {speed:.1f}x as fast as fp32 here; networks run in {chosen}")]
 
 
 def _threads() -> tuple[str, str, str]:
