@@ -501,3 +501,149 @@ def interval_bars(
         axes.set(xlim=limits, ylim=(len(bars) - 0.4, -0.6), xlabel=x_label, title=title)
         axes.grid(axis="y", visible=False)
         return _svg(figure)
+
+
+# ------------------------------------------------------------------------------------- calibration and decisions
+
+
+def reliability(bins: Mapping[str, Sequence[Mapping[str, Any]]], *, title: str = "") -> str:
+    """Reliability diagrams as SVG: the observed share of malignant cases against the mean probability, bin by bin.
+
+    Args:
+        bins: ``calibrated``, and ``raw`` where it is known -> bins with ``predicted``, ``observed``, ``lower``,
+            ``upper`` and ``n``.
+        title: above the axes.
+    """
+    looks = {"raw": (_MUTED, (0, (4, 2)), "before calibration"), "calibrated": (PALETTE[0], "-", "as used")}
+    with _figure(5.4, 4.2) as figure:
+        axes = figure.add_subplot()
+        axes.plot([0, 1], [0, 1], color=_MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
+        for shift, name in enumerate(name for name in looks if name in bins):
+            colour, dash, label = looks[name]
+            x, y, *ends = (_numbers(bins[name], key) for key in ("predicted", "observed", "lower", "upper"))
+            axes.vlines(x + 0.004 * shift, *ends, color=colour, linewidth=1.2, alpha=0.6)
+            axes.plot(x + 0.004 * shift, y, "o", color=colour, linestyle=dash, markersize=4.5, label=label)
+        axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", title=title)
+        axes.set(xlabel="mean probability of malignancy", ylabel="observed share of malignant cases")
+        axes.legend(loc="upper left")
+        return _svg(figure)
+
+
+def decision(curve: Mapping[str, Any], *, title: str = "") -> str:
+    """A decision curve as SVG: net benefit of the model, of treating everybody and of treating nobody.
+
+    Args:
+        curve: of ``skinkit.evaluation.decision.decision_curve``; its ``point`` is the veto.
+        title: above the axes.
+    """
+    x = np.asarray(curve["threshold"], dtype=np.float64)
+    model, everybody, lower, upper = (_floats(curve[name]) for name in ("model", "all", "lower", "upper"))
+    prevalence = float(curve["prevalence"])
+    with _figure(6.9, 3.8) as figure:
+        axes = figure.add_subplot()
+        axes.axhline(0, color=_MUTED, linewidth=1.0, label="treat nobody")
+        axes.plot(x, everybody, color=PALETTE[4], linestyle=(0, (5, 1.6)), label="treat everybody")
+        axes.fill_between(x, lower, upper, color=PALETTE[0], alpha=0.18, linewidth=0)
+        axes.plot(x, model, color=PALETTE[0], linewidth=2.0, label="model (95 % interval)")
+        if point := curve.get("point"):
+            axes.plot(*point, "o", color=ALL_COLOUR, markeredgecolor="white", markersize=7, label="veto", zorder=5)
+        axes.set(xlim=(0, 1), ylim=(-0.15 * max(prevalence, 0.05), 1.08 * max(prevalence, 0.05)), title=title)
+        axes.set(xlabel="probability of malignancy from which to treat", ylabel="net benefit")
+        axes.legend(loc="upper right")
+        return _svg(figure)
+
+
+def referral(curve: Mapping[str, Any], *, title: str = "") -> str:
+    """A referral curve as SVG: what is gained by sending the most uncertain cases to a dermatologist.
+
+    Args:
+        curve: of ``skinkit.evaluation.decision.referral_curve``.
+        title: above the axes.
+    """
+    words = {
+        "accuracy": (PALETTE[0], "-", "accuracy of the cases kept"),
+        "sensitivity": (PALETTE[1], (0, (5, 1.6)), "malignant cases called or referred"),
+    }
+    points = {"veto": ("o", "veto: malignant calls alone"), "refer": ("s", "model's own referral rule")}
+    x = np.asarray(curve["referred"], dtype=np.float64)
+    with _figure(6.9, 3.8) as figure:
+        axes = figure.add_subplot()
+        for name, (colour, dash, label) in words.items():
+            lower, upper = (_floats(curve[f"{name}_{end}"]) for end in ("lower", "upper"))
+            axes.fill_between(x, lower, upper, color=colour, alpha=0.15, linewidth=0)
+            axes.plot(x, _floats(curve[name]), color=colour, linestyle=dash, label=label)
+        for name, (mark, label) in points.items():
+            share, found = curve["points"].get(name, (None, None))
+            if found is not None:
+                axes.plot(share, found, mark, color=ALL_COLOUR, markeredgecolor="white", markersize=7, label=label)
+        axes.set(xlim=(-0.01, 1.01), ylim=(0, 1.02), xlabel="share referred", ylabel="share", title=title)
+        axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+        return _svg(figure)
+
+
+def forest(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> str:
+    """Subgroups as SVG: AUROC, sensitivity and specificity of malignancy with their intervals, side by side.
+
+    Args:
+        rows: ``name``, ``n``, ``n_positive`` and, by metric, ``estimate``, ``lower``, ``upper`` and ``flagged`` (a gap
+            to the rest that stands out); the first row is that of all cases.
+        title: above the panels.
+    """
+    panels = (("auroc", "AUROC"), ("sensitivity", "sensitivity (veto)"), ("specificity", "specificity (veto)"))
+    with _figure(8.2, 0.24 * len(rows) + 1.0) as figure:
+        for panel, (metric, label) in zip(figure.subplots(1, 3, sharey=True), panels, strict=True):
+            panel.grid(visible=False, axis="y")
+            whole = (rows[0].get(metric) or {}).get("estimate")
+            if whole is not None:
+                panel.axvline(whole, color=_MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
+            for at, row in enumerate(rows):
+                told = row.get(metric) or {}
+                if told.get("estimate") is None:
+                    continue
+                colour = PALETTE[1] if told.get("flagged") else PALETTE[0]
+                if told.get("lower") is not None:
+                    panel.hlines(at, told["lower"], told["upper"], color=colour, linewidth=1.6)
+                panel.plot(told["estimate"], at, "D" if told.get("flagged") else "o", color=colour, markersize=4.5)
+            panel.set(xlim=(-0.02, 1.02), ylim=(len(rows) - 0.5, -0.5), xlabel=label)
+            panel.tick_params(axis="y", length=0)
+        names = [f"{row['name']}  (n = {row['n']}, {row['n_positive']} malignant)" for row in rows]
+        figure.axes[0].set_yticks(range(len(rows)), names)
+        if title:
+            figure.suptitle(title)
+        return _svg(figure)
+
+
+def differences(rows: Sequence[Mapping[str, Any]], *, title: str = "", unit: str = "difference") -> str:
+    """Differences with their intervals as SVG, a line at zero; what excludes zero is filled and orange.
+
+    Args:
+        rows: ``name``, ``difference``, ``lower`` and ``upper``.
+        title: above the axes.
+        unit: below them.
+    """
+    with _figure(6.4, 0.27 * max(len(rows), 1) + 0.9) as figure:
+        axes = figure.add_subplot()
+        axes.grid(visible=False, axis="y")
+        axes.axvline(0, color=_MUTED, linewidth=1.0)
+        for at, row in enumerate(rows):
+            if row.get("difference") is None:
+                continue
+            ends = [float(end) for end in (row.get("lower"), row.get("upper")) if end is not None]
+            known = len(ends) == 2
+            apart = known and (ends[0] > 0 or ends[1] < 0)
+            colour = PALETTE[1] if apart else PALETTE[0]
+            if known:
+                axes.hlines(at, *ends, color=colour, linewidth=1.8)
+            axes.plot(row["difference"], at, "D" if apart else "o", color=colour, markersize=5)
+        axes.set(ylim=(max(len(rows), 1) - 0.5, -0.5), title=title, xlabel=unit)
+        axes.set_yticks(range(len(rows)), [str(row["name"]) for row in rows])
+        axes.tick_params(axis="y", length=0)
+        return _svg(figure)
+
+
+def _numbers(rows: Sequence[Mapping[str, Any]], key: str) -> npt.NDArray[np.float64]:
+    return _floats([row[key] for row in rows])
+
+
+def _floats(values: Sequence[float | None]) -> npt.NDArray[np.float64]:
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)

@@ -49,6 +49,8 @@ class Cohort:
         source: name of the source that reads it (``pad-ufes-20``, ``folder``, ...).
         root: absolute folder of its files.
         options: the remaining keys of its table in ``skinkit.toml``.
+        prevalence: share of malignant cases where the model is to be used, if the cohort states one; it is not among
+            the options, because reading the cohort does not depend on it.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Cohort:
     source: str
     root: Path
     options: Mapping[str, Any] = field(default_factory=dict)
+    prevalence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -173,8 +176,15 @@ def _cohort(file: Path, name: str, table: Any) -> Cohort:
             f"{file}: role {table['role']!r} of cohort {name!r}", did_you_mean(table["role"], ROLES), "use one of these"
         )
     root = (file.parent / Path(table["path"]).expanduser()).resolve()
-    options = {key: value for key, value in table.items() if key not in ("role", "source", "path")}
-    return Cohort(name, table["role"], table["source"], root, options)
+    prevalence = table.get("prevalence")
+    if prevalence is not None and not (isinstance(prevalence, float) and 0 < prevalence < 1):
+        raise ConfigError(
+            f"{file}: prevalence = {prevalence!r} of cohort {name!r}",
+            "the share of malignant cases where the model is to be used, such as 0.02",
+            "mend the value",
+        )
+    options = {key: value for key, value in table.items() if key not in ("role", "source", "path", "prevalence")}
+    return Cohort(name, table["role"], table["source"], root, options, prevalence)
 
 
 def check_name(name: str, what: str) -> None:

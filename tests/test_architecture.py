@@ -22,7 +22,8 @@ LAYERS = (
     {"artifact"},
     {
         "images", "masks", "metadata", "leakage", "losses", "metrics", "attribution", "figures", "radiomics", "data",
-        "models", "weights", "phantoms", "reporting", "evaluation", "cross_fit", "drift", "looks", "contract",
+        "models", "weights", "phantoms", "reporting", "evaluation", "calibration", "cross_fit", "drift", "looks",
+        "contract",
     },
     {"executor", "examples", "augment", "fit", "infer", "file_traces", "shortcuts"},
     {"stages"},

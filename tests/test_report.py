@@ -24,6 +24,7 @@ from written_artifacts import run_stage, write
 
 from skinkit import figures, metrics, phantoms
 from skinkit.errors import ConfigError, InputError
+from skinkit.evaluation import battery
 from skinkit.images import jpeg_bytes, png_bytes, slug
 from skinkit.reporting import cards, svg, words
 from skinkit.reporting.html import Block, compose
@@ -190,7 +191,7 @@ def write_metrics(
     truth = np.array([CLASSES.classes.index(PAD6[cases.at[c, "diagnosis"]]) for c in table["case_id"]])
     p = table[[f"p__diagnosis__{c}" for c in CLASSES.classes]].to_numpy(float)
     malignant = np.array([c in CLASSES.malignant for c in CLASSES.classes])
-    scored = metrics.Scored(
+    scored = battery.Scored(
         CLASSES.classes,
         truth,
         p,
@@ -202,11 +203,11 @@ def write_metrics(
         "model",
         dict.fromkeys(CLASSES.classes, (0.2, "validation:youden")),
     )
-    rows = [{**r, "cohort": cohort, "model": MODEL, "subgroup": "all"} for r in metrics.measure(scored, bootstrap=200)]
+    rows = [{**r, "cohort": cohort, "model": MODEL, "subgroup": "all"} for r in battery.measure(scored, bootstrap=200)]
     women = (cases.loc[table["case_id"], "sex"] == "female").to_numpy()
     rows += [
         {**r, "cohort": cohort, "model": MODEL, "subgroup": "sex=female"}
-        for r in metrics.measure(scored.take(women), bootstrap=0)
+        for r in battery.measure(scored.take(women), bootstrap=0)
     ]
     curve = metrics.roc_curve(scored.malignancy, malignant[truth])
     area = metrics.auroc(scored.malignancy, malignant[truth])

@@ -125,12 +125,15 @@ def checked(
     if "status" in table:
         table = table[table["status"].fillna(OK) == OK]
     names = [f"{PROBABILITY}{code}" for code in of.classes]
-    for name in (*names, "malignancy", "threshold", "age_years"):
+    for name in (*names, "malignancy", "malignancy_raw", "threshold", "age_years", "entropy"):
         if name in table:
             table[name] = _numbers(table[name], name, file)
+    if "refer" in table:
+        table = table.assign(refer=[str(value).strip().lower() in ("true", "1", "yes") for value in table["refer"]])
     _check_probabilities(table, names, file)
-    if "malignancy" in table:
-        _check_range(table["malignancy"], "malignancy", file)
+    for name in ("malignancy", "malignancy_raw"):
+        if name in table and (name == "malignancy" or table[name].notna().any()):
+            _check_range(table[name], name, file)
     table, excluded = _with_truth(table, truth_column, of, file)
     remarks: list[str] = []
     made_up = tuple(name for name in ("case_id", "group_id") if name not in given)
@@ -193,7 +196,7 @@ def _with_calls(table: pd.DataFrame, classes: ClassSet, threshold: float, file: 
     if "call" not in table:
         high = table["malignancy"] >= table["threshold"]
         return table.assign(call=pd.Series(np.where(high, MALIGNANT, "benign"), table.index, object))
-    words = {
+    words: dict[str, str] = {
         "malignant": MALIGNANT,
         "true": MALIGNANT,
         "1": MALIGNANT,

@@ -1,9 +1,10 @@
-"""Predictions with their truth -> the metrics table, curves, figures and the headline figures in words."""
+"""Predictions with their truth -> the metrics table, gaps, curves, figures and the headline figures in words."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,12 @@ import numpy as np
 import pandas as pd
 
 from skinkit.artifact import write_atomic, write_table
-from skinkit.metrics import ALL, MALIGNANT, Bools, Scored, confusion_matrix, measure, pr_curve, roc_curve
+from skinkit.calibration import parse_sets, reliability, shift_classes, shift_malignancy
+from skinkit.evaluation import endpoint
+from skinkit.evaluation.battery import Replicated, Scored, confusion_matrix, replicated, rows_of
+from skinkit.evaluation.decision import Decided, decision_curve, referral_curve, veto_sweep
+from skinkit.evaluation.subgroups import ALWAYS, COMPARED, GAPS, PARTS, gap_row, gaps_table, subgroups
+from skinkit.metrics import ALL, MALIGNANT, PAUC, Bools, Floats, Resamples, pr_curve, roc_curve
 from skinkit.schemas import PROBABILITY, Schema
 from skinkit.taxonomy import ClassSet
 
@@ -20,10 +26,9 @@ IMAGE = "image"
 LEVELS = (IMAGE, "lesion", "patient")
 TRUTH = "class"
 SCORED = Schema("scored", 1, ("level", "case_id"), ())
-AGE_BANDS = ((0, 40, "<40"), (40, 60, "40-59"), (60, 200, "60+"))
-SUBGROUPS = ("sex", "age_band", "site", "modality", "confirmed_by")
-ALWAYS = "confirmed_by=histopathology"
-"""The subgroup that is given even without the others: a biopsy is a better truth than the eye."""
+SWEEP = Schema("veto_sweep", 1, ("threshold",), ())
+SHIFTED = "malignancy_at_prevalence"
+PREDICTION_SET = "prediction_set"
 
 HEADLINE = {
     "balanced_accuracy": (ALL, "argmax", "balanced_accuracy", "macro", "balanced accuracy"),
@@ -42,8 +47,19 @@ HEADLINE_MALIGNANT = {
     "malignant_specificity": (MALIGNANT, "veto", "specificity", "none", "malignant: specificity, veto"),
     "malignant_ppv": (MALIGNANT, "veto", "ppv", "none", "malignant: positive predictive value, veto"),
     "malignant_npv": (MALIGNANT, "veto", "npv", "none", "malignant: negative predictive value, veto"),
+    "malignant_pauc": (MALIGNANT, "none", PAUC, "none", "malignant: pAUC above 80 % sensitivity (0 to 0.2)"),
     "malignant_brier": (MALIGNANT, "none", "brier", "none", "malignant: Brier score (0 to 1)"),
-}
+    "malignant_calibration_slope": (MALIGNANT, "none", "calibration_slope", "none", "malignant: calibration slope"),
+    "malignant_calibration_intercept": (
+        MALIGNANT, "none", "calibration_intercept", "none", "malignant: calibration intercept",
+    ),
+}  # fmt: skip
+HEADLINE_PREVALENCE = {
+    f"malignant_{name}_at_prevalence": (
+        MALIGNANT, "veto", f"{name}_at_prevalence", "none", f"malignant: {name.upper()} at the stated prevalence",
+    )
+    for name in ("ppv", "npv")
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,12 +71,36 @@ class Settings:
         seed: of the bootstrap.
         minimum: fewest cases a class metric may divide by.
         subgroups: whether all subgroups are scored, or only the biopsied.
+        primary: the primary endpoint in words (``evaluation.endpoint``), or empty.
+        prevalence: of malignancy where the model is to be used; None where nobody says.
     """
 
     bootstrap: int
     seed: int
     minimum: int
     subgroups: bool
+    primary: str = ""
+    prevalence: float | None = None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Everything that was computed of some predictions.
+
+    Attributes:
+        rows: the metrics table.
+        gaps: figures of subgroups minus those of the rest.
+        sweep: what other veto thresholds would have given; empty where nothing is known of malignancy.
+        curves: what the figures are drawn from.
+        prevalence: how malignancy was shifted to the stated prevalence: ``source``, ``source_of`` and ``target``; None
+            where none is stated.
+    """
+
+    rows: pd.DataFrame
+    gaps: pd.DataFrame
+    sweep: pd.DataFrame
+    curves: dict[str, Any]
+    prevalence: dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -70,11 +110,12 @@ class Evaluation:
     Attributes:
         table: level, case_id, group_id, class (the truth), several, probabilities, malignancy, threshold, call, and
             columns of subgroups. ``several`` marks a lesion or patient with cases of more than one class: it tells
-            malignant from benign and nothing else.
+            malignant from benign and nothing else. Used where present: malignancy_raw, prediction_set, entropy, refer.
         classes: the model's classes.
         thresholds: class -> (threshold of every row or one for all, source).
         malignant_set: name of the malignant set; empty where none is known.
         veto_source: where the malignancy threshold came from.
+        trained_prevalence: share of malignant cases among those the model was fitted on; None where it is not known.
     """
 
     table: pd.DataFrame
@@ -82,18 +123,20 @@ class Evaluation:
     thresholds: Mapping[str, tuple[Any, str]]
     malignant_set: str
     veto_source: str = "model"
+    trained_prevalence: float | None = None
 
     @property
     def images(self) -> Bools:
         """Rows of level image: (n,)."""
         return np.asarray(self.table["level"] == IMAGE, dtype=bool)
 
-    @property
-    def scored(self) -> Scored:
+    def scored(self, prevalence: float | None) -> Scored:
         """All rows of all levels as arrays."""
         table, names = self.table, self.classes.classes
         veto = sorted({float(t) for t in table["threshold"].dropna()})
         known = bool(self.malignant_set)
+        raw = known and "malignancy_raw" in table and bool(table["malignancy_raw"].notna().all())
+        sets = PREDICTION_SET in table and bool(table[PREDICTION_SET].notna().all())
         return Scored(
             classes=names,
             truth=np.array([names.index(name) for name in table[TRUTH]], dtype=np.int64),
@@ -105,46 +148,112 @@ class Evaluation:
             veto=veto[0] if len(veto) == 1 else float("nan"),
             veto_source=self.veto_source if veto else None,
             thresholds=self.thresholds,
+            raw=table["malignancy_raw"].to_numpy(dtype=np.float64) if raw else None,
+            sets=parse_sets(table[PREDICTION_SET].tolist(), names) if sets else None,
+            prevalence=math.nan if prevalence is None else prevalence,
         )
 
-    def rows(self, settings: Settings, *, cohort: str, model: str) -> pd.DataFrame:
-        """The metrics table."""
-        scored, several = self.scored, np.asarray(self.table["several"], dtype=bool)
+    def scores(self, settings: Settings, *, cohort: str, model: str) -> Scores:
+        """Compute everything; the patients are drawn once for all of it."""
+        shift = self.shift(settings.prevalence)
+        scored = self.scored(settings.prevalence if shift else None)
+        resamples = Resamples(scored.cluster, settings.bootstrap, settings.seed)
+        several = np.asarray(self.table["several"], dtype=bool)
         rows: list[dict[str, Any]] = []
-        for subgroup, chosen in self.subgroups(every=settings.subgroups):
-            whole = _measured(scored.take(chosen), settings)
-            if several[chosen].any():
-                single = _measured(scored.take(chosen & ~several), settings)
-                whole = [r for r in whole if r["class"] == MALIGNANT] + [r for r in single if r["class"] != MALIGNANT]
-            rows += [{"subgroup": subgroup, **row} for row in whole]
-        frame = pd.DataFrame(rows).assign(cohort=cohort, model=model)
-        return frame.astype({"class": object, "note": object, "threshold_source": object})
-
-    def subgroups(self, *, every: bool) -> Iterator[tuple[str, Bools]]:
-        """Name and rows of everything that is scored: all images, lesions, patients, then subgroups of the images."""
-        yield "all", self.images
+        whole = replicated(scored.take(self.images), resamples)
+        rows += [{"subgroup": "all", **row} for row in rows_of(whole, settings.minimum)]
         for level in LEVELS[1:]:
-            rows = np.asarray(self.table["level"] == level, dtype=bool)
-            if rows.any():
-                yield f"level={level}", rows
-        table = self.table
-        if "age_years" in table:
-            table = table.assign(age_band=pd.Series([_age_band(a) for a in table["age_years"]], table.index, object))
-        for column in SUBGROUPS:
-            if column not in table:
-                continue
-            values = np.array([_named(value) for value in table[column]], dtype=object)
-            present = sorted(set(values[self.images]))
-            for value in present:
-                # A column that says the same, or nothing, of everybody makes no subgroup.
-                if f"{column}={value}" == ALWAYS or (every and len(present) > 1):
-                    yield f"{column}={value}", self.images & (values == value)
+            chosen = np.asarray(self.table["level"] == level, dtype=bool)
+            if chosen.any():
+                told = self._level(scored, chosen, several, resamples, settings.minimum)
+                rows += [{"subgroup": f"level={level}", **row} for row in told]
+        gaps = self._subgroups(scored, resamples, settings, rows)
+        frame = pd.DataFrame(rows).assign(cohort=cohort, model=model)
+        frame["primary"] = self._primary(frame, settings.primary)
+        frame = frame.astype({"class": object, "note": object, "threshold_source": object})
+        images = scored.take(self.images)
+        curves = self._curves(frame, images)
+        sweep: list[dict[str, Any]] = []
+        if images.malignancy is not None:
+            decided = self._decided(images, resamples)
+            sweep = veto_sweep(decided)
+            curves |= self._decisions(images, decided, resamples, shift)
+        return Scores(frame, gaps.assign(cohort=cohort, model=model), pd.DataFrame(sweep), curves, shift)
 
-    def write(self, folder: Path, rows: pd.DataFrame) -> None:
-        """Write ``figures/{roc,pr,confusion}.svg``, ``curves.json`` and ``scored.parquet``."""
+    @staticmethod
+    def _level(
+        scored: Scored, chosen: Bools, several: Bools, resamples: Resamples, minimum: int
+    ) -> list[dict[str, Any]]:
+        """Rows of lesions or patients; those of several classes count for malignancy alone."""
+        whole = rows_of(replicated(scored.take(chosen), resamples), minimum)
+        if not several[chosen].any():
+            return whole
+        single = chosen & ~several
+        rows = rows_of(replicated(scored.take(single), resamples), minimum) if single.any() else []
+        return [r for r in whole if r["class"] == MALIGNANT] + [r for r in rows if r["class"] != MALIGNANT]
+
+    def _subgroups(
+        self, scored: Scored, resamples: Resamples, settings: Settings, rows: list[dict[str, Any]]
+    ) -> pd.DataFrame:
+        """Add the rows of every subgroup, and compare each with the rest."""
+        images = self.images
+        found: dict[str, list[dict[str, Any]]] = {}
+        groups = list(subgroups(self.table, images, every=settings.subgroups))
+        values: dict[str, list[tuple[str, Bools]]] = {}
+        for column, value, chosen in groups:
+            values.setdefault(column, []).append((value, chosen))
+        for column, of in values.items():
+            told = {value: replicated(scored.take(chosen), resamples) for value, chosen in of}
+            for value, chosen in of:
+                name = f"{column}={value}"
+                rows += [{"subgroup": name, **row} for row in rows_of(told[value], settings.minimum)]
+                if len(of) == 2 and value == max(told, key=lambda v: (len(told[v].battery.s), v)):
+                    continue  # the same gap with the other sign
+                rest = images & ~chosen
+                other = next((v for v, _ in of if v != value), "") if len(of) == 2 else "rest"
+                if rest.any() and settings.bootstrap:
+                    outside = told[other] if len(of) == 2 else replicated(scored.take(rest), resamples, PARTS)
+                    found[name] = self._gaps(told[value], outside, other, settings.minimum)
+        return gaps_table(found)
+
+    @staticmethod
+    def _gaps(inside: Replicated, outside: Replicated, against: str, minimum: int) -> list[dict[str, Any]]:
+        keys = [key for key in COMPARED if key in inside.point and key in outside.point]
+        return [{"against": against, **gap_row(key, inside, outside, minimum)} for key in keys]
+
+    def _primary(self, frame: pd.DataFrame, primary: str) -> Bools:
+        columns = ["class", "average", "decision_rule", "metric"]
+        keys = list(frame[columns].itertuples(index=False, name=None))
+        if not primary:
+            return np.zeros(len(frame), dtype=bool)
+        wanted = endpoint.find(primary, keys)
+        chosen: Bools = np.array([key == wanted for key in keys]) & np.asarray(frame["subgroup"] == "all", dtype=bool)
+        return chosen
+
+    def shift(self, target: float | None) -> dict[str, Any] | None:
+        """From which prevalence to which malignancy is shifted; None where no target is stated or nothing is known."""
+        if target is None or not self.malignant_set:
+            return None
+        truth = self.table.loc[self.images, TRUTH]
+        here = float(truth.isin(self.classes.malignant).mean())
+        source, of = (here, "scored cases") if self.trained_prevalence is None else (self.trained_prevalence, "model")
+        return {"source": source, "source_of": of, "target": target} if 0 < source < 1 else None
+
+    def shifted(self, shift: Mapping[str, Any]) -> pd.DataFrame:
+        """The table with malignancy and class probabilities as they are at the stated prevalence."""
+        names = [f"{PROBABILITY}{name}" for name in self.classes.classes]
+        malignant = np.array([name in self.classes.malignant for name in self.classes.classes])
+        ends = (float(shift["source"]), float(shift["target"]))
+        p = shift_classes(self.table[names].to_numpy(dtype=np.float64), malignant, *ends)
+        columns = {f"{name}_at_prevalence": p[:, i] for i, name in enumerate(names)}
+        m = shift_malignancy(self.table["malignancy"].to_numpy(dtype=np.float64), *ends)
+        return self.table.assign(**{SHIFTED: m, **columns})
+
+    def write(self, folder: Path, scores: Scores) -> None:
+        """Write the figures, ``curves.json``, ``gaps.parquet``, ``veto_sweep.parquet`` and ``scored.parquet``."""
         from skinkit import figures
 
-        drawn = self.curves(rows)
+        drawn = scores.curves
         labels = {**self.classes.labels, MALIGNANT: f"malignant (set: {self.malignant_set})"}
         names = list(self.classes.classes)
         pictures = {
@@ -152,18 +261,63 @@ class Evaluation:
             "pr": figures.pr(drawn["pr"], labels=labels),
             "confusion": figures.confusion(drawn["confusion"], names, labels=self.classes.labels),
         }
+        if "decision" in drawn:
+            pictures["reliability"] = figures.reliability(drawn["reliability"])
+            pictures["decision"] = figures.decision(drawn["decision"])
+            pictures["referral"] = figures.referral(drawn["referral"])
+        if len(forest := forest_rows(scores)):
+            pictures["subgroups"] = figures.forest(forest)
         for name, svg in pictures.items():
             write_atomic(folder / "figures" / f"{name}.svg", svg.encode())
         text = json.dumps({"classes": names, "labels": labels, **drawn}, ensure_ascii=False, allow_nan=False)
         write_atomic(folder / "curves.json", text.encode())
-        write_table(folder / "scored.parquet", SCORED, self.table.drop(columns=["fingerprint"], errors="ignore"))
+        table = self.table if scores.prevalence is None else self.shifted(scores.prevalence)
+        write_table(folder / "scored.parquet", SCORED, table.drop(columns=["fingerprint"], errors="ignore"))
+        write_table(folder / "gaps.parquet", GAPS, scores.gaps)
+        if len(scores.sweep):
+            write_table(folder / "veto_sweep.parquet", SWEEP, scores.sweep)
 
-    def curves(self, rows: pd.DataFrame) -> dict[str, Any]:
+    def _decided(self, images: Scored, resamples: Resamples) -> Decided:
+        assert images.malignancy is not None
+        assert images.called is not None
+        assert images.malignant is not None
+        by_class = images.malignant[images.predicted]
+        return Decided(
+            images.malignancy, images.is_malignant, images.called, by_class, images.cluster, images.veto, resamples
+        )
+
+    def _decisions(
+        self, images: Scored, decided: Decided, resamples: Resamples, shift: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        """Reliability, decision and referral curves of the images."""
+        table = self.table[self.images]
+        probabilities = {"calibrated": decided.malignancy, **({"raw": images.raw} if images.raw is not None else {})}
+        curves: dict[str, Any] = {
+            "reliability": {
+                name: reliability(p, decided.truth, decided.cluster, resamples) for name, p in probabilities.items()
+            },
+            "decision": decision_curve(decided),
+            "referral": referral_curve(
+                decided,
+                images.predicted == images.truth,
+                _uncertainty(table, images.probability),
+                np.asarray(table["refer"].fillna(False), dtype=bool) if "refer" in table else None,
+            ),
+        }
+        if shift is not None:
+            moved = shift_malignancy(decided.malignancy, float(shift["source"]), float(shift["target"]))
+            curves["decision_at_prevalence"] = decision_curve(
+                Decided(moved, decided.truth, decided.called, decided.by_class, decided.cluster, math.nan, resamples),
+                float(shift["target"]),
+            )
+        return curves
+
+    def _curves(self, rows: pd.DataFrame, scored: Scored) -> dict[str, Any]:
         """ROC and precision-recall curves of every class that has both sides, and the confusion matrix; of images.
 
         ``point`` is (1 - specificity, sensitivity) at the threshold in use.
         """
-        scored, answers = self.scored.take(self.images), Answers(rows)
+        answers = Answers(rows)
         sides = {name: (scored.probability[:, i], scored.truth == i) for i, name in enumerate(scored.classes)}
         if scored.malignancy is not None:
             sides[MALIGNANT] = (scored.malignancy, scored.is_malignant)
@@ -186,13 +340,20 @@ class Evaluation:
         matrix = confusion_matrix(scored.truth, scored.predicted, len(scored.classes))
         return {"roc": roc, "pr": pr, "confusion": matrix.tolist()}
 
-    def info(self, rows: pd.DataFrame, settings: Settings) -> dict[str, Any]:
+    def info(self, scores: Scores, settings: Settings) -> dict[str, Any]:
         """What was scored, and the headline figures."""
+        rows, gaps = scores.rows, scores.gaps
         images = self.table[self.images]
         n_by_class = {name: int((images[TRUTH] == name).sum()) for name in self.classes.classes}
         several = self.table.loc[np.asarray(self.table["several"], dtype=bool), "level"].value_counts()
         return {
-            "headline": headline(Answers(rows), malignant=bool(self.malignant_set)),
+            "primary": primary_of(rows, settings.primary),
+            "headline": headline(
+                Answers(rows), malignant=bool(self.malignant_set), prevalence=scores.prevalence is not None
+            ),
+            "gaps": [plain(row) for row in gaps[gaps["flagged"].astype(bool)].to_dict("records")],
+            "gaps_tested": int(gaps["p"].notna().sum()),
+            "prevalence": scores.prevalence,
             "classes": self.classes.as_dict(),
             "malignant_set": self.malignant_set or None,
             "n": len(images),
@@ -207,27 +368,24 @@ class Evaluation:
         }
 
 
-def _measured(scored: Scored, settings: Settings) -> list[dict[str, Any]]:
-    return measure(scored, bootstrap=settings.bootstrap, seed=settings.seed, minimum=settings.minimum)
+def _uncertainty(table: pd.DataFrame, probability: Floats) -> Floats:
+    """The entropy that the predictions carry, else that of their probabilities over ln(classes)."""
+    if "entropy" in table and table["entropy"].notna().all():
+        return table["entropy"].to_numpy(dtype=np.float64)
+    entropy: Floats = -(probability * np.log(np.clip(probability, 1e-300, 1))).sum(axis=1) / np.log(
+        probability.shape[1]
+    )
+    return entropy
 
 
 def _ends(figure: Mapping[str, Any]) -> dict[str, Any]:
     return {"lower": figure["lower"], "upper": figure["upper"]}
 
 
-def _age_band(age: Any) -> str | None:
-    known = age is not None and not pd.isna(age)
-    return next((name for low, high, name in AGE_BANDS if known and low <= age < high), None)
-
-
-def _named(value: Any) -> str:
-    return "unknown" if value is None or pd.isna(value) or value == "" else str(value)
-
-
 # ---------------------------------------------------------------------------------------------------- headline
 
 
-_INTEGERS = ("n", "n_positive", "n_clusters")
+_INTEGERS = ("n", "n_positive", "n_clusters", "n_rest", "n_positive_rest")
 
 
 def plain(row: Mapping[Any, Any]) -> dict[str, Any]:
@@ -236,7 +394,7 @@ def plain(row: Mapping[Any, Any]) -> dict[str, Any]:
     for name, value in row.items():
         if value is None or pd.isna(value):
             out[str(name)] = None
-        elif isinstance(value, str):
+        elif isinstance(value, (str, bool)):
             out[str(name)] = value
         else:
             out[str(name)] = int(value) if name in _INTEGERS else float(value)
@@ -265,14 +423,40 @@ class Answers:
         return found
 
 
-def headline(answers: Answers, *, malignant: bool) -> dict[str, Any]:
+def primary_of(rows: pd.DataFrame, primary: str) -> dict[str, Any] | None:
+    """The declared primary endpoint with its figure; None where none was declared."""
+    hit = rows[rows["primary"]]
+    return {"endpoint": primary, **plain(hit.iloc[0].to_dict())} if len(hit) else None
+
+
+def forest_rows(scores: Scores) -> list[dict[str, Any]]:
+    """Subgroups with AUROC, sensitivity and specificity of malignancy, and whether a gap was found; for the figure."""
+    metrics = {"auroc": "none", "sensitivity": "veto", "specificity": "veto"}
+    m = scores.rows
+    m = m[(m["class"] == MALIGNANT) & ~m["subgroup"].str.startswith("level=")]
+    m = m[[metrics.get(metric) == rule for metric, rule in zip(m["metric"], m["decision_rule"], strict=True)]]
+    flagged = scores.gaps[scores.gaps["flagged"].astype(bool)]
+    seen = set(zip(flagged["subgroup"], flagged["metric"], strict=True))
+    found: dict[str, dict[str, Any]] = {}
+    for row in m.to_dict("records"):
+        name = str(row["subgroup"])
+        figures = found.setdefault(name, {"name": name, "n": int(row["n"]), "n_positive": int(row["n_positive"])})
+        figures[str(row["metric"])] = {**plain(row), "flagged": (name, row["metric"]) in seen}
+    return list(found.values()) if len(found) > 1 else []
+
+
+def headline(answers: Answers, *, malignant: bool, prevalence: bool = False) -> dict[str, Any]:
     """The figures to look at first, by name."""
-    chosen = {**HEADLINE, **(HEADLINE_MALIGNANT if malignant else {})}
+    chosen = {
+        **HEADLINE,
+        **(HEADLINE_MALIGNANT if malignant else {}),
+        **(HEADLINE_PREVALENCE if prevalence else {}),
+    }
     return {name: answers.get(c, rule, metric, average) for name, (c, rule, metric, average, _) in chosen.items()}
 
 
 def text(rows: pd.DataFrame, info: Mapping[str, Any]) -> str:
-    """The headline figures as a plain table."""
+    """The headline figures as a plain table, the primary endpoint first."""
     answers = Answers(rows)
     cohort, model = str(rows["cohort"].iloc[0]), str(rows["model"].iloc[0])
     lines = [f"{cohort}, model {model}: {info['n']} cases of {info['n_clusters']} {info['clusters']}"]
@@ -282,17 +466,43 @@ def text(rows: pd.DataFrame, info: Mapping[str, Any]) -> str:
         threshold = answers.get(MALIGNANT, "veto", "sensitivity")["threshold"]
         at = f"; called malignant from {threshold:g}" if threshold is not None else ""
         lines.append(f"  malignant set {info['malignant_set']}: {', '.join(sorted(info['classes']['malignant']))}{at}")
-    words = {**HEADLINE, **HEADLINE_MALIGNANT}
-    lines += ["", f"  {'':44}{'estimate':>9}   95 % interval"]
-    lines += [f"  {words[name][4]:44}{_shown(figure)}" for name, figure in info["headline"].items()]
+    words = {**HEADLINE, **HEADLINE_MALIGNANT, **HEADLINE_PREVALENCE}
+    lines += ["", f"  {'':50}{'estimate':>9}   95 % interval"]
+    if primary := info["primary"]:
+        lines.append(f"  {'PRIMARY: ' + primary['endpoint']:50}{_shown(primary)}")
+    else:
+        lines.append("  no primary endpoint was declared")
+    lines += [f"  {words[name][4]:50}{_shown(figure)}" for name, figure in info["headline"].items()]
     frozen = bool((rows["decision_rule"] == "frozen_threshold").any())
     rule, at = ("frozen_threshold", "at frozen thresholds") if frozen else ("argmax", "of the most probable class")
     lines += ["", f"  {'class':<12}{'n':>6}   {'AUROC':<24}{'sensitivity':<24}specificity ({at})"]
     for name, n in info["n_by_class"].items():
         three = (("none", "auroc"), (rule, "sensitivity"), (rule, "specificity"))
         lines.append(f"  {name:<12}{n:>6}   " + "".join(f"{_cell(answers.get(name, *which)):<24}" for which in three))
-    lines += ["", *(f"  {line}" for line in remarks(info))]
+    lines += ["", *_biopsied(rows), *(f"  {line}" for line in (*_gap_lines(info), *remarks(info)))]
     return "\n".join(line.rstrip() for line in lines).rstrip()
+
+
+def _biopsied(rows: pd.DataFrame) -> list[str]:
+    """The analysis of the biopsied cases alone."""
+    if not (hit := rows[rows["subgroup"] == ALWAYS]).shape[0]:
+        return []
+    answers = Answers(hit.assign(subgroup="all"))
+    figures = [(MALIGNANT, "none", "auroc"), (MALIGNANT, "veto", "sensitivity"), (MALIGNANT, "veto", "specificity")]
+    told = [f"{metric} {_cell(answers.get(c, rule, metric))}" for c, rule, metric in figures]
+    return [f"  confirmed by histopathology alone, n = {int(hit['n'].iloc[0])}: {', '.join(told)}"]
+
+
+def _gap_lines(info: Mapping[str, Any]) -> list[str]:
+    """Which subgroups are served worse or better than the rest."""
+    lines = [
+        f"GAP {gap['subgroup']} against {gap['against']}: {gap['class']} {gap['metric']} {gap['gap']:+.3f} "
+        f"({gap['lower']:+.3f} to {gap['upper']:+.3f}), p = {gap['p_holm']:.2g} after Holm over {info['gaps_tested']}"
+        for gap in info["gaps"]
+    ]
+    if not lines and info["gaps_tested"]:
+        return [f"no gap between a subgroup and the rest stands out among {info['gaps_tested']} compared"]
+    return lines
 
 
 def _shown(figure: Mapping[str, Any]) -> str:
@@ -314,6 +524,11 @@ def remarks(info: Mapping[str, Any]) -> list[str]:
     said = []
     if info["excluded"]:
         said.append("not scored: " + ", ".join(f"{reason} {n}" for reason, n in info["excluded"].items()))
+    if shift := info["prevalence"]:
+        of = "the rows the model was fitted on" if shift["source_of"] == "model" else "the scored cases"
+        said.append(
+            f"stated prevalence {shift['target']:g}; probabilities are shifted from {shift['source']:.3g}, that of {of}"
+        )
     if info["absent_classes"]:
         said.append(f"no case is {', '.join(info['absent_classes'])}: averages are over the other classes")
     for level, n in info["several_classes"].items():

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skinkit.artifact import Artifact, read_table, write_atomic, write_table
-from skinkit.errors import ConfigError, InputError
+from skinkit.artifact import Artifact, digest, read_table, write_atomic, write_table
+from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.options import Help
 from skinkit.schemas import METRICS, OK
-from skinkit.stages import Job
+from skinkit.stages import Job, Sources
 from skinkit.taxonomy import ClassSet
 from skinkit.workspace import Ref, Workspace
 
@@ -27,12 +27,18 @@ if TYPE_CHECKING:
     from skinkit.console import Console
     from skinkit.evaluation.scoring import Settings
     from skinkit.leakage import Leakage
+    from skinkit.looks import Look
+    from skinkit.shortcuts import Audit
 
-VERSION = 1
+VERSION = 2
 SCHEMA = METRICS
 
 IMAGE = "image"
-SUBJECT = ("sex", "site", "modality", "confirmed_by", "age_years")
+SUBJECT = ("sex", "site", "modality", "confirmed_by", "age_years", "fitzpatrick", "device", "centre")
+"""Columns of the cases that make subgroups; the last two where a source has them."""
+
+GOES_ON = (RefusedError, InputError)
+"""Errors of one cohort that do not keep the others from being scored."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +47,21 @@ class Config:
 
     bootstrap: Annotated[int, "bootstrap replicates of patients; 0 leaves the intervals out"] = 1000
     seed: Annotated[int, "seed of the bootstrap"] = 0
-    subgroups: Annotated[bool, "also by sex, age band, site, modality and confirmation"] = True
+    subgroups: Annotated[bool, "also by sex, age band, site, skin type, modality, device, centre and confirmation"] = (
+        True
+    )
     minimum: Annotated[int, "fewest positives and negatives for which a class metric is given"] = 5
+    primary: Annotated[
+        str,
+        Help("primary endpoint, declared beforehand: CLASS METRIC [AVERAGE] [@ RULE]", metavar="ENDPOINT"),
+    ] = ""
     allow_leakage: Annotated[str, Help("reason for scoring cases the model may know", metavar="REASON")] = ""
     near_bits: Annotated[
         int, "hashes of near-identical images differ in at most so many of 64 bits; -1: not sought"
     ] = 4
     near_limit: Annotated[int, "cases with a near-identical training image above which scoring is refused"] = 0
+    shortcuts: Annotated[bool, "also audit what tells malignancy without the lesion"] = True
+    shortcut_files: Annotated[int, "photos whose files that audit reads at most; 0 for none"] = 500
     predictions: Annotated[
         str, Help("score this CSV or Parquet table made elsewhere (p__diagnosis__CLASS columns)", False, metavar="FILE")
     ] = ""
@@ -62,6 +76,12 @@ class Config:
     thresholds: Annotated[
         str, Help("with --predictions: class thresholds fixed beforehand, such as MEL=0.2,NEV=0.5", False)
     ] = ""
+    prevalence: Annotated[
+        float, Help("with --predictions: share of malignant cases where the model is to be used; 0 for unknown", False)
+    ] = 0.0
+    trained_prevalence: Annotated[
+        float, Help("with --predictions: the same among the training rows; 0 for that of the scored rows", False)
+    ] = 0.0
     training: Annotated[
         str,
         Help("with --predictions: table of the training rows' ids and hashes, to find leakage", False, metavar="FILE"),
@@ -85,11 +105,18 @@ def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
     }
 
 
+def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
+    """The prevalence that ``skinkit.toml`` states for the cohort."""
+    prevalence = workspace.cohort(target.cohort).prevalence
+    return Sources(inputs={} if prevalence is None else {"prevalence": repr(prevalence)}, watch="")
+
+
 def run(config: Config, job: Job) -> Artifact:
     """Score one cohort."""
+    from skinkit import looks
     from skinkit.evaluation import scoring
 
-    settings = _settings(config)
+    settings = _settings(config, job.cohort.prevalence)
     cohort, model = job.target.cohort, job.target.name
     predictions = job.inputs["predictions"]
     classes = ClassSet.from_dict(predictions.info["classes"])
@@ -103,23 +130,35 @@ def run(config: Config, job: Job) -> Artifact:
             "map the diagnoses in the source, or give a cohort without diagnoses the role inference",
         )
     found, reason = _refuse_leakage(config, job, table, images)
-    evaluation = scoring.Evaluation(table, classes, _thresholds(table, job), classes.malignant_set)
-    rows = evaluation.rows(settings, cohort=cohort, model=model)
+    evaluation = scoring.Evaluation(
+        table,
+        classes,
+        _thresholds(table, job),
+        classes.malignant_set,
+        trained_prevalence=_trained_prevalence(job, classes),
+    )
+    scores = evaluation.scores(settings, cohort=cohort, model=model)
     info = {
         "cohort": cohort,
         "model": model,
-        **evaluation.info(rows, settings),
+        **evaluation.info(scores, settings),
         "excluded": excluded,
         "not_predicted": _not_predicted(predictions.table(["level", "case_id", "status", "reason"]), images, classes),
         "level_rule": predictions.info.get("level_rule"),
         "leakage": found.as_dict() if found else None,
         "allow_leakage": reason,
     }
-    info["text"] = scoring.text(rows, info)
+    info["text"] = scoring.text(scores.rows, info)
     with job.build() as build:
         build.clear()
-        evaluation.write(build.partial, rows)
-        return build.finish(rows, info=info, beside=("scored.parquet",))
+        evaluation.write(build.partial, scores)
+        if audited := _audited(config, job, table, images, classes):
+            info |= audited.write(build.partial)
+            info["text"] += f"\n\n  {info['shortcuts']['verdict']}"
+        look = _look(job, table, info["primary"])
+        info["look"] = {"number": look.number, "time": look.entry["time"], "own": look.entry["own"]}
+        job.console.info(f"  {looks.told(look)}")
+        return build.finish(scores.rows, info=info, beside=("scored.parquet",))
 
 
 def summary(artifacts: Sequence[Artifact]) -> dict[str, Any]:
@@ -130,13 +169,61 @@ def summary(artifacts: Sequence[Artifact]) -> dict[str, Any]:
     }
 
 
-def _settings(config: Config) -> Settings:
+def _settings(config: Config, prevalence: float | None) -> Settings:
     from skinkit.evaluation.scoring import Settings
 
     for name, least in (("bootstrap", 0), ("minimum", 1)):
         if getattr(config, name) < least:
             raise ConfigError(f"--{name} {getattr(config, name)}", f"{least} or more", f"mend --{name}")
-    return Settings(config.bootstrap, config.seed, config.minimum, config.subgroups)
+    return Settings(config.bootstrap, config.seed, config.minimum, config.subgroups, config.primary, prevalence)
+
+
+def _trained_prevalence(job: Job, classes: ClassSet) -> float | None:
+    """Share of malignant cases among those the folds were fitted on; None where the model does not tell."""
+    counts = [fold.get("class_counts") for fold in job.inputs["model"].json("model.json")["folds"]]
+    known = [c for c in counts if c]
+    total = sum(sum(c.values()) for c in known)
+    malignant = sum(n for c in known for name, n in c.items() if name in classes.malignant)
+    return malignant / total if known and len(known) == len(counts) else None
+
+
+# ----------------------------------------------------------------------------------------- shortcuts and looks
+
+
+def _audited(config: Config, job: Job, table: pd.DataFrame, images: pd.DataFrame, classes: ClassSet) -> Audit | None:
+    """What tells malignancy of the scored cases without their lesions, beside the model."""
+    from skinkit import file_traces, shortcuts
+
+    if not config.shortcuts or not classes.malignant_set:
+        return None
+    cases = table[table["level"] == IMAGE]
+    first = images.drop_duplicates("case_id")
+    beside = first[["case_id", *(name for name in first if name not in cases)]]
+    joined = cases.merge(beside, on="case_id", how="left").assign(image_id=lambda rows: rows["image_id"].astype(object))
+    joined = file_traces.traced(
+        joined, job.cohort.root, most=config.shortcut_files, jobs=job.jobs, seed=config.seed, console=job.console
+    )
+    return shortcuts.audited(joined, shortcuts.cues_of(joined), classes, seed=config.seed)
+
+
+def _look(job: Job, table: pd.DataFrame, primary: Any) -> Look:
+    """Write down that these predictions were held against this truth."""
+    from skinkit import looks
+
+    truth = table.loc[table["level"] == IMAGE, ["case_id", "class"]].astype(str).sort_values("case_id")
+    return looks.add(
+        job.workspace.root,
+        {
+            "cohort": job.target.cohort,
+            "role": looks.EXTERNAL if job.cohort.role == "external" else looks.HELD_OUT,
+            "model": job.target.name,
+            "model_identity": job.inputs["model"].identity,
+            "content": digest([job.inputs["predictions"].identity, truth.to_numpy().tolist()]),
+            "endpoint": primary["endpoint"] if primary else None,
+            "cases": len(truth),
+            "run": job.console.run_id,
+        },
+    )
 
 
 # ------------------------------------------------------------------------------------------------------ truth
@@ -290,15 +377,17 @@ def direct(config: Config, console: Console) -> dict[str, Any] | None:
         RefusedError: ``--training`` shares patients, lesions or images with it.
     """
     if not config.predictions:
-        for name in ("training", "out", "thresholds"):
+        for name in ("training", "out", "thresholds", "prevalence", "trained_prevalence"):
             if getattr(config, name):
-                raise ConfigError(f"--{name} without --predictions", "a table to score", "add --predictions FILE")
+                raise ConfigError(
+                    f"--{name.replace('_', '-')} without --predictions", "a table to score", "add --predictions FILE"
+                )
         return None
     from pathlib import Path
 
     from skinkit.evaluation import given, scoring
 
-    settings = _settings(config)
+    settings = _settings(config, _share(config, "prevalence"))
     file = Path(config.predictions)
     raw = given.read(file)
     checked = given.checked(
@@ -317,27 +406,59 @@ def direct(config: Config, console: Console) -> dict[str, Any] | None:
         {name: (value, "given") for name, value in thresholds.items()},
         checked.malignant_set,
         "given",
+        _share(config, "trained_prevalence"),
     )
     models = set(raw["model"].dropna()) if "model" in raw else set()
     model = str(models.pop()) if len(models) == 1 else "given"
-    rows = evaluation.rows(settings, cohort=file.stem, model=model)
+    scores = evaluation.scores(settings, cohort=file.stem, model=model)
+    rows = scores.rows
     info = {
-        **evaluation.info(rows, settings),
+        **evaluation.info(scores, settings),
         "excluded": checked.excluded,
         "remarks": checked.remarks,
         "leakage": found.as_dict() if found else None,
         "allow_leakage": (config.allow_leakage or None) if found else None,
     }
+    info["text"] = scoring.text(rows, info)
+    audit = _audit_given(config, checked.table, checked.classes) if checked.malignant_set else None
+    if audit is not None:
+        info |= audit.write(Path(config.out) if config.out else None)
+        info["text"] += f"\n\n  {info['shortcuts']['verdict']}"
     if config.out:
         folder = Path(config.out)
-        evaluation.write(folder, rows)
+        evaluation.write(folder, scores)
         write_table(folder / "metrics.parquet", METRICS, rows)
-        table = read_table(folder / "metrics.parquet")
-        write_atomic(folder / "metrics.csv", table.to_csv(index=False).encode())
+        for name in ("metrics", "gaps", *(("veto_sweep",) if len(scores.sweep) else ())):
+            table = read_table(folder / f"{name}.parquet")
+            write_atomic(folder / f"{name}.csv", table.to_csv(index=False).encode())
         info["out"] = str(folder)
         console.info(f"metrics and figures are in {folder}")
-    records = rows[[*METRICS.names, "note"]].to_dict("records")
-    return {**info, "metrics": [scoring.plain(row) for row in records], "text": scoring.text(rows, info)}
+    return {
+        **info,
+        "metrics": [scoring.plain(row) for row in rows[list(METRICS.names)].to_dict("records")],
+        "gaps_table": [scoring.plain(row) for row in scores.gaps.to_dict("records")],
+        "veto_sweep": [scoring.plain(row) for row in scores.sweep.to_dict("records")],
+        "shortcut_cues": audit.as_dict()["cues"] if audit is not None else [],
+    }
+
+
+def _audit_given(config: Config, table: pd.DataFrame, classes: ClassSet) -> Audit | None:
+    """The same audit for a table made elsewhere: whatever it has beside keys and probabilities."""
+    from skinkit import shortcuts
+
+    if not config.shortcuts:
+        return None
+    cases = table[table["level"] == IMAGE].reset_index(drop=True)
+    cues = shortcuts.cues_of(cases, shortcuts.attributes_of(cases, config.truth_column))
+    return shortcuts.audited(cases, cues, classes, seed=config.seed)
+
+
+def _share(config: Config, name: str) -> float | None:
+    """A share given on the command line; None for 0."""
+    value = float(getattr(config, name))
+    if not 0 <= value < 1:
+        raise ConfigError(f"--{name.replace('_', '-')} {value:g}", "a share between 0 and 1, such as 0.02", "mend it")
+    return value or None
 
 
 def _against_training(config: Config, table: pd.DataFrame) -> Leakage:

@@ -1,0 +1,194 @@
+"""What acting on the probability of malignancy is worth: decision curves, referral curves, other veto thresholds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from skinkit.metrics import Bools, Floats, Resamples, once, percentile_interval, proportion_interval, ratio
+
+THRESHOLDS: Floats = np.arange(1, 100) / 100
+SWEEP: Floats = np.r_[1, np.arange(5, 100, 5)] / 100
+REFERRED: Floats = np.arange(0, 95, 5) / 100
+
+
+@dataclass(frozen=True)
+class Decided:
+    """Cases with their probability of malignancy and what was made of it.
+
+    Attributes:
+        malignancy: (n,) probability.
+        truth: (n,) malignant in truth.
+        called: (n,) called malignant.
+        by_class: (n,) the most probable class is malignant.
+        cluster: (n,) patient.
+        threshold: the veto's threshold; NaN where the cases have several.
+        resamples: draws of these patients.
+    """
+
+    malignancy: Floats
+    truth: Bools
+    called: Bools
+    by_class: Bools
+    cluster: npt.NDArray[Any]
+    threshold: float
+    resamples: Resamples
+
+    def weights(self) -> Iterator[Floats]:
+        """The cases once, then every draw."""
+        yield once(len(self.truth))
+        yield from self.resamples.weights(self.cluster, 4)
+
+    def drawn(self, share_of: npt.NDArray[Any]) -> Floats:
+        """Weighted sums of (n, columns): the first row of the answer is the point, the others the replicates."""
+        return np.concatenate([w @ share_of for w in self.weights()])
+
+    @property
+    def rule(self) -> str:
+        """How calls came about: ``veto`` (a malignant class, or the threshold), ``threshold`` alone, or ``given``."""
+        if math.isnan(self.threshold):
+            return "given"
+        high = self.malignancy >= self.threshold
+        if (self.called == (high | self.by_class)).all():
+            return "veto"
+        return "threshold" if (self.called == high).all() else "given"
+
+
+def _ends(values: Floats) -> dict[str, list[float | None]]:
+    """Percentile intervals of (1 + replicates, columns), column by column."""
+    ends = [percentile_interval(values[1:, c]) for c in range(values.shape[1])]
+    return {side: [None if math.isnan(end[i]) else end[i] for end in ends] for i, side in ((0, "lower"), (1, "upper"))}
+
+
+def _plain(values: Floats) -> list[float | None]:
+    return [None if np.isnan(value) else float(value) for value in values]
+
+
+def net_benefit(hits: Floats, alarms: Floats, threshold: Floats) -> Floats:
+    """Net benefit: hits - alarms * threshold / (1 - threshold), both as shares of all cases.
+
+    Source: Vickers & Elkin, Medical Decision Making 2006, eq. 1.
+    """
+    benefit: Floats = hits - alarms * threshold / (1 - threshold)
+    return benefit
+
+
+def decision_curve(d: Decided, prevalence: float = float("nan")) -> dict[str, Any]:
+    """Net benefit of treating from a threshold on, of treating everybody and of treating nobody (0).
+
+    Args:
+        d: the cases; their malignancy must be meant for the prevalence.
+        prevalence: of malignancy where the curve is to hold; NaN for that of the cases.
+
+    Returns:
+        ``threshold``, ``model`` with ``lower`` and ``upper``, ``all``, ``gain`` (over the better of all and none) with
+        ``gain_lower`` and ``gain_upper``, ``prevalence``, and ``point``: threshold and net benefit of the calls made.
+    """
+    flagged = d.malignancy[:, None] >= THRESHOLDS
+    positives, negatives = d.drawn(d.truth[:, None]), d.drawn(~d.truth[:, None])
+    share = np.full_like(positives, prevalence)
+    if math.isnan(prevalence):
+        share = positives / (positives + negatives)
+    hits = ratio(d.drawn(flagged & d.truth[:, None]), positives) * share
+    alarms = ratio(d.drawn(flagged & ~d.truth[:, None]), negatives) * (1 - share)
+    model = net_benefit(hits, alarms, THRESHOLDS)
+    everybody = net_benefit(share, 1 - share, THRESHOLDS)
+    gain = model - np.maximum(everybody, 0)
+    gains = _ends(gain)
+    point = None
+    if not math.isnan(d.threshold) and 0 < d.threshold < 1:
+        made = np.stack([d.called & d.truth, d.called & ~d.truth], axis=1)
+        sums = d.drawn(made)[:1]
+        at = net_benefit(
+            ratio(sums[:, :1], positives[:1]) * share[:1],
+            ratio(sums[:, 1:], negatives[:1]) * (1 - share[:1]),
+            np.array([d.threshold]),
+        )
+        point = [d.threshold, float(at[0, 0])] if np.isfinite(at).all() else None
+    return {
+        "threshold": THRESHOLDS.tolist(),
+        "model": _plain(model[0]),
+        **_ends(model),
+        "all": _plain(everybody[0]),
+        "gain": _plain(gain[0]),
+        "gain_lower": gains["lower"],
+        "gain_upper": gains["upper"],
+        "prevalence": float(share[0, 0]),
+        "point": point,
+    }
+
+
+def referral_curve(d: Decided, right: Bools, uncertainty: Floats, refer: Bools | None) -> dict[str, Any]:
+    """What is gained by referring the most uncertain cases to a dermatologist.
+
+    Args:
+        d: the cases.
+        right: (n,) the most probable class is the true one.
+        uncertainty: (n,) the higher, the sooner a case is referred; equal ones in the order of the cases.
+        refer: (n,) referred by the model's own rule, where it has one.
+
+    Returns:
+        ``referred`` (share of all cases); ``accuracy`` of the cases that are kept, and ``sensitivity``: the share of
+        malignant cases that are called malignant or referred; each with its interval; ``points``: share sent to a
+        dermatologist and share of malignant cases among them, of the ``veto`` (every malignant call) and of the
+        model's own ``refer`` rule.
+    """
+    n = len(d.truth)
+    rank = np.empty(n, dtype=np.int64)
+    rank[np.argsort(-uncertainty, kind="stable")] = np.arange(n)
+    kept = rank[:, None] >= np.round(REFERRED * n)
+    accuracy = ratio(d.drawn(kept & right[:, None]), d.drawn(kept))
+    safe = (d.called[:, None] | ~kept) & d.truth[:, None]
+    sensitivity = ratio(d.drawn(safe), d.drawn(d.truth[:, None]))
+    points = {"veto": d.called, **({"refer": refer} if refer is not None else {})}
+    found: dict[str, Any] = {"referred": REFERRED.tolist()}
+    for name, values in (("accuracy", accuracy), ("sensitivity", sensitivity)):
+        ends = _ends(values)
+        found |= {name: _plain(values[0]), f"{name}_lower": ends["lower"], f"{name}_upper": ends["upper"]}
+    found["points"] = {
+        name: [float(sent.mean()), float((sent & d.truth).sum() / d.truth.sum()) if d.truth.any() else None]
+        for name, sent in points.items()
+    }
+    return found
+
+
+def veto_sweep(d: Decided) -> list[dict[str, Any]]:
+    """What other veto thresholds would have given, one row a threshold, the model's own one among them.
+
+    Calls follow the rule that made the ones at hand: a malignant class or the threshold (``veto``), else the threshold
+    alone.
+    """
+    rule = d.rule
+    grid = np.unique(np.r_[SWEEP, d.threshold]) if 0 < d.threshold < 1 else SWEEP
+    called = d.malignancy[:, None] >= grid
+    if rule == "veto":
+        called |= d.by_class[:, None]
+    truth = d.truth[:, None]
+    positives, negatives = d.drawn(truth), d.drawn(~truth)
+    tp, fp = d.drawn(called & truth), d.drawn(called & ~truth)
+    total = positives + negatives
+    tables = {
+        "sensitivity": (ratio(tp, positives), d.truth),
+        "specificity": (ratio(negatives - fp, negatives), ~d.truth),
+        "referrals_per_100": (100 * (tp + fp) / total, None),
+        "net_benefit": (net_benefit(tp / total, fp / total, grid), None),
+        "ppv": (ratio(tp, tp + fp), None),
+        "npv": (ratio(negatives - fp, negatives - fp + positives - tp), None),
+    }
+    rows: list[dict[str, Any]] = []
+    for i, threshold in enumerate(grid):
+        row: dict[str, Any] = {"threshold": float(threshold), "rule": rule, "in_use": bool(threshold == d.threshold)}
+        for name, (values, behind) in tables.items():
+            value, drawn = float(values[0, i]), values[1:, i]
+            if behind is not None and behind.any():
+                ends = proportion_interval(value, drawn, int(behind.sum()), len(np.unique(d.cluster[behind])))
+            else:
+                ends = percentile_interval(drawn)
+            row |= {name: value, f"{name}_lower": ends[0], f"{name}_upper": ends[1]}
+        rows.append(row)
+    return rows
