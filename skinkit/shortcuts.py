@@ -30,7 +30,8 @@ from skinkit import file_traces
 from skinkit.artifact import write_atomic, write_table
 from skinkit.cross_fit import Area, area_within, areas, fold_of, holm, out_of_fold
 from skinkit.metrics import Bools, Floats
-from skinkit.schemas import PAD_ATTRIBUTES, Column, Schema
+from skinkit.schemas import PAD_ATTRIBUTES, PREDICTIONS, Column, Schema
+from skinkit.taxonomy import ClassSet
 
 MISSING, FILE, ORIGIN, CONFIRMATION = FAMILIES = ("missing", "file", "origin", "confirmation")
 TOGETHER = "together"
@@ -52,6 +53,10 @@ ORIGINS = ("cohort", "centre", "center", "hospital", "device", "modality")
 CONFIRMATIONS = ("confirmed_by", "biopsed", "biopsied")
 NOT_KNOWN = "UNK"
 """Written where the patient was asked and did not know."""
+_NO_ATTRIBUTE = frozenset({
+    *PREDICTIONS.names, "img_id", "image", "image_path", "image_sha256", "pixel_sha256", "dhash", "class", "cluster",
+    "several", "diagnosis", "diagnosis_source", "raw_malignancy", "split", "part",
+})  # fmt: skip
 _LEVELS = 30
 _BINS = 5
 
@@ -149,7 +154,11 @@ def cues_of(table: pd.DataFrame, attributes: Sequence[str] | None = None) -> lis
     """
     chosen = [name for name in (ATTRIBUTES if attributes is None else attributes) if name in table]
     found = [*_missing(table, chosen)]
-    found += [Cue(FILE, name, "number", table[name].to_numpy(float)) for name in file_traces.NUMBERS if name in table]
+    numbers = [name for name in file_traces.NUMBERS if name in table]
+    found += [
+        Cue(FILE, name, "number", pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=float, na_value=np.nan))
+        for name in numbers
+    ]
     for family, names in ((FILE, file_traces.CATEGORIES), (ORIGIN, ORIGINS), (CONFIRMATION, CONFIRMATIONS)):
         found += [
             Cue(family, n, "category", np.array([_text(v) for v in table[n]], dtype=object))
@@ -157,6 +166,17 @@ def cues_of(table: pd.DataFrame, attributes: Sequence[str] | None = None) -> lis
             if n in table
         ]
     return [cue for cue in found if _varies(cue)]
+
+
+def attributes_of(table: pd.DataFrame, *beside: str) -> list[str]:
+    """Columns of a table made elsewhere whose absence may tell something: all but keys, answers and the other families.
+
+    Args:
+        table: one row per image.
+        beside: further columns that are none, such as the truth.
+    """
+    other = {*_NO_ATTRIBUTE, *beside, *ORIGINS, *CONFIRMATIONS, *file_traces.NUMBERS, *file_traces.CATEGORIES}
+    return [str(name) for name in table.columns if str(name) not in other and not str(name).startswith("p__")]
 
 
 def _varies(cue: Cue) -> bool:
@@ -317,6 +337,49 @@ def _verdict(area: Area, p: float) -> str:
     return "open" if np.isnan(area.upper) or area.upper >= OPEN else "none"
 
 
+@dataclass(frozen=True)
+class Audit:
+    """An audit of scored cases, ready to be written.
+
+    Attributes:
+        rows: of :func:`audit`.
+        malignant_set: its name.
+    """
+
+    rows: pd.DataFrame
+    malignant_set: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return as_dict(self.rows, self.malignant_set)
+
+    def write(self, folder: Path | None) -> dict[str, Any]:
+        """Write the files, where a folder is given; ``shortcuts`` for the manifest."""
+        if folder is not None:
+            write(folder, self.rows, self.malignant_set)
+        verdict = overall(self.rows, self.malignant_set)
+        return {"shortcuts": {"malignant_set": self.malignant_set, "verdict": verdict, **found_among(self.rows)}}
+
+
+def audited(table: pd.DataFrame, cues: Sequence[Cue], classes: ClassSet, *, seed: int = 0) -> Audit:
+    """The audit of scored cases, their model's malignancy beside it.
+
+    Args:
+        table: one row per case with ``class``, ``group_id`` and ``malignancy``.
+        cues: of :func:`cues_of`.
+        classes: which classes are malignant.
+        seed: of folds and bootstrap.
+    """
+    rows = audit(
+        cues,
+        np.array([code in classes.malignant for code in table["class"]], dtype=bool),
+        table["group_id"].to_numpy(dtype=str),
+        Setting(classes.malignant_set, seed=seed),
+        model_score=table["malignancy"].to_numpy(dtype=np.float64),
+    )
+    return Audit(rows, classes.malignant_set)
+
+
 # ------------------------------------------------------------------------------------------------------ words
 
 
@@ -354,6 +417,12 @@ def _subject(row: Mapping[Any, Any]) -> str:
     if name.endswith(f"={NOT_KNOWN}"):
         return f"whether `{name.partition('=')[0]}` was answered with 'not known'"
     return f"whether `{name}` is known" if row["family"] == MISSING else f"`{name}`"
+
+
+def found_among(rows: pd.DataFrame) -> dict[str, Any]:
+    """For a manifest: the malignant set and which cues are strong, some or open."""
+    cues = rows[(rows["cue"] != TOGETHER) & (rows["family"] != CONFIRMATION)]
+    return {verdict: cues.loc[cues["verdict"] == verdict, "cue"].tolist() for verdict in ("strong", "some", "open")}
 
 
 def overall(rows: pd.DataFrame, malignant_set: str) -> str:

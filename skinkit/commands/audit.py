@@ -18,7 +18,7 @@ from skinkit.artifact import exists, open_artifact
 from skinkit.commands import Context
 from skinkit.errors import ConfigError, InputError, did_you_mean
 from skinkit.options import Help
-from skinkit.schemas import OK, PROBABILITY
+from skinkit.schemas import OK
 from skinkit.workspace import Ref, Workspace
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from skinkit.taxonomy import ClassSet
 
 FOLDER = "audit"
-_IDS = ("patient_id", "group_id", "lesion_id", "case_id", "image_id", "img_id", "image", "image_path", "status")
 
 
 @dataclass(frozen=True)
@@ -114,6 +113,7 @@ def _cohort(config: Config, context: Context, workspace: Workspace, name: str) -
 
 
 def _given(config: Config) -> tuple[pd.DataFrame, ClassSet]:
+    from skinkit import shortcuts
     from skinkit.evaluation import given
     from skinkit.taxonomy import class_set
 
@@ -137,11 +137,7 @@ def _given(config: Config) -> tuple[pd.DataFrame, ClassSet]:
         )
     numbered = left[config.cluster].fillna("") if config.cluster in left else left.index.astype(str)
     left = left.assign(cluster=[str(v) or f"row {i}" for i, v in enumerate(numbered)])
-    beside = {config.truth_column, config.cluster, "class", "cluster", *_IDS}
-    from skinkit import shortcuts
-
-    beside |= {*shortcuts.ORIGINS, *shortcuts.CONFIRMATIONS}
-    left.attrs["attributes"] = [str(n) for n in left.columns if n not in beside and not str(n).startswith(PROBABILITY)]
+    left.attrs["attributes"] = shortcuts.attributes_of(left, config.truth_column, config.cluster)
     return left, classes
 
 
