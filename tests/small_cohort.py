@@ -38,6 +38,7 @@ def write_cohort(workspace: Workspace, cohort: str, patients: int, seed: int, se
     rng = np.random.default_rng(seed)
     folder, masks = workspace.root / cohort, workspace.artifacts / cohort / "masks" / segmenter
     masks.mkdir(parents=True, exist_ok=True)
+    (folder / "outlines").mkdir(exist_ok=True)
     rows = []
     for patient in range(patients):
         diagnosis = list(CLASSES)[patient % len(CLASSES)]
@@ -56,7 +57,8 @@ def write_cohort(workspace: Workspace, cohort: str, patients: int, seed: int, se
             image = f"{cohort}-{patient:02d}-{shot}"
             photo, mask = draw(rng, diagnosis)
             Image.fromarray(photo).save(folder / f"{image}.png")
-            Image.fromarray(mask.astype(np.uint8) * 255).save(masks / f"{image}.png")
+            for file in (masks / f"{image}.png", folder / "outlines" / f"{image}.png"):
+                Image.fromarray(mask.astype(np.uint8) * 255).save(file)
             rows.append(
                 {
                     **subject,
@@ -66,6 +68,10 @@ def write_cohort(workspace: Workspace, cohort: str, patients: int, seed: int, se
                     "image_sha256": f"file-{image}",
                     "pixel_sha256": pixel_sha256(photo),
                     "dhash": dhash(photo),
+                    "width_px": WIDTH,
+                    "height_px": HEIGHT,
+                    "truth_mask_path": f"outlines/{image}.png",
+                    "truth_mask_sha256": f"outline-{image}",
                     "segmenter": segmenter,
                     "mask_path": f"artifacts/{cohort}/masks/{segmenter}/{image}.png",
                     "mask_failed": False,

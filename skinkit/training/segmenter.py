@@ -12,6 +12,7 @@ import numpy as np
 from skinkit import infer
 from skinkit.artifact import write_atomic
 from skinkit.examples import Examples
+from skinkit.masks import agreement
 from skinkit.models import Sizes
 from skinkit.training.network import Training, train
 from skinkit.training.rows import Rows
@@ -33,14 +34,12 @@ def fit_segmenter(
 
     def score(answers: Mapping[str, np.ndarray], positions: np.ndarray) -> dict[str, float]:
         """Mean Dice and IoU over the validation photos, at the network's own size, masks finished as in use."""
-        dice, iou = [], []
+        found = []
         for logits, row in zip(answers[infer.LESION], positions, strict=True):
-            truth = examples.truth_mask(int(row)) >= 0.5
-            mask = module.mask_of(1 / (1 + np.exp(-logits.astype(np.float64))), settings)
-            both, either = int((mask & truth).sum()), int((mask | truth).sum())
-            iou.append(both / either if either else 1.0)
-            dice.append(2 * both / (int(mask.sum()) + int(truth.sum())) if either else 1.0)
-        return {"iou": float(np.mean(iou)), "dice": float(np.mean(dice))}
+            # Far from 0 the sigmoid is 0 or 1 to every digit, and the exponential must not overflow.
+            mask = module.mask_of(1 / (1 + np.exp(-np.clip(logits, -50, 50))), settings)
+            found.append(agreement(mask, examples.truth_mask(int(row)) >= 0.5))
+        return {name: float(np.mean([each[name] for each in found])) for name in ("iou", "dice")}
 
     _, told = train(
         module,
