@@ -49,6 +49,7 @@ format: $(READY)  ## ruff format and its safe fixes
 
 bench: $(READY)  ## speed, as ratios measured in one run
 	$(RUN)python bench/radiomics.py
+	$(RUN)python bench/networks.py
 
 lock: $(UV)  ## requirements.lock from pyproject.toml
 	$(UV) pip compile pyproject.toml --all-extras --group dev --generate-hashes --python-version 3.11 --quiet \

@@ -23,6 +23,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from skinkit.artifact import Artifact, digest, write_atomic
+from skinkit.calibration import Isotonic
 from skinkit.console import Console
 from skinkit.errors import CaseError, ConfigError, InputError
 from skinkit.examples import Examples, Pictures, Rows, as_input, in_order
@@ -236,13 +237,12 @@ def precision_of(device: str, asked: str = "auto") -> str:
 def bf16_speed(device: str) -> float:
     """How many times as fast as fp32 a small convolutional network is in bf16 on this device.
 
-    Measured once (about a second) and remembered in the user's cache, where that can be written; a processor, library
-    or number of threads that is not the remembered one is measured again.
+    Measured once (about a second) and remembered in the user's cache, where that can be written; another processor or
+    torch is measured again.
     """
     import torch
 
-    name = torch.cuda.get_device_name(0) if device == "cuda" else f"{_processor()}, {torch.get_num_threads()} threads"
-    key = f"{name}, torch {torch.__version__}"
+    key = f"{torch.cuda.get_device_name(0) if device == 'cuda' else _processor()}, torch {torch.__version__}"
     folder = cache_folder()
     file = folder.parent / "precision.json" if folder else None
     known = _remembered(file)
@@ -272,7 +272,10 @@ def _processor() -> str:
 
 
 def _measured_bf16_speed(device: str) -> float:
-    """Seconds of a forward pass in fp32 over those in bf16, the best of a few each, taking turns."""
+    """Seconds of a forward pass in fp32 over those in bf16, the best of a few each, taking turns.
+
+    A processor is asked for one thread's own seconds, which other programs on a busy machine do not stretch.
+    """
     import torch
 
     widths = (3, 32, 64, 128, 128)
@@ -283,18 +286,23 @@ def _measured_bf16_speed(device: str) -> float:
             layers += [torch.nn.Conv2d(wider, wider, 3, 1, 1), torch.nn.BatchNorm2d(wider), torch.nn.ReLU()]
         net: Any = torch.nn.Sequential(*layers)
         net = net.to(device, memory_format=torch.channels_last).eval()
-        pictures = torch.rand(8, 3, 128, 128).to(device).contiguous(memory_format=torch.channels_last)
+        pictures = torch.rand(4, 3, 128, 128).to(device).contiguous(memory_format=torch.channels_last)
+    clock = time.perf_counter if device == "cuda" else time.thread_time
     best = {"fp32": float("inf"), "bf16": float("inf")}
-    began = time.perf_counter()
-    for turn in range(12):
-        if turn > 2 and time.perf_counter() - began > _MEASURING_S:
-            break
-        for precision in best:
-            start = time.perf_counter()
-            with torch.inference_mode(), autocast(device, precision):
-                net(pictures).float().cpu()
-            if turn:  # the first is spent on getting ready
-                best[precision] = min(best[precision], time.perf_counter() - start)
+    threads, began = torch.get_num_threads(), time.perf_counter()
+    torch.set_num_threads(1)
+    try:
+        for turn in range(12):
+            if turn > 2 and time.perf_counter() - began > _MEASURING_S:
+                break
+            for precision in best:
+                start = clock()
+                with torch.inference_mode(), autocast(device, precision):
+                    net(pictures).float().cpu()
+                if turn:  # the first is spent on getting ready
+                    best[precision] = min(best[precision], clock() - start)
+    finally:
+        torch.set_num_threads(threads)
     return best["fp32"] / best["bf16"]
 
 
@@ -403,6 +411,17 @@ class Fold:
     radiomics: Standardiser
     fitted: Fitted | None
     temperature: float
+    isotonic: Isotonic | None = None
+    """Used after the temperature, where the model was trained so."""
+    conformal_level: float = 0.0
+
+    def raw(self, probability: Floats) -> Floats:
+        """(n, classes) probabilities before any calibration, from those with the fold's temperature."""
+        return np.exp(log_softmax(np.log(np.maximum(probability, 1e-300)) * self.temperature))
+
+    def finished(self, probability: Floats) -> Floats:
+        """(n, classes) probabilities in use, from those with the fold's temperature."""
+        return probability if self.isotonic is None else self.isotonic.apply(probability)
 
     def scores(self, batch: Mapping[str, np.ndarray]) -> Floats:
         """(n, classes) calibrated log-probabilities of an estimator."""
@@ -412,9 +431,13 @@ class Fold:
 
     def calibrated(self, scores: npt.ArrayLike) -> Floats:
         """(n, classes) log-probabilities from scores, with the fold's temperature."""
-        z = np.asarray(scores, dtype=np.float64) / self.temperature
-        out: Floats = z - np.logaddexp.reduce(z, axis=1, keepdims=True)
-        return out
+        return log_softmax(np.asarray(scores, dtype=np.float64) / self.temperature)
+
+
+def log_softmax(scores: Floats) -> Floats:
+    """(n, classes) log-probabilities of scores."""
+    out: Floats = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
+    return out
 
 
 @dataclass(frozen=True)
@@ -538,6 +561,8 @@ def _open_fold(folder: Path, about: Mapping[str, Any], module: Any) -> Fold:
         radiomics=Standardiser.from_dict(plain("radiomics.json")),
         fitted=module.load(folder) if hasattr(module, "load") else None,
         temperature=float(about["temperature"]),
+        isotonic=Isotonic.from_dict(about["isotonic"]) if about.get("calibration") == "isotonic" else None,
+        conformal_level=float((about.get("conformal") or {}).get("level", 0.0)),
     )
 
 

@@ -1,0 +1,303 @@
+"""What networks cost beside their own arithmetic, as ratios measured in one run.
+
+    python bench/networks.py                          everything
+    python bench/networks.py --only segmentation      photos to lesion maps
+    python bench/networks.py --images FOLDER --json   on JPEG photos of one's own, numbers as JSON
+
+Whole runs start at JPEG files and read each anew (no cache), pure ones at tensors that lie ready; both compute in the
+same precision. The sides of a ratio take turns, each counted with its best time, so that a busy machine slows both. On
+one that is busy throughout, ``--cpu-time`` counts the processor seconds of this program alone, all its threads together
+(with OMP_NUM_THREADS=1: threads that wait for one another would count, too). Weights are random: they cost the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from PIL import Image
+
+from skinkit import infer
+from skinkit.augment import augment
+from skinkit.console import Console
+from skinkit.examples import Examples, Photo, as_input
+from skinkit.fit import optimiser_of
+from skinkit.images import pixel_sha256, png_bytes, read_rgb
+from skinkit.models import Augment, Phase, Sizes, load_model, model_config
+from skinkit.phantoms import RULES, Hospital, draw
+
+PARTS = ("segmentation", "classification", "training", "precision")
+SEGMENTER = "unet"
+CLASSIFIER = "hybrid_resnet50"
+CLASSES, ATTRIBUTES, FEATURES = 8, 81, 20
+ROUNDS = 4
+
+clock = time.perf_counter
+"""What times are read from."""
+Results = dict[str, dict[str, float]]
+
+
+# ---------------------------------------------------------------------------------------------------- material
+
+
+def drawn_photos(folder: Path, count: int, size: tuple[int, int]) -> list[Path]:
+    """Phantom lesions, enlarged to the size of a photo and grained as one, as JPEG."""
+    rng, names, found = np.random.default_rng(0), list(RULES), []
+    for index in range(count):
+        rgb, _ = draw(rng, names[index % len(names)], np.array((208.0, 160.0, 132.0)), Hospital("bench"))
+        large = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BICUBIC)).astype(np.int16)
+        grained = np.clip(large + rng.normal(0, 4, large.shape), 0, 255).astype(np.uint8)
+        found.append(folder / f"{index:04d}.jpg")
+        Image.fromarray(grained).save(found[-1], quality=90)
+    return found
+
+
+def examples_of(files: list[Path], folder: Path, reads: tuple[str, ...], side_px: int) -> Examples:
+    """Examples of JPEG files that keep nothing in memory, with what a network reads beside the photo."""
+    photos, masks = [], []
+    for index, file in enumerate(files):
+        rgb = read_rgb(file)
+        photos.append(Photo(pixel_sha256(rgb), file))
+        y, x = np.mgrid[: rgb.shape[0], : rgb.shape[1]]
+        inside = np.hypot(y / rgb.shape[0] - 0.5, x / rgb.shape[1] - 0.5) < 0.25
+        masks.append(folder / f"mask_{index}.png")
+        masks[-1].write_bytes(png_bytes(inside))
+    rng = np.random.default_rng(0)
+    arrays = {
+        "attributes": rng.normal(size=(len(files), ATTRIBUTES)),
+        "radiomics": rng.normal(size=(len(files), FEATURES)),
+    }
+    classes = rng.integers(0, CLASSES, len(files))
+    return Examples(reads, side_px, photos, masks=masks, arrays=arrays, classes=classes, cache_bytes=0)
+
+
+def segmenter() -> tuple[Any, Any, Any]:
+    """Module, settings and network of the segmenter a hospital without a GPU would use."""
+    module = load_model(SEGMENTER, task="segment")
+    settings = model_config(module, module.PRESETS.get("quick", {}))
+    return module, settings, module.build(settings, Sizes(("lesion",)))
+
+
+def classifier(side_px: int = 0) -> tuple[Any, Any, Any]:
+    """Module, settings and network of the hybrid classifier."""
+    module = load_model(CLASSIFIER, task="classify")
+    settings = model_config(module, {"side_px": side_px} if side_px else {})
+    columns = {"attributes": ATTRIBUTES, "radiomics": FEATURES}
+    names = tuple(f"class_{index}" for index in range(CLASSES))
+    return module, settings, module.build(settings, Sizes(names, columns, (10,) * CLASSES))
+
+
+# ---------------------------------------------------------------------------------------------------- measuring
+
+
+def best_seconds(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+    """The best time of each call, all of them taking turns; a first turn is not counted."""
+    best = dict.fromkeys(calls, float("inf"))
+    for turn in range(ROUNDS + 1):
+        for name, call in calls.items():
+            began = clock()
+            call()
+            if turn:
+                best[name] = min(best[name], clock() - began)
+    return best
+
+
+def bench_inference(network: Any, examples: Examples, device: str, size: int) -> dict[str, float]:
+    """Photos a second from JPEG files to answers, and of the network alone on tensors that lie ready."""
+    precision, rows, quiet = infer.precision_of(device), range(len(examples)), Console(quiet=True)
+    network.to(device, memory_format=torch.channels_last).eval()
+    groups = [list(rows[start : start + size]) for start in range(0, len(rows), size)]
+    ready = [as_input(batch, device) for batch in examples.batches(groups)]
+
+    def pure() -> None:
+        for inputs in ready:
+            with torch.inference_mode(), infer.autocast(device, precision):
+                for logits in network.answer(inputs).values():
+                    logits.float().cpu()
+
+    def whole() -> None:
+        for _ in infer.run(network, examples, rows, device=device, precision=precision, batch=size, console=quiet):
+            pass
+
+    best = best_seconds({"pure": pure, "whole": whole})
+    rates = {name: len(examples) / seconds for name, seconds in best.items()}
+    return {"from_jpeg_per_s": rates["whole"], "forward_per_s": rates["pure"], "ratio": rates["whole"] / rates["pure"]}
+
+
+def step_of(
+    network: Any, loss: Callable[[Any], torch.Tensor], batch: Any, how: Augment | None, device: str, precision: str
+) -> Callable[[], object]:
+    """One training step: pictures varied, loss, gradients, optimiser."""
+    network.to(device, memory_format=torch.channels_last).train()
+    optimiser = optimiser_of(network, Phase("bench", 1, optimiser="sgd", learning_rate=1e-4))
+    generator = torch.Generator().manual_seed(0)
+
+    def step() -> None:
+        inputs = as_input(batch, device)
+        if how:
+            inputs = augment(inputs, how, generator)
+        optimiser.zero_grad(set_to_none=True)
+        with infer.autocast(device, precision):
+            value = loss(inputs)
+        value.backward()
+        optimiser.step()
+        float(value.detach())
+
+    return step
+
+
+def plain_loss(network: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Cross-entropy of a plain image classifier."""
+    return torch.nn.functional.cross_entropy(network(inputs["image"]).float(), inputs["class"])
+
+
+def bench_training(examples: Examples, module: Any, network: Any, device: str, size: int) -> dict[str, float]:
+    """A training step of the hybrid beside one of a plain ResNet-50 of the same side, batch and precision."""
+    precision, batch = infer.precision_of(device), examples.batch(range(size))
+    plain = torchvision.models.resnet50(num_classes=CLASSES)
+    phase = network.phases()[-1]
+    network.enter(phase.name)
+    best = best_seconds(
+        {
+            "hybrid": step_of(network, network.loss, batch, phase.augment, device, precision),
+            "plain": step_of(plain, partial(plain_loss, plain), batch, None, device, precision),
+        }
+    )
+    return {"hybrid_s": best["hybrid"], "resnet50_s": best["plain"], "ratio": best["hybrid"] / best["plain"]}
+
+
+def bench_precision(examples: Examples, device: str, size: int) -> dict[str, float]:
+    """bf16 with channels-last memory beside fp32 with the ordinary one: a ResNet-50, forward and training step."""
+    batch, calls, networks = examples.batch(range(size)), {}, []
+    for precision, layout in (("fp32", torch.contiguous_format), ("bf16", torch.channels_last)):
+        network: Any = torchvision.models.resnet50(num_classes=CLASSES)
+        inputs = as_input(batch, device)
+        inputs["image"] = inputs["image"].contiguous(memory_format=layout)
+
+        def forward(network: Any = network, inputs: Any = inputs, precision: str = precision) -> None:
+            with torch.inference_mode(), infer.autocast(device, precision):
+                network.eval()(inputs["image"]).float().cpu()
+
+        def step(network: Any = network, inputs: Any = inputs, precision: str = precision) -> None:
+            network.train().zero_grad(set_to_none=True)
+            with infer.autocast(device, precision):
+                value = plain_loss(network, inputs)
+            value.backward()
+            float(value.detach())
+
+        networks.append(network.to(device, memory_format=layout))
+        calls |= {f"forward {precision}": forward, f"step {precision}": step}
+    best = best_seconds(calls)
+    return {what: best[f"{what} fp32"] / best[f"{what} bf16"] for what in ("forward", "step")}
+
+
+def bench_augmentation(size: int, device: str) -> dict[str, float]:
+    """What varying the pictures costs beside a training step of a U-Net with a ResNet-18."""
+    _, settings, network = segmenter()
+    side = settings.side_px
+    batch = {
+        "image": torch.randint(0, 256, (size, 3, side, side), dtype=torch.uint8).contiguous(
+            memory_format=torch.channels_last
+        ),
+        "truth_mask": torch.randint(0, 256, (size, side, side), dtype=torch.uint8),
+    }
+    how, generator = network.phases()[0].augment, torch.Generator().manual_seed(0)
+    inputs, precision = as_input(batch, device), infer.precision_of(device)
+    best = best_seconds(
+        {
+            "augment": lambda: augment(inputs, how, generator),
+            "step": step_of(network, network.loss, batch, None, device, precision),
+        },
+    )
+    return {"augment_s": best["augment"], "step_s": best["step"], "share": best["augment"] / best["step"]}
+
+
+# ---------------------------------------------------------------------------------------------------- the report
+
+
+def measured(options: argparse.Namespace, parts: list[str], folder: Path) -> Results:
+    """All parts asked for, each said as it is known."""
+    device, found = infer.pick_device(options.device), Results()
+    files = (
+        sorted(p for p in options.images.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg")) if options.images else []
+    )
+    files = files[: options.photos] or drawn_photos(folder, options.photos, tuple(options.size))
+    source = "given" if options.images else f"drawn {options.size[0]}x{options.size[1]}"
+    if "segmentation" in parts:
+        module, settings, network = segmenter()
+        examples = examples_of(files, folder, module.READS, settings.side_px)
+        found["segmentation"] = bench_inference(network, examples, device, options.batch)
+        say_rates(f"segmentation, {len(files)} {source} JPEG to {settings.side_px} px", found["segmentation"])
+    for side_px in (0, 224) if "classification" in parts else ():
+        module, settings, network = classifier(side_px)
+        examples = examples_of(files, folder, module.READS, settings.side_px)
+        name = f"classification_{settings.side_px}"
+        found[name] = bench_inference(network, examples, device, options.batch)
+        say_rates(f"classification, {len(files)} {source} JPEG to {settings.side_px} px", found[name])
+    if "training" in parts:
+        module, settings, network = classifier()
+        examples = examples_of(files[: options.batch], folder, module.READS, settings.side_px)
+        found["training"] = bench_training(examples, module, network, device, len(examples))
+        ratio = found["training"]["ratio"]
+        say(f"training step of {CLASSIFIER} at {settings.side_px} px: {ratio:.2f}x a plain ResNet-50 (goal <= 1.1)")
+        found["augmentation"] = bench_augmentation(options.batch, device)
+        share = found["augmentation"]["share"]
+        say(f"varying the pictures: {100 * share:.1f} % of a training step of the U-Net (goal <= 5 %)")
+    if "precision" in parts:
+        examples = examples_of(files[: options.batch], folder, ("image",), 224)
+        found["precision"] = bench_precision(examples, device, len(examples))
+        forward, step = found["precision"]["forward"], found["precision"]["step"]
+        say(
+            f"bf16 and channels-last beside fp32, ResNet-50 at 224 px: forward {forward:.2f}x, step {step:.2f}x as fast"
+        )
+    return found
+
+
+def say_rates(what: str, rates: Mapping[str, float]) -> None:
+    """One line on photos a second."""
+    whole, pure = rates["from_jpeg_per_s"], rates["forward_per_s"]
+    say(f"{what}: {whole:.1f}/s of {pure:.1f}/s pure forward: {rates['ratio']:.2f} (goal >= 0.85)")
+
+
+def say(text: str) -> None:
+    """One line of the report."""
+    print(text, flush=True)
+
+
+def main() -> None:
+    """Run what was asked for and print a line for each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=PARTS, action="append", help="this part alone; repeatable")
+    parser.add_argument("--images", type=Path, help="folder of JPEG photos (default: drawn ones)")
+    parser.add_argument("--photos", type=int, default=32, help="how many of them (default: 32)")
+    parser.add_argument("--size", type=int, nargs=2, default=(1024, 768), metavar=("W", "H"), help="of drawn photos")
+    parser.add_argument("--batch", type=int, default=8, help="photos at once (default: 8)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    parser.add_argument(
+        "--rounds", type=int, default=ROUNDS, help=f"turns, the best of which counts (default: {ROUNDS})"
+    )
+    parser.add_argument("--cpu-time", action="store_true", help="count processor seconds in place of those on the wall")
+    options = parser.parse_args()
+    globals().update(ROUNDS=options.rounds, clock=time.process_time if options.cpu_time else clock)
+    device = infer.pick_device(options.device)
+    name = torch.cuda.get_device_name(0) if device == "cuda" else platform.machine()
+    say(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, {infer.precision_of(device)}")
+    with tempfile.TemporaryDirectory() as folder:
+        found = measured(options, options.only or list(PARTS), Path(folder))
+    if options.json:
+        say(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
