@@ -14,11 +14,12 @@ from written_artifacts import run_stage, write, write_cases
 from skinkit.artifact import file_sha256, open_artifact
 from skinkit.errors import ConfigError
 from skinkit.images import read_mask
+from skinkit.masks import agreement
 from skinkit.models import otsu
 from skinkit.phantoms import HEIGHT_PX, RULES, WIDTH_PX, Hospital, draw, write_cohort
 from skinkit.radiomics import FEATURE_NAMES, extract
 from skinkit.schemas import FUSED
-from skinkit.stages.segment import agreement, measured
+from skinkit.stages.segment import measured
 from skinkit.workspace import Ref, Workspace, load_workspace
 
 

@@ -321,3 +321,50 @@ def test_folds_of_real_patients_are_those_of_scikit_learn(tmp_path: Path, real_d
     for fold, (_, test) in enumerate(splitter.split(table, table["diagnostic"], table["patient_id"])):
         assert parts(frame, fold)["held_out"] == set(table.loc[test, "case_id"])
     assert step.artifact.info["leakage"]["cases"] == 0
+
+
+# ----------------------------------------------------------------------------------------------------- over masks
+
+
+def outlined(workspace: Workspace) -> list[dict[str, Any]]:
+    """Rows of two cohorts; most have a truth mask, many no diagnosis."""
+    rows = many(120)
+    for i, row in enumerate(rows):
+        row["truth_mask_path"] = None if i % 6 == 0 else f"masks/{i}.png"
+        row["diagnosis"] = row["diagnosis"] if i % 3 else None
+        row["modality"] = "clinical"
+    write_cases(workspace, "pad", rows)
+    seen = [
+        {"diagnosis": None, "truth_mask_path": "m.png", "modality": "dermoscopic", "image_id": f"S{i}"}
+        for i in range(12)
+    ]
+    write_cases(workspace, "jinan", [*seen, {"status": "failed", "reason": "image_missing", "image_id": "S99"}])
+    return rows
+
+
+def test_the_split_called_masks_is_over_cases_with_truth_masks(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "ws", {"pad": "development", "jinan": "development"})
+    rows = outlined(workspace)
+    (artifact,), _ = run_stage(workspace, "split", name="masks")
+    frame = artifact.table()
+    with_mask = {row["image_id"] for row in rows if row["truth_mask_path"]}
+    assert set(frame.loc[frame["cohort"] == "pad", "case_id"]) == with_mask
+    assert frame["class"].isna().any()
+    assert frame["class"].notna().any()
+    assert frame.groupby("patient_id")["part"].nunique().max() == 1
+    share = frame.groupby("cohort")["part"].value_counts(normalize=True)
+    for cohort in ("pad", "jinan"):  # each is in every part, so a small one is not left out of learning
+        assert share[cohort]["held_out"] == pytest.approx(0.2, abs=0.08)
+        assert share[cohort]["validation"] > 0
+    assert artifact.info["over"] == "masks"
+    assert artifact.info["excluded"] == {"image_missing": 1, "without_mask": 20}
+    counts = pd.DataFrame(artifact.info["counts"])
+    assert set(counts["class"]) == {"jinan dermoscopic", "pad clinical"}
+
+
+def test_any_split_may_be_over_masks_and_one_without_any_is_refused(workspace: Workspace) -> None:
+    write_cases(workspace, "pad", [{**row, "truth_mask_path": None} for row in many(60)])
+    with pytest.raises(InputError, match="mask drawn by a person"):
+        run_stage(workspace, "split", name="other", over="masks")
+    (labelled,), _ = run_stage(workspace, "split", name="masks", over="diagnosis")
+    assert len(labelled.table()) == 60

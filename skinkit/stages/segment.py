@@ -1,40 +1,51 @@
 """segment: cases -> masks, one PNG per image at the image's own size.
 
+A segmenter is a rule (``otsu``, ``truth``) or a trained network of the workspace. A network may know a photo: it, or
+one of the same patient, was among its training or validation rows. Such a photo is drawn by the folds that do not know
+it, the mean of their probabilities; where every fold knows it, by all of them, and the row says ``in_sample``: how
+close that mask comes to a person's says nothing about others.
+
 A mask that is empty, covers less than 0.5 % or more than 98 % of the image has *failed*: the row says so
 (``mask_failed``) and later stages measure the whole image instead. Where a person drew a mask, Dice and IoU tell how
-close the drawn one comes.
+close the drawn one comes; their means and medians are over the rows that are not in sample.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skinkit.artifact import Artifact, digest, write_atomic
-from skinkit.errors import CaseError
+from skinkit.artifact import Artifact, digest, exists, write_atomic
+from skinkit.errors import CaseError, ConfigError
 from skinkit.executor import map_cases
-from skinkit.schemas import MASKS, OK
+from skinkit.models import load_model, model_config, registered
+from skinkit.schemas import FAILED, MASKS, OK
 from skinkit.stages import Job, Sources
 from skinkit.workspace import Ref, Workspace, check_name
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
 
-VERSION = 1
+    from skinkit.artifact import Builder
+    from skinkit.infer import Segmenter
+
+VERSION = 2
 SCHEMA = MASKS
 SMALLEST_SHARE, LARGEST_SHARE = 0.005, 0.98
 """Outside these shares of the image a mask has failed."""
+_FINISHED_AHEAD = 16
 
 
 @dataclass(frozen=True)
 class Config:
     """Options of the stage."""
 
-    model: Annotated[str, "segmenter: otsu or truth (default: the workspace's)"] = ""
-    settings: Annotated[tuple[str, ...], "a setting of the segmenter as NAME=VALUE, repeatable"] = ()
+    model: Annotated[str, "otsu, truth or the name of a trained segmenter (default: the workspace's)"] = ""
+    settings: Annotated[tuple[str, ...], "a setting of otsu as NAME=VALUE, repeatable"] = ()
 
 
 def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:
@@ -46,55 +57,96 @@ def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: 
 
 
 def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
-    """The cases of the cohort."""
-    return {"cases": Ref("cases", target.cohort)}
+    """The cases of the cohort, and the trained network that draws.
+
+    Raises:
+        ConfigError: a name that nothing has, or settings for a trained network.
+    """
+    cases = {"cases": Ref("cases", target.cohort)}
+    if _is_rule(config.model):
+        return cases
+    if config.model not in _trained(workspace):
+        load_model(config.model, task="segment")  # a name of nothing is an error; one that has to be trained is not
+    if config.settings:
+        raise ConfigError(
+            f"--settings {' '.join(config.settings)} for {config.model}",
+            "none: those it was trained with are in the model",
+            "leave --settings out, or train a segmenter with others",
+        )
+    return {**cases, "model": Ref("models", name=config.model)}
 
 
 def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:
     """Masks called after a segmenter are drawn by it; others by the workspace's."""
-    from skinkit.models import registered
-
-    named = target.name if target.name in registered("segment") else workspace.defaults["segmenter"]
-    return replace(config, model=config.model or named)
+    known = {*registered("segment"), *_trained(workspace)}
+    return replace(
+        config, model=config.model or (target.name if target.name in known else workspace.defaults["segmenter"])
+    )
 
 
 def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
-    """The segmenter's settings with its defaults: a changed default makes masks stale."""
-    return Sources({"settings": digest(asdict(_settings(config)))}, watch="")
+    """The settings of a rule with its defaults: a changed default makes masks stale. A network's are in its model."""
+    settings = {"settings": digest(asdict(_settings(config)))} if _is_rule(config.model) else {}
+    return Sources(settings, watch="")
+
+
+def _is_rule(name: str) -> bool:
+    """Whether a segmenter needs no training."""
+    return name in registered("segment") and not hasattr(load_model(name), "build")
+
+
+def _is_copied(name: str) -> bool:
+    """Whether a segmenter hands on what a person drew."""
+    return _is_rule(name) and "truth_mask" in load_model(name).READS
+
+
+def _trained(workspace: Workspace) -> list[str]:
+    """Names of the models of the workspace."""
+    folder = workspace.path(Ref("models", name="x")).parent
+    return [path.name for path in sorted(folder.glob("*")) if exists(path)]
 
 
 def _settings(config: Config) -> Any:
-    from skinkit.models import load_model, model_config
-
     segmenter = load_model(config.model, task="segment")
     return model_config(segmenter, config.settings, where=f"--settings of {config.model}")
 
 
 def run(config: Config, job: Job) -> Artifact:
     """Draw the masks of one cohort."""
-    from skinkit.models import load_model
-
-    name = config.model
-    segmenter = load_model(name, task="segment")
-    settings = _settings(config)
     cases = job.inputs["cases"].table()
-    cases = cases[cases["status"] == OK]
-    reads_truth = "truth_mask" in segmenter.READS
+    cases = cases[cases["status"] == OK].reset_index(drop=True)
     with job.build() as build:
-        items = {}
-        fingerprints = {}
-        for case in cases.to_dict("records"):
-            key = (case["image_id"],)
-            items[key] = {k: case[k] for k in ("image_id", "image_path", "truth_mask_path", "width_px", "height_px")}
-            fingerprints[key] = job.recipe.fingerprint(
-                asdict(settings), case["image_sha256"], case["truth_mask_sha256"]
-            )
-        todo = [items[key] for key in build.plan(fingerprints)]
-        draw = None if reads_truth else partial(segmenter.draw, config=settings)
-        work = partial(_mask_one, root=job.cohort.root, out=build.partial, segmenter=name, draw=draw)
-        for row in map_cases(work, todo, key=("image_id",), jobs=job.jobs, console=job.console, label="segmenting"):
-            build.add(row)
-        return build.finish(info={"segmenter": name, "caution": getattr(segmenter, "CAUTION", None)})
+        drawn = _by_network if "model" in job.inputs else _by_rule
+        told = drawn(config, job, cases, build)
+        summary = [] if _is_copied(config.model) else _summary(build, cases)
+        for line in summary:
+            job.console.info(f"  {_told(line)}")
+        return build.finish(info={**told, "agreement": summary})
+
+
+# ------------------------------------------------------------------------------------------------------- rules
+
+
+def _by_rule(config: Config, job: Job, cases: pd.DataFrame, build: Builder) -> dict[str, Any]:
+    """Draw by a rule, or take over what a person drew; in processes."""
+    segmenter, settings = load_model(config.model, task="segment"), _settings(config)
+    draw = None if _is_copied(config.model) else partial(segmenter.draw, config=settings)
+    fingerprints = {
+        (case["image_id"],): job.recipe.fingerprint(asdict(settings), case["image_sha256"], case["truth_mask_sha256"])
+        for case in _records(cases)
+    }
+    todo = {key[0] for key in build.plan(fingerprints)}
+    names = ["image_id", "image_path", "truth_mask_path", "width_px", "height_px"]
+    items = _records(cases.loc[cases["image_id"].isin(todo), names])
+    work = partial(_mask_one, root=job.cohort.root, out=build.partial, segmenter=config.model, draw=draw)
+    for row in map_cases(work, items, key=("image_id",), jobs=job.jobs, console=job.console, label="segmenting"):
+        build.add(row)
+    return {"segmenter": config.model, "segmenter_identity": None, "caution": getattr(segmenter, "CAUTION", None)}
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = frame.to_dict("records")  # type: ignore[assignment]
+    return rows
 
 
 def _mask_one(
@@ -106,18 +158,36 @@ def _mask_one(
     draw: Callable[[np.ndarray], np.ndarray] | None,
 ) -> dict[str, Any]:
     """One mask: drawn (or taken over from a person), written, measured."""
-    import hashlib
+    from skinkit.images import read_rgb
 
-    from skinkit.images import png_bytes, read_mask, read_rgb, slug
-
-    size = int(case["width_px"]), int(case["height_px"])
-    truth = read_mask(root / case["truth_mask_path"], size) if case["truth_mask_path"] else None
+    truth = _truth(case, root)
     if draw is not None:
         mask = draw(read_rgb(root / case["image_path"]))
     elif truth is None:
         raise CaseError("truth_mask_absent", "the source folder holds no mask for this image")
     else:
         mask = truth
+    return _written(case, mask, truth, out, segmenter)
+
+
+def _truth(case: Mapping[str, Any], root: Path) -> np.ndarray | None:
+    """The mask drawn by a person, at the photo's size."""
+    from skinkit.images import read_mask
+
+    if not case["truth_mask_path"]:
+        return None
+    return read_mask(root / case["truth_mask_path"], (int(case["width_px"]), int(case["height_px"])))
+
+
+def _written(
+    case: Mapping[str, Any], mask: np.ndarray, truth: np.ndarray | None, out: Path, segmenter: str
+) -> dict[str, Any]:
+    """The mask's file, and its row."""
+    import hashlib
+
+    from skinkit.images import png_bytes, slug
+    from skinkit.masks import agreement
+
     data = png_bytes(mask)
     file = f"png/{slug(case['image_id'])}.png"
     write_atomic(out / file, data)
@@ -128,8 +198,153 @@ def _mask_one(
         "mask_sha256": hashlib.sha256(data).hexdigest(),
         **measured(mask),
         **(agreement(mask, truth) if truth is not None else {}),
+        "in_sample": False,
         "status": OK,
     }
+
+
+# ---------------------------------------------------------------------------------------------------- networks
+
+
+def _by_network(config: Config, job: Job, cases: pd.DataFrame, build: Builder) -> dict[str, Any]:
+    """Draw by the folds of a trained network that do not know the photo."""
+    from skinkit import infer
+
+    segmenter = infer.open_segmenter(job.inputs["model"], config.model)
+    known = _known_to(segmenter, cases, job.target.cohort)
+    every = frozenset(segmenter.folds)
+    plans = [(tuple(sorted(every - knows or every)), every == knows) for knows in known]
+    fingerprints = {
+        (case["image_id"],): job.recipe.fingerprint(
+            segmenter.identity, case["pixel_sha256"], case["truth_mask_sha256"], *plan
+        )
+        for case, plan in zip(_records(cases), plans, strict=True)
+    }
+    todo = {key[0] for key in build.plan(fingerprints)}
+    chosen = [image in todo for image in cases["image_id"]]
+    for folds, in_sample in sorted(set(plans)):
+        part = cases[[plan == (folds, in_sample) and new for plan, new in zip(plans, chosen, strict=True)]]
+        for row in _drawn(segmenter, folds, part, job, build.partial):
+            build.add({**row, "in_sample": in_sample})
+    if n := sum(in_sample for _, in_sample in plans):
+        job.console.info(f"  {n} of {len(plans)} photos are in sample: every fold of {config.model} learnt from them")
+    return {"segmenter": config.model, "segmenter_identity": segmenter.identity, "caution": None}
+
+
+def _known_to(segmenter: Segmenter, cases: pd.DataFrame, cohort: str) -> list[frozenset[int]]:
+    """Of each case, the folds that had it, its pixels or something of its group among training or validation rows."""
+    from skinkit.artifact import read_table
+
+    seen = read_table(
+        segmenter.path / "trained_on.parquet", ["fold", "cohort", "case_id", "part", "group_id", "pixel_sha256"]
+    )
+    learnt: dict[tuple[str, ...], set[int]] = {}
+    for row in _records(seen[seen["part"] != "held_out"]):
+        for key in _traces(row, row["cohort"]):
+            learnt.setdefault(key, set()).add(int(row["fold"]))
+    return [frozenset().union(*(learnt.get(key, ()) for key in _traces(case, cohort))) for case in _records(cases)]
+
+
+def _traces(row: Mapping[Any, Any], cohort: str) -> list[tuple[str, ...]]:
+    """What a case can be recognised by."""
+    return [("case", cohort, row["case_id"]), ("pixels", row["pixel_sha256"]), ("group", row["group_id"])]
+
+
+def _drawn(
+    segmenter: Segmenter, folds: Sequence[int], cases: pd.DataFrame, job: Job, out: Path
+) -> Iterator[dict[str, Any]]:
+    """Rows of cases drawn by the same folds; masks are finished and written in threads while the network works."""
+    from skinkit import infer
+    from skinkit.console import Console
+    from skinkit.examples import Examples, Photo, in_order
+
+    if cases.empty:
+        return
+    device = infer.pick_device(job.device)
+    root = job.cohort.root
+    photos = [Photo(p, root / f) for p, f in zip(cases["pixel_sha256"], cases["image_path"], strict=True)]
+    examples = Examples(segmenter.module.READS, segmenter.config.side_px, photos)
+    quiet = Console(quiet=True)
+    answers = [
+        infer.run(
+            segmenter.network(fold, device),
+            examples,
+            range(len(cases)),
+            device=device,
+            console=quiet if index else job.console,
+            label="segmenting",
+        )
+        for index, fold in enumerate(folds)
+    ]
+    records = _records(cases)
+    finish = partial(_finished, segmenter=segmenter, root=root, out=out)
+    together = (
+        (records[of_folds[0][0]], [answer for _, answer in of_folds]) for of_folds in zip(*answers, strict=True)
+    )
+    yield from in_order(finish, together, ahead=_FINISHED_AHEAD)
+
+
+def _finished(
+    work: tuple[Mapping[str, Any], Sequence[Any]], *, segmenter: Segmenter, root: Path, out: Path
+) -> dict[str, Any]:
+    """The row of one case: the mean of the folds' probabilities at the photo's own size, made a mask."""
+    import numpy as np
+    from PIL import Image
+
+    from skinkit.infer import LESION
+
+    case, answers = work
+    try:
+        for answer in answers:
+            if isinstance(answer, CaseError):
+                raise answer
+        truth = _truth(case, root)
+    except CaseError as error:
+        return {"image_id": case["image_id"], "status": FAILED, "reason": error.reason, "detail": error.detail}
+    # Far from 0 the sigmoid is 0 or 1 to every digit, and the exponential must not overflow.
+    logits = np.clip(np.stack([answer[LESION] for answer in answers]), -50, 50)
+    probability = (1 / (1 + np.exp(-logits))).mean(axis=0).astype(np.float32)
+    size = int(case["width_px"]), int(case["height_px"])
+    full = np.asarray(Image.fromarray(probability).resize(size, Image.Resampling.BILINEAR))
+    return _written(case, segmenter.module.mask_of(full, segmenter.config), truth, out, segmenter.name)
+
+
+# ------------------------------------------------------------------------------------------------------ figures
+
+
+def _summary(build: Builder, cases: pd.DataFrame) -> list[dict[str, Any]]:
+    """Mean and median agreement with people's masks over rows that are not in sample, and per modality where mixed."""
+    import pandas as pd
+
+    rows = pd.DataFrame([dict(row) for row in build.rows.values()])
+    if "iou" not in rows or rows["iou"].notna().sum() == 0:
+        return []
+    rows = rows.merge(cases[["image_id", "modality"]] if "modality" in cases else cases[["image_id"]], on="image_id")
+    scored = rows[rows["iou"].notna() & (rows["in_sample"] != True)]  # noqa: E712 - null is not in sample
+    parts = {"all": scored}
+    if "modality" in scored and scored["modality"].nunique() > 1:
+        parts |= {str(name): of for name, of in scored.groupby("modality")}
+    return [
+        {
+            "modality": name,
+            "n": len(of),
+            **{
+                f"{figure}_{how}": float(getattr(of[figure].astype(float), how)())
+                for figure in ("dice", "iou")
+                for how in ("mean", "median")
+            },
+        }
+        for name, of in parts.items()
+        if len(of)
+    ]
+
+
+def _told(line: Mapping[str, Any]) -> str:
+    where = "" if line["modality"] == "all" else f", {line['modality']}"
+    return (
+        f"against {line['n']} masks drawn by people{where}: IoU mean {line['iou_mean']:.3f} median "
+        f"{line['iou_median']:.3f}, Dice mean {line['dice_mean']:.3f} median {line['dice_median']:.3f}"
+    )
 
 
 def measured(mask: np.ndarray) -> dict[str, Any]:
@@ -153,11 +368,3 @@ def measured(mask: np.ndarray) -> dict[str, Any]:
         "bottom_px": bottom,
         "mask_failed": bool(share < SMALLEST_SHARE or share > LARGEST_SHARE),
     }
-
-
-def agreement(mask: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Dice 2|A.B| / (|A| + |B|) and IoU |A.B| / |A+B|; both 1 where both masks are empty."""
-    both, either = int((mask & truth).sum()), int((mask | truth).sum())
-    if either == 0:
-        return {"dice": 1.0, "iou": 1.0}
-    return {"dice": 2 * both / (int(mask.sum()) + int(truth.sum())), "iou": both / either}

@@ -4,12 +4,16 @@ The held-out parts of ``--folds K --seed S`` are those of scikit-learn's
 ``StratifiedGroupKFold(K, shuffle=True, random_state=S)`` on the cases in the order of (cohort, case_id), stratified by
 class and grouped by patient, so that figures of other programs on those folds can be compared. A patient is joined with
 another one when they share a lesion or an identical image.
+
+The split called ``masks`` (or any with ``--over masks``), which segmenters learn from, is over the cases with a mask
+drawn by a person, whether or not they have a diagnosis, stratified by cohort and modality instead of by class.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from skinkit.artifact import Artifact, digest, file_sha256
@@ -31,6 +35,8 @@ if TYPE_CHECKING:
 VERSION = 1
 SCHEMA = SPLIT
 
+MASKS = "masks"
+"""Name of the split that is over cases with truth masks unless told otherwise."""
 TRAIN, VALIDATION, HELD_OUT = PARTS = ("train", "validation", "held_out")
 PART_NAMES = {
     "train": TRAIN, "training": TRAIN, "validation": VALIDATION, "valid": VALIDATION, "val": VALIDATION,
@@ -46,6 +52,10 @@ class Config:
 
     folds: Annotated[int, "folds; 1 is one train/validation/held_out split, more is cross-validation"] = 1
     seed: Annotated[int, "seed of the shuffling"] = 0
+    over: Annotated[
+        Literal["auto", "diagnosis", "masks"],
+        "cases with a class, or cases with a truth mask; auto: masks where the split is called so",
+    ] = "auto"
     classes: Annotated[str, "class set: pad6, wang8, malignancy or a TOML file (default: the workspace's)"] = ""
     validation: Annotated[float, "share of the rows not held out that goes to validation, 0 to 1"] = 0.2
     held_out: Annotated[float, "share of all rows held out when there is one fold, 0 to 1"] = 0.2
@@ -83,6 +93,12 @@ def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
     return {f"cases/{cohort}": Ref("cases", cohort) for cohort in workspace.with_role("development")}
 
 
+def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:
+    """What the split is over, by its name."""
+    over = config.over if config.over != "auto" else "masks" if target.name == MASKS else "diagnosis"
+    return replace(config, over=over)
+
+
 def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
     """The class set, and the imported file."""
     inputs = {"classes": digest(_classes(config, workspace).as_dict())}
@@ -115,14 +131,16 @@ def run(config: Config, job: Job) -> Artifact:
 
     _check(config)
     classes = _classes(config, job.workspace)
-    images, excluded = _labelled_images(job, classes)
+    every = _images(job, classes)
+    images, excluded = _outlined_images(every) if config.over == "masks" else _labelled_images(every, classes)
     images["joined"] = leakage.joined_groups(images, config.group)
     cases = _one_row_per_case(images)
     if config.import_file:
         frame = _imported(_import_path(config, job.workspace), cases, job, config)
     else:
         frame = _drawn(cases, config)
-    warnings = _thin_classes(frame, cases, classes)
+    strata = tuple(sorted(set(cases["stratum"]))) if config.over == "masks" else classes.classes
+    warnings = _thin_strata(frame, cases, strata, by_class=config.over != "masks")
     found = leakage.look_at(_straddling(frame, images, config), leakage.photos_of(job.workspace))
     leakage.refuse(
         found,
@@ -145,12 +163,13 @@ def run(config: Config, job: Job) -> Artifact:
         return build.finish(
             table,
             info={
+                "over": config.over,
                 "classes": classes.as_dict(),
                 "folds": int(frame["fold"].nunique()),
                 "seed": config.seed,
                 "group": config.group,
                 "imported": bool(config.import_file),
-                "counts": _counts(frame, classes),
+                "counts": _counts(frame, strata),
                 "excluded": excluded,
                 "groups_joined": int((known > 1).sum()),
                 "leakage": found.as_dict(),
@@ -175,8 +194,8 @@ def _check(config: Config) -> None:
             raise ConfigError(f"{name} = {value}", "a share between 0 and 1", f"give --{name.replace('_', '-')} 0.2")
 
 
-def _labelled_images(job: Job, classes: ClassSet) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Every usable image of a case with a class, and why the others are not here."""
+def _images(job: Job, classes: ClassSet) -> pd.DataFrame:
+    """Every image of the development cohorts, with its class where it has one."""
     import pandas as pd
 
     tables = []
@@ -184,22 +203,23 @@ def _labelled_images(job: Job, classes: ClassSet) -> tuple[pd.DataFrame, dict[st
         if name.startswith("cases/"):
             tables.append(artifact.table().assign(cohort=name.removeprefix("cases/")))
     cases = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-    excluded: dict[str, int] = {}
-
-    def leave_out(rows: pd.Series, reasons: pd.Series) -> None:
-        for reason, n in reasons[rows].value_counts().sort_index().items():
-            excluded[str(reason)] = excluded.get(str(reason), 0) + int(n)
-
-    usable = cases["status"] == OK
-    leave_out(~usable, cases["reason"].fillna(cases["status"]))
     cases["class"] = [classes.to_class(d) for d in cases["diagnosis"]]
+    return cases
+
+
+def _labelled_images(cases: pd.DataFrame, classes: ClassSet) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Every usable image of a case with a class, ``stratum`` being the class, and why the others are not here."""
+    usable = cases["status"] == OK
     unknown = cases["diagnosis"].isna()
-    leave_out(usable & unknown, pd.Series("unlabelled", index=cases.index))
     unmapped = usable & ~unknown & cases["class"].isna()
-    leave_out(unmapped, "no_class:" + cases["diagnosis"].fillna(""))
     images = cases[usable & cases["class"].notna()].reset_index(drop=True)
     several = images.groupby(["cohort", "case_id"])["class"].transform("nunique") > 1
-    leave_out(several, pd.Series("several_classes", index=images.index))
+    excluded = _tally(
+        cases.loc[~usable, "reason"].fillna(cases["status"]),
+        ["unlabelled"] * int((usable & unknown).sum()),
+        "no_class:" + cases.loc[unmapped, "diagnosis"].fillna(""),
+        ["several_classes"] * int(several.sum()),
+    )
     images = images[~several].reset_index(drop=True)
     if images["class"].nunique() < 2:
         found = ", ".join(f"{c} {n}" for c, n in images["class"].value_counts().items()) or "no labelled case"
@@ -208,7 +228,30 @@ def _labelled_images(job: Job, classes: ClassSet) -> tuple[pd.DataFrame, dict[st
             f"cases of at least two of {', '.join(classes.classes)}",
             "map the diagnoses in the source, or choose another --classes",
         )
-    return images, dict(sorted(excluded.items()))
+    return images.assign(stratum=images["class"]), excluded
+
+
+def _outlined_images(cases: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Every usable image with a truth mask, ``stratum`` being its cohort and modality, and why the others are not."""
+    usable = cases["status"] == OK
+    drawn = cases["truth_mask_path"].notna()
+    excluded = _tally(
+        cases.loc[~usable, "reason"].fillna(cases["status"]), ["without_mask"] * int((usable & ~drawn).sum())
+    )
+    images = cases[usable & drawn].reset_index(drop=True)
+    if images.empty:
+        raise InputError(
+            f"no development case has a mask drawn by a person (left out: {excluded})",
+            "cohorts with truth masks",
+            "see 'skinkit show' of the cases; folder cohorts name their masks with 'masks' in cohort.toml",
+        )
+    modality = images["modality"].fillna("of unknown modality")
+    return images.assign(stratum=images["cohort"] + " " + modality), excluded
+
+
+def _tally(*reasons: Iterable[str]) -> dict[str, int]:
+    """Reason -> how often, by name."""
+    return dict(sorted(Counter(str(reason) for several in reasons for reason in several).items()))
 
 
 def _one_row_per_case(images: pd.DataFrame) -> pd.DataFrame:
@@ -225,7 +268,7 @@ def _drawn(cases: pd.DataFrame, config: Config) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
-    labels, groups = cases["class"].to_numpy(dtype=str), cases["joined"].to_numpy(dtype=str)
+    labels, groups = cases["stratum"].to_numpy(dtype=str), cases["joined"].to_numpy(dtype=str)
     if config.folds > 1:
         _enough_groups(labels, groups, config.folds)
         held_out = _stratified(labels, groups, config.folds, config.seed)
@@ -333,7 +376,7 @@ def _imported(file: Path, cases: pd.DataFrame, job: Job, config: Config) -> pd.D
         if not (rows["part"] == VALIDATION).any():
             job.console.info(f"  fold {fold} of {file.name} names no validation row: a part of its training rows is")
             inside = np.flatnonzero(rows["part"] == TRAIN)
-            labels, groups = (rows[c].to_numpy(dtype=str)[inside] for c in ("class", "joined"))
+            labels, groups = (rows[c].to_numpy(dtype=str)[inside] for c in ("stratum", "joined"))
             rows.loc[inside[_carved(labels, groups, config.validation, config.seed)], "part"] = VALIDATION
         done.append(rows)
     return pd.concat(done, ignore_index=True)
@@ -414,31 +457,32 @@ def _matched(given: pd.DataFrame, job: Job, file: Path) -> pd.DataFrame:
 # ------------------------------------------------------------------------------------------------------ checks
 
 
-def _thin_classes(frame: pd.DataFrame, cases: pd.DataFrame, classes: ClassSet) -> list[str]:
-    """Refuse folds that cannot learn a class; say which parts lack one."""
-    patients = cases.groupby("class")["joined"].nunique()
+def _thin_strata(frame: pd.DataFrame, cases: pd.DataFrame, strata: Sequence[str], *, by_class: bool) -> list[str]:
+    """Say which parts lack a class, or a cohort's modality; refuse folds that cannot learn a class."""
+    patients = cases.groupby("stratum")["joined"].nunique()
     said = []
-    for name in classes.classes:
+    for name in strata:
         if name not in patients.index:
             said.append(f"no development case is {name}: the model cannot learn it")
             continue
         missing: dict[str, list[int]] = {part: [] for part in PARTS}
         for fold, rows in frame.groupby("fold"):
             for part in PARTS:
-                if not ((rows["class"] == name) & (rows["part"] == part)).any():
+                if not ((rows["stratum"] == name) & (rows["part"] == part)).any():
                     missing[part].append(int(str(fold)))
-        n, of = int((cases["class"] == name).sum()), int(patients[name])
-        if missing[TRAIN]:
+        n, of = int((cases["stratum"] == name).sum()), int(patients[name])
+        called = f"class {name}" if by_class else name
+        if missing[TRAIN] and by_class:
             raise InputError(
-                f"class {name} has {n} cases of {of} patients, none of them in the training rows of fold "
+                f"{called} has {n} cases of {of} patients, none of them in the training rows of fold "
                 f"{', '.join(map(str, missing[TRAIN]))}",
-                f"patients of class {name} in the training rows of every fold",
+                f"patients of {called} in the training rows of every fold",
                 "add patients, lower --folds, or leave the class out with --classes FILE",
             )
-        for part in (VALIDATION, HELD_OUT):
+        for part in PARTS:
             if missing[part]:
                 where = ", ".join(map(str, missing[part]))
-                said.append(f"class {name} ({n} cases of {of} patients) has no {part} row in fold {where}")
+                said.append(f"{called} ({n} cases of {of} patients) has no {part} row in fold {where}")
     return said
 
 
@@ -456,14 +500,14 @@ def _straddling(frame: pd.DataFrame, images: pd.DataFrame, config: Config) -> Le
     return leakage.joined(*found)
 
 
-def _counts(frame: pd.DataFrame, classes: ClassSet) -> list[dict[str, Any]]:
-    """Cases and groups of every fold, part and class."""
-    found = frame.groupby(["fold", "part", "class"])["joined"].agg(["size", "nunique"])
+def _counts(frame: pd.DataFrame, strata: Sequence[str]) -> list[dict[str, Any]]:
+    """Cases and groups of every fold, part and class (over masks: cohort and modality)."""
+    found = frame.groupby(["fold", "part", "stratum"])["joined"].agg(["size", "nunique"])
     rows = []
     sizes = {key: (int(row["size"]), int(row["nunique"])) for key, row in found.iterrows()}
     for fold in sorted(int(fold) for fold in frame["fold"].unique()):
         for part in PARTS:
-            for name in classes.classes:
+            for name in strata:
                 n, groups = sizes.get((fold, part, name), (0, 0))
                 rows.append({"fold": fold, "part": part, "class": name, "cases": n, "groups": groups})
     return rows

@@ -1,0 +1,41 @@
+"""Lesion masks as arrays: one region of many, and how close two of them come."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Mask = npt.NDArray[np.bool_]
+
+
+def one_region(mask: Mask) -> Mask:
+    """The largest connected region of a mask with its holes filled; all False where there is none.
+
+    Args:
+        mask: bool (H, W).
+
+    Returns:
+        bool (H, W); pixels that touch at an edge are connected, and of equally large regions the first is kept.
+    """
+    from scipy import ndimage
+
+    labels, n = ndimage.label(mask)
+    whole = np.zeros_like(mask)
+    if n == 0:
+        return whole
+    sizes = np.bincount(labels.ravel())
+    chosen = int(sizes[1:].argmax()) + 1
+    box = ndimage.find_objects(labels)[chosen - 1]
+    region = labels[box] == chosen
+    # Skin that cannot be reached from outside the region's box is a hole; one pixel around it joins the outside.
+    outside, _ = ndimage.label(np.pad(~region, 1, constant_values=True))
+    whole[box] = (outside != outside[0, 0])[1:-1, 1:-1]
+    return whole
+
+
+def agreement(mask: Mask, truth: Mask) -> dict[str, float]:
+    """Dice 2|A.B| / (|A| + |B|) and IoU |A.B| / |A+B|; both 1 where both masks are empty."""
+    both, either = int((mask & truth).sum()), int((mask | truth).sum())
+    if either == 0:
+        return {"dice": 1.0, "iou": 1.0}
+    return {"dice": 2 * both / (int(mask.sum()) + int(truth.sum())), "iou": both / either}

@@ -1,0 +1,220 @@
+"""U-Net on a pretrained encoder, by segmentation-models-pytorch.
+
+Paper:
+    O. Ronneberger, P. Fischer and T. Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI
+    2015, doi 10.1007/978-3-319-24574-4_28. Averaged weights: P. Izmailov et al., "Averaging Weights Leads to Wider
+    Optima and Better Generalization", UAI 2018, arXiv:1803.05407.
+
+Idea:
+    An encoder that has seen ImageNet knows what the picture shows, at five sizes from half to a thirty-second of it. A
+    decoder goes back up and takes in each size on its way, so that the outline comes out as sharp as it went in. The
+    weights of the last part of training are averaged, and the answer is the mean over the four mirrored photos.
+
+Equations:
+    (1) F_0 = x, F_1 .. F_5 = encoder(x)                                   F_l: side / 2^l
+    (2) D_5 = F_5,   D_{l-1} = ReLU BN conv ReLU BN conv [up(D_l); F_{l-1}]      F_0 is left out
+    (3) z = conv(D_0),   p = sigmoid(z)
+    (4) L = BCE(z, t) + Dice(z, t), or NR(z, t)                            skinkit.losses
+    (5) p' = 1/4 sum over mirrors m of m p(m x)
+
+Shapes:
+    image (n, 3, S, S), 0 to 1; F_1 .. F_5 of a ResNet-18 have 64, 64, 128, 256 and 512 channels, D_4 .. D_0 have w,
+    w/2, w/4, w/8 and w/16, at least 16, with w = ``decoder``; z, p, t (n, S, S).
+
+Departures:
+    Padded instead of cropped convolutions, batch normalisation and a pretrained encoder instead of the paper's own;
+    up(.) repeats pixels. Photos are stretched to a square. Of the thresholded mask only the largest component is kept
+    and its holes are filled: one photo shows one lesion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import segmentation_models_pytorch as smp
+import torch
+from torch import nn
+
+from skinkit import losses
+from skinkit.errors import ConfigError, InputError, did_you_mean
+from skinkit.masks import one_region
+from skinkit.models import Augment, Phase, Sizes
+from skinkit.weights import PUBLIC, load_into
+
+TASK = "segment"
+READS = ("image",)
+_MEAN, _SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_HEAD = ("fc.", "classifier.")
+_SMALLEST_STEP_PX = 32
+_NARROWEST = 16
+_MIRRORS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the U-Net; the defaults are meant for a GPU, the preset ``quick`` for two processor cores."""
+
+    encoder: Annotated[str, "any encoder of segmentation-models-pytorch"] = "resnet34"
+    side_px: Annotated[int, "photos are resized to this square, pixels; a multiple of 32"] = 384
+    decoder: Annotated[int, "width w of the decoder's first stage; halved at each further one"] = 256
+    loss: Annotated[Literal["bce_dice", "noise_robust"], "eq. 4"] = "bce_dice"
+    epochs: Annotated[int, "times every photo is seen"] = 60
+    batch: Annotated[int, "photos per step"] = 16
+    learning_rate: Annotated[float, "of the decoder, at its highest (AdamW, one cycle)"] = 1e-3
+    encoder_rate: Annotated[float, "of the encoder, at its highest"] = 3e-4
+    warm_up: Annotated[float, "share of the steps in which the rates rise"] = 0.15
+    weight_decay: Annotated[float, "penalty on the weights"] = 0.01
+    averaged: Annotated[float, "share of the last steps whose weights are averaged; 0 keeps the best epoch"] = 0.3
+    rotation_deg: Annotated[float, "photos are turned by up to so many degrees"] = 180.0
+    smallest_scale: Annotated[float, "photos are made smaller down to this factor"] = 0.7
+    largest_scale: Annotated[float, "photos are made larger up to this factor"] = 1.4
+    shift: Annotated[float, "photos are moved by up to this share of their side"] = 0.1
+    colour_jitter: Annotated[float, "brightness, contrast and saturation vary by up to this share"] = 0.25
+    hue: Annotated[float, "colours turn by up to this share of the colour circle"] = 0.02
+    flips: Annotated[bool, "answer with the mean over the four mirrored photos"] = True
+    threshold: Annotated[float, "probability from which on a pixel is lesion"] = 0.5
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "quick": {"encoder": "resnet18", "side_px": 256, "decoder": 128, "epochs": 14},
+}
+
+
+def default_weights(config: Config) -> str:
+    """Weights of the encoder's name."""
+    return config.encoder
+
+
+def mask_of(probability: np.ndarray, config: Config) -> np.ndarray:
+    """The lesion in a map of probabilities.
+
+    Args:
+        probability: (H, W), 0 to 1.
+        config: options.
+
+    Returns:
+        bool (H, W): the largest component at or above the threshold, without holes; all False where there is none.
+    """
+    return one_region(probability >= config.threshold)
+
+
+class UNet(nn.Module):
+    """Eqs. 1 to 5.
+
+    Args:
+        config: options.
+
+    Raises:
+        ConfigError: an unknown encoder, or a side that cannot be halved five times.
+    """
+
+    mean: torch.Tensor
+    sd: torch.Tensor
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        known = smp.encoders.get_encoder_names()
+        if config.encoder not in known and not config.encoder.startswith("tu-"):
+            raise ConfigError(f"encoder {config.encoder!r}", did_you_mean(config.encoder, known), "name one of these")
+        if config.side_px < _SMALLEST_STEP_PX or config.side_px % _SMALLEST_STEP_PX:
+            raise ConfigError(
+                f"side_px = {config.side_px}", f"a multiple of {_SMALLEST_STEP_PX}", "256 and 384 are common"
+            )
+        self.config = config
+        self.net = smp.Unet(
+            config.encoder,
+            encoder_weights=None,
+            decoder_channels=tuple(max(_NARROWEST, config.decoder >> level) for level in range(5)),
+        )
+        self.register_buffer("mean", torch.tensor(_MEAN).reshape(1, 3, 1, 1), persistent=False)
+        self.register_buffer("sd", torch.tensor(_SD).reshape(1, 3, 1, 1), persistent=False)
+
+    def start(self, state: Mapping[str, torch.Tensor], source: str) -> str:
+        """Take over the encoder from ImageNet weights under torchvision's names; their classes are left out.
+
+        Raises:
+            InputError: they are of another network; names it where it is known.
+        """
+        try:
+            load_into(self.net.encoder, state, source, without=_HEAD)
+        except InputError as error:
+            other = _encoder_of(state)
+            if other is None or other == self.config.encoder:
+                raise
+            raise InputError(
+                f"{source} holds a {other}",
+                f"the encoder {self.config.encoder}",
+                f"give --settings encoder={other}, or the weights of {self.config.encoder}",
+            ) from error
+        return f"{self.config.encoder} of {source} as the encoder; the decoder from random numbers"
+
+    def phases(self) -> tuple[Phase, ...]:
+        """One phase, the encoder more slowly than the decoder."""
+        c = self.config
+        return (
+            Phase(
+                "all",
+                c.epochs,
+                batch=c.batch,
+                optimiser="adamw",
+                learning_rate=c.learning_rate,
+                rates={"net.encoder.": c.encoder_rate},
+                schedule="one_cycle",
+                warm_up=c.warm_up,
+                weight_decay=c.weight_decay,
+                clip=1.0,
+                averaged=c.averaged,
+                augment=Augment(
+                    rotation_deg=c.rotation_deg,
+                    scale=(c.smallest_scale, c.largest_scale),
+                    shift=c.shift,
+                    brightness=c.colour_jitter,
+                    contrast=c.colour_jitter,
+                    saturation=c.colour_jitter,
+                    hue=c.hue,
+                ),
+            ),
+        )
+
+    def enter(self, phase: str) -> None:
+        """Nothing changes between phases: there is one."""
+
+    def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Eq. 4."""
+        logits = self._logits(batch["image"]).float()
+        chosen = {"bce_dice": losses.bce_dice, "noise_robust": losses.noise_robust}[self.config.loss]
+        return chosen(logits, batch["truth_mask"])
+
+    def forward(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """One pass: ``lesion`` (n, side, side), logits."""
+        return {"lesion": self._logits(batch["image"])}
+
+    def answer(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Eq. 5, as logits; a single pass where ``flips`` is off."""
+        if not self.config.flips:
+            return self.forward(batch)
+        image = batch["image"]
+        passes = [self._logits(image.flip(axes)).float().sigmoid().flip(axes) for axes in _MIRRORS]
+        return {"lesion": torch.logit(torch.stack(passes).mean(dim=0), eps=1e-6)}
+
+    def _logits(self, image: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.net((image - self.mean) / self.sd)[:, 0]
+        return logits
+
+
+def build(config: Config, sizes: Sizes) -> UNet:
+    """The network, from random numbers; nothing is downloaded."""
+    return UNet(config)
+
+
+def _encoder_of(state: Mapping[str, torch.Tensor]) -> str | None:
+    """Which encoder with public weights a state dict belongs to."""
+    for name in sorted({weights.backbone for weights in PUBLIC.values()}):
+        with torch.device("meta"):
+            own = smp.encoders.get_encoder(name, weights=None).state_dict()
+        if all(key in state and state[key].shape == value.shape for key, value in own.items() if value.ndim):
+            return name
+    return None
