@@ -19,7 +19,7 @@ from skinkit.metrics import Bools, Floats, Resamples, once, proportion_interval,
 
 LOGIT_CLIP = 1e-6
 RELIABILITY_BINS = 10
-_STEEPEST = 50.0  # a slope beyond this only says that the scores separate both sides
+_STEEPEST = 10.0  # a slope beyond this only says that the scores separate both sides
 
 
 # ------------------------------------------------------------------------------------------- slope and intercept

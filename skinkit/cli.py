@@ -55,6 +55,7 @@ _COMMAND_COMMON: dict[str, tuple[str, ...]] = {
     "demo": ("jobs", "device", "json", "log_format", "quiet"),
     "audit": ("workspace", "cohort", "jobs", "json", "log_format", "quiet"),
     "drift": ("workspace", "cohort", "json", "log_format", "quiet"),
+    "compare": ("workspace", "cohort", "jobs", "device", "json", "log_format", "quiet"),
     "init": ("json", "log_format", "quiet"),
     "doctor": ("workspace", "device", "json", "log_format", "quiet"),
     "weights": ("json", "log_format", "quiet"),
@@ -241,7 +242,13 @@ def _stage_function(name: str) -> Callable[..., Answer]:
                     f"use --cohort {cohort}, or change the role in skinkit.toml",
                 )
         pipeline = context.pipeline(workspace)
-        pipeline.make(name, given, cohorts=context.cohorts, name=values["name"] or "")
+        error: SkinkitError | None = None
+        try:
+            pipeline.make(name, given, cohorts=context.cohorts, name=values["name"] or "")
+        except getattr(stage, "GOES_ON", ()) as raised:
+            if not any(step.stage == name for step in pipeline.steps):
+                raise
+            error = raised  # other targets were made all the same: they are told too
         steps = pipeline.steps
         failures = sum(s.artifact.manifest["counts"]["newly_failed"] for s in steps if not s.fresh)
         body: dict[str, Any] = {"command": name, "steps": [step.as_dict() for step in steps], "newly_failed": failures}
@@ -250,6 +257,9 @@ def _stage_function(name: str) -> Callable[..., Answer]:
             made = [step.artifact for step in steps if step.stage == name]
             body["result"] = report(made)
         text = str(body.get("result", {}).get("text", "")) if "result" in body else ""
+        if error is not None:
+            refused = _failed(error)
+            return Answer(refused.exit_code, {**body, **refused.body}, text)
         return Answer(NEWLY_FAILED if failures else 0, body, text)
 
     return _with_signature(function, stage.__doc__, _STAGE_COMMON, options)

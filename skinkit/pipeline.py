@@ -14,7 +14,7 @@ from typing import Any
 
 from skinkit.artifact import Artifact, Recipe, exists, open_artifact
 from skinkit.console import Console
-from skinkit.errors import ConfigError, InputError
+from skinkit.errors import ConfigError, InputError, SkinkitError
 from skinkit.options import identity_of, make_config, options_of
 from skinkit.stages import MAKER, Job, Sources, Stage, load_stage
 from skinkit.workspace import SETTINGS_FILE, Ref, Workspace
@@ -77,6 +77,10 @@ class Pipeline:
             given: option values that were given explicitly; they win over ``skinkit.toml``.
             cohorts: cohorts named by the caller; empty means all that apply.
             name: ``--name``, or empty.
+
+        Raises:
+            SkinkitError: of the first target that failed; where the stage names the error in ``GOES_ON``, the other
+                targets are made first.
         """
         stage = load_stage(stage_name)
         config = self.config(stage_name, stage, {}, given)
@@ -88,8 +92,16 @@ class Pipeline:
                 "add one under [cohorts.NAME], or name it with --cohort",
             )
         before = len(self.steps)
+        failed: list[SkinkitError] = []
         for target in targets:
-            self._bring(target, config)
+            try:
+                self._bring(target, config)
+            except getattr(stage, "GOES_ON", ()) as error:
+                if len(targets) > 1:
+                    self.console.warn(f"{target}: {error.found}")
+                failed.append(error)
+        if failed:
+            raise max(failed, key=lambda error: error.exit_code)
         return self.steps[before:]
 
     def bring(self, ref: Ref) -> Artifact:

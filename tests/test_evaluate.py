@@ -637,3 +637,25 @@ def test_from_the_command_line_without_a_workspace(
     assert answer["headline"]["accuracy"]["n"] == 200
     assert cli.main(["evaluate", "--predictions", "theirs.csv", "--bootstrap", "0"]) == 0
     assert "balanced accuracy" in capsys.readouterr().out
+
+
+def test_a_refused_cohort_does_not_keep_the_others_from_being_scored(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    external(workspace)
+    cases = write_cases(workspace, "pad", people()).table()
+    p = probabilities([PAD6.to_class(d) for d in cases["diagnosis"]])
+    write_predictions(
+        workspace,
+        "pad",
+        [prediction("image", c, p[i], group_id=cases["group_id"][i], fold=0) for i, c in enumerate(cases["case_id"])],
+    )
+    write_model(workspace, [trained_row("pad", "LEAK", patient_id="P7", group_id="pad:P7")])
+    asked = ["evaluate", "--workspace", str(workspace.root), "--no-upstream", "--bootstrap", "0", "--no-subgroups"]
+    assert cli.main([*asked, "--json"]) == 5
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["error"]["kind"] == "RefusedError"
+    assert [step["artifact"] for step in answer["steps"] if step["stage"] == "evaluate"] == [
+        "jinan/metrics/frozen_probe"
+    ]
+    assert "malignant_auroc" in answer["result"]["headline"]["jinan"]

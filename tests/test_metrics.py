@@ -331,26 +331,114 @@ def test_small_helpers() -> None:
     )
 
 
-def coverage(simulations: int, patients: int = 80, replicates: int = 400) -> float:
-    """How often the interval of the AUROC holds the true one: two lesions a patient, their scores correlated 0.7."""
-    true_area = NormalDist().cdf(1 / math.sqrt(2))
+def coverage(simulations: int, patients: int = 80, replicates: int = 400) -> tuple[float, float]:
+    """How often the intervals of AUROC and sensitivity hold the truth.
+
+    Two lesions a patient; what they score is correlated 0.7; a score above 0 is called positive.
+    """
+    true_area, true_sensitivity = NormalDist().cdf(1 / math.sqrt(2)), NormalDist().cdf(1)
     rng = np.random.default_rng(42)
-    held = 0
+    held = np.zeros(2)
     for seed in range(simulations):
         truth = np.repeat(rng.random(patients) < 0.4, 2)
         shared, own = np.repeat(rng.normal(size=patients), 2), rng.normal(size=2 * patients)
         score = math.sqrt(0.7) * shared + math.sqrt(0.3) * own + truth
-        ranking, cluster = metrics.Ranking(score, truth), np.repeat(np.arange(patients), 2)
-        areas = [ranking.areas(w)[0] for w in metrics.cluster_weights(cluster, replicates, seed)]
-        lower, upper = metrics.percentile_interval(np.concatenate(areas))
-        held += lower <= true_area <= upper
-    return held / simulations
+        cluster = np.repeat(np.arange(patients), 2)
+        lower, upper = metrics.auroc_interval(score, truth, cluster, replicates, seed)[1:]
+        hit = truth & (score > 0)
+        drawn = [metrics.ratio(w @ hit, w @ truth) for w in metrics.cluster_weights(cluster, replicates, seed)]
+        low, high = metrics.proportion_interval(
+            hit.sum() / truth.sum(), np.concatenate(drawn), int(truth.sum()), int(truth.sum()) // 2
+        )
+        held += [lower <= true_area <= upper, low <= true_sensitivity <= high]
+    return float(held[0] / simulations), float(held[1] / simulations)
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
-    assert 0.90 <= coverage(200) <= 0.99
+    for share in coverage(200, replicates=200):
+        assert 0.91 <= share <= 0.99
 
 
 @pytest.mark.slow
 def test_the_interval_covers_the_truth_over_many_simulations() -> None:
-    assert 0.925 <= coverage(2000, replicates=1000) <= 0.97
+    for share in coverage(2000, replicates=1000):
+        assert 0.93 <= share <= 0.97
+
+
+# --------------------------------------------------------------------------------- thresholds, ranks and agreement
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("ties", [True, False])
+def test_pauc_is_the_score_of_isic_2024(seed: int, ties: bool) -> None:
+    s = made_up(seed=seed, ties=ties)
+    positive, score = s.truth == 1, s.probability[:, 1]
+    # As the organisers compute it: classes exchanged, scikit-learn's partial AUC, its scaling taken back.
+    scaled = sk.roc_auc_score(~positive, -score, max_fpr=0.2)
+    theirs = 0.5 * 0.2**2 + (0.2 - 0.5 * 0.2**2) / (1.0 - 0.5) * (scaled - 0.5)
+    assert metrics.Ranking(score, positive).summary(metrics.once(len(s)))[metrics.PAUC][0] == pytest.approx(theirs)
+
+
+def test_pauc_of_a_perfect_and_of_a_blind_score() -> None:
+    perfect = metrics.Ranking([0.9, 0.8, 0.2, 0.1], [1, 1, 0, 0]).summary(metrics.once(4))
+    assert perfect[metrics.PAUC][0] == pytest.approx(0.2)
+    blind = metrics.Ranking([0.5] * 4, [1, 1, 0, 0]).summary(metrics.once(4))
+    assert blind[metrics.PAUC][0] == pytest.approx(0.02)  # the triangle above 0.8
+
+
+def test_sensitivity_at_fixed_specificity_and_the_reverse_are_points_of_scikit_learns_curve() -> None:
+    s = made_up(seed=3)
+    positive, score = s.truth == 0, s.probability[:, 0]
+    fpr, tpr, _ = sk.roc_curve(positive, score, drop_intermediate=False)
+    got = metrics.Ranking(score, positive).summary(metrics.once(len(s)))
+    for share in (0.95, 0.9):
+        name = f"{100 * share:.0f}"
+        assert got[f"sensitivity_at_{name}_specificity"][0] == pytest.approx(tpr[fpr <= 1 - share + 1e-9].max())
+        assert got[f"specificity_at_{name}_sensitivity"][0] == pytest.approx((1 - fpr[tpr >= share - 1e-9]).max())
+
+
+def test_matthews_coefficient_and_prevalence_agree_with_scikit_learn() -> None:
+    s = made_up()
+    got = figures(s, bootstrap=0)
+    assert s.malignancy is not None
+    assert got["all", "none", "argmax", "mcc"]["estimate"] == pytest.approx(sk.matthews_corrcoef(s.truth, s.predicted))
+    called = s.malignancy >= 0.3
+    assert got["malignant", "none", "veto", "mcc"]["estimate"] == pytest.approx(
+        sk.matthews_corrcoef(s.is_malignant, called)
+    )
+    assert got["malignant", "none", "none", "prevalence"]["estimate"] == pytest.approx(s.is_malignant.mean())
+
+
+def test_wilsons_interval_with_the_bootstraps_variance_by_hand() -> None:
+    # Replicates with the binomial variance of 40 independent cases: Wilson's interval of 30 of 40.
+    spread = math.sqrt(0.75 * 0.25 / 40)
+    lower, upper = metrics.proportion_interval(0.75, [0.75 - spread, 0.75 + spread], 100, 50)
+    want = binomtest(30, 40).proportion_ci(method="wilson")
+    assert (lower, upper) == pytest.approx((want.low, want.high))
+    # Less spread than the cases themselves allow counts as that many cases.
+    lower, upper = metrics.proportion_interval(0.75, [0.75, 0.75], 40, 40)
+    assert (lower, upper) == pytest.approx((want.low, want.high))
+
+
+def test_a_perfect_auroc_is_not_certain() -> None:
+    score, truth = np.r_[np.arange(20) + 100, np.arange(20)], np.repeat([True, False], 20)
+    area, lower, upper = metrics.auroc_interval(score, truth, np.arange(40), 50)
+    assert (area, upper) == (1, 1)
+    assert lower == pytest.approx(float(binomtest(20, 20).proportion_ci(method="exact").low))
+
+
+def test_predictive_values_at_a_stated_prevalence_by_hand() -> None:
+    s = replace(made_up(240), prevalence=0.02)
+    got = figures(s, bootstrap=50)
+    sensitivity, specificity = (got["malignant", "none", "veto", m]["estimate"] for m in ("sensitivity", "specificity"))
+    hits, alarms = 0.02 * sensitivity, 0.98 * (1 - specificity)
+    row = got["malignant", "none", "veto", "ppv_at_prevalence"]
+    assert row["estimate"] == pytest.approx(hits / (hits + alarms))
+    assert row["lower"] < row["estimate"] < row["upper"] < got["malignant", "none", "veto", "ppv"]["estimate"]
+    # Nobody missed: the NPV is 1, and how far below it may lie follows from how many there were to miss.
+    sure = figures(replace(s, called=np.ones(240, dtype=bool)), bootstrap=50)
+    assert sure["malignant", "none", "veto", "npv_at_prevalence"]["note"] == "insufficient_n"
+    called = s.is_malignant | (np.arange(240) % 2 == 0)
+    npv = figures(replace(s, called=called), bootstrap=50)["malignant", "none", "veto", "npv_at_prevalence"]
+    assert npv["estimate"] == 1
+    assert 0.99 < npv["lower"] < 1

@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "show": "Show one artifact: its rows and where it came from.",
     "verify": "Rehash every artifact and source file.",
     "audit": "Find what tells malignancy without the lesion: shortcuts.",
+    "compare": "Compare two models on the same cases.",
     "drift": "Compare external cohorts with the development cohorts.",
     "doctor": "Check this machine: libraries, device, weights, disk.",
     "demo": "Draw phantom lesions and run the chain on them.",

@@ -323,9 +323,9 @@ class Battery:
             assert self.s.malignant is not None
             return self.s.malignant[self.s.predicted]
         column = self.s.classes.index(class_)
-        if rule == "frozen_threshold":
-            return np.asarray(self.s.probability[:, column] >= self.thresholds[class_][0], dtype=bool)
-        return self.s.predicted == column
+        frozen = rule == "frozen_threshold"
+        called = self.s.probability[:, column] >= self.thresholds[class_][0] if frozen else self.s.predicted == column
+        return np.asarray(called, dtype=bool)
 
     def n_positive(self, class_: str) -> int | None:
         """Cases of a class; None for averages."""

@@ -1,15 +1,15 @@
 """Subgroups, and whether the model serves one of them worse than the others.
 
 A gap is a subgroup's figure minus that of all other cases. Its standard error comes from the same draws of patients on
-both sides, so patients on both sides are no mistake. A side whose figure hardly varies between draws (26 of 26 found)
-is given the variance of its figure shrunk by one success and one failure: certainty is not to be had from few cases.
-p is that of Student's t with Welch's degrees of freedom, Holm's correction covers all gaps of a cohort.
+both sides, so patients on both sides are no mistake. Where a figure hardly varies between draws (26 of 26 found), its
+side is given the variance it would have if both sides were alike: certainty is not to be had from few cases. p is that
+of Student's t with Welch's degrees of freedom; Holm's correction covers all gaps of a cohort.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -96,7 +96,7 @@ def gap_row(key: Key, inside: Replicated, outside: Replicated, minimum: int) -> 
     if not len(gaps) or valid.sum() < VALID_SHARE * len(gaps):
         return {**row, **unknown, "note": "no_interval"}
     spread = [float(values[valid].var()) for values in drawn]
-    floors = [_least_variance(key, side) for side in sides]
+    floors = _least_variances(key, sides)
     variance = float(gaps[valid].var()) + sum(max(0.0, f - s) for f, s in zip(floors, spread, strict=True))
     sizes = [side.battery.clusters_behind(key) for side in sides]
     lower, upper, p = _student(gap, variance, [max(s, f) for s, f in zip(spread, floors, strict=True)], sizes)
@@ -114,23 +114,26 @@ def _student(gap: float, variance: float, parts: list[float], sizes: list[int]) 
     return gap - reach, gap + reach, float(2 * t.sf(abs(gap) / error, degrees))
 
 
-def _least_variance(key: Key, side: Replicated) -> float:
-    """Variance of a proportion or AUROC after one more success and one more failure; 0 for anything else.
+def _least_variances(key: Key, sides: Sequence[Replicated]) -> list[float]:
+    """Variance of a proportion or AUROC on either side, if it were the same on both; 0 for anything else.
 
-    Source: Agresti & Caffo, American Statistician 2000; for the AUROC Hanley & McNeil, Radiology 1982, eq. 1.
+    The common figure is that of both sides together after one more success and one more failure.
+
+    Source: the score test of two proportions; for the AUROC Hanley & McNeil, Radiology 1982, eq. 1.
     """
-    counts = side.battery.cases_behind(key)
-    estimate = side.point[key][0]
-    if not counts or not 0 <= estimate <= 1:
-        return 0.0
-    m = min(counts)
-    shrunk = (estimate * m + 1) / (m + 2)
-    if len(counts) == 1:
-        return shrunk * (1 - shrunk) / m
-    pos, neg = counts
-    q1, q2 = shrunk / (2 - shrunk), 2 * shrunk**2 / (1 + shrunk)
-    spread = shrunk * (1 - shrunk) + (pos - 1) * (q1 - shrunk**2) + (neg - 1) * (q2 - shrunk**2)
-    return spread / (pos * neg)
+    counts = [side.battery.cases_behind(key) for side in sides]
+    if not all(counts):
+        return [0.0, 0.0]
+    weights = [min(of) for of in counts]
+    found = sum(side.point[key][0] * m for side, m in zip(sides, weights, strict=True))
+    same = (found + 1) / (sum(weights) + 2)
+    q1, q2 = same / (2 - same) - same**2, 2 * same**2 / (1 + same) - same**2
+    return [
+        same * (1 - same) / of[0]
+        if len(of) == 1
+        else (same * (1 - same) + (of[0] - 1) * q1 + (of[1] - 1) * q2) / (of[0] * of[1])
+        for of in counts
+    ]
 
 
 def holm(p: npt.ArrayLike) -> Floats:

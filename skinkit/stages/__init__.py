@@ -15,6 +15,7 @@ and, where it has them,
     sources   files outside the workspace it reads: ``(config, target, workspace) -> Sources``
     guard     what must not be replaced: ``(config, existing artifact, recipe) -> None``
     audit     a proof asked for on the command line, whether or not the stage had to run: ``(config, job) -> None``
+    GOES_ON   errors of one target that do not keep the others from being made
     direct    an answer without a workspace, such as ``radiomics --image``: ``(config, console) -> dict | None``
 
 It imports heavy libraries inside ``run``,

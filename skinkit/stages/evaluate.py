@@ -115,6 +115,7 @@ def run(config: Config, job: Job) -> Artifact:
     """Score one cohort."""
     from skinkit import looks
     from skinkit.evaluation import scoring
+    from skinkit.stages import predict
 
     settings = _settings(config, job.cohort.prevalence)
     cohort, model = job.target.cohort, job.target.name
@@ -130,12 +131,13 @@ def run(config: Config, job: Job) -> Artifact:
             "map the diagnoses in the source, or give a cohort without diagnoses the role inference",
         )
     found, reason = _refuse_leakage(config, job, table, images)
+    about = job.inputs["model"].json("model.json")
     evaluation = scoring.Evaluation(
         table,
         classes,
         _thresholds(table, job),
         classes.malignant_set,
-        trained_prevalence=_trained_prevalence(job, classes),
+        trained_prevalence=predict.trained_prevalence(about, classes.malignant),
     )
     scores = evaluation.scores(settings, cohort=cohort, model=model)
     info = {
@@ -176,16 +178,6 @@ def _settings(config: Config, prevalence: float | None) -> Settings:
         if getattr(config, name) < least:
             raise ConfigError(f"--{name} {getattr(config, name)}", f"{least} or more", f"mend --{name}")
     return Settings(config.bootstrap, config.seed, config.minimum, config.subgroups, config.primary, prevalence)
-
-
-def _trained_prevalence(job: Job, classes: ClassSet) -> float | None:
-    """Share of malignant cases among those the folds were fitted on; None where the model does not tell."""
-    counts = [fold.get("class_counts") for fold in job.inputs["model"].json("model.json")["folds"]]
-    known = [c for c in counts if c]
-    total = sum(sum(c.values()) for c in known)
-    malignant = sum(n for c in known for name, n in c.items() if name in classes.malignant)
-    return malignant / total if known and len(known) == len(counts) else None
-
 
 # ----------------------------------------------------------------------------------------- shortcuts and looks
 

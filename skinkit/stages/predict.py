@@ -5,19 +5,20 @@ over the folds elsewhere. A lesion has the mean of its images' probabilities. A 
 malignancy (a case without lesion id counts as a lesion of its own). A development case that no fold held out is absent.
 
 A case is called malignant where its most probable class is malignant, and by the veto where its malignancy reaches the
-model's threshold, whatever the most probable class.
+model's threshold, whatever the most probable class. Beside the calibrated malignancy stand the raw one, the conformal
+prediction set, and, where the cohort states its prevalence, the malignancy at that prevalence; none of them decides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from skinkit.artifact import Artifact, Builder, digest, exists, open_artifact
 from skinkit.errors import CaseError, ConfigError, RefusedError
 from skinkit.schemas import EXCLUDED, FAILED, OK, PREDICTIONS, PROBABILITY
-from skinkit.stages import Job
+from skinkit.stages import Job, Sources
 from skinkit.workspace import Ref, Workspace
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from skinkit.infer import Classifier
 
-VERSION = 1
+VERSION = 2
 SCHEMA = PREDICTIONS
 LEVEL_RULE = (
     "image: the fold that held it out, or the mean of the calibrated folds; lesion: mean of its images' probabilities; "
@@ -64,6 +65,12 @@ def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
     }
 
 
+def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
+    """The prevalence that ``skinkit.toml`` states for the cohort."""
+    prevalence = workspace.cohort(target.cohort).prevalence
+    return Sources(inputs={} if prevalence is None else {"prevalence": repr(prevalence)}, watch="")
+
+
 def fused_of(model: str, workspace: Workspace) -> str:
     """Name of the fused tables a model was trained on; the workspace's segmenter while there is no model."""
     path = workspace.path(Ref("models", name=model))
@@ -90,7 +97,7 @@ def run(config: Config, job: Job) -> Artifact:
         job.console.info(f"  {absent} development cases are not predicted: no fold held them out")
     frame = frame[frame["folds"].map(len) > 0].reset_index(drop=True)
     prints = [
-        job.recipe.fingerprint(model.identity, content, list(folds))
+        job.recipe.fingerprint(model.identity, content, list(folds), job.cohort.prevalence)
         for content, folds in zip(
             hash_pandas_object(frame.drop(columns=["folds", "fold"]), index=False).astype(str),
             frame["folds"],
@@ -109,7 +116,7 @@ def run(config: Config, job: Job) -> Artifact:
             build.add(row)
         for key, lesions in members.items():
             if key in todo:
-                build.add(_joined_row(key, lesions, build, model, config))
+                build.add(_joined_row(key, lesions, build, model, config, job.cohort.prevalence))
         return build.finish(info=_info(job, model, frame, absent))
 
 
@@ -197,7 +204,7 @@ def _image_rows(config: Config, job: Job, model: Classifier, frame: pd.DataFrame
         readable = np.array([pixels not in failed for pixels in part["pixel_sha256"]], dtype=bool)
         for case in _records(part[~readable]):
             yield {**_keys(case), **_failure(failed[case["pixel_sha256"]])}
-        yield from _predicted(config, model, part[readable], probability[:, readable])
+        yield from _predicted(config, model, part[readable], probability[:, readable], job.cohort.prevalence)
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -216,13 +223,21 @@ def _keys(case: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _predicted(
-    config: Config, model: Classifier, frame: pd.DataFrame, probability: np.ndarray
+    config: Config, model: Classifier, frame: pd.DataFrame, scaled: np.ndarray, prevalence: float | None
 ) -> Iterator[dict[str, Any]]:
-    """Mean of each case's calibrated folds, (folds, rows, classes) with NaN where a fold did not answer."""
+    """Mean of each case's calibrated folds, (folds, rows, classes) with NaN where a fold did not answer.
+
+    ``scaled`` are the probabilities with the folds' temperatures.
+    """
     import numpy as np
 
     from skinkit.metadata import missing_attributes
 
+    probability, raw = np.full_like(scaled, np.nan), np.full_like(scaled, np.nan)
+    for index, fold in enumerate(model.folds):
+        rows = ~np.isnan(scaled[index]).any(axis=1)
+        probability[index, rows] = fold.finished(scaled[index, rows])
+        raw[index, rows] = fold.raw(scaled[index, rows])
     malignancy = probability[:, :, model.malignant].sum(axis=2)
     reads = {name for fold in model.folds for name in fold.encoder.reads}
     for i, case in enumerate(_records(frame)):
@@ -233,6 +248,13 @@ def _predicted(
             "fold_sd": float(malignancy[mine, i].std()) if mine.sum() > 1 else None,
             "missing_attributes": ",".join(missing_attributes(case, model.about["attributes"], reads)) or None,
             **_decision(probability[mine, i].mean(axis=0), model, config, _doubts(case, model)),
+            **_beside(
+                probability[mine, i].mean(axis=0),
+                float(raw[mine, i][:, model.malignant].sum(axis=1).mean()),
+                [fold.number for fold, answered in zip(model.folds, mine, strict=True) if answered],
+                model,
+                prevalence,
+            ),
             "status": OK,
         }
 
@@ -283,8 +305,41 @@ def _decision(probability: np.ndarray, model: Classifier, config: Config, doubts
     }
 
 
+def _beside(
+    probability: np.ndarray, raw: float, folds: Sequence[int], model: Classifier, prevalence: float | None
+) -> dict[str, Any]:
+    """What stands beside the decision: raw malignancy, prediction set, and malignancy at the stated prevalence."""
+    import numpy as np
+
+    from skinkit.calibration import prediction_sets, set_of, shift_malignancy
+
+    level = float(np.mean([fold.conformal_level for fold in model.folds if fold.number in folds]))
+    source = trained_prevalence(model.about, model.classes.malignant)
+    malignancy = probability[model.malignant].sum()
+    told = prevalence is not None and source is not None and 0 < source < 1
+    return {
+        "malignancy_raw": raw,
+        "prediction_set": set_of(model.classes.classes, prediction_sets(probability[None], level)[0]),
+        "malignancy_at_prevalence": float(shift_malignancy(malignancy, source or 0, prevalence or 0)) if told else None,
+    }
+
+
+def trained_prevalence(about: Mapping[str, Any], malignant: Collection[str]) -> float | None:
+    """Share of malignant cases among those the folds learnt from; None where ``model.json`` does not tell."""
+    counts = [fold.get("class_counts") for fold in about["folds"]]
+    total = sum(n for of in counts if of for n in of.values())
+    if not total or not all(counts):
+        return None
+    return float(sum(n for of in counts for code, n in of.items() if code in malignant) / total)
+
+
 def _joined_row(
-    key: tuple[str, str], lesions: Sequence[Sequence[str]], build: Builder, model: Classifier, config: Config
+    key: tuple[str, str],
+    lesions: Sequence[Sequence[str]],
+    build: Builder,
+    model: Classifier,
+    config: Config,
+    prevalence: float | None,
 ) -> dict[str, Any]:
     """A lesion (the mean of its images) or a patient (its lesion with the highest malignancy)."""
     import numpy as np
@@ -313,6 +368,14 @@ def _joined_row(
         "fold_sd": shown["fold_sd"] if len(cases) == 1 else None,
         "missing_attributes": shown["missing_attributes"],
         **_decision(means[worst], model, config, doubts),
+        **_beside(
+            means[worst],
+            float(np.mean([row["malignancy_raw"] for row in parts[worst]])),
+            [fold.number for fold in model.folds if all(row["fold"] in (None, fold.number) for row in parts[worst])]
+            or [fold.number for fold in model.folds],
+            model,
+            prevalence,
+        ),
         "status": OK,
     }
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from skinkit.training.network import Training
     from skinkit.training.rows import Rows
 
-VERSION = 2
+VERSION = 3
 SCHEMA = MODEL
 MASKS_SPLIT = "masks"
 """Name of the split segmenters are trained on."""
@@ -82,6 +82,11 @@ class Config:
         "after calibrating, fit once more on training and validation rows; for models that need no validation rows to "
         "know when to stop (frozen_probe)",
     ] = True
+    calibration: Annotated[
+        Literal["temperature", "isotonic"],
+        "what makes scores probabilities; both are fitted on the validation rows and kept, isotonic on top",
+    ] = "temperature"
+    coverage: Annotated[float, "share of cases whose prediction set is to hold the truth"] = 0.9
     seed: Annotated[int, "seed of the model"] = 0
     precision: Annotated[
         Literal["auto", "fp32", "bf16"],
@@ -262,6 +267,8 @@ def run(config: Config, job: Job) -> Artifact:
 
     if not 0 <= config.veto <= 1:
         raise ConfigError(f"--veto {config.veto}", "a probability, 0 to 1", "0.3 is what Wang 2024 uses")
+    if not 0.5 <= config.coverage < 1:
+        raise ConfigError(f"--coverage {config.coverage}", "a share from 0.5 to below 1", "0.9 is the default")
     module, settings = _module(config), _model_config(config)
     with job.build() as build:
         task = _segmenter if module.TASK == "segment" else _classifier
@@ -406,6 +413,8 @@ def _classifier(config: Config, job: Job, module: Any, settings: Any, partial: P
         signature=_signature(rows, job) if config.radiomics == "signature" else None,
         images=images,
         examples=examples,
+        calibration=config.calibration,
+        coverage=config.coverage,
     )
     _check_classes(material, job)
     training = _training(config, job) if is_network else None

@@ -18,6 +18,7 @@ import numpy as np
 
 from skinkit import infer, metrics
 from skinkit.artifact import write_atomic
+from skinkit.calibration import Isotonic, conformal_level
 from skinkit.metadata import Encoder, Standardiser
 from skinkit.models import Sizes
 from skinkit.taxonomy import ClassSet
@@ -43,6 +44,8 @@ class Material:
         signature: fold -> its features, where the model reads a signature.
         images: (rows, width) what a frozen network says of the photos, where the model reads that.
         examples: photos and masks, where a network is trained.
+        calibration: ``temperature``, or ``isotonic`` after it: which of both, fitted and kept, is used.
+        coverage: share of cases whose prediction set is to hold the truth.
     """
 
     rows: Rows
@@ -52,6 +55,8 @@ class Material:
     signature: Mapping[int, tuple[str, ...]] | None
     images: np.ndarray | None = None
     examples: Examples | None = None
+    calibration: str = "temperature"
+    coverage: float = 0.9
 
     @property
     def labels(self) -> np.ndarray:
@@ -141,17 +146,29 @@ def fit_network(
 
 
 def _calibrated(fold: int, material: Material, scores: np.ndarray) -> dict[str, Any]:
-    """Temperature and thresholds from the validation rows' scores, and how many rows each part has."""
+    """Calibration, thresholds and conformal level from the validation rows' scores, and how many rows each part has."""
     rows, n = material.rows, {part: material.rows.part(fold, part) for part in ("train", "validation", "held_out")}
     labels = material.labels[n["validation"]]
     temperature = metrics.fit_temperature(scores, labels)
     if (scores.argmax(axis=1) == labels).all():
         temperature = max(1.0, temperature)  # without one error the best temperature is 0: nothing to learn it from
     probability = metrics.softmax(scores, temperature) if len(labels) else scores
+    isotonic = Isotonic.fit(probability, labels)
+    if material.calibration == "isotonic":
+        probability = isotonic.apply(probability)
+    known = np.concatenate([material.labels[n[part]] for part in ("train", "validation")])
+    counts = np.bincount(known, minlength=len(material.classes.classes))
     thresholds = [metrics.youden_threshold(probability[:, k], labels == k) for k in range(probability.shape[1])]
     return {
         "fold": fold,
         "temperature": temperature,
+        "isotonic": isotonic.as_dict(),
+        "calibration": material.calibration,
+        "conformal": {
+            "coverage": material.coverage,
+            "level": conformal_level(probability, labels, material.coverage),
+        },
+        "class_counts": {code: int(k) for code, k in zip(material.classes.classes, counts, strict=True)},
         "class_thresholds": {
             code: {"threshold": None if value != value else float(value), "source": SOURCE}
             for code, value in zip(material.classes.classes, thresholds, strict=True)

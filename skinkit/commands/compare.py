@@ -1,0 +1,143 @@
+"""compare: two models on the same cases, with paired intervals and McNemar's test.
+
+Name two models of the workspace (compared on every development and external cohort, or those of --cohort), or two
+tables as 'skinkit evaluate --predictions' takes them. Differences are B minus A, with 95 % intervals over patients
+drawn once for both. Models of different malignant sets are refused (exit 5), and so are different cases, unless
+--common takes the shared ones. With --seeds, models that differ in their seed alone: mean and standard deviation. The
+files lie in 'compare/<cohort>' of the workspace, or in --out: JSON and a figure.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from skinkit.artifact import read_table, write_atomic
+from skinkit.commands import Context
+from skinkit.errors import ConfigError, InputError
+from skinkit.options import Help
+from skinkit.workspace import Ref
+
+if TYPE_CHECKING:
+    from skinkit.evaluation.comparison import Side
+
+FOLDER = "compare"
+_TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the command."""
+
+    a: Annotated[str, Help("a model of the workspace, or a table of predictions", positional=True)] = ""
+    b: Annotated[str, Help("another one", positional=True)] = ""
+    common: Annotated[bool, "compare on the cases both predicted, where they differ"] = False
+    seeds: Annotated[tuple[str, ...], "models or tables that differ in their seed alone: their mean and SD"] = ()
+    bootstrap: Annotated[int, "bootstrap replicates of patients"] = 1000
+    seed: Annotated[int, "seed of the bootstrap"] = 0
+    minimum: Annotated[int, "fewest positives and negatives for which a class metric is compared"] = 5
+    truth_column: Annotated[str, "of tables: column of classes or diagnosis codes"] = "diagnosis"
+    classes: Annotated[str, "of tables: class set, where the columns do not tell it"] = ""
+    malignant: Annotated[str, "of tables: malignant set (pad, wang), or the malignant classes with commas"] = ""
+    threshold: Annotated[float, "of tables: malignancy from which a case is called malignant"] = 0.3
+    out: Annotated[str, "folder for the files (default: compare of the workspace; none for tables)"] = ""
+
+
+def run(config: Config, context: Context) -> Mapping[str, Any]:
+    """Compare them on every cohort."""
+    names = config.seeds or (config.a, config.b)
+    if (config.seeds and (config.a or config.b)) or len(names) < 2 or not all(names):
+        raise ConfigError(
+            f"compare {config.a} {config.b} --seeds {','.join(config.seeds)}",
+            "two models or tables, or two or more with --seeds",
+            "for example 'skinkit compare frozen_probe lightgbm'",
+        )
+    if len(set(names)) < len(names):
+        raise ConfigError(f"{', '.join(names)} to compare", "different models", "name each of them once")
+    for name, least in (("bootstrap", 1), ("minimum", 1)):
+        if getattr(config, name) < least:
+            raise ConfigError(f"--{name} {getattr(config, name)}", f"{least} or more", f"mend --{name}")
+    tables = [Path(name).suffix.lower() in _TABLES for name in names]
+    if any(tables) != all(tables):
+        raise ConfigError(f"{' and '.join(names)}", "two models, or two tables", "compare like with like")
+    if all(tables):
+        folder = Path(config.out) if config.out else None
+        answers = {"tables": _compared(config, [_table(name, config) for name in names], folder)}
+    else:
+        answers = _on_cohorts(config, names, context)
+    text = "\n\n".join(
+        f"{cohort}: {answer.pop('text')}" + (f"\n  files: {answer['folder']}" if answer["folder"] else "")
+        for cohort, answer in answers.items()
+    )
+    return {"compare": answers, "text": text}
+
+
+def _on_cohorts(config: Config, names: Sequence[str], context: Context) -> dict[str, dict[str, Any]]:
+    workspace = context.workspace()
+    pipeline = context.pipeline(workspace)
+    cohorts = [workspace.cohort(c).name for c in context.cohorts] or workspace.with_role("development", "external")
+    if not cohorts:
+        raise InputError(f"{workspace.root} has no labelled cohort", "a development or external cohort", "add one")
+    answers = {}
+    for cohort in cohorts:
+        made = [(name, pipeline.bring(Ref("metrics", cohort, name))) for name in names]
+        sides = [_scored(name, artifact.path / "scored.parquet", artifact.info) for name, artifact in made]
+        folder = Path(config.out) if config.out else workspace.root / FOLDER
+        answers[cohort] = _compared(config, sides, folder / cohort)
+    return answers
+
+
+def _scored(name: str, file: Path, info: Mapping[str, Any]) -> Side:
+    from skinkit.evaluation.comparison import Side
+    from skinkit.evaluation.scoring import Evaluation
+    from skinkit.taxonomy import ClassSet
+
+    classes = ClassSet.from_dict(info["classes"])
+    return Side(name, Evaluation(read_table(file), classes, {}, str(info["malignant_set"] or "")))
+
+
+def _table(name: str, config: Config) -> Side:
+    """A table made elsewhere."""
+    from skinkit.evaluation import given
+    from skinkit.evaluation.comparison import Side
+    from skinkit.evaluation.scoring import Evaluation
+
+    file = Path(name)
+    checked = given.checked(
+        given.read(file),
+        truth_column=config.truth_column,
+        classes=config.classes,
+        malignant=config.malignant,
+        threshold=config.threshold,
+        file=file,
+    )
+    if "case_id" in checked.made_up and "image_id" not in checked.table:
+        raise InputError(
+            f"{file} has no case_id or image_id", "a column that names the cases", "add one to both tables"
+        )
+    return Side(name, Evaluation(checked.table, checked.classes, {}, checked.malignant_set, "given"))
+
+
+def _compared(config: Config, sides: Sequence[Side], folder: Path | None) -> dict[str, Any]:
+    from skinkit import figures
+    from skinkit.evaluation import comparison
+
+    if config.seeds:
+        result = comparison.spread(sides, common=config.common)
+        text, stem, figure = comparison.spread_told(result), "seeds", ""
+    else:
+        result = comparison.compare(
+            *sides, bootstrap=config.bootstrap, seed=config.seed, common=config.common, minimum=config.minimum
+        )
+        a, b = result["models"]["a"], result["models"]["b"]
+        title = f"{Path(b).stem} minus {Path(a).stem}, {result['n']} cases"
+        text, stem = comparison.told(result), f"{Path(a).stem}-{Path(b).stem}"
+        figure = figures.differences(result["differences"], title=title, unit="difference (95 % interval)")
+    if folder is not None:
+        write_atomic(folder / f"{stem}.json", json.dumps(result, ensure_ascii=False, indent=1).encode())
+        if figure:
+            write_atomic(folder / f"{stem}.svg", figure.encode())
+    return {**result, "folder": str(folder) if folder else None, "text": text}
