@@ -57,7 +57,9 @@ class Config:
         "cases with a class, or cases with a truth mask; auto: masks where the split is called so",
     ] = "auto"
     classes: Annotated[str, "class set: pad6, wang8, malignancy or a TOML file (default: the workspace's)"] = ""
-    validation: Annotated[float, "share of the rows not held out that goes to validation, 0 to 1"] = 0.2
+    validation: Annotated[
+        float, "share of the rows not held out that goes to validation, 0 to 1; 0 for 0.2, over masks 0.1"
+    ] = 0.0
     held_out: Annotated[float, "share of all rows held out when there is one fold, 0 to 1"] = 0.2
     group: Annotated[
         Literal["patient", "lesion", "image"], "what is kept on one side (patient: else lesion, else image)"
@@ -94,9 +96,13 @@ def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
 
 
 def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:
-    """What the split is over, by its name."""
+    """What the split is over, by its name, and how much is for validation.
+
+    A classifier's temperature and thresholds are fitted on the validation rows, in every class; of a segmenter they
+    only choose or watch the epoch, and what it is not shown it does not learn.
+    """
     over = config.over if config.over != "auto" else "masks" if target.name == MASKS else "diagnosis"
-    return replace(config, over=over)
+    return replace(config, over=over, validation=config.validation or (0.1 if over == "masks" else 0.2))
 
 
 def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
