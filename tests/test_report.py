@@ -214,7 +214,7 @@ def write_metrics(
     drawings = {
         "figures/roc.svg": figures.roc({"malignant": {**curve, "auroc": area}}, labels={"malignant": "恶性"}),
         "figures/confusion.svg": figures.confusion(
-            metrics.confusion_matrix(truth, p.argmax(1), len(CLASSES.classes)), CLASSES.classes
+            battery.confusion_matrix(truth, p.argmax(1), len(CLASSES.classes)), CLASSES.classes
         ),
     }
     about = {"excluded": {"unlabelled": 2, "no_class:dermatofibroma": 3}, "allow_leakage": None, **(info or {})}
@@ -414,8 +414,8 @@ def test_matplotlib_keeps_its_look_without_styles() -> None:
 
 def test_answers_come_first_and_the_order_holds(research: str) -> None:
     say = words.Words("en")
-    keys = ["read_first", "how_good", "for_whom", "how_sure", "what_to_fear", "flow", "lesions", "radiomic_heatmap"]
-    keys += ["metrics", "failures", "provenance"]
+    keys = ["read_first", "how_good", "for_whom", "how_sure", "what_to_fear", "shortcuts", "drift", "metrics"]
+    keys += ["flow", "lesions", "radiomic_heatmap", "failures", "provenance"]
     found = [research.index(f">{html.escape(say(key))}</h2>") for key in keys]
     assert found == sorted(found)
     assert research.index(say("research_only")) < found[0]

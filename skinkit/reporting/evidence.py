@@ -34,6 +34,9 @@ DARK_SHARE = 0.05
 CONFIRMED_SHARE = 0.95
 """Below this share of diagnoses from histopathology the truth itself is doubted."""
 
+UNLIKE = 99.0
+"""Percentile of the validation rows from which a case is called unlike the training data."""
+
 COHORT_KINDS = ("cases", "masks", "features", "fused", "predictions", "explanations", "metrics")
 
 
@@ -206,6 +209,51 @@ class CohortEvidence:
             if reason:
                 return str(reason)
         return ""
+
+    @cached_property
+    def shortcuts(self) -> dict[str, Any] | None:
+        """What ``shortcuts.json`` says, or None where there was no audit."""
+        if not self.has("metrics") or not (self.artifacts["metrics"].path / "shortcuts.json").is_file():
+            return None
+        found: dict[str, Any] = self.artifacts["metrics"].json("shortcuts.json")
+        return found
+
+    @property
+    def look(self) -> int:
+        """Which look at these cases the figures are; 0 where nobody counted."""
+        return int((self._info("look") or {}).get("number") or 0)
+
+    @property
+    def primary(self) -> Mapping[str, Any] | None:
+        """The primary endpoint and its row, or None where none was declared."""
+        found: Mapping[str, Any] | None = self._info("primary")
+        return found
+
+    @property
+    def gaps(self) -> list[Mapping[str, Any]]:
+        """Gaps between a subgroup and the rest that stand out."""
+        return list(self._info("gaps") or [])
+
+    @property
+    def n_gaps_tested(self) -> int:
+        """Comparisons of a subgroup with the rest that were made."""
+        return int(self._info("gaps_tested") or 0)
+
+    @property
+    def n_unlike(self) -> tuple[int, int] | None:
+        """Cases unlike the training data, and cases for which that is known; None where it was not asked."""
+        if self.predictions is None or "unlike_training" not in self.predictions:
+            return None
+        images = self.predictions[self.predictions["level"] == "image"]["unlike_training"].dropna()
+        return int((images >= UNLIKE).sum()), len(images)
+
+    @property
+    def n_near(self) -> int:
+        """Scored cases with a near-identical training image."""
+        return int(((self._info("leakage") or {}).get("counts") or {}).get("near_identical") or 0)
+
+    def _info(self, name: str) -> Any:
+        return self.artifacts["metrics"].info.get(name) if self.has("metrics") else None
 
     # -- how good
 
@@ -431,8 +479,13 @@ def model_evidence(name: str, artifact: Artifact | None, cohorts: Sequence[Cohor
 # ------------------------------------------------------------------------------------------------ what to fear
 
 
-def fears(cohorts: Sequence[CohortEvidence]) -> list[Fear]:
-    """Everything a reader must know before believing a figure, the loudest first."""
+def fears(cohorts: Sequence[CohortEvidence], drift: Mapping[str, Mapping[str, Any]] | None = None) -> list[Fear]:
+    """Everything a reader must know before believing a figure, the loudest first.
+
+    Args:
+        cohorts: all of them.
+        drift: external cohort -> what ``skinkit.drift.compare`` answered.
+    """
     scored = [c for c in cohorts if c.has("metrics")]
     labelled = [c for c in cohorts if c.cohort.role != "inference" and not c.is_phantom]
     otsu = [c for c in cohorts if "otsu" in c.segmenter.split(", ")]
@@ -440,7 +493,14 @@ def fears(cohorts: Sequence[CohortEvidence]) -> list[Fear]:
         Fear("leakage_allowed", _where(cohorts, _leakage), "leakage_allowed", loud=True),
         Fear("phantoms", tuple({"cohort": c.name} for c in cohorts if c.is_phantom), loud=True),
         Fear("chance", _where(scored, _chance), "chance", loud=True),
+        Fear("shortcuts", _where(scored, lambda c: _cues(c, "strong")), "cues", loud=True),
         *([Fear("otsu", ({},), loud=True)] if otsu else []),
+        Fear("near", _where(scored, lambda c: {"n": c.n_near} if c.n_near else None), "n"),
+        Fear("gaps", _where(scored, lambda c: {"gaps": c.gaps} if c.gaps else None), "gaps"),
+        Fear("shortcuts_some", _where(scored, lambda c: _cues(c, "some")), "cues"),
+        Fear("drift", _where(cohorts, lambda c: _drifted((drift or {}).get(c.name))), "drift"),
+        Fear("looks", _where(scored, lambda c: {"n": c.look} if c.look > 1 else None), "look"),
+        Fear("unlike", _where(cohorts, _unlike), "of"),
         *([Fear("no_external", ({},))] if scored and all(c.cohort.role != "external" for c in scored) else []),
         Fear("missed", _where(scored, _missed), "missed"),
         Fear("few_malignant", _where(scored, _few_malignant), "n"),
@@ -448,6 +508,7 @@ def fears(cohorts: Sequence[CohortEvidence]) -> list[Fear]:
         Fear("drop", tuple(_drops(scored)), "drop"),
         Fear("prevalence", _where(scored, _prevalence), "share"),
         Fear("not_scored", _where(scored, lambda c: _by_reason(c.not_scored)), "reasons"),
+        Fear("confirmation", _where(scored, lambda c: _cues(c, "strong", "confirmation")), "cues"),
         Fear("histology", _where(labelled, _histology), "share"),
         Fear("skin_types", _where(labelled, _skin_types), "of"),
         Fear("skin_unknown", _where(labelled, _skin_unknown)),
@@ -473,6 +534,37 @@ def _where(
 
 def _leakage(c: CohortEvidence) -> Values | None:
     return {"reason": c.allowed_leakage} if c.allowed_leakage else None
+
+
+_CUES_TOLD = 3
+
+
+def _cues(c: CohortEvidence, verdict: str, family: str = "") -> Values | None:
+    """The most telling cues with that verdict; what was learnt from several of them stays in its section."""
+    told = [
+        row
+        for row in (c.shortcuts or {"cues": []})["cues"]
+        if row["verdict"] == verdict
+        and row["cue"] != "together"
+        and not row["same_as"]
+        and (row["family"] == family if family else row["family"] != "confirmation")
+    ]
+    return {"cues": told[:_CUES_TOLD]} if told else None
+
+
+def _drifted(answer: Mapping[str, Any] | None) -> Values | None:
+    if answer is None or answer["domain"] is None or answer["domain"]["lower"] is None:
+        return None
+    n = sum(bool(row["shifted"]) for row in answer["inputs"])
+    if answer["domain"]["lower"] <= CHANCE or not n:
+        return None
+    return {"n": n, "total": len(answer["inputs"]), "auroc": float(answer["domain"]["auroc"])}
+
+
+def _unlike(c: CohortEvidence) -> Values | None:
+    n, total = c.n_unlike or (0, 0)
+    # One in a hundred is what the definition makes of ordinary cases.
+    return {"n": n, "total": total} if n > max(2, 0.03 * total) else None
 
 
 def _chance(c: CohortEvidence) -> Values | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from skinkit.reporting.evidence import (
 )
 from skinkit.reporting.html import Block, render
 from skinkit.reporting.tell import Teller
+from skinkit.reporting.trust import Trust
 from skinkit.reporting.words import Words, plain
 from skinkit.schemas import OK
 
@@ -40,14 +41,19 @@ _ENDPOINTS = (("sensitivity", "veto"), ("specificity", "veto"), ("auroc", "none"
 _MALIGNANCY = (
     ("auroc", "none"), ("average_precision", "none"), ("sensitivity", "veto"), ("specificity", "veto"), ("ppv", "veto"),
     ("npv", "veto"), ("balanced_accuracy", "veto"), ("sensitivity", "argmax"), ("specificity", "argmax"),
-    ("brier", "none"), ("ece", "none"),
+    ("pauc_above_80_sensitivity", "none"), ("sensitivity_at_95_specificity", "none"),
+    ("specificity_at_95_sensitivity", "none"), ("mcc", "veto"), ("brier", "none"), ("ece", "none"),
+    ("calibration_slope", "none"), ("calibration_intercept", "none"), ("ppv_at_prevalence", "veto"),
+    ("npv_at_prevalence", "veto"),
 )  # fmt: skip
 _OVERALL = (
     ("balanced_accuracy", "macro", "argmax"), ("accuracy", "none", "argmax"), ("auroc", "macro", "none"),
     ("auroc", "weighted", "none"), ("f1", "macro", "argmax"), ("log_loss", "none", "none"), ("brier", "none", "none"),
-    ("ece", "none", "none"),
+    ("ece", "none", "none"), ("set_coverage", "none", "conformal_set"), ("set_size", "none", "conformal_set"),
 )  # fmt: skip
-_FIGURES = ("roc", "pr", "confusion")
+_FIGURES = ("subgroups", "reliability", "decision", "roc", "referral", "pr", "confusion")
+_FOLDED = ("referral", "pr", "confusion")
+_IN_A_TABLE = ("shortcuts",)
 _ROLE_ORDER = {"external": 0, "development": 1, "inference": 2}
 
 
@@ -78,6 +84,7 @@ class Study:
         max_lesions: lesions with pictures at most, over all cohorts; 0 for all.
         page_bytes: largest page; long tables are cut into pieces that fit.
         root: the workspace, for places that are named.
+        drift: external cohort -> what ``skinkit.drift.compare`` answered.
     """
 
     cohorts: Sequence[CohortEvidence]
@@ -88,6 +95,7 @@ class Study:
     max_lesions: int
     page_bytes: int
     root: Path
+    drift: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @cached_property
     def teller(self) -> Teller:
@@ -175,10 +183,11 @@ class Study:
         """
         return [
             self._answers(),
+            *self._trust(),
+            *self._metrics(),
             *self._flow(),
             *self._lesions(drawn),
             *self._radiomic_heatmaps(),
-            *self._metrics(),
             *self._failures(),
             *self._provenance(),
         ]
@@ -192,11 +201,19 @@ class Study:
         )
         return render("note.html", self.words, text=text)
 
+    def _trust(self) -> Iterator[Block]:
+        """Shortcuts and drift, where anything was scored."""
+        trust = Trust(self.words, self.drift)
+        scored = [c for c in self.ordered if c.has("metrics")]
+        if scored:
+            yield from trust.shortcuts(scored)
+            yield from trust.from_inside_to_outside([c for c in scored if c.cohort.role == "external"])
+
     # answers
 
     def _answers(self) -> Block:
         scored = [c for c in self.ordered if c.has("metrics")]
-        told = [self.teller.fear(fear) for fear in fears(self.ordered)]
+        told = [self.teller.fear(fear) for fear in fears(self.ordered, self.drift)]
         html = render(
             "answers.html",
             self.words,
@@ -211,6 +228,7 @@ class Study:
                 for c in self.ordered
             ],
             sure=self._how_sure(scored),
+            no_primary=self.words("primary.none") if scored and not any(c.primary for c in scored) else "",
             alarm_rule=self._alarm_rule(),
             not_made=self._not_made("evaluate") if not scored else "",
         )
@@ -239,13 +257,43 @@ class Study:
             if about.n_positive is not None:
                 facts.append(self.words("n_malignant", n=f"{about.n_positive:,}"))
                 facts.append(self.words("n_benign", n=f"{about.n - about.n_positive:,}"))
+        if c.look:
+            facts.append(self.words("look", n=c.look))
         return {
             "name": c.name,
             "role": self.words(f"role.{c.cohort.role}"),
             "facts": facts,
+            "primary": self._primary(c),
             "endpoints": [self._endpoint(metric, figure) for metric, figure in figures.items()],
+            "levels": self._levels(c),
             "diagnosis": self._diagnosis_line(c),
         }
+
+    def _primary(self, c: CohortEvidence) -> str:
+        """The endpoint that was declared beforehand, with its figure."""
+        row = c.primary
+        if row is None:
+            return ""
+        name = self.words.code("metric", row["metric"])
+        if row["class"] not in ("all", "malignant"):
+            name = f"{name}, {self.words.diagnosis(self.model.label(said(row['class'])))}"
+        figure = self._with_interval(figure_of(row))
+        said_as = f"{name} ({self.words.code('rule', row['decision_rule'])}): {figure}"
+        return self.words("pair", name=self.words("primary"), value=said_as)
+
+    def _levels(self, c: CohortEvidence) -> str:
+        """The same three figures counted by lesion and by patient, where there are such rows."""
+        told = []
+        for level in ("lesion", "patient"):
+            figures = {m: c.figure(m, rule, subgroup=f"level={level}") for m, rule in _ENDPOINTS}
+            about = next((f for f in figures.values() if f is not None), None)
+            if about is not None and any(f is not None and f.known for f in figures.values()):
+                values = {m: self._brief(f, share=m != "auroc") for m, f in figures.items()}
+                told.append(self.words("levels.one", level=self.words(f"level.{level}"), n=f"{about.n:,}", **values))
+        return self.words("levels", others=self.words("levels.joined").join(told)) if told else ""
+
+    def _brief(self, figure: Figure | None, *, share: bool) -> str:
+        return "–" if figure is None else self._with_interval(figure, share=share)
 
     def _endpoint(self, metric: str, figure: Figure | None) -> dict[str, Any]:
         words = self.words
@@ -295,6 +343,9 @@ class Study:
         external = sum(c.cohort.role == "external" for c in scored)
         if external:
             sentences.append(self.words("sure_external", n=external))
+        if any(c.look for c in scored):
+            seen = [self.words("where.look", cohort=c.name, n=c.look) for c in scored if c.look]
+            sentences.append(self.words("sure_looks", where=self.words.listed(seen)))
         sources = [self.words("sure_frozen_veto")]
         if any(f is not None and (f.threshold_source or "").startswith("validation") for f in map(_frozen, scored)):
             sources.append(self.words("sure_frozen_youden"))
@@ -528,6 +579,8 @@ class Study:
             overall=[line for line in overall if line],
             classes=[line for line in classes if line],
             subgroups=self._subgroups(c),
+            gaps=self._gaps(c),
+            no_gaps=words("gaps.none", n=c.n_gaps_tested) if c.n_gaps_tested and not c.gaps else "",
         )
 
     def _averaged(self, metric: str, average: str) -> str:
@@ -564,6 +617,10 @@ class Study:
             "threshold": self.words.estimate(threshold, 3),
         }
 
+    def _gaps(self, c: CohortEvidence) -> list[str]:
+        """Gaps between subgroups that stand out, in words."""
+        return Trust(self.words, self.drift).gaps(c)
+
     def _subgroups(self, c: CohortEvidence) -> list[dict[str, Any]]:
         assert c.metrics is not None
         names = sorted(set(c.metrics["subgroup"].dropna()) - {"all"})
@@ -573,18 +630,14 @@ class Study:
             about = next((f for f in figures.values() if f is not None), None)
             if about is not None:
                 told = {m: self._with_interval(f) if f is not None else "–" for m, f in figures.items()}
-                lines.append({"name": self._subgroup(name), "n": about.n, "n_positive": about.n_positive or 0, **told})
+                lines.append(
+                    {"name": self.words.subgroup(name), "n": about.n, "n_positive": about.n_positive or 0, **told}
+                )
         return lines
-
-    def _subgroup(self, name: str) -> str:
-        column, equals, value = name.partition("=")
-        if not equals:
-            return plain(name)
-        return self.words("pair", name=self.words.attribute(column), value=self.words.value(column, value))
 
     def _curves(self, c: CohortEvidence) -> Iterator[Block]:
         folder = c.artifacts["metrics"].path / "figures"
-        found = {path.stem: path for path in sorted(folder.glob("*.svg"))}
+        found = {path.stem: path for path in sorted(folder.glob("*.svg")) if path.stem not in _IN_A_TABLE}
         order = [*(n for n in _FIGURES if n in found), *(n for n in found if n not in _FIGURES)]
         for name in order:
             label = self.words("pair", name=c.name, value=self.words.code("figure", name))
@@ -594,7 +647,7 @@ class Study:
             except (svg.UnsafeFigureError, UnicodeDecodeError) as error:
                 yield Block(render("note.html", self.words, text=self.words("pair", name=label, value=error)))
                 continue
-            html = render("figure.html", self.words, title=label, text="", figure=figure, folded=False)
+            html = render("figure.html", self.words, title=label, text="", figure=figure, folded=name in _FOLDED)
             yield Block(html, instead=self._too_large("the_figure", len(html), found[name]))
 
     def _full_table(self, c: CohortEvidence) -> Iterator[Block]:
@@ -617,7 +670,7 @@ class Study:
         figure, words = figure_of(row), self.words
         class_ = said(row["class"])
         return [
-            self._subgroup(said(row["subgroup"])) if row["subgroup"] != "all" else words("class.all"),
+            words.subgroup(said(row["subgroup"])),
             words("class.all") if class_ == "all" else words.diagnosis(self.model.label(class_)),
             words.code("average", row["average"]),
             words.code("rule", row["decision_rule"]),
@@ -677,17 +730,23 @@ class Study:
             )
         )
 
-    def _model_block(self, artifact: Artifact) -> Markup:
-        words, card, classes = self.words, self.model.card, self.model.classes
-        weights = card.get("weights") or {}
-        line = words(
+    def _model_line(self) -> str:
+        """The model in one line."""
+        words, card, classes, artifact = self.words, self.model.card, self.model.classes, self.model.artifact
+        rows = artifact.manifest["counts"]["rows"] if artifact is not None else 0
+        return words(
             "model.line",
             model=said(card.get("model")) or self.model.name,
-            folds=len(card.get("folds") or ()) or artifact.manifest["counts"]["rows"],
+            folds=len(card.get("folds") or ()) or rows,
             classes=", ".join(classes.classes) if classes else words("unknown"),
             set=classes.malignant_set if classes else words("unknown"),
             threshold=words.estimate(self.model.threshold),
         )
+
+    def _model_block(self, artifact: Artifact) -> Markup:
+        words, card = self.words, self.model.card
+        weights = card.get("weights") or {}
+        line = self._model_line()
         named = isinstance(weights, Mapping) and weights.get("name")
         signature = next((a for a in self.inputs.values() if a.recipe["kind"] == "signature"), None)
         return render(

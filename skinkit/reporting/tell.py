@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skinkit.reporting.evidence import Fear, Loss, ModelEvidence
+from skinkit.reporting.trust import Trust
 from skinkit.reporting.words import Words, plain
 
 
@@ -40,6 +41,14 @@ class Teller:
                 return self.losses(value)
             case "names":
                 return self.words.listed([self.words.attribute(v) for v in value])
+            case "cues":
+                trust = Trust(self.words, {})
+                told = [
+                    self.words("cue.told", cue=trust.cue(row), auroc=self.words.estimate(row["auroc"])) for row in value
+                ]
+                return self.words.listed(told)
+            case "gaps":
+                return self.words("comma").join(Trust(self.words, {}).gap(row) for row in value)
             case "share":
                 return self.words.share(value)
             case "iou" | "before" | "after" | "auroc" | "lower" | "upper":

@@ -64,6 +64,24 @@ _ANSWERS = {
     "n_clusters": ("{n} patients or lesions kept together", "{n} 个不可拆分的患者或病变"),
     "n_malignant": ("{n} malignant", "恶性 {n} 例"),
     "n_benign": ("{n} benign", "良性 {n} 例"),
+    "look": ("look {n} at these cases", "第 {n} 次查看这批病例"),
+    "primary": ("Primary endpoint, declared beforehand", "事先声明的主要终点"),
+    "primary.none": (
+        "No primary endpoint was declared before scoring, so none of these figures is more than exploratory.",
+        "评分前未声明主要终点，因此这些数字均只具探索性。",
+    ),
+    "levels": ("Counted by photo; {others}.", "以照片计；{others}。"),
+    "levels.one": (
+        "by {level} (n = {n}): sensitivity {sensitivity}, specificity {specificity}, AUROC {auroc}",
+        "以{level}计（n = {n}）：灵敏度 {sensitivity}，特异度 {specificity}，AUROC {auroc}",
+    ),
+    "levels.joined": ("; ", "；"),
+    "sure_looks": (
+        "How often these cases were asked before: {where}. A set answers honestly only as long as nothing was chosen "
+        "because of its answers.",
+        "这批病例此前被查看的次数：{where}。只有不根据其结果作任何选择，测试集的答案才可信。",
+    ),
+    "where.look": ("{cohort} look {n}", "{cohort} 第 {n} 次"),
     "plain.sensitivity": (
         "Of 100 photos of malignant lesions about {value} raise the alarm (95 % interval {lower} to {upper}).",
         "每 100 张恶性病变照片中，约 {value} 张会报警（95% 区间 {lower} 至 {upper}）。",
@@ -214,6 +232,50 @@ _WARNINGS = {
         "仅部分诊断经组织病理学证实：{where}。",
     ),
     "where.cohort": ("{cohort}", "{cohort}"),
+    "warn.shortcuts": (
+        "Something that is not the lesion tells malignant from benign, and the model may use it: {where}.",
+        "病变以外的信息即可区分良恶性，模型可能利用了它：{where}。",
+    ),
+    "warn.shortcuts_some": (
+        "Weaker cues that are not the lesion tell malignancy, too: {where}.",
+        "病变以外还有较弱的线索与恶性相关：{where}。",
+    ),
+    "warn.confirmation": (
+        "Malignant and benign diagnoses were not confirmed the same way: {where}.",
+        "恶性与良性诊断的确诊方式不同：{where}。",
+    ),
+    "warn.near": (
+        "Scored photos that are nearly the same picture as a training photo, tolerated up to the limit: {where}.",
+        "与训练照片几乎相同的评分照片（在上限内予以容忍）：{where}。",
+    ),
+    "warn.gaps": (
+        "Subgroups in which the model does clearly worse or better than in the rest (after correction for the number "
+        "of comparisons): {where}.",
+        "模型表现明显异于其余病例的亚组（已按比较次数校正）：{where}。",
+    ),
+    "warn.drift": (
+        "The inputs outside are unlike those the model learnt from: {where}.",
+        "外部数据的输入与训练数据不同：{where}。",
+    ),
+    "warn.looks": (
+        "The same test cases were looked at several times; figures chosen after the first look are too good: {where}.",
+        "同一批测试病例被多次查看；首次查看之后选择的数字偏乐观：{where}。",
+    ),
+    "warn.unlike": (
+        "Cases more unlike the training data than 99 % of the validation cases: {where}.",
+        "与训练数据的差异超过 99% 验证病例的病例：{where}。",
+    ),
+    "where.cues": ("{cohort} {cues}", "{cohort} {cues}"),
+    "where.gaps": ("{cohort} {gaps}", "{cohort} {gaps}"),
+    "gap": (
+        "{subgroup}: {metric} {estimate} against {rest}",
+        "{subgroup}：{metric} {estimate}，其余 {rest}",
+    ),
+    "where.drift": (
+        "{cohort} {n} of {total} inputs shifted, cohorts told apart with AUROC {auroc}",
+        "{cohort} {total} 项输入中 {n} 项偏移，可区分队列的 AUROC {auroc}",
+    ),
+    "cue.told": ("{cue} (AUROC {auroc})", "{cue}（AUROC {auroc}）"),
     "where.leakage_allowed": ("{cohort}: “{reason}”", "{cohort}：“{reason}”"),
     "where.missed": ("{cohort} up to {missed}", "{cohort} 最多 {missed} 张"),
     "where.n": ("{cohort} {n}", "{cohort} {n} 例"),
@@ -230,6 +292,168 @@ _WARNINGS = {
         "{cohort} {total} 例中 {n} 例（最常缺：{names}）",
     ),
     "where.of": ("{cohort} {n} of {total}", "{cohort} {total} 例中 {n} 例"),
+}
+
+_TRUST = {
+    "shortcuts": ("Shortcuts: what tells malignancy without the lesion", "捷径：不看病变即可判断恶性的线索"),
+    "shortcuts.intro": (
+        "Each line is what a reader would score who never sees the lesion. Learnt figures are out of fold, patients "
+        "kept together; a cue held constant shows what is left of the model.",
+        "每行表示完全不看病变时能得到的成绩。需要学习的数字均为折外结果，同一患者不拆分；“固定该线索”表示模型剩余的能力。",
+    ),
+    "set_name": ("Malignant means the set '{set}'.", "“恶性”指集合“{set}”。"),
+    "shortcuts.none": ("No cue differs between these cases.", "这些病例之间没有可比较的线索。"),
+    "shortcuts.not_made": ("Not audited.", "未审查。"),
+    "shortcuts.more": ("All cues ({n})", "全部线索（{n}）"),
+    "cue": ("Looked at instead of the lesion", "代替病变的线索"),
+    "cue.alike": ("{cue}, and {n} that say the same", "{cue}，另有 {n} 项与之一致"),
+    "cue.known": ("whether it is known: {name}", "是否已知：{name}"),
+    "cue.unsure": ("answered with 'not known': {name}", "回答“不清楚”：{name}"),
+    "cue.n_absent": ("how many attributes are missing", "缺失信息的项数"),
+    "cue.patient_block": ("whether the patient's questionnaire is there", "是否有患者问卷"),
+    "cue.together.missing": ("all that is missing, together", "全部缺失情况合计"),
+    "cue.together.file": ("all properties of the file, together", "全部文件属性合计"),
+    "cue.together.origin": ("all of the origin, together", "全部来源信息合计"),
+    "cue.together.confirmation": ("how the diagnosis was confirmed, together", "全部确诊方式合计"),
+    "cue.together.everything": ("all of this together, never the lesion", "以上全部合计（不看病变）"),
+    "cue.width_px": ("width of the photo", "照片宽度"),
+    "cue.height_px": ("height of the photo", "照片高度"),
+    "cue.aspect": ("shape of the photo", "照片长宽比"),
+    "cue.bytes_per_pixel": ("file size per pixel", "每像素文件大小"),
+    "cue.jpeg_quality": ("JPEG quality", "JPEG 质量"),
+    "cue.dark_border": ("black border", "黑色边框"),
+    "cue.corner_darkness": ("dark corners", "暗角"),
+    "cue.file_format": ("file format", "文件格式"),
+    "cue.camera": ("camera named in the file", "文件中的相机型号"),
+    "cue.exif": ("camera data in the file", "是否含相机信息"),
+    "cue.cohort": ("cohort", "队列"),
+    "cue.centre": ("centre", "中心"),
+    "cue.device": ("device", "设备"),
+    "cue.modality": ("kind of photo", "照片类型"),
+    "cue.confirmed_by": ("how the diagnosis was confirmed", "确诊方式"),
+    "verdict": ("Verdict", "结论"),
+    "verdict.strong": ("strong shortcut", "强捷径"),
+    "verdict.some": ("some shortcut", "较弱捷径"),
+    "verdict.open": ("cannot be ruled out", "无法排除"),
+    "verdict.none": ("none seen", "未见"),
+    "verdict.insufficient_n": ("too few cases", "例数太少"),
+    "held_constant": ("Model, cue held constant", "固定该线索后的模型"),
+    "drift": ("From inside to outside", "从内部到外部"),
+    "drift.intro": (
+        "The fall from the development cohort to each external cohort, with the interval of the difference of two "
+        "independent groups of patients; once as it is, once with the inside weighted to the same mix of diagnoses.",
+        "从开发队列到各外部队列的下降及其区间（两组独立患者之差）；分别为原样，以及将内部按外部诊断构成加权。",
+    ),
+    "drift.none": ("There is no external cohort to compare with.", "没有可比较的外部队列。"),
+    "drift.inside": ("inside", "内部"),
+    "drift.outside": ("outside", "外部"),
+    "drift.fall": ("fall", "下降"),
+    "drift.as_is": ("as it is", "原样"),
+    "drift.adjusted": ("same mix of diagnoses", "相同诊断构成"),
+    "drift.domain": (
+        "Who sees only the inputs ({columns} columns) tells which cohort a case is from with AUROC {value} (0.5: not "
+        "at all).",
+        "仅凭输入（{columns} 列）判断病例来自哪个队列的 AUROC 为 {value}（0.5 表示无法判断）。",
+    ),
+    "drift.inputs": ("Inputs that differ most ({n} of {total} shifted)", "差异最大的输入（{total} 项中 {n} 项偏移）"),
+    "drift.column": ("Input", "输入"),
+    "drift.smd": ("standardised difference", "标准化差异"),
+    "drift.psi": ("population stability index", "群体稳定性指数"),
+    "drift.p": ("p (Holm)", "p（Holm 校正）"),
+    "drift.shifted": ("shifted", "偏移"),
+    "gaps": ("Gaps between subgroups", "亚组差距"),
+    "gaps.none": (
+        "None of {n} comparisons of a subgroup with the rest stands out.",
+        "{n} 项亚组与其余的比较均无突出差异。",
+    ),
+    "level.lesion": ("lesion", "病变"),
+    "level.patient": ("patient", "患者"),
+}
+
+_STANDARDS = {
+    "standard.title": ("{standard}: checklist", "{standard} 清单"),
+    "standard.about": (
+        "Model {model}. What the pipeline knows is filled in with its source; the rest is marked for a person. Items "
+        "are told in our own words: read the standard itself before submitting.",
+        "模型 {model}。流程已知的内容已填入并注明来源，其余标出由人填写。条目为我们自己的表述，提交前请阅读原标准。",
+    ),
+    "standard.counts": (
+        "{filled} items filled, {part} in part, {person} to be written by a person",
+        "已填 {filled} 项，部分填写 {part} 项，待人工撰写 {person} 项",
+    ),
+    "standard.item": ("Item", "条目"),
+    "standard.asks": ("What is asked for", "要求"),
+    "standard.known": ("What is known", "已知内容"),
+    "standard.filled": ("filled", "已填"),
+    "standard.part": ("To be completed by a person.", "需由人补充。"),
+    "standard.person": ("To be written by a person.", "需由人撰写。"),
+    "standard.section.title": ("Title and abstract", "标题与摘要"),
+    "standard.section.introduction": ("Introduction", "引言"),
+    "standard.section.methods": ("Methods", "方法"),
+    "standard.section.data": ("Data", "数据"),
+    "standard.section.truth": ("Reference standard", "参考标准"),
+    "standard.section.partitions": ("Partitions", "数据划分"),
+    "standard.section.segmentation": ("Segmentation", "分割"),
+    "standard.section.features": ("Features", "特征"),
+    "standard.section.model": ("Model", "模型"),
+    "standard.section.training": ("Training", "训练"),
+    "standard.section.evaluation": ("Evaluation", "评价"),
+    "standard.section.results": ("Results", "结果"),
+    "standard.section.discussion": ("Discussion", "讨论"),
+    "standard.section.other": ("Other information", "其他信息"),
+    "known.settings": ("{what}: {settings}", "{what}：{settings}"),
+    "known.of.masks": ("outlines", "轮廓"),
+    "known.of.features": ("radiomic features", "影像组学特征"),
+    "known.of.fused": ("fused tables", "合并表"),
+    "known.of.split": ("split", "数据划分"),
+    "known.of.models": ("training", "训练"),
+    "known.synthetic": ("{cohort}: all pictures are drawn (phantoms)", "{cohort}：全部为绘制图片（模拟体）"),
+    "known.no_synthetic": ("{cohort}: not declared as synthetic", "{cohort}：未声明为合成图像"),
+    "known.missing": (
+        "An absent category becomes zeros, an absent number the training rows' median or zero, fitted per fold.",
+        "缺失的类别编码为零；缺失的数值以训练集中位数或零代替，按折拟合。",
+    ),
+    "known.missing_counts": ("not known for: {values}", "未知例数：{values}"),
+    "known.classes": ("diagnoses told apart: {classes}", "可区分的诊断：{classes}"),
+    "known.iou": (
+        "mean overlap with outlines by people (IoU) {value}, n = {n}",
+        "与人工轮廓的平均重叠度（IoU）{value}，n = {n}",
+    ),
+    "known.signature": (
+        "Chosen per fold on its training rows alone; features that repeat a chosen one (|Spearman r| above the limit) "
+        "are dropped.",
+        "按折仅用训练数据选择；与已选特征重复（|Spearman r| 超过上限）的特征被剔除。",
+    ),
+    "known.sizes": (
+        "fold {fold}: {n_train} for training, {n_validation} for validation, {n_held_out} held out",
+        "第 {fold} 折：训练 {n_train}，验证 {n_validation}，留出 {n_held_out}",
+    ),
+    "known.leakage": (
+        "{n} scored cases shared with training, {near} near-identical photos (compared: {kinds})",
+        "与训练共享的评分病例 {n} 例，近似相同照片 {near} 张（比较项：{kinds}）",
+    ),
+    "known.leakage_allowed": ("leakage allowed because: {reason}", "放行泄漏的理由：{reason}"),
+    "known.predictors": ("attributes read: {names}", "读取的信息：{names}"),
+    "known.no_weights": ("no pretrained weights; seed {seed}", "未使用预训练权重；随机种子 {seed}"),
+    "known.ensemble": (
+        "{folds} fold(s); a case of another cohort gets the mean of the calibrated folds, a development case only the "
+        "fold that held it out",
+        "{folds} 折；其他队列的病例取各校准折的平均，开发队列病例仅用将其留出的折",
+    ),
+    "known.updating": ("the model was scored as trained; nothing was updated", "模型按训练结果评分，未作更新"),
+    "known.identity": ("identity of the model: {identity}", "模型标识：{identity}"),
+    "known.metrics": ("{names}", "{names}"),
+    "known.intervals": (
+        "95 % intervals from {n} bootstrap replicates that draw patients; no figure from fewer than {minimum} cases",
+        "以患者为单位自助抽样 {n} 次得到 95% 区间；少于 {minimum} 例时不给数值",
+    ),
+    "known.no_external": ("no external cohort was scored", "没有外部队列评分"),
+    "known.explanations": ("{n} cases explained ({methods})", "已解释 {n} 例（{methods}）"),
+    "known.failures": ("{n} cases failed", "失败 {n} 例"),
+    "known.novelty": (
+        "{n} of {total} cases more unlike the training data than 99 % of the validation cases",
+        "{total} 例中 {n} 例与训练数据的差异超过 99% 的验证病例",
+    ),
 }
 
 _FLOW = {
@@ -372,6 +596,33 @@ _METRICS = {
     "figure.roc": ("ROC curves", "ROC 曲线"),
     "figure.pr": ("Precision and recall", "精确率与召回率"),
     "figure.confusion": ("Confusion matrix: truth in rows, program in columns", "混淆矩阵：行为真实诊断，列为程序判断"),
+    "figure.reliability": ("Calibration: what was foretold and what came", "校准：预测与实际"),
+    "figure.decision": ("Decision curve: net benefit of acting on the program", "决策曲线：按程序行动的净获益"),
+    "figure.referral": ("Referral curve: what is gained by referring the undecided", "转诊曲线：转诊不确定病例的收益"),
+    "figure.subgroups": ("Subgroups: AUROC, sensitivity, specificity", "亚组：AUROC、灵敏度、特异度"),
+    "figure.mean probability of malignancy": ("mean probability of malignancy", "平均恶性概率"),
+    "figure.observed share of malignant cases": ("observed share of malignant cases", "实际恶性比例"),
+    "figure.before calibration": ("before calibration", "校准前"),
+    "figure.as used": ("as used", "实际使用"),
+    "figure.treat nobody": ("treat nobody", "全不处理"),
+    "figure.treat everybody": ("treat everybody", "全部处理"),
+    "figure.model (95 % interval)": ("model (95 % interval)", "模型（95% 区间）"),
+    "figure.veto": ("veto", "报警阈值"),
+    "figure.probability of malignancy from which to treat": (
+        "probability of malignancy from which to treat",
+        "开始处理的恶性概率阈值",
+    ),
+    "figure.net benefit": ("net benefit", "净获益"),
+    "figure.accuracy of the cases kept": ("accuracy of the cases kept", "保留病例的准确率"),
+    "figure.malignant cases called or referred": ("malignant cases called or referred", "报警或转诊的恶性病例"),
+    "figure.veto: malignant calls alone": ("veto: malignant calls alone", "报警阈值：仅恶性报警"),
+    "figure.model's own referral rule": ("model's own referral rule", "模型自身的转诊规则"),
+    "figure.share referred": ("share referred", "转诊比例"),
+    "figure.share": ("share", "比例"),
+    "figure.AUROC": ("AUROC", "AUROC"),
+    "figure.sensitivity (veto)": ("sensitivity (alarm)", "灵敏度（报警）"),
+    "figure.specificity (veto)": ("specificity (alarm)", "特异度（报警）"),
+    "figure.subgroup_counts": ("(n = {n}, {malignant} malignant)", "（n = {n}，恶性 {malignant}）"),
     "metric": ("Measure", "指标"),
     "class": ("Class", "类别"),
     "rule": ("Rule", "规则"),
@@ -392,6 +643,7 @@ _METRICS = {
     "rule.argmax": ("most probable class", "概率最高的类别"),
     "rule.frozen_threshold": ("frozen threshold", "固定阈值"),
     "rule.veto": ("alarm threshold", "报警阈值"),
+    "rule.conformal_set": ("conformal prediction set", "保形预测集"),
     "metric.auroc": ("AUROC", "AUROC"),
     "metric.average_precision": ("average precision", "平均精确率"),
     "metric.sensitivity": ("sensitivity", "灵敏度"),
@@ -405,6 +657,26 @@ _METRICS = {
     "metric.brier": ("Brier score", "Brier 分数"),
     "metric.log_loss": ("log loss", "对数损失"),
     "metric.ece": ("expected calibration error", "期望校准误差"),
+    "metric.ece_raw": ("expected calibration error before calibration", "校准前期望校准误差"),
+    "metric.brier_raw": ("Brier score before calibration", "校准前 Brier 分数"),
+    "metric.log_loss_raw": ("log loss before calibration", "校准前对数损失"),
+    "metric.calibration_slope": ("calibration slope (1 is right)", "校准斜率（1 为理想）"),
+    "metric.calibration_intercept": ("calibration intercept (0 is right)", "校准截距（0 为理想）"),
+    "metric.calibration_slope_raw": ("calibration slope before calibration", "校准前斜率"),
+    "metric.calibration_intercept_raw": ("calibration intercept before calibration", "校准前截距"),
+    "metric.mcc": ("Matthews correlation", "马修斯相关系数"),
+    "metric.pauc_above_80_sensitivity": (
+        "partial AUROC above 80 % sensitivity (0 to 0.2)",
+        "灵敏度 80% 以上部分 AUROC（0 至 0.2）",
+    ),
+    "metric.sensitivity_at_95_specificity": ("sensitivity at 95 % specificity", "特异度 95% 时的灵敏度"),
+    "metric.sensitivity_at_90_specificity": ("sensitivity at 90 % specificity", "特异度 90% 时的灵敏度"),
+    "metric.specificity_at_95_sensitivity": ("specificity at 95 % sensitivity", "灵敏度 95% 时的特异度"),
+    "metric.specificity_at_90_sensitivity": ("specificity at 90 % sensitivity", "灵敏度 90% 时的特异度"),
+    "metric.ppv_at_prevalence": ("positive predictive value at the stated prevalence", "给定患病率下的阳性预测值"),
+    "metric.npv_at_prevalence": ("negative predictive value at the stated prevalence", "给定患病率下的阴性预测值"),
+    "metric.set_coverage": ("share of sets that hold the truth", "预测集包含真实诊断的比例"),
+    "metric.set_size": ("mean number of diagnoses in a set", "预测集平均诊断数"),
     "class.all": ("all", "全部"),
     "figure.sensitivity": ("sensitivity", "灵敏度"),
     "figure.1 − specificity": ("1 − specificity", "1 − 特异度"),
@@ -561,6 +833,7 @@ _CLINIC = {
     "refer.undecided": ("the program is undecided between diagnoses", "程序在多个诊断间难以抉择"),
     "refer.mask_failed": ("no outline of the lesion was found", "未找到病变轮廓"),
     "refer.features_missing": ("the lesion could not be measured", "病变无法测量"),
+    "refer.unlike_training": ("unlike what the program learnt from", "与程序学习的数据差异很大"),
     "candidates": ("Two candidates", "两个候选诊断"),
     "first": ("First", "首选"),
     "second": ("Second", "其次"),
@@ -680,6 +953,9 @@ _ATTRIBUTES = {
     "attribute.confirmed_by": ("diagnosis confirmed by", "确诊方式"),
     "attribute.image": ("the photo itself", "照片本身"),
     "attribute.modality": ("kind of photo", "照片类型"),
+    "attribute.device": ("device", "设备"),
+    "attribute.centre": ("centre", "中心"),
+    "attribute.jpeg_quality": ("JPEG quality", "JPEG 质量"),
     "value.age_years": ("{value} years", "{value} 岁"),
     "value.female": ("female", "女"),
     "value.male": ("male", "男"),
@@ -782,8 +1058,8 @@ _FEATURES = {
 }
 
 TEXT: dict[str, tuple[str, str]] = {
-    **_PAGE, **_ANSWERS, **_WARNINGS, **_FLOW, **_REASONS, **_LESIONS, **_METRICS, **_FAILURES, **_PROVENANCE,
-    **_CLINIC, **_DIAGNOSES, **_ATTRIBUTES, **_FEATURES,
+    **_PAGE, **_ANSWERS, **_WARNINGS, **_TRUST, **_STANDARDS, **_FLOW, **_REASONS, **_LESIONS, **_METRICS, **_FAILURES,
+    **_PROVENANCE, **_CLINIC, **_DIAGNOSES, **_ATTRIBUTES, **_FEATURES,
 }  # fmt: skip
 """Key -> its text in each of :data:`LANGUAGES`."""
 
@@ -851,8 +1127,17 @@ class Words:
         if match := _LESIONS_DRAWN.match(text):
             return self("figure.lesions", n=match["n"])
         if match := _LEGEND.match(text):
+            if counts := _SUBGROUP_COUNTS.match(match["figures"]):
+                return f"{self.subgroup(match['label'])}  {self('figure.subgroup_counts', **counts.groupdict())}"
             return f"{self._legend(match['label'])}  {self._figures(match['figures'])}"
         return self.diagnosis(text)
+
+    def subgroup(self, name: str) -> str:
+        """A subgroup of the metrics table, ``column=value``."""
+        column, equals, value = name.partition("=")
+        if not equals:
+            return self("class.all") if name == "all" else plain(name)
+        return self("pair", name=self.attribute(column), value=self.value(column, value))
 
     def _legend(self, label: str) -> str:
         match = _MALIGNANT_SET.match(label)
@@ -930,4 +1215,5 @@ _LEGEND = re.compile(r"^(?P<label>.+?) {2,}(?P<figures>\S.*)$")
 _MALIGNANT_SET = re.compile(r"^malignant \(set: (?P<set>.+)\)$")
 _INTERVAL = re.compile(r"^(?P<value>[\d.]+) \((?P<lower>[\d.]+) to (?P<upper>[\d.]+)\)$")
 _LESIONS_DRAWN = re.compile(r"^(?P<n>\d+( of \d+)?) lesions, like ones side by side$")
+_SUBGROUP_COUNTS = re.compile(r"^\(n = (?P<n>\d+), (?P<malignant>\d+) malignant\)$")
 _HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]")

@@ -6,12 +6,13 @@ urgent first, with one printable card per lesion. Parts that do not exist yet ar
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from skinkit.artifact import Artifact, digest, exists, open_artifact, write_atomic
+from skinkit.artifact import TABLE, Artifact, digest, exists, open_artifact, write_atomic
 from skinkit.errors import ConfigError, InputError
 from skinkit.executor import map_cases
 from skinkit.options import Help
@@ -22,8 +23,9 @@ from skinkit.workspace import Ref, Workspace, check_name
 if TYPE_CHECKING:
     from skinkit.reporting.evidence import CohortEvidence, ModelEvidence
     from skinkit.reporting.html import Block
+    from skinkit.reporting.research import Study
 
-VERSION = 1
+VERSION = 2
 SCHEMA = REPORT
 CLINIC = "clinic-"
 _LESIONS = {"research": 27, "clinic": 200}
@@ -47,11 +49,19 @@ class Config:
     image_px: Annotated[int | None, "longer side of a photo, pixels (default: 420 for research, 640 on a card)"] = None
     page_mb: Annotated[float, "largest page, megabytes, at most 20"] = 10.0
     show_ids: Annotated[bool, "print lesion ids, and patient ids on the cards"] = True
+    standard: Annotated[
+        Literal["", "claim", "tripod-ai", "clear-derm", "metrics"],
+        "instead of the report: the checklist of a reporting standard, filled in as far as it is known",
+    ] = ""
 
 
 def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:
     """The research report, or one worklist per cohort (inference ones, else external ones)."""
     if config.audience == "clinic":
+        if config.standard:
+            raise ConfigError(
+                f"--standard {config.standard} with --for clinic", "a checklist, or a worklist", "leave one of them out"
+            )
         if name:
             raise ConfigError(f"--name {name} with --for clinic", "no name: it is clinic-<cohort>", "leave --name out")
         chosen = [workspace.cohort(c).name for c in cohorts]
@@ -63,7 +73,7 @@ def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: 
             "no cohort: the report shows all of them",
             "leave --cohort out, or add --for clinic",
         )
-    name = name or "research"
+    name = name or (f"standard-{config.standard}" if config.standard else "research")
     check_name(name, "name of the report")
     if name.startswith(CLINIC):
         raise ConfigError(f"--name {name}", f"a name that does not begin with {CLINIC}", "choose another name")
@@ -143,7 +153,9 @@ def run(config: Config, job: Job) -> Artifact:
     """Write the pages."""
     import pandas as pd
 
+    from skinkit.reporting.checklist import Checklist
     from skinkit.reporting.html import checked_limit, compose
+    from skinkit.reporting.standards import STANDARDS
     from skinkit.reporting.words import Words
 
     limit = checked_limit(config.page_mb)
@@ -155,19 +167,32 @@ def run(config: Config, job: Job) -> Artifact:
         )
     words = Words(config.lang)
     cohorts, model = _evidence(config, job)
+    files: dict[str, bytes] = {}
     if config.audience == "clinic":
         title = words("worklist.title", cohort=_cohort(job.target))
         blocks = _clinic(config, job, cohorts, model)
     else:
         title = words("report.title")
-        blocks = _research(config, job, cohorts, model)
+        drift = _drift(cohorts, model)
+        files["drift.json"] = json.dumps(drift, ensure_ascii=False, indent=1).encode()
+        study = _study(config, job, cohorts, model, drift)
+        if config.standard:
+            checklist = Checklist(STANDARDS[config.standard], study)
+            files["checklist.json"] = json.dumps(checklist.as_dict(), ensure_ascii=False, indent=1).encode()
+            title = words("standard.title", standard=checklist.standard.title)
+            blocks = list(checklist.blocks())
+        else:
+            blocks = study.blocks(_drawn(config, job, study.picture_items()))
     pages = compose(blocks, title=title, words=words, limit_bytes=limit, kind=config.audience)
     with job.build() as build:
         build.clear()
         for page in pages:
             write_atomic(build.partial / page.name, page.data)
+        for name, data in files.items():
+            write_atomic(build.partial / name, data)
         rows = [{"page": page.name, "title": page.title, "bytes": len(page.data)} for page in pages]
-        return build.finish(pd.DataFrame(rows), info={"audience": config.audience, "lang": config.lang})
+        info = {"audience": config.audience, "lang": config.lang}
+        return build.finish(pd.DataFrame(rows), info=info, beside=tuple(files))
 
 
 def summary(made: Sequence[Artifact]) -> dict[str, Any]:
@@ -194,12 +219,18 @@ def _evidence(config: Config, job: Job) -> tuple[list[CohortEvidence], ModelEvid
     return cohorts, model_evidence(config.model, model, cohorts)
 
 
-def _research(config: Config, job: Job, cohorts: Sequence[CohortEvidence], model: ModelEvidence) -> list[Block]:
+def _study(
+    config: Config,
+    job: Job,
+    cohorts: Sequence[CohortEvidence],
+    model: ModelEvidence,
+    drift: Mapping[str, Mapping[str, Any]],
+) -> Study:
     from skinkit.reporting.html import checked_limit
     from skinkit.reporting.research import Study
     from skinkit.reporting.words import Words
 
-    study = Study(
+    return Study(
         cohorts,
         model,
         job.inputs,
@@ -208,8 +239,33 @@ def _research(config: Config, job: Job, cohorts: Sequence[CohortEvidence], model
         max_lesions=config.max_lesions or 0,
         page_bytes=checked_limit(config.page_mb),
         root=job.workspace.root,
+        drift=drift,
     )
-    return study.blocks(_drawn(config, job, study.picture_items()))
+
+
+def _drift(cohorts: Sequence[CohortEvidence], model: ModelEvidence) -> dict[str, dict[str, Any]]:
+    """Every external cohort against the development cohorts, from what was scored and measured of both."""
+    import pandas as pd
+
+    from skinkit import drift
+    from skinkit.artifact import read_table
+
+    def together(own: Sequence[CohortEvidence], kind: str, file: str) -> pd.DataFrame | None:
+        paths = [c.artifacts[kind].path / file for c in own if c.has(kind)]
+        tables = [read_table(path) for path in paths if path.is_file()]
+        return pd.concat(tables, ignore_index=True) if tables else None
+
+    inside = [c for c in cohorts if c.cohort.role == "development"]
+    found = {}
+    for outside in (c for c in cohorts if c.cohort.role == "external"):
+        pairs = []
+        for kind, file in (("metrics", "scored.parquet"), ("fused", TABLE)):
+            sides = together(inside, kind, file), together([outside], kind, file)
+            pairs.append(None if sides[0] is None or sides[1] is None else (sides[0], sides[1]))
+        if any(pair is not None for pair in pairs):
+            malignant = sorted(model.classes.malignant) if model.classes else []
+            found[outside.name] = drift.compare(pairs[0], pairs[1], malignant)
+    return found
 
 
 def _clinic(config: Config, job: Job, cohorts: Sequence[CohortEvidence], model: ModelEvidence) -> list[Block]:

@@ -1,0 +1,76 @@
+"""A checklist of a reporting standard as blocks of a page and as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from typing import Any
+
+from skinkit.reporting.html import Block, render
+from skinkit.reporting.known import Known
+from skinkit.reporting.research import Study
+from skinkit.reporting.standards import FILLED, PART, PERSON, Item, Standard
+from skinkit.reporting.words import LANGUAGES, plain
+
+_MOST_FACTS = 40
+
+
+@dataclass(frozen=True)
+class Checklist:
+    """One standard over one study.
+
+    Attributes:
+        standard: the items.
+        study: what is known.
+    """
+
+    standard: Standard
+    study: Study
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """Number, section, what is asked, status (filled, part, person) and facts with their sources."""
+        known, language = Known(self.study), LANGUAGES.index(self.study.words.lang)
+        return [self._row(item, known, language) for item in self.standard.items]
+
+    def _row(self, item: Item, known: Known, language: int) -> dict[str, Any]:
+        facts = known.facts(*item.facts)
+        status = PERSON if not facts else FILLED if item.whole else PART
+        return {
+            "number": item.number,
+            "section": self.study.words(f"standard.section.{item.section}"),
+            "asks": item.asks[language],
+            "status": status,
+            "facts": [{"text": plain(text), "source": source} for text, source in facts],
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for ``checklist.json``."""
+        counts = {status: sum(row["status"] == status for row in self.rows) for status in (FILLED, PART, PERSON)}
+        return {
+            "standard": self.standard.title,
+            "citation": self.standard.citation,
+            "model": self.study.model.name,
+            "counts": counts,
+            "items": self.rows,
+        }
+
+    def blocks(self) -> Iterator[Block]:
+        """The page: what this is, then a table per section."""
+        words, counts = self.study.words, self.as_dict()["counts"]
+        html = render(
+            "checklist_head.html",
+            words,
+            title=self.standard.title,
+            citation=self.standard.citation,
+            about=words("standard.about", model=self.study.model.name),
+            counts=words("standard.counts", **counts),
+        )
+        yield Block(html, "checklist", self.standard.title)
+        for section, rows in groupby(self.rows, key=lambda row: str(row["section"])):
+            shown = [
+                {**row, "facts": row["facts"][:_MOST_FACTS], "told": words(f"standard.{row['status']}")} for row in rows
+            ]
+            yield Block(render("checklist.html", words, section=section, rows=shown))
