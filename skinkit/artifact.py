@@ -5,7 +5,8 @@ identities of its inputs. Its *identity* is the recipe plus the hashes of its fi
 recipe it would get now differs from the one it has.
 
 Work goes to ``NAME.partial`` (part tables; a row's files land before its row), which a rerun resumes: a row is kept
-when its fingerprint is what it would get now. The final table is sorted and written once; then two renames (old to
+when its fingerprint is what it would get now. Rows stay on the disk until the end: the final table is put together from
+the part tables, sorted, a few thousand rows at a time, so that memory does not grow with them. Then two renames (old to
 ``NAME.previous``, new to ``NAME``), and readers fall back to ``NAME.previous`` if a crash fell between them.
 """
 
@@ -21,26 +22,33 @@ import shutil
 import socket
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import accumulate
+from numbers import Integral, Real
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from skinkit import __version__
 from skinkit.errors import BusyError, InputError
-from skinkit.schemas import Schema
+from skinkit.schemas import FAILED, OK, Schema
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 TABLE = "table.parquet"
 MANIFEST = "manifest.json"
 MANIFEST_VERSION = 1
-_FLUSH_ROWS = 64
+_FLUSH_ROWS = 256
 _FLUSH_SECONDS = 2.0
+_ROWS_AT_ONCE = 4096
+"""Rows of the final table that are held in memory together; also its row groups."""
 
 
 def digest(value: object) -> str:
@@ -57,10 +65,17 @@ def file_sha256(path: Path) -> str:
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that a reader, or a crash, sees all of it or none."""
+    with _atomic(path) as stream:
+        stream.write(data)
+
+
+@contextlib.contextmanager
+def _atomic(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write that takes its name once it is complete and on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with temporary.open("wb") as stream:
-        stream.write(data)
+        yield stream
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(temporary, path)
@@ -73,10 +88,18 @@ def arrow_schema(schema: Schema, frame: pd.DataFrame) -> pa.Schema:
     """The Arrow schema of a table: declared types first, then the undeclared columns of the frame in order."""
     import pyarrow as pa
 
-    types = {"string": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
-    fields = [pa.field(column.name, types[column.type]) for column in schema.columns]
+    fields = [pa.field(name, type_) for name, type_ in _declared(schema).items()]
     fields += [pa.field(str(name), _inferred(frame[name])) for name in frame.columns if name not in schema.names]
     return pa.schema(fields)
+
+
+def _declared(schema: Schema) -> dict[str, pa.DataType]:
+    import pyarrow as pa
+
+    types: dict[str, pa.DataType] = {
+        "string": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(),
+    }  # fmt: skip
+    return {column.name: types[column.type] for column in schema.columns}
 
 
 def _inferred(series: pd.Series) -> pa.DataType:
@@ -117,30 +140,104 @@ def to_arrow(schema: Schema, frame: pd.DataFrame) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=layout)
 
 
+def rows_to_arrow(schema: Schema, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Rows as an Arrow table, in their order: declared columns first, then the others as they first come."""
+    import pyarrow as pa
+
+    declared = _declared(schema)
+    arrays = {}
+    for name in dict.fromkeys([*declared, *(name for row in rows for name in row)]):
+        values = [row.get(name) for row in rows]
+        arrays[name] = _array(values, declared.get(name) or _type_of(values))
+    return pa.table(arrays)
+
+
+def _array(values: Sequence[Any], type_: pa.DataType) -> pa.Array[Any]:
+    """Python values as an Arrow array, put together from its buffers: pyarrow's own way would load pandas for it."""
+    import numpy as np
+    import pyarrow as pa
+
+    unknown = [_unknown(value) for value in values]
+    buffers = [_bits(~np.array(unknown, dtype=np.bool_)) if any(unknown) else None]
+    if pa.types.is_string(type_):
+        texts = [b"" if missing else str(value).encode() for value, missing in zip(values, unknown, strict=True)]
+        offsets = np.array([0, *accumulate(map(len, texts))], dtype=np.int32)
+        buffers += [pa.py_buffer(offsets.data), pa.py_buffer(b"".join(texts))]
+    else:
+        plain = [0 if missing else value for value, missing in zip(values, unknown, strict=True)]
+        filled = np.array(plain, dtype=type_.to_pandas_dtype())
+        buffers.append(_bits(filled) if pa.types.is_boolean(type_) else pa.py_buffer(filled.data))
+    return pa.Array.from_buffers(type_, len(values), buffers)
+
+
+def _bits(values: np.ndarray[Any, Any]) -> pa.Buffer:
+    """(n,) bool as Arrow packs it: eight to a byte, the first in the lowest bit."""
+    import numpy as np
+    import pyarrow as pa
+
+    return pa.py_buffer(np.packbits(values, bitorder="little").data)
+
+
+def _type_of(values: Sequence[Any]) -> pa.DataType:
+    """The Arrow type of an undeclared column; the same as :func:`_inferred` finds in a frame."""
+    import pyarrow as pa
+
+    if set(map(type, values)) == {float}:
+        return pa.float64()
+    known = [value for value in values if not _unknown(value)]
+    kinds = {_kind(kind) for kind in set(map(type, known))}
+    if not kinds:
+        return pa.string() if all(value is None for value in values) else pa.float64()
+    if kinds == {"bool"}:
+        return pa.bool_()
+    if kinds == {"int"} and len(known) == len(values):
+        return pa.int64()
+    return pa.string() if "string" in kinds else pa.float64()
+
+
+def _kind(type_: type) -> str:
+    if type_.__name__ in ("bool", "bool_"):  # Python's and NumPy's
+        return "bool"
+    if issubclass(type_, Integral):
+        return "int"
+    return "float" if issubclass(type_, Real) else "string"
+
+
+def _unknown(value: Any) -> bool:
+    """Whether a value is None, NaN, or one of pandas' own marks; the only ones that do not equal themselves."""
+    if value is None:
+        return True
+    try:
+        return bool(value != value)
+    except TypeError:  # pandas.NA is neither equal nor unequal
+        return True
+
+
 def write_table(path: Path, schema: Schema, frame: pd.DataFrame) -> None:
     """Write a table with declared types; the same rows always give the same bytes."""
-    import pyarrow as pa
+    write_batches(path, [to_arrow(schema, frame)])
+
+
+def write_batches(path: Path, batches: Iterable[pa.Table]) -> None:
+    """Write tables of one layout into one Parquet file, one after the other."""
     import pyarrow.parquet as pq
 
-    sink = pa.BufferOutputStream()
-    pq.write_table(to_arrow(schema, frame), sink, compression="zstd", store_schema=False)
-    write_atomic(path, sink.getvalue().to_pybytes())
+    with _atomic(path) as stream, contextlib.ExitStack() as open_writer:
+        writer = None
+        for batch in batches:
+            if writer is None:
+                writer = pq.ParquetWriter(stream, batch.schema, compression="zstd", store_schema=False)
+                open_writer.enter_context(writer)
+            writer.write_table(batch)
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Read a Parquet table as a frame: strings with None for unknown, numbers with NaN, integers nullable."""
     import pandas as pd
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    try:
-        table = pq.read_table(path, columns=list(columns) if columns else None)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(
-            f"{path} cannot be read ({error})",
-            "a Parquet table written by skinkit",
-            "remove the artifact's folder and rerun its stage",
-        ) from None
+    with opened_table(path) as file:
+        table = file.read(columns=list(columns) if columns else None)
     series: dict[str, pd.Series] = {}
     for column in table.schema:
         values = table.column(column.name)
@@ -153,6 +250,34 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
         else:
             series[column.name] = values.to_pandas()
     return pd.DataFrame(series)
+
+
+def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Read a Parquet table as plain rows with None for unknown, without pandas."""
+    with opened_table(path) as file:
+        rows: list[dict[str, Any]] = file.read(columns=list(columns) if columns else None).to_pylist()
+    return rows
+
+
+@contextlib.contextmanager
+def opened_table(path: Path) -> Iterator[pq.ParquetFile]:
+    """A Parquet table to read from.
+
+    Raises:
+        InputError: it is absent, torn or no Parquet table.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            yield file
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(
+            f"{path} cannot be read ({error})",
+            "a Parquet table written by skinkit",
+            "remove the artifact's folder and rerun its stage",
+        ) from None
 
 
 # ---------------------------------------------------------------------------------------------------- recipe
@@ -237,6 +362,10 @@ class Artifact:
     def table(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """The artifact's table."""
         return read_table(self.path / TABLE, columns)
+
+    def rows(self, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """The artifact's table as plain rows with None for unknown, without pandas."""
+        return read_rows(self.path / TABLE, columns)
 
     def json(self, name: str) -> Any:
         """A JSON file of the artifact."""
@@ -338,6 +467,102 @@ class Counts:
         }
 
 
+class _Stored(NamedTuple):
+    """Where a row lies on the disk, and what is asked of it before the end.
+
+    Attributes:
+        source: a part table or the finished artifact's table.
+        group: the row group there.
+        row: the row in that group.
+        status: its outcome.
+        files: its files, relative to the artifact's folder.
+    """
+
+    source: Path
+    group: int
+    row: int
+    status: str | None
+    files: tuple[str, ...]
+
+
+class _OldRow(NamedTuple):
+    """A row of an earlier run."""
+
+    stored: _Stored
+    fingerprint: str | None
+
+
+def _common_layout(schema: Schema, sources: Iterable[Path]) -> pa.Schema:
+    """Declared columns, then those of the sources as they first come, of a type that holds the values of all."""
+    import pyarrow as pa
+
+    declared = _declared(schema)
+    filled: dict[str, list[pa.DataType]] = {}
+    empty: dict[str, list[pa.DataType]] = {}
+    names: dict[str, None] = {}
+    count = 0
+    for source in sources:
+        count += 1
+        with opened_table(source) as file:
+            meta = file.metadata
+            groups = [meta.row_group(index) for index in range(meta.num_row_groups)]
+            for place, column in enumerate(file.schema_arrow):
+                if column.name in declared:
+                    continue
+                names[column.name] = None
+                counts = [group.column(place).statistics for group in groups]
+                has_values = any(
+                    c is None or (c.null_count or 0) < g.num_rows for c, g in zip(counts, groups, strict=True)
+                )
+                (filled if has_values else empty).setdefault(column.name, []).append(column.type)
+    undeclared = {name: _common_type(filled.get(name, []), empty.get(name, []), count) for name in names}
+    return pa.schema([pa.field(name, type_) for name, type_ in {**declared, **undeclared}.items()])
+
+
+def _common_type(filled: Sequence[pa.DataType], empty: Sequence[pa.DataType], count: int) -> pa.DataType:
+    """The type of a column that some of ``count`` tables hold values of, as if they had been one table all along."""
+    import pyarrow as pa
+
+    kinds = set(filled)
+    if not kinds:
+        return pa.float64() if pa.float64() in empty else pa.string()
+    if kinds == {pa.bool_()} or (kinds == {pa.int64()} and len(filled) == count):
+        return filled[0]
+    return pa.float64() if kinds <= {pa.bool_(), pa.int64(), pa.float64()} else pa.string()
+
+
+def _collected(rows: Sequence[_Stored], layout: pa.Schema) -> pa.Table:
+    """Rows out of the tables they lie in, in the order asked for; rows that lie together are taken together."""
+    import pyarrow as pa
+
+    tables: dict[tuple[Path, int], pa.Table] = {}
+    pieces = []
+    start = 0
+    for end in range(1, len(rows) + 1):
+        first, last = rows[start], rows[end - 1]
+        if end < len(rows) and rows[end][:3] == (last.source, last.group, last.row + 1):
+            continue
+        place = (first.source, first.group)
+        if place not in tables:
+            tables[place] = _laid_out(first.source, first.group, layout)
+        pieces.append(tables[place].slice(first.row, end - start))
+        start = end
+    return pa.concat_tables(pieces).combine_chunks() if pieces else layout.empty_table()
+
+
+def _laid_out(source: Path, group: int, layout: pa.Schema) -> pa.Table:
+    """A row group with the columns and types of a layout."""
+    import pyarrow as pa
+
+    with opened_table(source) as file:
+        table = file.read_row_group(group)
+    columns = []
+    for wanted in layout:
+        column = table.column(wanted.name) if wanted.name in table.column_names else pa.nulls(len(table), wanted.type)
+        columns.append(column if column.type == wanted.type else column.cast(wanted.type))
+    return pa.Table.from_arrays(columns, schema=layout)
+
+
 class Builder:
     """Builds one artifact; use as a context manager.
 
@@ -364,7 +589,8 @@ class Builder:
         self.partial = path.with_name(path.name + ".partial")
         self.counts = Counts()
         self._started = time.monotonic()
-        self._rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+        self._stored: dict[tuple[Any, ...], _Stored] = {}
+        self._recalled: dict[tuple[Any, ...], dict[str, Any]] | None = None
         self._buffer: list[dict[str, Any]] = []
         self._flushed = time.monotonic()
         self._known_failures: set[tuple[Any, ...]] = set()
@@ -412,78 +638,106 @@ class Builder:
         """
         self._fingerprints = dict(fingerprints)
         partial, finished = self._old_rows()
-        self._known_failures = {k for k, row in [*finished.items(), *partial.items()] if row.get("status") == "failed"}
+        self._known_failures = {
+            key for key, row in [*finished.items(), *partial.items()] if row.stored.status == FAILED
+        }
+        old = _settled(self.path)
         todo: list[tuple[Any, ...]] = []
         for key, fingerprint in self._fingerprints.items():
             row = partial.get(key)
             if row is not None and self._reusable(row, fingerprint, self.partial):
-                self._rows[key] = row
+                self._stored[key] = row.stored
                 continue
             row = finished.get(key)
-            old = _settled(self.path)
             if row is not None and old is not None and self._reusable(row, fingerprint, old):
-                for name in self._files_of(row):
+                for name in row.stored.files:
                     link_or_copy(old / name, self.partial / name)
-                self._rows[key] = row
+                self._stored[key] = row.stored
                 continue
             todo.append(key)
-        self.counts.kept = len(self._rows)
+        self.counts.kept = len(self._stored)
         return todo
 
     @property
     def rows(self) -> Mapping[tuple[Any, ...], Mapping[str, Any]]:
-        """The rows kept or added so far, by key, for stages that make rows out of rows."""
-        return self._rows
+        """The rows kept or added so far, by key, for stages that make rows out of rows: from now on all in memory."""
+        if self._recalled is None:
+            self._flush()
+            groups: dict[tuple[Path, int], list[dict[str, Any]]] = {}
+            for source, group in {(stored.source, stored.group) for stored in self._stored.values()}:
+                with opened_table(source) as file:
+                    groups[source, group] = file.read_row_group(group).to_pylist()
+            self._recalled = {
+                key: groups[stored.source, stored.group][stored.row] for key, stored in self._stored.items()
+            }
+        return self._recalled
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Take one finished row; its files must already lie under :attr:`partial`."""
         values = dict(row)
         key = tuple(values[name] for name in self.schema.key)
         values["fingerprint"] = self._fingerprints[key]
-        values.setdefault("status", "ok")
-        if values["status"] == "failed" and (key not in self._known_failures or self.retry_failed):
+        values.setdefault("status", OK)
+        if values["status"] == FAILED and (key not in self._known_failures or self.retry_failed):
             self.counts.newly_failed += 1
-        self._rows[key] = values
+        if self._recalled is not None:
+            self._recalled[key] = values
         self._buffer.append(values)
         if len(self._buffer) >= _FLUSH_ROWS or time.monotonic() - self._flushed > _FLUSH_SECONDS:
             self._flush()
 
     def _flush(self) -> None:
-        import pandas as pd
-
-        parts = self.partial / "parts"
-        name = f"{time.time_ns():020d}-{os.getpid()}.parquet"
-        write_table(parts / name, self.schema, pd.DataFrame(self._buffer))
-        self._buffer.clear()
         self._flushed = time.monotonic()
+        if not self._buffer:
+            return
+        part = self.partial / "parts" / f"{time.time_ns():020d}-{os.getpid()}.parquet"
+        write_batches(part, [rows_to_arrow(self.schema, self._buffer)])
+        for index, row in enumerate(self._buffer):
+            key = tuple(row[name] for name in self.schema.key)
+            files = tuple(row[name] for name in self.schema.files if row.get(name))
+            self._stored[key] = _Stored(part, 0, index, row["status"], files)
+        self._buffer.clear()
 
-    def _old_rows(self) -> tuple[dict[tuple[Any, ...], dict[str, Any]], dict[tuple[Any, ...], dict[str, Any]]]:
-        partial: dict[tuple[Any, ...], dict[str, Any]] = {}
+    def _old_rows(self) -> tuple[dict[tuple[Any, ...], _OldRow], dict[tuple[Any, ...], _OldRow]]:
+        """Rows of the unfinished run and of the finished artifact."""
+        partial: dict[tuple[Any, ...], _OldRow] = {}
         for part in sorted((self.partial / "parts").glob("*.parquet")):
             try:
-                partial.update(self._records(read_table(part)))
+                partial.update(self._listed(part))
             except InputError:
                 part.unlink()  # torn by a power cut: its rows are made again
-        finished: dict[tuple[Any, ...], dict[str, Any]] = {}
+        finished: dict[tuple[Any, ...], _OldRow] = {}
         if exists(self.path):
             old = open_artifact(self.path)
             if old.recipe["schema_version"] == self.schema.version:
-                finished = self._records(old.table())
+                finished = self._listed(old.path / TABLE)
         return partial, finished
 
-    def _records(self, frame: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, Any]]:
-        if not set(self.schema.key) <= set(frame.columns):
-            return {}
-        frame = frame.astype(object).where(frame.notna(), None)
-        return {tuple(row[name] for name in self.schema.key): row for row in frame.to_dict("records")}  # type: ignore[misc]
+    def _listed(self, table: Path) -> dict[tuple[Any, ...], _OldRow]:
+        """What a table on the disk holds, by key, without its values."""
+        wanted = [*self.schema.key, "fingerprint", "status", *self.schema.files]
+        listed = {}
+        with opened_table(table) as file:
+            present = [name for name in wanted if name in file.schema_arrow.names]
+            for group in range(file.num_row_groups if set(self.schema.key) <= set(present) else 0):
+                for index, row in enumerate(file.read_row_group(group, columns=present).to_pylist()):
+                    files = tuple(row[name] for name in self.schema.files if row.get(name))
+                    stored = _Stored(table, group, index, row.get("status"), files)
+                    listed[tuple(row[name] for name in self.schema.key)] = _OldRow(stored, row.get("fingerprint"))
+        return listed
 
-    def _files_of(self, row: Mapping[str, Any]) -> list[str]:
-        return [row[name] for name in self.schema.files if row.get(name)]
-
-    def _reusable(self, row: Mapping[str, Any], fingerprint: str, folder: Path) -> bool:
-        if row.get("fingerprint") != fingerprint or (self.retry_failed and row.get("status") == "failed"):
+    def _reusable(self, row: _OldRow, fingerprint: str, folder: Path) -> bool:
+        if row.fingerprint != fingerprint or (self.retry_failed and row.stored.status == FAILED):
             return False
-        return all((folder / name).is_file() for name in self._files_of(row))
+        return all((folder / name).is_file() for name in row.stored.files)
+
+    def _sorted(self) -> Iterator[pa.Table]:
+        """The final table, some thousand rows at a time."""
+        keys = sorted(self._fingerprints, key=lambda key: [(part is not None, part) for part in key])
+        sources = dict.fromkeys(self._stored[key].source for key in self._fingerprints)
+        layout = _common_layout(self.schema, sources)
+        for start in range(0, max(len(keys), 1), _ROWS_AT_ONCE):
+            yield _collected([self._stored[key] for key in keys[start : start + _ROWS_AT_ONCE]], layout)
 
     # -- the end
 
@@ -503,17 +757,20 @@ class Builder:
             sources: what outside the workspace was read, for the record.
             beside: files under :attr:`partial` that do not enter the identity.
         """
-        import pandas as pd
-
         if frame is None:
-            rows = [self._rows[key] for key in self._fingerprints]
-            frame = pd.DataFrame(rows, columns=None if rows else list(self.schema.names))
-        self.counts.total = len(frame)
-        if "status" in frame:
-            self.counts.by_status = {str(k): int(v) for k, v in frame["status"].value_counts().sort_index().items()}
-        write_table(self.partial / TABLE, self.schema, frame)
+            self._flush()
+            write_batches(self.partial / TABLE, self._sorted())
+            rows = [self._stored[key] for key in self._fingerprints]
+            statuses = [row.status for row in rows]
+            named = {name for row in rows for name in row.files}
+        else:
+            write_table(self.partial / TABLE, self.schema, frame)
+            statuses = frame["status"].dropna().tolist() if "status" in frame else []
+            named = {str(v) for c in self.schema.files if c in frame for v in frame[c].dropna()}
+        self.counts.total = len(self._fingerprints) if frame is None else len(frame)
+        self.counts.by_status = dict(sorted(Counter(map(str, statuses)).items()))
         shutil.rmtree(self.partial / "parts", ignore_errors=True)
-        self._sweep(frame)
+        self._sweep(named)
         files = {
             str(file.relative_to(self.partial)): file_sha256(file)
             for file in sorted(self.partial.rglob("*"))
@@ -550,13 +807,12 @@ class Builder:
         self._done = True
         return Artifact(self.path, manifest)
 
-    def _sweep(self, frame: pd.DataFrame) -> None:
+    def _sweep(self, named: set[str]) -> None:
         """Remove what no row names: temporary files of a killed writer, files of rows that are gone."""
         for stray in self.partial.rglob(".*.tmp"):
             stray.unlink()
         if not self.schema.files:
             return
-        named = {str(v) for c in self.schema.files if c in frame for v in frame[c].dropna()}
         folders = {str(Path(name).parts[0]) for name in named if "/" in name}
         for folder in folders:
             for file in (self.partial / folder).rglob("*"):

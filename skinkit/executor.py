@@ -5,6 +5,7 @@ This is the only place that turns an exception into a row.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import forkserver
 from typing import Any
 
 from skinkit.console import Console
@@ -20,7 +22,10 @@ from skinkit.errors import CaseError, SkinkitError
 
 Row = dict[str, Any]
 Work = Callable[[Mapping[str, Any]], Row]
-_IN_FLIGHT_PER_WORKER = 4
+_CHUNKS_IN_FLIGHT = 2
+"""For each worker: one that it is at, one that waits."""
+_CHUNK_SECONDS, _LARGEST_CHUNK = 0.05, 16
+"""Quick cases are handed over several at a time, so that handing over does not cost more than the work."""
 
 
 def map_cases(
@@ -81,38 +86,58 @@ def _inline(work: Work, items: Sequence[Mapping[str, Any]], key: Sequence[str]) 
         yield _guarded(work, item, key)
 
 
+def _guarded_chunk(work: Work, items: Sequence[Mapping[str, Any]], key: Sequence[str]) -> list[tuple[Row, float]]:
+    return [_guarded(work, item, key) for item in items]
+
+
 def _pooled(
     work: Work, items: Sequence[Mapping[str, Any]], key: Sequence[str], workers: int
 ) -> Iterator[tuple[Row, float]]:
     suspects: list[Mapping[str, Any]] = []
     waiting = list(reversed(items))
+    size = 1
     while waiting:
         pool = _Pool.get(workers)
-        flying: dict[Future[tuple[Row, float]], Mapping[str, Any]] = {}
+        flying: dict[Future[list[tuple[Row, float]]], Sequence[Mapping[str, Any]]] = {}
         try:
             while waiting or flying:
-                while waiting and len(flying) < workers * _IN_FLIGHT_PER_WORKER:
-                    item = waiting[-1]
-                    flying[pool.submit(_guarded, work, item, key)] = item
-                    waiting.pop()
+                while waiting and len(flying) < workers * _CHUNKS_IN_FLIGHT:
+                    chunk = waiting[: -size - 1 : -1]
+                    flying[pool.submit(_guarded_chunk, work, chunk, key)] = chunk
+                    del waiting[-len(chunk) :]
                 done, _ = wait(flying, return_when=FIRST_COMPLETED)
                 for future in done:
-                    result = future.result()
+                    results = future.result()
                     del flying[future]
-                    yield result
+                    size = _chunk_size(results, len(waiting), workers)
+                    yield from results
         except BrokenProcessPool:
-            # One of these killed its worker (out of memory, a crash in a C library): each gets a worker of its own.
-            suspects += flying.values()
+            # One of these killed its worker (out of memory, a crash in a C library): each is tried on its own.
+            suspects += [item for chunk in flying.values() for item in chunk]
             _Pool.drop()
         except BaseException:
             _Pool.drop()
             raise
-    for item in suspects:
+    yield from _one_by_one(work, suspects, key)
+
+
+def _chunk_size(results: Sequence[tuple[Row, float]], waiting: int, workers: int) -> int:
+    """Cases to hand over at once: a twentieth of a second of work, less towards the end so that all end together."""
+    each = sum(seconds for _, seconds in results) / len(results)
+    return max(1, min(int(_CHUNK_SECONDS / max(each, 1e-9)), _LARGEST_CHUNK, waiting // (2 * workers)))
+
+
+def _one_by_one(work: Work, items: Sequence[Mapping[str, Any]], key: Sequence[str]) -> Iterator[tuple[Row, float]]:
+    """Cases in a worker that does one at a time, so that it is known which of them kills it."""
+    waiting = list(reversed(items))
+    while waiting:
         with _started(1) as alone:
             try:
-                yield alone.submit(_guarded, work, item, key).result()
+                while waiting:
+                    yield alone.submit(_guarded, work, waiting[-1], key).result()
+                    waiting.pop()
             except BrokenProcessPool:
-                yield _failure(item, key, "worker_died", "its process was killed twice (out of memory?)"), 0.0
+                yield _failure(waiting.pop(), key, "worker_died", "its process was killed twice (out of memory?)"), 0.0
 
 
 class _Pool:
@@ -137,25 +162,65 @@ class _Pool:
         cls.pool, cls.workers = None, 0
 
 
+def prepare_workers(modules: Sequence[str]) -> None:
+    """Have modules loaded in the background for the workers of a later :func:`map_cases`.
+
+    All workers of this process are forked from one server, which loads modules once, while this process goes on with
+    something else. Only the first call has an effect; a worker that lacks a module imports it as it needs it.
+
+    Args:
+        modules: names of modules that start no thread when they are imported.
+    """
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["__main__", __name__, *modules])
+    _start_server()
+
+
+def _start_server() -> None:
+    """Start the process that workers are forked from, unless it runs.
+
+    It is a fresh process and not a fork of this one: a worker that inherited the artifact's lock would hold it after
+    its parent died. Workers inherit from it what is set here.
+    """
+    # The processes already fill the cores.
+    alone = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
+    # Ctrl-C reaches every process of the terminal; the parent decides what it means.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with _environment(dict.fromkeys(alone, "1")):
+            forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for a process that is started meanwhile."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 def _started(workers: int) -> ProcessPoolExecutor:
-    # Spawned, not forked: a forked worker would hold the artifact's lock after its parent died.
+    _start_server()
     return ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_settle_in, initargs=(os.getpid(),)
+        workers, mp_context=multiprocessing.get_context("forkserver"), initializer=_end_with_parent
     )
 
 
-def _settle_in(parent: int) -> None:
-    """What a worker does first."""
-    # Ctrl-C reaches every process of the terminal; the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The processes already fill the cores.
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
-        os.environ[name] = "1"
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+def _end_with_parent() -> None:
+    """End this worker when its parent is killed; otherwise it would wait for work for ever."""
+    threading.Thread(target=_await_end_of_parent, daemon=True).start()
 
 
-def _watch(parent: int) -> None:
-    """End this worker when the parent was killed; otherwise it would wait for work for ever."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
+def _await_end_of_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
     os._exit(1)

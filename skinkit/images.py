@@ -79,6 +79,30 @@ def read_image(path: Path) -> tuple[Array, tuple[str, ...]]:
     return decode(read_bytes(path), thorough=True)
 
 
+def read_luma(path: Path, *, sha256: str = "") -> Array:
+    """ITU-R 601 luma of the picture as uint8 (H, W), upright: ``grey(read_rgb(path))``, without RGB in between.
+
+    Args:
+        path: the file.
+        sha256: hash of a file that was read thoroughly before; bytes that still have it are known to be complete and
+            are not decoded a second time.
+
+    Raises:
+        CaseError: as :func:`read_rgb`.
+    """
+    data = read_bytes(path)
+    if is_dicom(data):
+        return grey(_dicom_rgb(data, []))
+    known = bool(sha256) and hashlib.sha256(data).hexdigest() == sha256
+    with _opened(data, [], complete=known) as image:
+        if image.format in _JPEG and not known and _stops_early(data, image):
+            raise CaseError("image_truncated", "the JPEG ends before its picture does")
+        turn = _orientation(image)
+        if image.mode in ("L", "RGB") and not image.has_transparency_data:
+            return _upright(np.asarray(image if image.mode == "L" else image.convert("L")), turn)
+        return grey(_upright(_to_rgb(image, []), turn))
+
+
 def read_mask(path: Path, size: tuple[int, int] | None = None) -> Array:
     """A lesion mask as bool (H, W): more than half of the file's largest value is lesion.
 
@@ -93,7 +117,7 @@ def read_mask(path: Path, size: tuple[int, int] | None = None) -> Array:
         values = _mask_values(read_bytes(path))
     except CaseError as error:
         raise CaseError(error.reason.replace("image_", "mask_", 1), error.detail) from None
-    mask: Array = values > values.max() / 2 if values.size and values.max() > 0 else np.zeros(values.shape, dtype=bool)
+    mask = _upper_half(values)
     height, width = mask.shape
     if size is None or size == (width, height):
         return mask
@@ -102,6 +126,16 @@ def read_mask(path: Path, size: tuple[int, int] | None = None) -> Array:
         raise CaseError("mask_size_mismatch", f"mask is {width} x {height}, image is {size[0]} x {size[1]}")
     resized: Array = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
     return resized
+
+
+def _upper_half(values: Array) -> Array:
+    """Where values exceed half of the largest, (H, W) bool; nowhere in a picture without any."""
+    largest = values.max() if values.size else 0
+    if largest <= 0:
+        return np.zeros(values.shape, dtype=bool)
+    # Whole numbers stay what they are: compared with a fraction, each would become a float first.
+    exceeds: Array = values > (largest // 2 if values.dtype.kind == "u" else largest / 2)
+    return exceeds
 
 
 def read_bytes(path: Path) -> bytes:
@@ -148,8 +182,14 @@ def decode(data: bytes, *, thorough: bool = False) -> tuple[Array, tuple[str, ..
 
 
 @contextmanager
-def _opened(data: bytes, flags: list[str]) -> Iterator[Image.Image]:
-    """A loaded Pillow image; Pillow's errors become reasons and its warnings stay inside."""
+def _opened(data: bytes, flags: list[str], *, complete: bool = False) -> Iterator[Image.Image]:
+    """A loaded Pillow image; Pillow's errors become reasons and its warnings stay inside.
+
+    Args:
+        data: the whole file.
+        flags: what was done is added here.
+        complete: the file is known to be complete, so its end need not be looked for.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -160,7 +200,7 @@ def _opened(data: bytes, flags: list[str]) -> Iterator[Image.Image]:
                     raise CaseError("image_multiframe", f"an animation of {frames} frames")
                 if frames > 1 and image.format == "TIFF":
                     flags.append("first_page")
-                if image.format not in _SIZES_MAY_LIE and _is_cut(data, str(image.format)):
+                if not complete and image.format not in _SIZES_MAY_LIE and _is_cut(data, str(image.format)):
                     raise CaseError("image_truncated", f"the {image.format} file ends too early")
                 sixteen = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
                 image.load()
@@ -278,7 +318,7 @@ def _to_rgb(image: Image.Image, flags: list[str]) -> Array:
             flags.append("alpha_on_white")
             rgba = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
         return np.asarray(rgba.convert("RGB"))
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _eight_bit(values: Array, flags: list[str]) -> Array:
@@ -316,7 +356,9 @@ def _mask_values(data: bytes) -> Array:
             rgba = image.convert("RGBA")
             on_black = Image.alpha_composite(Image.new("RGBA", rgba.size, "black"), rgba)
             return _upright(np.asarray(on_black.convert("L")), turn)
-        return _upright(np.asarray(image.convert("RGB").convert("L")), turn)
+        if image.mode == "L":
+            return _upright(np.asarray(image), turn)
+        return _upright(np.asarray(image if image.mode == "L" else image.convert("RGB").convert("L")), turn)
 
 
 # ------------------------------------------------------------------------------------------------- orientation
@@ -594,7 +636,9 @@ def dhash(rgb: Array) -> str:
 def pixel_sha256(rgb: Array) -> str:
     """SHA-256 of width, height and pixels: equal for files that show exactly the same picture."""
     height, width = rgb.shape[:2]
-    return hashlib.sha256(f"{width}x{height}:".encode() + np.ascontiguousarray(rgb).tobytes()).hexdigest()
+    content = hashlib.sha256(f"{width}x{height}:".encode())
+    content.update(np.ascontiguousarray(rgb))  # where it lies: a copy would cost as much as hashing
+    return content.hexdigest()
 
 
 # Pillow must refuse what is cut short, whatever another library of this process has set.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,19 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from skinkit.artifact import MANIFEST, TABLE, Builder, Recipe, exists, file_sha256, open_artifact, rehash, write_atomic
+from skinkit.artifact import (
+    MANIFEST,
+    TABLE,
+    Builder,
+    Recipe,
+    exists,
+    file_sha256,
+    open_artifact,
+    read_table,
+    rehash,
+    write_atomic,
+    write_table,
+)
 from skinkit.errors import BusyError, InputError
 from skinkit.schemas import MASKS
 
@@ -189,6 +202,63 @@ def test_a_second_writer_is_refused_and_a_dead_one_is_not_in_the_way(tmp_path: P
 def test_file_sha256_is_the_known_hash_of_abc(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"abc")
     assert file_sha256(tmp_path / "f") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_rows_from_many_tables_give_the_bytes_of_one(tmp_path: Path) -> None:
+    one = recipe()
+    rows: list[dict[str, object]] = [
+        {
+            "image_id": f"i{n:04d}",
+            "area_px": n if n % 3 else None,
+            "dice": n / 7,
+            "whole": n,
+            "seldom": 1.5 if n == 4000 else None,
+            "never": None,
+            "flag": n % 2 == 0 if n > 300 else None,
+            "note": "ü" if n < 300 else None,
+        }
+        for n in range(5000)
+    ]
+    fingerprints = {(row["image_id"],): one.fingerprint(row["image_id"]) for row in rows}
+    shuffled = random.Random(3).sample(rows, len(rows))
+
+    def build_from(order: list[dict[str, object]]) -> bytes:
+        with Builder(tmp_path / "a", MASKS, one) as builder:
+            todo = set(builder.plan(fingerprints))
+            for row in order:
+                if (row["image_id"],) in todo:
+                    builder.add(row)
+            builder.finish()
+        return (tmp_path / "a" / TABLE).read_bytes()
+
+    written = build_from(shuffled)
+    (tmp_path / "a" / MANIFEST).unlink()
+    os.rename(tmp_path / "a", tmp_path / "away")
+    assert build_from(rows) == written
+    # The same out of a finished artifact of several row groups, of which half the rows have to be made again.
+    for key in list(fingerprints)[::2]:
+        fingerprints[key] = "changed"
+    build_from(shuffled)
+    table = open_artifact(tmp_path / "a").table()
+    frame = pd.DataFrame([{**row, "fingerprint": fingerprints[row["image_id"],], "status": "ok"} for row in rows])
+    write_table(tmp_path / "at_once.parquet", MASKS, frame)
+    pd.testing.assert_frame_equal(table, read_table(tmp_path / "at_once.parquet"))
+    assert open_artifact(tmp_path / "a").manifest["counts"] == {
+        "rows": 5000, "kept": 2500, "made": 2500, "ok": 5000, "newly_failed": 0,
+    }  # fmt: skip
+
+
+def test_rows_kept_and_added_can_be_read_before_the_end(tmp_path: Path) -> None:
+    build(tmp_path / "a", "xy")
+    one = recipe()
+    with Builder(tmp_path / "a", MASKS, one) as builder:
+        builder.plan({(i,): one.fingerprint(i) for i in "xyzw"})
+        builder.add(row(builder.partial, "z", "abc"))
+        assert {key: r["area_px"] for key, r in builder.rows.items()} == {("x",): 1, ("y",): 1, ("z",): 3}
+        builder.add(row(builder.partial, "w", "ab"))
+        assert builder.rows["w",]["area_px"] == 2
+        builder.finish()
+    assert open_artifact(tmp_path / "a").table()["area_px"].tolist() == [2, 1, 1, 3]
 
 
 def test_mixed_columns_keep_their_types(tmp_path: Path) -> None:

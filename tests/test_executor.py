@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from skinkit.artifact import lock
 from skinkit.errors import CaseError, InputError
 from skinkit.executor import map_cases
 
@@ -53,6 +54,23 @@ def test_a_case_that_kills_its_worker_is_tried_twice_and_the_others_survive() ->
 def test_an_error_of_the_whole_run_ends_it(jobs: int) -> None:
     with pytest.raises(InputError):
         list(map_cases(double, items(1, 6, 2), key=("id",), jobs=jobs))
+
+
+def open_files(item: Mapping[str, Any]) -> dict[str, Any]:
+    found = [os.readlink(file) for file in Path("/proc/self/fd").iterdir() if file.exists()]
+    return {"id": item["id"], "found": "\n".join(found), "threads": os.environ["OMP_NUM_THREADS"]}
+
+
+def test_workers_hold_no_lock_of_their_parent_and_use_one_thread(tmp_path: Path) -> None:
+    before = os.environ.get("OMP_NUM_THREADS")
+    with lock(tmp_path / "artifact"):
+        (file,) = tmp_path.iterdir()
+        assert any(os.readlink(f) == str(file) for f in Path("/proc/self/fd").iterdir() if f.exists())
+        rows = list(map_cases(open_files, items(*range(100)), key=("id",), jobs=2))
+    assert sorted(row["id"] for row in rows) == sorted(f"i{n}" for n in range(100))
+    assert all(row["found"] and str(file) not in row["found"] for row in rows)
+    assert {row["threads"] for row in rows} == {"1"}
+    assert os.environ.get("OMP_NUM_THREADS") == before
 
 
 PARENT = """

@@ -503,6 +503,64 @@ def test_grey_is_pillows_luma() -> None:
     np.testing.assert_array_equal(images.grey(rgb), (weighted + 0x8000) >> 16)
 
 
+def every_kind() -> dict[str, bytes]:
+    """A file of every kind that is read, and some that are not."""
+    colour, grey = picture(), picture()[:, :, 0]
+    alpha = Image.fromarray(np.dstack([colour, grey]))
+    palette = Image.fromarray(colour).quantize(16)
+    turned = {}
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        turned[f"turned {orientation}"] = encoded(colour, "JPEG", exif=exif)
+    cut = encoded(noise(), "JPEG", quality=95)
+    return {
+        **turned,
+        "JPEG": encoded(noise(), "JPEG", quality=85),
+        "JPEG 4:4:4": encoded(noise(), "JPEG", subsampling=0),
+        "progressive": encoded(colour, "JPEG", progressive=True),
+        "grey JPEG": encoded(grey, "JPEG"),
+        "CMYK JPEG": encoded(Image.fromarray(colour).convert("CMYK"), "JPEG"),
+        "PNG": encoded(noise(), "PNG"),
+        "grey PNG": encoded(grey, "PNG"),
+        "two colours": encoded(Image.fromarray(grey > 99), "PNG"),
+        "alpha": encoded(alpha, "PNG"),
+        "grey alpha": encoded(alpha.convert("LA"), "PNG"),
+        "one grey is transparent": encoded(grey, "PNG", transparency=7),
+        "one colour is transparent": encoded(colour, "PNG", transparency=(0, 0, 0)),
+        "palette": encoded(palette, "PNG"),
+        "transparent palette": encoded(palette, "PNG", transparency=3),
+        "16 bits": png_16((noise().astype(np.uint16) << 8) + 77),
+        "16 bits grey": encoded(Image.fromarray((grey.astype(np.uint16) << 8) + 5), "TIFF"),
+        "TIFF": encoded(colour, "TIFF"),
+        "BMP": encoded(colour, "BMP"),
+        "WEBP": encoded(colour, "WEBP"),
+        "DICOM": dicom(noise()),
+        "cut": cut[:-400],
+        "cut, with an end marker": cut[:-400] + b"\xff\xd9",
+        "text": b"no picture",
+    }
+
+
+@pytest.mark.parametrize("kind", every_kind())
+def test_luma_is_the_grey_of_the_whole_picture_for_every_kind(kind: str, tmp_path: Path) -> None:
+    data = every_kind()[kind]
+    file = tmp_path / "photo"
+    file.write_bytes(data)
+    hashes = ["", "0" * 64]  # of a file not seen before, and of one that was another
+    try:
+        expected = images.grey(images.read_rgb(file))
+    except CaseError as error:
+        for known in hashes:
+            with pytest.raises(CaseError, match=error.reason):
+                images.read_luma(file, sha256=known)
+        return
+    for known in [*hashes, hashlib.sha256(data).hexdigest()]:
+        luma = images.read_luma(file, sha256=known)
+        assert luma.dtype == np.uint8
+        np.testing.assert_array_equal(luma, expected)
+
+
 def test_encoding_gives_the_same_bytes_and_the_same_pixels() -> None:
     mask = picture()[:, :, 0] > 100
     assert images.png_bytes(mask) == images.png_bytes(mask.copy())

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from skinkit.artifact import Artifact
 from skinkit.console import Console
 from skinkit.errors import CaseError, ConfigError, RefusedError
-from skinkit.executor import map_cases
+from skinkit.executor import map_cases, prepare_workers
 from skinkit.options import Help
 from skinkit.schemas import FEATURES, OK
 from skinkit.stages import Job
@@ -64,6 +64,10 @@ def run(config: Config, job: Job) -> Artifact:
     from skinkit.radiomics import warm_up
 
     settings = {"channels": config.channels, "bin_width": config.bin_width, "engine": config.engine}
+    if config.engine == "fast":
+        warm_up(job.console.info)  # compiled once, here, so that no worker process has to
+        if job.jobs > 1:
+            prepare_workers(("skinkit.radiomics.loaded", "skinkit.images", __name__))
     with job.build() as build:
         items, fingerprints = {}, {}
         for case in _lesions(job):
@@ -71,8 +75,6 @@ def run(config: Config, job: Job) -> Artifact:
             items[key] = case
             fingerprints[key] = job.recipe.fingerprint(case["image_sha256"], case["mask_sha256"])
         todo = [items[key] for key in build.plan(fingerprints)]
-        if todo and config.engine == "fast":
-            warm_up(job.console.info)  # compiled once, here, so that no worker process has to
         work = partial(_measure_one, root=job.cohort.root, masks=job.inputs["masks"].path, settings=settings)
         for row in map_cases(work, todo, key=("image_id",), jobs=job.jobs, console=job.console, label="measuring"):
             build.add(row)
@@ -81,10 +83,12 @@ def run(config: Config, job: Job) -> Artifact:
 
 def _lesions(job: Job) -> list[dict[str, Any]]:
     """Every image that has a mask, with the hashes of both."""
-    cases = job.inputs["cases"].table(["image_id", "image_path", "image_sha256"])
-    masks = job.inputs["masks"].table(["image_id", "mask_file", "mask_sha256", "mask_failed", "status"])
-    rows = masks[masks["status"] == OK].merge(cases, on="image_id")
-    return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
+    cases = job.inputs["cases"].rows(["image_id", "image_path", "image_sha256"])
+    masks = job.inputs["masks"].rows(["image_id", "mask_file", "mask_sha256", "mask_failed", "status"])
+    images = {case["image_id"]: case for case in cases}
+    return [
+        {**mask, **images[mask["image_id"]]} for mask in masks if mask["status"] == OK and mask["image_id"] in images
+    ]
 
 
 def direct(config: Config, console: Console) -> dict[str, Any] | None:
@@ -125,10 +129,13 @@ def _measured_mask(case: Mapping[str, Any], masks: Path) -> Any:
 
 def _measure_one(case: Mapping[str, Any], *, root: Path, masks: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The features of one lesion."""
-    from skinkit.images import read_rgb
+    from skinkit.images import read_luma, read_rgb
     from skinkit.radiomics import extract
 
-    features = extract(read_rgb(root / case["image_path"]), _measured_mask(case, masks), **settings)
+    photo = root / case["image_path"]
+    in_grey = tuple(settings["channels"]) == ("grey",)
+    pixels = read_luma(photo, sha256=case["image_sha256"]) if in_grey else read_rgb(photo)
+    features = extract(pixels, _measured_mask(case, masks), **settings)
     return {
         "image_id": case["image_id"],
         "engine": settings["engine"],
