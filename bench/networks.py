@@ -280,7 +280,7 @@ def main() -> None:
     parser.add_argument("--only", choices=PARTS, action="append", help="this part alone; repeatable")
     parser.add_argument("--images", type=Path, help="folder of JPEG photos (default: drawn ones)")
     parser.add_argument("--photos", type=int, default=32, help="how many of them (default: 32)")
-    parser.add_argument("--size", type=int, nargs=2, default=(1024, 768), metavar=("W", "H"), help="of drawn photos")
+    parser.add_argument("--size", type=int, nargs=2, default=(600, 450), metavar=("W", "H"), help="of drawn photos")
     parser.add_argument("--batch", type=int, default=8, help="photos at once (default: 8)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")

@@ -358,7 +358,7 @@ def _mask_values(data: bytes) -> Array:
             return _upright(np.asarray(on_black.convert("L")), turn)
         if image.mode == "L":
             return _upright(np.asarray(image), turn)
-        return _upright(np.asarray(image if image.mode == "L" else image.convert("RGB").convert("L")), turn)
+        return _upright(np.asarray(image.convert("RGB").convert("L")), turn)
 
 
 # ------------------------------------------------------------------------------------------------- orientation
