@@ -8,13 +8,18 @@ scores z (their softmax is the prediction), P the positive classes and N the oth
     (3) contribution of an input = sum_c v_c * (what it adds to z_c)
 
 With one class on each side eq. 3 splits s exactly; otherwise it splits s up to the entropies of v on both sides, which
-stay in the baseline.
+stay in the baseline. Eq. 3 needs scores that are sums over inputs. A network's are not: its log odds are split by
+Shapley values, whose baseline is the log odds of a case that is average in everything,
+
+    (4) phi_j = sum_{S without j} |S|! (p - |S| - 1)! / p!  (s(S + j) - s(S))       S: inputs as in the case, the others
+                                                                                 as they are on average in training
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
+from math import comb
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,6 +64,146 @@ def ranked(names: Iterable[str], contributions: Iterable[float], values: Mapping
         sums[name] = sums.get(name, 0.0) + float(contribution)
     order = sorted((name for name, total in sums.items() if total), key=lambda name: (-abs(sums[name]), name))
     return [{"attribute": name, "value": values.get(name), "contribution": sums[name]} for name in order]
+
+
+EXACT_PLAYERS = 13
+"""Up to so many inputs eq. 4 is summed in full (8192 evaluations); from there on it is estimated."""
+_ORDERS = 64
+_COALITIONS_AT_ONCE = 1024
+
+
+def shapley(value: Callable[[Mask], Floats], players: int, seed: int = 0) -> Floats:
+    """Shapley values of a game, eq. 4; they add up to value(all) - value(none).
+
+    With more than :data:`EXACT_PLAYERS` players they are means over random orders, each taken forwards and backwards.
+
+    Args:
+        value: (n, players) who takes part -> (n,) what they are worth together.
+        players: how many there are.
+        seed: of the orders.
+
+    Returns:
+        (players,).
+
+    Source: eq. 4; random orders with their reverse as in Mitchell et al., "Sampling permutations for Shapley value
+    estimation", JMLR 23, 2022.
+    """
+    return _summed(value, players) if players <= EXACT_PLAYERS else _over_orders(value, players, seed)
+
+
+def _summed(value: Callable[[Mask], Floats], players: int) -> Floats:
+    """Eq. 4 in full."""
+    coalitions = np.arange(2**players)
+    present = (coalitions[:, None] >> np.arange(players) & 1).astype(bool)
+    worth, size = value(present), present.sum(axis=1)
+    share = [1 / (players * comb(players - 1, k)) for k in range(players)]  # |S|! (p - |S| - 1)! / p!
+    out = np.zeros(players)
+    for j in range(players):
+        without = coalitions[~present[:, j]]
+        out[j] = (np.array(share)[size[without]] * (worth[without | 1 << j] - worth[without])).sum()
+    return out
+
+
+def _over_orders(value: Callable[[Mask], Floats], players: int, seed: int) -> Floats:
+    """Eq. 4 as the mean gain of each player over random orders in which they come, and those orders backwards."""
+    rng = np.random.default_rng(seed)
+    orders = [rng.permutation(players) for _ in range(_ORDERS)]
+    orders += [order[::-1] for order in orders]
+    places = np.argsort(orders, axis=1)
+    present = places[:, None, :] < np.arange(players + 1)[None, :, None]  # (orders, how many have come, players)
+    worth = value(present.reshape(-1, players)).reshape(len(orders), players + 1)
+    gains = np.diff(worth, axis=1)
+    out: Floats = np.take_along_axis(gains, places, axis=1).mean(axis=0)
+    return out
+
+
+def torch_log_odds(scores: torch.Tensor, positive: Mask) -> torch.Tensor:
+    """Eq. 1 of (n, classes) scores, differentiable."""
+    import torch
+
+    chosen = torch.as_tensor(positive, device=scores.device)
+    return torch.logsumexp(scores[:, chosen], 1) - torch.logsumexp(scores[:, ~chosen], 1)
+
+
+def odds_of_photos(network: Any, batch: Mapping[str, torch.Tensor], positive: Mask, temperature: float) -> Any:
+    """A module from photos (n, 3, side, side) to the calibrated log odds of a network; its other inputs stay.
+
+    Args:
+        network: a classifier of ``skinkit.models``.
+        batch: its inputs for this case.
+        positive: (classes,) whose log odds they are.
+        temperature: of the calibration.
+    """
+    from torch import nn
+
+    class LogOdds(nn.Module):
+        """Eq. 1 over the network's answer."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            answer = self.network.answer({**batch, "image": images})["diagnosis"]
+            return torch_log_odds(answer.float() / temperature, positive)
+
+    return LogOdds()
+
+
+def odds_of_inputs(
+    network: Any,
+    batch: Mapping[str, torch.Tensor],
+    groups: Mapping[str, Iterable[str]],
+    positive: Mask,
+    temperature: float,
+) -> tuple[list[str], Floats, float]:
+    """A network's log odds for one case, split over the photo and whatever is known beside it.
+
+    An attribute of several columns takes part as one; one that is average takes no part, because it adds nothing. The
+    photo with its mask takes part as one too. In the place of what is absent stands the mean of training: 0 for the
+    standardised columns, and ``network.typical`` for what the network makes of a photo.
+
+    Args:
+        network: a classifier of ``skinkit.models``.
+        batch: its inputs for one case.
+        groups: table of the batch -> the attribute behind each of its columns.
+        positive: (classes,) whose log odds they are.
+        temperature: of the calibration.
+
+    Returns:
+        Names, what each adds (eq. 4), and the baseline; together they are the log odds of the case.
+    """
+    import torch
+
+    with torch.no_grad():
+        seen = network.look(batch)
+    absent = network.typical[None].to(seen)
+    tables = {name: batch[name] for name in groups}
+    columns = [
+        (table, i, owner)
+        for table, owners in groups.items()
+        for i, owner in enumerate(owners)
+        if bool(tables[table][0, i] != 0)
+    ]
+    names = ["image", *dict.fromkeys(owner for _, _, owner in columns)]
+    place = {name: j for j, name in enumerate(names)}
+
+    @torch.no_grad()
+    def worth(there: torch.Tensor) -> torch.Tensor:
+        photo = there[:, 0].view(-1, *(1,) * (seen.ndim - 1))
+        inputs = {name: torch.zeros_like(values).repeat(len(there), 1) for name, values in tables.items()}
+        for table, i, owner in columns:
+            inputs[table][:, i] = tables[table][0, i] * there[:, place[owner]]
+        scores = network.judge(torch.where(photo, seen, absent), inputs)["diagnosis"]
+        return torch_log_odds(scores.double() / temperature, positive)
+
+    def value(present: Mask) -> Floats:
+        there = torch.as_tensor(present, device=seen.device)
+        out: Floats = torch.cat([worth(part) for part in torch.split(there, _COALITIONS_AT_ONCE)]).cpu().numpy()
+        return out
+
+    baseline = float(value(np.zeros((1, len(names)), bool))[0])
+    return names, shapley(value, len(names)), baseline
 
 
 def grad_cam(module: torch.nn.Module, layer: torch.nn.Module, images: torch.Tensor) -> Floats:
@@ -127,6 +272,14 @@ def inside_share(heat: Floats, mask: Mask) -> float | None:
     """Share of the heatmap's energy inside the mask, 0 to 1; None where the heatmap is empty."""
     total = float(heat.sum())
     return float(heat[mask].sum()) / total if total > 0 else None
+
+
+def points_inside(heat: Floats, mask: Mask) -> bool | None:
+    """Pointing game: whether the heatmap is strongest at a place inside the mask; None where it is empty.
+
+    Source: Zhang et al., "Top-down neural attention by excitation backprop", ECCV 2016; without a margin here.
+    """
+    return bool(mask.flat[int(heat.argmax())]) if heat.max(initial=0.0) > 0 else None
 
 
 def as_grey(heat: Floats) -> npt.NDArray[np.uint8]:

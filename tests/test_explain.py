@@ -23,7 +23,9 @@ from skinkit.attribution import (
     margin_weights,
     occlusion_cells,
     occlusion_of_mask,
+    points_inside,
     ranked,
+    shapley,
 )
 from skinkit.errors import ConfigError
 from skinkit.images import read_mask
@@ -91,10 +93,39 @@ def test_heatmap_helpers_by_hand() -> None:
     heat = np.array([[0.0, 1.0], [3.0, 0.0]])
     assert inside_share(heat, np.array([[False, False], [True, True]])) == 0.75
     assert inside_share(heat * 0, np.ones((2, 2), bool)) is None
+    assert points_inside(heat, np.array([[False, False], [True, True]])) is True
+    assert points_inside(heat, np.array([[True, True], [False, True]])) is False
+    assert points_inside(heat * 0, np.ones((2, 2), bool)) is None
     np.testing.assert_array_equal(as_grey(heat), [[0, 85], [255, 0]])
     assert not as_grey(heat * 0).any()
     assert enlarged(heat, (8, 6)).shape == (6, 8)
     assert enlarged(heat, (8, 6))[-1, 0] == pytest.approx(3, abs=0.2)
+
+
+def test_shapley_values_of_two_by_hand() -> None:
+    """Alone they are worth 1 and 2, together 7, nobody -1: half of what each adds first and of what it adds last."""
+    worth = {(False, False): -1.0, (True, False): 1.0, (False, True): 2.0, (True, True): 7.0}
+    phi = shapley(lambda present: np.array([worth[tuple(row)] for row in present.tolist()]), 2)
+    np.testing.assert_allclose(phi, [(2 + 5) / 2, (3 + 6) / 2])
+
+
+def test_sampled_shapley_values_are_near_the_exact_ones_and_add_up() -> None:
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=(15, 6))
+
+    def worth(present: np.ndarray) -> np.ndarray:
+        return np.maximum(present @ weights[: present.shape[1]], 0).sum(axis=1)
+
+    def all_orders_of_a_few(present: np.ndarray) -> np.ndarray:
+        """The last five of 15 players add nothing."""
+        return worth(present[:, :10])
+
+    exact, sampled = shapley(worth, 10), shapley(all_orders_of_a_few, 15)
+    assert exact.sum() == pytest.approx(worth(np.ones((1, 10)))[0])
+    assert sampled.sum() == pytest.approx(exact.sum())
+    np.testing.assert_allclose(sampled[:10], exact, atol=0.15)
+    np.testing.assert_allclose(sampled[10:], 0, atol=1e-12)
+    np.testing.assert_array_equal(sampled, shapley(all_orders_of_a_few, 15))
 
 
 # ------------------------------------------------------------------------------------------------------ the stage
@@ -163,6 +194,14 @@ def test_the_most_malignant_come_first_and_all_on_request(workspace: Workspace) 
     every = explain(workspace, limit=0, cells=2)
     assert set(every.table()["case_id"]) == set(ordered)
     assert every.manifest["counts"]["kept"] == 0  # limit is part of the recipe of every row
+
+
+def test_a_named_case_is_explained_whatever_its_rank(workspace: Workspace) -> None:
+    predictions = open_artifact(workspace.path(Ref("predictions", "jinan", "lightgbm"))).table()
+    least = predictions.query("level == 'image'").sort_values("malignancy")["case_id"].iloc[0]
+    assert explain(workspace, case=(least,), limit=1, cells=2).table()["case_id"].tolist() == [least]
+    with pytest.raises(ConfigError, match="nobody"):
+        explain(workspace, case=("nobody",))
 
 
 def test_occlusion_heatmap_lies_inside_the_lesion_at_the_photos_size(workspace: Workspace) -> None:
@@ -322,3 +361,112 @@ def test_the_explained_module_is_the_model(probed: Workspace) -> None:
         network, [f.fitted for f in opened.folds], offsets, [f.temperature for f in opened.folds], MALIGNANT
     )
     assert float(module(images)) == pytest.approx(np.mean(odds), rel=1e-4)
+
+
+# --------------------------------------------------------------------------------------------------------- networks
+
+HYBRID = ("side_px=64", "image_epochs=0", "epochs=1", "batch=8", "branch_width=16", "mirrored=true", "optimiser=adamw")
+
+
+@pytest.fixture(scope="module")
+def seen(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The small workspace with a hybrid of two folds; not to be changed."""
+    folder = tmp_path_factory.mktemp("seen") / "w"
+    shutil.copytree(made, folder)
+    workspace = load_workspace(folder)
+    given = {"model": "hybrid_resnet50", "weights": "none", "settings": HYBRID, "radiomics": "all"}
+    written.run_stage(workspace, "train", **given)
+    written.run_stage(workspace, "predict", model="hybrid_resnet50")
+    return workspace
+
+
+def networks_log_odds(workspace: Workspace, row: Any, cohort: str) -> list[tuple[Any, Any, float, float]]:
+    """(network, batch, temperature, log odds) of each fold that predicted a case."""
+    from skinkit.examples import Examples, as_input
+
+    opened = infer.open_classifier(open_artifact(workspace.path(Ref("models", name="hybrid_resnet50"))))
+    frame = open_artifact(workspace.path(Ref("fused", cohort, "truth"))).table()
+    frame = frame[frame["case_id"] == row["case_id"]].reset_index(drop=True)
+    photo = infer.Photo(frame["pixel_sha256"][0], workspace.root / cohort / frame["image_path"][0])
+    masks = [workspace.root / frame["mask_path"][0]]
+    predictions = open_artifact(workspace.path(Ref("predictions", cohort, "hybrid_resnet50"))).table()
+    held_out = predictions.query("level == 'image'").set_index("case_id").loc[row["case_id"], "fold"]
+    found = []
+    for fold in opened.folds:
+        if str(held_out) not in ("<NA>", "nan", str(fold.number)):
+            continue
+        arrays = infer.batch_of(frame, fold.encoder, fold.radiomics)
+        network: Any = opened.network(fold, "cpu")
+        examples = Examples(opened.module.READS, 64, [photo], masks=masks, arrays=arrays)
+        batch = as_input(examples.batch([0]), "cpu")
+        with torch.no_grad():
+            scores = fold.calibrated(network.answer(batch)["diagnosis"].numpy())[0]
+        found.append((network, batch, fold.temperature, log_odds(scores, MALIGNANT)))
+    return found
+
+
+@pytest.mark.parametrize(("cohort", "folds"), [("clinic", 1), ("jinan", 2)])
+def test_a_networks_attributions_add_up_and_its_heatmaps_are_grad_cam(cohort: str, folds: int, seen: Workspace) -> None:
+    artifact = explain(seen, cohort, model="hybrid_resnet50", limit=2)
+    fused = open_artifact(seen.path(Ref("fused", cohort, "truth"))).table().set_index("case_id")
+    rows = artifact.table().to_dict("records")
+    assert [row["status"] for row in rows] == ["ok", "ok"], [row["detail"] for row in rows]
+    for row in rows:
+        entries = {e["attribute"]: e["contribution"] for e in json.loads(row["attributions_json"])}
+        assert {"image", "age_years", "original_firstorder_Mean"} <= set(entries)
+        told = networks_log_odds(seen, row, cohort)
+        assert len(told) == folds
+        odds = np.mean([one[3] for one in told])
+        assert row["baseline"] + sum(entries.values()) == pytest.approx(odds, abs=1e-4)
+        heat = np.asarray(Image.open(artifact.path / row["heatmap_file"])).astype(float)
+        assert heat.shape == (small_cohort.HEIGHT, small_cohort.WIDTH)
+        small = np.mean([_by_autograd(*one[:3]) for one in told], axis=0)
+        expected = enlarged(small, (small_cohort.WIDTH, small_cohort.HEIGHT))
+        np.testing.assert_allclose(heat, as_grey(expected), atol=1.01)
+        if heat.any():
+            mask = read_mask(seen.root / fused.loc[row["case_id"], "mask_path"])
+            assert row["inside_mask"] == pytest.approx(inside_share(expected, mask), abs=1e-3)
+            assert row["pointing_game"] == points_inside(expected, mask)
+
+
+def _by_autograd(network: Any, batch: Any, temperature: float) -> np.ndarray:
+    """Grad-CAM of the log odds by its definition, for a photo and its mirror image."""
+    held: list[Any] = []
+    hook = network.last.register_forward_hook(lambda _m, _i, out: held.append(out.requires_grad_()) or held[-1])
+    z = network.answer(batch)["diagnosis"] / temperature
+    malignant = torch.from_numpy(MALIGNANT)
+    odds = torch.logsumexp(z[:, malignant], 1) - torch.logsumexp(z[:, ~malignant], 1)
+    (gradient,) = torch.autograd.grad(odds.sum(), held[0])
+    hook.remove()
+    straight, mirrored = torch.relu((gradient.mean((2, 3), keepdim=True) * held[0]).sum(1)).detach().numpy()
+    out: np.ndarray = straight + mirrored[:, ::-1]
+    return out
+
+
+def test_the_baseline_is_the_average_case(seen: Workspace) -> None:
+    """Average columns and the average photo: exactly what the network says of them."""
+    artifact = explain(seen, "jinan", model="hybrid_resnet50", limit=1)
+    (row,) = artifact.table().to_dict("records")
+    odds = []
+    for network, batch, temperature, _ in networks_log_odds(seen, row, "jinan"):
+        average = {name: torch.zeros_like(values) for name, values in batch.items()}
+        with torch.no_grad():
+            scores = network.judge(network.typical[None], average)["diagnosis"][0].double().numpy() / temperature
+        odds.append(log_odds(scores, MALIGNANT))
+    assert row["baseline"] == pytest.approx(np.mean(odds), abs=1e-5)
+
+
+def test_how_much_lies_on_the_lesion_is_told_beside_what_a_blind_map_scores(seen: Workspace) -> None:
+    given = {"cohorts": ["jinan"], "model": "hybrid_resnet50", "limit": 4}
+    (artifact,), said = written.run_stage(seen, "explain", **given)
+    table = artifact.table().dropna(subset=["inside_mask"])
+    fused = open_artifact(seen.path(Ref("fused", "jinan", "truth"))).table().set_index("case_id")
+    looked = artifact.info["on_the_lesion"]
+    if table.empty:
+        assert looked is None
+        return
+    assert looked["n"] == len(table)
+    assert looked["inside_mask"] == pytest.approx(table["inside_mask"].mean())
+    assert looked["pointing_game"] == pytest.approx(table["pointing_game"].astype(float).mean())
+    assert looked["area_share"] == pytest.approx(fused.loc[table["case_id"], "area_share"].mean())
+    assert f"of {len(table)} heatmaps {looked['inside_mask']:.0%} lies inside the lesion" in said

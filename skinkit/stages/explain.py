@@ -1,24 +1,30 @@
 """explain: model + predictions -> a heatmap and the attributions of each case, most malignant first.
 
 Attributions are contributions to the log odds of the target (malignant against benign, or one class against the
-rest), summed per attribute; the photo counts as one attribute. Heatmaps are Grad-CAM on the last block of a model that
-looks at photos, and elsewhere ``occlusion_of_mask``: the lesion is cut by a grid, measured again without each part, and
-painted with the fall of the log odds (all of it inside the mask, so ``inside_mask`` stays unknown). Where folds are
-averaged so are their log odds. Only support is painted: 255 is where the photo speaks most for the target.
+rest), summed per attribute; the photo counts as one attribute, with its mask where that is looked at. A network's are
+Shapley values against the average training case. Heatmaps are Grad-CAM on the last block of a model that looks at
+photos, and elsewhere ``occlusion_of_mask``: the lesion is cut by a grid, measured again without each part, and painted
+with the fall of the log odds (all of it inside the mask, so ``inside_mask`` stays unknown). Where folds are averaged so
+are their log odds and, of networks, their heatmaps. Only support is painted: 255 is where the photo speaks most for
+the target.
+
+How much of Grad-CAM lies inside the lesion is told as a mean over the cases, beside the lesion's own share of the
+photo: a heatmap that is the same everywhere scores that.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from skinkit.artifact import Artifact, open_artifact, write_atomic
 from skinkit.errors import CaseError, ConfigError, did_you_mean
 from skinkit.executor import map_cases
+from skinkit.options import Help
 from skinkit.schemas import EXPLANATIONS, OK
 from skinkit.stages import Job
 from skinkit.stages.predict import fused_of
@@ -28,8 +34,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from skinkit.infer import Classifier, Fold
+    from skinkit.models import Fitted
 
-VERSION = 1
+VERSION = 2
 SCHEMA = EXPLANATIONS
 MALIGNANCY = "malignancy"
 
@@ -41,6 +48,9 @@ class Config:
     model: Annotated[str, "name of the trained model (default: the workspace's)"] = ""
     target: Annotated[str, "what is explained: malignancy, or a class of the model"] = MALIGNANCY
     limit: Annotated[int, "cases to explain, most malignant first; 0 for all"] = 24
+    case: Annotated[
+        tuple[str, ...], Help("explain this case, whatever its rank, and no other; repeatable", metavar="ID")
+    ] = ()
     cells: Annotated[int, "occlusion_of_mask: parts along each side of the lesion's bounding box"] = 6
 
 
@@ -98,9 +108,30 @@ def run(config: Config, job: Job) -> Artifact:
             work, items, key=("case_id", "image_id"), jobs=jobs, console=job.console, label="explaining"
         ):
             build.add(row)
-        return build.finish(
-            info={"target": config.target, "limit": config.limit, "model": job.target.name, "unit": "log_odds"}
-        )
+        info = {"target": config.target, "limit": config.limit, "model": job.target.name, "unit": "log_odds"}
+        looked = _on_the_lesion(build.rows.values(), {case["case_id"]: case["area_share"] for case in cases})
+        if looked:
+            job.console.info(
+                f"  of {looked['n']} heatmaps {looked['inside_mask']:.0%} lies inside the lesion on average, and "
+                f"{looked['pointing_game']:.0%} are strongest there; the lesion is {looked['area_share']:.0%} of the "
+                "photo, which is what a blind heatmap would score"
+            )
+        return build.finish(info={**info, "on_the_lesion": looked})
+
+
+def _on_the_lesion(rows: Iterable[Mapping[str, Any]], area_share: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Means of ``inside_mask`` and ``pointing_game``, and of the lesion's share of the same photos."""
+    import numpy as np
+
+    known = [row for row in rows if row.get("inside_mask") is not None]
+    if not known:
+        return None
+    return {
+        "n": len(known),
+        "inside_mask": float(np.mean([row["inside_mask"] for row in known])),
+        "pointing_game": float(np.mean([bool(row["pointing_game"]) for row in known])),
+        "area_share": float(np.mean([area_share[row["case_id"]] for row in known])),
+    }
 
 
 def positive(model: Classifier, target: str) -> np.ndarray:
@@ -135,7 +166,17 @@ def _chosen(config: Config, job: Job) -> list[dict[str, Any]]:
     table = job.inputs["predictions"].table()
     table = table[(table["level"] == "image") & (table["status"] == OK)]
     table = table.sort_values(["malignancy", "case_id"], ascending=[False, True], kind="stable")
-    table = table.head(config.limit) if config.limit else table
+    if config.case:
+        unknown = sorted(set(config.case) - set(table["case_id"]))
+        if unknown:
+            raise ConfigError(
+                f"--case {unknown[0]!r}, which has no prediction in {job.target.cohort}",
+                f"a case of that cohort that {job.target.name} predicted",
+                "name the cohort with --cohort; predictions.csv or 'skinkit show' lists the cases",
+            )
+        table = table[table["case_id"].isin(config.case)]
+    elif config.limit:
+        table = table.head(config.limit)
     fused = job.inputs["fused"].table()
     fused["content"] = hash_pandas_object(fused, index=False).astype(str)
     rows = table[["case_id", "fold"]].merge(fused.drop(columns="fold", errors="ignore"), on="case_id", how="left")
@@ -176,7 +217,8 @@ def views(model: Classifier, case: Mapping[str, Any], image: np.ndarray | None) 
     """
     found = []
     for fold, batch in _batches(model, case, image):
-        parts = {name: part[0] / fold.temperature for name, part in fold.fitted.contributions(batch).items()}
+        fitted = cast("Fitted", fold.fitted)  # only a network has none
+        parts = {name: part[0] / fold.temperature for name, part in fitted.contributions(batch).items()}
         found.append(View(fold, parts))
     return found
 
@@ -188,15 +230,20 @@ def _batches(model: Classifier, case: Mapping[str, Any], image: np.ndarray | Non
     from skinkit.infer import batch_of
 
     frame = pd.DataFrame([dict(case)])
-    for fold in model.folds if case["fold"] is None else model.chosen([case["fold"]]):
+    for fold in _folds(model, case):
         yield fold, batch_of(frame, fold.encoder, fold.radiomics, None if image is None else image[None])
+
+
+def _folds(model: Classifier, case: Mapping[str, Any]) -> tuple[Fold, ...]:
+    """The folds that predicted this case."""
+    return model.folds if case["fold"] is None else model.chosen([case["fold"]])
 
 
 def attributed(seen: Sequence[View], case: Mapping[str, Any], chosen: np.ndarray) -> dict[str, Any]:
     """The columns ``attributions_json``, ``baseline`` and ``unit``: contributions to the mean log odds over folds."""
     import numpy as np
 
-    from skinkit.attribution import log_odds, margin_weights, ranked
+    from skinkit.attribution import log_odds, margin_weights
 
     names: list[str] = []
     values: list[float] = []
@@ -213,10 +260,17 @@ def attributed(seen: Sequence[View], case: Mapping[str, Any], chosen: np.ndarray
                 names += labels
                 values += (weights @ view.parts[name] / len(seen)).tolist()
         total += log_odds(view.scores, chosen) / len(seen)
+    return _told(names, values, total - float(np.sum(values)), case)
+
+
+def _told(names: Sequence[str], values: Sequence[float], baseline: float, case: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of contributions."""
+    from skinkit.attribution import ranked
+
     entries = ranked(names, values, {name: _plain(case.get(name)) for name in set(names)})
     return {
         "attributions_json": json.dumps(entries, ensure_ascii=False),
-        "baseline": total - float(np.sum(values)),
+        "baseline": baseline,
         "unit": "log_odds",
     }
 
@@ -231,21 +285,53 @@ def _plain(value: Any) -> Any:
 # --------------------------------------------------------------------------------------------------- heatmaps
 
 
+Look = Callable[[Mapping[str, Any], "np.ndarray"], tuple["np.ndarray", dict[str, Any]]]
+"""(case, its photo) -> Grad-CAM (h, w) on the scale of the network's last block, and the columns of contributions."""
+
+
 def _looker(config: Config, job: Job, model: Classifier, out: Path) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-    """The work on one case of a model that looks at photos; the network is loaded once, here."""
+    """The work on one case of a model that looks at photos; networks are loaded once."""
     from skinkit import infer
 
     device = infer.pick_device(job.device)
-    network: Any = model.embedder(device)
     chosen = positive(model, config.target)
+    through = _through_networks if model.is_network else _through_probe
+    look = through(model, chosen, device, job.workspace.root)
 
     def work(case: Mapping[str, Any]) -> dict[str, Any]:
+        from skinkit.attribution import enlarged, inside_share, points_inside
+
+        rgb = infer.Photo(case["pixel_sha256"], job.cohort.root / case["image_path"]).read()
+        small, told = look(case, rgb)
+        heat = enlarged(small, (rgb.shape[1], rgb.shape[0]))
+        mask = _mask_of(case, job.workspace.root)
+        return {
+            **_described(case, config.target, "gradcam"),
+            **_painted(heat, case, out),
+            "inside_mask": None if mask is None else inside_share(heat, mask),
+            "pointing_game": None if mask is None else points_inside(heat, mask),
+            **told,
+        }
+
+    return work
+
+
+def _straightened(maps: np.ndarray) -> np.ndarray:
+    """(h, w) of the maps of a photo (1, h, w), or of a photo and its mirror image (2, h, w)."""
+    straight: np.ndarray = maps[0]
+    return straight if len(maps) == 1 else straight + maps[1][:, ::-1]
+
+
+def _through_probe(model: Classifier, chosen: np.ndarray, device: str, workspace: Path) -> Look:
+    """One frozen network before all folds."""
+    network: Any = model.embedder(device)
+
+    def look(case: Mapping[str, Any], rgb: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
         import numpy as np
         import torch
 
-        from skinkit.attribution import enlarged, grad_cam, inside_share
+        from skinkit.attribution import grad_cam
 
-        rgb = infer.Photo(case["pixel_sha256"], job.cohort.root / case["image_path"]).read()
         images = torch.from_numpy(network.prepare(rgb)[None]).to(device)
         with torch.inference_mode():
             vector = network(images)[0].float().cpu().numpy().astype(np.float16)
@@ -257,17 +343,55 @@ def _looker(config: Config, job: Job, model: Classifier, out: Path) -> Callable[
         ]
         fitted, temperatures = [v.fold.fitted for v in seen], [v.fold.temperature for v in seen]
         module, layer = model.module.explained(network, fitted, offsets, temperatures, chosen)
-        straight, mirrored = grad_cam(module, layer, images)
-        heat = enlarged(straight + mirrored[:, ::-1], (rgb.shape[1], rgb.shape[0]))
-        mask = _mask_of(case, job.workspace.root)
-        return {
-            **_described(case, config.target, "gradcam"),
-            **_painted(heat, case, out),
-            "inside_mask": None if mask is None else inside_share(heat, mask),
-            **attributed(seen, case, chosen),
-        }
+        return _straightened(grad_cam(module, layer, images)), attributed(seen, case, chosen)
 
-    return work
+    return look
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A photo that has been read."""
+
+    pixels: str
+    rgb: np.ndarray
+
+    def read(self) -> np.ndarray:
+        return self.rgb
+
+
+def _through_networks(model: Classifier, chosen: np.ndarray, device: str, workspace: Path) -> Look:
+    """A network per fold; heatmaps and contributions are means over those that predicted the case."""
+    networks: dict[int, Any] = {}
+
+    def look(case: Mapping[str, Any], rgb: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+        import pandas as pd
+
+        from skinkit.attribution import grad_cam, odds_of_inputs, odds_of_photos
+        from skinkit.examples import Examples, as_input
+        from skinkit.infer import batch_of, lesion_masks
+
+        frame, reads = pd.DataFrame([dict(case)]), model.module.READS
+        masks = lesion_masks(frame, workspace) if "mask" in reads else None
+        examples = Examples(reads, model.config.side_px, [_Read(case["pixel_sha256"], rgb)], masks=masks)
+        folds = _folds(model, case)
+        heats, names, values, baseline = [], list[str](), list[float](), 0.0
+        for fold in folds:
+            if fold.number not in networks:
+                networks[fold.number] = model.network(fold, device)
+            network = networks[fold.number]
+            arrays = batch_of(frame, fold.encoder, fold.radiomics)
+            batch = as_input(examples.with_arrays(arrays).batch([0]), device)
+            groups = {"attributes": fold.encoder.attributes, "radiomics": fold.radiomics.columns}
+            groups = {name: owners for name, owners in groups.items() if name in reads}
+            owners, added, start = odds_of_inputs(network, batch, groups, chosen, fold.temperature)
+            names += owners
+            values += (added / len(folds)).tolist()
+            baseline += start / len(folds)
+            module = odds_of_photos(network, batch, chosen, fold.temperature)
+            heats.append(_straightened(grad_cam(module, network.last, batch["image"])))
+        return sum(heats[1:], heats[0]) / len(heats), _told(names, values, baseline, case)
+
+    return look
 
 
 def _described(case: Mapping[str, Any], target: str, method: str) -> dict[str, Any]:
