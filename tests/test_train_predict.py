@@ -616,3 +616,59 @@ def test_damaged_models_are_named(workspace: Workspace) -> None:
     (path / "fold_1" / "attributes.json").write_text("{")
     with pytest.raises(InputError, match="cannot be read"):
         predict(workspace, "jinan")
+
+
+# ------------------------------------------------------------------------------ calibration, sets and prevalence
+
+
+def test_calibration_is_kept_in_the_model_and_told_beside_the_decision(workspace: Workspace) -> None:
+    model = infer.open_classifier(open_artifact(workspace.path(Ref("models", name="lightgbm"))))
+    for fold in model.about["folds"]:
+        assert (fold["calibration"], fold["conformal"]["coverage"]) == ("temperature", 0.9)
+        assert sum(fold["class_counts"].values()) == fold["n_train"] + fold["n_validation"]
+        assert len(fold["isotonic"]["x"]) == len(CODES)
+    table = predict(workspace, "jinan").query("level == 'image'").set_index("case_id")
+    source = fused(workspace, "jinan").set_index("case_id", drop=False)
+    for case in table.index[:3]:
+        raw = [
+            metrics.softmax(f.fitted.predict(infer.batch_of(source.loc[[case]], f.encoder, f.radiomics)))[0]
+            for f in model.folds
+        ]
+        want = np.mean([p[model.malignant].sum() for p in raw])
+        assert table.loc[case, "malignancy_raw"] == pytest.approx(want, abs=1e-9)
+        inside = str(table.loc[case, "prediction_set"]).split(",")
+        level = np.mean([f.conformal_level for f in model.folds])
+        assert table.loc[case, "top1"] in inside
+        assert all((table.loc[case, f"p__diagnosis__{c}"] >= level) == (c in inside) for c in CODES if c not in inside)
+    assert table["malignancy_at_prevalence"].isna().all()
+
+
+def test_isotonic_calibration_decides_where_it_was_asked_for(workspace: Workspace) -> None:
+    train(workspace, name="steps", calibration="isotonic")
+    plain, steps = (predict(workspace, "jinan", **given) for given in ({}, {"model": "steps"}))
+    np.testing.assert_allclose(steps[P].sum(axis=1), 1)
+    images = steps["level"] == "image"
+    np.testing.assert_allclose(steps.loc[images, "malignancy_raw"], plain.loc[images, "malignancy_raw"])
+    assert not np.allclose(steps["malignancy"], plain["malignancy"])
+    malignant = [f"p__diagnosis__{c}" for c in ("BCC", "MEL", "SCC")]
+    np.testing.assert_allclose(steps["malignancy"], steps[malignant].sum(axis=1))
+    with pytest.raises(ConfigError, match="coverage"):
+        train(workspace, name="wide", coverage=1.0)
+
+
+def test_the_stated_prevalence_moves_a_column_and_no_decision(workspace: Workspace) -> None:
+    before = predict(workspace, "jinan")
+    settings = workspace.root / "skinkit.toml"
+    text = settings.read_text(encoding="utf-8").replace("[cohorts.jinan]", "[cohorts.jinan]\nprevalence = 0.02")
+    settings.write_text(text, encoding="utf-8")
+    after = predict(load_workspace(workspace.root), "jinan")
+    about = open_artifact(workspace.path(Ref("models", name="lightgbm"))).json("model.json")
+    counts = [fold["class_counts"] for fold in about["folds"]]
+    trained = sum(c[code] for c in counts for code in ("BCC", "MEL", "SCC")) / sum(sum(c.values()) for c in counts)
+    odds = after["malignancy"] / (1 - after["malignancy"]) * (0.02 / 0.98) / (trained / (1 - trained))
+    np.testing.assert_allclose(after["malignancy_at_prevalence"], odds / (1 + odds), rtol=1e-9)
+    assert after["malignancy"].tolist() == before["malignancy"].tolist()
+    assert after["call"].tolist() == before["call"].tolist()
+    settings.write_text(text.replace("0.02", "2"), encoding="utf-8")
+    with pytest.raises(ConfigError, match="prevalence = 2"):
+        load_workspace(workspace.root)
