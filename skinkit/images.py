@@ -637,7 +637,7 @@ def pixel_sha256(rgb: Array) -> str:
     """SHA-256 of width, height and pixels: equal for files that show exactly the same picture."""
     height, width = rgb.shape[:2]
     content = hashlib.sha256(f"{width}x{height}:".encode())
-    content.update(np.ascontiguousarray(rgb))  # where it lies: a copy would cost as much as hashing
+    content.update(np.ascontiguousarray(rgb).data)  # where it lies: a copy would cost as much as hashing
     return content.hexdigest()
 
 
