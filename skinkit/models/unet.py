@@ -61,7 +61,8 @@ class Config:
     side_px: Annotated[int, "photos are resized to this square, pixels; a multiple of 32"] = 384
     decoder: Annotated[int, "width w of the decoder's first stage; halved at each further one"] = 256
     loss: Annotated[Literal["bce_dice", "noise_robust"], "eq. 4"] = "bce_dice"
-    epochs: Annotated[int, "times every photo is seen"] = 60
+    epochs: Annotated[int, "stretches of training, each followed by a look at the validation rows"] = 60
+    steps: Annotated[int, "steps per epoch; 0 sees every photo once"] = 0
     batch: Annotated[int, "photos per step"] = 16
     learning_rate: Annotated[float, "of the decoder, at its highest (AdamW, one cycle)"] = 1e-3
     encoder_rate: Annotated[float, "of the encoder, at its highest"] = 3e-4
@@ -79,7 +80,7 @@ class Config:
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {"encoder": "resnet18", "side_px": 256, "decoder": 128, "epochs": 14},
+    "quick": {"encoder": "resnet18", "side_px": 224, "decoder": 128, "epochs": 15, "steps": 100},
 }
 
 
@@ -159,6 +160,7 @@ class UNet(nn.Module):
                 "all",
                 c.epochs,
                 batch=c.batch,
+                steps=c.steps,
                 optimiser="adamw",
                 learning_rate=c.learning_rate,
                 rates={"net.encoder.": c.encoder_rate},
