@@ -50,7 +50,22 @@ class Recalibration:
         self._x = log_odds(probability)
         self._y = np.asarray(positive, dtype=np.float64)
         whole = once(len(self._x))
-        self._start = {free: self._fitted(whole, free, np.array([0.0, 1.0]), 40)[0] for free in (False, True)}
+        self._start = {free: self._fitted(whole, free, self._searched(free), 20)[0] for free in (False, True)}
+
+    def _searched(self, free: bool) -> Floats:
+        """Intercept and slope near the best; from afar, Newton's steps swing where probabilities are extreme."""
+        from scipy.optimize import minimize
+
+        def loss(line: Floats) -> tuple[float, Floats]:
+            eta = line[0] + (line[1] if free else 1.0) * self._x
+            rest = _expit(eta) - self._y
+            value = float(np.mean(np.logaddexp(0, eta) - self._y * eta))
+            return value, np.array([rest.mean(), (rest @ self._x) / len(rest) if free else 0.0])
+
+        if not 0 < self._y.sum() < len(self._y):
+            return np.full(2, np.nan)
+        found = minimize(loss, np.array([0.0, 0.0]), jac=True, method="BFGS")
+        return np.array([found.x[0], found.x[1] if free else 1.0])
 
     def values(self, weights: Floats) -> tuple[Floats, Floats]:
         """Slope and intercept of each replicate of (replicates, n) weights."""

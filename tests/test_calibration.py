@@ -36,6 +36,18 @@ def test_planted_miscalibration_is_found_in_its_size() -> None:
     assert (slope[0], intercept[0]) == pytest.approx((1, -1), abs=0.08)
 
 
+def test_very_wrong_probabilities_have_a_slope_too() -> None:
+    rng = np.random.default_rng(4)
+    x = rng.normal(0, 1.5, 600)
+    y = rng.random(600) < expit(x)
+    p = expit(2 * (x + 2.5 * rng.normal(size=600)) - 1.5)
+    model = LogisticRegression(C=np.inf, tol=1e-10).fit(calibration.log_odds(p)[:, None], y)
+    told = calibration.Recalibration(p, y)
+    assert told.values(metrics.once(600))[0][0] == pytest.approx(model.coef_[0, 0], rel=1e-4)
+    weights = next(metrics.cluster_weights(np.arange(600), 50, seed=0))
+    assert np.isfinite(told.values(weights)[0]).all()
+
+
 def test_replicates_are_those_of_the_repeated_cases_and_separation_gives_none() -> None:
     p, y = drawn(120)
     weights = next(metrics.cluster_weights(np.arange(120), 5, seed=1))

@@ -553,6 +553,35 @@ def test_classes_of_their_own_need_to_be_told_what_is_malignant(tmp_path: Path) 
     assert score(table, tmp_path, malignant="bcc")["headline"]["malignant_auroc"]["estimate"] is not None
 
 
+def test_planted_miscalibration_and_a_gap_in_a_column_of_their_own_are_told(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    n = 600
+    x = rng.normal(0, 1.5, n)
+    ward = np.repeat(rng.choice(["east", "west"], n // 2), 2)
+    noise = np.where(ward == "east", 0.3, 2.5) * rng.normal(size=n)
+    sick = rng.random(n) < 1 / (1 + np.exp(-x))
+    p = 1 / (1 + np.exp(-(2 * (x + noise) - 1.5)))
+    table = pd.DataFrame(
+        {
+            "p__diagnosis__benign": 1 - p,
+            "p__diagnosis__malignant": p,
+            "patient_id": [f"P{i // 2}" for i in range(n)],
+            "diagnosis": np.where(sick, "malignant", "benign"),
+            "ward": ward,
+        }
+    )
+    answer = score(table, tmp_path, malignant="malignant", bootstrap=100, by=("ward",))
+    assert len(answer["miscalibrated"]) == 2
+    assert "too extreme" in answer["text"]
+    assert "too low on the whole" in answer["text"]
+    assert {gap["subgroup"] for gap in answer["gaps"]} == {
+        min(("ward=east", "ward=west"), key=lambda w: sum(ward == w[5:]))
+    }
+    assert "auroc" in {gap["metric"] for gap in answer["gaps"]}
+    with pytest.raises(ConfigError, match="--by wards"):
+        score(table, tmp_path, malignant="malignant", by=("wards",))
+
+
 def test_leakage_from_a_training_table_is_refused(tmp_path: Path) -> None:
     training = tmp_path / "training.csv"
     pd.DataFrame({"patient_id": ["P3", "Q1"], "image_id": ["J1", "J2"]}).to_csv(training, index=False)

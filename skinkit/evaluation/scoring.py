@@ -73,6 +73,7 @@ class Settings:
         subgroups: whether all subgroups are scored, or only the biopsied.
         primary: the primary endpoint in words (``evaluation.endpoint``), or empty.
         prevalence: of malignancy where the model is to be used; None where nobody says.
+        by: further columns whose values make subgroups.
     """
 
     bootstrap: int
@@ -81,6 +82,7 @@ class Settings:
     subgroups: bool
     primary: str = ""
     prevalence: float | None = None
+    by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,7 @@ class Evaluation:
         """Add the rows of every subgroup, and compare each with the rest."""
         images = self.images
         found: dict[str, list[dict[str, Any]]] = {}
-        groups = list(subgroups(self.table, images, every=settings.subgroups))
+        groups = list(subgroups(self.table, images, every=settings.subgroups, by=settings.by))
         values: dict[str, list[tuple[str, Bools]]] = {}
         for column, value, chosen in groups:
             values.setdefault(column, []).append((value, chosen))
@@ -351,6 +353,7 @@ class Evaluation:
             "headline": headline(
                 Answers(rows), malignant=bool(self.malignant_set), prevalence=scores.prevalence is not None
             ),
+            "miscalibrated": miscalibrated(Answers(rows)),
             "gaps": [plain(row) for row in gaps[gaps["flagged"].astype(bool)].to_dict("records")],
             "gaps_tested": int(gaps["p"].notna().sum()),
             "prevalence": scores.prevalence,
@@ -479,8 +482,26 @@ def text(rows: pd.DataFrame, info: Mapping[str, Any]) -> str:
     for name, n in info["n_by_class"].items():
         three = (("none", "auroc"), (rule, "sensitivity"), (rule, "specificity"))
         lines.append(f"  {name:<12}{n:>6}   " + "".join(f"{_cell(answers.get(name, *which)):<24}" for which in three))
-    lines += ["", *_biopsied(rows), *(f"  {line}" for line in (*_gap_lines(info), *remarks(info)))]
+    found = [f"MISCALIBRATED: {sentence}" for sentence in info["miscalibrated"]]
+    lines += ["", *_biopsied(rows), *(f"  {line}" for line in (*found, *_gap_lines(info), *remarks(info)))]
     return "\n".join(line.rstrip() for line in lines).rstrip()
+
+
+def miscalibrated(answers: Answers) -> list[str]:
+    """In which way the probabilities of malignancy are wrong beyond doubt: the intervals leave the right value out."""
+    slope, shift = (answers.get(MALIGNANT, "none", f"calibration_{name}") for name in ("slope", "intercept"))
+    said = []
+    if slope["lower"] is not None and not slope["lower"] <= 1 <= slope["upper"]:
+        way = "extreme" if slope["upper"] < 1 else "timid"
+        said.append(f"probabilities of malignancy are too {way}: slope {_cell(slope)}, 1 would be right")
+    if shift["lower"] is not None and not shift["lower"] <= 0 <= shift["upper"]:
+        way = "low" if shift["lower"] > 0 else "high"
+        odds = math.exp(shift["estimate"])
+        said.append(
+            f"probabilities of malignancy are too {way} on the whole: intercept {_cell(shift)}, 0 would be right; "
+            f"the true odds are about {odds:.2g} times those stated"
+        )
+    return said
 
 
 def _biopsied(rows: pd.DataFrame) -> list[str]:

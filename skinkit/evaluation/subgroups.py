@@ -54,17 +54,20 @@ def named(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def subgroups(table: pd.DataFrame, images: Bools, *, every: bool) -> Iterator[tuple[str, str, Bools]]:
+def subgroups(
+    table: pd.DataFrame, images: Bools, *, every: bool, by: Sequence[str] = ()
+) -> Iterator[tuple[str, str, Bools]]:
     """Column, value and rows of every subgroup of the images.
 
     Args:
         table: with any of the columns of ``SUBGROUPS``, and ``age_years``.
         images: (n,) rows of level image.
         every: all of them, or the biopsied ones only.
+        by: further columns.
     """
     if "age_years" in table:
         table = table.assign(age_band=pd.Series([age_band(a) for a in table["age_years"]], table.index, object))
-    for column in SUBGROUPS:
+    for column in dict.fromkeys((*SUBGROUPS, *by)):
         if column not in table:
             continue
         values = np.array([named(value) for value in table[column]], dtype=object)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from skinkit.artifact import Artifact, digest, read_table, write_atomic, write_table
-from skinkit.errors import ConfigError, InputError, RefusedError
+from skinkit.errors import ConfigError, InputError, RefusedError, did_you_mean
 from skinkit.options import Help
 from skinkit.schemas import METRICS, OK
 from skinkit.stages import Job, Sources
@@ -51,6 +51,7 @@ class Config:
         True
     )
     minimum: Annotated[int, "fewest positives and negatives for which a class metric is given"] = 5
+    by: Annotated[tuple[str, ...], "further columns of the cases whose values make subgroups"] = ()
     primary: Annotated[
         str,
         Help("primary endpoint, declared beforehand: CLASS METRIC [AVERAGE] [@ RULE]", metavar="ENDPOINT"),
@@ -123,7 +124,8 @@ def run(config: Config, job: Job) -> Artifact:
     classes = ClassSet.from_dict(predictions.info["classes"])
     images = job.inputs["cases"].table().assign(cohort=cohort)
     images = images[images["status"] == OK].sort_values(["case_id", "image_id"], kind="stable")
-    table, excluded = _with_truth(predictions.table(), images, classes)
+    _check_by(config.by, [str(name) for name in images.columns], f"the cases of {cohort}")
+    table, excluded = _with_truth(predictions.table(), images, classes, config.by)
     if not (table["level"] == IMAGE).any():
         raise InputError(
             f"no predicted case of {cohort} has a diagnosis that {model} knows (left out: {excluded or 'nothing'})",
@@ -177,7 +179,15 @@ def _settings(config: Config, prevalence: float | None) -> Settings:
     for name, least in (("bootstrap", 0), ("minimum", 1)):
         if getattr(config, name) < least:
             raise ConfigError(f"--{name} {getattr(config, name)}", f"{least} or more", f"mend --{name}")
-    return Settings(config.bootstrap, config.seed, config.minimum, config.subgroups, config.primary, prevalence)
+    known = (config.bootstrap, config.seed, config.minimum, config.subgroups, config.primary)
+    return Settings(*known, prevalence, config.by)
+
+
+def _check_by(by: Sequence[str], columns: Sequence[str], where: str) -> None:
+    for name in by:
+        if name not in columns:
+            raise ConfigError(f"--by {name}: {where} has no such column", did_you_mean(name, columns), "name a column")
+
 
 # ----------------------------------------------------------------------------------------- shortcuts and looks
 
@@ -222,7 +232,7 @@ def _look(job: Job, table: pd.DataFrame, primary: Any) -> Look:
 
 
 def _with_truth(
-    predictions: pd.DataFrame, images: pd.DataFrame, classes: ClassSet
+    predictions: pd.DataFrame, images: pd.DataFrame, classes: ClassSet, by: Sequence[str] = ()
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     """Predictions that can be scored, with class and subject; and why predicted cases cannot be.
 
@@ -258,7 +268,7 @@ def _with_truth(
         "several": pd.Series([len(c) > 1 for c in of], dtype=bool),
     }
     subjects = first.reindex(table["case_id"].where(table["level"] == IMAGE))
-    for name in SUBJECT:
+    for name in dict.fromkeys((*SUBJECT, *by)):
         if name in subjects:
             columns[name] = subjects[name].reset_index(drop=True)
     return table.assign(**columns), dict(sorted(excluded.items()))
@@ -382,6 +392,7 @@ def direct(config: Config, console: Console) -> dict[str, Any] | None:
     settings = _settings(config, _share(config, "prevalence"))
     file = Path(config.predictions)
     raw = given.read(file)
+    _check_by(config.by, [str(name) for name in raw.columns], str(file))
     checked = given.checked(
         raw,
         truth_column=config.truth_column,
