@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from skinkit import looks
+from skinkit.cli import main
 from skinkit.errors import BusyError, RefusedError
 
 
@@ -73,3 +74,11 @@ def test_writers_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
     with ProcessPoolExecutor(2) as pool:
         assert all(pool.map(_add, [(str(tmp_path), n) for n in range(6)]))
     assert len(looks.read(tmp_path)) == 6
+
+
+def test_status_counts_looks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "skinkit.toml").write_text("[workspace]\n", encoding="utf-8")
+    looks.add(tmp_path, look())
+    looks.add(tmp_path, look(content="c2"))
+    assert main(["status", "-w", str(tmp_path)]) == 0
+    assert "looks at test cases (looks.jsonl): jinan 2" in capsys.readouterr().out

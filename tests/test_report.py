@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import io
 import json
 import re
 import shutil
@@ -22,12 +23,14 @@ import written_artifacts
 from markupsafe import Markup
 from written_artifacts import run_stage, write
 
-from skinkit import figures, metrics, phantoms
+from skinkit import figures, metrics, phantoms, shortcuts
 from skinkit.errors import ConfigError, InputError
 from skinkit.evaluation import battery
 from skinkit.images import jpeg_bytes, png_bytes, slug
 from skinkit.reporting import cards, svg, words
 from skinkit.reporting.html import Block, compose
+from skinkit.reporting.known import Known
+from skinkit.reporting.standards import STANDARDS
 from skinkit.taxonomy import class_set
 from skinkit.workspace import Ref, Workspace, load_workspace
 
@@ -184,7 +187,11 @@ def write_explanations(workspace: Workspace, cohort: str, predictions: list[dict
 
 
 def write_metrics(
-    workspace: Workspace, cohort: str, table: pd.DataFrame, info: Mapping[str, Any] | None = None
+    workspace: Workspace,
+    cohort: str,
+    table: pd.DataFrame,
+    info: Mapping[str, Any] | None = None,
+    files: Mapping[str, bytes] | None = None,
 ) -> None:
     """Metrics of these predictions, truth being what the drawing rule was."""
     cases = pd.read_parquet(workspace.path(Ref("cases", cohort)) / "table.parquet").set_index("case_id")
@@ -218,7 +225,13 @@ def write_metrics(
         ),
     }
     about = {"excluded": {"unlabelled": 2, "no_class:dermatofibroma": 3}, "allow_leakage": None, **(info or {})}
-    write(workspace, Ref("metrics", cohort, MODEL), rows, about, {k: v.encode() for k, v in drawings.items()})
+    write(
+        workspace,
+        Ref("metrics", cohort, MODEL),
+        rows,
+        about,
+        {k: v.encode() for k, v in drawings.items()} | dict(files or {}),
+    )
 
 
 def write_model(workspace: Workspace) -> None:
@@ -824,3 +837,117 @@ def test_the_command_knows_for(study: Workspace, capsys: pytest.CaptureFixture[s
 
     assert main(["report", "--for", "clinic", "-w", str(study.root), "--no-upstream", "--quiet"]) == 0
     assert capsys.readouterr().out.strip().endswith("report/clinic-ward/index.html")
+
+
+# -------------------------------------------------------------------------------------------------------- trust
+
+
+def planted_audit() -> bytes:
+    """An audit that found two strong cues that say the same, and a confirmation that tells all."""
+    rng = np.random.default_rng(0)
+    malignant = rng.random(300) < 0.5
+    known = malignant | (rng.random(300) < 0.3)
+    table = pd.DataFrame(
+        {
+            "sex": np.where(known, "male", None).tolist(),
+            "fitzpatrick": np.where(known, 2.0, np.nan),
+            "itch": np.where(rng.random(300) < 0.5, "True", None).tolist(),
+            "confirmed_by": np.where(malignant, "histopathology", "clinical"),
+        }
+    )
+    cluster = np.arange(300).astype(str)
+    rows = shortcuts.audit(shortcuts.cues_of(table), malignant, cluster, shortcuts.Setting("pad", bootstrap=50))
+    return json.dumps(shortcuts.as_dict(rows, "pad")).encode()
+
+
+GAP = {
+    "subgroup": "sex=female", "metric": "sensitivity", "rule": "veto", "estimate": 0.61, "rest": 0.92, "gap": -0.31,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def doubtful(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A study with planted shortcuts, a gap, a third look and a primary endpoint."""
+    cohorts = [Cohort("pad", "development", 30), Cohort("jinan", "external", 30)]
+    workspace = make(tmp_path_factory.mktemp("doubtful"), cohorts, scored=False)
+    primary = {
+        "endpoint": "malignant sensitivity @ veto", "class": "malignant", "average": "none", "decision_rule": "veto",
+        "metric": "sensitivity", "estimate": 0.8, "lower": 0.7, "upper": 0.9, "n": 30, "n_positive": 15,
+        "n_clusters": 15,
+    }  # fmt: skip
+    info = {
+        "look": {"number": 3}, "gaps": [GAP], "gaps_tested": 12, "primary": primary,
+        "leakage": {"cases": 0, "counts": {"near_identical": 2}, "compared": ["patient"]},
+    }  # fmt: skip
+    for cohort in cohorts:
+        table = pd.read_parquet(workspace.path(Ref("predictions", cohort.name, MODEL)) / "table.parquet")
+        images = table[table["level"] == "image"].reset_index(drop=True)
+        cases = pd.read_parquet(workspace.path(Ref("cases", cohort.name)) / "table.parquet").set_index("case_id")
+        scored = images.assign(**{"class": [PAD6[cases.at[c, "diagnosis"]] for c in images["case_id"]]})
+        stream = io.BytesIO()
+        scored.to_parquet(stream)
+        files = {"shortcuts.json": planted_audit(), "scored.parquet": stream.getvalue()}
+        write_metrics(workspace, cohort.name, images, info, files)
+    return workspace
+
+
+def test_what_there_is_to_fear_stands_on_the_first_page(doubtful: Workspace) -> None:
+    page = report(doubtful)["index.html"]
+    first = visible(page[: page.index('id="shortcuts"')])
+    loud = first[: first.index("How good is it?")]
+    assert "whether it is known: sex (AUROC 0.8" in loud
+    assert "skin type (Fitzpatrick) (AUROC" not in loud  # it says the same of every case
+    assert (
+        "Malignant and benign diagnoses were not confirmed the same way: jinan how the diagnosis was confirmed" in first
+    )
+    assert "sex: female: sensitivity 0.61 against 0.92" in first
+    assert "look 3 at these cases" in first
+    assert "jinan look 3" in first
+    assert "nearly the same picture as a training photo" in first
+    assert "Primary endpoint, declared beforehand: sensitivity (alarm threshold): 0.80 (0.70 – 0.90)" in first
+    rest = visible(page[page.index('id="shortcuts"') :])
+    assert "whether it is known: sex, and 2 that say the same" in rest
+    assert "strong shortcut" in rest
+    assert "Malignant means the set 'pad'." in rest
+    assert "From inside to outside" in rest
+    assert "same mix of diagnoses" in rest
+    drift = json.loads((doubtful.path(Ref("report", name="research")) / "drift.json").read_text(encoding="utf-8"))
+    assert {row["metric"] for row in drift["jinan"]["drop"]} == {"auroc", "sensitivity", "specificity"}
+
+
+def test_trust_is_said_in_chinese_too(doubtful: Workspace) -> None:
+    text = visible(report(doubtful, lang="zh-CN")["index.html"])
+    assert "事先声明的主要终点" in text
+    assert "强捷径" in text
+    assert "从内部到外部" in text
+    assert "第 3 次查看这批病例" in text
+
+
+@pytest.mark.parametrize("name", sorted(STANDARDS))
+def test_checklists_tell_what_is_known_and_what_a_person_writes(doubtful: Workspace, name: str) -> None:
+    page = report(doubtful, standard=name)["index.html"]
+    folder = doubtful.path(Ref("report", name=f"standard-{name}"))
+    found = json.loads((folder / "checklist.json").read_text(encoding="utf-8"))
+    assert len(found["items"]) == {"claim": 44, "tripod-ai": 52, "clear-derm": 25, "metrics": 30}[name]
+    assert sum(found["counts"].values()) == len(found["items"])
+    assert min(found["counts"].values()) > 0
+    for item in found["items"]:
+        assert (item["status"] == "person") == (not item["facts"])
+        assert all(fact["text"] and fact["source"] for fact in item["facts"])
+    text = visible(page)
+    assert text.count("To be written by a person.") == found["counts"]["person"]
+    assert STANDARDS[name].title in text
+    assert all(item["asks"] in text for item in found["items"])
+
+
+def test_every_item_of_a_checklist_names_known_facts(doubtful: Workspace) -> None:
+    known = Known.names()
+    for standard in STANDARDS.values():
+        assert len({item.number for item in standard.items}) == len(standard.items)
+        for item in standard.items:
+            assert set(item.facts) <= known
+            assert all(item.asks)
+    text = visible(report(doubtful, standard="claim", lang="zh-CN")["index.html"])
+    assert "需由人撰写" in text
+    with pytest.raises(ConfigError):
+        report(doubtful, standard="claim", audience="clinic")

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from skinkit import looks
 from skinkit.artifact import exists, open_artifact
 from skinkit.commands import Context
 from skinkit.errors import SkinkitError
@@ -40,6 +41,10 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     for entry in entries:
         lines.append(f"  {entry['artifact']:<34} {entry['state']:<12} {_told(entry)}".rstrip())
         lines += [f"      {case}: {reason}" for case, reason in entry.get("failed_cases", {}).items()]
+    seen = looks.counts(workspace.root)
+    if seen:
+        told = ", ".join(f"{cohort} {n}" for cohort, n in sorted(seen.items()))
+        lines += ["", f"looks at test cases ({looks.LEDGER}): {told}"]
     following = _next(workspace, entries)
     lines += ["", f"next: {following}"]
     cohorts = [{"name": c.name, "role": c.role, "source": c.source} for c in workspace.cohorts.values()]
@@ -47,6 +52,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         "workspace": str(workspace.root),
         "cohorts": cohorts,
         "artifacts": entries,
+        "looks": seen,
         "next": following,
         "text": "\n".join(lines),
     }

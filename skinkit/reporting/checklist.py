@@ -63,7 +63,6 @@ class Checklist:
         html = render(
             "checklist_head.html",
             words,
-            title=self.standard.title,
             citation=self.standard.citation,
             about=words("standard.about", model=self.study.model.name),
             counts=words("standard.counts", **counts),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,56 @@ Fact = tuple[str, str]
 """A sentence, and where it comes from."""
 
 _SECRET = ("allow_leakage",)
+_FACTS = {
+    **{
+        name: f"_{name}"
+        for name in (
+            "sources",
+            "flow",
+            "preprocessing",
+            "missing",
+            "acquisition",
+            "truth",
+            "classes",
+            "partitions",
+            "leakage",
+            "sizes",
+            "balance",
+            "model",
+            "initialisation",
+            "training",
+            "ensemble",
+            "updating",
+            "predictors",
+            "software",
+            "reproduce",
+            "metrics",
+            "intervals",
+            "thresholds",
+            "calibration",
+            "performance",
+            "internal",
+            "external",
+            "drift",
+            "subgroups",
+            "shortcuts",
+            "explanations",
+            "failures",
+            "fears",
+            "population",
+            "skin",
+            "synthetic",
+            "novelty",
+            "segmentation",
+            "radiomics",
+            "signature",
+            "primary",
+        )
+    },
+    "licences": "_sources",
+    "selection": "_training",
+}
+"""Name of a fact -> the method that tells it."""
 
 
 @dataclass(frozen=True)
@@ -30,26 +80,13 @@ class Known:
         """All facts of these names, each once."""
         found: list[Fact] = []
         for name in names:
-            found += [fact for fact in self._of()[name]() if fact not in found]
+            found += [fact for fact in getattr(self, _FACTS[name])() if fact not in found]
         return found
 
-    def _of(self) -> Mapping[str, Callable[[], Iterator[Fact]]]:
-        return {
-            "sources": self._sources, "licences": self._sources, "flow": self._flow,
-            "preprocessing": self._preprocessing, "missing": self._missing, "acquisition": self._acquisition,
-            "truth": self._truth, "classes": self._classes,
-            "partitions": self._partitions, "leakage": self._leakage, "sizes": self._sizes, "balance": self._balance,
-            "model": self._model, "initialisation": self._initialisation, "training": self._training,
-            "selection": self._training, "ensemble": self._ensemble, "updating": self._updating,
-            "predictors": self._predictors, "software": self._software, "reproduce": self._reproduce,
-            "metrics": self._metrics, "intervals": self._intervals, "thresholds": self._thresholds,
-            "calibration": self._calibration, "performance": self._performance, "internal": self._internal,
-            "external": self._external, "drift": self._drift, "subgroups": self._subgroups,
-            "shortcuts": self._shortcuts, "explanations": self._explanations, "failures": self._failures,
-            "fears": self._fears, "population": self._population, "skin": self._skin, "synthetic": self._synthetic,
-            "novelty": self._novelty, "segmentation": self._segmentation, "radiomics": self._radiomics,
-            "signature": self._signature, "primary": self._primary,
-        }  # fmt: skip
+    @staticmethod
+    def names() -> frozenset[str]:
+        """Every name of a fact."""
+        return frozenset(_FACTS)
 
     # -- helpers
 
@@ -85,7 +122,7 @@ class Known:
 
     def _sources(self) -> Iterator[Fact]:
         for row in self.study._sources():
-            text = self.study.words.listed([row["source"], row["licence"], row["citation"]])
+            text = self.study.words.listed([v for k in ("source", "licence", "citation") if (v := row[k]) != "–"])
             yield self._pair(row["cohort"], text), f"{row['cohort']}/cases"
 
     def _flow(self) -> Iterator[Fact]:

@@ -1,0 +1,213 @@
+"""The model card: what a trained model is, learnt from and may be used for, written beside it when it is trained.
+
+Markdown for people, the same as JSON for machines. It is made from ``model.json`` and the model's tables alone; how
+good the model is on cases it did not see is said by ``skinkit evaluate`` and the report, not here.
+
+Source: the headings follow Mitchell et al., "Model Cards for Model Reporting", FAT* 2019.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+
+from skinkit import __version__
+from skinkit.artifact import write_atomic
+from skinkit.schemas import MODEL
+
+FILES = ("model_card.md", "model_card.json")
+TO_WRITE = "to be written by a person"
+_PARTS = ("train", "validation", "held_out")
+
+
+def card(
+    about: Mapping[str, Any],
+    folds: Sequence[Mapping[str, Any]],
+    trained_on: pd.DataFrame,
+    module: ModuleType | None = None,
+) -> dict[str, Any]:
+    """Everything the card says, as plain values.
+
+    Args:
+        about: ``model.json``.
+        folds: rows of the model's table.
+        trained_on: one row per fold and case: fold, cohort, part, group_id and, of a classifier, class.
+        module: the model's module; its docstring tells paper, idea and departures.
+    """
+    classes = about.get("classes") or {}
+    paper = _docstring(module)
+    return {
+        "model": {
+            "name": about["name"],
+            "kind": about["model"],
+            "task": about.get("task", "classify"),
+            "version": __version__,
+            "paper": paper.get("Paper"),
+            "idea": paper.get("Idea"),
+            "departures": paper.get("Departures"),
+            "licence": TO_WRITE,
+            "contact": TO_WRITE,
+        },
+        "intended_use": {
+            "use": "research on photographs of skin lesions; not a diagnosis, and no substitute for an examination",
+            "users": TO_WRITE,
+            "out_of_scope": [
+                "decisions about a patient without a physician",
+                "diagnoses outside of the classes below, which it cannot name",
+                "photographs or patients unlike those it was trained on: see unlike_training in its predictions",
+            ],
+        },
+        "inputs_and_outputs": {
+            "attributes": about.get("attributes"),
+            "radiomics": about.get("radiomics"),
+            "segmenter": about.get("segmenter"),
+            "classes": {code: (classes.get("labels") or {}).get(code, code) for code in classes.get("classes", [])},
+            "malignant_set": classes.get("malignant_set"),
+            "malignant": classes.get("malignant"),
+            "threshold": about.get("threshold"),
+        },
+        "training_data": {
+            "cohorts": _cohorts(trained_on),
+            "folds": [
+                {name: _value(fold.get(name)) for name in ("fold", *(f"n_{part}" for part in _PARTS))} for fold in folds
+            ],
+            "split": about.get("split"),
+            "leakage_allowed": about.get("leakage_allowed"),
+        },
+        "training": {
+            "settings": about.get("settings"),
+            "weights": about.get("weights"),
+            "seed": about.get("seed"),
+            "precision": about.get("precision"),
+            "refitted": about.get("refitted"),
+        },
+        "validation": {
+            "note": "on the validation rows that chose epoch, calibration and thresholds: too good to be believed",
+            "folds": [
+                {
+                    name: _value(fold.get(name))
+                    for name in MODEL.names
+                    if name == "fold" or name.startswith("validation")
+                }
+                for fold in folds
+            ],
+        },
+        "evaluation": "see 'skinkit evaluate' and 'skinkit report'; figures hold for the cohorts scored there alone",
+        "cautions": _cautions(about, trained_on),
+        "ethics": TO_WRITE,
+    }
+
+
+def write(
+    folder: Path,
+    about: Mapping[str, Any],
+    folds: Sequence[Mapping[str, Any]],
+    trained_on: pd.DataFrame,
+    module: ModuleType | None = None,
+) -> None:
+    """Write ``model_card.json`` and ``model_card.md`` into the model's folder."""
+    said = card(about, folds, trained_on, module)
+    write_atomic(folder / FILES[1], json.dumps(said, ensure_ascii=False, indent=1, default=str).encode())
+    write_atomic(folder / FILES[0], markdown(said).encode())
+
+
+def markdown(said: Mapping[str, Any]) -> str:
+    """The card as Markdown: one heading per part, one line per fact."""
+    lines = [f"# Model card: {said['model']['name']}", "", f"> {said['intended_use']['use']}.", ""]
+    for part, content in said.items():
+        lines += [f"## {_title(part)}", ""]
+        lines += [*_lines(content, 0), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _lines(content: Any, depth: int) -> list[str]:
+    indent = "  " * depth
+    if isinstance(content, Mapping):
+        found = []
+        for name, value in content.items():
+            if value in (None, "", [], {}):
+                continue
+            if isinstance(value, (Mapping, list)):
+                found += [f"{indent}- {_title(name)}:", *_lines(value, depth + 1)]
+            else:
+                found.append(f"{indent}- {_title(name)}: {_told(value)}")
+        return found
+    if isinstance(content, list):
+        flat = all(not isinstance(value, (Mapping, list)) for value in content)
+        if flat and len(content) > 12:
+            return [f"{indent}- {', '.join(map(_told, content))}"]
+        return [
+            f"{indent}- {', '.join(f'{_title(k)} {_told(v)}' for k, v in value.items() if v is not None)}"
+            if isinstance(value, Mapping)
+            else f"{indent}- {_told(value)}"
+            for value in content
+        ]
+    return [f"{indent}{_told(content)}"]
+
+
+def _title(name: object) -> str:
+    text = str(name)
+    return text if text.isupper() else text.replace("_", " ").capitalize()
+
+
+def _told(value: Any) -> str:
+    if value == TO_WRITE:
+        return f"**{TO_WRITE}**"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+
+
+def _value(value: Any) -> Any:
+    if value is None or pd.isna(value):
+        return None
+    return value.item() if hasattr(value, "item") else value
+
+
+def _docstring(module: ModuleType | None) -> dict[str, str]:
+    """The sections of a model's docstring that a reader of the card wants."""
+    text = inspect.getdoc(module) or "" if module is not None else ""
+    found: dict[str, list[str]] = {}
+    section = ""
+    for line in text.splitlines():
+        head, colon, rest = line.partition(":")
+        bare = line.strip().rstrip(":")
+        if colon and head in ("Paper", "Idea", "Departures", "Equations", "Shapes"):
+            section = head
+            found[section] = [rest.strip()]
+        elif bare in ("Paper", "Idea", "Departures", "Equations", "Shapes"):
+            section = bare
+            found[section] = []
+        elif section and line.strip("-= "):
+            found[section].append(line.strip())
+    return {name: " ".join(part for part in lines if part) for name, lines in found.items()}
+
+
+def _cohorts(trained_on: pd.DataFrame) -> list[dict[str, Any]]:
+    """Cases and groups (patients, where known) of every cohort, and cases of each class where there are classes."""
+    once = trained_on.drop_duplicates(["cohort", "case_id"])
+    rows = []
+    for cohort, own in once.groupby("cohort"):
+        row: dict[str, Any] = {"cohort": str(cohort), "cases": len(own), "groups": int(own["group_id"].nunique())}
+        if "class" in own and own["class"].notna().any():
+            row["cases by class"] = ", ".join(f"{name} {n}" for name, n in own["class"].value_counts().items())
+        rows.append(row)
+    return rows
+
+
+def _cautions(about: Mapping[str, Any], trained_on: pd.DataFrame) -> list[str]:
+    said = []
+    if about.get("leakage_allowed"):
+        said.append(f"trained on a split that leaks, allowed because: {about['leakage_allowed']}")
+    if trained_on["cohort"].nunique() == 1:
+        said.append("trained on one cohort only: expect it to fall elsewhere")
+    if "otsu" in str(about.get("segmenter") or "").split(","):
+        said.append("measured in outlines drawn by Otsu's threshold, a baseline without training")
+    said.append("what is missing of a case may tell its diagnosis: see 'skinkit audit'")
+    return said
