@@ -47,7 +47,7 @@ MANIFEST = "manifest.json"
 MANIFEST_VERSION = 1
 _FLUSH_ROWS = 256
 _FLUSH_SECONDS = 2.0
-_ROWS_AT_ONCE = 4096
+_ROWS_AT_ONCE = 1024
 """Rows of the final table that are held in memory together; also its row groups."""
 
 
