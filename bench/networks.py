@@ -28,6 +28,7 @@ import torchvision
 from PIL import Image
 
 from skinkit import infer
+from skinkit.artifact import file_sha256
 from skinkit.augment import augment
 from skinkit.console import Console
 from skinkit.examples import Examples, Photo, as_input
@@ -67,7 +68,7 @@ def examples_of(files: list[Path], folder: Path, reads: tuple[str, ...], side_px
     photos, masks = [], []
     for index, file in enumerate(files):
         rgb = read_rgb(file)
-        photos.append(Photo(pixel_sha256(rgb), file))
+        photos.append(Photo(pixel_sha256(rgb), file, file_sha256(file)))
         y, x = np.mgrid[: rgb.shape[0], : rgb.shape[1]]
         inside = np.hypot(y / rgb.shape[0] - 0.5, x / rgb.shape[1] - 0.5) < 0.25
         masks.append(folder / f"mask_{index}.png")

@@ -27,6 +27,7 @@ from skinkit.errors import CaseError
 from skinkit.images import decode, pixel_sha256, read_bytes, read_mask
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
 
 Bytes = npt.NDArray[np.uint8]
@@ -59,17 +60,34 @@ class Photo:
     Attributes:
         pixels: its pixel hash, as ingested.
         path: the file.
+        file_sha256: hash of the file, as ingested; bytes that still have it need no look at their pixels, which would
+            cost as much as half of the decoding.
     """
 
     pixels: str
     path: Path
+    file_sha256: str = ""
 
     def read(self) -> Bytes:
         """uint8 (H, W, 3); raises :class:`CaseError` where it cannot be read or is not what was ingested."""
-        rgb: Bytes = decode(read_bytes(self.path))[0]
-        if pixel_sha256(rgb) != self.pixels:
+        data = read_bytes(self.path)
+        known = bool(self.file_sha256) and hashlib.sha256(data).hexdigest() == self.file_sha256
+        rgb: Bytes = decode(data, complete=known)[0]
+        if not known and pixel_sha256(rgb) != self.pixels:
             raise CaseError("image_changed", "the picture is not the one that was ingested; run 'skinkit ingest'")
         return rgb
+
+
+def photos_of(cases: pd.DataFrame, root: Path | Sequence[Path]) -> list[Photo]:
+    """The photos of cases or fused rows.
+
+    Args:
+        cases: with ``pixel_sha256``, ``image_path`` and ``image_sha256``.
+        root: of the cohort's files, or of each row's cohort.
+    """
+    roots = [root] * len(cases) if isinstance(root, Path) else root
+    rows = zip(cases["pixel_sha256"], roots, cases["image_path"], cases["image_sha256"], strict=True)
+    return [Photo(pixels, folder / file, str(sha256 or "")) for pixels, folder, file, sha256 in rows]
 
 
 @dataclass

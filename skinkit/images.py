@@ -159,13 +159,14 @@ def read_bytes(path: Path) -> bytes:
         raise CaseError("image_unreadable", f"{path.name} may not be read by this user") from None
 
 
-def decode(data: bytes, *, thorough: bool = False) -> tuple[Array, tuple[str, ...]]:
+def decode(data: bytes, *, thorough: bool = False, complete: bool = False) -> tuple[Array, tuple[str, ...]]:
     """Bytes of an image file as uint8 (H, W, 3), upright, and the flags of what was done.
 
     Args:
         data: the whole file.
         thorough: decode every JPEG twice, to be sure that data before a forged or misplaced end marker are complete;
             otherwise that is done where the last corner looks as if they were not.
+        complete: these very bytes were read before, so their end need not be looked for.
 
     Raises:
         CaseError: as :func:`read_rgb`.
@@ -173,9 +174,11 @@ def decode(data: bytes, *, thorough: bool = False) -> tuple[Array, tuple[str, ..
     flags: list[str] = []
     if is_dicom(data):
         return _dicom_rgb(data, flags), tuple(flags)
-    with _opened(data, flags) as image:
+    with _opened(data, flags, complete=complete) as image:
         turn = _orientation(image)
         rgb = _upright(_to_rgb(image, flags), turn)
+        if complete:
+            return rgb, tuple(flags)
         if image.format in _JPEG and (thorough or _corner_is_flat(rgb, turn)) and _stops_early(data, image):
             raise CaseError("image_truncated", "the JPEG ends before its picture does")
     return rgb, tuple(flags)

@@ -15,6 +15,7 @@ from PIL import Image
 from toy_network import SIDE_PX, dark_squares, toy
 
 from skinkit import infer
+from skinkit.artifact import file_sha256
 from skinkit.console import Console
 from skinkit.errors import CaseError, ConfigError, InputError
 from skinkit.examples import Examples, Photo, as_input, in_order, shrunk, shrunk_mask
@@ -193,3 +194,13 @@ def test_a_picture_larger_than_its_square_is_read_whole(tmp_path: Path) -> None:
     examples = Examples(("image",), 8, [Photo(pixel_sha256(decoded), tmp_path / "a.jpg")])
     assert examples.unreadable([0]) == {}
     assert np.array_equal(examples.batch([0])["image"][0].permute(1, 2, 0).numpy(), shrunk(decoded, 8))
+
+
+def test_a_file_that_is_as_ingested_needs_no_look_at_its_pixels(tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    Image.effect_noise((40, 30), 60).convert("RGB").save(file)
+    photo = Photo("not the hash of these pixels", file, file_sha256(file))
+    assert photo.read().shape == (30, 40, 3)
+    Image.effect_noise((40, 30), 61).convert("RGB").save(file)
+    with pytest.raises(CaseError, match="image_changed"):
+        photo.read()

@@ -256,14 +256,13 @@ def _drawn(
     """Rows of cases drawn by the same folds; masks are finished and written in threads while the network works."""
     from skinkit import infer
     from skinkit.console import Console
-    from skinkit.examples import Examples, Photo, in_order
+    from skinkit.examples import Examples, in_order, photos_of
 
     if cases.empty:
         return
     device = infer.pick_device(job.device)
     root = job.cohort.root
-    photos = [Photo(p, root / f) for p, f in zip(cases["pixel_sha256"], cases["image_path"], strict=True)]
-    examples = Examples(segmenter.module.READS, segmenter.config.side_px, photos)
+    examples = Examples(segmenter.module.READS, segmenter.config.side_px, photos_of(cases, root))
     quiet = Console(quiet=True)
     answers = [
         infer.run(
