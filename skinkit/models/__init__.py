@@ -2,7 +2,7 @@
 
 Third parties register theirs by an entry point of the group ``skinkit.models`` that points to such a module.
 
-Every model's docstring has the sections Paper, Idea, Equations, Shapes and Departures. Its module has ``TASK``
+Every model is held to this by ``skinkit.contract.check_model``, which others can import. Every model's docstring has the sections Paper, Idea, Equations, Shapes and Departures. Its module has ``TASK``
 (``segment`` or ``classify``), ``READS`` (named inputs) and a frozen ``Config``.
 
 **Segmenters** have ``draw(rgb, config) -> mask``.
@@ -33,6 +33,14 @@ answer.
     build            (config, sizes) -> Network
     mask_of          segmenters: (probability (H, W), config) -> bool (H, W)
     RADIOMICS        classifiers: as above
+    HEATMAP          classifiers: gradcam
+
+A network that classifies takes its answer apart, so that it can be explained (``skinkit.attribution``):
+
+    look      batch -> (n, ...) what ``answer`` makes of the pictures; reads no table
+    judge     (that, batch) -> answers; reads no picture. ``judge(look(batch), batch)`` is ``answer(batch)``
+    typical   what ``look`` says of the mean training photo, in the place of a photo that is left out
+    last      the block whose maps (n, channels, h, w), or (2 n, ...) with the mirrored photos last, Grad-CAM shows
 
 A batch of a network is a mapping of names to tensors: ``image`` float32 (n, 3, side, side), 0 to 1; ``mask`` float32
 (n, side, side), 1 where the lesion is; ``attributes`` and ``radiomics`` as above; and for its loss ``class`` int64 (n,)
