@@ -297,11 +297,14 @@ class Novelty:
         x, held = np.asarray(train, dtype=np.float64), np.asarray(validation, dtype=np.float64)
         if min(len(x), len(held)) < _FEWEST or not x.shape[1]:
             return None
+        if len(x) > _MOST_ROWS:
+            x = x[np.sort(np.random.default_rng(0).choice(len(x), _MOST_ROWS, replace=False))]
         mean, scale = x.mean(axis=0), x.std(axis=0)
         z = np.divide(x - mean, scale, out=np.zeros_like(x), where=scale > 0)
-        spread, directions = np.linalg.svd(z, full_matrices=False)[1:]
-        variances = spread**2 / len(x)
+        variances, directions = _principal(z)
         kept = int(min(most_directions, len(x) // 3, (variances > 1e-9 * variances.max()).sum()))
+        if not kept:
+            return None
         left = int((scale > 0).sum()) - kept
         rest = float(max(variances[kept:].sum(), 0.0) / left) if left > 0 else 0.0
         blank = Novelty(mean, scale, directions[:kept], variances[:kept], rest, np.zeros(101))
@@ -321,8 +324,8 @@ class Novelty:
 
     def percentile(self, rows: npt.ArrayLike) -> Floats:
         """Share of validation rows that are more like training than each row, 0 to 100: (n, p) -> (n,)."""
-        share = np.searchsorted(self.reference, self.distance(rows), side="right")
-        return np.minimum(share, 100).astype(np.float64)
+        share = np.searchsorted(self.reference, self.distance(rows), side="right") - 1
+        return np.clip(share, 0, 100).astype(np.float64)
 
     def save(self, folder: Path) -> None:
         """Write ``novelty.safetensors`` and ``novelty.json``."""
@@ -345,6 +348,24 @@ class Novelty:
             return None
         about = json.loads((folder / "novelty.json").read_text(encoding="utf-8"))
         return Novelty(rest=float(about["rest"]), **load_file(folder / "novelty.safetensors"))
+
+
+def _principal(z: Floats) -> tuple[Floats, Floats]:
+    """Variances along the principal directions, largest first, and the directions: (k,) and (k, p)."""
+    if z.shape[1] <= len(z):
+        spread, directions = np.linalg.svd(z, full_matrices=False)[1:]
+        return spread**2 / len(z), directions
+    # More columns than rows: the small matrix of products has the same directions.
+    values, vectors = np.linalg.eigh(z @ z.T)
+    values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
+    length = np.sqrt(np.maximum(values, 1e-12 * max(float(values[0]), 1e-12)))
+    return values / len(z), (vectors.T @ z) / length[:, None]
+
+
+def as_matrix(batch: Mapping[str, npt.ArrayLike]) -> Floats:
+    """A model's named inputs side by side, unknown values as 0 (the training rows' mean): (n, p)."""
+    parts = [np.asarray(values, dtype=np.float64) for _, values in sorted(batch.items())]
+    return np.nan_to_num(np.hstack([part.reshape(len(part), -1) for part in parts]))
 
 
 # ---------------------------------------------------------------------------------------------------- all of it

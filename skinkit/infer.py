@@ -25,8 +25,9 @@ import pandas as pd
 from skinkit.artifact import Artifact, digest, write_atomic
 from skinkit.calibration import Isotonic
 from skinkit.console import Console
+from skinkit.drift import Novelty, as_matrix
 from skinkit.errors import CaseError, ConfigError, InputError
-from skinkit.examples import Examples, Pictures, Rows, as_input, in_order
+from skinkit.examples import Examples, Pictures, Rows, as_input, in_order, photos_of
 from skinkit.examples import Photo as Photo
 from skinkit.metadata import Encoder, Standardiser
 from skinkit.models import Embedder, Fitted, Network, Sizes, load_model, model_config
@@ -691,7 +692,7 @@ class Scorer:
         """
         probability = np.full((len(self.model.folds), len(frame), len(self.model.classes.classes)), np.nan)
         failed: dict[str, CaseError] = {}
-        photos = [Photo(p, root / f) for p, f in zip(frame["pixel_sha256"], frame["image_path"], strict=True)]
+        photos = photos_of(frame, root)
         images = examples = None
         readable = np.ones(len(frame), dtype=bool)
         if self._embedder is not None:
@@ -720,6 +721,40 @@ class Scorer:
                 batch = batch_of(frame[chosen], fold.encoder, fold.radiomics, part)
                 probability[index, chosen] = np.exp(fold.scores(batch))
         return probability, failed
+
+    def unlike_training(self, frame: pd.DataFrame, folds: Sequence[Sequence[int]], root: Path) -> Floats:
+        """How unlike its training rows a fold finds each case, as a percentile of its validation rows: (rows,).
+
+        The mean over the folds that may answer; NaN where none knows or the photo cannot be read. Of a network only the
+        attributes and measurements it reads are looked at, not the photo.
+
+        Args:
+            frame: fused rows.
+            folds: of each row, the folds that may answer.
+            root: of the cohort's files.
+        """
+        known = [(fold, Novelty.load(self.model.path / FOLD.format(fold.number))) for fold in self.model.folds]
+        found = np.full((len(known), len(frame)), np.nan)
+        if not any(novelty is not None for _, novelty in known):
+            return found[0] if len(found) else np.full(len(frame), np.nan)
+        images, readable = None, np.ones(len(frame), dtype=bool)
+        if self._embedder is not None:
+            photos = photos_of(frame, root)
+            store = self.model.store(self.workspace, self.device)
+            vectors, failed = embed(self._embedder, photos, store, device=self.device, console=self.console)
+            images, readable = stacked(frame, vectors, failed)
+        for index, (fold, novelty) in enumerate(known):
+            chosen = np.array([fold.number in may for may in folds], dtype=bool) & readable
+            if novelty is None or not chosen.any():
+                continue
+            part = images[chosen[readable]] if images is not None else None
+            batch = batch_of(frame[chosen], fold.encoder, fold.radiomics, part)
+            found[index, chosen] = novelty.percentile(as_matrix(batch))
+        answered = (~np.isnan(found)).sum(axis=0)
+        mean: Floats = np.divide(
+            np.nansum(found, axis=0), answered, out=np.full(len(frame), np.nan), where=answered > 0
+        )
+        return mean
 
     def _network(self, fold: Fold) -> Network:
         if fold.number not in self._networks:

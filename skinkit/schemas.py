@@ -284,8 +284,17 @@ PREDICTIONS = Schema(
         ("veto", "bool", "called malignant although the top class is benign"),
         ("entropy", "float", "entropy of the probabilities over ln(classes), 0 sure to 1 undecided"),
         ("fold_sd", "float", "standard deviation of malignancy over folds, null with one fold"),
+        (
+            "unlike_training",
+            "float",
+            "percentile of the validation rows that are more like the training rows, 0 to 100",
+        ),
         ("refer", "bool", "a dermatologist should look"),
-        ("refer_reason", "string", "comma-separated: malignant_call, undecided, mask_failed, features_missing"),
+        (
+            "refer_reason",
+            "string",
+            "comma-separated: malignant_call, undecided, mask_failed, features_missing, unlike_training",
+        ),
         ("missing_attributes", "string", "comma-separated attributes the model reads and the case lacks"),
     )
     + OUTCOME,

@@ -33,6 +33,7 @@ LEVEL_RULE = (
     "image: the fold that held it out, or the mean of the calibrated folds; lesion: mean of its images' probabilities; "
     "patient: its lesion with the highest malignancy"
 )
+_DOUBTS = ("mask_failed", "features_missing", "unlike_training")
 IMAGE, LESION, PATIENT = LEVELS = ("image", "lesion", "patient")
 
 
@@ -45,6 +46,9 @@ class Config:
     undecided: Annotated[
         float, "refer cases whose entropy is above this share of ln(classes): 0 is sure, 1 is any guess"
     ] = 0.8
+    unlike: Annotated[
+        float, "refer cases more unlike the training rows than this share of the validation rows, percent; 101 for none"
+    ] = 99.0
     allow_segmenter_mismatch: Annotated[
         bool, "measure in masks of another segmenter than the model was trained with"
     ] = False
@@ -204,7 +208,9 @@ def _image_rows(config: Config, job: Job, model: Classifier, frame: pd.DataFrame
         readable = np.array([pixels not in failed for pixels in part["pixel_sha256"]], dtype=bool)
         for case in _records(part[~readable]):
             yield {**_keys(case), **_failure(failed[case["pixel_sha256"]])}
-        yield from _predicted(config, model, part[readable], probability[:, readable], job.cohort.prevalence)
+        unlike = scorer.unlike_training(part, list(part["folds"]), job.cohort.root)
+        told = part.assign(unlike_training=unlike)[readable]
+        yield from _predicted(config, model, told, probability[:, readable], job.cohort.prevalence)
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -247,7 +253,8 @@ def _predicted(
             "fold": case["fold"],
             "fold_sd": float(malignancy[mine, i].std()) if mine.sum() > 1 else None,
             "missing_attributes": ",".join(missing_attributes(case, model.about["attributes"], reads)) or None,
-            **_decision(probability[mine, i].mean(axis=0), model, config, _doubts(case, model)),
+            "unlike_training": case["unlike_training"],
+            **_decision(probability[mine, i].mean(axis=0), model, config, _doubts(case, model, config)),
             **_beside(
                 probability[mine, i].mean(axis=0),
                 float(raw[mine, i][:, model.malignant].sum(axis=1).mean()),
@@ -259,16 +266,18 @@ def _predicted(
         }
 
 
-def _doubts(case: Mapping[str, Any], model: Classifier) -> list[str]:
-    """Why the measurements of a case may mislead a model that reads them."""
+def _doubts(case: Mapping[str, Any], model: Classifier, config: Config) -> list[str]:
+    """Why the measurements of a case may mislead a model that reads them, and whether it has seen any like them."""
+    unlike = case["unlike_training"]
+    strange = ["unlike_training"] if unlike is not None and unlike >= config.unlike else []
     if not model.measures:
-        return []
+        return strange
     measured = any(fold.radiomics.columns for fold in model.folds)
     doubts = {
         "mask_failed": bool(case["mask_failed"]),
         "features_missing": measured and case["reason"] == "features_missing",
     }
-    return [doubt for doubt, present in doubts.items() if present]
+    return [doubt for doubt, present in doubts.items() if present] + strange
 
 
 def _decision(probability: np.ndarray, model: Classifier, config: Config, doubts: Sequence[str]) -> dict[str, Any]:
@@ -355,7 +364,7 @@ def _joined_row(
     worst = int(np.argmax([mean[model.malignant].sum() for mean in means]))
     shown = max(parts[worst], key=_malignancy)
     folds = {row["fold"] for row in cases}
-    doubts = [d for d in ("mask_failed", "features_missing") if any(d in str(row["refer_reason"]) for row in cases)]
+    doubts = [d for d in _DOUBTS if any(d in str(row["refer_reason"]) for row in cases)]
     same = {n: shown[n] if len({row[n] for row in cases}) == 1 else None for n in ("patient_id", "lesion_id")}
     return {
         "level": level,
@@ -367,6 +376,7 @@ def _joined_row(
         "fold": folds.pop() if len(folds) == 1 else None,
         "fold_sd": shown["fold_sd"] if len(cases) == 1 else None,
         "missing_attributes": shown["missing_attributes"],
+        "unlike_training": shown["unlike_training"],
         **_decision(means[worst], model, config, doubts),
         **_beside(
             means[worst],

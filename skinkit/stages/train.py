@@ -263,6 +263,7 @@ def _weights(config: Config, workspace: Workspace) -> Callable[[], Start] | None
 def run(config: Config, job: Job) -> Artifact:
     """Train every fold."""
     from skinkit.infer import FOLD
+    from skinkit.reporting import model_card
     from skinkit.training.network import BESIDE
 
     if not 0 <= config.veto <= 1:
@@ -302,7 +303,11 @@ def run(config: Config, job: Job) -> Artifact:
         }
         write(build.partial / "model.json", json.dumps(about, indent=1, ensure_ascii=False).encode())
         _write_trained_on(build.partial, rows)
+        frame = rows.frame.loc[rows.split["row"]].reset_index(drop=True)
+        learnt = frame.assign(**{name: rows.split[name].to_numpy() for name in ("fold", "part")})
+        model_card.write(build.partial, about, [build.rows[(fold,)] for fold in rows.folds], learnt, module)
         beside = [f"{FOLD.format(fold)}/{name}" for fold in rows.folds for name in BESIDE]
+        beside += model_card.FILES
         return build.finish(info={"barred": dict(rows.barred), "leakage_allowed": allowed or None}, beside=beside)
 
 
@@ -332,12 +337,9 @@ def _training(config: Config, job: Job) -> Training:
 
 
 def _photos(frame: pd.DataFrame, workspace: Workspace) -> list[Photo]:
-    from skinkit.examples import Photo
+    from skinkit.examples import photos_of
 
-    return [
-        Photo(pixels, workspace.cohort(cohort).root / file)
-        for pixels, cohort, file in zip(frame["pixel_sha256"], frame["cohort"], frame["image_path"], strict=True)
-    ]
+    return photos_of(frame, [workspace.cohort(cohort).root for cohort in frame["cohort"]])
 
 
 def _start(config: Config, job: Job) -> Start:

@@ -19,6 +19,7 @@ import numpy as np
 from skinkit import infer, metrics
 from skinkit.artifact import write_atomic
 from skinkit.calibration import Isotonic, conformal_level
+from skinkit.drift import Novelty, as_matrix
 from skinkit.metadata import Encoder, Standardiser
 from skinkit.models import Sizes
 from skinkit.taxonomy import ClassSet
@@ -82,16 +83,16 @@ def fit_estimator(
     rows, labels, n = material.rows, material.labels, len(material.classes.classes)
     train_rows, validation = rows.part(fold, "train"), rows.part(fold, "validation")
 
+    def batch(part: np.ndarray, encoder: Encoder, radiomics: Standardiser) -> dict[str, np.ndarray]:
+        images = material.images[part] if material.images is not None else None
+        return infer.batch_of(rows.frame.iloc[part], encoder, radiomics, images)
+
     def fitted_on(chosen: np.ndarray) -> tuple[Encoder, Standardiser, Any, np.ndarray]:
         """Encoder, scaler and model of these rows, and what they say of the validation rows."""
         encoder, radiomics = material.fitted_scalers(fold, chosen)
-
-        def batch(part: np.ndarray) -> dict[str, np.ndarray]:
-            images = material.images[part] if material.images is not None else None
-            return infer.batch_of(rows.frame.iloc[part], encoder, radiomics, images)
-
-        seen = batch(validation)
-        fitted = module.fit(settings, batch(chosen), labels[chosen], seen, labels[validation], n, seed)
+        seen = batch(validation, encoder, radiomics)
+        learnt = batch(chosen, encoder, radiomics)
+        fitted = module.fit(settings, learnt, labels[chosen], seen, labels[validation], n, seed)
         return encoder, radiomics, fitted, fitted.predict(seen) if len(validation) else np.zeros((0, n))
 
     encoder, radiomics, fitted, scores = fitted_on(train_rows)
@@ -100,6 +101,7 @@ def fit_estimator(
         encoder, radiomics, fitted, _ = fitted_on(np.sort(np.concatenate([train_rows, validation])))
     fitted.save(folder)
     _write(folder, encoder, radiomics, about)
+    _write_novelty(folder, batch(train_rows, encoder, radiomics), batch(validation, encoder, radiomics))
     return _row(folder, about, scores, labels[validation])
 
 
@@ -142,7 +144,16 @@ def fit_network(
     scores = answers.get(infer.DIAGNOSIS, np.zeros((0, len(sizes.answers))))
     about = {**_calibrated(fold, material, scores), **told, "sizes": {"columns": dict(sizes.columns)}}
     _write(folder, encoder, radiomics, about)
+    train_inputs, seen = ({k: v[part] for k, v in arrays.items()} for part in (train_rows, validation))
+    _write_novelty(folder, train_inputs, seen)
     return _row(folder, about, scores, labels[validation])
+
+
+def _write_novelty(folder: Path, train_inputs: Mapping[str, np.ndarray], validation: Mapping[str, np.ndarray]) -> None:
+    """What predicting needs to say how unlike the training rows a case is; nothing where there are too few rows."""
+    novelty = Novelty.fit(as_matrix(train_inputs), as_matrix(validation))
+    if novelty is not None:
+        novelty.save(folder)
 
 
 def _calibrated(fold: int, material: Material, scores: np.ndarray) -> dict[str, Any]:
