@@ -55,7 +55,7 @@ _COMMAND_COMMON: dict[str, tuple[str, ...]] = {
     "demo": ("jobs", "device", "json", "log_format", "quiet"),
     "audit": ("workspace", "cohort", "jobs", "json", "log_format", "quiet"),
     "drift": ("workspace", "cohort", "json", "log_format", "quiet"),
-    "compare": ("workspace", "cohort", "jobs", "device", "json", "log_format", "quiet"),
+    "compare": ("workspace", "cohort", "jobs", "device", "no_upstream", "json", "log_format", "quiet"),
     "init": ("json", "log_format", "quiet"),
     "doctor": ("workspace", "device", "json", "log_format", "quiet"),
     "weights": ("json", "log_format", "quiet"),
