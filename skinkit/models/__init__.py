@@ -2,8 +2,9 @@
 
 Third parties register theirs by an entry point of the group ``skinkit.models`` that points to such a module.
 
-Every model is held to this by ``skinkit.contract.check_model``, which others can import. Every model's docstring has the sections Paper, Idea, Equations, Shapes and Departures. Its module has ``TASK``
-(``segment`` or ``classify``), ``READS`` (named inputs) and a frozen ``Config``.
+Every model's docstring has the sections Paper, Idea, Equations, Shapes and Departures. Its module has ``TASK``
+(``segment`` or ``classify``), ``READS`` (named inputs) and a frozen ``Config``. ``skinkit.contract.check_model`` holds
+every model to what follows; others can import it.
 
 **Segmenters** have ``draw(rgb, config) -> mask``.
 
