@@ -52,6 +52,7 @@ _OVERALL = (
     ("ece", "none", "none"), ("set_coverage", "none", "conformal_set"), ("set_size", "none", "conformal_set"),
 )  # fmt: skip
 _FIGURES = ("subgroups", "reliability", "decision", "roc", "referral", "pr", "confusion")
+_NO_SHARE = ("calibration_slope", "calibration_intercept", "mcc", "log_loss", "set_size", "pauc_above_80_sensitivity")
 _FOLDED = ("referral", "pr", "confusion")
 _IN_A_TABLE = ("shortcuts",)
 _ROLE_ORDER = {"external": 0, "development": 1, "inference": 2}
@@ -560,11 +561,16 @@ class Study:
     def _tables(self, c: CohortEvidence) -> Markup:
         words = self.words
         malignancy = [
-            self._line(words.code("metric", metric), words.code("rule", rule), c.figure(metric, rule))
+            self._line(
+                words.code("metric", metric),
+                words.code("rule", rule),
+                c.figure(metric, rule),
+                share=metric not in _NO_SHARE,
+            )
             for metric, rule in _MALIGNANCY
         ]
         overall = [
-            self._line(self._averaged(metric, average), words.code("rule", rule), figure)
+            self._line(self._averaged(metric, average), words.code("rule", rule), figure, share=metric not in _NO_SHARE)
             for metric, average, rule in _OVERALL
             for figure in [c.figure(metric, rule, class_="all", average=average)]
         ]
@@ -587,7 +593,8 @@ class Study:
         name, kind = self.words.code("metric", metric), self.words.code("average", average)
         return f"{name} ({kind})" if kind else name
 
-    def _line(self, name: str, rule: str, figure: Figure | None) -> dict[str, Any] | None:
+    def _line(self, name: str, rule: str, figure: Figure | None, *, share: bool) -> dict[str, Any] | None:
+        """One line of a table, drawn too where the figure is a share from 0 to 1."""
         if figure is None:
             return None
         return {
@@ -597,9 +604,7 @@ class Study:
             "interval": f"{figure.lower:.3f} – {figure.upper:.3f}" if figure.has_interval else "–",
             "n": f"{figure.n:,}",
             "clusters": f"{figure.n_clusters:,}",
-            "bar": svg.whisker(figure.estimate, figure.lower, figure.upper, name)
-            if figure.known and 0 <= figure.estimate <= 1
-            else "",
+            "bar": svg.whisker(figure.estimate, figure.lower, figure.upper, name) if figure.known and share else "",
         }
 
     def _class_line(self, c: CohortEvidence, code: str) -> dict[str, Any] | None:
