@@ -147,3 +147,20 @@ def test_the_chain_of_tables_needs_no_torch(demo_copy: Path) -> None:
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
     assert (demo_copy / "artifacts" / "report" / "research" / "index.html").is_file()
+
+
+def test_the_chain_leaves_what_a_reviewer_asks_for(demo: Path) -> None:
+    models, jinan = (demo / "artifacts" / name for name in ("models/lightgbm", "jinan"))
+    card = json.loads((models / "model_card.json").read_text(encoding="utf-8"))
+    assert card["training_data"]["cohorts"][0]["cohort"] == "phantoms"
+    assert (models / "model_card.md").read_text(encoding="utf-8").startswith("# Model card: lightgbm")
+    predictions = open_artifact(jinan / "predictions" / "lightgbm").table()
+    assert predictions["unlike_training"].between(0, 100).all()
+    metrics = open_artifact(jinan / "metrics" / "lightgbm")
+    assert metrics.info["shortcuts"]["malignant_set"] == "pad"
+    assert {cue["family"] for cue in metrics.json("shortcuts.json")["cues"]} >= {"file"}
+    looks = [json.loads(line) for line in (demo / "looks.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {(look["cohort"], look["role"]) for look in looks} == {("phantoms", "held_out"), ("jinan", "external")}
+    assert metrics.info["look"]["number"] == 1
+    drift = json.loads((demo / "artifacts" / "report" / "research" / "drift.json").read_text(encoding="utf-8"))
+    assert drift["jinan"]["domain"]["auroc"] > 0.5
