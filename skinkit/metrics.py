@@ -22,8 +22,12 @@ with fewer than ``VALID_SHARE`` of them left there is no interval.
 * A proportion of cases (sensitivity, precision, ...): Wilson's score interval (1927) with as many trials as would give
   the bootstrap's standard error; at 0 or 1 the exact binomial one (Clopper & Pearson 1934) with the clusters as trials:
   0 of 26 is not 0 for certain.
-* AUROC: on the log-odds scale, bootstrap standard error, Student's t with (clusters of the rarer side - 1) degrees.
-* Everything else: percentiles of the replicates.
+* AUROC, average precision, pAUC: on the log-odds scale, bootstrap standard error, Student's t with (clusters of the
+  rarer side - 1) degrees.
+* ECE: percentiles mirrored at the estimate (the basic bootstrap), because noise raises the estimate, and in the
+  replicates once more.
+* Everything else: percentiles of the replicates, for a class and for malignancy widened about the estimate as Student's
+  t with (clusters of the rarer side - 1) degrees asks for.
 """
 
 from __future__ import annotations
@@ -363,6 +367,36 @@ def percentile_interval(values: npt.ArrayLike) -> tuple[float, float]:
     return float(lower), float(upper)
 
 
+def widened_interval(estimate: float, replicates: npt.ArrayLike, clusters: int) -> tuple[float, float]:
+    """The percentile interval, widened about the estimate as few clusters ask for.
+
+    Percentiles are as narrow as a normal distribution with the variance of the sample; both are too little for m
+    clusters, by sqrt(m / (m - 1)) and by Student's t over the normal quantile.
+
+    Args:
+        estimate: the figure.
+        replicates: its bootstrap replicates.
+        clusters: m, those of the rarer side.
+
+    Source: Hesterberg, The American Statistician 2015, section 4.3.
+    """
+    from scipy.stats import t
+
+    lower, upper = percentile_interval(replicates)
+    m = max(clusters, 3)
+    factor = float(t.ppf((1 + LEVEL) / 2, m - 1)) / _Z * float(np.sqrt(m / (m - 1)))
+    return estimate - factor * (estimate - lower), estimate + factor * (upper - estimate)
+
+
+def mirrored_interval(estimate: float, replicates: npt.ArrayLike) -> tuple[float, float]:
+    """The basic bootstrap interval of a figure that noise raises and that cannot be below 0.
+
+    Source: Davison & Hinkley, Bootstrap Methods and their Application, 1997, eq. 5.6.
+    """
+    lower, upper = percentile_interval(replicates)
+    return max(2 * estimate - upper, 0.0), max(2 * estimate - lower, 0.0)
+
+
 def extreme_interval(proportion: float, n: int) -> tuple[float, float]:
     """The exact 95 % binomial interval of 0 or n successes in n trials.
 
@@ -396,15 +430,16 @@ def proportion_interval(proportion: float, replicates: npt.ArrayLike, cases: int
     return max(middle - reach, 0.0), min(middle + reach, 1.0)
 
 
-def area_interval(area: float, replicates: npt.ArrayLike, clusters: int) -> tuple[float, float]:
+def area_interval(area: float, replicates: npt.ArrayLike, clusters: int, largest: float = 1.0) -> tuple[float, float]:
     """The 95 % interval of an AUROC; (NaN, NaN) where too few replicates are defined.
 
     On the log-odds scale with the bootstrap's standard error. An AUROC of 0 or 1 gets the exact binomial interval.
 
     Args:
-        area: 0 to 1.
+        area: 0 to ``largest``.
         replicates: its bootstrap replicates.
         clusters: clusters of the rarer side; one less are Student's degrees of freedom.
+        largest: what a perfect score has.
     """
     from scipy.special import expit, logit
     from scipy.stats import t
@@ -412,10 +447,12 @@ def area_interval(area: float, replicates: npt.ArrayLike, clusters: int) -> tupl
     valid = _valid(replicates)
     if valid is None:
         return float("nan"), float("nan")
-    if area in (0.0, 1.0):
-        return extreme_interval(area, clusters)
-    reach = float(t.ppf((1 + LEVEL) / 2, max(clusters - 1, 1)) * valid.std() / (area * (1 - area)))
-    return float(expit(logit(area) - reach)), float(expit(logit(area) + reach))
+    share = min(area / largest, 1.0)
+    if share < _ROUND or share > 1 - _ROUND:
+        lower, upper = extreme_interval(round(share), clusters)
+        return largest * lower, largest * upper
+    reach = float(t.ppf((1 + LEVEL) / 2, max(clusters - 1, 1)) * valid.std() / largest / (share * (1 - share)))
+    return largest * float(expit(logit(share) - reach)), largest * float(expit(logit(share) + reach))
 
 
 def auroc_interval(

@@ -365,6 +365,25 @@ def test_the_interval_covers_the_truth_over_many_simulations() -> None:
         assert 0.93 <= share <= 0.97
 
 
+def test_few_patients_widen_percentiles_and_noise_does_not_pass_for_miscalibration() -> None:
+    drawn = np.linspace(0.4, 0.8, 1001)
+    lower, upper = metrics.percentile_interval(drawn)
+    wide = metrics.widened_interval(0.6, drawn, 10)
+    # t with 9 degrees is 2.262; the sample's variance is too small by 9/10.
+    factor = 2.262 / 1.96 * math.sqrt(10 / 9)
+    assert wide == pytest.approx((0.6 - factor * (0.6 - lower), 0.6 + factor * (upper - 0.6)), rel=1e-3)
+    assert metrics.widened_interval(0.6, drawn, 10_000) == pytest.approx((lower, upper), rel=1e-3)
+    rng = np.random.default_rng(0)
+    p = rng.random(150)
+    y = rng.random(150) < p
+    s = battery.Scored(
+        ("a", "b"), y.astype(int), np.stack([1 - p, p], axis=1), np.arange(150), np.array([False, True]), p
+    )
+    row = figures(s, bootstrap=200)["malignant", "none", "none", "ece"]
+    assert row["estimate"] > 0.05
+    assert row["lower"] < 0.02
+
+
 # --------------------------------------------------------------------------------- thresholds, ranks and agreement
 
 

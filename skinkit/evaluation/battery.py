@@ -32,21 +32,27 @@ from skinkit.metrics import (
     MALIGNANT,
     MINIMUM_N,
     NO_INTERVAL,
+    PAUC,
     Bools,
     Floats,
     Ints,
     Ranking,
     Resamples,
     area_interval,
+    mirrored_interval,
     once,
     percentile_interval,
     proportion_interval,
     ratio,
     weighted_ece,
+    widened_interval,
 )  # fmt: skip
 
 PROPORTIONS = ("sensitivity", "specificity", "precision", "ppv", "npv", "accuracy", "prevalence", "set_coverage")
-BOUNDED = (-1.0, 0.0, 0.2, 1.0)
+AREAS = {"auroc": 1.0, "average_precision": 1.0, PAUC: 0.2}
+"""Areas under curves, and how large they can be."""
+UNBOUNDED = ("log_loss", "calibration_slope", "calibration_intercept", "set_size")
+BOUNDED = (-1.0, 0.0, 1.0)
 """Ends of a metric's range: an interval without width there says nothing."""
 
 
@@ -257,14 +263,20 @@ class Battery:
             cluster = self.s.cluster[sides[0]]
             lower, upper = proportion_interval(estimate, drawn, len(cluster), len(np.unique(cluster)))
         elif sides:
-            lower, upper = area_interval(estimate, drawn, self.clusters_behind(key))
+            lower, upper = area_interval(estimate, drawn, self.clusters_behind(key), AREAS[key[3]])
+        elif key[3].startswith("ece"):
+            lower, upper = mirrored_interval(estimate, drawn)
         else:
-            lower, upper = percentile_interval(drawn)
+            truth = self._true(key[0]) if key[0] != ALL else np.ones(len(self.s), dtype=bool)
+            rarer = [len(np.unique(self.s.cluster[side])) for side in (truth, ~truth) if side.any()]
+            lower, upper = widened_interval(estimate, drawn, min(rarer))
             if lower == upper and any(np.isclose(lower, BOUNDED)):
                 return float("nan"), float("nan"), NO_INTERVAL
+            lower, upper = _within(key[3], lower, upper)
         if np.isnan(lower):
             return lower, upper, NO_INTERVAL
-        return lower, upper, EXACT_INTERVAL if sides and estimate in (0.0, 1.0) else None
+        certain = bool(sides) and any(np.isclose(estimate, end) for end in (0.0, AREAS.get(key[3], 1.0)))
+        return lower, upper, EXACT_INTERVAL if certain else None
 
     def _at_prevalence_interval(self, key: Key, drawn: Floats, rates: Sequence[Floats]) -> tuple[float, float]:
         """Percentiles; where sensitivity or specificity is 0 or 1, what the intervals of both leave possible."""
@@ -288,14 +300,14 @@ class Battery:
     def _sides(self, key: Key) -> tuple[Bools, ...]:
         """The cases a proportion counts, or the two sides of an AUROC: each (n,); empty for anything else."""
         class_, average, rule, metric = key
-        if average != "none" or metric not in (*PROPORTIONS, "auroc"):
+        if average != "none" or metric not in (*PROPORTIONS, *AREAS):
             return ()
         if metric == "set_coverage":
             return (self._true(class_) if class_ != ALL else np.ones(len(self.s), dtype=bool),)
         if metric in ("accuracy", "prevalence"):
             return (np.ones(len(self.s), dtype=bool),)
         truth = self._true(class_)
-        if metric == "auroc":
+        if metric in AREAS:
             return (truth, ~truth)
         called = self._called(class_, rule)
         counted = {"sensitivity": truth, "specificity": ~truth, "precision": called, "ppv": called, "npv": ~called}
@@ -509,6 +521,13 @@ class _Binary:
             "calibration_slope": slope,
             "calibration_intercept": intercept,
         }
+
+
+def _within(metric: str, lower: float, upper: float) -> tuple[float, float]:
+    """An interval cut to what the metric can be."""
+    if metric.removesuffix("_raw") in UNBOUNDED:
+        return lower, upper
+    return max(lower, -1.0 if metric == "mcc" else 0.0), min(upper, 2.0 if metric == "brier" else 1.0)
 
 
 def _gorodkin(tp: Floats, called: Floats, n_class: Floats, total: Floats) -> Floats:
