@@ -298,7 +298,8 @@ def _epoch(
             for group, rate in zip(optimiser.param_groups, highest, strict=True):
                 group["lr"] = rate * rate_share(phase, step, last, max(highest))
             optimiser.zero_grad(set_to_none=True)
-            loss = model.loss(inputs)
+            with fabric.autocast():  # without processes Fabric calls a marked method as it is
+                loss = model.loss(inputs)
             fabric.backward(loss)
             if phase.clip:
                 fabric.clip_gradients(model, optimiser, max_norm=phase.clip, error_if_nonfinite=False)
@@ -613,7 +614,8 @@ def _fabric(job: _Job, devices: int) -> Any:
     from lightning_fabric import Fabric
     from lightning_fabric.strategies.ddp import DDPStrategy
 
-    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
+    for name in ("lightning.fabric", "lightning_fabric"):  # the epochs say what is to be said
+        logging.getLogger(name).setLevel(logging.ERROR)
     strategy = DDPStrategy(start_method="spawn", find_unused_parameters=True) if devices > 1 else "auto"
     return Fabric(
         accelerator=job.device,

@@ -64,6 +64,14 @@ def test_it_learns_to_segment_and_says_how(tmp_path: Path, precision: str) -> No
     assert "mean of the last" in stream.getvalue()
 
 
+@pytest.mark.parametrize(("precision", "kind"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_training_computes_in_the_precision_asked_for(tmp_path: Path, precision: str, kind: torch.dtype) -> None:
+    network, seen = toy(phases=short(epochs=1)), []
+    network.head.register_forward_hook(lambda module, inputs, answer: seen.append((module.training, answer.dtype)))
+    train(network, dark_squares(tmp_path), tmp_path / "c", precision=precision)
+    assert set(seen) == {(True, kind), (False, kind)}
+
+
 def test_it_learns_to_classify(tmp_path: Path) -> None:
     examples = dark_squares(tmp_path)
 
