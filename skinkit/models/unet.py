@@ -80,7 +80,7 @@ class Config:
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {"encoder": "resnet18", "side_px": 224, "decoder": 128, "epochs": 15, "steps": 100},
+    "quick": {"encoder": "resnet18", "side_px": 192, "decoder": 128, "epochs": 18, "steps": 100},
 }
 
 
