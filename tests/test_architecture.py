@@ -25,7 +25,7 @@ LAYERS = (
         "models", "weights", "phantoms", "reporting", "evaluation", "calibration", "cross_fit", "drift", "looks",
         "contract",
     },
-    {"executor", "examples", "augment", "fit", "infer", "file_traces", "shortcuts"},
+    {"executor", "examples", "augment", "fit", "infer", "training", "file_traces", "shortcuts"},
     {"stages"},
     {"pipeline"},
     {"commands"},
