@@ -501,6 +501,7 @@ def test_a_table_made_elsewhere_is_scored(tmp_path: Path, name: str) -> None:
     assert {row["subgroup"] for row in answer["metrics"]} == {"all", "sex=female", "sex=male"}
     assert json.loads(json.dumps(answer, allow_nan=False)) == answer
     assert "balanced accuracy" in answer["text"]
+    assert "confirmed by histopathology alone: no case" in answer["text"]
     assert f"{head['accuracy']['estimate']:.3f}" in answer["text"]
 
 

@@ -507,7 +507,7 @@ def miscalibrated(answers: Answers) -> list[str]:
 def _biopsied(rows: pd.DataFrame) -> list[str]:
     """The analysis of the biopsied cases alone."""
     if not (hit := rows[rows["subgroup"] == ALWAYS]).shape[0]:
-        return []
+        return ["  confirmed by histopathology alone: no case says that it was"]
     answers = Answers(hit.assign(subgroup="all"))
     figures = [(MALIGNANT, "none", "auroc"), (MALIGNANT, "veto", "sensitivity"), (MALIGNANT, "veto", "specificity")]
     told = [f"{metric} {_cell(answers.get(c, rule, metric))}" for c, rule, metric in figures]
