@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,15 @@ from skinkit.workspace import Ref, Workspace
 
 LESION = Sizes(("lesion",))
 TINY = {"encoder": "mobilenet_v2", "side_px": 32, "decoder": 16}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Tiny networks on several threads spend their time waiting for one another."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def disc(side: int, row: int, column: int, radius: int) -> np.ndarray:
