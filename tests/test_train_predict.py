@@ -93,7 +93,7 @@ def test_a_model_is_all_that_predicting_takes(workspace: Workspace) -> None:
     for name in ("image_sha256", "pixel_sha256", "dhash", "group_id", "patient_id", "lesion_id"):
         assert trained_on[name].tolist() == source.loc[trained_on["case_id"], name].tolist()
     assert rehash(artifact) == []
-    assert not [f for f in artifact.path.rglob("*") if f.suffix not in (".json", ".parquet", ".txt", "")]
+    assert not [f for f in artifact.path.rglob("*") if f.suffix not in (".json", ".md", ".parquet", ".txt", "")]
 
 
 def test_what_is_fitted_is_fitted_on_the_training_rows(workspace: Workspace) -> None:

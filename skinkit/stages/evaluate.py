@@ -403,6 +403,8 @@ def direct(config: Config, console: Console) -> dict[str, Any] | None:
     )
     thresholds = given.class_thresholds(config.thresholds, checked.classes)
     found = _against_training(config, checked.table.drop(columns=list(checked.made_up))) if config.training else None
+    for text in found.near_remarks("training row") if found else ():
+        console.warn(text)
     evaluation = scoring.Evaluation(
         checked.table,
         checked.classes,

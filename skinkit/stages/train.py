@@ -262,6 +262,7 @@ def _weights(config: Config, workspace: Workspace) -> Callable[[], Start] | None
 
 def run(config: Config, job: Job) -> Artifact:
     """Train every fold."""
+    from skinkit import leakage
     from skinkit.infer import FOLD
     from skinkit.reporting import model_card
     from skinkit.training.network import BESIDE
@@ -278,7 +279,9 @@ def run(config: Config, job: Job) -> Artifact:
         for reason, n in rows.barred.items():
             job.console.warn(f"{n} development cases are not trained on: {reason}")
         allowed = config.allow_leakage or str(job.inputs["split"].info.get("allow_leakage") or "")
-        rows.refuse_leakage(allowed)
+        split = job.inputs["split"].config
+        near = {"near_distance_bits": split.get("near_bits", 4), "near_limit": split.get("near_limit", 0)}
+        rows.refuse_leakage(allowed, near, leakage.photos_of(job.workspace))
         inputs = dict(job.sources.inputs) if job.sources else {}
         prints = {(fold,): job.recipe.fingerprint(inputs, *work.made_from(fold)) for fold in rows.folds}
         todo = [key[0] for key in build.plan(prints)]

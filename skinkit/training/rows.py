@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,14 +65,22 @@ class Rows:
             {**self.barred, **barred},
         )
 
-    def refuse_leakage(self, allowed: str) -> None:
-        """Refuse a split whose validation or held-out rows share a patient, lesion or image with training rows."""
+    def refuse_leakage(self, allowed: str, near: Mapping[str, int], photo: Callable[[str, str], Path | None]) -> None:
+        """Refuse a split whose validation or held-out rows share a patient, lesion or image with training rows.
+
+        Args:
+            allowed: reason of ``--allow-leakage``, or empty.
+            near: ``near_distance_bits`` and ``near_limit``, as the split had them.
+            photo: finds photos to look at, see :func:`skinkit.leakage.look_at`.
+        """
         found = []
         for fold in self.folds:
             rest, train = self.split["fold"] == fold, (self.split["fold"] == fold) & (self.split["part"] == "train")
             left = self.frame.iloc[self.split.loc[rest & ~train, "row"]]
-            found.append(leakage.check(left, self.frame.iloc[self.split.loc[train, "row"]], near_distance_bits=-1))
-        leakage.refuse(leakage.joined(*found), allowed, "the parts of the split", "draw the split anew")
+            found.append(leakage.check(left, self.frame.iloc[self.split.loc[train, "row"]], **near))
+        leakage.refuse(
+            leakage.look_at(leakage.joined(*found), photo), allowed, "the parts of the split", "draw the split anew"
+        )
 
     def content(self, fold: int, columns: Sequence[str]) -> list[Any]:
         """What a fold's files depend on: its training and validation rows, and which rows are in which part.
