@@ -136,17 +136,20 @@ CLASS_SETS: dict[str, tuple[dict[str, tuple[str, ...]], str]] = {"pad6": (_PAD6,
 CLASS_SET_NAMES = ("pad6", "wang8", "malignancy")
 
 
-def class_set(name: str, malignant: str = "") -> ClassSet:
+def class_set(name: str, malignant: str = "", folder: Path | None = None) -> ClassSet:
     """The class set of that name, or the one described by a TOML file of that path.
 
     Args:
         name: ``pad6``, ``wang8``, ``malignancy`` or the path of a TOML file with a table ``[classes]`` (class =
             list of diagnosis codes) and ``malignant = [diagnosis codes]``.
         malignant: ``pad``, ``wang`` or empty for the set's own choice (``pad`` for ``pad6`` and ``malignancy``).
+        folder: where a file of that name is looked for first.
 
     Raises:
         ConfigError: unknown name, unknown diagnosis, or a class that holds both kinds.
     """
+    if folder is not None and name not in CLASS_SET_NAMES and (folder / name).is_file():
+        name = str(folder / name)
     labels: dict[str, str] = dict(_LABELS)
     file_malignant: frozenset[str] | None = None
     if name in CLASS_SETS:

@@ -96,7 +96,9 @@ def _cohort(config: Config, context: Context, workspace: Workspace, name: str) -
     from skinkit.taxonomy import class_set
 
     classes = class_set(
-        config.classes or workspace.defaults["classes"], config.malignant or workspace.defaults["malignant"]
+        config.classes or workspace.defaults["classes"],
+        config.malignant or workspace.defaults["malignant"],
+        workspace.root,
     )
     cases = open_artifact(workspace.path(Ref("cases", name))).table()
     cases["class"] = [classes.to_class(diagnosis) for diagnosis in cases["diagnosis"]]

@@ -21,7 +21,7 @@ from skinkit.errors import ConfigError, InputError, did_you_mean
 from skinkit.options import Help
 from skinkit.schemas import OK, SPLIT
 from skinkit.stages import Job, Sources
-from skinkit.taxonomy import CLASS_SET_NAMES, ClassSet, class_set
+from skinkit.taxonomy import ClassSet, class_set
 from skinkit.workspace import Ref, Workspace, check_name
 
 if TYPE_CHECKING:
@@ -114,10 +114,7 @@ def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
 
 
 def _classes(config: Config, workspace: Workspace) -> ClassSet:
-    name = config.classes or workspace.defaults["classes"]
-    if name not in CLASS_SET_NAMES and (workspace.root / name).is_file():
-        name = str(workspace.root / name)
-    return class_set(name, workspace.defaults["malignant"])
+    return class_set(config.classes or workspace.defaults["classes"], workspace.defaults["malignant"], workspace.root)
 
 
 def _import_path(config: Config, workspace: Workspace) -> Path:
@@ -182,7 +179,6 @@ def run(config: Config, job: Job) -> Artifact:
                 "allow_leakage": config.allow_leakage or None,
                 "warnings": warnings,
             },
-            sources={"watch": ""},
         )
 
 

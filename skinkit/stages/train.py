@@ -24,7 +24,7 @@ from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.options import Help
 from skinkit.schemas import MODEL, TRAINED_ON
 from skinkit.stages import Job, Sources
-from skinkit.taxonomy import CLASS_SET_NAMES, ClassSet, class_set
+from skinkit.taxonomy import class_set
 from skinkit.weights import RANDOM, Start, locate
 from skinkit.workspace import Ref, Workspace, check_name
 
@@ -175,7 +175,7 @@ def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
     """The class set, the model's settings with its defaults, and the pretrained weights, by content."""
     inputs = {"settings": digest(_settings(config))}
     if _module(config).TASK == "classify":
-        inputs["classes"] = digest(_classes(config, workspace).as_dict())
+        inputs["classes"] = digest(class_set(config.classes, config.malignant, workspace.root).as_dict())
     weights = _weights(config, workspace)
     if weights is not None:
         try:
@@ -217,13 +217,6 @@ def _model_config(config: Config) -> Any:
     from skinkit.models import model_config
 
     return model_config(_module(config), config.settings, preset=config.preset)
-
-
-def _classes(config: Config, workspace: Workspace) -> ClassSet:
-    name = config.classes
-    if name not in CLASS_SET_NAMES and (workspace.root / name).is_file():
-        name = str(workspace.root / name)
-    return class_set(name, config.malignant)
 
 
 def _weights(config: Config, workspace: Workspace) -> Callable[[], Start] | None:
@@ -399,7 +392,7 @@ def _classifier(config: Config, job: Job, module: Any, settings: Any, partial: P
     from skinkit.training.rows import labelled, of_kind
 
     fused = of_kind(job.inputs, "fused")
-    classes = _classes(config, job.workspace)
+    classes = class_set(config.classes, config.malignant, job.workspace.root)
     rows = labelled(fused, job.inputs["split"], classes)
     is_network = hasattr(module, "build")
     images: np.ndarray | None = None
