@@ -109,11 +109,15 @@ class Leakage:
         """What is told of images that look alike and are not refused: one sentence a kind, with the first pairs.
 
         Args:
-            where: the other side, for example ``"training image"``.
+            where: the other side, for example ``"a training image"``.
         """
-        said = {NEAR: f"cases have a near-identical {where}", ALIKE: f"cases have a {where} with a like hash"}
+        said = {NEAR: f"near-identical to {where}", ALIKE: f"like {where} by its hash, which alone is not refused"}
         counts = {kind: self.counts.get(kind, 0) for kind in said}
-        return [f"{n} {said[k]}: {_listing(self.pairs[self.pairs['kind'] == k])}" for k, n in counts.items() if n]
+        return [
+            f"{n} case{'s' * (n > 1)} {said[kind]}: {_listing(self.pairs[self.pairs['kind'] == kind])}"
+            for kind, n in counts.items()
+            if n
+        ]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a manifest: the counts, what was compared, and the first pairs."""

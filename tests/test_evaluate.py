@@ -416,7 +416,7 @@ def test_what_was_held_out_is_no_leak_and_alike_images_are_told(workspace: Works
     assert one(workspace)[1].info["leakage"]["cases"] == 0
     write_model(workspace, [trained_row("pad", "T", dhash=f"{int(rows[3]['dhash'], 16) ^ 7:016x}")])
     _, artifact, said = one(workspace)
-    assert "1 cases have a training image with a like hash" in said
+    assert "1 case like a training image by its hash" in said
     assert artifact.info["leakage"]["counts"]["alike"] == 1
 
 

@@ -325,7 +325,7 @@ def _refuse_leakage(
     )
     if found.cases:
         job.console.warn(f"{found.cases} scored cases leak from training, allowed because: {reason}")
-    for text in found.near_remarks("training image"):
+    for text in found.near_remarks("a training image"):
         job.console.warn(text)
     return found, (reason or None) if found.cases or config.allow_leakage else None
 
@@ -403,7 +403,7 @@ def direct(config: Config, console: Console) -> dict[str, Any] | None:
     )
     thresholds = given.class_thresholds(config.thresholds, checked.classes)
     found = _against_training(config, checked.table.drop(columns=list(checked.made_up))) if config.training else None
-    for text in found.near_remarks("training row") if found else ():
+    for text in found.near_remarks("a training row") if found else ():
         console.warn(text)
     evaluation = scoring.Evaluation(
         checked.table,

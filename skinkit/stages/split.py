@@ -151,7 +151,7 @@ def run(config: Config, job: Job) -> Artifact:
         "parts of the split",
         "keep patients together (--group patient)" if not config.import_file else "mend the imported file",
     )
-    warnings += found.near_remarks("image in another part")
+    warnings += found.near_remarks("an image in another part")
     if found.cases:
         warnings.append(f"{found.cases} cases leak between the parts, allowed because: {config.allow_leakage}")
     for text in warnings:
