@@ -33,7 +33,7 @@ demo: $(READY)  ## draw phantom lesions and run the whole chain on them
 	$(RUN)skinkit demo
 
 test: $(READY)  ## the tests (slow ones left out)
-	$(RUN)pytest -n 2 -m "not slow and not gpu"
+	$(RUN)pytest -n 2 --dist worksteal -m "not slow and not gpu"
 
 test-all: $(READY)  ## every test this machine can run
 	$(RUN)pytest -n 2

@@ -155,7 +155,7 @@ def test_the_chain_leaves_what_a_reviewer_asks_for(demo: Path) -> None:
     assert card["training_data"]["cohorts"][0]["cohort"] == "phantoms"
     assert (models / "model_card.md").read_text(encoding="utf-8").startswith("# Model card: lightgbm")
     predictions = open_artifact(jinan / "predictions" / "lightgbm").table()
-    assert predictions["unlike_training"].between(0, 100).all()
+    assert predictions["unlike_training"].isna().all()  # 10 validation rows are too few to say how unlike a case is
     metrics = open_artifact(jinan / "metrics" / "lightgbm")
     assert metrics.info["shortcuts"]["malignant_set"] == "pad"
     assert {cue["family"] for cue in metrics.json("shortcuts.json")["cues"]} >= {"file"}

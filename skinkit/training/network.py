@@ -14,7 +14,6 @@ import pandas as pd
 from skinkit import figures, infer
 from skinkit.artifact import write_atomic
 from skinkit.console import Console
-from skinkit.fit import fit
 from skinkit.models import Network, Sizes
 from skinkit.weights import Start, read_state
 
@@ -79,6 +78,8 @@ def train(
     """
     import torch
     from safetensors.torch import save
+
+    from skinkit.fit import fit
 
     torch.manual_seed(training.seed)
     network = module.build(settings, sizes)
