@@ -861,8 +861,15 @@ def planted_audit() -> bytes:
 
 
 GAP = {
-    "subgroup": "sex=female", "metric": "sensitivity", "rule": "veto", "estimate": 0.61, "rest": 0.92, "gap": -0.31,
+    "subgroup": "sex=female", "metric": "sensitivity", "decision_rule": "veto", "estimate": 0.61, "estimate_rest": 0.92,
+    "gap": -0.31,
 }  # fmt: skip
+
+
+def test_the_gap_of_these_tests_is_one_that_evaluate_writes() -> None:
+    from skinkit.evaluation.subgroups import gaps_table
+
+    assert set(GAP) <= set(gaps_table({}).columns)
 
 
 @pytest.fixture(scope="module")

@@ -154,5 +154,5 @@ class Trust:
             subgroup=self.words.subgroup(said(row["subgroup"])),
             metric=self.words.code("metric", row["metric"]),
             estimate=self.words.estimate(number(row["estimate"])),
-            rest=self.words.estimate(number(row["rest"])),
+            rest=self.words.estimate(number(row["estimate_rest"])),
         )
