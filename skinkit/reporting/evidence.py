@@ -230,6 +230,14 @@ class CohortEvidence:
         return found
 
     @property
+    def iou(self) -> pd.Series[float]:
+        """Overlap with masks drawn by people; what the segmenter has learnt from says nothing and is left out."""
+        if self.masks is None:
+            return pd.Series(dtype=float)
+        learnt = self.masks["in_sample"].fillna(False).astype(bool) if "in_sample" in self.masks else False
+        return self.masks.loc[self.masks["iou"].notna() & ~pd.Series(learnt, index=self.masks.index), "iou"]
+
+    @property
     def gaps(self) -> list[Mapping[str, Any]]:
         """Gaps between a subgroup and the rest that stand out."""
         return list(self._info("gaps") or [])
@@ -623,7 +631,7 @@ def _lost(c: CohortEvidence, status: str) -> tuple[Loss, ...]:
 
 
 def _measured_iou(c: CohortEvidence) -> Values | None:
-    iou = c.masks["iou"].dropna() if c.masks is not None else pd.Series(dtype=float)
+    iou = c.iou
     drawn = "truth" not in c.segmenter.split(", ")
     return {"n": len(iou), "iou": float(iou.mean())} if len(iou) and drawn else None
 

@@ -193,7 +193,7 @@ class Known:
         for c in self.study.ordered:
             if c.masks is not None:
                 text = self.study.words("who.masked", segmenter=c.segmenter)
-                iou = c.masks["iou"].dropna()
+                iou = c.iou
                 if len(iou):
                     text = self.study.words.listed([text, self._say("iou", value=f"{iou.mean():.2f}", n=len(iou))])
                 yield self._pair(c.name, text), f"{c.name}/masks"
