@@ -203,7 +203,7 @@ def test_near_identical_images_in_two_parts_are_refused_above_the_limit(workspac
     with pytest.raises(RefusedError, match="near-identical images"):
         one(workspace)
     _, artifact, said = one(workspace, near_limit=60)
-    assert "near-identical image in another part" in said
+    assert "near-identical to an image in another part" in said
     assert artifact.info["leakage"]["cases"] == 0
     assert artifact.info["leakage"]["counts"]["near_identical"] > 10
 
