@@ -651,14 +651,8 @@ def _loaded(network: Any, folder: Path, device: str) -> Network:
 
 def lesion_masks(frame: pd.DataFrame, workspace: Path) -> list[Path | None]:
     """Mask file of each fused row; None where it failed, and the whole photo counts as lesion."""
-    return [
-        workspace / file if isinstance(file, str) and failed is not None and not bool(failed) else None
-        for file, failed in zip(
-            frame["mask_path"],
-            frame["mask_failed"].astype(object).where(frame["mask_failed"].notna(), None),
-            strict=True,
-        )
-    ]
+    drawn = frame["mask_path"].notna() & frame["mask_failed"].notna() & (frame["mask_failed"] != True)  # noqa: E712
+    return [workspace / file if usable else None for file, usable in zip(frame["mask_path"], drawn, strict=True)]
 
 
 class Scorer:

@@ -3,4 +3,5 @@
 rows        the cases of a model, divided by the split
 classifier  encoder, scalers, model, calibration and thresholds of one fold
 segmenter   a network that draws masks, from truth masks
+network     building, starting, fitting and writing one network, for both
 """
