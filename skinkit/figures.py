@@ -14,6 +14,7 @@ import re
 import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ def colours(classes: Sequence[str]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _figure(width_in: float, height_in: float) -> Iterator[Any]:
+def canvas(width_in: float, height_in: float) -> Iterator[Any]:
     """A blank figure in the house's style; its fonts need not have every glyph, since text stays text."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -77,6 +78,22 @@ def _svg(figure: Any) -> str:
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight", pad_inches=0.12)
     return re.sub(r"'DejaVu Sans'(, [^;\"]*)?(?=[;\"])", _FONTS, stream.getvalue())
+
+
+def write(figure: Any, folder: Path, stem: str) -> dict[str, str]:
+    """Write a figure for the screen and one for print: ``stem.svg`` and ``stem.png`` (200 dots per inch).
+
+    Returns:
+        Kind of file -> its path.
+    """
+    from skinkit.artifact import write_atomic
+
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=200, metadata={"Software": None}, bbox_inches="tight", pad_inches=0.12)
+    files = {"svg": _svg(figure).encode(), "png": stream.getvalue()}
+    for kind, data in files.items():
+        write_atomic(folder / f"{stem}.{kind}", data)
+    return {kind: str(folder / f"{stem}.{kind}") for kind in files}
 
 
 def _interval(curve: Mapping[str, Any], name: str, digits: int = 3) -> str:
@@ -121,7 +138,7 @@ def roc(curves: Mapping[str, Mapping[str, Any]], *, labels: Mapping[str, str] | 
         labels: class -> words.
         title: above the axes.
     """
-    with _figure(6.9, 4.2) as figure:
+    with canvas(6.9, 4.2) as figure:
         axes = figure.add_subplot()
         axes.plot([0, 1], [0, 1], color=_MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
         _curves(axes, curves, labels or {}, "fpr", "tpr", "auroc")
@@ -140,7 +157,7 @@ def pr(curves: Mapping[str, Mapping[str, Any]], *, labels: Mapping[str, str] | N
         labels: class -> words.
         title: above the axes.
     """
-    with _figure(6.9, 4.2) as figure:
+    with canvas(6.9, 4.2) as figure:
         axes = figure.add_subplot()
         chance = curves.get("malignant", {}).get("prevalence")
         if chance is not None:
@@ -171,7 +188,7 @@ def confusion(
     side = max(2.2, 0.62 * k)
     shades = LinearSegmentedColormap.from_list("shares", ["#ffffff", "#c6dcee", "#5a9bcb", "#0b4a7d"])
     rows = [f"{(labels or {}).get(name, name)}  (n = {int(n)})" for name, n in zip(classes, totals, strict=True)]
-    with _figure(side + 2.6, side + 0.9) as figure:
+    with canvas(side + 2.6, side + 0.9) as figure:
         axes = figure.add_subplot()
         axes.grid(visible=False)
         for i in range(k):
@@ -225,7 +242,7 @@ def radiomic_heatmap(
     paint = colours(names)
     shown = [_short(features[i]) for i in rows]
     height = min(max(0.16 * len(shown), 1.2), 11.0) + 1.0
-    with _figure(8.2, height) as figure:
+    with canvas(8.2, height) as figure:
         import matplotlib as mpl
 
         figure.get_layout_engine().set(hspace=0.0, h_pad=0.02)
@@ -294,7 +311,7 @@ def learning_curve(history: Sequence[Mapping[str, Any]], *, title: str = "") -> 
     """
     figures = [name for name in (history[0] if history else {}) if name not in _TRAINING_COLUMNS]
     at = np.cumsum([np.isfinite(entry["train_loss"]) for entry in history])
-    with _figure(6.6, 2.5 + 2.2 * bool(figures)) as figure:
+    with canvas(6.6, 2.5 + 2.2 * bool(figures)) as figure:
         panels = figure.subplots(1 + bool(figures), 1, sharex=True, squeeze=False)[:, 0]
         losses = [name for name in ("train_loss", "validation_loss") if any(name in entry for entry in history)]
         for axes, names, called in zip(panels, (losses, figures), ("loss", "on validation rows"), strict=False):
@@ -357,7 +374,7 @@ def attribution_bars(
     if len(ranked) > limit:
         rest = sum(float(entry["contribution"]) for entry in ranked[limit:])
         bars.append((f"{len(ranked) - limit} others together", rest))
-    with _figure(6.2, 0.27 * max(len(bars), 1) + 0.9) as figure:
+    with canvas(6.2, 0.27 * max(len(bars), 1) + 0.9) as figure:
         axes = figure.add_subplot()
         axes.grid(visible=False, axis="y")
         reach = max((abs(value) for _, value in bars), default=1.0) or 1.0
@@ -485,7 +502,7 @@ def interval_bars(
         limits: ends of the axis.
         title: above the axes.
     """
-    with _figure(7.2, 0.9 + 0.24 * max(len(bars), 1)) as figure:
+    with canvas(7.2, 0.9 + 0.24 * max(len(bars), 1)) as figure:
         axes = figure.add_subplot()
         for place, bar in enumerate(bars):
             colour = _TONES[str(bar.get("tone") or "plain")]
@@ -515,7 +532,7 @@ def reliability(bins: Mapping[str, Sequence[Mapping[str, Any]]], *, title: str =
         title: above the axes.
     """
     looks = {"raw": (_MUTED, (0, (4, 2)), "before calibration"), "calibrated": (PALETTE[0], "-", "as used")}
-    with _figure(5.4, 4.2) as figure:
+    with canvas(5.4, 4.2) as figure:
         axes = figure.add_subplot()
         axes.plot([0, 1], [0, 1], color=_MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
         for shift, name in enumerate(name for name in looks if name in bins):
@@ -539,7 +556,7 @@ def decision(curve: Mapping[str, Any], *, title: str = "") -> str:
     x = np.asarray(curve["threshold"], dtype=np.float64)
     model, everybody, lower, upper = (_floats(curve[name]) for name in ("model", "all", "lower", "upper"))
     prevalence = float(curve["prevalence"])
-    with _figure(6.9, 3.8) as figure:
+    with canvas(6.9, 3.8) as figure:
         axes = figure.add_subplot()
         axes.axhline(0, color=_MUTED, linewidth=1.0, label="treat nobody")
         axes.plot(x, everybody, color=PALETTE[4], linestyle=(0, (5, 1.6)), label="treat everybody")
@@ -566,7 +583,7 @@ def referral(curve: Mapping[str, Any], *, title: str = "") -> str:
     }
     points = {"veto": ("o", "veto: malignant calls alone"), "refer": ("s", "model's own referral rule")}
     x = np.asarray(curve["referred"], dtype=np.float64)
-    with _figure(6.9, 3.8) as figure:
+    with canvas(6.9, 3.8) as figure:
         axes = figure.add_subplot()
         for name, (colour, dash, label) in words.items():
             lower, upper = (_floats(curve[f"{name}_{end}"]) for end in ("lower", "upper"))
@@ -590,7 +607,7 @@ def forest(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> str:
         title: above the panels.
     """
     panels = (("auroc", "AUROC"), ("sensitivity", "sensitivity (veto)"), ("specificity", "specificity (veto)"))
-    with _figure(8.2, 0.24 * len(rows) + 1.0) as figure:
+    with canvas(8.2, 0.24 * len(rows) + 1.0) as figure:
         for panel, (metric, label) in zip(figure.subplots(1, 3, sharey=True), panels, strict=True):
             panel.grid(visible=False, axis="y")
             whole = (rows[0].get(metric) or {}).get("estimate")
@@ -621,7 +638,7 @@ def differences(rows: Sequence[Mapping[str, Any]], *, title: str = "", unit: str
         title: above the axes.
         unit: below them.
     """
-    with _figure(6.4, 0.27 * max(len(rows), 1) + 0.9) as figure:
+    with canvas(6.4, 0.27 * max(len(rows), 1) + 0.9) as figure:
         axes = figure.add_subplot()
         axes.grid(visible=False, axis="y")
         axes.axvline(0, color=_MUTED, linewidth=1.0)
