@@ -24,7 +24,7 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8
 ALL_COLOUR = "#1d2733"
 """What stands for all classes together: averages, malignant against benign."""
 
-_DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (1.4, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
+DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (1.4, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
 _FONTS = "'DejaVu Sans', Verdana, 'Noto Sans CJK SC', 'PingFang SC', 'Microsoft YaHei', sans-serif"
 _INK, _MUTED, _GRID = "#1d2733", "#5a6572", "#e3e7eb"
 _STYLE: Any = {
@@ -96,7 +96,8 @@ def write(figure: Any, folder: Path, stem: str) -> dict[str, str]:
     return {kind: str(folder / f"{stem}.{kind}") for kind in files}
 
 
-def _interval(curve: Mapping[str, Any], name: str, digits: int = 3) -> str:
+def interval_text(curve: Mapping[str, Any], name: str, digits: int = 3) -> str:
+    """A figure with its interval, as legends show it: ``name``, ``lower`` and ``upper`` of a mapping."""
     value, lower, upper = (curve.get(key) for key in (name, "lower", "upper"))
     if value is None:
         return "too few cases"
@@ -115,10 +116,10 @@ def _curves(
             curve[x],
             curve[y],
             color=paint[name],
-            linestyle="-" if whole else _DASHES[(i + i // len(PALETTE)) % len(_DASHES)],
+            linestyle="-" if whole else DASHES[(i + i // len(PALETTE)) % len(DASHES)],
             linewidth=2.4 if whole else 1.6,
             drawstyle="steps-pre" if area == "average_precision" else "default",
-            label=f"{labels.get(name, name)}  {_interval(curve, area)}",
+            label=f"{labels.get(name, name)}  {interval_text(curve, area)}",
             zorder=4 if whole else 3,
         )
         if point := curve.get("point"):
@@ -316,7 +317,7 @@ def learning_curve(history: Sequence[Mapping[str, Any]], *, title: str = "") -> 
         losses = [name for name in ("train_loss", "validation_loss") if any(name in entry for entry in history)]
         for axes, names, called in zip(panels, (losses, figures), ("loss", "on validation rows"), strict=False):
             for i, name in enumerate(names):
-                _trained(axes, history, at, name, PALETTE[i % len(PALETTE)], _DASHES[i % len(_DASHES)])
+                _trained(axes, history, at, name, PALETTE[i % len(PALETTE)], DASHES[i % len(DASHES)])
             _phases(axes, history, at, named=axes is panels[0])
             axes.set_ylabel(called)
             axes.margins(y=0.12)
