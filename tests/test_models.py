@@ -216,6 +216,42 @@ def test_probe_is_scikit_learns_regression_in_the_span_of_its_rows(rows: int) ->
     np.testing.assert_allclose(np.exp(model.predict(batch)), reference.predict_proba(u), atol=2e-3)
 
 
+# ------------------------------------------------------------------------------------------------- logistic
+
+
+def test_logistic_is_scikit_learns_regression_with_the_c_the_validation_rows_like_best() -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import log_loss
+
+    module = load_model("logistic")
+    batch, labels = material(150, seed=1)
+    batch = {name: 0.5 * batch[name] for name in module.READS}
+    rest = part(batch, slice(90, 150))
+    model = module.fit(module.Config(), part(batch, slice(0, 90)), labels[:90], rest, labels[90:], 3, 0)
+    u, seen = (np.hstack([side["attributes"], side["radiomics"]]) for side in (part(batch, slice(0, 90)), rest))
+    weight = np.array([1 / (labels[90:] == k).sum() for k in range(3)])[labels[90:]]
+    losses = {}
+    for c in module.GRID:
+        reference = LogisticRegression(C=c, class_weight="balanced", max_iter=9999, tol=1e-8).fit(u, labels[:90])
+        losses[c] = log_loss(labels[90:], reference.predict_proba(seen), sample_weight=weight)
+    assert model.c == min(losses, key=losses.__getitem__)
+    assert model.c not in (module.GRID[0], module.GRID[-1])
+    given = module.fit(module.Config(c=0.3), part(batch, slice(0, 90)), labels[:90], rest, labels[90:], 3, 0)
+    reference = LogisticRegression(C=0.3, class_weight="balanced", max_iter=9999, tol=1e-8).fit(u, labels[:90])
+    np.testing.assert_allclose(np.exp(given.predict(rest)), reference.predict_proba(seen), atol=2e-3)
+
+
+def test_logistic_without_a_column_or_without_a_class_answers_what_it_can() -> None:
+    module = load_model("logistic")
+    batch, labels = material(60)
+    empty = {name: np.zeros((60, 0)) for name in module.READS}
+    model = module.fit(module.Config(), empty, labels, part(empty, slice(0, 0)), labels[:0], 3, 0)
+    np.testing.assert_allclose(np.exp(model.predict(empty)), 1 / 3, atol=1e-6)
+    model = module.fit(module.Config(), batch, labels, part(batch, slice(0, 0)), labels[:0], 4, 0)
+    assert np.exp(model.predict(batch))[:, 3].max() < 1e-12
+    assert model.c == 0.1
+
+
 torch = pytest.importorskip("torch")
 
 

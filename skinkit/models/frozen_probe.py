@@ -40,6 +40,7 @@ import numpy.typing as npt
 from skinkit.artifact import write_atomic
 from skinkit.errors import ConfigError
 from skinkit.metadata import Standardiser
+from skinkit.regression import balanced_regression, log_probabilities
 
 if TYPE_CHECKING:
     import torch
@@ -51,8 +52,6 @@ READS = ("image", "attributes", "radiomics")
 RADIOMICS = "none"
 REFITS = True
 HEATMAP = "gradcam"
-NEVER = -1e4
-"""Score of a class that had no training row."""
 
 Floats = npt.NDArray[np.float64]
 Backbone = Literal["resnet50", "resnet18", "mobilenet_v2"]
@@ -182,10 +181,7 @@ class Probe:
 
     def predict(self, batch: Mapping[str, np.ndarray]) -> Floats:
         """(n, K) log-probabilities, eq. 4."""
-        z = self._inputs(batch) @ self.weight.T + self.bias
-        z = np.maximum(z, NEVER)
-        out: Floats = z - np.logaddexp.reduce(z, axis=1, keepdims=True)
-        return out
+        return log_probabilities(self._inputs(batch) @ self.weight.T + self.bias)
 
     def contributions(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """W u taken apart by column; the image in one piece. Exact, because eq. 4 is linear in u."""
@@ -261,34 +257,8 @@ def fit(
     widths = {name: part.shape[1] for name, part in parts.items()}
     scale = np.concatenate([np.full(widths[name], scales[name]) for name in parts])
     u = np.concatenate(list(parts.values()), axis=1) * scale  # eq. 3
-    weight, bias = _balanced_regression(u, train_labels, n_classes, config.c)
+    weight, bias = balanced_regression(u, train_labels, n_classes, config.c)
     return Probe(config, weight * scale, bias, image, widths)
-
-
-def _balanced_regression(u: Floats, labels: np.ndarray, n_classes: int, c: float) -> tuple[Floats, Floats]:
-    """Eq. 5: (K, columns) weights and (K,) biases."""
-    from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1):  # the same sums in the same order on any number of cores
-        back = None
-        if len(u) < u.shape[1]:
-            power, directions = np.linalg.eigh(u @ u.T)
-            kept = power > power[-1] * 1e-12
-            root = np.sqrt(power[kept])
-            back = (directions[:, kept] / root).T @ u  # orthonormal rows that span u
-            u = directions[:, kept] * root
-        regression = LogisticRegression(C=c, class_weight="balanced", max_iter=5000).fit(u, labels)
-        coefficients, intercepts = regression.coef_, regression.intercept_
-        if back is not None:
-            coefficients = coefficients @ back
-    present = regression.classes_
-    if len(present) == 2:  # scikit-learn gives two classes one row
-        coefficients = np.concatenate([-coefficients, coefficients]) / 2
-        intercepts = np.concatenate([-intercepts, intercepts]) / 2
-    weight, bias = np.zeros((n_classes, coefficients.shape[1])), np.full(n_classes, NEVER)
-    weight[present], bias[present] = coefficients, intercepts
-    return weight, bias
 
 
 # ------------------------------------------------------------------------------------------------- explanation

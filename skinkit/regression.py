@@ -1,0 +1,57 @@
+"""Class-balanced multinomial logistic regression, solved exactly whatever the number of columns.
+
+(1) p = softmax(W u + b)
+(2) min over W, b:  1/2 |W|^2 - C sum_i n/(K n_{y_i}) log p_{y_i}(u_i)             class-balanced log loss
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+NEVER = -1e4
+"""Score of a class that had no training row."""
+
+
+def balanced_regression(u: Floats, labels: np.ndarray, n_classes: int, c: float) -> tuple[Floats, Floats]:
+    """Solve eq. 2: (K, columns) weights and (K,) biases; the bias of a class without a row is :data:`NEVER`.
+
+    With fewer rows than columns it is solved in the span of the rows: the optimum lies there, because the penalty is
+    rotation-invariant, and that is several times faster.
+
+    Args:
+        u: (n, columns).
+        labels: (n,) class indices.
+        n_classes: K.
+        c: C; smaller is a stronger penalty.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):  # the same sums in the same order on any number of cores
+        back = None
+        if len(u) < u.shape[1]:
+            power, directions = np.linalg.eigh(u @ u.T)
+            kept = power > power[-1] * 1e-12
+            root = np.sqrt(power[kept])
+            back = (directions[:, kept] / root).T @ u  # orthonormal rows that span u
+            u = directions[:, kept] * root
+        regression = LogisticRegression(C=c, class_weight="balanced", max_iter=5000).fit(u, labels)
+        coefficients, intercepts = regression.coef_, regression.intercept_
+        if back is not None:
+            coefficients = coefficients @ back
+    present = regression.classes_
+    if len(present) == 2:  # scikit-learn gives two classes one row
+        coefficients = np.concatenate([-coefficients, coefficients]) / 2
+        intercepts = np.concatenate([-intercepts, intercepts]) / 2
+    weight, bias = np.zeros((n_classes, coefficients.shape[1])), np.full(n_classes, NEVER)
+    weight[present], bias[present] = coefficients, intercepts
+    return weight, bias
+
+
+def log_probabilities(scores: Floats) -> Floats:
+    """(n, K) scores -> log-probabilities of eq. 1, finite where a class never occurred."""
+    z = np.maximum(scores, NEVER)
+    out: Floats = z - np.logaddexp.reduce(z, axis=1, keepdims=True)
+    return out
