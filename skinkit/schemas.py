@@ -218,6 +218,25 @@ SIGNATURE = Schema(
     ),
 )
 
+SIGNATURE_TESTS = Schema(
+    "tests",
+    1,
+    ("fold", "feature", "class"),
+    _columns(
+        ("fold", "int", "fold number; only its training rows were looked at"),
+        ("feature", "string", "radiomic feature"),
+        ("class", "string", "class, against all others"),
+        ("n", "int", "training rows of the class"),
+        ("statistic", "float", "Welch t"),
+        ("freedom", "float", "Welch-Satterthwaite degrees of freedom"),
+        ("p", "float", "two-sided p value"),
+        ("p_holm", "float", "the same after Holm's correction over features and classes"),
+        ("mean_difference", "float", "mean of the class minus mean of the others, in the feature's unit"),
+        ("cohens_d", "float", "the same over the pooled standard deviation"),
+    ),
+)
+"""``tests.parquet`` beside a signature: every test that was made."""
+
 MODEL = Schema(
     "models",
     1,

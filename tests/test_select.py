@@ -14,7 +14,7 @@ from written_artifacts import make_workspace, run_stage, write
 from skinkit import cross_fit
 from skinkit.artifact import Artifact
 from skinkit.errors import ConfigError, InputError
-from skinkit.stages import select
+from skinkit.signature import selection
 from skinkit.workspace import Ref, Workspace
 
 STRONG, COPY, SECOND, WEAK = (f"original_firstorder_{n}" for n in ("Mean", "Median", "Energy", "Entropy"))
@@ -39,13 +39,18 @@ def planted(n: int = 240, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray[Any, 
     return pd.DataFrame(x), labels
 
 
+def chosen(features: pd.DataFrame, labels: Any, **rule: Any) -> pd.DataFrame:
+    names = list(features.columns)
+    return selection.choose(features.to_numpy(), labels, names, selection.Rule(**rule)).table(names)
+
+
 def reasons(table: pd.DataFrame) -> dict[str, Any]:
     return dict(zip(table["feature"], table["drop_reason"], strict=True))
 
 
 def test_every_feature_gets_its_reason() -> None:
     features, labels = planted()
-    table = select.signature(features, labels, select.Config())
+    table = chosen(features, labels)
     assert table.loc[table["selected"], "feature"].tolist() == [STRONG, SECOND, WEAK]
     row = table.set_index("feature")
     assert row.loc[STRONG, "best_class"] == "MEL"
@@ -62,11 +67,11 @@ def test_every_feature_gets_its_reason() -> None:
 
 def test_the_limit_cuts_after_the_best() -> None:
     features, labels = planted()
-    found = reasons(select.signature(features, labels, select.Config(limit=1)))
+    found = reasons(chosen(features, labels, limit=1))
     assert found[STRONG] is None
     assert found[COPY] == "correlated"
     assert found[SECOND] == "beyond_limit"
-    loose = select.signature(features, labels, select.Config(max_correlation=1.0))
+    loose = chosen(features, labels, max_correlation=1.0)
     assert loose.loc[loose["selected"], "feature"].tolist() == [STRONG, COPY, SECOND, WEAK]
 
 
@@ -74,13 +79,25 @@ def test_t_and_p_agree_with_scipy_where_values_are_missing() -> None:
     features, labels = planted(120)
     x = features.to_numpy().copy()
     x[np.random.default_rng(1).random(x.shape) < 0.1] = np.nan
-    statistic, p, classes = select._welch(x, labels)
-    assert classes.tolist() == CLASSES
+    tests = selection.welch(x, labels)
+    assert tests.classes.tolist() == CLASSES
     for column, name in enumerate(CLASSES):
         for f in range(len(NOISE) + 4):
             want = stats.ttest_ind(x[labels == name, f], x[labels != name, f], equal_var=False, nan_policy="omit")
-            assert statistic[f, column] == pytest.approx(float(want.statistic))
-            assert p[f, column] == pytest.approx(float(want.pvalue), rel=1e-8)
+            assert tests.statistic[f, column] == pytest.approx(float(want.statistic))
+            assert tests.freedom[f, column] == pytest.approx(float(want.df))
+            assert tests.p[f, column] == pytest.approx(float(want.pvalue), rel=1e-8)
+
+
+def test_welch_and_cohen_by_hand() -> None:
+    # A 1 2 3, B 5 7 9 11: means 2 and 8, variances 1 and 20/3, so t = -6 / sqrt(1/3 + 5/3), df = 4 / (1/18 + 25/27),
+    # pooled variance (2 + 20) / 5.
+    x = np.array([[1.0], [2.0], [3.0], [5.0], [7.0], [9.0], [11.0]])
+    tests = selection.welch(x, np.array(["A"] * 3 + ["B"] * 4))
+    assert tests.statistic[0, 0] == pytest.approx(-6 / np.sqrt(2))
+    assert tests.freedom[0, 0] == pytest.approx(4 / (1 / 18 + 25 / 27))
+    assert tests.difference[0].tolist() == pytest.approx([-6, 6])
+    assert tests.effect[0].tolist() == pytest.approx([-6 / np.sqrt(4.4), 6 / np.sqrt(4.4)])
 
 
 def test_holm_by_hand() -> None:
@@ -94,7 +111,7 @@ def test_spearman_agrees_with_scipy() -> None:
     rng = np.random.default_rng(0)
     x = rng.integers(0, 10, size=(60, 3)).astype(float)
     x[rng.random(60) < 0.2, 2] = np.nan
-    ours = select._Spearman(x)
+    ours = selection.Spearman(x)
     assert ours(0, 1) == pytest.approx(float(stats.spearmanr(x[:, 0], x[:, 1]).statistic))
     known = ~np.isnan(x[:, 2])
     assert ours(0, 2) == pytest.approx(float(stats.spearmanr(x[known, 0], x[known, 2]).statistic))
@@ -105,7 +122,7 @@ def test_with_so_many_cases_that_p_is_zero_the_stronger_effect_goes_first() -> N
     labels = np.repeat(["BCC", "MEL"], 4000)
     shift = (labels == "MEL").astype(float)
     features = pd.DataFrame({WEAK: rng.normal(size=8000) + 4 * shift, STRONG: rng.normal(size=8000) + 8 * shift})
-    table = select.signature(features, labels, select.Config())
+    table = chosen(features, labels)
     assert (table["p"] == 0).all()
     assert table.set_index("feature")["rank"].to_dict() == {STRONG: 1, WEAK: 2}
 
@@ -121,7 +138,15 @@ def workspace(tmp_path: Path) -> Workspace:
 def inputs(workspace: Workspace, features: pd.DataFrame, labels: Any, parts: Any, folds: int = 1) -> None:
     ids = [f"c{i:04d}" for i in range(len(labels))]
     rows = [
-        {"fold": fold, "cohort": "pad", "case_id": id_, "image_id": id_, "class": label, "part": part}
+        {
+            "fold": fold,
+            "cohort": "pad",
+            "case_id": id_,
+            "image_id": id_,
+            "group_id": id_,
+            "class": label,
+            "part": part,
+        }
         for fold in range(folds)
         for id_, label, part in zip(ids, labels, np.roll(parts, 40 * fold), strict=True)
     ]

@@ -334,6 +334,26 @@ def locate(cohort: Cohort) -> Found:
     return Found(source, part, cohort.root, tables, images, masks, keys, archives)
 
 
+def other_masks(cohort: Cohort, place: str) -> Found:
+    """Masks of another annotator than the cohort's own.
+
+    Args:
+        cohort: the cohort.
+        place: folder below the cohort's, or a pattern such as ``masks/{stem}.png``.
+
+    Raises:
+        InputError: there is no mask.
+    """
+    found = locate(replace(cohort, options={**cohort.options, "masks": place}))
+    if not found.masks:
+        raise InputError(
+            f"no mask at {place!r} in {cohort.root}",
+            "a folder of masks named as the images, or a pattern with {stem}",
+            "correct --settings masks=...",
+        )
+    return found
+
+
 _TABLE_FILES = (".csv", ".tsv", ".tab", ".txt", ".xlsx", ".xlsm", ".parquet", ".pq")
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
 

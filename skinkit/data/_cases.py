@@ -699,6 +699,20 @@ def _masks_apart(found: Found, reader: _Reader, table: Sequence[TableRow]) -> Fo
     return replace(found, masks=masks, images={p: file for p, file in found.images.items() if p not in named})
 
 
+def masks_of(images: Mapping[str, str], found: Found) -> dict[str, str]:
+    """``image_id`` -> path of its mask among those found by name; images without one are left out.
+
+    Args:
+        images: ``image_id`` -> path of the image, relative to the cohort's folder.
+        found: of :func:`skinkit.data.other_masks`.
+    """
+    rows: list[dict[str, Any]] = [
+        {"image_id": name, "image_path": path, "truth_mask_path": None, "flags": []} for name, path in images.items()
+    ]
+    _with_masks(rows, found)
+    return {row["image_id"]: row["truth_mask_path"] for row in rows if row["truth_mask_path"]}
+
+
 class _MaskIndex:
     """Finds a mask by its path, or by its file name where only one file has it."""
 

@@ -14,11 +14,13 @@ Shapes:
 
 Departures:
     A case without a truth mask fails with ``truth_mask_absent`` instead of borrowing another segmenter's mask.
+    ``masks`` names those of a second annotator; Dice and IoU then say how far two people agree.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 TASK = "segment"
 READS = ("truth_mask",)
@@ -26,4 +28,8 @@ READS = ("truth_mask",)
 
 @dataclass(frozen=True)
 class Config:
-    """There is nothing to choose."""
+    """Whose masks are handed on."""
+
+    masks: Annotated[
+        str, "folder of masks in the cohort's, or a pattern such as masks/{stem}.png (default: the cohort's own)"
+    ] = ""

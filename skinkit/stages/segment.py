@@ -3,7 +3,8 @@
 A segmenter is a rule (``otsu``, ``truth``) or a trained network of the workspace. A network may know a photo: it, or
 one of the same patient, was among its training or validation rows. Such a photo is drawn by the folds that do not know
 it, the mean of their probabilities; where every fold knows it, by all of them, and the row says ``in_sample``: how
-close that mask comes to a person's says nothing about others.
+close that mask comes to a person's says nothing about others. ``truth`` hands on the masks people drew; those of a
+second annotator are a second set of masks: ``segment --model truth --settings masks=FOLDER --name annotator2``.
 
 A mask that is empty, covers less than 0.5 % or more than 98 % of the image has *failed*: the row says so
 (``mask_failed``) and later stages measure the whole image instead. Where a person drew a mask, Dice and IoU tell how
@@ -18,19 +19,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skinkit.artifact import Artifact, digest, exists, write_atomic
+from skinkit.artifact import Artifact, digest, exists, file_sha256, write_atomic
 from skinkit.errors import CaseError, ConfigError
 from skinkit.executor import map_cases
 from skinkit.models import load_model, model_config, registered
 from skinkit.schemas import FAILED, MASKS, OK
 from skinkit.stages import Job, Sources
-from skinkit.workspace import Ref, Workspace, check_name
+from skinkit.workspace import Cohort, Ref, Workspace, check_name
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
     from skinkit.artifact import Builder
+    from skinkit.data import Found
     from skinkit.infer import Segmenter
 
 VERSION = 2
@@ -85,9 +87,24 @@ def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:
 
 
 def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
-    """The settings of a rule with its defaults: a changed default makes masks stale. A network's are in its model."""
-    settings = {"settings": digest(asdict(_settings(config)))} if _is_rule(config.model) else {}
-    return Sources(settings, watch="")
+    """The settings of a rule with its defaults: a changed default makes masks stale. A network's are in its model.
+
+    The masks of another annotator are watched.
+    """
+    if not _is_rule(config.model):
+        return Sources({}, watch="")
+    settings = _settings(config)
+    found = _other_masks(config, settings, workspace.cohort(target.cohort))
+    watch = digest(list(found.masks.values())) if found else ""
+    return Sources({"settings": digest(asdict(settings))}, watch)
+
+
+def _other_masks(config: Config, settings: Any, cohort: Cohort) -> Found | None:
+    """Masks of another annotator, where ``truth`` is told to take them."""
+    from skinkit.data import other_masks
+
+    place = str(getattr(settings, "masks", "")) if _is_copied(config.model) else ""
+    return other_masks(cohort, place) if place else None
 
 
 def _is_rule(name: str) -> bool:
@@ -118,7 +135,8 @@ def run(config: Config, job: Job) -> Artifact:
     with job.build() as build:
         drawn = _by_network if "model" in job.inputs else _by_rule
         told = drawn(config, job, cases, build)
-        summary = [] if _is_copied(config.model) else _summary(build, cases)
+        copies = _is_copied(config.model) and not getattr(_settings(config), "masks", "")
+        summary = [] if copies else _summary(build, cases)
         for line in summary:
             job.console.info(f"  {_told(line)}")
         return build.finish(info={**told, "agreement": summary})
@@ -131,17 +149,37 @@ def _by_rule(config: Config, job: Job, cases: pd.DataFrame, build: Builder) -> d
     """Draw by a rule, or take over what a person drew; in processes."""
     segmenter, settings = load_model(config.model, task="segment"), _settings(config)
     draw = None if _is_copied(config.model) else partial(segmenter.draw, config=settings)
+    others = _of_another(config, settings, job.cohort, cases)
+    cases = cases.assign(copied_path=cases["truth_mask_path"] if others is None else cases["image_id"].map(others))
     fingerprints = {
-        (case["image_id"],): job.recipe.fingerprint(asdict(settings), case["image_sha256"], case["truth_mask_sha256"])
+        (case["image_id"],): job.recipe.fingerprint(
+            asdict(settings),
+            case["image_sha256"],
+            case["truth_mask_sha256"],
+            *([] if others is None else [_content(case, job.cohort.root)]),
+        )
         for case in _records(cases)
     }
     todo = {key[0] for key in build.plan(fingerprints)}
-    names = ["image_id", "image_path", "truth_mask_path", "width_px", "height_px"]
+    names = ["image_id", "image_path", "truth_mask_path", "copied_path", "width_px", "height_px"]
     items = _records(cases.loc[cases["image_id"].isin(todo), names])
     work = partial(_mask_one, root=job.cohort.root, out=build.partial, segmenter=config.model, draw=draw)
     for row in map_cases(work, items, key=("image_id",), jobs=job.jobs, console=job.console, label="segmenting"):
         build.add(row)
     return {"segmenter": config.model, "segmenter_identity": None, "caution": getattr(segmenter, "CAUTION", None)}
+
+
+def _of_another(config: Config, settings: Any, cohort: Cohort, cases: pd.DataFrame) -> dict[str, str] | None:
+    """``image_id`` -> mask of another annotator; None where the cohort's own are meant."""
+    from skinkit.data._cases import masks_of
+
+    found = _other_masks(config, settings, cohort)
+    return masks_of(dict(zip(cases["image_id"], cases["image_path"], strict=True)), found) if found else None
+
+
+def _content(case: Mapping[str, Any], root: Path) -> str | None:
+    """Hash of the mask that is handed on."""
+    return file_sha256(root / case["copied_path"]) if isinstance(case["copied_path"], str) else None
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -160,23 +198,18 @@ def _mask_one(
     """One mask: drawn (or taken over from a person), written, measured."""
     from skinkit.images import read_rgb
 
-    truth = _truth(case, root)
-    if draw is not None:
-        mask = draw(read_rgb(root / case["image_path"]))
-    elif truth is None:
+    mask = draw(read_rgb(root / case["image_path"])) if draw is not None else _person_s(case, root, "copied_path")
+    if mask is None:
         raise CaseError("truth_mask_absent", "the source folder holds no mask for this image")
-    else:
-        mask = truth
-    return _written(case, mask, truth, out, segmenter)
+    return _written(case, mask, _person_s(case, root), out, segmenter)
 
 
-def _truth(case: Mapping[str, Any], root: Path) -> np.ndarray | None:
-    """The mask drawn by a person, at the photo's size."""
+def _person_s(case: Mapping[str, Any], root: Path, column: str = "truth_mask_path") -> np.ndarray | None:
+    """A mask drawn by a person, at the photo's size."""
     from skinkit.images import read_mask
 
-    if not case["truth_mask_path"]:
-        return None
-    return read_mask(root / case["truth_mask_path"], (int(case["width_px"]), int(case["height_px"])))
+    path = case[column]
+    return read_mask(root / path, (int(case["width_px"]), int(case["height_px"]))) if isinstance(path, str) else None
 
 
 def _written(
@@ -297,7 +330,7 @@ def _finished(
         for answer in answers:
             if isinstance(answer, CaseError):
                 raise answer
-        truth = _truth(case, root)
+        truth = _person_s(case, root)
     except CaseError as error:
         return {"image_id": case["image_id"], "status": FAILED, "reason": error.reason, "detail": error.detail}
     # Far from 0 the sigmoid is 0 or 1 to every digit, and the exponential must not overflow.
@@ -312,13 +345,16 @@ def _finished(
 
 
 def _summary(build: Builder, cases: pd.DataFrame) -> list[dict[str, Any]]:
-    """Mean and median agreement with people's masks over rows that are not in sample, and per modality where mixed."""
+    """Agreement with people's masks over rows that are not in sample, and per modality where mixed."""
     import pandas as pd
+
+    from skinkit.evaluation.overlap import FIGURES, overlap
 
     rows = pd.DataFrame([dict(row) for row in build.rows.values()])
     if "iou" not in rows or rows["iou"].notna().sum() == 0:
         return []
-    rows = rows.merge(cases[["image_id", "modality"]] if "modality" in cases else cases[["image_id"]], on="image_id")
+    about = [name for name in ("image_id", "modality", "group_id") if name in cases]
+    rows = rows.merge(cases[about], on="image_id")
     scored = rows[rows["iou"].notna() & (rows["in_sample"] != True)]  # noqa: E712 - null is not in sample
     parts = {"all": scored}
     if "modality" in scored and scored["modality"].nunique() > 1:
@@ -327,11 +363,8 @@ def _summary(build: Builder, cases: pd.DataFrame) -> list[dict[str, Any]]:
         {
             "modality": name,
             "n": len(of),
-            **{
-                f"{figure}_{how}": float(getattr(of[figure].astype(float), how)())
-                for figure in ("dice", "iou")
-                for how in ("mean", "median")
-            },
+            "n_clusters": int(of["group_id"].nunique()),
+            **overlap({figure: of[figure].astype(float) for figure in FIGURES}, of["group_id"].to_numpy(dtype=str)),
         }
         for name, of in parts.items()
         if len(of)
@@ -339,11 +372,11 @@ def _summary(build: Builder, cases: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _told(line: Mapping[str, Any]) -> str:
+    from skinkit.evaluation.overlap import FIGURES, told
+
     where = "" if line["modality"] == "all" else f", {line['modality']}"
-    return (
-        f"against {line['n']} masks drawn by people{where}: IoU mean {line['iou_mean']:.3f} median "
-        f"{line['iou_median']:.3f}, Dice mean {line['dice_mean']:.3f} median {line['dice_median']:.3f}"
-    )
+    figures = "; ".join(told(line, figure) for figure in FIGURES)
+    return f"against {line['n']} masks drawn by people{where}: {figures} (95 % intervals over patients)"
 
 
 def measured(mask: np.ndarray) -> dict[str, Any]:
