@@ -64,7 +64,8 @@ def outcomes(listing: Listing) -> dict[str, tuple[str, str | None]]:
 def test_every_source_can_be_named_and_says_what_it_is() -> None:
     found = sources()
     assert set(found) == {
-        "pad-ufes-20", "isic-2019", "ham10000", "isic-2018-task3", "isic-seg", "derm7pt", "folder",
+        "pad-ufes-20", "isic-2016", "isic-2017", "isic-2018-task3", "isic-2019", "isic-2020", "ham10000", "isic-seg",
+        "derm7pt", "folder",
     }  # fmt: skip
     for name, title in found.items():
         source = load_source(name)
@@ -252,6 +253,119 @@ def test_isic_2018_task3_training_and_labels_alone(tmp_path: Path) -> None:
     listing = listed(test, "isic-2018-task3")
     assert by_id(listing)["ISIC_0034526"]["diagnosis"] == "benign_keratosis"
     assert outcomes(listing)["ISIC_0034527"] == ("pending", "image_absent")
+
+
+def test_the_test_part_of_isic_2018_with_patient_data(tmp_path: Path) -> None:
+    dataverse, export = tmp_path / "dataverse", tmp_path / "export"
+    base = "ISIC2018_Task3_Test_GroundTruth"
+    table(
+        dataverse / f"{base}.csv",
+        "lesion_id,image_id,dx,dx_type,age,sex,localization,dataset",
+        "HAMTEST_0000000,ISIC_0034524,nv,follow_up,40.0,female,back,vidir_molemax",
+    )
+    row = by_id(listed(dataverse, "isic-2018-task3"))["ISIC_0034524"]
+    told = ("diagnosis", "age_years", "sex", "site", "lesion_id", "confirmed_by")
+    assert [row[n] for n in told] == ["nevus", 40.0, "female", "torso", "HAMTEST_0000000", "follow_up"]
+    table(export / base / f"{base}.csv", "image,MEL,NV,BCC,AKIEC,BKL,DF,VASC", "ISIC_0034524,0,0,0,0,1,0,0")
+    table(
+        export / "metadata.csv",
+        "isic_id,age_approx,anatom_site_general,diagnosis_1,diagnosis_3,sex",
+        "ISIC_0034524,40,posterior torso,Benign,Solar lentigo,female",
+    )
+    row = by_id(listed(export, "isic-2018-task3"))["ISIC_0034524"]
+    assert [row[n] for n in told[:4]] == ["benign_keratosis", 40.0, "female", "torso"]
+
+
+def test_isic_2016_with_and_without_the_export_of_the_archive(tmp_path: Path) -> None:
+    base = tmp_path / "ISBI2016_ISIC_Part3"
+    names = [f"ISIC_000000{n}" for n in range(4)]
+    table(
+        Path(f"{base}_Training_GroundTruth.csv"), f"{names[0]},benign", f"{names[1]},malignant", f"{names[2]},malignant"
+    )
+    for n, name in enumerate(names[:3]):
+        photo(tmp_path / "ISBI2016_ISIC_Part3_Training_Data" / f"{name}.jpg", n)
+    photo(tmp_path / "ISBI2016_ISIC_Part1_Training_GroundTruth" / f"{names[0]}_Segmentation.png")
+    rows = by_id(listed(tmp_path, "isic-2016"))
+    assert [rows[name]["diagnosis"] for name in names[:3]] == [None, "melanoma", "melanoma"]
+    assert rows[names[0]]["truth_mask_path"] == f"ISBI2016_ISIC_Part1_Training_GroundTruth/{names[0]}_Segmentation.png"
+    assert all(row["age_years"] is row["sex"] is row["site"] is None for row in rows.values())
+    table(
+        tmp_path / "metadata.csv",
+        "isic_id,age_approx,anatom_site_general,benign_malignant,diagnosis,diagnosis_confirm_type,sex",
+        f"{names[0]},55,anterior torso,benign,seborrheic keratosis,histopathology,female",
+        f"{names[2]},70,head/neck,malignant,basal cell carcinoma,histopathology,male",
+        f"{names[3]},30,,benign,nevus,,male",
+    )
+    listing = listed(tmp_path, "isic-2016")
+    rows = by_id(listing)
+    # The export says which malignant lesion is no melanoma; an image of another part that it names is no case here.
+    assert {name: row["diagnosis"] for name, row in rows.items()} == {
+        names[0]: "seborrheic_keratosis", names[1]: "melanoma", names[2]: "basal_cell_carcinoma",
+    }  # fmt: skip
+    first = rows[names[0]]
+    assert [first[n] for n in ("age_years", "sex", "site", "confirmed_by")] == [55, "female", "torso", "histopathology"]
+    assert listing.unmapped == {}
+    table(Path(f"{base}_Test_GroundTruth.csv"), f"{names[0]},0.0", f"{names[3]},1.0")
+    photo(tmp_path / "ISBI2016_ISIC_Part3_Test_Data" / f"{names[3]}.jpg")
+    test = by_id(listed(tmp_path, "isic-2016", part="test"))
+    assert {name: row["diagnosis"] for name, row in test.items()} == {
+        names[0]: "seborrheic_keratosis", names[3]: "nevus",
+    }  # fmt: skip
+
+
+def test_isic_2017_as_downloaded_and_with_the_export(tmp_path: Path) -> None:
+    data = tmp_path / "ISIC-2017_Test_v2_Data"
+    for number in range(3):
+        photo(data / f"ISIC_001208{number}.jpg", number)
+        photo(data / f"ISIC_001208{number}_superpixels.png")
+    table(
+        tmp_path / "ISIC-2017_Test_v2_Part3_GroundTruth.csv",
+        "image_id,melanoma,seborrheic_keratosis",
+        *(f"ISIC_001208{n},{float(n == 1)},{float(n == 2)}" for n in range(3)),
+    )
+    table(data / "ISIC-2017_Test_v2_Data_metadata.csv", "image_id,age_approximate,sex", "ISIC_0012081,60,male")
+    rows = by_id(listed(tmp_path, "isic-2017"))
+    assert [rows[f"ISIC_001208{n}"]["diagnosis"] for n in range(3)] == ["nevus", "melanoma", "seborrheic_keratosis"]
+    assert [rows["ISIC_0012081"][n] for n in ("age_years", "sex", "site")] == [60, "male", None]
+    assert len(rows) == 3
+    table(
+        tmp_path / "metadata.csv",
+        "name,meta.clinical.age_approx,meta.clinical.anatom_site_general,meta.clinical.diagnosis,meta.clinical.sex",
+        "ISIC_0012080,35,lower extremity,solar lentigo,female",
+        "ISIC_0012081,60,head/neck,melanoma,male",
+    )
+    rows = by_id(listed(tmp_path, "isic-2017"))
+    assert rows["ISIC_0012080"]["diagnosis"] == "solar_lentigo"
+    assert [rows["ISIC_0012081"][n] for n in ("diagnosis", "site")] == ["melanoma", "head/neck"]
+
+
+@pytest.mark.parametrize(
+    "name", ["ISIC_2020_Training_GroundTruth.csv", "ISIC_2020_Training_GroundTruth_v2.csv", "train.csv"]
+)
+def test_isic_2020_as_downloaded(tmp_path: Path, name: str) -> None:
+    table(
+        tmp_path / name,
+        "image_name,patient_id,sex,age_approx,anatom_site_general_challenge,diagnosis,benign_malignant,target",
+        "ISIC_2637011,IP_7279968,male,45.0,head/neck,unknown,benign,0",
+        "ISIC_0015719,IP_3075186,female,45.0,upper extremity,lichenoid keratosis,benign,0",
+        "ISIC_0052212,IP_2842074,female,50.0,torso,melanoma,malignant,1",
+        "ISIC_0068279,IP_6890425,,,,cafe-au-lait macule,benign,0",
+    )
+    for n, image in enumerate(("ISIC_2637011", "ISIC_0015719", "ISIC_0052212", "ISIC_0068279")):
+        photo(tmp_path / "train" / f"{image}.jpg", n)
+    listing = listed(tmp_path, "isic-2020")
+    rows = by_id(listing)
+    assert [rows[i]["diagnosis"] for i in rows] == ["benign_keratosis", "melanoma", "miscellaneous", None]
+    assert rows["ISIC_2637011"]["group_id"] == "isic:patient:IP_7279968"
+    assert (rows["ISIC_0052212"]["site"], rows["ISIC_0052212"]["age_years"]) == ("torso", 50.0)
+    assert listing.unmapped == {}
+    table(
+        tmp_path / "ISIC_2020_Test_Metadata.csv",
+        "image,patient,age_approximate,sex,anatom_site_general",
+        "ISIC_1,IP_9,25,male,torso",
+    )
+    test = by_id(listed(tmp_path, "isic-2020", part="test"))
+    assert [test["ISIC_1"][n] for n in ("patient_id", "age_years", "diagnosis")] == ["IP_9", 25, None]
 
 
 def test_isic_seg_with_and_without_tables(tmp_path: Path) -> None:

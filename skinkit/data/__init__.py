@@ -67,6 +67,7 @@ class Dialect:
         sheet: sheet of an XLSX file; empty for the first.
         date_format: ``strptime`` format of its dates; empty for unambiguous ones such as 1961-02-28 or 1961年2月28日.
         missing: words that mean nothing is known, beside the empty cell, NA, nan and null.
+        headings: of tables that begin with their first row; it stands for those of just as many columns.
     """
 
     encoding: str = "utf-8"
@@ -75,6 +76,7 @@ class Dialect:
     sheet: str = ""
     date_format: str = ""
     missing: tuple[str, ...] = ()
+    headings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

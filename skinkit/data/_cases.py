@@ -198,7 +198,7 @@ def _widened(row: TableRow, other: Mapping[str, str]) -> TableRow:
 
 
 def _with_label(row: TableRow, source: Source, path: Path) -> TableRow:
-    """Put the name of the label column that is 1 into column ``diagnosis``."""
+    """Put the name of the label column that is 1 where the diagnosis is read from, unless it says more already."""
     chosen = []
     for column in source.one_hot:
         text = row.cells.get(column, "")
@@ -213,7 +213,9 @@ def _with_label(row: TableRow, source: Source, path: Path) -> TableRow:
         raise InputError(
             f"{path}, row {row.number}: {' and '.join(chosen)} are both 1", "one label", "correct the table"
         )
-    return TableRow(row.number, {**row.cells, "diagnosis": chosen[0]} if chosen else row.cells)
+    column = str(source.columns["diagnosis"])
+    told = row.cells.get(column) or (chosen[0] if chosen else "")
+    return TableRow(row.number, {**row.cells, column: told} if told else row.cells)
 
 
 @dataclass

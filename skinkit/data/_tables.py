@@ -71,12 +71,12 @@ def read(path: Path, dialect: Dialect) -> Table:
     if not path.is_file():
         raise InputError(f"no table {path}", "the table of the cohort", "correct its name")
     if suffix in (".xlsx", ".xlsm"):
-        return _from_lines(path, _xlsx(path, dialect))
+        return _from_lines(path, _xlsx(path, dialect), dialect.headings)
     if suffix in (".parquet", ".pq"):
-        return _from_lines(path, _parquet(path, dialect))
+        return _from_lines(path, _parquet(path, dialect), dialect.headings)
     if suffix in (".xls", ".ods", ".mdb", ".sav", ".dta"):
         raise InputError(f"{path} is a {suffix} file", "CSV, TSV, XLSX or Parquet", "save it as XLSX or CSV (UTF-8)")
-    return _from_lines(path, _delimited(path, dialect))
+    return _from_lines(path, _delimited(path, dialect), dialect.headings)
 
 
 def is_missing(text: str, dialect: Dialect) -> bool:
@@ -84,13 +84,15 @@ def is_missing(text: str, dialect: Dialect) -> bool:
     return text.casefold() in _NOTHING or text in dialect.missing
 
 
-def _from_lines(path: Path, lines: Iterable[tuple[int, Sequence[str]]]) -> Table:
+def _from_lines(path: Path, lines: Iterable[tuple[int, Sequence[str]]], headings: Sequence[str] = ()) -> Table:
     header: list[str] | None = None
     rows: list[TableRow] = []
     repeated: frozenset[str] = frozenset()
     for number, cells in lines:
         if not any(cells):
             continue
+        if header is None and len(cells) == len(headings):
+            header = list(headings)
         if header is None:
             header = [" ".join(cell.split()) for cell in cells]
             repeated = frozenset(name for name in header if name and header.count(name) > 1)

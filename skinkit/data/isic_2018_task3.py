@@ -2,13 +2,15 @@
 
 As downloaded: ``ISIC2018_Task3_<Part>_Input/*.jpg`` and ``ISIC2018_Task3_<Part>_GroundTruth/*.csv``, with
 ``ISIC2018_Task3_Training_LesionGroupings.csv`` for the training part. A folder that holds several parts needs ``part``
-in the cohort's table of ``skinkit.toml``.
+in the cohort's table of ``skinkit.toml``. Age, sex and site of the test part are in the table of the same name at
+Harvard Dataverse (columns of HAM10000, ``dx`` for the label), or in the ISIC archive's own export (``metadata.csv``):
+both are read, the export where it lies beside the challenge's files.
 """
 
 from __future__ import annotations
 
-from skinkit.data import Part, Source
-from skinkit.data.ham10000 import LABELS
+from skinkit.data import Part, Source, TableRow
+from skinkit.data._isic_archive import COLUMNS, EXPORTS, VALUES, with_our_headings
 from skinkit.data.ham10000 import SOURCE as HAM10000
 
 
@@ -16,9 +18,14 @@ def _part(name: str) -> Part:
     return Part(
         name.lower(),
         tables=(f"**/ISIC2018_Task3_{name}_GroundTruth.csv",),
-        optional=(f"**/ISIC2018_Task3_{name}_LesionGroupings.csv",),
+        optional=(f"**/ISIC2018_Task3_{name}_LesionGroupings.csv", *EXPORTS),
         images=(f"**/ISIC2018_Task3_{name}_Input/**/*", "images/**/*"),
     )
+
+
+def _labelled(rows: list[TableRow]) -> list[TableRow]:
+    """The archive's diagnosis is finer than the classes of the challenge, which go before it."""
+    return [TableRow(number, {"dx": "", **cells}) for number, cells in with_our_headings(rows)]
 
 
 SOURCE = Source(
@@ -35,23 +42,10 @@ SOURCE = Source(
         _part("Training"),
         Part("test", tables=("labels.csv",), images=("images/**/*",)),
     ),
-    columns={
-        "image": "image",
-        "lesion_id": "lesion_id",
-        "diagnosis": "diagnosis",
-        "confirmed_by": "diagnosis_confirm_type",
-    },
-    required=("image",),
+    columns={**COLUMNS, "diagnosis": "dx"},
     one_hot=("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC"),
-    values={
-        "diagnosis": LABELS,
-        "confirmed_by": {
-            "histopathology": "histopathology",
-            "serial imaging showing no change": "follow_up",
-            "single image expert consensus": "consensus",
-            "confocal microscopy with consensus dermoscopy": "confocal",
-        },
-    },
+    values=VALUES,
     constants={"modality": "dermoscopic"},
     id_space="isic",
+    rows=_labelled,
 )

@@ -1,0 +1,60 @@
+"""ISIC 2016: 900 training and 379 test images called benign or malignant.
+
+As downloaded: ``ISBI2016_ISIC_Part3_<Part>_Data/*.jpg`` and ``ISBI2016_ISIC_Part3_<Part>_GroundTruth.csv``, a table of
+two columns without headings, with masks of Part 1 where they are unpacked (or ``Part3B``, which has both). Age, sex,
+site and the exact diagnosis are not among these files: put the ISIC archive's own export of the collection
+(``metadata.csv``) beside them. Without it a malignant lesion is a melanoma, as the challenge asked for, and a benign
+one has no exact diagnosis: it is predicted, and neither trained on nor scored.
+"""
+
+from __future__ import annotations
+
+import re
+
+from skinkit.data import Dialect, Part, Source, TableRow
+from skinkit.data._isic_archive import COLUMNS, EXPORTS, VALUES, with_our_headings
+
+MALIGNANT = "malignant"
+_LABELS = {"benign": "0", "malignant": "1"}
+
+
+def _part(name: str, task: str) -> Part:
+    return Part(
+        name.lower(),
+        tables=(f"**/ISBI2016_ISIC_{task}_{name}_GroundTruth.csv",),
+        optional=EXPORTS,
+        images=(f"**/ISBI2016_ISIC_{task}_{name}_Data/**/*.jpg",),
+        masks=(
+            f"**/ISBI2016_ISIC_Part1_{name}_GroundTruth/**/{{stem}}_Segmentation.png",
+            f"**/ISBI2016_ISIC_{task}_{name}_Data/**/{{stem}}_Segmentation.png",
+        ),
+    )
+
+
+def _labelled(rows: list[TableRow]) -> list[TableRow]:
+    """The training table says benign or malignant, the test table 0 or 1."""
+    out = []
+    for number, cells in with_our_headings(rows):
+        word = cells.get(MALIGNANT, "").casefold()
+        if re.match(r"ISIC_\d", cells["image"], re.IGNORECASE):  # a line of headings that somebody added is none
+            out.append(TableRow(number, {**cells, MALIGNANT: _LABELS.get(word, word)}))
+    return out
+
+
+SOURCE = Source(
+    name="isic-2016",
+    title="ISIC 2016, dermoscopic images called benign or malignant",
+    citation=(
+        "D. Gutman et al., Skin Lesion Analysis toward Melanoma Detection: A Challenge at ISBI 2016, hosted by the "
+        "International Skin Imaging Collaboration, 2016, arXiv:1605.01397"
+    ),
+    licence="CC0 1.0",
+    parts=tuple(_part(name, task) for task in ("Part3", "Part3B") for name in ("Training", "Test")),
+    columns=COLUMNS,
+    one_hot=(MALIGNANT,),
+    values=VALUES,
+    constants={"modality": "dermoscopic"},
+    id_space="isic",
+    dialect=Dialect(headings=("image", MALIGNANT)),
+    rows=_labelled,
+)
