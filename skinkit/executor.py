@@ -94,22 +94,21 @@ def _pooled(
     work: Work, items: Sequence[Mapping[str, Any]], key: Sequence[str], workers: int
 ) -> Iterator[tuple[Row, float]]:
     suspects: list[Mapping[str, Any]] = []
-    waiting = list(reversed(items))
-    size = 1
-    while waiting:
+    begun, size = 0, 1
+    while begun < len(items):
         pool = _Pool.get(workers)
         flying: dict[Future[list[tuple[Row, float]]], Sequence[Mapping[str, Any]]] = {}
         try:
-            while waiting or flying:
-                while waiting and len(flying) < workers * _CHUNKS_IN_FLIGHT:
-                    chunk = waiting[: -size - 1 : -1]
+            while begun < len(items) or flying:
+                while begun < len(items) and len(flying) < workers * _CHUNKS_IN_FLIGHT:
+                    chunk = items[begun : begun + size]
                     flying[pool.submit(_guarded_chunk, work, chunk, key)] = chunk
-                    del waiting[-len(chunk) :]
+                    begun += len(chunk)
                 done, _ = wait(flying, return_when=FIRST_COMPLETED)
                 for future in done:
                     results = future.result()
                     del flying[future]
-                    size = _chunk_size(results, len(waiting), workers)
+                    size = _chunk_size(results, len(items) - begun, workers)
                     yield from results
         except BrokenProcessPool:
             # One of these killed its worker (out of memory, a crash in a C library): each is tried on its own.

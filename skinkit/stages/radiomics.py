@@ -7,13 +7,13 @@ a mask without background; the row says so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, overload
 
-from skinkit.artifact import Artifact
+from skinkit.artifact import Artifact, Rows
 from skinkit.console import Console
 from skinkit.errors import CaseError, ConfigError, RefusedError
 from skinkit.executor import map_cases, prepare_workers
@@ -69,26 +69,54 @@ def run(config: Config, job: Job) -> Artifact:
         if job.jobs > 1:
             prepare_workers(("skinkit.radiomics.loaded", "skinkit.images", __name__))
     with job.build() as build:
-        items, fingerprints = {}, {}
-        for case in _lesions(job):
-            key = (case["image_id"],)
-            items[key] = case
-            fingerprints[key] = job.recipe.fingerprint(case["image_sha256"], case["mask_sha256"])
-        todo = [items[key] for key in build.plan(fingerprints)]
+        lesions = _lesions(job)
+        fingerprints = {
+            (case["image_id"],): job.recipe.fingerprint(case["image_sha256"], case["mask_sha256"]) for case in lesions
+        }
+        todo = lesions.only(build.plan(fingerprints))
         work = partial(_measure_one, root=job.cohort.root, masks=job.inputs["masks"].path, settings=settings)
         for row in map_cases(work, todo, key=("image_id",), jobs=job.jobs, console=job.console, label="measuring"):
             build.add(row)
         return build.finish(info=dict(settings))
 
 
-def _lesions(job: Job) -> list[dict[str, Any]]:
-    """Every image that has a mask, with the hashes of both."""
+class _Lesions(Sequence[dict[str, Any]]):
+    """Images that have a mask, with the hashes of both; a row is put together as it is asked for."""
+
+    def __init__(self, masks: Rows, cases: Rows, places: Mapping[str, tuple[int, int]]) -> None:
+        self.masks, self.cases = masks, cases
+        self.places = places
+        self.order = list(places.values())
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        mask, case = self.order[index]
+        return {**self.masks[mask], **self.cases[case]}
+
+    def only(self, keys: Iterable[tuple[str]]) -> _Lesions:
+        """Those of these keys, in their order."""
+        return _Lesions(self.masks, self.cases, {image_id: self.places[image_id] for (image_id,) in keys})
+
+
+def _lesions(job: Job) -> _Lesions:
+    """Every image that has a mask."""
     cases = job.inputs["cases"].rows(["image_id", "image_path", "image_sha256"])
     masks = job.inputs["masks"].rows(["image_id", "mask_file", "mask_sha256", "mask_failed", "status"])
-    images = {case["image_id"]: case for case in cases}
-    return [
-        {**mask, **images[mask["image_id"]]} for mask in masks if mask["status"] == OK and mask["image_id"] in images
-    ]
+    place = {case["image_id"]: index for index, case in enumerate(cases)}
+    places = {
+        mask["image_id"]: (index, place[mask["image_id"]])
+        for index, mask in enumerate(masks)
+        if mask["status"] == OK and mask["image_id"] in place
+    }
+    return _Lesions(masks, cases, places)
 
 
 def direct(config: Config, console: Console) -> dict[str, Any] | None:
