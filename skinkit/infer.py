@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from skinkit.artifact import Artifact, digest, write_atomic
+from skinkit.artifact import Artifact, digest, read_table, write_atomic
 from skinkit.calibration import Isotonic
 from skinkit.console import Console
 from skinkit.drift import Novelty, as_matrix
@@ -134,6 +134,54 @@ def run(
 
     positions = [int(row) for row in rows]
     yield from _in_batches(positions, examples.tried, answered, batch or _BATCH[device], console, label)
+
+
+def judged(
+    network: Network,
+    examples: Examples,
+    tables: Sequence[Mapping[str, np.ndarray]],
+    rows: Rows,
+    *,
+    device: str = "cpu",
+    precision: str = "auto",
+    console: Console,
+    label: str = "looking",
+) -> Iterator[tuple[int, np.ndarray | CaseError]]:
+    """Run a classifying network over rows: its pictures once, and what is known beside them once for each table.
+
+    Args:
+        network: as in :func:`run`.
+        examples: what the rows hold.
+        tables: name -> (n, columns), for all rows of ``examples``, in the place of their own tables.
+        rows: which to run.
+        device: ``cpu`` or ``cuda``.
+        precision: ``fp32``, ``bf16`` or ``auto``.
+        console: progress, and a word when memory runs out.
+        label: what the progress bar says.
+
+    Yields:
+        A row and (tables, classes) float32 logits of that row alone.
+    """
+    import torch
+
+    module: Any = network
+    module.to(device, memory_format=torch.channels_last).eval()
+    chosen = precision_of(device, precision)
+
+    def answered(asked: Sequence[int], pictures: Sequence[Pictures]) -> list[np.ndarray]:
+        with torch.inference_mode(), autocast(device, chosen):
+            inputs = as_input(examples.stacked(asked, pictures), device)
+            seen = module.look(inputs)
+            found = []
+            for table in tables:
+                known = {
+                    name: torch.from_numpy(values[list(asked)]).float().to(device) for name, values in table.items()
+                }
+                found.append(module.judge(seen, {**inputs, **known})[DIAGNOSIS].float().cpu().numpy())
+        return list(np.stack(found, axis=1))
+
+    positions = [int(row) for row in rows]
+    yield from _in_batches(positions, examples.tried, answered, _BATCH[device], console, label)
 
 
 def answers(
@@ -489,7 +537,8 @@ class Classifier:
     def network(self, fold: Fold, device: str) -> Network:
         """A fold's network with its trained weights, ready to answer."""
         columns = {"attributes": len(fold.encoder.attributes), "radiomics": len(fold.radiomics.columns)}
-        sizes = Sizes(self.classes.classes, columns, (1,) * len(self.classes.classes))
+        classes = self.classes.classes
+        sizes = Sizes(classes, columns, (1,) * len(classes), fold.encoder.attributes, fold.encoder.unknown)
         return _loaded(self.module.build(self.config, sizes), self.path / FOLD.format(fold.number), device)
 
     def embedder(self, device: str) -> Embedder:
@@ -507,6 +556,45 @@ class Classifier:
     def chosen(self, numbers: Sequence[int]) -> tuple[Fold, ...]:
         """The folds of these numbers."""
         return tuple(fold for fold in self.folds if fold.number in numbers)
+
+    def finished(self, scaled: Floats) -> Floats:
+        """(rows, classes) probabilities in use: the mean over the folds that answered, each calibrated.
+
+        Args:
+            scaled: (folds, rows, classes) with the folds' temperatures, NaN where a fold did not answer.
+        """
+        found = np.full_like(scaled, np.nan)
+        for index, fold in enumerate(self.folds):
+            rows = ~np.isnan(scaled[index]).any(axis=1)
+            found[index, rows] = fold.finished(scaled[index, rows])
+        mean: Floats = np.nanmean(found, axis=0)
+        return mean
+
+    def folds_for(self, frame: pd.DataFrame, cohort: str) -> tuple[list[tuple[int, ...]], bool]:
+        """Which folds may predict each case of a cohort, and whether this is a cohort the model was trained on.
+
+        Elsewhere all of them may; in a development cohort only those that held the case out. A case that is in no part
+        of the split, because it has no class, is left to the folds that have not learnt from the same patient.
+
+        Args:
+            frame: fused rows.
+            cohort: they are of.
+        """
+        every = tuple(fold.number for fold in self.folds)
+        seen = read_table(self.path / "trained_on.parquet", ["fold", "cohort", "case_id", "part", "group_id"])
+        here = seen["cohort"] == cohort
+        if not here.any():
+            return [every] * len(frame), False
+        held_out: dict[str, set[int]] = {case: set() for case in seen.loc[here, "case_id"]}
+        learnt: dict[str, set[int]] = {}
+        for row in seen[here & (seen["part"] == "held_out")].to_dict("records"):
+            held_out[row["case_id"]].add(int(row["fold"]))
+        for row in seen[seen["part"] != "held_out"].to_dict("records"):
+            learnt.setdefault(row["group_id"], set()).add(int(row["fold"]))
+        return [
+            tuple(sorted(held_out[case] if case in held_out else set(every) - learnt.get(group, set())))
+            for case, group in zip(frame["case_id"], frame["group_id"], strict=True)
+        ], True
 
 
 BACKBONE, NETWORK = "backbone.safetensors", "network.safetensors"
@@ -685,17 +773,8 @@ class Scorer:
             it cannot.
         """
         probability = np.full((len(self.model.folds), len(frame), len(self.model.classes.classes)), np.nan)
-        failed: dict[str, CaseError] = {}
-        photos = photos_of(frame, root)
-        images = examples = None
-        readable = np.ones(len(frame), dtype=bool)
-        if self._embedder is not None:
-            store = self.model.store(self.workspace, self.device)
-            vectors, failed = embed(self._embedder, photos, store, device=self.device, console=self.console)
-            images, readable = stacked(frame, vectors, failed)
-        elif self.model.is_network:
-            masks = lesion_masks(frame, self.workspace) if "mask" in self.model.module.READS else None
-            examples = Examples(self.model.module.READS, self.model.config.side_px, photos, masks=masks)
+        images, readable, failed = self._embedded(frame, root)
+        examples = self._examples(frame, root)
         for index, fold in enumerate(self.model.folds):
             chosen = np.array([fold.number in may for may in folds], dtype=bool) & readable
             if not chosen.any():
@@ -707,13 +786,50 @@ class Scorer:
                     self._network(fold), examples.with_arrays(arrays), rows, device=self.device, console=self.console
                 ):
                     if isinstance(answer, CaseError):
-                        failed[photos[row].pixels] = answer
+                        failed[examples.photos[row].pixels] = answer
                     else:
                         probability[index, row] = np.exp(fold.calibrated(answer[DIAGNOSIS][None])[0])
             else:
                 part = images[chosen[readable]] if images is not None else None
                 batch = batch_of(frame[chosen], fold.encoder, fold.radiomics, part)
                 probability[index, chosen] = np.exp(fold.scores(batch))
+        return probability, failed
+
+    def altered(
+        self, frames: Sequence[pd.DataFrame], folds: Sequence[Sequence[int]], root: Path
+    ) -> tuple[Floats, dict[str, CaseError]]:
+        """:meth:`probabilities` of the same cases with other things known of them; their photos are looked at once.
+
+        Args:
+            frames: fused rows of the cases, each time the same ones, with other attributes.
+            folds: of each row, the folds that may answer.
+            root: of the cohort's files.
+
+        Returns:
+            (frames, folds, rows, classes), and pixel hash -> why a photo cannot be read.
+        """
+        first, n = frames[0], len(self.model.classes.classes)
+        probability = np.full((len(frames), len(self.model.folds), len(first), n), np.nan)
+        images, readable, failed = self._embedded(first, root)
+        examples = self._examples(first, root)
+        for index, fold in enumerate(self.model.folds):
+            chosen = np.array([fold.number in may for may in folds], dtype=bool) & readable
+            if not chosen.any():
+                continue
+            if examples is None:
+                part = images[chosen[readable]] if images is not None else None
+                for at, frame in enumerate(frames):
+                    batch = batch_of(frame[chosen], fold.encoder, fold.radiomics, part)
+                    probability[at, index, chosen] = np.exp(fold.scores(batch))
+                continue
+            tables = [batch_of(frame, fold.encoder, fold.radiomics) for frame in frames]
+            known = examples.with_arrays(tables[0])
+            rows, network = np.flatnonzero(chosen), self._network(fold)
+            for row, answer in judged(network, known, tables, rows, device=self.device, console=self.console):
+                if isinstance(answer, CaseError):
+                    failed[examples.photos[row].pixels] = answer
+                else:
+                    probability[:, index, row] = np.exp(fold.calibrated(answer))
         return probability, failed
 
     def unlike_training(self, frame: pd.DataFrame, folds: Sequence[Sequence[int]], root: Path) -> Floats:
@@ -731,12 +847,7 @@ class Scorer:
         found = np.full((len(known), len(frame)), np.nan)
         if not any(novelty is not None for _, novelty in known):
             return found[0] if len(found) else np.full(len(frame), np.nan)
-        images, readable = None, np.ones(len(frame), dtype=bool)
-        if self._embedder is not None:
-            photos = photos_of(frame, root)
-            store = self.model.store(self.workspace, self.device)
-            vectors, failed = embed(self._embedder, photos, store, device=self.device, console=self.console)
-            images, readable = stacked(frame, vectors, failed)
+        images, readable, _ = self._embedded(frame, root)
         for index, (fold, novelty) in enumerate(known):
             chosen = np.array([fold.number in may for may in folds], dtype=bool) & readable
             if novelty is None or not chosen.any():
@@ -749,6 +860,23 @@ class Scorer:
             np.nansum(found, axis=0), answered, out=np.full(len(frame), np.nan), where=answered > 0
         )
         return mean
+
+    def _embedded(
+        self, frame: pd.DataFrame, root: Path
+    ) -> tuple[npt.NDArray[np.float16] | None, npt.NDArray[np.bool_], dict[str, CaseError]]:
+        """What the embedder says of the readable rows' photos, (rows,) which are readable, and why others are not."""
+        if self._embedder is None:
+            return None, np.ones(len(frame), dtype=bool), {}
+        store, photos = self.model.store(self.workspace, self.device), photos_of(frame, root)
+        vectors, failed = embed(self._embedder, photos, store, device=self.device, console=self.console)
+        return *stacked(frame, vectors, failed), failed
+
+    def _examples(self, frame: pd.DataFrame, root: Path) -> Examples | None:
+        """Photos and lesion masks, where the folds are networks."""
+        if not self.model.is_network:
+            return None
+        masks = lesion_masks(frame, self.workspace) if "mask" in self.model.module.READS else None
+        return Examples(self.model.module.READS, self.model.config.side_px, photos_of(frame, root), masks=masks)
 
     def _network(self, fold: Fold) -> Network:
         if fold.number not in self._networks:

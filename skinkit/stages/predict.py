@@ -94,7 +94,7 @@ def run(config: Config, job: Job) -> Artifact:
     frame = job.inputs["fused"].table()
     frame = frame[frame["status"] == OK].sort_values("case_id", kind="stable").reset_index(drop=True)
     _refuse_other_masks(config, job, model, frame)
-    frame["folds"], developed = _folds_of(frame, model, job)
+    frame["folds"], developed = model.folds_for(frame, job.target.cohort)
     frame["fold"] = pd.Series([f[0] if developed and len(f) == 1 else None for f in frame["folds"]], dtype=object)
     absent = int((frame["folds"].map(len) == 0).sum())
     if absent:
@@ -148,31 +148,6 @@ def _refuse_other_masks(config: Config, job: Job, model: Classifier, frame: pd.D
             "train the classifier again with the new masks (--replace), bring the old segmenter back, or give "
             "--allow-segmenter-mismatch",
         )
-
-
-def _folds_of(frame: pd.DataFrame, model: Classifier, job: Job) -> tuple[list[tuple[int, ...]], bool]:
-    """Which folds may predict each case, and whether this is a cohort the model was trained on.
-
-    Elsewhere all of them may; in a development cohort only those that held the case out. A case that is in no part of
-    the split, because it has no class, is left to the folds that have not learnt from the same patient.
-    """
-    from skinkit.artifact import read_table
-
-    every = tuple(fold.number for fold in model.folds)
-    seen = read_table(model.path / "trained_on.parquet", ["fold", "cohort", "case_id", "part", "group_id"])
-    here = seen["cohort"] == job.target.cohort
-    if not here.any():
-        return [every] * len(frame), False
-    held_out: dict[str, set[int]] = {case: set() for case in seen.loc[here, "case_id"]}
-    learnt: dict[str, set[int]] = {}
-    for row in seen[here & (seen["part"] == "held_out")].to_dict("records"):
-        held_out[row["case_id"]].add(int(row["fold"]))
-    for row in seen[seen["part"] != "held_out"].to_dict("records"):
-        learnt.setdefault(row["group_id"], set()).add(int(row["fold"]))
-    return [
-        tuple(sorted(held_out[case] if case in held_out else set(every) - learnt.get(group, set())))
-        for case, group in zip(frame["case_id"], frame["group_id"], strict=True)
-    ], True
 
 
 def _members(frame: pd.DataFrame) -> dict[tuple[str, str], list[list[str]]]:

@@ -1,0 +1,154 @@
+"""missing: what classifiers lose when metadata are missing.
+
+The held-out development cases and the external cases are predicted again: with the patient block of PAD-UFES-20 hidden
+for everyone, with everything hidden, with each attribute alone hidden, and with a growing share of each case's
+attributes hidden at random. What is hidden is null before it is encoded, as if it had never been recorded. Differences
+to the predictions as they are have 95 % intervals over patients drawn once for both. Photos are looked at once. The
+files lie in 'missing/<cohort>' of the workspace, or in --out: JSON, Parquet and a figure (SVG and PNG).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from skinkit.artifact import Artifact, open_artifact, read_table
+from skinkit.commands import Context
+from skinkit.errors import ConfigError, InputError
+from skinkit.options import Help
+from skinkit.workspace import Ref
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from skinkit.evaluation.missing import Cases, Variant
+    from skinkit.infer import Classifier, Scorer
+
+FOLDER = "missing"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the command."""
+
+    models: Annotated[tuple[str, ...], Help("trained classifiers (default: the workspace's)", positional=True)] = ()
+    draws: Annotated[int, "draws of the attributes hidden at random, at each share"] = 5
+    bootstrap: Annotated[int, "bootstrap replicates of patients"] = 1000
+    seed: Annotated[int, "seed of the bootstrap and of the draws"] = 0
+    out: Annotated[str, "folder for the files (default: missing of the workspace)"] = ""
+
+
+def run(config: Config, context: Context) -> Mapping[str, Any]:
+    """Hide attributes of every labelled cohort, for every model."""
+    from skinkit import infer
+    from skinkit.evaluation import missing
+
+    for name in ("draws", "bootstrap"):
+        if getattr(config, name) < 1:
+            raise ConfigError(f"--{name} {getattr(config, name)}", "1 or more", f"mend --{name}")
+    workspace = context.workspace()
+    pipeline = context.pipeline(workspace)
+    cohorts = [workspace.cohort(c).name for c in context.cohorts] or workspace.with_role("development", "external")
+    if not cohorts:
+        raise InputError(f"{workspace.root} has no labelled cohort", "a development or external cohort", "add one")
+    answers: dict[str, dict[str, Any]] = {}
+    texts = []
+    for name in dict.fromkeys(config.models or (workspace.defaults["model"],)):
+        metrics = {cohort: pipeline.bring(Ref("metrics", cohort, name)) for cohort in cohorts}
+        model = infer.open_classifier(open_artifact(workspace.path(Ref("models", name=name))), name)
+        looks = model.reads_photos or model.is_network
+        device = infer.pick_device(context.device) if looks else "cpu"
+        scorer = infer.Scorer(model, workspace.root, device, context.console)
+        for cohort, made in metrics.items():
+            fused = open_artifact(workspace.path(Ref("fused", cohort, str(model.about["fused"]))))
+            cases, frame = _matched(made, fused.table(), model)
+            ways, probabilities = _hidden(config, model, scorer, frame, cohort, workspace.cohort(cohort).root)
+            rows = missing.scored(ways, probabilities, cases, bootstrap=config.bootstrap, seed=config.seed)
+            folder = (Path(config.out) if config.out else workspace.root / FOLDER) / cohort
+            about = {
+                "model": name,
+                "model_identity": model.identity,
+                "cohort": cohort,
+                "attributes": _read(model),
+                "malignant_set": model.classes.malignant_set,
+                **{key: getattr(config, key) for key in ("draws", "bootstrap", "seed")},
+            }
+            files = missing.write(folder, name, rows, about)
+            answers.setdefault(name, {})[cohort] = {**about, "rows": rows, "files": files}
+            n = f"{len(cases.truth)} cases of {rows[0]['n_clusters']} patients or groups"
+            texts.append(f"{name} on {cohort}, {n}\n{missing.told(rows)}\n  files: {folder}/{name}.*")
+    return {"missing": answers, "text": "\n\n".join(texts)}
+
+
+def _read(model: Classifier) -> list[str]:
+    """The attributes that differed among some fold's training rows, in the encoder's order.
+
+    Raises:
+        InputError: there is none.
+    """
+    from skinkit.metadata import ENCODERS
+
+    reads = {name for fold in model.folds for name in fold.encoder.reads}
+    found = [attribute.name for attribute in ENCODERS[model.about["attributes"]] if attribute.name in reads]
+    if not found:
+        raise InputError(
+            f"{model.name} reads no metadata, so none can be missing",
+            "a classifier trained with attributes",
+            "name another model, or train one without --attributes none",
+        )
+    return found
+
+
+def _matched(metrics: Artifact, fused: pd.DataFrame, model: Classifier) -> tuple[Cases, pd.DataFrame]:
+    """The images that were scored, and their fused rows in the same order."""
+    import numpy as np
+
+    from skinkit.evaluation.missing import Cases
+    from skinkit.evaluation.scoring import IMAGE, TRUTH
+
+    table = read_table(metrics.path / "scored.parquet", ["level", "case_id", "group_id", TRUTH, "threshold"])
+    table = table[table["level"] == IMAGE].sort_values("case_id", kind="stable").reset_index(drop=True)
+    rows = fused.set_index("case_id", drop=False).loc[table["case_id"]].reset_index(drop=True)
+    classes = model.classes.classes
+    cases = Cases(
+        truth=np.array([classes.index(code) for code in table[TRUTH]], dtype=np.int64),
+        cluster=table["group_id"].to_numpy(dtype=str),
+        malignant=model.malignant,
+        threshold=table["threshold"].to_numpy(dtype=np.float64),
+    )
+    return cases, rows
+
+
+def _hidden(
+    config: Config, model: Classifier, scorer: Scorer, frame: pd.DataFrame, cohort: str, root: Path
+) -> tuple[list[Variant], list[np.ndarray]]:
+    """Every way of hiding, and (n, classes) probabilities under each: the mean of the calibrated folds."""
+    import numpy as np
+
+    from skinkit import infer
+    from skinkit.evaluation import missing
+
+    attributes = _read(model)
+    ways = missing.variants(len(frame), attributes, draws=config.draws, seed=config.seed)
+    unlike: dict[bytes, int] = {}  # nothing and everything hidden occur more than once
+    which = [unlike.setdefault(way.hidden.tobytes(), len(unlike)) for way in ways]
+    distinct = [ways[which.index(i)] for i in range(len(unlike))]
+    folds, _ = model.folds_for(frame, cohort)
+    found = np.zeros((len(distinct), len(frame), len(model.classes.classes)))
+    start = 0
+    for part in infer.in_chunks(frame):
+        here = slice(start, start + len(part))
+        frames = [missing.without(part, attributes, way.hidden[here]) for way in distinct]
+        answered, failed = scorer.altered(frames, folds[here], root)
+        if failed:
+            raise InputError(
+                f"{len(failed)} photos that were scored can no longer be read ({next(iter(failed.values())).reason})",
+                "the photos of the predictions",
+                "run 'skinkit ingest', then the same command again",
+            )
+        found[:, here] = [model.finished(one) for one in answered]
+        start += len(part)
+    return ways, [found[i] for i in which]

@@ -1,0 +1,349 @@
+"""What a classifier loses when metadata are missing: the same cases, predicted again with attributes hidden.
+
+A hidden attribute is null before anything is encoded, so a model meets it as it meets one that was never recorded.
+
+    as_is           nothing is hidden
+    patient_block   the attributes PAD-UFES-20 lacks together, for everyone: there their absence tells the class
+    all             every attribute
+    single          one attribute, for everyone
+    random          a share of each case's attributes, drawn at random; the mean over several draws
+
+All ways of hiding are scored on the same draws of patients, so a difference to ``as_is`` is paired.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from skinkit.artifact import write_atomic, write_table
+from skinkit.evaluation.comparison import bootstrap_p
+from skinkit.metadata import PATIENT_BLOCK
+from skinkit.metrics import (
+    Bools,
+    Floats,
+    Ints,
+    Ranking,
+    Resamples,
+    area_interval,
+    once,
+    percentile_interval,
+    proportion_interval,
+    ratio,
+    widened_interval,
+)
+from skinkit.schemas import Schema
+
+AS_IS, BLOCK, ALL, SINGLE, RANDOM = "as_is", "patient_block", "all", "single", "random"
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+BALANCED, MACRO = "balanced_accuracy", "macro_auroc"
+AUROC, SENSITIVITY, SPECIFICITY = "malignant_auroc", "malignant_sensitivity", "malignant_specificity"
+FIGURES = {
+    BALANCED: "balanced accuracy",
+    MACRO: "AUROC, macro",
+    AUROC: "malignant: AUROC",
+    SENSITIVITY: "malignant: sensitivity, veto",
+    SPECIFICITY: "malignant: specificity, veto",
+}
+"""What is scored, and its words."""
+TABLE = Schema("missing", 1, ("variant", "attribute", "share", "metric"), ())
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way of hiding attributes.
+
+    Attributes:
+        kind: ``as_is``, ``patient_block``, ``all``, ``single`` or ``random``.
+        attribute: which one, of ``single``.
+        share: of each case's attributes that is hidden, of ``random``.
+        hidden: (n, attributes); of ``random`` one of several draws.
+    """
+
+    kind: str
+    attribute: str
+    share: float
+    hidden: Bools
+
+    @property
+    def key(self) -> tuple[str, str, float]:
+        """What draws of the same way have in common."""
+        return self.kind, self.attribute, self.share
+
+
+def variants(n: int, attributes: Sequence[str], *, draws: int, seed: int) -> list[Variant]:
+    """Every way of hiding these attributes of n cases; ``as_is`` comes first.
+
+    Within a draw the attributes hidden at a smaller share stay hidden at a larger one.
+
+    Args:
+        n: cases.
+        attributes: those a model reads.
+        draws: of ``random``, at shares between 0 and 1.
+        seed: of these draws.
+    """
+    width = len(attributes)
+
+    def everyone(chosen: Sequence[str]) -> Bools:
+        return np.tile(np.array([name in chosen for name in attributes], dtype=bool), (n, 1))
+
+    found = [Variant(AS_IS, "", 0.0, everyone(()))]
+    if block := [name for name in attributes if name in PATIENT_BLOCK]:
+        found.append(Variant(BLOCK, "", len(block) / width, everyone(block)))
+    found.append(Variant(ALL, "", 1.0, everyone(attributes)))
+    found += [Variant(SINGLE, name, 1 / width, everyone([name])) for name in attributes]
+    for draw in range(draws):
+        place = np.random.default_rng([seed, draw]).random((n, width)).argsort(axis=1).argsort(axis=1)
+        inner = [share for share in SHARES if 0 < share < 1]
+        found += [Variant(RANDOM, "", share, place < round(share * width)) for share in inner]
+    found += [Variant(RANDOM, "", end, everyone(attributes if end else ())) for end in (0.0, 1.0)]
+    return found
+
+
+def without(frame: pd.DataFrame, attributes: Sequence[str], hidden: Bools) -> pd.DataFrame:
+    """The cases with some attributes null.
+
+    Args:
+        frame: fused rows.
+        attributes: columns, not all of which need be there.
+        hidden: (n, attributes).
+    """
+    columns = {
+        name: frame[name].astype(object).where(~hidden[:, at], None)
+        for at, name in enumerate(attributes)
+        if name in frame and hidden[:, at].any()
+    }
+    return frame.assign(**columns)
+
+
+@dataclass(frozen=True)
+class Cases:
+    """What every way of hiding is scored against.
+
+    Attributes:
+        truth: (n,) class indices.
+        cluster: (n,) patients.
+        malignant: (classes,) which are malignant.
+        threshold: (n,) malignancy from which a case is called malignant.
+    """
+
+    truth: Ints
+    cluster: npt.NDArray[Any]
+    malignant: Bools
+    threshold: Floats
+
+    def figures(self, probability: Floats, resamples: Resamples) -> tuple[dict[str, float], dict[str, Floats]]:
+        """The figures of (n, classes) probabilities, and (replicates,) of each."""
+        battery = _Battery(self, probability)
+        point = {name: float(value[0]) for name, value in battery.values(once(len(self.truth)))}
+        drawn: dict[str, list[Floats]] = {name: [] for name in point}
+        for weights in resamples.weights(self.cluster, len(self.malignant)):
+            for name, value in battery.values(weights):
+                drawn[name].append(value)
+        return point, {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in drawn.items()}
+
+    def interval(self, name: str, estimate: float, drawn: Floats) -> tuple[float, float]:
+        """The 95 % interval of a figure, as the metrics table has it."""
+        sick = self.malignant[self.truth]
+        if name == AUROC:
+            rarer = min(len(np.unique(self.cluster[side])) for side in (sick, ~sick))
+            return area_interval(estimate, drawn, rarer)
+        if name in (SENSITIVITY, SPECIFICITY):
+            side = sick if name == SENSITIVITY else ~sick
+            return proportion_interval(estimate, drawn, int(side.sum()), len(np.unique(self.cluster[side])))
+        lower, upper = widened_interval(estimate, drawn, len(np.unique(self.cluster)))
+        return max(lower, 0.0), min(upper, 1.0)
+
+
+class _Battery:
+    """The figures of one set of probabilities, for any weights of the cases."""
+
+    def __init__(self, cases: Cases, probability: Floats) -> None:
+        one_hot = np.eye(probability.shape[1], dtype=bool)[cases.truth]
+        seen = one_hot.any(axis=0)
+        both = seen & ~one_hot.all(axis=0)
+        predicted = probability.argmax(axis=1)
+        malignancy = probability[:, cases.malignant].sum(axis=1)
+        self.sick = cases.malignant[cases.truth]
+        called = cases.malignant[predicted] | (malignancy >= cases.threshold)
+        self.of_class = one_hot[:, seen]
+        self.hit = self.of_class & (predicted == cases.truth)[:, None]
+        self.classes = [Ranking(probability[:, k], one_hot[:, k]) for k in np.flatnonzero(both)]
+        self.malignancy = Ranking(malignancy, self.sick) if self.sick.any() and not self.sick.all() else None
+        self.right = called == self.sick
+
+    def values(self, w: Floats) -> Iterator[tuple[str, Floats]]:
+        """Figure and its value in each replicate of (replicates, n) weights."""
+        yield BALANCED, ratio(w @ self.hit, w @ self.of_class).mean(axis=1)
+        if self.classes:
+            yield MACRO, np.mean([ranking.areas(w)[0] for ranking in self.classes], axis=0)
+        if self.malignancy is not None:
+            yield AUROC, self.malignancy.areas(w)[0]
+            yield SENSITIVITY, ratio(w @ (self.right & self.sick), w @ self.sick)
+            yield SPECIFICITY, ratio(w @ (self.right & ~self.sick), w @ ~self.sick)
+
+
+def scored(
+    found: Sequence[Variant],
+    probabilities: Sequence[Floats],
+    cases: Cases,
+    *,
+    bootstrap: int,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """Figures of every way of hiding, with intervals and paired differences to ``as_is``.
+
+    Args:
+        found: the ways, ``as_is`` first.
+        probabilities: (n, classes) of each.
+        cases: their truth.
+        bootstrap: replicates of patients.
+        seed: of the bootstrap.
+
+    Returns:
+        Rows with variant, attribute, share, metric, estimate, lower, upper, difference, difference_lower,
+        difference_upper, p, draws, n and n_clusters; single attributes sorted by what balanced accuracy loses, then
+        by what macro AUROC loses. NaN where a figure is undefined.
+    """
+    resamples = Resamples(cases.cluster, bootstrap, seed)
+    remembered: dict[bytes, tuple[dict[str, float], dict[str, Floats]]] = {}
+    told: dict[tuple[str, str, float], list[tuple[dict[str, float], dict[str, Floats]]]] = {}
+    for variant, probability in zip(found, probabilities, strict=True):
+        same = variant.hidden.tobytes()
+        if same not in remembered:
+            remembered[same] = cases.figures(probability, resamples)
+        told.setdefault(variant.key, []).append(remembered[same])
+    whole, base = told[found[0].key][0]
+    rows = []
+    for (kind, attribute, share), draws in told.items():
+        for name in whole:
+            estimate = float(np.mean([point[name] for point, _ in draws]))
+            drawn = np.mean([replicates[name] for _, replicates in draws], axis=0)
+            lower, upper = cases.interval(name, estimate, drawn) if bootstrap else (math.nan, math.nan)
+            change = drawn - base[name]
+            ends = percentile_interval(change)
+            rows.append(
+                {
+                    "variant": kind,
+                    "attribute": attribute,
+                    "share": share,
+                    "metric": name,
+                    "estimate": estimate,
+                    "lower": lower,
+                    "upper": upper,
+                    "difference": estimate - whole[name],
+                    "difference_lower": ends[0],
+                    "difference_upper": ends[1],
+                    "p": bootstrap_p(change) if change.any() else 1.0,
+                    "draws": len(draws),
+                    "n": len(cases.truth),
+                    "n_clusters": len(resamples.names),
+                }
+            )
+    return _ordered(rows)
+
+
+def _ordered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The ways in the order of the module's docstring; what costs most first among the single attributes."""
+    order = (AS_IS, BLOCK, ALL, SINGLE, RANDOM)
+    lost = {(row["attribute"], row["metric"]): row["difference"] for row in rows if row["variant"] == SINGLE}
+
+    def place(row: Mapping[str, Any]) -> tuple[Any, ...]:
+        costs = [lost.get((row["attribute"], metric), 0.0) for metric in (BALANCED, MACRO)]
+        share = row["share"] if row["variant"] == RANDOM else 0.0
+        return order.index(row["variant"]), *costs, row["attribute"], share, list(FIGURES).index(row["metric"])
+
+    return sorted(rows, key=place)
+
+
+# ------------------------------------------------------------------------------------------------------ telling
+
+
+def verdict(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Sentences on what hiding costs, the worst news first."""
+    said = []
+    for kind, words in ((BLOCK, "without the patient block"), (ALL, "without any attribute")):
+        fall = {row["metric"]: row for row in rows if row["variant"] == kind}
+        if not fall:
+            continue
+        alarm = [m for m in (SENSITIVITY, AUROC, BALANCED) if m in fall and fall[m]["difference_upper"] < 0]
+        listed = ", ".join(f"{FIGURES[m]} {_change(fall[m])}" for m in alarm)
+        said.append(f"{words}: {listed or 'no figure falls beyond what chance explains'}")
+        if SENSITIVITY in alarm:
+            said.append("  missing data are taken for a benign sign: cancers are missed when they are hidden")
+    single = [row for row in rows if row["variant"] == SINGLE and row["metric"] == BALANCED]
+    needed = [row for row in single if row["difference_upper"] < 0]
+    names = ", ".join(f"{row['attribute']} {_change(row)}" for row in needed[:5])
+    said.append(f"single attributes whose absence costs balanced accuracy: {names or 'none, beyond chance'}")
+    return said
+
+
+def _change(row: Mapping[str, Any]) -> str:
+    return f"{row['difference']:+.3f} ({row['difference_lower']:+.3f} to {row['difference_upper']:+.3f})"
+
+
+def told(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The verdict and the table in words."""
+    names = {AS_IS: "as it is", BLOCK: "patient block hidden", ALL: "everything hidden"}
+    metrics = [name for name in FIGURES if any(row["metric"] == name for row in rows)]
+    lines = [*verdict(rows), "", f"  {'':34}" + "".join(f"{FIGURES[m]:>32}" for m in metrics)]
+    for key in dict.fromkeys((row["variant"], row["attribute"], row["share"]) for row in rows):
+        kind, attribute, share = key
+        if kind == RANDOM and share in (0.0, 1.0):
+            continue
+        label = names.get(kind) or (f"{attribute} hidden" if attribute else f"{share:.0%} hidden at random")
+        here = {r["metric"]: r for r in rows if (r["variant"], r["attribute"], r["share"]) == key}
+        cells = [f"{here[m]['estimate']:.3f} ({here[m]['lower']:.3f} to {here[m]['upper']:.3f})" for m in metrics]
+        lines.append(f"  {label:34}" + "".join(f"{cell:>32}" for cell in cells))
+    return "\n".join(lines)
+
+
+def write(folder: Path, stem: str, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> dict[str, str]:
+    """Write ``stem`` as JSON, Parquet, SVG and PNG; answers kind of file -> path."""
+    plain = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in rows]
+    body = {**about, "verdict": verdict(rows), "rows": plain}
+    write_atomic(folder / f"{stem}.json", json.dumps(body, ensure_ascii=False, indent=1).encode())
+    write_table(folder / f"{stem}.parquet", TABLE, pd.DataFrame(plain))
+    beside = {kind: str(folder / f"{stem}.{kind}") for kind in ("json", "parquet")}
+    return {**beside, **_drawn(folder, stem, rows)}
+
+
+def _drawn(folder: Path, stem: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The curve from full to no metadata, and what each attribute's absence costs."""
+    from skinkit import figures
+
+    single = [row for row in rows if row["variant"] in (BLOCK, ALL, SINGLE) and row["metric"] == BALANCED]
+    label = {BLOCK: "patient block", ALL: "everything"}
+    with figures.canvas(9.0, max(3.2, 0.2 * len(single) + 1.0)) as figure:
+        curve, bars = figure.subplots(1, 2, width_ratios=(1.0, 1.1))
+        drawn = [name for name in (BALANCED, MACRO, AUROC, SENSITIVITY) if any(r["metric"] == name for r in rows)]
+        for at, name in enumerate(drawn):
+            points = [row for row in rows if row["variant"] == RANDOM and row["metric"] == name]
+            x, y, low, high = (
+                np.array([row[k] for row in points], float) for k in ("share", "estimate", "lower", "upper")
+            )
+            colour = figures.PALETTE[at]
+            curve.plot(x, y, color=colour, linestyle=figures.DASHES[at % len(figures.DASHES)], label=FIGURES[name])
+            curve.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
+        curve.set(
+            xlim=(0, 1), ylim=(0, 1.01), xlabel="share of attributes hidden, at random", title="from full to none"
+        )
+        curve.set_xticks(SHARES)
+        curve.legend(loc="lower left")
+        bars.axvline(0, color=figures.ALL_COLOUR, linewidth=0.8)
+        for place, row in enumerate(single):
+            colour = figures.PALETTE[1] if row["difference_upper"] < 0 else figures.PALETTE[0]
+            bars.hlines(place, row["difference_lower"], row["difference_upper"], color=colour, linewidth=1.8)
+            bars.plot(row["difference"], place, "o", color=colour, markersize=4.5)
+        bars.set_yticks(range(len(single)), [row["attribute"] or label[row["variant"]] for row in single])
+        bars.set(ylim=(len(single) - 0.5, -0.5), xlabel="change of balanced accuracy", title="hidden for everyone")
+        bars.grid(visible=False, axis="y")
+        return figures.write(figure, folder, stem)
