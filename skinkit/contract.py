@@ -37,7 +37,8 @@ PICTURES, TABLES = ("image", "mask"), ("attributes", "radiomics")
 ANSWERS = {"classify": "diagnosis", "segment": "lesion"}
 TRUTHS = {"classify": "class", "segment": "truth_mask"}
 _CLASSES = ("A", "B", "C")
-_COLUMNS = {"attributes": 5, "radiomics": 4}
+_ATTRIBUTES = ("age_years", "smoke", "smoke", "itch", "itch")
+_COLUMNS = {"attributes": len(_ATTRIBUTES), "radiomics": 4}
 _CASES = 3
 _OPTIMISERS, _SCHEDULES = {"adam", "adamw", "sgd"}, {"constant", "cosine", "one_cycle"}
 _TOLERANCE = 1e-3
@@ -116,7 +117,9 @@ class Trial:
         if self.module.TASK == "segment":
             return Sizes((ANSWERS["segment"],))
         columns = {name: width for name, width in _COLUMNS.items() if name in self.module.READS}
-        return Sizes(_CLASSES, columns, (3, 2, 1))
+        if "attributes" not in columns:
+            return Sizes(_CLASSES, columns, (3, 2, 1))
+        return Sizes(_CLASSES, columns, (3, 2, 1), _ATTRIBUTES, (-0.5,) * len(_ATTRIBUTES))
 
     def build(self, config: Any = None) -> Any:
         """The network, from the seed."""

@@ -133,6 +133,11 @@ ENCODERS: dict[str, tuple[Attribute, ...]] = {
     "none": (),
 }
 """Encoder name -> its attributes in the order of their columns."""
+PATIENT_BLOCK = (
+    "smoke", "drink", "background_father", "background_mother", "pesticide", "sex", "skin_cancer_history",
+    "cancer_history", "has_piped_water", "has_sewage_system", "fitzpatrick", "diameter_1_mm", "diameter_2_mm",
+)  # fmt: skip
+"""Attributes that PAD-UFES-20 knows of all biopsied lesions and of few others, so that their absence tells the class."""
 
 
 @dataclass(frozen=True)
@@ -221,6 +226,11 @@ class Encoder:
         """(n rows) -> (n, columns); unscaled columns are the raw vector with what is unknown filled."""
         raw = encode_raw(self.name, frame)
         return self.standardiser.apply(raw) if scaled else _filled(raw, self.standardiser.fill)
+
+    @property
+    def unknown(self) -> tuple[float, ...]:
+        """What :meth:`encode` writes into each column for a case of which nothing is known."""
+        return tuple(self.encode(pd.DataFrame(index=[0]))[0].tolist())
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

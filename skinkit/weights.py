@@ -54,8 +54,8 @@ class PublicWeights:
         return self.url.rsplit("/", 1)[-1]
 
 
-def _torchvision(name: str, backbone: str, digits: str, what: str) -> PublicWeights:
-    return PublicWeights(name, backbone, f"{_TORCHVISION}/{backbone}-{digits}.pth", digits, what)
+def _torchvision(name: str, backbone: str, digits: str, what: str, file: str = "") -> PublicWeights:
+    return PublicWeights(name, backbone, f"{_TORCHVISION}/{file or backbone}-{digits}.pth", digits, what)
 
 
 PUBLIC: dict[str, PublicWeights] = {
@@ -67,6 +67,14 @@ PUBLIC: dict[str, PublicWeights] = {
         _torchvision("resnet34", "resnet34", "b627a593", "IMAGENET1K_V1, 73.3 % top-1"),
         _torchvision("mobilenet_v2", "mobilenet_v2", "b0353104", "IMAGENET1K_V1, 71.9 % top-1"),
         _torchvision("mobilenet_v2-v2", "mobilenet_v2", "7ebf99e0", "IMAGENET1K_V2, 72.2 % top-1"),
+        _torchvision("densenet121", "densenet121", "a639ec97", "IMAGENET1K_V1, 74.4 % top-1"),
+        _torchvision(
+            "efficientnet_b0",
+            "efficientnet_b0",
+            "7f5810bc",
+            "IMAGENET1K_V1, 77.7 % top-1",
+            "efficientnet_b0_rwightman",
+        ),
     )
 }
 """Called after the backbone, the second edition with ``-v2``. The digits in torchvision's file names are the beginning

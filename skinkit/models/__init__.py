@@ -178,11 +178,15 @@ class Sizes:
         answers: class codes in order, or ``("lesion",)``.
         columns: width of ``attributes`` and ``radiomics``, where it reads them.
         class_counts: training cases per class; empty for segmenters.
+        attributes: the attribute behind each column of ``attributes``.
+        unknown: what stands in each column of ``attributes`` where nothing is known of a case; empty for zeros.
     """
 
     answers: tuple[str, ...]
     columns: Mapping[str, int] = field(default_factory=dict)
     class_counts: tuple[int, ...] = ()
+    attributes: tuple[str, ...] = ()
+    unknown: tuple[float, ...] = ()
 
 
 class Network(Protocol):

@@ -214,7 +214,9 @@ def build(config: Config, sizes: Sizes) -> UNet:
 
 def _encoder_of(state: Mapping[str, torch.Tensor]) -> str | None:
     """Which encoder with public weights a state dict belongs to."""
-    for name in sorted({weights.backbone for weights in PUBLIC.values()}):
+    for name in sorted(
+        {weights.backbone for weights in PUBLIC.values()}.intersection(smp.encoders.get_encoder_names())
+    ):
         with torch.device("meta"):
             own = smp.encoders.get_encoder(name, weights=None).state_dict()
         if all(key in state and state[key].shape == value.shape for key, value in own.items() if value.ndim):

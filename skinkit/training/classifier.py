@@ -118,6 +118,8 @@ def fit_network(
         answers=material.classes.classes,
         columns={name: values.shape[1] for name, values in arrays.items()},
         class_counts=tuple(int(n) for n in counts),
+        attributes=encoder.attributes,
+        unknown=encoder.unknown,
     )
     assert material.examples is not None
     examples = material.examples.with_arrays(arrays, classes=labels)

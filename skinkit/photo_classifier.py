@@ -1,0 +1,371 @@
+"""What networks that read a photo and attributes have in common; a paper's file adds its fusion and its equations.
+
+A network of ``skinkit.models`` derives its ``Config`` from :class:`PhotoConfig` and itself from
+:class:`PhotoClassifier`, and writes ``judge``::
+
+    class Concat(PhotoClassifier):
+        def __init__(self, config: Config, sizes: Sizes) -> None:
+            super().__init__(config, sizes)
+            self.output = nn.Linear(self.backbone.widths[-1] + self.columns, len(sizes.answers))
+
+        def judge(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+            (last,) = self.unpacked(seen)
+            return {"diagnosis": self.output(torch.cat([last.mean((2, 3)), self.attributes(batch)], 1))}
+
+**Hidden attributes.** In training the attributes of some cases are hidden, all of them (``dropped``) or only the
+patient block (``dropped_block``). What is hidden looks exactly as the encoder writes what is unknown, which after
+standardising is not zero: the fold's own values are kept in the buffer ``unknown``.
+
+**Stages.** A backbone answers the maps of its last four resolutions, at 1/4, 1/8, 1/16 and 1/32 of the side; of a
+ResNet they are layers 1 to 4.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Annotated, Any, Literal
+
+import torch
+import torch.nn.functional as functional
+from torch import nn
+
+from skinkit.errors import ConfigError, did_you_mean
+from skinkit.metadata import PATIENT_BLOCK
+from skinkit.models import Augment, Phase, Sizes
+from skinkit.weights import PUBLIC, load_into
+
+SMALLEST_SIDE_PX = 32
+"""One pixel after the five halvings of a backbone."""
+STAGES = 4
+Maps = tuple[torch.Tensor, ...]
+_MEAN, _SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_HEADS = ("fc", "classifier")
+_OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(\d\.)")
+"""The public weights of DenseNets still bear names that torchvision itself has given up."""
+
+
+@dataclass(frozen=True)
+class PhotoConfig:
+    """Options of training that these networks share; a paper overrides what it does otherwise."""
+
+    backbone: Annotated[str, "torchvision network that looks at the photo"] = "resnet50"
+    side_px: Annotated[int, "photos are resized to this square, pixels"] = 224
+    epochs: Annotated[int, "most epochs"] = 150
+    batch: Annotated[int, "cases per step"] = 8
+    optimiser: Annotated[Literal["sgd", "adam", "adamw"], "how steps are taken"] = "sgd"
+    learning_rate: Annotated[float, "of the backbone, at its highest"] = 1e-3
+    head_learning_rate: Annotated[float, "of all that is not backbone, at its highest; 0 for the backbone's"] = 0.0
+    momentum: Annotated[float, "of sgd"] = 0.9
+    weight_decay: Annotated[float, "penalty on the weights"] = 1e-3
+    schedule: Annotated[Literal["constant", "cosine", "one_cycle"], "course of the learning rate"] = "cosine"
+    final_rate: Annotated[float, "learning rate at the end of cosine and one_cycle"] = 1e-6
+    patience: Annotated[int, "stop after so many epochs without a better validation score; 0 for never"] = 0
+    class_weights: Annotated[
+        Literal["inverse", "square_root", "none"], "weight of a class: N / (K n), its square root, or 1"
+    ] = "none"
+    label_smoothing: Annotated[float, "share of the label spread over all classes"] = 0.0
+    dropped: Annotated[float, "share of training cases whose attributes are all hidden"] = 0.0
+    dropped_block: Annotated[float, "share of training cases whose patient block is hidden"] = 0.0
+    flips: Annotated[bool, "mirror training photos along either axis"] = False
+    rotation_deg: Annotated[float, "turn training photos by up to this much"] = 0.0
+    smallest_scale: Annotated[float, "size factor of training photos, lower end"] = 1.0
+    largest_scale: Annotated[float, "size factor of training photos, upper end"] = 1.0
+    shift: Annotated[float, "move training photos by up to this share of the side"] = 0.0
+    colour_jitter: Annotated[float, "vary brightness, contrast and saturation by up to this share"] = 0.0
+    mirrored: Annotated[bool, "look at the photo and its mirror image, and take the mean of their maps"] = False
+
+
+# ------------------------------------------------------------------------------------------------- the backbone
+
+
+class Backbone(nn.Module):
+    """A torchvision network without its classes.
+
+    Args:
+        name: of the network; one that has ``features`` or ``layer4``.
+
+    Attributes:
+        net: the network under torchvision's names.
+        stages: children of its trunk, stage by stage.
+        widths: channels of each stage.
+
+    Raises:
+        ConfigError: no such network, or one of another build (transformers).
+    """
+
+    mean: torch.Tensor
+    sd: torch.Tensor
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.net = _untrained(name)
+        self.stages, self.widths = _cut(self._trunk)
+        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("sd", torch.tensor(_SD).view(1, 3, 1, 1), persistent=False)
+
+    @property
+    def _trunk(self) -> nn.Module:
+        trunk: nn.Module = getattr(self.net, "features", self.net)
+        return trunk
+
+    @property
+    def last(self) -> nn.Module:
+        """The module whose answer is the last stage's maps."""
+        return self._trunk.get_submodule(self.stages[-1][-1])
+
+    def forward(self, image: torch.Tensor) -> Maps:
+        """(n, 3, S, S) photos, 0 to 1, in RGB -> maps (n, width, s, s) of each stage, in the photos' memory layout."""
+        x = (image - self.mean) / self.sd
+        maps = []
+        for names in self.stages:
+            for name in names:
+                x = self._trunk.get_submodule(name)(x)
+            maps.append(x)
+        if self.name.startswith("densenet"):
+            maps[-1] = functional.relu(x)  # torchvision's forward does it outside of features
+        return tuple(maps)
+
+    def start(self, state: Mapping[str, torch.Tensor], source: str) -> str:
+        """Take over public weights and say in words which.
+
+        Args:
+            state: name -> tensor, under torchvision's names.
+            source: the file, for the message.
+
+        Raises:
+            InputError: they are another network's; names the first tensor that differs.
+        """
+        named = {_OLD_DENSENET.sub(r"\1\2", name): value for name, value in state.items()}
+        load_into(self.net, named, f"{source} is no {self.name}", without=[f"{head}." for head in _HEADS])
+        return f"{self.name} of {source}, its classes left out{ruins(self.net)}"
+
+
+def _untrained(name: str) -> nn.Module:
+    """A torchvision network whose classes are left out."""
+    from torchvision import models as torchvision_models
+
+    known = torchvision_models.list_models(module=torchvision_models)
+    net = torchvision_models.get_model(name, weights=None) if name in known else None
+    if net is None or not (hasattr(net, "features") or hasattr(net, "layer4")):
+        raise ConfigError(
+            f"backbone {name!r}" + ("" if net is None else ", which is cut into stages otherwise"),
+            did_you_mean(name, sorted({weights.backbone for weights in PUBLIC.values()})),
+            "name a convolutional network of torchvision",
+        )
+    for head in _HEADS:
+        if hasattr(net, head):
+            setattr(net, head, nn.Identity())
+    out: nn.Module = net
+    return out
+
+
+def _cut(trunk: nn.Module) -> tuple[tuple[tuple[str, ...], ...], tuple[int, ...]]:
+    """The trunk's children grouped by the resolution of their maps, and the channels each group ends with."""
+    names = [name for name, _ in trunk.named_children() if name not in (*_HEADS, "avgpool")]
+    x, sizes, widths = torch.zeros(1, 3, 2 * SMALLEST_SIDE_PX, 2 * SMALLEST_SIDE_PX), [], []
+    trunk.eval()
+    with torch.no_grad():
+        for name in names:
+            x = trunk.get_submodule(name)(x)
+            sizes.append(x.shape[-1])
+            widths.append(x.shape[1])
+    trunk.train()
+    groups = [[i for i, _ in group] for _, group in groupby(enumerate(sizes), key=lambda pair: pair[1])]
+    stem = [i for group in groups[: -STAGES + 1] for i in group]
+    groups = [stem, *groups[-STAGES + 1 :]]
+    return tuple(tuple(names[i] for i in group) for group in groups), tuple(widths[group[-1]] for group in groups)
+
+
+def ruins(module: nn.Module) -> str:
+    """A warning, to be added to what weights are, where no BatchNorm layer has statistics of its own."""
+    layers = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d) and m.running_mean is not None]
+    if not layers or any(bool(m.running_mean.any()) for m in layers):
+        return ""
+    return "; its BatchNorm holds no statistics (untrained, or folded away): expect to train from ruins"
+
+
+# ----------------------------------------------------------------------------------------------- the classifier
+
+
+class PhotoClassifier(nn.Module):
+    """A network that reads ``image`` and ``attributes``; one phase, weighted cross-entropy.
+
+    A paper's network adds its layers and writes :meth:`judge`; where it needs more than the last stage it overrides
+    :meth:`keep`, and where its paper has a loss of its own :meth:`loss`.
+
+    Args:
+        config: options.
+        sizes: what it is built for.
+
+    Attributes:
+        backbone: looks at the photo.
+        columns: width of ``attributes``.
+        class_weights: (K,) weight of each class in the loss.
+        unknown: (columns,) what the encoder writes where nothing is known.
+        in_block: (columns,) which belong to the patient block.
+        typical: running mean of what :meth:`look` answers over training, what explanations put in the place of a photo.
+
+    Raises:
+        ConfigError: a setting that cannot be.
+    """
+
+    class_weights: torch.Tensor
+    unknown: torch.Tensor
+    in_block: torch.Tensor
+    typical: torch.Tensor
+    steps_seen: torch.Tensor
+
+    def __init__(self, config: PhotoConfig, sizes: Sizes) -> None:
+        super().__init__()
+        _check(config)
+        self.config: Any = config
+        self.backbone = Backbone(config.backbone)
+        self.columns = sizes.columns.get("attributes", 0)
+        owners = sizes.attributes or ("",) * self.columns
+        self.register_buffer("class_weights", class_weights(config.class_weights, sizes), persistent=False)
+        self.register_buffer("unknown", torch.tensor(sizes.unknown or (0.0,) * self.columns))
+        self.register_buffer("in_block", torch.tensor([owner in PATIENT_BLOCK for owner in owners], dtype=torch.bool))
+        self._shapes = self._kept_shapes()
+        one = len(self._shapes) == 1
+        self.register_buffer("typical", torch.zeros(self._shapes[0] if one else sum(s.numel() for s in self._shapes)))
+        self.register_buffer("steps_seen", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def last(self) -> nn.Module:
+        """The block whose maps a heatmap shows."""
+        return self.backbone.last
+
+    def start(self, state: Mapping[str, torch.Tensor], source: str) -> str:
+        """Take over public weights of the backbone; others raise :class:`InputError`."""
+        return self.backbone.start(state, source)
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Everything at once; the backbone may have a rate of its own."""
+        c = self.config
+        return (
+            Phase(
+                "all",
+                c.epochs,
+                batch=c.batch,
+                optimiser=c.optimiser,
+                learning_rate=c.head_learning_rate or c.learning_rate,
+                rates={"backbone.": c.learning_rate} if c.head_learning_rate else {},
+                schedule=c.schedule,
+                final_rate=c.final_rate,
+                momentum=c.momentum,
+                weight_decay=c.weight_decay,
+                patience=c.patience,
+                augment=Augment(
+                    flips=c.flips,
+                    rotation_deg=c.rotation_deg,
+                    scale=(c.smallest_scale, c.largest_scale),
+                    shift=c.shift,
+                    brightness=c.colour_jitter,
+                    contrast=c.colour_jitter,
+                    saturation=c.colour_jitter,
+                ),
+            ),
+        )
+
+    def enter(self, phase: str) -> None:
+        """There is but one phase, and everything is trained in it."""
+
+    def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Cross-entropy, weighted by class, with smoothed labels."""
+        logits = self(batch)["diagnosis"].float()
+        smoothing = self.config.label_smoothing
+        return functional.cross_entropy(logits, batch["class"], self.class_weights, label_smoothing=smoothing)
+
+    def forward(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """One pass: ``diagnosis`` (n, K) logits of image (n, 3, S, S), 0 to 1, and attributes (n, columns)."""
+        return self.judge(self.seen(batch), batch)
+
+    def answer(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """What :meth:`judge` says of what :meth:`look` sees."""
+        return self.judge(self.look(batch), batch)
+
+    def seen(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """What :meth:`judge` reads of the photos as they are; training remembers its mean."""
+        found = self._packed(self.keep(self.backbone(batch["image"])))
+        if self.training:
+            self._remember(found)
+        return found
+
+    def look(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """What :meth:`judge` reads of the photos; with ``mirrored`` of the mean over them and their mirror images."""
+        image = batch["image"]
+        if not self.config.mirrored:
+            return self._packed(self.keep(self.backbone(image)))
+        n = len(image)
+        maps = self.backbone(torch.cat([image, image.flip(3)]))
+        return self._packed(self.keep(tuple((m[:n] + m[n:].flip(3)) / 2 for m in maps)))
+
+    def keep(self, maps: Maps) -> Maps:
+        """What :meth:`judge` needs of the stages' maps: the last ones.
+
+        Overridden it may read nothing but ``self.config``, because the base class asks it for its shapes.
+        """
+        return (maps[-1],)
+
+    def judge(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The paper's fusion: ``diagnosis`` (n, K) logits of what :meth:`look` answers and the attributes."""
+        raise NotImplementedError
+
+    def attributes(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """(n, columns); in training some are hidden, each time it is called anew."""
+        values, c = batch["attributes"], self.config
+        if not self.training or not (c.dropped or c.dropped_block):
+            return values
+        drawn = torch.rand(2, len(values), 1, device=values.device)
+        hidden = (drawn[0] < c.dropped) | ((drawn[1] < c.dropped_block) & self.in_block)
+        return torch.where(hidden, self.unknown.to(values.dtype), values)
+
+    def unpacked(self, seen: torch.Tensor) -> Maps:
+        """What :meth:`keep` kept, of what :meth:`look` answers."""
+        if len(self._shapes) == 1:
+            return (seen,)
+        parts = seen.split([shape.numel() for shape in self._shapes], 1)
+        return tuple(part.view(-1, *shape) for part, shape in zip(parts, self._shapes, strict=True))
+
+    @staticmethod
+    def _packed(parts: Maps) -> torch.Tensor:
+        """One tensor, because explanations put its mean in its place."""
+        return parts[0] if len(parts) == 1 else torch.cat([part.flatten(1) for part in parts], 1)
+
+    def _kept_shapes(self) -> tuple[torch.Size, ...]:
+        """Shapes of what :meth:`keep` keeps of one photo."""
+        side = self.config.side_px
+        self.backbone.eval()
+        with torch.no_grad():
+            kept = self.keep(self.backbone(torch.zeros(1, 3, side, side)))
+        self.backbone.train()
+        return tuple(part.shape[1:] for part in kept)
+
+    @torch.no_grad()
+    def _remember(self, seen: torch.Tensor) -> None:
+        """Move ``typical`` towards the mean of this batch: a plain mean at first, then over about 100 steps."""
+        self.steps_seen += 1
+        self.typical += (seen.float().mean(0) - self.typical) / self.steps_seen.clamp(max=100)
+
+
+def class_weights(how: str, sizes: Sizes) -> torch.Tensor:
+    """(K,) weights of the classes: N / (K n) for ``inverse``, their square root, or 1 for ``none``."""
+    counts = torch.tensor(sizes.class_counts or (1,) * len(sizes.answers), dtype=torch.float32)
+    inverse = counts.sum() / (len(counts) * counts.clamp(min=1))
+    return inverse ** {"inverse": 1.0, "square_root": 0.5, "none": 0.0}[how]
+
+
+def _check(config: PhotoConfig) -> None:
+    if config.side_px < SMALLEST_SIDE_PX:
+        raise ConfigError(f"side_px = {config.side_px}", f"at least {SMALLEST_SIDE_PX} pixels", "use 128 or 224")
+    if config.epochs < 1 or config.batch < 2:
+        found = f"epochs = {config.epochs}, batch = {config.batch}"
+        raise ConfigError(found, "epochs >= 1 and batch >= 2", "mend the settings")
+    shares = {name: getattr(config, name) for name in ("dropped", "dropped_block", "label_smoothing")}
+    wrong = [f"{name} = {value}" for name, value in shares.items() if not 0 <= value < 1]
+    if wrong:
+        raise ConfigError(", ".join(wrong), "shares, 0 to below 1", "mend the settings")
