@@ -182,8 +182,8 @@ def _cut(trunk: nn.Module) -> tuple[tuple[tuple[str, ...], ...], tuple[int, ...]
 
 def ruins(module: nn.Module) -> str:
     """A warning, to be added to what weights are, where no BatchNorm layer has statistics of its own."""
-    layers = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d) and m.running_mean is not None]
-    if not layers or any(bool(m.running_mean.any()) for m in layers):
+    means = [m.running_mean for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+    if not means or any(bool(mean.any()) for mean in means if mean is not None):
         return ""
     return "; its BatchNorm holds no statistics (untrained, or folded away): expect to train from ruins"
 
@@ -328,7 +328,7 @@ class PhotoClassifier(nn.Module):
         """What :meth:`keep` kept, of what :meth:`look` answers."""
         if len(self._shapes) == 1:
             return (seen,)
-        parts = seen.split([shape.numel() for shape in self._shapes], 1)
+        parts = torch.split(seen, [shape.numel() for shape in self._shapes], 1)
         return tuple(part.view(-1, *shape) for part, shape in zip(parts, self._shapes, strict=True))
 
     @staticmethod

@@ -23,7 +23,7 @@ LAYERS = (
     {
         "images", "masks", "metadata", "leakage", "losses", "metrics", "attribution", "figures", "radiomics", "data",
         "models", "weights", "phantoms", "reporting", "evaluation", "calibration", "cross_fit", "drift", "looks",
-        "contract", "regression", "signature",
+        "contract", "photo_classifier", "panels", "studies", "regression", "signature",
     },
     {"executor", "examples", "augment", "fit", "infer", "training", "file_traces", "shortcuts"},
     {"stages"},
