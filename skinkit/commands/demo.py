@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from skinkit.commands import Context
+from skinkit.commands.init import DECLARED
 from skinkit.commands.run import run_chain
 from skinkit.errors import RefusedError
 from skinkit.options import Help
@@ -90,7 +91,7 @@ def _draw(folder: Path, config: Config, context: Context) -> None:
         {"name": name, "role": role, "source": "folder", "path": f"sources/{name}", "phantom": True}
         for name, role in (("phantoms", "development"), ("jinan", "external"), ("walk_in", "inference"))
     ]
-    text = settings_text({"segmenter": "otsu", "model": "lightgbm", "classes": "pad6"}, cohorts, {})
+    text = settings_text({"segmenter": "otsu", "model": "lightgbm", "classes": "pad6"}, cohorts, DECLARED)
     (folder / SETTINGS_FILE).write_text(text, encoding="utf-8")
     (folder / DRAWN).write_text("drawn by skinkit demo\n", encoding="utf-8")
 

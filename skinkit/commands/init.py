@@ -25,6 +25,10 @@ path = "/data/clinic"
 """
 
 
+DECLARED = {"evaluate": {"primary": "malignant sensitivity @ veto"}}
+"""Settings of stages that a new workspace begins with: the primary endpoint stands before anybody has seen a figure."""
+
+
 @dataclass(frozen=True)
 class Config:
     """Options of the command."""
@@ -49,7 +53,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         load_source(cohort["source"])
     defaults = {"segmenter": config.segmenter, "model": config.model, "classes": config.classes}
     folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(settings_text(defaults, cohorts, {}), encoding="utf-8")
+    file.write_text(settings_text(defaults, cohorts, DECLARED), encoding="utf-8")
     workspace = load_workspace(folder)
     following = "next: skinkit run" if cohorts else f"next: add a cohort to {file}, for example\n\n{_EXAMPLE}"
     return {
