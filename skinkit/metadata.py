@@ -9,6 +9,15 @@ PAD-UFES-20 were all biopsied).
     isic    age / 100, sex (0.5 where unknown), one of six sites: what Wang 2024 reads, without inventing an order
     isic_ordinal    the same in Wang 2024's own width, 3 columns: the site is a number, 0 to 5
     none    nothing
+
+What is unknown is written by one of three policies, fitted and saved with the encoder:
+
+    zeros       an unknown category is all zeros, an unknown number the encoder's own fill (PAD: 0; ISIC: median)
+    indicator   the same, and one further column per attribute that is 1 where it is unknown
+    median      an unknown number is the training median; an unknown category is a category: ``UNK`` where it has one,
+                else a further column
+
+Further columns stand after all others, so that the first ones keep their order.
 """
 
 from __future__ import annotations
@@ -133,11 +142,14 @@ ENCODERS: dict[str, tuple[Attribute, ...]] = {
     "none": (),
 }
 """Encoder name -> its attributes in the order of their columns."""
+ZEROS, INDICATOR, MEDIAN = POLICIES = ("zeros", "indicator", "median")
+"""How what is unknown is written."""
+_UNK = "UNK"
 PATIENT_BLOCK = (
     "smoke", "drink", "background_father", "background_mother", "pesticide", "sex", "skin_cancer_history",
     "cancer_history", "has_piped_water", "has_sewage_system", "fitzpatrick", "diameter_1_mm", "diameter_2_mm",
 )  # fmt: skip
-"""Attributes that PAD-UFES-20 knows of all biopsied lesions and of few others, so that their absence tells the class."""
+"""Attributes that PAD-UFES-20 knows of all biopsied lesions and of few others: their absence tells the class."""
 
 
 @dataclass(frozen=True)
@@ -196,21 +208,24 @@ class Encoder:
         name: key of :data:`ENCODERS`.
         standardiser: fill, mean and scale of every column.
         reads: the attributes that differed among the training rows; a model can have learnt nothing from the others.
+        missing: how what is unknown is written: ``zeros``, ``indicator`` or ``median``.
     """
 
     name: str
     standardiser: Standardiser
     reads: tuple[str, ...]
+    missing: str = ZEROS
 
     @staticmethod
-    def fit(name: str, training: pd.DataFrame) -> Encoder:
-        """Fit on training rows; unknown names raise :class:`ConfigError`."""
-        attributes = _attributes(name)
-        raw = encode_raw(name, training)
-        standardiser = Standardiser.fit(column_names(name), raw, [a.unknown for a in attributes for _ in a.columns])
+    def fit(name: str, training: pd.DataFrame, missing: str = ZEROS) -> Encoder:
+        """Fit on training rows; an unknown name or policy raises :class:`ConfigError`."""
+        raw = encode_raw(name, training, missing)
+        fill = [None if missing == MEDIAN and not (a.values or a.codes) else a.unknown for a in _owners(name, missing)]
+        standardiser = Standardiser.fit(column_names(name, missing), raw, fill)
         varied = np.ptp(_filled(raw, standardiser.fill), axis=0) > 0 if len(raw) else np.zeros(raw.shape[1], bool)
-        owners = [a.name for a in attributes for _ in a.columns]
-        return Encoder(name, standardiser, tuple(dict.fromkeys(n for n, v in zip(owners, varied, strict=True) if v)))
+        read = {a.name for a, v in zip(_owners(name, missing), varied, strict=True) if v}
+        reads = tuple(a.name for a in _attributes(name) if a.name in read)
+        return Encoder(name, standardiser, reads, missing)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -220,11 +235,11 @@ class Encoder:
     @property
     def attributes(self) -> tuple[str, ...]:
         """The attribute behind each column."""
-        return tuple(a.name for a in _attributes(self.name) for _ in a.columns)
+        return tuple(a.name for a in _owners(self.name, self.missing))
 
     def encode(self, frame: pd.DataFrame, *, scaled: bool = True) -> Floats:
         """(n rows) -> (n, columns); unscaled columns are the raw vector with what is unknown filled."""
-        raw = encode_raw(self.name, frame)
+        raw = encode_raw(self.name, frame, self.missing)
         return self.standardiser.apply(raw) if scaled else _filled(raw, self.standardiser.fill)
 
     @property
@@ -234,12 +249,19 @@ class Encoder:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {"name": self.name, "reads": list(self.reads), **self.standardiser.as_dict()}
+        return {
+            "name": self.name,
+            "missing": self.missing,
+            "reads": list(self.reads),
+            **self.standardiser.as_dict(),
+        }
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> Encoder:
         """The inverse of :meth:`as_dict`."""
-        return Encoder(str(values["name"]), Standardiser.from_dict(values), tuple(values["reads"]))
+        # Models trained before there was a choice do not tell it.
+        policy = str(values.get("missing", ZEROS))
+        return Encoder(str(values["name"]), Standardiser.from_dict(values), tuple(values["reads"]), policy)
 
 
 def _attributes(name: str) -> tuple[Attribute, ...]:
@@ -250,18 +272,45 @@ def _attributes(name: str) -> tuple[Attribute, ...]:
     return ENCODERS[name]
 
 
-def column_names(name: str) -> tuple[str, ...]:
-    """Column names of an encoder."""
-    return tuple(column for attribute in _attributes(name) for column in attribute.columns)
+def _flag(attribute: Attribute, missing: str) -> str:
+    """Name of the further column that says an attribute is unknown; empty where it has none."""
+    if missing not in POLICIES:
+        raise ConfigError(f"missing = {missing!r}", did_you_mean(missing, POLICIES), "give --missing one of these")
+    own = missing == MEDIAN and bool(attribute.values) and _UNK not in attribute.values
+    return f"{attribute.label}_missing" if missing == INDICATOR else f"{attribute.label}_unknown" if own else ""
 
 
-def encode_raw(name: str, frame: pd.DataFrame) -> Floats:
-    """(n, columns): one-hot categories (all zeros where unknown) and numbers (NaN where unknown); nothing fitted."""
-    parts = [
-        attribute.encode(frame[attribute.name].tolist() if attribute.name in frame else [None] * len(frame))
-        for attribute in _attributes(name)
-    ]
-    return np.concatenate(parts, axis=1) if parts else np.zeros((len(frame), 0))
+def _owners(name: str, missing: str) -> list[Attribute]:
+    """The attribute behind each column."""
+    attributes = _attributes(name)
+    return [a for a in attributes for _ in a.columns] + [a for a in attributes if _flag(a, missing)]
+
+
+def column_names(name: str, missing: str = ZEROS) -> tuple[str, ...]:
+    """Column names of an encoder under a policy."""
+    own = [column for attribute in _attributes(name) for column in attribute.columns]
+    return (*own, *filter(None, (_flag(attribute, missing) for attribute in _attributes(name))))
+
+
+def encode_raw(name: str, frame: pd.DataFrame, missing: str = ZEROS) -> Floats:
+    """(n, columns): one-hot categories and numbers (NaN where unknown); nothing fitted.
+
+    Args:
+        name: of the encoder.
+        frame: cases.
+        missing: policy; under ``zeros`` an unknown category is all zeros.
+    """
+    parts, flags = [], []
+    for attribute in _attributes(name):
+        values = frame[attribute.name].tolist() if attribute.name in frame else [None] * len(frame)
+        columns = attribute.encode(values)
+        unknown = np.all(columns == 0, axis=1) if attribute.values else np.isnan(columns[:, 0])
+        if missing == MEDIAN and _UNK in attribute.values:
+            columns[unknown, attribute.values.index(_UNK)] = 1.0
+        parts.append(columns)
+        if _flag(attribute, missing):
+            flags.append(unknown[:, None].astype(np.float64))
+    return np.concatenate([*parts, *flags], axis=1) if parts else np.zeros((len(frame), 0))
 
 
 def missing_attributes(row: Mapping[str, Any], name: str, reads: Container[str] | None = None) -> list[str]:

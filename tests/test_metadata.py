@@ -144,6 +144,72 @@ def test_json_round_trip(name: str) -> None:
     np.testing.assert_array_equal(again.encode(frame), encoder.encode(frame))
 
 
+POLICY_ROWS = pd.DataFrame(
+    {
+        "age_years": [50.0, None, 70.0, 61.0],
+        "smoke": ["True", None, "False", "True"],
+        "region": ["NECK", "MOON", None, "ARM"],  # a word the encoder does not know is unknown, too
+        "itch": ["True", None, "UNK", "False"],
+    }
+)
+
+
+def _columns(encoder: Encoder, *names: str) -> np.ndarray:
+    values = encoder.encode(POLICY_ROWS, scaled=False)
+    return values[:, [encoder.columns.index(name) for name in names]]
+
+
+def test_an_indicator_says_what_is_unknown_and_changes_nothing_else() -> None:
+    encoder = Encoder.fit("pad81", POLICY_ROWS, "indicator")
+    assert len(encoder.columns) == 81 + 21
+    assert encoder.columns[:81] == column_names("pad81")
+    assert encoder.columns[81:83] == ("smoke_missing", "drink_missing")
+    plain = Encoder.fit("pad81", POLICY_ROWS).encode(POLICY_ROWS, scaled=False)
+    np.testing.assert_array_equal(encoder.encode(POLICY_ROWS, scaled=False)[:, :81], plain)
+    flags = _columns(encoder, "age_missing", "smoke_missing", "region_missing", "itch_missing", "drink_missing")
+    expected = [[0, 0, 0, 0, 1], [1, 1, 1, 1, 1], [0, 0, 1, 0, 1], [0, 0, 0, 0, 1]]
+    np.testing.assert_array_equal(flags, expected)
+    assert encoder.attributes[81:] == tuple(dict.fromkeys(encoder.attributes[:81]))
+    # Smoke differs among these rows in its flag as well; what is unknown of everyone can teach nothing.
+    assert encoder.reads == ("smoke", "age_years", "region", "itch")
+
+
+def test_median_fills_numbers_and_makes_unknown_a_category() -> None:
+    encoder = Encoder.fit("pad81", POLICY_ROWS, "median")
+    np.testing.assert_array_equal(_columns(encoder, "age")[:, 0], [50, 61, 70, 61])
+    # Native UNK takes what is missing; smoke and region have none and get a column of their own.
+    np.testing.assert_array_equal(_columns(encoder, "itch_False", "itch_True", "itch_UNK")[1:3], [[0, 0, 1]] * 2)
+    np.testing.assert_array_equal(_columns(encoder, "smoke_unknown")[:, 0], [0, 1, 0, 0])
+    np.testing.assert_array_equal(_columns(encoder, "region_unknown")[:, 0], [0, 1, 1, 0])
+    assert "itch_unknown" not in encoder.columns
+    assert "age_unknown" not in encoder.columns
+    assert len(encoder.columns) == 81 + 10
+    isic = Encoder.fit("isic", pd.DataFrame({"age_years": [40.0, None], "sex": [None, "male"]}), "median")
+    row = isic.encode(pd.DataFrame({"age_years": [None], "sex": [None]}), scaled=False)[0]
+    np.testing.assert_array_equal(row, [0.4, 0.5, 0, 0, 0, 0, 0, 0, 1])
+
+
+@pytest.mark.parametrize("policy", ["zeros", "indicator", "median"])
+def test_the_policy_goes_with_the_encoder_and_old_ones_load(policy: str) -> None:
+    encoder = Encoder.fit("pad81", POLICY_ROWS, policy)
+    saved = json.loads(json.dumps(encoder.as_dict()))
+    assert Encoder.from_dict(saved) == encoder
+    assert saved["missing"] == policy
+    blank = encoder.encode(pd.DataFrame(index=[0]))
+    np.testing.assert_array_equal(encoder.unknown, blank[0])
+    assert blank.shape == (1, len(encoder.columns)) == (1, len(encoder.attributes))
+    if policy == "zeros":
+        del saved["missing"]
+        assert Encoder.from_dict(saved) == encoder
+        assert encoder.columns == column_names("pad81")
+
+
+def test_an_unknown_policy_is_refused() -> None:
+    with pytest.raises(ConfigError) as error:
+        Encoder.fit("pad81", POLICY_ROWS, "medain")
+    assert "median" in error.value.expected
+
+
 def test_missing_attributes_are_named() -> None:
     assert missing_attributes(PATIENT, "pad81") == []
     assert missing_attributes({**PATIENT, "region": "CHIN", "age_years": np.nan}, "pad81") == ["age_years", "region"]

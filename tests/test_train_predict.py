@@ -466,6 +466,27 @@ def test_a_model_that_is_not_there_is_an_error_that_names_the_command(workspace:
     assert "skinkit train" in error.value.fix
 
 
+@pytest.mark.parametrize(("policy", "columns"), [("indicator", 81 + 21), ("median", 81 + 10)])
+def test_how_unknown_attributes_are_written_is_the_models_own(workspace: Workspace, policy: str, columns: int) -> None:
+    artifact, _ = train(workspace, name=policy, attributes="pad81", missing=policy)
+    assert artifact.json("model.json")["missing"] == policy
+    model = infer.open_classifier(artifact)
+    assert {len(fold.encoder.columns) for fold in model.folds} == {columns}
+    table = predict(workspace, "jinan", model=policy).query("level == 'image'")
+    assert (table["status"] == "ok").all()
+
+
+def test_a_model_older_than_an_option_is_not_refused(workspace: Workspace) -> None:
+    """Its recipe does not name the option, which then had its default."""
+    path = workspace.path(Ref("models", name="lightgbm"))
+    manifest = json.loads((path / "manifest.json").read_text())
+    del manifest["recipe"]["config"]["missing"]
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    train(workspace)
+    with pytest.raises(RefusedError, match="missing 'zeros' instead of 'median'"):
+        train(workspace, missing="median")
+
+
 # ------------------------------------------------------------------------------------------------- frozen_probe
 
 torch = pytest.importorskip("torch")

@@ -18,10 +18,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from skinkit import operating_point
 from skinkit.artifact import Artifact, Builder, Recipe, digest, exists, file_sha256, link_or_copy, open_artifact
 from skinkit.artifact import write_atomic as write
 from skinkit.errors import ConfigError, InputError, RefusedError
-from skinkit.options import Help
+from skinkit.options import Help, identity_of
+from skinkit.protocols import HALF
 from skinkit.schemas import MODEL, TRAINED_ON
 from skinkit.stages import Job, Sources
 from skinkit.taxonomy import class_set
@@ -66,11 +68,21 @@ class Config:
     ] = ()
     classes: Annotated[str, "class set: pad6, wang8, malignancy or a TOML file (default: the workspace's)"] = ""
     malignant: Annotated[str, "malignant set: pad or wang (default: the class set's own)"] = ""
-    veto: Annotated[float, "malignancy at or above which a lesion is called malignant, 0 to 1"] = 0.3
+    veto: Annotated[
+        float | str,
+        "malignancy at or above which a lesion is called malignant, 0 to 1; or a rule that chooses it on the "
+        "validation rows: sensitivity=SHARE, specificity=SHARE or youden",
+    ] = 0.3
     attributes: Annotated[
         Literal["auto", "pad81", "pad45", "isic", "isic_ordinal", "none"],
         "encoder of the metadata; auto: pad81 where a development case has a PAD attribute, else isic",
     ] = "auto"
+    missing: Annotated[
+        Literal["zeros", "indicator", "median"],
+        "how an unknown attribute is written: zeros (a category as all zeros, a number as the encoder's fill), "
+        "indicator (beside that a column that says so) or median (a number as the training median, a category as one "
+        "of its own)",
+    ] = "zeros"
     radiomics: Annotated[
         Literal["auto", "none", "signature", "all"], "radiomic features the model reads; auto: the model's own choice"
     ] = "auto"
@@ -195,7 +207,8 @@ def guard(config: Config, artifact: Artifact, recipe: Recipe) -> None:
         return
     old, new = artifact.recipe, recipe.as_dict()
     trained = artifact.json("model.json")["settings"]
-    pairs = {name: (old["config"].get(name), value) for name, value in new["config"].items() if name != "settings"}
+    before = {**identity_of(Config()), **old["config"]}  # an option that is newer than the model had its default
+    pairs = {name: (before.get(name), value) for name, value in new["config"].items() if name != "settings"}
     if old["config"].get("model") == config.model:
         pairs |= {name: (trained.get(name), value) for name, value in _settings(config).items()}
     said = [f"{name} {had!r} instead of {value!r}" for name, (had, value) in pairs.items() if had != value]
@@ -260,8 +273,7 @@ def run(config: Config, job: Job) -> Artifact:
     from skinkit.reporting import model_card
     from skinkit.training.network import BESIDE
 
-    if not 0 <= config.veto <= 1:
-        raise ConfigError(f"--veto {config.veto}", "a probability, 0 to 1", "0.3 is what Wang 2024 uses")
+    operating_point.parse(config.veto)
     if not 0.5 <= config.coverage < 1:
         raise ConfigError(f"--coverage {config.coverage}", "a share from 0.5 to below 1", "0.9 is the default")
     module, settings = _module(config), _model_config(config)
@@ -297,8 +309,10 @@ def run(config: Config, job: Job) -> Artifact:
                 for f in rows.folds
             ],
         }
+        if module.TASK == "classify":
+            about |= operating_point.of_model(config.veto, about["folds"])
         write(build.partial / "model.json", json.dumps(about, indent=1, ensure_ascii=False).encode())
-        _write_trained_on(build.partial, rows)
+        _write_trained_on(build.partial, rows, job.inputs["split"])
         frame = rows.frame.loc[rows.split["row"]].reset_index(drop=True)
         learnt = frame.assign(**{name: rows.split[name].to_numpy() for name in ("fold", "part")})
         model_card.write(build.partial, about, [build.rows[(fold,)] for fold in rows.folds], learnt, module)
@@ -411,8 +425,10 @@ def _classifier(config: Config, job: Job, module: Any, settings: Any, partial: P
         signature=_signature(rows, job) if config.radiomics == "signature" else None,
         images=images,
         examples=examples,
+        missing=config.missing,
         calibration=config.calibration,
         coverage=config.coverage,
+        veto=operating_point.parse(config.veto),
     )
     _check_classes(material, job)
     training = _training(config, job) if is_network else None
@@ -428,14 +444,14 @@ def _classifier(config: Config, job: Job, module: Any, settings: Any, partial: P
         columns = [a.name for a in ENCODERS[material.encoder] if a.name in rows.frame]
         columns += ["class", "pixel_sha256", *material.features(fold)]
         columns += ["mask_sha256"] if "mask" in module.READS else []
-        return [material.encoder, list(material.features(fold)), *rows.content(fold, columns)]
+        return [material.encoder, material.missing, list(material.features(fold)), *rows.content(fold, columns)]
 
     segmenters = sorted({str(s) for s in rows.frame["segmenter"].dropna().unique()})
     drawn = {str(a.info["masks"]["segmenter_identity"]) for a in fused.values() if _drawn_by_a_network(a)}
     about = {
         "classes": classes.as_dict(),
-        "threshold": config.veto,
         "attributes": material.encoder,
+        "missing": material.missing,
         "radiomics": {
             "selection": config.radiomics,
             "features": list(material.radiomics) if material.signature is None else None,
@@ -544,10 +560,14 @@ def _carry_over(build: Builder, finished: Path, kept: list[int]) -> None:
                     link_or_copy(file, build.partial / name / file.relative_to(old))
 
 
-def _write_trained_on(partial: Path, rows: Rows) -> None:
+def _write_trained_on(partial: Path, rows: Rows, split: Artifact) -> None:
     from skinkit.artifact import write_table
+    from skinkit.training.rows import KEY
 
     names = [name for name in TRAINED_ON.names if name not in ("fold", "part")]
     beside = rows.split[["fold", "part"]].reset_index(drop=True)
-    table = rows.frame.loc[rows.split["row"], names].reset_index(drop=True)
-    write_table(partial / "trained_on.parquet", TRAINED_ON, table.join(beside))
+    table = rows.frame.loc[rows.split["row"], names].reset_index(drop=True).join(beside)
+    divided = split.table()
+    if HALF in divided:
+        table = table.merge(divided[["fold", *KEY, HALF]], on=["fold", *KEY], how="left", validate="one_to_one")
+    write_table(partial / "trained_on.parquet", TRAINED_ON, table)

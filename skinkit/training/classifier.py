@@ -20,8 +20,9 @@ from skinkit import infer, metrics
 from skinkit.artifact import write_atomic
 from skinkit.calibration import Isotonic, conformal_level
 from skinkit.drift import Novelty, as_matrix
-from skinkit.metadata import Encoder, Standardiser
+from skinkit.metadata import ZEROS, Encoder, Standardiser
 from skinkit.models import Sizes
+from skinkit.operating_point import Rule, choose
 from skinkit.taxonomy import ClassSet
 from skinkit.training.network import Training, train
 from skinkit.training.rows import Rows
@@ -45,8 +46,10 @@ class Material:
         signature: fold -> its features, where the model reads a signature.
         images: (rows, width) what a frozen network says of the photos, where the model reads that.
         examples: photos and masks, where a network is trained.
+        missing: how the encoder writes what is unknown.
         calibration: ``temperature``, or ``isotonic`` after it: which of both, fitted and kept, is used.
         coverage: share of cases whose prediction set is to hold the truth.
+        veto: the malignancy threshold, or the rule that chooses it on the validation rows.
     """
 
     rows: Rows
@@ -56,8 +59,10 @@ class Material:
     signature: Mapping[int, tuple[str, ...]] | None
     images: np.ndarray | None = None
     examples: Examples | None = None
+    missing: str = ZEROS
     calibration: str = "temperature"
     coverage: float = 0.9
+    veto: float | Rule = 0.3
 
     @property
     def labels(self) -> np.ndarray:
@@ -73,7 +78,9 @@ class Material:
         """Encoder of the attributes and scaler of the radiomic features, from these rows."""
         frame, features = self.rows.frame.iloc[chosen], list(self.features(fold))
         values = frame[features].to_numpy(dtype=np.float64, na_value=np.nan)
-        return Encoder.fit(self.encoder, frame), Standardiser.fit(features, values, [None] * len(features))
+        return Encoder.fit(self.encoder, frame, self.missing), Standardiser.fit(
+            features, values, [None] * len(features)
+        )
 
 
 def fit_estimator(
@@ -187,8 +194,19 @@ def _calibrated(fold: int, material: Material, scores: np.ndarray) -> dict[str, 
             for code, value in zip(material.classes.classes, thresholds, strict=True)
         },
         "signature": list(material.features(fold)) if material.signature is not None else None,
+        **({"veto": _veto(material, probability, n["validation"])} if isinstance(material.veto, Rule) else {}),
         **{f"n_{part}": len(rows.part(fold, part)) for part in n},
     }
+
+
+def _veto(material: Material, probability: np.ndarray, validation: np.ndarray) -> dict[str, Any]:
+    """The malignancy threshold that the rule chooses on the validation rows."""
+    assert isinstance(material.veto, Rule)
+    malignant = np.array([code in material.classes.malignant for code in material.classes.classes])
+    by_class = malignant[probability.argmax(axis=1)] if len(validation) else np.zeros(0, dtype=bool)
+    patients = material.rows.frame["group_id"].to_numpy(dtype=str)[validation]
+    malignancy = probability[:, malignant].sum(axis=1)
+    return choose(material.veto, malignancy, by_class, malignant[material.labels[validation]], patients)
 
 
 def _write(folder: Path, encoder: Encoder, radiomics: Standardiser, about: Mapping[str, Any]) -> None:
