@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_origin
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -24,7 +24,7 @@ from skinkit import __version__
 from skinkit.commands import COMMANDS, Context, load_command
 from skinkit.console import Console
 from skinkit.errors import ConfigError, InputError, SkinkitError, did_you_mean
-from skinkit.options import Option, make_config, options_of
+from skinkit.options import Option, make_config, on_command_line, options_of
 from skinkit.stages import STAGES, load_stage
 
 EXIT_CODES = (
@@ -328,7 +328,7 @@ def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 def _parameter(option: Option) -> inspect.Parameter:
     """One option of a ``Config``; None means it was not given, so that ``skinkit.toml`` can speak."""
-    kind = list[str] if get_origin(option.type) is tuple else option.type
+    kind = on_command_line(option.type)
     shown = _shown_default(option.default)
     text = f"{option.help.text} (default: {shown})" if shown else option.help.text
     if option.help.positional:

@@ -107,7 +107,11 @@ def checked(option: Option, value: Any, where: str) -> Any:
     if origin in (Union, types.UnionType):
         if value is None:
             return None
-        kind = next(a for a in get_args(kind) if a is not type(None))
+        if _is_number_or_text(kind):
+            value = _as_number(value)
+            kind = float if isinstance(value, (int, float)) else str
+        else:
+            kind = next(a for a in get_args(kind) if a is not type(None))
         origin = get_origin(kind)
     if origin is Literal:
         good = value in get_args(kind)
@@ -130,6 +134,28 @@ def checked(option: Option, value: Any, where: str) -> Any:
     return value
 
 
+def _is_number_or_text(kind: Any) -> bool:
+    """Whether a field takes a number or a rule in words: ``float | str``."""
+    return get_origin(kind) in (Union, types.UnionType) and {float, str} <= set(get_args(kind))
+
+
+def _as_number(value: Any) -> Any:
+    """Text that is a number as that number; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        return value
+
+
+def on_command_line(kind: Any) -> Any:
+    """The type an option has on the command line, where a list is repeated and a number or text is text."""
+    if get_origin(kind) is tuple:
+        return list[str]
+    return str if _is_number_or_text(kind) else kind
+
+
 def _all_text(values: Iterable[Any]) -> bool:
     return all(isinstance(value, str) for value in values)
 
@@ -140,4 +166,6 @@ def described(kind: Any) -> str:
         return "one of " + ", ".join(str(v) for v in get_args(kind))
     if get_origin(kind) is tuple:
         return "a list"
+    if _is_number_or_text(kind):
+        return "a number or text"
     return {int: "a whole number", float: "a number", str: "text", bool: "true or false"}.get(kind, str(kind))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ class Decided:
         cluster: (n,) patient.
         threshold: the veto's threshold; NaN where the cases have several.
         resamples: draws of these patients.
+        thresholds: (n,) the threshold of each case, where they have several.
     """
 
     malignancy: Floats
@@ -38,6 +39,7 @@ class Decided:
     cluster: npt.NDArray[Any]
     threshold: float
     resamples: Resamples
+    thresholds: Floats | None = None
 
     def weights(self) -> Iterator[Floats]:
         """The cases once, then every draw."""
@@ -51,9 +53,9 @@ class Decided:
     @property
     def rule(self) -> str:
         """How calls came about: ``veto`` (a malignant class, or the threshold), ``threshold`` alone, or ``given``."""
-        if math.isnan(self.threshold):
+        if math.isnan(self.threshold) and self.thresholds is None:
             return "given"
-        high = self.malignancy >= self.threshold
+        high = self.malignancy >= (self.threshold if self.thresholds is None else self.thresholds)
         if (self.called == (high | self.by_class)).all():
             return "veto"
         return "threshold" if (self.called == high).all() else "given"
@@ -157,6 +159,48 @@ def referral_curve(d: Decided, right: Bools, uncertainty: Floats, refer: Bools |
     return found
 
 
+def _swept(d: Decided) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Thresholds, and who would be called malignant at each: (thresholds,) and (n, thresholds)."""
+    grid = np.unique(np.r_[SWEEP, d.threshold]) if 0 < d.threshold < 1 else SWEEP
+    called = d.malignancy[:, None] >= grid
+    return grid, called | d.by_class[:, None] if d.rule == "veto" else called
+
+
+def veto_by_class(d: Decided, truth: npt.NDArray[np.int64], classes: Sequence[str]) -> list[dict[str, Any]]:
+    """The share of each true class that is called malignant at other veto thresholds.
+
+    Args:
+        d: the cases.
+        truth: (n,) class indices.
+        classes: class codes.
+
+    Returns:
+        Rows with ``threshold``, ``in_use``, ``class``, ``n``, ``called`` and its interval ``lower``, ``upper``.
+    """
+    grid, called = _swept(d)
+    rows: list[dict[str, Any]] = []
+    for c, name in enumerate(classes):
+        of = truth == c
+        if not of.any():
+            continue
+        shares = ratio(d.drawn(called & of[:, None]), d.drawn(of[:, None]))
+        patients = len(np.unique(d.cluster[of]))
+        for i, threshold in enumerate(grid):
+            lower, upper = proportion_interval(float(shares[0, i]), shares[1:, i], int(of.sum()), patients)
+            rows.append(
+                {
+                    "threshold": float(threshold),
+                    "in_use": bool(threshold == d.threshold),
+                    "class": name,
+                    "n": int(of.sum()),
+                    "called": float(shares[0, i]),
+                    "lower": lower,
+                    "upper": upper,
+                }
+            )
+    return rows
+
+
 def veto_sweep(d: Decided) -> list[dict[str, Any]]:
     """What other veto thresholds would have given, one row a threshold, the model's own one among them.
 
@@ -164,10 +208,7 @@ def veto_sweep(d: Decided) -> list[dict[str, Any]]:
     alone.
     """
     rule = d.rule
-    grid = np.unique(np.r_[SWEEP, d.threshold]) if 0 < d.threshold < 1 else SWEEP
-    called = d.malignancy[:, None] >= grid
-    if rule == "veto":
-        called |= d.by_class[:, None]
+    grid, called = _swept(d)
     truth = d.truth[:, None]
     positives, negatives = d.drawn(truth), d.drawn(~truth)
     tp, fp = d.drawn(called & truth), d.drawn(called & ~truth)

@@ -16,7 +16,7 @@ from skinkit.artifact import write_atomic, write_table
 from skinkit.calibration import parse_sets, reliability, shift_classes, shift_malignancy
 from skinkit.evaluation import endpoint
 from skinkit.evaluation.battery import Replicated, Scored, confusion_matrix, replicated, rows_of
-from skinkit.evaluation.decision import Decided, decision_curve, referral_curve, veto_sweep
+from skinkit.evaluation.decision import Decided, decision_curve, referral_curve, veto_by_class, veto_sweep
 from skinkit.evaluation.subgroups import ALWAYS, COMPARED, GAPS, PARTS, gap_row, gaps_table, subgroups
 from skinkit.metrics import ALL, MALIGNANT, PAUC, Bools, Floats, Resamples, pr_curve, roc_curve
 from skinkit.schemas import PROBABILITY, Schema
@@ -27,6 +27,7 @@ LEVELS = (IMAGE, "lesion", "patient")
 TRUTH = "class"
 SCORED = Schema("scored", 1, ("level", "case_id"), ())
 SWEEP = Schema("veto_sweep", 1, ("threshold",), ())
+BY_CLASS = Schema("veto_by_class", 1, ("threshold", "class"), ())
 SHIFTED = "malignancy_at_prevalence"
 PREDICTION_SET = "prediction_set"
 
@@ -93,6 +94,7 @@ class Scores:
         rows: the metrics table.
         gaps: figures of subgroups minus those of the rest.
         sweep: what other veto thresholds would have given; empty where nothing is known of malignancy.
+        sweep_by_class: the share of each true class called malignant at these thresholds; empty likewise.
         curves: what the figures are drawn from.
         prevalence: how malignancy was shifted to the stated prevalence: ``source``, ``source_of`` and ``target``; None
             where none is stated.
@@ -101,6 +103,7 @@ class Scores:
     rows: pd.DataFrame
     gaps: pd.DataFrame
     sweep: pd.DataFrame
+    sweep_by_class: pd.DataFrame
     curves: dict[str, Any]
     prevalence: dict[str, Any] | None
 
@@ -147,7 +150,7 @@ class Evaluation:
             malignant=np.array([name in self.classes.malignant for name in names]) if known else None,
             malignancy=table["malignancy"].to_numpy(dtype=np.float64) if known else None,
             called=np.asarray(table["call"] == MALIGNANT, dtype=bool) if known else None,
-            veto=veto[0] if len(veto) == 1 else float("nan"),
+            veto=float(np.mean(veto)) if veto else float("nan"),
             veto_source=self.veto_source if veto else None,
             thresholds=self.thresholds,
             raw=table["malignancy_raw"].to_numpy(dtype=np.float64) if raw else None,
@@ -176,11 +179,14 @@ class Evaluation:
         images = scored.take(self.images)
         curves = self._curves(frame, images)
         sweep: list[dict[str, Any]] = []
+        by_class: list[dict[str, Any]] = []
         if images.malignancy is not None:
             decided = self._decided(images, resamples)
             sweep = veto_sweep(decided)
+            by_class = veto_by_class(decided, images.truth, images.classes)
             curves |= self._decisions(images, decided, resamples, shift)
-        return Scores(frame, gaps.assign(cohort=cohort, model=model), pd.DataFrame(sweep), curves, shift)
+        gaps = gaps.assign(cohort=cohort, model=model)
+        return Scores(frame, gaps, pd.DataFrame(sweep), pd.DataFrame(by_class), curves, shift)
 
     @staticmethod
     def _level(
@@ -252,7 +258,7 @@ class Evaluation:
         return self.table.assign(**{SHIFTED: m, **columns})
 
     def write(self, folder: Path, scores: Scores) -> None:
-        """Write the figures, ``curves.json``, ``gaps.parquet``, ``veto_sweep.parquet`` and ``scored.parquet``."""
+        """Write the figures, ``curves.json``, ``gaps.parquet``, ``veto_*.parquet`` and ``scored.parquet``."""
         from skinkit import figures
 
         drawn = scores.curves
@@ -278,14 +284,23 @@ class Evaluation:
         write_table(folder / "gaps.parquet", GAPS, scores.gaps)
         if len(scores.sweep):
             write_table(folder / "veto_sweep.parquet", SWEEP, scores.sweep)
+            write_table(folder / "veto_by_class.parquet", BY_CLASS, scores.sweep_by_class)
 
     def _decided(self, images: Scored, resamples: Resamples) -> Decided:
         assert images.malignancy is not None
         assert images.called is not None
         assert images.malignant is not None
-        by_class = images.malignant[images.predicted]
+        given = self.table.loc[self.images, "threshold"].to_numpy(dtype=np.float64)
+        several = len(np.unique(given)) > 1 and not np.isnan(given).any()
         return Decided(
-            images.malignancy, images.is_malignant, images.called, by_class, images.cluster, images.veto, resamples
+            images.malignancy,
+            images.is_malignant,
+            images.called,
+            images.malignant[images.predicted],
+            images.cluster,
+            math.nan if several else images.veto,
+            resamples,
+            given if several else None,
         )
 
     def _decisions(

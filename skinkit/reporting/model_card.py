@@ -71,6 +71,7 @@ def card(
             "malignant_set": classes.get("malignant_set"),
             "malignant": classes.get("malignant"),
             "threshold": about.get("threshold"),
+            "threshold_rule": about.get("veto_rule"),
         },
         "training_data": {
             "cohorts": _cohorts(trained_on),

@@ -347,7 +347,8 @@ class Study:
         if any(c.look for c in scored):
             seen = [self.words("where.look", cohort=c.name, n=c.look) for c in scored if c.look]
             sentences.append(self.words("sure_looks", where=self.words.listed(seen)))
-        sources = [self.words("sure_frozen_veto")]
+        rule = self.model.card.get("veto_rule")
+        sources = [self.words("sure_frozen_rule", rule=rule) if rule else self.words("sure_frozen_veto")]
         if any(f is not None and (f.threshold_source or "").startswith("validation") for f in map(_frozen, scored)):
             sources.append(self.words("sure_frozen_youden"))
         sentences.append(self.words("sure_thresholds", source=self.words.listed(sources)))
@@ -739,7 +740,7 @@ class Study:
         """The model in one line."""
         words, card, classes, artifact = self.words, self.model.card, self.model.classes, self.model.artifact
         rows = artifact.manifest["counts"]["rows"] if artifact is not None else 0
-        return words(
+        line = words(
             "model.line",
             model=said(card.get("model")) or self.model.name,
             folds=len(card.get("folds") or ()) or rows,
@@ -747,6 +748,32 @@ class Study:
             set=classes.malignant_set if classes else words("unknown"),
             threshold=words.estimate(self.model.threshold),
         )
+        return f"{line} {self._veto_line()}".rstrip()
+
+    def _veto_line(self) -> str:
+        """How the alarm threshold was chosen; empty where it was given as a number."""
+        rule, folds = self.model.card.get("veto_rule"), self.model.card.get("folds") or ()
+        if not rule:
+            return ""
+        told = [
+            self.words(
+                "model.veto_fold",
+                fold=fold["fold"],
+                threshold=self.words.estimate(chosen["threshold"]),
+                n=chosen["n"],
+                malignant=chosen["n_malignant"],
+                sensitivity=self._reached(chosen["sensitivity"]),
+                specificity=self._reached(chosen["specificity"]),
+            )
+            for fold in folds
+            if (chosen := fold.get("veto"))
+        ]
+        return self.words("model.veto_rule", rule=rule, folds=self.words.listed(told))
+
+    def _reached(self, share: Mapping[str, float | None]) -> str:
+        value, lower, upper = (share[name] for name in ("estimate", "lower", "upper"))
+        ends = f" ({lower:.2f}–{upper:.2f})" if lower is not None and upper is not None else ""
+        return f"{value:.2f}{ends}"
 
     def _model_block(self, artifact: Artifact) -> Markup:
         words, card = self.words, self.model.card

@@ -125,6 +125,10 @@ _ANSWERS = {
         "阈值在评分前已固定：{source}。",
     ),
     "sure_frozen_veto": ("the alarm threshold is written into the model", "报警阈值写在模型中"),
+    "sure_frozen_rule": (
+        "the alarm threshold was chosen on validation rows by the rule {rule}",
+        "报警阈值按规则 {rule} 在验证集上选定",
+    ),
     "sure_frozen_youden": ("class thresholds come from validation rows", "各类阈值来自验证集"),
     "who.patients": (
         "{images} photos of {lesions} lesions of {patients} patients",
@@ -732,6 +736,16 @@ _PROVENANCE = {
     "model.line": (
         "{model}, {folds} fold(s), classes {classes}, malignant set '{set}', alarm threshold {threshold}.",
         "{model}，{folds} 折，类别 {classes}，恶性集合“{set}”，报警阈值 {threshold}。",
+    ),
+    "model.veto_rule": (
+        "The alarm threshold was chosen on validation rows by the rule {rule}: {folds}. Cases that no fold held out "
+        "are called at the median of the folds.",
+        "报警阈值按规则 {rule} 在验证集上选定：{folds}。不属于任何一折留出集的病例使用各折阈值的中位数。",
+    ),
+    "model.veto_fold": (
+        "fold {fold} {threshold} ({n} rows, {malignant} malignant; there sensitivity {sensitivity}, specificity "
+        "{specificity})",
+        "第 {fold} 折 {threshold}（{n} 例，其中恶性 {malignant} 例；该处灵敏度 {sensitivity}，特异度 {specificity}）",
     ),
     "model.weights": ("Starting weights {name}, SHA-256 {sha}.", "初始权重 {name}，SHA-256 {sha}。"),
     "folds": ("Folds of the model", "模型各折"),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from skinkit.artifact import Artifact, digest, read_table, write_atomic, write_table
 from skinkit.errors import ConfigError, InputError, RefusedError, did_you_mean
+from skinkit.operating_point import source_of
 from skinkit.options import Help
 from skinkit.schemas import METRICS, OK
 from skinkit.stages import Job, Sources
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from skinkit.looks import Look
     from skinkit.shortcuts import Audit
 
-VERSION = 2
+VERSION = 3
 SCHEMA = METRICS
 
 IMAGE = "image"
@@ -139,6 +140,7 @@ def run(config: Config, job: Job) -> Artifact:
         classes,
         _thresholds(table, job),
         classes.malignant_set,
+        source_of(about),
         trained_prevalence=predict.trained_prevalence(about, classes.malignant),
     )
     scores = evaluation.scores(settings, cohort=cohort, model=model)

@@ -5,8 +5,10 @@ over the folds elsewhere. A lesion has the mean of its images' probabilities. A 
 malignancy (a case without lesion id counts as a lesion of its own). A development case that no fold held out is absent.
 
 A case is called malignant where its most probable class is malignant, and by the veto where its malignancy reaches the
-model's threshold, whatever the most probable class. Beside the calibrated malignancy stand the raw one, the conformal
-prediction set, and, where the cohort states its prevalence, the malignancy at that prevalence; none of them decides.
+model's threshold, whatever the most probable class; where a rule chose a threshold for each fold, a case is called at
+that of the fold that held it out, elsewhere at their median. Beside the calibrated malignancy stand the raw one, the
+conformal prediction set, and, where the cohort states its prevalence, the malignancy at that prevalence; none of them
+decides.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from skinkit.artifact import Artifact, Builder, digest, exists, open_artifact
 from skinkit.errors import CaseError, ConfigError, RefusedError
+from skinkit.operating_point import threshold_of
 from skinkit.schemas import EXCLUDED, FAILED, OK, PREDICTIONS, PROBABILITY
 from skinkit.stages import Job, Sources
 from skinkit.workspace import Ref, Workspace
@@ -229,7 +232,7 @@ def _predicted(
             "fold_sd": float(malignancy[mine, i].std()) if mine.sum() > 1 else None,
             "missing_attributes": ",".join(missing_attributes(case, model.about["attributes"], reads)) or None,
             "unlike_training": case["unlike_training"],
-            **_decision(probability[mine, i].mean(axis=0), model, config, _doubts(case, model, config)),
+            **_decision(probability[mine, i].mean(axis=0), model, config, case["fold"], _doubts(case, model, config)),
             **_beside(
                 probability[mine, i].mean(axis=0),
                 float(raw[mine, i][:, model.malignant].sum(axis=1).mean()),
@@ -255,14 +258,16 @@ def _doubts(case: Mapping[str, Any], model: Classifier, config: Config) -> list[
     return [doubt for doubt, present in doubts.items() if present] + strange
 
 
-def _decision(probability: np.ndarray, model: Classifier, config: Config, doubts: Sequence[str]) -> dict[str, Any]:
-    """Top classes, malignancy, call and referral of one row of probabilities."""
+def _decision(
+    probability: np.ndarray, model: Classifier, config: Config, fold: int | None, doubts: Sequence[str]
+) -> dict[str, Any]:
+    """Top classes, malignancy, call and referral of one row of probabilities, given by one fold or by several."""
     import numpy as np
 
     names = model.classes.classes
     first, second = (int(i) for i in np.argsort(-probability, kind="stable")[:2])
     malignancy = float(probability[model.malignant].sum())
-    threshold = float(model.about["threshold"])
+    threshold = threshold_of(model.about, fold)
     known = probability[probability > 0]
     entropy = float(-(known * np.log(known)).sum() / np.log(len(names)))
     by_class = bool(model.malignant[first])
@@ -339,6 +344,7 @@ def _joined_row(
     worst = int(np.argmax([mean[model.malignant].sum() for mean in means]))
     shown = max(parts[worst], key=_malignancy)
     folds = {row["fold"] for row in cases}
+    fold = folds.pop() if len(folds) == 1 else None
     doubts = [d for d in _DOUBTS if any(d in str(row["refer_reason"]) for row in cases)]
     same = {n: shown[n] if len({row[n] for row in cases}) == 1 else None for n in ("patient_id", "lesion_id")}
     return {
@@ -348,11 +354,11 @@ def _joined_row(
         "group_id": shown["group_id"],
         **same,
         "n_cases": len(cases),
-        "fold": folds.pop() if len(folds) == 1 else None,
+        "fold": fold,
         "fold_sd": shown["fold_sd"] if len(cases) == 1 else None,
         "missing_attributes": shown["missing_attributes"],
         "unlike_training": shown["unlike_training"],
-        **_decision(means[worst], model, config, doubts),
+        **_decision(means[worst], model, config, fold, doubts),
         **_beside(
             means[worst],
             float(np.mean([row["malignancy_raw"] for row in parts[worst]])),
