@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from skinkit import operating_point
-from skinkit import operating_point
 from skinkit.artifact import Artifact, Builder, Recipe, digest, exists, file_sha256, link_or_copy, open_artifact
 from skinkit.artifact import write_atomic as write
 from skinkit.errors import ConfigError, InputError, RefusedError
@@ -310,8 +309,6 @@ def run(config: Config, job: Job) -> Artifact:
                 for f in rows.folds
             ],
         }
-        if module.TASK == "classify":
-            about |= operating_point.of_model(config.veto, about["folds"])
         if module.TASK == "classify":
             about |= operating_point.of_model(config.veto, about["folds"])
         write(build.partial / "model.json", json.dumps(about, indent=1, ensure_ascii=False).encode())

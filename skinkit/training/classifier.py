@@ -23,7 +23,6 @@ from skinkit.drift import Novelty, as_matrix
 from skinkit.metadata import ZEROS, Encoder, Standardiser
 from skinkit.models import Sizes
 from skinkit.operating_point import Rule, choose
-from skinkit.operating_point import Rule, choose
 from skinkit.taxonomy import ClassSet
 from skinkit.training.network import Training, train
 from skinkit.training.rows import Rows
@@ -50,7 +49,6 @@ class Material:
         missing: how the encoder writes what is unknown.
         calibration: ``temperature``, or ``isotonic`` after it: which of both, fitted and kept, is used.
         coverage: share of cases whose prediction set is to hold the truth.
-        veto: the malignancy threshold, or the rule that chooses it on the validation rows.
         veto: the malignancy threshold, or the rule that chooses it on the validation rows.
     """
 
@@ -197,19 +195,8 @@ def _calibrated(fold: int, material: Material, scores: np.ndarray) -> dict[str, 
         },
         "signature": list(material.features(fold)) if material.signature is not None else None,
         **({"veto": _veto(material, probability, n["validation"])} if isinstance(material.veto, Rule) else {}),
-        **({"veto": _veto(material, probability, n["validation"])} if isinstance(material.veto, Rule) else {}),
         **{f"n_{part}": len(rows.part(fold, part)) for part in n},
     }
-
-
-def _veto(material: Material, probability: np.ndarray, validation: np.ndarray) -> dict[str, Any]:
-    """The malignancy threshold that the rule chooses on the validation rows."""
-    assert isinstance(material.veto, Rule)
-    malignant = np.array([code in material.classes.malignant for code in material.classes.classes])
-    by_class = malignant[probability.argmax(axis=1)] if len(validation) else np.zeros(0, dtype=bool)
-    patients = material.rows.frame["group_id"].to_numpy(dtype=str)[validation]
-    malignancy = probability[:, malignant].sum(axis=1)
-    return choose(material.veto, malignancy, by_class, malignant[material.labels[validation]], patients)
 
 
 def _veto(material: Material, probability: np.ndarray, validation: np.ndarray) -> dict[str, Any]:
