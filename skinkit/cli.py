@@ -56,6 +56,7 @@ _COMMAND_COMMON: dict[str, tuple[str, ...]] = {
     "audit": ("workspace", "cohort", "jobs", "json", "log_format", "quiet"),
     "drift": ("workspace", "cohort", "json", "log_format", "quiet"),
     "compare": ("workspace", "cohort", "jobs", "device", "no_upstream", "json", "log_format", "quiet"),
+    "ablate": ("workspace", "cohort", "jobs", "device", "no_upstream", "json", "log_format", "quiet"),
     "init": ("json", "log_format", "quiet"),
     "doctor": ("workspace", "device", "json", "log_format", "quiet"),
     "weights": ("json", "log_format", "quiet"),

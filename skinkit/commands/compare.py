@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skinkit.artifact import read_table, write_atomic
+from skinkit.artifact import Artifact, read_table, write_atomic
 from skinkit.commands import Context
 from skinkit.errors import ConfigError, InputError
 from skinkit.options import Help
@@ -84,19 +84,21 @@ def _on_cohorts(config: Config, names: Sequence[str], context: Context) -> dict[
     answers = {}
     for cohort in cohorts:
         made = [(name, pipeline.bring(Ref("metrics", cohort, name))) for name in names]
-        sides = [_scored(name, artifact.path / "scored.parquet", artifact.info) for name, artifact in made]
+        sides = [scored_side(name, artifact) for name, artifact in made]
         folder = Path(config.out) if config.out else workspace.root / FOLDER
         answers[cohort] = _compared(config, sides, folder / cohort)
     return answers
 
 
-def _scored(name: str, file: Path, info: Mapping[str, Any]) -> Side:
+def scored_side(name: str, metrics: Artifact) -> Side:
+    """The predictions behind a metrics artifact, with their truth, as one side of a comparison."""
     from skinkit.evaluation.comparison import Side
     from skinkit.evaluation.scoring import Evaluation
     from skinkit.taxonomy import ClassSet
 
-    classes = ClassSet.from_dict(info["classes"])
-    return Side(name, Evaluation(read_table(file), classes, {}, str(info["malignant_set"] or "")))
+    classes = ClassSet.from_dict(metrics.info["classes"])
+    table = read_table(metrics.path / "scored.parquet")
+    return Side(name, Evaluation(table, classes, {}, str(metrics.info["malignant_set"] or "")))
 
 
 def _table(name: str, config: Config) -> Side:

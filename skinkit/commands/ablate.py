@@ -1,0 +1,369 @@
+"""ablate: train the models of a paper's ablation on one split, and say what each part adds.
+
+--system names the paper. Each of its models (arms) is trained under the name SYSTEM-ARM on the same folds, scored on
+the held-out development cases and on every external cohort, and compared with the arm that lacks one thing and with the
+whole system: paired differences with 95 % intervals over patients, p values after Holm's correction over the pairs of a
+figure. Arms that exist are used as they are, so a run that was interrupted goes on. --preset quick is for a machine
+without a GPU, where the paper's preset takes days. The files lie in 'ablate/SYSTEM' of the workspace: ablation.md (also
+as JSON), arms.parquet, differences.parquet, by_class.md and .parquet (frozen thresholds, most probable class, and for
+comparison thresholds tuned on the scored cases), roc.svg and .png.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from skinkit.artifact import Artifact, exists, open_artifact, write_atomic
+from skinkit.commands import Context
+from skinkit.errors import ConfigError, InputError, RefusedError
+from skinkit.options import Help
+from skinkit.pipeline import Pipeline
+from skinkit.reporting.markdown import markdown_table, with_interval
+from skinkit.schemas import Schema
+from skinkit.studies import Arm, Study, load_study
+from skinkit.workspace import Ref, Workspace, check_name
+
+FOLDER = "ablate"
+_ARMS = Schema("arms", 1, ("cohort", "arm", "class", "average", "decision_rule", "metric"), ())
+_DIFFERENCES = Schema("differences", 1, ("cohort", "a", "b", "figure"), ())
+_BY_CLASS = Schema("by_class", 1, ("cohort", "arm", "mode", "class", "average"), ())
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the command."""
+
+    system: Annotated[str, "paper whose models are compared: wang2024 or dermacalibra"] = ""
+    arms: Annotated[tuple[str, ...], "arms to train and compare (default: all)"] = ()
+    comparators: Annotated[bool, "also the paper's comparators, where it has any"] = False
+    preset: Annotated[str, "preset of every network (default: the paper's); quick for a machine without a GPU"] = ""
+    settings: Annotated[
+        tuple[str, ...], Help("a setting of every network as NAME=VALUE, repeatable", metavar="NAME=VALUE")
+    ] = ()
+    weights: Annotated[
+        str, Help("pretrained weights of every network, as 'skinkit train' takes them", metavar="PATH")
+    ] = ""
+    split: Annotated[str, "name of the split all arms share (default: the workspace's)"] = ""
+    folds: Annotated[int, "folds of that split; it is drawn where it is absent"] = 0
+    seed: Annotated[int, "seed of every arm and of the bootstrap"] = 0
+    bootstrap: Annotated[int, "bootstrap replicates of patients"] = 1000
+    minimum: Annotated[int, "fewest positives and negatives for which a class metric is given"] = 5
+    name: Annotated[str, "what the names of the models and the folder begin with (default: the system's name)"] = ""
+    replace: Annotated[bool, "train arms anew that exist with another configuration"] = False
+    allow_leakage: Annotated[
+        str, Help("reason for training on a split with a patient, lesion or image on both sides", metavar="REASON")
+    ] = ""
+
+
+def run(config: Config, context: Context) -> Mapping[str, Any]:
+    """Train, score and compare the arms."""
+    study = load_study(config.system)
+    workspace = context.workspace()
+    cohorts = [workspace.cohort(c).name for c in context.cohorts] or workspace.with_role("development", "external")
+    ablation = ablate(study, config, workspace, context.pipeline(workspace), cohorts)
+    folder = workspace.root / FOLDER / (config.name or study.name)
+    files = ablation.write(folder)
+    return {
+        **ablation.as_dict(),
+        "folder": str(folder),
+        "files": files,
+        "text": f"{ablation.told()}\n\nfiles: {folder}",
+    }
+
+
+@dataclass
+class Ablation:
+    """Arms that were scored on the same cases.
+
+    Attributes:
+        study: the paper.
+        config: how they were trained and compared.
+        workspace: where they lie.
+        models: arm -> name of its model.
+        cohorts: cohort -> its role.
+        metrics: (cohort, arm) -> its metrics artifact.
+        not_scored: (cohort, arm) -> why there is none.
+        differences: cohort -> rows of ``evaluation.ablation.compare_pairs``.
+        not_compared: cohort -> pair -> why.
+    """
+
+    study: Study
+    config: Config
+    workspace: Workspace
+    models: Mapping[str, str]
+    cohorts: Mapping[str, str]
+    metrics: dict[tuple[str, str], Artifact] = field(default_factory=dict)
+    not_scored: dict[tuple[str, str], str] = field(default_factory=dict)
+    differences: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    not_compared: dict[str, dict[tuple[str, str], str]] = field(default_factory=dict)
+
+    def arms(self) -> list[Arm]:
+        """The arms in order."""
+        return [self.study.arm(name) for name in self.models]
+
+    def summary(self, cohort: str, arm: str) -> dict[str, dict[str, Any]] | None:
+        """The figures of one arm on one cohort; None where it was not scored."""
+        from skinkit.evaluation.ablation import summary
+
+        artifact = self.metrics.get((cohort, arm))
+        return summary(artifact.table()) if artifact is not None else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, for ``--json``."""
+        return {
+            "system": self.study.name,
+            "preset": self.config.preset or self.study.preset,
+            "settings": list(self.config.settings),
+            "seed": self.config.seed,
+            "bootstrap": self.config.bootstrap,
+            "arms": {arm.name: {"model": self.models[arm.name], "words": arm.words} for arm in self.arms()},
+            "cohorts": {
+                cohort: {
+                    "role": role,
+                    "arms": {
+                        arm: {**told, "n": self.metrics[cohort, arm].info["n"]}
+                        for arm in self.models
+                        if (told := self.summary(cohort, arm)) is not None
+                    },
+                    "differences": self.differences.get(cohort, []),
+                    "not_scored": {arm: why for (of, arm), why in self.not_scored.items() if of == cohort},
+                    "not_compared": {f"{a}, {b}": why for (a, b), why in self.not_compared.get(cohort, {}).items()},
+                }
+                for cohort, role in self.cohorts.items()
+            },
+        }
+
+    def told(self) -> str:
+        """The tables as Markdown."""
+        parts = []
+        for cohort, role in self.cohorts.items():
+            held_out = "held-out cases" if role == "development" else "external cohort"
+            parts.append(f"## {cohort} ({held_out})")
+            parts += [self._table(cohort), self._pairs(cohort)]
+            parts += [f"{arm}: not scored: {why}." for (of, arm), why in self.not_scored.items() if of == cohort]
+            refused = self.not_compared.get(cohort, {})
+            parts += [f"{a} and {b} are not compared: {why}." for (a, b), why in refused.items()]
+        return "\n\n".join(part for part in parts if part)
+
+    def _table(self, cohort: str) -> str:
+        from skinkit.evaluation.ablation import SHOWN
+
+        rows = []
+        for arm in self.arms():
+            if (told := self.summary(cohort, arm.name)) is not None:
+                cells = [with_interval(told[name]) for name in SHOWN]
+                rows.append([arm.words, str(self.metrics[cohort, arm.name].info["n"]), *cells])
+        return markdown_table(["arm", "n", *(words[4] for words in SHOWN.values())], rows) if rows else ""
+
+    def _pairs(self, cohort: str) -> str:
+        shown = {"AUROC, macro", "malignant: AUROC", "balanced accuracy", "malignant: sensitivity, veto"}
+        rows = []
+        for row in self.differences.get(cohort, []):
+            if row["figure"] in shown:
+                names = f"{self.study.arm(row['b']).words} minus {self.study.arm(row['a']).words}"
+                p = "-" if row["p_holm"] is None else f"{row['p_holm']:.3g}"
+                rows.append([names, row["figure"], with_interval(row, "difference", signed=True), p])
+        return markdown_table(["difference", "figure", "95 % interval", "p (Holm)"], rows) if rows else ""
+
+    def by_class(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
+        """(cohort, arm) -> the rows of its table of classes."""
+        from skinkit.artifact import read_table
+        from skinkit.evaluation.class_table import class_table
+
+        found = {}
+        for (cohort, arm), artifact in self.metrics.items():
+            about = open_artifact(self.workspace.path(Ref("models", name=self.models[arm]))).json("model.json")
+            found[cohort, arm] = class_table(artifact.table(), read_table(artifact.path / "scored.parquet"), about)
+        return found
+
+    def roc(self, folder: Path) -> dict[str, str]:
+        """Draw ROC curves, macro-averaged and malignant against benign, a panel a cohort."""
+        from skinkit.evaluation.ablation import macro_roc
+        from skinkit.metrics import MALIGNANT
+        from skinkit.panels import roc_panels
+
+        of_classes: dict[str, dict[str, Any]] = {}
+        of_malignancy: dict[str, dict[str, Any]] = {}
+        for cohort, role in self.cohorts.items():
+            title = f"{cohort}, held out" if role == "development" else cohort
+            for arm in self.arms():
+                artifact, told = self.metrics.get((cohort, arm.name)), self.summary(cohort, arm.name)
+                if artifact is None or told is None:
+                    continue
+                drawn = artifact.json("curves.json")["roc"]
+                area = {name: told["macro_auroc"][end] for name, end in _AREA.items()}
+                of_classes.setdefault(title, {})[arm.words] = {**macro_roc(drawn), **area}
+                if MALIGNANT in drawn:
+                    of_malignancy.setdefault(title, {})[arm.words] = drawn[MALIGNANT]
+        if not of_classes:
+            return {}
+        questions = [("all classes (macro mean)", of_classes), ("malignant or benign", of_malignancy)]
+        return roc_panels([row for row in questions if row[1]], folder, "roc")
+
+    def write(self, folder: Path) -> list[str]:
+        """Write tables and figure; the names of the files."""
+        import pandas as pd
+
+        from skinkit.artifact import write_table
+
+        head = f"# What each part of {self.study.name} adds\n\n{self.study.citation}. {self._how()}\n\n"
+        write_atomic(folder / "ablation.md", (head + self.told() + "\n").encode())
+        write_atomic(folder / "ablation.json", json.dumps(self.as_dict(), ensure_ascii=False, indent=1).encode())
+        files = ["ablation.md", "ablation.json"]
+        arms = [
+            rows.assign(arm=arm)
+            for (_, arm), artifact in self.metrics.items()
+            if len(rows := (table := artifact.table())[table["subgroup"] == "all"])
+        ]
+        if arms:
+            write_table(folder / "arms.parquet", _ARMS, pd.concat(arms, ignore_index=True))
+            files.append("arms.parquet")
+        differences = [{"cohort": cohort, **row} for cohort, rows in self.differences.items() for row in rows]
+        if differences:
+            write_table(folder / "differences.parquet", _DIFFERENCES, pd.DataFrame(differences))
+            files.append("differences.parquet")
+        classes = self.by_class()
+        if classes:
+            rows = [{"cohort": c, "arm": arm, **row} for (c, arm), table in classes.items() for row in table]
+            write_table(folder / "by_class.parquet", _BY_CLASS, pd.DataFrame(rows))
+            write_atomic(folder / "by_class.md", (f"# Class by class\n\n{self._classes_told(classes)}\n").encode())
+            files += ["by_class.parquet", "by_class.md"]
+        return files + [Path(file).name for file in self.roc(folder).values()]
+
+    def _classes_told(self, classes: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]) -> str:
+        from skinkit.evaluation.class_table import MODES, told
+
+        parts = []
+        for (cohort, arm), rows in classes.items():
+            parts.append(f"## {cohort}: {self.study.arm(arm).words}")
+            parts += [f"{words}:\n\n{told(rows, mode)}" for mode, words in MODES.items()]
+        return "\n\n".join(parts)
+
+    def _how(self) -> str:
+        of = f"preset {self.config.preset or self.study.preset}"
+        with_settings = f" with {', '.join(self.config.settings)}" if self.config.settings else ""
+        return (
+            f"Networks: {of}{with_settings}. All arms learnt from the same folds. Intervals: 95 %, "
+            f"{self.config.bootstrap} bootstrap replicates of patients, the same for both sides of a difference; "
+            "p after Holm's correction over the pairs of a figure on a cohort."
+        )
+
+
+_AREA = {"auroc": "estimate", "lower": "lower", "upper": "upper"}
+
+
+def ablate(study: Study, config: Config, workspace: Workspace, pipeline: Pipeline, cohorts: Sequence[str]) -> Ablation:
+    """Train the arms that are not there, score them on the cohorts, and compare them.
+
+    Raises:
+        ConfigError: an unknown arm, or a bootstrap without replicates.
+        InputError: the workspace has no development cohort, or no arm could be scored.
+        RefusedError: an arm exists with another configuration, and ``replace`` is not set.
+    """
+    for option, least in (("bootstrap", 1), ("minimum", 1)):
+        if getattr(config, option) < least:
+            raise ConfigError(f"--{option} {getattr(config, option)}", f"{least} or more", f"mend --{option}")
+    if not workspace.with_role("development"):
+        raise InputError(f"{workspace.root} has no development cohort", "cases to train on", "add one to skinkit.toml")
+    chosen = _chosen(study, config)
+    name = config.name or study.name
+    models = {arm.name: f"{name}-{arm.name}" for arm in chosen}
+    for model in models.values():
+        check_name(model, "name of an arm's model")
+    split = _split(config, workspace, pipeline)
+    for arm in chosen:
+        pipeline.make("train", _training(arm, config, split), name=models[arm.name])
+    found = Ablation(study, config, workspace, models, {cohort: workspace.cohort(cohort).role for cohort in cohorts})
+    for cohort in cohorts:
+        for arm in chosen:
+            _score(found, cohort, arm.name, pipeline)
+        _compare(found, cohort)
+    if not found.metrics:
+        raise InputError(
+            "no arm could be scored: " + "; ".join(sorted(set(found.not_scored.values()))),
+            "held-out development cases or an external cohort with diagnoses that the models know",
+            "draw a split that holds cases out, or add an external cohort",
+        )
+    return found
+
+
+def _chosen(study: Study, config: Config) -> list[Arm]:
+    """The arms asked for, in the study's order."""
+    if config.arms:
+        asked = {study.arm(name).name for name in config.arms}
+        return [arm for arm in (*study.arms, *study.comparators) if arm.name in asked]
+    return [*study.arms, *(study.comparators if config.comparators else ())]
+
+
+def _split(config: Config, workspace: Workspace, pipeline: Pipeline) -> str:
+    """The name of the split, which is drawn where it is absent."""
+    name = config.split or workspace.defaults["split"]
+    if config.folds and not exists(workspace.path(Ref("split", name=name))):
+        pipeline.make("split", {"folds": config.folds}, name=name)
+    return name
+
+
+def _training(arm: Arm, config: Config, split: str) -> dict[str, Any]:
+    """Options of ``skinkit train`` for an arm."""
+    from skinkit.models import trainable
+
+    module = trainable(arm.model)
+    given: dict[str, Any] = {
+        "model": arm.model,
+        "attributes": arm.attributes,
+        "radiomics": arm.radiomics,
+        "split": split,
+        "seed": config.seed,
+        "replace": config.replace,
+        "allow_leakage": config.allow_leakage,
+    }
+    if config.folds:
+        given["folds"] = config.folds
+    if hasattr(module, "build"):
+        fixed = [f"{key}={_toml(value)}" for key, value in arm.settings.items()]
+        given["preset"] = config.preset or arm.preset
+        given["settings"] = (*config.settings, *fixed)
+    if config.weights and hasattr(module, "default_weights") and (hasattr(module, "build") or config.weights != "none"):
+        given["weights"] = config.weights
+    return given
+
+
+def _toml(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _score(found: Ablation, cohort: str, arm: str, pipeline: Pipeline) -> None:
+    """Bring the metrics of one arm on one cohort up to date; a cohort that cannot be scored is told."""
+    config, model = found.config, found.models[arm]
+    given = {
+        "bootstrap": config.bootstrap,
+        "seed": config.seed,
+        "minimum": config.minimum,
+        "allow_leakage": config.allow_leakage,
+        "subgroups": False,
+        "shortcuts": False,
+    }
+    try:
+        pipeline.make("predict", {}, cohorts=[cohort], name=model)
+        pipeline.make("evaluate", given, cohorts=[cohort], name=model)
+    except (InputError, RefusedError) as error:
+        found.not_scored[cohort, arm] = error.found
+        pipeline.console.warn(f"{model} is not scored on {cohort}: {error.found}")
+        return
+    found.metrics[cohort, arm] = open_artifact(pipeline.workspace.path(Ref("metrics", cohort, model)))
+
+
+def _compare(found: Ablation, cohort: str) -> None:
+    from skinkit.commands.compare import scored_side
+    from skinkit.evaluation.ablation import compare_pairs, pairs
+
+    sides = {arm: scored_side(arm, artifact) for (of, arm), artifact in found.metrics.items() if of == cohort}
+    chosen = pairs({arm.name: arm.extends for arm in found.arms()}, found.study.whole.name)
+    rows, refused = compare_pairs(
+        sides, chosen, bootstrap=found.config.bootstrap, seed=found.config.seed, minimum=found.config.minimum
+    )
+    found.differences[cohort], found.not_compared[cohort] = rows, refused

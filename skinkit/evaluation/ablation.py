@@ -1,0 +1,125 @@
+"""Several models on the same cases: which differ, and macro-averaged ROC curves; arrays and tables in, numbers out.
+
+Pairs are compared on the same draws of patients (``evaluation.comparison``). A model that adds one thing is compared
+with the model that lacks it, and every model with the whole system. Holm's correction covers the pairs of one figure on
+one cohort.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from skinkit.errors import InputError, RefusedError
+from skinkit.evaluation.comparison import COMPARED, Side, compare
+from skinkit.evaluation.scoring import Answers
+from skinkit.evaluation.subgroups import holm
+from skinkit.metrics import ALL, MALIGNANT
+
+SHOWN = {
+    "macro_auroc": (ALL, "none", "auroc", "macro", "AUROC, macro"),
+    "malignant_auroc": (MALIGNANT, "none", "auroc", "none", "AUROC, malignant"),
+    "balanced_accuracy": (ALL, "argmax", "balanced_accuracy", "macro", "balanced accuracy"),
+    "sensitivity": (MALIGNANT, "veto", "sensitivity", "none", "sensitivity, veto"),
+    "specificity": (MALIGNANT, "veto", "specificity", "none", "specificity, veto"),
+}
+"""Columns of the table of arms: name -> class, rule, metric, average and words."""
+EXTENDS, WHOLE = "adds one thing", "against the whole system"
+
+
+def pairs(arms: Mapping[str, Sequence[str]], whole: str) -> dict[tuple[str, str], str]:
+    """Which arms are compared, the poorer one first, and why.
+
+    Args:
+        arms: arm -> the arms it extends, from little to much; arms that were left out are skipped.
+        whole: the arm that has everything.
+
+    Returns:
+        (poorer arm, richer arm) -> :data:`EXTENDS` or :data:`WHOLE`; each pair once.
+    """
+    found = {(poorer, arm): EXTENDS for arm, extended in arms.items() for poorer in extended if poorer in arms}
+    if whole in arms:
+        found |= {(arm, whole): WHOLE for arm in arms if arm != whole and (arm, whole) not in found}
+    return found
+
+
+def compare_pairs(
+    sides: Mapping[str, Side],
+    chosen: Mapping[tuple[str, str], str],
+    *,
+    bootstrap: int,
+    seed: int,
+    minimum: int,
+) -> tuple[list[dict[str, Any]], dict[tuple[str, str], str]]:
+    """Paired differences of every pair on the cases both predicted, and the pairs that cannot be compared.
+
+    Args:
+        sides: arm -> its predictions of one cohort; arms without any are absent.
+        chosen: of :func:`pairs`.
+        bootstrap: replicates of patients.
+        seed: of the bootstrap.
+        minimum: fewest positives and negatives for which a class metric is compared.
+
+    Returns:
+        Rows with ``a``, ``b`` (arms; the difference is b minus a), ``why``, ``n``, ``n_clusters``, ``left_out`` and the
+        columns of ``comparison.compare``, with ``p_holm``; and pair -> why it was not compared.
+    """
+    rows: list[dict[str, Any]] = []
+    refused: dict[tuple[str, str], str] = {}
+    for (a, b), why in chosen.items():
+        if a not in sides or b not in sides:
+            continue
+        try:
+            told = compare(sides[a], sides[b], bootstrap=bootstrap, seed=seed, common=True, minimum=minimum)
+        except (RefusedError, InputError) as error:
+            refused[a, b] = error.found
+            continue
+        about = {
+            "why": why,
+            "n": told["n"],
+            "n_clusters": told["n_clusters"],
+            "left_out": sum(told["left_out"].values()),
+        }
+        for row in told["differences"]:
+            values = {"figure": row["name"], "value_a": row["a"], "value_b": row["b"]}
+            rest = {name: value for name, value in row.items() if name not in ("name", "a", "b")}
+            rows.append({"a": a, "b": b, **about, **values, **rest})
+    for figure in COMPARED.values():
+        same = [row for row in rows if row["figure"] == figure]
+        adjusted = holm([np.nan if row["p"] is None else row["p"] for row in same])
+        for row, p in zip(same, adjusted, strict=True):
+            row["p_holm"] = None if np.isnan(p) else float(p)
+    return rows, refused
+
+
+def summary(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """The figures of :data:`SHOWN` with their intervals, from a metrics table."""
+    answers = Answers(rows)
+    return {name: answers.get(c, rule, metric, average) for name, (c, rule, metric, average, _) in SHOWN.items()}
+
+
+def macro_roc(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, list[float]]:
+    """The mean of the classes' ROC curves at equal false positive rates: ``fpr`` and ``tpr``.
+
+    Its area is the mean of their areas: where some of them rise vertically, so does the mean.
+
+    Args:
+        curves: class -> ``fpr`` and ``tpr``, both rising from 0 to 1.
+
+    Source: vertical averaging, Fawcett, Pattern Recognition Letters 2006, algorithm 3.
+    """
+    sides = [
+        [np.asarray(curve[side], dtype=np.float64) for side in ("fpr", "tpr")]
+        for name, curve in curves.items()
+        if name != MALIGNANT
+    ]
+    if not sides:
+        return {"fpr": [], "tpr": []}
+    grid = np.unique(np.concatenate([fpr for fpr, _ in sides]))
+    # At a step np.interp answers the end it comes to last: from the left the upper, read backwards the lower one.
+    upper = np.mean([np.interp(grid, fpr, tpr) for fpr, tpr in sides], axis=0)
+    lower = np.mean([np.interp(-grid, -fpr[::-1], tpr[::-1]) for fpr, tpr in sides], axis=0)
+    return {"fpr": np.repeat(grid, 2).tolist(), "tpr": np.stack([lower, upper], axis=1).ravel().tolist()}

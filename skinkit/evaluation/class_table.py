@@ -1,0 +1,183 @@
+"""A table of classes in three modes: thresholds frozen beforehand, the most probable class, thresholds tuned here.
+
+``frozen_threshold``: each threshold was chosen by Youden's index on the validation rows of a fold and applied as it is.
+``argmax``: a case is called its most probable class. ``tuned_on_scored``: the threshold is chosen by Youden's index on
+the very cases that are scored, as some papers do; sensitivity and specificity are too good by construction, and it is
+told for comparison with such papers only. AUROC needs no threshold and is the same in all three.
+
+Averages over classes are named (macro, weighted, micro), as in ``evaluation.battery``. Where several folds hold cases
+out, the standard deviation over them stands beside each figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from skinkit.evaluation.scoring import IMAGE, TRUTH, Answers
+from skinkit.metrics import ALL, Floats, Ints, auroc, youden_threshold
+from skinkit.reporting.markdown import markdown_table, with_interval
+from skinkit.schemas import PROBABILITY
+
+FROZEN, ARGMAX, TUNED = "frozen_threshold", "argmax", "tuned_on_scored"
+MODES = {
+    FROZEN: "thresholds frozen on validation rows",
+    ARGMAX: "most probable class, no threshold",
+    TUNED: "NOT A RESULT: thresholds chosen on the scored cases themselves, for comparison with papers that do so",
+}
+AVERAGES = ("macro", "weighted", "micro")
+METRICS = ("auroc", "sensitivity", "specificity")
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Cases with their class and what one fold, or all folds together, said of them.
+
+    Attributes:
+        truth: (n,) class indices.
+        probability: (n, classes).
+        thresholds: (classes,) frozen beforehand; NaN where a fold could fit none.
+    """
+
+    truth: Ints
+    probability: Floats
+    thresholds: Floats
+
+    def rates(self, c: int, mode: str) -> dict[str, float]:
+        """AUROC, sensitivity and specificity of class ``c`` in a mode; NaN where a side is empty."""
+        score, positive = self.probability[:, c], self.truth == c
+        if mode == ARGMAX:
+            called = self.probability.argmax(axis=1) == c
+        else:
+            called = score >= (self.thresholds[c] if mode == FROZEN else youden_threshold(score, positive))
+        sides = positive.any(), not positive.all()
+        return {
+            "auroc": auroc(score, positive) if all(sides) else float("nan"),
+            "sensitivity": float(called[positive].mean()) if sides[0] else float("nan"),
+            "specificity": float((~called[~positive]).mean()) if sides[1] else float("nan"),
+        }
+
+
+def class_table(metrics: pd.DataFrame, scored: pd.DataFrame, about: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The table of one model on one cohort.
+
+    Args:
+        metrics: the metrics table.
+        scored: the predictions it was made from, with their truth (``scored.parquet``).
+        about: ``model.json``.
+
+    Returns:
+        Rows with ``mode``, ``class``, ``average``, ``n``, ``threshold``, ``threshold_sd``, ``folds``, and for each of
+        AUROC, sensitivity and specificity the estimate, ``_lower``, ``_upper`` (patient bootstrap; none for tuned
+        thresholds) and ``_sd`` (over the folds that held cases out; None where there is one).
+    """
+    classes = list(about["classes"]["classes"])
+    images = scored[scored["level"] == IMAGE]
+    frozen = [_thresholds(fold, classes) for fold in about["folds"]]
+    whole = _answered(images, classes, np.full(len(classes), np.nan))
+    numbers = [int(fold["fold"]) for fold in about["folds"]]
+    held_out = [
+        _answered(images[images["fold"] == number], classes, thresholds)
+        for number, thresholds in zip(numbers, frozen, strict=True)
+        if "fold" in images and (images["fold"] == number).any()
+    ]
+    answers = Answers(metrics)
+    rows: list[dict[str, Any]] = []
+    for mode in MODES:
+        own = [_row(mode, c, name, answers, whole, held_out, frozen) for c, name in enumerate(classes)]
+        rows += own + [
+            _average(mode, average, answers, own) for average in AVERAGES if mode != TUNED or average == "macro"
+        ]
+    return rows
+
+
+def _thresholds(fold: Mapping[str, Any], classes: Sequence[str]) -> Floats:
+    given = [fold["class_thresholds"][name]["threshold"] for name in classes]
+    return np.array([np.nan if value is None else value for value in given], dtype=np.float64)
+
+
+def _answered(images: pd.DataFrame, classes: Sequence[str], thresholds: Floats) -> Answered:
+    truth = np.array([classes.index(name) for name in images[TRUTH]], dtype=np.int64)
+    return Answered(truth, images[[f"{PROBABILITY}{name}" for name in classes]].to_numpy(dtype=np.float64), thresholds)
+
+
+def _row(
+    mode: str,
+    c: int,
+    name: str,
+    answers: Answers,
+    whole: Answered,
+    held_out: Sequence[Answered],
+    frozen: Sequence[Floats],
+) -> dict[str, Any]:
+    """One class in one mode."""
+    positive = whole.truth == c
+    row: dict[str, Any] = {"mode": mode, "class": name, "average": "none", "n": int(positive.sum())}
+    if mode == FROZEN:
+        known = np.array([thresholds[c] for thresholds in frozen])
+        known = known[~np.isnan(known)]
+        row |= {"threshold": float(known.mean()) if len(known) else None, "threshold_sd": _sd(known)}
+    else:
+        tuned = youden_threshold(whole.probability[:, c], positive) if mode == TUNED else float("nan")
+        row |= {"threshold": None if np.isnan(tuned) else tuned, "threshold_sd": None}
+    by_fold = [one.rates(c, mode) for one in held_out] if mode != TUNED else []
+    tuned_rates = whole.rates(c, TUNED) if mode == TUNED else {}
+    for metric in METRICS:
+        told = answers.get(name, "none" if metric == "auroc" else mode, metric)
+        figure = {"estimate": _plain(tuned_rates[metric])} if mode == TUNED and metric != "auroc" else told
+        row |= _figure(metric, figure, [rates[metric] for rates in by_fold])
+    return {**row, "folds": len(held_out)}
+
+
+def _average(mode: str, average: str, answers: Answers, own: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The average of a mode; of tuned thresholds the plain mean of the classes that are present."""
+    row: dict[str, Any] = {"mode": mode, "class": ALL, "average": average, "n": sum(one["n"] for one in own)}
+    row |= {"threshold": None, "threshold_sd": None}
+    for metric in METRICS:
+        if mode == TUNED and metric != "auroc":
+            known = [one[metric] for one in own if one["n"] and one[metric] is not None]
+            row |= _figure(metric, {"estimate": float(np.mean(known)) if known else None}, [])
+        else:
+            row |= _figure(metric, answers.get(ALL, "none" if metric == "auroc" else mode, metric, average), [])
+    return {**row, "folds": own[0]["folds"] if own else 0}
+
+
+def _figure(metric: str, told: Mapping[str, Any], by_fold: Sequence[float]) -> dict[str, Any]:
+    ends = {f"{metric}_{end}": told.get(end) for end in ("lower", "upper")}
+    return {metric: told.get("estimate"), **ends, f"{metric}_sd": _sd(np.asarray(by_fold, dtype=np.float64))}
+
+
+def _sd(values: Floats) -> float | None:
+    """Standard deviation (n - 1) of the values that are known; None of fewer than two."""
+    known = values[~np.isnan(values)]
+    return float(known.std(ddof=1)) if len(known) > 1 else None
+
+
+def _plain(value: float) -> float | None:
+    return None if np.isnan(value) else value
+
+
+def told(rows: Sequence[Mapping[str, Any]], mode: str) -> str:
+    """One mode of the table as Markdown: figures with intervals, and their SD over the folds."""
+    lines = []
+    for row in rows:
+        if row["mode"] == mode:
+            name = row["class"] if row["average"] == "none" else row["average"]
+            lines.append([str(name), str(row["n"]), *(_cell(row, metric) for metric in METRICS), _threshold(row)])
+    return markdown_table(["class", "n", "AUROC", "sensitivity", "specificity", "threshold"], lines)
+
+
+def _cell(row: Mapping[str, Any], metric: str) -> str:
+    figure = {"estimate": row[metric], "lower": row[f"{metric}_lower"], "upper": row[f"{metric}_upper"]}
+    sd = row[f"{metric}_sd"]
+    return with_interval(figure) + (f", SD {sd:.3f}" if sd is not None else "")
+
+
+def _threshold(row: Mapping[str, Any]) -> str:
+    if row["threshold"] is None:
+        return "-"
+    return f"{row['threshold']:.4f}" + (f" ± {row['threshold_sd']:.4f}" if row["threshold_sd"] is not None else "")
