@@ -73,6 +73,8 @@ PAIR_COLUMNS = (
 _SHOWN = 10
 _CHUNK_PAIRS = 4_000_000
 _GROUP = re.compile(r"(?P<space>.*?):(patient|lesion|image):")
+_RESIZED = re.compile(r"_downsampled$")
+"""ISIC 2019 calls an image of an earlier year so where it made it smaller; it is the same image."""
 _COLUMNS = {"file": "image_sha256", "pixels": "pixel_sha256", "group": "group_id"}
 
 
@@ -118,6 +120,10 @@ class Leakage:
             for kind, n in counts.items()
             if n
         ]
+
+    def listing(self) -> str:
+        """The first pairs that are refused, in words."""
+        return _listing(self.refused)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a manifest: the counts, what was compared, and the first pairs."""
@@ -185,6 +191,21 @@ def check(
         rows += _near(ours, theirs, near_distance_bits)
     pairs = _pairs(rows)
     return Leakage(pairs, _counts(pairs, compared), tuple(compared), near_limit)
+
+
+def sharing(left: pd.DataFrame, right: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of either side that may share something refused with the other: all :func:`check` need look at.
+
+    It is quick on large tables of which few rows, or none, are on both sides.
+    """
+    scoped = "group_id" in left and "group_id" in right
+    image = "image_id" if "image_id" in left and "image_id" in right else "case_id"
+    sides = [_keys(side, scoped, image) for side in (left, right)]
+    kept = []
+    for side, ours, theirs in ((left, *sides), (right, *sides[::-1])):
+        hits = [ours[kind].isin(theirs[kind].dropna()) & ours[kind].notna() for kind in REFUSED]
+        kept.append(side[np.logical_or.reduce(hits)].reset_index(drop=True))
+    return kept[0], kept[1]
 
 
 def look_at(found: Leakage, photo: Callable[[str, str], Path | None]) -> Leakage:
@@ -334,7 +355,7 @@ def _keys(side: pd.DataFrame, scoped: bool, image: str = "image_id") -> pd.DataF
         "pixel_sha256": column("pixel_sha256"),
     }
     ids_of = {"patient": column("patient_id"), "lesion": column("lesion_id")}
-    ids_of["image"] = column(image) if scoped else [None] * n
+    ids_of["image"] = [_RESIZED.sub("", id_) if id_ else id_ for id_ in column(image)] if scoped else [None] * n
     for kind, ids in ids_of.items():
         out[kind] = [f"{space}\0{id_}" if id_ else None for space, id_ in zip(spaces, ids, strict=True)]
         out[f"{kind}_shown"] = ids

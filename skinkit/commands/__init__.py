@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "list": "List sources, segmenters, models and artifacts.",
     "show": "Show one artifact: its rows and where it came from.",
     "verify": "Rehash every artifact and source file.",
+    "flow": "Count images step by step and draw the flow diagram.",
     "audit": "Find what tells malignancy without the lesion: shortcuts.",
     "signature": "Look at the radiomic signature from every side.",
     "compare": "Compare two models on the same cases.",

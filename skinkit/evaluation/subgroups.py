@@ -21,7 +21,7 @@ from skinkit.metrics import ALL, INSUFFICIENT, LEVEL, MALIGNANT, VALID_SHARE, Bo
 from skinkit.schemas import Schema
 
 AGE_BANDS = ((0, 40, "<40"), (40, 60, "40-59"), (60, 200, "60+"))
-SUBGROUPS = ("sex", "age_band", "site", "fitzpatrick", "modality", "device", "centre", "cohort", "confirmed_by")
+SUBGROUPS = ("sex", "age_band", "site", "fitzpatrick", "modality", "device", "centre", "cohort", "confirmed_by", "half")
 ALWAYS = "confirmed_by=histopathology"
 """The subgroup that is given even without the others: a biopsy is a better truth than the eye."""
 MOST_VALUES = 25

@@ -17,6 +17,7 @@ from skinkit.artifact import Artifact, digest, read_table, write_atomic, write_t
 from skinkit.errors import ConfigError, InputError, RefusedError, did_you_mean
 from skinkit.operating_point import source_of
 from skinkit.options import Help
+from skinkit.protocols import HALF
 from skinkit.schemas import METRICS, OK
 from skinkit.stages import Job, Sources
 from skinkit.taxonomy import ClassSet
@@ -133,6 +134,7 @@ def run(config: Config, job: Job) -> Artifact:
             f"diagnoses among {', '.join(sorted(classes.members))}",
             "map the diagnoses in the source, or give a cohort without diagnoses the role inference",
         )
+    table = _with_half(table, job)
     found, reason = _refuse_leakage(config, job, table, images)
     about = job.inputs["model"].json("model.json")
     evaluation = scoring.Evaluation(
@@ -276,6 +278,17 @@ def _with_truth(
     return table.assign(**columns), dict(sorted(excluded.items()))
 
 
+def _with_half(table: pd.DataFrame, job: Job) -> pd.DataFrame:
+    """The predictions with the half of the test set they are in, where the model's split has halves."""
+    file = job.inputs["model"].path / "trained_on.parquet"
+    trained = read_table(file) if file.is_file() else None
+    if trained is None or HALF not in trained:
+        return table
+    here = trained[(trained["cohort"] == job.target.cohort) & trained[HALF].notna()].drop_duplicates("case_id")
+    images = table["case_id"].where(table["level"] == IMAGE)
+    return table.assign(**{HALF: images.map(here.set_index("case_id")[HALF]).astype(object)})
+
+
 def _diagnoses(images: pd.DataFrame) -> dict[str, list[str]]:
     """Case -> its different diagnoses."""
     found: dict[str, set[str]] = {}
@@ -310,11 +323,10 @@ def _refuse_leakage(
         return None, config.allow_leakage or None
     trained = read_table(file)
     development = bool((trained["cohort"] == job.target.cohort).any())
-    seen = trained[trained["part"] != "held_out"]
     cases = table[table["level"] == IMAGE].set_index("case_id")["fold"]
     scored = images[images["case_id"].isin(cases.index)]
     scored = scored.assign(fold=scored["case_id"].map(cases))
-    found = leakage.joined(*_comparisons(config, scored, seen, development))
+    found = leakage.joined(*_comparisons(config, scored, trained, development))
     found = leakage.look_at(found, leakage.photos_of(job.workspace))
     # Where the split itself was allowed to leak, the reason given then covers the cohort that was split.
     inherited = str(job.inputs["predictions"].info.get("leakage_allowed") or "") if development else ""
@@ -332,18 +344,21 @@ def _refuse_leakage(
     return found, (reason or None) if found.cases or config.allow_leakage else None
 
 
-def _comparisons(config: Config, scored: pd.DataFrame, seen: pd.DataFrame, development: bool) -> Iterator[Leakage]:
+def _comparisons(config: Config, scored: pd.DataFrame, trained: pd.DataFrame, development: bool) -> Iterator[Leakage]:
     """Every scored case against the rows of the folds that predicted it."""
     from skinkit import leakage
 
     near = {"near_distance_bits": config.near_bits, "near_limit": config.near_limit}
+    seen = trained[trained["part"] != "held_out"]
     if not development:
         yield leakage.check(scored, seen.drop_duplicates(["cohort", "case_id"]), **near)
         return
     for fold, learnt in seen.groupby("fold"):
         # A development case without a fold was in no part; only folds that never met its patient predicted it.
         stranger = scored["fold"].isna() & ~scored["group_id"].isin(learnt["group_id"])
-        yield leakage.check(scored[(scored["fold"] == fold).fillna(False).astype(bool) | stranger], learnt, **near)
+        held_out = trained[(trained["fold"] == fold) & (trained["part"] == "held_out")]
+        own = scored["case_id"].isin(held_out.loc[held_out["cohort"].isin(scored["cohort"]), "case_id"])
+        yield leakage.check(scored[own | stranger], learnt, **near)
 
 
 def _thresholds(table: pd.DataFrame, job: Job) -> dict[str, tuple[list[float], str]]:

@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
+from skinkit import selection
 from skinkit.artifact import Artifact, digest
 from skinkit.console import Console
 from skinkit.errors import ConfigError
@@ -37,6 +38,9 @@ class Config:
         str, Help("write a first cohort.toml for this table into FOLDER and stop", identity=False, metavar="TABLE")
     ] = ""
     folder: Annotated[str, Help("folder of the images, with --draft", identity=False, positional=True)] = ""
+    selection: Annotated[
+        Literal["", "wang2024"], "leave out what this paper leaves out: no image; no age, sex or site; unconfirmed"
+    ] = ""
 
 
 def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:
@@ -104,7 +108,7 @@ def run(config: Config, job: Job) -> Artifact:
             work, fresh, key=("image_id",), jobs=job.jobs, console=job.console, label="reading images"
         ):
             build.add({**items[row["image_id"],], **row})
-        rows = without_repeats([*build.rows.values()])
+        rows = without_repeats(selection.within(build.rows.values(), config.selection))
         info = _told(listing.flow, listing.unmapped, rows)
         _say(job, rows, info)
         return build.finish(
@@ -117,6 +121,7 @@ def run(config: Config, job: Job) -> Artifact:
                 "role": cohort.role,
                 "id_space": listing.id_space,
                 "phantom": bool(cohort.options.get("phantom", False)),
+                "selection": config.selection or None,
                 **info,
             },
             sources={"watch": job.sources.watch},

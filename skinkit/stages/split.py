@@ -1,9 +1,16 @@
 """split: development cases -> folds of train, validation and held_out, everything of one patient on one side.
 
+What a development case shares with an external cohort that has been read (its patient, lesion or image) keeps it out of
+every part, so that the external cohort stays a test; ``external_overlap.csv`` lists such cases.
+
 The held-out parts of ``--folds K --seed S`` are those of scikit-learn's
 ``StratifiedGroupKFold(K, shuffle=True, random_state=S)`` on the cases in the order of (cohort, case_id), stratified by
 class and grouped by patient, so that figures of other programs on those folds can be compared. A patient is joined with
 another one when they share a lesion or an identical image.
+
+Two protocols divide as a paper did, by image, and therefore need a reason (``--allow-leakage``): ``paper`` (Wang et al.
+2024: a quarter for tuning, nothing held out, external cohorts as test) and ``metablock`` (Pacheco & Krohling 2021, the
+folders of PAD-UFES-20 that DermaCalibra and others report on).
 
 The split called ``masks`` (or any with ``--over masks``), which segmenters learn from, is over the cases with a mask
 drawn by a person, whether or not they have a diagnosis, stratified by cohort and modality instead of by class.
@@ -16,10 +23,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from skinkit.artifact import Artifact, digest, file_sha256
+from skinkit.artifact import Artifact, digest, exists, file_sha256, open_artifact
 from skinkit.errors import ConfigError, InputError, did_you_mean
 from skinkit.options import Help
-from skinkit.schemas import OK, SPLIT
+from skinkit.protocols import HALF, METABLOCK_FOLDS, TUNING_SHARE
+from skinkit.schemas import EXCLUDED, OK, SPLIT
 from skinkit.stages import Job, Sources
 from skinkit.taxonomy import ClassSet, class_set
 from skinkit.workspace import Ref, Workspace, check_name
@@ -44,21 +52,28 @@ PART_NAMES = {
 }  # fmt: skip
 """How an imported file may call the parts."""
 _FINEST_PARTS = 20
+OVERLAP_FILE = "external_overlap.csv"
+GROUPED, PAPER, METABLOCK = ("grouped", "paper", "metablock")
 
 
 @dataclass(frozen=True)
 class Config:
     """Options of the stage."""
 
+    protocol: Annotated[
+        Literal["grouped", "paper", "metablock"],
+        "grouped: patients on one side; by image, as published: paper (Wang 2024), metablock (PAD-UFES-20)",
+    ] = "grouped"
     folds: Annotated[int, "folds; 1 is one train/validation/held_out split, more is cross-validation"] = 1
-    seed: Annotated[int, "seed of the shuffling"] = 0
+    seed: Annotated[int, "seed of the shuffling (metablock has its own)"] = 0
     over: Annotated[
         Literal["auto", "diagnosis", "masks"],
         "cases with a class, or cases with a truth mask; auto: masks where the split is called so",
     ] = "auto"
     classes: Annotated[str, "class set: pad6, wang8, malignancy or a TOML file (default: the workspace's)"] = ""
     validation: Annotated[
-        float, "share of the rows not held out that goes to validation, 0 to 1; 0 for 0.2, over masks 0.1"
+        float,
+        "share of the rows not held out that goes to validation, 0 to 1; 0 for 0.2, over masks 0.1, of paper 0.25",
     ] = 0.0
     held_out: Annotated[float, "share of all rows held out when there is one fold, 0 to 1"] = 0.2
     group: Annotated[
@@ -102,14 +117,27 @@ def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:
     only choose or watch the epoch, and what it is not shown it does not learn.
     """
     over = config.over if config.over != "auto" else "masks" if target.name == MASKS else "diagnosis"
-    return replace(config, over=over, validation=config.validation or (0.1 if over == "masks" else 0.2))
+    usual = 0.1 if over == "masks" else TUNING_SHARE if config.protocol == PAPER else 0.2
+    return replace(config, over=over, validation=config.validation or usual)
 
 
 def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
-    """The class set, and the imported file."""
+    """The class set, the imported file, the published table, and what is shared with external cohorts.
+
+    External cohorts count only by what they share: one that shares nothing leaves the split as it is.
+    """
     inputs = {"classes": digest(_classes(config, workspace).as_dict())}
     if config.import_file:
         inputs["import_file"] = file_sha256(_import_path(config, workspace))
+        return Sources(inputs, watch="")
+    if config.protocol == METABLOCK:
+        from skinkit.data import locate
+
+        inputs["table"] = locate(workspace.cohort(_pad_cohort(workspace))).content
+        return Sources(inputs, watch="")
+    shared = external_overlap(workspace).pairs
+    if len(shared):
+        inputs["external_overlap"] = digest(shared[list(_OVERLAP)].astype(str).to_numpy().tolist())
     return Sources(inputs, watch="")
 
 
@@ -134,22 +162,28 @@ def run(config: Config, job: Job) -> Artifact:
 
     _check(config)
     classes = _classes(config, job.workspace)
-    every = _images(job, classes)
+    every, chosen = _selected(_images(job, classes), job)
+    shared = _shared(config, job)
+    if config.protocol == GROUPED:
+        every = _without(every, shared)
     images, excluded = _outlined_images(every) if config.over == "masks" else _labelled_images(every, classes)
     images["joined"] = leakage.joined_groups(images, config.group)
     cases = _one_row_per_case(images)
     if config.import_file:
         frame = _imported(_import_path(config, job.workspace), cases, job, config)
     else:
-        frame = _drawn(cases, config)
+        frame = {GROUPED: _drawn, PAPER: _tuned, METABLOCK: _metablock}[config.protocol](cases, config, job)
     strata = tuple(sorted(set(cases["stratum"]))) if config.over == "masks" else classes.classes
     warnings = _thin_strata(frame, cases, strata, by_class=config.over != "masks")
+    warnings += _told_overlap(config, job, shared)
     found = leakage.look_at(_straddling(frame, images, config), leakage.photos_of(job.workspace))
+    if config.protocol == PAPER:
+        found = leakage.joined(found, shared)
     leakage.refuse(
         found,
         config.allow_leakage,
         "parts of the split",
-        "keep patients together (--group patient)" if not config.import_file else "mend the imported file",
+        _remedy(config),
     )
     warnings += found.near_remarks("an image in another part")
     if found.cases:
@@ -163,9 +197,12 @@ def run(config: Config, job: Job) -> Artifact:
     table = pd.DataFrame({**{name: frame[name] for name in ("fold", "part")}, **_columns(frame)})
     with job.build() as build:
         build.clear()
+        if len(shared.pairs):
+            shared.pairs[list(_OVERLAP)].to_csv(build.partial / OVERLAP_FILE, index=False)
         return build.finish(
             table,
             info={
+                "protocol": config.protocol,
                 "over": config.over,
                 "classes": classes.as_dict(),
                 "folds": int(frame["fold"].nunique()),
@@ -174,6 +211,8 @@ def run(config: Config, job: Job) -> Artifact:
                 "imported": bool(config.import_file),
                 "counts": _counts(frame, strata),
                 "excluded": excluded,
+                "selection": chosen,
+                "external_overlap": shared.as_dict() if len(shared.pairs) else None,
                 "groups_joined": int((known > 1).sum()),
                 "leakage": found.as_dict(),
                 "allow_leakage": config.allow_leakage or None,
@@ -183,7 +222,7 @@ def run(config: Config, job: Job) -> Artifact:
 
 
 def _columns(frame: pd.DataFrame) -> dict[str, pd.Series]:
-    names = ("cohort", "case_id", "image_id", "patient_id", "class")
+    names = ("cohort", "case_id", "image_id", "patient_id", "class", *(name for name in (HALF,) if name in frame))
     return {**{name: frame[name] for name in names}, "group_id": frame["joined"]}
 
 
@@ -194,6 +233,18 @@ def _check(config: Config) -> None:
         value = getattr(config, name)
         if not 0 < value < 1:
             raise ConfigError(f"{name} = {value}", "a share between 0 and 1", f"give --{name.replace('_', '-')} 0.2")
+    if config.protocol == GROUPED:
+        return
+    if config.import_file or config.over == "masks":
+        other = "--import-file" if config.import_file else "--over masks"
+        raise ConfigError(f"--protocol {config.protocol} with {other}", "one of them", f"leave {other} out")
+    possible = (1,) if config.protocol == PAPER else (1, METABLOCK_FOLDS)
+    if config.folds not in possible:
+        raise ConfigError(
+            f"--protocol {config.protocol} with --folds {config.folds}",
+            f"--folds {' or '.join(map(str, possible))}, as published",
+            "leave --protocol out for another number of folds",
+        )
 
 
 def _images(job: Job, classes: ClassSet) -> pd.DataFrame:
@@ -266,7 +317,7 @@ def _one_row_per_case(images: pd.DataFrame) -> pd.DataFrame:
 # ------------------------------------------------------------------------------------------------------- drawn
 
 
-def _drawn(cases: pd.DataFrame, config: Config) -> pd.DataFrame:
+def _drawn(cases: pd.DataFrame, config: Config, job: Job) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
@@ -352,6 +403,161 @@ def _carved(
     ]
     # A class with a single patient belongs to the rest: the first part that leaves every class there is taken.
     return max(tries, key=lambda chosen: (len(np.unique(labels[~chosen])), bool(chosen.any())))
+
+
+# ------------------------------------------------------------------------------------- beside external cohorts
+
+_OVERLAP = ("cohort", "case_id", "kind", "shared", "other_cohort", "other_case_id")
+
+
+def external_overlap(workspace: Workspace) -> Leakage:
+    """What usable development cases share with usable cases of external cohorts, as far as both have been read."""
+    from skinkit import leakage
+
+    sides = [_read_cases(workspace, workspace.with_role(role)) for role in ("development", "external")]
+    return leakage.check(*leakage.sharing(*sides), near_distance_bits=-1)
+
+
+def _read_cases(workspace: Workspace, cohorts: Sequence[str]) -> pd.DataFrame:
+    import pandas as pd
+
+    columns = [
+        "image_id", "case_id", "group_id", "patient_id", "lesion_id", "image_sha256", "pixel_sha256", "status",
+    ]  # fmt: skip
+    tables = [
+        open_artifact(path).table(columns).assign(cohort=cohort)
+        for cohort in cohorts
+        if exists(path := workspace.path(Ref("cases", cohort)))
+    ]
+    cases = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*columns, "cohort"], dtype=object)
+    return cases[cases["status"] == OK].reset_index(drop=True)
+
+
+def _shared(config: Config, job: Job) -> Leakage:
+    from skinkit import leakage
+
+    if config.import_file or config.protocol == METABLOCK:
+        return leakage.joined()
+    return external_overlap(job.workspace)
+
+
+def _without(cases: pd.DataFrame, shared: Leakage) -> pd.DataFrame:
+    """The cases, those that are also outside marked as left out."""
+    if shared.pairs.empty:
+        return cases
+    import pandas as pd
+
+    keys = ["cohort", "case_id"]
+    outside = pd.MultiIndex.from_frame(cases[keys]).isin(pd.MultiIndex.from_frame(shared.pairs[keys]))
+    return cases.assign(
+        status=cases["status"].mask(outside & (cases["status"] == OK), EXCLUDED),
+        reason=cases["reason"].mask(outside & (cases["status"] == OK), "in_an_external_cohort"),
+    )
+
+
+def _told_overlap(config: Config, job: Job, shared: Leakage) -> list[str]:
+    """Say which development cases are also outside; a warning where they stay in."""
+    if shared.pairs.empty:
+        return []
+    where = ", ".join(sorted(set(shared.pairs["other_cohort"])))
+    listed = f"{shared.listing()}; all of them in {OVERLAP_FILE} beside the split"
+    if config.protocol == GROUPED:
+        job.console.info(f"  {shared.cases} development cases are also in {where} and are left out: {listed}")
+        return []
+    return [
+        f"{shared.cases} development cases are also in {where} and stay in, as the paper has it (ISIC 2019 holds "
+        f"HAM10000, the images of ISIC 2018): figures on {where} are partly those of training cases. {listed}"
+    ]
+
+
+def _remedy(config: Config) -> str:
+    if config.import_file:
+        return "mend the imported file"
+    return "keep patients together (" + ("--group patient)" if config.protocol == GROUPED else "--protocol grouped)")
+
+
+def _selected(cases: pd.DataFrame, job: Job) -> tuple[pd.DataFrame, dict[str, Any] | None]:
+    """The cases after the part of a paper's selection that looks at all development cohorts together."""
+    from skinkit import selection
+
+    told = {n: a.info.get("selection") or "" for n, a in job.inputs.items() if n.startswith("cases/")}
+    rules = sorted(set(told.values()))
+    if len(rules) > 1:
+        listed = ", ".join(f"{name.removeprefix('cases/')}: {rule or 'none'}" for name, rule in told.items())
+        raise InputError(
+            f"development cohorts of different selections ({listed})",
+            "the same selection of all of them",
+            "run 'skinkit ingest --selection RULE' for all, or put it into [stage.ingest] of skinkit.toml",
+        )
+    if not rules or not rules[0]:
+        return cases, None
+    reasons = selection.across(cases[cases["status"] == OK], rules[0]).dropna()
+    cases.loc[reasons.index, "status"] = EXCLUDED
+    cases.loc[reasons.index, "reason"] = reasons
+    counts = {str(reason): int(n) for reason, n in reasons.value_counts().sort_index().items()}
+    job.console.info(f"  selection {rules[0]} over all development cohorts leaves out {counts or 'nothing'}")
+    return cases, {"rule": rules[0], "left_out": counts}
+
+
+# ---------------------------------------------------------------------------------------------------- published
+
+
+def _tuned(cases: pd.DataFrame, config: Config, job: Job) -> pd.DataFrame:
+    """The split of Wang et al. 2024: external cohorts are the test."""
+    from skinkit.protocols import tuning_rows
+
+    sizes = cases["stratum"].value_counts()
+    if sizes.min() < 2:
+        raise InputError(
+            f"class {sizes.idxmin()} has one case",
+            "two cases of every class, one on either side",
+            "add cases, or leave the class out with --classes FILE",
+        )
+    tuning = tuning_rows(cases["stratum"].tolist(), config.validation, config.seed)
+    return cases.assign(fold=0, part=[VALIDATION if chosen else TRAIN for chosen in tuning])
+
+
+def _pad_cohort(workspace: Workspace) -> str:
+    """The one development cohort, which must be PAD-UFES-20."""
+    development = workspace.with_role("development")
+    if [workspace.cohort(name).source for name in development] != ["pad-ufes-20"]:
+        raise ConfigError(
+            f"--protocol {METABLOCK} with the development cohorts {', '.join(development) or 'none'}",
+            "PAD-UFES-20 alone, whose folders these are",
+            "give the other cohorts another role, or leave --protocol out",
+        )
+    return development[0]
+
+
+def _metablock(cases: pd.DataFrame, config: Config, job: Job) -> pd.DataFrame:
+    """MetaBlock's folders, drawn over the whole table, of those cases that are here."""
+    import pandas as pd
+
+    from skinkit.data import locate
+    from skinkit.data._tables import read
+    from skinkit.protocols import metablock_folds
+
+    found = locate(job.workspace.cohort(_pad_cohort(job.workspace)))
+    rows = [row.cells for row in read(found.tables[0], found.source.dialect).rows]
+    table = pd.DataFrame(
+        {
+            "image_id": [cells["img_id"].rpartition(".")[0] or cells["img_id"] for cells in rows],
+            "patient": [cells["patient_id"] for cells in rows],
+            "lesion": [f"{cells['patient_id']}|{cells['lesion_id']}" for cells in rows],
+        }
+    ).join(metablock_folds([cells["diagnostic"] for cells in rows]))
+    test, rest = table[table["folder"] == 0], table[table["folder"] > 0]
+    patients, lesions = (int(test[name].isin(rest[name]).sum()) for name in ("patient", "lesion"))
+    job.console.info(
+        f"  the test set is {len(test)} of {len(table)} rows of {found.tables[0].name}: {patients} share a patient "
+        f"with the others, {lesions} a lesion; {len(cases)} cases are here"
+    )
+    placed = cases.merge(table[["image_id", "folder", HALF]], on="image_id", how="inner", validate="one_to_one")
+    folds = []
+    for fold in range(config.folds):
+        part = placed["folder"].map({0: HELD_OUT, fold + 1: VALIDATION}).fillna(TRAIN)
+        folds.append(placed.assign(fold=fold, part=part))
+    return pd.concat(folds, ignore_index=True)
 
 
 # ---------------------------------------------------------------------------------------------------- imported
@@ -462,6 +668,7 @@ def _matched(given: pd.DataFrame, job: Job, file: Path) -> pd.DataFrame:
 def _thin_strata(frame: pd.DataFrame, cases: pd.DataFrame, strata: Sequence[str], *, by_class: bool) -> list[str]:
     """Say which parts lack a class, or a cohort's modality; refuse folds that cannot learn a class."""
     patients = cases.groupby("stratum")["joined"].nunique()
+    present = [part for part in PARTS if (frame["part"] == part).any()]
     said = []
     for name in strata:
         if name not in patients.index:
@@ -469,7 +676,7 @@ def _thin_strata(frame: pd.DataFrame, cases: pd.DataFrame, strata: Sequence[str]
             continue
         missing: dict[str, list[int]] = {part: [] for part in PARTS}
         for fold, rows in frame.groupby("fold"):
-            for part in PARTS:
+            for part in present:
                 if not ((rows["stratum"] == name) & (rows["part"] == part)).any():
                     missing[part].append(int(str(fold)))
         n, of = int((cases["stratum"] == name).sum()), int(patients[name])
@@ -481,7 +688,7 @@ def _thin_strata(frame: pd.DataFrame, cases: pd.DataFrame, strata: Sequence[str]
                 f"patients of {called} in the training rows of every fold",
                 "add patients, lower --folds, or leave the class out with --classes FILE",
             )
-        for part in PARTS:
+        for part in present:
             if missing[part]:
                 where = ", ".join(map(str, missing[part]))
                 said.append(f"{called} ({n} cases of {of} patients) has no {part} row in fold {where}")

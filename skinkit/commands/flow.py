@@ -1,0 +1,102 @@
+"""flow: how many images there were, what was left out at which step and why, and what is analysed.
+
+Counts the cohorts that 'skinkit ingest' has read, with --selection or without, and draws the flow as studies report
+it. The files lie in 'flow' of the workspace: flow.csv, flow.svg, flow.png. With --paper the counts a paper prints
+stand beside ours.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from skinkit.artifact import exists, open_artifact, write_atomic
+from skinkit.commands import Context
+from skinkit.errors import InputError
+from skinkit.options import Help
+from skinkit.workspace import Ref
+
+if TYPE_CHECKING:
+    from skinkit.flow import Flow
+
+FOLDER = "flow"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the command."""
+
+    paper: Annotated[Literal["", "wang2024"], "tell the counts of this paper beside ours"] = ""
+    out: Annotated[str, Help("folder for the files (default: flow of the workspace)", metavar="DIR")] = ""
+
+
+def run(config: Config, context: Context) -> Mapping[str, Any]:
+    """Count every labelled cohort and draw the flow."""
+    from skinkit import flow, selection
+
+    workspace = context.workspace()
+    chosen = [workspace.cohort(c).name for c in context.cohorts] or workspace.with_role("development", "external")
+    artifacts = {name: open_artifact(path) for name in chosen if exists(path := workspace.path(Ref("cases", name)))}
+    if not artifacts:
+        raise InputError(f"no cohort of {workspace.root} has been read", "cases to count", "run 'skinkit ingest' first")
+    for name in chosen:
+        if name not in artifacts:
+            context.console.warn(f"{name} has not been read and is not counted: run 'skinkit ingest'")
+    roles = {name: workspace.cohort(name).role for name in artifacts}
+    rules = {name: str(a.info.get("selection") or "") for name, a in artifacts.items() if roles[name] == "development"}
+    if len(set(rules.values())) > 1:
+        told = ", ".join(f"{name}: {rule or 'none'}" for name, rule in rules.items())
+        raise InputError(
+            f"development cohorts of different selections ({told})",
+            "the same selection of all of them",
+            "run 'skinkit ingest --selection RULE' for all, or put it into [stage.ingest] of skinkit.toml",
+        )
+    found = flow.count({n: a.table() for n, a in artifacts.items()}, roles, next(iter(rules.values()), ""))
+    paper = selection.RULES[config.paper].paper if config.paper else None
+    folder = Path(config.out) if config.out else workspace.root / FOLDER
+    write_atomic(folder / "flow.csv", _csv(found).encode())
+    files = {"csv": str(folder / "flow.csv"), **flow.write_diagram(found, folder, paper)}
+    return {
+        "flow": found.as_dict(),
+        "paper": {"name": config.paper, **paper} if paper else None,
+        "files": files,
+        "text": f"{_table(found, paper)}\n\nfiles: {folder}",
+    }
+
+
+def _csv(found: Flow) -> str:
+    stream = io.StringIO()
+    rows = found.rows()
+    writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def _table(found: Flow, paper: Mapping[str, int] | None) -> str:
+    """The counts for a terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from skinkit.flow import LABELS, PRESENT, READ
+
+    table = Table(title=f"Flow of images (selection: {found.rule or 'none'})")
+    table.add_column("step")
+    for name, role in found.roles.items():
+        table.add_column(f"{name} ({role})", justify="right")
+    table.add_column("total", justify="right")
+    if paper:
+        table.add_column("paper", justify="right")
+    titles = {PRESENT: "identified", READ: "analysed", **{step: f"- {label}" for step, label in LABELS.items()}}
+    for row in found.rows():
+        title = f"    {row['reason'].replace('_', ' ')}" if row["reason"] else titles[row["step"]]
+        cells = [f"{row[name]:,}" for name in (*found.roles, "total")]
+        told = [f"{paper[row['step']]:,}" if not row["reason"] else ""] if paper else []
+        table.add_row(title, *cells, *told)
+    stream = io.StringIO()
+    Console(file=stream, width=max(80, 40 + 24 * len(found.roles)), color_system=None).print(table)
+    return stream.getvalue().rstrip()
