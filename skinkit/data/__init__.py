@@ -311,17 +311,7 @@ def locate(cohort: Cohort) -> Found:
     files = list(walk(cohort.root))
     paths = [file.path for file in files]
     part, tables = _arrangement(source, cohort, paths)
-    mask_patterns = _mask_patterns(cohort, part.masks or source.masks)
-    masks: dict[str, File] = {}
-    keys: dict[tuple[str, str], str] = {}
-    for pattern in mask_patterns:
-        matcher = translate(pattern)
-        for file in files:
-            match = matcher.fullmatch(unicodedata.normalize("NFC", file.path))
-            if match and PurePosixPath(file.path).suffix.lower() in EXTENSIONS:
-                masks[file.path] = file
-                for name, value in match.groupdict().items():
-                    keys.setdefault((name, value.casefold()), file.path)
+    masks, keys = _masks(files, _mask_patterns(cohort, part.masks or source.masks))
     matchers = [translate(pattern) for pattern in part.images or source.images]
     images = {
         file.path: file
@@ -346,14 +336,30 @@ def other_masks(cohort: Cohort, place: str) -> Found:
     Raises:
         InputError: there is no mask.
     """
-    found = locate(replace(cohort, options={**cohort.options, "masks": place}))
-    if not found.masks:
+    named = replace(cohort, options={**cohort.options, "masks": place})
+    masks, keys = _masks(list(walk(cohort.root)), _mask_patterns(named, ()))
+    if not masks:
         raise InputError(
             f"no mask at {place!r} in {cohort.root}",
             "a folder of masks named as the images, or a pattern with {stem}",
             "correct --settings masks=...",
         )
-    return found
+    return Found(load_source(cohort.source), Part(), cohort.root, (), {}, masks, keys, ())
+
+
+def _masks(files: Sequence[File], patterns: Sequence[str]) -> tuple[dict[str, File], dict[tuple[str, str], str]]:
+    """``masks`` and ``mask_keys`` of :class:`Found`."""
+    masks: dict[str, File] = {}
+    keys: dict[tuple[str, str], str] = {}
+    for pattern in patterns:
+        matcher = translate(pattern)
+        for file in files:
+            match = matcher.fullmatch(unicodedata.normalize("NFC", file.path))
+            if match and PurePosixPath(file.path).suffix.lower() in EXTENSIONS:
+                masks[file.path] = file
+                for name, value in match.groupdict().items():
+                    keys.setdefault((name, value.casefold()), file.path)
+    return masks, keys
 
 
 _TABLE_FILES = (".csv", ".tsv", ".tab", ".txt", ".xlsx", ".xlsm", ".parquet", ".pq")

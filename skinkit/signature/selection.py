@@ -72,13 +72,13 @@ class Tests:
     @property
     def best(self) -> npt.NDArray[np.int64]:
         """(features,) the class with the smallest p."""
-        return np.argmin(np.where(np.isnan(self.p), np.inf, self.p), axis=1)
+        columns: npt.NDArray[np.int64] = np.argmin(np.where(np.isnan(self.p), np.inf, self.p), axis=1)
+        return columns
 
     @property
     def made(self) -> Bools:
         """(features,) whether any class could be tested."""
-        tested: Bools = ~np.isnan(self.p).all(axis=1)
-        return tested
+        return np.asarray((~np.isnan(self.p)).any(axis=1), dtype=np.bool_)
 
     def table(self, features: Sequence[str]) -> pd.DataFrame:
         """One row per feature and class that was tested."""
@@ -207,9 +207,9 @@ def welch(x: Floats, labels: Strings, without: Bools | None = None) -> Tests:
     return Tests(classes, counts, statistic, freedom, p, holm(p), difference, effect)
 
 
-def _moments(values: Floats) -> tuple[npt.NDArray[np.int64], Floats, Floats]:
+def _moments(values: Floats) -> tuple[Floats, Floats, Floats]:
     """Count, mean and variance of the known values of each column."""
-    n = (~np.isnan(values)).sum(axis=0)
+    n = (~np.isnan(values)).sum(axis=0).astype(np.float64)
     mean = np.nansum(values, axis=0) / np.maximum(n, 1)
     variance = np.nansum((values - mean) ** 2, axis=0) / np.maximum(n - 1, 1)
     return n, mean, variance

@@ -75,10 +75,13 @@ def run(config: Config, job: Job) -> Artifact:
 
     _check(config)
     split = job.inputs["split"]
-    rows, features = training_rows(job.inputs, job.console)
+    rows, features = measured_rows(job.inputs, job.console)
+    # Nothing but training rows goes further: no other row can have a say.
+    training = rows[rows["part"] == "train"]
     rule = Rule(config.limit, config.alpha, config.max_correlation)
     tables, tests, folds = [], [], []
-    for fold, measured in rows.items():
+    for fold in sorted(int(fold) for fold in split.table()["fold"].unique()):
+        measured = training[training["fold"] == fold]
         choice = choose(measured[features].to_numpy(), measured["class"].to_numpy(dtype=str), features, rule)
         chosen = [features[i] for i in choice.kept]
         if not chosen:
@@ -97,21 +100,17 @@ def run(config: Config, job: Job) -> Artifact:
         return build.finish(pd.concat(tables, ignore_index=True), info=info)
 
 
-def training_rows(inputs: Mapping[str, Artifact], console: Console) -> tuple[dict[int, pd.DataFrame], list[str]]:
-    """Measured training rows of each fold with their ``class``, and the features that every development cohort has.
+def measured_rows(inputs: Mapping[str, Artifact], console: Console) -> tuple[pd.DataFrame, list[str]]:
+    """The split's rows joined with their measured features, and the names of those every development cohort has.
 
     Args:
         inputs: ``split``, and ``fused/<cohort>`` of every development cohort.
         console: says which features are left out.
     """
-    rows = inputs["split"].table()
     fused, features = _fused(inputs, console)
-    # Only training rows are joined with features at all: no other row can have a say.
-    training = rows.loc[rows["part"] == "train", ["fold", "cohort", "case_id", "group_id", "class"]]
-    joined = training.merge(fused, on=["cohort", "case_id"], how="inner", validate="many_to_one")
-    measured = joined[joined[features].notna().any(axis=1)]
-    folds = sorted(int(fold) for fold in rows["fold"].unique())
-    return {fold: measured[measured["fold"] == fold] for fold in folds}, features
+    rows = inputs["split"].table()[["fold", "cohort", "case_id", "group_id", "class", "part"]]
+    joined = rows.merge(fused, on=["cohort", "case_id"], how="inner", validate="many_to_one")
+    return joined[joined[features].notna().any(axis=1)], features
 
 
 def _counts(choice: Choice) -> dict[str, Any]:
