@@ -58,6 +58,7 @@ _COMMAND_COMMON: dict[str, tuple[str, ...]] = {
     "drift": ("workspace", "cohort", "json", "log_format", "quiet"),
     "compare": ("workspace", "cohort", "jobs", "device", "no_upstream", "json", "log_format", "quiet"),
     "ablate": ("workspace", "cohort", "jobs", "device", "no_upstream", "json", "log_format", "quiet"),
+    "reproduce": ("jobs", "device", "json", "log_format", "quiet"),
     "signature": ("workspace", "jobs", "no_upstream", "json", "log_format", "quiet"),
     "init": ("json", "log_format", "quiet"),
     "doctor": ("workspace", "device", "json", "log_format", "quiet"),

@@ -54,10 +54,9 @@ def roc_panels(
                     )
                 axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", title=cohort if i == 0 else "")
                 axes.set(xlabel="1 − specificity", ylabel=f"{question}\nsensitivity" if j == 0 else "")
-                place = {"loc": "lower right", "fontsize": 6.6, "handlelength": 2.0, "alignment": "left"}
-                if len(models) > 4:
-                    place |= {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)}
-                axes.legend(**place)
+                legend: dict[str, Any] = {"fontsize": 6.6, "handlelength": 2.0, "alignment": "left"}
+                below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)}
+                axes.legend(**legend, **(below if len(models) > 4 else {"loc": "lower right"}))
         return figures.write(figure, folder, stem)
 
 

@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "signature": "Look at the radiomic signature from every side.",
     "compare": "Compare two models on the same cases.",
     "ablate": "Train a paper's arms and say what each part adds.",
+    "reproduce": "Run a paper again; set its numbers beside ours.",
     "missing": "Hide metadata from models: what do they lose?",
     "drift": "Compare external cohorts with the development cohorts.",
     "doctor": "Check this machine: libraries, device, weights, disk.",

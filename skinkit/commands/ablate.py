@@ -228,8 +228,8 @@ class Ablation:
             files.append("differences.parquet")
         classes = self.by_class()
         if classes:
-            rows = [{"cohort": c, "arm": arm, **row} for (c, arm), table in classes.items() for row in table]
-            write_table(folder / "by_class.parquet", _BY_CLASS, pd.DataFrame(rows))
+            told = [{"cohort": c, "arm": arm, **row} for (c, arm), table in classes.items() for row in table]
+            write_table(folder / "by_class.parquet", _BY_CLASS, pd.DataFrame(told))
             write_atomic(folder / "by_class.md", (f"# Class by class\n\n{self._classes_told(classes)}\n").encode())
             files += ["by_class.parquet", "by_class.md"]
         return files + [Path(file).name for file in self.roc(folder).values()]
@@ -270,13 +270,15 @@ def ablate(study: Study, config: Config, workspace: Workspace, pipeline: Pipelin
     if not workspace.with_role("development"):
         raise InputError(f"{workspace.root} has no development cohort", "cases to train on", "add one to skinkit.toml")
     chosen = _chosen(study, config)
-    name = config.name or study.name
-    models = {arm.name: f"{name}-{arm.name}" for arm in chosen}
+    models = {arm.name: f"{config.name or study.name}-{arm.name}" for arm in chosen}
     for model in models.values():
         check_name(model, "name of an arm's model")
-    split = _split(config, workspace, pipeline)
-    for arm in chosen:
-        pipeline.make("train", _training(arm, config, split), name=models[arm.name])
+    split = config.split or workspace.defaults["split"]
+    trainings = {arm.name: _training(arm, config, split) for arm in chosen}  # a wrong setting is told before any work
+    if config.folds and not exists(workspace.path(Ref("split", name=split))):
+        pipeline.make("split", {"folds": config.folds}, name=split)
+    for name, given in trainings.items():
+        pipeline.make("train", given, name=models[name])
     found = Ablation(study, config, workspace, models, {cohort: workspace.cohort(cohort).role for cohort in cohorts})
     for cohort in cohorts:
         for arm in chosen:
@@ -299,17 +301,13 @@ def _chosen(study: Study, config: Config) -> list[Arm]:
     return [*study.arms, *(study.comparators if config.comparators else ())]
 
 
-def _split(config: Config, workspace: Workspace, pipeline: Pipeline) -> str:
-    """The name of the split, which is drawn where it is absent."""
-    name = config.split or workspace.defaults["split"]
-    if config.folds and not exists(workspace.path(Ref("split", name=name))):
-        pipeline.make("split", {"folds": config.folds}, name=name)
-    return name
-
-
 def _training(arm: Arm, config: Config, split: str) -> dict[str, Any]:
-    """Options of ``skinkit train`` for an arm."""
-    from skinkit.models import trainable
+    """Options of ``skinkit train`` for an arm.
+
+    Raises:
+        ConfigError: its model has no such preset or setting.
+    """
+    from skinkit.models import model_config, trainable
 
     module = trainable(arm.model)
     given: dict[str, Any] = {
@@ -327,6 +325,7 @@ def _training(arm: Arm, config: Config, split: str) -> dict[str, Any]:
         fixed = [f"{key}={_toml(value)}" for key, value in arm.settings.items()]
         given["preset"] = config.preset or arm.preset
         given["settings"] = (*config.settings, *fixed)
+        model_config(module, given["settings"], preset=given["preset"])
     if config.weights and hasattr(module, "default_weights") and (hasattr(module, "build") or config.weights != "none"):
         given["weights"] = config.weights
     return given

@@ -106,8 +106,8 @@ class Part:
     Attributes:
         name: as ``--only`` takes it.
         title: what it shows.
-        kind: how it is made: ``ablation``, ``by_class``, ``confusion``, ``segmentation``, ``signature``,
-            ``candidates``, ``explanation``, ``literature`` or ``none`` (nothing can be computed).
+        kind: how it is made: ``ablation``, ``by_class``, ``external``, ``confusion``, ``flow``, ``segmentation``,
+            ``signature``, ``candidates``, ``explanation``, ``literature`` or ``none`` (nothing can be computed).
         caution: why the paper's numbers and ours differ in kind, whatever the data.
         missing: what a part of kind ``none`` lacks.
     """
@@ -153,6 +153,7 @@ class Study:
         protocols: the first is the one without leakage.
         arms: the ablation, from little to much; the last one is the whole system.
         comparators: other models of the same task.
+        selection: rule of ``skinkit ingest --selection`` that says which images it kept; empty for all.
         parts: its tables and figures.
         published: its numbers.
         cited: its table of other people's work.
@@ -169,6 +170,7 @@ class Study:
     protocols: tuple[Protocol, ...]
     arms: tuple[Arm, ...]
     comparators: tuple[Arm, ...] = ()
+    selection: str = ""
     parts: tuple[Part, ...] = ()
     published: tuple[Published, ...] = ()
     cited: tuple[Cited, ...] = ()

@@ -68,7 +68,7 @@ _LEAKING = (
 )
 
 _PARTS = (
-    Part("flow", "Fig. 1 and Table 1: which images were kept", "none", missing="'skinkit flow' draws it"),
+    Part("flow", "Fig. 1 and Table 1: which images were kept", "flow"),
     Part("fig3", "Fig. 3: overlap of predicted and drawn outlines", "segmentation", "the paper reports IoU alone"),
     Part("fig4", "Fig. 4: the radiomic signature", "signature", "five of the paper's nine features are not named"),
     Part("table2", "Table 2: AUROC, sensitivity and specificity by class", "by_class", f"{_TEST_TUNED}; {_LEAKING}"),
@@ -217,6 +217,7 @@ STUDY = Study(
     cohorts=_COHORTS,
     protocols=_PROTOCOLS,
     arms=_ARMS,
+    selection="wang2024",
     parts=_PARTS,
     published=_published(),
     cited=_CITED,

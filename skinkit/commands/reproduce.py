@@ -1,0 +1,547 @@
+"""reproduce: run a paper again on the data that are at hand, and set its numbers beside ours.
+
+--data is a folder with one folder per cohort, named after it (case, '-', '_' and spaces do not matter). For wang2024:
+isic-2016, isic-2017, isic-2019, isic-2020 (to learn from; at least one must be there), isic-2018, jinan and longhua (to
+be scored). For dermacalibra: pad (or PAD-UFES-20), changzhou, ham10000, isic-2019. Public data sets are read as
+downloaded; a folder with a cohort.toml is read as that says, and scored only unless its name is one to learn from.
+
+A workspace is made in --out. Both the honest protocol and the paper's own are run, which leaks and is told as such. The
+page is reproduction/PAPER.md in that workspace: for each table and figure the command, the paper's numbers, ours with
+95 % intervals, and why they may not be compared. What cannot be computed is listed with what is missing. Finished work
+is kept: run the same command again after an interruption. --preset quick is for a machine without a GPU.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from skinkit.artifact import exists, link_or_copy, open_artifact, read_table, write_atomic
+from skinkit.commands import COMMANDS, Context, ablate, load_command
+from skinkit.errors import ConfigError, InputError, SkinkitError, did_you_mean
+from skinkit.options import Help, make_config
+from skinkit.pipeline import Pipeline
+from skinkit.reporting import reproduction
+from skinkit.reporting.reproduction import Run, Section
+from skinkit.studies import Protocol, Published, Study, Wanted, load_study
+from skinkit.workspace import SETTINGS_FILE, Ref, Workspace, check_name, load_workspace, settings_text
+
+FOLDER = "reproduction"
+DESCRIPTION = "cohort.toml"
+_MODELLED = ("ablation", "by_class", "confusion", "candidates", "external", "literature", "explanation")
+"""Kinds of parts that need trained models."""
+_PHOTO_PX = 320
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the command."""
+
+    paper: Annotated[str, Help("wang2024 or dermacalibra", positional=True)] = ""
+    data: Annotated[str, Help("folder with one folder per cohort", metavar="DIR")] = ""
+    out: Annotated[str, Help("workspace; made where it is absent (default: reproduction-PAPER)", metavar="DIR")] = ""
+    only: Annotated[tuple[str, ...], "tables and figures to make, such as table2,fig7 (default: all)"] = ()
+    protocols: Annotated[tuple[str, ...], "protocols to run (default: all of the paper's study)"] = ()
+    arms: Annotated[tuple[str, ...], "arms of the ablation (default: all)"] = ()
+    comparators: Annotated[bool, "also the paper's comparators, where it has any"] = False
+    preset: Annotated[str, "preset of every network (default: the paper's); quick for a machine without a GPU"] = ""
+    settings: Annotated[
+        tuple[str, ...], Help("a setting of every network as NAME=VALUE, repeatable", metavar="NAME=VALUE")
+    ] = ()
+    weights: Annotated[
+        str, Help("pretrained weights of every network, as 'skinkit train' takes them", metavar="PATH")
+    ] = ""
+    segmenter: Annotated[str, "what draws the outlines; a network is trained first (default: otsu)"] = ""
+    selection: Annotated[bool, "keep only the images that the paper kept, where it says how"] = True
+    folds: Annotated[int, "folds of the honest protocol (default: the study's)"] = 0
+    bootstrap: Annotated[int, "bootstrap replicates of patients"] = 1000
+    seed: Annotated[int, "seed of every model and drawing"] = 0
+    case: Annotated[tuple[str, ...], "cases shown with their two candidate classes (default: one of each kind)"] = ()
+
+
+@dataclass
+class Reproduction:
+    """One paper in one workspace.
+
+    Attributes:
+        config: what was asked for.
+        context: messages, processes, device.
+        study: the paper.
+        workspace: where it is run.
+        pipeline: over that workspace.
+        folder: of the page and its pictures.
+        runs: protocol -> its ablation.
+        not_run: protocol -> why there is none.
+    """
+
+    config: Config
+    context: Context
+    study: Study
+    workspace: Workspace
+    pipeline: Pipeline
+    folder: Path
+    runs: dict[str, ablate.Ablation] = field(default_factory=dict)
+    not_run: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> Mapping[str, str]:
+        """Protocol -> what the names of its models begin with."""
+        first = self.study.protocols[0].name
+        return {p.name: self.study.name + ("" if p.name == first else f"-{p.name}") for p in self.study.protocols}
+
+    @property
+    def labelled(self) -> list[str]:
+        """Cohorts with diagnoses."""
+        return self.workspace.with_role("development", "external")
+
+
+def run(config: Config, context: Context) -> Mapping[str, Any]:
+    """Make the workspace, run the protocols, write the page."""
+    study = load_study(config.paper)
+    parts = [study.part(name) for name in config.only] or list(study.parts)
+    protocols = _protocols(study, config)
+    found = find_cohorts(study, config.data)
+    workspace = _workspace(study, config, found, context)
+    context = replace(context, folder=workspace.root)
+    again = Reproduction(
+        config, context, study, workspace, context.pipeline(workspace), workspace.root / FOLDER / study.name
+    )
+    if any(part.kind in _MODELLED for part in parts):
+        for protocol in protocols:
+            _run_protocol(again, protocol, whole_only=not any(part.kind == "ablation" for part in parts))
+    else:
+        again.pipeline.make("ingest", {})
+    missing = [cohort for cohort in study.cohorts if cohort.name not in workspace.cohorts]
+    how = Run(
+        study,
+        config.preset or study.preset,
+        config.settings,
+        config.weights,
+        workspace.defaults["segmenter"],
+        {name: _told(again, name) for name in workspace.cohorts},
+        missing,
+        [p for p in protocols if p.name in again.runs],
+        again.not_run,
+    )
+    sections = [_MAKERS[part.kind](again, how, Section(part)) for part in parts]
+    page = workspace.root / FOLDER / f"{study.name}.md"
+    write_atomic(page, reproduction.page(how, sections).encode())
+    body = {
+        "paper": study.name,
+        "workspace": str(workspace.root),
+        "page": str(page),
+        "protocols": [p.name for p in how.protocols],
+        "not_run": again.not_run,
+        "missing_cohorts": [cohort.name for cohort in missing],
+        "parts": {section.part.name: section.as_dict() for section in sections},
+    }
+    write_atomic(page.with_suffix(".json"), json.dumps(body, ensure_ascii=False, indent=1).encode())
+    trained = sum(step.stage == "train" and not step.fresh for step in again.pipeline.steps)
+    absent = f"\nnot there: {', '.join(cohort.name for cohort in missing)}" if missing else ""
+    return {**body, "text": f"{len(sections)} tables and figures, {trained} models trained{absent}\npage: {page}"}
+
+
+# ------------------------------------------------------------------------------------------------ data and workspace
+
+
+def find_cohorts(study: Study, data: str) -> dict[str, tuple[Wanted, Path]]:
+    """The cohorts of a study, and further hospitals, in a folder: name -> what it is and where.
+
+    Raises:
+        InputError: there is no such folder, or nothing to learn from in it.
+    """
+    wanted = ", ".join(f"{cohort.name} ({cohort.role})" for cohort in study.cohorts)
+    fix = "name the folder that holds them with --data; see 'skinkit reproduce --help'"
+    root = Path(data).expanduser().resolve()
+    if not data or not root.is_dir():
+        raise InputError(f"no folder {root}" if data else "no --data", f"a folder with the cohorts {wanted}", fix)
+    folders = {_key(path.name): path for path in sorted(root.iterdir()) if path.is_dir()}
+    found: dict[str, tuple[Wanted, Path]] = {}
+    for cohort in study.cohorts:
+        keys = [_key(cohort.name), *([_key(cohort.source)] if cohort.source else [])]
+        path = next((folders.pop(key) for key in keys if key in folders), None)
+        if path is not None and (cohort.source or (path / DESCRIPTION).is_file()):
+            found[cohort.name] = (cohort, path)
+    for path in folders.values():
+        if (path / DESCRIPTION).is_file():
+            check_name(path.name, f"cohort folder {path}")
+            found[path.name] = (Wanted(path.name, "external", "", "a further hospital"), path)
+    if not any(cohort.role == "development" for cohort, _ in found.values()):
+        seen = ", ".join(path.name for path in sorted(root.iterdir()) if path.is_dir()) or "no folder"
+        raise InputError(f"nothing to learn from in {root}: {seen}", f"folders named after the cohorts {wanted}", fix)
+    return found
+
+
+def _key(name: str) -> str:
+    return "".join(sign for sign in name.lower() if sign.isalnum())
+
+
+def _workspace(study: Study, config: Config, found: Mapping[str, tuple[Wanted, Path]], context: Context) -> Workspace:
+    """The workspace, made where it is absent; one that exists keeps its settings."""
+    from skinkit.commands.init import DECLARED
+    from skinkit.models import load_model
+
+    folder = Path(config.out or f"reproduction-{study.name}").expanduser()
+    file = folder / SETTINGS_FILE
+    if not file.is_file():
+        segmenter = config.segmenter or "otsu"
+        load_model(segmenter, "segment")
+        cohorts = [
+            {"name": name, "role": cohort.role, "source": _source(cohort, path), "path": str(path), **cohort.options}
+            for name, (cohort, path) in found.items()
+        ]
+        defaults = {
+            "segmenter": segmenter,
+            "split": study.protocols[0].name,
+            "model": f"{study.name}-{study.whole.name}",
+            "classes": study.classes,
+            "malignant": study.malignant,
+        }
+        selection = {"ingest": {"selection": study.selection}} if study.selection and config.selection else {}
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(file, settings_text(defaults, cohorts, {**DECLARED, **selection}).encode())
+    workspace = load_workspace(folder)
+    if config.segmenter and config.segmenter != workspace.defaults["segmenter"]:
+        raise ConfigError(
+            f"--segmenter {config.segmenter}, but {file} has {workspace.defaults['segmenter']}",
+            "one segmenter per workspace",
+            "name another --out, or change that file",
+        )
+    for name in found:
+        if name not in workspace.cohorts:
+            context.console.warn(f"{name} is in --data but not in {file}: add it there, or name another --out")
+    return workspace
+
+
+def _source(cohort: Wanted, path: Path) -> str:
+    return "folder" if (path / DESCRIPTION).is_file() else cohort.source
+
+
+def _told(again: Reproduction, name: str) -> str:
+    """What a cohort is, and how many cases it has."""
+    cohort = again.workspace.cohort(name)
+    path = again.workspace.path(Ref("cases", name))
+    counts = open_artifact(path).manifest["counts"] if exists(path) else {}
+    wanted = next((w for w in again.study.cohorts if w.name == name), None)
+    words = wanted.words if wanted else "a further hospital"
+    n = f", {counts.get('ok', counts.get('rows', 0))} images" if counts else ""
+    return f"{words}; {cohort.role}, read as {cohort.source}{n}"
+
+
+# ------------------------------------------------------------------------------------------------------ protocols
+
+
+def _protocols(study: Study, config: Config) -> list[Protocol]:
+    known = {protocol.name: protocol for protocol in study.protocols}
+    for name in config.protocols:
+        if name not in known:
+            raise ConfigError(f"no protocol {name!r} of {study.name}", did_you_mean(name, known), "name another")
+    return [p for p in study.protocols if not config.protocols or p.name in config.protocols]
+
+
+def _run_protocol(again: Reproduction, protocol: Protocol, *, whole_only: bool) -> None:
+    """Draw the split, train and score the arms; what the paper's own protocol cannot do with these data is told."""
+    config, study = again.config, again.study
+    settings = dict(protocol.settings)
+    if config.folds and not protocol.leaks:
+        settings["folds"] = config.folds
+    if protocol.leaks:
+        settings["allow_leakage"] = protocol.leaks
+    _train_segmenter(again)
+    try:
+        again.pipeline.make("split", settings, name=protocol.name)
+    except SkinkitError as error:
+        if not protocol.leaks:
+            raise
+        again.not_run[protocol.name] = error.found
+        again.context.console.warn(f"protocol {protocol.name} is not run: {error.found}")
+        return
+    asked = ablate.Config(
+        system=study.name,
+        arms=(study.whole.name,) if whole_only and not config.arms else config.arms,
+        comparators=config.comparators,
+        preset=config.preset,
+        settings=config.settings,
+        weights=config.weights,
+        split=protocol.name,
+        seed=config.seed,
+        bootstrap=config.bootstrap,
+        name=again.name[protocol.name],
+        allow_leakage=protocol.leaks,
+    )
+    made = ablate.ablate(study, asked, again.workspace, again.pipeline, again.labelled)
+    made.write(again.workspace.root / ablate.FOLDER / asked.name)
+    again.runs[protocol.name] = made
+
+
+def _train_segmenter(again: Reproduction) -> None:
+    """A segmenter that learns must have learnt before anything is measured."""
+    from skinkit.models import load_model
+
+    name = again.workspace.defaults["segmenter"]
+    module = load_model(name, "segment")
+    if hasattr(module, "build") and not exists(again.workspace.path(Ref("models", name=name))):
+        preset = again.config.preset or again.study.preset
+        given = {"preset": preset} if preset in getattr(module, "PRESETS", {}) else {}
+        again.pipeline.make("train", {"model": name, **given}, name=name)
+
+
+# ----------------------------------------------------------------------------------------------- tables and figures
+
+
+def _numbers(again: Reproduction, part: str) -> dict[str, dict[Published, Mapping[str, Any]]]:
+    """Protocol -> the paper's number of a part -> our figure of the same name."""
+    from skinkit.evaluation.endpoint import parse
+    from skinkit.evaluation.scoring import Answers
+
+    found: dict[str, dict[Published, Mapping[str, Any]]] = {}
+    for protocol, made in again.runs.items():
+        answers = {key: Answers(artifact.table()) for key, artifact in made.metrics.items()}
+        for published in again.study.numbers(part):
+            own = answers.get((published.cohort, published.arm))
+            class_, average, rule, metric = parse(published.figure)
+            figure = own.get(class_, rule, metric, average) if own else None
+            if figure is not None and figure["n"] is not None:
+                n = made.metrics[published.cohort, published.arm].info["n"]
+                found.setdefault(protocol, {})[published] = {**figure, "n": n}
+    return found
+
+
+def _train_command(again: Reproduction, protocol: str, more: str = "") -> str:
+    config = again.config
+    parts = [f"skinkit ablate --system {again.study.name} --split {protocol} --name {again.name[protocol]}"]
+    parts += [f"--preset {config.preset}"] if config.preset else []
+    parts += [f"--settings {setting}" for setting in config.settings]
+    leaks = next(p.leaks for p in again.study.protocols if p.name == protocol)
+    parts += [f"--allow-leakage '{leaks}'"] if leaks else []
+    return " ".join([*parts, *([more] if more else [])])
+
+
+def _ablation(again: Reproduction, how: Run, section: Section) -> Section:
+    section.rows = reproduction.beside(how, section.part, _numbers(again, section.part.name))
+    for name, made in again.runs.items():
+        section.commands.append(_train_command(again, name))
+        section.body += [f"### {name}", made.told().replace("\n## ", "\n#### ").removeprefix("## ")]
+        section.body[-1] = f"#### {section.body[-1]}"
+        files = made.roc(again.folder / name)
+        if files:
+            section.body.append(f"![ROC curves, protocol {name}]({_link(again, files['svg'])})")
+        section.missing += [f"{arm} on {cohort} ({name}): {why}" for (cohort, arm), why in made.not_scored.items()]
+    return section
+
+
+def _by_class(again: Reproduction, how: Run, section: Section) -> Section:
+    from skinkit.evaluation.class_table import MODES, told
+
+    section.rows = reproduction.beside(how, section.part, _numbers(again, section.part.name))
+    whole = again.study.whole
+    for name, made in again.runs.items():
+        section.commands.append(_train_command(again, name, f"--arms {whole.name}"))
+        for (cohort, arm), rows in made.by_class().items():
+            if arm == whole.name:
+                section.body.append(f"### {cohort}, protocol {name}")
+                section.body += [f"{words}:\n\n{told(rows, mode)}" for mode, words in MODES.items()]
+    return section
+
+
+def _external(again: Reproduction, how: Run, section: Section) -> Section:
+    section.rows = reproduction.beside(how, section.part, _numbers(again, section.part.name))
+    section.commands = [f"skinkit evaluate --name {again.name[name]}-{again.study.whole.name}" for name in again.runs]
+    return section
+
+
+def _confusion(again: Reproduction, how: Run, section: Section) -> Section:
+    section.rows = reproduction.beside(how, section.part, _numbers(again, section.part.name))
+    whole = again.study.whole.name
+    for name, made in again.runs.items():
+        section.commands.append(f"skinkit evaluate --name {made.models.get(whole, whole)}")
+        for (cohort, arm), artifact in made.metrics.items():
+            for picture, words in (("confusion", "confusion matrix"), ("pr", "precision and recall")):
+                if arm == whole and (artifact.path / "figures" / f"{picture}.svg").is_file():
+                    file = again.folder / name / f"{picture}-{cohort}.svg"
+                    file.unlink(missing_ok=True)
+                    link_or_copy(artifact.path / "figures" / f"{picture}.svg", file)
+                    section.body.append(f"![{words}, {cohort}, protocol {name}]({_link(again, str(file))})")
+    return section
+
+
+def _candidates(again: Reproduction, how: Run, section: Section) -> Section:
+    from skinkit import panels
+
+    whole = again.study.whole.name
+    for name, made in again.runs.items():
+        for (cohort, arm), artifact in made.metrics.items():
+            if arm != whole:
+                continue
+            scored = read_table(artifact.path / "scored.parquet")
+            malignant = scored["class"].isin(artifact.info["classes"]["malignant"])
+            images = scored.assign(is_malignant=malignant)[scored["level"] == "image"]
+            rows = candidates(images.to_dict("records"), again.config.case)
+            shown = [(row, photo) for row in rows if (photo := _photo(again, cohort, str(row["image_id"]))) is not None]
+            if shown:
+                labels = artifact.info["classes"].get("labels") or {}
+                files = panels.candidate_panels(shown, labels, again.folder / name, f"candidates-{cohort}")
+                section.body.append(f"![two candidates, {cohort}, protocol {name}]({_link(again, files['svg'])})")
+    if not section.body:
+        section.missing.append("no scored case has a photo that can be read")
+    return section
+
+
+def candidates(rows: Sequence[Mapping[Any, Any]], named: Sequence[str]) -> list[Mapping[Any, Any]]:
+    """The named cases, or of each kind of call the one whose malignancy is the median of its kind.
+
+    Kinds: malignant and called by its most probable class, by the veto, or missed; benign and called malignant, or not.
+
+    Args:
+        rows: predictions with ``case_id``, ``is_malignant``, ``call``, ``veto`` and ``malignancy``.
+        named: ids of cases; those that are not among the rows are passed over.
+    """
+    if named:
+        return [row for row in rows if row["case_id"] in named]
+    kinds: dict[tuple[bool, bool, bool], list[Mapping[Any, Any]]] = {}
+    for row in rows:
+        kind = (bool(row["is_malignant"]), row["call"] == "malignant", bool(row["veto"]))
+        kinds.setdefault(kind, []).append(row)
+    chosen = []
+    for kind in sorted(kinds, reverse=True):
+        ordered = sorted(kinds[kind], key=lambda row: (float(row["malignancy"]), str(row["case_id"])))
+        chosen.append(ordered[len(ordered) // 2])
+    return chosen
+
+
+def _photo(again: Reproduction, cohort: str, image: str) -> Any:
+    """The photo of an image, at most ``_PHOTO_PX`` at its longer side; None where it cannot be read."""
+    from skinkit.errors import CaseError
+    from skinkit.images import read_rgb, resize
+
+    cases = open_artifact(again.workspace.path(Ref("cases", cohort))).table(["image_id", "image_path"])
+    found = cases.loc[cases["image_id"] == image, "image_path"]
+    if found.empty:
+        return None
+    try:
+        photo = read_rgb(again.workspace.cohort(cohort).root / str(found.iloc[0]))
+    except CaseError:
+        return None
+    height, width = photo.shape[:2]
+    share = min(1.0, _PHOTO_PX / max(height, width))
+    return resize(photo, (max(1, round(width * share)), max(1, round(height * share))))
+
+
+def _segmentation(again: Reproduction, how: Run, section: Section) -> Section:
+    from skinkit.evaluation.overlap import overlap
+    from skinkit.reporting.markdown import markdown_table, with_interval
+
+    segmenter = again.workspace.defaults["segmenter"]
+    section.commands.append(f"skinkit segment --model {segmenter}")
+    rows = []
+    for cohort in again.labelled:
+        masks = again.pipeline.bring(Ref("masks", cohort, segmenter)).table()
+        known = masks[masks["iou"].notna()] if "iou" in masks else masks[:0]
+        if known.empty:
+            section.missing.append(f"{cohort} has no drawn outlines")
+            continue
+        cases = open_artifact(again.workspace.path(Ref("cases", cohort))).table(["image_id", "group_id"])
+        joined = known.merge(cases.drop_duplicates("image_id"), on="image_id", suffixes=("", "_of_case"))
+        values = {name: joined[name].to_numpy() for name in ("iou", "dice")}
+        told = overlap(values, joined["group_id"].to_numpy(dtype=str), bootstrap=again.config.bootstrap)
+        rows.append([cohort, str(len(joined)), with_interval(told["iou_mean"]), with_interval(told["dice_mean"])])
+    if rows:
+        section.body.append(markdown_table(["cohort", "images", "mean IoU", "mean Dice"], rows))
+    section.body.append(
+        "The paper's mean IoU: 0.963 on ISIC, 0.924 on Jinan, 0.955 on Longhua, with a Mask R-CNN trained on outlines "
+        f"that are not published. Ours are of {segmenter}."
+    )
+    return section
+
+
+def _beside_command(name: str, given: Mapping[str, Any]) -> Callable[[Reproduction, Run, Section], Section]:
+    """A part that another command makes: its text, and where its files are."""
+
+    def make(again: Reproduction, how: Run, section: Section) -> Section:
+        section.commands.append(f"skinkit {name}" + "".join(f" --{key} {value}" for key, value in given.items()))
+        if name not in COMMANDS:
+            section.missing.append(f"this version has no command {name}")
+            return section
+        command = load_command(name)
+        try:
+            answer = command.run(make_config(command.Config, given, where="the study"), again.context)
+        except SkinkitError as error:
+            section.missing.append(error.found)
+            return section
+        section.body.append(f"```text\n{answer.get('text', '')}\n```")
+        return section
+
+    return make
+
+
+def _signature(again: Reproduction, how: Run, section: Section) -> Section:
+    split, fused = how.protocols[0].name if how.protocols else again.workspace.defaults["split"], how.segmenter
+    if not exists(again.workspace.path(Ref("signature", name=f"{split}/{fused}"))):
+        if not exists(again.workspace.path(Ref("split", name=split))):
+            again.pipeline.make("split", dict(again.study.protocols[0].settings), name=split)
+        again.pipeline.make("select", {})
+    return _beside_command("signature", {"name": f"{split}/{fused}"})(again, how, section)
+
+
+def _explanation(again: Reproduction, how: Run, section: Section) -> Section:
+    whole = again.study.whole.name
+    for name, made in again.runs.items():
+        if (model := made.models.get(whole)) is None:
+            continue
+        section.commands.append(f"skinkit explain --name {model}")
+        cohorts = again.workspace.with_role("development")
+        for step in again.pipeline.make("explain", {}, cohorts=cohorts, name=model):
+            if step.stage == "explain":
+                n = step.artifact.manifest["counts"]["rows"]
+                section.body.append(f"{step.ref}, protocol {name}: {n} explained cases in `{step.artifact.path}`.")
+    return section
+
+
+def _literature(again: Reproduction, how: Run, section: Section) -> Section:
+    from skinkit.evaluation.scoring import Answers
+    from skinkit.metrics import ALL
+
+    ours = []
+    for name, made in again.runs.items():
+        for (cohort, arm), artifact in made.metrics.items():
+            if arm == again.study.whole.name:
+                answers = Answers(artifact.table())
+                figures = {
+                    "accuracy": answers.get(ALL, "argmax", "accuracy"),
+                    "sensitivity": answers.get(ALL, "frozen_threshold", "sensitivity", "macro"),
+                    "specificity": answers.get(ALL, "frozen_threshold", "specificity", "macro"),
+                    "auroc": answers.get(ALL, "none", "auroc", "macro"),
+                }
+                classes = sum(n > 0 for n in artifact.info["n_by_class"].values())
+                ours.append((f"skinkit, {name}", f"{cohort}, n = {artifact.info['n']}", classes, figures))
+    section.body.append(reproduction.cited_table(again.study.cited, ours))
+    section.body.append("Ours: accuracy of the most probable class; macro means of the classes at frozen thresholds.")
+    return section
+
+
+def _none(again: Reproduction, how: Run, section: Section) -> Section:
+    section.missing.append(section.part.missing)
+    return section
+
+
+_MAKERS: dict[str, Callable[[Reproduction, Run, Section], Section]] = {
+    "ablation": _ablation,
+    "by_class": _by_class,
+    "external": _external,
+    "confusion": _confusion,
+    "candidates": _candidates,
+    "segmentation": _segmentation,
+    "signature": _signature,
+    "explanation": _explanation,
+    "literature": _literature,
+    "flow": _beside_command("flow", {}),
+    "none": _none,
+}
+
+
+def _link(again: Reproduction, file: str) -> str:
+    """A file as the page links it."""
+    return Path(file).relative_to(again.folder.parent).as_posix()

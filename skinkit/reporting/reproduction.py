@@ -1,0 +1,217 @@
+"""The page of a reproduced paper: for each of its tables and figures the command, its numbers and ours, and why not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from skinkit.reporting.markdown import markdown_table, with_interval
+from skinkit.studies import Cited, Part, Protocol, Published, Study, Wanted
+
+NO, PARTLY = "no", "in part"
+CITED = ("accuracy", "sensitivity", "specificity", "auroc")
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A number of the paper and ours.
+
+    Attributes:
+        published: the paper's.
+        words: how its arm is called.
+        ours: protocol -> ``estimate``, ``lower``, ``upper`` and ``n``; absent where it could not be computed.
+        comparable: :data:`NO` or :data:`PARTLY`; a number measured on other cases is never more.
+        why: what keeps them apart.
+    """
+
+    published: Published
+    words: str
+    ours: Mapping[str, Mapping[str, Any]]
+    comparable: str
+    why: Sequence[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        p = self.published
+        paper = {
+            "part": p.part,
+            "cohort": p.cohort,
+            "arm": p.arm,
+            "figure": p.figure,
+            "paper": p.value,
+            "paper_sd": p.sd,
+        }
+        return {**paper, "ours": dict(self.ours), "comparable": self.comparable, "why": list(self.why)}
+
+
+@dataclass
+class Section:
+    """One table or figure of the paper.
+
+    Attributes:
+        part: which one.
+        commands: what makes it again by itself.
+        rows: numbers side by side.
+        body: paragraphs, tables and pictures of Markdown.
+        missing: why nothing, or not everything, could be computed.
+    """
+
+    part: Part
+    commands: list[str] = field(default_factory=list)
+    rows: list[Beside] = field(default_factory=list)
+    body: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "title": self.part.title,
+            "commands": self.commands,
+            "numbers": [row.as_dict() for row in self.rows],
+            "missing": self.missing,
+        }
+
+
+@dataclass(frozen=True)
+class Run:
+    """How the numbers came about.
+
+    Attributes:
+        study: the paper.
+        preset: of the networks.
+        settings: over it.
+        weights: where networks started, as asked for; empty for each model's own.
+        segmenter: what drew the outlines.
+        found: name of a cohort -> words on what it is and where.
+        missing: cohorts of the paper that are not there.
+        protocols: those that ran.
+        not_run: protocol -> why it did not.
+    """
+
+    study: Study
+    preset: str
+    settings: Sequence[str]
+    weights: str
+    segmenter: str
+    found: Mapping[str, str]
+    missing: Sequence[Wanted]
+    protocols: Sequence[Protocol]
+    not_run: Mapping[str, str]
+
+    def differences(self) -> list[str]:
+        """In what every number of this run differs from the paper's."""
+        told = []
+        if self.preset != self.study.preset:
+            told.append(f"the networks learnt with the preset {self.preset}, not {self.study.preset}")
+        if self.settings:
+            told.append(f"settings of the networks were changed: {', '.join(self.settings)}")
+        if self.weights == "none":
+            told.append("the networks started from random numbers, not from pretrained weights")
+        learnt = [cohort.name for cohort in self.missing if cohort.role == "development"]
+        if learnt:
+            told.append(f"of the paper's development data {', '.join(learnt)} could not be learnt from")
+        return told
+
+
+def beside(run: Run, part: Part, numbers: Mapping[str, Mapping[Published, Mapping[str, Any]]]) -> list[Beside]:
+    """The paper's numbers of a part with ours.
+
+    Args:
+        run: how ours came about.
+        part: the table or figure.
+        numbers: protocol -> the paper's number -> our figure; absent where it was not computed.
+    """
+    rows = []
+    absent = {cohort.name for cohort in run.missing}
+    shared = [*run.differences(), *([part.caution] if part.caution else [])]
+    for published in run.study.numbers(part.name):
+        ours = {name: of[published] for name, of in numbers.items() if published in of}
+        why = list(shared)
+        if published.cohort in absent:
+            why = [f"the cohort {published.cohort} is not there"]
+        elif not ours:
+            why = ["this cohort, class or arm was not scored"]
+        same = ours and not run.differences() and any(p.leaks for p in run.protocols if p.name in ours)
+        words = run.study.arm(published.arm).words
+        rows.append(Beside(published, words, ours, PARTLY if same else NO, why))
+    return rows
+
+
+def page(run: Run, sections: Sequence[Section]) -> str:
+    """The whole page as Markdown."""
+    study = run.study
+    parts = [f"# {study.title}, again", f"{study.citation}.", _how(run), "## What keeps the numbers apart"]
+    parts.append("\n".join(f"- {_sentence(text)}" for text in (*run.differences(), *study.remarks)))
+    parts += [_section(run, section) for section in sections]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _how(run: Run) -> str:
+    settings = f" with {', '.join(run.settings)}" if run.settings else ""
+    lines = [f"Networks: preset {run.preset}{settings}. Outlines: {run.segmenter}. Cohorts:", ""]
+    lines += [f"- {name}: {words}" for name, words in run.found.items()]
+    lines += [f"- {cohort.name}: NOT THERE. {_sentence(cohort.words)}" for cohort in run.missing]
+    lines += ["", "Protocols:", ""]
+    for protocol in run.protocols:
+        leaks = f" It leaks: {protocol.leaks}." if protocol.leaks else ""
+        lines.append(f"- {protocol.name}: {protocol.words}.{leaks}")
+    lines += [f"- {name}: NOT RUN. {_sentence(why)}" for name, why in run.not_run.items()]
+    return "\n".join(lines)
+
+
+def _section(run: Run, section: Section) -> str:
+    parts = [f"## {section.part.title}"]
+    if section.commands:
+        parts.append("```sh\n" + "\n".join(section.commands) + "\n```")
+    if section.rows:
+        parts.append(_side_by_side(run, section.rows))
+        # A reason is said once, in the order of the rows.
+        why = dict.fromkeys(text for row in section.rows for text in row.why)
+        parts.append("Why they are not to be compared as they stand:\n\n" + "\n".join(f"- {_sentence(t)}" for t in why))
+    elif section.part.caution:
+        parts.append(_sentence(section.part.caution))
+    parts += section.body
+    if section.missing:
+        parts.append("Not computed:\n\n" + "\n".join(f"- {_sentence(text)}" for text in section.missing))
+    return "\n\n".join(parts)
+
+
+def _side_by_side(run: Run, rows: Sequence[Beside]) -> str:
+    names = [protocol.name for protocol in run.protocols]
+    header = ["cohort", "model", "figure", "paper", *(f"ours, {name} (n)" for name in names), "comparable"]
+    lines = []
+    for row in rows:
+        p = row.published
+        paper = f"{p.value:.3f}" + (f" ± {p.sd:.4f}" if p.sd is not None else "")
+        ours = [_ours(row.ours.get(name)) for name in names]
+        lines.append([p.cohort, row.words, p.figure, paper, *ours, row.comparable])
+    return markdown_table(header, lines)
+
+
+def _ours(figure: Mapping[str, Any] | None) -> str:
+    if figure is None:
+        return "not computed"
+    if figure["estimate"] is None:
+        return "too few cases"
+    return f"{with_interval(figure)}, n = {figure['n']}"
+
+
+def cited_table(cited: Sequence[Cited], ours: Sequence[tuple[str, str, int, Mapping[str, Any]]]) -> str:
+    """A paper's table of other people's work, with our rows below it.
+
+    Args:
+        cited: its rows.
+        ours: (who, data, classes, metric -> ``estimate``, ``lower`` and ``upper``).
+    """
+    lines = []
+    for row in cited:
+        cells = [f"{row.values[name]:.3f}" if name in row.values else "-" for name in CITED]
+        lines.append([row.who, row.data, str(row.classes), *cells, f"no: {row.caution}"])
+    for who, data, classes, figures in ours:
+        lines.append([who, data, str(classes), *(with_interval(figures.get(name) or {}) for name in CITED), "-"])
+    return markdown_table(["who", "tested on", "classes", "ACC", "SN", "SP", "AUROC", "comparable with ours"], lines)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}" + ("" if text.endswith((".", "!", "?")) else ".")
