@@ -264,7 +264,7 @@ def _with_truth(
         for case, name in scored[f"{level}_id"].dropna().items():
             members.setdefault((level, str(name)), []).append(truth[str(case)])
     keys = list(zip(rows["level"], rows["case_id"], strict=True))
-    table = rows[[key in members for key in keys]].reset_index(drop=True)
+    table = rows.loc[[key in members for key in keys]].reset_index(drop=True)  # without loc an empty list is no column
     of = [sorted(set(members[key])) for key in keys if key in members]
     worst = [next((code for code in codes if code in classes.malignant), codes[0]) for codes in of]
     columns: dict[str, Any] = {
