@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skinkit.errors import ConfigError, InputError
-from skinkit.models import Phase, Sizes, model_config
+from skinkit.models import UNCERTAINTIES, Phase, Sizes, model_config
 from skinkit.options import options_of
 from skinkit.weights import PUBLIC
 
@@ -35,12 +35,13 @@ if TYPE_CHECKING:
 SECTIONS = ("Paper:", "Idea:", "Equations:", "Shapes:", "Departures:")
 PICTURES, TABLES = ("image", "mask"), ("attributes", "radiomics")
 ANSWERS = {"classify": "diagnosis", "segment": "lesion"}
+HEATMAPS = ("gradcam", "gfa", "occlusion_of_mask")
 TRUTHS = {"classify": "class", "segment": "truth_mask"}
 _CLASSES = ("A", "B", "C")
 _ATTRIBUTES = ("age_years", "smoke", "smoke", "itch", "itch")
 _COLUMNS = {"attributes": len(_ATTRIBUTES), "radiomics": 4}
 _CASES = 3
-_OPTIMISERS, _SCHEDULES = {"adam", "adamw", "sgd"}, {"constant", "cosine", "one_cycle"}
+_OPTIMISERS, _SCHEDULES = {"adam", "adamw", "sgd"}, {"constant", "cosine", "one_cycle", "plateau"}
 _TOLERANCE = 1e-3
 """A batch is computed in another order of summation than its cases one by one."""
 
@@ -86,7 +87,7 @@ def check_network(
     check_phases(trial, network)
     check_reading(trial, network)
     check_answers(trial, network)
-    if module.TASK == "classify" and module.HEATMAP == "gradcam":
+    if module.TASK == "classify":
         check_explained(trial, network)
     if module.TASK == "segment":
         check_mask(trial)
@@ -189,7 +190,7 @@ def check_text(module: Any) -> None:
         unknown = set(module.READS) - {*PICTURES, *TABLES}
         _must(module, not unknown, f"READS names {', '.join(sorted(unknown))}, which nothing provides")
         _must(module, module.RADIOMICS in ("none", "signature", "all"), f"RADIOMICS is {module.RADIOMICS!r}")
-        _must(module, module.HEATMAP in ("gradcam", "occlusion_of_mask"), f"HEATMAP is {module.HEATMAP!r}")
+        _must(module, module.HEATMAP in HEATMAPS, f"HEATMAP is {module.HEATMAP!r}")
         _must(module, isinstance(module.REFITS, bool), "REFITS is neither true nor false")
     _must(module, dataclasses.is_dataclass(module.Config), "Config is no dataclass")
     _must(module, module.Config.__dataclass_params__.frozen, "Config is not frozen")
@@ -234,6 +235,7 @@ def check_phases(trial: Trial, network: Any, where: str = "") -> None:
             name for name in ("steps", "patience", "clip", "final_rate", "weight_decay") if getattr(phase, name) < 0
         ]
         wrong += [name for name in ("warm_up", "averaged", "momentum") if not 0 <= getattr(phase, name) < 1]
+        wrong += [] if 0 <= phase.balanced <= 1 else ["balanced"]
         trial.must(not wrong, f"{here} has an impossible value of {', '.join(wrong)}")
         trial.must(phase.optimiser in _OPTIMISERS, f"{here} asks for the optimiser {phase.optimiser!r}")
         trial.must(phase.schedule in _SCHEDULES, f"{here} asks for the schedule {phase.schedule!r}")
@@ -279,7 +281,12 @@ def check_answers(trial: Trial, network: Any) -> None:
     shape = (_CASES, len(_CLASSES)) if name == "diagnosis" else (_CASES, side, side)
     for what in ("forward", "answer"):
         answers = _without_gradient(network, what, batch)
-        trial.must(set(answers) == {name}, f"{what} answers {', '.join(sorted(answers))} and not {name} alone")
+        beside = {key: answers[key] for key in UNCERTAINTIES if key in answers and name == "diagnosis"}
+        strange = set(answers) ^ {name, *beside}
+        trial.must(not strange, f"{what} answers {', '.join(sorted(answers))} and not {name} alone")
+        for key, values in beside.items():
+            good = tuple(values.shape) == (_CASES,) and bool((values >= 0).all())
+            trial.must(good, f"{what} answers a {key} that is not one number of at least 0 for each case")
         scores = answers[name]
         trial.must(tuple(scores.shape) == shape, f"{what} answers shape {tuple(scores.shape)} instead of {shape}")
         trial.must(
@@ -371,25 +378,51 @@ def check_seed(trial: Trial, network: Any) -> None:
 
 
 def check_gradients(trial: Trial, network: Any) -> None:
-    """In each phase the gradient reaches every parameter that is not frozen, and no other."""
+    """In each phase the gradient reaches every parameter that is not frozen, and no other.
+
+    What a layer that starts at zero keeps from those before it must come through after one step.
+    """
     for phase in network.phases():
         network.train().enter(phase.name)
-        network.zero_grad(set_to_none=True)
-        loss = network.loss(trial.batch())
-        trial.must(loss.ndim == 0, f"its loss has shape {tuple(loss.shape)}, not one number")
-        trial.must(bool(loss.isfinite()), f"its loss is {float(loss.detach())} in phase {phase.name!r}")
-        loss.backward()
+        _differentiated(trial, network, phase)
+        if _unreached(network):
+            _stepped(network)
+            _differentiated(trial, network, phase)
+        unreached = _unreached(network)
+        trial.must(
+            not unreached,
+            f"no finite gradient reaches {next(iter(unreached), '')} in phase {phase.name!r}, although it is trained "
+            "there; freeze it in enter, or use it",
+        )
         for name, p in network.named_parameters():
-            if p.requires_grad:
-                reached = p.grad is not None and bool(p.grad.isfinite().all()) and bool(p.grad.any())
-                trial.must(
-                    reached,
-                    f"no finite gradient reaches {name} in phase {phase.name!r}, although it is trained there; "
-                    "freeze it in enter, or use it",
-                )
-            else:
-                trial.must(p.grad is None, f"{name} is frozen in phase {phase.name!r} and has a gradient")
+            frozen = p.requires_grad or p.grad is None
+            trial.must(frozen, f"{name} is frozen in phase {phase.name!r} and has a gradient")
     network.zero_grad(set_to_none=True)
+
+
+def _differentiated(trial: Trial, network: Any, phase: Phase) -> None:
+    """Give every parameter its gradient on the trial's cases."""
+    network.zero_grad(set_to_none=True)
+    loss = network.loss(trial.batch())
+    trial.must(loss.ndim == 0, f"its loss has shape {tuple(loss.shape)}, not one number")
+    trial.must(bool(loss.isfinite()), f"its loss is {float(loss.detach())} in phase {phase.name!r}")
+    loss.backward()
+
+
+def _unreached(network: Any) -> list[str]:
+    """Names of the parameters in training that have no finite gradient."""
+    found = [(name, p.grad) for name, p in network.named_parameters() if p.requires_grad]
+    return [name for name, grad in found if grad is None or not grad.isfinite().all() or not grad.any()]
+
+
+def _stepped(network: Any) -> None:
+    """One small step of those parameters that have a gradient."""
+    import torch
+
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.grad is not None:
+                parameter.sub_(1e-3 * parameter.grad.sign())
 
 
 def check_learning(trial: Trial, network: Any, steps: int, learning_rate: float) -> None:

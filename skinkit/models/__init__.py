@@ -12,7 +12,7 @@ every model to what follows; others can import it.
 
     RADIOMICS   the radiomic features they read unless told otherwise: none, signature or all
     REFITS      whether, after calibrating, they may be fitted once more on training and validation rows
-    HEATMAP     how a heatmap is made: gradcam or occlusion_of_mask
+    HEATMAP     how a case is explained unless told otherwise: gradcam or occlusion_of_mask
     fit         (config, train, train_labels, validation, validation_labels, n_classes, seed) -> Fitted
     load        folder -> Fitted
 
@@ -34,7 +34,7 @@ answer.
     build            (config, sizes) -> Network
     mask_of          segmenters: (probability (H, W), config) -> bool (H, W)
     RADIOMICS        classifiers: as above
-    HEATMAP          classifiers: gradcam
+    HEATMAP          classifiers: gradcam or, where they read attributes, gfa
 
 A network that classifies takes its answer apart, so that it can be explained (``skinkit.attribution``):
 
@@ -46,7 +46,8 @@ A network that classifies takes its answer apart, so that it can be explained (`
 A batch of a network is a mapping of names to tensors: ``image`` float32 (n, 3, side, side), 0 to 1; ``mask`` float32
 (n, side, side), 1 where the lesion is; ``attributes`` and ``radiomics`` as above; and for its loss ``class`` int64 (n,)
 or ``truth_mask`` float32 (n, side, side), 0 to 1. ``READS`` says which of them it is given. It answers ``diagnosis``
-(n, classes) or ``lesion`` (n, side, side), both logits.
+(n, classes) or ``lesion`` (n, side, side), both logits. One that knows how sure it is may answer figures of
+:data:`UNCERTAINTIES` beside its diagnosis, (n,) each, at least 0.
 
 Nobody but the model's file knows what it does with them.
 """
@@ -69,6 +70,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 ENTRY_POINTS = "skinkit.models"
+UNCERTAINTIES = ("variance", "entropy", "mutual_information")
+"""What a network may answer beside its diagnosis: the mean over classes of the variance over passes, the entropy of the
+mean probability, and how much of it the passes disagree about (both in nats)."""
 
 
 class Fitted(Protocol):
@@ -112,6 +116,10 @@ class Augment:
         contrast: see brightness.
         saturation: see brightness.
         hue: channels are mixed by a rotation of up to this share of the colour circle.
+        channels: factor of red, green and blue apart, drawn from 1 - c to 1 + c.
+        blur: widest standard deviation of a Gaussian blur, as a share of the side; half of the photos are blurred.
+        sharpness: half of the photos are sharpened by up to this factor of what a small blur takes away.
+        noise: largest standard deviation of Gaussian noise on the pixels, 0 to 1; half of the photos get some.
     """
 
     flips: bool = True
@@ -122,6 +130,10 @@ class Augment:
     contrast: float = 0.0
     saturation: float = 0.0
     hue: float = 0.0
+    channels: float = 0.0
+    blur: float = 0.0
+    sharpness: float = 0.0
+    noise: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -139,9 +151,11 @@ class Phase:
         optimiser: ``adam``, ``adamw`` or ``sgd``.
         learning_rate: at its highest.
         rates: beginning of a parameter's name -> its own highest rate; the longest beginning that fits counts.
-        schedule: ``constant``, ``cosine`` (to ``final_rate``, stepwise) or ``one_cycle`` (up over the first
-            ``warm_up`` share of the steps, then down along a cosine).
-        final_rate: where ``cosine`` and ``one_cycle`` end, for the highest of the rates; the others in proportion.
+        schedule: ``constant``, ``cosine`` (to ``final_rate``, stepwise), ``one_cycle`` (up over the first
+            ``warm_up`` share of the steps, then down along a cosine) or ``plateau`` (a tenth each time that the
+            validation score, without validation rows the loss, was not better for more than ``plateau`` epochs).
+        final_rate: where ``cosine`` and ``one_cycle`` end, and below which ``plateau`` never falls, for the highest of
+            the rates; the others in proportion.
         warm_up: share of the steps that ``one_cycle`` climbs.
         momentum: of ``sgd``.
         weight_decay: as the optimiser has it.
@@ -150,6 +164,9 @@ class Phase:
         averaged: share of the phase's last steps whose weights are averaged into the final ones; 0 for none, and then
             the epoch with the best validation score is kept.
         augment: how pictures are varied.
+        balanced: share of each epoch's draws in which every stratum (class, or what the training was told) comes
+            equally often; the others draw the rows as they are.
+        plateau: epochs without a better score that ``plateau`` bears.
     """
 
     name: str
@@ -168,6 +185,8 @@ class Phase:
     patience: int = 0
     averaged: float = 0.0
     augment: Augment = field(default_factory=Augment)
+    balanced: float = 0.0
+    plateau: int = 10
 
 
 @dataclass(frozen=True)
