@@ -450,7 +450,7 @@ def direct(config: Config, console: Console) -> dict[str, Any] | None:
         folder = Path(config.out)
         evaluation.write(folder, scores)
         write_table(folder / "metrics.parquet", METRICS, rows)
-        for name in ("metrics", "gaps", *(("veto_sweep",) if len(scores.sweep) else ())):
+        for name in ("metrics", "gaps", *(("veto_sweep", "veto_by_class") if len(scores.sweep) else ())):
             table = read_table(folder / f"{name}.parquet")
             write_atomic(folder / f"{name}.csv", table.to_csv(index=False).encode())
         info["out"] = str(folder)
