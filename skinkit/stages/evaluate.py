@@ -354,11 +354,12 @@ def _comparisons(config: Config, scored: pd.DataFrame, trained: pd.DataFrame, de
         yield leakage.check(scored, seen.drop_duplicates(["cohort", "case_id"]), **near)
         return
     for fold, learnt in seen.groupby("fold"):
-        # A development case without a fold was in no part; only folds that never met its patient predicted it.
-        stranger = scored["fold"].isna() & ~scored["group_id"].isin(learnt["group_id"])
+        # A development case without a fold was held out by several, or was in no part: then only folds that never met
+        # its patient predicted it.
         held_out = trained[(trained["fold"] == fold) & (trained["part"] == "held_out")]
-        own = scored["case_id"].isin(held_out.loc[held_out["cohort"].isin(scored["cohort"]), "case_id"])
-        yield leakage.check(scored[own | stranger], learnt, **near)
+        mine = scored["case_id"].isin(held_out.loc[held_out["cohort"].isin(scored["cohort"]), "case_id"])
+        met = scored["fold"].isna() & (mine | ~scored["group_id"].isin(learnt["group_id"]))
+        yield leakage.check(scored[(scored["fold"] == fold).fillna(False).astype(bool) | met], learnt, **near)
 
 
 def _thresholds(table: pd.DataFrame, job: Job) -> dict[str, tuple[list[float], str]]:
