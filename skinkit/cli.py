@@ -59,6 +59,7 @@ _COMMAND_COMMON: dict[str, tuple[str, ...]] = {
     "compare": ("workspace", "cohort", "jobs", "device", "no_upstream", "json", "log_format", "quiet"),
     "ablate": ("workspace", "cohort", "jobs", "device", "no_upstream", "json", "log_format", "quiet"),
     "reproduce": ("jobs", "device", "json", "log_format", "quiet"),
+    "gallery": ("workspace", "cohort", "json", "log_format", "quiet"),
     "signature": ("workspace", "jobs", "no_upstream", "json", "log_format", "quiet"),
     "init": ("json", "log_format", "quiet"),
     "doctor": ("workspace", "device", "json", "log_format", "quiet"),

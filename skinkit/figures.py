@@ -359,6 +359,52 @@ def _phases(axes: Any, history: Sequence[Mapping[str, Any]], at: npt.NDArray[np.
         axes.set_xlim(at.min() - 0.5, at.max() + 0.5)
 
 
+def learning_curves(
+    histories: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path, stem: str, *, title: str = ""
+) -> dict[str, str]:
+    """Training loss and validation figure of several trainings over their epochs, as SVG and PNG; rings mark the best.
+
+    Args:
+        histories: what each is called -> its history, as :func:`learning_curve` takes it, without means of weights.
+        folder: where it is written.
+        stem: of the files' names.
+        title: above the figure.
+    """
+    with canvas(7.2, 4.8) as figure:
+        losses, scores = figure.subplots(2, 1, sharex=True)
+        called = set()
+        for i, (name, history) in enumerate(histories.items()):
+            epochs = [entry for entry in history if np.isfinite(entry["train_loss"])]
+            look = {"color": PALETTE[i % len(PALETTE)], "linestyle": DASHES[i % len(DASHES)]}
+            x = np.arange(1, len(epochs) + 1)
+            losses.plot(x, [entry["train_loss"] for entry in epochs], label=name, **look)
+            if any("validation_loss" in entry for entry in epochs):
+                faint = {**look, "linewidth": 1.1, "alpha": 0.5}
+                losses.plot(x, [entry.get("validation_loss", np.nan) for entry in epochs], **faint)
+            decided = deciding_figure(history)
+            if decided:
+                called.add(decided.replace("_", " "))
+                values = np.array([float(entry.get(decided, np.nan)) for entry in epochs])
+                scores.plot(x, values, **look)
+                if np.isfinite(values).any():
+                    best = int(np.nanargmax(values))
+                    scores.plot(x[best], values[best], "o", color="white", markeredgecolor=look["color"], zorder=5)
+        losses.set_ylabel("training loss" if len(losses.lines) == len(histories) else "loss (faint: validation)")
+        told = " / ".join(sorted(called)).replace("iou", "IoU").replace("auroc", "AUROC")
+        scores.set_ylabel(f"validation {told}".rstrip())
+        scores.set_xlabel("epoch (ring: the best)")
+        scores.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        losses.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), alignment="left")
+        if title:
+            figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+        return write(figure, folder, stem)
+
+
+def deciding_figure(history: Sequence[Mapping[str, Any]]) -> str | None:
+    """The validation figure that chose the weights: the first of a history that is no loss."""
+    return next((name for name in (history[0] if history else {}) if name not in _TRAINING_COLUMNS), None)
+
+
 def attribution_bars(
     attributions: Sequence[Mapping[str, Any]], *, unit: str = "", title: str = "", limit: int = 12
 ) -> str:
@@ -416,7 +462,13 @@ def overlay(rgb: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) -> bytes:
     return png_bytes(outlined(rgb, mask))
 
 
-def outlined(rgb: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+OUTLINE = (64, 244, 255)
+"""Colour of outlines: cyan, which skin never is."""
+
+
+def outlined(
+    rgb: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_], colour: tuple[int, int, int] = OUTLINE
+) -> npt.NDArray[np.uint8]:
     """The pixels of :func:`overlay`, (H, W, 3); the line is about 1/170 of the longer side wide."""
     from scipy.ndimage import distance_transform_edt
 
@@ -435,7 +487,7 @@ def outlined(rgb: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) -> npt.NDA
     picture = rgb.copy()
     pixels = picture[window].astype(np.float64)
     pixels = pixels * (1 - halo)
-    pixels = pixels * (1 - line) + np.array([64.0, 244.0, 255.0]) * line
+    pixels = pixels * (1 - line) + np.array(colour, dtype=np.float64) * line
     picture[window] = pixels.round().astype(np.uint8)
     return picture
 
@@ -446,6 +498,47 @@ def _window(mask: npt.NDArray[np.bool_], margin: int) -> tuple[slice, slice]:
         slice(max(0, int(rows[0]) - margin), int(rows[-1]) + margin + 1),
         slice(max(0, int(columns[0]) - margin), int(columns[-1]) + margin + 1),
     )
+
+
+PREDICTED = (255, 96, 208)
+"""Colour of a predicted outline beside a person's: magenta, lighter for the colour-blind than any lesion."""
+
+
+def contact_sheet(
+    rows: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path, stem: str, *, title: str = ""
+) -> dict[str, str]:
+    """Photographs with the outline a person drew and the predicted one, in rows, as SVG and PNG.
+
+    Args:
+        rows: name of each row -> pictures with ``rgb`` (H, W, 3), ``truth`` and ``predicted`` (H, W), and ``text``.
+        folder: where it is written.
+        stem: of the files' names.
+        title: above the sheet.
+    """
+    from matplotlib.lines import Line2D
+
+    across = max(len(pictures) for pictures in rows.values())
+    with canvas(1.75 * across + 0.5, 2.15 * len(rows) + 0.6) as figure:
+        grid = figure.subplots(len(rows), across, squeeze=False)
+        for line, (name, pictures) in zip(grid, rows.items(), strict=True):
+            for place, axes in enumerate(line):
+                axes.set_axis_off()
+                if place >= len(pictures):
+                    continue
+                one = pictures[place]
+                axes.imshow(outlined(outlined(one["rgb"], one["truth"]), one["predicted"], PREDICTED))
+                axes.text(0.5, -0.03, one["text"], transform=axes.transAxes, ha="center", va="top", fontsize=7.5)
+                if place == 0:
+                    where = {"transform": axes.transAxes, "ha": "right", "va": "center", "rotation": 90}
+                    axes.text(-0.05, 0.5, name, fontsize=9, fontweight="bold", **where)
+        lines = [
+            Line2D([], [], color=tuple(c / 255 for c in colour), linewidth=2.4, label=label)
+            for colour, label in ((OUTLINE, "drawn by a person"), (PREDICTED, "predicted"))
+        ]
+        figure.legend(handles=lines, loc="outside lower center", ncols=2)
+        if title:
+            figure.suptitle(title, fontsize=10, fontweight="bold")
+        return write(figure, folder, stem)
 
 
 def heatmap_overlay(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -199,8 +200,15 @@ def detector() -> mask_rcnn.MaskRCNN:
 def test_mask_rcnn_is_the_papers(detector: mask_rcnn.MaskRCNN) -> None:
     assert sum(p.numel() for p in detector.parameters()) == pytest.approx(43.92e6, rel=1e-3)
     paper = model_config(mask_rcnn, {}, preset="wang2024")
-    assert (paper.side_px, paper.batch, paper.epochs, paper.steps) == (512, 8, 100, 200)
-    assert (paper.optimiser, paper.learning_rate, paper.schedule) == ("adam", 1e-5, "constant")
+    assert paper.side_px == 512
+    assert mask_rcnn.default_weights(paper) == "resnet50"
+    net = copy.copy(detector)
+    net.config = paper
+    (phase,) = net.phases()
+    assert (phase.optimiser, phase.learning_rate, phase.schedule) == ("adam", 1e-5, "constant")
+    assert (phase.batch, phase.epochs, phase.steps) == (8, 100, 200)
+    # The best epoch is kept (the paper's was 86), so nothing may end training before the last.
+    assert (phase.patience, phase.averaged, phase.weight_decay) == (0, 0.0, 0.0)
 
 
 def test_mask_rcnn_starts_from_imagenet_or_coco_and_nothing_else(detector: mask_rcnn.MaskRCNN) -> None:

@@ -26,6 +26,8 @@ COMMANDS: dict[str, str] = {
     "flow": "Count images step by step and draw the flow diagram.",
     "audit": "Find what tells malignancy without the lesion: shortcuts.",
     "signature": "Look at the radiomic signature from every side.",
+    "gallery": "Show outlines beside those people drew, best to worst.",
+    "curves": "Draw how the training of networks went.",
     "compare": "Compare two models on the same cases.",
     "ablate": "Train a paper's arms and say what each part adds.",
     "reproduce": "Run a paper again; set its numbers beside ours.",

@@ -292,13 +292,20 @@ def _reliability(config: Config, material: Material, made: _Made, folder: Path) 
 
 
 def _outlined(name: str, cohorts: list[str], made: _Made) -> pd.DataFrame:
-    """Features under one outline by cohort and image; where a mask had failed nothing was outlined."""
+    """Features under one outline by cohort and image.
+
+    Where a mask had failed nothing was outlined; outlines of photos a network has learnt from say nothing of others.
+    """
     import pandas as pd
 
     tables = []
     for cohort in cohorts:
-        table = made(Ref("features", cohort, name)).table()
+        features = made(Ref("features", cohort, name))
+        masks = made(Ref("masks", cohort, str(features.config.get("masks") or name))).table()
+        learnt = set(masks.loc[masks["in_sample"].fillna(value=False).astype(bool), "image_id"])
+        table = features.table()
         table = table[(table["status"] == OK) & ~table["mask_failed"].fillna(value=True).astype(bool)]
+        table = table[~table["image_id"].isin(list(learnt))]
         tables.append(table.assign(cohort=cohort).set_index(["cohort", "image_id"]))
     return pd.concat(tables)
 

@@ -1,0 +1,140 @@
+"""curves: how the training of two or more networks went, in one figure.
+
+Names models of the workspace, or folders of models trained elsewhere; for example the same segmenter started from COCO
+and from ImageNet weights. Says of each the best validation figure, the epoch it was reached in, and the first epoch
+that comes to 95 % of the lowest of these best figures: who gets there first learns faster. The files lie in 'curves'
+of the workspace: SVG, PNG and JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from skinkit.artifact import MANIFEST, Artifact, open_artifact, read_table, write_atomic
+from skinkit.commands import Context
+from skinkit.errors import ConfigError, InputError, did_you_mean
+from skinkit.options import Help
+from skinkit.workspace import Ref
+
+FOLDER = "curves"
+_NEAR = 0.95
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the command."""
+
+    models: Annotated[
+        tuple[str, ...], Help("networks of the workspace, or folders of models", positional=True, metavar="MODEL...")
+    ] = ()
+    labels: Annotated[tuple[str, ...], "their names in the figure, in the same order (default: the models')"] = ()
+    fold: Annotated[int, "fold that is shown of each"] = 0
+    out: Annotated[str, "folder for the files (default: curves of the workspace)"] = ""
+
+
+def run(config: Config, context: Context) -> Mapping[str, Any]:
+    """Draw them together."""
+    from skinkit import figures
+
+    if not config.models or len(set(config.models)) < len(config.models):
+        raise ConfigError(
+            f"curves {' '.join(config.models)}", "different models", "for example 'skinkit curves coco imagenet'"
+        )
+    labels = config.labels or tuple(Path(name).name for name in config.models)
+    if len(labels) != len(config.models) or len(set(labels)) < len(labels):
+        raise ConfigError(
+            f"--labels {','.join(labels)} for {len(config.models)} models", "one label each, all different", "mend them"
+        )
+    runs = [_history(name, config.fold, context) for name in config.models]
+    told = _compared(dict(zip(labels, runs, strict=True)))
+    folder = Path(config.out) if config.out else context.workspace().root / FOLDER
+    stem = "-".join(Path(name).name for name in config.models)
+    histories = {label: run["history"] for label, run in zip(labels, runs, strict=True)}
+    answer = {"curves": told, "figures": figures.learning_curves(histories, folder, stem)}
+    write_atomic(folder / f"{stem}.json", json.dumps(answer, indent=1, ensure_ascii=False).encode())
+    return {**answer, "text": _text(told, folder)}
+
+
+def _history(name: str, fold: int, context: Context) -> dict[str, Any]:
+    """The history of one fold, and what its network started from."""
+    from skinkit.infer import FOLD
+    from skinkit.training.network import HISTORY
+
+    artifact = _model(name, context)
+    folder = artifact.path / FOLD.format(fold)
+    if not (folder / HISTORY).is_file():
+        raise InputError(
+            f"no {folder.name}/{HISTORY} in {artifact.path}",
+            "a network that was trained with that fold",
+            "name another model (estimators such as lightgbm have no epochs) or another --fold",
+        )
+    about = json.loads((folder / "fold.json").read_text(encoding="utf-8"))
+    history = read_table(folder / HISTORY).to_dict("records")
+    return {"model": name, "starts_from": about.get("starts_from"), "history": history}
+
+
+def _model(name: str, context: Context) -> Artifact:
+    if (Path(name) / MANIFEST).is_file():
+        return open_artifact(Path(name))
+    workspace = context.workspace()
+    path = workspace.path(Ref("models", name=name))
+    known = [folder.name for folder in path.parent.glob("*") if (folder / MANIFEST).is_file()]
+    if name not in known:
+        raise InputError(f"no model {name!r} in {path.parent}", did_you_mean(name, known), "see 'skinkit list models'")
+    return open_artifact(path)
+
+
+def _compared(runs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Best figure and pace of each."""
+    from skinkit.figures import deciding_figure
+
+    scores = {}
+    for label, run in runs.items():
+        figure = deciding_figure(run["history"])
+        epochs = [row for row in run["history"] if math.isfinite(row["train_loss"])]
+        scores[label] = figure, [float(row[figure]) if figure else math.nan for row in epochs]
+    bests: dict[str | None, list[float]] = {}
+    for figure, values in scores.values():
+        if known := [value for value in values if math.isfinite(value)]:
+            bests.setdefault(figure, []).append(max(known))
+    told = []
+    for label, (figure, values) in scores.items():
+        known = [value for value in values if math.isfinite(value)]
+        level = _NEAR * min(bests[figure]) if known else math.nan
+        losses = [row["train_loss"] for row in runs[label]["history"] if math.isfinite(row["train_loss"])]
+        told.append(
+            {
+                "label": label,
+                "model": runs[label]["model"],
+                "starts_from": runs[label]["starts_from"],
+                "epochs": len(losses),
+                "last_train_loss": losses[-1],
+                "figure": figure,
+                "best": max(known) if known else None,
+                "best_epoch": values.index(max(known)) + 1 if known else None,
+                "level": level if known else None,
+                "level_epoch": _first(values, level),
+            }
+        )
+    return told
+
+
+def _first(values: Sequence[float], level: float) -> int | None:
+    return next((epoch for epoch, value in enumerate(values, start=1) if value >= level), None)
+
+
+def _text(told: Sequence[Mapping[str, Any]], folder: Path) -> str:
+    lines = []
+    for one in told:
+        lines.append(f"{one['label']}: {one['epochs']} epochs, from {one['starts_from']}")
+        if one["best"] is not None:
+            lines.append(
+                f"  best validation {one['figure']} {one['best']:.3f} in epoch {one['best_epoch']}; "
+                f"{one['level']:.3f} first in epoch {one['level_epoch']}"
+            )
+    return "\n".join([*lines, f"files: {folder}"])

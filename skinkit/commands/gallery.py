@@ -1,0 +1,162 @@
+"""gallery: photos with the outline a person drew and the one a segmenter drew; the best, the median and the worst.
+
+Ranks the photos of each cohort by IoU and shows some of the worst, some about the median and some of the best, with IoU
+and Dice under each picture. Photos a network has learnt from are left out. Says the mean and median of IoU and Dice
+with 95 % intervals over patients. The files lie in 'gallery/<cohort>' of the workspace: SVG, PNG and JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from skinkit.artifact import Artifact, exists, open_artifact, write_atomic
+from skinkit.commands import Context
+from skinkit.errors import ConfigError, InputError
+from skinkit.schemas import OK
+from skinkit.workspace import Cohort, Ref, Workspace
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+FOLDER = "gallery"
+_SIDE_PX = 384
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the command."""
+
+    name: Annotated[str, "name of the masks (default: the workspace's segmenter)"] = ""
+    count: Annotated[int, "photos of each kind: worst, median and best"] = 5
+    ids: Annotated[bool, "write the image's id under each picture"] = False
+    bootstrap: Annotated[int, "bootstrap replicates of patients"] = 1000
+    seed: Annotated[int, "seed of the bootstrap"] = 0
+    out: Annotated[str, "folder for the files (default: gallery of the workspace)"] = ""
+
+
+def run(config: Config, context: Context) -> Mapping[str, Any]:
+    """A sheet for every cohort that has these masks and outlines drawn by people."""
+    if config.count < 1 or config.bootstrap < 1:
+        raise ConfigError(f"--count {config.count}, --bootstrap {config.bootstrap}", "1 or more", "mend the values")
+    workspace = context.workspace()
+    name = config.name or workspace.defaults["segmenter"]
+    folder = Path(config.out) if config.out else workspace.root / FOLDER
+    found = {}
+    for cohort in [workspace.cohort(c) for c in context.cohorts or workspace.cohorts]:
+        ref = Ref("masks", cohort.name, name)
+        if not exists(workspace.path(ref)):
+            continue
+        masks = open_artifact(workspace.path(ref))
+        rows = _scored(masks, workspace, cohort)
+        if len(rows):
+            found[cohort.name] = _sheet(config, cohort, masks, rows, folder / cohort.name, name)
+    if not found:
+        raise InputError(
+            f"no masks {name!r} of {', '.join(context.cohorts or workspace.cohorts)} that a person's outline can judge",
+            "masks of photos that have truth masks and that the segmenter has not learnt from",
+            f"run 'skinkit segment --name {name}', or name other masks with --name",
+        )
+    return {"galleries": found, "text": "\n".join(_text(cohort, name, told) for cohort, told in found.items())}
+
+
+def _scored(masks: Artifact, workspace: Workspace, cohort: Cohort) -> pd.DataFrame:
+    """Masks that can be judged, by IoU, with what their photos are."""
+    table = masks.table()
+    learnt = table["in_sample"].fillna(value=False).astype(bool)
+    table = table[(table["status"] == OK) & table["iou"].notna() & ~learnt]
+    names = ["image_id", "image_path", "truth_mask_path", "group_id"]
+    cases = open_artifact(workspace.path(Ref("cases", cohort.name))).table()[names]
+    rows = table[["image_id", "mask_file", "iou", "dice"]].merge(cases, on="image_id", validate="one_to_one")
+    return rows.sort_values(["iou", "image_id"]).reset_index(drop=True)
+
+
+def _sheet(
+    config: Config, cohort: Cohort, masks: Artifact, rows: pd.DataFrame, folder: Path, name: str
+) -> dict[str, Any]:
+    """One contact sheet, and the figures over all photos."""
+    from skinkit import figures
+    from skinkit.evaluation.overlap import FIGURES, overlap
+
+    agreement = overlap(
+        {figure: rows[figure].to_numpy(dtype=float) for figure in FIGURES},
+        rows["group_id"].to_numpy(dtype=str),
+        bootstrap=config.bootstrap,
+        seed=config.seed,
+    )
+    shown = {kind: rows.iloc[list(places)] for kind, places in _chosen(len(rows), config.count).items()}
+    pictures = {
+        kind: [_picture(row, cohort.root, masks.path, ids=config.ids) for row in part.to_dict("records")]
+        for kind, part in shown.items()
+    }
+    title = f"{cohort.name}, {name}: {len(rows)} photos"
+    drawn = figures.contact_sheet(pictures, folder, name, title=title)
+    answer = {
+        "masks": name,
+        "n": len(rows),
+        "n_clusters": int(rows["group_id"].nunique()),
+        **agreement,
+        "shown": {kind: part[["image_id", "iou", "dice"]].to_dict("records") for kind, part in shown.items()},
+        "figures": drawn,
+    }
+    write_atomic(folder / f"{name}.json", json.dumps(answer, indent=1, ensure_ascii=False).encode())
+    return answer
+
+
+def _chosen(n: int, count: int) -> dict[str, Sequence[int]]:
+    """Places of the best, median and worst of n ranked photos; none is shown twice."""
+    count = min(count, max(1, n // 3))
+    middle = max(0, (n - count) // 2)
+    chosen = {
+        "best": range(n - 1, max(n - 1 - count, -1), -1),
+        "median": range(middle, min(middle + count, n)),
+        "worst": range(min(count, n)),
+    }
+    seen: set[int] = set()
+    out: dict[str, Sequence[int]] = {}
+    for kind, places in chosen.items():
+        fresh = [place for place in places if place not in seen]
+        seen |= set(fresh)
+        if fresh:
+            out[kind] = fresh
+    return out
+
+
+def _picture(row: Mapping[Any, Any], root: Path, masks: Path, *, ids: bool) -> dict[str, Any]:
+    """A photo made small, with both outlines."""
+    import numpy as np
+    from PIL import Image
+
+    from skinkit.images import read_mask, read_rgb
+
+    rgb = read_rgb(root / row["image_path"])
+    height, width = rgb.shape[:2]
+    scale = _SIDE_PX / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+
+    def small(file: Path) -> np.ndarray:
+        mask = Image.fromarray(read_mask(file, (width, height)).astype(np.uint8) * 255)
+        return np.asarray(mask.resize(size, Image.Resampling.BILINEAR)) >= 128
+
+    text = f"IoU {row['iou']:.2f}, Dice {row['dice']:.2f}"
+    return {
+        "rgb": np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.LANCZOS)),
+        "truth": small(root / row["truth_mask_path"]),
+        "predicted": small(masks / row["mask_file"]),
+        "text": f"{text}\n{row['image_id']}" if ids else text,
+    }
+
+
+def _text(cohort: str, name: str, told: Mapping[str, Any]) -> str:
+    from skinkit.evaluation.overlap import FIGURES
+    from skinkit.evaluation.overlap import told as said
+
+    figures = "; ".join(said(told, figure) for figure in FIGURES)
+    return (
+        f"{cohort}, {name}: {told['n']} photos of {told['n_clusters']} patients; {figures} (95 % intervals over "
+        f"patients)\n  sheet: {told['figures']['png']}"
+    )
