@@ -30,7 +30,7 @@ from skinkit.errors import CaseError, ConfigError, InputError
 from skinkit.examples import Examples, Pictures, Rows, as_input, in_order, photos_of
 from skinkit.examples import Photo as Photo
 from skinkit.metadata import Encoder, Standardiser
-from skinkit.models import Embedder, Fitted, Network, Sizes, load_model, model_config
+from skinkit.models import UNCERTAINTIES, Embedder, Fitted, Network, Sizes, load_model, model_config
 from skinkit.radiomics.kernel_cache import cache_folder
 from skinkit.taxonomy import ClassSet
 
@@ -743,6 +743,23 @@ def lesion_masks(frame: pd.DataFrame, workspace: Path) -> list[Path | None]:
     return [workspace / file if usable else None for file, usable in zip(frame["mask_path"], drawn, strict=True)]
 
 
+@dataclass(frozen=True)
+class Scored:
+    """What a classifier says of cases.
+
+    Attributes:
+        probability: (folds, rows, classes) calibrated probabilities, NaN where a fold may not answer or the photo
+            cannot be read.
+        uncertainty: name of ``skinkit.models.UNCERTAINTIES`` -> (folds, rows), NaN likewise and where the model does
+            not tell.
+        failed: pixel hash -> why its photo cannot be read.
+    """
+
+    probability: Floats
+    uncertainty: Mapping[str, Floats]
+    failed: Mapping[str, CaseError]
+
+
 class Scorer:
     """What a classifier says of cases, whatever kind it is; networks are loaded once.
 
@@ -758,21 +775,16 @@ class Scorer:
         self._embedder = model.embedder(device) if model.reads_photos else None
         self._networks: dict[int, Network] = {}
 
-    def probabilities(
-        self, frame: pd.DataFrame, folds: Sequence[Sequence[int]], root: Path
-    ) -> tuple[Floats, dict[str, CaseError]]:
-        """Calibrated probabilities of every fold that may answer.
+    def scored(self, frame: pd.DataFrame, folds: Sequence[Sequence[int]], root: Path) -> Scored:
+        """What every fold that may answer says.
 
         Args:
             frame: fused rows.
             folds: of each row, the folds that may answer.
             root: of the cohort's files.
-
-        Returns:
-            (folds, rows, classes), NaN where a fold may not answer or the photo cannot be read; and pixel hash -> why
-            it cannot.
         """
         probability = np.full((len(self.model.folds), len(frame), len(self.model.classes.classes)), np.nan)
+        uncertainty = {name: np.full(probability.shape[:2], np.nan) for name in UNCERTAINTIES}
         images, readable, failed = self._embedded(frame, root)
         examples = self._examples(frame, root)
         for index, fold in enumerate(self.model.folds):
@@ -789,11 +801,13 @@ class Scorer:
                         failed[examples.photos[row].pixels] = answer
                     else:
                         probability[index, row] = np.exp(fold.calibrated(answer[DIAGNOSIS][None])[0])
+                        for name in answer.keys() & uncertainty:
+                            uncertainty[name][index, row] = answer[name]
             else:
                 part = images[chosen[readable]] if images is not None else None
                 batch = batch_of(frame[chosen], fold.encoder, fold.radiomics, part)
                 probability[index, chosen] = np.exp(fold.scores(batch))
-        return probability, failed
+        return Scored(probability, uncertainty, failed)
 
     def altered(
         self, frames: Sequence[pd.DataFrame], folds: Sequence[Sequence[int]], root: Path
@@ -855,11 +869,7 @@ class Scorer:
             part = images[chosen[readable]] if images is not None else None
             batch = batch_of(frame[chosen], fold.encoder, fold.radiomics, part)
             found[index, chosen] = novelty.percentile(as_matrix(batch))
-        answered = (~np.isnan(found)).sum(axis=0)
-        mean: Floats = np.divide(
-            np.nansum(found, axis=0), answered, out=np.full(len(frame), np.nan), where=answered > 0
-        )
-        return mean
+        return mean_of_known(found)
 
     def _embedded(
         self, frame: pd.DataFrame, root: Path
@@ -882,6 +892,13 @@ class Scorer:
         if fold.number not in self._networks:
             self._networks[fold.number] = self.model.network(fold, self.device)
         return self._networks[fold.number]
+
+
+def mean_of_known(values: Floats) -> Floats:
+    """(rows,) means over the folds of (folds, rows), of those that are not NaN; NaN where none is."""
+    known = (~np.isnan(values)).sum(axis=0)
+    mean: Floats = np.divide(np.nansum(values, axis=0), known, out=np.full(values.shape[1], np.nan), where=known > 0)
+    return mean
 
 
 def stacked(

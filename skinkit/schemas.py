@@ -303,6 +303,9 @@ PREDICTIONS = Schema(
         ("veto", "bool", "called malignant although the top class is benign"),
         ("entropy", "float", "entropy of the probabilities over ln(classes), 0 sure to 1 undecided"),
         ("fold_sd", "float", "standard deviation of malignancy over folds, null with one fold"),
+        ("uncertainty_variance", "float", "mean over classes of the variance over passes with dropout, or null"),
+        ("uncertainty_entropy", "float", "entropy of the mean over those passes before calibration, nats, or null"),
+        ("uncertainty_mutual_information", "float", "how much of it the passes disagree about, nats, or null"),
         (
             "unlike_training",
             "float",

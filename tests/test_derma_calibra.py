@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import small_cohort
+import written_artifacts as written
 
 torch = pytest.importorskip("torch")
 
+from skinkit import infer  # noqa: E402
 from skinkit.errors import ConfigError  # noqa: E402
 from skinkit.models import Sizes, derma_calibra, model_config  # noqa: E402
 from skinkit.models.derma_calibra import case_weights, focal, uncertainty  # noqa: E402
@@ -234,3 +238,23 @@ def test_recalibration_is_equation_3(net: Any) -> None:
         e = torch.relu(net.norm(net.metadata(given["attributes"])))
         a = torch.sigmoid(net.excite(torch.relu(net.squeeze(torch.cat([seen.mean((2, 3)), e], 1)))))
         torch.testing.assert_close(net.recalibration(seen, given), a)
+
+
+def test_it_is_trained_told_apart_and_used_through_the_stages(tmp_path: Path) -> None:
+    """Uncertainties come into the predictions of photos and of lesions; other models leave them empty."""
+    workspace = small_cohort.make(tmp_path / "w", folds=1, patients=12)
+    settings = ("backbone=resnet18", "side_px=32", "epochs=1", "batch=8", "optimiser=adamw")
+    given = {"model": "derma_calibra", "weights": "none", "settings": settings}
+    (model,), said = written.run_stage(workspace, "train", **given)
+    assert "parameters" in said
+    (artifact,), _ = written.run_stage(workspace, "predict", name="derma_calibra", cohorts=["jinan"])
+    table = artifact.table()
+    assert (table["status"] == "ok").all()
+    assert (table[["uncertainty_variance", "uncertainty_entropy"]] > 0).all().all()
+    assert (table["uncertainty_mutual_information"] < table["uncertainty_entropy"]).all()
+    opened = infer.open_classifier(model)
+    network = opened.network(opened.folds[0], "cpu")
+    assert network.unknown.tolist() == pytest.approx(opened.folds[0].encoder.unknown, abs=1e-6)
+    written.run_stage(workspace, "train", model="lightgbm", settings=("rounds=2", "min_leaf=3"))
+    (artifact,), _ = written.run_stage(workspace, "predict", name="lightgbm", cohorts=["jinan"])
+    assert artifact.table()["uncertainty_variance"].isna().all()

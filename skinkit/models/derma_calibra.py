@@ -377,7 +377,8 @@ def uncertainty(f: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def _entropy(p: torch.Tensor) -> torch.Tensor:
-    return torch.special.entr(p).sum(-1)
+    out: torch.Tensor = torch.special.entr(p).sum(-1)
+    return out
 
 
 def _alpha(config: Config, sizes: Sizes) -> torch.Tensor:

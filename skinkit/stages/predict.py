@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from skinkit.artifact import Artifact, Builder, digest, exists, open_artifact
 from skinkit.errors import CaseError, ConfigError, RefusedError
+from skinkit.models import UNCERTAINTIES
 from skinkit.operating_point import threshold_of
 from skinkit.schemas import EXCLUDED, FAILED, OK, PREDICTIONS, PROBABILITY
 from skinkit.stages import Job, Sources
@@ -30,13 +31,15 @@ if TYPE_CHECKING:
 
     from skinkit.infer import Classifier
 
-VERSION = 2
+VERSION = 3
 SCHEMA = PREDICTIONS
 LEVEL_RULE = (
     "image: the fold that held it out, or the mean of the calibrated folds; lesion: mean of its images' probabilities; "
     "patient: its lesion with the highest malignancy"
 )
 _DOUBTS = ("mask_failed", "features_missing", "unlike_training")
+UNSURE = tuple(f"uncertainty_{name}" for name in UNCERTAINTIES)
+"""Columns that only a network that knows how sure it is fills."""
 IMAGE, LESION, PATIENT = LEVELS = ("image", "lesion", "patient")
 
 
@@ -182,12 +185,14 @@ def _image_rows(config: Config, job: Job, model: Classifier, frame: pd.DataFrame
     looks = model.reads_photos or model.is_network
     scorer = infer.Scorer(model, job.workspace.root, infer.pick_device(job.device) if looks else "cpu", job.console)
     for part in infer.in_chunks(frame):
-        probability, failed = scorer.probabilities(part, list(part["folds"]), job.cohort.root)
+        scored = scorer.scored(part, list(part["folds"]), job.cohort.root)
+        probability, failed = scored.probability, scored.failed
         readable = np.array([pixels not in failed for pixels in part["pixel_sha256"]], dtype=bool)
         for case in _records(part[~readable]):
             yield {**_keys(case), **_failure(failed[case["pixel_sha256"]])}
         unlike = scorer.unlike_training(part, list(part["folds"]), job.cohort.root)
-        told = part.assign(unlike_training=unlike)[readable]
+        unsure = {f"uncertainty_{name}": infer.mean_of_known(found) for name, found in scored.uncertainty.items()}
+        told = part.assign(unlike_training=unlike, **unsure)[readable]
         yield from _predicted(config, model, told, probability[:, readable], job.cohort.prevalence)
 
 
@@ -232,6 +237,7 @@ def _predicted(
             "fold_sd": float(malignancy[mine, i].std()) if mine.sum() > 1 else None,
             "missing_attributes": ",".join(missing_attributes(case, model.about["attributes"], reads)) or None,
             "unlike_training": case["unlike_training"],
+            **{column: case[column] for column in UNSURE},
             **_decision(probability[mine, i].mean(axis=0), model, config, case["fold"], _doubts(case, model, config)),
             **_beside(
                 probability[mine, i].mean(axis=0),
@@ -358,6 +364,7 @@ def _joined_row(
         "fold_sd": shown["fold_sd"] if len(cases) == 1 else None,
         "missing_attributes": shown["missing_attributes"],
         "unlike_training": shown["unlike_training"],
+        **{column: _mean([row[column] for row in parts[worst]]) for column in UNSURE},
         **_decision(means[worst], model, config, fold, doubts),
         **_beside(
             means[worst],
@@ -369,6 +376,11 @@ def _joined_row(
         ),
         "status": OK,
     }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _malignancy(row: Mapping[str, Any]) -> float:
