@@ -532,7 +532,7 @@ def contact_sheet(
                     where = {"transform": axes.transAxes, "ha": "right", "va": "center", "rotation": 90}
                     axes.text(-0.05, 0.5, name, fontsize=9, fontweight="bold", **where)
         lines = [
-            Line2D([], [], color=tuple(c / 255 for c in colour), linewidth=2.4, label=label)
+            Line2D([], [], color="#{:02x}{:02x}{:02x}".format(*colour), linewidth=2.4, label=label)
             for colour, label in ((OUTLINE, "drawn by a person"), (PREDICTED, "predicted"))
         ]
         figure.legend(handles=lines, loc="outside lower center", ncols=2)
