@@ -34,7 +34,7 @@ def augment(batch: Mapping[str, torch.Tensor], how: Augment, generator: torch.Ge
     Returns:
         The same names and shapes. Where nothing is to be done they are the same tensors.
     """
-    return _recoloured(_moved(dict(batch), how, generator), how, generator)
+    return _textured(_recoloured(_moved(dict(batch), how, generator), how, generator), how, generator)
 
 
 # ------------------------------------------------------------------------------------------------------- movement
@@ -96,7 +96,7 @@ def _recoloured(batch: dict[str, torch.Tensor], how: Augment, generator: torch.G
     """Brightness, contrast, saturation and hue as one affine map of the colours of each photo, then cut to 0 to 1."""
     import torch
 
-    if "image" not in batch or not (how.brightness or how.contrast or how.saturation or how.hue):
+    if "image" not in batch or not (how.brightness or how.contrast or how.saturation or how.hue or how.channels):
         return batch
     image = batch["image"]
     drawn = 2 * torch.rand(len(image), 4, generator=generator) - 1
@@ -107,6 +107,9 @@ def _recoloured(batch: dict[str, torch.Tensor], how: Augment, generator: torch.G
     grey = luma.expand(3, 3)
     matrix = (grey + (1 + saturation)[:, None, None] * (torch.eye(3) - grey)) @ matrix
     matrix = matrix * ((1 + brightness) * (1 + contrast))[:, None, None]
+    if how.channels:
+        apart = 1 + how.channels * (2 * torch.rand(len(image), 3, generator=generator) - 1)
+        matrix = apart[:, :, None] * matrix
     # Contrast turns about the photo's mean luma, which hue and saturation leave alone.
     means = image.mean(dim=(2, 3)).float() @ luma.to(image.device)
     offset = means * ((1 + brightness) * -contrast).to(image.device)
@@ -128,3 +131,49 @@ def _hue_turned(turn: torch.Tensor) -> torch.Tensor:
     rows = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], dim=1).reshape(-1, 3, 3)
     turned: torch.Tensor = torch.linalg.inv(yiq) @ rows @ yiq
     return turned
+
+
+# ------------------------------------------------------------------------------------------------------- textures
+
+
+def _textured(batch: dict[str, torch.Tensor], how: Augment, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """Blur, sharpening and noise, each of half of the photos, then cut to 0 to 1; masks stay as they are."""
+    import torch
+
+    if "image" not in batch or not (how.blur or how.sharpness or how.noise):
+        return batch
+    image = batch["image"]
+    n = len(image)
+    drawn = torch.rand(n, 6, generator=generator)
+    done = (drawn[:, :3] < 0.5).to(image.dtype)  # which of the three a photo gets
+    amount = (done * drawn[:, 3:]).to(image.device)
+    if how.blur:
+        image = _blurred(image, amount[:, 0] * how.blur * image.shape[-1])
+    if how.sharpness:
+        taken = image - _blurred(image, torch.ones(n, device=image.device))
+        image = image + (amount[:, 1] * how.sharpness)[:, None, None, None] * taken
+    if how.noise:
+        noise = torch.randn(image.shape, generator=generator).to(image)
+        image = image + (amount[:, 2] * how.noise)[:, None, None, None] * noise
+    batch["image"] = image.clamp(0, 1)
+    return batch
+
+
+def _blurred(image: torch.Tensor, sd: torch.Tensor) -> torch.Tensor:
+    """(n, 3, side, side) under a Gaussian of (n,) standard deviations in pixels; 0 leaves a photo as it is."""
+    import torch
+
+    widest = float(sd.max())
+    if widest <= 0:
+        return image
+    reach = min(max(1, math.ceil(3 * widest)), image.shape[-1] - 1)
+    offsets = torch.arange(-reach, reach + 1, device=image.device, dtype=torch.float32)
+    weights = torch.exp(-0.5 * (offsets / sd.float().clamp(min=1e-3)[:, None]) ** 2)  # sd near 0: one pixel alone
+    weights = (weights / weights.sum(dim=1, keepdim=True)).to(image.dtype)
+    n, channels, height, width = image.shape
+    kernels = weights.repeat_interleave(channels, dim=0)
+    for size, padding in (((1, -1), (reach, reach, 0, 0)), ((-1, 1), (0, 0, reach, reach))):
+        padded = torch.nn.functional.pad(image, padding, mode="reflect").flatten(0, 1)[None]
+        filters = kernels.reshape(n * channels, 1, *size)
+        image = torch.nn.functional.conv2d(padded, filters, groups=n * channels).reshape(n, channels, height, width)
+    return image

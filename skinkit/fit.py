@@ -61,6 +61,9 @@ _CLIMB_FROM = 25
 """``one_cycle`` begins at this part of the highest rate."""
 _STATISTICS_BATCHES = 200
 """Training batches that BatchNorm statistics are estimated on, at most."""
+SCHEDULES = ("constant", "cosine", "one_cycle", "plateau")
+_FALL = 0.1
+"""What ``plateau`` multiplies the rates by."""
 _OPTIMISERS: dict[str, Any] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
 
@@ -93,6 +96,7 @@ class _Job:
     folder: Path
     label: str
     identity: str
+    strata: tuple[int, ...] = ()
 
 
 @dataclass
@@ -145,6 +149,7 @@ def fit(
     folder: Path,
     console: Console,
     label: str = "training",
+    strata: npt.NDArray[np.int64] | None = None,
 ) -> Trained:
     """Train a network; it holds the kept weights afterwards, on the CPU.
 
@@ -161,6 +166,7 @@ def fit(
         folder: of the checkpoint; a run that was killed goes on from it. The caller removes it when the result is safe.
         console: one progress bar over all steps, and a line per epoch.
         label: what they are called.
+        strata: (n,) of every row of ``examples``, which a phase may balance its draws over; the classes by default.
 
     Raises:
         InputError: nothing to train on, a loss that is no number, not enough memory, a photo that went away meanwhile.
@@ -169,12 +175,14 @@ def fit(
     train = _readable(examples, train_rows, "training", console)
     validation = _readable(examples, validation_rows, "validation", console)
     phases = network.phases()
-    _check(phases, train, devices)
+    strata = examples.classes if strata is None else np.asarray(strata, np.int64)
+    _check(phases, train, devices, strata is not None)
     # What a checkpoint must agree on with the run that resumes it.
     rows = [examples.fingerprint(part) for part in (train, validation)]
-    identity = digest([_FORMAT, seed, [asdict(phase) for phase in phases], rows])
+    drawn = tuple(int(strata[row]) for row in train) if strata is not None else ()
+    identity = digest([_FORMAT, seed, [asdict(phase) for phase in phases], rows, drawn])
     precision = infer.precision_of(device, precision)
-    job = _Job(examples, train, validation, score, seed, device, precision, Path(folder), label, identity)
+    job = _Job(examples, train, validation, score, seed, device, precision, Path(folder), label, identity, drawn)
     if not validation:
         console.warn(f"{label}: no validation rows, so the last epoch is kept, whatever it is worth")
     if devices > 1:
@@ -196,7 +204,7 @@ def _readable(examples: Examples, rows: Rows, name: str, console: Console) -> tu
     return tuple(int(row) for row in rows if int(row) not in failed)
 
 
-def _check(phases: Sequence[Phase], train: Sequence[int], devices: int) -> None:
+def _check(phases: Sequence[Phase], train: Sequence[int], devices: int, stratified: bool) -> None:
     if len(train) < 2 * devices:
         raise InputError(
             f"{len(train)} readable training cases", f"at least {2 * devices}", "add cases, or draw another split"
@@ -206,8 +214,15 @@ def _check(phases: Sequence[Phase], train: Sequence[int], devices: int) -> None:
     for phase in phases:
         if phase.optimiser not in _OPTIMISERS:
             raise ConfigError(f"optimiser {phase.optimiser!r}", f"one of {', '.join(_OPTIMISERS)}", "correct the phase")
-        if phase.schedule not in ("constant", "cosine", "one_cycle"):
-            raise ConfigError(f"schedule {phase.schedule!r}", "constant, cosine or one_cycle", "correct the phase")
+        if phase.schedule not in SCHEDULES:
+            raise ConfigError(f"schedule {phase.schedule!r}", f"one of {', '.join(SCHEDULES)}", "correct the phase")
+        if not 0 <= phase.balanced <= 1 or (phase.balanced and not stratified):
+            raise ConfigError(
+                f"phase {phase.name!r}: {phase.balanced:g} of the draws balanced"
+                + ("" if stratified else ", and rows of no known class or stratum"),
+                "a share from 0 to 1, and classes or strata to balance",
+                "leave class_aware out of --settings, or give a share",
+            )
         if phase.batch < 2 * devices or phase.epochs < 1:
             raise ConfigError(
                 f"phase {phase.name!r}: {phase.epochs} epochs, batches of {phase.batch} over {devices} devices",
@@ -288,7 +303,8 @@ def _epoch(
     place = (job.seed, progress.phase, progress.epoch, fabric.global_rank)
     torch.manual_seed(_drawn(*place, 1))
     generator = torch.Generator().manual_seed(_drawn(*place, 2))
-    groups = groups_of(job.train, phase, (job.seed, progress.phase, progress.epoch), fabric.world_size)
+    groups = groups_of(job.train, phase, (job.seed, progress.phase, progress.epoch), fabric.world_size, job.strata)
+    fallen = _fallen(phase, progress, max(highest))
     step, last = (progress.epoch - 1) * len(groups), phase.epochs * len(groups)
     total = cases = 0.0
     model.train()
@@ -296,7 +312,7 @@ def _epoch(
         for batch in job.examples.batches([group[fabric.global_rank :: fabric.world_size] for group in groups]):
             inputs = augment(as_input(batch, fabric.device), phase.augment, generator)
             for group, rate in zip(optimiser.param_groups, highest, strict=True):
-                group["lr"] = rate * rate_share(phase, step, last, max(highest))
+                group["lr"] = rate * fallen * rate_share(phase, step, last, max(highest))
             optimiser.zero_grad(set_to_none=True)
             with fabric.autocast():  # without processes Fabric calls a marked method as it is
                 loss = model.loss(inputs)
@@ -395,7 +411,7 @@ def _estimate_statistics(fabric: Any, network: Network, job: _Job, progress: _Pr
         layer.reset_running_stats()
         layer.momentum = None  # torch's word for a cumulative mean
     torch.manual_seed(_drawn(job.seed, progress.phase, 0, 0, 1))
-    groups = groups_of(job.train, phase, (job.seed, progress.phase, 0), 1)[:_STATISTICS_BATCHES]
+    groups = groups_of(job.train, phase, (job.seed, progress.phase, 0), 1, job.strata)[:_STATISTICS_BATCHES]
     with torch.no_grad(), infer.autocast(job.device, job.precision):
         for batch in job.examples.batches(groups):
             network.loss(as_input(batch, fabric.device))
@@ -419,7 +435,9 @@ def _drawn(*place: int) -> int:
     return int(np.random.SeedSequence([abs(part) for part in place]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def groups_of(rows: Sequence[int], phase: Phase, place: tuple[int, int, int], world_size: int) -> list[list[int]]:
+def groups_of(
+    rows: Sequence[int], phase: Phase, place: tuple[int, int, int], world_size: int, strata: Sequence[int] = ()
+) -> list[list[int]]:
     """The rows of each step of an epoch.
 
     Args:
@@ -429,12 +447,14 @@ def groups_of(rows: Sequence[int], phase: Phase, place: tuple[int, int, int], wo
         place: (seed, phase, epoch), which decide the order.
         world_size: processes; each gets an equal part of every group, and a last group shrinks so that it can. A group
             that leaves a process a single case, of which BatchNorm knows no variance, is left out.
+        strata: of each row, where the phase balances its draws.
     """
     generator = np.random.default_rng([abs(part) for part in place])
     wanted = phase.steps * phase.batch or len(rows)
-    drawn: list[int] = []
-    while len(drawn) < wanted:
-        drawn += np.asarray(rows, np.int64)[generator.permutation(len(rows))].tolist()
+    if phase.balanced:
+        drawn = _balanced(np.asarray(rows, np.int64), np.asarray(strata), wanted, phase.balanced, generator)
+    else:
+        drawn = _again(np.asarray(rows, np.int64), wanted, generator)
     batch = phase.batch // world_size * world_size
     groups = [drawn[start : start + batch] for start in range(0, wanted, batch)]
     if phase.steps:
@@ -443,15 +463,53 @@ def groups_of(rows: Sequence[int], phase: Phase, place: tuple[int, int, int], wo
     return [group for group in groups if len(group) >= 2 * world_size]
 
 
+def _again(rows: npt.NDArray[np.int64], wanted: int, generator: np.random.Generator) -> list[int]:
+    """So many draws, at least: every row once before any comes again, each time in another order."""
+    drawn: list[int] = []
+    while len(drawn) < wanted:
+        drawn += rows[generator.permutation(len(rows))].tolist()
+    return drawn
+
+
+def _balanced(
+    rows: npt.NDArray[np.int64],
+    strata: npt.NDArray[np.int64],
+    wanted: int,
+    share: float,
+    generator: np.random.Generator,
+) -> list[int]:
+    """So many draws: a share of them with every stratum equally often, the rest from the rows as they are."""
+    names = np.unique(strata)
+    each = generator.permutation(np.arange(round(share * wanted)) % len(names))  # which one gets a draw more is drawn
+    drawn = _again(rows, wanted, generator)[: wanted - len(each)]
+    for place, name in enumerate(names):
+        drawn += _again(rows[strata == name], int((each == place).sum()), generator)[: int((each == place).sum())]
+    return [drawn[at] for at in generator.permutation(wanted)]
+
+
+def _fallen(phase: Phase, progress: _Progress, highest: float) -> float:
+    """What ``plateau`` has left of the rates, from the scores of this phase's finished epochs and nothing else."""
+    if phase.schedule != "plateau":
+        return 1.0
+    finished = progress.history[len(progress.history) - (progress.epoch - 1) :]
+    falls, waited, best = 0, 0, -math.inf
+    for row in finished:
+        value = next((row[name] for name in row if name not in _OWN), -row["train_loss"])
+        best, waited = (value, 0) if value > best else (best, waited + 1)
+        if waited > phase.plateau:
+            falls, waited = falls + 1, 0
+    return max(_FALL**falls, phase.final_rate / highest if highest else 0.0)
+
+
 def _steps(phase: Phase, job: _Job, world_size: int) -> int:
-    return phase.steps or len(groups_of(job.train, phase, (0, 0, 0), world_size))
+    return phase.steps or len(groups_of(job.train, phase, (0, 0, 0), world_size, job.strata))
 
 
 def rate_share(phase: Phase, step: int, steps: int, highest: float) -> float:
     """The learning rate at a step (from 0) of a phase as a share of its highest."""
     lowest = phase.final_rate / highest if highest else 0.0
     done = step / max(1, steps - 1)
-    if phase.schedule == "constant":
+    if phase.schedule in ("constant", "plateau"):
         return 1.0
     if phase.schedule == "one_cycle":
         if done < phase.warm_up:

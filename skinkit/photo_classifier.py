@@ -60,12 +60,15 @@ class PhotoConfig:
     head_learning_rate: Annotated[float, "of all that is not backbone, at its highest; 0 for the backbone's"] = 0.0
     momentum: Annotated[float, "of sgd"] = 0.9
     weight_decay: Annotated[float, "penalty on the weights"] = 1e-3
-    schedule: Annotated[Literal["constant", "cosine", "one_cycle"], "course of the learning rate"] = "cosine"
-    final_rate: Annotated[float, "learning rate at the end of cosine and one_cycle"] = 1e-6
+    schedule: Annotated[Literal["constant", "cosine", "one_cycle", "plateau"], "course of the learning rate"] = "cosine"
+    final_rate: Annotated[float, "learning rate at the end of cosine and one_cycle, lowest of plateau"] = 1e-6
+    plateau: Annotated[int, "epochs without a better validation score before plateau takes a tenth of the rate"] = 10
     patience: Annotated[int, "stop after so many epochs without a better validation score; 0 for never"] = 0
     class_weights: Annotated[
         Literal["inverse", "square_root", "none"], "weight of a class: N / (K n), its square root, or 1"
     ] = "none"
+    costs: Annotated[str, "further weights of classes, for example MEL=2,SCC=2; 1 for those not named"] = ""
+    class_aware: Annotated[float, "share of the draws in which every class comes equally often"] = 0.0
     label_smoothing: Annotated[float, "share of the label spread over all classes"] = 0.0
     dropped: Annotated[float, "share of training cases whose attributes are all hidden"] = 0.0
     dropped_block: Annotated[float, "share of training cases whose patient block is hidden"] = 0.0
@@ -75,7 +78,33 @@ class PhotoConfig:
     largest_scale: Annotated[float, "size factor of training photos, upper end"] = 1.0
     shift: Annotated[float, "move training photos by up to this share of the side"] = 0.0
     colour_jitter: Annotated[float, "vary brightness, contrast and saturation by up to this share"] = 0.0
+    channel_jitter: Annotated[float, "vary red, green and blue apart by up to this share"] = 0.0
+    blur: Annotated[float, "blur half of the training photos, by up to this share of the side"] = 0.0
+    sharpness: Annotated[float, "sharpen half of the training photos by up to this factor"] = 0.0
+    noise: Annotated[float, "add noise of up to this standard deviation, 0 to 1, to half of the training photos"] = 0.0
     mirrored: Annotated[bool, "look at the photo and its mirror image, and take the mean of their maps"] = False
+
+
+QUICK: dict[str, Any] = {
+    "epochs": 14,
+    "batch": 16,
+    "optimiser": "adamw",
+    "learning_rate": 1e-4,
+    "head_learning_rate": 1e-3,
+    "weight_decay": 0.01,
+    "schedule": "one_cycle",
+    "final_rate": 0.0,
+    "patience": 0,
+    "class_weights": "square_root",
+    "label_smoothing": 0.05,
+    "dropped": 0.15,
+    "flips": True,
+    "largest_scale": 1.3,
+    "shift": 0.1,
+    "colour_jitter": 0.15,
+    "mirrored": True,
+}
+"""A recipe for two processor cores: what the preset ``quick`` of each comparator is, so that they learn alike."""
 
 
 # ------------------------------------------------------------------------------------------------- the backbone
@@ -226,7 +255,8 @@ class PhotoClassifier(nn.Module):
         self.backbone = Backbone(config.backbone)
         self.columns = sizes.columns.get("attributes", 0)
         owners = sizes.attributes or ("",) * self.columns
-        self.register_buffer("class_weights", class_weights(config.class_weights, sizes), persistent=False)
+        weights = class_weights(config.class_weights, sizes) * costs(config.costs, sizes)
+        self.register_buffer("class_weights", weights, persistent=False)
         self.register_buffer("unknown", torch.tensor(sizes.unknown or (0.0,) * self.columns))
         self.register_buffer("in_block", torch.tensor([owner in PATIENT_BLOCK for owner in owners], dtype=torch.bool))
         self._shapes = self._kept_shapes()
@@ -259,6 +289,8 @@ class PhotoClassifier(nn.Module):
                 momentum=c.momentum,
                 weight_decay=c.weight_decay,
                 patience=c.patience,
+                plateau=c.plateau,
+                balanced=c.class_aware,
                 augment=Augment(
                     flips=c.flips,
                     rotation_deg=c.rotation_deg,
@@ -267,6 +299,10 @@ class PhotoClassifier(nn.Module):
                     brightness=c.colour_jitter,
                     contrast=c.colour_jitter,
                     saturation=c.colour_jitter,
+                    channels=c.channel_jitter,
+                    blur=c.blur,
+                    sharpness=c.sharpness,
+                    noise=c.noise,
                 ),
             ),
         )
@@ -290,19 +326,27 @@ class PhotoClassifier(nn.Module):
 
     def seen(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """What :meth:`judge` reads of the photos as they are; training remembers its mean."""
-        found = self._packed(self.keep(self.backbone(batch["image"])))
+        return self.remembered(self.backbone(self.picture(batch["image"])))
+
+    def remembered(self, maps: Maps) -> torch.Tensor:
+        """What :meth:`judge` reads of the stages' maps; training remembers its mean."""
+        found = self._packed(self.keep(maps))
         if self.training:
             self._remember(found)
         return found
 
     def look(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """What :meth:`judge` reads of the photos; with ``mirrored`` of the mean over them and their mirror images."""
-        image = batch["image"]
+        image = self.picture(batch["image"])
         if not self.config.mirrored:
             return self._packed(self.keep(self.backbone(image)))
         n = len(image)
         maps = self.backbone(torch.cat([image, image.flip(3)]))
         return self._packed(self.keep(tuple((m[:n] + m[n:].flip(3)) / 2 for m in maps)))
+
+    def picture(self, image: torch.Tensor) -> torch.Tensor:
+        """What the backbone looks at, of photos (n, 3, S, S): the photos."""
+        return image
 
     def keep(self, maps: Maps) -> Maps:
         """What :meth:`judge` needs of the stages' maps: the last ones.
@@ -341,7 +385,7 @@ class PhotoClassifier(nn.Module):
         side = self.config.side_px
         self.backbone.eval()
         with torch.no_grad():
-            kept = self.keep(self.backbone(torch.zeros(1, 3, side, side)))
+            kept = self.keep(self.backbone(self.picture(torch.zeros(1, 3, side, side))))
         self.backbone.train()
         return tuple(part.shape[1:] for part in kept)
 
@@ -359,6 +403,62 @@ def class_weights(how: str, sizes: Sizes) -> torch.Tensor:
     return inverse ** {"inverse": 1.0, "square_root": 0.5, "none": 0.0}[how]
 
 
+def needs_attributes(sizes: Sizes, what: str) -> None:
+    """Refuse to build what cannot do without metadata.
+
+    Raises:
+        ConfigError: there is no attribute.
+    """
+    if not sizes.columns.get("attributes"):
+        raise ConfigError(
+            f"no attributes for {what}",
+            "metadata of the patients",
+            "give --attributes auto, or train concat, which does without",
+        )
+
+
+def as_maps(pooled: torch.Tensor, n: int) -> torch.Tensor:
+    """(cases, n, width / n) of pooled features (cases, width).
+
+    Raises:
+        ConfigError: the width is no multiple of n.
+    """
+    width = pooled.shape[1]
+    if n < 1 or width % n:
+        raise ConfigError(
+            f"maps = {n} of {width} features", f"a number that divides {width}", "give --settings maps=32"
+        )
+    return pooled.view(len(pooled), n, -1)
+
+
+def costs(text: str, sizes: Sizes) -> torch.Tensor:
+    """(K,) further weights of the classes, 1 for those the text does not name.
+
+    Args:
+        text: for example ``MEL=2,SCC=1.5``; class codes.
+        sizes: with the classes.
+
+    Raises:
+        ConfigError: not of that form, a class that is not there, or a weight that is not positive.
+    """
+    found = dict.fromkeys(sizes.answers, 1.0)
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, _, value = (word.strip() for word in part.partition("="))
+        if name not in found:
+            raise ConfigError(
+                f"costs of a class {name!r}",
+                did_you_mean(name, sizes.answers),
+                "name class codes, as in costs=MEL=2,SCC=2",
+            )
+        try:
+            found[name] = float(value)
+        except ValueError:
+            found[name] = 0.0
+        if not 0 < found[name] < float("inf"):
+            raise ConfigError(f"costs = {text!r}", "a positive number for each class", "for example costs=MEL=2,SCC=2")
+    return torch.tensor(list(found.values()))
+
+
 def _check(config: PhotoConfig) -> None:
     if config.side_px < SMALLEST_SIDE_PX:
         raise ConfigError(f"side_px = {config.side_px}", f"at least {SMALLEST_SIDE_PX} pixels", "use 128 or 224")
@@ -367,5 +467,6 @@ def _check(config: PhotoConfig) -> None:
         raise ConfigError(found, "epochs >= 1 and batch >= 2", "mend the settings")
     shares = {name: getattr(config, name) for name in ("dropped", "dropped_block", "label_smoothing")}
     wrong = [f"{name} = {value}" for name, value in shares.items() if not 0 <= value < 1]
+    wrong += [] if 0 <= config.class_aware <= 1 else [f"class_aware = {config.class_aware}"]
     if wrong:
-        raise ConfigError(", ".join(wrong), "shares, 0 to below 1", "mend the settings")
+        raise ConfigError(", ".join(wrong), "shares, 0 to below 1 (class_aware to 1)", "mend the settings")

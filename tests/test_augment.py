@@ -111,3 +111,48 @@ def test_colours_do_what_their_names_say() -> None:
     grey = image.mean(1, keepdim=True).expand(-1, 3, -1, -1).contiguous()
     assert torch.allclose(augment({"image": grey}, replace(STILL, hue=0.3), drawn())["image"], grey, atol=5e-3)
     assert 0 <= float(changed(brightness=1.0).min()) <= float(changed(brightness=1.0).max()) <= 1
+
+
+def test_channels_vary_apart() -> None:
+    image = torch.rand(64, 3, 8, 8, generator=drawn()) * 0.4 + 0.3
+    ratio = augment({"image": image}, replace(STILL, channels=0.1), drawn())["image"] / image
+    assert float((ratio.amax((2, 3)) - ratio.amin((2, 3))).max()) < 1e-4  # one factor per photo and channel
+    factors = ratio.mean((2, 3))
+    assert 0.9 <= float(factors.min()) < 0.91 < 1.09 < float(factors.max()) <= 1.1001
+    assert float((factors.amax(1) - factors.amin(1)).max()) > 0.1
+
+
+def test_textures_touch_half_of_the_photos_and_no_mask() -> None:
+    batch = painted(200)
+    for how, softer in ((replace(STILL, blur=0.05), True), (replace(STILL, sharpness=2.0), False)):
+        found = augment(batch, how, drawn())
+        assert found["mask"] is batch["mask"]
+        touched = (found["image"] - batch["image"]).abs().amax((1, 2, 3)) > 1e-3
+        assert 60 < int(touched.sum()) < 140
+        image = torch.rand(40, 3, 32, 32, generator=drawn()) * 0.4 + 0.3
+        roughness = augment({"image": image}, how, drawn())["image"].std((2, 3)) / image.std((2, 3))
+        assert float(roughness.min()) < 0.7 if softer else float(roughness.max()) > 1.3
+        assert bool((roughness <= 1.001).all() if softer else (roughness >= 0.999).all())
+    flat = torch.full((400, 3, 8, 8), 0.5)
+    noise = (augment({"image": flat}, replace(STILL, noise=0.05), drawn())["image"] - 0.5).std((1, 2, 3))
+    assert 120 < int((noise > 0).sum()) < 280
+    assert 0.04 < float(noise.max()) < 0.06
+    assert torch.equal(augment({"image": flat}, replace(STILL, blur=0.1), drawn())["image"].round(decimals=5), flat)
+    everything = replace(MOVING, blur=0.05, sharpness=1.0, noise=0.2, channels=0.3)
+    one, again = (augment(painted(), everything, drawn(3))["image"] for _ in range(2))
+    assert torch.equal(one, again)
+    assert 0 <= float(one.min()) <= float(one.max()) <= 1
+
+
+def test_blur_is_a_gaussian() -> None:
+    """Against SciPy, away from the border."""
+    from scipy.ndimage import gaussian_filter
+
+    from skinkit.augment import _blurred
+
+    image = torch.rand(3, 3, 40, 40, generator=drawn())
+    blurred = _blurred(image, torch.tensor([2.0, 0.0, 0.7]))
+    assert torch.equal(blurred[1], image[1])
+    for case, sd in ((0, 2.0), (2, 0.7)):
+        expected = gaussian_filter(image[case].numpy(), (0, sd, sd), mode="mirror", truncate=6 / sd)
+        np.testing.assert_allclose(blurred[case].numpy(), expected, atol=2e-4)

@@ -19,6 +19,8 @@ from skinkit.errors import InputError  # noqa: E402
 from skinkit.models import Phase, load_model, registered  # noqa: E402
 
 SMALL: dict[str, dict[str, Any]] = {
+    **{name: {"side_px": 32, "backbone": "resnet18"} for name in ("concat", "metablock", "metanet", "pundhir")},
+    "khurshid": {"side_px": 64, "backbone": "resnet18"},
     "derma_calibra": {"side_px": 32, "backbone": "resnet18"},
     "hybrid_resnet50": {"side_px": 32},
     "lightgbm": {"rounds": 20, "min_leaf": 2, "feature_fraction": 1.0, "l2": 0.0},

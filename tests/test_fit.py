@@ -268,6 +268,81 @@ def test_steps_draw_rows_again_when_there_are_too_few() -> None:
     )
 
 
+def test_a_balanced_epoch_draws_every_stratum_equally_often() -> None:
+    rows, strata = range(100, 120), [0] * 16 + [7] * 3 + [3]
+
+    def counts(share: float, epoch: int = 1, **settings: Any) -> tuple[dict[int, int], list[int]]:
+        phase = Phase("p", 1, batch=4, balanced=share, **settings)
+        drawn = [row for group in fit.groups_of(rows, phase, (0, 0, epoch), 1, strata) for row in group]
+        assert drawn == [row for group in fit.groups_of(rows, phase, (0, 0, epoch), 1, strata) for row in group]
+        of = dict(zip(rows, strata, strict=True))
+        return {name: sum(of[row] == name for row in drawn) for name in (0, 7, 3)}, drawn
+
+    found, drawn = counts(1.0, steps=9)
+    assert found == {0: 12, 7: 12, 3: 12}
+    assert [drawn.count(row) for row in (116, 117, 118)] == [4, 4, 4]  # all of a stratum before any comes again
+    assert max(drawn.count(row) for row in range(100, 116)) == 1
+    found, _ = counts(1.0)
+    assert sum(found.values()) == 20
+    assert max(found.values()) - min(found.values()) <= 1
+    half, _ = counts(0.5, steps=9)
+    assert half[0] >= 6 + 14
+    assert half[3] in (6, 7)  # 6 of the balanced half, and at most one of the other
+    assert counts(1.0, epoch=2)[1] != counts(1.0, epoch=1)[1]
+    plain = fit.groups_of(rows, Phase("p", 1, batch=4), (0, 0, 1), 1, strata)
+    assert plain == fit.groups_of(rows, Phase("p", 1, batch=4), (0, 0, 1), 1)
+
+
+def test_what_is_balanced_are_the_classes_unless_strata_are_told(tmp_path: Path) -> None:
+    examples = dark_squares(tmp_path)
+    seen: list[int] = []
+
+    class Watched(Toy):
+        def loss(self, batch: Any) -> torch.Tensor:
+            seen.extend(batch["class"].tolist())
+            return super().loss(batch)
+
+    rare = np.flatnonzero(examples.classes == 1)[:1]
+    rows = [*np.flatnonzero(examples.classes == 0)[:7], *rare]
+    options: dict[str, Any] = {"train_rows": rows, "validation_rows": []}
+    phases = short(epochs=1, steps=3, batch=4, balanced=1.0, augment=Augment(flips=False))
+    train(Watched(phases=phases), examples, tmp_path / "a", **options)
+    assert seen.count(1) == 6
+    seen.clear()
+    strata = np.arange(len(examples)) % 2
+    strata[rows] = [0, 0, 0, 0, 0, 0, 1, 1]
+    train(Watched(phases=phases), examples, tmp_path / "b", strata=strata, **options)
+    assert seen.count(1) == 3
+    unknown = examples.with_arrays({})
+    with pytest.raises(ConfigError, match="no known class or stratum"):
+        train(toy(phases=phases), unknown, tmp_path / "c")
+
+
+def test_plateau_takes_a_tenth_when_nothing_gets_better_also_after_a_kill(tmp_path: Path) -> None:
+    settings = {"schedule": "plateau", "plateau": 1, "learning_rate": 0.1, "rates": {"stem": 0.01}}
+    phases = short(epochs=8, final_rate=2e-3, balanced=0.5, **settings)
+    examples, scores = dark_squares(tmp_path), [0.5, 0.4, 0.4, 0.6, 0.1, 0.2, 0.3, 0.3]
+
+    def run(folder: Path, left: list[float | None]) -> tuple[Toy, list[float]]:
+        network = toy(phases=phases)
+
+        def score(answers: Any, rows: np.ndarray) -> dict[str, float]:
+            value = left.pop(0)
+            if value is None:
+                raise KeyboardInterrupt
+            return {"score": value}
+
+        return network, [row["learning_rate"] for row in train(network, examples, folder, score=score).history]
+
+    whole, rates = run(tmp_path / "a", list(scores))
+    np.testing.assert_allclose(rates, [0.1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.002, 0.002])
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "b", [*scores[:5], None])
+    resumed, again = run(tmp_path / "b", list(scores[5:]))
+    assert again == rates
+    assert same(whole, resumed)
+
+
 def test_rates_follow_their_schedules() -> None:
     def rates(**settings: Any) -> list[float]:
         return [fit.rate_share(Phase("p", 1, **settings), step, 11, 0.1) for step in range(11)]

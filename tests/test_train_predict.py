@@ -482,6 +482,9 @@ def test_a_model_older_than_an_option_is_not_refused(workspace: Workspace) -> No
     manifest = json.loads((path / "manifest.json").read_text())
     del manifest["recipe"]["config"]["missing"]
     (path / "manifest.json").write_text(json.dumps(manifest))
+    about = json.loads((path / "model.json").read_text())
+    del about["settings"]["threads"]
+    (path / "model.json").write_text(json.dumps(about))
     train(workspace)
     with pytest.raises(RefusedError, match="missing 'zeros' instead of 'median'"):
         train(workspace, missing="median")

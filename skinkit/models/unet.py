@@ -68,6 +68,9 @@ class Config:
     encoder_rate: Annotated[float, "of the encoder, at its highest"] = 3e-4
     warm_up: Annotated[float, "share of the steps in which the rates rise"] = 0.15
     weight_decay: Annotated[float, "penalty on the weights"] = 0.01
+    balanced: Annotated[
+        float, "share of the draws in which every cohort and modality (phone photo, dermoscopy) comes equally often"
+    ] = 0.0
     averaged: Annotated[float, "share of the last steps whose weights are averaged; 0 keeps the best epoch"] = 0.3
     rotation_deg: Annotated[float, "photos are turned by up to so many degrees"] = 180.0
     smallest_scale: Annotated[float, "photos are made smaller down to this factor"] = 0.7
@@ -169,6 +172,7 @@ class UNet(nn.Module):
                 weight_decay=c.weight_decay,
                 clip=1.0,
                 averaged=c.averaged,
+                balanced=c.balanced,
                 augment=Augment(
                     rotation_deg=c.rotation_deg,
                     scale=(c.smallest_scale, c.largest_scale),

@@ -210,8 +210,9 @@ def guard(config: Config, artifact: Artifact, recipe: Recipe) -> None:
     before = {**identity_of(Config()), **old["config"]}  # an option that is newer than the model had its default
     pairs = {name: (before.get(name), value) for name, value in new["config"].items() if name != "settings"}
     if old["config"].get("model") == config.model:
-        pairs |= {name: (trained.get(name), value) for name, value in _settings(config).items()}
-    said = [f"{name} {had!r} instead of {value!r}" for name, (had, value) in pairs.items() if had != value]
+        had = {**asdict(_module(config).Config()), **trained}
+        pairs |= {name: (had.get(name), value) for name, value in _settings(config).items()}
+    said = [f"{name} {was!r} instead of {value!r}" for name, (was, value) in pairs.items() if was != value]
     said += [f"other {key}" for key in ("weights", "classes") if old["inputs"].get(key) != new["inputs"].get(key)]
     if said:
         raise RefusedError(
@@ -380,9 +381,10 @@ def _segmenter(config: Config, job: Job, module: Any, settings: Any, partial: Pa
 
     rows, examples = _readable(rows, examples_of, job)
     start, training = _start(config, job), _training(config, job)
+    balanced = ["modality"] if getattr(settings, "balanced", 0) and "modality" in rows.frame else []
     return Work(
         rows=rows,
-        made_from=lambda fold: rows.content(fold, ["pixel_sha256", "truth_mask_sha256"]),
+        made_from=lambda fold: rows.content(fold, ["pixel_sha256", "truth_mask_sha256", *balanced]),
         train=lambda fold, folder: fit_segmenter(fold, rows, examples, module, settings, start, training, folder),
         about={"weights": start.as_dict(), "precision": training.precision, "cohorts": list(cases)},
     )

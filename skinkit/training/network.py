@@ -58,6 +58,7 @@ def train(
     start: Start,
     training: Training,
     folder: Path,
+    strata: np.ndarray | None = None,
 ) -> tuple[Network, dict[str, Any]]:
     """Build, start, fit and write a network.
 
@@ -72,6 +73,7 @@ def train(
         start: pretrained weights.
         training: where and how.
         folder: where its files go; a killed run left its checkpoint beside it.
+        strata: (n,) of all cases, what a phase balances its draws over; the classes by default.
 
     Returns:
         The network with its best weights, and what ``fold.json`` says of the training.
@@ -84,7 +86,8 @@ def train(
     torch.manual_seed(training.seed)
     network = module.build(settings, sizes)
     began = "random numbers" if start.file is None else network.start(read_state(start.file), str(start.file))
-    training.console.info(f"    starts from {began}")
+    parameters = sum(p.numel() for p in network.parameters())
+    training.console.info(f"    {parameters:,} parameters, which start from {began}")
     checkpoint = folder.with_name(folder.name + CHECKPOINT)
     trained = fit(
         network,
@@ -99,6 +102,7 @@ def train(
         folder=checkpoint,
         console=training.console,
         label=folder.name,
+        strata=strata,
     )
     state = {name: value.detach().cpu().contiguous() for name, value in sorted(network.state_dict().items())}
     write_atomic(folder / infer.NETWORK, save(state))
@@ -106,5 +110,4 @@ def train(
     history.to_parquet(folder / HISTORY, index=False)
     write_atomic(folder / CURVE, figures.learning_curve(trained.history))
     shutil.rmtree(checkpoint, ignore_errors=True)
-    parameters = sum(p.numel() for p in network.parameters())
     return network, {"starts_from": began, "parameters": parameters, "best": dict(trained.best)}

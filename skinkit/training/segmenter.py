@@ -52,6 +52,7 @@ def fit_segmenter(
         start=start,
         training=training,
         folder=folder,
+        strata=strata(rows),
     )
     about = {"fold": fold, **{f"n_{part}": len(rows.part(fold, part)) for part in ("train", "validation", "held_out")}}
     write_atomic(folder / "fold.json", json.dumps({**about, **told}, indent=1, ensure_ascii=False).encode())
@@ -61,3 +62,10 @@ def fit_segmenter(
         "validation_dice": told["best"].get("dice"),
         "path": folder.name,
     }
+
+
+def strata(rows: Rows) -> np.ndarray:
+    """(n,) which cohort and modality a case is of, as a number: what ``balanced`` draws equally often."""
+    names = rows.frame[[name for name in ("cohort", "modality") if name in rows.frame]].fillna("")
+    numbers: np.ndarray = names.groupby(list(names), sort=True).ngroup().to_numpy(dtype=np.int64)
+    return numbers
