@@ -32,7 +32,7 @@ def roc_panels(
     """
     cohorts = list(dict.fromkeys(cohort for _, of in rows for cohort in of))
     models = list(dict.fromkeys(model for _, of in rows for curves in of.values() for model in curves))
-    height = PANEL_IN + 0.17 * max(0, len(models) - 4)
+    height = PANEL_IN + 0.35 + 0.15 * len(models)
     with figures.canvas(PANEL_IN * len(cohorts) + 0.2, height * len(rows) + 0.3) as figure:
         panels = figure.subplots(len(rows), len(cohorts), squeeze=False)
         for i, (question, of) in enumerate(rows):
@@ -52,11 +52,19 @@ def roc_panels(
                         linewidth=1.5,
                         label=f"{model}  {figures.interval_text(curve, 'auroc')}",
                     )
-                axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", title=cohort if i == 0 else "")
-                axes.set(xlabel="1 − specificity", ylabel=f"{question}\nsensitivity" if j == 0 else "")
-                legend: dict[str, Any] = {"fontsize": 6.6, "handlelength": 2.0, "alignment": "left"}
-                below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)}
-                axes.legend(**legend, **(below if len(models) > 4 else {"loc": "lower right"}))
+                axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", xlabel="1 − specificity")
+                axes.set_title(f"{cohort}\n{question}", fontsize=8.5)
+                if j == 0:
+                    axes.set_ylabel("sensitivity")
+                axes.legend(
+                    loc="upper left",
+                    bbox_to_anchor=(-0.05, -0.18),
+                    fontsize=7,
+                    handlelength=2.2,
+                    alignment="left",
+                    title="AUROC (95 % interval)",
+                    title_fontproperties={"size": 7, "weight": "bold"},
+                )
         return figures.write(figure, folder, stem)
 
 

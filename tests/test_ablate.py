@@ -15,9 +15,10 @@ from skinkit import cli
 from skinkit.artifact import open_artifact, read_table
 from skinkit.errors import ConfigError
 from skinkit.evaluation import ablation, class_table, endpoint
-from skinkit.metrics import roc_curve
+from skinkit.metrics import ALL, MALIGNANT, roc_curve
 from skinkit.models import load_model, registered
 from skinkit.studies import Study, load_study, studies
+from skinkit.taxonomy import class_set
 from skinkit.workspace import Ref, Workspace
 
 TINY = "--settings=side_px=32,image_epochs=0,epochs=1,batch=8,branch_width=8"
@@ -42,12 +43,13 @@ def test_a_study_hangs_together(name: str) -> None:
     # An arm comes after those it extends, and the last one has everything.
     assert all(arms.index(other) < arms.index(arm.name) for arm in study.arms for other in arm.extends)
     assert study.whole.extends
+    classes = class_set(study.classes, study.malignant).classes
     cohorts, parts = {c.name for c in study.cohorts}, {p.name for p in study.parts}
     for number in study.published:
         assert number.cohort in cohorts
         assert number.part in parts
         assert study.arm(number.arm)
-        endpoint.parse(number.figure)
+        assert endpoint.parse(number.figure)[0] in (*classes, ALL, MALIGNANT)
         assert 0 < number.value <= 1
     assert not study.protocols[0].leaks
 
@@ -72,7 +74,7 @@ def test_the_numbers_of_wang_2024_are_those_printed() -> None:
     of = {(n.part, n.cohort, n.arm, n.figure): (n.value, n.sd) for n in study.published}
     assert of["fig7", "longhua", "image-metadata", "all auroc macro"] == (0.885, None)
     assert of["fig7", "isic-2018", "full", "malignant auroc"] == (0.99, None)
-    value, sd = of["table2", "isic-2018", "full", "MEL sensitivity @ frozen_threshold"]
+    value, sd = of["table2", "isic-2018", "full", "MM sensitivity @ frozen_threshold"]
     assert (value, sd) == (pytest.approx(0.715), pytest.approx(0.033))
     assert ("table2", "longhua", "full", "SCC auroc") not in of
     assert len(study.numbers("table2")) == 8 * 3 * 3 - 3
@@ -146,6 +148,8 @@ def test_the_table_of_classes_by_hand() -> None:
     assert (tuned["sensitivity"], tuned["specificity"]) == (pytest.approx(2 / 3), 1)
     assert tuned["sensitivity_lower"] is None
     assert of["argmax", "A", "none"]["threshold"] is None
+    # Where no fold could fit a threshold nothing was decided.
+    assert of["frozen_threshold", "B", "none"]["sensitivity_sd"] is None
     assert "NOT A RESULT" in class_table.MODES["tuned_on_scored"]
     assert "0.5500 ± 0.0707" in class_table.told(rows, "frozen_threshold")
 

@@ -201,7 +201,7 @@ class Ablation:
                     of_malignancy.setdefault(title, {})[arm.words] = drawn[MALIGNANT]
         if not of_classes:
             return {}
-        questions = [("all classes (macro mean)", of_classes), ("malignant or benign", of_malignancy)]
+        questions = [("mean of the classes", of_classes), ("malignant or benign", of_malignancy)]
         return roc_panels([row for row in questions if row[1]], folder, "roc")
 
     def write(self, folder: Path) -> list[str]:

@@ -196,7 +196,7 @@ def _workspace(study: Study, config: Config, found: Mapping[str, tuple[Wanted, P
         defaults = {
             "segmenter": segmenter,
             "split": study.protocols[0].name,
-            "model": f"{study.name}-{study.whole.name}",
+            "model": study.whole.model,
             "classes": study.classes,
             "malignant": study.malignant,
         }
@@ -372,6 +372,7 @@ def _candidates(again: Reproduction, how: Run, section: Section) -> Section:
     from skinkit import panels
 
     whole = again.study.whole.name
+    section.commands.append(f"skinkit reproduce {again.study.name} --only {section.part.name} --data DIR")
     for name, made in again.runs.items():
         for (cohort, arm), artifact in made.metrics.items():
             if arm != whole:
@@ -471,7 +472,8 @@ def _beside_command(name: str, given: Mapping[str, Any]) -> Callable[[Reproducti
         except SkinkitError as error:
             section.missing.append(error.found)
             return section
-        section.body.append(f"```text\n{answer.get('text', '')}\n```")
+        told = str(answer.get("text", "")).replace(f"{again.workspace.root}/", "")
+        section.body.append(f"```text\n{told.strip()}\n```")
         return section
 
     return make
@@ -496,7 +498,9 @@ def _explanation(again: Reproduction, how: Run, section: Section) -> Section:
         for step in again.pipeline.make("explain", {}, cohorts=cohorts, name=model):
             if step.stage == "explain":
                 n = step.artifact.manifest["counts"]["rows"]
-                section.body.append(f"{step.ref}, protocol {name}: {n} explained cases in `{step.artifact.path}`.")
+                section.body.append(
+                    f"{step.ref}, protocol {name}: {n} explained cases in `{_inside(again, step.artifact.path)}`."
+                )
     return section
 
 
@@ -540,6 +544,11 @@ _MAKERS: dict[str, Callable[[Reproduction, Run, Section], Section]] = {
     "flow": _beside_command("flow", {}),
     "none": _none,
 }
+
+
+def _inside(again: Reproduction, path: Path) -> str:
+    """A path as one sees it in the workspace."""
+    return path.relative_to(again.workspace.root).as_posix()
 
 
 def _link(again: Reproduction, file: str) -> str:

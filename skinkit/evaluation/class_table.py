@@ -48,17 +48,16 @@ class Answered:
     thresholds: Floats
 
     def rates(self, c: int, mode: str) -> dict[str, float]:
-        """AUROC, sensitivity and specificity of class ``c`` in a mode; NaN where a side is empty."""
+        """AUROC, sensitivity and specificity of class ``c`` in a mode; NaN without a side or a threshold."""
         score, positive = self.probability[:, c], self.truth == c
-        if mode == ARGMAX:
-            called = self.probability.argmax(axis=1) == c
-        else:
-            called = score >= (self.thresholds[c] if mode == FROZEN else youden_threshold(score, positive))
-        sides = positive.any(), not positive.all()
+        threshold = youden_threshold(score, positive) if mode == TUNED else float(self.thresholds[c])
+        called = self.probability.argmax(axis=1) == c if mode == ARGMAX else score >= threshold
+        decided = mode == ARGMAX or not np.isnan(threshold)
+        found, rest = positive.any() and decided, not positive.all() and decided
         return {
-            "auroc": auroc(score, positive) if all(sides) else float("nan"),
-            "sensitivity": float(called[positive].mean()) if sides[0] else float("nan"),
-            "specificity": float((~called[~positive]).mean()) if sides[1] else float("nan"),
+            "auroc": auroc(score, positive) if positive.any() and not positive.all() else float("nan"),
+            "sensitivity": float(called[positive].mean()) if found else float("nan"),
+            "specificity": float((~called[~positive]).mean()) if rest else float("nan"),
         }
 
 

@@ -129,6 +129,12 @@ def run(config: Config, job: Job) -> Artifact:
     _check_by(config.by, [str(name) for name in images.columns], f"the cases of {cohort}")
     table, excluded = _with_truth(predictions.table(), images, classes, config.by)
     if not (table["level"] == IMAGE).any():
+        if not (predictions.table(["level"])["level"] == IMAGE).any():
+            raise InputError(
+                f"no case of {cohort} was predicted by {model}: it learnt from all of them",
+                "held-out cases, or an external cohort",
+                "train with a split that holds cases out, or score another cohort",
+            )
         raise InputError(
             f"no predicted case of {cohort} has a diagnosis that {model} knows (left out: {excluded or 'nothing'})",
             f"diagnoses among {', '.join(sorted(classes.members))}",

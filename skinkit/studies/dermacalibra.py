@@ -12,7 +12,7 @@ _OWN = "derma_calibra"
 _PRESET = "dermacalibra"
 
 _ARMS = (
-    Arm("baseline", "Pundhir v1", "pundhir", "pundhir"),
+    Arm("baseline", "Pundhir v1", "pundhir", "visual"),
     Arm("fusion", "+ MDFM-CAF", _OWN, _PRESET, settings={"amcr": False, "fusion": True}, extends=("baseline",)),
     Arm("amcr", "+ AMCR", _OWN, _PRESET, settings={"amcr": True, "fusion": False}, extends=("baseline",)),
     Arm(
@@ -26,11 +26,11 @@ _ARMS = (
 )
 
 _COMPARATORS = (
-    Arm("image", "image alone", "concat", "concat", attributes="none"),
-    Arm("concat", "concatenation", "concat", "concat"),
-    Arm("metanet", "MetaNet", "metanet", "metanet"),
-    Arm("metablock", "MetaBlock", "metablock", "metablock"),
-    Arm("khurshid", "Khurshid", "khurshid", "khurshid"),
+    Arm("image", "image alone", "concat", _PRESET, attributes="none"),
+    Arm("concat", "concatenation", "concat", _PRESET),
+    Arm("metanet", "MetaNet", "metanet", _PRESET),
+    Arm("metablock", "MetaBlock", "metablock", _PRESET),
+    Arm("khurshid", "Khurshid", "khurshid", "khurshid2024"),
     Arm("logistic", "metadata, logistic regression", "logistic", radiomics="none"),
     Arm("lightgbm", "metadata, boosted trees", "lightgbm", radiomics="none"),
     Arm("frozen_probe", "frozen ResNet-50 and metadata", "frozen_probe"),
