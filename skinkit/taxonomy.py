@@ -1,7 +1,7 @@
 """Diagnoses, malignant sets, anatomical sites, and the class maps between datasets.
 
 A *diagnosis* is one of the fine codes in ``DIAGNOSES``; every source maps its own labels onto them once, at ingest. A
-*class set* (``pad6``, ``wang8``, ``malignancy`` or a file) groups diagnoses into the classes one model tells apart. A
+*class set* (one of ``CLASS_SET_NAMES`` or a file) groups diagnoses into the classes one model tells apart. A
 *malignant set* says which diagnoses count as malignant: actinic keratosis does in Wang 2024 and does not in
 PAD-UFES-20, so every malignancy figure names its set.
 """
@@ -126,21 +126,42 @@ _WANG8 = {
     "BCC": ("basal_cell_carcinoma",),
     "SCC": ("squamous_cell_carcinoma",),
 }
+_BKL = _WANG8["BKL"]
+_WANG4 = {"NV": _WANG8["NV"], "BKL": _BKL, "MM": _WANG8["MM"], "BCC": _WANG8["BCC"]}
+"""The four classes of ISIC 2016 in Wang 2024, Table 1."""
+_ISIC2017 = {"MEL": ("melanoma",), "SK": ("seborrheic_keratosis", "benign_keratosis"), "NV": ("nevus",)}
+_ISIC2018_7 = {
+    "MEL": ("melanoma",),
+    "NV": ("nevus",),
+    "BCC": ("basal_cell_carcinoma",),
+    "AKIEC": ("actinic_keratosis",),
+    "BKL": _BKL,
+    "DF": ("dermatofibroma",),
+    "VASC": ("vascular_lesion",),
+}
 _LABELS = {
+    "AKIEC": "actinic keratosis and intraepithelial carcinoma", "SK": "seborrheic keratosis",
     "ACK": "actinic keratosis", "AK": "actinic keratosis", "BCC": "basal cell carcinoma", "MEL": "melanoma",
     "MM": "melanoma", "NEV": "nevus", "NV": "nevus", "SCC": "squamous cell carcinoma", "SEK": "seborrheic keratosis",
     "BKL": "benign keratosis", "DF": "dermatofibroma", "VASC": "vascular lesion", "benign": "benign",
     "malignant": "malignant",
 }  # fmt: skip
-CLASS_SETS: dict[str, tuple[dict[str, tuple[str, ...]], str]] = {"pad6": (_PAD6, "pad"), "wang8": (_WANG8, "wang")}
-CLASS_SET_NAMES = ("pad6", "wang8", "malignancy")
+CLASS_SETS: dict[str, tuple[dict[str, tuple[str, ...]], str]] = {
+    "pad6": (_PAD6, "pad"),
+    "wang8": (_WANG8, "wang"),
+    "wang4": (_WANG4, "wang"),
+    "isic2017": (_ISIC2017, "wang"),
+    "isic2018-7": (_ISIC2018_7, "wang"),
+}
+CLASS_SET_NAMES = ("pad6", "wang8", "malignancy", "wang4", "isic2017", "isic2018-7")
+"""In the order in which a table of probabilities is recognised by its columns."""
 
 
 def class_set(name: str, malignant: str = "", folder: Path | None = None) -> ClassSet:
     """The class set of that name, or the one described by a TOML file of that path.
 
     Args:
-        name: ``pad6``, ``wang8``, ``malignancy`` or the path of a TOML file with a table ``[classes]`` (class =
+        name: one of :data:`CLASS_SET_NAMES` or the path of a TOML file with a table ``[classes]`` (class =
             list of diagnosis codes) and ``malignant = [diagnosis codes]``.
         malignant: ``pad``, ``wang`` or empty for the set's own choice (``pad`` for ``pad6`` and ``malignancy``).
         folder: where a file of that name is looked for first.

@@ -34,7 +34,7 @@ _DEFAULT_HELP = {
     "segmenter": "segmenter, and the name of masks, features and fused tables",
     "split": "name of the split models are trained on",
     "model": "name of the model that predicts",
-    "classes": "class set: pad6, wang8, malignancy or a TOML file",
+    "classes": "class set: pad6, wang8, wang4, isic2017, isic2018-7, malignancy or a TOML file",
     "malignant": "malignant set: pad or wang; empty for the class set's own",
 }
 

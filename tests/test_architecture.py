@@ -24,7 +24,7 @@ LAYERS = (
         "images", "masks", "metadata", "leakage", "losses", "metrics", "attribution", "figures", "radiomics", "data",
         "models", "weights", "phantoms", "reporting", "evaluation", "calibration", "cross_fit", "drift", "looks",
         "contract", "photo_classifier", "panels", "studies", "regression", "signature",
-        "protocols", "selection", "flow", "operating_point",
+        "protocols", "selection", "flow", "synthesis", "operating_point",
     },
     {"executor", "examples", "augment", "fit", "infer", "training", "file_traces", "shortcuts"},
     {"stages"},

@@ -117,6 +117,21 @@ class Join:
 
 
 @dataclass(frozen=True)
+class Draw:
+    """A test set drawn from a dataset by class, with the metadata of PAD-UFES-20 drawn for it.
+
+    Attributes:
+        n: cases, unless the cohort says otherwise.
+        diagnoses: classes that are drawn; the others stay out.
+        published: diagnosis -> cases, where a paper tells numbers that are not proportional to the dataset.
+    """
+
+    n: int
+    diagnoses: tuple[str, ...]
+    published: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Source:
     """A dataset, or a hospital, described.
 
@@ -150,6 +165,8 @@ class Source:
         configure: makes the source from the cohort's own files; ``folder`` reads ``cohort.toml``.
         file: table by its path below the cohort's folder, instead of the patterns of ``parts``.
         files: files beside the tables that decide the result (``cohort.toml``).
+        draw: how many cases of each class are drawn, and metadata for them, where the source is made so.
+        expected: diagnosis (or ``total``) -> usable images there should be; other counts are told, never an error.
     """
 
     name: str
@@ -177,6 +194,8 @@ class Source:
     configure: Callable[[Source, Cohort], Source] | None = None
     file: str = ""
     files: tuple[str, ...] = ()
+    expected: Mapping[str, int] = field(default_factory=dict)
+    draw: Draw | None = None
 
 
 # ------------------------------------------------------------------------------------------------------ registry

@@ -23,7 +23,7 @@ _TEXTS = (
     "title", "citation", "licence", "file", "encoding", "delimiter", "decimal", "sheet", "date_format", "id_space",
     "modality", "view", "confirmed_by", "masks",
 )  # fmt: skip
-_KEYS = (*_TEXTS, "missing", "keep", "images", "columns", "values", "patterns", "icd10", "join")
+_KEYS = (*_TEXTS, "missing", "keep", "images", "columns", "values", "patterns", "icd10", "join", "expected_counts")
 _JOIN = ("pattern", "dicom_tag", "separator")
 
 
@@ -110,6 +110,7 @@ def described(source: Source, file: Path) -> Source:
         join=_join(file, told, columns),
         file=told.get("file", ""),
         files=(file.name,),
+        expected=_expected(file, told),
     )
 
 
@@ -213,6 +214,17 @@ def _icd10(file: Path, told: Mapping[str, Any], usual: Mapping[str, str]) -> dic
                 f"{file}: {code!r} in [icd10]", "an ICD-10 code or its beginning, such as C43", "correct it"
             )
     return {**usual, **{code: _allowed(file, "diagnosis", value, "[icd10]") for code, value in table.items()}}
+
+
+def _expected(file: Path, told: Mapping[str, Any]) -> dict[str, int]:
+    from skinkit.data._cases import ALLOWED
+
+    table = _table(file, told, "expected_counts")
+    _known(file, table, ("total", *ALLOWED["diagnosis"]), " in [expected_counts]")
+    for name, n in table.items():
+        if not isinstance(n, int) or isinstance(n, bool) or n < 0:
+            raise ConfigError(f"{file}: {name} = {n!r} in [expected_counts]", "a number of images", "correct it")
+    return dict(table)
 
 
 def _join(file: Path, told: Mapping[str, Any], columns: Mapping[str, Any]) -> Join:

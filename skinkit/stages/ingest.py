@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from skinkit import selection
+from skinkit import selection, synthesis
 from skinkit.artifact import Artifact, digest
 from skinkit.console import Console
 from skinkit.errors import ConfigError
@@ -23,11 +23,14 @@ from skinkit.executor import map_cases
 from skinkit.options import Help
 from skinkit.schemas import CASES, EXCLUDED, OK
 from skinkit.stages import Job, Sources
+from skinkit.taxonomy import MALIGNANT_SETS
 from skinkit.workspace import Ref, Workspace
 
 VERSION = 1
 SCHEMA = CASES
 _SHOWN_CASES = 12
+_FEWEST_ASKED = 3
+"""Attributes of a patient that somebody must have been asked for the absence of all of them to say something."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,14 @@ def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: 
 
 
 def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
-    """Nothing of the workspace."""
-    return {}
+    """Nothing of the workspace; a source that draws metadata reads the training rows of a split to draw them from."""
+    from skinkit.data import load_source
+
+    cohort = workspace.cohort(target.cohort)
+    if load_source(cohort.source).draw is None:
+        return {}
+    settings = synthesis.settings_of(cohort, workspace)
+    return {"training": Ref("cases", settings.metadata_from), "split": Ref("split", name=settings.split)}
 
 
 def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
@@ -60,6 +69,9 @@ def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
     cohort = workspace.cohort(target.cohort)
     found = locate(cohort)
     described = [cohort.source, cohort.role, sorted(cohort.options.items()), found.content]
+    if beside := synthesis.beside(cohort):
+        more = locate(beside)
+        return Sources(inputs={"source": digest([*described, more.content])}, watch=digest([found.watch, more.watch]))
     return Sources(inputs={"source": digest(described)}, watch=found.watch)
 
 
@@ -91,6 +103,10 @@ def run(config: Config, job: Job) -> Artifact:
     cohort = job.cohort
     found = locate(cohort)
     listing = list_cases(cohort, found, job.console)
+    drawn = None
+    if listing.source.draw is not None:
+        drawn = synthesis.drawn(cohort, listing, job.workspace, job.inputs)
+        job.console.info(f"{cohort.name}: {drawn['text']}")
     with job.build() as build:
         items = {(row["image_id"],): row for row in listing.rows}
         files = {**found.masks, **found.images}
@@ -111,6 +127,8 @@ def run(config: Config, job: Job) -> Artifact:
         rows = without_repeats(selection.within(build.rows.values(), config.selection))
         info = _told(listing.flow, listing.unmapped, rows)
         _say(job, rows, info)
+        for text in _unexpected(listing.source.expected, info):
+            job.console.warn(f"{cohort.name}: {text}")
         return build.finish(
             pd.DataFrame(rows, columns=None if rows else list(SCHEMA.names)),
             info={
@@ -122,6 +140,7 @@ def run(config: Config, job: Job) -> Artifact:
                 "id_space": listing.id_space,
                 "phantom": bool(cohort.options.get("phantom", False)),
                 "selection": config.selection or None,
+                "drawn": drawn,
                 **info,
             },
             sources={"watch": job.sources.watch},
@@ -208,7 +227,61 @@ def _told(
         "diagnoses": dict(Counter(row["diagnosis"] or "unknown" for row in fine).most_common()),
         "patients": len({row["patient_id"] for row in fine if row["patient_id"]}),
         "groups": len({row["group_id"] for row in fine}),
+        "sharing": {name: _sharing(fine, f"{name}_id") for name in ("patient", "lesion")},
+        "patient_block": _patient_block(rows),
     }
+
+
+def _sharing(rows: Sequence[Mapping[str, Any]], column: str) -> int:
+    """Images whose patient or lesion has another image."""
+    return sum(n for name, n in Counter(row[column] for row in rows).items() if name and n > 1)
+
+
+def _patient_block(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """How many labelled rows lack what is asked of the patient, who they are, and how well that tells malignancy.
+
+    Rows that wait for their image count: whether somebody was asked does not depend on the photo. None where nobody,
+    or everybody, was asked.
+    """
+    from skinkit.shortcuts import PATIENT_BLOCK
+
+    labelled = [row for row in rows if row["diagnosis"] and row["status"] != EXCLUDED]
+    names = [name for name in PATIENT_BLOCK if any(row.get(name) is not None for row in labelled)]
+    lacking = [row for row in labelled if all(row[name] is None for name in names)]
+    if len(names) < _FEWEST_ASKED or not lacking:
+        return None
+    return {
+        "attributes": names,
+        "rows": len(labelled),
+        "lacking": len(lacking),
+        "malignant_sets": {
+            name: {
+                "malignant_lacking": sum(row["diagnosis"] in malignant for row in lacking),
+                "auroc_of_known_sex": _auroc_of_known("sex", labelled, malignant),
+            }
+            for name, malignant in MALIGNANT_SETS.items()
+        },
+    }
+
+
+def _auroc_of_known(column: str, rows: Sequence[Mapping[str, Any]], malignant: frozenset[str]) -> float | None:
+    """AUROC for malignancy of whether a column is known: (sensitivity + specificity) / 2 of that one question."""
+    known: dict[bool, list[bool]] = {True: [], False: []}
+    for row in rows:
+        known[row["diagnosis"] in malignant].append(row[column] is not None)
+    if not all(known.values()):
+        return None
+    sensitivity, false_alarms = (sum(known[side]) / len(known[side]) for side in (True, False))
+    return (sensitivity + 1 - false_alarms) / 2
+
+
+def _unexpected(expected: Mapping[str, int], info: Mapping[str, Any]) -> list[str]:
+    """Where the usable images are not as many as ``[expected_counts]`` says."""
+    found = {**info["diagnoses"], "total": info["flow"]["status"].get(OK, 0)}
+    other = [
+        f"{name} {found.get(name, 0):,} instead of {n:,}" for name, n in expected.items() if found.get(name, 0) != n
+    ]
+    return [f"not the counts that [expected_counts] says: {', '.join(other)}"] if other else []
 
 
 def _say(job: Job, rows: Sequence[Mapping[str, Any]], info: Mapping[str, Any]) -> None:
@@ -217,6 +290,23 @@ def _say(job: Job, rows: Sequence[Mapping[str, Any]], info: Mapping[str, Any]) -
     if diagnoses:
         people = f"{info['patients']:,} patients" if info["patients"] else f"{info['groups']:,} groups"
         job.console.info(f"{name}: {flow['status'].get(OK, 0):,} usable images of {people}: {diagnoses}")
+    sharing = info["sharing"]
+    if sharing["patient"] or sharing["lesion"]:
+        job.console.info(
+            f"{name}: {sharing['patient']:,} images share their patient with another one, {sharing['lesion']:,} their "
+            "lesion: 'skinkit split' keeps them on one side"
+        )
+    if block := info["patient_block"]:
+        sets = block["malignant_sets"].items()
+        counted = ", ".join(f"{of['malignant_lacking']:,} malignant (set '{which}')" for which, of in sets)
+        telling = ", ".join(
+            f"{of['auroc_of_known_sex']:.2f} ({which})" for which, of in sets if of["auroc_of_known_sex"] is not None
+        )
+        job.console.warn(
+            f"{name}: {block['lacking']:,} of {block['rows']:,} labelled rows lack the patient block (sex and "
+            f"{len(block['attributes']) - 1} more), {counted} among them: whether sex is known tells malignancy with "
+            f"an AUROC of {telling or 'unknown'} by itself; see 'skinkit audit'"
+        )
     troubled = [row for row in rows if row["status"] in ("failed", "excluded")]
     for reason, count in flow["reasons"].items():
         ids = [str(row["image_id"]) for row in troubled if row["reason"] == reason]

@@ -70,7 +70,9 @@ class Config:
         Literal["auto", "diagnosis", "masks"],
         "cases with a class, or cases with a truth mask; auto: masks where the split is called so",
     ] = "auto"
-    classes: Annotated[str, "class set: pad6, wang8, malignancy or a TOML file (default: the workspace's)"] = ""
+    classes: Annotated[
+        str, "class set: pad6, wang8, wang4, isic2017, isic2018-7, malignancy or a TOML file (default: the workspace's)"
+    ] = ""
     validation: Annotated[
         float,
         "share of the rows not held out that goes to validation, 0 to 1; 0 for 0.2, over masks 0.1, of paper 0.25",

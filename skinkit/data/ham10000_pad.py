@@ -1,0 +1,25 @@
+"""HAM10000 as an external cohort of a PAD-UFES-20 model: 2,000 images, metadata drawn (B. Wang et al. 2026).
+
+The archive is that of ``ham10000``. Dermatofibroma and vascular lesions, which PAD-UFES-20 has not, stay out; the other
+classes keep their shares. HAM10000 has no squamous cell carcinoma: ``scc = "add628"`` takes the 628 of ISIC 2019, whose
+archive then lies below the same folder. What is drawn, and from whom, stands in :mod:`skinkit.synthesis`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from skinkit.data import Draw
+from skinkit.data.ham10000 import SOURCE as HAM10000
+from skinkit.synthesis import OPTIONS
+
+SOURCE = replace(
+    HAM10000,
+    name="ham10000-pad",
+    title="HAM10000, drawn by class, with metadata of PAD-UFES-20 drawn for it",
+    options={**OPTIONS, "scc": "drop (HAM10000 has none), or add628: those of ISIC 2019 below the same folder"},
+    draw=Draw(
+        n=2000,
+        diagnoses=("actinic_keratosis", "basal_cell_carcinoma", "melanoma", "nevus", "benign_keratosis"),
+    ),
+)
