@@ -30,10 +30,22 @@ def roc_panels(
     Returns:
         Kind of file -> its path.
     """
+    from matplotlib.lines import Line2D
+
     cohorts = list(dict.fromkeys(cohort for _, of in rows for cohort in of))
     models = list(dict.fromkeys(model for _, of in rows for curves in of.values() for model in curves))
-    height = PANEL_IN + 0.35 + 0.15 * len(models)
-    with figures.canvas(PANEL_IN * len(cohorts) + 0.2, height * len(rows) + 0.3) as figure:
+    looks = {
+        model: {
+            "color": figures.PALETTE[place % len(figures.PALETTE)],
+            "linestyle": figures.DASHES[place % len(figures.DASHES)],
+            "linewidth": 1.5,
+        }
+        for place, model in enumerate(models)
+    }
+    columns = max(1, min(len(models), int(1.2 * len(cohorts)) + 1))
+    height = (PANEL_IN + 0.2) * len(rows) + 0.25 * -(-len(models) // columns)
+    with figures.canvas(PANEL_IN * len(cohorts) + 0.2, height) as figure:
+        figure.get_layout_engine().set(h_pad=0.09)
         panels = figure.subplots(len(rows), len(cohorts), squeeze=False)
         for i, (question, of) in enumerate(rows):
             for j, cohort in enumerate(cohorts):
@@ -43,28 +55,19 @@ def roc_panels(
                     continue
                 axes.plot([0, 1], [0, 1], **_CHANCE)
                 for model, curve in of[cohort].items():
-                    place = models.index(model)
-                    axes.plot(
-                        curve["fpr"],
-                        curve["tpr"],
-                        color=figures.PALETTE[place % len(figures.PALETTE)],
-                        linestyle=figures.DASHES[place % len(figures.DASHES)],
-                        linewidth=1.5,
-                        label=f"{model}  {figures.interval_text(curve, 'auroc')}",
-                    )
-                axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", xlabel="1 − specificity")
+                    text = figures.interval_text(curve, "auroc")
+                    axes.plot(curve["fpr"], curve["tpr"], label=text, **looks[model])
+                axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
                 axes.set_title(f"{cohort}\n{question}", fontsize=8.5)
-                if j == 0:
-                    axes.set_ylabel("sensitivity")
-                axes.legend(
-                    loc="upper left",
-                    bbox_to_anchor=(-0.05, -0.18),
-                    fontsize=7,
-                    handlelength=2.2,
-                    alignment="left",
-                    title="AUROC (95 % interval)",
-                    title_fontproperties={"size": 7, "weight": "bold"},
+                axes.set(
+                    xlabel="1 − specificity" if i == len(rows) - 1 else "",
+                    ylabel="sensitivity" if j == 0 else "",
                 )
+                size = 7 if len(of[cohort]) <= 5 else 5.5
+                words = {"title": "AUROC (95 % interval)", "title_fontproperties": {"size": size, "weight": "bold"}}
+                axes.legend(loc="lower right", fontsize=size, handlelength=2.2, labelspacing=0.3, **words)
+        handles = [Line2D([], [], **look) for look in looks.values()]
+        figure.legend(handles, models, loc="outside lower center", ncols=columns, handlelength=2.6)
         return figures.write(figure, folder, stem)
 
 

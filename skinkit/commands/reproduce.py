@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from skinkit.artifact import exists, link_or_copy, open_artifact, read_table, write_atomic
-from skinkit.commands import COMMANDS, Context, ablate, load_command
+from skinkit.commands import Context, ablate, load_command
 from skinkit.errors import ConfigError, InputError, SkinkitError, did_you_mean
 from skinkit.options import Help, make_config
 from skinkit.pipeline import Pipeline
@@ -432,25 +432,12 @@ def _photo(again: Reproduction, cohort: str, image: str) -> Any:
 
 
 def _segmentation(again: Reproduction, how: Run, section: Section) -> Section:
-    from skinkit.evaluation.overlap import overlap
-    from skinkit.reporting.markdown import markdown_table, with_interval
-
     segmenter = again.workspace.defaults["segmenter"]
-    section.commands.append(f"skinkit segment --model {segmenter}")
-    rows = []
     for cohort in again.labelled:
-        masks = again.pipeline.bring(Ref("masks", cohort, segmenter)).table()
-        known = masks[masks["iou"].notna()] if "iou" in masks else masks[:0]
-        if known.empty:
-            section.missing.append(f"{cohort} has no drawn outlines")
-            continue
-        cases = open_artifact(again.workspace.path(Ref("cases", cohort))).table(["image_id", "group_id"])
-        joined = known.merge(cases.drop_duplicates("image_id"), on="image_id", suffixes=("", "_of_case"))
-        values = {name: joined[name].to_numpy() for name in ("iou", "dice")}
-        told = overlap(values, joined["group_id"].to_numpy(dtype=str), bootstrap=again.config.bootstrap)
-        rows.append([cohort, str(len(joined)), with_interval(told["iou_mean"]), with_interval(told["dice_mean"])])
-    if rows:
-        section.body.append(markdown_table(["cohort", "images", "mean IoU", "mean Dice"], rows))
+        again.pipeline.bring(Ref("masks", cohort, segmenter))
+    section = _told_by(again, section, "gallery", {"name": segmenter})
+    if exists(again.workspace.path(Ref("models", name=segmenter))):
+        section = _told_by(again, section, "curves", {"models": (segmenter,)})
     section.body.append(
         "The paper's mean IoU: 0.963 on ISIC, 0.924 on Jinan, 0.955 on Longhua, with a Mask R-CNN trained on outlines "
         f"that are not published. Ours are of {segmenter}."
@@ -458,25 +445,28 @@ def _segmentation(again: Reproduction, how: Run, section: Section) -> Section:
     return section
 
 
-def _beside_command(name: str, given: Mapping[str, Any]) -> Callable[[Reproduction, Run, Section], Section]:
-    """A part that another command makes: its text, and where its files are."""
+def _by_command(name: str, given: Mapping[str, Any]) -> Callable[[Reproduction, Run, Section], Section]:
+    """A part that another command makes: its text, which says where its files are."""
 
     def make(again: Reproduction, how: Run, section: Section) -> Section:
-        section.commands.append(f"skinkit {name}" + "".join(f" --{key} {value}" for key, value in given.items()))
-        if name not in COMMANDS:
-            section.missing.append(f"this version has no command {name}")
-            return section
-        command = load_command(name)
-        try:
-            answer = command.run(make_config(command.Config, given, where="the study"), again.context)
-        except SkinkitError as error:
-            section.missing.append(error.found)
-            return section
-        told = str(answer.get("text", "")).replace(f"{again.workspace.root}/", "")
-        section.body.append(f"```text\n{told.strip()}\n```")
-        return section
+        return _told_by(again, section, name, given)
 
     return make
+
+
+def _told_by(again: Reproduction, section: Section, name: str, given: Mapping[str, Any]) -> Section:
+    """Run another command on the workspace and take over what it says, or why it cannot."""
+    words = [" ".join(value) if isinstance(value, tuple) else f"--{key} {value}" for key, value in given.items()]
+    section.commands.append(" ".join([f"skinkit {name}", *words]))
+    command = load_command(name)
+    try:
+        answer = command.run(make_config(command.Config, given, where="the study"), again.context)
+    except SkinkitError as error:
+        section.missing.append(error.found)
+        return section
+    told = str(answer.get("text", "")).replace(str(again.workspace.root), ".")
+    section.body.append(f"```text\n{told.strip()}\n```")
+    return section
 
 
 def _signature(again: Reproduction, how: Run, section: Section) -> Section:
@@ -485,7 +475,7 @@ def _signature(again: Reproduction, how: Run, section: Section) -> Section:
         if not exists(again.workspace.path(Ref("split", name=split))):
             again.pipeline.make("split", dict(again.study.protocols[0].settings), name=split)
         again.pipeline.make("select", {})
-    return _beside_command("signature", {"name": f"{split}/{fused}"})(again, how, section)
+    return _told_by(again, section, "signature", {"name": f"{split}/{fused}"})
 
 
 def _explanation(again: Reproduction, how: Run, section: Section) -> Section:
@@ -541,7 +531,7 @@ _MAKERS: dict[str, Callable[[Reproduction, Run, Section], Section]] = {
     "signature": _signature,
     "explanation": _explanation,
     "literature": _literature,
-    "flow": _beside_command("flow", {}),
+    "flow": _by_command("flow", {}),
     "none": _none,
 }
 
