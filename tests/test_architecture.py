@@ -23,10 +23,10 @@ LAYERS = (
     {
         "images", "masks", "metadata", "leakage", "losses", "metrics", "attribution", "figures", "radiomics", "data",
         "models", "weights", "phantoms", "reporting", "evaluation", "calibration", "cross_fit", "drift", "looks",
-        "contract", "photo_classifier", "panels", "studies", "regression", "signature",
+        "contract", "photo_classifier", "integrated_gradients", "panels", "studies", "regression", "signature",
         "protocols", "selection", "flow", "synthesis", "operating_point",
     },
-    {"executor", "examples", "augment", "fit", "infer", "training", "file_traces", "shortcuts"},
+    {"executor", "examples", "augment", "fit", "infer", "training", "file_traces", "shortcuts", "penultimate"},
     {"stages"},
     {"pipeline"},
     {"commands"},

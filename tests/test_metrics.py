@@ -111,12 +111,14 @@ def test_every_estimate_agrees_with_scikit_learn() -> None:
         want[name, "none", "argmax", "specificity"] = sk.recall_score(~is_c, ~called)
         want[name, "none", "argmax", "precision"] = sk.precision_score(is_c, called)
         want[name, "none", "argmax", "f1"] = sk.f1_score(is_c, called)
+        want[name, "none", "argmax", "accuracy"] = sk.accuracy_score(is_c, called)
     for name, threshold in (("BCC", 0.35), ("MEL", 0.2)):
         c = CLASSES.index(name)
         is_c, called = y == c, s.probability[:, c] >= threshold
         want[name, "none", "frozen_threshold", "sensitivity"] = sk.recall_score(is_c, called)
         want[name, "none", "frozen_threshold", "specificity"] = sk.recall_score(~is_c, ~called)
         want[name, "none", "frozen_threshold", "precision"] = sk.precision_score(is_c, called)
+        want[name, "none", "frozen_threshold", "accuracy"] = sk.accuracy_score(is_c, called)
     sick = np.isin(y, [1, 2])
     assert s.malignancy is not None
     want["malignant", "none", "none", "auroc"] = sk.roc_auc_score(sick, s.malignancy)

@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "compare": "Compare two models on the same cases.",
     "ablate": "Train a paper's arms and say what each part adds.",
     "reproduce": "Run a paper again; set its numbers beside ours.",
+    "embed": "Draw a map of the features a model tells classes by.",
     "missing": "Hide metadata from models: what do they lose?",
     "drift": "Compare external cohorts with the development cohorts.",
     "doctor": "Check this machine: libraries, device, weights, disk.",

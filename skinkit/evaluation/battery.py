@@ -6,6 +6,8 @@ Definitions beyond those of ``skinkit.metrics``
   cases, both over the classes *present* in the truth; ``micro`` pools all (case, class) decisions.
 * Balanced accuracy: macro sensitivity of the most probable class. In averages the precision of a class that is never
   predicted counts 0.
+* Accuracy of a class: share of the cases that are called it rightly or rightly not, (TP + TN) / N. A rare class has a
+  high one whatever the model, so it is told for comparison with papers that tell it, and never averaged.
 * MCC: Matthews' coefficient, of all classes in Gorodkin's form (2004); NaN where only one class is true or called.
 * Brier score: mean over cases of sum over classes (p - y)^2, 0 to 2; for malignancy (p - y)^2, 0 to 1.
 * ``..._raw``: the same metric of the malignancy before calibration.
@@ -418,9 +420,14 @@ class Battery:
         self, rule: str, names: tuple[str, ...], tp: Floats, called: Floats, n_class: Floats, total: Floats,
         seen: Bools, both: Bools,
     ) -> Iterator[tuple[Key, Floats, float]]:  # fmt: skip
-        """Sensitivity, specificity, precision and F1 per class and averaged, from (replicates, classes) counts."""
+        """Sensitivity, specificity, precision and F1 per class and averaged, from (replicates, classes) counts.
+
+        Accuracy is told per class alone.
+        """
         rest = total[:, None] - n_class
         tn = rest - (called - tp)
+        for c, name in enumerate(names):
+            yield (name, "none", rule, "accuracy"), ratio(tp[:, c] + tn[:, c], total), total[0]
         tables = {
             "sensitivity": (tp, n_class, seen),
             "specificity": (tn, rest, both),

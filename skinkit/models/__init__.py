@@ -23,6 +23,8 @@ and, where they read ``image`` through a network that is not trained,
     embedding_key     config -> what decides its result, beside the weights
     explained         (embedder, fitted, offsets, temperatures, positive) -> (module, layer) for Grad-CAM
 
+A fitted estimator may have ``features``, batch -> (n, width): what its last, linear step reads, for maps of its cases.
+
 A batch of an estimator is a mapping of names to arrays whose rows are cases: ``attributes`` (n, columns) and
 ``radiomics`` (n, features), both standardised by the fold's own scalers, and ``image`` (n, width), the embedder's
 answer.

@@ -195,6 +195,11 @@ class Probe:
             start += width
         return out
 
+    def features(self, batch: Mapping[str, np.ndarray]) -> Floats:
+        """(n, columns) u of eq. 3."""
+        weights = {"image": 1.0, "attributes": self.config.attribute_weight, "radiomics": self.config.radiomics_weight}
+        return self._inputs(batch) * np.concatenate([np.full(n, weights[name]) for name, n in self.widths.items()])
+
     def _inputs(self, batch: Mapping[str, np.ndarray]) -> Floats:
         parts = [self.image.apply(signed_sqrt(batch["image"]))]
         parts += [batch[name] for name in ("attributes", "radiomics")]

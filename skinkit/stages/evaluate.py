@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from skinkit.looks import Look
     from skinkit.shortcuts import Audit
 
-VERSION = 3
+VERSION = 4
 SCHEMA = METRICS
 
 IMAGE = "image"

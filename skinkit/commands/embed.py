@@ -1,0 +1,115 @@
+"""embed: a map of the features in which a model tells its classes apart.
+
+Of a network: what its last layer reads; of an estimator: what its last, linear step reads, or its inputs. Only cases
+that did not train the fold are shown: of a development cohort those the fold held out, of others all that were scored.
+Features of two folds are not comparable, so one fold is drawn (--fold). Beside the map stands, for each class, how many
+of a case's nearest neighbours in the features are of its class. The files lie in 'embed/<cohort>' of the workspace, or
+in --out: SVG, PNG, Parquet and JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from skinkit.artifact import open_artifact, read_table
+from skinkit.commands import Context
+from skinkit.errors import ConfigError, InputError
+from skinkit.options import Help
+from skinkit.workspace import Ref
+
+FOLDER = "embed"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the command."""
+
+    model: Annotated[str, Help("a trained classifier (default: the workspace's)", positional=True)] = ""
+    fold: Annotated[int, "which fold's features"] = 0
+    method: Annotated[Literal["tsne", "pca"], "how they are brought to two dimensions"] = "tsne"
+    perplexity: Annotated[float, "of t-SNE: about how many neighbours count"] = 30.0
+    seed: Annotated[int, "of t-SNE"] = 0
+    out: Annotated[str, "folder for the files (default: embed of the workspace)"] = ""
+
+
+def run(config: Config, context: Context) -> Mapping[str, Any]:
+    """Draw the map of every labelled cohort."""
+    from skinkit import infer
+    from skinkit.evaluation import neighbours
+    from skinkit.evaluation.scoring import IMAGE, TRUTH
+    from skinkit.penultimate import features
+    from skinkit.schemas import PROBABILITY
+
+    if config.perplexity <= 0:
+        raise ConfigError(f"--perplexity {config.perplexity}", "a positive number", "30 is the default")
+    workspace = context.workspace()
+    pipeline = context.pipeline(workspace)
+    cohorts = [workspace.cohort(c).name for c in context.cohorts] or workspace.with_role("development", "external")
+    if not cohorts:
+        raise InputError(f"{workspace.root} has no labelled cohort", "a development or external cohort", "add one")
+    name = config.model or workspace.defaults["model"]
+    answers: dict[str, Any] = {}
+    texts = []
+    for cohort in cohorts:
+        metrics = pipeline.bring(Ref("metrics", cohort, name))
+        model = infer.open_classifier(open_artifact(workspace.path(Ref("models", name=name))), name)
+        fold = next(iter(model.chosen([config.fold])), None)
+        if fold is None:
+            there = ", ".join(str(f.number) for f in model.folds)
+            raise ConfigError(f"--fold {config.fold} of {name}", f"one of its folds: {there}", "name another")
+        codes = model.classes.classes
+        chances = [f"{PROBABILITY}{code}" for code in codes]
+        scored = read_table(metrics.path / "scored.parquet", ["level", "case_id", TRUTH, *chances])
+        scored = scored[scored["level"] == IMAGE].set_index("case_id").sort_index()
+        fused = open_artifact(workspace.path(Ref("fused", cohort, str(model.about["fused"])))).table()
+        frame = fused.set_index("case_id", drop=False).loc[scored.index].reset_index(drop=True)
+        folds, _ = model.folds_for(frame, cohort)
+        frame = frame[[fold.number in may for may in folds]].reset_index(drop=True)
+        looks = model.reads_photos or model.is_network
+        found, readable = features(
+            model,
+            fold,
+            frame,
+            workspace.cohort(cohort).root,
+            workspace.root,
+            device=infer.pick_device(context.device) if looks else "cpu",
+            console=context.console,
+        )
+        cases = frame.loc[readable, "case_id"]
+        if len(cases) < neighbours.FEWEST:
+            raise InputError(
+                f"{len(cases)} scored cases of {cohort} that fold {fold.number} has not learnt from",
+                f"at least {neighbours.FEWEST}",
+                "name another fold or cohort",
+            )
+        own = scored.loc[cases]
+        places = neighbours.mapped(found, method=config.method, perplexity=config.perplexity, seed=config.seed)
+        table = own[[TRUTH]].rename(columns={TRUTH: "class"}).reset_index()
+        table["top1"] = [codes[at] for at in own[chances].to_numpy(dtype=float).argmax(axis=1)]
+        table["x"], table["y"] = places[:, 0], places[:, 1]
+        pure = neighbours.purity(found, table["class"].tolist())
+        about = {
+            "model": name,
+            "model_identity": model.identity,
+            "cohort": cohort,
+            "fold": fold.number,
+            "width": int(found.shape[1]),
+            "n": len(table),
+            **{key: getattr(config, key) for key in ("method", "perplexity", "seed")},
+            "neighbours": pure,
+        }
+        folder = (Path(config.out) if config.out else workspace.root / FOLDER) / cohort
+        labels = {code: model.classes.labels.get(code, code) for code in codes}
+        files = neighbours.write(folder, name, table, about, labels)
+        answers[cohort] = {**about, "files": files}
+        lines = [f"{name} on {cohort}: {len(table)} cases, {found.shape[1]} features of fold {fold.number}"]
+        lines += [f"  {'':24}{'of the same class':>20}{'by chance':>12}{'cases':>8}"]
+        lines += [
+            f"  {labels[code]:24}{row['purity']:>20.2f}{row['chance']:>12.2f}{row['n']:>8}"
+            for code, row in pure.items()
+        ]
+        texts.append("\n".join([*lines, f"  files: {folder}/{name}.*"]))
+    return {"embed": answers, "text": "\n\n".join(texts)}
