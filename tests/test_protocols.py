@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from written_artifacts import make_workspace, run_stage, write_cases
+import small_cohort
+from written_artifacts import make_workspace, run_stage, write, write_cases
 
 from skinkit.artifact import Artifact
-from skinkit.errors import ConfigError, RefusedError
+from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.protocols import metablock_folds, tuning_rows
 from skinkit.taxonomy import CLASS_SETS
-from skinkit.workspace import Workspace, load_workspace
+from skinkit.workspace import Ref, Workspace, load_workspace
 
 CODES = ("ACK", "BCC", "MEL", "NEV", "SCC", "SEK")
 DIAGNOSES = ("nevus", "melanoma", "basal_cell_carcinoma")
@@ -216,3 +217,37 @@ def test_the_folders_of_metablock_are_those_of_the_publications(real_data: Path)
         assert {name: round(float(regions.loc[half, name]), 2) for name in shares} == shares
     patients = test.groupby("patient_id")["half"].nunique()
     assert int((patients > 1).sum()) == 20
+
+
+# ------------------------------------------------------------------------------------------- training on them
+
+
+def test_a_model_of_the_paper_protocol_is_scored_outside(tmp_path: Path) -> None:
+    workspace = small_cohort.make(tmp_path / "ws", patients=12)
+    split(workspace, protocol="paper", allow_leakage="to repeat Wang 2024")
+    model, said = run_stage(workspace, "train")
+    assert model[0].table()["n_held_out"].tolist() == [0]
+    assert model[0].info["leakage_allowed"] == "to repeat Wang 2024"
+    predicted, said = run_stage(workspace, "predict")
+    rows = {artifact.path.parent.parent.name: len(artifact.table()) for artifact in predicted}
+    assert rows["clinic"] == 0  # every case was trained or tuned on
+    assert rows["jinan"] > 0
+    scored, _ = run_stage(workspace, "evaluate", cohorts=["jinan"], bootstrap=5)
+    assert scored[0].info["leakage"]["cases"] == 0
+    with pytest.raises(InputError, match="no (predicted )?case of clinic"):
+        run_stage(workspace, "evaluate", cohorts=["clinic"], bootstrap=5)
+    assert "24 development cases are not predicted: no fold held them out" in said
+
+
+def test_halves_of_the_test_set_are_subgroups(tmp_path: Path) -> None:
+    workspace = small_cohort.make(tmp_path / "ws")
+    made = run_stage(workspace, "split")[0][0]
+    table = made.table()
+    halved = table.assign(half=["A" if i % 2 else "B" for i in range(len(table))])
+    halved["half"] = halved["half"].where(halved["part"] == "held_out", None)
+    write(workspace, Ref("split", name="grouped"), halved, info=made.info)
+    run_stage(workspace, "train")
+    run_stage(workspace, "predict", cohorts=["clinic"])
+    metrics = run_stage(workspace, "evaluate", cohorts=["clinic"], bootstrap=5, minimum=1)[0][0].table()
+    n = metrics[(metrics["metric"] == "accuracy") & (metrics["class"] == "all")].set_index("subgroup")["n"]
+    assert n["half=A"] + n["half=B"] == n["all"] == len(table[table["part"] == "held_out"].drop_duplicates("case_id"))
