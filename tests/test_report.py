@@ -92,7 +92,8 @@ def write_cohort(workspace: Workspace, cohort: Cohort, *, seed: int, side_px: in
                 "segmenter": cohort.segmenter,
                 "mask_file": file,
                 "mask_failed": failed,
-                "iou": 0.5 if n < 4 else None,
+                "iou": 0.1 * (n + 4) if n < 4 else None,
+                "dice": 0.1 * (n + 5) if n < 4 else None,
                 "status": "ok",
             }
         )
@@ -428,7 +429,7 @@ def test_matplotlib_keeps_its_look_without_styles() -> None:
 def test_answers_come_first_and_the_order_holds(research: str) -> None:
     say = words.Words("en")
     keys = ["read_first", "how_good", "for_whom", "how_sure", "what_to_fear", "shortcuts", "drift", "metrics"]
-    keys += ["flow", "lesions", "radiomic_heatmap", "failures", "provenance"]
+    keys += ["flow", "overlap", "lesions", "radiomic_heatmap", "failures", "provenance"]
     found = [research.index(f">{html.escape(say(key))}</h2>") for key in keys]
     assert found == sorted(found)
     assert research.index(say("research_only")) < found[0]
@@ -442,6 +443,17 @@ def test_headline_figures_are_those_of_the_metrics(study: Workspace, research: s
     assert panel.index("jinan") < panel.index("pad")  # external cohorts are to be believed first
     assert f"{row['estimate']:.2f}" in panel
     assert f"95 % interval {row['lower']:.2f} to {row['upper']:.2f}" in panel
+
+
+def test_overlap_with_people_s_outlines_has_its_interval(research: str) -> None:
+    table = research[research.index('id="overlap"') : research.index('id="lesions"')]
+    rows = [visible(row).split() for row in re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)[1:]]
+    assert [row[0] for row in rows] == ["jinan", "jinan", "pad", "pad", "ward", "ward"]
+    iou, dice = rows[:2]
+    assert iou[1:4] == ["otsu", "IoU", "0.55"]
+    assert dice[2:4] == ["Dice", "0.65"]
+    lower, upper = (float(text.strip("()")) for text in (iou[4], iou[6]))
+    assert 0.4 <= lower < 0.55 < upper <= 0.7
 
 
 def test_every_loss_is_drawn_and_listed_with_its_count(research: str) -> None:

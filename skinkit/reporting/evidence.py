@@ -231,11 +231,33 @@ class CohortEvidence:
 
     @property
     def iou(self) -> pd.Series[float]:
-        """Overlap with masks drawn by people; what the segmenter has learnt from says nothing and is left out."""
+        """Overlap with masks drawn by people."""
+        return self._judged["iou"]
+
+    @property
+    def _judged(self) -> pd.DataFrame:
+        """Masks that a person's outline can judge; what the segmenter has learnt from says nothing and is left out."""
         if self.masks is None:
-            return pd.Series(dtype=float)
+            return pd.DataFrame({"image_id": [], "iou": pd.Series(dtype=float), "dice": pd.Series(dtype=float)})
         learnt = self.masks["in_sample"].fillna(False).astype(bool) if "in_sample" in self.masks else False
-        return self.masks.loc[self.masks["iou"].notna() & ~pd.Series(learnt, index=self.masks.index), "iou"]
+        return self.masks[self.masks["iou"].notna() & ~pd.Series(learnt, index=self.masks.index)]
+
+    def overlap(self) -> dict[str, dict[str, Figure]]:
+        """``iou`` and ``dice`` -> ``mean`` and ``median`` over photos, with intervals over patients; empty without."""
+        from skinkit.evaluation.overlap import FIGURES, overlap
+
+        rows = self._judged.merge(self.usable[["image_id", "group_id"]], on="image_id")
+        if rows.empty:
+            return {}
+        groups = rows["group_id"].to_numpy(dtype=str)
+        told = overlap({name: rows[name].astype(float) for name in FIGURES}, groups)
+        n, clusters = len(rows), len(set(groups))
+        return {
+            name: {
+                how: figure_of({**told[f"{name}_{how}"], "n": n, "n_clusters": clusters}) for how in ("mean", "median")
+            }
+            for name in FIGURES
+        }
 
     @property
     def gaps(self) -> list[Mapping[str, Any]]:

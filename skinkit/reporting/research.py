@@ -187,6 +187,7 @@ class Study:
             *self._trust(),
             *self._metrics(),
             *self._flow(),
+            *self._overlap(),
             *self._lesions(drawn),
             *self._radiomic_heatmaps(),
             *self._failures(),
@@ -438,6 +439,29 @@ class Study:
             lines.append(self.words("step.people", patients=f"{facts['patients']:,}", lesions=f"{facts['lesions']:,}"))
         lines += [self.words(f"step.{k}", n=f"{facts[k]:,}") for k in ("labelled", "mask_failed") if k in facts]
         return lines
+
+    # outlines
+
+    def _overlap(self) -> Iterator[Block]:
+        """How close the outlines come to those people drew; nothing where nobody drew any, or they are the masks."""
+        rows = []
+        for c in self.ordered:
+            if c.segmenter == "truth":
+                continue
+            for metric, figures in c.overlap().items():
+                about = figures["mean"]
+                rows.append(
+                    {
+                        "cohort": c.name,
+                        "segmenter": c.segmenter,
+                        "metric": self.words.code("metric", metric),
+                        **{how: self._with_interval(figure) for how, figure in figures.items()},
+                        "n": f"{about.n:,}",
+                        "clusters": f"{about.n_clusters:,}",
+                    }
+                )
+        if rows:
+            yield Block(render("overlap.html", self.words, rows=rows), "overlap", self.words("overlap"))
 
     # lesions
 
@@ -791,6 +815,7 @@ class Study:
                 for row in records(artifact.table())
             ],
             signature=self._signature(signature) if signature is not None else [],
+            tests=self._tests(signature) if signature is not None else [],
         )
 
     def _signature(self, artifact: Artifact) -> list[str]:
@@ -800,6 +825,21 @@ class Study:
             chosen.setdefault(int(row["fold"]), []).append(plain(row["feature"]))
         return [
             self.words("signature.line", fold=fold, features=self.words.listed(names)) for fold, names in chosen.items()
+        ]
+
+    def _tests(self, artifact: Artifact) -> list[dict[str, Any]]:
+        """The features of the signature with the test that chose them."""
+        table = artifact.table()
+        chosen = table[table["selected"].fillna(False)].sort_values(["fold", "rank"])
+        return [
+            {
+                "fold": row["fold"],
+                "feature": plain(row["feature"]),
+                "class": self.words.diagnosis(self.model.label(said(row["best_class"]))),
+                "statistic": f"{number(row['statistic']):.2f}",
+                "p": f"{number(row['p_holm']):.1e}",
+            }
+            for row in records(chosen)
         ]
 
     def _artifact_row(self, name: str, artifact: Artifact) -> dict[str, str]:

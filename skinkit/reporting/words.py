@@ -542,6 +542,17 @@ _REASONS = {
 }
 
 _LESIONS = {
+    "overlap": ("How close the outlines come to those people drew", "轮廓与人工勾画的接近程度"),
+    "overlap.note": (
+        "Overlap of the masks with those people drew, over photos the segmenter has not learnt from; the intervals are "
+        "over patients.",
+        "掩膜与人工勾画的重叠程度，仅计分割器未学习过的照片；95% 区间按患者计算。",
+    ),
+    "overlap.segmenter": ("Outlines drawn by", "轮廓来源"),
+    "overlap.mean": ("mean (95 % interval)", "均值（95% 区间）"),
+    "overlap.median": ("median (95 % interval)", "中位数（95% 区间）"),
+    "metric.iou": ("IoU", "交并比（IoU）"),
+    "metric.dice": ("Dice", "Dice 系数"),
     "lesions": ("The most instructive lesions", "最有启发的病变"),
     "lesions.intro": (
         "Each photo with the outline that was measured, and what the program looked at.",
@@ -755,6 +766,13 @@ _PROVENANCE = {
     "n_held_out": ("held out", "留出"),
     "signature": ("Radiomic signature", "影像组学特征签名"),
     "signature.line": ("Fold {fold}: {features}", "第 {fold} 折：{features}"),
+    "signature.tests": (
+        "The test that chose each feature: its class against all others, training rows alone",
+        "各特征入选所依据的检验：该类别对其余所有类别，仅用训练集",
+    ),
+    "signature.feature": ("Feature", "特征"),
+    "signature.t": ("Welch's t", "Welch t 值"),
+    "signature.p": ("p (Holm)", "p 值（Holm 校正）"),
 }
 
 _CLINIC = {

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from skinkit.reporting.html import Block
     from skinkit.reporting.research import Study
 
-VERSION = 2
+VERSION = 3
 SCHEMA = REPORT
 CLINIC = "clinic-"
 _LESIONS = {"research": 27, "clinic": 200}
