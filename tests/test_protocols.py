@@ -11,11 +11,13 @@ import pytest
 import small_cohort
 from written_artifacts import make_workspace, run_stage, write, write_cases
 
+from skinkit import leakage
 from skinkit.artifact import Artifact
+from skinkit.data import read_cases
 from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.protocols import metablock_folds, tuning_rows
 from skinkit.taxonomy import CLASS_SETS
-from skinkit.workspace import Ref, Workspace, load_workspace
+from skinkit.workspace import Cohort, Ref, Workspace, load_workspace
 
 CODES = ("ACK", "BCC", "MEL", "NEV", "SCC", "SEK")
 DIAGNOSES = ("nevus", "melanoma", "basal_cell_carcinoma")
@@ -80,6 +82,17 @@ def test_an_external_cohort_that_shares_nothing_leaves_the_split_as_it_is(worksp
     assert after.identity == before.identity
     assert "up to date" in said
     assert after.info["external_overlap"] is None
+
+
+@pytest.mark.real
+def test_all_of_ham10000_is_inside_isic_2019(real_data: Path) -> None:
+    sides = [
+        pd.DataFrame(read_cases(Cohort(name, role, name, real_data / "isic" / "tables")).rows).assign(cohort=name)
+        for name, role in (("isic-2019", "development"), ("ham10000", "external"))
+    ]
+    found = leakage.check(*leakage.sharing(*sides), near_distance_bits=-1)
+    assert len(sides[0]) == 25_331
+    assert found.counts["lesion"] == found.cases == 10_015
 
 
 # ------------------------------------------------------------------------------------------------------ paper
@@ -234,7 +247,7 @@ def test_a_model_of_the_paper_protocol_is_scored_outside(tmp_path: Path) -> None
     assert rows["jinan"] > 0
     scored, _ = run_stage(workspace, "evaluate", cohorts=["jinan"], bootstrap=5)
     assert scored[0].info["leakage"]["cases"] == 0
-    with pytest.raises(InputError, match="no (predicted )?case of clinic"):
+    with pytest.raises(InputError, match=r"no (predicted )?case of clinic"):
         run_stage(workspace, "evaluate", cohorts=["clinic"], bootstrap=5)
     assert "24 development cases are not predicted: no fold held them out" in said
 
