@@ -37,7 +37,9 @@ class Config:
     cohort: Annotated[tuple[str, ...], Help("a cohort as NAME=SOURCE:PATH[:ROLE], repeatable", metavar="<cohort>")] = ()
     segmenter: Annotated[str, "default segmenter"] = DEFAULTS["segmenter"]
     model: Annotated[str, "default model"] = DEFAULTS["model"]
-    classes: Annotated[str, "default class set: pad6, wang8, malignancy or a TOML file"] = DEFAULTS["classes"]
+    classes: Annotated[
+        str, "default class set: pad6, wang8, wang4, isic2017, isic2018-7, malignancy or a TOML file"
+    ] = DEFAULTS["classes"]
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:

@@ -508,6 +508,15 @@ _REASONS = {
     "reason.image_without_pixels": ("a DICOM object without a picture", "没有像素数据的 DICOM"),
     "reason.image_not_finite": ("the photo has impossible values", "照片含无效数值"),
     "reason.unreadable": ("the file could not be read", "文件无法读取"),
+    "reason.not_dermoscopic": ("no dermoscopic photo: left out by the study's selection", "非皮肤镜照片：按研究纳入标准排除"),
+    "reason.subject_unknown": (
+        "age, sex or site not known: left out by the study's selection",
+        "年龄、性别或部位未知：按研究纳入标准排除",
+    ),
+    "reason.diagnosis_unconfirmed": (
+        "no confirmed diagnosis: left out by the study's selection",
+        "诊断未确认：按研究纳入标准排除",
+    ),
     "reason.duplicate_content": ("the same photo again", "重复照片"),
     "reason.duplicate_image": ("the same photo again", "重复照片"),
     "reason.duplicate_row": ("the same table row again", "重复的表格行"),
@@ -982,6 +991,7 @@ _ATTRIBUTES = {
     "attribute.elevation": ("raised", "隆起"),
     "attribute.level": ("counted by", "统计单位"),
     "attribute.age_band": ("age", "年龄"),
+    "attribute.half": ("half of the test set", "测试集的一半"),
     "attribute.confirmed_by": ("diagnosis confirmed by", "确诊方式"),
     "attribute.image": ("the photo itself", "照片本身"),
     "attribute.modality": ("kind of photo", "照片类型"),

@@ -66,7 +66,9 @@ class Config:
         tuple[str, ...],
         Help("a setting of the model as NAME=VALUE, repeatable; over those of the preset", metavar="NAME=VALUE"),
     ] = ()
-    classes: Annotated[str, "class set: pad6, wang8, malignancy or a TOML file (default: the workspace's)"] = ""
+    classes: Annotated[
+        str, "class set: pad6, wang8, wang4, isic2017, isic2018-7, malignancy or a TOML file (default: the workspace's)"
+    ] = ""
     malignant: Annotated[str, "malignant set: pad or wang (default: the class set's own)"] = ""
     veto: Annotated[
         float | str,
