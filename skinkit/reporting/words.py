@@ -508,7 +508,10 @@ _REASONS = {
     "reason.image_without_pixels": ("a DICOM object without a picture", "没有像素数据的 DICOM"),
     "reason.image_not_finite": ("the photo has impossible values", "照片含无效数值"),
     "reason.unreadable": ("the file could not be read", "文件无法读取"),
-    "reason.not_dermoscopic": ("no dermoscopic photo: left out by the study's selection", "非皮肤镜照片：按研究纳入标准排除"),
+    "reason.not_dermoscopic": (
+        "no dermoscopic photo: left out by the study's selection",
+        "非皮肤镜照片：按研究纳入标准排除",
+    ),
     "reason.subject_unknown": (
         "age, sex or site not known: left out by the study's selection",
         "年龄、性别或部位未知：按研究纳入标准排除",
