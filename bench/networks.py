@@ -29,17 +29,21 @@ from PIL import Image
 
 from skinkit import infer
 from skinkit.artifact import file_sha256
+from skinkit.attribution import torch_log_odds
 from skinkit.augment import augment
 from skinkit.console import Console
 from skinkit.examples import Examples, Photo, as_input
 from skinkit.fit import optimiser_of
 from skinkit.images import pixel_sha256, png_bytes, read_rgb
+from skinkit.integrated_gradients import PATH_AT_ONCE, PATHS, STEPS, integrated_gradients
 from skinkit.models import Augment, Phase, Sizes, load_model, model_config
 from skinkit.phantoms import RULES, Hospital, draw
 
-PARTS = ("segmentation", "classification", "training", "precision")
+PARTS = ("segmentation", "classification", "training", "uncertainty", "explanation", "precision")
 SEGMENTER = "unet"
 CLASSIFIER = "hybrid_resnet50"
+UNCERTAIN = "derma_calibra"
+"""Its loss and its answer take ten passes with dropout."""
 CLASSES, ATTRIBUTES, FEATURES = 8, 81, 20
 ROUNDS = 4
 
@@ -89,9 +93,9 @@ def segmenter() -> tuple[Any, Any, Any]:
     return module, settings, module.build(settings, Sizes(("lesion",)))
 
 
-def classifier(side_px: int = 0) -> tuple[Any, Any, Any]:
-    """Module, settings and network of the hybrid classifier."""
-    module = load_model(CLASSIFIER, task="classify")
+def classifier(side_px: int = 0, name: str = CLASSIFIER) -> tuple[Any, Any, Any]:
+    """Module, settings and network of a classifier, by default the hybrid one."""
+    module = load_model(name, task="classify")
     settings = model_config(module, {"side_px": side_px} if side_px else {})
     columns = {"attributes": ATTRIBUTES, "radiomics": FEATURES}
     names = tuple(f"class_{index}" for index in range(CLASSES))
@@ -163,18 +167,61 @@ def plain_loss(network: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor
 
 
 def bench_training(examples: Examples, module: Any, network: Any, device: str, size: int) -> dict[str, float]:
-    """A training step of the hybrid beside one of a plain ResNet-50 of the same side, batch and precision."""
+    """A training step of a network beside one of a plain ResNet-50 of the same side, batch and precision."""
     precision, batch = infer.precision_of(device), examples.batch(range(size))
     plain = torchvision.models.resnet50(num_classes=CLASSES)
     phase = network.phases()[-1]
     network.enter(phase.name)
     best = best_seconds(
         {
-            "hybrid": step_of(network, network.loss, batch, phase.augment, device, precision),
+            "network": step_of(network, network.loss, batch, phase.augment, device, precision),
             "plain": step_of(plain, partial(plain_loss, plain), batch, None, device, precision),
         }
     )
-    return {"hybrid_s": best["hybrid"], "resnet50_s": best["plain"], "ratio": best["hybrid"] / best["plain"]}
+    return {"network_s": best["network"], "resnet50_s": best["plain"], "ratio": best["network"] / best["plain"]}
+
+
+def bench_answer(examples: Examples, network: Any, device: str, size: int) -> dict[str, float]:
+    """The answer of a network beside the forward pass of a plain ResNet-50 of the same side, batch and precision."""
+    precision, inputs = infer.precision_of(device), as_input(examples.batch(range(size)), device)
+    plain: Any = torchvision.models.resnet50(num_classes=CLASSES)
+    for each in (network, plain):
+        each.to(device, memory_format=torch.channels_last).eval()
+
+    def answered(call: Callable[[], torch.Tensor]) -> Callable[[], object]:
+        def run() -> None:
+            with torch.inference_mode(), infer.autocast(device, precision):
+                call().float().cpu()
+
+        return run
+
+    best = best_seconds(
+        {
+            "network": answered(lambda: network.answer(inputs)["diagnosis"]),
+            "plain": answered(lambda: plain(inputs["image"])),
+        }
+    )
+    return {"network_s": best["network"], "resnet50_s": best["plain"], "ratio": best["network"] / best["plain"]}
+
+
+def bench_explanation(examples: Examples, network: Any, device: str) -> dict[str, float]:
+    """Integrated gradients of one case over photo and attributes beside as many forward and backward passes."""
+    inputs = as_input(examples.batch([0]), device)
+    network.to(device, memory_format=torch.channels_last).eval()
+    positive = np.arange(CLASSES) < CLASSES // 2
+    path = {n: v.repeat(PATH_AT_ONCE, *(1,) * (v.ndim - 1)) for n, v in inputs.items() if n in PATHS}
+
+    def plain() -> None:
+        for _ in range(STEPS // PATH_AT_ONCE):
+            moved = {name: values.clone().requires_grad_() for name, values in path.items()}
+            odds = torch_log_odds(network.answer(moved)["diagnosis"], positive)
+            torch.autograd.grad(odds.sum(), list(moved.values()))
+
+    def gfa() -> None:
+        integrated_gradients(network, inputs, positive, 1.0, steps=STEPS, most_steps=STEPS)
+
+    best = best_seconds({"gfa": gfa, "plain": plain})
+    return {"gfa_s": best["gfa"], "passes_s": best["plain"], "ratio": best["gfa"] / best["plain"]}
 
 
 def bench_precision(examples: Examples, device: str, size: int) -> dict[str, float]:
@@ -254,6 +301,22 @@ def measured(options: argparse.Namespace, parts: list[str], folder: Path) -> Res
         found["augmentation"] = bench_augmentation(options.batch, device)
         share = found["augmentation"]["share"]
         say(f"varying the pictures: {100 * share:.1f} % of a training step of the U-Net (goal <= 5 %)")
+    if "uncertainty" in parts:
+        module, settings, network = classifier(name=UNCERTAIN)
+        examples = examples_of(files[: options.batch], folder, module.READS, settings.side_px)
+        for what, found_here in (
+            ("training step", bench_training(examples, module, network, device, len(examples))),
+            ("answer", bench_answer(examples, network, device, len(examples))),
+        ):
+            found[f"uncertainty_{what.replace(' ', '_')}"] = found_here
+            ratio = found_here["ratio"]
+            say(f"{what} of {UNCERTAIN}, {settings.passes} passes, {settings.side_px} px: {ratio:.2f}x (goal <= 1.15)")
+    if "explanation" in parts:
+        module, settings, network = classifier(name=UNCERTAIN)
+        examples = examples_of(files[:1], folder, module.READS, settings.side_px)
+        found["explanation"] = bench_explanation(examples, network, device)
+        ratio = found["explanation"]["ratio"]
+        say(f"integrated gradients of {UNCERTAIN}: {ratio:.2f}x of {STEPS} passes forward and back (goal <= 1.1)")
     if "precision" in parts:
         examples = examples_of(files[: options.batch], folder, ("image",), 224)
         found["precision"] = bench_precision(examples, device, len(examples))

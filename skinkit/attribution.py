@@ -70,6 +70,8 @@ EXACT_PLAYERS = 13
 """Up to so many inputs eq. 4 is summed in full (8192 evaluations); from there on it is estimated."""
 _ORDERS = 64
 _COALITIONS_AT_ONCE = 1024
+_NUMBERS_AT_ONCE = 1 << 25
+"""Of what a network sees in photos, over all coalitions at once: 128 MiB."""
 
 
 def shapley(value: Callable[[Mask], Floats], players: int, seed: int = 0) -> Floats:
@@ -199,7 +201,8 @@ def odds_of_inputs(
 
     def value(present: Mask) -> Floats:
         there = torch.as_tensor(present, device=seen.device)
-        out: Floats = torch.cat([worth(part) for part in torch.split(there, _COALITIONS_AT_ONCE)]).cpu().numpy()
+        size = max(1, min(_COALITIONS_AT_ONCE, _NUMBERS_AT_ONCE // seen.numel()))
+        out: Floats = torch.cat([worth(part) for part in torch.split(there, size)]).cpu().numpy()
         return out
 
     baseline = float(value(np.zeros((1, len(names)), bool))[0])
@@ -224,6 +227,12 @@ def grad_cam(module: torch.nn.Module, layer: torch.nn.Module, images: torch.Tens
     heat = LayerGradCam(module, layer).attribute(images, relu_attributions=True)
     out: Floats = heat[:, 0].detach().double().cpu().numpy()
     return out
+
+
+def straightened(maps: Floats) -> Floats:
+    """(h, w) of Grad-CAM's maps of a photo (1, h, w), or of a photo and its mirror image (2, h, w)."""
+    straight: Floats = maps[0]
+    return straight if len(maps) == 1 else straight + maps[1][:, ::-1]
 
 
 def occlusion_cells(mask: Mask, cells: int) -> list[Mask]:

@@ -331,16 +331,19 @@ EXPLANATIONS = Schema(
         ("case_id", "string", "the case"),
         ("image_id", "string", "its image"),
         ("target", "string", "what is explained: a class code or malignancy"),
-        ("method", "string", "gradcam or occlusion_of_mask"),
+        ("method", "string", "gradcam, gfa or occlusion_of_mask"),
         ("heatmap_file", "string", "8-bit grey PNG at the image's own size, 255 = strongest support"),
         ("inside_mask", "float", "share of heatmap energy inside the lesion mask, 0 to 1; null for occlusion_of_mask"),
         ("pointing_game", "bool", "the heatmap is strongest inside the lesion mask; null likewise"),
         ("attributions_json", "string", 'JSON list of {"attribute", "value", "contribution"}, strongest first'),
         ("baseline", "float", "the model's output without any attribute, in the attribution's unit"),
         ("unit", "string", "unit of the contributions: log_odds or probability"),
+        ("composite_file", "string", "of gfa: photo, heatmap and contributions in one PNG"),
+        ("steps", "int", "of gfa: steps of the path that were needed, the most of any fold"),
+        ("completeness_error", "float", "of gfa: share of the change in log odds the sum misses, the most of any fold"),
     )
     + OUTCOME,
-    files=("heatmap_file",),
+    files=("heatmap_file", "composite_file"),
 )
 
 METRICS = Schema(

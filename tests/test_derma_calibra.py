@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ import written_artifacts as written
 torch = pytest.importorskip("torch")
 
 from skinkit import infer  # noqa: E402
+from skinkit.commands import Context, faithful  # noqa: E402
+from skinkit.console import Console  # noqa: E402
 from skinkit.errors import ConfigError  # noqa: E402
+from skinkit.faithfulness import FIGURES  # noqa: E402
 from skinkit.models import Sizes, derma_calibra, model_config  # noqa: E402
 from skinkit.models.derma_calibra import case_weights, focal, uncertainty  # noqa: E402
 
@@ -255,6 +259,27 @@ def test_it_is_trained_told_apart_and_used_through_the_stages(tmp_path: Path) ->
     opened = infer.open_classifier(model)
     network = opened.network(opened.folds[0], "cpu")
     assert network.unknown.tolist() == pytest.approx(opened.folds[0].encoder.unknown, abs=1e-6)
+    (explained,), _ = written.run_stage(workspace, "explain", cohorts=["jinan"], model="derma_calibra", limit=2)
+    rows = explained.table()
+    assert set(rows["method"]) == {"gfa"}
+    assert (rows["completeness_error"] <= 0.01).all()
+    for row in rows.to_dict("records"):
+        assert "image" in {entry["attribute"] for entry in json.loads(row["attributions_json"])}
+        assert (explained.path / row["composite_file"]).read_bytes()[:4] == b"\x89PNG"
+        assert (explained.path / row["heatmap_file"]).is_file()
+    (explained,), _ = written.run_stage(
+        workspace, "explain", cohorts=["jinan"], model="derma_calibra", limit=1, method="gradcam"
+    )
+    assert set(explained.table()["method"]) == {"gradcam"}
+    context = Context(workspace.root, Console(quiet=True), device="cpu", cohorts=("jinan",))
+    answer = faithful.run(faithful.Config(model="derma_calibra", cases=3, bootstrap=50), context)["faithful"]["jinan"]
+    assert {(row["method"], row["figure"]) for row in answer["summary"]} == {
+        (method, figure) for method in faithful.METHODS for figure in FIGURES
+    }
+    assert answer["n"] == 3
+    assert all(Path(file).is_file() for file in answer["figures"].values())
     written.run_stage(workspace, "train", model="lightgbm", settings=("rounds=2", "min_leaf=3"))
     (artifact,), _ = written.run_stage(workspace, "predict", name="lightgbm", cohorts=["jinan"])
     assert artifact.table()["uncertainty_variance"].isna().all()
+    with pytest.raises(ConfigError, match="lightgbm cannot be explained so"):
+        written.run_stage(workspace, "explain", cohorts=["jinan"], model="lightgbm", method="gfa")

@@ -33,6 +33,7 @@ COMMANDS: dict[str, str] = {
     "reproduce": "Run a paper again; set its numbers beside ours.",
     "embed": "Draw a map of the features a model tells classes by.",
     "missing": "Hide metadata from models: what do they lose?",
+    "faithful": "Try whether explanations name what matters.",
     "drift": "Compare external cohorts with the development cohorts.",
     "doctor": "Check this machine: libraries, device, weights, disk.",
     "demo": "Draw phantom lesions and run the chain on them.",

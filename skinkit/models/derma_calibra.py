@@ -280,7 +280,8 @@ class CrossAttention(nn.Module):
         weights = self.weights(x, scale, shift, e).mean(3)  # over the queries: (T, n, heads, places + 1)
         # mean_i sum_j w_ij (X_j W_v) = (sum_j mean_i w_ij X_j) W_v: one value per head instead of one per place
         places = weights[..., :-1]
-        attended = (places @ x) * scale[:, :, None] + places.sum(3, keepdim=True) * shift[:, :, None]
+        attended = torch.einsum("tnhp,npc->tnhc", places, x)
+        attended = attended * scale[:, :, None] + places.sum(3, keepdim=True) * shift[:, :, None]
         by_head = self.value.weight.view(self.heads, -1, x.shape[2])  # (heads, width of a head, width)
         values = torch.einsum("tnhc,hkc->tnhk", attended, by_head)
         values = values + weights[..., -1:] * self.metadata_value(e).unflatten(2, (self.heads, -1))

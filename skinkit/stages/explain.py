@@ -8,6 +8,10 @@ with the fall of the log odds (all of it inside the mask, so ``inside_mask`` sta
 are their log odds and, of networks, their heatmaps. Only support is painted: 255 is where the photo speaks most for
 the target.
 
+``--method gfa`` explains a network that reads attributes by integrated gradients instead, of photo and attributes
+along one path: contributions are theirs, and the heatmap paints their absolute values, pixel by pixel
+(``skinkit.integrated_gradients``). Each case then has one picture with photo, heatmap and contributions.
+
 How much of Grad-CAM lies inside the lesion is told as a mean over the cases, beside the lesion's own share of the
 photo: a heatmap that is the same everywhere scores that.
 """
@@ -19,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from skinkit.artifact import Artifact, open_artifact, write_atomic
 from skinkit.errors import CaseError, ConfigError, did_you_mean
@@ -32,11 +36,12 @@ from skinkit.workspace import Ref, Workspace
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
 
     from skinkit.infer import Classifier, Fold
     from skinkit.models import Fitted
 
-VERSION = 2
+VERSION = 3
 SCHEMA = EXPLANATIONS
 MALIGNANCY = "malignancy"
 
@@ -51,6 +56,14 @@ class Config:
     case: Annotated[
         tuple[str, ...], Help("explain this case, whatever its rank, and no other; repeatable", metavar="ID")
     ] = ()
+    method: Annotated[
+        Literal["auto", "gradcam", "gfa"],
+        "gradcam with Shapley values, gfa (integrated gradients of photo and attributes), or the model's own",
+    ] = "auto"
+    baseline: Annotated[
+        Literal["mean", "black", "blur"], "gfa: the photo that says nothing: ImageNet's mean colour, black, or blurred"
+    ] = "mean"
+    steps: Annotated[int, "gfa: steps of the path, doubled where they miss more than 1 %"] = 50
     cells: Annotated[int, "occlusion_of_mask: parts along each side of the lesion's bounding box"] = 6
 
 
@@ -79,11 +92,13 @@ def run(config: Config, job: Job) -> Artifact:
     """Explain one cohort."""
     from skinkit import infer
 
-    if config.limit < 0 or config.cells < 1:
-        raise ConfigError(f"limit {config.limit}, cells {config.cells}", "limit >= 0 and cells >= 1", "mend the values")
+    if config.limit < 0 or config.cells < 1 or config.steps < 2:
+        found = f"limit {config.limit}, cells {config.cells}, steps {config.steps}"
+        raise ConfigError(found, "limit >= 0, cells >= 1 and steps >= 2", "mend the values")
     model = infer.open_classifier(job.inputs["model"])
     positive(model, config.target)
-    with_photos = model.module.HEATMAP == "gradcam"
+    how = method_of(model, config.method)
+    with_photos = how != "occlusion_of_mask"
     cases = _chosen(config, job)
     with job.build() as build:
         prints = {
@@ -92,7 +107,7 @@ def run(config: Config, job: Job) -> Artifact:
         todo = {key[0] for key in build.plan(prints)}
         items = [case for case in cases if case["case_id"] in todo]
         if with_photos:
-            work: Callable[[Mapping[str, Any]], dict[str, Any]] = _looker(config, job, model, build.partial)
+            work: Callable[[Mapping[str, Any]], dict[str, Any]] = _looker(config, how, job, model, build.partial)
         else:
             work = partial(
                 _occluded_one,
@@ -109,6 +124,7 @@ def run(config: Config, job: Job) -> Artifact:
         ):
             build.add(row)
         info = {"target": config.target, "limit": config.limit, "model": job.target.name, "unit": "log_odds"}
+        _say_incomplete(build.rows.values(), job)
         looked = _on_the_lesion(build.rows.values(), {case["case_id"]: case["area_share"] for case in cases})
         if looked:
             job.console.info(
@@ -117,6 +133,39 @@ def run(config: Config, job: Job) -> Artifact:
                 "photo, which is what a blind heatmap would score"
             )
         return build.finish(info={**info, "on_the_lesion": looked})
+
+
+def method_of(model: Classifier, asked: str) -> str:
+    """``gradcam``, ``gfa`` or ``occlusion_of_mask``; ``auto`` is what the model's file says.
+
+    Raises:
+        ConfigError: a method that does not fit the model.
+    """
+    own = str(model.module.HEATMAP)
+    if asked in ("auto", own):
+        return own
+    reads = set(model.module.READS)
+    if own == "occlusion_of_mask" or (asked == "gfa" and not (model.is_network and {"image", "attributes"} <= reads)):
+        fits = own if own == "occlusion_of_mask" or not model.is_network else "gradcam"
+        wanted = "a network that reads photo and attributes" if asked == "gfa" else "a model that looks at photos"
+        raise ConfigError(
+            f"--method {asked}, and {model.about['model']} cannot be explained so",
+            f"{wanted}; for this one {fits}",
+            "leave --method out",
+        )
+    return asked
+
+
+def _say_incomplete(rows: Iterable[Mapping[str, Any]], job: Job) -> None:
+    """Say of how many cases the integrated gradients do not add up, and how far."""
+    from skinkit.integrated_gradients import MOST_STEPS, TOLERANCE
+
+    missed = [e for row in rows if (e := row.get("completeness_error")) is not None and e > TOLERANCE]
+    if missed:
+        job.console.warn(
+            f"of {len(missed)} cases the contributions miss the change of the log odds by more than {TOLERANCE:.0%} "
+            f"(at most {max(missed):.1%}) with {MOST_STEPS} steps at most; see completeness_error"
+        )
 
 
 def _on_the_lesion(rows: Iterable[Mapping[str, Any]], area_share: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -161,8 +210,6 @@ def positive(model: Classifier, target: str) -> np.ndarray:
 
 def _chosen(config: Config, job: Job) -> list[dict[str, Any]]:
     """The cases to explain, most malignant first, as fused rows with the folds and content they are made from."""
-    from pandas.util import hash_pandas_object
-
     table = job.inputs["predictions"].table()
     table = table[(table["level"] == "image") & (table["status"] == OK)]
     table = table.sort_values(["malignancy", "case_id"], ascending=[False, True], kind="stable")
@@ -177,9 +224,16 @@ def _chosen(config: Config, job: Job) -> list[dict[str, Any]]:
         table = table[table["case_id"].isin(config.case)]
     elif config.limit:
         table = table.head(config.limit)
-    fused = job.inputs["fused"].table()
-    fused["content"] = hash_pandas_object(fused, index=False).astype(str)
-    rows = table[["case_id", "fold"]].merge(fused.drop(columns="fold", errors="ignore"), on="case_id", how="left")
+    return fused_cases(table, job.inputs["fused"])
+
+
+def fused_cases(predictions: pd.DataFrame, fused: Artifact) -> list[dict[str, Any]]:
+    """The fused rows of predicted cases, in their order, each with ``fold`` and a digest of its ``content``."""
+    from pandas.util import hash_pandas_object
+
+    known = fused.table()
+    known["content"] = hash_pandas_object(known, index=False).astype(str)
+    rows = predictions[["case_id", "fold"]].merge(known.drop(columns="fold", errors="ignore"), on="case_id", how="left")
     cases: list[dict[str, Any]] = rows.astype(object).where(rows.notna(), None).to_dict("records")  # type: ignore[assignment]
     return cases
 
@@ -289,14 +343,19 @@ Look = Callable[[Mapping[str, Any], "np.ndarray"], tuple["np.ndarray", dict[str,
 """(case, its photo) -> Grad-CAM (h, w) on the scale of the network's last block, and the columns of contributions."""
 
 
-def _looker(config: Config, job: Job, model: Classifier, out: Path) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+def _looker(
+    config: Config, how: str, job: Job, model: Classifier, out: Path
+) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
     """The work on one case of a model that looks at photos; networks are loaded once."""
     from skinkit import infer
 
     device = infer.pick_device(job.device)
     chosen = positive(model, config.target)
-    through = _through_networks if model.is_network else _through_probe
-    look = through(model, chosen, device, job.workspace.root)
+    if model.is_network:
+        one = _integrated(config) if how == "gfa" else _shapley_and_gradcam
+        look = _through_networks(model, chosen, device, job.workspace.root, one)
+    else:
+        look = _through_probe(model, chosen, device)
 
     def work(case: Mapping[str, Any]) -> dict[str, Any]:
         from skinkit.attribution import enlarged, inside_share, points_inside
@@ -306,8 +365,9 @@ def _looker(config: Config, job: Job, model: Classifier, out: Path) -> Callable[
         heat = enlarged(small, (rgb.shape[1], rgb.shape[0]))
         mask = _mask_of(case, job.workspace.root)
         return {
-            **_described(case, config.target, "gradcam"),
+            **_described(case, config.target, how),
             **_painted(heat, case, out),
+            **(_composed(rgb, heat, mask, told, case, config.target, out) if how == "gfa" else {}),
             "inside_mask": None if mask is None else inside_share(heat, mask),
             "pointing_game": None if mask is None else points_inside(heat, mask),
             **told,
@@ -316,13 +376,7 @@ def _looker(config: Config, job: Job, model: Classifier, out: Path) -> Callable[
     return work
 
 
-def _straightened(maps: np.ndarray) -> np.ndarray:
-    """(h, w) of the maps of a photo (1, h, w), or of a photo and its mirror image (2, h, w)."""
-    straight: np.ndarray = maps[0]
-    return straight if len(maps) == 1 else straight + maps[1][:, ::-1]
-
-
-def _through_probe(model: Classifier, chosen: np.ndarray, device: str, workspace: Path) -> Look:
+def _through_probe(model: Classifier, chosen: np.ndarray, device: str) -> Look:
     """One frozen network before all folds."""
     network: Any = model.embedder(device)
 
@@ -330,7 +384,7 @@ def _through_probe(model: Classifier, chosen: np.ndarray, device: str, workspace
         import numpy as np
         import torch
 
-        from skinkit.attribution import grad_cam
+        from skinkit.attribution import grad_cam, straightened
 
         images = torch.from_numpy(network.prepare(rgb)[None]).to(device)
         with torch.inference_mode():
@@ -343,7 +397,7 @@ def _through_probe(model: Classifier, chosen: np.ndarray, device: str, workspace
         ]
         fitted, temperatures = [v.fold.fitted for v in seen], [v.fold.temperature for v in seen]
         module, layer = model.module.explained(network, fitted, offsets, temperatures, chosen)
-        return _straightened(grad_cam(module, layer, images)), attributed(seen, case, chosen)
+        return straightened(grad_cam(module, layer, images)), attributed(seen, case, chosen)
 
     return look
 
@@ -359,37 +413,130 @@ class _Read:
         return self.rgb
 
 
-def _through_networks(model: Classifier, chosen: np.ndarray, device: str, workspace: Path) -> Look:
-    """A network per fold; heatmaps and contributions are means over those that predicted the case."""
-    networks: dict[int, Any] = {}
+@dataclass(frozen=True)
+class _Explained:
+    """What one fold's network says of one case.
 
-    def look(case: Mapping[str, Any], rgb: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+    Attributes:
+        heat: (h, w).
+        names: input of each contribution; a name may occur more than once.
+        values: contributions.
+        baseline: the log odds without any.
+        told: further columns.
+    """
+
+    heat: np.ndarray
+    names: Sequence[str]
+    values: np.ndarray
+    baseline: float
+    told: Mapping[str, Any]
+
+
+One = Callable[[Any, Mapping[str, Any], "Groups", "np.ndarray", float], _Explained]
+"""(network, its inputs for a case, table -> attribute behind each column, (classes,) target, temperature) -> answer."""
+
+
+def _shapley_and_gradcam(
+    network: Any,
+    batch: Mapping[str, Any],
+    groups: Groups,
+    chosen: np.ndarray,
+    temperature: float,
+) -> _Explained:
+    from skinkit.attribution import grad_cam, odds_of_inputs, odds_of_photos, straightened
+
+    names, values, baseline = odds_of_inputs(network, batch, groups, chosen, temperature)
+    module = odds_of_photos(network, batch, chosen, temperature)
+    heat = straightened(grad_cam(module, network.last, batch["image"]))
+    return _Explained(heat, names, values, baseline, {})
+
+
+def _integrated(config: Config) -> One:
+    def one(
+        network: Any,
+        batch: Mapping[str, Any],
+        groups: Groups,
+        chosen: np.ndarray,
+        temperature: float,
+    ) -> _Explained:
+        import numpy as np
+
+        from skinkit.integrated_gradients import MOST_STEPS, integrated_gradients
+
+        found = integrated_gradients(
+            network,
+            batch,
+            chosen,
+            temperature,
+            baseline=config.baseline,
+            steps=config.steps,
+            most_steps=max(config.steps, MOST_STEPS),
+        )
+        names = ["image", *(owner for owners in groups.values() for owner in owners)]
+        values = np.concatenate([[found.parts["image"].sum()], *(found.parts[name] for name in groups)])
+        told = {"steps": found.steps, "completeness_error": found.error}
+        return _Explained(found.heat - found.heat.min(), names, values, found.start, told)
+
+    return one
+
+
+Groups = Mapping[str, Sequence[str]]
+
+
+class CaseReader:
+    """What each fold's network reads of a case; networks are loaded once.
+
+    Args:
+        model: a network.
+        device: ``cpu`` or ``cuda``.
+        workspace: its root, where masks lie.
+    """
+
+    def __init__(self, model: Classifier, device: str, workspace: Path) -> None:
+        self.model, self.device, self.workspace = model, device, workspace
+        self._networks: dict[int, Any] = {}
+
+    def read(self, case: Mapping[str, Any], rgb: np.ndarray) -> Iterator[tuple[Fold, Any, Mapping[str, Any], Groups]]:
+        """The folds that predicted a case: the fold, its network, the batch, table -> attribute of each column.
+
+        Args:
+            case: fused row with ``fold``: the one that held it out, or None for all.
+            rgb: its photo.
+        """
         import pandas as pd
 
-        from skinkit.attribution import grad_cam, odds_of_inputs, odds_of_photos
         from skinkit.examples import Examples, as_input
         from skinkit.infer import batch_of, lesion_masks
 
-        frame, reads = pd.DataFrame([dict(case)]), model.module.READS
-        masks = lesion_masks(frame, workspace) if "mask" in reads else None
-        examples = Examples(reads, model.config.side_px, [_Read(case["pixel_sha256"], rgb)], masks=masks)
-        folds = _folds(model, case)
-        heats, names, values, baseline = [], list[str](), list[float](), 0.0
-        for fold in folds:
-            if fold.number not in networks:
-                networks[fold.number] = model.network(fold, device)
-            network = networks[fold.number]
+        frame, reads = pd.DataFrame([dict(case)]), self.model.module.READS
+        masks = lesion_masks(frame, self.workspace) if "mask" in reads else None
+        examples = Examples(reads, self.model.config.side_px, [_Read(case["pixel_sha256"], rgb)], masks=masks)
+        for fold in _folds(self.model, case):
+            if fold.number not in self._networks:
+                self._networks[fold.number] = self.model.network(fold, self.device)
             arrays = batch_of(frame, fold.encoder, fold.radiomics)
-            batch = as_input(examples.with_arrays(arrays).batch([0]), device)
+            batch = as_input(examples.with_arrays(arrays).batch([0]), self.device)
             groups = {"attributes": fold.encoder.attributes, "radiomics": fold.radiomics.columns}
-            groups = {name: owners for name, owners in groups.items() if name in reads}
-            owners, added, start = odds_of_inputs(network, batch, groups, chosen, fold.temperature)
-            names += owners
-            values += (added / len(folds)).tolist()
-            baseline += start / len(folds)
-            module = odds_of_photos(network, batch, chosen, fold.temperature)
-            heats.append(_straightened(grad_cam(module, network.last, batch["image"])))
-        return sum(heats[1:], heats[0]) / len(heats), _told(names, values, baseline, case)
+            yield fold, self._networks[fold.number], batch, {k: v for k, v in groups.items() if k in reads}
+
+
+def _through_networks(model: Classifier, chosen: np.ndarray, device: str, workspace: Path, one: One) -> Look:
+    """A network per fold; heatmaps and contributions are means over those that predicted the case."""
+    reader = CaseReader(model, device, workspace)
+
+    def look(case: Mapping[str, Any], rgb: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+        import numpy as np
+
+        found = [
+            one(network, batch, groups, chosen, fold.temperature)
+            for fold, network, batch, groups in reader.read(case, rgb)
+        ]
+        names = [name for each in found for name in each.names]
+        values = np.concatenate([each.values for each in found]) / len(found)
+        baseline = float(np.mean([each.baseline for each in found]))
+        told = {key: max(each.told[key] for each in found) for key in found[0].told}
+        heat = np.mean([each.heat for each in found], axis=0)
+        return heat, {**_told(names, values.tolist(), baseline, case), **told}
 
     return look
 
@@ -406,6 +553,28 @@ def _painted(heat: np.ndarray, case: Mapping[str, Any], out: Path) -> dict[str, 
     file = f"heatmaps/{slug(case['case_id'])}.png"
     write_atomic(out / file, png_bytes(as_grey(heat)))
     return {"heatmap_file": file}
+
+
+def _composed(
+    rgb: np.ndarray,
+    heat: np.ndarray,
+    mask: np.ndarray | None,
+    told: Mapping[str, Any],
+    case: Mapping[str, Any],
+    target: str,
+    out: Path,
+) -> dict[str, Any]:
+    """Write the picture with photo, heatmap and contributions."""
+    from skinkit.attribution import as_grey
+    from skinkit.figures import explained_case
+    from skinkit.images import slug
+
+    title = f"{case['case_id']}: {target}"
+    entries = json.loads(told["attributions_json"])
+    png = explained_case(rgb, as_grey(heat), entries, mask=mask, unit="log odds", title=title)
+    file = f"composites/{slug(case['case_id'])}.png"
+    write_atomic(out / file, png)
+    return {"composite_file": file}
 
 
 def _mask_of(case: Mapping[str, Any], workspace: Path) -> np.ndarray | None:

@@ -1,0 +1,176 @@
+"""faithful: whether explanations of a network name what it rests on, integrated gradients beside Grad-CAM.
+
+Some cases are drawn from those the model predicted without having learnt from them. Of each, pixels and attributes come
+into an empty case and go from the whole one, the strongest first, and the probability of the predicted class is read
+off (insertion, deletion), as is what the log odds lose without the strongest tenth. Figures have 95 % intervals over
+patients. The files lie in 'faithful/<cohort>' of the workspace: JSON, Parquet and a figure (SVG and PNG).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from skinkit.artifact import Artifact, open_artifact, write_atomic
+from skinkit.commands import Context
+from skinkit.errors import CaseError, ConfigError, InputError
+from skinkit.options import Help
+from skinkit.schemas import OK, Schema
+from skinkit.workspace import Ref, Workspace
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from skinkit.infer import Classifier
+
+FOLDER = "faithful"
+_TABLE = Schema("faithfulness", 1, ("case_id", "method"), ())
+METHODS = ("gfa", "gradcam")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the command."""
+
+    model: Annotated[str, Help("trained network (default: the workspace's)", positional=True)] = ""
+    cases: Annotated[int, "how many cases of each cohort are drawn; 0 for all"] = 50
+    baseline: Annotated[
+        Literal["mean", "black", "blur"], "the photo that says nothing: ImageNet's mean colour, black, or blurred"
+    ] = "mean"
+    steps: Annotated[int, "steps of the integrated gradients, doubled where they miss more than 1 %"] = 50
+    bootstrap: Annotated[int, "bootstrap replicates of patients"] = 1000
+    seed: Annotated[int, "seed of the cases and of the bootstrap"] = 0
+    out: Annotated[str, "folder for the files (default: faithful of the workspace)"] = ""
+
+
+def run(config: Config, context: Context) -> Mapping[str, Any]:
+    """Try the explanations of every labelled cohort."""
+    from skinkit import infer
+    from skinkit.stages.explain import CaseReader, method_of
+
+    if config.cases < 0 or config.bootstrap < 1 or config.steps < 2:
+        found = f"--cases {config.cases}, --bootstrap {config.bootstrap}, --steps {config.steps}"
+        raise ConfigError(found, "cases >= 0, bootstrap >= 1 and steps >= 2", "mend the values")
+    workspace = context.workspace()
+    pipeline, name = context.pipeline(workspace), config.model or workspace.defaults["model"]
+    cohorts = [workspace.cohort(c).name for c in context.cohorts] or workspace.with_role("development", "external")
+    made = {cohort: pipeline.bring(Ref("predictions", cohort, name)) for cohort in cohorts}
+    model = infer.open_classifier(open_artifact(workspace.path(Ref("models", name=name))), name)
+    method_of(model, "gfa")
+    reader = CaseReader(model, infer.pick_device(context.device), workspace.root)
+    answers = {
+        cohort: _tried(config, context, workspace, model, reader, cohort, artifact) for cohort, artifact in made.items()
+    }
+    texts = [f"{name} on {cohort}, {answer['n']} cases\n{_text(answer)}" for cohort, answer in answers.items()]
+    return {"model": name, "faithful": answers, "text": "\n\n".join(texts)}
+
+
+def _tried(
+    config: Config,
+    context: Context,
+    workspace: Workspace,
+    model: Classifier,
+    reader: Any,
+    cohort: str,
+    predictions: Artifact,
+) -> dict[str, Any]:
+    """One cohort."""
+    import numpy as np
+    import pandas as pd
+
+    from skinkit.artifact import write_table
+    from skinkit.examples import photos_of
+    from skinkit.faithfulness import FIGURES, summarised
+    from skinkit.figures import faithfulness_curves
+    from skinkit.stages.explain import fused_cases
+
+    table = predictions.table()
+    table = table[(table["level"] == "image") & (table["status"] == OK)].sort_values("case_id", kind="stable")
+    if table.empty:
+        raise InputError(f"{cohort} has no predicted image", "predictions of photos", "run 'skinkit predict'")
+    drawn = np.random.default_rng(config.seed).permutation(len(table))[: config.cases or None]
+    table = table.iloc[np.sort(drawn)]
+    fused = str(predictions.config.get("fused") or "") or str(model.about["fused"])
+    cases = fused_cases(table, open_artifact(workspace.path(Ref("fused", cohort, fused))))
+    rows, curves, failed = [], {method: list[Any]() for method in METHODS}, 0
+    with context.console.progress(len(cases), f"trying explanations of {cohort}") as tick:
+        for case, top in zip(cases, table["top1"], strict=True):
+            try:
+                rgb = photos_of(pd.DataFrame([case]), workspace.cohort(cohort).root)[0].read()
+            except CaseError:
+                failed += 1
+                tick(failed=True)
+                continue
+            found = _one(config, model.classes.classes.index(top), reader, case, rgb)
+            for method, folds in found.items():
+                curves[method].append(np.mean([[each.inserted, each.deleted] for each in folds], axis=0))
+                figures = {key: float(np.mean([each.figures[key] for each in folds])) for key in FIGURES}
+                rows.append({"case_id": case["case_id"], "group_id": case["group_id"], "class": top, "method": method})
+                rows[-1] |= figures
+            tick()
+    told = pd.DataFrame(rows)
+    values = {m: {key: told.loc[told["method"] == m, key].to_numpy() for key in FIGURES} for m in METHODS}
+    cluster = told.loc[told["method"] == METHODS[0], "group_id"].to_numpy(dtype=str)
+    summary = summarised(values, cluster, bootstrap=config.bootstrap, seed=config.seed)
+    folder = (Path(config.out) if config.out else workspace.root / FOLDER) / cohort
+    means = {method: np.mean(of, axis=0) for method, of in curves.items()}
+    files = faithfulness_curves(means, folder, model.name)
+    write_table(folder / f"{model.name}.parquet", _TABLE, told)
+    answer = {
+        "n": len(cluster), "n_clusters": len(set(cluster)), "failed": failed, "baseline": config.baseline,
+        "seed": config.seed, "bootstrap": config.bootstrap, "summary": summary, "figures": files,
+    }  # fmt: skip
+    write_atomic(folder / f"{model.name}.json", json.dumps(answer, indent=1, ensure_ascii=False).encode())
+    return answer
+
+
+def _one(config: Config, class_index: int, reader: Any, case: Mapping[str, Any], rgb: np.ndarray) -> dict[str, Any]:
+    """Method -> :class:`skinkit.faithfulness.Faithfulness` of each fold that predicted the case."""
+    import numpy as np
+
+    from skinkit.attribution import enlarged, grad_cam, odds_of_photos, straightened
+    from skinkit.faithfulness import attribute_names, ranking, tried
+    from skinkit.integrated_gradients import MOST_STEPS, baseline_of, integrated_gradients
+
+    found: dict[str, Any] = {method: [] for method in METHODS}
+    for fold, network, batch, owners in reader.read(case, rgb):
+        positive = np.arange(len(reader.model.classes.classes)) == class_index
+        names, starts = attribute_names(owners), baseline_of(batch, config.baseline)
+        path = integrated_gradients(
+            network,
+            batch,
+            positive,
+            fold.temperature,
+            baseline=config.baseline,
+            steps=config.steps,
+            most_steps=max(config.steps, MOST_STEPS),
+        )
+        strengths = dict.fromkeys(names, 0.0)
+        for table, of in owners.items():
+            for owner, part in zip(of, path.parts[table], strict=True):
+                strengths[owner] += float(part)
+        side = batch["image"].shape[-1]
+        module = odds_of_photos(network, batch, positive, fold.temperature)
+        warm = enlarged(straightened(grad_cam(module, network.last, batch["image"])), (side, side))
+        orders = {
+            "gfa": ranking(path.heat, {name: abs(value) for name, value in strengths.items()}, names),
+            "gradcam": ranking(warm, {}, names),
+        }
+        for method, order in orders.items():
+            found[method].append(tried(network, batch, starts, owners, order, class_index, fold.temperature))
+    return found
+
+
+def _text(answer: Mapping[str, Any]) -> str:
+    lines = []
+    for row in answer["summary"]:
+        line = f"  {row['method']:8} {row['figure']:10} {row['mean']:.3f} ({row['lower']:.3f} to {row['upper']:.3f})"
+        if "difference" in row:
+            ends = f"{row['difference_lower']:+.3f} to {row['difference_upper']:+.3f}"
+            line += f"; {METHODS[0]} {row['difference']:+.3f} ({ends})"
+        lines.append(line)
+    lines += [f"  {answer['failed']} photos could not be read"] if answer["failed"] else []
+    return "\n".join([*lines, f"  files: {Path(answer['figures']['svg']).parent}"])
