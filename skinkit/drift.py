@@ -35,7 +35,8 @@ LARGE_SMD = 0.5
 LARGE_PSI = 0.25
 """A population stability index from which a shift is called large by custom."""
 _BINS = 10
-_MOST_ROWS = 3000
+MOST_ROWS = 3000
+"""Rows of a side that are looked at; of more, so many are drawn."""
 _FEWEST = 20
 
 Measure = Callable[[Floats], Floats]
@@ -219,7 +220,7 @@ def domain(
         auroc, lower, upper, n_inside, n_outside, n_columns; auroc is None where too few patients or columns are there.
     """
     parts = [
-        side if len(side) <= _MOST_ROWS else side.sample(_MOST_ROWS, random_state=seed) for side in (inside, outside)
+        side if len(side) <= MOST_ROWS else side.sample(MOST_ROWS, random_state=seed) for side in (inside, outside)
     ]
     both = pd.concat(parts, ignore_index=True)
     is_outside = np.r_[np.zeros(len(parts[0]), bool), np.ones(len(parts[1]), bool)]
@@ -297,8 +298,8 @@ class Novelty:
         x, held = np.asarray(train, dtype=np.float64), np.asarray(validation, dtype=np.float64)
         if min(len(x), len(held)) < _FEWEST or not x.shape[1]:
             return None
-        if len(x) > _MOST_ROWS:
-            x = x[np.sort(np.random.default_rng(0).choice(len(x), _MOST_ROWS, replace=False))]
+        if len(x) > MOST_ROWS:
+            x = x[np.sort(np.random.default_rng(0).choice(len(x), MOST_ROWS, replace=False))]
         mean, scale = x.mean(axis=0), x.std(axis=0)
         z = np.divide(x - mean, scale, out=np.zeros_like(x), where=scale > 0)
         variances, directions = _principal(z)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,9 @@ from skinkit.models import UNCERTAINTIES, Embedder, Fitted, Network, Sizes, load
 from skinkit.radiomics.kernel_cache import cache_folder
 from skinkit.taxonomy import ClassSet
 
+if TYPE_CHECKING:
+    import torch
+
 Item = TypeVar("Item")
 Prepared = TypeVar("Prepared")
 Answer = TypeVar("Answer")
@@ -42,6 +45,8 @@ Floats = npt.NDArray[np.float64]
 _BATCH = {"cpu": 4, "cuda": 32}
 _STORED_AT_ONCE = 64
 _ROWS_AT_ONCE = 2048
+_WIDEST = 4096
+"""Numbers that are kept of what a network made of a photo."""
 _WORTH_IT = 1.1
 """bf16 rounds to 8 bits; for less than this gain it is not taken."""
 _MEASURING_S = 1.0
@@ -102,6 +107,7 @@ def run(
     device: str = "cpu",
     precision: str = "auto",
     batch: int = 0,
+    seen: bool = False,
     console: Console,
     label: str = "looking",
 ) -> Iterator[tuple[int, dict[str, np.ndarray] | CaseError]]:
@@ -114,6 +120,7 @@ def run(
         device: ``cpu`` or ``cuda``.
         precision: ``fp32``, ``bf16`` or ``auto`` (:func:`precision_of`).
         batch: rows at once; 0 for the device's own.
+        seen: of a network that classifies, also answer ``seen``: what it made of the pictures, (width,).
         console: progress, and a word when memory runs out.
         label: what the progress bar says.
 
@@ -129,11 +136,26 @@ def run(
     def answered(asked: Sequence[int], pictures: Sequence[Pictures]) -> list[dict[str, np.ndarray]]:
         with torch.inference_mode(), autocast(device, chosen):
             inputs = as_input(examples.stacked(asked, pictures), device)
-            found = {name: logits.float().cpu().numpy() for name, logits in network.answer(inputs).items()}
+            if seen:
+                looked = module.look(inputs)
+                told = {**module.judge(looked, inputs), SEEN: _pooled(looked)}
+            else:
+                told = network.answer(inputs)
+            found = {name: logits.float().cpu().numpy() for name, logits in told.items()}
         return [{name: logits[at] for name, logits in found.items()} for at in range(len(asked))]
 
     positions = [int(row) for row in rows]
     yield from _in_batches(positions, examples.tried, answered, batch or _BATCH[device], console, label)
+
+
+def _pooled(seen: torch.Tensor) -> torch.Tensor:
+    """(n, width) of what a network made of n pictures: means over the places of maps, and over neighbours elsewhere."""
+    import torch.nn.functional as functional
+
+    if seen.ndim == 4:
+        return seen.mean((2, 3))
+    flat = seen.flatten(1).float()
+    return functional.adaptive_avg_pool1d(flat[:, None], min(flat.shape[1], _WIDEST))[:, 0]
 
 
 def judged(
@@ -191,16 +213,19 @@ def answers(
     *,
     device: str,
     precision: str = "auto",
+    seen: bool = False,
     console: Console,
     label: str = "looking",
 ) -> dict[str, np.ndarray]:
-    """Name -> (rows, ...) float32 logits of readable rows, all at once; empty where there is no row.
+    """Name -> (rows, ...) float32 answers of :func:`run`, all at once; empty where there is no row.
 
     Raises:
         CaseError: a row cannot be read.
     """
     found: list[dict[str, np.ndarray]] = []
-    for _, answer in run(network, examples, rows, device=device, precision=precision, console=console, label=label):
+    for _, answer in run(
+        network, examples, rows, device=device, precision=precision, seen=seen, console=console, label=label
+    ):
         if isinstance(answer, CaseError):
             raise answer
         found.append(answer)
@@ -601,6 +626,8 @@ BACKBONE, NETWORK = "backbone.safetensors", "network.safetensors"
 FOLD = "fold_{}"
 DIAGNOSIS, LESION = "diagnosis", "lesion"
 """What networks answer."""
+SEEN = "seen"
+"""What they make of the pictures, where that is asked for."""
 
 
 def embedding_store(root: Path, module: Any, config: Any, weights_sha256: str, device: str) -> EmbeddingStore:
@@ -752,11 +779,14 @@ class Scored:
             cannot be read.
         uncertainty: name of ``skinkit.models.UNCERTAINTIES`` -> (folds, rows), NaN likewise and where the model does
             not tell.
+        unlike_training: (folds, rows) how unlike its training rows each fold finds the case, as a percentile of its
+            validation rows; NaN likewise and where a fold had too few rows to tell.
         failed: pixel hash -> why its photo cannot be read.
     """
 
     probability: Floats
     uncertainty: Mapping[str, Floats]
+    unlike_training: Floats
     failed: Mapping[str, CaseError]
 
 
@@ -785,34 +815,47 @@ class Scorer:
         """
         probability = np.full((len(self.model.folds), len(frame), len(self.model.classes.classes)), np.nan)
         uncertainty = {name: np.full(probability.shape[:2], np.nan) for name in UNCERTAINTIES}
+        unlike = np.full(probability.shape[:2], np.nan)
         images, readable, failed = self._embedded(frame, root)
         examples = self._examples(frame, root)
         for index, fold in enumerate(self.model.folds):
             chosen = np.array([fold.number in may for may in folds], dtype=bool) & readable
             if not chosen.any():
                 continue
-            if examples is not None:
-                arrays = batch_of(frame, fold.encoder, fold.radiomics)
-                rows = np.flatnonzero(chosen)
-                for row, answer in run(
-                    self._network(fold), examples.with_arrays(arrays), rows, device=self.device, console=self.console
-                ):
-                    if isinstance(answer, CaseError):
-                        failed[examples.photos[row].pixels] = answer
-                    else:
-                        probability[index, row] = np.exp(fold.calibrated(answer[DIAGNOSIS][None])[0])
-                        for name in answer.keys() & uncertainty:
-                            uncertainty[name][index, row] = answer[name]
-            else:
+            novelty = Novelty.load(self.model.path / FOLD.format(fold.number))
+            if examples is None:
                 part = images[chosen[readable]] if images is not None else None
                 batch = batch_of(frame[chosen], fold.encoder, fold.radiomics, part)
                 probability[index, chosen] = np.exp(fold.scores(batch))
-        return Scored(probability, uncertainty, failed)
+                if novelty is not None:
+                    unlike[index, chosen] = novelty.percentile(as_matrix(batch))
+                continue
+            arrays = batch_of(frame, fold.encoder, fold.radiomics)
+            for row, answer in run(
+                self._network(fold),
+                examples.with_arrays(arrays),
+                np.flatnonzero(chosen),
+                device=self.device,
+                seen=novelty is not None,
+                console=self.console,
+            ):
+                if isinstance(answer, CaseError):
+                    failed[examples.photos[row].pixels] = answer
+                    continue
+                probability[index, row] = np.exp(fold.calibrated(answer[DIAGNOSIS][None])[0])
+                for name in answer.keys() & uncertainty:
+                    uncertainty[name][index, row] = answer[name]
+                if novelty is not None:
+                    known = {name: values[[row]] for name, values in arrays.items()} | {"image": answer[SEEN][None]}
+                    unlike[index, row] = novelty.percentile(as_matrix(known))[0]
+        return Scored(probability, uncertainty, unlike, failed)
 
     def altered(
         self, frames: Sequence[pd.DataFrame], folds: Sequence[Sequence[int]], root: Path
     ) -> tuple[Floats, dict[str, CaseError]]:
-        """:meth:`probabilities` of the same cases with other things known of them; their photos are looked at once.
+        """Probabilities, as :meth:`scored` gives them, of the same cases with other things known of them.
+
+        Their photos are looked at once.
 
         Args:
             frames: fused rows of the cases, each time the same ones, with other attributes.
@@ -845,31 +888,6 @@ class Scorer:
                 else:
                     probability[:, index, row] = np.exp(fold.calibrated(answer))
         return probability, failed
-
-    def unlike_training(self, frame: pd.DataFrame, folds: Sequence[Sequence[int]], root: Path) -> Floats:
-        """How unlike its training rows a fold finds each case, as a percentile of its validation rows: (rows,).
-
-        The mean over the folds that may answer; NaN where none knows or the photo cannot be read. Of a network only the
-        attributes and measurements it reads are looked at, not the photo.
-
-        Args:
-            frame: fused rows.
-            folds: of each row, the folds that may answer.
-            root: of the cohort's files.
-        """
-        known = [(fold, Novelty.load(self.model.path / FOLD.format(fold.number))) for fold in self.model.folds]
-        found = np.full((len(known), len(frame)), np.nan)
-        if not any(novelty is not None for _, novelty in known):
-            return found[0] if len(found) else np.full(len(frame), np.nan)
-        images, readable, _ = self._embedded(frame, root)
-        for index, (fold, novelty) in enumerate(known):
-            chosen = np.array([fold.number in may for may in folds], dtype=bool) & readable
-            if novelty is None or not chosen.any():
-                continue
-            part = images[chosen[readable]] if images is not None else None
-            batch = batch_of(frame[chosen], fold.encoder, fold.radiomics, part)
-            found[index, chosen] = novelty.percentile(as_matrix(batch))
-        return mean_of_known(found)
 
     def _embedded(
         self, frame: pd.DataFrame, root: Path

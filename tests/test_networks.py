@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import small_cohort
+import torch
 import written_artifacts as written
 
 from skinkit import infer
 from skinkit.artifact import Artifact, open_artifact
+from skinkit.drift import Novelty
 from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.workspace import Ref, Workspace, load_workspace
 
@@ -91,6 +93,22 @@ def test_a_network_predicts_calibrated_probabilities(workspace: Workspace) -> No
     assert opened.is_network
     assert opened.measures
     assert opened.about["folds"][0]["sizes"]["columns"] == {"attributes": 81, "radiomics": 102}
+
+
+def test_a_network_says_how_unlike_its_training_photos_a_photo_is(tmp_path: Path) -> None:
+    workspace = small_cohort.make(tmp_path / "w", folds=1, patients=70)
+    artifact, _ = train(workspace, "hybrid_resnet50", attributes="none", radiomics="none")
+    table = predict(workspace)
+    assert table["unlike_training"].between(0, 100).all()
+    novelty = Novelty.load(artifact.path / "fold_0")
+    assert novelty is not None
+    assert len(novelty.mean) == 2048
+    opened = infer.open_classifier(artifact)
+    network: Any = opened.network(opened.folds[0], "cpu")
+    noise = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        seen = network.look({"image": noise, "mask": torch.ones(2, 32, 32)})
+    assert (novelty.percentile(seen.numpy()) > 80).all()  # of an untrained network at 32 px
 
 
 def test_a_prediction_does_not_depend_on_its_neighbours(workspace: Workspace) -> None:

@@ -190,9 +190,8 @@ def _image_rows(config: Config, job: Job, model: Classifier, frame: pd.DataFrame
         readable = np.array([pixels not in failed for pixels in part["pixel_sha256"]], dtype=bool)
         for case in _records(part[~readable]):
             yield {**_keys(case), **_failure(failed[case["pixel_sha256"]])}
-        unlike = scorer.unlike_training(part, list(part["folds"]), job.cohort.root)
         unsure = {f"uncertainty_{name}": infer.mean_of_known(found) for name, found in scored.uncertainty.items()}
-        told = part.assign(unlike_training=unlike, **unsure)[readable]
+        told = part.assign(unlike_training=infer.mean_of_known(scored.unlike_training), **unsure)[readable]
         yield from _predicted(config, model, told, probability[:, readable], job.cohort.prevalence)
 
 

@@ -19,9 +19,10 @@ import numpy as np
 from skinkit import infer, metrics
 from skinkit.artifact import write_atomic
 from skinkit.calibration import Isotonic, conformal_level
-from skinkit.drift import Novelty, as_matrix
+from skinkit.drift import MOST_ROWS, Novelty, as_matrix
+from skinkit.errors import CaseError
 from skinkit.metadata import ZEROS, Encoder, Standardiser
-from skinkit.models import Sizes
+from skinkit.models import Network, Sizes
 from skinkit.operating_point import Rule, choose
 from skinkit.taxonomy import ClassSet
 from skinkit.training.network import Training, train
@@ -149,16 +150,37 @@ def fit_network(
         precision=training.precision,
         console=training.console,
         label="validating",
+        seen=True,
     )
     scores = answers.get(infer.DIAGNOSIS, np.zeros((0, len(sizes.answers))))
     about = {**_calibrated(fold, material, scores), **told, "sizes": {"columns": dict(sizes.columns)}}
     _write(folder, encoder, radiomics, about)
-    train_inputs, seen = ({k: v[part] for k, v in arrays.items()} for part in (train_rows, validation))
-    _write_novelty(folder, train_inputs, seen)
+    if len(validation):
+        looked = _looked(network, examples, train_rows, training)
+        train_inputs = {**{name: values[list(looked)] for name, values in arrays.items()}, "image": [*looked.values()]}
+        seen = {**{name: values[validation] for name, values in arrays.items()}, "image": answers[infer.SEEN]}
+        _write_novelty(folder, train_inputs, seen)
     return _row(folder, about, scores, labels[validation])
 
 
-def _write_novelty(folder: Path, train_inputs: Mapping[str, np.ndarray], validation: Mapping[str, np.ndarray]) -> None:
+def _looked(network: Network, examples: Examples, rows: np.ndarray, training: Training) -> dict[int, np.ndarray]:
+    """Row -> what the network makes of its photo, of as many readable rows as are worth a look."""
+    if len(rows) > MOST_ROWS:
+        rows = np.sort(np.random.default_rng(0).choice(rows, MOST_ROWS, replace=False))
+    looked = infer.run(
+        network,
+        examples,
+        rows,
+        device=training.device,
+        precision=training.precision,
+        seen=True,
+        console=training.console,
+        label="looking at training photos",
+    )
+    return {row: answer[infer.SEEN] for row, answer in looked if not isinstance(answer, CaseError)}
+
+
+def _write_novelty(folder: Path, train_inputs: Mapping[str, Any], validation: Mapping[str, Any]) -> None:
     """What predicting needs to say how unlike the training rows a case is; nothing where there are too few rows."""
     novelty = Novelty.fit(as_matrix(train_inputs), as_matrix(validation))
     if novelty is not None:
