@@ -90,7 +90,7 @@ def test_a_radiomic_heatmap_puts_like_rows_together() -> None:
 
 def test_many_cases_are_thinned_evenly_within_classes() -> None:
     classes = np.array(["a"] * 2700 + ["b"] * 297 + ["c"] * 3)
-    kept = classes[figures._thinned(classes)]
+    kept = classes[figures.thinned(classes)]
     assert abs(len(kept) - 600) <= 3
     assert {name: int((kept == name).sum()) for name in "abc"} == {"a": 540, "b": 59, "c": 1}
     svg = figures.radiomic_heatmap(np.random.default_rng(0).normal(size=(2, 3000)), ["x", "y"], list(classes))

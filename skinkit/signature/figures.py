@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from skinkit.figures import PALETTE, canvas, colours, write
+from skinkit.figures import PALETTE, canvas, colours, thinned, write
 from skinkit.signature.correlation import category
 from skinkit.signature.selection import Floats
 
@@ -23,6 +23,10 @@ _ROW_IN = 0.125
 """Height of a feature where all of them are listed."""
 _MOST_Z = 2.5
 _MOST_BARS = 25
+_MOST_CASES = 2000
+"""Cases of a heatmap; clustering takes the square of them."""
+_MOST_DOTS = 1000
+"""From so many cases on the dots of the SVG are a picture."""
 
 
 def short(feature: str) -> str:
@@ -53,12 +57,14 @@ def heatmap(
     from matplotlib.patches import Patch
     from scipy.cluster.hierarchy import leaves_list, linkage
 
+    of = np.asarray(labels, dtype=str)
+    total, drawn = len(of), thinned(of, _MOST_CASES)
+    x, of = x[drawn], of[drawn]
     spread = np.nanstd(x, axis=0)
     varied = spread > 1e-12 * np.maximum(1.0, np.abs(np.nanmean(x, axis=0)))
     z = (x[:, varied] - np.nanmean(x[:, varied], axis=0)) / spread[varied]
     z = np.clip(z, -_MOST_Z, _MOST_Z)
     names = [name for name, kept in zip(features, varied, strict=True) if kept]
-    of = np.asarray(labels, dtype=str)
     classes = sorted(set(of.tolist()))
     cases = np.concatenate([_alike(z, np.flatnonzero(of == name)) for name in classes])
     tree = linkage(np.nan_to_num(z.T), method="ward") if len(names) > 1 else None
@@ -85,7 +91,8 @@ def heatmap(
         axes.yaxis.tick_right()
         axes.set_yticks(range(len(rows)), [short(names[i]) for i in rows], fontsize=6.2)
         _emphasise(axes.get_yticklabels(), [names[i] in chosen for i in rows])
-        axes.set_xlabel(f"{len(of)} lesions, by class and likeness")
+        shown = f"{len(of)} of {total}" if len(of) < total else f"{total}"
+        axes.set_xlabel(f"{shown} lesions, by class and likeness")
         bar = figure.colorbar(image, ax=[axes, branches], location="bottom", shrink=0.3, aspect=28, pad=0.01)
         bar.set_label("z-score (bold: in the signature)")
         bar.outline.set_visible(False)
@@ -330,7 +337,10 @@ def beeswarm(folder: Path, phi: Floats, values: Floats, features: Sequence[str],
             rank = np.argsort(np.argsort(values[known, i])) / max(known.sum() - 1, 1)
             colour = np.tile(np.array([[0.79, 0.81, 0.83, 1.0]]), (len(values), 1))
             colour[known] = shades(rank)
-            axes.scatter(phi[:, i], place + _swarm(phi[:, i]), c=colour, s=9, linewidths=0, alpha=0.9, zorder=3)
+            axes.scatter(
+                phi[:, i], place + _swarm(phi[:, i]), c=colour, s=9, linewidths=0, alpha=0.9, zorder=3,
+                rasterized=len(phi) > _MOST_DOTS,
+            )  # fmt: skip
         strength = np.abs(phi).mean(axis=0)
         axes.set_yticks(range(len(order)), [f"{short(features[i])}  ({strength[i]:.2f})" for i in order], fontsize=8)
         axes.set(ylim=(len(order) - 0.4, -0.6), title=title)
