@@ -14,11 +14,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from skinkit.artifact import Artifact, exists, open_artifact, write_atomic
 from skinkit.commands import Context
+from skinkit.console import Console
 from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.options import Help
 from skinkit.pipeline import Pipeline
@@ -26,6 +28,9 @@ from skinkit.reporting.markdown import markdown_table, with_interval
 from skinkit.schemas import Schema
 from skinkit.studies import Arm, Study, load_study
 from skinkit.workspace import Ref, Workspace, check_name
+
+if TYPE_CHECKING:
+    from skinkit.metrics import Floats
 
 FOLDER = "ablate"
 _ARMS = Schema("arms", 1, ("cohort", "arm", "class", "average", "decision_rule", "metric"), ())
@@ -52,6 +57,9 @@ class Config:
     seed: Annotated[int, "seed of every arm and of the bootstrap"] = 0
     bootstrap: Annotated[int, "bootstrap replicates of patients"] = 1000
     minimum: Annotated[int, "fewest positives and negatives for which a class metric is given"] = 5
+    each_fold: Annotated[
+        bool, "also let each fold answer the external cohorts by itself, for the SD over folds of by_class"
+    ] = False
     name: Annotated[str, "what the names of the models and the folder begin with (default: the system's name)"] = ""
     replace: Annotated[bool, "train arms anew that exist with another configuration"] = False
     allow_leakage: Annotated[
@@ -83,6 +91,8 @@ class Ablation:
         study: the paper.
         config: how they were trained and compared.
         workspace: where they lie.
+        console: messages and progress.
+        device: ``auto``, ``cpu`` or ``cuda``.
         models: arm -> name of its model.
         cohorts: cohort -> its role.
         metrics: (cohort, arm) -> its metrics artifact.
@@ -94,6 +104,8 @@ class Ablation:
     study: Study
     config: Config
     workspace: Workspace
+    console: Console
+    device: str
     models: Mapping[str, str]
     cohorts: Mapping[str, str]
     metrics: dict[tuple[str, str], Artifact] = field(default_factory=dict)
@@ -169,6 +181,7 @@ class Ablation:
                 rows.append([names, row["figure"], with_interval(row, "difference", signed=True), p])
         return markdown_table(["difference", "figure", "95 % interval", "p (Holm)"], rows) if rows else ""
 
+    @cached_property
     def by_class(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
         """(cohort, arm) -> the rows of its table of classes."""
         from skinkit.artifact import read_table
@@ -177,8 +190,30 @@ class Ablation:
         found = {}
         for (cohort, arm), artifact in self.metrics.items():
             about = open_artifact(self.workspace.path(Ref("models", name=self.models[arm]))).json("model.json")
-            found[cohort, arm] = class_table(artifact.table(), read_table(artifact.path / "scored.parquet"), about)
+            scored = read_table(artifact.path / "scored.parquet")
+            alone = len(about["folds"]) > 1 and self.config.each_fold and self.cohorts[cohort] == "external"
+            each = (
+                self._each_fold(cohort, arm, scored.loc[scored["level"] == "image", "case_id"].tolist())
+                if alone
+                else ()
+            )
+            found[cohort, arm] = class_table(artifact.table(), scored, about, each)
         return found
+
+    def _each_fold(self, cohort: str, arm: str, cases: Sequence[str]) -> list[Floats]:
+        """What each fold of an arm says of some cases of an external cohort: (n, classes) calibrated probabilities."""
+        from skinkit import infer
+        from skinkit.stages.predict import fused_of
+
+        name = self.models[arm]
+        model = infer.open_classifier(open_artifact(self.workspace.path(Ref("models", name=name))), name)
+        fused = open_artifact(self.workspace.path(Ref("fused", cohort, fused_of(name, self.workspace)))).table()
+        frame = fused.set_index("case_id", drop=False).loc[list(cases)].reset_index(drop=True)
+        device = infer.pick_device(self.device) if model.reads_photos or model.is_network else "cpu"
+        scorer = infer.Scorer(model, self.workspace.root, device, self.console)
+        every = [[fold.number for fold in model.folds]] * len(frame)
+        told = scorer.scored(frame, every, self.workspace.cohort(cohort).root).probability
+        return [fold.finished(told[index]) for index, fold in enumerate(model.folds)]
 
     def roc(self, folder: Path) -> dict[str, str]:
         """Draw ROC curves, macro-averaged and malignant against benign, a panel a cohort."""
@@ -226,7 +261,7 @@ class Ablation:
         if differences:
             write_table(folder / "differences.parquet", _DIFFERENCES, pd.DataFrame(differences))
             files.append("differences.parquet")
-        classes = self.by_class()
+        classes = self.by_class
         if classes:
             told = [{"cohort": c, "arm": arm, **row} for (c, arm), table in classes.items() for row in table]
             write_table(folder / "by_class.parquet", _BY_CLASS, pd.DataFrame(told))
@@ -279,7 +314,15 @@ def ablate(study: Study, config: Config, workspace: Workspace, pipeline: Pipelin
         pipeline.make("split", {"folds": config.folds}, name=split)
     for name, given in trainings.items():
         pipeline.make("train", given, name=models[name])
-    found = Ablation(study, config, workspace, models, {cohort: workspace.cohort(cohort).role for cohort in cohorts})
+    found = Ablation(
+        study,
+        config,
+        workspace,
+        pipeline.console,
+        pipeline.device,
+        models,
+        {cohort: workspace.cohort(cohort).role for cohort in cohorts},
+    )
     for cohort in cohorts:
         for arm in chosen:
             _score(found, cohort, arm.name, pipeline)

@@ -59,6 +59,7 @@ class Config:
     folds: Annotated[int, "folds of the honest protocol (default: the study's)"] = 0
     bootstrap: Annotated[int, "bootstrap replicates of patients"] = 1000
     seed: Annotated[int, "seed of every model and drawing"] = 0
+    each_fold: Annotated[bool, "with several folds: also the SD over folds on external cohorts"] = False
     case: Annotated[tuple[str, ...], "cases shown with their two candidate classes (default: one of each kind)"] = ()
 
 
@@ -269,6 +270,7 @@ def _run_protocol(again: Reproduction, protocol: Protocol, *, whole_only: bool) 
         split=protocol.name,
         seed=config.seed,
         bootstrap=config.bootstrap,
+        each_fold=config.each_fold,
         name=again.name[protocol.name],
         allow_leakage=protocol.leaks,
     )
@@ -340,7 +342,7 @@ def _by_class(again: Reproduction, how: Run, section: Section) -> Section:
     whole = again.study.whole
     for name, made in again.runs.items():
         section.commands.append(_train_command(again, name, f"--arms {whole.name}"))
-        for (cohort, arm), rows in made.by_class().items():
+        for (cohort, arm), rows in made.by_class.items():
             if arm == whole.name:
                 section.body.append(f"### {cohort}, protocol {name}")
                 section.body += [f"{words}:\n\n{told(rows, mode)}" for mode, words in MODES.items()]
@@ -464,7 +466,7 @@ def _told_by(again: Reproduction, section: Section, name: str, given: Mapping[st
     except SkinkitError as error:
         section.missing.append(error.found)
         return section
-    told = str(answer.get("text", "")).replace(str(again.workspace.root), ".")
+    told = str(answer.get("text", "")).replace(str(again.workspace.root), "WORKSPACE")
     section.body.append(f"```text\n{told.strip()}\n```")
     return section
 

@@ -6,7 +6,8 @@ the very cases that are scored, as some papers do; sensitivity and specificity a
 told for comparison with such papers only. AUROC needs no threshold and is the same in all three.
 
 Averages over classes are named (macro, weighted, micro), as in ``evaluation.battery``. Where several folds hold cases
-out, the standard deviation over them stands beside each figure.
+out, the standard deviation over them stands beside each figure; on an external cohort it is that of the folds' models,
+each answering by itself.
 """
 
 from __future__ import annotations
@@ -61,18 +62,22 @@ class Answered:
         }
 
 
-def class_table(metrics: pd.DataFrame, scored: pd.DataFrame, about: Mapping[str, Any]) -> list[dict[str, Any]]:
+def class_table(
+    metrics: pd.DataFrame, scored: pd.DataFrame, about: Mapping[str, Any], each_fold: Sequence[Floats] = ()
+) -> list[dict[str, Any]]:
     """The table of one model on one cohort.
 
     Args:
         metrics: the metrics table.
         scored: the predictions it was made from, with their truth (``scored.parquet``).
         about: ``model.json``.
+        each_fold: what each fold alone says of the images, in their order, (n, classes); for a cohort that all folds
+            answer together. Without it such a cohort has no standard deviation.
 
     Returns:
         Rows with ``mode``, ``class``, ``average``, ``n``, ``threshold``, ``threshold_sd``, ``folds``, and for each of
         AUROC, sensitivity and specificity the estimate, ``_lower``, ``_upper`` (patient bootstrap; none for tuned
-        thresholds) and ``_sd`` (over the folds that held cases out; None where there is one).
+        thresholds) and ``_sd`` (over the folds; None where there is one).
     """
     classes = list(about["classes"]["classes"])
     images = scored[scored["level"] == IMAGE]
@@ -84,6 +89,8 @@ def class_table(metrics: pd.DataFrame, scored: pd.DataFrame, about: Mapping[str,
         for number, thresholds in zip(numbers, frozen, strict=True)
         if "fold" in images and (images["fold"] == number).any()
     ]
+    if len(each_fold) and not held_out:
+        held_out = [Answered(whole.truth, p, thresholds) for p, thresholds in zip(each_fold, frozen, strict=True)]
     answers = Answers(metrics)
     rows: list[dict[str, Any]] = []
     for mode in MODES:

@@ -157,6 +157,7 @@ def _how(run: Run) -> str:
         leaks = f" It leaks: {protocol.leaks}." if protocol.leaks else ""
         lines.append(f"- {protocol.name}: {protocol.words}.{leaks}")
     lines += [f"- {name}: NOT RUN. {_sentence(why)}" for name, why in run.not_run.items()]
+    lines += ["", "WORKSPACE is the folder that holds this page's folder."]
     return "\n".join(lines)
 
 

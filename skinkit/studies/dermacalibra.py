@@ -13,11 +13,11 @@ _PRESET = "dermacalibra"
 
 _ARMS = (
     Arm("baseline", "Pundhir v1", "pundhir", "visual"),
-    Arm("fusion", "+ MDFM-CAF", _OWN, _PRESET, settings={"amcr": False, "fusion": True}, extends=("baseline",)),
-    Arm("amcr", "+ AMCR", _OWN, _PRESET, settings={"amcr": True, "fusion": False}, extends=("baseline",)),
+    Arm("fusion", "with MDFM-CAF", _OWN, _PRESET, settings={"amcr": False, "fusion": True}, extends=("baseline",)),
+    Arm("amcr", "with AMCR", _OWN, _PRESET, settings={"amcr": True, "fusion": False}, extends=("baseline",)),
     Arm(
         "full",
-        "+ AMCR + MDFM-CAF",
+        "with both",
         _OWN,
         _PRESET,
         settings={"amcr": True, "fusion": True},
