@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 TUNING_SHARE = 0.25
 """Share of the development images that Wang et al. 2024 tune on."""
 METABLOCK_FOLDS, METABLOCK_SEED, HALVES_SEED = 5, 8, 42
+LEFT_OUT_FILE = "left_out.csv"
+"""Cases of development cohorts that are in no part, beside a split and beside the models trained on it."""
 HALF = "half"
 """Column of the halves A and B of MetaBlock's test set."""
 

@@ -12,7 +12,7 @@ import small_cohort
 from written_artifacts import make_workspace, run_stage, write, write_cases
 
 from skinkit import leakage
-from skinkit.artifact import Artifact
+from skinkit.artifact import Artifact, open_artifact
 from skinkit.data import read_cases
 from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.protocols import metablock_folds, tuning_rows
@@ -264,3 +264,21 @@ def test_halves_of_the_test_set_are_subgroups(tmp_path: Path) -> None:
     metrics = run_stage(workspace, "evaluate", cohorts=["clinic"], bootstrap=5, minimum=1)[0][0].table()
     n = metrics[(metrics["metric"] == "accuracy") & (metrics["class"] == "all")].set_index("subgroup")["n"]
     assert n["half=A"] + n["half=B"] == n["all"] == len(table[table["part"] == "held_out"].drop_duplicates("case_id"))
+
+
+def test_cases_left_out_of_the_split_are_not_scored_as_development_cases(tmp_path: Path) -> None:
+    workspace = small_cohort.make(tmp_path / "ws")
+    cases = open_artifact(workspace.path(Ref("cases", "clinic"))).table()
+    # The first lesion of the clinic, two photos of it, is in Jinan's set as well.
+    outside = open_artifact(workspace.path(Ref("cases", "jinan"))).table()
+    outside.loc[0, ["group_id", "patient_id"]] = cases.loc[0, ["group_id", "patient_id"]].to_numpy()
+    write(workspace, Ref("cases", "jinan"), outside)
+    _, artifact, _ = split(workspace, folds=2, validation=0.34)
+    gone = pd.read_csv(artifact.path / "left_out.csv")
+    assert gone["case_id"].tolist() == cases["case_id"].tolist()[:2]
+    assert set(gone["reason"]) == {"in_an_external_cohort"}
+    run_stage(workspace, "train")
+    predicted = run_stage(workspace, "predict", cohorts=["clinic"])[0][0].table()
+    assert set(gone["case_id"]) <= set(predicted["case_id"])
+    scored = run_stage(workspace, "evaluate", cohorts=["clinic"], bootstrap=5)[0][0]
+    assert scored.info["excluded"] == {"left_out_of_the_split": 2}

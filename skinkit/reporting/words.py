@@ -544,6 +544,7 @@ _REASONS = {
     "reason.worker_died": ("the computer ran out of memory", "计算机内存不足"),
     "reason.cases_failed": ("none of its photos could be assessed", "其照片均无法评估"),
     "reason.trained_on": ("trained on, so not predicted", "用于训练，故不预测"),
+    "reason.left_out_of_the_split": ("left out of the split", "未纳入数据划分"),
     "reason.unlabelled": ("no diagnosis known", "无已知诊断"),
     "reason.several_diagnoses": ("photos with different diagnoses", "照片的诊断不一致"),
     "reason.no_class": ("a diagnosis the model does not know", "模型不认识的诊断"),

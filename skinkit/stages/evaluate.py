@@ -17,7 +17,7 @@ from skinkit.artifact import Artifact, digest, read_table, write_atomic, write_t
 from skinkit.errors import ConfigError, InputError, RefusedError, did_you_mean
 from skinkit.operating_point import source_of
 from skinkit.options import Help
-from skinkit.protocols import HALF
+from skinkit.protocols import HALF, LEFT_OUT_FILE
 from skinkit.schemas import METRICS, OK
 from skinkit.stages import Job, Sources
 from skinkit.taxonomy import ClassSet
@@ -127,7 +127,7 @@ def run(config: Config, job: Job) -> Artifact:
     images = job.inputs["cases"].table().assign(cohort=cohort)
     images = images[images["status"] == OK].sort_values(["case_id", "image_id"], kind="stable")
     _check_by(config.by, [str(name) for name in images.columns], f"the cases of {cohort}")
-    table, excluded = _with_truth(predictions.table(), images, classes, config.by)
+    table, excluded = _with_truth(*_in_question(predictions.table(), job), images, classes, config.by)
     if not (table["level"] == IMAGE).any():
         if not (predictions.table(["level"])["level"] == IMAGE).any():
             raise InputError(
@@ -241,8 +241,21 @@ def _look(job: Job, table: pd.DataFrame, primary: Any) -> Look:
 # ------------------------------------------------------------------------------------------------------ truth
 
 
+def _in_question(predictions: pd.DataFrame, job: Job) -> tuple[pd.DataFrame, int]:
+    """The predictions of cases that the model's split did not leave out, and how many it did."""
+    import pandas as pd
+
+    file = job.inputs["model"].path / LEFT_OUT_FILE
+    if not file.is_file():
+        return predictions, 0
+    left_out = pd.read_csv(file, dtype=str)
+    names = left_out.loc[left_out["cohort"] == job.target.cohort, "case_id"]
+    outside = (predictions["level"] == IMAGE) & predictions["case_id"].isin(names)
+    return predictions[~outside], int(outside.sum())
+
+
 def _with_truth(
-    predictions: pd.DataFrame, images: pd.DataFrame, classes: ClassSet, by: Sequence[str] = ()
+    predictions: pd.DataFrame, left_out: int, images: pd.DataFrame, classes: ClassSet, by: Sequence[str] = ()
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     """Predictions that can be scored, with class and subject; and why predicted cases cannot be.
 
@@ -254,7 +267,7 @@ def _with_truth(
     rows = predictions[predictions["status"] == OK]
     diagnoses = _diagnoses(images)
     first = images.drop_duplicates("case_id").set_index("case_id")
-    excluded: dict[str, int] = {}
+    excluded = {"left_out_of_the_split": left_out} if left_out else {}
     truth: dict[str, str] = {}
     for case in rows.loc[rows["level"] == IMAGE, "case_id"]:
         given = diagnoses.get(case, [])

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from skinkit.artifact import Artifact, digest, exists, file_sha256, open_artifact
 from skinkit.errors import ConfigError, InputError, did_you_mean
 from skinkit.options import Help
-from skinkit.protocols import HALF, METABLOCK_FOLDS, TUNING_SHARE
+from skinkit.protocols import HALF, LEFT_OUT_FILE, METABLOCK_FOLDS, TUNING_SHARE
 from skinkit.schemas import EXCLUDED, OK, SPLIT
 from skinkit.stages import Job, Sources
 from skinkit.taxonomy import ClassSet, class_set
@@ -53,6 +53,7 @@ PART_NAMES = {
 """How an imported file may call the parts."""
 _FINEST_PARTS = 20
 OVERLAP_FILE = "external_overlap.csv"
+_OUTSIDE = "in_an_external_cohort"
 GROUPED, PAPER, METABLOCK = ("grouped", "paper", "metablock")
 
 
@@ -168,6 +169,7 @@ def run(config: Config, job: Job) -> Artifact:
     shared = _shared(config, job)
     if config.protocol == GROUPED:
         every = _without(every, shared)
+    left_out = _left_out(every)
     images, excluded = _outlined_images(every) if config.over == "masks" else _labelled_images(every, classes)
     images["joined"] = leakage.joined_groups(images, config.group)
     cases = _one_row_per_case(images)
@@ -201,6 +203,8 @@ def run(config: Config, job: Job) -> Artifact:
         build.clear()
         if len(shared.pairs):
             shared.pairs[list(_OVERLAP)].to_csv(build.partial / OVERLAP_FILE, index=False)
+        if len(left_out):
+            left_out.to_csv(build.partial / LEFT_OUT_FILE, index=False)
         return build.finish(
             table,
             info={
@@ -453,8 +457,16 @@ def _without(cases: pd.DataFrame, shared: Leakage) -> pd.DataFrame:
     outside = pd.MultiIndex.from_frame(cases[keys]).isin(pd.MultiIndex.from_frame(shared.pairs[keys]))
     return cases.assign(
         status=cases["status"].mask(outside & (cases["status"] == OK), EXCLUDED),
-        reason=cases["reason"].mask(outside & (cases["status"] == OK), "in_an_external_cohort"),
+        reason=cases["reason"].mask(outside & (cases["status"] == OK), _OUTSIDE),
     )
+
+
+def _left_out(cases: pd.DataFrame) -> pd.DataFrame:
+    """The usable cases that are kept out of every part: they are not scored as development cases either."""
+    from skinkit import selection
+
+    reasons = (_OUTSIDE, selection.REPEATED, selection.CLASS_TOO_SMALL)
+    return cases.loc[cases["reason"].isin(reasons), ["cohort", "case_id", "reason"]].drop_duplicates()
 
 
 def _told_overlap(config: Config, job: Job, shared: Leakage) -> list[str]:

@@ -23,7 +23,7 @@ from skinkit.artifact import Artifact, Builder, Recipe, digest, exists, file_sha
 from skinkit.artifact import write_atomic as write
 from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.options import Help, identity_of
-from skinkit.protocols import HALF
+from skinkit.protocols import HALF, LEFT_OUT_FILE
 from skinkit.schemas import MODEL, TRAINED_ON
 from skinkit.stages import Job, Sources
 from skinkit.taxonomy import class_set
@@ -316,6 +316,9 @@ def run(config: Config, job: Job) -> Artifact:
             about |= operating_point.of_model(config.veto, about["folds"])
         write(build.partial / "model.json", json.dumps(about, indent=1, ensure_ascii=False).encode())
         _write_trained_on(build.partial, rows, job.inputs["split"])
+        left_out = job.inputs["split"].path / LEFT_OUT_FILE
+        if left_out.is_file():
+            write(build.partial / LEFT_OUT_FILE, left_out.read_bytes())
         frame = rows.frame.loc[rows.split["row"]].reset_index(drop=True)
         learnt = frame.assign(**{name: rows.split[name].to_numpy() for name in ("fold", "part")})
         model_card.write(build.partial, about, [build.rows[(fold,)] for fold in rows.folds], learnt, module)
