@@ -512,6 +512,118 @@ def faithfulness_curves(curves: Mapping[str, npt.ArrayLike], folder: Path, stem:
         return write(figure, folder, stem)
 
 
+def heatmap_course(
+    shots: Sequence[Mapping[str, Any]],
+    photos: Mapping[str, npt.NDArray[np.uint8]],
+    folder: Path,
+    stem: str,
+    *,
+    columns: int = 6,
+) -> dict[str, str]:
+    """How the heatmaps of a few cases changed in training: a row a case, its photo first, then some epochs.
+
+    Args:
+        shots: snapshots with ``epoch`` and ``cases`` (``class``, ``pixels`` and ``heat``, rows of 0 to 255).
+        photos: pixel hash -> (H, W, 3); of a case without one the heatmap stands alone.
+        folder: where ``stem.svg`` and ``stem.png`` are written.
+        stem: name of the files.
+        columns: epochs shown at most, evenly spread, the last among them.
+
+    Returns:
+        Kind of file -> its path.
+    """
+    from PIL import Image
+
+    chosen = [shots[i] for i in np.unique(np.linspace(0, len(shots) - 1, columns).round().astype(int))]
+    rows = chosen[-1]["cases"]
+    size = (224, 224)
+    with canvas(1.35 * (1 + len(chosen)), 1.5 * len(rows) + 0.2) as figure:
+        panels = figure.subplots(len(rows), 1 + len(chosen), squeeze=False)
+        for axes in panels.ravel():
+            axes.set_axis_off()
+        for line, case in zip(panels, rows, strict=True):
+            photo = photos.get(case["pixels"])
+            square = (
+                np.full((*size, 3), 200, np.uint8) if photo is None else np.asarray(Image.fromarray(photo).resize(size))
+            )
+            line[0].imshow(square)
+            line[0].set_title(case["class"], fontsize=8)
+            for axes, shot in zip(line[1:], chosen, strict=True):
+                own = next((each for each in shot["cases"] if each["pixels"] == case["pixels"]), None)
+                if own is None:
+                    continue
+                heat = np.asarray(
+                    Image.fromarray(np.array(own["heat"], np.uint8)).resize(size, Image.Resampling.BILINEAR)
+                )
+                axes.imshow(heated(square, heat))
+                axes.set_title(f"epoch {shot['epoch']}", fontsize=8, fontweight="normal")
+        return write(figure, folder, stem)
+
+
+def importance_course(shots: Sequence[Mapping[str, Any]], folder: Path, stem: str, *, limit: int = 8) -> dict[str, str]:
+    """How the importance of attributes changed in training, as lines; those strongest at the end are shown.
+
+    Args:
+        shots: snapshots with ``epoch`` and ``importance``, attribute -> number.
+        folder: where ``stem.svg`` and ``stem.png`` are written.
+        stem: name of the files.
+        limit: lines.
+
+    Returns:
+        Kind of file -> its path.
+    """
+    last = shots[-1]["importance"]
+    names = sorted(last, key=lambda name: -last[name])[:limit]
+    lines = {name: [shot["importance"][name] for shot in shots] for name in names}
+    return _course(shots, lines, "mean |gradient x input|, log odds", folder, stem)
+
+
+def factor_course(shots: Sequence[Mapping[str, Any]], folder: Path, stem: str) -> dict[str, str]:
+    """How metadata weigh the channels of the photo's maps: their mean by class over training, and in the end all.
+
+    Args:
+        shots: snapshots with ``epoch`` and ``factors``, class -> ``mean`` and ``histogram`` over 0 to 1.
+        folder: where ``stem.svg`` and ``stem.png`` are written.
+        stem: name of the files.
+
+    Returns:
+        Kind of file -> its path.
+    """
+    last = shots[-1]["factors"]
+    lines = {code: [shot["factors"].get(code, {}).get("mean", np.nan) for shot in shots] for code in last}
+    return _course(
+        shots, lines, "mean weight of the channels", folder, stem, {c: o["histogram"] for c, o in last.items()}
+    )
+
+
+def _course(
+    shots: Sequence[Mapping[str, Any]],
+    lines: Mapping[str, Sequence[float]],
+    label: str,
+    folder: Path,
+    stem: str,
+    histograms: Mapping[str, Sequence[float]] | None = None,
+) -> dict[str, str]:
+    """Lines over the snapshots, and beside them, where there are any, histograms over 0 to 1."""
+    at = np.arange(len(shots))
+    with canvas(10.2 if histograms else 6.6, 3.2) as figure:
+        panels = figure.subplots(1, 2 if histograms else 1, squeeze=False)[0]
+        looks = {
+            name: {"color": PALETTE[i % len(PALETTE)], "linestyle": DASHES[(i // len(PALETTE)) % len(DASHES)]}
+            for i, name in enumerate(lines)
+        }
+        for name, values in lines.items():
+            panels[0].plot(at, values, marker="o", markersize=3.5, label=name, **looks[name])
+        panels[0].set_xticks(at, [str(shot["epoch"]) for shot in shots])
+        panels[0].set(xlabel="epoch", ylabel=label)
+        for name, shares in (histograms or {}).items():
+            edges = np.linspace(0, 1, len(shares) + 1)
+            panels[1].stairs(shares, edges, label=name, linewidth=1.4, **looks[name])
+            panels[1].set(xlim=(0, 1), xlabel="weight of a channel", ylabel=f"share, epoch {shots[-1]['epoch']}")
+        panels[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+        return write(figure, folder, stem)
+
+
 def _called(entry: Mapping[str, Any]) -> str:
     value = entry.get("value")
     if value is None or value == "":

@@ -76,10 +76,13 @@ class Trained:
             ``seconds`` and ``kept``: whether its weights were the ones kept of that phase. Where weights are averaged,
             one more row for the average, whose ``train_loss`` is NaN.
         best: the row whose weights the network holds.
+        snapshots: what ``Network.snapshot`` answered, with ``phase`` and ``epoch``; its cases are named by the hash of
+            their pixels.
     """
 
     history: list[dict[str, Any]]
     best: dict[str, Any]
+    snapshots: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,7 @@ class _Progress:
         best_epoch: of this phase, 0 for none yet.
         best_score: its score.
         history: rows.
+        snapshots: what the network kept.
         done: whether all phases are over.
         best: best weights of this phase.
         average: mean of the weights so far.
@@ -124,6 +128,7 @@ class _Progress:
     best_epoch: int = 0
     best_score: float = -math.inf
     history: list[dict[str, Any]] = field(default_factory=list)
+    snapshots: list[dict[str, Any]] = field(default_factory=list)
     done: bool = False
     best: State = field(default_factory=dict)
     average: State = field(default_factory=dict)
@@ -131,7 +136,7 @@ class _Progress:
 
     def numbers(self) -> dict[str, Any]:
         """Everything but tensors."""
-        names = ("phase", "epoch", "since_best", "averaged", "best_epoch", "best_score", "history", "done")
+        names = ("phase", "epoch", "since_best", "averaged", "best_epoch", "best_score", "history", "snapshots", "done")
         return {name: getattr(self, name) for name in names}
 
 
@@ -192,7 +197,7 @@ def fit(
         progress = _train(_fabric(job, 1), network, job, console)
     _module(network).to("cpu")
     best = next(row for row in reversed(progress.history) if row["kept"])
-    return Trained(progress.history, best)
+    return Trained(progress.history, best, progress.snapshots)
 
 
 def _readable(examples: Examples, rows: Rows, name: str, console: Console) -> tuple[int, ...]:
@@ -284,6 +289,8 @@ def _run_phase(
         _compare(module, job, progress, row)
         if fabric.global_rank == 0:
             console.info(_line(job, phase, row))
+            if phase.snapshot_every and (progress.epoch % phase.snapshot_every == 0 or progress.epoch == phase.epochs):
+                progress.snapshots.append(_snapshot(network, job, progress, phase))
             _save(module, optimiser, progress, job)
         fabric.barrier()
     _conclude(fabric, network, job, progress, phase, console)
@@ -363,6 +370,17 @@ def _validated(fabric: Any, network: Network, job: _Job, console: Console) -> di
         )
         figures = {name: float(value) for name, value in job.score(found, np.array(job.validation)).items()}
     return dict(fabric.broadcast(figures)) if fabric.world_size > 1 else figures
+
+
+def _snapshot(network: Any, job: _Job, progress: _Progress, phase: Phase) -> dict[str, Any]:
+    """What the network keeps of this epoch, its cases named by the hash of their pixels."""
+    _module(network).eval()
+    rows = job.validation
+    groups = [rows[start : start + phase.batch] for start in range(0, len(rows), phase.batch)]
+    found = network.snapshot(as_input(batch, job.device) for batch in job.examples.batches(groups))
+    for case in found.get("cases", ()):
+        case["pixels"] = job.examples.photos[rows[case.pop("index")]].pixels
+    return {"phase": phase.name, "epoch": progress.epoch, **found}
 
 
 def _compare(module: Any, job: _Job, progress: _Progress, row: Mapping[str, Any]) -> None:

@@ -23,16 +23,20 @@ ResNet they are layers 1 to 4.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as functional
 from torch import nn
 
+from skinkit.attribution import as_grey
 from skinkit.errors import ConfigError, did_you_mean
+from skinkit.integrated_gradients import STEPS as PATH_STEPS
+from skinkit.integrated_gradients import integrated_gradients
 from skinkit.metadata import PATIENT_BLOCK
 from skinkit.models import Augment, Phase, Sizes
 from skinkit.weights import PUBLIC, load_into
@@ -82,6 +86,7 @@ class PhotoConfig:
     blur: Annotated[float, "blur half of the training photos, by up to this share of the side"] = 0.0
     sharpness: Annotated[float, "sharpen half of the training photos by up to this factor"] = 0.0
     noise: Annotated[float, "add noise of up to this standard deviation, 0 to 1, to half of the training photos"] = 0.0
+    snapshot_every: Annotated[int, "keep importances and heatmaps after so many epochs; 0 for never"] = 0
     mirrored: Annotated[bool, "look at the photo and its mirror image, and take the mean of their maps"] = False
 
 
@@ -233,6 +238,8 @@ class PhotoClassifier(nn.Module):
     Attributes:
         backbone: looks at the photo.
         columns: width of ``attributes``.
+        classes: codes of the classes.
+        owners: the attribute behind each column.
         class_weights: (K,) weight of each class in the loss.
         unknown: (columns,) what the encoder writes where nothing is known.
         in_block: (columns,) which belong to the patient block.
@@ -254,7 +261,8 @@ class PhotoClassifier(nn.Module):
         self.config: Any = config
         self.backbone = Backbone(config.backbone)
         self.columns = sizes.columns.get("attributes", 0)
-        owners = sizes.attributes or ("",) * self.columns
+        self.classes = sizes.answers
+        self.owners = owners = sizes.attributes or ("",) * self.columns
         weights = class_weights(config.class_weights, sizes) * costs(config.costs, sizes)
         self.register_buffer("class_weights", weights, persistent=False)
         self.register_buffer("unknown", torch.tensor(sizes.unknown or (0.0,) * self.columns))
@@ -291,6 +299,7 @@ class PhotoClassifier(nn.Module):
                 patience=c.patience,
                 plateau=c.plateau,
                 balanced=c.class_aware,
+                snapshot_every=c.snapshot_every,
                 augment=Augment(
                     flips=c.flips,
                     rotation_deg=c.rotation_deg,
@@ -368,6 +377,27 @@ class PhotoClassifier(nn.Module):
         hidden = (drawn[0] < c.dropped) | ((drawn[1] < c.dropped_block) & self.in_block)
         return torch.where(hidden, self.unknown.to(values.dtype), values)
 
+    def factors(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+        """(n, channels) by what metadata weigh the channels of the photo's maps, 0 to 1; None where nothing does."""
+        return None
+
+    def snapshot(self, batches: Iterable[Mapping[str, torch.Tensor]]) -> dict[str, Any]:
+        """What it rests on at this stage of training.
+
+        Args:
+            batches: validation rows, with their class.
+
+        Returns:
+            ``importance``, attribute -> mean over cases of |gradient x input| of the log odds of the most probable
+            class; ``factors``, class -> ``mean`` and ``histogram`` (20 equal bins) of :meth:`factors`; ``cases``, the
+            first case of each class: ``index``, ``class`` and ``heat``, its integrated gradients in at most 56 rows of
+            numbers from 0 to 255.
+        """
+        kept = Snapshot(self)
+        for batch in batches:
+            kept.add(batch)
+        return kept.told()
+
     def unpacked(self, seen: torch.Tensor) -> Maps:
         """What :meth:`keep` kept, of what :meth:`look` answers."""
         if len(self._shapes) == 1:
@@ -394,6 +424,77 @@ class PhotoClassifier(nn.Module):
         """Move ``typical`` towards the mean of this batch: a plain mean at first, then over about 100 steps."""
         self.steps_seen += 1
         self.typical += (seen.float().mean(0) - self.typical) / self.steps_seen.clamp(max=100)
+
+
+class Snapshot:
+    """Gathers what :meth:`PhotoClassifier.snapshot` answers.
+
+    Args:
+        network: in eval mode.
+    """
+
+    SIDE, BINS = 56, 20
+
+    def __init__(self, network: PhotoClassifier) -> None:
+        self.network = network
+        self.seen = 0
+        self.names = list(dict.fromkeys(network.owners))
+        self.sums = torch.zeros(len(self.names), dtype=torch.float64)
+        self.counts = torch.zeros(len(network.classes), self.BINS, dtype=torch.float64)
+        self.totals = torch.zeros(len(network.classes), dtype=torch.float64)
+        self.cases: dict[int, dict[str, Any]] = {}
+
+    def add(self, batch: Mapping[str, torch.Tensor]) -> None:
+        """Look at some rows."""
+        with torch.no_grad():
+            seen = self.network.look(batch)
+            factors = self.network.factors(seen, batch)
+        self._importances(seen, batch)
+        for row, label in enumerate(batch["class"].tolist()):
+            if factors is not None:
+                values = factors[row].double().cpu()
+                self.counts[label] += torch.histc(values, self.BINS, 0, 1)
+                self.totals[label] += values.sum()
+            if label not in self.cases:
+                one = {name: values[row : row + 1] for name, values in batch.items() if name != "class"}
+                self.cases[label] = {"index": self.seen + row, "class": self.network.classes[label]}
+                self.cases[label]["heat"] = self._heat(one, label)
+        self.seen += len(batch["class"])
+
+    def told(self) -> dict[str, Any]:
+        """Plain values."""
+        mean = (self.sums / max(1, self.seen)).tolist()
+        found: dict[str, Any] = {"importance": {n: v for n, v in zip(self.names, mean, strict=True) if n}}
+        found["cases"] = [self.cases[label] for label in sorted(self.cases)]
+        n = self.counts.sum(1)
+        found["factors"] = {
+            code: {"mean": float(self.totals[i] / n[i]), "histogram": (self.counts[i] / n[i]).tolist()}
+            for i, code in enumerate(self.network.classes)
+            if n[i]
+        }
+        return found
+
+    def _importances(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> None:
+        if not self.network.columns:
+            return
+        values = batch["attributes"].detach().clone().requires_grad_()
+        with torch.enable_grad():
+            scores = self.network.judge(seen, {**batch, "attributes": values})["diagnosis"].float()
+            top = functional.one_hot(scores.argmax(1), scores.shape[1]).bool()
+            rest = scores.masked_fill(top, -torch.inf).logsumexp(1)
+            odds = scores.masked_fill(~top, 0).sum(1) - rest
+            (gradient,) = torch.autograd.grad(odds.sum(), values, allow_unused=True, materialize_grads=True)
+        products = (gradient * values).detach().double().cpu()
+        for i, name in enumerate(self.names):
+            columns = [j for j, owner in enumerate(self.network.owners) if owner == name]
+            self.sums[i] += products[:, columns].sum(1).abs().sum()
+
+    def _heat(self, one: Mapping[str, torch.Tensor], label: int) -> list[list[int]]:
+        positive = np.arange(len(self.network.classes)) == label
+        found = integrated_gradients(self.network, one, positive, 1.0, most_steps=PATH_STEPS)
+        side = min(self.SIDE, found.heat.shape[0])
+        small = functional.adaptive_avg_pool2d(torch.from_numpy(found.heat)[None, None], side)[0, 0].numpy()
+        return as_grey(small - small.min()).tolist()  # type: ignore[no-any-return]
 
 
 def class_weights(how: str, sizes: Sizes) -> torch.Tensor:

@@ -15,7 +15,7 @@ import written_artifacts as written
 torch = pytest.importorskip("torch")
 
 from skinkit import infer  # noqa: E402
-from skinkit.commands import Context, faithful  # noqa: E402
+from skinkit.commands import Context, faithful, snapshots  # noqa: E402
 from skinkit.console import Console  # noqa: E402
 from skinkit.errors import ConfigError  # noqa: E402
 from skinkit.faithfulness import FIGURES  # noqa: E402
@@ -241,7 +241,7 @@ def test_recalibration_is_equation_3(net: Any) -> None:
         seen = net.look(given)
         e = torch.relu(net.norm(net.metadata(given["attributes"])))
         a = torch.sigmoid(net.excite(torch.relu(net.squeeze(torch.cat([seen.mean((2, 3)), e], 1)))))
-        torch.testing.assert_close(net.recalibration(seen, given), a)
+        torch.testing.assert_close(net.factors(seen, given), a)
 
 
 def test_it_is_trained_told_apart_and_used_through_the_stages(tmp_path: Path) -> None:
@@ -271,13 +271,17 @@ def test_it_is_trained_told_apart_and_used_through_the_stages(tmp_path: Path) ->
         workspace, "explain", cohorts=["jinan"], model="derma_calibra", limit=1, method="gradcam"
     )
     assert set(explained.table()["method"]) == {"gradcam"}
-    context = Context(workspace.root, Console(quiet=True), device="cpu", cohorts=("jinan",))
+    context = Context(workspace.root, Console(quiet=True), device="cpu", cohorts=("jinan",), upstream=False)
     answer = faithful.run(faithful.Config(model="derma_calibra", cases=3, bootstrap=50), context)["faithful"]["jinan"]
     assert {(row["method"], row["figure"]) for row in answer["summary"]} == {
         (method, figure) for method in faithful.METHODS for figure in FIGURES
     }
     assert answer["n"] == 3
     assert all(Path(file).is_file() for file in answer["figures"].values())
+    answer = snapshots.run(snapshots.Config(model="derma_calibra"), context)
+    assert answer["snapshots"] == 1
+    assert set(answer["figures"]) == {"heatmaps", "importance", "factors"}
+    assert all(Path(file).is_file() for files in answer["figures"].values() for file in files.values())
     written.run_stage(workspace, "train", model="lightgbm", settings=("rounds=2", "min_leaf=3"))
     (artifact,), _ = written.run_stage(workspace, "predict", name="lightgbm", cohorts=["jinan"])
     assert artifact.table()["uncertainty_variance"].isna().all()

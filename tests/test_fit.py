@@ -395,3 +395,36 @@ def test_two_processes_learn_together_what_one_does(tmp_path: Path) -> None:
     for (name, one), other in zip(networks[0].state_dict().items(), networks[1].state_dict().values(), strict=True):
         assert torch.allclose(one, other, atol=1e-5), name
     assert not torch.equal(networks[0].head.weight, toy().head.weight)
+
+
+class Watched(Toy):
+    """Keeps the mean brightness of the validation rows, and the first of them."""
+
+    def snapshot(self, batches: Any) -> dict[str, Any]:
+        seen = [float(batch["image"].mean()) for batch in batches]
+        return {"brightness": seen, "weight": float(self.head.weight.detach().sum()), "cases": [{"index": 0}]}
+
+
+def test_snapshots_are_taken_every_so_many_epochs_also_after_a_kill(tmp_path: Path) -> None:
+    def run(folder: Path, stop_after: int = 0) -> Any:
+        network = Watched("classify", short(epochs=5, snapshot_every=2))
+        network.load_state_dict(toy("classify").state_dict())
+        calls = []
+
+        def score(answers: Any, rows: Any) -> dict[str, float]:
+            calls.append(1)
+            if len(calls) == stop_after:
+                raise KeyboardInterrupt
+            return {"score": float(len(rows))}
+
+        return train(network, examples, folder, score=score)
+
+    examples = dark_squares(tmp_path / "photos")
+    whole = run(tmp_path / "a")
+    assert [shot["epoch"] for shot in whole.snapshots] == [2, 4, 5]
+    assert [shot["phase"] for shot in whole.snapshots] == ["only"] * 3
+    assert whole.snapshots[0]["cases"] == [{"pixels": examples.photos[16].pixels}]
+    assert whole.snapshots[0]["weight"] != whole.snapshots[2]["weight"]
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "b", stop_after=4)
+    assert run(tmp_path / "b").snapshots == whole.snapshots

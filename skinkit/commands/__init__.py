@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "signature": "Look at the radiomic signature from every side.",
     "gallery": "Show outlines beside those people drew, best to worst.",
     "curves": "Draw how the training of networks went.",
+    "snapshots": "Draw what a network rested on while it learnt.",
     "compare": "Compare two models on the same cases.",
     "ablate": "Train a paper's arms and say what each part adds.",
     "reproduce": "Run a paper again; set its numbers beside ours.",

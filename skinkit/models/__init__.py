@@ -45,6 +45,11 @@ A network that classifies takes its answer apart, so that it can be explained (`
     typical   what ``look`` says of the mean training photo, in the place of a photo that is left out
     last      the block whose maps (n, channels, h, w), or (2 n, ...) with the mirrored photos last, Grad-CAM shows
 
+One whose phases ask for snapshots (``Phase.snapshot_every``) also has
+
+    snapshot    batches of validation rows -> what is to be kept of this stage of training, as plain values; entries of
+                its list ``cases``, if it has one, name their case by ``index``, its place among these rows
+
 A batch of a network is a mapping of names to tensors: ``image`` float32 (n, 3, side, side), 0 to 1; ``mask`` float32
 (n, side, side), 1 where the lesion is; ``attributes`` and ``radiomics`` as above; and for its loss ``class`` int64 (n,)
 or ``truth_mask`` float32 (n, side, side), 0 to 1. ``READS`` says which of them it is given. It answers ``diagnosis``
@@ -169,6 +174,8 @@ class Phase:
         balanced: share of each epoch's draws in which every stratum (class, or what the training was told) comes
             equally often; the others draw the rows as they are.
         plateau: epochs without a better score that ``plateau`` bears.
+        snapshot_every: let the network look at the validation rows for ``Network.snapshot`` after so many epochs, and
+            after the last; 0 for never.
     """
 
     name: str
@@ -189,6 +196,7 @@ class Phase:
     augment: Augment = field(default_factory=Augment)
     balanced: float = 0.0
     plateau: int = 10
+    snapshot_every: int = 0
 
 
 @dataclass(frozen=True)

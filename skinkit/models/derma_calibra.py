@@ -81,6 +81,7 @@ class Config(PhotoConfig):
     """Options of DermaCalibra; the defaults are the paper's."""
 
     dropped_block: Annotated[float, "share of training cases whose patient block is hidden"] = 0.3
+    snapshot_every: Annotated[int, "keep importances and heatmaps after so many epochs; 0 for never"] = 10
     variant: Annotated[Literal["paper", "released"], "the paper's equations, or what the authors' code does"] = "paper"
     amcr: Annotated[bool, "eq. 3, and the uncertainty in answer and loss"] = True
     fusion: Annotated[bool, "eqs. 4 and 5"] = True
@@ -199,8 +200,10 @@ class DermaCalibra(PhotoClassifier):
         mean = torch.logsumexp(functional.log_softmax(f, 2), 0) - math.log(len(f))
         return {"diagnosis": mean, **uncertainty(f)}
 
-    def recalibration(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def factors(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
         """(n, 2048) a of eq. 3 without dropout."""
+        if not self.config.amcr:
+            return None
         (maps, *_), e = self.unpacked(seen), self._embedded(self.attributes(batch))
         return self._recalibrated(maps.mean((2, 3)), e[None])[0]
 

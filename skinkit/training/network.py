@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from skinkit.examples import Examples
 
 HISTORY, CURVE, CHECKPOINT = "history.parquet", "curve.png", ".checkpoint"
+SNAPSHOTS = "snapshots.json"
+"""What the network kept of stages of its training, where its phases ask for that."""
 BESIDE = (HISTORY, CURVE)
 """Files of a fold that tell how it went and do not enter its identity (they hold seconds)."""
 
@@ -108,6 +111,8 @@ def train(
     write_atomic(folder / infer.NETWORK, save(state))
     history = pd.DataFrame(trained.history)
     history.to_parquet(folder / HISTORY, index=False)
+    if trained.snapshots:
+        write_atomic(folder / SNAPSHOTS, json.dumps(trained.snapshots, ensure_ascii=False).encode())
     write_atomic(folder / CURVE, figures.learning_curve(trained.history))
     shutil.rmtree(checkpoint, ignore_errors=True)
     return network, {"starts_from": began, "parameters": parameters, "best": dict(trained.best)}

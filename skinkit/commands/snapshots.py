@@ -1,0 +1,94 @@
+"""snapshots: how what a network rests on changed while it learnt.
+
+Draws what a network kept every few epochs of its training (``--settings snapshot_every=10``): heatmaps of one
+validation photo of each class beside the photo, the importance of each attribute, and, where metadata weigh the
+channels of the photo's maps, by how much. The files lie in 'snapshots' of the workspace: SVG, PNG and JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from skinkit.artifact import exists, open_artifact, read_table, write_atomic
+from skinkit.commands import Context
+from skinkit.errors import CaseError, InputError
+from skinkit.options import Help
+from skinkit.workspace import Ref, Workspace
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FOLDER = "snapshots"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the command."""
+
+    model: Annotated[str, Help("trained network (default: the workspace's)", positional=True)] = ""
+    fold: Annotated[int, "fold that is shown"] = 0
+    attributes: Annotated[int, "attributes shown, the strongest at the end of training"] = 8
+    out: Annotated[str, "folder for the files (default: snapshots of the workspace)"] = ""
+
+
+def run(config: Config, context: Context) -> Mapping[str, Any]:
+    """Draw what was kept."""
+    from skinkit import figures
+    from skinkit.infer import FOLD
+    from skinkit.training.network import SNAPSHOTS
+
+    workspace = context.workspace()
+    name = config.model or workspace.defaults["model"]
+    path = workspace.path(Ref("models", name=name))
+    file = path / FOLD.format(config.fold) / SNAPSHOTS
+    if not exists(path) or not file.is_file():
+        raise InputError(
+            f"no {file.relative_to(path.parent) if exists(path) else f'model {name!r}'} in {path.parent}",
+            "a network of photo and attributes that kept snapshots",
+            "train one with --settings snapshot_every=10",
+        )
+    shots = json.loads(file.read_text(encoding="utf-8"))
+    folder = Path(config.out) if config.out else workspace.root / FOLDER
+    cohorts = open_artifact(path).json("model.json")["cohorts"]
+    photos = _photos(workspace, cohorts, {case["pixels"] for shot in shots for case in shot["cases"]})
+    files = {"heatmaps": figures.heatmap_course(shots, photos, folder, f"{name}-heatmaps")}
+    if any(shot["importance"] for shot in shots):
+        files["importance"] = figures.importance_course(shots, folder, f"{name}-importance", limit=config.attributes)
+    if any(shot["factors"] for shot in shots):
+        files["factors"] = figures.factor_course(shots, folder, f"{name}-factors")
+    write_atomic(folder / f"{name}.json", json.dumps(shots, ensure_ascii=False).encode())
+    return {"model": name, "snapshots": len(shots), "figures": files, "text": _text(name, shots, folder)}
+
+
+def _photos(workspace: Workspace, cohorts: Sequence[str], wanted: set[str]) -> dict[str, np.ndarray]:
+    """Pixel hash -> photo, of those that are still there."""
+    from skinkit.examples import photos_of
+
+    found = {}
+    for cohort in cohorts:
+        path = workspace.path(Ref("cases", cohort))
+        if not exists(path):
+            continue
+        table = read_table(path / "table.parquet", ["pixel_sha256", "image_path", "image_sha256"])
+        for photo in photos_of(table[table["pixel_sha256"].isin(wanted)], workspace.cohort(cohort).root):
+            try:
+                found[photo.pixels] = photo.read()
+            except CaseError:
+                continue  # the heatmaps are shown without it
+    return found
+
+
+def _text(name: str, shots: Sequence[Mapping[str, Any]], folder: Path) -> str:
+    last = shots[-1]
+    strongest = sorted(last["importance"].items(), key=lambda pair: -pair[1])[:5]
+    lines = [f"{name}: {len(shots)} snapshots, the last of epoch {last['epoch']} ({last['phase']})"]
+    if strongest:
+        lines.append("  strongest attributes: " + ", ".join(f"{key} {value:.3g}" for key, value in strongest))
+    if last["factors"]:
+        told = ", ".join(f"{code} {of['mean']:.3f}" for code, of in last["factors"].items())
+        lines.append(f"  mean weight of the channels: {told}")
+    return "\n".join([*lines, f"files: {folder}"])
