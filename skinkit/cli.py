@@ -58,6 +58,8 @@ _COMMAND_COMMON: dict[str, tuple[str, ...]] = {
     "drift": ("workspace", "cohort", "json", "log_format", "quiet"),
     "compare": ("workspace", "cohort", "jobs", "device", "no_upstream", "json", "log_format", "quiet"),
     "ablate": ("workspace", "cohort", "jobs", "device", "no_upstream", "json", "log_format", "quiet"),
+    "missing": ("workspace", "cohort", "jobs", "device", "no_upstream", "json", "log_format", "quiet"),
+    "embed": ("workspace", "cohort", "jobs", "device", "no_upstream", "json", "log_format", "quiet"),
     "reproduce": ("jobs", "device", "json", "log_format", "quiet"),
     "gallery": ("workspace", "cohort", "json", "log_format", "quiet"),
     "signature": ("workspace", "jobs", "no_upstream", "json", "log_format", "quiet"),

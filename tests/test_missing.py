@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import small_cohort
 import written_artifacts as written
+from conftest import run_skinkit
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from skinkit import infer
@@ -174,6 +175,14 @@ def test_files_and_words(answer: dict[str, Any], workspace: Workspace, tmp_path:
     again = asked(workspace, tmp_path)
     assert again["missing"]["logistic"]["clinic"]["rows"] == answer["missing"]["logistic"]["clinic"]["rows"]
     assert Path(again["missing"]["logistic"]["clinic"]["files"]["svg"]).read_text() == svg
+
+
+def test_as_a_command(workspace: Workspace, tmp_path: Path) -> None:
+    options = ["--no-upstream", "--device", "cpu", "--cohort", "jinan", "--draws", "1", "--bootstrap", "20", "--json"]
+    run = run_skinkit("missing", "logistic", "-w", workspace.root, "--out", tmp_path / "out", *options)
+    assert run.returncode == 0, run.stderr
+    assert list(json.loads(run.stdout)["missing"]["logistic"]) == ["jinan"]
+    assert (tmp_path / "out" / "jinan" / "logistic.png").is_file()
 
 
 def test_a_model_without_attributes_is_refused(workspace: Workspace, tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ from skinkit.images import pixel_sha256, read_mask, read_rgb
 from skinkit.masks import agreement, one_region
 from skinkit.models import Sizes, mask_rcnn, model_config, unet
 from skinkit.schemas import TRAINED_ON
+from skinkit.training.rows import Rows
+from skinkit.training.segmenter import strata
 from skinkit.workspace import Ref, Workspace
 
 LESION = Sizes(("lesion",))
@@ -186,6 +188,14 @@ def test_unet_phases_and_presets() -> None:
     assert unet.default_weights(net.config) == "resnet18"
     widths = [block.conv1[0].out_channels for block in unet.build(unet.Config(), LESION).net.decoder.blocks]
     assert widths == [256, 128, 64, 32, 16]
+
+
+def test_unet_may_balance_its_draws_over_cohort_and_modality() -> None:
+    (phase,) = unet.build(model_config(unet, ["balanced=0.75"], preset="quick"), LESION).phases()
+    assert phase.balanced == 0.75
+    frame = pd.DataFrame({"cohort": ["isic", "pad", "pad", "pad"], "modality": ["dermoscopic", None, "clinical", None]})
+    assert strata(Rows(frame, pd.DataFrame(), {})).tolist() == [0, 1, 2, 1]
+    assert strata(Rows(frame[["cohort"]], pd.DataFrame(), {})).tolist() == [0, 1, 1, 1]
 
 
 # ---------------------------------------------------------------------------------------------------- mask r-cnn

@@ -277,7 +277,7 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         alarm = [m for m in (SENSITIVITY, AUROC, BALANCED) if m in fall and fall[m]["difference_upper"] < 0]
         listed = ", ".join(f"{FIGURES[m]} {_change(fall[m])}" for m in alarm)
         said.append(f"{words}: {listed or 'no figure falls beyond what chance explains'}")
-        if SENSITIVITY in alarm:
+        if kind == BLOCK and SENSITIVITY in alarm:
             said.append("  missing data are taken for a benign sign: cancers are missed when they are hidden")
     single = [row for row in rows if row["variant"] == SINGLE and row["metric"] == BALANCED]
     needed = [row for row in single if row["difference_upper"] < 0]
@@ -294,16 +294,32 @@ def told(rows: Sequence[Mapping[str, Any]]) -> str:
     """The verdict and the table in words."""
     names = {AS_IS: "as it is", BLOCK: "patient block hidden", ALL: "everything hidden"}
     metrics = [name for name in FIGURES if any(row["metric"] == name for row in rows)]
-    lines = [*verdict(rows), "", f"  {'':34}" + "".join(f"{FIGURES[m]:>32}" for m in metrics)]
+    lines = [*verdict(rows), "", f"  {'':30}" + "".join(f"{_SHORT[name]:>19}" for name in metrics)]
     for key in dict.fromkeys((row["variant"], row["attribute"], row["share"]) for row in rows):
         kind, attribute, share = key
         if kind == RANDOM and share in (0.0, 1.0):
             continue
         label = names.get(kind) or (f"{attribute} hidden" if attribute else f"{share:.0%} hidden at random")
         here = {r["metric"]: r for r in rows if (r["variant"], r["attribute"], r["share"]) == key}
-        cells = [f"{here[m]['estimate']:.3f} ({here[m]['lower']:.3f} to {here[m]['upper']:.3f})" for m in metrics]
-        lines.append(f"  {label:34}" + "".join(f"{cell:>32}" for cell in cells))
+        lines.append(f"  {label:30}" + "".join(f"{_cell(here[name]):>19}" for name in metrics))
+    lines.append("  in brackets the difference to 'as it is', * where its 95 % interval leaves out 0")
     return "\n".join(lines)
+
+
+_SHORT = {
+    BALANCED: "balanced accuracy",
+    MACRO: "AUROC, macro",
+    AUROC: "malignant: AUROC",
+    SENSITIVITY: "sensitivity",
+    SPECIFICITY: "specificity",
+}
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    if row["variant"] == AS_IS:
+        return f"{row['estimate']:.3f}         "
+    apart = row["difference_lower"] > 0 or row["difference_upper"] < 0
+    return f"{row['estimate']:.3f} ({row['difference']:+.3f}){'*' if apart else ' '}"
 
 
 def write(folder: Path, stem: str, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> dict[str, str]:
