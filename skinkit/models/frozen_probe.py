@@ -198,7 +198,10 @@ class Probe:
     def features(self, batch: Mapping[str, np.ndarray]) -> Floats:
         """(n, columns) u of eq. 3."""
         weights = {"image": 1.0, "attributes": self.config.attribute_weight, "radiomics": self.config.radiomics_weight}
-        return self._inputs(batch) * np.concatenate([np.full(n, weights[name]) for name, n in self.widths.items()])
+        out: Floats = self._inputs(batch) * np.repeat(
+            [weights[name] for name in self.widths], list(self.widths.values())
+        )
+        return out
 
     def _inputs(self, batch: Mapping[str, np.ndarray]) -> Floats:
         parts = [self.image.apply(signed_sqrt(batch["image"]))]
