@@ -19,7 +19,7 @@ from skinkit.errors import ConfigError
 from skinkit.evaluation import ablation, class_table, endpoint
 from skinkit.evaluation.subgroups import holm
 from skinkit.metrics import ALL, MALIGNANT, roc_curve
-from skinkit.models import load_model, registered
+from skinkit.models import load_model, model_config, registered
 from skinkit.studies import Study, load_study, studies
 from skinkit.taxonomy import class_set
 from skinkit.workspace import Ref, Workspace
@@ -83,6 +83,16 @@ def test_the_numbers_of_wang_2024_are_those_printed() -> None:
     assert ("table2", "longhua", "full", "SCC auroc") not in of
     assert len(study.numbers("table2")) == 8 * 3 * 3 - 3
     assert len(study.numbers("fig7")) == 18
+
+
+def test_the_preset_of_wang_2024_is_the_recipe_of_the_paper() -> None:
+    config = model_config(load_model("hybrid_resnet50"), (), preset="wang2024")
+    told = {"side_px": 128, "branch_width": 1024, "image_epochs": 51, "epochs": 92, "batch": 8, "optimiser": "sgd",
+            "learning_rate": 0.002, "momentum": 0.9, "weight_decay": 1e-4}  # fmt: skip
+    ours = {"head_learning_rate": 0.0, "schedule": "cosine", "final_rate": 1e-5, "patience": 15,
+            "class_weights": "inverse", "rotation_deg": 180.0, "smallest_scale": 0.9, "largest_scale": 1.1,
+            "colour_jitter": 0.1, "label_smoothing": 0.0, "dropped": 0.0, "mirrored": False}  # fmt: skip
+    assert {name: getattr(config, name) for name in (*told, *ours)} == {**told, **ours}
 
 
 # -------------------------------------------------------------------------------------------------- what is compared
