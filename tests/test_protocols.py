@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import small_cohort
-from written_artifacts import make_workspace, run_stage, write, write_cases
+from written_artifacts import Said, make_workspace, run_stage, write, write_cases
 
 from skinkit import leakage
 from skinkit.artifact import Artifact, open_artifact
 from skinkit.data import read_cases
 from skinkit.errors import ConfigError, InputError, RefusedError
+from skinkit.pipeline import Pipeline
 from skinkit.protocols import metablock_folds, tuning_rows
 from skinkit.taxonomy import CLASS_SETS
 from skinkit.workspace import Cohort, Ref, Workspace, load_workspace
@@ -76,7 +77,8 @@ def test_what_is_also_in_an_external_cohort_is_left_out_and_listed(workspace: Wo
 
 def test_an_external_cohort_that_shares_nothing_leaves_the_split_as_it_is(workspace: Workspace) -> None:
     write_cases(workspace, "isic2019", isic())
-    _, before, _ = split(workspace, folds=3)
+    _, before, said = split(workspace, folds=3)
+    assert "isic2018 not read yet" in said
     write_cases(workspace, "isic2018", isic(30, first=34_524))
     _, after, said = split(workspace, folds=3)
     assert after.identity == before.identity
@@ -102,8 +104,10 @@ def test_paper_divides_by_image_a_quarter_for_tuning_and_holds_nothing_out(works
     rows = isic()
     write_cases(workspace, "isic2019", rows)
     write_cases(workspace, "isic2018", rows[:21])
+    console = Said()
     with pytest.raises(RefusedError, match=r"share \d+ cases"):
-        split(workspace, protocol="paper")
+        Pipeline(workspace, console, upstream=False).make("split", {"protocol": "paper"})
+    assert "ISIC 2019 holds HAM10000, the images of ISIC 2018" in console.text.getvalue()
     frame, artifact, said = split(workspace, protocol="paper", allow_leakage="to repeat Wang 2024")
     assert frame["part"].value_counts().to_dict() == {"train": 67, "validation": 23}
     shares = (frame["part"] == "validation").groupby(frame["class"]).mean()

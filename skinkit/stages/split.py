@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from skinkit.artifact import Artifact, digest, exists, file_sha256, open_artifact
 from skinkit.errors import ConfigError, InputError, did_you_mean
 from skinkit.options import Help
-from skinkit.protocols import HALF, LEFT_OUT_FILE, METABLOCK_FOLDS, TUNING_SHARE
+from skinkit.protocols import HALF, LEFT_OUT_FILE, METABLOCK_FOLDS, METABLOCK_SEED, TUNING_SHARE
 from skinkit.schemas import EXCLUDED, OK, SPLIT
 from skinkit.stages import Job, Sources
 from skinkit.taxonomy import ClassSet, class_set
@@ -180,19 +180,16 @@ def run(config: Config, job: Job) -> Artifact:
     strata = tuple(sorted(set(cases["stratum"]))) if config.over == "masks" else classes.classes
     warnings = _thin_strata(frame, cases, strata, by_class=config.over != "masks")
     warnings += _told_overlap(config, job, shared)
+    for text in warnings:
+        job.console.warn(text)
     found = leakage.look_at(_straddling(frame, images, config), leakage.photos_of(job.workspace))
     if config.protocol == PAPER:
         found = leakage.joined(found, shared)
-    leakage.refuse(
-        found,
-        config.allow_leakage,
-        "parts of the split",
-        _remedy(config),
-    )
-    warnings += found.near_remarks("an image in another part")
+    leakage.refuse(found, config.allow_leakage, "parts of the split", _remedy(config))
+    remarks = found.near_remarks("an image in another part")
     if found.cases:
-        warnings.append(f"{found.cases} cases leak between the parts, allowed because: {config.allow_leakage}")
-    for text in warnings:
+        remarks.append(f"{found.cases} cases leak between the parts, allowed because: {config.allow_leakage}")
+    for text in remarks:
         job.console.warn(text)
     for fold, rows in frame.groupby("fold"):
         sizes = ", ".join(f"{part} {int((rows['part'] == part).sum())}" for part in PARTS)
@@ -212,7 +209,7 @@ def run(config: Config, job: Job) -> Artifact:
                 "over": config.over,
                 "classes": classes.as_dict(),
                 "folds": int(frame["fold"].nunique()),
-                "seed": config.seed,
+                "seed": METABLOCK_SEED if config.protocol == METABLOCK else config.seed,
                 "group": config.group,
                 "imported": bool(config.import_file),
                 "counts": _counts(frame, strata),
@@ -222,7 +219,7 @@ def run(config: Config, job: Job) -> Artifact:
                 "groups_joined": int((known > 1).sum()),
                 "leakage": found.as_dict(),
                 "allow_leakage": config.allow_leakage or None,
-                "warnings": warnings,
+                "warnings": warnings + remarks,
             },
         )
 
@@ -471,6 +468,10 @@ def _left_out(cases: pd.DataFrame) -> pd.DataFrame:
 
 def _told_overlap(config: Config, job: Job, shared: Leakage) -> list[str]:
     """Say which development cases are also outside; a warning where they stay in."""
+    workspace = job.workspace
+    unread = [name for name in workspace.with_role("external") if not exists(workspace.path(Ref("cases", name)))]
+    if unread and config.protocol != METABLOCK and not config.import_file:
+        job.console.info(f"  {', '.join(unread)} not read yet: what development cases share with it is not looked for")
     if shared.pairs.empty:
         return []
     where = ", ".join(sorted(set(shared.pairs["other_cohort"])))
