@@ -105,6 +105,13 @@ def test_what_is_misspelt_is_exit_2(
     assert found in capsys.readouterr().err
 
 
+def test_a_wrong_preset_is_told_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "data" / "isic-2019").mkdir(parents=True)
+    assert reproduce(tmp_path / "data", tmp_path / "w", "--preset", "quik") == 2
+    assert "did you mean 'quick'" in capsys.readouterr().err
+    assert not (tmp_path / "w").exists()
+
+
 # --------------------------------------------------------------------------------------------------- side by side
 
 

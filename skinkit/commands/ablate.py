@@ -299,17 +299,14 @@ def ablate(study: Study, config: Config, workspace: Workspace, pipeline: Pipelin
         InputError: the workspace has no development cohort, or no arm could be scored.
         RefusedError: an arm exists with another configuration, and ``replace`` is not set.
     """
-    for option, least in (("bootstrap", 1), ("minimum", 1)):
-        if getattr(config, option) < least:
-            raise ConfigError(f"--{option} {getattr(config, option)}", f"{least} or more", f"mend --{option}")
+    split = config.split or workspace.defaults["split"]
+    trainings = planned(study, config, split)
     if not workspace.with_role("development"):
         raise InputError(f"{workspace.root} has no development cohort", "cases to train on", "add one to skinkit.toml")
-    chosen = _chosen(study, config)
+    chosen = [study.arm(name) for name in trainings]
     models = {arm.name: f"{config.name or study.name}-{arm.name}" for arm in chosen}
     for model in models.values():
         check_name(model, "name of an arm's model")
-    split = config.split or workspace.defaults["split"]
-    trainings = {arm.name: _training(arm, config, split) for arm in chosen}  # a wrong setting is told before any work
     if config.folds and not exists(workspace.path(Ref("split", name=split))):
         pipeline.make("split", {"folds": config.folds}, name=split)
     for name, given in trainings.items():
@@ -334,6 +331,18 @@ def ablate(study: Study, config: Config, workspace: Workspace, pipeline: Pipelin
             "draw a split that holds cases out, or add an external cohort",
         )
     return found
+
+
+def planned(study: Study, config: Config, split: str) -> dict[str, dict[str, Any]]:
+    """Arm -> its options of ``skinkit train``; so a wrong one is told before any work.
+
+    Raises:
+        ConfigError: an unknown arm, preset or setting, or a bootstrap without replicates.
+    """
+    for option, least in (("bootstrap", 1), ("minimum", 1)):
+        if getattr(config, option) < least:
+            raise ConfigError(f"--{option} {getattr(config, option)}", f"{least} or more", f"mend --{option}")
+    return {arm.name: _training(arm, config, split) for arm in _chosen(study, config)}
 
 
 def _chosen(study: Study, config: Config) -> list[Arm]:

@@ -88,12 +88,6 @@ class Reproduction:
     not_run: dict[str, str] = field(default_factory=dict)
 
     @property
-    def name(self) -> Mapping[str, str]:
-        """Protocol -> what the names of its models begin with."""
-        first = self.study.protocols[0].name
-        return {p.name: self.study.name + ("" if p.name == first else f"-{p.name}") for p in self.study.protocols}
-
-    @property
     def labelled(self) -> list[str]:
         """Cohorts with diagnoses."""
         return self.workspace.with_role("development", "external")
@@ -105,6 +99,10 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     parts = [study.part(name) for name in config.only] or list(study.parts)
     protocols = _protocols(study, config)
     found = find_cohorts(study, config.data)
+    whole_only = not any(part.kind == "ablation" for part in parts)
+    ablations = {protocol.name: _asked(study, config, protocol, whole_only) for protocol in protocols}
+    for asked in ablations.values():  # a wrong arm, preset or setting is told before any work
+        ablate.planned(study, asked, asked.split)
     workspace = _workspace(study, config, found, context)
     context = replace(context, folder=workspace.root)
     again = Reproduction(
@@ -112,7 +110,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     )
     if any(part.kind in _MODELLED for part in parts):
         for protocol in protocols:
-            _run_protocol(again, protocol, whole_only=not any(part.kind == "ablation" for part in parts))
+            _run_protocol(again, protocol, ablations[protocol.name])
     else:
         again.pipeline.make("ingest", {})
     missing = [cohort for cohort in study.cohorts if cohort.name not in workspace.cohorts]
@@ -243,7 +241,30 @@ def _protocols(study: Study, config: Config) -> list[Protocol]:
     return [p for p in study.protocols if not config.protocols or p.name in config.protocols]
 
 
-def _run_protocol(again: Reproduction, protocol: Protocol, *, whole_only: bool) -> None:
+def _name(study: Study, protocol: str) -> str:
+    """What the names of a protocol's models begin with."""
+    return study.name if protocol == study.protocols[0].name else f"{study.name}-{protocol}"
+
+
+def _asked(study: Study, config: Config, protocol: Protocol, whole_only: bool) -> ablate.Config:
+    """The ablation under a protocol; of parts that need no more, the whole system alone."""
+    return ablate.Config(
+        system=study.name,
+        arms=(study.whole.name,) if whole_only and not config.arms else config.arms,
+        comparators=config.comparators,
+        preset=config.preset,
+        settings=config.settings,
+        weights=config.weights,
+        split=protocol.name,
+        seed=config.seed,
+        bootstrap=config.bootstrap,
+        each_fold=config.each_fold,
+        name=_name(study, protocol.name),
+        allow_leakage=protocol.leaks,
+    )
+
+
+def _run_protocol(again: Reproduction, protocol: Protocol, asked: ablate.Config) -> None:
     """Draw the split, train and score the arms; what the paper's own protocol cannot do with these data is told."""
     config, study = again.config, again.study
     settings = dict(protocol.settings)
@@ -260,23 +281,17 @@ def _run_protocol(again: Reproduction, protocol: Protocol, *, whole_only: bool) 
         again.not_run[protocol.name] = error.found
         again.context.console.warn(f"protocol {protocol.name} is not run: {error.found}")
         return
-    asked = ablate.Config(
-        system=study.name,
-        arms=(study.whole.name,) if whole_only and not config.arms else config.arms,
-        comparators=config.comparators,
-        preset=config.preset,
-        settings=config.settings,
-        weights=config.weights,
-        split=protocol.name,
-        seed=config.seed,
-        bootstrap=config.bootstrap,
-        each_fold=config.each_fold,
-        name=again.name[protocol.name],
-        allow_leakage=protocol.leaks,
-    )
+    if not again.workspace.with_role("external") and not _holds_out(again, protocol.name):
+        again.not_run[protocol.name] = "it holds no case out, and there is no external cohort to score"
+        return
     made = ablate.ablate(study, asked, again.workspace, again.pipeline, again.labelled)
     made.write(again.workspace.root / ablate.FOLDER / asked.name)
     again.runs[protocol.name] = made
+
+
+def _holds_out(again: Reproduction, split: str) -> bool:
+    parts = open_artifact(again.workspace.path(Ref("split", name=split))).table(["part"])["part"]
+    return bool((parts == "held_out").any())
 
 
 def _train_segmenter(again: Reproduction) -> None:
@@ -314,7 +329,7 @@ def _numbers(again: Reproduction, part: str) -> dict[str, dict[Published, Mappin
 
 def _train_command(again: Reproduction, protocol: str, more: str = "") -> str:
     config = again.config
-    parts = [f"skinkit ablate --system {again.study.name} --split {protocol} --name {again.name[protocol]}"]
+    parts = [f"skinkit ablate --system {again.study.name} --split {protocol} --name {_name(again.study, protocol)}"]
     parts += [f"--preset {config.preset}"] if config.preset else []
     parts += [f"--settings {setting}" for setting in config.settings]
     leaks = next(p.leaks for p in again.study.protocols if p.name == protocol)
@@ -351,7 +366,9 @@ def _by_class(again: Reproduction, how: Run, section: Section) -> Section:
 
 def _external(again: Reproduction, how: Run, section: Section) -> Section:
     section.rows = reproduction.beside(how, section.part, _numbers(again, section.part.name))
-    section.commands = [f"skinkit evaluate --name {again.name[name]}-{again.study.whole.name}" for name in again.runs]
+    section.commands = [
+        f"skinkit evaluate --name {_name(again.study, name)}-{again.study.whole.name}" for name in again.runs
+    ]
     return section
 
 
