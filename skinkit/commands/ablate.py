@@ -149,12 +149,12 @@ class Ablation:
             },
         }
 
-    def told(self) -> str:
-        """The tables as Markdown."""
+    def told(self, heading: str = "##") -> str:
+        """The tables as Markdown, each cohort under a heading of that level."""
         parts = []
         for cohort, role in self.cohorts.items():
             held_out = "held-out cases" if role == "development" else "external cohort"
-            parts.append(f"## {cohort} ({held_out})")
+            parts.append(f"{heading} {cohort} ({held_out})")
             parts += [self._table(cohort), self._pairs(cohort)]
             parts += [f"{arm}: not scored: {why}." for (of, arm), why in self.not_scored.items() if of == cohort]
             refused = self.not_compared.get(cohort, {})

@@ -332,6 +332,7 @@ def _train_command(again: Reproduction, protocol: str, more: str = "") -> str:
     parts = [f"skinkit ablate --system {again.study.name} --split {protocol} --name {_name(again.study, protocol)}"]
     parts += [f"--preset {config.preset}"] if config.preset else []
     parts += [f"--settings {setting}" for setting in config.settings]
+    parts += [f"--weights {config.weights}"] if config.weights else []
     leaks = next(p.leaks for p in again.study.protocols if p.name == protocol)
     parts += [f"--allow-leakage '{leaks}'"] if leaks else []
     return " ".join([*parts, *([more] if more else [])])
@@ -341,8 +342,7 @@ def _ablation(again: Reproduction, how: Run, section: Section) -> Section:
     section.rows = reproduction.beside(how, section.part, _numbers(again, section.part.name))
     for name, made in again.runs.items():
         section.commands.append(_train_command(again, name))
-        section.body += [f"### {name}", made.told().replace("\n## ", "\n#### ").removeprefix("## ")]
-        section.body[-1] = f"#### {section.body[-1]}"
+        section.body += [f"### {name}", made.told("####")]
         files = made.roc(again.folder / name)
         if files:
             section.body.append(f"![ROC curves, protocol {name}]({_link(again, files['svg'])})")
