@@ -47,6 +47,7 @@ from torch import nn
 
 from skinkit.errors import ConfigError
 from skinkit.models import Augment, Phase, Sizes
+from skinkit.photo_classifier import class_weights, ruins
 from skinkit.weights import load_into
 
 TASK = "classify"
@@ -164,7 +165,7 @@ class Hybrid(nn.Module):
         self.branch = nn.Linear(columns, config.branch_width) if columns else None
         self.output = nn.Linear(_WIDTH + (config.branch_width if columns else 0), len(sizes.answers))
         self.silent = False
-        self.register_buffer("class_weights", _class_weights(config, sizes), persistent=False)
+        self.register_buffer("class_weights", class_weights(config.class_weights, sizes), persistent=False)
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("sd", torch.tensor(_SD).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("typical", torch.zeros(_WIDTH))
@@ -187,9 +188,7 @@ class Hybrid(nn.Module):
             state = {**state, "conv1.weight": torch.cat([first, first.mean(1, keepdim=True)], 1)}
         load_into(self.backbone, state, f"{source} is no ResNet-50", without=("fc.",))
         told = f"ResNet-50 of {source}, its classes left out; the filter of the mask is the mean of the colour filters"
-        if _folded(self.backbone):
-            told += "; its BatchNorm holds no statistics (untrained, or folded away): expect to train from ruins"
-        return told
+        return told + ruins(self.backbone)
 
     def phases(self) -> tuple[Phase, ...]:
         """First the photo and its mask, then everything."""
@@ -282,20 +281,6 @@ class Hybrid(nn.Module):
         """Move ``typical`` towards the mean f of this batch: a plain mean at first, then over about 100 steps."""
         self.steps_seen += 1
         self.typical += (f.float().mean(0) - self.typical) / self.steps_seen.clamp(max=100)
-
-
-def _class_weights(config: Config, sizes: Sizes) -> torch.Tensor:
-    """(K,) w of eq. 4."""
-    counts = torch.tensor(sizes.class_counts or (1,) * len(sizes.answers), dtype=torch.float32)
-    inverse = counts.sum() / (len(counts) * counts.clamp(min=1))
-    powers = {"inverse": 1.0, "square_root": 0.5, "none": 0.0}
-    return inverse ** powers[config.class_weights]
-
-
-def _folded(backbone: nn.Module) -> bool:
-    """Whether no BatchNorm layer has statistics of its own."""
-    layers = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
-    return not any(bool(m.running_mean.any()) for m in layers if m.running_mean is not None)
 
 
 def agreement(network: Hybrid, batch: Mapping[str, torch.Tensor]) -> float:
