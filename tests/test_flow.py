@@ -14,7 +14,7 @@ from written_artifacts import make_workspace, run_stage, write, write_cases
 
 from skinkit import flow, selection
 from skinkit.errors import InputError
-from skinkit.workspace import Ref, Workspace
+from skinkit.workspace import Ref, Workspace, load_workspace
 
 KNOWN = {"age_years": 50.0, "sex": "female", "site": "torso", "modality": "dermoscopic", "diagnosis_source": "x"}
 
@@ -132,6 +132,33 @@ def test_without_a_selection_only_what_cannot_be_used_is_left_out(tmp_path: Path
     found = flow.count({"a": table}, {"a": "development"}, "")
     assert [found.lost(step) for step in flow.STEPS] == [0, 0, 2]
     assert found.kept("development") == {"a": 5}
+
+
+@pytest.mark.parametrize("role", ["development", "inference"])
+def test_ingest_selects_what_a_study_looks_at_and_no_patient(tmp_path: Path, role: str) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for shade, name in enumerate(("a", "b", "c", "d")):
+        Image.new("RGB", (8, 8), (40 * shade if name != "d" else 0, 20, 0)).save(folder / f"{name}.png")
+    lines = ["image,dx,age,sex,site", "a,nevus,,female,back", "b,nevus,50,female,back", "c,,50,male,face"]
+    (folder / "t.csv").write_text("\n".join([*lines, "d,nevus,50,female,back"]), encoding="utf-8")
+    (folder / "cohort.toml").write_text(
+        'file = "t.csv"\nmodality = "dermoscopic"\n[columns]\nimage = "image"\ndiagnosis = "dx"\nage_years = "age"\n'
+        'sex = "sex"\nsite = "site"\n',
+        encoding="utf-8",
+    )
+    (tmp_path / "skinkit.toml").write_text(
+        f'[cohorts.h]\nrole = "{role}"\nsource = "folder"\npath = "data"\n[stage.ingest]\nselection = "wang2024"\n',
+        encoding="utf-8",
+    )
+    made, _ = run_stage(load_workspace(tmp_path), "ingest")
+    outcome = made[0].table().set_index("image_id")["reason"].to_dict()
+    if role == "inference":
+        assert outcome == {"a": None, "b": None, "c": None, "d": "duplicate_content"}
+        return
+    # The same pixels as a, which has no age and is out: d stays.
+    assert outcome == {"a": "subject_unknown", "b": None, "c": "diagnosis_unconfirmed", "d": None}
+    assert made[0].info["selection"] == "wang2024"
 
 
 def test_the_first_step_that_applies_is_the_one_told() -> None:

@@ -103,6 +103,7 @@ def run(config: Config, job: Job) -> Artifact:
     cohort = job.cohort
     found = locate(cohort)
     listing = list_cases(cohort, found, job.console)
+    rule = config.selection if cohort.role != "inference" else ""  # a patient is not a study's image
     drawn = None
     if listing.source.draw is not None:
         drawn = synthesis.drawn(cohort, listing, job.workspace, job.inputs)
@@ -124,7 +125,7 @@ def run(config: Config, job: Job) -> Artifact:
             work, fresh, key=("image_id",), jobs=job.jobs, console=job.console, label="reading images"
         ):
             build.add({**items[row["image_id"],], **row})
-        rows = without_repeats(selection.within(build.rows.values(), config.selection))
+        rows = without_repeats(selection.within(build.rows.values(), rule))
         info = _told(listing.flow, listing.unmapped, rows)
         _say(job, rows, info)
         for text in _unexpected(listing.source.expected, info):
@@ -139,7 +140,7 @@ def run(config: Config, job: Job) -> Artifact:
                 "role": cohort.role,
                 "id_space": listing.id_space,
                 "phantom": bool(cohort.options.get("phantom", False)),
-                "selection": config.selection or None,
+                "selection": rule or None,
                 "drawn": drawn,
                 **info,
             },
