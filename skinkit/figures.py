@@ -686,25 +686,33 @@ def _window(mask: npt.NDArray[np.bool_], margin: int) -> tuple[slice, slice]:
     )
 
 
-PREDICTED = (255, 96, 208)
-"""Colour of a predicted outline beside a person's: magenta, lighter for the colour-blind than any lesion."""
+PREDICTED = ((255, 96, 208), (255, 221, 64))
+"""Colours of predicted outlines beside a person's: magenta and yellow, lighter for the colour-blind than any lesion."""
 
 
 def contact_sheet(
-    rows: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path, stem: str, *, title: str = ""
+    rows: Mapping[str, Sequence[Mapping[str, Any]]],
+    folder: Path,
+    stem: str,
+    *,
+    names: Sequence[str] = ("predicted",),
+    title: str = "",
 ) -> dict[str, str]:
-    """Photographs with the outline a person drew and the predicted one, in rows, as SVG and PNG.
+    """Photographs with the outline a person drew and one or two predicted ones, in rows, as SVG and PNG.
 
     Args:
-        rows: name of each row -> pictures with ``rgb`` (H, W, 3), ``truth`` and ``predicted`` (H, W), and ``text``.
+        rows: name of each row -> pictures with ``rgb`` (H, W, 3), ``truth`` (H, W), ``predicted``, for each of
+            ``names`` (H, W), and ``text``.
         folder: where it is written.
         stem: of the files' names.
+        names: whose predictions they are.
         title: above the sheet.
     """
     from matplotlib.lines import Line2D
 
     across = max(len(pictures) for pictures in rows.values())
-    with canvas(1.75 * across + 0.5, 2.15 * len(rows) + 0.6) as figure:
+    height = 1.95 + 0.13 * max(1, *(one["text"].count("\n") + 1 for pictures in rows.values() for one in pictures))
+    with canvas(1.75 * across + 0.5, height * len(rows) + 0.6) as figure:
         grid = figure.subplots(len(rows), across, squeeze=False)
         for line, (name, pictures) in zip(grid, rows.items(), strict=True):
             for place, axes in enumerate(line):
@@ -712,16 +720,19 @@ def contact_sheet(
                 if place >= len(pictures):
                     continue
                 one = pictures[place]
-                axes.imshow(outlined(outlined(one["rgb"], one["truth"]), one["predicted"], PREDICTED))
+                picture = outlined(one["rgb"], one["truth"])
+                for mask, colour in zip(one["predicted"], PREDICTED, strict=False):
+                    picture = outlined(picture, mask, colour)
+                axes.imshow(picture)
                 axes.text(0.5, -0.03, one["text"], transform=axes.transAxes, ha="center", va="top", fontsize=7.5)
                 if place == 0:
                     where = {"transform": axes.transAxes, "ha": "right", "va": "center", "rotation": 90}
                     axes.text(-0.05, 0.5, name, fontsize=9, fontweight="bold", **where)
         lines = [
             Line2D([], [], color="#{:02x}{:02x}{:02x}".format(*colour), linewidth=2.4, label=label)
-            for colour, label in ((OUTLINE, "drawn by a person"), (PREDICTED, "predicted"))
+            for colour, label in zip((OUTLINE, *PREDICTED), ("drawn by a person", *names), strict=False)
         ]
-        figure.legend(handles=lines, loc="outside lower center", ncols=2)
+        figure.legend(handles=lines, loc="outside lower center", ncols=3)
         if title:
             figure.suptitle(title, fontsize=10, fontweight="bold")
         return write(figure, folder, stem)

@@ -75,6 +75,14 @@ PUBLIC: dict[str, PublicWeights] = {
             "IMAGENET1K_V1, 77.7 % top-1",
             "efficientnet_b0_rwightman",
         ),
+        PublicWeights(
+            "maskrcnn_resnet50_fpn",
+            "maskrcnn_resnet50_fpn",
+            f"{_TORCHVISION}/maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth",
+            "bf2d0c1e",
+            "COCO_V1, 34.6 mask AP",
+            "BSD-3-Clause code; weights trained on COCO 2017: annotations CC BY 4.0, images under Flickr's terms of use",
+        ),
     )
 }
 """Called after the backbone, the second edition with ``-v2``. The digits in torchvision's file names are the beginning

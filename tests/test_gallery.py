@@ -66,10 +66,30 @@ def test_the_gallery_shows_best_median_and_worst_of_photos_that_were_not_learnt_
     assert f"IoU mean {iou['estimate']:.3f} ({iou['lower']:.3f} to {iou['upper']:.3f})" in answer["text"]
     with Image.open(told["figures"]["png"]) as picture:
         pixels = np.array(picture.convert("RGB")).reshape(-1, 3).astype(int)
-    for colour in (OUTLINE, PREDICTED):
+    for colour in (OUTLINE, PREDICTED[0]):
         assert (np.abs(pixels - colour).sum(axis=1) < 40).sum() > 200
     assert "clinic-03-2" in Path(told["figures"]["svg"]).read_text()
     assert json.loads((workspace.root / "gallery" / "clinic" / "half.json").read_text())["n"] == 8
+
+
+def test_two_segmenters_in_one_gallery(workspace: Workspace) -> None:
+    from skinkit.artifact import open_artifact
+
+    half = open_artifact(workspace.path(Ref("masks", "clinic", "half")))
+    table = half.table().iloc[:6].assign(iou=0.5, dice=2 / 3)
+    files = {name: (half.path / name).read_bytes() for name in table["mask_file"]}
+    written_artifacts.write(workspace, Ref("masks", "clinic", "other"), table, files=files)
+    config = gallery.Config(name="half", against="other", count=1)
+    told = gallery.run(config, context(workspace))["galleries"]["clinic"]
+    assert told["n"] == 6  # photos that both drew
+    assert told["against"]["masks"] == "other"
+    assert told["against"]["iou_median"]["estimate"] == 0.5
+    assert told["iou_median"]["estimate"] > 0.5
+    svg = Path(told["figures"]["svg"])
+    assert svg.name == "half-other.svg"
+    assert "other: IoU 0.50, Dice 0.67" in svg.read_text()
+    with pytest.raises(InputError, match="no artifact at"):
+        gallery.run(gallery.Config(name="half", against="third"), context(workspace))
 
 
 def test_the_gallery_shows_no_photo_twice_and_hides_ids(workspace: Workspace) -> None:

@@ -143,6 +143,22 @@ def test_correlations_agree_with_pandas_and_are_counted_by_category() -> None:
     assert table["pairs"].sum() == 6
 
 
+def test_extremes_are_counted_by_kind_of_feature() -> None:
+    names = [
+        "original_firstorder_Mean",
+        "original_shape2D_Sphericity",
+        "original_glcm_Id",
+        "red_original_ngtdm_Busyness",
+    ]
+    assert [correlation.kind(name) for name in names] == ["intensity", "shape", "texture", "texture"]
+    x = np.zeros((100, 4))
+    x[:50] = 1
+    x[0, 2] = 1000  # far from the other 99
+    x[:20, 1] = np.nan
+    x[:, 3] = 7  # constant: left out
+    assert correlation.extremes(x, names) == {"intensity": 0, "shape": 0, "texture": 0.01}
+
+
 def test_overlap_of_weighted_samples_is_that_of_repeated_ones() -> None:
     iou = np.array([0.2, 0.9, 0.5, 0.8])
     found = overlap({"iou": iou}, np.array(["a", "a", "b", "c"]), bootstrap=500, seed=1)
@@ -210,7 +226,7 @@ def test_the_command_writes_its_figures_and_says_what_they_rest_on(workspace: Wo
     answer = run(workspace)
     folder = Path(answer["folder"])
     assert folder == workspace.root / "signature" / "grouped" / "truth"
-    for name in ("heatmap", "correlation", "stability", "waterfall", "beeswarm"):
+    for name in ("heatmap", "correlation", "stability", "waterfall", "waterfall_positive", "beeswarm"):
         assert (folder / f"{name}.svg").read_text().startswith("<?xml")
         with Image.open(folder / f"{name}.png") as picture:
             assert picture.width > 600

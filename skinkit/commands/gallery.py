@@ -32,6 +32,7 @@ class Config:
     """Options of the command."""
 
     name: Annotated[str, "name of the masks (default: the workspace's segmenter)"] = ""
+    against: Annotated[str, "name of other masks to draw beside them, such as those of other starting weights"] = ""
     count: Annotated[int, "photos of each kind: worst, median and best"] = 5
     ids: Annotated[bool, "write the image's id under each picture"] = False
     bootstrap: Annotated[int, "bootstrap replicates of patients"] = 1000
@@ -53,8 +54,16 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
             continue
         masks = open_artifact(workspace.path(ref))
         rows = _scored(masks, workspace, cohort)
+        drawn = {name: masks}
+        if config.against:
+            drawn[config.against] = open_artifact(
+                workspace.path(Ref("masks", cohort.name, config.against)),
+                f"run 'skinkit segment --name {config.against}'",
+            )
+            others = _scored(drawn[config.against], workspace, cohort)[["image_id", "mask_file", "iou", "dice"]]
+            rows = rows.merge(others, on="image_id", suffixes=("", "_against"), validate="one_to_one")
         if len(rows):
-            found[cohort.name] = _sheet(config, cohort, masks, rows, folder / cohort.name, name)
+            found[cohort.name] = _sheet(config, cohort, drawn, rows, folder / cohort.name)
     if not found:
         raise InputError(
             f"no masks {name!r} of {', '.join(context.cohorts or workspace.cohorts)} that a person's outline can judge",
@@ -76,34 +85,40 @@ def _scored(masks: Artifact, workspace: Workspace, cohort: Cohort) -> pd.DataFra
 
 
 def _sheet(
-    config: Config, cohort: Cohort, masks: Artifact, rows: pd.DataFrame, folder: Path, name: str
+    config: Config, cohort: Cohort, masks: Mapping[str, Artifact], rows: pd.DataFrame, folder: Path
 ) -> dict[str, Any]:
-    """One contact sheet, and the figures over all photos."""
+    """One contact sheet, and the figures over all photos; masks by name, the first of which ranks the photos."""
     from skinkit import figures
     from skinkit.evaluation.overlap import FIGURES, overlap
 
-    agreement = overlap(
-        {figure: rows[figure].to_numpy(dtype=float) for figure in FIGURES},
-        rows["group_id"].to_numpy(dtype=str),
-        bootstrap=config.bootstrap,
-        seed=config.seed,
-    )
+    names, suffixes = list(masks), ["", "_against"][: len(masks)]
+    agreement = {
+        name: overlap(
+            {figure: rows[figure + suffix].to_numpy(dtype=float) for figure in FIGURES},
+            rows["group_id"].to_numpy(dtype=str),
+            bootstrap=config.bootstrap,
+            seed=config.seed,
+        )
+        for name, suffix in zip(names, suffixes, strict=True)
+    }
     shown = {kind: rows.iloc[list(places)] for kind, places in _chosen(len(rows), config.count).items()}
     pictures = {
-        kind: [_picture(row, cohort.root, masks.path, ids=config.ids) for row in part.to_dict("records")]
+        kind: [_picture(row, cohort.root, masks, ids=config.ids) for row in part.to_dict("records")]
         for kind, part in shown.items()
     }
-    title = f"{cohort.name}, {name}: {len(rows)} photos"
-    drawn = figures.contact_sheet(pictures, folder, name, title=title)
+    stem = "-".join(names)
+    title = f"{cohort.name}, {' and '.join(names)}: {len(rows)} photos"
+    drawn = figures.contact_sheet(pictures, folder, stem, names=names, title=title)
     answer = {
-        "masks": name,
+        "masks": names[0],
         "n": len(rows),
         "n_clusters": int(rows["group_id"].nunique()),
-        **agreement,
+        **agreement[names[0]],
+        "against": {"masks": config.against, **agreement[config.against]} if config.against else None,
         "shown": {kind: part[["image_id", "iou", "dice"]].to_dict("records") for kind, part in shown.items()},
         "figures": drawn,
     }
-    write_atomic(folder / f"{name}.json", json.dumps(answer, indent=1, ensure_ascii=False).encode())
+    write_atomic(folder / f"{stem}.json", json.dumps(answer, indent=1, ensure_ascii=False).encode())
     return answer
 
 
@@ -126,8 +141,8 @@ def _chosen(n: int, count: int) -> dict[str, Sequence[int]]:
     return out
 
 
-def _picture(row: Mapping[Any, Any], root: Path, masks: Path, *, ids: bool) -> dict[str, Any]:
-    """A photo made small, with both outlines."""
+def _picture(row: Mapping[Any, Any], root: Path, masks: Mapping[str, Artifact], *, ids: bool) -> dict[str, Any]:
+    """A photo made small, with all its outlines."""
     import numpy as np
     from PIL import Image
 
@@ -142,12 +157,18 @@ def _picture(row: Mapping[Any, Any], root: Path, masks: Path, *, ids: bool) -> d
         mask = Image.fromarray(read_mask(file, (width, height)).astype(np.uint8) * 255)
         return np.asarray(mask.resize(size, Image.Resampling.BILINEAR)) >= 128
 
-    text = f"IoU {row['iou']:.2f}, Dice {row['dice']:.2f}"
+    suffixes = ["", "_against"][: len(masks)]
+    lines = [f"IoU {row['iou' + suffix]:.2f}, Dice {row['dice' + suffix]:.2f}" for suffix in suffixes]
+    if len(masks) > 1:
+        lines = [f"{name}: {line}" for name, line in zip(masks, lines, strict=True)]
     return {
         "rgb": np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.LANCZOS)),
         "truth": small(root / row["truth_mask_path"]),
-        "predicted": small(masks / row["mask_file"]),
-        "text": f"{text}\n{row['image_id']}" if ids else text,
+        "predicted": [
+            small(artifact.path / row["mask_file" + suffix])
+            for artifact, suffix in zip(masks.values(), suffixes, strict=True)
+        ],
+        "text": "\n".join([*lines, *([str(row["image_id"])] if ids else [])]),
     }
 
 
@@ -155,8 +176,7 @@ def _text(cohort: str, name: str, told: Mapping[str, Any]) -> str:
     from skinkit.evaluation.overlap import FIGURES
     from skinkit.evaluation.overlap import told as said
 
-    figures = "; ".join(said(told, figure) for figure in FIGURES)
-    return (
-        f"{cohort}, {name}: {told['n']} photos of {told['n_clusters']} patients; {figures} (95 % intervals over "
-        f"patients)\n  sheet: {told['figures']['png']}"
-    )
+    lines = [f"{cohort}: {told['n']} photos of {told['n_clusters']} patients (95 % intervals over patients)"]
+    for masks, figures in ((name, told), *([(told["against"]["masks"], told["against"])] if told["against"] else [])):
+        lines.append(f"  {masks}: {'; '.join(said(figures, figure) for figure in FIGURES)}")
+    return "\n".join([*lines, f"  sheet: {told['figures']['png']}"])

@@ -183,7 +183,7 @@ def _correlation(material: Material, folder: Path) -> dict[str, Any]:
     import pandas as pd
 
     from skinkit.signature import figures
-    from skinkit.signature.correlation import between_categories, correlations
+    from skinkit.signature.correlation import between_categories, correlations, extremes
 
     train = material.part("train")
     x = train[material.features].to_numpy(dtype=float)
@@ -198,6 +198,7 @@ def _correlation(material: Material, folder: Path) -> dict[str, Any]:
     within = categories[categories["a"] == categories["b"]]
     return {
         "categories": categories.to_dict("records"),
+        "extremes": extremes(x, material.features),
         "share_high_within": _pooled(within),
         "share_high_between": _pooled(categories.drop(within.index)),
         "figures": {"heatmap": drawn, "correlation": figures.correlation(folder, r, varied, material.chosen)},
@@ -363,12 +364,30 @@ def _trees(config: Config, material: Material, folder: Path) -> dict[str, Any] |
     right = shown.positive & (explained.log_odds > 0)
     candidates = right if right.any() else np.ones(len(rows), dtype=bool)
     one = cases.index(config.case) if config.case else most_typical(explained.phi, candidates)
-    said = f"{cases[one]} ({rows['class'].iloc[one]}), {config.target}"
-    title = f"{config.target}: {len(rows)} {where.replace('_', '-')} lesions"
+    called = where.replace("_", "-")
+    title = f"{config.target}: {len(rows)} {called} lesions"
     drawn = {
-        "waterfall": figures.waterfall(folder, explained.base, explained.phi[one], shown.x[one], material.chosen, said),
+        "waterfall": figures.waterfall(
+            folder,
+            "waterfall",
+            explained.base,
+            explained.phi[one],
+            shown.x[one],
+            material.chosen,
+            f"{cases[one]} ({rows['class'].iloc[one]}), {config.target}",
+        ),
         "beeswarm": figures.beeswarm(folder, explained.phi, shown.x, material.chosen, title),
     }
+    if shown.positive.any():
+        drawn["waterfall_positive"] = figures.waterfall(
+            folder,
+            "waterfall_positive",
+            explained.base,
+            explained.phi[shown.positive].mean(axis=0),
+            np.nanmedian(shown.x[shown.positive], axis=0),
+            material.chosen,
+            f"{config.target}: mean of {int(shown.positive.sum())} {called} positives (values: medians)",
+        )
     strength = np.abs(explained.phi).mean(axis=0)
     return {
         "target": config.target,
@@ -463,6 +482,10 @@ def _text(body: Mapping[str, Any]) -> str:
     lines.append(
         f"  pairs with |Spearman r| above 0.9: {r['share_high_within'] or 0:.1%} within a category of features, "
         f"{r['share_high_between'] or 0:.1%} between categories"
+    )
+    lines.append(
+        "  values more than 2.5 standard deviations from the mean: "
+        + ", ".join(f"{share:.1%} of {name}" for name, share in r["extremes"].items())
     )
     if icc:
         counts = ", ".join(f"{n} {name}" for name, n in icc["counts"].items())

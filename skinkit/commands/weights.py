@@ -74,6 +74,6 @@ def _list() -> dict[str, Any]:
                 "path": str(place) if place else None,
             }
         )
-    lines = [f"{r['name']:<16} {r['backbone']:<13} {r['what']:<28} {r['path'] or 'not here'}" for r in rows]
+    lines = [f"{r['name']:<22} {r['backbone']:<22} {r['what']:<28} {r['path'] or 'not here'}" for r in rows]
     lines += ["", f"Licence: {rows[0]['licence']}."]
     return {"weights": rows, "folder": str(weights.cache_folder()), "text": "\n".join(lines)}

@@ -110,7 +110,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def default_weights(config: Config) -> str:
-    """ImageNet weights of the backbone; COCO weights are given by their name or file."""
+    """ImageNet weights of the backbone; those of COCO are named, ``maskrcnn_resnet50_fpn``, or given as a file."""
     return "resnet50"
 
 

@@ -17,6 +17,31 @@ def category(feature: str) -> str:
     return f"{channel.rstrip('_')} {rest.partition('_')[0]}".strip()
 
 
+def kind(feature: str) -> str:
+    """``intensity``, ``shape`` or ``texture``, the three groups that Wang et al. 2024 speak of."""
+    name = category(feature).rpartition(" ")[2]
+    return {"firstorder": "intensity", "shape2D": "shape"}.get(name, "texture")
+
+
+def extremes(x: npt.ArrayLike, features: Sequence[str], far: float = 2.5) -> dict[str, float]:
+    """Kind of feature -> share of values more than ``far`` standard deviations from their feature's mean.
+
+    Args:
+        x: (n, features), NaN where unknown; constant features are left out.
+        features: names.
+        far: in standard deviations. A normal distribution has 1.2 % beyond 2.5.
+    """
+    values = np.asarray(x, dtype=np.float64)
+    spread = np.nanstd(values, axis=0)
+    z = np.abs(values - np.nanmean(values, axis=0))[:, spread > 0] / spread[spread > 0]
+    kinds = np.array([kind(name) for name in features])[spread > 0]
+    return {
+        name: float((z[:, kinds == name] > far).sum() / np.isfinite(z[:, kinds == name]).sum())
+        for name in ("intensity", "shape", "texture")
+        if (kinds == name).any()
+    }
+
+
 def correlations(x: npt.ArrayLike) -> Floats:
     """(features, features) Spearman's r over the rows (n, features) where both features are known."""
     values = np.asarray(x, dtype=np.float64)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from skinkit.figures import PALETTE, canvas, colours, thinned, write
-from skinkit.signature.correlation import category
+from skinkit.signature.correlation import category, kind
 from skinkit.signature.selection import Floats
 
 _INK, _MUTED, _FAINT = "#1d2733", "#5a6572", "#c9ced4"
@@ -22,6 +22,7 @@ _LOW, _HIGH = "#0072B2", "#D55E00"
 _ROW_IN = 0.125
 """Height of a feature where all of them are listed."""
 _MOST_Z = 2.5
+_KINDS = {"intensity": "#3b4754", "shape": "#8e99a5", "texture": "#d5dade"}
 _MOST_BARS = 25
 _MOST_CASES = 2000
 """Cases of a heatmap; clustering takes the square of them."""
@@ -43,6 +44,8 @@ def heatmap(
     words: Mapping[str, str],
 ) -> dict[str, str]:
     """Cases by features, z-scored; cases ordered by class and clustered within it, features clustered (Ward).
+
+    Beside the tree of the features stands whether they are of intensity, shape or texture.
 
     Args:
         folder: where it is written.
@@ -72,8 +75,11 @@ def heatmap(
     paint, height = colours(classes), max(2.4, _ROW_IN * len(names))
     with canvas(8.6, height + 0.9) as figure:
         figure.get_layout_engine().set(hspace=0.0, wspace=0.0, h_pad=0.015, w_pad=0.015)
-        grid = figure.add_gridspec(2, 2, height_ratios=[0.18, height], width_ratios=[1.0, 7.0])
-        strip, axes, branches = (figure.add_subplot(grid[place]) for place in ((0, 1), (1, 1), (1, 0)))
+        grid = figure.add_gridspec(2, 3, height_ratios=[0.18, height], width_ratios=[1.0, 0.13, 7.0])
+        places = ((0, 2), (1, 2), (1, 0), (1, 1))
+        strip, axes, branches, kinds = (figure.add_subplot(grid[place]) for place in places)
+        groups = [kind(names[i]) for i in rows]
+        kinds.imshow([[to_rgb(_KINDS[group])] for group in groups], aspect="auto", interpolation="nearest")
         strip.imshow([[to_rgb(paint[name]) for name in of[cases]]], aspect="auto", interpolation="nearest")
         shades = mpl.colormaps["RdBu_r"].with_extremes(bad=_FAINT)
         image = axes.imshow(
@@ -86,17 +92,18 @@ def heatmap(
         for end, place, name in zip(ends, _apart(middles, 0.055 * len(of)), classes, strict=True):
             strip.text(place, -0.75, name, ha="center", va="bottom", fontsize=8, color=paint[name], weight="bold")
             axes.axvline(end - 0.5, color="white", linewidth=1.2)
-        for part in (strip, axes, branches):
+        for part in (strip, axes, branches, kinds):
             _bare(part)
         axes.yaxis.tick_right()
         axes.set_yticks(range(len(rows)), [short(names[i]) for i in rows], fontsize=6.2)
         _emphasise(axes.get_yticklabels(), [names[i] in chosen for i in rows])
         shown = f"{len(of)} of {total}" if len(of) < total else f"{total}"
         axes.set_xlabel(f"{shown} lesions, by class and likeness")
-        bar = figure.colorbar(image, ax=[axes, branches], location="bottom", shrink=0.3, aspect=28, pad=0.01)
+        bar = figure.colorbar(image, ax=[branches, kinds, axes], location="bottom", shrink=0.3, aspect=28, pad=0.01)
         bar.set_label("z-score (bold: in the signature)")
         bar.outline.set_visible(False)
         patches = [Patch(color=paint[name], label=_counted(name, words, int((of == name).sum()))) for name in classes]
+        patches += [Patch(color=_KINDS[group], label=f"features of {group}") for group in _KINDS if group in groups]
         figure.legend(handles=patches, loc="outside lower center", ncols=3, handlelength=1.0)
         return write(figure, folder, "heatmap")
 
@@ -268,15 +275,16 @@ def reliabilities(folder: Path, table: pd.DataFrame, chosen: Sequence[str], good
 
 
 def waterfall(
-    folder: Path, base: float, phi: Floats, values: Floats, features: Sequence[str], title: str
+    folder: Path, stem: str, base: float, phi: Floats, values: Floats, features: Sequence[str], title: str
 ) -> dict[str, str]:
-    """From the base value to one case's log odds, feature by feature, the weakest first.
+    """From the base value to the log odds of a case, or to the mean of several, feature by feature.
 
     Args:
         folder: where it is written.
-        base: log odds before anything is known of the case.
-        phi: (features,) what each adds.
-        values: (features,) of the case.
+        stem: of the files' names.
+        base: log odds before anything is known.
+        phi: (features,) what each adds, or adds on average.
+        values: (features,) of the case, or typical ones.
         features: names.
         title: above the axes.
     """
@@ -304,10 +312,10 @@ def waterfall(
         axes.set_xlim(ends.min() - 0.16 * reach, ends.max() + 0.16 * reach)
         axes.set_ylim(len(order) - 0.4, -0.6)
         ends_told = f"{base:+.2f} (p {_p(base):.2f}) to {total:+.2f} (p {_p(total):.2f})".replace("-", "−")
-        axes.set(title=title, xlabel=f"log odds, from the base value to this case: {ends_told}")
+        axes.set(title=title, xlabel=f"log odds, from the base value (bottom) to the sum (top): {ends_told}")
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
-        return write(figure, folder, "waterfall")
+        return write(figure, folder, stem)
 
 
 def _p(log_odds: float) -> float:
