@@ -144,7 +144,7 @@ def write_diagram(flow: Flow, folder: Path, paper: Mapping[str, int] | None = No
     boxes = [_text("Images identified", sum(flow.identified.values()), flow.identified)]
     sides = []
     for step in STEPS:
-        reasons = {_said(reason): sum(of.values()) for reason, of in flow.left_out[step].items()}
+        reasons = {_said(reason): sum(of.values()) for reason, of in flow.left_out[step].items() if step != SUBJECT}
         sides.append(_text(LABELS[step], flow.lost(step), reasons))
         boxes.append("" if step == DIAGNOSIS else f"n = {flow.after(step):,}")
     ends = [
@@ -163,7 +163,7 @@ def _said(reason: str) -> str:
 
 
 def _text(title: str, n: int, parts: Mapping[str, int]) -> str:
-    return "\n".join([f"{title}", f"n = {n:,}", *(f"{name}: {k:,}" for name, k in parts.items() if k and k != n)])
+    return "\n".join([title, f"n = {n:,}", *(f"{name}: {k:,}" for name, k in parts.items() if k)])
 
 
 def _lines(text: str) -> int:
