@@ -312,6 +312,8 @@ def _epoch(
     generator = torch.Generator().manual_seed(_drawn(*place, 2))
     groups = groups_of(job.train, phase, (job.seed, progress.phase, progress.epoch), fabric.world_size, job.strata)
     fallen = _fallen(phase, progress, max(highest))
+    if fabric.world_size > 1:  # losses are each process's own; the rate must be one
+        fallen = float(fabric.broadcast(fallen))
     step, last = (progress.epoch - 1) * len(groups), phase.epochs * len(groups)
     total = cases = 0.0
     model.train()
