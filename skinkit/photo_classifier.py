@@ -28,17 +28,14 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as functional
 from torch import nn
 
-from skinkit.attribution import as_grey
 from skinkit.errors import ConfigError, did_you_mean
-from skinkit.integrated_gradients import STEPS as PATH_STEPS
-from skinkit.integrated_gradients import integrated_gradients
 from skinkit.metadata import PATIENT_BLOCK
 from skinkit.models import Augment, Phase, Sizes
+from skinkit.snapshot import Snapshot
 from skinkit.weights import PUBLIC, load_into
 
 SMALLEST_SIDE_PX = 32
@@ -187,7 +184,7 @@ def _untrained(name: str) -> nn.Module:
     if net is None or not (hasattr(net, "features") or hasattr(net, "layer4")):
         raise ConfigError(
             f"backbone {name!r}" + ("" if net is None else ", which is cut into stages otherwise"),
-            did_you_mean(name, sorted({weights.backbone for weights in PUBLIC.values()})),
+            did_you_mean(name, sorted({weights.backbone for weights in PUBLIC.values()} & set(known))),
             "name a convolutional network of torchvision",
         )
     for head in _HEADS:
@@ -424,77 +421,6 @@ class PhotoClassifier(nn.Module):
         """Move ``typical`` towards the mean of this batch: a plain mean at first, then over about 100 steps."""
         self.steps_seen += 1
         self.typical += (seen.float().mean(0) - self.typical) / self.steps_seen.clamp(max=100)
-
-
-class Snapshot:
-    """Gathers what :meth:`PhotoClassifier.snapshot` answers.
-
-    Args:
-        network: in eval mode.
-    """
-
-    SIDE, BINS = 56, 20
-
-    def __init__(self, network: PhotoClassifier) -> None:
-        self.network = network
-        self.seen = 0
-        self.names = list(dict.fromkeys(network.owners))
-        self.sums = torch.zeros(len(self.names), dtype=torch.float64)
-        self.counts = torch.zeros(len(network.classes), self.BINS, dtype=torch.float64)
-        self.totals = torch.zeros(len(network.classes), dtype=torch.float64)
-        self.cases: dict[int, dict[str, Any]] = {}
-
-    def add(self, batch: Mapping[str, torch.Tensor]) -> None:
-        """Look at some rows."""
-        with torch.no_grad():
-            seen = self.network.look(batch)
-            factors = self.network.factors(seen, batch)
-        self._importances(seen, batch)
-        for row, label in enumerate(batch["class"].tolist()):
-            if factors is not None:
-                values = factors[row].double().cpu()
-                self.counts[label] += torch.histc(values, self.BINS, 0, 1)
-                self.totals[label] += values.sum()
-            if label not in self.cases:
-                one = {name: values[row : row + 1] for name, values in batch.items() if name != "class"}
-                self.cases[label] = {"index": self.seen + row, "class": self.network.classes[label]}
-                self.cases[label]["heat"] = self._heat(one, label)
-        self.seen += len(batch["class"])
-
-    def told(self) -> dict[str, Any]:
-        """Plain values."""
-        mean = (self.sums / max(1, self.seen)).tolist()
-        found: dict[str, Any] = {"importance": {n: v for n, v in zip(self.names, mean, strict=True) if n}}
-        found["cases"] = [self.cases[label] for label in sorted(self.cases)]
-        n = self.counts.sum(1)
-        found["factors"] = {
-            code: {"mean": float(self.totals[i] / n[i]), "histogram": (self.counts[i] / n[i]).tolist()}
-            for i, code in enumerate(self.network.classes)
-            if n[i]
-        }
-        return found
-
-    def _importances(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> None:
-        if not self.network.columns:
-            return
-        values = batch["attributes"].detach().clone().requires_grad_()
-        with torch.enable_grad():
-            scores = self.network.judge(seen, {**batch, "attributes": values})["diagnosis"].float()
-            top = functional.one_hot(scores.argmax(1), scores.shape[1]).bool()
-            rest = scores.masked_fill(top, -torch.inf).logsumexp(1)
-            odds = scores.masked_fill(~top, 0).sum(1) - rest
-            (gradient,) = torch.autograd.grad(odds.sum(), values, allow_unused=True, materialize_grads=True)
-        products = (gradient * values).detach().double().cpu()
-        for i, name in enumerate(self.names):
-            columns = [j for j, owner in enumerate(self.network.owners) if owner == name]
-            self.sums[i] += products[:, columns].sum(1).abs().sum()
-
-    def _heat(self, one: Mapping[str, torch.Tensor], label: int) -> list[list[int]]:
-        positive = np.arange(len(self.network.classes)) == label
-        found = integrated_gradients(self.network, one, positive, 1.0, most_steps=PATH_STEPS)
-        side = min(self.SIDE, found.heat.shape[0])
-        small = functional.adaptive_avg_pool2d(torch.from_numpy(found.heat)[None, None], side)[0, 0].numpy()
-        return as_grey(small - small.min()).tolist()  # type: ignore[no-any-return]
 
 
 def class_weights(how: str, sizes: Sizes) -> torch.Tensor:
