@@ -23,7 +23,7 @@ that were cropped or turned are mostly missed: 70 % were within 4 bits after 2 %
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ import pandas as pd
 
 from skinkit.artifact import exists, open_artifact
 from skinkit.errors import CaseError, RefusedError
+from skinkit.schemas import OK
 from skinkit.workspace import Ref, Workspace
 
 REFUSED = {
@@ -206,6 +207,25 @@ def sharing(left: pd.DataFrame, right: pd.DataFrame) -> tuple[pd.DataFrame, pd.D
         hits = [ours[kind].isin(theirs[kind].dropna()) & ours[kind].notna() for kind in REFUSED]
         kept.append(side[np.logical_or.reduce(hits)].reset_index(drop=True))
     return kept[0], kept[1]
+
+
+def external_overlap(workspace: Workspace) -> Leakage:
+    """What usable development cases share with usable cases of external cohorts, as far as both have been read."""
+    sides = [_read_cases(workspace, workspace.with_role(role)) for role in ("development", "external")]
+    return check(*sharing(*sides), near_distance_bits=-1)
+
+
+def _read_cases(workspace: Workspace, cohorts: Sequence[str]) -> pd.DataFrame:
+    columns = [
+        "image_id", "case_id", "group_id", "patient_id", "lesion_id", "image_sha256", "pixel_sha256", "status",
+    ]  # fmt: skip
+    tables = [
+        open_artifact(path).table(columns).assign(cohort=cohort)
+        for cohort in cohorts
+        if exists(path := workspace.path(Ref("cases", cohort)))
+    ]
+    cases = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*columns, "cohort"], dtype=object)
+    return cases[cases["status"] == OK].reset_index(drop=True)
 
 
 def look_at(found: Leakage, photo: Callable[[str, str], Path | None]) -> Leakage:

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from skinkit.artifact import Artifact, digest, exists, file_sha256, open_artifact
+from skinkit.artifact import Artifact, digest, exists, file_sha256
 from skinkit.errors import ConfigError, InputError, did_you_mean
 from skinkit.options import Help
 from skinkit.protocols import HALF, LEFT_OUT_FILE, METABLOCK_FOLDS, METABLOCK_SEED, TUNING_SHARE
@@ -138,6 +138,8 @@ def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
 
         inputs["table"] = locate(workspace.cohort(_pad_cohort(workspace))).content
         return Sources(inputs, watch="")
+    from skinkit.leakage import external_overlap
+
     shared = external_overlap(workspace).pairs
     if len(shared):
         inputs["external_overlap"] = digest(shared[list(_OVERLAP)].astype(str).to_numpy().tolist())
@@ -413,35 +415,12 @@ def _carved(
 _OVERLAP = ("cohort", "case_id", "kind", "shared", "other_cohort", "other_case_id")
 
 
-def external_overlap(workspace: Workspace) -> Leakage:
-    """What usable development cases share with usable cases of external cohorts, as far as both have been read."""
-    from skinkit import leakage
-
-    sides = [_read_cases(workspace, workspace.with_role(role)) for role in ("development", "external")]
-    return leakage.check(*leakage.sharing(*sides), near_distance_bits=-1)
-
-
-def _read_cases(workspace: Workspace, cohorts: Sequence[str]) -> pd.DataFrame:
-    import pandas as pd
-
-    columns = [
-        "image_id", "case_id", "group_id", "patient_id", "lesion_id", "image_sha256", "pixel_sha256", "status",
-    ]  # fmt: skip
-    tables = [
-        open_artifact(path).table(columns).assign(cohort=cohort)
-        for cohort in cohorts
-        if exists(path := workspace.path(Ref("cases", cohort)))
-    ]
-    cases = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*columns, "cohort"], dtype=object)
-    return cases[cases["status"] == OK].reset_index(drop=True)
-
-
 def _shared(config: Config, job: Job) -> Leakage:
     from skinkit import leakage
 
     if config.import_file or config.protocol == METABLOCK:
         return leakage.joined()
-    return external_overlap(job.workspace)
+    return leakage.external_overlap(job.workspace)
 
 
 def _without(cases: pd.DataFrame, shared: Leakage) -> pd.DataFrame:
