@@ -23,9 +23,8 @@ LAYERS = (
     {
         "images", "masks", "metadata", "leakage", "losses", "metrics", "attribution", "figures", "radiomics", "data",
         "models", "weights", "phantoms", "reporting", "evaluation", "calibration", "cross_fit", "drift", "looks",
-        "contract", "photo_classifier", "integrated_gradients", "faithfulness", "panels", "studies", "regression",
-        "signature",
-        "protocols", "selection", "flow", "synthesis", "operating_point",
+        "contract", "photo_classifier", "integrated_gradients", "snapshot", "faithfulness", "panels", "studies",
+        "regression", "signature", "protocols", "selection", "flow", "synthesis", "operating_point",
     },
     {"executor", "examples", "augment", "fit", "infer", "training", "file_traces", "shortcuts", "penultimate"},
     {"stages"},

@@ -199,3 +199,23 @@ def test_phases_and_class_weights() -> None:
     torch.testing.assert_close(class_weights("inverse", SIZES), torch.tensor([10 / 18, 10 / 9, 10 / 3]))
     torch.testing.assert_close(class_weights("square_root", SIZES) ** 2, class_weights("inverse", SIZES))
     assert class_weights("none", SIZES).tolist() == [1, 1, 1]
+
+
+def test_a_snapshot_by_hand() -> None:
+    """Of two classes the log odds are linear in the attributes: |weights times input|, summed over an attribute."""
+    torch.manual_seed(0)
+    sizes = Sizes(("A", "B"), {"attributes": 3}, (1, 1), ("age_years", "smoke", "smoke"))
+    net = Concat(Config(), sizes).eval()
+    given = {**batch(4), "class": torch.tensor([1, 1, 0, 1])}
+    halves = [{name: values[part] for name, values in given.items()} for part in (slice(2), slice(2, 4))]
+    told = net.snapshot(halves)
+    weights = (net.output.weight[0] - net.output.weight[1])[-3:].detach()
+    products = weights * given["attributes"]
+    assert told["importance"]["age_years"] == pytest.approx(float(products[:, 0].abs().mean()), rel=1e-4)
+    assert told["importance"]["smoke"] == pytest.approx(float(products[:, 1:].sum(1).abs().mean()), rel=1e-4)
+    assert [(case["index"], case["class"]) for case in told["cases"]] == [(2, "A"), (0, "B")]
+    for case in told["cases"]:
+        heat = torch.tensor(case["heat"])
+        assert heat.shape == (32, 32)
+        assert (int(heat.min()), int(heat.max())) == (0, 255)
+    assert told["factors"] == {}
