@@ -5,10 +5,10 @@ isic-2016, isic-2017, isic-2019, isic-2020 (to learn from; at least one must be 
 be scored). For dermacalibra: pad (or PAD-UFES-20), changzhou, ham10000, isic-2019. Public data sets are read as
 downloaded; a folder with a cohort.toml is read as that says, and scored only unless its name is one to learn from.
 
-A workspace is made in --out. Two protocols are run: an honest one, and the paper's own, which leaks and is told as such.
-The page is reproduction/PAPER.md in that workspace: for each table and figure the command, the paper's numbers, ours
-with 95 % intervals, and why they may not be compared. What cannot be computed is listed with what is missing. Finished
-work is kept: run the same command again after an interruption. --preset quick is for a machine without a GPU.
+A workspace is made in --out. Two protocols are run: an honest one, and the paper's own, which leaks and says so. The
+page is reproduction/PAPER.md in that workspace: for each table and figure the command, the paper's numbers, ours with
+95 % intervals, and why they may not be compared. What cannot be computed is listed with what is missing. Finished work
+is kept: run the same command again after an interruption. --preset quick is for a machine without a GPU.
 """
 
 from __future__ import annotations

@@ -2,6 +2,6 @@
 
 ``words`` holds every sentence in every language, ``svg`` draws and cleans figures, ``html`` packs blocks into pages,
 ``evidence`` reads artifacts into plain facts, ``cards`` tells one lesion, ``research`` and ``clinic`` compose the two
-documents. Everything that comes from a table is escaped. ``reproduction`` composes the Markdown page of a paper that was
-run again.
+documents. Everything that comes from a table is escaped. ``reproduction`` composes the Markdown page of a paper that
+was run again.
 """
