@@ -480,6 +480,7 @@ def direct(config: Config, console: Console) -> dict[str, Any] | None:
         "metrics": [scoring.plain(row) for row in rows[list(METRICS.names)].to_dict("records")],
         "gaps_table": [scoring.plain(row) for row in scores.gaps.to_dict("records")],
         "veto_sweep": [scoring.plain(row) for row in scores.sweep.to_dict("records")],
+        "veto_by_class": [scoring.plain(row) for row in scores.sweep_by_class.to_dict("records")],
         "shortcut_cues": audit.as_dict()["cues"] if audit is not None else [],
     }
 
