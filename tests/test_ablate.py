@@ -10,11 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import small_cohort
+import written_artifacts
 from sklearn.metrics import roc_auc_score
 from test_comparison import cases, side
 
 from skinkit import cli
 from skinkit.artifact import open_artifact, read_table
+from skinkit.commands.ablate import TOGETHER
 from skinkit.errors import ConfigError
 from skinkit.evaluation import ablation, class_table, endpoint
 from skinkit.evaluation.subgroups import holm
@@ -279,6 +281,30 @@ def test_tables_and_panels_can_be_read(ablated: Workspace) -> None:
     assert "malignant or benign" in svg
     assert "clinic, held out" in svg
     assert (folder / "roc.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_several_development_cohorts_are_also_told_together(tmp_path: Path) -> None:
+    names = {"clinic": "development", "second": "development"}
+    defaults = {"segmenter": "truth", "model": "lightgbm", "classes": "pad6"}
+    workspace = written_artifacts.make_workspace(tmp_path / "w", names, **defaults)
+    for seed, name in enumerate(names, 1):
+        small_cohort.write_cohort(workspace, name, 9, seed=seed)
+    written_artifacts.run_stage(workspace, "split", folds=2, validation=0.34)
+    assert ablate(workspace, "--arms", "metadata") == 0
+    folder = workspace.root / "ablate" / "wang2024"
+    cohorts = json.loads((folder / "ablation.json").read_text())["cohorts"]
+    assert list(cohorts) == [TOGETHER, "clinic", "second"]
+    whole, *parts = (of["arms"]["metadata"]["n"] for of in cohorts.values())
+    assert whole == sum(parts) == 36
+    scored = pd.concat(
+        read_table(workspace.path(Ref("metrics", name, "wang2024-metadata")) / "scored.parquet") for name in names
+    )
+    images = scored[scored["level"] == "image"]
+    area = roc_auc_score(images["class"].isin(["MEL", "BCC"]), images["malignancy"])
+    assert cohorts[TOGETHER]["arms"]["metadata"]["malignant_auroc"]["estimate"] == pytest.approx(area)
+    svg = (folder / "roc.svg").read_text()
+    assert f"{TOGETHER}, held out" in svg
+    assert "clinic, held out" not in svg
 
 
 def test_a_second_run_trains_nothing_and_says_the_same(ablated: Workspace, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from skinkit.artifact import Artifact, exists, open_artifact, write_atomic
 from skinkit.commands import Context
+from skinkit.commands.compare import scored_side
 from skinkit.console import Console
 from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.options import Help
@@ -30,9 +31,13 @@ from skinkit.studies import Arm, Study, load_study
 from skinkit.workspace import Ref, Workspace, check_name
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from skinkit.evaluation.comparison import Side
     from skinkit.metrics import Floats
 
 FOLDER = "ablate"
+TOGETHER = "development cohorts together"
 _ARMS = Schema("arms", 1, ("cohort", "arm", "class", "average", "decision_rule", "metric"), ())
 _DIFFERENCES = Schema("differences", 1, ("cohort", "a", "b", "figure"), ())
 _BY_CLASS = Schema("by_class", 1, ("cohort", "arm", "mode", "class", "average"), ())
@@ -83,6 +88,23 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class Told:
+    """What is known of one arm on one cohort.
+
+    Attributes:
+        rows: the metrics table.
+        curves: what figures are drawn from.
+        n: cases.
+        side: the predictions, as one side of a comparison.
+    """
+
+    rows: pd.DataFrame
+    curves: Mapping[str, Any]
+    n: int
+    side: Side
+
+
 @dataclass
 class Ablation:
     """Arms that were scored on the same cases.
@@ -117,12 +139,51 @@ class Ablation:
         """The arms in order."""
         return [self.study.arm(name) for name in self.models]
 
+    @cached_property
+    def results(self) -> dict[str, dict[str, Told]]:
+        """Cohort -> arm -> what is known; first :data:`TOGETHER`, where there are several development cohorts."""
+        found: dict[str, dict[str, Told]] = {cohort: {} for cohort in self.cohorts}
+        for (cohort, arm), artifact in self.metrics.items():
+            told = artifact.table(), artifact.json("curves.json"), int(artifact.info["n"]), scored_side(arm, artifact)
+            found[cohort][arm] = Told(*told)
+        learnt = [cohort for cohort, role in self.cohorts.items() if role == "development" and found[cohort]]
+        return {TOGETHER: self._together({c: found[c] for c in learnt}), **found} if len(learnt) > 1 else found
+
+    def _together(self, found: Mapping[str, Mapping[str, Told]]) -> dict[str, Told]:
+        """Arms that were scored on all of these cohorts, on the cases of all of them."""
+        from skinkit.evaluation.ablation import together
+        from skinkit.evaluation.scoring import Settings
+
+        settings = Settings(self.config.bootstrap, self.config.seed, self.config.minimum, subgroups=False)
+        joined = {}
+        for arm in self.models:
+            if all(arm in of for of in found.values()):
+                side = together(arm, {cohort: of[arm].side for cohort, of in found.items()})
+                scores = side.evaluation.scores(settings, cohort=TOGETHER, model=self.models[arm])
+                joined[arm] = Told(scores.rows, scores.curves, len(side.cases), side)
+        return joined
+
+    def role(self, cohort: str) -> str:
+        """``development`` or ``external``."""
+        return self.cohorts.get(cohort, "development")
+
     def summary(self, cohort: str, arm: str) -> dict[str, dict[str, Any]] | None:
         """The figures of one arm on one cohort; None where it was not scored."""
         from skinkit.evaluation.ablation import summary
 
-        artifact = self.metrics.get((cohort, arm))
-        return summary(artifact.table()) if artifact is not None else None
+        told = self.results[cohort].get(arm)
+        return summary(told.rows) if told is not None else None
+
+    def compare(self) -> None:
+        """Compare the arms with those that lack one thing, and with the whole system."""
+        from skinkit.evaluation.ablation import compare_pairs, pairs
+
+        c = self.config
+        chosen = pairs({arm.name: arm.extends for arm in self.arms()}, self.study.whole.name)
+        for cohort, of in self.results.items():
+            sides = {arm: told.side for arm, told in of.items()}
+            found = compare_pairs(sides, chosen, bootstrap=c.bootstrap, seed=c.seed, minimum=c.minimum)
+            self.differences[cohort], self.not_compared[cohort] = found
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, for ``--json``."""
@@ -135,25 +196,25 @@ class Ablation:
             "arms": {arm.name: {"model": self.models[arm.name], "words": arm.words} for arm in self.arms()},
             "cohorts": {
                 cohort: {
-                    "role": role,
+                    "role": self.role(cohort),
                     "arms": {
-                        arm: {**told, "n": self.metrics[cohort, arm].info["n"]}
+                        arm: {**told, "n": of[arm].n}
                         for arm in self.models
                         if (told := self.summary(cohort, arm)) is not None
                     },
                     "differences": self.differences.get(cohort, []),
-                    "not_scored": {arm: why for (of, arm), why in self.not_scored.items() if of == cohort},
+                    "not_scored": {arm: why for (at, arm), why in self.not_scored.items() if at == cohort},
                     "not_compared": {f"{a}, {b}": why for (a, b), why in self.not_compared.get(cohort, {}).items()},
                 }
-                for cohort, role in self.cohorts.items()
+                for cohort, of in self.results.items()
             },
         }
 
     def told(self, heading: str = "##") -> str:
         """The tables as Markdown, each cohort under a heading of that level."""
         parts = []
-        for cohort, role in self.cohorts.items():
-            held_out = "held-out cases" if role == "development" else "external cohort"
+        for cohort in self.results:
+            held_out = "held-out cases" if self.role(cohort) == "development" else "external cohort"
             parts.append(f"{heading} {cohort} ({held_out})")
             parts += [self._table(cohort), self._pairs(cohort)]
             parts += [f"{arm}: not scored: {why}." for (of, arm), why in self.not_scored.items() if of == cohort]
@@ -168,7 +229,7 @@ class Ablation:
         for arm in self.arms():
             if (told := self.summary(cohort, arm.name)) is not None:
                 cells = [with_interval(told[name]) for name in SHOWN]
-                rows.append([arm.words, str(self.metrics[cohort, arm.name].info["n"]), *cells])
+                rows.append([arm.words, str(self.results[cohort][arm.name].n), *cells])
         return markdown_table(["arm", "n", *(words[4] for words in SHOWN.values())], rows) if rows else ""
 
     def _pairs(self, cohort: str) -> str:
@@ -216,20 +277,24 @@ class Ablation:
         return [fold.finished(told[index]) for index, fold in enumerate(model.folds)]
 
     def roc(self, folder: Path) -> dict[str, str]:
-        """Draw ROC curves, macro-averaged and malignant against benign, a panel a cohort."""
+        """Draw ROC curves, macro-averaged and malignant against benign; a panel a cohort, development together."""
         from skinkit.evaluation.ablation import macro_roc
         from skinkit.metrics import MALIGNANT
         from skinkit.panels import roc_panels
 
         of_classes: dict[str, dict[str, Any]] = {}
         of_malignancy: dict[str, dict[str, Any]] = {}
-        for cohort, role in self.cohorts.items():
-            title = f"{cohort}, held out" if role == "development" else cohort
+        pooled = TOGETHER in self.results
+        for cohort, of in self.results.items():
+            held_out = self.role(cohort) == "development"
+            if pooled and held_out and cohort != TOGETHER:
+                continue  # shown together
+            title = f"{cohort}, held out" if held_out else cohort
             for arm in self.arms():
-                artifact, told = self.metrics.get((cohort, arm.name)), self.summary(cohort, arm.name)
-                if artifact is None or told is None:
+                told = self.summary(cohort, arm.name)
+                if told is None:
                     continue
-                drawn = artifact.json("curves.json")["roc"]
+                drawn = of[arm.name].curves["roc"]
                 area = {name: told["macro_auroc"][end] for name, end in _AREA.items()}
                 of_classes.setdefault(title, {})[arm.words] = {**macro_roc(drawn), **area}
                 if MALIGNANT in drawn:
@@ -250,9 +315,9 @@ class Ablation:
         write_atomic(folder / "ablation.json", json.dumps(self.as_dict(), ensure_ascii=False, indent=1).encode())
         files = ["ablation.md", "ablation.json"]
         arms = [
-            rows.assign(arm=arm)
-            for (_, arm), artifact in self.metrics.items()
-            if len(rows := (table := artifact.table())[table["subgroup"] == "all"])
+            told.rows[told.rows["subgroup"] == "all"].assign(arm=arm)
+            for of in self.results.values()
+            for arm, told in of.items()
         ]
         if arms:
             write_table(folder / "arms.parquet", _ARMS, pd.concat(arms, ignore_index=True))
@@ -323,13 +388,13 @@ def ablate(study: Study, config: Config, workspace: Workspace, pipeline: Pipelin
     for cohort in cohorts:
         for arm in chosen:
             _score(found, cohort, arm.name, pipeline)
-        _compare(found, cohort)
     if not found.metrics:
         raise InputError(
             "no arm could be scored: " + "; ".join(sorted(set(found.not_scored.values()))),
             "held-out development cases or an external cohort with diagnoses that the models know",
             "draw a split that holds cases out, or add an external cohort",
         )
+    found.compare()
     return found
 
 
@@ -406,15 +471,3 @@ def _score(found: Ablation, cohort: str, arm: str, pipeline: Pipeline) -> None:
         pipeline.console.warn(f"{model} is not scored on {cohort}: {error.found}")
         return
     found.metrics[cohort, arm] = open_artifact(pipeline.workspace.path(Ref("metrics", cohort, model)))
-
-
-def _compare(found: Ablation, cohort: str) -> None:
-    from skinkit.commands.compare import scored_side
-    from skinkit.evaluation.ablation import compare_pairs, pairs
-
-    sides = {arm: scored_side(arm, artifact) for (of, arm), artifact in found.metrics.items() if of == cohort}
-    chosen = pairs({arm.name: arm.extends for arm in found.arms()}, found.study.whole.name)
-    rows, refused = compare_pairs(
-        sides, chosen, bootstrap=found.config.bootstrap, seed=found.config.seed, minimum=found.config.minimum
-    )
-    found.differences[cohort], found.not_compared[cohort] = rows, refused

@@ -15,7 +15,7 @@ import pandas as pd
 
 from skinkit.errors import InputError, RefusedError
 from skinkit.evaluation.comparison import COMPARED, Side, compare
-from skinkit.evaluation.scoring import Answers
+from skinkit.evaluation.scoring import Answers, Evaluation
 from skinkit.evaluation.subgroups import holm
 from skinkit.metrics import ALL, MALIGNANT
 
@@ -93,6 +93,19 @@ def compare_pairs(
         for row, p in zip(same, adjusted, strict=True):
             row["p_holm"] = None if np.isnan(p) else float(p)
     return rows, refused
+
+
+def together(name: str, sides: Mapping[str, Side]) -> Side:
+    """One model's images of several cohorts as one side.
+
+    Args:
+        name: of the model.
+        sides: cohort -> its predictions there; a case is told apart by its cohort, a patient by its group.
+    """
+    tables = [side.cases.assign(case_id=f"{cohort}/" + side.cases["case_id"]) for cohort, side in sides.items()]
+    one = next(iter(sides.values())).evaluation
+    table = pd.concat(tables, ignore_index=True)
+    return Side(name, Evaluation(table, one.classes, {}, one.malignant_set, one.veto_source))
 
 
 def summary(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
