@@ -297,6 +297,20 @@ def test_a_changed_mask_of_the_second_annotator_is_read_again(tmp_path: Path, wo
     assert second.table()["iou"].min() < 0.8
 
 
+def test_a_signature_without_features_is_looked_at_too(tmp_path: Path, workspace: Workspace) -> None:
+    from skinkit.workspace import load_workspace
+
+    shutil.copytree(workspace.root, tmp_path / "ws")
+    copy = load_workspace(tmp_path / "ws")
+    written_artifacts.run_stage(copy, "select", alpha=1e-300)
+    answer = run(copy, bootstrap=2)
+    assert answer["signature"]["chosen"] == []
+    assert set(answer["signature"]["dropped"]) <= {"not_significant", "constant", "missing"}
+    assert answer["stability"]["patients"]["estimate"] is None
+    assert "trees" not in answer
+    assert "0 of 102 features" in answer["text"]
+
+
 def test_misuse_of_the_command_is_told(workspace: Workspace) -> None:
     for given, found in (
         ({"bootstrap": 1}, "--bootstrap 1"),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 FOLDER = "signature"
 _INTERVALS = 1000
+_FEWEST_ROWS = 3
 _MALIGNANCY = "malignancy"
 
 
@@ -148,16 +149,16 @@ def _material(config: Config, made: _Made) -> Material:
     if config.fold not in folds:
         raise ConfigError(f"--fold {config.fold}", f"one of {', '.join(map(str, folds))}", "name a fold of the split")
     rows, features = select.measured_rows(inputs, made.pipeline.console)
+    rows = rows[rows["fold"] == config.fold].reset_index(drop=True)
+    if (n := int((rows["part"] == "train").sum())) < _FEWEST_ROWS:
+        raise InputError(
+            f"{n} measured training rows in fold {config.fold} of {refs[0].name}",
+            f"{_FEWEST_ROWS} or more",
+            "draw another split, or see 'skinkit status' for photos that could not be measured",
+        )
     chosen = table[(table["fold"] == config.fold) & table["selected"]].sort_values("rank")["feature"].tolist()
-    return Material(
-        artifact,
-        refs[0].name,
-        config.fold,
-        rows[rows["fold"] == config.fold].reset_index(drop=True),
-        features,
-        chosen,
-        ClassSet.from_dict(inputs["split"].info["classes"]),
-    )
+    classes = ClassSet.from_dict(inputs["split"].info["classes"])
+    return Material(artifact, refs[0].name, config.fold, rows, features, chosen, classes)
 
 
 def _statistics(material: Material) -> dict[str, Any]:
@@ -472,9 +473,10 @@ def _text(body: Mapping[str, Any]) -> str:
     lines += ["", f"  dropped: {dropped}"]
     if stable["patients"]:
         one = stable["patients"]
+        jaccard = "" if one["jaccard"] is None else f", Jaccard {one['jaccard']:.2f}"
         lines.append(
             f"  stability over {one['choices']} draws of patients: {_interval(one)} (Nogueira; 1 the same every time, "
-            f"0 by lot), Jaccard {one['jaccard']:.2f}, {one['mean_size']:.1f} features on average"
+            f"0 by lot){jaccard}, {one['mean_size']:.1f} features on average"
         )
     if stable["folds"]:
         lines.append(f"  stability over {stable['folds']['choices']} folds: {_interval(stable['folds'])}")

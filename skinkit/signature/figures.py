@@ -141,6 +141,8 @@ def _apart(places: npt.ArrayLike, gap: float) -> Floats:
     from scipy.optimize import isotonic_regression
 
     wanted = np.asarray(places, dtype=np.float64)
+    if not len(wanted):
+        return wanted
     steps = gap * np.arange(len(wanted))
     moved: Floats = np.asarray(isotonic_regression(wanted - steps).x) + steps
     return moved
