@@ -98,6 +98,27 @@ def test_the_veto_sweep_holds_the_veto_in_use_and_keeps_its_rule() -> None:
     assert replace(d, called=~d.called).rule == "given"
 
 
+def test_the_sweep_by_class_tells_who_would_be_called() -> None:
+    d = decided([0.9, 0.6, 0.2, 0.1], [1, 0, 1, 0], by_class=[1, 0, 1, 0])
+    rows = decision.veto_by_class(d, np.array([0, 1, 0, 1]), ("MEL", "NEV", "SCC"))
+    called = {(row["class"], row["threshold"]): row["called"] for row in rows}
+    # Melanomas are called by their most probable class, whatever the threshold; nobody is an SCC.
+    assert called["MEL", 0.3] == called["MEL", 0.95] == 1
+    assert (called["NEV", 0.05], called["NEV", 0.3], called["NEV", 0.65]) == (1, 0.5, 0)
+    assert {row["class"] for row in rows} == {"MEL", "NEV"}
+    assert next(row for row in rows if row["in_use"])["threshold"] == 0.3
+
+
+def test_cases_with_thresholds_of_their_own_keep_the_rule_of_the_veto() -> None:
+    d = decided([0.9, 0.6, 0.2, 0.1], [1, 0, 1, 0])
+    own = np.array([0.5, 0.7, 0.1, 0.3])
+    several = replace(d, called=d.malignancy >= own, threshold=float("nan"), thresholds=own)
+    assert several.rule == "veto"  # without a malignant top class the threshold alone decides, as the veto would
+    assert replace(several, called=~several.called).rule == "given"
+    assert replace(several, thresholds=None).rule == "given"
+    assert not any(row["in_use"] for row in decision.veto_sweep(several))
+
+
 # ------------------------------------------------------------------------------------------- gaps and endpoints
 
 
