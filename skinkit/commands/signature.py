@@ -452,16 +452,18 @@ def _interval(figure: Mapping[str, Any], name: str = "estimate") -> str:
 def _text(body: Mapping[str, Any]) -> str:
     """For a terminal."""
     chosen, stable, icc = body["signature"]["chosen"], body["stability"], body.get("reliability")
+    width = max((len(row["feature"]) for row in chosen), default=20) - len("original_") + 2
     lines = [
         f"{body['name']}, fold {body['fold']}: {len(chosen)} of {body['features']} features from "
         f"{body['training_rows']} training rows",
         "",
-        f"  {'feature':38}{'class':8}{'t':>7}{'df':>7}{'p (Holm)':>11}{'d':>7}{'again':>7}" + ("  ICC" if icc else ""),
+        f"  {'feature':{width}}{'class':8}{'t':>7}{'df':>7}{'p (Holm)':>11}{'d':>7}{'again':>7}"
+        + ("  ICC" if icc else ""),
     ]
     for row in chosen:
         again = stable["frequency"][row["feature"]].get("frequency")
         line = (
-            f"  {row['feature'].removeprefix('original_'):38}{row['class']:8}{row['statistic']:>7.2f}"
+            f"  {row['feature'].removeprefix('original_'):{width}}{row['class']:8}{row['statistic']:>7.2f}"
             f"{row['freedom']:>7.0f}{row['p_holm']:>11.2g}{row['cohens_d']:>7.2f}"
             f"{'-' if again is None else format(again, '.2f'):>7}"
         )
