@@ -81,7 +81,7 @@ PUBLIC: dict[str, PublicWeights] = {
             f"{_TORCHVISION}/maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth",
             "bf2d0c1e",
             "COCO_V1, 34.6 mask AP",
-            "BSD-3-Clause code; weights trained on COCO 2017: annotations CC BY 4.0, images under Flickr's terms of use",
+            "BSD-3-Clause code; weights trained on COCO 2017: annotations CC BY 4.0, images under Flickr's terms",
         ),
     )
 }
