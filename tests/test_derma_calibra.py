@@ -21,6 +21,7 @@ from skinkit.errors import ConfigError  # noqa: E402
 from skinkit.faithfulness import FIGURES  # noqa: E402
 from skinkit.models import Sizes, derma_calibra, model_config  # noqa: E402
 from skinkit.models.derma_calibra import case_weights, focal, uncertainty  # noqa: E402
+from skinkit.photo_classifier import QUICK  # noqa: E402
 
 PAD6 = ("ACK", "BCC", "MEL", "NEV", "SCC", "SEK")
 COLUMNS = 5
@@ -224,6 +225,13 @@ def test_settings_that_cannot_be(wrong: dict[str, Any]) -> None:
 def test_without_attributes_it_is_refused() -> None:
     with pytest.raises(ConfigError, match="no attributes"):
         network(Sizes(PAD6, {"attributes": 0}, (1,) * 6))
+
+
+def test_the_quick_preset_learns_by_the_recipe_of_the_comparators() -> None:
+    config = model_config(derma_calibra, {}, preset="quick")
+    assert {name: getattr(config, name) for name in QUICK} == QUICK
+    assert config.multi_scale
+    assert config.dropped_block == 0.3  # absence of the patient block must not tell a benign class
 
 
 def test_the_preset_is_the_papers_recipe() -> None:
