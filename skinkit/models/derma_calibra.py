@@ -104,7 +104,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     "dermacalibra": {},
     "released": {"variant": "released", "dropped_block": 0.0},
     # Photos are few and classes weighed already: the focal term would weigh hard cases, and wrong labels, once more.
-    "quick": {**QUICK, "multi_scale": True, "metadata_dropout": 0.3, "focusing": 0.0, "rare_weight": 1.0},
+    "quick": {
+        **QUICK,
+        "multi_scale": True,
+        "metadata_dropout": 0.3,
+        "focusing": 0.0,
+        "rare_weight": 1.0,
+        "snapshot_every": 0,
+    },
 }
 
 
