@@ -846,7 +846,9 @@ class Scorer:
                 for name in answer.keys() & uncertainty:
                     uncertainty[name][index, row] = answer[name]
                 if novelty is not None:
-                    known = {name: values[[row]] for name, values in arrays.items()} | {"image": answer[SEEN][None]}
+                    known = {name: values[[row]] for name, values in arrays.items()}
+                    if len(novelty.mean) > as_matrix(known).shape[1]:  # else a model from before photos were looked at
+                        known["image"] = answer[SEEN][None]
                     unlike[index, row] = novelty.percentile(as_matrix(known))[0]
         return Scored(probability, uncertainty, unlike, failed)
 
