@@ -951,6 +951,10 @@ _DIAGNOSES = {
     "diagnosis.basal cell carcinoma": ("basal cell carcinoma", "基底细胞癌"),
     "diagnosis.squamous cell carcinoma": ("squamous cell carcinoma", "鳞状细胞癌"),
     "diagnosis.actinic keratosis": ("actinic keratosis", "光化性角化病"),
+    "diagnosis.actinic keratosis and intraepithelial carcinoma": (
+        "actinic keratosis and intraepithelial carcinoma",
+        "光化性角化病及上皮内癌",
+    ),
     "diagnosis.seborrheic keratosis": ("seborrheic keratosis", "脂溢性角化病"),
     "diagnosis.benign keratosis": ("benign keratosis", "良性角化病"),
     "diagnosis.benign keratosis (seborrheic, solar lentigo, lichen-planus-like)": (
