@@ -109,6 +109,11 @@ QUICK: dict[str, Any] = {
 """A recipe for two processor cores: what the preset ``quick`` of each comparator is, so that they learn alike."""
 
 
+def default_weights(config: PhotoConfig) -> str:
+    """ImageNet weights of the backbone; a paper's file hands this on."""
+    return config.backbone
+
+
 # ------------------------------------------------------------------------------------------------- the backbone
 
 

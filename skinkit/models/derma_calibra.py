@@ -65,6 +65,7 @@ from torch import nn
 from skinkit.errors import ConfigError
 from skinkit.models import Sizes
 from skinkit.photo_classifier import QUICK, Maps, PhotoClassifier, PhotoConfig
+from skinkit.photo_classifier import default_weights as default_weights
 
 TASK = "classify"
 READS = ("image", "attributes")
@@ -113,11 +114,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "snapshot_every": 0,
     },
 }
-
-
-def default_weights(config: Config) -> str:
-    """ImageNet weights of the backbone."""
-    return config.backbone
 
 
 def build(config: Config, sizes: Sizes) -> PhotoClassifier:

@@ -47,7 +47,7 @@ from torch import nn
 
 from skinkit.errors import ConfigError
 from skinkit.models import Augment, Phase, Sizes
-from skinkit.photo_classifier import class_weights, ruins
+from skinkit.photo_classifier import QUICK, class_weights, ruins
 from skinkit.weights import load_into
 
 TASK = "classify"
@@ -94,26 +94,7 @@ class Config:
 
 PRESETS: dict[str, dict[str, Any]] = {
     "wang2024": {},
-    "quick": {
-        "image_epochs": 0,
-        "epochs": 14,
-        "batch": 16,
-        "optimiser": "adamw",
-        "learning_rate": 1e-4,
-        "head_learning_rate": 1e-3,
-        "weight_decay": 0.01,
-        "schedule": "one_cycle",
-        "final_rate": 0.0,
-        "patience": 0,
-        "class_weights": "square_root",
-        "label_smoothing": 0.05,
-        "dropped": 0.15,
-        "smallest_scale": 1.0,
-        "largest_scale": 1.3,
-        "shift": 0.1,
-        "colour_jitter": 0.15,
-        "mirrored": True,
-    },
+    "quick": {**QUICK, "image_epochs": 0, "smallest_scale": 1.0},
 }
 
 

@@ -41,6 +41,7 @@ from torch import nn
 from skinkit.errors import ConfigError
 from skinkit.models import Sizes
 from skinkit.photo_classifier import QUICK, SMALLEST_SIDE_PX, Maps, PhotoClassifier, PhotoConfig, needs_attributes
+from skinkit.photo_classifier import default_weights as default_weights
 
 TASK = "classify"
 READS = ("image", "attributes")
@@ -63,11 +64,6 @@ class Config(PhotoConfig):
 
 
 PRESETS: dict[str, dict[str, Any]] = {"khurshid2024": {}, "quick": QUICK}
-
-
-def default_weights(config: Config) -> str:
-    """ImageNet weights of the backbone."""
-    return config.backbone
 
 
 def build(config: Config, sizes: Sizes) -> Khurshid:

@@ -35,6 +35,7 @@ from torch import nn
 
 from skinkit.models import Sizes
 from skinkit.photo_classifier import QUICK, Maps, PhotoClassifier, PhotoConfig, as_maps, needs_attributes
+from skinkit.photo_classifier import default_weights as default_weights
 
 TASK = "classify"
 READS = ("image", "attributes")
@@ -51,11 +52,6 @@ class Config(PhotoConfig):
 
 
 PRESETS: dict[str, dict[str, Any]] = {"dermacalibra": {}, "quick": QUICK}
-
-
-def default_weights(config: Config) -> str:
-    """ImageNet weights of the backbone."""
-    return config.backbone
 
 
 def build(config: Config, sizes: Sizes) -> MetaBlock:
