@@ -257,8 +257,27 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
     return pd.DataFrame(series)
 
 
-class Rows(Sequence[dict[str, Any]]):
-    """A table as plain rows with None for unknown, each made as it is asked for.
+class LazyRows(Sequence[dict[str, Any]]):
+    """Plain rows, each made as it is asked for: :meth:`row` says how, and ``__len__`` how many there are."""
+
+    def row(self, index: int) -> dict[str, Any]:
+        """The row at a place from 0."""
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        if isinstance(index, slice):
+            return [self.row(place) for place in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        return self.row(index % len(self))
+
+
+class Rows(LazyRows):
+    """A table as plain rows with None for unknown.
 
     The table stays in Arrow's memory, a tenth of what as many dictionaries take, and pandas is not loaded.
     """
@@ -269,16 +288,9 @@ class Rows(Sequence[dict[str, Any]]):
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
-    @overload
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
-    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
-        if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        row: dict[str, Any] = self.table.slice(index % len(self), 1).to_pylist()[0]
+    def row(self, index: int) -> dict[str, Any]:
+        """The row at a place from 0."""
+        row: dict[str, Any] = self.table.slice(index, 1).to_pylist()[0]
         return row
 
     def __iter__(self) -> Iterator[dict[str, Any]]:

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, overload
+from typing import Annotated, Any, Literal
 
-from skinkit.artifact import Artifact, Rows
+from skinkit.artifact import Artifact, LazyRows, Rows
 from skinkit.console import Console
 from skinkit.errors import CaseError, ConfigError, RefusedError
 from skinkit.executor import map_cases, prepare_workers
@@ -80,8 +80,8 @@ def run(config: Config, job: Job) -> Artifact:
         return build.finish(info=dict(settings))
 
 
-class _Lesions(Sequence[dict[str, Any]]):
-    """Images that have a mask, with the hashes of both; a row is put together as it is asked for."""
+class _Lesions(LazyRows):
+    """Images that have a mask, with the hashes of both."""
 
     def __init__(self, masks: Rows, cases: Rows, places: Mapping[str, tuple[int, int]]) -> None:
         self.masks, self.cases = masks, cases
@@ -91,15 +91,10 @@ class _Lesions(Sequence[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.order)
 
-    @overload
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
-    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
-        if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
+    def row(self, index: int) -> dict[str, Any]:
+        """The mask and the case at a place from 0."""
         mask, case = self.order[index]
-        return {**self.masks[mask], **self.cases[case]}
+        return {**self.masks.row(mask), **self.cases.row(case)}
 
     def only(self, keys: Iterable[tuple[str]]) -> _Lesions:
         """Those of these keys, in their order."""
