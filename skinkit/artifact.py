@@ -393,6 +393,12 @@ class Artifact:
         return config
 
     @property
+    def installed(self) -> Mapping[str, Any] | None:
+        """Of a model that came in a pack: where from, and what it asks for (``skinkit.model_pack``); else None."""
+        installed: Mapping[str, Any] | None = self.manifest.get("installed")
+        return installed
+
+    @property
     def info(self) -> Mapping[str, Any]:
         """What the stage recorded beside the identity (timings, notes, counts)."""
         info: Mapping[str, Any] = self.manifest.get("info", {})
@@ -843,12 +849,7 @@ class Builder:
             },
         }
         write_atomic(self.partial / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
-        previous = self.path.with_name(self.path.name + ".previous")
-        if self.path.exists():
-            shutil.rmtree(previous, ignore_errors=True)
-            os.rename(self.path, previous)
-        os.rename(self.partial, self.path)
-        shutil.rmtree(previous, ignore_errors=True)
+        put_in_place(self.partial, self.path)
         self._done = True
         return Artifact(self.path, manifest)
 
@@ -865,6 +866,21 @@ class Builder:
                     file.unlink()
 
 
+def put_in_place(partial: Path, path: Path) -> None:
+    """Let a finished folder take its name, by two renames; who holds the lock of ``path`` may call it.
+
+    Args:
+        partial: the new folder, manifest and all.
+        path: its name; what lies there goes to ``NAME.previous`` first, where readers find it meanwhile.
+    """
+    previous = path.with_name(path.name + ".previous")
+    if path.exists():
+        shutil.rmtree(previous, ignore_errors=True)
+        os.rename(path, previous)
+    os.rename(partial, path)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
 def link_or_copy(source: Path, target: Path) -> None:
     """Hard-link a file, or copy it where the file system cannot link."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -879,9 +895,15 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def rehash(artifact: Artifact) -> list[str]:
-    """Names of files whose content no longer is what the manifest says (missing ones included)."""
-    bad = []
-    for name, expected in {**artifact.manifest["files"], **artifact.manifest.get("beside", {})}.items():
+    """Names of files whose content no longer is what the manifest says (missing ones included).
+
+    The manifest itself is among them where its identity does not follow from the recipe and hashes it lists. Of an
+    installed model the identity is that of the files it had where it was trained.
+    """
+    manifest = artifact.manifest
+    hashes = (artifact.installed or manifest).get("files", {})
+    bad = [] if manifest["identity"] == digest([artifact.recipe, hashes]) else [MANIFEST]
+    for name, expected in {**manifest["files"], **manifest.get("beside", {})}.items():
         file = artifact.path / name
         if not file.is_file() or file_sha256(file) != expected:
             bad.append(str(name))
