@@ -65,12 +65,12 @@ def file_sha256(path: Path) -> str:
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that a reader, or a crash, sees all of it or none."""
-    with _atomic(path) as stream:
+    with written_whole(path) as stream:
         stream.write(data)
 
 
 @contextlib.contextmanager
-def _atomic(path: Path) -> Iterator[IO[bytes]]:
+def written_whole(path: Path) -> Iterator[IO[bytes]]:
     """A file to write that takes its name once it is complete and on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -223,7 +223,7 @@ def write_batches(path: Path, batches: Iterable[pa.Table]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with _atomic(path) as stream, contextlib.ExitStack() as open_writer:
+    with written_whole(path) as stream, contextlib.ExitStack() as open_writer:
         writer = None
         for batch in batches:
             if writer is None:
