@@ -23,7 +23,7 @@ import socket
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import accumulate
@@ -32,7 +32,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, overload
 
-from skinkit import __version__
+from skinkit import __version__, row_dates
 from skinkit.errors import BusyError, InputError
 from skinkit.schemas import FAILED, OK, Schema
 
@@ -418,6 +418,16 @@ class Artifact:
             pieces = [file.read_row_group(group, columns=wanted, use_threads=False) for group in groups]
             return Rows(pa.concat_tables(pieces) if pieces else file.schema_arrow.empty_table())
 
+    def dates(self) -> list[row_dates.Dating]:
+        """Since when each row has been as it is, in the order of the table; all alike where that was not kept."""
+        if (self.path / row_dates.FILE).is_file():
+            return row_dates.from_json(self.json(row_dates.FILE))
+        made = self.manifest["made"]
+        with opened_table(self.path / TABLE) as file:
+            return [row_dates.Dating(str(made["at"]), str(made.get("run", "")), str(made["skinkit"]))] * (
+                file.metadata.num_rows
+            )
+
     def json(self, name: str) -> Any:
         """A JSON file of the artifact."""
         return json.loads((self.path / name).read_text(encoding="utf-8"))
@@ -627,16 +637,25 @@ class Builder:
         recipe: what decides its content.
         retry_failed: compute rows again that failed before.
         watch: digest of sizes and times of what is read outside the workspace.
+        run: id of the run, recorded beside the identity.
     """
 
     def __init__(
-        self, path: Path, schema: Schema, recipe: Recipe, *, retry_failed: bool = False, watch: str | None = None
+        self,
+        path: Path,
+        schema: Schema,
+        recipe: Recipe,
+        *,
+        retry_failed: bool = False,
+        watch: str | None = None,
+        run: str = "",
     ) -> None:
         self.path = path
         self.schema = schema
         self.recipe = recipe
         self.retry_failed = retry_failed
         self.watch = watch
+        self.run = run
         self.partial = path.with_name(path.name + ".partial")
         self.counts = Counts()
         self._started = time.monotonic()
@@ -822,6 +841,9 @@ class Builder:
         self.counts.by_status = dict(sorted(Counter(map(str, statuses)).items()))
         shutil.rmtree(self.partial / "parts", ignore_errors=True)
         self._sweep(named)
+        if self.schema.dated:
+            write_atomic(self.partial / row_dates.FILE, self._dates())
+            beside = (*beside, row_dates.FILE)
         files = {
             str(file.relative_to(self.partial)): file_sha256(file)
             for file in sorted(self.partial.rglob("*"))
@@ -840,6 +862,7 @@ class Builder:
             "info": dict(info or {}),
             "made": {
                 "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+                "run": self.run,
                 "seconds": round(time.monotonic() - self._started, 3),
                 "skinkit": __version__,
                 "commit": commit(),
@@ -852,6 +875,28 @@ class Builder:
         put_in_place(self.partial, self.path)
         self._done = True
         return Artifact(self.path, manifest)
+
+    def _dates(self) -> bytes:
+        """Since when each row has been as it is: carried over from the finished artifact where a row is the same."""
+        before: dict[Hashable, tuple[Hashable, row_dates.Dating]] = {}
+        datings: list[row_dates.Dating] = []
+        old = open_artifact(self.path) if exists(self.path) else None
+        if old is not None and old.recipe["schema_version"] == self.schema.version:
+            datings = old.dates()
+            rows = zip(self._contents(old.path / TABLE), datings, strict=True)
+            before = {key: (content, dating) for (key, content), dating in rows}
+        made = row_dates.now(self.run, set(datings))
+        return row_dates.to_json(row_dates.carried(self._contents(self.partial / TABLE), before, made))
+
+    def _contents(self, table: Path) -> Iterator[tuple[Hashable, Hashable]]:
+        """Key of every row, and what it would not be the same without."""
+        with opened_table(table) as file:
+            names = file.schema_arrow.names
+            content = [name for name in ("fingerprint", "status", "reason") if name in names]
+            for group in range(file.num_row_groups):
+                columns = file.read_row_group(group, columns=[*self.schema.key, *content]).to_pydict()
+                keys = zip(*(columns[name] for name in self.schema.key), strict=True)
+                yield from zip(keys, zip(*(columns[name] for name in content), strict=True), strict=True)
 
     def _sweep(self, named: set[str]) -> None:
         """Remove what no row names: temporary files of a killed writer, files of rows that are gone."""

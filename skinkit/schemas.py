@@ -33,6 +33,7 @@ class Schema:
         key: columns that identify a row; the table is sorted by them.
         columns: the declared columns, in order.
         files: columns that hold a path relative to the artifact's folder.
+        dated: whether it is kept beside the table since when each row has been as it is.
         extra: type of undeclared columns (``float`` for feature tables), or empty where each is inferred.
     """
 
@@ -41,6 +42,7 @@ class Schema:
     key: tuple[str, ...]
     columns: tuple[Column, ...]
     files: tuple[str, ...] = ()
+    dated: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -120,6 +122,7 @@ CASES = Schema(
     + PAD_ATTRIBUTES
     + _columns(("flags", "string", "comma-separated notes such as age_impossible or alpha_dropped"))
     + OUTCOME,
+    dated=True,
 )
 
 MASKS = Schema(
@@ -320,6 +323,7 @@ PREDICTIONS = Schema(
         ("missing_attributes", "string", "comma-separated attributes the model reads and the case lacks"),
     )
     + OUTCOME,
+    dated=True,
 )
 """Probabilities follow as ``p__diagnosis__<class>``."""
 

@@ -107,6 +107,7 @@ class Job:
             self.recipe,
             retry_failed=self.retry_failed,
             watch=self.sources.watch if self.sources else None,
+            run=self.console.run_id,
         )
 
 
