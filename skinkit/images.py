@@ -4,8 +4,9 @@ Whatever a camera, a phone or a hospital archive wrote becomes one thing: ``uint
 decides the type, never the file name. What cannot be decoded *completely* is a :class:`CaseError` with one of these
 reasons; nothing is ever half-decoded in silence.
 
-    image_missing         no such file
+    image_missing         no such file, a link to nothing, or a folder, pipe or device of that name
     image_empty           zero bytes
+    image_changed         the file was written to while it was read
     image_truncated       the file ends before its picture does
     image_unreadable      not a picture, or a damaged one
     image_unsupported     a picture of a kind that cannot be turned into RGB
@@ -19,14 +20,17 @@ Flags say what was done on the way: ``first_page`` (multi-page TIFF), ``alpha_on
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
+import os
 import re
+import stat
 import struct
 import tempfile
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,9 +39,12 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from skinkit.errors import CaseError
+from skinkit.file_names import as_text, on_disk
 
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 1 << 30
+_STRIP_PIXELS = 1 << 20
+"""Pixels that are worked on at once in floating point, which takes 8 bytes for each."""
 
 _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF")
 _JPEG = ("JPEG", "MPO")  # MPO is how Pillow calls a JPEG with further previews behind the photo
@@ -142,21 +149,34 @@ def read_bytes(path: Path) -> bytes:
     """The bytes of an image file.
 
     Raises:
-        CaseError: ``image_missing``, ``image_empty``, ``image_too_large`` or ``image_unreadable`` (no permission).
+        CaseError: ``image_missing``, ``image_empty``, ``image_too_large``, ``image_changed`` or ``image_unreadable``
+            (no permission, a failing disk).
     """
+    path = on_disk(path)
+    name = as_text(path.name)
     try:
-        size = path.stat().st_size
-        if not path.is_file():
-            raise CaseError("image_missing", f"{path.name} is not a file")
-        if size == 0:
-            raise CaseError("image_empty", f"{path.name} has no bytes")
-        if size > MAX_BYTES:
-            raise CaseError("image_too_large", f"{path.name} has {size} bytes")
-        return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        raise CaseError("image_missing", f"{path.name} is not there") from None
-    except PermissionError:
-        raise CaseError("image_unreadable", f"{path.name} may not be read by this user") from None
+        if not stat.S_ISREG(path.stat().st_mode):  # before it is opened: a pipe keeps its reader waiting
+            raise CaseError("image_missing", f"{name} is not a file")
+        with path.open("rb") as stream:
+            before = os.fstat(stream.fileno())
+            if before.st_size == 0:
+                raise CaseError("image_empty", f"{name} has no bytes")
+            if before.st_size > MAX_BYTES:
+                raise CaseError("image_too_large", f"{name} has {before.st_size} bytes")
+            data = stream.read(MAX_BYTES + 1)
+            after = os.fstat(stream.fileno())
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            raise CaseError("image_missing", f"{name} is not there") from None
+        if isinstance(error, PermissionError):
+            raise CaseError("image_unreadable", f"{name} may not be read by this user") from None
+        raise CaseError("image_unreadable", f"{name}: {error.strerror}") from None
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or len(data) != after.st_size:
+        raise CaseError("image_changed", f"{name} was written to while it was read; it is read again next time")
+    return data
+
+
+_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 
 
 def decode(data: bytes, *, thorough: bool = False, complete: bool = False) -> tuple[Array, tuple[str, ...]]:
@@ -196,6 +216,7 @@ def _opened(data: bytes, flags: list[str], *, complete: bool = False) -> Iterato
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
+            _check_size(*_webp_canvas(data))  # whose decoder takes its memory when it is opened
             with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
                 _check_size(*image.size)
                 frames = getattr(image, "n_frames", 1)
@@ -223,6 +244,13 @@ def _opened(data: bytes, flags: list[str], *, complete: bool = False) -> Iterato
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise CaseError("image_too_large", f"{width} x {height} pixels; the limit is {MAX_PIXELS}")
+
+
+def _webp_canvas(data: bytes) -> tuple[int, int]:
+    """Width and height that an extended WebP file declares (RFC 9649, 2.7); (0, 0) of anything else."""
+    if data[:4] != b"RIFF" or data[8:16] != b"WEBPVP8X":
+        return 0, 0
+    return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
 
 
 def _unidentified(data: bytes) -> CaseError:
@@ -298,7 +326,9 @@ def _stops_early(data: bytes, image: Image.Image) -> bool:
     padded = data[:end] + b"\x5a\xa5\x33" * 4096 + data[end:]
     with Image.open(io.BytesIO(padded), formats=_FORMATS) as again:
         again.load()
-        return image.tobytes() != again.tobytes()
+        strips = _strips(image.width, image.height)
+        boxes = [(0, rows.start, image.width, rows.stop) for rows in strips]
+        return any(image.crop(box).tobytes() != again.crop(box).tobytes() for box in boxes)
 
 
 # ------------------------------------------------------------------------------------------------ modes to RGB
@@ -332,15 +362,45 @@ def _eight_bit(values: Array, flags: list[str]) -> Array:
     """
     if values.dtype.kind == "u" and values.dtype.itemsize == 2:
         return (values >> 8).astype(np.uint8)
-    known = values[np.isfinite(values)]
-    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
+    low, high = _range(values)
     if low < 0 or high > 0xFFFFFFFF:
         raise CaseError("image_unsupported", f"grey values from {low:g} to {high:g}; expected 0 to 1, 255 or 65535")
     ranges = (1.0, 255.0, 65535.0, float(0xFFFFFFFF)) if values.dtype.kind == "f" else (255.0, 65535.0, 2.0**31 - 1)
     full = next(limit for limit in ranges if high <= limit)
     flags.append("float_scaled" if values.dtype.kind == "f" else "sixteen_bit")
-    scaled = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=full, neginf=0.0) / full
-    return np.rint(scaled * 255).astype(np.uint8)
+
+    def scaled(part: Array) -> Array:
+        share: Array = np.nan_to_num(part.astype(np.float64), nan=0.0, posinf=full, neginf=0.0) / full
+        return share
+
+    return _by_strips(scaled, values)
+
+
+def _strips(width: int, height: int) -> Iterator[slice]:
+    """Rows of a picture, a million pixels or so at a time."""
+    step = max(1, _STRIP_PIXELS // max(1, width))
+    return (slice(start, min(start + step, height)) for start in range(0, height, step))
+
+
+def _range(values: Array) -> tuple[float, float]:
+    """Smallest and largest finite value; 0 and 0 where there is none."""
+    ends = [0.0, 0.0]
+    seen = False
+    for rows in _strips(values.shape[1], values.shape[0]):
+        known = values[rows][np.isfinite(values[rows])]
+        if known.size:
+            low, high = float(known.min()), float(known.max())
+            ends = [min(ends[0], low), max(ends[1], high)] if seen else [low, high]
+            seen = True
+    return ends[0], ends[1]
+
+
+def _by_strips(share: Callable[[Array], Array], values: Array) -> Array:
+    """(H, W) values as uint8, each strip by a function to 0..1: floating point takes eight times the memory."""
+    out = np.empty(values.shape[:2], dtype=np.uint8)
+    for rows in _strips(values.shape[1], values.shape[0]):
+        out[rows] = np.rint(share(values[rows]) * 255)
+    return out
 
 
 def _grey_to_rgb(values: Array) -> Array:
@@ -353,8 +413,10 @@ def _mask_values(data: bytes) -> Array:
         return grey(_dicom_rgb(data, []))
     with _opened(data, []) as image:
         turn = _orientation(image)
-        if image.mode in _SIXTEEN_BIT or image.mode in ("I", "F"):
-            return _upright(np.nan_to_num(np.asarray(image).astype(np.float64)), turn)
+        if image.mode == "F":
+            return _upright(np.nan_to_num(np.asarray(image)), turn)
+        if image.mode in _SIXTEEN_BIT or image.mode == "I":
+            return _upright(np.asarray(image), turn)
         if image.has_transparency_data:
             rgba = image.convert("RGBA")
             on_black = Image.alpha_composite(Image.new("RGBA", rgba.size, "black"), rgba)
@@ -409,9 +471,29 @@ def _dicom_dataset(data: bytes) -> Any:
 
     with _quiet_dicom():
         try:
+            _check_inflated(data)
             return pydicom.dcmread(io.BytesIO(data), force=True)
         except _dicom_damage() as error:
             raise _damaged_dicom(error) from None
+
+
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+
+
+def _check_inflated(data: bytes) -> None:
+    """Refuse a deflated data set that is larger than any picture may be, before pydicom unpacks it whole.
+
+    The data set begins behind the file's own header, whose length is its first element (PS3.10, 7.1).
+    """
+    if data[128:132] != b"DICM" or _DEFLATED not in data[:1024]:
+        return
+    start = 144 + int.from_bytes(data[140:144], "little")
+    if len(zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[start:], _MAX_INFLATED + 1)) > _MAX_INFLATED:
+        raise CaseError("image_too_large", f"a deflated DICOM object of more than {_MAX_INFLATED} bytes")
+
+
+_MAX_INFLATED = 6 * MAX_PIXELS
+"""Bytes of the largest picture, three channels of 16 bits."""
 
 
 def dicom_tag(path: Path, keyword: str) -> str:
@@ -477,6 +559,8 @@ def _dicom_rgb(data: bytes, flags: list[str]) -> Array:
                 raise CaseError("image_multiframe", f"a DICOM object of {frames} frames")
             _check_size(int(dataset.Columns), int(dataset.Rows))
             return _dicom_shown(dataset, *_dicom_pixels(dataset, data), flags)
+        except Image.DecompressionBombError:  # the picture inside is larger than the header says
+            raise CaseError("image_too_large", f"more than {MAX_PIXELS} pixels") from None
         except _dicom_damage() as error:
             raise _damaged_dicom(error) from None
 
@@ -534,9 +618,8 @@ def _dicom_shown(dataset: Any, values: Array, photometric: str, flags: list[str]
     if photometric in ("MONOCHROME1", "MONOCHROME2"):
         signed = int(dataset.get("PixelRepresentation") or 0) == 1
         ends = np.array([-(1 << stored - 1), (1 << stored - 1) - 1] if signed else [0, (1 << stored) - 1])
-        shown = apply_modality_lut(values, dataset).astype(np.float64)
-        if dataset.get("VOILUTSequence"):
-            shown = apply_voi_lut(apply_modality_lut(values, dataset), dataset, prefer_lut=True).astype(np.float64)
+        by_table = bool(dataset.get("VOILUTSequence"))
+        if by_table:
             low, high = 0.0, float((1 << int(dataset.VOILUTSequence[0].LUTDescriptor[2])) - 1)
         elif dataset.get("WindowWidth") not in (None, ""):
             low, high = _window(dataset)
@@ -544,12 +627,16 @@ def _dicom_shown(dataset: Any, values: Array, photometric: str, flags: list[str]
             low, high = 0.0, float((1 << int(dataset.ModalityLUTSequence[0].LUTDescriptor[2])) - 1)
         else:
             low, high = sorted(apply_modality_lut(ends, dataset).astype(np.float64).tolist())
-        share = np.clip((shown - low) / max(high - low, 1e-12), 0, 1)
-        if photometric == "MONOCHROME1":
-            share = 1 - share
+
+        def share(part: Array) -> Array:
+            shown = apply_modality_lut(part, dataset)
+            shown = apply_voi_lut(shown, dataset, prefer_lut=True) if by_table else shown
+            white: Array = np.clip((shown.astype(np.float64) - low) / max(high - low, 1e-12), 0, 1)
+            return 1 - white if photometric == "MONOCHROME1" else white
+
         if stored > 8:
             flags.append("sixteen_bit")
-        return _grey_to_rgb(np.rint(share * 255).astype(np.uint8))
+        return _grey_to_rgb(_by_strips(share, values))
     if photometric == "PALETTE COLOR":
         values = apply_color_lut(values, dataset)
         stored = values.dtype.itemsize * 8
@@ -644,5 +731,7 @@ def pixel_sha256(rgb: Array) -> str:
     return content.hexdigest()
 
 
-# Pillow must refuse what is cut short, whatever another library of this process has set.
+# Pillow must refuse what is cut short, whatever another library of this process has set, and what is too large inside
+# another file (a JPEG in a DICOM object); it does so at twice its limit.
 ImageFile.LOAD_TRUNCATED_IMAGES = False
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2

@@ -18,13 +18,14 @@ ROOT = Path(skinkit.__file__).parent
 LAYERS = (
     {"skinkit"},
     {"errors"},
-    {"options", "schemas", "taxonomy", "console", "workspace"},
+    {"options", "schemas", "taxonomy", "console", "workspace", "file_names", "pseudonyms", "csv_text"},
     {"artifact", "row_dates"},
     {
         "images", "masks", "metadata", "leakage", "losses", "metrics", "attribution", "figures", "radiomics", "data",
         "models", "weights", "phantoms", "reporting", "evaluation", "calibration", "cross_fit", "drift", "looks",
         "contract", "photo_classifier", "integrated_gradients", "snapshot", "faithfulness", "panels", "studies",
-        "regression", "signature", "protocols", "selection", "flow", "synthesis", "operating_point", "file_names",
+        "regression", "signature", "protocols",
+        "model_pack", "selection", "flow", "synthesis", "operating_point", "handover", 
     },
     {"executor", "examples", "augment", "fit", "infer", "training", "file_traces", "shortcuts", "penultimate"},
     {"stages"},

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from skinkit import file_names
 from skinkit.artifact import file_sha256, open_artifact, rehash
 from skinkit.commands import Context
 from skinkit.commands.status import on_disk
@@ -59,6 +60,7 @@ def _sources(workspace: Workspace, ref: Ref) -> list[str]:
     bad = []
     for path_column, hash_column in (("image_path", "image_sha256"), ("truth_mask_path", "truth_mask_sha256")):
         for name, expected in zip(table[path_column], table[hash_column], strict=True):
-            if name and expected and (not (root / name).is_file() or file_sha256(root / name) != expected):
+            file = file_names.on_disk(root / str(name))
+            if name and expected and (not file.is_file() or file_sha256(file) != expected):
                 bad.append(f"source {name}")
     return bad

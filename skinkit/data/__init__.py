@@ -11,9 +11,11 @@ to date is quick.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import re
+import stat
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +26,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from skinkit.artifact import digest, file_sha256
 from skinkit.errors import ConfigError, InputError, did_you_mean
+from skinkit.file_names import as_text, on_disk
 from skinkit.workspace import SETTINGS_FILE, Cohort
 
 if TYPE_CHECKING:
@@ -285,6 +288,7 @@ class Found:
         masks: relative path -> mask file, sorted.
         mask_keys: (placeholder, value) -> relative path of the mask.
         archives: ZIP and TAR files that may not have been unpacked.
+        closed: folders below it that this user may not list.
     """
 
     source: Source
@@ -295,13 +299,14 @@ class Found:
     masks: Mapping[str, File]
     mask_keys: Mapping[tuple[str, str], str]
     archives: tuple[str, ...]
+    closed: tuple[str, ...] = ()
 
     @property
     def watch(self) -> str:
         """Digest of path, size and time of every file that matters."""
         beside = [*self.tables, *(self.root / name for name in self.source.files)]
         named = [(os.path.relpath(p, self.root), p.stat().st_size, p.stat().st_mtime_ns) for p in beside]
-        return digest([list(self.images.values()), list(self.masks.values()), named])
+        return digest([list(self.images.values()), list(self.masks.values()), named, *self.closed])
 
     @cached_property
     def content(self) -> str:
@@ -327,7 +332,8 @@ def locate(cohort: Cohort) -> Found:
         )
     if source.configure is not None:
         source = source.configure(source, cohort)
-    files = list(walk(cohort.root))
+    closed: list[str] = []
+    files = list(walk(cohort.root, closed))
     paths = [file.path for file in files]
     part, tables = _arrangement(source, cohort, paths)
     masks, keys = _masks(files, _mask_patterns(cohort, part.masks or source.masks))
@@ -342,7 +348,7 @@ def locate(cohort: Cohort) -> Found:
     archives = tuple(
         path for path in paths if path.lower().endswith((".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar"))
     )
-    return Found(source, part, cohort.root, tables, images, masks, keys, archives)
+    return Found(source, part, cohort.root, tables, images, masks, keys, archives, tuple(closed))
 
 
 def other_masks(cohort: Cohort, place: str) -> Found:
@@ -426,7 +432,7 @@ def _arrangement(source: Source, cohort: Cohort, paths: Sequence[str]) -> tuple[
     candidates = [part for part in source.parts if part_name in ("", part.name)]
     table = str(cohort.options.get("table", source.file))
     if table:
-        path = cohort.root / table
+        path = on_disk(cohort.root / table)
         if not path.is_file():
             told = f"table in [cohorts.{cohort.name}] of {SETTINGS_FILE}" if "table" in cohort.options else "file"
             near = [name for name in paths if name.lower().endswith(_TABLE_FILES)]
@@ -465,10 +471,29 @@ def _first(pattern: str, paths: Sequence[str]) -> str | None:
     return min(matches, key=lambda path: (path.count("/"), path), default=None)
 
 
-def walk(root: Path) -> Iterator[File]:
-    """Every file below a folder in a fixed order; links are followed, hidden files and artifacts passed over."""
+def walk(root: Path, closed: list[str] | None = None) -> Iterator[File]:
+    """Every file below a folder in a fixed order; links are followed, hidden files and artifacts passed over.
+
+    A link to nothing is a file all the same: its case must not vanish.
+
+    Args:
+        root: the folder.
+        closed: takes the folders that may not be listed; without it the first of them is an error.
+
+    Raises:
+        InputError: a folder may not be listed.
+    """
+
+    def refuse(error: OSError) -> None:
+        folder = os.path.relpath(error.filename, root)
+        if closed is None or folder == ".":
+            raise InputError(
+                f"{as_text(str(error.filename))}: {error.strerror}", "a folder this user may list", "let it be read"
+            )
+        closed.append(as_text(folder))
+
     seen: set[str] = set()
-    for folder, folders, names in os.walk(root, followlinks=True):
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=refuse):
         real = os.path.realpath(folder)
         if real in seen:  # a link that leads back up
             folders.clear()
@@ -483,8 +508,14 @@ def walk(root: Path) -> Iterator[File]:
             try:
                 status = os.stat(path)
             except OSError:
-                continue  # a link to nothing
-            yield File(Path(path).relative_to(root).as_posix(), status.st_size, status.st_mtime_ns)
+                try:
+                    status = os.lstat(path)
+                except FileNotFoundError:
+                    continue  # taken away meanwhile
+            yield File(as_text(Path(path).relative_to(root).as_posix()), status.st_size, status.st_mtime_ns)
+
+
+_NOTHING_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
 def _is_image(root: Path, file: File) -> bool:
@@ -493,11 +524,14 @@ def _is_image(root: Path, file: File) -> bool:
         return True
     if suffix and not suffix[1:].isdigit():
         return False
+    path = on_disk(root / file.path)
     try:  # IM000001 or 1.2.840.113619.2.55: a DICOM file as archives export it
-        with (root / file.path).open("rb") as stream:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return False  # a pipe would keep its reader waiting for ever
+        with path.open("rb") as stream:
             return stream.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno not in _NOTHING_THERE  # what it holds cannot be told: it is not passed over
 
 
 _PIECES = re.compile(r"\*\*/|\*\*|\*|\?|\{(\w+)\}|[^*?{]+|\{")
@@ -526,4 +560,4 @@ def translate(pattern: str) -> re.Pattern[str]:
             named.add(name)
         else:
             text += re.escape(unicodedata.normalize("NFC", found))
-    return re.compile(text, re.IGNORECASE)
+    return re.compile(text, re.IGNORECASE | re.DOTALL)  # a name may hold a line end

@@ -9,6 +9,7 @@ still a row, with a status and a reason:
     failed    path_outside_root  the name leads out of the cohort's folder
               image_ambiguous    the name fits several files
               duplicate_id       several rows name this image and disagree
+              folder_unreadable  a folder that may not be listed; what lies in it is not known
     excluded  duplicate_row      the same row stands there again
 """
 
@@ -37,6 +38,7 @@ from skinkit.data._tables import (
     read,
 )
 from skinkit.errors import InputError
+from skinkit.file_names import on_disk, readings
 from skinkit.schemas import CASES, EXCLUDED, FAILED, OK, PAD_ATTRIBUTES, PENDING
 from skinkit.taxonomy import DIAGNOSES, REGION_SITES, SITES
 from skinkit.workspace import Cohort
@@ -115,6 +117,7 @@ def list_cases(cohort: Cohort, found: Found, console: Console | None = None) -> 
     else:
         rows = _image_rows(found, found.images)
     _with_masks(rows, found)
+    rows += [_closed(folder) for folder in found.closed]
     for row in rows:
         row["group_id"] = _group(id_space, row)
     rows.sort(key=lambda row: str(row["image_id"]))
@@ -273,7 +276,7 @@ class _Reader:
         text = {ours: self.text(cells, ours) for ours in self.source.columns}
         out: dict[str, Any] = {
             name: text.get(name) or self.source.constants.get(name)
-            for name in ("case_id", "patient_id", "lesion_id", *BACKGROUNDS)
+            for name in ("case_id", "patient_id", "lesion_id", "accession", *BACKGROUNDS)
         }
         out |= {name: out[name].upper() for name in BACKGROUNDS if out[name]}
         out["diagnosis_source"] = text.get("diagnosis") or text.get("icd10")
@@ -468,15 +471,23 @@ def _empty() -> dict[str, Any]:
     return {**row, "status": OK, "flags": []}
 
 
+def _closed(folder: str) -> dict[str, Any]:
+    place = f"{folder}/"
+    detail = "this user may not list the folder"
+    return {**_empty(), "case_id": place, **_failed(place, "folder_unreadable", detail)}
+
+
 def _image_rows(found: Found, images: Iterable[str]) -> list[dict[str, Any]]:
-    """One row per image, named by its path or file name without extension; where two agree, by the whole path."""
+    """One row per image, named by its path or file name without extension; where that names two, by the whole path."""
     paths = list(images)
+    every = set(paths)
     whole = found.source.ids == "path"
     named = {path: _bare(path if whole else PurePosixPath(path).name) for path in paths}
     times = Counter(named.values())
     rows = []
     for path in paths:
-        image_id = named[path] if times[named[path]] == 1 else path
+        bare = named[path]
+        image_id = bare if times[bare] == 1 and bare not in every else path
         constants = {name: value for name, value in found.source.constants.items() if name in CASES.names}
         rows.append({**_empty(), **constants, "image_id": image_id, "case_id": image_id, "image_path": path})
     return rows
@@ -520,9 +531,9 @@ class _NameFinder:
         self.root, self.reader, self.separator = found.root, reader, separator
         self.index: dict[str, list[str]] = defaultdict(list)
         for path in found.images:
-            plain = _plain_path(path)
-            for key in {plain, _bare(plain), plain.rpartition("/")[2], _bare(plain.rpartition("/")[2])}:
-                self.index[key].append(path)
+            for plain in map(_plain_path, readings(path)):
+                for key in {plain, _bare(plain), plain.rpartition("/")[2], _bare(plain.rpartition("/")[2])}:
+                    self.index[key].append(path)
 
     def __call__(self, row: TableRow) -> list[Place]:
         own_id = self.reader.text(row.cells, "image_id")
@@ -550,6 +561,10 @@ class _NameFinder:
                 break
         if not matches:
             return _pending(image_id, "image_absent", f"no file called {inside}")
+        if len(matches) > 1 and len({_plain_path(path) for path in matches}) == 1:
+            # Twins of one folder, told apart by upper and lower case or by how an accent is written.
+            spelt = [path for path in matches if path in (inside, f"{inside}{PurePosixPath(path).suffix}")]
+            matches = spelt if len(spelt) == 1 else matches
         if len(matches) > 1:
             return _failed(image_id, "image_ambiguous", f"{name} fits {', '.join(matches[:4])}")
         return {"image_id": image_id, "image_path": matches[0]}
@@ -626,7 +641,7 @@ def filled(pattern: str, values: Mapping[str, str]) -> tuple[re.Pattern[str], st
         text += "(?![0-9a-z])" if edge and following.startswith("*") and following != "**/" else ""
         prefix += literal if fixed else ""
         after_star = False
-    return re.compile(text), prefix
+    return re.compile(text, re.DOTALL), prefix
 
 
 class _DicomFinder:
@@ -640,7 +655,7 @@ class _DicomFinder:
         self.index: dict[str, list[str]] = defaultdict(list)
         for path in found.images:
             try:
-                value = dicom_tag(found.root / path, tag)
+                value = dicom_tag(on_disk(found.root / path), tag)
             except CaseError:
                 continue  # not a DICOM file: it waits for a table row
             if value:
@@ -655,7 +670,10 @@ class _DicomFinder:
 
 
 def _settle_repeats(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows that name the same image: equal ones are excluded but for the first, others all fail."""
+    """Rows that name the same image: equal ones are excluded but for the first, others all fail.
+
+    An image is the same where its id is, and where two ids (two spellings of a name) lead to one file.
+    """
     by_key: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         by_key[row["image_id"]].append(row)
@@ -679,11 +697,24 @@ def _settle_repeats(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             for row in same:
                 detail = f"rows {numbers} name this image and disagree; keep one of them"
                 row |= {"status": FAILED, "reason": "duplicate_id", "detail": detail}
+    by_file: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in out:
+        if row["status"] == OK and row["image_path"]:
+            by_file[row["image_path"]].append(row)
+    for same in by_file.values():
+        numbers = ", ".join(str(row["_number"]) for row in same)
+        if len({_content(row, "image_id", "case_id") for row in same}) > 1:
+            for row in same:
+                detail = f"rows {numbers} name this image and disagree; keep one of them"
+                row |= {"status": FAILED, "reason": "duplicate_id", "detail": detail}
+        else:
+            for row in same[1:]:
+                row |= {"status": EXCLUDED, "reason": "duplicate_row", "detail": f"rows {numbers} say the same"}
     return out
 
 
-def _content(row: Mapping[str, Any]) -> str:
-    ignored = ("_number",)
+def _content(row: Mapping[str, Any], *ignored: str) -> str:
+    ignored = (*ignored, "_number")
     return digest({name: value for name, value in row.items() if name not in ignored})
 
 

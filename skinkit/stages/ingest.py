@@ -18,8 +18,9 @@ from typing import Annotated, Any, Literal
 from skinkit import selection, synthesis
 from skinkit.artifact import Artifact, digest
 from skinkit.console import Console
-from skinkit.errors import ConfigError
+from skinkit.errors import CaseError, ConfigError
 from skinkit.executor import map_cases
+from skinkit.file_names import on_disk
 from skinkit.options import Help
 from skinkit.schemas import CASES, EXCLUDED, OK
 from skinkit.stages import Job, Sources
@@ -157,7 +158,7 @@ def _state(root: Path, path: str | None, files: Mapping[str, Any]) -> list[Any] 
         return None
     if path in files:
         return [files[path].size, files[path].mtime_ns]
-    status = (root / path).stat()
+    status = on_disk(root / path).stat()
     return [status.st_size, status.st_mtime_ns]
 
 
@@ -182,9 +183,18 @@ def look(case: Mapping[str, Any], *, root: Path) -> dict[str, Any]:
         "dhash": dhash(rgb),
         "width_px": rgb.shape[1],
         "height_px": rgb.shape[0],
-        "truth_mask_sha256": hashlib.sha256(read_bytes(root / mask)).hexdigest() if mask else None,
+        "truth_mask_sha256": hashlib.sha256(_mask_bytes(root / mask)).hexdigest() if mask else None,
         "flags": ",".join(sorted(flags)) or None,
     }
+
+
+def _mask_bytes(file: Path) -> bytes:
+    from skinkit.images import read_bytes
+
+    try:
+        return read_bytes(file)
+    except CaseError as error:
+        raise CaseError(error.reason.replace("image_", "mask_", 1), error.detail) from None
 
 
 def without_repeats(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

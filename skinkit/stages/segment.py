@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from skinkit.artifact import Artifact, digest, exists, file_sha256, write_atomic
 from skinkit.errors import CaseError, ConfigError
 from skinkit.executor import map_cases
+from skinkit.file_names import on_disk
 from skinkit.models import load_model, model_config, registered
 from skinkit.schemas import FAILED, MASKS, OK
 from skinkit.stages import Job, Sources
@@ -179,7 +180,12 @@ def _of_another(config: Config, settings: Any, cohort: Cohort, cases: pd.DataFra
 
 def _content(case: Mapping[str, Any], root: Path) -> str | None:
     """Hash of the mask that is handed on."""
-    return file_sha256(root / case["copied_path"]) if isinstance(case["copied_path"], str) else None
+    if not isinstance(case["copied_path"], str):
+        return None
+    try:
+        return file_sha256(on_disk(root / case["copied_path"]))
+    except OSError:
+        return None  # the case says why when its mask is read
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -1,0 +1,49 @@
+"""File names that are not valid UTF-8, as text that every table, log and page can hold.
+
+A name is bytes; an archive packed under Windows in China leaves GB18030 in it. Each byte that is not part of valid
+UTF-8 is written as U+FFFD (the sign readers know for a letter that was lost) and two hexadecimal digits, and so is a
+U+FFFD that a name holds itself: two names never share a text, and the text leads back to the file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+_LOST = "\ufffd"
+_ESCAPE = re.compile(rf"{_LOST}([89A-F][0-9A-F])")
+_ESCAPED_BYTE = re.compile(_ESCAPE.pattern.encode())
+_STRAY = re.compile(rf"[\udc80-\udcff{_LOST}]")
+
+
+def as_text(name: str) -> str:
+    r"""A name as the operating system gives it (PEP 383), as valid text.
+
+    >>> as_text("caf\udce9.jpg"), as_text("病人.jpg")
+    ('caf�E9.jpg', '病人.jpg')
+    """
+    return _STRAY.sub(lambda stray: "".join(f"{_LOST}{byte:02X}" for byte in os.fsencode(stray[0])), name)
+
+
+def on_disk(path: Path) -> Path:
+    """The file that a path with such a text names; any other path as it is."""
+    text = str(path)
+    if _LOST not in text:
+        return path
+    raw = os.fsdecode(_bytes_of(text))
+    return Path(raw) if os.path.lexists(raw) else path
+
+
+def readings(name: str) -> tuple[str, ...]:
+    """What the name of a file may be called in a table: its text, and what its bytes mean in GB18030."""
+    if not _ESCAPE.search(name):
+        return (name,)
+    try:
+        return name, _bytes_of(name).decode("gb18030")
+    except UnicodeDecodeError:
+        return (name,)
+
+
+def _bytes_of(text: str) -> bytes:
+    return _ESCAPED_BYTE.sub(lambda found: bytes([int(found[1], 16)]), os.fsencode(text))
