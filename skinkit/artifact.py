@@ -7,23 +7,29 @@ recipe it would get now differs from the one it has.
 Work goes to ``NAME.partial`` (part tables; a row's files land before its row), which a rerun resumes: a row is kept
 when its fingerprint is what it would get now. Rows stay on the disk until the end: the final table is put together from
 the part tables, sorted, a few thousand rows at a time, so that memory does not grow with them. Then two renames (old to
-``NAME.previous``, new to ``NAME``), and readers fall back to ``NAME.previous`` if a crash fell between them.
+``NAME.previous``, new to ``NAME``), and readers fall back to ``NAME.previous`` if a crash fell between them. Files and
+folders are on the disk, not only in the system's memory, before they take the place of others.
+
+A share of the rows (``--shard i/n``) is worked out by a process of its own, at the same time as the others, and left in
+``NAME.partial``; the next plain run finds all of them there and joins them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import platform
+import secrets
 import shutil
 import socket
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import accumulate
@@ -71,14 +77,54 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that takes its name once it is complete and on the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as stream:
-        yield stream
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, path)
+    """A file to write that takes its name once it is complete and on the disk.
+
+    Raises:
+        InputError: it cannot be written; what was there before is still there.
+    """
+    # Not the process's number: two machines that share a disk may have the same one.
+    temporary = path.with_name(f".{path.stem[:64]}.{secrets.token_hex(8)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written: {_WHY.get(error.errno or 0, error.strerror or error)}",
+            "room and permission to write; finished artifacts are untouched",
+            "free some space, or see to the disk, and run the same command again: it goes on where it stopped",
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):  # it has its name by now, or the disk that it was on is gone
+            temporary.unlink(missing_ok=True)
+
+
+_WHY = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.ENOENT: "its folder is gone",
+}
+
+
+def _settle_folders(root: Path) -> None:
+    """Have the names of all files below a folder on the disk; the files themselves are there already."""
+    for folder in (root, *(path for path in root.rglob("*") if path.is_dir())):
+        _settle_folder(folder)
+
+
+def _settle_folder(folder: Path) -> None:
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(number)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems know no such thing
+            raise
+    finally:
+        os.close(number)
 
 
 # ---------------------------------------------------------------------------------------------------- tables
@@ -236,12 +282,16 @@ def write_batches(path: Path, batches: Iterable[pa.Table]) -> None:
             writer.write_table(batch, row_group_size=_ROWS_AT_ONCE)
 
 
-def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Read a Parquet table as a frame: strings with None for unknown, numbers with NaN, integers nullable."""
+def read_table(path: Path, columns: Sequence[str] | None = None, *, sha256: str = "") -> pd.DataFrame:
+    """Read a Parquet table as a frame: strings with None for unknown, numbers with NaN, integers nullable.
+
+    Raises:
+        InputError: as :func:`opened_table`.
+    """
     import pandas as pd
     import pyarrow as pa
 
-    with opened_table(path) as file:
+    with opened_table(path, sha256) as file:
         table = file.read(columns=list(columns) if columns else None)
     series: dict[str, pd.Series] = {}
     for column in table.schema:
@@ -299,24 +349,34 @@ class Rows(LazyRows):
 
 
 @contextlib.contextmanager
-def opened_table(path: Path) -> Iterator[pq.ParquetFile]:
+def opened_table(path: Path, sha256: str = "") -> Iterator[pq.ParquetFile]:
     """A Parquet table to read from.
 
+    Args:
+        path: the file.
+        sha256: hash that its bytes must have, where it is known.
+
     Raises:
-        InputError: it is absent, torn or no Parquet table.
+        InputError: it is absent, torn, no Parquet table, or not the one it should be.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    fix = "remove the artifact's folder and rerun its stage"
     try:
-        with pq.ParquetFile(path) as file:
-            yield file
+        # Opened once: what is read is what was hashed, even if another run replaces the artifact meanwhile.
+        with path.open("rb") as stream:
+            if sha256 and hashlib.file_digest(stream, "sha256").hexdigest() != sha256:
+                raise InputError(
+                    f"{path} is not the table that its manifest describes",
+                    "an artifact as its stage wrote it",
+                    f"rerun, if another run has just replaced it; else {fix}",
+                )
+            stream.seek(0)
+            with pq.ParquetFile(stream) as file:
+                yield file
     except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(
-            f"{path} cannot be read ({error})",
-            "a Parquet table written by skinkit",
-            "remove the artifact's folder and rerun its stage",
-        ) from None
+        raise InputError(f"{path} cannot be read ({error})", "a Parquet table written by skinkit", fix) from None
 
 
 # ---------------------------------------------------------------------------------------------------- recipe
@@ -405,15 +465,23 @@ class Artifact:
         return info
 
     def table(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """The artifact's table."""
-        return read_table(self.path / TABLE, columns)
+        """The artifact's table.
+
+        Raises:
+            InputError: it is damaged, or another run has put a new artifact in this one's place meanwhile.
+        """
+        return read_table(self.path / TABLE, columns, sha256=self._table_sha256)
+
+    @property
+    def _table_sha256(self) -> str:
+        return str(self.manifest["files"].get(TABLE, ""))
 
     def rows(self, columns: Sequence[str] | None = None) -> Rows:
         """The artifact's table as plain rows, read piece by piece in one thread: several take memory of their own."""
         import pyarrow as pa
 
         wanted = list(columns) if columns else None
-        with opened_table(self.path / TABLE) as file:
+        with opened_table(self.path / TABLE, self._table_sha256) as file:
             groups = range(file.num_row_groups)
             pieces = [file.read_row_group(group, columns=wanted, use_threads=False) for group in groups]
             return Rows(pa.concat_tables(pieces) if pieces else file.schema_arrow.empty_table())
@@ -439,7 +507,8 @@ def exists(path: Path) -> bool:
 
 
 def _settled(path: Path) -> Path | None:
-    for candidate in (path, path.with_name(path.name + ".previous")):
+    # A writer may be between its two renames: then the old one was just there, and the new one will be in a moment.
+    for candidate in (path, path.with_name(path.name + ".previous"), path):
         if (candidate / MANIFEST).is_file():
             return candidate
     return None
@@ -474,35 +543,65 @@ def open_artifact(path: Path, fix: str = "run the stage that makes it") -> Artif
 
 
 @contextlib.contextmanager
-def lock(path: Path) -> Iterator[None]:
+def lock(path: Path, *, shared: bool = False, wait_s: float = 0) -> Iterator[None]:
     """Hold the writer's lock of an artifact.
 
     The kernel drops the lock when its holder dies, so a lock file left by a crash is never in the way; what it says
     (host, process, since when) only serves the message.
 
+    Args:
+        path: the artifact's folder.
+        shared: with others that hold it so too, as the shares of one artifact do.
+        wait_s: seconds to wait for another holder.
+
     Raises:
         BusyError: another process holds it.
+        InputError: the file system has no locks.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     name = path.with_name(f".{path.name}.lock")
-    stream: IO[str] = name.open("a+", encoding="utf-8")
+    stream = _locked(name, path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, time.monotonic() + wait_s)
     try:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            stream.seek(0)
-            holder = stream.read().strip() or "another process"
-            raise BusyError(
-                f"{path} is being written by {holder}",
-                "no other writer of this artifact",
-                "wait for it to end and rerun; readers and other artifacts are not affected",
-            ) from None
         stream.truncate(0)
         stream.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
         stream.flush()
         yield
     finally:
+        with contextlib.suppress(OSError):  # others hold it too, and the last of them removes it
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            name.unlink(missing_ok=True)
         stream.close()
+
+
+def _locked(name: Path, path: Path, how: int, deadline: float) -> IO[str]:
+    """The lock file of an artifact, open and locked."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream: IO[str] = name.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(stream, how | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(stream.fileno()), name.stat()):
+                return stream
+            stream.close()  # its holder removed it between our opening and locking it
+        except FileNotFoundError:
+            stream.close()
+        except BlockingIOError:
+            stream.seek(0)
+            holder = stream.read().strip() or "another process"
+            stream.close()
+            if time.monotonic() >= deadline:
+                raise BusyError(
+                    f"{path} is being written by {holder}",
+                    "no other writer of this artifact",
+                    "wait for it to end and rerun; readers and other artifacts are not affected",
+                ) from None
+            time.sleep(0.05)
+        except OSError as error:
+            stream.close()
+            raise InputError(
+                f"{name} cannot be locked: {error.strerror}",
+                "a file system with locks; without them two runs could write the same artifact",
+                "mount it with locks (Lustre: option flock; NFS: lockd running), or put the workspace elsewhere",
+            ) from None
 
 
 # --------------------------------------------------------------------------------------------------- builder
@@ -526,6 +625,37 @@ class Counts:
             **self.by_status,
             "newly_failed": self.newly_failed,
         }
+
+
+@dataclass(frozen=True)
+class Share:
+    """One of several shares of an artifact's rows: the ``number``-th of ``total``, counted from 1."""
+
+    number: int
+    total: int
+
+    @property
+    def slug(self) -> str:
+        """Its part of a file name."""
+        return f"shard-{self.number}-of-{self.total}"
+
+    def of(self, keys: Iterable[tuple[Any, ...]]) -> set[tuple[Any, ...]]:
+        """Its keys: every n-th in their order, whatever is done already, so that shares never overlap."""
+        ordered = sorted(keys, key=lambda key: [(part is not None, part) for part in key])
+        return set(ordered[self.number - 1 :: self.total])
+
+
+class ShareDone(Exception):  # noqa: N818 - no error: how a stage ends that works out a share
+    """A share of an artifact is worked out.
+
+    Args:
+        share: which.
+        counts: outcomes of its rows.
+    """
+
+    def __init__(self, share: Share, counts: Counts) -> None:
+        super().__init__(share, counts)
+        self.share, self.counts = share, counts
 
 
 class _Stored(NamedTuple):
@@ -638,6 +768,7 @@ class Builder:
         retry_failed: compute rows again that failed before.
         watch: digest of sizes and times of what is read outside the workspace.
         run: id of the run, recorded beside the identity.
+        share: work out only these rows, and leave them to the run that joins all shares.
     """
 
     def __init__(
@@ -649,6 +780,7 @@ class Builder:
         retry_failed: bool = False,
         watch: str | None = None,
         run: str = "",
+        share: Share | None = None,
     ) -> None:
         self.path = path
         self.schema = schema
@@ -656,6 +788,7 @@ class Builder:
         self.retry_failed = retry_failed
         self.watch = watch
         self.run = run
+        self.share = share
         self.partial = path.with_name(path.name + ".partial")
         self.counts = Counts()
         self._started = time.monotonic()
@@ -663,7 +796,9 @@ class Builder:
         self._recalled: dict[tuple[Any, ...], dict[str, Any]] | None = None
         self._buffer: list[dict[str, Any]] = []
         self._flushed = time.monotonic()
+        self._fingerprints: dict[tuple[Any, ...], str] = {}
         self._known_failures: set[tuple[Any, ...]] = set()
+        self._hashes: dict[str, str] = {}
         self._stack = contextlib.ExitStack()
         self._done = False
 
@@ -674,7 +809,9 @@ class Builder:
                 "an artifact written by skinkit, or nothing",
                 "move that folder away; skinkit never replaces what it did not write",
             )
-        self._stack.enter_context(lock(self.path))
+        self._stack.enter_context(lock(self.path, shared=self.share is not None))
+        if self.share is not None:
+            self._stack.enter_context(lock(self.path.with_name(f"{self.path.name}.{self.share.slug}")))
         self.partial.mkdir(parents=True, exist_ok=True)
         return self
 
@@ -683,8 +820,8 @@ class Builder:
     ) -> None:
         try:
             if not self._done and self._buffer:
-                # What was computed before an interruption is not lost.
-                with contextlib.suppress(OSError):
+                # What was computed before an interruption is not lost; on a full disk its rows are made again.
+                with contextlib.suppress(OSError, InputError):
                     self._flush()
         finally:
             self._stack.close()
@@ -693,40 +830,63 @@ class Builder:
 
     def clear(self) -> None:
         """Remove what a killed run left, for stages that make their table at once."""
-        shutil.rmtree(self.partial, ignore_errors=True)
-        self.partial.mkdir(parents=True)
+        shutil.rmtree(self.partial)
+        self.partial.mkdir()
 
-    def plan(self, fingerprints: Mapping[tuple[Any, ...], str]) -> list[tuple[Any, ...]]:
+    def plan(
+        self, fingerprints: Mapping[tuple[Any, ...], str], *, together: Collection[tuple[Any, ...]] = ()
+    ) -> list[tuple[Any, ...]]:
         """Say which rows the table will have; get back the keys still to be made.
 
         Args:
             fingerprints: key -> fingerprint of the row as it would be made now.
+            together: keys of rows that are made out of other rows, and so of no share.
 
         Returns:
             Keys to compute, in the given order. Kept rows come from the unfinished run and from the finished
             artifact; their files are linked into place.
         """
         self._fingerprints = dict(fingerprints)
+        if self.share is not None:
+            mine = self.share.of([key for key in fingerprints if key not in together])
+            self._fingerprints = {key: fingerprints[key] for key in fingerprints if key in mine}
         partial, finished = self._old_rows()
-        self._known_failures = {
-            key for key, row in [*finished.items(), *partial.items()] if row.stored.status == FAILED
-        }
+        self._known_failures = {key for key, row in finished.items() if row.stored.status == FAILED}
         old = _settled(self.path)
+        written = open_artifact(self.path).manifest["files"] if finished else {}
         todo: list[tuple[Any, ...]] = []
         for key, fingerprint in self._fingerprints.items():
             row = partial.get(key)
             if row is not None and self._reusable(row, fingerprint, self.partial):
-                self._stored[key] = row.stored
+                self._keep(key, row)
                 continue
             row = finished.get(key)
             if row is not None and old is not None and self._reusable(row, fingerprint, old):
                 for name in row.stored.files:
                     link_or_copy(old / name, self.partial / name)
-                self._stored[key] = row.stored
+                    if name in written:
+                        self._hashes[name] = written[name]
+                self._keep(key, row)
                 continue
             todo.append(key)
         self.counts.kept = len(self._stored)
+        self._forget([key for key in todo if key in partial])
         return todo
+
+    def _keep(self, key: tuple[Any, ...], row: _OldRow) -> None:
+        self._stored[key] = row.stored
+        # A run that was interrupted found it, and could not say so.
+        if row.stored.status == FAILED and key not in self._known_failures:
+            self.counts.newly_failed += 1
+
+    def _forget(self, keys: Sequence[tuple[Any, ...]]) -> None:
+        """Void rows of the unfinished run before their files are written anew.
+
+        A run that is killed after such a file and before its row would else leave the old row with the new file.
+        """
+        if keys:
+            rows = [dict(zip(self.schema.key, key, strict=True)) for key in keys]
+            write_batches(self._next_part(), [rows_to_arrow(self.schema, rows)])
 
     @property
     def rows(self) -> Mapping[tuple[Any, ...], Mapping[str, Any]]:
@@ -760,7 +920,7 @@ class Builder:
         self._flushed = time.monotonic()
         if not self._buffer:
             return
-        part = self.partial / "parts" / f"{time.time_ns():020d}-{os.getpid()}.parquet"
+        part = self._next_part()
         write_batches(part, [rows_to_arrow(self.schema, self._buffer)])
         for index, row in enumerate(self._buffer):
             key = tuple(row[name] for name in self.schema.key)
@@ -768,10 +928,17 @@ class Builder:
             self._stored[key] = _Stored(part, 0, index, row["status"], files)
         self._buffer.clear()
 
+    def _next_part(self) -> Path:
+        """Where the next part table goes; counted, because later ones decide and clocks are set back."""
+        parts = self.partial / "parts"
+        last = max((int(part.name.partition("-")[0]) for part in parts.glob("[0-9]*.parquet")), default=0)
+        return parts / f"{last + 1:08d}-{self.share.slug if self.share else 'all'}.parquet"
+
     def _old_rows(self) -> tuple[dict[tuple[Any, ...], _OldRow], dict[tuple[Any, ...], _OldRow]]:
         """Rows of the unfinished run and of the finished artifact."""
         partial: dict[tuple[Any, ...], _OldRow] = {}
-        for part in sorted((self.partial / "parts").glob("*.parquet")):
+        # The final table is there too where a run was killed just before its end.
+        for part in [*self.partial.glob(TABLE), *sorted((self.partial / "parts").glob("[0-9]*.parquet"))]:
             try:
                 partial.update(self._listed(part))
             except InputError:
@@ -844,11 +1011,13 @@ class Builder:
         if self.schema.dated:
             write_atomic(self.partial / row_dates.FILE, self._dates())
             beside = (*beside, row_dates.FILE)
-        files = {
-            str(file.relative_to(self.partial)): file_sha256(file)
-            for file in sorted(self.partial.rglob("*"))
-            if file.is_file() and file.name != MANIFEST
-        }
+        files = {name: self._hashes.get(name) or file_sha256(file) for name, file in self._files()}
+        if lost := named - files.keys():
+            raise InputError(
+                f"{len(lost)} files of {self.partial} are gone, {min(lost)} among them",
+                "the files that its rows name",
+                "let nobody remove files there while skinkit works; run the same command again",
+            )
         inside = {name: value for name, value in files.items() if name not in beside}
         manifest = {
             "manifest_version": MANIFEST_VERSION,
@@ -875,6 +1044,26 @@ class Builder:
         put_in_place(self.partial, self.path)
         self._done = True
         return Artifact(self.path, manifest)
+
+    def hand_over(self) -> None:
+        """End a share here: the run that joins the shares finds its rows; elsewhere nothing happens.
+
+        Raises:
+            ShareDone: this was a share.
+        """
+        if self.share is None:
+            return
+        self._flush()
+        self._done = True
+        statuses = Counter(str(self._stored[key].status) for key in self._fingerprints)
+        self.counts.total, self.counts.by_status = len(self._fingerprints), dict(sorted(statuses.items()))
+        raise ShareDone(self.share, self.counts)
+
+    def _files(self) -> Iterator[tuple[str, Path]]:
+        """Every file of the unfinished artifact but its manifest."""
+        for file in sorted(self.partial.rglob("*")):
+            if file.is_file() and file.name != MANIFEST:
+                yield file.relative_to(self.partial).as_posix(), file
 
     def _dates(self) -> bytes:
         """Since when each row has been as it is: carried over from the finished artifact where a row is the same."""
@@ -904,10 +1093,12 @@ class Builder:
             stray.unlink()
         if not self.schema.files:
             return
-        folders = {str(Path(name).parts[0]) for name in named if "/" in name}
+        folders = {Path(name).parts[0] for name in named if "/" in name}
+        if not named:  # then nothing tells which folders rows write to; such a stage writes no others
+            folders = {file.name for file in self.partial.iterdir() if file.is_dir()}
         for folder in folders:
             for file in (self.partial / folder).rglob("*"):
-                if file.is_file() and str(file.relative_to(self.partial)) not in named:
+                if file.is_file() and file.relative_to(self.partial).as_posix() not in named:
                     file.unlink()
 
 
@@ -919,11 +1110,14 @@ def put_in_place(partial: Path, path: Path) -> None:
         path: its name; what lies there goes to ``NAME.previous`` first, where readers find it meanwhile.
     """
     previous = path.with_name(path.name + ".previous")
+    _settle_folders(partial)
     if path.exists():
-        shutil.rmtree(previous, ignore_errors=True)
+        if previous.exists():
+            shutil.rmtree(previous)
         os.rename(path, previous)
     os.rename(partial, path)
-    shutil.rmtree(previous, ignore_errors=True)
+    _settle_folder(path.parent)
+    shutil.rmtree(previous, ignore_errors=True)  # what a reader on another machine holds open is removed next time
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -56,7 +56,7 @@ def traced(
     items = [
         {"image_id": i, "path": str(root / p)} for i, p in zip(chosen["image_id"], chosen["image_path"], strict=True)
     ]
-    workers = jobs if len(items) >= _POOL_FROM else 1
+    workers = jobs if len(items) >= _POOL_FROM else 0
     rows = map_cases(trace, items, key=("image_id",), jobs=workers, console=console, label="reading files")
     names = [*NUMBERS, *CATEGORIES]
     table = pd.DataFrame([row for row in rows if row["status"] == "ok"], columns=["image_id", *names])

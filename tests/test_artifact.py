@@ -19,6 +19,7 @@ from skinkit.artifact import (
     Recipe,
     exists,
     file_sha256,
+    lock,
     open_artifact,
     read_table,
     rehash,
@@ -151,6 +152,108 @@ def test_a_folder_that_is_not_an_artifact_is_never_replaced(tmp_path: Path) -> N
     assert (tmp_path / "a" / "thesis.txt").read_text() == "years of work"
 
 
+def test_a_failure_that_an_interrupted_run_found_is_still_new(tmp_path: Path) -> None:
+    one = recipe()
+    fingerprints = {(i,): one.fingerprint(i) for i in "xy"}
+    with pytest.raises(KeyboardInterrupt), Builder(tmp_path / "a", MASKS, one) as builder:  # noqa: PT012
+        builder.plan(fingerprints)
+        builder.add({"image_id": "x", "status": "failed", "reason": "broken"})
+        raise KeyboardInterrupt
+    made: list[str] = []
+    build(tmp_path / "a", "xy", made=made)
+    assert made == ["y"]
+    assert open_artifact(tmp_path / "a").manifest["counts"]["newly_failed"] == 1
+    build(tmp_path / "a", "xyz")
+    assert open_artifact(tmp_path / "a").manifest["counts"]["newly_failed"] == 0
+
+
+def test_a_row_never_meets_a_file_of_other_settings(tmp_path: Path) -> None:
+    def begin(text: str, *, flushed: bool) -> None:
+        one = recipe(text=text)
+        with pytest.raises(KeyboardInterrupt), Builder(tmp_path / "a", MASKS, one) as builder:  # noqa: PT012
+            builder.plan({("x",): one.fingerprint("x")})
+            made = row(builder.partial, "x", text)
+            if flushed:
+                builder.add(made)
+            raise KeyboardInterrupt
+
+    begin("old", flushed=True)
+    begin("newer", flushed=False)  # killed after the file and before its row
+    one = recipe(text="old")
+    with Builder(tmp_path / "a", MASKS, one) as builder:
+        assert builder.plan({("x",): one.fingerprint("x")}) == [("x",)]
+        builder.add(row(builder.partial, "x", "old"))
+        builder.finish()
+    assert (tmp_path / "a" / "png" / "x.png").read_text() == "old"
+
+
+def test_a_run_killed_at_its_very_end_loses_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("skinkit.artifact.put_in_place", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build(tmp_path / "a", "xyz")
+    made: list[str] = []
+    build(tmp_path / "a", "xyz", made=made)
+    assert made == []
+    build(tmp_path / "b", "xyz")
+    assert (tmp_path / "a" / TABLE).read_bytes() == (tmp_path / "b" / TABLE).read_bytes()
+
+
+def test_a_clock_set_back_loses_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = recipe()
+    fingerprints = {("x",): one.fingerprint("x")}
+    with pytest.raises(KeyboardInterrupt), Builder(tmp_path / "a", MASKS, one) as builder:  # noqa: PT012
+        builder.plan(fingerprints)
+        builder.add({"image_id": "x", "status": "failed", "reason": "broken"})
+        raise KeyboardInterrupt
+    monkeypatch.setattr("time.time_ns", lambda: 0)
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    with pytest.raises(KeyboardInterrupt), Builder(tmp_path / "a", MASKS, one, retry_failed=True) as builder:  # noqa: PT012
+        assert builder.plan(fingerprints) == [("x",)]
+        builder.add(row(builder.partial, "x"))
+        raise KeyboardInterrupt
+    with Builder(tmp_path / "a", MASKS, one) as builder:
+        assert builder.plan(fingerprints) == []
+        builder.finish()
+    assert open_artifact(tmp_path / "a").table()["status"].tolist() == ["ok"]
+
+
+def test_files_of_rows_that_all_fail_now_are_gone(tmp_path: Path) -> None:
+    one = recipe()
+    with pytest.raises(KeyboardInterrupt), Builder(tmp_path / "a", MASKS, one) as builder:  # noqa: PT012
+        row(builder.partial, "x")
+        raise KeyboardInterrupt
+    with Builder(tmp_path / "a", MASKS, one) as builder:
+        builder.plan({("x",): one.fingerprint("x")})
+        builder.add({"image_id": "x", "status": "failed", "reason": "broken"})
+        builder.finish()
+    assert sorted(open_artifact(tmp_path / "a").manifest["files"]) == [TABLE]
+
+
+def test_files_removed_while_it_works_are_an_error(tmp_path: Path) -> None:
+    one = recipe()
+    with Builder(tmp_path / "a", MASKS, one) as builder:
+        builder.plan({("x",): one.fingerprint("x")})
+        builder.add(row(builder.partial, "x"))
+        (builder.partial / "png" / "x.png").unlink()
+        with pytest.raises(InputError, match=r"1 files of .* are gone, png/x\.png"):
+            builder.finish()
+    assert not exists(tmp_path / "a")
+
+
+def test_a_reader_never_mixes_two_artifacts(tmp_path: Path) -> None:
+    build(tmp_path / "a", "x")
+    opened = open_artifact(tmp_path / "a")
+    build(tmp_path / "a", "xy")
+    for read in (opened.table, opened.rows):
+        with pytest.raises(InputError, match="not the table that its manifest describes"):
+            read()
+    assert len(open_artifact(tmp_path / "a").rows()) == 2
+
+
 def test_readers_fall_back_to_the_previous_artifact(tmp_path: Path) -> None:
     build(tmp_path / "a", "x")
     os.rename(tmp_path / "a", tmp_path / "a.previous")  # as a crash between the two renames leaves it
@@ -197,6 +300,35 @@ def test_a_second_writer_is_refused_and_a_dead_one_is_not_in_the_way(tmp_path: P
         holder.kill()
     build(path, "x")
     assert exists(path)
+    assert not list(tmp_path.glob(".*"))  # no lock file stays behind
+
+
+def test_a_lock_is_never_held_twice(tmp_path: Path) -> None:
+    script = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from skinkit.artifact import lock\n"
+        "for _ in range(12):\n"
+        "    with lock(Path(sys.argv[1]), wait_s=60):\n"
+        "        inside = Path(sys.argv[1] + '.inside')\n"
+        "        inside.touch(exist_ok=False)\n"
+        "        time.sleep(0.001)\n"
+        "        inside.unlink()\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "a")]
+    together = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [(process.communicate()[1], process.returncode) for process in together] == [("", 0)] * 3
+    assert not list(tmp_path.iterdir())
+
+
+def test_shares_exclude_whole_runs_and_not_each_other(tmp_path: Path) -> None:
+    with lock(tmp_path / "a", shared=True):
+        with lock(tmp_path / "a", shared=True), pytest.raises(BusyError), lock(tmp_path / "a"):
+            pass
+        with pytest.raises(BusyError), lock(tmp_path / "a"):
+            pass
+    with lock(tmp_path / "a"), pytest.raises(BusyError), lock(tmp_path / "a", shared=True):
+        pass
 
 
 def test_file_sha256_is_the_known_hash_of_abc(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def run(config: Config, job: Job) -> Artifact:
                 target=config.target,
                 cells=config.cells,
             )
-        jobs = 1 if with_photos else job.jobs  # a network already uses every core
+        jobs = 0 if with_photos else job.jobs  # a network already uses every core
         for row in map_cases(
             work, items, key=("case_id", "image_id"), jobs=jobs, console=job.console, label="explaining"
         ):

@@ -287,7 +287,7 @@ def _drawn(config: Config, job: Job, items: Sequence[Mapping[str, Any]]) -> dict
 
     image_px = config.image_px or 0
     work = partial(draw_pictures, image_px=image_px, small_px=round(image_px * _SMALL_SHARE[config.audience]))
-    jobs = job.jobs if len(items) >= _POOL_FROM else 1
+    jobs = job.jobs if len(items) >= _POOL_FROM else 0
     rows: Iterable[Mapping[str, Any]] = map_cases(
         work, items, key=("key",), jobs=jobs, console=job.console, label="drawing lesions"
     )
