@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from skinkit import __version__
+from skinkit.artifact import Share
 from skinkit.commands import COMMANDS, Context, load_command
 from skinkit.console import Console
 from skinkit.errors import ConfigError, InputError, SkinkitError, did_you_mean
@@ -44,14 +45,21 @@ _COMMON: dict[str, tuple[Any, Any, str]] = {
     "device": (Literal["auto", "cpu", "cuda"], ("--device",), "Where networks run."),
     "no_upstream": (bool, ("--no-upstream",), "Use inputs as they are; do not bring them up to date first."),
     "retry_failed": (bool, ("--retry-failed",), "Try cases again that failed before."),
+    "case_seconds": (float, ("--case-seconds",), "Seconds a case may take before it is a failed one; 0: any."),
+    "shard": (
+        str | None,
+        ("--shard",),
+        "Work out the i-th of n shares of the rows (i/n), as a task of a Slurm array; a plain run joins them.",
+    ),
     "json": (bool, ("--json",), "Print one JSON object on stdout, whatever happens."),
     "log_format": (Literal["text", "json"], ("--log-format",), "Messages on stderr as text or JSON lines."),
     "quiet": (bool, ("--quiet", "-q"), "Only warnings and errors."),
 }
-_COMMON_DEFAULT: dict[str, Any] = {"device": "auto", "log_format": "text"}
+_COMMON_DEFAULT: dict[str, Any] = {"device": "auto", "log_format": "text", "case_seconds": 120.0}
+_METAVAR = {"shard": "<i/n>"}
 _STAGE_COMMON = tuple(_COMMON)
 _COMMAND_COMMON: dict[str, tuple[str, ...]] = {
-    "run": ("workspace", "jobs", "device", "retry_failed", "json", "log_format", "quiet"),
+    "run": ("workspace", "jobs", "device", "retry_failed", "case_seconds", "json", "log_format", "quiet"),
     "demo": ("jobs", "device", "json", "log_format", "quiet"),
     "audit": ("workspace", "cohort", "jobs", "json", "log_format", "quiet"),
     "flow": ("workspace", "cohort", "json", "log_format", "quiet"),
@@ -259,6 +267,8 @@ def _stage_function(name: str) -> Callable[..., Answer]:
         steps = pipeline.steps
         failures = sum(s.artifact.manifest["counts"]["newly_failed"] for s in steps if not s.fresh)
         body: dict[str, Any] = {"command": name, "steps": [step.as_dict() for step in steps], "newly_failed": failures}
+        if pipeline.share is not None:
+            body["shares"] = [step.as_dict() for step in pipeline.shared]
         report = getattr(stage, "summary", None)
         if report is not None:
             made = [step.artifact for step in steps if step.stage == name]
@@ -269,7 +279,8 @@ def _stage_function(name: str) -> Callable[..., Answer]:
             return Answer(refused.exit_code, {**body, **refused.body}, text)
         return Answer(NEWLY_FAILED if failures else 0, body, text)
 
-    return _with_signature(function, stage.__doc__, _STAGE_COMMON, options)
+    common = [option for option in _STAGE_COMMON if option != "shard" or getattr(stage, "SHARES", False)]
+    return _with_signature(function, stage.__doc__, common, options)
 
 
 def _command_function(name: str) -> Callable[..., Answer]:
@@ -299,6 +310,9 @@ def _context(values: Mapping[str, Any], console: Console) -> Context:
     jobs = values.get("jobs")
     if jobs is not None and jobs < 1:
         raise ConfigError(f"--jobs {jobs}", "1 or more", "leave it out to use every core")
+    seconds = values.get("case_seconds", 120.0)
+    if not 0 <= seconds < 1e6:
+        raise ConfigError(f"--case-seconds {seconds:g}", "seconds, 0 for no limit", "leave it out for 120 s")
     return Context(
         folder=values.get("workspace") or Path(),
         console=console,
@@ -307,7 +321,19 @@ def _context(values: Mapping[str, Any], console: Console) -> Context:
         cohorts=[*(values.get("cohort") or ()), *(values.get("external") or ())],
         upstream=not values.get("no_upstream", False),
         retry_failed=values.get("retry_failed", False),
+        case_seconds=seconds,
+        share=_share(values.get("shard")),
     )
+
+
+def _share(text: str | None) -> Share | None:
+    """``--shard 3/8``."""
+    if text is None:
+        return None
+    number, slash, total = text.partition("/")
+    if not (slash and number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total) <= 9999):
+        raise ConfigError(f"--shard {text}", "i/n, the i-th of n shares, such as 1/8", "count the shares from 1")
+    return Share(int(number), int(total))
 
 
 def _with_signature(
@@ -320,7 +346,7 @@ def _with_signature(
         if name not in taken:
             kind, flags, text = _COMMON[name]
             default = _COMMON_DEFAULT.get(name, False if kind is bool else None)
-            metavar = "<name>" if kind in (str | None, list[str] | None) else None
+            metavar = _METAVAR.get(name, "<name>" if kind in (str | None, list[str] | None) else None)
             note = typer.Option(*flags, help=text, metavar=metavar)
             parameters.append(_keyword(name, Annotated[kind, note], default))
     function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

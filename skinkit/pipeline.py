@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from skinkit.artifact import Artifact, Recipe, exists, open_artifact
+from skinkit.artifact import Artifact, Counts, Recipe, Share, ShareDone, exists, open_artifact
 from skinkit.console import Console
 from skinkit.errors import ConfigError, InputError, SkinkitError
 from skinkit.options import identity_of, make_config, options_of
@@ -44,6 +44,26 @@ class Step:
         }
 
 
+@dataclass(frozen=True)
+class SharedStep:
+    """A share of an artifact that was worked out."""
+
+    ref: Ref
+    stage: str
+    share: Share
+    counts: Counts
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for ``--json``."""
+        return {
+            "artifact": str(self.ref),
+            "stage": self.stage,
+            "share": self.share.number,
+            "of": self.share.total,
+            "counts": self.counts.as_dict(),
+        }
+
+
 @dataclass
 class Pipeline:
     """One invocation: remembers what it has brought up to date.
@@ -55,7 +75,10 @@ class Pipeline:
         device: ``auto``, ``cpu`` or ``cuda``.
         upstream: bring inputs up to date first; otherwise they are used as they are.
         retry_failed: compute failed rows again.
+        case_seconds: how long a case may take in a worker process; 0 for as long as it likes.
+        share: work out only this share of the rows, of inputs as they are.
         steps: every artifact touched, in order.
+        shared: every share that was worked out.
     """
 
     workspace: Workspace
@@ -64,7 +87,10 @@ class Pipeline:
     device: str = "auto"
     upstream: bool = True
     retry_failed: bool = False
+    case_seconds: float = 120.0
+    share: Share | None = None
     steps: list[Step] = field(default_factory=list)
+    shared: list[SharedStep] = field(default_factory=list)
     _done: dict[Ref, Artifact] = field(default_factory=dict)
 
     def make(
@@ -96,6 +122,8 @@ class Pipeline:
         for target in targets:
             try:
                 self._bring(target, config)
+            except ShareDone as done:
+                self._note(SharedStep(target, stage_name, done.share, done.counts))
             except getattr(stage, "GOES_ON", ()) as error:
                 if len(targets) > 1:
                     self.console.warn(f"{target}: {error.found}")
@@ -172,6 +200,8 @@ class Pipeline:
             console=self.console,
             retry_failed=self.retry_failed,
             sources=sources,
+            case_seconds=self.case_seconds,
+            share=self.share,
         )
         artifact = self._remade(stage, config, job, asked=given is not None)
         audit = getattr(stage, "audit", None)
@@ -204,15 +234,23 @@ class Pipeline:
         self.steps.append(step)
         return step.artifact
 
+    def _note(self, step: SharedStep) -> None:
+        self.shared.append(step)
+        share, rows = step.share, step.counts.total
+        self.console.info(
+            f"{step.ref}: share {share.number} of {share.total} is done, {rows} rows; when all are, "
+            f"'skinkit {step.stage}' without --shard joins them"
+        )
+
     def _input(self, need: Ref) -> Artifact:
-        if self.upstream:
+        if self.upstream and self.share is None:
             return self._bring(need, None)
         path = self.workspace.path(need)
         if not exists(path):
             raise InputError(
                 f"no {need} at {path}",
-                "an existing artifact, because --no-upstream was given",
-                f"run 'skinkit {MAKER[need.kind]}' first, or leave --no-upstream out",
+                f"an existing artifact, because {'--no-upstream' if self.share is None else '--shard'} was given",
+                f"run 'skinkit {MAKER[need.kind]}' first",
             )
         return open_artifact(path)
 

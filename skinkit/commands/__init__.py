@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from skinkit.artifact import Share
 from skinkit.console import Console
 from skinkit.pipeline import Pipeline
 from skinkit.workspace import Workspace, find_workspace, load_workspace
@@ -55,6 +56,8 @@ class Context:
         cohorts: cohorts named with ``--cohort``; empty for all.
         upstream: whether inputs are brought up to date first.
         retry_failed: compute failed rows again.
+        case_seconds: how long a case may take; 0 for as long as it likes.
+        share: work out only this share of the rows.
     """
 
     folder: Path
@@ -64,6 +67,8 @@ class Context:
     cohorts: Sequence[str] = ()
     upstream: bool = True
     retry_failed: bool = False
+    case_seconds: float = 120.0
+    share: Share | None = None
 
     def workspace(self) -> Workspace:
         """The workspace at or above the folder."""
@@ -78,6 +83,8 @@ class Context:
             device=self.device,
             upstream=self.upstream,
             retry_failed=self.retry_failed,
+            case_seconds=self.case_seconds,
+            share=self.share,
         )
 
 

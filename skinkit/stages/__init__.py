@@ -16,6 +16,7 @@ and, where it has them,
     guard     what must not be replaced: ``(config, existing artifact, recipe) -> None``
     audit     a proof asked for on the command line, whether or not the stage had to run: ``(config, job) -> None``
     GOES_ON   errors of one target that do not keep the others from being made
+    SHARES    True where rows can be worked out in shares (``--shard``); ``run`` then calls ``build.hand_over()``
     direct    an answer without a workspace, such as ``radiomics --image``: ``(config, console) -> dict | None``
 
 It imports heavy libraries inside ``run``,
@@ -30,7 +31,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-from skinkit.artifact import Artifact, Builder, Recipe
+from skinkit.artifact import Artifact, Builder, Recipe, Share
 from skinkit.console import Console
 from skinkit.schemas import Schema
 from skinkit.workspace import Cohort, Ref, Workspace
@@ -81,6 +82,8 @@ class Job:
         console: messages and progress.
         retry_failed: compute failed rows again.
         sources: what :func:`sources` answered, where the stage has it.
+        case_seconds: how long a case may take in a worker process; 0 for as long as it likes.
+        share: work out only this share of the rows.
     """
 
     workspace: Workspace
@@ -93,6 +96,8 @@ class Job:
     console: Console
     retry_failed: bool = False
     sources: Sources | None = None
+    case_seconds: float = 120.0
+    share: Share | None = None
 
     @property
     def cohort(self) -> Cohort:
@@ -108,6 +113,7 @@ class Job:
             retry_failed=self.retry_failed,
             watch=self.sources.watch if self.sources else None,
             run=self.console.run_id,
+            share=self.share,
         )
 
 

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 VERSION = 3
 SCHEMA = EXPLANATIONS
+SHARES = True
 MALIGNANCY = "malignancy"
 
 
@@ -119,10 +120,10 @@ def run(config: Config, job: Job) -> Artifact:
                 cells=config.cells,
             )
         jobs = 0 if with_photos else job.jobs  # a network already uses every core
-        for row in map_cases(
-            work, items, key=("case_id", "image_id"), jobs=jobs, console=job.console, label="explaining"
-        ):
+        how: dict[str, Any] = {"jobs": jobs, "limit_s": job.case_seconds, "console": job.console}
+        for row in map_cases(work, items, key=("case_id", "image_id"), label="explaining", **how):
             build.add(row)
+        build.hand_over()
         info = {"target": config.target, "limit": config.limit, "model": job.target.name, "unit": "log_odds"}
         _say_incomplete(build.rows.values(), job)
         looked = _on_the_lesion(build.rows.values(), {case["case_id"]: case["area_share"] for case in cases})

@@ -29,6 +29,7 @@ from skinkit.workspace import Ref, Workspace
 
 VERSION = 1
 SCHEMA = CASES
+SHARES = True
 _SHOWN_CASES = 12
 _FEWEST_ASKED = 3
 """Attributes of a patient that somebody must have been asked for the absence of all of them to say something."""
@@ -122,10 +123,10 @@ def run(config: Config, job: Job) -> Artifact:
                 build.add(row)
         work = partial(look, root=cohort.root)
         fresh = [row for row in todo if row["status"] == OK]
-        for row in map_cases(
-            work, fresh, key=("image_id",), jobs=job.jobs, console=job.console, label="reading images"
-        ):
+        how: dict[str, Any] = {"jobs": job.jobs, "limit_s": job.case_seconds, "console": job.console}
+        for row in map_cases(work, fresh, key=("image_id",), label="reading images", **how):
             build.add({**items[row["image_id"],], **row})
+        build.hand_over()
         rows = without_repeats(selection.within(build.rows.values(), rule))
         info = _told(listing.flow, listing.unmapped, rows)
         _say(job, rows, info)

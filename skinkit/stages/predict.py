@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 VERSION = 3
 SCHEMA = PREDICTIONS
+SHARES = True
 LEVEL_RULE = (
     "image: the fold that held it out, or the mean of the calibrated folds; lesion: mean of its images' probabilities; "
     "patient: its lesion with the highest malignancy"
@@ -120,10 +121,11 @@ def run(config: Config, job: Job) -> Artifact:
         fingerprints: dict[tuple[Any, ...], str] = {(IMAGE, case): of_case[case] for case in frame["case_id"]}
         for key, lesions in members.items():
             fingerprints[key] = digest([key, [[of_case[case] for case in lesion] for lesion in lesions]])[:32]
-        todo = set(build.plan(fingerprints))
+        todo = set(build.plan(fingerprints, together=members))
         chosen = frame[[(IMAGE, case) in todo for case in frame["case_id"]]]
         for row in _image_rows(config, job, model, chosen):
             build.add(row)
+        build.hand_over()
         for key, lesions in members.items():
             if key in todo:
                 build.add(_joined_row(key, lesions, build, model, config, job.cohort.prevalence))

@@ -24,6 +24,7 @@ from skinkit.workspace import Ref, Workspace, check_name
 
 VERSION = 1
 SCHEMA = FEATURES
+SHARES = True
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,7 @@ def run(config: Config, job: Job) -> Artifact:
     settings = {"channels": config.channels, "bin_width": config.bin_width, "engine": config.engine}
     if config.engine == "fast":
         warm_up(job.console.info)  # compiled once, here, so that no worker process has to
-        if job.jobs > 1:
-            prepare_workers(("skinkit.radiomics.loaded", "skinkit.images", __name__))
+        prepare_workers(("skinkit.radiomics.loaded", "skinkit.images", __name__))
     with job.build() as build:
         lesions = _lesions(job)
         fingerprints = {
@@ -75,8 +75,10 @@ def run(config: Config, job: Job) -> Artifact:
         }
         todo = lesions.only(build.plan(fingerprints))
         work = partial(_measure_one, root=job.cohort.root, masks=job.inputs["masks"].path, settings=settings)
-        for row in map_cases(work, todo, key=("image_id",), jobs=job.jobs, console=job.console, label="measuring"):
+        how: dict[str, Any] = {"jobs": job.jobs, "limit_s": job.case_seconds, "console": job.console}
+        for row in map_cases(work, todo, key=("image_id",), label="measuring", **how):
             build.add(row)
+        build.hand_over()
         return build.finish(info=dict(settings))
 
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 VERSION = 2
 SCHEMA = MASKS
+SHARES = True
 SMALLEST_SHARE, LARGEST_SHARE = 0.005, 0.98
 """Outside these shares of the image a mask has failed."""
 _FINISHED_AHEAD = 16
@@ -136,6 +137,7 @@ def run(config: Config, job: Job) -> Artifact:
     with job.build() as build:
         drawn = _by_network if "model" in job.inputs else _by_rule
         told = drawn(config, job, cases, build)
+        build.hand_over()
         copies = _is_copied(config.model) and not getattr(_settings(config), "masks", "")
         summary = [] if copies else _summary(build, cases)
         for line in summary:
@@ -165,7 +167,8 @@ def _by_rule(config: Config, job: Job, cases: pd.DataFrame, build: Builder) -> d
     names = ["image_id", "image_path", "truth_mask_path", "copied_path", "width_px", "height_px"]
     items = _records(cases.loc[cases["image_id"].isin(todo), names])
     work = partial(_mask_one, root=job.cohort.root, out=build.partial, segmenter=config.model, draw=draw)
-    for row in map_cases(work, items, key=("image_id",), jobs=job.jobs, console=job.console, label="segmenting"):
+    how: dict[str, Any] = {"jobs": job.jobs, "limit_s": job.case_seconds, "console": job.console}
+    for row in map_cases(work, items, key=("image_id",), label="segmenting", **how):
         build.add(row)
     return {"segmenter": config.model, "segmenter_identity": None, "caution": getattr(segmenter, "CAUTION", None)}
 
