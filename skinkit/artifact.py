@@ -40,7 +40,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, overload
 
 from skinkit import __version__, row_dates
 from skinkit.errors import BusyError, InputError
-from skinkit.schemas import FAILED, OK, Schema
+from skinkit.schemas import FAILED, OK, UNSETTLED, Schema
 
 if TYPE_CHECKING:
     import numpy as np
@@ -667,6 +667,7 @@ class _Stored(NamedTuple):
         row: the row in that group.
         status: its outcome.
         files: its files, relative to the artifact's folder.
+        reason: why it is not ok.
     """
 
     source: Path
@@ -674,6 +675,7 @@ class _Stored(NamedTuple):
     row: int
     status: str | None
     files: tuple[str, ...]
+    reason: str | None = None
 
 
 class _OldRow(NamedTuple):
@@ -925,7 +927,7 @@ class Builder:
         for index, row in enumerate(self._buffer):
             key = tuple(row[name] for name in self.schema.key)
             files = tuple(row[name] for name in self.schema.files if row.get(name))
-            self._stored[key] = _Stored(part, 0, index, row["status"], files)
+            self._stored[key] = _Stored(part, 0, index, row["status"], files, row.get("reason"))
         self._buffer.clear()
 
     def _next_part(self) -> Path:
@@ -952,19 +954,21 @@ class Builder:
 
     def _listed(self, table: Path) -> dict[tuple[Any, ...], _OldRow]:
         """What a table on the disk holds, by key, without its values."""
-        wanted = [*self.schema.key, "fingerprint", "status", *self.schema.files]
+        wanted = [*self.schema.key, "fingerprint", "status", "reason", *self.schema.files]
         listed = {}
         with opened_table(table) as file:
             present = [name for name in wanted if name in file.schema_arrow.names]
             for group in range(file.num_row_groups if set(self.schema.key) <= set(present) else 0):
                 for index, row in enumerate(file.read_row_group(group, columns=present).to_pylist()):
                     files = tuple(row[name] for name in self.schema.files if row.get(name))
-                    stored = _Stored(table, group, index, row.get("status"), files)
+                    stored = _Stored(table, group, index, row.get("status"), files, row.get("reason"))
                     listed[tuple(row[name] for name in self.schema.key)] = _OldRow(stored, row.get("fingerprint"))
         return listed
 
     def _reusable(self, row: _OldRow, fingerprint: str, folder: Path) -> bool:
-        if row.fingerprint != fingerprint or (self.retry_failed and row.stored.status == FAILED):
+        if row.fingerprint != fingerprint or row.stored.reason in UNSETTLED:
+            return False
+        if self.retry_failed and row.stored.status == FAILED:
             return False
         return all((folder / name).is_file() for name in row.stored.files)
 
@@ -1003,6 +1007,8 @@ class Builder:
         else:
             write_table(self.partial / TABLE, self.schema, frame)
             statuses = frame["status"].dropna().tolist() if "status" in frame else []
+            if "reason" in frame and frame["reason"].isin(UNSETTLED).any():
+                sources = {**(sources or {}), "watch": None}  # so that the next run looks again
             named = {str(v) for c in self.schema.files if c in frame for v in frame[c].dropna()}
         self.counts.total = len(self._fingerprints) if frame is None else len(frame)
         self.counts.by_status = dict(sorted(Counter(map(str, statuses)).items()))

@@ -6,6 +6,8 @@ Only the invoked command's module is loaded, and none of them imports a heavy li
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import inspect
 import json
 import os
@@ -24,7 +26,7 @@ from skinkit import __version__
 from skinkit.artifact import Share
 from skinkit.commands import COMMANDS, Context, load_command
 from skinkit.console import Console
-from skinkit.errors import ConfigError, InputError, SkinkitError, did_you_mean
+from skinkit.errors import UNUSABLE, ConfigError, InputError, SkinkitError, did_you_mean
 from skinkit.options import Option, make_config, on_command_line, options_of
 from skinkit.stages import STAGES, load_stage
 
@@ -33,8 +35,8 @@ EXIT_CODES = (
     "4 input or artifact unusable, 5 refused (leakage, checksum), 6 busy (locked), 130/143 interrupted."
 )
 NEWLY_FAILED = 3
-_UNUSABLE_DISK = {28: "the disk is full", 122: "the disk quota is used up", 30: "the file system is read-only"}
-_NO_PERMISSION = (1, 13)
+_NO_PERMISSION = (errno.EPERM, errno.EACCES)
+_GONE = (errno.ENOENT, errno.ENOTDIR)
 
 _COMMON: dict[str, tuple[Any, Any, str]] = {
     "workspace": (Path | None, ("--workspace", "-w"), "Folder with skinkit.toml; default: here or above."),
@@ -95,28 +97,61 @@ class Answer:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; never raises."""
+    _open_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
     given = given or ["--help"]
     if given == ["--version"]:  # handled here: as an option it would make every --help load pydantic (0.15 s)
-        print(f"skinkit {__version__}")
-        return 0
-    wants_json = "--json" in given
+        return _told(Answer(text=f"skinkit {__version__}"), as_json=False)
     previous = signal.signal(signal.SIGTERM, _terminated) if _in_main_thread() else None
     try:
         answer = _guarded(given)
     finally:
         if previous is not None:
             signal.signal(signal.SIGTERM, previous)
+    return _told(answer, as_json="--json" in given)
+
+
+def _open_streams() -> None:
+    """Give a process that was started with stdin, stdout or stderr closed the null device in their place.
+
+    The next file it opens would get their number, and what is printed would be written into it.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number is this one
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for as long as the process
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
+def _told(answer: Answer, *, as_json: bool) -> int:
+    """Print what a command has to say; the exit code."""
+    text = answer.text
+    if as_json:
+        body = {"exit_code": answer.exit_code, "error": None, **answer.body}
+        # Text that stdout's encoding lacks is escaped; a path that is no Unicode always.
+        unicode = "utf" in (sys.stdout.encoding or "").lower()
+        text = json.dumps(body, indent=1, ensure_ascii=not unicode, default=str)
     try:
-        if wants_json:
-            body = {"exit_code": answer.exit_code, "error": None, **answer.body}
-            print(json.dumps(body, indent=1, ensure_ascii=False, default=str))
-        elif answer.text:
-            print(answer.text)
+        if text:
+            encoding = sys.stdout.encoding or "utf-8"
+            print(text.encode(encoding, "backslashreplace").decode(encoding))
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader (head, less) has seen enough
+    except OSError as error:
+        # Nothing more is written to it, by Python's own end either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):  # the reader (head, less) has seen enough
+            return answer.exit_code
+        failed = _failed(_disk_error(error) or InputError(f"stdout: {error.strerror}", "a stdout", "see to it"))
+        return answer.exit_code or failed.exit_code
     return answer.exit_code
+
+
+def _say(text: str) -> None:
+    """Write to stderr, where anybody reads it; if nobody does, the exit code still tells."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def _in_main_thread() -> bool:
@@ -147,6 +182,8 @@ def _guarded(given: list[str]) -> Answer:
     except OSError as error:
         known = _disk_error(error)
         return _failed(known) if known else _crashed(error)
+    except MemoryError:
+        return _failed(InputError("this machine has not enough memory", "enough for the work", "use fewer --jobs"))
     except Exception as error:  # noqa: BLE001 - the last boundary: a traceback for the authors, a sentence for the user
         return _crashed(error)
     if isinstance(result, Answer):
@@ -155,7 +192,7 @@ def _guarded(given: list[str]) -> Answer:
 
 
 def _failed(error: SkinkitError) -> Answer:
-    print(f"error\n  found:    {error.found}\n  expected: {error.expected}\n  fix:      {error.fix}", file=sys.stderr)
+    _say(f"error\n  found:    {error.found}\n  expected: {error.expected}\n  fix:      {error.fix}")
     return Answer(error.exit_code, {"error": error.as_dict()})
 
 
@@ -166,27 +203,29 @@ def _misused(error: typer.TyperException) -> Answer:
 
 
 def _interrupted(code: int) -> Answer:
-    print("interrupted; what was finished is kept, run the same command again to go on", file=sys.stderr)
+    _say("interrupted; what was finished is kept, run the same command again to go on")
     kind = {"kind": "Interrupted", "found": "a signal", "expected": "to finish", "fix": "run the same command again"}
     return Answer(code, {"error": kind})
 
 
 def _disk_error(error: OSError) -> SkinkitError | None:
     place = error.filename or "the workspace"
-    if error.errno in _UNUSABLE_DISK:
+    if error.errno in UNUSABLE:
         return InputError(
-            f"{place}: {_UNUSABLE_DISK[error.errno]}",
+            f"{place}: {UNUSABLE[error.errno]}",
             "room to write; finished artifacts are untouched",
             "free some space (or choose another workspace) and run the same command again",
         )
     if error.errno in _NO_PERMISSION:
         return InputError(f"{place}: permission denied", "a file this user may use", "change its permissions")
+    if error.errno in _GONE and error.filename:
+        return InputError(f"{place} is not there", "files that stay while skinkit works", "bring it back and rerun")
     return None
 
 
 def _crashed(error: Exception) -> Answer:
     text = "".join(traceback.format_exception(error))
-    print(f"{text}\ninternal error in skinkit {__version__}: please report the lines above", file=sys.stderr)
+    _say(f"{text}\ninternal error in skinkit {__version__}: please report the lines above")
     kind = {"kind": type(error).__name__, "found": str(error), "expected": "no internal error", "fix": "report it"}
     return Answer(1, {"error": {**kind, "traceback": text}})
 

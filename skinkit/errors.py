@@ -7,7 +7,24 @@ unusable, 5 refused (leakage, checksum), 6 busy (locked), 130/143 interrupted.
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+UNUSABLE = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file may not grow so large",
+    errno.EROFS: "the file system is read-only",
+    errno.EMFILE: "this process may not open more files",
+    errno.ENFILE: "this machine may not open more files",
+    errno.ESTALE: "the share was taken away",
+    errno.ENOTCONN: "the share is not connected",
+    errno.ETIMEDOUT: "the share does not answer",
+    errno.EHOSTDOWN: "the share's machine is down",
+    errno.EHOSTUNREACH: "the share's machine cannot be reached",
+}
+"""Numbers of system errors that concern a whole run."""
+NO_CASE_TO_BLAME = frozenset(UNUSABLE)
 
 
 class SkinkitError(Exception):

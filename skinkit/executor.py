@@ -8,7 +8,6 @@ more, case by case, and the case to blame becomes a row: ``worker_died``, ``out_
 from __future__ import annotations
 
 import contextlib
-import errno
 import multiprocessing
 import os
 import signal
@@ -21,7 +20,7 @@ from multiprocessing import forkserver
 from typing import Any
 
 from skinkit.console import Console
-from skinkit.errors import CaseError, SkinkitError
+from skinkit.errors import NO_CASE_TO_BLAME, CaseError, SkinkitError
 
 Row = dict[str, Any]
 Work = Callable[[Mapping[str, Any]], Row]
@@ -31,13 +30,6 @@ _CHUNKS_IN_FLIGHT = 2
 """For each worker: one that it is at, one that waits."""
 _CHUNK_SECONDS, _LARGEST_CHUNK = 0.05, 16
 """Quick cases are handed over several at a time, so that handing over does not cost more than the work."""
-_NO_CASE_TO_BLAME = frozenset(
-    {
-        errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS,  # nothing can be written
-        errno.EMFILE, errno.ENFILE,  # too many open files
-        errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH,  # a share that is gone
-    }
-)  # fmt: skip
 
 
 def map_cases(
@@ -83,7 +75,7 @@ def _guarded(work: Work, item: Mapping[str, Any], key: Sequence[str], limit_s: f
     except (SkinkitError, MemoryError):
         raise  # the former concerns the whole run; what the latter means is decided by who called
     except OSError as error:
-        if error.errno in _NO_CASE_TO_BLAME:
+        if error.errno in NO_CASE_TO_BLAME:
             raise
         row = _failure(item, key, "unreadable", f"{type(error).__name__}: {error.strerror or error}")
     except Exception as error:  # noqa: BLE001 - the case-level boundary

@@ -38,7 +38,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from skinkit.errors import CaseError
+from skinkit.errors import NO_CASE_TO_BLAME, CaseError
 from skinkit.file_names import as_text, on_disk
 
 MAX_PIXELS = 100_000_000
@@ -166,6 +166,8 @@ def read_bytes(path: Path) -> bytes:
             data = stream.read(MAX_BYTES + 1)
             after = os.fstat(stream.fileno())
     except OSError as error:
+        if error.errno in NO_CASE_TO_BLAME:
+            raise
         if error.errno in _NOT_THERE:
             raise CaseError("image_missing", f"{name} is not there") from None
         if isinstance(error, PermissionError):

@@ -26,6 +26,7 @@ from skinkit.errors import RefusedError
 LEDGER = "looks.jsonl"
 HELD_OUT, EXTERNAL = "held_out", "external"
 _START = "0" * 64
+_WAIT_S = 30.0
 _KEY = ("cohort", "role", "model_identity", "content")
 
 
@@ -90,7 +91,7 @@ def add(root: Path, look: Mapping[str, Any]) -> Look:
         BusyError: another process is writing it.
     """
     file = root / LEDGER
-    with lock(file):
+    with lock(file, wait_s=_WAIT_S):  # all cohorts share the ledger, and each holds it for a moment
         entries = read(root)
         own = [entry for entry in entries if entry["cohort"] == look["cohort"]]
         for number, entry in enumerate(own, 1):

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 OK, EXCLUDED, FAILED, PENDING = "ok", "excluded", "failed", "pending"
 STATUSES = (OK, EXCLUDED, FAILED, PENDING)
 """``failed`` was attempted and is not possible; ``excluded`` is expected; ``pending`` lacks its image or table row."""
+UNSETTLED = ("image_changed", "image_missing")
+"""Reasons that may be gone a moment later: a file that was being copied, a share that was away."""
 
 
 @dataclass(frozen=True)
