@@ -6,7 +6,6 @@ Only the invoked command's module is loaded, and none of them imports a heavy li
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import inspect
 import json
@@ -25,7 +24,7 @@ import typer
 from skinkit import __version__
 from skinkit.artifact import Share
 from skinkit.commands import COMMANDS, Context, load_command
-from skinkit.console import Console
+from skinkit.console import Console, abandon
 from skinkit.errors import UNUSABLE, ConfigError, InputError, SkinkitError, did_you_mean
 from skinkit.options import Option, make_config, on_command_line, options_of
 from skinkit.stages import STAGES, load_stage
@@ -64,6 +63,7 @@ _COMMAND_COMMON: dict[str, tuple[str, ...]] = {
     "run": ("workspace", "jobs", "device", "retry_failed", "case_seconds", "json", "log_format", "quiet"),
     "demo": ("jobs", "device", "json", "log_format", "quiet"),
     "audit": ("workspace", "cohort", "jobs", "json", "log_format", "quiet"),
+    "export": ("workspace", "cohort", "json", "log_format", "quiet"),
     "flow": ("workspace", "cohort", "json", "log_format", "quiet"),
     "drift": ("workspace", "cohort", "json", "log_format", "quiet"),
     "compare": ("workspace", "cohort", "jobs", "device", "no_upstream", "json", "log_format", "quiet"),
@@ -139,19 +139,20 @@ def _told(answer: Answer, *, as_json: bool) -> int:
             print(text.encode(encoding, "backslashreplace").decode(encoding))
         sys.stdout.flush()
     except OSError as error:
-        # Nothing more is written to it, by Python's own end either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        abandon(sys.stdout)
         if isinstance(error, BrokenPipeError):  # the reader (head, less) has seen enough
             return answer.exit_code
-        failed = _failed(_disk_error(error) or InputError(f"stdout: {error.strerror}", "a stdout", "see to it"))
+        failed = _failed(InputError(f"stdout: {error.strerror}", "room for what is printed", "print it elsewhere"))
         return answer.exit_code or failed.exit_code
     return answer.exit_code
 
 
 def _say(text: str) -> None:
     """Write to stderr, where anybody reads it; if nobody does, the exit code still tells."""
-    with contextlib.suppress(OSError):
+    try:
         print(text, file=sys.stderr, flush=True)
+    except OSError:
+        abandon(sys.stderr)
 
 
 def _in_main_thread() -> bool:
@@ -179,6 +180,9 @@ def _guarded(given: list[str]) -> Answer:
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
         return _interrupted(code) if code in (130, 143) else Answer(code)
+    except BrokenPipeError as error:
+        asks_for_help = {"--help", "-h"} & set(given)
+        return Answer() if asks_for_help else _crashed(error)  # the reader (head, less) has seen enough
     except OSError as error:
         known = _disk_error(error)
         return _failed(known) if known else _crashed(error)

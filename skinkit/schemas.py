@@ -111,6 +111,7 @@ CASES = Schema(
     ("image_id",),
     KEYS
     + _columns(
+        ("accession", "string", "number of the exam in the hospital's system, null where the table tells none"),
         ("image_path", "string", "image file relative to the cohort root"),
         ("image_sha256", "string", "hash of the file as it lies there"),
         ("pixel_sha256", "string", "hash of the decoded 8-bit RGB pixels and their size"),

@@ -17,11 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from skinkit.errors import ConfigError, did_you_mean
+from skinkit.pseudonyms import KeyedFolder, remembered
 
 SETTINGS_FILE = "skinkit.toml"
 ROLES = ("development", "external", "inference")
 RESERVED = ("splits", "models", "report")
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+
+_NOT_OPTIONS = ("role", "source", "path", "prevalence", "pseudonymise")
+"""Keys of a cohort that do not decide how its files are read."""
 
 DEFAULTS: dict[str, str] = {
     "segmenter": "otsu",
@@ -51,6 +55,8 @@ class Cohort:
         options: the remaining keys of its table in ``skinkit.toml``.
         prevalence: share of malignant cases where the model is to be used, if the cohort states one; it is not among
             the options, because reading the cohort does not depend on it.
+        key_file: key of the pseudonyms that its patients, lesions, cases and photos go by; None where they have their
+            own ids. ``root`` then finds photos by their pseudonym.
     """
 
     name: str
@@ -59,6 +65,7 @@ class Cohort:
     root: Path
     options: Mapping[str, Any] = field(default_factory=dict)
     prevalence: float | None = None
+    key_file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -155,14 +162,15 @@ def load_workspace(folder: Path) -> Workspace:
         if not isinstance(value, str):
             raise ConfigError(f"{file}: {key} = {value!r} in [workspace]", "text in quotes", "put it in quotes")
         defaults[key] = value
-    cohorts = {name: _cohort(file, name, table) for name, table in values.get("cohorts", {}).items()}
     settings = values.get("stage", {})
     if not all(isinstance(table, dict) for table in settings.values()):
         raise ConfigError(f"{file}: [stage] holds a plain value", "tables such as [stage.segment]", "mend the file")
+    every = {key: settings["ingest"][key] for key in ("pseudonymise",) if key in settings.get("ingest", {})}
+    cohorts = {name: _cohort(file, name, table, every) for name, table in values.get("cohorts", {}).items()}
     return Workspace(folder.resolve(), defaults, cohorts, settings)
 
 
-def _cohort(file: Path, name: str, table: Any) -> Cohort:
+def _cohort(file: Path, name: str, table: Any, every: Mapping[str, Any]) -> Cohort:
     check_name(name, f"cohort in {file}")
     if not isinstance(table, dict):
         raise ConfigError(f"{file}: cohort {name!r} is no table", f"[cohorts.{name}]", "mend the file")
@@ -183,8 +191,24 @@ def _cohort(file: Path, name: str, table: Any) -> Cohort:
             "the share of malignant cases where the model is to be used, such as 0.02",
             "mend the value",
         )
-    options = {key: value for key, value in table.items() if key not in ("role", "source", "path", "prevalence")}
-    return Cohort(name, table["role"], table["source"], root, options, prevalence)
+    key_file = _key_file(file, name, {**every, **table})
+    if key_file is not None:
+        root = KeyedFolder.of(root, key_file, file.parent.resolve())
+    options = {key: value for key, value in table.items() if key not in _NOT_OPTIONS}
+    return Cohort(name, table["role"], table["source"], root, options, prevalence, key_file)
+
+
+def _key_file(file: Path, name: str, table: Mapping[str, Any]) -> Path | None:
+    """The key that ``pseudonymise`` names, else the one the cohort was last read with; ``""`` stands for none."""
+    told = table.get("pseudonymise")
+    if told is None:
+        memory = remembered(file.parent / "artifacts" / name)
+        return memory.key_file if memory else None
+    if not isinstance(told, str):
+        raise ConfigError(
+            f"{file}: pseudonymise = {told!r} of cohort {name!r}", "the path of a key file, in quotes", "mend the value"
+        )
+    return (file.parent / Path(told).expanduser()).absolute() if told else None
 
 
 def check_name(name: str, what: str) -> None:
@@ -199,6 +223,46 @@ def check_name(name: str, what: str) -> None:
             "1 to 64 letters, digits, '.', '_' or '-', starting with a letter or digit, and not " + ", ".join(RESERVED),
             "choose another name",
         )
+
+
+def with_defaults(text: str, values: Mapping[str, str], file: Path) -> str:
+    """The text of a ``skinkit.toml`` with these values in ``[workspace]``; every other line stays as it is.
+
+    Args:
+        text: of the file.
+        values: key of ``[workspace]`` -> value.
+        file: named in the error.
+
+    Raises:
+        ConfigError: it is written in a way that cannot be edited line by line.
+    """
+    import tomli_w
+
+    lines = text.splitlines(keepends=True)
+    heads = [i for i, line in enumerate(lines) if line.lstrip().startswith("[")]
+    start = next((i for i in heads if re.match(r"\s*\[\s*workspace\s*\]", lines[i])), None)
+    if start is None:
+        lines[:0] = ["[workspace]\n", "\n"]
+        heads, start = [i + 2 for i in heads], 0
+    end = min((i for i in heads if i > start), default=len(lines))
+    for key, value in values.items():
+        new = tomli_w.dumps({key: value}).strip()
+        place = next((i for i in range(start + 1, end) if re.match(rf"\s*{key}\s*=", lines[i])), None)
+        if place is None:
+            lines.insert(start + 1, f"{new}\n")
+            end += 1
+        else:
+            comment = re.search(r"""=\s*(?:"[^"]*"|'[^']*')\s*(#.*)$""", lines[place].rstrip())
+            lines[place] = f"{new}{f'  {comment[1]}' if comment else ''}\n"
+    changed, before = "".join(lines), tomllib.loads(text)
+    try:
+        same = tomllib.loads(changed) == {**before, "workspace": {**before.get("workspace", {}), **values}}
+    except tomllib.TOMLDecodeError:
+        same = False
+    if not same:
+        told = ", ".join(f"{key} = {value!r}" for key, value in values.items())
+        raise ConfigError(f"{file} cannot be edited line by line", f"{told} in [workspace]", "write that by hand")
+    return changed
 
 
 def settings_text(defaults: Mapping[str, str], cohorts: Sequence[Mapping[str, Any]], stage: Mapping[str, Any]) -> str:

@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "list": "List sources, segmenters, models and artifacts.",
     "show": "Show one artifact: its rows and where it came from.",
     "verify": "Rehash every artifact and source file.",
+    "export": "Write predictions as a table a hospital's system reads.",
     "flow": "Count images step by step and draw the flow diagram.",
     "audit": "Find what tells malignancy without the lesion: shortcuts.",
     "signature": "Look at the radiomic signature from every side.",
@@ -40,6 +41,7 @@ COMMANDS: dict[str, str] = {
     "doctor": "Check this machine: libraries, device, weights, disk.",
     "demo": "Draw phantom lesions and run the chain on them.",
     "weights": "Fetch public ImageNet weights (the only download).",
+    "models": "Carry a trained model to another machine, in a file.",
 }
 """Command name -> one-line help; the command's module loads only when it is invoked."""
 

@@ -3,6 +3,9 @@
 A cohort is given as NAME=SOURCE:PATH[:ROLE], for example --cohort pad=pad-ufes-20:/data/PAD-UFES-20 or --cohort
 jinan=folder:/data/jinan:external. The role is development (the default), external or inference. An existing
 skinkit.toml is never overwritten.
+
+With --key FILE the patients of every cohort go by pseudonyms. The file is made where it is absent; keep it apart from
+the workspace, and keep a copy: without it nobody can tell who is who.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import Annotated, Any
 from skinkit.commands import Context
 from skinkit.errors import ConfigError, RefusedError, did_you_mean
 from skinkit.options import Help
+from skinkit.pseudonyms import make_key, read_key
 from skinkit.workspace import DEFAULTS, ROLES, SETTINGS_FILE, check_name, load_workspace, settings_text
 
 _EXAMPLE = """[cohorts.clinic]
@@ -35,6 +39,7 @@ class Config:
 
     folder: Annotated[str, Help("folder of the workspace; made where it is absent", positional=True)] = "."
     cohort: Annotated[tuple[str, ...], Help("a cohort as NAME=SOURCE:PATH[:ROLE], repeatable", metavar="<cohort>")] = ()
+    key: Annotated[str, Help("key file of the patients' pseudonyms; made where it is absent", metavar="<file>")] = ""
     segmenter: Annotated[str, "default segmenter"] = DEFAULTS["segmenter"]
     model: Annotated[str, "default model"] = DEFAULTS["model"]
     classes: Annotated[
@@ -53,6 +58,9 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     cohorts = [parsed_cohort(text, folder) for text in config.cohort]
     for cohort in cohorts:
         load_source(cohort["source"])
+    if config.key:
+        made_key = _key(Path(config.key).expanduser().absolute(), folder)
+        cohorts = [{**cohort, "pseudonymise": str(made_key)} for cohort in cohorts]
     defaults = {"segmenter": config.segmenter, "model": config.model, "classes": config.classes}
     folder.mkdir(parents=True, exist_ok=True)
     file.write_text(settings_text(defaults, cohorts, DECLARED), encoding="utf-8")
@@ -63,6 +71,18 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         "cohorts": list(workspace.cohorts),
         "text": f"made {file} with {len(cohorts)} cohort(s): {', '.join(workspace.cohorts) or 'none yet'}\n{following}",
     }
+
+
+def _key(path: Path, folder: Path) -> Path:
+    """The key file, made where it is absent.
+
+    Raises:
+        RefusedError: it lies in the workspace, or what is there is no key.
+    """
+    if not path.exists() and not path.resolve().is_relative_to(folder.resolve()):
+        make_key(path)
+    read_key(path, folder)
+    return path
 
 
 def parsed_cohort(text: str, folder: Path) -> dict[str, str]:

@@ -119,7 +119,7 @@ def list_cases(cohort: Cohort, found: Found, console: Console | None = None) -> 
     _with_masks(rows, found)
     rows += [_closed(folder) for folder in found.closed]
     for row in rows:
-        row["group_id"] = _group(id_space, row)
+        row["group_id"] = group_of(id_space, row)
     rows.sort(key=lambda row: str(row["image_id"]))
     for row in rows:
         row["flags"] = ",".join(sorted(set(row["flags"]))) or None
@@ -164,7 +164,7 @@ def _tell(
         console.warn(f"{cohort.name}: {name}: words that are not mapped, with rows: {shown}{more}")
 
 
-def _group(id_space: str, row: Mapping[str, Any]) -> str:
+def group_of(id_space: str, row: Mapping[str, Any]) -> str:
     """What must not be split: the patient where known, else the lesion, else the image."""
     for kind in ("patient", "lesion", "image"):
         if row[f"{kind}_id"]:

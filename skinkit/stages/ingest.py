@@ -4,30 +4,34 @@ A table row without its image, and an image without a table row, are ``pending``
 that show exactly the same pixels are one: the first by ``image_id`` stays, the others are excluded. An unknown
 diagnosis leaves a case as it is; it only bars it from training and scoring. Nothing of a file but its pixels is kept:
 no EXIF, no position, no DICOM header.
+
+With a key file (``--pseudonymise``, or ``pseudonymise`` of the cohort in ``skinkit.toml``) patients, lesions, cases,
+exams, images and their files go by pseudonyms from here on (``skinkit.pseudonyms``). That is remembered beside the
+artifact: a cohort never falls back to its own ids by itself, and never changes its key.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from skinkit import selection, synthesis
-from skinkit.artifact import Artifact, digest
+from skinkit import pseudonyms, selection, synthesis
+from skinkit.artifact import Artifact, digest, exists, open_artifact, write_atomic
 from skinkit.console import Console
-from skinkit.errors import CaseError, ConfigError
+from skinkit.errors import CaseError, ConfigError, RefusedError
 from skinkit.executor import map_cases
 from skinkit.file_names import on_disk
 from skinkit.options import Help
 from skinkit.schemas import CASES, EXCLUDED, OK
 from skinkit.stages import Job, Sources
 from skinkit.taxonomy import MALIGNANT_SETS
-from skinkit.workspace import Ref, Workspace
+from skinkit.workspace import SETTINGS_FILE, Ref, Workspace
 
-VERSION = 1
+VERSION = 2
 SCHEMA = CASES
 SHARES = True
 _SHOWN_CASES = 12
@@ -45,6 +49,10 @@ class Config:
     folder: Annotated[str, Help("folder of the images, with --draft", identity=False, positional=True)] = ""
     selection: Annotated[
         Literal["", "wang2024"], "leave out what this paper leaves out: no image; no age, sex or site; unconfirmed"
+    ] = ""
+    pseudonymise: Annotated[
+        str,
+        Help("key file outside the workspace: ids become keyed pseudonyms", identity=False, metavar="<key file>"),
     ] = ""
 
 
@@ -64,17 +72,61 @@ def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
     return {"training": Ref("cases", settings.metadata_from), "split": Ref("split", name=settings.split)}
 
 
+def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:
+    """The key the cohort's pseudonyms are made with, where it has one."""
+    own = workspace.cohort(target.cohort).key_file
+    asked = config.pseudonymise
+    if asked and asked != workspace.settings.get("ingest", {}).get("pseudonymise"):  # the command line wins
+        own = Path(asked).expanduser().absolute()
+    return replace(config, pseudonymise=str(own or ""))
+
+
 def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
-    """The cohort's own files: what describes it enters the recipe, all of them are watched."""
+    """The cohort's own files: what describes it enters the recipe, all of them are watched.
+
+    Of a key only its check value enters, so that it may be moved.
+    """
     from skinkit.data import locate
 
     cohort = workspace.cohort(target.cohort)
+    key = _key(config, target, workspace)
     found = locate(cohort)
     described = [cohort.source, cohort.role, sorted(cohort.options.items()), found.content]
     if beside := synthesis.beside(cohort):
         more = locate(beside)
-        return Sources(inputs={"source": digest([*described, more.content])}, watch=digest([found.watch, more.watch]))
-    return Sources(inputs={"source": digest(described)}, watch=found.watch)
+        described, watch = [*described, more.content], digest([found.watch, more.watch])
+    else:
+        watch = found.watch
+    named = {} if key is None else {"pseudonyms": key.check}
+    return Sources(inputs={"source": digest(described), **named}, watch=watch)
+
+
+def _key(config: Config, target: Ref, workspace: Workspace) -> pseudonyms.Key | None:
+    """The key of the cohort's pseudonyms; None where it keeps its own ids.
+
+    Raises:
+        InputError: the key file is absent.
+        RefusedError: it lies in the workspace, is too short, or is not the key this cohort was read with.
+    """
+    if not config.pseudonymise:
+        return None
+    key = pseudonyms.read_key(Path(config.pseudonymise), workspace.root)
+    folder = workspace.path(target).parent
+    before = pseudonyms.remembered(folder)
+    if before is not None and before.check != key.check:
+        raise RefusedError(
+            f"{config.pseudonymise} is not the key that cohort {target.cohort!r} was read with",
+            f"the key with the check value {before.check} (it was {before.key_file})",
+            f"give that key, or remove {folder} to begin anew with other pseudonyms",
+        )
+    return key
+
+
+def audit(config: Config, job: Job) -> None:
+    """Remember where the key lies, also where nothing else had to be done."""
+    key = _key(config, job.target, job.workspace)
+    if key is not None:
+        _remember(config, job, key)
 
 
 def direct(config: Config, console: Console) -> dict[str, Any] | None:
@@ -110,18 +162,25 @@ def run(config: Config, job: Job) -> Artifact:
     if listing.source.draw is not None:
         drawn = synthesis.drawn(cohort, listing, job.workspace, job.inputs)
         job.console.info(f"{cohort.name}: {drawn['text']}")
+    files: dict[str, Any] = {**found.masks, **found.images}
+    root, key = cohort.root, _key(config, job.target, job.workspace)
+    _refuse_other_keys(job, listing.id_space, key)
+    if key is not None:
+        listing.rows[:] = _with_pseudonyms(listing.rows, key, listing.id_space)
+        files = {key.file(path): file for path, file in files.items()}
+        root = pseudonyms.KeyedFolder.of(root, Path(config.pseudonymise), job.workspace.root)
+        _remember(config, job, key)
     with job.build() as build:
         items = {(row["image_id"],): row for row in listing.rows}
-        files = {**found.masks, **found.images}
         fingerprints = {
-            key: job.recipe.fingerprint(row, [_state(cohort.root, row[c], files) for c in _FILES])
+            key: job.recipe.fingerprint(row, [_state(root, row[c], files) for c in _FILES])
             for key, row in items.items()
         }
         todo = [items[key] for key in build.plan(fingerprints)]
         for row in todo:
             if row["status"] != OK:
                 build.add(row)
-        work = partial(look, root=cohort.root)
+        work = partial(look, root=root)
         fresh = [row for row in todo if row["status"] == OK]
         how: dict[str, Any] = {"jobs": job.jobs, "limit_s": job.case_seconds, "console": job.console}
         for row in map_cases(work, fresh, key=("image_id",), label="reading images", **how):
@@ -144,10 +203,60 @@ def run(config: Config, job: Job) -> Artifact:
                 "phantom": bool(cohort.options.get("phantom", False)),
                 "selection": rule or None,
                 "drawn": drawn,
+                "pseudonyms": None if key is None else {"key_check": key.check, "signs": pseudonyms.LENGTH},
                 **info,
             },
             sources={"watch": job.sources.watch},
         )
+
+
+def _with_pseudonyms(rows: Sequence[Mapping[str, Any]], key: pseudonyms.Key, space: str) -> list[dict[str, Any]]:
+    """The rows under their pseudonyms, sorted by image_id.
+
+    Raises:
+        RefusedError: two images share a pseudonym, which no key is likely ever to cause.
+    """
+    from skinkit.data._cases import group_of
+
+    renamed = [pseudonyms.with_pseudonyms(row, key, space) for row in rows]
+    for row in renamed:
+        row["group_id"] = group_of(space, row)
+    if len({row["image_id"] for row in renamed}) < len({row["image_id"] for row in rows}):
+        raise RefusedError("two images share a pseudonym", "a pseudonym each", "use another key")
+    return sorted(renamed, key=lambda row: str(row["image_id"]))
+
+
+def _refuse_other_keys(job: Job, space: str, key: pseudonyms.Key | None) -> None:
+    """Cohorts that share their ids must share their pseudonyms: otherwise the leakage guard would see nothing.
+
+    Raises:
+        RefusedError: another cohort of the same id space has its own ids, or those of another key.
+    """
+    for name in job.workspace.cohorts:
+        path = job.workspace.path(Ref("cases", name))
+        if name == job.target.cohort or not exists(path):
+            continue
+        info = open_artifact(path).info
+        theirs = (info.get("pseudonyms") or {}).get("key_check")
+        if info.get("id_space") == space and theirs != (key and key.check):
+            raise RefusedError(
+                f"cohorts {job.target.cohort!r} and {name!r} share the id space {space!r}, "
+                + ("but their keys differ" if theirs and key else "but only one of them is pseudonymised"),
+                "one key for both: the same patient must have the same pseudonym, or no leakage would be seen",
+                f"give both the same pseudonymise = KEYFILE in {SETTINGS_FILE}, or another id_space",
+            )
+
+
+def _remember(config: Config, job: Job, key: pseudonyms.Key) -> None:
+    """Note beside the artifacts which key the cohort has, before any row is written."""
+    key_file = Path(config.pseudonymise)
+    memory = pseudonyms.Memory(key_file, key.check)
+    folder = job.workspace.path(job.target).parent
+    if pseudonyms.remembered(folder) == memory:
+        return
+    if pseudonyms.readable_by_others(key_file):
+        job.console.warn(f"the key file {key_file} can be read by other users: chmod 600 {key_file}")
+    write_atomic(folder / pseudonyms.MEMORY, pseudonyms.to_remember(memory))
 
 
 _FILES = ("image_path", "truth_mask_path")

@@ -178,7 +178,10 @@ def _of_another(config: Config, settings: Any, cohort: Cohort, cases: pd.DataFra
     from skinkit.data._cases import masks_of
 
     found = _other_masks(config, settings, cohort)
-    return masks_of(dict(zip(cases["image_id"], cases["image_path"], strict=True)), found) if found else None
+    if not found:
+        return None
+    paths = [(cohort.root / path).relative_to(cohort.root).as_posix() for path in cases["image_path"]]
+    return masks_of(dict(zip(cases["image_id"], paths, strict=True)), found)
 
 
 def _content(case: Mapping[str, Any], root: Path) -> str | None:

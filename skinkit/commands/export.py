@@ -1,0 +1,173 @@
+"""export: what a hospital information system can read, one row per case.
+
+Without --csv the table goes to stdout. --since takes a run id (as in --json and in the rows' column 'run') or an ISO
+8601 time, and leaves out what was there before. The answer's 'until' is what to give as --since the next time: nothing
+is missed, and only what was made at that very moment comes twice. A case without a prediction is a row too, with its
+reason.
+
+--reidentify gives pseudonymised cohorts their own ids back. They are computed from the cohort's files with the key;
+no list of them is kept anywhere. The file is then readable by its owner alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from skinkit.artifact import exists, file_sha256, open_artifact, write_atomic
+from skinkit.commands import Context
+from skinkit.errors import ConfigError, InputError, RefusedError
+from skinkit.options import Help
+from skinkit.workspace import Ref, Workspace
+
+if TYPE_CHECKING:
+    from skinkit.artifact import Artifact
+    from skinkit.handover import Row
+
+_RUN = re.compile(r"(\d{8}T\d{6})(Z?)-\d+")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the command."""
+
+    csv: Annotated[str, Help("file to write (default: stdout)", metavar="<file>")] = ""
+    encoding: Annotated[
+        Literal["utf-8", "utf-8-sig", "gb18030"], "of the file; Excel knows UTF-8 by the mark of utf-8-sig"
+    ] = "utf-8"
+    crlf: Annotated[bool, "end lines as Windows does"] = False
+    since: Annotated[str, Help("only rows that are new since this run or time", metavar="<run|time>")] = ""
+    level: Annotated[Literal["image", "lesion", "patient"], "one row per image's case, lesion or patient"] = "image"
+    model: Annotated[str, "model that predicted (default: the workspace's)"] = ""
+    reidentify: Annotated[str, Help("key file: give the cohort's own ids", metavar="<key file>")] = ""
+
+
+def run(config: Config, context: Context) -> Mapping[str, Any]:
+    """Write the table."""
+    from skinkit import csv_text, handover
+
+    moment, run_id = parsed_since(config.since)
+    workspace = context.workspace()
+    model = config.model or workspace.defaults["model"]
+    if config.encoding != "utf-8" and not config.csv:
+        raise ConfigError(f"--encoding {config.encoding} on stdout", "a file to write", "add --csv FILE")
+    until = datetime.datetime.now().astimezone()
+    rows: list[Row] = []
+    lost = 0
+    for cohort in _chosen(context, workspace, model):
+        cases, predictions = (
+            open_artifact(workspace.path(ref)) for ref in (Ref("cases", cohort), Ref("predictions", cohort, model))
+        )
+        told = handover.since(handover.rows_of(cohort, cases, predictions, config.level), moment, run_id)
+        if config.reidentify:
+            lost += handover.rename(told, _own_ids(config, workspace, cohort, cases))
+        rows += told
+    if lost:
+        context.console.warn(f"{lost} ids stay pseudonyms: what they stood for is no longer in the cohort's files")
+    rows.sort(key=lambda row: (row["cohort"], str(row["accession"]), str(row["case"])))
+    data = csv_text.encoded(handover.COLUMNS, rows, config.encoding, crlf=config.crlf)
+    statuses = dict(sorted(Counter(str(row["status"]) for row in rows).items()))
+    answer: dict[str, Any] = {
+        "rows": len(rows),
+        "status": statuses,
+        "level": config.level,
+        "until": until.isoformat(timespec="microseconds"),
+    }
+    if not config.csv:
+        shown = [{name: row[name] for name in handover.COLUMNS} for row in rows]
+        return {**answer, "cases": shown, "text": data.decode("utf-8").removesuffix("\n")}
+    path = Path(config.csv).expanduser()
+    with _for_the_owner_alone() if config.reidentify else contextlib.nullcontext():
+        write_atomic(path, data)
+    summary = ", ".join(f"{n} {status}" for status, n in statuses.items()) or "nothing new"
+    return {
+        **answer,
+        "csv": str(path),
+        "sha256": file_sha256(path),
+        "text": f"{path}: {len(rows)} rows ({summary})",
+    }
+
+
+def parsed_since(text: str) -> tuple[datetime.datetime | None, str]:
+    """The moment that ``--since`` means, and the run where it names one.
+
+    A run's id begins with the time it started, so that rows are found also where that run made none.
+
+    Raises:
+        ConfigError: it is neither a run id nor a time.
+    """
+    if not text:
+        return None, ""
+    if named := _RUN.fullmatch(text):
+        began = datetime.datetime.strptime(named[1], "%Y%m%dT%H%M%S")
+        return (began.replace(tzinfo=datetime.UTC) if named[2] else began.astimezone()), text
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(
+            f"--since {text!r}",
+            "a run id such as 20260131T020000Z-4711, or an ISO 8601 time such as 2026-01-31T02:00:00+08:00",
+            "take 'until' of the last export's --json",
+        ) from None
+    return (moment if moment.tzinfo else moment.astimezone()), ""
+
+
+def _own_ids(config: Config, workspace: Workspace, name: str, cases: Artifact) -> dict[str, str]:
+    """Pseudonym -> id of everything the cohort's files name, computed with the key.
+
+    Raises:
+        ConfigError: the cohort has its own ids.
+        RefusedError: it is another key.
+    """
+    from skinkit import pseudonyms
+    from skinkit.data import read_cases
+
+    made_with = (cases.info.get("pseudonyms") or {}).get("key_check")
+    if made_with is None:
+        raise ConfigError(
+            f"--reidentify, but cohort {name!r} has its own ids", "a pseudonymised cohort", "leave --reidentify out"
+        )
+    key = pseudonyms.read_key(Path(config.reidentify), workspace.root)
+    if key.check != made_with:
+        raise RefusedError(
+            f"{config.reidentify} is not the key of cohort {name!r}",
+            f"the key with the check value {made_with}",
+            "give the key the cohort was ingested with; nothing was written",
+        )
+    listing = read_cases(workspace.cohort(name))
+    ids = {(kind, own) for row in listing.rows for kind, own in pseudonyms.ids_of(row)}
+    return {key.pseudonym(kind, listing.id_space, own): own for kind, own in ids}
+
+
+@contextlib.contextmanager
+def _for_the_owner_alone() -> Iterator[None]:
+    """Files made meanwhile can be read by nobody else."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def _chosen(context: Context, workspace: Workspace, model: str) -> list[str]:
+    """The cohorts named, or every inference cohort, or the external ones where there is none."""
+    named = [workspace.cohort(name).name for name in context.cohorts]
+    chosen = named or workspace.with_role("inference") or workspace.with_role("external")
+    if not chosen:
+        raise ConfigError("no cohort to export", "an inference or external cohort", "name one with --cohort")
+    for cohort in chosen:
+        for ref in (Ref("cases", cohort), Ref("predictions", cohort, model)):
+            if not exists(workspace.path(ref)):
+                raise InputError(
+                    f"no {ref} in {workspace.root}",
+                    f"predictions of {model} for {cohort}",
+                    f"run 'skinkit predict --cohort {cohort} --name {model}' first",
+                )
+    return chosen
