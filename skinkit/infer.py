@@ -30,6 +30,7 @@ from skinkit.errors import CaseError, ConfigError, InputError
 from skinkit.examples import Examples, Pictures, Rows, as_input, in_order, photos_of
 from skinkit.examples import Photo as Photo
 from skinkit.metadata import Encoder, Standardiser
+from skinkit.model_pack import checked
 from skinkit.models import UNCERTAINTIES, Embedder, Fitted, Network, Sizes, load_model, model_config
 from skinkit.radiomics.kernel_cache import cache_folder
 from skinkit.taxonomy import ClassSet
@@ -637,16 +638,17 @@ def embedding_store(root: Path, module: Any, config: Any, weights_sha256: str, d
 
 
 def open_classifier(artifact: Artifact, name: str = "") -> Classifier:
-    """Open a trained model.
+    """Open a trained model, after every file of it was hashed again.
 
     Args:
         artifact: the model.
         name: how it is called here; by default as it was trained.
 
     Raises:
-        InputError: a file of it is missing or damaged.
+        InputError: it is no classifier, or was written by something else.
+        RefusedError: a file of it is missing or is not what was written.
     """
-    about = _about(artifact, "classify", name)
+    about = _about(checked(artifact), "classify", name)
     try:
         module = load_model(about["model"], task="classify")
         config = model_config(module, about["settings"], where="model.json")
@@ -710,16 +712,17 @@ class Segmenter:
 
 
 def open_segmenter(artifact: Artifact, name: str = "") -> Segmenter:
-    """Open a trained segmenter.
+    """Open a trained segmenter, after every file of it was hashed again.
 
     Args:
         artifact: the model.
         name: how it is called here; by default as it was trained.
 
     Raises:
-        InputError: it draws no masks, or a file of it is missing or damaged.
+        InputError: it draws no masks, or was written by something else.
+        RefusedError: a file of it is missing or is not what was written.
     """
-    about = _about(artifact, "segment", name)
+    about = _about(checked(artifact), "segment", name)
     module = load_model(about["model"], task="segment")
     config = model_config(module, about["settings"], where="model.json")
     folds = tuple(int(fold["fold"]) for fold in about["folds"])

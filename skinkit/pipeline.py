@@ -1,8 +1,9 @@
 """What must be brought up to date, and in which order; the only place that chains stages.
 
 ``Pipeline.make`` runs one command: it brings the inputs of each target up to date, then the target. An upstream
-artifact that exists keeps the settings in its manifest, overlaid by ``skinkit.toml``. Models are frozen: they are made
-by ``skinkit train`` (or ``run``) only, and a missing one is an error that names the command.
+artifact that exists keeps the settings in its manifest, overlaid by ``skinkit.toml`` and by what an installed model
+asks for. Models are frozen: they are made by ``skinkit train`` (or ``run``) only, and a missing one is an error that
+names the command.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 from skinkit.artifact import Artifact, Counts, Recipe, Share, ShareDone, exists, open_artifact
 from skinkit.console import Console
 from skinkit.errors import ConfigError, InputError, SkinkitError
+from skinkit.model_pack import asked_for
 from skinkit.options import identity_of, make_config, options_of
 from skinkit.stages import MAKER, Job, Sources, Stage, load_stage
 from skinkit.workspace import SETTINGS_FILE, Ref, Workspace
@@ -121,7 +123,7 @@ class Pipeline:
         failed: list[SkinkitError] = []
         for target in targets:
             try:
-                self._bring(target, config)
+                self._bring(target, self.config(stage_name, stage, {}, given, target))
             except ShareDone as done:
                 self._note(SharedStep(target, stage_name, done.share, done.counts))
             except getattr(stage, "GOES_ON", ()) as error:
@@ -136,13 +138,21 @@ class Pipeline:
         """Bring one artifact up to date as somebody's input, with its own or the workspace's settings."""
         return self._bring(ref, None)
 
-    def config(self, stage_name: str, stage: Stage, recorded: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
-        """Settings: defaults, then those recorded in the artifact, then ``skinkit.toml``, then those given."""
+    def config(
+        self,
+        stage_name: str,
+        stage: Stage,
+        recorded: Mapping[str, Any],
+        given: Mapping[str, Any],
+        ref: Ref | None = None,
+    ) -> Any:
+        """Settings: defaults, those recorded in the artifact, ``skinkit.toml``, an installed model's, those given."""
         known = {option.name for option in options_of(stage.Config)}
         kept = {key: value for key, value in recorded.items() if key in known}
         settings = self.workspace.settings.get(stage_name, {})
         where = f"[stage.{stage_name}] of {SETTINGS_FILE}"
-        return make_config(stage.Config, kept, settings, given, where=where)
+        asked = asked_for(self.workspace, ref) if ref is not None else {}
+        return make_config(stage.Config, kept, settings, asked, given, where=where)
 
     def plan(self, ref: Ref) -> tuple[Stage, Any, dict[str, Ref]]:
         """Stage, settings and inputs of an artifact, without touching anything."""
@@ -150,7 +160,7 @@ class Pipeline:
         stage = load_stage(stage_name)
         path = self.workspace.path(ref)
         recorded = open_artifact(path).config if exists(path) else {}
-        config = self._resolve(stage, self.config(stage_name, stage, recorded, {}), ref)
+        config = self._resolve(stage, self.config(stage_name, stage, recorded, {}, ref), ref)
         return stage, config, stage.needs(config, ref, self.workspace)
 
     def staleness(self, ref: Ref) -> str | None:
@@ -159,6 +169,8 @@ class Pipeline:
         if not exists(path):
             return "absent"
         artifact = open_artifact(path)
+        if artifact.installed:
+            return None
         stage, config, needs = self.plan(ref)
         inputs = {}
         for name, need in needs.items():

@@ -265,6 +265,46 @@ def with_defaults(text: str, values: Mapping[str, str], file: Path) -> str:
     return changed
 
 
+def with_defaults(text: str, values: Mapping[str, str], file: Path) -> str:
+    """The text of a ``skinkit.toml`` with these values in ``[workspace]``; every other line stays as it is.
+
+    Args:
+        text: of the file.
+        values: key of ``[workspace]`` -> value.
+        file: named in the error.
+
+    Raises:
+        ConfigError: it is written in a way that cannot be edited line by line.
+    """
+    import tomli_w
+
+    lines = text.splitlines(keepends=True)
+    heads = [i for i, line in enumerate(lines) if line.lstrip().startswith("[")]
+    start = next((i for i in heads if re.match(r"\s*\[\s*workspace\s*\]", lines[i])), None)
+    if start is None:
+        lines[:0] = ["[workspace]\n", "\n"]
+        heads, start = [i + 2 for i in heads], 0
+    end = min((i for i in heads if i > start), default=len(lines))
+    for key, value in values.items():
+        new = tomli_w.dumps({key: value}).strip()
+        place = next((i for i in range(start + 1, end) if re.match(rf"\s*{key}\s*=", lines[i])), None)
+        if place is None:
+            lines.insert(start + 1, f"{new}\n")
+            end += 1
+        else:
+            comment = re.search(r"""=\s*(?:"[^"]*"|'[^']*')\s*(#.*)$""", lines[place].rstrip())
+            lines[place] = f"{new}{f'  {comment[1]}' if comment else ''}\n"
+    changed, before = "".join(lines), tomllib.loads(text)
+    try:
+        same = tomllib.loads(changed) == {**before, "workspace": {**before.get("workspace", {}), **values}}
+    except tomllib.TOMLDecodeError:
+        same = False
+    if not same:
+        told = ", ".join(f"{key} = {value!r}" for key, value in values.items())
+        raise ConfigError(f"{file} cannot be edited line by line", f"{told} in [workspace]", "write that by hand")
+    return changed
+
+
 def settings_text(defaults: Mapping[str, str], cohorts: Sequence[Mapping[str, Any]], stage: Mapping[str, Any]) -> str:
     """A ``skinkit.toml`` with a comment on every default.
 

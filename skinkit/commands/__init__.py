@@ -42,6 +42,7 @@ COMMANDS: dict[str, str] = {
     "demo": "Draw phantom lesions and run the chain on them.",
     "weights": "Fetch public ImageNet weights (the only download).",
     "models": "Carry a trained model to another machine, in a file.",
+    "models": "Carry a trained model to another machine, in a file.",
 }
 """Command name -> one-line help; the command's module loads only when it is invoked."""
 

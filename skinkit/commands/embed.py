@@ -42,6 +42,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     from skinkit.evaluation.scoring import IMAGE, TRUTH
     from skinkit.penultimate import features
     from skinkit.schemas import PROBABILITY
+    from skinkit.stages.predict import fused_of
 
     if config.perplexity <= 0:
         raise ConfigError(f"--perplexity {config.perplexity}", "a positive number", "30 is the default")
@@ -64,7 +65,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         chances = [f"{PROBABILITY}{code}" for code in codes]
         scored = read_table(metrics.path / "scored.parquet", ["level", "case_id", TRUTH, *chances])
         scored = scored[scored["level"] == IMAGE].set_index("case_id").sort_index()
-        fused = open_artifact(workspace.path(Ref("fused", cohort, str(model.about["fused"])))).table()
+        fused = open_artifact(workspace.path(Ref("fused", cohort, fused_of(name, workspace)))).table()
         frame = fused.set_index("case_id", drop=False).loc[scored.index].reset_index(drop=True)
         folds, _ = model.folds_for(frame, cohort)
         frame = frame[[fold.number in may for may in folds]].reset_index(drop=True)

@@ -86,6 +86,7 @@ def _tried(
     from skinkit.faithfulness import FIGURES, summarised
     from skinkit.figures import faithfulness_curves
     from skinkit.stages.explain import fused_cases
+    from skinkit.stages.predict import fused_of
 
     table = predictions.table()
     table = table[(table["level"] == "image") & (table["status"] == OK)].sort_values("case_id", kind="stable")
@@ -93,7 +94,7 @@ def _tried(
         raise InputError(f"{cohort} has no predicted image", "predictions of photos", "run 'skinkit predict'")
     drawn = np.random.default_rng(config.seed).permutation(len(table))[: config.cases or None]
     table = table.iloc[np.sort(drawn)]
-    fused = str(predictions.config.get("fused") or "") or str(model.about["fused"])
+    fused = str(predictions.config.get("fused") or "") or fused_of(model.name, workspace)
     cases = fused_cases(table, open_artifact(workspace.path(Ref("fused", cohort, fused))))
     rows, curves, failed = [], {method: list[Any]() for method in METHODS}, 0
     with context.console.progress(len(cases), f"trying explanations of {cohort}") as tick:

@@ -45,6 +45,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     """Hide attributes of every labelled cohort, for every model."""
     from skinkit import infer
     from skinkit.evaluation import missing
+    from skinkit.stages.predict import fused_of
 
     for name in ("draws", "bootstrap"):
         if getattr(config, name) < 1:
@@ -63,7 +64,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         device = infer.pick_device(context.device) if looks else "cpu"
         scorer = infer.Scorer(model, workspace.root, device, context.console)
         for cohort, made in metrics.items():
-            fused = open_artifact(workspace.path(Ref("fused", cohort, str(model.about["fused"]))))
+            fused = open_artifact(workspace.path(Ref("fused", cohort, fused_of(name, workspace))))
             cases, frame = _matched(made, fused.table(), model)
             ways, probabilities = _hidden(config, model, scorer, frame, cohort, workspace.cohort(cohort).root)
             rows = missing.scored(ways, probabilities, cases, bootstrap=config.bootstrap, seed=config.seed)

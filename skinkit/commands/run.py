@@ -1,8 +1,8 @@
 """run: bring everything up to date, from photos to report.
 
-Models that exist are used as they are; --retrain trains them again. A workspace whose segmenter is a network trains
-that first. Cases that failed do not stop the chain: they are counted, listed in the report, and make the exit code 3
-once.
+Models that exist are used as they are; --retrain trains them again, unless they were installed. A workspace whose
+segmenter is a network trains that first. Cases that failed do not stop the chain: they are counted, listed in the
+report, and make the exit code 3 once.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from skinkit.artifact import exists
+from skinkit.artifact import exists, open_artifact
 from skinkit.commands import Context
 from skinkit.pipeline import Pipeline
 from skinkit.workspace import Ref, Workspace
@@ -70,5 +70,10 @@ def _is_network(name: str) -> bool:
 
 
 def _train(workspace: Workspace, pipeline: Pipeline, name: str, retrain: bool, **given: str) -> None:
-    if retrain or not exists(workspace.path(Ref("models", name=name))):
+    path = workspace.path(Ref("models", name=name))
+    if exists(path) and open_artifact(path).installed:
+        if retrain:
+            pipeline.console.info(f"models/{name} was installed: it is not trained anew")
+        return
+    if retrain or not exists(path):
         pipeline.make("train", {**given, **({"replace": True} if retrain else {})}, name=name)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from skinkit.artifact import Artifact, Builder, digest, exists, open_artifact
 from skinkit.errors import CaseError, ConfigError, RefusedError
+from skinkit.model_pack import fused_name
 from skinkit.models import UNCERTAINTIES
 from skinkit.operating_point import threshold_of
 from skinkit.schemas import EXCLUDED, FAILED, OK, PREDICTIONS, PROBABILITY
@@ -85,7 +86,7 @@ def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
 def fused_of(model: str, workspace: Workspace) -> str:
     """Name of the fused tables a model was trained on; the workspace's segmenter while there is no model."""
     path = workspace.path(Ref("models", name=model))
-    return str(open_artifact(path).json("model.json")["fused"]) if exists(path) else workspace.defaults["segmenter"]
+    return fused_name(open_artifact(path)) if exists(path) else workspace.defaults["segmenter"]
 
 
 def run(config: Config, job: Job) -> Artifact:
@@ -139,6 +140,10 @@ def _refuse_other_masks(config: Config, job: Job, model: Classifier, frame: pd.D
     """
     if not model.measures or config.allow_segmenter_mismatch:
         return
+    drawn = (job.inputs["fused"].info.get("masks") or {}).get("segmenter_identity")
+    known = model.about.get("segmenter_identities", [])
+    if drawn and drawn in known:
+        return  # whatever that network is called here
     trained = set(str(model.about["segmenter"] or "").split(","))
     found = {str(name) for name in frame["segmenter"].dropna().unique()}
     if found - trained:
@@ -147,9 +152,7 @@ def _refuse_other_masks(config: Config, job: Job, model: Classifier, frame: pd.D
             f"masks of {', '.join(sorted(trained))}, like those {job.target.name} was trained with",
             "segment this cohort the same way, or give --allow-segmenter-mismatch",
         )
-    drawn = (job.inputs["fused"].info.get("masks") or {}).get("segmenter_identity")
-    known = model.about.get("segmenter_identities", [])
-    if drawn and drawn not in known:
+    if drawn:
         raise RefusedError(
             f"the masks of {job.inputs['fused'].path} were drawn by a segmenter with the identity {drawn[:12]}",
             f"one of those {job.target.name} was trained with: {', '.join(k[:12] for k in known) or 'none'}",

@@ -18,6 +18,7 @@ from skinkit.executor import map_cases
 from skinkit.options import Help
 from skinkit.schemas import REPORT
 from skinkit.stages import Job, Sources
+from skinkit.stages.predict import fused_of
 from skinkit.workspace import Ref, Workspace, check_name
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def _of_cohort(cohort: str, model: str, workspace: Workspace) -> list[Ref]:
 
 
 def _fused(model: str, workspace: Workspace) -> str:
-    return _recorded(Ref("models", name=model), "fused", workspace) or workspace.defaults["segmenter"]
+    return fused_of(model, workspace)
 
 
 def _recorded(ref: Ref, option: str, workspace: Workspace) -> str:

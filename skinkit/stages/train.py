@@ -127,7 +127,20 @@ def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: 
             f"all development cohorts together: {', '.join(development) or 'there is none'}",
             "leave --cohort out, or change the roles in skinkit.toml",
         )
-    return [Ref("models", name=name)] if development else []
+    target = Ref("models", name=name)
+    _refuse_installed(config, target, workspace)
+    return [target] if development else []
+
+
+def _refuse_installed(config: Config, target: Ref, workspace: Workspace) -> None:
+    """An installed model is frozen: nothing learnt here takes its name unasked."""
+    path = workspace.path(target)
+    if exists(path) and open_artifact(path).installed and not config.replace:
+        raise RefusedError(
+            f"the model at {path} was installed from a pack",
+            "a name that is free",
+            "give --name NAME to keep both, or --replace to train one in its place",
+        )
 
 
 def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:

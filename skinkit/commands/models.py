@@ -1,0 +1,163 @@
+"""models: carry a trained model to a machine that only predicts, in one file.
+
+    skinkit models list
+    skinkit models pack NAME --output FILE
+    skinkit models install FILE [--name NAME] [--sha256 HEX] [--replace]
+    skinkit models verify [NAME or FILE]
+
+The file holds the classifier, the network that draws its masks, and the settings between photo and prediction; no
+photo, and nothing that names a case, a lesion or a patient. 'pack' prints its SHA-256: send that by another way and
+give it to 'install' or 'verify', which read every byte. An installed model is frozen: never stale, never trained anew.
+In a workspace without development cohorts the first one installed becomes the model that 'skinkit predict' uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from skinkit import model_pack
+from skinkit.artifact import exists, open_artifact, rehash, write_atomic
+from skinkit.commands import Context
+from skinkit.errors import ConfigError, RefusedError, SkinkitError
+from skinkit.options import Help
+from skinkit.workspace import SETTINGS_FILE, Ref, Workspace, with_defaults
+
+CHANGED = 5
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the command."""
+
+    action: Annotated[
+        Literal["list", "pack", "install", "verify"],
+        Help("list, pack, install or verify", positional=True, metavar="ACTION"),
+    ] = "list"
+    model: Annotated[str, Help("a model's name, or a file", positional=True, metavar="NAME|FILE")] = ""
+    output: Annotated[str, Help("pack: the file to write (default: NAME.skinkit)", metavar="FILE")] = ""
+    name: Annotated[str, "install: how the model is called here (default: as it was packed)"] = ""
+    sha256: Annotated[str, Help("install, verify: SHA-256 the file must have", metavar="HEX")] = ""
+    replace: Annotated[bool, "install: in the place of another model of that name; pack: of the file"] = False
+
+
+def run(config: Config, context: Context) -> Mapping[str, Any]:
+    """List, pack, install or verify."""
+    if not config.model and config.action in ("pack", "install"):
+        what = "the name of a model" if config.action == "pack" else "a file"
+        raise ConfigError(f"'skinkit models {config.action}' alone", what, f"skinkit models {config.action} ...")
+    return {"list": _list, "pack": _pack, "install": _install, "verify": _verify}[config.action](config, context)
+
+
+def _list(config: Config, context: Context) -> dict[str, Any]:
+    workspace = context.workspace()
+    rows = [_described(workspace, name) for name in model_pack.models_of(workspace)]
+    width = max((len(row["name"]) for row in rows), default=0)
+    lines = [
+        f"{row['name']:<{width}}  {row['kind']:<16} {row['task']:<9} {row['origin']:<9} {row['identity'][:12]}  "
+        f"{row['mib']:.1f} MiB{'  (default)' if row['default'] else ''}"
+        for row in rows
+    ]
+    return {"models": rows, "text": "\n".join(lines) or f"no model in {workspace.root}"}
+
+
+def _described(workspace: Workspace, name: str) -> dict[str, Any]:
+    artifact = open_artifact(workspace.path(Ref("models", name=name)))
+    about = artifact.json("model.json")
+    files = [file for file in artifact.path.rglob("*") if file.is_file()]
+    return {
+        "name": name,
+        "kind": about["model"],
+        "task": about.get("task", "classify"),
+        "origin": "installed" if artifact.installed else "trained",
+        "identity": artifact.identity,
+        "default": name == workspace.defaults["model"],
+        "classes": (about.get("classes") or {}).get("classes"),
+        "malignant": (about.get("classes") or {}).get("malignant"),
+        "threshold": about.get("threshold"),
+        "made_at": artifact.manifest["made"]["at"],
+        "pack_sha256": (artifact.installed or {}).get("pack_sha256"),
+        "mib": round(sum(file.stat().st_size for file in files) / 2**20, 2),
+        "path": str(artifact.path),
+    }
+
+
+def _pack(config: Config, context: Context) -> dict[str, Any]:
+    output = Path(config.output or f"{config.model}.skinkit").expanduser()
+    if output.exists() and not config.replace:
+        raise RefusedError(f"{output} exists", "a new file", "give another --output, or --replace")
+    if output.is_dir():
+        raise ConfigError(f"--output {output}", "a file", f"give --output {output / f'{config.model}.skinkit'}")
+    pack, sha256 = model_pack.write(context.workspace(), config.model, output)
+    size = output.stat().st_size
+    told = [f"{output}: {_parts(pack)}, {size / 2**20:.1f} MiB", f"sha256 {sha256}"]
+    return {**_answer(pack), "file": str(output), "bytes": size, "sha256": sha256, "text": "\n".join(told)}
+
+
+def _install(config: Config, context: Context) -> dict[str, Any]:
+    workspace = context.workspace()
+    path = Path(config.model).expanduser()
+    pack, names = model_pack.install(workspace, path, name=config.name, sha256=config.sha256, replace=config.replace)
+    lines = [f"installed {part} {name} in {workspace.root}" for part, name in names.items()]
+    name = names.get(model_pack.CLASSIFIER, "")
+    default = bool(name) and _make_default(workspace, name)
+    if default:
+        lines.append(f"{workspace.root / SETTINGS_FILE}: {name} is the model that is used where none is named")
+    elif name:
+        lines.append(f"next: skinkit predict --name {name}")
+    return {**_answer(pack), "installed": names, "default": default, "text": "\n".join(lines)}
+
+
+def _make_default(workspace: Workspace, name: str) -> bool:
+    """Let the workspace's defaults name this model, where they name none that is there; whether they do now."""
+    if workspace.with_role("development"):
+        return False
+    now = workspace.defaults["model"]
+    if now != name and exists(workspace.path(Ref("models", name=now))):
+        return False
+    fused = model_pack.fused_name(open_artifact(workspace.path(Ref("models", name=name))))
+    file = workspace.root / SETTINGS_FILE
+    text = with_defaults(file.read_text(encoding="utf-8"), {"model": name, "segmenter": fused}, file)
+    write_atomic(file, text.encode())
+    return True
+
+
+def _verify(config: Config, context: Context) -> dict[str, Any]:
+    if config.model and (config.sha256 or "/" in config.model or Path(config.model).is_file()):
+        pack = model_pack.verify(Path(config.model).expanduser(), config.sha256)
+        text = f"{config.model}: {_parts(pack)}; {len(pack.files)} files verified"
+        return {**_answer(pack), "verified": len(pack.files), "changed": {}, "text": text}
+    workspace = context.workspace()
+    changed: dict[str, list[str]] = {}
+    names = [config.model] if config.model else model_pack.models_of(workspace)
+    for name in names:
+        try:
+            bad = rehash(open_artifact(workspace.path(Ref("models", name=name)), fix="see 'skinkit models list'"))
+        except SkinkitError as error:
+            if config.model:
+                raise
+            bad = [error.found]
+        if bad:
+            changed[name] = bad
+    lines = [f"{name}: {file} is not what was written" for name, files in changed.items() for file in files]
+    lines.append(f"{len(names)} models verified, {len(changed)} changed")
+    if changed:
+        lines.append("fix: skinkit models install FILE --replace, or skinkit train --replace")
+    answer = {"verified": len(names), "changed": changed, "text": "\n".join(lines)}
+    return {"exit_code": CHANGED if changed else 0, **answer}
+
+
+def _parts(pack: model_pack.Pack) -> str:
+    return ", ".join(
+        f"{part} {told['name']} ({told['manifest']['identity'][:12]})" for part, told in pack.parts.items()
+    )
+
+
+def _answer(pack: model_pack.Pack) -> dict[str, Any]:
+    return {
+        "name": pack.name,
+        "identity": pack.identity,
+        "parts": {part: {"name": t["name"], "identity": t["manifest"]["identity"]} for part, t in pack.parts.items()},
+    }
