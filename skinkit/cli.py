@@ -179,10 +179,9 @@ def _guarded(given: list[str]) -> Answer:
         return _interrupted(130)
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
+        if code == 1 and {"--help", "-h"} & set(given):  # how a help ends whose reader has seen enough
+            return Answer()
         return _interrupted(code) if code in (130, 143) else Answer(code)
-    except BrokenPipeError as error:
-        asks_for_help = {"--help", "-h"} & set(given)
-        return Answer() if asks_for_help else _crashed(error)  # the reader (head, less) has seen enough
     except OSError as error:
         known = _disk_error(error)
         return _failed(known) if known else _crashed(error)

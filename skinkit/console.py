@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -61,11 +62,17 @@ class Console:
             entry["stage"] = self.stage
             if text:
                 entry["message"] = text
-            self.stream.write(json.dumps({**entry, **values}, ensure_ascii=False) + "\n")
+            self._write(json.dumps({**entry, **values}, ensure_ascii=False) + "\n")
         else:
             prefix = "warning: " if level == "warning" else ""
-            self.stream.write(f"{prefix}{text}\n")
-        self.stream.flush()
+            self._write(f"{prefix}{text}\n")
+
+    def _write(self, line: str) -> None:
+        try:
+            self.stream.write(line)
+            self.stream.flush()
+        except OSError:  # a closed pipe, a full disk under the log: the work goes on, the exit code will tell
+            abandon(self.stream)
 
     @contextlib.contextmanager
     def progress(self, total: int, label: str) -> Iterator[Tick]:
@@ -108,6 +115,11 @@ class Console:
                 self.info(f"  {label}: {done}/{total}, {failures} failed, about {left:.0f} s left")
 
         return tick
+
+
+def abandon(stream: IO[str]) -> None:
+    """Let whatever is still written to a stream that cannot be written go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _silent(*, failed: bool = False) -> None:
