@@ -526,7 +526,7 @@ class Classifier:
         module: the model's module.
         config: its ``Config``.
         classes: the classes it tells apart.
-        folds: one per fold.
+        folds: one per fold, and last, where the only fold has one, what learnt from all its rows.
         path: the artifact's folder.
     """
 
@@ -560,12 +560,22 @@ class Classifier:
         drawn = self.is_network and "mask" in self.module.READS
         return drawn or any(fold.radiomics.columns for fold in self.folds)
 
+    @property
+    def outside(self) -> tuple[int, ...]:
+        """Numbers of the folds that answer for cohorts the model was not trained on."""
+        numbers = tuple(fold.number for fold in self.folds)
+        return (WHOLE,) if WHOLE in numbers else numbers
+
+    def folder(self, fold: Fold) -> Path:
+        """Where a fold's files are."""
+        return folder_of(self.path, fold.number)
+
     def network(self, fold: Fold, device: str) -> Network:
         """A fold's network with its trained weights, ready to answer."""
         columns = {"attributes": len(fold.encoder.attributes), "radiomics": len(fold.radiomics.columns)}
         classes = self.classes.classes
         sizes = Sizes(classes, columns, (1,) * len(classes), fold.encoder.attributes, fold.encoder.unknown)
-        return _loaded(self.module.build(self.config, sizes), self.path / FOLD.format(fold.number), device)
+        return _loaded(self.module.build(self.config, sizes), self.folder(fold), device)
 
     def embedder(self, device: str) -> Embedder:
         """The network before the folds, with the weights that lie in the model."""
@@ -599,18 +609,19 @@ class Classifier:
     def folds_for(self, frame: pd.DataFrame, cohort: str) -> tuple[list[tuple[int, ...]], bool]:
         """Which folds may predict each case of a cohort, and whether this is a cohort the model was trained on.
 
-        Elsewhere all of them may; in a development cohort only those that held the case out. A case that is in no part
-        of the split, because it has no class, is left to the folds that have not learnt from the same patient.
+        Elsewhere all of them may, or the one that learnt from every row, where there is one; in a development cohort
+        only those that held the case out. A case that is in no part of the split, because it has no class, is left to
+        the folds that have not learnt from the same patient.
 
         Args:
             frame: fused rows.
             cohort: they are of.
         """
-        every = tuple(fold.number for fold in self.folds)
+        every = {fold.number for fold in self.folds} - {WHOLE}
         seen = read_table(self.path / "trained_on.parquet", ["fold", "cohort", "case_id", "part", "group_id"])
         here = seen["cohort"] == cohort
         if not here.any():
-            return [every] * len(frame), False
+            return [self.outside] * len(frame), False
         held_out: dict[str, set[int]] = {case: set() for case in seen.loc[here, "case_id"]}
         learnt: dict[str, set[int]] = {}
         for row in seen[here & (seen["part"] == "held_out")].to_dict("records"):
@@ -618,13 +629,15 @@ class Classifier:
         for row in seen[seen["part"] != "held_out"].to_dict("records"):
             learnt.setdefault(row["group_id"], set()).add(int(row["fold"]))
         return [
-            tuple(sorted(held_out[case] if case in held_out else set(every) - learnt.get(group, set())))
+            tuple(sorted(held_out[case] if case in held_out else every - learnt.get(group, set())))
             for case, group in zip(frame["case_id"], frame["group_id"], strict=True)
         ], True
 
 
 BACKBONE, NETWORK = "backbone.safetensors", "network.safetensors"
 FOLD = "fold_{}"
+WHOLE, WHOLE_FOLDER = -1, "whole"
+"""Number and folder, within the only fold's, of what learnt from all its rows and answers for other cohorts alone."""
 DIAGNOSIS, LESION = "diagnosis", "lesion"
 """What networks answer."""
 SEEN = "seen"
@@ -652,7 +665,9 @@ def open_classifier(artifact: Artifact, name: str = "") -> Classifier:
     try:
         module = load_model(about["model"], task="classify")
         config = model_config(module, about["settings"], where="model.json")
-        folds = tuple(_open_fold(artifact.path / FOLD.format(f["fold"]), f, module) for f in about["folds"])
+        told = list(about["folds"])
+        told += [{**fold, "fold": WHOLE} for fold in told if "whole" in fold]
+        folds = tuple(_open_fold(folder_of(artifact.path, int(f["fold"])), f, module) for f in told)
         return Classifier(
             name or about["name"],
             about,
@@ -665,6 +680,11 @@ def open_classifier(artifact: Artifact, name: str = "") -> Classifier:
         )
     except (OSError, ValueError, KeyError) as error:
         raise _unreadable(artifact.path, error) from None
+
+
+def folder_of(model: Path, fold: int) -> Path:
+    """Where the files of a fold, or of what learnt from all rows of the only one, are in a model's folder."""
+    return model / FOLD.format(0) / WHOLE_FOLDER if fold == WHOLE else model / FOLD.format(fold)
 
 
 def _open_fold(folder: Path, about: Mapping[str, Any], module: Any) -> Fold:
@@ -825,7 +845,7 @@ class Scorer:
             chosen = np.array([fold.number in may for may in folds], dtype=bool) & readable
             if not chosen.any():
                 continue
-            novelty = Novelty.load(self.model.path / FOLD.format(fold.number))
+            novelty = Novelty.load(self.model.folder(fold))
             if examples is None:
                 part = images[chosen[readable]] if images is not None else None
                 batch = batch_of(frame[chosen], fold.encoder, fold.radiomics, part)

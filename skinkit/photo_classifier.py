@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Annotated, Any, Literal
 
@@ -44,6 +44,8 @@ STAGES = 4
 Maps = tuple[torch.Tensor, ...]
 _MEAN, _SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _HEADS = ("fc", "classifier")
+_GENTLER = 0.5
+"""Rates of a refit as a share of the phase's: what is there is to be kept."""
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(\d\.)")
 """The public weights of DenseNets still bear names that torchvision itself has given up."""
 
@@ -70,6 +72,11 @@ class PhotoConfig:
     ] = "none"
     costs: Annotated[str, "further weights of classes, for example MEL=2,SCC=2; 1 for those not named"] = ""
     class_aware: Annotated[float, "share of the draws in which every class comes equally often"] = 0.0
+    logit_adjustment: Annotated[
+        float,
+        "tau: the loss sees the logits plus tau times the log of the class frequencies; 1 answers as if all classes "
+        "were equally frequent, 0 as frequent as they are",
+    ] = 0.0
     label_smoothing: Annotated[float, "share of the label spread over all classes"] = 0.0
     dropped: Annotated[float, "share of training cases whose attributes are all hidden"] = 0.0
     dropped_block: Annotated[float, "share of training cases whose patient block is hidden"] = 0.0
@@ -84,6 +91,11 @@ class PhotoConfig:
     sharpness: Annotated[float, "sharpen half of the training photos by up to this factor"] = 0.0
     noise: Annotated[float, "add noise of up to this standard deviation, 0 to 1, to half of the training photos"] = 0.0
     snapshot_every: Annotated[int, "keep importances and heatmaps after so many epochs; 0 for never"] = 0
+    refit_epochs: Annotated[
+        int,
+        "epochs more on training and validation rows after calibrating, and, where there is one fold, so many again on "
+        "all rows for other cohorts; 0 for none",
+    ] = 0
     mirrored: Annotated[bool, "look at the photo and its mirror image, and take the mean of their maps"] = False
 
 
@@ -243,6 +255,7 @@ class PhotoClassifier(nn.Module):
         classes: codes of the classes.
         owners: the attribute behind each column.
         class_weights: (K,) weight of each class in the loss.
+        adjustment: (K,) added to the logits in the loss.
         unknown: (columns,) what the encoder writes where nothing is known.
         in_block: (columns,) which belong to the patient block.
         typical: running mean of what :meth:`look` answers over training, what explanations put in the place of a photo.
@@ -252,6 +265,7 @@ class PhotoClassifier(nn.Module):
     """
 
     class_weights: torch.Tensor
+    adjustment: torch.Tensor
     unknown: torch.Tensor
     in_block: torch.Tensor
     typical: torch.Tensor
@@ -267,6 +281,7 @@ class PhotoClassifier(nn.Module):
         self.owners = owners = sizes.attributes or ("",) * self.columns
         weights = class_weights(config.class_weights, sizes) * costs(config.costs, sizes)
         self.register_buffer("class_weights", weights, persistent=False)
+        self.register_buffer("adjustment", config.logit_adjustment * log_frequencies(sizes), persistent=False)
         self.register_buffer("unknown", torch.tensor(sizes.unknown or (0.0,) * self.columns))
         self.register_buffer("in_block", torch.tensor([owner in PATIENT_BLOCK for owner in owners], dtype=torch.bool))
         self._shapes = self._kept_shapes()
@@ -318,12 +333,30 @@ class PhotoClassifier(nn.Module):
             ),
         )
 
+    def refit_phases(self) -> tuple[Phase, ...]:
+        """Its phase again, shorter and gentler, from the weights it has."""
+        c = self.config
+        if not c.refit_epochs:
+            return ()
+        (phase,) = self.phases()
+        return (
+            replace(
+                phase,
+                name="again",
+                epochs=c.refit_epochs,
+                learning_rate=_GENTLER * phase.learning_rate,
+                rates={start: _GENTLER * rate for start, rate in phase.rates.items()},
+                patience=0,
+                snapshot_every=0,
+            ),
+        )
+
     def enter(self, phase: str) -> None:
-        """There is but one phase, and everything is trained in it."""
+        """Everything is trained in every phase."""
 
     def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Cross-entropy, weighted by class, with smoothed labels."""
-        logits = self(batch)["diagnosis"].float()
+        """Cross-entropy of the adjusted logits, weighted by class, with smoothed labels."""
+        logits = self(batch)["diagnosis"].float() + self.adjustment
         smoothing = self.config.label_smoothing
         return functional.cross_entropy(logits, batch["class"], self.class_weights, label_smoothing=smoothing)
 
@@ -433,6 +466,15 @@ def class_weights(how: str, sizes: Sizes) -> torch.Tensor:
     counts = torch.tensor(sizes.class_counts or (1,) * len(sizes.answers), dtype=torch.float32)
     inverse = counts.sum() / (len(counts) * counts.clamp(min=1))
     return inverse ** {"inverse": 1.0, "square_root": 0.5, "none": 0.0}[how]
+
+
+def log_frequencies(sizes: Sizes) -> torch.Tensor:
+    """(K,) logarithm of each class's share of the training cases, less that of a fair share.
+
+    Source: A. K. Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, eq. 10 (their loss; a constant
+    added to all logits changes nothing).
+    """
+    return -class_weights("inverse", sizes).log()
 
 
 def needs_attributes(sizes: Sizes, what: str) -> None:

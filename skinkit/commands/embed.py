@@ -59,7 +59,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         model = infer.open_classifier(open_artifact(workspace.path(Ref("models", name=name))), name)
         fold = next(iter(model.chosen([config.fold])), None)
         if fold is None:
-            there = ", ".join(str(f.number) for f in model.folds)
+            there = ", ".join(str(told["fold"]) for told in model.about["folds"])
             raise ConfigError(f"--fold {config.fold} of {name}", f"one of its folds: {there}", "name another")
         codes = model.classes.classes
         chances = [f"{PROBABILITY}{code}" for code in codes]
@@ -67,7 +67,9 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         scored = scored[scored["level"] == IMAGE].set_index("case_id").sort_index()
         fused = open_artifact(workspace.path(Ref("fused", cohort, fused_of(name, workspace)))).table()
         frame = fused.set_index("case_id", drop=False).loc[scored.index].reset_index(drop=True)
-        folds, _ = model.folds_for(frame, cohort)
+        folds, development = model.folds_for(frame, cohort)
+        if not development and fold.number not in model.outside:
+            (fold,) = model.chosen(model.outside)  # the only fold's copy that learnt from all its rows
         frame = frame[[fold.number in may for may in folds]].reset_index(drop=True)
         looks = model.reads_photos or model.is_network
         found, readable = features(

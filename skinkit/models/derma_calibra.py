@@ -183,7 +183,7 @@ class DermaCalibra(PhotoClassifier):
     def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Eq. 9."""
         seen, attributes = self.unpacked(self.seen(batch)), self.attributes(batch)
-        f = self._pass(seen, attributes).float()
+        f = self._pass(seen, attributes).float() + self.adjustment
         found = focal(f, batch["class"], self.alpha, self.config.focusing, self.config.label_smoothing)
         if not self.config.amcr:
             return found.mean()
@@ -340,7 +340,7 @@ class Released(PhotoClassifier):
 
     def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Eq. 9 with w = 1."""
-        f = self(batch)["diagnosis"].float()
+        f = self(batch)["diagnosis"].float() + self.adjustment
         return focal(f, batch["class"], self.alpha, self.config.focusing, self.config.label_smoothing).mean()
 
     def judge(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

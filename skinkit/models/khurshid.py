@@ -114,7 +114,7 @@ class Khurshid(PhotoClassifier):
         """Eqs. 5 and 6."""
         c, x = self.config, self.picture(batch["image"])
         maps = self.backbone(x)
-        logits = self.judge(self.remembered(maps), batch)["diagnosis"].float()
+        logits = self.judge(self.remembered(maps), batch)["diagnosis"].float() + self.adjustment
         found: torch.Tensor = c.class_share * functional.cross_entropy(
             logits, batch["class"], self.class_weights, label_smoothing=c.label_smoothing
         )

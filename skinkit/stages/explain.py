@@ -291,7 +291,7 @@ def _batches(model: Classifier, case: Mapping[str, Any], image: np.ndarray | Non
 
 def _folds(model: Classifier, case: Mapping[str, Any]) -> tuple[Fold, ...]:
     """The folds that predicted this case."""
-    return model.folds if case["fold"] is None else model.chosen([case["fold"]])
+    return model.chosen(model.outside if case["fold"] is None else [case["fold"]])
 
 
 def attributed(seen: Sequence[View], case: Mapping[str, Any], chosen: np.ndarray) -> dict[str, Any]:

@@ -374,7 +374,7 @@ def _joined_row(
             means[worst],
             float(np.mean([row["malignancy_raw"] for row in parts[worst]])),
             [fold.number for fold in model.folds if all(row["fold"] in (None, fold.number) for row in parts[worst])]
-            or [fold.number for fold in model.folds],
+            or model.outside,
             model,
             prevalence,
         ),
@@ -402,7 +402,7 @@ def _info(job: Job, model: Classifier, frame: pd.DataFrame, absent: int) -> dict
         "model_kind": model.about["model"],
         "segmenter": ",".join(sorted(str(s) for s in frame["segmenter"].dropna().unique())) or None,
         "leakage_allowed": model.about["leakage_allowed"],
-        "folds": len(model.folds),
+        "folds": len(model.about["folds"]),
         "not_predicted": {"in every fold's training or validation rows": absent} if absent else {},
     }
 

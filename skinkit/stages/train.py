@@ -6,6 +6,11 @@ validation rows to know when to stop is then fitted once more on both (--no-refi
 not looked at. An external cohort is later scored with that copy, never refitted. A killed run goes on at the next fold,
 a network at its next epoch.
 
+A network whose settings say so (``refit_epochs``, as in the preset ``quick`` of derma_calibra) also goes on learning
+from training and validation rows after it was calibrated. Where there is one fold, a copy of it then goes on learning
+from the held-out rows as well. That copy answers for other cohorts alone; the held-out rows are scored by the network
+that has not seen them, which has learnt from fewer cases, so its figures are on the cautious side.
+
 Models are frozen: one that exists is replaced by another configuration only with --replace.
 """
 
@@ -93,8 +98,8 @@ class Config:
     folds: Annotated[int, Help("make sure that the split has this many folds", identity=False)] = 0
     refit: Annotated[
         bool,
-        "after calibrating, fit once more on training and validation rows; for models that need no validation rows to "
-        "know when to stop (frozen_probe)",
+        "after calibrating, fit once more on training and validation rows, and for other cohorts on all rows where "
+        "there is one fold; for frozen_probe (training and validation) and networks with refit_epochs",
     ] = True
     calibration: Annotated[
         Literal["temperature", "isotonic"],
@@ -449,6 +454,7 @@ def _classifier(config: Config, job: Job, module: Any, settings: Any, partial: P
         calibration=config.calibration,
         coverage=config.coverage,
         veto=operating_point.parse(config.veto),
+        refit=config.refit,
     )
     _check_classes(material, job)
     training = _training(config, job) if is_network else None
@@ -456,15 +462,15 @@ def _classifier(config: Config, job: Job, module: Any, settings: Any, partial: P
     def train(fold: int, folder: Path) -> dict[str, Any]:
         if training is not None and start is not None:
             return classifier.fit_network(fold, material, module, settings, start, training, folder)
-        return classifier.fit_estimator(
-            fold, material, module, settings, seed=config.seed, refit=config.refit, folder=folder
-        )
+        return classifier.fit_estimator(fold, material, module, settings, seed=config.seed, folder=folder)
 
     def made_from(fold: int) -> list[Any]:
         columns = [a.name for a in ENCODERS[material.encoder] if a.name in rows.frame]
         columns += ["class", "pixel_sha256", *material.features(fold)]
         columns += ["mask_sha256"] if "mask" in module.READS else []
-        return [material.encoder, material.missing, list(material.features(fold)), *rows.content(fold, columns)]
+        whole = config.refit and classifier.has_more_phases(settings) and rows.folds == [0]
+        made_from = rows.content(fold, columns, every=whole)
+        return [material.encoder, material.missing, list(material.features(fold)), *made_from]
 
     segmenters = sorted({str(s) for s in rows.frame["segmenter"].dropna().unique()})
     drawn = {str(a.info["masks"]["segmenter_identity"]) for a in fused.values() if _drawn_by_a_network(a)}
@@ -483,7 +489,7 @@ def _classifier(config: Config, job: Job, module: Any, settings: Any, partial: P
         "cohorts": list(fused),
         "weights": start.as_dict() if start is not None else None,
         "precision": training.precision if training is not None else None,
-        "refitted": not is_network and config.refit and module.REFITS,
+        "refitted": config.refit and (module.REFITS or classifier.has_more_phases(settings)),
     }
     return Work(rows, made_from, train, about)
 

@@ -2,8 +2,10 @@
 
 Encoder and imputer, scalers and model are fitted on the training rows; the calibration temperature and Youden
 thresholds on the validation rows. An estimator that needs no validation rows to know when to stop may then be fitted
-once more on both. A network is trained by ``skinkit.fit``, which looks at the validation rows to choose an epoch.
-Held-out rows are not looked at.
+once more on both. A network is trained by ``skinkit.fit``, which looks at the validation rows to choose an epoch; one
+that has phases for it then goes on learning from both. Where there is one fold, a copy of it goes on learning from the
+held-out rows too: it is for other cohorts, and never answers for a development case. But for that copy, held-out rows
+are not looked at.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from skinkit.metadata import ZEROS, Encoder, Standardiser
 from skinkit.models import Network, Sizes
 from skinkit.operating_point import Rule, choose
 from skinkit.taxonomy import ClassSet
-from skinkit.training.network import Training, train
+from skinkit.training.network import Training, forget, refit, train
 from skinkit.training.rows import Rows
 from skinkit.weights import Start
 
@@ -51,6 +53,7 @@ class Material:
         calibration: ``temperature``, or ``isotonic`` after it: which of both, fitted and kept, is used.
         coverage: share of cases whose prediction set is to hold the truth.
         veto: the malignancy threshold, or the rule that chooses it on the validation rows.
+        refit: whether, after calibrating, what can is fitted once more on more rows.
     """
 
     rows: Rows
@@ -64,6 +67,7 @@ class Material:
     calibration: str = "temperature"
     coverage: float = 0.9
     veto: float | Rule = 0.3
+    refit: bool = True
 
     @property
     def labels(self) -> np.ndarray:
@@ -85,7 +89,7 @@ class Material:
 
 
 def fit_estimator(
-    fold: int, material: Material, module: Any, settings: Any, *, seed: int, refit: bool, folder: Path
+    fold: int, material: Material, module: Any, settings: Any, *, seed: int, folder: Path
 ) -> dict[str, Any]:
     """Fit an estimator on one fold, write its files, and describe it in a row of the model's table."""
     rows, labels, n = material.rows, material.labels, len(material.classes.classes)
@@ -105,7 +109,7 @@ def fit_estimator(
 
     encoder, radiomics, fitted, scores = fitted_on(train_rows)
     about = _calibrated(fold, material, scores)
-    if refit and module.REFITS and len(validation):
+    if material.refit and module.REFITS and len(validation):
         encoder, radiomics, fitted, _ = fitted_on(np.sort(np.concatenate([train_rows, validation])))
     fitted.save(folder)
     _write(folder, encoder, radiomics, about)
@@ -150,17 +154,37 @@ def fit_network(
         precision=training.precision,
         console=training.console,
         label="validating",
-        seen=True,
     )
     scores = answers.get(infer.DIAGNOSIS, np.zeros((0, len(sizes.answers))))
     about = {**_calibrated(fold, material, scores), **told, "sizes": {"columns": dict(sizes.columns)}}
-    _write(folder, encoder, radiomics, about)
-    if len(validation):
-        looked = _looked(network, examples, train_rows, training)
-        train_inputs = {**{name: values[list(looked)] for name, values in arrays.items()}, "image": [*looked.values()]}
-        seen = {**{name: values[validation] for name, values in arrays.items()}, "image": answers[infer.SEEN]}
-        _write_novelty(folder, train_inputs, seen)
+
+    def written(into: Path) -> None:
+        _write(into, encoder, radiomics, about)
+        parts = []
+        for part in (train_rows, validation):
+            looked = _looked(network, examples, part, training)
+            known = {name: values[list(looked)] for name, values in arrays.items()}
+            parts.append({**known, "image": list(looked.values())})
+        _write_novelty(into, *parts)
+
+    goes_on = material.refit and has_more_phases(settings)
+    if goes_on and len(validation):
+        both, checkpoint = np.sort(np.concatenate([train_rows, validation])), folder.with_name(f"{folder.name}.refit")
+        about["refit"] = refit(network, examples, both, training=training, folder=folder, checkpoint=checkpoint)
+    written(folder)
+    if goes_on and rows.folds == [0]:
+        every, checkpoint = np.sort(rows.split["row"].to_numpy(dtype=int)), folder.with_name(f"{folder.name}.whole")
+        whole = folder / infer.WHOLE_FOLDER
+        about["whole"] = refit(network, examples, every, training=training, folder=whole, checkpoint=checkpoint)
+        written(whole)
+        _write(folder, encoder, radiomics, about)
+    forget(folder)
     return _row(folder, about, scores, labels[validation])
+
+
+def has_more_phases(settings: Any) -> bool:
+    """Whether a network with these settings goes on learning after it was calibrated."""
+    return bool(getattr(settings, "refit_epochs", 0))
 
 
 def _looked(network: Network, examples: Examples, rows: np.ndarray, training: Training) -> dict[int, np.ndarray]:

@@ -63,7 +63,7 @@ def train(
     folder: Path,
     strata: np.ndarray | None = None,
 ) -> tuple[Network, dict[str, Any]]:
-    """Build, start, fit and write a network.
+    """Build, start, fit and write a network; :func:`forget` its checkpoint when everything made of it is safe.
 
     Args:
         module: the model's module.
@@ -82,7 +82,6 @@ def train(
         The network with its best weights, and what ``fold.json`` says of the training.
     """
     import torch
-    from safetensors.torch import save
 
     from skinkit.fit import fit
 
@@ -91,7 +90,6 @@ def train(
     began = "random numbers" if start.file is None else network.start(read_state(start.file), str(start.file))
     parameters = sum(p.numel() for p in network.parameters())
     training.console.info(f"    {parameters:,} parameters, which start from {began}")
-    checkpoint = folder.with_name(folder.name + CHECKPOINT)
     trained = fit(
         network,
         examples,
@@ -102,17 +100,73 @@ def train(
         device=training.device,
         precision=training.precision,
         devices=training.devices,
-        folder=checkpoint,
+        folder=_checkpoint(folder),
         console=training.console,
         label=folder.name,
         strata=strata,
     )
-    state = {name: value.detach().cpu().contiguous() for name, value in sorted(network.state_dict().items())}
-    write_atomic(folder / infer.NETWORK, save(state))
+    _write(network, folder)
     history = pd.DataFrame(trained.history)
     history.to_parquet(folder / HISTORY, index=False)
     if trained.snapshots:
         write_atomic(folder / SNAPSHOTS, json.dumps(trained.snapshots, ensure_ascii=False).encode())
     write_atomic(folder / CURVE, figures.learning_curve(trained.history))
-    shutil.rmtree(checkpoint, ignore_errors=True)
     return network, {"starts_from": began, "parameters": parameters, "best": dict(trained.best)}
+
+
+def refit(
+    network: Network, examples: Examples, rows: np.ndarray, *, training: Training, folder: Path, checkpoint: Path
+) -> dict[str, Any]:
+    """Let a trained network go on learning from more rows, by its ``refit_phases``, and write it.
+
+    Nothing is left to validate on: the last weights are kept.
+
+    Args:
+        network: trained; it holds the new weights afterwards.
+        examples: all cases.
+        rows: positions it learns from, those it was trained on among them.
+        training: where and how.
+        folder: where its weights go.
+        checkpoint: what to call it, beside a folder of :func:`forget`; a killed run may have left one.
+
+    Returns:
+        ``rows``, ``epochs`` and the last ``train_loss``, for ``fold.json``.
+    """
+    from skinkit.fit import fit
+
+    module: Any = network
+    trained = fit(
+        network,
+        examples,
+        rows,
+        (),
+        lambda *_: {},
+        seed=training.seed,
+        device=training.device,
+        precision=training.precision,
+        devices=training.devices,
+        folder=_checkpoint(checkpoint),
+        console=training.console,
+        label=checkpoint.name.replace(".", " "),
+        phases=module.refit_phases(),
+    )
+    _write(network, folder)
+    return {"rows": len(rows), "epochs": len(trained.history), "train_loss": trained.best["train_loss"]}
+
+
+def forget(folder: Path) -> None:
+    """Remove the checkpoints of what was trained into a folder, ``NAME.checkpoint`` and ``NAME.*.checkpoint``."""
+    for checkpoint in folder.parent.glob(f"{folder.name}.*{CHECKPOINT.removeprefix('.')}"):
+        shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def _checkpoint(folder: Path) -> Path:
+    return folder.with_name(folder.name + CHECKPOINT)
+
+
+def _write(network: Network, folder: Path) -> None:
+    from safetensors.torch import save
+
+    module: Any = network
+    state = {name: value.detach().cpu().contiguous() for name, value in sorted(module.state_dict().items())}
+    write_atomic(folder / infer.NETWORK, save(state))

@@ -82,7 +82,7 @@ class Rows:
             leakage.look_at(leakage.joined(*found), photo), allowed, "the parts of the split", "draw the split anew"
         )
 
-    def content(self, fold: int, columns: Sequence[str]) -> list[Any]:
+    def content(self, fold: int, columns: Sequence[str], *, every: bool = False) -> list[Any]:
         """What a fold's files depend on: its training and validation rows, and which rows are in which part.
 
         Of the held-out rows only their keys count.
@@ -90,10 +90,11 @@ class Rows:
         Args:
             fold: the fold.
             columns: that are read.
+            every: something is learnt from the held-out rows too, so they count like the others.
         """
         parts = self.split[self.split["fold"] == fold]
         keys = self.frame.loc[parts["row"], KEY].assign(part=parts["part"].to_numpy())
-        seen = parts.loc[parts["part"] != "held_out", "row"]
+        seen = parts["row"] if every else parts.loc[parts["part"] != "held_out", "row"]
         hashed = hash_pandas_object(self.frame.loc[seen, list(columns)], index=False).astype(str).tolist()
         return [keys.to_numpy().tolist(), hashed]
 

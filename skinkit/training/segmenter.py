@@ -14,7 +14,7 @@ from skinkit.artifact import write_atomic
 from skinkit.examples import Examples
 from skinkit.masks import agreement
 from skinkit.models import Sizes
-from skinkit.training.network import Training, train
+from skinkit.training.network import Training, forget, train
 from skinkit.training.rows import Rows
 from skinkit.weights import Start
 
@@ -56,6 +56,7 @@ def fit_segmenter(
     )
     about = {"fold": fold, **{f"n_{part}": len(rows.part(fold, part)) for part in ("train", "validation", "held_out")}}
     write_atomic(folder / "fold.json", json.dumps({**about, **told}, indent=1, ensure_ascii=False).encode())
+    forget(folder)
     return {
         **about,
         "validation_iou": told["best"].get("iou"),
