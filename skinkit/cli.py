@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from skinkit import __version__
+from skinkit import __version__, file_modes
 from skinkit.artifact import Share
 from skinkit.commands import COMMANDS, Context, load_command
 from skinkit.console import Console, abandon
@@ -104,7 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _told(Answer(text=f"skinkit {__version__}"), as_json=False)
     previous = signal.signal(signal.SIGTERM, _terminated) if _in_main_thread() else None
     try:
-        answer = _guarded(given)
+        with file_modes.restored():
+            answer = _guarded(given)
     finally:
         if previous is not None:
             signal.signal(signal.SIGTERM, previous)

@@ -19,6 +19,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import forkserver
 from typing import Any
 
+from skinkit import file_modes
 from skinkit.console import Console
 from skinkit.errors import NO_CASE_TO_BLAME, CaseError, SkinkitError
 
@@ -184,13 +185,15 @@ class _Pool:
 
     pool: ProcessPoolExecutor | None = None
     workers = 0
+    mask = -1
 
     @classmethod
     def get(cls, workers: int) -> ProcessPoolExecutor:
         """The kept workers, or as many new ones; a worker starts when there is work for it."""
-        if cls.pool is None or cls.workers < workers:
+        mask = file_modes.umask()
+        if cls.pool is None or cls.workers < workers or cls.mask != mask:
             cls.drop()
-            cls.pool, cls.workers = _started(workers), workers
+            cls.pool, cls.workers, cls.mask = _started(workers), workers, mask
         return cls.pool
 
     @classmethod
@@ -256,11 +259,17 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 def _started(workers: int) -> ProcessPoolExecutor:
     _start_server()
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("forkserver"), initializer=_begin)
+    context = multiprocessing.get_context("forkserver")
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(file_modes.umask(),))
 
 
-def _begin() -> None:
-    """Make this worker end at a case's limit, and when its parent is killed; it would wait for work for ever."""
+def _begin(mask: int) -> None:
+    """Make this worker end at a case's limit, and when its parent is killed; it would wait for work for ever.
+
+    Args:
+        mask: umask of the parent; the process that workers are forked from may be older than it.
+    """
+    os.umask(mask)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     threading.Thread(target=_await_end_of_parent, daemon=True).start()
 

@@ -34,12 +34,14 @@ DEFAULTS: dict[str, str] = {
     "classes": "pad6",
     "malignant": "",
 }
+PRIVATE = "private"
 _DEFAULT_HELP = {
     "segmenter": "segmenter, and the name of masks, features and fused tables",
     "split": "name of the split models are trained on",
     "model": "name of the model that predicts",
     "classes": "class set: pad6, wang8, wang4, isic2017, isic2018-7, malignancy or a TOML file",
     "malignant": "malignant set: pad or wang; empty for the class set's own",
+    PRIVATE: "true: what is written can be read by its owner alone",
 }
 
 
@@ -89,6 +91,8 @@ class Workspace:
     cohorts: Mapping[str, Cohort]
     settings: Mapping[str, Mapping[str, Any]]
     """Stage name -> configuration values given in ``[stage.NAME]``."""
+    private: bool = False
+    """Whether what is written can be read by its owner alone."""
 
     @property
     def artifacts(self) -> Path:
@@ -157,8 +161,14 @@ def load_workspace(folder: Path) -> Workspace:
             )
     defaults = dict(DEFAULTS)
     for key, value in values.get("workspace", {}).items():
+        if key == PRIVATE and isinstance(value, bool):
+            continue
+        if key == PRIVATE:
+            raise ConfigError(f"{file}: {key} = {value!r} in [workspace]", "true or false", "mend the value")
         if key not in DEFAULTS:
-            raise ConfigError(f"{file}: unknown key {key!r} in [workspace]", did_you_mean(key, DEFAULTS), "rename it")
+            raise ConfigError(
+                f"{file}: unknown key {key!r} in [workspace]", did_you_mean(key, _DEFAULT_HELP), "rename it"
+            )
         if not isinstance(value, str):
             raise ConfigError(f"{file}: {key} = {value!r} in [workspace]", "text in quotes", "put it in quotes")
         defaults[key] = value
@@ -167,7 +177,8 @@ def load_workspace(folder: Path) -> Workspace:
         raise ConfigError(f"{file}: [stage] holds a plain value", "tables such as [stage.segment]", "mend the file")
     every = {key: settings["ingest"][key] for key in ("pseudonymise",) if key in settings.get("ingest", {})}
     cohorts = {name: _cohort(file, name, table, every) for name, table in values.get("cohorts", {}).items()}
-    return Workspace(folder.resolve(), defaults, cohorts, settings)
+    private = values.get("workspace", {}).get(PRIVATE, False)
+    return Workspace(folder.resolve(), defaults, cohorts, settings, private)
 
 
 def _cohort(file: Path, name: str, table: Any, every: Mapping[str, Any]) -> Cohort:
@@ -265,47 +276,7 @@ def with_defaults(text: str, values: Mapping[str, str], file: Path) -> str:
     return changed
 
 
-def with_defaults(text: str, values: Mapping[str, str], file: Path) -> str:
-    """The text of a ``skinkit.toml`` with these values in ``[workspace]``; every other line stays as it is.
-
-    Args:
-        text: of the file.
-        values: key of ``[workspace]`` -> value.
-        file: named in the error.
-
-    Raises:
-        ConfigError: it is written in a way that cannot be edited line by line.
-    """
-    import tomli_w
-
-    lines = text.splitlines(keepends=True)
-    heads = [i for i, line in enumerate(lines) if line.lstrip().startswith("[")]
-    start = next((i for i in heads if re.match(r"\s*\[\s*workspace\s*\]", lines[i])), None)
-    if start is None:
-        lines[:0] = ["[workspace]\n", "\n"]
-        heads, start = [i + 2 for i in heads], 0
-    end = min((i for i in heads if i > start), default=len(lines))
-    for key, value in values.items():
-        new = tomli_w.dumps({key: value}).strip()
-        place = next((i for i in range(start + 1, end) if re.match(rf"\s*{key}\s*=", lines[i])), None)
-        if place is None:
-            lines.insert(start + 1, f"{new}\n")
-            end += 1
-        else:
-            comment = re.search(r"""=\s*(?:"[^"]*"|'[^']*')\s*(#.*)$""", lines[place].rstrip())
-            lines[place] = f"{new}{f'  {comment[1]}' if comment else ''}\n"
-    changed, before = "".join(lines), tomllib.loads(text)
-    try:
-        same = tomllib.loads(changed) == {**before, "workspace": {**before.get("workspace", {}), **values}}
-    except tomllib.TOMLDecodeError:
-        same = False
-    if not same:
-        told = ", ".join(f"{key} = {value!r}" for key, value in values.items())
-        raise ConfigError(f"{file} cannot be edited line by line", f"{told} in [workspace]", "write that by hand")
-    return changed
-
-
-def settings_text(defaults: Mapping[str, str], cohorts: Sequence[Mapping[str, Any]], stage: Mapping[str, Any]) -> str:
+def settings_text(defaults: Mapping[str, Any], cohorts: Sequence[Mapping[str, Any]], stage: Mapping[str, Any]) -> str:
     """A ``skinkit.toml`` with a comment on every default.
 
     Args:

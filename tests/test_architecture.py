@@ -18,7 +18,7 @@ ROOT = Path(skinkit.__file__).parent
 LAYERS = (
     {"skinkit"},
     {"errors"},
-    {"options", "schemas", "taxonomy", "console", "workspace", "file_names", "pseudonyms", "csv_text"},
+    {"options", "schemas", "taxonomy", "console", "workspace", "file_names", "pseudonyms", "csv_text", "file_modes"},
     {"artifact", "row_dates"},
     {
         "images", "masks", "metadata", "leakage", "losses", "metrics", "attribution", "figures", "radiomics", "data",

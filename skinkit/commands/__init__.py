@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 
 from skinkit.artifact import Share
 from skinkit.console import Console
+from skinkit.file_modes import keep_private
 from skinkit.pipeline import Pipeline
 from skinkit.workspace import Workspace, find_workspace, load_workspace
 
@@ -41,7 +42,6 @@ COMMANDS: dict[str, str] = {
     "doctor": "Check this machine: libraries, device, weights, disk.",
     "demo": "Draw phantom lesions and run the chain on them.",
     "weights": "Fetch public ImageNet weights (the only download).",
-    "models": "Carry a trained model to another machine, in a file.",
     "models": "Carry a trained model to another machine, in a file.",
 }
 """Command name -> one-line help; the command's module loads only when it is invoked."""
@@ -75,7 +75,10 @@ class Context:
 
     def workspace(self) -> Workspace:
         """The workspace at or above the folder."""
-        return load_workspace(find_workspace(self.folder))
+        workspace = load_workspace(find_workspace(self.folder))
+        if workspace.private:
+            keep_private(workspace.artifacts)
+        return workspace
 
     def pipeline(self, workspace: Workspace) -> Pipeline:
         """A pipeline over that workspace with this invocation's settings."""

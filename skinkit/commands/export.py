@@ -11,16 +11,16 @@ no list of them is kept anywhere. The file is then readable by its owner alone.
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from skinkit import file_modes
 from skinkit.artifact import exists, file_sha256, open_artifact, write_atomic
 from skinkit.commands import Context
 from skinkit.errors import ConfigError, InputError, RefusedError
@@ -84,7 +84,9 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         shown = [{name: row[name] for name in handover.COLUMNS} for row in rows]
         return {**answer, "cases": shown, "text": data.decode("utf-8").removesuffix("\n")}
     path = Path(config.csv).expanduser()
-    with _for_the_owner_alone() if config.reidentify else contextlib.nullcontext():
+    with file_modes.restored():
+        if config.reidentify:
+            os.umask(file_modes.OWNER_ALONE)
         write_atomic(path, data)
     summary = ", ".join(f"{n} {status}" for status, n in statuses.items()) or "nothing new"
     return {
@@ -144,16 +146,6 @@ def _own_ids(config: Config, workspace: Workspace, name: str, cases: Artifact) -
     listing = read_cases(workspace.cohort(name))
     ids = {(kind, own) for row in listing.rows for kind, own in pseudonyms.ids_of(row)}
     return {key.pseudonym(kind, listing.id_space, own): own for kind, own in ids}
-
-
-@contextlib.contextmanager
-def _for_the_owner_alone() -> Iterator[None]:
-    """Files made meanwhile can be read by nobody else."""
-    before = os.umask(0o077)
-    try:
-        yield
-    finally:
-        os.umask(before)
 
 
 def _chosen(context: Context, workspace: Workspace, model: str) -> list[str]:

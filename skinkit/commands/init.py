@@ -18,9 +18,10 @@ from typing import Annotated, Any
 
 from skinkit.commands import Context
 from skinkit.errors import ConfigError, RefusedError, did_you_mean
+from skinkit.file_modes import keep_private
 from skinkit.options import Help
 from skinkit.pseudonyms import make_key, read_key
-from skinkit.workspace import DEFAULTS, ROLES, SETTINGS_FILE, check_name, load_workspace, settings_text
+from skinkit.workspace import DEFAULTS, PRIVATE, ROLES, SETTINGS_FILE, check_name, load_workspace, settings_text
 
 _EXAMPLE = """[cohorts.clinic]
 role = "development"
@@ -40,6 +41,7 @@ class Config:
     folder: Annotated[str, Help("folder of the workspace; made where it is absent", positional=True)] = "."
     cohort: Annotated[tuple[str, ...], Help("a cohort as NAME=SOURCE:PATH[:ROLE], repeatable", metavar="<cohort>")] = ()
     key: Annotated[str, Help("key file of the patients' pseudonyms; made where it is absent", metavar="<file>")] = ""
+    private: Annotated[bool, "what is written can be read by its owner alone"] = False
     segmenter: Annotated[str, "default segmenter"] = DEFAULTS["segmenter"]
     model: Annotated[str, "default model"] = DEFAULTS["model"]
     classes: Annotated[
@@ -61,7 +63,10 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     if config.key:
         made_key = _key(Path(config.key).expanduser().absolute(), folder)
         cohorts = [{**cohort, "pseudonymise": str(made_key)} for cohort in cohorts]
-    defaults = {"segmenter": config.segmenter, "model": config.model, "classes": config.classes}
+    defaults: dict[str, Any] = {"segmenter": config.segmenter, "model": config.model, "classes": config.classes}
+    if config.private:
+        defaults[PRIVATE] = True
+        keep_private(folder / "artifacts")
     folder.mkdir(parents=True, exist_ok=True)
     file.write_text(settings_text(defaults, cohorts, DECLARED), encoding="utf-8")
     workspace = load_workspace(folder)

@@ -1,0 +1,58 @@
+"""Who may read what is written: with ``private = true`` in ``[workspace]`` of ``skinkit.toml``, its owner alone.
+
+Files are then made with mode 0600 and folders with 0700, whatever the umask of the user's shell says: artifacts,
+unfinished work, temporary files, exports, and what worker processes write.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+OWNER_ALONE = 0o077
+"""The umask under which nobody else may read."""
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def umask() -> int:
+    """This process's umask."""
+    now = os.umask(OWNER_ALONE)
+    os.umask(now)
+    return now
+
+
+@contextlib.contextmanager
+def restored() -> Iterator[None]:
+    """Put the umask back afterwards."""
+    before = umask()
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def keep_private(artifacts: Path) -> None:
+    """Let this process, and the workers it starts from now on, write for its owner alone.
+
+    What lies among the artifacts from before is closed once; then their folder is closed itself, which says so.
+    """
+    os.umask(OWNER_ALONE)
+    if artifacts.is_dir() and open_to_others(artifacts):
+        for folder, _, names in os.walk(artifacts, topdown=False):
+            for name in names:
+                _close(Path(folder, name))
+            _close(Path(folder))
+
+
+def open_to_others(path: Path) -> bool:
+    """Whether other users of the machine may do anything with it."""
+    return bool(path.lstat().st_mode & _OTHERS)
+
+
+def _close(path: Path) -> None:
+    mode = path.lstat().st_mode
+    if not stat.S_ISLNK(mode) and mode & _OTHERS:
+        path.chmod(stat.S_IMODE(mode) & ~_OTHERS)
