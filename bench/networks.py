@@ -286,12 +286,12 @@ def measured(options: argparse.Namespace, parts: list[str], folder: Path) -> Res
         examples = examples_of(files, folder, module.READS, settings.side_px)
         found["segmentation"] = bench_inference(network, examples, device, options.batch)
         say_rates(f"segmentation, {len(files)} {source} JPEG to {settings.side_px} px", found["segmentation"])
-    for side_px in (0, 224) if "classification" in parts else ():
-        module, settings, network = classifier(side_px)
+    for name, side_px in ((CLASSIFIER, 0), (CLASSIFIER, 224), (UNCERTAIN, 0)) if "classification" in parts else ():
+        module, settings, network = classifier(side_px, name)
         examples = examples_of(files, folder, module.READS, settings.side_px)
-        name = f"classification_{settings.side_px}"
-        found[name] = bench_inference(network, examples, device, options.batch)
-        say_rates(f"classification, {len(files)} {source} JPEG to {settings.side_px} px", found[name])
+        key = f"classification_{name}_{settings.side_px}"
+        found[key] = bench_inference(network, examples, device, options.batch)
+        say_rates(f"{name}, {len(files)} {source} JPEG to {settings.side_px} px", found[key])
     if "training" in parts:
         module, settings, network = classifier()
         examples = examples_of(files[: options.batch], folder, module.READS, settings.side_px)

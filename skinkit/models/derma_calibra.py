@@ -104,7 +104,8 @@ class Config(PhotoConfig):
 PRESETS: dict[str, dict[str, Any]] = {
     "dermacalibra": {},
     "released": {"variant": "released", "dropped_block": 0.0},
-    # Photos are few and classes weighed already: the focal term would weigh hard cases, and wrong labels, once more.
+    # Photos are few and the loss corrects for rare classes already: the focal term would weigh hard cases, and wrong
+    # labels, once more.
     "quick": {
         **QUICK,
         "multi_scale": True,

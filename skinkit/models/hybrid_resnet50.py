@@ -47,7 +47,7 @@ from torch import nn
 
 from skinkit.errors import ConfigError
 from skinkit.models import Augment, Phase, Sizes
-from skinkit.photo_classifier import QUICK, class_weights, ruins
+from skinkit.photo_classifier import FINE_TUNING, class_weights, ruins
 from skinkit.weights import load_into
 
 TASK = "classify"
@@ -94,7 +94,7 @@ class Config:
 
 PRESETS: dict[str, dict[str, Any]] = {
     "wang2024": {},
-    "quick": {**QUICK, "image_epochs": 0, "smallest_scale": 1.0},
+    "quick": {**FINE_TUNING, "image_epochs": 0, "smallest_scale": 1.0},
 }
 
 
