@@ -20,6 +20,7 @@ Flags say what was done on the way: ``first_page`` (multi-page TIFF), ``alpha_on
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import io
@@ -32,6 +33,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +230,10 @@ def _opened(data: bytes, flags: list[str], *, complete: bool = False) -> Iterato
                     flags.append("first_page")
                 if not complete and image.format not in _SIZES_MAY_LIE and _is_cut(data, str(image.format)):
                     raise CaseError("image_truncated", f"the {image.format} file ends too early")
+                if not complete and image.format == "PNG" and not _checksums_fit(data):
+                    raise CaseError("image_unreadable", "the PNG's pixels are not those its checksum was made of")
+                if image.format == "TIFF":
+                    _quiet_libtiff()
                 sixteen = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
                 image.load()
                 if sixteen:
@@ -241,6 +247,15 @@ def _opened(data: bytes, flags: list[str], *, complete: bool = False) -> Iterato
             cut = "truncated" in str(error).lower() or isinstance(error, EOFError) or _is_cut(data, _kind(data))
             reason = "image_truncated" if cut else "image_unreadable"
             raise CaseError(reason, f"{type(error).__name__}: {error}"[:200]) from None
+
+
+@cache
+def _quiet_libtiff() -> None:
+    """Keep libtiff from writing to stderr by itself, between the lines of the log; Pillow raises what it says."""
+    library = ctypes.CDLL(Image.core.__file__)  # which finds the functions of the libraries it is linked with
+    for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+        if hasattr(library, name):
+            getattr(library, name)(None)
 
 
 def _check_size(width: int, height: int) -> None:
@@ -310,6 +325,19 @@ def _jpeg_end(data: bytes) -> int:
         # A segment with a length: skip it, so that a thumbnail inside does not count. Entropy-coded data follow SOS.
         at += max(2, int.from_bytes(data[at : at + 2], "big"))
     return -1
+
+
+def _checksums_fit(data: bytes) -> bool:
+    """Whether every chunk of pixels in a PNG has the checksum that stands behind it; Pillow looks at the others."""
+    at = 8
+    while at + 12 <= len(data):
+        end = at + 8 + int.from_bytes(data[at : at + 4], "big")
+        if data[at + 4 : at + 8] == b"IDAT" and zlib.crc32(data[at + 4 : end]) != int.from_bytes(
+            data[end : end + 4], "big"
+        ):
+            return False
+        at = end + 4
+    return True
 
 
 def _corner_is_flat(rgb: Array, turn: int) -> bool:
@@ -489,9 +517,11 @@ def _check_inflated(data: bytes) -> None:
     """
     if data[128:132] != b"DICM" or _DEFLATED not in data[:1024]:
         return
-    start = 144 + int.from_bytes(data[140:144], "little")
-    if len(zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[start:], _MAX_INFLATED + 1)) > _MAX_INFLATED:
-        raise CaseError("image_too_large", f"a deflated DICOM object of more than {_MAX_INFLATED} bytes")
+    unpacker, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    for start in range(144 + int.from_bytes(data[140:144], "little"), len(data), 1 << 16):
+        size += len(unpacker.decompress(data[start : start + (1 << 16)]))
+        if size > _MAX_INFLATED:
+            raise CaseError("image_too_large", f"a deflated DICOM object of more than {_MAX_INFLATED} bytes")
 
 
 _MAX_INFLATED = 6 * MAX_PIXELS
