@@ -16,6 +16,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -101,15 +102,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     given = given or ["--help"]
     if given == ["--version"]:  # handled here: as an option it would make every --help load pydantic (0.15 s)
-        return _told(Answer(text=f"skinkit {__version__}"), as_json=False)
+        return _told(Answer(text=f"skinkit {__version__}"), Console(), as_json=False)
+    console = Console(log_format=_log_format(given), run_id=_run_id(), command=given[0])
     previous = signal.signal(signal.SIGTERM, _terminated) if _in_main_thread() else None
     try:
-        with file_modes.restored():
-            answer = _guarded(given)
+        with file_modes.restored(), console.whole_stderr():
+            began = time.monotonic()
+            console.event("begin", skinkit=__version__)
+            answer = _guarded(given, console)
+            console.stage = console.artifact = ""
+            console.event("end", exit_code=answer.exit_code, duration_s=round(time.monotonic() - began, 3))
     finally:
         if previous is not None:
             signal.signal(signal.SIGTERM, previous)
-    return _told(answer, as_json="--json" in given)
+    answer.body = {"run_id": console.run_id, **answer.body}
+    return _told(answer, console, as_json="--json" in given)
+
+
+def _run_id() -> str:
+    """When the run began, in UTC, and the number of its process."""
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + f"-{os.getpid()}"
+
+
+def _log_format(given: Sequence[str]) -> str:
+    """What ``--log-format`` says, before anything is parsed: errors of parsing go to the log too."""
+    said = [two for one, two in pairwise([*given, ""]) if one == "--log-format"]
+    said += [one.partition("=")[2] for one in given if one.startswith("--log-format=")]
+    return "json" if said and said[-1] == "json" else "text"
 
 
 def _open_streams() -> None:
@@ -126,7 +145,7 @@ def _open_streams() -> None:
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
-def _told(answer: Answer, *, as_json: bool) -> int:
+def _told(answer: Answer, console: Console, *, as_json: bool) -> int:
     """Print what a command has to say; the exit code."""
     text = answer.text
     if as_json:
@@ -143,17 +162,10 @@ def _told(answer: Answer, *, as_json: bool) -> int:
         abandon(sys.stdout)
         if isinstance(error, BrokenPipeError):  # the reader (head, less) has seen enough
             return answer.exit_code
-        failed = _failed(InputError(f"stdout: {error.strerror}", "room for what is printed", "print it elsewhere"))
+        told = InputError(f"stdout: {error.strerror}", "room for what is printed", "print it elsewhere")
+        failed = _failed(told, console)
         return answer.exit_code or failed.exit_code
     return answer.exit_code
-
-
-def _say(text: str) -> None:
-    """Write to stderr, where anybody reads it; if nobody does, the exit code still tells."""
-    try:
-        print(text, file=sys.stderr, flush=True)
-    except OSError:
-        abandon(sys.stderr)
 
 
 def _in_main_thread() -> bool:
@@ -166,48 +178,51 @@ def _terminated(number: int, frame: object) -> None:
     raise SystemExit(128 + number)
 
 
-def _guarded(given: list[str]) -> Answer:
+def _guarded(given: list[str], console: Console) -> Answer:
     """Run it; every way it can end becomes an :class:`Answer`."""
     try:
-        app, program = _app(given)
+        app, program = _app(given, console)
         arguments = given[1:] if program != "skinkit" else given
         result = app(args=arguments, prog_name=program, standalone_mode=False)
     except SkinkitError as error:
-        return _failed(error)
+        return _failed(error, console)
     except typer.TyperException as error:
-        return _misused(error)
+        return _misused(error, console)
     except (KeyboardInterrupt, typer.Abort):
-        return _interrupted(130)
+        return _interrupted(130, console)
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
         if code == 1 and {"--help", "-h"} & set(given):  # how a help ends whose reader has seen enough
             return Answer()
-        return _interrupted(code) if code in (130, 143) else Answer(code)
+        return _interrupted(code, console) if code in (130, 143) else Answer(code)
     except OSError as error:
         known = _disk_error(error)
-        return _failed(known) if known else _crashed(error)
+        return _failed(known, console) if known else _crashed(error, console)
     except MemoryError:
-        return _failed(InputError("this machine has not enough memory", "enough for the work", "use fewer --jobs"))
+        told = InputError("this machine has not enough memory", "enough for the work", "use fewer --jobs")
+        return _failed(told, console)
     except Exception as error:  # noqa: BLE001 - the last boundary: a traceback for the authors, a sentence for the user
-        return _crashed(error)
+        return _crashed(error, console)
     if isinstance(result, Answer):
         return result
-    return _interrupted(130) if result == 130 else Answer(int(result or 0))
+    return _interrupted(130, console) if result == 130 else Answer(int(result or 0))
 
 
-def _failed(error: SkinkitError) -> Answer:
-    _say(f"error\n  found:    {error.found}\n  expected: {error.expected}\n  fix:      {error.fix}")
+def _failed(error: SkinkitError, console: Console) -> Answer:
+    told = f"found:    {error.found}\n  expected: {error.expected}\n  fix:      {error.fix}"
+    console.error("" if console.is_json else f"error\n  {told}", **error.as_dict())
     return Answer(error.exit_code, {"error": error.as_dict()})
 
 
-def _misused(error: typer.TyperException) -> Answer:
+def _misused(error: typer.TyperException, console: Console) -> Answer:
     told = getattr(error, "format_message", None)
     text = str(told() if told is not None else error)
-    return _failed(ConfigError(text, "a command line that 'skinkit --help' describes", "see 'skinkit COMMAND --help'"))
+    told = ConfigError(text, "a command line that 'skinkit --help' describes", "see 'skinkit COMMAND --help'")
+    return _failed(told, console)
 
 
-def _interrupted(code: int) -> Answer:
-    _say("interrupted; what was finished is kept, run the same command again to go on")
+def _interrupted(code: int, console: Console) -> Answer:
+    console.error("interrupted; what was finished is kept, run the same command again to go on", kind="Interrupted")
     kind = {"kind": "Interrupted", "found": "a signal", "expected": "to finish", "fix": "run the same command again"}
     return Answer(code, {"error": kind})
 
@@ -227,9 +242,13 @@ def _disk_error(error: OSError) -> SkinkitError | None:
     return None
 
 
-def _crashed(error: Exception) -> Answer:
+def _crashed(error: Exception, console: Console) -> Answer:
     text = "".join(traceback.format_exception(error))
-    _say(f"{text}\ninternal error in skinkit {__version__}: please report the lines above")
+    what = f"internal error in skinkit {__version__}: please report"
+    if console.is_json:
+        console.error(f"{what} it", kind=type(error).__name__, traceback=text)
+    else:
+        console.error(f"{text}\n{what} the lines above")
     kind = {"kind": type(error).__name__, "found": str(error), "expected": "no internal error", "fix": "report it"}
     return Answer(1, {"error": {**kind, "traceback": text}})
 
@@ -237,7 +256,7 @@ def _crashed(error: Exception) -> Answer:
 # ------------------------------------------------------------------------------------------- building the app
 
 
-def _app(given: Sequence[str]) -> tuple[typer.Typer, str]:
+def _app(given: Sequence[str], console: Console) -> tuple[typer.Typer, str]:
     """The app and the program name it goes by.
 
     A command that is named gets an app of its own; the overview knows of each command only its line of help. So no
@@ -257,7 +276,7 @@ def _app(given: Sequence[str]) -> tuple[typer.Typer, str]:
         name = given[0]
         if name not in known:
             raise ConfigError(f"no command {name!r}", did_you_mean(name, known), "see 'skinkit --help'")
-        function = _stage_function(name) if name in STAGES else _command_function(name)
+        function = _stage_function(name, console) if name in STAGES else _command_function(name, console)
         text = _long_help(function, known[name])
         app.command(name, help=text, epilog=EXIT_CODES, context_settings=names)(function)
         return app, f"skinkit {name}"
@@ -278,13 +297,13 @@ def _long_help(function: Callable[..., Any], line: str) -> str:
     return f"{line}\n\n{rest}" if rest else line
 
 
-def _stage_function(name: str) -> Callable[..., Answer]:
+def _stage_function(name: str, console: Console) -> Callable[..., Answer]:
     stage = load_stage(name)
     options = list(options_of(stage.Config))
 
     def function(**values: Any) -> Answer:
         given = {option.name: values[option.name] for option in options if values.get(option.name) is not None}
-        console = _console(values)
+        console.quiet = values["quiet"]
         direct = getattr(stage, "direct", None)
         if direct is not None:
             answer = direct(make_config(stage.Config, given, where="the command line"), console)
@@ -318,7 +337,7 @@ def _stage_function(name: str) -> Callable[..., Answer]:
             body["result"] = report(made)
         text = str(body.get("result", {}).get("text", "")) if "result" in body else ""
         if error is not None:
-            refused = _failed(error)
+            refused = _failed(error, console)
             return Answer(refused.exit_code, {**body, **refused.body}, text)
         return Answer(NEWLY_FAILED if failures else 0, body, text)
 
@@ -326,7 +345,7 @@ def _stage_function(name: str) -> Callable[..., Answer]:
     return _with_signature(function, stage.__doc__, common, options)
 
 
-def _command_function(name: str) -> Callable[..., Answer]:
+def _command_function(name: str, console: Console) -> Callable[..., Answer]:
     command = load_command(name)
     options = list(options_of(command.Config))
     common = _COMMAND_COMMON.get(name, _COMMAND_COMMON_ELSE)
@@ -334,7 +353,8 @@ def _command_function(name: str) -> Callable[..., Answer]:
     def function(**values: Any) -> Answer:
         given = {option.name: values[option.name] for option in options if values.get(option.name) is not None}
         config = make_config(command.Config, given, where="the command line")
-        return _answered(command.run(config, _context(values, _console(values))))
+        console.quiet = values["quiet"]
+        return _answered(command.run(config, _context(values, console)))
 
     return _with_signature(function, command.__doc__, common, options)
 
@@ -342,11 +362,6 @@ def _command_function(name: str) -> Callable[..., Answer]:
 def _answered(answer: Mapping[str, Any]) -> Answer:
     body = {key: value for key, value in answer.items() if key not in ("text", "exit_code")}
     return Answer(int(answer.get("exit_code", 0)), body, str(answer.get("text", "")))
-
-
-def _console(values: Mapping[str, Any]) -> Console:
-    run_id = time.strftime("%Y%m%dT%H%M%S") + f"-{os.getpid()}"
-    return Console(log_format=values["log_format"], quiet=values["quiet"], run_id=run_id)
 
 
 def _context(values: Mapping[str, Any], console: Console) -> Context:

@@ -1,19 +1,27 @@
 """What a run says while it works: progress bars on a terminal, plain lines elsewhere, JSON lines when asked.
 
 Everything here goes to stderr; stdout is kept for results (``--json``, tables). Only ``cli.py`` prints errors.
+
+A JSON log has one object a line, whatever writes it. Each has ``time``, ``level`` (info, warning, error), ``event``,
+``run_id``, ``command``, ``stage``, ``artifact``, ``case`` and ``duration_s``, null where they say nothing, and mostly
+``message``. Events: ``begin`` and ``end`` of the run, ``started`` and ``finished`` of an artifact, ``case``,
+``message``, ``error``, and ``library`` for what libraries print. Cases are named by their id alone.
 """
 
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import os
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import IO, Any, Protocol
 
 _PLAIN_EVERY_S = 15.0
+_NO_MORE = b"\0skinkit: that is all\n"
 
 
 class Tick(Protocol):
@@ -30,20 +38,35 @@ class Console:
         log_format: ``text`` or ``json`` (one object a line).
         quiet: only warnings.
         run_id: stands in every JSON line.
+        command: stands in every JSON line.
         stream: stderr unless a test says otherwise.
     """
 
     def __init__(
-        self, *, log_format: str = "text", quiet: bool = False, run_id: str = "", stream: IO[str] | None = None
+        self,
+        *,
+        log_format: str = "text",
+        quiet: bool = False,
+        run_id: str = "",
+        command: str = "",
+        stream: IO[str] | None = None,
     ) -> None:
         self.log_format = log_format
         self.quiet = quiet
         self.run_id = run_id
+        self.command = command
         self.stream = stream or sys.stderr
         self.stage = ""
+        self.artifact = ""
+        self._lock = threading.Lock()
+
+    @property
+    def is_json(self) -> bool:
+        """Whether what is said goes to a log rather than to a person."""
+        return self.log_format == "json"
 
     def info(self, text: str, **values: Any) -> None:
-        """One line about what is going on."""
+        """One line about what is going on; the values are for the log alone."""
         if not self.quiet:
             self._line("info", text, values)
 
@@ -51,28 +74,88 @@ class Console:
         """One line that should be read even in quiet runs."""
         self._line("warning", text, values)
 
+    def error(self, text: str, **values: Any) -> None:
+        """Why the run ends."""
+        self._line("error", text, {"event": "error", **values})
+
+    def event(self, event: str, **values: Any) -> None:
+        """One line of the log that says nothing to a person."""
+        if self.is_json and not self.quiet:
+            self._line("info", "", {"event": event, **values})
+
     def case(self, case: str, status: str, reason: str | None, seconds: float) -> None:
         """One finished case; shown only in JSON logs (ids only, nothing of the patient)."""
-        if self.log_format == "json" and not self.quiet:
-            self._line("case", "", {"case": case, "status": status, "reason": reason, "seconds": round(seconds, 4)})
+        level = "warning" if status == "failed" else "info"
+        if self.is_json and not self.quiet:
+            told = {"case": case, "status": status, "reason": reason, "duration_s": round(seconds, 4)}
+            self._line(level, "", {"event": "case", **told})
 
-    def _line(self, level: str, text: str, values: dict[str, Any]) -> None:
-        if self.log_format == "json":
-            entry: dict[str, Any] = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "level": level, "run": self.run_id}
-            entry["stage"] = self.stage
-            if text:
-                entry["message"] = text
-            self._write(json.dumps({**entry, **values}, ensure_ascii=False) + "\n")
-        else:
+    def _line(self, level: str, text: str, values: Mapping[str, Any]) -> None:
+        if not self.is_json:
             prefix = "warning: " if level == "warning" else ""
             self._write(f"{prefix}{text}\n")
+            return
+        entry: dict[str, Any] = {
+            "time": datetime.datetime.now().astimezone().isoformat(timespec="milliseconds"),
+            "level": level,
+            "event": "message",
+            "run_id": self.run_id,
+            "command": self.command or None,
+            "stage": self.stage or None,
+            "artifact": self.artifact or None,
+            **dict.fromkeys(("case", "duration_s")),
+            **({"message": text} if text else {}),
+            **values,
+        }
+        # What the stream's encoding lacks is escaped as JSON does, not as Python would.
+        unicode = "utf" in (getattr(self.stream, "encoding", None) or "utf").lower()
+        self._write(json.dumps(entry, ensure_ascii=not unicode, default=str) + "\n")
 
     def _write(self, line: str) -> None:
-        try:
-            self.stream.write(line)
-            self.stream.flush()
-        except OSError:  # a closed pipe, a full disk under the log: the work goes on, the exit code will tell
-            abandon(self.stream)
+        with self._lock:
+            try:
+                self.stream.write(line)
+                self.stream.flush()
+            except OSError:  # a closed pipe, a full disk under the log: the work goes on, the exit code will tell
+                abandon(self.stream)
+
+    @contextlib.contextmanager
+    def whole_stderr(self) -> Iterator[None]:
+        """In a JSON log, make lines of the log out of all that is written to stderr meanwhile.
+
+        Warnings and remarks of libraries are caught at the file descriptor, so those of C code and of worker
+        processes too.
+        """
+        if not self.is_json or not _is_descriptor(self.stream, 2):
+            yield
+            return
+        reading, writing = os.pipe()
+        kept, before = os.dup(2), self.stream
+        self.stream.flush()
+        os.dup2(writing, 2)
+        os.close(writing)
+        with open(kept, "w", encoding="utf-8", errors="backslashreplace", closefd=False) as log:
+            self.stream = log
+            reader = threading.Thread(target=self._libraries, args=(reading,), daemon=True)
+            reader.start()
+            try:
+                yield
+            finally:
+                before.flush()
+                os.write(2, b"\n" + _NO_MORE)
+                reader.join()
+                self.stream = before
+                os.dup2(kept, 2)
+                os.close(kept)
+
+    def _libraries(self, reading: int) -> None:
+        """Take over what arrives, until a line says that this is all: workers may hold the other end for longer."""
+        with open(reading, "rb") as lines:
+            for line in lines:
+                if line == _NO_MORE:
+                    return
+                if text := line.decode("utf-8", "replace").rstrip():
+                    self._line("warning", text, {"event": "library"})
 
     @contextlib.contextmanager
     def progress(self, total: int, label: str) -> Iterator[Tick]:
@@ -115,6 +198,13 @@ class Console:
                 self.info(f"  {label}: {done}/{total}, {failures} failed, about {left:.0f} s left")
 
         return tick
+
+
+def _is_descriptor(stream: IO[str], number: int) -> bool:
+    try:
+        return stream.fileno() == number
+    except (OSError, ValueError):  # a stream in memory, or a closed one
+        return False
 
 
 def abandon(stream: IO[str]) -> None:

@@ -234,11 +234,18 @@ class Pipeline:
             guard = getattr(stage, "guard", None)
             if guard is not None:
                 guard(config, artifact, job.recipe)
-        self.console.stage = stage_name
-        self.console.info(f"{ref}: {stage_name}" if asked else f"{ref}: {stage_name} (needed first)")
+        self.console.stage, self.console.artifact = stage_name, str(ref)
+        needed = "" if asked else " (needed first)"
+        self.console.info(f"{ref}: {stage_name}{needed}", event="started")
         began = time.monotonic()
         artifact = stage.run(config, job)
-        self.console.info(f"{ref}: {_summary(artifact)}, {time.monotonic() - began:.1f} s")
+        seconds = time.monotonic() - began
+        self.console.info(
+            f"{ref}: {_summary(artifact)}, {seconds:.1f} s",
+            event="finished",
+            duration_s=round(seconds, 3),
+            counts=artifact.manifest["counts"],
+        )
         return self._settle(Step(ref, stage_name, artifact, fresh=False))
 
     def _settle(self, step: Step) -> Artifact:

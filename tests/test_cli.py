@@ -108,12 +108,12 @@ def test_the_log_is_one_json_object_a_line_with_run_stage_and_case(demo_copy: Pa
         "segment", "--name", "again", "--model", "otsu", "--cohort", "walk_in", "--log-format", "json", "-w", demo_copy
     )
     lines = [json.loads(line) for line in answer.stderr.splitlines()]
-    cases = [line for line in lines if line["level"] == "case"]
+    cases = [line for line in lines if line["event"] == "case"]
     photos = list((demo_copy / "sources" / "walk_in" / "images").iterdir())
     assert {line["case"] for line in cases} == {photo.stem for photo in photos}
-    assert len({line["run"] for line in lines}) == 1
+    assert len({line["run_id"] for line in lines}) == 1
     assert {line["stage"] for line in cases} == {"segment"}
-    assert all(line["seconds"] >= 0 for line in cases)
+    assert all(line["duration_s"] >= 0 for line in cases)
     assert run_skinkit("segment", "--quiet", "--cohort", "walk_in", "-w", demo_copy).stderr == ""
 
 

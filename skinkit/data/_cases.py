@@ -161,6 +161,8 @@ def _tell(
     for name, counts in unmapped.items():
         shown = ", ".join(f"{word!r} {count}" for word, count in list(counts.items())[:8])
         more = f" and {len(counts) - 8} more" if len(counts) > 8 else ""
+        if console.is_json:  # what a table says of a patient belongs on a person's screen, not into a log
+            shown, more = f"{len(counts)} words in {sum(counts.values())} rows", ""
         console.warn(f"{cohort.name}: {name}: words that are not mapped, with rows: {shown}{more}")
 
 
