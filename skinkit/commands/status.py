@@ -2,17 +2,21 @@
 
 It reads manifests only, so it is quick and may run beside a writer. Failed cases are listed by reason; 'skinkit STAGE
 --retry-failed' tries them again.
+
+For a monitor, --json says of every artifact its state, rows by outcome, how many failed anew in the run that made it,
+that run's id, when it was made and its age, and who is writing it now; 'totals' sums that up.
 """
 
 from __future__ import annotations
 
+import datetime
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from skinkit import looks
-from skinkit.artifact import exists, open_artifact
+from skinkit.artifact import Artifact, exists, open_artifact, writer_of
 from skinkit.commands import Context
 from skinkit.errors import SkinkitError
 from skinkit.pipeline import Pipeline
@@ -52,9 +56,22 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         "workspace": str(workspace.root),
         "cohorts": cohorts,
         "artifacts": entries,
+        "totals": _totals(entries),
         "looks": seen,
         "next": following,
         "text": "\n".join(lines),
+    }
+
+
+def _totals(entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a monitor raises an alarm on: artifacts by state, failed rows, artifacts that somebody is writing."""
+    counts = [entry.get("counts", {}) for entry in entries]
+    return {
+        "states": dict(sorted(Counter(entry["state"] for entry in entries).items())),
+        "failed": sum(count.get("failed", 0) for count in counts),
+        "newly_failed": sum(count.get("newly_failed", 0) for count in counts),
+        "busy": [entry["artifact"] for entry in entries if entry["busy"]],
+        "unfinished": [entry["artifact"] for entry in entries if entry["unfinished"]],
     }
 
 
@@ -106,6 +123,7 @@ def _entry(pipeline: Pipeline, workspace: Workspace, ref: Ref, config: Config) -
         "stage": MAKER[ref.kind],
         "path": str(path),
         "unfinished": unfinished,
+        "busy": writer_of(path),
     }
     if not exists(path):
         return {**entry, "state": "unfinished" if unfinished else "absent", "why": None}
@@ -117,6 +135,7 @@ def _entry(pipeline: Pipeline, workspace: Workspace, ref: Ref, config: Config) -
     except SkinkitError as error:
         return {**entry, "state": "unusable", "why": error.found}
     entry |= {"state": "stale" if why else "up to date", "why": why, "counts": dict(artifact.manifest["counts"])}
+    entry |= _made(artifact)
     if artifact.manifest["counts"].get("failed"):
         table = artifact.table()
         failed = table[table["status"] == "failed"]
@@ -127,8 +146,16 @@ def _entry(pipeline: Pipeline, workspace: Workspace, ref: Ref, config: Config) -
     return entry
 
 
+def _made(artifact: Artifact) -> dict[str, Any]:
+    """When an artifact was made, how old it is, and by which run."""
+    made = artifact.manifest["made"]
+    at = datetime.datetime.strptime(made["at"], "%Y-%m-%dT%H:%M:%S%z")
+    age = datetime.datetime.now(datetime.UTC) - at
+    return {"made_at": at.isoformat(), "age_s": max(int(age.total_seconds()), 0), "run_id": made.get("run") or None}
+
+
 def _told(entry: Mapping[str, Any]) -> str:
-    if entry["state"] == "absent":
+    if entry["state"] == "absent" and not entry["busy"]:
         return ""
     parts = [str(entry["why"])] if entry.get("why") else []
     counts = entry.get("counts", {})
@@ -137,7 +164,9 @@ def _told(entry: Mapping[str, Any]) -> str:
     reasons = entry.get("failed_reasons", {})
     if reasons:
         parts.append("failed: " + ", ".join(f"{n} {reason}" for reason, n in sorted(reasons.items())))
-    if entry["unfinished"]:
+    if entry["busy"]:
+        parts.append(f"being written by {entry['busy']}")
+    elif entry["unfinished"]:
         parts.append("an interrupted run will be resumed")
     return ", ".join(parts)
 
