@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError, _imaging
 
 from skinkit.errors import NO_CASE_TO_BLAME, CaseError
 from skinkit.file_names import as_text, on_disk
@@ -252,7 +252,7 @@ def _opened(data: bytes, flags: list[str], *, complete: bool = False) -> Iterato
 @cache
 def _quiet_libtiff() -> None:
     """Keep libtiff from writing to stderr by itself, between the lines of the log; Pillow raises what it says."""
-    library = ctypes.CDLL(Image.core.__file__)  # which finds the functions of the libraries it is linked with
+    library = ctypes.CDLL(_imaging.__file__)  # which finds the functions of the libraries it is linked with
     for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
         if hasattr(library, name):
             getattr(library, name)(None)

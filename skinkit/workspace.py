@@ -149,16 +149,18 @@ def load_workspace(folder: Path) -> Workspace:
     """
     file = folder / SETTINGS_FILE
     try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
+        values = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(f"no {file}", "a workspace", "run 'skinkit init DIR'") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{file}: {error}", "a valid UTF-8 TOML file", "mend the file") from None
     for key in values:
         if key not in ("workspace", "cohorts", "stage"):
             raise ConfigError(
                 f"{file}: unknown table [{key}]", did_you_mean(key, ("workspace", "cohorts", "stage")), "rename it"
             )
+        if not isinstance(values[key], dict):
+            raise ConfigError(f"{file}: {key} = {values[key]!r}", f"a table [{key}]", "mend the file")
     defaults = dict(DEFAULTS)
     for key, value in values.get("workspace", {}).items():
         if key == PRIVATE and isinstance(value, bool):
@@ -194,7 +196,12 @@ def _cohort(file: Path, name: str, table: Any, every: Mapping[str, Any]) -> Coho
         raise ConfigError(
             f"{file}: role {table['role']!r} of cohort {name!r}", did_you_mean(table["role"], ROLES), "use one of these"
         )
-    root = (file.parent / Path(table["path"]).expanduser()).resolve()
+    try:
+        root = (file.parent / Path(table["path"]).expanduser()).resolve()
+    except (RuntimeError, ValueError) as error:  # ~nobody, a NUL
+        raise ConfigError(
+            f"{file}: path = {table['path']!r} of cohort {name!r}: {error}", "the path of a folder", "correct it"
+        ) from None
     prevalence = table.get("prevalence")
     if prevalence is not None and not (isinstance(prevalence, float) and 0 < prevalence < 1):
         raise ConfigError(
@@ -228,7 +235,7 @@ def check_name(name: str, what: str) -> None:
     Raises:
         ConfigError: the name is empty, too long, reserved or has other characters.
     """
-    if not _NAME.match(name) or name in RESERVED or name.endswith((".partial", ".previous")):
+    if not _NAME.fullmatch(name) or name in RESERVED or name.endswith((".partial", ".previous")):
         raise ConfigError(
             f"{what}: the name {name!r}",
             "1 to 64 letters, digits, '.', '_' or '-', starting with a letter or digit, and not " + ", ".join(RESERVED),

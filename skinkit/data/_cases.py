@@ -55,6 +55,7 @@ YES_NO = (
 )
 SYMPTOMS = ("itch", "grew", "hurt", "changed", "bleed", "elevation")
 BACKGROUNDS = ("background_father", "background_mother")
+IDS = ("image", "image_id", "accession", "case_id", "patient_id", "lesion_id")
 NUMBERS = ("fitzpatrick", "diameter_1_mm", "diameter_2_mm")
 ALLOWED: dict[str, tuple[str, ...]] = {
     "diagnosis": tuple(DIAGNOSES),
@@ -75,6 +76,13 @@ COLUMNS = (
     *(column.name for column in PAD_ATTRIBUTES),
 )  # fmt: skip
 """What a table's column may be mapped to."""
+
+_SHEET_ERRORS = frozenset(
+    {"#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NUM!", "#NULL!", "#SPILL!", "#CALC!", "#BUSY!", "#GETTING_DATA"}
+)
+_CUT_NUMBER = re.compile(r"\d(?:[.,]\d+)?[eE]\+\d+")
+_SERIAL = re.compile(r"[1-6]\d{4}(?:\.\d+)?")
+"""Days since 1900, as a spreadsheet counts them: 10000 is 1927, 69999 is 2091."""
 
 _OWN = {name: {words.plain(value): value for value in values} for name, values in ALLOWED.items()}
 _SITE_OF = {term: site for term, (site, _) in words.SITES.items()}
@@ -276,6 +284,7 @@ class _Reader:
         cells = row.cells
         flags: list[str] = []
         text = {ours: self.text(cells, ours) for ours in self.source.columns}
+        self._refuse_spoilt(row, text)
         out: dict[str, Any] = {
             name: text.get(name) or self.source.constants.get(name)
             for name in ("case_id", "patient_id", "lesion_id", "accession", *BACKGROUNDS)
@@ -299,6 +308,26 @@ class _Reader:
             out[name] = None if is_missing(word, self.source.dialect) else word
         out["flags"] = flags
         return out
+
+    def _refuse_spoilt(self, row: TableRow, text: Mapping[str, str | None]) -> None:
+        """Refuse what a spreadsheet has made of a value: an error sign, or a long number cut to its first digits.
+
+        Raises:
+            InputError: naming row and column.
+        """
+        for ours, word in text.items():
+            if word is None:
+                continue
+            if word.upper() in _SHEET_ERRORS:
+                raise InputError(
+                    f"{self._where(row, ours)}: {word!r}, the error of a spreadsheet", "a value", "mend the formula"
+                )
+            if ours in IDS and any(_CUT_NUMBER.fullmatch(part) for part in word.split("|")):
+                raise InputError(
+                    f"{self._where(row, ours)}: {word!r}, a long number of which a spreadsheet kept the first digits",
+                    "the whole number",
+                    "export the table again with this column formatted as text",
+                )
 
     def _miss(self, name: str, word: str, flags: list[str]) -> None:
         self.unmapped[name][word] += 1
@@ -371,7 +400,10 @@ class _Reader:
         dialect = self.source.dialect
         age: float | None = None
         word = text.get("age_years")
-        born, seen = text.get("birth_date"), text.get("exam_date")
+        born, seen = (
+            None if when is None or words.plain(when) in words.UNKNOWN else when
+            for when in (text.get("birth_date"), text.get("exam_date"))
+        )
         if word is not None and self._values.get("age_years", {}).get(words.plain(word)) == "":
             return None
         if word is not None:
@@ -399,6 +431,12 @@ class _Reader:
             return date(word, self.source.dialect.date_format)
         except UnreadableError:
             wanted = self.source.dialect.date_format or "a date written year first, such as 1961-02-28 or 1961年2月28日"
+            if _SERIAL.fullmatch(word):
+                raise InputError(
+                    f"{self._where(row, name)}: {word!r}, a day counted by a spreadsheet",
+                    wanted,
+                    "format the column as a date (2024-01-31) and export the table again, or save it as XLSX",
+                ) from None
             raise InputError(
                 f"{self._where(row, name)}: {word!r}",
                 wanted,
@@ -502,7 +540,7 @@ def _bare(path: str) -> str:
 
 
 def _plain_path(path: str) -> str:
-    return unicodedata.normalize("NFC", path).casefold()
+    return unicodedata.normalize("NFC", words.visible(path)).casefold()
 
 
 Place = dict[str, Any]

@@ -1,25 +1,56 @@
-"""Read a table as text: CSV, TSV, XLSX or Parquet; an error names file, row and column."""
+"""Read a table as text: CSV, TSV, XLSX or Parquet; an error names file, row and column.
+
+What a spreadsheet or an export has spoilt is refused and not guessed: a quote that is never closed, a row cut off at
+the end of the file, merged cells, a formula without its result, text in another encoding than the one told.
+"""
 
 from __future__ import annotations
 
 import csv
 import datetime as dt
 import io
+import math
 import re
+import struct
+import unicodedata
 import warnings
 import zipfile
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from skinkit.data import Dialect, TableRow
+from skinkit.data._words import visible
 from skinkit.errors import ConfigError, InputError, did_you_mean
 
 ENCODINGS = (
-    "utf-8", "utf-8-sig", "utf-16", "gb18030", "gbk", "big5", "latin-1", "cp1252", "shift_jis", "euc-kr",
+    "utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "gb18030", "gbk", "big5", "latin-1", "cp1252",
+    "shift_jis", "euc-kr",
 )  # fmt: skip
 _NOTHING = frozenset({"", "na", "n/a", "nan", "null", "none", "nat", "#n/a"})
+_OTHER_KINDS = {
+    b"PK\x03\x04": ("a ZIP or Excel file", "name it .xlsx, or save it as CSV"),
+    b"\xd0\xcf\x11\xe0": ("an old Excel file (.xls)", "save it as XLSX or CSV (UTF-8)"),
+    b"<": ("an HTML or XML page", "open it in a spreadsheet and save it as XLSX or CSV (UTF-8)"),
+    b"%PDF": ("a PDF document", "export the table itself"),
+    b"{\rtf": ("a text document", "export the table as CSV (UTF-8)"),
+    b"\x1f\x8b": ("a compressed file", "unpack it"),
+    b"PAR1": ("a Parquet file", "name it .parquet"),
+    b"SQLite format 3": ("a database", "export the table as CSV (UTF-8)"),
+    b"\xff\xd8\xff": ("a photo", "name the table"),
+    b"\x89PNG": ("a picture", "name the table"),
+}
+"""First bytes of what is often called .csv, what it is, and the way out."""
+_ROWS_AT_ONCE = 1024
+_LARGEST_BOOK = 1 << 30
+"""Bytes to which an XLSX file may unpack."""
+# What openpyxl's parsers raise on damaged files.
+_BOOK_DAMAGE = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, SyntaxError, ArithmeticError, EOFError, RuntimeError,
+    zipfile.BadZipFile, zlib.error, struct.error,
+)  # fmt: skip
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 
 
@@ -94,7 +125,7 @@ def _from_lines(path: Path, lines: Iterable[tuple[int, Sequence[str]]], headings
         if header is None and len(cells) == len(headings):
             header = list(headings)
         if header is None:
-            header = [" ".join(cell.split()) for cell in cells]
+            header = [re.sub(r"[ \r\n]+", " ", visible(cell)) for cell in cells]
             repeated = frozenset(name for name in header if name and header.count(name) > 1)
             continue
         surplus = [cell for cell in cells[len(header) :] if cell]
@@ -115,68 +146,185 @@ def _from_lines(path: Path, lines: Iterable[tuple[int, Sequence[str]]], headings
     return Table(path, tuple(dict.fromkeys(filter(None, header))), tuple(rows), repeated)
 
 
-def _delimited(path: Path, dialect: Dialect) -> Iterable[tuple[int, Sequence[str]]]:
+def _delimited(path: Path, dialect: Dialect) -> Iterator[tuple[int, Sequence[str]]]:
     data = path.read_bytes()
-    if data[:4] == b"PK\x03\x04":
-        raise InputError(f"{path} is a ZIP or Excel file", "text", "name it .xlsx, or save it as CSV")
-    encoding = "utf-8-sig" if dialect.encoding == "utf-8" else dialect.encoding
+    for magic, (kind, fix) in _OTHER_KINDS.items():
+        if data[:64].removeprefix(b"\xef\xbb\xbf").lstrip().startswith(magic):
+            raise InputError(f"{path} is {kind}", "a table of text", fix)
+    text = _decoded(path, data, dialect.encoding)
+    sign = dialect.delimiter or ("\t" if path.suffix.lower() in (".tsv", ".tab") else ",")
+    # Strictly: a quote that is never closed would swallow every row behind it.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=sign, strict=True)
+    before, width, cells = 0, 0, list[str]()
     try:
-        text = data.decode(encoding)
+        for cells in reader:
+            width = width or len(cells)
+            yield before + 1, [visible(cell) for cell in cells]
+            before = reader.line_num
+    except csv.Error as error:
+        raise InputError(
+            f"{path}, row {before + 1}: {error}",
+            "cells whose quotes are closed",
+            'put the quote that is missing; a quote inside a text is written twice ("")',
+        ) from None
+    # A spreadsheet leaves out empty cells at the end of a row; one that also lacks its line end was cut off.
+    if 0 < len(cells) < width and not text.endswith(("\n", "\r")):
+        raise InputError(
+            f"{path}, row {before}: the file ends after {len(cells)} of {width} cells",
+            "a table that is complete",
+            "export or copy it again; if nothing is missing, end its last line",
+        )
+
+
+def _decoded(path: Path, data: bytes, told: str) -> str:
+    """The bytes of a table as text.
+
+    Raises:
+        InputError: they are not in the encoding told, or plainly in another one.
+    """
+    try:
+        text = data.decode("utf-8-sig" if told == "utf-8" else told)
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         guess = guess_encoding(data)
         raise InputError(
-            f"{path}, row {line}: byte 0x{data[error.start]:02x} is not {dialect.encoding}",
-            f"text in {dialect.encoding}",
-            f'set encoding = "{guess}"' if guess != dialect.encoding else "save the table as UTF-8",
+            f"{path}, row {line}: byte 0x{data[error.start]:02x} is not {told}",
+            f"text in {told}",
+            f'set encoding = "{guess}"' if guess != told else "save the table as UTF-8",
         ) from None
-    sign = dialect.delimiter or ("\t" if path.suffix.lower() in (".tsv", ".tab") else ",")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=sign)
-    before = 0
+    if (at := text.find("\0")) >= 0:
+        guess = guess_encoding(data)
+        raise InputError(
+            f"{path}, row {text.count(chr(10), 0, at) + 1}: a NUL byte",
+            "text",
+            f'set encoding = "{guess}"' if guess.startswith("utf-16") else "export the table again",
+        )
+    if _is_utf8_after_all(data, told):
+        raise InputError(f"{path} is UTF-8, and {told} is told", "the encoding the table has", 'set encoding = "utf-8"')
+    return text
+
+
+def _is_utf8_after_all(data: bytes, told: str) -> bool:
+    """Whether bytes that also decode as another encoding are UTF-8: by its mark, or by characters of several bytes.
+
+    A few Chinese words of two bytes each happen to be valid UTF-8; characters of three bytes do not happen.
+    """
+    if told.startswith("utf"):
+        return False
+    if data.startswith(b"\xef\xbb\xbf"):
+        return True
     try:
-        for cells in reader:
-            yield before + 1, [cell.strip() for cell in cells]
-            before = reader.line_num
-    except csv.Error as error:
-        raise InputError(f"{path}, row {before + 1}: {error}", "a table of text", "export the table again") from None
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    runs = rb"[\xc2-\xdf][\x80-\xbf]" if told in ("latin-1", "cp1252") else rb"[\xe0-\xef][\x80-\xbf]{2}"
+    return re.search(runs, data) is not None
 
 
 def _xlsx(path: Path, dialect: Dialect) -> Iterable[tuple[int, Sequence[str]]]:
-    import openpyxl
-    from openpyxl.utils.exceptions import InvalidFileException
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # remarks on styles and validations that do not matter here
-        try:
-            book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        except (InvalidFileException, zipfile.BadZipFile, KeyError, OSError, ValueError) as error:
-            raise InputError(f"{path}: {error}", "an XLSX file", "save it again as XLSX, or as CSV (UTF-8)") from None
-        try:
-            if dialect.sheet and dialect.sheet not in book.sheetnames:
+    try:
+        with zipfile.ZipFile(path) as packed:
+            if sum(member.file_size for member in packed.infolist()) > _LARGEST_BOOK:
                 raise InputError(
-                    f"{path}: no sheet {dialect.sheet!r}", did_you_mean(dialect.sheet, book.sheetnames), "correct sheet"
+                    f"{path} unpacks to more than {_LARGEST_BOOK} bytes", "a table", "export the sheet as CSV (UTF-8)"
                 )
-            sheet = book[dialect.sheet] if dialect.sheet else book.worksheets[0]
-            lines = [
-                (number, [_text(value, dialect) for value in cells])
-                for number, cells in enumerate(sheet.iter_rows(values_only=True), start=1)
-            ]
-        finally:
-            book.close()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # remarks on styles and validations that do not matter here
+            return _sheet(path, dialect)
+    except _BOOK_DAMAGE as error:
+        raise InputError(
+            f"{path}: {type(error).__name__}: {error}", "an XLSX file", "save it again as XLSX, or as CSV (UTF-8)"
+        ) from None
+
+
+def _sheet(path: Path, dialect: Dialect) -> list[tuple[int, Sequence[str]]]:
+    """The rows of the sheet.
+
+    Raises:
+        InputError: there is no such sheet, or it holds merged cells or formulas without their results.
+    """
+    import openpyxl
+
+    book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    try:
+        if dialect.sheet and dialect.sheet not in book.sheetnames:
+            raise InputError(
+                f"{path}: no sheet {dialect.sheet!r}", did_you_mean(dialect.sheet, book.sheetnames), "correct sheet"
+            )
+        sheet: Any = book[dialect.sheet] if dialect.sheet else book.worksheets[0]
+        sheet.reset_dimensions()  # what the file says of its size may be wrong
+        lines: list[tuple[int, Sequence[str]]] = [
+            (number, [_text(value, dialect) for value in cells])
+            for number, cells in enumerate(sheet.iter_rows(values_only=True), start=1)
+        ]
+        formulas, merged = _formulas_and_merges(path, sheet._worksheet_path)
+    finally:
+        book.close()
+    header = next((number for number, cells in lines if any(cells)), 0)
+    for area in merged:
+        if int(re.sub(r"\D", "", area.rpartition(":")[2])) > header:
+            raise InputError(
+                f"{path}: the cells {area} are merged",
+                "a value in every cell: of merged cells only the first has one",
+                "undo the merge and write the value in each row",
+            )
+    if formulas:
+        _refuse_open_formulas(path, sheet.title, lines)
     return lines
+
+
+_FORMULA = re.compile(rb"<(?:\w+:)?f[\s>/]")
+_MERGED = re.compile(rb"<(?:\w+:)?mergeCell\b[^>]*\bref=\"([A-Z]+\d+:[A-Z]+\d+)\"")
+
+
+def _formulas_and_merges(path: Path, member: str) -> tuple[bool, list[str]]:
+    """Whether a sheet holds formulas, and its merged areas; openpyxl tells neither of a sheet it reads row by row."""
+    formulas, merged, rest = False, dict[str, None](), b""
+    with zipfile.ZipFile(path) as packed, packed.open(member.lstrip("/")) as stream:
+        while piece := stream.read(1 << 20):
+            rest += piece
+            formulas = formulas or _FORMULA.search(rest) is not None
+            merged |= dict.fromkeys(area.decode() for area in _MERGED.findall(rest))
+            rest = rest[-200:]
+    return formulas, list(merged)
+
+
+def _refuse_open_formulas(path: Path, sheet: str, lines: Sequence[tuple[int, Sequence[str]]]) -> None:
+    """Refuse formulas whose result was never stored: no spreadsheet has opened the file since a program wrote it."""
+    import openpyxl
+    from openpyxl.utils import get_column_letter
+
+    book = openpyxl.load_workbook(path, read_only=True)
+    try:
+        rows: Any = book[sheet]
+        rows.reset_dimensions()
+        for (number, shown), cells in zip(lines, rows.iter_rows(values_only=True), strict=False):
+            for column, (text, cell) in enumerate(zip(shown, cells, strict=False), start=1):
+                if not text and str(cell or "").startswith("="):
+                    raise InputError(
+                        f"{path}, row {number}, column {get_column_letter(column)}: a formula without its result",
+                        "values",
+                        "open the file in a spreadsheet and save it, or paste the values",
+                    )
+    finally:
+        book.close()
 
 
 def _parquet(path: Path, dialect: Dialect) -> Iterable[tuple[int, Sequence[str]]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    number = 1
     try:
-        table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
+        with pq.ParquetFile(path) as file:
+            yield number, [str(name) for name in file.schema_arrow.names]
+            for batch in file.iter_batches(_ROWS_AT_ONCE):
+                # Column by column: two columns of one name would be one in a dictionary.
+                for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                    number += 1
+                    yield number, [_text(value, dialect) for value in row]
+    except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: {error}", "a Parquet file", "write it again") from None
-    yield 1, [str(name) for name in table.column_names]
-    for number, row in enumerate(table.to_pylist(), start=2):
-        yield number, [_text(value, dialect) for value in row.values()]
 
 
 def _text(value: Any, dialect: Dialect) -> str:
@@ -190,7 +338,7 @@ def _text(value: Any, dialect: Dialect) -> str:
     if isinstance(value, float):
         text = str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
         return text.replace(".", dialect.decimal)
-    return str(value).strip()
+    return visible(str(value))
 
 
 # -------------------------------------------------------------------------------------------------- single cells
@@ -214,10 +362,10 @@ def number(text: str, decimal: str) -> float:
         WrongDecimalError: it is written with the other one.
         UnreadableError: it is no number.
     """
-    text = text.strip()
+    text = unicodedata.normalize("NFKC", text).strip()  # ５４ is 54
     other = "," if decimal == "." else "."
     plain = text.replace(decimal, ".") if text.count(decimal) <= 1 else text
-    if other not in text and _NUMBER.fullmatch(plain):
+    if other not in text and _NUMBER.fullmatch(plain) and math.isfinite(float(plain)):
         return float(plain)
     if re.fullmatch(rf"[+-]?\d+{re.escape(other)}\d+", text):
         raise WrongDecimalError(text)
@@ -242,7 +390,7 @@ def age_years(text: str, decimal: str) -> float:
         WrongDecimalError: a number with the other decimal sign.
         UnreadableError: something else.
     """
-    text = text.strip()
+    text = unicodedata.normalize("NFKC", text).strip()
     if match := _AGE_YEARS.fullmatch(text):
         return round(number(match["n"], decimal) + (int(match["m"]) / 12 if match["m"] else 0.0), 2)
     if match := _AGE_SHORT.fullmatch(text):
@@ -264,7 +412,7 @@ def date(text: str, date_format: str) -> dt.date:
     Raises:
         UnreadableError: neither.
     """
-    text = text.strip()
+    text = unicodedata.normalize("NFKC", text).strip()
     try:
         if date_format:
             return dt.datetime.strptime(text, date_format).date()
@@ -285,6 +433,9 @@ def guess_encoding(data: bytes) -> str:
         return "utf-8-sig"
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
+    even, odd = data[:1000:2].count(0), data[1:1000:2].count(0)
+    if max(even, odd) > len(data[:1000]) // 5:  # every other byte of Latin text in UTF-16 is 0
+        return "utf-16-le" if odd > even else "utf-16-be"
     try:
         data.decode("utf-8")
     except UnicodeDecodeError:

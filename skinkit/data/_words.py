@@ -21,6 +21,23 @@ def plain(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
+_INVISIBLE: dict[int, str | None] = {
+    **dict.fromkeys([0x00AD, 0x200B, 0x200E, 0x200F, 0x2060, 0xFEFF, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]),
+    **dict.fromkeys([0x00A0, 0x2007, 0x202F, 0x3000], " "),
+}
+
+
+def visible(text: str) -> str:
+    """A cell, heading or name without what cannot be seen: zero-width signs go, every kind of space is a space.
+
+    Two ids that look the same must be the same: a patient would otherwise count as two.
+
+    >>> visible("\ufeffP1\u200b "), visible("A\u00a07")
+    ('P1', 'A 7')
+    """
+    return text.strip() if text.isascii() else text.translate(_INVISIBLE).strip()
+
+
 UNKNOWN = frozenset({"unknown", "unk", "not known", "?", "-", "--", "/", "未知", "不详", "未填"})
 """Words that mean nothing is known where sex, site or diagnosis is asked; they are null without being counted."""
 
@@ -88,8 +105,8 @@ DIAGNOSES: dict[str, str] = {
 }
 
 YES_NO = {
-    **dict.fromkeys(("true", "yes", "y", "1", "1.0", "是", "有", "阳性", "+"), "True"),
-    **dict.fromkeys(("false", "no", "n", "0", "0.0", "否", "无", "没有", "阴性"), "False"),
+    **dict.fromkeys(("true", "yes", "y", "1", "1.0", "t", "√", "✓", "是", "有", "阳性", "+"), "True"),
+    **dict.fromkeys(("false", "no", "n", "0", "0.0", "f", "×", "✗", "否", "无", "没有", "阴性"), "False"),
 }
 
 CONFIRMED = {

@@ -60,7 +60,7 @@ def described(source: Source, file: Path) -> Source:
 
     try:
         told = tomllib.loads(file.read_text(encoding="utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{file}: {error}", "a valid UTF-8 TOML file", "mend the file") from None
     _known(file, told, _KEYS, "")
     for key in _TEXTS:
@@ -76,7 +76,7 @@ def described(source: Source, file: Path) -> Source:
     check_encoding(dialect.encoding, str(file))
     if dialect.decimal not in (".", ","):
         raise ConfigError(f"{file}: decimal = {dialect.decimal!r}", '"." or ","', "correct decimal")
-    if len(dialect.delimiter) > 1:
+    if len(dialect.delimiter) > 1 or dialect.delimiter in ('"', "\n", "\r", " "):
         raise ConfigError(f"{file}: delimiter = {dialect.delimiter!r}", 'one sign, such as ";" or "\\t"', "correct it")
     columns = _columns(file, told)
     values = _values(file, told)
@@ -166,7 +166,11 @@ def _allowed(file: Path, ours: str, value: Any, where: str) -> str:
     from skinkit.data._cases import ALLOWED, NUMBERS
 
     text = str(value)
-    if text == "" or ours in NUMBERS or text in ALLOWED[ours]:
+    if ours in NUMBERS:
+        if text == "" or re.fullmatch(r"\d+(\.\d+)?", text):
+            return text
+        raise ConfigError(f"{file}: {text!r} in {where}", "a number", "correct it, or leave it empty")
+    if text == "" or text in ALLOWED[ours]:
         return text
     raise ConfigError(
         f"{file}: {text!r} in {where}", did_you_mean(text, ALLOWED[ours]), "use one of these, or leave empty"
@@ -191,7 +195,10 @@ def _patterns(file: Path, told: Mapping[str, Any]) -> tuple[tuple[str, str], ...
     table = _table(file, told, "patterns")
     _known(file, table, ("diagnosis",), " in [patterns]")
     pairs = []
-    for entry in table.get("diagnosis", []):
+    entries = table.get("diagnosis", [])
+    if not isinstance(entries, list):
+        raise ConfigError(f"{file}: diagnosis = {entries!r} in [patterns]", "[[patterns.diagnosis]]", "mend the file")
+    for entry in entries:
         if not isinstance(entry, dict) or set(entry) != {"match", "value"}:
             raise ConfigError(f"{file}: {entry!r}", "[[patterns.diagnosis]] with match and value", "mend the file")
         try:
