@@ -43,8 +43,8 @@ def keep_private(artifacts: Path) -> None:
     if artifacts.is_dir() and open_to_others(artifacts):
         for folder, _, names in os.walk(artifacts, topdown=False):
             for name in names:
-                _close(Path(folder, name))
-            _close(Path(folder))
+                close(Path(folder, name))
+            close(Path(folder))
 
 
 def open_to_others(path: Path) -> bool:
@@ -52,7 +52,8 @@ def open_to_others(path: Path) -> bool:
     return bool(path.lstat().st_mode & _OTHERS)
 
 
-def _close(path: Path) -> None:
+def close(path: Path) -> None:
+    """Take every right to a file or folder from other users; what a link leads to keeps its own."""
     mode = path.lstat().st_mode
     if not stat.S_ISLNK(mode) and mode & _OTHERS:
         path.chmod(stat.S_IMODE(mode) & ~_OTHERS)

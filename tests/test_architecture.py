@@ -25,7 +25,7 @@ LAYERS = (
         "models", "weights", "phantoms", "reporting", "evaluation", "calibration", "cross_fit", "drift", "looks",
         "contract", "photo_classifier", "integrated_gradients", "snapshot", "faithfulness", "panels", "studies",
         "regression", "signature", "protocols",
-        "model_pack", "selection", "flow", "synthesis", "operating_point", "handover",
+        "model_pack", "selection", "flow", "synthesis", "operating_point", "handover", "identifying",
     },
     {"executor", "examples", "augment", "fit", "infer", "training", "file_traces", "shortcuts", "penultimate"},
     {"stages"},

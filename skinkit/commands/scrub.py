@@ -1,0 +1,95 @@
+"""scrub: what in this workspace identifies a person, file by file; --remove removes what can go.
+
+Nothing is removed without --remove. What goes: tables that 'skinkit export' wrote into the workspace, logs (*.log, and
+what lies in a folder 'logs'), and unfinished or replaced work that killed runs left; in a private workspace, files that
+others may read are closed. Artifacts stay, and it says why. The cohorts' own folders are never touched.
+
+Exit code 0, or 6 where something that was to go is being written at this moment.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from skinkit.artifact import lock
+from skinkit.commands import Context
+from skinkit.errors import BusyError
+from skinkit.workspace import Workspace
+
+if TYPE_CHECKING:
+    from skinkit.identifying import Trace
+
+_SHOWN = 40
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the command."""
+
+    remove: Annotated[bool, "remove what can go without breaking an artifact"] = False
+
+
+def run(config: Config, context: Context) -> Mapping[str, Any]:
+    """List what identifies a person, and remove what can go if asked."""
+    from skinkit.identifying import REMOVED, STAYS, traces
+
+    workspace = context.workspace()
+    found = list(traces(workspace))
+    can_go = [trace for trace in found if trace.kind in (*REMOVED, "open")]
+    gone, busy = _removed(workspace, can_go) if config.remove else ([], [])
+    left = [trace for trace in found if trace not in gone]
+    counts = Counter(trace.kind for trace in left)
+    lines = [f"  {trace.file}: {trace.what.replace('_', ' ')}, {trace.n}" for trace in left[:_SHOWN]]
+    lines += [f"  ... and {len(left) - _SHOWN} more: --json lists all"] if len(left) > _SHOWN else []
+    lines += ["", *(f"{kind.replace('_', ' ')} in {n} places: {STAYS[kind]}" for kind, n in sorted(counts.items()))]
+    lines += [f"removed or closed: {len(gone)}"] if config.remove else []
+    lines += [f"being written, so not removed: {', '.join(busy)}"] if busy else []
+    if can_go and not config.remove:
+        lines.append(f"{len(can_go)} of these can go: skinkit scrub --remove")
+    return {
+        "exit_code": BusyError.exit_code if busy else 0,
+        "found": [trace.as_dict() for trace in left],
+        "counts": dict(sorted(counts.items())),
+        "why": {kind: STAYS[kind] for kind in sorted(counts)},
+        "can_go": [trace.file for trace in can_go if trace not in gone],
+        "removed": sorted({trace.file for trace in gone}),
+        "busy": busy,
+        "text": "\n".join(lines) if left or gone else "nothing here identifies a person",
+    }
+
+
+def _removed(workspace: Workspace, can_go: Sequence[Trace]) -> tuple[list[Trace], list[str]]:
+    """Remove files, unfinished work of nobody, and others' right to read; what went, and what is being written."""
+    from skinkit import file_modes
+
+    gone, busy = [], []
+    for trace in can_go:
+        path = workspace.root / trace.file
+        try:
+            if trace.kind == "open":
+                file_modes.close(path)
+            elif trace.kind == "leftovers":
+                _remove_leftover(path)
+            else:
+                path.unlink()
+        except BusyError:
+            busy.append(trace.file)
+        except FileNotFoundError:
+            continue  # it went by itself, with the work it belonged to
+        else:
+            gone.append(trace)
+    return gone, busy
+
+
+def _remove_leftover(path: Path) -> None:
+    """Remove unfinished work, unless somebody is at it."""
+    if not path.is_dir():
+        path.unlink()
+        return
+    with lock(path.with_suffix("")):
+        shutil.rmtree(path)
