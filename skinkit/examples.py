@@ -24,7 +24,7 @@ from PIL import Image
 from skinkit.artifact import digest
 from skinkit.console import Tick
 from skinkit.errors import CaseError
-from skinkit.images import decode, pixel_sha256, read_bytes, read_mask
+from skinkit.images import decode, grey, luma, pixel_sha256, read_bytes, read_mask
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,9 +70,20 @@ class Photo:
 
     def read(self) -> Bytes:
         """uint8 (H, W, 3); raises :class:`CaseError` where it cannot be read or is not what was ingested."""
+        data, known = self._data()
+        return self._checked(decode(data, complete=known)[0], known)
+
+    def read_luma(self) -> Bytes:
+        """uint8 (H, W), ITU-R 601 luma, without RGB in between; raises as :meth:`read`."""
+        data, known = self._data()
+        return luma(data, complete=True) if known else grey(self._checked(decode(data)[0], known))
+
+    def _data(self) -> tuple[bytes, bool]:
+        """The file's bytes, and whether they are those that were ingested."""
         data = read_bytes(self.path)
-        known = bool(self.file_sha256) and hashlib.sha256(data).hexdigest() == self.file_sha256
-        rgb: Bytes = decode(data, complete=known)[0]
+        return data, bool(self.file_sha256) and hashlib.sha256(data).hexdigest() == self.file_sha256
+
+    def _checked(self, rgb: Bytes, known: bool) -> Bytes:
         if not known and pixel_sha256(rgb) != self.pixels:
             raise CaseError("image_changed", "the picture is not the one that was ingested; run 'skinkit ingest'")
         return rgb

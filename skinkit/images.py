@@ -100,11 +100,15 @@ def read_luma(path: Path, *, sha256: str = "") -> Array:
         CaseError: as :func:`read_rgb`.
     """
     data = read_bytes(path)
+    return luma(data, complete=bool(sha256) and hashlib.sha256(data).hexdigest() == sha256)
+
+
+def luma(data: bytes, *, complete: bool = False) -> Array:
+    """ITU-R 601 luma of the bytes of an image file, as :func:`read_luma`; ``complete`` as in :func:`decode`."""
     if is_dicom(data):
         return grey(_dicom_rgb(data, []))
-    known = bool(sha256) and hashlib.sha256(data).hexdigest() == sha256
-    with _opened(data, [], complete=known) as image:
-        if image.format in _JPEG and not known and _stops_early(data, image):
+    with _opened(data, [], complete=complete) as image:
+        if image.format in _JPEG and not complete and _stops_early(data, image):
             raise CaseError("image_truncated", "the JPEG ends before its picture does")
         turn = _orientation(image)
         if image.mode in ("L", "RGB") and not image.has_transparency_data:

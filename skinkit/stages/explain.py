@@ -600,7 +600,7 @@ def _occluded_one(
 ) -> dict[str, Any]:
     """One case of a model that reads measurements."""
     from skinkit.attribution import log_odds, occlusion_of_mask
-    from skinkit.images import read_rgb
+    from skinkit.examples import Photo
     from skinkit.radiomics import extract
 
     opened = _opened(model)
@@ -612,7 +612,7 @@ def _occluded_one(
         return {**row, "reason": "no_heatmap", "detail": "the model reads nothing that is measured in the photo"}
     if mask is None or case["reason"] == "features_missing":
         return {**row, "reason": "no_heatmap", "detail": "there is no lesion mask to occlude"}
-    rgb = read_rgb(root / case["image_path"])
+    rgb = Photo(case["pixel_sha256"], root / case["image_path"], case["image_sha256"]).read()
     how = {name: opened.about["radiomics"][name] for name in ("channels", "bin_width", "engine")}
 
     def score(part: np.ndarray) -> float | None:

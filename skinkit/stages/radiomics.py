@@ -105,7 +105,7 @@ class _Lesions(LazyRows):
 
 def _lesions(job: Job) -> _Lesions:
     """Every image that has a mask."""
-    cases = job.inputs["cases"].rows(["image_id", "image_path", "image_sha256"])
+    cases = job.inputs["cases"].rows(["image_id", "image_path", "image_sha256", "pixel_sha256"])
     masks = job.inputs["masks"].rows(["image_id", "mask_file", "mask_sha256", "mask_failed", "status"])
     place = {case["image_id"]: index for index, case in enumerate(cases)}
     places = {
@@ -154,12 +154,11 @@ def _measured_mask(case: Mapping[str, Any], masks: Path) -> Any:
 
 def _measure_one(case: Mapping[str, Any], *, root: Path, masks: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The features of one lesion."""
-    from skinkit.images import read_luma, read_rgb
+    from skinkit.examples import Photo
     from skinkit.radiomics import extract
 
-    photo = root / case["image_path"]
-    in_grey = tuple(settings["channels"]) == ("grey",)
-    pixels = read_luma(photo, sha256=case["image_sha256"]) if in_grey else read_rgb(photo)
+    photo = Photo(case["pixel_sha256"], root / case["image_path"], case["image_sha256"])
+    pixels = photo.read_luma() if tuple(settings["channels"]) == ("grey",) else photo.read()
     features = extract(pixels, _measured_mask(case, masks), **settings)
     return {
         "image_id": case["image_id"],

@@ -165,6 +165,7 @@ def _by_rule(config: Config, job: Job, cases: pd.DataFrame, build: Builder) -> d
     }
     todo = {key[0] for key in build.plan(fingerprints)}
     names = ["image_id", "image_path", "truth_mask_path", "copied_path", "width_px", "height_px"]
+    names += ["image_sha256", "pixel_sha256"]
     items = _records(cases.loc[cases["image_id"].isin(todo), names])
     work = partial(_mask_one, root=job.cohort.root, out=build.partial, segmenter=config.model, draw=draw)
     how: dict[str, Any] = {"jobs": job.jobs, "limit_s": job.case_seconds, "console": job.console}
@@ -208,9 +209,10 @@ def _mask_one(
     draw: Callable[[np.ndarray], np.ndarray] | None,
 ) -> dict[str, Any]:
     """One mask: drawn (or taken over from a person), written, measured."""
-    from skinkit.images import read_rgb
+    from skinkit.examples import Photo
 
-    mask = draw(read_rgb(root / case["image_path"])) if draw is not None else _person_s(case, root, "copied_path")
+    photo = Photo(case["pixel_sha256"], root / case["image_path"], case["image_sha256"])
+    mask = draw(photo.read()) if draw is not None else _person_s(case, root, "copied_path")
     if mask is None:
         raise CaseError("truth_mask_absent", "the source folder holds no mask for this image")
     return _written(case, mask, _person_s(case, root), out, segmenter)
