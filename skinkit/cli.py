@@ -77,6 +77,7 @@ _COMMAND_COMMON: dict[str, tuple[str, ...]] = {
     "init": ("json", "log_format", "quiet"),
     "doctor": ("workspace", "device", "json", "log_format", "quiet"),
     "weights": ("json", "log_format", "quiet"),
+    "selftest": ("json", "log_format", "quiet"),
 }
 _COMMAND_COMMON_ELSE = ("workspace", "json", "log_format", "quiet")
 

@@ -143,6 +143,7 @@ def locate(given: str, default: str) -> Path:
 
     Raises:
         InputError: the file is not there; the message says how to get it.
+        RefusedError: public weights in the cache have another SHA-256 than they were published with.
     """
     if given and given not in PUBLIC:
         path = Path(given).expanduser()
@@ -160,6 +161,12 @@ def locate(given: str, default: str) -> Path:
             f"no pretrained weights: {weights.file} is not in {cache_folder()}",
             f"ImageNet weights of {weights.backbone}; skinkit does not start from random numbers unasked",
             f"give --weights PATH, or run 'skinkit weights fetch {weights.name}'",
+        )
+    if not _matches(place, weights):
+        raise RefusedError(
+            f"{place} has SHA-256 {file_sha256(place)[:16]}...",
+            f"{weights.sha256_prefix}..., as published",
+            f"run 'skinkit weights fetch {weights.name}', or give your own with --weights PATH",
         )
     return place
 

@@ -110,6 +110,10 @@ def test_located_in_the_cache_or_an_error_that_helps(tmp_path: Path, monkeypatch
         locate("absent.pth", "resnet18")
     file = tmp_path / PUBLIC["resnet18"].file
     file.write_bytes(b"x")
+    with pytest.raises(RefusedError, match="f37072fd"):
+        locate("", "resnet18")
+    published = replace(PUBLIC["resnet18"], sha256_prefix=hashlib.sha256(b"x").hexdigest()[:8])
+    monkeypatch.setitem(PUBLIC, "resnet18", published)
     assert locate("", "resnet18") == locate("resnet18", "resnet50") == cached(PUBLIC["resnet18"]) == file
     assert locate(str(file), "resnet50") == file
 

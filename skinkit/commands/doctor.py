@@ -17,9 +17,9 @@ from skinkit.artifact import library_versions
 from skinkit.commands import Context
 from skinkit.errors import ConfigError
 
-_NEEDED = ("numpy", "pandas", "pyarrow", "PIL", "scipy", "sklearn", "SimpleITK", "lightgbm", "shap", "matplotlib")
+NEEDED = ("numpy", "pandas", "pyarrow", "PIL", "scipy", "sklearn", "SimpleITK", "lightgbm", "shap", "matplotlib")
 _WITHOUT_TORCH = "pip install 'skinkit[torch]' for networks; tables and radiomics work without"
-_TORCH = ("torch", "torchvision", "captum")
+TORCH = ("torch", "torchvision", "captum")
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     checks: list[tuple[str, str, str]] = [
         ("python", "ok" if sys.version_info >= (3, 11) else "bad", sys.version.split()[0])
     ]
-    checks += [_import(name, "bad", "pip install skinkit") for name in _NEEDED]
-    checks += [_import(name, "missing", _WITHOUT_TORCH) for name in _TORCH]
+    checks += [_import(name, "bad", "pip install skinkit") for name in NEEDED]
+    checks += [_import(name, "missing", _WITHOUT_TORCH) for name in TORCH]
     checks += [_radiomics(), _device(), *_precision(), _threads(), _disk(context)]
     bad = [name for name, state, _ in checks if state == "bad"]
     width = max(len(name) for name, _, _ in checks)

@@ -1,0 +1,274 @@
+"""selftest: prove a fresh installation on drawn lesions, in a folder of its own that is removed afterwards.
+
+It imports every library, measures a known lesion against PyRadiomics' stored values, then works as a hospital would, by
+commands of their own: train, kill a stage and go on, pack the model and install it elsewhere, predict, write the clinic
+report, and provoke every exit code. It needs no network, no home folder, no workspace and nothing writable but the
+temporary folder (or --folder). Exit code 0 when everything is as it should be, else 4.
+
+On a machine that has never compiled the radiomics kernels, that comes on top, once (half a minute).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from skinkit.artifact import file_sha256, lock, open_artifact
+from skinkit.commands import Context
+from skinkit.errors import InputError, SkinkitError
+
+FAILED = 4
+_SECONDS = 300
+_LESIONS = 24
+_TOML = """file = "lesions.csv"
+modality = "clinical"
+[columns]
+image = "file"
+patient_id = "patient"
+lesion_id = "lesion"
+age_years = "age_years"
+sex = "sex"
+site = "region"
+bleed = "bleed"
+"""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the command."""
+
+    folder: Annotated[str, "work below this folder instead of the system's temporary one"] = ""
+
+
+class _NotSoError(Exception):
+    """A check found something else than it should."""
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the test works.
+
+    Attributes:
+        home: the workspace that trains.
+        ward: the workspace that only predicts.
+        pack: the model between them.
+    """
+
+    folder: Path
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    @property
+    def ward(self) -> Path:
+        return self.folder / "ward"
+
+    @property
+    def pack(self) -> Path:
+        return self.folder / "model.skinkit"
+
+    def table(self, *parts: str) -> Path:
+        """The table of an artifact of ``home``."""
+        return self.home.joinpath("artifacts", *parts, "table.parquet")
+
+
+def run(config: Config, context: Context) -> Mapping[str, Any]:
+    """Make every check in turn; what stands on a failed one is skipped."""
+    began = time.monotonic()
+    checks: list[dict[str, Any]] = []
+    try:
+        holder = tempfile.TemporaryDirectory(prefix="skinkit-selftest-", dir=config.folder or None)
+    except OSError as error:
+        where = config.folder or tempfile.gettempdir()
+        raise InputError(f"{where}: {error.strerror}", "a folder to work in", "give --folder DIR") from None
+    with holder as name:
+        place = _Place(Path(name))
+        for check, work in _CHECKS.items():
+            context.console.info(f"{check} ...")
+            start = time.monotonic()
+            state, detail = "skipped", "an earlier check failed"
+            if check in _ALONE or all(made["state"] == "ok" for made in checks):
+                state, detail = _made(work, place)
+            seconds = round(time.monotonic() - start, 1)
+            checks.append({"check": check, "state": state, "seconds": seconds, "detail": detail})
+    bad = [made["check"] for made in checks if made["state"] != "ok"]
+    seconds = round(time.monotonic() - began, 1)
+    lines = [f"{c['check']:<18} {c['state']:<8} {c['seconds']:>6.1f} s  {c['detail']}" for c in checks]
+    lines.append(f"not as it should be: {', '.join(bad)}" if bad else f"everything works ({seconds:.0f} s)")
+    return {
+        "exit_code": FAILED if bad else 0,
+        "passed": not bad,
+        "checks": checks,
+        "seconds": seconds,
+        "text": "\n".join(lines),
+    }
+
+
+def _made(work: Callable[[_Place], str], place: _Place) -> tuple[str, str]:
+    try:
+        return "ok", work(place)
+    except _NotSoError as error:
+        return "bad", str(error)
+    except SkinkitError as error:
+        return "bad", error.found
+    except Exception as error:  # noqa: BLE001 - a broken installation fails in every way there is
+        return "bad", f"{type(error).__name__}: {error}"
+
+
+def _skinkit(*arguments: str | Path, expect: int = 0) -> dict[str, Any]:
+    """What a command of its own answers; another exit code than the expected one is a failed check."""
+    command = [sys.executable, "-m", "skinkit", *map(str, arguments), "--json", "--quiet"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise _NotSoError(f"'skinkit {arguments[0]}' did not end within {_SECONDS} s") from None
+    told: dict[str, Any] = {}
+    if answer.stdout.startswith("{"):
+        told = json.loads(answer.stdout)
+    if answer.returncode != expect:
+        said = (told.get("error") or {}).get("found") or answer.stderr.strip().rpartition("\n")[2]
+        raise _NotSoError(f"'skinkit {arguments[0]}' ended with {answer.returncode} instead of {expect}: {said}")
+    return told
+
+
+# ------------------------------------------------------------------------------------------------------ the checks
+
+
+def _libraries(place: _Place) -> str:
+    import importlib
+
+    from skinkit.commands.doctor import NEEDED, TORCH
+
+    absent = []
+    for name in (*NEEDED, *TORCH):
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if name in NEEDED or error.name != name:
+                raise
+            absent.append(name)
+    return f"all {len(NEEDED) + len(TORCH)}" if not absent else f"without networks: no {', '.join(absent)}"
+
+
+def _radiomics(place: _Place) -> str:
+    from skinkit.radiomics import known
+
+    for engine in ("fast", "pyradiomics"):
+        differing = known.differing(engine)
+        if differing:
+            name, stored, measured = differing[0]
+            raise _NotSoError(f"{engine}: {len(differing)} features differ, first {name}: {measured!r}, not {stored!r}")
+    return "102 features as PyRadiomics 3.0.1 has them, by both engines"
+
+
+def _drawing(place: _Place) -> str:
+    from skinkit.phantoms import Hospital, write_cohort
+
+    rows = {
+        "patients": write_cohort(place.home / "patients", Hospital("D"), _LESIONS, seed=1, masks=False),
+        "walk_in": write_cohort(place.ward / "walk_in", Hospital("W"), 4, seed=2, masks=False),
+    }
+    for workspace, cohort, role in ((place.home, "patients", "development"), (place.ward, "walk_in", "inference")):
+        folder = workspace / cohort
+        told = _TOML + ('diagnosis = "diagnosis"\n' if role == "development" else "")
+        (folder / "cohort.toml").write_text(told, encoding="utf-8")
+        with (folder / "lesions.csv").open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, list(rows[cohort][0]))
+            writer.writeheader()
+            writer.writerows(rows[cohort])
+        _skinkit("init", workspace, "--cohort", f"{cohort}=folder:{folder}:{role}", "--model", "logistic")
+    return f"{len(rows['patients'])} and {len(rows['walk_in'])} photos"
+
+
+def _chain(place: _Place) -> str:
+    told = _skinkit("train", "--radiomics", "all", "-w", place.home)
+    return f"{len(told['steps'])} artifacts from photos to a trained model"
+
+
+def _killed(place: _Place) -> str:
+    """A stage that is killed while it works, and run again, ends with the same bytes."""
+    table = place.table("patients", "masks", "otsu")
+    before = table.read_bytes()
+    partial = table.parent.with_name("otsu.partial")
+    command = [sys.executable, "-m", "skinkit", "segment", "-w", str(place.home), "--quiet"]
+    for _ in range(3):
+        shutil.rmtree(table.parent)
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            while process.poll() is None and not partial.exists():
+                time.sleep(0.002)
+            process.send_signal(signal.SIGKILL)
+        hit = not table.exists()
+        _skinkit("segment", "-w", place.home)
+        if table.read_bytes() != before:
+            raise _NotSoError("the masks differ after a kill")
+        if hit:
+            return "segment was killed, went on, and left the same bytes"
+    raise _NotSoError("segment could not be killed while it worked")
+
+
+def _travels(place: _Place) -> str:
+    told = _skinkit("models", "pack", "logistic", "--output", place.pack, "-w", place.home)
+    _skinkit("models", "install", place.pack, "--sha256", told["sha256"], "-w", place.ward)
+    _skinkit("predict", "-w", place.ward)
+    there = open_artifact(place.ward / "artifacts" / "walk_in" / "predictions" / "logistic").table()
+    good = there.loc[there["status"] == "ok", "malignancy"]
+    if good.empty or not good.between(0, 1).all():
+        raise _NotSoError("the predictions are no probabilities")
+    return f"{told['bytes'] // 1024} KiB packed, installed elsewhere, {len(good)} rows predicted"
+
+
+def _report(place: _Place) -> str:
+    told = _skinkit("report", "--for", "clinic", "-w", place.ward)
+    (page,) = map(Path, told["result"]["pages"])
+    text = page.read_text(encoding="utf-8")
+    if "Content-Security-Policy" not in text or "<script" in text:
+        raise _NotSoError(f"{page} is not a safe page")
+    return f"a worklist of {len(text) // 1024} KiB"
+
+
+def _exit_codes(place: _Place) -> str:
+    """Every way of ending that a script may count on."""
+    _skinkit("predict", "--nonsense", "-w", place.ward, expect=2)
+    photo = sorted((place.ward / "walk_in" / "images").iterdir())[0]
+    whole = photo.read_bytes()
+    photo.write_bytes(whole[: len(whole) // 2])
+    _skinkit("predict", "-w", place.ward, expect=3)
+    _skinkit("predict", "-w", place.ward)  # a case that failed once does not fail again
+    _skinkit("evaluate", "--no-upstream", "--model", "absent", "--cohort", "patients", "-w", place.home, expect=4)
+    with lock(place.ward / "artifacts" / "walk_in" / "cases"):
+        photo.write_bytes(whole)
+        _skinkit("ingest", "-w", place.ward, expect=6)
+    model = place.ward / "artifacts" / "models" / "logistic" / "fold_0" / "logistic.json"
+    before = file_sha256(model)
+    model.write_text(model.read_text(encoding="utf-8") + " ", encoding="utf-8")
+    _skinkit("predict", "-w", place.ward, expect=5)
+    _skinkit("models", "install", place.pack, "-w", place.ward)
+    if file_sha256(model) != before:
+        raise _NotSoError("a damaged model was not mended by installing it again")
+    _skinkit("predict", "-w", place.ward)
+    return "0, 2, 3, 4, 5 and 6 where they belong"
+
+
+_CHECKS: dict[str, Callable[[_Place], str]] = {
+    "libraries": _libraries,
+    "radiomics": _radiomics,
+    "drawing": _drawing,
+    "chain": _chain,
+    "kill and resume": _killed,
+    "a model travels": _travels,
+    "report": _report,
+    "exit codes": _exit_codes,
+}
+_ALONE = ("libraries", "radiomics", "drawing")
+"""Checks that stand on no other."""
