@@ -11,9 +11,12 @@ import io
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from skinkit.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ENCODINGS = ("utf-8", "utf-8-sig", "gb18030")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
@@ -31,6 +34,14 @@ def cell(value: Any) -> str:
         return text
     text = text.replace("\0", "")
     return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
+
+
+def harmless(frame: pd.DataFrame) -> pd.DataFrame:
+    """A frame of whose texts and names of columns a spreadsheet runs none."""
+    told = frame.copy()
+    for name in frame.select_dtypes(exclude=["number", "bool"]):
+        told[name] = [cell(value) if isinstance(value, str) else value for value in frame[name]]
+    return told.rename(columns=lambda name: cell(str(name)))
 
 
 def lines(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, crlf: bool = False) -> Iterable[str]:

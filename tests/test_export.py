@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from written_artifacts import make_workspace
 
@@ -174,3 +175,10 @@ def test_a_sign_the_encoding_lacks_names_its_row_and_writes_nothing(tmp_path: Pa
     rows = [{"a": "fine", "b": 1}, {"a": "lost \udce9", "b": 2}]
     with pytest.raises(csv_text.InputError, match=r"row 2 .* column 'a': U\+DCE9"):
         csv_text.encoded(("a", "b"), rows, "gb18030")
+
+
+def test_other_tables_are_harmless_too() -> None:
+    frame = pd.DataFrame({"=a": ["=1+1", "fine", None], "n": [-1.5, 2.0, float("nan")]})
+    told = csv_text.harmless(frame).to_csv(index=False, lineterminator="\n")
+    assert told == "'=a,n\n'=1+1,-1.5\nfine,2.0\n,\n"
+    assert frame.loc[0, "=a"] == "=1+1", "the frame itself stays as it was"

@@ -7,13 +7,13 @@ stand beside ours.
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from skinkit import csv_text
 from skinkit.artifact import exists, open_artifact, write_atomic
 from skinkit.commands import Context
 from skinkit.errors import InputError
@@ -58,7 +58,8 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     found = flow.count({n: a.table() for n, a in artifacts.items()}, roles, next(iter(rules.values()), ""))
     paper = selection.RULES[config.paper].paper if config.paper else None
     folder = Path(config.out) if config.out else workspace.root / FOLDER
-    write_atomic(folder / "flow.csv", _csv(found).encode())
+    rows = found.rows()
+    write_atomic(folder / "flow.csv", csv_text.encoded(list(rows[0]), rows))
     files = {"csv": str(folder / "flow.csv"), **flow.write_diagram(found, folder, paper)}
     return {
         "flow": found.as_dict(),
@@ -66,15 +67,6 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         "files": files,
         "text": f"{_table(found, paper)}\n\nfiles: {folder}",
     }
-
-
-def _csv(found: Flow) -> str:
-    stream = io.StringIO()
-    rows = found.rows()
-    writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
 
 
 def _table(found: Flow, paper: Mapping[str, int] | None) -> str:

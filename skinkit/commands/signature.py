@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from skinkit import csv_text
 from skinkit.artifact import Artifact, open_artifact, write_atomic
 from skinkit.commands import Context
 from skinkit.errors import ConfigError, InputError, did_you_mean
@@ -428,7 +429,7 @@ def _positive(config: Config, material: Material) -> np.ndarray:
 
 
 def _csv(path: Path, table: pd.DataFrame) -> None:
-    write_atomic(path, table.to_csv(index=False, float_format="%.10g").encode())
+    write_atomic(path, csv_text.harmless(table).to_csv(index=False, float_format="%.10g").encode())
 
 
 def _plain(value: Any) -> Any:

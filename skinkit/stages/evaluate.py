@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
+from skinkit import csv_text
 from skinkit.artifact import Artifact, digest, read_table, write_atomic, write_table
 from skinkit.errors import ConfigError, InputError, RefusedError, did_you_mean
 from skinkit.operating_point import source_of
@@ -475,7 +476,7 @@ def direct(config: Config, console: Console) -> dict[str, Any] | None:
         write_table(folder / "metrics.parquet", METRICS, rows)
         for name in ("metrics", "gaps", *(("veto_sweep", "veto_by_class") if len(scores.sweep) else ())):
             table = read_table(folder / f"{name}.parquet")
-            write_atomic(folder / f"{name}.csv", table.to_csv(index=False).encode())
+            write_atomic(folder / f"{name}.csv", csv_text.harmless(table).to_csv(index=False).encode())
         info["out"] = str(folder)
         console.info(f"metrics and figures are in {folder}")
     return {

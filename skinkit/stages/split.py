@@ -23,6 +23,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from skinkit import csv_text
 from skinkit.artifact import Artifact, digest, exists, file_sha256
 from skinkit.errors import ConfigError, InputError, did_you_mean
 from skinkit.options import Help
@@ -201,7 +202,7 @@ def run(config: Config, job: Job) -> Artifact:
     with job.build() as build:
         build.clear()
         if len(shared.pairs):
-            shared.pairs[list(_OVERLAP)].to_csv(build.partial / OVERLAP_FILE, index=False)
+            csv_text.harmless(shared.pairs[list(_OVERLAP)]).to_csv(build.partial / OVERLAP_FILE, index=False)
         if len(left_out):
             left_out.to_csv(build.partial / LEFT_OUT_FILE, index=False)
         return build.finish(
