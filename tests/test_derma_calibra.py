@@ -234,6 +234,29 @@ def test_the_quick_preset_learns_by_the_recipe_of_the_comparators() -> None:
     assert config.dropped_block == 0.3  # absence of the patient block must not tell a benign class
 
 
+def test_the_fusion_may_learn_at_a_rate_of_its_own() -> None:
+    (phase,) = network(learning_rate=1e-4, head_learning_rate=1e-3, fusion_learning_rate=2e-4).phases()
+    assert phase.learning_rate == 1e-3
+    assert phase.rates["backbone."] == 1e-4
+    assert {phase.rates[part] for part in ("squeeze.", "excite.", "scale.", "shift.", "attention.")} == {2e-4}
+    (again,) = network(fusion_learning_rate=2e-4, refit_epochs=1).refit_phases()
+    assert again.rates["attention."] == 1e-4
+
+
+def test_attributes_may_reach_the_classes_directly() -> None:
+    """Beside the fusion, which starts as identity: the logits change by the output's last columns times M."""
+    net = network(awake=False, metadata_joined=True, amcr=False)
+    given = batch()
+    with torch.no_grad():
+        seen = net.look(given)
+        known, unknown = (
+            net.judge(seen, {**given, "attributes": told})["diagnosis"]
+            for told in (given["attributes"], torch.zeros_like(given["attributes"]))
+        )
+    straight = given["attributes"] @ net.output.weight[:, -COLUMNS:].T
+    torch.testing.assert_close(known - unknown, straight.detach(), atol=1e-5, rtol=1e-4)
+
+
 def test_the_preset_is_the_papers_recipe() -> None:
     config = model_config(derma_calibra, {}, preset="dermacalibra")
     assert config == derma_calibra.Config()

@@ -47,15 +47,17 @@ Departures:
     are attended to by the pooled vector, the padding of their projections included. Where its fourth vector takes its
     photo from is our choice (pooled F'' plus that attention).
     ``amcr=false`` and ``fusion=false`` leave out eq. 3 with eqs. 7 to 9's U, and eqs. 4 and 5, for ablation.
-    ``multi_scale`` joins the pooled layers 2 and 3 to eq. 6; it is not the paper's and off by default. The preset
-    ``quick`` turns it on, and learns by the recipe that all comparators have under that name.
+    ``multi_scale`` joins the pooled layers 2 and 3 to eq. 6, ``metadata_joined`` the attributes themselves; neither is
+    the paper's, and both are off by default. The preset ``quick`` turns them on, and learns by the recipe that all
+    comparators have under that name. Its steps are AdamW's, which move every weight alike: at the rate of the classes
+    the wide layers of eqs. 3 to 5, whose effects multiply, drown what the photo tells, so they have a tenth of it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import torch
@@ -63,7 +65,7 @@ import torch.nn.functional as functional
 from torch import nn
 
 from skinkit.errors import ConfigError
-from skinkit.models import Sizes
+from skinkit.models import Phase, Sizes
 from skinkit.photo_classifier import QUICK, Maps, PhotoClassifier, PhotoConfig
 from skinkit.photo_classifier import default_weights as default_weights
 
@@ -73,6 +75,7 @@ RADIOMICS = "none"
 REFITS = False
 HEATMAP = "gfa"
 _RARE = ("MEL", "SCC")
+_FUSION = ("squeeze.", "excite.", "scale.", "shift.", "attention.")
 _HEAVIEST = 3.0
 _TINY = 1e-8
 _MASKS_SEED = 20260216
@@ -99,6 +102,8 @@ class Config(PhotoConfig):
     rare_weight: Annotated[float, "alpha of melanoma and squamous cell carcinoma in eq. 9"] = 2.0
     uncertainty_weight: Annotated[float, "lambda of eq. 9"] = 1.0
     multi_scale: Annotated[bool, "join the pooled layers 2 and 3 to eq. 6"] = False
+    metadata_joined: Annotated[bool, "join M itself to eq. 6"] = False
+    fusion_learning_rate: Annotated[float, "of eqs. 3 to 5, at its highest; 0 for that of the other layers"] = 0.0
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -109,6 +114,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
         **QUICK,
         "multi_scale": True,
+        "metadata_joined": True,
+        "fusion_learning_rate": 1e-4,
         "metadata_dropout": 0.3,
         "focusing": 0.0,
         "rare_weight": 1.0,
@@ -169,12 +176,19 @@ class DermaCalibra(PhotoClassifier):
             self.scale, self.shift = _zero(nn.Linear(d, width)), _zero(nn.Linear(d, width))
             self.attention = CrossAttention(width, d, config.key_width, config.heads)
         pooled = sum(self.backbone.widths[-3:]) if config.multi_scale else width
-        self.output = nn.Linear(pooled, len(sizes.answers))
+        joined = self.columns if config.metadata_joined else 0
+        self.output = nn.Linear(pooled + joined, len(sizes.answers))
         self.register_buffer("alpha", _alpha(config, sizes) * self.class_weights, persistent=False)
         generator = torch.Generator().manual_seed(_MASKS_SEED)
         for name, size in (("embedding_masks", d), ("pooled_masks", pooled)):
             kept = torch.rand(config.passes, 1, size, generator=generator)
             self.register_buffer(name, _scaled(kept, config.mc_dropout), persistent=False)
+
+    def phases(self) -> tuple[Phase, ...]:
+        """One phase; eqs. 3 to 5 may have a rate of their own."""
+        (phase,) = super().phases()
+        own = dict.fromkeys(_FUSION, self.config.fusion_learning_rate) if self.config.fusion_learning_rate else {}
+        return (replace(phase, rates={**phase.rates, **own}),)
 
     def keep(self, maps: Maps) -> Maps:
         """F; with ``multi_scale`` also the pooled layers 2 and 3."""
@@ -222,7 +236,7 @@ class DermaCalibra(PhotoClassifier):
         c = self.config
         e = functional.dropout(self._embedded(attributes), c.metadata_dropout, self.training)
         pooled = functional.dropout(self._pooled(seen, e[None])[0], c.head_dropout, self.training)
-        return self.output(pooled)  # type: ignore[no-any-return]
+        return self._classified(pooled, attributes)
 
     def _passes(self, seen: Maps, attributes: torch.Tensor, *, drawn: bool = False) -> torch.Tensor:
         """(T, n, K) f of eq. 7, with masks drawn anew for each case or the fixed ones."""
@@ -231,7 +245,13 @@ class DermaCalibra(PhotoClassifier):
             n, p = len(attributes), self.config.mc_dropout
             masks = [_scaled(torch.rand(len(m), n, m.shape[2], device=m.device), p) for m in masks]
         e = self._embedded(attributes, fixed=True) * masks[0]
-        return self.output(self._pooled(seen, e) * masks[1])  # type: ignore[no-any-return]
+        return self._classified(self._pooled(seen, e) * masks[1], attributes)
+
+    def _classified(self, pooled: torch.Tensor, attributes: torch.Tensor) -> torch.Tensor:
+        """f of eq. 6, of (..., n, width) after dropout; with ``metadata_joined`` M beside it, as it is."""
+        if self.config.metadata_joined:
+            pooled = torch.cat([pooled, attributes.to(pooled.dtype).expand(*pooled.shape[:-1], -1)], -1)
+        return self.output(pooled)  # type: ignore[no-any-return]
 
     def _embedded(self, attributes: torch.Tensor, *, fixed: bool = False) -> torch.Tensor:
         """(n, d) e of eq. 2 before its dropout; ``fixed`` with the running statistics of BN, also in training."""
