@@ -245,7 +245,7 @@ def test_the_fusion_may_learn_at_a_rate_of_its_own() -> None:
 
 def test_attributes_may_reach_the_classes_directly() -> None:
     """Beside the fusion, which starts as identity: the logits change by the output's last columns times M."""
-    net = network(awake=False, metadata_joined=True, amcr=False)
+    net = network(awake=False, metadata_joined=True, amcr=False).eval()
     given = batch()
     with torch.no_grad():
         seen = net.look(given)

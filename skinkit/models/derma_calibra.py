@@ -248,7 +248,7 @@ class DermaCalibra(PhotoClassifier):
         return self._classified(self._pooled(seen, e) * masks[1], attributes)
 
     def _classified(self, pooled: torch.Tensor, attributes: torch.Tensor) -> torch.Tensor:
-        """f of eq. 6, of (..., n, width) after dropout; with ``metadata_joined`` M beside it, as it is."""
+        """Logits f of eq. 6, of (..., n, width) after dropout; with ``metadata_joined`` M beside it, as it is."""
         if self.config.metadata_joined:
             pooled = torch.cat([pooled, attributes.to(pooled.dtype).expand(*pooled.shape[:-1], -1)], -1)
         return self.output(pooled)  # type: ignore[no-any-return]
