@@ -10,7 +10,7 @@ import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from skinkit.artifact import Artifact
+from skinkit.artifact import TABLE, Artifact, opened_table
 from skinkit.row_dates import Dating
 from skinkit.schemas import EXCLUDED, FAILED, OK, PENDING
 
@@ -73,8 +73,10 @@ def rename(rows: Iterable[Row], names: Mapping[str, str]) -> int:
 
 def _dated(artifact: Artifact, columns: Sequence[str]) -> list[Row]:
     """The rows of a table with these columns and their dating."""
-    table = artifact.rows()
+    with opened_table(artifact.path / TABLE) as file:
+        there = [name for name in columns if name in file.schema_arrow.names]  # an older table may lack one
     dates = artifact.dates()
+    table = artifact.rows(there)  # after the dates: it proves that no other run has replaced either meanwhile
     return [
         {"dating": dating, **{name: row.get(name) for name in columns}}
         for row, dating in zip(table, dates, strict=True)
