@@ -14,6 +14,7 @@ import contextlib
 import datetime
 import json
 import os
+import re
 import sys
 import threading
 import time
@@ -93,7 +94,7 @@ class Console:
     def _line(self, level: str, text: str, values: Mapping[str, Any]) -> None:
         if not self.is_json:
             prefix = "warning: " if level == "warning" else ""
-            self._write(f"{prefix}{text}\n")
+            self._write(f"{prefix}{_on_one_line(text)}\n")
             return
         entry: dict[str, Any] = {
             "time": datetime.datetime.now().astimezone().isoformat(timespec="milliseconds"),
@@ -154,7 +155,10 @@ class Console:
             for line in lines:
                 if line == _NO_MORE:
                     return
-                if text := line.decode("utf-8", "replace").rstrip():
+                text = line.decode("utf-8", "replace").rstrip()
+                if _is_entry(text):  # another process of this run has a console of its own
+                    self._write(f"{text}\n")
+                elif text:
                     self._line("warning", text, {"event": "library"})
 
     @contextlib.contextmanager
@@ -200,6 +204,15 @@ class Console:
         return tick
 
 
+def _is_entry(text: str) -> bool:
+    """Whether a line is one of a JSON log already."""
+    try:
+        entry = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(entry, dict) and {"time", "event", "run_id"} <= entry.keys()
+
+
 def _is_descriptor(stream: IO[str], number: int) -> bool:
     try:
         return stream.fileno() == number
@@ -214,3 +227,15 @@ def abandon(stream: IO[str]) -> None:
 
 def _silent(*, failed: bool = False) -> None:
     """Count nothing."""
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def _on_one_line(text: str) -> str:
+    r"""A message without signs that move the cursor, colour the terminal or begin a line: a file's name may hold them.
+
+    >>> _on_one_line("a\nb\x1b[2J")
+    'a\\nb\\x1b[2J'
+    """
+    return _CONTROL.sub(lambda sign: sign[0].encode("unicode_escape").decode(), text)

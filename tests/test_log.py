@@ -24,7 +24,8 @@ with console.whole_stderr():
     warnings.warn("of Python")
     console.info("our own, 张")
     subprocess.run(["sh", "-c", "echo of a child >&2"])
-    os.write(2, b"of C\\nwithout an end")
+    Console(log_format="json", run_id="r", stream=os.fdopen(os.dup(2), "w")).info("of another console")
+    os.write(2, b"of C\\n\\n{}\\nwithout an end")
 print("afterwards", file=sys.stderr)
 """
 CRASH = """
@@ -60,7 +61,8 @@ def test_what_libraries_print_becomes_lines_of_the_log(encoding: str) -> None:
     told = {entry["message"]: entry["event"] for entry in entries}
     assert told["our own, 张"] == "message"
     libraries = {text for text, event in told.items() if event == "library"}
-    assert libraries >= {"of C", "of a child", "without an end"}
+    assert libraries >= {"of C", "of a child", "{}", "without an end"}
+    assert told["of another console"] == "message"
     assert any("of Python" in text for text in libraries)
     assert last == "afterwards"
 
