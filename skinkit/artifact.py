@@ -39,7 +39,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, overload
 
 from skinkit import __version__, row_dates
-from skinkit.errors import BusyError, InputError
+from skinkit.errors import UNUSABLE, BusyError, InputError
 from skinkit.schemas import FAILED, OK, UNSETTLED, Schema
 
 if TYPE_CHECKING:
@@ -102,12 +102,7 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
             temporary.unlink(missing_ok=True)
 
 
-_WHY = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EROFS: "the file system is read-only",
-    errno.ENOENT: "its folder is gone",
-}
+_WHY = {**UNUSABLE, errno.ENOENT: "its folder is gone"}
 
 
 def _settle_folders(root: Path) -> None:
@@ -920,6 +915,14 @@ class Builder:
             }
         return self._recalled
 
+    def recalled(self, columns: Sequence[str] | None = None) -> Rows:
+        """The rows kept or added so far, sorted, in Arrow's memory: a tenth of what as many dictionaries take."""
+        import pyarrow as pa
+
+        self._flush()
+        wanted = self._sorted([key for key in self._fingerprints if key in self._stored], columns)
+        return Rows(pa.concat_tables(wanted))
+
     def add(self, row: Mapping[str, Any]) -> None:
         """Take one finished row; its files must already lie under :attr:`partial`."""
         values = dict(row)
@@ -988,13 +991,28 @@ class Builder:
             return False
         return all((folder / name).is_file() for name in row.stored.files)
 
-    def _sorted(self) -> Iterator[pa.Table]:
-        """The final table, some thousand rows at a time."""
-        keys = sorted(self._fingerprints, key=lambda key: [(part is not None, part) for part in key])
-        sources = dict.fromkeys(self._stored[key].source for key in self._fingerprints)
-        layout = _common_layout(self.schema, sources)
+    def _sorted(
+        self,
+        chosen: Iterable[tuple[Any, ...]],
+        columns: Sequence[str] | None = None,
+        outcomes: Mapping[tuple[Any, ...], Mapping[str, Any]] | None = None,
+    ) -> Iterator[pa.Table]:
+        """Rows in the order of the final table, some thousand at a time, with what is known of them only now."""
+        import pyarrow as pa
+
+        chosen = list(chosen)
+        layout = _common_layout(self.schema, dict.fromkeys(self._stored[key].source for key in chosen))
+        if columns is not None:
+            layout = pa.schema([field for field in layout if field.name in columns])
+        keys = sorted(chosen, key=lambda key: [(part is not None, part) for part in key])
         for start in range(0, max(len(keys), 1), _ROWS_AT_ONCE):
-            yield _collected([self._stored[key] for key in keys[start : start + _ROWS_AT_ONCE]], layout)
+            part = keys[start : start + _ROWS_AT_ONCE]
+            table = _collected([self._stored[key] for key in part], layout)
+            told = [(outcomes or {}).get(key, {}) for key in part]
+            if any(told):
+                rows = [{**row, **more} for row, more in zip(table.to_pylist(), told, strict=True)]
+                table = pa.Table.from_pylist(rows, schema=layout)
+            yield table
 
     # -- the end
 
@@ -1005,6 +1023,7 @@ class Builder:
         info: Mapping[str, Any] | None = None,
         sources: Mapping[str, Any] | None = None,
         beside: Sequence[str] = (),
+        outcomes: Mapping[tuple[Any, ...], Mapping[str, Any]] | None = None,
     ) -> Artifact:
         """Write the sorted table and the manifest, and put the new folder in place of the old one.
 
@@ -1013,19 +1032,23 @@ class Builder:
             info: recorded beside the identity.
             sources: what outside the workspace was read, for the record.
             beside: files under :attr:`partial` that do not enter the identity.
+            outcomes: key -> declared columns of its row that are decided only now, when all rows are known.
         """
         if frame is None:
             self._flush()
-            write_batches(self.partial / TABLE, self._sorted())
+            outcomes = outcomes or {}
+            write_batches(self.partial / TABLE, self._sorted(self._fingerprints, outcomes=outcomes))
             rows = [self._stored[key] for key in self._fingerprints]
-            statuses = [row.status for row in rows]
+            statuses = [outcomes.get(key, {}).get("status", self._stored[key].status) for key in self._fingerprints]
             named = {name for row in rows for name in row.files}
+            reasons = {row.reason for row in rows}
         else:
             write_table(self.partial / TABLE, self.schema, frame)
             statuses = frame["status"].dropna().tolist() if "status" in frame else []
-            if "reason" in frame and frame["reason"].isin(UNSETTLED).any():
-                sources = {**(sources or {}), "watch": None}  # so that the next run looks again
             named = {str(v) for c in self.schema.files if c in frame for v in frame[c].dropna()}
+            reasons = set(frame["reason"].dropna()) if "reason" in frame else set()
+        if reasons & set(UNSETTLED):
+            sources = {**(sources or {}), "watch": None}  # so that the next run looks again
         self.counts.total = len(self._fingerprints) if frame is None else len(frame)
         self.counts.by_status = dict(sorted(Counter(map(str, statuses)).items()))
         shutil.rmtree(self.partial / "parts", ignore_errors=True)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from skinkit import pseudonyms, selection, synthesis
-from skinkit.artifact import Artifact, digest, exists, open_artifact, write_atomic
+from skinkit.artifact import Artifact, Builder, digest, exists, open_artifact, write_atomic
 from skinkit.console import Console
 from skinkit.errors import CaseError, ConfigError, RefusedError
 from skinkit.executor import map_cases
@@ -148,10 +148,9 @@ def direct(config: Config, console: Console) -> dict[str, Any] | None:
 
 def run(config: Config, job: Job) -> Artifact:
     """Read one cohort: tables first, then every image that is new or changed."""
-    import pandas as pd
-
     from skinkit.data import locate
     from skinkit.data._cases import list_cases
+    from skinkit.shortcuts import PATIENT_BLOCK
 
     assert job.sources is not None
     cohort = job.cohort
@@ -171,28 +170,22 @@ def run(config: Config, job: Job) -> Artifact:
         root = pseudonyms.KeyedFolder.of(root, Path(config.pseudonymise), job.workspace.root)
         _remember(config, job, key)
     with job.build() as build:
-        items = {(row["image_id"],): row for row in listing.rows}
-        fingerprints = {
-            key: job.recipe.fingerprint(row, [_state(root, row[c], files) for c in _FILES])
-            for key, row in items.items()
-        }
-        todo = [items[key] for key in build.plan(fingerprints)]
-        for row in todo:
-            if row["status"] != OK:
-                build.add(row)
-        work = partial(look, root=root)
-        fresh = [row for row in todo if row["status"] == OK]
-        how: dict[str, Any] = {"jobs": job.jobs, "limit_s": job.case_seconds, "console": job.console}
-        for row in map_cases(work, fresh, key=("image_id",), label="reading images", **how):
-            build.add({**items[row["image_id"],], **row})
+        _look_at_all(job, listing.rows, files, root, build)
+        listing.rows.clear()  # they are on the disk
         build.hand_over()
-        rows = without_repeats(selection.within(build.rows.values(), rule))
+        before = build.recalled([*_JUDGED, *PATIENT_BLOCK])
+        rows = without_repeats(selection.within(before, rule))
+        changed = {
+            (row["image_id"],): {name: row[name] for name in _OUTCOME}
+            for old, row in zip(before, rows, strict=True)
+            if any(old[name] != row[name] for name in _OUTCOME)
+        }
         info = _told(listing.flow, listing.unmapped, rows)
         _say(job, rows, info)
         for text in _unexpected(listing.source.expected, info):
             job.console.warn(f"{cohort.name}: {text}")
         return build.finish(
-            pd.DataFrame(rows, columns=None if rows else list(SCHEMA.names)),
+            outcomes=changed,
             info={
                 "source": cohort.source,
                 "title": listing.source.title,
@@ -260,6 +253,31 @@ def _remember(config: Config, job: Job, key: pseudonyms.Key) -> None:
 
 
 _FILES = ("image_path", "truth_mask_path")
+_OUTCOME = ("status", "reason", "detail")
+_JUDGED = (
+    "image_id", "patient_id", "lesion_id", "group_id", "pixel_sha256", "diagnosis", "diagnosis_source", "age_years",
+    "sex", "site", "modality", "flags", *_OUTCOME,
+)  # fmt: skip
+"""What is looked at, beside the patient block, when all rows are known: repeats, selections and counts."""
+
+
+def _look_at_all(
+    job: Job, rows: Sequence[Mapping[str, Any]], files: Mapping[str, Any], root: Path, build: Builder
+) -> None:
+    """Have every row built: those without an image as they are, the others with what the image tells."""
+    items = {(row["image_id"],): row for row in rows}
+    fingerprints = {
+        key: job.recipe.fingerprint(row, [_state(root, row[c], files) for c in _FILES]) for key, row in items.items()
+    }
+    todo = [items[key] for key in build.plan(fingerprints)]
+    for row in todo:
+        if row["status"] != OK:
+            build.add(row)
+    work = partial(look, root=root)
+    fresh = [row for row in todo if row["status"] == OK]
+    how: dict[str, Any] = {"jobs": job.jobs, "limit_s": job.case_seconds, "console": job.console}
+    for row in map_cases(work, fresh, key=("image_id",), label="reading images", **how):
+        build.add({**items[row["image_id"],], **row})
 
 
 def _state(root: Path, path: str | None, files: Mapping[str, Any]) -> list[Any] | None:

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skinkit.artifact import Artifact, Builder, digest, exists, open_artifact
+from skinkit.artifact import Artifact, digest, exists, open_artifact
 from skinkit.errors import CaseError, ConfigError, RefusedError
 from skinkit.model_pack import fused_name
 from skinkit.models import UNCERTAINTIES
@@ -43,6 +43,11 @@ _DOUBTS = ("mask_failed", "features_missing", "unlike_training")
 UNSURE = tuple(f"uncertainty_{name}" for name in UNCERTAINTIES)
 """Columns that only a network that knows how sure it is fills."""
 IMAGE, LESION, PATIENT = LEVELS = ("image", "lesion", "patient")
+_JOINED = (
+    "level", "case_id", "image_id", "group_id", "patient_id", "lesion_id", "fold", "fold_sd", "missing_attributes",
+    "unlike_training", *UNSURE, "refer_reason", "malignancy", "malignancy_raw", "status",
+)  # fmt: skip
+"""Columns of images that lesions and patients are made of."""
 
 
 @dataclass(frozen=True)
@@ -127,9 +132,11 @@ def run(config: Config, job: Job) -> Artifact:
         for row in _image_rows(config, job, model, chosen):
             build.add(row)
         build.hand_over()
+        columns = [*_JOINED, *(f"{PROBABILITY}{code}" for code in model.classes.classes)]
+        rows = {row["case_id"]: row for row in build.recalled(columns) if row["level"] == IMAGE}
         for key, lesions in members.items():
             if key in todo:
-                build.add(_joined_row(key, lesions, build, model, config, job.cohort.prevalence))
+                build.add(_joined_row(key, lesions, rows, model, config, job.cohort.prevalence))
         return build.finish(info=_info(job, model, frame, absent))
 
 
@@ -335,17 +342,20 @@ def trained_prevalence(about: Mapping[str, Any], malignant: Collection[str]) -> 
 def _joined_row(
     key: tuple[str, str],
     lesions: Sequence[Sequence[str]],
-    build: Builder,
+    rows: Mapping[str, Mapping[str, Any]],
     model: Classifier,
     config: Config,
     prevalence: float | None,
 ) -> dict[str, Any]:
-    """A lesion (the mean of its images) or a patient (its lesion with the highest malignancy)."""
+    """A lesion (the mean of its images) or a patient (its lesion with the highest malignancy).
+
+    ``rows`` are those of the images, by case.
+    """
     import numpy as np
 
     level, name = key
     columns = [f"{PROBABILITY}{code}" for code in model.classes.classes]
-    parts = [[row for case in lesion if (row := build.rows[IMAGE, case])["status"] == OK] for lesion in lesions]
+    parts = [[row for case in lesion if (row := rows[case])["status"] == OK] for lesion in lesions]
     parts = [part for part in parts if part]
     cases = [row for part in parts for row in part]
     if not cases:

@@ -364,7 +364,7 @@ def _summary(build: Builder, cases: pd.DataFrame) -> list[dict[str, Any]]:
 
     from skinkit.evaluation.overlap import FIGURES, overlap
 
-    rows = pd.DataFrame([dict(row) for row in build.rows.values()])
+    rows = pd.DataFrame(list(build.recalled(["image_id", "in_sample", *FIGURES])))
     if "iou" not in rows or rows["iou"].notna().sum() == 0:
         return []
     about = [name for name in ("image_id", "modality", "group_id") if name in cases]
