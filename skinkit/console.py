@@ -94,7 +94,9 @@ class Console:
     def _line(self, level: str, text: str, values: Mapping[str, Any]) -> None:
         if not self.is_json:
             prefix = "warning: " if level == "warning" else ""
-            self._write(f"{prefix}{_on_one_line(text)}\n")
+            # Only an error is laid out in several lines.
+            lines = text.split("\n") if level == "error" else [text]
+            self._write(prefix + "\n".join(map(_escaped, lines)) + "\n")
             return
         entry: dict[str, Any] = {
             "time": datetime.datetime.now().astimezone().isoformat(timespec="milliseconds"),
@@ -232,10 +234,10 @@ def _silent(*, failed: bool = False) -> None:
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
-def _on_one_line(text: str) -> str:
+def _escaped(text: str) -> str:
     r"""A message without signs that move the cursor, colour the terminal or begin a line: a file's name may hold them.
 
-    >>> _on_one_line("a\nb\x1b[2J")
+    >>> _escaped("a\nb\x1b[2J")
     'a\\nb\\x1b[2J'
     """
     return _CONTROL.sub(lambda sign: sign[0].encode("unicode_escape").decode(), text)

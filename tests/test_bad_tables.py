@@ -9,10 +9,8 @@ import csv
 import datetime as dt
 import io
 import json
-import resource
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -384,31 +382,26 @@ def test_the_command_ends_with_4_and_says_where(tmp_path: Path) -> None:
 
 
 MANY = """
-import sys, time
+import resource, sys, time
 from pathlib import Path
 from test_sources import listed
-began = time.monotonic()
+began = time.process_time()
 rows = listed(Path(sys.argv[1])).rows
-print(len(rows), time.monotonic() - began)
+print(len(rows), time.process_time() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20))
 """
 
 
 @pytest.mark.slow
-def test_a_million_rows_are_read_in_bounded_time_and_memory(tmp_path: Path) -> None:
+@pytest.mark.timeout(3600)
+def test_a_million_rows_take_time_and_memory_in_proportion(tmp_path: Path) -> None:
     hospital(tmp_path, HEADER + "\n")
     with (tmp_path / "t.csv").open("a", encoding="utf-8") as stream:
         for number in range(1_000_000):
             stream.write(f"n{number}.jpg,P{number // 3},L{number},nevus,41,male,3,no,,\n")
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    began = time.monotonic()
-    answer = subprocess.run(
-        [sys.executable, "-c", MANY, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).parent,
-    )
+    command = [sys.executable, "-c", MANY, str(tmp_path)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
     assert answer.returncode == 0, answer.stderr
-    assert answer.stdout.split()[0] == "1000002"
-    assert time.monotonic() - began < 600
-    assert max(before, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / (1 << 20) < 8  # GiB
+    rows, seconds, gibibytes = answer.stdout.split()
+    assert rows == "1000002"
+    assert float(seconds) < 300
+    assert float(gibibytes) < 6

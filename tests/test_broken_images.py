@@ -7,6 +7,7 @@ cohort by the whole chain.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -30,6 +31,8 @@ from test_images import dicom, encoded
 
 from skinkit import images
 from skinkit.artifact import open_artifact, read_table
+from skinkit.cli import main
+from skinkit.console import Console
 from skinkit.data import locate, read_cases, walk
 from skinkit.errors import CaseError, InputError
 from skinkit.file_names import as_text, on_disk, readings
@@ -283,6 +286,16 @@ def test_files_that_appear_and_go_are_told(tmp_path: Path) -> None:
     assert images.read_bytes(file).endswith(b"more")
 
 
+def test_a_name_cannot_move_the_cursor_or_begin_a_line_of_the_log() -> None:
+    stream = io.StringIO()
+    console = Console(stream=stream)
+    console.info("failed: a\x1b[2J\nerror: everything is lost\u202e.png")
+    console.error("error\n  found: b\r\x9b")
+    assert stream.getvalue() == (
+        "failed: a\\x1b[2J\\nerror: everything is lost\\u202e.png\nerror\n  found: b\\r\\x9b\n"
+    )
+
+
 # ---------------------------------------------------------------------------------------------------- the chain
 
 
@@ -329,3 +342,65 @@ def test_the_whole_corpus_as_one_cohort_goes_through_the_chain(demo_copy: Path) 
     assert page.returncode == 0, page.stderr
     told = "".join(file.read_text(encoding="utf-8") for file in (demo_copy / "artifacts/report").rglob("*.html"))
     assert "<script>alert" not in told
+
+
+# --------------------------------------------------------------------------------------------------------- masks
+
+
+def drawn(spot: np.ndarray[Any, Any]) -> dict[str, tuple[bytes, str]]:
+    """Masks people hand in, by the name of their photo: bytes, and why they are refused, or nothing."""
+    grey = spot.astype(np.uint8) * 255
+    colour = np.dstack([grey, grey * 0, grey * 0])
+    whole = encoded(grey, "PNG")
+    animated = encoded(Image.fromarray(grey), "GIF", save_all=True, append_images=[Image.fromarray(255 - grey)])
+    return {
+        "plain": (whole, ""),
+        "ones": (encoded(grey // 255, "PNG"), ""),
+        "sixteen": (encoded(Image.fromarray(grey.astype(np.uint16) * 257), "PNG"), ""),
+        "red": (encoded(colour, "PNG"), ""),
+        "alpha": (encoded(np.dstack([np.full_like(colour, 255), grey]), "PNG"), ""),
+        "palette": (encoded(Image.fromarray(grey).quantize(2), "PNG"), ""),
+        "twice": (encoded(Image.fromarray(grey).resize((192, 144), Image.Resampling.NEAREST), "PNG"), ""),
+        "bmp": (encoded(Image.fromarray(spot), "BMP"), ""),
+        "black": (encoded(grey * 0, "PNG"), ""),
+        "white": (encoded(grey * 0 + 255, "PNG"), ""),
+        "square": (encoded(np.full((80, 80), 255, np.uint8), "PNG"), "mask_size_mismatch"),
+        "no bytes": (b"", "mask_empty"),
+        "cut": (whole[: len(whole) // 2], "mask_truncated"),
+        "text": (b"no mask", "mask_unreadable"),
+        "frames": (animated, "mask_multiframe"),
+        "pdf": (b"%PDF-1.7", "mask_unsupported"),
+    }
+
+
+def test_masks_given_as_truth_are_read_or_cost_their_case_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, columns = np.mgrid[:72, :96]
+    spot = ((columns - 48) / 20) ** 2 + ((rows - 36) / 15) ** 2 <= 1
+    given_masks = drawn(spot)
+    for folder in ("photos", "masks"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+    for seed, (name, (data, _)) in enumerate([*given_masks.items(), ("none", (b"", "truth_mask_absent"))]):
+        (tmp_path / "data" / "photos" / f"{name}.png").write_bytes(encoded(lesion(seed), "PNG"))
+        if name != "none":
+            (tmp_path / "data" / "masks" / f"{name}.png").write_bytes(data)
+    (tmp_path / "skinkit.toml").write_text(
+        '[cohorts.a]\nrole = "development"\nsource = "folder"\npath = "data"\ntable = ""\nmasks = "masks"\n'
+    )
+    assert main(["segment", "--model", "truth", "--jobs", "1", "-w", str(tmp_path)]) == 3
+    assert "Traceback" not in capsys.readouterr().err
+    cases = open_artifact(tmp_path / "artifacts" / "a" / "cases").table()
+    masks = open_artifact(tmp_path / "artifacts" / "a" / "masks" / "truth").table()
+    reasons = {**dict(zip(cases["image_id"], cases["reason"], strict=True))}
+    reasons |= dict(zip(masks["image_id"], masks["reason"], strict=True))
+    expected = {f"photos/{name}": reason or None for name, (_, reason) in given_masks.items()}
+    assert reasons == {**expected, "photos/none": "truth_mask_absent"}
+    areas = dict(zip(masks["image_id"], masks["area_px"], strict=True))
+    failed = dict(zip(masks["image_id"], masks["mask_failed"], strict=True))
+    for name, (_, reason) in given_masks.items():
+        if not reason and name not in ("black", "white"):
+            assert areas[f"photos/{name}"] == spot.sum(), name
+            assert not failed[f"photos/{name}"], name
+    assert failed["photos/black"]
+    assert failed["photos/white"]

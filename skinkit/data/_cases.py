@@ -742,6 +742,8 @@ def _settle_repeats(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if row["status"] == OK and row["image_path"]:
             by_file[row["image_path"]].append(row)
     for same in by_file.values():
+        if len(same) == 1:
+            continue
         numbers = ", ".join(str(row["_number"]) for row in same)
         if len({_content(row, "image_id", "case_id") for row in same}) > 1:
             for row in same:
