@@ -189,7 +189,10 @@ def _guarded(given: list[str], console: Console) -> Answer:
         return _failed(error, console)
     except typer.TyperException as error:
         return _misused(error, console)
-    except (KeyboardInterrupt, typer.Abort):
+    except typer.Abort as abort:
+        ended = abort.__cause__  # typer takes the end of any file for the user's wish to stop
+        return _crashed(ended, console) if isinstance(ended, EOFError) else _interrupted(130, console)
+    except KeyboardInterrupt:
         return _interrupted(130, console)
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1

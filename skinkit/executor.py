@@ -32,6 +32,9 @@ _CHUNKS_IN_FLIGHT = 2
 _CHUNK_SECONDS, _LARGEST_CHUNK = 0.05, 16
 """Quick cases are handed over several at a time, so that handing over does not cost more than the work."""
 
+_WORKERS_LOST = (BrokenProcessPool, EOFError, ConnectionError)
+"""A worker ended, or the process they are forked from did."""
+
 
 def map_cases(
     work: Work,
@@ -137,7 +140,7 @@ def _pooled(
                     del flying[future]
                     size = _chunk_size(results, len(items) - begun, workers)
                     yield from results
-        except BrokenProcessPool:
+        except _WORKERS_LOST:
             # One of these ended its worker (out of memory, out of time, a crash in a C library).
             suspects += [item for chunk in flying.values() for item in chunk]
             _Pool.drop()
@@ -169,7 +172,7 @@ def _one_by_one(
                     result = _out_of_memory(waiting[-1], key), time.monotonic() - began
                 waiting.pop()
                 yield result
-        except BrokenProcessPool:
+        except _WORKERS_LOST:
             seconds = time.monotonic() - began
             if limit_s and seconds >= limit_s:
                 reason = "timeout", f"it took longer than {limit_s:g} s, twice; --case-seconds sets the limit"
