@@ -16,7 +16,7 @@ from typing import Any
 
 from skinkit import file_modes, looks, pseudonyms
 from skinkit.artifact import MANIFEST, TABLE, exists, opened_table
-from skinkit.data import read_cases
+from skinkit.data import EXTENSIONS, read_cases
 from skinkit.errors import SkinkitError
 from skinkit.workspace import SETTINGS_FILE, Ref, Workspace
 
@@ -31,7 +31,7 @@ _TEXTS = (".json", ".jsonl", ".html", ".csv", ".tsv", ".txt", ".md", ".svg", ".l
 _LOGS = (".log",)
 _TOKEN = re.compile(r"""[^\s"'<>,;:=&()\[\]{}|]+""")
 _SHORTEST = 4
-_PHOTOS = ("composites", "gallery")
+_PHOTOS = ("composites", "gallery", "inbox", "replaced")
 _EXPORTED = ("accession", "model_hash")
 
 STAYS = {
@@ -40,7 +40,7 @@ STAYS = {
     "words": "labels as the hospital wrote them, shown beside what was made of them; keep free text out of the columns",
     "kept_columns": "cohort.toml keeps them on purpose: take them out of 'keep' and ingest again",
     "ages": "models read ages; cut the table's at 90 where the law asks for it",
-    "photos": "a report shows the lesions it speaks of: remove its folder, or make it with --max-lesions 1",
+    "photos": "reports show the lesions they speak of, and new files wait: remove what was read and is not needed",
     "key_place": "it says where the key lies, not what it is",
     "open": "other users of this machine may read it",
     "exports": "made to be handed over",
@@ -84,7 +84,7 @@ def traces(workspace: Workspace) -> Iterator[Trace]:
             yield from _in_table(path, name, sought)
         elif path.is_file() and path.suffix in _TEXTS:
             yield from _in_text(path, name, sought)
-        elif path.suffix in (".png", ".jpg") and set(_PHOTOS) & set(name.split("/")):
+        elif _is_photo(path, set(name.split("/")[:-1])):
             yield Trace(name, "photos", "photo of a lesion", 1)
         if workspace.private and path.exists() and file_modes.open_to_others(path):
             yield Trace(name, "open", "may be read by others", 1)
@@ -117,6 +117,12 @@ def _of_place(path: Path, workspace: Workspace) -> str:
     if path.suffix in _LOGS or (not inside and path.parent.name == "logs"):
         return "logs"
     return "exports" if path.suffix == ".csv" and _is_export(path) else ""
+
+
+def _is_photo(path: Path, folders: set[str]) -> bool:
+    """Whether a file is a photo of a lesion; figures and masks are PNG, in other folders."""
+    suffix = path.suffix.lower()
+    return suffix in EXTENSIONS and (suffix != ".png" or bool(folders & set(_PHOTOS)))
 
 
 def _is_left_over(path: Path) -> bool:

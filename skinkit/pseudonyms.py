@@ -35,7 +35,8 @@ MEMORY = "pseudonyms.json"
 """Beside a cohort's artifacts: that it is pseudonymised, the check value of its key, and where the key lies."""
 _FILE = "keyed-"
 _MOST_BYTES = 4096
-_LOOKED_AGAIN_S = 5.0
+_SHARE_LOOKING = 0.1
+"""Of the time that may go into listing a folder again for files that are not there."""
 
 
 @dataclass(frozen=True)
@@ -224,13 +225,15 @@ class _Files:
     def __init__(self, root: Path, key: Key) -> None:
         self.root, self.key = root, key
         self._names: dict[str, str] = {}
-        self._looked = float("-inf")
+        self._not_before = float("-inf")
 
     def name_of(self, pseudonym: str) -> str:
         """The relative path, or the pseudonym itself where no file goes by it."""
-        if pseudonym not in self._names and time.monotonic() - self._looked > _LOOKED_AGAIN_S:
+        began = time.monotonic()
+        if pseudonym not in self._names and began >= self._not_before:
             self._names = {self.key.file(name): name for name in _walked(self.root)}
-            self._looked = time.monotonic()
+            ended = time.monotonic()
+            self._not_before = ended + (ended - began) / _SHARE_LOOKING
         return self._names.get(pseudonym, pseudonym)
 
 

@@ -203,6 +203,17 @@ def test_a_key_others_may_read_is_told(tmp_path: Path, key_file: Path, capsys: p
     assert f"chmod 600 {key_file}" in capsys.readouterr().err
 
 
+def test_a_cohort_that_gets_a_key_later_is_told_of_what_was_before(
+    tmp_path: Path, key_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = workspace_of(tmp_path / "w", ward=(hospital(tmp_path / "in"), ""))
+    skinkit("ingest", "-w", workspace)
+    assert "P-770" in set(cases_of(workspace)["patient_id"])
+    skinkit("ingest", "-w", workspace, "--pseudonymise", key_file)
+    assert "models that were trained know its patients" in capsys.readouterr().err
+    assert not cases_of(workspace)["patient_id"].str.startswith("P-").any()
+
+
 def test_init_makes_a_key_once(tmp_path: Path) -> None:
     source, key = hospital(tmp_path / "in"), tmp_path / "keys" / "new.key"
     asked = ("--cohort", f"ward=folder:{source}:inference", "--key", key)

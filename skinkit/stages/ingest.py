@@ -242,11 +242,16 @@ def _refuse_other_keys(job: Job, space: str, key: pseudonyms.Key | None) -> None
 
 def _remember(config: Config, job: Job, key: pseudonyms.Key) -> None:
     """Note beside the artifacts which key the cohort has, before any row is written."""
-    key_file = Path(config.pseudonymise)
+    key_file, path = Path(config.pseudonymise), job.workspace.path(job.target)
     memory = pseudonyms.Memory(key_file, key.check)
-    folder = job.workspace.path(job.target).parent
+    folder = path.parent
     if pseudonyms.remembered(folder) == memory:
         return
+    if exists(path) and not open_artifact(path).info.get("pseudonyms"):
+        job.console.warn(
+            f"{job.target.cohort} had its own ids until now: models that were trained know its patients by them, so "
+            "train again; 'skinkit scrub' lists where they still stand"
+        )
     if pseudonyms.readable_by_others(key_file):
         job.console.warn(f"the key file {key_file} can be read by other users: chmod 600 {key_file}")
     write_atomic(folder / pseudonyms.MEMORY, pseudonyms.to_remember(memory))
