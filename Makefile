@@ -10,7 +10,7 @@ RUN := .venv/bin/
 export UV_HTTP_TIMEOUT ?= 300
 TRY := try() { for wait in 2 10 30 0; do "$$@" && return 0; [ $$wait = 0 ] || { echo "retrying in $$wait s: $$*" >&2; sleep $$wait; }; done; return 1; }; try
 
-.PHONY: help setup demo test test-all lint format bench lock clean
+.PHONY: help setup demo test test-all lint format bench lock wheelhouse clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -54,6 +54,9 @@ bench: $(READY)  ## speed, as ratios measured in one run
 lock: $(UV)  ## requirements.lock from pyproject.toml
 	$(UV) pip compile pyproject.toml --all-extras --group dev --generate-hashes --python-version 3.11 --quiet \
 		--custom-compile-command "make lock" --output-file requirements.lock
+
+wheelhouse:  ## everything for a machine without internet: VARIANT=tables, cpu (with TORCH_INDEX=...) or cuda
+	@$(PYTHON) tools/wheelhouse.py $(or $(VARIANT),tables) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX)) --to wheelhouse
 
 clean:  ## remove the environment and caches
 	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
