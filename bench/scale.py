@@ -38,10 +38,14 @@ STEPS = ("ingest", "outline and measure", "fuse", "predict", "evaluate")
 
 
 class Cost(NamedTuple):
-    """What one step took."""
+    """What one step took: by the clock, of a processor (without its workers), and the most memory it held."""
 
     seconds: float
+    cpu_s: float
     peak_mib: float
+
+    def __str__(self) -> str:
+        return f"{self.seconds:8.1f} s {self.cpu_s:8.1f} CPU s {self.peak_mib:7.0f} MiB"
 
 
 # ------------------------------------------------------------------------------------------------ the cohorts
@@ -99,7 +103,7 @@ def run_step(step: str, cohort: str, root: Path) -> Cost:
 
 
 def timed(command: Sequence[str]) -> Cost:
-    """Run a command; its wall-clock time and its peak memory."""
+    """Run a command; its times and its peak memory."""
     began = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert process.stderr is not None
@@ -107,7 +111,7 @@ def timed(command: Sequence[str]) -> Cost:
     _, status, usage = os.wait4(process.pid, 0)
     if os.waitstatus_to_exitcode(status):
         raise SystemExit(f"{' '.join(command)} failed:\n{words}")
-    return Cost(time.perf_counter() - began, usage.ru_maxrss / 1024)
+    return Cost(time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
 def measure(root: Path, cohort: str) -> None:
@@ -155,7 +159,7 @@ def measured_sizes(root: Path, sizes: Sequence[int]) -> Iterator[dict[str, Cost]
         found = {}
         for step in STEPS:
             found[step] = run_step(step, "ward", root)
-            print(f"{size:>9,} {step:<20} {found[step].seconds:9.1f} s {found[step].peak_mib:8.0f} MiB", flush=True)
+            print(f"{size:>9,} {step:<20} {found[step]}", flush=True)
         yield found
 
 
@@ -176,10 +180,10 @@ def main() -> None:
         sizes = sorted(options.cases)
         found = list(measured_sizes(root, sizes))
         if len(sizes) > 1:
-            print(f"growth from {sizes[-2]:,} to {sizes[-1]:,} cases, as an exponent: time, memory")
+            print(f"growth from {sizes[-2]:,} to {sizes[-1]:,} cases, as an exponent: time, CPU time, memory")
             for step in STEPS:
-                seconds, memory = ([getattr(costs[step], name) for costs in found] for name in Cost._fields)
-                print(f"          {step:<20} {exponent(seconds, sizes):9.2f}   {exponent(memory, sizes):8.2f}")
+                grown = [exponent([getattr(costs[step], name) for costs in found], sizes) for name in Cost._fields]
+                print(f"          {step:<20}" + "".join(f"{value:9.2f}" for value in grown), flush=True)
         before = on_disk(root)
         write_cases(root / "ward", range(sizes[-1], sizes[-1] + NEW))
         print(f"{NEW} cases more:")
@@ -187,11 +191,8 @@ def main() -> None:
             cost = run_step(step, "ward", root)
             after = on_disk(root)
             fresh = {key: size for key, size in after.items() if key not in before}
-            print(
-                f"          {step:<20} {cost.seconds:9.1f} s {cost.peak_mib:8.0f} MiB, "
-                f"{sum(fresh.values()) / 2**20:8.2f} MiB written in {len(fresh)} files",
-                flush=True,
-            )
+            written = f"{sum(fresh.values()) / 2**20:.2f} MiB in {len(fresh)} new files"
+            print(f"          {step:<20} {cost}, {written}", flush=True)
             before = after
 
 
