@@ -26,7 +26,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import torch
 import torch.nn.functional as functional
@@ -44,6 +44,7 @@ STAGES = 4
 Maps = tuple[torch.Tensor, ...]
 _MEAN, _SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _HEADS = ("fc", "classifier")
+_HEAD = "head"
 _GENTLER = 0.5
 """Rates of a refit as a share of the phase's: what is there is to be kept."""
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(\d\.)")
@@ -56,6 +57,7 @@ class PhotoConfig:
 
     backbone: Annotated[str, "torchvision network that looks at the photo"] = "resnet50"
     side_px: Annotated[int, "photos are resized to this square, pixels"] = 224
+    head_epochs: Annotated[int, "epochs first in which all but the backbone learns; 0 for none"] = 0
     epochs: Annotated[int, "most epochs"] = 150
     batch: Annotated[int, "cases per step"] = 8
     optimiser: Annotated[Literal["sgd", "adam", "adamw"], "how steps are taken"] = "sgd"
@@ -67,6 +69,9 @@ class PhotoConfig:
     final_rate: Annotated[float, "learning rate at the end of cosine and one_cycle, lowest of plateau"] = 1e-6
     plateau: Annotated[int, "epochs without a better validation score before plateau takes a tenth of the rate"] = 10
     patience: Annotated[int, "stop after so many epochs without a better validation score; 0 for never"] = 0
+    averaged: Annotated[
+        float, "share of the last steps whose weights are averaged; 0 keeps the epoch with the best validation score"
+    ] = 0.0
     class_weights: Annotated[
         Literal["inverse", "square_root", "none"], "weight of a class: N / (K n), its square root, or 1"
     ] = "none"
@@ -125,6 +130,7 @@ QUICK: dict[str, Any] = {
     "side_px": 192,
     "epochs": 10,
     "refit_epochs": 4,
+    "averaged": 0.25,
     "class_weights": "none",
     "logit_adjustment": 1.0,
     "rotation_deg": 45.0,
@@ -251,7 +257,7 @@ def ruins(module: nn.Module) -> str:
 
 
 class PhotoClassifier(nn.Module):
-    """A network that reads ``image`` and ``attributes``; one phase, weighted cross-entropy.
+    """A network that reads ``image`` and ``attributes``; weighted cross-entropy, one phase, or one on the head before.
 
     A paper's network adds its layers and writes :meth:`judge`; where it needs more than the last stage it overrides
     :meth:`keep`, and where its paper has a loss of its own :meth:`loss`.
@@ -262,6 +268,7 @@ class PhotoClassifier(nn.Module):
 
     Attributes:
         backbone: looks at the photo.
+        resting: the backbone is not trained, and its BatchNorm layers keep their statistics.
         columns: width of ``attributes``.
         classes: codes of the classes.
         owners: the attribute behind each column.
@@ -287,6 +294,7 @@ class PhotoClassifier(nn.Module):
         _check(config)
         self.config: Any = config
         self.backbone = Backbone(config.backbone)
+        self.resting = False
         self.columns = sizes.columns.get("attributes", 0)
         self.classes = sizes.answers
         self.owners = owners = sizes.attributes or ("",) * self.columns
@@ -310,37 +318,42 @@ class PhotoClassifier(nn.Module):
         return self.backbone.start(state, source)
 
     def phases(self) -> tuple[Phase, ...]:
-        """Everything at once; the backbone may have a rate of its own."""
+        """The head, where that is asked for, then everything; the backbone may have a rate of its own."""
         c = self.config
-        return (
-            Phase(
-                "all",
-                c.epochs,
-                batch=c.batch,
-                optimiser=c.optimiser,
-                learning_rate=c.head_learning_rate or c.learning_rate,
-                rates={"backbone.": c.learning_rate} if c.head_learning_rate else {},
-                schedule=c.schedule,
-                final_rate=c.final_rate,
-                momentum=c.momentum,
-                weight_decay=c.weight_decay,
-                patience=c.patience,
-                plateau=c.plateau,
-                balanced=c.class_aware,
-                snapshot_every=c.snapshot_every,
-                augment=Augment(
-                    flips=c.flips,
-                    rotation_deg=c.rotation_deg,
-                    scale=(c.smallest_scale, c.largest_scale),
-                    shift=c.shift,
-                    brightness=c.colour_jitter,
-                    contrast=c.colour_jitter,
-                    saturation=c.colour_jitter,
-                    channels=c.channel_jitter,
-                    blur=c.blur,
-                    sharpness=c.sharpness,
-                    noise=c.noise,
-                ),
+        whole = self._whole()
+        head = replace(whole, name=_HEAD, epochs=c.head_epochs, rates={}, patience=0, averaged=0, snapshot_every=0)
+        return (head, whole) if c.head_epochs else (whole,)
+
+    def _whole(self) -> Phase:
+        c = self.config
+        return Phase(
+            "all",
+            c.epochs,
+            batch=c.batch,
+            optimiser=c.optimiser,
+            learning_rate=c.head_learning_rate or c.learning_rate,
+            rates={"backbone.": c.learning_rate} if c.head_learning_rate else {},
+            schedule=c.schedule,
+            final_rate=c.final_rate,
+            momentum=c.momentum,
+            weight_decay=c.weight_decay,
+            patience=c.patience,
+            plateau=c.plateau,
+            averaged=c.averaged,
+            balanced=c.class_aware,
+            snapshot_every=c.snapshot_every,
+            augment=Augment(
+                flips=c.flips,
+                rotation_deg=c.rotation_deg,
+                scale=(c.smallest_scale, c.largest_scale),
+                shift=c.shift,
+                brightness=c.colour_jitter,
+                contrast=c.colour_jitter,
+                saturation=c.colour_jitter,
+                channels=c.channel_jitter,
+                blur=c.blur,
+                sharpness=c.sharpness,
+                noise=c.noise,
             ),
         )
 
@@ -349,7 +362,7 @@ class PhotoClassifier(nn.Module):
         c = self.config
         if not c.refit_epochs:
             return ()
-        (phase,) = self.phases()
+        phase = self.phases()[-1]
         return (
             replace(
                 phase,
@@ -363,7 +376,16 @@ class PhotoClassifier(nn.Module):
         )
 
     def enter(self, phase: str) -> None:
-        """Everything is trained in every phase."""
+        """The backbone rests while the head learns."""
+        self.resting = phase == _HEAD
+        self.backbone.requires_grad_(not self.resting)
+
+    def train(self, mode: bool = True) -> Self:
+        """Into training mode, or out of it; a backbone at rest stays out of it."""
+        super().train(mode)
+        if self.resting:
+            self.backbone.eval()
+        return self
 
     def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Cross-entropy of the adjusted logits, weighted by class, with smoothed labels."""
@@ -552,6 +574,7 @@ def _check(config: PhotoConfig) -> None:
         raise ConfigError(found, "epochs >= 1 and batch >= 2", "mend the settings")
     shares = {name: getattr(config, name) for name in ("dropped", "dropped_block", "label_smoothing")}
     wrong = [f"{name} = {value}" for name, value in shares.items() if not 0 <= value < 1]
+    wrong += [] if 0 <= config.averaged < 1 else [f"averaged = {config.averaged}"]
     wrong += [] if 0 <= config.class_aware <= 1 else [f"class_aware = {config.class_aware}"]
     if wrong:
         raise ConfigError(", ".join(wrong), "shares, 0 to below 1 (class_aware to 1)", "mend the settings")

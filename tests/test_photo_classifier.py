@@ -17,6 +17,7 @@ from torchvision import models as torchvision_models  # noqa: E402
 
 from skinkit.contract import check_model  # noqa: E402
 from skinkit.errors import ConfigError, InputError  # noqa: E402
+from skinkit.fit import optimiser_of  # noqa: E402
 from skinkit.metadata import PATIENT_BLOCK, Encoder  # noqa: E402
 from skinkit.models import Sizes  # noqa: E402
 from skinkit.photo_classifier import Backbone, Maps, PhotoClassifier, PhotoConfig, class_weights  # noqa: E402
@@ -199,6 +200,24 @@ def test_phases_and_class_weights() -> None:
     torch.testing.assert_close(class_weights("inverse", SIZES), torch.tensor([10 / 18, 10 / 9, 10 / 3]))
     torch.testing.assert_close(class_weights("square_root", SIZES) ** 2, class_weights("inverse", SIZES))
     assert class_weights("none", SIZES).tolist() == [1, 1, 1]
+
+
+def test_the_backbone_rests_while_the_head_learns() -> None:
+    net = network(head_epochs=2, epochs=3, head_learning_rate=0.1, averaged=0.5)
+    head, whole = net.phases()
+    assert (head.name, head.epochs, head.averaged, whole.averaged) == ("head", 2, 0, 0.5)
+    before = {name: value.clone() for name, value in net.backbone.state_dict().items()}
+    for phase, moved in ((head, False), (whole, True)):
+        net.enter(phase.name)
+        optimiser = optimiser_of(net, phase)
+        net.train()
+        net.loss({**batch(4), "class": torch.tensor([0, 1, 2, 0])}).backward()
+        optimiser.step()
+        state = net.backbone.state_dict()
+        assert (not torch.equal(state["net.conv1.weight"], before["net.conv1.weight"])) is moved
+        assert (not torch.equal(state["net.bn1.running_mean"], before["net.bn1.running_mean"])) is moved
+    (again,) = network(head_epochs=2, refit_epochs=1).refit_phases()
+    assert again.name == "again"
 
 
 def test_a_snapshot_by_hand() -> None:

@@ -185,10 +185,9 @@ class DermaCalibra(PhotoClassifier):
             self.register_buffer(name, _scaled(kept, config.mc_dropout), persistent=False)
 
     def phases(self) -> tuple[Phase, ...]:
-        """One phase; eqs. 3 to 5 may have a rate of their own."""
-        (phase,) = super().phases()
+        """Eqs. 3 to 5 may have a rate of their own."""
         own = dict.fromkeys(_FUSION, self.config.fusion_learning_rate) if self.config.fusion_learning_rate else {}
-        return (replace(phase, rates={**phase.rates, **own}),)
+        return tuple(replace(phase, rates={**phase.rates, **own}) for phase in super().phases())
 
     def keep(self, maps: Maps) -> Maps:
         """F; with ``multi_scale`` also the pooled layers 2 and 3."""
