@@ -492,8 +492,19 @@ class Artifact:
             )
 
     def json(self, name: str) -> Any:
-        """A JSON file of the artifact."""
-        return json.loads((self.path / name).read_text(encoding="utf-8"))
+        """A JSON file of the artifact.
+
+        Raises:
+            InputError: it is absent, torn or no JSON.
+        """
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError) as error:
+            raise InputError(
+                f"{self.path / name} cannot be read ({error})",
+                "a JSON file written by skinkit",
+                "remove the artifact's folder and rerun its stage",
+            ) from None
 
 
 def exists(path: Path) -> bool:
@@ -520,8 +531,10 @@ def open_artifact(path: Path, fix: str = "run the stage that makes it") -> Artif
         raise InputError(f"no artifact at {path}", "a folder with table.parquet and manifest.json", fix)
     try:
         manifest = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
-        version, _ = int(manifest["manifest_version"]), manifest["identity"]
-    except (ValueError, KeyError, TypeError) as error:
+        version = int(manifest["manifest_version"])
+        if version <= MANIFEST_VERSION:
+            _check_entries(manifest)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{place / MANIFEST} cannot be read ({error})", "a manifest written by skinkit", f"remove {place} and {fix}"
         ) from None
@@ -532,6 +545,30 @@ def open_artifact(path: Path, fix: str = "run the stage that makes it") -> Artif
             "use the newer skinkit that wrote it, or another workspace",
         )
     return Artifact(place, manifest)
+
+
+_ENTRIES = {
+    "identity": str,
+    "recipe_id": str,
+    "recipe": dict,
+    "files": dict,
+    "counts": dict,
+    "info": dict,
+    "made": dict,
+}
+_OF_RECIPE = {"kind": str, "schema_version": int, "stage": str, "stage_version": int, "config": dict, "inputs": dict}
+
+
+def _check_entries(manifest: Mapping[str, Any]) -> None:
+    """Refuse a manifest that lacks what is read of it everywhere.
+
+    Raises:
+        ValueError: naming the first entry that is absent or of another type.
+    """
+    for entries, where in ((_ENTRIES, manifest), (_OF_RECIPE, manifest.get("recipe", {}))):
+        for name, kind in entries.items():
+            if not isinstance(where.get(name), kind):
+                raise ValueError(f"{name} is {where.get(name)!r:.60}")
 
 
 # ------------------------------------------------------------------------------------------------------ lock

@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from skinkit.console import Console
 from skinkit.errors import CaseError
 from skinkit.executor import map_cases
-from skinkit.images import MAX_PIXELS, is_dicom, read_bytes
+from skinkit.images import FORMATS, MAX_PIXELS, is_dicom, read_bytes
 
 NUMBERS = ("width_px", "height_px", "aspect", "bytes_per_pixel", "jpeg_quality", "dark_border", "corner_darkness")
 CATEGORIES = ("file_format", "camera", "exif")
@@ -86,7 +86,7 @@ def trace(item: Mapping[str, Any]) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with Image.open(io.BytesIO(data)) as image:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 return found | _of_image(image, len(data))
         except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise CaseError("image_unreadable", type(error).__name__) from None

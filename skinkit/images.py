@@ -48,7 +48,8 @@ MAX_BYTES = 1 << 30
 _STRIP_PIXELS = 1 << 20
 """Pixels that are worked on at once in floating point, which takes 8 bytes for each."""
 
-_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF")
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF")
+"""Pillow's names of what is read. Nothing else is opened: Pillow hands some kinds (EPS) to other programs."""
 _JPEG = ("JPEG", "MPO")  # MPO is how Pillow calls a JPEG with further previews behind the photo
 _SIZES_MAY_LIE = ("BMP", "TIFF")  # their decoders notice missing pixels themselves
 _ANIMATED = ("GIF", "WEBP", "PNG")
@@ -225,7 +226,7 @@ def _opened(data: bytes, flags: list[str], *, complete: bool = False) -> Iterato
         warnings.simplefilter("ignore")
         try:
             _check_size(*_webp_canvas(data))  # whose decoder takes its memory when it is opened
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 _check_size(*image.size)
                 frames = getattr(image, "n_frames", 1)
                 if frames > 1 and image.format in _ANIMATED:
@@ -358,7 +359,7 @@ def _stops_early(data: bytes, image: Image.Image) -> bool:
     """
     end = _jpeg_end(data)
     padded = data[:end] + b"\x5a\xa5\x33" * 4096 + data[end:]
-    with Image.open(io.BytesIO(padded), formats=_FORMATS) as again:
+    with Image.open(io.BytesIO(padded), formats=FORMATS) as again:
         again.load()
         strips = _strips(image.width, image.height)
         boxes = [(0, rows.start, image.width, rows.stop) for rows in strips]

@@ -227,12 +227,12 @@ def malignant_set(name: str) -> frozenset[str]:
 
 def _read_class_file(path: Path) -> tuple[dict[str, tuple[str, ...]], frozenset[str], dict[str, str]]:
     try:
-        text = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(
             f"no class file {path}", "an existing TOML file", "check the path given to --classes"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, IsADirectoryError) as error:
         raise ConfigError(f"{path}: {error}", "a valid UTF-8 TOML file", "mend the file") from None
     classes = text.get("classes")
     if not isinstance(classes, dict) or len(classes) < 2:
@@ -241,6 +241,11 @@ def _read_class_file(path: Path) -> tuple[dict[str, tuple[str, ...]], frozenset[
             'for example [classes] with MEL = ["melanoma"] and NEV = ["nevus"]',
             "add the table",
         )
+    for name, value in [*classes.items(), ("malignant", text.get("malignant", []))]:
+        if not isinstance(value, list):
+            raise ConfigError(f"{path}: {name} = {value!r}", "a list of diagnoses", "mend the file")
+    if not isinstance(text.get("labels", {}), dict):
+        raise ConfigError(f"{path}: labels = {text['labels']!r}", "a table [labels]", "mend the file")
     groups = {str(code): tuple(str(d) for d in members) for code, members in classes.items()}
     malignant = [str(d) for d in text.get("malignant", [])]
     seen: dict[str, str] = {}

@@ -22,6 +22,7 @@ from test_sources import cohort, listed, photo
 
 from skinkit.data import _tables, locate
 from skinkit.errors import ConfigError, InputError, SkinkitError
+from skinkit.taxonomy import class_set
 from skinkit.workspace import load_workspace
 
 COLUMNS = {
@@ -363,6 +364,22 @@ def test_descriptions_that_are_wrong_are_told(tmp_path: Path, text: str) -> None
     (tmp_path / "cohort.toml").write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=r"cohort\.toml"):
         locate(cohort(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[classes", "classes = 3",
+        '[classes]\nA = "melanoma"\nB = ["nevus"]', '[classes]\nA = ["melanom"]\nB = ["nevus"]',
+        '[classes]\nA = ["nevus"]\nB = ["nevus"]', '[classes]\nA = ["melanoma"]', "[classes]\nA = 1\nB = 2",
+        'malignant = 3\n[classes]\nA = ["melanoma"]\nB = ["nevus"]',
+        'labels = 3\n[classes]\nA = ["melanoma"]\nB = ["nevus"]', f"x = {'[' * 20_000}",
+    ],
+)  # fmt: skip
+def test_class_files_that_are_wrong_are_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "classes.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"classes\.toml"):
+        class_set(str(tmp_path / "classes.toml"))
 
 
 # --------------------------------------------------------------------------------------- the command, and the size
