@@ -17,10 +17,11 @@ from skinkit.schemas import EXCLUDED, FAILED, OK, PENDING
 LEVELS = ("image", "lesion", "patient")
 COLUMNS = (
     "accession", "patient", "lesion", "case", "image", "cohort", "level", "status", "malignancy", "call", "refer",
-    "reason", "top1", "top1_p", "model", "model_hash", "time", "run", "skinkit",
+    "reason", "top1", "top1_p", "model", "model_hash", "time", "run", "skinkit", "pseudonym",
 )  # fmt: skip
 """``accession`` is the exam's number where the source told one, else the case; ``reason`` says why to refer, or why
-there is no prediction; ``time`` is since when the row has been so."""
+there is no prediction; ``time`` is since when the row has been so; ``pseudonym`` is what reports call a row whose own
+ids stand here."""
 IDS = ("accession", "patient", "lesion", "case", "image")
 """Columns that hold an id."""
 _CASES = ("image_id", "case_id", "patient_id", "lesion_id", "accession", "view", "status", "reason")
@@ -64,6 +65,7 @@ def rename(rows: Iterable[Row], names: Mapping[str, str]) -> int:
     """Put other ids in the place of these; the number of ids that stay because nothing is known of them."""
     lost = set()
     for row in rows:
+        row["pseudonym"] = row["case"] if row["level"] == "image" else row[row["level"]]
         for column in IDS:
             if row[column] is not None:
                 lost |= set() if row[column] in names else {row[column]}

@@ -81,7 +81,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         "until": until.isoformat(timespec="microseconds"),
     }
     if not config.csv:
-        shown = [{name: row[name] for name in handover.COLUMNS} for row in rows]
+        shown = [{name: row.get(name) for name in handover.COLUMNS} for row in rows]
         return {**answer, "cases": shown, "text": data.decode("utf-8").removesuffix("\n")}
     path = Path(config.csv).expanduser()
     with file_modes.restored():
