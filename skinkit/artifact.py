@@ -292,7 +292,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None, *, sha256: str 
     for column in table.schema:
         values = table.column(column.name)
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-            series[column.name] = pd.Series(values.to_pylist(), dtype=object)
+            series[column.name] = pd.Series(_texts(values), dtype=object)
         elif pa.types.is_integer(column.type):
             series[column.name] = pd.Series(values.to_pylist(), dtype="Int64")
         elif pa.types.is_boolean(column.type):
@@ -300,6 +300,16 @@ def read_table(path: Path, columns: Sequence[str] | None = None, *, sha256: str 
         else:
             series[column.name] = values.to_pandas()
     return pd.DataFrame(series)
+
+
+def _texts(values: pa.ChunkedArray[Any]) -> np.ndarray[Any, Any]:
+    """(n,) str or None. Equal texts are one object: names of models and classes stand in every row."""
+    import numpy as np
+
+    encoded = values.combine_chunks().dictionary_encode()
+    texts = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)
+    found: np.ndarray[Any, Any] = texts[encoded.indices.fill_null(len(texts) - 1).to_numpy(zero_copy_only=False)]
+    return found
 
 
 class LazyRows(Sequence[dict[str, Any]]):
