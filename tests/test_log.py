@@ -147,3 +147,14 @@ def test_the_log_holds_no_words_of_the_table(ingested: tuple[Path, list[dict[str
     (workspace / "artifacts" / "a" / "cases" / "manifest.json").unlink()
     (workspace / "artifacts" / "a" / "cases").rename(workspace / "away")
     assert "SECRETWORD" in run_skinkit("ingest", "-w", workspace).stderr, "a person is told, to map it"
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_run_that_is_stopped_says_so_and_ends_its_log(name: str, code: int, tmp_path: Path) -> None:
+    told = CRASH.replace('raise ValueError("on purpose")', f"os.kill(os.getpid(), signal.{name}); time.sleep(9)")
+    answer = python(f"import os, signal, time\n{told}", "status", "--log-format", "json", "--json", "-w", tmp_path)
+    assert answer.returncode == code
+    lines = logged(answer.stderr)
+    assert [line["event"] for line in lines] == ["begin", "error", "end"]
+    assert (lines[1]["kind"], lines[2]["exit_code"]) == ("Interrupted", code)
+    assert json.loads(answer.stdout)["run_id"] == lines[0]["run_id"]
