@@ -129,7 +129,7 @@ def _is_left_over(path: Path) -> bool:
     name = path.name
     if path.is_dir():
         whole = path.with_suffix("")
-        return name.endswith(".partial") or (name.endswith(".previous") and (whole / MANIFEST).is_file())
+        return name.endswith((".partial", ".installing")) or (name.endswith(".previous") and (whole / MANIFEST).is_file())
     return name.startswith(".") and name.endswith(".tmp")
 
 
