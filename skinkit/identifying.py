@@ -128,8 +128,8 @@ def _is_photo(path: Path, folders: set[str]) -> bool:
 def _is_left_over(path: Path) -> bool:
     name = path.name
     if path.is_dir():
-        whole = path.with_suffix("")
-        return name.endswith((".partial", ".installing")) or (name.endswith(".previous") and (whole / MANIFEST).is_file())
+        replaced = name.endswith(".previous") and (path.with_suffix("") / MANIFEST).is_file()
+        return replaced or name.endswith((".partial", ".installing"))
     return name.startswith(".") and name.endswith(".tmp")
 
 
