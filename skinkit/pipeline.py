@@ -193,7 +193,8 @@ class Pipeline:
         path = self.workspace.path(ref)
         stage_name = MAKER[ref.kind]
         if given is None and ref.kind in FROZEN:
-            artifact = open_artifact(path, fix=f"run 'skinkit {stage_name} --name {ref.name}'")
+            how = f"run 'skinkit {stage_name} --name {ref.name}', or 'skinkit models install FILE'"
+            artifact = open_artifact(path, fix=how)
             return self._settle(Step(ref, stage_name, artifact, fresh=True))
         stage, config, needs = self.plan(ref)
         if given is not None:

@@ -235,7 +235,7 @@ def check_name(name: str, what: str) -> None:
     Raises:
         ConfigError: the name is empty, too long, reserved or has other characters.
     """
-    if not _NAME.fullmatch(name) or name in RESERVED or name.endswith((".partial", ".previous")):
+    if not _NAME.fullmatch(name) or name in RESERVED or name.endswith((".partial", ".previous", ".installing")):
         raise ConfigError(
             f"{what}: the name {name!r}",
             "1 to 64 letters, digits, '.', '_' or '-', starting with a letter or digit, and not " + ", ".join(RESERVED),

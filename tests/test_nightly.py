@@ -170,6 +170,8 @@ def test_young_files_wait_and_settings_are_checked(ready: Path, tmp_path: Path) 
     assert night(work, SKINKIT="/no/such/program").returncode == 2
     assert night(tmp_path / "nowhere").returncode == 2
     assert night(work, SKINKIT_WORKSPACE="").returncode == 2
+    assert night(work, SKINKIT_SETTLE_MIN="soon").returncode == 2
+    assert night(work, SKINKIT_INBOX=str(work / "photos" / "new")).returncode == 2
 
 
 @pytest.mark.slow

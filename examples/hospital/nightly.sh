@@ -46,6 +46,12 @@ skinkit=${SKINKIT:-skinkit}
 state=$workspace/nightly
 stamp=$(date -u +%Y%m%dT%H%M%SZ)-$$
 
+case $settle in
+*[!0-9]* | "") stop 2 "SKINKIT_SETTLE_MIN=$settle is no number of minutes" ;;
+esac
+case $inbox/ in
+"$photos"/*) stop 2 "the inbox $inbox lies in $photos, which would be read before files have arrived" ;;
+esac
 command -v "$skinkit" >/dev/null 2>&1 || stop 2 "no program $skinkit; set SKINKIT to its path, or PATH"
 for folder in "$photos" "$inbox" "$outbox" "$state/logs"; do
     mkdir -p "$folder" || stop 4 "$folder cannot be made"
@@ -56,6 +62,7 @@ done
 if command -v flock >/dev/null 2>&1; then
     exec 9>"$state/lock"
     flock -n 9 || stop 6 "another night is at work in $workspace"
+    rm -rf "$state"/now.* "$photos/.incoming" # left by a night that was killed
 fi
 
 work=$state/now.$$
@@ -65,7 +72,7 @@ finish() {
     rm -rf "$work"
 }
 interrupted() { # code, signal
-    trap '' INT TERM
+    trap '' INT TERM HUP
     if [ -n "$child" ]; then
         kill -"$2" "$child" 2>/dev/null
         wait "$child"
@@ -76,7 +83,7 @@ interrupted() { # code, signal
 trap finish EXIT
 trap 'interrupted 130 INT' INT
 trap 'interrupted 143 TERM' TERM
-rm -rf "$state"/now.*
+trap 'interrupted 129 HUP' HUP
 mkdir -p "$work" || stop 4 "$work cannot be made"
 find "$state/logs" -name '*.jsonl' -mtime "+$keep_days" -exec rm -f {} +
 
@@ -91,6 +98,11 @@ for file in "$@"; do
     name=${file#"$inbox"/}
     target=$photos/$name
     hidden=$photos/.incoming/$$
+    if [ -d "$target" ]; then
+        echo "$name is the name of a folder in $photos" >&2
+        echo . >>"$work/stuck"
+        continue
+    fi
     if [ -f "$target" ] && cmp -s "$file" "$target"; then
         rm -f "$file" && echo . >>"$work/twice"
         continue
@@ -107,7 +119,6 @@ for file in "$@"; do
     echo . >>"$work/stuck"
 done
 TAKE
-rm -rf "$photos/.incoming"
 mkdir -p "$photos/.incoming" || stop 4 "$photos cannot be written to"
 : >"$work/taken"
 : >"$work/twice"
@@ -144,7 +155,7 @@ step() { # name, then the command; its answer is in $work/NAME.json
     esac
 }
 field() { # the value of a key in an answer, of the outermost or within its error
-    sed -n "s/^ \{1,2\}\"$2\": \"\{0,1\}\([^\"]*[^\",]\)\"\{0,1\},\{0,1\}\$/\1/p" "$work/$1.json" 2>/dev/null | head -n 1
+    sed -n "s/^ \{1,2\}\"$2\": \"\{0,1\}\(.*[^\",]\)\"\{0,1\},\{0,1\}\$/\1/p" "$work/$1.json" 2>/dev/null | head -n 1
 }
 since=
 [ -f "$state/until" ] && since=$(cat "$state/until")

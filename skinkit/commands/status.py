@@ -100,7 +100,7 @@ def on_disk(workspace: Workspace) -> Iterator[Ref]:
     root = workspace.artifacts
     for manifest in sorted(root.rglob("manifest.json")):
         parts = manifest.parent.relative_to(root).parts
-        if any(part.endswith((".partial", ".previous")) for part in parts):
+        if any(part.endswith((".partial", ".previous", ".installing")) for part in parts):
             continue
         match parts:
             case ("models" | "report" as kind, name):
@@ -136,6 +136,7 @@ def _entry(pipeline: Pipeline, workspace: Workspace, ref: Ref, config: Config) -
         return {**entry, "state": "unusable", "why": error.found}
     entry |= {"state": "stale" if why else "up to date", "why": why, "counts": dict(artifact.manifest["counts"])}
     entry |= _made(artifact)
+    entry |= {"installed": artifact.installed is not None} if ref.kind == "models" else {}
     if artifact.manifest["counts"].get("failed"):
         table = artifact.table()
         failed = table[table["status"] == "failed"]
@@ -159,6 +160,7 @@ def _told(entry: Mapping[str, Any]) -> str:
         return ""
     parts = [str(entry["why"])] if entry.get("why") else []
     counts = entry.get("counts", {})
+    parts += ["installed"] if entry.get("installed") else []
     parts += [f"{counts['rows']} rows"] if counts else []
     parts += [f"{counts[s]} {s}" for s in ("excluded", "pending") if counts.get(s)]
     reasons = entry.get("failed_reasons", {})
