@@ -281,3 +281,20 @@ def test_a_photo_replaced_after_it_was_read_is_no_mixture(copy: Path, photos: Pa
     rows = masks(copy).table().set_index("image_id")
     assert rows.loc["i05", "reason"] == "image_changed"
     assert rows["status"].value_counts().to_dict() == {"ok": PHOTOS - 1, "failed": 1}
+
+
+def test_a_share_that_is_not_mounted_loses_no_case(copy: Path, photos: Path, tmp_path: Path) -> None:
+    share = tmp_path / "share"
+    shutil.copytree(photos, share)
+    settings = copy / "skinkit.toml"
+    settings.write_text(settings.read_text().replace(str(photos), str(share)))
+    assert run_skinkit("ingest", "-w", copy, "--jobs", "1").returncode == 0
+    share.rename(tmp_path / "away")
+    share.mkdir()
+    answer = run_skinkit("segment", "-w", copy, "--jobs", "1", "--json")
+    refused(answer, f"no image in {share}, where {PHOTOS} were read before")
+    assert len(masks(copy).rows()) == PHOTOS
+    share.rmdir()
+    assert run_skinkit("segment", "-w", copy, "--jobs", "1").returncode == 4  # nothing to mount on
+    (tmp_path / "away").rename(share)
+    assert run_skinkit("segment", "-w", copy, "--jobs", "1").returncode == 0

@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal
 from skinkit import pseudonyms, selection, synthesis
 from skinkit.artifact import Artifact, Builder, digest, exists, open_artifact, write_atomic
 from skinkit.console import Console
-from skinkit.errors import CaseError, ConfigError, RefusedError
+from skinkit.errors import CaseError, ConfigError, InputError, RefusedError
 from skinkit.executor import map_cases
 from skinkit.file_names import on_disk
 from skinkit.options import Help
@@ -155,6 +155,7 @@ def run(config: Config, job: Job) -> Artifact:
     assert job.sources is not None
     cohort = job.cohort
     found = locate(cohort)
+    _refuse_emptied(job, len(found.images))
     listing = list_cases(cohort, found, job.console)
     rule = config.selection if cohort.role != "inference" else ""  # a patient is not a study's image
     drawn = None
@@ -200,6 +201,22 @@ def run(config: Config, job: Job) -> Artifact:
                 **info,
             },
             sources={"watch": job.sources.watch},
+        )
+
+
+def _refuse_emptied(job: Job, images: int) -> None:
+    """A share that is not mounted is an empty folder; no case is lost because of that.
+
+    Raises:
+        InputError: there is no image where there were some.
+    """
+    path = job.workspace.path(job.target)
+    before = open_artifact(path).manifest["counts"].get(OK, 0) if exists(path) else 0
+    if before and not images:
+        raise InputError(
+            f"no image in {job.cohort.root}, where {before} were read before",
+            "the folder as it was, or with more",
+            f"mount the share and run again; if the images are meant to be gone, remove {path} first",
         )
 
 
