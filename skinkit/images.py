@@ -117,18 +117,23 @@ def luma(data: bytes, *, complete: bool = False) -> Array:
         return grey(_upright(_to_rgb(image, []), turn))
 
 
-def read_mask(path: Path, size: tuple[int, int] | None = None) -> Array:
+def read_mask(path: Path, size: tuple[int, int] | None = None, *, sha256: str = "") -> Array:
     """A lesion mask as bool (H, W): more than half of the file's largest value is lesion.
 
     Args:
         path: a picture of any kind :func:`read_rgb` reads; transparent pixels are background.
         size: (width, height) of the image it belongs to. A mask that differs in scale alone is resized (nearest).
+        sha256: hash that the file had when it was written or first read.
 
     Raises:
-        CaseError: the reasons of :func:`read_rgb` with ``mask_`` for ``image_``, or ``mask_size_mismatch``.
+        CaseError: the reasons of :func:`read_rgb` with ``mask_`` for ``image_``, or ``mask_size_mismatch``; a file
+            that has another hash is ``mask_changed``.
     """
     try:
-        values = _mask_values(read_bytes(path))
+        data = read_bytes(path)
+        if sha256 and hashlib.sha256(data).hexdigest() != sha256:
+            raise CaseError("image_changed", f"{as_text(path.name)} is not the file that was written")
+        values = _mask_values(data)
     except CaseError as error:
         raise CaseError(error.reason.replace("image_", "mask_", 1), error.detail) from None
     mask = _upper_half(values)

@@ -144,7 +144,7 @@ def _measured_mask(case: Mapping[str, Any], masks: Path) -> Any:
     """The mask to measure in; the whole picture but for its frame where the mask failed."""
     from skinkit.images import read_mask
 
-    mask = read_mask(masks / case["mask_file"])
+    mask = read_mask(masks / case["mask_file"], sha256=case["mask_sha256"] or "")
     if case["mask_failed"]:
         mask[:] = True
         mask[[0, -1], :] = False
