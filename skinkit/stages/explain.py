@@ -120,8 +120,8 @@ def run(config: Config, job: Job) -> Artifact:
                 cells=config.cells,
             )
         jobs = 0 if with_photos else job.jobs  # a network already uses every core
-        how: dict[str, Any] = {"jobs": jobs, "limit_s": job.case_seconds, "console": job.console}
-        for row in map_cases(work, items, key=("case_id", "image_id"), label="explaining", **how):
+        pace: dict[str, Any] = {"jobs": jobs, "limit_s": job.case_seconds, "console": job.console}
+        for row in map_cases(work, items, key=("case_id", "image_id"), label="explaining", **pace):
             build.add(row)
         build.hand_over()
         info = {"target": config.target, "limit": config.limit, "model": job.target.name, "unit": "log_odds"}
