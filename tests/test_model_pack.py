@@ -374,6 +374,7 @@ def served(networked: tuple[Path, Path], folder: Path) -> Workspace:
     return load_workspace(folder / "server")
 
 
+@pytest.mark.slow
 def test_the_segmenter_and_the_settings_travel(networked: tuple[Path, Path], tmp_path: Path) -> None:
     home, pack = networked
     server = served(networked, tmp_path)
