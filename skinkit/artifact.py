@@ -1098,7 +1098,8 @@ class Builder:
             sources = {**(sources or {}), "watch": None}  # so that the next run looks again
         self.counts.total = len(self._fingerprints) if frame is None else len(frame)
         self.counts.by_status = dict(sorted(Counter(map(str, statuses)).items()))
-        shutil.rmtree(self.partial / "parts", ignore_errors=True)
+        if (self.partial / "parts").exists():
+            shutil.rmtree(self.partial / "parts")
         self._sweep(named)
         if self.schema.dated:
             write_atomic(self.partial / row_dates.FILE, self._dates())
