@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skinkit.artifact import digest, lock
+from skinkit.artifact import digest, lock, write_atomic
 from skinkit.errors import RefusedError
 
 LEDGER = "looks.jsonl"
@@ -97,14 +96,13 @@ def add(root: Path, look: Mapping[str, Any]) -> Look:
         for number, entry in enumerate(own, 1):
             if all(entry[key] == look[key] for key in _KEY):
                 return Look(number, False, entry)
-        lines = file.read_bytes().splitlines() if entries else []
+        written = file.read_bytes() if entries else b""
+        lines = written.splitlines()
         previous = hashlib.sha256(lines[-1]).hexdigest() if lines else _START
         entry = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **look, "previous": previous}
         entry["own"] = _own(entry)
-        with file.open("ab") as stream:
-            stream.write(json.dumps(entry, ensure_ascii=False, sort_keys=True).encode() + b"\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+        # Appended to in whole: a full disk or a power cut must leave no half of a line.
+        write_atomic(file, written + json.dumps(entry, ensure_ascii=False, sort_keys=True).encode() + b"\n")
     return Look(len(own) + 1, True, entry)
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+from skinkit.artifact import write_atomic
 from skinkit.commands import Context
 from skinkit.errors import ConfigError, RefusedError, did_you_mean
 from skinkit.file_modes import keep_private
@@ -68,7 +69,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         defaults[PRIVATE] = True
         keep_private(folder / "artifacts")
     folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(settings_text(defaults, cohorts, DECLARED), encoding="utf-8")
+    write_atomic(file, settings_text(defaults, cohorts, DECLARED).encode())
     workspace = load_workspace(folder)
     following = "next: skinkit run" if cohorts else f"next: add a cohort to {file}, for example\n\n{_EXAMPLE}"
     return {

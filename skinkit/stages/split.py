@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from skinkit import csv_text
-from skinkit.artifact import Artifact, digest, exists, file_sha256
+from skinkit.artifact import Artifact, digest, exists, file_sha256, write_atomic
 from skinkit.errors import ConfigError, InputError, did_you_mean
 from skinkit.options import Help
 from skinkit.protocols import HALF, LEFT_OUT_FILE, METABLOCK_FOLDS, METABLOCK_SEED, TUNING_SHARE
@@ -202,9 +202,10 @@ def run(config: Config, job: Job) -> Artifact:
     with job.build() as build:
         build.clear()
         if len(shared.pairs):
-            csv_text.harmless(shared.pairs[list(_OVERLAP)]).to_csv(build.partial / OVERLAP_FILE, index=False)
+            pairs = csv_text.harmless(shared.pairs[list(_OVERLAP)])
+            write_atomic(build.partial / OVERLAP_FILE, pairs.to_csv(index=False).encode())
         if len(left_out):
-            left_out.to_csv(build.partial / LEFT_OUT_FILE, index=False)
+            write_atomic(build.partial / LEFT_OUT_FILE, left_out.to_csv(index=False).encode())
         return build.finish(
             table,
             info={
