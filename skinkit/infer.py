@@ -26,7 +26,7 @@ from skinkit.artifact import Artifact, digest, read_table, write_atomic
 from skinkit.calibration import Isotonic
 from skinkit.console import Console
 from skinkit.drift import Novelty, as_matrix
-from skinkit.errors import CaseError, ConfigError, InputError
+from skinkit.errors import CaseError, ConfigError, InputError, RefusedError
 from skinkit.examples import Examples, Pictures, Rows, as_input, in_order, photos_of
 from skinkit.examples import Photo as Photo
 from skinkit.metadata import Encoder, Standardiser
@@ -616,12 +616,18 @@ class Classifier:
         Args:
             frame: fused rows.
             cohort: they are of.
+
+        Raises:
+            RefusedError: the model knows the cohort's photos under other ids, so it cannot be told who was held out.
         """
         every = {fold.number for fold in self.folds} - {WHOLE}
-        seen = read_table(self.path / "trained_on.parquet", ["fold", "cohort", "case_id", "part", "group_id"])
+        columns = ["fold", "cohort", "case_id", "part", "group_id", "pixel_sha256"]
+        seen = read_table(self.path / "trained_on.parquet", columns)
         here = seen["cohort"] == cohort
         if not here.any():
             return [self.outside] * len(frame), False
+        if not frame["case_id"].isin(seen.loc[here, "case_id"]).any():
+            _refuse_other_ids(frame, seen[here], cohort, self.name)
         held_out: dict[str, set[int]] = {case: set() for case in seen.loc[here, "case_id"]}
         learnt: dict[str, set[int]] = {}
         for row in seen[here & (seen["part"] == "held_out")].to_dict("records"):
@@ -632,6 +638,17 @@ class Classifier:
             tuple(sorted(held_out[case] if case in held_out else every - learnt.get(group, set())))
             for case, group in zip(frame["case_id"], frame["group_id"], strict=True)
         ], True
+
+
+def _refuse_other_ids(frame: pd.DataFrame, seen: pd.DataFrame, cohort: str, model: str) -> None:
+    """Cases of which none has an id that the model was trained on, though it has seen their photos."""
+    known = frame["pixel_sha256"].dropna().isin(seen["pixel_sha256"].dropna())
+    if known.any():
+        raise RefusedError(
+            f"{model} has learnt from {int(known.sum())} photos of {cohort} under other ids than they have now",
+            "the ids it was trained with: without them nobody can say which cases a fold held out",
+            f"train again ('skinkit train --name {model} --replace'): the ids became pseudonyms, or their key changed",
+        )
 
 
 BACKBONE, NETWORK = "backbone.safetensors", "network.safetensors"

@@ -410,6 +410,17 @@ def test_one_more_case_is_one_case_of_work(workspace: Workspace) -> None:
     pd.testing.assert_frame_equal(old, before.query("patient_id != 'P00'").reset_index(drop=True), check_dtype=False)
 
 
+def test_a_cohort_whose_ids_changed_since_is_refused(workspace: Workspace) -> None:
+    frame = fused(workspace)
+    others = [f"pseudonym{n:02d}" for n in range(len(frame))]
+    small_cohort.write_fused(workspace, "clinic", frame.assign(case_id=others, group_id=others))
+    with pytest.raises(RefusedError, match="under other ids"):
+        predict(workspace, "clinic")
+    new = frame.assign(case_id=others, group_id=others, pixel_sha256=others)
+    small_cohort.write_fused(workspace, "clinic", new)
+    assert len(predict(workspace, "clinic").query("level == 'image'")) == len(frame), "new photos are no known ones"
+
+
 def test_cases_no_fold_held_out_are_absent(workspace: Workspace) -> None:
     written.run_stage(workspace, "split", name="single", folds=1, validation=0.34)
     train(workspace, split="single", name="single")
