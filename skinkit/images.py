@@ -542,15 +542,24 @@ def dicom_tag(path: Path, keyword: str) -> str:
     """The text of one tag of a DICOM file's header, empty where it is not there.
 
     Raises:
-        CaseError: the file is no DICOM.
+        CaseError: the file is no DICOM, or cannot be read.
     """
     import pydicom
 
-    with path.open("rb") as stream:
-        if not is_dicom(stream.read(132)):
-            raise CaseError("image_unreadable", f"{path.name} is no DICOM file")
+    path = on_disk(path)
+    if not path.is_file():  # a pipe keeps its reader waiting
+        raise CaseError("image_missing", f"{as_text(path.name)} is not a file")
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(1024)
+    except OSError as error:
+        raise CaseError("image_unreadable", f"{as_text(path.name)}: {error.strerror}") from None
+    if not is_dicom(head):
+        raise CaseError("image_unreadable", f"{as_text(path.name)} is no DICOM file")
     with _quiet_dicom():
         try:
+            if _DEFLATED in head:
+                _check_inflated(read_bytes(path))
             header = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=[keyword])
             return str(header.get(keyword) or "").strip()
         except _dicom_damage() as error:

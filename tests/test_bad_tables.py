@@ -292,6 +292,15 @@ def test_a_workbook_with_a_broken_part_is_read_or_refused(tmp_path: Path, member
         listed(tmp_path)
 
 
+LAUGHS = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 12))
+
+
+def test_a_workbook_that_multiplies_a_word_without_end_is_refused(tmp_path: Path) -> None:
+    sheet = f'<?xml version="1.0"?><!DOCTYPE w [<!ENTITY l0 "lol">{LAUGHS}]><worksheet>&l11;</worksheet>'
+    hospital(tmp_path, rezipped(book(), "xl/worksheets/sheet1.xml", sheet.encode()), name="t.xlsx")
+    assert "t.xlsx" in refusal(tmp_path).found
+
+
 def test_a_workbook_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_tables, "_LARGEST_BOOK", 1 << 20)
     packed = io.BytesIO()

@@ -38,7 +38,7 @@ from skinkit.data._tables import (
     read,
 )
 from skinkit.errors import InputError
-from skinkit.file_names import on_disk, readings
+from skinkit.file_names import readings
 from skinkit.schemas import CASES, EXCLUDED, FAILED, OK, PAD_ATTRIBUTES, PENDING
 from skinkit.taxonomy import DIAGNOSES, REGION_SITES, SITES
 from skinkit.workspace import Cohort
@@ -695,7 +695,7 @@ class _DicomFinder:
         self.index: dict[str, list[str]] = defaultdict(list)
         for path in found.images:
             try:
-                value = dicom_tag(on_disk(found.root / path), tag)
+                value = dicom_tag(found.root / path, tag)
             except CaseError:
                 continue  # not a DICOM file: it waits for a table row
             if value:

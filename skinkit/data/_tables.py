@@ -16,6 +16,7 @@ import unicodedata
 import warnings
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,7 +127,7 @@ def _from_lines(path: Path, lines: Iterable[tuple[int, Sequence[str]]], headings
             header = list(headings)
         if header is None:
             header = [re.sub(r"[ \r\n]+", " ", visible(cell)) for cell in cells]
-            repeated = frozenset(name for name in header if name and header.count(name) > 1)
+            repeated = frozenset(name for name, times in Counter(header).items() if name and times > 1)
             continue
         surplus = [cell for cell in cells[len(header) :] if cell]
         if surplus:
