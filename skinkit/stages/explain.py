@@ -120,7 +120,8 @@ def run(config: Config, job: Job) -> Artifact:
                 cells=config.cells,
             )
         jobs = 0 if with_photos else job.jobs  # a network already uses every core
-        pace: dict[str, Any] = {"jobs": jobs, "limit_s": job.case_seconds, "console": job.console}
+        seconds = job.case_seconds * config.cells  # a lesion is measured again without each of its parts
+        pace: dict[str, Any] = {"jobs": jobs, "limit_s": seconds, "console": job.console}
         for row in map_cases(work, items, key=("case_id", "image_id"), label="explaining", **pace):
             build.add(row)
         build.hand_over()
