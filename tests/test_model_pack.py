@@ -329,6 +329,18 @@ def test_install_refuses_another_file_and_another_model(
     assert skinkit("models", "verify", "-w", server) == 0
 
 
+def test_settings_that_no_stage_knows_are_refused_before_anything_is_touched(
+    carried: Carried, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ask(index: dict[str, Any], members: dict[str, bytes]) -> None:
+        index["asks_for"]["features"]["config"] |= {"bin_widht": 5.0}
+
+    bad = rewritten(carried[1], tmp_path / "bad.skinkit", ask)
+    assert skinkit("models", "install", bad, "--name", "other", "-w", carried[2]) == 2
+    assert "bin_width" in capsys.readouterr().err
+    assert model_pack.models_of(load_workspace(carried[2])) == ["lightgbm"]
+
+
 def test_a_changed_model_is_refused_before_it_is_used(
     carried: Carried, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,7 +22,8 @@ from skinkit import model_pack
 from skinkit.artifact import exists, open_artifact, rehash, write_atomic
 from skinkit.commands import Context
 from skinkit.errors import ConfigError, RefusedError, SkinkitError
-from skinkit.options import Help
+from skinkit.options import Help, make_config
+from skinkit.stages import MAKER, load_stage
 from skinkit.workspace import SETTINGS_FILE, Ref, Workspace, with_defaults
 
 CHANGED = 5
@@ -99,6 +100,7 @@ def _pack(config: Config, context: Context) -> dict[str, Any]:
 def _install(config: Config, context: Context) -> dict[str, Any]:
     workspace = context.workspace()
     path = Path(config.model).expanduser()
+    _check_settings(model_pack.verify(path, config.sha256), path)  # every byte, before anything is touched
     pack, names = model_pack.install(workspace, path, name=config.name, sha256=config.sha256, replace=config.replace)
     lines = [f"installed {part} {name} in {workspace.root}" for part, name in names.items()]
     name = names.get(model_pack.CLASSIFIER, "")
@@ -108,6 +110,12 @@ def _install(config: Config, context: Context) -> dict[str, Any]:
     elif name:
         lines.append(f"next: skinkit predict --name {name}")
     return {**_answer(pack), "installed": names, "default": default, "text": "\n".join(lines)}
+
+
+def _check_settings(pack: model_pack.Pack, path: Path) -> None:
+    """Refuse settings that the stages of this skinkit do not know; at night it would be too late."""
+    for kind, asked in pack.asks_for.items():
+        make_config(load_stage(MAKER[kind]).Config, asked["config"], where=str(path))
 
 
 def _make_default(workspace: Workspace, name: str) -> bool:
