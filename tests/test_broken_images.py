@@ -243,6 +243,32 @@ def test_what_is_no_file_is_named_and_never_waited_for(tmp_path: Path) -> None:
     assert outcomes == {f"files/{name}": reason for name, reason in expected.items()}
 
 
+def test_a_table_finds_photos_however_their_names_are_written(tmp_path: Path) -> None:
+    files = {
+        "病人甲.png".encode("gb18030"): "病人甲.png",  # as an archive packed under Windows leaves it
+        "cafe\u0301.png".encode(): "café.png",
+        b"TWIN.png": "TWIN.png",
+        b"twin.png": "twin",
+        b"a.png": "\u200bA.PNG ",
+    }
+    for seed, name in enumerate(files):
+        (tmp_path / os.fsdecode(name)).write_bytes(encoded(lesion(seed), "PNG"))
+    lines = ["file", *files.values(), "Twin.png", "no.png"]
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (tmp_path / "cohort.toml").write_text('file = "t.csv"\n[columns]\nimage = "file"\n', encoding="utf-8")
+    rows = read_cases(Cohort("c", "development", "folder", tmp_path)).rows
+    found = {row["image_id"]: row["image_path"] or row["reason"] for row in rows}
+    assert found == {
+        "病人甲": as_text(os.fsdecode("病人甲.png".encode("gb18030"))),
+        "café": "cafe\u0301.png",
+        "TWIN": "TWIN.png",
+        "twin": "twin.png",
+        "A": "a.png",
+        "Twin": "image_ambiguous",
+        "no": "image_absent",
+    }
+
+
 def test_headers_of_broken_files_are_read_or_refused_without_waiting(tmp_path: Path) -> None:
     odd_files(tmp_path / "files", tmp_path / "elsewhere.png")
     files = [path for path in (tmp_path / "files").iterdir() if not path.is_dir()]
