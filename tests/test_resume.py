@@ -92,7 +92,11 @@ def kill_and_go_on(stage: str, folder: Path, *, moments: int, seed: int) -> Coun
         number = SIGNALS[moment % len(SIGNALS)]
         shutil.rmtree(path)
         with subprocess.Popen(
-            [sys.executable, "-m", "skinkit", *command], stdout=DEVNULL, stderr=DEVNULL, start_new_session=True
+            [sys.executable, "-m", "skinkit", *command],
+            stdout=DEVNULL,
+            stderr=DEVNULL,
+            start_new_session=True,
+            preexec_fn=_listen_to_interrupts,
         ) as process:
             if moment % 4 == 3:
                 time.sleep(chance.uniform(0, whole))
@@ -120,6 +124,11 @@ def kill_and_go_on(stage: str, folder: Path, *, moments: int, seed: int) -> Coun
         assert not list(path.parent.glob(".*"))
         assert not list(path.rglob(".*"))
     return hits
+
+
+def _listen_to_interrupts() -> None:
+    """Undo what a shell does to what it starts in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def nobody_is_left(session: int, seconds: float = 20.0) -> bool:
