@@ -96,7 +96,7 @@ def kill_and_go_on(stage: str, folder: Path, *, moments: int, seed: int) -> Coun
             stdout=DEVNULL,
             stderr=DEVNULL,
             start_new_session=True,
-            preexec_fn=_listen_to_interrupts,
+            preexec_fn=_listen_to_interrupts,  # noqa: PLW1509 - no other thread is at work here
         ) as process:
             if moment % 4 == 3:
                 time.sleep(chance.uniform(0, whole))
