@@ -42,7 +42,7 @@ def workspace(tmp_path: Path) -> Path:
 
 def status(workspace: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     capsys.readouterr()
-    assert main(["status", "-w", str(workspace), "--json"]) == 0
+    assert main(["status", "--failed", "-w", str(workspace), "--json"]) == 0
     answer: dict[str, Any] = json.loads(capsys.readouterr().out)
     return answer
 
@@ -54,6 +54,7 @@ def test_a_monitor_is_told_everything(workspace: Path, capsys: pytest.CaptureFix
     assert (cases["counts"]["rows"], cases["counts"]["ok"], cases["counts"]["failed"]) == (2, 1, 1)
     assert cases["counts"]["newly_failed"] == 1
     assert sum(cases["failed_reasons"].values()) == 1
+    assert cases["failed_cases"].keys() == {"b"}
     assert 0 <= cases["age_s"] < 600
     assert cases["made_at"].startswith("20")
     assert cases["run_id"]
@@ -61,6 +62,15 @@ def test_a_monitor_is_told_everything(workspace: Path, capsys: pytest.CaptureFix
     assert answer["totals"]["failed"] == answer["totals"]["newly_failed"] == 1
     assert answer["totals"]["states"]["up to date"] == 1
     assert answer["totals"]["busy"] == answer["totals"]["unfinished"] == []
+
+
+def test_a_damaged_artifact_is_told_and_the_rest_too(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = workspace / "artifacts" / "ward" / "cases" / "table.parquet"
+    table.write_bytes(table.read_bytes()[:-9])
+    answer = status(workspace, capsys)
+    states = {entry["artifact"]: entry["state"] for entry in answer["artifacts"]}
+    assert states["ward/cases"] == "unusable"
+    assert answer["totals"]["states"]["unusable"] == 1
 
 
 def test_who_writes_is_told_and_never_disturbed(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:

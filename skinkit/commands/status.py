@@ -20,6 +20,7 @@ from skinkit.artifact import Artifact, exists, open_artifact, writer_of
 from skinkit.commands import Context
 from skinkit.errors import SkinkitError
 from skinkit.pipeline import Pipeline
+from skinkit.schemas import FAILED, SCHEMAS
 from skinkit.stages import MAKER
 from skinkit.workspace import Ref, Workspace
 
@@ -132,19 +133,25 @@ def _entry(pipeline: Pipeline, workspace: Workspace, ref: Ref, config: Config) -
     try:
         artifact = open_artifact(path)
         why = pipeline.staleness(ref)
+        failed = _failed(artifact, SCHEMAS[ref.kind].key[-1])
     except SkinkitError as error:
         return {**entry, "state": "unusable", "why": error.found}
     entry |= {"state": "stale" if why else "up to date", "why": why, "counts": dict(artifact.manifest["counts"])}
     entry |= _made(artifact)
     entry |= {"installed": artifact.installed is not None} if ref.kind == "models" else {}
-    if artifact.manifest["counts"].get("failed"):
-        table = artifact.table()
-        failed = table[table["status"] == "failed"]
-        entry["failed_reasons"] = dict(Counter(failed["reason"].fillna("unknown")))
+    if failed:
+        entry["failed_reasons"] = dict(Counter(failed.values()))
         if config.failed:
-            keys = failed[failed.columns[0]].astype(str)
-            entry["failed_cases"] = dict(zip(keys, failed["reason"].fillna("unknown"), strict=True))
+            entry["failed_cases"] = failed
     return entry
+
+
+def _failed(artifact: Artifact, key: str) -> dict[str, str]:
+    """Failed case -> reason."""
+    if not artifact.manifest["counts"].get("failed"):
+        return {}
+    rows = artifact.rows([key, "status", "reason"])
+    return {str(row[key]): str(row["reason"] or "unknown") for row in rows if row["status"] == FAILED}
 
 
 def _made(artifact: Artifact) -> dict[str, Any]:
