@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 from conftest import run_skinkit
 from PIL import Image
+
+from skinkit.console import Console
 
 FIELDS = {"time", "level", "event", "run_id", "command", "stage", "artifact", "case", "duration_s"}
 LIBRARIES = """
@@ -158,3 +161,11 @@ def test_a_run_that_is_stopped_says_so_and_ends_its_log(name: str, code: int, tm
     assert [line["event"] for line in lines] == ["begin", "error", "end"]
     assert (lines[1]["kind"], lines[2]["exit_code"]) == ("Interrupted", code)
     assert json.loads(answer.stdout)["run_id"] == lines[0]["run_id"]
+
+
+def test_a_name_cannot_make_a_terminal_obey() -> None:
+    stream = io.StringIO()
+    console = Console(stream=stream)
+    console.info("odd \x1b[2J\nname\x9b")
+    console.error("found\n  \x1b]0;x\x07")
+    assert stream.getvalue() == "odd \\x1b[2J\\nname\\x9b\nfound\n  \\x1b]0;x\\x07\n"
