@@ -21,6 +21,7 @@ from skinkit.artifact import lock, open_artifact
 REPOSITORY = Path(__file__).resolve().parent.parent
 HOSPITAL = REPOSITORY / "examples" / "hospital"
 SHELLS = [shell for shell in ("sh", "bash", "dash") if shutil.which(shell)]
+pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture(scope="module")

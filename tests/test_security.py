@@ -31,6 +31,7 @@ from skinkit.workspace import load_workspace
 
 PACKAGE = Path(skinkit.__file__).parent
 ROOT = PACKAGE.parent
+pytestmark = pytest.mark.timeout(1800)
 
 # ------------------------------------------------------------------------------------------- code out of a file
 
