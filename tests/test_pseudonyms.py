@@ -182,6 +182,17 @@ def test_cohorts_that_share_ids_must_share_the_key(
     assert "share the id space 'jinan'" in capsys.readouterr().err
 
 
+def test_cohorts_that_share_ids_get_their_key_together(
+    tmp_path: Path, key_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = (hospital(tmp_path / name, space="jinan", seed=n) for n, name in enumerate(("one", "two")))
+    workspace = workspace_of(tmp_path / "w", one=(one, ""), two=(two, ""))
+    assert skinkit("ingest", "-w", workspace) == 3
+    assert skinkit("ingest", "-w", workspace, "--pseudonymise", key_file) == 3
+    assert "ingest two with the same key" in capsys.readouterr().err
+    assert set(cases_of(workspace, "one")["patient_id"]) == set(cases_of(workspace, "two")["patient_id"])
+
+
 def test_a_key_must_be_a_secret(tmp_path: Path) -> None:
     workspace = tmp_path / "w"
     workspace.mkdir()

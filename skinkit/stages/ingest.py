@@ -248,10 +248,14 @@ def _refuse_other_keys(job: Job, space: str, key: pseudonyms.Key | None) -> None
             continue
         info = open_artifact(path).info
         theirs = (info.get("pseudonyms") or {}).get("key_check")
-        if info.get("id_space") == space and theirs != (key and key.check):
+        if info.get("id_space") != space or theirs == (key and key.check):
+            continue
+        shared = f"cohorts {job.target.cohort!r} and {name!r} share the id space {space!r}"
+        if key and not theirs:  # its turn may come in this very run
+            job.console.warn(f"{shared}: ingest {name} with the same key, or no leakage between them would be seen")
+        else:
             raise RefusedError(
-                f"cohorts {job.target.cohort!r} and {name!r} share the id space {space!r}, "
-                + ("but their keys differ" if theirs and key else "but only one of them is pseudonymised"),
+                f"{shared}, but " + ("their keys differ" if key else "only one of them is pseudonymised"),
                 "one key for both: the same patient must have the same pseudonym, or no leakage would be seen",
                 f"give both the same pseudonymise = KEYFILE in {SETTINGS_FILE}, or another id_space",
             )
