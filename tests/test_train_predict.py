@@ -649,7 +649,7 @@ def test_a_development_photo_that_cannot_be_read_is_not_trained_on(workspace: Wo
 def test_damaged_models_are_named(workspace: Workspace) -> None:
     path = workspace.path(Ref("models", name="lightgbm"))
     (path / "fold_1" / "attributes.json").write_text("{")
-    with pytest.raises(RefusedError, match="attributes.json"):
+    with pytest.raises(RefusedError, match=r"attributes\.json"):
         predict(workspace, "jinan")
 
 
