@@ -150,7 +150,7 @@ def test_a_failed_mask_is_measured_over_the_whole_image(workspace: Workspace) ->
     empty = Image.new("L", (WIDTH_PX, HEIGHT_PX))
     empty.save(workspace.root / "empty.png")
     files[table["mask_file"][0]] = (workspace.root / "empty.png").read_bytes()
-    table.loc[0, ["area_px", "mask_failed"]] = [0, True]
+    table.loc[0, ["area_px", "mask_failed", "mask_sha256"]] = [0, True, file_sha256(workspace.root / "empty.png")]
     write(workspace, ref, table, files=files)
     (features,), _ = run_stage(workspace, "radiomics")
     row = features.table().iloc[0]
