@@ -90,6 +90,8 @@ def is_as_meant(root: Path) -> bool:
         (as_lines(end="\r\n").encode(), ""),
         (as_lines(end="\r").encode(), ""),
         (f"{HEADER}\r\n{FIRST}\n{SECOND}\r".encode(), ""),
+        (b"sep=;\r\n" + as_lines(end="\r\n").replace(",", ";").encode(), ""),
+        (f"{HEADER}\n{FIRST}\n{HEADER}\n{SECOND}\n".encode(), ""),
         (f"\n\n{HEADER}\n\n{FIRST}\n,,,,,,,,,\n{SECOND}\n\n\n".encode(), ""),
         (as_lines().replace(",", ";").encode(), 'delimiter = ";"'),
         (as_lines().replace(",", "\t").encode(), 'delimiter = "\\t"'),
@@ -105,7 +107,8 @@ def is_as_meant(root: Path) -> bool:
         (as_lines().replace(HEADER, HEADER + ",note").replace(FIRST, FIRST + ',"two\nlines, ""quoted"""').encode(), ""),
     ],
     ids=[
-        "utf-8 bom", "utf-16", "utf-16 without bom", "gb18030", "crlf", "cr", "mixed ends", "empty lines",
+        "utf-8 bom", "utf-16", "utf-16 without bom", "gb18030", "crlf", "cr", "mixed ends",
+        "sep line", "heading twice", "empty lines",
         "semicolons", "tabs", "decimal comma", "full width", "invisible", "quotes", "short row", "true and 0",
         "chinese yes and no", "tick", "chinese sex", "quoted newline",
     ],

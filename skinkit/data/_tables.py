@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from skinkit.data import Dialect, TableRow
 from skinkit.data._words import visible
@@ -129,6 +129,8 @@ def _from_lines(path: Path, lines: Iterable[tuple[int, Sequence[str]]], headings
             header = [re.sub(r"[ \r\n]+", " ", visible(cell)) for cell in cells]
             repeated = frozenset(name for name, times in Counter(header).items() if name and times > 1)
             continue
+        if len(header) > 1 and list(cells) == header:
+            continue  # the heading again, where two exports were put together
         surplus = [cell for cell in cells[len(header) :] if cell]
         if surplus:
             raise InputError(
@@ -153,25 +155,29 @@ def _delimited(path: Path, dialect: Dialect) -> Iterator[tuple[int, Sequence[str
         if data[:64].removeprefix(b"\xef\xbb\xbf").lstrip().startswith(magic):
             raise InputError(f"{path} is {kind}", "a table of text", fix)
     text = _decoded(path, data, dialect.encoding)
-    sign = dialect.delimiter or ("\t" if path.suffix.lower() in (".tsv", ".tab") else ",")
+    hint = re.match(r"sep=(.)[ ;,\t]*\r?\n", text, re.IGNORECASE)  # a line by which spreadsheets tell each other
+    text = text[hint.end() :] if hint else text
+    usual = hint[1] if hint else "\t" if path.suffix.lower() in (".tsv", ".tab") else ","
+    sign = dialect.delimiter or usual
+    above = 1 if hint else 0
     # Strictly: a quote that is never closed would swallow every row behind it.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=sign, strict=True)
     before, width, cells = 0, 0, list[str]()
     try:
         for cells in reader:
             width = width or len(cells)
-            yield before + 1, [visible(cell) for cell in cells]
+            yield above + before + 1, [visible(cell) for cell in cells]
             before = reader.line_num
     except csv.Error as error:
         raise InputError(
-            f"{path}, row {before + 1}: {error}",
+            f"{path}, row {above + before + 1}: {error}",
             "cells whose quotes are closed",
             'put the quote that is missing; a quote inside a text is written twice ("")',
         ) from None
     # A spreadsheet leaves out empty cells at the end of a row; one that also lacks its line end was cut off.
     if 0 < len(cells) < width and not text.endswith(("\n", "\r")):
         raise InputError(
-            f"{path}, row {before}: the file ends after {len(cells)} of {width} cells",
+            f"{path}, row {above + before}: the file ends after {len(cells)} of {width} cells",
             "a table that is complete",
             "export or copy it again; if nothing is missing, end its last line",
         )
@@ -229,16 +235,17 @@ def _xlsx(path: Path, dialect: Dialect) -> Iterable[tuple[int, Sequence[str]]]:
                 raise InputError(
                     f"{path} unpacks to more than {_LARGEST_BOOK} bytes", "a table", "export the sheet as CSV (UTF-8)"
                 )
-        with warnings.catch_warnings():
+        # Opened here, because openpyxl leaves a file open whose parts it cannot read.
+        with warnings.catch_warnings(), path.open("rb") as stream:
             warnings.simplefilter("ignore")  # remarks on styles and validations that do not matter here
-            return _sheet(path, dialect)
+            return _sheet(path, stream, dialect)
     except _BOOK_DAMAGE as error:
         raise InputError(
             f"{path}: {type(error).__name__}: {error}", "an XLSX file", "save it again as XLSX, or as CSV (UTF-8)"
         ) from None
 
 
-def _sheet(path: Path, dialect: Dialect) -> list[tuple[int, Sequence[str]]]:
+def _sheet(path: Path, stream: IO[bytes], dialect: Dialect) -> list[tuple[int, Sequence[str]]]:
     """The rows of the sheet.
 
     Raises:
@@ -246,7 +253,7 @@ def _sheet(path: Path, dialect: Dialect) -> list[tuple[int, Sequence[str]]]:
     """
     import openpyxl
 
-    book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    book = openpyxl.load_workbook(stream, read_only=True, data_only=True)
     try:
         if dialect.sheet and dialect.sheet not in book.sheetnames:
             raise InputError(
@@ -270,7 +277,8 @@ def _sheet(path: Path, dialect: Dialect) -> list[tuple[int, Sequence[str]]]:
                 "undo the merge and write the value in each row",
             )
     if formulas:
-        _refuse_open_formulas(path, sheet.title, lines)
+        stream.seek(0)
+        _refuse_open_formulas(path, stream, sheet.title, lines)
     return lines
 
 
@@ -290,12 +298,14 @@ def _formulas_and_merges(path: Path, member: str) -> tuple[bool, list[str]]:
     return formulas, list(merged)
 
 
-def _refuse_open_formulas(path: Path, sheet: str, lines: Sequence[tuple[int, Sequence[str]]]) -> None:
+def _refuse_open_formulas(
+    path: Path, stream: IO[bytes], sheet: str, lines: Sequence[tuple[int, Sequence[str]]]
+) -> None:
     """Refuse formulas whose result was never stored: no spreadsheet has opened the file since a program wrote it."""
     import openpyxl
     from openpyxl.utils import get_column_letter
 
-    book = openpyxl.load_workbook(path, read_only=True)
+    book = openpyxl.load_workbook(stream, read_only=True)
     try:
         rows: Any = book[sheet]
         rows.reset_dimensions()
