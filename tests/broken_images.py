@@ -41,12 +41,14 @@ class Kind:
         pixels: what it shows, upright (H, W, 3); None where any pixels will do.
         tolerance: mean difference of pixels that lossy coding may make.
         reasons: with which it may be refused; empty where it must be shown.
+        shown_too: whether any pixels will do as well as a reason.
     """
 
     data: bytes
     pixels: Pixels | None = None
     tolerance: float = 0.0
     reasons: tuple[str, ...] = ()
+    shown_too: bool = False
 
 
 def lesion(seed: int, width: int = WIDTH, height: int = HEIGHT) -> Pixels:
@@ -110,8 +112,8 @@ class Corpus(dict[str, Kind]):
         rgb = lesion(len(self))
         self[name] = Kind(make(rgb), rgb, tolerance)
 
-    def either(self, name: str, data: bytes, *reasons: str) -> None:
-        """A file that may be shown, or refused for one of these reasons."""
+    def refused(self, name: str, data: bytes, *reasons: str) -> None:
+        """A file that must be refused for one of these reasons."""
         self[name] = Kind(data, reasons=reasons)
 
     def seed(self) -> int:
@@ -135,7 +137,7 @@ def corpus() -> Corpus:
 
 def must_be_refused(kind: Kind) -> bool:
     """Whether there is nothing to show."""
-    return kind.pixels is None and bool(kind.reasons)
+    return kind.pixels is None and bool(kind.reasons) and not kind.shown_too
 
 
 def _ordinary(kinds: Corpus) -> None:
@@ -158,6 +160,7 @@ def _ordinary(kinds: Corpus) -> None:
     kinds.shown("gif", lambda rgb: encoded(Image.fromarray(rgb).quantize(256), "GIF"), 4)
     kinds.shown("bmp", lambda rgb: encoded(rgb, "BMP"))
     kinds.shown("bmp palette", lambda rgb: encoded(Image.fromarray(rgb).quantize(256), "BMP"), 4)
+    kinds.shown("bmp run lengths", _run_lengths, 4)
     kinds.shown("jpeg icc broken", lambda rgb: encoded(rgb, "JPEG", quality=95, icc_profile=b"no profile" * 9), 3)
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     kinds.shown("png icc", lambda rgb: encoded(rgb, "PNG", icc_profile=profile))
@@ -215,16 +218,16 @@ def _odd(kinds: Corpus) -> None:
     kinds["png all black"] = Kind(encoded(flat * 0, "PNG"), flat * 0)
     noisy = np.random.default_rng(9).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     kinds["png noise"] = Kind(encoded(noisy, "PNG"), noisy)
-    kinds.either("tiff lab", encoded(Image.new("LAB", (40, 30)), "TIFF"), UNSUPPORTED)
+    kinds.refused("tiff lab", encoded(Image.new("LAB", (40, 30)), "TIFF"), UNSUPPORTED)
     negative = Image.fromarray(np.linspace(-5, 5, 600, dtype=np.float32).reshape(20, 30))
-    kinds.either("tiff negative", encoded(negative, "TIFF"), UNSUPPORTED)
+    kinds.refused("tiff negative", encoded(negative, "TIFF"), UNSUPPORTED)
     not_numbers = Image.fromarray(np.full((20, 30), np.nan, dtype=np.float32))
     kinds["tiff not a number"] = Kind(encoded(not_numbers, "TIFF"), np.zeros((20, 30, 3), np.uint8))
     ycck = encoded(Image.fromarray(lesion(kinds.seed())).convert("CMYK"), "JPEG", quality=95)
     kinds["jpeg ycck"] = Kind(patched(ycck, ycck.index(b"Adobe") + 11, b"\x02"))
     frames = [Image.fromarray(lesion(900)), Image.fromarray(lesion(901))]
     for name in ("GIF", "PNG", "WEBP"):
-        kinds.either(
+        kinds.refused(
             f"animated {name.lower()}", encoded(frames[0], name, save_all=True, append_images=frames[1:]), SEVERAL
         )
 
@@ -234,6 +237,17 @@ def _white_is_zero(grey: Pixels) -> bytes:
     at = data.index(struct.pack("<HHII", 262, 3, 1, 1))
     data[at + 8] = 0
     return bytes(data)
+
+
+def _run_lengths(rgb: Pixels) -> bytes:
+    """A BMP compressed as RLE8: pairs of a count and a colour, from the last row to the first."""
+    few = Image.fromarray(rgb).quantize(256)
+    plain = encoded(few, "BMP")
+    start = int.from_bytes(plain[10:14], "little")
+    rows = np.asarray(few)[::-1]
+    packed = b"".join(b"".join(bytes((1, value)) for value in row.tolist()) + b"\0\0" for row in rows) + b"\0\1"
+    head = patched(plain[:start], 30, struct.pack("<II", 1, len(packed)))
+    return patched(head, 2, struct.pack("<I", start + len(packed))) + packed
 
 
 def _interlaced(rgb: Pixels) -> bytes:
@@ -279,42 +293,44 @@ def _damaged(kinds: Corpus) -> None:
     }
     for name, data in whole.items():
         for tenth in range(1, 10):
-            kinds.either(f"{name} cut at {tenth}0 %", data[: len(data) * tenth // 10], TRUNCATED, UNREADABLE)
-    kinds.either("empty", b"", "image_empty", UNREADABLE)
-    kinds.either("zeros", bytes(20_000), UNREADABLE)
-    kinds.either("one byte", b"\xff", UNREADABLE, TRUNCATED)
-    kinds.either("jpeg start only", b"\xff\xd8", UNREADABLE, TRUNCATED)
-    kinds.either("jpeg start and end", b"\xff\xd8\xff\xd9", UNREADABLE, TRUNCATED)
+            kinds.refused(f"{name} cut at {tenth}0 %", data[: len(data) * tenth // 10], TRUNCATED, UNREADABLE)
+    kinds.refused("empty", b"", "image_empty", UNREADABLE)
+    kinds.refused("zeros", bytes(20_000), UNREADABLE)
+    kinds.refused("one byte", b"\xff", UNREADABLE, TRUNCATED)
+    kinds.refused("jpeg start only", b"\xff\xd8", UNREADABLE, TRUNCATED)
+    kinds.refused("jpeg start and end", b"\xff\xd8\xff\xd9", UNREADABLE, TRUNCATED)
     jpeg = encoded(lesion(kinds.seed()), "JPEG", quality=90)
     frame = jpeg_frame(jpeg)
-    kinds.either("jpeg of 12 bits", patched(jpeg, frame + 4, b"\x0c"), UNREADABLE, UNSUPPORTED, TRUNCATED)
-    kinds.either("jpeg lossless", patched(jpeg, frame, b"\xff\xc3"), UNREADABLE, UNSUPPORTED, TRUNCATED)
-    kinds.either("jpeg hierarchical", patched(jpeg, frame, b"\xff\xc5"), UNREADABLE, UNSUPPORTED, TRUNCATED)
-    kinds.either("jpeg of no height", with_size(jpeg, WIDTH, 0), UNREADABLE, TRUNCATED)
-    kinds.either("jpeg of no width", with_size(jpeg, 0, HEIGHT), UNREADABLE, TRUNCATED)
-    kinds.either("jpeg that claims more rows", with_size(jpeg, WIDTH, HEIGHT * 3), TRUNCATED)
-    kinds.either("jpeg without tables", _without(jpeg, 0xDB), UNREADABLE, TRUNCATED)
-    kinds.either("jpeg of 200 components", patched(jpeg, frame + 9, b"\xc8"), UNREADABLE, TRUNCATED)
-    kinds.either("jpeg end too early", jpeg[: len(jpeg) * 2 // 3] + b"\xff\xd9", TRUNCATED)
+    kinds.refused("jpeg of 12 bits", patched(jpeg, frame + 4, b"\x0c"), UNREADABLE, UNSUPPORTED, TRUNCATED)
+    kinds.refused("jpeg lossless", patched(jpeg, frame, b"\xff\xc3"), UNREADABLE, UNSUPPORTED, TRUNCATED)
+    kinds.refused("jpeg hierarchical", patched(jpeg, frame, b"\xff\xc5"), UNREADABLE, UNSUPPORTED, TRUNCATED)
+    kinds.refused("jpeg of no height", with_size(jpeg, WIDTH, 0), UNREADABLE, TRUNCATED)
+    kinds.refused("jpeg of no width", with_size(jpeg, 0, HEIGHT), UNREADABLE, TRUNCATED)
+    kinds.refused("jpeg that claims more rows", with_size(jpeg, WIDTH, HEIGHT * 3), TRUNCATED)
+    kinds.refused("jpeg without tables", _without(jpeg, 0xDB), UNREADABLE, TRUNCATED)
+    kinds.refused("jpeg of 200 components", patched(jpeg, frame + 9, b"\xc8"), UNREADABLE, TRUNCATED)
+    kinds.refused("jpeg end too early", jpeg[: len(jpeg) * 2 // 3] + b"\xff\xd9", TRUNCATED)
+    arithmetic = patched(jpeg, frame, b"\xff\xc9")  # decoded where libjpeg can, though to another picture
+    kinds["jpeg arithmetic"] = Kind(arithmetic, reasons=(UNREADABLE, UNSUPPORTED, TRUNCATED), shown_too=True)
     png = encoded(lesion(kinds.seed()), "PNG")
-    kinds.either("png wrong checksum", patched(png, png.index(b"IDAT") + 40, b"\x00\xff\x00\xff"), UNREADABLE)
-    kinds.either("png without data", png_header(20, 20) + chunk(b"IEND", b""), UNREADABLE, TRUNCATED)
+    kinds.refused("png wrong checksum", patched(png, png.index(b"IDAT") + 40, b"\x00\xff\x00\xff"), UNREADABLE)
+    kinds.refused("png without data", png_header(20, 20) + chunk(b"IEND", b""), UNREADABLE, TRUNCATED)
     short = png_header(60, 50) + chunk(b"IDAT", zlib.compress(bytes(500))) + chunk(b"IEND", b"")
-    kinds.either("png too little data", short, TRUNCATED, UNREADABLE)
-    kinds.either("png of bit depth 7", png_header(9, 9, 7) + chunk(b"IEND", b""), UNREADABLE)
-    kinds.either("png of no size", png_header(0, 0) + chunk(b"IEND", b""), UNREADABLE)
-    kinds.either("png palette missing", png_header(9, 9, 8, 3) + chunk(b"IEND", b""), UNREADABLE, TRUNCATED)
+    kinds.refused("png too little data", short, TRUNCATED, UNREADABLE)
+    kinds.refused("png of bit depth 7", png_header(9, 9, 7) + chunk(b"IEND", b""), UNREADABLE)
+    kinds.refused("png of no size", png_header(0, 0) + chunk(b"IEND", b""), UNREADABLE)
+    kinds.refused("png palette missing", png_header(9, 9, 8, 3) + chunk(b"IEND", b""), UNREADABLE, TRUNCATED)
     tiff = encoded(lesion(kinds.seed()), "TIFF")
     first = int.from_bytes(tiff[4:8], "little")
     after = first + 2 + 12 * int.from_bytes(tiff[first : first + 2], "little")
     rgb = lesion(kinds.seed())
     cyclic = encoded(rgb, "TIFF")
     kinds["tiff pages in a circle"] = Kind(patched(cyclic, after, struct.pack("<I", first)), rgb, reasons=(UNREADABLE,))
-    kinds.either("tiff directory outside", patched(tiff, 4, b"\xf0\xff\xff\x7f"), TRUNCATED, UNREADABLE, UNSUPPORTED)
-    kinds.either("tiff of no entries", patched(tiff, first, b"\0\0"), UNREADABLE, UNSUPPORTED)
+    kinds.refused("tiff directory outside", patched(tiff, 4, b"\xf0\xff\xff\x7f"), TRUNCATED, UNREADABLE, UNSUPPORTED)
+    kinds.refused("tiff of no entries", patched(tiff, first, b"\0\0"), UNREADABLE, UNSUPPORTED)
     bmp = encoded(lesion(kinds.seed()), "BMP")
-    kinds.either("bmp of negative width", patched(bmp, 18, struct.pack("<i", -40)), UNREADABLE, TRUNCATED, TOO_LARGE)
-    kinds.either("bmp of 3 bits", patched(bmp, 28, b"\x03\0"), UNREADABLE)
+    kinds.refused("bmp of negative width", patched(bmp, 18, struct.pack("<i", -40)), UNREADABLE, TRUNCATED, TOO_LARGE)
+    kinds.refused("bmp of 3 bits", patched(bmp, 28, b"\x03\0"), UNREADABLE)
 
 
 def _without(jpeg: bytes, marker: int) -> bytes:
@@ -324,21 +340,23 @@ def _without(jpeg: bytes, marker: int) -> bytes:
 
 def _bombs(kinds: Corpus) -> None:
     jpeg = encoded(lesion(1), "JPEG")
-    kinds.either("bomb jpeg", with_size(jpeg, 65_500, 65_500), TOO_LARGE)
-    kinds.either("bomb jpeg just over", with_size(jpeg, 10_001, 10_000), TOO_LARGE)
+    kinds.refused("bomb jpeg", with_size(jpeg, 65_500, 65_500), TOO_LARGE)
+    kinds.refused("bomb jpeg just over", with_size(jpeg, 10_001, 10_000), TOO_LARGE)
     body = chunk(b"IDAT", zlib.compress(bytes(10_000))) + chunk(b"IEND", b"")
-    kinds.either("bomb png", png_header(60_000, 60_000) + body, TOO_LARGE)
-    kinds.either("bomb png 2^31", png_header(2**31 - 1, 2**31 - 1) + body, TOO_LARGE)
-    kinds.either("bomb tiff", _tiff_of(50_000, 50_000), TOO_LARGE)
-    kinds.either("bomb gif", b"GIF89a" + struct.pack("<HHBBB", 65_535, 65_535, 0, 0, 0) + b";", TOO_LARGE, UNREADABLE)
-    kinds.either("bomb bmp", patched(encoded(lesion(1), "BMP"), 18, struct.pack("<ii", 60_000, 60_000)), TOO_LARGE)
+    kinds.refused("bomb png", png_header(60_000, 60_000) + body, TOO_LARGE)
+    kinds.refused("bomb png 2^31", png_header(2**31 - 1, 2**31 - 1) + body, TOO_LARGE)
+    kinds.refused("bomb tiff", _tiff_of(50_000, 50_000), TOO_LARGE)
+    kinds.refused("bomb gif", b"GIF89a" + struct.pack("<HHBBB", 65_535, 65_535, 0, 0, 0) + b";", TOO_LARGE, UNREADABLE)
+    kinds.refused("bomb bmp", patched(encoded(lesion(1), "BMP"), 18, struct.pack("<ii", 60_000, 60_000)), TOO_LARGE)
     canvas = struct.pack("<I", 0)[:4] + (16_383).to_bytes(3, "little") * 2
-    kinds.either("bomb webp", b"RIFF" + struct.pack("<I", 22) + b"WEBPVP8X" + struct.pack("<I", 10) + canvas, TOO_LARGE)
+    kinds.refused(
+        "bomb webp", b"RIFF" + struct.pack("<I", 22) + b"WEBPVP8X" + struct.pack("<I", 10) + canvas, TOO_LARGE
+    )
     packed = zlib.compress(bytes(50_000_000), 9)
     start = png_header(9, 9)
     rest = chunk(b"IDAT", zlib.compress(bytes(28 * 9))) + chunk(b"IEND", b"")
-    kinds.either("bomb png text", start + chunk(b"zTXt", b"Comment\0\0" + packed) + rest, UNREADABLE, TOO_LARGE)
-    kinds.either("bomb png profile", start + chunk(b"iCCP", b"icc\0\0" + packed) + rest, UNREADABLE, TOO_LARGE)
+    kinds.refused("bomb png text", start + chunk(b"zTXt", b"Comment\0\0" + packed) + rest, UNREADABLE, TOO_LARGE)
+    kinds.refused("bomb png profile", start + chunk(b"iCCP", b"icc\0\0" + packed) + rest, UNREADABLE, TOO_LARGE)
     info = PngImagePlugin.PngInfo()
     info.add_text("x", "y" * 100_000, zip=True)
     kinds.shown("png long text", lambda rgb: encoded(rgb, "PNG", pnginfo=info))
@@ -378,7 +396,7 @@ def _foreign(kinds: Corpus) -> None:
         "thumbs": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600),
     }
     for name, data in others.items():
-        kinds.either(f"{name} named as a photo", data, UNSUPPORTED, UNREADABLE)
+        kinds.refused(f"{name} named as a photo", data, UNSUPPORTED, UNREADABLE)
 
 
 def _dicom(kinds: Corpus) -> None:
@@ -395,18 +413,18 @@ def _dicom(kinds: Corpus) -> None:
     rgb = lesion(1)
     bare = dicom_dataset(rgb)
     del bare.PixelData
-    kinds.either("dicom without pixels", saved(bare), "image_without_pixels")
-    kinds.either("dicom frames", dicom(np.stack([rgb, rgb]), NumberOfFrames=2), SEVERAL)
-    kinds.either("dicom bomb", dicom(rgb, Rows=60_000, Columns=60_000), TOO_LARGE)
-    kinds.either("dicom of no rows", dicom(rgb, Rows=0), UNREADABLE, TRUNCATED)
-    kinds.either("dicom more rows than pixels", dicom(rgb, Rows=HEIGHT * 2), UNREADABLE, TRUNCATED)
-    kinds.either("dicom of 7 bits", dicom(rgb, BitsAllocated=7), UNREADABLE, UNSUPPORTED)
-    kinds.either("dicom of unknown colours", dicom(rgb, "NONSENSE"), UNREADABLE, UNSUPPORTED)
+    kinds.refused("dicom without pixels", saved(bare), "image_without_pixels")
+    kinds.refused("dicom frames", dicom(np.stack([rgb, rgb]), NumberOfFrames=2), SEVERAL)
+    kinds.refused("dicom bomb", dicom(rgb, Rows=60_000, Columns=60_000), TOO_LARGE)
+    kinds.refused("dicom of no rows", dicom(rgb, Rows=0), UNREADABLE, TRUNCATED)
+    kinds.refused("dicom more rows than pixels", dicom(rgb, Rows=HEIGHT * 2), UNREADABLE, TRUNCATED)
+    kinds.refused("dicom of 7 bits", dicom(rgb, BitsAllocated=7), UNREADABLE, UNSUPPORTED)
+    kinds.refused("dicom of unknown colours", dicom(rgb, "NONSENSE"), UNREADABLE, UNSUPPORTED)
     for keyword in ("Rows", "BitsAllocated", "SamplesPerPixel", "PhotometricInterpretation"):
         lacking = dicom_dataset(rgb)
         lacking["PixelData"].VR = "OB"
         delattr(lacking, keyword)
-        kinds.either(f"dicom without {keyword}", saved(lacking), UNREADABLE, UNSUPPORTED)
+        kinds.refused(f"dicom without {keyword}", saved(lacking), UNREADABLE, UNSUPPORTED)
     garbage = dicom_dataset(rgb)
     garbage.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
     garbage.PixelData = encapsulate([b"\xff\xd8\xff\xf7" + bytes(200)])
@@ -414,13 +432,13 @@ def _dicom(kinds: Corpus) -> None:
     known = str(JPEGBaseline8Bit).encode()
     for name, ending in (("jpeg", b"50"), ("jpeg-ls", b"80"), ("jpeg 2000", b"90"), ("unknown", b"49")):
         syntax = known[:-2] + ending
-        kinds.either(f"dicom {name} of garbage", saved(garbage).replace(known, syntax), UNSUPPORTED, UNREADABLE)
+        kinds.refused(f"dicom {name} of garbage", saved(garbage).replace(known, syntax), UNSUPPORTED, UNREADABLE)
     inner = dicom_dataset(rgb)
     inner.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
     inner.PixelData = encapsulate([with_size(encoded(rgb, "JPEG"), 65_500, 65_500)])
     inner["PixelData"].is_undefined_length = True
-    kinds.either("dicom with a jpeg bomb", saved(inner), TOO_LARGE, UNREADABLE)
-    kinds.either("dicom deflated bomb", _deflated_bomb(), TOO_LARGE)
+    kinds.refused("dicom with a jpeg bomb", saved(inner), TOO_LARGE, UNREADABLE)
+    kinds.refused("dicom deflated bomb", _deflated_bomb(), TOO_LARGE)
     nested = dicom_dataset(rgb)
     deep = Dataset()
     for _ in range(150):
@@ -429,8 +447,8 @@ def _dicom(kinds: Corpus) -> None:
         deep = outer
     nested.ReferencedSeriesSequence = DicomSequence([deep])
     kinds["dicom nested"] = Kind(saved(nested), rgb, reasons=(UNREADABLE,))
-    kinds.either("dicom head only", bytes(128) + b"DICM", UNREADABLE, "image_without_pixels", TRUNCATED)
-    kinds.either("dicom head and noise", bytes(128) + b"DICM" + os.urandom(3000), UNREADABLE, TRUNCATED,
+    kinds.refused("dicom head only", bytes(128) + b"DICM", UNREADABLE, "image_without_pixels", TRUNCATED)
+    kinds.refused("dicom head and noise", bytes(128) + b"DICM" + os.urandom(3000), UNREADABLE, TRUNCATED,
                  "image_without_pixels", UNSUPPORTED)  # fmt: skip
 
 

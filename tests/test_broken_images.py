@@ -28,6 +28,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from test_images import dicom, encoded
+from test_report import reason_codes
 
 from skinkit import images
 from skinkit.artifact import open_artifact, read_table
@@ -63,6 +64,10 @@ def at_most(seconds: int) -> Iterator[None]:
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+
+
+def test_every_reason_is_documented() -> None:
+    assert reason_codes() - documented_reasons() == set()
 
 
 def complaint(name: str, kind: Kind) -> str:
@@ -295,18 +300,23 @@ def test_a_folder_that_may_not_be_listed_is_a_row() -> None:
             (root / folder).mkdir()
             (root / folder / "a.png").write_bytes(encoded(lesion(number), "PNG"))
         (root / "closed").chmod(0)
+        (root / "open" / "secret.png").write_bytes(encoded(lesion(3), "PNG"))
+        (root / "open" / "secret.png").chmod(0)
         if os.geteuid() == 0:  # whom no mode keeps out
             os.seteuid(65_534)
         try:
             rows = read_cases(Cohort("c", "inference", "folder", root)).rows
             with pytest.raises(InputError, match="closed"):
                 list(walk(root))
+            with pytest.raises(CaseError, match="image_unreadable"):
+                images.read_rgb(root / "open" / "secret.png")
         finally:
             if os.getuid() == 0:
                 os.seteuid(0)
             (root / "closed").chmod(0o755)
     assert {row["image_id"]: (row["status"], row["reason"]) for row in rows} == {
         "open/a": ("ok", None),
+        "open/secret": ("ok", None),  # until it is read
         "closed/": ("failed", "folder_unreadable"),
     }
 
