@@ -175,7 +175,7 @@ def read_bytes(path: Path) -> bytes:
                 raise CaseError("image_empty", f"{name} has no bytes")
             if before.st_size > MAX_BYTES:
                 raise CaseError("image_too_large", f"{name} has {before.st_size} bytes")
-            data = stream.read(MAX_BYTES + 1)
+            data = stream.read(before.st_size + 1)  # one more than there should be, to notice that it grew
             after = os.fstat(stream.fileno())
     except OSError as error:
         if error.errno in NO_CASE_TO_BLAME:
@@ -339,11 +339,11 @@ def _jpeg_end(data: bytes) -> int:
 
 def _checksums_fit(data: bytes) -> bool:
     """Whether every chunk of pixels in a PNG has the checksum that stands behind it; Pillow looks at the others."""
-    at = 8
+    view, at = memoryview(data), 8
     while at + 12 <= len(data):
         end = at + 8 + int.from_bytes(data[at : at + 4], "big")
-        if data[at + 4 : at + 8] == b"IDAT" and zlib.crc32(data[at + 4 : end]) != int.from_bytes(
-            data[end : end + 4], "big"
+        if data[at + 4 : at + 8] == b"IDAT" and zlib.crc32(view[at + 4 : end]) != int.from_bytes(
+            view[end : end + 4], "big"
         ):
             return False
         at = end + 4

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -307,6 +307,7 @@ def test_animations_fail_and_multi_page_tiff_gives_its_first_page() -> None:
     assert flags == ("first_page",)
 
 
+@settings(deadline=None)
 @given(
     st.binary(max_size=300), st.sampled_from(["JPEG", "PNG", "TIFF", "BMP", "WEBP", "DICOM"]), st.integers(0, 10_000)
 )
@@ -587,6 +588,7 @@ def test_hashes() -> None:
     assert bin(int(images.dhash(blobs), 16) ^ int(images.dhash(blobs[:, ::-1]), 16)).count("1") > 15
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(min_size=1, max_size=120), unique=True, max_size=40))
 def test_slugs_are_safe_and_never_shared(ids: list[str]) -> None:
     slugs = [
