@@ -20,7 +20,8 @@ import pytest
 from conftest import run_skinkit
 from test_sources import cohort, listed, photo
 
-from skinkit.data import _tables, locate
+from skinkit.console import Console
+from skinkit.data import _tables, locate, read_cases
 from skinkit.errors import ConfigError, InputError, SkinkitError
 from skinkit.taxonomy import class_set
 from skinkit.workspace import load_workspace
@@ -123,6 +124,18 @@ def test_ids_are_text(tmp_path: Path) -> None:
     hospital(tmp_path, as_lines(*rows))
     ids = [(row["patient_id"], row["lesion_id"]) for row in rows_of(tmp_path).values()]
     assert ids == [("007", "1e5"), ("1.0", "=1+1")]
+
+
+def test_ids_that_look_like_one_are_told_and_not_named(tmp_path: Path) -> None:
+    hospital(tmp_path, as_lines(FIRST.replace("P1", "secret7"), SECOND.replace("P2", "Secret7")))
+    told = io.StringIO()
+    read_cases(cohort(tmp_path), Console(stream=told))
+    assert "patient_id: 1 ids are written in several ways" in told.getvalue()
+    assert "ecret7" not in told.getvalue()
+    hospital(tmp_path, as_lines())
+    quiet = io.StringIO()
+    read_cases(cohort(tmp_path), Console(stream=quiet))
+    assert "several ways" not in quiet.getvalue()
 
 
 @pytest.mark.parametrize("word", ["", "NA", "n/a", "NULL", "nan", "None", "#N/A", "unknown", "不详", "?"])

@@ -166,12 +166,25 @@ def _tell(
         console.info(f"{cohort.name}: waiting for a table row (looked for next time): {reasons['row_absent']:,} images")
     if found.archives and not flow["images_used"]:
         console.warn(f"{cohort.name}: no image was found, but {found.archives[0]} is there: unpack it first")
+    if several := _written_in_several_ways(row["patient_id"] for row in rows):
+        console.warn(
+            f"{cohort.name}: patient_id: {several} ids are written in several ways (7, 007, 7.0; p1, P1) and count as "
+            "several patients: write each in one way, or photos of one patient may come to both sides of a split"
+        )
     for name, counts in unmapped.items():
         shown = ", ".join(f"{word!r} {count}" for word, count in list(counts.items())[:8])
         more = f" and {len(counts) - 8} more" if len(counts) > 8 else ""
         if console.is_json:  # what a table says of a patient belongs on a person's screen, not into a log
             shown, more = f"{len(counts)} words in {sum(counts.values())} rows", ""
         console.warn(f"{cohort.name}: {name}: words that are not mapped, with rows: {shown}{more}")
+
+
+def _written_in_several_ways(ids: Iterable[str | None]) -> int:
+    """How many ids differ only in case, width, leading zeros or a ``.0`` behind; none is named, for a log is read."""
+    ways: dict[str, set[str]] = defaultdict(set)
+    for word in filter(None, ids):
+        ways[words.plain(word).removesuffix(".0").lstrip("0")].add(word)
+    return sum(len(same) > 1 for same in ways.values())
 
 
 def group_of(id_space: str, row: Mapping[str, Any]) -> str:
