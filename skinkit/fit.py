@@ -99,7 +99,6 @@ class _Job:
     folder: Path
     label: str
     identity: str
-    phases: tuple[Phase, ...]
     strata: tuple[int, ...] = ()
 
 
@@ -156,7 +155,6 @@ def fit(
     console: Console,
     label: str = "training",
     strata: npt.NDArray[np.int64] | None = None,
-    phases: Sequence[Phase] = (),
 ) -> Trained:
     """Train a network; it holds the kept weights afterwards, on the CPU.
 
@@ -174,7 +172,6 @@ def fit(
         console: one progress bar over all steps, and a line per epoch.
         label: what they are called.
         strata: (n,) of every row of ``examples``, which a phase may balance its draws over; the classes by default.
-        phases: in the place of the network's own; then rows to validate on are not missed.
 
     Raises:
         InputError: nothing to train on, a loss that is no number, not enough memory, a photo that went away meanwhile.
@@ -182,8 +179,7 @@ def fit(
     """
     train = _readable(examples, train_rows, "training", console)
     validation = _readable(examples, validation_rows, "validation", console)
-    own = not phases
-    phases = network.phases() if own else tuple(phases)
+    phases = network.phases()
     strata = examples.classes if strata is None else np.asarray(strata, np.int64)
     _check(phases, train, devices, strata is not None)
     # What a checkpoint must agree on with the run that resumes it.
@@ -191,10 +187,8 @@ def fit(
     drawn = tuple(int(strata[row]) for row in train) if strata is not None else ()
     identity = digest([_FORMAT, seed, [asdict(phase) for phase in phases], rows, drawn])
     precision = infer.precision_of(device, precision)
-    job = _Job(
-        examples, train, validation, score, seed, device, precision, Path(folder), label, identity, phases, drawn
-    )
-    if not validation and own:
+    job = _Job(examples, train, validation, score, seed, device, precision, Path(folder), label, identity, drawn)
+    if not validation and not phases[-1].averaged:
         console.warn(f"{label}: no validation rows, so the last epoch is kept, whatever it is worth")
     if devices > 1:
         _in_processes(network, job, devices, console)
@@ -250,7 +244,7 @@ def _train(fabric: Any, network: Network, job: _Job, console: Console) -> _Progr
     if fabric.global_rank:
         console = Console(quiet=True, stream=io.StringIO())
     module = _module(network).to(fabric.device, memory_format=torch.channels_last)
-    phases = job.phases
+    phases = network.phases()
     progress = _resumed(network, job, phases, console) or _Progress()
     if progress.done:
         return progress

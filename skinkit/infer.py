@@ -526,7 +526,7 @@ class Classifier:
         module: the model's module.
         config: its ``Config``.
         classes: the classes it tells apart.
-        folds: one per fold, and last, where the only fold has one, what learnt from all its rows.
+        folds: one per fold, and last, where there is one, what learnt from all rows.
         path: the artifact's folder.
     """
 
@@ -564,7 +564,7 @@ class Classifier:
     def outside(self) -> tuple[int, ...]:
         """Numbers of the folds that answer for cohorts the model was not trained on."""
         numbers = tuple(fold.number for fold in self.folds)
-        return (WHOLE,) if WHOLE in numbers else numbers
+        return (FINAL,) if FINAL in numbers else numbers
 
     def folder(self, fold: Fold) -> Path:
         """Where a fold's files are."""
@@ -620,7 +620,7 @@ class Classifier:
         Raises:
             RefusedError: the model knows the cohort's photos under other ids, so it cannot be told who was held out.
         """
-        every = {fold.number for fold in self.folds} - {WHOLE}
+        every = {fold.number for fold in self.folds} - {FINAL}
         columns = ["fold", "cohort", "case_id", "part", "group_id", "pixel_sha256"]
         seen = read_table(self.path / "trained_on.parquet", columns)
         here = seen["cohort"] == cohort
@@ -653,8 +653,8 @@ def _refuse_other_ids(frame: pd.DataFrame, seen: pd.DataFrame, cohort: str, mode
 
 BACKBONE, NETWORK = "backbone.safetensors", "network.safetensors"
 FOLD = "fold_{}"
-WHOLE, WHOLE_FOLDER = -1, "whole"
-"""Number and folder, within the only fold's, of what learnt from all its rows and answers for other cohorts alone."""
+FINAL, FINAL_FOLDER = -1, "final"
+"""Number and folder, within the only fold's, of what learnt from all rows and answers for other cohorts alone."""
 DIAGNOSIS, LESION = "diagnosis", "lesion"
 """What networks answer."""
 SEEN = "seen"
@@ -683,7 +683,7 @@ def open_classifier(artifact: Artifact, name: str = "") -> Classifier:
         module = load_model(about["model"], task="classify")
         config = model_config(module, about["settings"], where="model.json")
         told = list(about["folds"])
-        told += [{**fold, "fold": WHOLE} for fold in told if "whole" in fold]
+        told += [{**fold, "fold": FINAL} for fold in told if "final" in fold]
         folds = tuple(_open_fold(folder_of(artifact.path, int(f["fold"])), f, module) for f in told)
         return Classifier(
             name or about["name"],
@@ -700,8 +700,8 @@ def open_classifier(artifact: Artifact, name: str = "") -> Classifier:
 
 
 def folder_of(model: Path, fold: int) -> Path:
-    """Where the files of a fold, or of what learnt from all rows of the only one, are in a model's folder."""
-    return model / FOLD.format(0) / WHOLE_FOLDER if fold == WHOLE else model / FOLD.format(fold)
+    """Where the files of a fold, or of what learnt from all rows, are in a model's folder."""
+    return model / FOLD.format(0) / FINAL_FOLDER if fold == FINAL else model / FOLD.format(fold)
 
 
 def _open_fold(folder: Path, about: Mapping[str, Any], module: Any) -> Fold:

@@ -53,7 +53,7 @@ TRAINED_ON = "trained_on.parquet"
 STAYS = (TRAINED_ON, "left_out.csv", "snapshots.json", "history.parquet", "curve.png")
 """Files of a model that do not travel, or not as they are."""
 _MEMBER = re.compile(
-    rf"(?P<part>{CLASSIFIER}|{SEGMENTER})/(?P<file>(fold_[0-9]{{1,4}}/(whole/)?)?[A-Za-z0-9][A-Za-z0-9_-]{{0,63}}\."
+    rf"(?P<part>{CLASSIFIER}|{SEGMENTER})/(?P<file>(fold_[0-9]{{1,4}}/(final/)?)?[A-Za-z0-9][A-Za-z0-9_-]{{0,63}}\."
     r"(json|md|txt|safetensors|parquet))"
 )
 _MOST_MEMBERS = 2000

@@ -45,8 +45,6 @@ Maps = tuple[torch.Tensor, ...]
 _MEAN, _SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _HEADS = ("fc", "classifier")
 _HEAD = "head"
-_GENTLER = 0.5
-"""Rates of a refit as a share of the phase's: what is there is to be kept."""
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(\d\.)")
 """The public weights of DenseNets still bear names that torchvision itself has given up."""
 
@@ -96,10 +94,10 @@ class PhotoConfig:
     sharpness: Annotated[float, "sharpen half of the training photos by up to this factor"] = 0.0
     noise: Annotated[float, "add noise of up to this standard deviation, 0 to 1, to half of the training photos"] = 0.0
     snapshot_every: Annotated[int, "keep importances and heatmaps after so many epochs; 0 for never"] = 0
-    refit_epochs: Annotated[
+    final_epochs: Annotated[
         int,
-        "epochs more on training and validation rows after calibrating, and, where there is one fold, so many again on "
-        "all rows for other cohorts; 0 for none",
+        "where the split has one fold: epochs of a second training, from the beginning and on all rows, for other "
+        "cohorts; 0 for none",
     ] = 0
     mirrored: Annotated[bool, "look at the photo and its mirror image, and take the mean of their maps"] = False
 
@@ -129,7 +127,7 @@ QUICK: dict[str, Any] = {
     **FINE_TUNING,
     "side_px": 192,
     "epochs": 10,
-    "refit_epochs": 4,
+    "final_epochs": 12,
     "averaged": 0.25,
     "class_weights": "none",
     "logit_adjustment": 1.0,
@@ -354,24 +352,6 @@ class PhotoClassifier(nn.Module):
                 blur=c.blur,
                 sharpness=c.sharpness,
                 noise=c.noise,
-            ),
-        )
-
-    def refit_phases(self) -> tuple[Phase, ...]:
-        """Its phase again, shorter and gentler, from the weights it has."""
-        c = self.config
-        if not c.refit_epochs:
-            return ()
-        phase = self.phases()[-1]
-        return (
-            replace(
-                phase,
-                name="again",
-                epochs=c.refit_epochs,
-                learning_rate=_GENTLER * phase.learning_rate,
-                rates={start: _GENTLER * rate for start, rate in phase.rates.items()},
-                patience=0,
-                snapshot_every=0,
             ),
         )
 

@@ -239,8 +239,6 @@ def test_the_fusion_may_learn_at_a_rate_of_its_own() -> None:
     assert phase.learning_rate == 1e-3
     assert phase.rates["backbone."] == 1e-4
     assert {phase.rates[part] for part in ("squeeze.", "excite.", "scale.", "shift.", "attention.")} == {2e-4}
-    (again,) = network(fusion_learning_rate=2e-4, refit_epochs=1).refit_phases()
-    assert again.rates["attention."] == 1e-4
 
 
 def test_attributes_may_reach_the_classes_directly() -> None:

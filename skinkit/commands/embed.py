@@ -69,7 +69,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         frame = fused.set_index("case_id", drop=False).loc[scored.index].reset_index(drop=True)
         folds, development = model.folds_for(frame, cohort)
         if not development and fold.number not in model.outside:
-            (fold,) = model.chosen(model.outside)  # the only fold's copy that learnt from all its rows
+            (fold,) = model.chosen(model.outside)  # the one that learnt from all rows
         frame = frame[[fold.number in may for may in folds]].reset_index(drop=True)
         looks = model.reads_photos or model.is_network
         found, readable = features(

@@ -50,9 +50,8 @@ One whose phases ask for snapshots (``Phase.snapshot_every``) also has
     snapshot    batches of validation rows -> what is to be kept of this stage of training, as plain values; entries of
                 its list ``cases``, if it has one, name their case by ``index``, its place among these rows
 
-One that goes on learning after it was calibrated has ``refit_epochs`` in ``Config`` and, where that is not 0,
-
-    refit_phases    how it learns from training and validation rows, and again from all rows, beginning with its weights
+One with ``epochs`` and ``final_epochs`` in ``Config`` is trained a second time, for so many epochs and on all rows,
+where the split has one fold and ``final_epochs`` is not 0; that one answers for cohorts it was not trained on.
 
 A batch of a network is a mapping of names to tensors: ``image`` float32 (n, 3, side, side), 0 to 1; ``mask`` float32
 (n, side, side), 1 where the lesion is; ``attributes`` and ``radiomics`` as above; and for its loss ``class`` int64 (n,)

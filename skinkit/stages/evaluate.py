@@ -346,8 +346,8 @@ def _refuse_leakage(
     cases = table[table["level"] == IMAGE].set_index("case_id")["fold"]
     scored = images[images["case_id"].isin(cases.index)]
     scored = scored.assign(fold=scored["case_id"].map(cases))
-    whole = any("whole" in fold for fold in job.inputs["model"].json("model.json")["folds"])
-    found = leakage.joined(*_comparisons(config, scored, trained, development=development, whole=whole))
+    final = any("final" in fold for fold in job.inputs["model"].json("model.json")["folds"])
+    found = leakage.joined(*_comparisons(config, scored, trained, development=development, final=final))
     found = leakage.look_at(found, leakage.photos_of(job.workspace))
     # Where the split itself was allowed to leak, the reason given then covers the cohort that was split.
     inherited = str(job.inputs["predictions"].info.get("leakage_allowed") or "") if development else ""
@@ -366,15 +366,15 @@ def _refuse_leakage(
 
 
 def _comparisons(
-    config: Config, scored: pd.DataFrame, trained: pd.DataFrame, *, development: bool, whole: bool
+    config: Config, scored: pd.DataFrame, trained: pd.DataFrame, *, development: bool, final: bool
 ) -> Iterator[Leakage]:
-    """Every scored case against the rows of the folds, or of the whole model, that predicted it."""
+    """Every scored case against the rows of the folds, or of the final model, that predicted it."""
     from skinkit import leakage
 
     near = {"near_distance_bits": config.near_bits, "near_limit": config.near_limit}
     seen = trained[trained["part"] != "held_out"]
     if not development:
-        yield leakage.check(scored, (trained if whole else seen).drop_duplicates(["cohort", "case_id"]), **near)
+        yield leakage.check(scored, (trained if final else seen).drop_duplicates(["cohort", "case_id"]), **near)
         return
     for fold, learnt in seen.groupby("fold"):
         # A development case without a fold was held out by several, or was in no part: then only folds that never met

@@ -6,10 +6,10 @@ validation rows to know when to stop is then fitted once more on both (--no-refi
 not looked at. An external cohort is later scored with that copy, never refitted. A killed run goes on at the next fold,
 a network at its next epoch.
 
-A network whose settings say so (``refit_epochs``, as in the preset ``quick`` of derma_calibra) also goes on learning
-from training and validation rows after it was calibrated. Where there is one fold, a copy of it then goes on learning
-from the held-out rows as well. That copy answers for other cohorts alone; the held-out rows are scored by the network
-that has not seen them, which has learnt from fewer cases, so its figures are on the cautious side.
+Where there is one fold, a network whose settings say so (``final_epochs``, as in the preset ``quick`` of derma_calibra)
+is trained a second time, from the beginning and on all rows, with the calibration and thresholds of the fold. That one
+answers for other cohorts alone; the held-out rows are scored by the fold's, which has learnt from fewer cases, so that
+its figures are on the cautious side.
 
 Models are frozen: one that exists is replaced by another configuration only with --replace.
 """
@@ -98,8 +98,8 @@ class Config:
     folds: Annotated[int, Help("make sure that the split has this many folds", identity=False)] = 0
     refit: Annotated[
         bool,
-        "after calibrating, fit once more on training and validation rows, and for other cohorts on all rows where "
-        "there is one fold; for frozen_probe (training and validation) and networks with refit_epochs",
+        "after calibrating, fit once more: on training and validation rows what needs none to know when to stop "
+        "(frozen_probe), and with one fold on all rows, for other cohorts, networks with final_epochs",
     ] = True
     calibration: Annotated[
         Literal["temperature", "isotonic"],
@@ -290,7 +290,7 @@ def _weights(config: Config, workspace: Workspace) -> Callable[[], Start] | None
 def run(config: Config, job: Job) -> Artifact:
     """Train every fold."""
     from skinkit import leakage
-    from skinkit.infer import FOLD
+    from skinkit.infer import FINAL_FOLDER, FOLD
     from skinkit.reporting import model_card
     from skinkit.training.network import BESIDE
 
@@ -340,7 +340,10 @@ def run(config: Config, job: Job) -> Artifact:
         frame = rows.frame.loc[rows.split["row"]].reset_index(drop=True)
         learnt = frame.assign(**{name: rows.split[name].to_numpy() for name in ("fold", "part")})
         model_card.write(build.partial, about, [build.rows[(fold,)] for fold in rows.folds], learnt, module)
-        beside = [f"{FOLD.format(fold)}/{name}" for fold in rows.folds for name in BESIDE]
+        folders = [FOLD.format(fold) for fold in rows.folds]
+        beside = [
+            f"{folder}/{inner}{name}" for folder in folders for inner in ("", f"{FINAL_FOLDER}/") for name in BESIDE
+        ]
         beside += model_card.FILES
         return build.finish(info={"barred": dict(rows.barred), "leakage_allowed": allowed or None}, beside=beside)
 
@@ -468,8 +471,7 @@ def _classifier(config: Config, job: Job, module: Any, settings: Any, partial: P
         columns = [a.name for a in ENCODERS[material.encoder] if a.name in rows.frame]
         columns += ["class", "pixel_sha256", *material.features(fold)]
         columns += ["mask_sha256"] if "mask" in module.READS else []
-        whole = config.refit and classifier.has_more_phases(settings) and rows.folds == [0]
-        made_from = rows.content(fold, columns, every=whole)
+        made_from = rows.content(fold, columns, every=classifier.trains_finally(settings, material))
         return [material.encoder, material.missing, list(material.features(fold)), *made_from]
 
     segmenters = sorted({str(s) for s in rows.frame["segmenter"].dropna().unique()})
@@ -489,7 +491,7 @@ def _classifier(config: Config, job: Job, module: Any, settings: Any, partial: P
         "cohorts": list(fused),
         "weights": start.as_dict() if start is not None else None,
         "precision": training.precision if training is not None else None,
-        "refitted": config.refit and (module.REFITS or classifier.has_more_phases(settings)),
+        "refitted": (config.refit and module.REFITS) or classifier.trains_finally(settings, material),
     }
     return Work(rows, made_from, train, about)
 

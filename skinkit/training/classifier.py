@@ -2,17 +2,16 @@
 
 Encoder and imputer, scalers and model are fitted on the training rows; the calibration temperature and Youden
 thresholds on the validation rows. An estimator that needs no validation rows to know when to stop may then be fitted
-once more on both. A network is trained by ``skinkit.fit``, which looks at the validation rows to choose an epoch; one
-that has phases for it then goes on learning from both. Where there is one fold, a copy of it goes on learning from the
-held-out rows too: it is for other cohorts, and never answers for a development case. But for that copy, held-out rows
-are not looked at.
+once more on both. A network is trained by ``skinkit.fit``, which looks at the validation rows to choose an epoch.
+Where there is one fold, a second one may be trained from the beginning on all rows: it answers for other cohorts and
+never for a development case. But for that one, held-out rows are not looked at.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,7 @@ from skinkit.metadata import ZEROS, Encoder, Standardiser
 from skinkit.models import Network, Sizes
 from skinkit.operating_point import Rule, choose
 from skinkit.taxonomy import ClassSet
-from skinkit.training.network import Training, forget, refit, train
+from skinkit.training.network import Training, forget, train
 from skinkit.training.rows import Rows
 from skinkit.weights import Start
 
@@ -117,15 +116,21 @@ def fit_estimator(
     return _row(folder, about, scores, labels[validation])
 
 
-def fit_network(
-    fold: int, material: Material, module: Any, settings: Any, start: Start, training: Training, folder: Path
-) -> dict[str, Any]:
-    """Train a network on one fold, write its files, and describe it in a row of the model's table."""
-    rows, labels = material.rows, material.labels
-    train_rows, validation = rows.part(fold, "train"), rows.part(fold, "validation")
-    encoder, radiomics = material.fitted_scalers(fold, train_rows)
-    arrays = infer.batch_of(rows.frame, encoder, radiomics)
-    counts = np.bincount(labels[train_rows], minlength=len(material.classes.classes))
+@dataclass(frozen=True)
+class _Prepared:
+    """What a network learns from, as it reads it: encoded and standardised by these rows, and what it is built for."""
+
+    encoder: Encoder
+    radiomics: Standardiser
+    arrays: Mapping[str, np.ndarray]
+    examples: Examples
+    sizes: Sizes
+
+
+def _prepared(fold: int, material: Material, learnt: np.ndarray) -> _Prepared:
+    encoder, radiomics = material.fitted_scalers(fold, learnt)
+    arrays = infer.batch_of(material.rows.frame, encoder, radiomics)
+    counts = np.bincount(material.labels[learnt], minlength=len(material.classes.classes))
     sizes = Sizes(
         answers=material.classes.classes,
         columns={name: values.shape[1] for name, values in arrays.items()},
@@ -134,7 +139,19 @@ def fit_network(
         unknown=encoder.unknown,
     )
     assert material.examples is not None
-    examples = material.examples.with_arrays(arrays, classes=labels)
+    return _Prepared(encoder, radiomics, arrays, material.examples.with_arrays(arrays, classes=material.labels), sizes)
+
+
+def fit_network(
+    fold: int, material: Material, module: Any, settings: Any, start: Start, training: Training, folder: Path
+) -> dict[str, Any]:
+    """Train a network on one fold, write its files, and describe it in a row of the model's table."""
+    rows, labels = material.rows, material.labels
+    train_rows, validation = rows.part(fold, "train"), rows.part(fold, "validation")
+    given = _prepared(fold, material, train_rows)
+    encoder, radiomics, arrays, examples, sizes = (
+        given.encoder, given.radiomics, given.arrays, given.examples, given.sizes,
+    )  # fmt: skip
 
     def score(answers: Mapping[str, np.ndarray], positions: np.ndarray) -> dict[str, float]:
         probability = metrics.softmax(answers[infer.DIAGNOSIS], 1.0)
@@ -158,33 +175,54 @@ def fit_network(
     scores = answers.get(infer.DIAGNOSIS, np.zeros((0, len(sizes.answers))))
     about = {**_calibrated(fold, material, scores), **told, "sizes": {"columns": dict(sizes.columns)}}
 
-    def written(into: Path) -> None:
-        _write(into, encoder, radiomics, about)
-        parts = []
-        for part in (train_rows, validation):
-            looked = _looked(network, examples, part, training)
-            known = {name: values[list(looked)] for name, values in arrays.items()}
-            parts.append({**known, "image": list(looked.values())})
-        _write_novelty(into, *parts)
-
-    goes_on = material.refit and has_more_phases(settings)
-    if goes_on and len(validation):
-        both, checkpoint = np.sort(np.concatenate([train_rows, validation])), folder.with_name(f"{folder.name}.refit")
-        about["refit"] = refit(network, examples, both, training=training, folder=folder, checkpoint=checkpoint)
-    written(folder)
-    if goes_on and rows.folds == [0]:
-        every, checkpoint = np.sort(rows.split["row"].to_numpy(dtype=int)), folder.with_name(f"{folder.name}.whole")
-        whole = folder / infer.WHOLE_FOLDER
-        about["whole"] = refit(network, examples, every, training=training, folder=whole, checkpoint=checkpoint)
-        written(whole)
+    _write(folder, encoder, radiomics, about)
+    _write_network_novelty(folder, network, examples, arrays, (train_rows, validation), training)
+    if trains_finally(settings, material):
+        about["final"] = _fit_finally(material, module, settings, start, training, folder, about)
         _write(folder, encoder, radiomics, about)
     forget(folder)
     return _row(folder, about, scores, labels[validation])
 
 
-def has_more_phases(settings: Any) -> bool:
-    """Whether a network with these settings goes on learning after it was calibrated."""
-    return bool(getattr(settings, "refit_epochs", 0))
+def trains_finally(settings: Any, material: Material) -> bool:
+    """Whether a second network learns from all rows, for other cohorts."""
+    return material.refit and getattr(settings, "final_epochs", 0) > 0 and material.rows.folds == [0]
+
+
+def _fit_finally(
+    material: Material,
+    module: Any,
+    settings: Any,
+    start: Start,
+    training: Training,
+    fold: Path,
+    about: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Train the network of all rows, write its files into the fold's folder, and say how that went.
+
+    Calibration and thresholds are the fold's: no row is left to learn them from.
+    """
+    rows, folder = material.rows, fold / infer.FINAL_FOLDER
+    every = np.sort(rows.split["row"].to_numpy(dtype=int))
+    given = _prepared(0, material, every)
+    network, told = train(
+        module,
+        replace(settings, epochs=settings.final_epochs),
+        given.sizes,
+        given.examples,
+        every,
+        np.zeros(0, dtype=int),
+        lambda *_: {},
+        start=start,
+        training=training,
+        folder=folder,
+        checkpoint=fold.with_name(f"{fold.name}.{infer.FINAL_FOLDER}"),
+    )
+    _write(folder, given.encoder, given.radiomics, about)
+    learnt = rows.part(0, "train")
+    parts = (learnt, np.setdiff1d(every, learnt))  # all were learnt from; what is known of them is not the same
+    _write_network_novelty(folder, network, given.examples, given.arrays, parts, training)
+    return {"rows": len(every), **told}
 
 
 def _looked(network: Network, examples: Examples, rows: np.ndarray, training: Training) -> dict[int, np.ndarray]:
@@ -202,6 +240,23 @@ def _looked(network: Network, examples: Examples, rows: np.ndarray, training: Tr
         label="looking at training photos",
     )
     return {row: answer[infer.SEEN] for row, answer in looked if not isinstance(answer, CaseError)}
+
+
+def _write_network_novelty(
+    folder: Path,
+    network: Network,
+    examples: Examples,
+    arrays: Mapping[str, np.ndarray],
+    parts: Sequence[np.ndarray],
+    training: Training,
+) -> None:
+    """The same for a network, of the rows it learnt from and of others."""
+    seen = []
+    for part in parts:
+        looked = _looked(network, examples, part, training)
+        known = {name: values[list(looked)] for name, values in arrays.items()}
+        seen.append({**known, "image": list(looked.values())})
+    _write_novelty(folder, *seen)
 
 
 def _write_novelty(folder: Path, train_inputs: Mapping[str, Any], validation: Mapping[str, Any]) -> None:

@@ -62,6 +62,7 @@ def train(
     training: Training,
     folder: Path,
     strata: np.ndarray | None = None,
+    checkpoint: Path | None = None,
 ) -> tuple[Network, dict[str, Any]]:
     """Build, start, fit and write a network; :func:`forget` its checkpoint when everything made of it is safe.
 
@@ -77,11 +78,13 @@ def train(
         training: where and how.
         folder: where its files go; a killed run left its checkpoint beside it.
         strata: (n,) of all cases, what a phase balances its draws over; the classes by default.
+        checkpoint: a name, beside that of the folder, for the checkpoint; the folder's by default.
 
     Returns:
         The network with its best weights, and what ``fold.json`` says of the training.
     """
     import torch
+    from safetensors.torch import save
 
     from skinkit.fit import fit
 
@@ -100,58 +103,19 @@ def train(
         device=training.device,
         precision=training.precision,
         devices=training.devices,
-        folder=_checkpoint(folder),
+        folder=_checkpoint(checkpoint or folder),
         console=training.console,
-        label=folder.name,
+        label=(checkpoint or folder).name,
         strata=strata,
     )
-    _write(network, folder)
+    state = {name: value.detach().cpu().contiguous() for name, value in sorted(network.state_dict().items())}
+    write_atomic(folder / infer.NETWORK, save(state))
     history = pd.DataFrame(trained.history)
     history.to_parquet(folder / HISTORY, index=False)
     if trained.snapshots:
         write_atomic(folder / SNAPSHOTS, json.dumps(trained.snapshots, ensure_ascii=False).encode())
     write_atomic(folder / CURVE, figures.learning_curve(trained.history))
-    return network, {"starts_from": began, "parameters": parameters, "best": dict(trained.best)}
-
-
-def refit(
-    network: Network, examples: Examples, rows: np.ndarray, *, training: Training, folder: Path, checkpoint: Path
-) -> dict[str, Any]:
-    """Let a trained network go on learning from more rows, by its ``refit_phases``, and write it.
-
-    Nothing is left to validate on: the last weights are kept.
-
-    Args:
-        network: trained; it holds the new weights afterwards.
-        examples: all cases.
-        rows: positions it learns from, those it was trained on among them.
-        training: where and how.
-        folder: where its weights go.
-        checkpoint: what to call it, beside a folder of :func:`forget`; a killed run may have left one.
-
-    Returns:
-        ``rows``, ``epochs`` and the last ``train_loss``, for ``fold.json``.
-    """
-    from skinkit.fit import fit
-
-    module: Any = network
-    trained = fit(
-        network,
-        examples,
-        rows,
-        (),
-        lambda *_: {},
-        seed=training.seed,
-        device=training.device,
-        precision=training.precision,
-        devices=training.devices,
-        folder=_checkpoint(checkpoint),
-        console=training.console,
-        label=checkpoint.name.replace(".", " "),
-        phases=module.refit_phases(),
-    )
-    _write(network, folder)
-    return {"rows": len(rows), "epochs": len(trained.history), "train_loss": trained.best["train_loss"]}
+    return network, {"starts_from": began, "parameters": parameters, "best": _told(trained.best)}
 
 
 def forget(folder: Path) -> None:
@@ -164,9 +128,6 @@ def _checkpoint(folder: Path) -> Path:
     return folder.with_name(folder.name + CHECKPOINT)
 
 
-def _write(network: Network, folder: Path) -> None:
-    from safetensors.torch import save
-
-    module: Any = network
-    state = {name: value.detach().cpu().contiguous() for name, value in sorted(module.state_dict().items())}
-    write_atomic(folder / infer.NETWORK, save(state))
+def _told(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the history as it enters the model's identity: without seconds, and nothing for what is no number."""
+    return {name: None if value != value else value for name, value in row.items() if name != "seconds"}
