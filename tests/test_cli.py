@@ -125,15 +125,14 @@ def test_signals_end_it_with_their_code_and_it_goes_on_afterwards(number: int, c
     partial = folder / "artifacts" / "phantoms" / "masks" / "otsu.partial"
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 60
-        while not (partial / "png").is_dir() and time.monotonic() < deadline:
-            time.sleep(0.01)
+        while len(list((partial / "png").glob("*.png"))) < 4 and time.monotonic() < deadline:
+            time.sleep(0.005)
         process.send_signal(number)
         out, err = process.communicate()
     assert process.returncode == code, err
     assert json.loads(out)["exit_code"] == code
     assert "interrupted" in err
-    finished = len(list((partial / "png").glob("*.png")))
     answer = json.loads(run_skinkit("segment", "-w", folder, "--json", "--cohort", "phantoms").stdout)
     counts = answer["steps"][-1]["counts"]
-    assert counts["kept"] >= min(finished, 1)
+    assert counts["kept"] >= 1  # a worker has two cases in hand at most: of four masks the first two have their rows
     assert counts["rows"] == counts["ok"]
