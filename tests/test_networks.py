@@ -177,7 +177,7 @@ def test_a_damaged_network_is_an_error_that_says_so(workspace: Workspace) -> Non
     artifact = model(workspace, "hybrid_resnet50")
     file = artifact.path / "fold_0" / infer.NETWORK
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(RefusedError, match="is not what was written"):
         predict(workspace)
 
 
