@@ -126,8 +126,8 @@ FINE_TUNING: dict[str, Any] = {
 QUICK: dict[str, Any] = {
     **FINE_TUNING,
     "side_px": 192,
-    "epochs": 10,
-    "final_epochs": 12,
+    "epochs": 8,
+    "final_epochs": 10,
     "averaged": 0.25,
     "class_weights": "none",
     "logit_adjustment": 1.0,
