@@ -189,7 +189,9 @@ def fit(
     precision = infer.precision_of(device, precision)
     job = _Job(examples, train, validation, score, seed, device, precision, Path(folder), label, identity, drawn)
     if not validation and not phases[-1].averaged:
-        console.warn(f"{label}: no validation rows, so the last epoch is kept, whatever it is worth")
+        falls = phases[-1].schedule in ("cosine", "one_cycle")  # made to be followed to the end
+        say = console.info if falls else console.warn
+        say(f"  {label}: no validation rows, so the last epoch is kept")
     if devices > 1:
         _in_processes(network, job, devices, console)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if device == "cuda" else ()):

@@ -128,7 +128,6 @@ QUICK: dict[str, Any] = {
     "side_px": 192,
     "epochs": 8,
     "final_epochs": 10,
-    "averaged": 0.25,
     "class_weights": "none",
     "logit_adjustment": 1.0,
     "rotation_deg": 45.0,
