@@ -10,7 +10,7 @@ never for a development case. But for that one, held-out rows are not looked at.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,9 +149,6 @@ def fit_network(
     rows, labels = material.rows, material.labels
     train_rows, validation = rows.part(fold, "train"), rows.part(fold, "validation")
     given = _prepared(fold, material, train_rows)
-    encoder, radiomics, arrays, examples, sizes = (
-        given.encoder, given.radiomics, given.arrays, given.examples, given.sizes,
-    )  # fmt: skip
 
     def score(answers: Mapping[str, np.ndarray], positions: np.ndarray) -> dict[str, float]:
         probability = metrics.softmax(answers[infer.DIAGNOSIS], 1.0)
@@ -161,25 +158,37 @@ def fit_network(
         }
 
     network, told = train(
-        module, settings, sizes, examples, train_rows, validation, score, start=start, training=training, folder=folder
+        module,
+        settings,
+        given.sizes,
+        given.examples,
+        train_rows,
+        validation,
+        score,
+        start=start,
+        training=training,
+        folder=folder,
     )
     answers = infer.answers(
         network,
-        examples,
+        given.examples,
         validation,
         device=training.device,
         precision=training.precision,
+        seen=True,
         console=training.console,
         label="validating",
     )
-    scores = answers.get(infer.DIAGNOSIS, np.zeros((0, len(sizes.answers))))
-    about = {**_calibrated(fold, material, scores), **told, "sizes": {"columns": dict(sizes.columns)}}
-
-    _write(folder, encoder, radiomics, about)
-    _write_network_novelty(folder, network, examples, arrays, (train_rows, validation), training)
+    scores = answers.get(infer.DIAGNOSIS, np.zeros((0, len(given.sizes.answers))))
+    about = {**_calibrated(fold, material, scores), **told, "sizes": {"columns": dict(given.sizes.columns)}}
+    _write(folder, given.encoder, given.radiomics, about)
+    if len(validation):
+        looked = _looked(network, given.examples, train_rows, training)
+        seen = dict(zip(validation, answers[infer.SEEN], strict=True))
+        _write_novelty(folder, _inputs(given.arrays, looked), _inputs(given.arrays, seen))
     if trains_finally(settings, material):
         about["final"] = _fit_finally(material, module, settings, start, training, folder, about)
-        _write(folder, encoder, radiomics, about)
+        _write(folder, given.encoder, given.radiomics, about)
     forget(folder)
     return _row(folder, about, scores, labels[validation])
 
@@ -220,8 +229,9 @@ def _fit_finally(
     )
     _write(folder, given.encoder, given.radiomics, about)
     learnt = rows.part(0, "train")
-    parts = (learnt, np.setdiff1d(every, learnt))  # all were learnt from; what is known of them is not the same
-    _write_network_novelty(folder, network, given.examples, given.arrays, parts, training)
+    # The others were learnt from too, but the distances are those of cases that the directions were not drawn from.
+    looked = (_looked(network, given.examples, part, training) for part in (learnt, np.setdiff1d(every, learnt)))
+    _write_novelty(folder, *(_inputs(given.arrays, part) for part in looked))
     return {"rows": len(every), **told}
 
 
@@ -242,21 +252,9 @@ def _looked(network: Network, examples: Examples, rows: np.ndarray, training: Tr
     return {row: answer[infer.SEEN] for row, answer in looked if not isinstance(answer, CaseError)}
 
 
-def _write_network_novelty(
-    folder: Path,
-    network: Network,
-    examples: Examples,
-    arrays: Mapping[str, np.ndarray],
-    parts: Sequence[np.ndarray],
-    training: Training,
-) -> None:
-    """The same for a network, of the rows it learnt from and of others."""
-    seen = []
-    for part in parts:
-        looked = _looked(network, examples, part, training)
-        known = {name: values[list(looked)] for name, values in arrays.items()}
-        seen.append({**known, "image": list(looked.values())})
-    _write_novelty(folder, *seen)
+def _inputs(arrays: Mapping[str, np.ndarray], looked: Mapping[int, np.ndarray]) -> dict[str, Any]:
+    """The named inputs of rows, with what the network makes of their photos in the place of these."""
+    return {**{name: values[list(looked)] for name, values in arrays.items()}, "image": list(looked.values())}
 
 
 def _write_novelty(folder: Path, train_inputs: Mapping[str, Any], validation: Mapping[str, Any]) -> None:
