@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,47 +126,47 @@ if __name__ == "__main__":
 """
 
 
-def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
-    script = tmp_path / "parent.py"
-    script.write_text(PARENT)
-    seen = tmp_path / "seen"
+def _parent_of_two(script: str, folder: Path) -> tuple[subprocess.Popen[bytes], list[int]]:
+    """A process that runs the script, and its two workers, each at a case."""
+    (folder / "parent.py").write_text(script)
+    seen = folder / "seen"
     seen.mkdir()
-    parent = subprocess.Popen([sys.executable, str(script), str(seen)])
+    parent = subprocess.Popen([sys.executable, str(folder / "parent.py"), str(seen)])
     deadline = time.monotonic() + 60
     while len(list(seen.iterdir())) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
     workers = [int(p.name) for p in seen.iterdir()]
     assert len(workers) == 2
-    parent.kill()
-    parent.wait()
+    return parent, workers
+
+
+def _await_end(workers: Sequence[int]) -> None:
+    deadline = time.monotonic() + 60
     while any(_alive(pid) for pid in workers) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(_alive(pid) for pid in workers)
 
 
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    parent, workers = _parent_of_two(PARENT, tmp_path)
+    parent.kill()
+    parent.wait()
+    _await_end(workers)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_workers_that_hang_end_when_their_parent_is_told_to(number: int, code: int, tmp_path: Path) -> None:
-    script = tmp_path / "parent.py"
-    script.write_text(
+    script = (
         "import re, signal, sys\n"
         "signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))\n"
         + PARENT.replace("time.sleep(30)", 're.match(r"(a+)+$", "a" * 60 + "b")')
         .replace("    list(", "    try:\n        list(")
         .replace("jobs=2))\n", "jobs=2))\n    except KeyboardInterrupt:\n        sys.exit(130)\n")
     )
-    seen = tmp_path / "seen"
-    seen.mkdir()
-    parent = subprocess.Popen([sys.executable, str(script), str(seen)])
-    deadline = time.monotonic() + 60
-    while len(list(seen.iterdir())) < 2 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    workers = [int(p.name) for p in seen.iterdir()]
-    assert len(workers) == 2
+    parent, workers = _parent_of_two(script, tmp_path)
     parent.send_signal(number)
     assert parent.wait(timeout=30) == code
-    while any(_alive(pid) for pid in workers) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not any(_alive(pid) for pid in workers)
+    _await_end(workers)
 
 
 def _alive(pid: int) -> bool:

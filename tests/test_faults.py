@@ -269,13 +269,18 @@ def test_a_photo_that_changes_while_it_is_read_is_read_again_next_time(tmp_path:
     assert after.manifest["counts"]["kept"] == 1
 
 
+def ingested_from_a_copy(workspace: Path, photos: Path, folder: Path) -> Path:
+    """The folder, into which the photos were copied and from which the workspace reads them now."""
+    shutil.copytree(photos, folder)
+    settings = workspace / "skinkit.toml"
+    settings.write_text(settings.read_text().replace(str(photos), str(folder)))
+    assert run_skinkit("ingest", "-w", workspace, "--jobs", "1").returncode == 0
+    return folder
+
+
 def test_a_photo_replaced_after_it_was_read_is_no_mixture(copy: Path, photos: Path, tmp_path: Path) -> None:
     """Masks are drawn from the very bytes that were ingested, or not at all."""
-    other = tmp_path / "photos"
-    shutil.copytree(photos, other)
-    settings = copy / "skinkit.toml"
-    settings.write_text(settings.read_text().replace(str(photos), str(other)))
-    assert run_skinkit("ingest", "-w", copy, "--jobs", "1").returncode == 0
+    other = ingested_from_a_copy(copy, photos, tmp_path / "photos")
     Image.fromarray(np.full((192, 240, 3), 200, np.uint8)).save(other / "i05.png")
     assert segment(copy, *FINER, "--no-upstream").returncode == 3
     rows = masks(copy).table().set_index("image_id")
@@ -284,11 +289,7 @@ def test_a_photo_replaced_after_it_was_read_is_no_mixture(copy: Path, photos: Pa
 
 
 def test_a_share_that_is_not_mounted_loses_no_case(copy: Path, photos: Path, tmp_path: Path) -> None:
-    share = tmp_path / "share"
-    shutil.copytree(photos, share)
-    settings = copy / "skinkit.toml"
-    settings.write_text(settings.read_text().replace(str(photos), str(share)))
-    assert run_skinkit("ingest", "-w", copy, "--jobs", "1").returncode == 0
+    share = ingested_from_a_copy(copy, photos, tmp_path / "share")
     share.rename(tmp_path / "away")
     share.mkdir()
     answer = run_skinkit("segment", "-w", copy, "--jobs", "1", "--json")
