@@ -2,12 +2,12 @@
 
 A network brings its own loss and phases (:mod:`skinkit.models`); nothing here asks which one it is.
 
-**Choice of weights.** Within a phase the epoch with the best validation score is kept, and the next phase begins with
-it; the network ends with the last phase's. Without validation rows the last epoch is kept. Where a phase averages its
-weights (``Phase.averaged``), their mean is kept instead: over the steps of the phase's last share, after which the
-statistics of every BatchNorm layer that is being trained are estimated anew, for they belong to other weights, on
-training pictures that are not varied, for such are the ones it will see. A phase that ``patience`` ends before that
-share begins keeps its best epoch.
+**Choice of weights.** Within a phase the epoch with the best validation score is kept (of its last epochs, where
+``Phase.candidates`` says so), and the next phase begins with it; the network ends with the last phase's. Without
+validation rows the last epoch is kept. Where a phase averages its weights (``Phase.averaged``), their mean is kept
+instead: over the steps of the phase's last share, after which the statistics of every BatchNorm layer that is being
+trained are estimated anew, for they belong to other weights, on training pictures that are not varied, for such are the
+ones it will see. A phase that ``patience`` ends before that share begins keeps its best epoch.
 
 **Repeatability.** Order of the rows, variation of the pictures and torch's own random numbers are drawn anew for every
 epoch from (seed, phase, epoch) and from nothing else. So there is no random state to carry over: a run that is killed
@@ -230,6 +230,9 @@ def _check(phases: Sequence[Phase], train: Sequence[int], devices: int, stratifi
                 "a share from 0 to 1, and classes or strata to balance",
                 "leave class_aware out of --settings, or give a share",
             )
+        if not 0 < phase.candidates <= 1:
+            found = f"phase {phase.name!r}: candidates = {phase.candidates:g}"
+            raise ConfigError(found, "a share above 0, to 1", "leave candidates out of --settings, or give a share")
         if phase.batch < 2 * devices or phase.epochs < 1:
             raise ConfigError(
                 f"phase {phase.name!r}: {phase.epochs} epochs, batches of {phase.batch} over {devices} devices",
@@ -288,7 +291,7 @@ def _run_phase(
         row |= {"train_loss": loss, **_validated(fabric, network, job, console)}
         row |= {"seconds": round(time.monotonic() - began, 2), "kept": False}
         progress.history.append(row)
-        _compare(module, job, progress, row)
+        _compare(module, job, progress, phase, row)
         if fabric.global_rank == 0:
             console.info(_line(job, phase, row))
             if phase.snapshot_every and (progress.epoch % phase.snapshot_every == 0 or progress.epoch == phase.epochs):
@@ -387,8 +390,10 @@ def _snapshot(network: Any, job: _Job, progress: _Progress, phase: Phase) -> dic
     return {"phase": phase.name, "epoch": progress.epoch, **found}
 
 
-def _compare(module: Any, job: _Job, progress: _Progress, row: Mapping[str, Any]) -> None:
+def _compare(module: Any, job: _Job, progress: _Progress, phase: Phase, row: Mapping[str, Any]) -> None:
     """Keep this epoch's weights if they are the best so far of this phase; without validation rows the last are."""
+    if progress.epoch == math.floor(phase.epochs * (1 - phase.candidates)) + 1:
+        progress.best_epoch = 0  # what was kept before is only there in case patience ends the phase early
     value = next((row[name] for name in row if name not in _OWN), math.nan) if job.validation else float(row["epoch"])
     if value > progress.best_score or progress.best_epoch == 0:
         progress.best_score = value if math.isfinite(value) else -math.inf

@@ -55,6 +55,10 @@ class PhotoConfig:
 
     backbone: Annotated[str, "torchvision network that looks at the photo"] = "resnet50"
     side_px: Annotated[int, "photos are resized to this square, pixels"] = 224
+    frozen_stages: Annotated[
+        int,
+        "lowest stages of the backbone, of four, whose weights are left as they are; its BatchNorm statistics learn",
+    ] = 0
     head_epochs: Annotated[int, "epochs first in which all but the backbone learns; 0 for none"] = 0
     epochs: Annotated[int, "most epochs"] = 150
     batch: Annotated[int, "cases per step"] = 8
@@ -67,6 +71,7 @@ class PhotoConfig:
     final_rate: Annotated[float, "learning rate at the end of cosine and one_cycle, lowest of plateau"] = 1e-6
     plateau: Annotated[int, "epochs without a better validation score before plateau takes a tenth of the rate"] = 10
     patience: Annotated[int, "stop after so many epochs without a better validation score; 0 for never"] = 0
+    candidates: Annotated[float, "share of the last epochs among which the best on the validation rows is kept"] = 1.0
     averaged: Annotated[
         float, "share of the last steps whose weights are averaged; 0 keeps the epoch with the best validation score"
     ] = 0.0
@@ -125,9 +130,10 @@ FINE_TUNING: dict[str, Any] = {
 
 QUICK: dict[str, Any] = {
     **FINE_TUNING,
-    "side_px": 192,
+    "frozen_stages": 2,
     "epochs": 8,
-    "final_epochs": 10,
+    "candidates": 0.34,
+    "final_epochs": 9,
     "class_weights": "none",
     "logit_adjustment": 1.0,
     "rotation_deg": 45.0,
@@ -177,7 +183,11 @@ class Backbone(nn.Module):
     @property
     def last(self) -> nn.Module:
         """The module whose answer is the last stage's maps."""
-        return self._trunk.get_submodule(self.stages[-1][-1])
+        return self.block(self.stages[-1][-1])
+
+    def block(self, name: str) -> nn.Module:
+        """A child of the trunk."""
+        return self._trunk.get_submodule(name)
 
     def forward(self, image: torch.Tensor) -> Maps:
         """(n, 3, S, S) photos, 0 to 1, in RGB -> maps (n, width, s, s) of each stage, in the photos' memory layout."""
@@ -185,7 +195,7 @@ class Backbone(nn.Module):
         maps = []
         for names in self.stages:
             for name in names:
-                x = self._trunk.get_submodule(name)(x)
+                x = self.block(name)(x)
             maps.append(x)
         if self.name.startswith("densenet"):
             maps[-1] = functional.relu(x)  # torchvision's forward does it outside of features
@@ -264,6 +274,7 @@ class PhotoClassifier(nn.Module):
         sizes: what it is built for.
 
     Attributes:
+        sizes: what it was built for.
         backbone: looks at the photo.
         resting: the backbone is not trained, and its BatchNorm layers keep their statistics.
         columns: width of ``attributes``.
@@ -290,6 +301,7 @@ class PhotoClassifier(nn.Module):
         super().__init__()
         _check(config)
         self.config: Any = config
+        self.sizes = sizes
         self.backbone = Backbone(config.backbone)
         self.resting = False
         self.columns = sizes.columns.get("attributes", 0)
@@ -310,6 +322,17 @@ class PhotoClassifier(nn.Module):
         """The block whose maps a heatmap shows."""
         return self.backbone.last
 
+    @property
+    def supposed(self) -> torch.Tensor:
+        """(K,) shares of the classes for which its probabilities hold."""
+        adjusted = self.loss_weights * (-self.adjustment).exp()
+        return supposed_shares(self.sizes, adjusted, balanced=self.config.class_aware)
+
+    @property
+    def loss_weights(self) -> torch.Tensor:
+        """(K,) by which a case's loss is multiplied for its class."""
+        return self.class_weights
+
     def start(self, state: Mapping[str, torch.Tensor], source: str) -> str:
         """Take over public weights of the backbone; others raise :class:`InputError`."""
         return self.backbone.start(state, source)
@@ -318,7 +341,9 @@ class PhotoClassifier(nn.Module):
         """The head, where that is asked for, then everything; the backbone may have a rate of its own."""
         c = self.config
         whole = self._whole()
-        head = replace(whole, name=_HEAD, epochs=c.head_epochs, rates={}, patience=0, averaged=0, snapshot_every=0)
+        head = replace(
+            whole, name=_HEAD, epochs=c.head_epochs, rates={}, patience=0, candidates=1.0, averaged=0, snapshot_every=0
+        )
         return (head, whole) if c.head_epochs else (whole,)
 
     def _whole(self) -> Phase:
@@ -336,6 +361,7 @@ class PhotoClassifier(nn.Module):
             weight_decay=c.weight_decay,
             patience=c.patience,
             plateau=c.plateau,
+            candidates=c.candidates,
             averaged=c.averaged,
             balanced=c.class_aware,
             snapshot_every=c.snapshot_every,
@@ -355,9 +381,12 @@ class PhotoClassifier(nn.Module):
         )
 
     def enter(self, phase: str) -> None:
-        """The backbone rests while the head learns."""
+        """The backbone rests while the head learns; its lowest stages may rest throughout."""
         self.resting = phase == _HEAD
         self.backbone.requires_grad_(not self.resting)
+        for stage in self.backbone.stages[: self.config.frozen_stages]:
+            for name in stage:
+                self.backbone.block(name).requires_grad_(False)
 
     def train(self, mode: bool = True) -> Self:
         """Into training mode, or out of it; a backbone at rest stays out of it."""
@@ -489,6 +518,21 @@ def log_frequencies(sizes: Sizes) -> torch.Tensor:
     return -class_weights("inverse", sizes).log()
 
 
+def supposed_shares(sizes: Sizes, weights: torch.Tensor, *, balanced: float = 0.0) -> torch.Tensor:
+    """(K,) shares of the classes for which probabilities hold that were learnt with weights.
+
+    Args:
+        sizes: with the training cases of each class.
+        weights: (K,) by which a case's loss is multiplied for its class.
+        balanced: share of the draws in which every class comes equally often.
+    """
+    counts = torch.tensor(sizes.class_counts or (1,) * len(sizes.answers), dtype=torch.float32)
+    present = counts > 0
+    drawn = (1 - balanced) * counts / counts.sum() + balanced * present / present.sum()
+    found = drawn * weights.cpu()
+    return found / found.sum()
+
+
 def needs_attributes(sizes: Sizes, what: str) -> None:
     """Refuse to build what cannot do without metadata.
 
@@ -551,6 +595,8 @@ def _check(config: PhotoConfig) -> None:
     if config.epochs < 1 or config.batch < 2:
         found = f"epochs = {config.epochs}, batch = {config.batch}"
         raise ConfigError(found, "epochs >= 1 and batch >= 2", "mend the settings")
+    if not 0 <= config.frozen_stages < STAGES:
+        raise ConfigError(f"frozen_stages = {config.frozen_stages}", "0 to 3", "mend the settings")
     shares = {name: getattr(config, name) for name in ("dropped", "dropped_block", "label_smoothing")}
     wrong = [f"{name} = {value}" for name, value in shares.items() if not 0 <= value < 1]
     wrong += [] if 0 <= config.averaged < 1 else [f"averaged = {config.averaged}"]

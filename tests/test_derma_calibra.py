@@ -58,7 +58,7 @@ def test_the_numbers_of_parameters() -> None:
     paper = network(wide, backbone="resnet50", side_px=32)
     amcr = (paper.metadata, paper.norm, paper.squeeze, paper.excite)
     assert sum(p.numel() for part in amcr for p in part.parameters()) == 302_144
-    assert round(sum(p.numel() for p in paper.parameters()) / 1e6, 2) == 27.10
+    assert round(sum(p.numel() for p in paper.parameters()) / 1e6, 2) == 25.99
     released = network(wide, backbone="resnet50", side_px=32, variant="released")
     scale = (released.squeeze_excite, released.gate, released.divisor)
     assert sum(p.numel() for part in scale for p in part.parameters()) == 801_024
@@ -229,7 +229,8 @@ def test_without_attributes_it_is_refused() -> None:
 
 def test_the_quick_preset_learns_by_the_recipe_of_the_comparators() -> None:
     config = model_config(derma_calibra, {}, preset="quick")
-    assert {name: getattr(config, name) for name in QUICK} == QUICK
+    alone = {"dropped": 0.0}  # every photo is read without metadata, too
+    assert {name: getattr(config, name) for name in QUICK} == {**QUICK, **alone}
     assert config.multi_scale
     assert config.dropped_block == 0.3  # absence of the patient block must not tell a benign class
 
@@ -255,6 +256,109 @@ def test_attributes_may_reach_the_classes_directly() -> None:
     torch.testing.assert_close(known - unknown, straight.detach(), atol=1e-5, rtol=1e-4)
 
 
+def told() -> tuple[dict[str, Any], Any]:
+    """Tables and classes of 60 training cases, in which the first column tells much of the class."""
+    classes = np.repeat(np.arange(6), 10)
+    attributes = np.random.default_rng(0).normal(size=(60, COLUMNS)).astype(np.float32)
+    attributes[:, 0] += classes
+    return {"attributes": attributes}, classes
+
+
+@pytest.mark.parametrize("parts", [{}, {"amcr": False}, {"amcr": False, "fusion": False}])
+def test_photo_and_metadata_are_also_read_apart(parts: dict[str, bool]) -> None:
+    """Eq. 10, worked out from the network without it; of eq. 7's passes, with one mask that keeps all."""
+    omega = 0.3
+    plain, both = (network(**parts, mc_dropout=0.0, apart=o, metadata_joined=True).eval() for o in (0.0, omega))
+    both.prepare(*told())
+    given = batch()
+    alone = {**given, "attributes": both.unknown.expand(4, -1)}
+    with torch.no_grad():
+        g = both.prior(given["attributes"])
+        for answer in ("forward", "answer"):
+            f, f_alone = (getattr(plain, answer)(b)["diagnosis"].log_softmax(1) for b in (given, alone))
+            expected = ((1 - omega) * f + omega * (f_alone + g)).log_softmax(1)
+            found = getattr(both, answer)(given)["diagnosis"].log_softmax(1)
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+        assert g.std() > 0.3
+
+
+def test_the_photo_alone_has_its_share_of_the_loss() -> None:
+    """With omega almost 1 hardly anything else counts: metadata no longer move the loss."""
+    sure = {"metadata_dropout": 0.0, "head_dropout": 0.0, "dropped_block": 0.0, "amcr": False}
+    moved = []
+    for omega in (0.0, 0.99):
+        net = network(**sure, apart=omega).train()
+        net.prepare(*told())
+        given = batch()
+        losses = [net.loss({**given, "attributes": a}) for a in (given["attributes"], -given["attributes"])]
+        moved.append(abs(float((losses[0] - losses[1]).detach())))
+    assert moved[1] < 0.1 * moved[0]
+
+
+def test_what_metadata_say_alone_travels_with_the_weights() -> None:
+    learnt, loaded = (network(awake=awake, apart=0.5) for awake in (True, False))
+    learnt.prepare(*told())
+    loaded.load_state_dict(learnt.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.eval().answer(batch()), learnt.eval().answer(batch()))
+
+
+def test_metadata_alone_hold_for_the_mix_of_classes_that_the_network_supposes() -> None:
+    """Rare classes get no less than their due where they count alike, and nothing is said where nothing is known."""
+    tables, classes = told()
+    kept = np.concatenate([np.arange(30), np.arange(30, 60, 5)])
+    counts = tuple(int(n) for n in np.bincount(classes[kept]))
+    sizes = Sizes(PAD6, {"attributes": COLUMNS}, counts, SIZES.attributes, SIZES.unknown)
+    said = []
+    for tau in (0.0, 1.0):
+        net = network(sizes, apart=0.5, logit_adjustment=tau, rare_weight=1.0, dropped=0.3)
+        net.prepare({"attributes": tables["attributes"][kept]}, classes[kept])
+        said.append(net.prior(torch.stack([net.unknown, *torch.from_numpy(tables["attributes"][kept])])))
+    natural, balanced = (values.softmax(1) for values in said)
+    np.testing.assert_allclose(natural[1:].mean(0), np.array(counts) / len(kept), atol=0.06)
+    shift = (said[1] - said[0]).mean(0)
+    np.testing.assert_allclose(shift - shift[0], -np.log(np.array(counts) / counts[0]), atol=1e-4)
+    assert balanced[0].max() < 0.3
+
+
+def test_a_class_without_a_case_is_neither_likely_nor_not_by_metadata_alone() -> None:
+    tables, classes = told()
+    kept = classes != 4
+    net = network(Sizes(PAD6, {"attributes": COLUMNS}, (10, 10, 10, 10, 0, 10)), apart=0.5)
+    net.prepare({"attributes": tables["attributes"][kept]}, classes[kept])
+    said = net.prior(batch()["attributes"])
+    assert not said[:, 4].any()
+    assert bool(said.isfinite().all())
+    net.prepare({"attributes": tables["attributes"][:10]}, classes[:10])
+    assert not net.prior(batch()["attributes"]).any()
+
+
+def test_without_metadata_nothing_is_read_apart() -> None:
+    sizes = Sizes(PAD6, {"attributes": 0}, (1,) * 6)
+    assert network(sizes, apart=0.5, amcr=False, fusion=False).prior is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "powers"),
+    [
+        ({}, (1, 1, 1)),
+        ({"logit_adjustment": 1.0}, (0, 1, 1)),
+        ({"class_weights": "square_root"}, (0.5, 1, 1)),
+        ({"class_aware": 1.0}, (0, 1, 1)),
+        ({"rare_weight": 2.0, "costs": "ACK=3"}, (1, 2, 3)),
+    ],
+)
+def test_a_network_says_for_which_mix_of_classes_its_probabilities_hold(
+    settings: dict[str, Any], powers: tuple[float, float, float]
+) -> None:
+    """Shares are the numbers of cases to a power, times 2 for MEL and SCC, and 3 for ACK, where these cost more."""
+    counts = np.array([40, 30, 10, 20, 5, 8])
+    net = network(Sizes(PAD6, {"attributes": COLUMNS}, tuple(counts)), **{"rare_weight": 1.0, **settings})
+    power, rare, keratosis = powers
+    expected = counts**power * np.array([keratosis, 1, rare, 1, rare, 1])
+    np.testing.assert_allclose(net.supposed.numpy(), expected / expected.sum(), rtol=1e-5)
+
+
 def test_the_preset_is_the_papers_recipe() -> None:
     config = model_config(derma_calibra, {}, preset="dermacalibra")
     assert config == derma_calibra.Config()
@@ -277,7 +381,8 @@ def test_it_is_trained_told_apart_and_used_through_the_stages(tmp_path: Path) ->
     """Uncertainties come into the predictions of photos and of lesions; other models leave them empty."""
     workspace = small_cohort.make(tmp_path / "w", folds=1, patients=12)
     settings = ("backbone=resnet18", "side_px=32", "epochs=1", "batch=8", "optimiser=adamw")
-    given = {"model": "derma_calibra", "weights": "none", "settings": settings}
+    apart = ("apart=0.5", "logit_adjustment=1.0", "final_epochs=1")
+    given = {"model": "derma_calibra", "weights": "none", "settings": (*settings, *apart)}
     (model,), said = written.run_stage(workspace, "train", **given)
     assert "parameters" in said
     (artifact,), _ = written.run_stage(workspace, "predict", name="derma_calibra", cohorts=["jinan"])
@@ -287,6 +392,9 @@ def test_it_is_trained_told_apart_and_used_through_the_stages(tmp_path: Path) ->
     assert (table["uncertainty_mutual_information"] < table["uncertainty_entropy"]).all()
     opened = infer.open_classifier(model)
     network = opened.network(opened.folds[0], "cpu")
+    priors = [opened.network(fold, "cpu").prior.weight for fold in opened.folds]
+    assert all(bool(prior.any()) for prior in priors)
+    assert not torch.equal(*priors)  # each from the rows its own network learnt from
     assert network.unknown.tolist() == pytest.approx(opened.folds[0].encoder.unknown, abs=1e-6)
     (explained,), _ = written.run_stage(workspace, "explain", cohorts=["jinan"], model="derma_calibra", limit=2)
     rows = explained.table()

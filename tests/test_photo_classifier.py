@@ -218,6 +218,22 @@ def test_the_backbone_rests_while_the_head_learns() -> None:
         assert (not torch.equal(state["net.bn1.running_mean"], before["net.bn1.running_mean"])) is moved
 
 
+def test_the_lowest_stages_may_rest_throughout() -> None:
+    net = network(head_epochs=1, frozen_stages=2)
+    for phase, deeper in zip(net.phases(), (False, True), strict=True):
+        net.enter(phase.name)
+        trained = {name for name, parameter in net.backbone.net.named_parameters() if parameter.requires_grad}
+        assert {name.partition(".")[0] for name in trained} == ({"layer3", "layer4"} if deeper else set())
+    before = net.backbone.net.bn1.running_mean.clone()
+    net.train()
+    net.loss({**batch(4), "class": torch.tensor([0, 1, 2, 0])}).backward()
+    assert net.backbone.net.layer2[0].conv1.weight.grad is None
+    assert net.backbone.net.layer3[0].conv1.weight.grad is not None
+    assert not torch.equal(net.backbone.net.bn1.running_mean, before)
+    with pytest.raises(ConfigError, match="frozen_stages = 4"):
+        network(frozen_stages=4)
+
+
 def test_a_snapshot_by_hand() -> None:
     """Of two classes the log odds are linear in the attributes: |weights times input|, summed over an attribute."""
     torch.manual_seed(0)

@@ -13,6 +13,7 @@ every model to what follows; others can import it.
     RADIOMICS   the radiomic features they read unless told otherwise: none, signature or all
     REFITS      whether, after calibrating, they may be fitted once more on training and validation rows
     HEATMAP     how a case is explained unless told otherwise: gradcam or occlusion_of_mask
+    BALANCED    whether their loss lets all classes count alike, whatever their numbers
     fit         (config, train, train_labels, validation, validation_labels, n_classes, seed) -> Fitted
     load        folder -> Fitted
 
@@ -49,6 +50,14 @@ One whose phases ask for snapshots (``Phase.snapshot_every``) also has
 
     snapshot    batches of validation rows -> what is to be kept of this stage of training, as plain values; entries of
                 its list ``cases``, if it has one, name their case by ``index``, its place among these rows
+
+One that works something out of the tables before it is trained has
+
+    prepare     (name -> (n, columns), (n,) class indices, both of the training rows) -> None
+
+One whose loss does not let every case count alike says for which mix of classes its probabilities hold:
+
+    supposed    (classes,) shares, as a property
 
 One with ``epochs`` and ``final_epochs`` in ``Config`` is trained a second time, for so many epochs and on all rows,
 where the split has one fold and ``final_epochs`` is not 0; that one answers for cohorts it was not trained on.
@@ -171,6 +180,8 @@ class Phase:
         weight_decay: as the optimiser has it.
         clip: largest gradient norm; 0 for none.
         patience: stop after so many epochs without a better validation score; 0 for never.
+        candidates: share of the phase's last epochs among which the one with the best validation score is kept. Few
+            validation rows make scores jump; the best of all is then often one of the early epochs, whose rate is high.
         averaged: share of the phase's last steps whose weights are averaged into the final ones; 0 for none, and then
             the epoch with the best validation score is kept.
         augment: how pictures are varied.
@@ -195,6 +206,7 @@ class Phase:
     weight_decay: float = 0.0
     clip: float = 0.0
     patience: int = 0
+    candidates: float = 1.0
     averaged: float = 0.0
     augment: Augment = field(default_factory=Augment)
     balanced: float = 0.0

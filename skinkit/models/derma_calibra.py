@@ -22,10 +22,11 @@ Equations:
     (8) entropy H(mean_t p_t),   mutual information H(mean_t p_t) - mean_t H(p_t)
     (9) L = mean_i w_i alpha_{y_i} (1 - p_i)^gamma (-log p_i),   w_i = clip(1 + lambda U_i / (mean U + 1e-8), 1, 3)
                                                                                                 p_i: of the true class
+    (10) (1 - omega) f_t(x, M) + omega (f(x, nothing) + g(M)),   g: log odds by M alone (skinkit.metadata_prior)
 
 Shapes:
     image (n, 3, S, S), 0 to 1; F (n, 2048, S/32, S/32), with S = 224 49 places; attributes M (n, 81); e (n, 256);
-    f (n, K); U, entropy and mutual information (n,). With 81 columns and 6 classes: 27.10 million parameters, 302 144
+    f (n, K); U, entropy and mutual information (n,). With 81 columns and 6 classes: 25.99 million parameters, 302 144
     of them in AMCR (eqs. 2 and 3).
 
 Departures:
@@ -47,6 +48,10 @@ Departures:
     are attended to by the pooled vector, the padding of their projections included. Where its fourth vector takes its
     photo from is our choice (pooled F'' plus that attention).
     ``amcr=false`` and ``fusion=false`` leave out eq. 3 with eqs. 7 to 9's U, and eqs. 4 and 5, for ablation.
+    Eq. 10 is ours and off by default (omega = ``apart``). Learnt together, photo and metadata compete: once the network
+    knows its training photos by heart, nothing teaches it to weigh the metadata. So the photo is also read without any
+    metadata, with a share omega of the loss, and a logistic regression of the metadata alone is added to that reading.
+    It costs one more pass over the same maps.
     ``multi_scale`` joins the pooled layers 2 and 3 to eq. 6, ``metadata_joined`` the attributes themselves; neither is
     the paper's, and both are off by default. The preset ``quick`` turns them on, and learns by the recipe that all
     comparators have under that name. Its steps are AdamW's, which move every weight alike: at the rate of the classes
@@ -60,11 +65,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as functional
 from torch import nn
 
 from skinkit.errors import ConfigError
+from skinkit.metadata_prior import MetadataPrior
 from skinkit.models import Phase, Sizes
 from skinkit.photo_classifier import QUICK, Maps, PhotoClassifier, PhotoConfig
 from skinkit.photo_classifier import default_weights as default_weights
@@ -78,6 +86,8 @@ _RARE = ("MEL", "SCC")
 _FUSION = ("squeeze.", "excite.", "scale.", "shift.", "attention.")
 _HEAVIEST = 3.0
 _TINY = 1e-8
+_LEAST_HIDDEN = 0.1
+"""Share of cases without any metadata from which g of eq. 10 learns to say nothing where nothing is known."""
 _MASKS_SEED = 20260216
 
 
@@ -92,7 +102,7 @@ class Config(PhotoConfig):
     fusion: Annotated[bool, "eqs. 4 and 5"] = True
     embedding: Annotated[int, "d, width of e in eq. 2"] = 256
     hidden: Annotated[int, "h, width between W_1 and W_2 in eq. 3"] = 64
-    key_width: Annotated[int, "width of Q, K and V in eq. 5, all heads together"] = 256
+    key_width: Annotated[int, "width of Q, K and V in eq. 5, all heads together"] = 128
     heads: Annotated[int, "heads of eq. 5"] = 8
     metadata_dropout: Annotated[float, "Drop of eq. 2 while learning"] = 0.5
     head_dropout: Annotated[float, "Drop of eq. 6 while learning"] = 0.3
@@ -104,6 +114,8 @@ class Config(PhotoConfig):
     multi_scale: Annotated[bool, "join the pooled layers 2 and 3 to eq. 6"] = False
     metadata_joined: Annotated[bool, "join M itself to eq. 6"] = False
     fusion_learning_rate: Annotated[float, "of eqs. 3 to 5, at its highest; 0 for that of the other layers"] = 0.0
+    apart: Annotated[float, "omega of eq. 10; 0 to read photo and metadata only together"] = 0.0
+    prior_c: Annotated[float, "C of the regression g of eq. 10; smaller is a stronger penalty"] = 0.03
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -115,6 +127,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         **QUICK,
         "multi_scale": True,
         "metadata_joined": True,
+        "apart": 0.5,
+        "dropped": 0.0,
         "fusion_learning_rate": 1e-4,
         "metadata_dropout": 0.3,
         "focusing": 0.0,
@@ -178,6 +192,7 @@ class DermaCalibra(PhotoClassifier):
         pooled = sum(self.backbone.widths[-3:]) if config.multi_scale else width
         joined = self.columns if config.metadata_joined else 0
         self.output = nn.Linear(pooled + joined, len(sizes.answers))
+        self.prior = MetadataPrior(self.columns, len(sizes.answers)) if config.apart and self.columns else None
         self.register_buffer("alpha", _alpha(config, sizes) * self.class_weights, persistent=False)
         generator = torch.Generator().manual_seed(_MASKS_SEED)
         for name, size in (("embedding_masks", d), ("pooled_masks", pooled)):
@@ -189,6 +204,22 @@ class DermaCalibra(PhotoClassifier):
         own = dict.fromkeys(_FUSION, self.config.fusion_learning_rate) if self.config.fusion_learning_rate else {}
         return tuple(replace(phase, rates={**phase.rates, **own}) for phase in super().phases())
 
+    @property
+    def loss_weights(self) -> torch.Tensor:
+        """(K,) alpha of eq. 9."""
+        return self.alpha
+
+    def prepare(self, tables: Mapping[str, npt.NDArray[np.float32]], classes: npt.NDArray[np.int64]) -> None:
+        """Fit g of eq. 10 to the training rows, hidden as often as while the network learns, but for a least share."""
+        if self.prior is None:
+            return
+        c, known = self.config, np.asarray(tables["attributes"], np.float64)
+        unknown = self.unknown.double().numpy()
+        versions = [known, np.where(self.in_block.numpy(), unknown, known), np.broadcast_to(unknown, known.shape)]
+        hidden = max(c.dropped, _LEAST_HIDDEN)
+        shares = np.array([(1 - hidden) * (1 - c.dropped_block), (1 - hidden) * c.dropped_block, hidden])
+        self.prior.fit(np.stack(versions), shares, classes, c=c.prior_c, supposed=self.supposed.double().numpy())
+
     def keep(self, maps: Maps) -> Maps:
         """F; with ``multi_scale`` also the pooled layers 2 and 3."""
         pooled = tuple(m.mean((2, 3)) for m in maps[-3:-1]) if self.config.multi_scale else ()
@@ -197,8 +228,15 @@ class DermaCalibra(PhotoClassifier):
     def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Eq. 9."""
         seen, attributes = self.unpacked(self.seen(batch)), self.attributes(batch)
-        f = self._pass(seen, attributes).float() + self.adjustment
-        found = focal(f, batch["class"], self.alpha, self.config.focusing, self.config.label_smoothing)
+        c = self.config
+
+        def focused(f: torch.Tensor) -> torch.Tensor:
+            f = f.float() + self.adjustment
+            return focal(f, batch["class"], self.alpha, c.focusing, c.label_smoothing)
+
+        found = focused(self._pass(seen, attributes))
+        if c.apart:
+            found = torch.lerp(found, focused(self._alone(seen, len(attributes))), c.apart)
         if not self.config.amcr:
             return found.mean()
         with torch.no_grad():
@@ -207,7 +245,8 @@ class DermaCalibra(PhotoClassifier):
 
     def forward(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Eqs. 1 to 6 once: ``diagnosis`` (n, K) logits; in training with the dropout of learning, else without."""
-        return {"diagnosis": self._pass(self.unpacked(self.seen(batch)), self.attributes(batch))}
+        seen, attributes = self.unpacked(self.seen(batch)), self.attributes(batch)
+        return {"diagnosis": self._joined(self._pass(seen, attributes), seen, attributes)}
 
     def judge(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Eqs. 2 to 8 of what :meth:`look` answers.
@@ -218,8 +257,8 @@ class DermaCalibra(PhotoClassifier):
         """
         parts, attributes = self.unpacked(seen), self.attributes(batch)
         if not self.config.amcr:
-            return {"diagnosis": self._pass(parts, attributes)}
-        f = self._passes(parts, attributes).float()
+            return {"diagnosis": self._joined(self._pass(parts, attributes), parts, attributes)}
+        f = self._joined(self._passes(parts, attributes), parts, attributes).float()
         mean = torch.logsumexp(functional.log_softmax(f, 2), 0) - math.log(len(f))
         return {"diagnosis": mean, **uncertainty(f)}
 
@@ -229,6 +268,20 @@ class DermaCalibra(PhotoClassifier):
             return None
         (maps, *_), e = self.unpacked(seen), self._embedded(self.attributes(batch))
         return self._recalibrated(maps.mean((2, 3)), e[None])[0]
+
+    def _joined(self, f: torch.Tensor, seen: Maps, attributes: torch.Tensor) -> torch.Tensor:
+        """(..., n, K) eq. 10 of f."""
+        if self.prior is None:
+            return f
+        apart = self._alone(seen, len(attributes)).float() + self.prior(attributes)
+        return torch.lerp(f.float(), apart, self.config.apart)
+
+    def _alone(self, seen: Maps, n: int) -> torch.Tensor:
+        """(n, K) f(x, nothing) of one pass; with the dropout of learning while it learns."""
+        nothing = self.unknown.expand(n, -1)
+        e = self._embedded(nothing, fixed=True)  # a batch of equal rows has no statistics
+        pooled = functional.dropout(self._pooled(seen, e[None])[0], self.config.head_dropout, self.training)
+        return self._classified(pooled, nothing)
 
     def _pass(self, seen: Maps, attributes: torch.Tensor) -> torch.Tensor:
         """(n, K) f of one pass with the dropout of learning."""

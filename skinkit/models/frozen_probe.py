@@ -51,6 +51,7 @@ TASK = "classify"
 READS = ("image", "attributes", "radiomics")
 RADIOMICS = "none"
 REFITS = True
+BALANCED = True
 HEATMAP = "gradcam"
 
 Floats = npt.NDArray[np.float64]

@@ -47,7 +47,7 @@ from torch import nn
 
 from skinkit.errors import ConfigError
 from skinkit.models import Augment, Phase, Sizes
-from skinkit.photo_classifier import FINE_TUNING, class_weights, ruins
+from skinkit.photo_classifier import FINE_TUNING, class_weights, ruins, supposed_shares
 from skinkit.weights import load_into
 
 TASK = "classify"
@@ -121,6 +121,7 @@ class Hybrid(nn.Module):
     """Eqs. 1 to 3.
 
     Attributes:
+        sizes: what it was built for.
         backbone: eq. 1.
         branch: eq. 2; None where there is neither attribute nor radiomic feature.
         output: eq. 3.
@@ -139,6 +140,7 @@ class Hybrid(nn.Module):
         from torchvision.models import resnet50
 
         self.config = config
+        self.sizes = sizes
         self.backbone = resnet50()
         self.backbone.conv1 = nn.Conv2d(4, 64, kernel_size=7, stride=2, padding=3, bias=False)
         self.backbone.fc = nn.Identity()
@@ -151,6 +153,11 @@ class Hybrid(nn.Module):
         self.register_buffer("sd", torch.tensor(_SD).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("typical", torch.zeros(_WIDTH))
         self.register_buffer("steps_seen", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def supposed(self) -> torch.Tensor:
+        """(K,) shares of the classes for which its probabilities hold."""
+        return supposed_shares(self.sizes, self.class_weights)
 
     @property
     def last(self) -> nn.Module:

@@ -38,6 +38,7 @@ TASK = "classify"
 READS = ("attributes", "radiomics")
 RADIOMICS = "all"
 REFITS = False
+BALANCED = True
 HEATMAP = "occlusion_of_mask"
 
 Floats = npt.NDArray[np.float64]

@@ -41,6 +41,7 @@ TASK = "classify"
 READS = ("attributes", "radiomics")
 RADIOMICS = "none"
 REFITS = False
+BALANCED = True
 HEATMAP = "occlusion_of_mask"
 
 Floats = npt.NDArray[np.float64]

@@ -331,12 +331,15 @@ def _beside(
 
 
 def trained_prevalence(about: Mapping[str, Any], malignant: Collection[str]) -> float | None:
-    """Share of malignant cases among those the folds learnt from; None where ``model.json`` does not tell."""
-    counts = [fold.get("class_counts") for fold in about["folds"]]
-    total = sum(n for of in counts if of for n in of.values())
-    if not total or not all(counts):
+    """Prevalence of malignancy for which the probabilities hold; None where ``model.json`` does not tell.
+
+    That is the share among the cases the folds learnt from, or another where a model lets rare classes count more.
+    """
+    shares = [fold.get("supposed_shares") or fold.get("class_counts") for fold in about["folds"]]
+    total = sum(n for of in shares if of for n in of.values())
+    if not total or not all(shares):
         return None
-    return float(sum(n for of in counts for code, n in of.items() if code in malignant) / total)
+    return float(sum(n for of in shares for code, n in of.items() if code in malignant) / total)
 
 
 def _joined_row(

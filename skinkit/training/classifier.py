@@ -107,7 +107,8 @@ def fit_estimator(
         return encoder, radiomics, fitted, fitted.predict(seen) if len(validation) else np.zeros((0, n))
 
     encoder, radiomics, fitted, scores = fitted_on(train_rows)
-    about = _calibrated(fold, material, scores)
+    balanced = getattr(module, "BALANCED", False)
+    about = _calibrated(fold, material, scores, np.ones(n) if balanced else None)
     if material.refit and module.REFITS and len(validation):
         encoder, radiomics, fitted, _ = fitted_on(np.sort(np.concatenate([train_rows, validation])))
     fitted.save(folder)
@@ -180,7 +181,8 @@ def fit_network(
         label="validating",
     )
     scores = answers.get(infer.DIAGNOSIS, np.zeros((0, len(given.sizes.answers))))
-    about = {**_calibrated(fold, material, scores), **told, "sizes": {"columns": dict(given.sizes.columns)}}
+    supposed = network.supposed.double().cpu().numpy() if hasattr(network, "supposed") else None
+    about = {**_calibrated(fold, material, scores, supposed), **told, "sizes": {"columns": dict(given.sizes.columns)}}
     _write(folder, given.encoder, given.radiomics, about)
     if len(validation):
         looked = _looked(network, given.examples, train_rows, training)
@@ -264,8 +266,11 @@ def _write_novelty(folder: Path, train_inputs: Mapping[str, Any], validation: Ma
         novelty.save(folder)
 
 
-def _calibrated(fold: int, material: Material, scores: np.ndarray) -> dict[str, Any]:
-    """Calibration, thresholds and conformal level from the validation rows' scores, and how many rows each part has."""
+def _calibrated(fold: int, material: Material, scores: np.ndarray, supposed: np.ndarray | None) -> dict[str, Any]:
+    """Calibration, thresholds and conformal level from the validation rows' scores, and how many rows each part has.
+
+    ``supposed`` are the shares of the classes, up to a factor, for which the scores hold; None for those learnt from.
+    """
     rows, n = material.rows, {part: material.rows.part(fold, part) for part in ("train", "validation", "held_out")}
     labels = material.labels[n["validation"]]
     temperature = metrics.fit_temperature(scores, labels)
@@ -277,6 +282,7 @@ def _calibrated(fold: int, material: Material, scores: np.ndarray) -> dict[str, 
         probability = isotonic.apply(probability)
     known = np.concatenate([material.labels[n[part]] for part in ("train", "validation")])
     counts = np.bincount(known, minlength=len(material.classes.classes))
+    shares = counts if supposed is None or material.calibration == "isotonic" else supposed * (counts > 0)
     thresholds = [metrics.youden_threshold(probability[:, k], labels == k) for k in range(probability.shape[1])]
     return {
         "fold": fold,
@@ -288,6 +294,9 @@ def _calibrated(fold: int, material: Material, scores: np.ndarray) -> dict[str, 
             "level": conformal_level(probability, labels, material.coverage),
         },
         "class_counts": {code: int(k) for code, k in zip(material.classes.classes, counts, strict=True)},
+        "supposed_shares": {
+            code: float(share) for code, share in zip(material.classes.classes, shares / shares.sum(), strict=True)
+        },
         "class_thresholds": {
             code: {"threshold": None if value != value else float(value), "source": SOURCE}
             for code, value in zip(material.classes.classes, thresholds, strict=True)

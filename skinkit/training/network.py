@@ -93,6 +93,9 @@ def train(
     began = "random numbers" if start.file is None else network.start(read_state(start.file), str(start.file))
     parameters = sum(p.numel() for p in network.parameters())
     training.console.info(f"    {parameters:,} parameters, which start from {began}")
+    if hasattr(network, "prepare"):
+        tables = {name: values[train_rows] for name, values in examples.arrays.items()}
+        network.prepare(tables, None if examples.classes is None else examples.classes[train_rows])
     trained = fit(
         network,
         examples,
