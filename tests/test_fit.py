@@ -109,6 +109,27 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_phase(tmp_path: Path) -> N
     assert all(torch.equal(value, seen[1][name]) for name, value in network.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    ("settings", "epochs", "kept"),
+    [({"candidates": 0.5}, 5, 4), ({"candidates": 0.1}, 5, 5), ({"candidates": 0.1, "patience": 2}, 3, 1)],
+)
+def test_the_best_may_be_looked_for_among_the_last_epochs(
+    tmp_path: Path, settings: dict[str, Any], epochs: int, kept: int
+) -> None:
+    """Unless patience ends the phase before they come."""
+    scores = iter([0.9, 0.1, 0.5, 0.6, 0.4])
+    network = toy(phases=short(epochs=5, **settings))
+    trained = train(network, dark_squares(tmp_path), tmp_path / "c", score=lambda *_: {"score": next(scores)})
+    assert len(trained.history) == epochs
+    assert [row["epoch"] for row in trained.history if row["kept"]] == [kept]
+    assert trained.best["epoch"] == kept
+
+
+def test_a_share_of_no_epoch_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="candidates = 0"):
+        train(toy(phases=short(epochs=2, candidates=0.0)), dark_squares(tmp_path), tmp_path / "c")
+
+
 def test_a_phase_begins_with_the_best_weights_of_the_one_before(tmp_path: Path) -> None:
     examples, scores, begun = dark_squares(tmp_path), iter([0.9, 0.1, 0.2]), []
     phases = (*short(epochs=2), Phase("still", 1, batch=8, learning_rate=0.0))
