@@ -72,6 +72,8 @@ _ORDERS = 64
 _COALITIONS_AT_ONCE = 1024
 _NUMBERS_AT_ONCE = 1 << 25
 """Of what a network sees in photos, over all coalitions at once: 128 MiB."""
+_BLUR, _FULL = 0.02, 0.005
+"""Of pixelwise heatmaps: standard deviation of the blur as a share of the side, share of pixels painted in full."""
 
 
 def shapley(value: Callable[[Mask], Floats], players: int, seed: int = 0) -> Floats:
@@ -297,6 +299,19 @@ def as_grey(heat: Floats) -> npt.NDArray[np.uint8]:
     if strongest <= 0:
         return np.zeros(heat.shape, np.uint8)
     out: npt.NDArray[np.uint8] = np.rint(heat / strongest * 255).astype(np.uint8)
+    return out
+
+
+def softened(heat: Floats) -> Floats:
+    """(h, w) pixelwise support as it is painted, 0 to 1: blurred, and full from its highest half percent on.
+
+    Integrated gradients are large on a few single pixels; scaled by the largest one, all the rest is too pale to see.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    blurred = gaussian_filter(np.asarray(heat, np.float64), _BLUR * max(heat.shape))
+    full = float(np.quantile(blurred, 1 - _FULL))
+    out: Floats = np.minimum(blurred / full, 1.0) if full > 0 else blurred
     return out
 
 

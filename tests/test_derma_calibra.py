@@ -215,7 +215,15 @@ def test_parts_can_be_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"variant": "released", "amcr": False}, {"passes": 1}, {"heads": 7}, {"side_px": 16}]
+    "wrong",
+    [
+        {"variant": "released", "amcr": False},
+        {"passes": 1},
+        {"heads": 7},
+        {"side_px": 16},
+        {"apart": 1.5},
+        {"prior_c": 0.0},
+    ],
 )
 def test_settings_that_cannot_be(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):

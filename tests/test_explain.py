@@ -26,6 +26,7 @@ from skinkit.attribution import (
     points_inside,
     ranked,
     shapley,
+    softened,
 )
 from skinkit.errors import ConfigError
 from skinkit.images import read_mask
@@ -470,3 +471,15 @@ def test_how_much_lies_on_the_lesion_is_told_beside_what_a_blind_map_scores(seen
     assert looked["pointing_game"] == pytest.approx(table["pointing_game"].astype(float).mean())
     assert looked["area_share"] == pytest.approx(fused.loc[table["case_id"], "area_share"].mean())
     assert f"of {len(table)} heatmaps {looked['inside_mask']:.0%} lies inside the lesion" in said
+
+
+def test_pixelwise_heatmaps_are_painted_so_that_they_can_be_seen() -> None:
+    """One pixel that stands out by far leaves the rest of the support visible; nothing stays nothing."""
+    heat = np.zeros((100, 100))
+    heat[40:60, 40:60] = 1.0
+    heat[10, 90] = 50.0
+    shown = softened(heat)
+    assert shown.shape == heat.shape
+    assert (shown.min(), shown.max()) == (pytest.approx(0, abs=1e-6), 1)
+    assert shown[50, 50] > 0.4 > 0.05 > shown[80, 20]
+    assert not softened(np.zeros((4, 4))).any()

@@ -156,6 +156,9 @@ def build(config: Config, sizes: Sizes) -> PhotoClassifier:
     if config.passes < 2 or config.key_width % config.heads:
         found = f"passes = {config.passes}, key_width = {config.key_width}, heads = {config.heads}"
         raise ConfigError(found, "at least 2 passes, and a key_width that heads divides", "mend the settings")
+    if not 0 <= config.apart <= 1 or config.prior_c <= 0:
+        found = f"apart = {config.apart}, prior_c = {config.prior_c}"
+        raise ConfigError(found, "a share, 0 to 1, and a positive C", "mend the settings")
     return Released(config, sizes) if config.variant == "released" else DermaCalibra(config, sizes)
 
 
@@ -235,7 +238,7 @@ class DermaCalibra(PhotoClassifier):
             return focal(f, batch["class"], self.alpha, c.focusing, c.label_smoothing)
 
         found = focused(self._pass(seen, attributes))
-        if c.apart:
+        if self.prior is not None:
             found = torch.lerp(found, focused(self._alone(seen, len(attributes))), c.apart)
         if not self.config.amcr:
             return found.mean()

@@ -9,8 +9,9 @@ are their log odds and, of networks, their heatmaps. Only support is painted: 25
 the target.
 
 ``--method gfa`` explains a network that reads attributes by integrated gradients instead, of photo and attributes
-along one path: contributions are theirs, and the heatmap paints their absolute values, pixel by pixel
-(``skinkit.integrated_gradients``). Each case then has one picture with photo, heatmap and contributions.
+along one path: contributions are theirs, and the heatmap paints their absolute values, which are counted pixel by pixel
+and blurred for the eye (``skinkit.integrated_gradients``). Each case then has one picture with photo, heatmap and
+contributions.
 
 How much of Grad-CAM lies inside the lesion is told as a mean over the cases, beside the lesion's own share of the
 photo: a heatmap that is the same everywhere scores that.
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from skinkit.infer import Classifier, Fold
     from skinkit.models import Fitted
 
-VERSION = 3
+VERSION = 4
 SCHEMA = EXPLANATIONS
 SHARES = True
 MALIGNANCY = "malignancy"
@@ -360,16 +361,18 @@ def _looker(
         look = _through_probe(model, chosen, device)
 
     def work(case: Mapping[str, Any]) -> dict[str, Any]:
-        from skinkit.attribution import enlarged, inside_share, points_inside
+        from skinkit.attribution import enlarged, inside_share, points_inside, softened
 
         rgb = infer.Photo(case["pixel_sha256"], job.cohort.root / case["image_path"]).read()
         small, told = look(case, rgb)
-        heat = enlarged(small, (rgb.shape[1], rgb.shape[0]))
+        size = rgb.shape[1], rgb.shape[0]
+        heat = enlarged(small, size)
+        shown = enlarged(softened(small), size) if how == "gfa" else heat
         mask = _mask_of(case, job.workspace.root)
         return {
             **_described(case, config.target, how),
-            **_painted(heat, case, out),
-            **(_composed(rgb, heat, mask, told, case, config.target, out) if how == "gfa" else {}),
+            **_painted(shown, case, out),
+            **(_composed(rgb, shown, mask, told, case, config.target, out) if how == "gfa" else {}),
             "inside_mask": None if mask is None else inside_share(heat, mask),
             "pointing_game": None if mask is None else points_inside(heat, mask),
             **told,
