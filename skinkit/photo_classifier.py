@@ -133,7 +133,7 @@ QUICK: dict[str, Any] = {
     "frozen_stages": 2,
     "epochs": 8,
     "candidates": 0.34,
-    "final_epochs": 9,
+    "final_epochs": 8,
     "class_weights": "none",
     "logit_adjustment": 1.0,
     "rotation_deg": 45.0,
