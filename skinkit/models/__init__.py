@@ -181,7 +181,7 @@ class Phase:
         clip: largest gradient norm; 0 for none.
         patience: stop after so many epochs without a better validation score; 0 for never.
         candidates: share of the phase's last epochs among which the one with the best validation score is kept. Few
-            validation rows make scores jump; the best of all is then often one of the early epochs, whose rate is high.
+            validation rows make scores jump, and an early epoch, at a high rate, may win by chance.
         averaged: share of the phase's last steps whose weights are averaged into the final ones; 0 for none, and then
             the epoch with the best validation score is kept.
         augment: how pictures are varied.
