@@ -166,6 +166,9 @@ class Recorded(Mapping[str, Any]):
         self.asked.add(name)
         return self._batch[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._batch
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._batch)
 
@@ -531,9 +534,10 @@ def check_estimator(module: Any, config: Any = None, *, seed: int = 0) -> None:
     widths = {"image": 24, **_COLUMNS}
     rows = {name: rng.normal(size=(n, width)) + labels[:, None] for name, width in widths.items()}
     train, validation = ({name: values[part] for name, values in rows.items()} for part in (slice(40), slice(40, n)))
+    train |= {name: train["attributes"] * share for name, share in (("block_hidden", 0.5), ("all_hidden", 0.0))}
     asked = Recorded(train)
     fitted = module.fit(config, asked, labels[:40], validation, labels[40:], len(_CLASSES), seed)
-    unnamed = asked.asked - set(module.READS)
+    unnamed = asked.asked - {*module.READS, "block_hidden", "all_hidden"}
     _must(module, not unnamed, f"fit reads {', '.join(sorted(unnamed))}, which READS does not name")
     scores = _log_probabilities(module, fitted, validation)
     again = module.fit(config, train, labels[:40], validation, labels[40:], len(_CLASSES), seed)

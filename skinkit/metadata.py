@@ -247,6 +247,19 @@ class Encoder:
         """What :meth:`encode` writes into each column for a case of which nothing is known."""
         return tuple(self.encode(pd.DataFrame(index=[0]))[0].tolist())
 
+    def hidden(self, encoded: Floats) -> dict[str, Floats]:
+        """What :meth:`encode` answered (n, columns), with less known.
+
+        Returns:
+            ``block_hidden``, the patient block unknown, and ``all_hidden``, everything; (n, columns) each.
+        """
+        unknown = np.array(self.unknown)
+        block = np.array([name in PATIENT_BLOCK for name in self.attributes], dtype=bool)
+        return {
+            "block_hidden": np.where(block, unknown, encoded),
+            "all_hidden": np.broadcast_to(unknown, encoded.shape).copy(),
+        }
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {

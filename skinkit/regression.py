@@ -1,7 +1,7 @@
 """Multinomial logistic regression, class-balanced and solved exactly whatever the number of columns, or weighted.
 
 (1) p = softmax(W u + b)
-(2) min over W, b:  1/2 |W|^2 - C sum_i n/(K n_{y_i}) log p_{y_i}(u_i)             class-balanced log loss
+(2) min over W, b:  1/2 |W|^2 - C sum_i w_i n/(K n_{y_i}) log p_{y_i}(u_i)         class-balanced log loss
 (3) min over W, b:  1/2 |W|^2 - C sum_i w_i log p_{y_i}(u_i)                       weighted log loss
 """
 
@@ -15,7 +15,9 @@ NEVER = -1e4
 """Score of a class that had no training row."""
 
 
-def balanced_regression(u: Floats, labels: np.ndarray, n_classes: int, c: float) -> tuple[Floats, Floats]:
+def balanced_regression(
+    u: Floats, labels: np.ndarray, n_classes: int, c: float, weights: Floats | None = None
+) -> tuple[Floats, Floats]:
     """Solve eq. 2: (K, columns) weights and (K,) biases; the bias of a class without a row is :data:`NEVER`.
 
     With fewer rows than columns it is solved in the span of the rows: the optimum lies there, because the penalty is
@@ -26,6 +28,7 @@ def balanced_regression(u: Floats, labels: np.ndarray, n_classes: int, c: float)
         labels: (n,) class indices.
         n_classes: K.
         c: C; smaller is a stronger penalty.
+        weights: (n,) w, at least 0; 1 by default. Classes are balanced by their rows, whatever these weigh.
     """
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
@@ -38,7 +41,7 @@ def balanced_regression(u: Floats, labels: np.ndarray, n_classes: int, c: float)
             root = np.sqrt(power[kept])
             back = (directions[:, kept] / root).T @ u  # orthonormal rows that span u
             u = directions[:, kept] * root
-        regression = LogisticRegression(C=c, class_weight="balanced", max_iter=5000).fit(u, labels)
+        regression = LogisticRegression(C=c, class_weight="balanced", max_iter=5000).fit(u, labels, weights)
         coefficients, intercepts = regression.coef_, regression.intercept_
         if back is not None:
             coefficients = coefficients @ back

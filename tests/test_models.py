@@ -216,6 +216,35 @@ def test_probe_is_scikit_learns_regression_in_the_span_of_its_rows(rows: int) ->
     np.testing.assert_allclose(np.exp(model.predict(batch)), reference.predict_proba(u), atol=2e-3)
 
 
+def test_probe_learns_to_do_without_metadata_as_often_as_it_is_told() -> None:
+    """Eq. 5 with the three ways in which a case is seen, written out as so many rows with weights."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    module = load_model("frozen_probe")
+    batch, labels = material(80)
+    hidden = {"block_hidden": batch["attributes"] * [1, 0, 0, 0, 0], "all_hidden": np.zeros_like(batch["attributes"])}
+    given = {**batch, **hidden}
+    model = module.fit(module.Config(c=0.01), given, labels, part(batch, slice(0, 0)), labels[:0], 3, 0)
+    roots = StandardScaler().fit_transform(np.sqrt(batch["image"].astype(float)))
+    ways = (batch["attributes"], *hidden.values())
+    u = np.concatenate([np.hstack([roots, 10 * way, 10 * batch["radiomics"]]) for way in ways])
+    weights = np.repeat([0.55, 0.3, 0.15], 80)
+    reference = LogisticRegression(C=0.01, class_weight="balanced", max_iter=9999, tol=1e-8)
+    reference.fit(u, np.tile(labels, 3), sample_weight=weights)
+    for i, way in enumerate(ways):
+        found = np.exp(model.predict({**batch, "attributes": way}))
+        np.testing.assert_allclose(found, reference.predict_proba(u[80 * i : 80 * (i + 1)]), atol=2e-3)
+    never = module.Config(c=0.01, hidden_block=0.0, hidden=0.0)
+    plain, same = (
+        module.fit(never, rows, labels, part(batch, slice(0, 0)), labels[:0], 3, 0).predict(batch)
+        for rows in (batch, given)
+    )
+    np.testing.assert_array_equal(plain, same)
+    with pytest.raises(ConfigError, match=r"hidden_block = 0\.6"):
+        module.fit(module.Config(hidden_block=0.6, hidden=0.4), given, labels, batch, labels, 3, 0)
+
+
 # ------------------------------------------------------------------------------------------------- logistic
 
 

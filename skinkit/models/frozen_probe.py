@@ -15,7 +15,8 @@ Equations:
     (2) g = sign(e) sqrt(|e|), standardised on the training rows
     (3) u = [g; w_a a; w_r r]                        a: attributes, r: radiomic features, standardised; weights w
     (4) p = softmax(W u + b)
-    (5) min over W, b:  1/2 |W|^2 - C sum_i n/(K n_{y_i}) log p_{y_i}(u_i)             class-balanced log loss
+    (5) min over W, b:  1/2 |W|^2 - C sum_i sum_v s_v n/(K n_{y_i}) log p_{y_i}(u_iv)         class-balanced log loss
+                        v: attributes as they are, without the patient block, all unknown; s_v: how often that counts
 
 Shapes:
     image uint8 (n, side, side, 3) -> e (n, 5632) for resnet50, (n, 1408) for resnet18, (n, 2688) for mobilenet_v2;
@@ -25,6 +26,8 @@ Departures:
     With fewer rows than columns eq. 5 is solved in the span of the training rows (the optimum lies there, because the
     penalty is rotation-invariant), which is exact and several times faster. A class without a training row gets
     probability 0.
+    Each training case also counts without its patient block and without any attribute (``hidden_block``, ``hidden``): a
+    linear model that has always seen metadata reads their absence as a class of its own.
 """
 
 from __future__ import annotations
@@ -75,6 +78,8 @@ class Config:
     c: Annotated[float, "C of eq. 5; smaller is a stronger penalty"] = 6e-4
     attribute_weight: Annotated[float, "w_a of eq. 3"] = 10.0
     radiomics_weight: Annotated[float, "w_r of eq. 3"] = 10.0
+    hidden_block: Annotated[float, "share in which a training case counts without its patient block"] = 0.3
+    hidden: Annotated[float, "share in which it counts without any attribute"] = 0.15
 
 
 # ------------------------------------------------------------------------------------------------- the backbone
@@ -258,6 +263,10 @@ def fit(
     seed: int,
 ) -> Probe:
     """Fit eq. 5 on the training rows; the problem is convex, so neither validation rows nor a seed are needed."""
+    shares = {"block_hidden": config.hidden_block, "all_hidden": config.hidden}
+    if min(shares.values()) < 0 or sum(shares.values()) >= 1:
+        found = f"hidden_block = {config.hidden_block}, hidden = {config.hidden}"
+        raise ConfigError(found, "shares that leave something of the cases as they are", "mend the settings")
     roots = signed_sqrt(train["image"])
     width = roots.shape[1]
     image = Standardiser.fit([f"image_{j}" for j in range(width)], roots, [0.0] * width)
@@ -265,8 +274,16 @@ def fit(
     parts = {"image": image.apply(roots), "attributes": train["attributes"], "radiomics": train["radiomics"]}
     widths = {name: part.shape[1] for name, part in parts.items()}
     scale = np.concatenate([np.full(widths[name], scales[name]) for name in parts])
-    u = np.concatenate(list(parts.values()), axis=1) * scale  # eq. 3
-    weight, bias = balanced_regression(u, train_labels, n_classes, config.c)
+    attributes = {"": parts["attributes"]}
+    if widths["attributes"]:
+        attributes |= {name: train[name] for name, share in shares.items() if share and name in train}
+    seen = {"": 1 - sum(shares[name] for name in attributes if name), **shares}
+    u = np.concatenate(
+        [np.concatenate([parts["image"], values, parts["radiomics"]], axis=1) for values in attributes.values()]
+    )
+    weights = np.repeat([seen[name] for name in attributes], len(train_labels))
+    labels = np.tile(train_labels, len(attributes))
+    weight, bias = balanced_regression(u * scale, labels, n_classes, config.c, weights)
     return Probe(config, weight * scale, bias, image, widths)
 
 

@@ -103,6 +103,7 @@ def fit_estimator(
         encoder, radiomics = material.fitted_scalers(fold, chosen)
         seen = batch(validation, encoder, radiomics)
         learnt = batch(chosen, encoder, radiomics)
+        learnt |= encoder.hidden(learnt["attributes"])
         fitted = module.fit(settings, learnt, labels[chosen], seen, labels[validation], n, seed)
         return encoder, radiomics, fitted, fitted.predict(seen) if len(validation) else np.zeros((0, n))
 
