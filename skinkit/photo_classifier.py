@@ -131,9 +131,9 @@ FINE_TUNING: dict[str, Any] = {
 QUICK: dict[str, Any] = {
     **FINE_TUNING,
     "frozen_stages": 2,
-    "epochs": 8,
-    "candidates": 0.34,
-    "final_epochs": 8,
+    "epochs": 6,
+    "candidates": 0.5,
+    "final_epochs": 6,
     "class_weights": "none",
     "logit_adjustment": 1.0,
     "rotation_deg": 45.0,
@@ -499,7 +499,8 @@ class PhotoClassifier(nn.Module):
     def _remember(self, seen: torch.Tensor) -> None:
         """Move ``typical`` towards the mean of this batch: a plain mean at first, then over about 100 steps."""
         self.steps_seen += 1
-        self.typical += (seen.float().mean(0) - self.typical) / self.steps_seen.clamp(max=100)
+        known = self.typical.view(-1)[: seen[0].numel()]
+        known += (seen.float().mean(0).flatten() - known) / self.steps_seen.clamp(max=100)
 
 
 def class_weights(how: str, sizes: Sizes) -> torch.Tensor:

@@ -24,7 +24,7 @@ LAYERS = (
         "images", "masks", "metadata", "leakage", "losses", "metrics", "attribution", "figures", "radiomics", "data",
         "models", "weights", "phantoms", "reporting", "evaluation", "calibration", "cross_fit", "drift", "looks",
         "contract", "photo_classifier", "integrated_gradients", "snapshot", "faithfulness", "panels", "studies",
-        "regression", "signature", "protocols", "metadata_prior",
+        "regression", "signature", "protocols", "experts",
         "model_pack", "selection", "flow", "synthesis", "operating_point", "handover", "identifying",
     },
     {"executor", "examples", "augment", "fit", "infer", "training", "file_traces", "shortcuts", "penultimate"},

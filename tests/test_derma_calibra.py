@@ -222,7 +222,12 @@ def test_parts_can_be_left_out() -> None:
         {"heads": 7},
         {"side_px": 16},
         {"apart": 1.5},
-        {"prior_c": 0.0},
+        {"metadata_c": 0.0},
+        {"still_share": -0.1},
+        {"still_c": 0.0},
+        {"interactions": -1.0},
+        {"variant": "released", "apart": 0.5},
+        {"variant": "released", "multi_scale": True},
     ],
 )
 def test_settings_that_cannot_be(wrong: dict[str, Any]) -> None:
@@ -281,13 +286,13 @@ def test_photo_and_metadata_are_also_read_apart(parts: dict[str, bool]) -> None:
     given = batch()
     alone = {**given, "attributes": both.unknown.expand(4, -1)}
     with torch.no_grad():
-        g = both.prior(given["attributes"])
+        g = both.told(given["attributes"])
         for answer in ("forward", "answer"):
             f, f_alone = (getattr(plain, answer)(b)["diagnosis"].log_softmax(1) for b in (given, alone))
             expected = ((1 - omega) * f + omega * (f_alone + g)).log_softmax(1)
             found = getattr(both, answer)(given)["diagnosis"].log_softmax(1)
             torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
-        assert g.std() > 0.3
+        assert g.std(1).min() > 0.05
 
 
 def test_the_photo_alone_has_its_share_of_the_loss() -> None:
@@ -303,6 +308,78 @@ def test_the_photo_alone_has_its_share_of_the_loss() -> None:
     assert moved[1] < 0.1 * moved[0]
 
 
+def shown(net: Any) -> tuple[dict[str, Any], Any]:
+    """Tables and classes of 60 training cases, and what the backbone as it came makes of their photos."""
+    tables, classes = told()
+    seen = np.random.default_rng(1).normal(1.0, 0.3, size=(60, net.still.width)).astype(np.float32)
+    seen[:, 0] += classes
+    return {**tables, "still": seen}, classes
+
+
+@pytest.mark.parametrize(
+    "parts", [{}, {"apart": 0.3, "multi_scale": True}, {"amcr": False, "fusion": False}, {"mirrored": True}]
+)
+def test_the_backbone_as_it_came_is_heard_too(parts: dict[str, Any]) -> None:
+    """Eq. 11, worked out from the network without it."""
+    beta, given = 0.6, batch()
+    plain, both = (network(**parts, mc_dropout=0.0, still_share=share).eval() for share in (0.0, beta))
+    both.prepare(*shown(both))
+    shared = {name: value for name, value in both.state_dict().items() if name in plain.state_dict()}
+    shared["typical"] = plain.typical
+    if plain.told is None:
+        shared = {name: value for name, value in shared.items() if not name.startswith("told.")}
+    plain.load_state_dict(shared)
+    with torch.no_grad():
+        added = both.shown(both.still(given["image"])) + both.told(given["attributes"])
+        for answer in ("forward", "answer"):
+            f = getattr(plain, answer)(given)["diagnosis"].log_softmax(1)
+            found = getattr(both, answer)(given)["diagnosis"].log_softmax(1)
+            torch.testing.assert_close(found, ((1 - beta) * f + beta * added).log_softmax(1), atol=1e-5, rtol=1e-4)
+    assert added.std(1).min() > 0.05
+
+
+def test_what_the_backbone_as_it_came_sees_may_be_worked_out_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = network(still_share=0.6).eval()
+    net.prepare(*shown(net))
+    given = batch()
+    with torch.no_grad():
+        beforehand = net.still.answer(given)["still"]
+        expected = net.look(given)
+    monkeypatch.setattr(net.still, "forward", lambda _image: pytest.fail("it looked again"))
+    with torch.no_grad():
+        torch.testing.assert_close(net.look({**given, "still": beforehand}), expected)
+        net.train().loss(given)  # the loss needs it not at all
+
+
+def test_the_backbone_as_it_came_starts_from_the_weights_and_stays_there() -> None:
+    net = network(still_share=0.6, multi_scale=True)
+    state = {
+        name: torch.randn_like(p) for name, p in network().backbone.net.state_dict().items() if p.is_floating_point()
+    }
+    state = {**network().backbone.net.state_dict(), **state}
+    net.start(state, "some.safetensors")
+    net.enter("all")
+    net.train()
+    optimiser = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], 1e-3)
+    net.loss(batch()).backward()
+    optimiser.step()
+    kept = net.still.backbone.net.state_dict()
+    assert all(torch.equal(kept[name], value) for name, value in state.items())
+    assert not torch.equal(net.backbone.net.conv1.weight, state["conv1.weight"])
+
+
+def test_an_absent_photo_is_the_mean_one_for_every_part() -> None:
+    net = network(still_share=0.6)
+    tables, classes = shown(net)
+    net.prepare(tables, classes)
+    with torch.no_grad():
+        net.train().loss(batch())
+    parts = net.eval().unpacked(net.typical[None])
+    assert [tuple(part.shape[1:]) for part in parts] == [(512, 2, 2), (net.still.width,)]
+    torch.testing.assert_close(parts[1][0], torch.from_numpy(tables["still"].mean(0)))
+    assert parts[0].any()
+
+
 def test_what_metadata_say_alone_travels_with_the_weights() -> None:
     learnt, loaded = (network(awake=awake, apart=0.5) for awake in (True, False))
     learnt.prepare(*told())
@@ -311,8 +388,8 @@ def test_what_metadata_say_alone_travels_with_the_weights() -> None:
         torch.testing.assert_close(loaded.eval().answer(batch()), learnt.eval().answer(batch()))
 
 
-def test_metadata_alone_hold_for_the_mix_of_classes_that_the_network_supposes() -> None:
-    """Rare classes get no less than their due where they count alike, and nothing is said where nothing is known."""
+def test_metadata_alone_favour_no_class_for_its_number() -> None:
+    """Whatever mix the network supposes, its own answer brings that in; with the shares added they are posteriors."""
     tables, classes = told()
     kept = np.concatenate([np.arange(30), np.arange(30, 60, 5)])
     counts = tuple(int(n) for n in np.bincount(classes[kept]))
@@ -321,11 +398,11 @@ def test_metadata_alone_hold_for_the_mix_of_classes_that_the_network_supposes() 
     for tau in (0.0, 1.0):
         net = network(sizes, apart=0.5, logit_adjustment=tau, rare_weight=1.0, dropped=0.3)
         net.prepare({"attributes": tables["attributes"][kept]}, classes[kept])
-        said.append(net.prior(torch.stack([net.unknown, *torch.from_numpy(tables["attributes"][kept])])))
-    natural, balanced = (values.softmax(1) for values in said)
-    np.testing.assert_allclose(natural[1:].mean(0), np.array(counts) / len(kept), atol=0.06)
-    shift = (said[1] - said[0]).mean(0)
-    np.testing.assert_allclose(shift - shift[0], -np.log(np.array(counts) / counts[0]), atol=1e-4)
+        said.append(net.told(torch.stack([net.unknown, *torch.from_numpy(tables["attributes"][kept])])))
+    torch.testing.assert_close(said[0], said[1])
+    shares = torch.tensor(counts) / len(kept)
+    natural, balanced = ((said[0] + moved).softmax(1) for moved in (shares.log(), torch.zeros(6)))
+    np.testing.assert_allclose(natural[1:].mean(0), shares, atol=0.06)
     assert balanced[0].max() < 0.3
 
 
@@ -334,16 +411,16 @@ def test_a_class_without_a_case_is_neither_likely_nor_not_by_metadata_alone() ->
     kept = classes != 4
     net = network(Sizes(PAD6, {"attributes": COLUMNS}, (10, 10, 10, 10, 0, 10)), apart=0.5)
     net.prepare({"attributes": tables["attributes"][kept]}, classes[kept])
-    said = net.prior(batch()["attributes"])
+    said = net.told(batch()["attributes"])
     assert not said[:, 4].any()
     assert bool(said.isfinite().all())
     net.prepare({"attributes": tables["attributes"][:10]}, classes[:10])
-    assert not net.prior(batch()["attributes"]).any()
+    assert not net.told(batch()["attributes"]).any()
 
 
 def test_without_metadata_nothing_is_read_apart() -> None:
     sizes = Sizes(PAD6, {"attributes": 0}, (1,) * 6)
-    assert network(sizes, apart=0.5, amcr=False, fusion=False).prior is None
+    assert network(sizes, apart=0.5, amcr=False, fusion=False).told is None
 
 
 @pytest.mark.parametrize(
@@ -389,7 +466,7 @@ def test_it_is_trained_told_apart_and_used_through_the_stages(tmp_path: Path) ->
     """Uncertainties come into the predictions of photos and of lesions; other models leave them empty."""
     workspace = small_cohort.make(tmp_path / "w", folds=1, patients=12)
     settings = ("backbone=resnet18", "side_px=32", "epochs=1", "batch=8", "optimiser=adamw")
-    apart = ("apart=0.5", "logit_adjustment=1.0", "final_epochs=1")
+    apart = ("apart=0.5", "still_share=0.5", "logit_adjustment=1.0", "final_epochs=1")
     given = {"model": "derma_calibra", "weights": "none", "settings": (*settings, *apart)}
     (model,), said = written.run_stage(workspace, "train", **given)
     assert "parameters" in said
@@ -400,7 +477,7 @@ def test_it_is_trained_told_apart_and_used_through_the_stages(tmp_path: Path) ->
     assert (table["uncertainty_mutual_information"] < table["uncertainty_entropy"]).all()
     opened = infer.open_classifier(model)
     network = opened.network(opened.folds[0], "cpu")
-    priors = [opened.network(fold, "cpu").prior.weight for fold in opened.folds]
+    priors = [opened.network(fold, "cpu").told.weight for fold in opened.folds]
     assert all(bool(prior.any()) for prior in priors)
     assert not torch.equal(*priors)  # each from the rows its own network learnt from
     assert network.unknown.tolist() == pytest.approx(opened.folds[0].encoder.unknown, abs=1e-6)

@@ -28,7 +28,8 @@ A fitted estimator may have ``features``, batch -> (n, width): what its last, li
 
 A batch of an estimator is a mapping of names to arrays whose rows are cases: ``attributes`` (n, columns) and
 ``radiomics`` (n, features), both standardised by the fold's own scalers, and ``image`` (n, width), the embedder's
-answer.
+answer. That of the training rows also has ``block_hidden`` and ``all_hidden`` (n, columns), the attributes as they are
+written where the patient block, or everything, is unknown, for those that are to learn to do without.
 
 **Networks** (segmenters and classifiers trained step by step by ``skinkit.fit``) have ``side_px`` in ``Config``, and
 
@@ -54,6 +55,12 @@ One whose phases ask for snapshots (``Phase.snapshot_every``) also has
 One that works something out of the tables before it is trained has
 
     prepare     (name -> (n, columns), (n,) class indices, both of the training rows) -> None
+
+One that looks at photos with a part that is not trained may leave that part to be run once per photo. Its answers,
+``still``, are given to ``prepare`` among the tables; while it is trained, batches hold them too, under that name, and
+``look`` needs not work them out again:
+
+    still     None, or a module with ``answer``: batch of pictures -> ``still``, (n, width) float32
 
 One whose loss does not let every case count alike says for which mix of classes its probabilities hold:
 

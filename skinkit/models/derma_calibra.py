@@ -22,7 +22,9 @@ Equations:
     (8) entropy H(mean_t p_t),   mutual information H(mean_t p_t) - mean_t H(p_t)
     (9) L = mean_i w_i alpha_{y_i} (1 - p_i)^gamma (-log p_i),   w_i = clip(1 + lambda U_i / (mean U + 1e-8), 1, 3)
                                                                                                 p_i: of the true class
-    (10) (1 - omega) f_t(x, M) + omega (f(x, nothing) + g(M)),   g: log odds by M alone (skinkit.metadata_prior)
+    (10) f'_t(x, M) = (1 - omega) f_t(x, M) + omega (f(x, nothing) + g(M))      g: log odds by M alone (skinkit.experts)
+    (11) f''_t(x, M) = (1 - beta) f'_t(x, M) + beta (h(x) + g(M))     h: log posterior by x alone, of a backbone that is
+                                                                                          not trained (skinkit.experts)
 
 Shapes:
     image (n, 3, S, S), 0 to 1; F (n, 2048, S/32, S/32), with S = 224 49 places; attributes M (n, 81); e (n, 256);
@@ -52,6 +54,9 @@ Departures:
     knows its training photos by heart, nothing teaches it to weigh the metadata. So the photo is also read without any
     metadata, with a share omega of the loss, and a logistic regression of the metadata alone is added to that reading.
     It costs one more pass over the same maps.
+    Eq. 11 is ours too and off by default (beta = ``still_share``). A thousand photos teach a ResNet-50 less than it
+    loses of what ImageNet taught it, so the backbone is also kept as it came and read by a second convex problem. It
+    doubles the network's size and adds four looks at each photo; training needs them once per photo.
     ``multi_scale`` joins the pooled layers 2 and 3 to eq. 6, ``metadata_joined`` the attributes themselves; neither is
     the paper's, and both are off by default. The preset ``quick`` turns them on, and learns by the recipe that all
     comparators have under that name. Its steps are AdamW's, which move every weight alike: at the rate of the classes
@@ -72,7 +77,7 @@ import torch.nn.functional as functional
 from torch import nn
 
 from skinkit.errors import ConfigError
-from skinkit.metadata_prior import MetadataPrior
+from skinkit.experts import MetadataExpert, PhotoExpert, Still
 from skinkit.models import Phase, Sizes
 from skinkit.photo_classifier import QUICK, Maps, PhotoClassifier, PhotoConfig
 from skinkit.photo_classifier import default_weights as default_weights
@@ -115,7 +120,10 @@ class Config(PhotoConfig):
     metadata_joined: Annotated[bool, "join M itself to eq. 6"] = False
     fusion_learning_rate: Annotated[float, "of eqs. 3 to 5, at its highest; 0 for that of the other layers"] = 0.0
     apart: Annotated[float, "omega of eq. 10; 0 to read photo and metadata only together"] = 0.0
-    prior_c: Annotated[float, "C of the regression g of eq. 10; smaller is a stronger penalty"] = 0.03
+    still_share: Annotated[float, "beta of eq. 11; 0 without a second backbone that is not trained"] = 0.0
+    metadata_c: Annotated[float, "C of g in eqs. 10 and 11; smaller is a stronger penalty"] = 0.06
+    interactions: Annotated[float, "rho of g: weight of the products of two columns; 0 for none"] = 0.15
+    still_c: Annotated[float, "C of h in eq. 11; smaller is a stronger penalty"] = 6e-4
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -128,6 +136,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "multi_scale": True,
         "metadata_joined": True,
         "apart": 0.5,
+        "still_share": 0.7,
         "dropped": 0.0,
         "fusion_learning_rate": 1e-4,
         "metadata_dropout": 0.3,
@@ -156,9 +165,18 @@ def build(config: Config, sizes: Sizes) -> PhotoClassifier:
     if config.passes < 2 or config.key_width % config.heads:
         found = f"passes = {config.passes}, key_width = {config.key_width}, heads = {config.heads}"
         raise ConfigError(found, "at least 2 passes, and a key_width that heads divides", "mend the settings")
-    if not 0 <= config.apart <= 1 or config.prior_c <= 0:
-        found = f"apart = {config.apart}, prior_c = {config.prior_c}"
-        raise ConfigError(found, "a share, 0 to 1, and a positive C", "mend the settings")
+    shares = {name: getattr(config, name) for name in ("apart", "still_share")}
+    positive = {name: getattr(config, name) for name in ("metadata_c", "still_c")}
+    wrong = [f"{name} = {value}" for name, value in shares.items() if not 0 <= value <= 1]
+    wrong += [f"{name} = {value}" for name, value in positive.items() if value <= 0]
+    wrong += [f"interactions = {config.interactions}"] if config.interactions < 0 else []
+    if wrong:
+        expected = "shares from 0 to 1, a positive C, interactions of at least 0"
+        raise ConfigError(", ".join(wrong), expected, "mend the settings")
+    ours = [name for name in (*shares, "multi_scale", "metadata_joined") if getattr(config, name)]
+    if config.variant == "released" and ours:
+        found = f"variant = released with {', '.join(f'{name} = {getattr(config, name)}' for name in ours)}"
+        raise ConfigError(found, "what the authors' code does and no more", "leave them at 0 or false")
     return Released(config, sizes) if config.variant == "released" else DermaCalibra(config, sizes)
 
 
@@ -195,12 +213,26 @@ class DermaCalibra(PhotoClassifier):
         pooled = sum(self.backbone.widths[-3:]) if config.multi_scale else width
         joined = self.columns if config.metadata_joined else 0
         self.output = nn.Linear(pooled + joined, len(sizes.answers))
-        self.prior = MetadataPrior(self.columns, len(sizes.answers)) if config.apart and self.columns else None
+        both, n = config.apart or config.still_share, len(sizes.answers)
+        self.told = MetadataExpert(self.columns, n, config.interactions) if both and self.columns else None
+        self.still = Still(config.backbone) if config.still_share else None
+        self.shown: PhotoExpert | None = None
+        if self.still is not None:
+            self.shown = PhotoExpert(self.still.width, n)
+            self._shapes = (*self._shapes, torch.Size([self.still.width]))
+            self.register_buffer("typical", torch.zeros(sum(shape.numel() for shape in self._shapes)))
         self.register_buffer("alpha", _alpha(config, sizes) * self.class_weights, persistent=False)
         generator = torch.Generator().manual_seed(_MASKS_SEED)
         for name, size in (("embedding_masks", d), ("pooled_masks", pooled)):
             kept = torch.rand(config.passes, 1, size, generator=generator)
             self.register_buffer(name, _scaled(kept, config.mc_dropout), persistent=False)
+
+    def start(self, state: Mapping[str, torch.Tensor], source: str) -> str:
+        """Take over public weights of the backbone, trained or not; others raise :class:`InputError`."""
+        began = super().start(state, source)
+        if self.still is not None:
+            self.still.start(state, source)
+        return began
 
     def phases(self) -> tuple[Phase, ...]:
         """Eqs. 3 to 5 may have a rate of their own."""
@@ -213,15 +245,43 @@ class DermaCalibra(PhotoClassifier):
         return self.alpha
 
     def prepare(self, tables: Mapping[str, npt.NDArray[np.float32]], classes: npt.NDArray[np.int64]) -> None:
-        """Fit g of eq. 10 to the training rows, hidden as often as while the network learns, but for a least share."""
-        if self.prior is None:
-            return
-        c, known = self.config, np.asarray(tables["attributes"], np.float64)
-        unknown = self.unknown.double().numpy()
-        versions = [known, np.where(self.in_block.numpy(), unknown, known), np.broadcast_to(unknown, known.shape)]
-        hidden = max(c.dropped, _LEAST_HIDDEN)
-        shares = np.array([(1 - hidden) * (1 - c.dropped_block), (1 - hidden) * c.dropped_block, hidden])
-        self.prior.fit(np.stack(versions), shares, classes, c=c.prior_c, supposed=self.supposed.double().numpy())
+        """Fit g and h of eqs. 10 and 11 to the training rows.
+
+        Metadata are hidden from g as often as while the network learns, but for a least share.
+
+        Args:
+            tables: ``attributes`` (n, columns) and, with h, ``still`` (n, width) of the photos.
+            classes: (n,) class indices.
+        """
+        c = self.config
+        if self.told is not None:
+            known = np.asarray(tables["attributes"], np.float64)
+            unknown = self.unknown.double().numpy()
+            versions = [known, np.where(self.in_block.numpy(), unknown, known), np.broadcast_to(unknown, known.shape)]
+            hidden = max(c.dropped, _LEAST_HIDDEN)
+            shares = np.array([(1 - hidden) * (1 - c.dropped_block), (1 - hidden) * c.dropped_block, hidden])
+            self.told.fit(np.stack(versions), shares, classes, c=c.metadata_c)
+        if self.shown is not None:
+            seen = np.asarray(tables["still"], np.float64)
+            self.shown.fit(seen, classes, c=c.still_c, supposed=self.supposed.double().numpy())
+            self.typical[-seen.shape[1] :] = torch.from_numpy(seen.mean(0))
+
+    def look(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """What :meth:`judge` reads of the photos; with h also e(x), which may stand in the batch as ``still``."""
+        seen = super().look(batch)
+        if self.still is None:
+            return seen
+        return self._packed((seen, batch["still"] if "still" in batch else self.still(batch["image"])))
+
+    def unpacked(self, seen: torch.Tensor) -> Maps:
+        """Its parts; e(x) is the last, where :meth:`look` answered it."""
+        if self.still is None:
+            return super().unpacked(seen)
+        if seen.ndim == 4:
+            return (seen,)
+        shapes = self._shapes if seen.shape[1] == self.typical.numel() else self._shapes[:-1]
+        parts = torch.split(seen, [shape.numel() for shape in shapes], 1)
+        return tuple(part.view(-1, *shape) for part, shape in zip(parts, shapes, strict=True))
 
     def keep(self, maps: Maps) -> Maps:
         """F; with ``multi_scale`` also the pooled layers 2 and 3."""
@@ -238,7 +298,7 @@ class DermaCalibra(PhotoClassifier):
             return focal(f, batch["class"], self.alpha, c.focusing, c.label_smoothing)
 
         found = focused(self._pass(seen, attributes))
-        if self.prior is not None:
+        if self._apart:
             found = torch.lerp(found, focused(self._alone(seen, len(attributes))), c.apart)
         if not self.config.amcr:
             return found.mean()
@@ -249,7 +309,8 @@ class DermaCalibra(PhotoClassifier):
     def forward(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Eqs. 1 to 6 once: ``diagnosis`` (n, K) logits; in training with the dropout of learning, else without."""
         seen, attributes = self.unpacked(self.seen(batch)), self.attributes(batch)
-        return {"diagnosis": self._joined(self._pass(seen, attributes), seen, attributes)}
+        still = None if self.still is None or self.training else self.still(batch["image"])
+        return {"diagnosis": self._joined(self._pass(seen, attributes), seen, attributes, still)}
 
     def judge(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Eqs. 2 to 8 of what :meth:`look` answers.
@@ -259,9 +320,12 @@ class DermaCalibra(PhotoClassifier):
             ``entropy`` and ``mutual_information``, (n,) each; without AMCR the logits of a single pass alone.
         """
         parts, attributes = self.unpacked(seen), self.attributes(batch)
+        still = None
+        if self.still is not None:
+            parts, still = parts[:-1], parts[-1]
         if not self.config.amcr:
-            return {"diagnosis": self._joined(self._pass(parts, attributes), parts, attributes)}
-        f = self._joined(self._passes(parts, attributes), parts, attributes).float()
+            return {"diagnosis": self._joined(self._pass(parts, attributes), parts, attributes, still)}
+        f = self._joined(self._passes(parts, attributes), parts, attributes, still).float()
         mean = torch.logsumexp(functional.log_softmax(f, 2), 0) - math.log(len(f))
         return {"diagnosis": mean, **uncertainty(f)}
 
@@ -272,12 +336,21 @@ class DermaCalibra(PhotoClassifier):
         (maps, *_), e = self.unpacked(seen), self._embedded(self.attributes(batch))
         return self._recalibrated(maps.mean((2, 3)), e[None])[0]
 
-    def _joined(self, f: torch.Tensor, seen: Maps, attributes: torch.Tensor) -> torch.Tensor:
-        """(..., n, K) eq. 10 of f."""
-        if self.prior is None:
-            return f
-        apart = self._alone(seen, len(attributes)).float() + self.prior(attributes)
-        return torch.lerp(f.float(), apart, self.config.apart)
+    @property
+    def _apart(self) -> bool:
+        """Whether eq. 10 is more than f."""
+        return self.told is not None and self.config.apart > 0
+
+    def _joined(
+        self, f: torch.Tensor, seen: Maps, attributes: torch.Tensor, still: torch.Tensor | None
+    ) -> torch.Tensor:
+        """(..., n, K) eqs. 10 and 11 of f."""
+        told = 0.0 if self.told is None else self.told(attributes)
+        if self._apart:
+            f = torch.lerp(f.float(), self._alone(seen, len(attributes)).float() + told, self.config.apart)
+        if self.shown is not None and still is not None:
+            f = torch.lerp(f.float(), self.shown(still) + told, self.config.still_share)
+        return f
 
     def _alone(self, seen: Maps, n: int) -> torch.Tensor:
         """(n, K) f(x, nothing) of one pass; with the dropout of learning while it learns."""

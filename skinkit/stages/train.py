@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from skinkit.training.network import Training
     from skinkit.training.rows import Rows
 
-VERSION = 4
+VERSION = 5
 SCHEMA = MODEL
 MASKS_SPLIT = "masks"
 """Name of the split segmenters are trained on."""

@@ -95,6 +95,8 @@ def train(
     training.console.info(f"    {parameters:,} parameters, which start from {began}")
     if hasattr(network, "prepare"):
         tables = {name: values[train_rows] for name, values in examples.arrays.items()}
+        if getattr(network, "still", None) is not None:
+            tables["still"] = _still(network, examples, training)[train_rows]
         network.prepare(tables, None if examples.classes is None else examples.classes[train_rows])
     trained = fit(
         network,
@@ -119,6 +121,23 @@ def train(
         write_atomic(folder / SNAPSHOTS, json.dumps(trained.snapshots, ensure_ascii=False).encode())
     write_atomic(folder / CURVE, figures.learning_curve(trained.history))
     return network, {"starts_from": began, "parameters": parameters, "best": _told(trained.best)}
+
+
+def _still(network: Any, examples: Examples, training: Training) -> np.ndarray:
+    """(n, width) what the part that is not trained makes of all photos; the same for every fold, so made once."""
+    if examples.still is None:
+        found = infer.answers(
+            network.still,
+            examples,
+            range(len(examples)),
+            device=training.device,
+            precision=training.precision,
+            console=training.console,
+            label="looking at photos with the backbone as it came",
+        )
+        examples.keep_still(found["still"])
+    assert examples.still is not None
+    return examples.still
 
 
 def forget(folder: Path) -> None:
