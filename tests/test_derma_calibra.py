@@ -380,6 +380,21 @@ def test_an_absent_photo_is_the_mean_one_for_every_part() -> None:
     assert parts[0].any()
 
 
+def test_the_regressions_are_fitted_once_more_on_validation_rows_and_the_network_is_not(tmp_path: Path) -> None:
+    workspace = small_cohort.make(tmp_path / "w", folds=2, patients=12)
+    settings = ("backbone=resnet18", "side_px=32", "epochs=1", "batch=8", "still_share=0.5", "still_c=0.01")
+    states = []
+    for refit in (True, False):
+        given = {"model": "derma_calibra", "weights": "none", "settings": settings, "refit": refit, "name": f"m{refit}"}
+        (artifact,), said = written.run_stage(workspace, "train", **given)
+        assert said.count("looking at photos with the backbone as it came") <= 1  # not once more for each fold
+        opened = infer.open_classifier(artifact)
+        states.append([opened.network(fold, "cpu").state_dict() for fold in opened.folds])
+    for refitted, once in zip(*states, strict=True):
+        differs = {name.split(".")[0] for name, value in once.items() if not torch.equal(value, refitted[name])}
+        assert differs == {"told", "shown", "typical"}
+
+
 def test_what_metadata_say_alone_travels_with_the_weights() -> None:
     learnt, loaded = (network(awake=awake, apart=0.5) for awake in (True, False))
     learnt.prepare(*told())

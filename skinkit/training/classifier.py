@@ -2,7 +2,8 @@
 
 Encoder and imputer, scalers and model are fitted on the training rows; the calibration temperature and Youden
 thresholds on the validation rows. An estimator that needs no validation rows to know when to stop may then be fitted
-once more on both. A network is trained by ``skinkit.fit``, which looks at the validation rows to choose an epoch.
+once more on both. A network is trained by ``skinkit.fit``, which looks at the validation rows to choose an epoch; what
+it has worked out from tables beforehand is worked out once more on both.
 Where there is one fold, a second one may be trained from the beginning on all rows: it answers for other cohorts and
 never for a development case. But for that one, held-out rows are not looked at.
 """
@@ -26,7 +27,7 @@ from skinkit.metadata import ZEROS, Encoder, Standardiser
 from skinkit.models import Network, Sizes
 from skinkit.operating_point import Rule, choose
 from skinkit.taxonomy import ClassSet
-from skinkit.training.network import Training, forget, train
+from skinkit.training.network import Training, forget, refit, train
 from skinkit.training.rows import Rows
 from skinkit.weights import Start
 
@@ -189,6 +190,8 @@ def fit_network(
         looked = _looked(network, given.examples, train_rows, training)
         seen = dict(zip(validation, answers[infer.SEEN], strict=True))
         _write_novelty(folder, _inputs(given.arrays, looked), _inputs(given.arrays, seen))
+    if material.refit and len(validation):
+        refit(network, given.examples, np.sort(np.concatenate([train_rows, validation])), training, folder)
     if trains_finally(settings, material):
         about["final"] = _fit_finally(material, module, settings, start, training, folder, about)
         _write(folder, given.encoder, given.radiomics, about)

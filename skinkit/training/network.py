@@ -84,7 +84,6 @@ def train(
         The network with its best weights, and what ``fold.json`` says of the training.
     """
     import torch
-    from safetensors.torch import save
 
     from skinkit.fit import fit
 
@@ -93,11 +92,7 @@ def train(
     began = "random numbers" if start.file is None else network.start(read_state(start.file), str(start.file))
     parameters = sum(p.numel() for p in network.parameters())
     training.console.info(f"    {parameters:,} parameters, which start from {began}")
-    if hasattr(network, "prepare"):
-        tables = {name: values[train_rows] for name, values in examples.arrays.items()}
-        if getattr(network, "still", None) is not None:
-            tables["still"] = _still(network, examples, training)[train_rows]
-        network.prepare(tables, None if examples.classes is None else examples.classes[train_rows])
+    _prepare(network, examples, train_rows, training)
     trained = fit(
         network,
         examples,
@@ -113,14 +108,44 @@ def train(
         label=(checkpoint or folder).name,
         strata=strata,
     )
-    state = {name: value.detach().cpu().contiguous() for name, value in sorted(network.state_dict().items())}
-    write_atomic(folder / infer.NETWORK, save(state))
+    _save(network, folder)
     history = pd.DataFrame(trained.history)
     history.to_parquet(folder / HISTORY, index=False)
     if trained.snapshots:
         write_atomic(folder / SNAPSHOTS, json.dumps(trained.snapshots, ensure_ascii=False).encode())
     write_atomic(folder / CURVE, figures.learning_curve(trained.history))
     return network, {"starts_from": began, "parameters": parameters, "best": _told(trained.best)}
+
+
+def refit(network: Any, examples: Examples, rows: np.ndarray, training: Training, folder: Path) -> None:
+    """Work out anew, from more rows, what a trained network has from its tables, and write it again.
+
+    Args:
+        network: has learnt; nothing happens to one that works nothing out beforehand.
+        examples: all cases.
+        rows: positions.
+        training: where and how.
+        folder: where its files are.
+    """
+    if hasattr(network, "prepare"):
+        _prepare(network.cpu(), examples, rows, training)
+        _save(network, folder)
+
+
+def _prepare(network: Any, examples: Examples, rows: np.ndarray, training: Training) -> None:
+    if not hasattr(network, "prepare"):
+        return
+    tables = {name: values[rows] for name, values in examples.arrays.items()}
+    if getattr(network, "still", None) is not None:
+        tables["still"] = _still(network, examples, training)[rows]
+    network.prepare(tables, None if examples.classes is None else examples.classes[rows])
+
+
+def _save(network: Any, folder: Path) -> None:
+    from safetensors.torch import save
+
+    state = {name: value.detach().cpu().contiguous() for name, value in sorted(network.state_dict().items())}
+    write_atomic(folder / infer.NETWORK, save(state))
 
 
 def _still(network: Any, examples: Examples, training: Training) -> np.ndarray:
