@@ -99,7 +99,8 @@ class Config:
     refit: Annotated[
         bool,
         "after calibrating, fit once more: on training and validation rows what needs none to know when to stop "
-        "(frozen_probe, the regressions inside derma_calibra), and with one fold on all rows, for other cohorts, networks with final_epochs",
+        "(frozen_probe, the regressions inside derma_calibra), and with one fold on all rows, for other cohorts, "
+        "networks with final_epochs",
     ] = True
     calibration: Annotated[
         Literal["temperature", "isotonic"],
