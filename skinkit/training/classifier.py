@@ -5,7 +5,8 @@ thresholds on the validation rows. An estimator that needs no validation rows to
 once more on both. A network is trained by ``skinkit.fit``, which looks at the validation rows to choose an epoch; what
 it has worked out from tables beforehand is worked out once more on both.
 Where there is one fold, a second one may be trained from the beginning on all rows: it answers for other cohorts and
-never for a development case. But for that one, held-out rows are not looked at.
+never for a development case. But for that one, nothing is learnt from held-out rows; a backbone that is not trained
+looks at their photos, as at all others, once for all folds.
 """
 
 from __future__ import annotations
