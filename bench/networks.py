@@ -27,17 +27,21 @@ import torch
 import torchvision
 from PIL import Image
 
-from skinkit import infer
-from skinkit.artifact import file_sha256
-from skinkit.attribution import torch_log_odds
-from skinkit.augment import augment
+from skinkit.artifacts.files import file_sha256
 from skinkit.console import Console
-from skinkit.examples import Examples, Photo, as_input
-from skinkit.fit import optimiser_of
-from skinkit.images import pixel_sha256, png_bytes, read_rgb
-from skinkit.integrated_gradients import PATH_AT_ONCE, PATHS, STEPS, integrated_gradients
-from skinkit.models import Augment, Phase, Sizes, load_model, model_config
-from skinkit.phantoms import RULES, Hospital, draw
+from skinkit.data.phantoms import RULES, Hospital, draw
+from skinkit.explain.integrated_gradients import PATH_AT_ONCE, PATHS, STEPS, integrated_gradients
+from skinkit.explain.shapley import torch_log_odds
+from skinkit.images.decode import read_rgb
+from skinkit.images.encode import png_bytes
+from skinkit.images.identity import pixel_sha256
+from skinkit.learning.augment import augment
+from skinkit.learning.examples import Examples, Photo, as_input
+from skinkit.learning.forward import run
+from skinkit.learning.precision import autocast, pick_device, precision_of
+from skinkit.learning.schedule import optimiser_of
+from skinkit.models import load_model, model_config
+from skinkit.models.parts.protocol import Augment, Phase, Sizes
 
 PARTS = ("segmentation", "classification", "training", "uncertainty", "explanation", "precision")
 SEGMENTER = "unet"
@@ -119,19 +123,19 @@ def best_seconds(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
 
 def bench_inference(network: Any, examples: Examples, device: str, size: int) -> dict[str, float]:
     """Photos a second from JPEG files to answers, and of the network alone on tensors that lie ready."""
-    precision, rows, quiet = infer.precision_of(device), range(len(examples)), Console(quiet=True)
+    precision, rows, quiet = precision_of(device), range(len(examples)), Console(quiet=True)
     network.to(device, memory_format=torch.channels_last).eval()
     groups = [list(rows[start : start + size]) for start in range(0, len(rows), size)]
     ready = [as_input(batch, device) for batch in examples.batches(groups)]
 
     def pure() -> None:
         for inputs in ready:
-            with torch.inference_mode(), infer.autocast(device, precision):
+            with torch.inference_mode(), autocast(device, precision):
                 for logits in network.answer(inputs).values():
                     logits.float().cpu()
 
     def whole() -> None:
-        for _ in infer.run(network, examples, rows, device=device, precision=precision, batch=size, console=quiet):
+        for _ in run(network, examples, rows, device=device, precision=precision, batch=size, console=quiet):
             pass
 
     best = best_seconds({"pure": pure, "whole": whole})
@@ -152,7 +156,7 @@ def step_of(
         if how:
             inputs = augment(inputs, how, generator)
         optimiser.zero_grad(set_to_none=True)
-        with infer.autocast(device, precision):
+        with autocast(device, precision):
             value = loss(inputs)
         value.backward()
         optimiser.step()
@@ -168,7 +172,7 @@ def plain_loss(network: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor
 
 def bench_training(examples: Examples, module: Any, network: Any, device: str, size: int) -> dict[str, float]:
     """A training step of a network beside one of a plain ResNet-50 of the same side, batch and precision."""
-    precision, batch = infer.precision_of(device), examples.batch(range(size))
+    precision, batch = precision_of(device), examples.batch(range(size))
     plain = torchvision.models.resnet50(num_classes=CLASSES)
     phase = network.phases()[-1]
     network.enter(phase.name)
@@ -183,14 +187,14 @@ def bench_training(examples: Examples, module: Any, network: Any, device: str, s
 
 def bench_answer(examples: Examples, network: Any, device: str, size: int) -> dict[str, float]:
     """The answer of a network beside the forward pass of a plain ResNet-50 of the same side, batch and precision."""
-    precision, inputs = infer.precision_of(device), as_input(examples.batch(range(size)), device)
+    precision, inputs = precision_of(device), as_input(examples.batch(range(size)), device)
     plain: Any = torchvision.models.resnet50(num_classes=CLASSES)
     for each in (network, plain):
         each.to(device, memory_format=torch.channels_last).eval()
 
     def answered(call: Callable[[], torch.Tensor]) -> Callable[[], object]:
         def run() -> None:
-            with torch.inference_mode(), infer.autocast(device, precision):
+            with torch.inference_mode(), autocast(device, precision):
                 call().float().cpu()
 
         return run
@@ -233,12 +237,12 @@ def bench_precision(examples: Examples, device: str, size: int) -> dict[str, flo
         inputs["image"] = inputs["image"].contiguous(memory_format=layout)
 
         def forward(network: Any = network, inputs: Any = inputs, precision: str = precision) -> None:
-            with torch.inference_mode(), infer.autocast(device, precision):
+            with torch.inference_mode(), autocast(device, precision):
                 network.eval()(inputs["image"]).float().cpu()
 
         def step(network: Any = network, inputs: Any = inputs, precision: str = precision) -> None:
             network.train().zero_grad(set_to_none=True)
-            with infer.autocast(device, precision):
+            with autocast(device, precision):
                 value = plain_loss(network, inputs)
             value.backward()
             float(value.detach())
@@ -260,7 +264,7 @@ def bench_augmentation(size: int, device: str) -> dict[str, float]:
         "truth_mask": torch.randint(0, 256, (size, side, side), dtype=torch.uint8),
     }
     how, generator = network.phases()[0].augment, torch.Generator().manual_seed(0)
-    inputs, precision = as_input(batch, device), infer.precision_of(device)
+    inputs, precision = as_input(batch, device), precision_of(device)
     best = best_seconds(
         {
             "augment": lambda: augment(inputs, how, generator),
@@ -275,7 +279,7 @@ def bench_augmentation(size: int, device: str) -> dict[str, float]:
 
 def measured(options: argparse.Namespace, parts: list[str], folder: Path) -> Results:
     """All parts asked for, each said as it is known."""
-    device, found = infer.pick_device(options.device), Results()
+    device, found = pick_device(options.device), Results()
     files = (
         sorted(p for p in options.images.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg")) if options.images else []
     )
@@ -354,9 +358,9 @@ def main() -> None:
     parser.add_argument("--cpu-time", action="store_true", help="count processor seconds in place of those on the wall")
     options = parser.parse_args()
     globals().update(ROUNDS=options.rounds, clock=time.process_time if options.cpu_time else clock)
-    device = infer.pick_device(options.device)
+    device = pick_device(options.device)
     name = torch.cuda.get_device_name(0) if device == "cuda" else platform.machine()
-    say(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, {infer.precision_of(device)}")
+    say(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, {precision_of(device)}")
     with tempfile.TemporaryDirectory() as folder:
         found = measured(options, options.only or list(PARTS), Path(folder))
     if options.json:

@@ -116,7 +116,8 @@ def timed(command: Sequence[str]) -> Cost:
 
 def measure(root: Path, cohort: str) -> None:
     """Masks and features of every case that has none, drawn at random."""
-    from skinkit.artifact import Builder, Recipe, open_artifact
+    from skinkit.artifacts.artifact import Recipe, open_artifact
+    from skinkit.artifacts.builder import Builder
     from skinkit.radiomics.names import FEATURE_NAMES
     from skinkit.schemas import FEATURES, MASKS
     from skinkit.workspace import Ref, load_workspace

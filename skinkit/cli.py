@@ -22,12 +22,13 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from skinkit import __version__, file_modes
-from skinkit.artifact import Share
+from skinkit import __version__
+from skinkit.artifacts.builder import Share
 from skinkit.commands import COMMANDS, Context, load_command
 from skinkit.console import Console, abandon
 from skinkit.errors import UNUSABLE, ConfigError, InputError, SkinkitError, did_you_mean
 from skinkit.options import Option, make_config, on_command_line, options_of
+from skinkit.privacy import permissions
 from skinkit.stages import STAGES, load_stage
 
 EXIT_CODES = (
@@ -107,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(log_format=_log_format(given), run_id=_run_id(), command=given[0])
     previous = signal.signal(signal.SIGTERM, _terminated) if _in_main_thread() else None
     try:
-        with file_modes.restored(), console.whole_stderr():
+        with permissions.restored(), console.whole_stderr():
             began = time.monotonic()
             console.event("begin", skinkit=__version__)
             answer = _guarded(given, console)

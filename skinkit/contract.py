@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skinkit.errors import ConfigError, InputError
-from skinkit.models import UNCERTAINTIES, Phase, Sizes, model_config
+from skinkit.models import model_config
+from skinkit.models.parts.protocol import UNCERTAINTIES, Phase, Sizes
+from skinkit.models.parts.weights import PUBLIC
 from skinkit.options import options_of
-from skinkit.weights import PUBLIC
 
 if TYPE_CHECKING:
     import torch

@@ -13,10 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from skinkit.artifact import Artifact, Counts, Recipe, Share, ShareDone, exists, open_artifact
+from skinkit.artifacts.artifact import Artifact, Recipe, exists, open_artifact
+from skinkit.artifacts.builder import Counts, Share, ShareDone
 from skinkit.console import Console
 from skinkit.errors import ConfigError, InputError, SkinkitError
-from skinkit.model_pack import asked_for
+from skinkit.learning.pack import asked_for
 from skinkit.options import identity_of, make_config, options_of
 from skinkit.stages import MAKER, Job, Sources, Stage, load_stage
 from skinkit.workspace import SETTINGS_FILE, Ref, Workspace

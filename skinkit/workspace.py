@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from skinkit.errors import ConfigError, did_you_mean
-from skinkit.pseudonyms import KeyedFolder, remembered
+from skinkit.privacy.pseudonyms import KeyedFolder, remembered
 
 SETTINGS_FILE = "skinkit.toml"
 ROLES = ("development", "external", "inference")

@@ -10,7 +10,7 @@ import pandas as pd
 import written_artifacts
 from PIL import Image
 
-from skinkit.images import dhash, pixel_sha256
+from skinkit.images.identity import dhash, pixel_sha256
 from skinkit.radiomics import extract
 from skinkit.workspace import Ref, Workspace
 

@@ -15,13 +15,14 @@ from sklearn.metrics import roc_auc_score
 from test_comparison import cases, side
 
 from skinkit import cli
-from skinkit.artifact import open_artifact, read_table
+from skinkit.artifacts.artifact import open_artifact
+from skinkit.artifacts.tables import read_table
 from skinkit.commands.ablate import TOGETHER
 from skinkit.errors import ConfigError
 from skinkit.evaluation import ablation, class_table, endpoint
 from skinkit.evaluation.subgroups import holm
-from skinkit.metrics import ALL, MALIGNANT, roc_curve
 from skinkit.models import load_model, model_config, registered
+from skinkit.stats.metrics import ALL, MALIGNANT, roc_curve
 from skinkit.studies import Study, load_study, studies
 from skinkit.taxonomy import class_set
 from skinkit.workspace import Ref, Workspace

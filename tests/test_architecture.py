@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 import time
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,48 +16,86 @@ from skinkit.commands import COMMANDS
 from skinkit.stages import MAKER, STAGES, load_stage
 
 ROOT = Path(skinkit.__file__).parent
-LAYERS = (
+ORDER = (
     {"skinkit"},
-    {"errors"},
-    {"options", "schemas", "taxonomy", "console", "workspace", "file_names", "pseudonyms", "csv_text", "file_modes"},
-    {"artifact", "row_dates"},
-    {
-        "images", "masks", "metadata", "leakage", "losses", "metrics", "attribution", "figures", "radiomics", "data",
-        "models", "weights", "phantoms", "reporting", "evaluation", "calibration", "cross_fit", "drift", "looks",
-        "contract", "photo_classifier", "integrated_gradients", "snapshot", "faithfulness", "panels", "studies",
-        "regression", "signature", "protocols", "experts",
-        "model_pack", "selection", "flow", "synthesis", "operating_point", "handover", "identifying",
-    },
-    {"executor", "examples", "augment", "fit", "infer", "training", "file_traces", "shortcuts", "penultimate"},
+    {"errors", "console", "schemas"},
+    {"options", "taxonomy", "artifacts"},
+    {"privacy", "images", "stats", "radiomics"},
+    {"workspace", "explain", "workers"},
+    {"data", "models"},
+    {"contract", "signature"},
+    {"figures"},
+    {"evaluation", "audit"},
+    {"learning"},
+    {"studies", "reporting"},
     {"stages"},
     {"pipeline"},
     {"commands"},
-    {"cli", "__main__"},
-)  # fmt: skip
-LAYER = {name: number for number, layer in enumerate(LAYERS) for name in layer}
+    {"cli"},
+    {"__main__"},
+)
+"""The rooms and the modules of the root: a room imports from those before it, never from one after it."""
+RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 HEAVY = ("numpy", "pandas", "pyarrow", "torch", "pydantic", "PIL", "scipy", "sklearn", "rich")
 
 
-def layer_name(path: Path) -> str:
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return "skinkit" if parts == ("__init__",) else parts[0]
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
+
+
+def room_of(module: str) -> str:
+    """A folder or a module of the root; the parts that models share are a room of their own."""
+    if module.startswith("skinkit.models.parts"):
+        return "models.parts"
+    return ([*module.split("."), "skinkit"])[1] if module != "skinkit" else "skinkit"
 
 
 def imports(path: Path) -> set[str]:
+    """Modules of skinkit that a file imports, wherever in it."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module} if node.module != "skinkit" else {f"skinkit.{a.name}" for a in node.names}
-    return {name.split(".")[1] for name in names if name.startswith("skinkit.")} - {"__version__"}
+            inside = {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {full if full in MODULES else node.module for full in inside.values()}
+    return names & set(MODULES)
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
-def test_imports_go_one_way(path: Path) -> None:
-    here = layer_name(path)
-    wrong = {name for name in imports(path) if name != here and LAYER[name] > LAYER[here]}
-    assert not wrong, f"{here} may not import {sorted(wrong)}"
+ARROWS = {module: imports(path) - {module} for module, path in MODULES.items()}
+
+
+def assert_no_circle(arrows: dict[str, set[str]]) -> None:
+    try:
+        tuple(TopologicalSorter(arrows).static_order())
+    except CycleError as error:
+        pytest.fail("imports go in a circle: " + " <- ".join(error.args[1]))
+
+
+def test_the_root_holds_the_rooms_and_nothing_else() -> None:
+    rooms = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert rooms - {"__init__"} <= set(RANK)
+    tests = {path.name for path in Path(__file__).parent.iterdir() if path.is_dir() and path.name[0] not in "_."}
+    assert tests <= rooms
+
+
+@pytest.mark.parametrize("module", ARROWS)
+def test_imports_go_one_way(module: str) -> None:
+    here = room_of(module).partition(".")[0]
+    wrong = {other for other in ARROWS[module] if RANK[room_of(other).partition(".")[0]] > RANK[here]}
+    assert not wrong, f"{module} may not import {sorted(wrong)}"
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    assert_no_circle(ARROWS)
+    rooms: dict[str, set[str]] = {}
+    for module, others in ARROWS.items():
+        rooms.setdefault(room_of(module), set()).update({room_of(other) for other in others} - {room_of(module)})
+    assert_no_circle(rooms)
 
 
 def test_only_cli_prints_or_exits() -> None:

@@ -12,20 +12,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from skinkit.artifact import (
-    MANIFEST,
-    TABLE,
-    Builder,
-    Recipe,
-    exists,
-    file_sha256,
-    lock,
-    open_artifact,
-    read_table,
-    rehash,
-    write_atomic,
-    write_table,
-)
+from skinkit.artifacts.artifact import MANIFEST, Recipe, exists, open_artifact, rehash
+from skinkit.artifacts.builder import Builder
+from skinkit.artifacts.files import file_sha256, write_atomic
+from skinkit.artifacts.locks import lock
+from skinkit.artifacts.tables import TABLE, read_table, write_table
 from skinkit.errors import BusyError, InputError
 from skinkit.schemas import MASKS
 
@@ -192,7 +183,7 @@ def test_a_run_killed_at_its_very_end_loses_no_row(tmp_path: Path, monkeypatch: 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("skinkit.artifact.put_in_place", killed)
+        patch.setattr("skinkit.artifacts.builder.put_in_place", killed)
         with pytest.raises(KeyboardInterrupt):
             build(tmp_path / "a", "xyz")
     made: list[str] = []
@@ -282,7 +273,7 @@ def test_a_newer_manifest_is_refused(tmp_path: Path) -> None:
 HOLDER = """
 import sys, time
 from pathlib import Path
-from skinkit.artifact import lock
+from skinkit.artifacts.locks import lock
 with lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -307,7 +298,7 @@ def test_a_lock_is_never_held_twice(tmp_path: Path) -> None:
     script = (
         "import sys, time\n"
         "from pathlib import Path\n"
-        "from skinkit.artifact import lock\n"
+        "from skinkit.artifacts.locks import lock\n"
         "for _ in range(12):\n"
         "    with lock(Path(sys.argv[1]), wait_s=60):\n"
         "        inside = Path(sys.argv[1] + '.inside')\n"

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from skinkit.augment import augment
-from skinkit.models import Augment
+from skinkit.learning.augment import augment
+from skinkit.models.parts.protocol import Augment
 
 STILL = Augment(flips=False)
 MOVING = Augment(flips=True, rotation_deg=30, scale=(0.8, 1.2), shift=0.1)
@@ -148,7 +148,7 @@ def test_blur_is_a_gaussian() -> None:
     """Against SciPy, away from the border."""
     from scipy.ndimage import gaussian_filter
 
-    from skinkit.augment import _blurred
+    from skinkit.learning.augment import _blurred
 
     image = torch.rand(3, 3, 40, 40, generator=drawn())
     blurred = _blurred(image, torch.tensor([2.0, 0.0, 0.7]))

@@ -21,7 +21,7 @@ from conftest import run_skinkit
 from test_sources import cohort, listed, photo
 
 from skinkit.console import Console
-from skinkit.data import _tables, locate, read_cases
+from skinkit.data import find_files, read_cases, tables
 from skinkit.errors import ConfigError, InputError, SkinkitError
 from skinkit.taxonomy import class_set
 from skinkit.workspace import load_workspace
@@ -318,7 +318,7 @@ def test_a_workbook_that_multiplies_a_word_without_end_is_refused(tmp_path: Path
 
 
 def test_a_workbook_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_tables, "_LARGEST_BOOK", 1 << 20)
+    monkeypatch.setattr(tables, "_LARGEST_BOOK", 1 << 20)
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("xl/worksheets/sheet1.xml", bytes((1 << 20) + 1))
@@ -388,7 +388,7 @@ def test_descriptions_that_are_wrong_are_told(tmp_path: Path, text: str) -> None
     hospital(tmp_path, as_lines())
     (tmp_path / "cohort.toml").write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=r"cohort\.toml"):
-        locate(cohort(tmp_path))
+        find_files(cohort(tmp_path))
 
 
 @pytest.mark.parametrize(

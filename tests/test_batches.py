@@ -14,12 +14,13 @@ import torch
 from PIL import Image
 from toy_network import SIDE_PX, dark_squares, toy
 
-from skinkit import infer
-from skinkit.artifact import file_sha256
+from skinkit.artifacts.files import file_sha256
 from skinkit.console import Console
 from skinkit.errors import CaseError, ConfigError, InputError
-from skinkit.examples import Examples, Photo, as_input, in_order, shrunk, shrunk_mask
-from skinkit.images import pixel_sha256, png_bytes
+from skinkit.images.encode import png_bytes
+from skinkit.images.identity import pixel_sha256
+from skinkit.learning import forward, precision
+from skinkit.learning.examples import Examples, Photo, as_input, in_order, shrunk, shrunk_mask
 
 QUIET = Console(quiet=True)
 
@@ -121,7 +122,7 @@ def test_inference_answers_in_order_whatever_the_batch(tmp_path: Path) -> None:
     examples, network = dark_squares(tmp_path, 7), toy()
     (tmp_path / "2.png").unlink()
     rows = [5, 2, 0, 6, 1]
-    by_two = list(infer.run(network, examples, rows, precision="fp32", batch=2, console=QUIET))
+    by_two = list(forward.run(network, examples, rows, precision="fp32", batch=2, console=QUIET))
     assert [row for row, _ in by_two] == rows
     assert isinstance(by_two[1][1], CaseError)
     with torch.no_grad():
@@ -129,11 +130,11 @@ def test_inference_answers_in_order_whatever_the_batch(tmp_path: Path) -> None:
     found = np.stack([answer["lesion"] for _, answer in by_two if not isinstance(answer, CaseError)])
     assert found.dtype == np.float32
     assert np.allclose(found, expected, atol=1e-5)
-    rounded = infer.answers(network, examples, [5, 0, 6, 1], device="cpu", precision="bf16", console=QUIET)["lesion"]
+    rounded = forward.answers(network, examples, [5, 0, 6, 1], device="cpu", precision="bf16", console=QUIET)["lesion"]
     assert rounded.dtype == np.float32
     assert np.abs(rounded - expected).max() < 0.05
     assert not np.array_equal(rounded, expected)
-    assert infer.answers(network, examples, [], device="cpu", precision="fp32", console=QUIET) == {}
+    assert forward.answers(network, examples, [], device="cpu", precision="fp32", console=QUIET) == {}
 
 
 def test_out_of_memory_halves_the_batch_and_says_so(tmp_path: Path) -> None:
@@ -148,13 +149,13 @@ def test_out_of_memory_halves_the_batch_and_says_so(tmp_path: Path) -> None:
 
     examples, stream = dark_squares(tmp_path, 9), io.StringIO()
     network, console = Small(), Console(stream=stream)
-    found = list(infer.run(network, examples, range(9), precision="fp32", batch=8, console=console))  # type: ignore[arg-type]
+    found = list(forward.run(network, examples, range(9), precision="fp32", batch=8, console=console))  # type: ignore[arg-type]
     assert [row for row, _ in found] == list(range(9))
     assert network.sizes == [8, 4, 2, 2, 2, 2, 1]
     assert stream.getvalue().count("out of memory: going on with") == 2
     network.room = 0
     with pytest.raises(InputError, match="single photo"):
-        list(infer.run(network, examples, range(2), precision="fp32", console=console))  # type: ignore[arg-type]
+        list(forward.run(network, examples, range(2), precision="fp32", console=console))  # type: ignore[arg-type]
 
 
 def test_precision_is_measured_once_and_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,26 +163,26 @@ def test_precision_is_measured_once_and_remembered(tmp_path: Path, monkeypatch: 
 
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     monkeypatch.setenv("SKINKIT_CACHE_DIR", str(tmp_path))
-    for remembered in (kernel_cache.cache_folder, infer.bf16_speed):
+    for remembered in (kernel_cache.cache_folder, precision.bf16_speed):
         remembered.cache_clear()
     try:
-        assert (infer.precision_of("cpu", "fp32"), infer.precision_of("cpu", "bf16")) == ("fp32", "bf16")
+        assert (precision.precision_of("cpu", "fp32"), precision.precision_of("cpu", "bf16")) == ("fp32", "bf16")
         assert not (tmp_path / "precision.json").exists()  # nothing asked, nothing measured
-        speed = infer.bf16_speed("cpu")
+        speed = precision.bf16_speed("cpu")
         assert speed > 0
         file = tmp_path / "precision.json"
         file.write_text(file.read_text().replace(f"{speed}", "7.5"))
-        infer.bf16_speed.cache_clear()
-        assert infer.bf16_speed("cpu") == 7.5
-        assert infer.precision_of("cpu") == "bf16"
+        precision.bf16_speed.cache_clear()
+        assert precision.bf16_speed("cpu") == 7.5
+        assert precision.precision_of("cpu") == "bf16"
         file.write_text("damaged")
-        infer.bf16_speed.cache_clear()
-        assert infer.bf16_speed("cpu") > 0
+        precision.bf16_speed.cache_clear()
+        assert precision.bf16_speed("cpu") > 0
         with pytest.raises(ConfigError, match="fp16"):
-            infer.precision_of("cpu", "fp16")
+            precision.precision_of("cpu", "fp16")
     finally:
         monkeypatch.undo()
-        for remembered in (kernel_cache.cache_folder, infer.bf16_speed):
+        for remembered in (kernel_cache.cache_folder, precision.bf16_speed):
             remembered.cache_clear()
 
 

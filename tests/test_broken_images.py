@@ -30,16 +30,19 @@ from PIL import Image
 from test_images import dicom, encoded
 from test_report import reason_codes
 
-from skinkit import images
-from skinkit.artifact import open_artifact, read_table
+from skinkit.artifacts.artifact import open_artifact
+from skinkit.artifacts.file_names import as_text, on_disk, readings
+from skinkit.artifacts.tables import read_table
 from skinkit.cli import main
 from skinkit.console import Console
-from skinkit.data import locate, read_cases, walk
+from skinkit.data import find_files, read_cases
+from skinkit.data.files import walk
 from skinkit.errors import CaseError, InputError
-from skinkit.file_names import as_text, on_disk, readings
+from skinkit.images import decode, pixels
+from skinkit.images.dicom import dicom_tag
 from skinkit.workspace import Cohort
 
-REASONS = Path(images.__file__).parent.parent / "docs" / "input.md"
+REASONS = Path(decode.__file__).parent.parent / "docs" / "input.md"
 SECONDS = 120
 """In which every file must have been read or refused: what a case has, on a machine busy with other things."""
 
@@ -74,7 +77,7 @@ def complaint(name: str, kind: Kind) -> str:
     """What is wrong with how a file was read; empty where nothing is."""
     try:
         with at_most(SECONDS):
-            rgb, _ = images.decode(kind.data, thorough=True)
+            rgb, _ = decode.decode(kind.data, thorough=True)
     except CaseError as error:
         fine = error.reason in kind.reasons
         return "" if fine else f"{name}: refused as {error.reason} ({error.detail})"
@@ -102,7 +105,7 @@ def test_masks_and_luma_of_every_kind_give_pixels_or_a_reason(tmp_path: Path) ->
             continue
         file = tmp_path / "file"
         file.write_bytes(kind.data)
-        for read in (images.read_luma, images.read_mask):
+        for read in (decode.read_luma, decode.read_mask):
             try:
                 dtypes[name, read.__name__] = read(file).dtype
             except CaseError as error:
@@ -116,7 +119,7 @@ def test_masks_and_luma_of_every_kind_give_pixels_or_a_reason(tmp_path: Path) ->
 MEASURED = """
 import resource, sys
 from broken_images import corpus
-from skinkit import images
+from skinkit.images import decode as images
 from skinkit.errors import CaseError
 
 kinds = corpus()
@@ -194,12 +197,12 @@ def outcome(data: bytes) -> str:
     """What becomes of a file: shown, or the reason; whatever is neither raises."""
     try:
         with at_most(SECONDS):
-            rgb, _ = images.decode(data, thorough=True)
+            rgb, _ = decode.decode(data, thorough=True)
     except CaseError as error:
         return error.reason
     assert rgb.dtype == np.uint8
     assert rgb.ndim == 3
-    assert 0 < rgb.shape[0] * rgb.shape[1] <= images.MAX_PIXELS
+    assert 0 < rgb.shape[0] * rgb.shape[1] <= pixels.MAX_PIXELS
     return "shown"
 
 
@@ -228,7 +231,7 @@ def test_every_name_is_text_that_leads_back_to_the_file(tmp_path: Path) -> None:
     for text, path in texts.items():
         assert text.encode("utf-8")
         assert on_disk(path.parent / text) == path
-        assert images.read_rgb(path.parent / text).shape == (72, 96, 3)
+        assert decode.read_rgb(path.parent / text).shape == (72, 96, 3)
     assert as_text(os.fsdecode(b"caf\xe9.png")) == "caf\ufffdE9.png"
     assert readings(as_text(os.fsdecode("病人甲.png".encode("gb18030"))))[1] == "病人甲.png"
     assert readings("café.png") == ("café.png",)
@@ -237,11 +240,11 @@ def test_every_name_is_text_that_leads_back_to_the_file(tmp_path: Path) -> None:
 def test_what_is_no_file_is_named_and_never_waited_for(tmp_path: Path) -> None:
     expected = odd_files(tmp_path / "cohort" / "files", tmp_path / "elsewhere.png")
     with at_most(SECONDS):
-        found = locate(Cohort("c", "inference", "folder", tmp_path / "cohort"))
+        found = find_files(Cohort("c", "inference", "folder", tmp_path / "cohort"))
         outcomes = {}
         for name in found.images:
             try:
-                images.read_rgb(found.root / name)
+                decode.read_rgb(found.root / name)
                 outcomes[name] = ""
             except CaseError as error:
                 outcomes[name] = error.reason
@@ -285,7 +288,7 @@ def test_headers_of_broken_files_are_read_or_refused_without_waiting(tmp_path: P
     with at_most(SECONDS):
         for path in files:
             try:
-                told.add(images.dicom_tag(path, "AccessionNumber"))
+                told.add(dicom_tag(path, "AccessionNumber"))
             except CaseError as error:
                 reasons.add(error.reason)
     assert reasons <= documented_reasons()
@@ -309,7 +312,7 @@ def test_a_folder_that_may_not_be_listed_is_a_row() -> None:
             with pytest.raises(InputError, match="closed"):
                 list(walk(root))
             with pytest.raises(CaseError, match="image_unreadable"):
-                images.read_rgb(root / "open" / "secret.png")
+                decode.read_rgb(root / "open" / "secret.png")
         finally:
             if os.getuid() == 0:
                 os.seteuid(0)
@@ -334,10 +337,10 @@ def test_files_that_appear_and_go_are_told(tmp_path: Path) -> None:
         return real(number)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(images.os, "fstat", late)
+        patch.setattr(decode.os, "fstat", late)
         with pytest.raises(CaseError, match="image_changed"):
-            images.read_bytes(file)
-    assert images.read_bytes(file).endswith(b"more")
+            pixels.read_bytes(file)
+    assert pixels.read_bytes(file).endswith(b"more")
 
 
 def test_a_name_cannot_move_the_cursor_or_begin_a_line_of_the_log() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 from conftest import run_skinkit
 
-from skinkit.artifact import open_artifact
+from skinkit.artifacts.artifact import open_artifact
 from skinkit.workspace import Ref, load_workspace
 
 

@@ -12,9 +12,10 @@ torch = pytest.importorskip("torch")
 import torch.nn.functional as functional  # noqa: E402
 
 from skinkit.errors import ConfigError  # noqa: E402
-from skinkit.metadata import column_names  # noqa: E402
-from skinkit.models import Sizes, load_model  # noqa: E402
-from skinkit.photo_classifier import FINE_TUNING  # noqa: E402
+from skinkit.models import load_model  # noqa: E402
+from skinkit.models.parts.photo_classifier import FINE_TUNING  # noqa: E402
+from skinkit.models.parts.protocol import Sizes  # noqa: E402
+from skinkit.stats.encoders import column_names  # noqa: E402
 
 PAD6 = ("ACK", "BCC", "MEL", "NEV", "SCC", "SEK")
 SIZES = Sizes(("A", "B", "C"), {"attributes": 5}, (6, 3, 1), ("age_years", "smoke", "smoke", "itch", "itch"))

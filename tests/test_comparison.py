@@ -14,9 +14,9 @@ from sklearn.metrics import roc_auc_score
 
 from skinkit import cli
 from skinkit.errors import ConfigError, RefusedError
-from skinkit.evaluation import comparison, decision, endpoint, given, scoring
+from skinkit.evaluation import comparison, decision, endpoint, outside_predictions, scoring
 from skinkit.evaluation.subgroups import holm
-from skinkit.metrics import Resamples, softmax
+from skinkit.stats.metrics import Resamples, softmax
 
 CLASSES = ("ACK", "BCC", "MEL", "NEV", "SCC", "SEK")
 MALIGNANT = np.array([False, True, True, False, True, False])
@@ -38,7 +38,7 @@ def cases(n: int = 240, seed: int = 0, skill: float | np.ndarray = 2.0, model: i
 
 
 def side(name: str, table: pd.DataFrame, malignant: str = "") -> comparison.Side:
-    read = given.checked(
+    read = outside_predictions.checked(
         table, truth_column="diagnosis", classes="", malignant=malignant, threshold=0.3, file=Path(f"{name}.csv")
     )
     return comparison.Side(name, scoring.Evaluation(read.table, read.classes, {}, read.malignant_set, "given"))

@@ -16,7 +16,8 @@ from torch import nn  # noqa: E402
 
 from skinkit import contract  # noqa: E402
 from skinkit.errors import InputError  # noqa: E402
-from skinkit.models import Phase, load_model, registered  # noqa: E402
+from skinkit.models import load_model, registered  # noqa: E402
+from skinkit.models.parts.protocol import Phase  # noqa: E402
 
 SMALL: dict[str, dict[str, Any]] = {
     **{name: {"side_px": 32, "backbone": "resnet18"} for name in ("concat", "metablock", "metanet", "pundhir")},

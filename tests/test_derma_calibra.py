@@ -14,14 +14,15 @@ import written_artifacts as written
 
 torch = pytest.importorskip("torch")
 
-from skinkit import infer  # noqa: E402
 from skinkit.commands import Context, faithful, snapshots  # noqa: E402
 from skinkit.console import Console  # noqa: E402
 from skinkit.errors import ConfigError  # noqa: E402
-from skinkit.faithfulness import FIGURES  # noqa: E402
-from skinkit.models import Sizes, derma_calibra, model_config  # noqa: E402
+from skinkit.explain.faithfulness import FIGURES  # noqa: E402
+from skinkit.learning import trained  # noqa: E402
+from skinkit.models import derma_calibra, model_config  # noqa: E402
 from skinkit.models.derma_calibra import case_weights, focal, uncertainty  # noqa: E402
-from skinkit.photo_classifier import QUICK  # noqa: E402
+from skinkit.models.parts.photo_classifier import QUICK  # noqa: E402
+from skinkit.models.parts.protocol import Sizes  # noqa: E402
 
 PAD6 = ("ACK", "BCC", "MEL", "NEV", "SCC", "SEK")
 COLUMNS = 5
@@ -388,7 +389,7 @@ def test_the_regressions_are_fitted_once_more_on_validation_rows_and_the_network
         given = {"model": "derma_calibra", "weights": "none", "settings": settings, "refit": refit, "name": f"m{refit}"}
         (artifact,), said = written.run_stage(workspace, "train", **given)
         assert said.count("looking at photos with the backbone as it came") <= 1  # not once more for each fold
-        opened = infer.open_classifier(artifact)
+        opened = trained.open_classifier(artifact)
         states.append([opened.network(fold, "cpu").state_dict() for fold in opened.folds])
     for refitted, once in zip(*states, strict=True):
         differs = {name.split(".")[0] for name, value in once.items() if not torch.equal(value, refitted[name])}
@@ -490,7 +491,7 @@ def test_it_is_trained_told_apart_and_used_through_the_stages(tmp_path: Path) ->
     assert (table["status"] == "ok").all()
     assert (table[["uncertainty_variance", "uncertainty_entropy"]] > 0).all().all()
     assert (table["uncertainty_mutual_information"] < table["uncertainty_entropy"]).all()
-    opened = infer.open_classifier(model)
+    opened = trained.open_classifier(model)
     network = opened.network(opened.folds[0], "cpu")
     priors = [opened.network(fold, "cpu").told.weight for fold in opened.folds]
     assert all(bool(prior.any()) for prior in priors)

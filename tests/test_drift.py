@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from skinkit import drift
+from skinkit.audit import drift
+from skinkit.stats import novelty
 
 
 def scored(
@@ -122,7 +123,7 @@ def test_unlike_the_training_data(tmp_path: Path) -> None:
         """Forty columns that six directions explain, and one that never varies."""
         return np.column_stack([rng.normal(size=(n, 6)) @ mixing + 0.1 * rng.normal(size=(n, 40)), np.ones(n)])
 
-    fitted = drift.Novelty.fit(draw(400), draw(300))
+    fitted = novelty.Novelty.fit(draw(400), draw(300))
     assert fitted is not None
     own = fitted.percentile(draw(300))
     assert 40 < own.mean() < 60
@@ -132,8 +133,8 @@ def test_unlike_the_training_data(tmp_path: Path) -> None:
     assert (fitted.percentile(along) >= 99).all()
     assert (fitted.percentile(off) >= 99).all()
     fitted.save(tmp_path)
-    again = drift.Novelty.load(tmp_path)
+    again = novelty.Novelty.load(tmp_path)
     assert again is not None
     np.testing.assert_array_equal(again.percentile(along), fitted.percentile(along))
-    assert drift.Novelty.load(tmp_path / "nowhere") is None
-    assert drift.Novelty.fit(draw(10), draw(300)) is None
+    assert novelty.Novelty.load(tmp_path / "nowhere") is None
+    assert novelty.Novelty.fit(draw(10), draw(300)) is None

@@ -13,12 +13,13 @@ import pytest
 import small_cohort
 import written_artifacts as written
 
-from skinkit import infer
-from skinkit.artifact import open_artifact
+from skinkit.artifacts.artifact import open_artifact
 from skinkit.commands import Context, embed
 from skinkit.errors import ConfigError, InputError
-from skinkit.evaluation import neighbours
-from skinkit.penultimate import _Penultimate, features
+from skinkit.evaluation import feature_map
+from skinkit.learning import trained
+from skinkit.learning.features import _Penultimate, features
+from skinkit.learning.scorer import Scorer
 from skinkit.workspace import Ref, Workspace
 
 torch = pytest.importorskip("torch")
@@ -62,7 +63,7 @@ def test_the_map_shows_the_cases_a_fold_held_out(workspace: Workspace, tmp_path:
 
 def test_features_are_what_the_last_layer_reads(workspace: Workspace) -> None:
     """They, the layer's own weights and the fold's calibration give the probabilities of the prediction."""
-    model = infer.open_classifier(open_artifact(workspace.path(Ref("models", name="concat"))))
+    model = trained.open_classifier(open_artifact(workspace.path(Ref("models", name="concat"))))
     frame = open_artifact(workspace.path(Ref("fused", "jinan", "truth"))).table()
     fold = model.folds[0]
     root = workspace.cohort("jinan").root
@@ -70,7 +71,7 @@ def test_features_are_what_the_last_layer_reads(workspace: Workspace) -> None:
     assert readable.all()
     layer: Any = model.network(fold, "cpu").output[1]  # type: ignore[attr-defined]
     logits = found @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()
-    scorer = infer.Scorer(model, workspace.root, "cpu", QUIET)
+    scorer = Scorer(model, workspace.root, "cpu", QUIET)
     (probability,), _ = scorer.altered([frame], [(fold.number,)] * len(frame), root)
     np.testing.assert_allclose(np.exp(fold.calibrated(logits)), probability[0], atol=1e-2)
 
@@ -92,7 +93,7 @@ def test_several_passes_count_as_their_mean_and_other_ends_are_refused() -> None
 
 def test_purity_of_neighbours_by_hand() -> None:
     line = np.array([[0.0], [1.0], [2.1], [10.0], [11.0]])
-    found = neighbours.purity(line, ["A", "A", "B", "B", "B"], neighbours=1)
+    found = feature_map.purity(line, ["A", "A", "B", "B", "B"], neighbours=1)
     # The neighbours are 1, 0, 1, 4 and 3: two of two for A, two of three for B.
     assert found["A"] == {"purity": 1.0, "chance": pytest.approx(1 / 4), "n": 2}
     assert found["B"] == {"purity": pytest.approx(2 / 3), "chance": pytest.approx(2 / 4), "n": 3}
@@ -104,11 +105,11 @@ def test_the_map_keeps_clusters_apart(method: str) -> None:
     classes = np.repeat([0, 1, 2], 20)
     x = rng.normal(size=(60, 8)) + 12 * np.eye(8)[classes]
     how: dict[str, Any] = {"method": method, "perplexity": 30.0, "seed": 0}
-    places = neighbours.mapped(x, **how)
-    np.testing.assert_array_equal(places, neighbours.mapped(x, **how))
-    pure = neighbours.purity(places, [str(c) for c in classes])
+    places = feature_map.mapped(x, **how)
+    np.testing.assert_array_equal(places, feature_map.mapped(x, **how))
+    pure = feature_map.purity(places, [str(c) for c in classes])
     assert min(row["purity"] for row in pure.values()) > 0.95
-    assert neighbours.mapped(x[:, :1], **how).shape == (60, 2)
+    assert feature_map.mapped(x[:, :1], **how).shape == (60, 2)
 
 
 def test_a_fold_that_is_not_there_is_refused(workspace: Workspace, tmp_path: Path) -> None:

@@ -15,12 +15,13 @@ from sklearn import metrics as sk
 from written_artifacts import make_workspace, run_stage, write, write_cases
 
 from skinkit import cli
-from skinkit.artifact import Artifact, read_table
+from skinkit.artifacts.artifact import Artifact
+from skinkit.artifacts.tables import read_table
 from skinkit.console import Console
 from skinkit.errors import ConfigError, InputError, RefusedError
-from skinkit.metrics import softmax
 from skinkit.options import make_config
 from skinkit.stages import evaluate
+from skinkit.stats.metrics import softmax
 from skinkit.taxonomy import class_set
 from skinkit.workspace import Ref, Workspace
 

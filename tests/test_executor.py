@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from skinkit.artifact import lock
+from skinkit.artifacts.locks import lock
 from skinkit.errors import CaseError, InputError
-from skinkit.executor import map_cases
+from skinkit.workers import map_cases
 
 
 def double(item: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def test_workers_hold_no_lock_of_their_parent_and_use_one_thread(tmp_path: Path)
 PARENT = """
 import sys
 from pathlib import Path
-from skinkit.executor import map_cases
+from skinkit.workers import map_cases
 import time, os
 
 def slow(item):

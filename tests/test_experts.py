@@ -9,8 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from skinkit.experts import MIDDLE, MetadataExpert, PhotoExpert, Still  # noqa: E402
 from skinkit.models import frozen_probe  # noqa: E402
+from skinkit.models.parts.experts import MIDDLE, MetadataExpert, PhotoExpert, Still  # noqa: E402
 
 SIDE = 64
 

@@ -13,9 +13,9 @@ import small_cohort
 import written_artifacts as written
 from PIL import Image
 
-from skinkit import infer
-from skinkit.artifact import open_artifact
-from skinkit.attribution import (
+from skinkit.artifacts.artifact import open_artifact
+from skinkit.errors import ConfigError
+from skinkit.explain.shapley import (
     as_grey,
     enlarged,
     inside_share,
@@ -28,8 +28,9 @@ from skinkit.attribution import (
     shapley,
     softened,
 )
-from skinkit.errors import ConfigError
-from skinkit.images import read_mask
+from skinkit.images.decode import read_mask
+from skinkit.learning import embeddings, trained
+from skinkit.learning.examples import Photo
 from skinkit.schemas import EXPLANATIONS
 from skinkit.workspace import Ref, Workspace, load_workspace
 
@@ -154,19 +155,19 @@ def explain(workspace: Workspace, cohort: str = "jinan", **given: Any) -> Any:
 
 def mean_log_odds(workspace: Workspace, model: str, row: Any, cohort: str) -> float:
     """The target's log odds of a case from the model's own predictions, fold by fold."""
-    opened = infer.open_classifier(open_artifact(workspace.path(Ref("models", name=model))))
+    opened = trained.open_classifier(open_artifact(workspace.path(Ref("models", name=model))))
     frame = open_artifact(workspace.path(Ref("fused", cohort, "truth"))).table()
     frame = frame[frame["case_id"] == row["case_id"]]
     images = None
     if opened.reads_photos:
-        photo = infer.Photo(frame["pixel_sha256"].iloc[0], workspace.root / cohort / frame["image_path"].iloc[0])
+        photo = Photo(frame["pixel_sha256"].iloc[0], workspace.root / cohort / frame["image_path"].iloc[0])
         store = opened.store(workspace.root, "cpu")
-        vectors, _ = infer.embed(opened.embedder("cpu"), [photo], store, device="cpu", console=written.Said())
+        vectors, _ = embeddings.embed(opened.embedder("cpu"), [photo], store, device="cpu", console=written.Said())
         images = vectors[photo.pixels][None]
     predictions = open_artifact(workspace.path(Ref("predictions", cohort, model))).table()
     fold = predictions.query("level == 'image'").set_index("case_id").loc[row["case_id"], "fold"]
     odds = [
-        log_odds(f.scores(infer.batch_of(frame, f.encoder, f.radiomics, images))[0], MALIGNANT)
+        log_odds(f.scores(trained.batch_of(frame, f.encoder, f.radiomics, images))[0], MALIGNANT)
         for f in opened.folds
         if str(fold) in ("<NA>", str(f.number))
     ]
@@ -220,14 +221,14 @@ def test_occlusion_heatmap_lies_inside_the_lesion_at_the_photos_size(workspace: 
 
 def test_occlusion_is_measured_anew_without_each_part(workspace: Workspace) -> None:
     """One cell of one case by hand, through the public extract and the model's own prediction."""
-    from skinkit.images import read_rgb
+    from skinkit.images.decode import read_rgb
     from skinkit.radiomics import extract
 
     artifact = explain(workspace, limit=1, cells=2)
     (row,) = artifact.table().to_dict("records")
     frame = open_artifact(workspace.path(Ref("fused", "jinan", "truth"))).table()
     frame = frame[frame["case_id"] == row["case_id"]].reset_index(drop=True)
-    model = infer.open_classifier(open_artifact(workspace.path(Ref("models", name="lightgbm"))))
+    model = trained.open_classifier(open_artifact(workspace.path(Ref("models", name="lightgbm"))))
     rgb, mask = (
         read_rgb(workspace.root / "jinan" / frame["image_path"][0]),
         read_mask(workspace.root / frame["mask_path"][0]),
@@ -238,7 +239,7 @@ def test_occlusion_is_measured_anew_without_each_part(workspace: Workspace) -> N
         return float(
             np.mean(
                 [
-                    log_odds(f.scores(infer.batch_of(measured, f.encoder, f.radiomics))[0], MALIGNANT)
+                    log_odds(f.scores(trained.batch_of(measured, f.encoder, f.radiomics))[0], MALIGNANT)
                     for f in model.folds
                 ]
             )
@@ -323,9 +324,9 @@ def test_probe_attributions_add_up_and_heatmaps_are_measured(cohort: str, probed
 
 def test_grad_cam_is_the_gradient_weighted_sum_of_the_last_block(probed: Workspace) -> None:
     """The answer of captum against the definition, written with autograd."""
-    from skinkit.attribution import grad_cam
+    from skinkit.explain.shapley import grad_cam
 
-    opened = infer.open_classifier(open_artifact(probed.path(Ref("models", name="frozen_probe"))))
+    opened = trained.open_classifier(open_artifact(probed.path(Ref("models", name="frozen_probe"))))
     network: Any = opened.embedder("cpu")
     rgb = np.asarray(Image.open(probed.root / "jinan" / "jinan-01-1.png"))
     images = torch.from_numpy(network.prepare(rgb)[None])
@@ -345,7 +346,7 @@ def test_grad_cam_is_the_gradient_weighted_sum_of_the_last_block(probed: Workspa
 
 def test_the_explained_module_is_the_model(probed: Workspace) -> None:
     """Its output is the mean log odds of the folds' own predictions."""
-    opened = infer.open_classifier(open_artifact(probed.path(Ref("models", name="frozen_probe"))))
+    opened = trained.open_classifier(open_artifact(probed.path(Ref("models", name="frozen_probe"))))
     network: Any = opened.embedder("cpu")
     frame = open_artifact(probed.path(Ref("fused", "jinan", "truth"))).table().iloc[[3]].reset_index(drop=True)
     rgb = np.asarray(Image.open(probed.root / "jinan" / frame["image_path"][0]))
@@ -354,7 +355,7 @@ def test_the_explained_module_is_the_model(probed: Workspace) -> None:
         vector = network(images).numpy()
     odds, offsets = [], []
     for fold in opened.folds:
-        batch = infer.batch_of(frame, fold.encoder, fold.radiomics, vector)
+        batch = trained.batch_of(frame, fold.encoder, fold.radiomics, vector)
         odds.append(log_odds(fold.scores(batch)[0], MALIGNANT))
         parts = fold.fitted.contributions(batch)
         offsets.append(sum(part[0].sum(axis=1) for name, part in parts.items() if name != "image"))
@@ -383,12 +384,12 @@ def seen(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 def networks_log_odds(workspace: Workspace, row: Any, cohort: str) -> list[tuple[Any, Any, float, float]]:
     """(network, batch, temperature, log odds) of each fold that predicted a case."""
-    from skinkit.examples import Examples, as_input
+    from skinkit.learning.examples import Examples, as_input
 
-    opened = infer.open_classifier(open_artifact(workspace.path(Ref("models", name="hybrid_resnet50"))))
+    opened = trained.open_classifier(open_artifact(workspace.path(Ref("models", name="hybrid_resnet50"))))
     frame = open_artifact(workspace.path(Ref("fused", cohort, "truth"))).table()
     frame = frame[frame["case_id"] == row["case_id"]].reset_index(drop=True)
-    photo = infer.Photo(frame["pixel_sha256"][0], workspace.root / cohort / frame["image_path"][0])
+    photo = Photo(frame["pixel_sha256"][0], workspace.root / cohort / frame["image_path"][0])
     masks = [workspace.root / frame["mask_path"][0]]
     predictions = open_artifact(workspace.path(Ref("predictions", cohort, "hybrid_resnet50"))).table()
     held_out = predictions.query("level == 'image'").set_index("case_id").loc[row["case_id"], "fold"]
@@ -396,7 +397,7 @@ def networks_log_odds(workspace: Workspace, row: Any, cohort: str) -> list[tuple
     for fold in opened.folds:
         if str(held_out) not in ("<NA>", "nan", str(fold.number)):
             continue
-        arrays = infer.batch_of(frame, fold.encoder, fold.radiomics)
+        arrays = trained.batch_of(frame, fold.encoder, fold.radiomics)
         network: Any = opened.network(fold, "cpu")
         examples = Examples(opened.module.READS, 64, [photo], masks=masks, arrays=arrays)
         batch = as_input(examples.batch([0]), "cpu")

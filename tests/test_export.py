@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 from written_artifacts import make_workspace
 
-from skinkit import csv_text
-from skinkit.artifact import Builder, Recipe
+from skinkit.artifacts import csv as csv_text
+from skinkit.artifacts.artifact import Recipe
+from skinkit.artifacts.builder import Builder
 from skinkit.cli import main
 from skinkit.schemas import CASES, PREDICTIONS
 from skinkit.workspace import Ref, Workspace

@@ -10,8 +10,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from skinkit.faithfulness import STEPS, attribute_names, ranking, summarised, tried  # noqa: E402
-from skinkit.integrated_gradients import baseline_of, integrated_gradients  # noqa: E402
+from skinkit.explain.faithfulness import STEPS, attribute_names, ranking, summarised, tried  # noqa: E402
+from skinkit.explain.integrated_gradients import baseline_of, integrated_gradients  # noqa: E402
 
 SIDE = 10
 OWNERS = {"attributes": ("age", "site", "site")}

@@ -23,7 +23,7 @@ import written_artifacts
 from conftest import run_skinkit
 from PIL import Image
 
-from skinkit.artifact import Artifact, open_artifact, rehash
+from skinkit.artifacts.artifact import Artifact, open_artifact, rehash
 from skinkit.workspace import Ref, load_workspace
 
 PHOTOS = 30

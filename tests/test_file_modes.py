@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skinkit import file_modes
-from skinkit.artifact import Builder, Recipe
+from skinkit.artifacts.artifact import Recipe
+from skinkit.artifacts.builder import Builder
 from skinkit.cli import main
+from skinkit.privacy import permissions
 from skinkit.schemas import MASKS
 from skinkit.workspace import load_workspace
 
@@ -44,7 +45,7 @@ def made(workspace: Path, photos: Path, *options: str) -> None:
 
 
 def open_ones(folder: Path) -> list[str]:
-    return [str(path) for path in [folder, *folder.rglob("*")] if file_modes.open_to_others(path)]
+    return [str(path) for path in [folder, *folder.rglob("*")] if permissions.open_to_others(path)]
 
 
 def test_a_private_workspace_is_closed_whatever_the_umask(tmp_path: Path, photos: Path) -> None:
@@ -73,8 +74,8 @@ def test_an_open_workspace_keeps_to_the_umask_and_is_closed_when_it_becomes_priv
 
 
 def test_unfinished_work_is_closed_too(tmp_path: Path) -> None:
-    with file_modes.restored():
-        file_modes.keep_private(tmp_path / "artifacts")
+    with permissions.restored():
+        permissions.keep_private(tmp_path / "artifacts")
         recipe = Recipe("masks", 1, "segment", 1, {}, {})
         path = tmp_path / "artifacts" / "ward" / "masks"
         with pytest.raises(KeyboardInterrupt), Builder(path, MASKS, recipe) as build:  # noqa: PT012

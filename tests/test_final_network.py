@@ -18,12 +18,13 @@ import small_cohort
 import torch
 import written_artifacts as written
 
-from skinkit import infer
-from skinkit.artifact import Artifact, open_artifact
+from skinkit.artifacts.artifact import Artifact, open_artifact
 from skinkit.console import Console
 from skinkit.errors import RefusedError
-from skinkit.examples import Examples, photos_of
-from skinkit.models import Sizes, concat
+from skinkit.learning import forward, trained
+from skinkit.learning.examples import Examples, photos_of
+from skinkit.models import concat
+from skinkit.models.parts.protocol import Sizes
 from skinkit.workspace import Ref, Workspace, load_workspace
 
 SETTINGS = ("backbone=resnet18", "side_px=32", "epochs=1", "batch=8", "optimiser=adamw", "final_epochs=2")
@@ -54,12 +55,12 @@ def workspace(made: Path, tmp_path: Path) -> Workspace:
     return load_workspace(tmp_path / "w")
 
 
-def asked_of(workspace: Workspace, cohort: str, network: Any, fold: infer.Fold) -> pd.DataFrame:
+def asked_of(workspace: Workspace, cohort: str, network: Any, fold: trained.Fold) -> pd.DataFrame:
     """Calibrated probabilities of a cohort's photos, straight from a network."""
     frame = open_artifact(workspace.path(Ref("fused", cohort, "truth"))).table()
     examples = Examples(("image", "attributes"), 32, photos_of(frame, workspace.root / cohort))
-    examples = examples.with_arrays(infer.batch_of(frame, fold.encoder, fold.radiomics))
-    found = infer.run(network, examples, range(len(frame)), console=Console(quiet=True))
+    examples = examples.with_arrays(trained.batch_of(frame, fold.encoder, fold.radiomics))
+    found = forward.run(network, examples, range(len(frame)), console=Console(quiet=True))
     logits = np.stack([answer["diagnosis"] for _, answer in found])  # type: ignore[index]
     return pd.DataFrame(np.exp(fold.calibrated(logits)), index=frame["case_id"], columns=P)
 
@@ -71,9 +72,9 @@ def test_other_cohorts_are_answered_by_what_learnt_from_every_row(workspace: Wor
     assert about["final"]["rows"] == len(split)
     assert about["final"]["best"]["epoch"] == 2
     assert about["best"]["epoch"] == 1
-    opened = infer.open_classifier(model)
+    opened = trained.open_classifier(model)
     fold, final = opened.folds
-    assert (fold.number, final.number, opened.outside) == (0, infer.FINAL, (infer.FINAL,))
+    assert (fold.number, final.number, opened.outside) == (0, trained.FINAL, (trained.FINAL,))
     assert fold.temperature == final.temperature
     told = {}
     for cohort, answering in (("jinan", final), ("clinic", fold)):
@@ -102,21 +103,21 @@ def test_a_case_elsewhere_that_is_a_held_out_one_leaks(workspace: Workspace) -> 
 def test_held_out_rows_count_where_they_are_learnt_from(workspace: Workspace) -> None:
     """A held-out patient who is a year older is another model."""
     split = open_artifact(workspace.path(Ref("split", name="grouped"))).table()
-    before = (workspace.path(Ref("models", name="concat")) / "fold_0" / "final" / infer.NETWORK).read_bytes()
+    before = (workspace.path(Ref("models", name="concat")) / "fold_0" / "final" / trained.NETWORK).read_bytes()
     frame = open_artifact(workspace.path(Ref("fused", "clinic", "truth"))).table()
     frame.loc[frame["case_id"].isin(split.loc[split["part"] == "held_out", "case_id"]), "age_years"] = 20.0
     small_cohort.write_fused(workspace, "clinic", frame)
     model = train(workspace, replace=True)
-    assert (model.path / "fold_0" / "final" / infer.NETWORK).read_bytes() != before
+    assert (model.path / "fold_0" / "final" / trained.NETWORK).read_bytes() != before
 
 
 def test_several_folds_or_no_refit_train_no_final_network(tmp_path: Path) -> None:
     workspace = small_cohort.make(tmp_path / "w", folds=2, patients=12)
-    opened = infer.open_classifier(train(workspace))
+    opened = trained.open_classifier(train(workspace))
     assert opened.outside == (0, 1)
     assert not any("final" in fold for fold in opened.about["folds"])
     alone = small_cohort.make(tmp_path / "alone", folds=1, patients=12)
-    plain = infer.open_classifier(train(alone, refit=False))
+    plain = trained.open_classifier(train(alone, refit=False))
     assert plain.outside == (0,)
     assert plain.about["refitted"] is False
 

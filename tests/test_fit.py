@@ -20,10 +20,11 @@ import pytest
 import torch
 from toy_network import IoU, Toy, dark_squares, short, toy, train
 
-from skinkit import fit
 from skinkit.console import Console
 from skinkit.errors import ConfigError, InputError
-from skinkit.models import Augment, Phase
+from skinkit.learning import checkpoint, schedule
+from skinkit.learning.examples import as_input
+from skinkit.models.parts.protocol import Augment, Phase
 
 
 @pytest.fixture(autouse=True)
@@ -171,7 +172,7 @@ def test_the_average_is_the_mean_of_the_weights_with_statistics_of_its_own(tmp_p
     assert len(seen) == 2
     assert torch.allclose(network.head.weight, torch.stack(seen).mean(0), atol=1e-6)
     with torch.no_grad():
-        inputs = fit.as_input(examples.batch(range(16)), "cpu")
+        inputs = as_input(examples.batch(range(16)), "cpu")
         before_norm = network.stem[0](inputs["image"] - 0.5)
     assert torch.allclose(network.stem[1].running_mean, before_norm.mean(dim=(0, 2, 3)), atol=1e-4)
 
@@ -179,7 +180,7 @@ def test_the_average_is_the_mean_of_the_weights_with_statistics_of_its_own(tmp_p
 def test_a_run_killed_in_mid_training_ends_with_the_same_bytes(tmp_path: Path) -> None:
     undisturbed, resumed = toy(), toy()
     whole = train(undisturbed, dark_squares(tmp_path / "other"), tmp_path / "other" / "checkpoint")
-    path = tmp_path / "checkpoint" / fit.CHECKPOINT
+    path = tmp_path / "checkpoint" / checkpoint.CHECKPOINT
     program = Path(__file__).with_name("toy_network.py")
     process = subprocess.Popen([sys.executable, str(program), str(tmp_path)], env={**os.environ, "PYTHONPATH": ""})
     try:
@@ -227,7 +228,7 @@ def test_a_damaged_or_foreign_checkpoint_is_left_aside_and_that_is_said(tmp_path
     content[-1] ^= 1
     state.write_bytes(content)
     assert "is damaged" in again(wider, seed=5, train_rows=range(9))
-    (folder / fit.CHECKPOINT).write_text("{")
+    (folder / checkpoint.CHECKPOINT).write_text("{")
     assert "starting anew" in again(wider, seed=5, train_rows=range(9))
 
 
@@ -272,17 +273,17 @@ def test_phases_that_cannot_be_run_are_refused(tmp_path: Path) -> None:
 
 def test_an_epoch_sees_every_row_once_and_drops_a_last_single_one() -> None:
     phase = Phase("p", 1, batch=4)
-    groups = fit.groups_of(range(9), phase, (0, 0, 1), 1)
+    groups = schedule.groups_of(range(9), phase, (0, 0, 1), 1)
     assert [len(group) for group in groups] == [4, 4]
     assert len({row for group in groups for row in group}) == 8
-    assert groups == fit.groups_of(range(9), phase, (0, 0, 1), 1)
-    assert groups != fit.groups_of(range(9), phase, (0, 0, 2), 1)
-    assert [len(group) for group in fit.groups_of(range(10), phase, (0, 0, 1), 1)] == [4, 4, 2]
-    assert [len(group) for group in fit.groups_of(range(11), phase, (0, 0, 1), 2)] == [4, 4]
+    assert groups == schedule.groups_of(range(9), phase, (0, 0, 1), 1)
+    assert groups != schedule.groups_of(range(9), phase, (0, 0, 2), 1)
+    assert [len(group) for group in schedule.groups_of(range(10), phase, (0, 0, 1), 1)] == [4, 4, 2]
+    assert [len(group) for group in schedule.groups_of(range(11), phase, (0, 0, 1), 2)] == [4, 4]
 
 
 def test_steps_draw_rows_again_when_there_are_too_few() -> None:
-    groups = fit.groups_of(range(5), Phase("p", 1, batch=4, steps=5), (0, 0, 1), 1)
+    groups = schedule.groups_of(range(5), Phase("p", 1, batch=4, steps=5), (0, 0, 1), 1)
     assert [len(group) for group in groups] == [4] * 5
     assert {row: [row for group in groups for row in group].count(row) for row in range(5)} == dict.fromkeys(
         range(5), 4
@@ -294,8 +295,8 @@ def test_a_balanced_epoch_draws_every_stratum_equally_often() -> None:
 
     def counts(share: float, epoch: int = 1, **settings: Any) -> tuple[dict[int, int], list[int]]:
         phase = Phase("p", 1, batch=4, balanced=share, **settings)
-        drawn = [row for group in fit.groups_of(rows, phase, (0, 0, epoch), 1, strata) for row in group]
-        assert drawn == [row for group in fit.groups_of(rows, phase, (0, 0, epoch), 1, strata) for row in group]
+        drawn = [row for group in schedule.groups_of(rows, phase, (0, 0, epoch), 1, strata) for row in group]
+        assert drawn == [row for group in schedule.groups_of(rows, phase, (0, 0, epoch), 1, strata) for row in group]
         of = dict(zip(rows, strata, strict=True))
         return {name: sum(of[row] == name for row in drawn) for name in (0, 7, 3)}, drawn
 
@@ -310,8 +311,8 @@ def test_a_balanced_epoch_draws_every_stratum_equally_often() -> None:
     assert half[0] >= 6 + 14
     assert half[3] in (6, 7)  # 6 of the balanced half, and at most one of the other
     assert counts(1.0, epoch=2)[1] != counts(1.0, epoch=1)[1]
-    plain = fit.groups_of(rows, Phase("p", 1, batch=4), (0, 0, 1), 1, strata)
-    assert plain == fit.groups_of(rows, Phase("p", 1, batch=4), (0, 0, 1), 1)
+    plain = schedule.groups_of(rows, Phase("p", 1, batch=4), (0, 0, 1), 1, strata)
+    assert plain == schedule.groups_of(rows, Phase("p", 1, batch=4), (0, 0, 1), 1)
 
 
 def test_what_is_balanced_are_the_classes_unless_strata_are_told(tmp_path: Path) -> None:
@@ -366,7 +367,7 @@ def test_plateau_takes_a_tenth_when_nothing_gets_better_also_after_a_kill(tmp_pa
 
 def test_rates_follow_their_schedules() -> None:
     def rates(**settings: Any) -> list[float]:
-        return [fit.rate_share(Phase("p", 1, **settings), step, 11, 0.1) for step in range(11)]
+        return [schedule.rate_share(Phase("p", 1, **settings), step, 11, 0.1) for step in range(11)]
 
     assert rates() == [1.0] * 11
     cosine = rates(schedule="cosine", final_rate=0.01)
@@ -384,13 +385,13 @@ def test_rates_by_name_and_frozen_parameters() -> None:
     network = toy()
     network.stem[1].requires_grad_(False)
     phase = Phase("p", 1, learning_rate=0.1, rates={"stem": 0.01, "stem.0.bias": 0.5}, weight_decay=0.2)
-    groups = fit.optimiser_of(network, phase).param_groups
+    groups = schedule.optimiser_of(network, phase).param_groups
     assert {group["lr"]: [tuple(p.shape) for p in group["params"]] for group in groups} == {
         0.01: [(8, 3, 3, 3)], 0.5: [(8,)], 0.1: [(1, 8, 3, 3), (1,)],
     }  # fmt: skip
     assert {group["weight_decay"] for group in groups} == {0.2}
     with pytest.raises(ConfigError, match="trains no parameter"):
-        fit.optimiser_of(network.requires_grad_(False), phase)
+        schedule.optimiser_of(network.requires_grad_(False), phase)
 
 
 # ------------------------------------------------------------------------------------------------ two processes
@@ -423,7 +424,7 @@ class Watched(Toy):
 
     def snapshot(self, batches: Any) -> dict[str, Any]:
         seen = [float(batch["image"].mean()) for batch in batches]
-        return {"brightness": seen, "weight": float(self.head.weight.detach().sum()), "cases": [{"index": 0}]}
+        return {"brightness": seen, "weight": float(self.head.weight.detach().abs().sum()), "cases": [{"index": 0}]}
 
 
 def test_snapshots_are_taken_every_so_many_epochs_also_after_a_kill(tmp_path: Path) -> None:

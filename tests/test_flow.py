@@ -12,8 +12,9 @@ from conftest import run_skinkit
 from PIL import Image
 from written_artifacts import make_workspace, run_stage, write, write_cases
 
-from skinkit import flow, selection
 from skinkit.errors import InputError
+from skinkit.reporting import flow
+from skinkit.studies import selection
 from skinkit.workspace import Ref, Workspace, load_workspace
 
 KNOWN = {"age_years": 50.0, "sex": "female", "site": "torso", "modality": "dermoscopic", "diagnosis_source": "x"}

@@ -19,7 +19,7 @@ from skinkit.cli import main
 from skinkit.commands import Context, curves, gallery
 from skinkit.console import Console
 from skinkit.errors import ConfigError, InputError
-from skinkit.figures import OUTLINE, PREDICTED
+from skinkit.figures.photos import OUTLINE, PREDICTED
 from skinkit.workspace import Ref, Workspace
 
 
@@ -73,7 +73,7 @@ def test_the_gallery_shows_best_median_and_worst_of_photos_that_were_not_learnt_
 
 
 def test_two_segmenters_in_one_gallery(workspace: Workspace) -> None:
-    from skinkit.artifact import open_artifact
+    from skinkit.artifacts.artifact import open_artifact
 
     half = open_artifact(workspace.path(Ref("masks", "clinic", "half")))
     table = half.table().iloc[:6].assign(iou=0.5, dice=2 / 3)

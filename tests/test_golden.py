@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from skinkit.artifact import open_artifact
+from skinkit.artifacts.artifact import open_artifact
 from skinkit.stages import load_stage
 
 GOLDEN = Path(__file__).parent / "golden.json"

@@ -10,7 +10,7 @@ import pytest
 from test_sources import listed, photo, table
 
 from skinkit.console import Console
-from skinkit.data import locate
+from skinkit.data import find_files
 from skinkit.errors import ConfigError
 from skinkit.pipeline import Pipeline
 from skinkit.stages.ingest import _auroc_of_known
@@ -48,7 +48,7 @@ def hospital(root: Path, name: str, header: str, rows: list[str]) -> None:
 def test_the_counts_of_a_template_add_up(name: str, tmp_path: Path) -> None:
     shutil.copytree(HOSPITALS / name, tmp_path / name)
     table(tmp_path / name / "lesions.csv", CHANGZHOU if name == "changzhou" else WANG)
-    expected = dict(locate(Cohort(name, "external", "folder", tmp_path / name)).source.expected)
+    expected = dict(find_files(Cohort(name, "external", "folder", tmp_path / name)).source.expected)
     assert expected.pop("total") == sum(expected.values()) == TOTALS[name]
     assert "README.md" in {file.name for file in (HOSPITALS / name).iterdir()}
 

@@ -13,8 +13,9 @@ from PIL import Image
 torch = pytest.importorskip("torch")
 
 from skinkit.errors import ConfigError, InputError  # noqa: E402
-from skinkit.metadata import column_names  # noqa: E402
-from skinkit.models import Sizes, hybrid_resnet50, model_config  # noqa: E402
+from skinkit.models import hybrid_resnet50, model_config  # noqa: E402
+from skinkit.models.parts.protocol import Sizes  # noqa: E402
+from skinkit.stats.encoders import column_names  # noqa: E402
 from skinkit.taxonomy import class_set  # noqa: E402
 
 WANG8 = tuple(class_set("wang8").classes)

@@ -15,7 +15,7 @@ from PIL import Image
 from test_images import dicom, encoded, noise, picture, png_16
 from test_sources import table
 
-from skinkit.artifact import rehash
+from skinkit.artifacts.artifact import rehash
 from skinkit.console import Console
 from skinkit.errors import ConfigError, RefusedError
 from skinkit.options import make_config

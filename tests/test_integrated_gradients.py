@@ -10,9 +10,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from skinkit.attribution import torch_log_odds  # noqa: E402
-from skinkit.integrated_gradients import PATH_AT_ONCE, TOLERANCE, baseline_of, integrated_gradients  # noqa: E402
-from skinkit.models import Sizes, derma_calibra, hybrid_resnet50  # noqa: E402
+from skinkit.explain.integrated_gradients import PATH_AT_ONCE, TOLERANCE, baseline_of, integrated_gradients  # noqa: E402
+from skinkit.explain.shapley import torch_log_odds  # noqa: E402
+from skinkit.models import derma_calibra, hybrid_resnet50  # noqa: E402
+from skinkit.models.parts.protocol import Sizes  # noqa: E402
 
 POSITIVE = np.array([True, False, False])
 SIDE = 8

@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from skinkit import images, leakage, phantoms
+from skinkit.audit import leakage
+from skinkit.data import phantoms
 from skinkit.errors import RefusedError
+from skinkit.images import decode, encode, identity
 
 
 def side(cohort: str, rows: list[dict[str, Any]], space: str = "pad") -> pd.DataFrame:
@@ -211,12 +213,12 @@ def test_a_copy_is_told_from_another_lesion_by_looking(tmp_path: Path) -> None:
     """A re-encoded, brighter, smaller copy is the same picture; another lesion with a close hash is not."""
     rng = np.random.default_rng(0)
     rgb, _ = phantoms.draw(rng, "nevus", phantoms._SKIN[0], phantoms.Hospital("A"))
-    copy = images.resize(np.clip(rgb * 1.15, 0, 255).astype(np.uint8), (48, 48))
+    copy = encode.resize(np.clip(rgb * 1.15, 0, 255).astype(np.uint8), (48, 48))
     other, _ = phantoms.draw(np.random.default_rng(1), "melanoma", phantoms._SKIN[2], phantoms.Hospital("A"))
     files = {"a": rgb, "b": copy, "c": other}
     for name, picture in files.items():
-        (tmp_path / f"{name}.jpg").write_bytes(images.jpeg_bytes(picture, 80))
-    hashes = {name: images.dhash(images.read_rgb(tmp_path / f"{name}.jpg")) for name in files}
+        (tmp_path / f"{name}.jpg").write_bytes(encode.jpeg_bytes(picture, 80))
+    hashes = {name: identity.dhash(decode.read_rgb(tmp_path / f"{name}.jpg")) for name in files}
     ours = side("a", [{"dhash": hashes["a"]}])
     paths = {("bb", hashes[n]): tmp_path / f"{n}.jpg" for n in ("b", "c")} | {("a", hashes["a"]): tmp_path / "a.jpg"}
     found = {}

@@ -11,13 +11,15 @@ from conftest import run_skinkit
 from PIL import Image
 from written_artifacts import run_stage, write, write_cases
 
-from skinkit.artifact import file_sha256, open_artifact
+from skinkit.artifacts.artifact import open_artifact
+from skinkit.artifacts.files import file_sha256
+from skinkit.data.phantoms import HEIGHT_PX, RULES, WIDTH_PX, Hospital, draw, write_cohort
 from skinkit.errors import ConfigError
-from skinkit.images import read_mask
-from skinkit.masks import agreement
+from skinkit.images.decode import read_mask
+from skinkit.images.masks import agreement
 from skinkit.models import otsu
-from skinkit.phantoms import HEIGHT_PX, RULES, WIDTH_PX, Hospital, draw, write_cohort
-from skinkit.radiomics import FEATURE_NAMES, extract
+from skinkit.radiomics import extract
+from skinkit.radiomics.names import FEATURE_NAMES
 from skinkit.schemas import FUSED
 from skinkit.stages.segment import measured
 from skinkit.workspace import Ref, Workspace, load_workspace

@@ -10,7 +10,7 @@ import pytest
 from sklearn.preprocessing import StandardScaler
 
 from skinkit.errors import ConfigError
-from skinkit.metadata import (
+from skinkit.stats.encoders import (
     Encoder,
     Standardiser,
     choose_encoder,

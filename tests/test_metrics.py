@@ -12,13 +12,13 @@ import pytest
 from scipy.stats import binomtest
 from sklearn import metrics as sk
 
-from skinkit import metrics
-from skinkit.evaluation import battery
+from skinkit.evaluation import metric_table
+from skinkit.stats import metrics
 
 CLASSES = ("ACK", "BCC", "MEL", "NEV")
 
 
-def made_up(n: int = 300, seed: int = 0, ties: bool = True) -> battery.Scored:
+def made_up(n: int = 300, seed: int = 0, ties: bool = True) -> metric_table.Scored:
     """Predictions of four classes, some tied, three cases a patient; BCC and MEL are malignant."""
     rng = np.random.default_rng(seed)
     truth = rng.choice(4, size=n, p=[0.4, 0.3, 0.1, 0.2])
@@ -30,7 +30,7 @@ def made_up(n: int = 300, seed: int = 0, ties: bool = True) -> battery.Scored:
         probability /= probability.sum(axis=1, keepdims=True)
     malignant = np.array([False, True, True, False])
     malignancy = probability[:, malignant].sum(axis=1)
-    return battery.Scored(
+    return metric_table.Scored(
         classes=CLASSES,
         truth=truth,
         probability=probability,
@@ -44,8 +44,8 @@ def made_up(n: int = 300, seed: int = 0, ties: bool = True) -> battery.Scored:
     )
 
 
-def figures(scored: battery.Scored, **settings: int) -> dict[battery.Key, dict[str, Any]]:
-    rows = battery.measure(scored, **settings)
+def figures(scored: metric_table.Scored, **settings: int) -> dict[metric_table.Key, dict[str, Any]]:
+    rows = metric_table.measure(scored, **settings)
     keyed = {(r["class"], r["average"], r["decision_rule"], r["metric"]): r for r in rows}
     assert len(keyed) == len(rows)
     return keyed
@@ -87,7 +87,7 @@ def test_every_estimate_agrees_with_scikit_learn() -> None:
     s = made_up()
     got = {key: row["estimate"] for key, row in figures(s, bootstrap=0).items()}
     top, y = s.predicted, s.truth
-    want: dict[battery.Key, float] = {
+    want: dict[metric_table.Key, float] = {
         ("all", "none", "argmax", "accuracy"): sk.accuracy_score(y, top),
         ("all", "macro", "argmax", "balanced_accuracy"): sk.balanced_accuracy_score(y, top),
         ("all", "none", "none", "log_loss"): sk.log_loss(y, s.probability),
@@ -166,7 +166,7 @@ def test_a_replicate_equals_the_metric_of_the_repeated_cases() -> None:
     """Weighting a case k times is the same as listing it k times."""
     s = made_up(90)
     weights = next(metrics.cluster_weights(s.cluster, 4, seed=3))
-    values = {key: value for key, value, _ in battery.Battery(s).values(weights)}
+    values = {key: value for key, value, _ in metric_table.Battery(s).values(weights)}
     for replicate in range(4):
         rows = np.repeat(np.arange(len(s)), weights[replicate].astype(int))
         repeated = {k: v["estimate"] for k, v in figures(s.take(rows), bootstrap=0, minimum=1).items()}
@@ -214,7 +214,7 @@ def test_a_class_of_one_patient_gets_no_interval() -> None:
     s = made_up(60, seed=4)
     cluster = s.cluster.copy()
     cluster[s.truth == 2] = "one patient"
-    s = battery.Scored(s.classes, s.truth, s.probability, cluster)
+    s = metric_table.Scored(s.classes, s.truth, s.probability, cluster)
     row = figures(s, bootstrap=200, minimum=1)["MEL", "none", "argmax", "sensitivity"]
     assert row["note"] == "no_interval"
     assert not math.isnan(float(row["estimate"]))
@@ -253,7 +253,7 @@ def test_averages_leave_out_classes_absent_from_the_truth() -> None:
 def test_two_classes_named_malignant_and_benign_are_told_once() -> None:
     s = made_up(100)
     assert s.malignancy is not None
-    binary = battery.Scored(
+    binary = metric_table.Scored(
         ("benign", "malignant"),
         s.is_malignant.astype(int),
         np.stack([1 - s.malignancy, s.malignancy], axis=1),
@@ -271,7 +271,7 @@ def test_two_classes_named_malignant_and_benign_are_told_once() -> None:
 
 
 def test_nothing_scored_gives_no_rows() -> None:
-    assert battery.measure(made_up().take(np.zeros(300, dtype=bool))) == []
+    assert metric_table.measure(made_up().take(np.zeros(300, dtype=bool))) == []
 
 
 def test_expected_calibration_error_by_hand() -> None:
@@ -329,7 +329,8 @@ def test_small_helpers() -> None:
         sk.balanced_accuracy_score(s.truth, s.predicted)
     )
     assert np.array_equal(
-        battery.confusion_matrix(s.truth, s.predicted, 4), sk.confusion_matrix(s.truth, s.predicted, labels=range(4))
+        metric_table.confusion_matrix(s.truth, s.predicted, 4),
+        sk.confusion_matrix(s.truth, s.predicted, labels=range(4)),
     )
 
 
@@ -378,7 +379,7 @@ def test_few_patients_widen_percentiles_and_noise_does_not_pass_for_miscalibrati
     rng = np.random.default_rng(0)
     p = rng.random(150)
     y = rng.random(150) < p
-    s = battery.Scored(
+    s = metric_table.Scored(
         ("a", "b"), y.astype(int), np.stack([1 - p, p], axis=1), np.arange(150), np.array([False, True]), p
     )
     row = figures(s, bootstrap=200)["malignant", "none", "none", "ece"]

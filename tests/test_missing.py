@@ -14,15 +14,15 @@ import written_artifacts as written
 from conftest import run_skinkit
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from skinkit import infer
-from skinkit.artifact import open_artifact
+from skinkit.artifacts.artifact import open_artifact
 from skinkit.commands import Context
 from skinkit.commands import missing as command
 from skinkit.errors import CaseError, ConfigError, InputError
 from skinkit.evaluation import missing
-from skinkit.examples import Examples
-from skinkit.metadata import PATIENT_BLOCK
-from skinkit.metrics import Resamples
+from skinkit.learning import forward
+from skinkit.learning.examples import Examples
+from skinkit.stats.encoders import PATIENT_BLOCK
+from skinkit.stats.metrics import Resamples
 from skinkit.workspace import Ref, Workspace, load_workspace
 
 QUIET = written.Said()
@@ -201,8 +201,8 @@ def test_a_network_looks_once_and_judges_every_table(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     from PIL import Image
 
-    from skinkit.examples import Photo
-    from skinkit.images import pixel_sha256
+    from skinkit.images.identity import pixel_sha256
+    from skinkit.learning.examples import Photo
 
     class Fused(torch.nn.Module):
         def __init__(self) -> None:
@@ -231,10 +231,10 @@ def test_a_network_looks_once_and_judges_every_table(tmp_path: Path) -> None:
     network: Any = Fused()
     examples = Examples(("image", "attributes"), 16, photos)
     how: dict[str, Any] = {"device": "cpu", "precision": "fp32", "console": QUIET}
-    found = dict(infer.judged(network, examples.with_arrays(tables[0]), tables, range(5), **how))
+    found = dict(forward.judged(network, examples.with_arrays(tables[0]), tables, range(5), **how))
     assert network.looked == 4
     assert isinstance(found[3], CaseError)
     for at, table in enumerate(tables):
-        for row, full in infer.run(network, examples.with_arrays(table), range(5), **how):
+        for row, full in forward.run(network, examples.with_arrays(table), range(5), **how):
             if not isinstance(full, CaseError):
                 np.testing.assert_allclose(found[row][at], full["diagnosis"], atol=1e-6)

@@ -17,11 +17,14 @@ from typing import Any
 import pytest
 from conftest import run_skinkit
 
-from skinkit import leakage, model_pack
-from skinkit.artifact import file_sha256, open_artifact, read_table, rehash
+from skinkit.artifacts.artifact import open_artifact, rehash
+from skinkit.artifacts.files import file_sha256
+from skinkit.artifacts.tables import read_table
+from skinkit.audit import leakage
 from skinkit.cli import main
 from skinkit.errors import ConfigError, InputError, RefusedError, SkinkitError
-from skinkit.infer import open_classifier
+from skinkit.learning import pack as model_pack
+from skinkit.learning.trained import open_classifier
 from skinkit.workspace import Ref, Workspace, load_workspace, with_defaults
 
 Carried = tuple[Path, Path, Path]

@@ -15,7 +15,7 @@ from PIL import Image
 
 from skinkit.console import Console
 from skinkit.errors import CaseError, ConfigError, InputError
-from skinkit.images import pixel_sha256
+from skinkit.images.identity import pixel_sha256
 from skinkit.models import load_model, model_config, own, registered
 
 QUIET = Console(quiet=True)
@@ -351,7 +351,7 @@ def test_wrong_weights_are_refused() -> None:
 
 
 def photos(folder: Path, n: int) -> list[Any]:
-    from skinkit.infer import Photo
+    from skinkit.learning.examples import Photo
 
     rng = np.random.default_rng(0)
     made = []
@@ -381,7 +381,7 @@ class Small(torch.nn.Module):
 
 
 def test_forward_keeps_the_order_and_goes_on_past_bad_photos(tmp_path: Path) -> None:
-    from skinkit.infer import forward
+    from skinkit.learning.forward import forward
 
     given = photos(tmp_path, 11)
     given[3].path.write_bytes(given[3].path.read_bytes()[:40])
@@ -400,7 +400,7 @@ def test_forward_keeps_the_order_and_goes_on_past_bad_photos(tmp_path: Path) -> 
 def test_a_batch_that_does_not_fit_is_halved_and_that_is_said(tmp_path: Path) -> None:
     import io
 
-    from skinkit.infer import forward
+    from skinkit.learning.forward import forward
 
     given, stream, module = photos(tmp_path, 11), io.StringIO(), Small(room=3)
     tight = list(forward(module, given, batch=8, console=Console(stream=stream)))
@@ -414,7 +414,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_that_is_said(tmp_path: Path) ->
 
 
 def test_embeddings_are_remembered_and_survive_damage(tmp_path: Path) -> None:
-    from skinkit.infer import EmbeddingStore, embed
+    from skinkit.learning.embeddings import EmbeddingStore, embed
 
     given, module, store = photos(tmp_path, 9), Small(99), EmbeddingStore(tmp_path / "store")
     first, failed = embed(module, given, store, device="cpu", console=QUIET)
@@ -432,7 +432,7 @@ def test_embeddings_are_remembered_and_survive_damage(tmp_path: Path) -> None:
 
 
 def test_a_killed_run_keeps_what_was_seen(tmp_path: Path) -> None:
-    from skinkit.infer import EmbeddingStore, embed
+    from skinkit.learning.embeddings import EmbeddingStore, embed
 
     class Stopped(Small):
         def forward(self, images: Any) -> Any:
@@ -450,7 +450,7 @@ def test_a_killed_run_keeps_what_was_seen(tmp_path: Path) -> None:
 
 @pytest.mark.gpu
 def test_the_gpu_says_what_the_cpu_says(tmp_path: Path) -> None:
-    from skinkit.infer import forward
+    from skinkit.learning.forward import forward
 
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
@@ -462,7 +462,7 @@ def test_the_gpu_says_what_the_cpu_says(tmp_path: Path) -> None:
 
 
 def test_the_gpu_is_only_taken_where_there_is_one() -> None:
-    from skinkit.infer import pick_device
+    from skinkit.learning.precision import pick_device
 
     assert pick_device("cpu") == "cpu"
     if not torch.cuda.is_available():
@@ -484,7 +484,9 @@ def test_torch_is_not_needed_for_trees(tmp_path: Path) -> None:
         sys.meta_path.insert(0, WithoutTorch())
         from pathlib import Path
         import numpy as np
-        from skinkit import infer, attribution, weights
+        from skinkit.explain import shapley
+        from skinkit.learning import forward, scorer, trained
+        from skinkit.models.parts import weights
         from skinkit.models import load_model, registered
         assert set(registered()) >= {"otsu", "truth", "unet", "mask_rcnn", "frozen_probe", "lightgbm"}
         module = load_model("lightgbm")

@@ -14,10 +14,10 @@ import small_cohort
 import torch
 import written_artifacts as written
 
-from skinkit import infer
-from skinkit.artifact import Artifact, open_artifact
-from skinkit.drift import Novelty
+from skinkit.artifacts.artifact import Artifact, open_artifact
 from skinkit.errors import ConfigError, InputError, RefusedError
+from skinkit.learning import trained
+from skinkit.stats.novelty import Novelty
 from skinkit.workspace import Ref, Workspace, load_workspace
 
 UNET = ("encoder=resnet18", "side_px=32", "decoder=32", "epochs=2", "batch=8", "flips=false")
@@ -89,7 +89,7 @@ def test_a_network_predicts_calibrated_probabilities(workspace: Workspace) -> No
     table = predict(workspace)
     assert (table["status"] == "ok").all()
     np.testing.assert_allclose(table[P].sum(axis=1), 1)
-    opened = infer.open_classifier(model(workspace, "hybrid_resnet50"))
+    opened = trained.open_classifier(model(workspace, "hybrid_resnet50"))
     assert opened.is_network
     assert opened.measures
     assert opened.about["folds"][0]["sizes"]["columns"] == {"attributes": 81, "radiomics": 102}
@@ -103,7 +103,7 @@ def test_a_network_says_how_unlike_its_training_photos_a_photo_is(tmp_path: Path
     novelty = Novelty.load(artifact.path / "fold_0")
     assert novelty is not None
     assert len(novelty.mean) == 2048
-    opened = infer.open_classifier(artifact)
+    opened = trained.open_classifier(artifact)
     network: Any = opened.network(opened.folds[0], "cpu")
     noise = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
@@ -145,7 +145,7 @@ def test_training_again_changes_nothing_and_the_seed_decides(workspace: Workspac
     assert again.identity == before.identity
     twin, _ = train(workspace, "unet", name="twin")
     other, _ = train(workspace, "unet", name="other", seed=1)
-    weights = [(a.path / "fold_0" / infer.NETWORK).read_bytes() for a in (before, twin, other)]
+    weights = [(a.path / "fold_0" / trained.NETWORK).read_bytes() for a in (before, twin, other)]
     assert weights[0] == weights[1] != weights[2]
 
 
@@ -168,14 +168,14 @@ def test_without_weights_a_network_does_not_start(workspace: Workspace, monkeypa
 
 def test_a_model_of_the_other_task_is_refused_in_words(workspace: Workspace) -> None:
     with pytest.raises(InputError, match="classifies"):
-        infer.open_segmenter(model(workspace, "hybrid_resnet50"))
+        trained.open_segmenter(model(workspace, "hybrid_resnet50"))
     with pytest.raises(InputError, match="draws masks"):
-        infer.open_classifier(model(workspace, "unet"))
+        trained.open_classifier(model(workspace, "unet"))
 
 
 def test_a_damaged_network_is_an_error_that_says_so(workspace: Workspace) -> None:
     artifact = model(workspace, "hybrid_resnet50")
-    file = artifact.path / "fold_0" / infer.NETWORK
+    file = artifact.path / "fold_0" / trained.NETWORK
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(RefusedError, match="is not what was written"):
         predict(workspace)

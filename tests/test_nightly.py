@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 from conftest import run_skinkit
 
-from skinkit.artifact import lock, open_artifact
+from skinkit.artifacts.artifact import open_artifact
+from skinkit.artifacts.locks import lock
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 HOSPITAL = REPOSITORY / "examples" / "hospital"

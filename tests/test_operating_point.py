@@ -10,9 +10,10 @@ import small_cohort
 from written_artifacts import run_stage
 
 from skinkit import cli
-from skinkit.artifact import open_artifact, read_table
+from skinkit.artifacts.artifact import open_artifact
+from skinkit.artifacts.tables import read_table
 from skinkit.errors import ConfigError, InputError
-from skinkit.operating_point import Rule, choose, of_model, parse, threshold_of
+from skinkit.stats.thresholds import Rule, choose, of_model, parse, threshold_of
 from skinkit.workspace import Ref
 
 MALIGNANCY = np.array([0.9, 0.7, 0.5, 0.2, 0.6, 0.4, 0.3, 0.1])

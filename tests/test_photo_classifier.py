@@ -17,10 +17,12 @@ from torchvision import models as torchvision_models  # noqa: E402
 
 from skinkit.contract import check_model  # noqa: E402
 from skinkit.errors import ConfigError, InputError  # noqa: E402
-from skinkit.fit import optimiser_of  # noqa: E402
-from skinkit.metadata import PATIENT_BLOCK, Encoder  # noqa: E402
-from skinkit.models import Sizes  # noqa: E402
-from skinkit.photo_classifier import Backbone, Maps, PhotoClassifier, PhotoConfig, class_weights  # noqa: E402
+from skinkit.learning.schedule import optimiser_of  # noqa: E402
+from skinkit.models.parts.backbone import Backbone, Maps  # noqa: E402
+from skinkit.models.parts.class_weights import class_weights  # noqa: E402
+from skinkit.models.parts.photo_classifier import PhotoClassifier, PhotoConfig  # noqa: E402
+from skinkit.models.parts.protocol import Sizes  # noqa: E402
+from skinkit.stats.encoders import PATIENT_BLOCK, Encoder  # noqa: E402
 
 DOC = """One line.
 

@@ -23,7 +23,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 from small_cohort import CLASSES, draw
 
-from skinkit.pseudonyms import make_key
+from skinkit.privacy.pseudonyms import make_key
 
 EMBEDDED = {
     "gps": "GPSAREA-Jinan-7",

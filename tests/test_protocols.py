@@ -11,12 +11,12 @@ import pytest
 import small_cohort
 from written_artifacts import Said, make_workspace, run_stage, write, write_cases
 
-from skinkit import leakage
-from skinkit.artifact import Artifact, open_artifact
+from skinkit.artifacts.artifact import Artifact, open_artifact
+from skinkit.audit import leakage
 from skinkit.data import read_cases
 from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.pipeline import Pipeline
-from skinkit.protocols import metablock_folds, tuning_rows
+from skinkit.studies.protocols import metablock_folds, tuning_rows
 from skinkit.taxonomy import CLASS_SETS
 from skinkit.workspace import Cohort, Ref, Workspace, load_workspace
 

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skinkit import leakage
-from skinkit.artifact import open_artifact, read_table
+from skinkit.artifacts.artifact import open_artifact
+from skinkit.artifacts.tables import read_table
+from skinkit.audit import leakage
 from skinkit.cli import main
 from skinkit.errors import InputError, RefusedError
-from skinkit.pseudonyms import LENGTH, Key, KeyedFolder, make_key, read_key
+from skinkit.privacy.pseudonyms import LENGTH, Key, KeyedFolder, make_key, read_key
 from skinkit.workspace import Ref, load_workspace
 
 KNOWN = "7qjvxrohfzgwmbd4j6vf"
@@ -126,7 +127,8 @@ def test_the_key_alone_leads_back(tmp_path: Path, key_file: Path, capsys: pytest
 
 def _predictions(workspace: Path) -> None:
     """Predictions in which no case is yet."""
-    from skinkit.artifact import Builder, Recipe
+    from skinkit.artifacts.artifact import Recipe
+    from skinkit.artifacts.builder import Builder
     from skinkit.schemas import PREDICTIONS
 
     path = load_workspace(workspace).path(Ref("predictions", "ward", "frozen_probe"))

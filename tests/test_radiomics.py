@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from skinkit.errors import ConfigError, InputError
-from skinkit.radiomics import FEATURE_NAMES, RadiomicsRefusal, compare, extract, feature_names, reference, warm_up
+from skinkit.radiomics import compare, extract, feature_names, reference, warm_up
 from skinkit.radiomics.discretise import Binning
 from skinkit.radiomics.lesion import CHANNELS, split_channels
+from skinkit.radiomics.names import FEATURE_NAMES
+from skinkit.radiomics.refusal import RadiomicsRefusal
 
 Mask = NDArray[np.bool_]
 

@@ -16,9 +16,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from skinkit.radiomics import byte_plane as bytes_
 from skinkit.radiomics import (
-    FEATURE_NAMES,
-    RadiomicsRefusal,
     change_events,
     compare,
     engine,
@@ -32,8 +31,9 @@ from skinkit.radiomics import (
     outline,
     shape2d,
 )
-from skinkit.radiomics import byte_plane as bytes_
 from skinkit.radiomics.discretise import Binning, levels_of_bytes, ranked_levels
+from skinkit.radiomics.names import FEATURE_NAMES
+from skinkit.radiomics.refusal import RadiomicsRefusal
 
 PARITY = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 TWINS = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
@@ -241,7 +241,7 @@ def test_the_whole_fast_path_equals_the_plain_path_on_a_large_lesion() -> None:
 
 def real_lesions(folder: Path, pattern: str, count: int) -> list[tuple[str, Image, Mask]]:
     """Colour images with their masks, in order of their names."""
-    from skinkit.images import read_mask, read_rgb
+    from skinkit.images.decode import read_mask, read_rgb
 
     lesions_ = []
     for mask_path in sorted(folder.glob(pattern)):

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from conftest import run_skinkit
 
-from skinkit.artifact import open_artifact
+from skinkit.artifacts.artifact import open_artifact
 
 pytestmark = pytest.mark.real
 PER_CLASS = {"BCC": 9, "ACK": 8, "NEV": 8, "SEK": 7, "SCC": 4, "MEL": 4}

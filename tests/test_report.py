@@ -23,14 +23,18 @@ import written_artifacts
 from markupsafe import Markup
 from written_artifacts import run_stage, write
 
-from skinkit import figures, metrics, phantoms, shortcuts
+from skinkit.audit import shortcuts
+from skinkit.data import phantoms
 from skinkit.errors import ConfigError, InputError
-from skinkit.evaluation import battery
-from skinkit.images import jpeg_bytes, png_bytes, slug
+from skinkit.evaluation import metric_table
+from skinkit.figures import curves
+from skinkit.images.encode import jpeg_bytes, png_bytes
+from skinkit.images.identity import slug
 from skinkit.reporting import cards, svg, words
+from skinkit.reporting.facts import Known
 from skinkit.reporting.html import Block, compose
-from skinkit.reporting.known import Known
 from skinkit.reporting.standards import STANDARDS
+from skinkit.stats import metrics
 from skinkit.taxonomy import class_set
 from skinkit.workspace import Ref, Workspace, load_workspace
 
@@ -199,7 +203,7 @@ def write_metrics(
     truth = np.array([CLASSES.classes.index(PAD6[cases.at[c, "diagnosis"]]) for c in table["case_id"]])
     p = table[[f"p__diagnosis__{c}" for c in CLASSES.classes]].to_numpy(float)
     malignant = np.array([c in CLASSES.malignant for c in CLASSES.classes])
-    scored = battery.Scored(
+    scored = metric_table.Scored(
         CLASSES.classes,
         truth,
         p,
@@ -211,18 +215,20 @@ def write_metrics(
         "model",
         dict.fromkeys(CLASSES.classes, (0.2, "validation:youden")),
     )
-    rows = [{**r, "cohort": cohort, "model": MODEL, "subgroup": "all"} for r in battery.measure(scored, bootstrap=200)]
+    rows = [
+        {**r, "cohort": cohort, "model": MODEL, "subgroup": "all"} for r in metric_table.measure(scored, bootstrap=200)
+    ]
     women = (cases.loc[table["case_id"], "sex"] == "female").to_numpy()
     rows += [
         {**r, "cohort": cohort, "model": MODEL, "subgroup": "sex=female"}
-        for r in battery.measure(scored.take(women), bootstrap=0)
+        for r in metric_table.measure(scored.take(women), bootstrap=0)
     ]
     curve = metrics.roc_curve(scored.malignancy, malignant[truth])
     area = metrics.auroc(scored.malignancy, malignant[truth])
     drawings = {
-        "figures/roc.svg": figures.roc({"malignant": {**curve, "auroc": area}}, labels={"malignant": "恶性"}),
-        "figures/confusion.svg": figures.confusion(
-            battery.confusion_matrix(truth, p.argmax(1), len(CLASSES.classes)), CLASSES.classes
+        "figures/roc.svg": curves.roc({"malignant": {**curve, "auroc": area}}, labels={"malignant": "恶性"}),
+        "figures/confusion.svg": curves.confusion(
+            metric_table.confusion_matrix(truth, p.argmax(1), len(CLASSES.classes)), CLASSES.classes
         ),
     }
     about = {"excluded": {"unlabelled": 2, "no_class:dermatofibroma": 3}, "allow_leakage": None, **(info or {})}
@@ -415,7 +421,7 @@ def test_figures_with_entities_or_without_svg_are_refused() -> None:
 
 
 def test_matplotlib_keeps_its_look_without_styles() -> None:
-    drawn = figures.confusion([[5, 1], [0, 4]], ["NEV", "MEL"])
+    drawn = curves.confusion([[5, 1], [0, 4]], ["NEV", "MEL"])
     clean = svg.clean(drawn, "p-", translate=words.Words("zh-CN").in_figure)
     fills = {a["fill"] for _, a in Tags(clean).tags if "fill" in a}
     assert set(re.findall(r"fill: (#[0-9a-f]{6})", drawn)) == {fill for fill in fills if fill and fill.startswith("#")}
@@ -789,7 +795,7 @@ def test_chinese_figures_too(study: Workspace) -> None:
 
 
 def test_every_diagnosis_attribute_and_reason_has_words() -> None:
-    from skinkit.metadata import ENCODERS
+    from skinkit.stats.encoders import ENCODERS
     from skinkit.taxonomy import _LABELS, DIAGNOSES, REGION_SITES, SITES
 
     chinese = words.Words("zh-CN")
@@ -809,7 +815,7 @@ def reason_codes() -> set[str]:
 
 
 def test_every_radiomic_feature_has_words() -> None:
-    from skinkit.radiomics import FEATURE_NAMES
+    from skinkit.radiomics.names import FEATURE_NAMES
 
     for lang in words.LANGUAGES:
         say = words.Words(lang)

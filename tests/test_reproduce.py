@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skinkit import cli, panels
+from skinkit import cli
 from skinkit.commands.reproduce import candidates, find_cohorts
+from skinkit.data.phantoms import Hospital, write_cohort
 from skinkit.errors import InputError
-from skinkit.phantoms import Hospital, write_cohort
+from skinkit.figures import panels
 from skinkit.reporting import reproduction
 from skinkit.reporting.reproduction import Run
 from skinkit.studies import Part, Published, load_study

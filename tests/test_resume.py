@@ -21,7 +21,7 @@ from subprocess import DEVNULL
 import pytest
 from conftest import run_skinkit
 
-from skinkit.artifact import open_artifact, rehash
+from skinkit.artifacts.artifact import open_artifact, rehash
 from skinkit.stages import STAGES
 from skinkit.workspace import Ref, load_workspace
 

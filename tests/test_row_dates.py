@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from skinkit import row_dates
-from skinkit.artifact import Artifact, Builder, Recipe, open_artifact
-from skinkit.row_dates import Dating
+from skinkit.artifacts import row_dates
+from skinkit.artifacts.artifact import Artifact, Recipe, open_artifact
+from skinkit.artifacts.builder import Builder
+from skinkit.artifacts.row_dates import Dating
 from skinkit.schemas import PREDICTIONS
 
 

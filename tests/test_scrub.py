@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 from test_pseudonyms import hospital, workspace_of
 
-from skinkit import handover
-from skinkit.artifact import lock
+from skinkit.artifacts.locks import lock
 from skinkit.cli import main
-from skinkit.pseudonyms import make_key
+from skinkit.privacy.pseudonyms import make_key
+from skinkit.reporting import export_table
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def workspace(segmented: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "w"
     shutil.copytree(segmented, folder)
     (folder / "exports").mkdir()
-    (folder / "exports" / "night.csv").write_text(",".join(handover.COLUMNS) + "\nACC-900100\n")
+    (folder / "exports" / "night.csv").write_text(",".join(export_table.COLUMNS) + "\nACC-900100\n")
     (folder / "list.csv").write_text("name,phone\nP-770,1\n")
     (folder / "logs").mkdir()
     (folder / "logs" / "cron.txt").write_text("P-770 failed")

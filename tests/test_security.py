@@ -26,7 +26,7 @@ from packaging.utils import canonicalize_name
 from PIL import Image
 
 import skinkit
-from skinkit.artifact import open_artifact
+from skinkit.artifacts.artifact import open_artifact
 from skinkit.workspace import load_workspace
 
 PACKAGE = Path(skinkit.__file__).parent
@@ -113,7 +113,7 @@ def test_the_words_of_a_pickle_are_only_used_to_name_its_error() -> None:
 def test_a_pickle_that_runs_code_is_refused_as_weights(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     from skinkit.errors import InputError
-    from skinkit.weights import read_state
+    from skinkit.models.parts.weights import read_state
 
     class Evil:
         def __reduce__(self) -> tuple[object, tuple[str]]:

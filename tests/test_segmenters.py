@@ -18,15 +18,18 @@ from safetensors.torch import save
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 from written_artifacts import make_workspace, run_stage, write, write_cases
 
-from skinkit import losses
-from skinkit.artifact import Artifact, open_artifact, write_table
+from skinkit.artifacts.artifact import Artifact, open_artifact
+from skinkit.artifacts.tables import write_table
 from skinkit.errors import ConfigError, InputError
-from skinkit.images import pixel_sha256, read_mask, read_rgb
-from skinkit.masks import agreement, one_region
-from skinkit.models import Sizes, mask_rcnn, model_config, unet
+from skinkit.images.decode import read_mask, read_rgb
+from skinkit.images.identity import pixel_sha256
+from skinkit.images.masks import agreement, one_region
+from skinkit.learning.fold_segmenter import strata
+from skinkit.learning.rows import Rows
+from skinkit.models import mask_rcnn, model_config, unet
+from skinkit.models.parts import losses
+from skinkit.models.parts.protocol import Sizes
 from skinkit.schemas import TRAINED_ON
-from skinkit.training.rows import Rows
-from skinkit.training.segmenter import strata
 from skinkit.workspace import Ref, Workspace
 
 LESION = Sizes(("lesion",))

@@ -11,10 +11,10 @@ import pytest
 from scipy import stats
 from written_artifacts import make_workspace, run_stage, write
 
-from skinkit import cross_fit
-from skinkit.artifact import Artifact
+from skinkit.artifacts.artifact import Artifact
 from skinkit.errors import ConfigError, InputError
 from skinkit.signature import selection
+from skinkit.stats import cross_fit
 from skinkit.workspace import Ref, Workspace
 
 STRONG, COPY, SECOND, WEAK = (f"original_firstorder_{n}" for n in ("Mean", "Median", "Energy", "Entropy"))

@@ -11,14 +11,14 @@ import pytest
 from conftest import run_skinkit
 
 from skinkit.commands import selftest
-from skinkit.radiomics import feature_names, known
+from skinkit.radiomics import feature_names, reference_values
 
 
 def test_the_known_lesion_has_every_feature_and_both_engines_measure_it() -> None:
-    stored = json.loads(known.VALUES.read_text(encoding="utf-8"))
+    stored = json.loads(reference_values.VALUES.read_text(encoding="utf-8"))
     assert list(stored) == list(feature_names(("grey",)))
-    assert known.differing("fast") == known.differing("pyradiomics") == []
-    picture, mask = known.lesion()
+    assert reference_values.differing("fast") == reference_values.differing("pyradiomics") == []
+    picture, mask = reference_values.lesion()
     inside = picture[mask].astype(float)
     assert stored["original_firstorder_Mean"] == pytest.approx(inside.mean(), abs=1e-12)
     assert stored["original_firstorder_Energy"] == (inside**2).sum()
@@ -26,12 +26,12 @@ def test_the_known_lesion_has_every_feature_and_both_engines_measure_it() -> Non
 
 
 def test_a_number_that_differs_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stored = json.loads(known.VALUES.read_text(encoding="utf-8"))
+    stored = json.loads(reference_values.VALUES.read_text(encoding="utf-8"))
     name = "original_glcm_Contrast"
     changed = tmp_path / "values.json"
     changed.write_text(json.dumps({**stored, name: stored[name] * (1 + 3e-6)}))
-    monkeypatch.setattr(known, "VALUES", changed)
-    assert [row[0] for row in known.differing("fast")] == [name]
+    monkeypatch.setattr(reference_values, "VALUES", changed)
+    assert [row[0] for row in reference_values.differing("fast")] == [name]
     place = selftest._Place(tmp_path)
     state, detail = selftest._made(selftest._radiomics, place)
     assert (state, name in detail) == ("bad", True)

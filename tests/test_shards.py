@@ -16,7 +16,9 @@ import written_artifacts
 from conftest import run_skinkit
 from PIL import Image
 
-from skinkit.artifact import Share, lock, open_artifact, rehash
+from skinkit.artifacts.artifact import open_artifact, rehash
+from skinkit.artifacts.builder import Share
+from skinkit.artifacts.locks import lock
 from skinkit.console import Console
 from skinkit.errors import InputError
 from skinkit.pipeline import Pipeline

@@ -14,11 +14,13 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from skinkit import cross_fit, file_traces, phantoms, shortcuts
-from skinkit.artifact import read_table
+from skinkit.artifacts.tables import read_table
+from skinkit.audit import file_cues, shortcuts
 from skinkit.cli import main
+from skinkit.data import phantoms
 from skinkit.errors import CaseError
-from skinkit.images import jpeg_bytes
+from skinkit.images.encode import jpeg_bytes
+from skinkit.stats import cross_fit
 
 N = 400
 
@@ -167,7 +169,7 @@ def test_file_traces(tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     names = ["30.jpg", "75.jpg", "95.jpg", "framed.png", "broken.jpg", None]
     images = pd.DataFrame({"image_id": [str(i) for i in range(6)], "image_path": names}, index=range(10, 16))
-    found = file_traces.traced(images, tmp_path, most=10)
+    found = file_cues.traced(images, tmp_path, most=10)
     assert found.index.tolist() == list(range(10, 16))
     assert found["jpeg_quality"].tolist()[:3] == [30, 75, 95]
     assert found["camera"].tolist()[:2] == ["Maker Phone 5"] * 2
@@ -178,11 +180,11 @@ def test_file_traces(tmp_path: Path) -> None:
         (tmp_path / "30.jpg").stat().st_size / rgb[..., 0].size
     )
     assert found["dark_border"].tolist()[3] > 0.2 > found["dark_border"].tolist()[0]
-    assert found.loc[[14, 15], list(file_traces.NUMBERS)].isna().all().all()
-    assert file_traces.traced(images, tmp_path, most=2)["width_px"].notna().sum() <= 2
+    assert found.loc[[14, 15], list(file_cues.NUMBERS)].isna().all().all()
+    assert file_cues.traced(images, tmp_path, most=2)["width_px"].notna().sum() <= 2
     with pytest.raises(CaseError):
-        file_traces.trace({"image_id": "4", "path": str(tmp_path / "broken.jpg")})
-    assert file_traces.jpeg_quality(Image.open(io.BytesIO(jpeg_bytes(rgb, 85))).quantization[0]) == 85
+        file_cues.trace({"image_id": "4", "path": str(tmp_path / "broken.jpg")})
+    assert file_cues.jpeg_quality(Image.open(io.BytesIO(jpeg_bytes(rgb, 85))).quantization[0]) == 85
 
 
 def test_the_command_audits_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

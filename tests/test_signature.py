@@ -15,7 +15,8 @@ import small_cohort
 import written_artifacts
 from PIL import Image
 
-from skinkit.artifact import open_artifact, read_table
+from skinkit.artifacts.artifact import open_artifact
+from skinkit.artifacts.tables import read_table
 from skinkit.cli import main
 from skinkit.commands import Context
 from skinkit.commands import signature as command

@@ -19,9 +19,9 @@ from PIL import Image
 from test_images import dicom
 
 from skinkit.console import Console
-from skinkit.data import load_source, locate, read_cases, sources
-from skinkit.data._cases import Listing
-from skinkit.data._draft import write_draft
+from skinkit.data import find_files, load_source, read_cases, sources
+from skinkit.data.cases import Listing
+from skinkit.data.draft import write_draft
 from skinkit.errors import ConfigError, InputError, RefusedError, SkinkitError
 from skinkit.schemas import CASES
 from skinkit.taxonomy import REGION_SITES
@@ -752,7 +752,7 @@ def test_skinkits_own_files_are_no_images(tmp_path: Path) -> None:
     photo(tmp_path / "a.jpg")
     photo(tmp_path / "artifacts" / "h" / "masks" / "otsu" / "a.png")
     (tmp_path / "skinkit.toml").write_text("")
-    assert set(locate(cohort(tmp_path, role="inference")).images) == {"a.jpg"}
+    assert set(find_files(cohort(tmp_path, role="inference")).images) == {"a.jpg"}
 
 
 # --------------------------------------------------------------------------------------------------------- errors

@@ -11,7 +11,7 @@ import pytest
 from sklearn.model_selection import StratifiedGroupKFold
 from written_artifacts import make_workspace, run_stage, write_cases
 
-from skinkit.artifact import Artifact
+from skinkit.artifacts.artifact import Artifact
 from skinkit.console import Console
 from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.pipeline import Pipeline

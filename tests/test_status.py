@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skinkit.artifact import lock, writer_of
+from skinkit.artifacts.locks import lock, writer_of
 from skinkit.cli import main
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from skinkit.artifact import lock
+from skinkit.artifacts.locks import lock
 
 with lock(Path(sys.argv[1])):
     print("held", flush=True)

@@ -14,7 +14,7 @@ import small_cohort
 import written_artifacts
 from PIL import Image
 
-from skinkit.artifact import exists, open_artifact, rehash
+from skinkit.artifacts.artifact import exists, open_artifact, rehash
 from skinkit.workspace import Ref, load_workspace
 
 

@@ -12,9 +12,8 @@ import pytest
 from test_sources import photo, table
 from written_artifacts import run_stage, write_cases
 
-from skinkit import synthesis
-from skinkit.artifact import Artifact
-from skinkit.data import load_source, read_cases
+from skinkit.artifacts.artifact import Artifact
+from skinkit.data import drawn_cohorts, load_source, read_cases
 from skinkit.errors import ConfigError, InputError
 from skinkit.workspace import Cohort, Workspace, load_workspace
 
@@ -43,7 +42,7 @@ def pad_cases(n: int = 120) -> list[dict[str, Any]]:
             "patient_id": f"PAT_{i // 2}",
             "diagnosis": ("nevus", "melanoma", "basal_cell_carcinoma")[i // 2 % 3],
             "region": str(rng.choice(["FACE", "FOREARM", "ARM", "CHEST", "BACK", "HAND"])),
-            **dict.fromkeys(synthesis.ATTRIBUTES),
+            **dict.fromkeys(drawn_cohorts.ATTRIBUTES),
             "smoke": "True",
             "bleed": str(rng.choice(["True", "False"])),
             "diameter_1_mm": float(i),
@@ -177,13 +176,13 @@ def test_sizes_as_printed_and_in_proportion() -> None:
     assert ham is not None
     present = {"actinic_keratosis": 327, "basal_cell_carcinoma": 514, "melanoma": 1113, "nevus": 6705,
                "benign_keratosis": 1099, "dermatofibroma": 115, "vascular_lesion": 142}  # fmt: skip
-    assert synthesis.sizes(present, ham, 2000, "paper") == {
+    assert drawn_cohorts.sizes(present, ham, 2000, "paper") == {
         "actinic_keratosis": 67, "basal_cell_carcinoma": 106, "melanoma": 228, "nevus": 1374, "benign_keratosis": 225,
     }  # fmt: skip
-    assert synthesis.sizes({}, isic, 5000, "paper") == isic.published
+    assert drawn_cohorts.sizes({}, isic, 5000, "paper") == isic.published
     whole = {"actinic_keratosis": 867, "basal_cell_carcinoma": 3323, "melanoma": 4522, "nevus": 12875,
              "squamous_cell_carcinoma": 628, "benign_keratosis": 2624}  # fmt: skip
-    assert synthesis.sizes(whole, isic, 5000, "proportional") == {
+    assert drawn_cohorts.sizes(whole, isic, 5000, "proportional") == {
         "actinic_keratosis": 175, "basal_cell_carcinoma": 669, "melanoma": 910, "nevus": 2592,
         "squamous_cell_carcinoma": 126, "benign_keratosis": 528,
     }  # fmt: skip
@@ -198,14 +197,14 @@ def test_both_sets_on_the_real_tables(real_data: Path) -> None:
         rows = read_cases(Cohort("x", "external", name, real_data / "isic" / "tables")).rows
         draw = load_source(name).draw
         assert draw is not None
-        settings = synthesis.Settings(n, 0, "independent", "paper", "pad", "grouped")
-        chosen = synthesis.sampled(rows, draw, settings, np.random.default_rng(0))
-        made = synthesis.with_metadata(chosen, pad, "independent", np.random.default_rng(0))
+        settings = drawn_cohorts.Settings(n, 0, "independent", "paper", "pad", "grouped")
+        chosen = drawn_cohorts.sampled(rows, draw, settings, np.random.default_rng(0))
+        made = drawn_cohorts.with_metadata(chosen, pad, "independent", np.random.default_rng(0))
         assert len(made) == n
-        assert Counter(row["diagnosis"] for row in made) == synthesis.sizes(
+        assert Counter(row["diagnosis"] for row in made) == drawn_cohorts.sizes(
             Counter(str(row["diagnosis"]) for row in rows), draw, n, "paper"
         )
-        fits = synthesis.agreement(made, pad)
+        fits = drawn_cohorts.agreement(made, pad)
         assert min(fits.values()) > 0.9
         known = [
             row

@@ -15,11 +15,13 @@ import small_cohort
 import written_artifacts as written
 from conftest import run_skinkit
 
-from skinkit import infer, metrics
-from skinkit.artifact import Artifact, open_artifact, read_table, rehash
+from skinkit.artifacts.artifact import Artifact, open_artifact, rehash
+from skinkit.artifacts.tables import read_table
 from skinkit.errors import ConfigError, InputError, RefusedError
+from skinkit.learning.trained import BACKBONE, batch_of, open_classifier
 from skinkit.pipeline import Pipeline
 from skinkit.schemas import MODEL, PREDICTIONS
+from skinkit.stats import metrics
 from skinkit.workspace import Ref, Workspace, load_workspace
 
 QUICK = ("rounds=25", "min_leaf=3")
@@ -99,7 +101,7 @@ def test_a_model_is_all_that_predicting_takes(workspace: Workspace) -> None:
 def test_what_is_fitted_is_fitted_on_the_training_rows(workspace: Workspace) -> None:
     artifact = open_artifact(workspace.path(Ref("models", name="lightgbm")))
     source = fused(workspace).set_index("case_id")
-    model = infer.open_classifier(artifact)
+    model = open_classifier(artifact)
     for fold in model.folds:
         parts = split(workspace).query("fold == @fold.number")
         rows = source.loc[parts.loc[parts["part"] == "train", "case_id"]]
@@ -110,7 +112,7 @@ def test_what_is_fitted_is_fitted_on_the_training_rows(workspace: Workspace) -> 
         assert fold.radiomics.mean[place] == pytest.approx(rows[name].mean())
         assert fold.radiomics.scale[place] == pytest.approx(rows[name].std(ddof=0))
         seen = source.loc[parts.loc[parts["part"] == "validation", "case_id"]]
-        scores = fold.fitted.predict(infer.batch_of(seen.reset_index(), fold.encoder, fold.radiomics))
+        scores = fold.fitted.predict(batch_of(seen.reset_index(), fold.encoder, fold.radiomics))
         labels = np.array([CODES.index({"nevus": "NEV", "melanoma": "MEL"}.get(d, "BCC")) for d in seen["diagnosis"]])
         expected = metrics.fit_temperature(scores, labels)
         assert fold.temperature == pytest.approx(max(1, expected) if (scores.argmax(1) == labels).all() else expected)
@@ -289,12 +291,12 @@ def test_radiomics_of_the_signature_or_none(workspace: Workspace) -> None:
     chosen = open_artifact(workspace.path(Ref("signature", name="grouped/truth"))).table()
     about = artifact.json("model.json")
     assert about["radiomics"]["features"] is None
-    for fold in infer.open_classifier(artifact).folds:
+    for fold in open_classifier(artifact).folds:
         expected = chosen[(chosen["fold"] == fold.number) & chosen["selected"].astype(bool)].sort_values("rank")
         assert list(fold.radiomics.columns) == expected["feature"].tolist() != []
         assert about["folds"][fold.number]["signature"] == expected["feature"].tolist()
     bare, _ = train(workspace, radiomics="none", name="bare")
-    assert all(fold.radiomics.columns == () for fold in infer.open_classifier(bare).folds)
+    assert all(fold.radiomics.columns == () for fold in open_classifier(bare).folds)
     assert set(predict(workspace, "jinan", model="bare")["status"]) == {"ok"}
 
 
@@ -303,12 +305,12 @@ def test_radiomics_of_the_signature_or_none(workspace: Workspace) -> None:
 
 def scored(workspace: Workspace, cohort: str, cases: list[str], folds: tuple[int, ...]) -> np.ndarray:
     """Probabilities of cases by hand: softmax of each fold's scores over its temperature, averaged."""
-    model = infer.open_classifier(open_artifact(workspace.path(Ref("models", name="lightgbm"))))
+    model = open_classifier(open_artifact(workspace.path(Ref("models", name="lightgbm"))))
     frame = fused(workspace, cohort).set_index("case_id").loc[cases].reset_index()
     answers = []
     for fold in model.folds:
         if fold.number in folds:
-            z = fold.fitted.predict(infer.batch_of(frame, fold.encoder, fold.radiomics))
+            z = fold.fitted.predict(batch_of(frame, fold.encoder, fold.radiomics))
             answers.append(metrics.softmax(z, fold.temperature))
     return np.mean(answers, axis=0)
 
@@ -481,7 +483,7 @@ def test_a_model_that_is_not_there_is_an_error_that_names_the_command(workspace:
 def test_how_unknown_attributes_are_written_is_the_models_own(workspace: Workspace, policy: str, columns: int) -> None:
     artifact, _ = train(workspace, name=policy, attributes="pad81", missing=policy)
     assert artifact.json("model.json")["missing"] == policy
-    model = infer.open_classifier(artifact)
+    model = open_classifier(artifact)
     assert {len(fold.encoder.columns) for fold in model.folds} == {columns}
     table = predict(workspace, "jinan", model=policy).query("level == 'image'")
     assert (table["status"] == "ok").all()
@@ -548,7 +550,7 @@ def test_probe_is_calibrated_on_validation_rows_and_then_fitted_on_both(workspac
     # ... and what is kept was fitted on more rows.
     source, rows = fused(workspace).set_index("case_id"), split(workspace).query("fold == 0")
     for artifact, parts in ((both, ["train", "validation"]), (once, ["train"])):
-        fold = infer.open_classifier(artifact).folds[0]
+        fold = open_classifier(artifact).folds[0]
         ages = source.loc[rows.loc[rows["part"].isin(parts), "case_id"], "age_years"]
         assert fold.encoder.standardiser.mean[fold.encoder.columns.index("age")] == pytest.approx(ages.mean())
     assert both.json("model.json")["refitted"]
@@ -560,7 +562,7 @@ def test_probe_trained_twice_is_the_same_to_the_byte(workspace: Workspace, weigh
     shutil.rmtree(workspace.root / "cache")
     two, _ = train(workspace, weights=str(weights), name="again", **PROBE)
     assert fold_files(one) == fold_files(two)
-    assert (one.path / infer.BACKBONE).read_bytes() == (two.path / infer.BACKBONE).read_bytes()
+    assert (one.path / BACKBONE).read_bytes() == (two.path / BACKBONE).read_bytes()
 
 
 def test_probe_interrupted_while_looking_keeps_what_it_saw(workspace: Workspace, weights: Path) -> None:
@@ -657,7 +659,7 @@ def test_damaged_models_are_named(workspace: Workspace) -> None:
 
 
 def test_calibration_is_kept_in_the_model_and_told_beside_the_decision(workspace: Workspace) -> None:
-    model = infer.open_classifier(open_artifact(workspace.path(Ref("models", name="lightgbm"))))
+    model = open_classifier(open_artifact(workspace.path(Ref("models", name="lightgbm"))))
     for fold in model.about["folds"]:
         assert (fold["calibration"], fold["conformal"]["coverage"]) == ("temperature", 0.9)
         assert sum(fold["class_counts"].values()) == fold["n_train"] + fold["n_validation"]
@@ -666,7 +668,7 @@ def test_calibration_is_kept_in_the_model_and_told_beside_the_decision(workspace
     source = fused(workspace, "jinan").set_index("case_id", drop=False)
     for case in table.index[:3]:
         raw = [
-            metrics.softmax(f.fitted.predict(infer.batch_of(source.loc[[case]], f.encoder, f.radiomics)))[0]
+            metrics.softmax(f.fitted.predict(batch_of(source.loc[[case]], f.encoder, f.radiomics)))[0]
             for f in model.folds
         ]
         want = np.mean([p[model.malignant].sum() for p in raw])

@@ -16,7 +16,17 @@ from conftest import run_skinkit
 
 from skinkit.console import Console
 from skinkit.errors import ConfigError, InputError, RefusedError
-from skinkit.weights import PUBLIC, PublicWeights, cache_folder, cached, fetch, load_into, locate, public, read_state
+from skinkit.models.parts.weights import (
+    PUBLIC,
+    PublicWeights,
+    cache_folder,
+    cached,
+    fetch,
+    load_into,
+    locate,
+    public,
+    read_state,
+)
 
 CONTENT = b"not really weights, but a file with a checksum" * 1000
 QUIET = Console(quiet=True)

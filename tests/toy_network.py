@@ -14,10 +14,10 @@ from PIL import Image
 from torch.nn import functional
 
 from skinkit.console import Console
-from skinkit.examples import Examples, Photo
-from skinkit.fit import Trained, fit
-from skinkit.images import pixel_sha256
-from skinkit.models import Augment, Phase
+from skinkit.images.identity import pixel_sha256
+from skinkit.learning.examples import Examples, Photo
+from skinkit.learning.loop import Trained, fit
+from skinkit.models.parts.protocol import Augment, Phase
 
 SIDE_PX = 16
 VARIED = Augment(flips=True, rotation_deg=10, brightness=0.1)

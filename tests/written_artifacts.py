@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from skinkit.artifact import Artifact, Builder, Recipe, open_artifact
+from skinkit.artifacts.artifact import Artifact, Recipe, open_artifact
+from skinkit.artifacts.builder import Builder
 from skinkit.console import Console
 from skinkit.pipeline import Pipeline
 from skinkit.schemas import SCHEMAS

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from skinkit.artifact import Share
+from skinkit.artifacts.builder import Share
 from skinkit.console import Console
-from skinkit.file_modes import keep_private
 from skinkit.pipeline import Pipeline
+from skinkit.privacy.permissions import keep_private
 from skinkit.workspace import Workspace, find_workspace, load_workspace
 
 COMMANDS: dict[str, str] = {

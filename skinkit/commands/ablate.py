@@ -18,14 +18,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skinkit.artifact import Artifact, exists, open_artifact, write_atomic
+from skinkit.artifacts.artifact import Artifact, exists, open_artifact
+from skinkit.artifacts.files import write_atomic
 from skinkit.commands import Context
 from skinkit.commands.compare import scored_side
 from skinkit.console import Console
 from skinkit.errors import ConfigError, InputError, RefusedError
+from skinkit.evaluation.markdown import markdown_table, with_interval
 from skinkit.options import Help
 from skinkit.pipeline import Pipeline
-from skinkit.reporting.markdown import markdown_table, with_interval
 from skinkit.schemas import Schema
 from skinkit.studies import Arm, Study, load_study
 from skinkit.workspace import Ref, Workspace, check_name
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from skinkit.evaluation.comparison import Side
-    from skinkit.metrics import Floats
+    from skinkit.stats.metrics import Floats
 
 FOLDER = "ablate"
 TOGETHER = "development cohorts together"
@@ -245,7 +246,7 @@ class Ablation:
     @cached_property
     def by_class(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
         """(cohort, arm) -> the rows of its table of classes."""
-        from skinkit.artifact import read_table
+        from skinkit.artifacts.tables import read_table
         from skinkit.evaluation.class_table import class_table
 
         found = {}
@@ -263,15 +264,16 @@ class Ablation:
 
     def _each_fold(self, cohort: str, arm: str, cases: Sequence[str]) -> list[Floats]:
         """What each fold of an arm says of some cases of an external cohort: (n, classes) calibrated probabilities."""
-        from skinkit import infer
+        from skinkit.learning import precision, trained
+        from skinkit.learning.scorer import Scorer
         from skinkit.stages.predict import fused_of
 
         name = self.models[arm]
-        model = infer.open_classifier(open_artifact(self.workspace.path(Ref("models", name=name))), name)
+        model = trained.open_classifier(open_artifact(self.workspace.path(Ref("models", name=name))), name)
         fused = open_artifact(self.workspace.path(Ref("fused", cohort, fused_of(name, self.workspace)))).table()
         frame = fused.set_index("case_id", drop=False).loc[list(cases)].reset_index(drop=True)
-        device = infer.pick_device(self.device) if model.reads_photos or model.is_network else "cpu"
-        scorer = infer.Scorer(model, self.workspace.root, device, self.console)
+        device = precision.pick_device(self.device) if model.reads_photos or model.is_network else "cpu"
+        scorer = Scorer(model, self.workspace.root, device, self.console)
         every = [[fold.number for fold in model.folds]] * len(frame)
         told = scorer.scored(frame, every, self.workspace.cohort(cohort).root).probability
         return [fold.finished(told[index]) for index, fold in enumerate(model.folds)]
@@ -279,8 +281,8 @@ class Ablation:
     def roc(self, folder: Path) -> dict[str, str]:
         """Draw ROC curves, macro-averaged and malignant against benign; a panel a cohort, development together."""
         from skinkit.evaluation.ablation import macro_roc
-        from skinkit.metrics import MALIGNANT
-        from skinkit.panels import roc_panels
+        from skinkit.figures.panels import roc_panels
+        from skinkit.stats.metrics import MALIGNANT
 
         of_classes: dict[str, dict[str, Any]] = {}
         of_malignancy: dict[str, dict[str, Any]] = {}
@@ -308,7 +310,7 @@ class Ablation:
         """Write tables and figure; the names of the files."""
         import pandas as pd
 
-        from skinkit.artifact import write_table
+        from skinkit.artifacts.tables import write_table
 
         head = f"# What each part of {self.study.name} adds\n\n{self.study.citation}. {self._how()}\n\n"
         write_atomic(folder / "ablation.md", (head + self.told() + "\n").encode())

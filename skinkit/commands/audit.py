@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skinkit.artifact import exists, open_artifact
+from skinkit.artifacts.artifact import exists, open_artifact
 from skinkit.commands import Context
 from skinkit.errors import ConfigError, InputError, did_you_mean
 from skinkit.options import Help
@@ -48,7 +48,7 @@ class Config:
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
     """Audit every labelled cohort, or one table."""
-    from skinkit import shortcuts
+    from skinkit.audit import shortcuts
 
     if config.bootstrap < 1 or config.files < 0:
         raise ConfigError(
@@ -92,7 +92,7 @@ def _tables(config: Config, context: Context) -> Iterator[tuple[str, pd.DataFram
 
 
 def _cohort(config: Config, context: Context, workspace: Workspace, name: str) -> tuple[pd.DataFrame, ClassSet]:
-    from skinkit import file_traces
+    from skinkit.audit import file_cues
     from skinkit.taxonomy import class_set
 
     classes = class_set(
@@ -108,19 +108,19 @@ def _cohort(config: Config, context: Context, workspace: Workspace, name: str) -
             f"no usable photo of {name} has a diagnosis that {classes.name} knows", "labelled photos", "give --classes"
         )
     root = workspace.cohort(name).root
-    cases = file_traces.traced(
+    cases = file_cues.traced(
         cases, root, most=config.files, jobs=context.jobs, seed=config.seed, console=context.console
     )
     return cases.assign(cluster=cases["group_id"]), classes
 
 
 def _given(config: Config) -> tuple[pd.DataFrame, ClassSet]:
-    from skinkit import shortcuts
-    from skinkit.evaluation import given
+    from skinkit.audit import shortcuts
+    from skinkit.evaluation import outside_predictions
     from skinkit.taxonomy import class_set
 
     file = Path(config.table)
-    table = given.read(file)
+    table = outside_predictions.read(file)
     if config.truth_column not in table:
         raise InputError(
             f"{file} has no column {config.truth_column!r}",

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skinkit.artifact import Artifact, read_table, write_atomic
+from skinkit.artifacts.artifact import Artifact
+from skinkit.artifacts.files import write_atomic
+from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context
 from skinkit.errors import ConfigError, InputError
 from skinkit.options import Help
@@ -103,13 +105,13 @@ def scored_side(name: str, metrics: Artifact) -> Side:
 
 def _table(name: str, config: Config) -> Side:
     """A table made elsewhere."""
-    from skinkit.evaluation import given
+    from skinkit.evaluation import outside_predictions
     from skinkit.evaluation.comparison import Side
     from skinkit.evaluation.scoring import Evaluation
 
     file = Path(name)
-    checked = given.checked(
-        given.read(file),
+    checked = outside_predictions.checked(
+        outside_predictions.read(file),
         truth_column=config.truth_column,
         classes=config.classes,
         malignant=config.malignant,
@@ -124,8 +126,8 @@ def _table(name: str, config: Config) -> Side:
 
 
 def _compared(config: Config, sides: Sequence[Side], folder: Path | None) -> dict[str, Any]:
-    from skinkit import figures
     from skinkit.evaluation import comparison
+    from skinkit.figures import curves
 
     if config.seeds:
         result = comparison.spread(sides, common=config.common)
@@ -137,7 +139,7 @@ def _compared(config: Config, sides: Sequence[Side], folder: Path | None) -> dic
         a, b = result["models"]["a"], result["models"]["b"]
         title = f"{Path(b).stem} minus {Path(a).stem}, {result['n']} cases"
         text, stem = comparison.told(result), f"{Path(a).stem}-{Path(b).stem}"
-        figure = figures.differences(result["differences"], title=title, unit="difference (95 % interval)")
+        figure = curves.differences(result["differences"], title=title, unit="difference (95 % interval)")
     if folder is not None:
         write_atomic(folder / f"{stem}.json", json.dumps(result, ensure_ascii=False, indent=1).encode())
         if figure:

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from skinkit.artifact import MANIFEST, Artifact, open_artifact, read_table, write_atomic
+from skinkit.artifacts.artifact import MANIFEST, Artifact, open_artifact
+from skinkit.artifacts.files import write_atomic
+from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context
 from skinkit.errors import ConfigError, InputError, did_you_mean
 from skinkit.options import Help
@@ -39,7 +41,7 @@ class Config:
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
     """Draw them together."""
-    from skinkit import figures
+    from skinkit.figures import training
 
     if not config.models or len(set(config.models)) < len(config.models):
         raise ConfigError(
@@ -55,15 +57,15 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     folder = Path(config.out) if config.out else context.workspace().root / FOLDER
     stem = "-".join(Path(name).name for name in config.models)
     histories = {label: run["history"] for label, run in zip(labels, runs, strict=True)}
-    answer = {"curves": told, "figures": figures.learning_curves(histories, folder, stem)}
+    answer = {"curves": told, "figures": training.learning_curves(histories, folder, stem)}
     write_atomic(folder / f"{stem}.json", json.dumps(answer, indent=1, ensure_ascii=False).encode())
     return {**answer, "text": _text(told, folder)}
 
 
 def _history(name: str, fold: int, context: Context) -> dict[str, Any]:
     """The history of one fold, and what its network started from."""
-    from skinkit.infer import FOLD
-    from skinkit.training.network import HISTORY
+    from skinkit.learning.fold_network import HISTORY
+    from skinkit.learning.trained import FOLD
 
     artifact = _model(name, context)
     folder = artifact.path / FOLD.format(fold)
@@ -91,7 +93,7 @@ def _model(name: str, context: Context) -> Artifact:
 
 def _compared(runs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Best figure and pace of each."""
-    from skinkit.figures import deciding_figure
+    from skinkit.figures.training import deciding_figure
 
     scores = {}
     for label, run in runs.items():

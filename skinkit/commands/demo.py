@@ -71,7 +71,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
 
 def _draw(folder: Path, config: Config, context: Context) -> None:
     """Draw the three cohorts, once."""
-    from skinkit.phantoms import Hospital, write_cohort
+    from skinkit.data.phantoms import Hospital, write_cohort
 
     if (folder / DRAWN).is_file():
         context.console.info(f"{folder}: already drawn, going on")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skinkit.artifact import library_versions
+from skinkit.artifacts.provenance import library_versions
 from skinkit.commands import Context
 from skinkit.errors import ConfigError
 
@@ -87,10 +87,10 @@ def _precision() -> list[tuple[str, str, str]]:
     if importlib.util.find_spec("torch") is None:
         return []
     try:
-        from skinkit import infer
+        from skinkit.learning import precision
 
-        device = infer.pick_device("auto")
-        speed, chosen = infer.bf16_speed(device), infer.precision_of(device)
+        device = precision.pick_device("auto")
+        speed, chosen = precision.bf16_speed(device), precision.precision_of(device)
     except Exception as error:  # noqa: BLE001 - whatever breaks, the doctor names it
         return [("precision", "bad", f"{type(error).__name__}: {error}")]
     return [("precision", "ok", f"bf16 is {speed:.1f}x as fast as fp32 here; networks run in {chosen}")]

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skinkit.artifact import Artifact, exists, open_artifact, read_table, write_atomic
+from skinkit.artifacts.artifact import Artifact, exists, open_artifact
+from skinkit.artifacts.files import write_atomic
+from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context
 from skinkit.errors import ConfigError, InputError
 from skinkit.schemas import Schema
@@ -41,8 +43,8 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     """Compare every external cohort with the development cohorts."""
     import pandas as pd
 
-    from skinkit import drift
-    from skinkit.artifact import write_table
+    from skinkit.artifacts.tables import write_table
+    from skinkit.audit import drift
 
     if config.bootstrap < 1:
         raise ConfigError(f"--bootstrap {config.bootstrap}", "1 or more", "mend --bootstrap")

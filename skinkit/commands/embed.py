@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from skinkit.artifact import open_artifact, read_table
+from skinkit.artifacts.artifact import open_artifact
+from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context
 from skinkit.errors import ConfigError, InputError
 from skinkit.options import Help
@@ -37,10 +38,10 @@ class Config:
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
     """Draw the map of every labelled cohort."""
-    from skinkit import infer
-    from skinkit.evaluation import neighbours
+    from skinkit.evaluation import feature_map
     from skinkit.evaluation.scoring import IMAGE, TRUTH
-    from skinkit.penultimate import features
+    from skinkit.learning import precision, trained
+    from skinkit.learning.features import features
     from skinkit.schemas import PROBABILITY
     from skinkit.stages.predict import fused_of
 
@@ -56,7 +57,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     texts = []
     for cohort in cohorts:
         metrics = pipeline.bring(Ref("metrics", cohort, name))
-        model = infer.open_classifier(open_artifact(workspace.path(Ref("models", name=name))), name)
+        model = trained.open_classifier(open_artifact(workspace.path(Ref("models", name=name))), name)
         fold = next(iter(model.chosen([config.fold])), None)
         if fold is None:
             there = ", ".join(str(told["fold"]) for told in model.about["folds"])
@@ -78,22 +79,22 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
             frame,
             workspace.cohort(cohort).root,
             workspace.root,
-            device=infer.pick_device(context.device) if looks else "cpu",
+            device=precision.pick_device(context.device) if looks else "cpu",
             console=context.console,
         )
         cases = frame.loc[readable, "case_id"]
-        if len(cases) < neighbours.FEWEST:
+        if len(cases) < feature_map.FEWEST:
             raise InputError(
                 f"{len(cases)} scored cases of {cohort} that fold {fold.number} has not learnt from",
-                f"at least {neighbours.FEWEST}",
+                f"at least {feature_map.FEWEST}",
                 "name another fold or cohort",
             )
         own = scored.loc[cases]
-        places = neighbours.mapped(found, method=config.method, perplexity=config.perplexity, seed=config.seed)
+        places = feature_map.mapped(found, method=config.method, perplexity=config.perplexity, seed=config.seed)
         table = own[[TRUTH]].rename(columns={TRUTH: "class"}).reset_index()
         table["top1"] = [codes[at] for at in own[chances].to_numpy(dtype=float).argmax(axis=1)]
         table["x"], table["y"] = places[:, 0], places[:, 1]
-        pure = neighbours.purity(found, table["class"].tolist())
+        pure = feature_map.purity(found, table["class"].tolist())
         about = {
             "model": name,
             "model_identity": model.identity,
@@ -106,7 +107,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         }
         folder = (Path(config.out) if config.out else workspace.root / FOLDER) / cohort
         labels = {code: model.classes.labels.get(code, code) for code in codes}
-        files = neighbours.write(folder, name, table, about, labels)
+        files = feature_map.write(folder, name, table, about, labels)
         answers[cohort] = {**about, "files": files}
         lines = [f"{name} on {cohort}: {len(table)} cases, {found.shape[1]} features of fold {fold.number}"]
         lines += [f"  {'':24}{'of the same class':>20}{'by chance':>12}{'cases':>8}"]

@@ -20,16 +20,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from skinkit import file_modes
-from skinkit.artifact import exists, file_sha256, open_artifact, write_atomic
+from skinkit.artifacts.artifact import exists, open_artifact
+from skinkit.artifacts.files import file_sha256, write_atomic
 from skinkit.commands import Context
 from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.options import Help
+from skinkit.privacy import permissions
 from skinkit.workspace import Ref, Workspace
 
 if TYPE_CHECKING:
-    from skinkit.artifact import Artifact
-    from skinkit.handover import Row
+    from skinkit.artifacts.artifact import Artifact
+    from skinkit.reporting.export_table import Row
 
 _RUN = re.compile(r"(\d{8}T\d{6})(Z?)-\d+")
 
@@ -51,7 +52,8 @@ class Config:
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
     """Write the table."""
-    from skinkit import csv_text, handover
+    from skinkit.artifacts import csv
+    from skinkit.reporting import export_table
 
     moment, run_id = parsed_since(config.since)
     workspace = context.workspace()
@@ -65,14 +67,14 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         cases, predictions = (
             open_artifact(workspace.path(ref)) for ref in (Ref("cases", cohort), Ref("predictions", cohort, model))
         )
-        told = handover.since(handover.rows_of(cohort, cases, predictions, config.level), moment, run_id)
+        told = export_table.since(export_table.rows_of(cohort, cases, predictions, config.level), moment, run_id)
         if config.reidentify:
-            lost += handover.rename(told, _own_ids(config, workspace, cohort, cases))
+            lost += export_table.rename(told, _own_ids(config, workspace, cohort, cases))
         rows += told
     if lost:
         context.console.warn(f"{lost} ids stay pseudonyms: what they stood for is no longer in the cohort's files")
     rows.sort(key=lambda row: (row["cohort"], str(row["accession"]), str(row["case"])))
-    data = csv_text.encoded(handover.COLUMNS, rows, config.encoding, crlf=config.crlf)
+    data = csv.encoded(export_table.COLUMNS, rows, config.encoding, crlf=config.crlf)
     statuses = dict(sorted(Counter(str(row["status"]) for row in rows).items()))
     answer: dict[str, Any] = {
         "rows": len(rows),
@@ -81,12 +83,12 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         "until": until.isoformat(timespec="microseconds"),
     }
     if not config.csv:
-        shown = [{name: row.get(name) for name in handover.COLUMNS} for row in rows]
+        shown = [{name: row.get(name) for name in export_table.COLUMNS} for row in rows]
         return {**answer, "cases": shown, "text": data.decode("utf-8").removesuffix("\n")}
     path = Path(config.csv).expanduser()
-    with file_modes.restored():
+    with permissions.restored():
         if config.reidentify:
-            os.umask(file_modes.OWNER_ALONE)
+            os.umask(permissions.OWNER_ALONE)
         write_atomic(path, data)
     summary = ", ".join(f"{n} {status}" for status, n in statuses.items()) or "nothing new"
     return {
@@ -128,8 +130,8 @@ def _own_ids(config: Config, workspace: Workspace, name: str, cases: Artifact) -
         ConfigError: the cohort has its own ids.
         RefusedError: it is another key.
     """
-    from skinkit import pseudonyms
     from skinkit.data import read_cases
+    from skinkit.privacy import pseudonyms
 
     made_with = (cases.info.get("pseudonyms") or {}).get("key_check")
     if made_with is None:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from skinkit.artifact import Artifact, open_artifact, write_atomic
+from skinkit.artifacts.artifact import Artifact, open_artifact
+from skinkit.artifacts.files import write_atomic
 from skinkit.commands import Context
 from skinkit.errors import CaseError, ConfigError, InputError
 from skinkit.options import Help
@@ -24,7 +25,7 @@ from skinkit.workspace import Ref, Workspace
 if TYPE_CHECKING:
     import numpy as np
 
-    from skinkit.infer import Classifier
+    from skinkit.learning.trained import Classifier
 
 FOLDER = "faithful"
 _TABLE = Schema("faithfulness", 1, ("case_id", "method"), ())
@@ -48,7 +49,7 @@ class Config:
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
     """Try the explanations of every labelled cohort."""
-    from skinkit import infer
+    from skinkit.learning import precision, trained
     from skinkit.stages.explain import CaseReader, method_of
 
     if config.cases < 0 or config.bootstrap < 1 or config.steps < 2:
@@ -58,9 +59,9 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     pipeline, name = context.pipeline(workspace), config.model or workspace.defaults["model"]
     cohorts = [workspace.cohort(c).name for c in context.cohorts] or workspace.with_role("development", "external")
     made = {cohort: pipeline.bring(Ref("predictions", cohort, name)) for cohort in cohorts}
-    model = infer.open_classifier(open_artifact(workspace.path(Ref("models", name=name))), name)
+    model = trained.open_classifier(open_artifact(workspace.path(Ref("models", name=name))), name)
     method_of(model, "gfa")
-    reader = CaseReader(model, infer.pick_device(context.device), workspace.root)
+    reader = CaseReader(model, precision.pick_device(context.device), workspace.root)
     answers = {
         cohort: _tried(config, context, workspace, model, reader, cohort, artifact) for cohort, artifact in made.items()
     }
@@ -81,10 +82,10 @@ def _tried(
     import numpy as np
     import pandas as pd
 
-    from skinkit.artifact import write_table
-    from skinkit.examples import photos_of
-    from skinkit.faithfulness import FIGURES, summarised
-    from skinkit.figures import faithfulness_curves
+    from skinkit.artifacts.tables import write_table
+    from skinkit.explain.faithfulness import FIGURES, summarised
+    from skinkit.figures.explanations import faithfulness_curves
+    from skinkit.learning.examples import photos_of
     from skinkit.stages.explain import fused_cases
     from skinkit.stages.predict import fused_of
 
@@ -129,12 +130,12 @@ def _tried(
 
 
 def _one(config: Config, class_index: int, reader: Any, case: Mapping[str, Any], rgb: np.ndarray) -> dict[str, Any]:
-    """Method -> :class:`skinkit.faithfulness.Faithfulness` of each fold that predicted the case."""
+    """Method -> :class:`skinkit.explain.faithfulness.Faithfulness` of each fold that predicted the case."""
     import numpy as np
 
-    from skinkit.attribution import enlarged, grad_cam, odds_of_photos, straightened
-    from skinkit.faithfulness import attribute_names, ranking, tried
-    from skinkit.integrated_gradients import MOST_STEPS, baseline_of, integrated_gradients
+    from skinkit.explain.faithfulness import attribute_names, ranking, tried
+    from skinkit.explain.integrated_gradients import MOST_STEPS, baseline_of, integrated_gradients
+    from skinkit.explain.shapley import enlarged, grad_cam, odds_of_photos, straightened
 
     found: dict[str, Any] = {method: [] for method in METHODS}
     for fold, network, batch, owners in reader.read(case, rgb):

@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from skinkit import csv_text
-from skinkit.artifact import exists, open_artifact, write_atomic
+from skinkit.artifacts import csv
+from skinkit.artifacts.artifact import exists, open_artifact
+from skinkit.artifacts.files import write_atomic
 from skinkit.commands import Context
 from skinkit.errors import InputError
 from skinkit.options import Help
 from skinkit.workspace import Ref
 
 if TYPE_CHECKING:
-    from skinkit.flow import Flow
+    from skinkit.reporting.flow import Flow
 
 FOLDER = "flow"
 
@@ -36,7 +37,8 @@ class Config:
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
     """Count every labelled cohort and draw the flow."""
-    from skinkit import flow, selection
+    from skinkit.reporting import flow
+    from skinkit.studies import selection
 
     workspace = context.workspace()
     chosen = [workspace.cohort(c).name for c in context.cohorts] or workspace.with_role("development", "external")
@@ -59,7 +61,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     paper = selection.RULES[config.paper].paper if config.paper else None
     folder = Path(config.out) if config.out else workspace.root / FOLDER
     rows = found.rows()
-    write_atomic(folder / "flow.csv", csv_text.encoded(list(rows[0]), rows))
+    write_atomic(folder / "flow.csv", csv.encoded(list(rows[0]), rows))
     files = {"csv": str(folder / "flow.csv"), **flow.write_diagram(found, folder, paper)}
     return {
         "flow": found.as_dict(),
@@ -74,7 +76,7 @@ def _table(found: Flow, paper: Mapping[str, int] | None) -> str:
     from rich.console import Console
     from rich.table import Table
 
-    from skinkit.flow import LABELS, PRESENT, READ
+    from skinkit.reporting.flow import LABELS, PRESENT, READ
 
     table = Table(title=f"Flow of images (selection: {found.rule or 'none'})")
     table.add_column("step")

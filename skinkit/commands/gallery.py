@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skinkit.artifact import Artifact, exists, open_artifact, write_atomic
+from skinkit.artifacts.artifact import Artifact, exists, open_artifact
+from skinkit.artifacts.files import write_atomic
 from skinkit.commands import Context
 from skinkit.errors import ConfigError, InputError
 from skinkit.schemas import OK
@@ -88,8 +89,8 @@ def _sheet(
     config: Config, cohort: Cohort, masks: Mapping[str, Artifact], rows: pd.DataFrame, folder: Path
 ) -> dict[str, Any]:
     """One contact sheet, and the figures over all photos; masks by name, the first of which ranks the photos."""
-    from skinkit import figures
     from skinkit.evaluation.overlap import FIGURES, overlap
+    from skinkit.figures import photos
 
     names, suffixes = list(masks), ["", "_against"][: len(masks)]
     agreement = {
@@ -108,7 +109,7 @@ def _sheet(
     }
     stem = "-".join(names)
     title = f"{cohort.name}, {' and '.join(names)}: {len(rows)} photos"
-    drawn = figures.contact_sheet(pictures, folder, stem, names=names, title=title)
+    drawn = photos.contact_sheet(pictures, folder, stem, names=names, title=title)
     answer = {
         "masks": names[0],
         "n": len(rows),
@@ -146,7 +147,7 @@ def _picture(row: Mapping[Any, Any], root: Path, masks: Mapping[str, Artifact], 
     import numpy as np
     from PIL import Image
 
-    from skinkit.images import read_mask, read_rgb
+    from skinkit.images.decode import read_mask, read_rgb
 
     rgb = read_rgb(root / row["image_path"])
     height, width = rgb.shape[:2]

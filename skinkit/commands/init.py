@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from skinkit.artifact import write_atomic
+from skinkit.artifacts.files import write_atomic
 from skinkit.commands import Context
 from skinkit.errors import ConfigError, RefusedError, did_you_mean
-from skinkit.file_modes import keep_private
 from skinkit.options import Help
-from skinkit.pseudonyms import make_key, read_key
+from skinkit.privacy.permissions import keep_private
+from skinkit.privacy.pseudonyms import make_key, read_key
 from skinkit.workspace import DEFAULTS, PRIVATE, ROLES, SETTINGS_FILE, check_name, load_workspace, settings_text
 
 _EXAMPLE = """[cohorts.clinic]

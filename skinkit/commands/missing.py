@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skinkit.artifact import Artifact, open_artifact, read_table
+from skinkit.artifacts.artifact import Artifact, open_artifact
+from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context
 from skinkit.errors import ConfigError, InputError
 from skinkit.options import Help
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from skinkit.evaluation.missing import Cases, Variant
-    from skinkit.infer import Classifier, Scorer
+    from skinkit.learning.scorer import Scorer
+    from skinkit.learning.trained import Classifier
 
 FOLDER = "missing"
 
@@ -43,8 +45,9 @@ class Config:
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
     """Hide attributes of every labelled cohort, for every model."""
-    from skinkit import infer
     from skinkit.evaluation import missing
+    from skinkit.learning import precision, trained
+    from skinkit.learning.scorer import Scorer
     from skinkit.stages.predict import fused_of
 
     for name in ("draws", "bootstrap"):
@@ -59,10 +62,10 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     texts = []
     for name in dict.fromkeys(config.models or (workspace.defaults["model"],)):
         metrics = {cohort: pipeline.bring(Ref("metrics", cohort, name)) for cohort in cohorts}
-        model = infer.open_classifier(open_artifact(workspace.path(Ref("models", name=name))), name)
+        model = trained.open_classifier(open_artifact(workspace.path(Ref("models", name=name))), name)
         looks = model.reads_photos or model.is_network
-        device = infer.pick_device(context.device) if looks else "cpu"
-        scorer = infer.Scorer(model, workspace.root, device, context.console)
+        device = precision.pick_device(context.device) if looks else "cpu"
+        scorer = Scorer(model, workspace.root, device, context.console)
         for cohort, made in metrics.items():
             fused = open_artifact(workspace.path(Ref("fused", cohort, fused_of(name, workspace))))
             cases, frame = _matched(made, fused.table(), model)
@@ -90,7 +93,7 @@ def _read(model: Classifier) -> list[str]:
     Raises:
         InputError: there is none.
     """
-    from skinkit.metadata import ENCODERS
+    from skinkit.stats.encoders import ENCODERS
 
     reads = {name for fold in model.folds for name in fold.encoder.reads}
     found = [attribute.name for attribute in ENCODERS[model.about["attributes"]] if attribute.name in reads]
@@ -129,8 +132,8 @@ def _hidden(
     """Every way of hiding, and (n, classes) probabilities under each: the mean of the calibrated folds."""
     import numpy as np
 
-    from skinkit import infer
     from skinkit.evaluation import missing
+    from skinkit.learning.scorer import in_chunks
 
     attributes = _read(model)
     ways = missing.variants(len(frame), attributes, draws=config.draws, seed=config.seed)
@@ -140,7 +143,7 @@ def _hidden(
     folds, _ = model.folds_for(frame, cohort)
     found = np.zeros((len(distinct), len(frame), len(model.classes.classes)))
     start = 0
-    for part in infer.in_chunks(frame):
+    for part in in_chunks(frame):
         here = slice(start, start + len(part))
         frames = [missing.without(part, attributes, way.hidden[here]) for way in distinct]
         answered, failed = scorer.altered(frames, folds[here], root)

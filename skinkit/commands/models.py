@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from skinkit import model_pack
-from skinkit.artifact import exists, open_artifact, rehash, write_atomic
+from skinkit.artifacts.artifact import exists, open_artifact, rehash
+from skinkit.artifacts.files import write_atomic
 from skinkit.commands import Context
 from skinkit.errors import ConfigError, RefusedError, SkinkitError
+from skinkit.learning import pack as model_pack
 from skinkit.options import Help, make_config
 from skinkit.stages import MAKER, load_stage
 from skinkit.workspace import SETTINGS_FILE, Ref, Workspace, with_defaults

@@ -19,7 +19,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from skinkit.artifact import exists, link_or_copy, open_artifact, read_table, write_atomic
+from skinkit.artifacts.artifact import exists, open_artifact
+from skinkit.artifacts.files import link_or_copy, write_atomic
+from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context, ablate, load_command
 from skinkit.errors import ConfigError, InputError, SkinkitError, did_you_mean
 from skinkit.options import Help, make_config
@@ -388,7 +390,7 @@ def _confusion(again: Reproduction, how: Run, section: Section) -> Section:
 
 
 def _candidates(again: Reproduction, how: Run, section: Section) -> Section:
-    from skinkit import panels
+    from skinkit.figures import panels
 
     whole = again.study.whole.name
     section.commands.append(f"skinkit reproduce {again.study.name} --only {section.part.name} --data DIR")
@@ -435,7 +437,8 @@ def candidates(rows: Sequence[Mapping[Any, Any]], named: Sequence[str]) -> list[
 def _photo(again: Reproduction, cohort: str, image: str) -> Any:
     """The photo of an image, at most ``_PHOTO_PX`` at its longer side; None where it cannot be read."""
     from skinkit.errors import CaseError
-    from skinkit.images import read_rgb, resize
+    from skinkit.images.decode import read_rgb
+    from skinkit.images.encode import resize
 
     cases = open_artifact(again.workspace.path(Ref("cases", cohort))).table(["image_id", "image_path"])
     found = cases.loc[cases["image_id"] == image, "image_path"]
@@ -515,7 +518,7 @@ def _explanation(again: Reproduction, how: Run, section: Section) -> Section:
 
 def _literature(again: Reproduction, how: Run, section: Section) -> Section:
     from skinkit.evaluation.scoring import Answers
-    from skinkit.metrics import ALL
+    from skinkit.stats.metrics import ALL
 
     ours = []
     for name, made in again.runs.items():

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from skinkit.artifact import exists, open_artifact
+from skinkit.artifacts.artifact import exists, open_artifact
 from skinkit.commands import Context
 from skinkit.pipeline import Pipeline
 from skinkit.workspace import Ref, Workspace

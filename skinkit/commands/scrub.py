@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skinkit.artifact import lock
+from skinkit.artifacts.locks import lock
 from skinkit.commands import Context
 from skinkit.errors import BusyError
 from skinkit.workspace import Workspace
 
 if TYPE_CHECKING:
-    from skinkit.identifying import Trace
+    from skinkit.audit.identifiers import Trace
 
 _SHOWN = 40
 
@@ -36,7 +36,7 @@ class Config:
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
     """List what identifies a person, and remove what can go if asked."""
-    from skinkit.identifying import REMOVED, STAYS, traces
+    from skinkit.audit.identifiers import REMOVED, STAYS, traces
 
     workspace = context.workspace()
     found = list(traces(workspace))
@@ -65,14 +65,14 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
 
 def _removed(workspace: Workspace, can_go: Sequence[Trace]) -> tuple[list[Trace], list[str]]:
     """Remove files, unfinished work of nobody, and others' right to read; what went, and what is being written."""
-    from skinkit import file_modes
+    from skinkit.privacy import permissions
 
     gone, busy = [], []
     for trace in can_go:
         path = workspace.root / trace.file
         try:
             if trace.kind == "open":
-                file_modes.close(path)
+                permissions.close(path)
             elif trace.kind == "leftovers":
                 _remove_leftover(path)
             else:

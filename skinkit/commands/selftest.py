@@ -23,7 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from skinkit.artifact import file_sha256, lock, open_artifact
+from skinkit.artifacts.artifact import open_artifact
+from skinkit.artifacts.files import file_sha256
+from skinkit.artifacts.locks import lock
 from skinkit.commands import Context
 from skinkit.errors import InputError, SkinkitError
 
@@ -162,10 +164,10 @@ def _libraries(place: _Place) -> str:
 
 
 def _radiomics(place: _Place) -> str:
-    from skinkit.radiomics import known
+    from skinkit.radiomics import reference_values
 
     for engine in ("fast", "pyradiomics"):
-        differing = known.differing(engine)
+        differing = reference_values.differing(engine)
         if differing:
             name, stored, measured = differing[0]
             raise _NotSoError(f"{engine}: {len(differing)} features differ, first {name}: {measured!r}, not {stored!r}")
@@ -173,7 +175,7 @@ def _radiomics(place: _Place) -> str:
 
 
 def _drawing(place: _Place) -> str:
-    from skinkit.phantoms import Hospital, write_cohort
+    from skinkit.data.phantoms import Hospital, write_cohort
 
     rows = {
         "patients": write_cohort(place.home / "patients", Hospital("D"), _LESIONS, seed=1, masks=False),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from skinkit.artifact import MANIFEST, Artifact, open_artifact
+from skinkit.artifacts.artifact import MANIFEST, Artifact, open_artifact
 from skinkit.commands import Context
 from skinkit.commands.status import on_disk
 from skinkit.errors import InputError, did_you_mean

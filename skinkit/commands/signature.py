@@ -17,8 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skinkit import csv_text
-from skinkit.artifact import Artifact, open_artifact, write_atomic
+from skinkit.artifacts import csv
+from skinkit.artifacts.artifact import Artifact, open_artifact
+from skinkit.artifacts.files import write_atomic
 from skinkit.commands import Context
 from skinkit.errors import ConfigError, InputError, did_you_mean
 from skinkit.options import Help
@@ -164,7 +165,7 @@ def _material(config: Config, made: _Made) -> Material:
 
 def _statistics(material: Material) -> dict[str, Any]:
     """The chosen features with their tests, and what became of the others."""
-    from skinkit.artifact import read_table
+    from skinkit.artifacts.tables import read_table
     from skinkit.stages.select import TESTS
 
     tests = read_table(material.artifact.path / TESTS)
@@ -184,7 +185,7 @@ def _correlation(material: Material, folder: Path) -> dict[str, Any]:
     """Spearman's r on the training rows, and the heatmap of the same rows."""
     import pandas as pd
 
-    from skinkit.signature import figures
+    from skinkit.figures import signature
     from skinkit.signature.correlation import between_categories, correlations, extremes
 
     train = material.part("train")
@@ -194,7 +195,7 @@ def _correlation(material: Material, folder: Path) -> dict[str, Any]:
     _csv(folder / "correlation.csv", pd.DataFrame(r, index=varied, columns=varied).rename_axis("feature").reset_index())
     categories = between_categories(r, varied)
     _csv(folder / "correlation_categories.csv", categories)
-    drawn = figures.heatmap(
+    drawn = signature.heatmap(
         folder, x, train["class"].tolist(), material.features, material.chosen, material.classes.labels
     )
     within = categories[categories["a"] == categories["b"]]
@@ -203,7 +204,7 @@ def _correlation(material: Material, folder: Path) -> dict[str, Any]:
         "extremes": extremes(x, material.features),
         "share_high_within": _pooled(within),
         "share_high_between": _pooled(categories.drop(within.index)),
-        "figures": {"heatmap": drawn, "correlation": figures.correlation(folder, r, varied, material.chosen)},
+        "figures": {"heatmap": drawn, "correlation": signature.correlation(folder, r, varied, material.chosen)},
     }
 
 
@@ -218,7 +219,7 @@ def _stability(config: Config, material: Material, context: Context, folder: Pat
     import numpy as np
     import pandas as pd
 
-    from skinkit.signature import figures
+    from skinkit.figures import signature
     from skinkit.signature.selection import Rule
     from skinkit.signature.stability import drawn_again, stability
 
@@ -243,7 +244,7 @@ def _stability(config: Config, material: Material, context: Context, folder: Pat
         answer["patients"] = {**asdict(found), "mean_size": float(np.mean(drawn.sum(axis=1)))}
         frequency["frequency"] = drawn.mean(axis=0)
         title = f"Chosen again on {config.bootstrap} draws of patients: stability {_interval(asdict(found))}"
-        answer["figures"] = {"stability": figures.frequencies(folder, frequency, material.chosen, title)}
+        answer["figures"] = {"stability": signature.frequencies(folder, frequency, material.chosen, title)}
     _csv(folder / "stability.csv", frequency)
     answer["frequency"] = frequency.set_index("feature").to_dict("index")
     return answer
@@ -253,7 +254,7 @@ def _reliability(config: Config, material: Material, made: _Made, folder: Path) 
     """The ICC of every feature between outlines, over the lesions that all of them found."""
     import pandas as pd
 
-    from skinkit.signature import figures
+    from skinkit.figures import signature
     from skinkit.signature.reliability import GOOD, reliability
 
     if not config.outlines:
@@ -290,7 +291,7 @@ def _reliability(config: Config, material: Material, made: _Made, folder: Path) 
         "flagged_below": GOOD,
         "counts": counts,
         "icc": table.set_index("feature").to_dict("index"),
-        "figures": {"reliability": figures.reliabilities(folder, table, material.chosen, GOOD, title)},
+        "figures": {"reliability": signature.reliabilities(folder, table, material.chosen, GOOD, title)},
     }
 
 
@@ -324,9 +325,9 @@ def _trees(config: Config, material: Material, folder: Path) -> dict[str, Any] |
     """LightGBM on the signature, scored and explained on held-out rows (validation rows where none are held out)."""
     import numpy as np
 
-    from skinkit.cross_fit import areas
-    from skinkit.signature import figures
+    from skinkit.figures import signature
     from skinkit.signature.trees import Part, explain, most_typical
+    from skinkit.stats.cross_fit import areas
 
     if not material.chosen:
         return None
@@ -369,7 +370,7 @@ def _trees(config: Config, material: Material, folder: Path) -> dict[str, Any] |
     called = where.replace("_", "-")
     title = f"{config.target}: {len(rows)} {called} lesions"
     drawn = {
-        "waterfall": figures.waterfall(
+        "waterfall": signature.waterfall(
             folder,
             "waterfall",
             explained.base,
@@ -378,10 +379,10 @@ def _trees(config: Config, material: Material, folder: Path) -> dict[str, Any] |
             material.chosen,
             f"{cases[one]} ({rows['class'].iloc[one]}), {config.target}",
         ),
-        "beeswarm": figures.beeswarm(folder, explained.phi, shown.x, material.chosen, title),
+        "beeswarm": signature.beeswarm(folder, explained.phi, shown.x, material.chosen, title),
     }
     if shown.positive.any():
-        drawn["waterfall_positive"] = figures.waterfall(
+        drawn["waterfall_positive"] = signature.waterfall(
             folder,
             "waterfall_positive",
             explained.base,
@@ -429,7 +430,7 @@ def _positive(config: Config, material: Material) -> np.ndarray:
 
 
 def _csv(path: Path, table: pd.DataFrame) -> None:
-    write_atomic(path, csv_text.harmless(table).to_csv(index=False, float_format="%.10g").encode())
+    write_atomic(path, csv.harmless(table).to_csv(index=False, float_format="%.10g").encode())
 
 
 def _plain(value: Any) -> Any:

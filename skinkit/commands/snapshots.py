@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skinkit.artifact import exists, open_artifact, read_table, write_atomic
+from skinkit.artifacts.artifact import exists, open_artifact
+from skinkit.artifacts.files import write_atomic
+from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context
 from skinkit.errors import CaseError, InputError
 from skinkit.options import Help
@@ -37,9 +39,9 @@ class Config:
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
     """Draw what was kept."""
-    from skinkit import figures
-    from skinkit.infer import FOLD
-    from skinkit.training.network import SNAPSHOTS
+    from skinkit.figures import training
+    from skinkit.learning.fold_network import SNAPSHOTS
+    from skinkit.learning.trained import FOLD
 
     workspace = context.workspace()
     name = config.model or workspace.defaults["model"]
@@ -55,18 +57,18 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     folder = Path(config.out) if config.out else workspace.root / FOLDER
     cohorts = open_artifact(path).json("model.json")["cohorts"]
     photos = _photos(workspace, cohorts, {case["pixels"] for shot in shots for case in shot["cases"]})
-    files = {"heatmaps": figures.heatmap_course(shots, photos, folder, f"{name}-heatmaps")}
+    files = {"heatmaps": training.heatmap_course(shots, photos, folder, f"{name}-heatmaps")}
     if any(shot["importance"] for shot in shots):
-        files["importance"] = figures.importance_course(shots, folder, f"{name}-importance", limit=config.attributes)
+        files["importance"] = training.importance_course(shots, folder, f"{name}-importance", limit=config.attributes)
     if any(shot["factors"] for shot in shots):
-        files["factors"] = figures.factor_course(shots, folder, f"{name}-factors")
+        files["factors"] = training.factor_course(shots, folder, f"{name}-factors")
     write_atomic(folder / f"{name}.json", json.dumps(shots, ensure_ascii=False).encode())
     return {"model": name, "snapshots": len(shots), "figures": files, "text": _text(name, shots, folder)}
 
 
 def _photos(workspace: Workspace, cohorts: Sequence[str], wanted: set[str]) -> dict[str, np.ndarray]:
     """Pixel hash -> photo, of those that are still there."""
-    from skinkit.examples import photos_of
+    from skinkit.learning.examples import photos_of
 
     found = {}
     for cohort in cohorts:

@@ -15,8 +15,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from skinkit import looks
-from skinkit.artifact import Artifact, exists, open_artifact, writer_of
+from skinkit.artifacts.artifact import Artifact, exists, open_artifact
+from skinkit.artifacts.locks import writer_of
+from skinkit.audit import test_access_log
 from skinkit.commands import Context
 from skinkit.errors import SkinkitError
 from skinkit.pipeline import Pipeline
@@ -46,10 +47,10 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     for entry in entries:
         lines.append(f"  {entry['artifact']:<34} {entry['state']:<12} {_told(entry)}".rstrip())
         lines += [f"      {case}: {reason}" for case, reason in entry.get("failed_cases", {}).items()]
-    seen = looks.counts(workspace.root)
+    seen = test_access_log.counts(workspace.root)
     if seen:
         told = ", ".join(f"{cohort} {n}" for cohort, n in sorted(seen.items()))
-        lines += ["", f"looks at test cases ({looks.LEDGER}): {told}"]
+        lines += ["", f"looks at test cases ({test_access_log.LEDGER}): {told}"]
     following = _next(workspace, entries)
     lines += ["", f"next: {following}"]
     cohorts = [{"name": c.name, "role": c.role, "source": c.source} for c in workspace.cohorts.values()]

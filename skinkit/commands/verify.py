@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from skinkit import file_names
-from skinkit.artifact import file_sha256, open_artifact, rehash
+from skinkit.artifacts import file_names
+from skinkit.artifacts.artifact import open_artifact, rehash
+from skinkit.artifacts.files import file_sha256
 from skinkit.commands import Context
 from skinkit.commands.status import on_disk
 from skinkit.errors import SkinkitError

@@ -34,7 +34,7 @@ class Config:
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
     """List, fetch or locate."""
-    from skinkit import weights
+    from skinkit.models.parts import weights
 
     if config.action == "list":
         return _list()
@@ -59,7 +59,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
 
 
 def _list() -> dict[str, Any]:
-    from skinkit import weights
+    from skinkit.models.parts import weights
 
     rows = []
     for entry in weights.PUBLIC.values():

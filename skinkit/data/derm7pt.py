@@ -7,7 +7,7 @@ age. ``lentigo`` is taken for solar lentigo.
 
 from __future__ import annotations
 
-from skinkit.data import Part, Source, TableRow
+from skinkit.data.source import Part, Source, TableRow
 
 _NEVI = ("blue", "clark", "combined", "congenital", "dermal", "recurrent", "reed or spitz")
 _MELANOMAS = (

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from skinkit.data import Dialect, Join, Part, Source
+from skinkit.data.source import Dialect, Join, Part, Source
 from skinkit.errors import ConfigError, did_you_mean
 from skinkit.workspace import SETTINGS_FILE, Cohort
 
@@ -55,8 +55,8 @@ def described(source: Source, file: Path) -> Source:
         ConfigError: naming the file, the key and the closest one that is known.
     """
     # Imported here: they need what this module is registered in.
-    from skinkit.data import _words as words
-    from skinkit.data._tables import check_encoding
+    from skinkit.data import words
+    from skinkit.data.tables import check_encoding
 
     try:
         told = tomllib.loads(file.read_text(encoding="utf-8-sig"))
@@ -144,7 +144,7 @@ def _table(file: Path, told: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def _columns(file: Path, told: Mapping[str, Any]) -> dict[str, str | tuple[str, ...]]:
-    from skinkit.data._cases import COLUMNS
+    from skinkit.data.canonical import COLUMNS
 
     table = _table(file, told, "columns")
     _known(file, table, COLUMNS, " in [columns]")
@@ -163,7 +163,7 @@ def _columns(file: Path, told: Mapping[str, Any]) -> dict[str, str | tuple[str, 
 
 def _allowed(file: Path, ours: str, value: Any, where: str) -> str:
     """A value of ours, checked; empty stands for unknown."""
-    from skinkit.data._cases import ALLOWED, NUMBERS
+    from skinkit.data.canonical import ALLOWED, NUMBERS
 
     text = str(value)
     if ours in NUMBERS:
@@ -178,7 +178,7 @@ def _allowed(file: Path, ours: str, value: Any, where: str) -> str:
 
 
 def _values(file: Path, told: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    from skinkit.data._cases import ALLOWED, NUMBERS
+    from skinkit.data.canonical import ALLOWED, NUMBERS
 
     table = _table(file, told, "values")
     _known(file, table, (*ALLOWED, *NUMBERS), " in [values]")
@@ -224,7 +224,7 @@ def _icd10(file: Path, told: Mapping[str, Any], usual: Mapping[str, str]) -> dic
 
 
 def _expected(file: Path, told: Mapping[str, Any]) -> dict[str, int]:
-    from skinkit.data._cases import ALLOWED
+    from skinkit.data.canonical import ALLOWED
 
     table = _table(file, told, "expected_counts")
     _known(file, table, ("total", *ALLOWED["diagnosis"]), " in [expected_counts]")
@@ -235,7 +235,7 @@ def _expected(file: Path, told: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _join(file: Path, told: Mapping[str, Any], columns: Mapping[str, Any]) -> Join:
-    from skinkit.data._cases import COLUMNS
+    from skinkit.data.canonical import COLUMNS
 
     table = _table(file, told, "join")
     _known(file, table, _JOIN, " in [join]")

@@ -8,8 +8,8 @@ stands for unknown.
 
 from __future__ import annotations
 
-from skinkit.data import Part, Source
 from skinkit.data.isic_2019 import UNKNOWN_AGES
+from skinkit.data.source import Part, Source
 
 LABELS = {
     "nv": "nevus",

@@ -2,16 +2,16 @@
 
 The archive is that of ``ham10000``. Dermatofibroma and vascular lesions, which PAD-UFES-20 has not, stay out; the other
 classes keep their shares. HAM10000 has no squamous cell carcinoma: ``scc = "add628"`` takes the 628 of ISIC 2019, whose
-archive then lies below the same folder. What is drawn, and from whom, stands in :mod:`skinkit.synthesis`.
+archive then lies below the same folder. What is drawn, and from whom, stands in :mod:`skinkit.data.drawn_cohorts`.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from skinkit.data import Draw
+from skinkit.data.drawn_cohorts import OPTIONS
 from skinkit.data.ham10000 import SOURCE as HAM10000
-from skinkit.synthesis import OPTIONS
+from skinkit.data.source import Draw
 
 SOURCE = replace(
     HAM10000,

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import re
 
-from skinkit.data import Dialect, Part, Source, TableRow
-from skinkit.data._isic_archive import COLUMNS, EXPORTS, VALUES, with_our_headings
+from skinkit.data.isic_archive import COLUMNS, EXPORTS, VALUES, with_our_headings
+from skinkit.data.source import Dialect, Part, Source, TableRow
 
 MALIGNANT = "malignant"
 _LABELS = {"benign": "0", "malignant": "1"}

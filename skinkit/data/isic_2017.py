@@ -8,8 +8,8 @@ classes is a nevus. The site is in none of these files: put the ISIC archive's o
 
 from __future__ import annotations
 
-from skinkit.data import Part, Source, TableRow
-from skinkit.data._isic_archive import COLUMNS, EXPORTS, VALUES, with_our_headings
+from skinkit.data.isic_archive import COLUMNS, EXPORTS, VALUES, with_our_headings
+from skinkit.data.source import Part, Source, TableRow
 
 NAMED = ("melanoma", "seborrheic_keratosis")
 

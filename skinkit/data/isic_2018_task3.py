@@ -9,9 +9,9 @@ both are read, the export where it lies beside the challenge's files.
 
 from __future__ import annotations
 
-from skinkit.data import Part, Source, TableRow
-from skinkit.data._isic_archive import COLUMNS, EXPORTS, VALUES, with_our_headings
 from skinkit.data.ham10000 import SOURCE as HAM10000
+from skinkit.data.isic_archive import COLUMNS, EXPORTS, VALUES, with_our_headings
+from skinkit.data.source import Part, Source, TableRow
 
 
 def _part(name: str) -> Part:

@@ -8,7 +8,7 @@ five years and 0 stands for unknown, as in HAM10000.
 
 from __future__ import annotations
 
-from skinkit.data import Part, Source
+from skinkit.data.source import Part, Source
 
 LABELS = {
     "NV": "nevus",

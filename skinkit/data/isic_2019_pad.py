@@ -3,16 +3,16 @@
 The archive is that of ``isic-2019``. Dermatofibroma and vascular lesions, which PAD-UFES-20 has not, stay out. The
 paper calls its numbers stratified, but they are not in proportion to the archive: ``counts = "paper"`` (the default)
 takes them as printed, ``counts = "proportional"`` keeps the archive's shares. HAM10000 is part of ISIC 2019, so this
-cohort and one of ``ham10000-pad`` may share images. What is drawn, and from whom, stands in :mod:`skinkit.synthesis`.
+cohort and one of ``ham10000-pad`` may share images. :mod:`skinkit.data.drawn_cohorts` says what is drawn from whom.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from skinkit.data import Draw
+from skinkit.data.drawn_cohorts import OPTIONS
 from skinkit.data.isic_2019 import SOURCE as ISIC_2019
-from skinkit.synthesis import OPTIONS
+from skinkit.data.source import Draw
 
 PUBLISHED = {
     "actinic_keratosis": 298,

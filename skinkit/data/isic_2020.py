@@ -8,8 +8,8 @@ and neither trained on nor scored.
 
 from __future__ import annotations
 
-from skinkit.data import Part, Source
-from skinkit.data._isic_archive import COLUMNS, VALUES, with_our_headings
+from skinkit.data.isic_archive import COLUMNS, VALUES, with_our_headings
+from skinkit.data.source import Part, Source
 
 _TRAIN = ("**/train/**/*", "**/ISIC_2020_Training_*/**/*", "images/**/*")
 _TEST = ("**/ISIC_2020_Test_Input/**/*", "**/test/**/*", "images/**/*")

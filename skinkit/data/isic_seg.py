@@ -8,8 +8,8 @@ with an optional ``manifest.csv``.
 
 from __future__ import annotations
 
-from skinkit.data import Part, Source, TableRow
 from skinkit.data.isic_2019 import LABELS, SITES, UNKNOWN_AGES
+from skinkit.data.source import Part, Source, TableRow
 
 _MASKS = ("**/*_GroundTruth/**/{stem}_segmentation.png", "masks/{stem}.*")
 

@@ -10,7 +10,7 @@ table of ``skinkit.toml`` chooses another folder.
 
 from __future__ import annotations
 
-from skinkit.data import Part, Source
+from skinkit.data.source import Part, Source
 from skinkit.schemas import PAD_ATTRIBUTES
 
 _RENAMED = {"fitzpatrick": "fitspatrick", "diameter_1_mm": "diameter_1", "diameter_2_mm": "diameter_2"}

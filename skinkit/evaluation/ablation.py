@@ -17,7 +17,7 @@ from skinkit.errors import InputError, RefusedError
 from skinkit.evaluation.comparison import COMPARED, Side, compare
 from skinkit.evaluation.scoring import Answers, Evaluation
 from skinkit.evaluation.subgroups import holm
-from skinkit.metrics import ALL, MALIGNANT
+from skinkit.stats.metrics import ALL, MALIGNANT
 
 SHOWN = {
     "macro_auroc": (ALL, "none", "auroc", "macro", "AUROC, macro"),

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from skinkit.evaluation.markdown import markdown_table, with_interval
 from skinkit.evaluation.scoring import IMAGE, TRUTH, Answers
-from skinkit.metrics import ALL, Floats, Ints, auroc, youden_threshold
-from skinkit.reporting.markdown import markdown_table, with_interval
 from skinkit.schemas import PROBABILITY
+from skinkit.stats.metrics import ALL, Floats, Ints, auroc, youden_threshold
 
 FROZEN, ARGMAX, TUNED = "frozen_threshold", "argmax", "tuned_on_scored"
 MODES = {

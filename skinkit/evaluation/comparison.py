@@ -17,9 +17,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from skinkit.errors import InputError, RefusedError
-from skinkit.evaluation.battery import Key, replicated
+from skinkit.evaluation.metric_table import Key, replicated
 from skinkit.evaluation.scoring import TRUTH, Evaluation
-from skinkit.metrics import ALL, MALIGNANT, PAUC, Bools, Resamples, percentile_interval
+from skinkit.stats.metrics import ALL, MALIGNANT, PAUC, Bools, Resamples, percentile_interval
 
 COMPARED: dict[Key, str] = {
     (MALIGNANT, "none", "none", "auroc"): "malignant: AUROC",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from skinkit.metrics import Bools, Floats, Resamples, once, percentile_interval, proportion_interval, ratio
+from skinkit.stats.metrics import Bools, Floats, Resamples, once, percentile_interval, proportion_interval, ratio
 
 THRESHOLDS: Floats = np.arange(1, 100) / 100
 SWEEP: Floats = np.r_[1, np.arange(5, 100, 5)] / 100

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from skinkit.errors import ConfigError, did_you_mean
-from skinkit.metrics import ALL, MALIGNANT
+from skinkit.stats.metrics import ALL, MALIGNANT
 
 AVERAGES = ("none", "macro", "micro", "weighted")
 RULES = ("none", "argmax", "frozen_threshold", "veto", "conformal_set")

@@ -24,10 +24,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from skinkit.artifact import write_atomic, write_table
+from skinkit.artifacts.files import write_atomic
+from skinkit.artifacts.tables import write_table
 from skinkit.evaluation.comparison import bootstrap_p
-from skinkit.metadata import PATIENT_BLOCK
-from skinkit.metrics import (
+from skinkit.schemas import Schema
+from skinkit.stats.encoders import PATIENT_BLOCK
+from skinkit.stats.metrics import (
     Bools,
     Floats,
     Ints,
@@ -40,7 +42,6 @@ from skinkit.metrics import (
     ratio,
     widened_interval,
 )
-from skinkit.schemas import Schema
 
 AS_IS, BLOCK, ALL, SINGLE, RANDOM = "as_is", "patient_block", "all", "single", "random"
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -334,11 +335,11 @@ def write(folder: Path, stem: str, rows: Sequence[Mapping[str, Any]], about: Map
 
 def _drawn(folder: Path, stem: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """The curve from full to no metadata, and what each attribute's absence costs."""
-    from skinkit import figures
+    from skinkit.figures import canvas
 
     single = [row for row in rows if row["variant"] in (BLOCK, ALL, SINGLE) and row["metric"] == BALANCED]
     label = {BLOCK: "patient block", ALL: "everything"}
-    with figures.canvas(9.0, max(3.2, 0.2 * len(single) + 1.0)) as figure:
+    with canvas.canvas(9.0, max(3.2, 0.2 * len(single) + 1.0)) as figure:
         curve, bars = figure.subplots(1, 2, width_ratios=(1.0, 1.1))
         drawn = [name for name in (BALANCED, MACRO, AUROC, SENSITIVITY) if any(r["metric"] == name for r in rows)]
         for at, name in enumerate(drawn):
@@ -346,20 +347,20 @@ def _drawn(folder: Path, stem: str, rows: Sequence[Mapping[str, Any]]) -> dict[s
             x, y, low, high = (
                 np.array([row[k] for row in points], float) for k in ("share", "estimate", "lower", "upper")
             )
-            colour = figures.PALETTE[at]
-            curve.plot(x, y, color=colour, linestyle=figures.DASHES[at % len(figures.DASHES)], label=FIGURES[name])
+            colour = canvas.PALETTE[at]
+            curve.plot(x, y, color=colour, linestyle=canvas.DASHES[at % len(canvas.DASHES)], label=FIGURES[name])
             curve.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
         curve.set(
             xlim=(0, 1), ylim=(0, 1.01), xlabel="share of attributes hidden, at random", title="from full to none"
         )
         curve.set_xticks(SHARES)
         curve.legend(loc="lower left")
-        bars.axvline(0, color=figures.ALL_COLOUR, linewidth=0.8)
+        bars.axvline(0, color=canvas.ALL_COLOUR, linewidth=0.8)
         for place, row in enumerate(single):
-            colour = figures.PALETTE[1] if row["difference_upper"] < 0 else figures.PALETTE[0]
+            colour = canvas.PALETTE[1] if row["difference_upper"] < 0 else canvas.PALETTE[0]
             bars.hlines(place, row["difference_lower"], row["difference_upper"], color=colour, linewidth=1.8)
             bars.plot(row["difference"], place, "o", color=colour, markersize=4.5)
         bars.set_yticks(range(len(single)), [row["attribute"] or label[row["variant"]] for row in single])
         bars.set(ylim=(len(single) - 0.5, -0.5), xlabel="change of balanced accuracy", title="hidden for everyone")
         bars.grid(visible=False, axis="y")
-        return figures.write(figure, folder, stem)
+        return canvas.write(figure, folder, stem)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from skinkit.metrics import Floats, Resamples, once, percentile_interval
+from skinkit.stats.metrics import Floats, Resamples, once, percentile_interval
 
 FIGURES = ("iou", "dice")
 

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from skinkit.artifact import write_atomic, write_table
-from skinkit.calibration import parse_sets, reliability, shift_classes, shift_malignancy
+from skinkit.artifacts.files import write_atomic
+from skinkit.artifacts.tables import write_table
 from skinkit.evaluation import endpoint
-from skinkit.evaluation.battery import Replicated, Scored, confusion_matrix, replicated, rows_of
 from skinkit.evaluation.decision import Decided, decision_curve, referral_curve, veto_by_class, veto_sweep
+from skinkit.evaluation.metric_table import Replicated, Scored, confusion_matrix, replicated, rows_of
 from skinkit.evaluation.subgroups import ALWAYS, COMPARED, GAPS, PARTS, gap_row, gaps_table, subgroups
-from skinkit.metrics import ALL, MALIGNANT, PAUC, Bools, Floats, Resamples, pr_curve, roc_curve
 from skinkit.schemas import PROBABILITY, Schema
+from skinkit.stats.calibration import parse_sets, reliability, shift_classes, shift_malignancy
+from skinkit.stats.metrics import ALL, MALIGNANT, PAUC, Bools, Floats, Resamples, pr_curve, roc_curve
 from skinkit.taxonomy import ClassSet
 
 IMAGE = "image"
@@ -259,22 +260,22 @@ class Evaluation:
 
     def write(self, folder: Path, scores: Scores) -> None:
         """Write the figures, ``curves.json``, ``gaps.parquet``, ``veto_*.parquet`` and ``scored.parquet``."""
-        from skinkit import figures
+        from skinkit.figures import curves
 
         drawn = scores.curves
         labels = {**self.classes.labels, MALIGNANT: f"malignant (set: {self.malignant_set})"}
         names = list(self.classes.classes)
         pictures = {
-            "roc": figures.roc(drawn["roc"], labels=labels),
-            "pr": figures.pr(drawn["pr"], labels=labels),
-            "confusion": figures.confusion(drawn["confusion"], names, labels=self.classes.labels),
+            "roc": curves.roc(drawn["roc"], labels=labels),
+            "pr": curves.pr(drawn["pr"], labels=labels),
+            "confusion": curves.confusion(drawn["confusion"], names, labels=self.classes.labels),
         }
         if "decision" in drawn:
-            pictures["reliability"] = figures.reliability(drawn["reliability"])
-            pictures["decision"] = figures.decision(drawn["decision"])
-            pictures["referral"] = figures.referral(drawn["referral"])
-        if len(forest := forest_rows(scores)):
-            pictures["subgroups"] = figures.forest(forest)
+            pictures["reliability"] = curves.reliability(drawn["reliability"])
+            pictures["decision"] = curves.decision(drawn["decision"])
+            pictures["referral"] = curves.referral(drawn["referral"])
+        if len(gaps := forest_rows(scores)):
+            pictures["subgroups"] = curves.forest(gaps)
         for name, svg in pictures.items():
             write_atomic(folder / "figures" / f"{name}.svg", svg.encode())
         text = json.dumps({"classes": names, "labels": labels, **drawn}, ensure_ascii=False, allow_nan=False)

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from skinkit.evaluation.battery import Key, Replicated
-from skinkit.metrics import ALL, INSUFFICIENT, LEVEL, MALIGNANT, VALID_SHARE, Bools, Floats
+from skinkit.evaluation.metric_table import Key, Replicated
 from skinkit.schemas import Schema
+from skinkit.stats.metrics import ALL, INSUFFICIENT, LEVEL, MALIGNANT, VALID_SHARE, Bools, Floats
 
 AGE_BANDS = ((0, 40, "<40"), (40, 60, "40-59"), (60, 200, "60+"))
 SUBGROUPS = ("sex", "age_band", "site", "fitzpatrick", "modality", "device", "centre", "cohort", "confirmed_by", "half")

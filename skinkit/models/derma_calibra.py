@@ -22,9 +22,9 @@ Equations:
     (8) entropy H(mean_t p_t),   mutual information H(mean_t p_t) - mean_t H(p_t)
     (9) L = mean_i w_i alpha_{y_i} (1 - p_i)^gamma (-log p_i),   w_i = clip(1 + lambda U_i / (mean U + 1e-8), 1, 3)
                                                                                                 p_i: of the true class
-    (10) f'_t(x, M) = (1 - omega) f_t(x, M) + omega (f(x, nothing) + g(M))      g: log odds by M alone (skinkit.experts)
+    (10) f'_t(x, M) = (1 - omega) f_t(x, M) + omega (f(x, nothing) + g(M))      g: log odds by M alone (parts.experts)
     (11) f''_t(x, M) = (1 - beta) f'_t(x, M) + beta (h(x) + g(M))     h: log posterior by x alone, of a backbone that is
-                                                                                          not trained (skinkit.experts)
+                                                                                          not trained (parts.experts)
 
 Shapes:
     image (n, 3, S, S), 0 to 1; F (n, 2048, S/32, S/32), with S = 224 49 places; attributes M (n, 81); e (n, 256);
@@ -77,10 +77,11 @@ import torch.nn.functional as functional
 from torch import nn
 
 from skinkit.errors import ConfigError
-from skinkit.experts import MetadataExpert, PhotoExpert, Still
-from skinkit.models import Phase, Sizes
-from skinkit.photo_classifier import QUICK, Maps, PhotoClassifier, PhotoConfig
-from skinkit.photo_classifier import default_weights as default_weights
+from skinkit.models.parts.backbone import Maps
+from skinkit.models.parts.experts import MetadataExpert, PhotoExpert, Still
+from skinkit.models.parts.photo_classifier import QUICK, PhotoClassifier, PhotoConfig
+from skinkit.models.parts.photo_classifier import default_weights as default_weights
+from skinkit.models.parts.protocol import Phase, Sizes
 
 TASK = "classify"
 READS = ("image", "attributes")

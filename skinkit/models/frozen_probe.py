@@ -40,15 +40,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import numpy as np
 import numpy.typing as npt
 
-from skinkit.artifact import write_atomic
+from skinkit.artifacts.files import write_atomic
 from skinkit.errors import ConfigError
-from skinkit.metadata import Standardiser
-from skinkit.regression import balanced_regression, log_probabilities
+from skinkit.stats.encoders import Standardiser
+from skinkit.stats.regression import balanced_regression, log_probabilities
 
 if TYPE_CHECKING:
     import torch
 
-    from skinkit.models import Embedder
+    from skinkit.models.parts.protocol import Embedder
 
 TASK = "classify"
 READS = ("image", "attributes", "radiomics")
@@ -101,7 +101,7 @@ def embedding_key(config: Config) -> dict[str, Any]:
 
 def embedder(config: Config, state: Mapping[str, torch.Tensor], what: str = "weights") -> Embedder:
     """The frozen backbone with these weights, ready to be run."""
-    from skinkit.weights import load_into
+    from skinkit.models.parts.weights import load_into
 
     module = _multi_scale(config)
     load_into(module.net, state, what, without=_HEAD)

@@ -46,9 +46,11 @@ import torch.nn.functional as functional
 from torch import nn
 
 from skinkit.errors import ConfigError
-from skinkit.models import Augment, Phase, Sizes
-from skinkit.photo_classifier import FINE_TUNING, class_weights, ruins, supposed_shares
-from skinkit.weights import load_into
+from skinkit.models.parts.backbone import ruins
+from skinkit.models.parts.class_weights import class_weights, supposed_shares
+from skinkit.models.parts.photo_classifier import FINE_TUNING
+from skinkit.models.parts.protocol import Augment, Phase, Sizes
+from skinkit.models.parts.weights import load_into
 
 TASK = "classify"
 READS = ("image", "mask", "attributes", "radiomics")

@@ -39,9 +39,10 @@ import torch.nn.functional as functional
 from torch import nn
 
 from skinkit.errors import ConfigError
-from skinkit.models import Sizes
-from skinkit.photo_classifier import QUICK, SMALLEST_SIDE_PX, Maps, PhotoClassifier, PhotoConfig, needs_attributes
-from skinkit.photo_classifier import default_weights as default_weights
+from skinkit.models.parts.backbone import SMALLEST_SIDE_PX, Maps
+from skinkit.models.parts.photo_classifier import QUICK, PhotoClassifier, PhotoConfig, needs_attributes
+from skinkit.models.parts.photo_classifier import default_weights as default_weights
+from skinkit.models.parts.protocol import Sizes
 
 TASK = "classify"
 READS = ("image", "attributes")

@@ -32,7 +32,7 @@ from typing import Annotated, Any
 import numpy as np
 import numpy.typing as npt
 
-from skinkit.artifact import write_atomic
+from skinkit.artifacts.files import write_atomic
 
 TASK = "classify"
 READS = ("attributes", "radiomics")

@@ -33,9 +33,9 @@ from typing import Annotated
 import numpy as np
 import numpy.typing as npt
 
-from skinkit.artifact import write_atomic
+from skinkit.artifacts.files import write_atomic
 from skinkit.errors import ConfigError
-from skinkit.regression import balanced_regression, log_probabilities
+from skinkit.stats.regression import balanced_regression, log_probabilities
 
 TASK = "classify"
 READS = ("attributes", "radiomics")

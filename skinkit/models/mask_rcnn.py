@@ -44,9 +44,9 @@ from torchvision.models.detection import MaskRCNN as TorchvisionMaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 from skinkit.errors import ConfigError, InputError
-from skinkit.masks import one_region
-from skinkit.models import Augment, Phase, Sizes
-from skinkit.weights import load_into
+from skinkit.images.masks import one_region
+from skinkit.models.parts.protocol import Augment, Phase, Sizes
+from skinkit.models.parts.weights import load_into
 
 TASK = "segment"
 READS = ("image",)

@@ -33,9 +33,10 @@ from typing import Annotated, Any
 import torch
 from torch import nn
 
-from skinkit.models import Sizes
-from skinkit.photo_classifier import QUICK, Maps, PhotoClassifier, PhotoConfig, as_maps, needs_attributes
-from skinkit.photo_classifier import default_weights as default_weights
+from skinkit.models.parts.backbone import Maps
+from skinkit.models.parts.photo_classifier import QUICK, PhotoClassifier, PhotoConfig, as_maps, needs_attributes
+from skinkit.models.parts.photo_classifier import default_weights as default_weights
+from skinkit.models.parts.protocol import Sizes
 
 TASK = "classify"
 READS = ("image", "attributes")

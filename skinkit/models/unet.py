@@ -14,7 +14,7 @@ Equations:
     (1) F_0 = x, F_1 .. F_5 = encoder(x)                                   F_l: side / 2^l
     (2) D_5 = F_5,   D_{l-1} = ReLU BN conv ReLU BN conv [up(D_l); F_{l-1}]      F_0 is left out
     (3) z = conv(D_0),   p = sigmoid(z)
-    (4) L = BCE(z, t) + Dice(z, t), or NR(z, t)                            skinkit.losses
+    (4) L = BCE(z, t) + Dice(z, t), or NR(z, t)                            skinkit.models.parts.losses
     (5) p' = 1/4 sum over mirrors m of m p(m x)
 
 Shapes:
@@ -38,11 +38,11 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 
-from skinkit import losses
 from skinkit.errors import ConfigError, InputError, did_you_mean
-from skinkit.masks import one_region
-from skinkit.models import Augment, Phase, Sizes
-from skinkit.weights import PUBLIC, load_into
+from skinkit.images.masks import one_region
+from skinkit.models.parts import losses
+from skinkit.models.parts.protocol import Augment, Phase, Sizes
+from skinkit.models.parts.weights import PUBLIC, load_into
 
 TASK = "segment"
 READS = ("image",)

@@ -14,17 +14,9 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from skinkit import images
+from skinkit.images import decode, encode, pixels
 from skinkit.reporting import svg
-from skinkit.reporting.evidence import (
-    CohortEvidence,
-    Figure,
-    ModelEvidence,
-    attributions,
-    number,
-    records,
-    said,
-)
+from skinkit.reporting.evidence import CohortEvidence, Figure, ModelEvidence, attributions, number, records, said
 from skinkit.reporting.html import data_uri
 from skinkit.reporting.words import Words, is_radiomic, plain
 from skinkit.schemas import OK
@@ -160,20 +152,20 @@ def draw_pictures(item: Mapping[str, Any], *, image_px: int, small_px: int) -> d
     Raises:
         CaseError: the photo cannot be read.
     """
-    from skinkit.figures import heatmap_overlay, overlay
+    from skinkit.figures.photos import heatmap_overlay, overlay
 
-    rgb, _ = images.decode(images.read_bytes(Path(item["image"])))
+    rgb, _ = decode.decode(pixels.read_bytes(Path(item["image"])))
     photo, small = _shrunk(rgb, image_px), _shrunk(rgb, small_px)
     size = (small.shape[1], small.shape[0])
-    mask = images.resize(images.read_mask(Path(item["mask"])), size) if item["mask"] else None
+    mask = encode.resize(decode.read_mask(Path(item["mask"])), size) if item["mask"] else None
     heat = None
     if item["heat"]:
-        grey, _ = images.decode(images.read_bytes(Path(item["heat"])))
-        heat = np.asarray(images.resize(grey, size)[..., 0])
+        grey, _ = decode.decode(pixels.read_bytes(Path(item["heat"])))
+        heat = np.asarray(encode.resize(grey, size)[..., 0])
     return {
         "key": item["key"],
-        "photo": images.jpeg_bytes(photo),
-        "thumbnail": images.jpeg_bytes(_shrunk(small, THUMBNAIL_PX), 80),
+        "photo": encode.jpeg_bytes(photo),
+        "thumbnail": encode.jpeg_bytes(_shrunk(small, THUMBNAIL_PX), 80),
         "outline": _jpeg(overlay(small, mask)) if mask is not None and mask.any() else None,
         "heat": _jpeg(heatmap_overlay(small, heat, mask)) if heat is not None else None,
     }
@@ -182,11 +174,11 @@ def draw_pictures(item: Mapping[str, Any], *, image_px: int, small_px: int) -> d
 def _shrunk(rgb: np.ndarray, longer_px: int) -> np.ndarray:
     height, width = rgb.shape[:2]
     scale = min(1.0, longer_px / max(height, width))
-    return images.resize(rgb, (max(1, round(width * scale)), max(1, round(height * scale))))
+    return encode.resize(rgb, (max(1, round(width * scale)), max(1, round(height * scale))))
 
 
 def _jpeg(png: bytes) -> bytes:
-    return images.jpeg_bytes(images.decode(png)[0])
+    return encode.jpeg_bytes(decode.decode(png)[0])
 
 
 @dataclass(frozen=True)

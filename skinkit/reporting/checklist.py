@@ -8,8 +8,8 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any
 
+from skinkit.reporting.facts import Known
 from skinkit.reporting.html import Block, render
-from skinkit.reporting.known import Known
 from skinkit.reporting.research import Study
 from skinkit.reporting.standards import FILLED, PART, PERSON, Item, Standard
 from skinkit.reporting.words import LANGUAGES, plain

@@ -11,9 +11,10 @@ from markupsafe import Markup
 
 from skinkit.reporting import cards, svg
 from skinkit.reporting.cards import Lesion, Picture
-from skinkit.reporting.evidence import CohortEvidence, Fear, Figure, ModelEvidence, fears, number, records, said
+from skinkit.reporting.evidence import CohortEvidence, Figure, ModelEvidence, number, records, said
 from skinkit.reporting.html import Block, data_uri, render
-from skinkit.reporting.tell import Teller
+from skinkit.reporting.phrasing import Teller
+from skinkit.reporting.warnings import Fear, fears
 from skinkit.reporting.words import Words, plain
 from skinkit.schemas import FAILED, OK, PENDING
 

@@ -8,31 +8,19 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
-from skinkit.artifact import TABLE, Artifact
-from skinkit.metrics import EXACT_INTERVAL
+from skinkit.artifacts.artifact import Artifact
+from skinkit.artifacts.tables import TABLE
 from skinkit.schemas import EXCLUDED, FAILED, OK, PENDING
+from skinkit.stats.metrics import EXACT_INTERVAL
 from skinkit.taxonomy import ClassSet
 from skinkit.workspace import Cohort
-
-FEW = 50
-"""Below this many malignant (or benign) cases a sensitivity (or specificity) is called a rough guess."""
-COMMON_SHARE = 0.1
-"""Above this share of malignant cases a cohort is called unlike a clinic."""
-CHANCE = 0.5
-"""AUROC of a coin."""
-DROP = 0.02
-"""A fall of the AUROC from inside to outside that is worth a warning."""
-DARK_SHARE = 0.05
-"""Below this share of Fitzpatrick types V and VI dark skin is called hardly represented."""
-CONFIRMED_SHARE = 0.95
-"""Below this share of diagnoses from histopathology the truth itself is doubted."""
 
 UNLIKE = 99.0
 """Percentile of the validation rows from which a case is called unlike the training data."""
@@ -99,23 +87,6 @@ class Failure:
     case: str
     reason: str
     detail: str
-
-
-@dataclass(frozen=True)
-class Fear:
-    """One thing to be wary of, and where.
-
-    Attributes:
-        key: of the words.
-        where: for each place the values of its words; what is still to be said are codes.
-        form: words of one place.
-        loud: printed first, in the alarm's colour.
-    """
-
-    key: str
-    where: tuple[Mapping[str, Any], ...] = ()
-    form: str = "cohort"
-    loud: bool = False
 
 
 class CohortEvidence:
@@ -486,7 +457,7 @@ class ModelEvidence:
 
 def model_evidence(name: str, artifact: Artifact | None, cohorts: Sequence[CohortEvidence]) -> ModelEvidence:
     """What is known of the model: from its own file, else from predictions made with it."""
-    from skinkit.metadata import ENCODERS
+    from skinkit.stats.encoders import ENCODERS
 
     card: dict[str, Any] = {}
     if artifact is not None and (artifact.path / "model.json").is_file():
@@ -504,193 +475,6 @@ def model_evidence(name: str, artifact: Artifact | None, cohorts: Sequence[Cohor
         threshold=number(card.get("threshold", told.get("threshold"))),
         attributes=attributes,
     )
-
-
-# ------------------------------------------------------------------------------------------------ what to fear
-
-
-def fears(cohorts: Sequence[CohortEvidence], drift: Mapping[str, Mapping[str, Any]] | None = None) -> list[Fear]:
-    """Everything a reader must know before believing a figure, the loudest first.
-
-    Args:
-        cohorts: all of them.
-        drift: external cohort -> what ``skinkit.drift.compare`` answered.
-    """
-    scored = [c for c in cohorts if c.has("metrics")]
-    labelled = [c for c in cohorts if c.cohort.role != "inference" and not c.is_phantom]
-    otsu = [c for c in cohorts if "otsu" in c.segmenter.split(", ")]
-    found = [
-        Fear("leakage_allowed", _where(cohorts, _leakage), "leakage_allowed", loud=True),
-        Fear("phantoms", tuple({"cohort": c.name} for c in cohorts if c.is_phantom), loud=True),
-        Fear("chance", _where(scored, _chance), "chance", loud=True),
-        Fear("shortcuts", _where(scored, lambda c: _cues(c, "strong")), "cues", loud=True),
-        *([Fear("otsu", ({},), loud=True)] if otsu else []),
-        Fear("near", _where(scored, lambda c: {"n": c.n_near} if c.n_near else None), "n"),
-        Fear("gaps", _where(scored, lambda c: {"gaps": c.gaps} if c.gaps else None), "gaps"),
-        Fear("shortcuts_some", _where(scored, lambda c: _cues(c, "some")), "cues"),
-        Fear("drift", _where(cohorts, lambda c: _drifted((drift or {}).get(c.name))), "drift"),
-        Fear("looks", _where(scored, lambda c: {"n": c.look} if c.look > 1 else None), "look"),
-        Fear("unlike", _where(cohorts, _unlike), "of"),
-        *([Fear("no_external", ({},))] if scored and all(c.cohort.role != "external" for c in scored) else []),
-        Fear("missed", _where(scored, _missed), "missed"),
-        Fear("few_malignant", _where(scored, _few_malignant), "n"),
-        Fear("few_benign", _where(scored, _few_benign), "n"),
-        Fear("drop", tuple(_drops(scored)), "drop"),
-        Fear("prevalence", _where(scored, _prevalence), "share"),
-        Fear("not_scored", _where(scored, lambda c: _by_reason(c.not_scored)), "reasons"),
-        Fear("confirmation", _where(scored, lambda c: _cues(c, "strong", "confirmation")), "cues"),
-        Fear("histology", _where(labelled, _histology), "share"),
-        Fear("skin_types", _where(labelled, _skin_types), "of"),
-        Fear("skin_unknown", _where(labelled, _skin_unknown)),
-        Fear("failed", _where(cohorts, lambda c: _by_reason(_lost(c, FAILED))), "reasons"),
-        Fear("pending", _where(cohorts, lambda c: _by_reason(_lost(c, PENDING))), "reasons"),
-        Fear("measured_iou", _where(cohorts, _measured_iou), "measured_iou"),
-        Fear("mask_failed", _where(cohorts, _mask_failed), "n"),
-        Fear("attributes", _where(cohorts, _missing_attributes), "attributes"),
-    ]
-    return [fear for fear in found if fear.where]
-
-
-Values = dict[str, Any]
-
-
-def _where(
-    cohorts: Sequence[CohortEvidence], ask: Callable[[CohortEvidence], Values | None]
-) -> tuple[Mapping[str, Any], ...]:
-    """The cohorts that have something to say, with it."""
-    answers = ((c.name, ask(c)) for c in cohorts)
-    return tuple({"cohort": name, **answer} for name, answer in answers if answer is not None)
-
-
-def _leakage(c: CohortEvidence) -> Values | None:
-    return {"reason": c.allowed_leakage} if c.allowed_leakage else None
-
-
-_CUES_TOLD = 3
-
-
-def _cues(c: CohortEvidence, verdict: str, family: str = "") -> Values | None:
-    """The most telling cues with that verdict; what was learnt from several of them stays in its section."""
-    told = [
-        row
-        for row in (c.shortcuts or {"cues": []})["cues"]
-        if row["verdict"] == verdict
-        and row["cue"] != "together"
-        and not row["same_as"]
-        and (row["family"] == family if family else row["family"] != "confirmation")
-    ]
-    return {"cues": told[:_CUES_TOLD]} if told else None
-
-
-def _drifted(answer: Mapping[str, Any] | None) -> Values | None:
-    if answer is None or answer["domain"] is None or answer["domain"]["lower"] is None:
-        return None
-    n = sum(bool(row["shifted"]) for row in answer["inputs"])
-    if answer["domain"]["lower"] <= CHANCE or not n:
-        return None
-    return {"n": n, "total": len(answer["inputs"]), "auroc": float(answer["domain"]["auroc"])}
-
-
-def _unlike(c: CohortEvidence) -> Values | None:
-    n, total = c.n_unlike or (0, 0)
-    # One in a hundred is what the definition makes of ordinary cases.
-    return {"n": n, "total": total} if n > max(2, 0.03 * total) else None
-
-
-def _chance(c: CohortEvidence) -> Values | None:
-    figure = c.auroc
-    if figure is None or not figure.has_interval or figure.lower > CHANCE:
-        return None
-    return {"auroc": figure.estimate, "lower": figure.lower, "upper": figure.upper}
-
-
-def _missed(c: CohortEvidence) -> Values | None:
-    figure = c.sensitivity
-    if figure is None or not figure.has_interval:
-        return None
-    return {"missed": math.ceil(100 * (1 - figure.lower) - 1e-9)}
-
-
-def _scored_counts(c: CohortEvidence) -> tuple[int, int]:
-    """Malignant and benign cases that were scored."""
-    figure = c.sensitivity or c.auroc
-    if figure is None or figure.n_positive is None:
-        return 0, 0
-    return figure.n_positive, figure.n - figure.n_positive
-
-
-def _few_malignant(c: CohortEvidence) -> Values | None:
-    malignant, benign = _scored_counts(c)
-    return {"n": malignant} if malignant + benign and malignant < FEW else None
-
-
-def _few_benign(c: CohortEvidence) -> Values | None:
-    malignant, benign = _scored_counts(c)
-    return {"n": benign} if malignant + benign and benign < FEW else None
-
-
-def _prevalence(c: CohortEvidence) -> Values | None:
-    malignant, benign = _scored_counts(c)
-    share = malignant / max(malignant + benign, 1)
-    return {"share": share} if share > COMMON_SHARE else None
-
-
-def _drops(scored: Sequence[CohortEvidence]) -> Iterator[Values]:
-    inside = [(c.name, c.auroc) for c in scored if c.cohort.role == "development"]
-    outside = [(c.name, c.auroc) for c in scored if c.cohort.role == "external"]
-    for internal, a in inside:
-        for external, b in outside:
-            if a is not None and b is not None and a.estimate - b.estimate > DROP:
-                yield {"internal": internal, "external": external, "before": a.estimate, "after": b.estimate}
-
-
-def _by_reason(losses: tuple[Loss, ...]) -> Values | None:
-    return {"n": sum(loss.count for loss in losses), "reasons": losses} if losses else None
-
-
-def _lost(c: CohortEvidence, status: str) -> tuple[Loss, ...]:
-    return tuple(loss for loss in losses_of(c.cases) if loss.status == status)
-
-
-def _measured_iou(c: CohortEvidence) -> Values | None:
-    iou = c.iou
-    drawn = "truth" not in c.segmenter.split(", ")
-    return {"n": len(iou), "iou": float(iou.mean())} if len(iou) and drawn else None
-
-
-def _mask_failed(c: CohortEvidence) -> Values | None:
-    n = c.n_mask_failed
-    return {"n": n} if n else None
-
-
-def _missing_attributes(c: CohortEvidence) -> Values | None:
-    if c.predictions is None:
-        return None
-    images = c.predictions[c.predictions["level"] == "image"]
-    lists = [str(text).split(",") for text in images["missing_attributes"].dropna() if str(text)]
-    tally = Counter(name for names in lists for name in names)
-    top = sorted(tally, key=lambda name: (-tally[name], name))[:3]
-    return {"n": len(lists), "total": len(images), "names": top} if lists else None
-
-
-def _skin_types_of(c: CohortEvidence) -> pd.Series:
-    return c.usable["fitzpatrick"].dropna() if "fitzpatrick" in c.usable else pd.Series(dtype=float)
-
-
-def _skin_types(c: CohortEvidence) -> Values | None:
-    types = _skin_types_of(c)
-    dark = int((types >= 5).sum())
-    return {"n": dark, "total": len(types)} if len(types) and dark < DARK_SHARE * len(types) else None
-
-
-def _skin_unknown(c: CohortEvidence) -> Values | None:
-    return None if len(_skin_types_of(c)) else {}
-
-
-def _histology(c: CohortEvidence) -> Values | None:
-    known = c.usable[c.usable["diagnosis"].notna()]
-    share = float((known["confirmed_by"] == "histopathology").mean()) if len(known) else 1.0
-    return {"share": share} if share < CONFIRMED_SHARE else None
 
 
 def attributions(explanation: Mapping[str, Any] | None, *, limit: int) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from skinkit import __version__
-from skinkit.artifact import write_atomic
+from skinkit.artifacts.files import write_atomic
 from skinkit.schemas import MODEL
 
 FILES = ("model_card.md", "model_card.json")

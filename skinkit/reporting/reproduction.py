@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from skinkit.reporting.markdown import markdown_table, with_interval
+from skinkit.evaluation.markdown import markdown_table, with_interval
 from skinkit.studies import Cited, Part, Protocol, Published, Study, Wanted
 
 NO, PARTLY = "no", "in part"

@@ -13,22 +13,14 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from skinkit.artifact import Artifact
+from skinkit.artifacts.artifact import Artifact
 from skinkit.reporting import cards, svg
+from skinkit.reporting.audit_blocks import Trust
 from skinkit.reporting.cards import Lesion
-from skinkit.reporting.evidence import (
-    CohortEvidence,
-    Figure,
-    ModelEvidence,
-    fears,
-    figure_of,
-    number,
-    records,
-    said,
-)
+from skinkit.reporting.evidence import CohortEvidence, Figure, ModelEvidence, figure_of, number, records, said
 from skinkit.reporting.html import Block, render
-from skinkit.reporting.tell import Teller
-from skinkit.reporting.trust import Trust
+from skinkit.reporting.phrasing import Teller
+from skinkit.reporting.warnings import fears
 from skinkit.reporting.words import Words, plain
 from skinkit.schemas import OK
 
@@ -85,7 +77,7 @@ class Study:
         max_lesions: lesions with pictures at most, over all cohorts; 0 for all.
         page_bytes: largest page; long tables are cut into pieces that fit.
         root: the workspace, for places that are named.
-        drift: external cohort -> what ``skinkit.drift.compare`` answered.
+        drift: external cohort -> what ``skinkit.audit.drift.compare`` answered.
     """
 
     cohorts: Sequence[CohortEvidence]
@@ -531,8 +523,8 @@ class Study:
             yield from self._radiomic_heatmap(c, folded=index > 0)
 
     def _radiomic_heatmap(self, c: CohortEvidence, *, folded: bool) -> Iterator[Block]:
-        from skinkit.figures import radiomic_heatmap
-        from skinkit.metadata import radiomic_columns
+        from skinkit.figures.curves import radiomic_heatmap
+        from skinkit.stats.encoders import radiomic_columns
 
         fused = c.artifacts["fused"].table()
         names = radiomic_columns(fused.columns)

@@ -19,7 +19,7 @@ class Item:
         number: as published.
         section: key of the words ``standard.section.*``.
         asks: what it asks for, in each language.
-        facts: names of facts of :mod:`skinkit.reporting.known` that answer it.
+        facts: names of facts of :mod:`skinkit.reporting.facts` that answer it.
         whole: whether those facts answer it fully; otherwise a person has to add to them.
     """
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from skinkit.metrics import Floats, Resamples, once, percentile_interval
+from skinkit.stats.metrics import Floats, Resamples, once, percentile_interval
 
 GOOD = 0.75
 

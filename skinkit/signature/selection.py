@@ -21,7 +21,7 @@ import pandas as pd
 from scipy.stats import rankdata
 from scipy.stats import t as student
 
-from skinkit.cross_fit import holm
+from skinkit.stats.cross_fit import holm
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

@@ -31,7 +31,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-from skinkit.artifact import Artifact, Builder, Recipe, Share
+from skinkit.artifacts.artifact import Artifact, Recipe
+from skinkit.artifacts.builder import Builder, Share
 from skinkit.console import Console
 from skinkit.schemas import Schema
 from skinkit.workspace import Cohort, Ref, Workspace

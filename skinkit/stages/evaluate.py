@@ -13,25 +13,27 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skinkit import csv_text
-from skinkit.artifact import Artifact, digest, read_table, write_atomic, write_table
+from skinkit.artifacts import csv
+from skinkit.artifacts.artifact import Artifact
+from skinkit.artifacts.files import digest, write_atomic
+from skinkit.artifacts.tables import read_table, write_table
 from skinkit.errors import ConfigError, InputError, RefusedError, did_you_mean
-from skinkit.operating_point import source_of
 from skinkit.options import Help
-from skinkit.protocols import HALF, LEFT_OUT_FILE
 from skinkit.schemas import METRICS, OK
 from skinkit.stages import Job, Sources
+from skinkit.stats.thresholds import source_of
+from skinkit.studies.protocols import HALF, LEFT_OUT_FILE
 from skinkit.taxonomy import ClassSet
 from skinkit.workspace import Ref, Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from skinkit.audit.leakage import Leakage
+    from skinkit.audit.shortcuts import Audit
+    from skinkit.audit.test_access_log import Look
     from skinkit.console import Console
     from skinkit.evaluation.scoring import Settings
-    from skinkit.leakage import Leakage
-    from skinkit.looks import Look
-    from skinkit.shortcuts import Audit
 
 VERSION = 4
 SCHEMA = METRICS
@@ -117,7 +119,7 @@ def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
 
 def run(config: Config, job: Job) -> Artifact:
     """Score one cohort."""
-    from skinkit import looks
+    from skinkit.audit import test_access_log
     from skinkit.evaluation import scoring
     from skinkit.stages import predict
 
@@ -172,7 +174,7 @@ def run(config: Config, job: Job) -> Artifact:
             info["text"] += f"\n\n  {info['shortcuts']['verdict']}"
         look = _look(job, table, info["primary"])
         info["look"] = {"number": look.number, "time": look.entry["time"], "own": look.entry["own"]}
-        job.console.info(f"  {looks.told(look)}")
+        job.console.info(f"  {test_access_log.told(look)}")
         return build.finish(scores.rows, info=info, beside=("scored.parquet",))
 
 
@@ -205,7 +207,7 @@ def _check_by(by: Sequence[str], columns: Sequence[str], where: str) -> None:
 
 def _audited(config: Config, job: Job, table: pd.DataFrame, images: pd.DataFrame, classes: ClassSet) -> Audit | None:
     """What tells malignancy of the scored cases without their lesions, beside the model."""
-    from skinkit import file_traces, shortcuts
+    from skinkit.audit import file_cues, shortcuts
 
     if not config.shortcuts or not classes.malignant_set:
         return None
@@ -213,7 +215,7 @@ def _audited(config: Config, job: Job, table: pd.DataFrame, images: pd.DataFrame
     first = images.drop_duplicates("case_id")
     beside = first[["case_id", *(name for name in first if name not in cases)]]
     joined = cases.merge(beside, on="case_id", how="left").assign(image_id=lambda rows: rows["image_id"].astype(object))
-    joined = file_traces.traced(
+    joined = file_cues.traced(
         joined, job.cohort.root, most=config.shortcut_files, jobs=job.jobs, seed=config.seed, console=job.console
     )
     return shortcuts.audited(joined, shortcuts.cues_of(joined), classes, seed=config.seed)
@@ -221,14 +223,14 @@ def _audited(config: Config, job: Job, table: pd.DataFrame, images: pd.DataFrame
 
 def _look(job: Job, table: pd.DataFrame, primary: Any) -> Look:
     """Write down that these predictions were held against this truth."""
-    from skinkit import looks
+    from skinkit.audit import test_access_log
 
     truth = table.loc[table["level"] == IMAGE, ["case_id", "class"]].astype(str).sort_values("case_id")
-    return looks.add(
+    return test_access_log.add(
         job.workspace.root,
         {
             "cohort": job.target.cohort,
-            "role": looks.EXTERNAL if job.cohort.role == "external" else looks.HELD_OUT,
+            "role": test_access_log.EXTERNAL if job.cohort.role == "external" else test_access_log.HELD_OUT,
             "model": job.target.name,
             "model_identity": job.inputs["model"].identity,
             "content": digest([job.inputs["predictions"].identity, truth.to_numpy().tolist()]),
@@ -335,7 +337,7 @@ def _refuse_leakage(
     config: Config, job: Job, table: pd.DataFrame, images: pd.DataFrame
 ) -> tuple[Leakage | None, str | None]:
     """Compare every scored case with what its model learnt from; the reason in force where something was found."""
-    from skinkit import leakage
+    from skinkit.audit import leakage
 
     file = job.inputs["model"].path / "trained_on.parquet"
     if not file.is_file():
@@ -369,7 +371,7 @@ def _comparisons(
     config: Config, scored: pd.DataFrame, trained: pd.DataFrame, *, development: bool, final: bool
 ) -> Iterator[Leakage]:
     """Every scored case against the rows of the folds, or of the final model, that predicted it."""
-    from skinkit import leakage
+    from skinkit.audit import leakage
 
     near = {"near_distance_bits": config.near_bits, "near_limit": config.near_limit}
     seen = trained[trained["part"] != "held_out"]
@@ -428,13 +430,13 @@ def direct(config: Config, console: Console) -> dict[str, Any] | None:
         return None
     from pathlib import Path
 
-    from skinkit.evaluation import given, scoring
+    from skinkit.evaluation import outside_predictions, scoring
 
     settings = _settings(config, _share(config, "prevalence"))
     file = Path(config.predictions)
-    raw = given.read(file)
+    raw = outside_predictions.read(file)
     _check_by(config.by, [str(name) for name in raw.columns], str(file))
-    checked = given.checked(
+    checked = outside_predictions.checked(
         raw,
         truth_column=config.truth_column,
         classes=config.classes,
@@ -442,7 +444,7 @@ def direct(config: Config, console: Console) -> dict[str, Any] | None:
         threshold=config.threshold,
         file=file,
     )
-    thresholds = given.class_thresholds(config.thresholds, checked.classes)
+    thresholds = outside_predictions.class_thresholds(config.thresholds, checked.classes)
     found = _against_training(config, checked.table.drop(columns=list(checked.made_up))) if config.training else None
     for text in found.near_remarks("a training row") if found else ():
         console.warn(text)
@@ -476,7 +478,7 @@ def direct(config: Config, console: Console) -> dict[str, Any] | None:
         write_table(folder / "metrics.parquet", METRICS, rows)
         for name in ("metrics", "gaps", *(("veto_sweep", "veto_by_class") if len(scores.sweep) else ())):
             table = read_table(folder / f"{name}.parquet")
-            write_atomic(folder / f"{name}.csv", csv_text.harmless(table).to_csv(index=False).encode())
+            write_atomic(folder / f"{name}.csv", csv.harmless(table).to_csv(index=False).encode())
         info["out"] = str(folder)
         console.info(f"metrics and figures are in {folder}")
     return {
@@ -491,7 +493,7 @@ def direct(config: Config, console: Console) -> dict[str, Any] | None:
 
 def _audit_given(config: Config, table: pd.DataFrame, classes: ClassSet) -> Audit | None:
     """The same audit for a table made elsewhere: whatever it has beside keys and probabilities."""
-    from skinkit import shortcuts
+    from skinkit.audit import shortcuts
 
     if not config.shortcuts:
         return None
@@ -512,10 +514,13 @@ def _against_training(config: Config, table: pd.DataFrame) -> Leakage:
     """Compare a given table with its training rows by every id and hash that both have."""
     from pathlib import Path
 
-    from skinkit import leakage
-    from skinkit.evaluation import given
+    from skinkit.audit import leakage
+    from skinkit.evaluation import outside_predictions
 
-    sides = [side.drop(columns="cohort", errors="ignore") for side in (table, given.read(Path(config.training)))]
+    sides = [
+        side.drop(columns="cohort", errors="ignore")
+        for side in (table, outside_predictions.read(Path(config.training)))
+    ]
     found = leakage.check(*sides, near_distance_bits=config.near_bits, near_limit=config.near_limit)
     if not found.compared:
         raise InputError(

@@ -10,7 +10,7 @@ the target.
 
 ``--method gfa`` explains a network that reads attributes by integrated gradients instead, of photo and attributes
 along one path: contributions are theirs, and the heatmap paints their absolute values, which are counted pixel by pixel
-and blurred for the eye (``skinkit.integrated_gradients``). Each case then has one picture with photo, heatmap and
+and blurred for the eye (``skinkit.explain.integrated_gradients``). Each case has one picture with photo, heatmap and
 contributions.
 
 How much of Grad-CAM lies inside the lesion is told as a mean over the cases, beside the lesion's own share of the
@@ -26,21 +26,22 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
-from skinkit.artifact import Artifact, open_artifact, write_atomic
+from skinkit.artifacts.artifact import Artifact, open_artifact
+from skinkit.artifacts.files import write_atomic
 from skinkit.errors import CaseError, ConfigError, did_you_mean
-from skinkit.executor import map_cases
 from skinkit.options import Help
 from skinkit.schemas import EXPLANATIONS, OK
 from skinkit.stages import Job
 from skinkit.stages.predict import fused_of
+from skinkit.workers import map_cases
 from skinkit.workspace import Ref, Workspace
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from skinkit.infer import Classifier, Fold
-    from skinkit.models import Fitted
+    from skinkit.learning.trained import Classifier, Fold
+    from skinkit.models.parts.protocol import Fitted
 
 VERSION = 4
 SCHEMA = EXPLANATIONS
@@ -78,7 +79,7 @@ def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: 
 
 def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
     """The model, the cohort's predictions, and the fused table they were made from."""
-    from skinkit.artifact import exists
+    from skinkit.artifacts.artifact import exists
 
     predictions = Ref("predictions", target.cohort, target.name)
     path = workspace.path(predictions)
@@ -92,12 +93,12 @@ def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
 
 def run(config: Config, job: Job) -> Artifact:
     """Explain one cohort."""
-    from skinkit import infer
+    from skinkit.learning import trained
 
     if config.limit < 0 or config.cells < 1 or config.steps < 2:
         found = f"limit {config.limit}, cells {config.cells}, steps {config.steps}"
         raise ConfigError(found, "limit >= 0, cells >= 1 and steps >= 2", "mend the values")
-    model = infer.open_classifier(job.inputs["model"])
+    model = trained.open_classifier(job.inputs["model"])
     positive(model, config.target)
     how = method_of(model, config.method)
     with_photos = how != "occlusion_of_mask"
@@ -161,7 +162,7 @@ def method_of(model: Classifier, asked: str) -> str:
 
 def _say_incomplete(rows: Iterable[Mapping[str, Any]], job: Job) -> None:
     """Say of how many cases the integrated gradients do not add up, and how far."""
-    from skinkit.integrated_gradients import MOST_STEPS, TOLERANCE
+    from skinkit.explain.integrated_gradients import MOST_STEPS, TOLERANCE
 
     missed = [e for row in rows if (e := row.get("completeness_error")) is not None and e > TOLERANCE]
     if missed:
@@ -284,7 +285,7 @@ def _batches(model: Classifier, case: Mapping[str, Any], image: np.ndarray | Non
     """The folds that predicted this case, and what each of them reads of it."""
     import pandas as pd
 
-    from skinkit.infer import batch_of
+    from skinkit.learning.trained import batch_of
 
     frame = pd.DataFrame([dict(case)])
     for fold in _folds(model, case):
@@ -300,7 +301,7 @@ def attributed(seen: Sequence[View], case: Mapping[str, Any], chosen: np.ndarray
     """The columns ``attributions_json``, ``baseline`` and ``unit``: contributions to the mean log odds over folds."""
     import numpy as np
 
-    from skinkit.attribution import log_odds, margin_weights
+    from skinkit.explain.shapley import log_odds, margin_weights
 
     names: list[str] = []
     values: list[float] = []
@@ -322,7 +323,7 @@ def attributed(seen: Sequence[View], case: Mapping[str, Any], chosen: np.ndarray
 
 def _told(names: Sequence[str], values: Sequence[float], baseline: float, case: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of contributions."""
-    from skinkit.attribution import ranked
+    from skinkit.explain.shapley import ranked
 
     entries = ranked(names, values, {name: _plain(case.get(name)) for name in set(names)})
     return {
@@ -350,9 +351,10 @@ def _looker(
     config: Config, how: str, job: Job, model: Classifier, out: Path
 ) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
     """The work on one case of a model that looks at photos; networks are loaded once."""
-    from skinkit import infer
+    from skinkit.learning import precision
+    from skinkit.learning.examples import Photo
 
-    device = infer.pick_device(job.device)
+    device = precision.pick_device(job.device)
     chosen = positive(model, config.target)
     if model.is_network:
         one = _integrated(config) if how == "gfa" else _shapley_and_gradcam
@@ -361,9 +363,9 @@ def _looker(
         look = _through_probe(model, chosen, device)
 
     def work(case: Mapping[str, Any]) -> dict[str, Any]:
-        from skinkit.attribution import enlarged, inside_share, points_inside, softened
+        from skinkit.explain.shapley import enlarged, inside_share, points_inside, softened
 
-        rgb = infer.Photo(case["pixel_sha256"], job.cohort.root / case["image_path"]).read()
+        rgb = Photo(case["pixel_sha256"], job.cohort.root / case["image_path"]).read()
         small, told = look(case, rgb)
         size = rgb.shape[1], rgb.shape[0]
         heat = enlarged(small, size)
@@ -389,7 +391,7 @@ def _through_probe(model: Classifier, chosen: np.ndarray, device: str) -> Look:
         import numpy as np
         import torch
 
-        from skinkit.attribution import grad_cam, straightened
+        from skinkit.explain.shapley import grad_cam, straightened
 
         images = torch.from_numpy(network.prepare(rgb)[None]).to(device)
         with torch.inference_mode():
@@ -448,7 +450,7 @@ def _shapley_and_gradcam(
     chosen: np.ndarray,
     temperature: float,
 ) -> _Explained:
-    from skinkit.attribution import grad_cam, odds_of_inputs, odds_of_photos, straightened
+    from skinkit.explain.shapley import grad_cam, odds_of_inputs, odds_of_photos, straightened
 
     names, values, baseline = odds_of_inputs(network, batch, groups, chosen, temperature)
     module = odds_of_photos(network, batch, chosen, temperature)
@@ -466,7 +468,7 @@ def _integrated(config: Config) -> One:
     ) -> _Explained:
         import numpy as np
 
-        from skinkit.integrated_gradients import MOST_STEPS, integrated_gradients
+        from skinkit.explain.integrated_gradients import MOST_STEPS, integrated_gradients
 
         found = integrated_gradients(
             network,
@@ -510,8 +512,8 @@ class CaseReader:
         """
         import pandas as pd
 
-        from skinkit.examples import Examples, as_input
-        from skinkit.infer import batch_of, lesion_masks
+        from skinkit.learning.examples import Examples, as_input
+        from skinkit.learning.trained import batch_of, lesion_masks
 
         frame, reads = pd.DataFrame([dict(case)]), self.model.module.READS
         masks = lesion_masks(frame, self.workspace) if "mask" in reads else None
@@ -552,8 +554,9 @@ def _described(case: Mapping[str, Any], target: str, method: str) -> dict[str, A
 
 def _painted(heat: np.ndarray, case: Mapping[str, Any], out: Path) -> dict[str, Any]:
     """Write the heatmap."""
-    from skinkit.attribution import as_grey
-    from skinkit.images import png_bytes, slug
+    from skinkit.explain.shapley import as_grey
+    from skinkit.images.encode import png_bytes
+    from skinkit.images.identity import slug
 
     file = f"heatmaps/{slug(case['case_id'])}.png"
     write_atomic(out / file, png_bytes(as_grey(heat)))
@@ -570,9 +573,9 @@ def _composed(
     out: Path,
 ) -> dict[str, Any]:
     """Write the picture with photo, heatmap and contributions."""
-    from skinkit.attribution import as_grey
-    from skinkit.figures import explained_case
-    from skinkit.images import slug
+    from skinkit.explain.shapley import as_grey
+    from skinkit.figures.explanations import explained_case
+    from skinkit.images.identity import slug
 
     title = f"{case['case_id']}: {target}"
     entries = json.loads(told["attributions_json"])
@@ -584,7 +587,7 @@ def _composed(
 
 def _mask_of(case: Mapping[str, Any], workspace: Path) -> np.ndarray | None:
     """The lesion, or None where it was not found."""
-    from skinkit.images import read_mask
+    from skinkit.images.decode import read_mask
 
     if not case["mask_path"] or case["mask_failed"] is None or bool(case["mask_failed"]):
         return None
@@ -594,7 +597,7 @@ def _mask_of(case: Mapping[str, Any], workspace: Path) -> np.ndarray | None:
 @cache
 def _opened(path: str) -> Classifier:
     """A model, opened once per process."""
-    from skinkit.infer import open_classifier
+    from skinkit.learning.trained import open_classifier
 
     return open_classifier(open_artifact(Path(path)))
 
@@ -603,8 +606,8 @@ def _occluded_one(
     case: Mapping[str, Any], *, model: str, root: Path, workspace: Path, out: Path, target: str, cells: int
 ) -> dict[str, Any]:
     """One case of a model that reads measurements."""
-    from skinkit.attribution import log_odds, occlusion_of_mask
-    from skinkit.examples import Photo
+    from skinkit.explain.shapley import log_odds, occlusion_of_mask
+    from skinkit.learning.examples import Photo
     from skinkit.radiomics import extract
 
     opened = _opened(model)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from skinkit.artifact import Artifact
+from skinkit.artifacts.artifact import Artifact
 from skinkit.schemas import FEATURES, FUSED, OK
 from skinkit.stages import Job
 from skinkit.workspace import Ref, Workspace, check_name
@@ -39,7 +39,7 @@ def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: 
 
 def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
     """Cases, features, and the masks those features were measured in."""
-    from skinkit.artifact import exists, open_artifact
+    from skinkit.artifacts.artifact import exists, open_artifact
 
     features = Ref("features", target.cohort, config.features or target.name)
     path = workspace.path(features)

@@ -6,8 +6,8 @@ diagnosis leaves a case as it is; it only bars it from training and scoring. Not
 no EXIF, no position, no DICOM header.
 
 With a key file (``--pseudonymise``, or ``pseudonymise`` of the cohort in ``skinkit.toml``) patients, lesions, cases,
-exams, images and their files go by pseudonyms from here on (``skinkit.pseudonyms``). That is remembered beside the
-artifact: a cohort never falls back to its own ids by itself, and never changes its key.
+exams, images and their files go by pseudonyms from here on (``skinkit.privacy.pseudonyms``). The artifact records it
+beside itself: a cohort never falls back to its own ids by itself, and never changes its key.
 """
 
 from __future__ import annotations
@@ -19,16 +19,20 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from skinkit import pseudonyms, selection, synthesis
-from skinkit.artifact import Artifact, Builder, digest, exists, open_artifact, write_atomic
+from skinkit.artifacts.artifact import Artifact, exists, open_artifact
+from skinkit.artifacts.builder import Builder
+from skinkit.artifacts.file_names import on_disk
+from skinkit.artifacts.files import digest, write_atomic
 from skinkit.console import Console
+from skinkit.data import drawn_cohorts
 from skinkit.errors import CaseError, ConfigError, InputError, RefusedError
-from skinkit.executor import map_cases
-from skinkit.file_names import on_disk
 from skinkit.options import Help
+from skinkit.privacy import pseudonyms
 from skinkit.schemas import CASES, EXCLUDED, OK
 from skinkit.stages import Job, Sources
+from skinkit.studies import selection
 from skinkit.taxonomy import MALIGNANT_SETS
+from skinkit.workers import map_cases
 from skinkit.workspace import SETTINGS_FILE, Ref, Workspace
 
 VERSION = 2
@@ -68,7 +72,7 @@ def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
     cohort = workspace.cohort(target.cohort)
     if load_source(cohort.source).draw is None:
         return {}
-    settings = synthesis.settings_of(cohort, workspace)
+    settings = drawn_cohorts.settings_of(cohort, workspace)
     return {"training": Ref("cases", settings.metadata_from), "split": Ref("split", name=settings.split)}
 
 
@@ -86,14 +90,14 @@ def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
 
     Of a key only its check value enters, so that it may be moved.
     """
-    from skinkit.data import locate
+    from skinkit.data import find_files
 
     cohort = workspace.cohort(target.cohort)
     key = _key(config, target, workspace)
-    found = locate(cohort)
+    found = find_files(cohort)
     described = [cohort.source, cohort.role, sorted(cohort.options.items()), found.content]
-    if beside := synthesis.beside(cohort):
-        more = locate(beside)
+    if beside := drawn_cohorts.beside(cohort):
+        more = find_files(beside)
         described, watch = [*described, more.content], digest([found.watch, more.watch])
     else:
         watch = found.watch
@@ -139,7 +143,7 @@ def direct(config: Config, console: Console) -> dict[str, Any] | None:
                 "name the folder as path of a cohort in skinkit.toml",
             )
         return None
-    from skinkit.data._draft import write_draft
+    from skinkit.data.draft import write_draft
 
     if not config.folder:
         raise ConfigError("--draft without a folder", "skinkit ingest --draft TABLE FOLDER", "name the images' folder")
@@ -148,19 +152,19 @@ def direct(config: Config, console: Console) -> dict[str, Any] | None:
 
 def run(config: Config, job: Job) -> Artifact:
     """Read one cohort: tables first, then every image that is new or changed."""
-    from skinkit.data import locate
-    from skinkit.data._cases import list_cases
-    from skinkit.shortcuts import PATIENT_BLOCK
+    from skinkit.audit.shortcuts import PATIENT_BLOCK
+    from skinkit.data import find_files
+    from skinkit.data.cases import list_cases
 
     assert job.sources is not None
     cohort = job.cohort
-    found = locate(cohort)
+    found = find_files(cohort)
     _refuse_emptied(job, len(found.images))
     listing = list_cases(cohort, found, job.console)
     rule = config.selection if cohort.role != "inference" else ""  # a patient is not a study's image
     drawn = None
     if listing.source.draw is not None:
-        drawn = synthesis.drawn(cohort, listing, job.workspace, job.inputs)
+        drawn = drawn_cohorts.drawn(cohort, listing, job.workspace, job.inputs)
         job.console.info(f"{cohort.name}: {drawn['text']}")
     files: dict[str, Any] = {**found.masks, **found.images}
     root, key = cohort.root, _key(config, job.target, job.workspace)
@@ -226,7 +230,7 @@ def _with_pseudonyms(rows: Sequence[Mapping[str, Any]], key: pseudonyms.Key, spa
     Raises:
         RefusedError: two images share a pseudonym, which no key is likely ever to cause.
     """
-    from skinkit.data._cases import group_of
+    from skinkit.data.cases import group_of
 
     renamed = [pseudonyms.with_pseudonyms(row, key, space) for row in rows]
     for row in renamed:
@@ -324,7 +328,9 @@ def look(case: Mapping[str, Any], *, root: Path) -> dict[str, Any]:
     """
     import hashlib
 
-    from skinkit.images import decode, dhash, pixel_sha256, read_bytes
+    from skinkit.images.decode import decode
+    from skinkit.images.identity import dhash, pixel_sha256
+    from skinkit.images.pixels import read_bytes
 
     data = read_bytes(root / case["image_path"])
     rgb, done = decode(data, thorough=True)
@@ -343,7 +349,7 @@ def look(case: Mapping[str, Any], *, root: Path) -> dict[str, Any]:
 
 
 def _mask_bytes(file: Path) -> bytes:
-    from skinkit.images import read_bytes
+    from skinkit.images.pixels import read_bytes
 
     try:
         return read_bytes(file)
@@ -408,7 +414,7 @@ def _patient_block(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     Rows that wait for their image count: whether somebody was asked does not depend on the photo. None where nobody,
     or everybody, was asked.
     """
-    from skinkit.shortcuts import PATIENT_BLOCK
+    from skinkit.audit.shortcuts import PATIENT_BLOCK
 
     labelled = [row for row in rows if row["diagnosis"] and row["status"] != EXCLUDED]
     names = [name for name in PATIENT_BLOCK if any(row.get(name) is not None for row in labelled)]

@@ -17,20 +17,21 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skinkit.artifact import Artifact, digest, exists, open_artifact
+from skinkit.artifacts.artifact import Artifact, exists, open_artifact
+from skinkit.artifacts.files import digest
 from skinkit.errors import CaseError, ConfigError, RefusedError
-from skinkit.model_pack import fused_name
-from skinkit.models import UNCERTAINTIES
-from skinkit.operating_point import threshold_of
+from skinkit.learning.pack import fused_name
+from skinkit.models.parts.protocol import UNCERTAINTIES
 from skinkit.schemas import EXCLUDED, FAILED, OK, PREDICTIONS, PROBABILITY
 from skinkit.stages import Job, Sources
+from skinkit.stats.thresholds import threshold_of
 from skinkit.workspace import Ref, Workspace
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from skinkit.infer import Classifier
+    from skinkit.learning.trained import Classifier
 
 VERSION = 3
 SCHEMA = PREDICTIONS
@@ -99,11 +100,11 @@ def run(config: Config, job: Job) -> Artifact:
     import pandas as pd
     from pandas.util import hash_pandas_object
 
-    from skinkit import infer
+    from skinkit.learning.trained import open_classifier
 
     if not 0 <= config.undecided <= 1:
         raise ConfigError(f"--undecided {config.undecided}", "a share, 0 to 1", "0.8 is the default")
-    model = infer.open_classifier(job.inputs["model"], job.target.name)
+    model = open_classifier(job.inputs["model"], job.target.name)
     frame = job.inputs["fused"].table()
     frame = frame[frame["status"] == OK].sort_values("case_id", kind="stable").reset_index(drop=True)
     _refuse_other_masks(config, job, model, frame)
@@ -190,20 +191,21 @@ def _image_rows(config: Config, job: Job, model: Classifier, frame: pd.DataFrame
     """One row per case, predicted in pieces."""
     import numpy as np
 
-    from skinkit import infer
+    from skinkit.learning import precision
+    from skinkit.learning.scorer import Scorer, in_chunks, mean_of_known
 
     if frame.empty:
         return
     looks = model.reads_photos or model.is_network
-    scorer = infer.Scorer(model, job.workspace.root, infer.pick_device(job.device) if looks else "cpu", job.console)
-    for part in infer.in_chunks(frame):
+    scorer = Scorer(model, job.workspace.root, precision.pick_device(job.device) if looks else "cpu", job.console)
+    for part in in_chunks(frame):
         scored = scorer.scored(part, list(part["folds"]), job.cohort.root)
         probability, failed = scored.probability, scored.failed
         readable = np.array([pixels not in failed for pixels in part["pixel_sha256"]], dtype=bool)
         for case in _records(part[~readable]):
             yield {**_keys(case), **_failure(failed[case["pixel_sha256"]])}
-        unsure = {f"uncertainty_{name}": infer.mean_of_known(found) for name, found in scored.uncertainty.items()}
-        told = part.assign(unlike_training=infer.mean_of_known(scored.unlike_training), **unsure)[readable]
+        unsure = {f"uncertainty_{name}": mean_of_known(found) for name, found in scored.uncertainty.items()}
+        told = part.assign(unlike_training=mean_of_known(scored.unlike_training), **unsure)[readable]
         yield from _predicted(config, model, told, probability[:, readable], job.cohort.prevalence)
 
 
@@ -231,7 +233,7 @@ def _predicted(
     """
     import numpy as np
 
-    from skinkit.metadata import missing_attributes
+    from skinkit.stats.encoders import missing_attributes
 
     probability, raw = np.full_like(scaled, np.nan), np.full_like(scaled, np.nan)
     for index, fold in enumerate(model.folds):
@@ -317,7 +319,7 @@ def _beside(
     """What stands beside the decision: raw malignancy, prediction set, and malignancy at the stated prevalence."""
     import numpy as np
 
-    from skinkit.calibration import prediction_sets, set_of, shift_malignancy
+    from skinkit.stats.calibration import prediction_sets, set_of, shift_malignancy
 
     level = float(np.mean([fold.conformal_level for fold in model.folds if fold.number in folds]))
     source = trained_prevalence(model.about, model.classes.malignant)

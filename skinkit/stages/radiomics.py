@@ -13,13 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from skinkit.artifact import Artifact, LazyRows, Rows
+from skinkit.artifacts.artifact import Artifact
+from skinkit.artifacts.tables import LazyRows, Rows
 from skinkit.console import Console
 from skinkit.errors import CaseError, ConfigError, RefusedError
-from skinkit.executor import map_cases, prepare_workers
 from skinkit.options import Help
 from skinkit.schemas import FEATURES, OK
 from skinkit.stages import Job
+from skinkit.workers import map_cases, prepare_workers
 from skinkit.workspace import Ref, Workspace, check_name
 
 VERSION = 1
@@ -67,7 +68,7 @@ def run(config: Config, job: Job) -> Artifact:
     settings = {"channels": config.channels, "bin_width": config.bin_width, "engine": config.engine}
     if config.engine == "fast":
         warm_up(job.console.info)  # compiled once, here, so that no worker process has to
-        prepare_workers(("skinkit.radiomics.loaded", "skinkit.images", __name__))
+        prepare_workers(("skinkit.radiomics.loaded", "skinkit.images.decode", __name__))
     with job.build() as build:
         lesions = _lesions(job)
         fingerprints = {
@@ -123,7 +124,7 @@ def direct(config: Config, console: Console) -> dict[str, Any] | None:
     if not (config.image and config.mask):
         raise ConfigError("only one of --image and --mask", "both", "give the photo and its mask")
     from skinkit.errors import InputError
-    from skinkit.images import read_mask, read_rgb
+    from skinkit.images.decode import read_mask, read_rgb
     from skinkit.radiomics import extract
 
     try:
@@ -142,7 +143,7 @@ def direct(config: Config, console: Console) -> dict[str, Any] | None:
 
 def _measured_mask(case: Mapping[str, Any], masks: Path) -> Any:
     """The mask to measure in; the whole picture but for its frame where the mask failed."""
-    from skinkit.images import read_mask
+    from skinkit.images.decode import read_mask
 
     mask = read_mask(masks / case["mask_file"], sha256=case["mask_sha256"] or "")
     if case["mask_failed"]:
@@ -154,7 +155,7 @@ def _measured_mask(case: Mapping[str, Any], masks: Path) -> Any:
 
 def _measure_one(case: Mapping[str, Any], *, root: Path, masks: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The features of one lesion."""
-    from skinkit.examples import Photo
+    from skinkit.learning.examples import Photo
     from skinkit.radiomics import extract
 
     photo = Photo(case["pixel_sha256"], root / case["image_path"], case["image_sha256"])
@@ -179,8 +180,9 @@ def audit(config: Config, job: Job) -> None:
         return
     import numpy as np
 
-    from skinkit.images import read_rgb
-    from skinkit.radiomics import RadiomicsRefusal, compare
+    from skinkit.images.decode import read_rgb
+    from skinkit.radiomics import compare
+    from skinkit.radiomics.refusal import RadiomicsRefusal
 
     cases = _lesions(job)
     chosen = np.random.default_rng(0).permutation(len(cases))[: config.check]

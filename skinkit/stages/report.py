@@ -12,13 +12,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from skinkit.artifact import TABLE, Artifact, digest, exists, open_artifact, write_atomic
+from skinkit.artifacts.artifact import Artifact, exists, open_artifact
+from skinkit.artifacts.files import digest, write_atomic
+from skinkit.artifacts.tables import TABLE
 from skinkit.errors import ConfigError, InputError
-from skinkit.executor import map_cases
 from skinkit.options import Help
 from skinkit.schemas import REPORT
 from skinkit.stages import Job, Sources
 from skinkit.stages.predict import fused_of
+from skinkit.workers import map_cases
 from skinkit.workspace import Ref, Workspace, check_name
 
 if TYPE_CHECKING:
@@ -248,8 +250,8 @@ def _drift(cohorts: Sequence[CohortEvidence], model: ModelEvidence) -> dict[str,
     """Every external cohort against the development cohorts, from what was scored and measured of both."""
     import pandas as pd
 
-    from skinkit import drift
-    from skinkit.artifact import read_table
+    from skinkit.artifacts.tables import read_table
+    from skinkit.audit import drift
 
     def together(own: Sequence[CohortEvidence], kind: str, file: str) -> pd.DataFrame | None:
         paths = [c.artifacts[kind].path / file for c in own if c.has(kind)]

@@ -19,22 +19,23 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skinkit.artifact import Artifact, digest, exists, file_sha256, write_atomic
+from skinkit.artifacts.artifact import Artifact, exists
+from skinkit.artifacts.file_names import on_disk
+from skinkit.artifacts.files import digest, file_sha256, write_atomic
 from skinkit.errors import CaseError, ConfigError
-from skinkit.executor import map_cases
-from skinkit.file_names import on_disk
 from skinkit.models import load_model, model_config, registered
 from skinkit.schemas import FAILED, MASKS, OK
 from skinkit.stages import Job, Sources
+from skinkit.workers import map_cases
 from skinkit.workspace import Cohort, Ref, Workspace, check_name
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from skinkit.artifact import Builder
-    from skinkit.data import Found
-    from skinkit.infer import Segmenter
+    from skinkit.artifacts.builder import Builder
+    from skinkit.data.files import Found
+    from skinkit.learning.trained import Segmenter
 
 VERSION = 2
 SCHEMA = MASKS
@@ -103,10 +104,11 @@ def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
 
 def _other_masks(config: Config, settings: Any, cohort: Cohort) -> Found | None:
     """Masks of another annotator, where ``truth`` is told to take them."""
-    from skinkit.data import other_masks
+    from skinkit.data import load_source
+    from skinkit.data.files import other_masks
 
     place = str(getattr(settings, "masks", "")) if _is_copied(config.model) else ""
-    return other_masks(cohort, place) if place else None
+    return other_masks(cohort, load_source(cohort.source), place) if place else None
 
 
 def _is_rule(name: str) -> bool:
@@ -176,7 +178,7 @@ def _by_rule(config: Config, job: Job, cases: pd.DataFrame, build: Builder) -> d
 
 def _of_another(config: Config, settings: Any, cohort: Cohort, cases: pd.DataFrame) -> dict[str, str] | None:
     """``image_id`` -> mask of another annotator; None where the cohort's own are meant."""
-    from skinkit.data._cases import masks_of
+    from skinkit.data.masks import masks_of
 
     found = _other_masks(config, settings, cohort)
     if not found:
@@ -209,7 +211,7 @@ def _mask_one(
     draw: Callable[[np.ndarray], np.ndarray] | None,
 ) -> dict[str, Any]:
     """One mask: drawn (or taken over from a person), written, measured."""
-    from skinkit.examples import Photo
+    from skinkit.learning.examples import Photo
 
     photo = Photo(case["pixel_sha256"], root / case["image_path"], case["image_sha256"])
     mask = draw(photo.read()) if draw is not None else _person_s(case, root, "copied_path")
@@ -220,7 +222,7 @@ def _mask_one(
 
 def _person_s(case: Mapping[str, Any], root: Path, column: str = "truth_mask_path") -> np.ndarray | None:
     """A mask drawn by a person, at the photo's size."""
-    from skinkit.images import read_mask
+    from skinkit.images.decode import read_mask
 
     path = case[column]
     return read_mask(root / path, (int(case["width_px"]), int(case["height_px"]))) if isinstance(path, str) else None
@@ -232,8 +234,9 @@ def _written(
     """The mask's file, and its row."""
     import hashlib
 
-    from skinkit.images import png_bytes, slug
-    from skinkit.masks import agreement
+    from skinkit.images.encode import png_bytes
+    from skinkit.images.identity import slug
+    from skinkit.images.masks import agreement
 
     data = png_bytes(mask)
     file = f"png/{slug(case['image_id'])}.png"
@@ -255,9 +258,9 @@ def _written(
 
 def _by_network(config: Config, job: Job, cases: pd.DataFrame, build: Builder) -> dict[str, Any]:
     """Draw by the folds of a trained network that do not know the photo."""
-    from skinkit import infer
+    from skinkit.learning import trained
 
-    segmenter = infer.open_segmenter(job.inputs["model"], config.model)
+    segmenter = trained.open_segmenter(job.inputs["model"], config.model)
     known = _known_to(segmenter, cases, job.target.cohort)
     every = frozenset(segmenter.folds)
     plans = [(tuple(sorted(every - knows or every)), every == knows) for knows in known]
@@ -280,7 +283,7 @@ def _by_network(config: Config, job: Job, cases: pd.DataFrame, build: Builder) -
 
 def _known_to(segmenter: Segmenter, cases: pd.DataFrame, cohort: str) -> list[frozenset[int]]:
     """Of each case, the folds that had it, its pixels or something of its group among training or validation rows."""
-    from skinkit.artifact import read_table
+    from skinkit.artifacts.tables import read_table
 
     seen = read_table(
         segmenter.path / "trained_on.parquet", ["fold", "cohort", "case_id", "part", "group_id", "pixel_sha256"]
@@ -301,18 +304,18 @@ def _drawn(
     segmenter: Segmenter, folds: Sequence[int], cases: pd.DataFrame, job: Job, out: Path
 ) -> Iterator[dict[str, Any]]:
     """Rows of cases drawn by the same folds; masks are finished and written in threads while the network works."""
-    from skinkit import infer
     from skinkit.console import Console
-    from skinkit.examples import Examples, in_order, photos_of
+    from skinkit.learning import forward, precision
+    from skinkit.learning.examples import Examples, in_order, photos_of
 
     if cases.empty:
         return
-    device = infer.pick_device(job.device)
+    device = precision.pick_device(job.device)
     root = job.cohort.root
     examples = Examples(segmenter.module.READS, segmenter.config.side_px, photos_of(cases, root))
     quiet = Console(quiet=True)
     answers = [
-        infer.run(
+        forward.run(
             segmenter.network(fold, device),
             examples,
             range(len(cases)),
@@ -337,7 +340,7 @@ def _finished(
     import numpy as np
     from PIL import Image
 
-    from skinkit.infer import LESION
+    from skinkit.models.parts.protocol import LESION
 
     case, answers = work
     try:

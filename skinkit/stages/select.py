@@ -14,7 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skinkit.artifact import Artifact, write_atomic, write_table
+from skinkit.artifacts.artifact import Artifact
+from skinkit.artifacts.files import write_atomic
+from skinkit.artifacts.tables import write_table
 from skinkit.console import Console
 from skinkit.errors import ConfigError, InputError
 from skinkit.schemas import OK, SIGNATURE, SIGNATURE_TESTS

@@ -23,13 +23,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from skinkit import csv_text
-from skinkit.artifact import Artifact, digest, exists, file_sha256, write_atomic
+from skinkit.artifacts import csv
+from skinkit.artifacts.artifact import Artifact, exists
+from skinkit.artifacts.files import digest, file_sha256, write_atomic
 from skinkit.errors import ConfigError, InputError, did_you_mean
 from skinkit.options import Help
-from skinkit.protocols import HALF, LEFT_OUT_FILE, METABLOCK_FOLDS, METABLOCK_SEED, TUNING_SHARE
 from skinkit.schemas import EXCLUDED, OK, SPLIT
 from skinkit.stages import Job, Sources
+from skinkit.studies.protocols import HALF, LEFT_OUT_FILE, METABLOCK_FOLDS, METABLOCK_SEED, TUNING_SHARE
 from skinkit.taxonomy import ClassSet, class_set
 from skinkit.workspace import Ref, Workspace, check_name
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-    from skinkit.leakage import Leakage
+    from skinkit.audit.leakage import Leakage
 VERSION = 1
 SCHEMA = SPLIT
 
@@ -135,11 +136,11 @@ def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
         inputs["import_file"] = file_sha256(_import_path(config, workspace))
         return Sources(inputs, watch="")
     if config.protocol == METABLOCK:
-        from skinkit.data import locate
+        from skinkit.data import find_files
 
-        inputs["table"] = locate(workspace.cohort(_pad_cohort(workspace))).content
+        inputs["table"] = find_files(workspace.cohort(_pad_cohort(workspace))).content
         return Sources(inputs, watch="")
-    from skinkit.leakage import external_overlap
+    from skinkit.audit.leakage import external_overlap
 
     shared = external_overlap(workspace).pairs
     if len(shared):
@@ -164,7 +165,7 @@ def run(config: Config, job: Job) -> Artifact:
     """Divide the cases of all development cohorts."""
     import pandas as pd
 
-    from skinkit import leakage
+    from skinkit.audit import leakage
 
     _check(config)
     classes = _classes(config, job.workspace)
@@ -202,7 +203,7 @@ def run(config: Config, job: Job) -> Artifact:
     with job.build() as build:
         build.clear()
         if len(shared.pairs):
-            pairs = csv_text.harmless(shared.pairs[list(_OVERLAP)])
+            pairs = csv.harmless(shared.pairs[list(_OVERLAP)])
             write_atomic(build.partial / OVERLAP_FILE, pairs.to_csv(index=False).encode())
         if len(left_out):
             write_atomic(build.partial / LEFT_OUT_FILE, left_out.to_csv(index=False).encode())
@@ -418,7 +419,7 @@ _OVERLAP = ("cohort", "case_id", "kind", "shared", "other_cohort", "other_case_i
 
 
 def _shared(config: Config, job: Job) -> Leakage:
-    from skinkit import leakage
+    from skinkit.audit import leakage
 
     if config.import_file or config.protocol == METABLOCK:
         return leakage.joined()
@@ -441,7 +442,7 @@ def _without(cases: pd.DataFrame, shared: Leakage) -> pd.DataFrame:
 
 def _left_out(cases: pd.DataFrame) -> pd.DataFrame:
     """The usable cases that are kept out of every part: they are not scored as development cases either."""
-    from skinkit import selection
+    from skinkit.studies import selection
 
     reasons = (_OUTSIDE, selection.REPEATED, selection.CLASS_TOO_SMALL)
     return cases.loc[cases["reason"].isin(reasons), ["cohort", "case_id", "reason"]].drop_duplicates()
@@ -474,7 +475,7 @@ def _remedy(config: Config) -> str:
 
 def _selected(cases: pd.DataFrame, job: Job) -> tuple[pd.DataFrame, dict[str, Any] | None]:
     """The cases after the part of a paper's selection that looks at all development cohorts together."""
-    from skinkit import selection
+    from skinkit.studies import selection
 
     told = {n: a.info.get("selection") or "" for n, a in job.inputs.items() if n.startswith("cases/")}
     rules = sorted(set(told.values()))
@@ -500,7 +501,7 @@ def _selected(cases: pd.DataFrame, job: Job) -> tuple[pd.DataFrame, dict[str, An
 
 def _tuned(cases: pd.DataFrame, config: Config, job: Job) -> pd.DataFrame:
     """The split of Wang et al. 2024: external cohorts are the test."""
-    from skinkit.protocols import tuning_rows
+    from skinkit.studies.protocols import tuning_rows
 
     sizes = cases["stratum"].value_counts()
     if sizes.min() < 2:
@@ -529,11 +530,11 @@ def _metablock(cases: pd.DataFrame, config: Config, job: Job) -> pd.DataFrame:
     """MetaBlock's folders, drawn over the whole table, of those cases that are here."""
     import pandas as pd
 
-    from skinkit.data import locate
-    from skinkit.data._tables import read
-    from skinkit.protocols import metablock_folds
+    from skinkit.data import find_files
+    from skinkit.data.tables import read
+    from skinkit.studies.protocols import metablock_folds
 
-    found = locate(job.workspace.cohort(_pad_cohort(job.workspace)))
+    found = find_files(job.workspace.cohort(_pad_cohort(job.workspace)))
     rows = [row.cells for row in read(found.tables[0], found.source.dialect).rows]
     table = pd.DataFrame(
         {
@@ -693,7 +694,7 @@ def _thin_strata(frame: pd.DataFrame, cases: pd.DataFrame, strata: Sequence[str]
 
 def _straddling(frame: pd.DataFrame, images: pd.DataFrame, config: Config) -> Leakage:
     """What training rows share with validation and held-out rows, over all folds."""
-    from skinkit import leakage
+    from skinkit.audit import leakage
 
     found = []
     near = {"near_distance_bits": config.near_bits, "near_limit": config.near_limit}

@@ -23,26 +23,28 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from skinkit import operating_point
-from skinkit.artifact import Artifact, Builder, Recipe, digest, exists, file_sha256, link_or_copy, open_artifact
-from skinkit.artifact import write_atomic as write
+from skinkit.artifacts.artifact import Artifact, Recipe, exists, open_artifact
+from skinkit.artifacts.builder import Builder
+from skinkit.artifacts.files import digest, file_sha256, link_or_copy
+from skinkit.artifacts.files import write_atomic as write
 from skinkit.errors import ConfigError, InputError, RefusedError
+from skinkit.models.parts.weights import RANDOM, Start, locate
 from skinkit.options import Help, identity_of
-from skinkit.protocols import HALF, LEFT_OUT_FILE
 from skinkit.schemas import MODEL, TRAINED_ON
 from skinkit.stages import Job, Sources
+from skinkit.stats import thresholds
+from skinkit.studies.protocols import HALF, LEFT_OUT_FILE
 from skinkit.taxonomy import class_set
-from skinkit.weights import RANDOM, Start, locate
 from skinkit.workspace import Ref, Workspace, check_name
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from skinkit.examples import Examples, Photo
-    from skinkit.training.classifier import Material
-    from skinkit.training.network import Training
-    from skinkit.training.rows import Rows
+    from skinkit.learning.examples import Examples, Photo
+    from skinkit.learning.fold_classifier import Material
+    from skinkit.learning.fold_network import Training
+    from skinkit.learning.rows import Rows
 
 VERSION = 5
 SCHEMA = MODEL
@@ -290,12 +292,12 @@ def _weights(config: Config, workspace: Workspace) -> Callable[[], Start] | None
 
 def run(config: Config, job: Job) -> Artifact:
     """Train every fold."""
-    from skinkit import leakage
-    from skinkit.infer import FINAL_FOLDER, FOLD
+    from skinkit.audit import leakage
+    from skinkit.learning.fold_network import BESIDE
+    from skinkit.learning.trained import FINAL_FOLDER, FOLD
     from skinkit.reporting import model_card
-    from skinkit.training.network import BESIDE
 
-    operating_point.parse(config.veto)
+    thresholds.parse(config.veto)
     if not 0.5 <= config.coverage < 1:
         raise ConfigError(f"--coverage {config.coverage}", "a share from 0.5 to below 1", "0.9 is the default")
     module, settings = _module(config), _model_config(config)
@@ -332,7 +334,7 @@ def run(config: Config, job: Job) -> Artifact:
             ],
         }
         if module.TASK == "classify":
-            about |= operating_point.of_model(config.veto, about["folds"])
+            about |= thresholds.of_model(config.veto, about["folds"])
         write(build.partial / "model.json", json.dumps(about, indent=1, ensure_ascii=False).encode())
         _write_trained_on(build.partial, rows, job.inputs["split"])
         left_out = job.inputs["split"].path / LEFT_OUT_FILE
@@ -367,15 +369,15 @@ class Work:
 
 
 def _training(config: Config, job: Job) -> Training:
-    from skinkit import infer
-    from skinkit.training.network import Training
+    from skinkit.learning.fold_network import Training
+    from skinkit.learning.precision import pick_device, precision_of
 
-    device = infer.pick_device(job.device)
-    return Training(config.seed, device, infer.precision_of(device, config.precision), config.devices, job.console)
+    device = pick_device(job.device)
+    return Training(config.seed, device, precision_of(device, config.precision), config.devices, job.console)
 
 
 def _photos(frame: pd.DataFrame, workspace: Workspace) -> list[Photo]:
-    from skinkit.examples import photos_of
+    from skinkit.learning.examples import photos_of
 
     return photos_of(frame, [workspace.cohort(cohort).root for cohort in frame["cohort"]])
 
@@ -386,9 +388,9 @@ def _start(config: Config, job: Job) -> Start:
 
 
 def _segmenter(config: Config, job: Job, module: Any, settings: Any, partial: Path) -> Work:
-    from skinkit.examples import Examples
-    from skinkit.training.rows import of_kind, outlined
-    from skinkit.training.segmenter import fit_segmenter
+    from skinkit.learning.examples import Examples
+    from skinkit.learning.fold_segmenter import fit_segmenter
+    from skinkit.learning.rows import of_kind, outlined
 
     cases = of_kind(job.inputs, "cases")
     rows = outlined(cases, job.inputs["split"])
@@ -430,9 +432,9 @@ def _readable(rows: Rows, examples_of: Callable[[pd.DataFrame], Examples], job: 
 
 
 def _classifier(config: Config, job: Job, module: Any, settings: Any, partial: Path) -> Work:
-    from skinkit.metadata import ENCODERS, choose_encoder
-    from skinkit.training import classifier
-    from skinkit.training.rows import labelled, of_kind
+    from skinkit.learning import fold_classifier
+    from skinkit.learning.rows import labelled, of_kind
+    from skinkit.stats.encoders import ENCODERS, choose_encoder
 
     fused = of_kind(job.inputs, "fused")
     classes = class_set(config.classes, config.malignant, job.workspace.root)
@@ -446,7 +448,7 @@ def _classifier(config: Config, job: Job, module: Any, settings: Any, partial: P
     elif start is not None:
         rows, images = _embedded(job, module, settings, rows, start, partial)
     measured = _measured(fused)
-    material = classifier.Material(
+    material = fold_classifier.Material(
         rows=rows,
         classes=classes,
         encoder=choose_encoder(rows.frame) if config.attributes == "auto" else config.attributes,
@@ -457,7 +459,7 @@ def _classifier(config: Config, job: Job, module: Any, settings: Any, partial: P
         missing=config.missing,
         calibration=config.calibration,
         coverage=config.coverage,
-        veto=operating_point.parse(config.veto),
+        veto=thresholds.parse(config.veto),
         refit=config.refit,
     )
     _check_classes(material, job)
@@ -465,14 +467,14 @@ def _classifier(config: Config, job: Job, module: Any, settings: Any, partial: P
 
     def train(fold: int, folder: Path) -> dict[str, Any]:
         if training is not None and start is not None:
-            return classifier.fit_network(fold, material, module, settings, start, training, folder)
-        return classifier.fit_estimator(fold, material, module, settings, seed=config.seed, folder=folder)
+            return fold_classifier.fit_network(fold, material, module, settings, start, training, folder)
+        return fold_classifier.fit_estimator(fold, material, module, settings, seed=config.seed, folder=folder)
 
     def made_from(fold: int) -> list[Any]:
         columns = [a.name for a in ENCODERS[material.encoder] if a.name in rows.frame]
         columns += ["class", "pixel_sha256", *material.features(fold)]
         columns += ["mask_sha256"] if "mask" in module.READS else []
-        made_from = rows.content(fold, columns, every=classifier.trains_finally(settings, material))
+        made_from = rows.content(fold, columns, every=fold_classifier.trains_finally(settings, material))
         return [material.encoder, material.missing, list(material.features(fold)), *made_from]
 
     segmenters = sorted({str(s) for s in rows.frame["segmenter"].dropna().unique()})
@@ -492,7 +494,7 @@ def _classifier(config: Config, job: Job, module: Any, settings: Any, partial: P
         "cohorts": list(fused),
         "weights": start.as_dict() if start is not None else None,
         "precision": training.precision if training is not None else None,
-        "refitted": (config.refit and module.REFITS) or classifier.trains_finally(settings, material),
+        "refitted": (config.refit and module.REFITS) or fold_classifier.trains_finally(settings, material),
     }
     return Work(rows, made_from, train, about)
 
@@ -503,8 +505,8 @@ def _drawn_by_a_network(fused: Artifact) -> bool:
 
 def _looked_at(config: Config, job: Job, module: Any, settings: Any, frame: pd.DataFrame) -> Examples:
     """Photos and lesion masks of a network."""
-    from skinkit.examples import Examples
-    from skinkit.infer import lesion_masks
+    from skinkit.learning.examples import Examples
+    from skinkit.learning.trained import lesion_masks
 
     masks = lesion_masks(frame, job.workspace.root) if "mask" in module.READS else None
     photos = _photos(frame, job.workspace)
@@ -515,19 +517,21 @@ def _embedded(job: Job, module: Any, settings: Any, rows: Rows, start: Start, pa
     """The rows whose photo can be read, and (rows, width) what the frozen network says of them."""
     from safetensors.torch import save
 
-    from skinkit import infer
-    from skinkit.weights import read_state
+    from skinkit.learning import embeddings, scorer
+    from skinkit.learning.precision import pick_device
+    from skinkit.learning.trained import BACKBONE
+    from skinkit.models.parts.weights import read_state
 
-    device = infer.pick_device(job.device)
+    device = pick_device(job.device)
     assert start.file is not None  # random numbers were refused
     assert start.sha256 is not None
     network = module.embedder(settings, read_state(start.file), str(start.file))
     state = {name: value.contiguous() for name, value in sorted(network.net.state_dict().items())}
-    write(partial / infer.BACKBONE, save(state))
-    store = infer.embedding_store(job.workspace.root, module, settings, start.sha256, device)
+    write(partial / BACKBONE, save(state))
+    store = embeddings.embedding_store(job.workspace.root, module, settings, start.sha256, device)
     photos = _photos(rows.frame, job.workspace)
-    vectors, failed = infer.embed(network.to(device), photos, store, device=device, console=job.console)
-    images, _ = infer.stacked(rows.frame, vectors, failed)
+    vectors, failed = embeddings.embed(network.to(device), photos, store, device=device, console=job.console)
+    images, _ = scorer.stacked(rows.frame, vectors, failed)
     return rows.without(failed), images
 
 
@@ -574,8 +578,8 @@ def _check_classes(material: Material, job: Job) -> None:
 
 def _carry_over(build: Builder, finished: Path, kept: list[int]) -> None:
     """Link the files of folds that stay as they are, and remove those of folds that are no more or are made anew."""
-    from skinkit.infer import FOLD
-    from skinkit.training.network import CHECKPOINT
+    from skinkit.learning.fold_network import CHECKPOINT
+    from skinkit.learning.trained import FOLD
 
     names = {FOLD.format(fold) for fold in kept}
     for folder in build.partial.glob(FOLD.format("[0-9]*")):
@@ -590,8 +594,8 @@ def _carry_over(build: Builder, finished: Path, kept: list[int]) -> None:
 
 
 def _write_trained_on(partial: Path, rows: Rows, split: Artifact) -> None:
-    from skinkit.artifact import write_table
-    from skinkit.training.rows import KEY
+    from skinkit.artifacts.tables import write_table
+    from skinkit.learning.rows import KEY
 
     names = [name for name in TRAINED_ON.names if name not in ("fold", "part")]
     beside = rows.split[["fold", "part"]].reset_index(drop=True)

@@ -211,8 +211,9 @@ class Study:
 
 
 def studies() -> Sequence[str]:
-    """Names of the studies there are."""
-    return sorted(file.stem for file in Path(__file__).parent.glob("[a-z]*.py"))
+    """Names of the studies: the files of this folder that define a ``STUDY``."""
+    files = sorted(Path(__file__).parent.glob("[a-z]*.py"))
+    return [file.stem for file in files if "\nSTUDY = " in file.read_text(encoding="utf-8")]
 
 
 def load_study(name: str) -> Study:

@@ -1,0 +1,247 @@
+"""An artifact is a folder: ``table.parquet``, files, and ``manifest.json`` written last.
+
+Its *recipe* is what decides the result: kind, schema version, stage and its VERSION, the configuration, and the
+identities of its inputs. Its *identity* is the recipe plus the hashes of its files. An artifact is stale when the
+recipe it would get now differs from the one it has.
+
+Work goes to ``NAME.partial`` (part tables; a row's files land before its row), which a rerun resumes: a row is kept
+when its fingerprint is what it would get now. Rows stay on the disk until the end: the final table is put together from
+the part tables, sorted, a few thousand rows at a time, so that memory does not grow with them. Then two renames (old to
+``NAME.previous``, new to ``NAME``), and readers fall back to ``NAME.previous`` if a crash fell between them. Files and
+folders are on the disk, not only in the system's memory, before they take the place of others.
+
+A share of the rows (``--shard i/n``) is worked out by a process of its own, at the same time as the others, and left in
+``NAME.partial``; the next plain run finds all of them there and joins them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from skinkit.artifacts import row_dates
+from skinkit.artifacts.files import digest, file_sha256
+from skinkit.artifacts.tables import TABLE, Rows, opened_table, read_table
+from skinkit.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+MANIFEST = "manifest.json"
+MANIFEST_VERSION = 1
+
+
+# ---------------------------------------------------------------------------------------------------- recipe
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides an artifact's content.
+
+    Attributes:
+        kind: artifact kind, for example ``masks``.
+        schema_version: version of its table schema.
+        stage: the stage that makes it.
+        stage_version: that stage's VERSION.
+        config: the configuration that affects the result, as plain values.
+        inputs: input name -> identity of that artifact or digest of that source.
+    """
+
+    kind: str
+    schema_version: int
+    stage: str
+    stage_version: int
+    config: Mapping[str, Any]
+    inputs: Mapping[str, str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for the manifest."""
+        return {
+            "kind": self.kind,
+            "schema_version": self.schema_version,
+            "stage": self.stage,
+            "stage_version": self.stage_version,
+            "config": dict(self.config),
+            "inputs": dict(self.inputs),
+        }
+
+    @property
+    def id(self) -> str:
+        """Hash of the recipe."""
+        return digest(self.as_dict())
+
+    def fingerprint(self, *parts: object) -> str:
+        """Hash of one row's own inputs under this recipe; the identities of whole input tables do not enter."""
+        return digest([self.kind, self.schema_version, self.stage, self.stage_version, dict(self.config), parts])[:32]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished artifact on disk, opened for reading."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def identity(self) -> str:
+        """Hash of recipe and files."""
+        return str(self.manifest["identity"])
+
+    @property
+    def recipe_id(self) -> str:
+        """Hash of the recipe it was made with."""
+        return str(self.manifest["recipe_id"])
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        """The recipe as plain values."""
+        recipe: Mapping[str, Any] = self.manifest["recipe"]
+        return recipe
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The configuration it was made with."""
+        config: Mapping[str, Any] = self.recipe["config"]
+        return config
+
+    @property
+    def installed(self) -> Mapping[str, Any] | None:
+        """Of a model that came in a pack: where from, and what it asks for (``skinkit.learning.pack``); else None."""
+        installed: Mapping[str, Any] | None = self.manifest.get("installed")
+        return installed
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """What the stage recorded beside the identity (timings, notes, counts)."""
+        info: Mapping[str, Any] = self.manifest.get("info", {})
+        return info
+
+    def table(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """The artifact's table.
+
+        Raises:
+            InputError: it is damaged, or another run has put a new artifact in this one's place meanwhile.
+        """
+        return read_table(self.path / TABLE, columns, sha256=self._table_sha256)
+
+    @property
+    def _table_sha256(self) -> str:
+        return str(self.manifest["files"].get(TABLE, ""))
+
+    def rows(self, columns: Sequence[str] | None = None) -> Rows:
+        """The artifact's table as plain rows, read piece by piece in one thread: several take memory of their own."""
+        import pyarrow as pa
+
+        wanted = list(columns) if columns else None
+        with opened_table(self.path / TABLE, self._table_sha256) as file:
+            groups = range(file.num_row_groups)
+            pieces = [file.read_row_group(group, columns=wanted, use_threads=False) for group in groups]
+            return Rows(pa.concat_tables(pieces) if pieces else file.schema_arrow.empty_table())
+
+    def dates(self) -> list[row_dates.Dating]:
+        """Since when each row has been as it is, in the order of the table; all alike where that was not kept."""
+        if (self.path / row_dates.FILE).is_file():
+            return row_dates.from_json(self.json(row_dates.FILE))
+        made = self.manifest["made"]
+        with opened_table(self.path / TABLE) as file:
+            return [row_dates.Dating(str(made["at"]), str(made.get("run", "")), str(made["skinkit"]))] * (
+                file.metadata.num_rows
+            )
+
+    def json(self, name: str) -> Any:
+        """A JSON file of the artifact.
+
+        Raises:
+            InputError: it is absent, torn or no JSON.
+        """
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError) as error:
+            raise InputError(
+                f"{self.path / name} cannot be read ({error})",
+                "a JSON file written by skinkit",
+                "remove the artifact's folder and rerun its stage",
+            ) from None
+
+
+def exists(path: Path) -> bool:
+    """Whether a finished artifact (or its predecessor, after a crash between the two renames) is there."""
+    return settled(path) is not None
+
+
+def settled(path: Path) -> Path | None:
+    """The folder that holds the finished artifact now: its own, or the one before while a writer renames."""
+    # A writer may be between its two renames: then the old one was just there, and the new one will be in a moment.
+    for candidate in (path, path.with_name(path.name + ".previous"), path):
+        if (candidate / MANIFEST).is_file():
+            return candidate
+    return None
+
+
+def open_artifact(path: Path, fix: str = "run the stage that makes it") -> Artifact:
+    """Open a finished artifact.
+
+    Raises:
+        InputError: it is absent, torn, or written by a newer skinkit.
+    """
+    place = settled(path)
+    if place is None:
+        raise InputError(f"no artifact at {path}", "a folder with table.parquet and manifest.json", fix)
+    try:
+        manifest = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
+        version = int(manifest["manifest_version"])
+        if version <= MANIFEST_VERSION:
+            _check_entries(manifest)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"{place / MANIFEST} cannot be read ({error})", "a manifest written by skinkit", f"remove {place} and {fix}"
+        ) from None
+    if version > MANIFEST_VERSION:
+        raise InputError(
+            f"{place} has manifest version {version}",
+            f"version {MANIFEST_VERSION} or older",
+            "use the newer skinkit that wrote it, or another workspace",
+        )
+    return Artifact(place, manifest)
+
+
+_ENTRIES = {
+    "identity": str,
+    "recipe_id": str,
+    "recipe": dict,
+    "files": dict,
+    "counts": dict,
+    "info": dict,
+    "made": dict,
+}
+_OF_RECIPE = {"kind": str, "schema_version": int, "stage": str, "stage_version": int, "config": dict, "inputs": dict}
+
+
+def _check_entries(manifest: Mapping[str, Any]) -> None:
+    """Refuse a manifest that lacks what is read of it everywhere.
+
+    Raises:
+        ValueError: naming the first entry that is absent or of another type.
+    """
+    for entries, where in ((_ENTRIES, manifest), (_OF_RECIPE, manifest.get("recipe", {}))):
+        for name, kind in entries.items():
+            if not isinstance(where.get(name), kind):
+                raise ValueError(f"{name} is {where.get(name)!r:.60}")
+
+
+def rehash(artifact: Artifact) -> list[str]:
+    """Names of files whose content no longer is what the manifest says (missing ones included).
+
+    The manifest itself is among them where its identity does not follow from the recipe and hashes it lists. Of an
+    installed model the identity is that of the files it had where it was trained.
+    """
+    manifest = artifact.manifest
+    hashes = (artifact.installed or manifest).get("files", {})
+    bad = [] if manifest["identity"] == digest([artifact.recipe, hashes]) else [MANIFEST]
+    for name, expected in {**manifest["files"], **manifest.get("beside", {})}.items():
+        file = artifact.path / name
+        if not file.is_file() or file_sha256(file) != expected:
+            bad.append(str(name))
+    return bad

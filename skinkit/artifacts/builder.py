@@ -1,0 +1,467 @@
+"""Makes an artifact: rows and files go to ``NAME.partial``, which a rerun resumes, and are put in place at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import platform
+import shutil
+import time
+from collections import Counter
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from skinkit import __version__
+from skinkit.artifacts import row_dates
+from skinkit.artifacts.artifact import MANIFEST, MANIFEST_VERSION, Artifact, Recipe, exists, open_artifact, settled
+from skinkit.artifacts.files import digest, file_sha256, link_or_copy, put_in_place, write_atomic
+from skinkit.artifacts.locks import lock
+from skinkit.artifacts.part_tables import OldRow, Stored, collected, common_layout
+from skinkit.artifacts.provenance import commit, library_versions
+from skinkit.artifacts.tables import ROWS_AT_ONCE, TABLE, Rows, opened_table, rows_to_arrow, write_batches, write_table
+from skinkit.errors import InputError
+from skinkit.schemas import FAILED, OK, UNSETTLED, Schema
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+
+_FLUSH_ROWS = 256
+_FLUSH_SECONDS = 2.0
+
+
+# --------------------------------------------------------------------------------------------------- builder
+@dataclass
+class Counts:
+    """Outcomes of one build."""
+
+    total: int = 0
+    kept: int = 0
+    by_status: dict[str, int] = field(default_factory=dict)
+    newly_failed: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for ``--json``."""
+        return {
+            "rows": self.total,
+            "kept": self.kept,
+            "made": self.total - self.kept,
+            **self.by_status,
+            "newly_failed": self.newly_failed,
+        }
+
+
+@dataclass(frozen=True)
+class Share:
+    """One of several shares of an artifact's rows: the ``number``-th of ``total``, counted from 1."""
+
+    number: int
+    total: int
+
+    @property
+    def slug(self) -> str:
+        """Its part of a file name."""
+        return f"shard-{self.number}-of-{self.total}"
+
+    def of(self, keys: Iterable[tuple[Any, ...]]) -> set[tuple[Any, ...]]:
+        """Its keys: every n-th in their order, whatever is done already, so that shares never overlap."""
+        ordered = sorted(keys, key=lambda key: [(part is not None, part) for part in key])
+        return set(ordered[self.number - 1 :: self.total])
+
+
+class ShareDone(Exception):  # noqa: N818 - no error: how a stage ends that works out a share
+    """A share of an artifact is worked out.
+
+    Args:
+        share: which.
+        counts: outcomes of its rows.
+    """
+
+    def __init__(self, share: Share, counts: Counts) -> None:
+        super().__init__(share, counts)
+        self.share, self.counts = share, counts
+
+
+class Builder:
+    """Builds one artifact; use as a context manager.
+
+    A stage that works case by case calls :meth:`plan` with the fingerprint of every row, computes the rows it gets
+    back, gives each to :meth:`add` and ends with :meth:`finish`. A stage that makes its table at once calls
+    :meth:`finish` with it. Leaving the block without :meth:`finish` keeps the partial work for the next run.
+
+    Args:
+        path: the artifact's folder.
+        schema: its table.
+        recipe: what decides its content.
+        retry_failed: compute rows again that failed before.
+        watch: digest of sizes and times of what is read outside the workspace.
+        run: id of the run, recorded beside the identity.
+        share: work out only these rows, and leave them to the run that joins all shares.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        schema: Schema,
+        recipe: Recipe,
+        *,
+        retry_failed: bool = False,
+        watch: str | None = None,
+        run: str = "",
+        share: Share | None = None,
+    ) -> None:
+        self.path = path
+        self.schema = schema
+        self.recipe = recipe
+        self.retry_failed = retry_failed
+        self.watch = watch
+        self.run = run
+        self.share = share
+        self.partial = path.with_name(path.name + ".partial")
+        self.counts = Counts()
+        self._started = time.monotonic()
+        self._stored: dict[tuple[Any, ...], Stored] = {}
+        self._recalled: dict[tuple[Any, ...], dict[str, Any]] | None = None
+        self._buffer: list[dict[str, Any]] = []
+        self._flushed = time.monotonic()
+        self._fingerprints: dict[tuple[Any, ...], str] = {}
+        self._known_failures: set[tuple[Any, ...]] = set()
+        self._hashes: dict[str, str] = {}
+        self._stack = contextlib.ExitStack()
+        self._done = False
+
+    def __enter__(self) -> Builder:
+        if self.path.exists() and not (self.path / MANIFEST).is_file():
+            raise InputError(
+                f"{self.path} is a folder without a manifest",
+                "an artifact written by skinkit, or nothing",
+                "move that folder away; skinkit never replaces what it did not write",
+            )
+        self._stack.enter_context(lock(self.path, shared=self.share is not None))
+        if self.share is not None:
+            self._stack.enter_context(lock(self.path.with_name(f"{self.path.name}.{self.share.slug}")))
+        self.partial.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if not self._done and self._buffer:
+                # What was computed before an interruption is not lost; on a full disk its rows are made again.
+                with contextlib.suppress(OSError, InputError):
+                    self._flush()
+        finally:
+            self._stack.close()
+
+    # -- case by case
+
+    def clear(self) -> None:
+        """Remove what a killed run left, for stages that make their table at once."""
+        shutil.rmtree(self.partial)
+        self.partial.mkdir()
+
+    def plan(
+        self, fingerprints: Mapping[tuple[Any, ...], str], *, together: Collection[tuple[Any, ...]] = ()
+    ) -> list[tuple[Any, ...]]:
+        """Say which rows the table will have; get back the keys still to be made.
+
+        Args:
+            fingerprints: key -> fingerprint of the row as it would be made now.
+            together: keys of rows that are made out of other rows, and so of no share.
+
+        Returns:
+            Keys to compute, in the given order. Kept rows come from the unfinished run and from the finished
+            artifact; their files are linked into place.
+        """
+        self._fingerprints = dict(fingerprints)
+        if self.share is not None:
+            mine = self.share.of([key for key in fingerprints if key not in together])
+            self._fingerprints = {key: fingerprints[key] for key in fingerprints if key in mine}
+        partial, finished = self._old_rows()
+        self._known_failures = {key for key, row in finished.items() if row.stored.status == FAILED}
+        old = settled(self.path)
+        written = open_artifact(self.path).manifest["files"] if finished else {}
+        todo: list[tuple[Any, ...]] = []
+        for key, fingerprint in self._fingerprints.items():
+            row = partial.get(key)
+            if row is not None and self._reusable(row, fingerprint, self.partial):
+                self._keep(key, row)
+                continue
+            row = finished.get(key)
+            if row is not None and old is not None and self._reusable(row, fingerprint, old):
+                for name in row.stored.files:
+                    link_or_copy(old / name, self.partial / name)
+                    if name in written:
+                        self._hashes[name] = written[name]
+                self._keep(key, row)
+                continue
+            todo.append(key)
+        self.counts.kept = len(self._stored)
+        self._forget([key for key in todo if key in partial])
+        return todo
+
+    def _keep(self, key: tuple[Any, ...], row: OldRow) -> None:
+        self._stored[key] = row.stored
+        # A run that was interrupted found it, and could not say so.
+        if row.stored.status == FAILED and key not in self._known_failures:
+            self.counts.newly_failed += 1
+
+    def _forget(self, keys: Sequence[tuple[Any, ...]]) -> None:
+        """Void rows of the unfinished run before their files are written anew.
+
+        A run that is killed after such a file and before its row would else leave the old row with the new file.
+        """
+        if keys:
+            rows = [dict(zip(self.schema.key, key, strict=True)) for key in keys]
+            write_batches(self._next_part(), [rows_to_arrow(self.schema, rows)])
+
+    @property
+    def rows(self) -> Mapping[tuple[Any, ...], Mapping[str, Any]]:
+        """The rows kept or added so far, by key, for stages that make rows out of rows: from now on all in memory."""
+        if self._recalled is None:
+            self._flush()
+            groups: dict[tuple[Path, int], list[dict[str, Any]]] = {}
+            for source, group in {(stored.source, stored.group) for stored in self._stored.values()}:
+                with opened_table(source) as file:
+                    groups[source, group] = file.read_row_group(group).to_pylist()
+            self._recalled = {
+                key: groups[stored.source, stored.group][stored.row] for key, stored in self._stored.items()
+            }
+        return self._recalled
+
+    def recalled(self, columns: Sequence[str] | None = None) -> Rows:
+        """The rows kept or added so far, sorted, in Arrow's memory: a tenth of what as many dictionaries take."""
+        import pyarrow as pa
+
+        self._flush()
+        wanted = self._sorted([key for key in self._fingerprints if key in self._stored], columns)
+        return Rows(pa.concat_tables(wanted))
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Take one finished row; its files must already lie under :attr:`partial`."""
+        values = dict(row)
+        key = tuple(values[name] for name in self.schema.key)
+        values["fingerprint"] = self._fingerprints[key]
+        values.setdefault("status", OK)
+        if values["status"] == FAILED and (key not in self._known_failures or self.retry_failed):
+            self.counts.newly_failed += 1
+        if self._recalled is not None:
+            self._recalled[key] = values
+        self._buffer.append(values)
+        if len(self._buffer) >= _FLUSH_ROWS or time.monotonic() - self._flushed > _FLUSH_SECONDS:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._flushed = time.monotonic()
+        if not self._buffer:
+            return
+        part = self._next_part()
+        write_batches(part, [rows_to_arrow(self.schema, self._buffer)])
+        for index, row in enumerate(self._buffer):
+            key = tuple(row[name] for name in self.schema.key)
+            files = tuple(row[name] for name in self.schema.files if row.get(name))
+            self._stored[key] = Stored(part, 0, index, row["status"], files, row.get("reason"))
+        self._buffer.clear()
+
+    def _next_part(self) -> Path:
+        """Where the next part table goes; counted, because later ones decide and clocks are set back."""
+        parts = self.partial / "parts"
+        last = max((int(part.name.partition("-")[0]) for part in parts.glob("[0-9]*.parquet")), default=0)
+        return parts / f"{last + 1:08d}-{self.share.slug if self.share else 'all'}.parquet"
+
+    def _old_rows(self) -> tuple[dict[tuple[Any, ...], OldRow], dict[tuple[Any, ...], OldRow]]:
+        """Rows of the unfinished run and of the finished artifact."""
+        partial: dict[tuple[Any, ...], OldRow] = {}
+        # The final table is there too where a run was killed just before its end.
+        for part in [*self.partial.glob(TABLE), *sorted((self.partial / "parts").glob("[0-9]*.parquet"))]:
+            try:
+                partial.update(self._listed(part))
+            except InputError:
+                part.unlink()  # torn by a power cut: its rows are made again
+        finished: dict[tuple[Any, ...], OldRow] = {}
+        if exists(self.path):
+            old = open_artifact(self.path)
+            if old.recipe["schema_version"] == self.schema.version:
+                finished = self._listed(old.path / TABLE)
+        return partial, finished
+
+    def _listed(self, table: Path) -> dict[tuple[Any, ...], OldRow]:
+        """What a table on the disk holds, by key, without its values."""
+        wanted = [*self.schema.key, "fingerprint", "status", "reason", *self.schema.files]
+        listed = {}
+        with opened_table(table) as file:
+            present = [name for name in wanted if name in file.schema_arrow.names]
+            for group in range(file.num_row_groups if set(self.schema.key) <= set(present) else 0):
+                for index, row in enumerate(file.read_row_group(group, columns=present).to_pylist()):
+                    files = tuple(row[name] for name in self.schema.files if row.get(name))
+                    stored = Stored(table, group, index, row.get("status"), files, row.get("reason"))
+                    listed[tuple(row[name] for name in self.schema.key)] = OldRow(stored, row.get("fingerprint"))
+        return listed
+
+    def _reusable(self, row: OldRow, fingerprint: str, folder: Path) -> bool:
+        if row.fingerprint != fingerprint or row.stored.reason in UNSETTLED:
+            return False
+        if self.retry_failed and row.stored.status == FAILED:
+            return False
+        return all((folder / name).is_file() for name in row.stored.files)
+
+    def _sorted(
+        self,
+        chosen: Iterable[tuple[Any, ...]],
+        columns: Sequence[str] | None = None,
+        outcomes: Mapping[tuple[Any, ...], Mapping[str, Any]] | None = None,
+    ) -> Iterator[pa.Table]:
+        """Rows in the order of the final table, some thousand at a time, with what is known of them only now."""
+        import pyarrow as pa
+
+        chosen = list(chosen)
+        layout = common_layout(self.schema, dict.fromkeys(self._stored[key].source for key in chosen))
+        if columns is not None:
+            layout = pa.schema([field for field in layout if field.name in columns])
+        keys = sorted(chosen, key=lambda key: [(part is not None, part) for part in key])
+        for start in range(0, max(len(keys), 1), ROWS_AT_ONCE):
+            part = keys[start : start + ROWS_AT_ONCE]
+            table = collected([self._stored[key] for key in part], layout)
+            told = [(outcomes or {}).get(key, {}) for key in part]
+            if any(told):
+                rows = [{**row, **more} for row, more in zip(table.to_pylist(), told, strict=True)]
+                table = pa.Table.from_pylist(rows, schema=layout)
+            yield table
+
+    # -- the end
+
+    def finish(
+        self,
+        frame: pd.DataFrame | None = None,
+        *,
+        info: Mapping[str, Any] | None = None,
+        sources: Mapping[str, Any] | None = None,
+        beside: Sequence[str] = (),
+        outcomes: Mapping[tuple[Any, ...], Mapping[str, Any]] | None = None,
+    ) -> Artifact:
+        """Write the sorted table and the manifest, and put the new folder in place of the old one.
+
+        Args:
+            frame: the whole table, where the stage did not work row by row.
+            info: recorded beside the identity.
+            sources: what outside the workspace was read, for the record.
+            beside: files under :attr:`partial` that do not enter the identity.
+            outcomes: key -> declared columns of its row that are decided only now, when all rows are known.
+        """
+        if frame is None:
+            self._flush()
+            outcomes = outcomes or {}
+            write_batches(self.partial / TABLE, self._sorted(self._fingerprints, outcomes=outcomes))
+            rows = [self._stored[key] for key in self._fingerprints]
+            statuses = [outcomes.get(key, {}).get("status", self._stored[key].status) for key in self._fingerprints]
+            named = {name for row in rows for name in row.files}
+            reasons = {row.reason for row in rows}
+        else:
+            write_table(self.partial / TABLE, self.schema, frame)
+            statuses = frame["status"].dropna().tolist() if "status" in frame else []
+            named = {str(v) for c in self.schema.files if c in frame for v in frame[c].dropna()}
+            reasons = set(frame["reason"].dropna()) if "reason" in frame else set()
+        if reasons & set(UNSETTLED):
+            sources = {**(sources or {}), "watch": None}  # so that the next run looks again
+        self.counts.total = len(self._fingerprints) if frame is None else len(frame)
+        self.counts.by_status = dict(sorted(Counter(map(str, statuses)).items()))
+        if (self.partial / "parts").exists():
+            shutil.rmtree(self.partial / "parts")
+        self._sweep(named)
+        if self.schema.dated:
+            write_atomic(self.partial / row_dates.FILE, self._dates())
+            beside = (*beside, row_dates.FILE)
+        files = {name: self._hashes.get(name) or file_sha256(file) for name, file in self._files()}
+        if lost := named - files.keys():
+            raise InputError(
+                f"{len(lost)} files of {self.partial} are gone, {min(lost)} among them",
+                "the files that its rows name",
+                "let nobody remove files there while skinkit works; run the same command again",
+            )
+        inside = {name: value for name, value in files.items() if name not in beside}
+        manifest = {
+            "manifest_version": MANIFEST_VERSION,
+            "identity": digest([self.recipe.as_dict(), inside]),
+            "recipe_id": self.recipe.id,
+            "recipe": self.recipe.as_dict(),
+            "files": inside,
+            "beside": {name: value for name, value in files.items() if name in beside},
+            "sources": {**({} if self.watch is None else {"watch": self.watch}), **(sources or {})},
+            "counts": self.counts.as_dict(),
+            "info": dict(info or {}),
+            "made": {
+                "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+                "run": self.run,
+                "seconds": round(time.monotonic() - self._started, 3),
+                "skinkit": __version__,
+                "commit": commit(),
+                "python": platform.python_version(),
+                "libraries": library_versions(),
+                "platform": platform.platform(),
+            },
+        }
+        write_atomic(self.partial / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
+        put_in_place(self.partial, self.path)
+        self._done = True
+        return Artifact(self.path, manifest)
+
+    def hand_over(self) -> None:
+        """End a share here: the run that joins the shares finds its rows; elsewhere nothing happens.
+
+        Raises:
+            ShareDone: this was a share.
+        """
+        if self.share is None:
+            return
+        self._flush()
+        self._done = True
+        statuses = Counter(str(self._stored[key].status) for key in self._fingerprints)
+        self.counts.total, self.counts.by_status = len(self._fingerprints), dict(sorted(statuses.items()))
+        raise ShareDone(self.share, self.counts)
+
+    def _files(self) -> Iterator[tuple[str, Path]]:
+        """Every file of the unfinished artifact but its manifest."""
+        for file in sorted(self.partial.rglob("*")):
+            if file.is_file() and file.name != MANIFEST:
+                yield file.relative_to(self.partial).as_posix(), file
+
+    def _dates(self) -> bytes:
+        """Since when each row has been as it is: carried over from the finished artifact where a row is the same."""
+        before: dict[Hashable, tuple[Hashable, row_dates.Dating]] = {}
+        datings: list[row_dates.Dating] = []
+        old = open_artifact(self.path) if exists(self.path) else None
+        if old is not None and old.recipe["schema_version"] == self.schema.version:
+            datings = old.dates()
+            rows = zip(self._contents(old.path / TABLE), datings, strict=True)
+            before = {key: (content, dating) for (key, content), dating in rows}
+        made = row_dates.now(self.run, set(datings))
+        return row_dates.to_json(row_dates.carried(self._contents(self.partial / TABLE), before, made))
+
+    def _contents(self, table: Path) -> Iterator[tuple[Hashable, Hashable]]:
+        """Key of every row, and what it would not be the same without."""
+        with opened_table(table) as file:
+            names = file.schema_arrow.names
+            content = [name for name in ("fingerprint", "status", "reason") if name in names]
+            for group in range(file.num_row_groups):
+                columns = file.read_row_group(group, columns=[*self.schema.key, *content]).to_pydict()
+                keys = zip(*(columns[name] for name in self.schema.key), strict=True)
+                yield from zip(keys, zip(*(columns[name] for name in content), strict=True), strict=True)
+
+    def _sweep(self, named: set[str]) -> None:
+        """Remove what no row names: temporary files of a killed writer, files of rows that are gone."""
+        for stray in self.partial.rglob(".*.tmp"):
+            stray.unlink()
+        if not self.schema.files:
+            return
+        folders = {Path(name).parts[0] for name in named if "/" in name}
+        if not named:  # then nothing tells which folders rows write to; such a stage writes no others
+            folders = {file.name for file in self.partial.iterdir() if file.is_dir()}
+        for folder in folders:
+            for file in (self.partial / folder).rglob("*"):
+                if file.is_file() and file.relative_to(self.partial).as_posix() not in named:
+                    file.unlink()

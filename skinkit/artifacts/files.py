@@ -1,0 +1,112 @@
+"""Files written whole or not at all, flushed to the disk, and put in place by renaming; SHA-256 of values and files."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from skinkit.errors import UNUSABLE, InputError
+
+
+def digest(value: object) -> str:
+    """SHA-256 of a JSON-able value, the same for equal values whatever the order of their keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that a reader, or a crash, sees all of it or none."""
+    with written_whole(path) as stream:
+        stream.write(data)
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write that takes its name once it is complete and on the disk.
+
+    Raises:
+        InputError: it cannot be written; what was there before is still there.
+    """
+    # Not the process's number: two machines that share a disk may have the same one.
+    temporary = path.with_name(f".{path.stem[:64]}.{secrets.token_hex(8)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written: {_WHY.get(error.errno or 0, error.strerror or error)}",
+            "room and permission to write; finished artifacts are untouched",
+            "free some space, or see to the disk, and run the same command again: it goes on where it stopped",
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):  # it has its name by now, or the disk that it was on is gone
+            temporary.unlink(missing_ok=True)
+
+
+_WHY = {**UNUSABLE, errno.ENOENT: "its folder is gone"}
+
+
+def _settle_folders(root: Path) -> None:
+    """Have the names of all files below a folder on the disk; the files themselves are there already."""
+    for folder in (root, *(path for path in root.rglob("*") if path.is_dir())):
+        _settle_folder(folder)
+
+
+def _settle_folder(folder: Path) -> None:
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(number)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems know no such thing
+            raise
+    finally:
+        os.close(number)
+
+
+def put_in_place(partial: Path, path: Path) -> None:
+    """Let a finished folder take its name, by two renames; who holds the lock of ``path`` may call it.
+
+    Args:
+        partial: the new folder, manifest and all.
+        path: its name; what lies there goes to ``NAME.previous`` first, where readers find it meanwhile.
+    """
+    previous = path.with_name(path.name + ".previous")
+    _settle_folders(partial)
+    if path.exists():
+        if previous.exists():
+            shutil.rmtree(previous)
+        os.rename(path, previous)
+    os.rename(partial, path)
+    _settle_folder(path.parent)
+    shutil.rmtree(previous, ignore_errors=True)  # what a reader on another machine holds open is removed next time
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Hard-link a file, or copy it where the file system cannot link."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        if target.samefile(source):
+            return
+        target.unlink()
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

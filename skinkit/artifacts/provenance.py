@@ -1,0 +1,38 @@
+"""What an artifact was made with: the commit of skinkit and the versions of libraries."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def commit() -> str | None:
+    """The commit of skinkit's own checkout, where it runs from one."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    git: Callable[..., subprocess.CompletedProcess[str]] = subprocess.run
+    try:
+        answer = git(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return answer.stdout.strip() or None
+
+
+def library_versions(names: Iterable[str] = ()) -> dict[str, str]:
+    """Installed versions of the libraries that can change a number."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    chosen = tuple(names) or (
+        "numpy", "pandas", "pyarrow", "pillow", "scipy", "scikit-learn", "SimpleITK", "pyradiomics", "lightgbm", "shap",
+        "torch", "torchvision",
+    )  # fmt: skip
+    found = {}
+    for name in chosen:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

@@ -1,0 +1,287 @@
+"""Parquet tables: the schema of a frame, writing in groups of rows, reading with a checked hash."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
+from numbers import Integral, Real
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from skinkit.artifacts.files import written_whole
+from skinkit.errors import InputError
+from skinkit.schemas import Schema
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+
+TABLE = "table.parquet"
+ROWS_AT_ONCE = 1024
+"""Rows of the final table that are held in memory together; also its row groups."""
+
+
+# ---------------------------------------------------------------------------------------------------- tables
+def arrow_schema(schema: Schema, frame: pd.DataFrame) -> pa.Schema:
+    """The Arrow schema of a table: declared types first, then the undeclared columns of the frame in order."""
+    import pyarrow as pa
+
+    fields = [pa.field(name, type_) for name, type_ in declared_types(schema).items()]
+    fields += [pa.field(str(name), _inferred(frame[name])) for name in frame.columns if name not in schema.names]
+    return pa.schema(fields)
+
+
+def declared_types(schema: Schema) -> dict[str, pa.DataType]:
+    """Column name -> Arrow type, as the schema declares them."""
+    import pyarrow as pa
+
+    types: dict[str, pa.DataType] = {
+        "string": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(),
+    }  # fmt: skip
+    return {column.name: types[column.type] for column in schema.columns}
+
+
+def _inferred(series: pd.Series) -> pa.DataType:
+    import pandas as pd
+    import pyarrow as pa
+
+    if pd.api.types.is_bool_dtype(series):
+        return pa.bool_()
+    if pd.api.types.is_integer_dtype(series):
+        return pa.int64()
+    if pd.api.types.is_numeric_dtype(series):
+        return pa.float64()
+    present = series.dropna()
+    if len(present) and all(isinstance(value, bool) for value in present):
+        return pa.bool_()
+    if len(present) and all(isinstance(value, (int, float)) for value in present):
+        return pa.float64()
+    return pa.string()
+
+
+def to_arrow(schema: Schema, frame: pd.DataFrame) -> pa.Table:
+    """A frame as an Arrow table with the declared types, sorted by the key; missing columns become null."""
+    import pandas as pd
+    import pyarrow as pa
+
+    frame = frame.reindex(columns=[*schema.names, *(c for c in frame.columns if c not in schema.names)])
+    if len(frame):
+        frame = frame.sort_values(list(schema.key), kind="stable", na_position="first")
+    layout = arrow_schema(schema, frame)
+    arrays = []
+    for column in layout:
+        values = [None if pd.isna(value) else value for value in frame[column.name].tolist()]
+        if pa.types.is_string(column.type):
+            values = [None if value is None else str(value) for value in values]
+        elif pa.types.is_integer(column.type):
+            values = [None if value is None else int(value) for value in values]
+        arrays.append(pa.array(values, type=column.type))
+    return pa.Table.from_arrays(arrays, schema=layout)
+
+
+def rows_to_arrow(schema: Schema, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Rows as an Arrow table, in their order: declared columns first, then the others as they first come."""
+    import pyarrow as pa
+
+    declared = declared_types(schema)
+    arrays = {}
+    for name in dict.fromkeys([*declared, *(name for row in rows for name in row)]):
+        values = [row.get(name) for row in rows]
+        arrays[name] = _array(values, declared.get(name) or _type_of(values))
+    return pa.table(arrays)
+
+
+def _array(values: Sequence[Any], type_: pa.DataType) -> pa.Array[Any]:
+    """Python values as an Arrow array, put together from its buffers: pyarrow's own way would load pandas for it."""
+    import numpy as np
+    import pyarrow as pa
+
+    unknown = [_unknown(value) for value in values]
+    buffers = [_bits(~np.array(unknown, dtype=np.bool_)) if any(unknown) else None]
+    if pa.types.is_string(type_):
+        texts = [b"" if missing else str(value).encode() for value, missing in zip(values, unknown, strict=True)]
+        offsets = np.array([0, *accumulate(map(len, texts))], dtype=np.int32)
+        buffers += [pa.py_buffer(offsets.data), pa.py_buffer(b"".join(texts))]
+    else:
+        plain = [0 if missing else value for value, missing in zip(values, unknown, strict=True)]
+        filled = np.array(plain, dtype=type_.to_pandas_dtype())
+        buffers.append(_bits(filled) if pa.types.is_boolean(type_) else pa.py_buffer(filled.data))
+    return pa.Array.from_buffers(type_, len(values), buffers)
+
+
+def _bits(values: np.ndarray[Any, Any]) -> pa.Buffer:
+    """(n,) bool as Arrow packs it: eight to a byte, the first in the lowest bit."""
+    import numpy as np
+    import pyarrow as pa
+
+    return pa.py_buffer(np.packbits(values, bitorder="little").data)
+
+
+def _type_of(values: Sequence[Any]) -> pa.DataType:
+    """The Arrow type of an undeclared column; the same as :func:`_inferred` finds in a frame."""
+    import pyarrow as pa
+
+    if set(map(type, values)) == {float}:
+        return pa.float64()
+    known = [value for value in values if not _unknown(value)]
+    kinds = {_kind(kind) for kind in set(map(type, known))}
+    if not kinds:
+        return pa.string() if all(value is None for value in values) else pa.float64()
+    if kinds == {"bool"}:
+        return pa.bool_()
+    if kinds == {"int"} and len(known) == len(values):
+        return pa.int64()
+    return pa.string() if "string" in kinds else pa.float64()
+
+
+def _kind(type_: type) -> str:
+    if type_.__name__ in ("bool", "bool_"):  # Python's and NumPy's
+        return "bool"
+    if issubclass(type_, Integral):
+        return "int"
+    return "float" if issubclass(type_, Real) else "string"
+
+
+def _unknown(value: Any) -> bool:
+    """Whether a value is None, NaN, or one of pandas' own marks; the only ones that do not equal themselves."""
+    if value is None:
+        return True
+    try:
+        return bool(value != value)
+    except TypeError:  # pandas.NA is neither equal nor unequal
+        return True
+
+
+def write_table(path: Path, schema: Schema, frame: pd.DataFrame) -> None:
+    """Write a table with declared types; the same rows always give the same bytes."""
+    write_batches(path, [to_arrow(schema, frame)])
+
+
+def write_batches(path: Path, batches: Iterable[pa.Table]) -> None:
+    """Write tables of one layout into one Parquet file, one after the other."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with written_whole(path) as stream, contextlib.ExitStack() as open_writer:
+        writer = None
+        for batch in batches:
+            if writer is None:
+                # Measurements hardly repeat: a dictionary of them takes time, memory and a sixth more disk.
+                repeating: Any = [field.name for field in batch.schema if not pa.types.is_floating(field.type)]
+                writer = pq.ParquetWriter(
+                    stream, batch.schema, compression="zstd", store_schema=False, use_dictionary=repeating
+                )
+                open_writer.enter_context(writer)
+            writer.write_table(batch, row_group_size=ROWS_AT_ONCE)
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None, *, sha256: str = "") -> pd.DataFrame:
+    """Read a Parquet table as a frame: strings with None for unknown, numbers with NaN, integers nullable.
+
+    Raises:
+        InputError: as :func:`opened_table`.
+    """
+    import pandas as pd
+    import pyarrow as pa
+
+    with opened_table(path, sha256) as file:
+        table = file.read(columns=list(columns) if columns else None)
+    series: dict[str, pd.Series] = {}
+    for column in table.schema:
+        values = table.column(column.name)
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            series[column.name] = pd.Series(_texts(values), dtype=object)
+        elif pa.types.is_integer(column.type):
+            series[column.name] = pd.Series(values.to_pylist(), dtype="Int64")
+        elif pa.types.is_boolean(column.type):
+            series[column.name] = pd.Series(values.to_pylist(), dtype="boolean")
+        else:
+            series[column.name] = values.to_pandas()
+    return pd.DataFrame(series)
+
+
+def _texts(values: pa.ChunkedArray[Any]) -> np.ndarray[Any, Any]:
+    """(n,) str or None. Equal texts are one object: names of models and classes stand in every row."""
+    import numpy as np
+
+    encoded = values.combine_chunks().dictionary_encode()
+    texts = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)
+    found: np.ndarray[Any, Any] = texts[encoded.indices.fill_null(len(texts) - 1).to_numpy(zero_copy_only=False)]
+    return found
+
+
+class LazyRows(Sequence[dict[str, Any]]):
+    """Plain rows, each made as it is asked for: :meth:`row` says how, and ``__len__`` how many there are."""
+
+    def row(self, index: int) -> dict[str, Any]:
+        """The row at a place from 0."""
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        if isinstance(index, slice):
+            return [self.row(place) for place in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        return self.row(index % len(self))
+
+
+class Rows(LazyRows):
+    """A table as plain rows with None for unknown.
+
+    The table stays in Arrow's memory, a tenth of what as many dictionaries take, and pandas is not loaded.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def row(self, index: int) -> dict[str, Any]:
+        """The row at a place from 0."""
+        row: dict[str, Any] = self.table.slice(index, 1).to_pylist()[0]
+        return row
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for batch in self.table.to_batches(max_chunksize=ROWS_AT_ONCE):
+            yield from batch.to_pylist()
+
+
+@contextlib.contextmanager
+def opened_table(path: Path, sha256: str = "") -> Iterator[pq.ParquetFile]:
+    """A Parquet table to read from.
+
+    Args:
+        path: the file.
+        sha256: hash that its bytes must have, where it is known.
+
+    Raises:
+        InputError: it is absent, torn, no Parquet table, or not the one it should be.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    fix = "remove the artifact's folder and rerun its stage"
+    try:
+        # Opened once: what is read is what was hashed, even if another run replaces the artifact meanwhile.
+        with path.open("rb") as stream:
+            if sha256 and hashlib.file_digest(stream, "sha256").hexdigest() != sha256:
+                raise InputError(
+                    f"{path} is not the table that its manifest describes",
+                    "an artifact as its stage wrote it",
+                    f"rerun, if another run has just replaced it; else {fix}",
+                )
+            stream.seek(0)
+            with pq.ParquetFile(stream) as file:
+                yield file
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path} cannot be read ({error})", "a Parquet table written by skinkit", fix) from None

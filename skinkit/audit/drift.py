@@ -1,0 +1,314 @@
+"""From inside to outside: how far a model falls on an external cohort, and how unlike its cases are.
+
+* :func:`drop`: the difference of a metric between two cohorts. The two were drawn independently, so the interval comes
+  from two independent bootstraps over patients.
+* :func:`reweighted`: the internal cases weighted to the external class mix. What is left of the fall is not explained
+  by other diagnoses being more or less common outside.
+* :func:`inputs`: each column of two tables side by side: standardised difference, population stability index and
+  Kolmogorov-Smirnov distance with Holm's correction.
+* :func:`domain`: how well a regression that knows only the inputs tells the cohorts apart, out of fold (0.5: not at
+  all).
+* :class:`Novelty`: how unlike the training rows a case is, as a percentile of the validation rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from skinkit.schemas import OK, PAD_ATTRIBUTES
+from skinkit.stats.cross_fit import areas, fold_of, holm, out_of_fold
+from skinkit.stats.encoders import radiomic_columns
+from skinkit.stats.metrics import Bools, Floats, Ranking, cluster_weights, percentile_interval
+from skinkit.stats.novelty import FEWEST, MOST_ROWS
+
+SIGNIFICANT = 0.05
+LARGE_SMD = 0.5
+"""A standardised difference worth naming (Cohen's medium effect)."""
+LARGE_PSI = 0.25
+"""A population stability index from which a shift is called large by custom."""
+_BINS = 10
+
+Measure = Callable[[Floats], Floats]
+"""Weights of the cases (replicates, n) -> the metric of each replicate."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """Scored cases of one cohort.
+
+    Attributes:
+        malignancy: (n,) the model's malignancy.
+        malignant: (n,) the truth.
+        called: (n,) called malignant.
+        label: (n,) the true class.
+        cluster: (n,) patient.
+    """
+
+    malignancy: Floats
+    malignant: Bools
+    called: Bools
+    label: npt.NDArray[np.str_]
+    cluster: npt.NDArray[np.str_]
+
+    @staticmethod
+    def of(scored: pd.DataFrame, malignant: Sequence[str]) -> Side:
+        """From ``scored.parquet`` of a metrics artifact (rows of level image)."""
+        rows = scored[scored["level"] == "image"]
+        label = rows["class"].to_numpy(dtype=str)
+        return Side(
+            malignancy=rows["malignancy"].to_numpy(dtype=np.float64),
+            malignant=np.isin(label, list(malignant)),
+            called=(rows["call"] == "malignant").to_numpy(dtype=bool),
+            label=label,
+            cluster=rows["group_id"].to_numpy(dtype=str),
+        )
+
+    def measures(self) -> dict[str, Measure]:
+        """AUROC, sensitivity and specificity of malignancy under weights."""
+        ranking = Ranking(self.malignancy, self.malignant)
+        return {
+            "auroc": lambda weights: ranking.areas(weights)[0],
+            "sensitivity": lambda weights: _share(weights, self.malignant, self.called),
+            "specificity": lambda weights: _share(weights, ~self.malignant, ~self.called),
+        }
+
+
+def _share(weights: Floats, of: Bools, hit: Bools) -> Floats:
+    total = weights[:, of].sum(axis=1)
+    out: Floats = np.full(len(weights), np.nan)
+    np.divide(weights[:, of & hit].sum(axis=1), total, out=out, where=total > 0)
+    return out
+
+
+# ----------------------------------------------------------------------------------------------------- the fall
+def drop(inside: Side, outside: Side, *, bootstrap: int = 1000, seed: int = 0) -> list[dict[str, Any]]:
+    """What is lost from inside to outside, for each metric as it is and with the inside weighted to the outside's mix.
+
+    Returns:
+        Rows of metric, adjusted (whether the class mix was), inside, outside, difference (inside - outside), lower,
+        upper, n_inside, n_outside.
+    """
+    mix = reweighted(inside.label, outside.label)
+    rows = []
+    out = _replicates(outside, np.ones(len(outside.label)), bootstrap, seed + 1)
+    for adjusted, weights in ((False, np.ones(len(inside.label))), (True, mix)):
+        if weights is None:
+            continue
+        own = _replicates(inside, weights, bootstrap, seed)
+        for metric in own:
+            (a, drawn_a), (b, drawn_b) = own[metric], out[metric]
+            lower, upper = percentile_interval(drawn_a - drawn_b)
+            rows.append(
+                {
+                    "metric": metric,
+                    "adjusted": adjusted,
+                    "inside": a,
+                    "outside": b,
+                    "difference": a - b,
+                    "lower": lower,
+                    "upper": upper,
+                    "n_inside": int((weights > 0).sum()),
+                    "n_outside": len(outside.label),
+                }
+            )
+    return rows
+
+
+def _replicates(side: Side, mix: Floats, bootstrap: int, seed: int) -> dict[str, tuple[float, Floats]]:
+    """Each metric's estimate and its bootstrap replicates; the mix weights multiply those of the draw."""
+    measures = side.measures()
+    drawn: dict[str, list[Floats]] = {name: [] for name in measures}
+    for weights in cluster_weights(side.cluster, bootstrap, seed):
+        for name, measure in measures.items():
+            drawn[name].append(measure(weights * mix))
+    return {
+        name: (float(measure(mix[None, :])[0]), np.concatenate(drawn[name]) if drawn[name] else np.zeros(0))
+        for name, measure in measures.items()
+    }
+
+
+def reweighted(inside: npt.NDArray[np.str_], outside: npt.NDArray[np.str_]) -> Floats | None:
+    """Weights that give the inside the class mix of the outside; None where a class outside is unknown inside.
+
+    A class that is absent outside gets weight 0.
+    """
+    share_in = {name: float((inside == name).mean()) for name in np.unique(inside)}
+    share_out = {name: float((outside == name).mean()) for name in np.unique(outside)}
+    if set(share_out) - set(share_in):
+        return None
+    return np.array([share_out.get(name, 0.0) / share_in[name] for name in inside])
+
+
+# --------------------------------------------------------------------------------------------------- the inputs
+def inputs(inside: pd.DataFrame, outside: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Each column inside and outside, the most shifted first.
+
+    Numbers get the standardised difference ((outside - inside) / pooled SD), PSI over the inside's tenths and the
+    Kolmogorov-Smirnov test; other columns PSI over their values (unknown is one of them) and a chi-squared test.
+
+    Returns:
+        Rows of column, kind (number, category), smd, psi, p, p_holm, missing_inside, missing_outside, shifted.
+    """
+    rows = [_column(name, inside[name], outside[name]) for name in columns if name in inside and name in outside]
+    frame = pd.DataFrame(
+        [row for row in rows if row],
+        columns=["column", "kind", "smd", "psi", "p", "missing_inside", "missing_outside"],
+    )
+    frame["p_holm"] = holm(frame["p"].to_numpy(dtype=float))
+    large = (frame["smd"].abs() >= LARGE_SMD) | (frame["psi"] >= LARGE_PSI)
+    frame["shifted"] = (frame["p_holm"] < SIGNIFICANT) & large
+    return frame.sort_values("psi", ascending=False, kind="stable").reset_index(drop=True)
+
+
+def _column(name: str, inside: pd.Series, outside: pd.Series) -> dict[str, Any] | None:
+    from scipy import stats
+
+    missing = {"missing_inside": float(inside.isna().mean()), "missing_outside": float(outside.isna().mean())}
+    if pd.api.types.is_numeric_dtype(inside) and pd.api.types.is_numeric_dtype(outside):
+        a, b = (side.dropna().to_numpy(dtype=np.float64) for side in (inside, outside))
+        if min(len(a), len(b)) < FEWEST:
+            return None
+        spread = float(np.sqrt((a.var() + b.var()) / 2))
+        edges = np.unique(np.quantile(a, np.linspace(0, 1, _BINS + 1)[1:-1]))
+        shares = [np.bincount(np.searchsorted(edges, side), minlength=len(edges) + 1) for side in (a, b)]
+        smd = float((b.mean() - a.mean()) / spread) if spread > 0 else 0.0
+        p = float(stats.ks_2samp(a, b, method="asymp").pvalue)
+        return {"column": name, "kind": "number", "smd": smd, "psi": _psi(*shares), "p": p, **missing}
+    texts = [side.astype(object).where(side.notna(), "").astype(str) for side in (inside, outside)]
+    if min(map(len, texts)) < FEWEST or not (texts[0].ne("").any() and texts[1].ne("").any()):
+        return None
+    levels = sorted(set(texts[0]) | set(texts[1]))
+    counts = [np.array([int((side == level).sum()) for level in levels]) for side in texts]
+    p = float(stats.chi2_contingency(np.array(counts)).pvalue) if len(levels) > 1 else 1.0
+    return {"column": name, "kind": "category", "smd": float("nan"), "psi": _psi(*counts), "p": p, **missing}
+
+
+def _psi(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> float:
+    """Population stability index: the sum of (q - p) ln(q / p) over bins, half a case added to each."""
+    p, q = (a + 0.5) / (a + 0.5).sum(), (b + 0.5) / (b + 0.5).sum()
+    return float(((q - p) * np.log(q / p)).sum())
+
+
+def domain(
+    inside: pd.DataFrame, outside: pd.DataFrame, columns: Sequence[str], *, bootstrap: int = 500, seed: int = 0
+) -> dict[str, Any]:
+    """How well the inputs tell the cohorts apart: out-of-fold AUROC of a small regression, patients kept together.
+
+    Args:
+        inside: with ``group_id`` and the columns.
+        outside: the same.
+        columns: numeric ones are standardised, their unknown values set to the mean; others become one column a value.
+        bootstrap: replicates.
+        seed: of sampling, folds and bootstrap; each side is cut to 3,000 rows.
+
+    Returns:
+        auroc, lower, upper, n_inside, n_outside, n_columns; auroc is None where too few patients or columns are there.
+    """
+    parts = [
+        side if len(side) <= MOST_ROWS else side.sample(MOST_ROWS, random_state=seed) for side in (inside, outside)
+    ]
+    both = pd.concat(parts, ignore_index=True)
+    is_outside = np.r_[np.zeros(len(parts[0]), bool), np.ones(len(parts[1]), bool)]
+    # The same id in two cohorts is two people, unless a prefix says otherwise; a leak is looked for elsewhere.
+    cluster = np.char.add(np.where(is_outside, "outside ", "inside "), both["group_id"].to_numpy(dtype=str))
+    x = _encoded(both, [name for name in columns if name in both])
+    fold = fold_of(is_outside, cluster, seed=seed)
+    score = out_of_fold(x, is_outside, fold)
+    area = areas([score], is_outside, cluster, bootstrap=bootstrap, seed=seed)[0]
+    numbers = {name: getattr(area, name) for name in ("auroc", "lower", "upper")}
+    return {
+        **{name: None if np.isnan(value) else float(value) for name, value in numbers.items()},
+        "n_inside": len(parts[0]),
+        "n_outside": len(parts[1]),
+        "n_columns": x.shape[1],
+    }
+
+
+def _encoded(table: pd.DataFrame, columns: Sequence[str]) -> Floats:
+    made: list[Floats] = []
+    for name in columns:
+        column = table[name]
+        if pd.api.types.is_numeric_dtype(column):
+            values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+            if np.isfinite(values).any():
+                low, high = np.nanquantile(values, [0.01, 0.99])  # one odd value must not decide
+                made.append(np.where(np.isfinite(values), np.clip(values, low, high), np.nanmean(values)))
+            continue
+        text = column.astype(object).where(column.notna(), "").astype(str)
+        made += [(text == level).to_numpy(dtype=np.float64) for level in sorted(text.unique())[1:20]]
+    return np.column_stack(made) if made else np.zeros((len(table), 0))
+
+
+# ---------------------------------------------------------------------------------------------------- all of it
+ATTRIBUTES = ("age_years", "sex", "site", "modality", *(column.name for column in PAD_ATTRIBUTES))
+
+
+def compare(
+    scored: tuple[pd.DataFrame, pd.DataFrame] | None,
+    fused: tuple[pd.DataFrame, pd.DataFrame] | None,
+    malignant: Sequence[str],
+    *,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Everything there is to say of an external cohort (second) against the development cohorts (first).
+
+    Args:
+        scored: ``scored.parquet`` of either side, where both were scored.
+        fused: the fused tables of either side, where both exist.
+        malignant: malignant classes.
+        bootstrap: replicates.
+        seed: of every drawing.
+
+    Returns:
+        ``drop`` (rows), ``inputs`` (rows), ``domain`` (mapping or None), ``text``; plain values, None where unknown.
+    """
+    found: dict[str, Any] = {"drop": [], "inputs": [], "domain": None}
+    if scored is not None:
+        sides = [Side.of(table, malignant) for table in scored]
+        if all(len(side.label) for side in sides):
+            found["drop"] = drop(*sides, bootstrap=bootstrap, seed=seed)
+    if fused is not None:
+        inside, outside = (table[table["status"] == OK] for table in fused)
+        columns = [name for name in (*ATTRIBUTES, *radiomic_columns(inside.columns)) if name in outside]
+        columns = [name for name in columns if inside[name].notna().any() and outside[name].notna().any()]
+        rows = inputs(inside, outside, columns)
+        found["inputs"] = rows.to_dict("records")
+        found["domain"] = domain(inside, outside, columns, bootstrap=bootstrap, seed=seed)
+    plain = {name: _plain(value) for name, value in found.items()}
+    return {**plain, "text": summary(plain)}
+
+
+def _plain(value: Any) -> Any:
+    """NaN as None and numbers as Python's own, all the way down."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and np.isnan(value) else value
+
+
+def summary(found: Mapping[str, Any]) -> str:
+    """The comparison in plain English, from the parts of :func:`compare`."""
+    said = [_fall(row) for row in found["drop"] if row["metric"] == "auroc" and row["difference"] is not None]
+    if found["domain"] is not None and found["domain"]["auroc"] is not None:
+        said.append(f"the inputs alone tell the cohorts apart with AUROC {found['domain']['auroc']:.2f}")
+    if found["inputs"]:
+        shifted = [row["column"] for row in found["inputs"] if row["shifted"]]
+        named = f", first of all {', '.join(shifted[:3])}" if shifted else ""
+        said.append(f"{len(shifted)} of {len(found['inputs'])} inputs shifted{named}")
+    return "; ".join(said) or "nothing to compare"
+
+
+def _fall(row: Mapping[str, Any]) -> str:
+    how = "weighted to the mix of diagnoses outside" if row["adjusted"] else "as it is"
+    ends = "" if row["lower"] is None else f" (95 % interval of the fall {row['lower']:.3f} to {row['upper']:.3f})"
+    return f"AUROC {row['inside']:.3f} inside, {row['outside']:.3f} outside, {how}{ends}"

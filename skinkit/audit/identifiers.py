@@ -1,0 +1,228 @@
+"""What in a workspace identifies a person, file by file.
+
+Tables are looked at column by column; in pages, JSON, CSV and other texts the ids of the cohorts' cases are looked for.
+Of a pseudonymised cohort the own ids are, where its files and its key are at hand. Ids of fewer than four signs are
+looked for in tables alone: in a text a "17" says nothing.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from skinkit.artifacts.artifact import MANIFEST, exists
+from skinkit.artifacts.tables import TABLE, opened_table
+from skinkit.audit import test_access_log
+from skinkit.data import read_cases
+from skinkit.data.files import EXTENSIONS
+from skinkit.errors import SkinkitError
+from skinkit.privacy import permissions, pseudonyms
+from skinkit.workspace import SETTINGS_FILE, Ref, Workspace
+
+IDS = ("patient_id", "lesion_id", "case_id", "image_id", "accession", "group_id")
+PATHS = ("image_path", "truth_mask_path")
+FILES = ("mask_file", "heatmap_file", "composite_file")
+WORDS = ("diagnosis_source", "site_source")
+OLDEST_YEARS = 89
+"""Ages above this are rare enough to identify (45 CFR 164.514(b)(2)(i)(C))."""
+_PSEUDONYM = re.compile(rf"(?:.*[:/])?(?:keyed-)?[a-z2-7]{{{pseudonyms.LENGTH}}}(?:\.png)?")
+_TEXTS = (".json", ".jsonl", ".html", ".csv", ".tsv", ".txt", ".md", ".svg", ".log")
+_LOGS = (".log",)
+_TOKEN = re.compile(r"""[^\s"'<>,;:=&()\[\]{}|]+""")
+_SHORTEST = 4
+_PHOTOS = ("composites", "gallery", "inbox", "replaced")
+_EXPORTED = ("accession", "model_hash")
+
+STAYS = {
+    "ids": "artifacts are keyed by them: begin anew with --pseudonymise, and remove this workspace",
+    "file_names": "photos are found by them, masks and heatmaps named after cases: --pseudonymise hides them too",
+    "words": "labels as the hospital wrote them, shown beside what was made of them; keep free text out of the columns",
+    "kept_columns": "cohort.toml keeps them on purpose: take them out of 'keep' and ingest again",
+    "ages": "models read ages; cut the table's at 90 where the law asks for it",
+    "photos": "reports show the lesions they speak of, and new files wait: remove what was read and is not needed",
+    "key_place": "it says where the key lies, not what it is",
+    "open": "other users of this machine may read it",
+    "exports": "made to be handed over",
+    "logs": "written by whoever ran skinkit",
+    "leftovers": "unfinished or replaced work of a run that was killed",
+}
+"""What is found -> why it is there, or stays."""
+REMOVED = ("exports", "logs", "leftovers")
+"""What can go without breaking an artifact."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One thing in one file.
+
+    Attributes:
+        file: relative to the workspace.
+        kind: of :data:`STAYS`.
+        what: the column, or what was found.
+        n: how many different ones (ids, words, ages), or how many (photos).
+    """
+
+    file: str
+    kind: str
+    what: str
+    n: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for ``--json``."""
+        return asdict(self)
+
+
+def traces(workspace: Workspace) -> Iterator[Trace]:
+    """Everything in a workspace that identifies a person, or helps to, in the order of its files."""
+    sought = _sought(workspace)
+    for path in files_of(workspace):
+        name = path.relative_to(workspace.root).as_posix()
+        if kind := _of_place(path, workspace):
+            yield Trace(name, kind, kind, 1)
+        elif path.is_file() and path.suffix == ".parquet":
+            yield from _in_table(path, name, sought)
+        elif path.is_file() and path.suffix in _TEXTS:
+            yield from _in_text(path, name, sought)
+        elif _is_photo(path, set(name.split("/")[:-1])):
+            yield Trace(name, "photos", "photo of a lesion", 1)
+        if workspace.private and path.exists() and permissions.open_to_others(path):
+            yield Trace(name, "open", "may be read by others", 1)
+
+
+def files_of(workspace: Workspace) -> Iterator[Path]:
+    """Files of a workspace and folders that are left over, but neither the cohorts' own files nor hidden folders."""
+    sources = {Path(str(cohort.root)) for cohort in workspace.cohorts.values()}
+
+    def below(folder: Path) -> Iterator[Path]:
+        for path in sorted(folder.iterdir()):
+            if path.is_dir() and not path.is_symlink():
+                if _is_left_over(path):
+                    yield path
+                elif path not in sources and not path.name.startswith("."):
+                    yield from below(path)
+            else:
+                yield path
+
+    yield from below(workspace.root)
+
+
+def _of_place(path: Path, workspace: Workspace) -> str:
+    """What a file is by its place alone."""
+    inside = path.is_relative_to(workspace.artifacts)
+    if _is_left_over(path):
+        return "leftovers"
+    if path.name == pseudonyms.MEMORY and inside:
+        return "key_place"
+    if path.suffix in _LOGS or (not inside and path.parent.name == "logs"):
+        return "logs"
+    return "exports" if path.suffix == ".csv" and _is_export(path) else ""
+
+
+def _is_photo(path: Path, folders: set[str]) -> bool:
+    """Whether a file is a photo of a lesion; figures and masks are PNG, in other folders."""
+    suffix = path.suffix.lower()
+    return suffix in EXTENSIONS and (suffix != ".png" or bool(folders & set(_PHOTOS)))
+
+
+def _is_left_over(path: Path) -> bool:
+    name = path.name
+    if path.is_dir():
+        replaced = name.endswith(".previous") and (path.with_suffix("") / MANIFEST).is_file()
+        return replaced or name.endswith((".partial", ".installing"))
+    return name.startswith(".") and name.endswith(".tmp")
+
+
+def _is_export(path: Path) -> bool:
+    """Whether a CSV file was written by 'skinkit export'."""
+    with path.open("rb") as stream:
+        head = stream.readline(4096).decode("utf-8-sig", "replace")
+    return set(_EXPORTED) <= set(head.strip().split(","))
+
+
+# ------------------------------------------------------------------------------------------------------- contents
+
+
+def _sought(workspace: Workspace) -> set[tuple[str, ...]]:
+    """The ids to look for in texts, each as the words it is made of."""
+    found: set[str] = set()
+    for cohort in workspace.cohorts.values():
+        if cohort.key_file is not None:
+            found |= _own_ids(workspace, cohort.name)
+            continue
+        path = workspace.path(Ref("cases", cohort.name))
+        if exists(path):
+            for column in (*IDS[:-1], *PATHS):
+                found |= {value for value in _values(path / TABLE, column) if not _PSEUDONYM.fullmatch(value)}
+    return {tuple(_TOKEN.findall(own)) for own in found if len(own) >= _SHORTEST}
+
+
+def _own_ids(workspace: Workspace, name: str) -> set[str]:
+    """Ids and file names as the cohort's files tell them; none where the files or the key are not at hand."""
+    try:
+        rows = read_cases(workspace.cohort(name)).rows
+    except SkinkitError:
+        return set()
+    ids = {own for row in rows for _, own in pseudonyms.ids_of(row)}
+    return ids | {str(row[column]) for row in rows for column in PATHS if row[column]}
+
+
+def _values(table: Path, column: str) -> set[str]:
+    """The different values of a column, as text; none where there is no such column."""
+    values: set[str] = set()
+    with opened_table(table) as file:
+        if column in file.schema_arrow.names:
+            for group in range(file.num_row_groups):
+                held = file.read_row_group(group, columns=[column]).column(0).to_pylist()
+                values |= {str(value) for value in held if value is not None}
+    return values
+
+
+def _in_table(path: Path, name: str, sought: set[tuple[str, ...]]) -> Iterator[Trace]:
+    with opened_table(path) as file:
+        columns: Sequence[str] = file.schema_arrow.names
+    for column in columns:
+        kind = _of_column(column)
+        if not kind:
+            continue
+        values = _values(path, column)
+        if kind == "ages":
+            values = {value for value in values if float(value) > OLDEST_YEARS}
+        elif column == "detail":
+            values = {value for value in values if _named_in(value, sought)}
+        elif kind in ("ids", "file_names"):
+            values = {value for value in values if not _PSEUDONYM.fullmatch(value)}
+        if values:
+            yield Trace(name, kind, column, len(values))
+
+
+def _of_column(column: str) -> str:
+    if column in (*IDS, "detail"):
+        return "ids"
+    if column in (*PATHS, *FILES):
+        return "file_names"
+    if column in WORDS:
+        return "words"
+    if column == "age_years":
+        return "ages"
+    return "kept_columns" if column.startswith("keep__") else ""
+
+
+def _in_text(path: Path, name: str, sought: set[tuple[str, ...]]) -> Iterator[Trace]:
+    if path.name in (SETTINGS_FILE, test_access_log.LEDGER):
+        return
+    text = path.read_text(encoding="utf-8", errors="replace")
+    photos = text.count("data:image/jpeg") if path.suffix == ".html" else 0
+    if photos:
+        yield Trace(name, "photos", "photos of lesions", photos)
+    if hits := _named_in(html.unescape(text) if path.suffix == ".html" else text, sought):
+        yield Trace(name, "ids", "in the text", hits)
+
+
+def _named_in(text: str, sought: set[tuple[str, ...]]) -> int:
+    """How many of the ids a text holds, at least all their words."""
+    there = set(_TOKEN.findall(text))
+    return sum(1 for words in sought if words and there.issuperset(words))

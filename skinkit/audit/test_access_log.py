@@ -1,0 +1,123 @@
+"""The ledger of looks: every time a model is scored on cases it did not learn from, once and for all written down.
+
+A held-out or external set answers honestly only as long as nothing was chosen because of its answers. The ledger counts
+how often it was asked. ``looks.jsonl`` of the workspace holds one JSON object a line and is only ever appended to; each
+line holds its own SHA-256 and that of the line before it, so that a line that was changed, moved or removed shows.
+(Lines cut from the end do not show by themselves; metrics keep the number of their look.)
+
+A look is the first scoring of one content (predictions and truth) of a cohort by one model. Scoring the same again, say
+with more bootstrap replicates, is no new look.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skinkit.artifacts.files import digest, write_atomic
+from skinkit.artifacts.locks import lock
+from skinkit.errors import RefusedError
+
+LEDGER = "looks.jsonl"
+HELD_OUT, EXTERNAL = "held_out", "external"
+_START = "0" * 64
+_WAIT_S = 30.0
+_KEY = ("cohort", "role", "model_identity", "content")
+
+
+@dataclass(frozen=True)
+class Look:
+    """One entry.
+
+    Attributes:
+        number: of the looks at that cohort, from 1.
+        new: whether this scoring added it.
+        entry: the line as a mapping.
+    """
+
+    number: int
+    new: bool
+    entry: Mapping[str, Any]
+
+
+def read(root: Path) -> list[dict[str, Any]]:
+    """All looks of a workspace, oldest first.
+
+    Raises:
+        RefusedError: a line was changed, removed or is no JSON; the first such line is named.
+    """
+    file = root / LEDGER
+    if not file.is_file():
+        return []
+    entries: list[dict[str, Any]] = []
+    before = _START
+    for number, line in enumerate(file.read_bytes().splitlines(), 1):
+        try:
+            entry = json.loads(line)
+            linked = entry["previous"] == before and entry["own"] == _own(entry)
+        except (ValueError, KeyError, TypeError):
+            linked = False
+        if not linked:
+            raise RefusedError(
+                f"line {number} of {file} does not follow from the line before it",
+                "a ledger that was only appended to",
+                "restore the ledger from a backup; if that is not possible, move it away and say so wherever these "
+                "figures are reported",
+            )
+        entries.append(entry)
+        before = hashlib.sha256(line).hexdigest()
+    return entries
+
+
+def _own(entry: Mapping[str, Any]) -> str:
+    return digest({name: value for name, value in entry.items() if name != "own"})
+
+
+def add(root: Path, look: Mapping[str, Any]) -> Look:
+    """Write a look down, unless the same content was scored by the same model before.
+
+    Args:
+        root: the workspace.
+        look: cohort, role (``external`` or ``held_out``), model, model_identity, content (identity of predictions and
+            truth), endpoint, and whatever else is worth keeping.
+
+    Raises:
+        RefusedError: the ledger was tampered with.
+        BusyError: another process is writing it.
+    """
+    file = root / LEDGER
+    with lock(file, wait_s=_WAIT_S):  # all cohorts share the ledger, and each holds it for a moment
+        entries = read(root)
+        own = [entry for entry in entries if entry["cohort"] == look["cohort"]]
+        for number, entry in enumerate(own, 1):
+            if all(entry[key] == look[key] for key in _KEY):
+                return Look(number, False, entry)
+        written = file.read_bytes() if entries else b""
+        lines = written.splitlines()
+        previous = hashlib.sha256(lines[-1]).hexdigest() if lines else _START
+        entry = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **look, "previous": previous}
+        entry["own"] = _own(entry)
+        # Appended to in whole: a full disk or a power cut must leave no half of a line.
+        write_atomic(file, written + json.dumps(entry, ensure_ascii=False, sort_keys=True).encode() + b"\n")
+    return Look(len(own) + 1, True, entry)
+
+
+def counts(root: Path) -> dict[str, int]:
+    """Cohort -> how often it was looked at."""
+    found: dict[str, int] = {}
+    for entry in read(root):
+        found[str(entry["cohort"])] = found.get(str(entry["cohort"]), 0) + 1
+    return found
+
+
+def told(look: Look) -> str:
+    """One sentence for the console."""
+    entry = look.entry
+    what = "the external cohort" if entry["role"] == EXTERNAL else "the held-out rows of"
+    again = "" if look.new else " (scored again without a change: no new look)"
+    return f"look {look.number} at {what} {entry['cohort']}{again}"

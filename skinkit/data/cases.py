@@ -1,0 +1,292 @@
+"""From tables and files to cases: every table row and every image becomes a row in canonical columns.
+
+Nothing is opened here but tables (and DICOM headers, where they are what rows are joined on). What cannot be used is
+still a row, with a status and a reason:
+
+    pending   image_absent       the table names an image that is not there
+              image_unnamed      the table row names none
+              row_absent         the image stands in no table row
+    failed    path_outside_root  the name leads out of the cohort's folder
+              image_ambiguous    the name fits several files
+              duplicate_id       several rows name this image and disagree
+              folder_unreadable  a folder that may not be listed; what lies in it is not known
+    excluded  duplicate_row      the same row stands there again
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from skinkit.artifacts.files import digest
+from skinkit.console import Console
+from skinkit.data import words
+from skinkit.data.canonical import Reader
+from skinkit.data.files import Found
+from skinkit.data.finders import failed, make_finder, without_extension
+from skinkit.data.masks import masks_apart, with_masks
+from skinkit.data.source import Source, TableRow
+from skinkit.data.tables import Table, number, read
+from skinkit.errors import InputError
+from skinkit.schemas import CASES, EXCLUDED, FAILED, OK, PENDING
+from skinkit.workspace import Cohort
+
+
+@dataclass
+class Listing:
+    """The cases of a cohort before their images are opened.
+
+    Attributes:
+        rows: one per case image, sorted by image_id; columns of ``schemas.CASES`` plus extra ones.
+        flow: counts for a reader: table rows, images, masks.
+        unmapped: canonical column -> the table's word -> rows that have it.
+        id_space: prefix of every group id.
+        source: the source as configured.
+    """
+
+    rows: list[dict[str, Any]]
+    flow: dict[str, Any]
+    unmapped: dict[str, dict[str, int]]
+    id_space: str
+    source: Source
+
+
+def list_cases(cohort: Cohort, found: Found, console: Console | None = None) -> Listing:
+    """Every image and table row of a cohort in canonical columns."""
+    console = console or Console(quiet=True)
+    source = found.source
+    own = cohort.name if source.name == "folder" else source.name
+    id_space = str(cohort.options.get("id_space") or source.id_space or own)
+    tables = [read(path, source.dialect) for path in found.tables]
+    reader = Reader(source, tables)
+    if tables:
+        reader.check()
+        lines = _table_rows(source, tables)
+        found = masks_apart(found, reader, lines)
+        rows = _joined_rows(found, reader, lines)
+    else:
+        rows = _image_rows(found, found.images)
+    with_masks(rows, found)
+    rows += [_closed(folder) for folder in found.closed]
+    for row in rows:
+        row["group_id"] = group_of(id_space, row)
+    rows.sort(key=lambda row: str(row["image_id"]))
+    for row in rows:
+        row["flags"] = ",".join(sorted(set(row["flags"]))) or None
+    flow = {
+        "tables": [path.name for path in found.tables],
+        "table_rows": sum(len(table.rows) for table in tables[:1]),
+        "images_found": len(found.images),
+        "images_named": sum(1 for row in rows if row["reason"] != "row_absent"),
+        "images_used": sum(1 for row in rows if row["status"] == OK),
+        "truth_masks": sum(1 for row in rows if row["truth_mask_path"] and row["status"] == OK),
+    }
+    unmapped = {name: dict(counts.most_common()) for name, counts in sorted(reader.unmapped.items())}
+    _tell(cohort, found, rows, flow, unmapped, console)
+    return Listing(rows, flow, unmapped, id_space, source)
+
+
+def _tell(
+    cohort: Cohort,
+    found: Found,
+    rows: Sequence[Mapping[str, Any]],
+    flow: Mapping[str, Any],
+    unmapped: Mapping[str, Mapping[str, int]],
+    console: Console,
+) -> None:
+    reasons = Counter(row["reason"] for row in rows)
+    named = f"{flow['images_named']:,}"
+    if flow["tables"]:
+        present = flow["images_named"] - reasons["image_absent"] - reasons["image_unnamed"]
+        text = f"{flow['table_rows']:,} rows in {', '.join(flow['tables'])}; {present:,} of {named} images found"
+    else:
+        text = f"no table; {flow['images_found']:,} images found"
+    console.info(f"{cohort.name}: {found.source.title}: {text}, {flow['truth_masks']:,} truth masks")
+    if reasons["image_absent"]:
+        console.info(f"{cohort.name}: waiting for their image (looked for next time): {reasons['image_absent']:,} rows")
+    if reasons["row_absent"]:
+        console.info(f"{cohort.name}: waiting for a table row (looked for next time): {reasons['row_absent']:,} images")
+    if found.archives and not flow["images_used"]:
+        console.warn(f"{cohort.name}: no image was found, but {found.archives[0]} is there: unpack it first")
+    if several := _written_in_several_ways(row["patient_id"] for row in rows):
+        console.warn(
+            f"{cohort.name}: patient_id: {several} ids are written in several ways (7, 007, 7.0; p1, P1) and count as "
+            "several patients: write each in one way, or photos of one patient may come to both sides of a split"
+        )
+    for name, counts in unmapped.items():
+        shown = ", ".join(f"{word!r} {count}" for word, count in list(counts.items())[:8])
+        more = f" and {len(counts) - 8} more" if len(counts) > 8 else ""
+        if console.is_json:  # what a table says of a patient belongs on a person's screen, not into a log
+            shown, more = f"{len(counts)} words in {sum(counts.values())} rows", ""
+        console.warn(f"{cohort.name}: {name}: words that are not mapped, with rows: {shown}{more}")
+
+
+def _written_in_several_ways(ids: Iterable[str | None]) -> int:
+    """How many ids differ only in case, width, leading zeros or a ``.0`` behind; none is named, for a log is read."""
+    ways: dict[str, set[str]] = defaultdict(set)
+    for word in filter(None, ids):
+        ways[words.plain(word).removesuffix(".0").lstrip("0")].add(word)
+    return sum(len(same) > 1 for same in ways.values())
+
+
+def group_of(id_space: str, row: Mapping[str, Any]) -> str:
+    """What must not be split: the patient where known, else the lesion, else the image."""
+    for kind in ("patient", "lesion", "image"):
+        if row[f"{kind}_id"]:
+            return f"{id_space}:{kind}:{row[f'{kind}_id']}"
+    raise AssertionError("every row has an image_id")
+
+
+# --------------------------------------------------------------------------------------------------- table rows
+def _table_rows(source: Source, tables: Sequence[Table]) -> list[TableRow]:
+    """The rows of the first table, changed as the source needs it and widened by those of the others."""
+    change = source.rows or (lambda rows: rows)
+    rows = change(list(tables[0].rows))
+    key = source.columns.get("image")
+    for table in tables[1:]:
+        assert isinstance(key, str)
+        others = {}
+        for row in change(list(table.rows)):
+            if key not in row.cells:
+                table.require(key, "the image, on which the tables are joined")
+            others[row.cells[key].casefold()] = row.cells
+        rows = [_widened(row, others.get(row.cells[key].casefold(), {})) for row in rows]
+    if source.one_hot:
+        rows = [_with_label(row, source, tables[0].path) for row in rows]
+    return rows
+
+
+def _widened(row: TableRow, other: Mapping[str, str]) -> TableRow:
+    """A row with the cells of another table where its own are empty."""
+    return TableRow(
+        row.number, {**row.cells, **{name: text for name, text in other.items() if not row.cells.get(name)}}
+    )
+
+
+def _with_label(row: TableRow, source: Source, path: Path) -> TableRow:
+    """Put the name of the label column that is 1 where the diagnosis is read from, unless it says more already."""
+    chosen = []
+    for column in source.one_hot:
+        text = row.cells.get(column, "")
+        try:
+            if text and number(text, source.dialect.decimal) > 0.5:
+                chosen.append(column)
+        except ValueError:
+            raise InputError(
+                f"{path}, row {row.number}, column {column}: {text!r}", "0 or 1", "correct the table"
+            ) from None
+    if len(chosen) > 1:
+        raise InputError(
+            f"{path}, row {row.number}: {' and '.join(chosen)} are both 1", "one label", "correct the table"
+        )
+    column = str(source.columns["diagnosis"])
+    told = row.cells.get(column) or (chosen[0] if chosen else "")
+    return TableRow(row.number, {**row.cells, column: told} if told else row.cells)
+
+
+# -------------------------------------------------------------------------------------------- rows and their images
+def _joined_rows(found: Found, reader: Reader, table: Sequence[TableRow]) -> list[dict[str, Any]]:
+    """One row per (table row, image), then the images that stand in no table row."""
+    finder = make_finder(found, reader)
+    rows: list[dict[str, Any]] = []
+    for line in table:
+        values = reader.values(line)
+        for place in finder(line):
+            row = {**_empty(), **values, **place, "flags": [*values["flags"]], "_number": line.number}
+            row["case_id"] = values["case_id"] or row["image_id"]
+            row["_mask_name"] = reader.text(line.cells, "mask")
+            rows.append(row)
+    rows = _settle_repeats(rows)
+    taken = {row["image_path"] for row in rows}
+    alone = {path: file for path, file in found.images.items() if path not in taken}
+    strays = _image_rows(found, alone)
+    used = {row["image_id"] for row in rows}
+    for row in strays:
+        while row["image_id"] in used:
+            row["image_id"] += "~"
+        used.add(row["image_id"])
+        detail = f"{row['image_path']} stands in no row of {', '.join(path.name for path in found.tables)}"
+        row |= {"case_id": row["image_id"], "status": PENDING, "reason": "row_absent", "detail": detail}
+    return rows + strays
+
+
+def _empty() -> dict[str, Any]:
+    row: dict[str, Any] = dict.fromkeys(CASES.names)
+    del row["fingerprint"]
+    return {**row, "status": OK, "flags": []}
+
+
+def _closed(folder: str) -> dict[str, Any]:
+    place = f"{folder}/"
+    detail = "this user may not list the folder"
+    return {**_empty(), "case_id": place, **failed(place, "folder_unreadable", detail)}
+
+
+def _image_rows(found: Found, images: Iterable[str]) -> list[dict[str, Any]]:
+    """One row per image, named by its path or file name without extension; where that names two, by the whole path."""
+    paths = list(images)
+    every = set(paths)
+    whole = found.source.ids == "path"
+    named = {path: without_extension(path if whole else PurePosixPath(path).name) for path in paths}
+    times = Counter(named.values())
+    rows = []
+    for path in paths:
+        bare = named[path]
+        image_id = bare if times[bare] == 1 and bare not in every else path
+        constants = {name: value for name, value in found.source.constants.items() if name in CASES.names}
+        rows.append({**_empty(), **constants, "image_id": image_id, "case_id": image_id, "image_path": path})
+    return rows
+
+
+def _settle_repeats(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows that name the same image: equal ones are excluded but for the first, others all fail.
+
+    An image is the same where its id is, and where two ids (two spellings of a name) lead to one file.
+    """
+    by_key: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        by_key[row["image_id"]].append(row)
+    out = []
+    for image_id, same in by_key.items():
+        first, *others = same
+        out.append(first)
+        if not others:
+            continue
+        numbers = ", ".join(str(row["_number"]) for row in same)
+        agree = len({_content(row) for row in same}) == 1
+        for row in others:
+            row["image_id"] = f"{image_id}#row{row['_number']}"
+            row["case_id"] = row["image_id"] if row["case_id"] == image_id else row["case_id"]
+            while any(row["image_id"] == kept["image_id"] for kept in out[-len(same) :]):
+                row["image_id"] += "~"  # the same image twice in one row
+            if agree:
+                row |= {"status": EXCLUDED, "reason": "duplicate_row", "detail": f"rows {numbers} say the same"}
+            out.append(row)
+        if not agree:
+            for row in same:
+                detail = f"rows {numbers} name this image and disagree; keep one of them"
+                row |= {"status": FAILED, "reason": "duplicate_id", "detail": detail}
+    by_file: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in out:
+        if row["status"] == OK and row["image_path"]:
+            by_file[row["image_path"]].append(row)
+    for same in by_file.values():
+        if len(same) == 1:
+            continue
+        numbers = ", ".join(str(row["_number"]) for row in same)
+        if len({_content(row, "image_id", "case_id") for row in same}) > 1:
+            for row in same:
+                detail = f"rows {numbers} name this image and disagree; keep one of them"
+                row |= {"status": FAILED, "reason": "duplicate_id", "detail": detail}
+        else:
+            for row in same[1:]:
+                row |= {"status": EXCLUDED, "reason": "duplicate_row", "detail": f"rows {numbers} say the same"}
+    return out
+
+
+def _content(row: Mapping[str, Any], *ignored: str) -> str:
+    ignored = (*ignored, "_number")
+    return digest({name: value for name, value in row.items() if name not in ignored})

@@ -1,0 +1,312 @@
+"""Write a first ``cohort.toml`` from a hospital's own table: what can be guessed is guessed, the rest is listed.
+
+Encoding, delimiter and decimal sign come from the bytes; columns from their headers, English or Chinese, and from what
+stands in them; words for sex, site and diagnosis from ``skinkit.data.words``. Every word that stays unmapped is listed
+with its count, and so is every column that is not taken. A person must read the draft: it says so in its first line.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from skinkit.artifacts.files import write_atomic
+from skinkit.data import words
+from skinkit.data.canonical import ALLOWED, BACKGROUNDS, SYMPTOMS, YES_NO
+from skinkit.data.files import EXTENSIONS, walk
+from skinkit.data.folder import DESCRIPTION
+from skinkit.data.source import Dialect
+from skinkit.data.tables import Table, UnreadableError, age_years, guess_delimiter, guess_encoding, is_missing, read
+from skinkit.errors import ConfigError, RefusedError
+from skinkit.taxonomy import DIAGNOSES
+
+_WORDS = {
+    "sex": words.SEX,
+    "site": {term: site for term, (site, _) in words.SITES.items()},
+    "confirmed_by": words.CONFIRMED,
+    **dict.fromkeys((*YES_NO, *SYMPTOMS), words.YES_NO),
+}
+_MOST_WORDS = 400
+
+
+@dataclass(frozen=True)
+class _Words:
+    """The words of one column.
+
+    Attributes:
+        mapped: word -> our value.
+        guessed: those of ``mapped`` that were guessed of a longer text.
+        unmapped: word -> rows that have it.
+    """
+
+    mapped: dict[str, str]
+    guessed: frozenset[str]
+    unmapped: dict[str, int]
+
+
+def write_draft(table: Path, folder: Path) -> dict[str, Any]:
+    """Write ``cohort.toml`` into the folder of the images.
+
+    Args:
+        table: the hospital's table.
+        folder: folder of its images.
+
+    Returns:
+        ``path``, ``encoding``, ``delimiter``, ``decimal``, ``columns``, ``not_taken``, ``unmapped`` and ``text``.
+
+    Raises:
+        RefusedError: there is a ``cohort.toml`` already.
+        ConfigError: the folder is absent.
+        InputError: the table cannot be read.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"no folder {folder}", "the folder of the images", "correct the path")
+    target = folder / DESCRIPTION
+    if target.exists():
+        raise RefusedError(f"{target} exists", "a folder without one", "rename it to see a fresh draft beside it")
+    dialect = _dialect(table)
+    content = read(table, dialect)
+    dialect = _with_decimal(dialect, content)
+    columns = _columns(content, dialect, folder)
+    known = {ours: _sorted_words(ours, _counts(content, theirs, dialect)) for ours, theirs in columns.items()}
+    known = {ours: found for ours, found in known.items() if ours in ("diagnosis", *_WORDS)}
+    not_taken = [name for name in content.columns if name not in columns.values()]
+    text = _toml(table, folder, dialect, content, columns, known, not_taken)
+    write_atomic(target, text.encode())
+    unmapped = {ours: found.unmapped for ours, found in known.items() if found.unmapped}
+    return {
+        "path": str(target),
+        "encoding": dialect.encoding,
+        "delimiter": dialect.delimiter,
+        "decimal": dialect.decimal,
+        "columns": dict(columns),
+        "not_taken": not_taken,
+        "unmapped": unmapped,
+        "text": _summary(target, content, columns, unmapped, not_taken),
+    }
+
+
+# -------------------------------------------------------------------------------------------------------- guesses
+
+
+def _dialect(table: Path) -> Dialect:
+    if table.suffix.lower() in (".xlsx", ".xlsm", ".parquet", ".pq") or not table.is_file():
+        return Dialect()
+    data = table.read_bytes()
+    encoding = guess_encoding(data)
+    return Dialect(encoding=encoding, delimiter=guess_delimiter(data.decode(encoding, errors="replace")))
+
+
+def _with_decimal(dialect: Dialect, table: Table) -> Dialect:
+    """A decimal comma where more cells are written with it than with a point."""
+    if dialect.delimiter == "":  # a spreadsheet holds numbers, not their signs
+        return dialect
+    cells = [cell for row in table.rows for cell in row.cells.values()]
+    commas = sum(bool(re.fullmatch(r"\d+,\d{1,3}", cell)) for cell in cells)
+    points = sum(bool(re.fullmatch(r"\d+\.\d+", cell)) for cell in cells)
+    return Dialect(dialect.encoding, dialect.delimiter, "," if commas > points else ".")
+
+
+def _header(name: str) -> str:
+    """A header for comparison: no unit in brackets, no punctuation, no spaces."""
+    bare = re.sub(r"[(（\[].*?[)）\]]", "", unicodedata.normalize("NFKC", name).casefold())
+    return re.sub(r"[\s_\-.:：/]+", "_", bare).strip("_")
+
+
+def _columns(table: Table, dialect: Dialect, folder: Path) -> dict[str, str]:
+    """Canonical column -> header, each header once; headers first, then what stands in the cells."""
+    chosen: dict[str, str] = {}
+    free = [name for name in table.columns if not words.PRIVATE.search(_header(name)) or "_id" in _header(name)]
+    for ours, terms in words.HEADERS.items():
+        for term in terms.split("|"):
+            match = next((name for name in free if _header(name) == _header(term)), None)
+            if match is not None and match not in chosen.values():
+                chosen[ours] = match
+                break
+    for ours in ("diagnosis", "site", "sex", "age_years", "patient_id"):
+        # 病理诊断(术后) holds 病理诊断; such a match is safe in Chinese, where words are not cut apart.
+        parts = [_header(term) for term in words.HEADERS[ours].split("|") if len(term) > 1 and not term.isascii()]
+        left = [name for name in free if name not in chosen.values()]
+        match = next((name for name in left if any(part in _header(name) for part in parts)), None)
+        if ours not in chosen and match is not None:
+            chosen[ours] = match
+    files = {part for file in walk(folder) for part in _names(file.path)}
+    if files:
+        by_files = {name: _share(table, name, lambda cell: _plain(cell) in files) for name in free}
+        best = max(by_files, key=lambda name: by_files[name], default=None)
+        named = chosen.get("image")
+        if best is not None and by_files[best] > (by_files.get(named, 0.0) if named else 0.0):
+            chosen = {ours: theirs for ours, theirs in chosen.items() if theirs != best}
+            chosen["image"] = best
+    if "age_years" in chosen and _share(table, chosen["age_years"], lambda cell: _is_age(cell, dialect)) < 0.5:
+        del chosen["age_years"]
+    if "age_years" in chosen or not {"birth_date", "exam_date"} <= set(chosen):
+        chosen.pop("birth_date", None)
+        chosen.pop("exam_date", None)
+    return {ours: chosen[ours] for ours in words.HEADERS if ours in chosen}
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", name.replace("\\", "/")).casefold().strip("/")
+
+
+def _names(path: str) -> set[str]:
+    """What a table may call an image: with or without its folder and its extension."""
+    plain = _plain(path)
+    if PurePosixPath(plain).suffix not in EXTENSIONS:
+        return set()
+    return {plain, plain.rpartition("/")[2], plain.rpartition(".")[0], PurePosixPath(plain).stem}
+
+
+def _share(table: Table, name: str, fits: Any) -> float:
+    cells = [row.cells[name] for row in table.rows if row.cells[name]]
+    return sum(bool(fits(cell)) for cell in cells) / len(cells) if cells else 0.0
+
+
+def _is_age(cell: str, dialect: Dialect) -> bool:
+    try:
+        return 0 <= age_years(cell, dialect.decimal) <= 120
+    except (UnreadableError, ValueError):
+        return False
+
+
+def _counts(table: Table, name: str, dialect: Dialect) -> Counter[str]:
+    return Counter(row.cells[name] for row in table.rows if not is_missing(row.cells[name], dialect))
+
+
+def _sorted_words(ours: str, counts: Counter[str]) -> _Words:
+    """Each word of a column as mapped, guessed or unmapped."""
+    mapped: dict[str, str] = {}
+    guessed: set[str] = set()
+    unmapped: dict[str, int] = {}
+    for word, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
+        value, sure = _meaning(ours, word)
+        if value:
+            mapped[word] = value
+            guessed |= set() if sure else {word}
+        elif words.plain(word) not in words.UNKNOWN:
+            unmapped[word] = count
+    return _Words(mapped, frozenset(guessed), unmapped)
+
+
+def _meaning(ours: str, word: str) -> tuple[str, bool]:
+    """Our value for a word (empty: none), and whether it is more than a guess."""
+    plain = words.plain(word)
+    if ours == "diagnosis":
+        if plain in DIAGNOSES or plain in words.DIAGNOSES:
+            return words.DIAGNOSES.get(plain, plain), True
+        if match := words.ICD10_CODE.match(plain.upper()):
+            bare = match[0].replace(".", "")
+            codes = [code for code in words.ICD10 if bare.startswith(code.replace(".", ""))]
+            return (words.ICD10[max(codes, key=len)] if codes else ""), False
+        return next((value for text, value in words.GUESSES if re.search(text, plain)), ""), False
+    own = {words.plain(value): value for value in ALLOWED.get(ours, ())}
+    return own.get(plain) or _WORDS.get(ours, {}).get(plain, ""), True
+
+
+# ----------------------------------------------------------------------------------------------------------- text
+
+
+def _quoted(text: str) -> str:
+    """A TOML basic string."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + re.sub(r"[\x00-\x1f\x7f]", lambda m: f"\\u{ord(m[0]):04x}", escaped) + '"'
+
+
+def _remark(text: str) -> str:
+    """Text that may stand behind # on one line."""
+    return re.sub(r"[\x00-\x1f\x7f]", " ", text)
+
+
+def _toml(
+    table: Path,
+    folder: Path,
+    dialect: Dialect,
+    content: Table,
+    columns: Mapping[str, str],
+    known: Mapping[str, _Words],
+    not_taken: Sequence[str],
+) -> str:
+    file = Path(os.path.relpath(table.resolve(), folder.resolve())).as_posix()
+    lines = [
+        "# A draft: read it, correct it, and confirm every diagnosis. docs/hospital.md says what each key means.",
+        "",
+        f"title = {_quoted(folder.resolve().name)}",
+        f"file = {_quoted(file)}  # {len(content.rows)} rows",
+    ]
+    if dialect.delimiter:
+        lines += [
+            f"encoding = {_quoted(dialect.encoding)}",
+            f"delimiter = {_quoted(dialect.delimiter)}",
+            f"decimal = {_quoted(dialect.decimal)}",
+        ]
+    lines += [
+        '# modality = "clinical"  # or "dermoscopic": how the photos were taken',
+        '# confirmed_by = "histopathology"  # where all diagnoses were confirmed in one way',
+        '# id_space = "hospital"  # cohorts of one hospital share it, so that no patient stands on both sides',
+        '# masks = "masks/{stem}.png"  # where a person outlined the lesions',
+        "keep = []  # further columns to take over as they are",
+        "",
+        "[columns]",
+    ]
+    lines += [f"{ours} = {_quoted(theirs)}" for ours, theirs in columns.items()]
+    if "image" not in columns and "accession" not in columns:
+        lines.append('# image = "..."  # the column that holds the file name')
+    if not_taken:
+        lines.append("# not taken:")
+        lines += [
+            f"#   {_remark(name)}{'  (looks private)' if words.PRIVATE.search(_header(name)) else ''}"
+            for name in not_taken
+        ]
+    if "accession" in columns and "image" not in columns:
+        lines += [
+            "",
+            "[join]",
+            'pattern = "{accession}*/*.jpg"  # every image in folders that begin with the number',
+            '# dicom_tag = "AccessionNumber"  # or: DICOM files that say this number',
+        ]
+    for ours, found in known.items():
+        lines += ["", f"[values.{ours}]"]
+        for word, value in list(found.mapped.items())[:_MOST_WORDS]:
+            lines.append(
+                f"{_quoted(word)} = {_quoted(value)}" + ("  # a guess: confirm" if word in found.guessed else "")
+            )
+        if found.unmapped:
+            allowed = ", ".join(ALLOWED.get(ours, BACKGROUNDS))
+            lines.append(f"# not mapped, with rows; give each one of {allowed}, or leave it out:")
+            listed = list(found.unmapped.items())
+            lines += [f'# {_remark(_quoted(word))} = ""  # {count}' for word, count in listed[:_MOST_WORDS]]
+            if len(listed) > _MOST_WORDS:
+                lines.append(f"# and {len(listed) - _MOST_WORDS} further words")
+    if "icd10" in columns or "diagnosis" in columns:
+        lines += ["", "[icd10]  # defaults to confirm; further prefixes may be added", *_icd_lines()]
+    return "\n".join(lines) + "\n"
+
+
+def _icd_lines() -> list[str]:
+    return [f"{_quoted(code)} = {_quoted(value)}" for code, value in words.ICD10.items()]
+
+
+def _summary(
+    target: Path,
+    content: Table,
+    columns: Mapping[str, str],
+    unmapped: Mapping[str, Mapping[str, int]],
+    not_taken: Sequence[str],
+) -> str:
+    lines = [f"wrote {target} for {len(content.rows)} rows", "", "columns"]
+    lines += [f"  {ours:<16} {theirs}" for ours, theirs in columns.items()]
+    lines.append(f"  {'not taken':<16} {', '.join(not_taken) or 'none'}")
+    for ours, found in unmapped.items():
+        lines += ["", f"{ours}: {len(found)} words are not mapped"]
+        lines += [f"  {count:>6}  {word}" for word, count in list(found.items())[:20]]
+        if len(found) > 20:
+            lines.append(f"  and {len(found) - 20} more, all in the file")
+    lines += ["", 'Read it, correct it, then name the folder as path of a cohort with source = "folder".']
+    return "\n".join(lines)

@@ -1,0 +1,322 @@
+"""What lies in a cohort's folder: tables, images and truth masks, found by the patterns of its source.
+
+No file is opened but ``cohort.toml`` and DICOM candidates, so asking whether a cohort is up to date is quick.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from skinkit.artifacts.file_names import as_text, on_disk
+from skinkit.artifacts.files import digest, file_sha256
+from skinkit.data.source import OPTIONS, Part, Source
+from skinkit.errors import ConfigError, InputError, did_you_mean
+from skinkit.workspace import SETTINGS_FILE, Cohort
+
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".dcm", ".dicom"})
+"""File names taken for images when a folder is searched; DICOM files without one are recognised by their content."""
+
+
+# ----------------------------------------------------------------------------------------------------- the files
+class File(NamedTuple):
+    """One file below a cohort's folder: relative path, bytes and time of change."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies in a cohort's folder.
+
+    Attributes:
+        source: the source as this cohort configures it.
+        part: the arrangement that was found.
+        tables: its tables.
+        images: relative path -> image file, sorted.
+        masks: relative path -> mask file, sorted.
+        mask_keys: (placeholder, value) -> relative path of the mask.
+        archives: ZIP and TAR files that may not have been unpacked.
+        closed: folders below it that this user may not list.
+    """
+
+    source: Source
+    part: Part
+    root: Path
+    tables: tuple[Path, ...]
+    images: Mapping[str, File]
+    masks: Mapping[str, File]
+    mask_keys: Mapping[tuple[str, str], str]
+    archives: tuple[str, ...]
+    closed: tuple[str, ...] = ()
+
+    @property
+    def watch(self) -> str:
+        """Digest of path, size and time of every file that matters."""
+        beside = [*self.tables, *(self.root / name for name in self.source.files)]
+        named = [(os.path.relpath(p, self.root), p.stat().st_size, p.stat().st_mtime_ns) for p in beside]
+        return digest([list(self.images.values()), list(self.masks.values()), named, *self.closed])
+
+    @cached_property
+    def content(self) -> str:
+        """Digest of the description and the tables, read whole."""
+        files = [self.root / name for name in self.source.files]
+        return digest([[path.name, file_sha256(path)] for path in (*self.tables, *files)])
+
+
+def locate(cohort: Cohort, source: Source) -> Found:
+    """Find a cohort's tables, images and masks in the arrangement of a source; no file is read but ``cohort.toml``.
+
+    Raises:
+        ConfigError: unknown option, or several parts and none chosen.
+        InputError: the folder or its table is absent.
+    """
+    _check_options(source, cohort)
+    if not cohort.root.is_dir():
+        raise InputError(
+            f"cohort {cohort.name!r}: no folder {cohort.root}",
+            f"the folder of {source.title}",
+            f"correct path in [cohorts.{cohort.name}] of {SETTINGS_FILE}",
+        )
+    if source.configure is not None:
+        source = source.configure(source, cohort)
+    closed: list[str] = []
+    files = list(walk(cohort.root, closed))
+    paths = [file.path for file in files]
+    part, tables = _arrangement(source, cohort, paths)
+    masks, keys = _masks(files, _mask_patterns(cohort, part.masks or source.masks))
+    matchers = [translate(pattern) for pattern in part.images or source.images]
+    images = {
+        file.path: file
+        for file in files
+        if file.path not in masks
+        and any(matcher.fullmatch(unicodedata.normalize("NFC", file.path)) for matcher in matchers)
+        and _is_image(cohort.root, file)
+    }
+    archives = tuple(
+        path for path in paths if path.lower().endswith((".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar"))
+    )
+    return Found(source, part, cohort.root, tables, images, masks, keys, archives, tuple(closed))
+
+
+def other_masks(cohort: Cohort, source: Source, place: str) -> Found:
+    """Masks of another annotator than the cohort's own.
+
+    Args:
+        cohort: the cohort.
+        source: the cohort's source.
+        place: folder below the cohort's, or a pattern such as ``masks/{stem}.png``.
+
+    Raises:
+        InputError: there is no mask.
+    """
+    named = replace(cohort, options={**cohort.options, "masks": place})
+    masks, keys = _masks(list(walk(cohort.root)), _mask_patterns(named, ()))
+    if not masks:
+        raise InputError(
+            f"no mask at {place!r} in {cohort.root}",
+            "a folder of masks named as the images, or a pattern with {stem}",
+            "correct --settings masks=...",
+        )
+    return Found(source, Part(), cohort.root, (), {}, masks, keys, ())
+
+
+def _masks(files: Sequence[File], patterns: Sequence[str]) -> tuple[dict[str, File], dict[tuple[str, str], str]]:
+    """``masks`` and ``mask_keys`` of :class:`Found`."""
+    masks: dict[str, File] = {}
+    keys: dict[tuple[str, str], str] = {}
+    for pattern in patterns:
+        matcher = translate(pattern)
+        for file in files:
+            match = matcher.fullmatch(unicodedata.normalize("NFC", file.path))
+            if match and PurePosixPath(file.path).suffix.lower() in EXTENSIONS:
+                masks[file.path] = file
+                for name, value in match.groupdict().items():
+                    keys.setdefault((name, value.casefold()), file.path)
+    return masks, keys
+
+
+_TABLE_FILES = (".csv", ".tsv", ".tab", ".txt", ".xlsx", ".xlsm", ".parquet", ".pq")
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
+
+
+def _check_options(source: Source, cohort: Cohort) -> None:
+    known = {**OPTIONS, **source.options}
+    for key in cohort.options:
+        if key not in known:
+            raise ConfigError(
+                f"unknown key {key!r} in [cohorts.{cohort.name}] of {SETTINGS_FILE}",
+                did_you_mean(key, [*known, "role", "source", "path"]),
+                "rename or remove it",
+            )
+    for key in ("table", "part", "masks", "id_space"):
+        if not isinstance(cohort.options.get(key, ""), str):
+            raise ConfigError(
+                f"{key} = {cohort.options[key]!r} in [cohorts.{cohort.name}] of {SETTINGS_FILE}",
+                "text in quotes",
+                "put it in quotes",
+            )
+
+
+def _mask_patterns(cohort: Cohort, usual: Sequence[str]) -> list[str]:
+    """The masks named in the cohort's table of ``skinkit.toml``, else the usual ones."""
+    if "masks" not in cohort.options:
+        return list(usual)
+    chosen = str(cohort.options["masks"]).strip("/")
+    if not chosen:
+        return []
+    return [chosen] if "{" in chosen else [f"{chosen}/{{stem}}.*", f"{chosen}/**/{{stem}}.*"]
+
+
+def _arrangement(source: Source, cohort: Cohort, paths: Sequence[str]) -> tuple[Part, tuple[Path, ...]]:
+    """The part that is there and its tables."""
+    part_name = str(cohort.options.get("part", ""))
+    names = [part.name for part in source.parts if part.name]
+    if part_name and part_name not in names:
+        raise ConfigError(
+            f"part {part_name!r} of cohort {cohort.name!r}",
+            did_you_mean(part_name, set(names)) if names else f"no part: {source.name} has none",
+            f"correct part in [cohorts.{cohort.name}] of {SETTINGS_FILE}",
+        )
+    candidates = [part for part in source.parts if part_name in ("", part.name)]
+    table = str(cohort.options.get("table", source.file))
+    if table:
+        path = on_disk(cohort.root / table)
+        if not path.is_file():
+            told = f"table in [cohorts.{cohort.name}] of {SETTINGS_FILE}" if "table" in cohort.options else "file"
+            near = [name for name in paths if name.lower().endswith(_TABLE_FILES)]
+            raise InputError(f"cohort {cohort.name!r}: no table {path}", did_you_mean(table, near), f"correct {told}")
+        return candidates[0], (path,)
+    if "table" in cohort.options:
+        return replace(candidates[0], tables=(), optional=()), ()
+    complete: list[tuple[Part, list[str]]] = []
+    for part in candidates:
+        places = [_first(pattern, paths) for pattern in part.tables]
+        if all(place is not None for place in places):
+            more = [_first(pattern, paths) for pattern in part.optional]
+            complete.append((part, [place for place in (*places, *more) if place is not None]))
+    if not complete:
+        wanted = sorted({" with ".join(part.tables) for part in candidates})
+        raise InputError(
+            f"cohort {cohort.name!r}: no table of {source.title} in {cohort.root}",
+            " or ".join(wanted),
+            "give the folder of the unpacked archive as path, or name the table with table = ...",
+        )
+    there = list(dict.fromkeys(part.name for part, _ in complete if part.tables))
+    if len(there) > 1:
+        raise ConfigError(
+            f"cohort {cohort.name!r}: {cohort.root} holds several parts: {', '.join(there)}",
+            "one part per cohort",
+            f'add part = "{there[0]}" to [cohorts.{cohort.name}] of {SETTINGS_FILE}',
+        )
+    part, chosen = complete[0]
+    return part, tuple(cohort.root / place for place in dict.fromkeys(chosen))
+
+
+def _first(pattern: str, paths: Sequence[str]) -> str | None:
+    """The match nearest to the cohort's folder, in alphabetical order."""
+    matcher = translate(pattern)
+    matches = [path for path in paths if matcher.fullmatch(path)]
+    return min(matches, key=lambda path: (path.count("/"), path), default=None)
+
+
+def walk(root: Path, closed: list[str] | None = None) -> Iterator[File]:
+    """Every file below a folder in a fixed order; links are followed, hidden files and artifacts passed over.
+
+    A link to nothing is a file all the same: its case must not vanish.
+
+    Args:
+        root: the folder.
+        closed: takes the folders that may not be listed; without it the first of them is an error.
+
+    Raises:
+        InputError: a folder may not be listed.
+    """
+
+    def refuse(error: OSError) -> None:
+        folder = os.path.relpath(error.filename, root)
+        if closed is None or folder == ".":
+            raise InputError(
+                f"{as_text(str(error.filename))}: {error.strerror}", "a folder this user may list", "let it be read"
+            )
+        closed.append(as_text(folder))
+
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=refuse):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link that leads back up
+            folders.clear()
+            continue
+        seen.add(real)
+        own = "artifacts" if SETTINGS_FILE in names else None
+        folders[:] = sorted(name for name in folders if name[0] != "." and name not in (own, "__MACOSX"))
+        for name in sorted(names):
+            if name[0] == ".":
+                continue
+            path = os.path.join(folder, name)
+            try:
+                status = os.stat(path)
+            except OSError:
+                try:
+                    status = os.lstat(path)
+                except FileNotFoundError:
+                    continue  # taken away meanwhile
+            yield File(as_text(Path(path).relative_to(root).as_posix()), status.st_size, status.st_mtime_ns)
+
+
+_NOTHING_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+
+
+def _is_image(root: Path, file: File) -> bool:
+    suffix = PurePosixPath(file.path).suffix.lower()
+    if suffix in EXTENSIONS:
+        return True
+    if suffix and not suffix[1:].isdigit():
+        return False
+    path = on_disk(root / file.path)
+    try:  # IM000001 or 1.2.840.113619.2.55: a DICOM file as archives export it
+        if not stat.S_ISREG(path.stat().st_mode):
+            return False  # a pipe would keep its reader waiting for ever
+        with path.open("rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except OSError as error:
+        return error.errno not in _NOTHING_THERE  # what it holds cannot be told: it is not passed over
+
+
+_PIECES = re.compile(r"\*\*/|\*\*|\*|\?|\{(\w+)\}|[^*?{]+|\{")
+
+
+def translate(pattern: str) -> re.Pattern[str]:
+    """A file pattern as a regular expression over relative paths, without regard to upper and lower case.
+
+    ``*`` and ``?`` stay within a folder, ``**/`` stands for any number of folders; ``{name}`` becomes a group that
+    matches within a folder (``{path}`` and ``{image_id}`` across folders).
+    """
+    wide = ("path", "image_id")
+    text, named = "", set()
+    for piece in _PIECES.finditer(pattern):
+        found, name = piece[0], piece[1]
+        if found == "**/":
+            text += "(?:.+/)?"
+        elif found == "**":
+            text += ".*"
+        elif found == "*":
+            text += "[^/]*"
+        elif found == "?":
+            text += "[^/]"
+        elif name:
+            text += f"(?P={name})" if name in named else f"(?P<{name}>{'.+' if name in wide else '[^/]+'})"
+            named.add(name)
+        else:
+            text += re.escape(unicodedata.normalize("NFC", found))
+    return re.compile(text, re.IGNORECASE | re.DOTALL)  # a name may hold a line end

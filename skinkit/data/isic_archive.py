@@ -1,0 +1,112 @@
+"""Tables of the ISIC archive, which every year's challenge and the archive's own export head differently.
+
+The export (``metadata.csv`` of a downloaded collection) alone has age, sex, site and the exact diagnosis of ISIC 2016,
+2017 and the test part of 2018. Older exports write ``name`` and ``meta.clinical.*``, newer ones ``isic_id`` and the
+diagnosis in up to five columns from coarse to fine, of which the third is the usual name.
+"""
+
+from __future__ import annotations
+
+from skinkit.data.ham10000 import LABELS as HAM_LABELS
+from skinkit.data.ham10000 import LOCALIZATIONS
+from skinkit.data.isic_2019 import SITES as TORSO
+from skinkit.data.isic_2019 import UNKNOWN_AGES
+from skinkit.data.source import TableRow
+
+EXPORTS = ("**/metadata.csv", "**/*challenge-20*_metadata*.csv")
+"""How the archive's export of a collection is called."""
+
+_HEADINGS = {
+    "image": ("image", "isic_id", "image_id", "image_name", "name"),
+    "patient_id": ("patient_id", "patient", "meta.clinical.patient_id"),
+    "lesion_id": ("lesion_id", "meta.clinical.lesion_id"),
+    "diagnosis": ("diagnosis", "meta.clinical.diagnosis", "dx", "diagnosis_3"),
+    "age_approx": ("age_approx", "age_approximate", "meta.clinical.age_approx", "age"),
+    "sex": ("sex", "meta.clinical.sex"),
+    "site": (
+        "site", "anatom_site_general", "anatom_site_general_challenge", "meta.clinical.anatom_site_general",
+        "localization",
+    ),
+    "confirmed_by": ("confirmed_by", "diagnosis_confirm_type", "meta.clinical.diagnosis_confirm_type", "dx_type"),
+}  # fmt: skip
+
+COLUMNS = {
+    "image": "image",
+    "patient_id": "patient_id",
+    "lesion_id": "lesion_id",
+    "diagnosis": "diagnosis",
+    "age_years": "age_approx",
+    "sex": "sex",
+    "site": "site",
+    "confirmed_by": "confirmed_by",
+}
+"""Canonical column -> heading after :func:`with_our_headings`."""
+
+DIAGNOSES = {
+    **HAM_LABELS,
+    **dict.fromkeys(
+        ("melanoma, nos", "melanoma invasive", "melanoma in situ", "melanoma metastasis", "malignant"), "melanoma"
+    ),
+    **dict.fromkeys(("nevus, nos", "blue nevus", "nevus, spitz", "nevus, combined", "nevus, congenital"), "nevus"),
+    **dict.fromkeys(
+        ("squamous cell carcinoma, nos", "squamous cell carcinoma, invasive", "squamous cell carcinoma in situ"),
+        "squamous_cell_carcinoma",
+    ),
+    "basal cell carcinoma": "basal_cell_carcinoma",
+    "squamous cell carcinoma": "squamous_cell_carcinoma",
+    "actinic keratosis": "actinic_keratosis",
+    "solar or actinic keratosis": "actinic_keratosis",
+    "seborrheic keratosis": "seborrheic_keratosis",
+    # The class 'benign keratosis' of the challenges holds these; the archive does not say which lentigo 'NOS' is.
+    **dict.fromkeys(
+        ("pigmented benign keratosis", "lichenoid keratosis", "lichen planus-like keratosis", "lentigo nos"),
+        "benign_keratosis",
+    ),
+    "solar lentigo": "solar_lentigo",
+    **dict.fromkeys(
+        ("vascular lesion", "hemangioma", "angioma", "angiokeratoma", "pyogenic granuloma"), "vascular_lesion"
+    ),
+    **dict.fromkeys(
+        ("other", "lentigo simplex", "cafe-au-lait macule", "angiofibroma or fibrous papule", "scar", "neurofibroma"),
+        "miscellaneous",
+    ),
+    # Between nevus and melanoma, and said by the archive to be so.
+    **dict.fromkeys(("atypical melanocytic proliferation", "aimp", "indeterminate", "benign"), ""),
+}
+
+CONFIRMED = {
+    "histopathology": "histopathology",
+    "histo": "histopathology",
+    "serial imaging showing no change": "follow_up",
+    "follow_up": "follow_up",
+    "single image expert consensus": "consensus",
+    "single contributor clinical assessment": "clinical",
+    "consensus": "consensus",
+    "confocal microscopy with consensus dermoscopy": "confocal",
+    "confocal": "confocal",
+}
+
+VALUES = {
+    "diagnosis": DIAGNOSES,
+    "age_years": UNKNOWN_AGES,
+    "site": {**LOCALIZATIONS, **TORSO},
+    "confirmed_by": CONFIRMED,
+}
+"""For :attr:`skinkit.data.source.Source.values`."""
+
+
+def with_our_headings(rows: list[TableRow]) -> list[TableRow]:
+    """The rows with the cells of :data:`COLUMNS` beside their own, whatever the table called them."""
+    return [
+        TableRow(
+            number,
+            {
+                **cells,
+                **{
+                    ours: next(filter(None, (cells.get(name) for name in names)), "")
+                    for ours, names in _HEADINGS.items()
+                },
+            },
+        )
+        for number, cells in rows
+    ]

@@ -1,0 +1,488 @@
+"""Read a table as text: CSV, TSV, XLSX or Parquet; an error names file, row and column.
+
+What a spreadsheet or an export has spoilt is refused and not guessed: a quote that is never closed, a row cut off at
+the end of the file, merged cells, a formula without its result, text in another encoding than the one told.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import io
+import math
+import re
+import struct
+import unicodedata
+import warnings
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from skinkit.data.source import Dialect, TableRow
+from skinkit.data.words import visible
+from skinkit.errors import ConfigError, InputError, did_you_mean
+
+ENCODINGS = (
+    "utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "gb18030", "gbk", "big5", "latin-1", "cp1252",
+    "shift_jis", "euc-kr",
+)  # fmt: skip
+_NOTHING = frozenset({"", "na", "n/a", "nan", "null", "none", "nat", "#n/a"})
+_OTHER_KINDS = {
+    b"PK\x03\x04": ("a ZIP or Excel file", "name it .xlsx, or save it as CSV"),
+    b"\xd0\xcf\x11\xe0": ("an old Excel file (.xls)", "save it as XLSX or CSV (UTF-8)"),
+    b"<": ("an HTML or XML page", "open it in a spreadsheet and save it as XLSX or CSV (UTF-8)"),
+    b"%PDF": ("a PDF document", "export the table itself"),
+    b"{\rtf": ("a text document", "export the table as CSV (UTF-8)"),
+    b"\x1f\x8b": ("a compressed file", "unpack it"),
+    b"PAR1": ("a Parquet file", "name it .parquet"),
+    b"SQLite format 3": ("a database", "export the table as CSV (UTF-8)"),
+    b"\xff\xd8\xff": ("a photo", "name the table"),
+    b"\x89PNG": ("a picture", "name the table"),
+}
+"""First bytes of what is often called .csv, what it is, and the way out."""
+_ROWS_AT_ONCE = 1024
+_LARGEST_BOOK = 1 << 30
+"""Bytes to which an XLSX file may unpack."""
+# What openpyxl's parsers raise on damaged files.
+_BOOK_DAMAGE = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, SyntaxError, ArithmeticError, EOFError, RuntimeError,
+    zipfile.BadZipFile, zlib.error, struct.error,
+)  # fmt: skip
+_DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as text.
+
+    Attributes:
+        path: the file.
+        columns: its column names in order.
+        rows: its rows, numbered as an editor or spreadsheet numbers them.
+        repeated: column names that stand there more than once; only the first counts.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: tuple[TableRow, ...]
+    repeated: frozenset[str] = frozenset()
+
+    def require(self, column: str, why: str, fix: str = "") -> None:
+        """Refuse a table without that column, or with two of that name.
+
+        Raises:
+            InputError: the column is absent or repeated.
+        """
+        if column in self.repeated:
+            raise InputError(
+                f"{self.path}: two columns are called {column!r}", f"one, {why}", "rename one of them in the table"
+            )
+        if column in self.columns:
+            return
+        single = self.columns[0] if len(self.columns) == 1 else ""
+        other = [sign for sign in _DELIMITERS if sign in single]
+        hint = f'the delimiter looks like a {_DELIMITERS[other[0]]}: set delimiter = "{other[0]}"' if other else fix
+        raise InputError(
+            f"{self.path}: no column {column!r}",
+            f"{why}; {did_you_mean(column, self.columns)}",
+            (hint or "correct the column's name").replace("\t", "\\t"),
+        )
+
+
+def read(path: Path, dialect: Dialect) -> Table:
+    """A table by the kind its extension says.
+
+    Raises:
+        InputError: absent, of another kind, or not readable as described.
+    """
+    suffix = path.suffix.lower()
+    if not path.is_file():
+        raise InputError(f"no table {path}", "the table of the cohort", "correct its name")
+    if suffix in (".xlsx", ".xlsm"):
+        return _from_lines(path, _xlsx(path, dialect), dialect.headings)
+    if suffix in (".parquet", ".pq"):
+        return _from_lines(path, _parquet(path, dialect), dialect.headings)
+    if suffix in (".xls", ".ods", ".mdb", ".sav", ".dta"):
+        raise InputError(f"{path} is a {suffix} file", "CSV, TSV, XLSX or Parquet", "save it as XLSX or CSV (UTF-8)")
+    return _from_lines(path, _delimited(path, dialect), dialect.headings)
+
+
+def is_missing(text: str, dialect: Dialect) -> bool:
+    """Whether a cell says that nothing is known."""
+    return text.casefold() in _NOTHING or text in dialect.missing
+
+
+def _from_lines(path: Path, lines: Iterable[tuple[int, Sequence[str]]], headings: Sequence[str] = ()) -> Table:
+    header: list[str] | None = None
+    rows: list[TableRow] = []
+    repeated: frozenset[str] = frozenset()
+    for number, cells in lines:
+        if not any(cells):
+            continue
+        if header is None and len(cells) == len(headings):
+            header = list(headings)
+        if header is None:
+            header = [re.sub(r"[ \r\n]+", " ", visible(cell)) for cell in cells]
+            repeated = frozenset(name for name, times in Counter(header).items() if name and times > 1)
+            continue
+        if len(header) > 1 and list(cells) == header:
+            continue  # the heading again, where two exports were put together
+        surplus = [cell for cell in cells[len(header) :] if cell]
+        if surplus:
+            raise InputError(
+                f"{path}, row {number}: {len(cells)} cells under {len(header)} columns; the first too many is "
+                f"{surplus[0]!r}",
+                "as many cells as columns",
+                "a decimal comma or a comma in a text must stand in quotes, or the delimiter is another one",
+            )
+        named: dict[str, str] = {}
+        for name, cell in zip(header, cells, strict=False):
+            if name:
+                named.setdefault(name, cell)
+        rows.append(TableRow(number, {**dict.fromkeys(filter(None, header), ""), **named}))
+    if header is None:
+        raise InputError(f"{path} is empty", "a header line and one row per image or exam", "export the table again")
+    return Table(path, tuple(dict.fromkeys(filter(None, header))), tuple(rows), repeated)
+
+
+def _delimited(path: Path, dialect: Dialect) -> Iterator[tuple[int, Sequence[str]]]:
+    data = path.read_bytes()
+    for magic, (kind, fix) in _OTHER_KINDS.items():
+        if data[:64].removeprefix(b"\xef\xbb\xbf").lstrip().startswith(magic):
+            raise InputError(f"{path} is {kind}", "a table of text", fix)
+    text = _decoded(path, data, dialect.encoding)
+    hint = re.match(r"sep=(.)[ ;,\t]*\r?\n", text, re.IGNORECASE)  # a line by which spreadsheets tell each other
+    text = text[hint.end() :] if hint else text
+    usual = hint[1] if hint else "\t" if path.suffix.lower() in (".tsv", ".tab") else ","
+    sign = dialect.delimiter or usual
+    above = 1 if hint else 0
+    # Strictly: a quote that is never closed would swallow every row behind it.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=sign, strict=True)
+    before, width, cells = 0, 0, list[str]()
+    try:
+        for cells in reader:
+            width = width or len(cells)
+            yield above + before + 1, [visible(cell) for cell in cells]
+            before = reader.line_num
+    except csv.Error as error:
+        raise InputError(
+            f"{path}, row {above + before + 1}: {error}",
+            "cells whose quotes are closed",
+            'put the quote that is missing; a quote inside a text is written twice ("")',
+        ) from None
+    # A spreadsheet leaves out empty cells at the end of a row; one that also lacks its line end was cut off.
+    if 0 < len(cells) < width and not text.endswith(("\n", "\r")):
+        raise InputError(
+            f"{path}, row {above + before}: the file ends after {len(cells)} of {width} cells",
+            "a table that is complete",
+            "export or copy it again; if nothing is missing, end its last line",
+        )
+
+
+def _decoded(path: Path, data: bytes, told: str) -> str:
+    """The bytes of a table as text.
+
+    Raises:
+        InputError: they are not in the encoding told, or plainly in another one.
+    """
+    try:
+        text = data.decode("utf-8-sig" if told == "utf-8" else told)
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        guess = guess_encoding(data)
+        raise InputError(
+            f"{path}, row {line}: byte 0x{data[error.start]:02x} is not {told}",
+            f"text in {told}",
+            f'set encoding = "{guess}"' if guess != told else "save the table as UTF-8",
+        ) from None
+    if (at := text.find("\0")) >= 0:
+        guess = guess_encoding(data)
+        raise InputError(
+            f"{path}, row {text.count(chr(10), 0, at) + 1}: a NUL byte",
+            "text",
+            f'set encoding = "{guess}"' if guess.startswith("utf-16") else "export the table again",
+        )
+    if _is_utf8_after_all(data, told):
+        raise InputError(f"{path} is UTF-8, and {told} is told", "the encoding the table has", 'set encoding = "utf-8"')
+    return text
+
+
+def _is_utf8_after_all(data: bytes, told: str) -> bool:
+    """Whether bytes that also decode as another encoding are UTF-8: by its mark, or by characters of several bytes.
+
+    A few Chinese words of two bytes each happen to be valid UTF-8; characters of three bytes do not happen.
+    """
+    if told.startswith("utf"):
+        return False
+    if data.startswith(b"\xef\xbb\xbf"):
+        return True
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    runs = rb"[\xc2-\xdf][\x80-\xbf]" if told in ("latin-1", "cp1252") else rb"[\xe0-\xef][\x80-\xbf]{2}"
+    return re.search(runs, data) is not None
+
+
+def _xlsx(path: Path, dialect: Dialect) -> Iterable[tuple[int, Sequence[str]]]:
+    try:
+        with zipfile.ZipFile(path) as packed:
+            if sum(member.file_size for member in packed.infolist()) > _LARGEST_BOOK:
+                raise InputError(
+                    f"{path} unpacks to more than {_LARGEST_BOOK} bytes", "a table", "export the sheet as CSV (UTF-8)"
+                )
+        # Opened here, because openpyxl leaves a file open whose parts it cannot read.
+        with warnings.catch_warnings(), path.open("rb") as stream:
+            warnings.simplefilter("ignore")  # remarks on styles and validations that do not matter here
+            return _sheet(path, stream, dialect)
+    except _BOOK_DAMAGE as error:
+        raise InputError(
+            f"{path}: {type(error).__name__}: {error}", "an XLSX file", "save it again as XLSX, or as CSV (UTF-8)"
+        ) from None
+
+
+def _sheet(path: Path, stream: IO[bytes], dialect: Dialect) -> list[tuple[int, Sequence[str]]]:
+    """The rows of the sheet.
+
+    Raises:
+        InputError: there is no such sheet, or it holds merged cells or formulas without their results.
+    """
+    import openpyxl
+
+    book = openpyxl.load_workbook(stream, read_only=True, data_only=True)
+    try:
+        if dialect.sheet and dialect.sheet not in book.sheetnames:
+            raise InputError(
+                f"{path}: no sheet {dialect.sheet!r}", did_you_mean(dialect.sheet, book.sheetnames), "correct sheet"
+            )
+        sheet: Any = book[dialect.sheet] if dialect.sheet else book.worksheets[0]
+        sheet.reset_dimensions()  # what the file says of its size may be wrong
+        lines: list[tuple[int, Sequence[str]]] = [
+            (number, [_text(value, dialect) for value in cells])
+            for number, cells in enumerate(sheet.iter_rows(values_only=True), start=1)
+        ]
+        formulas, merged = _formulas_and_merges(path, sheet._worksheet_path)
+    finally:
+        book.close()
+    header = next((number for number, cells in lines if any(cells)), 0)
+    for area in merged:
+        if int(re.sub(r"\D", "", area.rpartition(":")[2])) > header:
+            raise InputError(
+                f"{path}: the cells {area} are merged",
+                "a value in every cell: of merged cells only the first has one",
+                "undo the merge and write the value in each row",
+            )
+    if formulas:
+        stream.seek(0)
+        _refuse_open_formulas(path, stream, sheet.title, lines)
+    return lines
+
+
+_FORMULA = re.compile(rb"<(?:\w+:)?f[\s>/]")
+_MERGED = re.compile(rb"<(?:\w+:)?mergeCell\b[^>]*\bref=\"([A-Z]+\d+:[A-Z]+\d+)\"")
+
+
+def _formulas_and_merges(path: Path, member: str) -> tuple[bool, list[str]]:
+    """Whether a sheet holds formulas, and its merged areas; openpyxl tells neither of a sheet it reads row by row."""
+    formulas, merged, rest = False, dict[str, None](), b""
+    with zipfile.ZipFile(path) as packed, packed.open(member.lstrip("/")) as stream:
+        while piece := stream.read(1 << 20):
+            rest += piece
+            formulas = formulas or _FORMULA.search(rest) is not None
+            merged |= dict.fromkeys(area.decode() for area in _MERGED.findall(rest))
+            rest = rest[-200:]
+    return formulas, list(merged)
+
+
+def _refuse_open_formulas(
+    path: Path, stream: IO[bytes], sheet: str, lines: Sequence[tuple[int, Sequence[str]]]
+) -> None:
+    """Refuse formulas whose result was never stored: no spreadsheet has opened the file since a program wrote it."""
+    import openpyxl
+    from openpyxl.utils import get_column_letter
+
+    book = openpyxl.load_workbook(stream, read_only=True)
+    try:
+        rows: Any = book[sheet]
+        rows.reset_dimensions()
+        for (number, shown), cells in zip(lines, rows.iter_rows(values_only=True), strict=False):
+            for column, (text, cell) in enumerate(zip(shown, cells, strict=False), start=1):
+                if not text and str(cell or "").startswith("="):
+                    raise InputError(
+                        f"{path}, row {number}, column {get_column_letter(column)}: a formula without its result",
+                        "values",
+                        "open the file in a spreadsheet and save it, or paste the values",
+                    )
+    finally:
+        book.close()
+
+
+def _parquet(path: Path, dialect: Dialect) -> Iterable[tuple[int, Sequence[str]]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    number = 1
+    try:
+        with pq.ParquetFile(path) as file:
+            yield number, [str(name) for name in file.schema_arrow.names]
+            for batch in file.iter_batches(_ROWS_AT_ONCE):
+                # Column by column: two columns of one name would be one in a dictionary.
+                for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                    number += 1
+                    yield number, [_text(value, dialect) for value in row]
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path}: {error}", "a Parquet file", "write it again") from None
+
+
+def _text(value: Any, dialect: Dialect) -> str:
+    """A typed cell as the text a person would have written in this dialect."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, dt.datetime):
+        return value.date().isoformat() if value.time() == dt.time() else value.isoformat(sep=" ")
+    if isinstance(value, float):
+        text = str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+        return text.replace(".", dialect.decimal)
+    return visible(str(value))
+
+
+# -------------------------------------------------------------------------------------------------- single cells
+
+
+class UnreadableError(ValueError):
+    """A cell that is not what its column should hold."""
+
+
+class WrongDecimalError(ValueError):
+    """A number written with the other decimal sign."""
+
+
+_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?", re.IGNORECASE)
+
+
+def number(text: str, decimal: str) -> float:
+    """A number written with this decimal sign.
+
+    Raises:
+        WrongDecimalError: it is written with the other one.
+        UnreadableError: it is no number.
+    """
+    text = unicodedata.normalize("NFKC", text).strip()  # ５４ is 54
+    other = "," if decimal == "." else "."
+    plain = text.replace(decimal, ".") if text.count(decimal) <= 1 else text
+    if other not in text and _NUMBER.fullmatch(plain) and math.isfinite(float(plain)):
+        return float(plain)
+    if re.fullmatch(rf"[+-]?\d+{re.escape(other)}\d+", text):
+        raise WrongDecimalError(text)
+    raise UnreadableError(text)
+
+
+_AGE_YEARS = re.compile(
+    r"(?P<n>\d+(?:[.,]\d+)?)\s*(?:岁|周岁|歳|y|yr|yrs|year|years|years old|jahre|ans|años|anos|anni)\.?"
+    r"(?:\s*(?P<m>\d{1,2})\s*(?:个?月|m|months?))?",
+    re.IGNORECASE,
+)
+_AGE_SHORT = re.compile(
+    r"(?P<n>\d+(?:[.,]\d+)?)\s*(?P<unit>个?月|周|星期|天|日|mo|months?|weeks?|days?|[mwd])", re.IGNORECASE
+)
+_PER_YEAR = {"m": 12.0, "月": 12.0, "w": 52.1775, "周": 52.1775, "星": 52.1775, "d": 365.25, "天": 365.25, "日": 365.25}
+
+
+def age_years(text: str, decimal: str) -> float:
+    """An age in years from ``58``, ``58岁``, ``58 years``, ``058Y``, ``3岁6月`` or ``18M``.
+
+    Raises:
+        WrongDecimalError: a number with the other decimal sign.
+        UnreadableError: something else.
+    """
+    text = unicodedata.normalize("NFKC", text).strip()
+    if match := _AGE_YEARS.fullmatch(text):
+        return round(number(match["n"], decimal) + (int(match["m"]) / 12 if match["m"] else 0.0), 2)
+    if match := _AGE_SHORT.fullmatch(text):
+        unit = match["unit"].lower().removeprefix("个")[0]
+        return round(number(match["n"], decimal) / _PER_YEAR[unit], 2)
+    return number(text, decimal)
+
+
+_PLAIN_DATES = (
+    re.compile(r"(?P<y>\d{4})[-/.](?P<m>\d{1,2})[-/.](?P<d>\d{1,2})(?:[T ].*)?"),
+    re.compile(r"(?P<y>\d{4})(?P<m>\d{2})(?P<d>\d{2})"),
+    re.compile(r"(?P<y>\d{4})年(?P<m>\d{1,2})月(?P<d>\d{1,2})日?.*"),
+)
+
+
+def date(text: str, date_format: str) -> dt.date:
+    """A date in the given format, or written year first.
+
+    Raises:
+        UnreadableError: neither.
+    """
+    text = unicodedata.normalize("NFKC", text).strip()
+    try:
+        if date_format:
+            return dt.datetime.strptime(text, date_format).date()
+        for form in _PLAIN_DATES:
+            if match := form.fullmatch(text):
+                return dt.date(int(match["y"]), int(match["m"]), int(match["d"]))
+    except ValueError:
+        pass
+    raise UnreadableError(text)
+
+
+# ------------------------------------------------------------------------------------------------------- guesses
+
+
+def guess_encoding(data: bytes) -> str:
+    """The encoding a table most likely has: UTF-8 where it is valid, GB18030 where its high bytes come in pairs."""
+    if data.startswith(b"\xef\xbb\xbf"):
+        return "utf-8-sig"
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    even, odd = data[:1000:2].count(0), data[1:1000:2].count(0)
+    if max(even, odd) > len(data[:1000]) // 5:  # every other byte of Latin text in UTF-16 is 0
+        return "utf-16-le" if odd > even else "utf-16-be"
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        pass
+    else:
+        return "utf-8"
+    # In Chinese text the bytes above 127 stand in pairs; in European text nearly each stands alone.
+    runs = [len(run) for run in re.findall(rb"[\x80-\xff]+", data)]
+    paired = sum(run for run in runs if run % 2 == 0)
+    try:
+        data.decode("gb18030")
+    except UnicodeDecodeError:
+        return "latin-1"
+    return "gb18030" if paired >= 0.6 * sum(runs) else "latin-1"
+
+
+def guess_delimiter(text: str) -> str:
+    """The sign that cuts most lines into the same number of cells, more than one."""
+    best, score = ",", 0.0
+    for sign in _DELIMITERS:
+        try:
+            counts = [len(cells) for cells in csv.reader(io.StringIO(text, newline=""), delimiter=sign) if cells][:200]
+        except csv.Error:
+            continue
+        if counts and counts[0] > 1:
+            agreeing = sum(count == counts[0] for count in counts) / len(counts)
+            if agreeing * counts[0] > score:
+                best, score = sign, agreeing * counts[0]
+    return best
+
+
+def check_encoding(name: str, where: str) -> None:
+    """Refuse encodings that are not known.
+
+    Raises:
+        ConfigError: with the closest known one.
+    """
+    if name.lower() not in ENCODINGS:
+        raise ConfigError(f"encoding {name!r} in {where}", did_you_mean(name, ENCODINGS), "use one of these")

@@ -1,0 +1,120 @@
+"""A map of a classifier's features in two dimensions, and what it cannot show: whose neighbours are of whose class.
+
+t-SNE (L. van der Maaten and G. Hinton, "Visualizing Data using t-SNE", JMLR 9, 2008), started from the first two
+principal components, so that the same features give the same map and the far order of clusters means something (D.
+Kobak and P. Berens, Nature Communications 10, 2019, doi 10.1038/s41467-019-13056-x). Distances in such a map are not
+distances in the features: the purity of neighbours is worked out in the features themselves.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from skinkit.artifacts.files import write_atomic
+from skinkit.artifacts.tables import write_table
+from skinkit.schemas import Schema
+
+Floats = npt.NDArray[np.float64]
+FEWEST = 5
+"""Cases of which a map is drawn at least."""
+NEIGHBOURS = 10
+_COMPONENTS = 50
+_MARKERS = "osD^vPX*"
+TABLE = Schema("embedding", 1, ("case_id",), ())
+
+
+def mapped(features: Floats, *, method: str, perplexity: float, seed: int) -> Floats:
+    """(n, 2) places of (n, width) features.
+
+    Args:
+        features: as the last step reads them, so that what weighs more there spreads more here.
+        method: ``tsne``, or ``pca`` for the first two principal components alone.
+        perplexity: of t-SNE; at most a third of the cases is used.
+        seed: of t-SNE.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):  # the same sums in the same order on any number of cores
+        x = PCA(max(1, min(_COMPONENTS, *features.shape)), svd_solver="full").fit_transform(features)
+        if method == "pca" or x.shape[1] < 2:
+            out = np.zeros((len(x), 2))
+            out[:, : min(2, x.shape[1])] = x[:, :2]
+            return out
+        limit = max(1.0, min(perplexity, (len(x) - 1) / 3))
+        found: Floats = TSNE(2, perplexity=limit, init="pca", random_state=seed, n_jobs=1).fit_transform(x)
+    return np.asarray(found, dtype=np.float64)
+
+
+def purity(features: Floats, classes: Sequence[str], neighbours: int = NEIGHBOURS) -> dict[str, dict[str, float]]:
+    """Of each class, the mean share of its cases' nearest neighbours that are of the same class.
+
+    Args:
+        features: (n, width).
+        classes: of each case.
+        neighbours: how many, the case itself not among them.
+
+    Returns:
+        class -> ``purity``, ``chance`` (its share of the other cases) and ``n``.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    truth, k = np.asarray(classes), min(neighbours, len(classes) - 1)
+    near = NearestNeighbors(n_neighbors=k).fit(features).kneighbors(return_distance=False)
+    same = (truth[near] == truth[:, None]).mean(axis=1)
+    found = {}
+    for name in sorted(set(classes)):
+        mine = truth == name
+        chance = (mine.sum() - 1) / (len(truth) - 1)
+        found[name] = {"purity": float(same[mine].mean()), "chance": float(chance), "n": int(mine.sum())}
+    return found
+
+
+def write(
+    folder: Path, stem: str, table: pd.DataFrame, about: Mapping[str, Any], labels: Mapping[str, str]
+) -> dict[str, str]:
+    """Write the map as SVG, PNG and Parquet, and what is said of it as JSON; answers kind of file -> path.
+
+    Args:
+        folder: where.
+        stem: name of the files.
+        table: case_id, class, top1, x and y.
+        about: for the JSON.
+        labels: class -> words.
+    """
+    write_atomic(folder / f"{stem}.json", json.dumps(about, ensure_ascii=False, indent=1).encode())
+    write_table(folder / f"{stem}.parquet", TABLE, table)
+    beside = {kind: str(folder / f"{stem}.{kind}") for kind in ("json", "parquet")}
+    return {**beside, **_drawn(folder, stem, table, labels)}
+
+
+def _drawn(folder: Path, stem: str, table: pd.DataFrame, labels: Mapping[str, str]) -> dict[str, str]:
+    """Classes by colour and shape; a ring about cases whose most probable class is another."""
+    from skinkit.figures import canvas
+
+    order = [name for name in labels if (table["class"] == name).any()]
+    paint = canvas.colours(list(labels))
+    with canvas.canvas(7.6, 5.0) as figure:
+        axes = figure.add_subplot()
+        for at, name in enumerate(order):
+            rows = table[table["class"] == name]
+            shape = _MARKERS[at % len(_MARKERS)]
+            words = f"{labels[name]}  ({len(rows)})"
+            axes.scatter(rows["x"], rows["y"], s=16, color=paint[name], marker=shape, linewidths=0, label=words)
+        wrong = table[table["top1"] != table["class"]]
+        axes.scatter(
+            wrong["x"], wrong["y"], s=46, facecolors="none", edgecolors=canvas.ALL_COLOUR, linewidths=0.6,
+            label=f"another class most probable  ({len(wrong)})",
+        )  # fmt: skip
+        axes.set(xticks=[], yticks=[], aspect="equal")
+        axes.grid(visible=False)
+        axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), alignment="left")
+        return canvas.write(figure, folder, stem)

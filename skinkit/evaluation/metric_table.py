@@ -1,0 +1,562 @@
+"""All metrics of one set of predictions with their intervals: :class:`Scored` in, rows of the metrics table out.
+
+Definitions beyond those of ``skinkit.stats.metrics``
+-----------------------------------------------
+* Averages over classes are always named. ``macro`` is the plain mean, ``weighted`` the mean weighted by the number of
+  cases, both over the classes *present* in the truth; ``micro`` pools all (case, class) decisions.
+* Balanced accuracy: macro sensitivity of the most probable class. In averages the precision of a class that is never
+  predicted counts 0.
+* Accuracy of a class: share of the cases that are called it rightly or rightly not, (TP + TN) / N. A rare class has a
+  high one whatever the model, so it is told for comparison with papers that tell it, and never averaged.
+* MCC: Matthews' coefficient, of all classes in Gorodkin's form (2004); NaN where only one class is true or called.
+* Brier score: mean over cases of sum over classes (p - y)^2, 0 to 2; for malignancy (p - y)^2, 0 to 1.
+* ``..._raw``: the same metric of the malignancy before calibration.
+* PPV and NPV at a prevalence pi: se pi / (se pi + (1 - sp)(1 - pi)) and sp (1 - pi) / (sp (1 - pi) + (1 - se) pi).
+* Set coverage: share of cases whose prediction set holds the true class; set size: classes in it.
+* Fewer than ``minimum`` cases in what a metric divides by: the estimate is null and its note ``insufficient_n``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from skinkit.stats.calibration import Recalibration
+from skinkit.stats.metrics import (  # fmt: skip
+    ALL,
+    EPS,
+    EXACT_INTERVAL,
+    INSUFFICIENT,
+    MALIGNANT,
+    MINIMUM_N,
+    NO_INTERVAL,
+    PAUC,
+    Bools,
+    Floats,
+    Ints,
+    Ranking,
+    Resamples,
+    area_interval,
+    mirrored_interval,
+    once,
+    percentile_interval,
+    proportion_interval,
+    ratio,
+    weighted_ece,
+    widened_interval,
+)
+
+PROPORTIONS = ("sensitivity", "specificity", "precision", "ppv", "npv", "accuracy", "prevalence", "set_coverage")
+AREAS = {"auroc": 1.0, "average_precision": 1.0, PAUC: 0.2}
+"""Areas under curves, and how large they can be."""
+UNBOUNDED = ("log_loss", "calibration_slope", "calibration_intercept", "set_size")
+BOUNDED = (-1.0, 0.0, 1.0)
+"""Ends of a metric's range: an interval without width there says nothing."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What is scored.
+
+    Attributes:
+        classes: class codes, in the order of the probability columns.
+        truth: (n,) class indices.
+        probability: (n, classes).
+        cluster: (n,) patient of each case.
+        malignant: (classes,) which classes are malignant; None leaves every malignancy metric out.
+        malignancy: (n,) probability of malignancy.
+        called: (n,) called malignant after the veto.
+        veto: the veto's threshold.
+        veto_source: where it came from.
+        thresholds: class code -> (threshold, source) frozen beforehand; one threshold, or (n,) where the cases were
+            predicted by models with thresholds of their own.
+        raw: (n,) probability of malignancy before calibration.
+        sets: (n, classes) prediction sets.
+        prevalence: of malignancy where the model is to be used; NaN where nobody says.
+    """
+
+    classes: tuple[str, ...]
+    truth: Ints
+    probability: Floats
+    cluster: npt.NDArray[Any]
+    malignant: Bools | None = None
+    malignancy: Floats | None = None
+    called: Bools | None = None
+    veto: float = float("nan")
+    veto_source: str | None = None
+    thresholds: Mapping[str, tuple[npt.ArrayLike, str]] | None = None
+    raw: Floats | None = None
+    sets: Bools | None = None
+    prevalence: float = float("nan")
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+    def take(self, rows: Bools | Ints) -> Scored:
+        """The same model on some of the cases."""
+        chosen: dict[str, Any] = {
+            name: None if (value := getattr(self, name)) is None else value[rows]
+            for name in ("truth", "probability", "cluster", "malignancy", "called", "raw", "sets")
+        }
+        thresholds = {
+            name: (np.broadcast_to(np.asarray(value), len(self))[rows], source)
+            for name, (value, source) in (self.thresholds or {}).items()
+        }
+        return replace(self, **chosen, thresholds=thresholds)
+
+    @property
+    def predicted(self) -> Ints:
+        """(n,) most probable class; the first of equal ones."""
+        return np.argmax(self.probability, axis=1) if len(self) else np.zeros(0, dtype=np.int64)
+
+    @property
+    def is_malignant(self) -> Bools:
+        """(n,) whether the true class is malignant."""
+        assert self.malignant is not None
+        return self.malignant[self.truth]
+
+
+Key = tuple[str, str, str, str]
+"""(class, average, decision_rule, metric)"""
+
+PARTS = ("areas", "argmax", "frozen", "calibration", "malignant", "sets")
+"""Families of metrics."""
+
+
+@dataclass(frozen=True)
+class Replicated:
+    """Every metric of some predictions, and its bootstrap replicates.
+
+    Attributes:
+        battery: the metrics.
+        point: key -> estimate, and the number of cases it divides by.
+        drawn: key -> (replicates,).
+    """
+
+    battery: Battery
+    point: Mapping[Key, tuple[float, int]]
+    drawn: Mapping[Key, Floats]
+
+
+def replicated(scored: Scored, resamples: Resamples, parts: Sequence[str] = PARTS) -> Replicated:
+    """Compute these families of metrics on the cases and on every draw of their patients."""
+    battery = Battery(scored)
+    point = {key: (float(value[0]), int(n)) for key, value, n in battery.values(once(len(scored)), parts)}
+    drawn: dict[Key, list[Floats]] = {key: [] for key in point}
+    for weights in resamples.weights(scored.cluster, len(scored.classes)):
+        for key, value, _ in battery.values(weights, parts):
+            drawn[key].append(value)
+    return Replicated(battery, point, {key: np.concatenate(v) if v else np.zeros(0) for key, v in drawn.items()})
+
+
+def measure(
+    scored: Scored,
+    *,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    minimum: int = MINIMUM_N,
+) -> list[dict[str, Any]]:
+    """Every metric of some predictions with its interval, as rows of the metrics table; see :func:`rows_of`."""
+    if not len(scored):
+        return []
+    return rows_of(replicated(scored, Resamples(scored.cluster, bootstrap, seed)), minimum)
+
+
+def rows_of(told: Replicated, minimum: int = MINIMUM_N) -> list[dict[str, Any]]:
+    """Rows of the metrics table.
+
+    Args:
+        told: estimates and replicates.
+        minimum: cases a metric must divide by, positives and negatives alike where it needs both.
+
+    Returns:
+        Rows with class, average, decision_rule, metric, estimate, lower, upper, n, n_positive, n_clusters, threshold,
+        threshold_source and note (``insufficient_n``: no estimate; ``no_interval``: undefined in too many replicates,
+        or without width at an end of its range; ``exact_interval``: binomial, because the proportion is 0 or 1).
+    """
+    battery = told.battery
+    n_clusters = len(np.unique(battery.s.cluster))
+    rows = []
+    for key, (estimate, support) in told.point.items():
+        class_, average, rule, metric = key
+        note = INSUFFICIENT if support < minimum or np.isnan(estimate) else None
+        lower = upper = float("nan")
+        if note is None and len(told.drawn[key]):
+            lower, upper, note = battery.interval(key, estimate, told.drawn)
+        threshold, source = battery.threshold(key)
+        rows.append(
+            {
+                "class": class_,
+                "average": average,
+                "decision_rule": rule,
+                "metric": metric,
+                "estimate": float("nan") if note == INSUFFICIENT else estimate,
+                "lower": lower,
+                "upper": upper,
+                "n": len(battery.s),
+                "n_positive": battery.n_positive(class_),
+                "n_clusters": n_clusters,
+                "threshold": threshold,
+                "threshold_source": source,
+                "note": note,
+            }
+        )
+    return rows
+
+
+class Battery:
+    """All metrics of one set of predictions, for any weights."""
+
+    def __init__(self, scored: Scored) -> None:
+        n, k = scored.probability.shape
+        self.s = scored
+        self.one_hot = np.eye(k, dtype=bool)[scored.truth]
+        self.n_class = self.one_hot.sum(axis=0)
+        self.seen = self.n_class > 0
+        self.both = self.seen & (self.n_class < n)
+        self.rankings = [Ranking(scored.probability[:, c], self.one_hot[:, c]) for c in range(k)]
+        self.pooled = Ranking(scored.probability.ravel(), self.one_hot.ravel(), np.repeat(np.arange(n), k))
+        # Which (truth, prediction) cell each case falls into, so that weights @ cells is the confusion matrix.
+        self.cells = np.zeros((n, k * k))
+        self.cells[np.arange(n), scored.truth * k + scored.predicted] = 1
+        self.brier = ((scored.probability - self.one_hot) ** 2).sum(axis=1)
+        right = scored.probability[np.arange(n), scored.truth]
+        self.log_loss = -np.log(np.clip(right, EPS, 1))
+        given = scored.thresholds or {}
+        self.thresholds = {
+            name: (np.broadcast_to(np.asarray(given[name][0], dtype=np.float64), n), given[name][1])
+            for name in scored.classes
+            if name in given
+        }
+        self.malignancy = (
+            _Binary(scored.malignancy, scored.is_malignant)
+            if scored.malignant is not None and scored.malignancy is not None
+            else None
+        )
+        self.raw = (
+            _Binary(scored.raw, scored.is_malignant) if self.malignancy is not None and scored.raw is not None else None
+        )
+
+    def threshold(self, key: Key) -> tuple[float, str | None]:
+        """The threshold behind a row and where it came from."""
+        class_, average, rule, _ = key
+        if rule == "veto":
+            return self.s.veto, self.s.veto_source
+        if rule != "frozen_threshold":
+            return float("nan"), None
+        if average != "none":
+            sources = sorted({source for _, source in self.thresholds.values()})
+            return float("nan"), ",".join(sources)
+        values, source = self.thresholds[class_]
+        return float(values[0] if (values == values[0]).all() else values.mean()), source
+
+    def interval(self, key: Key, estimate: float, all_drawn: Mapping[Key, Floats]) -> tuple[float, float, str | None]:
+        """The 95 % interval of a metric, and a note."""
+        sides, drawn = self._sides(key), all_drawn[key]
+        lower = upper = float("nan")
+        if key[3].endswith("_at_prevalence"):
+            rates = [all_drawn[MALIGNANT, "none", "veto", rate] for rate in ("sensitivity", "specificity")]
+            lower, upper = self._at_prevalence_interval(key, drawn, rates)
+        elif sides and key[3] in PROPORTIONS:
+            cluster = self.s.cluster[sides[0]]
+            lower, upper = proportion_interval(estimate, drawn, len(cluster), len(np.unique(cluster)))
+        elif sides:
+            lower, upper = area_interval(estimate, drawn, self.clusters_behind(key), AREAS[key[3]])
+        elif key[3].startswith("ece"):
+            lower, upper = mirrored_interval(estimate, drawn)
+        else:
+            truth = self._true(key[0]) if key[0] != ALL else np.ones(len(self.s), dtype=bool)
+            rarer = [len(np.unique(self.s.cluster[side])) for side in (truth, ~truth) if side.any()]
+            lower, upper = widened_interval(estimate, drawn, min(rarer))
+            if lower == upper and any(np.isclose(lower, BOUNDED)):
+                return float("nan"), float("nan"), NO_INTERVAL
+            lower, upper = _within(key[3], lower, upper)
+        if np.isnan(lower):
+            return lower, upper, NO_INTERVAL
+        certain = bool(sides) and any(np.isclose(estimate, end) for end in (0.0, AREAS.get(key[3], 1.0)))
+        return lower, upper, EXACT_INTERVAL if certain else None
+
+    def _at_prevalence_interval(self, key: Key, drawn: Floats, rates: Sequence[Floats]) -> tuple[float, float]:
+        """Percentiles; where sensitivity or specificity is 0 or 1, what the intervals of both leave possible."""
+        truth, called = self.s.is_malignant, self._called(MALIGNANT, "veto")
+        sides = ((truth, called), (~truth, ~called))
+        shares = [float(right[side].mean()) for side, right in sides]
+        if not {0.0, 1.0} & set(shares):
+            return percentile_interval(drawn)
+        ends = [
+            proportion_interval(share, rate, int(side.sum()), len(np.unique(self.s.cluster[side])))
+            for share, rate, (side, _) in zip(shares, rates, sides, strict=True)
+        ]
+        # Both predictive values grow with sensitivity and with specificity.
+        which = 0 if key[3].startswith("ppv") else 1
+        lower, upper = (
+            float(predictive_values(np.array([ends[0][i]]), np.array([ends[1][i]]), self.s.prevalence)[which][0])
+            for i in (0, 1)
+        )
+        return lower, upper
+
+    def _sides(self, key: Key) -> tuple[Bools, ...]:
+        """The cases a proportion counts, or the two sides of an AUROC: each (n,); empty for anything else."""
+        class_, average, rule, metric = key
+        if average != "none" or metric not in (*PROPORTIONS, *AREAS):
+            return ()
+        if metric == "set_coverage":
+            return (self._true(class_) if class_ != ALL else np.ones(len(self.s), dtype=bool),)
+        if metric in ("accuracy", "prevalence"):
+            return (np.ones(len(self.s), dtype=bool),)
+        truth = self._true(class_)
+        if metric in AREAS:
+            return (truth, ~truth)
+        called = self._called(class_, rule)
+        counted = {"sensitivity": truth, "specificity": ~truth, "precision": called, "ppv": called, "npv": ~called}
+        return (counted[metric],)
+
+    def cases_behind(self, key: Key) -> tuple[int, ...]:
+        """Cases of each side of an AUROC, of what a proportion divides by; empty for anything else."""
+        return tuple(int(side.sum()) for side in self._sides(key))
+
+    def clusters_behind(self, key: Key) -> int:
+        """Patients behind a figure: those of the rarer side of an AUROC, all of them where nothing is divided."""
+        sides = self._sides(key) or (np.ones(len(self.s), dtype=bool),)
+        return min(len(np.unique(self.s.cluster[side])) for side in sides)
+
+    def _true(self, class_: str) -> Bools:
+        if class_ in self.s.classes:
+            return self.one_hot[:, self.s.classes.index(class_)]
+        return self.s.is_malignant
+
+    def _called(self, class_: str, rule: str) -> Bools:
+        if rule == "veto":
+            assert self.s.called is not None
+            return self.s.called
+        if class_ not in self.s.classes:
+            assert self.s.malignant is not None
+            return self.s.malignant[self.s.predicted]
+        column = self.s.classes.index(class_)
+        frozen = rule == "frozen_threshold"
+        called = self.s.probability[:, column] >= self.thresholds[class_][0] if frozen else self.s.predicted == column
+        return np.asarray(called, dtype=bool)
+
+    def n_positive(self, class_: str) -> int | None:
+        """Cases of a class; None for averages."""
+        if class_ in self.s.classes:
+            return int(self.n_class[self.s.classes.index(class_)])
+        return int(self.s.is_malignant.sum()) if class_ == MALIGNANT else None
+
+    def values(self, w: Floats, parts: Sequence[str] = PARTS) -> Iterator[tuple[Key, Floats, float]]:
+        """Metric, its value in each replicate, and what it divides by in the first one."""
+        seen_keys: set[Key] = set()
+        made = {
+            "areas": self._areas,
+            "argmax": self._argmax,
+            "frozen": self._frozen,
+            "calibration": self._calibration,
+            "malignant": self._malignant,
+            "sets": self._sets,
+        }
+        for part in parts:
+            for key, value, support in made[part](w):
+                # The class set "malignancy" has a class of that name: the same figure, told once.
+                if key not in seen_keys:
+                    seen_keys.add(key)
+                    yield key, value, support
+
+    def _areas(self, w: Floats) -> Iterator[tuple[Key, Floats, float]]:
+        n = len(self.s)
+        told = [ranking.summary(w) for ranking in self.rankings]
+        pooled = dict(zip(("auroc", "average_precision"), self.pooled.areas(w), strict=True))
+        n_class = w @ self.one_hot
+        for metric in told[0]:
+            table = np.stack([one[metric] for one in told], axis=1)
+            for c, name in enumerate(self.s.classes):
+                yield (name, "none", "none", metric), table[:, c], min(self.n_class[c], n - self.n_class[c])
+            if self.both.any() and metric in pooled:
+                yield from self._averages("none", metric, table, n_class, self.both)
+                yield (ALL, "micro", "none", metric), pooled[metric], n
+
+    def _averages(
+        self, rule: str, metric: str, table: Floats, n_class: Floats, over: Bools
+    ) -> Iterator[tuple[Key, Floats, float]]:
+        """Macro and weighted means of (replicates, classes) values over some classes; NaN where one is undefined."""
+        n = len(self.s)
+        yield (ALL, "macro", rule, metric), table[:, over].mean(axis=1), n
+        yield (ALL, "weighted", rule, metric), ratio((table * n_class)[:, over].sum(1), n_class[:, over].sum(1)), n
+
+    def _argmax(self, w: Floats) -> Iterator[tuple[Key, Floats, float]]:
+        k = len(self.s.classes)
+        matrix = (w @ self.cells).reshape(-1, k, k)
+        tp = np.einsum("rkk->rk", matrix)
+        n_class, called = matrix.sum(axis=2), matrix.sum(axis=1)
+        total = matrix.sum(axis=(1, 2))
+        yield (ALL, "none", "argmax", "accuracy"), ratio(tp.sum(axis=1), total), total[0]
+        sensitivity = ratio(tp, n_class)
+        yield (ALL, "macro", "argmax", "balanced_accuracy"), sensitivity[:, self.seen].mean(axis=1), total[0]
+        yield (ALL, "none", "argmax", "mcc"), _gorodkin(tp, called, n_class, total), total[0]
+        yield from self._decisions("argmax", self.s.classes, tp, called, n_class, total, self.seen, self.both)
+
+    def _frozen(self, w: Floats) -> Iterator[tuple[Key, Floats, float]]:
+        if not self.thresholds:
+            return
+        names = tuple(self.thresholds)
+        columns = [self.s.classes.index(name) for name in names]
+        truth = self.one_hot[:, columns]
+        called = self.s.probability[:, columns] >= np.stack([self.thresholds[name][0] for name in names], axis=1)
+        yield from self._decisions(
+            "frozen_threshold",
+            names,
+            w @ (truth & called),
+            w @ called,
+            w @ truth,
+            w.sum(axis=1),
+            self.seen[columns],
+            self.both[columns],
+        )
+
+    def _decisions(
+        self, rule: str, names: tuple[str, ...], tp: Floats, called: Floats, n_class: Floats, total: Floats,
+        seen: Bools, both: Bools,
+    ) -> Iterator[tuple[Key, Floats, float]]:  # fmt: skip
+        """Sensitivity, specificity, precision and F1 per class and averaged, from (replicates, classes) counts.
+
+        Accuracy is told per class alone.
+        """
+        rest = total[:, None] - n_class
+        tn = rest - (called - tp)
+        for c, name in enumerate(names):
+            yield (name, "none", rule, "accuracy"), ratio(tp[:, c] + tn[:, c], total), total[0]
+        tables = {
+            "sensitivity": (tp, n_class, seen),
+            "specificity": (tn, rest, both),
+            "precision": (tp, called, seen),
+            "f1": (2 * tp, called + n_class, seen),
+        }
+        for metric, (above, below, over) in tables.items():
+            table = ratio(above, below)
+            support = n_class if metric == "f1" else below
+            for c, name in enumerate(names):
+                yield (name, "none", rule, metric), table[:, c], support[0, c]
+            if over.any():
+                filled = np.nan_to_num(table) if metric == "precision" else table
+                filled = np.where(n_class > 0, filled, np.nan) if metric in ("precision", "f1") else filled
+                yield from self._averages(rule, metric, filled, n_class, over)
+                yield (ALL, "micro", rule, metric), ratio(above.sum(axis=1), below.sum(axis=1)), total[0]
+
+    def _calibration(self, w: Floats) -> Iterator[tuple[Key, Floats, float]]:
+        total = w.sum(axis=1)
+        confidence = self.s.probability.max(axis=1)
+        hit = (self.s.predicted == self.s.truth).astype(np.float64)
+        yield (ALL, "none", "none", "brier"), ratio(w @ self.brier, total), total[0]
+        yield (ALL, "none", "none", "log_loss"), ratio(w @ self.log_loss, total), total[0]
+        yield (ALL, "none", "none", "ece"), weighted_ece(w, confidence, hit), total[0]
+
+    def _malignant(self, w: Floats) -> Iterator[tuple[Key, Floats, float]]:
+        s = self.s
+        if self.malignancy is None or s.malignant is None:
+            return
+        truth, total = s.is_malignant, w.sum(axis=1)
+        positives = float((w[0] @ truth).item())
+        rarer = min(positives, total[0] - positives)
+        yield (MALIGNANT, "none", "none", "prevalence"), ratio(w @ truth, total), total[0]
+        for metric, value in self.malignancy.ranking.summary(w).items():
+            yield (MALIGNANT, "none", "none", metric), value, rarer
+        for suffix, binary in (("", self.malignancy), ("_raw", self.raw)):
+            for metric, value in binary.calibration(w).items() if binary is not None else ():
+                support = rarer if metric.startswith("calibration") else total[0]
+                yield (MALIGNANT, "none", "none", f"{metric}{suffix}"), value, support
+        rules = [("argmax", s.malignant[s.predicted])]
+        if s.called is not None:
+            rules.append(("veto", s.called))
+        for rule, called in rules:
+            yield from self._binary(rule, truth, called, w)
+
+    def _binary(self, rule: str, truth: Bools, called: Bools, w: Floats) -> Iterator[tuple[Key, Floats, float]]:
+        tp, fp = w @ (truth & called), w @ (~truth & called)
+        fn, tn = w @ (truth & ~called), w @ (~truth & ~called)
+        sensitivity, specificity = ratio(tp, tp + fn), ratio(tn, tn + fp)
+        positives, negatives = (tp + fn)[0], (tn + fp)[0]
+        rarer = min(positives, negatives)
+        found = [
+            ("sensitivity", sensitivity, positives),
+            ("specificity", specificity, negatives),
+            ("ppv", ratio(tp, tp + fp), (tp + fp)[0]),
+            ("npv", ratio(tn, tn + fn), (tn + fn)[0]),
+            ("f1", ratio(2 * tp, 2 * tp + fp + fn), positives),
+            ("mcc", ratio(tp * tn - fp * fn, np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))), rarer),
+            ("accuracy", ratio(tp + tn, tp + tn + fp + fn), positives + negatives),
+            ("balanced_accuracy", (sensitivity + specificity) / 2, rarer),
+        ]
+        if rule == "veto" and not np.isnan(self.s.prevalence):
+            ppv, npv = predictive_values(sensitivity, specificity, self.s.prevalence)
+            found += [("ppv_at_prevalence", ppv, rarer), ("npv_at_prevalence", npv, rarer)]
+        for metric, value, support in found:
+            yield (MALIGNANT, "none", rule, metric), value, float(support)
+
+    def _sets(self, w: Floats) -> Iterator[tuple[Key, Floats, float]]:
+        if self.s.sets is None:
+            return
+        n = len(self.s)
+        held = self.s.sets[np.arange(n), self.s.truth]
+        size = self.s.sets.sum(axis=1).astype(np.float64)
+        groups = [(ALL, np.ones(n, dtype=bool)), *((name, self.one_hot[:, c]) for c, name in enumerate(self.s.classes))]
+        for name, inside in groups:
+            total = w @ inside
+            yield (name, "none", "conformal_set", "set_coverage"), ratio(w @ (held & inside), total), total[0]
+            yield (name, "none", "conformal_set", "set_size"), ratio(w @ (size * inside), total), total[0]
+
+
+class _Binary:
+    """One probability of malignancy, for any weights."""
+
+    def __init__(self, probability: Floats, positive: Bools) -> None:
+        self.p, self.y = probability, positive
+        self.ranking = Ranking(probability, positive)
+        self.recalibration = Recalibration(probability, positive)
+        self.loss = -np.log(np.clip(np.where(positive, probability, 1 - probability), EPS, 1))
+
+    def calibration(self, w: Floats) -> dict[str, Floats]:
+        """What depends on the values and not on their order alone: metric -> (replicates,)."""
+        total = w.sum(axis=1)
+        slope, intercept = self.recalibration.values(w)
+        return {
+            "brier": ratio(w @ (self.p - self.y) ** 2, total),
+            "log_loss": ratio(w @ self.loss, total),
+            "ece": weighted_ece(w, self.p, self.y.astype(np.float64)),
+            "calibration_slope": slope,
+            "calibration_intercept": intercept,
+        }
+
+
+def _within(metric: str, lower: float, upper: float) -> tuple[float, float]:
+    """An interval cut to what the metric can be."""
+    if metric.removesuffix("_raw") in UNBOUNDED:
+        return lower, upper
+    return max(lower, -1.0 if metric == "mcc" else 0.0), min(upper, 2.0 if metric == "brier" else 1.0)
+
+
+def _gorodkin(tp: Floats, called: Floats, n_class: Floats, total: Floats) -> Floats:
+    """Matthews' coefficient of several classes, from (replicates, classes) counts; NaN where one side is constant.
+
+    Source: Gorodkin, Computational Biology and Chemistry 2004.
+    """
+    right = tp.sum(axis=1)
+    above = right * total - (called * n_class).sum(axis=1)
+    below = (total**2 - (called**2).sum(axis=1)) * (total**2 - (n_class**2).sum(axis=1))
+    return ratio(above, np.sqrt(np.maximum(below, 0)))
+
+
+def predictive_values(sensitivity: Floats, specificity: Floats, prevalence: float) -> tuple[Floats, Floats]:
+    """Positive and negative predictive value at a prevalence."""
+    hits, alarms = sensitivity * prevalence, (1 - specificity) * (1 - prevalence)
+    passed, missed = specificity * (1 - prevalence), (1 - sensitivity) * prevalence
+    return ratio(hits, hits + alarms), ratio(passed, passed + missed)
+
+
+def confusion_matrix(truth: npt.ArrayLike, predicted: npt.ArrayLike, classes: int) -> Ints:
+    """Counts (classes, classes): rows are the truth, columns the most probable class."""
+    matrix = np.zeros((classes, classes), dtype=np.int64)
+    np.add.at(matrix, (np.asarray(truth, dtype=np.int64), np.asarray(predicted, dtype=np.int64)), 1)
+    return matrix

@@ -1,0 +1,262 @@
+"""A table of predictions made elsewhere: read, checked and completed, or refused with row and value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from skinkit.artifacts.tables import read_table
+from skinkit.errors import ConfigError, InputError, did_you_mean
+from skinkit.evaluation.scoring import IMAGE, LEVELS, TRUTH
+from skinkit.schemas import OK, PROBABILITY, probability_columns
+from skinkit.stats.metrics import MALIGNANT
+from skinkit.taxonomy import CLASS_SET_NAMES, DIAGNOSES, MALIGNANT_SETS, ClassSet, class_set
+
+SUM_TOLERANCE = 0.01
+
+
+@dataclass(frozen=True)
+class Given:
+    """A table that was checked and can be scored.
+
+    Attributes:
+        table: the rows with a known truth, completed for :class:`skinkit.evaluation.scoring.Evaluation`.
+        classes: the class set of its columns.
+        malignant_set: name of the malignant set; empty where none is known.
+        excluded: why rows were left out, and how many.
+        remarks: what a reader of the figures must know.
+        made_up: columns the table lacked and got filled in.
+    """
+
+    table: pd.DataFrame
+    classes: ClassSet
+    malignant_set: str
+    excluded: dict[str, int]
+    remarks: list[str]
+    made_up: tuple[str, ...]
+
+
+def read(file: Path) -> pd.DataFrame:
+    """A CSV, TSV or Parquet table; CSV columns as text, None where a field is empty."""
+    kind = file.suffix.lower()
+    if not file.is_file():
+        raise InputError(f"no file {file}", "a CSV, TSV or Parquet table", "check the path")
+    if kind in (".parquet", ".pq"):
+        return read_table(file)
+    if kind not in (".csv", ".tsv", ".txt"):
+        raise InputError(f"{file} ends in {kind or 'nothing'}", ".csv, .tsv or .parquet", "save it as one of these")
+    separator = "\t" if kind == ".tsv" else ","
+    try:
+        table = pd.read_csv(file, sep=separator, encoding="utf-8-sig", dtype=str, keep_default_na=False)
+    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise InputError(f"{file} cannot be read ({error})", "a UTF-8 table with a header", "mend the file") from None
+    table.columns = [str(name).strip() for name in table.columns]
+    return table.astype(object).map(lambda text: text.strip() or None)
+
+
+def class_set_of(columns: Sequence[str], named: str, malignant: str, file: Path) -> tuple[ClassSet, str]:
+    """The class set of the probability columns, and the name of its malignant set (empty where none is known).
+
+    Args:
+        columns: all columns of the table.
+        named: class set given by the user, or empty: the first known one that has all the classes.
+        malignant: name of a malignant set, or class codes with commas, or empty for the class set's own.
+        file: for messages.
+    """
+    codes = tuple(name.removeprefix(PROBABILITY) for name in probability_columns(list(columns)))
+    if len(codes) < 2:
+        raise InputError(
+            f"{file} has the columns {', '.join(columns[:20])}",
+            f"two columns or more named {PROBABILITY}CLASS, for example {PROBABILITY}MEL",
+            "rename the probability columns",
+        )
+    set_name = malignant if malignant in MALIGNANT_SETS else ""
+    known = [class_set(name, set_name) for name in ([named] if named else CLASS_SET_NAMES)]
+    base = next((one for one in known if set(codes) <= set(one.classes)), None)
+    if base is None and named:
+        raise InputError(
+            f"{file} has probabilities of {', '.join(codes)}",
+            f"classes of {named!r}: {', '.join(known[0].classes)}",
+            "rename the columns, or give another --classes",
+        )
+    if base is None:
+        # Classes of its own. Where they are diagnosis codes, a named malignant set says which are malignant.
+        wanted = MALIGNANT_SETS[set_name] if set_name and set(codes) <= set(DIAGNOSES) else frozenset()
+        base = ClassSet("given", codes, {code: code for code in codes}, set_name if wanted else "", wanted)
+    chosen, malignant_set = base.malignant & set(codes), base.malignant_set
+    if malignant and not set_name:
+        chosen, malignant_set = frozenset(part.strip() for part in malignant.split(",")), "given"
+        for code in sorted(chosen - set(codes)):
+            expected = did_you_mean(code, [*codes, *MALIGNANT_SETS])
+            raise ConfigError(f"--malignant names {code!r}", expected, "name classes of the table, or a malignant set")
+    return replace(
+        base,
+        classes=codes,
+        members={diagnosis: code for diagnosis, code in base.members.items() if code in codes},
+        labels={code: base.labels.get(code, code) for code in codes},
+        malignant=chosen,
+        malignant_set=malignant_set,
+    ), malignant_set
+
+
+def checked(
+    given: pd.DataFrame, *, truth_column: str, classes: str, malignant: str, threshold: float, file: Path
+) -> Given:
+    """Check a table row by row and complete it.
+
+    Raises:
+        InputError: a column is missing, or a value impossible: the row (counted from 1) and the value are named.
+    """
+    of, malignant_set = class_set_of([str(name) for name in given.columns], classes, malignant, file)
+    if truth_column not in given:
+        others = [str(name) for name in given.columns if not str(name).startswith(PROBABILITY)]
+        raise InputError(
+            f"{file} has no column {truth_column!r}",
+            did_you_mean(truth_column, others),
+            "name the column of the truth with --truth-column",
+        )
+    table = given.reset_index(drop=True).copy()
+    if "level" in table:
+        table = table[table["level"].isin(LEVELS)]
+    if "status" in table:
+        table = table[table["status"].fillna(OK) == OK]
+    names = [f"{PROBABILITY}{code}" for code in of.classes]
+    for name in (*names, "malignancy", "malignancy_raw", "threshold", "age_years", "entropy"):
+        if name in table:
+            table[name] = _numbers(table[name], name, file)
+    if "refer" in table:
+        table = table.assign(refer=[str(value).strip().lower() in ("true", "1", "yes") for value in table["refer"]])
+    _check_probabilities(table, names, file)
+    for name in ("malignancy", "malignancy_raw"):
+        if name in table and (name == "malignancy" or table[name].notna().any()):
+            _check_range(table[name], name, file)
+    table, excluded = _with_truth(table, truth_column, of, file)
+    remarks: list[str] = []
+    made_up = tuple(name for name in ("case_id", "group_id") if name not in given)
+    table = _with_keys(table, file, remarks)
+    if malignant_set:
+        table = _with_calls(table, of, threshold, file)
+    else:
+        remarks.append("which classes are malignant is not known: give --malignant pad, wang or CLASS,CLASS")
+        table = table.drop(columns=["malignancy", "call"], errors="ignore").assign(threshold=np.nan)
+    table = table.assign(several=False).reset_index(drop=True)
+    return Given(table, of, malignant_set, excluded, remarks, made_up)
+
+
+def _with_truth(table: pd.DataFrame, column: str, classes: ClassSet, file: Path) -> tuple[pd.DataFrame, dict[str, int]]:
+    values = [None if value is None or pd.isna(value) else str(value) for value in table[column]]
+    truth = [value if value in classes.classes else classes.to_class(value) for value in values]
+    excluded: dict[str, int] = {}
+    for value, code in zip(values, truth, strict=True):
+        if code is None:
+            why = "unlabelled" if value is None else f"no_class:{value}"
+            excluded[why] = excluded.get(why, 0) + 1
+    if not any(truth):
+        raise InputError(
+            f"no row of {file} has a known truth (column {column!r}: {excluded or 'no rows'})",
+            f"classes {', '.join(classes.classes)}, or diagnoses {', '.join(sorted(classes.members))}",
+            "name the column with --truth-column, or the class set with --classes",
+        )
+    table = table.assign(**{TRUTH: pd.Series(truth, index=table.index, dtype=object)})
+    return table[table[TRUTH].notna()], dict(sorted(excluded.items()))
+
+
+def _with_keys(table: pd.DataFrame, file: Path, remarks: list[str]) -> pd.DataFrame:
+    """Level, case_id and group_id, where they are not given."""
+    numbered = pd.Series([f"row {int(str(i)) + 1}" for i in table.index], table.index, object)
+    if "level" not in table:
+        table = table.assign(level=IMAGE)
+    if "case_id" not in table:
+        table = table.assign(case_id=table.get("image_id", numbered))
+    table = table.assign(case_id=table["case_id"].fillna(numbered).astype(str))
+    twice = table.duplicated(["level", "case_id"])
+    if twice.any():
+        row = int(str(twice.idxmax()))
+        case = table["case_id"][row]
+        raise InputError(f"{file}, row {row + 1}: case {case!r} occurs twice", "every case once", "remove one of them")
+    if "group_id" not in table:
+        by = next((name for name in ("patient_id", "lesion_id") if name in table), None)
+        if by is None:
+            remarks.append("no group_id or patient_id: every row counts as a patient of its own in the intervals")
+        table = table.assign(group_id=table["case_id"] if by is None else table[by])
+    return table.assign(group_id=table["group_id"].fillna(table["case_id"]).astype(str))
+
+
+def _with_calls(table: pd.DataFrame, classes: ClassSet, threshold: float, file: Path) -> pd.DataFrame:
+    """Malignancy, threshold and call, where they are not given."""
+    if "malignancy" not in table:
+        columns = [f"{PROBABILITY}{code}" for code in classes.classes if code in classes.malignant]
+        table = table.assign(malignancy=table[columns].sum(axis=1).clip(0, 1))
+    if "threshold" not in table:
+        table = table.assign(threshold=threshold)
+    if "call" not in table:
+        high = table["malignancy"] >= table["threshold"]
+        return table.assign(call=pd.Series(np.where(high, MALIGNANT, "benign"), table.index, object))
+    words: dict[str, str] = {
+        "malignant": MALIGNANT,
+        "true": MALIGNANT,
+        "1": MALIGNANT,
+        "benign": "benign",
+        "false": "benign",
+        "0": "benign",
+    }
+    calls = [words.get(str(value).strip().lower()) for value in table["call"]]
+    for row, call, value in zip(table.index, calls, table["call"], strict=True):
+        if call is None:
+            where = f"{file}, row {int(str(row)) + 1}: call = {value!r}"
+            raise InputError(where, "malignant or benign", "mend the value")
+    return table.assign(call=pd.Series(calls, table.index, object))
+
+
+def _numbers(values: pd.Series, name: str, file: Path) -> pd.Series:
+    numbers = pd.to_numeric(values, errors="coerce").astype(float)
+    bad = values.notna() & numbers.isna()
+    if bad.any():
+        row = int(str(bad.idxmax()))
+        raise InputError(f"{file}, row {row + 1}: {name} = {values[row]!r}", "a number", "mend the value")
+    return numbers
+
+
+def _check_range(values: pd.Series, name: str, file: Path) -> None:
+    bad = ~values.between(0, 1)
+    if bad.any():
+        row = int(str(bad.idxmax()))
+        raise InputError(
+            f"{file}, row {row + 1}: {name} = {values[row]:g} ({int(bad.sum())} such rows)",
+            "a probability from 0 to 1 in every row",
+            "give probabilities (not per cent or logits), and drop rows that were not predicted",
+        )
+
+
+def _check_probabilities(table: pd.DataFrame, names: Sequence[str], file: Path) -> None:
+    for name in names:
+        _check_range(table[name], name, file)
+    total = table[list(names)].sum(axis=1)
+    bad = (total - 1).abs() > SUM_TOLERANCE
+    if bad.any():
+        row = int(str(bad.idxmax()))
+        raise InputError(
+            f"{file}, row {row + 1}: the probabilities sum to {total[row]:.4f} ({int(bad.sum())} such rows)",
+            f"1, within {SUM_TOLERANCE:g}",
+            "give the probabilities of all classes; they are never renormalised here",
+        )
+
+
+def class_thresholds(text: str, classes: ClassSet) -> dict[str, float]:
+    """Class -> threshold, from text such as ``MEL=0.2,NEV=0.5``."""
+    found: dict[str, float] = {}
+    for part in text.split(",") if text else ():
+        name, _, number = (piece.strip() for piece in part.partition("="))
+        try:
+            value = float(number)
+        except ValueError:
+            value = float("nan")
+        if name not in classes.classes or not 0 <= value <= 1:
+            expected = f"CLASS=NUMBER from 0 to 1; {did_you_mean(name, classes.classes)}"
+            raise ConfigError(f"--thresholds {part!r}", expected, "write it as MEL=0.2,NEV=0.5")
+        found[name] = value
+    return found

@@ -1,0 +1,1 @@
+"""Pixels in and out: ``decode`` reads photos and masks, ``identity`` hashes them, ``encode`` writes them."""

@@ -1,0 +1,87 @@
+"""Answers of a frozen backbone, kept per photo and shared by all folds and models of a workspace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skinkit.artifacts.files import digest, write_atomic
+from skinkit.console import Console
+from skinkit.errors import CaseError
+from skinkit.learning.examples import Photo as Photo
+from skinkit.learning.forward import forward
+from skinkit.models.parts.protocol import Embedder
+
+_STORED_AT_ONCE = 64
+
+
+# ---------------------------------------------------------------------------------------------------- embeddings
+class EmbeddingStore:
+    """What a frozen network said of each photo, kept by pixel hash; may be deleted at any time.
+
+    Kept as float16 (error below 0.05 %), so that a remembered answer and a fresh one are the same number.
+
+    Args:
+        folder: of one network with one set of weights.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def read(self, wanted: Iterable[str]) -> dict[str, np.ndarray]:
+        """Pixel hash -> (width,) float16, for those that are known."""
+        from safetensors import SafetensorError, safe_open
+
+        wanted, found = set(wanted), {}
+        for file in sorted(self.folder.glob("*.safetensors")):
+            try:
+                with safe_open(file, framework="numpy") as tensors:
+                    for name in wanted.intersection(tensors.keys()):
+                        found[name] = tensors.get_tensor(name)
+            except (SafetensorError, OSError):
+                file.unlink(missing_ok=True)  # damaged: its photos are looked at again
+        return found
+
+    def write(self, vectors: Mapping[str, np.ndarray]) -> None:
+        """Add some, in one file that appears whole."""
+        from safetensors.numpy import save
+
+        if vectors:
+            name = digest(sorted(vectors))[:24]
+            write_atomic(self.folder / f"{name}.safetensors", save({k: vectors[k] for k in sorted(vectors)}))
+
+
+def embed(
+    module: Embedder, photos: Sequence[Photo], store: EmbeddingStore, *, device: str, console: Console
+) -> tuple[dict[str, np.ndarray], dict[str, CaseError]]:
+    """Pixel hash -> float16 (width,) of every readable photo, and pixel hash -> why, for the others.
+
+    What the store knows is not computed again, and what is computed is stored as it comes, so a killed run goes on
+    where it stopped.
+    """
+    unique = {photo.pixels: photo for photo in photos}
+    known = store.read(unique)
+    failed: dict[str, CaseError] = {}
+    fresh: dict[str, np.ndarray] = {}
+    todo = [photo for pixels, photo in unique.items() if pixels not in known]
+    try:
+        for photo, answer in forward(module, todo, device=device, console=console, label="looking at photos"):
+            if isinstance(answer, CaseError):
+                failed[photo.pixels] = answer
+                continue
+            known[photo.pixels] = fresh[photo.pixels] = answer.astype(np.float16)
+            if len(fresh) >= _STORED_AT_ONCE:
+                store.write(fresh)
+                fresh = {}
+    finally:
+        store.write(fresh)
+    return known, failed
+
+
+def embedding_store(root: Path, module: Any, config: Any, weights_sha256: str, device: str) -> EmbeddingStore:
+    """The store of one embedder: settings, weights and kind of device all count."""
+    key = [module.__name__, module.embedding_key(config), weights_sha256, device]
+    return EmbeddingStore(root / "cache" / "embeddings" / digest(key)[:24])

@@ -1,0 +1,389 @@
+"""The one training loop: phases one after another, on the CPU, one GPU or several, resumable after every epoch.
+
+A network brings its own loss and phases (:mod:`skinkit.models`); nothing here asks which one it is.
+
+**Choice of weights.** Within a phase the epoch with the best validation score is kept (of its last epochs, where
+``Phase.candidates`` says so), and the next phase begins with it; the network ends with the last phase's. Without
+validation rows the last epoch is kept. Where a phase averages its weights (``Phase.averaged``), their mean is kept
+instead: over the steps of the phase's last share, after which the statistics of every BatchNorm layer that is being
+trained are estimated anew, for they belong to other weights, on training pictures that are not varied, for such are the
+ones it will see. A phase that ``patience`` ends before that share begins keeps its best epoch.
+
+**Repeatability.** Order of the rows, variation of the pictures and torch's own random numbers are drawn anew for every
+epoch from (seed, phase, epoch) and from nothing else. So there is no random state to carry over: a run that is killed
+and resumed from its last whole epoch ends, on the CPU, with the same bytes as one that was not.
+
+**Checkpoint.** ``checkpoint.json`` (written last, by renaming) names the safetensors files it belongs to with their
+SHA-256; the best weights have a file of their own, written only when they change. One that is damaged or belongs to
+another run (seed, phases, rows, shapes) is left aside, which is said.
+
+**Several GPUs.** One process each; each sees its share of every batch, gradients are averaged, the first one
+validates, writes and speaks. Network and examples are sent to them through memory; the score is worked out here.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from skinkit.artifacts.files import digest
+from skinkit.console import Console, Tick
+from skinkit.errors import CaseError, ConfigError, InputError
+from skinkit.learning import forward
+from skinkit.learning.augment import augment
+from skinkit.learning.checkpoint import FORMAT, copied_state, resumed, save_checkpoint, take_over
+from skinkit.learning.examples import Examples, Rows, as_input
+from skinkit.learning.precision import autocast, precision_of
+from skinkit.learning.processes import in_processes, make_fabric
+from skinkit.learning.schedule import (
+    OPTIMISERS,
+    SCHEDULES,
+    add_to_average,
+    groups_of,
+    optimiser_of,
+    plateau_factor,
+    rate_share,
+    seed_at,
+    steps_per_epoch,
+)
+from skinkit.learning.state import OWN, Job, Progress, Score, as_module
+from skinkit.models.parts.protocol import Network, Phase
+
+_STATISTICS_BATCHES = 200
+"""Training batches that BatchNorm statistics are estimated on, at most."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training leaves beside the network's weights.
+
+    Attributes:
+        history: one row an epoch: ``phase``, ``epoch``, ``learning_rate``, ``train_loss``, the figures of ``score``,
+            ``seconds`` and ``kept``: whether its weights were the ones kept of that phase. Where weights are averaged,
+            one more row for the average, whose ``train_loss`` is NaN.
+        best: the row whose weights the network holds.
+        snapshots: what ``Network.snapshot`` answered, with ``phase`` and ``epoch``; its cases are named by the hash of
+            their pixels.
+    """
+
+    history: list[dict[str, Any]]
+    best: dict[str, Any]
+    snapshots: list[dict[str, Any]] = field(default_factory=list)
+
+
+def fit(
+    network: Network,
+    examples: Examples,
+    train_rows: Rows,
+    validation_rows: Rows,
+    score: Score,
+    *,
+    seed: int,
+    device: str,
+    precision: str = "auto",
+    devices: int = 1,
+    folder: Path,
+    console: Console,
+    label: str = "training",
+    strata: npt.NDArray[np.int64] | None = None,
+) -> Trained:
+    """Train a network; it holds the kept weights afterwards, on the CPU.
+
+    Args:
+        network: built, with its first weights.
+        examples: what the rows hold.
+        train_rows: learnt from; those that cannot be read are left out, which is said.
+        validation_rows: decide which epoch is kept and when to stop; may be empty.
+        score: of the answers on the validation rows.
+        seed: decides, with the rows and the first weights, everything (on the CPU).
+        device: ``cpu`` or ``cuda``.
+        precision: ``fp32``, ``bf16`` or ``auto`` (:func:`skinkit.learning.precision.precision_of`).
+        devices: processes, one for each GPU; on the CPU more than one is only good for tests.
+        folder: of the checkpoint; a run that was killed goes on from it. The caller removes it when the result is safe.
+        console: one progress bar over all steps, and a line per epoch.
+        label: what they are called.
+        strata: (n,) of every row of ``examples``, which a phase may balance its draws over; the classes by default.
+
+    Raises:
+        InputError: nothing to train on, a loss that is no number, not enough memory, a photo that went away meanwhile.
+        ConfigError: a phase that cannot be run.
+    """
+    train = _readable(examples, train_rows, "training", console)
+    validation = _readable(examples, validation_rows, "validation", console)
+    phases = network.phases()
+    strata = examples.classes if strata is None else np.asarray(strata, np.int64)
+    _check(phases, train, devices, strata is not None)
+    # What a checkpoint must agree on with the run that resumes it.
+    rows = [examples.fingerprint(part) for part in (train, validation)]
+    drawn = tuple(int(strata[row]) for row in train) if strata is not None else ()
+    identity = digest([FORMAT, seed, [asdict(phase) for phase in phases], rows, drawn])
+    precision = precision_of(device, precision)
+    job = Job(examples, train, validation, score, seed, device, precision, Path(folder), label, identity, drawn)
+    if not validation and not phases[-1].averaged:
+        falls = phases[-1].schedule in ("cosine", "one_cycle")  # made to be followed to the end
+        say = console.info if falls else console.warn
+        say(f"  {label}: no validation rows, so the last epoch is kept")
+    if devices > 1:
+        in_processes(train_phases, network, job, devices, console)
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if device == "cuda" else ()):
+        # After several processes this finds their finished checkpoint and takes its weights.
+        progress = train_phases(make_fabric(job, 1), network, job, console)
+    as_module(network).to("cpu")
+    best = next(row for row in reversed(progress.history) if row["kept"])
+    return Trained(progress.history, best, progress.snapshots)
+
+
+def _readable(examples: Examples, rows: Rows, name: str, console: Console) -> tuple[int, ...]:
+    with console.progress(len(rows), f"reading {name} photos") as tick:
+        failed = examples.unreadable(rows, tick)
+    for reason in sorted({error.reason for error in failed.values()}):
+        n = sum(error.reason == reason for error in failed.values())
+        console.warn(f"{n} {name} cases are left out: {reason}")
+    return tuple(int(row) for row in rows if int(row) not in failed)
+
+
+def _check(phases: Sequence[Phase], train: Sequence[int], devices: int, stratified: bool) -> None:
+    if len(train) < 2 * devices:
+        raise InputError(
+            f"{len(train)} readable training cases", f"at least {2 * devices}", "add cases, or draw another split"
+        )
+    if not phases:
+        raise ConfigError("a network without phases", "at least one", "let its phases() answer one")
+    for phase in phases:
+        if phase.optimiser not in OPTIMISERS:
+            raise ConfigError(f"optimiser {phase.optimiser!r}", f"one of {', '.join(OPTIMISERS)}", "correct the phase")
+        if phase.schedule not in SCHEDULES:
+            raise ConfigError(f"schedule {phase.schedule!r}", f"one of {', '.join(SCHEDULES)}", "correct the phase")
+        if not 0 <= phase.balanced <= 1 or (phase.balanced and not stratified):
+            raise ConfigError(
+                f"phase {phase.name!r}: {phase.balanced:g} of the draws balanced"
+                + ("" if stratified else ", and rows of no known class or stratum"),
+                "a share from 0 to 1, and classes or strata to balance",
+                "leave class_aware out of --settings, or give a share",
+            )
+        if not 0 < phase.candidates <= 1:
+            found = f"phase {phase.name!r}: candidates = {phase.candidates:g}"
+            raise ConfigError(found, "a share above 0, to 1", "leave candidates out of --settings, or give a share")
+        if phase.batch < 2 * devices or phase.epochs < 1:
+            raise ConfigError(
+                f"phase {phase.name!r}: {phase.epochs} epochs, batches of {phase.batch} over {devices} devices",
+                "at least one epoch, and two cases a step and device",
+                "correct --settings batch or epochs",
+            )
+
+
+# ------------------------------------------------------------------------------------------------------ the loop
+def train_phases(fabric: Any, network: Network, job: Job, console: Console) -> Progress:
+    """All phases, from wherever the checkpoint is; every process runs this."""
+    if fabric.global_rank:
+        console = Console(quiet=True, stream=io.StringIO())
+    module = as_module(network).to(fabric.device, memory_format=torch.channels_last)
+    phases = network.phases()
+    progress = resumed(network, job, phases, console) or Progress()
+    if progress.done:
+        return progress
+    left = sum(p.epochs * steps_per_epoch(p, job, fabric.world_size) for p in phases[progress.phase :])
+    left -= progress.epoch * steps_per_epoch(phases[progress.phase], job, fabric.world_size)
+    with console.progress(left, job.label) as tick:
+        for index in range(progress.phase, len(phases)):
+            progress.phase = index
+            _run_phase(fabric, network, job, progress, phases[index], tick, console)
+            progress.epoch = progress.since_best = progress.averaged = progress.best_epoch = 0
+            progress.best_score, progress.best, progress.average, progress.optimiser = -math.inf, {}, {}, {}
+    progress.done = True
+    if fabric.global_rank == 0:
+        save_checkpoint(module, None, progress, job)
+    fabric.barrier()
+    return progress
+
+
+def _run_phase(
+    fabric: Any, network: Network, job: Job, progress: Progress, phase: Phase, tick: Tick, console: Console
+) -> None:
+    module = as_module(network)
+    network.enter(phase.name)
+    optimiser = optimiser_of(module, phase)
+    highest = [group["lr"] for group in optimiser.param_groups]
+    take_over(optimiser, progress.optimiser)
+    model, wrapped = fabric.setup(module, optimiser)
+    model.mark_forward_method("loss")
+    patient = phase.patience or phase.epochs
+    while progress.epoch < phase.epochs and progress.since_best < patient:
+        began = time.monotonic()
+        progress.epoch += 1
+        loss = _epoch(fabric, model, wrapped, highest, job, progress, phase, tick)
+        row = {
+            "phase": phase.name,
+            "epoch": progress.epoch,
+            "learning_rate": max(g["lr"] for g in optimiser.param_groups),
+        }
+        row |= {"train_loss": loss, **_validated(fabric, network, job, console)}
+        row |= {"seconds": round(time.monotonic() - began, 2), "kept": False}
+        progress.history.append(row)
+        _compare(module, job, progress, phase, row)
+        if fabric.global_rank == 0:
+            console.info(_line(job, phase, row))
+            if phase.snapshot_every and (progress.epoch % phase.snapshot_every == 0 or progress.epoch == phase.epochs):
+                progress.snapshots.append(_snapshot(network, job, progress, phase))
+            save_checkpoint(module, optimiser, progress, job)
+        fabric.barrier()
+    _conclude(fabric, network, job, progress, phase, console)
+
+
+def _epoch(
+    fabric: Any,
+    model: Any,
+    optimiser: Any,
+    highest: Sequence[float],
+    job: Job,
+    progress: Progress,
+    phase: Phase,
+    tick: Tick,
+) -> float:
+    """One epoch of training; its mean loss per case."""
+    place = (job.seed, progress.phase, progress.epoch, fabric.global_rank)
+    torch.manual_seed(seed_at(*place, 1))
+    generator = torch.Generator().manual_seed(seed_at(*place, 2))
+    groups = groups_of(job.train, phase, (job.seed, progress.phase, progress.epoch), fabric.world_size, job.strata)
+    fallen = plateau_factor(phase, progress, max(highest))
+    if fabric.world_size > 1:  # losses are each process's own; the rate must be one
+        fallen = float(fabric.broadcast(fallen))
+    step, last = (progress.epoch - 1) * len(groups), phase.epochs * len(groups)
+    total = cases = 0.0
+    model.train()
+    try:
+        for batch in job.examples.batches([group[fabric.global_rank :: fabric.world_size] for group in groups]):
+            inputs = augment(as_input(batch, fabric.device), phase.augment, generator)
+            for group, rate in zip(optimiser.param_groups, highest, strict=True):
+                group["lr"] = rate * fallen * rate_share(phase, step, last, max(highest))
+            optimiser.zero_grad(set_to_none=True)
+            with fabric.autocast():  # without processes Fabric calls a marked method as it is
+                loss = model.loss(inputs)
+            fabric.backward(loss)
+            if phase.clip:
+                fabric.clip_gradients(model, optimiser, max_norm=phase.clip, error_if_nonfinite=False)
+            optimiser.step()
+            value, step = float(loss.detach()), step + 1
+            if not math.isfinite(value):
+                raise _diverged(phase, progress, value)
+            if step > last * (1 - phase.averaged):
+                add_to_average(progress, model.module)
+            n = len(next(iter(batch.values())))
+            total, cases = total + value * n, cases + n
+            tick()
+    except CaseError as error:
+        raise InputError(
+            f"a training photo that could be read can no longer ({error.reason}: {error.detail})",
+            "photos that stay as they are while a model learns from them",
+            "run 'skinkit ingest', then the same command again",
+        ) from None
+    except RuntimeError as error:
+        if not forward.out_of_memory(error):
+            raise
+        raise InputError(
+            f"not enough memory on {job.device} for a step with {phase.batch} cases",
+            "room for the network, its gradients and one batch",
+            f"give --settings batch={max(2, phase.batch // 2)}, a smaller side_px, or another --device",
+        ) from None
+    return total / cases
+
+
+def _diverged(phase: Phase, progress: Progress, value: float) -> InputError:
+    return InputError(
+        f"the loss became {value} in phase {phase.name!r}, epoch {progress.epoch}",
+        "a number",
+        "lower the learning rate in --settings, set a gradient clip, or train with --precision fp32",
+    )
+
+
+def _validated(fabric: Any, network: Network, job: Job, console: Console) -> dict[str, float]:
+    """The figures of the validation rows, worked out by the first process and told to the others."""
+    figures: dict[str, float] = {}
+    if job.validation and fabric.global_rank == 0:
+        quiet = Console(quiet=True, stream=console.stream)
+        found = forward.answers(
+            network, job.examples, job.validation, device=job.device, precision=job.precision, console=quiet
+        )
+        figures = {name: float(value) for name, value in job.score(found, np.array(job.validation)).items()}
+    return dict(fabric.broadcast(figures)) if fabric.world_size > 1 else figures
+
+
+def _snapshot(network: Any, job: Job, progress: Progress, phase: Phase) -> dict[str, Any]:
+    """What the network keeps of this epoch, its cases named by the hash of their pixels."""
+    as_module(network).eval()
+    rows = job.validation
+    groups = [rows[start : start + phase.batch] for start in range(0, len(rows), phase.batch)]
+    found = network.snapshot(as_input(batch, job.device) for batch in job.examples.batches(groups))
+    for case in found.get("cases", ()):
+        case["pixels"] = job.examples.photos[rows[case.pop("index")]].pixels
+    return {"phase": phase.name, "epoch": progress.epoch, **found}
+
+
+def _compare(module: Any, job: Job, progress: Progress, phase: Phase, row: Mapping[str, Any]) -> None:
+    """Keep this epoch's weights if they are the best so far of this phase; without validation rows the last are."""
+    if progress.epoch == math.floor(phase.epochs * (1 - phase.candidates)) + 1:
+        progress.best_epoch = 0  # what was kept before is only there in case patience ends the phase early
+    value = next((row[name] for name in row if name not in OWN), math.nan) if job.validation else float(row["epoch"])
+    if value > progress.best_score or progress.best_epoch == 0:
+        progress.best_score = value if math.isfinite(value) else -math.inf
+        progress.best_epoch, progress.since_best = int(row["epoch"]), 0
+        progress.best = copied_state(module)
+    else:
+        progress.since_best += 1
+
+
+def _conclude(fabric: Any, network: Network, job: Job, progress: Progress, phase: Phase, console: Console) -> None:
+    """Put the phase's final weights into the network: the average, or the best epoch."""
+    module = as_module(network)
+    if not progress.averaged:
+        module.load_state_dict(progress.best)
+        at = len(progress.history) - progress.epoch + progress.best_epoch - 1
+        progress.history[at] = progress.history[at] | {"kept": True}
+        return
+    began = time.monotonic()
+    module.load_state_dict(progress.average)
+    _estimate_statistics(fabric, network, job, progress, phase)
+    row = {**progress.history[-1], "train_loss": math.nan, **_validated(fabric, network, job, console)}
+    row |= {"seconds": round(time.monotonic() - began, 2), "kept": True}
+    progress.history.append(row)
+    if fabric.global_rank == 0:
+        console.info(_line(job, phase, row, f"mean of the last {progress.averaged} steps"))
+
+
+def _estimate_statistics(fabric: Any, network: Network, job: Job, progress: Progress, phase: Phase) -> None:
+    """Estimate what BatchNorm layers in training know of their inputs, as plain means over training batches."""
+    module = as_module(network)
+    module.train()
+    kinds = torch.nn.modules.batchnorm._BatchNorm
+    layers = [layer for layer in module.modules() if isinstance(layer, kinds) and layer.training]
+    layers = [layer for layer in layers if layer.running_mean is not None]
+    if not layers:
+        return
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # torch's word for a cumulative mean
+    torch.manual_seed(seed_at(job.seed, progress.phase, 0, 0, 1))
+    groups = groups_of(job.train, phase, (job.seed, progress.phase, 0), 1, job.strata)[:_STATISTICS_BATCHES]
+    with torch.no_grad(), autocast(job.device, job.precision):
+        for batch in job.examples.batches(groups):
+            network.loss(as_input(batch, fabric.device))
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+
+
+def _line(job: Job, phase: Phase, row: Mapping[str, Any], what: str = "") -> str:
+    figures = [f"{name.replace('_', ' ')} {value:.4g}" for name, value in row.items() if name not in OWN]
+    loss = [] if what else [f"loss {row['train_loss']:.4g}"]
+    said = ", ".join([*loss, *figures, f"{row['seconds']:.0f} s"])
+    what = what or f"epoch {row['epoch']}/{phase.epochs}"
+    return f"  {job.label}, {phase.name}, {what}: {said}"

@@ -1,0 +1,603 @@
+"""A trained model in one file, for a machine that only predicts: what is in it, how it is checked, how it is installed.
+
+The file is a ZIP archive of stored (never compressed) members: ``pack.json`` first, then what ``pack.json`` lists, each
+with its size and SHA-256. Packing the same model twice gives the same bytes. It holds the classifier, the network that
+draws its masks where there is one, and the settings of the stages between photo and prediction.
+
+What stays behind is whatever tells of a person the model learnt from: ids of cases, lesions and patients, curves and
+snapshots of training. ``trained_on.parquet`` keeps hashes of photos and names its cases and groups by them, so that the
+leakage guard still knows a training photo, and nobody a patient. The identity stays that of the trained model, so that
+predictions are the same rows wherever they are made.
+
+An installed model is frozen: it is never stale and never trained anew. The stages before it take the settings it asks
+for, whatever ``skinkit.toml`` says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+import stat
+import struct
+import time
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from skinkit import __version__
+from skinkit.artifacts.artifact import MANIFEST, MANIFEST_VERSION, Artifact, exists, open_artifact, rehash
+from skinkit.artifacts.files import digest, file_sha256, put_in_place, write_atomic, written_whole
+from skinkit.artifacts.locks import lock
+from skinkit.errors import ConfigError, InputError, RefusedError
+from skinkit.workspace import Ref, Workspace, check_name
+
+FORMAT, VERSION = "skinkit-model", 1
+INDEX = "pack.json"
+CLASSIFIER, SEGMENTER = "classifier", "segmenter"
+TRAINED_ON = "trained_on.parquet"
+STAYS = (TRAINED_ON, "left_out.csv", "snapshots.json", "history.parquet", "curve.png")
+"""Files of a model that do not travel, or not as they are."""
+_MEMBER = re.compile(
+    rf"(?P<part>{CLASSIFIER}|{SEGMENTER})/(?P<file>(fold_[0-9]{{1,4}}/(final/)?)?[A-Za-z0-9][A-Za-z0-9_-]{{0,63}}\."
+    r"(json|md|txt|safetensors|parquet))"
+)
+_MOST_MEMBERS = 2000
+_LARGEST_INDEX = 16 << 20
+_LARGEST_DIRECTORY = 4 << 20
+_LARGEST_PLAIN = 256 << 20
+"""A file that is read into memory as a whole: all but safetensors."""
+_CHUNK = 1 << 20
+_BEGINNING = (1980, 1, 1, 0, 0, 0)
+_CHAIN = ("masks", "features", "fused")
+
+
+@dataclass(frozen=True)
+class Pack:
+    """What a pack says of itself.
+
+    Attributes:
+        name: of the model, where it was packed.
+        parts: ``classifier`` and ``segmenter``, as far as they are in it -> name and manifest.
+        asks_for: kind of artifact -> its name and settings, in the chain that leads to the classifier.
+        files: member -> ``bytes`` and ``sha256``.
+        skinkit: version that packed it.
+    """
+
+    name: str
+    parts: Mapping[str, Mapping[str, Any]]
+    asks_for: Mapping[str, Mapping[str, Any]]
+    files: Mapping[str, Mapping[str, Any]]
+    skinkit: str
+
+    @property
+    def main(self) -> Mapping[str, Any]:
+        """The part the pack is named after."""
+        return self.parts[CLASSIFIER if CLASSIFIER in self.parts else SEGMENTER]
+
+    @property
+    def identity(self) -> str:
+        """Identity of the model the pack is named after."""
+        return str(self.main["manifest"]["identity"])
+
+    def as_dict(self) -> dict[str, Any]:
+        """``pack.json``."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "skinkit": self.skinkit,
+            "name": self.name,
+            "parts": self.parts,
+            "asks_for": self.asks_for,
+            "files": self.files,
+        }
+
+
+# ------------------------------------------------------------------------------------------------------- packing
+
+
+def write(workspace: Workspace, name: str, output: Path) -> tuple[Pack, str]:
+    """Pack a model of a workspace, with its segmenter.
+
+    Args:
+        workspace: where the model is.
+        name: of the model.
+        output: the file; it appears whole or not at all.
+
+    Returns:
+        What is in it, and the SHA-256 of the file.
+
+    Raises:
+        InputError: no such model, or what came before it is not to be found.
+        RefusedError: a file of it has changed, or its segmenter is not the one it was trained with.
+    """
+    model = checked(open_artifact(workspace.path(Ref("models", name=name)), fix="see 'skinkit models list'"))
+    about = model.json("model.json")
+    parts = {CLASSIFIER if about.get("task", "classify") == "classify" else SEGMENTER: (name, model)}
+    asks_for: dict[str, dict[str, Any]] = {}
+    if CLASSIFIER in parts:
+        asks_for = _chain(workspace, model, about)
+        drawn_by = str(asks_for["masks"]["config"].get("model", ""))
+        if about.get("segmenter_identities"):
+            parts[SEGMENTER] = (drawn_by, _segmenter(workspace, drawn_by, name, about))
+    sources: dict[str, Path | bytes] = {}
+    described = {}
+    for part, (called, artifact) in parts.items():
+        own = _travelling(artifact)
+        sources |= {f"{part}/{file}": source for file, source in own.items()}
+        described[part] = {"name": called, "manifest": _manifest(artifact, own)}
+    for member in sources:
+        if not _MEMBER.fullmatch(member):
+            raise InputError(
+                f"{name} has a file {member.partition('/')[2]}",
+                "JSON, Markdown, text, Parquet and safetensors, in the model's folder or in one of a fold",
+                "let the model save its files so",
+            )
+    files = {member: {"bytes": _size(source), "sha256": _sha256(source)} for member, source in sorted(sources.items())}
+    pack = Pack(name, described, asks_for, files, __version__)
+    index = json.dumps(pack.as_dict(), ensure_ascii=False, sort_keys=True, indent=1).encode()
+    with written_whole(output) as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+        _add(archive, INDEX, index)
+        for member in files:
+            _add(archive, member, sources[member])
+    return pack, file_sha256(output)
+
+
+def _travelling(artifact: Artifact) -> dict[str, Path | bytes]:
+    """Name -> content of the files of a model that travel."""
+    named = [*artifact.manifest["files"], *artifact.manifest.get("beside", {})]
+    found: dict[str, Path | bytes] = {n: artifact.path / n for n in named if n.rpartition("/")[2] not in STAYS}
+    if TRAINED_ON in named:
+        found[TRAINED_ON] = artifact.path / TRAINED_ON if artifact.installed else _nameless(artifact.path / TRAINED_ON)
+    return found
+
+
+def _nameless(file: Path) -> bytes:
+    """``trained_on.parquet`` without ids: cases and groups are called after the hashes of their photos.
+
+    Cohorts take a name that no cohort of a workspace can have, so that none is taken for the one trained on.
+    """
+    import tempfile
+
+    import pandas as pd
+
+    from skinkit import schemas
+    from skinkit.artifacts.tables import read_table, write_table
+
+    table = read_table(file)
+    photos = [
+        pixels or content or "" for pixels, content in zip(table["pixel_sha256"], table["image_sha256"], strict=True)
+    ]
+    alike: dict[tuple[str, str], set[str]] = {}
+    groups: dict[str | None, set[str]] = {}
+    for cohort, case, group, photo in zip(table["cohort"], table["case_id"], table["group_id"], photos, strict=True):
+        alike.setdefault((cohort, photo), set()).add(case)
+        groups.setdefault(group, set()).add(photo)
+    kept = {
+        "fold": table["fold"],
+        "cohort": [f"packed:{cohort}" for cohort in table["cohort"]],
+        # Photos may be alike to the last pixel: their cases are numbered.
+        "case_id": [
+            f"{_short('case', photo)}-{sorted(alike[cohort, photo]).index(case)}"
+            for cohort, case, photo in zip(table["cohort"], table["case_id"], photos, strict=True)
+        ],
+        "part": table["part"],
+        "group_id": [f"packed:image:{_short('group', *sorted(groups[group]))}" for group in table["group_id"]],
+        **{name: table[name] for name in ("image_sha256", "pixel_sha256", "dhash")},
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / TRAINED_ON
+        write_table(place, schemas.TRAINED_ON, pd.DataFrame(kept))
+        return place.read_bytes()
+
+
+def _short(*parts: str) -> str:
+    return digest(parts)[:24]
+
+
+def _manifest(artifact: Artifact, travelling: Mapping[str, Path | bytes]) -> dict[str, Any]:
+    """The manifest of the model where it will be installed; its identity is proved by the hashes it had before."""
+    manifest = artifact.manifest
+    beside = manifest.get("beside", {})
+    hashes = {name: _sha256(source) for name, source in sorted(travelling.items())}
+    trained = artifact.installed or manifest
+    return {
+        **{key: manifest[key] for key in ("manifest_version", "identity", "recipe_id", "recipe", "counts", "made")},
+        "files": {name: value for name, value in hashes.items() if name not in beside},
+        "beside": {name: value for name, value in hashes.items() if name in beside},
+        "sources": {},
+        "info": {"leakage_allowed": artifact.info.get("leakage_allowed")},
+        "installed": {"files": dict(trained["files"])},
+    }
+
+
+def _chain(workspace: Workspace, model: Artifact, about: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Name and settings of masks, features and fused tables as the model was trained on them."""
+    if model.installed:
+        return {kind: dict(asked) for kind, asked in model.installed["asks_for"].items()}
+    found: list[dict[str, dict[str, Any]]] = []
+    for cohort in about["cohorts"]:
+        chain: dict[str, dict[str, Any]] = {}
+        name = str(about["fused"])
+        for kind, before in (("fused", "features"), ("features", "masks"), ("masks", "")):
+            place = workspace.path(Ref(kind, cohort, name))
+            recorded = open_artifact(place, fix=f"run 'skinkit fuse --cohort {cohort}', then pack again").config
+            chain[kind] = {"name": name, "config": dict(recorded)}
+            name = str(recorded.get(before) or name) if before else name
+        found.append(chain)
+    differing = [c for c, chain in zip(about["cohorts"], found, strict=True) if chain != found[0]]
+    if differing:
+        raise InputError(
+            f"{about['name']} was trained on {about['cohorts'][0]} and {differing[0]}, which were segmented or "
+            "measured with different settings",
+            "the same settings for all its cohorts: a machine that only predicts can follow one of them",
+            "segment and measure them the same way, and train again",
+        )
+    chain = found[0]
+    measured = about["radiomics"]
+    told = {name: measured[name] for name in ("channels", "bin_width", "engine") if name in measured}
+    now = chain["features"]["config"]
+    changed = [name for name, value in told.items() if now.get(name) != value]
+    if changed:
+        raise RefusedError(
+            f"the features {chain['features']['name']} are measured with {changed[0]} {now.get(changed[0])!r} now",
+            f"{told[changed[0]]!r}, as when {about['name']} was trained",
+            "measure them with those settings again, or train the model anew",
+        )
+    asked = workspace.settings.get("predict", {})
+    refer = {name: asked[name] for name in ("undecided", "unlike") if name in asked}
+    return {**chain, "predictions": {"name": about["name"], "config": refer}}
+
+
+def _segmenter(workspace: Workspace, segmenter: str, model: str, about: Mapping[str, Any]) -> Artifact:
+    """The network that drew the masks the model was trained with."""
+    place = workspace.path(Ref("models", name=segmenter))
+    artifact = checked(open_artifact(place, fix=f"bring the segmenter {segmenter!r} back, then pack again"))
+    if artifact.identity not in about["segmenter_identities"]:
+        raise RefusedError(
+            f"the segmenter {segmenter!r} has the identity {artifact.identity[:12]}",
+            f"the one {model} was trained with: " + ", ".join(k[:12] for k in about["segmenter_identities"]),
+            f"bring the old segmenter back, or train {model} with the new masks",
+        )
+    return artifact
+
+
+def _size(source: Path | bytes) -> int:
+    return len(source) if isinstance(source, bytes) else source.stat().st_size
+
+
+def _sha256(source: Path | bytes) -> str:
+    return hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else file_sha256(source)
+
+
+def _add(archive: zipfile.ZipFile, member: str, source: Path | bytes) -> None:
+    entry = zipfile.ZipInfo(member, _BEGINNING)
+    entry.external_attr = (stat.S_IFREG | 0o644) << 16
+    entry.create_system = 3
+    entry.file_size = _size(source)
+    with archive.open(entry, "w") as target:
+        if isinstance(source, bytes):
+            target.write(source)
+            return
+        with source.open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                target.write(chunk)
+
+
+# ------------------------------------------------------------------------------------------------------ checking
+
+
+def checked(artifact: Artifact) -> Artifact:
+    """The artifact, after every file of it was hashed again.
+
+    Raises:
+        RefusedError: a file is missing or is not what was written.
+    """
+    bad = rehash(artifact)
+    if bad:
+        more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+        raise RefusedError(
+            f"{artifact.path / bad[0]}{more} is not what was written (SHA-256)",
+            "every file of a model as its manifest lists it",
+            "bring the model again ('skinkit models install FILE --replace'), or train it anew with --replace",
+        )
+    return artifact
+
+
+def verify(path: Path, sha256: str = "") -> Pack:
+    """Check every byte of a pack and say what is in it.
+
+    Args:
+        path: the file.
+        sha256: of the file, as ``pack`` printed it; empty leaves that out.
+
+    Raises:
+        InputError: it is no pack, or one of a newer skinkit.
+        RefusedError: a byte has changed, or it is another file than the SHA-256 says.
+    """
+    with _opened(path, sha256) as (pack, archive, _):
+        for member, listed in pack.files.items():
+            with archive.open(member) as stream:
+                _copied(stream, None, listed, f"{path}: {member}")
+    return pack
+
+
+@contextlib.contextmanager
+def _opened(path: Path, sha256: str) -> Iterator[tuple[Pack, zipfile.ZipFile, str]]:
+    """A pack whose members are all listed, named and stored as they may be, and the SHA-256 of the file.
+
+    One handle serves for hashing and reading, so that what was hashed is what is read.
+    """
+    wanted = sha256.strip().lower()
+    if wanted and not re.fullmatch("[0-9a-f]{64}", wanted):
+        raise ConfigError(f"--sha256 {sha256}", "64 hexadecimal digits", "copy what 'skinkit models pack' printed")
+    try:
+        stream = path.open("rb")
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise InputError(f"no file {path}", "a file written by 'skinkit models pack'", "check the path") from None
+    with stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+        if wanted and found != wanted:
+            raise RefusedError(
+                f"{path} has SHA-256 {found}",
+                f"{wanted}; nothing was installed",
+                "bring the file again from its origin",
+            )
+        _check_directory(stream, path)
+        try:
+            with zipfile.ZipFile(stream) as archive:
+                yield _index(archive, path), archive, found
+        except (zipfile.BadZipFile, EOFError, struct.error, UnicodeDecodeError) as error:
+            raise _no_pack(path, str(error)) from None
+
+
+def _check_directory(stream: IO[bytes], path: Path) -> None:
+    """Refuse an archive whose directory alone would fill the memory; ``zipfile`` reads it whole.
+
+    A ZIP ends with a record of 22 bytes (ours has no comment); larger ones have two more before it, of 20 and 56 bytes.
+    """
+    stream.seek(0, 2)
+    size = stream.tell()
+    stream.seek(max(0, size - 98))
+    tail = stream.read().rjust(98, b"\0")
+    end, locator, record = tail[76:], tail[56:76], tail[:56]
+    if end[:4] != b"PK\5\6" or end[20:] != b"\0\0":
+        raise _no_pack(path, "its end is not that of an archive")
+    count, length = struct.unpack("<HI", end[10:16])
+    if locator[:4] == b"PK\6\7":
+        count, length = struct.unpack("<QQ", record[32:48])
+    if count > _MOST_MEMBERS + 1 or length > _LARGEST_DIRECTORY:
+        raise _no_pack(path, f"{count} members")
+
+
+def _index(archive: zipfile.ZipFile, path: Path) -> Pack:
+    """``pack.json``, after all members were found to be as they may be."""
+    entries = archive.infolist()
+    names = [entry.filename for entry in entries]
+    if not names or names[0] != INDEX or len(set(names)) != len(names) or entries[0].file_size > _LARGEST_INDEX:
+        raise _no_pack(path, f"it does not begin with one {INDEX}")
+    for entry in entries:
+        kind = stat.S_IFMT(entry.external_attr >> 16)
+        plain = entry.compress_type == zipfile.ZIP_STORED and entry.compress_size == entry.file_size
+        if not plain or entry.flag_bits & 0x1 or kind not in (0, stat.S_IFREG):
+            raise _no_pack(path, f"{entry.filename!r} is compressed, encrypted or no plain file")
+        match = _MEMBER.fullmatch(entry.filename)
+        if entry.filename != INDEX and not match:
+            raise _no_pack(path, f"a member is called {entry.filename!r}")
+        if not entry.filename.endswith(".safetensors") and entry.file_size > _LARGEST_PLAIN:
+            raise _no_pack(path, f"{entry.filename!r} has {entry.file_size} bytes")
+    try:
+        told = json.loads(archive.read(INDEX).decode("utf-8"))
+        if told["format"] != FORMAT:
+            raise _no_pack(path, f"its format is {told['format']!r}")
+        if told["version"] > VERSION:
+            raise InputError(f"{path} is a pack of version {told['version']}", f"{VERSION} or older", "update skinkit")
+        pack = Pack(told["name"], told["parts"], told["asks_for"], told["files"], told["skinkit"])
+        check_name(pack.name, f"name in {path}")
+        sizes = {member: int(listed["bytes"]) for member, listed in pack.files.items()}
+        _check_parts(pack, path)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _no_pack(path, f"{INDEX}: {type(error).__name__} {error}") from None
+    if sizes != {entry.filename: entry.file_size for entry in entries[1:]}:
+        raise _no_pack(path, f"its members are not those that {INDEX} lists")
+    return pack
+
+
+def _check_parts(pack: Pack, path: Path) -> None:
+    """The manifests inside must list exactly the members, and prove their identity."""
+    listed = {member: str(entry["sha256"]) for member, entry in pack.files.items()}
+    claimed: dict[str, str] = {}
+    for part, told in pack.parts.items():
+        check_name(told["name"], f"name in {path}")
+        manifest = told["manifest"]
+        claimed |= {f"{part}/{n}": value for n, value in {**manifest["files"], **manifest["beside"]}.items()}
+        trained = manifest["installed"]["files"]
+        as_trained = {name: trained.get(name) for name in manifest["files"] if name != TRAINED_ON}
+        same = as_trained == {name: value for name, value in manifest["files"].items() if name != TRAINED_ON}
+        if not same or manifest["identity"] != digest([manifest["recipe"], trained]):
+            raise RefusedError(
+                f"the identity of {told['name']} in {path} does not follow from its files",
+                "a model as it was trained",
+                "bring the file again from its origin",
+            )
+        if manifest["manifest_version"] > MANIFEST_VERSION or f"{part}/model.json" not in pack.files:
+            raise _no_pack(path, f"{part} was written by a newer skinkit, or is no model")
+    if claimed != listed or not pack.parts or set(pack.parts) - {CLASSIFIER, SEGMENTER}:
+        raise _no_pack(path, f"its models are not made of the members {INDEX} lists")
+    if CLASSIFIER in pack.parts and set(pack.asks_for) != {*_CHAIN, "predictions"}:
+        raise _no_pack(path, "it does not say what comes before the model")
+    for asked in pack.asks_for.values():
+        check_name(asked["name"], f"name in {path}")
+        dict(asked["config"])
+
+
+def _no_pack(path: Path, why: str) -> InputError:
+    return InputError(
+        f"{path} is no whole pack ({why})", "a file written by 'skinkit models pack'", "bring the file again"
+    )
+
+
+def _copied(stream: IO[bytes], target: IO[bytes] | None, listed: Mapping[str, Any], what: str) -> None:
+    """Read a member to its end, into a file or nowhere; its size and hash must be what is listed."""
+    hashed, size = hashlib.sha256(), 0
+    while chunk := stream.read(_CHUNK):
+        hashed.update(chunk)
+        size += len(chunk)
+        if target is not None:
+            target.write(chunk)
+    if size != int(listed["bytes"]) or hashed.hexdigest() != listed["sha256"]:
+        raise RefusedError(
+            f"{what} has SHA-256 {hashed.hexdigest()[:16]}...",
+            f"{str(listed['sha256'])[:16]}...",
+            "bring the file again",
+        )
+
+
+# ---------------------------------------------------------------------------------------------------- installing
+
+
+def install(
+    workspace: Workspace, path: Path, *, name: str = "", sha256: str = "", replace: bool = False
+) -> tuple[Pack, dict[str, str]]:
+    """Put the models of a pack into a workspace, the segmenter first.
+
+    Where another model already uses the name of the segmenter or of its masks for something else, the pack's own are
+    called after the model.
+
+    Args:
+        workspace: where to.
+        path: the pack.
+        name: of the model here; by default as it is called in the pack.
+        sha256: of the file; empty leaves that check out.
+        replace: replace a model of that name that is another one.
+
+    Returns:
+        What is in the pack, and part -> name it has here.
+
+    Raises:
+        InputError: it is no pack, or this skinkit does not know a model in it.
+        RefusedError: a byte has changed, or another model has the name.
+    """
+    from skinkit.models import load_model
+
+    with _opened(path, sha256) as (pack, archive, found):
+        for part in pack.parts:
+            about = json.loads(archive.read(f"{part}/model.json"))
+            load_model(str(about["model"]), task="classify" if part == CLASSIFIER else "segment")
+        name = name or pack.name
+        check_name(name, "name of the model")
+        names, asks_for = _named(workspace, pack, name)
+        for part, called in names.items():
+            if not replace:
+                _refuse_other(workspace, called, pack.parts[part]["manifest"]["identity"])
+        marks = {"pack_sha256": found, "packed_as": pack.name, "at": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        for part in sorted(names, reverse=True):  # the segmenter first: a classifier that is there is ready to work
+            asks = asks_for if part == CLASSIFIER else {}
+            _install_part(workspace, names[part], archive, pack, part, {**marks, "asks_for": asks})
+    return pack, names
+
+
+def _named(workspace: Workspace, pack: Pack, name: str) -> tuple[dict[str, str], dict[str, Any]]:
+    """What each part, and each artifact before the model, is called in this workspace."""
+    if CLASSIFIER not in pack.parts:
+        return {SEGMENTER: name}, {}
+    asks_for: dict[str, Any] = json.loads(json.dumps(pack.asks_for))
+    asks_for["predictions"]["name"] = name
+    names = {CLASSIFIER: name}
+    if SEGMENTER in pack.parts:
+        drawn_by = str(pack.parts[SEGMENTER]["name"])
+        other = _identity(workspace, drawn_by)
+        taken = other is not None and other != pack.parts[SEGMENTER]["manifest"]["identity"]
+        names[SEGMENTER] = f"{name}-{drawn_by}" if taken or drawn_by == name else drawn_by
+        check_name(names[SEGMENTER], "name of the segmenter")
+        asks_for["masks"]["config"]["model"] = names[SEGMENTER]
+    if len({asks_for[kind]["name"] for kind in _CHAIN}) > 1 or _clashes(workspace, name, asks_for):
+        for kind in _CHAIN:
+            asks_for[kind]["name"] = name
+        asks_for["features"]["config"]["masks"] = asks_for["fused"]["config"]["features"] = ""  # of the same name
+    return names, asks_for
+
+
+def _clashes(workspace: Workspace, name: str, asks_for: Mapping[str, Any]) -> bool:
+    """Whether masks, features or fused tables of these names may mean something else here."""
+    for other in models_of(workspace):
+        installed = open_artifact(workspace.path(Ref("models", name=other))).installed or {}
+        theirs = installed.get("asks_for") or asks_for
+        if other != name and any(theirs[k]["name"] == asks_for[k]["name"] and theirs[k] != asks_for[k] for k in _CHAIN):
+            return True
+    return bool(workspace.with_role("development"))  # which may be segmented and measured in another way
+
+
+def _identity(workspace: Workspace, name: str) -> str | None:
+    path = workspace.path(Ref("models", name=name))
+    return open_artifact(path).identity if exists(path) else None
+
+
+def _refuse_other(workspace: Workspace, name: str, identity: str) -> None:
+    path = workspace.path(Ref("models", name=name))
+    if not exists(path):
+        return
+    found = open_artifact(path)
+    if found.identity != identity or not found.installed:
+        how = "was installed" if found.installed else "was trained here"
+        raise RefusedError(
+            f"a model {name!r} with the identity {found.identity[:12]} {how}, in {workspace.root}",
+            f"a name that is free, or the model {identity[:12]} installed before",
+            "give --name NAME to keep both, or --replace",
+        )
+
+
+def _install_part(
+    workspace: Workspace, name: str, archive: zipfile.ZipFile, pack: Pack, part: str, marks: Mapping[str, Any]
+) -> None:
+    """Extract one model beside its place, check every file on the way, and let it take its name."""
+    import shutil
+
+    path = workspace.path(Ref("models", name=name))
+    partial = path.with_name(path.name + ".installing")
+    manifest = dict(pack.parts[part]["manifest"])
+    manifest["installed"] = {**manifest["installed"], **marks}
+    with lock(path):
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            for member, listed in pack.files.items():
+                match = _MEMBER.fullmatch(member)
+                if match and match["part"] == part:
+                    with written_whole(partial / match["file"]) as target, archive.open(member) as stream:
+                        _copied(stream, target, listed, member)
+            write_atomic(partial / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
+            put_in_place(partial, path)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+# ---------------------------------------------------------------------------------------------- what is installed
+
+
+def models_of(workspace: Workspace) -> list[str]:
+    """Names of the models of a workspace."""
+    folder = workspace.path(Ref("models", name="x")).parent
+    return [path.name for path in sorted(folder.glob("*")) if path.suffix != ".installing" and exists(path)]
+
+
+def fused_name(model: Artifact) -> str:
+    """Name of the fused tables a classifier reads in this workspace."""
+    if model.installed:
+        return str(model.installed["asks_for"]["fused"]["name"])
+    return str(model.json("model.json")["fused"])
+
+
+def asked_for(workspace: Workspace, ref: Ref) -> Mapping[str, Any]:
+    """Settings that an installed model asks of an artifact before it, or of its predictions; empty for none."""
+    if ref.kind not in (*_CHAIN, "predictions"):
+        return {}
+    for name in models_of(workspace):
+        installed = open_artifact(workspace.path(Ref("models", name=name))).installed or {}
+        asked = installed.get("asks_for", {}).get(ref.kind)
+        if asked and asked["name"] == ref.name:
+            config: Mapping[str, Any] = asked["config"]
+            return config
+    return {}

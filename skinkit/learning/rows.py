@@ -1,0 +1,187 @@
+"""The cases a model is made of, and who of them is in which part of which fold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from pandas.util import hash_pandas_object
+
+from skinkit.artifacts.artifact import Artifact
+from skinkit.audit import leakage
+from skinkit.errors import InputError
+from skinkit.schemas import OK
+from skinkit.taxonomy import ClassSet
+
+if TYPE_CHECKING:
+    from skinkit.errors import CaseError
+
+KEY = ["cohort", "case_id"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Cases of all development cohorts, and the split over them.
+
+    Attributes:
+        frame: fused rows (of a classifier) or cases with a truth mask (of a segmenter), one per (cohort, case_id).
+        split: fold, cohort, case_id, part, and row: a position in ``frame``.
+        barred: why cases are not trained on -> how many.
+    """
+
+    frame: pd.DataFrame
+    split: pd.DataFrame
+    barred: Mapping[str, int]
+
+    @property
+    def folds(self) -> list[int]:
+        """Numbers of the folds, in order."""
+        return [int(fold) for fold in sorted(self.split["fold"].unique())]
+
+    def part(self, fold: int, name: str) -> np.ndarray:
+        """Positions of one part of a fold."""
+        chosen = self.split[(self.split["fold"] == fold) & (self.split["part"] == name)]
+        return chosen["row"].to_numpy(dtype=int)
+
+    def without(self, failed: Mapping[str, CaseError]) -> Rows:
+        """The rows whose photo can be read.
+
+        Args:
+            failed: pixel hash -> why it cannot.
+        """
+        reasons = [failed[p].reason if p in failed else OK for p in self.frame["pixel_sha256"]]
+        kept = np.array([reason == OK for reason in reasons], dtype=bool)
+        counts = pd.Series(reasons)[~kept].value_counts().sort_index()
+        barred = {f"their photo cannot be read ({reason})": int(n) for reason, n in counts.items()}
+        position = dict(zip(np.flatnonzero(kept), range(int(kept.sum())), strict=True))
+        split = self.split[self.split["row"].isin(position)]
+        return Rows(
+            self.frame[kept].reset_index(drop=True),
+            split.assign(row=split["row"].map(position)),
+            {**self.barred, **barred},
+        )
+
+    def refuse_leakage(self, allowed: str, near: Mapping[str, int], photo: Callable[[str, str], Path | None]) -> None:
+        """Refuse a split whose validation or held-out rows share a patient, lesion or image with training rows.
+
+        Args:
+            allowed: reason of ``--allow-leakage``, or empty.
+            near: ``near_distance_bits`` and ``near_limit``, as the split had them.
+            photo: finds photos to look at, see :func:`skinkit.audit.leakage.look_at`.
+        """
+        found = []
+        for fold in self.folds:
+            rest, train = self.split["fold"] == fold, (self.split["fold"] == fold) & (self.split["part"] == "train")
+            left = self.frame.iloc[self.split.loc[rest & ~train, "row"]]
+            found.append(leakage.check(left, self.frame.iloc[self.split.loc[train, "row"]], **near))
+        leakage.refuse(
+            leakage.look_at(leakage.joined(*found), photo), allowed, "the parts of the split", "draw the split anew"
+        )
+
+    def content(self, fold: int, columns: Sequence[str], *, every: bool = False) -> list[Any]:
+        """What a fold's files depend on: its training and validation rows, and which rows are in which part.
+
+        Of the held-out rows only their keys count.
+
+        Args:
+            fold: the fold.
+            columns: that are read.
+            every: something is learnt from the held-out rows too, so they count like the others.
+        """
+        parts = self.split[self.split["fold"] == fold]
+        keys = self.frame.loc[parts["row"], KEY].assign(part=parts["part"].to_numpy())
+        seen = parts["row"] if every else parts.loc[parts["part"] != "held_out", "row"]
+        hashed = hash_pandas_object(self.frame.loc[seen, list(columns)], index=False).astype(str).tolist()
+        return [keys.to_numpy().tolist(), hashed]
+
+
+def labelled(fused: Mapping[str, Artifact], split: Artifact, classes: ClassSet) -> Rows:
+    """The fused rows of the split's cases that have a class.
+
+    Args:
+        fused: cohort -> its fused table.
+        split: the split.
+        classes: the classes.
+
+    Raises:
+        InputError: there is none.
+    """
+    frame = _joined(fused)
+    frame["class"] = [classes.to_class(diagnosis) for diagnosis in frame["diagnosis"]]
+    table = split.table(["fold", *KEY, "part"])
+    cases = table[KEY].drop_duplicates()
+    present = cases.merge(frame[[*KEY, "status", "class"]], on=KEY, how="left")
+    usable = present["status"] == OK
+    outside = frame.merge(cases, on=KEY, how="left", indicator=True)["_merge"].to_numpy() == "left_only"
+    ok = (frame["status"] == OK).to_numpy()
+    barred = {
+        "not in the fused table": int((~usable).sum()),
+        f"their diagnosis has no class in {classes.name}": int((usable & present["class"].isna()).sum()),
+        "no diagnosis": int((outside & ok & frame["diagnosis"].isna()).sum()),
+        "in no part of the split": int((outside & ok & frame["diagnosis"].notna()).sum()),
+    }
+    return _divided(
+        frame[ok & ~outside & frame["class"].notna()],
+        table,
+        barred,
+        InputError(
+            f"no case of the split {split.path} has a class of {classes.name!r}",
+            "labelled cases with a fused row",
+            "look at 'skinkit show' of the split and of the fused table, or choose another --classes",
+        ),
+    )
+
+
+def outlined(cases: Mapping[str, Artifact], split: Artifact) -> Rows:
+    """The cases of the split that have a truth mask, one row per image.
+
+    Args:
+        cases: cohort -> its cases.
+        split: the split.
+
+    Raises:
+        InputError: there is none.
+    """
+    frame = _joined(cases)
+    ok = (frame["status"] == OK).to_numpy()
+    drawn = frame["truth_mask_path"].notna().to_numpy()
+    table = split.table(["fold", *KEY, "part"])
+    inside = frame.merge(table[KEY].drop_duplicates(), on=KEY, how="left", indicator=True)["_merge"] == "both"
+    barred = {
+        "no truth mask": int((ok & ~drawn).sum()),
+        "in no part of the split": int((ok & drawn & ~inside.to_numpy()).sum()),
+    }
+    return _divided(
+        frame[ok & drawn & inside.to_numpy()],
+        table,
+        barred,
+        InputError(
+            f"no case of the split {split.path} has a truth mask",
+            "development cohorts with masks drawn by people",
+            "see 'skinkit show' of the cases; folder cohorts name them with 'masks' in cohort.toml",
+        ),
+    )
+
+
+def _joined(artifacts: Mapping[str, Artifact]) -> pd.DataFrame:
+    tables = [artifact.table().assign(cohort=cohort) for cohort, artifact in artifacts.items()]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _divided(frame: pd.DataFrame, split: pd.DataFrame, barred: Mapping[str, int], nothing: InputError) -> Rows:
+    if frame.empty:
+        raise nothing
+    frame = frame.sort_values([*KEY, "image_id"], kind="stable").reset_index(drop=True)
+    positions = frame[KEY].assign(row=range(len(frame)))
+    split = split.merge(positions, on=KEY, how="inner").sort_values(["fold", "row"], kind="stable")
+    return Rows(frame, split.reset_index(drop=True), {reason: n for reason, n in barred.items() if n})
+
+
+def of_kind(inputs: Mapping[str, Artifact], kind: str) -> dict[str, Artifact]:
+    """Cohort -> artifact, of the inputs called ``kind/cohort``, in the order of their names."""
+    chosen: Iterable[str] = sorted(name for name in inputs if name.startswith(f"{kind}/"))
+    return {name.removeprefix(f"{kind}/"): inputs[name] for name in chosen}

@@ -1,0 +1,146 @@
+"""Which rows a step sees, learning rates, optimisers and averaged weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from skinkit.errors import ConfigError
+from skinkit.learning.state import OWN, Job, Progress
+from skinkit.models.parts.protocol import Phase
+
+_CLIMB_FROM = 25
+"""``one_cycle`` begins at this part of the highest rate."""
+SCHEDULES = ("constant", "cosine", "one_cycle", "plateau")
+_FALL = 0.1
+"""What ``plateau`` multiplies the rates by."""
+OPTIMISERS: dict[str, Any] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+
+
+# ------------------------------------------------------------------------------------- order, rates, optimiser
+def seed_at(*place: int) -> int:
+    """A seed of 63 bits for a place in training; unlike for unlike places."""
+    return int(np.random.SeedSequence([abs(part) for part in place]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def groups_of(
+    rows: Sequence[int], phase: Phase, place: tuple[int, int, int], world_size: int, strata: Sequence[int] = ()
+) -> list[list[int]]:
+    """The rows of each step of an epoch.
+
+    Args:
+        rows: to draw from.
+        phase: says how many a step, and how many steps (0: every row once; more than there are rows: again in another
+            order).
+        place: (seed, phase, epoch), which decide the order.
+        world_size: processes; each gets an equal part of every group, and a last group shrinks so that it can. A group
+            that leaves a process a single case, of which BatchNorm knows no variance, is left out.
+        strata: of each row, where the phase balances its draws.
+    """
+    generator = np.random.default_rng([abs(part) for part in place])
+    wanted = phase.steps * phase.batch or len(rows)
+    if phase.balanced:
+        drawn = _balanced(np.asarray(rows, np.int64), np.asarray(strata), wanted, phase.balanced, generator)
+    else:
+        drawn = _again(np.asarray(rows, np.int64), wanted, generator)
+    batch = phase.batch // world_size * world_size
+    groups = [drawn[start : start + batch] for start in range(0, wanted, batch)]
+    if phase.steps:
+        return groups[: phase.steps]
+    groups = [group[: len(group) // world_size * world_size] for group in groups]
+    return [group for group in groups if len(group) >= 2 * world_size]
+
+
+def _again(rows: npt.NDArray[np.int64], wanted: int, generator: np.random.Generator) -> list[int]:
+    """So many draws, at least: every row once before any comes again, each time in another order."""
+    drawn: list[int] = []
+    while len(drawn) < wanted:
+        drawn += rows[generator.permutation(len(rows))].tolist()
+    return drawn
+
+
+def _balanced(
+    rows: npt.NDArray[np.int64],
+    strata: npt.NDArray[np.int64],
+    wanted: int,
+    share: float,
+    generator: np.random.Generator,
+) -> list[int]:
+    """So many draws: a share of them with every stratum equally often, the rest from the rows as they are."""
+    names = np.unique(strata)
+    each = generator.permutation(np.arange(round(share * wanted)) % len(names))  # which one gets a draw more is drawn
+    drawn = _again(rows, wanted, generator)[: wanted - len(each)]
+    for place, name in enumerate(names):
+        drawn += _again(rows[strata == name], int((each == place).sum()), generator)[: int((each == place).sum())]
+    return [drawn[at] for at in generator.permutation(wanted)]
+
+
+def plateau_factor(phase: Phase, progress: Progress, highest: float) -> float:
+    """What ``plateau`` has left of the rates, from the scores of this phase's finished epochs and nothing else."""
+    if phase.schedule != "plateau":
+        return 1.0
+    finished = progress.history[len(progress.history) - (progress.epoch - 1) :]
+    falls, waited, best = 0, 0, -math.inf
+    for row in finished:
+        value = next((row[name] for name in row if name not in OWN), -row["train_loss"])
+        best, waited = (value, 0) if value > best else (best, waited + 1)
+        if waited > phase.plateau:
+            falls, waited = falls + 1, 0
+    return max(_FALL**falls, phase.final_rate / highest if highest else 0.0)
+
+
+def steps_per_epoch(phase: Phase, job: Job, world_size: int) -> int:
+    """Optimiser steps of one epoch of a phase, per process."""
+    return phase.steps or len(groups_of(job.train, phase, (0, 0, 0), world_size, job.strata))
+
+
+def rate_share(phase: Phase, step: int, steps: int, highest: float) -> float:
+    """The learning rate at a step (from 0) of a phase as a share of its highest."""
+    lowest = phase.final_rate / highest if highest else 0.0
+    done = step / max(1, steps - 1)
+    if phase.schedule in ("constant", "plateau"):
+        return 1.0
+    if phase.schedule == "one_cycle":
+        if done < phase.warm_up:
+            return 1 / _CLIMB_FROM + (1 - 1 / _CLIMB_FROM) * (1 - math.cos(math.pi * done / phase.warm_up)) / 2
+        done = (done - phase.warm_up) / max(1e-12, 1 - phase.warm_up)
+    return lowest + (1 - lowest) * (1 + math.cos(math.pi * done)) / 2
+
+
+def optimiser_of(module: Any, phase: Phase) -> torch.optim.Optimizer:
+    """A phase's optimiser over the parameters that are being trained, grouped by their rates."""
+    groups: dict[float, list[Any]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            fitting = [start for start in phase.rates if name.startswith(start)]
+            rate = phase.rates[max(fitting, key=len)] if fitting else phase.learning_rate
+            groups.setdefault(rate, []).append(parameter)
+    if not groups:
+        raise ConfigError(f"phase {phase.name!r} trains no parameter", "at least one", "correct the network's enter()")
+    extra = {"momentum": phase.momentum} if phase.optimiser == "sgd" else {}
+    made: torch.optim.Optimizer = OPTIMISERS[phase.optimiser](
+        [{"params": parameters, "lr": rate} for rate, parameters in groups.items()],
+        weight_decay=phase.weight_decay,
+        fused=True,
+        **extra,
+    )
+    return made
+
+
+def add_to_average(progress: Progress, module: Any) -> None:
+    """Add these weights to the running mean; counters are taken as they are."""
+    progress.averaged += 1
+    state = module.state_dict()
+    if progress.averaged == 1:
+        progress.average = {name: value.clone() for name, value in state.items()}
+        return
+    for name, value in state.items():
+        if value.is_floating_point():
+            progress.average[name].lerp_(value.to(progress.average[name].dtype), 1 / progress.averaged)
+        else:
+            progress.average[name].copy_(value)

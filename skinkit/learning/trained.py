@@ -1,0 +1,376 @@
+"""Trained classifiers and segmenters, opened for reading from their artifact."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from skinkit.artifacts.artifact import Artifact
+from skinkit.artifacts.tables import read_table
+from skinkit.errors import InputError, RefusedError
+from skinkit.learning.embeddings import EmbeddingStore, embedding_store
+from skinkit.learning.forward import Floats
+from skinkit.learning.pack import checked
+from skinkit.models import load_model, model_config
+from skinkit.models.parts.protocol import LESION, Embedder, Fitted, Network, Sizes
+from skinkit.stats.calibration import Isotonic
+from skinkit.stats.encoders import Encoder, Standardiser
+from skinkit.taxonomy import ClassSet
+
+
+# ------------------------------------------------------------------------------------------------ the classifier
+def batch_of(
+    frame: pd.DataFrame, encoder: Encoder, radiomics: Standardiser, images: npt.NDArray[Any] | None = None
+) -> dict[str, np.ndarray]:
+    """The named inputs of these cases, encoded and standardised by a fold's own scalers.
+
+    Args:
+        frame: fused rows.
+        encoder: of the attributes.
+        radiomics: of the radiomic features.
+        images: (n, width), where the model reads photos.
+
+    Raises:
+        InputError: the table lacks a radiomic feature the model reads.
+    """
+    lacking = [name for name in radiomics.columns if name not in frame]
+    if lacking:
+        raise InputError(
+            f"the fused table has no column {lacking[0]} ({len(lacking)} of {len(radiomics.columns)} lacking)",
+            "the radiomic features the model was trained on",
+            "run 'skinkit radiomics' for this cohort with the channels and bin width of the development cohorts",
+        )
+    values = frame[list(radiomics.columns)].to_numpy(dtype=np.float64, na_value=np.nan)
+    batch: dict[str, np.ndarray] = {"attributes": encoder.encode(frame), "radiomics": radiomics.apply(values)}
+    if images is not None:
+        batch["image"] = images
+    return batch
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What one fold fitted; of a network without the network, which :meth:`Classifier.network` loads."""
+
+    number: int
+    encoder: Encoder
+    radiomics: Standardiser
+    fitted: Fitted | None
+    temperature: float
+    isotonic: Isotonic | None = None
+    """Used after the temperature, where the model was trained so."""
+    conformal_level: float = 0.0
+
+    def raw(self, probability: Floats) -> Floats:
+        """(n, classes) probabilities before any calibration, from those with the fold's temperature."""
+        return np.exp(log_softmax(np.log(np.maximum(probability, 1e-300)) * self.temperature))
+
+    def finished(self, probability: Floats) -> Floats:
+        """(n, classes) probabilities in use, from those with the fold's temperature."""
+        return probability if self.isotonic is None else self.isotonic.apply(probability)
+
+    def scores(self, batch: Mapping[str, np.ndarray]) -> Floats:
+        """(n, classes) calibrated log-probabilities of an estimator."""
+        if self.fitted is None:
+            raise TypeError("a network's scores come from the network")
+        return self.calibrated(self.fitted.predict(batch))
+
+    def calibrated(self, scores: npt.ArrayLike) -> Floats:
+        """(n, classes) log-probabilities from scores, with the fold's temperature."""
+        return log_softmax(np.asarray(scores, dtype=np.float64) / self.temperature)
+
+
+def log_softmax(scores: Floats) -> Floats:
+    """(n, classes) log-probabilities of scores."""
+    out: Floats = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
+    return out
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A trained model, opened.
+
+    Attributes:
+        name: how it is called here, whatever it was called where it was trained.
+        about: ``model.json``.
+        identity: of the artifact.
+        module: the model's module.
+        config: its ``Config``.
+        classes: the classes it tells apart.
+        folds: one per fold, and last, where there is one, what learnt from all rows.
+        path: the artifact's folder.
+    """
+
+    name: str
+    about: Mapping[str, Any]
+    identity: str
+    module: Any
+    config: Any
+    classes: ClassSet
+    folds: tuple[Fold, ...]
+    path: Path
+
+    @property
+    def malignant(self) -> npt.NDArray[np.bool_]:
+        """(classes,) which count as malignant."""
+        return np.array([code in self.classes.malignant for code in self.classes.classes])
+
+    @property
+    def reads_photos(self) -> bool:
+        """Whether an embedder stands before the folds."""
+        return hasattr(self.module, "embedder")
+
+    @property
+    def is_network(self) -> bool:
+        """Whether the folds are networks."""
+        return hasattr(self.module, "build")
+
+    @property
+    def measures(self) -> bool:
+        """Whether it reads what was measured or drawn with the lesion's mask."""
+        drawn = self.is_network and "mask" in self.module.READS
+        return drawn or any(fold.radiomics.columns for fold in self.folds)
+
+    @property
+    def outside(self) -> tuple[int, ...]:
+        """Numbers of the folds that answer for cohorts the model was not trained on."""
+        numbers = tuple(fold.number for fold in self.folds)
+        return (FINAL,) if FINAL in numbers else numbers
+
+    def folder(self, fold: Fold) -> Path:
+        """Where a fold's files are."""
+        return folder_of(self.path, fold.number)
+
+    def network(self, fold: Fold, device: str) -> Network:
+        """A fold's network with its trained weights, ready to answer."""
+        columns = {"attributes": len(fold.encoder.attributes), "radiomics": len(fold.radiomics.columns)}
+        classes = self.classes.classes
+        sizes = Sizes(classes, columns, (1,) * len(classes), fold.encoder.attributes, fold.encoder.unknown)
+        return _loaded(self.module.build(self.config, sizes), self.folder(fold), device)
+
+    def embedder(self, device: str) -> Embedder:
+        """The network before the folds, with the weights that lie in the model."""
+        from skinkit.models.parts.weights import read_state
+
+        file = self.path / BACKBONE
+        module: Any = self.module.embedder(self.config, read_state(file), str(file))
+        return module.to(device)  # type: ignore[no-any-return]
+
+    def store(self, workspace_root: Path, device: str) -> EmbeddingStore:
+        """Where what the embedder says is remembered."""
+        return embedding_store(workspace_root, self.module, self.config, self.about["weights"]["sha256"], device)
+
+    def chosen(self, numbers: Sequence[int]) -> tuple[Fold, ...]:
+        """The folds of these numbers."""
+        return tuple(fold for fold in self.folds if fold.number in numbers)
+
+    def finished(self, scaled: Floats) -> Floats:
+        """(rows, classes) probabilities in use: the mean over the folds that answered, each calibrated.
+
+        Args:
+            scaled: (folds, rows, classes) with the folds' temperatures, NaN where a fold did not answer.
+        """
+        found = np.full_like(scaled, np.nan)
+        for index, fold in enumerate(self.folds):
+            rows = ~np.isnan(scaled[index]).any(axis=1)
+            found[index, rows] = fold.finished(scaled[index, rows])
+        mean: Floats = np.nanmean(found, axis=0)
+        return mean
+
+    def folds_for(self, frame: pd.DataFrame, cohort: str) -> tuple[list[tuple[int, ...]], bool]:
+        """Which folds may predict each case of a cohort, and whether this is a cohort the model was trained on.
+
+        Elsewhere all of them may, or the one that learnt from every row, where there is one; in a development cohort
+        only those that held the case out. A case that is in no part of the split, because it has no class, is left to
+        the folds that have not learnt from the same patient.
+
+        Args:
+            frame: fused rows.
+            cohort: they are of.
+
+        Raises:
+            RefusedError: the model knows the cohort's photos under other ids, so it cannot be told who was held out.
+        """
+        every = {fold.number for fold in self.folds} - {FINAL}
+        columns = ["fold", "cohort", "case_id", "part", "group_id", "pixel_sha256"]
+        seen = read_table(self.path / "trained_on.parquet", columns)
+        here = seen["cohort"] == cohort
+        if not here.any():
+            return [self.outside] * len(frame), False
+        if not frame["case_id"].isin(seen.loc[here, "case_id"]).any():
+            _refuse_other_ids(frame, seen[here], cohort, self.name)
+        held_out: dict[str, set[int]] = {case: set() for case in seen.loc[here, "case_id"]}
+        learnt: dict[str, set[int]] = {}
+        for row in seen[here & (seen["part"] == "held_out")].to_dict("records"):
+            held_out[row["case_id"]].add(int(row["fold"]))
+        for row in seen[seen["part"] != "held_out"].to_dict("records"):
+            learnt.setdefault(row["group_id"], set()).add(int(row["fold"]))
+        return [
+            tuple(sorted(held_out[case] if case in held_out else every - learnt.get(group, set())))
+            for case, group in zip(frame["case_id"], frame["group_id"], strict=True)
+        ], True
+
+
+def _refuse_other_ids(frame: pd.DataFrame, seen: pd.DataFrame, cohort: str, model: str) -> None:
+    """Cases of which none has an id that the model was trained on, though it has seen their photos."""
+    known = frame["pixel_sha256"].dropna().isin(seen["pixel_sha256"].dropna())
+    if known.any():
+        raise RefusedError(
+            f"{model} has learnt from {int(known.sum())} photos of {cohort} under other ids than they have now",
+            "the ids it was trained with: without them nobody can say which cases a fold held out",
+            f"train again ('skinkit train --name {model} --replace'): the ids became pseudonyms, or their key changed",
+        )
+
+
+BACKBONE, NETWORK = "backbone.safetensors", "network.safetensors"
+FOLD = "fold_{}"
+FINAL, FINAL_FOLDER = -1, "final"
+"""Number and folder, within the only fold's, of what learnt from all rows and answers for other cohorts alone."""
+
+
+def open_classifier(artifact: Artifact, name: str = "") -> Classifier:
+    """Open a trained model, after every file of it was hashed again.
+
+    Args:
+        artifact: the model.
+        name: how it is called here; by default as it was trained.
+
+    Raises:
+        InputError: it is no classifier, or was written by something else.
+        RefusedError: a file of it is missing or is not what was written.
+    """
+    about = _about(checked(artifact), "classify", name)
+    try:
+        module = load_model(about["model"], task="classify")
+        config = model_config(module, about["settings"], where="model.json")
+        told = list(about["folds"])
+        told += [{**fold, "fold": FINAL} for fold in told if "final" in fold]
+        folds = tuple(_open_fold(folder_of(artifact.path, int(f["fold"])), f, module) for f in told)
+        return Classifier(
+            name or about["name"],
+            about,
+            artifact.identity,
+            module,
+            config,
+            ClassSet.from_dict(about["classes"]),
+            folds,
+            artifact.path,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise _unreadable(artifact.path, error) from None
+
+
+def folder_of(model: Path, fold: int) -> Path:
+    """Where the files of a fold, or of what learnt from all rows, are in a model's folder."""
+    return model / FOLD.format(0) / FINAL_FOLDER if fold == FINAL else model / FOLD.format(fold)
+
+
+def _open_fold(folder: Path, about: Mapping[str, Any], module: Any) -> Fold:
+
+    def plain(name: str) -> Any:
+        return json.loads((folder / name).read_text(encoding="utf-8"))
+
+    return Fold(
+        number=int(about["fold"]),
+        encoder=Encoder.from_dict(plain("attributes.json")),
+        radiomics=Standardiser.from_dict(plain("radiomics.json")),
+        fitted=module.load(folder) if hasattr(module, "load") else None,
+        temperature=float(about["temperature"]),
+        isotonic=Isotonic.from_dict(about["isotonic"]) if about.get("calibration") == "isotonic" else None,
+        conformal_level=float((about.get("conformal") or {}).get("level", 0.0)),
+    )
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """A trained network that draws masks, opened.
+
+    Attributes:
+        name: how it is called here.
+        about: ``model.json``.
+        identity: of the artifact.
+        module: the model's module.
+        config: its ``Config``.
+        folds: numbers of the folds.
+        path: the artifact's folder.
+    """
+
+    name: str
+    about: Mapping[str, Any]
+    identity: str
+    module: Any
+    config: Any
+    folds: tuple[int, ...]
+    path: Path
+
+    def network(self, fold: int, device: str) -> Network:
+        """A fold's network with its trained weights, ready to answer."""
+        return _loaded(self.module.build(self.config, Sizes((LESION,))), self.path / FOLD.format(fold), device)
+
+
+def open_segmenter(artifact: Artifact, name: str = "") -> Segmenter:
+    """Open a trained segmenter, after every file of it was hashed again.
+
+    Args:
+        artifact: the model.
+        name: how it is called here; by default as it was trained.
+
+    Raises:
+        InputError: it draws no masks, or was written by something else.
+        RefusedError: a file of it is missing or is not what was written.
+    """
+    about = _about(checked(artifact), "segment", name)
+    module = load_model(about["model"], task="segment")
+    config = model_config(module, about["settings"], where="model.json")
+    folds = tuple(int(fold["fold"]) for fold in about["folds"])
+    return Segmenter(name or about["name"], about, artifact.identity, module, config, folds, artifact.path)
+
+
+def _about(artifact: Artifact, task: str, name: str) -> dict[str, Any]:
+    """``model.json`` of a model of this task."""
+    try:
+        about: dict[str, Any] = artifact.json("model.json")
+        found = str(about.get("task", "classify"))
+    except (OSError, ValueError, AttributeError) as error:
+        raise _unreadable(artifact.path, error) from None
+    if found != task:
+        does = {"segment": "draws masks", "classify": "classifies"}
+        raise InputError(
+            f"the model {name or artifact.path.name!r} {does.get(found, found)}",
+            f"one that {does[task]}",
+            "name another; 'skinkit status' lists the models",
+        )
+    return about
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    return InputError(
+        f"the model at {path} cannot be read ({error})",
+        "a whole model written by 'skinkit train'",
+        "run 'skinkit verify', then bring the model again or train it anew with --replace",
+    )
+
+
+def _loaded(network: Any, folder: Path, device: str) -> Network:
+    """A network with the weights of a fold's folder."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        network.load_state_dict(load_file(folder / NETWORK))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise _unreadable(folder, error) from None
+    out: Network = network.eval().to(device)
+    return out
+
+
+def lesion_masks(frame: pd.DataFrame, workspace: Path) -> list[Path | None]:
+    """Mask file of each fused row; None where it failed, and the whole photo counts as lesion."""
+    drawn = frame["mask_path"].notna() & frame["mask_failed"].notna() & (frame["mask_failed"] != True)  # noqa: E712
+    return [workspace / file if usable else None for file, usable in zip(frame["mask_path"], drawn, strict=True)]

@@ -1,0 +1,420 @@
+"""What networks that read a photo and attributes have in common; a paper's file adds its fusion and its equations.
+
+A network of ``skinkit.models`` derives its ``Config`` from :class:`PhotoConfig` and itself from
+:class:`PhotoClassifier`, and writes ``judge``::
+
+    class Concat(PhotoClassifier):
+        def __init__(self, config: Config, sizes: Sizes) -> None:
+            super().__init__(config, sizes)
+            self.output = nn.Linear(self.backbone.widths[-1] + self.columns, len(sizes.answers))
+
+        def judge(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+            (last,) = self.unpacked(seen)
+            return {"diagnosis": self.output(torch.cat([last.mean((2, 3)), self.attributes(batch)], 1))}
+
+**Hidden attributes.** In training the attributes of some cases are hidden, all of them (``dropped``) or only the
+patient block (``dropped_block``). What is hidden looks exactly as the encoder writes what is unknown, which after
+standardising is not zero: the fold's own values are kept in the buffer ``unknown``.
+
+**Stages.** A backbone answers the maps of its last four resolutions, at 1/4, 1/8, 1/16 and 1/32 of the side; of a
+ResNet they are layers 1 to 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, Self
+
+import torch
+import torch.nn.functional as functional
+from torch import nn
+
+from skinkit.errors import ConfigError
+from skinkit.explain.training_snapshot import Snapshot
+from skinkit.models.parts.backbone import HEAD, SMALLEST_SIDE_PX, STAGES, Backbone, Maps
+from skinkit.models.parts.class_weights import class_weights, costs, log_frequencies, supposed_shares
+from skinkit.models.parts.protocol import Augment, Phase, Sizes
+from skinkit.stats.encoders import PATIENT_BLOCK
+
+
+@dataclass(frozen=True)
+class PhotoConfig:
+    """Options of training that these networks share; a paper overrides what it does otherwise."""
+
+    backbone: Annotated[str, "torchvision network that looks at the photo"] = "resnet50"
+    side_px: Annotated[int, "photos are resized to this square, pixels"] = 224
+    frozen_stages: Annotated[
+        int,
+        "lowest stages of the backbone, of four, whose weights are left as they are; its BatchNorm statistics learn",
+    ] = 0
+    head_epochs: Annotated[int, "epochs first in which all but the backbone learns; 0 for none"] = 0
+    epochs: Annotated[int, "most epochs"] = 150
+    batch: Annotated[int, "cases per step"] = 8
+    optimiser: Annotated[Literal["sgd", "adam", "adamw"], "how steps are taken"] = "sgd"
+    learning_rate: Annotated[float, "of the backbone, at its highest"] = 1e-3
+    head_learning_rate: Annotated[float, "of all that is not backbone, at its highest; 0 for the backbone's"] = 0.0
+    momentum: Annotated[float, "of sgd"] = 0.9
+    weight_decay: Annotated[float, "penalty on the weights"] = 1e-3
+    schedule: Annotated[Literal["constant", "cosine", "one_cycle", "plateau"], "course of the learning rate"] = "cosine"
+    final_rate: Annotated[float, "learning rate at the end of cosine and one_cycle, lowest of plateau"] = 1e-6
+    plateau: Annotated[int, "epochs without a better validation score before plateau takes a tenth of the rate"] = 10
+    patience: Annotated[int, "stop after so many epochs without a better validation score; 0 for never"] = 0
+    candidates: Annotated[float, "share of the last epochs among which the best on the validation rows is kept"] = 1.0
+    averaged: Annotated[
+        float, "share of the last steps whose weights are averaged; 0 keeps the epoch with the best validation score"
+    ] = 0.0
+    class_weights: Annotated[
+        Literal["inverse", "square_root", "none"], "weight of a class: N / (K n), its square root, or 1"
+    ] = "none"
+    costs: Annotated[str, "further weights of classes, for example MEL=2,SCC=2; 1 for those not named"] = ""
+    class_aware: Annotated[float, "share of the draws in which every class comes equally often"] = 0.0
+    logit_adjustment: Annotated[
+        float,
+        "tau: the loss sees the logits plus tau times the log of the class frequencies; 1 answers as if all classes "
+        "were equally frequent, 0 as frequent as they are",
+    ] = 0.0
+    label_smoothing: Annotated[float, "share of the label spread over all classes"] = 0.0
+    dropped: Annotated[float, "share of training cases whose attributes are all hidden"] = 0.0
+    dropped_block: Annotated[float, "share of training cases whose patient block is hidden"] = 0.0
+    flips: Annotated[bool, "mirror training photos along either axis"] = False
+    rotation_deg: Annotated[float, "turn training photos by up to this much"] = 0.0
+    smallest_scale: Annotated[float, "size factor of training photos, lower end"] = 1.0
+    largest_scale: Annotated[float, "size factor of training photos, upper end"] = 1.0
+    shift: Annotated[float, "move training photos by up to this share of the side"] = 0.0
+    colour_jitter: Annotated[float, "vary brightness, contrast and saturation by up to this share"] = 0.0
+    channel_jitter: Annotated[float, "vary red, green and blue apart by up to this share"] = 0.0
+    blur: Annotated[float, "blur half of the training photos, by up to this share of the side"] = 0.0
+    sharpness: Annotated[float, "sharpen half of the training photos by up to this factor"] = 0.0
+    noise: Annotated[float, "add noise of up to this standard deviation, 0 to 1, to half of the training photos"] = 0.0
+    snapshot_every: Annotated[int, "keep importances and heatmaps after so many epochs; 0 for never"] = 0
+    final_epochs: Annotated[
+        int,
+        "where the split has one fold: epochs of a second training, from the beginning and on all rows, for other "
+        "cohorts; 0 for none",
+    ] = 0
+    mirrored: Annotated[bool, "look at the photo and its mirror image, and take the mean of their maps"] = False
+
+
+FINE_TUNING: dict[str, Any] = {
+    "epochs": 14,
+    "batch": 16,
+    "optimiser": "adamw",
+    "learning_rate": 1e-4,
+    "head_learning_rate": 1e-3,
+    "weight_decay": 0.01,
+    "schedule": "one_cycle",
+    "final_rate": 0.0,
+    "patience": 0,
+    "class_weights": "square_root",
+    "label_smoothing": 0.05,
+    "dropped": 0.15,
+    "flips": True,
+    "largest_scale": 1.3,
+    "shift": 0.1,
+    "colour_jitter": 0.15,
+    "mirrored": True,
+}
+"""How a network with ImageNet weights learns from a thousand photos on two processor cores."""
+
+QUICK: dict[str, Any] = {
+    **FINE_TUNING,
+    "frozen_stages": 2,
+    "epochs": 6,
+    "candidates": 0.5,
+    "final_epochs": 6,
+    "class_weights": "none",
+    "logit_adjustment": 1.0,
+    "rotation_deg": 45.0,
+}
+"""What the preset ``quick`` is of DermaCalibra and each of its comparators, so that they learn alike."""
+
+
+def default_weights(config: PhotoConfig) -> str:
+    """ImageNet weights of the backbone; a paper's file hands this on."""
+    return config.backbone
+
+
+# ----------------------------------------------------------------------------------------------- the classifier
+class PhotoClassifier(nn.Module):
+    """A network that reads ``image`` and ``attributes``; weighted cross-entropy, one phase, or one on the head before.
+
+    A paper's network adds its layers and writes :meth:`judge`; where it needs more than the last stage it overrides
+    :meth:`keep`, and where its paper has a loss of its own :meth:`loss`.
+
+    Args:
+        config: options.
+        sizes: what it is built for.
+
+    Attributes:
+        sizes: what it was built for.
+        backbone: looks at the photo.
+        resting: the backbone is not trained, and its BatchNorm layers keep their statistics.
+        columns: width of ``attributes``.
+        classes: codes of the classes.
+        owners: the attribute behind each column.
+        class_weights: (K,) weight of each class in the loss.
+        adjustment: (K,) added to the logits in the loss.
+        unknown: (columns,) what the encoder writes where nothing is known.
+        in_block: (columns,) which belong to the patient block.
+        typical: running mean of what :meth:`look` answers over training, what explanations put in the place of a photo.
+
+    Raises:
+        ConfigError: a setting that cannot be.
+    """
+
+    class_weights: torch.Tensor
+    adjustment: torch.Tensor
+    unknown: torch.Tensor
+    in_block: torch.Tensor
+    typical: torch.Tensor
+    steps_seen: torch.Tensor
+
+    def __init__(self, config: PhotoConfig, sizes: Sizes) -> None:
+        super().__init__()
+        _check(config)
+        self.config: Any = config
+        self.sizes = sizes
+        self.backbone = Backbone(config.backbone)
+        self.resting = False
+        self.columns = sizes.columns.get("attributes", 0)
+        self.classes = sizes.answers
+        self.owners = owners = sizes.attributes or ("",) * self.columns
+        weights = class_weights(config.class_weights, sizes) * costs(config.costs, sizes)
+        self.register_buffer("class_weights", weights, persistent=False)
+        self.register_buffer("adjustment", config.logit_adjustment * log_frequencies(sizes), persistent=False)
+        self.register_buffer("unknown", torch.tensor(sizes.unknown or (0.0,) * self.columns))
+        self.register_buffer("in_block", torch.tensor([owner in PATIENT_BLOCK for owner in owners], dtype=torch.bool))
+        self._shapes = self._kept_shapes()
+        one = len(self._shapes) == 1
+        self.register_buffer("typical", torch.zeros(self._shapes[0] if one else sum(s.numel() for s in self._shapes)))
+        self.register_buffer("steps_seen", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def last(self) -> nn.Module:
+        """The block whose maps a heatmap shows."""
+        return self.backbone.last
+
+    @property
+    def supposed(self) -> torch.Tensor:
+        """(K,) shares of the classes for which its probabilities hold."""
+        adjusted = self.loss_weights * (-self.adjustment).exp()
+        return supposed_shares(self.sizes, adjusted, balanced=self.config.class_aware)
+
+    @property
+    def loss_weights(self) -> torch.Tensor:
+        """(K,) by which a case's loss is multiplied for its class."""
+        return self.class_weights
+
+    def start(self, state: Mapping[str, torch.Tensor], source: str) -> str:
+        """Take over public weights of the backbone; others raise :class:`InputError`."""
+        return self.backbone.start(state, source)
+
+    def phases(self) -> tuple[Phase, ...]:
+        """The head, where that is asked for, then everything; the backbone may have a rate of its own."""
+        c = self.config
+        whole = self._whole()
+        head = replace(
+            whole, name=HEAD, epochs=c.head_epochs, rates={}, patience=0, candidates=1.0, averaged=0, snapshot_every=0
+        )
+        return (head, whole) if c.head_epochs else (whole,)
+
+    def _whole(self) -> Phase:
+        c = self.config
+        return Phase(
+            "all",
+            c.epochs,
+            batch=c.batch,
+            optimiser=c.optimiser,
+            learning_rate=c.head_learning_rate or c.learning_rate,
+            rates={"backbone.": c.learning_rate} if c.head_learning_rate else {},
+            schedule=c.schedule,
+            final_rate=c.final_rate,
+            momentum=c.momentum,
+            weight_decay=c.weight_decay,
+            patience=c.patience,
+            plateau=c.plateau,
+            candidates=c.candidates,
+            averaged=c.averaged,
+            balanced=c.class_aware,
+            snapshot_every=c.snapshot_every,
+            augment=Augment(
+                flips=c.flips,
+                rotation_deg=c.rotation_deg,
+                scale=(c.smallest_scale, c.largest_scale),
+                shift=c.shift,
+                brightness=c.colour_jitter,
+                contrast=c.colour_jitter,
+                saturation=c.colour_jitter,
+                channels=c.channel_jitter,
+                blur=c.blur,
+                sharpness=c.sharpness,
+                noise=c.noise,
+            ),
+        )
+
+    def enter(self, phase: str) -> None:
+        """The backbone rests while the head learns; its lowest stages may rest throughout."""
+        self.resting = phase == HEAD
+        self.backbone.requires_grad_(not self.resting)
+        for stage in self.backbone.stages[: self.config.frozen_stages]:
+            for name in stage:
+                self.backbone.block(name).requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """Into training mode, or out of it; a backbone at rest stays out of it."""
+        super().train(mode)
+        if self.resting:
+            self.backbone.eval()
+        return self
+
+    def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Cross-entropy of the adjusted logits, weighted by class, with smoothed labels."""
+        logits = self(batch)["diagnosis"].float() + self.adjustment
+        smoothing = self.config.label_smoothing
+        return functional.cross_entropy(logits, batch["class"], self.class_weights, label_smoothing=smoothing)
+
+    def forward(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """One pass: ``diagnosis`` (n, K) logits of image (n, 3, S, S), 0 to 1, and attributes (n, columns)."""
+        return self.judge(self.seen(batch), batch)
+
+    def answer(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """What :meth:`judge` says of what :meth:`look` sees."""
+        return self.judge(self.look(batch), batch)
+
+    def seen(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """What :meth:`judge` reads of the photos as they are; training remembers its mean."""
+        return self.remembered(self.backbone(self.picture(batch["image"])))
+
+    def remembered(self, maps: Maps) -> torch.Tensor:
+        """What :meth:`judge` reads of the stages' maps; training remembers its mean."""
+        found = self._packed(self.keep(maps))
+        if self.training:
+            self._remember(found)
+        return found
+
+    def look(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """What :meth:`judge` reads of the photos; with ``mirrored`` of the mean over them and their mirror images."""
+        image = self.picture(batch["image"])
+        if not self.config.mirrored:
+            return self._packed(self.keep(self.backbone(image)))
+        n = len(image)
+        maps = self.backbone(torch.cat([image, image.flip(3)]))
+        return self._packed(self.keep(tuple((m[:n] + m[n:].flip(3)) / 2 for m in maps)))
+
+    def picture(self, image: torch.Tensor) -> torch.Tensor:
+        """What the backbone looks at, of photos (n, 3, S, S): the photos."""
+        return image
+
+    def keep(self, maps: Maps) -> Maps:
+        """What :meth:`judge` needs of the stages' maps: the last ones.
+
+        Overridden it may read nothing but ``self.config``, because the base class asks it for its shapes.
+        """
+        return (maps[-1],)
+
+    def judge(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The paper's fusion: ``diagnosis`` (n, K) logits of what :meth:`look` answers and the attributes."""
+        raise NotImplementedError
+
+    def attributes(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """(n, columns); in training some are hidden, each time it is called anew."""
+        values, c = batch["attributes"], self.config
+        if not self.training or not (c.dropped or c.dropped_block):
+            return values
+        drawn = torch.rand(2, len(values), 1, device=values.device)
+        hidden = (drawn[0] < c.dropped) | ((drawn[1] < c.dropped_block) & self.in_block)
+        return torch.where(hidden, self.unknown.to(values.dtype), values)
+
+    def factors(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+        """(n, channels) by what metadata weigh the channels of the photo's maps, 0 to 1; None where nothing does."""
+        return None
+
+    def snapshot(self, batches: Iterable[Mapping[str, torch.Tensor]]) -> dict[str, Any]:
+        """What it rests on at this stage of training.
+
+        Args:
+            batches: validation rows, with their class.
+
+        Returns:
+            ``importance``, attribute -> mean over cases of |gradient x input| of the log odds of the most probable
+            class; ``factors``, class -> ``mean`` and ``histogram`` (20 equal bins) of :meth:`factors`; ``cases``, the
+            first case of each class: ``index``, ``class`` and ``heat``, its integrated gradients in at most 56 rows of
+            numbers from 0 to 255.
+        """
+        kept = Snapshot(self)
+        for batch in batches:
+            kept.add(batch)
+        return kept.told()
+
+    def unpacked(self, seen: torch.Tensor) -> Maps:
+        """What :meth:`keep` kept, of what :meth:`look` answers."""
+        if len(self._shapes) == 1:
+            return (seen,)
+        parts = torch.split(seen, [shape.numel() for shape in self._shapes], 1)
+        return tuple(part.view(-1, *shape) for part, shape in zip(parts, self._shapes, strict=True))
+
+    @staticmethod
+    def _packed(parts: Maps) -> torch.Tensor:
+        """One tensor, because explanations put its mean in its place."""
+        return parts[0] if len(parts) == 1 else torch.cat([part.flatten(1) for part in parts], 1)
+
+    def _kept_shapes(self) -> tuple[torch.Size, ...]:
+        """Shapes of what :meth:`keep` keeps of one photo."""
+        side = self.config.side_px
+        self.backbone.eval()
+        with torch.no_grad():
+            kept = self.keep(self.backbone(self.picture(torch.zeros(1, 3, side, side))))
+        self.backbone.train()
+        return tuple(part.shape[1:] for part in kept)
+
+    @torch.no_grad()
+    def _remember(self, seen: torch.Tensor) -> None:
+        """Move ``typical`` towards the mean of this batch: a plain mean at first, then over about 100 steps."""
+        self.steps_seen += 1
+        known = self.typical.view(-1)[: seen[0].numel()]
+        known += (seen.float().mean(0).flatten() - known) / self.steps_seen.clamp(max=100)
+
+
+def needs_attributes(sizes: Sizes, what: str) -> None:
+    """Refuse to build what cannot do without metadata.
+
+    Raises:
+        ConfigError: there is no attribute.
+    """
+    if not sizes.columns.get("attributes"):
+        raise ConfigError(
+            f"no attributes for {what}",
+            "metadata of the patients",
+            "give --attributes auto, or train concat, which does without",
+        )
+
+
+def as_maps(pooled: torch.Tensor, n: int) -> torch.Tensor:
+    """(cases, n, width / n) of pooled features (cases, width).
+
+    Raises:
+        ConfigError: the width is no multiple of n.
+    """
+    width = pooled.shape[1]
+    if n < 1 or width % n:
+        raise ConfigError(
+            f"maps = {n} of {width} features", f"a number that divides {width}", "give --settings maps=32"
+        )
+    return pooled.view(len(pooled), n, -1)
+
+
+def _check(config: PhotoConfig) -> None:
+    if config.side_px < SMALLEST_SIDE_PX:
+        raise ConfigError(f"side_px = {config.side_px}", f"at least {SMALLEST_SIDE_PX} pixels", "use 128 or 224")
+    if config.epochs < 1 or config.batch < 2:
+        found = f"epochs = {config.epochs}, batch = {config.batch}"
+        raise ConfigError(found, "epochs >= 1 and batch >= 2", "mend the settings")
+    if not 0 <= config.frozen_stages < STAGES:
+        raise ConfigError(f"frozen_stages = {config.frozen_stages}", "0 to 3", "mend the settings")
+    shares = {name: getattr(config, name) for name in ("dropped", "dropped_block", "label_smoothing")}
+    wrong = [f"{name} = {value}" for name, value in shares.items() if not 0 <= value < 1]
+    wrong += [] if 0 <= config.averaged < 1 else [f"averaged = {config.averaged}"]
+    wrong += [] if 0 <= config.class_aware <= 1 else [f"class_aware = {config.class_aware}"]
+    if wrong:
+        raise ConfigError(", ".join(wrong), "shares, 0 to below 1 (class_aware to 1)", "mend the settings")

@@ -1,0 +1,311 @@
+"""Pretrained weights: where they lie, how they are fetched, checked and loaded.
+
+skinkit never starts from random weights in silence and never downloads on its own: ``skinkit weights fetch`` is the
+only thing that does. Weights brought by hand are given as a path; their SHA-256 stands in the model.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from skinkit.artifacts.files import file_sha256
+from skinkit.console import Console
+from skinkit.errors import ConfigError, InputError, RefusedError, did_you_mean
+
+if TYPE_CHECKING:
+    import torch
+
+_TORCHVISION = "https://download.pytorch.org/models"
+RANDOM = "none"
+"""``--weights none``: a network starts from random numbers."""
+_CHUNK_BYTES = 1 << 20
+_TIMEOUT_S = 60
+
+
+@dataclass(frozen=True)
+class PublicWeights:
+    """Weights anybody can fetch.
+
+    Attributes:
+        name: how skinkit calls them.
+        backbone: torchvision model they fit.
+        url: where the file is.
+        sha256_prefix: the first digits of its SHA-256.
+        what: training set and recipe.
+        licence: under which terms.
+    """
+
+    name: str
+    backbone: str
+    url: str
+    sha256_prefix: str
+    what: str
+    licence: str = "BSD-3-Clause code; weights trained on ImageNet-1k, whose images are for non-commercial research"
+
+    @property
+    def file(self) -> str:
+        """File name."""
+        return self.url.rsplit("/", 1)[-1]
+
+
+def _torchvision(name: str, backbone: str, digits: str, what: str, file: str = "") -> PublicWeights:
+    return PublicWeights(name, backbone, f"{_TORCHVISION}/{file or backbone}-{digits}.pth", digits, what)
+
+
+PUBLIC: dict[str, PublicWeights] = {
+    weights.name: weights
+    for weights in (
+        _torchvision("resnet50", "resnet50", "0676ba61", "IMAGENET1K_V1, 76.1 % top-1"),
+        _torchvision("resnet50-v2", "resnet50", "11ad3fa6", "IMAGENET1K_V2, 80.9 % top-1"),
+        _torchvision("resnet18", "resnet18", "f37072fd", "IMAGENET1K_V1, 69.8 % top-1"),
+        _torchvision("resnet34", "resnet34", "b627a593", "IMAGENET1K_V1, 73.3 % top-1"),
+        _torchvision("mobilenet_v2", "mobilenet_v2", "b0353104", "IMAGENET1K_V1, 71.9 % top-1"),
+        _torchvision("mobilenet_v2-v2", "mobilenet_v2", "7ebf99e0", "IMAGENET1K_V2, 72.2 % top-1"),
+        _torchvision("densenet121", "densenet121", "a639ec97", "IMAGENET1K_V1, 74.4 % top-1"),
+        _torchvision(
+            "efficientnet_b0",
+            "efficientnet_b0",
+            "7f5810bc",
+            "IMAGENET1K_V1, 77.7 % top-1",
+            "efficientnet_b0_rwightman",
+        ),
+        PublicWeights(
+            "maskrcnn_resnet50_fpn",
+            "maskrcnn_resnet50_fpn",
+            f"{_TORCHVISION}/maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth",
+            "bf2d0c1e",
+            "COCO_V1, 34.6 mask AP",
+            "BSD-3-Clause code; weights trained on COCO 2017: annotations CC BY 4.0, images under Flickr's terms",
+        ),
+    )
+}
+"""Called after the backbone, the second edition with ``-v2``. The digits in torchvision's file names are the beginning
+of the file's SHA-256. All expect RGB / 255 with ImageNet's mean and standard deviation."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a model starts from.
+
+    Attributes:
+        file: pretrained weights; None for random numbers.
+        name: how the file is called.
+        sha256: of the file.
+    """
+
+    file: Path | None
+    name: str
+    sha256: str | None
+
+    def as_dict(self) -> dict[str, str | None]:
+        """Plain values for ``model.json``."""
+        return {"name": self.name, "sha256": self.sha256}
+
+
+def public(name: str) -> PublicWeights:
+    """Public weights by name; unknown names raise :class:`ConfigError`."""
+    if name not in PUBLIC:
+        raise ConfigError(
+            f"no public weights {name!r}", did_you_mean(name, PUBLIC), "see 'skinkit weights list', or give a path"
+        )
+    return PUBLIC[name]
+
+
+def cache_folder() -> Path:
+    """``$SKINKIT_WEIGHTS``, else ``skinkit/weights`` in the user's cache folder."""
+    named = os.environ.get("SKINKIT_WEIGHTS")
+    if named:
+        return Path(named).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "skinkit" / "weights"
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "skinkit" / "weights"
+
+
+def cached(weights: PublicWeights) -> Path | None:
+    """Where these weights lie, or None while they are not here."""
+    path = cache_folder() / weights.file
+    return path if path.is_file() else None
+
+
+def locate(given: str, default: str) -> Path:
+    """The weights file that is meant.
+
+    Args:
+        given: a path, a name of :data:`PUBLIC`, or empty for the default.
+        default: name of the public weights taken where nothing is given.
+
+    Raises:
+        InputError: the file is not there; the message says how to get it.
+        RefusedError: public weights in the cache have another SHA-256 than they were published with.
+    """
+    if given and given not in PUBLIC:
+        path = Path(given).expanduser()
+        if not path.is_file():
+            raise InputError(
+                f"no weights file {path}",
+                "a safetensors file or a PyTorch state dict, or one of " + ", ".join(PUBLIC),
+                "check the path given to --weights",
+            )
+        return path
+    weights = public(given or default)
+    place = cached(weights)
+    if place is None:
+        raise InputError(
+            f"no pretrained weights: {weights.file} is not in {cache_folder()}",
+            f"ImageNet weights of {weights.backbone}; skinkit does not start from random numbers unasked",
+            f"give --weights PATH, or run 'skinkit weights fetch {weights.name}'",
+        )
+    if not _matches(place, weights):
+        raise RefusedError(
+            f"{place} has SHA-256 {file_sha256(place)[:16]}...",
+            f"{weights.sha256_prefix}..., as published",
+            f"run 'skinkit weights fetch {weights.name}', or give your own with --weights PATH",
+        )
+    return place
+
+
+def fetch(weights: PublicWeights, folder: Path | None = None, *, source: str = "", console: Console) -> Path:
+    """Bring public weights into a folder (default: the cache), checked against their SHA-256.
+
+    Args:
+        weights: which.
+        folder: where to.
+        source: another URL or folder that holds the file, for example a mirror inside a hospital.
+        console: messages.
+
+    Raises:
+        RefusedError: what came is not what was asked for; nothing is kept.
+        InputError: it could not be reached.
+    """
+    import urllib.error  # here, because they cost every other command 30 ms
+    import urllib.request
+
+    folder = folder or cache_folder()
+    target = folder / weights.file
+    if target.is_file() and _matches(target, weights):
+        console.info(f"{target} is already there and has the right checksum")
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    url = _source_url(source, weights)
+    console.info(f"fetching {url}")
+    temporary = folder / f".{weights.file}.{os.getpid()}.tmp"
+    try:
+        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer, temporary.open("wb") as stream:
+            shutil.copyfileobj(answer, stream, _CHUNK_BYTES)
+        if not _matches(temporary, weights):
+            raise RefusedError(
+                f"{url} has SHA-256 {file_sha256(temporary)[:16]}...",
+                f"{weights.sha256_prefix}...; nothing was kept",
+                "try again, and if it stays so do not use that source",
+            )
+        os.replace(temporary, target)
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it holds the connection
+        reason = getattr(error, "reason", error)
+        raise InputError(
+            f"{url} cannot be reached ({reason})",
+            "a connection to that address, or the file brought by hand",
+            f"download {weights.url} on another machine, copy it to {target} and run the command again; "
+            "or give its place with --source FOLDER",
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target
+
+
+def _source_url(source: str, weights: PublicWeights) -> str:
+    if not source:
+        return weights.url
+    if "://" not in source:
+        path = Path(source).expanduser().resolve()
+        return (path / weights.file if path.is_dir() else path).as_uri()
+    return source if source.endswith(weights.file) else f"{source.rstrip('/')}/{weights.file}"
+
+
+def _matches(path: Path, weights: PublicWeights) -> bool:
+    return file_sha256(path).startswith(weights.sha256_prefix)
+
+
+def read_state(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file or a PyTorch state dict (read with ``weights_only``, so no code runs).
+
+    Checkpoints that hold their state dict under ``state_dict`` or ``model``, or with ``module.`` before every name, are
+    read too.
+
+    Raises:
+        InputError: the file is none of these.
+    """
+    import pickle
+
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise InputError(
+            f"{path} cannot be read as weights ({(str(error) or type(error).__name__).splitlines()[0]})",
+            "a safetensors file or a PyTorch state dict of tensors only",
+            "save it with safetensors.torch.save_file(model.state_dict(), PATH)",
+        ) from None
+    for key in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    tensors = {str(k).removeprefix("module."): v for k, v in content.items()} if isinstance(content, Mapping) else {}
+    if not tensors or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
+        raise InputError(
+            f"{path} holds no state dict", "a mapping of names to tensors", "save model.state_dict(), not the model"
+        )
+    return tensors
+
+
+def load_into(
+    module: torch.nn.Module, state: Mapping[str, torch.Tensor], what: str, without: Iterable[str] = ()
+) -> None:
+    """Put weights into a module; every name and shape must fit.
+
+    Args:
+        module: takes the weights.
+        state: name -> tensor.
+        what: the file, for the message.
+        without: beginnings of names that are left as they are on both sides (a classification head).
+
+    Raises:
+        InputError: names the first tensor that is missing, superfluous or of another shape.
+    """
+    import torch
+
+    skipped = (*without,)
+    own = {name: value for name, value in module.state_dict().items() if not name.startswith(skipped)}
+    given = {name: value for name, value in state.items() if not name.startswith(skipped)}
+    shared = [name for name in own if name in given]
+    problems = [
+        # How many batches BatchNorm has seen matters to no prediction, and older files do not say.
+        *(f"{n!r} is missing" for n in own if n not in given and not n.endswith("num_batches_tracked")),
+        *(f"{n!r} does not belong there" for n in given if n not in own),
+        *(
+            f"{n!r} has shape {tuple(given[n].shape)} instead of {tuple(own[n].shape)}"
+            for n in shared
+            if given[n].shape != own[n].shape
+        ),
+    ]
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise InputError(
+            f"{what}: {problems[0]}{more}",
+            f"the weights of {type(module).__name__} under torchvision's names",
+            "give the weights of the chosen backbone, or choose the backbone these weights belong to",
+        )
+    with torch.no_grad():
+        module.load_state_dict({**module.state_dict(), **{n: given[n].to(own[n].dtype) for n in shared}})

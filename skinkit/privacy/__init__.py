@@ -1,0 +1,1 @@
+"""Keeping patients private: pseudonyms and the permissions of files."""

@@ -1,0 +1,255 @@
+"""Pseudonyms: keyed hashes in the place of ids, so that artifacts, logs and reports name no patient.
+
+An id becomes HMAC-SHA256 (RFC 2104) of its kind, its id space and itself under a secret key, its first 100 bits
+written in base32. The same id under the same key is the same pseudonym wherever it is met, so patients stay together
+and the leakage guard works; without the key nothing leads back, and a guessed id cannot be tried. No list of who is who
+is kept: with the key it is computed again from the cohort's files.
+
+Photos go by a pseudonym too (a file name often holds a patient's number): the folder of a pseudonymised cohort is a
+:class:`KeyedFolder`, which finds them again. So every stage that reads photos needs the key; those that read tables do
+not.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+import os
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path, PosixPath
+from typing import Any, NamedTuple
+
+from skinkit.artifacts.file_names import as_text
+from skinkit.errors import InputError, RefusedError
+
+LENGTH = 20
+"""Signs of a pseudonym, 5 bits each: among a million ids two share one with a probability of 4e-19."""
+KINDS = ("patient", "lesion", "case", "image", "accession")
+FEWEST_BYTES = 32
+MEMORY = "pseudonyms.json"
+"""Beside a cohort's artifacts: that it is pseudonymised, the check value of its key, and where the key lies."""
+_FILE = "keyed-"
+_MOST_BYTES = 4096
+_SHARE_LOOKING = 0.1
+"""Of the time that may go into listing a folder again for files that are not there."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """A secret from which pseudonyms are made; it never leaves the process."""
+
+    secret: bytes = field(repr=False)
+
+    def pseudonym(self, kind: str, space: str, name: str) -> str:
+        """What an id is called: :data:`LENGTH` lower-case letters and digits 2 to 7.
+
+        Args:
+            kind: of :data:`KINDS`, or ``file``.
+            space: the id space; ids of two spaces never share a pseudonym.
+            name: the id.
+        """
+        told = "\0".join(("skinkit pseudonym 1", kind, space, name))
+        hashed = hmac.digest(self.secret, told.encode("utf-8", "surrogateescape"), "sha256")
+        return base64.b32encode(hashed)[:LENGTH].decode().lower()
+
+    def file(self, path: str) -> str:
+        """What a file of a cohort is called, by its path relative to the cohort's folder."""
+        return _FILE + self.pseudonym("file", "", path)
+
+    @property
+    def check(self) -> str:
+        """By which a key is known without being told: it says nothing of the key."""
+        return self.pseudonym("key", "", "check")
+
+
+def read_key(path: Path, workspace: Path) -> Key:
+    """The key in a file: all its bytes.
+
+    Raises:
+        InputError: there is no such file, or it cannot be read.
+        RefusedError: it lies in the workspace, or is too short to be a secret.
+    """
+    path = path.expanduser()
+    if path.resolve().is_relative_to(workspace.resolve()):
+        raise RefusedError(
+            f"the key file {path} lies in the workspace",
+            "a key kept apart from what it protects",
+            "move it out of the workspace, where only you can read it",
+        )
+    try:
+        with path.open("rb") as stream:
+            secret = stream.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise InputError(
+            f"key file {path}: {error.strerror}",
+            "the key this cohort's ids are hashed with",
+            "bring it back, correct its path, or make a new one for a new cohort: skinkit init DIR --key FILE",
+        ) from None
+    if not FEWEST_BYTES <= len(secret) <= _MOST_BYTES:
+        raise RefusedError(
+            f"key file {path}: {min(len(secret), _MOST_BYTES)} bytes{' or more' if len(secret) > _MOST_BYTES else ''}",
+            f"{FEWEST_BYTES} to {_MOST_BYTES} bytes that nobody can guess",
+            f"make one: skinkit init DIR --key FILE, or head -c {FEWEST_BYTES} /dev/urandom > FILE",
+        )
+    return Key(secret)
+
+
+def readable_by_others(path: Path) -> bool:
+    """Whether other users of the machine may read a file."""
+    return bool(path.expanduser().stat().st_mode & (stat.S_IRGRP | stat.S_IROTH))
+
+
+def make_key(path: Path) -> None:
+    """Write a new key that only its owner can read; an existing file is never touched.
+
+    Raises:
+        FileExistsError: there is one already.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as stream:
+        stream.write(os.urandom(FEWEST_BYTES))
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+# -------------------------------------------------------------------------------------------------- rows of a cohort
+
+
+def with_pseudonyms(row: Mapping[str, Any], key: Key, space: str) -> dict[str, Any]:
+    """A row of cases with pseudonyms for its ids and files; what is told in words is left out, for it may name them.
+
+    Args:
+        row: with ``image_id``, ``case_id``, ``patient_id``, ``lesion_id``, ``accession`` and the paths of its files.
+        key: the key.
+        space: the cohort's id space.
+    """
+    changed: dict[str, Any] = {}
+    for kind, name in ids_of(row):
+        changed[_column(kind)] = key.pseudonym(kind, space, name)
+    if row["case_id"] == row["image_id"]:
+        changed["case_id"] = changed["image_id"]
+    for column in ("image_path", "truth_mask_path"):
+        changed[column] = key.file(row[column]) if row[column] else None
+    return {**row, **changed, "detail": None}
+
+
+def ids_of(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Kind and id of everything that a row of cases is called by."""
+    for kind in KINDS:
+        if name := row.get(_column(kind)):
+            yield kind, str(name)
+
+
+def _column(kind: str) -> str:
+    return kind if kind == "accession" else f"{kind}_id"
+
+
+# ------------------------------------------------------------------------------------------------ what is remembered
+
+
+class Memory(NamedTuple):
+    """How a cohort is pseudonymised: where its key lies, and the key's check value."""
+
+    key_file: Path
+    check: str
+
+
+def remembered(folder: Path) -> Memory | None:
+    """What is kept beside a cohort's artifacts; None where its ids are its own.
+
+    Raises:
+        InputError: the note cannot be read.
+    """
+    file = folder / MEMORY
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+        return Memory(Path(told["key_file"]), str(told["key_check"]))
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{file} cannot be read ({error})",
+            "where the key of this cohort's pseudonyms lies",
+            f"remove it and give --pseudonymise KEYFILE again, or remove {folder}",
+        ) from None
+
+
+def to_remember(memory: Memory) -> bytes:
+    """The content of the note."""
+    return json.dumps({"key_file": str(memory.key_file), "key_check": memory.check}, indent=1).encode()
+
+
+# ------------------------------------------------------------------------------------------------------ the files
+
+
+class KeyedFolder(PosixPath):
+    """The folder of a pseudonymised cohort: ``folder / pseudonym`` is the file that goes by it.
+
+    Any other name is looked up as in every folder. It can be handed to other processes, which read the key themselves.
+    """
+
+    key_file: Path | None = None
+    workspace: Path | None = None
+
+    @classmethod
+    def of(cls, folder: Path, key_file: Path, workspace: Path) -> KeyedFolder:
+        """A folder whose files go by pseudonyms under the key in ``key_file``."""
+        keyed = cls(folder)
+        keyed.key_file, keyed.workspace = key_file, workspace
+        return keyed
+
+    def __truediv__(self, name: str | os.PathLike[str]) -> Any:
+        """The file of that name or pseudonym; one that no file goes by leads to a file that is not there."""
+        plain, asked = Path(str(self)), str(name)
+        if self.key_file is None or self.workspace is None or not asked.startswith(_FILE):
+            return plain / name
+        found = _files(str(self), self.key_file, self.workspace)
+        return plain / found.name_of(asked)
+
+    def __reduce__(self) -> Any:
+        """By the paths alone."""
+        if self.key_file is None or self.workspace is None:
+            return Path, (str(self),)
+        return KeyedFolder.of, (Path(str(self)), self.key_file, self.workspace)
+
+
+class _Files:
+    """The files of a folder by pseudonym; listed again, now and then, when one is asked for that is not known."""
+
+    def __init__(self, root: Path, key: Key) -> None:
+        self.root, self.key = root, key
+        self._names: dict[str, str] = {}
+        self._not_before = float("-inf")
+
+    def name_of(self, pseudonym: str) -> str:
+        """The relative path, or the pseudonym itself where no file goes by it."""
+        began = time.monotonic()
+        if pseudonym not in self._names and began >= self._not_before:
+            self._names = {self.key.file(name): name for name in _walked(self.root)}
+            ended = time.monotonic()
+            self._not_before = ended + (ended - began) / _SHARE_LOOKING
+        return self._names.get(pseudonym, pseudonym)
+
+
+@cache
+def _files(root: str, key_file: Path, workspace: Path) -> _Files:
+    return _Files(Path(root), read_key(key_file, workspace))
+
+
+def _walked(root: Path) -> Iterator[str]:
+    """Relative path of every file below a folder, as text; links are followed."""
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link that leads back up
+            folders.clear()
+            continue
+        seen.add(real)
+        for name in names:
+            yield as_text(Path(folder, name).relative_to(root).as_posix())

@@ -1,0 +1,150 @@
+"""The table a hospital information system reads of a cohort: one row per case, lesion or patient.
+
+Nothing is left out: a case without a prediction is a row too, with the reason. Cases without a lesion id (or patient
+id) stand for themselves at level lesion (patient).
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from skinkit.artifacts.artifact import Artifact
+from skinkit.artifacts.row_dates import Dating
+from skinkit.artifacts.tables import TABLE, opened_table
+from skinkit.schemas import EXCLUDED, FAILED, OK, PENDING
+
+LEVELS = ("image", "lesion", "patient")
+COLUMNS = (
+    "accession", "patient", "lesion", "case", "image", "cohort", "level", "status", "malignancy", "call", "refer",
+    "reason", "top1", "top1_p", "model", "model_hash", "time", "run", "skinkit", "pseudonym",
+)  # fmt: skip
+"""``accession`` is the exam's number where the source told one, else the case; ``reason`` says why to refer, or why
+there is no prediction; ``time`` is since when the row has been so; ``pseudonym`` is what reports call a row whose own
+ids stand here."""
+IDS = ("accession", "patient", "lesion", "case", "image")
+"""Columns that hold an id."""
+_CASES = ("image_id", "case_id", "patient_id", "lesion_id", "accession", "view", "status", "reason")
+_PREDICTIONS = (
+    "level", "case_id", "image_id", "patient_id", "lesion_id", "status", "reason", "malignancy", "call", "refer",
+    "refer_reason", "top1", "top1_p", "model", "model_identity",
+)  # fmt: skip
+_WORST_FIRST = (FAILED, PENDING, OK, EXCLUDED)
+Row = dict[str, Any]
+
+
+def rows_of(cohort: str, cases: Artifact, predictions: Artifact, level: str) -> list[Row]:
+    """Every row of a cohort, with its :class:`Dating` under ``dating``.
+
+    Args:
+        cohort: its name.
+        cases: of ``ingest``.
+        predictions: of ``predict``.
+        level: of :data:`LEVELS`.
+    """
+    images = _dated(cases, _CASES)
+    exam = {row["image_id"]: row.get("accession") for row in images}
+    predicted = [_predicted(cohort, row, exam) for row in _dated(predictions, _PREDICTIONS)]
+    known = {row["case"] for row in predicted if row["level"] == "image"}
+    rows = [row for row in predicted if row["level"] == "image"] + _without(cohort, images, known)
+    if level != "image":
+        rows = _joined(rows, [row for row in predicted if row["level"] == level], level)
+    return rows
+
+
+def since(rows: Iterable[Row], moment: datetime.datetime | None, run: str = "") -> list[Row]:
+    """The rows that have been as they are since that moment, or since that run, and not longer."""
+    return [
+        row
+        for row in rows
+        if moment is None or row["dating"].moment >= moment or (run and row["dating"].run == run)
+    ]  # fmt: skip
+
+
+def rename(rows: Iterable[Row], names: Mapping[str, str]) -> int:
+    """Put other ids in the place of these; the number of ids that stay because nothing is known of them."""
+    lost = set()
+    for row in rows:
+        row["pseudonym"] = row["case"] if row["level"] == "image" else row[row["level"]]
+        for column in IDS:
+            if row[column] is not None:
+                lost |= set() if row[column] in names else {row[column]}
+                row[column] = names.get(row[column], row[column])
+    return len(lost)
+
+
+def _dated(artifact: Artifact, columns: Sequence[str]) -> list[Row]:
+    """The rows of a table with these columns and their dating."""
+    with opened_table(artifact.path / TABLE) as file:
+        there = [name for name in columns if name in file.schema_arrow.names]  # an older table may lack one
+    dates = artifact.dates()
+    table = artifact.rows(there)  # after the dates: it proves that no other run has replaced either meanwhile
+    return [
+        {"dating": dating, **{name: row.get(name) for name in columns}}
+        for row, dating in zip(table, dates, strict=True)
+    ]
+
+
+def _predicted(cohort: str, row: Mapping[str, Any], exam: Mapping[str, str | None]) -> Row:
+    level, fine = row["level"], row["status"] == OK
+    return {
+        **_head(cohort, row, level, exam.get(row["image_id"])),
+        "case": row["case_id"] if level == "image" else None,
+        "lesion": row["case_id"] if level == "lesion" else row["lesion_id"],
+        "patient": row["case_id"] if level == "patient" else row["patient_id"],
+        **{name: row[name] for name in ("malignancy", "call", "refer", "top1", "top1_p", "model")},
+        "model_hash": row["model_identity"],
+        "reason": row["refer_reason"] if fine else row["reason"],
+    }
+
+
+def _head(cohort: str, row: Mapping[str, Any], level: str, accession: str | None) -> Row:
+    dating: Dating = row["dating"]
+    return {
+        "accession": accession or row["case_id"],
+        "image": row["image_id"],
+        "cohort": cohort,
+        "level": level,
+        "status": row["status"],
+        "time": dating.moment.isoformat(timespec="seconds") if dating.at else None,
+        "run": dating.run or None,
+        "skinkit": dating.skinkit or None,
+        "dating": dating,
+    }
+
+
+def _without(cohort: str, images: Iterable[Row], known: set[Any]) -> list[Row]:
+    """One row per case that has no prediction; of several images the one in most need of a look."""
+    worst: dict[Any, Row] = {}
+    for image in sorted(images, key=lambda row: (_WORST_FIRST.index(row["status"]), str(row["image_id"]))):
+        if image["case_id"] not in known:
+            worst.setdefault(image["case_id"], image)
+    rows = []
+    for case, image in worst.items():
+        waiting = image["status"] == OK
+        told = {**image, "status": PENDING, "reason": "not_predicted"} if waiting else image
+        rows.append(
+            {
+                **_head(cohort, told, "image", image["accession"]),
+                "case": case,
+                "lesion": image["lesion_id"],
+                "patient": image["patient_id"],
+                **dict.fromkeys(("malignancy", "call", "refer", "top1", "top1_p", "model", "model_hash")),
+                "reason": told["reason"],
+            }
+        )
+    return rows
+
+
+def _joined(cases: Sequence[Row], predicted: Sequence[Row], level: str) -> list[Row]:
+    """Predicted lesions or patients, those of which no case was predicted, and the cases that belong to none."""
+    rows = list(predicted)
+    known = {row[level] for row in predicted}
+    of_none: dict[Any, Row] = {}
+    for case in sorted(cases, key=lambda row: _WORST_FIRST.index(row["status"])):
+        if case[level] is None:
+            rows.append(case)
+        elif case[level] not in known:
+            of_none.setdefault(case[level], {**case, "level": level, "case": None})
+    return [*rows, *of_none.values()]

@@ -1,0 +1,76 @@
+"""Facts of ``evidence`` said in words: what both documents share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from skinkit.reporting.audit_blocks import Trust
+from skinkit.reporting.evidence import Loss, ModelEvidence
+from skinkit.reporting.warnings import Fear
+from skinkit.reporting.words import Words, plain
+
+
+@dataclass(frozen=True)
+class ToldFear:
+    """A warning in words."""
+
+    text: str
+    loud: bool
+
+
+@dataclass(frozen=True)
+class Teller:
+    """Says facts of a model in a language."""
+
+    words: Words
+    model: ModelEvidence
+
+    def fear(self, fear: Fear) -> ToldFear:
+        """One thing to be wary of, with the places it was found in."""
+        places = [
+            self.words(f"where.{fear.form}", **{k: self._value(k, v) for k, v in place.items()})
+            for place in fear.where
+            if place
+        ]
+        return ToldFear(self.words(f"warn.{fear.key}", where=self.words("semicolon").join(places)), fear.loud)
+
+    def _value(self, name: str, value: Any) -> str:
+        match name:
+            case "reasons":
+                return self.losses(value)
+            case "names":
+                return self.words.listed([self.words.attribute(v) for v in value])
+            case "cues":
+                trust = Trust(self.words, {})
+                told = [
+                    self.words("cue.told", cue=trust.cue(row), auroc=self.words.estimate(row["auroc"])) for row in value
+                ]
+                return self.words.listed(told)
+            case "gaps":
+                return self.words("comma").join(Trust(self.words, {}).gap(row) for row in value)
+            case "share":
+                return self.words.share(value)
+            case "iou" | "before" | "after" | "auroc" | "lower" | "upper":
+                return self.words.estimate(value)
+        return self.words.listed([plain(v) for v in value]) if isinstance(value, list) else plain(value)
+
+    def losses(self, losses: Sequence[Loss]) -> str:
+        """Losses by reason, with counts where there are several."""
+        if len(losses) == 1:
+            return self.words.reason(losses[0].reason)
+        return self.words.listed([f"{loss.count} × {self.words.reason(loss.reason)}" for loss in losses])
+
+    def loss(self, loss: Loss) -> str:
+        """One loss with status, reason and count."""
+        status, reason = self.words.code("status", loss.status), self.words.reason(loss.reason)
+        return f"{loss.count:,} {status}: {reason}" if status != reason else f"{loss.count:,} {reason}"
+
+    def malignant_set(self) -> str:
+        """Which diagnoses count as malignant."""
+        classes = self.model.classes
+        if classes is None:
+            return ""
+        names = [self.words.diagnosis(label) for label in self.model.malignant_labels]
+        return self.words("set_line", classes=self.words.listed(names), set=classes.malignant_set)

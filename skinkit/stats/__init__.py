@@ -1,0 +1,1 @@
+"""Numbers from arrays: metrics, calibration, thresholds, out-of-fold fits, regressions, encoders and novelty."""

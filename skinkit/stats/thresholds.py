@@ -1,0 +1,184 @@
+"""The threshold of the veto: a number, or chosen by a rule on validation rows.
+
+A case is called malignant where its most probable class is, and by the veto where its malignancy reaches the threshold.
+A rule looks at the calls that result from both:
+
+    sensitivity=0.95    the highest threshold at which at least 95 % of the malignant validation cases are called
+    specificity=0.9     the lowest threshold at which at least 90 % of the benign validation cases are not called
+    youden              the threshold with the largest sensitivity + specificity; the lowest of equal ones
+
+A threshold lies half-way between two neighbouring malignancies, so that it does not hang on one case. Each fold has its
+own, for the cases that it held out; every other case is called at the median of the folds, because the folds answer it
+together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from skinkit.errors import ConfigError, InputError, did_you_mean
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from skinkit.stats.metrics import Bools, Floats
+
+SENSITIVITY, SPECIFICITY, YOUDEN = RULES = ("sensitivity", "specificity", "youden")
+SOURCE = "validation:{rule}"
+_FIX = "0.3 is what Wang 2024 uses; a rule is for example sensitivity=0.95 or youden"
+_REPLICATES = 1000
+_CALLED = 2.0  # above every probability
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a threshold is chosen.
+
+    Attributes:
+        name: one of :data:`RULES`.
+        target: what the sensitivity or specificity must reach; None for ``youden``.
+    """
+
+    name: str
+    target: float | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.target is None else f"{self.name}={self.target:g}"
+
+
+def parse(veto: float | str) -> float | Rule:
+    """A threshold, or the rule that is to choose it.
+
+    Raises:
+        ConfigError: neither a probability nor a known rule with a share as its target.
+    """
+    name, equals, text = str(veto).partition("=")
+    if not equals and _number(name) is not None:
+        value = _number(str(veto))
+        if value is None or not 0 <= value <= 1:
+            raise ConfigError(f"--veto {veto}", "a probability, 0 to 1, or a rule", _FIX)
+        return value
+    if name not in RULES:
+        raise ConfigError(f"--veto {veto}", did_you_mean(name, RULES), _FIX)
+    target = _number(text) if equals else None
+    if (name == YOUDEN) != (not equals) or (equals and (target is None or not 0 < target <= 1)):
+        raise ConfigError(f"--veto {veto}", "sensitivity=SHARE, specificity=SHARE (above 0, at most 1) or youden", _FIX)
+    return Rule(name, target)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def choose(
+    rule: Rule, malignancy: Floats, by_class: Bools, truth: Bools, cluster: npt.NDArray[Any], *, seed: int = 0
+) -> dict[str, Any]:
+    """The threshold of a rule on some validation cases, and what it reaches there.
+
+    Args:
+        rule: the rule.
+        malignancy: (n,) calibrated probability of malignancy.
+        by_class: (n,) the most probable class is malignant.
+        truth: (n,) malignant in truth.
+        cluster: (n,) patient.
+        seed: of the bootstrap.
+
+    Returns:
+        ``rule``, ``threshold``, ``reached`` (whether any threshold meets the target), ``n``, ``n_malignant``,
+        ``n_clusters``, and ``sensitivity`` and ``specificity`` on these cases: ``estimate``, ``lower`` and ``upper``
+        (patient bootstrap at this threshold; that it was chosen on these cases is not in the interval).
+
+    Raises:
+        InputError: no malignant or no benign case.
+    """
+    import numpy as np
+
+    if not truth.any() or truth.all():
+        raise InputError(
+            f"{int(truth.sum())} of {len(truth)} validation cases are malignant",
+            "malignant and benign validation cases, to choose a threshold on",
+            "give --veto a number, or draw a split with more validation cases",
+        )
+    score = np.where(by_class, _CALLED, malignancy)
+    known = np.unique(malignancy)
+    middle = (known[1:] + known[:-1]) / 2
+    # Between two floating-point neighbours the middle may round down to the lower one, which must stay below.
+    candidates = np.r_[0.0, np.where(middle > known[:-1], middle, known[1:]), 1.0]
+    sensitivity = _share_from(score[truth], candidates)
+    specificity = 1 - _share_from(score[~truth], candidates)
+    reached = True
+    if rule.name == SENSITIVITY:
+        assert rule.target is not None
+        at = int(np.flatnonzero(sensitivity >= rule.target - 1e-12)[-1])  # everybody is called at 0
+    elif rule.name == SPECIFICITY:
+        assert rule.target is not None
+        met = np.flatnonzero(specificity >= rule.target - 1e-12)
+        reached, at = bool(len(met)), int(met[0]) if len(met) else len(candidates) - 1
+    else:
+        at = int(np.argmax(np.round(sensitivity + specificity, 12)))
+    called = score >= candidates[at]
+    return {
+        "rule": str(rule),
+        "threshold": float(candidates[at]),
+        "reached": reached,
+        "n": len(truth),
+        "n_malignant": int(truth.sum()),
+        "n_clusters": len(np.unique(cluster)),
+        "sensitivity": _with_interval(called, truth, cluster, seed),
+        "specificity": _with_interval(~called, ~truth, cluster, seed),
+    }
+
+
+def _share_from(score: Floats, thresholds: Floats) -> Floats:
+    """Share of the scores at or above each threshold."""
+    import numpy as np
+
+    below = np.searchsorted(np.sort(score), thresholds, side="left")
+    share: Floats = 1 - below / len(score)
+    return share
+
+
+def _with_interval(right: Bools, of: Bools, cluster: npt.NDArray[Any], seed: int) -> dict[str, float | None]:
+    """Share of the cases ``of`` that are ``right``, with its interval over patients."""
+    import numpy as np
+
+    from skinkit.stats.metrics import Resamples, proportion_interval, ratio
+
+    estimate = float(right[of].mean())
+    draws = Resamples(cluster, _REPLICATES, seed).weights(cluster)
+    drawn = [ratio(weights @ (right & of), weights @ of) for weights in draws]
+    ends = proportion_interval(estimate, np.concatenate(drawn), int(of.sum()), len(np.unique(cluster[of])))
+    lower, upper = (None if np.isnan(end) else float(end) for end in ends)
+    return {"estimate": estimate, "lower": lower, "upper": upper}
+
+
+def of_model(veto: float | str, folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What ``model.json`` says: ``threshold`` (of a rule the median of the folds), and ``veto_rule`` or None."""
+    from statistics import median
+
+    asked = parse(veto)
+    if not isinstance(asked, Rule):
+        return {"threshold": asked, "veto_rule": None}
+    return {"threshold": float(median(fold["veto"]["threshold"] for fold in folds)), "veto_rule": str(asked)}
+
+
+def threshold_of(about: Mapping[str, Any], fold: int | None) -> float:
+    """The threshold a case is called at: of the fold that held it out, else the model's.
+
+    Args:
+        about: ``model.json``.
+        fold: the fold, or None where several answer.
+    """
+    own = {int(one["fold"]): one["veto"]["threshold"] for one in about["folds"] if one.get("veto")}
+    return float(about["threshold"] if fold is None else own.get(int(fold), about["threshold"]))
+
+
+def source_of(about: Mapping[str, Any]) -> str:
+    """Where the threshold came from: ``model`` (a number that was given), or the rule and its rows."""
+    rule = about.get("veto_rule")
+    return SOURCE.format(rule=rule) if rule else "model"
