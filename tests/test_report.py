@@ -9,7 +9,6 @@ import io
 import json
 import re
 import shutil
-import string
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -33,7 +32,7 @@ from skinkit.images.identity import slug
 from skinkit.reporting import cards, svg, words
 from skinkit.reporting.facts import Known
 from skinkit.reporting.html import Block, compose
-from skinkit.reporting.standards import STANDARDS
+from skinkit.reporting.standards import STANDARDS, load_standard
 from skinkit.stats import metrics
 from skinkit.taxonomy import class_set
 from skinkit.workspace import Ref, Workspace, load_workspace
@@ -741,39 +740,6 @@ def test_a_block_larger_than_a_page_is_replaced() -> None:
 # -------------------------------------------------------------------------------------------------------- words
 
 
-def test_both_languages_have_every_text_with_the_same_placeholders() -> None:
-    english, chinese = words.catalogue("en"), words.catalogue("zh-CN")
-    assert english.keys() == chinese.keys()
-
-    def placeholders(text: str) -> set[str]:
-        return {name for _, name, _, _ in string.Formatter().parse(text) if name}
-
-    for key, text in english.items():
-        assert placeholders(text) == placeholders(chinese[key]), key
-        if key != "average.none":
-            assert text, key
-            assert chinese[key], key
-
-
-def test_every_text_is_used_and_every_used_text_exists() -> None:
-    package = Path(words.__file__).parent
-    code = "".join(p.read_text(encoding="utf-8") for p in [*package.glob("*.py"), *package.glob("templates/*.html")])
-    code += (package.parent / "stages" / "report.py").read_text(encoding="utf-8")
-    families = set(re.findall(r'code\(\s*"(\w+)"|f"([\w.]+)\.\{', code))
-    spoken = {name for pair in families for name in pair if name}
-    said = code.replace('": (', " ")  # without the table of texts itself
-    unused = [
-        key
-        for key in words.TEXT
-        if f'"{key}"' not in said
-        and f"'{key}'" not in said
-        and not {key.partition(".")[0], key.rpartition(".")[0]} & spoken
-    ]
-    assert unused == []
-    for key in re.findall(r'\bt\("([\w.]+)"', code):
-        assert key in words.TEXT, f"{key} is not there"
-
-
 @pytest.mark.parametrize("audience", ["research", "clinic"])
 def test_chinese_pages_speak_chinese(study: Workspace, audience: str) -> None:
     page = report(study, audience=audience, lang="zh-CN")["index.html"]
@@ -948,7 +914,7 @@ def test_trust_is_said_in_chinese_too(doubtful: Workspace) -> None:
     assert "第 3 次查看这批病例" in text
 
 
-@pytest.mark.parametrize("name", sorted(STANDARDS))
+@pytest.mark.parametrize("name", STANDARDS)
 def test_checklists_tell_what_is_known_and_what_a_person_writes(doubtful: Workspace, name: str) -> None:
     page = report(doubtful, standard=name)["index.html"]
     folder = doubtful.path(Ref("report", name=f"standard-{name}"))
@@ -961,17 +927,16 @@ def test_checklists_tell_what_is_known_and_what_a_person_writes(doubtful: Worksp
         assert all(fact["text"] and fact["source"] for fact in item["facts"])
     text = visible(page)
     assert text.count("To be written by a person.") == found["counts"]["person"]
-    assert STANDARDS[name].title in text
+    assert load_standard(name).title in text
     assert all(item["asks"] in text for item in found["items"])
 
 
 def test_every_item_of_a_checklist_names_known_facts(doubtful: Workspace) -> None:
     known = Known.names()
-    for standard in STANDARDS.values():
+    for standard in map(load_standard, STANDARDS):
         assert len({item.number for item in standard.items}) == len(standard.items)
         for item in standard.items:
             assert set(item.facts) <= known
-            assert all(item.asks)
     text = visible(report(doubtful, standard="claim", lang="zh-CN")["index.html"])
     assert "需由人撰写" in text
     with pytest.raises(ConfigError):

@@ -12,7 +12,7 @@ from skinkit.reporting.facts import Known
 from skinkit.reporting.html import Block, render
 from skinkit.reporting.research import Study
 from skinkit.reporting.standards import FILLED, PART, PERSON, Item, Standard
-from skinkit.reporting.words import LANGUAGES, plain
+from skinkit.reporting.words import plain
 
 _MOST_FACTS = 40
 
@@ -32,16 +32,16 @@ class Checklist:
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
         """Number, section, what is asked, status (filled, part, person) and facts with their sources."""
-        known, language = Known(self.study), LANGUAGES.index(self.study.words.lang)
-        return [self._row(item, known, language) for item in self.standard.items]
+        known = Known(self.study)
+        return [self._row(item, known) for item in self.standard.items]
 
-    def _row(self, item: Item, known: Known, language: int) -> dict[str, Any]:
+    def _row(self, item: Item, known: Known) -> dict[str, Any]:
         facts = known.facts(*item.facts)
-        status = PERSON if not facts else FILLED if item.whole else PART
+        status = PERSON if not facts else FILLED if item.complete else PART
         return {
             "number": item.number,
             "section": self.study.words(f"standard.section.{item.section}"),
-            "asks": item.asks[language],
+            "asks": item.asks[self.study.words.lang],
             "status": status,
             "facts": [{"text": plain(text), "source": source} for text, source in facts],
         }

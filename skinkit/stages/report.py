@@ -158,7 +158,7 @@ def run(config: Config, job: Job) -> Artifact:
 
     from skinkit.reporting.checklist import Checklist
     from skinkit.reporting.html import checked_limit, compose
-    from skinkit.reporting.standards import STANDARDS
+    from skinkit.reporting.standards import load_standard
     from skinkit.reporting.words import Words
 
     limit = checked_limit(config.page_mb)
@@ -180,7 +180,7 @@ def run(config: Config, job: Job) -> Artifact:
         files["drift.json"] = json.dumps(drift, ensure_ascii=False, indent=1).encode()
         study = _study(config, job, cohorts, model, drift)
         if config.standard:
-            checklist = Checklist(STANDARDS[config.standard], study)
+            checklist = Checklist(load_standard(config.standard), study)
             files["checklist.json"] = json.dumps(checklist.as_dict(), ensure_ascii=False, indent=1).encode()
             title = words("standard.title", standard=checklist.standard.title)
             blocks = list(checklist.blocks())
