@@ -866,8 +866,8 @@ def test_draft_of_a_chinese_table_reads_back(tmp_path: Path) -> None:
 
 def test_draft_of_an_english_workbook_elsewhere(tmp_path: Path) -> None:
     photo(tmp_path / "images" / "x1.jpg")
-    header = ["Photo file", "Patient ID", "Age (years)", "Gender", "Histology", "Name", "Body site"]
-    excel(tmp_path / "t.xlsx", [header, ["x1", 7, 61, "F", "Basal cell carcinoma, nodular", "Doe", "Left cheek?"]])
+    header = ["Photo file", "Patient ID", "Age (years)", "Gender", "Histology", "Name", "SSN", "Body site"]
+    excel(tmp_path / "t.xlsx", [header, ["x1", 7, 61, "F", "Basal cell carcinoma, nodular", "Doe", "1", "Left cheek?"]])
     answer = write_draft(tmp_path / "t.xlsx", tmp_path / "images")
     assert answer["columns"] == {
         "image": "Photo file", "patient_id": "Patient ID", "diagnosis": "Histology", "age_years": "Age (years)",
@@ -876,7 +876,9 @@ def test_draft_of_an_english_workbook_elsewhere(tmp_path: Path) -> None:
     assert answer["unmapped"] == {"site": {"Left cheek?": 1}}
     row = by_id(listed(tmp_path / "images"))["x1"]
     assert (row["diagnosis"], row["sex"], row["age_years"]) == ("basal_cell_carcinoma", "female", 61.0)
-    assert "a guess: confirm" in (tmp_path / "images" / "cohort.toml").read_text()
+    draft = (tmp_path / "images" / "cohort.toml").read_text()
+    assert "a guess: confirm" in draft
+    assert "SSN  (looks private)" in draft
 
 
 def test_draft_leaves_doubtful_diagnoses_to_a_person(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Write a first ``cohort.toml`` from a hospital's own table: what can be guessed is guessed, the rest is listed.
 
 Encoding, delimiter and decimal sign come from the bytes; columns from their headers, English or Chinese, and from what
-stands in them; words for sex, site and diagnosis from ``skinkit.data.words``. Every word that stays unmapped is listed
+stands in them; words for sex, site and diagnosis from ``words.toml``. Every word that stays unmapped is listed
 with its count, and so is every column that is not taken. A person must read the draft: it says so in its first line.
 """
 
@@ -124,14 +124,14 @@ def _columns(table: Table, dialect: Dialect, folder: Path) -> dict[str, str]:
     chosen: dict[str, str] = {}
     free = [name for name in table.columns if not words.PRIVATE.search(_header(name)) or "_id" in _header(name)]
     for ours, terms in words.HEADERS.items():
-        for term in terms.split("|"):
+        for term in terms:
             match = next((name for name in free if _header(name) == _header(term)), None)
             if match is not None and match not in chosen.values():
                 chosen[ours] = match
                 break
     for ours in ("diagnosis", "site", "sex", "age_years", "patient_id"):
         # 病理诊断(术后) holds 病理诊断; such a match is safe in Chinese, where words are not cut apart.
-        parts = [_header(term) for term in words.HEADERS[ours].split("|") if len(term) > 1 and not term.isascii()]
+        parts = [_header(term) for term in words.HEADERS[ours] if len(term) > 1 and not term.isascii()]
         left = [name for name in free if name not in chosen.values()]
         match = next((name for name in left if any(part in _header(name) for part in parts)), None)
         if ours not in chosen and match is not None:
