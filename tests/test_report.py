@@ -433,7 +433,7 @@ def test_matplotlib_keeps_its_look_without_styles() -> None:
 
 def test_answers_come_first_and_the_order_holds(research: str) -> None:
     say = words.Words("en")
-    keys = ["read_first", "how_good", "for_whom", "how_sure", "what_to_fear", "shortcuts", "drift", "metrics"]
+    keys = ["read_first", "how_good", "for_whom", "how_sure", "warnings", "shortcuts", "drift", "metrics"]
     keys += ["flow", "overlap", "lesions", "radiomic_heatmap", "failures", "provenance"]
     found = [research.index(f">{html.escape(say(key))}</h2>") for key in keys]
     assert found == sorted(found)

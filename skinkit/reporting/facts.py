@@ -50,7 +50,7 @@ _FACTS = {
             "shortcuts",
             "explanations",
             "failures",
-            "fears",
+            "warnings",
             "population",
             "skin",
             "synthetic",
@@ -92,7 +92,7 @@ class Known:
     # -- helpers
 
     def _say(self, key: str, **values: Any) -> str:
-        return self.study.words(f"known.{key}", **values)
+        return self.study.words(f"facts.{key}", **values)
 
     def _pair(self, name: object, value: object) -> str:
         return self.study.words("pair", name=name, value=value)
@@ -327,7 +327,7 @@ class Known:
         yield from self._figures(outside)
         for c in outside:
             if c.look:
-                yield self._pair(c.name, self.study.words("look", n=c.look)), "looks.jsonl"
+                yield self._pair(c.name, self.study.words("test_access", n=c.look)), "looks.jsonl"
         if self._scored() and not outside:
             yield self._say("no_external"), "skinkit.toml"
 
@@ -377,7 +377,7 @@ class Known:
         for c in self.study.ordered:
             yield self._pair(c.name, self._say("failures", n=len(c.failures()))), f"{c.name}/cases"
 
-    def _fears(self) -> Iterator[Fact]:
+    def _warnings(self) -> Iterator[Fact]:
         for fear in fears(self.study.ordered, self.study.drift):
             yield self.study.teller.fear(fear).text, "report"
 

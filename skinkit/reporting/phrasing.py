@@ -45,7 +45,8 @@ class Teller:
             case "cues":
                 trust = Trust(self.words, {})
                 told = [
-                    self.words("cue.told", cue=trust.cue(row), auroc=self.words.estimate(row["auroc"])) for row in value
+                    self.words("cue.reported", cue=trust.cue(row), auroc=self.words.estimate(row["auroc"]))
+                    for row in value
                 ]
                 return self.words.listed(told)
             case "gaps":

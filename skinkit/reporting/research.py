@@ -252,7 +252,7 @@ class Study:
                 facts.append(self.words("n_malignant", n=f"{about.n_positive:,}"))
                 facts.append(self.words("n_benign", n=f"{about.n - about.n_positive:,}"))
         if c.look:
-            facts.append(self.words("look", n=c.look))
+            facts.append(self.words("test_access", n=c.look))
         return {
             "name": c.name,
             "role": self.words(f"role.{c.cohort.role}"),
@@ -338,8 +338,8 @@ class Study:
         if external:
             sentences.append(self.words("sure_external", n=external))
         if any(c.look for c in scored):
-            seen = [self.words("where.look", cohort=c.name, n=c.look) for c in scored if c.look]
-            sentences.append(self.words("sure_looks", where=self.words.listed(seen)))
+            seen = [self.words("where.test_access", cohort=c.name, n=c.look) for c in scored if c.look]
+            sentences.append(self.words("sure_test_access", where=self.words.listed(seen)))
         rule = self.model.card.get("veto_rule")
         sources = [self.words("sure_frozen_rule", rule=rule) if rule else self.words("sure_frozen_veto")]
         if any(f is not None and (f.threshold_source or "").startswith("validation") for f in map(_frozen, scored)):

@@ -65,7 +65,7 @@ def fears(cohorts: Sequence[CohortEvidence], drift: Mapping[str, Mapping[str, An
         Fear("gaps", _where(scored, lambda c: {"gaps": c.gaps} if c.gaps else None), "gaps"),
         Fear("shortcuts_some", _where(scored, lambda c: _cues(c, "some")), "cues"),
         Fear("drift", _where(cohorts, lambda c: _drifted((drift or {}).get(c.name))), "drift"),
-        Fear("looks", _where(scored, lambda c: {"n": c.look} if c.look > 1 else None), "look"),
+        Fear("test_access", _where(scored, lambda c: {"n": c.look} if c.look > 1 else None), "test_access"),
         Fear("unlike", _where(cohorts, _unlike), "of"),
         *([Fear("no_external", ({},))] if scored and all(c.cohort.role != "external" for c in scored) else []),
         Fear("missed", _where(scored, _missed), "missed"),

@@ -19,7 +19,7 @@ from skinkit.reporting.standards import CHECKLISTS, STANDARDS, load_standard
 
 REPORTING = Path(words.__file__).parent
 SOURCES = [*sorted(REPORTING.glob("*.py")), REPORTING.parent / "stages" / "report.py"]
-SPEAKERS = {"words": "", "self": "", "t": "", "_say": "known.", "Fear": "warn."}
+SPEAKERS = {"words": "", "self": "", "t": "", "_say": "facts.", "Fear": "warn."}
 """Callable that takes the key of a text first -> what it puts before the key."""
 BLANK = {"average.none"}
 """Keys without a text on purpose."""
