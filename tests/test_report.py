@@ -465,8 +465,8 @@ def test_every_loss_is_drawn_and_listed_with_its_count(research: str) -> None:
     say, text = words.Words("en"), visible(research)
     for reason in ("image_truncated", "duplicate_content", "image_absent", "a_new_reason"):
         assert say.reason(reason) in text
-    assert "3 not scored: a diagnosis the model does not know: dermatofibroma" in text
-    assert "2 not scored: no diagnosis known" in text
+    assert f"3 not scored: {say.reason('no_class:dermatofibroma')}" in text
+    assert f"2 not scored: {say.reason('unlabelled')}" in text
     flow = visible(research[research.index('id="flow"') : research.index('id="lesions"')])
     assert "Photos and table rows found 28" in flow
     assert "Usable photos 24" in flow
@@ -487,19 +487,22 @@ def test_leakage_is_the_first_thing_said(tmp_path: Path) -> None:
 
 def test_warnings_that_fit_and_only_those(tmp_path: Path) -> None:
     workspace = make(tmp_path, [Cohort("pad", "development", 12, segmenter="truth")], scored=True)
-    text = visible(report(workspace)["index.html"])
-    assert "No external cohort was scored" in text
+    say, text = words.Words("en"), visible(report(workspace)["index.html"])
+    assert say("warn.no_external") in text
     assert "Otsu" not in text
-    assert "Phantoms" not in text
-    assert "Few malignant cases, so the sensitivity is a rough guess: pad 6" in text
-    assert "share of malignant cases: pad 50 %" in text
-    assert "Dark skin (Fitzpatrick V and VI) is hardly represented among the known skin types: pad 0 of 8" in text
+    assert "phantoms" not in text
+    assert say("warn.few_malignant", where="pad 6") in text
+    assert say("warn.prevalence", where="pad 50 %") in text
+    assert say("warn.skin_types", where="pad 0 of 8") in text
 
 
 def test_otsu_and_phantoms_are_loud(research: str) -> None:
-    box = visible(research[research.index('class="alarm-box"') : research.index('class="panel"')])
-    assert "0.67 on dermoscopic test images and 0.25 on phone photos" in box
-    assert "Phantoms, drawn pictures of made-up patients: ward." in box
+    say, box = (
+        words.Words("en"),
+        visible(research[research.index('class="alarm-box"') : research.index('class="panel"')]),
+    )
+    assert say("warn.otsu") in box
+    assert say("warn.phantoms", where="ward") in box
 
 
 def test_a_model_no_better_than_chance_is_called_so_everywhere(tmp_path: Path) -> None:
@@ -514,7 +517,7 @@ def test_a_model_no_better_than_chance_is_called_so_everywhere(tmp_path: Path) -
     for given in ({}, {"audience": "clinic"}):
         page = report(workspace, **given)["index.html"]
         box = visible(page[page.index('class="alarm-box"') : page.index("</div>", page.index('class="alarm-box"'))])
-        assert "Not shown to be better than chance at telling malignant from benign (AUROC): jinan 0." in box
+        assert words.Words("en")("warn.chance", where="jinan 0.").removesuffix(".") in box
 
 
 def test_nothing_changed_nothing_written(study: Workspace) -> None:
@@ -531,7 +534,7 @@ def test_parts_that_are_absent_are_said_to_be(tmp_path: Path) -> None:
     written_artifacts.write_cases(workspace, "pad", [{"diagnosis": "nevus"}, {"diagnosis": "melanoma"}])
     text = visible(report(workspace)["index.html"])
     for command in ("segment", "radiomics", "evaluate", "train"):
-        assert f"Not made yet: run 'skinkit {command}'." in text
+        assert words.Words("en")("not_made", command=f"skinkit {command}") in text
     assert "Usable photos 2" in text
 
 
@@ -568,7 +571,7 @@ def test_wrong_settings_are_named(study: Workspace) -> None:
 def test_instructive_lesions(research: str) -> None:
     part = research[research.index('id="lesions"') : research.index('id="radiomics"')]
     groups = re.findall(r'<h3 class="sub">(.*?)</h3>', part)
-    assert groups[:2] == ["jinan: Most suspicious", "jinan: Wrong calls"]
+    assert groups[:2] == ["jinan: Most suspicious", "jinan: Misclassified"]
     assert part.count('<article class="lesion">') <= 27
     assert "false alarm" in part or "missed: malignant without alarm" in part
     assert len(re.findall(r"<img src=\"data:image/jpeg", part)) >= 2 * 20
@@ -601,16 +604,16 @@ def test_a_card_says_what_a_clinician_asks(study: Workspace, clinic: str) -> Non
     say = words.Words("en")
     first, second = (say.diagnosis(CLASSES.labels[top[c]]) for c in ("top1", "top2"))
     p1, p2 = say.share(top["top1_p"]), say.share(top["top2_p"])
-    assert f"The program leans to {first} ({p1}); second: {second} ({p2}).".replace("\u00a0", " ") in text
-    assert f"Suspicion of malignancy {top['malignancy']:.2f}, above the alarm threshold 0.30" in text
-    assert "please have a dermatologist look" in text
+    both = say("say.both", first=first, first_p=p1, second=second, second_p=p2)
+    assert both.replace("\u00a0", " ") in text
+    assert say("say.above", value=f"{top['malignancy']:.2f}", threshold="0.30") in text
     assert f"Patient {top['patient_id']}" in text
     assert "age: 71 years" in text
     assert "strongly for" in text
     assert "shape: roundness of the outline" in text
     assert "clearly against" in text
-    assert "drawn by a simple threshold (Otsu" in text
-    assert "lies outside the outline (35 % inside)" in text
+    assert say("caution.otsu") in text
+    assert say("caution.outside", inside="35 %") in text
     assert "On jinan (external cohort, never trained on; 30 photos, 15 of malignant lesions)" in text
     assert text.count(say("research_only")) == 1
     assert card.count("<img ") == 3
@@ -626,9 +629,10 @@ def test_no_alarm_is_no_all_clear(clinic: str) -> None:
 
 def test_photos_without_assessment_are_not_forgotten(clinic: str) -> None:
     head = visible(clinic[: clinic.index('id="worklist"')])
-    assert "4 photo(s) got no assessment" in head
-    assert "the photo file is cut short" in head
-    assert "1 × the photo has not arrived (late)" in head
+    say = words.Words("en")
+    assert say("clinic.not_assessed_line", n=4) in head
+    assert say.reason("image_truncated") in head
+    assert f"1 × {say.reason('image_absent')} (late)" in head
 
 
 def test_many_absent_photos_do_not_drown_the_failed_ones(tmp_path: Path) -> None:
@@ -636,8 +640,10 @@ def test_many_absent_photos_do_not_drown_the_failed_ones(tmp_path: Path) -> None
     workspace = make(tmp_path, [Cohort("ward", "inference", 2, labelled=False, odd=[*absent, ODD[0]])])
     page = report(workspace, audience="clinic")["index.html"]
     box = visible(page[page.index('class="caution-box"') : page.index('id="worklist"')])
-    assert "41 photo(s) got no assessment" in box
-    assert box.index("1 × the photo file is cut short (bad") < box.index("40 × the photo has not arrived (late-0")
+    say = words.Words("en")
+    assert say("clinic.not_assessed_line", n=41) in box
+    failed, waiting = (say.reason(code) for code in ("image_truncated", "image_absent"))
+    assert box.index(f"1 × {failed} (bad") < box.index(f"40 × {waiting} (late-0")
     assert "and 28 more" in box
 
 
@@ -668,8 +674,9 @@ def test_a_photo_that_is_gone_costs_its_pictures_alone(tmp_path: Path) -> None:
     (tmp_path / "ward" / "ward-001.jpg").write_bytes(b"no picture")
     page = report(workspace, audience="clinic")["index.html"]
     assert page.count('<article class="card') == 4
-    assert "The photo could not be read: the photo is not there." in page
-    assert "The photo could not be read: the file is no readable picture." in page
+    say = words.Words("en")
+    for code in ("image_missing", "image_unreadable"):
+        assert say("no_photo", reason=say.reason(code)) in page
 
 
 def test_photos_of_one_lesion_share_a_card(tmp_path: Path) -> None:
@@ -882,26 +889,25 @@ def doubtful(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return workspace
 
 
-def test_what_there_is_to_fear_stands_on_the_first_page(doubtful: Workspace) -> None:
+def test_warnings_stand_on_the_first_page(doubtful: Workspace) -> None:
     page = report(doubtful)["index.html"]
     first = visible(page[: page.index('id="shortcuts"')])
-    loud = first[: first.index("How good is it?")]
+    say = words.Words("en")
+    loud = first[: first.index(say("how_good"))]
     assert "whether it is known: sex (AUROC 0.8" in loud
     assert "skin type (Fitzpatrick) (AUROC" not in loud  # it says the same of every case
-    assert (
-        "Malignant and benign diagnoses were not confirmed the same way: jinan how the diagnosis was confirmed" in first
-    )
-    assert "sex: female: sensitivity 0.61 against 0.92" in first
-    assert "look 3 at these cases" in first
-    assert "jinan look 3" in first
-    assert "nearly the same picture as a training photo" in first
-    assert "Primary endpoint, declared beforehand: sensitivity (alarm threshold): 0.80 (0.70 – 0.90)" in first
+    assert say("warn.confirmation", where="jinan how the diagnosis was confirmed").removesuffix(".") in first
+    assert say("gap", subgroup="sex: female", metric="sensitivity", estimate="0.61", rest="0.92") in first
+    assert say("test_access", n=3) in first
+    assert say("where.test_access", cohort="jinan", n=3) in first
+    assert say("warn.near", where="").removesuffix(".") in first
+    assert f"{say('primary')}: sensitivity (alarm threshold): 0.80 (0.70 – 0.90)" in first
     rest = visible(page[page.index('id="shortcuts"') :])
-    assert "whether it is known: sex, and 2 that say the same" in rest
-    assert "strong shortcut" in rest
+    assert say("cue.alike", cue="whether it is known: sex", n=2) in rest
+    assert say("verdict.strong") in rest
     assert "Malignant means the set 'pad'." in rest
-    assert "From inside to outside" in rest
-    assert "same mix of diagnoses" in rest
+    assert say("drift") in rest
+    assert say("drift.adjusted") in rest
     drift = json.loads((doubtful.path(Ref("report", name="research")) / "drift.json").read_text(encoding="utf-8"))
     assert {row["metric"] for row in drift["jinan"]["drop"]} == {"auroc", "sensitivity", "specificity"}
 

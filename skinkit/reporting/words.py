@@ -57,7 +57,7 @@ def catalogue(lang: str) -> Mapping[str, str]:
 
 
 class Words:
-    """Says things in one language.
+    """Texts, numbers and names in one language.
 
     Args:
         lang: one of :data:`LANGUAGES`.
@@ -73,7 +73,7 @@ class Words:
         return text.format(**values) if values else text
 
     def code(self, family: str, code: object) -> str:
-        """A stable code in words; one without words is told by its name."""
+        """The text of a stable code; a code without a text is shown by its name."""
         name = plain(code)
         found = self._texts.get(f"{family}.{name}")
         return found if found is not None else name.replace("_", " ")
@@ -85,16 +85,16 @@ class Words:
         return f"{text}: {self.diagnosis(diagnosis)}" if colon else text
 
     def diagnosis(self, label: object) -> str:
-        """A diagnosis by its English label or code; a label of somebody's own stays as it is."""
+        """A diagnosis by its English label or code; a label without a text stays as it is."""
         name = plain(label)
         return self._texts.get(f"diagnosis.{DIAGNOSES.get(name, name)}") or name
 
     def listed(self, items: list[str]) -> str:
-        """Several things in a row."""
+        """Several items joined by commas."""
         return self("comma").join(items)
 
     def in_figure(self, text: str) -> str:
-        """A label of a figure, which is drawn in English, in this language."""
+        """A label of a figure in this language; figures are drawn in English."""
         known = self._texts.get(f"figure.{text.strip()}")
         if known is not None:
             return known
@@ -142,7 +142,7 @@ class Words:
         return "–" if math.isnan(value) else f"{value:.{digits}f}"
 
     def attribute(self, name: str) -> str:
-        """What an attribute or a radiomic feature is called among people."""
+        """The name of an attribute or of a radiomic feature."""
         match = _RADIOMIC.match(name)
         if match is None:
             return self.code("attribute", name)
@@ -159,7 +159,7 @@ class Words:
         return next((group for part, group in _STEM_GROUPS if part in stem), "other")
 
     def value(self, attribute: str, value: object) -> str:
-        """The value of an attribute in words."""
+        """The value of an attribute as text."""
         if isinstance(value, bool):
             return self("yes") if value else self("no")
         if isinstance(value, (int, float)):
@@ -180,5 +180,5 @@ def is_radiomic(name: str) -> bool:
 
 
 def plain(value: object) -> str:
-    """Text of a table's cell without characters that turn or hide other text (control and bidirectional ones)."""
+    """A table's cell as text, without control and bidirectional characters, which reverse or hide other text."""
     return _HIDDEN.sub(" ", str(value))

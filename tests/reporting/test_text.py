@@ -8,6 +8,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import jinja2.nodes
 import pytest
@@ -16,6 +17,7 @@ from hatchling.builders.wheel import WheelBuilder
 from skinkit.reporting import words
 from skinkit.reporting.html import environment
 from skinkit.reporting.standards import CHECKLISTS, STANDARDS, load_standard
+from skinkit.stages.report import Config
 
 REPORTING = Path(words.__file__).parent
 SOURCES = [*sorted(REPORTING.glob("*.py")), REPORTING.parent / "stages" / "report.py"]
@@ -131,6 +133,10 @@ def test_every_item_of_a_checklist_is_written_in_every_language(name: str) -> No
         assert {language for language, text in item.asks.items() if text.strip()} == set(words.LANGUAGES), item.number
         assert f"standard.section.{item.section}" in texts, item.number
         assert item.facts or not item.complete, item.number
+
+
+def test_every_standard_of_the_command_line_has_its_file() -> None:
+    assert set(get_args(get_type_hints(Config)["standard"])) == {"", *STANDARDS}
 
 
 def test_the_wheel_holds_every_toml_file() -> None:
