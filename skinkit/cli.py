@@ -10,6 +10,8 @@ import errno
 import inspect
 import json
 import os
+import re
+import shlex
 import signal
 import sys
 import time
@@ -18,16 +20,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import typer
 
 from skinkit import __version__
 from skinkit.artifacts.builder import Share
-from skinkit.commands import COMMANDS, Context, load_command
+from skinkit.commands import COMMANDS, PANELS, SYNONYMS, Context, load_command
+from skinkit.commands._command_line import CommandHelp, Overview, flags_of, given_of, own_options, parameters_of
 from skinkit.console import Console, abandon
 from skinkit.errors import UNUSABLE, ConfigError, InputError, SkinkitError, did_you_mean
-from skinkit.options import Option, make_config, on_command_line, options_of
+from skinkit.options import make_config
 from skinkit.privacy import permissions
 from skinkit.stages import STAGES, load_stage
 
@@ -35,52 +38,10 @@ EXIT_CODES = (
     "Exit codes: 0 done, 1 internal error, 2 usage or configuration, 3 finished with newly failed cases, "
     "4 input or artifact unusable, 5 refused (leakage, checksum), 6 busy (locked), 130/143 interrupted."
 )
+_HINT = "Start with 'skinkit demo', or 'skinkit init'; 'skinkit help COMMAND' says more, 'skinkit -V' the version."
 NEWLY_FAILED = 3
 _NO_PERMISSION = (errno.EPERM, errno.EACCES)
 _GONE = (errno.ENOENT, errno.ENOTDIR)
-
-_COMMON: dict[str, tuple[Any, Any, str]] = {
-    "workspace": (Path | None, ("--workspace", "-w"), "Folder with skinkit.toml; default: here or above."),
-    "cohort": (list[str] | None, ("--cohort",), "Cohort to work on, repeatable; default: all that apply."),
-    "external": (list[str] | None, ("--external",), "An external cohort: --cohort, and its role is checked."),
-    "name": (str | None, ("--name",), "Name of what is made; default: the segmenter's, split's or model's."),
-    "jobs": (int | None, ("--jobs", "-j"), "Processes; default: the cores this process may use."),
-    "device": (Literal["auto", "cpu", "cuda"], ("--device",), "Where networks run."),
-    "no_upstream": (bool, ("--no-upstream",), "Use inputs as they are; do not bring them up to date first."),
-    "retry_failed": (bool, ("--retry-failed",), "Try cases again that failed before."),
-    "case_seconds": (float, ("--case-seconds",), "Seconds a case may take before it is a failed one; 0: any."),
-    "shard": (
-        str | None,
-        ("--shard",),
-        "Work out the i-th of n shares of the rows (i/n), as a task of a Slurm array; a plain run joins them.",
-    ),
-    "json": (bool, ("--json",), "Print one JSON object on stdout, whatever happens."),
-    "log_format": (Literal["text", "json"], ("--log-format",), "Messages on stderr as text or JSON lines."),
-    "quiet": (bool, ("--quiet", "-q"), "Only warnings and errors."),
-}
-_COMMON_DEFAULT: dict[str, Any] = {"device": "auto", "log_format": "text", "case_seconds": 120.0}
-_METAVAR = {"shard": "<i/n>"}
-_STAGE_COMMON = tuple(_COMMON)
-_COMMAND_COMMON: dict[str, tuple[str, ...]] = {
-    "run": ("workspace", "jobs", "device", "retry_failed", "case_seconds", "json", "log_format", "quiet"),
-    "demo": ("jobs", "device", "json", "log_format", "quiet"),
-    "audit": ("workspace", "cohort", "jobs", "json", "log_format", "quiet"),
-    "export": ("workspace", "cohort", "json", "log_format", "quiet"),
-    "flow": ("workspace", "cohort", "json", "log_format", "quiet"),
-    "drift": ("workspace", "cohort", "json", "log_format", "quiet"),
-    "compare": ("workspace", "cohort", "jobs", "device", "no_upstream", "json", "log_format", "quiet"),
-    "ablate": ("workspace", "cohort", "jobs", "device", "no_upstream", "json", "log_format", "quiet"),
-    "missing": ("workspace", "cohort", "jobs", "device", "no_upstream", "json", "log_format", "quiet"),
-    "embed": ("workspace", "cohort", "jobs", "device", "no_upstream", "json", "log_format", "quiet"),
-    "reproduce": ("jobs", "device", "json", "log_format", "quiet"),
-    "gallery": ("workspace", "cohort", "json", "log_format", "quiet"),
-    "signature": ("workspace", "jobs", "no_upstream", "json", "log_format", "quiet"),
-    "init": ("json", "log_format", "quiet"),
-    "doctor": ("workspace", "device", "json", "log_format", "quiet"),
-    "weights": ("json", "log_format", "quiet"),
-    "selftest": ("json", "log_format", "quiet"),
-}
-_COMMAND_COMMON_ELSE = ("workspace", "json", "log_format", "quiet")
 
 
 @dataclass
@@ -102,8 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; never raises."""
     _open_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["help"]:
+        given = [*given[1:2], "--help"]
     given = given or ["--help"]
-    if given == ["--version"]:  # handled here: as an option it would make every --help load pydantic (0.15 s)
+    if given in (["--version"], ["-V"]):  # handled here: as an option it would make every --help load pydantic (0.15 s)
         return _told(Answer(text=f"skinkit {__version__}"), Console(), as_json=False)
     console = Console(log_format=_log_format(given), run_id=_run_id(), command=given[0])
     previous = signal.signal(signal.SIGTERM, _terminated) if _in_main_thread() else None
@@ -189,7 +152,7 @@ def _guarded(given: list[str], console: Console) -> Answer:
     except SkinkitError as error:
         return _failed(error, console)
     except typer.TyperException as error:
-        return _misused(error, console)
+        return _misused(error, given, console)
     except typer.Abort as abort:
         ended = abort.__cause__  # typer takes the end of any file for the user's wish to stop
         return _crashed(ended, console) if isinstance(ended, EOFError) else _interrupted(130, console)
@@ -219,11 +182,18 @@ def _failed(error: SkinkitError, console: Console) -> Answer:
     return Answer(error.exit_code, {"error": error.as_dict()})
 
 
-def _misused(error: typer.TyperException, console: Console) -> Answer:
+def _misused(error: typer.TyperException, given: Sequence[str], console: Console) -> Answer:
     told = getattr(error, "format_message", None)
     text = str(told() if told is not None else error)
-    told = ConfigError(text, "a command line that 'skinkit --help' describes", "see 'skinkit COMMAND --help'")
-    return _failed(told, console)
+    name = given[0]
+    expected, command = "a command line that 'skinkit --help' describes", ""
+    if name in STAGES or name in COMMANDS:
+        expected, command = f"a command line that 'skinkit help {name}' describes", f" {name}"
+        wrong = str(getattr(error, "option_name", "") or "")
+        if text.startswith("No such option"):
+            text = f"No such option: {wrong}"
+            expected = did_you_mean(wrong, [flag for flag in flags_of(name) if flag.startswith("--")])
+    return _failed(ConfigError(text, expected, f"see 'skinkit{command} --help'"), console)
 
 
 def _interrupted(code: int, console: Console) -> Answer:
@@ -270,7 +240,8 @@ def _app(given: Sequence[str], console: Console) -> tuple[typer.Typer, str]:
     names: dict[str, Any] = {"help_option_names": ["--help", "-h"], "max_content_width": 110}
     app = typer.Typer(
         help="From a photo of a skin lesion to a report, in resumable steps. Research software: no diagnosis.",
-        epilog=f"Start with 'skinkit demo', or 'skinkit init'; 'skinkit --version' tells the version. {EXIT_CODES}",
+        epilog=f"{_HINT} {EXIT_CODES}",
+        cls=Overview,
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,  # boxes and colours would cost another 0.2 s, most of it rich's Markdown parser
@@ -280,15 +251,40 @@ def _app(given: Sequence[str], console: Console) -> tuple[typer.Typer, str]:
     if given and not given[0].startswith("-"):
         name = given[0]
         if name not in known:
-            raise ConfigError(f"no command {name!r}", did_you_mean(name, known), "see 'skinkit --help'")
+            raise ConfigError(f"no command {name!r}", did_you_mean(name, known, SYNONYMS), "see 'skinkit --help'")
+        if name == "evaluate":
+            _refuse_outside_predictions(given[1:])
         function = _stage_function(name, console) if name in STAGES else _command_function(name, console)
         text = _long_help(function, known[name])
-        app.command(name, help=text, epilog=EXIT_CODES, context_settings=names)(function)
+        app.command(name, cls=CommandHelp, help=text, epilog=EXIT_CODES, context_settings=names)(function)
         return app, f"skinkit {name}"
-    for panel, table in (("Stages, in the order of the chain", STAGES), ("Around the chain", COMMANDS)):
+    for panel, table in PANELS.items():
         for name, line in table.items():
             app.command(name, help=line, rich_help_panel=panel, context_settings=names)(_placeholder)
     return app, "skinkit"
+
+
+def _refuse_outside_predictions(arguments: Sequence[str]) -> None:
+    """Tell who gives ``evaluate --predictions FILE`` the command line that scores a table now.
+
+    Raises:
+        ConfigError: the option is there; the fix carries over what ``score`` knows of the others.
+    """
+    known, file, carried, keeps = flags_of("score"), "FILE", list[str](), False
+    for at, word in enumerate(arguments):
+        flag, equals, value = word.partition("=")
+        if flag == "--predictions":
+            file, keeps = value if equals else next(iter(arguments[at + 1 :]), "FILE"), False
+        elif re.match(r"-[A-Za-z-]", word):
+            keeps = flag in known
+        if keeps:
+            carried.append(word)
+    if any(word.partition("=")[0] == "--predictions" for word in arguments):
+        raise ConfigError(
+            f"evaluate --predictions {file}",
+            "'skinkit score' for a table made elsewhere",
+            shlex.join(["skinkit", "score", file, *carried]),
+        )
 
 
 def _placeholder() -> None:
@@ -298,16 +294,20 @@ def _placeholder() -> None:
 def _long_help(function: Callable[..., Any], line: str) -> str:
     """The one line, then what the module says of itself."""
     document = inspect.cleandoc(function.__doc__ or "")
-    _, _, rest = document.partition("\n\n")
-    return f"{line}\n\n{rest}" if rest else line
+    _, *paragraphs = document.split("\n\n")
+    # What is indented is an example: the mark of click keeps its lines apart.
+    return "\n\n".join([line, *(f"\b\n{one}" if one.startswith("    ") else one for one in paragraphs)])
 
 
 def _stage_function(name: str, console: Console) -> Callable[..., Answer]:
     stage = load_stage(name)
-    options = list(options_of(stage.Config))
+    options = own_options(name)
 
     def function(**values: Any) -> Answer:
-        given = {option.name: values[option.name] for option in options if values.get(option.name) is not None}
+        given = given_of(options, values)
+        # Named on the command line, a model is the name of what is made of it, never a setting in its recipe.
+        model = given.pop("model", "") if getattr(stage, "OF_MODEL", False) else ""
+        called = _one_name(values["name"] or "", model)
         console.quiet = values["quiet"]
         direct = getattr(stage, "direct", None)
         if direct is not None:
@@ -326,7 +326,7 @@ def _stage_function(name: str, console: Console) -> Callable[..., Answer]:
         pipeline = context.pipeline(workspace)
         error: SkinkitError | None = None
         try:
-            pipeline.make(name, given, cohorts=context.cohorts, name=values["name"] or "")
+            pipeline.make(name, given, cohorts=context.cohorts, name=called)
         except getattr(stage, "GOES_ON", ()) as raised:
             if not any(step.stage == name for step in pipeline.steps):
                 raise
@@ -346,22 +346,26 @@ def _stage_function(name: str, console: Console) -> Callable[..., Answer]:
             return Answer(refused.exit_code, {**body, **refused.body}, text)
         return Answer(NEWLY_FAILED if failures else 0, body, text)
 
-    common = [option for option in _STAGE_COMMON if option != "shard" or getattr(stage, "SHARES", False)]
-    return _with_signature(function, stage.__doc__, common, options)
+    return _with_signature(function, stage.__doc__, name)
+
+
+def _one_name(name: str, model: str) -> str:
+    """What ``--model`` or its older spelling ``--name`` says."""
+    if name and model and name != model:
+        raise ConfigError(f"--name {name} and --model {model}", "one model", f"leave --name {name} out")
+    return model or name
 
 
 def _command_function(name: str, console: Console) -> Callable[..., Answer]:
     command = load_command(name)
-    options = list(options_of(command.Config))
-    common = _COMMAND_COMMON.get(name, _COMMAND_COMMON_ELSE)
+    options = own_options(name)
 
     def function(**values: Any) -> Answer:
-        given = {option.name: values[option.name] for option in options if values.get(option.name) is not None}
-        config = make_config(command.Config, given, where="the command line")
+        config = make_config(command.Config, given_of(options, values), where="the command line")
         console.quiet = values["quiet"]
         return _answered(command.run(config, _context(values, console)))
 
-    return _with_signature(function, command.__doc__, common, options)
+    return _with_signature(function, command.__doc__, name)
 
 
 def _answered(answer: Mapping[str, Any]) -> Answer:
@@ -399,46 +403,10 @@ def _share(text: str | None) -> Share | None:
     return Share(int(number), int(total))
 
 
-def _with_signature(
-    function: Callable[..., Answer], document: str | None, common: Sequence[str], options: Sequence[Option]
-) -> Callable[..., Answer]:
+def _with_signature(function: Callable[..., Answer], document: str | None, name: str) -> Callable[..., Answer]:
     """Give the function the parameters typer turns into options."""
-    parameters = [_parameter(option) for option in options]
-    taken = {option.name for option in options}
-    for name in common:
-        if name not in taken:
-            kind, flags, text = _COMMON[name]
-            default = _COMMON_DEFAULT.get(name, False if kind is bool else None)
-            metavar = _METAVAR.get(name, "<name>" if kind in (str | None, list[str] | None) else None)
-            note = typer.Option(*flags, help=text, metavar=metavar)
-            parameters.append(_keyword(name, Annotated[kind, note], default))
+    parameters = parameters_of(name)
     function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     function.__annotations__ = {p.name: p.annotation for p in parameters}
     function.__doc__ = document
     return function
-
-
-def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
-
-
-def _parameter(option: Option) -> inspect.Parameter:
-    """One option of a ``Config``; None means it was not given, so that ``skinkit.toml`` can speak."""
-    kind = on_command_line(option.type)
-    shown = _shown_default(option.default)
-    text = f"{option.help.text} (default: {shown})" if shown else option.help.text
-    if option.help.positional:
-        note: Any = typer.Argument(help=option.help.text, metavar=option.help.metavar or None, show_default=False)
-    else:
-        flags = [option.flag, f"--no-{option.flag[2:]}"] if kind is bool else [option.flag]
-        metavar = option.help.metavar or ("<text>,..." if kind == list[str] else None)
-        note = typer.Option("/".join(flags), help=text, metavar=metavar, show_default=False)
-    return _keyword(option.name, Annotated[kind | None, note], None)
-
-
-def _shown_default(default: Any) -> str:
-    if isinstance(default, tuple):
-        return ",".join(map(str, default))
-    if isinstance(default, bool):
-        return "on" if default else ""
-    return "" if default is None else str(default)

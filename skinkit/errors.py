@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 UNUSABLE = {
     errno.ENOSPC: "the disk is full",
@@ -25,6 +25,8 @@ UNUSABLE = {
 }
 """Numbers of system errors that concern a whole run."""
 NO_CASE_TO_BLAME = frozenset(UNUSABLE)
+_LISTED = 8
+"""Names that a message lists before it says how many more there are."""
 
 
 class SkinkitError(Exception):
@@ -90,13 +92,31 @@ class CaseError(Exception):
         self.detail = detail
 
 
-def did_you_mean(name: str, choices: Iterable[str]) -> str:
+def listed(names: Iterable[object], most: int = _LISTED) -> str:
+    """Names with commas, cut where there are many; ``none`` where there is none.
+
+    >>> listed("abcdefghij")
+    'a, b, c, d, e, f, g, h, … and 2 more'
+    """
+    every = [str(name) for name in names]
+    rest = len(every) - most
+    return ", ".join([*every[:most], *([f"… and {rest} more"] if rest > 0 else [])]) or "none"
+
+
+def did_you_mean(name: str, choices: Iterable[str], synonyms: Mapping[str, str] | None = None) -> str:
     """A phrase that lists the choices and puts the closest one first.
+
+    Args:
+        name: what was given.
+        choices: what there is.
+        synonyms: other words for a choice, or for what to write instead of one.
 
     >>> did_you_mean("otzu", ["otsu", "truth"])
     "did you mean 'otsu'? known: otsu, truth"
+    >>> did_you_mean("version", ["run"], {"version": "--version"})
+    "did you mean '--version'? known: run"
     """
     known = sorted(choices)
-    close = difflib.get_close_matches(name.lower(), known, n=1)
-    listing = ", ".join(known) if known else "none"
-    return f"did you mean {close[0]!r}? known: {listing}" if close else f"known: {listing}"
+    meant = (synonyms or {}).get(name.lower())
+    close = [meant] if meant else difflib.get_close_matches(name.lower(), known, n=1)
+    return f"did you mean {close[0]!r}? known: {listed(known)}" if close else f"known: {listed(known)}"

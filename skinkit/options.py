@@ -26,7 +26,9 @@ class Help:
         identity: whether the value affects the result (and so stands in the recipe).
         positional: an argument without a dash.
         metavar: how the value is called in the help.
-        flag: the option on the command line, where it is not the field's name (``for`` is a word of Python).
+        flag: the option on the command line, where it is not the field's name (``for`` is a word of Python). A
+            positional argument with a flag may be given either way.
+        rare: rarely needed: the help shows it last.
     """
 
     text: str
@@ -34,6 +36,18 @@ class Help:
     positional: bool = False
     metavar: str = ""
     flag: str = ""
+    rare: bool = False
+
+
+MODEL = "trained model, as 'skinkit models list' names it"
+ONE_MODEL = Help(f"{MODEL} (default: the workspace's)", metavar="NAME", flag="--model")
+"""How a command's ``Config`` says which model it reads."""
+ONE_MODEL_ARGUMENT = dataclasses.replace(ONE_MODEL, positional=True)
+"""The same, where the model may also be named without ``--model``."""
+MANY_MODELS = Help(f"{MODEL}, repeatable (default: the workspace's)", metavar="NAME", flag="--model", positional=True)
+"""The same, of a command that reads several."""
+_RARE = frozenset({"seed", "bootstrap", "minimum"})
+"""Fields that are rarely needed in whatever command they are."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +63,11 @@ class Option:
     def flag(self) -> str:
         """The option on the command line."""
         return self.help.flag or "--" + self.name.replace("_", "-")
+
+    @property
+    def rare(self) -> bool:
+        """Whether the help shows it last."""
+        return self.help.rare or self.name in _RARE
 
 
 def options_of(config: type) -> Iterator[Option]:
@@ -118,8 +137,9 @@ def checked(option: Option, value: Any, where: str) -> Any:
     elif origin is tuple:
         if isinstance(value, str):
             value = [value]
-        if isinstance(value, (list, tuple)):  # --channels grey,red is --channels grey --channels red
-            value = [part.strip() for v in value for part in v.split(",")] if _all_text(value) else value
+        # --channels grey,red is --channels grey --channels red; arguments, such as files, may have commas.
+        if isinstance(value, (list, tuple)) and _all_text(value) and not option.help.positional:
+            value = [part.strip() for v in value for part in v.split(",")]
         good = isinstance(value, (list, tuple)) and all(isinstance(v, get_args(kind)[0]) for v in value)
         value = tuple(value) if good else value
     elif kind is float:

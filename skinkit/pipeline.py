@@ -17,7 +17,7 @@ from skinkit.artifacts.artifact import Artifact, Recipe, exists, open_artifact
 from skinkit.artifacts.builder import Counts, Share, ShareDone
 from skinkit.console import Console
 from skinkit.errors import ConfigError, InputError, SkinkitError
-from skinkit.learning.pack import asked_for
+from skinkit.learning.pack import asked_for, trained
 from skinkit.options import identity_of, make_config, options_of
 from skinkit.stages import MAKER, Job, Sources, Stage, load_stage
 from skinkit.workspace import SETTINGS_FILE, Ref, Workspace
@@ -191,12 +191,9 @@ class Pipeline:
     def _bring(self, ref: Ref, given: Any | None) -> Artifact:
         if ref in self._done:
             return self._done[ref]
-        path = self.workspace.path(ref)
         stage_name = MAKER[ref.kind]
         if given is None and ref.kind in FROZEN:
-            how = f"run 'skinkit {stage_name} --name {ref.name}', or 'skinkit models install FILE'"
-            artifact = open_artifact(path, fix=how)
-            return self._settle(Step(ref, stage_name, artifact, fresh=True))
+            return self._settle(Step(ref, stage_name, trained(ref.name, self.workspace), fresh=True))
         stage, config, needs = self.plan(ref)
         if given is not None:
             config = self._resolve(stage, given, ref)

@@ -12,13 +12,119 @@ from pathlib import Path
 import pytest
 from conftest import run_skinkit
 
-from skinkit import __version__
+from skinkit import __version__, cli
+from skinkit.commands import COMMANDS, PANELS
+from skinkit.stages import STAGES
 from skinkit.workspace import load_workspace
 
 
 def test_version_and_bare_call() -> None:
     assert run_skinkit("--version").stdout.strip() == f"skinkit {__version__}"
-    assert "Commands:" in run_skinkit().stdout
+    assert run_skinkit("-V").stdout.strip() == f"skinkit {__version__}"
+    assert run_skinkit().stdout == run_skinkit("--help").stdout
+
+
+def test_the_overview_shows_every_command_under_its_panel(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["help"]) == 0
+    shown = capsys.readouterr().out
+    places = [shown.index(f"\n{panel}:\n") for panel in PANELS]
+    assert places == sorted(places)
+    for start, end, table in zip(places, [*places[1:], len(shown)], PANELS.values(), strict=True):
+        assert [line.split()[0] for line in shown[start:end].splitlines() if line[:3].strip()][1 : len(table) + 1] == (
+            list(table)
+        )
+
+
+@pytest.mark.parametrize("name", [*STAGES, *COMMANDS])
+def test_the_help_of_a_command_shows_its_own_options_first_and_rare_ones_last(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["help", name]) == 0
+    shown = capsys.readouterr().out
+    headings = [heading for heading in ("Arguments", "This command", "Common", "Rarely") if f"\n{heading}:\n" in shown]
+    places = [shown.index(f"\n{heading}:\n") for heading in headings]
+    assert places == sorted(places)
+    common, rarely = shown.index("\nCommon:\n"), shown.index("\nRarely:\n")
+    assert common < shown.index("\n  --json ") < rarely < shown.index("\n  --log-format ")
+    assert "Exit codes: 0 done" in shown
+
+
+def test_one_option_chooses_the_model_in_every_command_that_reads_one(capsys: pytest.CaptureFixture[str]) -> None:
+    sentence = "trained model, as 'skinkit models list' names it"
+    reads = ("predict", "explain", "evaluate", "report", "export", "drift", "models", *_STUDIES, "compare", "curves")
+    for name in reads:
+        assert cli.main([name, "--help"]) == 0
+        shown = capsys.readouterr().out
+        assert "--model NAME" in shown, name
+        assert sentence in " ".join(shown.split()), name
+
+
+_STUDIES = ("missing", "faithful", "snapshots", "embed")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *([stage, "--model", "absent"] for stage in ("predict", "explain", "evaluate", "report", "export", "drift")),
+        *([stage, "--name", "absent"] for stage in ("predict", "explain", "evaluate")),
+        *([study, "--model", "absent"] for study in _STUDIES),
+        *([study, "absent"] for study in _STUDIES),
+        ["compare", "--model", "absent", "--model", "lightgbm"],
+        ["compare", "absent", "lightgbm"],
+        ["curves", "--model", "absent"],
+        ["models", "pack", "absent"],
+        ["models", "pack", "--model", "absent"],
+        ["models", "verify", "absent"],
+    ],
+    ids=" ".join,
+)
+def test_a_model_of_an_unknown_name_is_the_same_error_everywhere(
+    given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohorts = "".join(
+        f"[cohorts.{name}]\nrole = '{role}'\nsource = 'folder'\npath = '.'\n"
+        for name, role in (("here", "development"), ("there", "external"))
+    )
+    (tmp_path / "skinkit.toml").write_text(cohorts)
+    assert cli.main([*given, "-w", str(tmp_path), "--json"]) == 4
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["kind"] == "InputError"
+    assert error["found"] == f"no model 'absent' in {tmp_path}"
+
+
+def test_the_model_is_named_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "skinkit.toml").write_text("")
+    for given in (["predict", "--name", "a", "--model", "b"], ["embed", "a", "--model", "b"]):
+        assert cli.main([*given, "-w", str(tmp_path), "--json"]) == 2
+        assert json.loads(capsys.readouterr().out)["error"]["kind"] == "ConfigError"
+
+
+def test_the_former_spelling_of_score_is_told_the_whole_new_one(capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--out", "my folder", "--cohort", "x", "--predictions", "a.csv", "--near-bits", "-1", "--json"]
+    assert cli.main(["evaluate", *given]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["kind"] == "ConfigError"
+    assert error["fix"] == "skinkit score a.csv --out 'my folder' --near-bits -1 --json"
+
+
+def test_bash_completes_commands_options_and_their_values(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["completion", "bash"]) == 0
+    script = capsys.readouterr().out
+
+    def completed(*words: str) -> list[str]:
+        line = " ".join(f"'{word}'" for word in words)
+        asked = f"COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; _skinkit; echo ${{COMPREPLY[*]}}"
+        return subprocess.run(["bash", "-c", script + asked], capture_output=True, text=True, check=True).stdout.split()
+
+    assert completed("skinkit", "pre") == ["predict"]
+    assert completed("skinkit", "predict", "--mo") == ["--model"]
+    assert completed("skinkit", "predict", "--device", "") == ["auto", "cpu", "cuda"]
+    assert completed("skinkit", "models", "in") == ["install"]
+    assert set(completed("skinkit", "")) >= {*STAGES, *COMMANDS, "help"}
+    for shell in ("zsh", "fish"):
+        assert cli.main(["completion", shell]) == 0
+        told = capsys.readouterr().out
+        assert all(name in told for name in (*STAGES, *COMMANDS))
 
 
 @pytest.mark.parametrize(
@@ -26,6 +132,9 @@ def test_version_and_bare_call() -> None:
     [
         (["segmet"], "did you mean 'segment'"),
         (["segment", "--sise", "3"], "No such option: --sise"),
+        (["predict", "--modle", "x"], "did you mean '--model'"),
+        (["version"], "did you mean '--version'"),
+        (["plan"], "did you mean 'run --plan'"),
         (["segment", "--jobs", "many"], "'--jobs'"),
         (["radiomics", "--engine", "slow"], "'--engine'"),
         (["radiomics", "--image", "x.jpg"], "only one of --image and --mask"),

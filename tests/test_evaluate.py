@@ -17,6 +17,8 @@ from written_artifacts import make_workspace, run_stage, write, write_cases
 from skinkit import cli
 from skinkit.artifacts.artifact import Artifact
 from skinkit.artifacts.tables import read_table
+from skinkit.commands import Context
+from skinkit.commands import score as outside
 from skinkit.console import Console
 from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.options import make_config
@@ -479,10 +481,8 @@ def score(table: pd.DataFrame, folder: Path, name: str = "theirs.csv", **given: 
     table.to_parquet(file) if name.endswith("parquet") else table.to_csv(
         file, index=False, sep="\t" if "tsv" in name else ","
     )
-    config = make_config(evaluate.Config, {"predictions": str(file), "bootstrap": 30, **given})
-    answer = evaluate.direct(config, Console(quiet=True))
-    assert answer is not None
-    return answer
+    config = make_config(outside.Config, {"file": str(file), "bootstrap": 30, **given})
+    return dict(outside.run(config, Context(folder, Console(quiet=True))))
 
 
 @pytest.mark.parametrize("name", ["theirs.csv", "theirs.tsv", "theirs.parquet"])
@@ -636,17 +636,16 @@ def test_a_faulty_table_is_told_with_row_and_value(tmp_path: Path, table: pd.Dat
 
 def test_misuse_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no file"):
-        evaluate.direct(evaluate.Config(predictions=str(tmp_path / "nothing.csv")), Console(quiet=True))
-    with pytest.raises(ConfigError, match="--out without --predictions"):
-        evaluate.direct(evaluate.Config(out="x"), Console(quiet=True))
+        outside.run(outside.Config(file=str(tmp_path / "nothing.csv")), Context(tmp_path, Console(quiet=True)))
+    with pytest.raises(ConfigError, match="score without a table"):
+        outside.run(outside.Config(out="x"), Context(tmp_path, Console(quiet=True)))
     with pytest.raises(ConfigError, match="MELA"):
         score(elsewhere(), tmp_path, thresholds="MELA=0.3")
     with pytest.raises(ConfigError, match="minimum 0"):
         score(elsewhere(), tmp_path, minimum=0)
     (tmp_path / "table.docx").write_bytes(b"x")
     with pytest.raises(InputError, match=r"ends in \.docx"):
-        evaluate.direct(evaluate.Config(predictions=str(tmp_path / "table.docx")), Console(quiet=True))
-    assert evaluate.direct(evaluate.Config(), Console(quiet=True)) is None
+        outside.run(outside.Config(file=str(tmp_path / "table.docx")), Context(tmp_path, Console(quiet=True)))
 
 
 def test_unlabelled_rows_are_counted_and_rows_without_patients_are_said_to_be_independent(tmp_path: Path) -> None:
@@ -662,11 +661,11 @@ def test_from_the_command_line_without_a_workspace(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     elsewhere().to_csv("theirs.csv", index=False)
-    assert cli.main(["evaluate", "--predictions", "theirs.csv", "--bootstrap", "20", "--json"]) == 0
+    assert cli.main(["score", "theirs.csv", "--bootstrap", "20", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["exit_code"] == 0
     assert answer["headline"]["accuracy"]["n"] == 200
-    assert cli.main(["evaluate", "--predictions", "theirs.csv", "--bootstrap", "0"]) == 0
+    assert cli.main(["score", "theirs.csv", "--bootstrap", "0"]) == 0
     assert "balanced accuracy" in capsys.readouterr().out
 
 

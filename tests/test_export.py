@@ -136,7 +136,10 @@ def test_a_wrong_since_is_a_wrong_call(workspace: Workspace, capsys: pytest.Capt
 def test_without_predictions_it_says_what_to_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = make_workspace(tmp_path / "w", {"ward": "inference"}, model="m")
     assert main(["export", "-w", str(made.root)]) == 4
-    assert "run 'skinkit predict --cohort ward --name m' first" in capsys.readouterr().err
+    assert "no model 'm'" in capsys.readouterr().err
+    write(made, Ref("models", name="m"), [])
+    assert main(["export", "-w", str(made.root)]) == 4
+    assert "run 'skinkit predict --cohort ward --model m' first" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", FORMULAS)

@@ -16,37 +16,86 @@ from skinkit.artifacts.builder import Share
 from skinkit.console import Console
 from skinkit.pipeline import Pipeline
 from skinkit.privacy.permissions import keep_private
+from skinkit.stages import STAGES
 from skinkit.workspace import Workspace, find_workspace, load_workspace
 
-COMMANDS: dict[str, str] = {
-    "init": "Make a workspace: a folder with skinkit.toml.",
-    "run": "Bring everything up to date, from photos to report.",
-    "status": "Say what is up to date, stale, missing or failed.",
-    "list": "List sources, segmenters, models and artifacts.",
-    "show": "Show one artifact: its rows and where it came from.",
-    "verify": "Rehash every artifact and source file.",
-    "export": "Write predictions as a table a hospital's system reads.",
-    "scrub": "List what identifies a person; remove what can go.",
-    "flow": "Count images step by step and draw the flow diagram.",
-    "audit": "Find what tells malignancy without the lesion: shortcuts.",
-    "signature": "Look at the radiomic signature from every side.",
-    "gallery": "Show outlines beside those people drew, best to worst.",
-    "curves": "Draw how the training of networks went.",
-    "snapshots": "Draw what a network rested on while it learnt.",
-    "compare": "Compare two models on the same cases.",
-    "ablate": "Train a paper's arms and say what each part adds.",
-    "reproduce": "Run a paper again; set its numbers beside ours.",
-    "embed": "Draw a map of the features a model tells classes by.",
-    "missing": "Hide metadata from models: what do they lose?",
-    "faithful": "Try whether explanations name what matters.",
-    "drift": "Compare external cohorts with the development cohorts.",
-    "doctor": "Check this machine: libraries, device, weights, disk.",
-    "selftest": "Prove this installation on drawn lesions.",
-    "demo": "Draw phantom lesions and run the chain on them.",
-    "weights": "Fetch public ImageNet weights (the only download).",
-    "models": "Carry a trained model to another machine, in a file.",
+CHAIN = "Chain"
+PANELS: dict[str, dict[str, str]] = {
+    "Start": {
+        "demo": "Draw phantom lesions and run the chain on them.",
+        "init": "Make a workspace: a folder with skinkit.toml.",
+        "doctor": "Check this machine: libraries, device, weights, disk.",
+        "selftest": "Prove this installation on drawn lesions.",
+        "run": "Bring everything up to date, from photos to report.",
+        "status": "Say what is up to date, stale, missing or failed.",
+        "completion": "Print a script that completes commands and options.",
+    },
+    CHAIN: STAGES,
+    "Look": {
+        "list": "List sources, segmenters, models and artifacts.",
+        "show": "Show one artifact: its rows and where it came from.",
+        "verify": "Rehash every artifact and source file.",
+        "flow": "Count images step by step and draw the flow diagram.",
+        "gallery": "Show outlines beside those people drew, best to worst.",
+    },
+    "Data study": {
+        "audit": "Find what tells malignancy without the lesion: shortcuts.",
+        "drift": "Compare external cohorts with the development cohorts.",
+        "signature": "Look at the radiomic signature from every side.",
+    },
+    "Model study": {
+        "compare": "Compare two models on the same cases.",
+        "score": "Score a table of predictions made elsewhere.",
+        "missing": "Hide metadata from models: what do they lose?",
+        "faithful": "Try whether explanations name what matters.",
+        "curves": "Draw how the training of networks went.",
+        "snapshots": "Draw what a network rested on while it learnt.",
+        "embed": "Draw a map of the features a model tells classes by.",
+        "ablate": "Train a paper's arms and say what each part adds.",
+        "reproduce": "Run a paper again; set its numbers beside ours.",
+    },
+    "Hand over": {
+        "export": "Write predictions as a table a hospital's system reads.",
+        "scrub": "List what identifies a person; remove what can go.",
+        "models": "Carry a trained model to another machine, in a file.",
+        "weights": "Fetch public ImageNet weights (the only download).",
+    },
 }
+"""Panel of ``skinkit --help`` -> command name -> one-line help, in the order shown."""
+
+COMMANDS: dict[str, str] = {name: line for panel, of in PANELS.items() if panel != CHAIN for name, line in of.items()}
 """Command name -> one-line help; the command's module loads only when it is invoked."""
+
+SYNONYMS: dict[str, str] = {
+    "version": "--version",
+    "plan": "run --plan",
+    "dry-run": "run --plan",
+    "model": "models",
+    "pack": "models pack",
+    "install": "models install",
+    "download": "weights fetch",
+    "fetch": "weights fetch",
+    "ls": "list",
+    "sources": "list sources",
+    "cohorts": "status",
+    "check": "doctor",
+    "test": "evaluate",
+    "metrics": "evaluate",
+    "features": "radiomics",
+    "folds": "split",
+    "fit": "train",
+    "infer": "predict",
+    "gradcam": "explain",
+    "shap": "explain",
+    "html": "report",
+    "csv": "export",
+    "tsne": "embed",
+    "shortcuts": "audit",
+    "pseudonymise": "init --key",
+    "anonymise": "scrub",
+    "completions": "completion",
+}
+"""What people type that is no command -> what they mean."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """compare: two models on the same cases, with paired intervals and McNemar's test.
 
 Name two models of the workspace (compared on every development and external cohort, or those of --cohort), or two
-tables as 'skinkit evaluate --predictions' takes them. Differences are B minus A, with 95 % intervals over patients
+tables as 'skinkit score' takes them. Differences are B minus A, with 95 % intervals over patients
 drawn once for both. Models of different malignant sets are refused (exit 5), and so are different cases, unless
 --common takes the shared ones. With --seeds, models that differ in their seed alone: mean and standard deviation. The
 files lie in 'compare/<cohort>' of the workspace, or in --out: JSON and a figure.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +20,7 @@ from skinkit.artifacts.files import write_atomic
 from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context
 from skinkit.errors import ConfigError, InputError
-from skinkit.options import Help
+from skinkit.options import MANY_MODELS, MODEL
 from skinkit.workspace import Ref
 
 if TYPE_CHECKING:
@@ -34,8 +34,9 @@ _TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
 class Config:
     """Options of the command."""
 
-    a: Annotated[str, Help("a model of the workspace, or a table of predictions", positional=True)] = ""
-    b: Annotated[str, Help("another one", positional=True)] = ""
+    models: Annotated[
+        tuple[str, ...], replace(MANY_MODELS, text=f"{MODEL}, or a table of predictions; two of them")
+    ] = ()
     common: Annotated[bool, "compare on the cases both predicted, where they differ"] = False
     seeds: Annotated[tuple[str, ...], "models or tables that differ in their seed alone: their mean and SD"] = ()
     bootstrap: Annotated[int, "bootstrap replicates of patients"] = 1000
@@ -50,10 +51,10 @@ class Config:
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
     """Compare them on every cohort."""
-    names = config.seeds or (config.a, config.b)
-    if (config.seeds and (config.a or config.b)) or len(names) < 2 or not all(names):
+    names = config.seeds or config.models
+    if (config.seeds and config.models) or len(names) < 2 or (config.models and len(names) > 2):
         raise ConfigError(
-            f"compare {config.a} {config.b} --seeds {','.join(config.seeds)}",
+            " ".join(["compare", *config.models, *(("--seeds", ",".join(config.seeds)) if config.seeds else ())]),
             "two models or tables, or two or more with --seeds",
             "for example 'skinkit compare frozen_probe lightgbm'",
         )

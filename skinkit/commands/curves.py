@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,9 +19,9 @@ from skinkit.artifacts.artifact import MANIFEST, Artifact, open_artifact
 from skinkit.artifacts.files import write_atomic
 from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context
-from skinkit.errors import ConfigError, InputError, did_you_mean
-from skinkit.options import Help
-from skinkit.workspace import Ref
+from skinkit.errors import ConfigError, InputError
+from skinkit.learning.pack import trained
+from skinkit.options import MANY_MODELS, MODEL
 
 FOLDER = "curves"
 _NEAR = 0.95
@@ -31,9 +31,7 @@ _NEAR = 0.95
 class Config:
     """Options of the command."""
 
-    models: Annotated[
-        tuple[str, ...], Help("networks of the workspace, or folders of models", positional=True, metavar="MODEL...")
-    ] = ()
+    models: Annotated[tuple[str, ...], replace(MANY_MODELS, text=f"{MODEL}, or the folder of one; repeatable")] = ()
     labels: Annotated[tuple[str, ...], "their names in the figure, in the same order (default: the models')"] = ()
     fold: Annotated[int, "fold that is shown of each"] = 0
     out: Annotated[str, "folder for the files (default: curves of the workspace)"] = ""
@@ -83,12 +81,7 @@ def _history(name: str, fold: int, context: Context) -> dict[str, Any]:
 def _model(name: str, context: Context) -> Artifact:
     if (Path(name) / MANIFEST).is_file():
         return open_artifact(Path(name))
-    workspace = context.workspace()
-    path = workspace.path(Ref("models", name=name))
-    known = [folder.name for folder in path.parent.glob("*") if (folder / MANIFEST).is_file()]
-    if name not in known:
-        raise InputError(f"no model {name!r} in {path.parent}", did_you_mean(name, known), "see 'skinkit list models'")
-    return open_artifact(path)
+    return trained(name, context.workspace())
 
 
 def _compared(runs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:

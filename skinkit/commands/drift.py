@@ -19,6 +19,8 @@ from skinkit.artifacts.files import write_atomic
 from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context
 from skinkit.errors import ConfigError, InputError
+from skinkit.learning.pack import trained
+from skinkit.options import ONE_MODEL
 from skinkit.schemas import Schema
 from skinkit.workspace import Ref, Workspace
 
@@ -33,7 +35,7 @@ _INPUTS = Schema("inputs", 1, ("column",), ())
 class Config:
     """Options of the command."""
 
-    model: Annotated[str, "model that was scored (default: the workspace's)"] = ""
+    model: Annotated[str, ONE_MODEL] = ""
     bootstrap: Annotated[int, "bootstrap replicates of patients"] = 1000
     seed: Annotated[int, "seed of every drawing"] = 0
     out: Annotated[str, "folder for the files (default: drift of the workspace)"] = ""
@@ -54,10 +56,11 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     inside = _made(workspace, "metrics", workspace.with_role("development"), model)
     scored = {name: found for name in chosen if (found := _made(workspace, "metrics", [name], model))}
     if not inside or not scored:
+        trained(model, workspace)
         raise InputError(
             f"no {'development' if not inside else 'external'} cohort was scored with {model}",
             "a development and an external cohort with metrics",
-            "run 'skinkit evaluate' first",
+            f"run 'skinkit evaluate --model {model}' first",
         )
     malignant = list(inside[0].info["classes"]["malignant"])
     answers = {}

@@ -18,7 +18,7 @@ from skinkit.artifacts.artifact import open_artifact
 from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context
 from skinkit.errors import ConfigError, InputError
-from skinkit.options import Help
+from skinkit.options import ONE_MODEL_ARGUMENT
 from skinkit.workspace import Ref
 
 FOLDER = "embed"
@@ -28,7 +28,7 @@ FOLDER = "embed"
 class Config:
     """Options of the command."""
 
-    model: Annotated[str, Help("a trained classifier (default: the workspace's)", positional=True)] = ""
+    model: Annotated[str, ONE_MODEL_ARGUMENT] = ""
     fold: Annotated[int, "which fold's features"] = 0
     method: Annotated[Literal["tsne", "pca"], "how they are brought to two dimensions"] = "tsne"
     perplexity: Annotated[float, "of t-SNE: about how many neighbours count"] = 30.0

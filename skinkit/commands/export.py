@@ -24,7 +24,8 @@ from skinkit.artifacts.artifact import exists, open_artifact
 from skinkit.artifacts.files import file_sha256, write_atomic
 from skinkit.commands import Context
 from skinkit.errors import ConfigError, InputError, RefusedError
-from skinkit.options import Help
+from skinkit.learning.pack import trained
+from skinkit.options import ONE_MODEL, Help
 from skinkit.privacy import permissions
 from skinkit.workspace import Ref, Workspace
 
@@ -46,7 +47,7 @@ class Config:
     crlf: Annotated[bool, "end lines as Windows does"] = False
     since: Annotated[str, Help("only rows that are new since this run or time", metavar="<run|time>")] = ""
     level: Annotated[Literal["image", "lesion", "patient"], "one row per image's case, lesion or patient"] = "image"
-    model: Annotated[str, "model that predicted (default: the workspace's)"] = ""
+    model: Annotated[str, ONE_MODEL] = ""
     reidentify: Annotated[str, Help("key file: give the cohort's own ids", metavar="<key file>")] = ""
 
 
@@ -159,9 +160,10 @@ def _chosen(context: Context, workspace: Workspace, model: str) -> list[str]:
     for cohort in chosen:
         for ref in (Ref("cases", cohort), Ref("predictions", cohort, model)):
             if not exists(workspace.path(ref)):
+                trained(model, workspace)
                 raise InputError(
                     f"no {ref} in {workspace.root}",
                     f"predictions of {model} for {cohort}",
-                    f"run 'skinkit predict --cohort {cohort} --name {model}' first",
+                    f"run 'skinkit predict --cohort {cohort} --model {model}' first",
                 )
     return chosen

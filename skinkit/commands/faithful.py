@@ -18,7 +18,7 @@ from skinkit.artifacts.artifact import Artifact, open_artifact
 from skinkit.artifacts.files import write_atomic
 from skinkit.commands import Context
 from skinkit.errors import CaseError, ConfigError, InputError
-from skinkit.options import Help
+from skinkit.options import ONE_MODEL_ARGUMENT
 from skinkit.schemas import OK, Schema
 from skinkit.workspace import Ref, Workspace
 
@@ -36,7 +36,7 @@ METHODS = ("gfa", "gradcam")
 class Config:
     """Options of the command."""
 
-    model: Annotated[str, Help("trained network (default: the workspace's)", positional=True)] = ""
+    model: Annotated[str, ONE_MODEL_ARGUMENT] = ""
     cases: Annotated[int, "how many cases of each cohort are drawn; 0 for all"] = 50
     baseline: Annotated[
         Literal["mean", "black", "blur"], "the photo that says nothing: ImageNet's mean colour, black, or blurred"

@@ -18,7 +18,7 @@ from skinkit.artifacts.artifact import Artifact, open_artifact
 from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context
 from skinkit.errors import ConfigError, InputError
-from skinkit.options import Help
+from skinkit.options import MANY_MODELS
 from skinkit.workspace import Ref
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ FOLDER = "missing"
 class Config:
     """Options of the command."""
 
-    models: Annotated[tuple[str, ...], Help("trained classifiers (default: the workspace's)", positional=True)] = ()
+    models: Annotated[tuple[str, ...], MANY_MODELS] = ()
     draws: Annotated[int, "draws of the attributes hidden at random, at each share"] = 5
     bootstrap: Annotated[int, "bootstrap replicates of patients"] = 1000
     seed: Annotated[int, "seed of the bootstrap and of the draws"] = 0

@@ -14,7 +14,7 @@ In a workspace without development cohorts the first one installed becomes the m
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,7 +23,7 @@ from skinkit.artifacts.files import write_atomic
 from skinkit.commands import Context
 from skinkit.errors import ConfigError, RefusedError, SkinkitError
 from skinkit.learning import pack as model_pack
-from skinkit.options import Help, make_config
+from skinkit.options import MODEL, ONE_MODEL_ARGUMENT, Help, make_config
 from skinkit.stages import MAKER, load_stage
 from skinkit.workspace import SETTINGS_FILE, Ref, Workspace, with_defaults
 
@@ -38,7 +38,9 @@ class Config:
         Literal["list", "pack", "install", "verify"],
         Help("list, pack, install or verify", positional=True, metavar="ACTION"),
     ] = "list"
-    model: Annotated[str, Help("a model's name, or a file", positional=True, metavar="NAME|FILE")] = ""
+    model: Annotated[
+        str, replace(ONE_MODEL_ARGUMENT, text=f"{MODEL}; install, verify: a file", metavar="NAME|FILE")
+    ] = ""
     output: Annotated[str, Help("pack: the file to write (default: NAME.skinkit)", metavar="FILE")] = ""
     name: Annotated[str, "install: how the model is called here (default: as it was packed)"] = ""
     sha256: Annotated[str, Help("install, verify: SHA-256 the file must have", metavar="HEX")] = ""
@@ -109,7 +111,7 @@ def _install(config: Config, context: Context) -> dict[str, Any]:
     if default:
         lines.append(f"{workspace.root / SETTINGS_FILE}: {name} is the model that is used where none is named")
     elif name:
-        lines.append(f"next: skinkit predict --name {name}")
+        lines.append(f"next: skinkit predict --model {name}")
     return {**_answer(pack), "installed": names, "default": default, "text": "\n".join(lines)}
 
 
@@ -143,7 +145,7 @@ def _verify(config: Config, context: Context) -> dict[str, Any]:
     names = [config.model] if config.model else model_pack.models_of(workspace)
     for name in names:
         try:
-            bad = rehash(open_artifact(workspace.path(Ref("models", name=name)), fix="see 'skinkit models list'"))
+            bad = rehash(model_pack.trained(name, workspace))
         except SkinkitError as error:
             if config.model:
                 raise

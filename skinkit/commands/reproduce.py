@@ -369,7 +369,7 @@ def _by_class(again: Reproduction, how: Run, section: Section) -> Section:
 def _external(again: Reproduction, how: Run, section: Section) -> Section:
     section.rows = reproduction.beside(how, section.part, _numbers(again, section.part.name))
     section.commands = [
-        f"skinkit evaluate --name {_name(again.study, name)}-{again.study.whole.name}" for name in again.runs
+        f"skinkit evaluate --model {_name(again.study, name)}-{again.study.whole.name}" for name in again.runs
     ]
     return section
 
@@ -378,7 +378,7 @@ def _confusion(again: Reproduction, how: Run, section: Section) -> Section:
     section.rows = reproduction.beside(how, section.part, _numbers(again, section.part.name))
     whole = again.study.whole.name
     for name, made in again.runs.items():
-        section.commands.append(f"skinkit evaluate --name {made.models.get(whole, whole)}")
+        section.commands.append(f"skinkit evaluate --model {made.models.get(whole, whole)}")
         for (cohort, arm), artifact in made.metrics.items():
             for picture, words in (("confusion", "confusion matrix"), ("pr", "precision and recall")):
                 if arm == whole and (artifact.path / "figures" / f"{picture}.svg").is_file():
@@ -505,7 +505,7 @@ def _explanation(again: Reproduction, how: Run, section: Section) -> Section:
     for name, made in again.runs.items():
         if (model := made.models.get(whole)) is None:
             continue
-        section.commands.append(f"skinkit explain --name {model}")
+        section.commands.append(f"skinkit explain --model {model}")
         cohorts = again.workspace.with_role("development")
         for step in again.pipeline.make("explain", {}, cohorts=cohorts, name=model):
             if step.stage == "explain":

@@ -247,7 +247,7 @@ def _exit_codes(place: _Place) -> str:
     photo.write_bytes(whole[: len(whole) // 2])
     _skinkit("predict", "-w", place.ward, expect=3)
     _skinkit("predict", "-w", place.ward)  # a case that failed once does not fail again
-    _skinkit("predict", "--name", "absent", "-w", place.ward, expect=4)
+    _skinkit("predict", "--model", "absent", "-w", place.ward, expect=4)
     with lock(place.ward / "artifacts" / "walk_in" / "cases"):
         photo.write_bytes(whole)
         _skinkit("ingest", "-w", place.ward, expect=6)

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skinkit.artifacts.artifact import exists, open_artifact
+from skinkit.artifacts.artifact import exists
 from skinkit.artifacts.files import write_atomic
 from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context
 from skinkit.errors import CaseError, InputError
-from skinkit.options import Help
+from skinkit.learning.pack import trained
+from skinkit.options import ONE_MODEL_ARGUMENT
 from skinkit.workspace import Ref, Workspace
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ FOLDER = "snapshots"
 class Config:
     """Options of the command."""
 
-    model: Annotated[str, Help("trained network (default: the workspace's)", positional=True)] = ""
+    model: Annotated[str, ONE_MODEL_ARGUMENT] = ""
     fold: Annotated[int, "fold that is shown"] = 0
     attributes: Annotated[int, "attributes shown, the strongest at the end of training"] = 8
     out: Annotated[str, "folder for the files (default: snapshots of the workspace)"] = ""
@@ -45,17 +46,17 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
 
     workspace = context.workspace()
     name = config.model or workspace.defaults["model"]
-    path = workspace.path(Ref("models", name=name))
-    file = path / FOLD.format(config.fold) / SNAPSHOTS
-    if not exists(path) or not file.is_file():
+    model = trained(name, workspace)
+    file = model.path / FOLD.format(config.fold) / SNAPSHOTS
+    if not file.is_file():
         raise InputError(
-            f"no {file.relative_to(path.parent) if exists(path) else f'model {name!r}'} in {path.parent}",
+            f"no {file.relative_to(model.path)} in {model.path}",
             "a network of photo and attributes that kept snapshots",
             "train one with --settings snapshot_every=10",
         )
     shots = json.loads(file.read_text(encoding="utf-8"))
     folder = Path(config.out) if config.out else workspace.root / FOLDER
-    cohorts = open_artifact(path).json("model.json")["cohorts"]
+    cohorts = model.json("model.json")["cohorts"]
     photos = _photos(workspace, cohorts, {case["pixels"] for shot in shots for case in shot["cases"]})
     files = {"heatmaps": training.heatmap_course(shots, photos, folder, f"{name}-heatmaps")}
     if any(shot["importance"] for shot in shots):

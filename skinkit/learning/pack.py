@@ -32,7 +32,7 @@ from skinkit import __version__
 from skinkit.artifacts.artifact import MANIFEST, MANIFEST_VERSION, Artifact, exists, open_artifact, rehash
 from skinkit.artifacts.files import digest, file_sha256, put_in_place, write_atomic, written_whole
 from skinkit.artifacts.locks import lock
-from skinkit.errors import ConfigError, InputError, RefusedError
+from skinkit.errors import ConfigError, InputError, RefusedError, did_you_mean
 from skinkit.workspace import Ref, Workspace, check_name
 
 FORMAT, VERSION = "skinkit-model", 1
@@ -114,7 +114,7 @@ def write(workspace: Workspace, name: str, output: Path) -> tuple[Pack, str]:
         InputError: no such model, or what came before it is not to be found.
         RefusedError: a file of it has changed, or its segmenter is not the one it was trained with.
     """
-    model = checked(open_artifact(workspace.path(Ref("models", name=name)), fix="see 'skinkit models list'"))
+    model = checked(trained(name, workspace))
     about = model.json("model.json")
     parts = {CLASSIFIER if about.get("task", "classify") == "classify" else SEGMENTER: (name, model)}
     asks_for: dict[str, dict[str, Any]] = {}
@@ -581,6 +581,22 @@ def models_of(workspace: Workspace) -> list[str]:
     """Names of the models of a workspace."""
     folder = workspace.path(Ref("models", name="x")).parent
     return [path.name for path in sorted(folder.glob("*")) if path.suffix != ".installing" and exists(path)]
+
+
+def trained(name: str, workspace: Workspace) -> Artifact:
+    """A model of the workspace, trained there or installed.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    path = workspace.path(Ref("models", name=name))
+    if not exists(path):
+        raise InputError(
+            f"no model {name!r} in {workspace.root}",
+            did_you_mean(name, models_of(workspace)),
+            f"run 'skinkit train --name {name}', or 'skinkit models install' with the file of one",
+        )
+    return open_artifact(path)
 
 
 def fused_name(model: Artifact) -> str:

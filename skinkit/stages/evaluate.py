@@ -4,21 +4,20 @@ The truth is mapped onto the model's classes; what has no class there is counted
 never remapped or renormalised. Thresholds come frozen from validation rows. A patient, lesion or identical image that
 the model was trained or tuned on is refused, unless --allow-leakage gives a reason.
 
-``--predictions FILE`` scores a table made elsewhere, without a workspace.
+'skinkit score' does the same for a table made elsewhere, without a workspace.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skinkit.artifacts import csv
 from skinkit.artifacts.artifact import Artifact
-from skinkit.artifacts.files import digest, write_atomic
-from skinkit.artifacts.tables import read_table, write_table
+from skinkit.artifacts.files import digest
+from skinkit.artifacts.tables import read_table
 from skinkit.errors import ConfigError, InputError, RefusedError, did_you_mean
-from skinkit.options import Help
+from skinkit.options import ONE_MODEL, Help
 from skinkit.schemas import METRICS, OK
 from skinkit.stages import Job, Sources
 from skinkit.stats.thresholds import source_of
@@ -32,11 +31,11 @@ if TYPE_CHECKING:
     from skinkit.audit.leakage import Leakage
     from skinkit.audit.shortcuts import Audit
     from skinkit.audit.test_access_log import Look
-    from skinkit.console import Console
     from skinkit.evaluation.scoring import Settings
 
 VERSION = 4
 SCHEMA = METRICS
+OF_MODEL = True
 
 IMAGE = "image"
 SUBJECT = ("sex", "site", "modality", "confirmed_by", "age_years", "fitzpatrick", "device", "centre")
@@ -47,8 +46,8 @@ GOES_ON = (RefusedError, InputError)
 
 
 @dataclass(frozen=True)
-class Config:
-    """Options of the stage."""
+class Scoring:
+    """Options of whatever scores predictions."""
 
     bootstrap: Annotated[int, "bootstrap replicates of patients; 0 leaves the intervals out"] = 1000
     seed: Annotated[int, "seed of the bootstrap"] = 0
@@ -61,43 +60,27 @@ class Config:
         str,
         Help("primary endpoint, declared beforehand: CLASS METRIC [AVERAGE] [@ RULE]", metavar="ENDPOINT"),
     ] = ""
-    allow_leakage: Annotated[str, Help("reason for scoring cases the model may know", metavar="REASON")] = ""
+    allow_leakage: Annotated[str, Help("reason for scoring cases the model may know", metavar="REASON", rare=True)] = ""
     near_bits: Annotated[
-        int, "hashes of near-identical images differ in at most so many of 64 bits; -1: not sought"
+        int, Help("hashes of near-identical images differ in at most so many of 64 bits; -1: not sought", rare=True)
     ] = 4
-    near_limit: Annotated[int, "cases with a near-identical training image above which scoring is refused"] = 0
+    near_limit: Annotated[
+        int, Help("cases with a near-identical training image above which scoring is refused", rare=True)
+    ] = 0
     shortcuts: Annotated[bool, "also audit what tells malignancy without the lesion"] = True
-    shortcut_files: Annotated[int, "photos whose files that audit reads at most; 0 for none"] = 500
-    predictions: Annotated[
-        str, Help("score this CSV or Parquet table made elsewhere (p__diagnosis__CLASS columns)", False, metavar="FILE")
-    ] = ""
-    truth_column: Annotated[str, Help("with --predictions: column of classes or diagnosis codes", False)] = "diagnosis"
-    classes: Annotated[str, Help("with --predictions: class set, where the columns do not tell it", False)] = ""
-    malignant: Annotated[
-        str, Help("with --predictions: malignant set (pad, wang), or the malignant classes with commas", False)
-    ] = ""
-    threshold: Annotated[float, Help("with --predictions: malignancy from which a case is called malignant", False)] = (
-        0.3
-    )
-    thresholds: Annotated[
-        str, Help("with --predictions: class thresholds fixed beforehand, such as MEL=0.2,NEV=0.5", False)
-    ] = ""
-    prevalence: Annotated[
-        float, Help("with --predictions: share of malignant cases where the model is to be used; 0 for unknown", False)
-    ] = 0.0
-    trained_prevalence: Annotated[
-        float, Help("with --predictions: the same among the training rows; 0 for that of the scored rows", False)
-    ] = 0.0
-    training: Annotated[
-        str,
-        Help("with --predictions: table of the training rows' ids and hashes, to find leakage", False, metavar="FILE"),
-    ] = ""
-    out: Annotated[str, Help("with --predictions: folder for metrics.csv, metrics.parquet and figures", False)] = ""
+
+
+@dataclass(frozen=True)
+class Config(Scoring):
+    """Options of the stage."""
+
+    model: Annotated[str, replace(ONE_MODEL, identity=False)] = ""
+    shortcut_files: Annotated[int, Help("photos whose files that audit reads at most; 0 for none", rare=True)] = 500
 
 
 def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:
     """The metrics of the model on every development and external cohort."""
-    model = name or workspace.defaults["model"]
+    model = name or config.model or workspace.defaults["model"]
     chosen = [workspace.cohort(c).name for c in cohorts] or workspace.with_role("development", "external")
     return [Ref("metrics", cohort, model) for cohort in chosen]
 
@@ -123,13 +106,13 @@ def run(config: Config, job: Job) -> Artifact:
     from skinkit.evaluation import scoring
     from skinkit.stages import predict
 
-    settings = _settings(config, job.cohort.prevalence)
+    settings = settings_of(config, job.cohort.prevalence)
     cohort, model = job.target.cohort, job.target.name
     predictions = job.inputs["predictions"]
     classes = ClassSet.from_dict(predictions.info["classes"])
     images = job.inputs["cases"].table().assign(cohort=cohort)
     images = images[images["status"] == OK].sort_values(["case_id", "image_id"], kind="stable")
-    _check_by(config.by, [str(name) for name in images.columns], f"the cases of {cohort}")
+    check_by(config.by, [str(name) for name in images.columns], f"the cases of {cohort}")
     table, excluded = _with_truth(*_in_question(predictions.table(), job), images, classes, config.by)
     if not (table["level"] == IMAGE).any():
         if not (predictions.table(["level"])["level"] == IMAGE).any():
@@ -186,7 +169,12 @@ def summary(artifacts: Sequence[Artifact]) -> dict[str, Any]:
     }
 
 
-def _settings(config: Config, prevalence: float | None) -> Settings:
+def settings_of(config: Scoring, prevalence: float | None) -> Settings:
+    """How predictions are scored.
+
+    Raises:
+        ConfigError: a negative number of replicates, or no positive or negative needed.
+    """
     from skinkit.evaluation.scoring import Settings
 
     for name, least in (("bootstrap", 0), ("minimum", 1)):
@@ -196,7 +184,8 @@ def _settings(config: Config, prevalence: float | None) -> Settings:
     return Settings(*known, prevalence, config.by)
 
 
-def _check_by(by: Sequence[str], columns: Sequence[str], where: str) -> None:
+def check_by(by: Sequence[str], columns: Sequence[str], where: str) -> None:
+    """Refuse a column of ``--by`` that is not there."""
     for name in by:
         if name not in columns:
             raise ConfigError(f"--by {name}: {where} has no such column", did_you_mean(name, columns), "name a column")
@@ -408,125 +397,4 @@ def _thresholds(table: pd.DataFrame, job: Job) -> dict[str, tuple[list[float], s
             [float(mean["threshold"] if value is None else value) for value in values],
             str(mean["source"]),
         )
-    return found
-
-
-# ------------------------------------------------------------------------------------- a table made elsewhere
-
-
-def direct(config: Config, console: Console) -> dict[str, Any] | None:
-    """Score the table of ``--predictions``.
-
-    Raises:
-        InputError: a column is missing or a value impossible; row and value are named.
-        RefusedError: ``--training`` shares patients, lesions or images with it.
-    """
-    if not config.predictions:
-        for name in ("training", "out", "thresholds", "prevalence", "trained_prevalence"):
-            if getattr(config, name):
-                raise ConfigError(
-                    f"--{name.replace('_', '-')} without --predictions", "a table to score", "add --predictions FILE"
-                )
-        return None
-    from pathlib import Path
-
-    from skinkit.evaluation import outside_predictions, scoring
-
-    settings = _settings(config, _share(config, "prevalence"))
-    file = Path(config.predictions)
-    raw = outside_predictions.read(file)
-    _check_by(config.by, [str(name) for name in raw.columns], str(file))
-    checked = outside_predictions.checked(
-        raw,
-        truth_column=config.truth_column,
-        classes=config.classes,
-        malignant=config.malignant,
-        threshold=config.threshold,
-        file=file,
-    )
-    thresholds = outside_predictions.class_thresholds(config.thresholds, checked.classes)
-    found = _against_training(config, checked.table.drop(columns=list(checked.made_up))) if config.training else None
-    for text in found.near_remarks("a training row") if found else ():
-        console.warn(text)
-    evaluation = scoring.Evaluation(
-        checked.table,
-        checked.classes,
-        {name: (value, "given") for name, value in thresholds.items()},
-        checked.malignant_set,
-        "given",
-        _share(config, "trained_prevalence"),
-    )
-    models = set(raw["model"].dropna()) if "model" in raw else set()
-    model = str(models.pop()) if len(models) == 1 else "given"
-    scores = evaluation.scores(settings, cohort=file.stem, model=model)
-    rows = scores.rows
-    info = {
-        **evaluation.info(scores, settings),
-        "excluded": checked.excluded,
-        "remarks": checked.remarks,
-        "leakage": found.as_dict() if found else None,
-        "allow_leakage": (config.allow_leakage or None) if found else None,
-    }
-    info["text"] = scoring.text(rows, info)
-    audit = _audit_given(config, checked.table, checked.classes) if checked.malignant_set else None
-    if audit is not None:
-        info |= audit.write(Path(config.out) if config.out else None)
-        info["text"] += f"\n\n  {info['shortcuts']['verdict']}"
-    if config.out:
-        folder = Path(config.out)
-        evaluation.write(folder, scores)
-        write_table(folder / "metrics.parquet", METRICS, rows)
-        for name in ("metrics", "gaps", *(("veto_sweep", "veto_by_class") if len(scores.sweep) else ())):
-            table = read_table(folder / f"{name}.parquet")
-            write_atomic(folder / f"{name}.csv", csv.harmless(table).to_csv(index=False).encode())
-        info["out"] = str(folder)
-        console.info(f"metrics and figures are in {folder}")
-    return {
-        **info,
-        "metrics": [scoring.plain(row) for row in rows[list(METRICS.names)].to_dict("records")],
-        "gaps_table": [scoring.plain(row) for row in scores.gaps.to_dict("records")],
-        "veto_sweep": [scoring.plain(row) for row in scores.sweep.to_dict("records")],
-        "veto_by_class": [scoring.plain(row) for row in scores.sweep_by_class.to_dict("records")],
-        "shortcut_cues": audit.as_dict()["cues"] if audit is not None else [],
-    }
-
-
-def _audit_given(config: Config, table: pd.DataFrame, classes: ClassSet) -> Audit | None:
-    """The same audit for a table made elsewhere: whatever it has beside keys and probabilities."""
-    from skinkit.audit import shortcuts
-
-    if not config.shortcuts:
-        return None
-    cases = table[table["level"] == IMAGE].reset_index(drop=True)
-    cues = shortcuts.cues_of(cases, shortcuts.attributes_of(cases, config.truth_column))
-    return shortcuts.audited(cases, cues, classes, seed=config.seed)
-
-
-def _share(config: Config, name: str) -> float | None:
-    """A share given on the command line; None for 0."""
-    value = float(getattr(config, name))
-    if not 0 <= value < 1:
-        raise ConfigError(f"--{name.replace('_', '-')} {value:g}", "a share between 0 and 1, such as 0.02", "mend it")
-    return value or None
-
-
-def _against_training(config: Config, table: pd.DataFrame) -> Leakage:
-    """Compare a given table with its training rows by every id and hash that both have."""
-    from pathlib import Path
-
-    from skinkit.audit import leakage
-    from skinkit.evaluation import outside_predictions
-
-    sides = [
-        side.drop(columns="cohort", errors="ignore")
-        for side in (table, outside_predictions.read(Path(config.training)))
-    ]
-    found = leakage.check(*sides, near_distance_bits=config.near_bits, near_limit=config.near_limit)
-    if not found.compared:
-        raise InputError(
-            f"{config.training} shares no ids or hashes with {config.predictions}",
-            "patient_id, lesion_id, case_id, image_id, group_id, image_sha256, pixel_sha256 or dhash in both",
-            "add such a column to both tables",
-        )
-    leakage.refuse(found, config.allow_leakage, f"{config.predictions} and {config.training}")
     return found

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 from skinkit.artifacts.artifact import Artifact, open_artifact
 from skinkit.artifacts.files import write_atomic
 from skinkit.errors import CaseError, ConfigError, did_you_mean
-from skinkit.options import Help
+from skinkit.options import ONE_MODEL, Help
 from skinkit.schemas import EXPLANATIONS, OK
 from skinkit.stages import Job
 from skinkit.stages.predict import fused_of
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 VERSION = 4
 SCHEMA = EXPLANATIONS
 SHARES = True
+OF_MODEL = True
 MALIGNANCY = "malignancy"
 
 
@@ -53,7 +54,7 @@ MALIGNANCY = "malignancy"
 class Config:
     """Options of the stage."""
 
-    model: Annotated[str, "name of the trained model (default: the workspace's)"] = ""
+    model: Annotated[str, ONE_MODEL] = ""
     target: Annotated[str, "what is explained: malignancy, or a class of the model"] = MALIGNANCY
     limit: Annotated[int, "cases to explain, most malignant first; 0 for all"] = 24
     case: Annotated[

@@ -22,6 +22,7 @@ from skinkit.artifacts.files import digest
 from skinkit.errors import CaseError, ConfigError, RefusedError
 from skinkit.learning.pack import fused_name
 from skinkit.models.parts.protocol import UNCERTAINTIES
+from skinkit.options import ONE_MODEL
 from skinkit.schemas import EXCLUDED, FAILED, OK, PREDICTIONS, PROBABILITY
 from skinkit.stages import Job, Sources
 from skinkit.stats.thresholds import threshold_of
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 VERSION = 3
 SCHEMA = PREDICTIONS
 SHARES = True
+OF_MODEL = True
 LEVEL_RULE = (
     "image: the fold that held it out, or the mean of the calibrated folds; lesion: mean of its images' probabilities; "
     "patient: its lesion with the highest malignancy"
@@ -55,7 +57,7 @@ _JOINED = (
 class Config:
     """Options of the stage."""
 
-    model: Annotated[str, "name of the trained model (default: the workspace's)"] = ""
+    model: Annotated[str, ONE_MODEL] = ""
     fused: Annotated[str, "name of the fused table (default: the one the model was trained on)"] = ""
     undecided: Annotated[
         float, "refer cases whose entropy is above this share of ln(classes): 0 is sure, 1 is any guess"

@@ -16,7 +16,8 @@ from skinkit.artifacts.artifact import Artifact, exists, open_artifact
 from skinkit.artifacts.files import digest, write_atomic
 from skinkit.artifacts.tables import TABLE
 from skinkit.errors import ConfigError, InputError
-from skinkit.options import Help
+from skinkit.learning.pack import trained
+from skinkit.options import ONE_MODEL, Help
 from skinkit.schemas import REPORT
 from skinkit.stages import Job, Sources
 from skinkit.stages.predict import fused_of
@@ -45,7 +46,7 @@ class Config:
         Literal["research", "clinic"], Help("research: all cohorts, answers first; clinic: a worklist", flag="--for")
     ] = "research"
     lang: Annotated[Literal["en", "zh-CN"], "language of the pages"] = "en"
-    model: Annotated[str, "model whose predictions are shown (default: the workspace's)"] = ""
+    model: Annotated[str, ONE_MODEL] = ""
     max_lesions: Annotated[
         int | None, "lesions with pictures at most, 0 for all (default: 27 in all for research, 200 a worklist)"
     ] = None
@@ -60,6 +61,8 @@ class Config:
 
 def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:
     """The research report, or one worklist per cohort (inference ones, else external ones)."""
+    if config.model:
+        trained(config.model, workspace)
     if config.audience == "clinic":
         if config.standard:
             raise ConfigError(
@@ -80,12 +83,6 @@ def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: 
     check_name(name, "name of the report")
     if name.startswith(CLINIC):
         raise ConfigError(f"--name {name}", f"a name that does not begin with {CLINIC}", "choose another name")
-    if not any(exists(workspace.path(Ref("cases", c))) for c in workspace.cohorts):
-        raise InputError(
-            f"no cohort of {workspace.root} has been read",
-            "cases to report on",
-            "run 'skinkit ingest', or 'skinkit run'",
-        )
     return [Ref("report", name=name)]
 
 
@@ -161,6 +158,12 @@ def run(config: Config, job: Job) -> Artifact:
     from skinkit.reporting.standards import load_standard
     from skinkit.reporting.words import Words
 
+    if not any(artifact.recipe["kind"] == "cases" for artifact in job.inputs.values()):
+        raise InputError(
+            f"no cohort of {job.workspace.root} has been read",
+            "cases to report on",
+            "run 'skinkit ingest', or 'skinkit run'",
+        )
     limit = checked_limit(config.page_mb)
     if not 64 <= (config.image_px or 0) <= 4096 or (config.max_lesions or 0) < 0:
         raise ConfigError(

@@ -57,7 +57,12 @@ class Config:
     """Options of the stage."""
 
     model: Annotated[
-        str, "what is trained: a classifier or a segmenter of 'skinkit list' (default: the workspace's model)"
+        str,
+        Help(
+            "kind of model to train: a classifier or segmenter of 'skinkit list' (default: the workspace's model); "
+            "--name says what the trained model is called",
+            metavar="KIND",
+        ),
     ] = ""
     preset: Annotated[str, "settings of a network under one name, such as quick or wang2024"] = ""
     weights: Annotated[

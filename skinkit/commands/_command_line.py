@@ -1,0 +1,264 @@
+"""The options of every command, and how ``--help`` shows them: what is the command's own first, what is rare last.
+
+A stage's or command's ``Config`` gives its own options; those it shares with others stand in one table here.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from skinkit.commands import load_command
+from skinkit.errors import ConfigError
+from skinkit.options import Option, on_command_line, options_of
+from skinkit.stages import STAGES, load_stage
+
+ARGUMENTS, OWN, COMMON, RARELY = HEADINGS = ("Arguments", "This command", "Common", "Rarely")
+
+
+class _Shared(NamedTuple):
+    """An option that commands share.
+
+    Attributes:
+        type: of its value.
+        flags: how it is written.
+        help: one sentence.
+        default: of the parameter.
+        metavar: how its value is called.
+        heading: where the help shows it.
+    """
+
+    type: Any
+    flags: tuple[str, ...]
+    help: str
+    default: Any = None
+    metavar: str | None = None
+    heading: str = COMMON
+
+
+_SHARED: dict[str, _Shared] = {
+    "workspace": _Shared(Path | None, ("--workspace", "-w"), "Folder with skinkit.toml; default: here or above."),
+    "cohort": _Shared(
+        list[str] | None, ("--cohort",), "Cohort to work on, repeatable; default: all that apply.", metavar="<name>"
+    ),
+    "external": _Shared(
+        list[str] | None, ("--external",), "An external cohort: --cohort, and its role is checked.", metavar="<name>"
+    ),
+    "name": _Shared(
+        str | None,
+        ("--name",),
+        "Name of what is made; default: the segmenter's, split's or kind of model's.",
+        metavar="<name>",
+    ),
+    "jobs": _Shared(int | None, ("--jobs", "-j"), "Processes; default: the cores this process may use."),
+    "device": _Shared(Literal["auto", "cpu", "cuda"], ("--device",), "Where networks run.", "auto"),
+    "no_upstream": _Shared(
+        bool,
+        ("--no-upstream",),
+        "Use inputs as they are; do not bring them up to date first.",
+        False,
+        heading=RARELY,
+    ),
+    "retry_failed": _Shared(bool, ("--retry-failed",), "Try cases again that failed before.", False, heading=RARELY),
+    "case_seconds": _Shared(
+        float,
+        ("--case-seconds",),
+        "Seconds a case may take before it is a failed one; 0: any.",
+        120.0,
+        heading=RARELY,
+    ),
+    "shard": _Shared(
+        str | None,
+        ("--shard",),
+        "Work out the i-th of n shares of the rows (i/n), as a task of a Slurm array; a plain run joins them.",
+        metavar="<i/n>",
+        heading=RARELY,
+    ),
+    "json": _Shared(bool, ("--json",), "Print one JSON object on stdout, whatever happens.", False),
+    "quiet": _Shared(bool, ("--quiet", "-q"), "Only warnings and errors.", False),
+    "log_format": _Shared(
+        Literal["text", "json"], ("--log-format",), "Messages on stderr as text or JSON lines.", "text", heading=RARELY
+    ),
+}
+_OLDER_NAME = _SHARED["name"]._replace(help="Older spelling of --model.", heading=RARELY)
+_TALK = ("json", "quiet", "log_format")
+_MODEL_STUDY = ("workspace", "cohort", "jobs", "device", "no_upstream", *_TALK)
+_OF_COMMAND: dict[str, tuple[str, ...]] = {
+    "run": ("workspace", "jobs", "device", "retry_failed", "case_seconds", *_TALK),
+    "demo": ("jobs", "device", *_TALK),
+    "audit": ("workspace", "cohort", "jobs", *_TALK),
+    "export": ("workspace", "cohort", *_TALK),
+    "flow": ("workspace", "cohort", *_TALK),
+    "drift": ("workspace", "cohort", *_TALK),
+    "gallery": ("workspace", "cohort", *_TALK),
+    **dict.fromkeys(("compare", "ablate", "missing", "embed", "faithful"), _MODEL_STUDY),
+    "reproduce": ("jobs", "device", *_TALK),
+    "signature": ("workspace", "jobs", "no_upstream", *_TALK),
+    "doctor": ("workspace", "device", *_TALK),
+    **dict.fromkeys(("init", "weights", "selftest", "score", "completion"), _TALK),
+}
+_OF_COMMAND_ELSE = ("workspace", *_TALK)
+_WIDEST = 28
+"""Columns that the names of options take in a help; longer ones have a line of their own."""
+_ALSO = "_as_option"
+"""Ends the parameter of an argument that may be given as an option too."""
+
+
+def own_options(name: str) -> list[Option]:
+    """The fields of a stage's or command's ``Config``."""
+    return list(options_of((load_stage(name) if name in STAGES else load_command(name)).Config))
+
+
+def parameters_of(name: str) -> list[inspect.Parameter]:
+    """All options of a stage or command, as parameters that typer reads."""
+    options = own_options(name)
+    parameters = [parameter for option in options for parameter in _own(option)]
+    taken = {option.name for option in options}
+    shared = [option for option in _shared_of(name) if option not in taken]
+    return parameters + [_of_shared(one, _OLDER_NAME if _renamed(name, one) else _SHARED[one]) for one in shared]
+
+
+def _shared_of(name: str) -> Sequence[str]:
+    if name not in STAGES:
+        return _OF_COMMAND.get(name, _OF_COMMAND_ELSE)
+    shares = getattr(load_stage(name), "SHARES", False)
+    return [option for option in _SHARED if option != "shard" or shares]
+
+
+def _renamed(name: str, shared: str) -> bool:
+    """Whether ``--name`` of a stage is the older spelling of ``--model``."""
+    return shared == "name" and name in STAGES and getattr(load_stage(name), "OF_MODEL", False)
+
+
+def _of_shared(name: str, of: _Shared) -> inspect.Parameter:
+    note = typer.Option(*of.flags, help=of.help, metavar=of.metavar, rich_help_panel=of.heading)
+    return _keyword(name, Annotated[of.type, note], of.default)
+
+
+def _own(option: Option) -> list[inspect.Parameter]:
+    """One field of a ``Config``; None means it was not given, so that ``skinkit.toml`` can speak.
+
+    An argument that has a flag is an option too.
+    """
+    kind = on_command_line(option.type)
+    help_ = option.help
+    shown = _shown_default(option.default)
+    text = f"{help_.text} (default: {shown})" if shown else help_.text
+    parameters = []
+    if help_.positional:
+        told = f"the same as {help_.flag}" if help_.flag else help_.text
+        argument = typer.Argument(help=told, metavar=help_.metavar or None, show_default=False)
+        parameters.append(_keyword(option.name, Annotated[kind | None, argument], None))
+    if not help_.positional or help_.flag:
+        flags = [option.flag, f"--no-{option.flag[2:]}"] if kind is bool else [option.flag]
+        metavar = help_.metavar or ("<text>,..." if kind == list[str] else None)
+        note = typer.Option(
+            "/".join(flags),
+            help=text,
+            metavar=metavar,
+            show_default=False,
+            rich_help_panel=RARELY if option.rare else OWN,
+        )
+        name = option.name + _ALSO if help_.positional else option.name
+        parameters.append(_keyword(name, Annotated[kind | None, note], None))
+    return parameters
+
+
+def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+
+
+def _shown_default(default: Any) -> str:
+    if isinstance(default, tuple):
+        return ",".join(map(str, default))
+    if isinstance(default, bool):
+        return "on" if default else ""
+    return "" if default is None else str(default)
+
+
+def given_of(options: Sequence[Option], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that were given of a ``Config``'s fields.
+
+    Raises:
+        ConfigError: an argument and the option that is the same have different values.
+    """
+    found = {}
+    for option in options:
+        value, also = values.get(option.name), values.get(option.name + _ALSO)
+        if isinstance(value, list) or isinstance(also, list):
+            value = [*(value or ()), *(also or ())]
+        elif value and also and value != also:
+            raise ConfigError(f"{value} and {option.flag} {also}", "one of them", f"leave {value} or {also} out")
+        else:
+            value = also if value is None else value
+        if value is not None:
+            found[option.name] = value
+    return found
+
+
+def flags_of(name: str) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Every option of a command as it is written -> its help, and its values where only some are allowed."""
+    found: dict[str, tuple[str, tuple[str, ...]]] = {}
+    for parameter in parameters_of(name):
+        kind, note = get_args(parameter.annotation)[:2]
+        if isinstance(note, typer.models.OptionInfo):
+            # Of an annotation typer takes the first name for a default until it has read the parameter.
+            for told in (str(note.default), *(note.param_decls or ())):
+                found.update(dict.fromkeys(told.split("/"), (note.help or "", _values_of(kind))))
+    return {**found, "--help": ("Show this message and exit.", ())}
+
+
+def values_of_first_argument(name: str) -> tuple[str, ...]:
+    """What the first argument of a command may be, where only some words are allowed."""
+    first = next((option for option in own_options(name) if option.help.positional), None)
+    return _values_of(first.type) if first else ()
+
+
+def _values_of(kind: Any) -> tuple[str, ...]:
+    kinds = [kind, *get_args(kind)]
+    return next((tuple(filter(None, get_args(one))) for one in kinds if get_origin(one) is Literal), ())
+
+
+# ------------------------------------------------------------------------------------------------ the help
+
+
+class CommandHelp(TyperCommand):
+    """A command whose options stand under headings."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write them."""
+        groups: dict[str, list[tuple[str, str]]] = {heading: [] for heading in HEADINGS}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                flags, text = record
+                if flags.startswith("--") and " / --no-" in flags and not text.endswith("(default: on)"):
+                    record = flags.partition(" / ")[0], text  # who would write --no-common?
+                argument = parameter.param_type_name == "argument"
+                groups[ARGUMENTS if argument else getattr(parameter, "rich_help_panel", None) or COMMON].append(record)
+        _write_groups(formatter, groups)
+
+
+class Overview(TyperGroup):
+    """``skinkit`` itself, its commands under headings."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write them."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for name, command in self.commands.items():
+            panel = str(getattr(command, "rich_help_panel", ""))
+            groups.setdefault(panel, []).append((name, command.help or ""))
+        _write_groups(formatter, groups)
+
+
+def _write_groups(formatter: Any, groups: Mapping[str, Sequence[tuple[str, str]]]) -> None:
+    for heading, rows in groups.items():
+        if rows:
+            width = min(max(len(row[0]) for of in groups.values() for row in of), _WIDEST)
+            with formatter.section(heading):
+                formatter.write_dl([(f"{name:<{width}}", text) for name, text in rows], col_max=_WIDEST)

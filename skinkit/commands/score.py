@@ -1,0 +1,159 @@
+"""score: predictions made elsewhere + truth -> the metrics of 'skinkit evaluate', without a workspace.
+
+The table has a column p__diagnosis__CLASS for each class and a column of the truth. With patient_id, intervals are over
+patients. Rows are checked and never renormalised: the first wrong one is named. With --training FILE, a table of the
+training rows' ids and hashes, patients, lesions and images on both sides are refused. Files are written to --out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from skinkit.artifacts import csv
+from skinkit.artifacts.files import write_atomic
+from skinkit.commands import Context
+from skinkit.errors import ConfigError, InputError
+from skinkit.options import Help
+from skinkit.schemas import METRICS
+from skinkit.stages.evaluate import IMAGE, Scoring, check_by, settings_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from skinkit.audit.leakage import Leakage
+    from skinkit.audit.shortcuts import Audit
+    from skinkit.taxonomy import ClassSet
+
+
+@dataclass(frozen=True)
+class Config(Scoring):
+    """Options of the command."""
+
+    file: Annotated[str, Help("CSV, TSV or Parquet table of predictions", positional=True, metavar="FILE")] = ""
+    truth_column: Annotated[str, "column of classes or diagnosis codes"] = "diagnosis"
+    classes: Annotated[str, "class set, where the columns do not tell it"] = ""
+    malignant: Annotated[str, "malignant set (pad, wang), or the malignant classes with commas"] = ""
+    threshold: Annotated[float, "malignancy from which a case is called malignant"] = 0.3
+    thresholds: Annotated[str, "class thresholds fixed beforehand, such as MEL=0.2,NEV=0.5"] = ""
+    prevalence: Annotated[float, "share of malignant cases where the model is to be used; 0 for unknown"] = 0.0
+    trained_prevalence: Annotated[
+        float, Help("the same among the training rows; 0 for that of the scored rows", rare=True)
+    ] = 0.0
+    training: Annotated[str, Help("table of the training rows' ids and hashes, to find leakage", metavar="FILE")] = ""
+    out: Annotated[str, Help("folder for metrics.csv, metrics.parquet and figures", metavar="DIR")] = ""
+
+
+def run(config: Config, context: Context) -> Mapping[str, Any]:
+    """Score the table.
+
+    Raises:
+        InputError: a column is missing or a value impossible; row and value are named.
+        RefusedError: ``--training`` shares patients, lesions or images with it.
+    """
+    from skinkit.artifacts.tables import read_table, write_table
+    from skinkit.evaluation import outside_predictions, scoring
+
+    if not config.file:
+        raise ConfigError(
+            "score without a table", "a CSV or Parquet table of predictions", "for example 'skinkit score theirs.csv'"
+        )
+
+    settings = settings_of(config, _share(config, "prevalence"))
+    file = Path(config.file)
+    raw = outside_predictions.read(file)
+    check_by(config.by, [str(name) for name in raw.columns], str(file))
+    checked = outside_predictions.checked(
+        raw,
+        truth_column=config.truth_column,
+        classes=config.classes,
+        malignant=config.malignant,
+        threshold=config.threshold,
+        file=file,
+    )
+    thresholds = outside_predictions.class_thresholds(config.thresholds, checked.classes)
+    found = _against_training(config, checked.table.drop(columns=list(checked.made_up))) if config.training else None
+    for text in found.near_remarks("a training row") if found else ():
+        context.console.warn(text)
+    evaluation = scoring.Evaluation(
+        checked.table,
+        checked.classes,
+        {name: (value, "given") for name, value in thresholds.items()},
+        checked.malignant_set,
+        "given",
+        _share(config, "trained_prevalence"),
+    )
+    models = set(raw["model"].dropna()) if "model" in raw else set()
+    model = str(models.pop()) if len(models) == 1 else "given"
+    scores = evaluation.scores(settings, cohort=file.stem, model=model)
+    rows = scores.rows
+    info = {
+        **evaluation.info(scores, settings),
+        "excluded": checked.excluded,
+        "remarks": checked.remarks,
+        "leakage": found.as_dict() if found else None,
+        "allow_leakage": (config.allow_leakage or None) if found else None,
+    }
+    info["text"] = scoring.text(rows, info)
+    audit = _audit_given(config, checked.table, checked.classes) if checked.malignant_set else None
+    if audit is not None:
+        info |= audit.write(Path(config.out) if config.out else None)
+        info["text"] += f"\n\n  {info['shortcuts']['verdict']}"
+    if config.out:
+        folder = Path(config.out)
+        evaluation.write(folder, scores)
+        write_table(folder / "metrics.parquet", METRICS, rows)
+        for name in ("metrics", "gaps", *(("veto_sweep", "veto_by_class") if len(scores.sweep) else ())):
+            table = read_table(folder / f"{name}.parquet")
+            write_atomic(folder / f"{name}.csv", csv.harmless(table).to_csv(index=False).encode())
+        info["out"] = str(folder)
+        context.console.info(f"metrics and figures are in {folder}")
+    return {
+        **info,
+        "metrics": [scoring.plain(row) for row in rows[list(METRICS.names)].to_dict("records")],
+        "gaps_table": [scoring.plain(row) for row in scores.gaps.to_dict("records")],
+        "veto_sweep": [scoring.plain(row) for row in scores.sweep.to_dict("records")],
+        "veto_by_class": [scoring.plain(row) for row in scores.sweep_by_class.to_dict("records")],
+        "shortcut_cues": audit.as_dict()["cues"] if audit is not None else [],
+    }
+
+
+def _audit_given(config: Config, table: pd.DataFrame, classes: ClassSet) -> Audit | None:
+    """The same audit for a table made elsewhere: whatever it has beside keys and probabilities."""
+    from skinkit.audit import shortcuts
+
+    if not config.shortcuts:
+        return None
+    cases = table[table["level"] == IMAGE].reset_index(drop=True)
+    cues = shortcuts.cues_of(cases, shortcuts.attributes_of(cases, config.truth_column))
+    return shortcuts.audited(cases, cues, classes, seed=config.seed)
+
+
+def _share(config: Config, name: str) -> float | None:
+    """A share given on the command line; None for 0."""
+    value = float(getattr(config, name))
+    if not 0 <= value < 1:
+        raise ConfigError(f"--{name.replace('_', '-')} {value:g}", "a share between 0 and 1, such as 0.02", "mend it")
+    return value or None
+
+
+def _against_training(config: Config, table: pd.DataFrame) -> Leakage:
+    """Compare a given table with its training rows by every id and hash that both have."""
+    from skinkit.audit import leakage
+    from skinkit.evaluation import outside_predictions
+
+    sides = [
+        side.drop(columns="cohort", errors="ignore")
+        for side in (table, outside_predictions.read(Path(config.training)))
+    ]
+    found = leakage.check(*sides, near_distance_bits=config.near_bits, near_limit=config.near_limit)
+    if not found.compared:
+        raise InputError(
+            f"{config.training} shares no ids or hashes with {config.file}",
+            "patient_id, lesion_id, case_id, image_id, group_id, image_sha256, pixel_sha256 or dhash in both",
+            "add such a column to both tables",
+        )
+    leakage.refuse(found, config.allow_leakage, f"{config.file} and {config.training}")
+    return found
