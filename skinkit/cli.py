@@ -28,6 +28,7 @@ from skinkit import __version__
 from skinkit.artifacts.builder import Share
 from skinkit.commands import COMMANDS, PANELS, SYNONYMS, Context, load_command
 from skinkit.commands._command_line import CommandHelp, Overview, flags_of, given_of, own_options, parameters_of
+from skinkit.commands._output import plain
 from skinkit.console import Console, abandon
 from skinkit.errors import UNUSABLE, ConfigError, InputError, SkinkitError, did_you_mean
 from skinkit.options import make_config
@@ -114,7 +115,7 @@ def _told(answer: Answer, console: Console, *, as_json: bool) -> int:
     """Print what a command has to say; the exit code."""
     text = answer.text
     if as_json:
-        body = {"exit_code": answer.exit_code, "error": None, **answer.body}
+        body = plain({"exit_code": answer.exit_code, "error": None, **answer.body})
         # Text that stdout's encoding lacks is escaped; a path that is no Unicode always.
         unicode = "utf" in (sys.stdout.encoding or "").lower()
         text = json.dumps(body, indent=1, ensure_ascii=not unicode, default=str)

@@ -16,7 +16,7 @@ from typing import Any
 from skinkit.artifacts.artifact import Artifact, Recipe, exists, open_artifact
 from skinkit.artifacts.builder import Counts, Share, ShareDone
 from skinkit.console import Console
-from skinkit.errors import ConfigError, InputError, SkinkitError
+from skinkit.errors import ConfigError, InputError, SkinkitError, listed
 from skinkit.learning.pack import asked_for, trained
 from skinkit.options import identity_of, make_config, options_of
 from skinkit.stages import MAKER, Job, Sources, Stage, load_stage
@@ -124,7 +124,7 @@ class Pipeline:
         failed: list[SkinkitError] = []
         for target in targets:
             try:
-                self._bring(target, self.config(stage_name, stage, {}, given, target))
+                self._take_up(target, self.config(stage_name, stage, {}, given, target))
             except ShareDone as done:
                 self._note(SharedStep(target, stage_name, done.share, done.counts))
             except getattr(stage, "GOES_ON", ()) as error:
@@ -187,6 +187,10 @@ class Pipeline:
         return resolve(config, ref, self.workspace) if resolve is not None else config
 
     # -- the work
+
+    def _take_up(self, target: Ref, given: Any) -> None:
+        """What :meth:`make` does with one of its targets."""
+        self._bring(target, given)
 
     def _bring(self, ref: Ref, given: Any | None) -> Artifact:
         if ref in self._done:
@@ -303,11 +307,87 @@ class Pipeline:
             )
         if artifact.recipe_id != recipe.id:
             old, new = artifact.recipe, recipe.as_dict()
-            changed = [key for key in new if old.get(key) != new[key]]
+            changed = [_changed(key, old.get(key), new[key]) for key in new if old.get(key) != new[key]]
             return f"changed: {', '.join(changed)}"
         if sources is not None and artifact.manifest["sources"].get("watch") != sources.watch:
             return "source files changed"
         return None
+
+
+def _changed(part: str, old: Any, new: Any) -> str:
+    """A part of a recipe, with the names of the settings or inputs in it that differ."""
+    if not isinstance(old, Mapping) or not isinstance(new, Mapping):
+        return part
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    return f"{part} ({listed(names)})"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An artifact that a run would make, and why."""
+
+    ref: Ref
+    stage: str
+    why: str
+
+    def as_dict(self) -> dict[str, str]:
+        """Plain values for ``--json``."""
+        return {"artifact": str(self.ref), "stage": self.stage, "why": self.why}
+
+
+@dataclass
+class Plan(Pipeline):
+    """A pipeline that makes nothing: it collects what the same calls of :class:`Pipeline` would make.
+
+    Attributes:
+        planned: what would be made, inputs first.
+        fresh: what is up to date.
+    """
+
+    planned: list[Planned] = field(default_factory=list)
+    fresh: list[Ref] = field(default_factory=list)
+    _why: dict[Ref, str | None] = field(default_factory=dict)
+
+    def _take_up(self, target: Ref, given: Any) -> None:
+        self._foresee(target, given)
+
+    def _foresee(self, ref: Ref, given: Any | None = None) -> str | None:
+        """Why an artifact would be made; None where it is up to date. Its inputs are looked at first."""
+        if ref not in self._why:
+            why = self._reason(ref, given)
+            self._why[ref] = why
+            if why is None:
+                self.fresh.append(ref)
+            else:
+                self.planned.append(Planned(ref, MAKER[ref.kind], why))
+        return self._why[ref]
+
+    def _reason(self, ref: Ref, given: Any | None) -> str | None:
+        path = self.workspace.path(ref)
+        if given is None and ref.kind in FROZEN:
+            trained(ref.name, self.workspace)
+            return None
+        stage, config, needs = self.plan(ref)
+        if given is not None:
+            config = self._resolve(stage, given, ref)
+            needs = stage.needs(config, ref, self.workspace)
+        remade = [need for need in needs.values() if self._foresee(need) is not None]
+        if not exists(path):
+            begun = path.with_name(path.name + ".partial").is_dir()
+            return "absent; an interrupted run goes on" if begun else "absent"
+        artifact = open_artifact(path)
+        if artifact.installed:
+            return None
+        if remade:
+            return f"input {remade[0]} will be remade"
+        if MAKER[ref.kind] == "report" and (new := [one.ref for one in self.planned if one.stage != "report"]):
+            return f"{new[0]} will be made"  # it shows what there is, and needs only that
+        sources = self._sources(stage, config, ref)
+        inputs = {name: open_artifact(self.workspace.path(need)) for name, need in needs.items()}
+        why = self._stale(artifact, self._recipe(ref, stage, config, inputs, sources), sources)
+        if why is None and self._to_retry(artifact):
+            return f"{artifact.manifest['counts']['failed']} failed rows are tried again"
+        return why
 
 
 def _summary(artifact: Artifact) -> str:

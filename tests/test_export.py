@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from written_artifacts import make_workspace
+from written_artifacts import make_workspace, write
 
 from skinkit.artifacts import csv as csv_text
 from skinkit.artifacts.artifact import Recipe

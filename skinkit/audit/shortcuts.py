@@ -443,8 +443,11 @@ def overall(rows: pd.DataFrame, malignant_set: str) -> str:
     return counted + text + sentence(best)
 
 
-def drawn(rows: pd.DataFrame, *, most: int = 24) -> str:
-    """Bars with intervals, the most telling first, as SVG; cues that say the same of every case share one."""
+def drawn(rows: pd.DataFrame, *, most: int = 24, into: tuple[Path, str] | None = None) -> str:
+    """Bars with intervals, the most telling first, as SVG; cues that say the same of every case share one.
+
+    Where ``into`` names a folder and a stem, SVG and PNG files are written besides.
+    """
     from skinkit.figures import curves
 
     shown = rows[rows["auroc"].notna() & rows["same_as"].isna()].head(most)
@@ -459,7 +462,7 @@ def drawn(rows: pd.DataFrame, *, most: int = 24) -> str:
         for row in shown.to_dict("records")
     ]
     return curves.interval_bars(
-        bars, start=0.5, x_label="AUROC for malignancy without looking at the lesion", limits=(0.45, 1.0)
+        bars, start=0.5, x_label="AUROC for malignancy without looking at the lesion", limits=(0.45, 1.0), into=into
     )
 
 

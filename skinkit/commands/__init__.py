@@ -14,10 +14,11 @@ from typing import Any, Protocol, cast
 
 from skinkit.artifacts.builder import Share
 from skinkit.console import Console
+from skinkit.errors import InputError
 from skinkit.pipeline import Pipeline
 from skinkit.privacy.permissions import keep_private
 from skinkit.stages import STAGES
-from skinkit.workspace import Workspace, find_workspace, load_workspace
+from skinkit.workspace import SETTINGS_FILE, Workspace, find_workspace, load_workspace
 
 CHAIN = "Chain"
 PANELS: dict[str, dict[str, str]] = {
@@ -130,6 +131,23 @@ class Context:
         if workspace.private:
             keep_private(workspace.artifacts)
         return workspace
+
+    def labelled(self, workspace: Workspace) -> list[str]:
+        """The cohorts named with ``--cohort``, or all with diagnoses.
+
+        Raises:
+            ConfigError: a name that no cohort has.
+            InputError: there is no cohort with diagnoses.
+        """
+        named = [workspace.cohort(name).name for name in self.cohorts]
+        cohorts = named or workspace.with_role("development", "external")
+        if not cohorts:
+            raise InputError(
+                f"{workspace.root} has no labelled cohort",
+                "a development or external cohort",
+                f"add one to {workspace.root / SETTINGS_FILE}",
+            )
+        return cohorts
 
     def pipeline(self, workspace: Workspace) -> Pipeline:
         """A pipeline over that workspace with this invocation's settings."""

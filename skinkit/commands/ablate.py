@@ -11,7 +11,6 @@ comparison thresholds tuned on the scored cases), roc.svg and .png.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from skinkit.artifacts.artifact import Artifact, exists, open_artifact
 from skinkit.artifacts.files import write_atomic
 from skinkit.commands import Context
+from skinkit.commands._output import Written, write_study
 from skinkit.commands.compare import scored_side
 from skinkit.console import Console
 from skinkit.errors import ConfigError, InputError, RefusedError
@@ -45,10 +45,9 @@ _BY_CLASS = Schema("by_class", 1, ("cohort", "arm", "mode", "class", "average"),
 
 
 @dataclass(frozen=True)
-class Config:
-    """Options of the command."""
+class Training:
+    """Options of whatever trains and compares the arms of a paper."""
 
-    system: Annotated[str, "paper whose models are compared: wang2024 or dermacalibra"] = ""
     arms: Annotated[tuple[str, ...], "arms to train and compare (default: all)"] = ()
     comparators: Annotated[bool, "also the paper's comparators, where it has any"] = False
     preset: Annotated[str, "preset of every network (default: the paper's); quick for a machine without a GPU"] = ""
@@ -58,18 +57,29 @@ class Config:
     weights: Annotated[
         str, Help("pretrained weights of every network, as 'skinkit train' takes them", metavar="PATH")
     ] = ""
-    split: Annotated[str, "name of the split all arms share (default: the workspace's)"] = ""
-    folds: Annotated[int, "folds of that split; it is drawn where it is absent"] = 0
-    seed: Annotated[int, "seed of every arm and of the bootstrap"] = 0
+    folds: Annotated[int, "folds of the split where it is drawn (default: the study's)"] = 0
+    seed: Annotated[int, "seed of every model and drawing"] = 0
     bootstrap: Annotated[int, "bootstrap replicates of patients"] = 1000
-    minimum: Annotated[int, "fewest positives and negatives for which a class metric is given"] = 5
     each_fold: Annotated[
-        bool, "also let each fold answer the external cohorts by itself, for the SD over folds of by_class"
+        bool,
+        Help("also let each fold answer the external cohorts by itself, for the SD over folds of by_class", rare=True),
     ] = False
+
+
+@dataclass(frozen=True)
+class Config(Training):
+    """Options of the command."""
+
+    system: Annotated[str, "paper whose models are compared: wang2024 or dermacalibra"] = ""
+    split: Annotated[str, "name of the split all arms share (default: the workspace's)"] = ""
+    minimum: Annotated[int, "fewest positives and negatives for which a class metric is given"] = 5
     name: Annotated[str, "what the names of the models and the folder begin with (default: the system's name)"] = ""
     replace: Annotated[bool, "train arms anew that exist with another configuration"] = False
     allow_leakage: Annotated[
-        str, Help("reason for training on a split with a patient, lesion or image on both sides", metavar="REASON")
+        str,
+        Help(
+            "reason for training on a split with a patient, lesion or image on both sides", metavar="REASON", rare=True
+        ),
     ] = ""
 
 
@@ -77,16 +87,11 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     """Train, score and compare the arms."""
     study = load_study(config.system)
     workspace = context.workspace()
-    cohorts = [workspace.cohort(c).name for c in context.cohorts] or workspace.with_role("development", "external")
+    cohorts = context.labelled(workspace)
     ablation = ablate(study, config, workspace, context.pipeline(workspace), cohorts)
     folder = workspace.root / FOLDER / (config.name or study.name)
-    files = ablation.write(folder)
-    return {
-        **ablation.as_dict(),
-        "folder": str(folder),
-        "files": files,
-        "text": f"{ablation.told()}\n\nfiles: {folder}",
-    }
+    written = ablation.write(folder)
+    return {**written.body, "folder": str(folder), "files": written.files, "text": written.text}
 
 
 @dataclass(frozen=True)
@@ -306,16 +311,14 @@ class Ablation:
         questions = [("mean of the classes", of_classes), ("malignant or benign", of_malignancy)]
         return roc_panels([row for row in questions if row[1]], folder, "roc")
 
-    def write(self, folder: Path) -> list[str]:
-        """Write tables and figure; the names of the files."""
+    def write(self, folder: Path) -> Written:
+        """Write tables and figure."""
         import pandas as pd
 
         from skinkit.artifacts.tables import write_table
 
         head = f"# What each part of {self.study.name} adds\n\n{self.study.citation}. {self._how()}\n\n"
-        write_atomic(folder / "ablation.md", (head + self.told() + "\n").encode())
-        write_atomic(folder / "ablation.json", json.dumps(self.as_dict(), ensure_ascii=False, indent=1).encode())
-        files = ["ablation.md", "ablation.json"]
+        files: dict[str, str] = {}
         arms = [
             told.rows[told.rows["subgroup"] == "all"].assign(arm=arm)
             for of in self.results.values()
@@ -323,18 +326,19 @@ class Ablation:
         ]
         if arms:
             write_table(folder / "arms.parquet", _ARMS, pd.concat(arms, ignore_index=True))
-            files.append("arms.parquet")
+            files["arms"] = str(folder / "arms.parquet")
         differences = [{"cohort": cohort, **row} for cohort, rows in self.differences.items() for row in rows]
         if differences:
             write_table(folder / "differences.parquet", _DIFFERENCES, pd.DataFrame(differences))
-            files.append("differences.parquet")
+            files["differences"] = str(folder / "differences.parquet")
         classes = self.by_class
         if classes:
             told = [{"cohort": c, "arm": arm, **row} for (c, arm), table in classes.items() for row in table]
             write_table(folder / "by_class.parquet", _BY_CLASS, pd.DataFrame(told))
             write_atomic(folder / "by_class.md", (f"# Class by class\n\n{self._classes_told(classes)}\n").encode())
-            files += ["by_class.parquet", "by_class.md"]
-        return files + [Path(file).name for file in self.roc(folder).values()]
+            files |= {f"by_class_{kind}": str(folder / f"by_class.{kind}") for kind in ("parquet", "md")}
+        files |= self.roc(folder)
+        return write_study(folder, "ablation", self.as_dict(), f"{self.told()}\n", page=head + self.told(), files=files)
 
     def _classes_told(self, classes: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]) -> str:
         from skinkit.evaluation.class_table import MODES, told

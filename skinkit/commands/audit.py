@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from skinkit.artifacts.artifact import exists, open_artifact
+from skinkit.artifacts.tables import write_table
 from skinkit.commands import Context
+from skinkit.commands._output import folder_of, write_study
 from skinkit.errors import ConfigError, InputError, did_you_mean
 from skinkit.options import Help
 from skinkit.schemas import OK
@@ -66,11 +68,26 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
             shortcuts.Setting(classes.malignant_set, config.bootstrap, config.seed),
         )
         found[name] = shortcuts.as_dict(rows, classes.malignant_set)
+        text = _text(name, rows, found[name])
         if folder is not None:
-            shortcuts.write(folder, rows, classes.malignant_set)
-            found[name]["folder"] = str(folder)
-        texts.append(_text(name, rows, found[name]))
+            files = _written(folder, rows)
+            study = write_study(folder, "shortcuts", found[name], text, files=files)
+            found[name] |= {"folder": str(folder), "files": study.files}
+            text = study.text
+        texts.append(text)
     return {"audits": found, "text": "\n\n".join(texts)}
+
+
+def _written(folder: Path, rows: pd.DataFrame) -> dict[str, str]:
+    """The table and the figure; kind of file -> path."""
+    from skinkit.audit import shortcuts
+
+    write_table(folder / "shortcuts.parquet", shortcuts.SHORTCUTS, rows)
+    files = {"parquet": str(folder / "shortcuts.parquet")}
+    if rows["auroc"].notna().any():
+        shortcuts.drawn(rows, into=(folder / "figures", "shortcuts"))
+        files |= {kind: str(folder / "figures" / f"shortcuts.{kind}") for kind in ("svg", "png")}
+    return files
 
 
 def _tables(config: Config, context: Context) -> Iterator[tuple[str, pd.DataFrame, ClassSet, Path | None]]:
@@ -80,7 +97,7 @@ def _tables(config: Config, context: Context) -> Iterator[tuple[str, pd.DataFram
         yield Path(config.table).stem, table, classes, Path(config.out) if config.out else None
         return
     workspace = context.workspace()
-    chosen = [workspace.cohort(c).name for c in context.cohorts] or workspace.with_role("development", "external")
+    chosen = context.labelled(workspace)
     made = [name for name in chosen if exists(workspace.path(Ref("cases", name)))]
     if not made:
         raise InputError(
@@ -88,7 +105,7 @@ def _tables(config: Config, context: Context) -> Iterator[tuple[str, pd.DataFram
         )
     for name in made:
         table, classes = _cohort(config, context, workspace, name)
-        yield name, table, classes, (Path(config.out) if config.out else workspace.root / FOLDER) / name
+        yield name, table, classes, folder_of(config.out, workspace, FOLDER, name)
 
 
 def _cohort(config: Config, context: Context, workspace: Workspace, name: str) -> tuple[pd.DataFrame, ClassSet]:
@@ -173,5 +190,4 @@ def _text(name: str, rows: pd.DataFrame, found: Mapping[str, Any]) -> str:
         )
     stream = io.StringIO()
     Console(file=stream, width=110, color_system=None).print(table)
-    place = f"\nfiles: {found['folder']}" if "folder" in found else ""
-    return f"{stream.getvalue().rstrip()}\n\n{found['verdict']}{place}"
+    return f"{stream.getvalue().rstrip()}\n\n{found['verdict']}"

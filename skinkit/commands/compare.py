@@ -9,16 +9,15 @@ files lie in 'compare/<cohort>' of the workspace, or in --out: JSON and a figure
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from skinkit.artifacts.artifact import Artifact
-from skinkit.artifacts.files import write_atomic
 from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context
+from skinkit.commands._output import folder_of, write_study
 from skinkit.errors import ConfigError, InputError
 from skinkit.options import MANY_MODELS, MODEL
 from skinkit.workspace import Ref
@@ -71,25 +70,19 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         answers = {"tables": _compared(config, [_table(name, config) for name in names], folder)}
     else:
         answers = _on_cohorts(config, names, context)
-    text = "\n\n".join(
-        f"{cohort}: {answer.pop('text')}" + (f"\n  files: {answer['folder']}" if answer["folder"] else "")
-        for cohort, answer in answers.items()
-    )
+    text = "\n\n".join(f"{cohort}: {answer.pop('text')}" for cohort, answer in answers.items())
     return {"compare": answers, "text": text}
 
 
 def _on_cohorts(config: Config, names: Sequence[str], context: Context) -> dict[str, dict[str, Any]]:
     workspace = context.workspace()
     pipeline = context.pipeline(workspace)
-    cohorts = [workspace.cohort(c).name for c in context.cohorts] or workspace.with_role("development", "external")
-    if not cohorts:
-        raise InputError(f"{workspace.root} has no labelled cohort", "a development or external cohort", "add one")
+    cohorts = context.labelled(workspace)
     answers = {}
     for cohort in cohorts:
         made = [(name, pipeline.bring(Ref("metrics", cohort, name))) for name in names]
         sides = [scored_side(name, artifact) for name, artifact in made]
-        folder = Path(config.out) if config.out else workspace.root / FOLDER
-        answers[cohort] = _compared(config, sides, folder / cohort)
+        answers[cohort] = _compared(config, sides, folder_of(config.out, workspace, FOLDER, cohort))
     return answers
 
 
@@ -130,9 +123,10 @@ def _compared(config: Config, sides: Sequence[Side], folder: Path | None) -> dic
     from skinkit.evaluation import comparison
     from skinkit.figures import curves
 
+    drawn: dict[str, str] = {}
     if config.seeds:
         result = comparison.spread(sides, common=config.common)
-        text, stem, figure = comparison.spread_told(result), "seeds", ""
+        text, stem = comparison.spread_told(result), "seeds"
     else:
         result = comparison.compare(
             *sides, bootstrap=config.bootstrap, seed=config.seed, common=config.common, minimum=config.minimum
@@ -140,9 +134,11 @@ def _compared(config: Config, sides: Sequence[Side], folder: Path | None) -> dic
         a, b = result["models"]["a"], result["models"]["b"]
         title = f"{Path(b).stem} minus {Path(a).stem}, {result['n']} cases"
         text, stem = comparison.told(result), f"{Path(a).stem}-{Path(b).stem}"
-        figure = curves.differences(result["differences"], title=title, unit="difference (95 % interval)")
-    if folder is not None:
-        write_atomic(folder / f"{stem}.json", json.dumps(result, ensure_ascii=False, indent=1).encode())
-        if figure:
-            write_atomic(folder / f"{stem}.svg", figure.encode())
-    return {**result, "folder": str(folder) if folder else None, "text": text}
+        if folder is not None:
+            unit = "difference (95 % interval)"
+            curves.differences(result["differences"], title=title, unit=unit, into=(folder, stem))
+            drawn = {kind: str(folder / f"{stem}.{kind}") for kind in ("svg", "png")}
+    if folder is None:
+        return {**result, "folder": None, "files": {}, "text": text}
+    study = write_study(folder, stem, result, text, files=drawn)
+    return {**study.body, "folder": str(folder), "files": study.files, "text": study.text}

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from skinkit.artifacts.artifact import MANIFEST, Artifact, open_artifact
-from skinkit.artifacts.files import write_atomic
 from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context
+from skinkit.commands._output import write_study
 from skinkit.errors import ConfigError, InputError
 from skinkit.learning.pack import trained
 from skinkit.options import MANY_MODELS, MODEL
@@ -55,9 +55,9 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     folder = Path(config.out) if config.out else context.workspace().root / FOLDER
     stem = "-".join(Path(name).name for name in config.models)
     histories = {label: run["history"] for label, run in zip(labels, runs, strict=True)}
-    answer = {"curves": told, "figures": training.learning_curves(histories, folder, stem)}
-    write_atomic(folder / f"{stem}.json", json.dumps(answer, indent=1, ensure_ascii=False).encode())
-    return {**answer, "text": _text(told, folder)}
+    drawn = training.learning_curves(histories, folder, stem)
+    study = write_study(folder, stem, {"curves": told, "figures": drawn}, _text(told), files=drawn)
+    return {**study.body, "files": study.files, "text": study.text}
 
 
 def _history(name: str, fold: int, context: Context) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def _first(values: Sequence[float], level: float) -> int | None:
     return next((epoch for epoch, value in enumerate(values, start=1) if value >= level), None)
 
 
-def _text(told: Sequence[Mapping[str, Any]], folder: Path) -> str:
+def _text(told: Sequence[Mapping[str, Any]]) -> str:
     lines = []
     for one in told:
         lines.append(f"{one['label']}: {one['epochs']} epochs, from {one['starts_from']}")
@@ -132,4 +132,4 @@ def _text(told: Sequence[Mapping[str, Any]], folder: Path) -> str:
                 f"  best validation {one['figure']} {one['best']:.3f} in epoch {one['best_epoch']}; "
                 f"{one['level']:.3f} first in epoch {one['level_epoch']}"
             )
-    return "\n".join([*lines, f"files: {folder}"])
+    return "\n".join(lines)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -102,19 +102,35 @@ class _Dialect:
 
     Attributes:
         file: name of the table.
-        encoding: its encoding.
-        decimal: its decimal sign.
+        title: of the hospital.
+        remark: first line of its cohort.toml.
         header: our column -> the hospital's column.
         words: our column -> our value -> the hospital's value.
-        toml: the cohort.toml.
+        encoding: of the table; told in cohort.toml where it is not UTF-8.
+        masks: whether it has outlines.
+        values: last lines of its cohort.toml.
     """
 
     file: str
-    encoding: str
-    decimal: str
+    title: str
+    remark: str
     header: Mapping[str, str]
     words: Mapping[str, Mapping[Any, str]]
-    toml: str
+    encoding: str = "utf-8"
+    masks: bool = True
+    values: str = ""
+
+    def toml(self) -> str:
+        """The cohort.toml that reads the table."""
+        lines = [f"# {self.remark}", f'title = "{self.title}"', f'file = "{self.file}"']
+        lines += [f'encoding = "{self.encoding}"'] if self.encoding != "utf-8" else []
+        lines += ['modality = "clinical"', *(['masks = "masks/{stem}.png"'] if self.masks else [])]
+        columns = [f'{_CANONICAL.get(ours, ours)} = "{theirs}"' for ours, theirs in self.header.items()]
+        return "\n".join([*lines, "", "[columns]", *columns, ""]) + self.values
+
+
+_CANONICAL = {"file": "image", "patient": "patient_id", "lesion": "lesion_id", "region": "site"}
+"""Column of a phantom -> column of the cases, where they differ."""
 
 
 def _write_table(folder: Path, rows: Sequence[Mapping[str, Any]], dialect: _Dialect) -> None:
@@ -123,46 +139,24 @@ def _write_table(folder: Path, rows: Sequence[Mapping[str, Any]], dialect: _Dial
         writer.writerow(dialect.header.values())
         for row in rows:
             writer.writerow([dialect.words.get(name, {}).get(row[name], row[name]) for name in dialect.header])
-    (folder / "cohort.toml").write_text(dialect.toml, encoding="utf-8")
+    (folder / "cohort.toml").write_text(dialect.toml(), encoding="utf-8")
 
 
 _YES_NO = {True: "yes", False: "no"}
-_ENGLISH_TOML = """# A hospital in one file: which table, which columns, what its words mean.
-title = "Drawn phantom lesions"
-file = "lesions.csv"
-modality = "clinical"
-masks = "masks/{stem}.png"
-
-[columns]
-image = "photo"
-patient_id = "patient"
-lesion_id = "lesion"
-diagnosis = "diagnosis"
-age_years = "age"
-sex = "sex"
-site = "region"
-bleed = "bleeding"
-grew = "grown"
-itch = "itching"
-"""
 _ENGLISH = _Dialect(
     "lesions.csv",
-    "utf-8",
-    ".",
+    "Drawn phantom lesions",
+    "A hospital in one file: which table, which columns, what its words mean.",
     {
         "file": "photo", "patient": "patient", "lesion": "lesion", "diagnosis": "diagnosis", "age_years": "age",
         "sex": "sex", "region": "region", "bleed": "bleeding", "grew": "grown", "itch": "itching",
     },
     {"bleed": _YES_NO, "grew": _YES_NO, "itch": _YES_NO},
-    _ENGLISH_TOML,
 )  # fmt: skip
-_UNLABELLED = _Dialect(
-    "lesions.csv",
-    "utf-8",
-    ".",
-    {ours: theirs for ours, theirs in _ENGLISH.header.items() if ours != "diagnosis"},
-    _ENGLISH.words,
-    _ENGLISH_TOML.replace('diagnosis = "diagnosis"\n', "").replace('masks = "masks/{stem}.png"\n', ""),
+_UNLABELLED = replace(
+    _ENGLISH,
+    header={ours: theirs for ours, theirs in _ENGLISH.header.items() if ours != "diagnosis"},
+    masks=False,
 )
 _YES_NO_ZH = {True: "是", False: "否"}
 _DIAGNOSES_ZH = {
@@ -179,8 +173,8 @@ _SITES_ZH = {
 }  # fmt: skip
 _CHINESE = _Dialect(
     "病例.csv",
-    "gb18030",
-    ".",
+    "Drawn phantom lesions of a second hospital",
+    "The same in Chinese: the table keeps its own encoding, headers and words.",
     {
         "file": "照片", "patient": "患者编号", "lesion": "皮损编号", "diagnosis": "诊断", "age_years": "年龄",
         "sex": "性别", "region": "部位", "bleed": "出血", "grew": "增大", "itch": "瘙痒",
@@ -189,25 +183,8 @@ _CHINESE = _Dialect(
         "sex": {"female": "女", "male": "男"}, "diagnosis": _DIAGNOSES_ZH, "region": _SITES_ZH, "bleed": _YES_NO_ZH,
         "grew": _YES_NO_ZH, "itch": _YES_NO_ZH,
     },
-    """# The same in Chinese: the table keeps its own encoding, headers and words.
-title = "Drawn phantom lesions of a second hospital"
-file = "病例.csv"
-encoding = "gb18030"
-modality = "clinical"
-masks = "masks/{stem}.png"
-
-[columns]
-image = "照片"
-patient_id = "患者编号"
-lesion_id = "皮损编号"
-diagnosis = "诊断"
-age_years = "年龄"
-sex = "性别"
-site = "部位"
-bleed = "出血"
-grew = "增大"
-itch = "瘙痒"
-
+    encoding="gb18030",
+    values="""
 # Words skinkit does not know by itself are mapped here; common ones (女, 面部, 色素痣, 是) need no entry.
 [values.diagnosis]
 "日光性角化病" = "actinic_keratosis"

@@ -8,16 +8,14 @@ drift.json and inputs.parquet. The report shows the same.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from skinkit.artifacts.artifact import Artifact, exists, open_artifact
-from skinkit.artifacts.files import write_atomic
 from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context
+from skinkit.commands._output import folder_of, write_study
 from skinkit.errors import ConfigError, InputError
 from skinkit.learning.pack import trained
 from skinkit.options import ONE_MODEL
@@ -63,7 +61,8 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
             f"run 'skinkit evaluate --model {model}' first",
         )
     malignant = list(inside[0].info["classes"]["malignant"])
-    answers = {}
+    answers: dict[str, dict[str, Any]] = {}
+    texts = []
     for name, outside in scored.items():
         tables = [_fused(workspace, side, model) for side in (workspace.with_role("development"), [name])]
         answers[name] = drift.compare(
@@ -73,13 +72,14 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
             bootstrap=config.bootstrap,
             seed=config.seed,
         )
-        folder = (Path(config.out) if config.out else workspace.root / FOLDER) / name
-        write_atomic(folder / "drift.json", json.dumps(answers[name], ensure_ascii=False, indent=1).encode())
+        folder, files = folder_of(config.out, workspace, FOLDER, name), {}
         if answers[name]["inputs"]:
             write_table(folder / "inputs.parquet", _INPUTS, pd.DataFrame(answers[name]["inputs"]))
-        answers[name]["folder"] = str(folder)
-    lines = [f"{name}: {answer['text']}\nfiles: {answer['folder']}" for name, answer in answers.items()]
-    return {"model": model, "drift": answers, "text": "\n\n".join(lines)}
+            files["parquet"] = str(folder / "inputs.parquet")
+        study = write_study(folder, "drift", answers[name], f"{name}: {answers[name]['text']}", files=files)
+        answers[name] |= {"folder": str(folder), "files": study.files}
+        texts.append(study.text)
+    return {"model": model, "drift": answers, "text": "\n\n".join(texts)}
 
 
 def _made(workspace: Workspace, kind: str, cohorts: Sequence[str], model: str) -> list[Artifact]:

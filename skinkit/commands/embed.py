@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from skinkit.artifacts.artifact import open_artifact
 from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context
+from skinkit.commands._output import folder_of, write_study
 from skinkit.errors import ConfigError, InputError
 from skinkit.options import ONE_MODEL_ARGUMENT
 from skinkit.workspace import Ref
@@ -49,9 +49,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         raise ConfigError(f"--perplexity {config.perplexity}", "a positive number", "30 is the default")
     workspace = context.workspace()
     pipeline = context.pipeline(workspace)
-    cohorts = [workspace.cohort(c).name for c in context.cohorts] or workspace.with_role("development", "external")
-    if not cohorts:
-        raise InputError(f"{workspace.root} has no labelled cohort", "a development or external cohort", "add one")
+    cohorts = context.labelled(workspace)
     name = config.model or workspace.defaults["model"]
     answers: dict[str, Any] = {}
     texts = []
@@ -105,15 +103,16 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
             **{key: getattr(config, key) for key in ("method", "perplexity", "seed")},
             "neighbours": pure,
         }
-        folder = (Path(config.out) if config.out else workspace.root / FOLDER) / cohort
+        folder = folder_of(config.out, workspace, FOLDER, cohort)
         labels = {code: model.classes.labels.get(code, code) for code in codes}
-        files = feature_map.write(folder, name, table, about, labels)
-        answers[cohort] = {**about, "files": files}
         lines = [f"{name} on {cohort}: {len(table)} cases, {found.shape[1]} features of fold {fold.number}"]
         lines += [f"  {'':24}{'of the same class':>20}{'by chance':>12}{'cases':>8}"]
         lines += [
             f"  {labels[code]:24}{row['purity']:>20.2f}{row['chance']:>12.2f}{row['n']:>8}"
             for code, row in pure.items()
         ]
-        texts.append("\n".join([*lines, f"  files: {folder}/{name}.*"]))
+        files = feature_map.write(folder, name, table, labels)
+        study = write_study(folder, name, about, "\n".join(lines), files=files)
+        answers[cohort] = {**study.body, "files": study.files}
+        texts.append(study.text)
     return {"embed": answers, "text": "\n\n".join(texts)}

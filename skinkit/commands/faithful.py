@@ -8,15 +8,13 @@ patients. The files lie in 'faithful/<cohort>' of the workspace: JSON, Parquet a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from skinkit.artifacts.artifact import Artifact, open_artifact
-from skinkit.artifacts.files import write_atomic
 from skinkit.commands import Context
+from skinkit.commands._output import folder_of, write_study
 from skinkit.errors import CaseError, ConfigError, InputError
 from skinkit.options import ONE_MODEL_ARGUMENT
 from skinkit.schemas import OK, Schema
@@ -57,7 +55,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         raise ConfigError(found, "cases >= 0, bootstrap >= 1 and steps >= 2", "mend the values")
     workspace = context.workspace()
     pipeline, name = context.pipeline(workspace), config.model or workspace.defaults["model"]
-    cohorts = [workspace.cohort(c).name for c in context.cohorts] or workspace.with_role("development", "external")
+    cohorts = context.labelled(workspace)
     made = {cohort: pipeline.bring(Ref("predictions", cohort, name)) for cohort in cohorts}
     model = trained.open_classifier(open_artifact(workspace.path(Ref("models", name=name))), name)
     method_of(model, "gfa")
@@ -65,7 +63,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     answers = {
         cohort: _tried(config, context, workspace, model, reader, cohort, artifact) for cohort, artifact in made.items()
     }
-    texts = [f"{name} on {cohort}, {answer['n']} cases\n{_text(answer)}" for cohort, answer in answers.items()]
+    texts = [answer.pop("text") for answer in answers.values()]
     return {"model": name, "faithful": answers, "text": "\n\n".join(texts)}
 
 
@@ -117,7 +115,7 @@ def _tried(
     values = {m: {key: told.loc[told["method"] == m, key].to_numpy() for key in FIGURES} for m in METHODS}
     cluster = told.loc[told["method"] == METHODS[0], "group_id"].to_numpy(dtype=str)
     summary = summarised(values, cluster, bootstrap=config.bootstrap, seed=config.seed)
-    folder = (Path(config.out) if config.out else workspace.root / FOLDER) / cohort
+    folder = folder_of(config.out, workspace, FOLDER, cohort)
     means = {method: np.mean(of, axis=0) for method, of in curves.items()}
     files = faithfulness_curves(means, folder, model.name)
     write_table(folder / f"{model.name}.parquet", _TABLE, told)
@@ -125,8 +123,10 @@ def _tried(
         "n": len(cluster), "n_clusters": len(set(cluster)), "failed": failed, "baseline": config.baseline,
         "seed": config.seed, "bootstrap": config.bootstrap, "summary": summary, "figures": files,
     }  # fmt: skip
-    write_atomic(folder / f"{model.name}.json", json.dumps(answer, indent=1, ensure_ascii=False).encode())
-    return answer
+    beside = {**files, "parquet": str(folder / f"{model.name}.parquet")}
+    text = f"{model.name} on {cohort}, {len(cluster)} cases\n{_text(answer)}"
+    study = write_study(folder, model.name, answer, text, files=beside)
+    return {**study.body, "files": study.files, "text": study.text}
 
 
 def _one(config: Config, class_index: int, reader: Any, case: Mapping[str, Any], rgb: np.ndarray) -> dict[str, Any]:
@@ -175,4 +175,4 @@ def _text(answer: Mapping[str, Any]) -> str:
             line += f"; {METHODS[0]} {row['difference']:+.3f} ({ends})"
         lines.append(line)
     lines += [f"  {answer['failed']} photos could not be read"] if answer["failed"] else []
-    return "\n".join([*lines, f"  files: {Path(answer['figures']['svg']).parent}"])
+    return "\n".join(lines)

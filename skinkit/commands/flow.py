@@ -1,8 +1,8 @@
 """flow: how many images there were, what was left out at which step and why, and what is analysed.
 
 Counts the cohorts that 'skinkit ingest' has read, with --selection or without, and draws the flow as studies report
-it. The files lie in 'flow' of the workspace: flow.csv, flow.svg, flow.png. With --paper the counts a paper prints
-stand beside ours.
+it. The files lie in 'flow' of the workspace: the counts as CSV and JSON, the diagram as SVG and PNG. With --paper the
+counts a paper prints stand beside ours.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from skinkit.artifacts import csv
 from skinkit.artifacts.artifact import exists, open_artifact
 from skinkit.artifacts.files import write_atomic
 from skinkit.commands import Context
+from skinkit.commands._output import folder_of, write_study
 from skinkit.errors import InputError
 from skinkit.options import Help
 from skinkit.workspace import Ref
@@ -41,7 +41,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     from skinkit.studies import selection
 
     workspace = context.workspace()
-    chosen = [workspace.cohort(c).name for c in context.cohorts] or workspace.with_role("development", "external")
+    chosen = context.labelled(workspace)
     artifacts = {name: open_artifact(path) for name in chosen if exists(path := workspace.path(Ref("cases", name)))}
     if not artifacts:
         raise InputError(f"no cohort of {workspace.root} has been read", "cases to count", "run 'skinkit ingest' first")
@@ -59,16 +59,13 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         )
     found = flow.count({n: a.table() for n, a in artifacts.items()}, roles, next(iter(rules.values()), ""))
     paper = selection.RULES[config.paper].paper if config.paper else None
-    folder = Path(config.out) if config.out else workspace.root / FOLDER
+    folder = folder_of(config.out, workspace, FOLDER)
     rows = found.rows()
     write_atomic(folder / "flow.csv", csv.encoded(list(rows[0]), rows))
     files = {"csv": str(folder / "flow.csv"), **flow.write_diagram(found, folder, paper)}
-    return {
-        "flow": found.as_dict(),
-        "paper": {"name": config.paper, **paper} if paper else None,
-        "files": files,
-        "text": f"{_table(found, paper)}\n\nfiles: {folder}",
-    }
+    body = {"flow": found.as_dict(), "paper": {"name": config.paper, **paper} if paper else None}
+    study = write_study(folder, "flow", body, f"{_table(found, paper)}\n", files=files)
+    return {**study.body, "files": study.files, "text": study.text}
 
 
 def _table(found: Flow, paper: Mapping[str, int] | None) -> str:

@@ -7,15 +7,14 @@ with 95 % intervals over patients. The files lie in 'gallery/<cohort>' of the wo
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from skinkit.artifacts.artifact import Artifact, exists, open_artifact
-from skinkit.artifacts.files import write_atomic
 from skinkit.commands import Context
+from skinkit.commands._output import folder_of, write_study
 from skinkit.errors import ConfigError, InputError
 from skinkit.schemas import OK
 from skinkit.workspace import Cohort, Ref, Workspace
@@ -47,7 +46,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         raise ConfigError(f"--count {config.count}, --bootstrap {config.bootstrap}", "1 or more", "mend the values")
     workspace = context.workspace()
     name = config.name or workspace.defaults["segmenter"]
-    folder = Path(config.out) if config.out else workspace.root / FOLDER
+    folder = folder_of(config.out, workspace, FOLDER)
     found = {}
     for cohort in [workspace.cohort(c) for c in context.cohorts or workspace.cohorts]:
         ref = Ref("masks", cohort.name, name)
@@ -71,7 +70,8 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
             "masks of photos that have truth masks and that the segmenter has not learnt from",
             f"run 'skinkit segment --name {name}', or name other masks with --name",
         )
-    return {"galleries": found, "text": "\n".join(_text(cohort, name, told) for cohort, told in found.items())}
+    texts = [told.pop("text") for told in found.values()]
+    return {"galleries": found, "text": "\n".join(texts)}
 
 
 def _scored(masks: Artifact, workspace: Workspace, cohort: Cohort) -> pd.DataFrame:
@@ -119,8 +119,8 @@ def _sheet(
         "shown": {kind: part[["image_id", "iou", "dice"]].to_dict("records") for kind, part in shown.items()},
         "figures": drawn,
     }
-    write_atomic(folder / f"{stem}.json", json.dumps(answer, indent=1, ensure_ascii=False).encode())
-    return answer
+    study = write_study(folder, stem, answer, _text(cohort.name, names[0], answer), files=drawn)
+    return {**study.body, "files": study.files, "text": study.text}
 
 
 def _chosen(n: int, count: int) -> dict[str, Sequence[int]]:
@@ -180,4 +180,4 @@ def _text(cohort: str, name: str, told: Mapping[str, Any]) -> str:
     lines = [f"{cohort}: {told['n']} photos of {told['n_clusters']} patients (95 % intervals over patients)"]
     for masks, figures in ((name, told), *([(told["against"]["masks"], told["against"])] if told["against"] else [])):
         lines.append(f"  {masks}: {'; '.join(said(figures, figure) for figure in FIGURES)}")
-    return "\n".join([*lines, f"  sheet: {told['figures']['png']}"])
+    return "\n".join(lines)

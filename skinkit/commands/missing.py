@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from skinkit.artifacts.artifact import Artifact, open_artifact
 from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context
+from skinkit.commands._output import folder_of, write_study
 from skinkit.errors import ConfigError, InputError
 from skinkit.options import MANY_MODELS
 from skinkit.workspace import Ref
@@ -55,9 +56,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
             raise ConfigError(f"--{name} {getattr(config, name)}", "1 or more", f"mend --{name}")
     workspace = context.workspace()
     pipeline = context.pipeline(workspace)
-    cohorts = [workspace.cohort(c).name for c in context.cohorts] or workspace.with_role("development", "external")
-    if not cohorts:
-        raise InputError(f"{workspace.root} has no labelled cohort", "a development or external cohort", "add one")
+    cohorts = context.labelled(workspace)
     answers: dict[str, dict[str, Any]] = {}
     texts = []
     for name in dict.fromkeys(config.models or (workspace.defaults["model"],)):
@@ -71,7 +70,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
             cases, frame = _matched(made, fused.table(), model)
             ways, probabilities = _hidden(config, model, scorer, frame, cohort, workspace.cohort(cohort).root)
             rows = missing.scored(ways, probabilities, cases, bootstrap=config.bootstrap, seed=config.seed)
-            folder = (Path(config.out) if config.out else workspace.root / FOLDER) / cohort
+            folder = folder_of(config.out, workspace, FOLDER, cohort)
             about = {
                 "model": name,
                 "model_identity": model.identity,
@@ -80,10 +79,16 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
                 "malignant_set": model.classes.malignant_set,
                 **{key: getattr(config, key) for key in ("draws", "bootstrap", "seed")},
             }
-            files = missing.write(folder, name, rows, about)
-            answers.setdefault(name, {})[cohort] = {**about, "rows": rows, "files": files}
             n = f"{len(cases.truth)} cases of {rows[0]['n_clusters']} patients or groups"
-            texts.append(f"{name} on {cohort}, {n}\n{missing.told(rows)}\n  files: {folder}/{name}.*")
+            study = write_study(
+                folder,
+                name,
+                {**about, "verdict": missing.verdict(rows), "rows": rows},
+                f"{name} on {cohort}, {n}\n{missing.told(rows)}",
+                files=missing.write(folder, name, rows),
+            )
+            answers.setdefault(name, {})[cohort] = {**study.body, "files": study.files}
+            texts.append(study.text)
     return {"missing": answers, "text": "\n\n".join(texts)}
 
 

@@ -18,16 +18,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from skinkit.artifacts.artifact import exists, open_artifact, rehash
+from skinkit.artifacts.artifact import exists, open_artifact
 from skinkit.artifacts.files import write_atomic
 from skinkit.commands import Context
-from skinkit.errors import ConfigError, RefusedError, SkinkitError
+from skinkit.commands.verify import changed_files, verdict
+from skinkit.errors import ConfigError, RefusedError
 from skinkit.learning import pack as model_pack
 from skinkit.options import MODEL, ONE_MODEL_ARGUMENT, Help, make_config
 from skinkit.stages import MAKER, load_stage
 from skinkit.workspace import SETTINGS_FILE, Ref, Workspace, with_defaults
-
-CHANGED = 5
 
 
 @dataclass(frozen=True)
@@ -141,23 +140,12 @@ def _verify(config: Config, context: Context) -> dict[str, Any]:
         text = f"{config.model}: {_parts(pack)}; {len(pack.files)} files verified"
         return {**_answer(pack), "verified": len(pack.files), "changed": {}, "text": text}
     workspace = context.workspace()
-    changed: dict[str, list[str]] = {}
+    if config.model:
+        model_pack.trained(config.model, workspace)
     names = [config.model] if config.model else model_pack.models_of(workspace)
-    for name in names:
-        try:
-            bad = rehash(model_pack.trained(name, workspace))
-        except SkinkitError as error:
-            if config.model:
-                raise
-            bad = [error.found]
-        if bad:
-            changed[name] = bad
-    lines = [f"{name}: {file} is not what was written" for name, files in changed.items() for file in files]
-    lines.append(f"{len(names)} models verified, {len(changed)} changed")
-    if changed:
-        lines.append("fix: skinkit models install FILE --replace, or skinkit train --replace")
-    answer = {"verified": len(names), "changed": changed, "text": "\n".join(lines)}
-    return {"exit_code": CHANGED if changed else 0, **answer}
+    changed = {name: changed_files(workspace, Ref("models", name=name)) for name in names}
+    again = " and ".join(f"'skinkit train --name {name} --replace'" for name, files in changed.items() if files)
+    return verdict("models", changed, f"install the file they came in with --replace, or run {again}")
 
 
 def _parts(pack: model_pack.Pack) -> str:

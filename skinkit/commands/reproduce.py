@@ -13,9 +13,8 @@ is kept: run the same command again after an interruption. --preset quick is for
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +22,7 @@ from skinkit.artifacts.artifact import exists, open_artifact
 from skinkit.artifacts.files import link_or_copy, write_atomic
 from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context, ablate, load_command
+from skinkit.commands._output import write_study
 from skinkit.errors import ConfigError, InputError, SkinkitError, did_you_mean
 from skinkit.options import Help, make_config
 from skinkit.pipeline import Pipeline
@@ -39,7 +39,7 @@ _PHOTO_PX = 320
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(ablate.Training):
     """Options of the command."""
 
     paper: Annotated[str, Help("wang2024 or dermacalibra", positional=True)] = ""
@@ -47,22 +47,12 @@ class Config:
     out: Annotated[str, Help("workspace; made where it is absent (default: reproduction-PAPER)", metavar="DIR")] = ""
     only: Annotated[tuple[str, ...], "tables and figures to make, such as table2,fig7 (default: all)"] = ()
     protocols: Annotated[tuple[str, ...], "protocols to run (default: all of the paper's study)"] = ()
-    arms: Annotated[tuple[str, ...], "arms of the ablation (default: all)"] = ()
-    comparators: Annotated[bool, "also the paper's comparators, where it has any"] = False
-    preset: Annotated[str, "preset of every network (default: the paper's); quick for a machine without a GPU"] = ""
-    settings: Annotated[
-        tuple[str, ...], Help("a setting of every network as NAME=VALUE, repeatable", metavar="NAME=VALUE")
-    ] = ()
-    weights: Annotated[
-        str, Help("pretrained weights of every network, as 'skinkit train' takes them", metavar="PATH")
-    ] = ""
     segmenter: Annotated[str, "what draws the outlines; a network is trained first (default: otsu)"] = ""
     selection: Annotated[bool, "keep only the images that the paper kept, where it says how"] = True
-    folds: Annotated[int, "folds of the honest protocol (default: the study's)"] = 0
-    bootstrap: Annotated[int, "bootstrap replicates of patients"] = 1000
-    seed: Annotated[int, "seed of every model and drawing"] = 0
-    each_fold: Annotated[bool, "with several folds: also the SD over folds on external cohorts"] = False
-    case: Annotated[tuple[str, ...], "cases shown with their two candidate classes (default: one of each kind)"] = ()
+    case: Annotated[
+        tuple[str, ...],
+        Help("cases shown with their two candidate classes (default: one of each kind)", rare=True),
+    ] = ()
 
 
 @dataclass
@@ -129,7 +119,6 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     )
     sections = [_MAKERS[part.kind](again, how, Section(part)) for part in parts]
     page = workspace.root / FOLDER / f"{study.name}.md"
-    write_atomic(page, reproduction.page(how, sections).encode())
     body = {
         "paper": study.name,
         "workspace": str(workspace.root),
@@ -139,10 +128,11 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         "missing_cohorts": [cohort.name for cohort in missing],
         "parts": {section.part.name: section.as_dict() for section in sections},
     }
-    write_atomic(page.with_suffix(".json"), json.dumps(body, ensure_ascii=False, indent=1).encode())
     trained = sum(step.stage == "train" and not step.fresh for step in again.pipeline.steps)
     absent = f"\nnot there: {', '.join(cohort.name for cohort in missing)}" if missing else ""
-    return {**body, "text": f"{len(sections)} tables and figures, {trained} models trained{absent}\npage: {page}"}
+    text = f"{len(sections)} tables and figures, {trained} models trained{absent}\npage: {page}"
+    written = write_study(page.parent, study.name, body, text, page=reproduction.page(how, sections))
+    return {**written.body, "files": written.files, "text": text}
 
 
 # ------------------------------------------------------------------------------------------------ data and workspace
@@ -250,19 +240,12 @@ def _name(study: Study, protocol: str) -> str:
 
 def _asked(study: Study, config: Config, protocol: Protocol, whole_only: bool) -> ablate.Config:
     """The ablation under a protocol; of parts that need no more, the whole system alone."""
+    shared = {option.name: getattr(config, option.name) for option in fields(ablate.Training)}
+    arms = (study.whole.name,) if whole_only and not config.arms else config.arms
+    asked = {"arms": arms, "folds": 0}  # of the honest protocol alone, whose split is drawn before
+    name = _name(study, protocol.name)
     return ablate.Config(
-        system=study.name,
-        arms=(study.whole.name,) if whole_only and not config.arms else config.arms,
-        comparators=config.comparators,
-        preset=config.preset,
-        settings=config.settings,
-        weights=config.weights,
-        split=protocol.name,
-        seed=config.seed,
-        bootstrap=config.bootstrap,
-        each_fold=config.each_fold,
-        name=_name(study, protocol.name),
-        allow_leakage=protocol.leaks,
+        **{**shared, **asked}, system=study.name, split=protocol.name, name=name, allow_leakage=protocol.leaks
     )
 
 

@@ -3,6 +3,8 @@
 Models that exist are used as they are; --retrain trains them again, unless they were installed. A workspace whose
 segmenter is a network trains that first. Cases that failed do not stop the chain: they are counted, listed in the
 report, and make the exit code 3 once.
+
+--plan makes nothing: it lists what would be made, in order, and why.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Annotated, Any
 
 from skinkit.artifacts.artifact import exists, open_artifact
 from skinkit.commands import Context
-from skinkit.pipeline import Pipeline
+from skinkit.pipeline import Pipeline, Plan
 from skinkit.workspace import Ref, Workspace
 
 
@@ -23,11 +25,14 @@ class Config:
 
     retrain: Annotated[bool, "train the model again even where it exists"] = False
     clinic: Annotated[bool, "also write the clinic report of every inference cohort"] = True
+    plan: Annotated[bool, "say what would be made and why, and write nothing"] = False
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
     """The whole chain of a workspace."""
     workspace = context.workspace()
+    if config.plan:
+        return _planned(config, context, workspace)
     pipeline = context.pipeline(workspace)
     run_chain(workspace, pipeline, retrain=config.retrain, clinic=config.clinic)
     failures = sum(s.artifact.manifest["counts"]["newly_failed"] for s in pipeline.steps if not s.fresh)
@@ -40,6 +45,19 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         "reports": [str(path) for path in reports],
         "text": f"{made} artifacts made, {len(pipeline.steps) - made} up to date, {failures} newly failed cases\n"
         + "\n".join(f"report: {path}" for path in reports),
+    }
+
+
+def _planned(config: Config, context: Context, workspace: Workspace) -> dict[str, Any]:
+    """What a run would make, in order; nothing is written."""
+    plan = Plan(workspace, context.console, jobs=context.jobs, device=context.device, retry_failed=context.retry_failed)
+    run_chain(workspace, plan, retrain=config.retrain, clinic=config.clinic)
+    lines = [f"  {step.stage:<10} {step.ref!s:<34} {step.why}" for step in plan.planned]
+    lines.append(f"{len(plan.planned)} artifacts would be made, {len(plan.fresh)} are up to date; nothing was written")
+    return {
+        "plan": [step.as_dict() for step in plan.planned],
+        "up_to_date": [str(ref) for ref in plan.fresh],
+        "text": "\n".join(lines),
     }
 
 

@@ -10,7 +10,6 @@ signature.json, tables as CSV, and figures as SVG and PNG.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from skinkit.artifacts import csv
 from skinkit.artifacts.artifact import Artifact, open_artifact
 from skinkit.artifacts.files import write_atomic
 from skinkit.commands import Context
+from skinkit.commands._output import plain, write_study
 from skinkit.errors import ConfigError, InputError, did_you_mean
 from skinkit.options import Help
 from skinkit.schemas import OK
@@ -114,9 +114,9 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         **{key: value for key, value in parts.items() if value is not None},
         "folder": str(folder),
     }
-    body = _plain(body)
-    write_atomic(folder / "signature.json", json.dumps(body, indent=1, ensure_ascii=False).encode())
-    return {**body, "text": _text(body)}
+    body = plain(body)
+    study = write_study(folder, "signature", body, _text(body))
+    return {**study.body, "files": study.files, "text": study.text}
 
 
 # -------------------------------------------------------------------------------------------------- what is read
@@ -433,17 +433,6 @@ def _csv(path: Path, table: pd.DataFrame) -> None:
     write_atomic(path, csv.harmless(table).to_csv(index=False, float_format="%.10g").encode())
 
 
-def _plain(value: Any) -> Any:
-    """Plain values for JSON: unknown numbers are null."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _interval(figure: Mapping[str, Any], name: str = "estimate") -> str:
     value, lower, upper = (figure.get(key) for key in (name, "lower", "upper"))
     if value is None or value != value:
@@ -504,4 +493,4 @@ def _text(body: Mapping[str, Any]) -> str:
             f"  LightGBM on the signature alone, {trees['target']}: AUROC {_interval(trees['auroc'])} on {trees['n']} "
             f"{trees['part'].replace('_', '-')} lesions ({trees['n_positive']} positive)"
         )
-    return "\n".join([*lines, "", f"  files: {body['folder']}"])
+    return "\n".join([*lines, ""])

@@ -10,13 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from skinkit.artifacts.artifact import exists
-from skinkit.artifacts.files import write_atomic
 from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context
+from skinkit.commands._output import folder_of, write_study
 from skinkit.errors import CaseError, InputError
 from skinkit.learning.pack import trained
 from skinkit.options import ONE_MODEL_ARGUMENT
@@ -55,7 +54,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
             "train one with --settings snapshot_every=10",
         )
     shots = json.loads(file.read_text(encoding="utf-8"))
-    folder = Path(config.out) if config.out else workspace.root / FOLDER
+    folder = folder_of(config.out, workspace, FOLDER)
     cohorts = model.json("model.json")["cohorts"]
     photos = _photos(workspace, cohorts, {case["pixels"] for shot in shots for case in shot["cases"]})
     files = {"heatmaps": training.heatmap_course(shots, photos, folder, f"{name}-heatmaps")}
@@ -63,8 +62,9 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         files["importance"] = training.importance_course(shots, folder, f"{name}-importance", limit=config.attributes)
     if any(shot["factors"] for shot in shots):
         files["factors"] = training.factor_course(shots, folder, f"{name}-factors")
-    write_atomic(folder / f"{name}.json", json.dumps(shots, ensure_ascii=False).encode())
-    return {"model": name, "snapshots": len(shots), "figures": files, "text": _text(name, shots, folder)}
+    body = {"model": name, "fold": config.fold, "figures": files, "snapshots": shots}
+    study = write_study(folder, name, body, _text(name, shots))
+    return {"model": name, "snapshots": len(shots), "figures": files, "files": study.files, "text": study.text}
 
 
 def _photos(workspace: Workspace, cohorts: Sequence[str], wanted: set[str]) -> dict[str, np.ndarray]:
@@ -85,7 +85,7 @@ def _photos(workspace: Workspace, cohorts: Sequence[str], wanted: set[str]) -> d
     return found
 
 
-def _text(name: str, shots: Sequence[Mapping[str, Any]], folder: Path) -> str:
+def _text(name: str, shots: Sequence[Mapping[str, Any]]) -> str:
     last = shots[-1]
     strongest = sorted(last["importance"].items(), key=lambda pair: -pair[1])[:5]
     lines = [f"{name}: {len(shots)} snapshots, the last of epoch {last['epoch']} ({last['phase']})"]
@@ -94,4 +94,4 @@ def _text(name: str, shots: Sequence[Mapping[str, Any]], folder: Path) -> str:
     if last["factors"]:
         told = ", ".join(f"{code} {of['mean']:.3f}" for code, of in last["factors"].items())
         lines.append(f"  mean weight of the channels: {told}")
-    return "\n".join([*lines, f"files: {folder}"])
+    return "\n".join(lines)

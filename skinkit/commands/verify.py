@@ -6,7 +6,7 @@ code is 5.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -32,22 +32,32 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     """Compare every file with the hash recorded when it was written."""
     workspace = context.workspace()
     refs = list(on_disk(workspace))
-    changed: dict[str, list[str]] = {}
     with context.console.progress(len(refs), "verifying") as tick:
+        changed = {}
         for ref in refs:
-            try:
-                bad = rehash(open_artifact(workspace.path(ref)))
-                bad += _sources(workspace, ref) if config.sources and ref.kind == "cases" else []
-            except SkinkitError as error:
-                bad = [error.found]
-            if bad:
-                changed[str(ref)] = bad
-            tick(failed=bool(bad))
+            changed[str(ref)] = changed_files(workspace, ref, sources=config.sources)
+            tick(failed=bool(changed[str(ref)]))
+    fix = "remove the folder of a changed artifact and run 'skinkit run'; for a source, ingest again"
+    return verdict("artifacts", changed, fix)
+
+
+def changed_files(workspace: Workspace, ref: Ref, *, sources: bool = False) -> list[str]:
+    """What is not as it was written in an artifact (and its source files), or why that cannot be said."""
+    try:
+        bad = rehash(open_artifact(workspace.path(ref)))
+        return bad + (_sources(workspace, ref) if sources and ref.kind == "cases" else [])
+    except SkinkitError as error:
+        return [error.found]
+
+
+def verdict(what: str, found: Mapping[str, Sequence[str]], fix: str) -> dict[str, Any]:
+    """The answer of a command that verified some things: name -> what is not as it was written."""
+    changed = {name: list(files) for name, files in found.items() if files}
     lines = [f"{name}: {file} is not what was written" for name, files in changed.items() for file in files]
-    lines.append(f"{len(refs)} artifacts verified, {len(changed)} changed")
-    if changed:
-        lines.append("fix: remove the folder of a changed artifact and run 'skinkit run'; for a source, ingest again")
-    return {"exit_code": CHANGED if changed else 0, "verified": len(refs), "changed": changed, "text": "\n".join(lines)}
+    lines.append(f"{len(found)} {what} verified, {len(changed)} changed")
+    lines += [f"fix: {fix}"] if changed else []
+    exit_code = CHANGED if changed else 0
+    return {"exit_code": exit_code, "verified": len(found), "changed": changed, "text": "\n".join(lines)}
 
 
 def _sources(workspace: Workspace, ref: Ref) -> list[str]:

@@ -8,16 +8,13 @@ distances in the features: the purity of neighbours is worked out in the feature
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from skinkit.artifacts.files import write_atomic
 from skinkit.artifacts.tables import write_table
 from skinkit.schemas import Schema
 
@@ -78,22 +75,17 @@ def purity(features: Floats, classes: Sequence[str], neighbours: int = NEIGHBOUR
     return found
 
 
-def write(
-    folder: Path, stem: str, table: pd.DataFrame, about: Mapping[str, Any], labels: Mapping[str, str]
-) -> dict[str, str]:
-    """Write the map as SVG, PNG and Parquet, and what is said of it as JSON; answers kind of file -> path.
+def write(folder: Path, stem: str, table: pd.DataFrame, labels: Mapping[str, str]) -> dict[str, str]:
+    """Write the map as SVG, PNG and Parquet; answers kind of file -> path.
 
     Args:
         folder: where.
         stem: name of the files.
         table: case_id, class, top1, x and y.
-        about: for the JSON.
         labels: class -> words.
     """
-    write_atomic(folder / f"{stem}.json", json.dumps(about, ensure_ascii=False, indent=1).encode())
     write_table(folder / f"{stem}.parquet", TABLE, table)
-    beside = {kind: str(folder / f"{stem}.{kind}") for kind in ("json", "parquet")}
-    return {**beside, **_drawn(folder, stem, table, labels)}
+    return {"parquet": str(folder / f"{stem}.parquet"), **_drawn(folder, stem, table, labels)}
 
 
 def _drawn(folder: Path, stem: str, table: pd.DataFrame, labels: Mapping[str, str]) -> dict[str, str]:

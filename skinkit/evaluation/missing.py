@@ -13,7 +13,6 @@ All ways of hiding are scored on the same draws of patients, so a difference to 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from skinkit.artifacts.files import write_atomic
 from skinkit.artifacts.tables import write_table
 from skinkit.evaluation.comparison import bootstrap_p
 from skinkit.schemas import Schema
@@ -323,14 +321,11 @@ def _cell(row: Mapping[str, Any]) -> str:
     return f"{row['estimate']:.3f} ({row['difference']:+.3f}){'*' if apart else ' '}"
 
 
-def write(folder: Path, stem: str, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> dict[str, str]:
-    """Write ``stem`` as JSON, Parquet, SVG and PNG; answers kind of file -> path."""
+def write(folder: Path, stem: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Write ``stem`` as Parquet, SVG and PNG; answers kind of file -> path."""
     plain = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in rows]
-    body = {**about, "verdict": verdict(rows), "rows": plain}
-    write_atomic(folder / f"{stem}.json", json.dumps(body, ensure_ascii=False, indent=1).encode())
     write_table(folder / f"{stem}.parquet", TABLE, pd.DataFrame(plain))
-    beside = {kind: str(folder / f"{stem}.{kind}") for kind in ("json", "parquet")}
-    return {**beside, **_drawn(folder, stem, rows)}
+    return {"parquet": str(folder / f"{stem}.parquet"), **_drawn(folder, stem, rows)}
 
 
 def _drawn(folder: Path, stem: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -9,6 +9,7 @@ display.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from skinkit.figures.canvas import (
     colours,
     interval_text,
     svg,
+    write,
 )
 
 
@@ -230,6 +232,7 @@ def interval_bars(
     x_label: str = "",
     limits: tuple[float, float] = (0.0, 1.0),
     title: str = "",
+    into: tuple[Path, str] | None = None,
 ) -> str:
     """Horizontal bars with intervals as SVG, the first on top.
 
@@ -241,6 +244,7 @@ def interval_bars(
         x_label: below the axis.
         limits: ends of the axis.
         title: above the axes.
+        into: folder and stem of SVG and PNG files that are written besides.
     """
     with canvas(7.2, 0.9 + 0.24 * max(len(bars), 1)) as figure:
         axes = figure.add_subplot()
@@ -257,6 +261,8 @@ def interval_bars(
         axes.set_yticks(range(len(bars)), [str(bar["label"]) for bar in bars])
         axes.set(xlim=limits, ylim=(len(bars) - 0.4, -0.6), xlabel=x_label, title=title)
         axes.grid(axis="y", visible=False)
+        if into is not None:
+            write(figure, *into)
         return svg(figure)
 
 
@@ -368,13 +374,20 @@ def forest(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> str:
         return svg(figure)
 
 
-def differences(rows: Sequence[Mapping[str, Any]], *, title: str = "", unit: str = "difference") -> str:
+def differences(
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    title: str = "",
+    unit: str = "difference",
+    into: tuple[Path, str] | None = None,
+) -> str:
     """Differences with their intervals as SVG, a line at zero; what excludes zero is filled and orange.
 
     Args:
         rows: ``name``, ``difference``, ``lower`` and ``upper``.
         title: above the axes.
         unit: below them.
+        into: folder and stem of SVG and PNG files that are written besides.
     """
     with canvas(6.4, 0.27 * max(len(rows), 1) + 0.9) as figure:
         axes = figure.add_subplot()
@@ -393,6 +406,8 @@ def differences(rows: Sequence[Mapping[str, Any]], *, title: str = "", unit: str
         axes.set(ylim=(max(len(rows), 1) - 0.5, -0.5), title=title, xlabel=unit)
         axes.set_yticks(range(len(rows)), [str(row["name"]) for row in rows])
         axes.tick_params(axis="y", length=0)
+        if into is not None:
+            write(figure, *into)
         return svg(figure)
 
 

@@ -1,0 +1,71 @@
+"""Where the files of a study go, and how they are written: JSON without NaN, the text, and the figures' paths."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from skinkit.artifacts.files import write_atomic
+from skinkit.workspace import Workspace
+
+
+class Written(NamedTuple):
+    """A study that was written.
+
+    Attributes:
+        files: kind of file -> path.
+        body: what the JSON file says.
+        text: for a terminal; its last line names the folder.
+    """
+
+    files: dict[str, str]
+    body: dict[str, Any]
+    text: str
+
+
+def folder_of(out: str, workspace: Workspace, *inside: str) -> Path:
+    """Where files go: the first part is a folder of the workspace, in the place of which ``--out`` may stand."""
+    first, *rest = inside
+    return (Path(out) if out else workspace.root / first).joinpath(*rest)
+
+
+def write_study(
+    folder: Path,
+    stem: str,
+    body: Mapping[str, Any],
+    text: str,
+    *,
+    page: str = "",
+    files: Mapping[str, str] | None = None,
+) -> Written:
+    """Write ``stem.json``, and ``stem.txt`` or, of a page, ``stem.md``.
+
+    Args:
+        folder: where.
+        stem: name of the files.
+        body: for the JSON.
+        text: for a terminal.
+        page: the same in Markdown, where a study has a page of its own.
+        files: what is written already, such as figures and tables: kind -> path.
+    """
+    whole = dict(plain(body))
+    paths = {"json": folder / f"{stem}.json", ("md" if page else "txt"): folder / f"{stem}.{'md' if page else 'txt'}"}
+    data = json.dumps(whole, ensure_ascii=False, indent=1, allow_nan=False, default=str)
+    for path, content in zip(paths.values(), (data, page or text), strict=True):
+        write_atomic(path, f"{content.rstrip()}\n".encode())
+    written = {**{kind: str(path) for kind, path in paths.items()}, **(files or {})}
+    return Written(written, whole, f"{text}\nfiles: {folder}")
+
+
+def plain(value: Any) -> Any:
+    """Plain values for JSON: numbers that are not finite are null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    if hasattr(value, "tolist"):  # an array or number of numpy
+        return plain(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
