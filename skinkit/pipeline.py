@@ -118,7 +118,7 @@ class Pipeline:
             raise ConfigError(
                 f"nothing to {stage_name}: no cohort of {self.workspace.root / SETTINGS_FILE} applies",
                 "at least one cohort of a fitting role",
-                "add one under [cohorts.NAME], or name it with --cohort",
+                f"add one to {SETTINGS_FILE} (see 'skinkit help init'), or name it with --cohort",
             )
         before = len(self.steps)
         failed: list[SkinkitError] = []

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from skinkit.errors import ConfigError, did_you_mean
+from skinkit.errors import ConfigError, did_you_mean, listed
 
 DIAGNOSES: dict[str, str] = {
     "nevus": "melanocytic nevus",
@@ -199,7 +199,7 @@ def class_set(name: str, malignant: str = "", folder: Path | None = None) -> Cla
         hits = [d for d in diagnoses if d in chosen]
         if hits and len(hits) < len(diagnoses):
             raise ConfigError(
-                f"class {code!r} of {name!r} mixes malignant ({', '.join(hits)}) and benign diagnoses under the "
+                f"class {code!r} of {name!r} mixes malignant ({listed(hits)}) and benign diagnoses under the "
                 f"malignant set {chosen_name!r}",
                 "classes that are wholly malignant or wholly benign",
                 "choose another --malignant set or split the class",

@@ -137,7 +137,7 @@ def find_workspace(start: Path) -> Path:
     raise ConfigError(
         f"no {SETTINGS_FILE} in {start} or above it",
         "a workspace",
-        "run 'skinkit init DIR --cohort NAME=SOURCE:PATH', or 'skinkit demo' to see one",
+        f"run 'skinkit init {start}', or 'skinkit demo' to see one; --workspace names a folder elsewhere",
     )
 
 
@@ -151,7 +151,7 @@ def load_workspace(folder: Path) -> Workspace:
     try:
         values = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise ConfigError(f"no {file}", "a workspace", "run 'skinkit init DIR'") from None
+        raise ConfigError(f"no {file}", "a workspace", f"run 'skinkit init {folder}'") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{file}: {error}", "a valid UTF-8 TOML file", "mend the file") from None
     for key in values:

@@ -89,3 +89,60 @@ def test_who_writes_is_told_and_never_disturbed(workspace: Path, capsys: pytest.
     assert writer_of(path) is None
     with lock(path):
         assert writer_of(path)
+
+
+def tree(folder: Path) -> dict[str, int]:
+    """Every file and folder -> when it was changed."""
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))}
+
+
+def plan(workspace: Path, capsys: pytest.CaptureFixture[str], *given: str) -> dict[str, str]:
+    """Artifact -> why a run would make it, in order; nothing is written."""
+    before = tree(workspace)
+    capsys.readouterr()
+    assert main(["run", "--plan", *given, "-w", str(workspace), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert tree(workspace) == before
+    assert not set(answer["up_to_date"]) & {step["artifact"] for step in answer["plan"]}
+    return {step["artifact"]: step["why"] for step in answer["plan"]}
+
+
+def test_a_plan_names_what_is_absent_before_what_needs_it(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (workspace / "skinkit.toml").open("a") as file:
+        file.write('[cohorts.learn]\nrole = "development"\nsource = "folder"\npath = "../in"\n')
+    found = plan(workspace, capsys)
+    assert set(found.values()) == {"absent"}
+    order = ["learn/cases", "learn/masks/otsu", "learn/features/otsu", "learn/fused/otsu", "split/grouped"]
+    order += ["models/frozen_probe", "learn/predictions/frozen_probe", "report/research"]
+    assert [name for name in found if name in order] == order
+    assert "ward/cases" not in found
+
+
+def test_a_plan_says_which_settings_sources_and_inputs_changed(
+    demo_copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert plan(demo_copy, capsys) == {}
+    file = demo_copy / "skinkit.toml"
+    settings = file.read_text()
+    file.write_text(settings + "[stage.explain]\nlimit = 3\n")
+    found = plan(demo_copy, capsys)
+    assert found["jinan/explanations/lightgbm"] == "changed: config (limit)"
+    assert found["report/research"] == "input phantoms/explanations/lightgbm will be remade"
+    assert not [name for name in found if "predictions" in name or "cases" in name]
+    file.write_text(settings)
+    photo = next((demo_copy / "sources" / "jinan" / "images").iterdir())
+    photo.write_bytes(photo.read_bytes() + b" ")
+    found = plan(demo_copy, capsys)
+    assert list(found)[:4] == ["jinan/cases", "jinan/masks/otsu", "jinan/features/otsu", "jinan/fused/otsu"]
+    assert "source" in found["jinan/cases"]
+    assert found["jinan/masks/otsu"] == "input jinan/cases will be remade"
+    assert "models/lightgbm" not in found
+    assert plan(demo_copy, capsys, "--retrain").keys() >= found.keys()
+
+
+def test_a_plan_tries_failed_rows_again_only_when_asked(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (workspace / "skinkit.toml").write_text(
+        (workspace / "skinkit.toml").read_text().replace("inference", "development")
+    )
+    assert "ward/cases" not in plan(workspace, capsys)
+    assert plan(workspace, capsys, "--retry-failed")["ward/cases"] == "1 failed rows are tried again"

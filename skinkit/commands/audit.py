@@ -18,7 +18,7 @@ from skinkit.artifacts.artifact import exists, open_artifact
 from skinkit.artifacts.tables import write_table
 from skinkit.commands import Context
 from skinkit.commands._output import folder_of, write_study
-from skinkit.errors import ConfigError, InputError, did_you_mean
+from skinkit.errors import ConfigError, InputError, did_you_mean, listed
 from skinkit.options import Help
 from skinkit.schemas import OK
 from skinkit.workspace import Ref, Workspace
@@ -151,7 +151,7 @@ def _given(config: Config) -> tuple[pd.DataFrame, ClassSet]:
     if left.empty:
         raise InputError(
             f"no row of {file} has a class of {classes.name}",
-            f"classes {', '.join(classes.classes)}, or diagnosis codes",
+            f"classes {listed(classes.classes)}, or diagnosis codes",
             "give --truth-column or --classes",
         )
     numbered = left[config.cluster].fillna("") if config.cluster in left else left.index.astype(str)

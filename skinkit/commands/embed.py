@@ -17,7 +17,7 @@ from skinkit.artifacts.artifact import open_artifact
 from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context
 from skinkit.commands._output import folder_of, write_study
-from skinkit.errors import ConfigError, InputError
+from skinkit.errors import ConfigError, InputError, listed
 from skinkit.options import ONE_MODEL_ARGUMENT
 from skinkit.workspace import Ref
 
@@ -58,7 +58,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         model = trained.open_classifier(open_artifact(workspace.path(Ref("models", name=name))), name)
         fold = next(iter(model.chosen([config.fold])), None)
         if fold is None:
-            there = ", ".join(str(told["fold"]) for told in model.about["folds"])
+            there = listed(told["fold"] for told in model.about["folds"])
             raise ConfigError(f"--fold {config.fold} of {name}", f"one of its folds: {there}", "name another")
         codes = model.classes.classes
         chances = [f"{PROBABILITY}{code}" for code in codes]

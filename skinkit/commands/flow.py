@@ -17,9 +17,9 @@ from skinkit.artifacts.artifact import exists, open_artifact
 from skinkit.artifacts.files import write_atomic
 from skinkit.commands import Context
 from skinkit.commands._output import folder_of, write_study
-from skinkit.errors import InputError
+from skinkit.errors import InputError, listed
 from skinkit.options import Help
-from skinkit.workspace import Ref
+from skinkit.workspace import SETTINGS_FILE, Ref
 
 if TYPE_CHECKING:
     from skinkit.reporting.flow import Flow
@@ -51,11 +51,12 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     roles = {name: workspace.cohort(name).role for name in artifacts}
     rules = {name: str(a.info.get("selection") or "") for name, a in artifacts.items() if roles[name] == "development"}
     if len(set(rules.values())) > 1:
-        told = ", ".join(f"{name}: {rule or 'none'}" for name, rule in rules.items())
+        told = listed(f"{name}: {rule or 'none'}" for name, rule in rules.items())
         raise InputError(
             f"development cohorts of different selections ({told})",
             "the same selection of all of them",
-            "run 'skinkit ingest --selection RULE' for all, or put it into [stage.ingest] of skinkit.toml",
+            f"run 'skinkit ingest --selection {max(rules.values())}' for all, or put it into [stage.ingest] of "
+            f"{SETTINGS_FILE}",
         )
     found = flow.count({n: a.table() for n, a in artifacts.items()}, roles, next(iter(rules.values()), ""))
     paper = selection.RULES[config.paper].paper if config.paper else None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from skinkit.artifacts.artifact import Artifact, exists, open_artifact
 from skinkit.commands import Context
 from skinkit.commands._output import folder_of, write_study
-from skinkit.errors import ConfigError, InputError
+from skinkit.errors import ConfigError, InputError, listed
 from skinkit.schemas import OK
 from skinkit.workspace import Cohort, Ref, Workspace
 
@@ -66,7 +66,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
             found[cohort.name] = _sheet(config, cohort, drawn, rows, folder / cohort.name)
     if not found:
         raise InputError(
-            f"no masks {name!r} of {', '.join(context.cohorts or workspace.cohorts)} that a person's outline can judge",
+            f"no masks {name!r} of {listed(context.cohorts or workspace.cohorts)} that a person's outline can judge",
             "masks of photos that have truth masks and that the segmenter has not learnt from",
             f"run 'skinkit segment --name {name}', or name other masks with --name",
         )

@@ -23,7 +23,7 @@ from skinkit.artifacts.files import link_or_copy, write_atomic
 from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context, ablate, load_command
 from skinkit.commands._output import write_study
-from skinkit.errors import ConfigError, InputError, SkinkitError, did_you_mean
+from skinkit.errors import ConfigError, InputError, SkinkitError, did_you_mean, listed
 from skinkit.options import Help, make_config
 from skinkit.pipeline import Pipeline
 from skinkit.reporting import reproduction
@@ -161,8 +161,10 @@ def find_cohorts(study: Study, data: str) -> dict[str, tuple[Wanted, Path]]:
             check_name(path.name, f"cohort folder {path}")
             found[path.name] = (Wanted(path.name, "external", "", "a further hospital"), path)
     if not any(cohort.role == "development" for cohort, _ in found.values()):
-        seen = ", ".join(path.name for path in sorted(root.iterdir()) if path.is_dir()) or "no folder"
-        raise InputError(f"nothing to learn from in {root}: {seen}", f"folders named after the cohorts {wanted}", fix)
+        seen = listed(path.name for path in sorted(root.iterdir()) if path.is_dir())
+        raise InputError(
+            f"nothing to learn from in {root} (folders: {seen})", f"folders named after the cohorts {wanted}", fix
+        )
     return found
 
 

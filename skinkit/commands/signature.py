@@ -21,7 +21,7 @@ from skinkit.artifacts.artifact import Artifact, open_artifact
 from skinkit.artifacts.files import write_atomic
 from skinkit.commands import Context
 from skinkit.commands._output import plain, write_study
-from skinkit.errors import ConfigError, InputError, did_you_mean
+from skinkit.errors import ConfigError, InputError, did_you_mean, listed
 from skinkit.options import Help
 from skinkit.schemas import OK
 from skinkit.workspace import Ref
@@ -149,7 +149,7 @@ def _material(config: Config, made: _Made) -> Material:
     table = artifact.table()
     folds = sorted(int(fold) for fold in table["fold"].unique())
     if config.fold not in folds:
-        raise ConfigError(f"--fold {config.fold}", f"one of {', '.join(map(str, folds))}", "name a fold of the split")
+        raise ConfigError(f"--fold {config.fold}", f"one of {listed(folds)}", "name a fold of the split")
     rows, features = select.measured_rows(inputs, made.pipeline.console)
     rows = rows[rows["fold"] == config.fold].reset_index(drop=True)
     if (n := int((rows["part"] == "train").sum())) < _FEWEST_ROWS:
@@ -267,7 +267,7 @@ def _reliability(config: Config, material: Material, made: _Made, folder: Path) 
     features = [name for name in material.features if all(name in table for table in tables)]
     if len(shared) < 3 or not features:
         raise InputError(
-            f"{len(shared)} lesions with {len(features)} features in all of {', '.join(config.outlines)}",
+            f"{len(shared)} lesions with {len(features)} features in all of {listed(config.outlines)}",
             "the same lesions measured under each outline",
             "run 'skinkit segment' and 'skinkit radiomics' under both names for the same cohorts",
         )

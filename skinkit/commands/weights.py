@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from skinkit.commands import Context
-from skinkit.errors import ConfigError, InputError
+from skinkit.errors import ConfigError, InputError, listed
 from skinkit.options import Help
 
 
@@ -40,7 +40,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         return _list()
     if not config.weights:
         raise ConfigError(
-            f"'skinkit weights {config.action}' without a name", "one of " + ", ".join(weights.PUBLIC), "name one"
+            f"'skinkit weights {config.action}' without a name", f"one of {listed(weights.PUBLIC)}", "name one"
         )
     chosen = weights.public(config.weights)
     if config.action == "fetch":

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from skinkit.artifacts.file_names import as_text, on_disk
 from skinkit.artifacts.files import digest, file_sha256
 from skinkit.data.source import OPTIONS, Part, Source
-from skinkit.errors import ConfigError, InputError, did_you_mean
+from skinkit.errors import ConfigError, InputError, did_you_mean, listed
 from skinkit.workspace import SETTINGS_FILE, Cohort
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".dcm", ".dicom"})
@@ -215,7 +215,7 @@ def _arrangement(source: Source, cohort: Cohort, paths: Sequence[str]) -> tuple[
     there = list(dict.fromkeys(part.name for part, _ in complete if part.tables))
     if len(there) > 1:
         raise ConfigError(
-            f"cohort {cohort.name!r}: {cohort.root} holds several parts: {', '.join(there)}",
+            f"cohort {cohort.name!r}: {cohort.root} holds several parts: {listed(there)}",
             "one part per cohort",
             f'add part = "{there[0]}" to [cohorts.{cohort.name}] of {SETTINGS_FILE}',
         )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from skinkit.data.source import Dialect, Join, Part, Source
-from skinkit.errors import ConfigError, did_you_mean
+from skinkit.errors import ConfigError, did_you_mean, listed
 from skinkit.workspace import SETTINGS_FILE, Cohort
 
 DESCRIPTION = "cohort.toml"
@@ -250,7 +250,7 @@ def _join(file: Path, told: Mapping[str, Any], columns: Mapping[str, Any]) -> Jo
             if name not in columns:
                 raise ConfigError(
                     f"{file}: {{{name}}} in pattern of [join]",
-                    did_you_mean(name, columns) if columns else f"one of {', '.join(COLUMNS)}, mapped in [columns]",
+                    did_you_mean(name, columns) if columns else f"one of {listed(COLUMNS)}, mapped in [columns]",
                     f"map {name} in [columns]",
                 )
         if not names:

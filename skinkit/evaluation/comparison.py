@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from skinkit.errors import InputError, RefusedError
+from skinkit.errors import InputError, RefusedError, listed
 from skinkit.evaluation.metric_table import Key, replicated
 from skinkit.evaluation.scoring import TRUTH, Evaluation
 from skinkit.stats.metrics import ALL, MALIGNANT, PAUC, Bools, Resamples, percentile_interval
@@ -43,7 +43,6 @@ COMPARED: dict[Key, str] = {
 }
 """What is compared, and its words."""
 PARTS = ("areas", "argmax", "calibration", "malignant")
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -80,8 +79,7 @@ def common_cases(a: Side, b: Side, *, common: bool) -> list[str]:
     sets = [frozenset(side.evaluation.classes.malignant) for side in (a, b)]
     if sets[0] != sets[1]:
         raise RefusedError(
-            f"{a.name} calls {', '.join(sorted(sets[0])) or 'nothing'} malignant, "
-            f"{b.name} {', '.join(sorted(sets[1])) or 'nothing'}",
+            f"{a.name} calls {listed(sorted(sets[0]))} malignant, {b.name} {listed(sorted(sets[1]))}",
             "two models with the same malignant set: sensitivities to different diseases cannot be subtracted",
             "compare models of one malignant set, or give tables with --malignant",
         )
@@ -90,9 +88,8 @@ def common_cases(a: Side, b: Side, *, common: bool) -> list[str]:
     for side, table in zip((a, b), tables, strict=True):
         alone = sorted(set(table.index) - set(shared))
         if alone and not common:
-            listed = ", ".join(map(str, alone[:_SHOWN])) + (", ..." if len(alone) > _SHOWN else "")
             raise RefusedError(
-                f"{len(alone)} cases are predicted by {side.name} alone: {listed}",
+                f"{len(alone)} cases are predicted by {side.name} alone: {listed(alone)}",
                 "two models on the same cases",
                 "give --common to compare them on the cases both predicted",
             )

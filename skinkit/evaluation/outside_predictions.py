@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from skinkit.artifacts.tables import read_table
-from skinkit.errors import ConfigError, InputError, did_you_mean
+from skinkit.errors import ConfigError, InputError, did_you_mean, listed
 from skinkit.evaluation.scoring import IMAGE, LEVELS, TRUTH
 from skinkit.schemas import OK, PROBABILITY, probability_columns
 from skinkit.stats.metrics import MALIGNANT
@@ -70,7 +70,7 @@ def class_set_of(columns: Sequence[str], named: str, malignant: str, file: Path)
     codes = tuple(name.removeprefix(PROBABILITY) for name in probability_columns(list(columns)))
     if len(codes) < 2:
         raise InputError(
-            f"{file} has the columns {', '.join(columns[:20])}",
+            f"{file} has the columns {listed(columns)}",
             f"two columns or more named {PROBABILITY}CLASS, for example {PROBABILITY}MEL",
             "rename the probability columns",
         )
@@ -79,8 +79,8 @@ def class_set_of(columns: Sequence[str], named: str, malignant: str, file: Path)
     base = next((one for one in known if set(codes) <= set(one.classes)), None)
     if base is None and named:
         raise InputError(
-            f"{file} has probabilities of {', '.join(codes)}",
-            f"classes of {named!r}: {', '.join(known[0].classes)}",
+            f"{file} has probabilities of {listed(codes)}",
+            f"classes of {named!r}: {listed(known[0].classes)}",
             "rename the columns, or give another --classes",
         )
     if base is None:
@@ -158,7 +158,7 @@ def _with_truth(table: pd.DataFrame, column: str, classes: ClassSet, file: Path)
     if not any(truth):
         raise InputError(
             f"no row of {file} has a known truth (column {column!r}: {excluded or 'no rows'})",
-            f"classes {', '.join(classes.classes)}, or diagnoses {', '.join(sorted(classes.members))}",
+            f"classes {listed(classes.classes)}, or diagnoses {listed(sorted(classes.members))}",
             "name the column with --truth-column, or the class set with --classes",
         )
     table = table.assign(**{TRUTH: pd.Series(truth, index=table.index, dtype=object)})

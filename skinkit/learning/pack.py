@@ -32,7 +32,7 @@ from skinkit import __version__
 from skinkit.artifacts.artifact import MANIFEST, MANIFEST_VERSION, Artifact, exists, open_artifact, rehash
 from skinkit.artifacts.files import digest, file_sha256, put_in_place, write_atomic, written_whole
 from skinkit.artifacts.locks import lock
-from skinkit.errors import ConfigError, InputError, RefusedError, did_you_mean
+from skinkit.errors import ConfigError, InputError, RefusedError, did_you_mean, listed
 from skinkit.workspace import Ref, Workspace, check_name
 
 FORMAT, VERSION = "skinkit-model", 1
@@ -259,7 +259,7 @@ def _segmenter(workspace: Workspace, segmenter: str, model: str, about: Mapping[
     if artifact.identity not in about["segmenter_identities"]:
         raise RefusedError(
             f"the segmenter {segmenter!r} has the identity {artifact.identity[:12]}",
-            f"the one {model} was trained with: " + ", ".join(k[:12] for k in about["segmenter_identities"]),
+            f"the one {model} was trained with: " + listed(k[:12] for k in about["segmenter_identities"]),
             f"bring the old segmenter back, or train {model} with the new masks",
         )
     return artifact
@@ -302,7 +302,7 @@ def checked(artifact: Artifact) -> Artifact:
         raise RefusedError(
             f"{artifact.path / bad[0]}{more} is not what was written (SHA-256)",
             "every file of a model as its manifest lists it",
-            "bring the model again ('skinkit models install FILE --replace'), or train it anew with --replace",
+            f"install the file it came in with --replace, or run 'skinkit train --name {artifact.path.name} --replace'",
         )
     return artifact
 
@@ -546,7 +546,7 @@ def _refuse_other(workspace: Workspace, name: str, identity: str) -> None:
         raise RefusedError(
             f"a model {name!r} with the identity {found.identity[:12]} {how}, in {workspace.root}",
             f"a name that is free, or the model {identity[:12]} installed before",
-            "give --name NAME to keep both, or --replace",
+            f"give --name {name}_2 to keep both, or --replace",
         )
 
 

@@ -88,13 +88,13 @@ def read_key(path: Path, workspace: Path) -> Key:
         raise InputError(
             f"key file {path}: {error.strerror}",
             "the key this cohort's ids are hashed with",
-            "bring it back, correct its path, or make a new one for a new cohort: skinkit init DIR --key FILE",
+            f"bring it back, correct its path, or make a new one for a new workspace: skinkit init DIR --key {path}",
         ) from None
     if not FEWEST_BYTES <= len(secret) <= _MOST_BYTES:
         raise RefusedError(
             f"key file {path}: {min(len(secret), _MOST_BYTES)} bytes{' or more' if len(secret) > _MOST_BYTES else ''}",
             f"{FEWEST_BYTES} to {_MOST_BYTES} bytes that nobody can guess",
-            f"make one: skinkit init DIR --key FILE, or head -c {FEWEST_BYTES} /dev/urandom > FILE",
+            f"make one: skinkit init DIR --key {path}, or head -c {FEWEST_BYTES} /dev/urandom > {path}",
         )
     return Key(secret)
 

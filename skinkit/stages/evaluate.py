@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from skinkit.artifacts.artifact import Artifact
 from skinkit.artifacts.files import digest
 from skinkit.artifacts.tables import read_table
-from skinkit.errors import ConfigError, InputError, RefusedError, did_you_mean
+from skinkit.errors import ConfigError, InputError, RefusedError, did_you_mean, listed
 from skinkit.options import ONE_MODEL, Help
 from skinkit.schemas import METRICS, OK
 from skinkit.stages import Job, Sources
@@ -123,7 +123,7 @@ def run(config: Config, job: Job) -> Artifact:
             )
         raise InputError(
             f"no predicted case of {cohort} has a diagnosis that {model} knows (left out: {excluded or 'nothing'})",
-            f"diagnoses among {', '.join(sorted(classes.members))}",
+            f"diagnoses among {listed(sorted(classes.members))}",
             "map the diagnoses in the source, or give a cohort without diagnoses the role inference",
         )
     table = _with_half(table, job)

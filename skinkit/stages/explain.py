@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from skinkit.artifacts.artifact import Artifact, open_artifact
 from skinkit.artifacts.files import write_atomic
-from skinkit.errors import CaseError, ConfigError, did_you_mean
+from skinkit.errors import CaseError, ConfigError, did_you_mean, listed
 from skinkit.options import ONE_MODEL, Help
 from skinkit.schemas import EXPLANATIONS, OK
 from skinkit.stages import Job
@@ -201,7 +201,7 @@ def positive(model: Classifier, target: str) -> np.ndarray:
         chosen = model.malignant
         if chosen.all() or not chosen.any():
             raise ConfigError(
-                f"no malignancy to explain: of {', '.join(names)} {int(chosen.sum())} are malignant",
+                f"no malignancy to explain: of {listed(names)} {int(chosen.sum())} are malignant",
                 "malignant and benign classes",
                 "give --target CLASS",
             )

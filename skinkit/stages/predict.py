@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from skinkit.artifacts.artifact import Artifact, exists, open_artifact
 from skinkit.artifacts.files import digest
-from skinkit.errors import CaseError, ConfigError, RefusedError
+from skinkit.errors import CaseError, ConfigError, RefusedError, listed
 from skinkit.learning.pack import fused_name
 from skinkit.models.parts.protocol import UNCERTAINTIES
 from skinkit.options import ONE_MODEL
@@ -158,14 +158,14 @@ def _refuse_other_masks(config: Config, job: Job, model: Classifier, frame: pd.D
     found = {str(name) for name in frame["segmenter"].dropna().unique()}
     if found - trained:
         raise RefusedError(
-            f"{job.inputs['fused'].path} was measured in masks of {', '.join(sorted(found))}",
-            f"masks of {', '.join(sorted(trained))}, like those {job.target.name} was trained with",
+            f"{job.inputs['fused'].path} was measured in masks of {listed(sorted(found))}",
+            f"masks of {listed(sorted(trained))}, like those {job.target.name} was trained with",
             "segment this cohort the same way, or give --allow-segmenter-mismatch",
         )
     if drawn:
         raise RefusedError(
             f"the masks of {job.inputs['fused'].path} were drawn by a segmenter with the identity {drawn[:12]}",
-            f"one of those {job.target.name} was trained with: {', '.join(k[:12] for k in known) or 'none'}",
+            f"one of those {job.target.name} was trained with: {listed(k[:12] for k in known)}",
             "train the classifier again with the new masks (--replace), bring the old segmenter back, or give "
             "--allow-segmenter-mismatch",
         )

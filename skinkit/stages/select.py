@@ -18,7 +18,7 @@ from skinkit.artifacts.artifact import Artifact
 from skinkit.artifacts.files import write_atomic
 from skinkit.artifacts.tables import write_table
 from skinkit.console import Console
-from skinkit.errors import ConfigError, InputError
+from skinkit.errors import ConfigError, InputError, listed
 from skinkit.schemas import OK, SIGNATURE, SIGNATURE_TESTS
 from skinkit.stages import Job
 from skinkit.workspace import Ref, Workspace, check_name
@@ -55,8 +55,8 @@ def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: 
     development = workspace.with_role("development")
     if cohorts and set(cohorts) != set(development):
         raise ConfigError(
-            f"a signature of {', '.join(cohorts)} alone",
-            f"all development cohorts together: {', '.join(development) or 'there is none'}",
+            f"a signature of {listed(cohorts)} alone",
+            f"all development cohorts together: {listed(development)}",
             "leave --cohort out, or change the roles in skinkit.toml",
         )
     return [Ref("signature", name=f"{split}/{fused}")] if development else []
@@ -146,7 +146,7 @@ def _fused(inputs: Mapping[str, Artifact], console: Console) -> tuple[pd.DataFra
     shared = [name for name in found[0] if all(name in others for others in found)] if found else []
     if not shared:
         raise InputError(
-            f"no radiomic feature that {', '.join(tables)} all have",
+            f"no radiomic feature that {listed(tables)} all have",
             "fused tables with columns such as original_firstorder_Mean",
             "run 'skinkit radiomics' with the same --channels for every development cohort",
         )

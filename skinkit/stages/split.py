@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from skinkit.artifacts import csv
 from skinkit.artifacts.artifact import Artifact, exists
 from skinkit.artifacts.files import digest, file_sha256, write_atomic
-from skinkit.errors import ConfigError, InputError, did_you_mean
+from skinkit.errors import ConfigError, InputError, did_you_mean, listed
 from skinkit.options import Help
 from skinkit.schemas import EXCLUDED, OK, SPLIT
 from skinkit.stages import Job, Sources
@@ -103,8 +103,8 @@ def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: 
     development = workspace.with_role("development")
     if cohorts and set(cohorts) != set(development):
         raise ConfigError(
-            f"a split of {', '.join(cohorts)} alone",
-            f"all development cohorts together: {', '.join(development) or 'there is none'}",
+            f"a split of {listed(cohorts)} alone",
+            f"all development cohorts together: {listed(development)}",
             "leave --cohort out, or change the roles in skinkit.toml",
         )
     return [Ref("split", name=name)] if development else []
@@ -286,7 +286,7 @@ def _labelled_images(cases: pd.DataFrame, classes: ClassSet) -> tuple[pd.DataFra
         found = ", ".join(f"{c} {n}" for c, n in images["class"].value_counts().items()) or "no labelled case"
         raise InputError(
             f"development cases of fewer than two classes of {classes.name!r} ({found}; left out: {excluded})",
-            f"cases of at least two of {', '.join(classes.classes)}",
+            f"cases of at least two of {listed(classes.classes)}",
             "map the diagnoses in the source, or choose another --classes",
         )
     return images.assign(stratum=images["class"]), excluded
@@ -480,11 +480,11 @@ def _selected(cases: pd.DataFrame, job: Job) -> tuple[pd.DataFrame, dict[str, An
     told = {n: a.info.get("selection") or "" for n, a in job.inputs.items() if n.startswith("cases/")}
     rules = sorted(set(told.values()))
     if len(rules) > 1:
-        listed = ", ".join(f"{name.removeprefix('cases/')}: {rule or 'none'}" for name, rule in told.items())
+        found = listed(f"{name.removeprefix('cases/')}: {rule or 'none'}" for name, rule in told.items())
         raise InputError(
-            f"development cohorts of different selections ({listed})",
+            f"development cohorts of different selections ({found})",
             "the same selection of all of them",
-            "run 'skinkit ingest --selection RULE' for all, or put it into [stage.ingest] of skinkit.toml",
+            f"run 'skinkit ingest --selection {rules[-1]}' for all, or put it into [stage.ingest] of skinkit.toml",
         )
     if not rules or not rules[0]:
         return cases, None
@@ -519,7 +519,7 @@ def _pad_cohort(workspace: Workspace) -> str:
     development = workspace.with_role("development")
     if [workspace.cohort(name).source for name in development] != ["pad-ufes-20"]:
         raise ConfigError(
-            f"--protocol {METABLOCK} with the development cohorts {', '.join(development) or 'none'}",
+            f"--protocol {METABLOCK} with the development cohorts {listed(development)}",
             "PAD-UFES-20 alone, whose folders these are",
             "give the other cohorts another role, or leave --protocol out",
         )
@@ -577,7 +577,7 @@ def _imported(file: Path, cases: pd.DataFrame, job: Job, config: Config) -> pd.D
     for fold, part in frame.groupby("fold", sort=True):
         rows = part.sort_values(["cohort", "case_id"], kind="stable").reset_index(drop=True)
         if not (rows["part"] == TRAIN).any():
-            raise InputError(f"{file}: fold {fold} has no training row", f"parts {', '.join(PARTS)}", "mend the file")
+            raise InputError(f"{file}: fold {fold} has no training row", f"parts {listed(PARTS)}", "mend the file")
         if not (rows["part"] == VALIDATION).any():
             job.console.info(f"  fold {fold} of {file.name} names no validation row: a part of its training rows is")
             inside = np.flatnonzero(rows["part"] == TRAIN)
@@ -601,7 +601,7 @@ def _read_import(file: Path) -> pd.DataFrame:
     given.columns = [str(name).strip().lower() for name in given.columns]
     if "part" not in given or not {"case_id", "image_id"} & set(given.columns):
         raise InputError(
-            f"{file} has columns {', '.join(given.columns)}",
+            f"{file} has columns {listed(given.columns)}",
             "part, case_id or image_id, and where they are needed fold and cohort",
             "rename the columns",
         )
@@ -648,9 +648,8 @@ def _matched(given: pd.DataFrame, job: Job, file: Path) -> pd.DataFrame:
             )
     if unknown:
         raise InputError(
-            f"{file} names {len(unknown)} cases that no development cohort has: {', '.join(unknown[:10])}"
-            + (" ..." if len(unknown) > 10 else ""),
-            f"values of the column {column} of {', '.join(n.removeprefix('cases/') for n in job.inputs)}",
+            f"{file} names {len(unknown)} cases that no development cohort has: {listed(unknown)}",
+            f"values of the column {column} of {listed(n.removeprefix('cases/') for n in job.inputs)}",
             "remove these rows, or name the cohort in a column cohort",
         )
     return pd.DataFrame(
@@ -681,7 +680,7 @@ def _thin_strata(frame: pd.DataFrame, cases: pd.DataFrame, strata: Sequence[str]
         if missing[TRAIN] and by_class:
             raise InputError(
                 f"{called} has {n} cases of {of} patients, none of them in the training rows of fold "
-                f"{', '.join(map(str, missing[TRAIN]))}",
+                f"{listed(missing[TRAIN])}",
                 f"patients of {called} in the training rows of every fold",
                 "add patients, lower --folds, or leave the class out with --classes FILE",
             )

@@ -27,7 +27,7 @@ from skinkit.artifacts.artifact import Artifact, Recipe, exists, open_artifact
 from skinkit.artifacts.builder import Builder
 from skinkit.artifacts.files import digest, file_sha256, link_or_copy
 from skinkit.artifacts.files import write_atomic as write
-from skinkit.errors import ConfigError, InputError, RefusedError
+from skinkit.errors import ConfigError, InputError, RefusedError, listed
 from skinkit.models.parts.weights import RANDOM, Start, locate
 from skinkit.options import Help, identity_of
 from skinkit.schemas import MODEL, TRAINED_ON
@@ -136,8 +136,8 @@ def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: 
     development = workspace.with_role("development")
     if cohorts and set(cohorts) != set(development):
         raise ConfigError(
-            f"a model of {', '.join(cohorts)} alone",
-            f"all development cohorts together: {', '.join(development) or 'there is none'}",
+            f"a model of {listed(cohorts)} alone",
+            f"all development cohorts together: {listed(development)}",
             "leave --cohort out, or change the roles in skinkit.toml",
         )
     target = Ref("models", name=name)
@@ -152,7 +152,7 @@ def _refuse_installed(config: Config, target: Ref, workspace: Workspace) -> None
         raise RefusedError(
             f"the model at {path} was installed from a pack",
             "a name that is free",
-            "give --name NAME to keep both, or --replace to train one in its place",
+            f"give --name {target.name}_2 to keep both, or --replace to train one in its place",
         )
 
 
@@ -206,8 +206,8 @@ def _check_folds(config: Config, split: Ref, workspace: Workspace) -> None:
         raise ConfigError(
             f"--folds {config.folds}, but the split {split.name!r} has {found}",
             "a split with as many folds",
-            f"run 'skinkit split --folds {config.folds}' first (with --name NAME, and --split NAME here, for a second "
-            "split)",
+            f"run 'skinkit split --folds {config.folds}' first; for a second split with --name "
+            f"{split.name}_{config.folds}, and here with --split {split.name}_{config.folds}",
         )
 
 
@@ -246,7 +246,7 @@ def guard(config: Config, artifact: Artifact, recipe: Recipe) -> None:
         raise RefusedError(
             f"the model at {artifact.path} has another configuration ({'; '.join(said)})",
             "the same configuration, or a name that is free",
-            "give --name NAME to keep both, or --replace to train it anew in its place",
+            f"give --name {artifact.path.name}_2 to keep both, or --replace to train it anew in its place",
         )
 
 
@@ -545,7 +545,7 @@ def _measured(fused: Mapping[str, Artifact]) -> tuple[str, ...]:
     measured = [artifact.info["features"] for artifact in fused.values()]
     if any(set(names) != set(measured[0]) for names in measured):
         raise InputError(
-            f"the development cohorts were measured differently ({', '.join(str(len(m)) for m in measured)} features)",
+            f"the development cohorts were measured differently ({listed(str(len(m)) for m in measured)} features)",
             "the same radiomic features in each",
             "run 'skinkit radiomics' for all of them with the same channels",
         )

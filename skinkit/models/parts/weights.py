@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from skinkit.artifacts.files import file_sha256
 from skinkit.console import Console
-from skinkit.errors import ConfigError, InputError, RefusedError, did_you_mean
+from skinkit.errors import ConfigError, InputError, RefusedError, did_you_mean, listed
 
 if TYPE_CHECKING:
     import torch
@@ -150,7 +150,7 @@ def locate(given: str, default: str) -> Path:
         if not path.is_file():
             raise InputError(
                 f"no weights file {path}",
-                "a safetensors file or a PyTorch state dict, or one of " + ", ".join(PUBLIC),
+                "a safetensors file or a PyTorch state dict, or one of " + listed(PUBLIC),
                 "check the path given to --weights",
             )
         return path
