@@ -96,6 +96,12 @@ def tree(folder: Path) -> dict[str, int]:
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))}
 
 
+def learn(workspace: Path) -> None:
+    """Add a cohort to learn from, which was not read."""
+    with (workspace / "skinkit.toml").open("a") as file:
+        file.write('[cohorts.learn]\nrole = "development"\nsource = "folder"\npath = "../in"\n')
+
+
 def plan(workspace: Path, capsys: pytest.CaptureFixture[str], *given: str) -> dict[str, str]:
     """Artifact -> why a run would make it, in order; nothing is written."""
     before = tree(workspace)
@@ -108,8 +114,7 @@ def plan(workspace: Path, capsys: pytest.CaptureFixture[str], *given: str) -> di
 
 
 def test_a_plan_names_what_is_absent_before_what_needs_it(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with (workspace / "skinkit.toml").open("a") as file:
-        file.write('[cohorts.learn]\nrole = "development"\nsource = "folder"\npath = "../in"\n')
+    learn(workspace)
     found = plan(workspace, capsys)
     assert set(found.values()) == {"absent"}
     order = ["learn/cases", "learn/masks/otsu", "learn/features/otsu", "learn/fused/otsu", "split/grouped"]
@@ -141,8 +146,6 @@ def test_a_plan_says_which_settings_sources_and_inputs_changed(
 
 
 def test_a_plan_tries_failed_rows_again_only_when_asked(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (workspace / "skinkit.toml").write_text(
-        (workspace / "skinkit.toml").read_text().replace("inference", "development")
-    )
+    learn(workspace)
     assert "ward/cases" not in plan(workspace, capsys)
     assert plan(workspace, capsys, "--retry-failed")["ward/cases"] == "1 failed rows are tried again"
