@@ -76,10 +76,7 @@ class Config(Training):
     name: Annotated[str, "what the names of the models and the folder begin with (default: the system's name)"] = ""
     replace: Annotated[bool, "train arms anew that exist with another configuration"] = False
     allow_leakage: Annotated[
-        str,
-        Help(
-            "reason for training on a split with a patient, lesion or image on both sides", metavar="REASON", rare=True
-        ),
+        str, Help("reason for training on a split with a patient, lesion or image on both sides", metavar="REASON")
     ] = ""
 
 

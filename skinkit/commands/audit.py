@@ -38,8 +38,8 @@ class Config:
     table: Annotated[
         str, Help("audit this CSV or Parquet table instead of the workspace's cohorts", metavar="FILE")
     ] = ""
-    truth_column: Annotated[str, "with --table: column of classes or diagnosis codes"] = "diagnosis"
-    cluster: Annotated[str, "with --table: column that names the patient"] = "patient_id"
+    truth_column: Annotated[str, Help("with --table: column of classes or diagnosis codes", rare=True)] = "diagnosis"
+    cluster: Annotated[str, Help("with --table: column that names the patient", rare=True)] = "patient_id"
     classes: Annotated[str, "class set that says what is malignant (default: the workspace's)"] = ""
     malignant: Annotated[str, "malignant set: pad or wang (default: the workspace's, else the class set's own)"] = ""
     files: Annotated[int, "photos whose files are read at most, a cohort; 0 for none"] = 1000

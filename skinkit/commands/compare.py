@@ -19,7 +19,7 @@ from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context
 from skinkit.commands._output import folder_of, write_study
 from skinkit.errors import ConfigError, InputError
-from skinkit.options import MANY_MODELS, MODEL
+from skinkit.options import MANY_MODELS, MODEL, Help
 from skinkit.workspace import Ref
 
 if TYPE_CHECKING:
@@ -41,10 +41,12 @@ class Config:
     bootstrap: Annotated[int, "bootstrap replicates of patients"] = 1000
     seed: Annotated[int, "seed of the bootstrap"] = 0
     minimum: Annotated[int, "fewest positives and negatives for which a class metric is compared"] = 5
-    truth_column: Annotated[str, "of tables: column of classes or diagnosis codes"] = "diagnosis"
-    classes: Annotated[str, "of tables: class set, where the columns do not tell it"] = ""
-    malignant: Annotated[str, "of tables: malignant set (pad, wang), or the malignant classes with commas"] = ""
-    threshold: Annotated[float, "of tables: malignancy from which a case is called malignant"] = 0.3
+    truth_column: Annotated[str, Help("of tables: column of classes or diagnosis codes", rare=True)] = "diagnosis"
+    classes: Annotated[str, Help("of tables: class set, where the columns do not tell it", rare=True)] = ""
+    malignant: Annotated[
+        str, Help("of tables: malignant set (pad, wang), or the malignant classes with commas", rare=True)
+    ] = ""
+    threshold: Annotated[float, Help("of tables: malignancy from which a case is called malignant", rare=True)] = 0.3
     out: Annotated[str, "folder for the files (default: compare of the workspace; none for tables)"] = ""
 
 

@@ -18,7 +18,7 @@ from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context
 from skinkit.commands._output import folder_of, write_study
 from skinkit.errors import ConfigError, InputError, listed
-from skinkit.options import ONE_MODEL_ARGUMENT
+from skinkit.options import ONE_MODEL_ARGUMENT, Help
 from skinkit.workspace import Ref
 
 FOLDER = "embed"
@@ -31,7 +31,7 @@ class Config:
     model: Annotated[str, ONE_MODEL_ARGUMENT] = ""
     fold: Annotated[int, "which fold's features"] = 0
     method: Annotated[Literal["tsne", "pca"], "how they are brought to two dimensions"] = "tsne"
-    perplexity: Annotated[float, "of t-SNE: about how many neighbours count"] = 30.0
+    perplexity: Annotated[float, Help("of t-SNE: about how many neighbours count", rare=True)] = 30.0
     seed: Annotated[int, "of t-SNE"] = 0
     out: Annotated[str, "folder for the files (default: embed of the workspace)"] = ""
 

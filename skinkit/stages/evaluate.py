@@ -60,13 +60,11 @@ class Scoring:
         str,
         Help("primary endpoint, declared beforehand: CLASS METRIC [AVERAGE] [@ RULE]", metavar="ENDPOINT"),
     ] = ""
-    allow_leakage: Annotated[str, Help("reason for scoring cases the model may know", metavar="REASON", rare=True)] = ""
+    allow_leakage: Annotated[str, Help("reason for scoring cases the model may know", metavar="REASON")] = ""
     near_bits: Annotated[
-        int, Help("hashes of near-identical images differ in at most so many of 64 bits; -1: not sought", rare=True)
+        int, "hashes of near-identical images differ in at most so many of 64 bits; -1: not sought"
     ] = 4
-    near_limit: Annotated[
-        int, Help("cases with a near-identical training image above which scoring is refused", rare=True)
-    ] = 0
+    near_limit: Annotated[int, "cases with a near-identical training image above which scoring is refused"] = 0
     shortcuts: Annotated[bool, "also audit what tells malignancy without the lesion"] = True
 
 

@@ -65,10 +65,11 @@ class Config:
         "gradcam with Shapley values, gfa (integrated gradients of photo and attributes), or the model's own",
     ] = "auto"
     baseline: Annotated[
-        Literal["mean", "black", "blur"], "gfa: the photo that says nothing: ImageNet's mean colour, black, or blurred"
+        Literal["mean", "black", "blur"],
+        Help("gfa: the photo that says nothing: ImageNet's mean colour, black, or blurred", rare=True),
     ] = "mean"
-    steps: Annotated[int, "gfa: steps of the path, doubled where they miss more than 1 %"] = 50
-    cells: Annotated[int, "occlusion_of_mask: parts along each side of the lesion's bounding box"] = 6
+    steps: Annotated[int, Help("gfa: steps of the path, doubled where they miss more than 1 %", rare=True)] = 50
+    cells: Annotated[int, Help("occlusion_of_mask: parts along each side of the lesion's bounding box", rare=True)] = 6
 
 
 def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:

@@ -22,7 +22,7 @@ from skinkit.artifacts.files import digest
 from skinkit.errors import CaseError, ConfigError, RefusedError, listed
 from skinkit.learning.pack import fused_name
 from skinkit.models.parts.protocol import UNCERTAINTIES
-from skinkit.options import ONE_MODEL
+from skinkit.options import ONE_MODEL, Help
 from skinkit.schemas import EXCLUDED, FAILED, OK, PREDICTIONS, PROBABILITY
 from skinkit.stages import Job, Sources
 from skinkit.stats.thresholds import threshold_of
@@ -60,13 +60,18 @@ class Config:
     model: Annotated[str, ONE_MODEL] = ""
     fused: Annotated[str, "name of the fused table (default: the one the model was trained on)"] = ""
     undecided: Annotated[
-        float, "refer cases whose entropy is above this share of ln(classes): 0 is sure, 1 is any guess"
+        float,
+        Help("refer cases whose entropy is above this share of ln(classes): 0 is sure, 1 is any guess", rare=True),
     ] = 0.8
     unlike: Annotated[
-        float, "refer cases more unlike the training rows than this share of the validation rows, percent; 101 for none"
+        float,
+        Help(
+            "refer cases more unlike the training rows than this share of the validation rows, percent; 101 for none",
+            rare=True,
+        ),
     ] = 99.0
     allow_segmenter_mismatch: Annotated[
-        bool, "measure in masks of another segmenter than the model was trained with"
+        bool, Help("measure in masks of another segmenter than the model was trained with", rare=True)
     ] = False
 
 

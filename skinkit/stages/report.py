@@ -51,7 +51,7 @@ class Config:
         int | None, "lesions with pictures at most, 0 for all (default: 27 in all for research, 200 a worklist)"
     ] = None
     image_px: Annotated[int | None, "longer side of a photo, pixels (default: 420 for research, 640 on a card)"] = None
-    page_mb: Annotated[float, "largest page, megabytes, at most 20"] = 10.0
+    page_mb: Annotated[float, Help("largest page, megabytes, at most 20", rare=True)] = 10.0
     show_ids: Annotated[bool, "print lesion ids, and patient ids on the cards"] = True
     standard: Annotated[
         Literal["", "claim", "tripod-ai", "clear-derm", "metrics"],

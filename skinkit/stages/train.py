@@ -113,14 +113,18 @@ class Config:
         Literal["temperature", "isotonic"],
         "what makes scores probabilities; both are fitted on the validation rows and kept, isotonic on top",
     ] = "temperature"
-    coverage: Annotated[float, "share of cases whose prediction set is to hold the truth"] = 0.9
+    coverage: Annotated[float, Help("share of cases whose prediction set is to hold the truth", rare=True)] = 0.9
     seed: Annotated[int, "seed of the model"] = 0
     precision: Annotated[
         Literal["auto", "fp32", "bf16"],
-        Help("arithmetic of a network; auto: bf16 where 'skinkit doctor' measures it faster", identity=False),
+        Help(
+            "arithmetic of a network; auto: bf16 where 'skinkit doctor' measures it faster", identity=False, rare=True
+        ),
     ] = "auto"
-    devices: Annotated[int, Help("GPUs a network is trained on at once", identity=False)] = 1
-    cache_mib: Annotated[int, Help("memory for decoded photos while a network is trained, MiB", identity=False)] = 2048
+    devices: Annotated[int, Help("GPUs a network is trained on at once", identity=False, rare=True)] = 1
+    cache_mib: Annotated[
+        int, Help("memory for decoded photos while a network is trained, MiB", identity=False, rare=True)
+    ] = 2048
     replace: Annotated[bool, Help("replace a model of this name that has another configuration", identity=False)] = (
         False
     )
