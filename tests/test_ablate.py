@@ -193,7 +193,7 @@ def test_the_table_of_classes_by_hand() -> None:
     # Where no fold could fit a threshold nothing was decided.
     assert of["frozen_threshold", "B", "none"]["sensitivity_sd"] is None
     assert "NOT A RESULT" in class_table.MODES["tuned_on_scored"]
-    assert "0.5500 ± 0.0707" in class_table.told(rows, "frozen_threshold")
+    assert "0.5500 ± 0.0707" in class_table.markdown_of(rows, "frozen_threshold")
 
 
 def test_on_an_external_cohort_the_spread_is_that_of_the_folds_alone() -> None:

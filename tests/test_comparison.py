@@ -37,15 +37,15 @@ def cases(n: int = 240, seed: int = 0, skill: float | np.ndarray = 2.0, model: i
     )
 
 
-def side(name: str, table: pd.DataFrame, malignant: str = "") -> comparison.Side:
+def side(name: str, table: pd.DataFrame, malignant: str = "") -> comparison.ComparedModel:
     read = outside_predictions.checked(
         table, truth_column="diagnosis", classes="", malignant=malignant, threshold=0.3, file=Path(f"{name}.csv")
     )
-    return comparison.Side(name, scoring.Evaluation(read.table, read.classes, {}, read.malignant_set, "given"))
+    return comparison.ComparedModel(name, scoring.Evaluation(read.table, read.classes, {}, read.malignant_set, "given"))
 
 
 def scores(table: pd.DataFrame, **settings: Any) -> scoring.Scores:
-    asked = scoring.Settings(**{"bootstrap": 100, "seed": 0, "minimum": 5, "subgroups": True, **settings})
+    asked = scoring.ScoringSettings(**{"bootstrap": 100, "seed": 0, "minimum": 5, "subgroups": True, **settings})
     return side("m", table).evaluation.scores(asked, cohort="c", model="m")
 
 
@@ -171,7 +171,9 @@ def test_the_primary_endpoint_is_marked_and_misnaming_it_is_told() -> None:
         ["all", "malignant", "veto", "sensitivity"]
     ]
     assert endpoint.parse("all auroc macro") == ("all", "macro", "none", "auroc")
-    assert endpoint.told(endpoint.parse("MEL sensitivity @ frozen_threshold")) == "MEL sensitivity @ frozen_threshold"
+    assert (
+        endpoint.text_of(endpoint.parse("MEL sensitivity @ frozen_threshold")) == "MEL sensitivity @ frozen_threshold"
+    )
     with pytest.raises(ConfigError, match="malignant sensitivty"):
         scores(cases(60), primary="malignant sensitivty @ veto", subgroups=False)
     with pytest.raises(ConfigError, match="CLASS METRIC"):
@@ -200,7 +202,7 @@ def test_the_better_model_is_found_and_equal_ones_are_not_told_apart() -> None:
     assert next(t for t in result["mcnemar"] if t["name"] == "most probable class")["p"] < 1e-4
     same = comparison.compare(weak, side("twin", cases(skill=0.8, model=1)), **asked)
     assert all(row["difference"] == 0 and row["p"] == 1 for row in same["differences"])
-    assert "B - A" in comparison.told(result)
+    assert "B - A" in comparison.text_of(result)
 
 
 def test_what_cannot_be_compared_is_refused() -> None:

@@ -44,7 +44,7 @@ EVEN = {"MEL": 0.4, "NEV": 0.6}
 
 def test_a_planted_fall_is_sized() -> None:
     inside, outside = scored(600, shift=2.0, shares=EVEN, seed=0), scored(400, shift=0.8, shares=EVEN, seed=1)
-    rows = drift.drop(*(drift.Side.of(t, ["MEL"]) for t in (inside, outside)), bootstrap=300)
+    rows = drift.drop(*(drift.ScoredCohort.of(t, ["MEL"]) for t in (inside, outside)), bootstrap=300)
     row = next(r for r in rows if r["metric"] == "auroc" and not r["adjusted"])
     areas = [roc_auc_score(t["class"] == "MEL", t["malignancy"]) for t in (inside, outside)]
     assert row["inside"] == pytest.approx(areas[0])
@@ -57,7 +57,7 @@ def test_a_planted_fall_is_sized() -> None:
 
 
 def test_no_fall_is_no_fall() -> None:
-    sides = [drift.Side.of(scored(400, shift=1.5, shares=EVEN, seed=s), ["MEL"]) for s in (2, 3)]
+    sides = [drift.ScoredCohort.of(scored(400, shift=1.5, shares=EVEN, seed=s), ["MEL"]) for s in (2, 3)]
     for row in drift.drop(*sides, bootstrap=300):
         assert row["lower"] < 0 < row["upper"], row
 
@@ -65,7 +65,7 @@ def test_no_fall_is_no_fall() -> None:
 def test_the_interval_of_the_difference_holds_its_level() -> None:
     covered = 0
     for seed in range(40):
-        sides = [drift.Side.of(scored(120, shift=1.0, shares=EVEN, seed=2 * seed + k), ["MEL"]) for k in (0, 1)]
+        sides = [drift.ScoredCohort.of(scored(120, shift=1.0, shares=EVEN, seed=2 * seed + k), ["MEL"]) for k in (0, 1)]
         row = drift.drop(*sides, bootstrap=200, seed=seed)[0]
         covered += row["lower"] <= 0 <= row["upper"]
     assert covered >= 34  # 38 expected; fewer than 34 has probability 0.003 at 95 %
@@ -76,7 +76,7 @@ def test_a_fall_that_is_only_another_mix_of_diagnoses_vanishes_when_adjusted() -
     means = {"MEL": 1.2, "NEV": 0.6, "SEK": -1.5}
     inside = scored(1500, shift=0, shares={"MEL": 0.3, "NEV": 0.2, "SEK": 0.5}, seed=0, labels=means)
     outside = scored(1500, shift=0, shares={"MEL": 0.3, "NEV": 0.6, "SEK": 0.1}, seed=1, labels=means)
-    rows = drift.drop(*(drift.Side.of(t, ["MEL"]) for t in (inside, outside)), bootstrap=200)
+    rows = drift.drop(*(drift.ScoredCohort.of(t, ["MEL"]) for t in (inside, outside)), bootstrap=200)
     plain, adjusted = (next(r for r in rows if r["metric"] == "auroc" and r["adjusted"] is a) for a in (False, True))
     assert plain["lower"] > 0.05
     assert adjusted["lower"] < 0 < adjusted["upper"]

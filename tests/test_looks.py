@@ -29,8 +29,8 @@ def test_the_same_content_is_no_new_look(tmp_path: Path) -> None:
     assert [x.new for x in (first, again, other_model, other_content, elsewhere)] == [True, False, True, True, True]
     assert again.entry["endpoint"] == "auroc"
     assert test_access_log.counts(tmp_path) == {"jinan": 3, "pad": 1}
-    assert test_access_log.told(other_content) == "look 3 at the external cohort jinan"
-    assert "no new look" in test_access_log.told(again)
+    assert test_access_log.described(other_content) == "look 3 at the external cohort jinan"
+    assert "no new look" in test_access_log.described(again)
 
 
 def test_nothing_that_was_written_changes(tmp_path: Path) -> None:

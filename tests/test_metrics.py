@@ -18,7 +18,7 @@ from skinkit.stats import metrics
 CLASSES = ("ACK", "BCC", "MEL", "NEV")
 
 
-def made_up(n: int = 300, seed: int = 0, ties: bool = True) -> metric_table.Scored:
+def made_up(n: int = 300, seed: int = 0, ties: bool = True) -> metric_table.ScoredCases:
     """Predictions of four classes, some tied, three cases a patient; BCC and MEL are malignant."""
     rng = np.random.default_rng(seed)
     truth = rng.choice(4, size=n, p=[0.4, 0.3, 0.1, 0.2])
@@ -30,7 +30,7 @@ def made_up(n: int = 300, seed: int = 0, ties: bool = True) -> metric_table.Scor
         probability /= probability.sum(axis=1, keepdims=True)
     malignant = np.array([False, True, True, False])
     malignancy = probability[:, malignant].sum(axis=1)
-    return metric_table.Scored(
+    return metric_table.ScoredCases(
         classes=CLASSES,
         truth=truth,
         probability=probability,
@@ -44,7 +44,7 @@ def made_up(n: int = 300, seed: int = 0, ties: bool = True) -> metric_table.Scor
     )
 
 
-def figures(scored: metric_table.Scored, **settings: int) -> dict[metric_table.Key, dict[str, Any]]:
+def figures(scored: metric_table.ScoredCases, **settings: int) -> dict[metric_table.Key, dict[str, Any]]:
     rows = metric_table.measure(scored, **settings)
     keyed = {(r["class"], r["average"], r["decision_rule"], r["metric"]): r for r in rows}
     assert len(keyed) == len(rows)
@@ -166,7 +166,7 @@ def test_a_replicate_equals_the_metric_of_the_repeated_cases() -> None:
     """Weighting a case k times is the same as listing it k times."""
     s = made_up(90)
     weights = next(metrics.cluster_weights(s.cluster, 4, seed=3))
-    values = {key: value for key, value, _ in metric_table.Battery(s).values(weights)}
+    values = {key: value for key, value, _ in metric_table.MetricTable(s).values(weights)}
     for replicate in range(4):
         rows = np.repeat(np.arange(len(s)), weights[replicate].astype(int))
         repeated = {k: v["estimate"] for k, v in figures(s.take(rows), bootstrap=0, minimum=1).items()}
@@ -214,7 +214,7 @@ def test_a_class_of_one_patient_gets_no_interval() -> None:
     s = made_up(60, seed=4)
     cluster = s.cluster.copy()
     cluster[s.truth == 2] = "one patient"
-    s = metric_table.Scored(s.classes, s.truth, s.probability, cluster)
+    s = metric_table.ScoredCases(s.classes, s.truth, s.probability, cluster)
     row = figures(s, bootstrap=200, minimum=1)["MEL", "none", "argmax", "sensitivity"]
     assert row["note"] == "no_interval"
     assert not math.isnan(float(row["estimate"]))
@@ -253,7 +253,7 @@ def test_averages_leave_out_classes_absent_from_the_truth() -> None:
 def test_two_classes_named_malignant_and_benign_are_told_once() -> None:
     s = made_up(100)
     assert s.malignancy is not None
-    binary = metric_table.Scored(
+    binary = metric_table.ScoredCases(
         ("benign", "malignant"),
         s.is_malignant.astype(int),
         np.stack([1 - s.malignancy, s.malignancy], axis=1),
@@ -379,7 +379,7 @@ def test_few_patients_widen_percentiles_and_noise_does_not_pass_for_miscalibrati
     rng = np.random.default_rng(0)
     p = rng.random(150)
     y = rng.random(150) < p
-    s = metric_table.Scored(
+    s = metric_table.ScoredCases(
         ("a", "b"), y.astype(int), np.stack([1 - p, p], axis=1), np.arange(150), np.array([False, True]), p
     )
     row = figures(s, bootstrap=200)["malignant", "none", "none", "ece"]

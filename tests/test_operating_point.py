@@ -13,7 +13,7 @@ from skinkit import cli
 from skinkit.artifacts.artifact import open_artifact
 from skinkit.artifacts.tables import read_table
 from skinkit.errors import ConfigError, InputError
-from skinkit.stats.thresholds import Rule, choose, of_model, parse, threshold_of
+from skinkit.stats.thresholds import ThresholdRule, choose, of_model, parse, threshold_of
 from skinkit.workspace import Ref
 
 MALIGNANCY = np.array([0.9, 0.7, 0.5, 0.2, 0.6, 0.4, 0.3, 0.1])
@@ -24,15 +24,15 @@ PATIENT = np.arange(8)
 
 def chosen(text: str, by_class: np.ndarray = NEVER) -> dict:
     rule = parse(text)
-    assert isinstance(rule, Rule)
+    assert isinstance(rule, ThresholdRule)
     return choose(rule, MALIGNANCY, by_class, TRUTH, PATIENT)
 
 
 def test_a_number_is_a_threshold_and_a_rule_names_what_it_must_reach() -> None:
     assert parse(0.3) == parse("0.3") == 0.3
-    assert parse("sensitivity=0.95") == Rule("sensitivity", 0.95)
+    assert parse("sensitivity=0.95") == ThresholdRule("sensitivity", 0.95)
     assert str(parse("specificity=0.90")) == "specificity=0.9"
-    assert parse("youden") == Rule("youden")
+    assert parse("youden") == ThresholdRule("youden")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_calls_by_the_most_probable_class_count() -> None:
 
 def test_one_side_alone_cannot_choose() -> None:
     with pytest.raises(InputError, match="0 of 8"):
-        choose(Rule("youden"), MALIGNANCY, NEVER, ~TRUTH & TRUTH, PATIENT)
+        choose(ThresholdRule("youden"), MALIGNANCY, NEVER, ~TRUTH & TRUTH, PATIENT)
 
 
 def test_a_model_has_the_median_and_each_fold_its_own() -> None:

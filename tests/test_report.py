@@ -30,7 +30,7 @@ from skinkit.figures import curves
 from skinkit.images.encode import jpeg_bytes, png_bytes
 from skinkit.images.identity import slug
 from skinkit.reporting import cards, svg, words
-from skinkit.reporting.facts import Known
+from skinkit.reporting.facts import FactSheet
 from skinkit.reporting.html import Block, compose
 from skinkit.reporting.standards import STANDARDS, load_standard
 from skinkit.stats import metrics
@@ -202,7 +202,7 @@ def write_metrics(
     truth = np.array([CLASSES.classes.index(PAD6[cases.at[c, "diagnosis"]]) for c in table["case_id"]])
     p = table[[f"p__diagnosis__{c}" for c in CLASSES.classes]].to_numpy(float)
     malignant = np.array([c in CLASSES.malignant for c in CLASSES.classes])
-    scored = metric_table.Scored(
+    scored = metric_table.ScoredCases(
         CLASSES.classes,
         truth,
         p,
@@ -938,7 +938,7 @@ def test_checklists_tell_what_is_known_and_what_a_person_writes(doubtful: Worksp
 
 
 def test_every_item_of_a_checklist_names_known_facts(doubtful: Workspace) -> None:
-    known = Known.names()
+    known = FactSheet.names()
     for standard in map(load_standard, STANDARDS):
         assert len({item.number for item in standard.items}) == len(standard.items)
         for item in standard.items:

@@ -17,7 +17,7 @@ from skinkit.errors import InputError
 from skinkit.figures import panels
 from skinkit.reporting import reproduction
 from skinkit.reporting.reproduction import Run
-from skinkit.studies import Part, Published, load_study
+from skinkit.studies import Exhibit, Published, load_study
 
 HOSPITAL = """title = "Phantoms"
 file = "lesions.csv"
@@ -123,7 +123,7 @@ def how(preset: str = "wang2024", missing: Sequence[str] = ()) -> Run:
 
 
 def test_a_number_of_the_paper_stands_beside_ours_with_the_reasons() -> None:
-    part: Part = load_study("wang2024").part("fig7")
+    part: Exhibit = load_study("wang2024").part("fig7")
     number: Published = load_study("wang2024").numbers("fig7")[0]
     ours = {"estimate": 0.7, "lower": 0.6, "upper": 0.8, "n": 50}
     rows = {r.published: r for r in reproduction.beside(how(missing=["jinan"]), part, {"grouped": {number: ours}})}

@@ -25,7 +25,7 @@ from skinkit.images.decode import read_mask, read_rgb
 from skinkit.images.identity import pixel_sha256
 from skinkit.images.masks import agreement, one_region
 from skinkit.learning.fold_segmenter import strata
-from skinkit.learning.rows import Rows
+from skinkit.learning.rows import DevelopmentRows
 from skinkit.models import mask_rcnn, model_config, unet
 from skinkit.models.parts import losses
 from skinkit.models.parts.protocol import Sizes
@@ -197,8 +197,8 @@ def test_unet_may_balance_its_draws_over_cohort_and_modality() -> None:
     (phase,) = unet.build(model_config(unet, ["balanced=0.75"], preset="quick"), LESION).phases()
     assert phase.balanced == 0.75
     frame = pd.DataFrame({"cohort": ["isic", "pad", "pad", "pad"], "modality": ["dermoscopic", None, "clinical", None]})
-    assert strata(Rows(frame, pd.DataFrame(), {})).tolist() == [0, 1, 2, 1]
-    assert strata(Rows(frame[["cohort"]], pd.DataFrame(), {})).tolist() == [0, 1, 1, 1]
+    assert strata(DevelopmentRows(frame, pd.DataFrame(), {})).tolist() == [0, 1, 2, 1]
+    assert strata(DevelopmentRows(frame[["cohort"]], pd.DataFrame(), {})).tolist() == [0, 1, 1, 1]
 
 
 # ---------------------------------------------------------------------------------------------------- mask r-cnn

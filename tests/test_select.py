@@ -41,7 +41,7 @@ def planted(n: int = 240, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray[Any, 
 
 def chosen(features: pd.DataFrame, labels: Any, **rule: Any) -> pd.DataFrame:
     names = list(features.columns)
-    return selection.choose(features.to_numpy(), labels, names, selection.Rule(**rule)).table(names)
+    return selection.choose(features.to_numpy(), labels, names, selection.SignatureRule(**rule)).table(names)
 
 
 def reasons(table: pd.DataFrame) -> dict[str, Any]:

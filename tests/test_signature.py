@@ -70,12 +70,12 @@ def test_patients_are_drawn_whole_and_what_tells_classes_apart_is_chosen_again()
     x[:, 2] += 3 * (labels == "B")
     names = [f"original_glcm_F{i}" for i in range(6)]
     told = {"bootstrap": 12, "seed": 3}
-    held = stability.drawn_again(x, labels, patient, names, selection.Rule(), **told)
+    held = stability.drawn_again(x, labels, patient, names, selection.SignatureRule(), **told)
     assert held.shape == (12, 6)
     assert held[:, 2].all()
     assert held[:, [0, 1, 3, 4, 5]].mean() < 0.2
     order = rng.permutation(120)
-    again = stability.drawn_again(x[order], labels[order], patient[order], names, selection.Rule(), **told)
+    again = stability.drawn_again(x[order], labels[order], patient[order], names, selection.SignatureRule(), **told)
     np.testing.assert_array_equal(held, again)  # the order of the rows is no matter
 
 
@@ -177,7 +177,7 @@ def test_shapley_values_add_up_to_the_log_odds_and_follow_the_planted_feature() 
     rng = np.random.default_rng(0)
     x = rng.normal(size=(300, 3))
     positive = x[:, 1] + 0.2 * rng.normal(size=300) > 0
-    parts = [trees.Part(x[rows], positive[rows]) for rows in (slice(0, 200), slice(200, 250))]
+    parts = [trees.SplitRows(x[rows], positive[rows]) for rows in (slice(0, 200), slice(200, 250))]
     found = trees.explain(*parts, x[250:])
     assert found.phi.shape == (50, 3)
     strength = np.abs(found.phi).mean(axis=0)

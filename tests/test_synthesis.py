@@ -197,7 +197,7 @@ def test_both_sets_on_the_real_tables(real_data: Path) -> None:
         rows = read_cases(Cohort("x", "external", name, real_data / "isic" / "tables")).rows
         draw = load_source(name).draw
         assert draw is not None
-        settings = drawn_cohorts.Settings(n, 0, "independent", "paper", "pad", "grouped")
+        settings = drawn_cohorts.DrawSettings(n, 0, "independent", "paper", "pad", "grouped")
         chosen = drawn_cohorts.sampled(rows, draw, settings, np.random.default_rng(0))
         made = drawn_cohorts.with_metadata(chosen, pad, "independent", np.random.default_rng(0))
         assert len(made) == n

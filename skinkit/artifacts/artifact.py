@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from skinkit.artifacts import row_dates
 from skinkit.artifacts.files import digest, file_sha256
-from skinkit.artifacts.tables import TABLE, Rows, opened_table, read_table
+from skinkit.artifacts.tables import TABLE, TableRows, opened_table, read_table
 from skinkit.errors import InputError
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Artifact:
     def _table_sha256(self) -> str:
         return str(self.manifest["files"].get(TABLE, ""))
 
-    def rows(self, columns: Sequence[str] | None = None) -> Rows:
+    def rows(self, columns: Sequence[str] | None = None) -> TableRows:
         """The artifact's table as plain rows, read piece by piece in one thread: several take memory of their own."""
         import pyarrow as pa
 
@@ -138,7 +138,7 @@ class Artifact:
         with opened_table(self.path / TABLE, self._table_sha256) as file:
             groups = range(file.num_row_groups)
             pieces = [file.read_row_group(group, columns=wanted, use_threads=False) for group in groups]
-            return Rows(pa.concat_tables(pieces) if pieces else file.schema_arrow.empty_table())
+            return TableRows(pa.concat_tables(pieces) if pieces else file.schema_arrow.empty_table())
 
     def dates(self) -> list[row_dates.Dating]:
         """Since when each row has been as it is, in the order of the table; all alike where that was not kept."""

@@ -21,7 +21,15 @@ from skinkit.artifacts.files import digest, file_sha256, link_or_copy, put_in_pl
 from skinkit.artifacts.locks import lock
 from skinkit.artifacts.part_tables import OldRow, Stored, collected, common_layout
 from skinkit.artifacts.provenance import commit, library_versions
-from skinkit.artifacts.tables import ROWS_AT_ONCE, TABLE, Rows, opened_table, rows_to_arrow, write_batches, write_table
+from skinkit.artifacts.tables import (
+    ROWS_AT_ONCE,
+    TABLE,
+    TableRows,
+    opened_table,
+    rows_to_arrow,
+    write_batches,
+    write_table,
+)
 from skinkit.errors import InputError
 from skinkit.schemas import FAILED, OK, UNSETTLED, Schema
 
@@ -234,13 +242,13 @@ class Builder:
             }
         return self._recalled
 
-    def recalled(self, columns: Sequence[str] | None = None) -> Rows:
+    def recalled(self, columns: Sequence[str] | None = None) -> TableRows:
         """The rows kept or added so far, sorted, in Arrow's memory: a tenth of what as many dictionaries take."""
         import pyarrow as pa
 
         self._flush()
         wanted = self._sorted([key for key in self._fingerprints if key in self._stored], columns)
-        return Rows(pa.concat_tables(wanted))
+        return TableRows(pa.concat_tables(wanted))
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Take one finished row; its files must already lie under :attr:`partial`."""

@@ -234,7 +234,7 @@ class LazyRows(Sequence[dict[str, Any]]):
         return self.row(index % len(self))
 
 
-class Rows(LazyRows):
+class TableRows(LazyRows):
     """A table as plain rows with None for unknown.
 
     The table stays in Arrow's memory, a tenth of what as many dictionaries take, and pandas is not loaded.

@@ -39,7 +39,7 @@ Measure = Callable[[Floats], Floats]
 
 
 @dataclass(frozen=True)
-class Side:
+class ScoredCohort:
     """Scored cases of one cohort.
 
     Attributes:
@@ -57,11 +57,11 @@ class Side:
     cluster: npt.NDArray[np.str_]
 
     @staticmethod
-    def of(scored: pd.DataFrame, malignant: Sequence[str]) -> Side:
+    def of(scored: pd.DataFrame, malignant: Sequence[str]) -> ScoredCohort:
         """From ``scored.parquet`` of a metrics artifact (rows of level image)."""
         rows = scored[scored["level"] == "image"]
         label = rows["class"].to_numpy(dtype=str)
-        return Side(
+        return ScoredCohort(
             malignancy=rows["malignancy"].to_numpy(dtype=np.float64),
             malignant=np.isin(label, list(malignant)),
             called=(rows["call"] == "malignant").to_numpy(dtype=bool),
@@ -87,7 +87,7 @@ def _share(weights: Floats, of: Bools, hit: Bools) -> Floats:
 
 
 # ----------------------------------------------------------------------------------------------------- the fall
-def drop(inside: Side, outside: Side, *, bootstrap: int = 1000, seed: int = 0) -> list[dict[str, Any]]:
+def drop(inside: ScoredCohort, outside: ScoredCohort, *, bootstrap: int = 1000, seed: int = 0) -> list[dict[str, Any]]:
     """What is lost from inside to outside, for each metric as it is and with the inside weighted to the outside's mix.
 
     Returns:
@@ -120,7 +120,7 @@ def drop(inside: Side, outside: Side, *, bootstrap: int = 1000, seed: int = 0) -
     return rows
 
 
-def _replicates(side: Side, mix: Floats, bootstrap: int, seed: int) -> dict[str, tuple[float, Floats]]:
+def _replicates(side: ScoredCohort, mix: Floats, bootstrap: int, seed: int) -> dict[str, tuple[float, Floats]]:
     """Each metric's estimate and its bootstrap replicates; the mix weights multiply those of the draw."""
     measures = side.measures()
     drawn: dict[str, list[Floats]] = {name: [] for name in measures}
@@ -271,7 +271,7 @@ def compare(
     """
     found: dict[str, Any] = {"drop": [], "inputs": [], "domain": None}
     if scored is not None:
-        sides = [Side.of(table, malignant) for table in scored]
+        sides = [ScoredCohort.of(table, malignant) for table in scored]
         if all(len(side.label) for side in sides):
             found["drop"] = drop(*sides, bootstrap=bootstrap, seed=seed)
     if fused is not None:

@@ -31,7 +31,7 @@ _KEY = ("cohort", "role", "model_identity", "content")
 
 
 @dataclass(frozen=True)
-class Look:
+class Access:
     """One entry.
 
     Attributes:
@@ -78,7 +78,7 @@ def _own(entry: Mapping[str, Any]) -> str:
     return digest({name: value for name, value in entry.items() if name != "own"})
 
 
-def add(root: Path, look: Mapping[str, Any]) -> Look:
+def add(root: Path, look: Mapping[str, Any]) -> Access:
     """Write a look down, unless the same content was scored by the same model before.
 
     Args:
@@ -96,7 +96,7 @@ def add(root: Path, look: Mapping[str, Any]) -> Look:
         own = [entry for entry in entries if entry["cohort"] == look["cohort"]]
         for number, entry in enumerate(own, 1):
             if all(entry[key] == look[key] for key in _KEY):
-                return Look(number, False, entry)
+                return Access(number, False, entry)
         written = file.read_bytes() if entries else b""
         lines = written.splitlines()
         previous = hashlib.sha256(lines[-1]).hexdigest() if lines else _START
@@ -104,7 +104,7 @@ def add(root: Path, look: Mapping[str, Any]) -> Look:
         entry["own"] = _own(entry)
         # Appended to in whole: a full disk or a power cut must leave no half of a line.
         write_atomic(file, written + json.dumps(entry, ensure_ascii=False, sort_keys=True).encode() + b"\n")
-    return Look(len(own) + 1, True, entry)
+    return Access(len(own) + 1, True, entry)
 
 
 def counts(root: Path) -> dict[str, int]:
@@ -115,7 +115,7 @@ def counts(root: Path) -> dict[str, int]:
     return found
 
 
-def told(look: Look) -> str:
+def described(look: Access) -> str:
     """One sentence for the console."""
     entry = look.entry
     what = "the external cohort" if entry["role"] == EXTERNAL else "the held-out rows of"

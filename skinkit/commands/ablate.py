@@ -34,7 +34,7 @@ from skinkit.workspace import Ref, Workspace, check_name
 if TYPE_CHECKING:
     import pandas as pd
 
-    from skinkit.evaluation.comparison import Side
+    from skinkit.evaluation.comparison import ComparedModel
     from skinkit.stats.metrics import Floats
 
 FOLDER = "ablate"
@@ -105,7 +105,7 @@ class Told:
     rows: pd.DataFrame
     curves: Mapping[str, Any]
     n: int
-    side: Side
+    side: ComparedModel
 
 
 @dataclass
@@ -155,9 +155,9 @@ class Ablation:
     def _together(self, found: Mapping[str, Mapping[str, Told]]) -> dict[str, Told]:
         """Arms that were scored on all of these cohorts, on the cases of all of them."""
         from skinkit.evaluation.ablation import together
-        from skinkit.evaluation.scoring import Settings
+        from skinkit.evaluation.scoring import ScoringSettings
 
-        settings = Settings(self.config.bootstrap, self.config.seed, self.config.minimum, subgroups=False)
+        settings = ScoringSettings(self.config.bootstrap, self.config.seed, self.config.minimum, subgroups=False)
         joined = {}
         for arm in self.models:
             if all(arm in of for of in found.values()):
@@ -338,12 +338,12 @@ class Ablation:
         return write_study(folder, "ablation", self.as_dict(), f"{self.told()}\n", page=head + self.told(), files=files)
 
     def _classes_told(self, classes: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]) -> str:
-        from skinkit.evaluation.class_table import MODES, told
+        from skinkit.evaluation.class_table import MODES, markdown_of
 
         parts = []
         for (cohort, arm), rows in classes.items():
             parts.append(f"## {cohort}: {self.study.arm(arm).words}")
-            parts += [f"{words}:\n\n{told(rows, mode)}" for mode, words in MODES.items()]
+            parts += [f"{words}:\n\n{markdown_of(rows, mode)}" for mode, words in MODES.items()]
         return "\n\n".join(parts)
 
     def _how(self) -> str:

@@ -23,7 +23,7 @@ from skinkit.options import MANY_MODELS, MODEL, Help
 from skinkit.workspace import Ref
 
 if TYPE_CHECKING:
-    from skinkit.evaluation.comparison import Side
+    from skinkit.evaluation.comparison import ComparedModel
 
 FOLDER = "compare"
 _TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
@@ -88,21 +88,21 @@ def _on_cohorts(config: Config, names: Sequence[str], context: Context) -> dict[
     return answers
 
 
-def scored_side(name: str, metrics: Artifact) -> Side:
+def scored_side(name: str, metrics: Artifact) -> ComparedModel:
     """The predictions behind a metrics artifact, with their truth, as one side of a comparison."""
-    from skinkit.evaluation.comparison import Side
+    from skinkit.evaluation.comparison import ComparedModel
     from skinkit.evaluation.scoring import Evaluation
     from skinkit.taxonomy import ClassSet
 
     classes = ClassSet.from_dict(metrics.info["classes"])
     table = read_table(metrics.path / "scored.parquet")
-    return Side(name, Evaluation(table, classes, {}, str(metrics.info["malignant_set"] or "")))
+    return ComparedModel(name, Evaluation(table, classes, {}, str(metrics.info["malignant_set"] or "")))
 
 
-def _table(name: str, config: Config) -> Side:
+def _table(name: str, config: Config) -> ComparedModel:
     """A table made elsewhere."""
     from skinkit.evaluation import outside_predictions
-    from skinkit.evaluation.comparison import Side
+    from skinkit.evaluation.comparison import ComparedModel
     from skinkit.evaluation.scoring import Evaluation
 
     file = Path(name)
@@ -118,24 +118,24 @@ def _table(name: str, config: Config) -> Side:
         raise InputError(
             f"{file} has no case_id or image_id", "a column that names the cases", "add one to both tables"
         )
-    return Side(name, Evaluation(checked.table, checked.classes, {}, checked.malignant_set, "given"))
+    return ComparedModel(name, Evaluation(checked.table, checked.classes, {}, checked.malignant_set, "given"))
 
 
-def _compared(config: Config, sides: Sequence[Side], folder: Path | None) -> dict[str, Any]:
+def _compared(config: Config, sides: Sequence[ComparedModel], folder: Path | None) -> dict[str, Any]:
     from skinkit.evaluation import comparison
     from skinkit.figures import curves
 
     drawn: dict[str, str] = {}
     if config.seeds:
         result = comparison.spread(sides, common=config.common)
-        text, stem = comparison.spread_told(result), "seeds"
+        text, stem = comparison.spread_text(result), "seeds"
     else:
         result = comparison.compare(
             *sides, bootstrap=config.bootstrap, seed=config.seed, common=config.common, minimum=config.minimum
         )
         a, b = result["models"]["a"], result["models"]["b"]
         title = f"{Path(b).stem} minus {Path(a).stem}, {result['n']} cases"
-        text, stem = comparison.told(result), f"{Path(a).stem}-{Path(b).stem}"
+        text, stem = comparison.text_of(result), f"{Path(a).stem}-{Path(b).stem}"
         if folder is not None:
             unit = "difference (95 % interval)"
             curves.differences(result["differences"], title=title, unit=unit, into=(folder, stem))

@@ -175,7 +175,7 @@ def _picture(row: Mapping[Any, Any], root: Path, masks: Mapping[str, Artifact], 
 
 def _text(cohort: str, name: str, told: Mapping[str, Any]) -> str:
     from skinkit.evaluation.overlap import FIGURES
-    from skinkit.evaluation.overlap import told as said
+    from skinkit.evaluation.overlap import text_of as said
 
     lines = [f"{cohort}: {told['n']} photos of {told['n_clusters']} patients (95 % intervals over patients)"]
     for masks, figures in ((name, told), *([(told["against"]["masks"], told["against"])] if told["against"] else [])):

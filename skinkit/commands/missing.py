@@ -84,7 +84,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
                 folder,
                 name,
                 {**about, "verdict": missing.verdict(rows), "rows": rows},
-                f"{name} on {cohort}, {n}\n{missing.told(rows)}",
+                f"{name} on {cohort}, {n}\n{missing.text_of(rows)}",
                 files=missing.write(folder, name, rows),
             )
             answers.setdefault(name, {})[cohort] = {**study.body, "files": study.files}

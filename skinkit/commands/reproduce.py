@@ -338,7 +338,7 @@ def _ablation(again: Reproduction, how: Run, section: Section) -> Section:
 
 
 def _by_class(again: Reproduction, how: Run, section: Section) -> Section:
-    from skinkit.evaluation.class_table import MODES, told
+    from skinkit.evaluation.class_table import MODES, markdown_of
 
     section.rows = reproduction.beside(how, section.part, _numbers(again, section.part.name))
     whole = again.study.whole
@@ -347,7 +347,7 @@ def _by_class(again: Reproduction, how: Run, section: Section) -> Section:
         for (cohort, arm), rows in made.by_class.items():
             if arm == whole.name:
                 section.body.append(f"### {cohort}, protocol {name}")
-                section.body += [f"{words}:\n\n{told(rows, mode)}" for mode, words in MODES.items()]
+                section.body += [f"{words}:\n\n{markdown_of(rows, mode)}" for mode, words in MODES.items()]
     return section
 
 

@@ -59,7 +59,7 @@ class Config:
 
 
 @dataclass(frozen=True)
-class Material:
+class SignatureData:
     """What is looked at.
 
     Attributes:
@@ -135,7 +135,7 @@ class _Made:
         return open_artifact(self.workspace.path(ref), fix=f"leave --no-upstream out, so that {ref} is made")
 
 
-def _material(config: Config, made: _Made) -> Material:
+def _material(config: Config, made: _Made) -> SignatureData:
     """The signature and the cases of its fold."""
     from skinkit.stages import select
     from skinkit.taxonomy import ClassSet
@@ -160,10 +160,10 @@ def _material(config: Config, made: _Made) -> Material:
         )
     chosen = table[(table["fold"] == config.fold) & table["selected"]].sort_values("rank")["feature"].tolist()
     classes = ClassSet.from_dict(inputs["split"].info["classes"])
-    return Material(artifact, refs[0].name, config.fold, rows, features, chosen, classes)
+    return SignatureData(artifact, refs[0].name, config.fold, rows, features, chosen, classes)
 
 
-def _statistics(material: Material) -> dict[str, Any]:
+def _statistics(material: SignatureData) -> dict[str, Any]:
     """The chosen features with their tests, and what became of the others."""
     from skinkit.artifacts.tables import read_table
     from skinkit.stages.select import TESTS
@@ -181,7 +181,7 @@ def _statistics(material: Material) -> dict[str, Any]:
 # --------------------------------------------------------------------------------------------------- the parts
 
 
-def _correlation(material: Material, folder: Path) -> dict[str, Any]:
+def _correlation(material: SignatureData, folder: Path) -> dict[str, Any]:
     """Spearman's r on the training rows, and the heatmap of the same rows."""
     import pandas as pd
 
@@ -214,13 +214,13 @@ def _pooled(table: pd.DataFrame) -> float:
     return float((table["pairs"] * table["share_high"]).sum()) / pairs if pairs else math.nan
 
 
-def _stability(config: Config, material: Material, context: Context, folder: Path) -> dict[str, Any] | None:
+def _stability(config: Config, material: SignatureData, context: Context, folder: Path) -> dict[str, Any] | None:
     """Over drawn patients, and over folds where there are several."""
     import numpy as np
     import pandas as pd
 
     from skinkit.figures import signature
-    from skinkit.signature.selection import Rule
+    from skinkit.signature.selection import SignatureRule
     from skinkit.signature.stability import drawn_again, stability
 
     table = material.artifact.table()
@@ -235,7 +235,7 @@ def _stability(config: Config, material: Material, context: Context, folder: Pat
             train["class"].to_numpy(dtype=str),
             train["group_id"].to_numpy(dtype=str),
             material.features,
-            Rule(**{name: material.artifact.config[name] for name in ("limit", "alpha", "max_correlation")}),
+            SignatureRule(**{name: material.artifact.config[name] for name in ("limit", "alpha", "max_correlation")}),
             bootstrap=config.bootstrap,
             seed=config.seed,
             console=context.console,
@@ -250,7 +250,7 @@ def _stability(config: Config, material: Material, context: Context, folder: Pat
     return answer
 
 
-def _reliability(config: Config, material: Material, made: _Made, folder: Path) -> dict[str, Any] | None:
+def _reliability(config: Config, material: SignatureData, made: _Made, folder: Path) -> dict[str, Any] | None:
     """The ICC of every feature between outlines, over the lesions that all of them found."""
     import pandas as pd
 
@@ -321,12 +321,12 @@ def _groups(cohort: str, made: _Made) -> pd.Series[str]:
     return groups
 
 
-def _trees(config: Config, material: Material, folder: Path) -> dict[str, Any] | None:
+def _trees(config: Config, material: SignatureData, folder: Path) -> dict[str, Any] | None:
     """LightGBM on the signature, scored and explained on held-out rows (validation rows where none are held out)."""
     import numpy as np
 
     from skinkit.figures import signature
-    from skinkit.signature.trees import Part, explain, most_typical
+    from skinkit.signature.trees import SplitRows, explain, most_typical
     from skinkit.stats.cross_fit import areas
 
     if not material.chosen:
@@ -334,7 +334,7 @@ def _trees(config: Config, material: Material, folder: Path) -> dict[str, Any] |
     positive = _positive(config, material)
     where = "held_out" if len(material.part("held_out")) else "validation"
     parts = {
-        name: Part(rows[material.chosen].to_numpy(dtype=float), positive[rows.index.to_numpy()])
+        name: SplitRows(rows[material.chosen].to_numpy(dtype=float), positive[rows.index.to_numpy()])
         for name in ("train", "validation", "held_out")
         for rows in [material.part(name)]
     }
@@ -348,7 +348,7 @@ def _trees(config: Config, material: Material, folder: Path) -> dict[str, Any] |
     shown, rows = parts[where], material.part(where)
     if not len(rows):
         return None
-    nothing = Part(shown.x[:0], shown.positive[:0])
+    nothing = SplitRows(shown.x[:0], shown.positive[:0])
     explained = explain(
         parts["train"], parts["validation"] if where == "held_out" else nothing, shown.x, seed=config.seed
     )
@@ -410,7 +410,7 @@ def _trees(config: Config, material: Material, folder: Path) -> dict[str, Any] |
     }
 
 
-def _positive(config: Config, material: Material) -> np.ndarray:
+def _positive(config: Config, material: SignatureData) -> np.ndarray:
     """(rows,) whether a case is what is told apart."""
     classes = material.classes
     if config.target == _MALIGNANCY:

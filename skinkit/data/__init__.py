@@ -17,11 +17,11 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skinkit.data.files import Found, locate
+from skinkit.data.files import CohortFiles, locate
+from skinkit.data.source import Arrangement as Arrangement
 from skinkit.data.source import Dialect as Dialect
 from skinkit.data.source import Draw as Draw
 from skinkit.data.source import Join as Join
-from skinkit.data.source import Part as Part
 from skinkit.data.source import Source
 from skinkit.data.source import TableRow as TableRow
 from skinkit.errors import ConfigError, did_you_mean
@@ -83,7 +83,7 @@ def load_source(name: str) -> Source:
     )
 
 
-def find_files(cohort: Cohort) -> Found:
+def find_files(cohort: Cohort) -> CohortFiles:
     """Find a cohort's tables, images and masks; no file is read but ``cohort.toml``.
 
     Raises:

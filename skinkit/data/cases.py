@@ -25,7 +25,7 @@ from skinkit.artifacts.files import digest
 from skinkit.console import Console
 from skinkit.data import words
 from skinkit.data.canonical import Reader
-from skinkit.data.files import Found
+from skinkit.data.files import CohortFiles
 from skinkit.data.finders import failed, make_finder, without_extension
 from skinkit.data.masks import masks_apart, with_masks
 from skinkit.data.source import Source, TableRow
@@ -54,7 +54,7 @@ class Listing:
     source: Source
 
 
-def list_cases(cohort: Cohort, found: Found, console: Console | None = None) -> Listing:
+def list_cases(cohort: Cohort, found: CohortFiles, console: Console | None = None) -> Listing:
     """Every image and table row of a cohort in canonical columns."""
     console = console or Console(quiet=True)
     source = found.source
@@ -91,7 +91,7 @@ def list_cases(cohort: Cohort, found: Found, console: Console | None = None) -> 
 
 def _tell(
     cohort: Cohort,
-    found: Found,
+    found: CohortFiles,
     rows: Sequence[Mapping[str, Any]],
     flow: Mapping[str, Any],
     unmapped: Mapping[str, Mapping[str, int]],
@@ -188,7 +188,7 @@ def _with_label(row: TableRow, source: Source, path: Path) -> TableRow:
 
 
 # -------------------------------------------------------------------------------------------- rows and their images
-def _joined_rows(found: Found, reader: Reader, table: Sequence[TableRow]) -> list[dict[str, Any]]:
+def _joined_rows(found: CohortFiles, reader: Reader, table: Sequence[TableRow]) -> list[dict[str, Any]]:
     """One row per (table row, image), then the images that stand in no table row."""
     finder = make_finder(found, reader)
     rows: list[dict[str, Any]] = []
@@ -225,7 +225,7 @@ def _closed(folder: str) -> dict[str, Any]:
     return {**_empty(), "case_id": place, **failed(place, "folder_unreadable", detail)}
 
 
-def _image_rows(found: Found, images: Iterable[str]) -> list[dict[str, Any]]:
+def _image_rows(found: CohortFiles, images: Iterable[str]) -> list[dict[str, Any]]:
     """One row per image, named by its path or file name without extension; where that names two, by the whole path."""
     paths = list(images)
     every = set(paths)

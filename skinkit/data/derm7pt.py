@@ -7,7 +7,7 @@ age. ``lentigo`` is taken for solar lentigo.
 
 from __future__ import annotations
 
-from skinkit.data.source import Part, Source, TableRow
+from skinkit.data.source import Arrangement, Source, TableRow
 
 _NEVI = ("blue", "clark", "combined", "congenital", "dermal", "recurrent", "reed or spitz")
 _MELANOMAS = (
@@ -48,7 +48,7 @@ SOURCE = Source(
         "doi 10.1109/JBHI.2018.2824327"
     ),
     licence="research and education only, see the data set's own terms",
-    parts=(Part(tables=("**/meta/meta.csv",)), Part(tables=("meta.csv",))),
+    parts=(Arrangement(tables=("**/meta/meta.csv",)), Arrangement(tables=("meta.csv",))),
     images=("**/images/**/*",),
     columns={
         "image": "image",

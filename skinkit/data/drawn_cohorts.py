@@ -64,7 +64,7 @@ REGIONS_OF: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Settings:
+class DrawSettings:
     """How a cohort is drawn, from its table in ``skinkit.toml``; the keys are those of :data:`OPTIONS`."""
 
     n: int
@@ -75,7 +75,7 @@ class Settings:
     split: str
 
 
-def settings_of(cohort: Cohort, workspace: Workspace) -> Settings:
+def settings_of(cohort: Cohort, workspace: Workspace) -> DrawSettings:
     """The checked settings of a cohort whose source draws.
 
     Raises:
@@ -107,7 +107,7 @@ def settings_of(cohort: Cohort, workspace: Workspace) -> Settings:
         )
     split = str(options.get("split") or workspace.defaults["split"])
     known = (options["n"], options["seed"], str(options["joint"]), str(options["counts"]))
-    return Settings(*known, metadata_from=chosen, split=split)
+    return DrawSettings(*known, metadata_from=chosen, split=split)
 
 
 def beside(cohort: Cohort) -> Cohort | None:
@@ -161,7 +161,7 @@ def drawn(cohort: Cohort, listing: Listing, workspace: Workspace, inputs: Mappin
     }
 
 
-def _training_rows(settings: Settings, inputs: Mapping[str, Artifact]) -> pd.DataFrame:
+def _training_rows(settings: DrawSettings, inputs: Mapping[str, Artifact]) -> pd.DataFrame:
     """The usable cases that fold 0 of the split trains on, sorted."""
     split = inputs["split"].table(["fold", "cohort", "case_id", "part"])
     chosen = split[(split["fold"] == 0) & (split["part"] == "train") & (split["cohort"] == settings.metadata_from)]
@@ -207,7 +207,7 @@ def sizes(present: Mapping[str, int], draw: Draw, n: int, counts: str = "proport
 
 
 def sampled(
-    rows: Sequence[Mapping[str, Any]], draw: Draw, settings: Settings, rng: np.random.Generator
+    rows: Sequence[Mapping[str, Any]], draw: Draw, settings: DrawSettings, rng: np.random.Generator
 ) -> list[Mapping[str, Any]]:
     """The rows that are drawn, whether or not their image is there."""
     usable = [row for row in rows if row["diagnosis"] in draw.diagnoses and row["status"] in (OK, PENDING)]

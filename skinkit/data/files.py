@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from skinkit.artifacts.file_names import as_text, on_disk
 from skinkit.artifacts.files import digest, file_sha256
-from skinkit.data.source import OPTIONS, Part, Source
+from skinkit.data.source import OPTIONS, Arrangement, Source
 from skinkit.errors import ConfigError, InputError, did_you_mean, listed
 from skinkit.workspace import SETTINGS_FILE, Cohort
 
@@ -36,7 +36,7 @@ class File(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Found:
+class CohortFiles:
     """What lies in a cohort's folder.
 
     Attributes:
@@ -51,7 +51,7 @@ class Found:
     """
 
     source: Source
-    part: Part
+    part: Arrangement
     root: Path
     tables: tuple[Path, ...]
     images: Mapping[str, File]
@@ -74,7 +74,7 @@ class Found:
         return digest([[path.name, file_sha256(path)] for path in (*self.tables, *files)])
 
 
-def locate(cohort: Cohort, source: Source) -> Found:
+def locate(cohort: Cohort, source: Source) -> CohortFiles:
     """Find a cohort's tables, images and masks in the arrangement of a source; no file is read but ``cohort.toml``.
 
     Raises:
@@ -106,10 +106,10 @@ def locate(cohort: Cohort, source: Source) -> Found:
     archives = tuple(
         path for path in paths if path.lower().endswith((".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar"))
     )
-    return Found(source, part, cohort.root, tables, images, masks, keys, archives, tuple(closed))
+    return CohortFiles(source, part, cohort.root, tables, images, masks, keys, archives, tuple(closed))
 
 
-def other_masks(cohort: Cohort, source: Source, place: str) -> Found:
+def other_masks(cohort: Cohort, source: Source, place: str) -> CohortFiles:
     """Masks of another annotator than the cohort's own.
 
     Args:
@@ -128,11 +128,11 @@ def other_masks(cohort: Cohort, source: Source, place: str) -> Found:
             "a folder of masks named as the images, or a pattern with {stem}",
             "correct --settings masks=...",
         )
-    return Found(source, Part(), cohort.root, (), {}, masks, keys, ())
+    return CohortFiles(source, Arrangement(), cohort.root, (), {}, masks, keys, ())
 
 
 def _masks(files: Sequence[File], patterns: Sequence[str]) -> tuple[dict[str, File], dict[tuple[str, str], str]]:
-    """``masks`` and ``mask_keys`` of :class:`Found`."""
+    """``masks`` and ``mask_keys`` of :class:`CohortFiles`."""
     masks: dict[str, File] = {}
     keys: dict[tuple[str, str], str] = {}
     for pattern in patterns:
@@ -178,7 +178,7 @@ def _mask_patterns(cohort: Cohort, usual: Sequence[str]) -> list[str]:
     return [chosen] if "{" in chosen else [f"{chosen}/{{stem}}.*", f"{chosen}/**/{{stem}}.*"]
 
 
-def _arrangement(source: Source, cohort: Cohort, paths: Sequence[str]) -> tuple[Part, tuple[Path, ...]]:
+def _arrangement(source: Source, cohort: Cohort, paths: Sequence[str]) -> tuple[Arrangement, tuple[Path, ...]]:
     """The part that is there and its tables."""
     part_name = str(cohort.options.get("part", ""))
     names = [part.name for part in source.parts if part.name]
@@ -199,7 +199,7 @@ def _arrangement(source: Source, cohort: Cohort, paths: Sequence[str]) -> tuple[
         return candidates[0], (path,)
     if "table" in cohort.options:
         return replace(candidates[0], tables=(), optional=()), ()
-    complete: list[tuple[Part, list[str]]] = []
+    complete: list[tuple[Arrangement, list[str]]] = []
     for part in candidates:
         places = [_first(pattern, paths) for pattern in part.tables]
         if all(place is not None for place in places):

@@ -12,7 +12,7 @@ from typing import Any
 from skinkit.artifacts.file_names import readings
 from skinkit.data import words
 from skinkit.data.canonical import Reader
-from skinkit.data.files import EXTENSIONS, Found
+from skinkit.data.files import EXTENSIONS, CohortFiles
 from skinkit.data.source import TableRow
 from skinkit.schemas import FAILED, PENDING
 
@@ -32,7 +32,7 @@ Place = dict[str, Any]
 Finder = Callable[[TableRow], list[Place]]
 
 
-def make_finder(found: Found, reader: Reader) -> Finder:
+def make_finder(found: CohortFiles, reader: Reader) -> Finder:
     """The finder that the source's join asks for."""
     join = found.source.join
     if join.by == "pattern":
@@ -54,7 +54,7 @@ def failed(image_id: str, reason: str, detail: str) -> Place:
 class _NameFinder:
     """Finds images by the file name in the row: with or without folder, with or without extension."""
 
-    def __init__(self, found: Found, reader: Reader, separator: str) -> None:
+    def __init__(self, found: CohortFiles, reader: Reader, separator: str) -> None:
         self.root, self.reader, self.separator = found.root, reader, separator
         self.index: dict[str, list[str]] = defaultdict(list)
         for path in found.images:
@@ -131,7 +131,7 @@ def inside_root(name: str, root: Path) -> str | None:
 class _PatternFinder:
     """Finds every image that fits a pattern filled with the row's values, such as ``{accession}*/*.jpg``."""
 
-    def __init__(self, found: Found, reader: Reader, pattern: str) -> None:
+    def __init__(self, found: CohortFiles, reader: Reader, pattern: str) -> None:
         self.reader, self.pattern = reader, pattern
         self.names = re.findall(r"\{(\w+)\}", pattern)
         self.paths = sorted((folded_path(path), path) for path in found.images)
@@ -184,7 +184,7 @@ def filled(pattern: str, values: Mapping[str, str]) -> tuple[re.Pattern[str], st
 class _DicomFinder:
     """Finds every DICOM file whose tag equals the row's accession number."""
 
-    def __init__(self, found: Found, reader: Reader, tag: str) -> None:
+    def __init__(self, found: CohortFiles, reader: Reader, tag: str) -> None:
         from skinkit.errors import CaseError
         from skinkit.images.dicom import dicom_tag
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from skinkit.data.source import Dialect, Join, Part, Source
+from skinkit.data.source import Arrangement, Dialect, Join, Source
 from skinkit.errors import ConfigError, did_you_mean, listed
 from skinkit.workspace import SETTINGS_FILE, Cohort
 
@@ -95,7 +95,7 @@ def described(source: Source, file: Path) -> Source:
         title=told.get("title", f"folder {file.parent.name}"),
         citation=told.get("citation", ""),
         licence=told.get("licence", ""),
-        parts=(Part(),),
+        parts=(Arrangement(),),
         images=_list(file, told, "images") or source.images,
         masks=(masks,) if masks else (),
         columns=columns,

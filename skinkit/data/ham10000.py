@@ -9,7 +9,7 @@ stands for unknown.
 from __future__ import annotations
 
 from skinkit.data.isic_2019 import UNKNOWN_AGES
-from skinkit.data.source import Part, Source
+from skinkit.data.source import Arrangement, Source
 
 LABELS = {
     "nv": "nevus",
@@ -46,10 +46,10 @@ SOURCE = Source(
     ),
     licence="CC BY-NC 4.0",
     parts=(
-        Part(tables=("**/HAM10000_metadata.csv",)),
-        Part(tables=("**/HAM10000_metadata",)),
-        Part(tables=("**/HAM10000_metadata.tab",)),
-        Part(tables=("metadata.csv",)),
+        Arrangement(tables=("**/HAM10000_metadata.csv",)),
+        Arrangement(tables=("**/HAM10000_metadata",)),
+        Arrangement(tables=("**/HAM10000_metadata.tab",)),
+        Arrangement(tables=("metadata.csv",)),
     ),
     images=("**/HAM10000_images_part_*/**/*", "**/images/**/*"),
     masks=("**/{stem}_segmentation.png", "masks/{stem}.*"),

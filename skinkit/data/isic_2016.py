@@ -12,14 +12,14 @@ from __future__ import annotations
 import re
 
 from skinkit.data.isic_archive import COLUMNS, EXPORTS, VALUES, with_our_headings
-from skinkit.data.source import Dialect, Part, Source, TableRow
+from skinkit.data.source import Arrangement, Dialect, Source, TableRow
 
 MALIGNANT = "malignant"
 _LABELS = {"benign": "0", "malignant": "1"}
 
 
-def _part(name: str, task: str) -> Part:
-    return Part(
+def _part(name: str, task: str) -> Arrangement:
+    return Arrangement(
         name.lower(),
         tables=(f"**/ISBI2016_ISIC_{task}_{name}_GroundTruth.csv",),
         optional=EXPORTS,

@@ -9,13 +9,13 @@ classes is a nevus. The site is in none of these files: put the ISIC archive's o
 from __future__ import annotations
 
 from skinkit.data.isic_archive import COLUMNS, EXPORTS, VALUES, with_our_headings
-from skinkit.data.source import Part, Source, TableRow
+from skinkit.data.source import Arrangement, Source, TableRow
 
 NAMED = ("melanoma", "seborrheic_keratosis")
 
 
-def _part(name: str) -> Part:
-    return Part(
+def _part(name: str) -> Arrangement:
+    return Arrangement(
         name.lower().removesuffix("_v2"),
         tables=(f"**/ISIC-2017_{name}_Part3_GroundTruth.csv",),
         optional=(f"**/ISIC-2017_{name}_Data_metadata.csv", *EXPORTS),

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from skinkit.data.ham10000 import SOURCE as HAM10000
 from skinkit.data.isic_archive import COLUMNS, EXPORTS, VALUES, with_our_headings
-from skinkit.data.source import Part, Source, TableRow
+from skinkit.data.source import Arrangement, Source, TableRow
 
 
-def _part(name: str) -> Part:
-    return Part(
+def _part(name: str) -> Arrangement:
+    return Arrangement(
         name.lower(),
         tables=(f"**/ISIC2018_Task3_{name}_GroundTruth.csv",),
         optional=(f"**/ISIC2018_Task3_{name}_LesionGroupings.csv", *EXPORTS),
@@ -40,7 +40,7 @@ SOURCE = Source(
         _part("Test"),
         _part("Validation"),
         _part("Training"),
-        Part("test", tables=("labels.csv",), images=("images/**/*",)),
+        Arrangement("test", tables=("labels.csv",), images=("images/**/*",)),
     ),
     columns={**COLUMNS, "diagnosis": "dx"},
     one_hot=("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC"),

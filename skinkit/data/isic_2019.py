@@ -8,7 +8,7 @@ five years and 0 stands for unknown, as in HAM10000.
 
 from __future__ import annotations
 
-from skinkit.data.source import Part, Source
+from skinkit.data.source import Arrangement, Source
 
 LABELS = {
     "NV": "nevus",
@@ -25,8 +25,8 @@ UNKNOWN_AGES = {"0.0": "", "0": ""}
 SITES = {"anterior torso": "torso", "lateral torso": "torso", "posterior torso": "torso"}
 
 
-def _part(name: str) -> Part:
-    return Part(
+def _part(name: str) -> Arrangement:
+    return Arrangement(
         name.lower(),
         tables=(f"**/ISIC_2019_{name}_Metadata.csv", f"**/ISIC_2019_{name}_GroundTruth.csv"),
         images=(f"**/ISIC_2019_{name}_Input/**/*", "images/**/*"),
@@ -44,7 +44,7 @@ SOURCE = Source(
     parts=(
         _part("Training"),
         _part("Test"),
-        Part(
+        Arrangement(
             "training",
             tables=("**/ISIC_2019_Training_merged.csv",),
             images=("**/ISIC_2019_Training_Input/**/*", "images/**/*"),

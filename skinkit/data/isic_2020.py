@@ -9,7 +9,7 @@ and neither trained on nor scored.
 from __future__ import annotations
 
 from skinkit.data.isic_archive import COLUMNS, VALUES, with_our_headings
-from skinkit.data.source import Part, Source
+from skinkit.data.source import Arrangement, Source
 
 _TRAIN = ("**/train/**/*", "**/ISIC_2020_Training_*/**/*", "images/**/*")
 _TEST = ("**/ISIC_2020_Test_Input/**/*", "**/test/**/*", "images/**/*")
@@ -23,11 +23,11 @@ SOURCE = Source(
     ),
     licence="CC BY-NC 4.0",
     parts=(
-        Part("training", tables=("**/ISIC_2020_Training_GroundTruth_v2.csv",), images=_TRAIN),
-        Part("training", tables=("**/ISIC_2020_Training_GroundTruth.csv",), images=_TRAIN),
-        Part("training", tables=("**/train.csv",), images=_TRAIN),
-        Part("test", tables=("**/ISIC_2020_Test_Metadata.csv",), images=_TEST),
-        Part("test", tables=("**/test.csv",), images=_TEST),
+        Arrangement("training", tables=("**/ISIC_2020_Training_GroundTruth_v2.csv",), images=_TRAIN),
+        Arrangement("training", tables=("**/ISIC_2020_Training_GroundTruth.csv",), images=_TRAIN),
+        Arrangement("training", tables=("**/train.csv",), images=_TRAIN),
+        Arrangement("test", tables=("**/ISIC_2020_Test_Metadata.csv",), images=_TEST),
+        Arrangement("test", tables=("**/test.csv",), images=_TEST),
     ),
     columns=COLUMNS,
     values=VALUES,

@@ -9,13 +9,13 @@ with an optional ``manifest.csv``.
 from __future__ import annotations
 
 from skinkit.data.isic_2019 import LABELS, SITES, UNKNOWN_AGES
-from skinkit.data.source import Part, Source, TableRow
+from skinkit.data.source import Arrangement, Source, TableRow
 
 _MASKS = ("**/*_GroundTruth/**/{stem}_segmentation.png", "masks/{stem}.*")
 
 
-def _part(name: str) -> Part:
-    return Part(
+def _part(name: str) -> Arrangement:
+    return Arrangement(
         name.lower().removesuffix("_v2"),
         tables=(f"**/ISIC-2017_{name}_Part3_GroundTruth.csv",),
         optional=(f"**/ISIC-2017_{name}_Data_metadata.csv",),
@@ -53,8 +53,8 @@ SOURCE = Source(
         _part("Training"),
         _part("Validation"),
         _part("Test_v2"),
-        Part(tables=("manifest.csv",), images=("images/**/*",)),
-        Part(
+        Arrangement(tables=("manifest.csv",), images=("images/**/*",)),
+        Arrangement(
             images=(
                 "**/ISBI2016_ISIC_Part1_*_Data/**/*.jpg",
                 "**/ISIC-2017_*_Data/**/*.jpg",

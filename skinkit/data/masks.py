@@ -10,13 +10,13 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from skinkit.data.canonical import Reader
-from skinkit.data.files import Found
+from skinkit.data.files import CohortFiles
 from skinkit.data.finders import folded_path, inside_root, without_extension
 from skinkit.data.source import TableRow
 
 
 # ------------------------------------------------------------------------------------------------------- masks
-def masks_apart(found: Found, reader: Reader, table: Sequence[TableRow]) -> Found:
+def masks_apart(found: CohortFiles, reader: Reader, table: Sequence[TableRow]) -> CohortFiles:
     """Files that the column ``mask`` names are masks, wherever they lie, and no images."""
     names = {name for row in table if (name := reader.text(row.cells, "mask"))}
     if not names:
@@ -27,7 +27,7 @@ def masks_apart(found: Found, reader: Reader, table: Sequence[TableRow]) -> Foun
     return replace(found, masks=masks, images={p: file for p, file in found.images.items() if p not in named})
 
 
-def masks_of(images: Mapping[str, str], found: Found) -> dict[str, str]:
+def masks_of(images: Mapping[str, str], found: CohortFiles) -> dict[str, str]:
     """``image_id`` -> path of its mask among those found by name; images without one are left out.
 
     Args:
@@ -57,7 +57,7 @@ class _MaskIndex:
         return self.by_path.get(plain) or (same_name[0] if len(same_name) == 1 else None)
 
 
-def with_masks(rows: Sequence[dict[str, Any]], found: Found) -> None:
+def with_masks(rows: Sequence[dict[str, Any]], found: CohortFiles) -> None:
     """Give each row the mask a person drew, by the column ``mask`` or by the patterns of the source."""
     index = _MaskIndex(list(found.masks))
     images = {row["image_path"] for row in rows if row["image_path"]}

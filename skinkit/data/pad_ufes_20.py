@@ -10,7 +10,7 @@ table of ``skinkit.toml`` chooses another folder.
 
 from __future__ import annotations
 
-from skinkit.data.source import Part, Source
+from skinkit.data.source import Arrangement, Source
 from skinkit.schemas import PAD_ATTRIBUTES
 
 _RENAMED = {"fitzpatrick": "fitspatrick", "diameter_1_mm": "diameter_1", "diameter_2_mm": "diameter_2"}
@@ -24,7 +24,7 @@ SOURCE = Source(
         "data doi 10.17632/zr7vgbcyr2.1"
     ),
     licence="CC BY 4.0",
-    parts=(Part(tables=("**/metadata.csv",)),),
+    parts=(Arrangement(tables=("**/metadata.csv",)),),
     images=("**/images/**/*", "**/imgs_part_*/**/*"),
     masks=("**/masks/{stem}.*",),
     columns={

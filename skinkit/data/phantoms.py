@@ -20,7 +20,7 @@ CONFUSED = 12
 
 
 @dataclass(frozen=True)
-class Rule:
+class ClassAppearance:
     """How one class is drawn.
 
     Attributes:
@@ -46,13 +46,17 @@ class Rule:
     share: float
 
 
-RULES: dict[str, Rule] = {
-    "actinic_keratosis": Rule(0.14, (186, 112, 98), 8, 15, (0, 0, 0), (0.16, 0.27), (55, 90), 0.10, 0.20),
-    "basal_cell_carcinoma": Rule(0.08, (172, 94, 88), 12, 5, (34, 16, 6), (0.16, 0.30), (50, 88), 0.55, 0.22),
-    "melanoma": Rule(0.24, (84, 58, 54), 26, 8, (-26, -14, 4), (0.22, 0.38), (35, 85), 0.30, 0.14),
-    "nevus": Rule(0.04, (118, 80, 60), 6, 4, (-8, -8, -8), (0.12, 0.24), (10, 55), 0.03, 0.20),
-    "squamous_cell_carcinoma": Rule(0.18, (164, 84, 76), 18, 13, (34, 44, 6), (0.20, 0.34), (55, 92), 0.60, 0.10),
-    "seborrheic_keratosis": Rule(0.07, (104, 76, 54), 10, 20, (0, 0, 0), (0.16, 0.30), (45, 90), 0.05, 0.14),
+RULES: dict[str, ClassAppearance] = {
+    "actinic_keratosis": ClassAppearance(0.14, (186, 112, 98), 8, 15, (0, 0, 0), (0.16, 0.27), (55, 90), 0.10, 0.20),
+    "basal_cell_carcinoma": ClassAppearance(
+        0.08, (172, 94, 88), 12, 5, (34, 16, 6), (0.16, 0.30), (50, 88), 0.55, 0.22
+    ),
+    "melanoma": ClassAppearance(0.24, (84, 58, 54), 26, 8, (-26, -14, 4), (0.22, 0.38), (35, 85), 0.30, 0.14),
+    "nevus": ClassAppearance(0.04, (118, 80, 60), 6, 4, (-8, -8, -8), (0.12, 0.24), (10, 55), 0.03, 0.20),
+    "squamous_cell_carcinoma": ClassAppearance(
+        0.18, (164, 84, 76), 18, 13, (34, 44, 6), (0.20, 0.34), (55, 92), 0.60, 0.10
+    ),
+    "seborrheic_keratosis": ClassAppearance(0.07, (104, 76, 54), 10, 20, (0, 0, 0), (0.16, 0.30), (45, 90), 0.05, 0.14),
 }
 _SITES = ("face", "neck", "back", "chest", "forearm", "hand", "thigh", "foot")
 _SKIN = np.array([(224, 178, 152), (208, 160, 132), (190, 140, 112), (164, 116, 90)], dtype=float)

@@ -54,7 +54,7 @@ class Dialect:
 
 
 @dataclass(frozen=True)
-class Part:
+class Arrangement:
     """One arrangement in which a source is found.
 
     Attributes:
@@ -147,7 +147,7 @@ class Source:
     title: str
     citation: str = ""
     licence: str = ""
-    parts: tuple[Part, ...] = (Part(),)
+    parts: tuple[Arrangement, ...] = (Arrangement(),)
     images: tuple[str, ...] = ("**/*",)
     masks: tuple[str, ...] = ()
     columns: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from skinkit.errors import InputError, RefusedError
-from skinkit.evaluation.comparison import COMPARED, Side, compare
+from skinkit.evaluation.comparison import COMPARED, ComparedModel, compare
 from skinkit.evaluation.scoring import Answers, Evaluation
 from skinkit.evaluation.subgroups import holm
 from skinkit.stats.metrics import ALL, MALIGNANT
@@ -47,7 +47,7 @@ def pairs(arms: Mapping[str, Sequence[str]], whole: str) -> dict[tuple[str, str]
 
 
 def compare_pairs(
-    sides: Mapping[str, Side],
+    sides: Mapping[str, ComparedModel],
     chosen: Mapping[tuple[str, str], str],
     *,
     bootstrap: int,
@@ -95,7 +95,7 @@ def compare_pairs(
     return rows, refused
 
 
-def together(name: str, sides: Mapping[str, Side]) -> Side:
+def together(name: str, sides: Mapping[str, ComparedModel]) -> ComparedModel:
     """One model's images of several cohorts as one side.
 
     Args:
@@ -105,7 +105,7 @@ def together(name: str, sides: Mapping[str, Side]) -> Side:
     tables = [side.cases.assign(case_id=f"{cohort}/" + side.cases["case_id"]) for cohort, side in sides.items()]
     one = next(iter(sides.values())).evaluation
     table = pd.concat(tables, ignore_index=True)
-    return Side(name, Evaluation(table, one.classes, {}, one.malignant_set, one.veto_source))
+    return ComparedModel(name, Evaluation(table, one.classes, {}, one.malignant_set, one.veto_source))
 
 
 def summary(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:

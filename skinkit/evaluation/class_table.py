@@ -167,7 +167,7 @@ def _plain(value: float) -> float | None:
     return None if np.isnan(value) else value
 
 
-def told(rows: Sequence[Mapping[str, Any]], mode: str) -> str:
+def markdown_of(rows: Sequence[Mapping[str, Any]], mode: str) -> str:
     """One mode of the table as Markdown: figures with intervals, and their SD over the folds."""
     lines = []
     for row in rows:

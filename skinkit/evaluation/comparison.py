@@ -46,7 +46,7 @@ PARTS = ("areas", "argmax", "calibration", "malignant")
 
 
 @dataclass(frozen=True)
-class Side:
+class ComparedModel:
     """One of the two models.
 
     Attributes:
@@ -69,7 +69,7 @@ class Side:
         return Evaluation(table, one.classes, {}, one.malignant_set, one.veto_source)
 
 
-def common_cases(a: Side, b: Side, *, common: bool) -> list[str]:
+def common_cases(a: ComparedModel, b: ComparedModel, *, common: bool) -> list[str]:
     """The cases both models predicted.
 
     Raises:
@@ -108,7 +108,9 @@ def common_cases(a: Side, b: Side, *, common: bool) -> list[str]:
     return shared
 
 
-def compare(a: Side, b: Side, *, bootstrap: int, seed: int, common: bool, minimum: int) -> dict[str, Any]:
+def compare(
+    a: ComparedModel, b: ComparedModel, *, bootstrap: int, seed: int, common: bool, minimum: int
+) -> dict[str, Any]:
     """Paired differences of the main metrics with their intervals, and McNemar's test of calls and of classes.
 
     Returns:
@@ -191,7 +193,7 @@ def mcnemar(a_right: Bools, b_right: Bools) -> dict[str, Any]:
     return {"n": len(a_right), "only_a_right": only_a, "only_b_right": only_b, "p": p}
 
 
-def spread(sides: Sequence[Side], *, common: bool) -> dict[str, Any]:
+def spread(sides: Sequence[ComparedModel], *, common: bool) -> dict[str, Any]:
     """Mean and standard deviation of the main metrics over models that differ in their seed alone.
 
     Raises:
@@ -216,7 +218,7 @@ def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
 
 
-def told(result: Mapping[str, Any]) -> str:
+def text_of(result: Mapping[str, Any]) -> str:
     """A comparison in words."""
     a, b = result["models"]["a"], result["models"]["b"]
     lines = [f"{b} minus {a}: {result['n']} cases of {result['n_clusters']} patients or groups"]
@@ -236,7 +238,7 @@ def told(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def spread_told(result: Mapping[str, Any]) -> str:
+def spread_text(result: Mapping[str, Any]) -> str:
     """A spread over seeds in words."""
     lines = [f"{len(result['models'])} models ({', '.join(result['models'])}) on {result['n']} cases: mean and SD"]
     lines += [f"  {row['name']:44}{row['mean']:>8.3f}{row['sd']:>8.3f}" for row in result["spread"]]

@@ -40,16 +40,16 @@ def find(text: str, keys: Iterable[Endpoint]) -> Endpoint:
     """
     wanted, known = parse(text), set(keys)
     if wanted not in known:
-        same = {told(key): key for key in known if key[0] in (wanted[0], MALIGNANT, ALL)}
+        same = {text_of(key): key for key in known if key[0] in (wanted[0], MALIGNANT, ALL)}
         raise ConfigError(
             f"primary = {text!r}: no such figure in the metrics table",
-            did_you_mean(told(wanted), same),
+            did_you_mean(text_of(wanted), same),
             "name a row of the metrics table",
         )
     return wanted
 
 
-def told(key: Endpoint) -> str:
+def text_of(key: Endpoint) -> str:
     """An endpoint in the words that :func:`parse` reads."""
     class_, average, rule, metric = key
     parts = [class_, metric, *([average] if average != "none" else []), *([f"@ {rule}"] if rule != "none" else [])]

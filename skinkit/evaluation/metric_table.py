@@ -1,4 +1,4 @@
-"""All metrics of one set of predictions with their intervals: :class:`Scored` in, rows of the metrics table out.
+"""All metrics of one set of predictions with their intervals: :class:`ScoredCases` in, rows of the metrics table out.
 
 Definitions beyond those of ``skinkit.stats.metrics``
 -----------------------------------------------
@@ -59,7 +59,7 @@ BOUNDED = (-1.0, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredCases:
     """What is scored.
 
     Attributes:
@@ -96,7 +96,7 @@ class Scored:
     def __len__(self) -> int:
         return len(self.truth)
 
-    def take(self, rows: Bools | Ints) -> Scored:
+    def take(self, rows: Bools | Ints) -> ScoredCases:
         """The same model on some of the cases."""
         chosen: dict[str, Any] = {
             name: None if (value := getattr(self, name)) is None else value[rows]
@@ -137,14 +137,14 @@ class Replicated:
         drawn: key -> (replicates,).
     """
 
-    battery: Battery
+    battery: MetricTable
     point: Mapping[Key, tuple[float, int]]
     drawn: Mapping[Key, Floats]
 
 
-def replicated(scored: Scored, resamples: Resamples, parts: Sequence[str] = PARTS) -> Replicated:
+def replicated(scored: ScoredCases, resamples: Resamples, parts: Sequence[str] = PARTS) -> Replicated:
     """Compute these families of metrics on the cases and on every draw of their patients."""
-    battery = Battery(scored)
+    battery = MetricTable(scored)
     point = {key: (float(value[0]), int(n)) for key, value, n in battery.values(once(len(scored)), parts)}
     drawn: dict[Key, list[Floats]] = {key: [] for key in point}
     for weights in resamples.weights(scored.cluster, len(scored.classes)):
@@ -154,7 +154,7 @@ def replicated(scored: Scored, resamples: Resamples, parts: Sequence[str] = PART
 
 
 def measure(
-    scored: Scored,
+    scored: ScoredCases,
     *,
     bootstrap: int = 1000,
     seed: int = 0,
@@ -208,10 +208,10 @@ def rows_of(told: Replicated, minimum: int = MINIMUM_N) -> list[dict[str, Any]]:
     return rows
 
 
-class Battery:
+class MetricTable:
     """All metrics of one set of predictions, for any weights."""
 
-    def __init__(self, scored: Scored) -> None:
+    def __init__(self, scored: ScoredCases) -> None:
         n, k = scored.probability.shape
         self.s = scored
         self.one_hot = np.eye(k, dtype=bool)[scored.truth]

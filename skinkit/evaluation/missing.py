@@ -141,7 +141,7 @@ class Cases:
 
     def figures(self, probability: Floats, resamples: Resamples) -> tuple[dict[str, float], dict[str, Floats]]:
         """The figures of (n, classes) probabilities, and (replicates,) of each."""
-        battery = _Battery(self, probability)
+        battery = _MissingMetrics(self, probability)
         point = {name: float(value[0]) for name, value in battery.values(once(len(self.truth)))}
         drawn: dict[str, list[Floats]] = {name: [] for name in point}
         for weights in resamples.weights(self.cluster, len(self.malignant)):
@@ -162,7 +162,7 @@ class Cases:
         return max(lower, 0.0), min(upper, 1.0)
 
 
-class _Battery:
+class _MissingMetrics:
     """The figures of one set of probabilities, for any weights of the cases."""
 
     def __init__(self, cases: Cases, probability: Floats) -> None:
@@ -289,7 +289,7 @@ def _change(row: Mapping[str, Any]) -> str:
     return f"{row['difference']:+.3f} ({row['difference_lower']:+.3f} to {row['difference_upper']:+.3f})"
 
 
-def told(rows: Sequence[Mapping[str, Any]]) -> str:
+def text_of(rows: Sequence[Mapping[str, Any]]) -> str:
     """The verdict and the table in words."""
     names = {AS_IS: "as it is", BLOCK: "patient block hidden", ALL: "everything hidden"}
     metrics = [name for name in FIGURES if any(row["metric"] == name for row in rows)]

@@ -38,7 +38,7 @@ def overlap(
     return out
 
 
-def told(figures: Mapping[str, Mapping[str, Any]], name: str) -> str:
+def text_of(figures: Mapping[str, Mapping[str, Any]], name: str) -> str:
     """Mean and median of one figure in words."""
     called = {"iou": "IoU", "dice": "Dice"}.get(name, name)
     parts = []

@@ -16,7 +16,7 @@ from skinkit.artifacts.files import write_atomic
 from skinkit.artifacts.tables import write_table
 from skinkit.evaluation import endpoint
 from skinkit.evaluation.decision import Decided, decision_curve, referral_curve, veto_by_class, veto_sweep
-from skinkit.evaluation.metric_table import Replicated, Scored, confusion_matrix, replicated, rows_of
+from skinkit.evaluation.metric_table import Replicated, ScoredCases, confusion_matrix, replicated, rows_of
 from skinkit.evaluation.subgroups import ALWAYS, COMPARED, GAPS, PARTS, gap_row, gaps_table, subgroups
 from skinkit.schemas import PROBABILITY, Schema
 from skinkit.stats.calibration import parse_sets, reliability, shift_classes, shift_malignancy
@@ -65,7 +65,7 @@ HEADLINE_PREVALENCE = {
 
 
 @dataclass(frozen=True)
-class Settings:
+class ScoringSettings:
     """How intervals are made, and what is small.
 
     Attributes:
@@ -136,14 +136,14 @@ class Evaluation:
         """Rows of level image: (n,)."""
         return np.asarray(self.table["level"] == IMAGE, dtype=bool)
 
-    def scored(self, prevalence: float | None) -> Scored:
+    def scored(self, prevalence: float | None) -> ScoredCases:
         """All rows of all levels as arrays."""
         table, names = self.table, self.classes.classes
         veto = sorted({float(t) for t in table["threshold"].dropna()})
         known = bool(self.malignant_set)
         raw = known and "malignancy_raw" in table and bool(table["malignancy_raw"].notna().all())
         sets = PREDICTION_SET in table and bool(table[PREDICTION_SET].notna().all())
-        return Scored(
+        return ScoredCases(
             classes=names,
             truth=np.array([names.index(name) for name in table[TRUTH]], dtype=np.int64),
             probability=table[[f"{PROBABILITY}{name}" for name in names]].to_numpy(dtype=np.float64),
@@ -159,7 +159,7 @@ class Evaluation:
             prevalence=math.nan if prevalence is None else prevalence,
         )
 
-    def scores(self, settings: Settings, *, cohort: str, model: str) -> Scores:
+    def scores(self, settings: ScoringSettings, *, cohort: str, model: str) -> Scores:
         """Compute everything; the patients are drawn once for all of it."""
         shift = self.shift(settings.prevalence)
         scored = self.scored(settings.prevalence if shift else None)
@@ -191,7 +191,7 @@ class Evaluation:
 
     @staticmethod
     def _level(
-        scored: Scored, chosen: Bools, several: Bools, resamples: Resamples, minimum: int
+        scored: ScoredCases, chosen: Bools, several: Bools, resamples: Resamples, minimum: int
     ) -> list[dict[str, Any]]:
         """Rows of lesions or patients; those of several classes count for malignancy alone."""
         whole = rows_of(replicated(scored.take(chosen), resamples), minimum)
@@ -202,7 +202,7 @@ class Evaluation:
         return [r for r in whole if r["class"] == MALIGNANT] + [r for r in rows if r["class"] != MALIGNANT]
 
     def _subgroups(
-        self, scored: Scored, resamples: Resamples, settings: Settings, rows: list[dict[str, Any]]
+        self, scored: ScoredCases, resamples: Resamples, settings: ScoringSettings, rows: list[dict[str, Any]]
     ) -> pd.DataFrame:
         """Add the rows of every subgroup, and compare each with the rest."""
         images = self.images
@@ -287,7 +287,7 @@ class Evaluation:
             write_table(folder / "veto_sweep.parquet", SWEEP, scores.sweep)
             write_table(folder / "veto_by_class.parquet", BY_CLASS, scores.sweep_by_class)
 
-    def _decided(self, images: Scored, resamples: Resamples) -> Decided:
+    def _decided(self, images: ScoredCases, resamples: Resamples) -> Decided:
         assert images.malignancy is not None
         assert images.called is not None
         assert images.malignant is not None
@@ -305,7 +305,7 @@ class Evaluation:
         )
 
     def _decisions(
-        self, images: Scored, decided: Decided, resamples: Resamples, shift: Mapping[str, Any] | None
+        self, images: ScoredCases, decided: Decided, resamples: Resamples, shift: Mapping[str, Any] | None
     ) -> dict[str, Any]:
         """Reliability, decision and referral curves of the images."""
         table = self.table[self.images]
@@ -330,7 +330,7 @@ class Evaluation:
             )
         return curves
 
-    def _curves(self, rows: pd.DataFrame, scored: Scored) -> dict[str, Any]:
+    def _curves(self, rows: pd.DataFrame, scored: ScoredCases) -> dict[str, Any]:
         """ROC and precision-recall curves of every class that has both sides, and the confusion matrix; of images.
 
         ``point`` is (1 - specificity, sensitivity) at the threshold in use.
@@ -358,7 +358,7 @@ class Evaluation:
         matrix = confusion_matrix(scored.truth, scored.predicted, len(scored.classes))
         return {"roc": roc, "pr": pr, "confusion": matrix.tolist()}
 
-    def info(self, scores: Scores, settings: Settings) -> dict[str, Any]:
+    def info(self, scores: Scores, settings: ScoringSettings) -> dict[str, Any]:
         """What was scored, and the headline figures."""
         rows, gaps = scores.rows, scores.gaps
         images = self.table[self.images]

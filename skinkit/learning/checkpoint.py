@@ -11,7 +11,7 @@ import torch
 
 from skinkit.artifacts.files import file_sha256, write_atomic
 from skinkit.console import Console
-from skinkit.learning.state import Job, Progress, State, as_module
+from skinkit.learning.state import Progress, State, TrainingJob, as_module
 from skinkit.models.parts.protocol import Network, Phase
 
 CHECKPOINT = "checkpoint.json"
@@ -19,7 +19,7 @@ FORMAT = 1
 
 
 # ---------------------------------------------------------------------------------------------------- checkpoints
-def save_checkpoint(module: Any, optimiser: torch.optim.Optimizer | None, progress: Progress, job: Job) -> None:
+def save_checkpoint(module: Any, optimiser: torch.optim.Optimizer | None, progress: Progress, job: TrainingJob) -> None:
     """Write a checkpoint; the one before is removed when this one counts."""
     tensors = {f"network.{name}": value for name, value in module.state_dict().items()}
     tensors |= {f"average.{name}": value for name, value in progress.average.items()}
@@ -48,7 +48,7 @@ def _write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     write_atomic(path, save({name: value.detach().cpu().contiguous() for name, value in tensors.items()}))
 
 
-def resumed(network: Network, job: Job, phases: Sequence[Phase], console: Console) -> Progress | None:
+def resumed(network: Network, job: TrainingJob, phases: Sequence[Phase], console: Console) -> Progress | None:
     """Go on from the checkpoint, the network's weights included; None where there is none to go on from."""
     if not (job.folder / CHECKPOINT).exists():
         _forget(job.folder)
@@ -73,7 +73,7 @@ class _NotOursError(Exception):
     """A checkpoint that is damaged or of another run."""
 
 
-def _read(job: Job) -> tuple[Progress, State]:
+def _read(job: TrainingJob) -> tuple[Progress, State]:
     from safetensors.torch import load_file
 
     about = json.loads((job.folder / CHECKPOINT).read_text(encoding="utf-8"))

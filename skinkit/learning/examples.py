@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import torch
 
 Bytes = npt.NDArray[np.uint8]
-Rows = Sequence[int] | npt.NDArray[np.integer[Any]]
+RowIndices = Sequence[int] | npt.NDArray[np.integer[Any]]
 Pictures = Mapping[str, Bytes]
 """A case's pictures by name: ``image`` (side, side, 3), ``mask`` and ``truth_mask`` (side, side)."""
 
@@ -212,7 +212,7 @@ class Examples:
         """float32 (side, side), 0 to 1: the share of each pixel that is lesion in the mask drawn by a person."""
         return self.pictures(row)["truth_mask"].astype(np.float32) / np.float32(255)
 
-    def fingerprint(self, rows: Rows) -> str:
+    def fingerprint(self, rows: RowIndices) -> str:
         """What the inputs of these rows are made from, as a digest; files of masks count by their names."""
         chosen = np.asarray(rows, np.int64)
         return digest(
@@ -272,7 +272,7 @@ class Examples:
             found["truth_mask"] = shrunk_mask(read_mask(file, size), self.side_px)
         return found
 
-    def unreadable(self, rows: Rows, tick: Tick | None = None) -> dict[int, CaseError]:
+    def unreadable(self, rows: RowIndices, tick: Tick | None = None) -> dict[int, CaseError]:
         """The rows that cannot be read, and why; rows not met yet are decoded now, which fills the cache.
 
         Args:
@@ -301,7 +301,7 @@ class Examples:
         except CaseError as error:
             return error
 
-    def batch(self, rows: Rows) -> dict[str, torch.Tensor]:
+    def batch(self, rows: RowIndices) -> dict[str, torch.Tensor]:
         """The named inputs of some rows.
 
         Returns:
@@ -314,7 +314,7 @@ class Examples:
         """
         return next(self.batches([rows]))
 
-    def batches(self, groups: Iterable[Rows], *, ahead: int = 2) -> Iterator[dict[str, torch.Tensor]]:
+    def batches(self, groups: Iterable[RowIndices], *, ahead: int = 2) -> Iterator[dict[str, torch.Tensor]]:
         """One :meth:`batch` per group of rows; the next ``ahead`` groups are decoded in threads meanwhile."""
         planned = [list(map(int, group)) for group in groups]
         largest = max(map(len, planned), default=0)
@@ -322,7 +322,7 @@ class Examples:
         for group in planned:
             yield self.stacked(group, [next(pictures) for _ in group])
 
-    def stacked(self, rows: Rows, pictures: Sequence[Pictures]) -> dict[str, torch.Tensor]:
+    def stacked(self, rows: RowIndices, pictures: Sequence[Pictures]) -> dict[str, torch.Tensor]:
         """A batch from the pictures of its rows."""
         import torch
 

@@ -23,7 +23,7 @@ from skinkit.artifacts.files import write_atomic
 from skinkit.errors import CaseError
 from skinkit.learning import forward, trained
 from skinkit.learning.fold_network import Training, forget, refit, train
-from skinkit.learning.rows import Rows
+from skinkit.learning.rows import DevelopmentRows
 from skinkit.models.parts import protocol
 from skinkit.models.parts.protocol import Network, Sizes
 from skinkit.models.parts.weights import Start
@@ -31,7 +31,7 @@ from skinkit.stats import metrics
 from skinkit.stats.calibration import Isotonic, conformal_level
 from skinkit.stats.encoders import ZEROS, Encoder, Standardiser
 from skinkit.stats.novelty import MOST_ROWS, Novelty, as_matrix
-from skinkit.stats.thresholds import Rule, choose
+from skinkit.stats.thresholds import ThresholdRule, choose
 from skinkit.taxonomy import ClassSet
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ SOURCE = "validation:youden"
 
 
 @dataclass(frozen=True)
-class Material:
+class FoldInputs:
     """Everything the folds of a classifier are made of.
 
     Attributes:
@@ -59,7 +59,7 @@ class Material:
         refit: whether, after calibrating, what can is fitted once more on more rows.
     """
 
-    rows: Rows
+    rows: DevelopmentRows
     classes: ClassSet
     encoder: str
     radiomics: tuple[str, ...]
@@ -69,7 +69,7 @@ class Material:
     missing: str = ZEROS
     calibration: str = "temperature"
     coverage: float = 0.9
-    veto: float | Rule = 0.3
+    veto: float | ThresholdRule = 0.3
     refit: bool = True
 
     @property
@@ -92,7 +92,7 @@ class Material:
 
 
 def fit_estimator(
-    fold: int, material: Material, module: Any, settings: Any, *, seed: int, folder: Path
+    fold: int, material: FoldInputs, module: Any, settings: Any, *, seed: int, folder: Path
 ) -> dict[str, Any]:
     """Fit an estimator on one fold, write its files, and describe it in a row of the model's table."""
     rows, labels, n = material.rows, material.labels, len(material.classes.classes)
@@ -133,7 +133,7 @@ class _Prepared:
     sizes: Sizes
 
 
-def _prepared(fold: int, material: Material, learnt: np.ndarray) -> _Prepared:
+def _prepared(fold: int, material: FoldInputs, learnt: np.ndarray) -> _Prepared:
     encoder, radiomics = material.fitted_scalers(fold, learnt)
     arrays = trained.batch_of(material.rows.frame, encoder, radiomics)
     counts = np.bincount(material.labels[learnt], minlength=len(material.classes.classes))
@@ -149,7 +149,7 @@ def _prepared(fold: int, material: Material, learnt: np.ndarray) -> _Prepared:
 
 
 def fit_network(
-    fold: int, material: Material, module: Any, settings: Any, start: Start, training: Training, folder: Path
+    fold: int, material: FoldInputs, module: Any, settings: Any, start: Start, training: Training, folder: Path
 ) -> dict[str, Any]:
     """Train a network on one fold, write its files, and describe it in a row of the model's table."""
     rows, labels = material.rows, material.labels
@@ -202,13 +202,13 @@ def fit_network(
     return _row(folder, about, scores, labels[validation])
 
 
-def trains_finally(settings: Any, material: Material) -> bool:
+def trains_finally(settings: Any, material: FoldInputs) -> bool:
     """Whether a second network learns from all rows, for other cohorts."""
     return material.refit and getattr(settings, "final_epochs", 0) > 0 and material.rows.folds == [0]
 
 
 def _fit_finally(
-    material: Material,
+    material: FoldInputs,
     module: Any,
     settings: Any,
     start: Start,
@@ -273,7 +273,7 @@ def _write_novelty(folder: Path, train_inputs: Mapping[str, Any], validation: Ma
         novelty.save(folder)
 
 
-def _calibrated(fold: int, material: Material, scores: np.ndarray, supposed: np.ndarray | None) -> dict[str, Any]:
+def _calibrated(fold: int, material: FoldInputs, scores: np.ndarray, supposed: np.ndarray | None) -> dict[str, Any]:
     """Calibration, thresholds and conformal level from the validation rows' scores, and how many rows each part has.
 
     ``supposed`` are the shares of the classes, up to a factor, for which the scores hold; None for those learnt from.
@@ -309,14 +309,14 @@ def _calibrated(fold: int, material: Material, scores: np.ndarray, supposed: np.
             for code, value in zip(material.classes.classes, thresholds, strict=True)
         },
         "signature": list(material.features(fold)) if material.signature is not None else None,
-        **({"veto": _veto(material, probability, n["validation"])} if isinstance(material.veto, Rule) else {}),
+        **({"veto": _veto(material, probability, n["validation"])} if isinstance(material.veto, ThresholdRule) else {}),
         **{f"n_{part}": len(rows.part(fold, part)) for part in n},
     }
 
 
-def _veto(material: Material, probability: np.ndarray, validation: np.ndarray) -> dict[str, Any]:
+def _veto(material: FoldInputs, probability: np.ndarray, validation: np.ndarray) -> dict[str, Any]:
     """The malignancy threshold that the rule chooses on the validation rows."""
-    assert isinstance(material.veto, Rule)
+    assert isinstance(material.veto, ThresholdRule)
     malignant = np.array([code in material.classes.malignant for code in material.classes.classes])
     by_class = malignant[probability.argmax(axis=1)] if len(validation) else np.zeros(0, dtype=bool)
     patients = material.rows.frame["group_id"].to_numpy(dtype=str)[validation]

@@ -13,7 +13,7 @@ from skinkit.artifacts.files import write_atomic
 from skinkit.images.masks import agreement
 from skinkit.learning.examples import Examples
 from skinkit.learning.fold_network import Training, forget, train
-from skinkit.learning.rows import Rows
+from skinkit.learning.rows import DevelopmentRows
 from skinkit.models.parts import protocol
 from skinkit.models.parts.protocol import Sizes
 from skinkit.models.parts.weights import Start
@@ -21,7 +21,7 @@ from skinkit.models.parts.weights import Start
 
 def fit_segmenter(
     fold: int,
-    rows: Rows,
+    rows: DevelopmentRows,
     examples: Examples,
     module: Any,
     settings: Any,
@@ -65,7 +65,7 @@ def fit_segmenter(
     }
 
 
-def strata(rows: Rows) -> np.ndarray:
+def strata(rows: DevelopmentRows) -> np.ndarray:
     """(n,) which cohort and modality a case is of, as a number: what ``balanced`` draws equally often."""
     names = rows.frame[[name for name in ("cohort", "modality") if name in rows.frame]].fillna("")
     numbers: np.ndarray = names.groupby(list(names), sort=True).ngroup().to_numpy(dtype=np.int64)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from skinkit.console import Console
 from skinkit.errors import CaseError, InputError
-from skinkit.learning.examples import Examples, Pictures, Rows, as_input, in_order
+from skinkit.learning.examples import Examples, Pictures, RowIndices, as_input, in_order
 from skinkit.learning.examples import Photo as Photo
 from skinkit.learning.precision import autocast, precision_of
 from skinkit.models.parts.protocol import DIAGNOSIS, SEEN, Embedder, Network
@@ -74,7 +74,7 @@ def forward(
 def run(
     network: Network,
     examples: Examples,
-    rows: Rows,
+    rows: RowIndices,
     *,
     device: str = "cpu",
     precision: str = "auto",
@@ -134,7 +134,7 @@ def judged(
     network: Network,
     examples: Examples,
     tables: Sequence[Mapping[str, np.ndarray]],
-    rows: Rows,
+    rows: RowIndices,
     *,
     device: str = "cpu",
     precision: str = "auto",
@@ -181,7 +181,7 @@ def judged(
 def answers(
     network: Network,
     examples: Examples,
-    rows: Rows,
+    rows: RowIndices,
     *,
     device: str,
     precision: str = "auto",

@@ -41,7 +41,7 @@ from skinkit.errors import CaseError, ConfigError, InputError
 from skinkit.learning import forward
 from skinkit.learning.augment import augment
 from skinkit.learning.checkpoint import FORMAT, copied_state, resumed, save_checkpoint, take_over
-from skinkit.learning.examples import Examples, Rows, as_input
+from skinkit.learning.examples import Examples, RowIndices, as_input
 from skinkit.learning.precision import autocast, precision_of
 from skinkit.learning.processes import in_processes, make_fabric
 from skinkit.learning.schedule import (
@@ -55,7 +55,7 @@ from skinkit.learning.schedule import (
     seed_at,
     steps_per_epoch,
 )
-from skinkit.learning.state import OWN, Job, Progress, Score, as_module
+from skinkit.learning.state import OWN, Progress, Score, TrainingJob, as_module
 from skinkit.models.parts.protocol import Network, Phase
 
 _STATISTICS_BATCHES = 200
@@ -83,8 +83,8 @@ class Trained:
 def fit(
     network: Network,
     examples: Examples,
-    train_rows: Rows,
-    validation_rows: Rows,
+    train_rows: RowIndices,
+    validation_rows: RowIndices,
     score: Score,
     *,
     seed: int,
@@ -127,7 +127,7 @@ def fit(
     drawn = tuple(int(strata[row]) for row in train) if strata is not None else ()
     identity = digest([FORMAT, seed, [asdict(phase) for phase in phases], rows, drawn])
     precision = precision_of(device, precision)
-    job = Job(examples, train, validation, score, seed, device, precision, Path(folder), label, identity, drawn)
+    job = TrainingJob(examples, train, validation, score, seed, device, precision, Path(folder), label, identity, drawn)
     if not validation and not phases[-1].averaged:
         falls = phases[-1].schedule in ("cosine", "one_cycle")  # made to be followed to the end
         say = console.info if falls else console.warn
@@ -142,7 +142,7 @@ def fit(
     return Trained(progress.history, best, progress.snapshots)
 
 
-def _readable(examples: Examples, rows: Rows, name: str, console: Console) -> tuple[int, ...]:
+def _readable(examples: Examples, rows: RowIndices, name: str, console: Console) -> tuple[int, ...]:
     with console.progress(len(rows), f"reading {name} photos") as tick:
         failed = examples.unreadable(rows, tick)
     for reason in sorted({error.reason for error in failed.values()}):
@@ -182,7 +182,7 @@ def _check(phases: Sequence[Phase], train: Sequence[int], devices: int, stratifi
 
 
 # ------------------------------------------------------------------------------------------------------ the loop
-def train_phases(fabric: Any, network: Network, job: Job, console: Console) -> Progress:
+def train_phases(fabric: Any, network: Network, job: TrainingJob, console: Console) -> Progress:
     """All phases, from wherever the checkpoint is; every process runs this."""
     if fabric.global_rank:
         console = Console(quiet=True, stream=io.StringIO())
@@ -207,7 +207,7 @@ def train_phases(fabric: Any, network: Network, job: Job, console: Console) -> P
 
 
 def _run_phase(
-    fabric: Any, network: Network, job: Job, progress: Progress, phase: Phase, tick: Tick, console: Console
+    fabric: Any, network: Network, job: TrainingJob, progress: Progress, phase: Phase, tick: Tick, console: Console
 ) -> None:
     module = as_module(network)
     network.enter(phase.name)
@@ -244,7 +244,7 @@ def _epoch(
     model: Any,
     optimiser: Any,
     highest: Sequence[float],
-    job: Job,
+    job: TrainingJob,
     progress: Progress,
     phase: Phase,
     tick: Tick,
@@ -305,7 +305,7 @@ def _diverged(phase: Phase, progress: Progress, value: float) -> InputError:
     )
 
 
-def _validated(fabric: Any, network: Network, job: Job, console: Console) -> dict[str, float]:
+def _validated(fabric: Any, network: Network, job: TrainingJob, console: Console) -> dict[str, float]:
     """The figures of the validation rows, worked out by the first process and told to the others."""
     figures: dict[str, float] = {}
     if job.validation and fabric.global_rank == 0:
@@ -317,7 +317,7 @@ def _validated(fabric: Any, network: Network, job: Job, console: Console) -> dic
     return dict(fabric.broadcast(figures)) if fabric.world_size > 1 else figures
 
 
-def _snapshot(network: Any, job: Job, progress: Progress, phase: Phase) -> dict[str, Any]:
+def _snapshot(network: Any, job: TrainingJob, progress: Progress, phase: Phase) -> dict[str, Any]:
     """What the network keeps of this epoch, its cases named by the hash of their pixels."""
     as_module(network).eval()
     rows = job.validation
@@ -328,7 +328,7 @@ def _snapshot(network: Any, job: Job, progress: Progress, phase: Phase) -> dict[
     return {"phase": phase.name, "epoch": progress.epoch, **found}
 
 
-def _compare(module: Any, job: Job, progress: Progress, phase: Phase, row: Mapping[str, Any]) -> None:
+def _compare(module: Any, job: TrainingJob, progress: Progress, phase: Phase, row: Mapping[str, Any]) -> None:
     """Keep this epoch's weights if they are the best so far of this phase; without validation rows the last are."""
     if progress.epoch == math.floor(phase.epochs * (1 - phase.candidates)) + 1:
         progress.best_epoch = 0  # what was kept before is only there in case patience ends the phase early
@@ -341,7 +341,9 @@ def _compare(module: Any, job: Job, progress: Progress, phase: Phase, row: Mappi
         progress.since_best += 1
 
 
-def _conclude(fabric: Any, network: Network, job: Job, progress: Progress, phase: Phase, console: Console) -> None:
+def _conclude(
+    fabric: Any, network: Network, job: TrainingJob, progress: Progress, phase: Phase, console: Console
+) -> None:
     """Put the phase's final weights into the network: the average, or the best epoch."""
     module = as_module(network)
     if not progress.averaged:
@@ -359,7 +361,7 @@ def _conclude(fabric: Any, network: Network, job: Job, progress: Progress, phase
         console.info(_line(job, phase, row, f"mean of the last {progress.averaged} steps"))
 
 
-def _estimate_statistics(fabric: Any, network: Network, job: Job, progress: Progress, phase: Phase) -> None:
+def _estimate_statistics(fabric: Any, network: Network, job: TrainingJob, progress: Progress, phase: Phase) -> None:
     """Estimate what BatchNorm layers in training know of their inputs, as plain means over training batches."""
     module = as_module(network)
     module.train()
@@ -381,7 +383,7 @@ def _estimate_statistics(fabric: Any, network: Network, job: Job, progress: Prog
         layer.momentum = momentum
 
 
-def _line(job: Job, phase: Phase, row: Mapping[str, Any], what: str = "") -> str:
+def _line(job: TrainingJob, phase: Phase, row: Mapping[str, Any], what: str = "") -> str:
     figures = [f"{name.replace('_', ' ')} {value:.4g}" for name, value in row.items() if name not in OWN]
     loss = [] if what else [f"loss {row['train_loss']:.4g}"]
     said = ", ".join([*loss, *figures, f"{row['seconds']:.0f} s"])

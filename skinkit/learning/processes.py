@@ -17,14 +17,14 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 
 from skinkit.console import Console
 from skinkit.errors import SkinkitError
-from skinkit.learning.state import Job, Progress, Score
+from skinkit.learning.state import Progress, Score, TrainingJob
 from skinkit.models.parts.protocol import Network
 
-Train = Callable[[Any, Network, Job, Console], Progress]
+Train = Callable[[Any, Network, TrainingJob, Console], Progress]
 """The training loop: Fabric, network, job, console -> how it went. A function of a module, so that it can be sent."""
 
 
-def make_fabric(job: Job, devices: int) -> Any:
+def make_fabric(job: TrainingJob, devices: int) -> Any:
     """Lightning Fabric for so many devices of the job's kind, in its precision."""
     from lightning_fabric import Fabric
     from lightning_fabric.strategies.ddp import DDPStrategy
@@ -40,7 +40,7 @@ def make_fabric(job: Job, devices: int) -> Any:
     )
 
 
-def in_processes(train: Train, network: Network, job: Job, devices: int, console: Console) -> None:
+def in_processes(train: Train, network: Network, job: TrainingJob, devices: int, console: Console) -> None:
     """Train in one process per device; what they learn is in the checkpoint afterwards."""
     context = torch.multiprocessing.get_context("spawn")
     line = _Line(context.SimpleQueue(), context.SimpleQueue())
@@ -61,7 +61,7 @@ def in_processes(train: Train, network: Network, job: Job, devices: int, console
     answering.join()
 
 
-def _in_process(fabric: Any, train: Train, network: Network, job: Job, voice: Mapping[str, Any]) -> None:
+def _in_process(fabric: Any, train: Train, network: Network, job: TrainingJob, voice: Mapping[str, Any]) -> None:
     try:
         # What came through memory is shared with the other processes: each learns on a copy of its own.
         train(fabric, copy.deepcopy(network), job, Console(**voice))

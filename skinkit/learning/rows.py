@@ -24,7 +24,7 @@ KEY = ["cohort", "case_id"]
 
 
 @dataclass(frozen=True)
-class Rows:
+class DevelopmentRows:
     """Cases of all development cohorts, and the split over them.
 
     Attributes:
@@ -47,7 +47,7 @@ class Rows:
         chosen = self.split[(self.split["fold"] == fold) & (self.split["part"] == name)]
         return chosen["row"].to_numpy(dtype=int)
 
-    def without(self, failed: Mapping[str, CaseError]) -> Rows:
+    def without(self, failed: Mapping[str, CaseError]) -> DevelopmentRows:
         """The rows whose photo can be read.
 
         Args:
@@ -59,7 +59,7 @@ class Rows:
         barred = {f"their photo cannot be read ({reason})": int(n) for reason, n in counts.items()}
         position = dict(zip(np.flatnonzero(kept), range(int(kept.sum())), strict=True))
         split = self.split[self.split["row"].isin(position)]
-        return Rows(
+        return DevelopmentRows(
             self.frame[kept].reset_index(drop=True),
             split.assign(row=split["row"].map(position)),
             {**self.barred, **barred},
@@ -99,7 +99,7 @@ class Rows:
         return [keys.to_numpy().tolist(), hashed]
 
 
-def labelled(fused: Mapping[str, Artifact], split: Artifact, classes: ClassSet) -> Rows:
+def labelled(fused: Mapping[str, Artifact], split: Artifact, classes: ClassSet) -> DevelopmentRows:
     """The fused rows of the split's cases that have a class.
 
     Args:
@@ -136,7 +136,7 @@ def labelled(fused: Mapping[str, Artifact], split: Artifact, classes: ClassSet) 
     )
 
 
-def outlined(cases: Mapping[str, Artifact], split: Artifact) -> Rows:
+def outlined(cases: Mapping[str, Artifact], split: Artifact) -> DevelopmentRows:
     """The cases of the split that have a truth mask, one row per image.
 
     Args:
@@ -172,13 +172,15 @@ def _joined(artifacts: Mapping[str, Artifact]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def _divided(frame: pd.DataFrame, split: pd.DataFrame, barred: Mapping[str, int], nothing: InputError) -> Rows:
+def _divided(
+    frame: pd.DataFrame, split: pd.DataFrame, barred: Mapping[str, int], nothing: InputError
+) -> DevelopmentRows:
     if frame.empty:
         raise nothing
     frame = frame.sort_values([*KEY, "image_id"], kind="stable").reset_index(drop=True)
     positions = frame[KEY].assign(row=range(len(frame)))
     split = split.merge(positions, on=KEY, how="inner").sort_values(["fold", "row"], kind="stable")
-    return Rows(frame, split.reset_index(drop=True), {reason: n for reason, n in barred.items() if n})
+    return DevelopmentRows(frame, split.reset_index(drop=True), {reason: n for reason, n in barred.items() if n})
 
 
 def of_kind(inputs: Mapping[str, Artifact], kind: str) -> dict[str, Artifact]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from skinkit.errors import ConfigError
-from skinkit.learning.state import OWN, Job, Progress
+from skinkit.learning.state import OWN, Progress, TrainingJob
 from skinkit.models.parts.protocol import Phase
 
 _CLIMB_FROM = 25
@@ -94,7 +94,7 @@ def plateau_factor(phase: Phase, progress: Progress, highest: float) -> float:
     return max(_FALL**falls, phase.final_rate / highest if highest else 0.0)
 
 
-def steps_per_epoch(phase: Phase, job: Job, world_size: int) -> int:
+def steps_per_epoch(phase: Phase, job: TrainingJob, world_size: int) -> int:
     """Optimiser steps of one epoch of a phase, per process."""
     return phase.steps or len(groups_of(job.train, phase, (0, 0, 0), world_size, job.strata))
 

@@ -23,7 +23,7 @@ _ROWS_AT_ONCE = 2048
 
 
 @dataclass(frozen=True)
-class Scored:
+class FoldScores:
     """What a classifier says of cases.
 
     Attributes:
@@ -57,7 +57,7 @@ class Scorer:
         self._embedder = model.embedder(device) if model.reads_photos else None
         self._networks: dict[int, Network] = {}
 
-    def scored(self, frame: pd.DataFrame, folds: Sequence[Sequence[int]], root: Path) -> Scored:
+    def scored(self, frame: pd.DataFrame, folds: Sequence[Sequence[int]], root: Path) -> FoldScores:
         """What every fold that may answer says.
 
         Args:
@@ -102,7 +102,7 @@ class Scorer:
                     if len(novelty.mean) > as_matrix(known).shape[1]:  # else a model from before photos were looked at
                         known["image"] = answer[SEEN][None]
                     unlike[index, row] = novelty.percentile(as_matrix(known))[0]
-        return Scored(probability, uncertainty, unlike, failed)
+        return FoldScores(probability, uncertainty, unlike, failed)
 
     def altered(
         self, frames: Sequence[pd.DataFrame], folds: Sequence[Sequence[int]], root: Path

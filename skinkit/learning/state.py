@@ -23,7 +23,7 @@ State = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """What one call of :func:`fit` was asked for."""
 
     examples: Examples

@@ -46,8 +46,8 @@ import torch.nn.functional as functional
 from torch import nn
 
 from skinkit.errors import ConfigError
-from skinkit.models.parts.backbone import ruins
-from skinkit.models.parts.class_weights import class_weights, supposed_shares
+from skinkit.models.parts.backbone import corruption_note
+from skinkit.models.parts.class_weights import class_weights, effective_class_prior
 from skinkit.models.parts.photo_classifier import FINE_TUNING
 from skinkit.models.parts.protocol import Augment, Phase, Sizes
 from skinkit.models.parts.weights import load_into
@@ -159,7 +159,7 @@ class Hybrid(nn.Module):
     @property
     def supposed(self) -> torch.Tensor:
         """(K,) shares of the classes for which its probabilities hold."""
-        return supposed_shares(self.sizes, self.class_weights)
+        return effective_class_prior(self.sizes, self.class_weights)
 
     @property
     def last(self) -> nn.Module:
@@ -178,7 +178,7 @@ class Hybrid(nn.Module):
             state = {**state, "conv1.weight": torch.cat([first, first.mean(1, keepdim=True)], 1)}
         load_into(self.backbone, state, f"{source} is no ResNet-50", without=("fc.",))
         told = f"ResNet-50 of {source}, its classes left out; the filter of the mask is the mean of the colour filters"
-        return told + ruins(self.backbone)
+        return told + corruption_note(self.backbone)
 
     def phases(self) -> tuple[Phase, ...]:
         """First the photo and its mask, then everything."""

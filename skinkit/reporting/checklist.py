@@ -8,9 +8,9 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any
 
-from skinkit.reporting.facts import Known
+from skinkit.reporting.facts import FactSheet
 from skinkit.reporting.html import Block, render
-from skinkit.reporting.research import Study
+from skinkit.reporting.research import ReportContext
 from skinkit.reporting.standards import FILLED, PART, PERSON, Item, Standard
 from skinkit.reporting.words import plain
 
@@ -27,15 +27,15 @@ class Checklist:
     """
 
     standard: Standard
-    study: Study
+    study: ReportContext
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
         """Number, section, what is asked, status (filled, part, person) and facts with their sources."""
-        known = Known(self.study)
+        known = FactSheet(self.study)
         return [self._row(item, known) for item in self.standard.items]
 
-    def _row(self, item: Item, known: Known) -> dict[str, Any]:
+    def _row(self, item: Item, known: FactSheet) -> dict[str, Any]:
         facts = known.facts(*item.facts)
         status = PERSON if not facts else FILLED if item.complete else PART
         return {

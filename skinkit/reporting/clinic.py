@@ -14,7 +14,7 @@ from skinkit.reporting.cards import Lesion, Picture
 from skinkit.reporting.evidence import CohortEvidence, Figure, ModelEvidence, number, records, said
 from skinkit.reporting.html import Block, data_uri, render
 from skinkit.reporting.phrasing import Teller
-from skinkit.reporting.warnings import Fear, fears
+from skinkit.reporting.warnings import ReportWarning, find_warnings
 from skinkit.reporting.words import Words, plain
 from skinkit.schemas import FAILED, OK, PENDING
 
@@ -115,10 +115,10 @@ class Ward:
             model_line=self._model_line(first_row),
         )
 
-    def _fears(self) -> list[Fear]:
+    def _fears(self) -> list[ReportWarning]:
         """What concerns this cohort, and what was learnt about the model elsewhere."""
-        own = [fear for fear in fears([self.cohort]) if fear.key in _ON_THE_LIST]
-        return [*own, *(fear for fear in fears(self.scored) if fear.key in _ABOUT_THE_MODEL)]
+        own = [fear for fear in find_warnings([self.cohort]) if fear.key in _ON_THE_LIST]
+        return [*own, *(fear for fear in find_warnings(self.scored) if fear.key in _ABOUT_THE_MODEL)]
 
     def _model_line(self, row: Mapping[str, Any]) -> str:
         made = self.cohort.artifacts["predictions"].manifest["made"] if self.cohort.has("predictions") else {}

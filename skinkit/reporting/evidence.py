@@ -69,7 +69,7 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class Step:
+class FlowStep:
     """One step of the flow: what is counted, how many are left, who was lost on the way to it."""
 
     key: str
@@ -291,25 +291,27 @@ class CohortEvidence:
 
     # -- where the cases went
 
-    def flow(self) -> list[Step]:
+    def flow(self) -> list[FlowStep]:
         """From everything found to everything scored."""
-        steps = [Step("found", len(self.cases))]
+        steps = [FlowStep("found", len(self.cases))]
         usable = self.usable
         people = (("patients", int(usable["patient_id"].nunique())), ("lesions", int(usable["lesion_id"].nunique())))
         labelled = int(usable["diagnosis"].notna().sum())
         facts = (*people, *((("labelled", labelled),) if self.cohort.role != "inference" else ()))
-        steps.append(Step("usable", len(usable), losses_of(self.cases), facts))
+        steps.append(FlowStep("usable", len(usable), losses_of(self.cases), facts))
         if self.masks is not None:
             failed = self.n_mask_failed
             kept = int((self.masks["status"] == OK).sum())
-            steps.append(Step("outlined", kept, losses_of(self.masks), (("mask_failed", failed),) if failed else ()))
+            steps.append(
+                FlowStep("outlined", kept, losses_of(self.masks), (("mask_failed", failed),) if failed else ())
+            )
         if self.has("features"):
             features = self.frame("features", "image_id", "status", "reason")
-            steps.append(Step("measured", int((features["status"] == OK).sum()), losses_of(features)))
+            steps.append(FlowStep("measured", int((features["status"] == OK).sum()), losses_of(features)))
         steps += self._case_steps()
         return steps
 
-    def _case_steps(self) -> Iterator[Step]:
+    def _case_steps(self) -> Iterator[FlowStep]:
         """The steps after several photos of a case became one; from here on cases are counted, not images."""
         left: int | None = None
         if self.has("fused"):
@@ -317,7 +319,7 @@ class CohortEvidence:
             left = int((fused["status"] == OK).sum())
             others = len(self.usable) - len(fused)
             extra = (Loss("other_view", "other_view", others),) if others > 0 else ()
-            yield Step("fused", left, (*losses_of(fused), *extra))
+            yield FlowStep("fused", left, (*losses_of(fused), *extra))
         if self.predictions is not None:
             images = self.predictions[self.predictions["level"] == "image"]
             predicted = int((images["status"] == OK).sum())
@@ -326,11 +328,11 @@ class CohortEvidence:
             if absent > 0:
                 reason = "trained_on" if self.cohort.role == "development" else "not_predicted"
                 losses = (*losses, Loss("not_predicted", reason, absent))
-            yield Step("predicted", predicted, losses)
+            yield FlowStep("predicted", predicted, losses)
         if self.metrics is not None and len(self.metrics):
             whole = self.metrics[self.metrics["subgroup"] == "all"]
             scored = int(whole["n"].max()) if len(whole) else 0
-            yield Step("scored", scored, self.not_scored)
+            yield FlowStep("scored", scored, self.not_scored)
 
     @property
     def not_scored(self) -> tuple[Loss, ...]:

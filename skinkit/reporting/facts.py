@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from skinkit.reporting.evidence import CohortEvidence, records, said
-from skinkit.reporting.research import Study
-from skinkit.reporting.warnings import fears
+from skinkit.reporting.research import ReportContext
+from skinkit.reporting.warnings import find_warnings
 
 Fact = tuple[str, str]
 """A sentence, and where it comes from."""
@@ -68,14 +68,14 @@ _FACTS = {
 
 
 @dataclass(frozen=True)
-class Known:
+class FactSheet:
     """Answers by name of the fact.
 
     Attributes:
         study: evidence and words.
     """
 
-    study: Study
+    study: ReportContext
 
     def facts(self, *names: str) -> list[Fact]:
         """All facts of these names, each once."""
@@ -378,7 +378,7 @@ class Known:
             yield self._pair(c.name, self._say("failures", n=len(c.failures()))), f"{c.name}/cases"
 
     def _warnings(self) -> Iterator[Fact]:
-        for fear in fears(self.study.ordered, self.study.drift):
+        for fear in find_warnings(self.study.ordered, self.study.drift):
             yield self.study.teller.fear(fear).text, "report"
 
     def _novelty(self) -> Iterator[Fact]:

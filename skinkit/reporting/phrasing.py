@@ -8,7 +8,7 @@ from typing import Any
 
 from skinkit.reporting.audit_blocks import Trust
 from skinkit.reporting.evidence import Loss, ModelEvidence
-from skinkit.reporting.warnings import Fear
+from skinkit.reporting.warnings import ReportWarning
 from skinkit.reporting.words import Words, plain
 
 
@@ -27,7 +27,7 @@ class Teller:
     words: Words
     model: ModelEvidence
 
-    def fear(self, fear: Fear) -> ToldFear:
+    def fear(self, fear: ReportWarning) -> ToldFear:
         """One thing to be wary of, with the places it was found in."""
         places = [
             self.words(f"where.{fear.form}", **{k: self._value(k, v) for k, v in place.items()})

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skinkit.evaluation.markdown import markdown_table, with_interval
-from skinkit.studies import Cited, Part, Protocol, Published, Study, Wanted
+from skinkit.studies import Cited, Exhibit, Protocol, Published, Study, Wanted
 
 NO, PARTLY = "no", "in part"
 CITED = ("accuracy", "sensitivity", "specificity", "auroc")
@@ -57,7 +57,7 @@ class Section:
         missing: why nothing, or not everything, could be computed.
     """
 
-    part: Part
+    part: Exhibit
     commands: list[str] = field(default_factory=list)
     rows: list[Beside] = field(default_factory=list)
     body: list[str] = field(default_factory=list)
@@ -114,7 +114,7 @@ class Run:
         return told
 
 
-def beside(run: Run, part: Part, numbers: Mapping[str, Mapping[Published, Mapping[str, Any]]]) -> list[Beside]:
+def beside(run: Run, part: Exhibit, numbers: Mapping[str, Mapping[Published, Mapping[str, Any]]]) -> list[Beside]:
     """The paper's numbers of a part with ours.
 
     Args:

@@ -20,7 +20,7 @@ from skinkit.reporting.cards import Lesion
 from skinkit.reporting.evidence import CohortEvidence, Figure, ModelEvidence, figure_of, number, records, said
 from skinkit.reporting.html import Block, render
 from skinkit.reporting.phrasing import Teller
-from skinkit.reporting.warnings import fears
+from skinkit.reporting.warnings import find_warnings
 from skinkit.reporting.words import Words, plain
 from skinkit.schemas import OK
 
@@ -65,7 +65,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Study:
+class ReportContext:
     """What the report is made from.
 
     Attributes:
@@ -207,7 +207,7 @@ class Study:
 
     def _answers(self) -> Block:
         scored = [c for c in self.ordered if c.has("metrics")]
-        told = [self.teller.fear(fear) for fear in fears(self.ordered, self.drift)]
+        told = [self.teller.fear(fear) for fear in find_warnings(self.ordered, self.drift)]
         html = render(
             "answers.html",
             self.words,

@@ -28,7 +28,7 @@ CONFIRMED_SHARE = 0.95
 
 
 @dataclass(frozen=True)
-class Fear:
+class ReportWarning:
     """One thing to be wary of, and where.
 
     Attributes:
@@ -45,7 +45,9 @@ class Fear:
 
 
 # ------------------------------------------------------------------------------------------------ what to fear
-def fears(cohorts: Sequence[CohortEvidence], drift: Mapping[str, Mapping[str, Any]] | None = None) -> list[Fear]:
+def find_warnings(
+    cohorts: Sequence[CohortEvidence], drift: Mapping[str, Mapping[str, Any]] | None = None
+) -> list[ReportWarning]:
     """Everything a reader must know before believing a figure, the loudest first.
 
     Args:
@@ -56,33 +58,33 @@ def fears(cohorts: Sequence[CohortEvidence], drift: Mapping[str, Mapping[str, An
     labelled = [c for c in cohorts if c.cohort.role != "inference" and not c.is_phantom]
     otsu = [c for c in cohorts if "otsu" in c.segmenter.split(", ")]
     found = [
-        Fear("leakage_allowed", _where(cohorts, _leakage), "leakage_allowed", loud=True),
-        Fear("phantoms", tuple({"cohort": c.name} for c in cohorts if c.is_phantom), loud=True),
-        Fear("chance", _where(scored, _chance), "chance", loud=True),
-        Fear("shortcuts", _where(scored, lambda c: _cues(c, "strong")), "cues", loud=True),
-        *([Fear("otsu", ({},), loud=True)] if otsu else []),
-        Fear("near", _where(scored, lambda c: {"n": c.n_near} if c.n_near else None), "n"),
-        Fear("gaps", _where(scored, lambda c: {"gaps": c.gaps} if c.gaps else None), "gaps"),
-        Fear("shortcuts_some", _where(scored, lambda c: _cues(c, "some")), "cues"),
-        Fear("drift", _where(cohorts, lambda c: _drifted((drift or {}).get(c.name))), "drift"),
-        Fear("test_access", _where(scored, lambda c: {"n": c.look} if c.look > 1 else None), "test_access"),
-        Fear("unlike", _where(cohorts, _unlike), "of"),
-        *([Fear("no_external", ({},))] if scored and all(c.cohort.role != "external" for c in scored) else []),
-        Fear("missed", _where(scored, _missed), "missed"),
-        Fear("few_malignant", _where(scored, _few_malignant), "n"),
-        Fear("few_benign", _where(scored, _few_benign), "n"),
-        Fear("drop", tuple(_drops(scored)), "drop"),
-        Fear("prevalence", _where(scored, _prevalence), "share"),
-        Fear("not_scored", _where(scored, lambda c: _by_reason(c.not_scored)), "reasons"),
-        Fear("confirmation", _where(scored, lambda c: _cues(c, "strong", "confirmation")), "cues"),
-        Fear("histology", _where(labelled, _histology), "share"),
-        Fear("skin_types", _where(labelled, _skin_types), "of"),
-        Fear("skin_unknown", _where(labelled, _skin_unknown)),
-        Fear("failed", _where(cohorts, lambda c: _by_reason(_lost(c, FAILED))), "reasons"),
-        Fear("pending", _where(cohorts, lambda c: _by_reason(_lost(c, PENDING))), "reasons"),
-        Fear("measured_iou", _where(cohorts, _measured_iou), "measured_iou"),
-        Fear("mask_failed", _where(cohorts, _mask_failed), "n"),
-        Fear("attributes", _where(cohorts, _missing_attributes), "attributes"),
+        ReportWarning("leakage_allowed", _where(cohorts, _leakage), "leakage_allowed", loud=True),
+        ReportWarning("phantoms", tuple({"cohort": c.name} for c in cohorts if c.is_phantom), loud=True),
+        ReportWarning("chance", _where(scored, _chance), "chance", loud=True),
+        ReportWarning("shortcuts", _where(scored, lambda c: _cues(c, "strong")), "cues", loud=True),
+        *([ReportWarning("otsu", ({},), loud=True)] if otsu else []),
+        ReportWarning("near", _where(scored, lambda c: {"n": c.n_near} if c.n_near else None), "n"),
+        ReportWarning("gaps", _where(scored, lambda c: {"gaps": c.gaps} if c.gaps else None), "gaps"),
+        ReportWarning("shortcuts_some", _where(scored, lambda c: _cues(c, "some")), "cues"),
+        ReportWarning("drift", _where(cohorts, lambda c: _drifted((drift or {}).get(c.name))), "drift"),
+        ReportWarning("test_access", _where(scored, lambda c: {"n": c.look} if c.look > 1 else None), "test_access"),
+        ReportWarning("unlike", _where(cohorts, _unlike), "of"),
+        *([ReportWarning("no_external", ({},))] if scored and all(c.cohort.role != "external" for c in scored) else []),
+        ReportWarning("missed", _where(scored, _missed), "missed"),
+        ReportWarning("few_malignant", _where(scored, _few_malignant), "n"),
+        ReportWarning("few_benign", _where(scored, _few_benign), "n"),
+        ReportWarning("drop", tuple(_drops(scored)), "drop"),
+        ReportWarning("prevalence", _where(scored, _prevalence), "share"),
+        ReportWarning("not_scored", _where(scored, lambda c: _by_reason(c.not_scored)), "reasons"),
+        ReportWarning("confirmation", _where(scored, lambda c: _cues(c, "strong", "confirmation")), "cues"),
+        ReportWarning("histology", _where(labelled, _histology), "share"),
+        ReportWarning("skin_types", _where(labelled, _skin_types), "of"),
+        ReportWarning("skin_unknown", _where(labelled, _skin_unknown)),
+        ReportWarning("failed", _where(cohorts, lambda c: _by_reason(_lost(c, FAILED))), "reasons"),
+        ReportWarning("pending", _where(cohorts, lambda c: _by_reason(_lost(c, PENDING))), "reasons"),
+        ReportWarning("measured_iou", _where(cohorts, _measured_iou), "measured_iou"),
+        ReportWarning("mask_failed", _where(cohorts, _mask_failed), "n"),
+        ReportWarning("attributes", _where(cohorts, _missing_attributes), "attributes"),
     ]
     return [fear for fear in found if fear.where]
 

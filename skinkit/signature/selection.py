@@ -31,7 +31,7 @@ _MOST_MISSING = 0.5
 
 
 @dataclass(frozen=True)
-class Rule:
+class SignatureRule:
     """How a signature is chosen.
 
     Attributes:
@@ -142,7 +142,7 @@ class Choice:
         )
 
 
-def choose(x: npt.ArrayLike, labels: Strings, features: Sequence[str], rule: Rule) -> Choice:
+def choose(x: npt.ArrayLike, labels: Strings, features: Sequence[str], rule: SignatureRule) -> Choice:
     """Choose the signature from some rows.
 
     Args:

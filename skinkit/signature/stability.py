@@ -24,7 +24,7 @@ import numpy.typing as npt
 from scipy.stats import norm
 
 from skinkit.console import Console
-from skinkit.signature.selection import Bools, Floats, Rule, Strings, choose
+from skinkit.signature.selection import Bools, Floats, SignatureRule, Strings, choose
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def drawn_again(
     labels: Strings,
     cluster: Strings,
     features: Sequence[str],
-    rule: Rule,
+    rule: SignatureRule,
     *,
     bootstrap: int = 100,
     seed: int = 0,

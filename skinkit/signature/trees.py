@@ -21,7 +21,7 @@ from skinkit.signature.selection import Bools, Floats
 
 
 @dataclass(frozen=True)
-class Part:
+class SplitRows:
     """Rows of one part of a split.
 
     Attributes:
@@ -52,7 +52,7 @@ class Explained:
         return total
 
 
-def explain(train: Part, validation: Part, shown: npt.ArrayLike, *, seed: int = 0) -> Explained:
+def explain(train: SplitRows, validation: SplitRows, shown: npt.ArrayLike, *, seed: int = 0) -> Explained:
     """Fit on the training rows, stop by the validation rows, and take the log odds of other rows apart.
 
     Args:

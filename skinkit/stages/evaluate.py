@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from skinkit.audit.leakage import Leakage
     from skinkit.audit.shortcuts import Audit
-    from skinkit.audit.test_access_log import Look
-    from skinkit.evaluation.scoring import Settings
+    from skinkit.audit.test_access_log import Access
+    from skinkit.evaluation.scoring import ScoringSettings
 
 VERSION = 4
 SCHEMA = METRICS
@@ -155,7 +155,7 @@ def run(config: Config, job: Job) -> Artifact:
             info["text"] += f"\n\n  {info['shortcuts']['verdict']}"
         look = _look(job, table, info["primary"])
         info["look"] = {"number": look.number, "time": look.entry["time"], "own": look.entry["own"]}
-        job.console.info(f"  {test_access_log.told(look)}")
+        job.console.info(f"  {test_access_log.described(look)}")
         return build.finish(scores.rows, info=info, beside=("scored.parquet",))
 
 
@@ -167,19 +167,19 @@ def summary(artifacts: Sequence[Artifact]) -> dict[str, Any]:
     }
 
 
-def settings_of(config: Scoring, prevalence: float | None) -> Settings:
+def settings_of(config: Scoring, prevalence: float | None) -> ScoringSettings:
     """How predictions are scored.
 
     Raises:
         ConfigError: a negative number of replicates, or no positive or negative needed.
     """
-    from skinkit.evaluation.scoring import Settings
+    from skinkit.evaluation.scoring import ScoringSettings
 
     for name, least in (("bootstrap", 0), ("minimum", 1)):
         if getattr(config, name) < least:
             raise ConfigError(f"--{name} {getattr(config, name)}", f"{least} or more", f"mend --{name}")
     known = (config.bootstrap, config.seed, config.minimum, config.subgroups, config.primary)
-    return Settings(*known, prevalence, config.by)
+    return ScoringSettings(*known, prevalence, config.by)
 
 
 def check_by(by: Sequence[str], columns: Sequence[str], where: str) -> None:
@@ -208,7 +208,7 @@ def _audited(config: Config, job: Job, table: pd.DataFrame, images: pd.DataFrame
     return shortcuts.audited(joined, shortcuts.cues_of(joined), classes, seed=config.seed)
 
 
-def _look(job: Job, table: pd.DataFrame, primary: Any) -> Look:
+def _look(job: Job, table: pd.DataFrame, primary: Any) -> Access:
     """Write down that these predictions were held against this truth."""
     from skinkit.audit import test_access_log
 

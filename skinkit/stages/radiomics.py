@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from skinkit.artifacts.artifact import Artifact
-from skinkit.artifacts.tables import LazyRows, Rows
+from skinkit.artifacts.tables import LazyRows, TableRows
 from skinkit.console import Console
 from skinkit.errors import CaseError, ConfigError, RefusedError
 from skinkit.options import Help
@@ -86,7 +86,7 @@ def run(config: Config, job: Job) -> Artifact:
 class _Lesions(LazyRows):
     """Images that have a mask, with the hashes of both."""
 
-    def __init__(self, masks: Rows, cases: Rows, places: Mapping[str, tuple[int, int]]) -> None:
+    def __init__(self, masks: TableRows, cases: TableRows, places: Mapping[str, tuple[int, int]]) -> None:
         self.masks, self.cases = masks, cases
         self.places = places
         self.order = list(places.values())

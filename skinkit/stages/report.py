@@ -27,7 +27,7 @@ from skinkit.workspace import Ref, Workspace, check_name
 if TYPE_CHECKING:
     from skinkit.reporting.evidence import CohortEvidence, ModelEvidence
     from skinkit.reporting.html import Block
-    from skinkit.reporting.research import Study
+    from skinkit.reporting.research import ReportContext
 
 VERSION = 3
 SCHEMA = REPORT
@@ -231,12 +231,12 @@ def _study(
     cohorts: Sequence[CohortEvidence],
     model: ModelEvidence,
     drift: Mapping[str, Mapping[str, Any]],
-) -> Study:
+) -> ReportContext:
     from skinkit.reporting.html import checked_limit
-    from skinkit.reporting.research import Study
+    from skinkit.reporting.research import ReportContext
     from skinkit.reporting.words import Words
 
-    return Study(
+    return ReportContext(
         cohorts,
         model,
         job.inputs,

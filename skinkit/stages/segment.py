@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from skinkit.artifacts.builder import Builder
-    from skinkit.data.files import Found
+    from skinkit.data.files import CohortFiles
     from skinkit.learning.trained import Segmenter
 
 VERSION = 2
@@ -102,7 +102,7 @@ def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
     return Sources({"settings": digest(asdict(settings))}, watch)
 
 
-def _other_masks(config: Config, settings: Any, cohort: Cohort) -> Found | None:
+def _other_masks(config: Config, settings: Any, cohort: Cohort) -> CohortFiles | None:
     """Masks of another annotator, where ``truth`` is told to take them."""
     from skinkit.data import load_source
     from skinkit.data.files import other_masks
@@ -389,10 +389,10 @@ def _summary(build: Builder, cases: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _told(line: Mapping[str, Any]) -> str:
-    from skinkit.evaluation.overlap import FIGURES, told
+    from skinkit.evaluation.overlap import FIGURES, text_of
 
     where = "" if line["modality"] == "all" else f", {line['modality']}"
-    figures = "; ".join(told(line, figure) for figure in FIGURES)
+    figures = "; ".join(text_of(line, figure) for figure in FIGURES)
     return f"against {line['n']} masks drawn by people{where}: {figures} (95 % intervals over patients)"
 
 

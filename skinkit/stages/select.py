@@ -73,14 +73,14 @@ def run(config: Config, job: Job) -> Artifact:
     """Choose the signature of every fold."""
     import pandas as pd
 
-    from skinkit.signature.selection import Rule, choose
+    from skinkit.signature.selection import SignatureRule, choose
 
     _check(config)
     split = job.inputs["split"]
     rows, features = measured_rows(job.inputs, job.console)
     # Nothing but training rows goes further: no other row can have a say.
     training = rows[rows["part"] == "train"]
-    rule = Rule(config.limit, config.alpha, config.max_correlation)
+    rule = SignatureRule(config.limit, config.alpha, config.max_correlation)
     tables, tests, folds = [], [], []
     for fold in sorted(int(fold) for fold in split.table()["fold"].unique()):
         measured = training[training["fold"] == fold]

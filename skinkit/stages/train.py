@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from skinkit.learning.examples import Examples, Photo
-    from skinkit.learning.fold_classifier import Material
+    from skinkit.learning.fold_classifier import FoldInputs
     from skinkit.learning.fold_network import Training
-    from skinkit.learning.rows import Rows
+    from skinkit.learning.rows import DevelopmentRows
 
 VERSION = 5
 SCHEMA = MODEL
@@ -371,7 +371,7 @@ class Work:
         about: what ``model.json`` says of this kind of model.
     """
 
-    rows: Rows
+    rows: DevelopmentRows
     made_from: Callable[[int], list[Any]]
     train: Callable[[int, Path], dict[str, Any]]
     about: Mapping[str, Any]
@@ -428,7 +428,9 @@ def _segmenter(config: Config, job: Job, module: Any, settings: Any, partial: Pa
     )
 
 
-def _readable(rows: Rows, examples_of: Callable[[pd.DataFrame], Examples], job: Job) -> tuple[Rows, Examples]:
+def _readable(
+    rows: DevelopmentRows, examples_of: Callable[[pd.DataFrame], Examples], job: Job
+) -> tuple[DevelopmentRows, Examples]:
     """The rows whose photo (and truth mask) can be read, and what a network reads of them."""
     examples = examples_of(rows.frame)
     job.console.info(f"  reading {len(examples)} photos")
@@ -457,7 +459,7 @@ def _classifier(config: Config, job: Job, module: Any, settings: Any, partial: P
     elif start is not None:
         rows, images = _embedded(job, module, settings, rows, start, partial)
     measured = _measured(fused)
-    material = fold_classifier.Material(
+    material = fold_classifier.FoldInputs(
         rows=rows,
         classes=classes,
         encoder=choose_encoder(rows.frame) if config.attributes == "auto" else config.attributes,
@@ -522,7 +524,9 @@ def _looked_at(config: Config, job: Job, module: Any, settings: Any, frame: pd.D
     return Examples(module.READS, settings.side_px, photos, masks=masks, cache_bytes=config.cache_mib << 20)
 
 
-def _embedded(job: Job, module: Any, settings: Any, rows: Rows, start: Start, partial: Path) -> tuple[Rows, np.ndarray]:
+def _embedded(
+    job: Job, module: Any, settings: Any, rows: DevelopmentRows, start: Start, partial: Path
+) -> tuple[DevelopmentRows, np.ndarray]:
     """The rows whose photo can be read, and (rows, width) what the frozen network says of them."""
     from safetensors.torch import save
 
@@ -556,7 +560,7 @@ def _measured(fused: Mapping[str, Artifact]) -> tuple[str, ...]:
     return tuple(measured[0])
 
 
-def _signature(rows: Rows, job: Job) -> dict[int, tuple[str, ...]]:
+def _signature(rows: DevelopmentRows, job: Job) -> dict[int, tuple[str, ...]]:
     """Fold -> its radiomic signature."""
     table = job.inputs["signature"].table()
     chosen = table[table["selected"].fillna(value=False).astype(bool)].sort_values("rank", kind="stable")
@@ -567,7 +571,7 @@ def _signature(rows: Rows, job: Job) -> dict[int, tuple[str, ...]]:
     return signature
 
 
-def _check_classes(material: Material, job: Job) -> None:
+def _check_classes(material: FoldInputs, job: Job) -> None:
     """Say which class cannot be learnt; refuse where fewer than two can."""
     import numpy as np
 
@@ -602,7 +606,7 @@ def _carry_over(build: Builder, finished: Path, kept: list[int]) -> None:
                     link_or_copy(file, build.partial / name / file.relative_to(old))
 
 
-def _write_trained_on(partial: Path, rows: Rows, split: Artifact) -> None:
+def _write_trained_on(partial: Path, rows: DevelopmentRows, split: Artifact) -> None:
     from skinkit.artifacts.tables import write_table
     from skinkit.learning.rows import KEY
 

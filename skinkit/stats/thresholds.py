@@ -33,7 +33,7 @@ _CALLED = 2.0  # above every probability
 
 
 @dataclass(frozen=True)
-class Rule:
+class ThresholdRule:
     """How a threshold is chosen.
 
     Attributes:
@@ -48,7 +48,7 @@ class Rule:
         return self.name if self.target is None else f"{self.name}={self.target:g}"
 
 
-def parse(veto: float | str) -> float | Rule:
+def parse(veto: float | str) -> float | ThresholdRule:
     """A threshold, or the rule that is to choose it.
 
     Raises:
@@ -65,7 +65,7 @@ def parse(veto: float | str) -> float | Rule:
     target = _number(text) if equals else None
     if (name == YOUDEN) != (not equals) or (equals and (target is None or not 0 < target <= 1)):
         raise ConfigError(f"--veto {veto}", "sensitivity=SHARE, specificity=SHARE (above 0, at most 1) or youden", _FIX)
-    return Rule(name, target)
+    return ThresholdRule(name, target)
 
 
 def _number(text: str) -> float | None:
@@ -76,7 +76,7 @@ def _number(text: str) -> float | None:
 
 
 def choose(
-    rule: Rule, malignancy: Floats, by_class: Bools, truth: Bools, cluster: npt.NDArray[Any], *, seed: int = 0
+    rule: ThresholdRule, malignancy: Floats, by_class: Bools, truth: Bools, cluster: npt.NDArray[Any], *, seed: int = 0
 ) -> dict[str, Any]:
     """The threshold of a rule on some validation cases, and what it reaches there.
 
@@ -162,7 +162,7 @@ def of_model(veto: float | str, folds: Sequence[Mapping[str, Any]]) -> dict[str,
     from statistics import median
 
     asked = parse(veto)
-    if not isinstance(asked, Rule):
+    if not isinstance(asked, ThresholdRule):
         return {"threshold": asked, "veto_rule": None}
     return {"threshold": float(median(fold["veto"]["threshold"] for fold in folds)), "veto_rule": str(asked)}
 

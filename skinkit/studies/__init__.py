@@ -100,7 +100,7 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Part:
+class Exhibit:
     """One table or figure of the paper.
 
     Attributes:
@@ -171,7 +171,7 @@ class Study:
     arms: tuple[Arm, ...]
     comparators: tuple[Arm, ...] = ()
     selection: str = ""
-    parts: tuple[Part, ...] = ()
+    parts: tuple[Exhibit, ...] = ()
     published: tuple[Published, ...] = ()
     cited: tuple[Cited, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -192,7 +192,7 @@ class Study:
             raise ConfigError(f"no arm {name!r} of {self.name}", did_you_mean(name, known), "name another with --arms")
         return known[name]
 
-    def part(self, name: str) -> Part:
+    def part(self, name: str) -> Exhibit:
         """The table or figure of that name.
 
         Raises:

@@ -6,7 +6,7 @@ ours alone.
 
 from __future__ import annotations
 
-from skinkit.studies import Arm, Part, Protocol, Published, Study, Wanted
+from skinkit.studies import Arm, Exhibit, Protocol, Published, Study, Wanted
 
 _OWN = "derma_calibra"
 _PRESET = "dermacalibra"
@@ -56,28 +56,28 @@ _PROTOCOLS = (
 _LEAKING = "212 of the paper's 383 test images share a patient with its development images, 112 the same lesion"
 
 _PARTS = (
-    Part(
+    Exhibit(
         "table1",
         "Table 1: the test set",
         "ablation",
         f"{_LEAKING}; the released code chooses the epoch by the test set",
     ),
-    Part("table2", "Table 2: accuracy, sensitivity and specificity by class", "by_class", _LEAKING),
-    Part(
+    Exhibit("table2", "Table 2: accuracy, sensitivity and specificity by class", "by_class", _LEAKING),
+    Exhibit(
         "table3",
         "Table 3: external sets",
         "external",
         "61 to 64 of the 81 metadata columns of both public sets are drawn at random; the published test code turns "
         "predictions of SCC into nevi on HAM10000 and refits the scaler on the set",
     ),
-    Part("table4", "Table 4: what each module adds", "ablation", _LEAKING),
-    Part(
+    Exhibit("table4", "Table 4: what each module adds", "ablation", _LEAKING),
+    Exhibit(
         "fig5",
         "Fig. 5: attributions over pixels and metadata",
         "explanation",
         "the paper's baselines are zeros after normalisation: the mean colour and the mean patient",
     ),
-    Part("fig3", "Fig. 3: which class is taken for which", "confusion"),
+    Exhibit("fig3", "Fig. 3: which class is taken for which", "confusion"),
 )
 
 

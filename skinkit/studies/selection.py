@@ -33,7 +33,7 @@ SUBJECT = ("age_years", "sex", "site")
 
 
 @dataclass(frozen=True)
-class Rule:
+class SelectionRule:
     """The selection of a paper.
 
     Attributes:
@@ -47,8 +47,8 @@ class Rule:
     paper: Mapping[str, int]
 
 
-RULES: dict[str, Rule] = {
-    "wang2024": Rule(
+RULES: dict[str, SelectionRule] = {
+    "wang2024": SelectionRule(
         classes="wang8",
         fewest=100,
         # The paper prints what is left out and what is kept; where it began is their sum.

@@ -6,7 +6,7 @@ Task 3, on which the paper tests.
 
 from __future__ import annotations
 
-from skinkit.studies import Arm, Cited, Part, Protocol, Published, Study, Wanted
+from skinkit.studies import Arm, Cited, Exhibit, Protocol, Published, Study, Wanted
 
 _PRESET = "wang2024"
 _NETWORK = "hybrid_resnet50"
@@ -68,25 +68,25 @@ _LEAKING = (
 )
 
 _PARTS = (
-    Part("flow", "Fig. 1 and Table 1: which images were kept", "flow"),
-    Part("fig3", "Fig. 3: overlap of predicted and drawn outlines", "segmentation", "the paper reports IoU alone"),
-    Part("fig4", "Fig. 4: the radiomic signature", "signature", "five of the paper's nine features are not named"),
-    Part("table2", "Table 2: AUROC, sensitivity and specificity by class", "by_class", f"{_TEST_TUNED}; {_LEAKING}"),
-    Part(
+    Exhibit("flow", "Fig. 1 and Table 1: which images were kept", "flow"),
+    Exhibit("fig3", "Fig. 3: overlap of predicted and drawn outlines", "segmentation", "the paper reports IoU alone"),
+    Exhibit("fig4", "Fig. 4: the radiomic signature", "signature", "five of the paper's nine features are not named"),
+    Exhibit("table2", "Table 2: AUROC, sensitivity and specificity by class", "by_class", f"{_TEST_TUNED}; {_LEAKING}"),
+    Exhibit(
         "fig5",
         "Fig. 5: which class is taken for which",
         "confusion",
         "melanoma is found in 94 % here and in 71.5 % in the paper's Table 2: one is by the most probable class, the "
         "other at a threshold",
     ),
-    Part("fig6", "Fig. 6: two candidate classes per lesion", "candidates"),
-    Part(
+    Exhibit("fig6", "Fig. 6: two candidate classes per lesion", "candidates"),
+    Exhibit(
         "fig7",
         "Fig. 7: what metadata and radiomics add",
         "ablation",
         f"{_LEAKING}; the text calls the middle curve 'only metadata', its caption image and clinical data",
     ),
-    Part(
+    Exhibit(
         "table3",
         "Table 3: beside other people's work",
         "literature",

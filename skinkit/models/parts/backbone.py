@@ -89,7 +89,7 @@ class Backbone(nn.Module):
         """
         named = {_OLD_DENSENET.sub(r"\1\2", name): value for name, value in state.items()}
         load_into(self.net, named, f"{source} is no {self.name}", without=[f"{head}." for head in _HEADS])
-        return f"{self.name} of {source}, its classes left out{ruins(self.net)}"
+        return f"{self.name} of {source}, its classes left out{corruption_note(self.net)}"
 
 
 def _untrained(name: str) -> nn.Module:
@@ -128,7 +128,7 @@ def _cut(trunk: nn.Module) -> tuple[tuple[tuple[str, ...], ...], tuple[int, ...]
     return tuple(tuple(names[i] for i in group) for group in groups), tuple(widths[group[-1]] for group in groups)
 
 
-def ruins(module: nn.Module) -> str:
+def corruption_note(module: nn.Module) -> str:
     """A warning, to be added to what weights are, where no BatchNorm layer has statistics of its own."""
     means = [m.running_mean for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
     if not means or any(bool(mean.any()) for mean in means if mean is not None):

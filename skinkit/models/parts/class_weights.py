@@ -24,7 +24,7 @@ def log_frequencies(sizes: Sizes) -> torch.Tensor:
     return -class_weights("inverse", sizes).log()
 
 
-def supposed_shares(sizes: Sizes, weights: torch.Tensor, *, balanced: float = 0.0) -> torch.Tensor:
+def effective_class_prior(sizes: Sizes, weights: torch.Tensor, *, balanced: float = 0.0) -> torch.Tensor:
     """(K,) shares of the classes for which probabilities hold that were learnt with weights.
 
     Args:

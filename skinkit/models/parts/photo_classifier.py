@@ -33,7 +33,7 @@ from torch import nn
 from skinkit.errors import ConfigError
 from skinkit.explain.training_snapshot import Snapshot
 from skinkit.models.parts.backbone import HEAD, SMALLEST_SIDE_PX, STAGES, Backbone, Maps
-from skinkit.models.parts.class_weights import class_weights, costs, log_frequencies, supposed_shares
+from skinkit.models.parts.class_weights import class_weights, costs, effective_class_prior, log_frequencies
 from skinkit.models.parts.protocol import Augment, Phase, Sizes
 from skinkit.stats.encoders import PATIENT_BLOCK
 
@@ -199,7 +199,7 @@ class PhotoClassifier(nn.Module):
     def supposed(self) -> torch.Tensor:
         """(K,) shares of the classes for which its probabilities hold."""
         adjusted = self.loss_weights * (-self.adjustment).exp()
-        return supposed_shares(self.sizes, adjusted, balanced=self.config.class_aware)
+        return effective_class_prior(self.sizes, adjusted, balanced=self.config.class_aware)
 
     @property
     def loss_weights(self) -> torch.Tensor:
