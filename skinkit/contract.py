@@ -310,27 +310,27 @@ def check_answers(trial: Trial, network: Any) -> None:
 
 
 def check_explained(trial: Trial, network: Any) -> None:
-    """``look``, ``judge``, ``typical`` and ``last``: what attributions and Grad-CAM are made from."""
+    """``encode``, ``head``, ``typical`` and ``last``: what attributions and Grad-CAM are made from."""
     import torch
 
     network.eval()
     held: list[torch.Tensor] = []
-    looking, judging = Recorded(trial.batch()), Recorded(trial.batch())
+    for_encode, for_head = Recorded(trial.batch()), Recorded(trial.batch())
     modules = list(network.modules())
     trial.must(any(network.last is m for m in modules), "last is no module inside the network")
     hook = network.last.register_forward_hook(lambda _module, _inputs, out: held.append(out))
-    seen = network.look(looking)
+    seen = network.encode(for_encode)
     hook.remove()
-    scores = network.judge(seen, judging)["diagnosis"]
-    tables = looking.asked & set(TABLES)
-    trial.must(not tables, f"look reads {', '.join(sorted(tables))}; what is known beside the photo belongs to judge")
-    pictures = judging.asked & set(PICTURES)
-    trial.must(not pictures, f"judge reads {', '.join(sorted(pictures))}; pictures belong to look")
+    scores = network.head(seen, for_head)["diagnosis"]
+    tables = for_encode.asked & set(TABLES)
+    trial.must(not tables, f"encode reads {', '.join(sorted(tables))}; what is known beside the photo belongs to head")
+    pictures = for_head.asked & set(PICTURES)
+    trial.must(not pictures, f"head reads {', '.join(sorted(pictures))}; pictures belong to encode")
     answer = _without_gradient(network, "answer", trial.batch())["diagnosis"]
-    trial.must(_close(scores, answer), "judge(look(batch), batch) is not what answer says")
+    trial.must(_close(scores, answer), "head(encode(batch), batch) is not what answer says")
     same = tuple(network.typical.shape) == tuple(seen.shape[1:])
     trial.must(
-        same, f"typical has shape {tuple(network.typical.shape)} and look answers {tuple(seen.shape[1:])} per case"
+        same, f"typical has shape {tuple(network.typical.shape)} and encode answers {tuple(seen.shape[1:])} per case"
     )
     trial.must(
         len(held) == 1 and held[0].ndim == 4, "last does not answer one stack of maps (n, channels, h, w) in look"

@@ -71,7 +71,7 @@ def test_metablock_is_equation_3() -> None:
     v = seen.numpy().reshape(3, 64, 8)
     gated = 1 / (1 + np.exp(-(np.tanh(v * f[:, :, None]) + g[:, :, None])))
     expected = gated.reshape(3, LAST) @ network.output.weight.detach().numpy().T + network.output.bias.detach().numpy()
-    found = network.judge(seen, given)["diagnosis"].detach().numpy()
+    found = network.head(seen, given)["diagnosis"].detach().numpy()
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert f.shape == (3, 64)
 
@@ -84,7 +84,7 @@ def test_metanet_is_two_convolutions_over_one_place() -> None:
     hidden = functional.relu(functional.conv2d(place, first.weight[:, :, None, None], first.bias))
     gate = torch.sigmoid(functional.conv2d(hidden, second.weight[:, :, None, None], second.bias))
     expected = network.output((gate * seen.view(3, 32, 4, 4)).flatten(1))
-    torch.testing.assert_close(network.judge(seen, given)["diagnosis"], expected)
+    torch.testing.assert_close(network.head(seen, given)["diagnosis"], expected)
     assert tuple(gate.shape) == (3, 32, 1, 1)
 
 
@@ -104,7 +104,7 @@ def test_pundhirs_attention_is_that_of_the_padded_projection() -> None:
 def test_pundhir_multiplies_by_the_metadata_before_it_looks_about() -> None:
     network = built("pundhir")
     given = batch(32)
-    seen = network.look(given)
+    seen = network.encode(given)
     *earlier, pooled = network.unpacked(seen)
     g = pooled * network.metadata(given["attributes"])
     joined = torch.cat([*(a(m, g) for a, m in zip(network.attention, earlier, strict=True)), g], 1)
@@ -121,19 +121,19 @@ def test_pundhir_multiplies_by_the_metadata_before_it_looks_about() -> None:
 def test_khurshid_learns_to_draw_the_photo_at_twice_the_size_it_sees() -> None:
     network = built("khurshid", class_share=0.5, detail_share=1.0)
     given = batch(64)
-    looked: list[Any] = []
-    network.backbone.register_forward_hook(lambda module, inputs, out: looked.append(inputs[0]))
+    encoded: list[Any] = []
+    network.backbone.register_forward_hook(lambda module, inputs, out: encoded.append(inputs[0]))
     loss = network.loss(given)
-    assert tuple(looked[0].shape) == (3, 3, 32, 32)
-    torch.testing.assert_close(looked[0][0, 0, 0, 0], given["image"][0, 0, :2, :2].mean())
-    drawn = network.draw(looked[0], network.backbone(looked[0]))
+    assert tuple(encoded[0].shape) == (3, 3, 32, 32)
+    torch.testing.assert_close(encoded[0][0, 0, 0, 0], given["image"][0, 0, :2, :2].mean())
+    drawn = network.draw(encoded[0], network.backbone(encoded[0]))
     assert drawn.shape == given["image"].shape
     classes = functional.cross_entropy(network(given)["diagnosis"], given["class"], network.class_weights)
     torch.testing.assert_close(loss, 0.5 * classes + (drawn - given["image"]).abs().mean())
-    fused = network.look(given) * network.metadata(given["attributes"])
+    fused = network.encode(given) * network.metadata(given["attributes"])
     torch.testing.assert_close(network.answer(given)["diagnosis"], network.output(fused))
     # It begins as plain interpolation and learns what that lacks.
-    plain = functional.interpolate(looked[0], scale_factor=2.0, mode="bicubic", align_corners=False)
+    plain = functional.interpolate(encoded[0], scale_factor=2.0, mode="bicubic", align_corners=False)
     assert float((drawn - plain).detach().abs().max()) < 0.05
     smooth = {**given, "image": functional.interpolate(given["image"][:, :, ::8, ::8], size=64, mode="bicubic")}
     optimiser = torch.optim.Adam(network.draw.parameters(), lr=3e-3)
@@ -151,7 +151,7 @@ def test_khurshid_learns_to_draw_the_photo_at_twice_the_size_it_sees() -> None:
 def test_concat_without_attributes_is_the_photo_alone() -> None:
     alone = built("concat", Sizes(("A", "B", "C"), {"attributes": 0}, (6, 3, 1)))
     given = {**batch(32), "attributes": torch.zeros(3, 0)}
-    torch.testing.assert_close(alone.answer(given)["diagnosis"], alone.output(alone.look(given)))
+    torch.testing.assert_close(alone.answer(given)["diagnosis"], alone.output(alone.encode(given)))
     assert alone.metadata is None
     both = built("concat")
     assert not torch.equal(

@@ -89,14 +89,14 @@ class Little(nn.Module):
     def loss(self, batch: Any) -> Any:
         return nn.functional.cross_entropy(self(batch)["diagnosis"], batch["class"])
 
-    def look(self, batch: Any) -> Any:
+    def encode(self, batch: Any) -> Any:
         return torch.relu(self.last(torch.cat([batch["image"], batch["mask"][:, None]], 1))).mean((2, 3))
 
-    def judge(self, seen: Any, batch: Any) -> Any:
+    def head(self, seen: Any, batch: Any) -> Any:
         return {"diagnosis": self.output(torch.cat([seen, batch["attributes"]], 1))}
 
     def forward(self, batch: Any) -> Any:
-        return self.judge(self.look(batch), batch)
+        return self.head(self.encode(batch), batch)
 
     def answer(self, batch: Any) -> Any:
         return self(batch)
@@ -140,8 +140,8 @@ class Whole(Little):
         super().enter(phase)
         self.scale = 2.0
 
-    def look(self, batch: Any) -> Any:
-        return super().look(batch) * getattr(self, "scale", 1.0)
+    def encode(self, batch: Any) -> Any:
+        return super().encode(batch) * getattr(self, "scale", 1.0)
 
 
 class Unused(Little):
@@ -186,11 +186,11 @@ def _peeping(self: Any, batch: Any) -> Any:
 
 
 def _seeing_attributes(self: Any, batch: Any) -> Any:
-    return Little.look(self, batch) + batch["attributes"].mean(1, keepdim=True)
+    return Little.encode(self, batch) + batch["attributes"].mean(1, keepdim=True)
 
 
 def _judging_pictures(self: Any, seen: Any, batch: Any) -> Any:
-    return Little.judge(self, seen + batch["image"].mean((1, 2, 3))[:, None], batch)
+    return Little.head(self, seen + batch["image"].mean((1, 2, 3))[:, None], batch)
 
 
 def _rising(self: Any, batch: Any) -> Any:
@@ -242,8 +242,8 @@ BROKEN: dict[str, tuple[ModuleType, str]] = {
     ),
     "not finite": (broken(answer=lambda self, batch: {"diagnosis": self(batch)["diagnosis"] / 0}), "finite numbers"),
     "batch statistics": (broken(forward=_centred), "when others are in its batch"),
-    "look reads a table": (broken(look=_seeing_attributes), "belongs to judge"),
-    "judge reads a picture": (broken(judge=_judging_pictures), "pictures belong to look"),
+    "encode reads a table": (broken(encode=_seeing_attributes), "belongs to head"),
+    "head reads a picture": (broken(head=_judging_pictures), "pictures belong to encode"),
     "another answer": (
         broken(answer=lambda self, batch: {"diagnosis": 2 * self(batch)["diagnosis"]}), "not what answer says"
     ),

@@ -101,7 +101,7 @@ def test_the_answer_is_the_mean_over_passes_with_dropout(net: Any) -> None:
     given = batch()
     with torch.no_grad():
         told = net.answer(given)
-        f = net._passes(net.unpacked(net.look(given)), given["attributes"])
+        f = net._passes(net.unpacked(net.encode(given)), given["attributes"])
     assert f.shape == (10, 4, 6)
     p = f.double().softmax(2).numpy()
     assert p.std(axis=0).max() > 1e-3  # the passes do differ
@@ -112,7 +112,7 @@ def test_the_answer_is_the_mean_over_passes_with_dropout(net: Any) -> None:
 def test_entropy_is_what_passes_share_and_what_they_disagree_about(net: Any) -> None:
     with torch.no_grad():
         told = net.answer(batch(8))
-        p = net._passes(net.unpacked(net.look(batch(8))), batch(8)["attributes"]).double().softmax(2).numpy()
+        p = net._passes(net.unpacked(net.encode(batch(8))), batch(8)["attributes"]).double().softmax(2).numpy()
     of_mean = -(p.mean(axis=0) * np.log(p.mean(axis=0))).sum(axis=1)
     mean_of = -(p * np.log(p)).sum(axis=2).mean(axis=0)
     np.testing.assert_allclose(told["entropy"], of_mean, atol=1e-5)
@@ -261,9 +261,9 @@ def test_attributes_may_reach_the_classes_directly() -> None:
     net = network(awake=False, metadata_joined=True, amcr=False).eval()
     given = batch()
     with torch.no_grad():
-        seen = net.look(given)
+        seen = net.encode(given)
         known, unknown = (
-            net.judge(seen, {**given, "attributes": told})["diagnosis"]
+            net.head(seen, {**given, "attributes": told})["diagnosis"]
             for told in (given["attributes"], torch.zeros_like(given["attributes"]))
         )
     straight = given["attributes"] @ net.output.weight[:, -COLUMNS:].T
@@ -345,10 +345,10 @@ def test_what_the_backbone_as_it_came_sees_may_be_worked_out_beforehand(monkeypa
     given = batch()
     with torch.no_grad():
         beforehand = net.still.answer(given)["still"]
-        expected = net.look(given)
-    monkeypatch.setattr(net.still, "forward", lambda _image: pytest.fail("it looked again"))
+        expected = net.encode(given)
+    monkeypatch.setattr(net.still, "forward", lambda _image: pytest.fail("it encoded again"))
     with torch.no_grad():
-        torch.testing.assert_close(net.look({**given, "still": beforehand}), expected)
+        torch.testing.assert_close(net.encode({**given, "still": beforehand}), expected)
         net.train().loss(given)  # the loss needs it not at all
 
 
@@ -388,7 +388,7 @@ def test_the_regressions_are_fitted_once_more_on_validation_rows_and_the_network
     for refit in (True, False):
         given = {"model": "derma_calibra", "weights": "none", "settings": settings, "refit": refit, "name": f"m{refit}"}
         (artifact,), said = written.run_stage(workspace, "train", **given)
-        assert said.count("looking at photos with the backbone as it came") <= 1  # not once more for each fold
+        assert said.count("for_encode at photos with the backbone as it came") <= 1  # not once more for each fold
         opened = trained.open_classifier(artifact)
         states.append([opened.network(fold, "cpu").state_dict() for fold in opened.folds])
     for refitted, once in zip(*states, strict=True):
@@ -472,7 +472,7 @@ def test_the_preset_is_the_papers_recipe() -> None:
 def test_recalibration_is_equation_3(net: Any) -> None:
     given = batch()
     with torch.no_grad():
-        seen = net.look(given)
+        seen = net.encode(given)
         e = torch.relu(net.norm(net.metadata(given["attributes"])))
         a = torch.sigmoid(net.excite(torch.relu(net.squeeze(torch.cat([seen.mean((2, 3)), e], 1)))))
         torch.testing.assert_close(net.factors(seen, given), a)

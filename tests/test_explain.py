@@ -163,7 +163,7 @@ def mean_log_odds(workspace: Workspace, model: str, row: Any, cohort: str) -> fl
         photo = Photo(frame["pixel_sha256"].iloc[0], workspace.root / cohort / frame["image_path"].iloc[0])
         store = opened.store(workspace.root, "cpu")
         vectors, _ = embeddings.embed(opened.embedder("cpu"), [photo], store, device="cpu", console=written.Said())
-        images = vectors[photo.pixels][None]
+        images = vectors[photo.pixel_sha256][None]
     predictions = open_artifact(workspace.path(Ref("predictions", cohort, model))).table()
     fold = predictions.query("level == 'image'").set_index("case_id").loc[row["case_id"], "fold"]
     odds = [
@@ -453,7 +453,7 @@ def test_the_baseline_is_the_average_case(seen: Workspace) -> None:
     for network, batch, temperature, _ in networks_log_odds(seen, row, "jinan"):
         average = {name: torch.zeros_like(values) for name, values in batch.items()}
         with torch.no_grad():
-            scores = network.judge(network.typical[None], average)["diagnosis"][0].double().numpy() / temperature
+            scores = network.head(network.typical[None], average)["diagnosis"][0].double().numpy() / temperature
         odds.append(log_odds(scores, MALIGNANT))
     assert row["baseline"] == pytest.approx(np.mean(odds), abs=1e-5)
 
@@ -463,15 +463,15 @@ def test_how_much_lies_on_the_lesion_is_told_beside_what_a_blind_map_scores(seen
     (artifact,), said = written.run_stage(seen, "explain", **given)
     table = artifact.table().dropna(subset=["inside_mask"])
     fused = open_artifact(seen.path(Ref("fused", "jinan", "truth"))).table().set_index("case_id")
-    looked = artifact.info["on_the_lesion"]
+    encoded = artifact.info["on_the_lesion"]
     if table.empty:
-        assert looked is None
+        assert encoded is None
         return
-    assert looked["n"] == len(table)
-    assert looked["inside_mask"] == pytest.approx(table["inside_mask"].mean())
-    assert looked["pointing_game"] == pytest.approx(table["pointing_game"].astype(float).mean())
-    assert looked["area_share"] == pytest.approx(fused.loc[table["case_id"], "area_share"].mean())
-    assert f"of {len(table)} heatmaps {looked['inside_mask']:.0%} lies inside the lesion" in said
+    assert encoded["n"] == len(table)
+    assert encoded["inside_mask"] == pytest.approx(table["inside_mask"].mean())
+    assert encoded["pointing_game"] == pytest.approx(table["pointing_game"].astype(float).mean())
+    assert encoded["area_share"] == pytest.approx(fused.loc[table["case_id"], "area_share"].mean())
+    assert f"of {len(table)} heatmaps {encoded['inside_mask']:.0%} lies inside the lesion" in said
 
 
 def test_pixelwise_heatmaps_are_painted_so_that_they_can_be_seen() -> None:

@@ -197,7 +197,7 @@ def test_a_model_without_attributes_is_refused(workspace: Workspace, tmp_path: P
 
 
 def test_a_network_looks_once_and_judges_every_table(tmp_path: Path) -> None:
-    """The logits of each table are those of a full pass with that table; a photo is looked at once."""
+    """The logits of each table are those of a full pass with that table; a photo is encoded at once."""
     torch = pytest.importorskip("torch")
     from PIL import Image
 
@@ -208,17 +208,17 @@ def test_a_network_looks_once_and_judges_every_table(tmp_path: Path) -> None:
         def __init__(self) -> None:
             super().__init__()
             self.see, self.know = torch.nn.Conv2d(3, 4, 3), torch.nn.Linear(4 + 2, 3)
-            self.looked = 0
+            self.encoded = 0
 
-        def look(self, batch: Any) -> Any:
-            self.looked += len(batch["image"])
+        def encode(self, batch: Any) -> Any:
+            self.encoded += len(batch["image"])
             return torch.relu(self.see(batch["image"])).mean((2, 3))
 
-        def judge(self, seen: Any, batch: Any) -> Any:
+        def head(self, seen: Any, batch: Any) -> Any:
             return {"diagnosis": self.know(torch.cat([seen, batch["attributes"]], 1))}
 
         def answer(self, batch: Any) -> Any:
-            return self.judge(self.look(batch), batch)
+            return self.head(self.encode(batch), batch)
 
     rng = np.random.default_rng(0)
     photos = []
@@ -231,8 +231,8 @@ def test_a_network_looks_once_and_judges_every_table(tmp_path: Path) -> None:
     network: Any = Fused()
     examples = Examples(("image", "attributes"), 16, photos)
     how: dict[str, Any] = {"device": "cpu", "precision": "fp32", "console": QUIET}
-    found = dict(forward.judged(network, examples.with_arrays(tables[0]), tables, range(5), **how))
-    assert network.looked == 4
+    found = dict(forward.head_answers(network, examples.with_arrays(tables[0]), tables, range(5), **how))
+    assert network.encoded == 4
     assert isinstance(found[3], CaseError)
     for at, table in enumerate(tables):
         for row, full in forward.run(network, examples.with_arrays(table), range(5), **how):

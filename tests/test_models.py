@@ -455,8 +455,8 @@ def test_the_gpu_says_what_the_cpu_says(tmp_path: Path) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     given, module = photos(tmp_path, 5), embedder("resnet18")
-    there = {p.pixels: a for p, a in forward(module.to("cuda"), given, device="cuda", console=QUIET)}
-    here = {p.pixels: a for p, a in forward(module.to("cpu"), given, device="cpu", console=QUIET)}
+    there = {p.pixel_sha256: a for p, a in forward(module.to("cuda"), given, device="cuda", console=QUIET)}
+    here = {p.pixel_sha256: a for p, a in forward(module.to("cpu"), given, device="cpu", console=QUIET)}
     for pixels, answer in here.items():
         np.testing.assert_allclose(there[pixels], answer, rtol=2e-2, atol=2e-2)
 

@@ -107,7 +107,7 @@ def test_a_network_says_how_unlike_its_training_photos_a_photo_is(tmp_path: Path
     network: Any = opened.network(opened.folds[0], "cpu")
     noise = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        seen = network.look({"image": noise, "mask": torch.ones(2, 32, 32)})
+        seen = network.encode({"image": noise, "mask": torch.ones(2, 32, 32)})
     assert (novelty.percentile(seen.numpy()) > 80).all()  # of an untrained network at 32 px
 
 

@@ -53,7 +53,7 @@ class Concat(PhotoClassifier):
     def keep(self, maps: Maps) -> Maps:
         return maps if self.config.stages else super().keep(maps)
 
-    def judge(self, seen: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
+    def head(self, seen: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
         pooled = [part.mean((2, 3)) for part in self.unpacked(seen)]
         return {"diagnosis": self.output(torch.cat([*pooled, self.attributes(batch)], 1))}
 
@@ -173,15 +173,15 @@ def test_the_mirrored_look_is_the_same_for_a_mirrored_photo() -> None:
     net = network(mirrored=True, side_px=64).eval()
     given = batch(side=64)
     with torch.no_grad():
-        maps, mirrored = net.look(given), net.look({**given, "image": given["image"].flip(3)})
+        maps, mirrored = net.encode(given), net.encode({**given, "image": given["image"].flip(3)})
         torch.testing.assert_close(maps, mirrored.flip(3), rtol=1e-4, atol=1e-5)
-        assert (maps - network(side_px=64).eval().look(given)).abs().max() > 1e-3
+        assert (maps - network(side_px=64).eval().encode(given)).abs().max() > 1e-3
 
 
 def test_several_stages_are_packed_and_unpacked() -> None:
     net = network(stages=True).eval()
     with torch.no_grad():
-        seen = net.look(batch())
+        seen = net.encode(batch())
         for part, whole in zip(net.unpacked(seen), net.backbone(batch()["image"]), strict=True):
             torch.testing.assert_close(part, whole)
     assert net.typical.shape == seen.shape[1:]

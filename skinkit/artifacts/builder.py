@@ -418,7 +418,7 @@ class Builder:
         self._done = True
         return Artifact(self.path, manifest)
 
-    def hand_over(self) -> None:
+    def finish_share(self) -> None:
         """End a share here: the run that joins the shares finds its rows; elsewhere nothing happens.
 
         Raises:

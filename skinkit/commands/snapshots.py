@@ -79,7 +79,7 @@ def _photos(workspace: Workspace, cohorts: Sequence[str], wanted: set[str]) -> d
         table = read_table(path / "table.parquet", ["pixel_sha256", "image_path", "image_sha256"])
         for photo in photos_of(table[table["pixel_sha256"].isin(wanted)], workspace.cohort(cohort).root):
             try:
-                found[photo.pixels] = photo.read()
+                found[photo.pixel_sha256] = photo.read()
             except CaseError:
                 continue  # the heatmaps are shown without it
     return found

@@ -5,7 +5,7 @@
 the very cases that are scored, as some papers do; sensitivity and specificity are too good by construction, and it is
 told for comparison with such papers only. AUROC needs no threshold and is the same in all three.
 
-Averages over classes are named (macro, weighted, micro), as in ``evaluation.battery``. Where several folds hold cases
+Averages over classes are named (macro, weighted, micro), as in ``metric_table``. Where several folds hold cases
 out, the standard deviation over them stands beside each figure; on an external cohort it is that of the folds' models,
 each answering by itself.
 """

@@ -132,25 +132,25 @@ class Replicated:
     """Every metric of some predictions, and its bootstrap replicates.
 
     Attributes:
-        battery: the metrics.
+        table: the metrics.
         point: key -> estimate, and the number of cases it divides by.
         drawn: key -> (replicates,).
     """
 
-    battery: MetricTable
+    table: MetricTable
     point: Mapping[Key, tuple[float, int]]
     drawn: Mapping[Key, Floats]
 
 
 def replicated(scored: ScoredCases, resamples: Resamples, parts: Sequence[str] = PARTS) -> Replicated:
     """Compute these families of metrics on the cases and on every draw of their patients."""
-    battery = MetricTable(scored)
-    point = {key: (float(value[0]), int(n)) for key, value, n in battery.values(once(len(scored)), parts)}
+    table = MetricTable(scored)
+    point = {key: (float(value[0]), int(n)) for key, value, n in table.values(once(len(scored)), parts)}
     drawn: dict[Key, list[Floats]] = {key: [] for key in point}
     for weights in resamples.weights(scored.cluster, len(scored.classes)):
-        for key, value, _ in battery.values(weights, parts):
+        for key, value, _ in table.values(weights, parts):
             drawn[key].append(value)
-    return Replicated(battery, point, {key: np.concatenate(v) if v else np.zeros(0) for key, v in drawn.items()})
+    return Replicated(table, point, {key: np.concatenate(v) if v else np.zeros(0) for key, v in drawn.items()})
 
 
 def measure(
@@ -178,16 +178,16 @@ def rows_of(told: Replicated, minimum: int = MINIMUM_N) -> list[dict[str, Any]]:
         threshold_source and note (``insufficient_n``: no estimate; ``no_interval``: undefined in too many replicates,
         or without width at an end of its range; ``exact_interval``: binomial, because the proportion is 0 or 1).
     """
-    battery = told.battery
-    n_clusters = len(np.unique(battery.s.cluster))
+    table = told.table
+    n_clusters = len(np.unique(table.s.cluster))
     rows = []
     for key, (estimate, support) in told.point.items():
         class_, average, rule, metric = key
         note = INSUFFICIENT if support < minimum or np.isnan(estimate) else None
         lower = upper = float("nan")
         if note is None and len(told.drawn[key]):
-            lower, upper, note = battery.interval(key, estimate, told.drawn)
-        threshold, source = battery.threshold(key)
+            lower, upper, note = table.interval(key, estimate, told.drawn)
+        threshold, source = table.threshold(key)
         rows.append(
             {
                 "class": class_,
@@ -197,8 +197,8 @@ def rows_of(told: Replicated, minimum: int = MINIMUM_N) -> list[dict[str, Any]]:
                 "estimate": float("nan") if note == INSUFFICIENT else estimate,
                 "lower": lower,
                 "upper": upper,
-                "n": len(battery.s),
-                "n_positive": battery.n_positive(class_),
+                "n": len(table.s),
+                "n_positive": table.n_positive(class_),
                 "n_clusters": n_clusters,
                 "threshold": threshold,
                 "threshold_source": source,

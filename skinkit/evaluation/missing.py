@@ -141,11 +141,11 @@ class Cases:
 
     def figures(self, probability: Floats, resamples: Resamples) -> tuple[dict[str, float], dict[str, Floats]]:
         """The figures of (n, classes) probabilities, and (replicates,) of each."""
-        battery = _MissingMetrics(self, probability)
-        point = {name: float(value[0]) for name, value in battery.values(once(len(self.truth)))}
+        table = _MissingMetrics(self, probability)
+        point = {name: float(value[0]) for name, value in table.values(once(len(self.truth)))}
         drawn: dict[str, list[Floats]] = {name: [] for name in point}
         for weights in resamples.weights(self.cluster, len(self.malignant)):
-            for name, value in battery.values(weights):
+            for name, value in table.values(weights):
                 drawn[name].append(value)
         return point, {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in drawn.items()}
 

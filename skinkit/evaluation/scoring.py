@@ -216,7 +216,7 @@ class Evaluation:
             for value, chosen in of:
                 name = f"{column}={value}"
                 rows += [{"subgroup": name, **row} for row in rows_of(told[value], settings.minimum)]
-                if len(of) == 2 and value == max(told, key=lambda v: (len(told[v].battery.s), v)):
+                if len(of) == 2 and value == max(told, key=lambda v: (len(told[v].table.s), v)):
                     continue  # the same gap with the other sign
                 rest = images & ~chosen
                 other = next((v for v, _ in of if v != value), "") if len(of) == 2 else "rest"

@@ -87,8 +87,8 @@ def gap_row(key: Key, inside: Replicated, outside: Replicated, minimum: int) -> 
     for name, side in zip(("", "_rest"), sides, strict=True):
         estimate, support = side.point.get(key, (math.nan, 0))
         row[f"estimate{name}"] = estimate if support >= minimum else math.nan
-        row[f"n{name}"] = len(side.battery.s)
-        row[f"n_positive{name}"] = side.battery.n_positive(class_)
+        row[f"n{name}"] = len(side.table.s)
+        row[f"n_positive{name}"] = side.table.n_positive(class_)
     gap = row["estimate"] - row["estimate_rest"]
     unknown = {"gap": gap, "lower": math.nan, "upper": math.nan, "p": math.nan, "note": INSUFFICIENT}
     if math.isnan(gap):
@@ -101,7 +101,7 @@ def gap_row(key: Key, inside: Replicated, outside: Replicated, minimum: int) -> 
     spread = [float(values[valid].var()) for values in drawn]
     floors = _least_variances(key, sides)
     variance = float(gaps[valid].var()) + sum(max(0.0, f - s) for f, s in zip(floors, spread, strict=True))
-    sizes = [side.battery.clusters_behind(key) for side in sides]
+    sizes = [side.table.clusters_behind(key) for side in sides]
     lower, upper, p = _student(gap, variance, [max(s, f) for s, f in zip(spread, floors, strict=True)], sizes)
     return {**row, "gap": gap, "lower": lower, "upper": upper, "p": p, "note": None}
 
@@ -124,7 +124,7 @@ def _least_variances(key: Key, sides: Sequence[Replicated]) -> list[float]:
 
     Source: the score test of two proportions; for the AUROC Hanley & McNeil, Radiology 1982, eq. 1.
     """
-    counts = [side.battery.cases_behind(key) for side in sides]
+    counts = [side.table.cases_behind(key) for side in sides]
     if not all(counts):
         return [0.0, 0.0]
     weights = [min(of) for of in counts]

@@ -180,7 +180,7 @@ def odds_of_inputs(
     import torch
 
     with torch.no_grad():
-        seen = network.look(batch)
+        seen = network.encode(batch)
     absent = network.typical[None].to(seen)
     tables = {name: batch[name] for name in groups}
     columns = [
@@ -198,7 +198,7 @@ def odds_of_inputs(
         inputs = {name: torch.zeros_like(values).repeat(len(there), 1) for name, values in tables.items()}
         for table, i, owner in columns:
             inputs[table][:, i] = tables[table][0, i] * there[:, place[owner]]
-        scores = network.judge(torch.where(photo, seen, absent), inputs)["diagnosis"]
+        scores = network.head(torch.where(photo, seen, absent), inputs)["diagnosis"]
         return torch_log_odds(scores.double() / temperature, positive)
 
     def value(present: Mask) -> Floats:

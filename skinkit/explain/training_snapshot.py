@@ -29,10 +29,10 @@ class Explainable(Protocol):
     classes: tuple[str, ...]
     columns: int
 
-    def look(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """What :meth:`judge` makes of the photos."""
+    def encode(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """What :meth:`head` makes of the photos."""
 
-    def judge(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def head(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Answers; reads no photo."""
 
     def factors(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
@@ -58,7 +58,7 @@ class Snapshot:
     def add(self, batch: Mapping[str, torch.Tensor]) -> None:
         """Look at some validation rows."""
         with torch.no_grad():
-            seen = self.network.look(batch)
+            seen = self.network.encode(batch)
             factors = self.network.factors(seen, batch)
         self._importances(seen, batch)
         for row, label in enumerate(batch["class"].tolist()):
@@ -90,7 +90,7 @@ class Snapshot:
             return
         values = batch["attributes"].detach().clone().requires_grad_()
         with torch.enable_grad():
-            scores = self.network.judge(seen, {**batch, "attributes": values})["diagnosis"].float()
+            scores = self.network.head(seen, {**batch, "attributes": values})["diagnosis"].float()
             top = functional.one_hot(scores.argmax(1), scores.shape[1]).bool()
             rest = scores.masked_fill(top, -torch.inf).logsumexp(1)
             odds = scores.masked_fill(~top, 0).sum(1) - rest

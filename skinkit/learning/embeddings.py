@@ -62,7 +62,7 @@ def embed(
     What the store knows is not computed again, and what is computed is stored as it comes, so a killed run goes on
     where it stopped.
     """
-    unique = {photo.pixels: photo for photo in photos}
+    unique = {photo.pixel_sha256: photo for photo in photos}
     known = store.read(unique)
     failed: dict[str, CaseError] = {}
     fresh: dict[str, np.ndarray] = {}
@@ -70,9 +70,9 @@ def embed(
     try:
         for photo, answer in forward(module, todo, device=device, console=console, label="looking at photos"):
             if isinstance(answer, CaseError):
-                failed[photo.pixels] = answer
+                failed[photo.pixel_sha256] = answer
                 continue
-            known[photo.pixels] = fresh[photo.pixels] = answer.astype(np.float16)
+            known[photo.pixel_sha256] = fresh[photo.pixel_sha256] = answer.astype(np.float16)
             if len(fresh) >= _STORED_AT_ONCE:
                 store.write(fresh)
                 fresh = {}

@@ -49,7 +49,7 @@ class Readable(Protocol):
     """Where the pixels of a case come from."""
 
     @property
-    def pixels(self) -> str:
+    def pixel_sha256(self) -> str:
         """Their hash."""
 
     def read(self) -> Bytes:
@@ -61,13 +61,13 @@ class Photo:
     """One picture to run.
 
     Attributes:
-        pixels: its pixel hash, as ingested.
+        pixel_sha256: hash of its pixels, as ingested.
         path: the file.
         file_sha256: hash of the file, as ingested; bytes that still have it need no look at their pixels, which would
             cost as much as half of the decoding.
     """
 
-    pixels: str
+    pixel_sha256: str
     path: Path
     file_sha256: str = ""
 
@@ -87,7 +87,7 @@ class Photo:
         return data, bool(self.file_sha256) and hashlib.sha256(data).hexdigest() == self.file_sha256
 
     def _checked(self, rgb: Bytes, known: bool) -> Bytes:
-        if not known and pixel_sha256(rgb) != self.pixels:
+        if not known and pixel_sha256(rgb) != self.pixel_sha256:
             raise CaseError("image_changed", "the picture is not the one that was ingested; run 'skinkit ingest'")
         return rgb
 
@@ -219,7 +219,7 @@ class Examples:
             [
                 self.side_px,
                 sorted(self.reads),
-                [self.photos[row].pixels for row in rows],
+                [self.photos[row].pixel_sha256 for row in rows],
                 [[str(files[row]) for row in rows] for files in (self.masks, self.truth_masks) if files is not None],
                 {name: hashlib.sha256(values[chosen].tobytes()).hexdigest() for name, values in self.arrays.items()},
                 None if self.classes is None else self.classes[chosen].tolist(),

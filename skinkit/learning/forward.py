@@ -109,8 +109,8 @@ def run(
         with torch.inference_mode(), autocast(device, chosen):
             inputs = as_input(examples.stacked(asked, pictures), device)
             if seen:
-                looked = module.look(inputs)
-                told = {**module.judge(looked, inputs), SEEN: _pooled(looked)}
+                encoded = module.encode(inputs)
+                told = {**module.head(encoded, inputs), SEEN: _pooled(encoded)}
             else:
                 told = network.answer(inputs)
             found = {name: logits.float().cpu().numpy() for name, logits in told.items()}
@@ -130,7 +130,7 @@ def _pooled(seen: torch.Tensor) -> torch.Tensor:
     return functional.adaptive_avg_pool1d(flat[:, None], min(flat.shape[1], _WIDEST))[:, 0]
 
 
-def judged(
+def head_answers(
     network: Network,
     examples: Examples,
     tables: Sequence[Mapping[str, np.ndarray]],
@@ -165,13 +165,13 @@ def judged(
     def answered(asked: Sequence[int], pictures: Sequence[Pictures]) -> list[np.ndarray]:
         with torch.inference_mode(), autocast(device, chosen):
             inputs = as_input(examples.stacked(asked, pictures), device)
-            seen = module.look(inputs)
+            seen = module.encode(inputs)
             found = []
             for table in tables:
                 known = {
                     name: torch.from_numpy(values[list(asked)]).float().to(device) for name, values in table.items()
                 }
-                found.append(module.judge(seen, {**inputs, **known})[DIAGNOSIS].float().cpu().numpy())
+                found.append(module.head(seen, {**inputs, **known})[DIAGNOSIS].float().cpu().numpy())
         return list(np.stack(found, axis=1))
 
     positions = [int(row) for row in rows]

@@ -14,7 +14,7 @@ from skinkit.console import Console
 from skinkit.errors import CaseError
 from skinkit.learning.embeddings import embed
 from skinkit.learning.examples import Examples, photos_of
-from skinkit.learning.forward import Floats, judged, run
+from skinkit.learning.forward import Floats, head_answers, run
 from skinkit.learning.trained import Classifier, Fold, batch_of, lesion_masks
 from skinkit.models.parts.protocol import DIAGNOSIS, SEEN, UNCERTAINTIES, Network
 from skinkit.stats.novelty import Novelty, as_matrix
@@ -92,7 +92,7 @@ class Scorer:
                 console=self.console,
             ):
                 if isinstance(answer, CaseError):
-                    failed[examples.photos[row].pixels] = answer
+                    failed[examples.photos[row].pixel_sha256] = answer
                     continue
                 probability[index, row] = np.exp(fold.calibrated(answer[DIAGNOSIS][None])[0])
                 for name in answer.keys() & uncertainty:
@@ -136,9 +136,9 @@ class Scorer:
             tables = [batch_of(frame, fold.encoder, fold.radiomics) for frame in frames]
             known = examples.with_arrays(tables[0])
             rows, network = np.flatnonzero(chosen), self._network(fold)
-            for row, answer in judged(network, known, tables, rows, device=self.device, console=self.console):
+            for row, answer in head_answers(network, known, tables, rows, device=self.device, console=self.console):
                 if isinstance(answer, CaseError):
-                    failed[examples.photos[row].pixels] = answer
+                    failed[examples.photos[row].pixel_sha256] = answer
                 else:
                     probability[:, index, row] = np.exp(fold.calibrated(answer))
         return probability, failed

@@ -42,9 +42,9 @@ written where the patient block, or everything, is unknown, for those that are t
 
 A network that classifies takes its answer apart, so that it can be explained (``skinkit.explain.shapley``):
 
-    look      batch -> (n, ...) what ``answer`` makes of the pictures; reads no table
-    judge     (that, batch) -> answers; reads no picture. ``judge(look(batch), batch)`` is ``answer(batch)``
-    typical   what ``look`` says of the mean training photo, in the place of a photo that is left out
+    encode    batch -> (n, ...) what ``answer`` makes of the pictures; reads no table
+    head     (that, batch) -> answers; reads no picture. ``head(encode(batch), batch)`` is ``answer(batch)``
+    typical   what ``encode`` says of the mean training photo, in the place of a photo that is left out
     last      the block whose maps (n, channels, h, w), or (2 n, ...) with the mirrored photos last, Grad-CAM shows
 
 One whose phases ask for snapshots (``Phase.snapshot_every``) also has
@@ -58,7 +58,7 @@ One that works something out of the tables before it is trained has
 
 One that looks at photos with a part that is not trained may leave that part to be run once per photo. Its answers,
 ``still``, are given to ``prepare`` among the tables; while it is trained, batches hold them too, under that name, and
-``look`` needs not work them out again:
+``encode`` needs not work them out again:
 
     still     None, or a module with ``answer``: batch of pictures -> ``still``, (n, width) float32
 

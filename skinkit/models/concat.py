@@ -83,7 +83,7 @@ class Concat(PhotoClassifier):
         """Eq. 1."""
         return (maps[-1].mean((2, 3)),)
 
-    def judge(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def head(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Eqs. 2 and 3: ``diagnosis`` (n, K) logits of f (n, 2048) and attributes (n, a)."""
         if self.metadata is None:
             return {"diagnosis": self.output(seen)}

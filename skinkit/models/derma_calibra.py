@@ -267,15 +267,15 @@ class DermaCalibra(PhotoClassifier):
             self.shown.fit(seen, classes, c=c.still_c, supposed=self.supposed.double().numpy())
             self.typical[-seen.shape[1] :] = torch.from_numpy(seen.mean(0))
 
-    def look(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """What :meth:`judge` reads of the photos; with h also e(x), which may stand in the batch as ``still``."""
-        seen = super().look(batch)
+    def encode(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """What :meth:`head` reads of the photos; with h also e(x), which may stand in the batch as ``still``."""
+        seen = super().encode(batch)
         if self.still is None:
             return seen
         return self._packed((seen, batch["still"] if "still" in batch else self.still(batch["image"])))
 
     def unpacked(self, seen: torch.Tensor) -> Maps:
-        """Its parts; e(x) is the last, where :meth:`look` answered it."""
+        """Its parts; e(x) is the last, where :meth:`encode` answered it."""
         if self.still is None:
             return super().unpacked(seen)
         if seen.ndim == 4:
@@ -313,8 +313,8 @@ class DermaCalibra(PhotoClassifier):
         still = None if self.still is None or self.training else self.still(batch["image"])
         return {"diagnosis": self._joined(self._pass(seen, attributes), seen, attributes, still)}
 
-    def judge(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Eqs. 2 to 8 of what :meth:`look` answers.
+    def head(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Eqs. 2 to 8 of what :meth:`encode` answers.
 
         Returns:
             ``diagnosis`` (n, K), the logarithm of the mean probability over T passes, and ``variance`` (U),
@@ -493,7 +493,7 @@ class Released(PhotoClassifier):
         f = self(batch)["diagnosis"].float() + self.adjustment
         return focal(f, batch["class"], self.alpha, self.config.focusing, self.config.label_smoothing).mean()
 
-    def judge(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def head(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """``diagnosis`` (n, K) logits."""
         *earlier, maps = self.unpacked(seen)
         attributes = self.attributes(batch)

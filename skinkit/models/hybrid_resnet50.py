@@ -231,13 +231,13 @@ class Hybrid(nn.Module):
         f = self.backbone(self._pictures(batch))
         if self.training:
             self._remember(f)
-        return self.judge(f, batch)
+        return self.head(f, batch)
 
     def answer(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """As :meth:`forward`, with f of :meth:`look`; eq. 3 is linear in f, so that is the mean of the logits."""
-        return self.judge(self.look(batch), batch)
+        """As :meth:`forward`, with f of :meth:`encode`; eq. 3 is linear in f, so that is the mean of the logits."""
+        return self.head(self.encode(batch), batch)
 
-    def look(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def encode(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """(n, 2048) f of the photos and masks, with ``mirrored`` the mean over them and their mirror images."""
         x = self._pictures(batch)
         if not self.config.mirrored:
@@ -245,7 +245,7 @@ class Hybrid(nn.Module):
         f = self.backbone(torch.cat([x, x.flip(3)]))
         return f.view(2, len(x), -1).mean(0)  # type: ignore[no-any-return]
 
-    def judge(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def head(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Eqs. 2 and 3: ``diagnosis`` (n, K) logits of f (n, 2048), attributes and radiomics."""
         if self.branch is None:
             return {"diagnosis": self.output(seen)}

@@ -107,7 +107,7 @@ class Khurshid(PhotoClassifier):
         """GAP of eq. 2."""
         return (maps[-1].mean((2, 3)),)
 
-    def judge(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def head(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Eqs. 2 and 3: ``diagnosis`` (n, K) logits of GAP(F_4) (n, 2048) and attributes (n, a)."""
         return {"diagnosis": self.output(seen * self.metadata(self.attributes(batch)))}
 
@@ -115,7 +115,7 @@ class Khurshid(PhotoClassifier):
         """Eqs. 5 and 6."""
         c, x = self.config, self.picture(batch["image"])
         maps = self.backbone(x)
-        logits = self.judge(self.remembered(maps), batch)["diagnosis"].float() + self.adjustment
+        logits = self.head(self.remembered(maps), batch)["diagnosis"].float() + self.adjustment
         found: torch.Tensor = c.class_share * functional.cross_entropy(
             logits, batch["class"], self.class_weights, label_smoothing=c.label_smoothing
         )

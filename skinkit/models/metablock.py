@@ -86,7 +86,7 @@ class MetaBlock(PhotoClassifier):
         """GAP of eq. 1."""
         return (maps[-1].mean((2, 3)),)
 
-    def judge(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def head(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Eqs. 2 to 4: ``diagnosis`` (n, K) logits of V (n, 2048) and attributes (n, a)."""
         m, v = self.attributes(batch), as_maps(seen, self.config.maps)
         f, g = self.scale(m)[:, :, None], self.shift(m)[:, :, None]

@@ -85,7 +85,7 @@ class MetaNet(PhotoClassifier):
         """GAP of eq. 1."""
         return (maps[-1].mean((2, 3)),)
 
-    def judge(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def head(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Eqs. 2 and 3: ``diagnosis`` (n, K) logits of V (n, 2048) and attributes (n, a)."""
         a = self.gate(self.attributes(batch))[:, :, None]
         return {"diagnosis": self.output((a * as_maps(seen, self.config.maps)).flatten(1))}

@@ -103,8 +103,8 @@ class Pundhir(PhotoClassifier):
         """F_1 to F_3, and the pooled F_4."""
         return (*maps[:-1], maps[-1].mean((2, 3)))
 
-    def judge(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Eqs. 1 to 4: ``diagnosis`` (n, K) logits of what :meth:`look` answers and attributes (n, a)."""
+    def head(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Eqs. 1 to 4: ``diagnosis`` (n, K) logits of what :meth:`encode` answers and attributes (n, a)."""
         *earlier, pooled = self.unpacked(seen)
         g = pooled * self.metadata(self.attributes(batch))
         found = [attend(maps, g) for attend, maps in zip(self.attention, earlier, strict=True)]

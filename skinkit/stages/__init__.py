@@ -17,7 +17,7 @@ and, where it has them,
     audit     a proof asked for on the command line, whether or not the stage had to run: ``(config, job) -> None``
     GOES_ON   errors of one target that do not keep the others from being made
     OF_MODEL  True where its artifacts go by the name of a trained model: --model chooses it
-    SHARES    True where rows can be worked out in shares (``--shard``); ``run`` then calls ``build.hand_over()``
+    SHARES    True where rows can be worked out in shares (``--shard``); ``run`` then calls ``build.finish_share()``
     direct    an answer without a workspace, such as ``radiomics --image``: ``(config, console) -> dict | None``
 
 It imports heavy libraries inside ``run``,

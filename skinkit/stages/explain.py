@@ -128,7 +128,7 @@ def run(config: Config, job: Job) -> Artifact:
         pace: dict[str, Any] = {"jobs": jobs, "limit_s": seconds, "console": job.console}
         for row in map_cases(work, items, key=("case_id", "image_id"), label="explaining", **pace):
             build.add(row)
-        build.hand_over()
+        build.finish_share()
         info = {"target": config.target, "limit": config.limit, "model": job.target.name, "unit": "log_odds"}
         _say_incomplete(build.rows.values(), job)
         looked = _on_the_lesion(build.rows.values(), {case["case_id"]: case["area_share"] for case in cases})
@@ -415,7 +415,7 @@ def _through_probe(model: Classifier, chosen: np.ndarray, device: str) -> Look:
 class _Read:
     """A photo that has been read."""
 
-    pixels: str
+    pixel_sha256: str
     rgb: np.ndarray
 
     def read(self) -> np.ndarray:

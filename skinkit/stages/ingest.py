@@ -177,7 +177,7 @@ def run(config: Config, job: Job) -> Artifact:
     with job.build() as build:
         _look_at_all(job, listing.rows, files, root, build)
         listing.rows.clear()  # they are on the disk
-        build.hand_over()
+        build.finish_share()
         before = build.recalled([*_JUDGED, *PATIENT_BLOCK])
         rows = without_repeats(selection.within(before, rule))
         changed = {

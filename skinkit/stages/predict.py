@@ -139,7 +139,7 @@ def run(config: Config, job: Job) -> Artifact:
         chosen = frame[[(IMAGE, case) in todo for case in frame["case_id"]]]
         for row in _image_rows(config, job, model, chosen):
             build.add(row)
-        build.hand_over()
+        build.finish_share()
         columns = [*_JOINED, *(f"{PROBABILITY}{code}" for code in model.classes.classes)]
         rows = {row["case_id"]: row for row in build.recalled(columns) if row["level"] == IMAGE}
         for key, lesions in members.items():

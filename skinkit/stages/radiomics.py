@@ -79,7 +79,7 @@ def run(config: Config, job: Job) -> Artifact:
         how: dict[str, Any] = {"jobs": job.jobs, "limit_s": job.case_seconds, "console": job.console}
         for row in map_cases(work, todo, key=("image_id",), label="measuring", **how):
             build.add(row)
-        build.hand_over()
+        build.finish_share()
         return build.finish(info=dict(settings))
 
 

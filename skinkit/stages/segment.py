@@ -139,7 +139,7 @@ def run(config: Config, job: Job) -> Artifact:
     with job.build() as build:
         drawn = _by_network if "model" in job.inputs else _by_rule
         told = drawn(config, job, cases, build)
-        build.hand_over()
+        build.finish_share()
         copies = _is_copied(config.model) and not getattr(_settings(config), "masks", "")
         summary = [] if copies else _summary(build, cases)
         for line in summary:

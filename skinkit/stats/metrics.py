@@ -2,7 +2,7 @@
 
 Every metric is computed on *weighted* cases. The point estimate weights each case once; a bootstrap replicate weights
 it by how often its patient was drawn, so one pass over scores that were sorted once serves any number of replicates.
-The table of all metrics is made from these pieces in ``evaluation/battery.py``.
+The table of all metrics is made from these pieces in ``evaluation.metric_table.py``.
 
 Definitions
 -----------

@@ -1,14 +1,14 @@
 """What networks that read a photo and attributes have in common; a paper's file adds its fusion and its equations.
 
 A network of ``skinkit.models`` derives its ``Config`` from :class:`PhotoConfig` and itself from
-:class:`PhotoClassifier`, and writes ``judge``::
+:class:`PhotoClassifier`, and writes ``head``::
 
     class Concat(PhotoClassifier):
         def __init__(self, config: Config, sizes: Sizes) -> None:
             super().__init__(config, sizes)
             self.output = nn.Linear(self.backbone.widths[-1] + self.columns, len(sizes.answers))
 
-        def judge(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        def head(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             (last,) = self.unpacked(seen)
             return {"diagnosis": self.output(torch.cat([last.mean((2, 3)), self.attributes(batch)], 1))}
 
@@ -139,7 +139,7 @@ def default_weights(config: PhotoConfig) -> str:
 class PhotoClassifier(nn.Module):
     """A network that reads ``image`` and ``attributes``; weighted cross-entropy, one phase, or one on the head before.
 
-    A paper's network adds its layers and writes :meth:`judge`; where it needs more than the last stage it overrides
+    A paper's network adds its layers and writes :meth:`head`; where it needs more than the last stage it overrides
     :meth:`keep`, and where its paper has a loss of its own :meth:`loss`.
 
     Args:
@@ -157,7 +157,7 @@ class PhotoClassifier(nn.Module):
         adjustment: (K,) added to the logits in the loss.
         unknown: (columns,) what the encoder writes where nothing is known.
         in_block: (columns,) which belong to the patient block.
-        typical: running mean of what :meth:`look` answers over training, what explanations put in the place of a photo.
+        typical: running mean over training of what :meth:`encode` answers; explanations put it in place of a photo.
 
     Raises:
         ConfigError: a setting that cannot be.
@@ -276,25 +276,25 @@ class PhotoClassifier(nn.Module):
 
     def forward(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """One pass: ``diagnosis`` (n, K) logits of image (n, 3, S, S), 0 to 1, and attributes (n, columns)."""
-        return self.judge(self.seen(batch), batch)
+        return self.head(self.seen(batch), batch)
 
     def answer(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """What :meth:`judge` says of what :meth:`look` sees."""
-        return self.judge(self.look(batch), batch)
+        """What :meth:`head` says of what :meth:`encode` sees."""
+        return self.head(self.encode(batch), batch)
 
     def seen(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """What :meth:`judge` reads of the photos as they are; training remembers its mean."""
+        """What :meth:`head` reads of the photos as they are; training remembers its mean."""
         return self.remembered(self.backbone(self.picture(batch["image"])))
 
     def remembered(self, maps: Maps) -> torch.Tensor:
-        """What :meth:`judge` reads of the stages' maps; training remembers its mean."""
+        """What :meth:`head` reads of the stages' maps; training remembers its mean."""
         found = self._packed(self.keep(maps))
         if self.training:
             self._remember(found)
         return found
 
-    def look(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """What :meth:`judge` reads of the photos; with ``mirrored`` of the mean over them and their mirror images."""
+    def encode(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """What :meth:`head` reads of the photos; with ``mirrored`` of the mean over them and their mirror images."""
         image = self.picture(batch["image"])
         if not self.config.mirrored:
             return self._packed(self.keep(self.backbone(image)))
@@ -307,14 +307,14 @@ class PhotoClassifier(nn.Module):
         return image
 
     def keep(self, maps: Maps) -> Maps:
-        """What :meth:`judge` needs of the stages' maps: the last ones.
+        """What :meth:`head` needs of the stages' maps: the last ones.
 
         Overridden it may read nothing but ``self.config``, because the base class asks it for its shapes.
         """
         return (maps[-1],)
 
-    def judge(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The paper's fusion: ``diagnosis`` (n, K) logits of what :meth:`look` answers and the attributes."""
+    def head(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The paper's fusion: ``diagnosis`` (n, K) logits of what :meth:`encode` answers and the attributes."""
         raise NotImplementedError
 
     def attributes(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -348,7 +348,7 @@ class PhotoClassifier(nn.Module):
         return kept.told()
 
     def unpacked(self, seen: torch.Tensor) -> Maps:
-        """What :meth:`keep` kept, of what :meth:`look` answers."""
+        """What :meth:`keep` kept, of what :meth:`encode` answers."""
         if len(self._shapes) == 1:
             return (seen,)
         parts = torch.split(seen, [shape.numel() for shape in self._shapes], 1)
