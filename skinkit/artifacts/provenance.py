@@ -12,7 +12,7 @@ from pathlib import Path
 @cache
 def commit() -> str | None:
     """The commit of skinkit's own checkout, where it runs from one."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parent.parent.parent
     if not (root / ".git").exists():
         return None
     git: Callable[..., subprocess.CompletedProcess[str]] = subprocess.run
