@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_sources import listed, photo, table
+from source_tables import listed, photo, table
 
 from skinkit.console import Console
 from skinkit.data import find_files
@@ -17,7 +17,7 @@ from skinkit.stages.ingest import _auroc_of_known
 from skinkit.taxonomy import MALIGNANT_SETS, class_set
 from skinkit.workspace import Cohort, load_workspace
 
-HOSPITALS = Path(__file__).parent.parent / "examples" / "hospitals"
+HOSPITALS = Path(__file__).parents[2] / "examples" / "hospitals"
 TOTALS = {"jinan": 336, "longhua": 706, "changzhou": 20}
 WANG = "image,patient_id,lesion_id,diagnosis,age,sex,site"
 CHANGZHOU = (

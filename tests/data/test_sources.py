@@ -15,8 +15,8 @@ import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
-from test_images import dicom
+from image_files import dicom
+from source_tables import cohort, listed, photo, table
 
 from skinkit.console import Console
 from skinkit.data import find_files, load_source, read_cases, sources
@@ -25,29 +25,6 @@ from skinkit.data.draft import write_draft
 from skinkit.errors import ConfigError, InputError, RefusedError, SkinkitError
 from skinkit.schemas import CASES
 from skinkit.taxonomy import REGION_SITES
-from skinkit.workspace import Cohort
-
-
-def photo(path: Path, seed: int = 0) -> Path:
-    """A small photograph of its own."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-    return path
-
-
-def table(path: Path, header: str, *rows: str, encoding: str = "utf-8") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(("\n".join([header, *rows]) + "\n").encode(encoding))
-    return path
-
-
-def cohort(root: Path, source: str = "folder", role: str = "development", **options: Any) -> Cohort:
-    return Cohort("h", role, source, root, options)
-
-
-def listed(root: Path, source: str = "folder", role: str = "development", **options: Any) -> Listing:
-    return read_cases(cohort(root, source, role, **options))
 
 
 def by_id(listing: Listing) -> dict[str, dict[str, Any]]:
@@ -906,7 +883,7 @@ def test_draft_with_wild_words_stays_valid_toml(tmp_path: Path) -> None:
 
 
 def test_the_example_of_the_documentation_works(tmp_path: Path) -> None:
-    example = Path(__file__).parent.parent / "examples" / "hospitals" / "cohort.example.toml"
+    example = Path(__file__).parents[2] / "examples" / "hospitals" / "cohort.example.toml"
     (tmp_path / "cohort.toml").write_bytes(example.read_bytes())
     header = "照片编号;患者编号;皮损编号;病理诊断;疾病编码;出生日期;检查日期;性别;部位;长径;瘙痒;出血;相机;姓名"
     row = "IMG_1;P1;2;恶性黑素瘤,结节型;;1961/02/28;2022/02/28;2;肘窝;5,5;否;未做;佳能;张三"

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hospital_photos import hospital, workspace_of
 from PIL import Image
-from test_pseudonyms import hospital, workspace_of
 
 from skinkit.artifacts.locks import lock
 from skinkit.cli import main

@@ -367,7 +367,7 @@ def test_a_changed_model_is_refused_before_it_is_used(
 @pytest.fixture(scope="module")
 def networked(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A workspace whose model reads measurements in masks of a network, coarser than usual, and the pack of it."""
-    from test_segmenters import write_segmenter
+    from written_segmenter import write_segmenter
 
     folder = tmp_path_factory.mktemp("networked")
     shutil.copytree(demo, folder / "home", symlinks=True)
@@ -410,7 +410,7 @@ def test_the_segmenter_and_the_settings_travel(networked: tuple[Path, Path], tmp
 
 @pytest.mark.slow
 def test_two_models_with_other_segmenters_of_one_name(networked: tuple[Path, Path], tmp_path: Path) -> None:
-    from test_segmenters import write_segmenter
+    from written_segmenter import write_segmenter
 
     home, pack = networked
     server = served(networked, tmp_path)
@@ -432,7 +432,7 @@ def test_two_models_with_other_segmenters_of_one_name(networked: tuple[Path, Pat
 def test_another_segmenter_than_it_was_trained_with_is_not_packed(
     networked: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from test_segmenters import write_segmenter
+    from written_segmenter import write_segmenter
 
     home = tmp_path / "home"
     shutil.copytree(networked[0], home, symlinks=True)

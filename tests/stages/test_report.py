@@ -20,6 +20,7 @@ import pandas as pd
 import pytest
 import written_artifacts
 from markupsafe import Markup
+from reason_codes import reason_codes
 from written_artifacts import run_stage, write
 
 from skinkit.audit import shortcuts
@@ -777,14 +778,6 @@ def test_every_diagnosis_attribute_and_reason_has_words() -> None:
     told += [chinese.value("site", value) for value in [*SITES, *REGION_SITES, "female", "male", "True", "UNK"]]
     told += [chinese.reason(code) for code in reason_codes()]
     assert [text for text in told if not re.search(r"[\u4e00-\u9fff]", text)] == []
-
-
-def reason_codes() -> set[str]:
-    """Every reason code the source names."""
-    root = Path(words.__file__).parent.parent
-    pattern = re.compile(r'(?:CaseError|RadiomicsRefusal|_pending|_failed)\([^"\n]*?"([a-z_]+)"|"reason": "([a-z_]+)"')
-    code = "".join(path.read_text(encoding="utf-8") for path in root.rglob("*.py"))
-    return {name for match in pattern.findall(code) for name in match if name and not name.endswith("_")}
 
 
 def test_every_radiomic_feature_has_words() -> None:

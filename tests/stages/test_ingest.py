@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from image_files import dicom, encoded, noise, picture, png_16
 from PIL import Image
-from test_images import dicom, encoded, noise, picture, png_16
-from test_sources import table
+from source_tables import table
 
 from skinkit.artifacts.artifact import rehash
 from skinkit.console import Console

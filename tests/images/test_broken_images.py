@@ -20,15 +20,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import broken_images
 import numpy as np
 import pytest
 from broken_images import Kind, corpus, lesion, must_be_refused, odd_files, odd_names
 from conftest import run_skinkit
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
+from image_files import dicom, encoded
 from PIL import Image
-from test_images import dicom, encoded
-from test_report import reason_codes
+from reason_codes import reason_codes
 
 from skinkit.artifacts.artifact import open_artifact
 from skinkit.artifacts.file_names import as_text, on_disk, readings
@@ -136,7 +137,7 @@ print(peak() - before)
 
 
 def test_refusing_takes_no_memory() -> None:
-    here = str(Path(__file__).parent)
+    here = str(Path(broken_images.__file__).parent)
     answer = subprocess.run(
         [sys.executable, "-c", MEASURED],
         capture_output=True,

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import toy_network
 from toy_network import IoU, Toy, dark_squares, short, toy, train
 
 from skinkit.console import Console
@@ -181,8 +182,9 @@ def test_a_run_killed_in_mid_training_ends_with_the_same_bytes(tmp_path: Path) -
     undisturbed, resumed = toy(), toy()
     whole = train(undisturbed, dark_squares(tmp_path / "other"), tmp_path / "other" / "checkpoint")
     path = tmp_path / "checkpoint" / checkpoint.CHECKPOINT
-    program = Path(__file__).with_name("toy_network.py")
-    process = subprocess.Popen([sys.executable, str(program), str(tmp_path)], env={**os.environ, "PYTHONPATH": ""})
+    process = subprocess.Popen(
+        [sys.executable, toy_network.__file__, str(tmp_path)], env={**os.environ, "PYTHONPATH": ""}
+    )
     try:
         while not (path.exists() and json.loads(path.read_text())["progress"]["phase"] == 1):
             assert process.poll() is None, "it ended before it could be killed"

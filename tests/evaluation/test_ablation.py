@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import small_cohort
 import written_artifacts
+from compared_models import cases, side
 from sklearn.metrics import roc_auc_score
-from test_comparison import cases, side
 
 from skinkit import cli
 from skinkit.artifacts.artifact import open_artifact

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from test_sources import photo, table
+from source_tables import photo, table
 from written_artifacts import run_stage, write_cases
 
 from skinkit.artifacts.artifact import Artifact

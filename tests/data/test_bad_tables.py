@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import source_tables
 from conftest import run_skinkit
-from test_sources import cohort, listed, photo
+from source_tables import cohort, listed, photo
 
 from skinkit.console import Console
 from skinkit.data import find_files, read_cases, tables
@@ -426,7 +427,7 @@ def test_the_command_ends_with_4_and_says_where(tmp_path: Path) -> None:
 MANY = """
 import resource, sys, time
 from pathlib import Path
-from test_sources import listed
+from source_tables import listed
 began = time.process_time()
 rows = listed(Path(sys.argv[1])).rows
 print(len(rows), time.process_time() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20))
@@ -441,7 +442,9 @@ def test_a_million_rows_take_time_and_memory_in_proportion(tmp_path: Path) -> No
         for number in range(1_000_000):
             stream.write(f"n{number}.jpg,P{number // 3},L{number},nevus,41,male,3,no,,\n")
     command = [sys.executable, "-c", MANY, str(tmp_path)]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+    answer = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=Path(source_tables.__file__).parent
+    )
     assert answer.returncode == 0, answer.stderr
     rows, seconds, gibibytes = answer.stdout.split()
     assert rows == "1000002"

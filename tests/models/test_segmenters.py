@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,11 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
-from safetensors.torch import save
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 from written_artifacts import make_workspace, run_stage, write, write_cases
+from written_segmenter import LESION, TINY, write_segmenter
 
-from skinkit.artifacts.artifact import Artifact, open_artifact
-from skinkit.artifacts.tables import write_table
+from skinkit.artifacts.artifact import open_artifact
 from skinkit.errors import ConfigError, InputError
 from skinkit.images.decode import read_mask, read_rgb
 from skinkit.images.identity import pixel_sha256
@@ -28,12 +26,7 @@ from skinkit.learning.fold_segmenter import strata
 from skinkit.learning.rows import DevelopmentRows
 from skinkit.models import mask_rcnn, model_config, unet
 from skinkit.models.parts import losses
-from skinkit.models.parts.protocol import Sizes
-from skinkit.schemas import TRAINED_ON
 from skinkit.workspace import Ref, Workspace
-
-LESION = Sizes(("lesion",))
-TINY = {"encoder": "mobilenet_v2", "side_px": 32, "decoder": 16}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -328,47 +321,6 @@ def workspace(tmp_path: Path) -> Workspace:
             )
         write_cases(workspace, cohort, rows)
     return workspace
-
-
-def write_segmenter(
-    workspace: Workspace,
-    parts: Sequence[Mapping[str, str]],
-    *,
-    name: str = "tiny",
-    towards: Sequence[float] = (3, -3),
-    cohort: str = "home",
-    tint: bool = False,
-) -> Artifact:
-    """A trained segmenter with one fold per mapping of a cohort's images to parts.
-
-    Its folds answer everywhere with the logits ``towards``, or differently from place to place (``tint``).
-    """
-    cases = open_artifact(workspace.path(Ref("cases", cohort))).table().set_index("image_id")
-    files: dict[str, bytes] = {}
-    trained = []
-    for fold, part_of in enumerate(parts):
-        net = unet.build(unet.Config(**TINY), LESION)
-        torch.nn.init.zeros_(net.net.segmentation_head[0].weight)
-        torch.nn.init.constant_(net.net.segmentation_head[0].bias, towards[fold])
-        if tint:
-            torch.manual_seed(fold)
-            torch.nn.init.normal_(net.net.segmentation_head[0].weight)
-            torch.nn.init.zeros_(net.net.segmentation_head[0].bias)
-        files[f"fold_{fold}/network.safetensors"] = save(dict(net.state_dict()))
-        for image, part in part_of.items():
-            row = cases.loc[image]
-            own = {"fold": fold, "cohort": cohort, "case_id": image, "part": part}
-            trained.append({**{key: row.get(key) for key in TRAINED_ON.names}, **own})
-    settings = {**model_config(unet, TINY).__dict__}
-    about = {
-        "model": "unet", "task": "segment", "name": name, "settings": settings,
-        "folds": [{"fold": fold} for fold in range(len(parts))],
-    }  # fmt: skip
-    scratch = workspace.root / "trained_on.parquet"
-    write_table(scratch, TRAINED_ON, pd.DataFrame(trained, columns=TRAINED_ON.names))
-    files |= {"model.json": json.dumps(about).encode(), "trained_on.parquet": scratch.read_bytes()}
-    rows = [{"fold": fold, "n_train": 1} for fold in range(len(parts))]
-    return write(workspace, Ref("models", name=name), rows, files=files)
 
 
 LEARNT = [
