@@ -138,8 +138,9 @@ def test_known_failures_are_not_new_and_retried_on_request(tmp_path: Path) -> No
 def test_a_folder_that_is_not_an_artifact_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "thesis.txt").write_text("years of work")
-    with pytest.raises(InputError, match="without a manifest"):
+    with pytest.raises(InputError) as error:
         build(tmp_path / "a", "x")
+    assert "manifest" in error.value.found
     assert (tmp_path / "a" / "thesis.txt").read_text() == "years of work"
 
 
@@ -230,8 +231,10 @@ def test_files_removed_while_it_works_are_an_error(tmp_path: Path) -> None:
         builder.plan({("x",): one.fingerprint("x")})
         builder.add(row(builder.partial, "x"))
         (builder.partial / "png" / "x.png").unlink()
-        with pytest.raises(InputError, match=r"1 files of .* are gone, png/x\.png"):
+        with pytest.raises(InputError) as error:
             builder.finish()
+        assert "1 files" in error.value.found
+        assert "png/x.png" in error.value.found
     assert not exists(tmp_path / "a")
 
 
@@ -240,8 +243,9 @@ def test_a_reader_never_mixes_two_artifacts(tmp_path: Path) -> None:
     opened = open_artifact(tmp_path / "a")
     build(tmp_path / "a", "xy")
     for read in (opened.table, opened.rows):
-        with pytest.raises(InputError, match="not the table that its manifest describes"):
+        with pytest.raises(InputError) as error:
             read()
+        assert "manifest describes" in error.value.found
     assert len(open_artifact(tmp_path / "a").rows()) == 2
 
 
@@ -266,8 +270,9 @@ def test_a_newer_manifest_is_refused(tmp_path: Path) -> None:
     build(tmp_path / "a", "x")
     manifest = json.loads((tmp_path / "a" / MANIFEST).read_text())
     (tmp_path / "a" / MANIFEST).write_text(json.dumps({**manifest, "manifest_version": 99}))
-    with pytest.raises(InputError, match="manifest version 99"):
+    with pytest.raises(InputError) as error:
         open_artifact(tmp_path / "a")
+    assert "version 99" in error.value.found
 
 
 HOLDER = """

@@ -88,8 +88,9 @@ def test_two_segmenters_in_one_gallery(workspace: Workspace) -> None:
     svg = Path(told["figures"]["svg"])
     assert svg.name == "half-other.svg"
     assert "other: IoU 0.50, Dice 0.67" in svg.read_text()
-    with pytest.raises(InputError, match="no artifact at"):
+    with pytest.raises(InputError) as error:
         gallery.run(gallery.Config(name="half", against="third"), context(workspace))
+    assert "third" in error.value.found
 
 
 def test_the_gallery_shows_no_photo_twice_and_hides_ids(workspace: Workspace) -> None:
@@ -102,8 +103,9 @@ def test_the_gallery_shows_no_photo_twice_and_hides_ids(workspace: Workspace) ->
 
 
 def test_a_gallery_without_anything_to_show_says_so(workspace: Workspace) -> None:
-    with pytest.raises(InputError, match="no masks 'unet'"):
+    with pytest.raises(InputError) as error:
         gallery.run(gallery.Config(name="unet"), context(workspace))
+    assert "masks 'unet'" in error.value.found
     with pytest.raises(ConfigError, match="--count 0"):
         gallery.run(gallery.Config(count=0), context(workspace))
 

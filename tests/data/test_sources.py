@@ -169,15 +169,18 @@ def test_isic_2019_as_downloaded_and_merged(tmp_path: Path) -> None:
     table(archive / "ISIC_2019_Test_Metadata.csv", meta, "ISIC_0034321,40.0,,,male")
     table(archive / "ISIC_2019_Test_GroundTruth.csv", labels, "ISIC_0034321,1.0,0,0,0,0,0,0,0,0")
     photo(archive / "ISIC_2019_Test_Input" / "ISIC_0034321.jpg")
-    with pytest.raises(ConfigError, match="several parts"):
+    with pytest.raises(ConfigError) as error:
         listed(archive, "isic-2019")
+    assert "several parts" in error.value.found
     assert outcomes(listed(archive, "isic-2019", part="test")) == {"ISIC_0034321": ("ok", None)}
 
 
 def test_two_labels_at_once_are_an_error(tmp_path: Path) -> None:
     table(tmp_path / "labels.csv", "image,MEL,NV,BCC,AKIEC,BKL,DF,VASC", "a,1,1,0,0,0,0,0")
-    with pytest.raises(InputError, match="row 2: MEL and NV are both 1"):
+    with pytest.raises(InputError) as error:
         listed(tmp_path, "isic-2018-task3")
+    assert "row 2" in error.value.found
+    assert "MEL and NV" in error.value.found
 
 
 @pytest.mark.parametrize(
@@ -401,11 +404,13 @@ def test_an_archive_in_the_wrong_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         listed(tmp_path, "ham10000")
     assert "HAM10000_metadata" in caught.value.expected
-    with pytest.raises(InputError, match="no folder"):
+    with pytest.raises(InputError) as error:
         listed(tmp_path / "no", "ham10000")
+    assert "no folder" in error.value.found
     table(tmp_path / "metadata.csv", PAD_HEADER, PAD_FULL)
-    with pytest.raises(InputError, match="no column 'image_id'"):
+    with pytest.raises(InputError) as error:
         listed(tmp_path, "ham10000")
+    assert "column 'image_id'" in error.value.found
 
 
 # ------------------------------------------------------------------------------------------------------ hospitals
@@ -575,8 +580,9 @@ itch = "瘙痒"
     row = by_id(listed(tmp_path))["a"]
     assert {name: row[name] for name in expected} == expected
     (tmp_path / "cohort.toml").write_text(toml.replace("FILE", "t.xlsx").replace("SHEET", 'sheet = "2021"'))
-    with pytest.raises(InputError, match="no sheet '2021'"):
+    with pytest.raises(InputError) as error:
         listed(tmp_path)
+    assert "sheet '2021'" in error.value.found
     pq.write_table(
         pa.table({name: [value] for name, value in zip(header, values, strict=True)}), tmp_path / "t.parquet"
     )

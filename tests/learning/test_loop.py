@@ -238,8 +238,9 @@ def test_a_loss_that_is_no_number_ends_training(tmp_path: Path) -> None:
     network = toy(phases=short(epochs=1))
     with torch.no_grad():
         network.head.weight.fill_(math.inf)
-    with pytest.raises(InputError, match="the loss became nan"):
+    with pytest.raises(InputError) as error:
         train(network, dark_squares(tmp_path), tmp_path / "c")
+    assert "nan" in error.value.found
 
 
 def test_running_out_of_memory_names_the_setting(tmp_path: Path) -> None:
@@ -266,8 +267,9 @@ def test_phases_that_cannot_be_run_are_refused(tmp_path: Path) -> None:
     for changes in ({"optimiser": "lion"}, {"schedule": "linear"}, {"batch": 1}, {"epochs": 0}):
         with pytest.raises(ConfigError):
             train(toy(phases=short(**changes)), examples, tmp_path / "c")
-    with pytest.raises(InputError, match="1 readable training cases"):
+    with pytest.raises(InputError) as error:
         train(toy(), examples, tmp_path / "c", train_rows=[0])
+    assert "1 readable" in error.value.found
 
 
 # ----------------------------------------------------------------------------------- order, rates, optimisers
@@ -338,8 +340,9 @@ def test_what_is_balanced_are_the_classes_unless_strata_are_told(tmp_path: Path)
     train(Watched(phases=phases), examples, tmp_path / "b", strata=strata, **options)
     assert seen.count(1) == 3
     unknown = examples.with_arrays({})
-    with pytest.raises(ConfigError, match="no known class or stratum"):
+    with pytest.raises(ConfigError) as error:
         train(toy(phases=phases), unknown, tmp_path / "c")
+    assert "stratum" in error.value.found
 
 
 def test_plateau_takes_a_tenth_when_nothing_gets_better_also_after_a_kill(tmp_path: Path) -> None:
@@ -392,8 +395,9 @@ def test_rates_by_name_and_frozen_parameters() -> None:
         0.01: [(8, 3, 3, 3)], 0.5: [(8,)], 0.1: [(1, 8, 3, 3), (1,)],
     }  # fmt: skip
     assert {group["weight_decay"] for group in groups} == {0.2}
-    with pytest.raises(ConfigError, match="trains no parameter"):
+    with pytest.raises(ConfigError) as error:
         schedule.optimiser_of(network.requires_grad_(False), phase)
+    assert "no parameter" in error.value.found
 
 
 # ------------------------------------------------------------------------------------------------ two processes

@@ -133,8 +133,9 @@ def test_masks_of_a_segmenter_trained_anew_are_refused(workspace: Workspace) -> 
     info = {"features": [n for n in frame if "original_" in n], "radiomics": small_cohort.HOW}
     masks = {"segmenter": "truth", "segmenter_identity": "another one"}
     written.write(workspace, Ref("fused", "jinan", "truth"), frame, {**info, "masks": masks})
-    with pytest.raises(RefusedError, match="another one"):
+    with pytest.raises(RefusedError) as error:
         predict(workspace)
+    assert "another one" in error.value.found
     assert len(predict(workspace, allow_segmenter_mismatch=True))
 
 
@@ -162,23 +163,28 @@ def test_without_weights_a_network_does_not_start(workspace: Workspace, monkeypa
         train(workspace, "unet", name="fresh", weights="")
     with pytest.raises(ConfigError, match="trains no network"):
         train(workspace, "frozen_probe", settings=())
-    with pytest.raises(ConfigError, match="nothing to train"):
+    with pytest.raises(ConfigError) as error:
         train(workspace, "otsu")
+    assert "otsu" in error.value.found
 
 
 def test_a_model_of_the_other_task_is_refused_in_words(workspace: Workspace) -> None:
-    with pytest.raises(InputError, match="classifies"):
+    with pytest.raises(InputError) as error:
         trained.open_segmenter(model(workspace, "hybrid_resnet50"))
-    with pytest.raises(InputError, match="draws masks"):
+    assert "classifies" in error.value.found
+    with pytest.raises(InputError) as error:
         trained.open_classifier(model(workspace, "unet"))
+    assert "draws masks" in error.value.found
 
 
 def test_a_damaged_network_is_an_error_that_says_so(workspace: Workspace) -> None:
     artifact = model(workspace, "hybrid_resnet50")
     file = artifact.path / "fold_0" / trained.NETWORK
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(RefusedError, match="is not what was written"):
+    with pytest.raises(RefusedError) as error:
         predict(workspace)
+    assert "network.safetensors" in error.value.found
+    assert "SHA-256" in error.value.found
 
 
 def test_photos_that_cannot_be_read_are_barred_and_counted(workspace: Workspace) -> None:

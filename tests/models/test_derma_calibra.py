@@ -237,8 +237,9 @@ def test_settings_that_cannot_be(wrong: dict[str, Any]) -> None:
 
 
 def test_without_attributes_it_is_refused() -> None:
-    with pytest.raises(ConfigError, match="no attributes"):
+    with pytest.raises(ConfigError) as error:
         network(Sizes(PAD6, {"attributes": 0}, (1,) * 6))
+    assert "attributes" in error.value.found
 
 
 def test_the_quick_preset_learns_by_the_recipe_of_the_comparators() -> None:
@@ -523,5 +524,6 @@ def test_it_is_trained_told_apart_and_used_through_the_stages(tmp_path: Path) ->
     written.run_stage(workspace, "train", model="lightgbm", settings=("rounds=2", "min_leaf=3"))
     (artifact,), _ = written.run_stage(workspace, "predict", name="lightgbm", cohorts=["jinan"])
     assert artifact.table()["uncertainty_variance"].isna().all()
-    with pytest.raises(ConfigError, match="lightgbm cannot be explained so"):
+    with pytest.raises(ConfigError) as error:
         written.run_stage(workspace, "explain", cohorts=["jinan"], model="lightgbm", method="gfa")
+    assert "lightgbm" in error.value.found

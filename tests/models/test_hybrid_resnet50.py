@@ -164,11 +164,15 @@ def test_other_weights_are_refused_and_change_nothing(hybrid: Any, imagenet: dic
     from torchvision.models import resnet18
 
     before = {k: v.clone() for k, v in hybrid.state_dict().items()}
-    with pytest.raises(InputError, match=r"w is no ResNet-50: 'layer1.0.conv3.weight' is missing"):
+    with pytest.raises(InputError) as error:
         hybrid.start(resnet18().state_dict(), "w")
+    assert "ResNet-50" in error.value.found
+    assert "'layer1.0.conv3.weight' is missing" in error.value.found
     grey = {**imagenet, "conv1.weight": imagenet["conv1.weight"][:, :1]}
-    with pytest.raises(InputError, match=r"'conv1.weight' has shape \(64, 1, 7, 7\)"):
+    with pytest.raises(InputError) as error:
         hybrid.start(grey, "w")
+    assert "'conv1.weight'" in error.value.found
+    assert "(64, 1, 7, 7)" in error.value.found
     assert all(torch.equal(v, before[k]) for k, v in hybrid.state_dict().items())
 
 

@@ -204,10 +204,15 @@ def test_what_is_no_weights_is_refused(kind: str, tmp_path: Path, capsys: pytest
 def test_the_first_misfit_is_named() -> None:
     state = small().state_dict()
     without = {k: v for k, v in state.items() if k != "0.bias"}
-    with pytest.raises(InputError, match=r"'0\.bias' is missing"):
+    with pytest.raises(InputError) as error:
         load_into(small(), without, "w")
-    with pytest.raises(InputError, match="'head' does not belong there"):
+    assert "'0.bias' is missing" in error.value.found
+    with pytest.raises(InputError) as error:
         load_into(small(), {**state, "head": torch.zeros(1)}, "w")
-    with pytest.raises(InputError, match=r"'0\.weight' has shape \(1,\) instead of \(4, 3, 3, 3\)"):
+    assert "'head'" in error.value.found
+    with pytest.raises(InputError) as error:
         load_into(small(), {**state, "0.weight": torch.zeros(1)}, "w")
+    assert "'0.weight'" in error.value.found
+    assert "(1,)" in error.value.found
+    assert "(4, 3, 3, 3)" in error.value.found
     load_into(small(), {**state, "head.weight": torch.zeros(1)}, "w", without=("head.",))

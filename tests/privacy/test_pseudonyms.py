@@ -79,7 +79,9 @@ def test_the_key_alone_leads_back(tmp_path: Path, key_file: Path, capsys: pytest
     make_key(other)
     assert skinkit("export", "-w", workspace, "--csv", out, "--reidentify", other) == 5
     assert not out.exists()
-    assert "is not the key of cohort" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert str(other) in error
+    assert "key of cohort 'ward'" in error
 
 
 def _predictions(workspace: Path) -> None:
@@ -104,7 +106,9 @@ def test_a_cohort_keeps_its_key(tmp_path: Path, key_file: Path, capsys: pytest.C
     other = tmp_path / "other.key"
     make_key(other)
     assert skinkit("ingest", "-w", workspace, "--pseudonymise", other) == 5
-    assert "is not the key that cohort 'ward' was read with" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert str(other) in error
+    assert "cohort 'ward'" in error
     moved = tmp_path / "moved.key"
     key_file.rename(moved)
     assert skinkit("ingest", "-w", workspace) == 4
@@ -138,7 +142,9 @@ def test_cohorts_that_share_ids_must_share_the_key(
     folders = [hospital(tmp_path / name, space="jinan", seed=n) for n, name in enumerate(("a", "b"))]
     workspace = workspace_of(tmp_path / "w", a=(folders[0], told[0]), b=(folders[1], told[1]))
     assert skinkit("ingest", "-w", workspace) == 5
-    assert "share the id space 'jinan'" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "cohorts 'b' and 'a'" in error
+    assert "id space 'jinan'" in error
 
 
 def test_cohorts_that_share_ids_get_their_key_together(
@@ -148,7 +154,9 @@ def test_cohorts_that_share_ids_get_their_key_together(
     workspace = workspace_of(tmp_path / "w", one=(one, ""), two=(two, ""))
     assert skinkit("ingest", "-w", workspace) == 3
     assert skinkit("ingest", "-w", workspace, "--pseudonymise", key_file) == 3
-    assert "ingest two with the same key" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "cohorts 'one' and 'two'" in error
+    assert "same key" in error
     assert set(cases_of(workspace, "one")["patient_id"]) == set(cases_of(workspace, "two")["patient_id"])
 
 
@@ -158,12 +166,15 @@ def test_a_key_must_be_a_secret(tmp_path: Path) -> None:
     inside, short = workspace / "key", tmp_path / "short"
     inside.write_bytes(os.urandom(32))
     short.write_bytes(b"hunter2")
-    with pytest.raises(RefusedError, match="lies in the workspace"):
+    with pytest.raises(RefusedError) as error:
         read_key(inside, workspace)
-    with pytest.raises(RefusedError, match="7 bytes"):
+    assert "in the workspace" in error.value.found
+    with pytest.raises(RefusedError) as error:
         read_key(short, workspace)
-    with pytest.raises(InputError, match="No such file"):
+    assert "7 bytes" in error.value.found
+    with pytest.raises(InputError) as error:
         read_key(tmp_path / "absent", workspace)
+    assert "No such file" in error.value.found
     assert "b'" not in repr(Key(b"secret" * 8))
 
 
@@ -181,7 +192,9 @@ def test_a_cohort_that_gets_a_key_later_is_told_of_what_was_before(
     skinkit("ingest", "-w", workspace)
     assert "P-770" in set(cases_of(workspace)["patient_id"])
     skinkit("ingest", "-w", workspace, "--pseudonymise", key_file)
-    assert "models that were trained know its patients" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "ward" in error
+    assert "skinkit scrub" in error
     assert not cases_of(workspace)["patient_id"].str.startswith("P-").any()
 
 

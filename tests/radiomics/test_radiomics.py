@@ -168,8 +168,9 @@ def test_wrong_options_say_what_would_be_right(
 def test_wrong_images_say_what_would_be_right(rgb: NDArray[np.uint8], mask: Mask) -> None:
     with pytest.raises(InputError, match="float64"):
         extract(rgb / 255, mask)
-    with pytest.raises(ConfigError, match="grey image"):
+    with pytest.raises(ConfigError) as error:
         extract(rgb[:, :, 0], mask, channels=("red",))
+    assert "grey" in error.value.found
 
 
 def test_a_mask_may_hold_any_number_and_arrays_may_be_strided_or_read_only(rgb: NDArray[np.uint8], mask: Mask) -> None:

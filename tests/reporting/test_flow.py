@@ -82,8 +82,9 @@ def test_the_split_decides_what_looks_at_all_development_cohorts(workspace: Work
     assert made[0].table()["class"].value_counts().to_dict() == {"NV": 130, "MM": 100}
     assert "selection wang2024 over all development cohorts leaves out" in said
     write_cases(workspace, "isic2017", many(4, "nevus", "a"))
-    with pytest.raises(InputError, match="different selections"):
+    with pytest.raises(InputError) as error:
         run_stage(workspace, "split")
+    assert "selections" in error.value.found
 
 
 def test_every_step_is_counted_by_cohort_and_reason(workspace: Workspace) -> None:

@@ -354,8 +354,9 @@ def test_development_rows_use_the_thresholds_of_the_fold_that_held_them_out(work
     # The same rows claimed by the fold that was trained on them are in-sample.
     swapped = [{**row, "fold": 1 - row["fold"]} for row in predictions]
     write_predictions(workspace, "pad", swapped)
-    with pytest.raises(RefusedError, match="the same case 120"):
+    with pytest.raises(RefusedError) as error:
         one(workspace, "pad")
+    assert "case 120" in error.value.found
 
 
 def test_files_beside_the_table_can_be_drawn_again(workspace: Workspace) -> None:
@@ -450,8 +451,10 @@ def test_a_leak_that_was_allowed_for_the_split_is_allowed_and_said_for_its_cohor
 
 def test_a_cohort_without_labels_is_told(workspace: Workspace) -> None:
     external(workspace, [{**row, "diagnosis": None} for row in people()])
-    with pytest.raises(InputError, match="no predicted case of jinan has a diagnosis"):
+    with pytest.raises(InputError) as error:
         one(workspace)
+    assert "case of jinan" in error.value.found
+    assert "diagnosis" in error.value.found
 
 
 def test_bare_evaluate_scores_development_and_external_cohorts(workspace: Workspace) -> None:
@@ -587,16 +590,18 @@ def test_planted_miscalibration_and_a_gap_in_a_column_of_their_own_are_told(tmp_
 def test_leakage_from_a_training_table_is_refused(tmp_path: Path) -> None:
     training = tmp_path / "training.csv"
     pd.DataFrame({"patient_id": ["P3", "Q1"], "image_id": ["J1", "J2"]}).to_csv(training, index=False)
-    with pytest.raises(RefusedError, match="the same patient 2"):
+    with pytest.raises(RefusedError) as error:
         score(elsewhere(), tmp_path, training=str(training))
+    assert "patient 2" in error.value.found
     answer = score(elsewhere(), tmp_path, training=str(training), allow_leakage="two registries")
     assert answer["leakage"]["counts"]["patient"] == 2
     assert "LEAKAGE ALLOWED: two registries" in answer["text"]
     pd.DataFrame({"patient_id": ["Q1"]}).to_csv(training, index=False)
     assert score(elsewhere(), tmp_path, training=str(training))["leakage"]["cases"] == 0
     pd.DataFrame({"somebody": ["Q1"]}).to_csv(training, index=False)
-    with pytest.raises(InputError, match="shares no ids"):
+    with pytest.raises(InputError) as error:
         score(elsewhere(), tmp_path, training=str(training))
+    assert "no ids" in error.value.found
 
 
 def test_files_are_written_where_asked(tmp_path: Path) -> None:
@@ -635,17 +640,20 @@ def test_a_faulty_table_is_told_with_row_and_value(tmp_path: Path, table: pd.Dat
 
 
 def test_misuse_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no file"):
+    with pytest.raises(InputError) as error:
         outside.run(outside.Config(file=str(tmp_path / "nothing.csv")), Context(tmp_path, Console(quiet=True)))
-    with pytest.raises(ConfigError, match="score without a table"):
+    assert "no file" in error.value.found
+    with pytest.raises(ConfigError) as error:
         outside.run(outside.Config(out="x"), Context(tmp_path, Console(quiet=True)))
+    assert "without a table" in error.value.found
     with pytest.raises(ConfigError, match="MELA"):
         score(elsewhere(), tmp_path, thresholds="MELA=0.3")
     with pytest.raises(ConfigError, match="minimum 0"):
         score(elsewhere(), tmp_path, minimum=0)
     (tmp_path / "table.docx").write_bytes(b"x")
-    with pytest.raises(InputError, match=r"ends in \.docx"):
+    with pytest.raises(InputError) as error:
         outside.run(outside.Config(file=str(tmp_path / "table.docx")), Context(tmp_path, Console(quiet=True)))
+    assert ".docx" in error.value.found
 
 
 def test_unlabelled_rows_are_counted_and_rows_without_patients_are_said_to_be_independent(tmp_path: Path) -> None:

@@ -163,8 +163,10 @@ def test_a_rare_class_is_warned_about_and_always_trained(workspace: Workspace) -
     write_cases(workspace, "pad", rows + rare[:1])
     frame, _, said = one(workspace, folds=1)
     assert frame.loc[frame["class"] == "MEL", "part"].tolist() == ["train"]
-    with pytest.raises(InputError, match="class MEL has 1 cases of 1 patients"):
+    with pytest.raises(InputError) as error:
         one(workspace, folds=5)
+    assert "class MEL" in error.value.found
+    assert "1 cases" in error.value.found
 
 
 def test_too_little_to_divide_is_told(workspace: Workspace) -> None:
@@ -172,8 +174,9 @@ def test_too_little_to_divide_is_told(workspace: Workspace) -> None:
     with pytest.raises(InputError, match=r"\d patients"):
         one(workspace, folds=10)
     write_cases(workspace, "pad", [{"diagnosis": "nevus"}] * 1 + [{"diagnosis": "nevus"}])
-    with pytest.raises(InputError, match="fewer than two classes"):
+    with pytest.raises(InputError) as error:
         one(workspace)
+    assert "two classes" in error.value.found
     with pytest.raises(ConfigError, match="folds 0"):
         one(workspace, folds=0)
     with pytest.raises(ConfigError, match="held_out = 1"):
@@ -189,8 +192,9 @@ def test_shares_are_kept_roughly(workspace: Workspace, share: float, low: float,
 
 def test_splitting_images_of_one_patient_is_refused_unless_a_reason_is_given(workspace: Workspace) -> None:
     write_cases(workspace, "pad", many())
-    with pytest.raises(RefusedError, match="the same patient") as refused:
+    with pytest.raises(RefusedError) as refused:
         one(workspace, group="image")
+    assert "patient" in refused.value.found
     assert refused.value.exit_code == 5
     _, artifact, said = one(workspace, group="image", allow_leakage="to compare with an image-level split")
     assert "leak between the parts" in said
@@ -200,8 +204,9 @@ def test_splitting_images_of_one_patient_is_refused_unless_a_reason_is_given(wor
 
 def test_near_identical_images_in_two_parts_are_refused_above_the_limit(workspace: Workspace) -> None:
     write_cases(workspace, "pad", [{**row, "dhash": "00000000000000ff"} for row in many(60)])
-    with pytest.raises(RefusedError, match="near-identical images"):
+    with pytest.raises(RefusedError) as error:
         one(workspace)
+    assert "near-identical" in error.value.found
     _, artifact, said = one(workspace, near_limit=60)
     assert "near-identical to an image in another part" in said
     assert artifact.info["leakage"]["cases"] == 0
@@ -261,8 +266,9 @@ def test_an_imported_split_with_a_patient_on_both_sides_is_refused(workspace: Wo
     rows = many()
     write_cases(workspace, "pad", rows)
     text = "\n".join(["case_id,part", *(f"{r['image_id']},{'test' if i % 3 else 'train'}" for i, r in enumerate(rows))])
-    with pytest.raises(RefusedError, match="the same patient"):
+    with pytest.raises(RefusedError) as error:
         imported(workspace, text)
+    assert "patient" in error.value.found
     _, artifact, _ = imported(workspace, text, allow_leakage="the published folds, for comparison only")
     assert artifact.info["allow_leakage"] == "the published folds, for comparison only"
 
@@ -288,8 +294,9 @@ def test_a_faulty_file_is_told_with_its_line(workspace: Workspace, text: str, me
 
 def test_an_absent_file_is_told(workspace: Workspace) -> None:
     write_cases(workspace, "pad", many(20))
-    with pytest.raises(InputError, match=r"no file nowhere\.csv"):
+    with pytest.raises(InputError) as error:
         one(workspace, import_file="nowhere.csv")
+    assert "nowhere.csv" in error.value.found
 
 
 def test_no_development_cohort_is_told(tmp_path: Path) -> None:
@@ -364,7 +371,8 @@ def test_the_split_called_masks_is_over_cases_with_truth_masks(tmp_path: Path) -
 
 def test_any_split_may_be_over_masks_and_one_without_any_is_refused(workspace: Workspace) -> None:
     write_cases(workspace, "pad", [{**row, "truth_mask_path": None} for row in many(60)])
-    with pytest.raises(InputError, match="mask drawn by a person"):
+    with pytest.raises(InputError) as error:
         run_stage(workspace, "split", name="other", over="masks")
+    assert "mask" in error.value.found
     (labelled,), _ = run_stage(workspace, "split", name="masks", over="diagnosis")
     assert len(labelled.table()) == 60

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -173,8 +172,9 @@ def test_another_configuration_needs_replace(workspace: Workspace) -> None:
         assert f"({next(iter(other))} " in error.value.found
         assert "--replace" in error.value.fix
     assert open_artifact(workspace.path(Ref("models", name="lightgbm"))).identity == before
-    with pytest.raises(RefusedError, match=re.escape("(min_leaf 3 instead of 4)")):
+    with pytest.raises(RefusedError) as error:
         train(workspace, settings=("rounds=25", "min_leaf=4"))
+    assert "min_leaf 3" in error.value.found
     # Saying a default aloud is the same configuration.
     files = fold_files(open_artifact(workspace.path(Ref("models", name="lightgbm"))))
     assert fold_files(train(workspace, settings=(*QUICK, "l2=20.0"))[0]) == files
@@ -266,8 +266,10 @@ def test_classes_the_split_was_not_drawn_for(workspace: Workspace) -> None:
     np.testing.assert_allclose(table["malignancy"], table["p__diagnosis__malignant"])
     file = workspace.root / "one.toml"
     file.write_text('malignant = []\n[classes]\nNEV = ["nevus"]\nDF = ["dermatofibroma"]\n')
-    with pytest.raises(InputError, match="trains on 1 class"):
+    with pytest.raises(InputError) as error:
         train(workspace, classes="one.toml", name="one")
+    assert "fold 0" in error.value.found
+    assert "1 class" in error.value.found
 
 
 def test_a_leaking_split_is_refused(workspace: Workspace) -> None:
@@ -416,8 +418,9 @@ def test_a_cohort_whose_ids_changed_since_is_refused(workspace: Workspace) -> No
     frame = fused(workspace)
     others = [f"pseudonym{n:02d}" for n in range(len(frame))]
     small_cohort.write_fused(workspace, "clinic", frame.assign(case_id=others, group_id=others))
-    with pytest.raises(RefusedError, match="under other ids"):
+    with pytest.raises(RefusedError) as error:
         predict(workspace, "clinic")
+    assert "other ids" in error.value.found
     new = frame.assign(case_id=others, group_id=others, pixel_sha256=others)
     small_cohort.write_fused(workspace, "clinic", new)
     assert len(predict(workspace, "clinic").query("level == 'image'")) == len(frame), "new photos are no known ones"
@@ -499,8 +502,9 @@ def test_a_model_older_than_an_option_is_not_refused(workspace: Workspace) -> No
     del about["settings"]["threads"]
     (path / "model.json").write_text(json.dumps(about))
     train(workspace)
-    with pytest.raises(RefusedError, match="missing 'zeros' instead of 'median'"):
+    with pytest.raises(RefusedError) as error:
         train(workspace, missing="median")
+    assert "missing 'zeros'" in error.value.found
 
 
 # ------------------------------------------------------------------------------------------------- frozen_probe

@@ -129,8 +129,9 @@ def test_paper_is_seeded_and_refuses_what_the_paper_has_not(workspace: Workspace
     ]
     assert parts[0] == parts[2] != parts[1]
     for given in ({"folds": 5}, {"over": "masks"}):
-        with pytest.raises(ConfigError, match="--protocol paper with"):
+        with pytest.raises(ConfigError) as error:
             split(workspace, protocol="paper", **given)
+        assert "--protocol paper" in error.value.found
 
 
 def test_tuning_rows_are_a_quarter_of_every_class() -> None:
@@ -187,8 +188,9 @@ def pad_workspace(folder: Path) -> tuple[Workspace, pd.DataFrame]:
 @pytest.mark.parametrize("folds", [1, 5])
 def test_metablock_draws_over_the_whole_table_whatever_photos_are_here(tmp_path: Path, folds: int) -> None:
     workspace, table = pad_workspace(tmp_path / "ws")
-    with pytest.raises(RefusedError, match="the same patient"):
+    with pytest.raises(RefusedError) as error:
         split(workspace, protocol="metablock", folds=folds)
+    assert "patient" in error.value.found
     frame, artifact, said = split(workspace, protocol="metablock", folds=folds, allow_leakage="as published")
     expected = metablock_folds(table["diagnostic"].tolist())
     expected["case_id"] = table["img_id"].str.removesuffix(".png")
@@ -208,8 +210,9 @@ def test_metablock_draws_over_the_whole_table_whatever_photos_are_here(tmp_path:
 
 def test_metablock_is_for_pad_alone(workspace: Workspace) -> None:
     write_cases(workspace, "isic2019", isic())
-    with pytest.raises(ConfigError, match="with the development cohorts isic2019"):
+    with pytest.raises(ConfigError) as error:
         split(workspace, protocol="metablock")
+    assert "isic2019" in error.value.found
 
 
 @pytest.mark.real
