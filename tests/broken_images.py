@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from image_files import TURNS, dicom, dicom_dataset, encoded, png_16, saved
 from PIL import Image, ImageCms, PngImagePlugin
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, JPEGBaseline8Bit, RLELossless
-from test_images import TURNS, dicom, dicom_dataset, encoded, png_16, saved
 
 Pixels = np.ndarray[Any, Any]
 WIDTH, HEIGHT = 96, 72

@@ -1,0 +1,228 @@
+"""Decisions, gaps between subgroups, and two models on the same cases."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from compared_models import CLASSES, MALIGNANT, cases, side
+from sklearn.metrics import roc_auc_score
+
+from skinkit import cli
+from skinkit.errors import ConfigError, RefusedError
+from skinkit.evaluation import comparison, decision, endpoint, scoring
+from skinkit.evaluation.subgroups import holm
+from skinkit.stats.metrics import Resamples
+
+
+def scores(table: pd.DataFrame, **settings: Any) -> scoring.Scores:
+    asked = scoring.ScoringSettings(**{"bootstrap": 100, "seed": 0, "minimum": 5, "subgroups": True, **settings})
+    return side("m", table).evaluation.scores(asked, cohort="c", model="m")
+
+
+# ----------------------------------------------------------------------------------------------------- decisions
+
+
+def decided(
+    malignancy: list[float], truth: list[int], threshold: float = 0.3, by_class: list[int] | None = None
+) -> decision.Decided:
+    m, n = np.array(malignancy), len(malignancy)
+    chosen = np.array(by_class or [0] * n, dtype=bool)
+    cluster = np.arange(n)
+    return decision.Decided(
+        m, np.array(truth, dtype=bool), (m >= threshold) | chosen, chosen, cluster, threshold, Resamples(cluster, 40, 0)
+    )
+
+
+def test_net_benefit_by_hand() -> None:
+    d = decided([0.9, 0.6, 0.4, 0.2, 0.1], [1, 0, 1, 0, 0])
+    curve = decision.decision_curve(d)
+    at = curve["threshold"].index(0.3)
+    # Treated from 0.3: two malignant, one benign of five; a false alarm costs 0.3 / 0.7.
+    assert curve["model"][at] == pytest.approx(2 / 5 - 1 / 5 * 0.3 / 0.7)
+    assert curve["all"][at] == pytest.approx(2 / 5 - 3 / 5 * 0.3 / 0.7)
+    assert curve["point"] == [0.3, pytest.approx(curve["model"][at])]
+    rare = decision.decision_curve(d, 0.02)
+    assert rare["model"][at] == pytest.approx(0.02 - 0.98 * (1 / 3) * 0.3 / 0.7)
+    assert curve["lower"][at] < curve["model"][at] < curve["upper"][at]
+
+
+def test_referral_curve_by_hand() -> None:
+    d = decided([0.9, 0.6, 0.2, 0.1], [1, 0, 1, 0])
+    right = np.array([True, False, False, True])
+    curve = decision.referral_curve(d, right, np.array([0.1, 0.8, 0.9, 0.2]), np.array([True, True, True, False]))
+    half = curve["referred"].index(0.5)
+    assert (curve["accuracy"][0], curve["accuracy"][half]) == (0.5, 1)
+    # The malignant case that was not called is the most uncertain one: referring a quarter finds it.
+    assert (curve["sensitivity"][0], curve["sensitivity"][curve["referred"].index(0.25)]) == (0.5, 1)
+    assert curve["points"] == {"veto": [0.5, 0.5], "refer": [0.75, 1]}
+
+
+def test_the_veto_sweep_holds_the_veto_in_use_and_keeps_its_rule() -> None:
+    d = decided([0.9, 0.6, 0.2, 0.1], [1, 0, 1, 0], by_class=[1, 0, 1, 0])
+    assert d.rule == "veto"
+    rows = {row["threshold"]: row for row in decision.veto_sweep(d)}
+    assert rows[0.3]["in_use"]
+    assert (rows[0.3]["sensitivity"], rows[0.3]["specificity"], rows[0.3]["referrals_per_100"]) == (1, 0.5, 75)
+    assert (rows[0.95]["sensitivity"], rows[0.95]["specificity"]) == (1, 1)
+    assert replace(d, called=d.malignancy >= 0.3).rule == "threshold"
+    assert replace(d, called=~d.called).rule == "given"
+
+
+def test_the_sweep_by_class_tells_who_would_be_called() -> None:
+    d = decided([0.9, 0.6, 0.2, 0.1], [1, 0, 1, 0], by_class=[1, 0, 1, 0])
+    rows = decision.veto_by_class(d, np.array([0, 1, 0, 1]), ("MEL", "NEV", "SCC"))
+    called = {(row["class"], row["threshold"]): row["called"] for row in rows}
+    # Melanomas are called by their most probable class, whatever the threshold; nobody is an SCC.
+    assert called["MEL", 0.3] == called["MEL", 0.95] == 1
+    assert (called["NEV", 0.05], called["NEV", 0.3], called["NEV", 0.65]) == (1, 0.5, 0)
+    assert {row["class"] for row in rows} == {"MEL", "NEV"}
+    assert next(row for row in rows if row["in_use"])["threshold"] == 0.3
+
+
+def test_cases_with_thresholds_of_their_own_keep_the_rule_of_the_veto() -> None:
+    d = decided([0.9, 0.6, 0.2, 0.1], [1, 0, 1, 0])
+    own = np.array([0.5, 0.7, 0.1, 0.3])
+    several = replace(d, called=d.malignancy >= own, threshold=float("nan"), thresholds=own)
+    assert several.rule == "veto"  # without a malignant top class the threshold alone decides, as the veto would
+    assert replace(several, called=~several.called).rule == "given"
+    assert replace(several, thresholds=None).rule == "given"
+    assert not any(row["in_use"] for row in decision.veto_sweep(several))
+
+
+# ------------------------------------------------------------------------------------------- gaps and endpoints
+
+
+def test_holm_by_hand() -> None:
+    np.testing.assert_allclose(holm([0.01, np.nan, 0.04, 0.03]), [0.03, np.nan, 0.06, 0.06])
+    assert holm([]).shape == (0,)
+
+
+def test_a_planted_gap_is_sized_right_and_nothing_else_is_flagged() -> None:
+    n = 800
+    sex = np.repeat(np.random.default_rng(1).choice(["female", "male"], n // 2), 2)
+    site = np.random.default_rng(2).choice(["face", "torso", "arm"], n)
+    fair = scores(cases(n, sex=sex, site=site))
+    assert not fair.gaps["flagged"].any()
+    table = cases(n, sex=sex, site=site, skill=np.where(sex == "male", 0.8, 3.0))
+    gaps = scores(table).gaps
+    named = gaps.set_index(["subgroup", "metric"])
+    males = [name for name in gaps["subgroup"].unique() if name.startswith("sex=")]
+    assert len(males) == 1  # female against male is the same gap
+    sign = -1 if males == ["sex=male"] else 1
+    gap = named.loc[(males[0], "auroc")]
+    m = table[[f"p__diagnosis__{c}" for c, bad in zip(CLASSES, MALIGNANT, strict=True) if bad]].sum(axis=1)
+    sick = table["diagnosis"].isin(["BCC", "MEL", "SCC"])
+    areas = {name: roc_auc_score(sick[sex == name], m[sex == name]) for name in ("female", "male")}
+    assert gap["gap"] == pytest.approx(sign * (areas["female"] - areas["male"]))
+    assert gap["flagged"]
+    assert gap["lower"] < gap["gap"] < gap["upper"]
+    assert set(gaps.loc[gaps["flagged"], "subgroup"]) == set(males)
+
+
+def test_a_subgroup_of_a_few_perfect_cases_is_not_flagged() -> None:
+    table = cases(600, skill=1.0)
+    table["centre"] = "A"
+    sick = table.index[table["diagnosis"].isin(["BCC", "MEL", "SCC"])][:6]
+    well = table.index[table["diagnosis"].isin(["NEV", "ACK", "SEK"])][:6]
+    table.loc[[*sick, *well], "centre"] = "B"
+    p = [f"p__diagnosis__{c}" for c in CLASSES]
+    table.loc[sick, p] = [0.01, 0.01, 0.95, 0.01, 0.01, 0.01]
+    table.loc[well, p] = [0.01, 0.01, 0.01, 0.95, 0.01, 0.01]
+    gaps = scores(table).gaps.set_index(["subgroup", "metric"])
+    assert gaps.loc[("centre=B", "sensitivity"), "estimate"] == 1
+    assert gaps.loc[("centre=B", "sensitivity"), "p_holm"] > 0.05
+    assert gaps.loc[("centre=B", "auroc"), "p_holm"] > 0.05
+
+
+def test_the_primary_endpoint_is_marked_and_misnaming_it_is_told() -> None:
+    told = scores(cases(), primary="malignant sensitivity @ veto", subgroups=False)
+    marked = told.rows[told.rows["primary"]]
+    assert marked[["subgroup", "class", "decision_rule", "metric"]].to_numpy().tolist() == [
+        ["all", "malignant", "veto", "sensitivity"]
+    ]
+    assert endpoint.parse("all auroc macro") == ("all", "macro", "none", "auroc")
+    assert (
+        endpoint.text_of(endpoint.parse("MEL sensitivity @ frozen_threshold")) == "MEL sensitivity @ frozen_threshold"
+    )
+    with pytest.raises(ConfigError, match="malignant sensitivty"):
+        scores(cases(60), primary="malignant sensitivty @ veto", subgroups=False)
+    with pytest.raises(ConfigError, match="CLASS METRIC"):
+        endpoint.parse("sensitivity")
+
+
+# ---------------------------------------------------------------------------------------------------- comparison
+
+
+def test_mcnemar_by_hand() -> None:
+    a, b = np.array([1, 1, 1, 1, 1, 0, 1], bool), np.array([0, 0, 0, 0, 0, 1, 1], bool)
+    # Six discordant cases, one for B: 2 * (1 + 6) / 64.
+    assert comparison.mcnemar(a, b) == {"n": 7, "only_a_right": 5, "only_b_right": 1, "p": pytest.approx(14 / 64)}
+    assert comparison.mcnemar(a, a)["p"] == 1
+
+
+def test_the_better_model_is_found_and_equal_ones_are_not_told_apart() -> None:
+    weak, strong = side("weak", cases(skill=0.8, model=1)), side("strong", cases(skill=3.0, model=2))
+    asked = {"bootstrap": 200, "seed": 0, "common": False, "minimum": 5}
+    result = comparison.compare(weak, strong, **asked)
+    rows = {row["name"]: row for row in result["differences"]}
+    auroc = rows["malignant: AUROC"]
+    assert auroc["difference"] == pytest.approx(auroc["b"] - auroc["a"])
+    assert 0 < auroc["lower"] < auroc["difference"] < auroc["upper"]
+    assert auroc["p"] < 0.05
+    assert next(t for t in result["mcnemar"] if t["name"] == "most probable class")["p"] < 1e-4
+    same = comparison.compare(weak, side("twin", cases(skill=0.8, model=1)), **asked)
+    assert all(row["difference"] == 0 and row["p"] == 1 for row in same["differences"])
+    assert "B - A" in comparison.text_of(result)
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    asked = {"bootstrap": 20, "seed": 0, "minimum": 5}
+    a = side("a", cases())
+    with pytest.raises(RefusedError) as error:
+        comparison.compare(a, side("b", cases(model=2), malignant="wang"), **asked, common=False)
+    assert "malignant, b" in error.value.found
+    fewer = side("b", cases(model=2).iloc[:200])
+    with pytest.raises(RefusedError) as error:
+        comparison.compare(a, fewer, **asked, common=False)
+    assert "40 cases" in error.value.found
+    assert "by a alone" in error.value.found
+    result = comparison.compare(a, fewer, **asked, common=True)
+    assert (result["n"], result["left_out"]) == (200, {"a": 40, "b": 0})
+    turned = cases(model=2)
+    turned.loc[0, "diagnosis"] = "NEV" if turned.loc[0, "diagnosis"] in ("BCC", "MEL", "SCC") else "MEL"
+    with pytest.raises(RefusedError) as error:
+        comparison.compare(a, side("b", turned), **asked, common=False)
+    assert "case C0000 is malignant" in error.value.found
+
+
+def test_the_spread_over_seeds_by_hand() -> None:
+    sides = [side(f"s{i}", cases(skill=1.5, model=i)) for i in range(3)]
+    result = comparison.spread(sides, common=False)
+    row = next(r for r in result["spread"] if r["name"] == "accuracy")
+    assert row["sd"] == pytest.approx(np.std(row["values"], ddof=1))
+    assert row["mean"] == pytest.approx(np.mean(row["values"]))
+    assert len(set(row["values"])) == 3
+
+
+def test_from_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cases(model=1).to_csv("a.csv", index=False)
+    cases(model=2).to_csv("b.csv", index=False)
+    assert cli.main(["compare", "a.csv", "b.csv", "--bootstrap", "20", "--out", "out", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["compare"]["tables"]["n"] == 240
+    assert (tmp_path / "out" / "a-b.json").is_file()
+    assert "<svg" in (tmp_path / "out" / "a-b.svg").read_text(encoding="utf-8")
+    assert cli.main(["compare", "--seeds", "a.csv,b.csv"]) == 0
+    assert "mean and SD" in capsys.readouterr().out
+    assert cli.main(["compare", "a.csv"]) == 2
+    cases(model=2).drop(columns="case_id").to_csv("c.csv", index=False)
+    assert cli.main(["compare", "a.csv", "c.csv"]) == 4

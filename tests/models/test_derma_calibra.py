@@ -1,0 +1,529 @@
+"""DermaCalibra: its equations by hand, its uncertainty, and what its parts can and cannot depend on."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import small_cohort
+import written_artifacts as written
+
+torch = pytest.importorskip("torch")
+
+from skinkit.commands import Context, faithful, snapshots  # noqa: E402
+from skinkit.console import Console  # noqa: E402
+from skinkit.errors import ConfigError  # noqa: E402
+from skinkit.explain.faithfulness import FIGURES  # noqa: E402
+from skinkit.learning import trained  # noqa: E402
+from skinkit.models import derma_calibra, model_config  # noqa: E402
+from skinkit.models.derma_calibra import case_weights, focal, uncertainty  # noqa: E402
+from skinkit.models.parts.photo_classifier import QUICK  # noqa: E402
+from skinkit.models.parts.protocol import Sizes  # noqa: E402
+
+PAD6 = ("ACK", "BCC", "MEL", "NEV", "SCC", "SEK")
+COLUMNS = 5
+SIZES = Sizes(PAD6, {"attributes": COLUMNS}, (5,) * 6, ("age_years", "smoke", "smoke", "itch", "itch"), (-0.5,) * 5)
+
+
+def network(sizes: Sizes = SIZES, *, awake: bool = True, **settings: Any) -> Any:
+    """A small one; ``awake`` gives random numbers to what starts at zero."""
+    torch.manual_seed(0)
+    net = derma_calibra.build(derma_calibra.Config(**{"backbone": "resnet18", "side_px": 64, **settings}), sizes)
+    if awake:
+        for name, parameter in net.named_parameters():
+            if not name.startswith("backbone.") and not parameter.detach().any():
+                torch.nn.init.normal_(parameter, std=0.05)
+    return net
+
+
+def batch(n: int = 4, side: int = 64, seed: int = 0) -> dict[str, Any]:
+    torch.manual_seed(seed)
+    return {
+        "image": torch.rand(n, 3, side, side),
+        "attributes": torch.randn(n, COLUMNS),
+        "class": torch.arange(n) % 6,
+    }
+
+
+@pytest.fixture(scope="module")
+def net() -> Any:
+    return network().eval()
+
+
+def test_the_numbers_of_parameters() -> None:
+    wide = Sizes(PAD6, {"attributes": 81}, (5,) * 6)
+    paper = network(wide, backbone="resnet50", side_px=32)
+    amcr = (paper.metadata, paper.norm, paper.squeeze, paper.excite)
+    assert sum(p.numel() for part in amcr for p in part.parameters()) == 302_144
+    assert round(sum(p.numel() for p in paper.parameters()) / 1e6, 2) == 25.99
+    released = network(wide, backbone="resnet50", side_px=32, variant="released")
+    scale = (released.squeeze_excite, released.gate, released.divisor)
+    assert sum(p.numel() for part in scale for p in part.parameters()) == 801_024
+    assert round(sum(p.numel() for p in released.parameters()) / 1e6, 1) == 72.1
+
+
+def test_one_pass_is_equations_1_to_6(net: Any) -> None:
+    given = batch()
+    with torch.no_grad():
+        maps = net.backbone(given["image"])[-1]
+        e = torch.relu(net.norm(net.metadata(given["attributes"])))
+        z = maps.mean((2, 3))
+        a = torch.sigmoid(net.excite(torch.relu(net.squeeze(torch.cat([z, e], 1)))))
+        modulated = (a * (1 + net.scale(e)))[..., None, None] * maps + net.shift(e)[..., None, None]
+        places = modulated.flatten(2).transpose(1, 2)
+        attended = torch.zeros_like(places)
+        part, heads = net.attention, net.attention.heads
+        q, k = part.query_key(places).chunk(2, 2)
+        k = torch.cat([k, part.metadata_key(e)[:, None]], 1)
+        v = torch.cat([part.value(places), part.metadata_value(e)[:, None]], 1)
+        mixed = torch.nn.functional.scaled_dot_product_attention(
+            *(x.unflatten(2, (heads, -1)).transpose(1, 2) for x in (q, k, v))
+        )
+        attended = part.out(mixed.transpose(1, 2).flatten(2))
+        f = net.output((places + attended).mean(1))
+        torch.testing.assert_close(net(given)["diagnosis"], f, rtol=1e-3, atol=1e-4)
+
+
+def test_it_starts_as_the_plain_network() -> None:
+    """W_g, W_b and W_a are zero, so without eq. 3 only pooling and a line are left of eqs. 2 to 6."""
+    fresh = network(awake=False, amcr=False).eval()
+    given = batch()
+    with torch.no_grad():
+        plain = fresh.output(fresh.backbone(given["image"])[-1].mean((2, 3)))
+        torch.testing.assert_close(fresh.answer(given)["diagnosis"], plain, rtol=1e-4, atol=1e-5)
+
+
+def test_the_answer_is_the_mean_over_passes_with_dropout(net: Any) -> None:
+    given = batch()
+    with torch.no_grad():
+        told = net.answer(given)
+        f = net._passes(net.unpacked(net.encode(given)), given["attributes"])
+    assert f.shape == (10, 4, 6)
+    p = f.double().softmax(2).numpy()
+    assert p.std(axis=0).max() > 1e-3  # the passes do differ
+    np.testing.assert_allclose(told["diagnosis"].softmax(1), p.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(told["variance"], p.var(axis=0).mean(axis=1), atol=1e-7)
+
+
+def test_entropy_is_what_passes_share_and_what_they_disagree_about(net: Any) -> None:
+    with torch.no_grad():
+        told = net.answer(batch(8))
+        p = net._passes(net.unpacked(net.encode(batch(8))), batch(8)["attributes"]).double().softmax(2).numpy()
+    of_mean = -(p.mean(axis=0) * np.log(p.mean(axis=0))).sum(axis=1)
+    mean_of = -(p * np.log(p)).sum(axis=2).mean(axis=0)
+    np.testing.assert_allclose(told["entropy"], of_mean, atol=1e-5)
+    np.testing.assert_allclose(told["mutual_information"], of_mean - mean_of, atol=1e-5)
+    assert (told["mutual_information"] >= 0).all()
+    assert (told["entropy"] <= math.log(6)).all()
+    agreed = uncertainty(torch.randn(1, 3, 6).repeat(5, 1, 1))
+    torch.testing.assert_close(agreed["variance"], torch.zeros(3))
+    torch.testing.assert_close(agreed["mutual_information"], torch.zeros(3), atol=1e-6, rtol=0)
+
+
+def test_uncertain_cases_weigh_more_by_hand() -> None:
+    u = torch.tensor([0.0, 0.1, 0.2, 0.9])
+    np.testing.assert_allclose(case_weights(u, 1.0), [1, 1 + 0.1 / 0.3, 1 + 0.2 / 0.3, 3], rtol=1e-5)
+    assert case_weights(u, 0.0).tolist() == [1, 1, 1, 1]
+    assert case_weights(torch.zeros(2), 1.0).tolist() == [1, 1]
+
+
+def test_focal_loss_by_hand() -> None:
+    logits = torch.tensor([[2.0, 0.5, -1.0], [0.0, 1.0, 3.0]])
+    truth, alpha = torch.tensor([0, 1]), torch.tensor([1.0, 2.0, 1.0])
+    p = np.exp(logits.numpy()) / np.exp(logits.numpy()).sum(axis=1, keepdims=True)
+    expected = [(1 - p[0, 0]) ** 2 * -np.log(p[0, 0]), 2 * (1 - p[1, 1]) ** 2 * -np.log(p[1, 1])]
+    np.testing.assert_allclose(focal(logits, truth, alpha, 2.0), expected, rtol=1e-5)
+    plain = torch.nn.functional.cross_entropy(logits, truth, reduction="none")
+    torch.testing.assert_close(focal(logits, truth, torch.ones(3), 0.0), plain)
+
+
+def test_rare_classes_weigh_twice() -> None:
+    assert network().alpha.tolist() == [1, 1, 2, 1, 2, 1]
+    assert network(rare_weight=1.0).alpha.tolist() == [1] * 6
+    assert network(Sizes(("MEL", "NV"), {"attributes": COLUMNS}, (1, 3))).alpha.tolist() == [2, 1]
+
+
+def test_the_loss_is_equation_9_and_no_gradient_goes_into_the_uncertainty() -> None:
+    given, net, twin = batch(6), network().train(), network().train()
+    torch.manual_seed(3)
+    loss = net.loss(given)
+    loss.backward()
+    torch.manual_seed(3)
+    seen, attributes = twin.unpacked(twin.seen(given)), twin.attributes(given)
+    found = focal(twin._pass(seen, attributes), given["class"], twin.alpha, 2.0)
+    u = uncertainty(twin._passes(seen, attributes, drawn=True))["variance"].detach()
+    assert float(u.min()) > 0
+    expected = (case_weights(u, 1.0) * found).mean()
+    expected.backward()
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+    torch.testing.assert_close(net.output.weight.grad, twin.output.weight.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_the_loss_changes_with_the_uncertainty() -> None:
+    losses = {}
+    for strength in (0.0, 1.0):
+        net = network(uncertainty_weight=strength).train()
+        torch.manual_seed(3)
+        losses[strength] = float(net.loss(batch(6)).detach())
+    assert losses[1.0] > 1.2 * losses[0.0]
+
+
+def test_the_cross_attention_reads_photo_and_metadata(net: Any) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 4, 512, requires_grad=True)
+    e = torch.randn(1, 2, 256, requires_grad=True)
+    scale, shift = torch.ones(1, 2, 512), torch.zeros(1, 2, 512)
+    net.attention(x, scale, shift, e).square().sum().backward()
+    assert float(x.grad.abs().sum()) > 1e-3
+    assert float(e.grad.abs().sum()) > 1e-3
+    with torch.no_grad():
+        weights = net.attention.weights(x, scale, shift, e)
+        assert weights.shape == (1, 2, 8, 4, 5)
+        torch.testing.assert_close(weights.sum(4), torch.ones(1, 2, 8, 4))
+        others = net.attention.weights(x, scale, shift, e + 2)
+        assert float((weights - others)[..., -1].abs().max()) > 1e-3  # the metadata's key moves its share
+
+
+def test_the_released_cross_attention_does_not_read_the_photo() -> None:
+    net = network(variant="released").eval()
+    told = torch.randn(2, 512)
+    with torch.no_grad():
+        one, other = net.crossed(torch.randn(2, 512), told), net.crossed(torch.randn(2, 512), told)
+        torch.testing.assert_close(one, other)
+        assert (one - net.crossed(torch.randn(2, 512), told + 1)).abs().max() > 1e-3
+        assert set(net.answer(batch())) == {"diagnosis"}
+
+
+def test_one_vector_added_to_every_key_would_change_nothing() -> None:
+    """Why the metadata's key is a key of its own."""
+    torch.manual_seed(0)
+    q, k, k_m = torch.randn(4, 8), torch.randn(5, 8), torch.randn(8)
+    torch.testing.assert_close(torch.softmax(q @ k.T, 1), torch.softmax(q @ (k + k_m).T, 1))
+
+
+def test_parts_can_be_left_out() -> None:
+    names = {name.partition(".")[0] for name, _ in network(amcr=False).named_parameters()}
+    assert not names & {"squeeze", "excite"}
+    assert set(network(amcr=False).eval().answer(batch())) == {"diagnosis"}
+    assert "attention" not in dict(network(fusion=False).named_children())
+    plain = network(Sizes(PAD6, {"attributes": 0}, (1,) * 6), amcr=False, fusion=False)
+    assert {name.partition(".")[0] for name, _ in plain.named_parameters()} == {"backbone", "output"}
+    assert network(multi_scale=True).output.in_features == 128 + 256 + 512
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"variant": "released", "amcr": False},
+        {"passes": 1},
+        {"heads": 7},
+        {"side_px": 16},
+        {"apart": 1.5},
+        {"metadata_c": 0.0},
+        {"still_share": -0.1},
+        {"still_c": 0.0},
+        {"interactions": -1.0},
+        {"variant": "released", "apart": 0.5},
+        {"variant": "released", "multi_scale": True},
+    ],
+)
+def test_settings_that_cannot_be(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        network(**wrong)
+
+
+def test_without_attributes_it_is_refused() -> None:
+    with pytest.raises(ConfigError) as error:
+        network(Sizes(PAD6, {"attributes": 0}, (1,) * 6))
+    assert "attributes" in error.value.found
+
+
+def test_the_quick_preset_learns_by_the_recipe_of_the_comparators() -> None:
+    config = model_config(derma_calibra, {}, preset="quick")
+    alone = {"dropped": 0.0}  # every photo is read without metadata, too
+    assert {name: getattr(config, name) for name in QUICK} == {**QUICK, **alone}
+    assert config.multi_scale
+    assert config.dropped_block == 0.3  # absence of the patient block must not tell a benign class
+
+
+def test_the_fusion_may_learn_at_a_rate_of_its_own() -> None:
+    (phase,) = network(learning_rate=1e-4, head_learning_rate=1e-3, fusion_learning_rate=2e-4).phases()
+    assert phase.learning_rate == 1e-3
+    assert phase.rates["backbone."] == 1e-4
+    assert {phase.rates[part] for part in ("squeeze.", "excite.", "scale.", "shift.", "attention.")} == {2e-4}
+
+
+def test_attributes_may_reach_the_classes_directly() -> None:
+    """Beside the fusion, which starts as identity: the logits change by the output's last columns times M."""
+    net = network(awake=False, metadata_joined=True, amcr=False).eval()
+    given = batch()
+    with torch.no_grad():
+        seen = net.encode(given)
+        known, unknown = (
+            net.head(seen, {**given, "attributes": told})["diagnosis"]
+            for told in (given["attributes"], torch.zeros_like(given["attributes"]))
+        )
+    straight = given["attributes"] @ net.output.weight[:, -COLUMNS:].T
+    torch.testing.assert_close(known - unknown, straight.detach(), atol=1e-5, rtol=1e-4)
+
+
+def told() -> tuple[dict[str, Any], Any]:
+    """Tables and classes of 60 training cases, in which the first column tells much of the class."""
+    classes = np.repeat(np.arange(6), 10)
+    attributes = np.random.default_rng(0).normal(size=(60, COLUMNS)).astype(np.float32)
+    attributes[:, 0] += classes
+    return {"attributes": attributes}, classes
+
+
+@pytest.mark.parametrize("parts", [{}, {"amcr": False}, {"amcr": False, "fusion": False}])
+def test_photo_and_metadata_are_also_read_apart(parts: dict[str, bool]) -> None:
+    """Eq. 10, worked out from the network without it; of eq. 7's passes, with one mask that keeps all."""
+    omega = 0.3
+    plain, both = (network(**parts, mc_dropout=0.0, apart=o, metadata_joined=True).eval() for o in (0.0, omega))
+    both.prepare(*told())
+    given = batch()
+    alone = {**given, "attributes": both.unknown.expand(4, -1)}
+    with torch.no_grad():
+        g = both.told(given["attributes"])
+        for answer in ("forward", "answer"):
+            f, f_alone = (getattr(plain, answer)(b)["diagnosis"].log_softmax(1) for b in (given, alone))
+            expected = ((1 - omega) * f + omega * (f_alone + g)).log_softmax(1)
+            found = getattr(both, answer)(given)["diagnosis"].log_softmax(1)
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+        assert g.std(1).min() > 0.05
+
+
+def test_the_photo_alone_has_its_share_of_the_loss() -> None:
+    """With omega almost 1 hardly anything else counts: metadata no longer move the loss."""
+    sure = {"metadata_dropout": 0.0, "head_dropout": 0.0, "dropped_block": 0.0, "amcr": False}
+    moved = []
+    for omega in (0.0, 0.99):
+        net = network(**sure, apart=omega).train()
+        net.prepare(*told())
+        given = batch()
+        losses = [net.loss({**given, "attributes": a}) for a in (given["attributes"], -given["attributes"])]
+        moved.append(abs(float((losses[0] - losses[1]).detach())))
+    assert moved[1] < 0.1 * moved[0]
+
+
+def shown(net: Any) -> tuple[dict[str, Any], Any]:
+    """Tables and classes of 60 training cases, and what the backbone as it came makes of their photos."""
+    tables, classes = told()
+    seen = np.random.default_rng(1).normal(1.0, 0.3, size=(60, net.still.width)).astype(np.float32)
+    seen[:, 0] += classes
+    return {**tables, "still": seen}, classes
+
+
+@pytest.mark.parametrize(
+    "parts", [{}, {"apart": 0.3, "multi_scale": True}, {"amcr": False, "fusion": False}, {"mirrored": True}]
+)
+def test_the_backbone_as_it_came_is_heard_too(parts: dict[str, Any]) -> None:
+    """Eq. 11, worked out from the network without it."""
+    beta, given = 0.6, batch()
+    plain, both = (network(**parts, mc_dropout=0.0, still_share=share).eval() for share in (0.0, beta))
+    both.prepare(*shown(both))
+    shared = {name: value for name, value in both.state_dict().items() if name in plain.state_dict()}
+    shared["typical"] = plain.typical
+    if plain.told is None:
+        shared = {name: value for name, value in shared.items() if not name.startswith("told.")}
+    plain.load_state_dict(shared)
+    with torch.no_grad():
+        added = both.shown(both.still(given["image"])) + both.told(given["attributes"])
+        for answer in ("forward", "answer"):
+            f = getattr(plain, answer)(given)["diagnosis"].log_softmax(1)
+            found = getattr(both, answer)(given)["diagnosis"].log_softmax(1)
+            torch.testing.assert_close(found, ((1 - beta) * f + beta * added).log_softmax(1), atol=1e-5, rtol=1e-4)
+    assert added.std(1).min() > 0.05
+
+
+def test_what_the_backbone_as_it_came_sees_may_be_worked_out_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = network(still_share=0.6).eval()
+    net.prepare(*shown(net))
+    given = batch()
+    with torch.no_grad():
+        beforehand = net.still.answer(given)["still"]
+        expected = net.encode(given)
+    monkeypatch.setattr(net.still, "forward", lambda _image: pytest.fail("it encoded again"))
+    with torch.no_grad():
+        torch.testing.assert_close(net.encode({**given, "still": beforehand}), expected)
+        net.train().loss(given)  # the loss needs it not at all
+
+
+def test_the_backbone_as_it_came_starts_from_the_weights_and_stays_there() -> None:
+    net = network(still_share=0.6, multi_scale=True)
+    state = {
+        name: torch.randn_like(p) for name, p in network().backbone.net.state_dict().items() if p.is_floating_point()
+    }
+    state = {**network().backbone.net.state_dict(), **state}
+    net.start(state, "some.safetensors")
+    net.enter("all")
+    net.train()
+    optimiser = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], 1e-3)
+    net.loss(batch()).backward()
+    optimiser.step()
+    kept = net.still.backbone.net.state_dict()
+    assert all(torch.equal(kept[name], value) for name, value in state.items())
+    assert not torch.equal(net.backbone.net.conv1.weight, state["conv1.weight"])
+
+
+def test_an_absent_photo_is_the_mean_one_for_every_part() -> None:
+    net = network(still_share=0.6)
+    tables, classes = shown(net)
+    net.prepare(tables, classes)
+    with torch.no_grad():
+        net.train().loss(batch())
+    parts = net.eval().unpacked(net.typical[None])
+    assert [tuple(part.shape[1:]) for part in parts] == [(512, 2, 2), (net.still.width,)]
+    torch.testing.assert_close(parts[1][0], torch.from_numpy(tables["still"].mean(0)))
+    assert parts[0].any()
+
+
+def test_the_regressions_are_fitted_once_more_on_validation_rows_and_the_network_is_not(tmp_path: Path) -> None:
+    workspace = small_cohort.make(tmp_path / "w", folds=2, patients=12)
+    settings = ("backbone=resnet18", "side_px=32", "epochs=1", "batch=8", "still_share=0.5", "still_c=0.01")
+    states = []
+    for refit in (True, False):
+        given = {"model": "derma_calibra", "weights": "none", "settings": settings, "refit": refit, "name": f"m{refit}"}
+        (artifact,), said = written.run_stage(workspace, "train", **given)
+        assert said.count("for_encode at photos with the backbone as it came") <= 1  # not once more for each fold
+        opened = trained.open_classifier(artifact)
+        states.append([opened.network(fold, "cpu").state_dict() for fold in opened.folds])
+    for refitted, once in zip(*states, strict=True):
+        differs = {name.split(".")[0] for name, value in once.items() if not torch.equal(value, refitted[name])}
+        assert differs == {"told", "shown", "typical"}
+
+
+def test_what_metadata_say_alone_travels_with_the_weights() -> None:
+    learnt, loaded = (network(awake=awake, apart=0.5) for awake in (True, False))
+    learnt.prepare(*told())
+    loaded.load_state_dict(learnt.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.eval().answer(batch()), learnt.eval().answer(batch()))
+
+
+def test_metadata_alone_favour_no_class_for_its_number() -> None:
+    """Whatever mix the network supposes, its own answer brings that in; with the shares added they are posteriors."""
+    tables, classes = told()
+    kept = np.concatenate([np.arange(30), np.arange(30, 60, 5)])
+    counts = tuple(int(n) for n in np.bincount(classes[kept]))
+    sizes = Sizes(PAD6, {"attributes": COLUMNS}, counts, SIZES.attributes, SIZES.unknown)
+    said = []
+    for tau in (0.0, 1.0):
+        net = network(sizes, apart=0.5, logit_adjustment=tau, rare_weight=1.0, dropped=0.3)
+        net.prepare({"attributes": tables["attributes"][kept]}, classes[kept])
+        said.append(net.told(torch.stack([net.unknown, *torch.from_numpy(tables["attributes"][kept])])))
+    torch.testing.assert_close(said[0], said[1])
+    shares = torch.tensor(counts) / len(kept)
+    natural, balanced = ((said[0] + moved).softmax(1) for moved in (shares.log(), torch.zeros(6)))
+    np.testing.assert_allclose(natural[1:].mean(0), shares, atol=0.06)
+    assert balanced[0].max() < 0.3
+
+
+def test_a_class_without_a_case_is_neither_likely_nor_not_by_metadata_alone() -> None:
+    tables, classes = told()
+    kept = classes != 4
+    net = network(Sizes(PAD6, {"attributes": COLUMNS}, (10, 10, 10, 10, 0, 10)), apart=0.5)
+    net.prepare({"attributes": tables["attributes"][kept]}, classes[kept])
+    said = net.told(batch()["attributes"])
+    assert not said[:, 4].any()
+    assert bool(said.isfinite().all())
+    net.prepare({"attributes": tables["attributes"][:10]}, classes[:10])
+    assert not net.told(batch()["attributes"]).any()
+
+
+def test_without_metadata_nothing_is_read_apart() -> None:
+    sizes = Sizes(PAD6, {"attributes": 0}, (1,) * 6)
+    assert network(sizes, apart=0.5, amcr=False, fusion=False).told is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "powers"),
+    [
+        ({}, (1, 1, 1)),
+        ({"logit_adjustment": 1.0}, (0, 1, 1)),
+        ({"class_weights": "square_root"}, (0.5, 1, 1)),
+        ({"class_aware": 1.0}, (0, 1, 1)),
+        ({"rare_weight": 2.0, "costs": "ACK=3"}, (1, 2, 3)),
+    ],
+)
+def test_a_network_says_for_which_mix_of_classes_its_probabilities_hold(
+    settings: dict[str, Any], powers: tuple[float, float, float]
+) -> None:
+    """Shares are the numbers of cases to a power, times 2 for MEL and SCC, and 3 for ACK, where these cost more."""
+    counts = np.array([40, 30, 10, 20, 5, 8])
+    net = network(Sizes(PAD6, {"attributes": COLUMNS}, tuple(counts)), **{"rare_weight": 1.0, **settings})
+    power, rare, keratosis = powers
+    expected = counts**power * np.array([keratosis, 1, rare, 1, rare, 1])
+    np.testing.assert_allclose(net.supposed.numpy(), expected / expected.sum(), rtol=1e-5)
+
+
+def test_the_preset_is_the_papers_recipe() -> None:
+    config = model_config(derma_calibra, {}, preset="dermacalibra")
+    assert config == derma_calibra.Config()
+    (phase,) = derma_calibra.build(config, SIZES).phases()
+    assert (phase.optimiser, phase.learning_rate, phase.momentum, phase.weight_decay) == ("sgd", 1e-3, 0.9, 1e-3)
+    assert (phase.batch, phase.epochs, phase.schedule, phase.final_rate) == (8, 150, "cosine", 1e-6)
+    assert (config.side_px, config.focusing, phase.augment.flips, phase.patience) == (224, 2.0, False, 0)
+
+
+def test_recalibration_is_equation_3(net: Any) -> None:
+    given = batch()
+    with torch.no_grad():
+        seen = net.encode(given)
+        e = torch.relu(net.norm(net.metadata(given["attributes"])))
+        a = torch.sigmoid(net.excite(torch.relu(net.squeeze(torch.cat([seen.mean((2, 3)), e], 1)))))
+        torch.testing.assert_close(net.factors(seen, given), a)
+
+
+def test_it_is_trained_told_apart_and_used_through_the_stages(tmp_path: Path) -> None:
+    """Uncertainties come into the predictions of photos and of lesions; other models leave them empty."""
+    workspace = small_cohort.make(tmp_path / "w", folds=1, patients=12)
+    settings = ("backbone=resnet18", "side_px=32", "epochs=1", "batch=8", "optimiser=adamw")
+    apart = ("apart=0.5", "still_share=0.5", "logit_adjustment=1.0", "final_epochs=1")
+    given = {"model": "derma_calibra", "weights": "none", "settings": (*settings, *apart)}
+    (model,), said = written.run_stage(workspace, "train", **given)
+    assert "parameters" in said
+    (artifact,), _ = written.run_stage(workspace, "predict", name="derma_calibra", cohorts=["jinan"])
+    table = artifact.table()
+    assert (table["status"] == "ok").all()
+    assert (table[["uncertainty_variance", "uncertainty_entropy"]] > 0).all().all()
+    assert (table["uncertainty_mutual_information"] < table["uncertainty_entropy"]).all()
+    opened = trained.open_classifier(model)
+    network = opened.network(opened.folds[0], "cpu")
+    priors = [opened.network(fold, "cpu").told.weight for fold in opened.folds]
+    assert all(bool(prior.any()) for prior in priors)
+    assert not torch.equal(*priors)  # each from the rows its own network learnt from
+    assert network.unknown.tolist() == pytest.approx(opened.folds[0].encoder.unknown, abs=1e-6)
+    (explained,), _ = written.run_stage(workspace, "explain", cohorts=["jinan"], model="derma_calibra", limit=2)
+    rows = explained.table()
+    assert set(rows["method"]) == {"gfa"}
+    assert (rows["completeness_error"] <= 0.01).all()
+    for row in rows.to_dict("records"):
+        assert "image" in {entry["attribute"] for entry in json.loads(row["attributions_json"])}
+        assert (explained.path / row["composite_file"]).read_bytes()[:4] == b"\x89PNG"
+        assert (explained.path / row["heatmap_file"]).is_file()
+    (explained,), _ = written.run_stage(
+        workspace, "explain", cohorts=["jinan"], model="derma_calibra", limit=1, method="gradcam"
+    )
+    assert set(explained.table()["method"]) == {"gradcam"}
+    context = Context(workspace.root, Console(quiet=True), device="cpu", cohorts=("jinan",), upstream=False)
+    answer = faithful.run(faithful.Config(model="derma_calibra", cases=3, bootstrap=50), context)["faithful"]["jinan"]
+    assert {(row["method"], row["figure"]) for row in answer["summary"]} == {
+        (method, figure) for method in faithful.METHODS for figure in FIGURES
+    }
+    assert answer["n"] == 3
+    assert all(Path(file).is_file() for file in answer["figures"].values())
+    answer = snapshots.run(snapshots.Config(model="derma_calibra"), context)
+    assert answer["snapshots"] == 1
+    assert set(answer["figures"]) == {"heatmaps", "importance", "factors"}
+    assert all(Path(file).is_file() for files in answer["figures"].values() for file in files.values())
+    written.run_stage(workspace, "train", model="lightgbm", settings=("rounds=2", "min_leaf=3"))
+    (artifact,), _ = written.run_stage(workspace, "predict", name="lightgbm", cohorts=["jinan"])
+    assert artifact.table()["uncertainty_variance"].isna().all()
+    with pytest.raises(ConfigError) as error:
+        written.run_stage(workspace, "explain", cohorts=["jinan"], model="lightgbm", method="gfa")
+    assert "lightgbm" in error.value.found

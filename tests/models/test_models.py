@@ -1,0 +1,508 @@
+"""The models: what every estimator promises, and each one against an independent calculation."""
+
+from __future__ import annotations
+
+import re
+import sys
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from skinkit.console import Console
+from skinkit.errors import CaseError, ConfigError, InputError
+from skinkit.images.identity import pixel_sha256
+from skinkit.models import load_model, model_config, own, registered
+
+QUIET = Console(quiet=True)
+CLASSIFIERS = sorted(name for name in registered("classify") if hasattr(load_model(name), "fit"))
+SECTIONS = ("Paper:", "Idea:", "Equations:", "Shapes:", "Departures:")
+
+
+def material(n: int = 90, classes: int = 3, seed: int = 0) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Named inputs in which the classes can be told apart, and the classes."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, n)
+    shift = 2.0 * labels[:, None]
+    batch = {
+        "attributes": rng.normal(size=(n, 5)) + shift * [1, 0, 0, -1, 0],
+        "radiomics": rng.normal(size=(n, 4)) + shift * [0, 1, 0, 0],
+        "image": (np.abs(rng.normal(size=(n, 200))) + 0.3 * shift).astype(np.float16),
+    }
+    return batch, labels
+
+
+def part(batch: Mapping[str, np.ndarray], rows: Any) -> dict[str, np.ndarray]:
+    return {name: values[rows] for name, values in batch.items()}
+
+
+def settings(name: str) -> Any:
+    quick = {"lightgbm": {"rounds": 40, "min_leaf": 5}, "frozen_probe": {"c": 0.01}}
+    return model_config(load_model(name), quick.get(name, {}))
+
+
+def fitted(name: str, classes: int = 3, seed: int = 0) -> tuple[Any, dict[str, np.ndarray], np.ndarray]:
+    module = load_model(name, "classify")
+    batch, labels = material(classes=classes)
+    settings = {"lightgbm": {"rounds": 40, "min_leaf": 5}, "frozen_probe": {"c": 0.01}}.get(name, {})
+    config = model_config(module, settings)
+    model = module.fit(
+        config, part(batch, slice(0, 60)), labels[:60], part(batch, slice(60, 90)), labels[60:], classes, seed
+    )
+    return model, part(batch, slice(60, 90)), labels[60:]
+
+
+# ---------------------------------------------------------------------------------------------------- registry
+
+
+@pytest.mark.parametrize("name", own())
+def test_every_model_describes_itself(name: str) -> None:
+    module = load_model(name)
+    places = [(module.__doc__ or "").find(section) for section in SECTIONS]
+    assert -1 not in places, f"{name} lacks {SECTIONS[places.index(-1)]}"
+    assert places == sorted(places)
+    assert own()[name].task == module.TASK
+    assert module.READS
+    assert module.Config() == module.Config()
+    numbers = re.findall(r"^\s+\((\d+)\)", module.__doc__, re.MULTILINE)
+    assert numbers == [str(i + 1) for i in range(len(numbers))]
+    assert numbers
+
+
+def test_unknown_models_and_settings_are_refused_with_a_suggestion() -> None:
+    with pytest.raises(ConfigError) as error:
+        load_model("lightgmb", "classify")
+    assert "lightgbm" in error.value.expected
+    with pytest.raises(ConfigError) as error:
+        load_model("otsu", "classify")
+    assert "otsu" in error.value.found
+    assert "classify" in error.value.found
+    module = load_model("lightgbm")
+    assert model_config(module, ["rounds=7", "learning_rate = 0.5"]) == module.Config(rounds=7, learning_rate=0.5)
+    for wrong in (["rounds"], ["=3"], ["round=7"], ["rounds=many"]):
+        with pytest.raises(ConfigError):
+            model_config(module, wrong)
+
+
+def test_a_third_party_adds_a_model_by_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "their_model.py").write_text('"""Their rule, in one line.\n\nMore."""\nTASK = "classify"\nREADS = ()\n')
+    about = tmp_path / "their_model-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: their-model\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[skinkit.models]\ntheir_rule = their_model\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert registered("classify")["their_rule"] == "Their rule, in one line."
+    assert "their_rule" not in registered("segment")
+    assert load_model("their_rule", "classify") is sys.modules["their_model"]
+
+
+# ---------------------------------------------------------------------------------- what every estimator promises
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_probabilities(name: str) -> None:
+    model, batch, labels = fitted(name)
+    scores = model.predict(batch)
+    assert scores.shape == (30, 3)
+    np.testing.assert_allclose(np.exp(scores).sum(axis=1), 1)
+    assert (scores.argmax(axis=1) == labels).mean() > 0.6
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_a_case_does_not_depend_on_its_neighbours(name: str) -> None:
+    model, batch, _ = fitted(name)
+    together = model.predict(batch)
+    alone = np.concatenate([model.predict(part(batch, slice(i, i + 1))) for i in range(30)])
+    np.testing.assert_allclose(alone, together, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_saved_and_loaded_it_answers_the_same(name: str, tmp_path: Path) -> None:
+    model, batch, _ = fitted(name)
+    (tmp_path / "a").mkdir()
+    model.save(tmp_path / "a")
+    again = load_model(name).load(tmp_path / "a")
+    np.testing.assert_array_equal(again.predict(batch), model.predict(batch))
+    again.save(tmp_path / "b")
+    for file in (tmp_path / "a").iterdir():
+        assert file.suffix in (".safetensors", ".json", ".txt")  # nothing that could run
+        assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_the_same_seed_gives_the_same_bytes(name: str, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        fitted(name)[0].save(tmp_path / folder)
+    for file in (tmp_path / "a").iterdir():
+        assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_contributions_sum_to_the_scores(name: str, classes: int) -> None:
+    model, batch, _ = fitted(name, classes)
+    parts = model.contributions(batch)
+    assert parts["attributes"].shape == (30, classes, 5)
+    assert parts["radiomics"].shape == (30, classes, 4)
+    z = sum(values.sum(axis=2) for values in parts.values())
+    z = z - np.logaddexp.reduce(z, axis=1, keepdims=True)
+    np.testing.assert_allclose(z, model.predict(batch), atol=1e-8)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_a_class_that_was_never_seen_is_never_answered(name: str) -> None:
+    module = load_model(name)
+    batch, labels = material(classes=2)
+    labels = labels * 2  # classes 0 and 2 of three
+    model = module.fit(settings(name), batch, labels, part(batch, slice(0, 0)), labels[:0], 3, 0)
+    assert np.exp(model.predict(batch))[:, 1].max() < 1e-3
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_it_learns_without_attributes_or_radiomics(name: str) -> None:
+    module = load_model(name)
+    batch, labels = material()
+    for absent in ("attributes", "radiomics"):
+        bare = {**batch, absent: np.zeros((len(labels), 0))}
+        model = module.fit(settings(name), bare, labels, part(bare, slice(0, 30)), labels[:30], 3, 0)
+        assert np.isfinite(model.predict(bare)).all()
+
+
+# ---------------------------------------------------------------------------------------------------- lightgbm
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # shap's plots, with a newer matplotlib
+def test_lightgbm_contributions_are_those_of_shap() -> None:
+    import shap
+
+    model, batch, _ = fitted("lightgbm")
+    x = np.concatenate([batch["attributes"], batch["radiomics"]], axis=1)
+    explained = shap.TreeExplainer(model.booster)(x)
+    parts = model.contributions(batch)
+    ours = np.concatenate([parts["attributes"], parts["radiomics"]], axis=2)
+    np.testing.assert_allclose(np.moveaxis(ours, 1, 2), explained.values, atol=1e-6)
+    np.testing.assert_allclose(parts["bias"][..., 0], explained.base_values, atol=1e-6)
+
+
+def test_lightgbm_stops_on_the_validation_rows() -> None:
+    module = load_model("lightgbm")
+    batch, labels = material()
+    rng = np.random.default_rng(1)
+    noise = rng.integers(0, 3, 30)  # validation labels that have nothing to do with the inputs
+    config = module.Config(rounds=60, patience=5, min_leaf=5)
+    train = part(batch, slice(0, 60))
+    stopped = module.fit(config, train, labels[:60], part(batch, slice(60, 90)), noise, 3, 0)
+    unwatched = module.fit(config, train, labels[:60], part(batch, slice(0, 0)), labels[:0], 3, 0)
+    assert stopped.booster.num_trees() < 90 < unwatched.booster.num_trees() == 180
+
+
+# ------------------------------------------------------------------------------------------------- frozen_probe
+
+
+@pytest.mark.parametrize("rows", [60, 600])
+def test_probe_is_scikit_learns_regression_in_the_span_of_its_rows(rows: int) -> None:
+    """60 rows take the short way through the rows' span, 600 the direct one; both must solve eq. 5."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    module = load_model("frozen_probe")
+    batch, labels = material(rows)
+    model = module.fit(module.Config(), batch, labels, part(batch, slice(0, 0)), labels[:0], 3, 0)
+    roots = np.sqrt(batch["image"].astype(float))
+    u = np.hstack([StandardScaler().fit_transform(roots), 10 * batch["attributes"], 10 * batch["radiomics"]])
+    reference = LogisticRegression(C=6e-4, class_weight="balanced", max_iter=9999, tol=1e-8).fit(u, labels)
+    np.testing.assert_allclose(np.exp(model.predict(batch)), reference.predict_proba(u), atol=2e-3)
+
+
+def test_probe_learns_to_do_without_metadata_as_often_as_it_is_told() -> None:
+    """Eq. 5 with the three ways in which a case is seen, written out as so many rows with weights."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    module = load_model("frozen_probe")
+    batch, labels = material(80)
+    hidden = {"block_hidden": batch["attributes"] * [1, 0, 0, 0, 0], "all_hidden": np.zeros_like(batch["attributes"])}
+    given = {**batch, **hidden}
+    model = module.fit(module.Config(c=0.01), given, labels, part(batch, slice(0, 0)), labels[:0], 3, 0)
+    roots = StandardScaler().fit_transform(np.sqrt(batch["image"].astype(float)))
+    ways = (batch["attributes"], *hidden.values())
+    u = np.concatenate([np.hstack([roots, 10 * way, 10 * batch["radiomics"]]) for way in ways])
+    weights = np.repeat([0.55, 0.3, 0.15], 80)
+    reference = LogisticRegression(C=0.01, class_weight="balanced", max_iter=9999, tol=1e-8)
+    reference.fit(u, np.tile(labels, 3), sample_weight=weights)
+    for i, way in enumerate(ways):
+        found = np.exp(model.predict({**batch, "attributes": way}))
+        np.testing.assert_allclose(found, reference.predict_proba(u[80 * i : 80 * (i + 1)]), atol=2e-3)
+    never = module.Config(c=0.01, hidden_block=0.0, hidden=0.0)
+    plain, same = (
+        module.fit(never, rows, labels, part(batch, slice(0, 0)), labels[:0], 3, 0).predict(batch)
+        for rows in (batch, given)
+    )
+    np.testing.assert_array_equal(plain, same)
+    with pytest.raises(ConfigError, match=r"hidden_block = 0\.6"):
+        module.fit(module.Config(hidden_block=0.6, hidden=0.4), given, labels, batch, labels, 3, 0)
+
+
+# ------------------------------------------------------------------------------------------------- logistic
+
+
+def test_logistic_is_scikit_learns_regression_with_the_c_the_validation_rows_like_best() -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import log_loss
+
+    module = load_model("logistic")
+    batch, labels = material(150, seed=1)
+    batch = {name: 0.5 * batch[name] for name in module.READS}
+    rest = part(batch, slice(90, 150))
+    model = module.fit(module.Config(), part(batch, slice(0, 90)), labels[:90], rest, labels[90:], 3, 0)
+    u, seen = (np.hstack([side["attributes"], side["radiomics"]]) for side in (part(batch, slice(0, 90)), rest))
+    weight = np.array([1 / (labels[90:] == k).sum() for k in range(3)])[labels[90:]]
+    losses = {}
+    for c in module.GRID:
+        reference = LogisticRegression(C=c, class_weight="balanced", max_iter=9999, tol=1e-8).fit(u, labels[:90])
+        losses[c] = log_loss(labels[90:], reference.predict_proba(seen), sample_weight=weight)
+    assert model.c == min(losses, key=losses.__getitem__)
+    assert model.c not in (module.GRID[0], module.GRID[-1])
+    given = module.fit(module.Config(c=0.3), part(batch, slice(0, 90)), labels[:90], rest, labels[90:], 3, 0)
+    reference = LogisticRegression(C=0.3, class_weight="balanced", max_iter=9999, tol=1e-8).fit(u, labels[:90])
+    np.testing.assert_allclose(np.exp(given.predict(rest)), reference.predict_proba(seen), atol=2e-3)
+
+
+def test_logistic_without_a_column_or_without_a_class_answers_what_it_can() -> None:
+    module = load_model("logistic")
+    batch, labels = material(60)
+    empty = {name: np.zeros((60, 0)) for name in module.READS}
+    model = module.fit(module.Config(), empty, labels, part(empty, slice(0, 0)), labels[:0], 3, 0)
+    np.testing.assert_allclose(np.exp(model.predict(empty)), 1 / 3, atol=1e-6)
+    model = module.fit(module.Config(), batch, labels, part(batch, slice(0, 0)), labels[:0], 4, 0)
+    assert np.exp(model.predict(batch))[:, 3].max() < 1e-12
+    assert model.c == 0.1
+
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="module")
+def network() -> Any:
+    """A ResNet-18 with fixed random weights behind the probe's embedder."""
+    return embedder("resnet18")
+
+
+def embedder(backbone: str, **settings: Any) -> Any:
+    from torchvision import models
+
+    module = load_model("frozen_probe")
+    torch.manual_seed(0)
+    state = getattr(models, backbone)().state_dict()
+    return module.embedder(module.Config(backbone=backbone, side_px=64, **settings), state)
+
+
+@pytest.mark.parametrize(("backbone", "width"), [("resnet18", 1408), ("mobilenet_v2", 2688)])
+def test_embedding_is_what_equation_1_says(backbone: str, width: int) -> None:
+    """Against torchvision's own layers, found by hooks in an untouched network."""
+    from torchvision import models
+
+    ours = embedder(backbone)
+    torch.manual_seed(0)
+    net = getattr(models, backbone)().eval()
+    seen: list[Any] = []
+    layers = [net.layer2, net.layer3, net.layer4] if backbone == "resnet18" else [net.features[i] for i in (6, 13, 18)]
+    for layer in layers:
+        layer.register_forward_hook(lambda _m, _i, out: seen.append(out))
+    photo = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    total = np.zeros(width)
+    for picture in (photo, photo[:, ::-1]):
+        seen.clear()
+        mean, sd = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+        x = torch.from_numpy(((picture / 255 - mean) / sd).transpose(2, 0, 1)[None].copy()).float()
+        with torch.inference_mode():
+            net(x)
+        pooled = [f.mean((2, 3)) for f in seen] + [seen[-1].amax((2, 3))]
+        total += torch.cat(pooled, 1)[0].numpy() / 2
+    with torch.inference_mode():
+        got = ours(torch.from_numpy(photo[None]))[0].numpy()
+    np.testing.assert_allclose(got, total, atol=1e-4)
+
+
+def test_embedding_is_the_same_mirrored_and_in_any_batch(network: Any) -> None:
+    photos = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8))
+    with torch.inference_mode():
+        together = network(photos)
+        torch.testing.assert_close(network(photos.flip(2)), together, atol=1e-5, rtol=1e-4)
+        alone = torch.cat([network(photos[i : i + 1]) for i in range(5)])
+    torch.testing.assert_close(alone, together, atol=1e-5, rtol=1e-4)
+    assert not any(p.requires_grad for p in network.parameters())
+    assert not network.training
+
+
+def test_wrong_weights_are_refused() -> None:
+    from torchvision import models
+
+    module = load_model("frozen_probe")
+    with pytest.raises(InputError) as error:
+        module.embedder(module.Config(backbone="resnet18"), {"head": torch.zeros(1)}, "w.pth")
+    assert "w.pth" in error.value.found
+    assert "'conv1.weight' is missing" in error.value.found
+    with pytest.raises(InputError) as error:
+        module.embedder(module.Config(backbone="resnet50"), models.resnet18().state_dict(), "w.pth")
+    assert "w.pth" in error.value.found
+    assert "'layer1.0.conv3.weight' is missing" in error.value.found
+
+
+# ----------------------------------------------------------------------------------------------- infer.forward
+
+
+def photos(folder: Path, n: int) -> list[Any]:
+    from skinkit.learning.examples import Photo
+
+    rng = np.random.default_rng(0)
+    made = []
+    for i in range(n):
+        rgb = rng.integers(0, 256, (20 + i, 30, 3), dtype=np.uint8)
+        Image.fromarray(rgb).save(folder / f"{i}.png")
+        made.append(Photo(pixel_sha256(rgb), folder / f"{i}.png"))
+    return made
+
+
+class Small(torch.nn.Module):
+    """Mean colour; has no room for more than ``room`` photos at once."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room = room
+        self.sizes: list[int] = []
+
+    def prepare(self, rgb: np.ndarray) -> np.ndarray:
+        return np.asarray(Image.fromarray(rgb).resize((8, 8), Image.Resampling.BOX))
+
+    def forward(self, images: Any) -> Any:
+        if len(images) > self.room:
+            raise torch.OutOfMemoryError("too many photos")
+        self.sizes.append(len(images))
+        return images.float().mean((1, 2))
+
+
+def test_forward_keeps_the_order_and_goes_on_past_bad_photos(tmp_path: Path) -> None:
+    from skinkit.learning.forward import forward
+
+    given = photos(tmp_path, 11)
+    given[3].path.write_bytes(given[3].path.read_bytes()[:40])
+    given[7].path.unlink()
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(given[9].path)
+    answers = list(forward(Small(99), given, batch=4, console=QUIET))
+    assert [photo for photo, _ in answers] == given
+    reasons = {i: a.reason for i, (_, a) in enumerate(answers) if isinstance(a, CaseError)}
+    assert reasons == {3: "image_truncated", 7: "image_missing", 9: "image_changed"}
+    for photo, answer in answers:
+        if not isinstance(answer, CaseError):
+            expected = np.asarray(Image.open(photo.path).resize((8, 8), Image.Resampling.BOX)).mean((0, 1))
+            np.testing.assert_allclose(answer, expected, rtol=1e-5)
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_that_is_said(tmp_path: Path) -> None:
+    import io
+
+    from skinkit.learning.forward import forward
+
+    given, stream, module = photos(tmp_path, 11), io.StringIO(), Small(room=3)
+    tight = list(forward(module, given, batch=8, console=Console(stream=stream)))
+    roomy = list(forward(Small(99), given, batch=8, console=QUIET))
+    assert module.sizes == [2, 2, 2, 2, 2, 1]
+    assert "going on with 2 photos at once" in stream.getvalue()
+    for (_, a), (_, b) in zip(tight, roomy, strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(InputError) as error:
+        list(forward(Small(room=0), given, batch=8, console=QUIET))
+    assert "memory" in error.value.found
+    assert "photo" in error.value.found
+
+
+def test_embeddings_are_remembered_and_survive_damage(tmp_path: Path) -> None:
+    from skinkit.learning.embeddings import EmbeddingStore, embed
+
+    given, module, store = photos(tmp_path, 9), Small(99), EmbeddingStore(tmp_path / "store")
+    first, failed = embed(module, given, store, device="cpu", console=QUIET)
+    assert (len(first), failed, sum(module.sizes)) == (9, {}, 9)
+    again, _ = embed(module, given, store, device="cpu", console=QUIET)
+    assert sum(module.sizes) == 9
+    for pixels, vector in first.items():
+        assert vector.dtype == np.float16
+        np.testing.assert_array_equal(again[pixels], vector)
+    (file,) = (tmp_path / "store").iterdir()
+    file.write_bytes(file.read_bytes()[:100])
+    mended, _ = embed(module, given, store, device="cpu", console=QUIET)
+    assert sum(module.sizes) == 18
+    assert all(np.array_equal(mended[p], v) for p, v in first.items())
+
+
+def test_a_killed_run_keeps_what_was_seen(tmp_path: Path) -> None:
+    from skinkit.learning.embeddings import EmbeddingStore, embed
+
+    class Stopped(Small):
+        def forward(self, images: Any) -> Any:
+            if len(self.sizes) == 2:
+                raise KeyboardInterrupt
+            return super().forward(images)
+
+    given, store = photos(tmp_path, 12), EmbeddingStore(tmp_path / "store")
+    with pytest.raises(KeyboardInterrupt):
+        embed(Stopped(99), given, store, device="cpu", console=QUIET)
+    module = Small(99)
+    embed(module, given, store, device="cpu", console=QUIET)
+    assert sum(module.sizes) == 4
+
+
+@pytest.mark.gpu
+def test_the_gpu_says_what_the_cpu_says(tmp_path: Path) -> None:
+    from skinkit.learning.forward import forward
+
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    given, module = photos(tmp_path, 5), embedder("resnet18")
+    there = {p.pixel_sha256: a for p, a in forward(module.to("cuda"), given, device="cuda", console=QUIET)}
+    here = {p.pixel_sha256: a for p, a in forward(module.to("cpu"), given, device="cpu", console=QUIET)}
+    for pixels, answer in here.items():
+        np.testing.assert_allclose(there[pixels], answer, rtol=2e-2, atol=2e-2)
+
+
+def test_the_gpu_is_only_taken_where_there_is_one() -> None:
+    from skinkit.learning.precision import pick_device
+
+    assert pick_device("cpu") == "cpu"
+    if not torch.cuda.is_available():
+        assert pick_device("auto") == "cpu"
+        with pytest.raises(ConfigError):
+            pick_device("cuda")
+
+
+def test_torch_is_not_needed_for_trees(tmp_path: Path) -> None:
+    """In a process where importing torch fails."""
+    import subprocess
+
+    program = textwrap.dedent("""
+        import sys
+        class WithoutTorch:
+            def find_spec(self, name, path=None, target=None):
+                if name.partition(".")[0] in ("torch", "torchvision", "captum"):
+                    raise ModuleNotFoundError(name)
+        sys.meta_path.insert(0, WithoutTorch())
+        from pathlib import Path
+        import numpy as np
+        from skinkit.explain import shapley
+        from skinkit.learning import forward, scorer, trained
+        from skinkit.models.parts import weights
+        from skinkit.models import load_model, registered
+        assert set(registered()) >= {"otsu", "truth", "unet", "mask_rcnn", "frozen_probe", "lightgbm"}
+        module = load_model("lightgbm")
+        batch = {"attributes": np.arange(60.0).reshape(30, 2), "radiomics": np.zeros((30, 0))}
+        labels = np.repeat([0, 1], 15)
+        model = module.fit(module.Config(rounds=5, min_leaf=3), batch, labels, batch, labels, 2, 0)
+        model.save(Path(sys.argv[1]))
+        assert (module.load(Path(sys.argv[1])).predict(batch).argmax(1) == labels).all()
+    """)
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
