@@ -338,7 +338,7 @@ def test_files_that_appear_and_go_are_told(tmp_path: Path) -> None:
         return real(number)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decode.os, "fstat", late)
+        patch.setattr(pixels.os, "fstat", late)
         with pytest.raises(CaseError, match="image_changed"):
             pixels.read_bytes(file)
     assert pixels.read_bytes(file).endswith(b"more")
