@@ -23,6 +23,7 @@ from skinkit.reporting import reproduction
 from skinkit.reporting.reproduction import Run
 from skinkit.studies import Exhibit, Published, load_study, selection
 from skinkit.studies.reading import read_study
+from skinkit.taxonomy import class_set
 
 HOSPITAL = """title = "Phantoms"
 file = "lesions.csv"
@@ -152,6 +153,7 @@ rows = [["all auroc macro", "-", [81.0, 2.0]], ["all accuracy @ argmax", 70, { v
 """
 STUDY_CODE = """
 from skinkit.studies.reading import read_study
+from skinkit.taxonomy import class_set
 from skinkit.studies.study import PublishedSplit
 
 
@@ -252,6 +254,16 @@ def test_a_wrong_study_is_a_configuration_error_that_says_where(old: str, new: s
     with pytest.raises(ConfigError) as error:
         read_study(str(tmp_path / "liu2030.py"))
     assert found in error.value.found
+
+
+def test_a_study_brings_its_own_classes(tmp_path: Path) -> None:
+    text = STUDY.replace('classes = "pad6"', 'classes = "two.toml"')
+    (tmp_path / "liu2030.toml").write_text(text, encoding="utf-8")
+    (tmp_path / "two.toml").write_text('malignant = ["melanoma"]\n[classes]\nM = ["melanoma"]\nN = ["nevus"]\n')
+    study = read_study(str(tmp_path / "liu2030.py"))
+    assert class_set(study.classes).classes == ("M", "N")
+    assert study.selection is not None
+    assert class_set(study.selection.classes).malignant == {"M"}
 
 
 # --------------------------------------------------------------------------------------------------- side by side

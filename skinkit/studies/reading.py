@@ -14,6 +14,8 @@ of it, and ``printed_only = true`` says that skinkit computes nothing of the kin
 that ``columns`` lists it. The other cells of a row are ``value``, ``[value, sd]``, ``{value, of}`` (a count of a total,
 kept as their ratio) or ``"-"`` for a cell that is empty in the paper. Without ``across`` a row ends in one cell.
 ``arm`` is the whole system by default.
+
+``classes`` is a class set of ``skinkit.taxonomy``, or the name of a TOML file of classes beside the study.
 """
 
 from __future__ import annotations
@@ -65,6 +67,9 @@ def read_study(module_file: str, splits: Sequence[PublishedSplit] = ()) -> Study
         content = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{file}: {error}", "a valid UTF-8 TOML file", "correct the file") from None
+    for table in (content, content.get("selection")):
+        if isinstance(table, dict) and str(table.get("classes", "")).endswith(".toml"):
+            table["classes"] = str(file.parent / table["classes"])
     return study_of(content, file.stem, file.name, splits)
 
 
