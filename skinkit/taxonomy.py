@@ -4,6 +4,10 @@ A *diagnosis* is one of the fine codes in ``DIAGNOSES``; every source maps its o
 *class set* (one of ``CLASS_SET_NAMES`` or a file) groups diagnoses into the classes one model tells apart. A
 *malignant set* says which diagnoses count as malignant: actinic keratosis does in Wang 2024 and does not in
 PAD-UFES-20, so every malignancy figure names its set.
+
+Class sets named after a paper or a challenge (``wang8``, ``isic2018-7``) are data here and not in ``skinkit.studies``:
+data sources, models and workspaces use them, and those may not import studies. They are shared by every model trained
+on such data. A new study needs no entry here: it brings its classes as a TOML file beside it.
 """
 
 from __future__ import annotations
@@ -233,7 +237,7 @@ def _read_class_file(path: Path) -> tuple[dict[str, tuple[str, ...]], frozenset[
             f"no class file {path}", "an existing TOML file", "check the path given to --classes"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, IsADirectoryError) as error:
-        raise ConfigError(f"{path}: {error}", "a valid UTF-8 TOML file", "mend the file") from None
+        raise ConfigError(f"{path}: {error}", "a valid UTF-8 TOML file", "correct the file") from None
     classes = text.get("classes")
     if not isinstance(classes, dict) or len(classes) < 2:
         raise ConfigError(
@@ -243,12 +247,12 @@ def _read_class_file(path: Path) -> tuple[dict[str, tuple[str, ...]], frozenset[
         )
     for name, value in [*classes.items(), ("malignant", text.get("malignant", []))]:
         if not isinstance(value, list):
-            raise ConfigError(f"{path}: {name} = {value!r}", "a list of diagnoses", "mend the file")
+            raise ConfigError(f"{path}: {name} = {value!r}", "a list of diagnoses", "correct the file")
     if not isinstance(text.get("labels", {}), dict):
-        raise ConfigError(f"{path}: labels = {text['labels']!r}", "a table [labels]", "mend the file")
+        raise ConfigError(f"{path}: labels = {text['labels']!r}", "a table [labels]", "correct the file")
     groups = {str(code): tuple(str(d) for d in members) for code, members in classes.items()}
     malignant = [str(d) for d in text.get("malignant", [])]
-    seen: dict[str, str] = {}
+    class_of: dict[str, str] = {}
     for code, members in [*groups.items(), ("malignant", tuple(malignant))]:
         for diagnosis in members:
             if diagnosis not in DIAGNOSES:
@@ -258,12 +262,12 @@ def _read_class_file(path: Path) -> tuple[dict[str, tuple[str, ...]], frozenset[
                     "use these diagnosis codes",
                 )
             if code != "malignant":
-                if diagnosis in seen:
+                if diagnosis in class_of:
                     raise ConfigError(
-                        f"{path}: {diagnosis!r} stands in {seen[diagnosis]!r} and {code!r}",
+                        f"{path}: {diagnosis!r} stands in {class_of[diagnosis]!r} and {code!r}",
                         "every diagnosis in one class at most",
                         "remove it from one of them",
                     )
-                seen[diagnosis] = code
+                class_of[diagnosis] = code
     labels = {str(k): str(v) for k, v in text.get("labels", {}).items()}
     return groups, frozenset(malignant), labels

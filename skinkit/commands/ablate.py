@@ -28,7 +28,7 @@ from skinkit.evaluation.markdown import markdown_table, with_interval
 from skinkit.options import Help
 from skinkit.pipeline import Pipeline
 from skinkit.schemas import Schema
-from skinkit.studies import Arm, Study, load_study
+from skinkit.studies import Arm, Study, load_study, studies
 from skinkit.workspace import Ref, Workspace, check_name
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Training:
 class Config(Training):
     """Options of the command."""
 
-    system: Annotated[str, "paper whose models are compared: wang2024 or dermacalibra"] = ""
+    system: Annotated[str, f"paper whose models are compared: {' or '.join(studies())}"] = ""
     split: Annotated[str, "name of the split all arms share (default: the workspace's)"] = ""
     minimum: Annotated[int, "fewest positives and negatives for which a class metric is given"] = 5
     name: Annotated[str, "what the names of the models and the folder begin with (default: the system's name)"] = ""
@@ -92,8 +92,8 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
 
 
 @dataclass(frozen=True)
-class Told:
-    """What is known of one arm on one cohort.
+class ArmScores:
+    """The scores of one arm on one cohort.
 
     Attributes:
         rows: the metrics table.
@@ -143,16 +143,18 @@ class Ablation:
         return [self.study.arm(name) for name in self.models]
 
     @cached_property
-    def results(self) -> dict[str, dict[str, Told]]:
-        """Cohort -> arm -> what is known; first :data:`TOGETHER`, where there are several development cohorts."""
-        found: dict[str, dict[str, Told]] = {cohort: {} for cohort in self.cohorts}
+    def results(self) -> dict[str, dict[str, ArmScores]]:
+        """Cohort -> arm -> its scores; first :data:`TOGETHER`, where there are several development cohorts."""
+        scores: dict[str, dict[str, ArmScores]] = {cohort: {} for cohort in self.cohorts}
         for (cohort, arm), artifact in self.metrics.items():
-            told = artifact.table(), artifact.json("curves.json"), int(artifact.info["n"]), scored_side(arm, artifact)
-            found[cohort][arm] = Told(*told)
-        learnt = [cohort for cohort, role in self.cohorts.items() if role == "development" and found[cohort]]
-        return {TOGETHER: self._together({c: found[c] for c in learnt}), **found} if len(learnt) > 1 else found
+            curves, n = artifact.json("curves.json"), int(artifact.info["n"])
+            scores[cohort][arm] = ArmScores(artifact.table(), curves, n, scored_side(arm, artifact))
+        development = [cohort for cohort, role in self.cohorts.items() if role == "development" and scores[cohort]]
+        if len(development) < 2:
+            return scores
+        return {TOGETHER: self._together({cohort: scores[cohort] for cohort in development}), **scores}
 
-    def _together(self, found: Mapping[str, Mapping[str, Told]]) -> dict[str, Told]:
+    def _together(self, separate: Mapping[str, Mapping[str, ArmScores]]) -> dict[str, ArmScores]:
         """Arms that were scored on all of these cohorts, on the cases of all of them."""
         from skinkit.evaluation.ablation import together
         from skinkit.evaluation.scoring import ScoringSettings
@@ -160,10 +162,10 @@ class Ablation:
         settings = ScoringSettings(self.config.bootstrap, self.config.seed, self.config.minimum, subgroups=False)
         joined = {}
         for arm in self.models:
-            if all(arm in of for of in found.values()):
-                side = together(arm, {cohort: of[arm].side for cohort, of in found.items()})
+            if all(arm in of for of in separate.values()):
+                side = together(arm, {cohort: of[arm].side for cohort, of in separate.items()})
                 scores = side.evaluation.scores(settings, cohort=TOGETHER, model=self.models[arm])
-                joined[arm] = Told(scores.rows, scores.curves, len(side.cases), side)
+                joined[arm] = ArmScores(scores.rows, scores.curves, len(side.cases), side)
         return joined
 
     def role(self, cohort: str) -> str:
@@ -174,8 +176,8 @@ class Ablation:
         """The figures of one arm on one cohort; None where it was not scored."""
         from skinkit.evaluation.ablation import summary
 
-        told = self.results[cohort].get(arm)
-        return summary(told.rows) if told is not None else None
+        scores = self.results[cohort].get(arm)
+        return summary(scores.rows) if scores is not None else None
 
     def compare(self) -> None:
         """Compare the arms with those that lack one thing, and with the whole system."""
@@ -184,9 +186,9 @@ class Ablation:
         c = self.config
         chosen = pairs({arm.name: arm.extends for arm in self.arms()}, self.study.whole.name)
         for cohort, of in self.results.items():
-            sides = {arm: told.side for arm, told in of.items()}
-            found = compare_pairs(sides, chosen, bootstrap=c.bootstrap, seed=c.seed, minimum=c.minimum)
-            self.differences[cohort], self.not_compared[cohort] = found
+            sides = {arm: scores.side for arm, scores in of.items()}
+            rows, refused = compare_pairs(sides, chosen, bootstrap=c.bootstrap, seed=c.seed, minimum=c.minimum)
+            self.differences[cohort], self.not_compared[cohort] = rows, refused
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, for ``--json``."""
@@ -201,9 +203,9 @@ class Ablation:
                 cohort: {
                     "role": self.role(cohort),
                     "arms": {
-                        arm: {**told, "n": of[arm].n}
+                        arm: {**figures, "n": of[arm].n}
                         for arm in self.models
-                        if (told := self.summary(cohort, arm)) is not None
+                        if (figures := self.summary(cohort, arm)) is not None
                     },
                     "differences": self.differences.get(cohort, []),
                     "not_scored": {arm: why for (at, arm), why in self.not_scored.items() if at == cohort},
@@ -213,7 +215,7 @@ class Ablation:
             },
         }
 
-    def told(self, heading: str = "##") -> str:
+    def text(self, heading: str = "##") -> str:
         """The tables as Markdown, each cohort under a heading of that level."""
         parts = []
         for cohort in self.results:
@@ -230,8 +232,8 @@ class Ablation:
 
         rows = []
         for arm in self.arms():
-            if (told := self.summary(cohort, arm.name)) is not None:
-                cells = [with_interval(told[name]) for name in SHOWN]
+            if (figures := self.summary(cohort, arm.name)) is not None:
+                cells = [with_interval(figures[name]) for name in SHOWN]
                 rows.append([arm.words, str(self.results[cohort][arm.name].n), *cells])
         return markdown_table(["arm", "n", *(words[4] for words in SHOWN.values())], rows) if rows else ""
 
@@ -251,7 +253,7 @@ class Ablation:
         from skinkit.artifacts.tables import read_table
         from skinkit.evaluation.class_table import class_table
 
-        found = {}
+        tables = {}
         for (cohort, arm), artifact in self.metrics.items():
             about = open_artifact(self.workspace.path(Ref("models", name=self.models[arm]))).json("model.json")
             scored = read_table(artifact.path / "scored.parquet")
@@ -261,8 +263,8 @@ class Ablation:
                 if alone
                 else ()
             )
-            found[cohort, arm] = class_table(artifact.table(), scored, about, each)
-        return found
+            tables[cohort, arm] = class_table(artifact.table(), scored, about, each)
+        return tables
 
     def _each_fold(self, cohort: str, arm: str, cases: Sequence[str]) -> list[Floats]:
         """What each fold of an arm says of some cases of an external cohort: (n, classes) calibrated probabilities."""
@@ -277,8 +279,8 @@ class Ablation:
         device = precision.pick_device(self.device) if model.reads_photos or model.is_network else "cpu"
         scorer = Scorer(model, self.workspace.root, device, self.console)
         every = [[fold.number for fold in model.folds]] * len(frame)
-        told = scorer.scored(frame, every, self.workspace.cohort(cohort).root).probability
-        return [fold.finished(told[index]) for index, fold in enumerate(model.folds)]
+        probability = scorer.scored(frame, every, self.workspace.cohort(cohort).root).probability
+        return [fold.finished(probability[index]) for index, fold in enumerate(model.folds)]
 
     def roc(self, folder: Path) -> dict[str, str]:
         """Draw ROC curves, macro-averaged and malignant against benign; a panel a cohort, development together."""
@@ -295,14 +297,14 @@ class Ablation:
                 continue  # shown together
             title = f"{cohort}, held out" if held_out else cohort
             for arm in self.arms():
-                told = self.summary(cohort, arm.name)
-                if told is None:
+                figures = self.summary(cohort, arm.name)
+                if figures is None:
                     continue
-                drawn = of[arm.name].curves["roc"]
-                area = {name: told["macro_auroc"][end] for name, end in _AREA.items()}
-                of_classes.setdefault(title, {})[arm.words] = {**macro_roc(drawn), **area}
-                if MALIGNANT in drawn:
-                    of_malignancy.setdefault(title, {})[arm.words] = drawn[MALIGNANT]
+                curves = of[arm.name].curves["roc"]
+                area = {name: figures["macro_auroc"][end] for name, end in _AREA.items()}
+                of_classes.setdefault(title, {})[arm.words] = {**macro_roc(curves), **area}
+                if MALIGNANT in curves:
+                    of_malignancy.setdefault(title, {})[arm.words] = curves[MALIGNANT]
         if not of_classes:
             return {}
         questions = [("mean of the classes", of_classes), ("malignant or benign", of_malignancy)]
@@ -317,9 +319,9 @@ class Ablation:
         head = f"# What each part of {self.study.name} adds\n\n{self.study.citation}. {self._how()}\n\n"
         files: dict[str, str] = {}
         arms = [
-            told.rows[told.rows["subgroup"] == "all"].assign(arm=arm)
+            scores.rows[scores.rows["subgroup"] == "all"].assign(arm=arm)
             for of in self.results.values()
-            for arm, told in of.items()
+            for arm, scores in of.items()
         ]
         if arms:
             write_table(folder / "arms.parquet", _ARMS, pd.concat(arms, ignore_index=True))
@@ -330,14 +332,14 @@ class Ablation:
             files["differences"] = str(folder / "differences.parquet")
         classes = self.by_class
         if classes:
-            told = [{"cohort": c, "arm": arm, **row} for (c, arm), table in classes.items() for row in table]
-            write_table(folder / "by_class.parquet", _BY_CLASS, pd.DataFrame(told))
-            write_atomic(folder / "by_class.md", (f"# Class by class\n\n{self._classes_told(classes)}\n").encode())
+            rows = [{"cohort": c, "arm": arm, **row} for (c, arm), table in classes.items() for row in table]
+            write_table(folder / "by_class.parquet", _BY_CLASS, pd.DataFrame(rows))
+            write_atomic(folder / "by_class.md", (f"# Class by class\n\n{self._classes_text(classes)}\n").encode())
             files |= {f"by_class_{kind}": str(folder / f"by_class.{kind}") for kind in ("parquet", "md")}
         files |= self.roc(folder)
-        return write_study(folder, "ablation", self.as_dict(), f"{self.told()}\n", page=head + self.told(), files=files)
+        return write_study(folder, "ablation", self.as_dict(), f"{self.text()}\n", page=head + self.text(), files=files)
 
-    def _classes_told(self, classes: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]) -> str:
+    def _classes_text(self, classes: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]) -> str:
         from skinkit.evaluation.class_table import MODES, markdown_of
 
         parts = []
@@ -377,9 +379,9 @@ def ablate(study: Study, config: Config, workspace: Workspace, pipeline: Pipelin
         check_name(model, "name of an arm's model")
     if config.folds and not exists(workspace.path(Ref("split", name=split))):
         pipeline.make("split", {"folds": config.folds}, name=split)
-    for name, given in trainings.items():
-        pipeline.make("train", given, name=models[name])
-    found = Ablation(
+    for name, options in trainings.items():
+        pipeline.make("train", options, name=models[name])
+    ablation = Ablation(
         study,
         config,
         workspace,
@@ -390,34 +392,34 @@ def ablate(study: Study, config: Config, workspace: Workspace, pipeline: Pipelin
     )
     for cohort in cohorts:
         for arm in chosen:
-            _score(found, cohort, arm.name, pipeline)
-    if not found.metrics:
+            _score(ablation, cohort, arm.name, pipeline)
+    if not ablation.metrics:
         raise InputError(
-            "no arm could be scored: " + "; ".join(sorted(set(found.not_scored.values()))),
+            "no arm could be scored: " + "; ".join(sorted(set(ablation.not_scored.values()))),
             "held-out development cases or an external cohort with diagnoses that the models know",
             "draw a split that holds cases out, or add an external cohort",
         )
-    found.compare()
-    return found
+    ablation.compare()
+    return ablation
 
 
 def planned(study: Study, config: Config, split: str) -> dict[str, dict[str, Any]]:
-    """Arm -> its options of ``skinkit train``; so a wrong one is told before any work.
+    """Arm -> its options of ``skinkit train``, so that a wrong one is reported before any work.
 
     Raises:
         ConfigError: an unknown arm, preset or setting, or a bootstrap without replicates.
     """
     for option, least in (("bootstrap", 1), ("minimum", 1)):
         if getattr(config, option) < least:
-            raise ConfigError(f"--{option} {getattr(config, option)}", f"{least} or more", f"mend --{option}")
+            raise ConfigError(f"--{option} {getattr(config, option)}", f"{least} or more", f"correct --{option}")
     return {arm.name: _training(arm, config, split) for arm in _chosen(study, config)}
 
 
 def _chosen(study: Study, config: Config) -> list[Arm]:
-    """The arms asked for, in the study's order."""
+    """The chosen arms, in the study's order."""
     if config.arms:
-        asked = {study.arm(name).name for name in config.arms}
-        return [arm for arm in (*study.arms, *study.comparators) if arm.name in asked]
+        names = {study.arm(name).name for name in config.arms}
+        return [arm for arm in (*study.arms, *study.comparators) if arm.name in names]
     return [*study.arms, *(study.comparators if config.comparators else ())]
 
 
@@ -430,7 +432,7 @@ def _training(arm: Arm, config: Config, split: str) -> dict[str, Any]:
     from skinkit.models import model_config, trainable
 
     module = trainable(arm.model)
-    given: dict[str, Any] = {
+    options: dict[str, Any] = {
         "model": arm.model,
         "attributes": arm.attributes,
         "radiomics": arm.radiomics,
@@ -440,25 +442,25 @@ def _training(arm: Arm, config: Config, split: str) -> dict[str, Any]:
         "allow_leakage": config.allow_leakage,
     }
     if config.folds:
-        given["folds"] = config.folds
+        options["folds"] = config.folds
     if hasattr(module, "build"):
         fixed = [f"{key}={_toml(value)}" for key, value in arm.settings.items()]
-        given["preset"] = config.preset or arm.preset
-        given["settings"] = (*config.settings, *fixed)
-        model_config(module, given["settings"], preset=given["preset"])
+        options["preset"] = config.preset or arm.preset
+        options["settings"] = (*config.settings, *fixed)
+        model_config(module, options["settings"], preset=options["preset"])
     if config.weights and hasattr(module, "default_weights") and (hasattr(module, "build") or config.weights != "none"):
-        given["weights"] = config.weights
-    return given
+        options["weights"] = config.weights
+    return options
 
 
 def _toml(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _score(found: Ablation, cohort: str, arm: str, pipeline: Pipeline) -> None:
-    """Bring the metrics of one arm on one cohort up to date; a cohort that cannot be scored is told."""
-    config, model = found.config, found.models[arm]
-    given = {
+def _score(ablation: Ablation, cohort: str, arm: str, pipeline: Pipeline) -> None:
+    """Bring the metrics of one arm on one cohort up to date; why a cohort cannot be scored is kept."""
+    config, model = ablation.config, ablation.models[arm]
+    options = {
         "bootstrap": config.bootstrap,
         "seed": config.seed,
         "minimum": config.minimum,
@@ -468,9 +470,9 @@ def _score(found: Ablation, cohort: str, arm: str, pipeline: Pipeline) -> None:
     }
     try:
         pipeline.make("predict", {}, cohorts=[cohort], name=model)
-        pipeline.make("evaluate", given, cohorts=[cohort], name=model)
+        pipeline.make("evaluate", options, cohorts=[cohort], name=model)
     except (InputError, RefusedError) as error:
-        found.not_scored[cohort, arm] = error.found
+        ablation.not_scored[cohort, arm] = error.found
         pipeline.console.warn(f"{model} is not scored on {cohort}: {error.found}")
         return
-    found.metrics[cohort, arm] = open_artifact(pipeline.workspace.path(Ref("metrics", cohort, model)))
+    ablation.metrics[cohort, arm] = open_artifact(pipeline.workspace.path(Ref("metrics", cohort, model)))

@@ -19,26 +19,30 @@ from skinkit.commands import Context
 from skinkit.commands._output import folder_of, write_study
 from skinkit.errors import InputError, listed
 from skinkit.options import Help
+from skinkit.studies import selection
 from skinkit.workspace import SETTINGS_FILE, Ref
 
 if TYPE_CHECKING:
     from skinkit.reporting.flow import Flow
 
 FOLDER = "flow"
+if TYPE_CHECKING:
+    SelectionName = str
+else:  # the studies add theirs
+    SelectionName = Literal[("", *selection.rules())]
 
 
 @dataclass(frozen=True)
 class Config:
     """Options of the command."""
 
-    paper: Annotated[Literal["", "wang2024"], "tell the counts of this paper beside ours"] = ""
+    paper: Annotated[SelectionName, "show the counts of this paper beside ours"] = ""
     out: Annotated[str, Help("folder for the files (default: flow of the workspace)", metavar="DIR")] = ""
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
     """Count every labelled cohort and draw the flow."""
     from skinkit.reporting import flow
-    from skinkit.studies import selection
 
     workspace = context.workspace()
     chosen = context.labelled(workspace)
@@ -59,7 +63,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
             f"{SETTINGS_FILE}",
         )
     found = flow.count({n: a.table() for n, a in artifacts.items()}, roles, next(iter(rules.values()), ""))
-    paper = selection.RULES[config.paper].paper if config.paper else None
+    paper = selection.load_rule(config.paper).paper if config.paper else None
     folder = folder_of(config.out, workspace, FOLDER)
     rows = found.rows()
     write_atomic(folder / "flow.csv", csv.encoded(list(rows[0]), rows))

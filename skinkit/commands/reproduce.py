@@ -1,14 +1,15 @@
 """reproduce: run a paper again on the data that are at hand, and set its numbers beside ours.
 
---data is a folder with one folder per cohort, named after it (case, '-', '_' and spaces do not matter). For wang2024:
-isic-2016, isic-2017, isic-2019, isic-2020 (to learn from; at least one must be there), isic-2018, jinan and longhua (to
-be scored). For dermacalibra: pad (or PAD-UFES-20), changzhou, ham10000, isic-2019. Public data sets are read as
-downloaded; a folder with a cohort.toml is read as that says, and scored only unless its name is one to learn from.
+--data is a folder with one folder per cohort, named after it (case, '-', '_' and spaces do not matter). 'skinkit
+reproduce PAPER' without --data names the paper's cohorts; at least one development cohort must be there. Public data
+sets are read as downloaded; a folder with a cohort.toml is read as that says, and is external unless it has the name of
+a development cohort.
 
-A workspace is made in --out. Two protocols are run: an honest one, and the paper's own, which leaks and says so. The
-page is reproduction/PAPER.md in that workspace: for each table and figure the command, the paper's numbers, ours with
-95 % intervals, and why they may not be compared. What cannot be computed is listed with what is missing. Finished work
-is kept: run the same command again after an interruption. --preset quick is for a machine without a GPU.
+A workspace is made in --out. Two protocols are run: one without leakage, and the paper's own, which leaks and says so.
+The page is reproduction/PAPER.md in that workspace: for each table and figure the command, the paper's numbers, ours
+with 95 % intervals, and why they may not be compared. What cannot be computed is listed with what is missing, and
+numbers that skinkit computes nothing like are 'printed only'. Finished work is kept: run the same command again after
+an interruption. --preset quick is for a machine without a GPU.
 """
 
 from __future__ import annotations
@@ -28,12 +29,23 @@ from skinkit.options import Help, make_config
 from skinkit.pipeline import Pipeline
 from skinkit.reporting import reproduction
 from skinkit.reporting.reproduction import Run, Section
-from skinkit.studies import Protocol, Published, Study, Wanted, load_study
+from skinkit.studies import Exhibit, Protocol, Published, Study, Wanted, load_study, studies
+from skinkit.studies.protocols import HALF
 from skinkit.workspace import SETTINGS_FILE, Ref, Workspace, check_name, load_workspace, settings_text
 
 FOLDER = "reproduction"
 DESCRIPTION = "cohort.toml"
-_MODELLED = ("ablation", "by_class", "confusion", "candidates", "external", "literature", "explanation")
+_MODELLED = (
+    "ablation",
+    "by_class",
+    "confusion",
+    "candidates",
+    "external",
+    "literature",
+    "explanation",
+    "faithfulness",
+    "halves",
+)
 """Kinds of parts that need trained models."""
 _PHOTO_PX = 320
 
@@ -42,7 +54,7 @@ _PHOTO_PX = 320
 class Config(ablate.Training):
     """Options of the command."""
 
-    paper: Annotated[str, Help("wang2024 or dermacalibra", positional=True)] = ""
+    paper: Annotated[str, Help(f"paper: {' or '.join(studies())}", positional=True)] = ""
     data: Annotated[str, Help("folder with one folder per cohort", metavar="DIR")] = ""
     out: Annotated[str, Help("workspace; made where it is absent (default: reproduction-PAPER)", metavar="DIR")] = ""
     only: Annotated[tuple[str, ...], "tables and figures to make, such as table2,fig7 (default: all)"] = ()
@@ -90,12 +102,12 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     study = load_study(config.paper)
     parts = [study.part(name) for name in config.only] or list(study.parts)
     protocols = _protocols(study, config)
-    found = find_cohorts(study, config.data)
+    present = find_cohorts(study, config.data)
     whole_only = not any(part.kind == "ablation" for part in parts)
-    ablations = {protocol.name: _asked(study, config, protocol, whole_only) for protocol in protocols}
-    for asked in ablations.values():  # a wrong arm, preset or setting is told before any work
-        ablate.planned(study, asked, asked.split)
-    workspace = _workspace(study, config, found, context)
+    ablations = {protocol.name: _ablation_config(study, config, protocol, whole_only) for protocol in protocols}
+    for each in ablations.values():  # a wrong arm, preset or setting is reported before any work
+        ablate.planned(study, each, each.split)
+    workspace = _workspace(study, config, present, context)
     context = replace(context, folder=workspace.root)
     again = Reproduction(
         config, context, study, workspace, context.pipeline(workspace), workspace.root / FOLDER / study.name
@@ -112,12 +124,12 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         config.settings,
         config.weights,
         workspace.defaults["segmenter"],
-        {name: _told(again, name) for name in workspace.cohorts},
+        {name: _described(again, name) for name in workspace.cohorts},
         missing,
         [p for p in protocols if p.name in again.runs],
         again.not_run,
     )
-    sections = [_MAKERS[part.kind](again, how, Section(part)) for part in parts]
+    sections = [_section(again, how, part) for part in parts]
     page = workspace.root / FOLDER / f"{study.name}.md"
     body = {
         "paper": study.name,
@@ -150,29 +162,29 @@ def find_cohorts(study: Study, data: str) -> dict[str, tuple[Wanted, Path]]:
     if not data or not root.is_dir():
         raise InputError(f"no folder {root}" if data else "no --data", f"a folder with the cohorts {wanted}", fix)
     folders = {_key(path.name): path for path in sorted(root.iterdir()) if path.is_dir()}
-    found: dict[str, tuple[Wanted, Path]] = {}
+    present: dict[str, tuple[Wanted, Path]] = {}
     for cohort in study.cohorts:
         keys = [_key(cohort.name), *([_key(cohort.source)] if cohort.source else [])]
         path = next((folders.pop(key) for key in keys if key in folders), None)
         if path is not None and (cohort.source or (path / DESCRIPTION).is_file()):
-            found[cohort.name] = (cohort, path)
+            present[cohort.name] = (cohort, path)
     for path in folders.values():
         if (path / DESCRIPTION).is_file():
             check_name(path.name, f"cohort folder {path}")
-            found[path.name] = (Wanted(path.name, "external", "", "a further hospital"), path)
-    if not any(cohort.role == "development" for cohort, _ in found.values()):
-        seen = listed(path.name for path in sorted(root.iterdir()) if path.is_dir())
+            present[path.name] = (Wanted(path.name, "external", "", "a further hospital"), path)
+    if not any(cohort.role == "development" for cohort, _ in present.values()):
+        names = listed(path.name for path in sorted(root.iterdir()) if path.is_dir())
         raise InputError(
-            f"nothing to learn from in {root} (folders: {seen})", f"folders named after the cohorts {wanted}", fix
+            f"nothing to learn from in {root} (folders: {names})", f"folders named after the cohorts {wanted}", fix
         )
-    return found
+    return present
 
 
 def _key(name: str) -> str:
     return "".join(sign for sign in name.lower() if sign.isalnum())
 
 
-def _workspace(study: Study, config: Config, found: Mapping[str, tuple[Wanted, Path]], context: Context) -> Workspace:
+def _workspace(study: Study, config: Config, present: Mapping[str, tuple[Wanted, Path]], context: Context) -> Workspace:
     """The workspace, made where it is absent; one that exists keeps its settings."""
     from skinkit.commands.init import DECLARED
     from skinkit.models import load_model
@@ -184,7 +196,7 @@ def _workspace(study: Study, config: Config, found: Mapping[str, tuple[Wanted, P
         load_model(segmenter, "segment")
         cohorts = [
             {"name": name, "role": cohort.role, "source": _source(cohort, path), "path": str(path), **cohort.options}
-            for name, (cohort, path) in found.items()
+            for name, (cohort, path) in present.items()
         ]
         defaults = {
             "segmenter": segmenter,
@@ -193,7 +205,7 @@ def _workspace(study: Study, config: Config, found: Mapping[str, tuple[Wanted, P
             "classes": study.classes,
             "malignant": study.malignant,
         }
-        selection = {"ingest": {"selection": study.selection}} if study.selection and config.selection else {}
+        selection = {"ingest": {"selection": study.name}} if study.selection and config.selection else {}
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(file, settings_text(defaults, cohorts, {**DECLARED, **selection}).encode())
     workspace = load_workspace(folder)
@@ -203,7 +215,7 @@ def _workspace(study: Study, config: Config, found: Mapping[str, tuple[Wanted, P
             "one segmenter per workspace",
             "name another --out, or change that file",
         )
-    for name in found:
+    for name in present:
         if name not in workspace.cohorts:
             context.console.warn(f"{name} is in --data but not in {file}: add it there, or name another --out")
     return workspace
@@ -213,7 +225,7 @@ def _source(cohort: Wanted, path: Path) -> str:
     return "folder" if (path / DESCRIPTION).is_file() else cohort.source
 
 
-def _told(again: Reproduction, name: str) -> str:
+def _described(again: Reproduction, name: str) -> str:
     """What a cohort is, and how many cases it has."""
     cohort = again.workspace.cohort(name)
     path = again.workspace.path(Ref("cases", name))
@@ -228,10 +240,10 @@ def _told(again: Reproduction, name: str) -> str:
 
 
 def _protocols(study: Study, config: Config) -> list[Protocol]:
-    known = {protocol.name: protocol for protocol in study.protocols}
+    names = [protocol.name for protocol in study.protocols]
     for name in config.protocols:
-        if name not in known:
-            raise ConfigError(f"no protocol {name!r} of {study.name}", did_you_mean(name, known), "name another")
+        if name not in names:
+            raise ConfigError(f"no protocol {name!r} of {study.name}", did_you_mean(name, names), "name another")
     return [p for p in study.protocols if not config.protocols or p.name in config.protocols]
 
 
@@ -240,19 +252,19 @@ def _name(study: Study, protocol: str) -> str:
     return study.name if protocol == study.protocols[0].name else f"{study.name}-{protocol}"
 
 
-def _asked(study: Study, config: Config, protocol: Protocol, whole_only: bool) -> ablate.Config:
+def _ablation_config(study: Study, config: Config, protocol: Protocol, whole_only: bool) -> ablate.Config:
     """The ablation under a protocol; of parts that need no more, the whole system alone."""
     shared = {option.name: getattr(config, option.name) for option in fields(ablate.Training)}
     arms = (study.whole.name,) if whole_only and not config.arms else config.arms
-    asked = {"arms": arms, "folds": 0}  # of the honest protocol alone, whose split is drawn before
+    own = {"arms": arms, "folds": 0}  # --folds is of the split without leakage, which is drawn before
     name = _name(study, protocol.name)
     return ablate.Config(
-        **{**shared, **asked}, system=study.name, split=protocol.name, name=name, allow_leakage=protocol.leaks
+        **{**shared, **own}, system=study.name, split=protocol.name, name=name, allow_leakage=protocol.leaks
     )
 
 
-def _run_protocol(again: Reproduction, protocol: Protocol, asked: ablate.Config) -> None:
-    """Draw the split, train and score the arms; what the paper's own protocol cannot do with these data is told."""
+def _run_protocol(again: Reproduction, protocol: Protocol, arms: ablate.Config) -> None:
+    """Draw the split, train and score the arms; record why the paper's own protocol cannot be run."""
     config, study = again.config, again.study
     settings = dict(protocol.settings)
     if config.folds and not protocol.leaks:
@@ -271,9 +283,9 @@ def _run_protocol(again: Reproduction, protocol: Protocol, asked: ablate.Config)
     if not again.workspace.with_role("external") and not _holds_out(again, protocol.name):
         again.not_run[protocol.name] = "it holds no case out, and there is no external cohort to score"
         return
-    made = ablate.ablate(study, asked, again.workspace, again.pipeline, again.labelled)
-    made.write(again.workspace.root / ablate.FOLDER / asked.name)
-    again.runs[protocol.name] = made
+    ablation = ablate.ablate(study, arms, again.workspace, again.pipeline, again.labelled)
+    ablation.write(again.workspace.root / ablate.FOLDER / arms.name)
+    again.runs[protocol.name] = ablation
 
 
 def _holds_out(again: Reproduction, split: str) -> bool:
@@ -289,29 +301,59 @@ def _train_segmenter(again: Reproduction) -> None:
     module = load_model(name, "segment")
     if hasattr(module, "build") and not exists(again.workspace.path(Ref("models", name=name))):
         preset = again.config.preset or again.study.preset
-        given = {"preset": preset} if preset in getattr(module, "PRESETS", {}) else {}
-        again.pipeline.make("train", {"model": name, **given}, name=name)
+        options = {"preset": preset} if preset in getattr(module, "PRESETS", {}) else {}
+        again.pipeline.make("train", {"model": name, **options}, name=name)
 
 
 # ----------------------------------------------------------------------------------------------- tables and figures
 
 
-def _numbers(again: Reproduction, part: str) -> dict[str, dict[Published, Mapping[str, Any]]]:
-    """Protocol -> the paper's number of a part -> our figure of the same name."""
+Ours = dict[str, dict[Published, Mapping[str, Any]]]
+"""Protocol, or segmenter -> the paper's number -> our figure: ``estimate``, ``lower``, ``upper`` and ``n``."""
+
+
+def _section(again: Reproduction, how: Run, part: Exhibit) -> Section:
+    """One table or figure; its numbers are looked up in the metrics unless its maker has others."""
+    section = _MAKERS[part.kind](again, how, Section(part))
+    section.rows = section.rows or reproduction.beside(how, part, _numbers(again, part.name))
+    return section
+
+
+def _numbers(again: Reproduction, part: str) -> Ours:
+    """The figures of the trained arms that the paper prints in one table or figure."""
+    ours: Ours = {}
+    for protocol, ablation in again.runs.items():
+        for published in again.study.numbers(part):
+            figure = None if published.printed_only else _figure(ablation, published)
+            if figure is not None:
+                ours.setdefault(protocol, {})[published] = figure
+    return ours
+
+
+def _figure(ablation: ablate.Ablation, published: Published) -> Mapping[str, Any] | None:
+    """Our figure of the same name on the same cohort; None if it was not computed."""
+    from skinkit.evaluation.class_table import TUNED
     from skinkit.evaluation.endpoint import parse
     from skinkit.evaluation.scoring import Answers
 
-    found: dict[str, dict[Published, Mapping[str, Any]]] = {}
-    for protocol, made in again.runs.items():
-        answers = {key: Answers(artifact.table()) for key, artifact in made.metrics.items()}
-        for published in again.study.numbers(part):
-            own = answers.get((published.cohort, published.arm))
-            class_, average, rule, metric = parse(published.figure)
-            figure = own.get(class_, rule, metric, average) if own else None
-            if figure is not None and figure["n"] is not None:
-                n = made.metrics[published.cohort, published.arm].info["n"]
-                found.setdefault(protocol, {})[published] = {**figure, "n": n}
-    return found
+    artifact = ablation.metrics.get((published.cohort, published.arm))
+    if artifact is None:
+        return None
+    class_, word, *rest = published.figure.split()
+    if word == "called":
+        curves = artifact.json("curves.json")
+        classes, matrix = curves["classes"], curves["confusion"]
+        if class_ not in classes or rest[0] not in classes:
+            return None
+        row = matrix[classes.index(class_)]
+        return {"estimate": row[classes.index(rest[0])] / sum(row), "n": sum(row)} if sum(row) else None
+    if rest == ["@", TUNED]:
+        rows = ablation.by_class[published.cohort, published.arm]
+        own = next((row for row in rows if (row["mode"], row["class"]) == (TUNED, class_)), None)
+        return {"estimate": own[word], "n": own["n"]} if own and own[word] is not None else None
+    class_, average, rule, metric = parse(published.figure)
+    figure = Answers(artifact.table()).get(class_, rule, metric, average)
+    return {**figure, "n": artifact.info["n"]} if figure["n"] is not None else None
 
 
 def _train_command(again: Reproduction, protocol: str, more: str = "") -> str:
@@ -326,25 +368,23 @@ def _train_command(again: Reproduction, protocol: str, more: str = "") -> str:
 
 
 def _ablation(again: Reproduction, how: Run, section: Section) -> Section:
-    section.rows = reproduction.beside(how, section.part, _numbers(again, section.part.name))
-    for name, made in again.runs.items():
+    for name, ablation in again.runs.items():
         section.commands.append(_train_command(again, name))
-        section.body += [f"### {name}", made.told("####")]
-        files = made.roc(again.folder / name)
+        section.body += [f"### {name}", ablation.text("####")]
+        files = ablation.roc(again.folder / name)
         if files:
             section.body.append(f"![ROC curves, protocol {name}]({_link(again, files['svg'])})")
-        section.missing += [f"{arm} on {cohort} ({name}): {why}" for (cohort, arm), why in made.not_scored.items()]
+        section.missing += [f"{arm} on {cohort} ({name}): {why}" for (cohort, arm), why in ablation.not_scored.items()]
     return section
 
 
 def _by_class(again: Reproduction, how: Run, section: Section) -> Section:
     from skinkit.evaluation.class_table import MODES, markdown_of
 
-    section.rows = reproduction.beside(how, section.part, _numbers(again, section.part.name))
     whole = again.study.whole
-    for name, made in again.runs.items():
+    for name, ablation in again.runs.items():
         section.commands.append(_train_command(again, name, f"--arms {whole.name}"))
-        for (cohort, arm), rows in made.by_class.items():
+        for (cohort, arm), rows in ablation.by_class.items():
             if arm == whole.name:
                 section.body.append(f"### {cohort}, protocol {name}")
                 section.body += [f"{words}:\n\n{markdown_of(rows, mode)}" for mode, words in MODES.items()]
@@ -352,19 +392,55 @@ def _by_class(again: Reproduction, how: Run, section: Section) -> Section:
 
 
 def _external(again: Reproduction, how: Run, section: Section) -> Section:
-    section.rows = reproduction.beside(how, section.part, _numbers(again, section.part.name))
     section.commands = [
         f"skinkit evaluate --model {_name(again.study, name)}-{again.study.whole.name}" for name in again.runs
     ]
     return section
 
 
+def _halves(again: Reproduction, how: Run, section: Section) -> Section:
+    """The sizes of the halves of a test set; their metrics are subgroups of ``skinkit evaluate``."""
+    ours: Ours = {}
+    for name, ablation in again.runs.items():
+        split = open_artifact(again.workspace.path(Ref("split", name=name))).table()
+        if HALF not in split:
+            continue
+        images = split.loc[split[HALF].notna(), ["cohort", "image_id", HALF]].drop_duplicates()
+        for published in again.study.numbers(section.part.name):
+            if not published.printed_only:
+                half = published.figure.rpartition(" ")[2]
+                n = int(((images["cohort"] == published.cohort) & (images[HALF] == half)).sum())
+                ours.setdefault(name, {})[published] = {"estimate": float(n), "n": n}
+        model = ablation.models.get(again.study.whole.name)
+        section.commands += [f"skinkit evaluate --model {model}"] if model else []
+        section.body.append(f"Protocol {name}: the halves are the subgroups `half=A` and `half=B` of that command.")
+    section.rows = reproduction.beside(how, section.part, ours)
+    return section
+
+
+def _faithfulness(again: Reproduction, how: Run, section: Section) -> Section:
+    """Insertion, deletion and drop of integrated gradients (``gfa``) and of Grad-CAM (``gradcam``)."""
+    ours: Ours = {}
+    for name, ablation in again.runs.items():
+        model = ablation.models.get(again.study.whole.name)
+        if model is None:
+            continue
+        answer = _by(again, section, "faithful", {"model": model})
+        for published in again.study.numbers(section.part.name):
+            of = answer.get("faithful", {}).get(published.cohort, {})
+            for row in of.get("summary", ()):
+                if f"{row['figure']} {row['method']}" == published.figure:
+                    figure = {"estimate": row["mean"], "lower": row["lower"], "upper": row["upper"], "n": of["n"]}
+                    ours.setdefault(name, {})[published] = figure
+    section.rows = reproduction.beside(how, section.part, ours)
+    return section
+
+
 def _confusion(again: Reproduction, how: Run, section: Section) -> Section:
-    section.rows = reproduction.beside(how, section.part, _numbers(again, section.part.name))
     whole = again.study.whole.name
-    for name, made in again.runs.items():
-        section.commands.append(f"skinkit evaluate --model {made.models.get(whole, whole)}")
-        for (cohort, arm), artifact in made.metrics.items():
+    for name, ablation in again.runs.items():
+        section.commands.append(f"skinkit evaluate --model {ablation.models.get(whole, whole)}")
+        for (cohort, arm), artifact in ablation.metrics.items():
             for picture, words in (("confusion", "confusion matrix"), ("pr", "precision and recall")):
                 if arm == whole and (artifact.path / "figures" / f"{picture}.svg").is_file():
                     file = again.folder / name / f"{picture}-{cohort}.svg"
@@ -379,8 +455,8 @@ def _candidates(again: Reproduction, how: Run, section: Section) -> Section:
 
     whole = again.study.whole.name
     section.commands.append(f"skinkit reproduce {again.study.name} --only {section.part.name} --data DIR")
-    for name, made in again.runs.items():
-        for (cohort, arm), artifact in made.metrics.items():
+    for name, ablation in again.runs.items():
+        for (cohort, arm), artifact in ablation.metrics.items():
             if arm != whole:
                 continue
             scored = read_table(artifact.path / "scored.parquet")
@@ -426,11 +502,11 @@ def _photo(again: Reproduction, cohort: str, image: str) -> Any:
     from skinkit.images.encode import resize
 
     cases = open_artifact(again.workspace.path(Ref("cases", cohort))).table(["image_id", "image_path"])
-    found = cases.loc[cases["image_id"] == image, "image_path"]
-    if found.empty:
+    paths = cases.loc[cases["image_id"] == image, "image_path"]
+    if paths.empty:
         return None
     try:
-        photo = read_rgb(again.workspace.cohort(cohort).root / str(found.iloc[0]))
+        photo = read_rgb(again.workspace.cohort(cohort).root / str(paths.iloc[0]))
     except CaseError:
         return None
     height, width = photo.shape[:2]
@@ -440,40 +516,44 @@ def _photo(again: Reproduction, cohort: str, image: str) -> Any:
 
 def _segmentation(again: Reproduction, how: Run, section: Section) -> Section:
     segmenter = again.workspace.defaults["segmenter"]
+    ours: Ours = {segmenter: {}}
     for cohort in again.labelled:
         again.pipeline.bring(Ref("masks", cohort, segmenter))
-    section = _told_by(again, section, "gallery", {"name": segmenter})
+        info = open_artifact(again.workspace.path(Ref("masks", cohort, segmenter))).info
+        whole = next((row for row in info["agreement"] if row["modality"] == "all"), None)
+        for published in again.study.numbers(section.part.name):
+            if whole and published.cohort == cohort and not published.printed_only:
+                ours[segmenter][published] = {**whole["iou_mean"], "n": whole["n"]}
+    section.rows = reproduction.beside(how, section.part, ours)
+    _by(again, section, "gallery", {"name": segmenter})
     if exists(again.workspace.path(Ref("models", name=segmenter))):
-        section = _told_by(again, section, "curves", {"models": (segmenter,)})
-    section.body.append(
-        "The paper's mean IoU: 0.963 on ISIC, 0.924 on Jinan, 0.955 on Longhua, with a Mask R-CNN trained on outlines "
-        f"that are not published. Ours are of {segmenter}."
-    )
+        _by(again, section, "curves", {"models": (segmenter,)})
     return section
 
 
-def _by_command(name: str, given: Mapping[str, Any]) -> Callable[[Reproduction, Run, Section], Section]:
+def _by_command(name: str, options: Mapping[str, Any]) -> Callable[[Reproduction, Run, Section], Section]:
     """A part that another command makes: its text, which says where its files are."""
 
     def make(again: Reproduction, how: Run, section: Section) -> Section:
-        return _told_by(again, section, name, given)
+        _by(again, section, name, options)
+        return section
 
     return make
 
 
-def _told_by(again: Reproduction, section: Section, name: str, given: Mapping[str, Any]) -> Section:
-    """Run another command on the workspace and take over what it says, or why it cannot."""
-    words = [" ".join(value) if isinstance(value, tuple) else f"--{key} {value}" for key, value in given.items()]
+def _by(again: Reproduction, section: Section, name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Run another command on the workspace, add its text or why it cannot be run, and return its answer."""
+    words = [" ".join(value) if isinstance(value, tuple) else f"--{key} {value}" for key, value in options.items()]
     section.commands.append(" ".join([f"skinkit {name}", *words]))
     command = load_command(name)
     try:
-        answer = command.run(make_config(command.Config, given, where="the study"), again.context)
+        answer: Mapping[str, Any] = command.run(make_config(command.Config, options, where="the study"), again.context)
     except SkinkitError as error:
         section.missing.append(error.found)
-        return section
-    told = str(answer.get("text", "")).replace(str(again.workspace.root), "WORKSPACE")
-    section.body.append(f"```text\n{told.strip()}\n```")
-    return section
+        return {}
+    text = str(answer.get("text", "")).replace(str(again.workspace.root), "WORKSPACE")
+    section.body.append(f"```text\n{text.strip()}\n```")
+    return answer
 
 
 def _signature(again: Reproduction, how: Run, section: Section) -> Section:
@@ -482,13 +562,14 @@ def _signature(again: Reproduction, how: Run, section: Section) -> Section:
         if not exists(again.workspace.path(Ref("split", name=split))):
             again.pipeline.make("split", dict(again.study.protocols[0].settings), name=split)
         again.pipeline.make("select", {})
-    return _told_by(again, section, "signature", {"name": f"{split}/{fused}"})
+    _by(again, section, "signature", {"name": f"{split}/{fused}"})
+    return section
 
 
 def _explanation(again: Reproduction, how: Run, section: Section) -> Section:
     whole = again.study.whole.name
-    for name, made in again.runs.items():
-        if (model := made.models.get(whole)) is None:
+    for name, ablation in again.runs.items():
+        if (model := ablation.models.get(whole)) is None:
             continue
         section.commands.append(f"skinkit explain --model {model}")
         cohorts = again.workspace.with_role("development")
@@ -506,8 +587,8 @@ def _literature(again: Reproduction, how: Run, section: Section) -> Section:
     from skinkit.stats.metrics import ALL
 
     ours = []
-    for name, made in again.runs.items():
-        for (cohort, arm), artifact in made.metrics.items():
+    for name, ablation in again.runs.items():
+        for (cohort, arm), artifact in ablation.metrics.items():
             if arm == again.study.whole.name:
                 answers = Answers(artifact.table())
                 figures = {
@@ -524,7 +605,7 @@ def _literature(again: Reproduction, how: Run, section: Section) -> Section:
 
 
 def _none(again: Reproduction, how: Run, section: Section) -> Section:
-    section.missing.append(section.part.missing)
+    section.missing += [section.part.missing] if section.part.missing else []
     return section
 
 
@@ -537,6 +618,8 @@ _MAKERS: dict[str, Callable[[Reproduction, Run, Section], Section]] = {
     "segmentation": _segmentation,
     "signature": _signature,
     "explanation": _explanation,
+    "faithfulness": _faithfulness,
+    "halves": _halves,
     "literature": _literature,
     "flow": _by_command("flow", {}),
     "none": _none,

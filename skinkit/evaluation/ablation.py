@@ -40,10 +40,10 @@ def pairs(arms: Mapping[str, Sequence[str]], whole: str) -> dict[tuple[str, str]
     Returns:
         (poorer arm, richer arm) -> :data:`EXTENDS` or :data:`WHOLE`; each pair once.
     """
-    found = {(poorer, arm): EXTENDS for arm, extended in arms.items() for poorer in extended if poorer in arms}
+    chosen = {(poorer, arm): EXTENDS for arm, extended in arms.items() for poorer in extended if poorer in arms}
     if whole in arms:
-        found |= {(arm, whole): WHOLE for arm in arms if arm != whole and (arm, whole) not in found}
-    return found
+        chosen |= {(arm, whole): WHOLE for arm in arms if arm != whole and (arm, whole) not in chosen}
+    return chosen
 
 
 def compare_pairs(
@@ -73,17 +73,17 @@ def compare_pairs(
         if a not in sides or b not in sides:
             continue
         try:
-            told = compare(sides[a], sides[b], bootstrap=bootstrap, seed=seed, common=True, minimum=minimum)
+            compared = compare(sides[a], sides[b], bootstrap=bootstrap, seed=seed, common=True, minimum=minimum)
         except (RefusedError, InputError) as error:
             refused[a, b] = error.found
             continue
         about = {
             "why": why,
-            "n": told["n"],
-            "n_clusters": told["n_clusters"],
-            "left_out": sum(told["left_out"].values()),
+            "n": compared["n"],
+            "n_clusters": compared["n_clusters"],
+            "left_out": sum(compared["left_out"].values()),
         }
-        for row in told["differences"]:
+        for row in compared["differences"]:
             values = {"figure": row["name"], "value_a": row["a"], "value_b": row["b"]}
             rest = {name: value for name, value in row.items() if name not in ("name", "a", "b")}
             rows.append({"a": a, "b": b, **about, **values, **rest})

@@ -9,7 +9,7 @@ from typing import Any
 from skinkit.evaluation.markdown import markdown_table, with_interval
 from skinkit.studies import Cited, Exhibit, Protocol, Published, Study, Wanted
 
-NO, PARTLY = "no", "in part"
+NO, PARTLY, PRINTED_ONLY = "no", "in part", "printed only"
 CITED = ("accuracy", "sensitivity", "specificity", "auroc")
 
 
@@ -21,7 +21,7 @@ class Beside:
         published: the paper's.
         words: how its arm is called.
         ours: protocol -> ``estimate``, ``lower``, ``upper`` and ``n``; absent where it could not be computed.
-        comparable: :data:`NO` or :data:`PARTLY`; a number measured on other cases is never more.
+        comparable: :data:`NO`, :data:`PARTLY` or :data:`PRINTED_ONLY`; a number measured on other cases is never more.
         why: what keeps them apart.
     """
 
@@ -41,6 +41,9 @@ class Beside:
             "figure": p.figure,
             "paper": p.value,
             "paper_sd": p.sd,
+            "unit": p.unit,
+            "source": p.source,
+            "printed_only": p.printed_only,
         }
         return {**paper, "ours": dict(self.ours), "comparable": self.comparable, "why": list(self.why)}
 
@@ -83,7 +86,7 @@ class Run:
         settings: over it.
         weights: where networks started, as asked for; empty for each model's own.
         segmenter: what drew the outlines.
-        found: name of a cohort -> words on what it is and where.
+        cohorts: name of a cohort -> words on what it is and where.
         missing: cohorts of the paper that are not there.
         protocols: those that ran.
         not_run: protocol -> why it did not.
@@ -94,24 +97,24 @@ class Run:
     settings: Sequence[str]
     weights: str
     segmenter: str
-    found: Mapping[str, str]
+    cohorts: Mapping[str, str]
     missing: Sequence[Wanted]
     protocols: Sequence[Protocol]
     not_run: Mapping[str, str]
 
     def differences(self) -> list[str]:
         """In what every number of this run differs from the paper's."""
-        told = []
+        texts = []
         if self.preset != self.study.preset:
-            told.append(f"the networks learnt with the preset {self.preset}, not {self.study.preset}")
+            texts.append(f"the networks learnt with the preset {self.preset}, not {self.study.preset}")
         if self.settings:
-            told.append(f"settings of the networks were changed: {', '.join(self.settings)}")
+            texts.append(f"settings of the networks were changed: {', '.join(self.settings)}")
         if self.weights == "none":
-            told.append("the networks started from random numbers, not from pretrained weights")
-        learnt = [cohort.name for cohort in self.missing if cohort.role == "development"]
-        if learnt:
-            told.append(f"of the paper's development data {', '.join(learnt)} could not be learnt from")
-        return told
+            texts.append("the networks started from random numbers, not from pretrained weights")
+        absent = [cohort.name for cohort in self.missing if cohort.role == "development"]
+        if absent:
+            texts.append(f"of the paper's development data {', '.join(absent)} could not be learnt from")
+        return texts
 
 
 def beside(run: Run, part: Exhibit, numbers: Mapping[str, Mapping[Published, Mapping[str, Any]]]) -> list[Beside]:
@@ -127,13 +130,16 @@ def beside(run: Run, part: Exhibit, numbers: Mapping[str, Mapping[Published, Map
     shared = [*run.differences(), *([part.caution] if part.caution else [])]
     for published in run.study.numbers(part.name):
         ours = {name: of[published] for name, of in numbers.items() if published in of}
+        words = run.study.arm(published.arm).words
+        if published.printed_only:
+            rows.append(Beside(published, words, {}, PRINTED_ONLY, []))
+            continue
         why = list(shared)
         if published.cohort in absent:
             why = [f"the cohort {published.cohort} is not there"]
         elif not ours:
             why = ["this cohort, class or arm was not scored"]
         same = ours and not run.differences() and any(p.leaks for p in run.protocols if p.name in ours)
-        words = run.study.arm(published.arm).words
         rows.append(Beside(published, words, ours, PARTLY if same else NO, why))
     return rows
 
@@ -150,7 +156,7 @@ def page(run: Run, sections: Sequence[Section]) -> str:
 def _how(run: Run) -> str:
     settings = f" with {', '.join(run.settings)}" if run.settings else ""
     lines = [f"Networks: preset {run.preset}{settings}. Outlines: {run.segmenter}. Cohorts:", ""]
-    lines += [f"- {name}: {words}" for name, words in run.found.items()]
+    lines += [f"- {name}: {words}" for name, words in run.cohorts.items()]
     lines += [f"- {cohort.name}: NOT THERE. {_sentence(cohort.words)}" for cohort in run.missing]
     lines += ["", "Protocols:", ""]
     for protocol in run.protocols:
@@ -169,9 +175,13 @@ def _section(run: Run, section: Section) -> str:
         parts.append(_side_by_side(run, section.rows))
         # A reason is said once, in the order of the rows.
         why = dict.fromkeys(text for row in section.rows for text in row.why)
-        parts.append("Why they are not to be compared as they stand:\n\n" + "\n".join(f"- {_sentence(t)}" for t in why))
-    elif section.part.caution:
+        if why:
+            parts.append("Why they are not comparable:\n\n" + "\n".join(f"- {_sentence(t)}" for t in why))
+    if section.part.caution and not any(row.why for row in section.rows):
         parts.append(_sentence(section.part.caution))
+    if section.part.findings:
+        findings = "\n".join(f"- {_sentence(text)}" for text in section.part.findings)
+        parts.append(f"The paper also states:\n\n{findings}")
     parts += section.body
     if section.missing:
         parts.append("Not computed:\n\n" + "\n".join(f"- {_sentence(text)}" for text in section.missing))
@@ -179,15 +189,23 @@ def _section(run: Run, section: Section) -> str:
 
 
 def _side_by_side(run: Run, rows: Sequence[Beside]) -> str:
-    names = [protocol.name for protocol in run.protocols]
-    header = ["cohort", "model", "figure", "paper", *(f"ours, {name} (n)" for name in names), "comparable"]
+    # Outlines are measured whatever the protocol: their column is named after the segmenter.
+    names = list(dict.fromkeys([*(p.name for p in run.protocols), *(name for row in rows for name in row.ours)]))
+    header = ["cohort", "model", "figure", "paper", "printed in", *(f"ours, {n} (n)" for n in names), "comparable"]
     lines = []
     for row in rows:
         p = row.published
-        paper = f"{p.value:.3f}" + (f" ± {p.sd:.4f}" if p.sd is not None else "")
-        ours = [_ours(row.ours.get(name)) for name in names]
-        lines.append([p.cohort, row.words, p.figure, paper, *ours, row.comparable])
+        ours = ["-" if p.printed_only else _ours(row.ours.get(name)) for name in names]
+        lines.append([p.cohort or "-", row.words, p.figure, _printed(p), p.source, *ours, row.comparable])
     return markdown_table(header, lines)
+
+
+def _printed(number: Published) -> str:
+    """A number of the paper with its SD and unit; per cent as shares, small thresholds with all their digits."""
+    digits = ".3f" if number.unit == "%" or (number.unit == "cases" and number.value < 1) else "g"
+    sd = "" if number.sd is None else f" ± {number.sd:.4f}" if number.unit == "%" else f" ± {number.sd:g}"
+    unit = "" if number.unit in ("share", "%", "count", "cases") else f" {number.unit}"
+    return f"{number.value:{digits}}{sd}{unit}"
 
 
 def _ours(figure: Mapping[str, Any] | None) -> str:

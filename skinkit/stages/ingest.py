@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from skinkit.artifacts.artifact import Artifact, exists, open_artifact
 from skinkit.artifacts.builder import Builder
@@ -42,6 +42,11 @@ _SHOWN_CASES = 12
 _FEWEST_ASKED = 3
 """Attributes of a patient that somebody must have been asked for the absence of all of them to say something."""
 
+if TYPE_CHECKING:
+    SelectionName = str
+else:  # the studies add theirs
+    SelectionName = Literal[("", *selection.rules())]
+
 
 @dataclass(frozen=True)
 class Config:
@@ -51,9 +56,7 @@ class Config:
         str, Help("write a first cohort.toml for this table into FOLDER and stop", identity=False, metavar="TABLE")
     ] = ""
     folder: Annotated[str, Help("folder of the images, with --draft", identity=False, positional=True)] = ""
-    selection: Annotated[
-        Literal["", "wang2024"], "leave out what this paper leaves out: no image; no age, sex or site; unconfirmed"
-    ] = ""
+    selection: Annotated[SelectionName, "leave out the images that this paper leaves out"] = ""
     pseudonymise: Annotated[
         str,
         Help("key file outside the workspace: ids become keyed pseudonyms", identity=False, metavar="<key file>"),

@@ -8,9 +8,9 @@ The held-out parts of ``--folds K --seed S`` are those of scikit-learn's
 class and grouped by patient, so that figures of other programs on those folds can be compared. A patient is joined with
 another one when they share a lesion or an identical image.
 
-Two protocols divide as a paper did, by image, and therefore need a reason (``--allow-leakage``): ``paper`` (Wang et al.
-2024: a quarter for tuning, nothing held out, external cohorts as test) and ``metablock`` (Pacheco & Krohling 2021, the
-folders of PAD-UFES-20 that DermaCalibra and others report on).
+The other protocols divide as a paper did, by image, and therefore need a reason (``--allow-leakage``). They come from
+the studies: ``paper`` (Wang et al. 2024: a quarter for tuning, nothing held out, external cohorts as test) and
+``metablock`` (Pacheco & Krohling 2021, the folders of PAD-UFES-20 that DermaCalibra and others report on).
 
 The split called ``masks`` (or any with ``--over masks``), which segmenters learn from, is over the cases with a mask
 drawn by a person, whether or not they have a diagnosis, stratified by cohort and modality instead of by class.
@@ -30,7 +30,8 @@ from skinkit.errors import ConfigError, InputError, did_you_mean, listed
 from skinkit.options import Help
 from skinkit.schemas import EXCLUDED, OK, SPLIT
 from skinkit.stages import Job, Sources
-from skinkit.studies.protocols import HALF, LEFT_OUT_FILE, METABLOCK_FOLDS, METABLOCK_SEED, TUNING_SHARE
+from skinkit.studies import PublishedSplit
+from skinkit.studies.protocols import GROUPED, HALF, LEFT_OUT_FILE, published_splits
 from skinkit.taxonomy import ClassSet, class_set
 from skinkit.workspace import Ref, Workspace, check_name
 
@@ -46,7 +47,7 @@ VERSION = 1
 SCHEMA = SPLIT
 
 MASKS = "masks"
-"""Name of the split that is over cases with truth masks unless told otherwise."""
+"""Name of the split that is over cases with truth masks by default."""
 TRAIN, VALIDATION, HELD_OUT = PARTS = ("train", "validation", "held_out")
 PART_NAMES = {
     "train": TRAIN, "training": TRAIN, "validation": VALIDATION, "valid": VALIDATION, "val": VALIDATION,
@@ -56,19 +57,20 @@ PART_NAMES = {
 _FINEST_PARTS = 20
 OVERLAP_FILE = "external_overlap.csv"
 _OUTSIDE = "in_an_external_cohort"
-GROUPED, PAPER, METABLOCK = ("grouped", "paper", "metablock")
+if TYPE_CHECKING:
+    ProtocolName = str
+else:  # the studies add theirs
+    ProtocolName = Literal[(GROUPED, *published_splits())]
+_PUBLISHED = ", ".join(f"{name} ({split.words})" for name, split in published_splits().items())
 
 
 @dataclass(frozen=True)
 class Config:
     """Options of the stage."""
 
-    protocol: Annotated[
-        Literal["grouped", "paper", "metablock"],
-        "grouped: patients on one side; by image, as published: paper (Wang 2024), metablock (PAD-UFES-20)",
-    ] = "grouped"
+    protocol: Annotated[ProtocolName, f"grouped: patients on one side; by image, as published: {_PUBLISHED}"] = GROUPED
     folds: Annotated[int, "folds; 1 is one train/validation/held_out split, more is cross-validation"] = 1
-    seed: Annotated[int, "seed of the shuffling (metablock has its own)"] = 0
+    seed: Annotated[int, "seed of the shuffling (some published protocols have their own)"] = 0
     over: Annotated[
         Literal["auto", "diagnosis", "masks"],
         "cases with a class, or cases with a truth mask; auto: masks where the split is called so",
@@ -78,7 +80,7 @@ class Config:
     ] = ""
     validation: Annotated[
         float,
-        "share of the rows not held out that goes to validation, 0 to 1; 0 for 0.2, over masks 0.1, of paper 0.25",
+        "share of the rows not held out that goes to validation, 0 to 1; 0 for 0.2, over masks 0.1, or as published",
     ] = 0.0
     held_out: Annotated[float, "share of all rows held out when there is one fold, 0 to 1"] = 0.2
     group: Annotated[
@@ -122,7 +124,8 @@ def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:
     only choose or watch the epoch, and what it is not shown it does not learn.
     """
     over = config.over if config.over != "auto" else "masks" if target.name == MASKS else "diagnosis"
-    usual = 0.1 if over == "masks" else TUNING_SHARE if config.protocol == PAPER else 0.2
+    published = _published(config)
+    usual = 0.1 if over == "masks" else published.validation if published else 0.2
     return replace(config, over=over, validation=config.validation or usual)
 
 
@@ -135,10 +138,11 @@ def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
     if config.import_file:
         inputs["import_file"] = file_sha256(_import_path(config, workspace))
         return Sources(inputs, watch="")
-    if config.protocol == METABLOCK:
+    published = _published(config)
+    if published and published.over:
         from skinkit.data import find_files
 
-        inputs["table"] = find_files(workspace.cohort(_pad_cohort(workspace))).content
+        inputs["table"] = find_files(workspace.cohort(_cohort_of(published, workspace))).content
         return Sources(inputs, watch="")
     from skinkit.audit.leakage import external_overlap
 
@@ -150,6 +154,11 @@ def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
 
 def _classes(config: Config, workspace: Workspace) -> ClassSet:
     return class_set(config.classes or workspace.defaults["classes"], workspace.defaults["malignant"], workspace.root)
+
+
+def _published(config: Config) -> PublishedSplit | None:
+    """The published split that the protocol repeats; None for ``grouped``."""
+    return published_splits().get(config.protocol)
 
 
 def _import_path(config: Config, workspace: Workspace) -> Path:
@@ -168,10 +177,11 @@ def run(config: Config, job: Job) -> Artifact:
     from skinkit.audit import leakage
 
     _check(config)
+    published = _published(config)
     classes = _classes(config, job.workspace)
     every, chosen = _selected(_images(job, classes), job)
     shared = _shared(config, job)
-    if config.protocol == GROUPED:
+    if published is None:
         every = _without(every, shared)
     left_out = _left_out(every)
     images, excluded = _outlined_images(every) if config.over == "masks" else _labelled_images(every, classes)
@@ -180,25 +190,25 @@ def run(config: Config, job: Job) -> Artifact:
     if config.import_file:
         frame = _imported(_import_path(config, job.workspace), cases, job, config)
     else:
-        frame = {GROUPED: _drawn, PAPER: _tuned, METABLOCK: _metablock}[config.protocol](cases, config, job)
+        frame = _as_published(published, cases, config, job) if published else _drawn(cases, config, job)
     strata = tuple(sorted(set(cases["stratum"]))) if config.over == "masks" else classes.classes
     warnings = _thin_strata(frame, cases, strata, by_class=config.over != "masks")
-    warnings += _told_overlap(config, job, shared)
+    warnings += _overlap_warnings(config, job, shared)
     for text in warnings:
         job.console.warn(text)
-    found = leakage.look_at(_straddling(frame, images, config), leakage.photos_of(job.workspace))
-    if config.protocol == PAPER:
-        found = leakage.joined(found, shared)
-    leakage.refuse(found, config.allow_leakage, "parts of the split", _remedy(config))
-    remarks = found.near_remarks("an image in another part")
-    if found.cases:
-        remarks.append(f"{found.cases} cases leak between the parts, allowed because: {config.allow_leakage}")
+    leaks = leakage.look_at(_straddling(frame, images, config), leakage.photos_of(job.workspace))
+    if published and not published.over:
+        leaks = leakage.joined(leaks, shared)
+    leakage.refuse(leaks, config.allow_leakage, "parts of the split", _remedy(config))
+    remarks = leaks.near_remarks("an image in another part")
+    if leaks.cases:
+        remarks.append(f"{leaks.cases} cases leak between the parts, allowed because: {config.allow_leakage}")
     for text in remarks:
         job.console.warn(text)
     for fold, rows in frame.groupby("fold"):
         sizes = ", ".join(f"{part} {int((rows['part'] == part).sum())}" for part in PARTS)
         job.console.info(f"  fold {fold}: {sizes}")
-    known = images.groupby("joined")["group_id"].nunique()
+    groups = images.groupby("joined")["group_id"].nunique()
     table = pd.DataFrame({**{name: frame[name] for name in ("fold", "part")}, **_columns(frame)})
     with job.build() as build:
         build.clear()
@@ -214,15 +224,15 @@ def run(config: Config, job: Job) -> Artifact:
                 "over": config.over,
                 "classes": classes.as_dict(),
                 "folds": int(frame["fold"].nunique()),
-                "seed": METABLOCK_SEED if config.protocol == METABLOCK else config.seed,
+                "seed": published.seed if published and published.seed is not None else config.seed,
                 "group": config.group,
                 "imported": bool(config.import_file),
                 "counts": _counts(frame, strata),
                 "excluded": excluded,
                 "selection": chosen,
                 "external_overlap": shared.as_dict() if len(shared.pairs) else None,
-                "groups_joined": int((known > 1).sum()),
-                "leakage": found.as_dict(),
+                "groups_joined": int((groups > 1).sum()),
+                "leakage": leaks.as_dict(),
                 "allow_leakage": config.allow_leakage or None,
                 "warnings": warnings + remarks,
             },
@@ -241,16 +251,16 @@ def _check(config: Config) -> None:
         value = getattr(config, name)
         if not 0 < value < 1:
             raise ConfigError(f"{name} = {value}", "a share between 0 and 1", f"give --{name.replace('_', '-')} 0.2")
-    if config.protocol == GROUPED:
+    published = _published(config)
+    if published is None:
         return
     if config.import_file or config.over == "masks":
         other = "--import-file" if config.import_file else "--over masks"
         raise ConfigError(f"--protocol {config.protocol} with {other}", "one of them", f"leave {other} out")
-    possible = (1,) if config.protocol == PAPER else (1, METABLOCK_FOLDS)
-    if config.folds not in possible:
+    if config.folds not in published.folds:
         raise ConfigError(
             f"--protocol {config.protocol} with --folds {config.folds}",
-            f"--folds {' or '.join(map(str, possible))}, as published",
+            f"--folds {' or '.join(map(str, published.folds))}, as published",
             "leave --protocol out for another number of folds",
         )
 
@@ -283,9 +293,9 @@ def _labelled_images(cases: pd.DataFrame, classes: ClassSet) -> tuple[pd.DataFra
     )
     images = images[~several].reset_index(drop=True)
     if images["class"].nunique() < 2:
-        found = ", ".join(f"{c} {n}" for c, n in images["class"].value_counts().items()) or "no labelled case"
+        counts = ", ".join(f"{c} {n}" for c, n in images["class"].value_counts().items()) or "no labelled case"
         raise InputError(
-            f"development cases of fewer than two classes of {classes.name!r} ({found}; left out: {excluded})",
+            f"development cases of fewer than two classes of {classes.name!r} ({counts}; left out: {excluded})",
             f"cases of at least two of {listed(classes.classes)}",
             "map the diagnoses in the source, or choose another --classes",
         )
@@ -295,11 +305,11 @@ def _labelled_images(cases: pd.DataFrame, classes: ClassSet) -> tuple[pd.DataFra
 def _outlined_images(cases: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
     """Every usable image with a truth mask, ``stratum`` being its cohort and modality, and why the others are not."""
     usable = cases["status"] == OK
-    drawn = cases["truth_mask_path"].notna()
+    outlined = cases["truth_mask_path"].notna()
     excluded = _tally(
-        cases.loc[~usable, "reason"].fillna(cases["status"]), ["without_mask"] * int((usable & ~drawn).sum())
+        cases.loc[~usable, "reason"].fillna(cases["status"]), ["without_mask"] * int((usable & ~outlined).sum())
     )
-    images = cases[usable & drawn].reset_index(drop=True)
+    images = cases[usable & outlined].reset_index(drop=True)
     if images.empty:
         raise InputError(
             f"no development case has a mask drawn by a person (left out: {excluded})",
@@ -378,7 +388,7 @@ def _stratified(
     splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
     masks = []
     with warnings.catch_warnings():
-        # Classes with fewer cases than parts are told in our own words, with their counts.
+        # Classes with fewer cases than parts are reported with their counts by _thin_strata.
         warnings.filterwarnings("ignore", message="The least populated class")
         for _, test in splitter.split(np.zeros(len(labels)), labels, groups):
             mask = np.zeros(len(labels), dtype=bool)
@@ -421,9 +431,15 @@ _OVERLAP = ("cohort", "case_id", "kind", "shared", "other_cohort", "other_case_i
 def _shared(config: Config, job: Job) -> Leakage:
     from skinkit.audit import leakage
 
-    if config.import_file or config.protocol == METABLOCK:
+    if config.import_file or not _looks_outside(config):
         return leakage.joined()
     return leakage.external_overlap(job.workspace)
+
+
+def _looks_outside(config: Config) -> bool:
+    """Whether what is shared with external cohorts matters: not where a published table fixes the test set."""
+    published = _published(config)
+    return published is None or published.over is None
 
 
 def _without(cases: pd.DataFrame, shared: Leakage) -> pd.DataFrame:
@@ -448,22 +464,24 @@ def _left_out(cases: pd.DataFrame) -> pd.DataFrame:
     return cases.loc[cases["reason"].isin(reasons), ["cohort", "case_id", "reason"]].drop_duplicates()
 
 
-def _told_overlap(config: Config, job: Job, shared: Leakage) -> list[str]:
+def _overlap_warnings(config: Config, job: Job, shared: Leakage) -> list[str]:
     """Say which development cases are also outside; a warning where they stay in."""
     workspace = job.workspace
     unread = [name for name in workspace.with_role("external") if not exists(workspace.path(Ref("cases", name)))]
-    if unread and config.protocol != METABLOCK and not config.import_file:
+    if unread and _looks_outside(config) and not config.import_file:
         job.console.info(f"  {', '.join(unread)} not read yet: what development cases share with it is not looked for")
     if shared.pairs.empty:
         return []
     where = ", ".join(sorted(set(shared.pairs["other_cohort"])))
-    listed = f"{shared.listing()}; all of them in {OVERLAP_FILE} beside the split"
-    if config.protocol == GROUPED:
-        job.console.info(f"  {shared.cases} development cases are also in {where} and are left out: {listed}")
+    listing = f"{shared.listing()}; all of them in {OVERLAP_FILE} beside the split"
+    published = _published(config)
+    if published is None:
+        job.console.info(f"  {shared.cases} development cases are also in {where} and are left out: {listing}")
         return []
+    facts = f" ({published.overlap})" if published.overlap else ""
     return [
-        f"{shared.cases} development cases are also in {where} and stay in, as the paper has it (ISIC 2019 holds "
-        f"HAM10000, the images of ISIC 2018): figures on {where} are partly those of training cases. {listed}"
+        f"{shared.cases} development cases are also in {where} and stay in, as the paper has it{facts}: figures on "
+        f"{where} are partly those of training cases. {listing}"
     ]
 
 
@@ -477,12 +495,12 @@ def _selected(cases: pd.DataFrame, job: Job) -> tuple[pd.DataFrame, dict[str, An
     """The cases after the part of a paper's selection that looks at all development cohorts together."""
     from skinkit.studies import selection
 
-    told = {n: a.info.get("selection") or "" for n, a in job.inputs.items() if n.startswith("cases/")}
-    rules = sorted(set(told.values()))
+    selections = {n: a.info.get("selection") or "" for n, a in job.inputs.items() if n.startswith("cases/")}
+    rules = sorted(set(selections.values()))
     if len(rules) > 1:
-        found = listed(f"{name.removeprefix('cases/')}: {rule or 'none'}" for name, rule in told.items())
+        cohorts = listed(f"{name.removeprefix('cases/')}: {rule or 'none'}" for name, rule in selections.items())
         raise InputError(
-            f"development cohorts of different selections ({found})",
+            f"development cohorts of different selections ({cohorts})",
             "the same selection of all of them",
             f"run 'skinkit ingest --selection {rules[-1]}' for all, or put it into [stage.ingest] of skinkit.toml",
         )
@@ -499,62 +517,61 @@ def _selected(cases: pd.DataFrame, job: Job) -> tuple[pd.DataFrame, dict[str, An
 # ---------------------------------------------------------------------------------------------------- published
 
 
-def _tuned(cases: pd.DataFrame, config: Config, job: Job) -> pd.DataFrame:
-    """The split of Wang et al. 2024: external cohorts are the test."""
-    from skinkit.studies.protocols import tuning_rows
-
-    sizes = cases["stratum"].value_counts()
-    if sizes.min() < 2:
-        raise InputError(
-            f"class {sizes.idxmin()} has one case",
-            "two cases of every class, one on either side",
-            "add cases, or leave the class out with --classes FILE",
-        )
-    tuning = tuning_rows(cases["stratum"].tolist(), config.validation, config.seed)
-    return cases.assign(fold=0, part=[VALIDATION if chosen else TRAIN for chosen in tuning])
-
-
-def _pad_cohort(workspace: Workspace) -> str:
-    """The one development cohort, which must be PAD-UFES-20."""
-    development = workspace.with_role("development")
-    if [workspace.cohort(name).source for name in development] != ["pad-ufes-20"]:
-        raise ConfigError(
-            f"--protocol {METABLOCK} with the development cohorts {listed(development)}",
-            "PAD-UFES-20 alone, whose folders these are",
-            "give the other cohorts another role, or leave --protocol out",
-        )
-    return development[0]
-
-
-def _metablock(cases: pd.DataFrame, config: Config, job: Job) -> pd.DataFrame:
-    """MetaBlock's folders, drawn over the whole table, of those cases that are here."""
+def _as_published(published: PublishedSplit, cases: pd.DataFrame, config: Config, job: Job) -> pd.DataFrame:
+    """The folders a study publishes: 0 is held out, and fold k validates on folder k + 1."""
     import pandas as pd
 
-    from skinkit.data import find_files
-    from skinkit.data.tables import read
-    from skinkit.studies.protocols import metablock_folds
-
-    found = find_files(job.workspace.cohort(_pad_cohort(job.workspace)))
-    rows = [row.cells for row in read(found.tables[0], found.source.dialect).rows]
-    table = pd.DataFrame(
-        {
-            "image_id": [cells["img_id"].rpartition(".")[0] or cells["img_id"] for cells in rows],
-            "patient": [cells["patient_id"] for cells in rows],
-            "lesion": [f"{cells['patient_id']}|{cells['lesion_id']}" for cells in rows],
-        }
-    ).join(metablock_folds([cells["diagnostic"] for cells in rows]))
-    test, rest = table[table["folder"] == 0], table[table["folder"] > 0]
-    patients, lesions = (int(test[name].isin(rest[name]).sum()) for name in ("patient", "lesion"))
-    job.console.info(
-        f"  the test set is {len(test)} of {len(table)} rows of {found.tables[0].name}: {patients} share a patient "
-        f"with the others, {lesions} a lesion; {len(cases)} cases are here"
-    )
-    placed = cases.merge(table[["image_id", "folder", HALF]], on="image_id", how="inner", validate="one_to_one")
+    if published.over:
+        folders = _over_table(published, cases, job)
+        placed = cases.merge(folders, on="image_id", how="inner", validate="one_to_one")
+    else:
+        placed = cases.join(published.divide(cases["stratum"].tolist(), config.validation, config.seed))
     folds = []
     for fold in range(config.folds):
         part = placed["folder"].map({0: HELD_OUT, fold + 1: VALIDATION}).fillna(TRAIN)
         folds.append(placed.assign(fold=fold, part=part))
     return pd.concat(folds, ignore_index=True)
+
+
+def _cohort_of(published: PublishedSplit, workspace: Workspace) -> str:
+    """The one development cohort, which must be the data set whose table the split is drawn over."""
+    assert published.over is not None
+    development = workspace.with_role("development")
+    if [workspace.cohort(name).source for name in development] != [published.over.source]:
+        raise ConfigError(
+            f"--protocol {published.name} with the development cohorts {listed(development)}",
+            f"{published.over.title} alone, whose folders these are",
+            "give the other cohorts another role, or leave --protocol out",
+        )
+    return development[0]
+
+
+def _over_table(published: PublishedSplit, cases: pd.DataFrame, job: Job) -> pd.DataFrame:
+    """``image_id``, ``folder`` and ``half`` over the whole table of the data set, whatever photos are here."""
+    import pandas as pd
+
+    from skinkit.data import find_files
+    from skinkit.data.tables import read
+
+    over = published.over
+    assert over is not None
+    files = find_files(job.workspace.cohort(_cohort_of(published, job.workspace)))
+    rows = [row.cells for row in read(files.tables[0], files.source.dialect).rows]
+    folders = published.divide([cells[over.label] for cells in rows], 0.0, 0)
+    table = pd.DataFrame(
+        {
+            "image_id": [cells[over.image].rpartition(".")[0] or cells[over.image] for cells in rows],
+            "patient": [cells[over.patient] for cells in rows],
+            "lesion": [f"{cells[over.patient]}|{cells[over.lesion]}" for cells in rows],
+        }
+    ).join(folders)
+    test, rest = table[table["folder"] == 0], table[table["folder"] > 0]
+    patients, lesions = (int(test[name].isin(rest[name]).sum()) for name in ("patient", "lesion"))
+    job.console.info(
+        f"  the test set is {len(test)} of {len(table)} rows of {files.tables[0].name}: {patients} share a patient "
+        f"with the others, {lesions} a lesion; {len(cases)} cases are here"
+    )
+    return table[["image_id", *folders.columns]]
 
 
 # ---------------------------------------------------------------------------------------------------- imported
@@ -564,8 +581,7 @@ def _imported(file: Path, cases: pd.DataFrame, job: Job, config: Config) -> pd.D
     import numpy as np
     import pandas as pd
 
-    given = _read_import(file)
-    table = _matched(given, job, file)
+    table = _matched(_read_import(file), job, file)
     frame = table.merge(cases, on=["cohort", "case_id"], how="inner", validate="many_to_one")
     without_label = len(_cases_of(table)) - len(_cases_of(frame))
     if without_label:
@@ -595,32 +611,32 @@ def _read_import(file: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        given = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
+        entries = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise InputError(f"{file} cannot be read ({error})", "a UTF-8 CSV with a header", "mend the file") from None
-    given.columns = [str(name).strip().lower() for name in given.columns]
-    if "part" not in given or not {"case_id", "image_id"} & set(given.columns):
+    entries.columns = [str(name).strip().lower() for name in entries.columns]
+    if "part" not in entries or not {"case_id", "image_id"} & set(entries.columns):
         raise InputError(
-            f"{file} has columns {listed(given.columns)}",
+            f"{file} has columns {listed(entries.columns)}",
             "part, case_id or image_id, and where they are needed fold and cohort",
             "rename the columns",
         )
-    given = given.astype(object)
-    parts = [str(part).strip().lower() for part in given["part"]]
-    folds = [str(fold).strip() for fold in given["fold"]] if "fold" in given else ["0"] * len(given)
+    entries = entries.astype(object)
+    parts = [str(part).strip().lower() for part in entries["part"]]
+    folds = [str(fold).strip() for fold in entries["fold"]] if "fold" in entries else ["0"] * len(entries)
     for i, (part, fold) in enumerate(zip(parts, folds, strict=True)):
         if part not in PART_NAMES:
             raise InputError(f"{file}, line {i + 2}: part {part!r}", did_you_mean(part, PART_NAMES), "mend the file")
         if not fold.isdecimal():
             raise InputError(f"{file}, line {i + 2}: fold {fold!r}", "a whole number from 0", "mend the file")
-    return given.assign(part=[PART_NAMES[part] for part in parts], fold=[int(fold) for fold in folds])
+    return entries.assign(part=[PART_NAMES[part] for part in parts], fold=[int(fold) for fold in folds])
 
 
-def _matched(given: pd.DataFrame, job: Job, file: Path) -> pd.DataFrame:
+def _matched(entries: pd.DataFrame, job: Job, file: Path) -> pd.DataFrame:
     """Rows (cohort, case_id, fold, part): the file's ids looked up among all cases, usable or not."""
     import pandas as pd
 
-    column = "case_id" if "case_id" in given else "image_id"
+    column = "case_id" if "case_id" in entries else "image_id"
     places: dict[tuple[str, str], set[tuple[str, str]]] = {}
     for name, artifact in job.inputs.items():
         cohort = name.removeprefix("cases/")
@@ -629,17 +645,17 @@ def _matched(given: pd.DataFrame, job: Job, file: Path) -> pd.DataFrame:
                 places.setdefault((where, str(getattr(row, column))), set()).add((cohort, str(row.case_id)))
     rows: dict[tuple[int, str, str], str] = {}
     unknown = []
-    for i, entry in enumerate(given.to_dict("records")):
+    for i, entry in enumerate(entries.to_dict("records")):
         id_, where = str(entry[column]).strip(), str(entry.get("cohort", "")).strip()
-        found = places.get((where, id_)) or places.get((where, id_.rpartition(".")[0])) or set()
-        if not found:
+        matches = places.get((where, id_)) or places.get((where, id_.rpartition(".")[0])) or set()
+        if not matches:
             unknown.append(id_)
             continue
-        if len(found) > 1:
+        if len(matches) > 1:
             raise InputError(
                 f"{file}, line {i + 2}: {id_!r} is in several cohorts", "a column cohort", "add the column"
             )
-        key = (int(entry["fold"]), *next(iter(found)))
+        key = (int(entry["fold"]), *next(iter(matches)))
         if rows.setdefault(key, entry["part"]) != entry["part"]:
             raise InputError(
                 f"{file}, line {i + 2}: case {key[2]!r} is in {rows[key]} and in {entry['part']} of fold {key[0]}",
@@ -665,10 +681,10 @@ def _thin_strata(frame: pd.DataFrame, cases: pd.DataFrame, strata: Sequence[str]
     """Say which parts lack a class, or a cohort's modality; refuse folds that cannot learn a class."""
     patients = cases.groupby("stratum")["joined"].nunique()
     present = [part for part in PARTS if (frame["part"] == part).any()]
-    said = []
+    warnings = []
     for name in strata:
         if name not in patients.index:
-            said.append(f"no development case is {name}: the model cannot learn it")
+            warnings.append(f"no development case is {name}: the model cannot learn it")
             continue
         missing: dict[str, list[int]] = {part: [] for part in PARTS}
         for fold, rows in frame.groupby("fold"):
@@ -687,29 +703,29 @@ def _thin_strata(frame: pd.DataFrame, cases: pd.DataFrame, strata: Sequence[str]
         for part in present:
             if missing[part]:
                 where = ", ".join(map(str, missing[part]))
-                said.append(f"{called} ({n} cases of {of} patients) has no {part} row in fold {where}")
-    return said
+                warnings.append(f"{called} ({n} cases of {of} patients) has no {part} row in fold {where}")
+    return warnings
 
 
 def _straddling(frame: pd.DataFrame, images: pd.DataFrame, config: Config) -> Leakage:
     """What training rows share with validation and held-out rows, over all folds."""
     from skinkit.audit import leakage
 
-    found = []
+    leaks = []
     near = {"near_distance_bits": config.near_bits, "near_limit": config.near_limit}
     for _, rows in frame.groupby("fold"):
         sides = images.merge(rows[["cohort", "case_id", "part"]], on=["cohort", "case_id"])
         part = sides["part"]
-        found.append(leakage.check(sides[part == HELD_OUT], sides[part != HELD_OUT], **near))
-        found.append(leakage.check(sides[part == VALIDATION], sides[part == TRAIN], **near))
-    return leakage.joined(*found)
+        leaks.append(leakage.check(sides[part == HELD_OUT], sides[part != HELD_OUT], **near))
+        leaks.append(leakage.check(sides[part == VALIDATION], sides[part == TRAIN], **near))
+    return leakage.joined(*leaks)
 
 
 def _counts(frame: pd.DataFrame, strata: Sequence[str]) -> list[dict[str, Any]]:
     """Cases and groups of every fold, part and class (over masks: cohort and modality)."""
-    found = frame.groupby(["fold", "part", "stratum"])["joined"].agg(["size", "nunique"])
+    grouped = frame.groupby(["fold", "part", "stratum"])["joined"].agg(["size", "nunique"])
     rows = []
-    sizes = {key: (int(row["size"]), int(row["nunique"])) for key, row in found.iterrows()}
+    sizes = {key: (int(row["size"]), int(row["nunique"])) for key, row in grouped.iterrows()}
     for fold in sorted(int(fold) for fold in frame["fold"].unique()):
         for part in PARTS:
             for name in strata:

@@ -1,63 +1,51 @@
 """Which images a study keeps: the selection of a paper, applied to every cohort alike.
 
-``wang2024`` leaves out, in this order (Wang et al. 2024, Fig. 1):
+A rule leaves out, in this order:
 
-    1. images that are absent or cannot be read, and photos that are not dermoscopic;
-    2. images of which age, sex or site is not known;
-    3. unconfirmed diagnoses, images that are there already, and classes of fewer than 100 images.
+    1. images that are absent or cannot be read, and photos of another modality than the rule's;
+    2. images of which a column the rule needs, such as age, sex or site, is not known;
+    3. unconfirmed diagnoses, images that are there already, and classes with too few images.
 
-The first two and the unconfirmed diagnoses are a matter of one row, and repeats within a cohort of that cohort:
-``ingest`` decides them. Repeats between cohorts and the size of a class are a matter of all development cohorts
-together: ``split`` decides them, on what the rows before have left, and ``flow`` counts them by the same function.
-Cohorts that a model is only scored on lose no class and no repeat: adding one never changes what a model learns.
+The first two and the unconfirmed diagnoses concern one row, and repeats within a cohort that cohort: ``ingest`` decides
+them. Repeats between cohorts and the size of a class concern all development cohorts together: ``split`` decides them,
+on the rows that are left, and ``flow`` counts them by the same function. Cohorts that a model is only scored on lose no
+class and no repeat: adding one never changes what a model learns.
 
-The paper does not say what *unconfirmed* is. Here it is a diagnosis that the source does not tell (27,124 images of
-ISIC 2020); one that an expert told without a biopsy is kept.
+*Unconfirmed* is a diagnosis that the source does not give, such as 27,124 images of ISIC 2020; one that an expert gave
+without a biopsy is kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from skinkit.errors import ConfigError, did_you_mean
 from skinkit.schemas import EXCLUDED, OK
+from skinkit.studies import SelectionRule, all_studies
 from skinkit.taxonomy import class_set
 
 if TYPE_CHECKING:
     import pandas as pd
 
-NOT_DERMOSCOPIC, SUBJECT_UNKNOWN, UNCONFIRMED = "not_dermoscopic", "subject_unknown", "diagnosis_unconfirmed"
+SUBJECT_UNKNOWN, UNCONFIRMED = "subject_unknown", "diagnosis_unconfirmed"
 REPEATED, CLASS_TOO_SMALL = "repeated_elsewhere", "class_too_small"
-SUBJECT = ("age_years", "sex", "site")
 
 
-@dataclass(frozen=True)
-class SelectionRule:
-    """The selection of a paper.
+def rules() -> dict[str, SelectionRule]:
+    """Study -> its rule; studies that keep every image are absent."""
+    return {study.name: study.selection for study in all_studies() if study.selection is not None}
 
-    Attributes:
-        classes: class set whose classes are counted.
-        fewest: images a class must have over all development cohorts.
-        paper: the paper's own counts, as it prints them.
+
+def load_rule(name: str) -> SelectionRule:
+    """The rule of that study.
+
+    Raises:
+        ConfigError: there is none.
     """
-
-    classes: str
-    fewest: int
-    paper: Mapping[str, int]
-
-
-RULES: dict[str, SelectionRule] = {
-    "wang2024": SelectionRule(
-        classes="wang8",
-        fewest=100,
-        # The paper prints what is left out and what is kept; where it began is their sum.
-        paper={
-            "identified": 88_085, "image": 10_916, "subject": 8_063, "diagnosis": 26_614, "kept": 42_492,
-            "development": 32_384, "external": 10_108,
-        },
-    )
-}  # fmt: skip
+    if name not in rules():
+        raise ConfigError(f"no selection {name!r}", did_you_mean(name, rules()), "name one of these")
+    return rules()[name]
 
 
 def within(rows: Iterable[Mapping[str, Any]], rule: str) -> list[dict[str, Any]]:
@@ -69,13 +57,16 @@ def within(rows: Iterable[Mapping[str, Any]], rule: str) -> list[dict[str, Any]]
     """
     if not rule:
         return [dict(row) for row in rows]
-    return [{**row, **(_left_out(row) if row["status"] == OK else {})} for row in rows]
+    chosen = load_rule(rule)
+    return [{**row, **(_left_out(row, chosen) if row["status"] == OK else {})} for row in rows]
 
 
-def _left_out(row: Mapping[str, Any]) -> dict[str, Any]:
-    unknown = [name for name in SUBJECT if row[name] is None]
+def _left_out(row: Mapping[str, Any], rule: SelectionRule) -> dict[str, Any]:
+    """Outcome columns of a row that is left out; empty for one that is kept."""
+    unknown = [name for name in rule.complete if row[name] is None]
+    other = rule.modality and row["modality"] not in (rule.modality, None)
     for reason, detail in (
-        (NOT_DERMOSCOPIC, f"a {row['modality']} photo" if row["modality"] not in ("dermoscopic", None) else ""),
+        (f"not_{rule.modality}", f"a {row['modality']} photo" if other else ""),
         (SUBJECT_UNKNOWN, f"not known: {', '.join(unknown)}" if unknown else ""),
         (UNCONFIRMED, f"the source says {row['diagnosis_source'] or 'nothing'}" if not row["diagnosis"] else ""),
     ):
@@ -101,9 +92,10 @@ def across(cases: pd.DataFrame, rule: str) -> pd.Series:
     reasons = pd.Series(None, index=cases.index, dtype=object)
     if cases.empty or not rule:
         return reasons
-    classes = class_set(RULES[rule].classes)
+    chosen = load_rule(rule)
+    classes = class_set(chosen.classes)
     reasons[joined_groups(cases, "image").duplicated()] = REPEATED
     codes = cases["diagnosis"].map(classes.to_class)
     sizes = codes[reasons.isna()].value_counts()
-    small = codes.map(sizes).fillna(0) < RULES[rule].fewest
+    small = codes.map(sizes).fillna(0) < chosen.fewest
     return reasons.mask(reasons.isna() & small, CLASS_TOO_SMALL)

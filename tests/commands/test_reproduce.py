@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,14 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+import skinkit
 from skinkit import cli
 from skinkit.commands.reproduce import candidates, find_cohorts
 from skinkit.data.phantoms import Hospital, write_cohort
-from skinkit.errors import InputError
+from skinkit.errors import ConfigError, InputError
 from skinkit.figures import panels
 from skinkit.reporting import reproduction
 from skinkit.reporting.reproduction import Run
-from skinkit.studies import Exhibit, Published, load_study
+from skinkit.studies import Exhibit, Published, load_study, selection
+from skinkit.studies.reading import read_study
+from skinkit.taxonomy import class_set
 
 HOSPITAL = """title = "Phantoms"
 file = "lesions.csv"
@@ -115,6 +121,153 @@ def test_a_wrong_preset_is_told_before_any_work(tmp_path: Path, capsys: pytest.C
     assert not (tmp_path / "w").exists()
 
 
+# ----------------------------------------------------------------------------------------------- a study as a file
+
+STUDY = """
+title = "A paper"
+citation = "A. Liu, 2030"
+classes = "pad6"
+malignant = "pad"
+preset = "quick"
+cohorts = [{ name = "clinic", role = "development", source = "", words = "a clinic" }]
+protocols = [{ name = "grouped", words = "patients together" }]
+arms = [
+  { name = "metadata", words = "metadata", model = "logistic" },
+  { name = "trees", words = "trees", model = "lightgbm", extends = ["metadata"] },
+]
+exhibits = [{ name = "table1", title = "Table 1", kind = "ablation" }]
+
+[selection]
+classes = "pad6"
+fewest = 7
+complete = ["sex"]
+paper = { identified = 10, kept = 9 }
+
+[[numbers]]
+exhibit = "table1"
+unit = "%"
+source = "Table 1"
+cohort = "clinic"
+by = ["figure"]
+across = "arm"
+columns = ["metadata", "trees"]
+rows = [["all auroc macro", "-", [81.0, 2.0]], ["all accuracy @ argmax", 70, { value = 3, of = 4 }]]
+"""
+STUDY_CODE = """
+from skinkit.studies.reading import read_study
+from skinkit.taxonomy import class_set
+from skinkit.studies.study import PublishedSplit
+
+
+def divide(labels, share, seed):
+    import pandas as pd
+
+    return pd.DataFrame({"folder": [i % 3 for i in range(len(labels))]})
+
+
+STUDY = read_study(__file__, [PublishedSplit("thirds", "Liu 2030", divide)])
+"""
+
+
+def write_study(folder: Path, name: str = "liu2030") -> None:
+    """A study as a third party installs it."""
+    (folder / f"{name}.py").write_text(STUDY_CODE, encoding="utf-8")
+    (folder / f"{name}.toml").write_text(STUDY, encoding="utf-8")
+    about = folder / f"{name}-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(f"[skinkit.studies]\n{name} = {name}\n")
+
+
+def test_a_study_of_a_third_party_is_known_everywhere_without_another_edit(tmp_path: Path) -> None:
+    write_study(tmp_path)
+    code = (
+        "import sys, json\n"
+        "from typing import get_args\n"
+        "from skinkit.options import options_of\n"
+        "from skinkit.stages import load_stage\n"
+        "from skinkit.commands import load_command\n"
+        "from skinkit.studies import load_study\n"
+        "def option(module, name): return next(o for o in options_of(module.Config) if o.name == name)\n"
+        "number = {(n.arm, n.figure): [n.value, n.sd] for n in load_study('liu2030').published}\n"
+        "print(json.dumps({'selection': get_args(option(load_stage('ingest'), 'selection').type),\n"
+        " 'paper': get_args(option(load_command('flow'), 'paper').type),\n"
+        " 'protocol': get_args(option(load_stage('split'), 'protocol').type),\n"
+        " 'ablate': option(load_command('ablate'), 'system').help.text,\n"
+        " 'reproduce': option(load_command('reproduce'), 'paper').help.text,\n"
+        " 'auroc': number['trees', 'all auroc macro'], 'accuracy': number['trees', 'all accuracy @ argmax'],\n"
+        " 'n': len(number)}))"
+    )
+    path = os.pathsep.join([str(tmp_path), str(Path(skinkit.__file__).parent.parent)])
+    environment = {**os.environ, "PYTHONPATH": path}
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert answer.returncode == 0, answer.stderr
+    choices = json.loads(answer.stdout)
+    assert {"", "wang2024", "liu2030"} <= set(choices["selection"])
+    assert choices["paper"] == choices["selection"]
+    assert {"grouped", "metablock", "paper", "thirds"} == set(choices["protocol"])
+    assert "liu2030" in choices["ablate"]
+    assert "liu2030" in choices["reproduce"]
+    assert (choices["auroc"], choices["accuracy"], choices["n"]) == ([0.81, 0.02], [0.75, None], 3)
+
+
+def test_a_study_of_a_third_party_selects_and_is_reproduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "package").mkdir()
+    write_study(tmp_path / "package", "liu2031")
+    monkeypatch.syspath_prepend(str(tmp_path / "package"))
+    row = {"status": "ok", "sex": None, "modality": "clinical", "diagnosis": "nevus", "diagnosis_source": None}
+    assert [r["reason"] for r in selection.within([row], "liu2031")] == ["subject_unknown"]
+    assert "reason" not in selection.within([{**row, "sex": "female"}], "liu2031")[0]
+    hospital(tmp_path / "data" / "clinic", "A", 40, seed=1)
+    arguments = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "w"), "--bootstrap", "20", "--jobs", "1"]
+    assert cli.main(["reproduce", "liu2031", *arguments, "--only", "table1", "--quiet"]) == 0
+    page = json.loads((tmp_path / "w" / "reproduction" / "liu2031.json").read_text())
+    numbers = page["parts"]["table1"]["numbers"]
+    assert [(n["arm"], n["paper"], sorted(n["ours"])) for n in numbers] == [
+        ("trees", 0.81, ["grouped"]),
+        ("metadata", 0.7, ["grouped"]),
+        ("trees", 0.75, ["grouped"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        ('title = "A paper"', 'titel = "A paper"', "unknown key 'titel'"),
+        ('title = "A paper"', "", "no title"),
+        ('exhibit = "table1"', 'exhibit = "table2"', "exhibit 'table2'"),
+        ('exhibit = "table1"', "", "no exhibit"),
+        ('unit = "%"', 'unit = "per mille"', "unit 'per mille'"),
+        ('cohort = "clinic"', 'cohort = "ward"', "cohort 'ward'"),
+        ('"metadata", "trees"]', '"metadata", "forest"]', "arm 'forest'"),
+        ('kind = "ablation"', 'kind = "ablatoin"', "kind 'ablatoin'"),
+        (', kind = "ablation"', "", "no kind"),
+        ('by = ["figure"]', 'by = ["colour"]', "'colour'"),
+        ("fewest = 7", 'fewest = "seven"', "fewest = 'seven'"),
+        ("fewest = 7", "fewest = 7\nmost = 8", "unknown key 'most'"),
+        ("[81.0, 2.0]", '"many"', "'many'"),
+        ('"-", [81.0, 2.0]', "[81.0, 2.0]", "row 1"),
+        ("[selection]", "[selection", "liu2030.toml"),
+    ],
+)
+def test_a_wrong_study_is_a_configuration_error_that_says_where(old: str, new: str, found: str, tmp_path: Path) -> None:
+    assert old in STUDY
+    (tmp_path / "liu2030.toml").write_text(STUDY.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(ConfigError) as error:
+        read_study(str(tmp_path / "liu2030.py"))
+    assert found in error.value.found
+
+
+def test_a_study_brings_its_own_classes(tmp_path: Path) -> None:
+    text = STUDY.replace('classes = "pad6"', 'classes = "two.toml"')
+    (tmp_path / "liu2030.toml").write_text(text, encoding="utf-8")
+    (tmp_path / "two.toml").write_text('malignant = ["melanoma"]\n[classes]\nM = ["melanoma"]\nN = ["nevus"]\n')
+    study = read_study(str(tmp_path / "liu2030.py"))
+    assert class_set(study.classes).classes == ("M", "N")
+    assert study.selection is not None
+    assert class_set(study.selection.classes).malignant == {"M"}
+
+
 # --------------------------------------------------------------------------------------------------- side by side
 
 
@@ -134,6 +287,8 @@ def test_a_number_of_the_paper_stands_beside_ours_with_the_reasons() -> None:
     assert any("HAM10000" in text for text in rows[number].why)
     absent = next(row for row in rows.values() if row.published.cohort == "jinan")
     assert absent.why == ["the cohort jinan is not there"]
+    printed = load_study("wang2024").part("fig4")
+    assert {row.comparable for row in reproduction.beside(how(), printed, {})} == {"printed only"}
     same = reproduction.beside(how(), part, {"paper": {number: ours}})[0]
     assert same.comparable == "in part"
     quick = reproduction.beside(how("quick"), part, {"paper": {number: ours}})[0]
@@ -204,6 +359,12 @@ def test_the_page_holds_every_part_and_says_what_is_missing(again: tuple[Path, P
     assert told["protocols"] == ["grouped", "paper"]
     assert set(told["missing_cohorts"]) == {"isic-2016", "isic-2017", "isic-2020", "isic-2018", "longhua"}
     numbers = told["parts"]["fig7"]["numbers"]
+    # Shares of the confusion matrix, thresholds tuned on the scored rows and outlines have their own sources.
+    overlap = {n["cohort"]: n["ours"] for n in told["parts"]["fig3"]["numbers"]}
+    assert 0 < overlap["jinan"]["otsu"]["estimate"] <= 1
+    tuned = [n for n in told["parts"]["table2"]["numbers"] if n["figure"].endswith("threshold @ tuned_on_scored")]
+    assert any(n["ours"] for n in tuned if n["cohort"] == "jinan")
+    assert all(n["comparable"] == "printed only" for n in told["parts"]["methods"]["numbers"])
     full = next(n for n in numbers if (n["cohort"], n["arm"]) == ("jinan", "full"))
     assert full["paper"] == 0.949
     assert set(full["ours"]) == {"grouped", "paper"}

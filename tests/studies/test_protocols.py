@@ -16,7 +16,8 @@ from skinkit.audit import leakage
 from skinkit.data import read_cases
 from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.pipeline import Pipeline
-from skinkit.studies.protocols import metablock_folds, tuning_rows
+from skinkit.studies.dermacalibra import metablock_folders
+from skinkit.studies.wang2024 import paper_folders
 from skinkit.taxonomy import CLASS_SETS
 from skinkit.workspace import Cohort, Ref, Workspace, load_workspace
 
@@ -136,7 +137,7 @@ def test_paper_is_seeded_and_refuses_what_the_paper_has_not(workspace: Workspace
 
 def test_tuning_rows_are_a_quarter_of_every_class() -> None:
     labels = ["NV"] * 800 + ["MM"] * 80 + ["SCC"] * 8
-    chosen = tuning_rows(labels, seed=3)
+    chosen = paper_folders(labels, seed=3)["folder"] == 1
     assert [int(chosen[a:b].sum()) for a, b in ((0, 800), (800, 880), (880, 888))] == [200, 20, 2]
 
 
@@ -192,7 +193,7 @@ def test_metablock_draws_over_the_whole_table_whatever_photos_are_here(tmp_path:
         split(workspace, protocol="metablock", folds=folds)
     assert "patient" in error.value.found
     frame, artifact, said = split(workspace, protocol="metablock", folds=folds, allow_leakage="as published")
-    expected = metablock_folds(table["diagnostic"].tolist())
+    expected = metablock_folders(table["diagnostic"].tolist())
     expected["case_id"] = table["img_id"].str.removesuffix(".png")
     here = expected[np.arange(len(table)) % 4 != 0].set_index("case_id")
     for fold in range(folds):
@@ -218,7 +219,7 @@ def test_metablock_is_for_pad_alone(workspace: Workspace) -> None:
 @pytest.mark.real
 def test_the_folders_of_metablock_are_those_of_the_publications(real_data: Path) -> None:
     table = pd.read_csv(real_data / "pad" / "metadata.csv")
-    table = table.join(metablock_folds(table["diagnostic"].tolist()))
+    table = table.join(metablock_folders(table["diagnostic"].tolist()))
     test, rest = table[table["folder"] == 0], table[table["folder"] > 0]
     assert test["diagnostic"].value_counts().to_dict() == {
         "BCC": 141, "ACK": 122, "NEV": 40, "SEK": 39, "SCC": 32, "MEL": 9,

@@ -1,0 +1,294 @@
+"""What a study consists of: the plain values of a paper, as ``skinkit.studies.reading`` reads them from its TOML."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from skinkit.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KINDS = (
+    "ablation", "by_class", "external", "confusion", "flow", "segmentation", "signature", "candidates", "explanation",
+    "faithfulness", "halves", "literature", "none",
+)  # fmt: skip
+"""How the content of an exhibit is computed; ``none``: it cannot be."""
+UNITS = ("share", "%", "cases", "count", "s", "h", "years", "millions", "SHAP")
+"""Units of printed numbers. Per cent are kept as shares, 0 to 1; every other number as it is printed."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One model of an ablation.
+
+    Attributes:
+        name: the model is called ``<study>-<name>`` in the workspace.
+        words: its label in legends.
+        model: a registered classifier.
+        preset: its settings as in the paper; empty for a model without presets.
+        settings: override those of the preset.
+        attributes: encoder of the metadata, as ``skinkit train`` takes it.
+        radiomics: radiomic features, as ``skinkit train`` takes them.
+        extends: arms that lack one thing this one has; it is compared with each of them.
+    """
+
+    name: str
+    words: str
+    model: str
+    preset: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    attributes: str = "auto"
+    radiomics: str = "auto"
+    extends: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One cohort of the paper.
+
+    Attributes:
+        name: of the cohort in the workspace, and of its folder (case, ``-`` and ``_`` do not matter).
+        role: ``development`` or ``external``.
+        source: what reads the folder if it has no ``cohort.toml``; empty: it must have one.
+        words: description for a person.
+        options: further keys of its table in ``skinkit.toml``.
+    """
+
+    name: str
+    role: str
+    source: str
+    words: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One way to divide the development cases.
+
+    Attributes:
+        name: of the split.
+        words: description for a person.
+        settings: of ``skinkit split``.
+        leaks: why it may be used although it leaks; empty for one that does not leak.
+    """
+
+    name: str
+    words: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    leaks: str = ""
+
+
+@dataclass(frozen=True)
+class SelectionRule:
+    """Which images a paper keeps: the rule behind ``skinkit ingest --selection STUDY``.
+
+    Attributes:
+        classes: class set whose classes are counted.
+        fewest: images a class must have over all development cohorts.
+        complete: columns of a case that must be known.
+        modality: the only kind of photo that is kept; empty for all.
+        paper: the paper's own counts: ``identified``, what each step leaves out, ``kept``.
+    """
+
+    classes: str
+    fewest: int
+    complete: tuple[str, ...] = ()
+    modality: str = ""
+    paper: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SourceTable:
+    """The table of a public data set that a published split is drawn over, whatever photos are present.
+
+    Attributes:
+        source: the one source the development cohort must have.
+        title: of the data set.
+        image, patient, lesion, label: its columns.
+    """
+
+    source: str
+    title: str
+    image: str
+    patient: str
+    lesion: str
+    label: str
+
+
+Divide = Callable[[Sequence[str], float, int], "pd.DataFrame"]
+"""(n,) class of every row, share for validation, seed -> (n,) rows of ``folder``.
+
+Folder 0 is the test set; fold k, from 0, validates on folder k + 1 and trains on the others. A column ``half`` may
+divide the test set.
+"""
+
+
+@dataclass(frozen=True)
+class PublishedSplit:
+    """A split by image, as a paper drew it: ``skinkit split --protocol NAME``.
+
+    Attributes:
+        name: of the protocol; no two studies may share one.
+        words: whose it is, for the help.
+        divide: draws the folders.
+        folds: numbers of folds that were published.
+        validation: the published share for validation.
+        seed: the published seed, reported instead of ``--seed``; None if none was published.
+        over: the table it is drawn over; None: the cases of the workspace, and external cohorts are the test set.
+        overlap: what is known of images shared with external cohorts.
+    """
+
+    name: str
+    words: str
+    divide: Divide
+    folds: tuple[int, ...] = (1,)
+    validation: float = 0.2
+    seed: int | None = None
+    over: SourceTable | None = None
+    overlap: str = ""
+
+
+@dataclass(frozen=True)
+class Published:
+    """One printed number of the paper.
+
+    Attributes:
+        part: the table or figure (:class:`Exhibit`) it belongs to.
+        cohort: name of a :class:`Wanted` cohort; empty if it is about none.
+        arm: the arm it is closest to.
+        figure: what it is: words of ``skinkit.evaluation.endpoint``, ``CLASS called CLASS``, ``CLASS threshold @
+            tuned_on_scored``, ``mean iou``, or ``insertion``, ``deletion`` and ``drop`` of a method; free text if
+            ``printed_only``.
+        value: the number; per cent as a share, 0 to 1.
+        sd: its standard deviation on the same scale, if one is printed.
+        unit: the printed unit, one of :data:`UNITS`.
+        source: where the paper prints it.
+        printed_only: nothing that skinkit computes corresponds to it.
+    """
+
+    part: str
+    cohort: str
+    arm: str
+    figure: str
+    value: float
+    sd: float | None = None
+    unit: str = "share"
+    source: str = ""
+    printed_only: bool = False
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One table or figure of the paper.
+
+    Attributes:
+        name: as ``--only`` takes it.
+        title: what it shows.
+        kind: how it is computed, one of :data:`KINDS`.
+        caution: why the paper's numbers and ours differ in kind, whatever the data.
+        missing: what an exhibit of kind ``none`` lacks.
+        findings: what the paper states without a number.
+    """
+
+    name: str
+    title: str
+    kind: str
+    caution: str = ""
+    missing: str = ""
+    findings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cited:
+    """One row of a paper's table of other people's work.
+
+    Attributes:
+        who: first author.
+        data: what it was tested on.
+        classes: number of classes.
+        values: metric -> value as a share; a metric that is not printed is absent.
+        caution: why it is not comparable with ours.
+    """
+
+    who: str
+    data: str
+    classes: int
+    values: Mapping[str, float]
+    caution: str
+
+
+@dataclass(frozen=True)
+class Study:
+    """A paper, as far as it can be run again.
+
+    Attributes:
+        name: as ``--system`` takes it.
+        title: of the paper.
+        citation: authors, journal, year, identifier.
+        classes: class set.
+        malignant: malignant set.
+        preset: the paper's preset.
+        cohorts: what it was trained and scored on.
+        protocols: the first is the one without leakage.
+        arms: the ablation, from the simplest; the last one is the whole system.
+        comparators: other models of the same task.
+        selection: which images it kept; None for all.
+        splits: the protocols of ``skinkit split`` that it adds.
+        parts: its tables and figures.
+        published: its numbers.
+        cited: its table of other people's work.
+        remarks: what a reader must know before comparing two numbers.
+    """
+
+    name: str
+    title: str
+    citation: str
+    classes: str
+    malignant: str
+    preset: str
+    cohorts: tuple[Wanted, ...]
+    protocols: tuple[Protocol, ...]
+    arms: tuple[Arm, ...]
+    comparators: tuple[Arm, ...] = ()
+    selection: SelectionRule | None = None
+    splits: tuple[PublishedSplit, ...] = ()
+    parts: tuple[Exhibit, ...] = ()
+    published: tuple[Published, ...] = ()
+    cited: tuple[Cited, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def whole(self) -> Arm:
+        """The arm that has everything."""
+        return self.arms[-1]
+
+    def arm(self, name: str) -> Arm:
+        """The arm or comparator of that name.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        arms = {arm.name: arm for arm in (*self.arms, *self.comparators)}
+        if name not in arms:
+            raise ConfigError(f"no arm {name!r} of {self.name}", did_you_mean(name, arms), "name another with --arms")
+        return arms[name]
+
+    def part(self, name: str) -> Exhibit:
+        """The table or figure of that name.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        parts = {part.name: part for part in self.parts}
+        if name not in parts:
+            raise ConfigError(
+                f"no table or figure {name!r} of {self.name}", did_you_mean(name, parts), "name another with --only"
+            )
+        return parts[name]
+
+    def numbers(self, part: str) -> list[Published]:
+        """The paper's numbers of one table or figure."""
+        return [number for number in self.published if number.part == part]
