@@ -22,7 +22,7 @@ from skinkit.models.parts.backbone import Backbone, Maps  # noqa: E402
 from skinkit.models.parts.class_weights import class_weights  # noqa: E402
 from skinkit.models.parts.photo_classifier import PhotoClassifier, PhotoConfig  # noqa: E402
 from skinkit.models.parts.protocol import Sizes  # noqa: E402
-from skinkit.stats.encoders import PATIENT_BLOCK, Encoder  # noqa: E402
+from skinkit.stats.encoders import PATIENT_ATTRIBUTES, Encoder  # noqa: E402
 
 DOC = """One line.
 
@@ -153,7 +153,7 @@ def test_hidden_attributes_look_as_the_encoder_writes_what_is_unknown() -> None:
     assert 0.15 < float(hidden.float().mean()) < 0.35
     torch.testing.assert_close(whole[~hidden], values[~hidden])
     part = Concat(Config(dropped_block=0.25), sizes).train().attributes({"attributes": values})
-    block = torch.tensor([name in PATIENT_BLOCK for name in encoder.attributes])
+    block = torch.tensor([name in PATIENT_ATTRIBUTES for name in encoder.attributes])
     assert int(block.sum()) == 81 - 1 - 14 - 18  # without age, region and the six symptoms
     torch.testing.assert_close(part[:, ~block], values[:, ~block])
     hidden = (part[:, block] == unknown[block]).all(1)
