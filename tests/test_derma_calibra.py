@@ -18,7 +18,7 @@ from skinkit.commands import Context, faithful, snapshots  # noqa: E402
 from skinkit.console import Console  # noqa: E402
 from skinkit.errors import ConfigError, InputError  # noqa: E402
 from skinkit.explain.faithfulness import FIGURES  # noqa: E402
-from skinkit.learning import trained  # noqa: E402
+from skinkit.learning import forward, trained  # noqa: E402
 from skinkit.models import derma_calibra, derma_calibra_released, model_config  # noqa: E402
 from skinkit.models.derma_calibra import case_weights, uncertainty  # noqa: E402
 from skinkit.models.parts.losses import focal  # noqa: E402
@@ -405,14 +405,18 @@ def test_an_absent_photo_is_the_mean_one_for_every_part() -> None:
     assert parts[0].any()
 
 
-def test_the_regressions_are_fitted_once_more_on_validation_rows_and_the_network_is_not(tmp_path: Path) -> None:
+def test_the_regressions_are_fitted_once_more_on_validation_rows_and_the_network_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     workspace = small_cohort.make(tmp_path / "w", folds=2, patients=12)
     settings = ("backbone=resnet18", "side_px=32", "epochs=1", "batch=8", "still_share=0.5", "still_c=0.01")
-    states = []
+    states, labels, answers = [], [], forward.answers
+    monkeypatch.setattr(forward, "answers", lambda *a, **k: labels.append(k["label"]) or answers(*a, **k))
     for refit in (True, False):
         given = {"model": "derma_calibra", "weights": "none", "settings": settings, "refit": refit, "name": f"m{refit}"}
-        (artifact,), said = written.run_stage(workspace, "train", **given)
-        assert said.count("for_encode at photos with the backbone as it came") <= 1  # not once more for each fold
+        labels.clear()
+        (artifact,), _ = written.run_stage(workspace, "train", **given)
+        assert labels.count("reading photos with the frozen backbone") == 1  # not once more for each fold
         opened = trained.open_classifier(artifact)
         states.append([opened.network(fold, "cpu").state_dict() for fold in opened.folds])
     for refitted, once in zip(*states, strict=True):
