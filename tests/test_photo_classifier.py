@@ -110,7 +110,7 @@ def test_public_weights_fit_and_others_are_refused() -> None:
     torch.manual_seed(1)
     state = torchvision_models.resnet18().state_dict()
     backbone = Backbone("resnet18")
-    assert "expect to train from ruins" in backbone.start(state, "w.pth")
+    assert "training starts from corrupted weights" in backbone.start(state, "w.pth")
     sound = {name: value + 0.1 if name.endswith("running_mean") else value for name, value in state.items()}
     assert backbone.start(sound, "w.pth") == "resnet18 of w.pth, its classes left out"
     torch.testing.assert_close(backbone.net.get_submodule("layer1.0.conv1").weight, state["layer1.0.conv1.weight"])
