@@ -411,7 +411,7 @@ def test_the_regressions_are_fitted_once_more_on_validation_rows_and_the_network
     workspace = small_cohort.make(tmp_path / "w", folds=2, patients=12)
     settings = ("backbone=resnet18", "side_px=32", "epochs=1", "batch=8", "still_share=0.5", "still_c=0.01")
     states, labels, answers = [], [], forward.answers
-    monkeypatch.setattr(forward, "answers", lambda *a, **k: labels.append(k["label"]) or answers(*a, **k))
+    monkeypatch.setattr(forward, "answers", lambda *a, **k: labels.append(k.get("label", "")) or answers(*a, **k))
     for refit in (True, False):
         given = {"model": "derma_calibra", "weights": "none", "settings": settings, "refit": refit, "name": f"m{refit}"}
         labels.clear()
