@@ -143,8 +143,8 @@ class Trial:
         image = np.clip(image + rng.normal(0, 0.05, image.shape), 0, 1)
         tables = {name: rng.normal(size=(_CASES, width)) for name, width in _COLUMNS.items()}
         values = {"image": image, "mask": disc, "truth_mask": disc, **tables}
-        found = {name: torch.from_numpy(value.astype(np.float32)) for name, value in values.items()}
-        return {**found, "class": torch.arange(_CASES)}
+        tensors = {name: torch.from_numpy(value.astype(np.float32)) for name, value in values.items()}
+        return {**tensors, "class": torch.arange(_CASES)}
 
     def must(self, good: Any, sentence: str) -> None:
         """Fail with a sentence that begins with the model's name."""
@@ -207,14 +207,18 @@ def check_text(module: Any) -> None:
 
 
 def check_settings(trial: Trial) -> None:
-    """A square side, presets that are valid and can be trained, and public weights to start from."""
+    """A square side, presets that are valid and can be trained, and public weights to start from.
+
+    Presets are built as small as the configuration on trial: what it changes, it changes in them too.
+    """
     module = trial.module
     trial.must(hasattr(trial.config, "side_px"), "Config has no side_px, so nobody knows the size of its pictures")
     trial.must(not getattr(module, "REFITS", False), "REFITS is true, but a network needs validation rows to stop")
+    small = {name: value for name, value in vars(trial.config).items() if value != getattr(module.Config(), name)}
     for name, values in module.PRESETS.items():
         try:
-            config = model_config(module, values, where=f"preset {name}")
-            network = trial.build(config)
+            preset = model_config(module, values, where=f"preset {name}")
+            network = trial.build(dataclasses.replace(preset, **small))
         except ConfigError as error:
             raise AssertionError(f"{module.__name__}: preset {name!r} is not valid: {error}") from None
         check_phases(trial, network, f" of preset {name!r}")
@@ -319,21 +323,19 @@ def check_explained(trial: Trial, network: Any) -> None:
     modules = list(network.modules())
     trial.must(any(network.last is m for m in modules), "last is no module inside the network")
     hook = network.last.register_forward_hook(lambda _module, _inputs, out: held.append(out))
-    seen = network.encode(for_encode)
+    encoded = network.encode(for_encode)
     hook.remove()
-    scores = network.head(seen, for_head)["diagnosis"]
+    scores = network.head(encoded, for_head)["diagnosis"]
     tables = for_encode.asked & set(TABLES)
     trial.must(not tables, f"encode reads {', '.join(sorted(tables))}; what is known beside the photo belongs to head")
     pictures = for_head.asked & set(PICTURES)
     trial.must(not pictures, f"head reads {', '.join(sorted(pictures))}; pictures belong to encode")
     answer = _without_gradient(network, "answer", trial.batch())["diagnosis"]
     trial.must(_close(scores, answer), "head(encode(batch), batch) is not what answer says")
-    same = tuple(network.typical.shape) == tuple(seen.shape[1:])
+    shape, per_case = tuple(network.typical.shape), tuple(encoded.shape[1:])
+    trial.must(shape == per_case, f"typical has shape {shape} and encode answers {per_case} per case")
     trial.must(
-        same, f"typical has shape {tuple(network.typical.shape)} and encode answers {tuple(seen.shape[1:])} per case"
-    )
-    trial.must(
-        len(held) == 1 and held[0].ndim == 4, "last does not answer one stack of maps (n, channels, h, w) in look"
+        len(held) == 1 and held[0].ndim == 4, "last does not answer one stack of maps (n, channels, h, w) in encode"
     )
     trial.must(
         len(held[0]) in (_CASES, 2 * _CASES), "last answers neither one map per photo nor two (the second mirrored)"
@@ -361,8 +363,8 @@ def check_start(trial: Trial, network: Any) -> None:
     try:
         network.start({"nobodys.weight": torch.zeros(2, 3)}, "foreign.safetensors")
     except InputError as error:
-        told = all((error.found, error.expected, error.fix)) and "foreign.safetensors" in error.found
-        trial.must(told, "start refuses foreign weights without naming their file, what it expects and how to mend it")
+        clear = all((error.found, error.expected, error.fix)) and "foreign.safetensors" in error.found
+        trial.must(clear, "start refuses foreign weights without naming their file, what it expects and how to mend it")
     else:
         trial.must(good=False, sentence="start takes foreign weights without a word; it must raise InputError")
     trial.must(_same(before, network), "start has changed the network although it refused the weights")
@@ -415,8 +417,8 @@ def _differentiated(trial: Trial, network: Any, phase: Phase) -> None:
 
 def _unreached(network: Any) -> list[str]:
     """Names of the parameters in training that have no finite gradient."""
-    found = [(name, p.grad) for name, p in network.named_parameters() if p.requires_grad]
-    return [name for name, grad in found if grad is None or not grad.isfinite().all() or not grad.any()]
+    gradients = [(name, p.grad) for name, p in network.named_parameters() if p.requires_grad]
+    return [name for name, grad in gradients if grad is None or not grad.isfinite().all() or not grad.any()]
 
 
 def _stepped(network: Any) -> None:
@@ -443,9 +445,9 @@ def check_learning(trial: Trial, network: Any, steps: int, learning_rate: float)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    told = ", ".join(f"{loss:.3g}" for loss in losses)
-    trial.must(np.isfinite(losses).all(), f"its loss does not stay finite in training: {told}")
-    trial.must(min(losses[1:]) < losses[0], f"its loss on three fixed cases does not fall: {told}")
+    listing = ", ".join(f"{loss:.3g}" for loss in losses)
+    trial.must(np.isfinite(losses).all(), f"its loss does not stay finite in training: {listing}")
+    trial.must(min(losses[1:]) < losses[0], f"its loss on three fixed cases does not fall: {listing}")
 
 
 def check_files(trial: Trial, network: Any, twin: Any) -> None:
@@ -461,8 +463,8 @@ def check_files(trial: Trial, network: Any, twin: Any) -> None:
             f"{trial.module.__name__}: its state dict cannot be saved and read back: {error}"
         ) from None
     name = ANSWERS[trial.module.TASK]
-    told, read = (_without_gradient(each.eval(), "answer", trial.batch())[name] for each in (network, twin))
-    trial.must(torch.allclose(told, read, rtol=1e-5, atol=1e-5), "saved and read back it answers differently")
+    before, after = (_without_gradient(each.eval(), "answer", trial.batch())[name] for each in (network, twin))
+    trial.must(torch.allclose(before, after, rtol=1e-5, atol=1e-5), "saved and read back it answers differently")
 
 
 def _without_gradient(network: Any, what: str, batch: Mapping[str, Any]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from types import ModuleType
 from typing import Annotated, Any
 
@@ -17,28 +18,72 @@ from torch import nn  # noqa: E402
 from skinkit import contract  # noqa: E402
 from skinkit.errors import InputError  # noqa: E402
 from skinkit.models import load_model, registered  # noqa: E402
+from skinkit.models.parts import backbone  # noqa: E402
 from skinkit.models.parts.protocol import Phase  # noqa: E402
 
 SMALL: dict[str, dict[str, Any]] = {
-    **{name: {"side_px": 32, "backbone": "resnet18"} for name in ("concat", "metablock", "metanet", "pundhir")},
-    "khurshid": {"side_px": 64, "backbone": "resnet18"},
-    "derma_calibra": {"side_px": 32, "backbone": "resnet18"},
-    "hybrid_resnet50": {"side_px": 32},
+    **{name: {"side_px": 32} for name in ("concat", "metablock", "metanet", "pundhir", "hybrid_resnet50")},
+    **{name: {"side_px": 32} for name in ("derma_calibra", "derma_calibra_released")},
+    "unet": {"side_px": 64, "encoder": "mobilenet_v2", "decoder": 16},
     "lightgbm": {"rounds": 20, "min_leaf": 2, "feature_fraction": 1.0, "l2": 0.0},
     "frozen_probe": {"c": 1.0},
 }
-"""Settings under which a model is small; of others the side alone is made small."""
+"""Settings under which a model is small; of other networks the side alone is made small."""
 
 
 SLOW = {"mask_rcnn"}
 """Half a minute on one core."""
 
 
+class Narrow(nn.Module):
+    """A ResNet in its names and its resolutions, with one layer a stage."""
+
+    def __init__(self, widths: tuple[int, ...] = (8, 16, 32, 64), stem: int = 8) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, stem, 3, 2, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(stem)
+        self.relu = nn.ReLU()
+        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        for number, (narrower, width) in enumerate(pairwise((stem, *widths)), start=1):
+            stage = nn.Sequential(
+                nn.Conv2d(narrower, width, 1, 1 if number == 1 else 2, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+            )
+            self.add_module(f"layer{number}", stage)
+        self.fc: nn.Module = nn.Identity()
+
+    def forward(self, x: Any) -> Any:
+        for name, module in self.named_children():
+            x = module(x.mean((2, 3)) if name == "fc" else x)
+        return x
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks are built on a backbone of some thousand parameters: the contract is about what stands around it."""
+    monkeypatch.setattr(backbone, "_untrained", lambda name: Narrow())
+    monkeypatch.setattr("torchvision.models.resnet50", lambda: Narrow((8, 16, 32, 2048), stem=64))
+
+
+@pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in registered()])
 def test_every_model_keeps_the_contract(name: str) -> None:
     module = load_model(name)
     settings = SMALL.get(name, {"side_px": 64} if hasattr(module, "build") else {})
     contract.check_model(module, module.Config(**settings))
+
+
+def test_a_preset_is_built_as_small_as_the_network_on_trial() -> None:
+    sides = []
+
+    class Noting(Little):
+        def __init__(self, config: Settings, sizes: Any) -> None:
+            super().__init__(config, sizes)
+            sides.append(config.side_px)
+
+    contract.check_model(little(Noting), Settings(side_px=4))
+    assert set(sides) == {4}
+    contract.check_model(little(Noting))
+    assert set(sides) == {4, 8, 16}
 
 
 # ------------------------------------------------------------------------------------------ a little sound network

@@ -1,4 +1,4 @@
-"""doctor: is this machine ready? Libraries, device, weights, disk and caches, each with what to do about it."""
+"""doctor: is this machine ready? Libraries, device, precision, disk and caches, each with what to do about it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from skinkit.errors import ConfigError
 NEEDED = ("numpy", "pandas", "pyarrow", "PIL", "scipy", "sklearn", "SimpleITK", "lightgbm", "shap", "matplotlib")
 _WITHOUT_TORCH = "pip install 'skinkit[torch]' for networks; tables and radiomics work without"
 TORCH = ("torch", "torchvision", "captum")
+Check = tuple[str, str, str]
+"""Name, state (``ok``, ``missing`` or ``bad``) and detail."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,11 @@ class Config:
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
     """Check and say."""
-    checks: list[tuple[str, str, str]] = [
-        ("python", "ok" if sys.version_info >= (3, 11) else "bad", sys.version.split()[0])
-    ]
+    checks: list[Check] = [("python", "ok" if sys.version_info >= (3, 11) else "bad", sys.version.split()[0])]
     checks += [_import(name, "bad", "pip install skinkit") for name in NEEDED]
     checks += [_import(name, "missing", _WITHOUT_TORCH) for name in TORCH]
-    checks += [_radiomics(), _device(), *_precision(), _threads(), _disk(context)]
+    precision, precision_facts = _precision()
+    checks += [_radiomics(), _device(), *precision, _threads(), _disk(context)]
     bad = [name for name, state, _ in checks if state == "bad"]
     width = max(len(name) for name, _, _ in checks)
     lines = [f"{name:<{width}}  {state:<8} {text}" for name, state, text in checks]
@@ -43,12 +44,13 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         "exit_code": 4 if bad else 0,
         "ready": not bad,
         "checks": [{"check": n, "state": s, "detail": t} for n, s, t in checks],
+        "precision": precision_facts,
         "versions": library_versions(),
         "text": "\n".join(lines),
     }
 
 
-def _import(name: str, state: str, fix: str) -> tuple[str, str, str]:
+def _import(name: str, state: str, fix: str) -> Check:
     try:
         module = importlib.import_module(name)
     except Exception as error:  # noqa: BLE001 - a broken install fails in every way there is
@@ -56,7 +58,7 @@ def _import(name: str, state: str, fix: str) -> tuple[str, str, str]:
     return name, "ok", str(getattr(module, "__version__", ""))
 
 
-def _radiomics() -> tuple[str, str, str]:
+def _radiomics() -> Check:
     """Measure a small disc, as PyRadiomics names it: shape and first order are known by hand."""
     try:
         import numpy as np
@@ -72,7 +74,7 @@ def _radiomics() -> tuple[str, str, str]:
     return "radiomics", "ok" if abs(mean - 124) < 1e-9 else "bad", f"mean of a ramp is {mean:g}, expected 124"
 
 
-def _device() -> tuple[str, str, str]:
+def _device() -> Check:
     try:
         import torch
     except Exception:  # noqa: BLE001 - reported above
@@ -82,25 +84,32 @@ def _device() -> tuple[str, str, str]:
     return "device", "cpu", "no CUDA device; networks run on the processor"
 
 
-def _precision() -> list[tuple[str, str, str]]:
-    """What networks compute in here when nothing is asked for; nothing to say without torch."""
+def _precision() -> tuple[list[Check], dict[str, Any]]:
+    """What networks compute in here when nothing is asked for, and the ratio it rests on; nothing without torch.
+
+    This is the only place where a processor is measured; training and inference read what is remembered.
+    """
     if importlib.util.find_spec("torch") is None:
-        return []
+        return [], {}
     try:
         from skinkit.learning import precision
 
         device = precision.pick_device("auto")
-        speed, chosen = precision.bf16_speed(device), precision.precision_of(device)
+        ratio, file = precision.bf16_speed(device), precision.speed_file()
+        chosen = precision.precision_of(device)
     except Exception as error:  # noqa: BLE001 - whatever breaks, the doctor names it
-        return [("precision", "bad", f"{type(error).__name__}: {error}")]
-    return [("precision", "ok", f"bf16 is {speed:.1f}x as fast as fp32 here; networks run in {chosen}")]
+        return [("precision", "bad", f"{type(error).__name__}: {error}")], {}
+    kept = f"remembered in {file}" if file and file.is_file() else "not remembered: no cache folder can be written"
+    text = f"bf16 is {ratio:.2f}x as fast as fp32 here ({kept}); networks run in {chosen}"
+    facts = {"bf16_speed": ratio, "file": str(file) if file else None, "precision": chosen}
+    return [("precision", "ok", text)], facts
 
 
-def _threads() -> tuple[str, str, str]:
+def _threads() -> Check:
     return "cores", "ok", f"{len(os.sched_getaffinity(0))} usable by this process"
 
 
-def _disk(context: Context) -> tuple[str, str, str]:
+def _disk(context: Context) -> Check:
     try:
         folder = context.workspace().root
     except ConfigError:

@@ -26,7 +26,7 @@ import pandas as pd
 from skinkit.artifacts.tables import write_table
 from skinkit.evaluation.comparison import bootstrap_p
 from skinkit.schemas import Schema
-from skinkit.stats.encoders import PATIENT_BLOCK
+from skinkit.stats.encoders import PATIENT_ATTRIBUTES
 from skinkit.stats.metrics import (
     Bools,
     Floats,
@@ -95,7 +95,7 @@ def variants(n: int, attributes: Sequence[str], *, draws: int, seed: int) -> lis
         return np.tile(np.array([name in chosen for name in attributes], dtype=bool), (n, 1))
 
     found = [Variant(AS_IS, "", 0.0, everyone(()))]
-    if block := [name for name in attributes if name in PATIENT_BLOCK]:
+    if block := [name for name in attributes if name in PATIENT_ATTRIBUTES]:
         found.append(Variant(BLOCK, "", len(block) / width, everyone(block)))
     found.append(Variant(ALL, "", 1.0, everyone(attributes)))
     found += [Variant(SINGLE, name, 1 / width, everyone([name])) for name in attributes]

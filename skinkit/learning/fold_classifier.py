@@ -105,11 +105,11 @@ def fit_estimator(
     def fitted_on(chosen: np.ndarray) -> tuple[Encoder, Standardiser, Any, np.ndarray]:
         """Encoder, scaler and model of these rows, and what they say of the validation rows."""
         encoder, radiomics = material.fitted_scalers(fold, chosen)
-        seen = batch(validation, encoder, radiomics)
+        held_back = batch(validation, encoder, radiomics)
         learnt = batch(chosen, encoder, radiomics)
         learnt |= encoder.hidden(learnt["attributes"])
-        fitted = module.fit(settings, learnt, labels[chosen], seen, labels[validation], n, seed)
-        return encoder, radiomics, fitted, fitted.predict(seen) if len(validation) else np.zeros((0, n))
+        fitted = module.fit(settings, learnt, labels[chosen], held_back, labels[validation], n, seed)
+        return encoder, radiomics, fitted, fitted.predict(held_back) if len(validation) else np.zeros((0, n))
 
     encoder, radiomics, fitted, scores = fitted_on(train_rows)
     balanced = getattr(module, "BALANCED", False)
@@ -154,7 +154,7 @@ def fit_network(
     """Train a network on one fold, write its files, and describe it in a row of the model's table."""
     rows, labels = material.rows, material.labels
     train_rows, validation = rows.part(fold, "train"), rows.part(fold, "validation")
-    given = _prepared(fold, material, train_rows)
+    prepared = _prepared(fold, material, train_rows)
 
     def score(answers: Mapping[str, np.ndarray], positions: np.ndarray) -> dict[str, float]:
         probability = metrics.softmax(answers[protocol.DIAGNOSIS], 1.0)
@@ -163,41 +163,25 @@ def fit_network(
             "balanced_accuracy": metrics.balanced_accuracy(labels[positions], probability.argmax(axis=1)),
         }
 
-    network, told = train(
-        module,
-        settings,
-        given.sizes,
-        given.examples,
-        train_rows,
-        validation,
-        score,
-        start=start,
-        training=training,
-        folder=folder,
+    places: dict[str, Any] = {"start": start, "training": training, "folder": folder}
+    network, course = train(
+        module, settings, prepared.sizes, prepared.examples, train_rows, validation, score, **places
     )
-    answers = forward.answers(
-        network,
-        given.examples,
-        validation,
-        device=training.device,
-        precision=training.precision,
-        seen=True,
-        console=training.console,
-        label="validating",
-    )
-    scores = answers.get(protocol.DIAGNOSIS, np.zeros((0, len(given.sizes.answers))))
+    answers = forward.answers(network, prepared.examples, validation, seen=True, label="validating", **training.passes)
+    scores = answers.get(protocol.DIAGNOSIS, np.zeros((0, len(prepared.sizes.answers))))
     supposed = network.supposed.double().cpu().numpy() if hasattr(network, "supposed") else None
-    about = {**_calibrated(fold, material, scores, supposed), **told, "sizes": {"columns": dict(given.sizes.columns)}}
-    _write(folder, given.encoder, given.radiomics, about)
+    sizes = {"columns": dict(prepared.sizes.columns)}
+    about = {**_calibrated(fold, material, scores, supposed), **course, "sizes": sizes}
+    _write(folder, prepared.encoder, prepared.radiomics, about)
     if len(validation):
-        looked = _looked(network, given.examples, train_rows, training)
-        seen = dict(zip(validation, answers[protocol.SEEN], strict=True))
-        _write_novelty(folder, _inputs(given.arrays, looked), _inputs(given.arrays, seen))
+        train_encoded = _encoded(network, prepared.examples, train_rows, training)
+        encoded = dict(zip(validation, answers[protocol.SEEN], strict=True))
+        _write_novelty(folder, _inputs(prepared.arrays, train_encoded), _inputs(prepared.arrays, encoded))
     if material.refit and len(validation):
-        refit(network, given.examples, np.sort(np.concatenate([train_rows, validation])), training, folder)
+        refit(network, prepared.examples, np.sort(np.concatenate([train_rows, validation])), training, folder)
     if trains_finally(settings, material):
         about["final"] = _fit_finally(material, module, settings, start, training, folder, about)
-        _write(folder, given.encoder, given.radiomics, about)
+        _write(folder, prepared.encoder, prepared.radiomics, about)
     forget(folder)
     return _row(folder, about, scores, labels[validation])
 
@@ -222,12 +206,12 @@ def _fit_finally(
     """
     rows, folder = material.rows, fold / trained.FINAL_FOLDER
     every = np.sort(rows.split["row"].to_numpy(dtype=int))
-    given = _prepared(0, material, every)
-    network, told = train(
+    prepared = _prepared(0, material, every)
+    network, course = train(
         module,
         replace(settings, epochs=settings.final_epochs),
-        given.sizes,
-        given.examples,
+        prepared.sizes,
+        prepared.examples,
         every,
         np.zeros(0, dtype=int),
         lambda *_: {},
@@ -236,34 +220,25 @@ def _fit_finally(
         folder=folder,
         checkpoint=fold.with_name(f"{fold.name}.{trained.FINAL_FOLDER}"),
     )
-    _write(folder, given.encoder, given.radiomics, about)
+    _write(folder, prepared.encoder, prepared.radiomics, about)
     learnt = rows.part(0, "train")
     # The others were learnt from too, but the distances are those of cases that the directions were not drawn from.
-    looked = (_looked(network, given.examples, part, training) for part in (learnt, np.setdiff1d(every, learnt)))
-    _write_novelty(folder, *(_inputs(given.arrays, part) for part in looked))
-    return {"rows": len(every), **told}
+    encoded = (_encoded(network, prepared.examples, part, training) for part in (learnt, np.setdiff1d(every, learnt)))
+    _write_novelty(folder, *(_inputs(prepared.arrays, part) for part in encoded))
+    return {"rows": len(every), **course}
 
 
-def _looked(network: Network, examples: Examples, rows: np.ndarray, training: Training) -> dict[int, np.ndarray]:
-    """Row -> what the network makes of its photo, of as many readable rows as are worth a look."""
+def _encoded(network: Network, examples: Examples, rows: np.ndarray, training: Training) -> dict[int, np.ndarray]:
+    """Row -> what the network makes of its photo, of as many readable rows as the novelty needs."""
     if len(rows) > MOST_ROWS:
         rows = np.sort(np.random.default_rng(0).choice(rows, MOST_ROWS, replace=False))
-    looked = forward.run(
-        network,
-        examples,
-        rows,
-        device=training.device,
-        precision=training.precision,
-        seen=True,
-        console=training.console,
-        label="looking at training photos",
-    )
-    return {row: answer[protocol.SEEN] for row, answer in looked if not isinstance(answer, CaseError)}
+    answers = forward.run(network, examples, rows, seen=True, label="reading training photos", **training.passes)
+    return {row: answer[protocol.SEEN] for row, answer in answers if not isinstance(answer, CaseError)}
 
 
-def _inputs(arrays: Mapping[str, np.ndarray], looked: Mapping[int, np.ndarray]) -> dict[str, Any]:
+def _inputs(arrays: Mapping[str, np.ndarray], encoded: Mapping[int, np.ndarray]) -> dict[str, Any]:
     """The named inputs of rows, with what the network makes of their photos in the place of these."""
-    return {**{name: values[list(looked)] for name, values in arrays.items()}, "image": list(looked.values())}
+    return {**{name: values[list(encoded)] for name, values in arrays.items()}, "image": list(encoded.values())}
 
 
 def _write_novelty(folder: Path, train_inputs: Mapping[str, Any], validation: Mapping[str, Any]) -> None:
@@ -287,8 +262,8 @@ def _calibrated(fold: int, material: FoldInputs, scores: np.ndarray, supposed: n
     isotonic = Isotonic.fit(probability, labels)
     if material.calibration == "isotonic":
         probability = isotonic.apply(probability)
-    known = np.concatenate([material.labels[n[part]] for part in ("train", "validation")])
-    counts = np.bincount(known, minlength=len(material.classes.classes))
+    development = np.concatenate([material.labels[n[part]] for part in ("train", "validation")])
+    counts = np.bincount(development, minlength=len(material.classes.classes))
     shares = counts if supposed is None or material.calibration == "isotonic" else supposed * (counts > 0)
     thresholds = [metrics.youden_threshold(probability[:, k], labels == k) for k in range(probability.shape[1])]
     return {

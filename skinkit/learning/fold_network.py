@@ -50,6 +50,11 @@ class Training:
     devices: int
     console: Console
 
+    @property
+    def passes(self) -> dict[str, Any]:
+        """Arguments of the forward passes of ``skinkit.learning.forward``."""
+        return {"device": self.device, "precision": self.precision, "console": self.console}
+
 
 def train(
     module: Any,
@@ -91,9 +96,9 @@ def train(
 
     torch.manual_seed(training.seed)
     network = module.build(settings, sizes)
-    began = "random numbers" if start.file is None else network.start(read_state(start.file), str(start.file))
+    source = "random numbers" if start.file is None else network.start(read_state(start.file), str(start.file))
     parameters = sum(p.numel() for p in network.parameters())
-    training.console.info(f"    {parameters:,} parameters, which start from {began}")
+    training.console.info(f"    {parameters:,} parameters, which start from {source}")
     _prepare(network, examples, train_rows, training)
     trained = fit(
         network,
@@ -102,11 +107,9 @@ def train(
         validation_rows,
         score,
         seed=training.seed,
-        device=training.device,
-        precision=training.precision,
         devices=training.devices,
         folder=_checkpoint(checkpoint or folder),
-        console=training.console,
+        **training.passes,
         label=(checkpoint or folder).name,
         strata=strata,
     )
@@ -116,7 +119,7 @@ def train(
     if trained.snapshots:
         write_atomic(folder / SNAPSHOTS, json.dumps(trained.snapshots, ensure_ascii=False).encode())
     write_atomic(folder / CURVE, learning_curve(trained.history))
-    return network, {"starts_from": began, "parameters": parameters, "best": _told(trained.best)}
+    return network, {"starts_from": source, "parameters": parameters, "best": _best(trained.best)}
 
 
 def refit(network: Any, examples: Examples, rows: np.ndarray, training: Training, folder: Path) -> None:
@@ -153,16 +156,9 @@ def _save(network: Any, folder: Path) -> None:
 def _still(network: Any, examples: Examples, training: Training) -> np.ndarray:
     """(n, width) what the part that is not trained makes of all photos; the same for every fold, so made once."""
     if examples.still is None:
-        found = forward.answers(
-            network.still,
-            examples,
-            range(len(examples)),
-            device=training.device,
-            precision=training.precision,
-            console=training.console,
-            label="looking at photos with the backbone as it came",
-        )
-        examples.keep_still(found["still"])
+        label = "reading photos with the frozen backbone"
+        features = forward.answers(network.still, examples, range(len(examples)), label=label, **training.passes)
+        examples.keep_still(features["still"])
     assert examples.still is not None
     return examples.still
 
@@ -177,6 +173,6 @@ def _checkpoint(folder: Path) -> Path:
     return folder.with_name(folder.name + CHECKPOINT)
 
 
-def _told(row: Mapping[str, Any]) -> dict[str, Any]:
+def _best(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of the history as it enters the model's identity: without seconds, and nothing for what is no number."""
     return {name: None if value != value else value for name, value in row.items() if name != "seconds"}

@@ -34,33 +34,22 @@ def fit_segmenter(
 
     def score(answers: Mapping[str, np.ndarray], positions: np.ndarray) -> dict[str, float]:
         """Mean Dice and IoU over the validation photos, at the network's own size, masks finished as in use."""
-        found = []
+        agreements = []
         for logits, row in zip(answers[protocol.LESION], positions, strict=True):
             # Far from 0 the sigmoid is 0 or 1 to every digit, and the exponential must not overflow.
             mask = module.mask_of(1 / (1 + np.exp(-np.clip(logits, -50, 50))), settings)
-            found.append(agreement(mask, examples.truth_mask(int(row)) >= 0.5))
-        return {name: float(np.mean([each[name] for each in found])) for name in ("iou", "dice")}
+            agreements.append(agreement(mask, examples.truth_mask(int(row)) >= 0.5))
+        return {name: float(np.mean([each[name] for each in agreements])) for name in ("iou", "dice")}
 
-    _, told = train(
-        module,
-        settings,
-        Sizes((protocol.LESION,)),
-        examples,
-        train_rows,
-        validation,
-        score,
-        start=start,
-        training=training,
-        folder=folder,
-        strata=strata(rows),
-    )
+    places: dict[str, Any] = {"start": start, "training": training, "folder": folder, "strata": strata(rows)}
+    _, course = train(module, settings, Sizes((protocol.LESION,)), examples, train_rows, validation, score, **places)
     about = {"fold": fold, **{f"n_{part}": len(rows.part(fold, part)) for part in ("train", "validation", "held_out")}}
-    write_atomic(folder / "fold.json", json.dumps({**about, **told}, indent=1, ensure_ascii=False).encode())
+    write_atomic(folder / "fold.json", json.dumps({**about, **course}, indent=1, ensure_ascii=False).encode())
     forget(folder)
     return {
         **about,
-        "validation_iou": told["best"].get("iou"),
-        "validation_dice": told["best"].get("dice"),
+        "validation_iou": course["best"].get("iou"),
+        "validation_dice": course["best"].get("dice"),
         "path": folder.name,
     }
 

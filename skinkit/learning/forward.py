@@ -1,7 +1,7 @@
 """The one batched forward pass.
 
 The network is loaded once; photos are decoded in threads while it works, never more than two batches ahead; a batch
-that does not fit into memory is halved, and that is said. Where this machine is faster in bfloat16, that is used.
+that does not fit into memory is halved, and that is said. bfloat16 is used where it is known to be faster.
 Nothing here asks which model it is.
 """
 

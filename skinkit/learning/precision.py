@@ -1,4 +1,4 @@
-"""Device and precision of a forward pass: CPU or CUDA, float32 or bfloat16 where this machine is faster with it."""
+"""Device and precision of a forward pass: CPU or CUDA, float32 or bfloat16 where it is known to be faster."""
 
 from __future__ import annotations
 
@@ -32,14 +32,16 @@ def pick_device(name: str) -> str:
 
 # ------------------------------------------------------------------------------------------------------ precision
 def autocast(device: str, precision: str) -> contextlib.AbstractContextManager[Any]:
-    """Where ``precision`` is ``bf16``, let torch compute in bfloat16 what bears it."""
+    """Where ``precision`` is ``bf16``, let torch compute in bfloat16 what tolerates it."""
     import torch
 
     return torch.autocast(device, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
 
 
 def precision_of(device: str, asked: str = "auto") -> str:
-    """``fp32`` or ``bf16``; ``auto`` takes bf16 where a small network runs clearly faster in it here.
+    """``fp32`` or ``bf16``; ``auto`` takes bf16 where a small network is known to run clearly faster in it here.
+
+    Nothing is measured on a processor: what ``skinkit doctor`` has measured counts, and float32 where it has not.
 
     Raises:
         ConfigError: neither of the three.
@@ -48,32 +50,46 @@ def precision_of(device: str, asked: str = "auto") -> str:
         raise ConfigError(f"precision {asked!r}", "auto, fp32 or bf16", "use --precision auto")
     if asked != "auto":
         return asked
-    return "bf16" if bf16_speed(device) >= _WORTH_IT else "fp32"
+    ratio = bf16_speed(device) if device == "cuda" else remembered_bf16_speed(device)
+    return "bf16" if ratio is not None and ratio >= _WORTH_IT else "fp32"
+
+
+def remembered_bf16_speed(device: str) -> float | None:
+    """What :func:`bf16_speed` measured for this device and this torch; None where it never did."""
+    return _remembered().get(_key(device))
 
 
 @cache
 def bf16_speed(device: str) -> float:
     """How many times as fast as fp32 a small convolutional network is in bf16 on this device.
 
-    Measured once (about a second) and remembered in the user's cache, where that can be written; another processor or
-    torch is measured again.
+    Measured (about a second) where it is not remembered, and remembered in :func:`speed_file`.
     """
+    ratios, key = _remembered(), _key(device)
+    if key not in ratios:
+        ratios[key] = round(_measured_bf16_speed(device), 2)
+        if file := speed_file():
+            with contextlib.suppress(OSError):  # a full disk: then it is measured again next time
+                write_atomic(file, json.dumps(ratios, indent=1, sort_keys=True).encode())
+    return ratios[key]
+
+
+def speed_file() -> Path | None:
+    """Where the ratios are kept, in the user's cache; None where that cannot be written."""
+    folder = cache_folder()
+    return folder.parent / "precision.json" if folder else None
+
+
+def _key(device: str) -> str:
+    """Another processor, GPU or torch is another measurement."""
     import torch
 
-    key = f"{torch.cuda.get_device_name(0) if device == 'cuda' else _processor()}, torch {torch.__version__}"
-    folder = cache_folder()
-    file = folder.parent / "precision.json" if folder else None
-    known = _remembered(file)
-    if key in known:
-        return known[key]
-    known[key] = round(_measured_bf16_speed(device), 2)
-    if file:
-        with contextlib.suppress(OSError):  # a full disk: then it is measured again next time
-            write_atomic(file, json.dumps(known, indent=1, sort_keys=True).encode())
-    return known[key]
+    return f"{torch.cuda.get_device_name(0) if device == 'cuda' else _processor()}, torch {torch.__version__}"
 
 
-def _remembered(file: Path | None) -> dict[str, float]:
+def _remembered() -> dict[str, float]:
+    """Device and torch -> ratio."""
+    file = speed_file()
     try:
         return {str(k): float(v) for k, v in json.loads(file.read_text("utf-8")).items()} if file else {}
     except (OSError, ValueError, AttributeError, TypeError):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from skinkit.models.parts.protocol import DIAGNOSIS, SEEN, UNCERTAINTIES, Networ
 from skinkit.stats.novelty import Novelty, as_matrix
 
 _ROWS_AT_ONCE = 2048
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,40 @@ class FoldScores:
     uncertainty: Mapping[str, Floats]
     unlike_training: Floats
     failed: Mapping[str, CaseError]
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """One fold and the rows it answers.
+
+    Attributes:
+        index: place of the fold.
+        fold: what it fitted.
+        chosen: (rows,) which it answers.
+        images: (chosen rows, width) what the embedder says of their photos, where there is one.
+        examples: photos of all rows, where the fold is a network.
+    """
+
+    index: int
+    fold: Fold
+    chosen: npt.NDArray[np.bool_]
+    images: npt.NDArray[np.float16] | None
+    examples: Examples | None
+
+    def batch(self, frame: pd.DataFrame) -> dict[str, np.ndarray]:
+        """The inputs of its rows of a table, for an estimator."""
+        return batch_of(frame[self.chosen], self.fold.encoder, self.fold.radiomics, self.images)
+
+    def readable(
+        self, answers: Iterable[tuple[int, Answer | CaseError]], failed: dict[str, CaseError]
+    ) -> Iterator[tuple[int, Answer]]:
+        """A network's answers; rows whose photo cannot be read are added to ``failed`` instead."""
+        assert self.examples is not None
+        for row, answer in answers:
+            if isinstance(answer, CaseError):
+                failed[self.examples.photos[row].pixel_sha256] = answer
+            else:
+                yield row, answer
 
 
 class Scorer:
@@ -68,48 +104,39 @@ class Scorer:
         probability = np.full((len(self.model.folds), len(frame), len(self.model.classes.classes)), np.nan)
         uncertainty = {name: np.full(probability.shape[:2], np.nan) for name in UNCERTAINTIES}
         unlike = np.full(probability.shape[:2], np.nan)
-        images, readable, failed = self._embedded(frame, root)
-        examples = self._examples(frame, root)
-        for index, fold in enumerate(self.model.folds):
-            chosen = np.array([fold.number in may for may in folds], dtype=bool) & readable
-            if not chosen.any():
-                continue
-            novelty = Novelty.load(self.model.folder(fold))
-            if examples is None:
-                part = images[chosen[readable]] if images is not None else None
-                batch = batch_of(frame[chosen], fold.encoder, fold.radiomics, part)
-                probability[index, chosen] = np.exp(fold.scores(batch))
+        turns, failed = self._turns(frame, folds, root)
+        for turn in turns:
+            novelty = Novelty.load(self.model.folder(turn.fold))
+            if turn.examples is None:
+                batch = turn.batch(frame)
+                probability[turn.index, turn.chosen] = np.exp(turn.fold.scores(batch))
                 if novelty is not None:
-                    unlike[index, chosen] = novelty.percentile(as_matrix(batch))
+                    unlike[turn.index, turn.chosen] = novelty.percentile(as_matrix(batch))
                 continue
-            arrays = batch_of(frame, fold.encoder, fold.radiomics)
-            for row, answer in run(
-                self._network(fold),
-                examples.with_arrays(arrays),
-                np.flatnonzero(chosen),
+            tables = batch_of(frame, turn.fold.encoder, turn.fold.radiomics)
+            answers = run(
+                self._network(turn.fold),
+                turn.examples.with_arrays(tables),
+                np.flatnonzero(turn.chosen),
                 device=self.device,
                 seen=novelty is not None,
                 console=self.console,
-            ):
-                if isinstance(answer, CaseError):
-                    failed[examples.photos[row].pixel_sha256] = answer
-                    continue
-                probability[index, row] = np.exp(fold.calibrated(answer[DIAGNOSIS][None])[0])
+            )
+            for row, answer in turn.readable(answers, failed):
+                probability[turn.index, row] = np.exp(turn.fold.calibrated(answer[DIAGNOSIS][None])[0])
                 for name in answer.keys() & uncertainty:
-                    uncertainty[name][index, row] = answer[name]
+                    uncertainty[name][turn.index, row] = answer[name]
                 if novelty is not None:
-                    known = {name: values[[row]] for name, values in arrays.items()}
-                    if len(novelty.mean) > as_matrix(known).shape[1]:  # else a model from before photos were looked at
-                        known["image"] = answer[SEEN][None]
-                    unlike[index, row] = novelty.percentile(as_matrix(known))[0]
+                    inputs = {name: values[[row]] for name, values in tables.items()}
+                    if len(novelty.mean) > as_matrix(inputs).shape[1]:  # else a model whose novelty reads no photo
+                        inputs["image"] = answer[SEEN][None]
+                    unlike[turn.index, row] = novelty.percentile(as_matrix(inputs))[0]
         return FoldScores(probability, uncertainty, unlike, failed)
 
     def altered(
         self, frames: Sequence[pd.DataFrame], folds: Sequence[Sequence[int]], root: Path
     ) -> tuple[Floats, dict[str, CaseError]]:
-        """Probabilities, as :meth:`scored` gives them, of the same cases with other things known of them.
-
-        Their photos are looked at once.
+        """Probabilities, as :meth:`scored` gives them, of the same cases with other metadata; photos are read once.
 
         Args:
             frames: fused rows of the cases, each time the same ones, with other attributes.
@@ -121,27 +148,38 @@ class Scorer:
         """
         first, n = frames[0], len(self.model.classes.classes)
         probability = np.full((len(frames), len(self.model.folds), len(first), n), np.nan)
-        images, readable, failed = self._embedded(first, root)
-        examples = self._examples(first, root)
+        turns, failed = self._turns(first, folds, root)
+        for turn in turns:
+            if turn.examples is None:
+                for at, frame in enumerate(frames):
+                    probability[at, turn.index, turn.chosen] = np.exp(turn.fold.scores(turn.batch(frame)))
+                continue
+            tables = [batch_of(frame, turn.fold.encoder, turn.fold.radiomics) for frame in frames]
+            answers = head_answers(
+                self._network(turn.fold),
+                turn.examples.with_arrays(tables[0]),
+                tables,
+                np.flatnonzero(turn.chosen),
+                device=self.device,
+                console=self.console,
+            )
+            for row, logits in turn.readable(answers, failed):
+                probability[:, turn.index, row] = np.exp(turn.fold.calibrated(logits))
+        return probability, failed
+
+    def _turns(
+        self, frame: pd.DataFrame, folds: Sequence[Sequence[int]], root: Path
+    ) -> tuple[list[_Turn], dict[str, CaseError]]:
+        """The folds that may answer some readable row, and pixel hash -> why a photo cannot be read."""
+        images, readable, failed = self._embedded(frame, root)
+        examples = self._examples(frame, root)
+        turns = []
         for index, fold in enumerate(self.model.folds):
             chosen = np.array([fold.number in may for may in folds], dtype=bool) & readable
-            if not chosen.any():
-                continue
-            if examples is None:
+            if chosen.any():
                 part = images[chosen[readable]] if images is not None else None
-                for at, frame in enumerate(frames):
-                    batch = batch_of(frame[chosen], fold.encoder, fold.radiomics, part)
-                    probability[at, index, chosen] = np.exp(fold.scores(batch))
-                continue
-            tables = [batch_of(frame, fold.encoder, fold.radiomics) for frame in frames]
-            known = examples.with_arrays(tables[0])
-            rows, network = np.flatnonzero(chosen), self._network(fold)
-            for row, answer in head_answers(network, known, tables, rows, device=self.device, console=self.console):
-                if isinstance(answer, CaseError):
-                    failed[examples.photos[row].pixel_sha256] = answer
-                else:
-                    probability[:, index, row] = np.exp(fold.calibrated(answer))
-        return probability, failed
+                turns.append(_Turn(index, fold, chosen, part, examples))
+        return turns, failed
 
     def _embedded(
         self, frame: pd.DataFrame, root: Path
@@ -168,8 +206,9 @@ class Scorer:
 
 def mean_of_known(values: Floats) -> Floats:
     """(rows,) means over the folds of (folds, rows), of those that are not NaN; NaN where none is."""
-    known = (~np.isnan(values)).sum(axis=0)
-    mean: Floats = np.divide(np.nansum(values, axis=0), known, out=np.full(values.shape[1], np.nan), where=known > 0)
+    answered = (~np.isnan(values)).sum(axis=0)
+    unanswered = np.full(values.shape[1], np.nan)
+    mean: Floats = np.divide(np.nansum(values, axis=0), answered, out=unanswered, where=answered > 0)
     return mean
 
 

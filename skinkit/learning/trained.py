@@ -14,7 +14,7 @@ import pandas as pd
 
 from skinkit.artifacts.artifact import Artifact
 from skinkit.artifacts.tables import read_table
-from skinkit.errors import InputError, RefusedError
+from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.learning.embeddings import EmbeddingStore, embedding_store
 from skinkit.learning.forward import Floats
 from skinkit.learning.pack import checked
@@ -93,7 +93,7 @@ def log_softmax(scores: Floats) -> Floats:
 
 
 @dataclass(frozen=True)
-class Classifier:
+class TrainedModel:
     """A trained model, opened.
 
     Attributes:
@@ -102,8 +102,6 @@ class Classifier:
         identity: of the artifact.
         module: the model's module.
         config: its ``Config``.
-        classes: the classes it tells apart.
-        folds: one per fold, and last, where there is one, what learnt from all rows.
         path: the artifact's folder.
     """
 
@@ -112,9 +110,20 @@ class Classifier:
     identity: str
     module: Any
     config: Any
+    path: Path
+
+
+@dataclass(frozen=True)
+class Classifier(TrainedModel):
+    """A trained classifier, opened.
+
+    Attributes:
+        classes: the classes it tells apart.
+        folds: one per fold, and last, where there is one, what learnt from all rows.
+    """
+
     classes: ClassSet
     folds: tuple[Fold, ...]
-    path: Path
 
     @property
     def malignant(self) -> npt.NDArray[np.bool_]:
@@ -176,11 +185,11 @@ class Classifier:
         Args:
             scaled: (folds, rows, classes) with the folds' temperatures, NaN where a fold did not answer.
         """
-        found = np.full_like(scaled, np.nan)
+        calibrated = np.full_like(scaled, np.nan)
         for index, fold in enumerate(self.folds):
             rows = ~np.isnan(scaled[index]).any(axis=1)
-            found[index, rows] = fold.finished(scaled[index, rows])
-        mean: Floats = np.nanmean(found, axis=0)
+            calibrated[index, rows] = fold.finished(scaled[index, rows])
+        mean: Floats = np.nanmean(calibrated, axis=0)
         return mean
 
     def folds_for(self, frame: pd.DataFrame, cohort: str) -> tuple[list[tuple[int, ...]], bool]:
@@ -199,17 +208,17 @@ class Classifier:
         """
         every = {fold.number for fold in self.folds} - {FINAL}
         columns = ["fold", "cohort", "case_id", "part", "group_id", "pixel_sha256"]
-        seen = read_table(self.path / "trained_on.parquet", columns)
-        here = seen["cohort"] == cohort
+        trained_on = read_table(self.path / "trained_on.parquet", columns)
+        here = trained_on["cohort"] == cohort
         if not here.any():
             return [self.outside] * len(frame), False
-        if not frame["case_id"].isin(seen.loc[here, "case_id"]).any():
-            _refuse_other_ids(frame, seen[here], cohort, self.name)
-        held_out: dict[str, set[int]] = {case: set() for case in seen.loc[here, "case_id"]}
+        if not frame["case_id"].isin(trained_on.loc[here, "case_id"]).any():
+            _refuse_other_ids(frame, trained_on[here], cohort, self.name)
+        held_out: dict[str, set[int]] = {case: set() for case in trained_on.loc[here, "case_id"]}
         learnt: dict[str, set[int]] = {}
-        for row in seen[here & (seen["part"] == "held_out")].to_dict("records"):
+        for row in trained_on[here & (trained_on["part"] == "held_out")].to_dict("records"):
             held_out[row["case_id"]].add(int(row["fold"]))
-        for row in seen[seen["part"] != "held_out"].to_dict("records"):
+        for row in trained_on[trained_on["part"] != "held_out"].to_dict("records"):
             learnt.setdefault(row["group_id"], set()).add(int(row["fold"]))
         return [
             tuple(sorted(held_out[case] if case in held_out else every - learnt.get(group, set())))
@@ -217,12 +226,12 @@ class Classifier:
         ], True
 
 
-def _refuse_other_ids(frame: pd.DataFrame, seen: pd.DataFrame, cohort: str, model: str) -> None:
-    """Cases of which none has an id that the model was trained on, though it has seen their photos."""
-    known = frame["pixel_sha256"].dropna().isin(seen["pixel_sha256"].dropna())
-    if known.any():
+def _refuse_other_ids(frame: pd.DataFrame, trained_on: pd.DataFrame, cohort: str, model: str) -> None:
+    """Cases of which none has an id that the model was trained on, though it has learnt from their photos."""
+    same_photo = frame["pixel_sha256"].dropna().isin(trained_on["pixel_sha256"].dropna())
+    if same_photo.any():
         raise RefusedError(
-            f"{model} has learnt from {int(known.sum())} photos of {cohort} under other ids than they have now",
+            f"{model} has learnt from {int(same_photo.sum())} photos of {cohort} under other ids than they have now",
             "the ids it was trained with: without them nobody can say which cases a fold held out",
             f"train again ('skinkit train --name {model} --replace'): the ids became pseudonyms, or their key changed",
         )
@@ -235,35 +244,24 @@ FINAL, FINAL_FOLDER = -1, "final"
 
 
 def open_classifier(artifact: Artifact, name: str = "") -> Classifier:
-    """Open a trained model, after every file of it was hashed again.
+    """Open a trained classifier, after every file of it was hashed again.
 
     Args:
         artifact: the model.
         name: how it is called here; by default as it was trained.
 
     Raises:
-        InputError: it is no classifier, or was written by something else.
+        InputError: it is no classifier, cannot be read, or has settings that this version no longer takes.
         RefusedError: a file of it is missing or is not what was written.
     """
-    about = _about(checked(artifact), "classify", name)
+    model = _opened(artifact, "classify", name)
     try:
-        module = load_model(about["model"], task="classify")
-        config = model_config(module, about["settings"], where="model.json")
-        told = list(about["folds"])
-        told += [{**fold, "fold": FINAL} for fold in told if "final" in fold]
-        folds = tuple(_open_fold(folder_of(artifact.path, int(f["fold"])), f, module) for f in told)
-        return Classifier(
-            name or about["name"],
-            about,
-            artifact.identity,
-            module,
-            config,
-            ClassSet.from_dict(about["classes"]),
-            folds,
-            artifact.path,
-        )
+        rows = list(model.about["folds"])
+        rows += [{**row, "fold": FINAL} for row in rows if "final" in row]
+        folds = tuple(_open_fold(folder_of(model.path, int(row["fold"])), row, model.module) for row in rows)
+        return Classifier(**vars(model), classes=ClassSet.from_dict(model.about["classes"]), folds=folds)
     except (OSError, ValueError, KeyError) as error:
-        raise _unreadable(artifact.path, error) from None
+        raise _unreadable(model.path, error) from None
 
 
 def folder_of(model: Path, fold: int) -> Path:
@@ -288,26 +286,14 @@ def _open_fold(folder: Path, about: Mapping[str, Any], module: Any) -> Fold:
 
 
 @dataclass(frozen=True)
-class Segmenter:
+class Segmenter(TrainedModel):
     """A trained network that draws masks, opened.
 
     Attributes:
-        name: how it is called here.
-        about: ``model.json``.
-        identity: of the artifact.
-        module: the model's module.
-        config: its ``Config``.
         folds: numbers of the folds.
-        path: the artifact's folder.
     """
 
-    name: str
-    about: Mapping[str, Any]
-    identity: str
-    module: Any
-    config: Any
     folds: tuple[int, ...]
-    path: Path
 
     def network(self, fold: int, device: str) -> Network:
         """A fold's network with its trained weights, ready to answer."""
@@ -315,38 +301,36 @@ class Segmenter:
 
 
 def open_segmenter(artifact: Artifact, name: str = "") -> Segmenter:
-    """Open a trained segmenter, after every file of it was hashed again.
-
-    Args:
-        artifact: the model.
-        name: how it is called here; by default as it was trained.
-
-    Raises:
-        InputError: it draws no masks, or was written by something else.
-        RefusedError: a file of it is missing or is not what was written.
-    """
-    about = _about(checked(artifact), "segment", name)
-    module = load_model(about["model"], task="segment")
-    config = model_config(module, about["settings"], where="model.json")
-    folds = tuple(int(fold["fold"]) for fold in about["folds"])
-    return Segmenter(name or about["name"], about, artifact.identity, module, config, folds, artifact.path)
+    """Open a trained segmenter; arguments and errors as of :func:`open_classifier`."""
+    model = _opened(artifact, "segment", name)
+    try:
+        return Segmenter(**vars(model), folds=tuple(int(row["fold"]) for row in model.about["folds"]))
+    except (ValueError, KeyError) as error:
+        raise _unreadable(model.path, error) from None
 
 
-def _about(artifact: Artifact, task: str, name: str) -> dict[str, Any]:
-    """``model.json`` of a model of this task."""
+def _opened(artifact: Artifact, task: str, name: str) -> TrainedModel:
+    """What models of either task have in common; refuses those of the other task."""
+    checked(artifact)
     try:
         about: dict[str, Any] = artifact.json("model.json")
-        found = str(about.get("task", "classify"))
-    except (OSError, ValueError, AttributeError) as error:
-        raise _unreadable(artifact.path, error) from None
-    if found != task:
-        does = {"segment": "draws masks", "classify": "classifies"}
+        own_task = str(about.get("task", "classify"))
+        if own_task == task:
+            module = load_model(about["model"], task=task)
+            config = model_config(module, about["settings"], where="model.json")
+            return TrainedModel(name or about["name"], about, artifact.identity, module, config, artifact.path)
+    except ConfigError as error:
         raise InputError(
-            f"the model {name or artifact.path.name!r} {does.get(found, found)}",
-            f"one that {does[task]}",
-            "name another; 'skinkit status' lists the models",
-        )
-    return about
+            f"the model {name or artifact.path.name!r}: {error.found}", error.expected, error.fix
+        ) from None
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise _unreadable(artifact.path, error) from None
+    does = {"segment": "draws masks", "classify": "classifies"}
+    raise InputError(
+        f"the model {name or artifact.path.name!r} {does.get(own_task, own_task)}",
+        f"one that {does[task]}",
+        "name another; 'skinkit status' lists the models",
+    )
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:

@@ -40,11 +40,11 @@ written where the patient block, or everything, is unknown, for those that are t
     RADIOMICS        classifiers: as above
     HEATMAP          classifiers: gradcam or, where they read attributes, gfa
 
-A network that classifies takes its answer apart, so that it can be explained (``skinkit.explain.shapley``):
+A network that classifies has two parts, so that it can be explained (``skinkit.explain.shapley``):
 
-    encode    batch -> (n, ...) what ``answer`` makes of the pictures; reads no table
-    head     (that, batch) -> answers; reads no picture. ``head(encode(batch), batch)`` is ``answer(batch)``
-    typical   what ``encode`` says of the mean training photo, in the place of a photo that is left out
+    encode    batch -> (n, ...) features of the pictures; reads no table
+    head      (features, batch) -> answers; reads no picture. ``head(encode(batch), batch)`` is ``answer(batch)``
+    typical   (...) reference embedding: mean of ``encode`` over training photos, in the place of a photo left out
     last      the block whose maps (n, channels, h, w), or (2 n, ...) with the mirrored photos last, Grad-CAM shows
 
 One whose phases ask for snapshots (``Phase.snapshot_every``) also has
@@ -52,19 +52,19 @@ One whose phases ask for snapshots (``Phase.snapshot_every``) also has
     snapshot    batches of validation rows -> what is to be kept of this stage of training, as plain values; entries of
                 its list ``cases``, if it has one, name their case by ``index``, its place among these rows
 
-One that works something out of the tables before it is trained has
+One that fits something to the tables before it is trained has
 
     prepare     (name -> (n, columns), (n,) class indices, both of the training rows) -> None
 
-One that looks at photos with a part that is not trained may leave that part to be run once per photo. Its answers,
-``still``, are given to ``prepare`` among the tables; while it is trained, batches hold them too, under that name, and
-``encode`` needs not work them out again:
+One that reads photos with a frozen part as well may have that part run once per photo. Its frozen features, ``still``,
+are given to ``prepare`` among the tables; while the network is trained, batches hold them too, under that name, and
+``encode`` need not compute them again:
 
     still     None, or a module with ``answer``: batch of pictures -> ``still``, (n, width) float32
 
-One whose loss does not let every case count alike says for which mix of classes its probabilities hold:
+One whose loss does not weigh every case alike says for which mix of classes its probabilities hold:
 
-    supposed    (classes,) shares, as a property
+    supposed    (classes,) effective class prior, as a property
 
 One with ``epochs`` and ``final_epochs`` in ``Config`` is trained a second time, for so many epochs and on all rows,
 where the split has one fold and ``final_epochs`` is not 0; that one answers for cohorts it was not trained on.
@@ -72,10 +72,8 @@ where the split has one fold and ``final_epochs`` is not 0; that one answers for
 A batch of a network is a mapping of names to tensors: ``image`` float32 (n, 3, side, side), 0 to 1; ``mask`` float32
 (n, side, side), 1 where the lesion is; ``attributes`` and ``radiomics`` as above; and for its loss ``class`` int64 (n,)
 or ``truth_mask`` float32 (n, side, side), 0 to 1. ``READS`` says which of them it is given. It answers ``diagnosis``
-(n, classes) or ``lesion`` (n, side, side), both logits. One that knows how sure it is may answer figures of
+(n, classes) or ``lesion`` (n, side, side), both logits. One that estimates its uncertainty may answer figures of
 :data:`UNCERTAINTIES` beside its diagnosis, (n,) each, at least 0.
-
-Nobody but the model's file knows what it does with them.
 """
 
 from __future__ import annotations
@@ -114,25 +112,25 @@ class Entry:
 @cache
 def own() -> dict[str, Entry]:
     """The models of this folder; their files are read, not run, so that listing them loads no library."""
-    found = {}
+    entries = {}
     for file in sorted(Path(__file__).parent.glob("[a-z]*.py")):
         tree = ast.parse(file.read_text(encoding="utf-8"))
         task = next(n.value for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "TASK")
         line = (ast.get_docstring(tree) or "").partition("\n")[0].rstrip(".")
-        found[file.stem] = Entry(ast.literal_eval(task), line, f"{__name__}.{file.stem}")
-    return found
+        entries[file.stem] = Entry(ast.literal_eval(task), line, f"{__name__}.{file.stem}")
+    return entries
 
 
 def registered(task: str = "") -> dict[str, str]:
     """Names and one-line helps of the models of a task, or of all."""
     from importlib.metadata import entry_points
 
-    found = {name: entry.help for name, entry in own().items() if task in ("", entry.task)}
+    helps = {name: entry.help for name, entry in own().items() if task in ("", entry.task)}
     for point in entry_points(group=ENTRY_POINTS):
         module = point.load()
         if point.name not in own() and task in ("", module.TASK):
-            found[point.name] = (module.__doc__ or "").strip().partition("\n")[0]
-    return found
+            helps[point.name] = (module.__doc__ or "").strip().partition("\n")[0]
+    return helps
 
 
 def load_model(name: str, task: str = "") -> Any:
@@ -141,12 +139,12 @@ def load_model(name: str, task: str = "") -> Any:
     Raises:
         ConfigError: no model of that name, or one of another task.
     """
-    known = registered(task)
-    if name not in known:
+    names = registered(task)
+    if name not in names:
         other = f"; {name} is there, but not to {task}" if task and name in registered() else ""
         raise ConfigError(
             f"no model {name!r} to {task}{other}" if task else f"no model {name!r}",
-            did_you_mean(name, known),
+            did_you_mean(name, names),
             "see 'skinkit list models'",
         )
     if name in own():
@@ -164,7 +162,7 @@ def trainable(name: str) -> Any:
     """
     module = load_model(name)
     if not (hasattr(module, "build") or hasattr(module, "fit")):
-        learns = [known for known in own() if hasattr(load_model(known), "build") or hasattr(load_model(known), "fit")]
+        learns = [each for each in own() if hasattr(load_model(each), "build") or hasattr(load_model(each), "fit")]
         raise ConfigError(
             f"{name} is a rule: there is nothing to train", did_you_mean(name, learns), "see 'skinkit list models'"
         )

@@ -32,10 +32,10 @@ from typing import Annotated, Any
 import torch
 from torch import nn
 
-from skinkit.models.parts.backbone import Maps
-from skinkit.models.parts.photo_classifier import QUICK, PhotoClassifier, PhotoConfig
+from skinkit.models.parts.photo_classifier import PhotoConfig, PooledClassifier
 from skinkit.models.parts.photo_classifier import default_weights as default_weights
 from skinkit.models.parts.protocol import Sizes
+from skinkit.models.parts.recipe import QUICK
 
 TASK = "classify"
 READS = ("image", "attributes")
@@ -60,7 +60,7 @@ def build(config: Config, sizes: Sizes) -> Concat:
     return Concat(config, sizes)
 
 
-class Concat(PhotoClassifier):
+class Concat(PooledClassifier):
     """Eqs. 1 to 3.
 
     Attributes:
@@ -78,10 +78,6 @@ class Concat(PhotoClassifier):
         )
         joined = width + (config.hidden if self.columns else 0)
         self.output = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(joined, len(sizes.answers)))
-
-    def keep(self, maps: Maps) -> Maps:
-        """Eq. 1."""
-        return (maps[-1].mean((2, 3)),)
 
     def head(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Eqs. 2 and 3: ``diagnosis`` (n, K) logits of f (n, 2048) and attributes (n, a)."""

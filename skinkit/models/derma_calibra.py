@@ -1,4 +1,4 @@
-"""Photo and metadata in a ResNet-50 that asks itself how sure it is: AMCR, MDFM-CAF and Monte Carlo dropout.
+"""Photo and metadata in a ResNet-50 with an uncertainty estimate: AMCR, MDFM-CAF and Monte Carlo dropout.
 
 Paper:
     B. Wang, Q. Niu, C. She, J. Zhang, W. Gao and L. Liu, "DermaCalibra: A Robust and Explainable Multimodal Framework
@@ -44,14 +44,10 @@ Departures:
     eqs. 4 and 5 start as identity. alpha is 2 for melanoma and squamous cell carcinoma and 1 for the others, after the
     authors' code. In training the patient block of 30 % of the cases is hidden, because in PAD-UFES-20 its absence
     alone tells a benign class.
-    ``variant=released`` is what the authors' code does, which differs from the paper: the scale of F divides two gates
-    by a second one of the metadata (called uncertainty there) and is not sampled; the loss knows no uncertainty; the
-    cross-attention has one key, so that its softmax is 1 and its answer does not depend on the photo; layers 1 to 3
-    are attended to by the pooled vector, the padding of their projections included. Where its fourth vector takes its
-    photo from is our choice (pooled F'' plus that attention).
+    The authors' code differs from the paper; it is a model of its own, ``derma_calibra_released``.
     ``amcr=false`` and ``fusion=false`` leave out eq. 3 with eqs. 7 to 9's U, and eqs. 4 and 5, for ablation.
     Eq. 10 is ours and off by default (omega = ``apart``). Learnt together, photo and metadata compete: once the network
-    knows its training photos by heart, nothing teaches it to weigh the metadata. So the photo is also read without any
+    has overfitted its training photos, nothing teaches it to weigh the metadata. So the photo is also read without any
     metadata, with a share omega of the loss, and a logistic regression of the metadata alone is added to that reading.
     It costs one more pass over the same maps.
     Eq. 11 is ours too and off by default (beta = ``still_share``). A thousand photos teach a ResNet-50 less than it
@@ -68,7 +64,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -78,17 +74,20 @@ from torch import nn
 
 from skinkit.errors import ConfigError
 from skinkit.models.parts.backbone import Maps
+from skinkit.models.parts.class_weights import rare_class_weights
 from skinkit.models.parts.experts import MetadataExpert, PhotoExpert, Still
-from skinkit.models.parts.photo_classifier import QUICK, PhotoClassifier, PhotoConfig
+from skinkit.models.parts.losses import focal
+from skinkit.models.parts.photo_classifier import PhotoClassifier, PhotoConfig
 from skinkit.models.parts.photo_classifier import default_weights as default_weights
 from skinkit.models.parts.protocol import Phase, Sizes
+from skinkit.models.parts.recipe import QUICK
+from skinkit.stats.encoders import hidden_versions
 
 TASK = "classify"
 READS = ("image", "attributes")
 RADIOMICS = "none"
 REFITS = False
 HEATMAP = "gfa"
-_RARE = ("MEL", "SCC")
 _FUSION = ("squeeze.", "excite.", "scale.", "shift.", "attention.")
 _HEAVIEST = 3.0
 _TINY = 1e-8
@@ -103,7 +102,7 @@ class Config(PhotoConfig):
 
     dropped_block: Annotated[float, "share of training cases whose patient block is hidden"] = 0.3
     snapshot_every: Annotated[int, "keep importances and heatmaps after so many epochs; 0 for never"] = 10
-    variant: Annotated[Literal["paper", "released"], "the paper's equations, or what the authors' code does"] = "paper"
+    variant: Annotated[str, "always paper; the authors' code is the model derma_calibra_released"] = "paper"
     amcr: Annotated[bool, "eq. 3, and the uncertainty in answer and loss"] = True
     fusion: Annotated[bool, "eqs. 4 and 5"] = True
     embedding: Annotated[int, "d, width of e in eq. 2"] = 256
@@ -126,10 +125,17 @@ class Config(PhotoConfig):
     interactions: Annotated[float, "rho of g: weight of the products of two columns; 0 for none"] = 0.15
     still_c: Annotated[float, "C of h in eq. 11; smaller is a stronger penalty"] = 6e-4
 
+    def __post_init__(self) -> None:
+        if self.variant != "paper":
+            raise ConfigError(
+                f"variant = {self.variant!r} of derma_calibra",
+                "paper; the authors' code is a model of its own",
+                "train again: skinkit train --model derma_calibra_released",
+            )
+
 
 PRESETS: dict[str, dict[str, Any]] = {
     "dermacalibra": {},
-    "released": {"variant": "released", "dropped_block": 0.0},
     # Photos are few and the loss corrects for rare classes already: the focal term would weigh hard cases, and wrong
     # labels, once more.
     "quick": {
@@ -148,15 +154,12 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def build(config: Config, sizes: Sizes) -> PhotoClassifier:
+def build(config: Config, sizes: Sizes) -> DermaCalibra:
     """The network with untrained weights.
 
     Raises:
         ConfigError: settings that cannot be, or no attributes to read.
     """
-    whole = config.amcr and config.fusion
-    if config.variant == "released" and not whole:
-        raise ConfigError("variant = released with a part left out", "the whole of it", "ablate the variant 'paper'")
     if (config.amcr or config.fusion) and not sizes.columns.get("attributes"):
         raise ConfigError(
             "no attributes, which DermaCalibra weighs the photo's channels by",
@@ -174,11 +177,7 @@ def build(config: Config, sizes: Sizes) -> PhotoClassifier:
     if wrong:
         expected = "shares from 0 to 1, a positive C, interactions of at least 0"
         raise ConfigError(", ".join(wrong), expected, "mend the settings")
-    ours = [name for name in (*shares, "multi_scale", "metadata_joined") if getattr(config, name)]
-    if config.variant == "released" and ours:
-        found = f"variant = released with {', '.join(f'{name} = {getattr(config, name)}' for name in ours)}"
-        raise ConfigError(found, "what the authors' code does and no more", "leave them at 0 or false")
-    return Released(config, sizes) if config.variant == "released" else DermaCalibra(config, sizes)
+    return DermaCalibra(config, sizes)
 
 
 class DermaCalibra(PhotoClassifier):
@@ -222,7 +221,8 @@ class DermaCalibra(PhotoClassifier):
             self.shown = PhotoExpert(self.still.width, n)
             self._shapes = (*self._shapes, torch.Size([self.still.width]))
             self.register_buffer("typical", torch.zeros(sum(shape.numel() for shape in self._shapes)))
-        self.register_buffer("alpha", _alpha(config, sizes) * self.class_weights, persistent=False)
+        alpha = rare_class_weights(config.rare_weight, sizes) * self.class_weights
+        self.register_buffer("alpha", alpha, persistent=False)
         generator = torch.Generator().manual_seed(_MASKS_SEED)
         for name, size in (("embedding_masks", d), ("pooled_masks", pooled)):
             kept = torch.rand(config.passes, 1, size, generator=generator)
@@ -230,10 +230,10 @@ class DermaCalibra(PhotoClassifier):
 
     def start(self, state: Mapping[str, torch.Tensor], source: str) -> str:
         """Take over public weights of the backbone, trained or not; others raise :class:`InputError`."""
-        began = super().start(state, source)
+        start = super().start(state, source)
         if self.still is not None:
             self.still.start(state, source)
-        return began
+        return start
 
     def phases(self) -> tuple[Phase, ...]:
         """Eqs. 3 to 5 may have a rate of their own."""
@@ -256,16 +256,15 @@ class DermaCalibra(PhotoClassifier):
         """
         c = self.config
         if self.told is not None:
-            known = np.asarray(tables["attributes"], np.float64)
-            unknown = self.unknown.double().numpy()
-            versions = [known, np.where(self.in_block.numpy(), unknown, known), np.broadcast_to(unknown, known.shape)]
+            attributes = np.asarray(tables["attributes"], np.float64)
+            versions = [attributes, *hidden_versions(attributes, self.unknown.double().numpy(), self.in_block.numpy())]
             hidden = max(c.dropped, _LEAST_HIDDEN)
             shares = np.array([(1 - hidden) * (1 - c.dropped_block), (1 - hidden) * c.dropped_block, hidden])
             self.told.fit(np.stack(versions), shares, classes, c=c.metadata_c)
         if self.shown is not None:
-            seen = np.asarray(tables["still"], np.float64)
-            self.shown.fit(seen, classes, c=c.still_c, supposed=self.supposed.double().numpy())
-            self.typical[-seen.shape[1] :] = torch.from_numpy(seen.mean(0))
+            features = np.asarray(tables["still"], np.float64)
+            self.shown.fit(features, classes, c=c.still_c, supposed=self.supposed.double().numpy())
+            self.typical[-features.shape[1] :] = torch.from_numpy(features.mean(0))
 
     def encode(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """What :meth:`head` reads of the photos; with h also e(x), which may stand in the batch as ``still``."""
@@ -273,16 +272,6 @@ class DermaCalibra(PhotoClassifier):
         if self.still is None:
             return seen
         return self._packed((seen, batch["still"] if "still" in batch else self.still(batch["image"])))
-
-    def unpacked(self, seen: torch.Tensor) -> Maps:
-        """Its parts; e(x) is the last, where :meth:`encode` answered it."""
-        if self.still is None:
-            return super().unpacked(seen)
-        if seen.ndim == 4:
-            return (seen,)
-        shapes = self._shapes if seen.shape[1] == self.typical.numel() else self._shapes[:-1]
-        parts = torch.split(seen, [shape.numel() for shape in shapes], 1)
-        return tuple(part.view(-1, *shape) for part, shape in zip(parts, shapes, strict=True))
 
     def keep(self, maps: Maps) -> Maps:
         """F; with ``multi_scale`` also the pooled layers 2 and 3."""
@@ -298,14 +287,14 @@ class DermaCalibra(PhotoClassifier):
             f = f.float() + self.adjustment
             return focal(f, batch["class"], self.alpha, c.focusing, c.label_smoothing)
 
-        found = focused(self._pass(seen, attributes))
+        losses = focused(self._pass(seen, attributes))
         if self._apart:
-            found = torch.lerp(found, focused(self._alone(seen, len(attributes))), c.apart)
+            losses = torch.lerp(losses, focused(self._alone(seen, len(attributes))), c.apart)
         if not self.config.amcr:
-            return found.mean()
+            return losses.mean()
         with torch.no_grad():
             u = uncertainty(self._passes(seen, attributes, drawn=True).float())["variance"]
-        return (case_weights(u, self.config.uncertainty_weight) * found).mean()
+        return (case_weights(u, self.config.uncertainty_weight) * losses).mean()
 
     def forward(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Eqs. 1 to 6 once: ``diagnosis`` (n, K) logits; in training with the dropout of learning, else without."""
@@ -458,73 +447,6 @@ class CrossAttention(nn.Module):
         return torch.softmax(q @ keys.transpose(3, 4) / math.sqrt(q.shape[4]), 4)
 
 
-class Released(PhotoClassifier):
-    """What the authors' code does, for comparison."""
-
-    alpha: torch.Tensor
-
-    def __init__(self, config: Config, sizes: Sizes) -> None:
-        super().__init__(config, sizes)
-        *earlier, width = self.backbone.widths
-        self.squeeze_excite = nn.Sequential(
-            nn.Linear(width, width // 16, bias=False), nn.ReLU(), nn.Linear(width // 16, width, bias=False)
-        )
-        self.gate = nn.Sequential(nn.Linear(self.columns, 64), nn.ReLU(), nn.Linear(64, width))
-        self.divisor = nn.Sequential(nn.Linear(self.columns, 64), nn.ReLU(), nn.Linear(64, width))
-        self.metadata = nn.Sequential(
-            nn.Linear(self.columns, 512), nn.BatchNorm1d(512), nn.ReLU(), nn.Dropout(0.1),
-            nn.Linear(512, width), nn.BatchNorm1d(width), nn.ReLU(),
-        )  # fmt: skip
-        self.modulation = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
-        self.cross_attention = nn.MultiheadAttention(width, config.heads, batch_first=True)
-        self.projections = nn.ModuleList(nn.Conv2d(channels, width, 1, padding=2) for channels in earlier)
-        self.output = nn.Sequential(
-            nn.Linear(4 * width, width), nn.ReLU(), nn.Dropout(config.head_dropout),
-            nn.Linear(width, 512), nn.ReLU(), nn.Dropout(config.head_dropout), nn.Linear(512, len(sizes.answers)),
-        )  # fmt: skip
-        self.register_buffer("alpha", _alpha(config, sizes) * self.class_weights, persistent=False)
-
-    def keep(self, maps: Maps) -> Maps:
-        """Layers 1 to 4."""
-        return maps
-
-    def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Eq. 9 with w = 1."""
-        f = self(batch)["diagnosis"].float() + self.adjustment
-        return focal(f, batch["class"], self.alpha, self.config.focusing, self.config.label_smoothing).mean()
-
-    def head(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """``diagnosis`` (n, K) logits."""
-        *earlier, maps = self.unpacked(seen)
-        attributes = self.attributes(batch)
-        gates = torch.sigmoid(self.squeeze_excite(maps.mean((2, 3)))) * torch.sigmoid(self.gate(attributes))
-        maps = maps * (gates / (functional.softplus(self.divisor(attributes)) + 1e-6))[..., None, None]
-        told = self.metadata(attributes)
-        maps = maps + maps * torch.sigmoid(self.modulation(told))[..., None, None]
-        pooled = maps.mean((2, 3))
-        found = [pooled + self.crossed(pooled, told)]
-        for project, stage in zip(self.projections, earlier, strict=True):
-            places = project(stage).flatten(2)  # (n, 2048, places), the border of zeros (and bias) among them
-            weights = torch.softmax((pooled[:, None] @ places)[:, 0], 1)
-            found.append((places @ weights[..., None])[..., 0])
-        return {"diagnosis": self.output(torch.cat(found, 1))}
-
-    def crossed(self, pooled: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
-        """(n, 2048) of the cross-attention: one key, so the same whatever ``pooled`` (n, 2048) is."""
-        key = told[:, None]
-        out: torch.Tensor = self.cross_attention(pooled[:, None], key, key, need_weights=False)[0][:, 0]
-        return out
-
-
-def focal(
-    logits: torch.Tensor, truth: torch.Tensor, alpha: torch.Tensor, focusing: float, smoothing: float = 0.0
-) -> torch.Tensor:
-    """(n,) eq. 9 with w = 1, of (n, K) logits; with smoothed labels their cross-entropy stands for -log p."""
-    entropy = functional.cross_entropy(logits, truth, reduction="none", label_smoothing=smoothing)
-    p = logits.softmax(1).gather(1, truth[:, None])[:, 0]
-    return alpha[truth] * (1 - p) ** focusing * entropy
-
-
 def case_weights(u: torch.Tensor, strength: float) -> torch.Tensor:
     """(n,) w of eq. 9, of (n,) U."""
     return (1 + strength * u / (u.mean() + _TINY)).clamp(1, _HEAVIEST)
@@ -544,14 +466,9 @@ def _entropy(p: torch.Tensor) -> torch.Tensor:
     return out
 
 
-def _alpha(config: Config, sizes: Sizes) -> torch.Tensor:
-    """(K,) alpha of eq. 9."""
-    return torch.tensor([config.rare_weight if code in _RARE else 1.0 for code in sizes.answers])
-
-
-def _scaled(drawn: torch.Tensor, p: float) -> torch.Tensor:
-    """Dropout's mask of numbers drawn from 0 to 1."""
-    out: torch.Tensor = (drawn >= p).float() / (1 - p)
+def _scaled(uniform: torch.Tensor, p: float) -> torch.Tensor:
+    """Dropout's mask of numbers drawn uniformly from 0 to 1."""
+    out: torch.Tensor = (uniform >= p).float() / (1 - p)
     return out
 
 

@@ -42,6 +42,8 @@ import numpy.typing as npt
 
 from skinkit.artifacts.files import write_atomic
 from skinkit.errors import ConfigError
+from skinkit.models.parts.inputs import Floats, joined, linear_contributions, widths_of
+from skinkit.models.parts.weights import IMAGENET_MEAN, IMAGENET_SD
 from skinkit.stats.encoders import Standardiser
 from skinkit.stats.regression import balanced_regression, log_probabilities
 
@@ -57,10 +59,9 @@ REFITS = True
 BALANCED = True
 HEATMAP = "gradcam"
 
-Floats = npt.NDArray[np.float64]
 Backbone = Literal["resnet50", "resnet18", "mobilenet_v2"]
 _MEAN_AND_SD = {
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "imagenet": (IMAGENET_MEAN, IMAGENET_SD),
     "signed": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
 _HEAD = ("fc.", "classifier.")
@@ -191,15 +192,7 @@ class Probe:
 
     def contributions(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """W u taken apart by column; the image in one piece. Exact, because eq. 4 is linear in u."""
-        u = self._inputs(batch)
-        out: dict[str, np.ndarray] = {"bias": np.broadcast_to(self.bias[None, :, None], (len(u), len(self.bias), 1))}
-        start = 0
-        for name, width in self.widths.items():
-            part = slice(start, start + width)
-            pieces = u[:, None, part] * self.weight[None, :, part]
-            out[name] = pieces.sum(axis=2, keepdims=True) if name == "image" else pieces
-            start += width
-        return out
+        return linear_contributions(self._inputs(batch), self.weight, self.bias, self.widths, summed=("image",))
 
     def features(self, batch: Mapping[str, np.ndarray]) -> Floats:
         """(n, columns) u of eq. 3."""
@@ -210,9 +203,7 @@ class Probe:
         return out
 
     def _inputs(self, batch: Mapping[str, np.ndarray]) -> Floats:
-        parts = [self.image.apply(signed_sqrt(batch["image"]))]
-        parts += [batch[name] for name in ("attributes", "radiomics")]
-        return np.concatenate(parts, axis=1)
+        return joined({**batch, "image": self.image.apply(signed_sqrt(batch["image"]))}, READS)
 
     def save(self, folder: Path) -> None:
         """``probe.safetensors`` and ``probe.json``."""
@@ -272,16 +263,14 @@ def fit(
     image = Standardiser.fit([f"image_{j}" for j in range(width)], roots, [0.0] * width)
     scales = {"image": 1.0, "attributes": config.attribute_weight, "radiomics": config.radiomics_weight}
     parts = {"image": image.apply(roots), "attributes": train["attributes"], "radiomics": train["radiomics"]}
-    widths = {name: part.shape[1] for name, part in parts.items()}
+    widths = widths_of(parts, READS)
     scale = np.concatenate([np.full(widths[name], scales[name]) for name in parts])
     attributes = {"": parts["attributes"]}
     if widths["attributes"]:
         attributes |= {name: train[name] for name, share in shares.items() if share and name in train}
-    seen = {"": 1 - sum(shares[name] for name in attributes if name), **shares}
-    u = np.concatenate(
-        [np.concatenate([parts["image"], values, parts["radiomics"]], axis=1) for values in attributes.values()]
-    )
-    weights = np.repeat([seen[name] for name in attributes], len(train_labels))
+    counted = {"": 1 - sum(shares[name] for name in attributes if name), **shares}
+    u = np.concatenate([joined({**parts, "attributes": values}, READS) for values in attributes.values()])
+    weights = np.repeat([counted[name] for name in attributes], len(train_labels))
     labels = np.tile(train_labels, len(attributes))
     weight, bias = balanced_regression(u * scale, labels, n_classes, config.c, weights)
     return Probe(config, weight * scale, bias, image, widths)

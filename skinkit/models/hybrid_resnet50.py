@@ -39,17 +39,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as functional
 from torch import nn
 
 from skinkit.errors import ConfigError
-from skinkit.models.parts.backbone import corruption_note
+from skinkit.models.parts import recipe
+from skinkit.models.parts.backbone import corruption_note, register_imagenet
 from skinkit.models.parts.class_weights import class_weights, effective_class_prior
-from skinkit.models.parts.photo_classifier import FINE_TUNING
-from skinkit.models.parts.protocol import Augment, Phase, Sizes
+from skinkit.models.parts.protocol import Phase, Sizes
 from skinkit.models.parts.weights import load_into
 
 TASK = "classify"
@@ -57,9 +57,6 @@ READS = ("image", "mask", "attributes", "radiomics")
 RADIOMICS = "signature"
 REFITS = False
 HEATMAP = "gradcam"
-SMALLEST_SIDE_PX = 32
-"""One pixel after the five halvings of the backbone."""
-_MEAN, _SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _WIDTH = 2048
 
 
@@ -71,32 +68,30 @@ class Config:
     branch_width: Annotated[int, "width of h in eq. 2"] = 1024
     image_epochs: Annotated[int, "most epochs of the phase on photo and mask alone; 0 leaves it out"] = 51
     epochs: Annotated[int, "most epochs of the phase on everything"] = 92
-    batch: Annotated[int, "cases per step"] = 8
-    optimiser: Annotated[Literal["sgd", "adam", "adamw"], "how steps are taken"] = "sgd"
+    batch: recipe.Batch = 8
+    optimiser: recipe.Optimiser = "sgd"
     learning_rate: Annotated[float, "of the backbone, at its highest"] = 0.002
     head_learning_rate: Annotated[float, "of eqs. 2 and 3, at its highest; 0 for the backbone's"] = 0.0
-    momentum: Annotated[float, "of sgd"] = 0.9
-    weight_decay: Annotated[float, "penalty on the weights"] = 1e-4
-    schedule: Annotated[Literal["constant", "cosine", "one_cycle"], "course of the learning rate"] = "cosine"
+    momentum: recipe.Momentum = 0.9
+    weight_decay: recipe.WeightDecay = 1e-4
+    schedule: recipe.Schedule = "cosine"
     final_rate: Annotated[float, "learning rate at the end of cosine and one_cycle"] = 1e-5
-    patience: Annotated[int, "stop a phase after so many epochs without a better validation score; 0 for never"] = 15
-    class_weights: Annotated[
-        Literal["inverse", "square_root", "none"], "w of eq. 4, its square root, or 1 for every class"
-    ] = "inverse"
-    label_smoothing: Annotated[float, "share of the label spread over all classes"] = 0.0
+    patience: recipe.Patience = 15
+    class_weights: recipe.ClassWeights = "inverse"
+    label_smoothing: recipe.LabelSmoothing = 0.0
     dropped: Annotated[float, "share of training cases whose whole q of eq. 2 is hidden"] = 0.0
-    flips: Annotated[bool, "mirror training photos along either axis"] = True
-    rotation_deg: Annotated[float, "turn training photos by up to this much"] = 180.0
-    smallest_scale: Annotated[float, "size factor of training photos, lower end"] = 0.9
-    largest_scale: Annotated[float, "size factor of training photos, upper end"] = 1.1
-    shift: Annotated[float, "move training photos by up to this share of the side"] = 0.0
-    colour_jitter: Annotated[float, "vary brightness, contrast and saturation by up to this share"] = 0.1
+    flips: recipe.Flips = True
+    rotation_deg: recipe.Rotation = 180.0
+    smallest_scale: recipe.SmallestScale = 0.9
+    largest_scale: recipe.LargestScale = 1.1
+    shift: recipe.Shift = 0.0
+    colour_jitter: recipe.ColourJitter = 0.1
     mirrored: Annotated[bool, "answer the mean over the photo and its mirror image"] = False
 
 
 PRESETS: dict[str, dict[str, Any]] = {
     "wang2024": {},
-    "quick": {**FINE_TUNING, "image_epochs": 0, "smallest_scale": 1.0},
+    "quick": {**recipe.FINE_TUNING, "image_epochs": 0, "smallest_scale": 1.0},
 }
 
 
@@ -111,8 +106,7 @@ def build(config: Config, sizes: Sizes) -> Hybrid:
     Raises:
         ConfigError: a side or a number of epochs that cannot be.
     """
-    if config.side_px < SMALLEST_SIDE_PX:
-        raise ConfigError(f"side_px = {config.side_px}", f"at least {SMALLEST_SIDE_PX} pixels", "use 128 or 224")
+    recipe.check_side(config.side_px)
     if config.epochs < 1 or config.image_epochs < 0 or config.batch < 2:
         found = f"epochs = {config.epochs}, image_epochs = {config.image_epochs}, batch = {config.batch}"
         raise ConfigError(found, "epochs >= 1, image_epochs >= 0 and batch >= 2", "mend the settings")
@@ -151,8 +145,7 @@ class Hybrid(nn.Module):
         self.output = nn.Linear(_WIDTH + (config.branch_width if columns else 0), len(sizes.answers))
         self.silent = False
         self.register_buffer("class_weights", class_weights(config.class_weights, sizes), persistent=False)
-        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("sd", torch.tensor(_SD).view(1, 3, 1, 1), persistent=False)
+        register_imagenet(self)
         self.register_buffer("typical", torch.zeros(_WIDTH))
         self.register_buffer("steps_seen", torch.zeros((), dtype=torch.int64))
 
@@ -177,35 +170,16 @@ class Hybrid(nn.Module):
         if first is not None and first.ndim == 4 and first.shape[1] == 3:
             state = {**state, "conv1.weight": torch.cat([first, first.mean(1, keepdim=True)], 1)}
         load_into(self.backbone, state, f"{source} is no ResNet-50", without=("fc.",))
-        told = f"ResNet-50 of {source}, its classes left out; the filter of the mask is the mean of the colour filters"
-        return told + corruption_note(self.backbone)
+        start = f"ResNet-50 of {source}, its classes left out; the filter of the mask is the mean of the colour filters"
+        return start + corruption_note(self.backbone)
 
     def phases(self) -> tuple[Phase, ...]:
         """First the photo and its mask, then everything."""
         c = self.config
         head = c.head_learning_rate or c.learning_rate
-        common: dict[str, Any] = {
-            "batch": c.batch,
-            "optimiser": c.optimiser,
-            "learning_rate": c.learning_rate,
-            "rates": {"output.": head, "branch.": head} if head != c.learning_rate else {},
-            "schedule": c.schedule,
-            "final_rate": c.final_rate,
-            "momentum": c.momentum,
-            "weight_decay": c.weight_decay,
-            "patience": c.patience,
-            "augment": Augment(
-                flips=c.flips,
-                rotation_deg=c.rotation_deg,
-                scale=(c.smallest_scale, c.largest_scale),
-                shift=c.shift,
-                brightness=c.colour_jitter,
-                contrast=c.colour_jitter,
-                saturation=c.colour_jitter,
-            ),
-        }
-        alone = (Phase("image", c.image_epochs, **common),) if c.image_epochs else ()
-        return (*alone, Phase("all", c.epochs, **common))
+        rates = {"output.": head, "branch.": head} if head != c.learning_rate else {}
+        epochs = {"image": c.image_epochs, "all": c.epochs}
+        return tuple(recipe.phase(name, most, c, rates=rates) for name, most in epochs.items() if most)
 
     def enter(self, phase: str) -> None:
         """In the phase ``image`` the branch of eq. 2 is silent and frozen."""
@@ -215,9 +189,7 @@ class Hybrid(nn.Module):
 
     def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Eq. 4."""
-        logits = self(batch)["diagnosis"].float()
-        smoothing = self.config.label_smoothing
-        return functional.cross_entropy(logits, batch["class"], self.class_weights, label_smoothing=smoothing)
+        return recipe.cross_entropy(self.config, self(batch)["diagnosis"].float(), batch["class"], self.class_weights)
 
     def forward(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Eqs. 1 to 3 without the softmax.
@@ -230,7 +202,7 @@ class Hybrid(nn.Module):
         """
         f = self.backbone(self._pictures(batch))
         if self.training:
-            self._remember(f)
+            recipe.move_towards(self.typical, self.steps_seen, f)
         return self.head(f, batch)
 
     def answer(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -266,18 +238,12 @@ class Hybrid(nn.Module):
             q = q * (torch.rand(len(q), 1, device=q.device) >= self.config.dropped)
         return q
 
-    @torch.no_grad()
-    def _remember(self, f: torch.Tensor) -> None:
-        """Move ``typical`` towards the mean f of this batch: a plain mean at first, then over about 100 steps."""
-        self.steps_seen += 1
-        self.typical += (f.float().mean(0) - self.typical) / self.steps_seen.clamp(max=100)
-
 
 def agreement(network: Hybrid, batch: Mapping[str, torch.Tensor]) -> float:
     """Mean cosine between f with the BatchNorm statistics of the weights and with those of this batch, -1 to 1.
 
     Training uses the second. Weights whose BatchNorm was folded into the convolutions fall to about 0.2 here and are
-    ruined by the first steps; sound ones stay above 0.9 with a few dozen photos at the size they were trained for.
+    spoilt by the first steps; sound ones stay above 0.9 with a few dozen photos at the size they were trained for.
     """
     twin = deepcopy(network)  # a pass in training mode moves the statistics
     with torch.no_grad():

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as functional
@@ -40,9 +40,11 @@ from torch import nn
 
 from skinkit.errors import ConfigError
 from skinkit.models.parts.backbone import SMALLEST_SIDE_PX, Maps
-from skinkit.models.parts.photo_classifier import QUICK, PhotoClassifier, PhotoConfig, needs_attributes
+from skinkit.models.parts.mlp import metadata_mlp
+from skinkit.models.parts.photo_classifier import PhotoConfig, PooledClassifier, needs_attributes
 from skinkit.models.parts.photo_classifier import default_weights as default_weights
 from skinkit.models.parts.protocol import Sizes
+from skinkit.models.parts.recipe import QUICK, ClassWeights
 
 TASK = "classify"
 READS = ("image", "attributes")
@@ -58,7 +60,7 @@ class Config(PhotoConfig):
     """Options of the network; the defaults are the paper's, where it tells them."""
 
     side_px: Annotated[int, "photos are resized to this square, pixels; the network sees it at half its side"] = 448
-    class_weights: Annotated[Literal["inverse", "square_root", "none"], "w of eq. 6, its square root, or 1"] = "inverse"
+    class_weights: ClassWeights = "inverse"
     class_share: Annotated[float, "weight of L_wce in eq. 5"] = 0.5
     detail_share: Annotated[float, "weight of L_SR in eq. 5; 0 leaves the second task out"] = 1.0
     drawing_width: Annotated[int, "channels in which the stages meet in eq. 4"] = 64
@@ -80,7 +82,7 @@ def build(config: Config, sizes: Sizes) -> Khurshid:
     return Khurshid(config, sizes)
 
 
-class Khurshid(PhotoClassifier):
+class Khurshid(PooledClassifier):
     """Eqs. 1 to 6.
 
     Attributes:
@@ -92,20 +94,13 @@ class Khurshid(PhotoClassifier):
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__(config, sizes)
         width = self.backbone.widths[-1]
-        self.metadata = nn.Sequential(
-            nn.Linear(self.columns, 512), nn.BatchNorm1d(512), nn.ReLU(),
-            nn.Linear(512, width), nn.BatchNorm1d(width), nn.ReLU(),
-        )  # fmt: skip
+        self.metadata = metadata_mlp(self.columns, width)
         self.output = nn.Linear(width, len(sizes.answers))
         self.draw = Drawing(self.backbone.widths, config.drawing_width) if config.detail_share else None
 
     def picture(self, image: torch.Tensor) -> torch.Tensor:
         """(n, 3, S/2, S/2) x of eq. 1."""
         return functional.avg_pool2d(image, 2)
-
-    def keep(self, maps: Maps) -> Maps:
-        """GAP of eq. 2."""
-        return (maps[-1].mean((2, 3)),)
 
     def head(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Eqs. 2 and 3: ``diagnosis`` (n, K) logits of GAP(F_4) (n, 2048) and attributes (n, a)."""
@@ -115,13 +110,10 @@ class Khurshid(PhotoClassifier):
         """Eqs. 5 and 6."""
         c, x = self.config, self.picture(batch["image"])
         maps = self.backbone(x)
-        logits = self.head(self.remembered(maps), batch)["diagnosis"].float() + self.adjustment
-        found: torch.Tensor = c.class_share * functional.cross_entropy(
-            logits, batch["class"], self.class_weights, label_smoothing=c.label_smoothing
-        )
+        loss: torch.Tensor = c.class_share * self.weighted(self.head(self.remembered(maps), batch)["diagnosis"], batch)
         if self.draw is not None:
-            found = found + c.detail_share * functional.l1_loss(self.draw(x, maps).float(), batch["image"])
-        return found
+            loss = loss + c.detail_share * functional.l1_loss(self.draw(x, maps).float(), batch["image"])
+        return loss
 
 
 class Drawing(nn.Module):

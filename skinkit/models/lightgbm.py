@@ -30,9 +30,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from skinkit.artifacts.files import write_atomic
+from skinkit.models.parts.inputs import Floats, by_input, joined, widths_of
 
 TASK = "classify"
 READS = ("attributes", "radiomics")
@@ -40,8 +40,6 @@ RADIOMICS = "all"
 REFITS = False
 BALANCED = True
 HEATMAP = "occlusion_of_mask"
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -72,20 +70,16 @@ class Trees:
 
     def predict(self, batch: Mapping[str, np.ndarray]) -> Floats:
         """(n, K) log-probabilities, eq. 1."""
-        z = np.asarray(self.booster.predict(_inputs(batch), raw_score=True), dtype=np.float64)
+        z = np.asarray(self.booster.predict(joined(batch, READS), raw_score=True), dtype=np.float64)
         out: Floats = z - np.logaddexp.reduce(z, axis=1, keepdims=True)
         return out
 
     def contributions(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Eq. 3 by LightGBM's own exact TreeSHAP."""
-        x = _inputs(batch)
+        x = joined(batch, READS)
         phi = np.asarray(self.booster.predict(x, pred_contrib=True), dtype=np.float64)
         phi = phi.reshape(len(x), -1, x.shape[1] + 1)
-        out, start = {"bias": phi[:, :, -1:]}, 0
-        for name, width in self.widths.items():
-            out[name] = phi[:, :, start : start + width]
-            start += width
-        return out
+        return {"bias": phi[:, :, -1:], **by_input(phi[:, :, :-1], self.widths)}
 
     def save(self, folder: Path) -> None:
         """``lightgbm.txt`` (LightGBM's text format) and ``lightgbm.json``."""
@@ -135,20 +129,17 @@ def fit(
         "num_threads": config.threads,
         "verbosity": -1,
     }
-    rows = lightgbm.Dataset(_inputs(train), train_labels, weight=weight[train_labels], free_raw_data=False)
+    rows = lightgbm.Dataset(joined(train, READS), train_labels, weight=weight[train_labels], free_raw_data=False)
     watched: list[lightgbm.Dataset] = []
     stop: list[Callable[..., Any]] = []
     if len(validation_labels):
         watched = [
-            lightgbm.Dataset(_inputs(validation), validation_labels, weight=weight[validation_labels], reference=rows)
+            lightgbm.Dataset(
+                joined(validation, READS), validation_labels, weight=weight[validation_labels], reference=rows
+            )
         ]
         stop = [lightgbm.early_stopping(config.patience, verbose=False)]
     booster = lightgbm.train(parameters, rows, config.rounds, valid_sets=watched, callbacks=stop)
     booster.free_dataset()
-    widths = {name: train[name].shape[1] for name in READS}
     kept = lightgbm.Booster(model_str=booster.model_to_string(num_iteration=booster.best_iteration or -1))
-    return Trees(kept, widths)
-
-
-def _inputs(batch: Mapping[str, np.ndarray]) -> Floats:
-    return np.concatenate([batch[name] for name in READS], axis=1)
+    return Trees(kept, widths_of(train, READS))

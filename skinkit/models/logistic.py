@@ -31,10 +31,10 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import numpy.typing as npt
 
 from skinkit.artifacts.files import write_atomic
 from skinkit.errors import ConfigError
+from skinkit.models.parts.inputs import Floats, joined, linear_contributions, widths_of
 from skinkit.stats.regression import balanced_regression, log_probabilities
 
 TASK = "classify"
@@ -44,7 +44,6 @@ REFITS = False
 BALANCED = True
 HEATMAP = "occlusion_of_mask"
 
-Floats = npt.NDArray[np.float64]
 GRID = tuple(float(c) for c in 10.0 ** np.arange(-3, 1.5, 0.5))
 """C of eq. 4, the strongest penalty first."""
 _UNWATCHED = 0.1
@@ -75,18 +74,11 @@ class Regression:
 
     def predict(self, batch: Mapping[str, np.ndarray]) -> Floats:
         """(n, K) log-probabilities, eq. 2."""
-        return log_probabilities(_inputs(batch) @ self.weight.T + self.bias)
+        return log_probabilities(joined(batch, READS) @ self.weight.T + self.bias)
 
     def contributions(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """W u taken apart by column; exact, because eq. 2 is linear in u."""
-        u = _inputs(batch)
-        pieces = u[:, None, :] * self.weight[None, :, :]
-        out: dict[str, np.ndarray] = {"bias": np.broadcast_to(self.bias[None, :, None], (len(u), len(self.bias), 1))}
-        start = 0
-        for name, width in self.widths.items():
-            out[name] = pieces[:, :, start : start + width]
-            start += width
-        return out
+        return linear_contributions(joined(batch, READS), self.weight, self.bias, self.widths)
 
     def save(self, folder: Path) -> None:
         """``logistic.safetensors`` and ``logistic.json``."""
@@ -125,8 +117,8 @@ def fit(
     """
     if config.c < 0:
         raise ConfigError(f"c = {config.c}", "0, or a positive number", "use --settings c=0.1")
-    widths = {name: train[name].shape[1] for name in READS}
-    u, watched = _inputs(train), _inputs(validation)
+    widths = widths_of(train, READS)
+    u, watched = joined(train, READS), joined(validation, READS)
     best: tuple[float, Regression] | None = None
     for c in (config.c,) if config.c else GRID if len(watched) else (_UNWATCHED,):
         fitted = Regression(*_solved(u, train_labels, n_classes, c), widths, c)
@@ -150,8 +142,3 @@ def _balanced_loss(log_p: Floats, labels: np.ndarray) -> float:
     """Mean over the classes present of their mean log loss."""
     own = -log_p[np.arange(len(labels)), labels]
     return float(np.mean([own[labels == k].mean() for k in np.unique(labels)]))
-
-
-def _inputs(batch: Mapping[str, np.ndarray]) -> Floats:
-    """(n, columns) u of eq. 1."""
-    return np.concatenate([batch[name] for name in READS], axis=1)

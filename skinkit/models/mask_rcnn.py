@@ -39,13 +39,14 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from scipy import ndimage
-from torch import nn
 from torchvision.models.detection import MaskRCNN as TorchvisionMaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 from skinkit.errors import ConfigError, InputError
-from skinkit.images.masks import one_region
-from skinkit.models.parts.protocol import Augment, Phase, Sizes
+from skinkit.models.parts import recipe
+from skinkit.models.parts.protocol import Phase, Sizes
+from skinkit.models.parts.segmenter import SegmentationNetwork
+from skinkit.models.parts.segmenter import mask_of as mask_of
 from skinkit.models.parts.weights import load_into
 
 TASK = "segment"
@@ -68,20 +69,20 @@ class Config:
     """Options of Mask R-CNN; the defaults are the paper's."""
 
     side_px: Annotated[int, "photos are resized to this square, pixels"] = 512
-    epochs: Annotated[int, "stretches of training, each followed by a look at the validation rows"] = 100
-    steps: Annotated[int, "steps per epoch; 0 sees every photo once"] = 200
-    batch: Annotated[int, "photos per step"] = 8
-    optimiser: Annotated[Literal["adam", "adamw", "sgd"], "how steps are taken"] = "adam"
+    epochs: recipe.Epochs = 100
+    steps: recipe.Steps = 200
+    batch: recipe.Batch = 8
+    optimiser: recipe.Optimiser = "adam"
     learning_rate: Annotated[float, "at its highest"] = 1e-5
-    schedule: Annotated[Literal["constant", "cosine", "one_cycle"], "course of the learning rate"] = "constant"
-    patience: Annotated[int, "stop after so many epochs without a better validation score; 0 for never"] = 0
+    schedule: recipe.Schedule = "constant"
+    patience: recipe.Patience = 0
     trained: Annotated[int, "stages of the ResNet that are trained, from the top: 0 to 5"] = 3
     rois: Annotated[int, "boxes per photo that the heads learn from"] = 512
     proposals: Annotated[int, "boxes per photo that are proposed to the heads"] = 1000
-    rotation_deg: Annotated[float, "photos are turned by up to so many degrees"] = 0.0
-    colour_jitter: Annotated[float, "brightness, contrast and saturation vary by up to this share"] = 0.1
+    rotation_deg: recipe.Rotation = 0.0
+    colour_jitter: recipe.ColourJitter = 0.1
     score: Annotated[float, "a box below this score is nothing found"] = 0.05
-    threshold: Annotated[float, "probability from which on a pixel is lesion"] = 0.5
+    threshold: recipe.Threshold = 0.5
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -114,20 +115,7 @@ def default_weights(config: Config) -> str:
     return "resnet50"
 
 
-def mask_of(probability: np.ndarray, config: Config) -> np.ndarray:
-    """The lesion in a map of probabilities.
-
-    Args:
-        probability: (H, W), 0 to 1.
-        config: options.
-
-    Returns:
-        bool (H, W): the largest component at or above the threshold, without holes; all False where there is none.
-    """
-    return one_region(probability >= config.threshold)
-
-
-class MaskRCNN(nn.Module):
+class MaskRCNN(SegmentationNetwork):
     """Eqs. 1 to 5.
 
     Args:
@@ -193,25 +181,7 @@ class MaskRCNN(nn.Module):
     def phases(self) -> tuple[Phase, ...]:
         """One phase."""
         c = self.config
-        jitter = c.colour_jitter
-        vary = Augment(rotation_deg=c.rotation_deg, brightness=jitter, contrast=jitter, saturation=jitter)
-        return (
-            Phase(
-                "all",
-                c.epochs,
-                batch=c.batch,
-                steps=c.steps,
-                optimiser=c.optimiser,
-                learning_rate=c.learning_rate,
-                schedule=c.schedule,
-                patience=c.patience,
-                clip=5.0 if c.schedule == "one_cycle" else 0.0,
-                augment=vary,
-            ),
-        )
-
-    def enter(self, phase: str) -> None:
-        """Nothing changes between phases: there is one."""
+        return (recipe.phase("all", c.epochs, c, clip=5.0 if c.schedule == "one_cycle" else 0.0),)
 
     def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Eq. 5."""
@@ -225,16 +195,12 @@ class MaskRCNN(nn.Module):
         """Eq. 4: ``lesion`` (n, side, side), logits; far below zero outside the box."""
         images = batch["image"]
         with self._as("painter", images):
-            found = self.net(list(images.float()))
-        drawn = [
-            one["masks"][0, 0] if len(one["masks"]) else torch.zeros_like(image[0])
-            for one, image in zip(found, images.float(), strict=True)
+            detections = self.net(list(images.float()))
+        probabilities = [
+            detected["masks"][0, 0] if len(detected["masks"]) else torch.zeros_like(image[0])
+            for detected, image in zip(detections, images.float(), strict=True)
         ]
-        return {"lesion": torch.logit(torch.stack(drawn), eps=1e-6)}
-
-    def answer(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The plain forward pass."""
-        return self.forward(batch)
+        return {"lesion": torch.logit(torch.stack(probabilities), eps=1e-6)}
 
     @contextmanager
     def _as(self, role: Literal["learner", "painter"], images: torch.Tensor) -> Iterator[None]:

@@ -33,10 +33,10 @@ from typing import Annotated, Any
 import torch
 from torch import nn
 
-from skinkit.models.parts.backbone import Maps
-from skinkit.models.parts.photo_classifier import QUICK, PhotoClassifier, PhotoConfig, as_maps, needs_attributes
+from skinkit.models.parts.photo_classifier import PhotoConfig, PooledClassifier, as_maps, needs_attributes
 from skinkit.models.parts.photo_classifier import default_weights as default_weights
 from skinkit.models.parts.protocol import Sizes
+from skinkit.models.parts.recipe import QUICK
 
 TASK = "classify"
 READS = ("image", "attributes")
@@ -65,7 +65,7 @@ def build(config: Config, sizes: Sizes) -> MetaBlock:
     return MetaBlock(config, sizes)
 
 
-class MetaBlock(PhotoClassifier):
+class MetaBlock(PooledClassifier):
     """Eqs. 1 to 4.
 
     Attributes:
@@ -81,10 +81,6 @@ class MetaBlock(PhotoClassifier):
         self.scale = nn.Sequential(nn.Linear(self.columns, n), nn.BatchNorm1d(n))
         self.shift = nn.Sequential(nn.Linear(self.columns, n), nn.BatchNorm1d(n))
         self.output = nn.Linear(self.backbone.widths[-1], len(sizes.answers))
-
-    def keep(self, maps: Maps) -> Maps:
-        """GAP of eq. 1."""
-        return (maps[-1].mean((2, 3)),)
 
     def head(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Eqs. 2 to 4: ``diagnosis`` (n, K) logits of V (n, 2048) and attributes (n, a)."""

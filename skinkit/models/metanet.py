@@ -32,10 +32,10 @@ from typing import Annotated, Any
 import torch
 from torch import nn
 
-from skinkit.models.parts.backbone import Maps
-from skinkit.models.parts.photo_classifier import QUICK, PhotoClassifier, PhotoConfig, as_maps, needs_attributes
+from skinkit.models.parts.photo_classifier import PhotoConfig, PooledClassifier, as_maps, needs_attributes
 from skinkit.models.parts.photo_classifier import default_weights as default_weights
 from skinkit.models.parts.protocol import Sizes
+from skinkit.models.parts.recipe import QUICK
 
 TASK = "classify"
 READS = ("image", "attributes")
@@ -65,7 +65,7 @@ def build(config: Config, sizes: Sizes) -> MetaNet:
     return MetaNet(config, sizes)
 
 
-class MetaNet(PhotoClassifier):
+class MetaNet(PooledClassifier):
     """Eqs. 1 to 3.
 
     Attributes:
@@ -80,10 +80,6 @@ class MetaNet(PhotoClassifier):
             nn.Linear(self.columns, config.hidden), nn.ReLU(), nn.Linear(config.hidden, config.maps), nn.Sigmoid()
         )
         self.output = nn.Linear(self.backbone.widths[-1], len(sizes.answers))
-
-    def keep(self, maps: Maps) -> Maps:
-        """GAP of eq. 1."""
-        return (maps[-1].mean((2, 3)),)
 
     def head(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Eqs. 2 and 3: ``diagnosis`` (n, K) logits of V (n, 2048) and attributes (n, a)."""

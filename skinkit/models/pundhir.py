@@ -40,9 +40,11 @@ import torch
 from torch import nn
 
 from skinkit.models.parts.backbone import Maps
-from skinkit.models.parts.photo_classifier import QUICK, PhotoClassifier, PhotoConfig, needs_attributes
+from skinkit.models.parts.mlp import classifier_mlp, metadata_mlp
+from skinkit.models.parts.photo_classifier import PhotoClassifier, PhotoConfig, needs_attributes
 from skinkit.models.parts.photo_classifier import default_weights as default_weights
 from skinkit.models.parts.protocol import Sizes
+from skinkit.models.parts.recipe import QUICK, ClassWeights
 
 TASK = "classify"
 READS = ("image", "attributes")
@@ -59,7 +61,7 @@ class Config(PhotoConfig):
     schedule: Annotated[Literal["constant", "cosine", "one_cycle", "plateau"], "course of the learning rate"] = (
         "plateau"
     )
-    class_weights: Annotated[Literal["inverse", "square_root", "none"], "w of eq. 5, its square root, or 1"] = "inverse"
+    class_weights: ClassWeights = "inverse"
     metadata_dropout: Annotated[float, "of the MLP of eq. 1"] = 0.2
     dropout: Annotated[float, "of the MLP of eq. 4"] = 0.4
 
@@ -89,15 +91,9 @@ class Pundhir(PhotoClassifier):
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__(config, sizes)
         *earlier, width = self.backbone.widths
-        self.metadata = nn.Sequential(
-            nn.Linear(self.columns, 512), nn.BatchNorm1d(512), nn.ReLU(), nn.Dropout(config.metadata_dropout),
-            nn.Linear(512, width), nn.BatchNorm1d(width), nn.ReLU(),
-        )  # fmt: skip
+        self.metadata = metadata_mlp(self.columns, width, config.metadata_dropout)
         self.attention = nn.ModuleList(Attention(channels, width) for channels in earlier)
-        self.output = nn.Sequential(
-            nn.Linear((1 + len(earlier)) * width, width), nn.ReLU(), nn.Dropout(config.dropout),
-            nn.Linear(width, 512), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(512, len(sizes.answers)),
-        )  # fmt: skip
+        self.output = classifier_mlp((1 + len(earlier)) * width, width, len(sizes.answers), config.dropout)
 
     def keep(self, maps: Maps) -> Maps:
         """F_1 to F_3, and the pooled F_4."""
@@ -107,8 +103,8 @@ class Pundhir(PhotoClassifier):
         """Eqs. 1 to 4: ``diagnosis`` (n, K) logits of what :meth:`encode` answers and attributes (n, a)."""
         *earlier, pooled = self.unpacked(seen)
         g = pooled * self.metadata(self.attributes(batch))
-        found = [attend(maps, g) for attend, maps in zip(self.attention, earlier, strict=True)]
-        return {"diagnosis": self.output(torch.cat([*found, g], 1))}
+        attended = [attend(maps, g) for attend, maps in zip(self.attention, earlier, strict=True)]
+        return {"diagnosis": self.output(torch.cat([*attended, g], 1))}
 
 
 class Attention(nn.Module):

@@ -33,20 +33,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import segmentation_models_pytorch as smp
 import torch
-from torch import nn
 
 from skinkit.errors import ConfigError, InputError, did_you_mean
-from skinkit.images.masks import one_region
-from skinkit.models.parts import losses
-from skinkit.models.parts.protocol import Augment, Phase, Sizes
+from skinkit.models.parts import losses, recipe
+from skinkit.models.parts.backbone import register_imagenet
+from skinkit.models.parts.protocol import Phase, Sizes
+from skinkit.models.parts.segmenter import SegmentationNetwork
+from skinkit.models.parts.segmenter import mask_of as mask_of
 from skinkit.models.parts.weights import PUBLIC, load_into
 
 TASK = "segment"
 READS = ("image",)
-_MEAN, _SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _HEAD = ("fc.", "classifier.")
 _SMALLEST_STEP_PX = 32
 _NARROWEST = 16
@@ -61,25 +60,25 @@ class Config:
     side_px: Annotated[int, "photos are resized to this square, pixels; a multiple of 32"] = 384
     decoder: Annotated[int, "width w of the decoder's first stage; halved at each further one"] = 256
     loss: Annotated[Literal["bce_dice", "noise_robust"], "eq. 4"] = "bce_dice"
-    epochs: Annotated[int, "stretches of training, each followed by a look at the validation rows"] = 60
-    steps: Annotated[int, "steps per epoch; 0 sees every photo once"] = 0
-    batch: Annotated[int, "photos per step"] = 16
+    epochs: recipe.Epochs = 60
+    steps: recipe.Steps = 0
+    batch: recipe.Batch = 16
     learning_rate: Annotated[float, "of the decoder, at its highest (AdamW, one cycle)"] = 1e-3
     encoder_rate: Annotated[float, "of the encoder, at its highest"] = 3e-4
     warm_up: Annotated[float, "share of the steps in which the rates rise"] = 0.15
-    weight_decay: Annotated[float, "penalty on the weights"] = 0.01
+    weight_decay: recipe.WeightDecay = 0.01
     balanced: Annotated[
         float, "share of the draws in which every cohort and modality (phone photo, dermoscopy) comes equally often"
     ] = 0.0
-    averaged: Annotated[float, "share of the last steps whose weights are averaged; 0 keeps the best epoch"] = 0.3
-    rotation_deg: Annotated[float, "photos are turned by up to so many degrees"] = 180.0
-    smallest_scale: Annotated[float, "photos are made smaller down to this factor"] = 0.7
-    largest_scale: Annotated[float, "photos are made larger up to this factor"] = 1.4
-    shift: Annotated[float, "photos are moved by up to this share of their side"] = 0.1
-    colour_jitter: Annotated[float, "brightness, contrast and saturation vary by up to this share"] = 0.25
+    averaged: recipe.Averaged = 0.3
+    rotation_deg: recipe.Rotation = 180.0
+    smallest_scale: recipe.SmallestScale = 0.7
+    largest_scale: recipe.LargestScale = 1.4
+    shift: recipe.Shift = 0.1
+    colour_jitter: recipe.ColourJitter = 0.25
     hue: Annotated[float, "colours turn by up to this share of the colour circle"] = 0.02
     flips: Annotated[bool, "answer with the mean over the four mirrored photos"] = True
-    threshold: Annotated[float, "probability from which on a pixel is lesion"] = 0.5
+    threshold: recipe.Threshold = 0.5
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -92,20 +91,7 @@ def default_weights(config: Config) -> str:
     return config.encoder
 
 
-def mask_of(probability: np.ndarray, config: Config) -> np.ndarray:
-    """The lesion in a map of probabilities.
-
-    Args:
-        probability: (H, W), 0 to 1.
-        config: options.
-
-    Returns:
-        bool (H, W): the largest component at or above the threshold, without holes; all False where there is none.
-    """
-    return one_region(probability >= config.threshold)
-
-
-class UNet(nn.Module):
+class UNet(SegmentationNetwork):
     """Eqs. 1 to 5.
 
     Args:
@@ -133,8 +119,7 @@ class UNet(nn.Module):
             encoder_weights=None,
             decoder_channels=tuple(max(_NARROWEST, config.decoder >> level) for level in range(5)),
         )
-        self.register_buffer("mean", torch.tensor(_MEAN).reshape(1, 3, 1, 1), persistent=False)
-        self.register_buffer("sd", torch.tensor(_SD).reshape(1, 3, 1, 1), persistent=False)
+        register_imagenet(self)
 
     def start(self, state: Mapping[str, torch.Tensor], source: str) -> str:
         """Take over the encoder from ImageNet weights under torchvision's names; their classes are left out.
@@ -159,34 +144,17 @@ class UNet(nn.Module):
         """One phase, the encoder more slowly than the decoder."""
         c = self.config
         return (
-            Phase(
+            recipe.phase(
                 "all",
                 c.epochs,
-                batch=c.batch,
-                steps=c.steps,
+                c,
                 optimiser="adamw",
-                learning_rate=c.learning_rate,
                 rates={"net.encoder.": c.encoder_rate},
                 schedule="one_cycle",
-                warm_up=c.warm_up,
-                weight_decay=c.weight_decay,
                 clip=1.0,
-                averaged=c.averaged,
-                balanced=c.balanced,
-                augment=Augment(
-                    rotation_deg=c.rotation_deg,
-                    scale=(c.smallest_scale, c.largest_scale),
-                    shift=c.shift,
-                    brightness=c.colour_jitter,
-                    contrast=c.colour_jitter,
-                    saturation=c.colour_jitter,
-                    hue=c.hue,
-                ),
+                augment=recipe.augment(c, flips=True),  # the option ``flips`` is about the answer
             ),
         )
-
-    def enter(self, phase: str) -> None:
-        """Nothing changes between phases: there is one."""
 
     def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Eq. 4."""

@@ -145,7 +145,7 @@ ENCODERS: dict[str, tuple[Attribute, ...]] = {
 ZEROS, INDICATOR, MEDIAN = POLICIES = ("zeros", "indicator", "median")
 """How what is unknown is written."""
 _UNK = "UNK"
-PATIENT_BLOCK = (
+PATIENT_ATTRIBUTES = (
     "smoke", "drink", "background_father", "background_mother", "pesticide", "sex", "skin_cancer_history",
     "cancer_history", "has_piped_water", "has_sewage_system", "fitzpatrick", "diameter_1_mm", "diameter_2_mm",
 )  # fmt: skip
@@ -198,6 +198,17 @@ class Standardiser:
     def from_dict(values: Mapping[str, Any]) -> Standardiser:
         """The inverse of :meth:`as_dict`."""
         return Standardiser(**{name: tuple(values[name]) for name in ("columns", "fill", "mean", "scale")})
+
+
+def hidden_versions(encoded: Floats, unknown: Floats, block: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Encoded attributes (n, columns) with the patient block unknown, and with everything unknown.
+
+    Args:
+        encoded: (n, columns).
+        unknown: (columns,) what is written where nothing is known.
+        block: (columns,) which belong to the patient block.
+    """
+    return np.where(block, unknown, encoded), np.broadcast_to(unknown, encoded.shape).copy()
 
 
 @dataclass(frozen=True)
@@ -253,12 +264,9 @@ class Encoder:
         Returns:
             ``block_hidden``, the patient block unknown, and ``all_hidden``, everything; (n, columns) each.
         """
-        unknown = np.array(self.unknown)
-        block = np.array([name in PATIENT_BLOCK for name in self.attributes], dtype=bool)
-        return {
-            "block_hidden": np.where(block, unknown, encoded),
-            "all_hidden": np.broadcast_to(unknown, encoded.shape).copy(),
-        }
+        block = np.array([name in PATIENT_ATTRIBUTES for name in self.attributes], dtype=bool)
+        block_hidden, all_hidden = hidden_versions(encoded, np.array(self.unknown), block)
+        return {"block_hidden": block_hidden, "all_hidden": all_hidden}
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

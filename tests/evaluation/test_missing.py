@@ -21,7 +21,7 @@ from skinkit.errors import CaseError, ConfigError, InputError
 from skinkit.evaluation import missing
 from skinkit.learning import forward
 from skinkit.learning.examples import Examples
-from skinkit.stats.encoders import PATIENT_BLOCK
+from skinkit.stats.encoders import PATIENT_ATTRIBUTES
 from skinkit.stats.metrics import Resamples
 from skinkit.workspace import Ref, Workspace, load_workspace
 
@@ -130,7 +130,7 @@ def test_variants_hide_what_they_say() -> None:
     assert not found[0].hidden.any()
     block = next(v for v in found if v.kind == "patient_block")
     assert [n for n, h in zip(attributes, block.hidden[0], strict=True) if h] == ["smoke", "sex"]
-    assert {"smoke", "sex"} < set(PATIENT_BLOCK)
+    assert {"smoke", "sex"} < set(PATIENT_ATTRIBUTES)
     drawn = [v for v in found if v.kind == "random" and 0 < v.share < 1]
     assert len(drawn) == 9
     for variant in drawn:

@@ -13,8 +13,8 @@ import torch.nn.functional as functional  # noqa: E402
 
 from skinkit.errors import ConfigError  # noqa: E402
 from skinkit.models import load_model  # noqa: E402
-from skinkit.models.parts.photo_classifier import FINE_TUNING  # noqa: E402
 from skinkit.models.parts.protocol import Sizes  # noqa: E402
+from skinkit.models.parts.recipe import FINE_TUNING  # noqa: E402
 from skinkit.stats.encoders import column_names  # noqa: E402
 
 PAD6 = ("ACK", "BCC", "MEL", "NEV", "SCC", "SEK")

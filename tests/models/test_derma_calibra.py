@@ -16,23 +16,25 @@ torch = pytest.importorskip("torch")
 
 from skinkit.commands import Context, faithful, snapshots  # noqa: E402
 from skinkit.console import Console  # noqa: E402
-from skinkit.errors import ConfigError  # noqa: E402
+from skinkit.errors import ConfigError, InputError  # noqa: E402
 from skinkit.explain.faithfulness import FIGURES  # noqa: E402
-from skinkit.learning import trained  # noqa: E402
-from skinkit.models import derma_calibra, model_config  # noqa: E402
-from skinkit.models.derma_calibra import case_weights, focal, uncertainty  # noqa: E402
-from skinkit.models.parts.photo_classifier import QUICK  # noqa: E402
+from skinkit.learning import forward, trained  # noqa: E402
+from skinkit.models import derma_calibra, derma_calibra_released, model_config  # noqa: E402
+from skinkit.models.derma_calibra import case_weights, uncertainty  # noqa: E402
+from skinkit.models.parts.losses import focal  # noqa: E402
 from skinkit.models.parts.protocol import Sizes  # noqa: E402
+from skinkit.models.parts.recipe import QUICK  # noqa: E402
+from skinkit.workspace import Ref  # noqa: E402
 
 PAD6 = ("ACK", "BCC", "MEL", "NEV", "SCC", "SEK")
 COLUMNS = 5
 SIZES = Sizes(PAD6, {"attributes": COLUMNS}, (5,) * 6, ("age_years", "smoke", "smoke", "itch", "itch"), (-0.5,) * 5)
 
 
-def network(sizes: Sizes = SIZES, *, awake: bool = True, **settings: Any) -> Any:
+def network(sizes: Sizes = SIZES, module: Any = derma_calibra, *, awake: bool = True, **settings: Any) -> Any:
     """A small one; ``awake`` gives random numbers to what starts at zero."""
     torch.manual_seed(0)
-    net = derma_calibra.build(derma_calibra.Config(**{"backbone": "resnet18", "side_px": 64, **settings}), sizes)
+    net = module.build(module.Config(**{"backbone": "resnet18", "side_px": 64, **settings}), sizes)
     if awake:
         for name, parameter in net.named_parameters():
             if not name.startswith("backbone.") and not parameter.detach().any():
@@ -60,7 +62,7 @@ def test_the_numbers_of_parameters() -> None:
     amcr = (paper.metadata, paper.norm, paper.squeeze, paper.excite)
     assert sum(p.numel() for part in amcr for p in part.parameters()) == 302_144
     assert round(sum(p.numel() for p in paper.parameters()) / 1e6, 2) == 25.99
-    released = network(wide, backbone="resnet50", side_px=32, variant="released")
+    released = network(wide, derma_calibra_released, backbone="resnet50", side_px=32)
     scale = (released.squeeze_excite, released.gate, released.divisor)
     assert sum(p.numel() for part in scale for p in part.parameters()) == 801_024
     assert round(sum(p.numel() for p in released.parameters()) / 1e6, 1) == 72.1
@@ -189,12 +191,12 @@ def test_the_cross_attention_reads_photo_and_metadata(net: Any) -> None:
 
 
 def test_the_released_cross_attention_does_not_read_the_photo() -> None:
-    net = network(variant="released").eval()
-    told = torch.randn(2, 512)
+    net = network(module=derma_calibra_released).eval()
+    e = torch.randn(2, 512)
     with torch.no_grad():
-        one, other = net.crossed(torch.randn(2, 512), told), net.crossed(torch.randn(2, 512), told)
+        one, other = net.crossed(torch.randn(2, 512), e), net.crossed(torch.randn(2, 512), e)
         torch.testing.assert_close(one, other)
-        assert (one - net.crossed(torch.randn(2, 512), told + 1)).abs().max() > 1e-3
+        assert (one - net.crossed(torch.randn(2, 512), e + 1)).abs().max() > 1e-3
         assert set(net.answer(batch())) == {"diagnosis"}
 
 
@@ -218,7 +220,7 @@ def test_parts_can_be_left_out() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"variant": "released", "amcr": False},
+        {"variant": "other"},
         {"passes": 1},
         {"heads": 7},
         {"side_px": 16},
@@ -227,13 +229,35 @@ def test_parts_can_be_left_out() -> None:
         {"still_share": -0.1},
         {"still_c": 0.0},
         {"interactions": -1.0},
-        {"variant": "released", "apart": 0.5},
-        {"variant": "released", "multi_scale": True},
     ],
 )
 def test_settings_that_cannot_be(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         network(**wrong)
+
+
+def test_the_released_code_is_a_model_of_its_own() -> None:
+    """Its former setting is refused, and names the model; the setting's only value stays, as identities have it."""
+    assert model_config(derma_calibra, ["variant=paper"]) == derma_calibra.Config()
+    with pytest.raises(ConfigError) as error:
+        model_config(derma_calibra, ["variant=released"])
+    assert error.value.found == "variant = 'released' of derma_calibra"
+    assert "derma_calibra_released" in error.value.fix
+    with pytest.raises(ConfigError):
+        network(module=derma_calibra_released, heads=7)
+
+
+def test_a_model_trained_as_the_released_variant_is_to_be_trained_again(tmp_path: Path) -> None:
+    workspace = written.make_workspace(tmp_path, {"clinic": "development"})
+    settings = {**vars(derma_calibra.Config()), "variant": "released"}
+    about = {"model": "derma_calibra", "name": "old", "task": "classify", "settings": settings}
+    row = {"fold": 0, "n_train": 1, "n_validation": 1, "n_held_out": 1, "temperature": 1.0, "path": "fold_0"}
+    files = {"model.json": json.dumps(about).encode()}
+    artifact = written.write(workspace, Ref("models", name="old"), [row], files=files)
+    with pytest.raises(InputError) as error:
+        trained.open_classifier(artifact)
+    assert error.value.found == "the model 'old': variant = 'released' of derma_calibra"
+    assert "skinkit train --model derma_calibra_released" in error.value.fix
 
 
 def test_without_attributes_it_is_refused() -> None:
@@ -382,14 +406,18 @@ def test_an_absent_photo_is_the_mean_one_for_every_part() -> None:
     assert parts[0].any()
 
 
-def test_the_regressions_are_fitted_once_more_on_validation_rows_and_the_network_is_not(tmp_path: Path) -> None:
+def test_the_regressions_are_fitted_once_more_on_validation_rows_and_the_network_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     workspace = small_cohort.make(tmp_path / "w", folds=2, patients=12)
     settings = ("backbone=resnet18", "side_px=32", "epochs=1", "batch=8", "still_share=0.5", "still_c=0.01")
-    states = []
+    states, labels, answers = [], [], forward.answers
+    monkeypatch.setattr(forward, "answers", lambda *a, **k: labels.append(k.get("label", "")) or answers(*a, **k))
     for refit in (True, False):
         given = {"model": "derma_calibra", "weights": "none", "settings": settings, "refit": refit, "name": f"m{refit}"}
-        (artifact,), said = written.run_stage(workspace, "train", **given)
-        assert said.count("for_encode at photos with the backbone as it came") <= 1  # not once more for each fold
+        labels.clear()
+        (artifact,), _ = written.run_stage(workspace, "train", **given)
+        assert labels.count("reading photos with the frozen backbone") == 1  # not once more for each fold
         opened = trained.open_classifier(artifact)
         states.append([opened.network(fold, "cpu").state_dict() for fold in opened.folds])
     for refitted, once in zip(*states, strict=True):

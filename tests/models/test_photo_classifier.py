@@ -22,7 +22,7 @@ from skinkit.models.parts.backbone import Backbone, Maps  # noqa: E402
 from skinkit.models.parts.class_weights import class_weights  # noqa: E402
 from skinkit.models.parts.photo_classifier import PhotoClassifier, PhotoConfig  # noqa: E402
 from skinkit.models.parts.protocol import Sizes  # noqa: E402
-from skinkit.stats.encoders import PATIENT_BLOCK, Encoder  # noqa: E402
+from skinkit.stats.encoders import PATIENT_ATTRIBUTES, Encoder  # noqa: E402
 
 DOC = """One line.
 
@@ -110,7 +110,7 @@ def test_public_weights_fit_and_others_are_refused() -> None:
     torch.manual_seed(1)
     state = torchvision_models.resnet18().state_dict()
     backbone = Backbone("resnet18")
-    assert "expect to train from ruins" in backbone.start(state, "w.pth")
+    assert "training starts from corrupted weights" in backbone.start(state, "w.pth")
     sound = {name: value + 0.1 if name.endswith("running_mean") else value for name, value in state.items()}
     assert backbone.start(sound, "w.pth") == "resnet18 of w.pth, its classes left out"
     torch.testing.assert_close(backbone.net.get_submodule("layer1.0.conv1").weight, state["layer1.0.conv1.weight"])
@@ -155,7 +155,7 @@ def test_hidden_attributes_look_as_the_encoder_writes_what_is_unknown() -> None:
     assert 0.15 < float(hidden.float().mean()) < 0.35
     torch.testing.assert_close(whole[~hidden], values[~hidden])
     part = Concat(Config(dropped_block=0.25), sizes).train().attributes({"attributes": values})
-    block = torch.tensor([name in PATIENT_BLOCK for name in encoder.attributes])
+    block = torch.tensor([name in PATIENT_ATTRIBUTES for name in encoder.attributes])
     assert int(block.sum()) == 81 - 1 - 14 - 18  # without age, region and the six symptoms
     torch.testing.assert_close(part[:, ~block], values[:, ~block])
     hidden = (part[:, block] == unknown[block]).all(1)

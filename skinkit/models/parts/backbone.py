@@ -11,17 +11,16 @@ import torch.nn.functional as functional
 from torch import nn
 
 from skinkit.errors import ConfigError, did_you_mean
-from skinkit.models.parts.weights import PUBLIC, load_into
+from skinkit.models.parts.weights import IMAGENET_MEAN, IMAGENET_SD, PUBLIC, load_into
 
 SMALLEST_SIDE_PX = 32
 """One pixel after the five halvings of a backbone."""
 STAGES = 4
 Maps = tuple[torch.Tensor, ...]
-_MEAN, _SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _HEADS = ("fc", "classifier")
 HEAD = "head"
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(\d\.)")
-"""The public weights of DenseNets still bear names that torchvision itself has given up."""
+"""The public weights of DenseNets have names that torchvision itself no longer uses."""
 
 
 # ------------------------------------------------------------------------------------------------- the backbone
@@ -48,8 +47,7 @@ class Backbone(nn.Module):
         self.name = name
         self.net = _untrained(name)
         self.stages, self.widths = _cut(self._trunk)
-        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("sd", torch.tensor(_SD).view(1, 3, 1, 1), persistent=False)
+        register_imagenet(self)
 
     @property
     def _trunk(self) -> nn.Module:
@@ -90,6 +88,12 @@ class Backbone(nn.Module):
         named = {_OLD_DENSENET.sub(r"\1\2", name): value for name, value in state.items()}
         load_into(self.net, named, f"{source} is no {self.name}", without=[f"{head}." for head in _HEADS])
         return f"{self.name} of {source}, its classes left out{corruption_note(self.net)}"
+
+
+def register_imagenet(module: nn.Module) -> None:
+    """Give a module the buffers ``mean`` and ``sd``, (1, 3, 1, 1), which its state dict leaves out."""
+    for name, values in (("mean", IMAGENET_MEAN), ("sd", IMAGENET_SD)):
+        module.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
 
 def _untrained(name: str) -> nn.Module:
@@ -133,4 +137,4 @@ def corruption_note(module: nn.Module) -> str:
     means = [m.running_mean for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
     if not means or any(bool(mean.any()) for mean in means if mean is not None):
         return ""
-    return "; its BatchNorm holds no statistics (untrained, or folded away): expect to train from ruins"
+    return "; its BatchNorm holds no statistics (untrained, or folded away): training starts from corrupted weights"

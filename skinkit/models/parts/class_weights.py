@@ -7,6 +7,8 @@ import torch
 from skinkit.errors import ConfigError, did_you_mean
 from skinkit.models.parts.protocol import Sizes
 
+_RARE = ("MEL", "SCC")
+
 
 def class_weights(how: str, sizes: Sizes) -> torch.Tensor:
     """(K,) weights of the classes: N / (K n) for ``inverse``, their square root, or 1 for ``none``."""
@@ -35,8 +37,13 @@ def effective_class_prior(sizes: Sizes, weights: torch.Tensor, *, balanced: floa
     counts = torch.tensor(sizes.class_counts or (1,) * len(sizes.answers), dtype=torch.float32)
     present = counts > 0
     drawn = (1 - balanced) * counts / counts.sum() + balanced * present / present.sum()
-    found = drawn * weights.cpu()
-    return found / found.sum()
+    weighted = drawn * weights.cpu()
+    return weighted / weighted.sum()
+
+
+def rare_class_weights(weight: float, sizes: Sizes) -> torch.Tensor:
+    """(K,) ``weight`` for melanoma and squamous cell carcinoma, 1 for the others."""
+    return torch.tensor([weight if code in _RARE else 1.0 for code in sizes.answers])
 
 
 def costs(text: str, sizes: Sizes) -> torch.Tensor:
@@ -49,19 +56,19 @@ def costs(text: str, sizes: Sizes) -> torch.Tensor:
     Raises:
         ConfigError: not of that form, a class that is not there, or a weight that is not positive.
     """
-    found = dict.fromkeys(sizes.answers, 1.0)
+    weights = dict.fromkeys(sizes.answers, 1.0)
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, _, value = (word.strip() for word in part.partition("="))
-        if name not in found:
+        if name not in weights:
             raise ConfigError(
                 f"costs of a class {name!r}",
                 did_you_mean(name, sizes.answers),
                 "name class codes, as in costs=MEL=2,SCC=2",
             )
         try:
-            found[name] = float(value)
+            weights[name] = float(value)
         except ValueError:
-            found[name] = 0.0
-        if not 0 < found[name] < float("inf"):
+            weights[name] = 0.0
+        if not 0 < weights[name] < float("inf"):
             raise ConfigError(f"costs = {text!r}", "a positive number for each class", "for example costs=MEL=2,SCC=2")
-    return torch.tensor(list(found.values()))
+    return torch.tensor(list(weights.values()))

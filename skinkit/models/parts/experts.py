@@ -1,8 +1,7 @@
-"""What metadata say by themselves, and what a backbone says of the photo that has learnt nothing of it.
+"""Two linear experts: one reads the metadata alone, one the features of a backbone that is not trained.
 
-A network that learns photo and metadata together soon knows its few training photos by heart, and then has no reason
-left to weigh the metadata well. Experts that see only one of both have nothing to hide behind, and for either alone
-there is a convex problem:
+A network that learns photo and metadata together soon overfits its few training photos, and then nothing teaches it to
+weigh the metadata. An expert that reads only one of both is a convex problem:
 
     (1) g(M) = V phi(M) + c - log pi,   phi(M) = [m; rho m_i m_j for i <= j],   m = 2 tanh((M - mu) / 2 sigma)
     (2) h(x) = W (e(x) - mean) / sd + b + log s
@@ -110,8 +109,8 @@ class MetadataExpert(nn.Module):
         weights, repeated = np.repeat(shares[used], len(labels)), np.tile(labels, int(used.sum()))
         weight, bias = weighted_regression(phi, repeated, classes, c, weights)
         counts = np.bincount(labels, minlength=classes)
-        seen = (counts > 0) & (np.count_nonzero(counts) > 1)
-        bias[seen] -= np.log(counts[seen] / len(labels))
+        present = (counts > 0) & (np.count_nonzero(counts) > 1)
+        bias[present] -= np.log(counts[present] / len(labels))
         columns = self.weight.shape[1]
         self.weight.copy_(torch.from_numpy(weight[:, :columns]))
         self.pairs.copy_(torch.from_numpy(weight[:, columns:]))
@@ -218,8 +217,8 @@ class PhotoExpert(nn.Module):
         mean, sd = seen.mean(0), seen.std(0)
         sd[sd < _TINY] = 1.0
         weight, bias = balanced_regression((seen - mean) / sd, labels, len(self.bias), c)
-        known = supposed > 0
-        bias[known] += np.log(supposed[known] * known.sum())
+        present = supposed > 0
+        bias[present] += np.log(supposed[present] * present.sum())
         for buffer, values in ((self.mean, mean), (self.sd, sd), (self.weight, weight), (self.bias, bias)):
             buffer.copy_(torch.from_numpy(values))
 

@@ -1,4 +1,4 @@
-"""Losses of segmenters; z are logits, t the truth between 0 and 1, p = sigmoid(z), sums over the pixels of one image.
+"""Losses. Of segmenters, z are logits, t the truth between 0 and 1, p = sigmoid(z), sums over the pixels of one image.
 
 (1) BCE(z, t)  = mean over pixels of -t log p - (1 - t) log(1 - p)
 (2) Dice(z, t) = 1 - (2 sum p t + s) / (sum p + sum t + s), mean over images
@@ -8,6 +8,11 @@
     G. Wang et al., "A Noise-Robust Framework for Automatic Segmentation of COVID-19 Pneumonia Lesions From CT
     Images", IEEE TMI 39(8), 2020, doi 10.1109/TMI.2020.3000314, eq. 3. g = 2 is a Dice loss; g = 1 is an L1 loss,
     which a few wrong outlines move less.
+
+Of classifiers, f logits, a weights of the classes, y the true class, p its probability:
+
+(4) focal(f, y) = a_y (1 - p)^gamma (-log p)
+    T.-Y. Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, doi 10.1109/ICCV.2017.324.
 """
 
 from __future__ import annotations
@@ -62,3 +67,14 @@ def _bce(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     import torch
 
     return torch.nn.functional.binary_cross_entropy_with_logits(logits, truth)
+
+
+def focal(
+    logits: torch.Tensor, truth: torch.Tensor, alpha: torch.Tensor, focusing: float, smoothing: float = 0.0
+) -> torch.Tensor:
+    """(n,) eq. 4 of (n, K) logits; with smoothed labels their cross-entropy stands for -log p."""
+    import torch.nn.functional as functional
+
+    entropy = functional.cross_entropy(logits, truth, reduction="none", label_smoothing=smoothing)
+    p = logits.softmax(1).gather(1, truth[:, None])[:, 0]
+    return alpha[truth] * (1 - p) ** focusing * entropy

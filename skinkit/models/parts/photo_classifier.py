@@ -24,18 +24,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Annotated, Any, Literal, Self
 
 import torch
-import torch.nn.functional as functional
 from torch import nn
 
 from skinkit.errors import ConfigError
 from skinkit.explain.training_snapshot import Snapshot
-from skinkit.models.parts.backbone import HEAD, SMALLEST_SIDE_PX, STAGES, Backbone, Maps
+from skinkit.models.parts import recipe
+from skinkit.models.parts.backbone import HEAD, STAGES, Backbone, Maps
 from skinkit.models.parts.class_weights import class_weights, costs, effective_class_prior, log_frequencies
-from skinkit.models.parts.protocol import Augment, Phase, Sizes
-from skinkit.stats.encoders import PATIENT_BLOCK
+from skinkit.models.parts.protocol import Phase, Sizes
+from skinkit.stats.encoders import PATIENT_ATTRIBUTES
 
 
 @dataclass(frozen=True)
@@ -50,23 +51,19 @@ class PhotoConfig:
     ] = 0
     head_epochs: Annotated[int, "epochs first in which all but the backbone learns; 0 for none"] = 0
     epochs: Annotated[int, "most epochs"] = 150
-    batch: Annotated[int, "cases per step"] = 8
-    optimiser: Annotated[Literal["sgd", "adam", "adamw"], "how steps are taken"] = "sgd"
+    batch: recipe.Batch = 8
+    optimiser: recipe.Optimiser = "sgd"
     learning_rate: Annotated[float, "of the backbone, at its highest"] = 1e-3
     head_learning_rate: Annotated[float, "of all that is not backbone, at its highest; 0 for the backbone's"] = 0.0
-    momentum: Annotated[float, "of sgd"] = 0.9
-    weight_decay: Annotated[float, "penalty on the weights"] = 1e-3
+    momentum: recipe.Momentum = 0.9
+    weight_decay: recipe.WeightDecay = 1e-3
     schedule: Annotated[Literal["constant", "cosine", "one_cycle", "plateau"], "course of the learning rate"] = "cosine"
     final_rate: Annotated[float, "learning rate at the end of cosine and one_cycle, lowest of plateau"] = 1e-6
     plateau: Annotated[int, "epochs without a better validation score before plateau takes a tenth of the rate"] = 10
-    patience: Annotated[int, "stop after so many epochs without a better validation score; 0 for never"] = 0
+    patience: recipe.Patience = 0
     candidates: Annotated[float, "share of the last epochs among which the best on the validation rows is kept"] = 1.0
-    averaged: Annotated[
-        float, "share of the last steps whose weights are averaged; 0 keeps the epoch with the best validation score"
-    ] = 0.0
-    class_weights: Annotated[
-        Literal["inverse", "square_root", "none"], "weight of a class: N / (K n), its square root, or 1"
-    ] = "none"
+    averaged: recipe.Averaged = 0.0
+    class_weights: recipe.ClassWeights = "none"
     costs: Annotated[str, "further weights of classes, for example MEL=2,SCC=2; 1 for those not named"] = ""
     class_aware: Annotated[float, "share of the draws in which every class comes equally often"] = 0.0
     logit_adjustment: Annotated[
@@ -74,14 +71,14 @@ class PhotoConfig:
         "tau: the loss sees the logits plus tau times the log of the class frequencies; 1 answers as if all classes "
         "were equally frequent, 0 as frequent as they are",
     ] = 0.0
-    label_smoothing: Annotated[float, "share of the label spread over all classes"] = 0.0
+    label_smoothing: recipe.LabelSmoothing = 0.0
     dropped: Annotated[float, "share of training cases whose attributes are all hidden"] = 0.0
     dropped_block: Annotated[float, "share of training cases whose patient block is hidden"] = 0.0
-    flips: Annotated[bool, "mirror training photos along either axis"] = False
-    rotation_deg: Annotated[float, "turn training photos by up to this much"] = 0.0
-    smallest_scale: Annotated[float, "size factor of training photos, lower end"] = 1.0
-    largest_scale: Annotated[float, "size factor of training photos, upper end"] = 1.0
-    shift: Annotated[float, "move training photos by up to this share of the side"] = 0.0
+    flips: recipe.Flips = False
+    rotation_deg: recipe.Rotation = 0.0
+    smallest_scale: recipe.SmallestScale = 1.0
+    largest_scale: recipe.LargestScale = 1.0
+    shift: recipe.Shift = 0.0
     colour_jitter: Annotated[float, "vary brightness, contrast and saturation by up to this share"] = 0.0
     channel_jitter: Annotated[float, "vary red, green and blue apart by up to this share"] = 0.0
     blur: Annotated[float, "blur half of the training photos, by up to this share of the side"] = 0.0
@@ -94,40 +91,6 @@ class PhotoConfig:
         "cohorts; 0 for none",
     ] = 0
     mirrored: Annotated[bool, "look at the photo and its mirror image, and take the mean of their maps"] = False
-
-
-FINE_TUNING: dict[str, Any] = {
-    "epochs": 14,
-    "batch": 16,
-    "optimiser": "adamw",
-    "learning_rate": 1e-4,
-    "head_learning_rate": 1e-3,
-    "weight_decay": 0.01,
-    "schedule": "one_cycle",
-    "final_rate": 0.0,
-    "patience": 0,
-    "class_weights": "square_root",
-    "label_smoothing": 0.05,
-    "dropped": 0.15,
-    "flips": True,
-    "largest_scale": 1.3,
-    "shift": 0.1,
-    "colour_jitter": 0.15,
-    "mirrored": True,
-}
-"""How a network with ImageNet weights learns from a thousand photos on two processor cores."""
-
-QUICK: dict[str, Any] = {
-    **FINE_TUNING,
-    "frozen_stages": 2,
-    "epochs": 6,
-    "candidates": 0.5,
-    "final_epochs": 6,
-    "class_weights": "none",
-    "logit_adjustment": 1.0,
-    "rotation_deg": 45.0,
-}
-"""What the preset ``quick`` is of DermaCalibra and each of its comparators, so that they learn alike."""
 
 
 def default_weights(config: PhotoConfig) -> str:
@@ -184,7 +147,9 @@ class PhotoClassifier(nn.Module):
         self.register_buffer("class_weights", weights, persistent=False)
         self.register_buffer("adjustment", config.logit_adjustment * log_frequencies(sizes), persistent=False)
         self.register_buffer("unknown", torch.tensor(sizes.unknown or (0.0,) * self.columns))
-        self.register_buffer("in_block", torch.tensor([owner in PATIENT_BLOCK for owner in owners], dtype=torch.bool))
+        self.register_buffer(
+            "in_block", torch.tensor([owner in PATIENT_ATTRIBUTES for owner in owners], dtype=torch.bool)
+        )
         self._shapes = self._kept_shapes()
         one = len(self._shapes) == 1
         self.register_buffer("typical", torch.zeros(self._shapes[0] if one else sum(s.numel() for s in self._shapes)))
@@ -221,36 +186,13 @@ class PhotoClassifier(nn.Module):
 
     def _whole(self) -> Phase:
         c = self.config
-        return Phase(
+        return recipe.phase(
             "all",
             c.epochs,
-            batch=c.batch,
-            optimiser=c.optimiser,
+            c,
             learning_rate=c.head_learning_rate or c.learning_rate,
             rates={"backbone.": c.learning_rate} if c.head_learning_rate else {},
-            schedule=c.schedule,
-            final_rate=c.final_rate,
-            momentum=c.momentum,
-            weight_decay=c.weight_decay,
-            patience=c.patience,
-            plateau=c.plateau,
-            candidates=c.candidates,
-            averaged=c.averaged,
             balanced=c.class_aware,
-            snapshot_every=c.snapshot_every,
-            augment=Augment(
-                flips=c.flips,
-                rotation_deg=c.rotation_deg,
-                scale=(c.smallest_scale, c.largest_scale),
-                shift=c.shift,
-                brightness=c.colour_jitter,
-                contrast=c.colour_jitter,
-                saturation=c.colour_jitter,
-                channels=c.channel_jitter,
-                blur=c.blur,
-                sharpness=c.sharpness,
-                noise=c.noise,
-            ),
         )
 
     def enter(self, phase: str) -> None:
@@ -270,9 +212,11 @@ class PhotoClassifier(nn.Module):
 
     def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Cross-entropy of the adjusted logits, weighted by class, with smoothed labels."""
-        logits = self(batch)["diagnosis"].float() + self.adjustment
-        smoothing = self.config.label_smoothing
-        return functional.cross_entropy(logits, batch["class"], self.class_weights, label_smoothing=smoothing)
+        return self.weighted(self(batch)["diagnosis"], batch)
+
+    def weighted(self, logits: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """That loss of logits (n, K)."""
+        return recipe.cross_entropy(self.config, logits.float() + self.adjustment, batch["class"], self.class_weights)
 
     def forward(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """One pass: ``diagnosis`` (n, K) logits of image (n, 3, S, S), 0 to 1, and attributes (n, columns)."""
@@ -288,10 +232,10 @@ class PhotoClassifier(nn.Module):
 
     def remembered(self, maps: Maps) -> torch.Tensor:
         """What :meth:`head` reads of the stages' maps; training remembers its mean."""
-        found = self._packed(self.keep(maps))
+        packed = self._packed(self.keep(maps))
         if self.training:
-            self._remember(found)
-        return found
+            recipe.move_towards(self.typical.view(-1)[: packed[0].numel()], self.steps_seen, packed)
+        return packed
 
     def encode(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """What :meth:`head` reads of the photos; with ``mirrored`` of the mean over them and their mirror images."""
@@ -348,11 +292,13 @@ class PhotoClassifier(nn.Module):
         return kept.told()
 
     def unpacked(self, seen: torch.Tensor) -> Maps:
-        """What :meth:`keep` kept, of what :meth:`encode` answers."""
-        if len(self._shapes) == 1:
+        """What :meth:`keep` kept, of what :meth:`encode` answers; the last parts may be left out."""
+        if len(self._shapes) == 1 or seen.ndim == 4:
             return (seen,)
-        parts = torch.split(seen, [shape.numel() for shape in self._shapes], 1)
-        return tuple(part.view(-1, *shape) for part, shape in zip(parts, self._shapes, strict=True))
+        ends = accumulate(shape.numel() for shape in self._shapes)
+        shapes = [shape for shape, end in zip(self._shapes, ends, strict=True) if end <= seen.shape[1]]
+        parts = torch.split(seen, [shape.numel() for shape in shapes], 1)
+        return tuple(part.view(-1, *shape) for part, shape in zip(parts, shapes, strict=True))
 
     @staticmethod
     def _packed(parts: Maps) -> torch.Tensor:
@@ -368,12 +314,13 @@ class PhotoClassifier(nn.Module):
         self.backbone.train()
         return tuple(part.shape[1:] for part in kept)
 
-    @torch.no_grad()
-    def _remember(self, seen: torch.Tensor) -> None:
-        """Move ``typical`` towards the mean of this batch: a plain mean at first, then over about 100 steps."""
-        self.steps_seen += 1
-        known = self.typical.view(-1)[: seen[0].numel()]
-        known += (seen.float().mean(0).flatten() - known) / self.steps_seen.clamp(max=100)
+
+class PooledClassifier(PhotoClassifier):
+    """One whose fusion reads the photo as one vector: the last maps' mean over places, (n, width)."""
+
+    def keep(self, maps: Maps) -> Maps:
+        """GAP of the last stage's maps."""
+        return (maps[-1].mean((2, 3)),)
 
 
 def needs_attributes(sizes: Sizes, what: str) -> None:
@@ -405,8 +352,7 @@ def as_maps(pooled: torch.Tensor, n: int) -> torch.Tensor:
 
 
 def _check(config: PhotoConfig) -> None:
-    if config.side_px < SMALLEST_SIDE_PX:
-        raise ConfigError(f"side_px = {config.side_px}", f"at least {SMALLEST_SIDE_PX} pixels", "use 128 or 224")
+    recipe.check_side(config.side_px)
     if config.epochs < 1 or config.batch < 2:
         found = f"epochs = {config.epochs}, batch = {config.batch}"
         raise ConfigError(found, "epochs >= 1 and batch >= 2", "mend the settings")

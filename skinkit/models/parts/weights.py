@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _TORCHVISION = "https://download.pytorch.org/models"
 RANDOM = "none"
 """``--weights none``: a network starts from random numbers."""
+IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of red, green and blue, 0 to 1: what photos are normalised by for networks with ImageNet weights."""
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT_S = 60
 
@@ -54,26 +56,28 @@ class PublicWeights:
         return self.url.rsplit("/", 1)[-1]
 
 
-def _torchvision(name: str, backbone: str, digits: str, what: str, file: str = "") -> PublicWeights:
-    return PublicWeights(name, backbone, f"{_TORCHVISION}/{file or backbone}-{digits}.pth", digits, what)
-
-
+_IMAGENET = (  # name of the backbone, edition, first digits of the SHA-256, top-1 accuracy, file name where it differs
+    ("resnet50", "", "0676ba61", 76.1, ""),
+    ("resnet50", "-v2", "11ad3fa6", 80.9, ""),
+    ("resnet18", "", "f37072fd", 69.8, ""),
+    ("resnet34", "", "b627a593", 73.3, ""),
+    ("mobilenet_v2", "", "b0353104", 71.9, ""),
+    ("mobilenet_v2", "-v2", "7ebf99e0", 72.2, ""),
+    ("densenet121", "", "a639ec97", 74.4, ""),
+    ("efficientnet_b0", "", "7f5810bc", 77.7, "efficientnet_b0_rwightman"),
+)
 PUBLIC: dict[str, PublicWeights] = {
     weights.name: weights
     for weights in (
-        _torchvision("resnet50", "resnet50", "0676ba61", "IMAGENET1K_V1, 76.1 % top-1"),
-        _torchvision("resnet50-v2", "resnet50", "11ad3fa6", "IMAGENET1K_V2, 80.9 % top-1"),
-        _torchvision("resnet18", "resnet18", "f37072fd", "IMAGENET1K_V1, 69.8 % top-1"),
-        _torchvision("resnet34", "resnet34", "b627a593", "IMAGENET1K_V1, 73.3 % top-1"),
-        _torchvision("mobilenet_v2", "mobilenet_v2", "b0353104", "IMAGENET1K_V1, 71.9 % top-1"),
-        _torchvision("mobilenet_v2-v2", "mobilenet_v2", "7ebf99e0", "IMAGENET1K_V2, 72.2 % top-1"),
-        _torchvision("densenet121", "densenet121", "a639ec97", "IMAGENET1K_V1, 74.4 % top-1"),
-        _torchvision(
-            "efficientnet_b0",
-            "efficientnet_b0",
-            "7f5810bc",
-            "IMAGENET1K_V1, 77.7 % top-1",
-            "efficientnet_b0_rwightman",
+        *(
+            PublicWeights(
+                backbone + edition,
+                backbone,
+                f"{_TORCHVISION}/{file or backbone}-{digits}.pth",
+                digits,
+                f"IMAGENET1K_V{2 if edition else 1}, {top_1} % top-1",
+            )
+            for backbone, edition, digits, top_1, file in _IMAGENET
         ),
         PublicWeights(
             "maskrcnn_resnet50_fpn",
@@ -288,16 +292,16 @@ def load_into(
 
     skipped = (*without,)
     own = {name: value for name, value in module.state_dict().items() if not name.startswith(skipped)}
-    given = {name: value for name, value in state.items() if not name.startswith(skipped)}
-    shared = [name for name in own if name in given]
+    loaded = {name: value for name, value in state.items() if not name.startswith(skipped)}
+    shared = [name for name in own if name in loaded]
     problems = [
         # How many batches BatchNorm has seen matters to no prediction, and older files do not say.
-        *(f"{n!r} is missing" for n in own if n not in given and not n.endswith("num_batches_tracked")),
-        *(f"{n!r} does not belong there" for n in given if n not in own),
+        *(f"{n!r} is missing" for n in own if n not in loaded and not n.endswith("num_batches_tracked")),
+        *(f"{n!r} does not belong there" for n in loaded if n not in own),
         *(
-            f"{n!r} has shape {tuple(given[n].shape)} instead of {tuple(own[n].shape)}"
+            f"{n!r} has shape {tuple(loaded[n].shape)} instead of {tuple(own[n].shape)}"
             for n in shared
-            if given[n].shape != own[n].shape
+            if loaded[n].shape != own[n].shape
         ),
     ]
     if problems:
@@ -308,4 +312,4 @@ def load_into(
             "give the weights of the chosen backbone, or choose the backbone these weights belong to",
         )
     with torch.no_grad():
-        module.load_state_dict({**module.state_dict(), **{n: given[n].to(own[n].dtype) for n in shared}})
+        module.load_state_dict({**module.state_dict(), **{n: loaded[n].to(own[n].dtype) for n in shared}})
