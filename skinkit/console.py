@@ -88,8 +88,8 @@ class Console:
         """One finished case; shown only in JSON logs (ids only, nothing of the patient)."""
         level = "warning" if status == "failed" else "info"
         if self.is_json and not self.quiet:
-            told = {"case": case, "status": status, "reason": reason, "duration_s": round(seconds, 4)}
-            self._line(level, "", {"event": "case", **told})
+            values = {"case": case, "status": status, "reason": reason, "duration_s": round(seconds, 4)}
+            self._line(level, "", {"event": "case", **values})
 
     def _line(self, level: str, text: str, values: Mapping[str, Any]) -> None:
         if not self.is_json:
@@ -133,11 +133,11 @@ class Console:
             yield
             return
         reading, writing = os.pipe()
-        kept, before = os.dup(2), self.stream
+        saved, before = os.dup(2), self.stream
         self.stream.flush()
         os.dup2(writing, 2)
         os.close(writing)
-        with open(kept, "w", encoding="utf-8", errors="backslashreplace", closefd=False) as log:
+        with open(saved, "w", encoding="utf-8", errors="backslashreplace", closefd=False) as log:
             self.stream = log
             reader = threading.Thread(target=self._libraries, args=(reading,), daemon=True)
             reader.start()
@@ -148,8 +148,8 @@ class Console:
                 os.write(2, b"\n" + _NO_MORE)
                 reader.join()
                 self.stream = before
-                os.dup2(kept, 2)
-                os.close(kept)
+                os.dup2(saved, 2)
+                os.close(saved)
 
     def _libraries(self, reading: int) -> None:
         """Take over what arrives, until a line says that this is all: workers may hold the other end for longer."""
@@ -191,15 +191,15 @@ class Console:
             yield tick
 
     def _plain(self, total: int, label: str) -> Tick:
-        done, failures, began, said = 0, 0, time.monotonic(), time.monotonic()
+        done, failures, began, reported_s = 0, 0, time.monotonic(), time.monotonic()
 
         def tick(*, failed: bool = False) -> None:
-            nonlocal done, failures, said
+            nonlocal done, failures, reported_s
             done += 1
             failures += failed
             now = time.monotonic()
-            if now - said >= _PLAIN_EVERY_S and done < total:
-                said = now
+            if now - reported_s >= _PLAIN_EVERY_S and done < total:
+                reported_s = now
                 left = (now - began) / done * (total - done)
                 self.info(f"  {label}: {done}/{total}, {failures} failed, about {left:.0f} s left")
 

@@ -116,7 +116,7 @@ def did_you_mean(name: str, choices: Iterable[str], synonyms: Mapping[str, str] 
     >>> did_you_mean("version", ["run"], {"version": "--version"})
     "did you mean '--version'? known: run"
     """
-    known = sorted(choices)
+    names = sorted(choices)
     meant = (synonyms or {}).get(name.lower())
-    close = [meant] if meant else difflib.get_close_matches(name.lower(), known, n=1)
-    return f"did you mean {close[0]!r}? known: {listed(known)}" if close else f"known: {listed(known)}"
+    close = [meant] if meant else difflib.get_close_matches(name.lower(), names, n=1)
+    return f"did you mean {close[0]!r}? known: {listed(names)}" if close else f"known: {listed(names)}"

@@ -105,16 +105,16 @@ def make_config(config: type[C], *layers: Mapping[str, Any], where: str = "confi
     Raises:
         ConfigError: unknown field or a value of the wrong type.
     """
-    known = {option.name: option for option in options_of(config)}
+    options = {option.name: option for option in options_of(config)}
     values: dict[str, Any] = {}
     for layer in layers:
         for raw, value in layer.items():
             name = raw.replace("-", "_")
-            if name not in known:
+            if name not in options:
                 raise ConfigError(
-                    f"unknown setting {raw!r} in {where}", did_you_mean(name, known), "rename or remove it"
+                    f"unknown setting {raw!r} in {where}", did_you_mean(name, options), "rename or remove it"
                 )
-            values[name] = checked(known[name], value, where)
+            values[name] = checked(options[name], value, where)
     return config(**values)
 
 

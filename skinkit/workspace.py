@@ -218,15 +218,17 @@ def _cohort(file: Path, name: str, table: Any, every: Mapping[str, Any]) -> Coho
 
 def _key_file(file: Path, name: str, table: Mapping[str, Any]) -> Path | None:
     """The key that ``pseudonymise`` names, else the one the cohort was last read with; ``""`` stands for none."""
-    told = table.get("pseudonymise")
-    if told is None:
+    setting = table.get("pseudonymise")
+    if setting is None:
         memory = remembered(file.parent / "artifacts" / name)
         return memory.key_file if memory else None
-    if not isinstance(told, str):
+    if not isinstance(setting, str):
         raise ConfigError(
-            f"{file}: pseudonymise = {told!r} of cohort {name!r}", "the path of a key file, in quotes", "mend the value"
+            f"{file}: pseudonymise = {setting!r} of cohort {name!r}",
+            "the path of a key file, in quotes",
+            "mend the value",
         )
-    return (file.parent / Path(told).expanduser()).absolute() if told else None
+    return (file.parent / Path(setting).expanduser()).absolute() if setting else None
 
 
 def check_name(name: str, what: str) -> None:
@@ -278,8 +280,8 @@ def with_defaults(text: str, values: Mapping[str, str], file: Path) -> str:
     except tomllib.TOMLDecodeError:
         same = False
     if not same:
-        told = ", ".join(f"{key} = {value!r}" for key, value in values.items())
-        raise ConfigError(f"{file} cannot be edited line by line", f"{told} in [workspace]", "write that by hand")
+        settings = ", ".join(f"{key} = {value!r}" for key, value in values.items())
+        raise ConfigError(f"{file} cannot be edited line by line", f"{settings} in [workspace]", "write that by hand")
     return changed
 
 

@@ -195,7 +195,7 @@ def test_rows_that_spell_one_file_in_two_ways_and_disagree_both_fail(tmp_path: P
         (as_lines(FIRST.replace("P1", "P\0")), "", "row 2: a NUL byte", "export"),
         (as_lines(FIRST, SECOND.replace("P2", "张三")).encode("gb18030"), "", "row 3: byte", 'encoding = "gb18030"'),
         (as_lines(FIRST, SECOND.replace("P2", "Müller")).encode("latin-1"), "", "row 3: byte", 'encoding = "latin-1"'),
-        (as_lines(FIRST.replace("P1", "张三")), 'encoding = "gb18030"', "is UTF-8, and gb18030", 'encoding = "utf-8"'),
+        (as_lines(FIRST.replace("P1", "张三")), 'encoding = "gb18030"', "is UTF-8, but encoding is gb18030", 'encoding = "utf-8"'),
         (as_lines(FIRST.replace("P1", "Mül")), 'encoding = "latin-1"', "is UTF-8, and latin-1", 'encoding = "utf-8"'),
         (as_lines().encode("utf-8-sig"), 'encoding = "cp1252"', "is UTF-8, and cp1252", 'encoding = "utf-8"'),
         (as_lines().replace(",", ";"), "", "no column 'file'", 'delimiter = ";"'),

@@ -134,19 +134,19 @@ class Artifact:
         """The artifact's table as plain rows, read piece by piece in one thread: several take memory of their own."""
         import pyarrow as pa
 
-        wanted = list(columns) if columns else None
+        names = list(columns) if columns else None
         with opened_table(self.path / TABLE, self._table_sha256) as file:
             groups = range(file.num_row_groups)
-            pieces = [file.read_row_group(group, columns=wanted, use_threads=False) for group in groups]
+            pieces = [file.read_row_group(group, columns=names, use_threads=False) for group in groups]
             return TableRows(pa.concat_tables(pieces) if pieces else file.schema_arrow.empty_table())
 
     def dates(self) -> list[row_dates.Dating]:
         """Since when each row has been as it is, in the order of the table; all alike where that was not kept."""
         if (self.path / row_dates.FILE).is_file():
             return row_dates.from_json(self.json(row_dates.FILE))
-        made = self.manifest["made"]
+        record = self.manifest["made"]
         with opened_table(self.path / TABLE) as file:
-            return [row_dates.Dating(str(made["at"]), str(made.get("run", "")), str(made["skinkit"]))] * (
+            return [row_dates.Dating(str(record["at"]), str(record.get("run", "")), str(record["skinkit"]))] * (
                 file.metadata.num_rows
             )
 

@@ -38,10 +38,10 @@ def cell(value: Any) -> str:
 
 def harmless(frame: pd.DataFrame) -> pd.DataFrame:
     """A frame of whose texts and names of columns a spreadsheet runs none."""
-    told = frame.copy()
+    escaped = frame.copy()
     for name in frame.select_dtypes(exclude=["number", "bool"]):
-        told[name] = [cell(value) if isinstance(value, str) else value for value in frame[name]]
-    return told.rename(columns=lambda name: cell(str(name)))
+        escaped[name] = [cell(value) if isinstance(value, str) else value for value in frame[name]]
+    return escaped.rename(columns=lambda name: cell(str(name)))
 
 
 def lines(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, crlf: bool = False) -> Iterable[str]:

@@ -52,13 +52,13 @@ def writer_of(path: Path) -> str | None:
     """
     name = path.with_name(f".{path.name}.lock")
     try:
-        told, inode = name.read_text(encoding="utf-8"), name.stat().st_ino
+        holder, inode = name.read_text(encoding="utf-8"), name.stat().st_ino
     except FileNotFoundError:
         return None
     locks = Path("/proc/locks")
-    elsewhere = f" on {socket.gethostname()} " not in told
+    elsewhere = f" on {socket.gethostname()} " not in holder
     held = locks.exists() and any(line.split()[-3].endswith(f":{inode}") for line in locks.read_text().splitlines())
-    return told or "another process" if held or elsewhere else None
+    return holder or "another process" if held or elsewhere else None
 
 
 def _locked(name: Path, path: Path, how: int, deadline: float) -> IO[str]:

@@ -45,7 +45,7 @@ def _modules() -> dict[str, str]:
 
 
 def _third_party() -> dict[str, Source]:
-    found: dict[str, Source] = {}
+    registered: dict[str, Source] = {}
     for point in entry_points(group=ENTRY_POINTS):
         loaded = point.load()
         source = loaded if isinstance(loaded, Source) else getattr(loaded, "SOURCE", None)
@@ -55,8 +55,8 @@ def _third_party() -> dict[str, Source]:
                 "a skinkit.data.Source, or a module with one called SOURCE",
                 f"mend the package that declares {point.value}",
             )
-        found[point.name] = source
-    return found
+        registered[point.name] = source
+    return registered
 
 
 def sources() -> dict[str, str]:

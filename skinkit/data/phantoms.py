@@ -178,11 +178,11 @@ def write_cohort(
             skin = _SKIN[rng.integers(len(_SKIN))] + rng.normal(0, 5, 3)
             sex = ("female", "male")[rng.integers(2)]
             age = int(rng.integers(*rule.age_years))
-        shown = names[rng.integers(len(names))] if rng.random() < 1 / CONFUSED else diagnosis
+        appearance = names[rng.integers(len(names))] if rng.random() < 1 / CONFUSED else diagnosis
         region, bleed = _SITES[rng.integers(len(_SITES))], rng.random() < rule.bleeds
         grew, itch = rng.random() < 0.2 + rule.irregular * 2, rng.random() < 0.3
         for view in range(2 if rng.random() < 0.2 else 1):
-            rgb, mask = draw(rng, shown, skin, hospital)
+            rgb, mask = draw(rng, appearance, skin, hospital)
             stem = f"{hospital.prefix}{patient:03d}_{number:03d}{'ab'[view]}"
             (folder / "images" / f"{stem}.jpg").write_bytes(jpeg_bytes(rgb, 92))
             if masks:

@@ -53,8 +53,8 @@ class Key:
             space: the id space; ids of two spaces never share a pseudonym.
             name: the id.
         """
-        told = "\0".join(("skinkit pseudonym 1", kind, space, name))
-        hashed = hmac.digest(self.secret, told.encode("utf-8", "surrogateescape"), "sha256")
+        message = "\0".join(("skinkit pseudonym 1", kind, space, name))
+        hashed = hmac.digest(self.secret, message.encode("utf-8", "surrogateescape"), "sha256")
         return base64.b32encode(hashed)[:LENGTH].decode().lower()
 
     def file(self, path: str) -> str:
@@ -168,8 +168,8 @@ def remembered(folder: Path) -> Memory | None:
     """
     file = folder / MEMORY
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
-        return Memory(Path(told["key_file"]), str(told["key_check"]))
+        record = json.loads(file.read_text(encoding="utf-8"))
+        return Memory(Path(record["key_file"]), str(record["key_check"]))
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
@@ -206,11 +206,11 @@ class KeyedFolder(PosixPath):
 
     def __truediv__(self, name: str | os.PathLike[str]) -> Any:
         """The file of that name or pseudonym; one that no file goes by leads to a file that is not there."""
-        plain, asked = Path(str(self)), str(name)
-        if self.key_file is None or self.workspace is None or not asked.startswith(_FILE):
+        plain, requested = Path(str(self)), str(name)
+        if self.key_file is None or self.workspace is None or not requested.startswith(_FILE):
             return plain / name
-        found = _files(str(self), self.key_file, self.workspace)
-        return plain / found.name_of(asked)
+        files = _files(str(self), self.key_file, self.workspace)
+        return plain / files.name_of(requested)
 
     def __reduce__(self) -> Any:
         """By the paths alone."""
@@ -244,12 +244,12 @@ def _files(root: str, key_file: Path, workspace: Path) -> _Files:
 
 def _walked(root: Path) -> Iterator[str]:
     """Relative path of every file below a folder, as text; links are followed."""
-    seen: set[str] = set()
+    visited: set[str] = set()
     for folder, folders, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
-        if real in seen:  # a link that leads back up
+        if real in visited:  # a link that leads back up
             folders.clear()
             continue
-        seen.add(real)
+        visited.add(real)
         for name in names:
             yield as_text(Path(folder, name).relative_to(root).as_posix())
