@@ -1,4 +1,4 @@
-"""What a run says while it works: progress bars on a terminal, plain lines elsewhere, JSON lines when asked.
+"""Progress and messages of a run: progress bars on a terminal, plain lines elsewhere, JSON lines when asked.
 
 Everything here goes to stderr; stdout is kept for results (``--json``, tables). Only ``cli.py`` prints errors.
 
@@ -63,7 +63,7 @@ class Console:
 
     @property
     def is_json(self) -> bool:
-        """Whether what is said goes to a log rather than to a person."""
+        """Whether messages are JSON lines for a log."""
         return self.log_format == "json"
 
     def info(self, text: str, **values: Any) -> None:
@@ -80,7 +80,7 @@ class Console:
         self._line("error", text, {"event": "error", **values})
 
     def event(self, event: str, **values: Any) -> None:
-        """One line of the log that says nothing to a person."""
+        """One line of the JSON log that is not shown as text."""
         if self.is_json and not self.quiet:
             self._line("info", "", {"event": event, **values})
 
@@ -119,7 +119,9 @@ class Console:
             try:
                 self.stream.write(line)
                 self.stream.flush()
-            except OSError:  # a closed pipe, a full disk under the log: the work goes on, the exit code will tell
+            except (
+                OSError
+            ):  # a closed pipe, a full disk under the log: the run continues and its exit code reports the result
                 abandon(self.stream)
 
     @contextlib.contextmanager
@@ -223,7 +225,7 @@ def _is_descriptor(stream: IO[str], number: int) -> bool:
 
 
 def abandon(stream: IO[str]) -> None:
-    """Let whatever is still written to a stream that cannot be written go nowhere."""
+    """Redirect a stream that cannot be written to the null device."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
@@ -235,7 +237,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 
 
 def _escaped(text: str) -> str:
-    r"""A message without signs that move the cursor, colour the terminal or begin a line: a file's name may hold them.
+    r"""A message without control characters, which file names may contain.
 
     >>> _escaped("a\nb\x1b[2J")
     'a\\nb\\x1b[2J'

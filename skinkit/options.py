@@ -150,7 +150,7 @@ def checked(option: Option, value: Any, where: str) -> Any:
     else:
         good = isinstance(value, kind)
     if not good:
-        raise ConfigError(f"{option.name} = {value!r} in {where}", described(kind), "mend the value")
+        raise ConfigError(f"{option.name} = {value!r} in {where}", described(kind), "correct the value")
     return value
 
 

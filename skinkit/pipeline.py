@@ -23,7 +23,7 @@ from skinkit.stages import MAKER, Job, Sources, Stage, load_stage
 from skinkit.workspace import SETTINGS_FILE, Ref, Workspace
 
 FROZEN = frozenset({"models"})
-"""Kinds that are never remade as somebody's input."""
+"""Kinds that are never remade as an input of another artifact."""
 
 
 @dataclass
@@ -136,7 +136,7 @@ class Pipeline:
         return self.steps[before:]
 
     def bring(self, ref: Ref) -> Artifact:
-        """Bring one artifact up to date as somebody's input, with its own or the workspace's settings."""
+        """Bring one artifact up to date as an input of another artifact, with its own or the workspace's settings."""
         return self._bring(ref, None)
 
     def config(

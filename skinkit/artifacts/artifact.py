@@ -141,7 +141,7 @@ class Artifact:
             return TableRows(pa.concat_tables(pieces) if pieces else file.schema_arrow.empty_table())
 
     def dates(self) -> list[row_dates.Dating]:
-        """Since when each row has been as it is, in the order of the table; all alike where that was not kept."""
+        """When each row last changed, in the order of the table; the artifact's date if that was not recorded."""
         if (self.path / row_dates.FILE).is_file():
             return row_dates.from_json(self.json(row_dates.FILE))
         record = self.manifest["made"]

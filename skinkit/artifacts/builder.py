@@ -192,7 +192,7 @@ class Builder:
     def plan(
         self, fingerprints: Mapping[tuple[Any, ...], str], *, together: Collection[tuple[Any, ...]] = ()
     ) -> list[tuple[Any, ...]]:
-        """Say which rows the table will have; get back the keys still to be made.
+        """Declare the rows of the table and return the keys still to compute.
 
         Args:
             fingerprints: key -> fingerprint of the row as it would be made now.
@@ -236,9 +236,9 @@ class Builder:
             self.counts.newly_failed += 1
 
     def _forget(self, keys: Sequence[tuple[Any, ...]]) -> None:
-        """Void rows of the unfinished run before their files are written anew.
+        """Void rows of the unfinished run before their files are written again.
 
-        A run that is killed after such a file and before its row would else leave the old row with the new file.
+        Otherwise a run that is killed between the two would leave the old row with the new file.
         """
         if keys:
             rows = [dict(zip(self.schema.key, key, strict=True)) for key in keys]
@@ -465,7 +465,7 @@ class Builder:
         raise ShareDone(self.share, self.counts)
 
     def _dates(self) -> bytes:
-        """Since when each row has been as it is: carried over from the finished artifact where a row is the same."""
+        """When each row last changed: carried over from the finished artifact for unchanged rows."""
         before: dict[Hashable, tuple[Hashable, row_dates.Dating]] = {}
         datings: list[row_dates.Dating] = []
         old = open_artifact(self.path) if exists(self.path) else None

@@ -46,9 +46,9 @@ def lock(path: Path, *, shared: bool = False, wait_s: float = 0) -> Iterator[Non
 
 
 def writer_of(path: Path) -> str | None:
-    """Who is writing an artifact now, in words; None where nobody is. It takes no lock, so it is in nobody's way.
+    """Who is writing an artifact now, in words; None if there is no writer. It takes no lock, so it delays no writer.
 
-    Of a writer on another machine only its lock file is seen, which a crash there may have left.
+    A writer on another machine is known by its lock file only, which may be left over from a crash there.
     """
     name = path.with_name(f".{path.name}.lock")
     try:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Stored(NamedTuple):
-    """Where a row lies on the disk, and what is asked of it before the end.
+    """Where a row lies on the disk, with its outcome.
 
     Attributes:
         source: a part table or the finished artifact's table.

@@ -38,7 +38,7 @@ class Dating:
 
     @property
     def moment(self) -> datetime.datetime:
-        """The time; the beginning of time where it is not known."""
+        """The time; ``datetime.min`` if it is unknown."""
         moment = datetime.datetime.fromisoformat(self.at) if self.at else datetime.datetime.min
         return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
 

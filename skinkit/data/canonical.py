@@ -101,7 +101,7 @@ class Reader:
                         table.require(column, f"mapped to {ours}")
 
     def text(self, cells: Mapping[str, str], ours: str) -> str | None:
-        """The table's word for a canonical column; None where nothing is known."""
+        """The table's word for a canonical column; None if the value is missing."""
         theirs = self.source.columns.get(ours)
         if theirs is None:
             return None
@@ -152,7 +152,7 @@ class Reader:
                 continue
             if word.upper() in _SHEET_ERRORS:
                 raise InputError(
-                    f"{self._where(row, ours)}: {word!r}, the error of a spreadsheet", "a value", "mend the formula"
+                    f"{self._where(row, ours)}: {word!r}, the error of a spreadsheet", "a value", "correct the formula"
                 )
             if ours in IDS and any(_CUT_NUMBER.fullmatch(part) for part in word.split("|")):
                 raise InputError(

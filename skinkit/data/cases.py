@@ -110,11 +110,11 @@ def _log_flow(
     if reasons["row_absent"]:
         console.info(f"{cohort.name}: waiting for a table row (looked for next time): {reasons['row_absent']:,} images")
     if files.archives and not flow["images_used"]:
-        console.warn(f"{cohort.name}: no image was found, but {files.archives[0]} is there: unpack it first")
+        console.warn(f"{cohort.name}: no image was found, but {files.archives[0]} exists: unpack it first")
     if several := _written_in_several_ways(row["patient_id"] for row in rows):
         console.warn(
             f"{cohort.name}: patient_id: {several} ids are written in several ways (7, 007, 7.0; p1, P1) and count as "
-            "several patients: write each in one way, or photos of one patient may come to both sides of a split"
+            "several patients: write each id in one way, or photos of one patient may be on both sides of a split"
         )
     for name, counts in unmapped.items():
         examples = ", ".join(f"{word!r} {count}" for word, count in list(counts.items())[:8])

@@ -88,15 +88,19 @@ def settings_of(cohort: Cohort, workspace: Workspace) -> DrawSettings:
     assert draw is not None
     if cohort.role != "external":
         raise ConfigError(
-            f"role {cohort.role!r} of {cohort.name!r}", "external: drawn metadata teach nothing", f"mend {where}"
+            f"role {cohort.role!r} of {cohort.name!r}",
+            "external: a model must not train on drawn metadata",
+            f"correct {where}",
         )
     options = {"n": draw.n, "seed": 0, "joint": "independent", "counts": "paper", "scc": "drop", **cohort.options}
     for name, least in (("n", 1), ("seed", 0)):
         if not isinstance(options[name], int) or isinstance(options[name], bool) or options[name] < least:
-            raise ConfigError(f"{name} = {options[name]!r} in {where}", f"a whole number from {least}", f"mend {name}")
+            raise ConfigError(
+                f"{name} = {options[name]!r} in {where}", f"a whole number from {least}", f"correct {name}"
+            )
     for name, choices in _CHOICES.items():
         if options[name] not in choices:
-            raise ConfigError(f"{name} = {options[name]!r} in {where}", " or ".join(choices), f"mend {name}")
+            raise ConfigError(f"{name} = {options[name]!r} in {where}", " or ".join(choices), f"correct {name}")
     development = [c for c in workspace.with_role("development") if workspace.cohort(c).source == "pad-ufes-20"]
     chosen = str(options.get("metadata_from") or (development[0] if len(development) == 1 else ""))
     if chosen not in workspace.with_role("development"):

@@ -235,7 +235,7 @@ def _first(pattern: str, paths: Sequence[str]) -> str | None:
 def walk(root: Path, closed: list[str] | None = None) -> Iterator[File]:
     """Every file below a folder in a fixed order; links are followed, hidden files and artifacts passed over.
 
-    A link to nothing is a file all the same: its case must not vanish.
+    A broken link counts as a file: its case must be reported.
 
     Args:
         root: the folder.
@@ -249,7 +249,9 @@ def walk(root: Path, closed: list[str] | None = None) -> Iterator[File]:
         folder = os.path.relpath(error.filename, root)
         if closed is None or folder == ".":
             raise InputError(
-                f"{as_text(str(error.filename))}: {error.strerror}", "a folder this user may list", "let it be read"
+                f"{as_text(str(error.filename))}: {error.strerror}",
+                "a folder that this user may list",
+                "grant read permission",
             )
         closed.append(as_text(folder))
 
@@ -288,11 +290,11 @@ def _is_image(root: Path, file: File) -> bool:
     path = on_disk(root / file.path)
     try:  # IM000001 or 1.2.840.113619.2.55: a DICOM file as archives export it
         if not stat.S_ISREG(path.stat().st_mode):
-            return False  # a pipe would keep its reader waiting for ever
+            return False  # reading a pipe would block
         with path.open("rb") as stream:
             return stream.read(132)[128:] == b"DICM"
     except OSError as error:
-        return error.errno not in _NOTHING_THERE  # what it holds cannot be told: it is not passed over
+        return error.errno not in _NOTHING_THERE  # its content is unknown: it is not skipped
 
 
 _PIECES = re.compile(r"\*\*/|\*\*|\*|\?|\{(\w+)\}|[^*?{]+|\{")

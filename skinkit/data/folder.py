@@ -61,7 +61,7 @@ def described(source: Source, file: Path) -> Source:
     try:
         description = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{file}: {error}", "a valid UTF-8 TOML file", "mend the file") from None
+        raise ConfigError(f"{file}: {error}", "a valid UTF-8 TOML file", "correct the file") from None
     _check_keys(file, description, _KEYS, "")
     for key in _TEXTS:
         _text(file, description, key)
@@ -141,7 +141,7 @@ def _list(file: Path, description: Mapping[str, Any], key: str) -> tuple[str, ..
 def _table(file: Path, description: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     value = description.get(key, {})
     if not isinstance(value, dict):
-        raise ConfigError(f"{file}: {key} = {value!r}", f"a table [{key}]", "mend the file")
+        raise ConfigError(f"{file}: {key} = {value!r}", f"a table [{key}]", "correct the file")
     return value
 
 
@@ -199,10 +199,12 @@ def _patterns(file: Path, description: Mapping[str, Any]) -> tuple[tuple[str, st
     pairs = []
     entries = table.get("diagnosis", [])
     if not isinstance(entries, list):
-        raise ConfigError(f"{file}: diagnosis = {entries!r} in [patterns]", "[[patterns.diagnosis]]", "mend the file")
+        raise ConfigError(
+            f"{file}: diagnosis = {entries!r} in [patterns]", "[[patterns.diagnosis]]", "correct the file"
+        )
     for entry in entries:
         if not isinstance(entry, dict) or set(entry) != {"match", "value"}:
-            raise ConfigError(f"{file}: {entry!r}", "[[patterns.diagnosis]] with match and value", "mend the file")
+            raise ConfigError(f"{file}: {entry!r}", "[[patterns.diagnosis]] with match and value", "correct the file")
         try:
             re.compile(str(entry["match"]))
         except re.error as error:

@@ -1,7 +1,7 @@
 """Read a table as text: CSV, TSV, XLSX or Parquet; an error names file, row and column.
 
-What a spreadsheet or an export has spoilt is refused and not guessed: a quote that is never closed, a row cut off at
-the end of the file, merged cells, a formula without its result, text in another encoding than the one told.
+Damage by a spreadsheet or an export is refused, not guessed: a quote that is never closed, a row cut off at
+the end of the file, merged cells, a formula without its result, text in another encoding than the configured one.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ def _decoded(path: Path, data: bytes, encoding: str) -> str:
     """The bytes of a table as text.
 
     Raises:
-        InputError: they are not in the encoding told, or plainly in another one.
+        InputError: they are not in the given encoding, or clearly in another one.
     """
     try:
         text = data.decode("utf-8-sig" if encoding == "utf-8" else encoding)

@@ -102,7 +102,7 @@ def _dicom_damage() -> tuple[type[Exception], ...]:
 def _damaged_dicom(error: Exception) -> CaseError:
     text = str(error)
     cut = "less than expected" in text or "truncated" in text.lower()
-    # Only the kind of error is told: pydicom's words may quote the header, and so the patient.
+    # Report only the type of the error: pydicom's message may quote the header, and so the patient.
     return CaseError("image_truncated" if cut else "image_unreadable", f"DICOM: {type(error).__name__}")
 
 

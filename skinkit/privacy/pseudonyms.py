@@ -46,7 +46,7 @@ class Key:
     secret: bytes = field(repr=False)
 
     def pseudonym(self, kind: str, space: str, name: str) -> str:
-        """What an id is called: :data:`LENGTH` lower-case letters and digits 2 to 7.
+        """The pseudonym of an id: :data:`LENGTH` lower-case letters and digits 2 to 7.
 
         Args:
             kind: of :data:`KINDS`, or ``file``.
@@ -58,12 +58,12 @@ class Key:
         return base64.b32encode(hashed)[:LENGTH].decode().lower()
 
     def file(self, path: str) -> str:
-        """What a file of a cohort is called, by its path relative to the cohort's folder."""
+        """The pseudonym of a file, from its path relative to the cohort's folder."""
         return _FILE + self.pseudonym("file", "", path)
 
     @property
     def check(self) -> str:
-        """By which a key is known without being told: it says nothing of the key."""
+        """Check value that identifies a key without revealing it."""
         return self.pseudonym("key", "", "check")
 
 
@@ -88,12 +88,12 @@ def read_key(path: Path, workspace: Path) -> Key:
         raise InputError(
             f"key file {path}: {error.strerror}",
             "the key this cohort's ids are hashed with",
-            f"bring it back, correct its path, or make a new one for a new workspace: skinkit init DIR --key {path}",
+            f"restore it, correct its path, or make a new one for a new workspace: skinkit init DIR --key {path}",
         ) from None
     if not FEWEST_BYTES <= len(secret) <= _MOST_BYTES:
         raise RefusedError(
             f"key file {path}: {min(len(secret), _MOST_BYTES)} bytes{' or more' if len(secret) > _MOST_BYTES else ''}",
-            f"{FEWEST_BYTES} to {_MOST_BYTES} bytes that nobody can guess",
+            f"{FEWEST_BYTES} to {_MOST_BYTES} random bytes",
             f"make one: skinkit init DIR --key {path}, or head -c {FEWEST_BYTES} /dev/urandom > {path}",
         )
     return Key(secret)
@@ -122,7 +122,7 @@ def make_key(path: Path) -> None:
 
 
 def with_pseudonyms(row: Mapping[str, Any], key: Key, space: str) -> dict[str, Any]:
-    """A row of cases with pseudonyms for its ids and files; what is told in words is left out, for it may name them.
+    """A row of cases with pseudonyms for its ids and files; free text is removed, because it may contain names.
 
     Args:
         row: with ``image_id``, ``case_id``, ``patient_id``, ``lesion_id``, ``accession`` and the paths of its files.
@@ -140,7 +140,7 @@ def with_pseudonyms(row: Mapping[str, Any], key: Key, space: str) -> dict[str, A
 
 
 def ids_of(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Kind and id of everything that a row of cases is called by."""
+    """Kind and value of every id in a row of cases."""
     for kind in KINDS:
         if name := row.get(_column(kind)):
             yield kind, str(name)
@@ -161,7 +161,7 @@ class Memory(NamedTuple):
 
 
 def remembered(folder: Path) -> Memory | None:
-    """What is kept beside a cohort's artifacts; None where its ids are its own.
+    """The note beside a cohort's artifacts; None if the cohort is not pseudonymised.
 
     Raises:
         InputError: the note cannot be read.
@@ -205,7 +205,7 @@ class KeyedFolder(PosixPath):
         return keyed
 
     def __truediv__(self, name: str | os.PathLike[str]) -> Any:
-        """The file of that name or pseudonym; one that no file goes by leads to a file that is not there."""
+        """The file of that name or pseudonym; an unknown pseudonym gives a path that does not exist."""
         plain, requested = Path(str(self)), str(name)
         if self.key_file is None or self.workspace is None or not requested.startswith(_FILE):
             return plain / name

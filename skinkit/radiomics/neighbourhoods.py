@@ -76,7 +76,7 @@ def _look_around(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint16]]:
     """For each pixel of the lesion's rows: neighbours of its rank, neighbours in the lesion, the sum of their levels.
 
-    Pixels outside the lesion are said to have 8 alike neighbours, so that nobody visits them; 64 times 8 is appended
+    Pixels outside the lesion are said to have 8 alike neighbours, so that they are skipped; 64 times 8 is appended
     for comparison.
     """
     pixels = len(plane) - ORIGIN - 64 - 2 * stride

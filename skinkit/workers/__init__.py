@@ -267,7 +267,7 @@ def _started(workers: int) -> ProcessPoolExecutor:
 
 
 def _begin(mask: int) -> None:
-    """Make this worker end at a case's limit, and when its parent is killed; it would wait for work for ever.
+    """Make this worker end at a case's time limit and when its parent is killed; else it would wait for work.
 
     Args:
         mask: umask of the parent; the process that workers are forked from may be older than it.
