@@ -160,7 +160,7 @@ class Console:
                 if line == _NO_MORE:
                     return
                 text = line.decode("utf-8", "replace").rstrip()
-                if _is_entry(text):  # another process of this run has a console of its own
+                if _is_entry(text):  # written by the console of another process of this run
                     self._write(f"{text}\n")
                 elif text:
                     self._line("warning", text, {"event": "library"})

@@ -47,7 +47,7 @@ ONE_MODEL_ARGUMENT = dataclasses.replace(ONE_MODEL, positional=True)
 MANY_MODELS = Help(f"{MODEL}, repeatable (default: the workspace's)", metavar="NAME", flag="--model", positional=True)
 """The same, of a command that reads several."""
 _RARE = frozenset({"seed", "bootstrap", "minimum", "allow_leakage", "near_bits", "near_limit"})
-"""Fields that are rarely needed in whatever command they are."""
+"""Fields that are rarely needed in any command."""
 
 
 @dataclass(frozen=True)

@@ -381,7 +381,7 @@ class Plan(Pipeline):
         if remade:
             return f"input {remade[0]} will be remade"
         if MAKER[ref.kind] == "report" and (new := [one.ref for one in self.planned if one.stage != "report"]):
-            return f"{new[0]} will be made"  # it shows what there is, and needs only that
+            return f"{new[0]} will be made"  # a report reads every artifact, so any new one makes it stale
         sources = self._sources(stage, config, ref)
         inputs = {name: open_artifact(self.workspace.path(need)) for name, need in needs.items()}
         why = self._stale(artifact, self._recipe(ref, stage, config, inputs, sources), sources)

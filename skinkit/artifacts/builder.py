@@ -301,7 +301,7 @@ class Builder:
     def _old_rows(self) -> tuple[dict[tuple[Any, ...], OldRow], dict[tuple[Any, ...], OldRow]]:
         """Rows of the unfinished run and of the finished artifact."""
         partial: dict[tuple[Any, ...], OldRow] = {}
-        # The final table is there too where a run was killed just before its end.
+        # The final table exists too if a run was killed just before its end.
         for part in [*self.partial.glob(TABLE), *sorted((self.partial / "parts").glob("[0-9]*.parquet"))]:
             try:
                 partial.update(stored_rows(part, self.schema))

@@ -39,7 +39,7 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
     """A file to write that is renamed to its final name once it is complete and flushed.
 
     Raises:
-        InputError: it cannot be written; what was there before is still there.
+        InputError: it cannot be written; an existing file is unchanged.
     """
     # Not the process's number: two machines that share a disk may have the same one.
     temporary = path.with_name(f".{path.stem[:64]}.{secrets.token_hex(8)}.tmp")
@@ -86,7 +86,7 @@ def put_in_place(partial: Path, path: Path) -> None:
 
     Args:
         partial: the new folder, manifest and all.
-        path: its name; what lies there goes to ``NAME.previous`` first, where readers find it meanwhile.
+        path: its name; an existing folder becomes ``NAME.previous`` first, where readers find it meanwhile.
     """
     previous = path.with_name(path.name + ".previous")
     _settle_folders(partial)

@@ -1,4 +1,4 @@
-"""When each row of an artifact was first there: beside the table, outside its identity.
+"""When each row of an artifact was first stored: beside the table, outside its identity.
 
 A row that is kept when an artifact is remade keeps its date; one that is new, or whose content or outcome changed, gets
 that of the run that puts it in place. (A row that a killed run had computed counts from the run that finished: before

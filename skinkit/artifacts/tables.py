@@ -213,7 +213,7 @@ def _texts(values: pa.ChunkedArray[Any]) -> np.ndarray[Any, Any]:
 
 
 class LazyRows(Sequence[dict[str, Any]]):
-    """Plain rows, each made as it is asked for: :meth:`row` says how, and ``__len__`` how many there are."""
+    """Plain rows, each made on access; subclasses define :meth:`row` and ``__len__``."""
 
     def row(self, index: int) -> dict[str, Any]:
         """The row at a place from 0."""

@@ -1,6 +1,6 @@
 """Phantom lesions: drawn photos with known masks, a known class rule and made-up patients.
 
-They exist to show and test the chain where no real photo may be: what is learnt from them says nothing about skin. The
+They show and test the chain where real photos are not allowed; a model trained on them is useless on skin. The
 rule, so that a reader can judge the figures: each class has its own outline irregularity, colour, mottling and scaling
 (``RULES``), each patient a skin tone and an age drawn from the class's range, and one lesion in ``CONFUSED`` is
 drawn by the rule of another class.

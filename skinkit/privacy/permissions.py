@@ -1,6 +1,6 @@
 """File permissions: with ``private = true`` in ``[workspace]`` of ``skinkit.toml``, only the owner can read outputs.
 
-Files are then made with mode 0600 and folders with 0700, whatever the umask of the user's shell says: artifacts,
+Files are then made with mode 0600 and folders with 0700, regardless of the umask of the user's shell: artifacts,
 unfinished work, temporary files, exports, and what worker processes write.
 """
 

@@ -1,7 +1,7 @@
 """Pseudonyms: keyed hashes in the place of ids, so that artifacts, logs and reports name no patient.
 
 An id becomes HMAC-SHA256 (RFC 2104) of its kind, its id space and itself under a secret key, its first 100 bits
-written in base32. The same id under the same key is the same pseudonym wherever it is met, so patients stay together
+written in base32. The same id under the same key always gives the same pseudonym, so patients stay together
 and the leakage guard works; without the key nothing leads back, and a guessed id cannot be tried. No list of who is who
 is kept: with the key it is computed again from the cohort's files.
 
@@ -36,7 +36,7 @@ MEMORY = "pseudonyms.json"
 _FILE = "keyed-"
 _MOST_BYTES = 4096
 _SHARE_LOOKING = 0.1
-"""Of the time that may go into listing a folder again for files that are not there."""
+"""Largest share of the time spent on listing a folder again to look for missing files."""
 
 
 @dataclass(frozen=True)
