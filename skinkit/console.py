@@ -1,4 +1,4 @@
-"""What a run says while it works: progress bars on a terminal, plain lines elsewhere, JSON lines when asked.
+"""Progress and messages of a run: progress bars on a terminal, plain lines elsewhere, JSON lines when asked.
 
 Everything here goes to stderr; stdout is kept for results (``--json``, tables). Only ``cli.py`` prints errors.
 
@@ -63,7 +63,7 @@ class Console:
 
     @property
     def is_json(self) -> bool:
-        """Whether what is said goes to a log rather than to a person."""
+        """Whether messages are JSON lines for a log."""
         return self.log_format == "json"
 
     def info(self, text: str, **values: Any) -> None:
@@ -80,7 +80,7 @@ class Console:
         self._line("error", text, {"event": "error", **values})
 
     def event(self, event: str, **values: Any) -> None:
-        """One line of the log that says nothing to a person."""
+        """One line of the JSON log that is not shown as text."""
         if self.is_json and not self.quiet:
             self._line("info", "", {"event": event, **values})
 
@@ -88,8 +88,8 @@ class Console:
         """One finished case; shown only in JSON logs (ids only, nothing of the patient)."""
         level = "warning" if status == "failed" else "info"
         if self.is_json and not self.quiet:
-            told = {"case": case, "status": status, "reason": reason, "duration_s": round(seconds, 4)}
-            self._line(level, "", {"event": "case", **told})
+            values = {"case": case, "status": status, "reason": reason, "duration_s": round(seconds, 4)}
+            self._line(level, "", {"event": "case", **values})
 
     def _line(self, level: str, text: str, values: Mapping[str, Any]) -> None:
         if not self.is_json:
@@ -119,7 +119,9 @@ class Console:
             try:
                 self.stream.write(line)
                 self.stream.flush()
-            except OSError:  # a closed pipe, a full disk under the log: the work goes on, the exit code will tell
+            except (
+                OSError
+            ):  # a closed pipe, a full disk under the log: the run continues and its exit code reports the result
                 abandon(self.stream)
 
     @contextlib.contextmanager
@@ -133,11 +135,11 @@ class Console:
             yield
             return
         reading, writing = os.pipe()
-        kept, before = os.dup(2), self.stream
+        saved, before = os.dup(2), self.stream
         self.stream.flush()
         os.dup2(writing, 2)
         os.close(writing)
-        with open(kept, "w", encoding="utf-8", errors="backslashreplace", closefd=False) as log:
+        with open(saved, "w", encoding="utf-8", errors="backslashreplace", closefd=False) as log:
             self.stream = log
             reader = threading.Thread(target=self._libraries, args=(reading,), daemon=True)
             reader.start()
@@ -148,8 +150,8 @@ class Console:
                 os.write(2, b"\n" + _NO_MORE)
                 reader.join()
                 self.stream = before
-                os.dup2(kept, 2)
-                os.close(kept)
+                os.dup2(saved, 2)
+                os.close(saved)
 
     def _libraries(self, reading: int) -> None:
         """Take over what arrives, until a line says that this is all: workers may hold the other end for longer."""
@@ -158,7 +160,7 @@ class Console:
                 if line == _NO_MORE:
                     return
                 text = line.decode("utf-8", "replace").rstrip()
-                if _is_entry(text):  # another process of this run has a console of its own
+                if _is_entry(text):  # written by the console of another process of this run
                     self._write(f"{text}\n")
                 elif text:
                     self._line("warning", text, {"event": "library"})
@@ -191,15 +193,15 @@ class Console:
             yield tick
 
     def _plain(self, total: int, label: str) -> Tick:
-        done, failures, began, said = 0, 0, time.monotonic(), time.monotonic()
+        done, failures, began, reported_s = 0, 0, time.monotonic(), time.monotonic()
 
         def tick(*, failed: bool = False) -> None:
-            nonlocal done, failures, said
+            nonlocal done, failures, reported_s
             done += 1
             failures += failed
             now = time.monotonic()
-            if now - said >= _PLAIN_EVERY_S and done < total:
-                said = now
+            if now - reported_s >= _PLAIN_EVERY_S and done < total:
+                reported_s = now
                 left = (now - began) / done * (total - done)
                 self.info(f"  {label}: {done}/{total}, {failures} failed, about {left:.0f} s left")
 
@@ -223,7 +225,7 @@ def _is_descriptor(stream: IO[str], number: int) -> bool:
 
 
 def abandon(stream: IO[str]) -> None:
-    """Let whatever is still written to a stream that cannot be written go nowhere."""
+    """Redirect a stream that cannot be written to the null device."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
@@ -235,7 +237,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 
 
 def _escaped(text: str) -> str:
-    r"""A message without signs that move the cursor, colour the terminal or begin a line: a file's name may hold them.
+    r"""A message without control characters, which file names may contain.
 
     >>> _escaped("a\nb\x1b[2J")
     'a\\nb\\x1b[2J'

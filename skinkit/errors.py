@@ -1,4 +1,4 @@
-"""The error tree: every error a person meets says what was found, what was expected and how to fix it.
+"""Error classes. Every error says what was found, what was expected and how to fix it.
 
 Exit codes: 0 done, 1 internal error, 2 usage or configuration, 3 finished with newly failed cases, 4 input or artifact
 unusable, 5 refused (leakage, checksum), 6 busy (locked), 130/143 interrupted.
@@ -30,7 +30,7 @@ _LISTED = 8
 
 
 class SkinkitError(Exception):
-    """An error of a whole command, told as found / expected / fix.
+    """An error of a whole command, reported as found / expected / fix.
 
     Args:
         found: what is there, naming file, row or value.
@@ -79,7 +79,7 @@ class BusyError(SkinkitError):
 
 
 class CaseError(Exception):
-    """One case cannot be processed; ``executor.py`` turns it into a row with this reason.
+    """One case cannot be processed; ``skinkit.workers`` turns it into a row with this reason.
 
     Args:
         reason: a stable code, for example ``image_truncated``.
@@ -107,7 +107,7 @@ def did_you_mean(name: str, choices: Iterable[str], synonyms: Mapping[str, str] 
     """A phrase that lists the choices and puts the closest one first.
 
     Args:
-        name: what was given.
+        name: the unknown name.
         choices: what there is.
         synonyms: other words for a choice, or for what to write instead of one.
 
@@ -116,7 +116,7 @@ def did_you_mean(name: str, choices: Iterable[str], synonyms: Mapping[str, str] 
     >>> did_you_mean("version", ["run"], {"version": "--version"})
     "did you mean '--version'? known: run"
     """
-    known = sorted(choices)
+    names = sorted(choices)
     meant = (synonyms or {}).get(name.lower())
-    close = [meant] if meant else difflib.get_close_matches(name.lower(), known, n=1)
-    return f"did you mean {close[0]!r}? known: {listed(known)}" if close else f"known: {listed(known)}"
+    close = [meant] if meant else difflib.get_close_matches(name.lower(), names, n=1)
+    return f"did you mean {close[0]!r}? known: {listed(names)}" if close else f"known: {listed(names)}"

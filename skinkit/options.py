@@ -47,7 +47,7 @@ ONE_MODEL_ARGUMENT = dataclasses.replace(ONE_MODEL, positional=True)
 MANY_MODELS = Help(f"{MODEL}, repeatable (default: the workspace's)", metavar="NAME", flag="--model", positional=True)
 """The same, of a command that reads several."""
 _RARE = frozenset({"seed", "bootstrap", "minimum", "allow_leakage", "near_bits", "near_limit"})
-"""Fields that are rarely needed in whatever command they are."""
+"""Fields that are rarely needed in any command."""
 
 
 @dataclass(frozen=True)
@@ -105,16 +105,16 @@ def make_config(config: type[C], *layers: Mapping[str, Any], where: str = "confi
     Raises:
         ConfigError: unknown field or a value of the wrong type.
     """
-    known = {option.name: option for option in options_of(config)}
+    options = {option.name: option for option in options_of(config)}
     values: dict[str, Any] = {}
     for layer in layers:
         for raw, value in layer.items():
             name = raw.replace("-", "_")
-            if name not in known:
+            if name not in options:
                 raise ConfigError(
-                    f"unknown setting {raw!r} in {where}", did_you_mean(name, known), "rename or remove it"
+                    f"unknown setting {raw!r} in {where}", did_you_mean(name, options), "rename or remove it"
                 )
-            values[name] = checked(known[name], value, where)
+            values[name] = checked(options[name], value, where)
     return config(**values)
 
 
@@ -150,7 +150,7 @@ def checked(option: Option, value: Any, where: str) -> Any:
     else:
         good = isinstance(value, kind)
     if not good:
-        raise ConfigError(f"{option.name} = {value!r} in {where}", described(kind), "mend the value")
+        raise ConfigError(f"{option.name} = {value!r} in {where}", described(kind), "correct the value")
     return value
 
 

@@ -23,7 +23,7 @@ from skinkit.stages import MAKER, Job, Sources, Stage, load_stage
 from skinkit.workspace import SETTINGS_FILE, Ref, Workspace
 
 FROZEN = frozenset({"models"})
-"""Kinds that are never remade as somebody's input."""
+"""Kinds that are never remade as an input of another artifact."""
 
 
 @dataclass
@@ -97,13 +97,13 @@ class Pipeline:
     _done: dict[Ref, Artifact] = field(default_factory=dict)
 
     def make(
-        self, stage_name: str, given: Mapping[str, Any], *, cohorts: Sequence[str] = (), name: str = ""
+        self, stage_name: str, overrides: Mapping[str, Any], *, cohorts: Sequence[str] = (), name: str = ""
     ) -> list[Step]:
         """Run a stage as its command does: every target, inputs first.
 
         Args:
             stage_name: the stage.
-            given: option values that were given explicitly; they win over ``skinkit.toml``.
+            overrides: option values that were given explicitly; they win over ``skinkit.toml``.
             cohorts: cohorts named by the caller; empty means all that apply.
             name: ``--name``, or empty.
 
@@ -112,7 +112,7 @@ class Pipeline:
                 targets are made first.
         """
         stage = load_stage(stage_name)
-        config = self.config(stage_name, stage, {}, given)
+        config = self.config(stage_name, stage, {}, overrides)
         targets = stage.targets(config, self.workspace, cohorts, name)
         if not targets:
             raise ConfigError(
@@ -124,7 +124,7 @@ class Pipeline:
         failed: list[SkinkitError] = []
         for target in targets:
             try:
-                self._take_up(target, self.config(stage_name, stage, {}, given, target))
+                self._take_up(target, self.config(stage_name, stage, {}, overrides, target))
             except ShareDone as done:
                 self._note(SharedStep(target, stage_name, done.share, done.counts))
             except getattr(stage, "GOES_ON", ()) as error:
@@ -136,7 +136,7 @@ class Pipeline:
         return self.steps[before:]
 
     def bring(self, ref: Ref) -> Artifact:
-        """Bring one artifact up to date as somebody's input, with its own or the workspace's settings."""
+        """Bring one artifact up to date as an input of another artifact, with its own or the workspace's settings."""
         return self._bring(ref, None)
 
     def config(
@@ -144,16 +144,16 @@ class Pipeline:
         stage_name: str,
         stage: Stage,
         recorded: Mapping[str, Any],
-        given: Mapping[str, Any],
+        overrides: Mapping[str, Any],
         ref: Ref | None = None,
     ) -> Any:
         """Settings: defaults, those recorded in the artifact, ``skinkit.toml``, an installed model's, those given."""
-        known = {option.name for option in options_of(stage.Config)}
-        kept = {key: value for key, value in recorded.items() if key in known}
+        names = {option.name for option in options_of(stage.Config)}
+        previous = {key: value for key, value in recorded.items() if key in names}
         settings = self.workspace.settings.get(stage_name, {})
         where = f"[stage.{stage_name}] of {SETTINGS_FILE}"
-        asked = asked_for(self.workspace, ref) if ref is not None else {}
-        return make_config(stage.Config, kept, settings, asked, given, where=where)
+        required = asked_for(self.workspace, ref) if ref is not None else {}
+        return make_config(stage.Config, previous, settings, required, overrides, where=where)
 
     def plan(self, ref: Ref) -> tuple[Stage, Any, dict[str, Ref]]:
         """Stage, settings and inputs of an artifact, without touching anything."""
@@ -188,19 +188,19 @@ class Pipeline:
 
     # -- the work
 
-    def _take_up(self, target: Ref, given: Any) -> None:
+    def _take_up(self, target: Ref, config: Any) -> None:
         """What :meth:`make` does with one of its targets."""
-        self._bring(target, given)
+        self._bring(target, config)
 
-    def _bring(self, ref: Ref, given: Any | None) -> Artifact:
+    def _bring(self, ref: Ref, requested: Any | None) -> Artifact:
         if ref in self._done:
             return self._done[ref]
         stage_name = MAKER[ref.kind]
-        if given is None and ref.kind in FROZEN:
+        if requested is None and ref.kind in FROZEN:
             return self._settle(Step(ref, stage_name, trained(ref.name, self.workspace), fresh=True))
         stage, config, needs = self.plan(ref)
-        if given is not None:
-            config = self._resolve(stage, given, ref)
+        if requested is not None:
+            config = self._resolve(stage, requested, ref)
             needs = stage.needs(config, ref, self.workspace)
         inputs = {name: self._input(need) for name, need in needs.items()}
         sources = self._sources(stage, config, ref)
@@ -218,27 +218,27 @@ class Pipeline:
             case_seconds=self.case_seconds,
             share=self.share,
         )
-        artifact = self._remade(stage, config, job, asked=given is not None)
+        artifact = self._remade(stage, config, job, requested=requested is not None)
         audit = getattr(stage, "audit", None)
-        if given is not None and audit is not None:
+        if requested is not None and audit is not None:
             audit(config, job)
         return artifact
 
-    def _remade(self, stage: Stage, config: Any, job: Job, *, asked: bool) -> Artifact:
+    def _remade(self, stage: Stage, config: Any, job: Job, *, requested: bool) -> Artifact:
         """The artifact of a job: the one on disk when it is up to date, else a new one."""
         ref, path = job.target, self.workspace.path(job.target)
         stage_name = MAKER[ref.kind]
         if exists(path):
             artifact = open_artifact(path)
             if self._stale(artifact, job.recipe, job.sources) is None and not self._to_retry(artifact):
-                if asked:
+                if requested:
                     self.console.info(f"{ref}: up to date")
                 return self._settle(Step(ref, stage_name, artifact, fresh=True))
             guard = getattr(stage, "guard", None)
             if guard is not None:
                 guard(config, artifact, job.recipe)
         self.console.stage, self.console.artifact = stage_name, str(ref)
-        needed = "" if asked else " (needed first)"
+        needed = "" if requested else " (needed first)"
         self.console.info(f"{ref}: {stage_name}{needed}", event="started")
         began = time.monotonic()
         artifact = stage.run(config, job)
@@ -348,13 +348,13 @@ class Plan(Pipeline):
     fresh: list[Ref] = field(default_factory=list)
     _why: dict[Ref, str | None] = field(default_factory=dict)
 
-    def _take_up(self, target: Ref, given: Any) -> None:
-        self._foresee(target, given)
+    def _take_up(self, target: Ref, config: Any) -> None:
+        self._foresee(target, config)
 
-    def _foresee(self, ref: Ref, given: Any | None = None) -> str | None:
+    def _foresee(self, ref: Ref, requested: Any | None = None) -> str | None:
         """Why an artifact would be made; None where it is up to date. Its inputs are looked at first."""
         if ref not in self._why:
-            why = self._reason(ref, given)
+            why = self._reason(ref, requested)
             self._why[ref] = why
             if why is None:
                 self.fresh.append(ref)
@@ -362,14 +362,14 @@ class Plan(Pipeline):
                 self.planned.append(Planned(ref, MAKER[ref.kind], why))
         return self._why[ref]
 
-    def _reason(self, ref: Ref, given: Any | None) -> str | None:
+    def _reason(self, ref: Ref, requested: Any | None) -> str | None:
         path = self.workspace.path(ref)
-        if given is None and ref.kind in FROZEN:
+        if requested is None and ref.kind in FROZEN:
             trained(ref.name, self.workspace)
             return None
         stage, config, needs = self.plan(ref)
-        if given is not None:
-            config = self._resolve(stage, given, ref)
+        if requested is not None:
+            config = self._resolve(stage, requested, ref)
             needs = stage.needs(config, ref, self.workspace)
         remade = [need for need in needs.values() if self._foresee(need) is not None]
         if not exists(path):
@@ -381,7 +381,7 @@ class Plan(Pipeline):
         if remade:
             return f"input {remade[0]} will be remade"
         if MAKER[ref.kind] == "report" and (new := [one.ref for one in self.planned if one.stage != "report"]):
-            return f"{new[0]} will be made"  # it shows what there is, and needs only that
+            return f"{new[0]} will be made"  # a report reads every artifact, so any new one makes it stale
         sources = self._sources(stage, config, ref)
         inputs = {name: open_artifact(self.workspace.path(need)) for name, need in needs.items()}
         why = self._stale(artifact, self._recipe(ref, stage, config, inputs, sources), sources)

@@ -1,8 +1,8 @@
 """Every table that crosses a stage boundary: its key, its columns, their types and what null means.
 
-Types are declared, columns not listed here are kept as they come (radiomic features, probabilities), and null always
-means *unknown*. This module imports neither pandas nor pyarrow, so ``--help`` stays instant; ``artifact.py`` turns the
-type names into Arrow types.
+Types are declared, columns not listed here are kept unchanged (radiomic features, probabilities), and null always
+means *unknown*. This module imports neither pandas nor pyarrow, so ``--help`` stays instant; ``artifacts/tables.py``
+turns the type names into Arrow types.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ OK, EXCLUDED, FAILED, PENDING = "ok", "excluded", "failed", "pending"
 STATUSES = (OK, EXCLUDED, FAILED, PENDING)
 """``failed`` was attempted and is not possible; ``excluded`` is expected; ``pending`` lacks its image or table row."""
 UNSETTLED = ("image_changed", "image_missing")
-"""Reasons that may be gone a moment later: a file that was being copied, a share that was away."""
+"""Reasons that may be temporary: a file that was being copied, a share that was not mounted."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Schema:
         key: columns that identify a row; the table is sorted by them.
         columns: the declared columns, in order.
         files: columns that hold a path relative to the artifact's folder.
-        dated: whether it is kept beside the table since when each row has been as it is.
+        dated: whether the date of each row's last change is stored beside the table.
         extra: type of undeclared columns (``float`` for feature tables), or empty where each is inferred.
     """
 
@@ -111,7 +111,7 @@ CASES = Schema(
     ("image_id",),
     KEYS
     + _columns(
-        ("accession", "string", "number of the exam in the hospital's system, null where the table tells none"),
+        ("accession", "string", "number of the exam in the hospital's system, null where the table has none"),
         ("image_path", "string", "image file relative to the cohort root"),
         ("image_sha256", "string", "hash of the file as it lies there"),
         ("pixel_sha256", "string", "hash of the decoded 8-bit RGB pixels and their size"),

@@ -41,7 +41,7 @@ _DEFAULT_HELP = {
     "model": "name of the model that predicts",
     "classes": "class set: pad6, wang8, wang4, isic2017, isic2018-7, malignancy or a TOML file",
     "malignant": "malignant set: pad or wang; empty for the class set's own",
-    PRIVATE: "true: what is written can be read by its owner alone",
+    PRIVATE: "true: only the owner can read what is written",
 }
 
 
@@ -92,7 +92,7 @@ class Workspace:
     settings: Mapping[str, Mapping[str, Any]]
     """Stage name -> configuration values given in ``[stage.NAME]``."""
     private: bool = False
-    """Whether what is written can be read by its owner alone."""
+    """Whether only the owner can read what is written."""
 
     @property
     def artifacts(self) -> Path:
@@ -153,20 +153,20 @@ def load_workspace(folder: Path) -> Workspace:
     except FileNotFoundError:
         raise ConfigError(f"no {file}", "a workspace", f"run 'skinkit init {folder}'") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{file}: {error}", "a valid UTF-8 TOML file", "mend the file") from None
+        raise ConfigError(f"{file}: {error}", "a valid UTF-8 TOML file", "correct the file") from None
     for key in values:
         if key not in ("workspace", "cohorts", "stage"):
             raise ConfigError(
                 f"{file}: unknown table [{key}]", did_you_mean(key, ("workspace", "cohorts", "stage")), "rename it"
             )
         if not isinstance(values[key], dict):
-            raise ConfigError(f"{file}: {key} = {values[key]!r}", f"a table [{key}]", "mend the file")
+            raise ConfigError(f"{file}: {key} = {values[key]!r}", f"a table [{key}]", "correct the file")
     defaults = dict(DEFAULTS)
     for key, value in values.get("workspace", {}).items():
         if key == PRIVATE and isinstance(value, bool):
             continue
         if key == PRIVATE:
-            raise ConfigError(f"{file}: {key} = {value!r} in [workspace]", "true or false", "mend the value")
+            raise ConfigError(f"{file}: {key} = {value!r} in [workspace]", "true or false", "correct the value")
         if key not in DEFAULTS:
             raise ConfigError(
                 f"{file}: unknown key {key!r} in [workspace]", did_you_mean(key, _DEFAULT_HELP), "rename it"
@@ -176,7 +176,7 @@ def load_workspace(folder: Path) -> Workspace:
         defaults[key] = value
     settings = values.get("stage", {})
     if not all(isinstance(table, dict) for table in settings.values()):
-        raise ConfigError(f"{file}: [stage] holds a plain value", "tables such as [stage.segment]", "mend the file")
+        raise ConfigError(f"{file}: [stage] holds a plain value", "tables such as [stage.segment]", "correct the file")
     every = {key: settings["ingest"][key] for key in ("pseudonymise",) if key in settings.get("ingest", {})}
     cohorts = {name: _cohort(file, name, table, every) for name, table in values.get("cohorts", {}).items()}
     private = values.get("workspace", {}).get(PRIVATE, False)
@@ -186,7 +186,7 @@ def load_workspace(folder: Path) -> Workspace:
 def _cohort(file: Path, name: str, table: Any, every: Mapping[str, Any]) -> Cohort:
     check_name(name, f"cohort in {file}")
     if not isinstance(table, dict):
-        raise ConfigError(f"{file}: cohort {name!r} is no table", f"[cohorts.{name}]", "mend the file")
+        raise ConfigError(f"{file}: cohort {name!r} is no table", f"[cohorts.{name}]", "correct the file")
     for key in ("role", "source", "path"):
         if not isinstance(table.get(key), str):
             raise ConfigError(
@@ -207,7 +207,7 @@ def _cohort(file: Path, name: str, table: Any, every: Mapping[str, Any]) -> Coho
         raise ConfigError(
             f"{file}: prevalence = {prevalence!r} of cohort {name!r}",
             "the share of malignant cases where the model is to be used, such as 0.02",
-            "mend the value",
+            "correct the value",
         )
     key_file = _key_file(file, name, {**every, **table})
     if key_file is not None:
@@ -218,15 +218,17 @@ def _cohort(file: Path, name: str, table: Any, every: Mapping[str, Any]) -> Coho
 
 def _key_file(file: Path, name: str, table: Mapping[str, Any]) -> Path | None:
     """The key that ``pseudonymise`` names, else the one the cohort was last read with; ``""`` stands for none."""
-    told = table.get("pseudonymise")
-    if told is None:
+    setting = table.get("pseudonymise")
+    if setting is None:
         memory = remembered(file.parent / "artifacts" / name)
         return memory.key_file if memory else None
-    if not isinstance(told, str):
+    if not isinstance(setting, str):
         raise ConfigError(
-            f"{file}: pseudonymise = {told!r} of cohort {name!r}", "the path of a key file, in quotes", "mend the value"
+            f"{file}: pseudonymise = {setting!r} of cohort {name!r}",
+            "the path of a key file, in quotes",
+            "correct the value",
         )
-    return (file.parent / Path(told).expanduser()).absolute() if told else None
+    return (file.parent / Path(setting).expanduser()).absolute() if setting else None
 
 
 def check_name(name: str, what: str) -> None:
@@ -278,8 +280,10 @@ def with_defaults(text: str, values: Mapping[str, str], file: Path) -> str:
     except tomllib.TOMLDecodeError:
         same = False
     if not same:
-        told = ", ".join(f"{key} = {value!r}" for key, value in values.items())
-        raise ConfigError(f"{file} cannot be edited line by line", f"{told} in [workspace]", "write that by hand")
+        settings = ", ".join(f"{key} = {value!r}" for key, value in values.items())
+        raise ConfigError(
+            f"{file} cannot be edited line by line", f"{settings} in [workspace]", "edit the file by hand"
+        )
     return changed
 
 
@@ -293,7 +297,7 @@ def settings_text(defaults: Mapping[str, Any], cohorts: Sequence[Mapping[str, An
     """
     import tomli_w
 
-    lines = ["# skinkit workspace. Every key may be left out; the values shown are in force.", "", "[workspace]"]
+    lines = ["# skinkit workspace. Every key is optional; the values shown are in effect.", "", "[workspace]"]
     for key, value in {**DEFAULTS, **defaults}.items():
         lines.append(f"{tomli_w.dumps({key: value}).strip()}  # {_DEFAULT_HELP[key]}")
     for cohort in cohorts:

@@ -10,8 +10,8 @@ the part tables, sorted, a few thousand rows at a time, so that memory does not 
 ``NAME.previous``, new to ``NAME``), and readers fall back to ``NAME.previous`` if a crash fell between them. Files and
 folders are on the disk, not only in the system's memory, before they take the place of others.
 
-A share of the rows (``--shard i/n``) is worked out by a process of its own, at the same time as the others, and left in
-``NAME.partial``; the next plain run finds all of them there and joins them.
+A share of the rows (``--shard i/n``) is computed by a separate process, in parallel with the others, and left in
+``NAME.partial``; the next run without ``--shard`` joins them.
 """
 
 from __future__ import annotations
@@ -134,19 +134,19 @@ class Artifact:
         """The artifact's table as plain rows, read piece by piece in one thread: several take memory of their own."""
         import pyarrow as pa
 
-        wanted = list(columns) if columns else None
+        names = list(columns) if columns else None
         with opened_table(self.path / TABLE, self._table_sha256) as file:
             groups = range(file.num_row_groups)
-            pieces = [file.read_row_group(group, columns=wanted, use_threads=False) for group in groups]
+            pieces = [file.read_row_group(group, columns=names, use_threads=False) for group in groups]
             return TableRows(pa.concat_tables(pieces) if pieces else file.schema_arrow.empty_table())
 
     def dates(self) -> list[row_dates.Dating]:
-        """Since when each row has been as it is, in the order of the table; all alike where that was not kept."""
+        """When each row last changed, in the order of the table; the artifact's date if that was not recorded."""
         if (self.path / row_dates.FILE).is_file():
             return row_dates.from_json(self.json(row_dates.FILE))
-        made = self.manifest["made"]
+        record = self.manifest["made"]
         with opened_table(self.path / TABLE) as file:
-            return [row_dates.Dating(str(made["at"]), str(made.get("run", "")), str(made["skinkit"]))] * (
+            return [row_dates.Dating(str(record["at"]), str(record.get("run", "")), str(record["skinkit"]))] * (
                 file.metadata.num_rows
             )
 
@@ -167,13 +167,13 @@ class Artifact:
 
 
 def exists(path: Path) -> bool:
-    """Whether a finished artifact (or its predecessor, after a crash between the two renames) is there."""
+    """Whether a finished artifact (or its predecessor, after a crash between the two renames) exists."""
     return settled(path) is not None
 
 
 def settled(path: Path) -> Path | None:
     """The folder that holds the finished artifact now: its own, or the one before while a writer renames."""
-    # A writer may be between its two renames: then the old one was just there, and the new one will be in a moment.
+    # A writer may be between its two renames: the third look finds the folder that the second one missed.
     for candidate in (path, path.with_name(path.name + ".previous"), path):
         if (candidate / MANIFEST).is_file():
             return candidate

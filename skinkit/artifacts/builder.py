@@ -12,14 +12,14 @@ from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from skinkit import __version__
 from skinkit.artifacts import row_dates
 from skinkit.artifacts.artifact import MANIFEST, MANIFEST_VERSION, Artifact, Recipe, exists, open_artifact, settled
 from skinkit.artifacts.files import digest, file_sha256, link_or_copy, put_in_place, write_atomic
 from skinkit.artifacts.locks import lock
-from skinkit.artifacts.part_tables import OldRow, Stored, collected, common_layout
+from skinkit.artifacts.part_tables import OldRow, Stored, collected, common_layout, contents, stored_rows
 from skinkit.artifacts.provenance import commit, library_versions
 from skinkit.artifacts.tables import (
     ROWS_AT_ONCE,
@@ -92,6 +92,22 @@ class ShareDone(Exception):  # noqa: N818 - no error: how a stage ends that work
     def __init__(self, share: Share, counts: Counts) -> None:
         super().__init__(share, counts)
         self.share, self.counts = share, counts
+
+
+class _Written(NamedTuple):
+    """What a final table holds.
+
+    Attributes:
+        total: rows.
+        statuses: outcome of every row that has one.
+        files: files that rows name, relative to the artifact's folder.
+        reasons: reasons of all rows.
+    """
+
+    total: int
+    statuses: list[str]
+    files: set[str]
+    reasons: set[str | None]
 
 
 class Builder:
@@ -176,7 +192,7 @@ class Builder:
     def plan(
         self, fingerprints: Mapping[tuple[Any, ...], str], *, together: Collection[tuple[Any, ...]] = ()
     ) -> list[tuple[Any, ...]]:
-        """Say which rows the table will have; get back the keys still to be made.
+        """Declare the rows of the table and return the keys still to compute.
 
         Args:
             fingerprints: key -> fingerprint of the row as it would be made now.
@@ -220,9 +236,9 @@ class Builder:
             self.counts.newly_failed += 1
 
     def _forget(self, keys: Sequence[tuple[Any, ...]]) -> None:
-        """Void rows of the unfinished run before their files are written anew.
+        """Void rows of the unfinished run before their files are written again.
 
-        A run that is killed after such a file and before its row would else leave the old row with the new file.
+        Otherwise a run that is killed between the two would leave the old row with the new file.
         """
         if keys:
             rows = [dict(zip(self.schema.key, key, strict=True)) for key in keys]
@@ -247,8 +263,8 @@ class Builder:
         import pyarrow as pa
 
         self._flush()
-        wanted = self._sorted([key for key in self._fingerprints if key in self._stored], columns)
-        return TableRows(pa.concat_tables(wanted))
+        tables = self._sorted([key for key in self._fingerprints if key in self._stored], columns)
+        return TableRows(pa.concat_tables(tables))
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Take one finished row; its files must already lie under :attr:`partial`."""
@@ -285,31 +301,18 @@ class Builder:
     def _old_rows(self) -> tuple[dict[tuple[Any, ...], OldRow], dict[tuple[Any, ...], OldRow]]:
         """Rows of the unfinished run and of the finished artifact."""
         partial: dict[tuple[Any, ...], OldRow] = {}
-        # The final table is there too where a run was killed just before its end.
+        # The final table exists too if a run was killed just before its end.
         for part in [*self.partial.glob(TABLE), *sorted((self.partial / "parts").glob("[0-9]*.parquet"))]:
             try:
-                partial.update(self._listed(part))
+                partial.update(stored_rows(part, self.schema))
             except InputError:
                 part.unlink()  # torn by a power cut: its rows are made again
         finished: dict[tuple[Any, ...], OldRow] = {}
         if exists(self.path):
             old = open_artifact(self.path)
             if old.recipe["schema_version"] == self.schema.version:
-                finished = self._listed(old.path / TABLE)
+                finished = stored_rows(old.path / TABLE, self.schema)
         return partial, finished
-
-    def _listed(self, table: Path) -> dict[tuple[Any, ...], OldRow]:
-        """What a table on the disk holds, by key, without its values."""
-        wanted = [*self.schema.key, "fingerprint", "status", "reason", *self.schema.files]
-        listed = {}
-        with opened_table(table) as file:
-            present = [name for name in wanted if name in file.schema_arrow.names]
-            for group in range(file.num_row_groups if set(self.schema.key) <= set(present) else 0):
-                for index, row in enumerate(file.read_row_group(group, columns=present).to_pylist()):
-                    files = tuple(row[name] for name in self.schema.files if row.get(name))
-                    stored = Stored(table, group, index, row.get("status"), files, row.get("reason"))
-                    listed[tuple(row[name] for name in self.schema.key)] = OldRow(stored, row.get("fingerprint"))
-        return listed
 
     def _reusable(self, row: OldRow, fingerprint: str, folder: Path) -> bool:
         if row.fingerprint != fingerprint or row.stored.reason in UNSETTLED:
@@ -335,9 +338,9 @@ class Builder:
         for start in range(0, max(len(keys), 1), ROWS_AT_ONCE):
             part = keys[start : start + ROWS_AT_ONCE]
             table = collected([self._stored[key] for key in part], layout)
-            told = [(outcomes or {}).get(key, {}) for key in part]
-            if any(told):
-                rows = [{**row, **more} for row, more in zip(table.to_pylist(), told, strict=True)]
+            updates = [(outcomes or {}).get(key, {}) for key in part]
+            if any(updates):
+                rows = [{**row, **more} for row, more in zip(table.to_pylist(), updates, strict=True)]
                 table = pa.Table.from_pylist(rows, schema=layout)
             yield table
 
@@ -361,47 +364,80 @@ class Builder:
             beside: files under :attr:`partial` that do not enter the identity.
             outcomes: key -> declared columns of its row that are decided only now, when all rows are known.
         """
-        if frame is None:
-            self._flush()
-            outcomes = outcomes or {}
-            write_batches(self.partial / TABLE, self._sorted(self._fingerprints, outcomes=outcomes))
-            rows = [self._stored[key] for key in self._fingerprints]
-            statuses = [outcomes.get(key, {}).get("status", self._stored[key].status) for key in self._fingerprints]
-            named = {name for row in rows for name in row.files}
-            reasons = {row.reason for row in rows}
-        else:
-            write_table(self.partial / TABLE, self.schema, frame)
-            statuses = frame["status"].dropna().tolist() if "status" in frame else []
-            named = {str(v) for c in self.schema.files if c in frame for v in frame[c].dropna()}
-            reasons = set(frame["reason"].dropna()) if "reason" in frame else set()
-        if reasons & set(UNSETTLED):
+        written = self._write_rows(outcomes or {}) if frame is None else self._write_frame(frame)
+        if written.reasons & set(UNSETTLED):
             sources = {**(sources or {}), "watch": None}  # so that the next run looks again
-        self.counts.total = len(self._fingerprints) if frame is None else len(frame)
-        self.counts.by_status = dict(sorted(Counter(map(str, statuses)).items()))
+        self.counts.total = written.total
+        self.counts.by_status = dict(sorted(Counter(written.statuses).items()))
         if (self.partial / "parts").exists():
             shutil.rmtree(self.partial / "parts")
-        self._sweep(named)
+        self._sweep(written.files)
         if self.schema.dated:
             write_atomic(self.partial / row_dates.FILE, self._dates())
             beside = (*beside, row_dates.FILE)
-        files = {name: self._hashes.get(name) or file_sha256(file) for name, file in self._files()}
-        if lost := named - files.keys():
+        manifest = self._manifest(self._file_hashes(written.files), beside, info or {}, sources or {})
+        write_atomic(self.partial / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
+        put_in_place(self.partial, self.path)
+        self._done = True
+        return Artifact(self.path, manifest)
+
+    def _write_rows(self, outcomes: Mapping[tuple[Any, ...], Mapping[str, Any]]) -> _Written:
+        """Write the final table from the rows on disk."""
+        self._flush()
+        write_batches(self.partial / TABLE, self._sorted(self._fingerprints, outcomes=outcomes))
+        rows = [self._stored[key] for key in self._fingerprints]
+        statuses = [outcomes.get(key, {}).get("status", self._stored[key].status) for key in self._fingerprints]
+        return _Written(
+            total=len(rows),
+            statuses=[str(status) for status in statuses],
+            files={name for row in rows for name in row.files},
+            reasons={row.reason for row in rows},
+        )
+
+    def _write_frame(self, frame: pd.DataFrame) -> _Written:
+        """Write the final table from a frame."""
+        write_table(self.partial / TABLE, self.schema, frame)
+        return _Written(
+            total=len(frame),
+            statuses=[str(status) for status in frame["status"].dropna()] if "status" in frame else [],
+            files={str(name) for column in self.schema.files if column in frame for name in frame[column].dropna()},
+            reasons=set(frame["reason"].dropna()) if "reason" in frame else set(),
+        )
+
+    def _file_hashes(self, named: set[str]) -> dict[str, str]:
+        """SHA-256 of every file of the unfinished artifact but its manifest.
+
+        Args:
+            named: files that rows name; all must exist.
+
+        Raises:
+            InputError: a file is missing.
+        """
+        files = [file for file in sorted(self.partial.rglob("*")) if file.is_file() and file.name != MANIFEST]
+        paths = {file.relative_to(self.partial).as_posix(): file for file in files}
+        hashes = {name: self._hashes.get(name) or file_sha256(file) for name, file in paths.items()}
+        if missing := named - hashes.keys():
             raise InputError(
-                f"{len(lost)} files of {self.partial} are gone, {min(lost)} among them",
+                f"{len(missing)} files of {self.partial} are missing, for example {min(missing)}",
                 "the files that its rows name",
-                "let nobody remove files there while skinkit works; run the same command again",
+                "run the same command again; no other program may remove files there during a run",
             )
-        inside = {name: value for name, value in files.items() if name not in beside}
-        manifest = {
+        return hashes
+
+    def _manifest(
+        self, hashes: Mapping[str, str], beside: Collection[str], info: Mapping[str, Any], sources: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        inside = {name: value for name, value in hashes.items() if name not in beside}
+        return {
             "manifest_version": MANIFEST_VERSION,
             "identity": digest([self.recipe.as_dict(), inside]),
             "recipe_id": self.recipe.id,
             "recipe": self.recipe.as_dict(),
             "files": inside,
-            "beside": {name: value for name, value in files.items() if name in beside},
-            "sources": {**({} if self.watch is None else {"watch": self.watch}), **(sources or {})},
+            "beside": {name: value for name, value in hashes.items() if name in beside},
+            "sources": {**({} if self.watch is None else {"watch": self.watch}), **sources},
             "counts": self.counts.as_dict(),
-            "info": dict(info or {}),
+            "info": dict(info),
             "made": {
                 "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
                 "run": self.run,
@@ -413,10 +449,6 @@ class Builder:
                 "platform": platform.platform(),
             },
         }
-        write_atomic(self.partial / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
-        put_in_place(self.partial, self.path)
-        self._done = True
-        return Artifact(self.path, manifest)
 
     def finish_share(self) -> None:
         """End a share here: the run that joins the shares finds its rows; elsewhere nothing happens.
@@ -432,33 +464,17 @@ class Builder:
         self.counts.total, self.counts.by_status = len(self._fingerprints), dict(sorted(statuses.items()))
         raise ShareDone(self.share, self.counts)
 
-    def _files(self) -> Iterator[tuple[str, Path]]:
-        """Every file of the unfinished artifact but its manifest."""
-        for file in sorted(self.partial.rglob("*")):
-            if file.is_file() and file.name != MANIFEST:
-                yield file.relative_to(self.partial).as_posix(), file
-
     def _dates(self) -> bytes:
-        """Since when each row has been as it is: carried over from the finished artifact where a row is the same."""
+        """When each row last changed: carried over from the finished artifact for unchanged rows."""
         before: dict[Hashable, tuple[Hashable, row_dates.Dating]] = {}
         datings: list[row_dates.Dating] = []
         old = open_artifact(self.path) if exists(self.path) else None
         if old is not None and old.recipe["schema_version"] == self.schema.version:
             datings = old.dates()
-            rows = zip(self._contents(old.path / TABLE), datings, strict=True)
+            rows = zip(contents(old.path / TABLE, self.schema), datings, strict=True)
             before = {key: (content, dating) for (key, content), dating in rows}
-        made = row_dates.now(self.run, set(datings))
-        return row_dates.to_json(row_dates.carried(self._contents(self.partial / TABLE), before, made))
-
-    def _contents(self, table: Path) -> Iterator[tuple[Hashable, Hashable]]:
-        """Key of every row, and what it would not be the same without."""
-        with opened_table(table) as file:
-            names = file.schema_arrow.names
-            content = [name for name in ("fingerprint", "status", "reason") if name in names]
-            for group in range(file.num_row_groups):
-                columns = file.read_row_group(group, columns=[*self.schema.key, *content]).to_pydict()
-                keys = zip(*(columns[name] for name in self.schema.key), strict=True)
-                yield from zip(keys, zip(*(columns[name] for name in content), strict=True), strict=True)
+        new = row_dates.now(self.run, set(datings))
+        return row_dates.to_json(row_dates.carried(contents(self.partial / TABLE, self.schema), before, new))
 
     def _sweep(self, named: set[str]) -> None:
         """Remove what no row names: temporary files of a killed writer, files of rows that are gone."""

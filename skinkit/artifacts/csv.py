@@ -37,11 +37,11 @@ def cell(value: Any) -> str:
 
 
 def harmless(frame: pd.DataFrame) -> pd.DataFrame:
-    """A frame of whose texts and names of columns a spreadsheet runs none."""
-    told = frame.copy()
+    """A frame whose texts and column names a spreadsheet does not run as formulas."""
+    escaped = frame.copy()
     for name in frame.select_dtypes(exclude=["number", "bool"]):
-        told[name] = [cell(value) if isinstance(value, str) else value for value in frame[name]]
-    return told.rename(columns=lambda name: cell(str(name)))
+        escaped[name] = [cell(value) if isinstance(value, str) else value for value in frame[name]]
+    return escaped.rename(columns=lambda name: cell(str(name)))
 
 
 def lines(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, crlf: bool = False) -> Iterable[str]:
@@ -64,7 +64,7 @@ def encoded(
         crlf: end lines as Windows does.
 
     Raises:
-        InputError: a row holds a sign that the encoding has not; the row is named. Nothing is replaced.
+        InputError: a row holds a character that the encoding lacks; the row is named. Nothing is replaced.
     """
     marked = b"\xef\xbb\xbf" if encoding == "utf-8-sig" else b""
     plain = encoding.removesuffix("-sig")
@@ -77,7 +77,7 @@ def encoded(
             named = next((name for name in columns if sign in str(row.get(name))), "")
             raise InputError(
                 f"row {number} of the table, column {named!r}: U+{ord(sign):04X} cannot be written as {encoding}",
-                f"signs that {encoding} has",
+                f"characters that {encoding} can represent",
                 "choose another --encoding, or rename the file or id that holds it",
             ) from None
     return b"".join(parts)

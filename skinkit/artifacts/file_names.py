@@ -46,4 +46,4 @@ def readings(name: str) -> tuple[str, ...]:
 
 
 def _bytes_of(text: str) -> bytes:
-    return _ESCAPED_BYTE.sub(lambda found: bytes([int(found[1], 16)]), os.fsencode(text))
+    return _ESCAPED_BYTE.sub(lambda match: bytes([int(match[1], 16)]), os.fsencode(text))

@@ -36,10 +36,10 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that takes its name once it is complete and on the disk.
+    """A file to write that is renamed to its final name once it is complete and flushed.
 
     Raises:
-        InputError: it cannot be written; what was there before is still there.
+        InputError: it cannot be written; an existing file is unchanged.
     """
     # Not the process's number: two machines that share a disk may have the same one.
     temporary = path.with_name(f".{path.stem[:64]}.{secrets.token_hex(8)}.tmp")
@@ -54,7 +54,7 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
         raise InputError(
             f"{path} cannot be written: {_WHY.get(error.errno or 0, error.strerror or error)}",
             "room and permission to write; finished artifacts are untouched",
-            "free some space, or see to the disk, and run the same command again: it goes on where it stopped",
+            "free some space or repair the disk, then run the same command again: it resumes where it stopped",
         ) from error
     finally:
         with contextlib.suppress(OSError):  # it has its name by now, or the disk that it was on is gone
@@ -65,7 +65,7 @@ _WHY = {**UNUSABLE, errno.ENOENT: "its folder is gone"}
 
 
 def _settle_folders(root: Path) -> None:
-    """Have the names of all files below a folder on the disk; the files themselves are there already."""
+    """Flush the directory entries below a folder to the disk; the files are flushed already."""
     for folder in (root, *(path for path in root.rglob("*") if path.is_dir())):
         _settle_folder(folder)
 
@@ -75,18 +75,18 @@ def _settle_folder(folder: Path) -> None:
     try:
         os.fsync(number)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems know no such thing
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems do not support it
             raise
     finally:
         os.close(number)
 
 
 def put_in_place(partial: Path, path: Path) -> None:
-    """Let a finished folder take its name, by two renames; who holds the lock of ``path`` may call it.
+    """Rename a finished folder to its final name, in two renames; the caller must hold the lock of ``path``.
 
     Args:
         partial: the new folder, manifest and all.
-        path: its name; what lies there goes to ``NAME.previous`` first, where readers find it meanwhile.
+        path: its name; an existing folder becomes ``NAME.previous`` first, where readers find it meanwhile.
     """
     previous = path.with_name(path.name + ".previous")
     _settle_folders(partial)
@@ -96,7 +96,9 @@ def put_in_place(partial: Path, path: Path) -> None:
         os.rename(path, previous)
     os.rename(partial, path)
     _settle_folder(path.parent)
-    shutil.rmtree(previous, ignore_errors=True)  # what a reader on another machine holds open is removed next time
+    shutil.rmtree(
+        previous, ignore_errors=True
+    )  # files that a reader on another machine holds open are removed next time
 
 
 def link_or_copy(source: Path, target: Path) -> None:

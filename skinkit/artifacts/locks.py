@@ -46,19 +46,19 @@ def lock(path: Path, *, shared: bool = False, wait_s: float = 0) -> Iterator[Non
 
 
 def writer_of(path: Path) -> str | None:
-    """Who is writing an artifact now, in words; None where nobody is. It takes no lock, so it is in nobody's way.
+    """Who is writing an artifact now, in words; None if there is no writer. It takes no lock, so it delays no writer.
 
-    Of a writer on another machine only its lock file is seen, which a crash there may have left.
+    A writer on another machine is known by its lock file only, which may be left over from a crash there.
     """
     name = path.with_name(f".{path.name}.lock")
     try:
-        told, inode = name.read_text(encoding="utf-8"), name.stat().st_ino
+        holder, inode = name.read_text(encoding="utf-8"), name.stat().st_ino
     except FileNotFoundError:
         return None
     locks = Path("/proc/locks")
-    elsewhere = f" on {socket.gethostname()} " not in told
+    elsewhere = f" on {socket.gethostname()} " not in holder
     held = locks.exists() and any(line.split()[-3].endswith(f":{inode}") for line in locks.read_text().splitlines())
-    return told or "another process" if held or elsewhere else None
+    return holder or "another process" if held or elsewhere else None
 
 
 def _locked(name: Path, path: Path, how: int, deadline: float) -> IO[str]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from skinkit.artifacts.tables import declared_types, opened_table
 from skinkit.schemas import Schema
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Stored(NamedTuple):
-    """Where a row lies on the disk, and what is asked of it before the end.
+    """Where a row lies on the disk, with its outcome.
 
     Attributes:
         source: a part table or the finished artifact's table.
@@ -38,6 +38,30 @@ class OldRow(NamedTuple):
 
     stored: Stored
     fingerprint: str | None
+
+
+def stored_rows(table: Path, schema: Schema) -> dict[tuple[Any, ...], OldRow]:
+    """Key -> position, outcome and fingerprint of every row of a table on disk; the other values are not read."""
+    columns = [*schema.key, "fingerprint", "status", "reason", *schema.files]
+    rows = {}
+    with opened_table(table) as file:
+        present = [name for name in columns if name in file.schema_arrow.names]
+        for group in range(file.num_row_groups if set(schema.key) <= set(present) else 0):
+            for index, row in enumerate(file.read_row_group(group, columns=present).to_pylist()):
+                files = tuple(row[name] for name in schema.files if row.get(name))
+                stored = Stored(table, group, index, row.get("status"), files, row.get("reason"))
+                rows[tuple(row[name] for name in schema.key)] = OldRow(stored, row.get("fingerprint"))
+    return rows
+
+
+def contents(table: Path, schema: Schema) -> Iterator[tuple[Hashable, Hashable]]:
+    """Key and content (fingerprint, status and reason) of every row of a table on disk, in order."""
+    with opened_table(table) as file:
+        names = [name for name in ("fingerprint", "status", "reason") if name in file.schema_arrow.names]
+        for group in range(file.num_row_groups):
+            columns = file.read_row_group(group, columns=[*schema.key, *names]).to_pydict()
+            keys = zip(*(columns[name] for name in schema.key), strict=True)
+            yield from zip(keys, zip(*(columns[name] for name in names), strict=True), strict=True)
 
 
 def common_layout(schema: Schema, sources: Iterable[Path]) -> pa.Schema:
@@ -105,7 +129,7 @@ def _laid_out(source: Path, group: int, layout: pa.Schema) -> pa.Table:
     with opened_table(source) as file:
         table = file.read_row_group(group, use_threads=False)
     columns = []
-    for wanted in layout:
-        column = table.column(wanted.name) if wanted.name in table.column_names else pa.nulls(len(table), wanted.type)
-        columns.append(column if column.type == wanted.type else column.cast(wanted.type))
+    for field in layout:
+        column = table.column(field.name) if field.name in table.column_names else pa.nulls(len(table), field.type)
+        columns.append(column if column.type == field.type else column.cast(field.type))
     return pa.Table.from_arrays(columns, schema=layout)

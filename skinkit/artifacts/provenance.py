@@ -12,7 +12,7 @@ from pathlib import Path
 @cache
 def commit() -> str | None:
     """The commit of skinkit's own checkout, where it runs from one."""
-    root = Path(__file__).resolve().parent.parent.parent
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
     git: Callable[..., subprocess.CompletedProcess[str]] = subprocess.run
@@ -31,8 +31,8 @@ def library_versions(names: Iterable[str] = ()) -> dict[str, str]:
         "numpy", "pandas", "pyarrow", "pillow", "scipy", "scikit-learn", "SimpleITK", "pyradiomics", "lightgbm", "shap",
         "torch", "torchvision",
     )  # fmt: skip
-    found = {}
+    versions = {}
     for name in chosen:
         with contextlib.suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+            versions[name] = version(name)
+    return versions

@@ -1,4 +1,4 @@
-"""When each row of an artifact was first there: beside the table, outside its identity.
+"""When each row of an artifact was first stored: beside the table, outside its identity.
 
 A row that is kept when an artifact is remade keeps its date; one that is new, or whose content or outcome changed, gets
 that of the run that puts it in place. (A row that a killed run had computed counts from the run that finished: before
@@ -38,9 +38,9 @@ class Dating:
 
     @property
     def moment(self) -> datetime.datetime:
-        """The time; the beginning of time where it is not known."""
-        known = datetime.datetime.fromisoformat(self.at) if self.at else datetime.datetime.min
-        return known if known.tzinfo else known.replace(tzinfo=datetime.UTC)
+        """The time; ``datetime.min`` if it is unknown."""
+        moment = datetime.datetime.fromisoformat(self.at) if self.at else datetime.datetime.min
+        return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
 
 
 def now(run: str, earlier: Iterable[Dating] = ()) -> Dating:
@@ -53,18 +53,18 @@ def now(run: str, earlier: Iterable[Dating] = ()) -> Dating:
 
 
 def carried(
-    rows: Iterable[tuple[Hashable, Hashable]], before: Mapping[Hashable, tuple[Hashable, Dating]], made: Dating
+    rows: Iterable[tuple[Hashable, Hashable]], before: Mapping[Hashable, tuple[Hashable, Dating]], new: Dating
 ) -> Iterator[Dating]:
     """The dating of every row.
 
     Args:
         rows: key and content of the rows, in the order of the table.
         before: key -> content and dating in the artifact that is replaced.
-        made: dating of what is new.
+        new: dating of what is new.
     """
     for key, content in rows:
-        known = before.get(key)
-        yield known[1] if known is not None and known[0] == content else made
+        old = before.get(key)
+        yield old[1] if old is not None and old[0] == content else new
 
 
 def to_json(datings: Iterable[Dating]) -> bytes:

@@ -32,7 +32,7 @@ def arrow_schema(schema: Schema, frame: pd.DataFrame) -> pa.Schema:
     import pyarrow as pa
 
     fields = [pa.field(name, type_) for name, type_ in declared_types(schema).items()]
-    fields += [pa.field(str(name), _inferred(frame[name])) for name in frame.columns if name not in schema.names]
+    fields += [pa.field(str(name), _type_of_series(frame[name])) for name in frame.columns if name not in schema.names]
     return pa.schema(fields)
 
 
@@ -46,22 +46,19 @@ def declared_types(schema: Schema) -> dict[str, pa.DataType]:
     return {column.name: types[column.type] for column in schema.columns}
 
 
-def _inferred(series: pd.Series) -> pa.DataType:
+def _type_of_series(series: pd.Series) -> pa.DataType:
+    """The Arrow type of an undeclared column of a frame: that of its dtype, else that of its values."""
     import pandas as pd
     import pyarrow as pa
 
+    # The dtype is read first: an empty column and nullable integers have a type that their values do not show.
     if pd.api.types.is_bool_dtype(series):
         return pa.bool_()
     if pd.api.types.is_integer_dtype(series):
         return pa.int64()
     if pd.api.types.is_numeric_dtype(series):
         return pa.float64()
-    present = series.dropna()
-    if len(present) and all(isinstance(value, bool) for value in present):
-        return pa.bool_()
-    if len(present) and all(isinstance(value, (int, float)) for value in present):
-        return pa.float64()
-    return pa.string()
+    return _type_of([None if pd.isna(value) else value for value in series])
 
 
 def to_arrow(schema: Schema, frame: pd.DataFrame) -> pa.Table:
@@ -123,18 +120,18 @@ def _bits(values: np.ndarray[Any, Any]) -> pa.Buffer:
 
 
 def _type_of(values: Sequence[Any]) -> pa.DataType:
-    """The Arrow type of an undeclared column; the same as :func:`_inferred` finds in a frame."""
+    """The Arrow type of an undeclared column by its values: null if unknown; text if any value is text."""
     import pyarrow as pa
 
     if set(map(type, values)) == {float}:
         return pa.float64()
-    known = [value for value in values if not _unknown(value)]
-    kinds = {_kind(kind) for kind in set(map(type, known))}
+    present = [value for value in values if not _unknown(value)]
+    kinds = {_kind(kind) for kind in set(map(type, present))}
     if not kinds:
         return pa.string() if all(value is None for value in values) else pa.float64()
     if kinds == {"bool"}:
         return pa.bool_()
-    if kinds == {"int"} and len(known) == len(values):
+    if kinds == {"int"} and len(present) == len(values):
         return pa.int64()
     return pa.string() if "string" in kinds else pa.float64()
 
@@ -211,12 +208,12 @@ def _texts(values: pa.ChunkedArray[Any]) -> np.ndarray[Any, Any]:
 
     encoded = values.combine_chunks().dictionary_encode()
     texts = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)
-    found: np.ndarray[Any, Any] = texts[encoded.indices.fill_null(len(texts) - 1).to_numpy(zero_copy_only=False)]
-    return found
+    column: np.ndarray[Any, Any] = texts[encoded.indices.fill_null(len(texts) - 1).to_numpy(zero_copy_only=False)]
+    return column
 
 
 class LazyRows(Sequence[dict[str, Any]]):
-    """Plain rows, each made as it is asked for: :meth:`row` says how, and ``__len__`` how many there are."""
+    """Plain rows, each made on access; subclasses define :meth:`row` and ``__len__``."""
 
     def row(self, index: int) -> dict[str, Any]:
         """The row at a place from 0."""

@@ -45,7 +45,7 @@ def _modules() -> dict[str, str]:
 
 
 def _third_party() -> dict[str, Source]:
-    found: dict[str, Source] = {}
+    registered: dict[str, Source] = {}
     for point in entry_points(group=ENTRY_POINTS):
         loaded = point.load()
         source = loaded if isinstance(loaded, Source) else getattr(loaded, "SOURCE", None)
@@ -53,10 +53,10 @@ def _third_party() -> dict[str, Source]:
             raise ConfigError(
                 f"entry point {point.name!r} of {ENTRY_POINTS} gives {type(loaded).__name__}",
                 "a skinkit.data.Source, or a module with one called SOURCE",
-                f"mend the package that declares {point.value}",
+                f"correct the package that declares {point.value}",
             )
-        found[point.name] = source
-    return found
+        registered[point.name] = source
+    return registered
 
 
 def sources() -> dict[str, str]:
@@ -98,7 +98,7 @@ def read_cases(cohort: Cohort, console: Console | None = None) -> Listing:
 
     Args:
         cohort: the cohort.
-        console: told how many of the images were found and what could not be mapped.
+        console: receives how many images were found and which words were not mapped.
 
     Raises:
         ConfigError: an option or ``cohort.toml`` is wrong.

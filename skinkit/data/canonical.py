@@ -88,20 +88,20 @@ class Reader:
         Raises:
             InputError: naming the file, the column and the closest one there is.
         """
-        there = {name for table in self.tables for name in table.columns}
+        present = {name for table in self.tables for name in table.columns}
         labels = {*self.source.one_hot, str(self.source.columns.get("diagnosis"))}
-        if self.source.one_hot and not labels & there:
+        if self.source.one_hot and not labels & present:
             self.tables[0].require(self.source.one_hot[0], "one column per label, or the label in one")
         for ours, theirs in [*self.source.columns.items(), *self.source.extra.items()]:
             for column in (theirs,) if isinstance(theirs, str) else theirs:
-                if column not in there and (self.source.words or ours in self.source.required):
+                if column not in present and (self.source.words or ours in self.source.required):
                     self.tables[0].require(column, f"mapped to {ours}")
                 for table in self.tables:
                     if column in table.repeated:
                         table.require(column, f"mapped to {ours}")
 
     def text(self, cells: Mapping[str, str], ours: str) -> str | None:
-        """The table's word for a canonical column; None where nothing is known."""
+        """The table's word for a canonical column; None if the value is missing."""
         theirs = self.source.columns.get(ours)
         if theirs is None:
             return None
@@ -152,7 +152,7 @@ class Reader:
                 continue
             if word.upper() in _SHEET_ERRORS:
                 raise InputError(
-                    f"{self._where(row, ours)}: {word!r}, the error of a spreadsheet", "a value", "mend the formula"
+                    f"{self._where(row, ours)}: {word!r}, the error of a spreadsheet", "a value", "correct the formula"
                 )
             if ours in IDS and any(_CUT_NUMBER.fullmatch(part) for part in word.split("|")):
                 raise InputError(
@@ -165,18 +165,18 @@ class Reader:
         self.unmapped[name][word] += 1
         flags.append(f"{name}_unmapped")
 
-    def _word(self, name: str, word: str | None, known: Mapping[str, str], flags: list[str]) -> str | None:
+    def _word(self, name: str, word: str | None, common_words: Mapping[str, str], flags: list[str]) -> str | None:
         """One of the values a column may have: told by the source, our own word, or a word hospitals use."""
         if word is None:
             return self.source.constants.get(name)
         plain = words.plain(word)
-        given = self._values.get(name, {})
-        if plain in given:
-            return given[plain] or None
+        mapping = self._values.get(name, {})
+        if plain in mapping:
+            return mapping[plain] or None
         if plain in _OWN[name]:
             return _OWN[name][plain]
-        if self.source.words and plain in known:
-            return known[plain]
+        if self.source.words and plain in common_words:
+            return common_words[plain]
         if plain not in words.UNKNOWN:
             self._miss(name, word, flags)
         return None
@@ -185,9 +185,9 @@ class Reader:
         word, code = text.get("diagnosis"), text.get("icd10")
         if word is not None:
             plain = words.plain(word)
-            given = self._values.get("diagnosis", {})
-            if plain in given:
-                return given[plain] or None
+            mapping = self._values.get("diagnosis", {})
+            if plain in mapping:
+                return mapping[plain] or None
             for pattern, value in self._patterns:
                 if pattern.search(unicodedata.normalize("NFKC", word)):
                     return value or None
@@ -232,7 +232,7 @@ class Reader:
         dialect = self.source.dialect
         age: float | None = None
         word = text.get("age_years")
-        born, seen = (
+        born, examined = (
             None if when is None or words.plain(when) in words.UNKNOWN else when
             for when in (text.get("birth_date"), text.get("exam_date"))
         )
@@ -250,8 +250,8 @@ class Reader:
                         flags.append("age_impossible")
                     else:
                         self._miss("age_years", word, flags)
-        elif born is not None and seen is not None:
-            days = (self._date(row, "exam_date", seen) - self._date(row, "birth_date", born)).days
+        elif born is not None and examined is not None:
+            days = (self._date(row, "exam_date", examined) - self._date(row, "birth_date", born)).days
             age = round(days / 365.2425, 1)
         if age is not None and not 0 <= age <= OLDEST_YEARS:
             flags.append("age_impossible")
@@ -262,25 +262,25 @@ class Reader:
         try:
             return date(word, self.source.dialect.date_format)
         except UnreadableError:
-            wanted = self.source.dialect.date_format or "a date written year first, such as 1961-02-28 or 1961年2月28日"
+            expected = self.source.dialect.date_format or "a date, year first, such as 1961-02-28 or 1961年2月28日"
             if _SERIAL.fullmatch(word):
                 raise InputError(
                     f"{self._where(row, name)}: {word!r}, a day counted by a spreadsheet",
-                    wanted,
+                    expected,
                     "format the column as a date (2024-01-31) and export the table again, or save it as XLSX",
                 ) from None
             raise InputError(
                 f"{self._where(row, name)}: {word!r}",
-                wanted,
+                expected,
                 'set date_format, for example date_format = "%d.%m.%Y"',
             ) from None
 
     def _number(self, row: TableRow, name: str, word: str | None, flags: list[str]) -> float | None:
         if word is None:
             return None
-        given = self._values.get(name, {}).get(words.plain(word))
-        if given is not None:
-            return float(given) if given else None
+        mapped = self._values.get(name, {}).get(words.plain(word))
+        if mapped is not None:
+            return float(mapped) if mapped else None
         bare = re.sub(r"\s*(?:mm|毫米|型|级)$", "", word.strip(), flags=re.IGNORECASE)
         try:
             value = number(bare, self.source.dialect.decimal)

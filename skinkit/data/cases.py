@@ -54,44 +54,44 @@ class Listing:
     source: Source
 
 
-def list_cases(cohort: Cohort, found: CohortFiles, console: Console | None = None) -> Listing:
+def list_cases(cohort: Cohort, files: CohortFiles, console: Console | None = None) -> Listing:
     """Every image and table row of a cohort in canonical columns."""
     console = console or Console(quiet=True)
-    source = found.source
+    source = files.source
     own = cohort.name if source.name == "folder" else source.name
     id_space = str(cohort.options.get("id_space") or source.id_space or own)
-    tables = [read(path, source.dialect) for path in found.tables]
+    tables = [read(path, source.dialect) for path in files.tables]
     reader = Reader(source, tables)
     if tables:
         reader.check()
         lines = _table_rows(source, tables)
-        found = masks_apart(found, reader, lines)
-        rows = _joined_rows(found, reader, lines)
+        files = masks_apart(files, reader, lines)
+        rows = _joined_rows(files, reader, lines)
     else:
-        rows = _image_rows(found, found.images)
-    with_masks(rows, found)
-    rows += [_closed(folder) for folder in found.closed]
+        rows = _image_rows(files, files.images)
+    with_masks(rows, files)
+    rows += [_closed(folder) for folder in files.closed]
     for row in rows:
         row["group_id"] = group_of(id_space, row)
     rows.sort(key=lambda row: str(row["image_id"]))
     for row in rows:
         row["flags"] = ",".join(sorted(set(row["flags"]))) or None
     flow = {
-        "tables": [path.name for path in found.tables],
+        "tables": [path.name for path in files.tables],
         "table_rows": sum(len(table.rows) for table in tables[:1]),
-        "images_found": len(found.images),
+        "images_found": len(files.images),
         "images_named": sum(1 for row in rows if row["reason"] != "row_absent"),
         "images_used": sum(1 for row in rows if row["status"] == OK),
         "truth_masks": sum(1 for row in rows if row["truth_mask_path"] and row["status"] == OK),
     }
     unmapped = {name: dict(counts.most_common()) for name, counts in sorted(reader.unmapped.items())}
-    _tell(cohort, found, rows, flow, unmapped, console)
+    _log_flow(cohort, files, rows, flow, unmapped, console)
     return Listing(rows, flow, unmapped, id_space, source)
 
 
-def _tell(
+def _log_flow(
     cohort: Cohort,
-    found: CohortFiles,
+    files: CohortFiles,
     rows: Sequence[Mapping[str, Any]],
     flow: Mapping[str, Any],
     unmapped: Mapping[str, Mapping[str, int]],
@@ -104,24 +104,24 @@ def _tell(
         text = f"{flow['table_rows']:,} rows in {', '.join(flow['tables'])}; {present:,} of {named} images found"
     else:
         text = f"no table; {flow['images_found']:,} images found"
-    console.info(f"{cohort.name}: {found.source.title}: {text}, {flow['truth_masks']:,} truth masks")
+    console.info(f"{cohort.name}: {files.source.title}: {text}, {flow['truth_masks']:,} truth masks")
     if reasons["image_absent"]:
         console.info(f"{cohort.name}: waiting for their image (looked for next time): {reasons['image_absent']:,} rows")
     if reasons["row_absent"]:
         console.info(f"{cohort.name}: waiting for a table row (looked for next time): {reasons['row_absent']:,} images")
-    if found.archives and not flow["images_used"]:
-        console.warn(f"{cohort.name}: no image was found, but {found.archives[0]} is there: unpack it first")
+    if files.archives and not flow["images_used"]:
+        console.warn(f"{cohort.name}: no image was found, but {files.archives[0]} exists: unpack it first")
     if several := _written_in_several_ways(row["patient_id"] for row in rows):
         console.warn(
             f"{cohort.name}: patient_id: {several} ids are written in several ways (7, 007, 7.0; p1, P1) and count as "
-            "several patients: write each in one way, or photos of one patient may come to both sides of a split"
+            "several patients: write each id in one way, or photos of one patient may be on both sides of a split"
         )
     for name, counts in unmapped.items():
-        shown = ", ".join(f"{word!r} {count}" for word, count in list(counts.items())[:8])
+        examples = ", ".join(f"{word!r} {count}" for word, count in list(counts.items())[:8])
         more = f" and {len(counts) - 8} more" if len(counts) > 8 else ""
         if console.is_json:  # what a table says of a patient belongs on a person's screen, not into a log
-            shown, more = f"{len(counts)} words in {sum(counts.values())} rows", ""
-        console.warn(f"{cohort.name}: {name}: words that are not mapped, with rows: {shown}{more}")
+            examples, more = f"{len(counts)} words in {sum(counts.values())} rows", ""
+        console.warn(f"{cohort.name}: {name}: words that are not mapped, with rows: {examples}{more}")
 
 
 def _written_in_several_ways(ids: Iterable[str | None]) -> int:
@@ -183,14 +183,14 @@ def _with_label(row: TableRow, source: Source, path: Path) -> TableRow:
             f"{path}, row {row.number}: {' and '.join(chosen)} are both 1", "one label", "correct the table"
         )
     column = str(source.columns["diagnosis"])
-    told = row.cells.get(column) or (chosen[0] if chosen else "")
-    return TableRow(row.number, {**row.cells, column: told} if told else row.cells)
+    label = row.cells.get(column) or (chosen[0] if chosen else "")
+    return TableRow(row.number, {**row.cells, column: label} if label else row.cells)
 
 
 # -------------------------------------------------------------------------------------------- rows and their images
-def _joined_rows(found: CohortFiles, reader: Reader, table: Sequence[TableRow]) -> list[dict[str, Any]]:
+def _joined_rows(files: CohortFiles, reader: Reader, table: Sequence[TableRow]) -> list[dict[str, Any]]:
     """One row per (table row, image), then the images that stand in no table row."""
-    finder = make_finder(found, reader)
+    finder = make_finder(files, reader)
     rows: list[dict[str, Any]] = []
     for line in table:
         values = reader.values(line)
@@ -201,14 +201,14 @@ def _joined_rows(found: CohortFiles, reader: Reader, table: Sequence[TableRow]) 
             rows.append(row)
     rows = _settle_repeats(rows)
     taken = {row["image_path"] for row in rows}
-    alone = {path: file for path, file in found.images.items() if path not in taken}
-    strays = _image_rows(found, alone)
+    alone = {path: file for path, file in files.images.items() if path not in taken}
+    strays = _image_rows(files, alone)
     used = {row["image_id"] for row in rows}
     for row in strays:
         while row["image_id"] in used:
             row["image_id"] += "~"
         used.add(row["image_id"])
-        detail = f"{row['image_path']} stands in no row of {', '.join(path.name for path in found.tables)}"
+        detail = f"{row['image_path']} stands in no row of {', '.join(path.name for path in files.tables)}"
         row |= {"case_id": row["image_id"], "status": PENDING, "reason": "row_absent", "detail": detail}
     return rows + strays
 
@@ -225,18 +225,18 @@ def _closed(folder: str) -> dict[str, Any]:
     return {**_empty(), "case_id": place, **failed(place, "folder_unreadable", detail)}
 
 
-def _image_rows(found: CohortFiles, images: Iterable[str]) -> list[dict[str, Any]]:
+def _image_rows(files: CohortFiles, images: Iterable[str]) -> list[dict[str, Any]]:
     """One row per image, named by its path or file name without extension; where that names two, by the whole path."""
     paths = list(images)
     every = set(paths)
-    whole = found.source.ids == "path"
+    whole = files.source.ids == "path"
     named = {path: without_extension(path if whole else PurePosixPath(path).name) for path in paths}
     times = Counter(named.values())
     rows = []
     for path in paths:
         bare = named[path]
         image_id = bare if times[bare] == 1 and bare not in every else path
-        constants = {name: value for name, value in found.source.constants.items() if name in CASES.names}
+        constants = {name: value for name, value in files.source.constants.items() if name in CASES.names}
         rows.append({**_empty(), **constants, "image_id": image_id, "case_id": image_id, "image_path": path})
     return rows
 
@@ -244,49 +244,48 @@ def _image_rows(found: CohortFiles, images: Iterable[str]) -> list[dict[str, Any
 def _settle_repeats(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows that name the same image: equal ones are excluded but for the first, others all fail.
 
-    An image is the same where its id is, and where two ids (two spellings of a name) lead to one file.
+    An image is the same if its id is the same, or if two ids (two spellings of a name) lead to one file.
     """
-    by_key: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    by_id: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
-        by_key[row["image_id"]].append(row)
-    out = []
-    for image_id, same in by_key.items():
+        by_id[row["image_id"]].append(row)
+    settled = []
+    for image_id, same in by_id.items():
         first, *others = same
-        out.append(first)
-        if not others:
-            continue
-        numbers = ", ".join(str(row["_number"]) for row in same)
-        agree = len({_content(row) for row in same}) == 1
+        agree = _agree(same)
+        settled.append(first)
         for row in others:
             row["image_id"] = f"{image_id}#row{row['_number']}"
             row["case_id"] = row["image_id"] if row["case_id"] == image_id else row["case_id"]
-            while any(row["image_id"] == kept["image_id"] for kept in out[-len(same) :]):
+            while any(row["image_id"] == previous["image_id"] for previous in settled[-len(same) :]):
                 row["image_id"] += "~"  # the same image twice in one row
-            if agree:
-                row |= {"status": EXCLUDED, "reason": "duplicate_row", "detail": f"rows {numbers} say the same"}
-            out.append(row)
-        if not agree:
-            for row in same:
-                detail = f"rows {numbers} name this image and disagree; keep one of them"
-                row |= {"status": FAILED, "reason": "duplicate_id", "detail": detail}
+            settled.append(row)
+        _settle_same(same, agree=agree)
     by_file: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in out:
+    for row in settled:
         if row["status"] == OK and row["image_path"]:
             by_file[row["image_path"]].append(row)
     for same in by_file.values():
-        if len(same) == 1:
-            continue
-        numbers = ", ".join(str(row["_number"]) for row in same)
-        if len({_content(row, "image_id", "case_id") for row in same}) > 1:
-            for row in same:
-                detail = f"rows {numbers} name this image and disagree; keep one of them"
-                row |= {"status": FAILED, "reason": "duplicate_id", "detail": detail}
+        _settle_same(same, agree=_agree(same, "image_id", "case_id"))
+    return settled
+
+
+def _agree(rows: Sequence[Mapping[str, Any]], *ignored: str) -> bool:
+    """Whether rows have equal values in all columns but these and their line number."""
+    if len(rows) == 1:
+        return True
+    contents = {
+        digest({name: value for name, value in row.items() if name not in (*ignored, "_number")}) for row in rows
+    }
+    return len(contents) == 1
+
+
+def _settle_same(rows: Sequence[dict[str, Any]], *, agree: bool) -> None:
+    """Set the outcome of rows of one image: repeats are excluded if all agree, otherwise every row fails."""
+    numbers = ", ".join(str(row["_number"]) for row in rows)
+    for row in rows[1:] if agree else rows:
+        if agree:
+            row |= {"status": EXCLUDED, "reason": "duplicate_row", "detail": f"rows {numbers} say the same"}
         else:
-            for row in same[1:]:
-                row |= {"status": EXCLUDED, "reason": "duplicate_row", "detail": f"rows {numbers} say the same"}
-    return out
-
-
-def _content(row: Mapping[str, Any], *ignored: str) -> str:
-    ignored = (*ignored, "_number")
-    return digest({name: value for name, value in row.items() if name not in ignored})
+            detail = f"rows {numbers} name this image and disagree; keep one of them"
+            row |= {"status": FAILED, "reason": "duplicate_id", "detail": detail}

@@ -74,12 +74,12 @@ def write_draft(table: Path, folder: Path) -> dict[str, Any]:
     content = read(table, dialect)
     dialect = _with_decimal(dialect, content)
     columns = _columns(content, dialect, folder)
-    known = {ours: _sorted_words(ours, _counts(content, theirs, dialect)) for ours, theirs in columns.items()}
-    known = {ours: found for ours, found in known.items() if ours in ("diagnosis", *_WORDS)}
+    vocabulary = {ours: _sorted_words(ours, _counts(content, theirs, dialect)) for ours, theirs in columns.items()}
+    vocabulary = {ours: column for ours, column in vocabulary.items() if ours in ("diagnosis", *_WORDS)}
     not_taken = [name for name in content.columns if name not in columns.values()]
-    text = _toml(table, folder, dialect, content, columns, known, not_taken)
+    text = _toml(table, folder, dialect, content, columns, vocabulary, not_taken)
     write_atomic(target, text.encode())
-    unmapped = {ours: found.unmapped for ours, found in known.items() if found.unmapped}
+    unmapped = {ours: column.unmapped for ours, column in vocabulary.items() if column.unmapped}
     return {
         "path": str(target),
         "encoding": dialect.encoding,
@@ -230,7 +230,7 @@ def _toml(
     dialect: Dialect,
     content: Table,
     columns: Mapping[str, str],
-    known: Mapping[str, _Words],
+    vocabulary: Mapping[str, _Words],
     not_taken: Sequence[str],
 ) -> str:
     file = Path(os.path.relpath(table.resolve(), folder.resolve())).as_posix()
@@ -271,16 +271,16 @@ def _toml(
             'pattern = "{accession}*/*.jpg"  # every image in folders that begin with the number',
             '# dicom_tag = "AccessionNumber"  # or: DICOM files that say this number',
         ]
-    for ours, found in known.items():
+    for ours, column in vocabulary.items():
         lines += ["", f"[values.{ours}]"]
-        for word, value in list(found.mapped.items())[:_MOST_WORDS]:
+        for word, value in list(column.mapped.items())[:_MOST_WORDS]:
             lines.append(
-                f"{_quoted(word)} = {_quoted(value)}" + ("  # a guess: confirm" if word in found.guessed else "")
+                f"{_quoted(word)} = {_quoted(value)}" + ("  # a guess: confirm" if word in column.guessed else "")
             )
-        if found.unmapped:
+        if column.unmapped:
             allowed = ", ".join(ALLOWED.get(ours, BACKGROUNDS))
             lines.append(f"# not mapped, with rows; give each one of {allowed}, or leave it out:")
-            listed = list(found.unmapped.items())
+            listed = list(column.unmapped.items())
             lines += [f'# {_remark(_quoted(word))} = ""  # {count}' for word, count in listed[:_MOST_WORDS]]
             if len(listed) > _MOST_WORDS:
                 lines.append(f"# and {len(listed) - _MOST_WORDS} further words")
@@ -303,10 +303,10 @@ def _summary(
     lines = [f"wrote {target} for {len(content.rows)} rows", "", "columns"]
     lines += [f"  {ours:<16} {theirs}" for ours, theirs in columns.items()]
     lines.append(f"  {'not taken':<16} {', '.join(not_taken) or 'none'}")
-    for ours, found in unmapped.items():
-        lines += ["", f"{ours}: {len(found)} words are not mapped"]
-        lines += [f"  {count:>6}  {word}" for word, count in list(found.items())[:20]]
-        if len(found) > 20:
-            lines.append(f"  and {len(found) - 20} more, all in the file")
+    for ours, counts in unmapped.items():
+        lines += ["", f"{ours}: {len(counts)} words are not mapped"]
+        lines += [f"  {count:>6}  {word}" for word, count in list(counts.items())[:20]]
+        if len(counts) > 20:
+            lines.append(f"  and {len(counts) - 20} more, all in the file")
     lines += ["", 'Read it, correct it, then name the folder as path of a cohort with source = "folder".']
     return "\n".join(lines)

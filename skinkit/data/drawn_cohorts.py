@@ -88,15 +88,19 @@ def settings_of(cohort: Cohort, workspace: Workspace) -> DrawSettings:
     assert draw is not None
     if cohort.role != "external":
         raise ConfigError(
-            f"role {cohort.role!r} of {cohort.name!r}", "external: drawn metadata teach nothing", f"mend {where}"
+            f"role {cohort.role!r} of {cohort.name!r}",
+            "external: a model must not train on drawn metadata",
+            f"correct {where}",
         )
     options = {"n": draw.n, "seed": 0, "joint": "independent", "counts": "paper", "scc": "drop", **cohort.options}
     for name, least in (("n", 1), ("seed", 0)):
         if not isinstance(options[name], int) or isinstance(options[name], bool) or options[name] < least:
-            raise ConfigError(f"{name} = {options[name]!r} in {where}", f"a whole number from {least}", f"mend {name}")
+            raise ConfigError(
+                f"{name} = {options[name]!r} in {where}", f"a whole number from {least}", f"correct {name}"
+            )
     for name, choices in _CHOICES.items():
         if options[name] not in choices:
-            raise ConfigError(f"{name} = {options[name]!r} in {where}", " or ".join(choices), f"mend {name}")
+            raise ConfigError(f"{name} = {options[name]!r} in {where}", " or ".join(choices), f"correct {name}")
     development = [c for c in workspace.with_role("development") if workspace.cohort(c).source == "pad-ufes-20"]
     chosen = str(options.get("metadata_from") or (development[0] if len(development) == 1 else ""))
     if chosen not in workspace.with_role("development"):
@@ -106,8 +110,8 @@ def settings_of(cohort: Cohort, workspace: Workspace) -> DrawSettings:
             "name the cohort whose training rows the metadata are drawn from",
         )
     split = str(options.get("split") or workspace.defaults["split"])
-    known = (options["n"], options["seed"], str(options["joint"]), str(options["counts"]))
-    return DrawSettings(*known, metadata_from=chosen, split=split)
+    values = (options["n"], options["seed"], str(options["joint"]), str(options["counts"]))
+    return DrawSettings(*values, metadata_from=chosen, split=split)
 
 
 def beside(cohort: Cohort) -> Cohort | None:
@@ -135,17 +139,17 @@ def drawn(cohort: Cohort, listing: Listing, workspace: Workspace, inputs: Mappin
     settings, draw = settings_of(cohort, workspace), listing.source.draw
     assert draw is not None
     rng = np.random.default_rng(settings.seed)
-    kept = sampled(listing.rows, draw, settings, rng)
+    cases = sampled(listing.rows, draw, settings, rng)
     added = _added(cohort)
-    kept = sorted([*kept, *added], key=lambda row: str(row["image_id"]))
+    cases = sorted([*cases, *added], key=lambda row: str(row["image_id"]))
     training = _training_rows(settings, inputs)
-    listing.rows[:] = with_metadata(kept, training, settings.joint, rng)
+    listing.rows[:] = with_metadata(cases, training, settings.joint, rng)
     fits = agreement(listing.rows, training)
     least = min(fits, key=lambda name: fits[name])
     counts = dict(sorted(Counter(str(row["diagnosis"]) for row in listing.rows).items()))
     mean = sum(fits.values()) / len(fits)
     return {
-        "n": len(kept),
+        "n": len(cases),
         "counts": counts,
         "seed": settings.seed,
         "joint": settings.joint,
@@ -154,7 +158,7 @@ def drawn(cohort: Cohort, listing: Listing, workspace: Workspace, inputs: Mappin
         "training_rows": len(training),
         "agreement": fits,
         "text": (
-            f"{len(kept):,} cases drawn ({', '.join(f'{name} {n:,}' for name, n in counts.items())}), metadata from "
+            f"{len(cases):,} cases drawn ({', '.join(f'{name} {n:,}' for name, n in counts.items())}), metadata from "
             f"{len(training):,} training rows of {settings.metadata_from} (split {settings.split}, fold 0): agreement "
             f"of their marginals {mean:.3f}, least {fits[least]:.3f} ({least})"
         ),
@@ -212,9 +216,9 @@ def sampled(
     """The rows that are drawn, whether or not their image is there."""
     usable = [row for row in rows if row["diagnosis"] in draw.diagnoses and row["status"] in (OK, PENDING)]
     present = Counter(str(row["diagnosis"]) for row in usable)
-    wanted = sizes(present, draw, settings.n, settings.counts)
+    counts = sizes(present, draw, settings.n, settings.counts)
     chosen: list[Mapping[str, Any]] = []
-    for diagnosis, n in wanted.items():
+    for diagnosis, n in counts.items():
         of = sorted((row for row in usable if row["diagnosis"] == diagnosis), key=lambda row: str(row["image_id"]))
         if len(of) < n:
             raise InputError(
@@ -269,9 +273,9 @@ def _drawn_region(among: Sequence[str], regions: Mapping[Any, int], rng: np.rand
 
 def agreement(rows: Sequence[Mapping[str, Any]], training: pd.DataFrame) -> dict[str, float]:
     """Attribute -> 1 minus the total variation distance between its values among the rows and the training rows."""
-    found = {}
+    similarity = {}
     for name in ATTRIBUTES:
         ours, theirs = Counter(row[name] for row in rows), Counter(_plain(training[name]))
         differences = (abs(ours[v] / max(len(rows), 1) - theirs[v] / len(training)) for v in {*ours, *theirs})
-        found[name] = 1 - sum(differences) / 2
-    return found
+        similarity[name] = 1 - sum(differences) / 2
+    return similarity

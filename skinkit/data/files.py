@@ -151,12 +151,12 @@ _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
 
 
 def _check_options(source: Source, cohort: Cohort) -> None:
-    known = {**OPTIONS, **source.options}
+    options = {**OPTIONS, **source.options}
     for key in cohort.options:
-        if key not in known:
+        if key not in options:
             raise ConfigError(
                 f"unknown key {key!r} in [cohorts.{cohort.name}] of {SETTINGS_FILE}",
-                did_you_mean(key, [*known, "role", "source", "path"]),
+                did_you_mean(key, [*options, "role", "source", "path"]),
                 "rename or remove it",
             )
     for key in ("table", "part", "masks", "id_space"):
@@ -193,9 +193,11 @@ def _arrangement(source: Source, cohort: Cohort, paths: Sequence[str]) -> tuple[
     if table:
         path = on_disk(cohort.root / table)
         if not path.is_file():
-            told = f"table in [cohorts.{cohort.name}] of {SETTINGS_FILE}" if "table" in cohort.options else "file"
+            setting = f"table in [cohorts.{cohort.name}] of {SETTINGS_FILE}" if "table" in cohort.options else "file"
             near = [name for name in paths if name.lower().endswith(_TABLE_FILES)]
-            raise InputError(f"cohort {cohort.name!r}: no table {path}", did_you_mean(table, near), f"correct {told}")
+            raise InputError(
+                f"cohort {cohort.name!r}: no table {path}", did_you_mean(table, near), f"correct {setting}"
+            )
         return candidates[0], (path,)
     if "table" in cohort.options:
         return replace(candidates[0], tables=(), optional=()), ()
@@ -206,18 +208,18 @@ def _arrangement(source: Source, cohort: Cohort, paths: Sequence[str]) -> tuple[
             more = [_first(pattern, paths) for pattern in part.optional]
             complete.append((part, [place for place in (*places, *more) if place is not None]))
     if not complete:
-        wanted = sorted({" with ".join(part.tables) for part in candidates})
+        patterns = sorted({" with ".join(part.tables) for part in candidates})
         raise InputError(
             f"cohort {cohort.name!r}: no table of {source.title} in {cohort.root}",
-            " or ".join(wanted),
+            " or ".join(patterns),
             "give the folder of the unpacked archive as path, or name the table with table = ...",
         )
-    there = list(dict.fromkeys(part.name for part, _ in complete if part.tables))
-    if len(there) > 1:
+    part_names = list(dict.fromkeys(part.name for part, _ in complete if part.tables))
+    if len(part_names) > 1:
         raise ConfigError(
-            f"cohort {cohort.name!r}: {cohort.root} holds several parts: {listed(there)}",
+            f"cohort {cohort.name!r}: {cohort.root} holds several parts: {listed(part_names)}",
             "one part per cohort",
-            f'add part = "{there[0]}" to [cohorts.{cohort.name}] of {SETTINGS_FILE}',
+            f'add part = "{part_names[0]}" to [cohorts.{cohort.name}] of {SETTINGS_FILE}',
         )
     part, chosen = complete[0]
     return part, tuple(cohort.root / place for place in dict.fromkeys(chosen))
@@ -233,7 +235,7 @@ def _first(pattern: str, paths: Sequence[str]) -> str | None:
 def walk(root: Path, closed: list[str] | None = None) -> Iterator[File]:
     """Every file below a folder in a fixed order; links are followed, hidden files and artifacts passed over.
 
-    A link to nothing is a file all the same: its case must not vanish.
+    A broken link counts as a file: its case must be reported.
 
     Args:
         root: the folder.
@@ -247,17 +249,19 @@ def walk(root: Path, closed: list[str] | None = None) -> Iterator[File]:
         folder = os.path.relpath(error.filename, root)
         if closed is None or folder == ".":
             raise InputError(
-                f"{as_text(str(error.filename))}: {error.strerror}", "a folder this user may list", "let it be read"
+                f"{as_text(str(error.filename))}: {error.strerror}",
+                "a folder that this user may list",
+                "grant read permission",
             )
         closed.append(as_text(folder))
 
-    seen: set[str] = set()
+    visited: set[str] = set()
     for folder, folders, names in os.walk(root, followlinks=True, onerror=refuse):
         real = os.path.realpath(folder)
-        if real in seen:  # a link that leads back up
+        if real in visited:  # a link that leads back up
             folders.clear()
             continue
-        seen.add(real)
+        visited.add(real)
         own = "artifacts" if SETTINGS_FILE in names else None
         folders[:] = sorted(name for name in folders if name[0] != "." and name not in (own, "__MACOSX"))
         for name in sorted(names):
@@ -286,11 +290,11 @@ def _is_image(root: Path, file: File) -> bool:
     path = on_disk(root / file.path)
     try:  # IM000001 or 1.2.840.113619.2.55: a DICOM file as archives export it
         if not stat.S_ISREG(path.stat().st_mode):
-            return False  # a pipe would keep its reader waiting for ever
+            return False  # reading a pipe would block
         with path.open("rb") as stream:
             return stream.read(132)[128:] == b"DICM"
     except OSError as error:
-        return error.errno not in _NOTHING_THERE  # what it holds cannot be told: it is not passed over
+        return error.errno not in _NOTHING_THERE  # its content is unknown: it is not skipped
 
 
 _PIECES = re.compile(r"\*\*/|\*\*|\*|\?|\{(\w+)\}|[^*?{]+|\{")
@@ -305,18 +309,18 @@ def translate(pattern: str) -> re.Pattern[str]:
     wide = ("path", "image_id")
     text, named = "", set()
     for piece in _PIECES.finditer(pattern):
-        found, name = piece[0], piece[1]
-        if found == "**/":
+        token, name = piece[0], piece[1]
+        if token == "**/":
             text += "(?:.+/)?"
-        elif found == "**":
+        elif token == "**":
             text += ".*"
-        elif found == "*":
+        elif token == "*":
             text += "[^/]*"
-        elif found == "?":
+        elif token == "?":
             text += "[^/]"
         elif name:
             text += f"(?P={name})" if name in named else f"(?P<{name}>{'.+' if name in wide else '[^/]+'})"
             named.add(name)
         else:
-            text += re.escape(unicodedata.normalize("NFC", found))
+            text += re.escape(unicodedata.normalize("NFC", token))
     return re.compile(text, re.IGNORECASE | re.DOTALL)  # a name may hold a line end

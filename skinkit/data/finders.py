@@ -32,14 +32,14 @@ Place = dict[str, Any]
 Finder = Callable[[TableRow], list[Place]]
 
 
-def make_finder(found: CohortFiles, reader: Reader) -> Finder:
+def make_finder(files: CohortFiles, reader: Reader) -> Finder:
     """The finder that the source's join asks for."""
-    join = found.source.join
+    join = files.source.join
     if join.by == "pattern":
-        return _PatternFinder(found, reader, join.pattern)
+        return _PatternFinder(files, reader, join.pattern)
     if join.by == "dicom":
-        return _DicomFinder(found, reader, join.tag)
-    return _NameFinder(found, reader, join.separator)
+        return _DicomFinder(files, reader, join.tag)
+    return _NameFinder(files, reader, join.separator)
 
 
 def _pending(image_id: str, reason: str, detail: str) -> Place:
@@ -54,10 +54,10 @@ def failed(image_id: str, reason: str, detail: str) -> Place:
 class _NameFinder:
     """Finds images by the file name in the row: with or without folder, with or without extension."""
 
-    def __init__(self, found: CohortFiles, reader: Reader, separator: str) -> None:
-        self.root, self.reader, self.separator = found.root, reader, separator
+    def __init__(self, files: CohortFiles, reader: Reader, separator: str) -> None:
+        self.root, self.reader, self.separator = files.root, reader, separator
         self.index: dict[str, list[str]] = defaultdict(list)
-        for path in found.images:
+        for path in files.images:
             for plain in map(folded_path, readings(path)):
                 for key in {
                     plain,
@@ -131,10 +131,10 @@ def inside_root(name: str, root: Path) -> str | None:
 class _PatternFinder:
     """Finds every image that fits a pattern filled with the row's values, such as ``{accession}*/*.jpg``."""
 
-    def __init__(self, found: CohortFiles, reader: Reader, pattern: str) -> None:
+    def __init__(self, files: CohortFiles, reader: Reader, pattern: str) -> None:
         self.reader, self.pattern = reader, pattern
         self.names = re.findall(r"\{(\w+)\}", pattern)
-        self.paths = sorted((folded_path(path), path) for path in found.images)
+        self.paths = sorted((folded_path(path), path) for path in files.images)
 
     def __call__(self, row: TableRow) -> list[Place]:
         from bisect import bisect_left
@@ -184,15 +184,15 @@ def filled(pattern: str, values: Mapping[str, str]) -> tuple[re.Pattern[str], st
 class _DicomFinder:
     """Finds every DICOM file whose tag equals the row's accession number."""
 
-    def __init__(self, found: CohortFiles, reader: Reader, tag: str) -> None:
+    def __init__(self, files: CohortFiles, reader: Reader, tag: str) -> None:
         from skinkit.errors import CaseError
         from skinkit.images.dicom import dicom_tag
 
         self.reader, self.tag = reader, tag
         self.index: dict[str, list[str]] = defaultdict(list)
-        for path in found.images:
+        for path in files.images:
             try:
-                value = dicom_tag(found.root / path, tag)
+                value = dicom_tag(files.root / path, tag)
             except CaseError:
                 continue  # not a DICOM file: it waits for a table row
             if value:

@@ -59,31 +59,33 @@ def described(source: Source, file: Path) -> Source:
     from skinkit.data.tables import check_encoding
 
     try:
-        told = tomllib.loads(file.read_text(encoding="utf-8-sig"))
+        description = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{file}: {error}", "a valid UTF-8 TOML file", "mend the file") from None
-    _known(file, told, _KEYS, "")
+        raise ConfigError(f"{file}: {error}", "a valid UTF-8 TOML file", "correct the file") from None
+    _check_keys(file, description, _KEYS, "")
     for key in _TEXTS:
-        _text(file, told, key)
+        _text(file, description, key)
     dialect = Dialect(
-        encoding=told.get("encoding", "utf-8"),
-        delimiter=told.get("delimiter", ""),
-        decimal=told.get("decimal", "."),
-        sheet=told.get("sheet", ""),
-        date_format=told.get("date_format", ""),
-        missing=_list(file, told, "missing"),
+        encoding=description.get("encoding", "utf-8"),
+        delimiter=description.get("delimiter", ""),
+        decimal=description.get("decimal", "."),
+        sheet=description.get("sheet", ""),
+        date_format=description.get("date_format", ""),
+        missing=_list(file, description, "missing"),
     )
     check_encoding(dialect.encoding, str(file))
     if dialect.decimal not in (".", ","):
         raise ConfigError(f"{file}: decimal = {dialect.decimal!r}", '"." or ","', "correct decimal")
     if len(dialect.delimiter) > 1 or dialect.delimiter in ('"', "\n", "\r", " "):
         raise ConfigError(f"{file}: delimiter = {dialect.delimiter!r}", 'one sign, such as ";" or "\\t"', "correct it")
-    columns = _columns(file, told)
-    values = _values(file, told)
+    columns = _columns(file, description)
+    values = _values(file, description)
     constants = {
-        key: _allowed(file, key, told[key], key) for key in ("modality", "view", "confirmed_by") if key in told
+        key: _allowed(file, key, description[key], key)
+        for key in ("modality", "view", "confirmed_by")
+        if key in description
     }
-    masks = told.get("masks", "")
+    masks = description.get("masks", "")
     if masks and not re.search(r"\{(stem|path|image_id)\}", masks):
         raise ConfigError(
             f"{file}: masks = {masks!r}",
@@ -92,32 +94,32 @@ def described(source: Source, file: Path) -> Source:
         )
     return replace(
         source,
-        title=told.get("title", f"folder {file.parent.name}"),
-        citation=told.get("citation", ""),
-        licence=told.get("licence", ""),
+        title=description.get("title", f"folder {file.parent.name}"),
+        citation=description.get("citation", ""),
+        licence=description.get("licence", ""),
         parts=(Arrangement(),),
-        images=_list(file, told, "images") or source.images,
+        images=_list(file, description, "images") or source.images,
         masks=(masks,) if masks else (),
         columns=columns,
         required=tuple(columns),
         values=values,
-        patterns=_patterns(file, told),
-        icd10=_icd10(file, told, words.ICD10),
+        patterns=_patterns(file, description),
+        icd10=_icd10(file, description, words.ICD10),
         constants={name: value for name, value in constants.items() if value},
-        extra={f"keep__{name}": name for name in _list(file, told, "keep")},
-        id_space=told.get("id_space", ""),
+        extra={f"keep__{name}": name for name in _list(file, description, "keep")},
+        id_space=description.get("id_space", ""),
         dialect=dialect,
-        join=_join(file, told, columns),
-        file=told.get("file", ""),
+        join=_join(file, description, columns),
+        file=description.get("file", ""),
         files=(file.name,),
-        expected=_expected(file, told),
+        expected=_expected(file, description),
     )
 
 
 # ---------------------------------------------------------------------------------------------- one key at a time
 
 
-def _known(file: Path, table: Mapping[str, Any], keys: tuple[str, ...], where: str) -> None:
+def _check_keys(file: Path, table: Mapping[str, Any], keys: tuple[str, ...], where: str) -> None:
     for key in table:
         if key not in keys:
             raise ConfigError(f"{file}: unknown key {key!r}{where}", did_you_mean(key, keys), "rename or remove it")
@@ -128,26 +130,26 @@ def _text(file: Path, table: Mapping[str, Any], key: str) -> None:
         raise ConfigError(f"{file}: {key} = {table[key]!r}", "text in quotes", "put it in quotes")
 
 
-def _list(file: Path, told: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    value = told.get(key, [])
+def _list(file: Path, description: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    value = description.get(key, [])
     value = [value] if isinstance(value, str) else value
     if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
         raise ConfigError(f"{file}: {key} = {value!r}", "a list of texts", f'write {key} = ["...", "..."]')
     return tuple(value)
 
 
-def _table(file: Path, told: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = told.get(key, {})
+def _table(file: Path, description: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = description.get(key, {})
     if not isinstance(value, dict):
-        raise ConfigError(f"{file}: {key} = {value!r}", f"a table [{key}]", "mend the file")
+        raise ConfigError(f"{file}: {key} = {value!r}", f"a table [{key}]", "correct the file")
     return value
 
 
-def _columns(file: Path, told: Mapping[str, Any]) -> dict[str, str | tuple[str, ...]]:
+def _columns(file: Path, description: Mapping[str, Any]) -> dict[str, str | tuple[str, ...]]:
     from skinkit.data.canonical import COLUMNS
 
-    table = _table(file, told, "columns")
-    _known(file, table, COLUMNS, " in [columns]")
+    table = _table(file, description, "columns")
+    _check_keys(file, table, COLUMNS, " in [columns]")
     columns: dict[str, str | tuple[str, ...]] = {}
     for ours, theirs in table.items():
         if isinstance(theirs, list) and theirs and all(isinstance(name, str) for name in theirs):
@@ -177,11 +179,11 @@ def _allowed(file: Path, ours: str, value: Any, where: str) -> str:
     )
 
 
-def _values(file: Path, told: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+def _values(file: Path, description: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     from skinkit.data.canonical import ALLOWED, NUMBERS
 
-    table = _table(file, told, "values")
-    _known(file, table, (*ALLOWED, *NUMBERS), " in [values]")
+    table = _table(file, description, "values")
+    _check_keys(file, table, (*ALLOWED, *NUMBERS), " in [values]")
     return {
         ours: {
             theirs: _allowed(file, ours, value, f"[values.{ours}]")
@@ -191,16 +193,18 @@ def _values(file: Path, told: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     }
 
 
-def _patterns(file: Path, told: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    table = _table(file, told, "patterns")
-    _known(file, table, ("diagnosis",), " in [patterns]")
+def _patterns(file: Path, description: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    table = _table(file, description, "patterns")
+    _check_keys(file, table, ("diagnosis",), " in [patterns]")
     pairs = []
     entries = table.get("diagnosis", [])
     if not isinstance(entries, list):
-        raise ConfigError(f"{file}: diagnosis = {entries!r} in [patterns]", "[[patterns.diagnosis]]", "mend the file")
+        raise ConfigError(
+            f"{file}: diagnosis = {entries!r} in [patterns]", "[[patterns.diagnosis]]", "correct the file"
+        )
     for entry in entries:
         if not isinstance(entry, dict) or set(entry) != {"match", "value"}:
-            raise ConfigError(f"{file}: {entry!r}", "[[patterns.diagnosis]] with match and value", "mend the file")
+            raise ConfigError(f"{file}: {entry!r}", "[[patterns.diagnosis]] with match and value", "correct the file")
         try:
             re.compile(str(entry["match"]))
         except re.error as error:
@@ -211,10 +215,10 @@ def _patterns(file: Path, told: Mapping[str, Any]) -> tuple[tuple[str, str], ...
     return tuple(pairs)
 
 
-def _icd10(file: Path, told: Mapping[str, Any], usual: Mapping[str, str]) -> dict[str, str]:
-    if told.get("icd10") is False:
+def _icd10(file: Path, description: Mapping[str, Any], usual: Mapping[str, str]) -> dict[str, str]:
+    if description.get("icd10") is False:
         return {}
-    table = _table(file, told, "icd10")
+    table = _table(file, description, "icd10")
     for code in table:
         if not re.fullmatch(r"[A-Za-z]\d{2}(\.?\w*)?", code):
             raise ConfigError(
@@ -223,22 +227,22 @@ def _icd10(file: Path, told: Mapping[str, Any], usual: Mapping[str, str]) -> dic
     return {**usual, **{code: _allowed(file, "diagnosis", value, "[icd10]") for code, value in table.items()}}
 
 
-def _expected(file: Path, told: Mapping[str, Any]) -> dict[str, int]:
+def _expected(file: Path, description: Mapping[str, Any]) -> dict[str, int]:
     from skinkit.data.canonical import ALLOWED
 
-    table = _table(file, told, "expected_counts")
-    _known(file, table, ("total", *ALLOWED["diagnosis"]), " in [expected_counts]")
+    table = _table(file, description, "expected_counts")
+    _check_keys(file, table, ("total", *ALLOWED["diagnosis"]), " in [expected_counts]")
     for name, n in table.items():
         if not isinstance(n, int) or isinstance(n, bool) or n < 0:
             raise ConfigError(f"{file}: {name} = {n!r} in [expected_counts]", "a number of images", "correct it")
     return dict(table)
 
 
-def _join(file: Path, told: Mapping[str, Any], columns: Mapping[str, Any]) -> Join:
+def _join(file: Path, description: Mapping[str, Any], columns: Mapping[str, Any]) -> Join:
     from skinkit.data.canonical import COLUMNS
 
-    table = _table(file, told, "join")
-    _known(file, table, _JOIN, " in [join]")
+    table = _table(file, description, "join")
+    _check_keys(file, table, _JOIN, " in [join]")
     for key in _JOIN:
         _text(file, table, key)
     pattern, tag = table.get("pattern", ""), table.get("dicom_tag", "")
@@ -266,7 +270,7 @@ def _join(file: Path, told: Mapping[str, Any], columns: Mapping[str, Any]) -> Jo
         if "accession" not in columns:
             raise ConfigError(f"{file}: dicom_tag without a column", "accession in [columns]", "map it")
         return Join("dicom", tag=tag)
-    if told.get("file") and not {"image", "image_id"} & set(columns):
+    if description.get("file") and not {"image", "image_id"} & set(columns):
         raise ConfigError(
             f"{file}: nothing says which images a row has",
             "image in [columns], or pattern or dicom_tag in [join]",

@@ -28,8 +28,8 @@ def _labelled(rows: list[TableRow]) -> list[TableRow]:
     """Add the third class, which has no column."""
     out = []
     for number, cells in with_our_headings(rows):
-        told = [cells[name] for name in NAMED if cells.get(name)]
-        rest = {"nevus": "0" if any(float(text) > 0.5 for text in told) else "1"} if len(told) == len(NAMED) else {}
+        labels = [cells[name] for name in NAMED if cells.get(name)]
+        rest = {"nevus": "0" if any(float(text) > 0.5 for text in labels) else "1"} if len(labels) == len(NAMED) else {}
         out.append(TableRow(number, {**cells, **rest}))
     return out
 

@@ -23,6 +23,15 @@ LABELS = {
 }
 UNKNOWN_AGES = {"0.0": "", "0": ""}
 SITES = {"anterior torso": "torso", "lateral torso": "torso", "posterior torso": "torso"}
+COLUMNS = {
+    "image": "image",
+    "lesion_id": "lesion_id",
+    "diagnosis": "diagnosis",
+    "age_years": "age_approx",
+    "sex": "sex",
+    "site": "anatom_site_general",
+}
+"""Canonical column -> column of the metadata table."""
 
 
 def _part(name: str) -> Arrangement:
@@ -50,14 +59,7 @@ SOURCE = Source(
             images=("**/ISIC_2019_Training_Input/**/*", "images/**/*"),
         ),
     ),
-    columns={
-        "image": "image",
-        "lesion_id": "lesion_id",
-        "diagnosis": "diagnosis",
-        "age_years": "age_approx",
-        "sex": "sex",
-        "site": "anatom_site_general",
-    },
+    columns=COLUMNS,
     required=("image", "age_years"),
     one_hot=("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC", "UNK"),
     values={"diagnosis": LABELS, "age_years": UNKNOWN_AGES, "site": SITES},

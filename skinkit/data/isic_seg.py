@@ -8,7 +8,7 @@ with an optional ``manifest.csv``.
 
 from __future__ import annotations
 
-from skinkit.data.isic_2019 import LABELS, SITES, UNKNOWN_AGES
+from skinkit.data.isic_2019 import COLUMNS, LABELS, SITES, UNKNOWN_AGES
 from skinkit.data.source import Arrangement, Source, TableRow
 
 _MASKS = ("**/*_GroundTruth/**/{stem}_segmentation.png", "masks/{stem}.*")
@@ -64,14 +64,7 @@ SOURCE = Source(
         ),
     ),
     masks=_MASKS,
-    columns={
-        "image": "image",
-        "lesion_id": "lesion_id",
-        "diagnosis": "diagnosis",
-        "age_years": "age_approx",
-        "sex": "sex",
-        "site": "anatom_site_general",
-    },
+    columns=COLUMNS,
     rows=_labelled,
     values={"diagnosis": {**LABELS, "SK": "seborrheic_keratosis"}, "age_years": UNKNOWN_AGES, "site": SITES},
     constants={"modality": "dermoscopic"},

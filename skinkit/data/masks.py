@@ -16,28 +16,28 @@ from skinkit.data.source import TableRow
 
 
 # ------------------------------------------------------------------------------------------------------- masks
-def masks_apart(found: CohortFiles, reader: Reader, table: Sequence[TableRow]) -> CohortFiles:
+def masks_apart(files: CohortFiles, reader: Reader, table: Sequence[TableRow]) -> CohortFiles:
     """Files that the column ``mask`` names are masks, wherever they lie, and no images."""
     names = {name for row in table if (name := reader.text(row.cells, "mask"))}
     if not names:
-        return found
-    index = _MaskIndex([*found.images, *found.masks])
-    named = {path for name in names if (path := index.find(inside_root(name, found.root) or ""))}
-    masks = {**found.masks, **{path: file for path, file in found.images.items() if path in named}}
-    return replace(found, masks=masks, images={p: file for p, file in found.images.items() if p not in named})
+        return files
+    index = _MaskIndex([*files.images, *files.masks])
+    named = {path for name in names if (path := index.find(inside_root(name, files.root) or ""))}
+    masks = {**files.masks, **{path: file for path, file in files.images.items() if path in named}}
+    return replace(files, masks=masks, images={p: file for p, file in files.images.items() if p not in named})
 
 
-def masks_of(images: Mapping[str, str], found: CohortFiles) -> dict[str, str]:
+def masks_of(images: Mapping[str, str], files: CohortFiles) -> dict[str, str]:
     """``image_id`` -> path of its mask among those found by name; images without one are left out.
 
     Args:
         images: ``image_id`` -> path of the image, relative to the cohort's folder.
-        found: of :func:`skinkit.data.files.other_masks`.
+        files: of :func:`skinkit.data.files.other_masks`.
     """
     rows: list[dict[str, Any]] = [
         {"image_id": name, "image_path": path, "truth_mask_path": None, "flags": []} for name, path in images.items()
     ]
-    with_masks(rows, found)
+    with_masks(rows, files)
     return {row["image_id"]: row["truth_mask_path"] for row in rows if row["truth_mask_path"]}
 
 
@@ -57,27 +57,27 @@ class _MaskIndex:
         return self.by_path.get(plain) or (same_name[0] if len(same_name) == 1 else None)
 
 
-def with_masks(rows: Sequence[dict[str, Any]], found: CohortFiles) -> None:
+def with_masks(rows: Sequence[dict[str, Any]], files: CohortFiles) -> None:
     """Give each row the mask a person drew, by the column ``mask`` or by the patterns of the source."""
-    index = _MaskIndex(list(found.masks))
+    index = _MaskIndex(list(files.masks))
     images = {row["image_path"] for row in rows if row["image_path"]}
     stems = Counter(folded_path(PurePosixPath(without_extension(path)).name) for path in images)
     for row in rows:
         name, path = row.pop("_mask_name", None), row["image_path"]
         row.pop("_number", None)
         if name:
-            inside = inside_root(name, found.root)
+            inside = inside_root(name, files.root)
             row["truth_mask_path"] = index.find(inside) if inside else None
             if row["truth_mask_path"] is None:
                 row["flags"].append("mask_absent" if inside else "mask_outside_root")
             continue
-        if not path or not found.mask_keys:
+        if not path or not files.mask_keys:
             continue
         bare = unicodedata.normalize("NFC", without_extension(path))
         stem = PurePosixPath(bare).name
         keys = (("path", bare), ("image_id", str(row["image_id"])), ("stem", stem))
         for placeholder, value in keys:
-            mask = found.mask_keys.get((placeholder, value.casefold()))
+            mask = files.mask_keys.get((placeholder, value.casefold()))
             if mask is None:
                 continue
             if placeholder == "stem" and stems[folded_path(stem)] > 1:

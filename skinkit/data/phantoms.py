@@ -1,6 +1,6 @@
 """Phantom lesions: drawn photos with known masks, a known class rule and made-up patients.
 
-They exist to show and test the chain where no real photo may be: what is learnt from them says nothing about skin. The
+They show and test the chain where real photos are not allowed; a model trained on them is useless on skin. The
 rule, so that a reader can judge the figures: each class has its own outline irregularity, colour, mottling and scaling
 (``RULES``), each patient a skin tone and an age drawn from the class's range, and one lesion in ``CONFUSED`` is
 drawn by the rule of another class.
@@ -178,11 +178,11 @@ def write_cohort(
             skin = _SKIN[rng.integers(len(_SKIN))] + rng.normal(0, 5, 3)
             sex = ("female", "male")[rng.integers(2)]
             age = int(rng.integers(*rule.age_years))
-        shown = names[rng.integers(len(names))] if rng.random() < 1 / CONFUSED else diagnosis
+        appearance = names[rng.integers(len(names))] if rng.random() < 1 / CONFUSED else diagnosis
         region, bleed = _SITES[rng.integers(len(_SITES))], rng.random() < rule.bleeds
         grew, itch = rng.random() < 0.2 + rule.irregular * 2, rng.random() < 0.3
         for view in range(2 if rng.random() < 0.2 else 1):
-            rgb, mask = draw(rng, shown, skin, hospital)
+            rgb, mask = draw(rng, appearance, skin, hospital)
             stem = f"{hospital.prefix}{patient:03d}_{number:03d}{'ab'[view]}"
             (folder / "images" / f"{stem}.jpg").write_bytes(jpeg_bytes(rgb, 92))
             if masks:

@@ -97,7 +97,7 @@ class Draw:
     Attributes:
         n: cases, unless the cohort says otherwise.
         diagnoses: classes that are drawn; the others stay out.
-        published: diagnosis -> cases, where a paper tells numbers that are not proportional to the dataset.
+        published: diagnosis -> cases, where a paper reports numbers that are not proportional to the dataset.
     """
 
     n: int
@@ -140,7 +140,7 @@ class Source:
         file: table by its path below the cohort's folder, instead of the patterns of ``parts``.
         files: files beside the tables that decide the result (``cohort.toml``).
         draw: how many cases of each class are drawn, and metadata for them, where the source is made so.
-        expected: diagnosis (or ``total``) -> usable images there should be; other counts are told, never an error.
+        expected: diagnosis (or ``total``) -> usable images there should be; other counts are reported, never an error.
     """
 
     name: str

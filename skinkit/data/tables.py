@@ -1,7 +1,7 @@
 """Read a table as text: CSV, TSV, XLSX or Parquet; an error names file, row and column.
 
-What a spreadsheet or an export has spoilt is refused and not guessed: a quote that is never closed, a row cut off at
-the end of the file, merged cells, a formula without its result, text in another encoding than the one told.
+Damage by a spreadsheet or an export is refused, not guessed: a quote that is never closed, a row cut off at
+the end of the file, merged cells, a formula without its result, text in another encoding than the configured one.
 """
 
 from __future__ import annotations
@@ -183,21 +183,21 @@ def _delimited(path: Path, dialect: Dialect) -> Iterator[tuple[int, Sequence[str
         )
 
 
-def _decoded(path: Path, data: bytes, told: str) -> str:
+def _decoded(path: Path, data: bytes, encoding: str) -> str:
     """The bytes of a table as text.
 
     Raises:
-        InputError: they are not in the encoding told, or plainly in another one.
+        InputError: they are not in the given encoding, or clearly in another one.
     """
     try:
-        text = data.decode("utf-8-sig" if told == "utf-8" else told)
+        text = data.decode("utf-8-sig" if encoding == "utf-8" else encoding)
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         guess = guess_encoding(data)
         raise InputError(
-            f"{path}, row {line}: byte 0x{data[error.start]:02x} is not {told}",
-            f"text in {told}",
-            f'set encoding = "{guess}"' if guess != told else "save the table as UTF-8",
+            f"{path}, row {line}: byte 0x{data[error.start]:02x} is not {encoding}",
+            f"text in {encoding}",
+            f'set encoding = "{guess}"' if guess != encoding else "save the table as UTF-8",
         ) from None
     if (at := text.find("\0")) >= 0:
         guess = guess_encoding(data)
@@ -206,17 +206,19 @@ def _decoded(path: Path, data: bytes, told: str) -> str:
             "text",
             f'set encoding = "{guess}"' if guess.startswith("utf-16") else "export the table again",
         )
-    if _is_utf8_after_all(data, told):
-        raise InputError(f"{path} is UTF-8, and {told} is told", "the encoding the table has", 'set encoding = "utf-8"')
+    if _is_utf8_after_all(data, encoding):
+        raise InputError(
+            f"{path} is UTF-8, but encoding is {encoding}", "the encoding of the table", 'set encoding = "utf-8"'
+        )
     return text
 
 
-def _is_utf8_after_all(data: bytes, told: str) -> bool:
+def _is_utf8_after_all(data: bytes, encoding: str) -> bool:
     """Whether bytes that also decode as another encoding are UTF-8: by its mark, or by characters of several bytes.
 
     A few Chinese words of two bytes each happen to be valid UTF-8; characters of three bytes do not happen.
     """
-    if told.startswith("utf"):
+    if encoding.startswith("utf"):
         return False
     if data.startswith(b"\xef\xbb\xbf"):
         return True
@@ -224,7 +226,7 @@ def _is_utf8_after_all(data: bytes, told: str) -> bool:
         data.decode("utf-8")
     except UnicodeDecodeError:
         return False
-    runs = rb"[\xc2-\xdf][\x80-\xbf]" if told in ("latin-1", "cp1252") else rb"[\xe0-\xef][\x80-\xbf]{2}"
+    runs = rb"[\xc2-\xdf][\x80-\xbf]" if encoding in ("latin-1", "cp1252") else rb"[\xe0-\xef][\x80-\xbf]{2}"
     return re.search(runs, data) is not None
 
 
@@ -309,8 +311,8 @@ def _refuse_open_formulas(
     try:
         rows: Any = book[sheet]
         rows.reset_dimensions()
-        for (number, shown), cells in zip(lines, rows.iter_rows(values_only=True), strict=False):
-            for column, (text, cell) in enumerate(zip(shown, cells, strict=False), start=1):
+        for (number, texts), cells in zip(lines, rows.iter_rows(values_only=True), strict=False):
+            for column, (text, cell) in enumerate(zip(texts, cells, strict=False), start=1):
                 if not text and str(cell or "").startswith("="):
                     raise InputError(
                         f"{path}, row {number}, column {get_column_letter(column)}: a formula without its result",

@@ -102,7 +102,7 @@ def _dicom_damage() -> tuple[type[Exception], ...]:
 def _damaged_dicom(error: Exception) -> CaseError:
     text = str(error)
     cut = "less than expected" in text or "truncated" in text.lower()
-    # Only the kind of error is told: pydicom's words may quote the header, and so the patient.
+    # Report only the type of the error: pydicom's message may quote the header, and so the patient.
     return CaseError("image_truncated" if cut else "image_unreadable", f"DICOM: {type(error).__name__}")
 
 
@@ -206,9 +206,9 @@ def _dicom_shown(dataset: Any, values: Array, photometric: str, flags: list[str]
             low, high = sorted(apply_modality_lut(ends, dataset).astype(np.float64).tolist())
 
         def share(part: Array) -> Array:
-            shown = apply_modality_lut(part, dataset)
-            shown = apply_voi_lut(shown, dataset, prefer_lut=True) if by_table else shown
-            white: Array = np.clip((shown.astype(np.float64) - low) / max(high - low, 1e-12), 0, 1)
+            display = apply_modality_lut(part, dataset)
+            display = apply_voi_lut(display, dataset, prefer_lut=True) if by_table else display
+            white: Array = np.clip((display.astype(np.float64) - low) / max(high - low, 1e-12), 0, 1)
             return 1 - white if photometric == "MONOCHROME1" else white
 
         if stored > 8:

@@ -80,13 +80,13 @@ def row_strips(width: int, height: int) -> Iterator[slice]:
 def finite_range(values: Array) -> tuple[float, float]:
     """Smallest and largest finite value; 0 and 0 where there is none."""
     ends = [0.0, 0.0]
-    seen = False
+    any_finite = False
     for rows in row_strips(values.shape[1], values.shape[0]):
-        known = values[rows][np.isfinite(values[rows])]
-        if known.size:
-            low, high = float(known.min()), float(known.max())
-            ends = [min(ends[0], low), max(ends[1], high)] if seen else [low, high]
-            seen = True
+        finite = values[rows][np.isfinite(values[rows])]
+        if finite.size:
+            low, high = float(finite.min()), float(finite.max())
+            ends = [min(ends[0], low), max(ends[1], high)] if any_finite else [low, high]
+            any_finite = True
     return ends[0], ends[1]
 
 

@@ -1,1 +1,1 @@
-"""Keeping patients private: pseudonyms and the permissions of files."""
+"""Patient privacy: pseudonyms and file permissions."""

@@ -1,6 +1,6 @@
-"""Who may read what is written: with ``private = true`` in ``[workspace]`` of ``skinkit.toml``, its owner alone.
+"""File permissions: with ``private = true`` in ``[workspace]`` of ``skinkit.toml``, only the owner can read outputs.
 
-Files are then made with mode 0600 and folders with 0700, whatever the umask of the user's shell says: artifacts,
+Files are then made with mode 0600 and folders with 0700, regardless of the umask of the user's shell: artifacts,
 unfinished work, temporary files, exports, and what worker processes write.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 OWNER_ALONE = 0o077
-"""The umask under which nobody else may read."""
+"""The umask that denies all access to other users."""
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -35,9 +35,9 @@ def restored() -> Iterator[None]:
 
 
 def keep_private(artifacts: Path) -> None:
-    """Let this process, and the workers it starts from now on, write for its owner alone.
+    """Make this process, and workers it starts from now on, write files that only the owner can read.
 
-    What lies among the artifacts from before is closed once; then their folder is closed itself, which says so.
+    Existing artifacts are closed once; the mode of their folder then marks that this was done.
     """
     os.umask(OWNER_ALONE)
     if artifacts.is_dir() and open_to_others(artifacts):
@@ -53,7 +53,7 @@ def open_to_others(path: Path) -> bool:
 
 
 def close(path: Path) -> None:
-    """Take every right to a file or folder from other users; what a link leads to keeps its own."""
+    """Remove all permissions of other users on a file or folder; the target of a link is not changed."""
     mode = path.lstat().st_mode
     if not stat.S_ISLNK(mode) and mode & _OTHERS:
         path.chmod(stat.S_IMODE(mode) & ~_OTHERS)

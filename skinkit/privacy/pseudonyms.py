@@ -1,7 +1,7 @@
 """Pseudonyms: keyed hashes in the place of ids, so that artifacts, logs and reports name no patient.
 
 An id becomes HMAC-SHA256 (RFC 2104) of its kind, its id space and itself under a secret key, its first 100 bits
-written in base32. The same id under the same key is the same pseudonym wherever it is met, so patients stay together
+written in base32. The same id under the same key always gives the same pseudonym, so patients stay together
 and the leakage guard works; without the key nothing leads back, and a guessed id cannot be tried. No list of who is who
 is kept: with the key it is computed again from the cohort's files.
 
@@ -36,7 +36,7 @@ MEMORY = "pseudonyms.json"
 _FILE = "keyed-"
 _MOST_BYTES = 4096
 _SHARE_LOOKING = 0.1
-"""Of the time that may go into listing a folder again for files that are not there."""
+"""Largest share of the time spent on listing a folder again to look for missing files."""
 
 
 @dataclass(frozen=True)
@@ -46,24 +46,24 @@ class Key:
     secret: bytes = field(repr=False)
 
     def pseudonym(self, kind: str, space: str, name: str) -> str:
-        """What an id is called: :data:`LENGTH` lower-case letters and digits 2 to 7.
+        """The pseudonym of an id: :data:`LENGTH` lower-case letters and digits 2 to 7.
 
         Args:
             kind: of :data:`KINDS`, or ``file``.
             space: the id space; ids of two spaces never share a pseudonym.
             name: the id.
         """
-        told = "\0".join(("skinkit pseudonym 1", kind, space, name))
-        hashed = hmac.digest(self.secret, told.encode("utf-8", "surrogateescape"), "sha256")
+        message = "\0".join(("skinkit pseudonym 1", kind, space, name))
+        hashed = hmac.digest(self.secret, message.encode("utf-8", "surrogateescape"), "sha256")
         return base64.b32encode(hashed)[:LENGTH].decode().lower()
 
     def file(self, path: str) -> str:
-        """What a file of a cohort is called, by its path relative to the cohort's folder."""
+        """The pseudonym of a file, from its path relative to the cohort's folder."""
         return _FILE + self.pseudonym("file", "", path)
 
     @property
     def check(self) -> str:
-        """By which a key is known without being told: it says nothing of the key."""
+        """Check value that identifies a key without revealing it."""
         return self.pseudonym("key", "", "check")
 
 
@@ -88,12 +88,12 @@ def read_key(path: Path, workspace: Path) -> Key:
         raise InputError(
             f"key file {path}: {error.strerror}",
             "the key this cohort's ids are hashed with",
-            f"bring it back, correct its path, or make a new one for a new workspace: skinkit init DIR --key {path}",
+            f"restore it, correct its path, or make a new one for a new workspace: skinkit init DIR --key {path}",
         ) from None
     if not FEWEST_BYTES <= len(secret) <= _MOST_BYTES:
         raise RefusedError(
             f"key file {path}: {min(len(secret), _MOST_BYTES)} bytes{' or more' if len(secret) > _MOST_BYTES else ''}",
-            f"{FEWEST_BYTES} to {_MOST_BYTES} bytes that nobody can guess",
+            f"{FEWEST_BYTES} to {_MOST_BYTES} random bytes",
             f"make one: skinkit init DIR --key {path}, or head -c {FEWEST_BYTES} /dev/urandom > {path}",
         )
     return Key(secret)
@@ -122,7 +122,7 @@ def make_key(path: Path) -> None:
 
 
 def with_pseudonyms(row: Mapping[str, Any], key: Key, space: str) -> dict[str, Any]:
-    """A row of cases with pseudonyms for its ids and files; what is told in words is left out, for it may name them.
+    """A row of cases with pseudonyms for its ids and files; free text is removed, because it may contain names.
 
     Args:
         row: with ``image_id``, ``case_id``, ``patient_id``, ``lesion_id``, ``accession`` and the paths of its files.
@@ -140,7 +140,7 @@ def with_pseudonyms(row: Mapping[str, Any], key: Key, space: str) -> dict[str, A
 
 
 def ids_of(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Kind and id of everything that a row of cases is called by."""
+    """Kind and value of every id in a row of cases."""
     for kind in KINDS:
         if name := row.get(_column(kind)):
             yield kind, str(name)
@@ -161,15 +161,15 @@ class Memory(NamedTuple):
 
 
 def remembered(folder: Path) -> Memory | None:
-    """What is kept beside a cohort's artifacts; None where its ids are its own.
+    """The note beside a cohort's artifacts; None if the cohort is not pseudonymised.
 
     Raises:
         InputError: the note cannot be read.
     """
     file = folder / MEMORY
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
-        return Memory(Path(told["key_file"]), str(told["key_check"]))
+        record = json.loads(file.read_text(encoding="utf-8"))
+        return Memory(Path(record["key_file"]), str(record["key_check"]))
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
@@ -205,12 +205,12 @@ class KeyedFolder(PosixPath):
         return keyed
 
     def __truediv__(self, name: str | os.PathLike[str]) -> Any:
-        """The file of that name or pseudonym; one that no file goes by leads to a file that is not there."""
-        plain, asked = Path(str(self)), str(name)
-        if self.key_file is None or self.workspace is None or not asked.startswith(_FILE):
+        """The file of that name or pseudonym; an unknown pseudonym gives a path that does not exist."""
+        plain, requested = Path(str(self)), str(name)
+        if self.key_file is None or self.workspace is None or not requested.startswith(_FILE):
             return plain / name
-        found = _files(str(self), self.key_file, self.workspace)
-        return plain / found.name_of(asked)
+        files = _files(str(self), self.key_file, self.workspace)
+        return plain / files.name_of(requested)
 
     def __reduce__(self) -> Any:
         """By the paths alone."""
@@ -244,12 +244,12 @@ def _files(root: str, key_file: Path, workspace: Path) -> _Files:
 
 def _walked(root: Path) -> Iterator[str]:
     """Relative path of every file below a folder, as text; links are followed."""
-    seen: set[str] = set()
+    visited: set[str] = set()
     for folder, folders, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
-        if real in seen:  # a link that leads back up
+        if real in visited:  # a link that leads back up
             folders.clear()
             continue
-        seen.add(real)
+        visited.add(real)
         for name in names:
             yield as_text(Path(folder, name).relative_to(root).as_posix())

@@ -157,7 +157,7 @@ def warm_up(announce: Callable[[str], None] | None = None) -> None:
     """Compile the kernels unless they are in the cache, so that worker processes only load them.
 
     Args:
-        announce: told before compiling, which takes half a minute, once on a machine.
+        announce: called with a message before compiling, which takes half a minute, once per machine.
     """
     from skinkit.radiomics.kernel_cache import compile_once
 

@@ -72,15 +72,15 @@ def ranks_of(
     """
     thresholds = np.empty(256, dtype=np.uint8)
     values, members = np.empty(256), np.empty(256, dtype=np.int64)
-    found = 0
+    size = 0
     for v in range(256):
         if histogram[v] == 0:
             continue
-        if found == 0 or levels[v] != values[found - 1]:
-            thresholds[found], values[found], members[found] = v, levels[v], 0
-            found += 1
-        members[found - 1] += histogram[v]
-    return thresholds[:found], values[:found], members[:found]
+        if size == 0 or levels[v] != values[size - 1]:
+            thresholds[size], values[size], members[size] = v, levels[v], 0
+            size += 1
+        members[size - 1] += histogram[v]
+    return thresholds[:size], values[:size], members[:size]
 
 
 @kernel

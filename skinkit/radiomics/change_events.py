@@ -53,10 +53,10 @@ def count_pairs_and_runs(
                 while changes:
                     place = chunk + lowest_bit(changes)
                     changes &= changes - np.uint64(1)
-                    before, here = plane[place - back], plane[place]
+                    before, after = plane[place - back], plane[place]
                     line = line_of_first + dy * (place - row)
                     position = y if dy else place - row
-                    pairs_here[before, here] += 1
+                    pairs_here[before, after] += 1
                     runs_here[before, position - last_change[line]] += 1
                     last_change[line] = position
     longest = 1
@@ -110,12 +110,12 @@ def list_zones(plane: NDArray[np.uint8], height: int, stride: int) -> tuple[NDAr
             other = touching
             while other < current and starts[other] <= ends[run]:
                 if ranks[other] == ranks[run]:
-                    found = _root(parents, other)
-                    parents[zone] = found
-                    if zone not in (run, found):  # this run joins two zones
-                        sizes[found] += sizes[zone]
+                    root = _root(parents, other)
+                    parents[zone] = root
+                    if zone not in (run, root):  # this run joins two zones
+                        sizes[root] += sizes[zone]
                         sizes[zone] = 0
-                    zone = found
+                    zone = root
                 other += 1
             sizes[zone] += ends[run] - starts[run]
     zones = np.flatnonzero(sizes)

@@ -74,10 +74,10 @@ def angles_that_count(runs: NDArray[np.int64], plane: NDArray[np.integer]) -> ND
         plane: (h + 2, w + 2) 0 outside the lesion and in the border.
     """
     height, width = plane.shape
-    found = np.zeros(4, dtype=np.bool_)
+    counted = np.zeros(4, dtype=np.bool_)
     for angle, (dy, dx) in enumerate(ANGLES):
         if runs[angle, :, 1:].any():
-            found[angle] = True
+            counted[angle] = True
             continue
         held = np.zeros(2 * height + width, dtype=np.int64)
         for y in range(height):
@@ -85,8 +85,8 @@ def angles_that_count(runs: NDArray[np.int64], plane: NDArray[np.integer]) -> ND
                 if plane[y, x]:
                     line = height + dy * x - dx * y  # the same for every pixel of a line
                     held[line] += 1
-                    found[angle] |= held[line] == 2
-    return found
+                    counted[angle] |= held[line] == 2
+    return counted
 
 
 @kernel

@@ -95,20 +95,20 @@ def tabulate(ranks: NDArray[np.int64], sizes: NDArray[np.int64], size: int) -> N
             large[larger] = sizes[zone] * size + ranks[zone]
             larger += 1
     entries = np.empty((len(sizes), 3), dtype=np.int64)
-    found = 0
+    used = 0
     for j in range(1, _SMALL):
         for i in range(size):
             if table[j, i]:
-                entries[found] = i, j, table[j, i]
-                found += 1
+                entries[used] = i, j, table[j, i]
+                used += 1
     ordered = np.sort(large[:larger])
     for k in range(larger):
         if k and ordered[k] == ordered[k - 1]:
-            entries[found - 1, 2] += 1
+            entries[used - 1, 2] += 1
         else:
-            entries[found] = ordered[k] % size, ordered[k] // size, 1
-            found += 1
-    return entries[:found]
+            entries[used] = ordered[k] % size, ordered[k] // size, 1
+            used += 1
+    return entries[:used]
 
 
 @kernel

@@ -60,7 +60,7 @@ def compile_once(name: str, call_all: Callable[[], object], announce: Callable[[
     Args:
         name: of the set; a stamp of that name in the cache tells later processes that it is complete.
         call_all: calls every kernel of the set, which compiles it.
-        announce: told before compiling.
+        announce: called with a message before compiling.
     """
     if name in _settled:
         return

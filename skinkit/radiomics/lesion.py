@@ -71,11 +71,11 @@ def _extent(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
     column = np.zeros(width, dtype=np.bool_)
     top, bottom, left, right = 0, 0, 0, 0
     for y in range(height):
-        row, found = mask[y], False
+        row, occupied = mask[y], False
         for x in range(width):
-            found |= row[x]
+            occupied |= row[x]
             column[x] |= row[x]
-        if found:
+        if occupied:
             top = y if bottom == 0 else top
             bottom = y + 1
     for x in range(width):

@@ -61,10 +61,10 @@ def count_dependences_and_differences(
             packed[plane[first + x] * 9 + alike[x]] += difference + (1 << _COUNT)
         if chunk % _EMPTIED_EVERY == 0 or chunk + 64 == pixels:
             for rank in range(1, size + 1):
-                for found in range(8):
-                    dependences[rank, found] += packed[rank * 9 + found] >> _COUNT
-                    differences[rank] += packed[rank * 9 + found] & ((1 << _COUNT) - 1)
-                    packed[rank * 9 + found] = 0
+                for neighbours in range(8):
+                    dependences[rank, neighbours] += packed[rank * 9 + neighbours] >> _COUNT
+                    differences[rank] += packed[rank * 9 + neighbours] & ((1 << _COUNT) - 1)
+                    packed[rank * 9 + neighbours] = 0
     for rank in range(1, size + 1):
         dependences[rank, 8] = members[rank - 1] - dependences[rank, :8].sum()
     return dependences[1:].copy(), differences[1:] / _COMMON
@@ -76,7 +76,7 @@ def _look_around(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint16]]:
     """For each pixel of the lesion's rows: neighbours of its rank, neighbours in the lesion, the sum of their levels.
 
-    Pixels outside the lesion are said to have 8 alike neighbours, so that nobody visits them; 64 times 8 is appended
+    Pixels outside the lesion are said to have 8 alike neighbours, so that they are skipped; 64 times 8 is appended
     for comparison.
     """
     pixels = len(plane) - ORIGIN - 64 - 2 * stride
@@ -87,7 +87,7 @@ def _look_around(
     n6, n7, n8 = _three(plane, ORIGIN + 2 * stride, pixels)
     for x in range(pixels):
         rank = n0[x]
-        found = (
+        same = (
             np.uint8(n1[x] == rank)
             + np.uint8(n2[x] == rank)
             + np.uint8(n3[x] == rank)
@@ -97,7 +97,7 @@ def _look_around(
             + np.uint8(n7[x] == rank)
             + np.uint8(n8[x] == rank)
         )
-        alike[x] = found if rank else 8
+        alike[x] = same if rank else 8
         inside[x] = (
             np.uint8(n1[x] != 0)
             + np.uint8(n2[x] != 0)

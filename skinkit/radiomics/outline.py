@@ -32,10 +32,10 @@ def trace(
     for y in range(height + 1):
         start = -1
         for column in range(0, stride, 64):
-            here = ORIGIN + y * stride + column
+            place = ORIGIN + y * stride + column
             # Bit b: is the pixel of column + b in the lesion? Those to its right, below, and below to the right?
-            a, b = differing(plane, here, outside), differing(plane, here + 1, outside)
-            c, d = differing(plane, here + stride, outside), differing(plane, here + stride + 1, outside)
+            a, b = differing(plane, place, outside), differing(plane, place + 1, outside)
+            c, d = differing(plane, place + stride, outside), differing(plane, place + stride + 1, outside)
             odd, diagonal = a ^ b ^ c ^ d, ~(a ^ d) & ~(b ^ c) & (a ^ b)
             crossed = (a | b | c | d) & ~(a & b & c & d)
             three = odd & ((a & b) | (c & d))

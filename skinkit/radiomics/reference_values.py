@@ -37,9 +37,9 @@ def differing(engine: str) -> list[tuple[str, float, float]]:
     """
     stored: dict[str, float] = json.loads(VALUES.read_text(encoding="utf-8"))
     measured = extract(*lesion(), engine=engine)
-    found = {name: measured.get(name, math.nan) for name in stored}
+    values = {name: measured.get(name, math.nan) for name in stored}
     return [
-        (name, value, found[name])
+        (name, value, values[name])
         for name, value in stored.items()
-        if not abs(found[name] - value) <= TOLERANCE * max(1.0, abs(value))
+        if not abs(values[name] - value) <= TOLERANCE * max(1.0, abs(value))
     ]

@@ -142,13 +142,13 @@ def _diameter(first: NDArray[np.int64], last: NDArray[np.int64]) -> float:
 
 
 @kernel
-def _extend_hull(ys: NDArray[np.int64], xs: NDArray[np.int64], found: int, y: int, x: int, side: int) -> int:
+def _extend_hull(ys: NDArray[np.int64], xs: NDArray[np.int64], used: int, y: int, x: int, side: int) -> int:
     """Append a point below all others to one side of a convex hull and drop those it makes needless (Andrew 1979).
 
     Args:
         ys: rows of the hull's points.
         xs: columns of the hull's points.
-        found: how many points are in use.
+        used: how many points are in use.
         y: of the new point.
         x: of the new point.
         side: 1 for the left side, -1 for the right.
@@ -156,10 +156,10 @@ def _extend_hull(ys: NDArray[np.int64], xs: NDArray[np.int64], found: int, y: in
     Returns:
         How many points are in use now.
     """
-    while found > 1:
-        by, bx = ys[found - 1], xs[found - 1]
-        if side * ((bx - xs[found - 2]) * (y - by) - (x - bx) * (by - ys[found - 2])) < 0:
+    while used > 1:
+        by, bx = ys[used - 1], xs[used - 1]
+        if side * ((bx - xs[used - 2]) * (y - by) - (x - bx) * (by - ys[used - 2])) < 0:
             break  # the last point lies outside the line that would pass it by
-        found -= 1
-    ys[found], xs[found] = y, x
-    return found + 1
+        used -= 1
+    ys[used], xs[used] = y, x
+    return used + 1

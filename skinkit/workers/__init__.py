@@ -1,6 +1,6 @@
 """Map a function over cases in worker processes; an exception becomes a row, never the end of the run.
 
-This is the only place that turns an exception into a row. Workers are processes even where there is one of them: a file
+This is the only place that turns an exception into a row. Workers are processes even if there is only one: a file
 that crashes a decoder, takes all memory or hangs costs its own worker. What was in that worker's hands is tried once
 more, case by case, and the case to blame becomes a row: ``worker_died``, ``out_of_memory`` or ``timeout``.
 """
@@ -68,7 +68,7 @@ def map_cases(
 
 
 def _guarded(work: Work, item: Mapping[str, Any], key: Sequence[str], limit_s: float = 0) -> tuple[Row, float]:
-    """One case; in a worker the kernel ends the process at the limit, whatever a decoder in C is at."""
+    """One case; in a worker the kernel ends the process at the limit, even inside a decoder in C."""
     began = time.perf_counter()
     if limit_s:
         signal.setitimer(signal.ITIMER_REAL, limit_s)
@@ -77,7 +77,7 @@ def _guarded(work: Work, item: Mapping[str, Any], key: Sequence[str], limit_s: f
     except CaseError as error:
         row = _failure(item, key, error.reason, error.detail)
     except (SkinkitError, MemoryError):
-        raise  # the former concerns the whole run; what the latter means is decided by who called
+        raise  # the former concerns the whole run; the caller decides about the latter
     except OSError as error:
         if error.errno in NO_CASE_TO_BLAME:
             raise
@@ -95,7 +95,7 @@ def _failure(item: Mapping[str, Any], key: Sequence[str], reason: str, detail: s
 
 
 def _out_of_memory(item: Mapping[str, Any], key: Sequence[str]) -> Row:
-    return _failure(item, key, "out_of_memory", "it needed more memory than there was, twice")
+    return _failure(item, key, "out_of_memory", "out of memory in two attempts")
 
 
 def _inline(work: Work, items: Sequence[Mapping[str, Any]], key: Sequence[str]) -> Iterator[tuple[Row, float]]:
@@ -175,9 +175,9 @@ def _one_by_one(
         except _WORKERS_LOST:
             seconds = time.monotonic() - began
             if limit_s and seconds >= limit_s:
-                reason = "timeout", f"it took longer than {limit_s:g} s, twice; --case-seconds sets the limit"
+                reason = "timeout", f"longer than {limit_s:g} s in two attempts; --case-seconds sets the limit"
             else:
-                reason = "worker_died", "its process was killed twice (out of memory?)"
+                reason = "worker_died", "its process was killed in two attempts (out of memory?)"
             yield _failure(waiting.pop(), key, *reason), seconds
         finally:
             _end(alone)
@@ -208,7 +208,7 @@ class _Pool:
 
 
 def _end(pool: ProcessPoolExecutor) -> None:
-    """End the workers of a pool at once: one that hangs would keep this process from ending when it is told to."""
+    """End the workers of a pool at once: one that hangs would keep this process from ending."""
     workers = list((getattr(pool, "_processes", None) or {}).values())  # there is no public way before Python 3.14
     pool.shutdown(wait=False, cancel_futures=True)
     for worker in workers:
@@ -267,7 +267,7 @@ def _started(workers: int) -> ProcessPoolExecutor:
 
 
 def _begin(mask: int) -> None:
-    """Make this worker end at a case's limit, and when its parent is killed; it would wait for work for ever.
+    """Make this worker end at a case's time limit and when its parent is killed; else it would wait for work.
 
     Args:
         mask: umask of the parent; the process that workers are forked from may be older than it.
