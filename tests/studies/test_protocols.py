@@ -23,6 +23,7 @@ from skinkit.workspace import Cohort, Ref, Workspace, load_workspace
 
 CODES = ("ACK", "BCC", "MEL", "NEV", "SCC", "SEK")
 DIAGNOSES = ("nevus", "melanoma", "basal_cell_carcinoma")
+TREES = ("rounds=5", "min_leaf=3")
 
 
 def isic(n: int = 90, first: int = 24_306) -> list[dict[str, Any]]:
@@ -246,7 +247,7 @@ def test_the_folders_of_metablock_are_those_of_the_publications(real_data: Path)
 def test_a_model_of_the_paper_protocol_is_scored_outside(tmp_path: Path) -> None:
     workspace = small_cohort.make(tmp_path / "ws", patients=12)
     split(workspace, protocol="paper", allow_leakage="to repeat Wang 2024")
-    model, said = run_stage(workspace, "train")
+    model, said = run_stage(workspace, "train", settings=TREES)
     assert model[0].table()["n_held_out"].tolist() == [0]
     assert model[0].info["leakage_allowed"] == "to repeat Wang 2024"
     predicted, said = run_stage(workspace, "predict")
@@ -267,7 +268,7 @@ def test_halves_of_the_test_set_are_subgroups(tmp_path: Path) -> None:
     halved = table.assign(half=["A" if i % 2 else "B" for i in range(len(table))])
     halved["half"] = halved["half"].where(halved["part"] == "held_out", None)
     write(workspace, Ref("split", name="grouped"), halved, info=made.info)
-    run_stage(workspace, "train")
+    run_stage(workspace, "train", settings=TREES)
     run_stage(workspace, "predict", cohorts=["clinic"])
     metrics = run_stage(workspace, "evaluate", cohorts=["clinic"], bootstrap=5, minimum=1)[0][0].table()
     n = metrics[(metrics["metric"] == "accuracy") & (metrics["class"] == "all")].set_index("subgroup")["n"]
@@ -285,7 +286,7 @@ def test_cases_left_out_of_the_split_are_not_scored_as_development_cases(tmp_pat
     gone = pd.read_csv(artifact.path / "left_out.csv")
     assert gone["case_id"].tolist() == cases["case_id"].tolist()[:2]
     assert set(gone["reason"]) == {"in_an_external_cohort"}
-    run_stage(workspace, "train")
+    run_stage(workspace, "train", settings=TREES)
     predicted = run_stage(workspace, "predict", cohorts=["clinic"])[0][0].table()
     assert set(gone["case_id"]) <= set(predicted["case_id"])
     scored = run_stage(workspace, "evaluate", cohorts=["clinic"], bootstrap=5)[0][0]
