@@ -39,7 +39,7 @@ EXIT_CODES = (
     "Exit codes: 0 done, 1 internal error, 2 usage or configuration, 3 finished with newly failed cases, "
     "4 input or artifact unusable, 5 refused (leakage, checksum), 6 busy (locked), 130/143 interrupted."
 )
-_HINT = "Start with 'skinkit demo', or 'skinkit init'; 'skinkit help COMMAND' says more, 'skinkit -V' the version."
+_HINT = "Start with 'skinkit demo', or 'skinkit init'; 'skinkit help COMMAND' shows details, 'skinkit -V' the version."
 NEWLY_FAILED = 3
 _NO_PERMISSION = (errno.EPERM, errno.EACCES)
 _GONE = (errno.ENOENT, errno.ENOTDIR)
@@ -47,7 +47,7 @@ _GONE = (errno.ENOENT, errno.ENOTDIR)
 
 @dataclass
 class Answer:
-    """What a command has to say at its end.
+    """The result of a command.
 
     Attributes:
         exit_code: see :data:`EXIT_CODES`.
@@ -115,7 +115,7 @@ def _open_streams() -> None:
 
 
 def _print_answer(answer: Answer, console: Console, *, as_json: bool) -> int:
-    """Print what a command has to say; the exit code."""
+    """Print the result of a command and return the exit code."""
     text = answer.text
     if as_json:
         body = plain({"exit_code": answer.exit_code, "error": None, **answer.body})
@@ -148,7 +148,7 @@ def _terminated(number: int, frame: object) -> None:
 
 
 def _guarded(command_line: list[str], console: Console) -> Answer:
-    """Run it; every way it can end becomes an :class:`Answer`."""
+    """Run the command line; every outcome becomes an :class:`Answer`."""
     try:
         app, program = _app(command_line, console)
         arguments = command_line[1:] if program != "skinkit" else command_line
@@ -269,7 +269,7 @@ def _app(command_line: Sequence[str], console: Console) -> tuple[typer.Typer, st
 
 
 def _refuse_outside_predictions(arguments: Sequence[str]) -> None:
-    """Tell who gives ``evaluate --predictions FILE`` the command line that scores a table now.
+    """Refuse ``evaluate --predictions FILE`` and suggest the equivalent ``score`` command.
 
     Raises:
         ConfigError: the option is there; the fix carries over what ``score`` knows of the others.
@@ -334,7 +334,7 @@ def _stage_function(name: str, console: Console) -> Callable[..., Answer]:
         except getattr(stage, "GOES_ON", ()) as raised:
             if not any(step.stage == name for step in pipeline.steps):
                 raise
-            error = raised  # other targets were made all the same: they are told too
+            error = raised  # other targets were made and are reported too
         steps = pipeline.steps
         failures = sum(s.artifact.manifest["counts"]["newly_failed"] for s in steps if not s.fresh)
         body: dict[str, Any] = {"command": name, "steps": [step.as_dict() for step in steps], "newly_failed": failures}

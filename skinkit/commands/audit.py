@@ -1,8 +1,8 @@
-"""audit: how well something that is not the lesion tells malignant from benign.
+"""audit: how well information other than the lesion predicts malignancy.
 
-Looks at what is missing, at the files (size, format, JPEG quality, EXIF, dark borders), at where photos came from and
-at how diagnoses were confirmed. Each cue gets the AUROC it reaches alone, with an interval over patients, and a word.
-The files lie in 'audit/<cohort>' of the workspace: shortcuts.parquet, shortcuts.json, figures/shortcuts.svg. With
+Tests missing values, files (size, format, JPEG quality, EXIF, dark borders), image sources and how diagnoses were
+confirmed. Each cue is reported with its AUROC, a 95 % interval over patients and a verdict.
+Files are written to 'audit/<cohort>' of the workspace: shortcuts.parquet, shortcuts.json, figures/shortcuts.svg. With
 --table the cases come from a CSV or Parquet table, without a workspace. 'skinkit evaluate' does the same for the cases
 it scores.
 """
@@ -42,7 +42,7 @@ class Config:
     cluster: Annotated[str, Help("with --table: column that names the patient", rare=True)] = "patient_id"
     classes: Annotated[str, "class set that says what is malignant (default: the workspace's)"] = ""
     malignant: Annotated[str, "malignant set: pad or wang (default: the workspace's, else the class set's own)"] = ""
-    files: Annotated[int, "photos whose files are read at most, a cohort; 0 for none"] = 1000
+    files: Annotated[int, "largest number of image files read per cohort; 0: none"] = 1000
     bootstrap: Annotated[int, "bootstrap replicates of patients"] = 500
     seed: Annotated[int, "seed of bootstrap, folds and sampling"] = 0
     out: Annotated[str, "folder for the files (default: audit/<cohort> of the workspace; none with --table)"] = ""

@@ -88,7 +88,7 @@ _skinkit() {{
     local -a commands words
     commands=(
 {described}
-        'help:Say more of a command.'
+        'help:Show the help of a command.'
     )
     if (( CURRENT == 2 )); then
         _describe command commands
@@ -109,7 +109,7 @@ _skinkit "$@\""""
 
 def _fish(lines: Mapping[str, str], flags: Mapping[str, Flags], first: Mapping[str, tuple[str, ...]]) -> str:
     script = ["# fish completion of skinkit, written by 'skinkit completion fish'"]
-    for name, line in {**lines, "help": "Say more of a command."}.items():
+    for name, line in {**lines, "help": "Show the help of a command."}.items():
         script.append(f"complete -c skinkit -f -n __fish_use_subcommand -a {name} -d {_quoted(line)}")
     for name in lines:
         prefix = f"complete -c skinkit -n '__fish_seen_subcommand_from {name}'"

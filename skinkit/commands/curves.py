@@ -1,4 +1,4 @@
-"""curves: how the training of two or more networks went, in one figure.
+"""curves: training curves of one or more networks in one figure.
 
 Names models of the workspace, or folders of models trained elsewhere; for example the same segmenter started from COCO
 and from ImageNet weights. Says of each the best validation figure, the epoch it was reached in, and the first epoch
@@ -38,7 +38,7 @@ class Config:
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
-    """Draw them together."""
+    """Plot all networks in one figure."""
     from skinkit.figures import training
 
     if not config.models or len(set(config.models)) < len(config.models):

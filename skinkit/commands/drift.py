@@ -1,4 +1,4 @@
-"""drift: how far the model falls on each external cohort, and how unlike its cases are.
+"""drift: performance drop and dataset shift of each external cohort.
 
 Needs what 'skinkit evaluate' scored. For each external cohort: the fall of AUROC, sensitivity and specificity with a
 95 % interval, as it is and with the development cases weighted to the same mix of diagnoses; every input inside and
@@ -35,7 +35,7 @@ class Config:
 
     model: Annotated[str, ONE_MODEL] = ""
     bootstrap: Annotated[int, "bootstrap replicates of patients"] = 1000
-    seed: Annotated[int, "seed of every drawing"] = 0
+    seed: Annotated[int, "seed of the bootstrap and of the domain classifier"] = 0
     out: Annotated[str, "folder for the files (default: drift of the workspace)"] = ""
 
 

@@ -1,4 +1,4 @@
-"""embed: a map of the features in which a model tells its classes apart.
+"""embed: a two-dimensional map of the features of a model.
 
 Of a network: what its last layer reads; of an estimator: what its last, linear step reads, or its inputs. Only cases
 that did not train the fold are shown: of a development cohort those the fold held out, of others all that were scored.
@@ -30,9 +30,9 @@ class Config:
 
     model: Annotated[str, ONE_MODEL_ARGUMENT] = ""
     fold: Annotated[int, "which fold's features"] = 0
-    method: Annotated[Literal["tsne", "pca"], "how they are brought to two dimensions"] = "tsne"
-    perplexity: Annotated[float, Help("of t-SNE: about how many neighbours count", rare=True)] = 30.0
-    seed: Annotated[int, "of t-SNE"] = 0
+    method: Annotated[Literal["tsne", "pca"], "projection to two dimensions"] = "tsne"
+    perplexity: Annotated[float, Help("perplexity of t-SNE", rare=True)] = 30.0
+    seed: Annotated[int, "seed of t-SNE"] = 0
     out: Annotated[str, "folder for the files (default: embed of the workspace)"] = ""
 
 

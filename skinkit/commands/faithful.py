@@ -1,4 +1,4 @@
-"""faithful: whether explanations of a network name what it rests on, integrated gradients beside Grad-CAM.
+"""faithful: faithfulness of a network's explanations, integrated gradients compared with Grad-CAM.
 
 Some cases are drawn from those the model predicted without having learnt from them. Of each, pixels and attributes come
 into an empty case and go from the whole one, the strongest first, and the probability of the predicted class is read
@@ -35,18 +35,18 @@ class Config:
     """Options of the command."""
 
     model: Annotated[str, ONE_MODEL_ARGUMENT] = ""
-    cases: Annotated[int, "how many cases of each cohort are drawn; 0 for all"] = 50
-    baseline: Annotated[
-        Literal["mean", "black", "blur"], "the photo that says nothing: ImageNet's mean colour, black, or blurred"
-    ] = "mean"
-    steps: Annotated[int, "steps of the integrated gradients, doubled where they miss more than 1 %"] = 50
+    cases: Annotated[int, "random cases per cohort; 0: all"] = 50
+    baseline: Annotated[Literal["mean", "black", "blur"], "baseline image: ImageNet mean colour, black, or blurred"] = (
+        "mean"
+    )
+    steps: Annotated[int, "integration steps, doubled if the completeness error exceeds 1 %"] = 50
     bootstrap: Annotated[int, "bootstrap replicates of patients"] = 1000
     seed: Annotated[int, "seed of the cases and of the bootstrap"] = 0
     out: Annotated[str, "folder for the files (default: faithful of the workspace)"] = ""
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
-    """Try the explanations of every labelled cohort."""
+    """Measure the faithfulness on every labelled cohort."""
     from skinkit.learning import precision, trained
     from skinkit.stages.explain import CaseReader, method_of
 

@@ -1,4 +1,4 @@
-"""gallery: photos with the outline a person drew and the one a segmenter drew; the best, the median and the worst.
+"""gallery: photos with manual and predicted outlines; the best, the median and the worst.
 
 Ranks the photos of each cohort by IoU and shows some of the worst, some about the median and some of the best, with IoU
 and Dice under each picture. Photos a network has learnt from are left out. Says the mean and median of IoU and Dice
@@ -34,7 +34,7 @@ class Config:
     name: Annotated[str, "name of the masks (default: the workspace's segmenter)"] = ""
     against: Annotated[str, "name of other masks to draw beside them, such as those of other starting weights"] = ""
     count: Annotated[int, "photos of each kind: worst, median and best"] = 5
-    ids: Annotated[bool, "write the image's id under each picture"] = False
+    ids: Annotated[bool, "print the image id under each picture"] = False
     bootstrap: Annotated[int, "bootstrap replicates of patients"] = 1000
     seed: Annotated[int, "seed of the bootstrap"] = 0
     out: Annotated[str, "folder for the files (default: gallery of the workspace)"] = ""

@@ -1,4 +1,4 @@
-"""missing: what classifiers lose when metadata are missing.
+"""missing: how performance drops when metadata are missing.
 
 The held-out development cases and the external cases are predicted again: with the patient block of PAD-UFES-20 hidden
 for everyone, with everything hidden, with each attribute alone hidden, and with a growing share of each case's

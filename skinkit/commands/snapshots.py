@@ -1,4 +1,4 @@
-"""snapshots: how what a network rests on changed while it learnt.
+"""snapshots: how heatmaps and attribute importance change during training.
 
 Draws what a network kept every few epochs of its training (``--settings snapshot_every=10``): heatmaps of one
 validation photo of each class beside the photo, the importance of each attribute, and, where metadata weigh the
@@ -38,7 +38,7 @@ class Config:
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
-    """Draw what was kept."""
+    """Plot the snapshots of one fold."""
     from skinkit.figures import training
     from skinkit.learning.fold_network import SNAPSHOTS
     from skinkit.learning.trained import FOLD

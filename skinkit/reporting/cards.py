@@ -1,4 +1,4 @@
-"""One lesion told to a clinician: pictures, and a sentence for every number.
+"""The card of one lesion for a clinician: pictures, and a sentence for every number.
 
 Pictures are drawn small and stored as JPEG. What is said is chosen here; how it is said stands in ``words``.
 """

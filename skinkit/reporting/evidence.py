@@ -1,4 +1,4 @@
-"""What the artifacts say, as plain facts: who is in a cohort, where its cases went, how good the model was.
+"""Facts read from the artifacts: cohort composition, case flow and model performance.
 
 Nothing here knows a language or HTML; numbers that are unknown are NaN.
 """
@@ -159,7 +159,7 @@ class CohortEvidence:
 
     @property
     def segmenter(self) -> str:
-        """What drew the outlines; empty where there are none."""
+        """The segmenter of the masks; empty without masks."""
         if self.masks is None:
             return ""
         names = sorted(self.masks["segmenter"].dropna().unique())
@@ -167,7 +167,7 @@ class CohortEvidence:
 
     @property
     def n_mask_failed(self) -> int:
-        """Outlines that had to be given up."""
+        """Number of failed masks."""
         if self.masks is None:
             return 0
         return int((self.masks["mask_failed"].fillna(False) & (self.masks["status"] == OK)).sum())
@@ -207,7 +207,7 @@ class CohortEvidence:
 
     @property
     def _comparable_masks(self) -> pd.DataFrame:
-        """Masks that a person's outline can judge; what the segmenter has learnt from says nothing and is left out."""
+        """Masks with a manual mask to compare with, without the images the segmenter was trained on."""
         if self.masks is None:
             return pd.DataFrame({"image_id": [], "iou": pd.Series(dtype=float), "dice": pd.Series(dtype=float)})
         learnt = self.masks["in_sample"].fillna(False).astype(bool) if "in_sample" in self.masks else False

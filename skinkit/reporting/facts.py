@@ -1,4 +1,4 @@
-"""What the pipeline knows of a study, fact by fact, each with the artifact it stands in: for checklists and cards."""
+"""Facts of a study with the artifact each comes from, for checklists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Facts of ``evidence`` said in words: what both documents share."""
+"""Facts of ``evidence`` as text, shared by both reports."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class WarningText:
 
 @dataclass(frozen=True)
 class Teller:
-    """Says facts of a model in a language."""
+    """Renders facts of a model in one language."""
 
     words: Words
     model: ModelEvidence
 
     def warning(self, warning: ReportWarning) -> WarningText:
-        """One thing to be wary of, with the places it was found in."""
+        """The text of a warning with the places it applies to."""
         places = [
             self.words(f"where.{warning.form}", **{k: self._value(k, v) for k, v in place.items()})
             for place in warning.where

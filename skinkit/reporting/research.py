@@ -1,4 +1,4 @@
-"""The research report: answers first, then everything they rest on."""
+"""The research report: results first, then the supporting evidence."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class ReportContext:
 
     @cached_property
     def teller(self) -> Teller:
-        """Says the facts."""
+        """Renders facts as text."""
         return Teller(self.words, self.model)
 
     @cached_property
@@ -439,7 +439,7 @@ class ReportContext:
     # outlines
 
     def _overlap(self) -> Iterator[Block]:
-        """How close the outlines come to those people drew; nothing where nobody drew any, or they are the masks."""
+        """Agreement with the manual masks; nothing where there are none, or where they are the masks themselves."""
         rows = []
         for c in self.ordered:
             if c.segmenter == "truth":

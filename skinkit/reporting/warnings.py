@@ -1,4 +1,4 @@
-"""What a reader has to be careful about, worked out from the evidence: leakage, cues, drift, small numbers, losses."""
+"""Warnings derived from the evidence: leakage, cues, drift, small numbers, losses."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ CONFIRMED_SHARE = 0.95
 
 @dataclass(frozen=True)
 class ReportWarning:
-    """One thing to be wary of, and where.
+    """One warning and the places it applies to.
 
     Attributes:
         key: of the words.
-        where: for each place the values of its words; what is still to be said are codes.
+        where: for each place the values of its words; values that need translation are codes.
         form: words of one place.
         loud: printed first, in the alarm's colour.
     """
@@ -48,7 +48,7 @@ class ReportWarning:
 def find_warnings(
     cohorts: Sequence[CohortEvidence], drift: Mapping[str, Mapping[str, Any]] | None = None
 ) -> list[ReportWarning]:
-    """Everything a reader must know before believing a figure, the loudest first.
+    """All warnings that apply, most important first.
 
     Args:
         cohorts: all of them.

@@ -49,23 +49,21 @@ GOES_ON = (RefusedError, InputError)
 class Scoring:
     """Options of whatever scores predictions."""
 
-    bootstrap: Annotated[int, "bootstrap replicates of patients; 0 leaves the intervals out"] = 1000
+    bootstrap: Annotated[int, "bootstrap replicates of patients; 0: no intervals"] = 1000
     seed: Annotated[int, "seed of the bootstrap"] = 0
-    subgroups: Annotated[bool, "also by sex, age band, site, skin type, modality, device, centre and confirmation"] = (
-        True
-    )
-    minimum: Annotated[int, "fewest positives and negatives for which a class metric is given"] = 5
-    by: Annotated[tuple[str, ...], "further columns of the cases whose values make subgroups"] = ()
+    subgroups: Annotated[
+        bool, "report subgroups: sex, age band, site, skin type, modality, device, centre and confirmation"
+    ] = True
+    minimum: Annotated[int, "minimum positives and negatives to report a class metric"] = 5
+    by: Annotated[tuple[str, ...], "additional case columns that define subgroups"] = ()
     primary: Annotated[
         str,
         Help("primary endpoint, declared beforehand: CLASS METRIC [AVERAGE] [@ RULE]", metavar="ENDPOINT"),
     ] = ""
-    allow_leakage: Annotated[str, Help("reason for scoring cases the model may know", metavar="REASON")] = ""
-    near_bits: Annotated[
-        int, "hashes of near-identical images differ in at most so many of 64 bits; -1: not sought"
-    ] = 4
-    near_limit: Annotated[int, "cases with a near-identical training image above which scoring is refused"] = 0
-    shortcuts: Annotated[bool, "also audit what tells malignancy without the lesion"] = True
+    allow_leakage: Annotated[str, Help("reason to score cases that leak from training", metavar="REASON")] = ""
+    near_bits: Annotated[int, "near-identical images: largest Hamming distance of 64-bit hashes; -1: no check"] = 4
+    near_limit: Annotated[int, "largest accepted number of cases with a near-identical training image"] = 0
+    shortcuts: Annotated[bool, "also audit for shortcuts"] = True
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,9 @@ class Config(Scoring):
     """Options of the stage."""
 
     model: Annotated[str, replace(ONE_MODEL, identity=False)] = ""
-    shortcut_files: Annotated[int, Help("photos whose files that audit reads at most; 0 for none", rare=True)] = 500
+    shortcut_files: Annotated[
+        int, Help("largest number of image files the shortcut audit reads; 0: none", rare=True)
+    ] = 500
 
 
 def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:
@@ -209,7 +209,7 @@ def _audited(config: Config, job: Job, table: pd.DataFrame, images: pd.DataFrame
 
 
 def _log_access(job: Job, table: pd.DataFrame, primary: Any) -> Access:
-    """Write down that these predictions were held against this truth."""
+    """Record this access to the test cases."""
     from skinkit.audit import test_access_log
 
     truth = table.loc[table["level"] == IMAGE, ["case_id", "class"]].astype(str).sort_values("case_id")

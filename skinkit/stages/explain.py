@@ -13,8 +13,8 @@ along one path: contributions are theirs, and the heatmap paints their absolute 
 and blurred for the eye (``skinkit.explain.integrated_gradients``). Each case has one picture with photo, heatmap and
 contributions.
 
-How much of Grad-CAM lies inside the lesion is told as a mean over the cases, beside the lesion's own share of the
-photo: a heatmap that is the same everywhere scores that.
+The share of Grad-CAM inside the lesion is reported as a mean over cases, with the lesion's share of the photo as the
+reference: a uniform heatmap scores that share.
 """
 
 from __future__ import annotations
@@ -55,21 +55,19 @@ class Config:
     """Options of the stage."""
 
     model: Annotated[str, ONE_MODEL] = ""
-    target: Annotated[str, "what is explained: malignancy, or a class of the model"] = MALIGNANCY
+    target: Annotated[str, "target: malignancy, or a class of the model"] = MALIGNANCY
     limit: Annotated[int, "cases to explain, most malignant first; 0 for all"] = 24
-    case: Annotated[
-        tuple[str, ...], Help("explain this case, whatever its rank, and no other; repeatable", metavar="ID")
-    ] = ()
+    case: Annotated[tuple[str, ...], Help("explain only this case; repeatable", metavar="ID")] = ()
     method: Annotated[
         Literal["auto", "gradcam", "gfa"],
         "gradcam with Shapley values, gfa (integrated gradients of photo and attributes), or the model's own",
     ] = "auto"
     baseline: Annotated[
         Literal["mean", "black", "blur"],
-        Help("gfa: the photo that says nothing: ImageNet's mean colour, black, or blurred", rare=True),
+        Help("gfa: baseline image: ImageNet mean colour, black, or blurred", rare=True),
     ] = "mean"
-    steps: Annotated[int, Help("gfa: steps of the path, doubled where they miss more than 1 %", rare=True)] = 50
-    cells: Annotated[int, Help("occlusion_of_mask: parts along each side of the lesion's bounding box", rare=True)] = 6
+    steps: Annotated[int, Help("gfa: integration steps, doubled if the completeness error exceeds 1 %", rare=True)] = 50
+    cells: Annotated[int, Help("occlusion_of_mask: grid cells along each side of the bounding box", rare=True)] = 6
 
 
 def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:
@@ -253,7 +251,7 @@ def fused_cases(predictions: pd.DataFrame, fused: Artifact) -> list[dict[str, An
 
 @dataclass(frozen=True)
 class View:
-    """One fold's answer for one case, taken apart.
+    """The decomposed output of one fold for one case.
 
     Attributes:
         fold: the fold.
@@ -430,7 +428,7 @@ class _Read:
 
 @dataclass(frozen=True)
 class _Explained:
-    """What one fold's network says of one case.
+    """The explanation of one case by one fold's network.
 
     Attributes:
         heat: (h, w).

@@ -52,7 +52,7 @@ class Config:
     ] = ""
     folder: Annotated[str, Help("folder of the images, with --draft", identity=False, positional=True)] = ""
     selection: Annotated[
-        Literal["", "wang2024"], "leave out what this paper leaves out: no image; no age, sex or site; unconfirmed"
+        Literal["", "wang2024"], "exclusion criteria of this paper: no image; no age, sex or site; unconfirmed"
     ] = ""
     pseudonymise: Annotated[
         str,

@@ -1,7 +1,7 @@
 """report: everything that was made -> pages that open offline.
 
 For research: one report of all cohorts, answers first. With '--for clinic': the worklist of each inference cohort, most
-urgent first, with one printable card per lesion. Parts that do not exist yet are said to be missing.
+urgent first, with one printable card per lesion. Parts that do not exist yet are listed as missing.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ class Config:
     lang: Annotated[Literal["en", "zh-CN"], "language of the pages"] = "en"
     model: Annotated[str, ONE_MODEL] = ""
     max_lesions: Annotated[
-        int | None, "lesions with pictures at most, 0 for all (default: 27 in all for research, 200 a worklist)"
+        int | None, "largest number of lesions with pictures; 0: all (default: 27 for research, 200 per worklist)"
     ] = None
     image_px: Annotated[int | None, "longer side of a photo, pixels (default: 420 for research, 640 on a card)"] = None
-    page_mb: Annotated[float, Help("largest page, megabytes, at most 20", rare=True)] = 10.0
+    page_mb: Annotated[float, Help("largest page size, MB, at most 20", rare=True)] = 10.0
     show_ids: Annotated[bool, "print lesion ids, and patient ids on the cards"] = True
     standard: Annotated[
         Literal["", "claim", "tripod-ai", "clear-derm", "metrics"],
-        "instead of the report: the checklist of a reporting standard, filled in as far as it is known",
+        "write the checklist of a reporting standard instead, filled in where known",
     ] = ""
 
 

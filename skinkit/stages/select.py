@@ -40,7 +40,7 @@ TESTS, CHOSEN = "tests.parquet", "signature.json"
 class Config:
     """Options of the stage."""
 
-    limit: Annotated[int, "features kept at most"] = 9
+    limit: Annotated[int, "largest number of features"] = 9
     alpha: Annotated[float, "significance level after Holm's correction"] = 0.05
     max_correlation: Annotated[float, "largest |Spearman r| with a better-ranked feature"] = 0.9
 

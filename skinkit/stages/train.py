@@ -64,19 +64,19 @@ class Config:
             metavar="KIND",
         ),
     ] = ""
-    preset: Annotated[str, "settings of a network under one name, such as quick or wang2024"] = ""
+    preset: Annotated[str, "named set of network settings, such as quick or wang2024"] = ""
     weights: Annotated[
         str,
         Help(
             "pretrained weights: safetensors, a PyTorch state dict, or a name of 'skinkit weights list' (default: the "
-            "model's own, where they were fetched); none lets a network start from random numbers",
+            "model's own, if downloaded); none: random initialisation",
             identity=False,
             metavar="PATH",
         ),
     ] = ""
     settings: Annotated[
         tuple[str, ...],
-        Help("a setting of the model as NAME=VALUE, repeatable; over those of the preset", metavar="NAME=VALUE"),
+        Help("model setting as NAME=VALUE, repeatable; overrides the preset", metavar="NAME=VALUE"),
     ] = ()
     classes: Annotated[
         str, "class set: pad6, wang8, wang4, isic2017, isic2018-7, malignancy or a TOML file (default: the workspace's)"
@@ -98,11 +98,11 @@ class Config:
         "of its own)",
     ] = "zeros"
     radiomics: Annotated[
-        Literal["auto", "none", "signature", "all"], "radiomic features the model reads; auto: the model's own choice"
+        Literal["auto", "none", "signature", "all"], "radiomic features of the model; auto: the model's default"
     ] = "auto"
     split: Annotated[str, "name of the split (default: the workspace's; masks for a segmenter)"] = ""
     fused: Annotated[str, "name of the fused tables (default: the workspace's segmenter)"] = ""
-    folds: Annotated[int, Help("make sure that the split has this many folds", identity=False)] = 0
+    folds: Annotated[int, Help("required number of folds of the split; 0: any", identity=False)] = 0
     refit: Annotated[
         bool,
         "after calibrating, fit once more: on training and validation rows what needs none to know when to stop "
@@ -113,7 +113,7 @@ class Config:
         Literal["temperature", "isotonic"],
         "what makes scores probabilities; both are fitted on the validation rows and kept, isotonic on top",
     ] = "temperature"
-    coverage: Annotated[float, Help("share of cases whose prediction set is to hold the truth", rare=True)] = 0.9
+    coverage: Annotated[float, Help("target coverage of prediction sets, 0.5 to 1", rare=True)] = 0.9
     seed: Annotated[int, "seed of the model"] = 0
     precision: Annotated[
         Literal["auto", "fp32", "bf16"],
@@ -121,7 +121,7 @@ class Config:
             "arithmetic of a network; auto: bf16 where 'skinkit doctor' measures it faster", identity=False, rare=True
         ),
     ] = "auto"
-    devices: Annotated[int, Help("GPUs a network is trained on at once", identity=False, rare=True)] = 1
+    devices: Annotated[int, Help("number of GPUs", identity=False, rare=True)] = 1
     cache_mib: Annotated[
         int, Help("memory for decoded photos while a network is trained, MiB", identity=False, rare=True)
     ] = 2048
