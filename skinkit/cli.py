@@ -27,7 +27,7 @@ import typer
 from skinkit import __version__
 from skinkit.artifacts.builder import Share
 from skinkit.commands import COMMANDS, PANELS, SYNONYMS, Context, load_command
-from skinkit.commands._command_line import CommandHelp, Overview, flags_of, given_of, own_options, parameters_of
+from skinkit.commands._command_line import CommandHelp, Overview, flags_of, own_options, parameters_of, passed_values
 from skinkit.commands._output import plain
 from skinkit.console import Console, abandon
 from skinkit.errors import UNUSABLE, ConfigError, InputError, SkinkitError, did_you_mean
@@ -39,7 +39,7 @@ EXIT_CODES = (
     "Exit codes: 0 done, 1 internal error, 2 usage or configuration, 3 finished with newly failed cases, "
     "4 input or artifact unusable, 5 refused (leakage, checksum), 6 busy (locked), 130/143 interrupted."
 )
-_HINT = "Start with 'skinkit demo', or 'skinkit init'; 'skinkit help COMMAND' says more, 'skinkit -V' the version."
+_HINT = "Start with 'skinkit demo', or 'skinkit init'; 'skinkit help COMMAND' shows details, 'skinkit -V' the version."
 NEWLY_FAILED = 3
 _NO_PERMISSION = (errno.EPERM, errno.EACCES)
 _GONE = (errno.ENOENT, errno.ENOTDIR)
@@ -47,7 +47,7 @@ _GONE = (errno.ENOENT, errno.ENOTDIR)
 
 @dataclass
 class Answer:
-    """What a command has to say at its end.
+    """The result of a command.
 
     Attributes:
         exit_code: see :data:`EXIT_CODES`.
@@ -63,26 +63,29 @@ class Answer:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; never raises."""
     _open_streams()
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if given[:1] == ["help"]:
-        given = [*given[1:2], "--help"]
-    given = given or ["--help"]
-    if given in (["--version"], ["-V"]):  # handled here: as an option it would make every --help load pydantic (0.15 s)
-        return _told(Answer(text=f"skinkit {__version__}"), Console(), as_json=False)
-    console = Console(log_format=_log_format(given), run_id=_run_id(), command=given[0])
+    command_line = list(sys.argv[1:] if arguments is None else arguments)
+    if command_line[:1] == ["help"]:
+        command_line = [*command_line[1:2], "--help"]
+    command_line = command_line or ["--help"]
+    if command_line in (
+        ["--version"],
+        ["-V"],
+    ):  # handled here: as an option it would make every --help load pydantic (0.15 s)
+        return _print_answer(Answer(text=f"skinkit {__version__}"), Console(), as_json=False)
+    console = Console(log_format=_log_format(command_line), run_id=_run_id(), command=command_line[0])
     previous = signal.signal(signal.SIGTERM, _terminated) if _in_main_thread() else None
     try:
         with permissions.restored(), console.whole_stderr():
             began = time.monotonic()
             console.event("begin", skinkit=__version__)
-            answer = _guarded(given, console)
+            answer = _guarded(command_line, console)
             console.stage = console.artifact = ""
             console.event("end", exit_code=answer.exit_code, duration_s=round(time.monotonic() - began, 3))
     finally:
         if previous is not None:
             signal.signal(signal.SIGTERM, previous)
     answer.body = {"run_id": console.run_id, **answer.body}
-    return _told(answer, console, as_json="--json" in given)
+    return _print_answer(answer, console, as_json="--json" in command_line)
 
 
 def _run_id() -> str:
@@ -90,11 +93,11 @@ def _run_id() -> str:
     return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + f"-{os.getpid()}"
 
 
-def _log_format(given: Sequence[str]) -> str:
+def _log_format(command_line: Sequence[str]) -> str:
     """What ``--log-format`` says, before anything is parsed: errors of parsing go to the log too."""
-    said = [two for one, two in pairwise([*given, ""]) if one == "--log-format"]
-    said += [one.partition("=")[2] for one in given if one.startswith("--log-format=")]
-    return "json" if said and said[-1] == "json" else "text"
+    formats = [two for one, two in pairwise([*command_line, ""]) if one == "--log-format"]
+    formats += [one.partition("=")[2] for one in command_line if one.startswith("--log-format=")]
+    return "json" if formats and formats[-1] == "json" else "text"
 
 
 def _open_streams() -> None:
@@ -111,8 +114,8 @@ def _open_streams() -> None:
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
-def _told(answer: Answer, console: Console, *, as_json: bool) -> int:
-    """Print what a command has to say; the exit code."""
+def _print_answer(answer: Answer, console: Console, *, as_json: bool) -> int:
+    """Print the result of a command and return the exit code."""
     text = answer.text
     if as_json:
         body = plain({"exit_code": answer.exit_code, "error": None, **answer.body})
@@ -128,8 +131,8 @@ def _told(answer: Answer, console: Console, *, as_json: bool) -> int:
         abandon(sys.stdout)
         if isinstance(error, BrokenPipeError):  # the reader (head, less) has seen enough
             return answer.exit_code
-        told = InputError(f"stdout: {error.strerror}", "room for what is printed", "print it elsewhere")
-        failed = _failed(told, console)
+        unwritable = InputError(f"stdout: {error.strerror}", "room for what is printed", "print it elsewhere")
+        failed = _failed(unwritable, console)
         return answer.exit_code or failed.exit_code
     return answer.exit_code
 
@@ -144,16 +147,16 @@ def _terminated(number: int, frame: object) -> None:
     raise SystemExit(128 + number)
 
 
-def _guarded(given: list[str], console: Console) -> Answer:
-    """Run it; every way it can end becomes an :class:`Answer`."""
+def _guarded(command_line: list[str], console: Console) -> Answer:
+    """Run the command line; every outcome becomes an :class:`Answer`."""
     try:
-        app, program = _app(given, console)
-        arguments = given[1:] if program != "skinkit" else given
+        app, program = _app(command_line, console)
+        arguments = command_line[1:] if program != "skinkit" else command_line
         result = app(args=arguments, prog_name=program, standalone_mode=False)
     except SkinkitError as error:
         return _failed(error, console)
     except typer.TyperException as error:
-        return _misused(error, given, console)
+        return _misused(error, command_line, console)
     except typer.Abort as abort:
         ended = abort.__cause__  # typer takes the end of any file for the user's wish to stop
         return _crashed(ended, console) if isinstance(ended, EOFError) else _interrupted(130, console)
@@ -161,15 +164,15 @@ def _guarded(given: list[str], console: Console) -> Answer:
         return _interrupted(130, console)
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
-        if code == 1 and {"--help", "-h"} & set(given):  # how a help ends whose reader has seen enough
+        if code == 1 and {"--help", "-h"} & set(command_line):  # how a help ends whose reader has seen enough
             return Answer()
         return _interrupted(code, console) if code in (130, 143) else Answer(code)
     except OSError as error:
-        known = _disk_error(error)
-        return _failed(known, console) if known else _crashed(error, console)
+        user_error = _disk_error(error)
+        return _failed(user_error, console) if user_error else _crashed(error, console)
     except MemoryError:
-        told = InputError("this machine has not enough memory", "enough for the work", "use fewer --jobs")
-        return _failed(told, console)
+        out_of_memory = InputError("this machine has not enough memory", "enough for the work", "use fewer --jobs")
+        return _failed(out_of_memory, console)
     except Exception as error:  # noqa: BLE001 - the last boundary: a traceback for the authors, a sentence for the user
         return _crashed(error, console)
     if isinstance(result, Answer):
@@ -178,15 +181,15 @@ def _guarded(given: list[str], console: Console) -> Answer:
 
 
 def _failed(error: SkinkitError, console: Console) -> Answer:
-    told = f"found:    {error.found}\n  expected: {error.expected}\n  fix:      {error.fix}"
-    console.error("" if console.is_json else f"error\n  {told}", **error.as_dict())
+    text = f"found:    {error.found}\n  expected: {error.expected}\n  fix:      {error.fix}"
+    console.error("" if console.is_json else f"error\n  {text}", **error.as_dict())
     return Answer(error.exit_code, {"error": error.as_dict()})
 
 
-def _misused(error: typer.TyperException, given: Sequence[str], console: Console) -> Answer:
-    told = getattr(error, "format_message", None)
-    text = str(told() if told is not None else error)
-    name = given[0]
+def _misused(error: typer.TyperException, command_line: Sequence[str], console: Console) -> Answer:
+    format_message = getattr(error, "format_message", None)
+    text = str(format_message() if format_message is not None else error)
+    name = command_line[0]
     expected, command = "a command line that 'skinkit --help' describes", ""
     if name in STAGES or name in COMMANDS:
         expected, command = f"a command line that 'skinkit help {name}' describes", f" {name}"
@@ -232,7 +235,7 @@ def _crashed(error: Exception, console: Console) -> Answer:
 # ------------------------------------------------------------------------------------------- building the app
 
 
-def _app(given: Sequence[str], console: Console) -> tuple[typer.Typer, str]:
+def _app(command_line: Sequence[str], console: Console) -> tuple[typer.Typer, str]:
     """The app and the program name it goes by.
 
     A command that is named gets an app of its own; the overview knows of each command only its line of help. So no
@@ -248,15 +251,15 @@ def _app(given: Sequence[str], console: Console) -> tuple[typer.Typer, str]:
         rich_markup_mode=None,  # boxes and colours would cost another 0.2 s, most of it rich's Markdown parser
         context_settings=names,
     )
-    known = {**STAGES, **COMMANDS}
-    if given and not given[0].startswith("-"):
-        name = given[0]
-        if name not in known:
-            raise ConfigError(f"no command {name!r}", did_you_mean(name, known, SYNONYMS), "see 'skinkit --help'")
+    one_liners = {**STAGES, **COMMANDS}
+    if command_line and not command_line[0].startswith("-"):
+        name = command_line[0]
+        if name not in one_liners:
+            raise ConfigError(f"no command {name!r}", did_you_mean(name, one_liners, SYNONYMS), "see 'skinkit --help'")
         if name == "evaluate":
-            _refuse_outside_predictions(given[1:])
+            _refuse_outside_predictions(command_line[1:])
         function = _stage_function(name, console) if name in STAGES else _command_function(name, console)
-        text = _long_help(function, known[name])
+        text = _long_help(function, one_liners[name])
         app.command(name, cls=CommandHelp, help=text, epilog=EXIT_CODES, context_settings=names)(function)
         return app, f"skinkit {name}"
     for panel, table in PANELS.items():
@@ -266,18 +269,18 @@ def _app(given: Sequence[str], console: Console) -> tuple[typer.Typer, str]:
 
 
 def _refuse_outside_predictions(arguments: Sequence[str]) -> None:
-    """Tell who gives ``evaluate --predictions FILE`` the command line that scores a table now.
+    """Refuse ``evaluate --predictions FILE`` and suggest the equivalent ``score`` command.
 
     Raises:
         ConfigError: the option is there; the fix carries over what ``score`` knows of the others.
     """
-    known, file, carried, keeps = flags_of("score"), "FILE", list[str](), False
+    flags, file, carried, keeps = flags_of("score"), "FILE", list[str](), False
     for at, word in enumerate(arguments):
         flag, equals, value = word.partition("=")
         if flag == "--predictions":
             file, keeps = value if equals else next(iter(arguments[at + 1 :]), "FILE"), False
         elif re.match(r"-[A-Za-z-]", word):
-            keeps = flag in known
+            keeps = flag in flags
         if keeps:
             carried.append(word)
     if any(word.partition("=")[0] == "--predictions" for word in arguments):
@@ -305,14 +308,14 @@ def _stage_function(name: str, console: Console) -> Callable[..., Answer]:
     options = own_options(name)
 
     def function(**values: Any) -> Answer:
-        given = given_of(options, values)
+        settings = passed_values(options, values)
         # Named on the command line, a model is the name of what is made of it, never a setting in its recipe.
-        model = given.pop("model", "") if getattr(stage, "OF_MODEL", False) else ""
+        model = settings.pop("model", "") if getattr(stage, "OF_MODEL", False) else ""
         called = _one_name(values["name"] or "", model)
         console.quiet = values["quiet"]
         direct = getattr(stage, "direct", None)
         if direct is not None:
-            answer = direct(make_config(stage.Config, given, where="the command line"), console)
+            answer = direct(make_config(stage.Config, settings, where="the command line"), console)
             if answer is not None:
                 return _answered(answer)
         context = _context(values, console)
@@ -327,11 +330,11 @@ def _stage_function(name: str, console: Console) -> Callable[..., Answer]:
         pipeline = context.pipeline(workspace)
         error: SkinkitError | None = None
         try:
-            pipeline.make(name, given, cohorts=context.cohorts, name=called)
+            pipeline.make(name, settings, cohorts=context.cohorts, name=called)
         except getattr(stage, "GOES_ON", ()) as raised:
             if not any(step.stage == name for step in pipeline.steps):
                 raise
-            error = raised  # other targets were made all the same: they are told too
+            error = raised  # other targets were made and are reported too
         steps = pipeline.steps
         failures = sum(s.artifact.manifest["counts"]["newly_failed"] for s in steps if not s.fresh)
         body: dict[str, Any] = {"command": name, "steps": [step.as_dict() for step in steps], "newly_failed": failures}
@@ -339,8 +342,8 @@ def _stage_function(name: str, console: Console) -> Callable[..., Answer]:
             body["shares"] = [step.as_dict() for step in pipeline.shared]
         report = getattr(stage, "summary", None)
         if report is not None:
-            made = [step.artifact for step in steps if step.stage == name]
-            body["result"] = report(made)
+            artifacts = [step.artifact for step in steps if step.stage == name]
+            body["result"] = report(artifacts)
         text = str(body.get("result", {}).get("text", "")) if "result" in body else ""
         if error is not None:
             refused = _failed(error, console)
@@ -362,7 +365,7 @@ def _command_function(name: str, console: Console) -> Callable[..., Answer]:
     options = own_options(name)
 
     def function(**values: Any) -> Answer:
-        config = make_config(command.Config, given_of(options, values), where="the command line")
+        config = make_config(command.Config, passed_values(options, values), where="the command line")
         console.quiet = values["quiet"]
         return _answered(command.run(config, _context(values, console)))
 

@@ -1,6 +1,6 @@
-"""Commands beside the stages: the same shape (``Config``, ``run``), but no artifact.
+"""Commands other than the stages: the same shape (``Config``, ``run``), but no artifact.
 
-``run(config, context)`` answers a mapping for ``--json``; its key ``text`` is what a person sees. Heavy libraries are
+``run(config, context)`` returns a mapping for ``--json``; its key ``text`` is printed otherwise. Heavy libraries are
 imported inside ``run``.
 """
 
@@ -23,43 +23,43 @@ from skinkit.workspace import SETTINGS_FILE, Workspace, find_workspace, load_wor
 CHAIN = "Chain"
 PANELS: dict[str, dict[str, str]] = {
     "Start": {
-        "demo": "Draw phantom lesions and run the chain on them.",
+        "demo": "Generate phantom lesions and run the chain on them.",
         "init": "Make a workspace: a folder with skinkit.toml.",
         "doctor": "Check this machine: libraries, device, weights, disk.",
-        "selftest": "Prove this installation on drawn lesions.",
-        "run": "Bring everything up to date, from photos to report.",
-        "status": "Say what is up to date, stale, missing or failed.",
+        "selftest": "Test this installation on generated lesions.",
+        "run": "Run every stage that is not up to date.",
+        "status": "Show what is up to date, stale, missing or failed.",
         "completion": "Print a script that completes commands and options.",
     },
     CHAIN: STAGES,
     "Look": {
         "list": "List sources, segmenters, models and artifacts.",
-        "show": "Show one artifact: its rows and where it came from.",
-        "verify": "Rehash every artifact and source file.",
+        "show": "Show one artifact: rows and provenance.",
+        "verify": "Verify the hashes of artifacts and source files.",
         "flow": "Count images step by step and draw the flow diagram.",
-        "gallery": "Show outlines beside those people drew, best to worst.",
+        "gallery": "Compare predicted with manual masks, best to worst.",
     },
     "Data study": {
-        "audit": "Find what tells malignancy without the lesion: shortcuts.",
+        "audit": "Audit the data for shortcuts that predict malignancy.",
         "drift": "Compare external cohorts with the development cohorts.",
-        "signature": "Look at the radiomic signature from every side.",
+        "signature": "Analyse the stability of the radiomic signature.",
     },
     "Model study": {
         "compare": "Compare two models on the same cases.",
-        "score": "Score a table of predictions made elsewhere.",
-        "missing": "Hide metadata from models: what do they lose?",
-        "faithful": "Try whether explanations name what matters.",
-        "curves": "Draw how the training of networks went.",
-        "snapshots": "Draw what a network rested on while it learnt.",
-        "embed": "Draw a map of the features a model tells classes by.",
-        "ablate": "Train a paper's arms and say what each part adds.",
-        "reproduce": "Run a paper again; set its numbers beside ours.",
+        "score": "Score predictions from another system.",
+        "missing": "Measure how missing metadata affects performance.",
+        "faithful": "Measure the faithfulness of explanations.",
+        "curves": "Plot training curves of networks.",
+        "snapshots": "Plot how heatmaps change during training.",
+        "embed": "Plot the feature space of a model.",
+        "ablate": "Train ablations and compare them.",
+        "reproduce": "Reproduce a paper and compare the numbers.",
     },
     "Hand over": {
-        "export": "Write predictions as a table a hospital's system reads.",
-        "scrub": "List what identifies a person; remove what can go.",
-        "models": "Carry a trained model to another machine, in a file.",
-        "weights": "Fetch public ImageNet weights (the only download).",
+        "export": "Export predictions as CSV for a hospital system.",
+        "scrub": "List and remove personal identifiers.",
+        "models": "Pack and install trained models.",
+        "weights": "Download public ImageNet weights.",
     },
 }
 """Panel of ``skinkit --help`` -> command name -> one-line help, in the order shown."""
@@ -96,7 +96,7 @@ SYNONYMS: dict[str, str] = {
     "anonymise": "scrub",
     "completions": "completion",
 }
-"""What people type that is no command -> what they mean."""
+"""Common wrong command names -> the command to suggest."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,8 @@ class Context:
         cohorts: cohorts named with ``--cohort``; empty for all.
         upstream: whether inputs are brought up to date first.
         retry_failed: compute failed rows again.
-        case_seconds: how long a case may take; 0 for as long as it likes.
-        share: work out only this share of the rows.
+        case_seconds: time limit of a case, seconds; 0 for no limit.
+        share: compute only this share of the rows.
     """
 
     folder: Path
@@ -169,7 +169,7 @@ class Command(Protocol):
     Config: type[Any]
 
     def run(self, config: Any, context: Context) -> Mapping[str, Any]:
-        """Do it and answer."""
+        """Run the command and return its result."""
 
 
 def load_command(name: str) -> Command:

@@ -147,12 +147,12 @@ def _own(option: Option) -> list[inspect.Parameter]:
     """
     kind = on_command_line(option.type)
     help_ = option.help
-    shown = _shown_default(option.default)
-    text = f"{help_.text} (default: {shown})" if shown else help_.text
+    default_text = _shown_default(option.default)
+    text = f"{help_.text} (default: {default_text})" if default_text else help_.text
     parameters = []
     if help_.positional:
-        told = f"the same as {help_.flag}" if help_.flag else help_.text
-        argument = typer.Argument(help=told, metavar=help_.metavar or None, show_default=False)
+        argument_help = f"the same as {help_.flag}" if help_.flag else help_.text
+        argument = typer.Argument(help=argument_help, metavar=help_.metavar or None, show_default=False)
         parameters.append(_keyword(option.name, Annotated[kind | None, argument], None))
     if not help_.positional or help_.flag:
         flags = [option.flag, f"--no-{option.flag[2:]}"] if kind is bool else [option.flag]
@@ -181,13 +181,13 @@ def _shown_default(default: Any) -> str:
     return "" if default is None else str(default)
 
 
-def given_of(options: Sequence[Option], values: Mapping[str, Any]) -> dict[str, Any]:
+def passed_values(options: Sequence[Option], values: Mapping[str, Any]) -> dict[str, Any]:
     """The values that were given of a ``Config``'s fields.
 
     Raises:
         ConfigError: an argument and the option that is the same have different values.
     """
-    found = {}
+    passed = {}
     for option in options:
         value, also = values.get(option.name), values.get(option.name + _ALSO)
         if isinstance(value, list) or isinstance(also, list):
@@ -197,20 +197,20 @@ def given_of(options: Sequence[Option], values: Mapping[str, Any]) -> dict[str, 
         else:
             value = also if value is None else value
         if value is not None:
-            found[option.name] = value
-    return found
+            passed[option.name] = value
+    return passed
 
 
 def flags_of(name: str) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Every option of a command as it is written -> its help, and its values where only some are allowed."""
-    found: dict[str, tuple[str, tuple[str, ...]]] = {}
+    flags: dict[str, tuple[str, tuple[str, ...]]] = {}
     for parameter in parameters_of(name):
         kind, note = get_args(parameter.annotation)[:2]
         if isinstance(note, typer.models.OptionInfo):
             # Of an annotation typer takes the first name for a default until it has read the parameter.
-            for told in (str(note.default), *(note.param_decls or ())):
-                found.update(dict.fromkeys(told.split("/"), (note.help or "", _values_of(kind))))
-    return {**found, "--help": ("Show this message and exit.", ())}
+            for spelling in (str(note.default), *(note.param_decls or ())):
+                flags.update(dict.fromkeys(spelling.split("/"), (note.help or "", _values_of(kind))))
+    return {**flags, "--help": ("Show this message and exit.", ())}
 
 
 def values_of_first_argument(name: str) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
-"""audit: how well something that is not the lesion tells malignant from benign.
+"""audit: how well information other than the lesion predicts malignancy.
 
-Looks at what is missing, at the files (size, format, JPEG quality, EXIF, dark borders), at where photos came from and
-at how diagnoses were confirmed. Each cue gets the AUROC it reaches alone, with an interval over patients, and a word.
-The files lie in 'audit/<cohort>' of the workspace: shortcuts.parquet, shortcuts.json, figures/shortcuts.svg. With
+Tests missing values, files (size, format, JPEG quality, EXIF, dark borders), image sources and how diagnoses were
+confirmed. Each cue is reported with its AUROC, a 95 % interval over patients and a verdict.
+Files are written to 'audit/<cohort>' of the workspace: shortcuts.parquet, shortcuts.json, figures/shortcuts.svg. With
 --table the cases come from a CSV or Parquet table, without a workspace. 'skinkit evaluate' does the same for the cases
 it scores.
 """
@@ -42,7 +42,7 @@ class Config:
     cluster: Annotated[str, Help("with --table: column that names the patient", rare=True)] = "patient_id"
     classes: Annotated[str, "class set that says what is malignant (default: the workspace's)"] = ""
     malignant: Annotated[str, "malignant set: pad or wang (default: the workspace's, else the class set's own)"] = ""
-    files: Annotated[int, "photos whose files are read at most, a cohort; 0 for none"] = 1000
+    files: Annotated[int, "largest number of image files read per cohort; 0: none"] = 1000
     bootstrap: Annotated[int, "bootstrap replicates of patients"] = 500
     seed: Annotated[int, "seed of bootstrap, folds and sampling"] = 0
     out: Annotated[str, "folder for the files (default: audit/<cohort> of the workspace; none with --table)"] = ""
@@ -56,7 +56,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         raise ConfigError(
             f"--bootstrap {config.bootstrap}, --files {config.files}", "1 or more, and 0 or more", "mend the values"
         )
-    found: dict[str, Any] = {}
+    audits: dict[str, Any] = {}
     texts = []
     for name, table, classes, folder in _tables(config, context):
         import numpy as np
@@ -67,18 +67,18 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
             table["cluster"].to_numpy(dtype=str),
             shortcuts.Setting(classes.malignant_set, config.bootstrap, config.seed),
         )
-        found[name] = shortcuts.as_dict(rows, classes.malignant_set)
-        text = _text(name, rows, found[name])
+        audits[name] = shortcuts.as_dict(rows, classes.malignant_set)
+        text = _text(name, rows, audits[name])
         if folder is not None:
-            files = _written(folder, rows)
-            study = write_study(folder, "shortcuts", found[name], text, files=files)
-            found[name] |= {"folder": str(folder), "files": study.files}
-            text = study.text
+            files = _write_files(folder, rows)
+            written = write_study(folder, "shortcuts", audits[name], text, files=files)
+            audits[name] |= {"folder": str(folder), "files": written.files}
+            text = written.text
         texts.append(text)
-    return {"audits": found, "text": "\n\n".join(texts)}
+    return {"audits": audits, "text": "\n\n".join(texts)}
 
 
-def _written(folder: Path, rows: pd.DataFrame) -> dict[str, str]:
+def _write_files(folder: Path, rows: pd.DataFrame) -> dict[str, str]:
     """The table and the figure; kind of file -> path."""
     from skinkit.audit import shortcuts
 
@@ -93,17 +93,17 @@ def _written(folder: Path, rows: pd.DataFrame) -> dict[str, str]:
 def _tables(config: Config, context: Context) -> Iterator[tuple[str, pd.DataFrame, ClassSet, Path | None]]:
     """Name, cases with ``class`` and ``cluster``, class set, and where the files go."""
     if config.table:
-        table, classes = _given(config)
+        table, classes = _outside_table(config)
         yield Path(config.table).stem, table, classes, Path(config.out) if config.out else None
         return
     workspace = context.workspace()
     chosen = context.labelled(workspace)
-    made = [name for name in chosen if exists(workspace.path(Ref("cases", name)))]
-    if not made:
+    ingested = [name for name in chosen if exists(workspace.path(Ref("cases", name)))]
+    if not ingested:
         raise InputError(
             f"no labelled cohort of {workspace.root} has been read", "cases to audit", "run 'skinkit ingest' first"
         )
-    for name in made:
+    for name in ingested:
         table, classes = _cohort(config, context, workspace, name)
         yield name, table, classes, folder_of(config.out, workspace, FOLDER, name)
 
@@ -131,7 +131,7 @@ def _cohort(config: Config, context: Context, workspace: Workspace, name: str) -
     return cases.assign(cluster=cases["group_id"]), classes
 
 
-def _given(config: Config) -> tuple[pd.DataFrame, ClassSet]:
+def _outside_table(config: Config) -> tuple[pd.DataFrame, ClassSet]:
     from skinkit.audit import shortcuts
     from skinkit.evaluation import outside_predictions
     from skinkit.taxonomy import class_set
@@ -160,14 +160,14 @@ def _given(config: Config) -> tuple[pd.DataFrame, ClassSet]:
     return left, classes
 
 
-def _text(name: str, rows: pd.DataFrame, found: Mapping[str, Any]) -> str:
+def _text(name: str, rows: pd.DataFrame, audit: Mapping[str, Any]) -> str:
     """The table for a terminal."""
     import io
 
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{name}: AUROC for malignancy (set '{found['malignant_set']}') of what is not the lesion")
+    table = Table(title=f"{name}: AUROC for malignancy (set '{audit['malignant_set']}') of what is not the lesion")
     for column, justify in (
         ("cue", "left"),
         ("", "left"),
@@ -179,15 +179,15 @@ def _text(name: str, rows: pd.DataFrame, found: Mapping[str, Any]) -> str:
     table.add_column("verdict")
     for row in rows[rows["same_as"].isna()].to_dict("records"):
         alike = rows.loc[(rows["same_as"] == row["cue"]) & (rows["family"] == row["family"]), "cue"].tolist()
-        known = row["auroc"] == row["auroc"]
+        estimated = row["auroc"] == row["auroc"]
         table.add_row(
             f"{row['cue']}" + (f" (and {', '.join(alike)})" if alike else ""),
             str(row["family"]),
-            f"{row['auroc']:.3f}" if known else "-",
+            f"{row['auroc']:.3f}" if estimated else "-",
             f"{row['lower']:.3f} to {row['upper']:.3f}" if row["lower"] == row["lower"] else "-",
             str(row["n"]),
             str(row["verdict"]).replace("_", " "),
         )
     stream = io.StringIO()
     Console(file=stream, width=110, color_system=None).print(table)
-    return f"{stream.getvalue().rstrip()}\n\n{found['verdict']}"
+    return f"{stream.getvalue().rstrip()}\n\n{audit['verdict']}"

@@ -82,8 +82,8 @@ def _on_cohorts(config: Config, names: Sequence[str], context: Context) -> dict[
     cohorts = context.labelled(workspace)
     answers = {}
     for cohort in cohorts:
-        made = [(name, pipeline.bring(Ref("metrics", cohort, name))) for name in names]
-        sides = [scored_side(name, artifact) for name, artifact in made]
+        metrics = [(name, pipeline.bring(Ref("metrics", cohort, name))) for name in names]
+        sides = [scored_side(name, artifact) for name, artifact in metrics]
         answers[cohort] = _compared(config, sides, folder_of(config.out, workspace, FOLDER, cohort))
     return answers
 
@@ -125,7 +125,7 @@ def _compared(config: Config, sides: Sequence[ComparedModel], folder: Path | Non
     from skinkit.evaluation import comparison
     from skinkit.figures import curves
 
-    drawn: dict[str, str] = {}
+    figures: dict[str, str] = {}
     if config.seeds:
         result = comparison.spread(sides, common=config.common)
         text, stem = comparison.spread_text(result), "seeds"
@@ -139,8 +139,8 @@ def _compared(config: Config, sides: Sequence[ComparedModel], folder: Path | Non
         if folder is not None:
             unit = "difference (95 % interval)"
             curves.differences(result["differences"], title=title, unit=unit, into=(folder, stem))
-            drawn = {kind: str(folder / f"{stem}.{kind}") for kind in ("svg", "png")}
+            figures = {kind: str(folder / f"{stem}.{kind}") for kind in ("svg", "png")}
     if folder is None:
         return {**result, "folder": None, "files": {}, "text": text}
-    study = write_study(folder, stem, result, text, files=drawn)
-    return {**study.body, "folder": str(folder), "files": study.files, "text": study.text}
+    written = write_study(folder, stem, result, text, files=figures)
+    return {**written.body, "folder": str(folder), "files": written.files, "text": written.text}

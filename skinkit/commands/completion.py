@@ -88,7 +88,7 @@ _skinkit() {{
     local -a commands words
     commands=(
 {described}
-        'help:Say more of a command.'
+        'help:Show the help of a command.'
     )
     if (( CURRENT == 2 )); then
         _describe command commands
@@ -108,18 +108,18 @@ _skinkit "$@\""""
 
 
 def _fish(lines: Mapping[str, str], flags: Mapping[str, Flags], first: Mapping[str, tuple[str, ...]]) -> str:
-    made = ["# fish completion of skinkit, written by 'skinkit completion fish'"]
-    for name, line in {**lines, "help": "Say more of a command."}.items():
-        made.append(f"complete -c skinkit -f -n __fish_use_subcommand -a {name} -d {_quoted(line)}")
+    script = ["# fish completion of skinkit, written by 'skinkit completion fish'"]
+    for name, line in {**lines, "help": "Show the help of a command."}.items():
+        script.append(f"complete -c skinkit -f -n __fish_use_subcommand -a {name} -d {_quoted(line)}")
     for name in lines:
-        seen = f"complete -c skinkit -n '__fish_seen_subcommand_from {name}'"
-        made += [f"{seen} -f -a '{' '.join(first[name])}'"] if name in first else []
+        prefix = f"complete -c skinkit -n '__fish_seen_subcommand_from {name}'"
+        script += [f"{prefix} -f -a '{' '.join(first[name])}'"] if name in first else []
         for flag, (text, allowed) in flags[name].items():
             written = f"-l {flag[2:]}" if flag.startswith("--") else f"-s {flag[1:]}"
             values = f" -x -a '{' '.join(allowed)}'" if allowed else ""
-            made.append(f"{seen} {written}{values} -d {_quoted(text)}")
-    made.append(f"complete -c skinkit -f -n '__fish_seen_subcommand_from help' -a '{' '.join(lines)}'")
-    return "\n".join(made)
+            script.append(f"{prefix} {written}{values} -d {_quoted(text)}")
+    script.append(f"complete -c skinkit -f -n '__fish_seen_subcommand_from help' -a '{' '.join(lines)}'")
+    return "\n".join(script)
 
 
 def _quoted(text: str) -> str:

@@ -1,4 +1,4 @@
-"""curves: how the training of two or more networks went, in one figure.
+"""curves: training curves of one or more networks in one figure.
 
 Names models of the workspace, or folders of models trained elsewhere; for example the same segmenter started from COCO
 and from ImageNet weights. Says of each the best validation figure, the epoch it was reached in, and the first epoch
@@ -38,7 +38,7 @@ class Config:
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
-    """Draw them together."""
+    """Plot all networks in one figure."""
     from skinkit.figures import training
 
     if not config.models or len(set(config.models)) < len(config.models):
@@ -51,13 +51,13 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
             f"--labels {','.join(labels)} for {len(config.models)} models", "one label each, all different", "mend them"
         )
     runs = [_history(name, config.fold, context) for name in config.models]
-    told = _compared(dict(zip(labels, runs, strict=True)))
+    summaries = _compared(dict(zip(labels, runs, strict=True)))
     folder = Path(config.out) if config.out else context.workspace().root / FOLDER
     stem = "-".join(Path(name).name for name in config.models)
     histories = {label: run["history"] for label, run in zip(labels, runs, strict=True)}
-    drawn = training.learning_curves(histories, folder, stem)
-    study = write_study(folder, stem, {"curves": told, "figures": drawn}, _text(told), files=drawn)
-    return {**study.body, "files": study.files, "text": study.text}
+    figures = training.learning_curves(histories, folder, stem)
+    written = write_study(folder, stem, {"curves": summaries, "figures": figures}, _text(summaries), files=figures)
+    return {**written.body, "files": written.files, "text": written.text}
 
 
 def _history(name: str, fold: int, context: Context) -> dict[str, Any]:
@@ -95,14 +95,14 @@ def _compared(runs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
         scores[label] = figure, [float(row[figure]) if figure else math.nan for row in epochs]
     bests: dict[str | None, list[float]] = {}
     for figure, values in scores.values():
-        if known := [value for value in values if math.isfinite(value)]:
-            bests.setdefault(figure, []).append(max(known))
-    told = []
+        if finite := [value for value in values if math.isfinite(value)]:
+            bests.setdefault(figure, []).append(max(finite))
+    summaries = []
     for label, (figure, values) in scores.items():
-        known = [value for value in values if math.isfinite(value)]
-        level = _NEAR * min(bests[figure]) if known else math.nan
+        finite = [value for value in values if math.isfinite(value)]
+        level = _NEAR * min(bests[figure]) if finite else math.nan
         losses = [row["train_loss"] for row in runs[label]["history"] if math.isfinite(row["train_loss"])]
-        told.append(
+        summaries.append(
             {
                 "label": label,
                 "model": runs[label]["model"],
@@ -110,22 +110,22 @@ def _compared(runs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "epochs": len(losses),
                 "last_train_loss": losses[-1],
                 "figure": figure,
-                "best": max(known) if known else None,
-                "best_epoch": values.index(max(known)) + 1 if known else None,
-                "level": level if known else None,
+                "best": max(finite) if finite else None,
+                "best_epoch": values.index(max(finite)) + 1 if finite else None,
+                "level": level if finite else None,
                 "level_epoch": _first(values, level),
             }
         )
-    return told
+    return summaries
 
 
 def _first(values: Sequence[float], level: float) -> int | None:
     return next((epoch for epoch, value in enumerate(values, start=1) if value >= level), None)
 
 
-def _text(told: Sequence[Mapping[str, Any]]) -> str:
+def _text(summaries: Sequence[Mapping[str, Any]]) -> str:
     lines = []
-    for one in told:
+    for one in summaries:
         lines.append(f"{one['label']}: {one['epochs']} epochs, from {one['starts_from']}")
         if one["best"] is not None:
             lines.append(

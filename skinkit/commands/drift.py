@@ -1,4 +1,4 @@
-"""drift: how far the model falls on each external cohort, and how unlike its cases are.
+"""drift: performance drop and dataset shift of each external cohort.
 
 Needs what 'skinkit evaluate' scored. For each external cohort: the fall of AUROC, sensitivity and specificity with a
 95 % interval, as it is and with the development cases weighted to the same mix of diagnoses; every input inside and
@@ -35,7 +35,7 @@ class Config:
 
     model: Annotated[str, ONE_MODEL] = ""
     bootstrap: Annotated[int, "bootstrap replicates of patients"] = 1000
-    seed: Annotated[int, "seed of every drawing"] = 0
+    seed: Annotated[int, "seed of the bootstrap and of the domain classifier"] = 0
     out: Annotated[str, "folder for the files (default: drift of the workspace)"] = ""
 
 
@@ -51,8 +51,8 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     workspace = context.workspace()
     model = config.model or workspace.defaults["model"]
     chosen = [workspace.cohort(c).name for c in context.cohorts] or workspace.with_role("external")
-    inside = _made(workspace, "metrics", workspace.with_role("development"), model)
-    scored = {name: found for name in chosen if (found := _made(workspace, "metrics", [name], model))}
+    inside = _existing(workspace, "metrics", workspace.with_role("development"), model)
+    scored = {name: artifacts for name in chosen if (artifacts := _existing(workspace, "metrics", [name], model))}
     if not inside or not scored:
         trained(model, workspace)
         raise InputError(
@@ -76,13 +76,13 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         if answers[name]["inputs"]:
             write_table(folder / "inputs.parquet", _INPUTS, pd.DataFrame(answers[name]["inputs"]))
             files["parquet"] = str(folder / "inputs.parquet")
-        study = write_study(folder, "drift", answers[name], f"{name}: {answers[name]['text']}", files=files)
-        answers[name] |= {"folder": str(folder), "files": study.files}
-        texts.append(study.text)
+        written = write_study(folder, "drift", answers[name], f"{name}: {answers[name]['text']}", files=files)
+        answers[name] |= {"folder": str(folder), "files": written.files}
+        texts.append(written.text)
     return {"model": model, "drift": answers, "text": "\n\n".join(texts)}
 
 
-def _made(workspace: Workspace, kind: str, cohorts: Sequence[str], model: str) -> list[Artifact]:
+def _existing(workspace: Workspace, kind: str, cohorts: Sequence[str], model: str) -> list[Artifact]:
     paths = [workspace.path(Ref(kind, cohort, model)) for cohort in cohorts]
     return [open_artifact(path) for path in paths if exists(path)]
 
@@ -99,5 +99,5 @@ def _fused(workspace: Workspace, cohorts: Sequence[str], model: str) -> pd.DataF
 
     path = workspace.path(Ref("models", name=model))
     name = str(open_artifact(path).config.get("fused") or "") if exists(path) else ""
-    found = _made(workspace, "fused", cohorts, name or workspace.defaults["segmenter"])
-    return pd.concat([artifact.table() for artifact in found], ignore_index=True) if found else pd.DataFrame()
+    artifacts = _existing(workspace, "fused", cohorts, name or workspace.defaults["segmenter"])
+    return pd.concat([artifact.table() for artifact in artifacts], ignore_index=True) if artifacts else pd.DataFrame()

@@ -1,4 +1,4 @@
-"""embed: a map of the features in which a model tells its classes apart.
+"""embed: a two-dimensional map of the features of a model.
 
 Of a network: what its last layer reads; of an estimator: what its last, linear step reads, or its inputs. Only cases
 that did not train the fold are shown: of a development cohort those the fold held out, of others all that were scored.
@@ -30,9 +30,9 @@ class Config:
 
     model: Annotated[str, ONE_MODEL_ARGUMENT] = ""
     fold: Annotated[int, "which fold's features"] = 0
-    method: Annotated[Literal["tsne", "pca"], "how they are brought to two dimensions"] = "tsne"
-    perplexity: Annotated[float, Help("of t-SNE: about how many neighbours count", rare=True)] = 30.0
-    seed: Annotated[int, "of t-SNE"] = 0
+    method: Annotated[Literal["tsne", "pca"], "projection to two dimensions"] = "tsne"
+    perplexity: Annotated[float, Help("perplexity of t-SNE", rare=True)] = 30.0
+    seed: Annotated[int, "seed of t-SNE"] = 0
     out: Annotated[str, "folder for the files (default: embed of the workspace)"] = ""
 
 
@@ -58,8 +58,8 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         model = trained.open_classifier(open_artifact(workspace.path(Ref("models", name=name))), name)
         fold = next(iter(model.chosen([config.fold])), None)
         if fold is None:
-            there = listed(told["fold"] for told in model.about["folds"])
-            raise ConfigError(f"--fold {config.fold} of {name}", f"one of its folds: {there}", "name another")
+            folds_text = listed(entry["fold"] for entry in model.about["folds"])
+            raise ConfigError(f"--fold {config.fold} of {name}", f"one of its folds: {folds_text}", "name another")
         codes = model.classes.classes
         chances = [f"{PROBABILITY}{code}" for code in codes]
         scored = read_table(metrics.path / "scored.parquet", ["level", "case_id", TRUTH, *chances])
@@ -70,14 +70,14 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         if not development and fold.number not in model.outside:
             (fold,) = model.chosen(model.outside)  # the one that learnt from all rows
         frame = frame[[fold.number in may for may in folds]].reset_index(drop=True)
-        looks = model.reads_photos or model.is_network
-        found, readable = features(
+        needs_device = model.reads_photos or model.is_network
+        vectors, readable = features(
             model,
             fold,
             frame,
             workspace.cohort(cohort).root,
             workspace.root,
-            device=precision.pick_device(context.device) if looks else "cpu",
+            device=precision.pick_device(context.device) if needs_device else "cpu",
             console=context.console,
         )
         cases = frame.loc[readable, "case_id"]
@@ -88,31 +88,31 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
                 "name another fold or cohort",
             )
         own = scored.loc[cases]
-        places = feature_map.mapped(found, method=config.method, perplexity=config.perplexity, seed=config.seed)
+        places = feature_map.mapped(vectors, method=config.method, perplexity=config.perplexity, seed=config.seed)
         table = own[[TRUTH]].rename(columns={TRUTH: "class"}).reset_index()
         table["top1"] = [codes[at] for at in own[chances].to_numpy(dtype=float).argmax(axis=1)]
         table["x"], table["y"] = places[:, 0], places[:, 1]
-        pure = feature_map.purity(found, table["class"].tolist())
+        pure = feature_map.purity(vectors, table["class"].tolist())
         about = {
             "model": name,
             "model_identity": model.identity,
             "cohort": cohort,
             "fold": fold.number,
-            "width": int(found.shape[1]),
+            "width": int(vectors.shape[1]),
             "n": len(table),
             **{key: getattr(config, key) for key in ("method", "perplexity", "seed")},
             "neighbours": pure,
         }
         folder = folder_of(config.out, workspace, FOLDER, cohort)
         labels = {code: model.classes.labels.get(code, code) for code in codes}
-        lines = [f"{name} on {cohort}: {len(table)} cases, {found.shape[1]} features of fold {fold.number}"]
+        lines = [f"{name} on {cohort}: {len(table)} cases, {vectors.shape[1]} features of fold {fold.number}"]
         lines += [f"  {'':24}{'of the same class':>20}{'by chance':>12}{'cases':>8}"]
         lines += [
             f"  {labels[code]:24}{row['purity']:>20.2f}{row['chance']:>12.2f}{row['n']:>8}"
             for code, row in pure.items()
         ]
         files = feature_map.write(folder, name, table, labels)
-        study = write_study(folder, name, about, "\n".join(lines), files=files)
-        answers[cohort] = {**study.body, "files": study.files}
-        texts.append(study.text)
+        written = write_study(folder, name, about, "\n".join(lines), files=files)
+        answers[cohort] = {**written.body, "files": written.files}
+        texts.append(written.text)
     return {"embed": answers, "text": "\n\n".join(texts)}

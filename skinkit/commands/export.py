@@ -68,10 +68,10 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         cases, predictions = (
             open_artifact(workspace.path(ref)) for ref in (Ref("cases", cohort), Ref("predictions", cohort, model))
         )
-        told = export_table.since(export_table.rows_of(cohort, cases, predictions, config.level), moment, run_id)
+        cohort_rows = export_table.since(export_table.rows_of(cohort, cases, predictions, config.level), moment, run_id)
         if config.reidentify:
-            lost += export_table.rename(told, _own_ids(config, workspace, cohort, cases))
-        rows += told
+            lost += export_table.rename(cohort_rows, _own_ids(config, workspace, cohort, cases))
+        rows += cohort_rows
     if lost:
         context.console.warn(f"{lost} ids stay pseudonyms: what they stood for is no longer in the cohort's files")
     rows.sort(key=lambda row: (row["cohort"], str(row["accession"]), str(row["case"])))
@@ -84,8 +84,8 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         "until": until.isoformat(timespec="microseconds"),
     }
     if not config.csv:
-        shown = [{name: row.get(name) for name in export_table.COLUMNS} for row in rows]
-        return {**answer, "cases": shown, "text": data.decode("utf-8").removesuffix("\n")}
+        records = [{name: row.get(name) for name in export_table.COLUMNS} for row in rows]
+        return {**answer, "cases": records, "text": data.decode("utf-8").removesuffix("\n")}
     path = Path(config.csv).expanduser()
     with permissions.restored():
         if config.reidentify:

@@ -1,4 +1,4 @@
-"""faithful: whether explanations of a network name what it rests on, integrated gradients beside Grad-CAM.
+"""faithful: faithfulness of a network's explanations, integrated gradients compared with Grad-CAM.
 
 Some cases are drawn from those the model predicted without having learnt from them. Of each, pixels and attributes come
 into an empty case and go from the whole one, the strongest first, and the probability of the predicted class is read
@@ -35,18 +35,18 @@ class Config:
     """Options of the command."""
 
     model: Annotated[str, ONE_MODEL_ARGUMENT] = ""
-    cases: Annotated[int, "how many cases of each cohort are drawn; 0 for all"] = 50
-    baseline: Annotated[
-        Literal["mean", "black", "blur"], "the photo that says nothing: ImageNet's mean colour, black, or blurred"
-    ] = "mean"
-    steps: Annotated[int, "steps of the integrated gradients, doubled where they miss more than 1 %"] = 50
+    cases: Annotated[int, "random cases per cohort; 0: all"] = 50
+    baseline: Annotated[Literal["mean", "black", "blur"], "baseline image: ImageNet mean colour, black, or blurred"] = (
+        "mean"
+    )
+    steps: Annotated[int, "integration steps, doubled if the completeness error exceeds 1 %"] = 50
     bootstrap: Annotated[int, "bootstrap replicates of patients"] = 1000
     seed: Annotated[int, "seed of the cases and of the bootstrap"] = 0
     out: Annotated[str, "folder for the files (default: faithful of the workspace)"] = ""
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
-    """Try the explanations of every labelled cohort."""
+    """Measure the faithfulness on every labelled cohort."""
     from skinkit.learning import precision, trained
     from skinkit.stages.explain import CaseReader, method_of
 
@@ -56,12 +56,13 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     workspace = context.workspace()
     pipeline, name = context.pipeline(workspace), config.model or workspace.defaults["model"]
     cohorts = context.labelled(workspace)
-    made = {cohort: pipeline.bring(Ref("predictions", cohort, name)) for cohort in cohorts}
+    predictions = {cohort: pipeline.bring(Ref("predictions", cohort, name)) for cohort in cohorts}
     model = trained.open_classifier(open_artifact(workspace.path(Ref("models", name=name))), name)
     method_of(model, "gfa")
     reader = CaseReader(model, precision.pick_device(context.device), workspace.root)
     answers = {
-        cohort: _tried(config, context, workspace, model, reader, cohort, artifact) for cohort, artifact in made.items()
+        cohort: _tried(config, context, workspace, model, reader, cohort, artifact)
+        for cohort, artifact in predictions.items()
     }
     texts = [answer.pop("text") for answer in answers.values()]
     return {"model": name, "faithful": answers, "text": "\n\n".join(texts)}
@@ -91,8 +92,8 @@ def _tried(
     table = table[(table["level"] == "image") & (table["status"] == OK)].sort_values("case_id", kind="stable")
     if table.empty:
         raise InputError(f"{cohort} has no predicted image", "predictions of photos", "run 'skinkit predict'")
-    drawn = np.random.default_rng(config.seed).permutation(len(table))[: config.cases or None]
-    table = table.iloc[np.sort(drawn)]
+    sample = np.random.default_rng(config.seed).permutation(len(table))[: config.cases or None]
+    table = table.iloc[np.sort(sample)]
     fused = str(predictions.config.get("fused") or "") or fused_of(model.name, workspace)
     cases = fused_cases(table, open_artifact(workspace.path(Ref("fused", cohort, fused))))
     rows, curves, failed = [], {method: list[Any]() for method in METHODS}, 0
@@ -104,29 +105,31 @@ def _tried(
                 failed += 1
                 tick(failed=True)
                 continue
-            found = _one(config, model.classes.classes.index(top), reader, case, rgb)
-            for method, folds in found.items():
+            by_method = _one(config, model.classes.classes.index(top), reader, case, rgb)
+            for method, folds in by_method.items():
                 curves[method].append(np.mean([[each.inserted, each.deleted] for each in folds], axis=0))
                 figures = {key: float(np.mean([each.figures[key] for each in folds])) for key in FIGURES}
                 rows.append({"case_id": case["case_id"], "group_id": case["group_id"], "class": top, "method": method})
                 rows[-1] |= figures
             tick()
-    told = pd.DataFrame(rows)
-    values = {m: {key: told.loc[told["method"] == m, key].to_numpy() for key in FIGURES} for m in METHODS}
-    cluster = told.loc[told["method"] == METHODS[0], "group_id"].to_numpy(dtype=str)
+    figures_table = pd.DataFrame(rows)
+    values = {
+        m: {key: figures_table.loc[figures_table["method"] == m, key].to_numpy() for key in FIGURES} for m in METHODS
+    }
+    cluster = figures_table.loc[figures_table["method"] == METHODS[0], "group_id"].to_numpy(dtype=str)
     summary = summarised(values, cluster, bootstrap=config.bootstrap, seed=config.seed)
     folder = folder_of(config.out, workspace, FOLDER, cohort)
     means = {method: np.mean(of, axis=0) for method, of in curves.items()}
     files = faithfulness_curves(means, folder, model.name)
-    write_table(folder / f"{model.name}.parquet", _TABLE, told)
+    write_table(folder / f"{model.name}.parquet", _TABLE, figures_table)
     answer = {
         "n": len(cluster), "n_clusters": len(set(cluster)), "failed": failed, "baseline": config.baseline,
         "seed": config.seed, "bootstrap": config.bootstrap, "summary": summary, "figures": files,
     }  # fmt: skip
     beside = {**files, "parquet": str(folder / f"{model.name}.parquet")}
     text = f"{model.name} on {cohort}, {len(cluster)} cases\n{_text(answer)}"
-    study = write_study(folder, model.name, answer, text, files=beside)
-    return {**study.body, "files": study.files, "text": study.text}
+    written = write_study(folder, model.name, answer, text, files=beside)
+    return {**written.body, "files": written.files, "text": written.text}
 
 
 def _one(config: Config, class_index: int, reader: Any, case: Mapping[str, Any], rgb: np.ndarray) -> dict[str, Any]:
@@ -137,7 +140,7 @@ def _one(config: Config, class_index: int, reader: Any, case: Mapping[str, Any],
     from skinkit.explain.integrated_gradients import MOST_STEPS, baseline_of, integrated_gradients
     from skinkit.explain.shapley import enlarged, grad_cam, odds_of_photos, straightened
 
-    found: dict[str, Any] = {method: [] for method in METHODS}
+    by_method: dict[str, Any] = {method: [] for method in METHODS}
     for fold, network, batch, owners in reader.read(case, rgb):
         positive = np.arange(len(reader.model.classes.classes)) == class_index
         names, starts = attribute_names(owners), baseline_of(batch, config.baseline)
@@ -162,8 +165,8 @@ def _one(config: Config, class_index: int, reader: Any, case: Mapping[str, Any],
             "gradcam": ranking(warm, {}, names),
         }
         for method, order in orders.items():
-            found[method].append(tried(network, batch, starts, owners, order, class_index, fold.temperature))
-    return found
+            by_method[method].append(tried(network, batch, starts, owners, order, class_index, fold.temperature))
+    return by_method
 
 
 def _text(answer: Mapping[str, Any]) -> str:

@@ -55,44 +55,44 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     roles = {name: workspace.cohort(name).role for name in artifacts}
     rules = {name: str(a.info.get("selection") or "") for name, a in artifacts.items() if roles[name] == "development"}
     if len(set(rules.values())) > 1:
-        told = listed(f"{name}: {rule or 'none'}" for name, rule in rules.items())
+        rules_text = listed(f"{name}: {rule or 'none'}" for name, rule in rules.items())
         raise InputError(
-            f"development cohorts of different selections ({told})",
+            f"development cohorts of different selections ({rules_text})",
             "the same selection of all of them",
             f"run 'skinkit ingest --selection {max(rules.values())}' for all, or put it into [stage.ingest] of "
             f"{SETTINGS_FILE}",
         )
-    found = flow.count({n: a.table() for n, a in artifacts.items()}, roles, next(iter(rules.values()), ""))
+    counts = flow.count({n: a.table() for n, a in artifacts.items()}, roles, next(iter(rules.values()), ""))
     paper = selection.load_rule(config.paper).paper if config.paper else None
     folder = folder_of(config.out, workspace, FOLDER)
-    rows = found.rows()
+    rows = counts.rows()
     write_atomic(folder / "flow.csv", csv.encoded(list(rows[0]), rows))
-    files = {"csv": str(folder / "flow.csv"), **flow.write_diagram(found, folder, paper)}
-    body = {"flow": found.as_dict(), "paper": {"name": config.paper, **paper} if paper else None}
-    study = write_study(folder, "flow", body, f"{_table(found, paper)}\n", files=files)
-    return {**study.body, "files": study.files, "text": study.text}
+    files = {"csv": str(folder / "flow.csv"), **flow.write_diagram(counts, folder, paper)}
+    body = {"flow": counts.as_dict(), "paper": {"name": config.paper, **paper} if paper else None}
+    written = write_study(folder, "flow", body, f"{_table(counts, paper)}\n", files=files)
+    return {**written.body, "files": written.files, "text": written.text}
 
 
-def _table(found: Flow, paper: Mapping[str, int] | None) -> str:
+def _table(counts: Flow, paper: Mapping[str, int] | None) -> str:
     """The counts for a terminal."""
     from rich.console import Console
     from rich.table import Table
 
     from skinkit.reporting.flow import LABELS, PRESENT, READ
 
-    table = Table(title=f"Flow of images (selection: {found.rule or 'none'})")
+    table = Table(title=f"Flow of images (selection: {counts.rule or 'none'})")
     table.add_column("step")
-    for name, role in found.roles.items():
+    for name, role in counts.roles.items():
         table.add_column(f"{name} ({role})", justify="right")
     table.add_column("total", justify="right")
     if paper:
         table.add_column("paper", justify="right")
     titles = {PRESENT: "identified", READ: "analysed", **{step: f"- {label}" for step, label in LABELS.items()}}
-    for row in found.rows():
+    for row in counts.rows():
         title = f"    {row['reason'].replace('_', ' ')}" if row["reason"] else titles[row["step"]]
-        cells = [f"{row[name]:,}" for name in (*found.roles, "total")]
-        told = [f"{paper[row['step']]:,}" if not row["reason"] else ""] if paper else []
-        table.add_row(title, *cells, *told)
+        cells = [f"{row[name]:,}" for name in (*counts.roles, "total")]
+        paper_cell = [f"{paper[row['step']]:,}" if not row["reason"] else ""] if paper else []
+        table.add_row(title, *cells, *paper_cell)
     stream = io.StringIO()
-    Console(file=stream, width=max(80, 40 + 24 * len(found.roles)), color_system=None).print(table)
+    Console(file=stream, width=max(80, 40 + 24 * len(counts.roles)), color_system=None).print(table)
     return stream.getvalue().rstrip()

@@ -1,4 +1,4 @@
-"""gallery: photos with the outline a person drew and the one a segmenter drew; the best, the median and the worst.
+"""gallery: photos with manual and predicted outlines; the best, the median and the worst.
 
 Ranks the photos of each cohort by IoU and shows some of the worst, some about the median and some of the best, with IoU
 and Dice under each picture. Photos a network has learnt from are left out. Says the mean and median of IoU and Dice
@@ -34,7 +34,7 @@ class Config:
     name: Annotated[str, "name of the masks (default: the workspace's segmenter)"] = ""
     against: Annotated[str, "name of other masks to draw beside them, such as those of other starting weights"] = ""
     count: Annotated[int, "photos of each kind: worst, median and best"] = 5
-    ids: Annotated[bool, "write the image's id under each picture"] = False
+    ids: Annotated[bool, "print the image id under each picture"] = False
     bootstrap: Annotated[int, "bootstrap replicates of patients"] = 1000
     seed: Annotated[int, "seed of the bootstrap"] = 0
     out: Annotated[str, "folder for the files (default: gallery of the workspace)"] = ""
@@ -47,31 +47,31 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     workspace = context.workspace()
     name = config.name or workspace.defaults["segmenter"]
     folder = folder_of(config.out, workspace, FOLDER)
-    found = {}
+    sheets = {}
     for cohort in [workspace.cohort(c) for c in context.cohorts or workspace.cohorts]:
         ref = Ref("masks", cohort.name, name)
         if not exists(workspace.path(ref)):
             continue
         masks = open_artifact(workspace.path(ref))
         rows = _scored(masks, workspace, cohort)
-        drawn = {name: masks}
+        masks_by_name = {name: masks}
         if config.against:
-            drawn[config.against] = open_artifact(
+            masks_by_name[config.against] = open_artifact(
                 workspace.path(Ref("masks", cohort.name, config.against)),
                 f"run 'skinkit segment --name {config.against}'",
             )
-            others = _scored(drawn[config.against], workspace, cohort)[["image_id", "mask_file", "iou", "dice"]]
+            others = _scored(masks_by_name[config.against], workspace, cohort)[["image_id", "mask_file", "iou", "dice"]]
             rows = rows.merge(others, on="image_id", suffixes=("", "_against"), validate="one_to_one")
         if len(rows):
-            found[cohort.name] = _sheet(config, cohort, drawn, rows, folder / cohort.name)
-    if not found:
+            sheets[cohort.name] = _sheet(config, cohort, masks_by_name, rows, folder / cohort.name)
+    if not sheets:
         raise InputError(
             f"no masks {name!r} of {listed(context.cohorts or workspace.cohorts)} that a person's outline can judge",
             "masks of photos that have truth masks and that the segmenter has not learnt from",
             f"run 'skinkit segment --name {name}', or name other masks with --name",
         )
-    texts = [told.pop("text") for told in found.values()]
-    return {"galleries": found, "text": "\n".join(texts)}
+    texts = [sheet.pop("text") for sheet in sheets.values()]
+    return {"galleries": sheets, "text": "\n".join(texts)}
 
 
 def _scored(masks: Artifact, workspace: Workspace, cohort: Cohort) -> pd.DataFrame:
@@ -102,25 +102,25 @@ def _sheet(
         )
         for name, suffix in zip(names, suffixes, strict=True)
     }
-    shown = {kind: rows.iloc[list(places)] for kind, places in _chosen(len(rows), config.count).items()}
+    groups = {kind: rows.iloc[list(places)] for kind, places in _chosen(len(rows), config.count).items()}
     pictures = {
         kind: [_picture(row, cohort.root, masks, ids=config.ids) for row in part.to_dict("records")]
-        for kind, part in shown.items()
+        for kind, part in groups.items()
     }
     stem = "-".join(names)
     title = f"{cohort.name}, {' and '.join(names)}: {len(rows)} photos"
-    drawn = photos.contact_sheet(pictures, folder, stem, names=names, title=title)
+    files = photos.contact_sheet(pictures, folder, stem, names=names, title=title)
     answer = {
         "masks": names[0],
         "n": len(rows),
         "n_clusters": int(rows["group_id"].nunique()),
         **agreement[names[0]],
         "against": {"masks": config.against, **agreement[config.against]} if config.against else None,
-        "shown": {kind: part[["image_id", "iou", "dice"]].to_dict("records") for kind, part in shown.items()},
-        "figures": drawn,
+        "shown": {kind: part[["image_id", "iou", "dice"]].to_dict("records") for kind, part in groups.items()},
+        "figures": files,
     }
-    study = write_study(folder, stem, answer, _text(cohort.name, names[0], answer), files=drawn)
-    return {**study.body, "files": study.files, "text": study.text}
+    written = write_study(folder, stem, answer, _text(cohort.name, names[0], answer), files=files)
+    return {**written.body, "files": written.files, "text": written.text}
 
 
 def _chosen(n: int, count: int) -> dict[str, Sequence[int]]:
@@ -132,11 +132,11 @@ def _chosen(n: int, count: int) -> dict[str, Sequence[int]]:
         "median": range(middle, min(middle + count, n)),
         "worst": range(min(count, n)),
     }
-    seen: set[int] = set()
+    used: set[int] = set()
     out: dict[str, Sequence[int]] = {}
     for kind, places in chosen.items():
-        fresh = [place for place in places if place not in seen]
-        seen |= set(fresh)
+        fresh = [place for place in places if place not in used]
+        used |= set(fresh)
         if fresh:
             out[kind] = fresh
     return out
@@ -173,11 +173,13 @@ def _picture(row: Mapping[Any, Any], root: Path, masks: Mapping[str, Artifact], 
     }
 
 
-def _text(cohort: str, name: str, told: Mapping[str, Any]) -> str:
-    from skinkit.evaluation.overlap import FIGURES
-    from skinkit.evaluation.overlap import text_of as said
+def _text(cohort: str, name: str, agreement: Mapping[str, Any]) -> str:
+    from skinkit.evaluation.overlap import FIGURES, text_of
 
-    lines = [f"{cohort}: {told['n']} photos of {told['n_clusters']} patients (95 % intervals over patients)"]
-    for masks, figures in ((name, told), *([(told["against"]["masks"], told["against"])] if told["against"] else [])):
-        lines.append(f"  {masks}: {'; '.join(said(figures, figure) for figure in FIGURES)}")
+    lines = [f"{cohort}: {agreement['n']} photos of {agreement['n_clusters']} patients (95 % intervals over patients)"]
+    for masks, figures in (
+        (name, agreement),
+        *([(agreement["against"]["masks"], agreement["against"])] if agreement["against"] else []),
+    ):
+        lines.append(f"  {masks}: {'; '.join(text_of(figures, figure) for figure in FIGURES)}")
     return "\n".join(lines)

@@ -109,5 +109,5 @@ def parsed_cohort(text: str, folder: Path) -> dict[str, str]:
     if not root.is_dir():
         raise ConfigError(f"--cohort {text!r}: no folder {root}", "an existing folder", "check the path")
     home = folder.expanduser().resolve()
-    shown = os.path.relpath(root, home) if root.is_relative_to(home) else str(root)
-    return {"name": name, "role": role, "source": source, "path": shown}
+    path_text = os.path.relpath(root, home) if root.is_relative_to(home) else str(root)
+    return {"name": name, "role": role, "source": source, "path": path_text}

@@ -32,7 +32,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         "sources": dict(sources()),
         "segmenters": dict(registered("segment")),
         "models": dict(registered("classify")),
-        "classes": {name: _told(class_set(name)) for name in CLASS_SET_NAMES},
+        "classes": {name: _class_set_text(class_set(name)) for name in CLASS_SET_NAMES},
     }
     try:
         workspace = context.workspace()
@@ -50,5 +50,5 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     return {**answer, "text": "\n".join(lines)}
 
 
-def _told(classes: Any) -> str:
+def _class_set_text(classes: Any) -> str:
     return f"{', '.join(classes.classes)}; malignant ({classes.malignant_set}): {', '.join(sorted(classes.malignant))}"

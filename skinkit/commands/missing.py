@@ -1,4 +1,4 @@
-"""missing: what classifiers lose when metadata are missing.
+"""missing: how performance drops when metadata are missing.
 
 The held-out development cases and the external cases are predicted again: with the patient block of PAD-UFES-20 hidden
 for everyone, with everything hidden, with each attribute alone hidden, and with a growing share of each case's
@@ -62,12 +62,12 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     for name in dict.fromkeys(config.models or (workspace.defaults["model"],)):
         metrics = {cohort: pipeline.bring(Ref("metrics", cohort, name)) for cohort in cohorts}
         model = trained.open_classifier(open_artifact(workspace.path(Ref("models", name=name))), name)
-        looks = model.reads_photos or model.is_network
-        device = precision.pick_device(context.device) if looks else "cpu"
+        needs_device = model.reads_photos or model.is_network
+        device = precision.pick_device(context.device) if needs_device else "cpu"
         scorer = Scorer(model, workspace.root, device, context.console)
-        for cohort, made in metrics.items():
+        for cohort, artifact in metrics.items():
             fused = open_artifact(workspace.path(Ref("fused", cohort, fused_of(name, workspace))))
-            cases, frame = _matched(made, fused.table(), model)
+            cases, frame = _matched(artifact, fused.table(), model)
             ways, probabilities = _hidden(config, model, scorer, frame, cohort, workspace.cohort(cohort).root)
             rows = missing.scored(ways, probabilities, cases, bootstrap=config.bootstrap, seed=config.seed)
             folder = folder_of(config.out, workspace, FOLDER, cohort)
@@ -80,15 +80,15 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
                 **{key: getattr(config, key) for key in ("draws", "bootstrap", "seed")},
             }
             n = f"{len(cases.truth)} cases of {rows[0]['n_clusters']} patients or groups"
-            study = write_study(
+            written = write_study(
                 folder,
                 name,
                 {**about, "verdict": missing.verdict(rows), "rows": rows},
                 f"{name} on {cohort}, {n}\n{missing.text_of(rows)}",
                 files=missing.write(folder, name, rows),
             )
-            answers.setdefault(name, {})[cohort] = {**study.body, "files": study.files}
-            texts.append(study.text)
+            answers.setdefault(name, {})[cohort] = {**written.body, "files": written.files}
+            texts.append(written.text)
     return {"missing": answers, "text": "\n\n".join(texts)}
 
 
@@ -101,14 +101,14 @@ def _read(model: Classifier) -> list[str]:
     from skinkit.stats.encoders import ENCODERS
 
     reads = {name for fold in model.folds for name in fold.encoder.reads}
-    found = [attribute.name for attribute in ENCODERS[model.about["attributes"]] if attribute.name in reads]
-    if not found:
+    attributes = [attribute.name for attribute in ENCODERS[model.about["attributes"]] if attribute.name in reads]
+    if not attributes:
         raise InputError(
             f"{model.name} reads no metadata, so none can be missing",
             "a classifier trained with attributes",
             "name another model, or train one without --attributes none",
         )
-    return found
+    return attributes
 
 
 def _matched(metrics: Artifact, fused: pd.DataFrame, model: Classifier) -> tuple[Cases, pd.DataFrame]:
@@ -146,18 +146,18 @@ def _hidden(
     which = [unlike.setdefault(way.hidden.tobytes(), len(unlike)) for way in ways]
     distinct = [ways[which.index(i)] for i in range(len(unlike))]
     folds, _ = model.folds_for(frame, cohort)
-    found = np.zeros((len(distinct), len(frame), len(model.classes.classes)))
+    probabilities = np.zeros((len(distinct), len(frame), len(model.classes.classes)))
     start = 0
     for part in in_chunks(frame):
-        here = slice(start, start + len(part))
-        frames = [missing.without(part, attributes, way.hidden[here]) for way in distinct]
-        answered, failed = scorer.altered(frames, folds[here], root)
+        rows = slice(start, start + len(part))
+        frames = [missing.without(part, attributes, way.hidden[rows]) for way in distinct]
+        answered, failed = scorer.altered(frames, folds[rows], root)
         if failed:
             raise InputError(
                 f"{len(failed)} photos that were scored can no longer be read ({next(iter(failed.values())).reason})",
                 "the photos of the predictions",
                 "run 'skinkit ingest', then the same command again",
             )
-        found[:, here] = [model.finished(one) for one in answered]
+        probabilities[:, rows] = [model.finished(one) for one in answered]
         start += len(part)
-    return ways, [found[i] for i in which]
+    return ways, [probabilities[i] for i in which]

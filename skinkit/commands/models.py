@@ -95,8 +95,8 @@ def _pack(config: Config, context: Context) -> dict[str, Any]:
         raise ConfigError(f"--output {output}", "a file", f"give --output {output / f'{config.model}.skinkit'}")
     pack, sha256 = model_pack.write(context.workspace(), config.model, output)
     size = output.stat().st_size
-    told = [f"{output}: {_parts(pack)}, {size / 2**20:.1f} MiB", f"sha256 {sha256}"]
-    return {**_answer(pack), "file": str(output), "bytes": size, "sha256": sha256, "text": "\n".join(told)}
+    lines = [f"{output}: {_parts(pack)}, {size / 2**20:.1f} MiB", f"sha256 {sha256}"]
+    return {**_answer(pack), "file": str(output), "bytes": size, "sha256": sha256, "text": "\n".join(lines)}
 
 
 def _install(config: Config, context: Context) -> dict[str, Any]:
@@ -116,8 +116,8 @@ def _install(config: Config, context: Context) -> dict[str, Any]:
 
 def _check_settings(pack: model_pack.Pack, path: Path) -> None:
     """Refuse settings that the stages of this skinkit do not know; at night it would be too late."""
-    for kind, asked in pack.asks_for.items():
-        make_config(load_stage(MAKER[kind]).Config, asked["config"], where=str(path))
+    for kind, request in pack.asks_for.items():
+        make_config(load_stage(MAKER[kind]).Config, request["config"], where=str(path))
 
 
 def _make_default(workspace: Workspace, name: str) -> bool:
@@ -150,7 +150,7 @@ def _verify(config: Config, context: Context) -> dict[str, Any]:
 
 def _parts(pack: model_pack.Pack) -> str:
     return ", ".join(
-        f"{part} {told['name']} ({told['manifest']['identity'][:12]})" for part, told in pack.parts.items()
+        f"{part} {content['name']} ({content['manifest']['identity'][:12]})" for part, content in pack.parts.items()
     )
 
 

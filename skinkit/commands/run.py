@@ -37,13 +37,13 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     run_chain(workspace, pipeline, retrain=config.retrain, clinic=config.clinic)
     failures = sum(s.artifact.manifest["counts"]["newly_failed"] for s in pipeline.steps if not s.fresh)
     reports = [step.artifact.path / "index.html" for step in pipeline.steps if step.ref.kind == "report"]
-    made = sum(not step.fresh for step in pipeline.steps)
+    n_made = sum(not step.fresh for step in pipeline.steps)
     return {
         "exit_code": 3 if failures else 0,
         "steps": [step.as_dict() for step in pipeline.steps],
         "newly_failed": failures,
         "reports": [str(path) for path in reports],
-        "text": f"{made} artifacts made, {len(pipeline.steps) - made} up to date, {failures} newly failed cases\n"
+        "text": f"{n_made} artifacts made, {len(pipeline.steps) - n_made} up to date, {failures} newly failed cases\n"
         + "\n".join(f"report: {path}" for path in reports),
     }
 
@@ -87,11 +87,11 @@ def _is_network(name: str) -> bool:
     return name in registered("segment") and hasattr(load_model(name), "build")
 
 
-def _train(workspace: Workspace, pipeline: Pipeline, name: str, retrain: bool, **given: str) -> None:
+def _train(workspace: Workspace, pipeline: Pipeline, name: str, retrain: bool, **options: str) -> None:
     path = workspace.path(Ref("models", name=name))
     if exists(path) and open_artifact(path).installed:
         if retrain:
             pipeline.console.info(f"models/{name} was installed: it is not trained anew")
         return
     if retrain or not exists(path):
-        pipeline.make("train", {**given, **({"replace": True} if retrain else {})}, name=name)
+        pipeline.make("train", {**options, **({"replace": True} if retrain else {})}, name=name)

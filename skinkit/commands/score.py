@@ -74,8 +74,8 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         file=file,
     )
     thresholds = outside_predictions.class_thresholds(config.thresholds, checked.classes)
-    found = _against_training(config, checked.table.drop(columns=list(checked.made_up))) if config.training else None
-    for text in found.near_remarks("a training row") if found else ():
+    overlap = _against_training(config, checked.table.drop(columns=list(checked.made_up))) if config.training else None
+    for text in overlap.near_remarks("a training row") if overlap else ():
         context.console.warn(text)
     evaluation = scoring.Evaluation(
         checked.table,
@@ -93,8 +93,8 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         **evaluation.info(scores, settings),
         "excluded": checked.excluded,
         "remarks": checked.remarks,
-        "leakage": found.as_dict() if found else None,
-        "allow_leakage": (config.allow_leakage or None) if found else None,
+        "leakage": overlap.as_dict() if overlap else None,
+        "allow_leakage": (config.allow_leakage or None) if overlap else None,
     }
     info["text"] = scoring.text(rows, info)
     audit = _audit_given(config, checked.table, checked.classes) if checked.malignant_set else None
@@ -148,12 +148,12 @@ def _against_training(config: Config, table: pd.DataFrame) -> Leakage:
         side.drop(columns="cohort", errors="ignore")
         for side in (table, outside_predictions.read(Path(config.training)))
     ]
-    found = leakage.check(*sides, near_distance_bits=config.near_bits, near_limit=config.near_limit)
-    if not found.compared:
+    overlap = leakage.check(*sides, near_distance_bits=config.near_bits, near_limit=config.near_limit)
+    if not overlap.compared:
         raise InputError(
             f"{config.training} shares no ids or hashes with {config.file}",
             "patient_id, lesion_id, case_id, image_id, group_id, image_sha256, pixel_sha256 or dhash in both",
             "add such a column to both tables",
         )
-    leakage.refuse(found, config.allow_leakage, f"{config.file} and {config.training}")
-    return found
+    leakage.refuse(overlap, config.allow_leakage, f"{config.file} and {config.training}")
+    return overlap

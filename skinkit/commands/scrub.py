@@ -39,10 +39,10 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     from skinkit.audit.identifiers import REMOVED, STAYS, traces
 
     workspace = context.workspace()
-    found = list(traces(workspace))
-    can_go = [trace for trace in found if trace.kind in (*REMOVED, "open")]
+    listed_traces = list(traces(workspace))
+    can_go = [trace for trace in listed_traces if trace.kind in (*REMOVED, "open")]
     gone, busy = _removed(workspace, can_go) if config.remove else ([], [])
-    left = [trace for trace in found if trace not in gone]
+    left = [trace for trace in listed_traces if trace not in gone]
     counts = Counter(trace.kind for trace in left)
     lines = [f"  {trace.file}: {trace.what.replace('_', ' ')}, {trace.n}" for trace in left[:_SHOWN]]
     lines += [f"  ... and {len(left) - _SHOWN} more: --json lists all"] if len(left) > _SHOWN else []

@@ -100,11 +100,11 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
             context.console.info(f"{check} ...")
             start = time.monotonic()
             state, detail = "skipped", "an earlier check failed"
-            if check in _ALONE or all(made["state"] == "ok" for made in checks):
-                state, detail = _made(work, place)
+            if check in _ALONE or all(result["state"] == "ok" for result in checks):
+                state, detail = _run_check(work, place)
             seconds = round(time.monotonic() - start, 1)
             checks.append({"check": check, "state": state, "seconds": seconds, "detail": detail})
-    bad = [made["check"] for made in checks if made["state"] != "ok"]
+    bad = [result["check"] for result in checks if result["state"] != "ok"]
     seconds = round(time.monotonic() - began, 1)
     lines = [f"{c['check']:<18} {c['state']:<8} {c['seconds']:>6.1f} s  {c['detail']}" for c in checks]
     lines.append(f"not as it should be: {', '.join(bad)}" if bad else f"everything works ({seconds:.0f} s)")
@@ -117,7 +117,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     }
 
 
-def _made(work: Callable[[_Place], str], place: _Place) -> tuple[str, str]:
+def _run_check(work: Callable[[_Place], str], place: _Place) -> tuple[str, str]:
     try:
         return "ok", work(place)
     except _NotSoError as error:
@@ -135,13 +135,13 @@ def _skinkit(*arguments: str | Path, expect: int = 0) -> dict[str, Any]:
         answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_SECONDS)
     except subprocess.TimeoutExpired:
         raise _NotSoError(f"'skinkit {arguments[0]}' did not end within {_SECONDS} s") from None
-    told: dict[str, Any] = {}
+    body: dict[str, Any] = {}
     if answer.stdout.startswith("{"):
-        told = json.loads(answer.stdout)
+        body = json.loads(answer.stdout)
     if answer.returncode != expect:
-        said = (told.get("error") or {}).get("found") or answer.stderr.strip().rpartition("\n")[2]
-        raise _NotSoError(f"'skinkit {arguments[0]}' ended with {answer.returncode} instead of {expect}: {said}")
-    return told
+        message = (body.get("error") or {}).get("found") or answer.stderr.strip().rpartition("\n")[2]
+        raise _NotSoError(f"'skinkit {arguments[0]}' ended with {answer.returncode} instead of {expect}: {message}")
+    return body
 
 
 # ------------------------------------------------------------------------------------------------------ the checks
@@ -183,8 +183,8 @@ def _drawing(place: _Place) -> str:
     }
     for workspace, cohort, role in ((place.home, "patients", "development"), (place.ward, "walk_in", "inference")):
         folder = workspace / cohort
-        told = _TOML + ('diagnosis = "diagnosis"\n' if role == "development" else "")
-        (folder / "cohort.toml").write_text(told, encoding="utf-8")
+        toml = _TOML + ('diagnosis = "diagnosis"\n' if role == "development" else "")
+        (folder / "cohort.toml").write_text(toml, encoding="utf-8")
         with (folder / "lesions.csv").open("w", encoding="utf-8", newline="") as stream:
             writer = csv.DictWriter(stream, list(rows[cohort][0]))
             writer.writeheader()
@@ -194,8 +194,8 @@ def _drawing(place: _Place) -> str:
 
 
 def _chain(place: _Place) -> str:
-    told = _skinkit("train", "--radiomics", "all", "-w", place.home)
-    return f"{len(told['steps'])} artifacts from photos to a trained model"
+    body = _skinkit("train", "--radiomics", "all", "-w", place.home)
+    return f"{len(body['steps'])} artifacts from photos to a trained model"
 
 
 def _killed(place: _Place) -> str:
@@ -220,19 +220,19 @@ def _killed(place: _Place) -> str:
 
 
 def _travels(place: _Place) -> str:
-    told = _skinkit("models", "pack", "logistic", "--output", place.pack, "-w", place.home)
-    _skinkit("models", "install", place.pack, "--sha256", told["sha256"], "-w", place.ward)
+    body = _skinkit("models", "pack", "logistic", "--output", place.pack, "-w", place.home)
+    _skinkit("models", "install", place.pack, "--sha256", body["sha256"], "-w", place.ward)
     _skinkit("predict", "-w", place.ward)
-    there = open_artifact(place.ward / "artifacts" / "walk_in" / "predictions" / "logistic").table()
-    good = there.loc[there["status"] == "ok", "malignancy"]
+    predictions = open_artifact(place.ward / "artifacts" / "walk_in" / "predictions" / "logistic").table()
+    good = predictions.loc[predictions["status"] == "ok", "malignancy"]
     if good.empty or not good.between(0, 1).all():
         raise _NotSoError("the predictions are no probabilities")
-    return f"{told['bytes'] // 1024} KiB packed, installed elsewhere, {len(good)} rows predicted"
+    return f"{body['bytes'] // 1024} KiB packed, installed elsewhere, {len(good)} rows predicted"
 
 
 def _report(place: _Place) -> str:
-    told = _skinkit("report", "--for", "clinic", "-w", place.ward)
-    (page,) = map(Path, told["result"]["pages"])
+    body = _skinkit("report", "--for", "clinic", "-w", place.ward)
+    (page,) = map(Path, body["result"]["pages"])
     text = page.read_text(encoding="utf-8")
     if "Content-Security-Policy" not in text or "<script" in text:
         raise _NotSoError(f"{page} is not a safe page")

@@ -56,18 +56,19 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         return {**answer, "text": "\n\n".join(blocks)}
     head = table.head(config.rows)
     answer["rows"] = json.loads(head.to_json(orient="records"))
-    shown = [c for c in head.columns if head[c].notna().any() and c != "fingerprint"][:9]
-    made, counts = manifest["made"], ", ".join(f"{v} {k}" for k, v in manifest["counts"].items() if v)
+    columns = [c for c in head.columns if head[c].notna().any() and c != "fingerprint"][:9]
+    provenance, counts = manifest["made"], ", ".join(f"{v} {k}" for k, v in manifest["counts"].items() if v)
     lines = [
         f"{artifact.path}",
-        f"identity  {artifact.identity[:16]}, made {made['at']} in {made['seconds']} s by skinkit {made['skinkit']}",
+        f"identity  {artifact.identity[:16]}, made {provenance['at']} in {provenance['seconds']} s "
+        f"by skinkit {provenance['skinkit']}",
         f"stage     {artifact.recipe['stage']} {artifact.recipe['stage_version']}, settings {dict(artifact.config)}",
         *(f"input     {name} {identity[:16]}" for name, identity in artifact.recipe["inputs"].items()),
         f"counts    {counts}",
         f"columns   {len(table.columns)}: {', '.join(list(table.columns)[:12])}"
         + (", ..." if len(table.columns) > 12 else ""),
         "",
-        head[shown].to_string(index=False, max_colwidth=28),
+        head[columns].to_string(index=False, max_colwidth=28),
     ]
     return {**answer, "text": "\n".join(lines)}
 
@@ -78,7 +79,7 @@ def _find(name: str, context: Context) -> Artifact:
     if (Path(name) / MANIFEST).is_file():
         return open_artifact(Path(name))
     workspace = context.workspace()
-    known = {str(ref): ref for ref in on_disk(workspace)}
-    if name not in known:
-        raise InputError(f"no artifact {name!r}", did_you_mean(name, known), "see 'skinkit status'")
-    return open_artifact(workspace.path(known[name]))
+    refs = {str(ref): ref for ref in on_disk(workspace)}
+    if name not in refs:
+        raise InputError(f"no artifact {name!r}", did_you_mean(name, refs), "see 'skinkit status'")
+    return open_artifact(workspace.path(refs[name]))

@@ -1,4 +1,4 @@
-"""snapshots: how what a network rests on changed while it learnt.
+"""snapshots: how heatmaps and attribute importance change during training.
 
 Draws what a network kept every few epochs of its training (``--settings snapshot_every=10``): heatmaps of one
 validation photo of each class beside the photo, the importance of each attribute, and, where metadata weigh the
@@ -38,7 +38,7 @@ class Config:
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
-    """Draw what was kept."""
+    """Plot the snapshots of one fold."""
     from skinkit.figures import training
     from skinkit.learning.fold_network import SNAPSHOTS
     from skinkit.learning.trained import FOLD
@@ -63,26 +63,26 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     if any(shot["factors"] for shot in shots):
         files["factors"] = training.factor_course(shots, folder, f"{name}-factors")
     body = {"model": name, "fold": config.fold, "figures": files, "snapshots": shots}
-    study = write_study(folder, name, body, _text(name, shots))
-    return {"model": name, "snapshots": len(shots), "figures": files, "files": study.files, "text": study.text}
+    written = write_study(folder, name, body, _text(name, shots))
+    return {"model": name, "snapshots": len(shots), "figures": files, "files": written.files, "text": written.text}
 
 
-def _photos(workspace: Workspace, cohorts: Sequence[str], wanted: set[str]) -> dict[str, np.ndarray]:
+def _photos(workspace: Workspace, cohorts: Sequence[str], pixel_hashes: set[str]) -> dict[str, np.ndarray]:
     """Pixel hash -> photo, of those that are still there."""
     from skinkit.learning.examples import photos_of
 
-    found = {}
+    photos = {}
     for cohort in cohorts:
         path = workspace.path(Ref("cases", cohort))
         if not exists(path):
             continue
         table = read_table(path / "table.parquet", ["pixel_sha256", "image_path", "image_sha256"])
-        for photo in photos_of(table[table["pixel_sha256"].isin(wanted)], workspace.cohort(cohort).root):
+        for photo in photos_of(table[table["pixel_sha256"].isin(pixel_hashes)], workspace.cohort(cohort).root):
             try:
-                found[photo.pixel_sha256] = photo.read()
+                photos[photo.pixel_sha256] = photo.read()
             except CaseError:
                 continue  # the heatmaps are shown without it
-    return found
+    return photos
 
 
 def _text(name: str, shots: Sequence[Mapping[str, Any]]) -> str:
@@ -92,6 +92,6 @@ def _text(name: str, shots: Sequence[Mapping[str, Any]]) -> str:
     if strongest:
         lines.append("  strongest attributes: " + ", ".join(f"{key} {value:.3g}" for key, value in strongest))
     if last["factors"]:
-        told = ", ".join(f"{code} {of['mean']:.3f}" for code, of in last["factors"].items())
-        lines.append(f"  mean weight of the channels: {told}")
+        factors = ", ".join(f"{code} {of['mean']:.3f}" for code, of in last["factors"].items())
+        lines.append(f"  mean weight of the channels: {factors}")
     return "\n".join(lines)

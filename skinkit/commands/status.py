@@ -45,12 +45,12 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     ]
     lines.append("")
     for entry in entries:
-        lines.append(f"  {entry['artifact']:<34} {entry['state']:<12} {_told(entry)}".rstrip())
+        lines.append(f"  {entry['artifact']:<34} {entry['state']:<12} {_entry_text(entry)}".rstrip())
         lines += [f"      {case}: {reason}" for case, reason in entry.get("failed_cases", {}).items()]
-    seen = test_access_log.counts(workspace.root)
-    if seen:
-        told = ", ".join(f"{cohort} {n}" for cohort, n in sorted(seen.items()))
-        lines += ["", f"looks at test cases ({test_access_log.LEDGER}): {told}"]
+    accesses = test_access_log.counts(workspace.root)
+    if accesses:
+        accesses_text = ", ".join(f"{cohort} {n}" for cohort, n in sorted(accesses.items()))
+        lines += ["", f"looks at test cases ({test_access_log.LEDGER}): {accesses_text}"]
     following = _next(workspace, entries)
     lines += ["", f"next: {following}"]
     cohorts = [{"name": c.name, "role": c.role, "source": c.source} for c in workspace.cohorts.values()]
@@ -59,7 +59,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         "cohorts": cohorts,
         "artifacts": entries,
         "totals": _totals(entries),
-        "looks": seen,
+        "looks": accesses,
         "next": following,
         "text": "\n".join(lines),
     }
@@ -80,21 +80,21 @@ def _totals(entries: list[dict[str, Any]]) -> dict[str, Any]:
 def artifacts_of(workspace: Workspace) -> Iterator[Ref]:
     """Every artifact the workspace's defaults call for, and every other one on disk, in the order of the chain."""
     segmenter, model, split = (workspace.defaults[key] for key in ("segmenter", "model", "split"))
-    wanted: list[Ref] = []
+    expected: list[Ref] = []
     for kind in MAKER:
         name = {"masks": segmenter, "features": segmenter, "fused": segmenter}.get(kind, model)
         if kind == "cases":
-            wanted += [Ref(kind, cohort) for cohort in workspace.cohorts]
+            expected += [Ref(kind, cohort) for cohort in workspace.cohorts]
         elif kind in ("split", "signature", "models"):
             if workspace.with_role("development"):
-                wanted.append(Ref(kind, name={"split": split, "models": model}.get(kind, f"{split}/{segmenter}")))
+                expected.append(Ref(kind, name={"split": split, "models": model}.get(kind, f"{split}/{segmenter}")))
         elif kind in ("masks", "features", "fused", "predictions", "explanations"):
-            wanted += [Ref(kind, cohort, name) for cohort in workspace.cohorts]
+            expected += [Ref(kind, cohort, name) for cohort in workspace.cohorts]
         elif kind == "metrics":
-            wanted += [Ref(kind, cohort, name) for cohort in workspace.with_role("development", "external")]
-    found = [ref for ref in on_disk(workspace) if ref not in wanted]
+            expected += [Ref(kind, cohort, name) for cohort in workspace.with_role("development", "external")]
+    others = [ref for ref in on_disk(workspace) if ref not in expected]
     order = list(MAKER)
-    yield from sorted(wanted + found, key=lambda ref: order.index(ref.kind))
+    yield from sorted(expected + others, key=lambda ref: order.index(ref.kind))
 
 
 def on_disk(workspace: Workspace) -> Iterator[Ref]:
@@ -138,7 +138,7 @@ def _entry(pipeline: Pipeline, workspace: Workspace, ref: Ref, config: Config) -
     except SkinkitError as error:
         return {**entry, "state": "unusable", "why": error.found}
     entry |= {"state": "stale" if why else "up to date", "why": why, "counts": dict(artifact.manifest["counts"])}
-    entry |= _made(artifact)
+    entry |= _provenance(artifact)
     entry |= {"installed": artifact.installed is not None} if ref.kind == "models" else {}
     if failed:
         entry["failed_reasons"] = dict(Counter(failed.values()))
@@ -155,15 +155,19 @@ def _failed(artifact: Artifact, key: str) -> dict[str, str]:
     return {str(row[key]): str(row["reason"] or "unknown") for row in rows if row["status"] == FAILED}
 
 
-def _made(artifact: Artifact) -> dict[str, Any]:
+def _provenance(artifact: Artifact) -> dict[str, Any]:
     """When an artifact was made, how old it is, and by which run."""
-    made = artifact.manifest["made"]
-    at = datetime.datetime.strptime(made["at"], "%Y-%m-%dT%H:%M:%S%z")
+    provenance = artifact.manifest["made"]
+    at = datetime.datetime.strptime(provenance["at"], "%Y-%m-%dT%H:%M:%S%z")
     age = datetime.datetime.now(datetime.UTC) - at
-    return {"made_at": at.isoformat(), "age_s": max(int(age.total_seconds()), 0), "run_id": made.get("run") or None}
+    return {
+        "made_at": at.isoformat(),
+        "age_s": max(int(age.total_seconds()), 0),
+        "run_id": provenance.get("run") or None,
+    }
 
 
-def _told(entry: Mapping[str, Any]) -> str:
+def _entry_text(entry: Mapping[str, Any]) -> str:
     if entry["state"] == "absent" and not entry["busy"]:
         return ""
     parts = [str(entry["why"])] if entry.get("why") else []

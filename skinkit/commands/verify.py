@@ -50,14 +50,14 @@ def changed_files(workspace: Workspace, ref: Ref, *, sources: bool = False) -> l
         return [error.found]
 
 
-def verdict(what: str, found: Mapping[str, Sequence[str]], fix: str) -> dict[str, Any]:
+def verdict(what: str, results: Mapping[str, Sequence[str]], fix: str) -> dict[str, Any]:
     """The answer of a command that verified some things: name -> what is not as it was written."""
-    changed = {name: list(files) for name, files in found.items() if files}
+    changed = {name: list(files) for name, files in results.items() if files}
     lines = [f"{name}: {file} is not what was written" for name, files in changed.items() for file in files]
-    lines.append(f"{len(found)} {what} verified, {len(changed)} changed")
+    lines.append(f"{len(results)} {what} verified, {len(changed)} changed")
     lines += [f"fix: {fix}"] if changed else []
     exit_code = CHANGED if changed else 0
-    return {"exit_code": exit_code, "verified": len(found), "changed": changed, "text": "\n".join(lines)}
+    return {"exit_code": exit_code, "verified": len(results), "changed": changed, "text": "\n".join(lines)}
 
 
 def _sources(workspace: Workspace, ref: Ref) -> list[str]:

@@ -47,14 +47,14 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         folder = Path(config.to).expanduser() if config.to else None
         path = weights.fetch(chosen, folder, source=config.source, console=context.console)
     else:
-        found = weights.cached(chosen)
-        if found is None:
+        cached_file = weights.cached(chosen)
+        if cached_file is None:
             raise InputError(
                 f"{chosen.file} is not in {weights.cache_folder()}",
                 "weights fetched before",
                 f"run 'skinkit weights fetch {chosen.name}'",
             )
-        path = found
+        path = cached_file
     return {"name": chosen.name, "path": str(path), "licence": chosen.licence, "text": str(path)}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from skinkit.reporting import svg
-from skinkit.reporting.evidence import CohortEvidence, number, said
+from skinkit.reporting.evidence import CohortEvidence, cell_text, number
 from skinkit.reporting.html import Block, render
 from skinkit.reporting.words import Words
 
@@ -80,10 +80,10 @@ class Trust:
             return self.words(f"cue.together.{family}")
         if name.endswith(_NOT_KNOWN):
             return self.words("cue.unsure", name=self.words.attribute(name.removesuffix(_NOT_KNOWN)))
-        told = self.words.code("cue", name)
+        label = self.words.code("cue", name)
         if family == "missing" and name not in ("n_absent", "patient_block"):
             return self.words("cue.known", name=self.words.attribute(name))
-        return told
+        return label
 
     # -- drift
 
@@ -92,28 +92,28 @@ class Trust:
         text = self.words("drift.intro")
         heading = render("heading.html", self.words, anchor="drift", title="drift", text=text)
         yield Block(heading, "drift", self.words("drift"))
-        found = [(c, self.drift[c.name]) for c in externals if c.name in self.drift]
-        if not found:
+        comparisons = [(c, self.drift[c.name]) for c in externals if c.name in self.drift]
+        if not comparisons:
             yield Block(render("note.html", self.words, text=self.words("drift.none")))
-        for c, answer in found:
+        for c, answer in comparisons:
             yield Block(self._drift(c, answer))
 
     def _drift(self, c: CohortEvidence, answer: Mapping[str, Any]) -> Markup:
         words, domain = self.words, answer["domain"]
         shifted = [row for row in answer["inputs"] if row["shifted"]]
-        told = ""
+        domain_text = ""
         if domain is not None and domain["auroc"] is not None:
             lower, upper = number(domain["lower"]), number(domain["upper"])
             value = words.estimate(domain["auroc"])
             if lower == lower:
                 value = f"{value} ({lower:.2f} – {upper:.2f})"
-            told = words("drift.domain", columns=domain["n_columns"], value=value)
+            domain_text = words("drift.domain", columns=domain["n_columns"], value=value)
         return render(
             "drift.html",
             words,
             name=c.name,
             falls=[self._fall(row) for row in answer["drop"]],
-            domain=told,
+            domain=domain_text,
             title=words("drift.inputs", n=len(shifted), total=len(answer["inputs"])) if answer["inputs"] else "",
             inputs=[self._input(row) for row in answer["inputs"][:_INPUTS]],
         )
@@ -151,7 +151,7 @@ class Trust:
         """One gap in words."""
         return self.words(
             "gap",
-            subgroup=self.words.subgroup(said(row["subgroup"])),
+            subgroup=self.words.subgroup(cell_text(row["subgroup"])),
             metric=self.words.code("metric", row["metric"]),
             estimate=self.words.estimate(number(row["estimate"])),
             rest=self.words.estimate(number(row["estimate_rest"])),

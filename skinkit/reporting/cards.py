@@ -1,4 +1,4 @@
-"""One lesion told to a clinician: pictures, and a sentence for every number.
+"""The card of one lesion for a clinician: pictures, and a sentence for every number.
 
 Pictures are drawn small and stored as JPEG. What is said is chosen here; how it is said stands in ``words``.
 """
@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from skinkit.images import decode, encode, pixels
 from skinkit.reporting import svg
-from skinkit.reporting.evidence import CohortEvidence, Figure, ModelEvidence, attributions, number, records, said
+from skinkit.reporting.evidence import CohortEvidence, Figure, ModelEvidence, attributions, cell_text, number, records
 from skinkit.reporting.html import data_uri
 from skinkit.reporting.words import Words, is_radiomic, plain
 from skinkit.schemas import OK
@@ -129,10 +129,10 @@ def urgency(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def picture_item(lesion: Lesion, cohort: CohortEvidence) -> dict[str, Any]:
     """What :func:`draw_pictures` needs, as plain values."""
-    mask, heat = said(lesion.mask.get("mask_file")), said(lesion.explanation.get("heatmap_file"))
+    mask, heat = cell_text(lesion.mask.get("mask_file")), cell_text(lesion.explanation.get("heatmap_file"))
     return {
         "key": f"{cohort.name}/{lesion.key}",
-        "image": str(cohort.cohort.root / said(lesion.case.get("image_path"))),
+        "image": str(cohort.cohort.root / cell_text(lesion.case.get("image_path"))),
         "mask": str(cohort.artifacts["masks"].path / mask) if mask and not lesion.mask_failed else "",
         "heat": str(cohort.artifacts["explanations"].path / heat) if heat else "",
     }
@@ -190,20 +190,20 @@ class Picture:
     caption: str
 
 
-def pictures(lesion: Lesion, drawn: Mapping[str, Any], words: Words) -> dict[str, Picture | str]:
+def pictures(lesion: Lesion, images: Mapping[str, Any], words: Words) -> dict[str, Picture | str]:
     """Photo, outline and heat as pictures, or as a sentence that says why there is none."""
-    if drawn.get("status") == "failed":
-        return {"photo": words("no_photo", reason=words.reason(drawn.get("reason") or "unsaid"))}
-    found: dict[str, Picture | str] = {"photo": _picture(drawn["photo"], "photo", lesion, words)}
-    if drawn["outline"] is not None:
-        found["outline"] = _picture(drawn["outline"], "outline", lesion, words)
+    if images.get("status") == "failed":
+        return {"photo": words("no_photo", reason=words.reason(images.get("reason") or "unsaid"))}
+    by_kind: dict[str, Picture | str] = {"photo": _picture(images["photo"], "photo", lesion, words)}
+    if images["outline"] is not None:
+        by_kind["outline"] = _picture(images["outline"], "outline", lesion, words)
     elif lesion.mask_failed:
-        found["outline"] = words("no_outline")
-    if drawn["heat"] is not None:
-        found["heat"] = _picture(drawn["heat"], "heatmap", lesion, words)
+        by_kind["outline"] = words("no_outline")
+    if images["heat"] is not None:
+        by_kind["heat"] = _picture(images["heat"], "heatmap", lesion, words)
     else:
-        found["heat"] = words("no_heatmap_model" if lesion.explanation else "no_heatmap")
-    return found
+        by_kind["heat"] = words("no_heatmap_model" if lesion.explanation else "no_heatmap")
+    return by_kind
 
 
 def _picture(data: bytes, kind: str, lesion: Lesion, words: Words) -> Picture:
@@ -236,9 +236,9 @@ def plain_words(lesion: Lesion, model: ModelEvidence, words: Words, tested: tupl
         tested: cohort and sensitivity of the alarm where it was measured.
     """
     row = lesion.row
-    first, first_p = words.diagnosis(model.label(said(row["top1"]))), words.share(number(row["top1_p"]))
-    if said(row.get("top2")):
-        second, second_p = words.diagnosis(model.label(said(row["top2"]))), words.share(number(row["top2_p"]))
+    first, first_p = words.diagnosis(model.label(cell_text(row["top1"]))), words.share(number(row["top1_p"]))
+    if cell_text(row.get("top2")):
+        second, second_p = words.diagnosis(model.label(cell_text(row["top2"]))), words.share(number(row["top2_p"]))
         sentences = [words("say.both", first=first, first_p=first_p, second=second, second_p=second_p)]
     else:
         sentences = [words("say.one", first=first, first_p=first_p)]
@@ -265,42 +265,42 @@ def plain_words(lesion: Lesion, model: ModelEvidence, words: Words, tested: tupl
 
 def reasons(lesion: Lesion, words: Words) -> list[str]:
     """Why it is referred."""
-    return [words.code("refer", code) for code in said(lesion.row.get("refer_reason")).split(",") if code]
+    return [words.code("refer", code) for code in cell_text(lesion.row.get("refer_reason")).split(",") if code]
 
 
 def cautions(lesion: Lesion, cohort: CohortEvidence, words: Words) -> list[str]:
     """Why to trust the card less."""
-    found = []
+    sentences = []
     if cohort.is_phantom:
-        found.append(words("caution.phantom"))
+        sentences.append(words("caution.phantom"))
     if cohort.allowed_leakage:
-        found.append(words("caution.leakage"))
+        sentences.append(words("caution.leakage"))
     if lesion.mask_failed:
-        found.append(words("caution.mask_failed"))
-    elif "otsu" in said(lesion.mask.get("segmenter")).split(","):
-        found.append(words("caution.otsu"))
-    if "features_missing" in said(lesion.row.get("refer_reason")).split(","):
-        found.append(words("caution.features_missing"))
+        sentences.append(words("caution.mask_failed"))
+    elif "otsu" in cell_text(lesion.mask.get("segmenter")).split(","):
+        sentences.append(words("caution.otsu"))
+    if "features_missing" in cell_text(lesion.row.get("refer_reason")).split(","):
+        sentences.append(words("caution.features_missing"))
     inside = number(lesion.explanation.get("inside_mask"))
     if inside < OUTSIDE and not lesion.mask_failed:
-        found.append(words("caution.outside", inside=words.share(inside)))
+        sentences.append(words("caution.outside", inside=words.share(inside)))
     spread = number(lesion.row.get("fold_sd"))
     if spread > DISAGREEMENT:
-        found.append(words("caution.folds", sd=f"{spread:.2f}"))
-    return found
+        sentences.append(words("caution.folds", sd=f"{spread:.2f}"))
+    return sentences
 
 
-def known_and_missing(lesion: Lesion, model: ModelEvidence, words: Words) -> tuple[list[tuple[str, str]], list[str]]:
+def recorded_and_missing(lesion: Lesion, model: ModelEvidence, words: Words) -> tuple[list[tuple[str, str]], list[str]]:
     """Attributes with their values as the model got them, and those it asked for in vain."""
-    lacking = [name for name in said(lesion.row.get("missing_attributes")).split(",") if name]
-    asked = model.attributes or (_FIRST if model.artifact is None else ())
-    ordered = [*(n for n in _FIRST if n in asked), *(n for n in asked if n not in _FIRST)]
-    known = [
+    lacking = [name for name in cell_text(lesion.row.get("missing_attributes")).split(",") if name]
+    attributes = model.attributes or (_FIRST if model.artifact is None else ())
+    ordered = [*(n for n in _FIRST if n in attributes), *(n for n in attributes if n not in _FIRST)]
+    recorded = [
         (words.attribute(name), words.value(name, lesion.case[name]))
         for name in ordered
         if name not in lacking and lesion.case.get(name) is not None
     ]
-    return known, [words.attribute(name) for name in lacking]
+    return recorded, [words.attribute(name) for name in lacking]
 
 
 @dataclass(frozen=True)
@@ -320,7 +320,7 @@ class Influence:
 
 def explained(lesion: Lesion, model: ModelEvidence, words: Words) -> str:
     """What the influences are for or against: malignancy, or a diagnosis."""
-    target = said(lesion.explanation.get("target")) or "malignancy"
+    target = cell_text(lesion.explanation.get("target")) or "malignancy"
     return words("target.malignancy") if target == "malignancy" else words.diagnosis(model.label(target))
 
 
@@ -333,20 +333,20 @@ def influences(lesion: Lesion, words: Words, *, limit: int = 6) -> list[Influenc
             name = words("pair", name=name, value=words.value(str(entry["attribute"]), entry.get("value")))
         sums[name] = sums.get(name, 0.0) + float(entry["contribution"])
     top = sorted(sums.items(), key=lambda item: (-abs(item[1]), item[0]))[:limit]
-    strong, clear = _STRENGTHS.get(said(lesion.explanation.get("unit")), _STRENGTHS["log_odds"])
-    found = []
+    strong, clear = _STRENGTHS.get(cell_text(lesion.explanation.get("unit")), _STRENGTHS["log_odds"])
+    rows = []
     for name, value in top:
         strength = "strong" if abs(value) >= strong else "medium" if abs(value) >= clear else "weak"
         key = "influences.for" if value >= 0 else "influences.against"
         effect = words(key, strength=words(f"strength.{strength}"))
-        found.append(
+        rows.append(
             Influence(
                 plain(name),
                 effect,
                 svg.signed_bar(value, abs(top[0][1]), words("pair", name=plain(name), value=effect)),
             )
         )
-    return found
+    return rows
 
 
 def malignancy_bar(lesion: Lesion, words: Words) -> Markup:

@@ -23,25 +23,25 @@ class Checklist:
 
     Attributes:
         standard: the items.
-        study: what is known.
+        context: evidence and words.
     """
 
     standard: Standard
-    study: ReportContext
+    context: ReportContext
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
         """Number, section, what is asked, status (filled, part, person) and facts with their sources."""
-        known = FactSheet(self.study)
-        return [self._row(item, known) for item in self.standard.items]
+        sheet = FactSheet(self.context)
+        return [self._row(item, sheet) for item in self.standard.items]
 
-    def _row(self, item: Item, known: FactSheet) -> dict[str, Any]:
-        facts = known.facts(*item.facts)
+    def _row(self, item: Item, sheet: FactSheet) -> dict[str, Any]:
+        facts = sheet.facts(*item.facts)
         status = PERSON if not facts else FILLED if item.complete else PART
         return {
             "number": item.number,
-            "section": self.study.words(f"standard.section.{item.section}"),
-            "asks": item.asks[self.study.words.lang],
+            "section": self.context.words(f"standard.section.{item.section}"),
+            "asks": item.asks[self.context.words.lang],
             "status": status,
             "facts": [{"text": plain(text), "source": source} for text, source in facts],
         }
@@ -52,24 +52,24 @@ class Checklist:
         return {
             "standard": self.standard.title,
             "citation": self.standard.citation,
-            "model": self.study.model.name,
+            "model": self.context.model.name,
             "counts": counts,
             "items": self.rows,
         }
 
     def blocks(self) -> Iterator[Block]:
         """The page: what this is, then a table per section."""
-        words, counts = self.study.words, self.as_dict()["counts"]
+        words, counts = self.context.words, self.as_dict()["counts"]
         html = render(
             "checklist_head.html",
             words,
             citation=self.standard.citation,
-            about=words("standard.about", model=self.study.model.name),
+            about=words("standard.about", model=self.context.model.name),
             counts=words("standard.counts", **counts),
         )
         yield Block(html, "checklist", self.standard.title)
         for section, rows in groupby(self.rows, key=lambda row: str(row["section"])):
-            shown = [
+            printed = [
                 {**row, "facts": row["facts"][:_MOST_FACTS], "told": words(f"standard.{row['status']}")} for row in rows
             ]
-            yield Block(render("checklist.html", words, section=section, rows=shown))
+            yield Block(render("checklist.html", words, section=section, rows=printed))

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from skinkit.reporting import cards, svg
 from skinkit.reporting.cards import Lesion, Picture
-from skinkit.reporting.evidence import CohortEvidence, Figure, ModelEvidence, number, records, said
+from skinkit.reporting.evidence import CohortEvidence, Figure, ModelEvidence, cell_text, number, records
 from skinkit.reporting.html import Block, data_uri, render
 from skinkit.reporting.phrasing import Teller
 from skinkit.reporting.warnings import ReportWarning, find_warnings
@@ -71,32 +71,32 @@ class Ward:
     @property
     def tested(self) -> tuple[str, Figure] | None:
         """Cohort and sensitivity that stand for the model: an external cohort's where there is one."""
-        found = [(c.name, c.sensitivity) for c in self._by_trust() if c.sensitivity is not None]
-        return next(((name, f) for name, f in found if f is not None and f.has_interval), None)
+        sensitivities = [(c.name, c.sensitivity) for c in self._by_trust() if c.sensitivity is not None]
+        return next(((name, f) for name, f in sensitivities if f is not None and f.has_interval), None)
 
     def _by_trust(self) -> list[CohortEvidence]:
         return sorted(self.scored, key=lambda c: c.cohort.role != "external")
 
     # -- the blocks
 
-    def blocks(self, drawn: Mapping[str, Mapping[str, Any]]) -> list[Block]:
+    def blocks(self, images: Mapping[str, Mapping[str, Any]]) -> list[Block]:
         """The document.
 
         Args:
-            drawn: pictures by key of :func:`cards.picture_item`, for the lesions of :meth:`with_card`.
+            images: pictures by key of :func:`cards.picture_item`, for the lesions of :meth:`with_card`.
         """
         lesions = self.lesions()
-        shown = self.with_card(lesions)
+        with_card = self.with_card(lesions)
         return [
-            Block(self._head(lesions, len(shown)), "top"),
-            *self._worklist(lesions, len(shown), drawn),
-            *(self._card(lesion, n, len(lesions), drawn[self._key(lesion)]) for n, lesion in enumerate(shown, 1)),
+            Block(self._head(lesions, len(with_card)), "top"),
+            *self._worklist(lesions, len(with_card), images),
+            *(self._card(lesion, n, len(lesions), images[self._key(lesion)]) for n, lesion in enumerate(with_card, 1)),
         ]
 
     def _key(self, lesion: Lesion) -> str:
         return f"{self.cohort.name}/{lesion.key}"
 
-    def _head(self, lesions: Sequence[Lesion], shown: int) -> Markup:
+    def _head(self, lesions: Sequence[Lesion], n_cards: int) -> Markup:
         teller = Teller(self.words, self.model)
         refer = sum(lesion.refer for lesion in lesions)
         left = self.not_assessed()
@@ -105,31 +105,31 @@ class Ward:
             "worklist_head.html",
             self.words,
             title=self.words("worklist.title", cohort=self.cohort.name),
-            warnings=[teller.fear(fear) for fear in self._fears()],
+            warnings=[teller.warning(warning) for warning in self._warnings()],
             counts={"total": len(lesions), "refer": refer, "rest": len(lesions) - refer},
             not_assessed=left,
             n_not_assessed=sum(group.count for group in left),
             performance=self._performance(),
             set_line=teller.malignant_set(),
-            cards_left={"shown": shown, "total": len(lesions)} if shown < len(lesions) else None,
+            cards_left={"shown": n_cards, "total": len(lesions)} if n_cards < len(lesions) else None,
             model_line=self._model_line(first_row),
         )
 
-    def _fears(self) -> list[ReportWarning]:
+    def _warnings(self) -> list[ReportWarning]:
         """What concerns this cohort, and what was learnt about the model elsewhere."""
-        own = [fear for fear in find_warnings([self.cohort]) if fear.key in _ON_THE_LIST]
-        return [*own, *(fear for fear in find_warnings(self.scored) if fear.key in _ABOUT_THE_MODEL)]
+        own = [warning for warning in find_warnings([self.cohort]) if warning.key in _ON_THE_LIST]
+        return [*own, *(warning for warning in find_warnings(self.scored) if warning.key in _ABOUT_THE_MODEL)]
 
     def _model_line(self, row: Mapping[str, Any]) -> str:
-        made = self.cohort.artifacts["predictions"].manifest["made"] if self.cohort.has("predictions") else {}
-        identity = said(row.get("model_identity"))
+        provenance = self.cohort.artifacts["predictions"].manifest["made"] if self.cohort.has("predictions") else {}
+        identity = cell_text(row.get("model_identity"))
         if not identity and self.model.artifact is not None:
             identity = self.model.artifact.identity
         return self.words(
             "model_line",
             model=self.model.name,
             identity=identity[:12] or self.words("unknown"),
-            at=said(made.get("at"))[:10] or self.words("unknown"),
+            at=cell_text(provenance.get("at"))[:10] or self.words("unknown"),
         )
 
     def _performance(self) -> list[str]:
@@ -162,46 +162,51 @@ class Ward:
     def not_assessed(self) -> list[Unassessed]:
         """Photos and cases of the cohort without an assessment, by reason; what failed comes first."""
         c = self.cohort
-        found = {str(row["image_id"]): _outcome(row) for row in records(c.cases[c.cases["status"] != OK])}
+        outcomes = {str(row["image_id"]): _outcome(row) for row in records(c.cases[c.cases["status"] != OK])}
         if c.predictions is not None:
             images = c.predictions[c.predictions["level"] == "image"]
-            found |= {str(row["case_id"]): _outcome(row) for row in records(images[images["status"] != OK])}
+            outcomes |= {str(row["case_id"]): _outcome(row) for row in records(images[images["status"] != OK])}
             reason = "trained_on" if c.cohort.role == "development" else "not_predicted"
-            found |= {str(case): (PENDING, reason) for case in set(c.usable["case_id"]) - set(images["case_id"])}
+            outcomes |= {str(case): (PENDING, reason) for case in set(c.usable["case_id"]) - set(images["case_id"])}
         groups: dict[tuple[bool, str], list[str]] = {}
-        for case, (status, reason) in sorted(found.items()):
+        for case, (status, reason) in sorted(outcomes.items()):
             groups.setdefault((status != FAILED, reason), []).append(plain(case))
-        return [self._unassessed(reason, cases, failed=not known) for (known, reason), cases in sorted(groups.items())]
+        return [
+            self._unassessed(reason, cases, failed=not not_failed)
+            for (not_failed, reason), cases in sorted(groups.items())
+        ]
 
     def _unassessed(self, reason: str, cases: list[str], *, failed: bool) -> Unassessed:
-        shown = cases[: _LISTED if failed else _LISTED_BRIEFLY] if self.show_ids else []
-        more = [self.words("and_more", n=len(cases) - len(shown))] if shown and len(shown) < len(cases) else []
-        return Unassessed(self.words.reason(reason), len(cases), self.words.listed([*shown, *more]))
+        named = cases[: _LISTED if failed else _LISTED_BRIEFLY] if self.show_ids else []
+        more = [self.words("and_more", n=len(cases) - len(named))] if named and len(named) < len(cases) else []
+        return Unassessed(self.words.reason(reason), len(cases), self.words.listed([*named, *more]))
 
-    def _worklist(self, lesions: Sequence[Lesion], shown: int, drawn: Mapping[str, Mapping[str, Any]]) -> list[Block]:
+    def _worklist(
+        self, lesions: Sequence[Lesion], n_cards: int, images: Mapping[str, Mapping[str, Any]]
+    ) -> list[Block]:
         blocks = []
         for start in range(0, len(lesions), _ROWS_PER_BLOCK):
             rows = [
-                self._row(lesion, n, drawn.get(self._key(lesion)) if n <= shown else None)
+                self._row(lesion, n, images.get(self._key(lesion)) if n <= n_cards else None)
                 for n, lesion in enumerate(lesions[start : start + _ROWS_PER_BLOCK], start + 1)
             ]
             html = render("worklist.html", self.words, rows=rows, first=start == 0)
             blocks.append(Block(html, "worklist" if start == 0 else f"worklist-{start + 1}"))
         return blocks
 
-    def _row(self, lesion: Lesion, rank: int, drawn: Mapping[str, Any] | None) -> dict[str, Any]:
+    def _row(self, lesion: Lesion, rank: int, images: Mapping[str, Any] | None) -> dict[str, Any]:
         words = self.words
         value, threshold = cards.two_figures(lesion.malignancy, lesion.threshold)
         picture = None
-        if drawn is not None and drawn.get("status") != "failed":
-            picture = Picture(data_uri(drawn["thumbnail"]), "", "")
+        if images is not None and images.get("status") != "failed":
+            picture = Picture(data_uri(images["thumbnail"]), "", "")
         label = words("bar.alt", value=value, threshold=threshold)
         return {
             "rank": rank,
-            "anchor": f"lesion-{rank}" if drawn is not None else "",
+            "anchor": f"lesion-{rank}" if images is not None else "",
             "name": lesion.name,
             "picture": picture,
-            "first": words.diagnosis(self.model.label(said(lesion.row["top1"]))),
+            "first": words.diagnosis(self.model.label(cell_text(lesion.row["top1"]))),
             "first_p": words.share(number(lesion.row["top1_p"])),
             "malignancy": "–" if math.isnan(lesion.malignancy) else value,
             "bar": svg.small_bar(lesion.malignancy, label, threshold=lesion.threshold, alarm=lesion.alarm),
@@ -210,10 +215,10 @@ class Ward:
             "why": words.listed(cards.reasons(lesion, words)),
         }
 
-    def _card(self, lesion: Lesion, rank: int, total: int, drawn: Mapping[str, Any]) -> Block:
+    def _card(self, lesion: Lesion, rank: int, total: int, images: Mapping[str, Any]) -> Block:
         words, model, row = self.words, self.model, lesion.row
-        known, missing = cards.known_and_missing(lesion, model, words)
-        reads_attributes = bool(model.attributes) or bool(known) or bool(missing)
+        recorded, missing = cards.recorded_and_missing(lesion, model, words)
+        reads_attributes = bool(model.attributes) or bool(recorded) or bool(missing)
         values = {
             "rank": rank,
             "total": total,
@@ -229,7 +234,7 @@ class Ward:
             "malignancy": cards.two_figures(lesion.malignancy, lesion.threshold)[0],
             "bar": cards.malignancy_bar(lesion, words),
             "candidates": self._candidates(lesion),
-            "known": known,
+            "known": recorded,
             "missing": missing,
             "reads_attributes": reads_attributes,
             "influences": cards.influences(lesion, words),
@@ -238,21 +243,21 @@ class Ward:
             "performance": self._performance()[0],
             "model_line": self._model_line(row),
         }
-        full = render("card.html", words, pictures=cards.pictures(lesion, drawn, words), **values)
+        full = render("card.html", words, pictures=cards.pictures(lesion, images, words), **values)
         bare = render("card.html", words, pictures={}, **values)
         return Block(full, f"lesion-{rank}", "", bare)
 
     def _candidates(self, lesion: Lesion) -> list[dict[str, Any]]:
-        found = []
+        candidates = []
         for place in ("first", "second"):
             number_ = 1 if place == "first" else 2
-            code, p = said(lesion.row.get(f"top{number_}")), number(lesion.row.get(f"top{number_}_p"))
+            code, p = cell_text(lesion.row.get(f"top{number_}")), number(lesion.row.get(f"top{number_}_p"))
             if not code:
                 continue
             name = self.words.diagnosis(self.model.label(code))
             malignant = self.model.classes is not None and code in self.model.classes.malignant
             share = self.words.share(p)
-            found.append(
+            candidates.append(
                 {
                     "place": self.words(place),
                     "name": name,
@@ -261,8 +266,8 @@ class Ward:
                     "bar": svg.small_bar(p, self.words("candidate.alt", name=name, value=share), alarm=malignant),
                 }
             )
-        return found
+        return candidates
 
 
 def _outcome(row: Mapping[str, Any]) -> tuple[str, str]:
-    return str(row["status"]), said(row["reason"]) or "unsaid"
+    return str(row["status"]), cell_text(row["reason"]) or "unsaid"

@@ -1,4 +1,4 @@
-"""What the artifacts say, as plain facts: who is in a cohort, where its cases went, how good the model was.
+"""Facts read from the artifacts: cohort composition, case flow and model performance.
 
 Nothing here knows a language or HTML; numbers that are unknown are NaN.
 """
@@ -43,7 +43,7 @@ class Figure:
     exact: bool = False
 
     @property
-    def known(self) -> bool:
+    def has_estimate(self) -> bool:
         """Whether there is a number."""
         return not math.isnan(self.estimate)
 
@@ -154,12 +154,12 @@ class CohortEvidence:
     @property
     def is_phantom(self) -> bool:
         """Whether the cohort says of itself that its lesions are drawn."""
-        told = {**self.cohort.options, **self.artifacts["cases"].info}
-        return self.cohort.source == "phantoms" or any(bool(told.get(key)) for key in ("phantom", "phantoms"))
+        options = {**self.cohort.options, **self.artifacts["cases"].info}
+        return self.cohort.source == "phantoms" or any(bool(options.get(key)) for key in ("phantom", "phantoms"))
 
     @property
     def segmenter(self) -> str:
-        """What drew the outlines; empty where there are none."""
+        """The segmenter of the masks; empty without masks."""
         if self.masks is None:
             return ""
         names = sorted(self.masks["segmenter"].dropna().unique())
@@ -167,7 +167,7 @@ class CohortEvidence:
 
     @property
     def n_mask_failed(self) -> int:
-        """Outlines that had to be given up."""
+        """Number of failed masks."""
         if self.masks is None:
             return 0
         return int((self.masks["mask_failed"].fillna(False) & (self.masks["status"] == OK)).sum())
@@ -186,28 +186,28 @@ class CohortEvidence:
         """What ``shortcuts.json`` says, or None where there was no audit."""
         if not self.has("metrics") or not (self.artifacts["metrics"].path / "shortcuts.json").is_file():
             return None
-        found: dict[str, Any] = self.artifacts["metrics"].json("shortcuts.json")
-        return found
+        audit: dict[str, Any] = self.artifacts["metrics"].json("shortcuts.json")
+        return audit
 
     @property
-    def look(self) -> int:
-        """Which look at these cases the figures are; 0 where nobody counted."""
+    def test_access_number(self) -> int:
+        """Which access to these test cases, counted from 1, the figures come from; 0 if not recorded."""
         return int((self._info("look") or {}).get("number") or 0)
 
     @property
     def primary(self) -> Mapping[str, Any] | None:
         """The primary endpoint and its row, or None where none was declared."""
-        found: Mapping[str, Any] | None = self._info("primary")
-        return found
+        endpoint: Mapping[str, Any] | None = self._info("primary")
+        return endpoint
 
     @property
     def iou(self) -> pd.Series[float]:
-        """Overlap with masks drawn by people."""
-        return self._judged["iou"]
+        """IoU with the manual masks."""
+        return self._comparable_masks["iou"]
 
     @property
-    def _judged(self) -> pd.DataFrame:
-        """Masks that a person's outline can judge; what the segmenter has learnt from says nothing and is left out."""
+    def _comparable_masks(self) -> pd.DataFrame:
+        """Masks with a manual mask to compare with, without the images the segmenter was trained on."""
         if self.masks is None:
             return pd.DataFrame({"image_id": [], "iou": pd.Series(dtype=float), "dice": pd.Series(dtype=float)})
         learnt = self.masks["in_sample"].fillna(False).astype(bool) if "in_sample" in self.masks else False
@@ -217,15 +217,16 @@ class CohortEvidence:
         """``iou`` and ``dice`` -> ``mean`` and ``median`` over photos, with intervals over patients; empty without."""
         from skinkit.evaluation.overlap import FIGURES, overlap
 
-        rows = self._judged.merge(self.usable[["image_id", "group_id"]], on="image_id")
+        rows = self._comparable_masks.merge(self.usable[["image_id", "group_id"]], on="image_id")
         if rows.empty:
             return {}
         groups = rows["group_id"].to_numpy(dtype=str)
-        told = overlap({name: rows[name].astype(float) for name in FIGURES}, groups)
+        estimates = overlap({name: rows[name].astype(float) for name in FIGURES}, groups)
         n, clusters = len(rows), len(set(groups))
         return {
             name: {
-                how: figure_of({**told[f"{name}_{how}"], "n": n, "n_clusters": clusters}) for how in ("mean", "median")
+                how: figure_of({**estimates[f"{name}_{how}"], "n": n, "n_clusters": clusters})
+                for how in ("mean", "median")
             }
             for name in FIGURES
         }
@@ -301,9 +302,9 @@ class CohortEvidence:
         steps.append(FlowStep("usable", len(usable), losses_of(self.cases), facts))
         if self.masks is not None:
             failed = self.n_mask_failed
-            kept = int((self.masks["status"] == OK).sum())
+            outlined = int((self.masks["status"] == OK).sum())
             steps.append(
-                FlowStep("outlined", kept, losses_of(self.masks), (("mask_failed", failed),) if failed else ())
+                FlowStep("outlined", outlined, losses_of(self.masks), (("mask_failed", failed),) if failed else ())
             )
         if self.has("features"):
             features = self.frame("features", "image_id", "status", "reason")
@@ -345,19 +346,25 @@ class CohortEvidence:
 
     def failures(self) -> list[Failure]:
         """Every failed case of every stage."""
-        found = []
+        failures = []
         for kind in COHORT_KINDS:
             if kind == "metrics" or not self.has(kind):
                 continue
             key = "image_id" if kind in ("cases", "masks", "features") else "case_id"
             table = self.frame(kind, key, "level", "status", "reason", "detail")
             failed = table[table["status"] == FAILED]
-            found += [
-                Failure(self.name, kind, str(row[key]), said(row.get("reason")) or "unsaid", said(row.get("detail")))
+            failures += [
+                Failure(
+                    self.name,
+                    kind,
+                    str(row[key]),
+                    cell_text(row.get("reason")) or "unsaid",
+                    cell_text(row.get("detail")),
+                )
                 for row in records(failed)
                 if row.get("level") in (None, "image")
             ]
-        return found
+        return failures
 
     # -- for whom
 
@@ -370,10 +377,10 @@ class CohortEvidence:
     def ages(self) -> tuple[float, float, float, int]:
         """Median, youngest, oldest, and how many are unknown; NaN where none is known."""
         ages = self.usable["age_years"] if "age_years" in self.usable else pd.Series(dtype=float)
-        known = ages.dropna()
-        if not len(known):
+        recorded = ages.dropna()
+        if not len(recorded):
             return math.nan, math.nan, math.nan, len(ages)
-        return float(known.median()), float(known.min()), float(known.max()), len(ages) - len(known)
+        return float(recorded.median()), float(recorded.min()), float(recorded.max()), len(ages) - len(recorded)
 
 
 def figure_of(row: Mapping[str, Any]) -> Figure:
@@ -387,7 +394,7 @@ def figure_of(row: Mapping[str, Any]) -> Figure:
         n_positive=None if n_positive is None or pd.isna(n_positive) else int(n_positive),
         n_clusters=_count(row.get("n_clusters")),
         threshold=number(row.get("threshold")),
-        threshold_source=said(row.get("threshold_source")) or None,
+        threshold_source=cell_text(row.get("threshold_source")) or None,
         exact=row.get("note") == EXACT_INTERVAL,
     )
 
@@ -402,7 +409,8 @@ def losses_of(table: pd.DataFrame) -> tuple[Loss, ...]:
     """Rows that are not ok, counted by status and reason."""
     lost = table[table["status"].isin((EXCLUDED, FAILED, PENDING))]
     tally = Counter(
-        (str(status), said(reason) or "unsaid") for status, reason in zip(lost["status"], lost["reason"], strict=True)
+        (str(status), cell_text(reason) or "unsaid")
+        for status, reason in zip(lost["status"], lost["reason"], strict=True)
     )
     ordered = sorted(tally.items(), key=lambda item: (item[0][0], -item[1], item[0][1]))
     return tuple(Loss(status, reason, count) for (status, reason), count in ordered)
@@ -419,7 +427,7 @@ def _count(value: Any) -> int:
     return 0 if value is None or pd.isna(value) else int(value)
 
 
-def said(value: Any) -> str:
+def cell_text(value: Any) -> str:
     """A cell as text, empty where it is unknown."""
     return "" if value is None or (not isinstance(value, str) and pd.isna(value)) else str(value)
 
@@ -464,8 +472,8 @@ def model_evidence(name: str, artifact: Artifact | None, cohorts: Sequence[Cohor
     card: dict[str, Any] = {}
     if artifact is not None and (artifact.path / "model.json").is_file():
         card = artifact.json("model.json")
-    told = next((c.artifacts["predictions"].info for c in cohorts if c.has("predictions")), {})
-    classes = card.get("classes") or told.get("classes")
+    info = next((c.artifacts["predictions"].info for c in cohorts if c.has("predictions")), {})
+    classes = card.get("classes") or info.get("classes")
     encoder = card.get("attributes")
     encoder = encoder.get("name") if isinstance(encoder, Mapping) else encoder
     attributes = tuple(a.name for a in ENCODERS[encoder]) if encoder in ENCODERS else ()
@@ -474,14 +482,14 @@ def model_evidence(name: str, artifact: Artifact | None, cohorts: Sequence[Cohor
         artifact=artifact,
         card=card,
         classes=ClassSet.from_dict(classes) if isinstance(classes, Mapping) else None,
-        threshold=number(card.get("threshold", told.get("threshold"))),
+        threshold=number(card.get("threshold", info.get("threshold"))),
         attributes=attributes,
     )
 
 
 def attributions(explanation: Mapping[str, Any] | None, *, limit: int) -> list[dict[str, Any]]:
     """The strongest contributions of an explanation: attribute, value, contribution."""
-    text = said(explanation.get("attributions_json")) if explanation else ""
+    text = cell_text(explanation.get("attributions_json")) if explanation else ""
     if not text:
         return []
     rows = [row for row in json.loads(text) if math.isfinite(number(row.get("contribution")))]

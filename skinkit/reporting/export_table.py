@@ -46,8 +46,8 @@ def rows_of(cohort: str, cases: Artifact, predictions: Artifact, level: str) -> 
     images = _dated(cases, _CASES)
     exam = {row["image_id"]: row.get("accession") for row in images}
     predicted = [_predicted(cohort, row, exam) for row in _dated(predictions, _PREDICTIONS)]
-    known = {row["case"] for row in predicted if row["level"] == "image"}
-    rows = [row for row in predicted if row["level"] == "image"] + _without(cohort, images, known)
+    predicted_cases = {row["case"] for row in predicted if row["level"] == "image"}
+    rows = [row for row in predicted if row["level"] == "image"] + _without(cohort, images, predicted_cases)
     if level != "image":
         rows = _joined(rows, [row for row in predicted if row["level"] == level], level)
     return rows
@@ -77,9 +77,9 @@ def rename(rows: Iterable[Row], names: Mapping[str, str]) -> int:
 def _dated(artifact: Artifact, columns: Sequence[str]) -> list[Row]:
     """The rows of a table with these columns and their dating."""
     with opened_table(artifact.path / TABLE) as file:
-        there = [name for name in columns if name in file.schema_arrow.names]  # an older table may lack one
+        present = [name for name in columns if name in file.schema_arrow.names]  # an older table may lack one
     dates = artifact.dates()
-    table = artifact.rows(there)  # after the dates: it proves that no other run has replaced either meanwhile
+    table = artifact.rows(present)  # after the dates: it proves that no other run has replaced either meanwhile
     return [
         {"dating": dating, **{name: row.get(name) for name in columns}}
         for row, dating in zip(table, dates, strict=True)
@@ -114,24 +114,24 @@ def _head(cohort: str, row: Mapping[str, Any], level: str, accession: str | None
     }
 
 
-def _without(cohort: str, images: Iterable[Row], known: set[Any]) -> list[Row]:
+def _without(cohort: str, images: Iterable[Row], predicted_cases: set[Any]) -> list[Row]:
     """One row per case that has no prediction; of several images the one in most need of a look."""
     worst: dict[Any, Row] = {}
     for image in sorted(images, key=lambda row: (_WORST_FIRST.index(row["status"]), str(row["image_id"]))):
-        if image["case_id"] not in known:
+        if image["case_id"] not in predicted_cases:
             worst.setdefault(image["case_id"], image)
     rows = []
     for case, image in worst.items():
         waiting = image["status"] == OK
-        told = {**image, "status": PENDING, "reason": "not_predicted"} if waiting else image
+        row = {**image, "status": PENDING, "reason": "not_predicted"} if waiting else image
         rows.append(
             {
-                **_head(cohort, told, "image", image["accession"]),
+                **_head(cohort, row, "image", image["accession"]),
                 "case": case,
                 "lesion": image["lesion_id"],
                 "patient": image["patient_id"],
                 **dict.fromkeys(("malignancy", "call", "refer", "top1", "top1_p", "model", "model_hash")),
-                "reason": told["reason"],
+                "reason": row["reason"],
             }
         )
     return rows
@@ -140,11 +140,11 @@ def _without(cohort: str, images: Iterable[Row], known: set[Any]) -> list[Row]:
 def _joined(cases: Sequence[Row], predicted: Sequence[Row], level: str) -> list[Row]:
     """Predicted lesions or patients, those of which no case was predicted, and the cases that belong to none."""
     rows = list(predicted)
-    known = {row[level] for row in predicted}
+    predicted_ids = {row[level] for row in predicted}
     of_none: dict[Any, Row] = {}
     for case in sorted(cases, key=lambda row: _WORST_FIRST.index(row["status"])):
         if case[level] is None:
             rows.append(case)
-        elif case[level] not in known:
+        elif case[level] not in predicted_ids:
             of_none.setdefault(case[level], {**case, "level": level, "case": None})
     return [*rows, *of_none.values()]

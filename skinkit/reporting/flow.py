@@ -62,7 +62,7 @@ class Flow:
         began = self.identified[cohort] if cohort else sum(self.identified.values())
         return began - sum(self.lost(name, cohort) for name in STEPS[: STEPS.index(step) + 1])
 
-    def kept(self, role: str) -> dict[str, int]:
+    def analysed(self, role: str) -> dict[str, int]:
         """Cohort of that role -> images that are analysed."""
         return {name: self.after(DIAGNOSIS, name) for name, of in self.roles.items() if of == role}
 
@@ -85,8 +85,8 @@ class Flow:
             "rule": self.rule or None,
             "roles": dict(self.roles),
             "rows": self.rows(),
-            "development": sum(self.kept("development").values()),
-            "external": sum(self.kept("external").values()),
+            "development": sum(self.analysed("development").values()),
+            "external": sum(self.analysed("external").values()),
         }
 
 
@@ -144,13 +144,15 @@ def write_diagram(flow: Flow, folder: Path, paper: Mapping[str, int] | None = No
     boxes = [_text("Images identified", sum(flow.identified.values()), flow.identified)]
     sides = []
     for step in STEPS:
-        reasons = {_said(reason): sum(of.values()) for reason, of in flow.left_out[step].items() if step != SUBJECT}
+        reasons = {
+            _reason_text(reason): sum(of.values()) for reason, of in flow.left_out[step].items() if step != SUBJECT
+        }
         sides.append(_text(LABELS[step], flow.lost(step), reasons))
         boxes.append("" if step == DIAGNOSIS else f"n = {flow.after(step):,}")
     ends = [
-        _text(title, sum(kept.values()), kept)
+        _text(title, sum(counts.values()), counts)
         for role, title in (("development", "Development"), ("external", "External test"))
-        if (kept := flow.kept(role))
+        if (counts := flow.analysed(role))
     ]
     boxes[-1] = f"Analysed\nn = {flow.after(DIAGNOSIS):,}"
     with canvas.canvas(8.4, 0.17 * sum(_lines(t) for t in (*boxes, *sides, max(ends, key=_lines))) + 2.2) as figure:
@@ -158,7 +160,7 @@ def write_diagram(flow: Flow, folder: Path, paper: Mapping[str, int] | None = No
         return canvas.write(figure, folder, "flow")
 
 
-def _said(reason: str) -> str:
+def _reason_text(reason: str) -> str:
     return reason.replace("_", " ")
 
 
@@ -173,8 +175,8 @@ def _lines(text: str) -> int:
 def _caption(paper: Mapping[str, int], flow: Flow) -> str:
     ours = {PRESENT: sum(flow.identified.values()), **{s: flow.lost(s) for s in STEPS}, READ: flow.after(DIAGNOSIS)}
     titles = {PRESENT: "images identified", **{s: label.lower() for s, label in LABELS.items()}, READ: "analysed"}
-    told = "; ".join(f"{titles[name]} {paper[name]:,} (here {ours[name]:,})" for name in ours)
-    return f"The paper's own counts: {told}."
+    counts = "; ".join(f"{titles[name]} {paper[name]:,} (here {ours[name]:,})" for name in ours)
+    return f"The paper's own counts: {counts}."
 
 
 def _draw(axes: Any, boxes: Sequence[str], sides: Sequence[str], ends: Sequence[str], caption: str) -> None:

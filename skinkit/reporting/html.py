@@ -148,12 +148,12 @@ def _packed(blocks: Sequence[Block], room: int) -> list[list[Block]]:
     return pages
 
 
-def _linked(text: str, places: Mapping[str, int], here: int) -> str:
+def _linked(text: str, places: Mapping[str, int], current: int) -> str:
     """Links to anchors that ended up on another page name that page."""
 
     def target(match: re.Match[str]) -> str:
-        index = places.get(match[1], here)
-        return match[0] if index == here else f'href="{page_name(index)}#{match[1]}"'
+        index = places.get(match[1], current)
+        return match[0] if index == current else f'href="{page_name(index)}#{match[1]}"'
 
     return _LINK.sub(target, text)
 

@@ -113,15 +113,15 @@ def write(
     module: ModuleType | None = None,
 ) -> None:
     """Write ``model_card.json`` and ``model_card.md`` into the model's folder."""
-    said = card(about, folds, trained_on, module)
-    write_atomic(folder / FILES[1], json.dumps(said, ensure_ascii=False, indent=1, default=str).encode())
-    write_atomic(folder / FILES[0], markdown(said).encode())
+    content = card(about, folds, trained_on, module)
+    write_atomic(folder / FILES[1], json.dumps(content, ensure_ascii=False, indent=1, default=str).encode())
+    write_atomic(folder / FILES[0], markdown(content).encode())
 
 
-def markdown(said: Mapping[str, Any]) -> str:
+def markdown(card_content: Mapping[str, Any]) -> str:
     """The card as Markdown: one heading per part, one line per fact."""
-    lines = [f"# Model card: {said['model']['name']}", "", f"> {said['intended_use']['use']}.", ""]
-    for part, content in said.items():
+    lines = [f"# Model card: {card_content['model']['name']}", "", f"> {card_content['intended_use']['use']}.", ""]
+    for part, content in card_content.items():
         lines += [f"## {_title(part)}", ""]
         lines += [*_lines(content, 0), ""]
     return "\n".join(lines).rstrip() + "\n"
@@ -130,26 +130,26 @@ def markdown(said: Mapping[str, Any]) -> str:
 def _lines(content: Any, depth: int) -> list[str]:
     indent = "  " * depth
     if isinstance(content, Mapping):
-        found = []
+        lines = []
         for name, value in content.items():
             if value in (None, "", [], {}):
                 continue
             if isinstance(value, (Mapping, list)):
-                found += [f"{indent}- {_title(name)}:", *_lines(value, depth + 1)]
+                lines += [f"{indent}- {_title(name)}:", *_lines(value, depth + 1)]
             else:
-                found.append(f"{indent}- {_title(name)}: {_told(value)}")
-        return found
+                lines.append(f"{indent}- {_title(name)}: {_value_text(value)}")
+        return lines
     if isinstance(content, list):
         flat = all(not isinstance(value, (Mapping, list)) for value in content)
         if flat and len(content) > 12:
-            return [f"{indent}- {', '.join(map(_told, content))}"]
+            return [f"{indent}- {', '.join(map(_value_text, content))}"]
         return [
-            f"{indent}- {', '.join(f'{_title(k)} {_told(v)}' for k, v in value.items() if v is not None)}"
+            f"{indent}- {', '.join(f'{_title(k)} {_value_text(v)}' for k, v in value.items() if v is not None)}"
             if isinstance(value, Mapping)
-            else f"{indent}- {_told(value)}"
+            else f"{indent}- {_value_text(value)}"
             for value in content
         ]
-    return [f"{indent}{_told(content)}"]
+    return [f"{indent}{_value_text(content)}"]
 
 
 def _title(name: object) -> str:
@@ -157,7 +157,7 @@ def _title(name: object) -> str:
     return text if text.isupper() else text.replace("_", " ").capitalize()
 
 
-def _told(value: Any) -> str:
+def _value_text(value: Any) -> str:
     if value == TO_WRITE:
         return f"**{TO_WRITE}**"
     if isinstance(value, bool):
@@ -174,20 +174,20 @@ def _value(value: Any) -> Any:
 def _docstring(module: ModuleType | None) -> dict[str, str]:
     """The sections of a model's docstring that a reader of the card wants."""
     text = inspect.getdoc(module) or "" if module is not None else ""
-    found: dict[str, list[str]] = {}
+    sections: dict[str, list[str]] = {}
     section = ""
     for line in text.splitlines():
         head, colon, rest = line.partition(":")
         bare = line.strip().rstrip(":")
         if colon and head in ("Paper", "Idea", "Departures", "Equations", "Shapes"):
             section = head
-            found[section] = [rest.strip()]
+            sections[section] = [rest.strip()]
         elif bare in ("Paper", "Idea", "Departures", "Equations", "Shapes"):
             section = bare
-            found[section] = []
+            sections[section] = []
         elif section and line.strip("-= "):
-            found[section].append(line.strip())
-    return {name: " ".join(part for part in lines if part) for name, lines in found.items()}
+            sections[section].append(line.strip())
+    return {name: " ".join(part for part in lines if part) for name, lines in sections.items()}
 
 
 def _cohorts(trained_on: pd.DataFrame) -> list[dict[str, Any]]:
@@ -203,12 +203,12 @@ def _cohorts(trained_on: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _cautions(about: Mapping[str, Any], trained_on: pd.DataFrame) -> list[str]:
-    said = []
+    cautions = []
     if about.get("leakage_allowed"):
-        said.append(f"trained on a split that leaks, allowed because: {about['leakage_allowed']}")
+        cautions.append(f"trained on a split that leaks, allowed because: {about['leakage_allowed']}")
     if trained_on["cohort"].nunique() == 1:
-        said.append("trained on one cohort only: expect it to fall elsewhere")
+        cautions.append("trained on one cohort only: expect it to fall elsewhere")
     if "otsu" in str(about.get("segmenter") or "").split(","):
-        said.append("measured in outlines drawn by Otsu's threshold, a baseline without training")
-    said.append("what is missing of a case may tell its diagnosis: see 'skinkit audit'")
-    return said
+        cautions.append("measured in outlines drawn by Otsu's threshold, a baseline without training")
+    cautions.append("what is missing of a case may tell its diagnosis: see 'skinkit audit'")
+    return cautions

@@ -1,4 +1,4 @@
-"""Facts of ``evidence`` said in words: what both documents share."""
+"""Facts of ``evidence`` as text, shared by both reports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from skinkit.reporting.words import Words, plain
 
 
 @dataclass(frozen=True)
-class ToldFear:
+class WarningText:
     """A warning in words."""
 
     text: str
@@ -22,19 +22,19 @@ class ToldFear:
 
 @dataclass(frozen=True)
 class Teller:
-    """Says facts of a model in a language."""
+    """Renders facts of a model in one language."""
 
     words: Words
     model: ModelEvidence
 
-    def fear(self, fear: ReportWarning) -> ToldFear:
-        """One thing to be wary of, with the places it was found in."""
+    def warning(self, warning: ReportWarning) -> WarningText:
+        """The text of a warning with the places it applies to."""
         places = [
-            self.words(f"where.{fear.form}", **{k: self._value(k, v) for k, v in place.items()})
-            for place in fear.where
+            self.words(f"where.{warning.form}", **{k: self._value(k, v) for k, v in place.items()})
+            for place in warning.where
             if place
         ]
-        return ToldFear(self.words(f"warn.{fear.key}", where=self.words("semicolon").join(places)), fear.loud)
+        return WarningText(self.words(f"warn.{warning.key}", where=self.words("semicolon").join(places)), warning.loud)
 
     def _value(self, name: str, value: Any) -> str:
         match name:
@@ -44,11 +44,11 @@ class Teller:
                 return self.words.listed([self.words.attribute(v) for v in value])
             case "cues":
                 trust = Trust(self.words, {})
-                told = [
+                cues = [
                     self.words("cue.reported", cue=trust.cue(row), auroc=self.words.estimate(row["auroc"]))
                     for row in value
                 ]
-                return self.words.listed(told)
+                return self.words.listed(cues)
             case "gaps":
                 return self.words("comma").join(Trust(self.words, {}).gap(row) for row in value)
             case "share":

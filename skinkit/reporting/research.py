@@ -1,4 +1,4 @@
-"""The research report: answers first, then everything they rest on."""
+"""The research report: results first, then the supporting evidence."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from skinkit.artifacts.artifact import Artifact
 from skinkit.reporting import cards, svg
 from skinkit.reporting.audit_blocks import Trust
 from skinkit.reporting.cards import Lesion
-from skinkit.reporting.evidence import CohortEvidence, Figure, ModelEvidence, figure_of, number, records, said
+from skinkit.reporting.evidence import CohortEvidence, Figure, ModelEvidence, cell_text, figure_of, number, records
 from skinkit.reporting.html import Block, render
 from skinkit.reporting.phrasing import Teller
 from skinkit.reporting.warnings import find_warnings
@@ -92,7 +92,7 @@ class ReportContext:
 
     @cached_property
     def teller(self) -> Teller:
-        """Says the facts."""
+        """Renders facts as text."""
         return Teller(self.words, self.model)
 
     @cached_property
@@ -128,13 +128,13 @@ class ReportContext:
         highest = sorted(lesions, key=lambda x: (-_high(x.malignancy), x.row["case_id"]))
         wrong = sorted((x for x in lesions if self._tag(x)), key=self._how_wrong)
         undecided = sorted(lesions, key=lambda x: (-_high(number(x.row.get("entropy"))), x.row["case_id"]))
-        found: list[Sample] = []
-        seen: set[str] = set()
+        samples: list[Sample] = []
+        used: set[str] = set()
         for group, candidates in (("highest", highest), ("wrong", wrong), ("undecided", undecided)):
-            fresh = [x for x in candidates if x.key not in seen][:third]
-            seen |= {x.key for x in fresh}
-            found += [Sample(group, x, self._truth(x), self._tag(x)) for x in fresh]
-        return found
+            fresh = [x for x in candidates if x.key not in used][:third]
+            used |= {x.key for x in fresh}
+            samples += [Sample(group, x, self._truth(x), self._tag(x)) for x in fresh]
+        return samples
 
     def _names(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if self.show_ids:
@@ -142,13 +142,13 @@ class ReportContext:
         return [self.words("lesion.n", n=n) for n in range(1, len(rows) + 1)]
 
     def _truth(self, lesion: Lesion) -> str:
-        return said(lesion.case.get("diagnosis"))
+        return cell_text(lesion.case.get("diagnosis"))
 
     def _tag(self, lesion: Lesion) -> str:
         """``missed``, ``false_alarm``, or empty where the call is right or the truth unknown."""
         classes = self.model.classes
         truth = classes.to_class(self._truth(lesion) or None) if classes else None
-        if classes is None or truth is None or not said(lesion.row.get("call")):
+        if classes is None or truth is None or not cell_text(lesion.row.get("call")):
             return ""
         malignant = truth in classes.malignant
         return "" if malignant == lesion.alarm else "missed" if malignant else "false_alarm"
@@ -168,11 +168,11 @@ class ReportContext:
 
     # -- the blocks
 
-    def blocks(self, drawn: Mapping[str, Mapping[str, Any]]) -> list[Block]:
+    def blocks(self, images: Mapping[str, Mapping[str, Any]]) -> list[Block]:
         """The document.
 
         Args:
-            drawn: pictures by key of :func:`cards.picture_item`.
+            images: pictures by key of :func:`cards.picture_item`.
         """
         return [
             self._answers(),
@@ -180,7 +180,7 @@ class ReportContext:
             *self._metrics(),
             *self._flow(),
             *self._overlap(),
-            *self._lesions(drawn),
+            *self._lesions(images),
             *self._radiomic_heatmaps(),
             *self._failures(),
             *self._provenance(),
@@ -207,15 +207,15 @@ class ReportContext:
 
     def _answers(self) -> Block:
         scored = [c for c in self.ordered if c.has("metrics")]
-        told = [self.teller.fear(fear) for fear in find_warnings(self.ordered, self.drift)]
+        warnings = [self.teller.warning(warning) for warning in find_warnings(self.ordered, self.drift)]
         html = render(
             "answers.html",
             self.words,
             about=self.words(
                 "report.about", model=self.model.name, cohorts=self.words.listed([c.name for c in self.ordered])
             ),
-            loud=[fear.text for fear in told if fear.loud],
-            quiet=[fear.text for fear in told if not fear.loud],
+            loud=[warning.text for warning in warnings if warning.loud],
+            quiet=[warning.text for warning in warnings if not warning.loud],
             panels=[self._panel(c) for c in scored],
             populations=[
                 {"name": c.name, "role": self.words(f"role.{c.cohort.role}"), "lines": self._population(c)}
@@ -251,8 +251,8 @@ class ReportContext:
             if about.n_positive is not None:
                 facts.append(self.words("n_malignant", n=f"{about.n_positive:,}"))
                 facts.append(self.words("n_benign", n=f"{about.n - about.n_positive:,}"))
-        if c.look:
-            facts.append(self.words("test_access", n=c.look))
+        if c.test_access_number:
+            facts.append(self.words("test_access", n=c.test_access_number))
         return {
             "name": c.name,
             "role": self.words(f"role.{c.cohort.role}"),
@@ -270,21 +270,21 @@ class ReportContext:
             return ""
         name = self.words.code("metric", row["metric"])
         if row["class"] not in ("all", "malignant"):
-            name = f"{name}, {self.words.diagnosis(self.model.label(said(row['class'])))}"
+            name = f"{name}, {self.words.diagnosis(self.model.label(cell_text(row['class'])))}"
         figure = self._with_interval(figure_of(row))
         said_as = f"{name} ({self.words.code('rule', row['decision_rule'])}): {figure}"
         return self.words("pair", name=self.words("primary"), value=said_as)
 
     def _levels(self, c: CohortEvidence) -> str:
         """The same three figures counted by lesion and by patient, where there are such rows."""
-        told = []
+        lines = []
         for level in ("lesion", "patient"):
             figures = {m: c.figure(m, rule, subgroup=f"level={level}") for m, rule in _ENDPOINTS}
             about = next((f for f in figures.values() if f is not None), None)
-            if about is not None and any(f is not None and f.known for f in figures.values()):
+            if about is not None and any(f is not None and f.has_estimate for f in figures.values()):
                 values = {m: self._brief(f, share=m != "auroc") for m, f in figures.items()}
-                told.append(self.words("levels.one", level=self.words(f"level.{level}"), n=f"{about.n:,}", **values))
-        return self.words("levels", others=self.words("levels.joined").join(told)) if told else ""
+                lines.append(self.words("levels.one", level=self.words(f"level.{level}"), n=f"{about.n:,}", **values))
+        return self.words("levels", others=self.words("levels.joined").join(lines)) if lines else ""
 
     def _brief(self, figure: Figure | None, *, share: bool) -> str:
         return "–" if figure is None else self._with_interval(figure, share=share)
@@ -292,7 +292,7 @@ class ReportContext:
     def _endpoint(self, metric: str, figure: Figure | None) -> dict[str, Any]:
         words = self.words
         label = words(f"endpoint.{metric}")
-        if figure is None or not figure.known:
+        if figure is None or not figure.has_estimate:
             return {"label": label, "value": "–", "interval": words("insufficient"), "plain": "", "bar": ""}
         share = metric != "auroc"
         say = words.share if share else words.estimate
@@ -311,7 +311,7 @@ class ReportContext:
     def _diagnosis_line(self, c: CohortEvidence) -> str:
         bacc = c.figure("balanced_accuracy", "argmax", class_="all", average="macro")
         auroc = c.figure("auroc", "none", class_="all", average="macro")
-        if bacc is None or auroc is None or self.model.classes is None or not bacc.known:
+        if bacc is None or auroc is None or self.model.classes is None or not bacc.has_estimate:
             return ""
         return self.words(
             "diagnosis_line",
@@ -322,7 +322,7 @@ class ReportContext:
 
     def _with_interval(self, figure: Figure, *, share: bool = False) -> str:
         say = self.words.share if share else self.words.estimate
-        if not figure.known:
+        if not figure.has_estimate:
             return self.words("insufficient")
         if not figure.has_interval:
             return say(figure.estimate)
@@ -337,9 +337,13 @@ class ReportContext:
         external = sum(c.cohort.role == "external" for c in scored)
         if external:
             sentences.append(self.words("sure_external", n=external))
-        if any(c.look for c in scored):
-            seen = [self.words("where.test_access", cohort=c.name, n=c.look) for c in scored if c.look]
-            sentences.append(self.words("sure_test_access", where=self.words.listed(seen)))
+        if any(c.test_access_number for c in scored):
+            accesses = [
+                self.words("where.test_access", cohort=c.name, n=c.test_access_number)
+                for c in scored
+                if c.test_access_number
+            ]
+            sentences.append(self.words("sure_test_access", where=self.words.listed(accesses)))
         rule = self.model.card.get("veto_rule")
         sources = [self.words("sure_frozen_rule", rule=rule) if rule else self.words("sure_frozen_veto")]
         if any(f is not None and (f.threshold_source or "").startswith("validation") for f in map(_frozen, scored)):
@@ -394,7 +398,7 @@ class ReportContext:
     def _flow(self) -> Iterator[Block]:
         for index, c in enumerate(self.ordered):
             steps = c.flow()
-            drawn = [
+            boxes = [
                 svg.FlowStep(
                     title=self.words(f"step.{step.key}"),
                     count=step.count,
@@ -419,7 +423,7 @@ class ReportContext:
                 first=index == 0,
                 name=c.name,
                 role=self.words(f"role.{c.cohort.role}"),
-                drawing=svg.flow(drawn, self.words("flow.alt", cohort=c.name)),
+                drawing=svg.flow(boxes, self.words("flow.alt", cohort=c.name)),
                 rows=rows,
             )
             anchor = "flow" if index == 0 else f"flow-{index + 1}"
@@ -435,7 +439,7 @@ class ReportContext:
     # outlines
 
     def _overlap(self) -> Iterator[Block]:
-        """How close the outlines come to those people drew; nothing where nobody drew any, or they are the masks."""
+        """Agreement with the manual masks; nothing where there are none, or where they are the masks themselves."""
         rows = []
         for c in self.ordered:
             if c.segmenter == "truth":
@@ -457,7 +461,7 @@ class ReportContext:
 
     # lesions
 
-    def _lesions(self, drawn: Mapping[str, Mapping[str, Any]]) -> Iterator[Block]:
+    def _lesions(self, images: Mapping[str, Mapping[str, Any]]) -> Iterator[Block]:
         intro = render("heading.html", self.words, anchor="lesions", title="lesions", text=self.words("lesions.intro"))
         yield Block(intro, "lesions", self.words("lesions"))
         if not any(self.samples.values()):
@@ -470,7 +474,7 @@ class ReportContext:
                     group = sample.group
                     heading = self.words("pair", name=c.name, value=self.words(f"lesions.{group}"))
                     yield Block(render("subheading.html", self.words, text=heading))
-                yield Block(self._lesion(sample, drawn[sample.key(c.name)]))
+                yield Block(self._lesion(sample, images[sample.key(c.name)]))
             total = self._n_lesions(c)
             if chosen and len(chosen) < total:
                 text = self.words("lesions.left", shown=len(chosen), total=f"{total:,}")
@@ -481,11 +485,11 @@ class ReportContext:
         p = c.predictions
         return len(c.usable) if p is None else int(((p["level"] == "image") & (p["status"] == OK)).sum())
 
-    def _lesion(self, sample: Sample, drawn: Mapping[str, Any]) -> Markup:
+    def _lesion(self, sample: Sample, images: Mapping[str, Any]) -> Markup:
         lesion, words = sample.lesion, self.words
         said_line = ""
-        if said(lesion.row.get("top1")):
-            first = words.diagnosis(self.model.label(said(lesion.row["top1"])))
+        if cell_text(lesion.row.get("top1")):
+            first = words.diagnosis(self.model.label(cell_text(lesion.row["top1"])))
             share = words.share(number(lesion.row["top1_p"]))
             said_line = words("pair", name=words("said"), value=f"{first} {share}")
         malignancy = lesion.malignancy
@@ -499,7 +503,7 @@ class ReportContext:
             "lesion.html",
             words,
             name=lesion.name,
-            pictures=cards.pictures(lesion, drawn, words),
+            pictures=cards.pictures(lesion, images, words),
             truth=words("pair", name=words("truth"), value=words.diagnosis(sample.truth))
             if sample.truth
             else words("truth.unknown"),
@@ -516,10 +520,10 @@ class ReportContext:
         text = self.words("radiomic_heatmap.intro")
         heading = render("heading.html", self.words, anchor="radiomics", title="radiomic_heatmap", text=text)
         yield Block(heading, "radiomics", self.words("radiomic_heatmap"))
-        made = [c for c in self.ordered if c.has("fused")]
-        if not made:
+        fused = [c for c in self.ordered if c.has("fused")]
+        if not fused:
             yield Block(render("note.html", self.words, text=self._not_made("radiomics")))
-        for index, c in enumerate(made):
+        for index, c in enumerate(fused):
             yield from self._radiomic_heatmap(c, folded=index > 0)
 
     def _radiomic_heatmap(self, c: CohortEvidence, *, folded: bool) -> Iterator[Block]:
@@ -539,10 +543,10 @@ class ReportContext:
         spread = np.nanstd(values, axis=0)
         varied = spread > 1e-12 * np.maximum(1.0, np.abs(np.nanmean(values, axis=0)))
         z = ((values - np.nanmean(values, axis=0)) / np.where(varied, spread, 1.0))[:, varied]
-        diagnoses = [said(value) or "unknown" for value in measured["diagnosis"]]
+        diagnoses = [cell_text(value) or "unknown" for value in measured["diagnosis"]]
         labels = {code: self._diagnosis_or_unknown(code) for code in self._diagnoses}
-        shown = [n for n, v in zip(names, varied, strict=True) if v]
-        drawing = radiomic_heatmap(z.T, shown, diagnoses, order=self._diagnoses, labels=labels)
+        varied_names = [n for n, v in zip(names, varied, strict=True) if v]
+        drawing = radiomic_heatmap(z.T, varied_names, diagnoses, order=self._diagnoses, labels=labels)
         figure = svg.clean(
             drawing,
             f"radiomics-{c.name}-",
@@ -617,11 +621,13 @@ class ReportContext:
         return {
             "name": name,
             "rule": rule,
-            "estimate": self.words.estimate(figure.estimate, 3) if figure.known else self.words("insufficient"),
+            "estimate": self.words.estimate(figure.estimate, 3) if figure.has_estimate else self.words("insufficient"),
             "interval": f"{figure.lower:.3f} – {figure.upper:.3f}" if figure.has_interval else "–",
             "n": f"{figure.n:,}",
             "clusters": f"{figure.n_clusters:,}",
-            "bar": svg.whisker(figure.estimate, figure.lower, figure.upper, name) if figure.known and share else "",
+            "bar": svg.whisker(figure.estimate, figure.lower, figure.upper, name)
+            if figure.has_estimate and share
+            else "",
         }
 
     def _class_line(self, c: CohortEvidence, code: str) -> dict[str, Any] | None:
@@ -651,26 +657,26 @@ class ReportContext:
             figures = {m: c.figure(m, rule, subgroup=name) for m, rule in _ENDPOINTS}
             about = next((f for f in figures.values() if f is not None), None)
             if about is not None:
-                told = {m: self._with_interval(f) if f is not None else "–" for m, f in figures.items()}
+                cells = {m: self._with_interval(f) if f is not None else "–" for m, f in figures.items()}
                 lines.append(
-                    {"name": self.words.subgroup(name), "n": about.n, "n_positive": about.n_positive or 0, **told}
+                    {"name": self.words.subgroup(name), "n": about.n, "n_positive": about.n_positive or 0, **cells}
                 )
         return lines
 
     def _curves(self, c: CohortEvidence) -> Iterator[Block]:
         folder = c.artifacts["metrics"].path / "figures"
-        found = {path.stem: path for path in sorted(folder.glob("*.svg")) if path.stem not in _IN_A_TABLE}
-        order = [*(n for n in _FIGURES if n in found), *(n for n in found if n not in _FIGURES)]
+        files = {path.stem: path for path in sorted(folder.glob("*.svg")) if path.stem not in _IN_A_TABLE}
+        order = [*(n for n in _FIGURES if n in files), *(n for n in files if n not in _FIGURES)]
         for name in order:
             label = self.words("pair", name=c.name, value=self.words.code("figure", name))
             try:
-                text = found[name].read_text(encoding="utf-8")
+                text = files[name].read_text(encoding="utf-8")
                 figure = svg.clean(text, f"{name}-{c.name}-", label=label, translate=self.words.in_figure)
             except (svg.UnsafeFigureError, UnicodeDecodeError) as error:
                 yield Block(render("note.html", self.words, text=self.words("pair", name=label, value=error)))
                 continue
             html = render("figure.html", self.words, title=label, text="", figure=figure, folded=name in _FOLDED)
-            yield Block(html, instead=self._too_large("the_figure", len(html), found[name]))
+            yield Block(html, instead=self._too_large("the_figure", len(html), files[name]))
 
     def _full_table(self, c: CohortEvidence) -> Iterator[Block]:
         assert c.metrics is not None
@@ -690,14 +696,14 @@ class ReportContext:
 
     def _full_row(self, row: Mapping[str, Any]) -> list[str]:
         figure, words = figure_of(row), self.words
-        class_ = said(row["class"])
+        class_ = cell_text(row["class"])
         return [
-            words.subgroup(said(row["subgroup"])),
+            words.subgroup(cell_text(row["subgroup"])),
             words("class.all") if class_ == "all" else words.diagnosis(self.model.label(class_)),
             words.code("average", row["average"]),
             words.code("rule", row["decision_rule"]),
             words.code("metric", row["metric"]),
-            words.estimate(figure.estimate, 3) if figure.known else words("insufficient"),
+            words.estimate(figure.estimate, 3) if figure.has_estimate else words("insufficient"),
             f"{figure.lower:.3f} – {figure.upper:.3f}" if figure.has_interval else "–",
             f"{figure.n:,}",
             "–" if figure.n_positive is None else f"{figure.n_positive:,}",
@@ -758,7 +764,7 @@ class ReportContext:
         rows = artifact.manifest["counts"]["rows"] if artifact is not None else 0
         line = words(
             "model.line",
-            model=said(card.get("model")) or self.model.name,
+            model=cell_text(card.get("model")) or self.model.name,
             folds=len(card.get("folds") or ()) or rows,
             classes=", ".join(classes.classes) if classes else words("unknown"),
             set=classes.malignant_set if classes else words("unknown"),
@@ -771,7 +777,7 @@ class ReportContext:
         rule, folds = self.model.card.get("veto_rule"), self.model.card.get("folds") or ()
         if not rule:
             return ""
-        told = [
+        fold_lines = [
             self.words(
                 "model.veto_fold",
                 fold=fold["fold"],
@@ -784,7 +790,7 @@ class ReportContext:
             for fold in folds
             if (chosen := fold.get("veto"))
         ]
-        return self.words("model.veto_rule", rule=rule, folds=self.words.listed(told))
+        return self.words("model.veto_rule", rule=rule, folds=self.words.listed(fold_lines))
 
     def _reached(self, share: Mapping[str, float | None]) -> str:
         value, lower, upper = (share[name] for name in ("estimate", "lower", "upper"))
@@ -801,9 +807,11 @@ class ReportContext:
             "model.html",
             words,
             line=line,
-            weights=words("model.weights", name=weights["name"], sha=said(weights.get("sha256"))[:16]) if named else "",
+            weights=words("model.weights", name=weights["name"], sha=cell_text(weights.get("sha256"))[:16])
+            if named
+            else "",
             folds=[
-                {k: said(row.get(k)) or "–" for k in ("fold", "n_train", "n_validation", "n_held_out")}
+                {k: cell_text(row.get(k)) or "–" for k in ("fold", "n_train", "n_validation", "n_held_out")}
                 for row in records(artifact.table())
             ],
             signature=self._signature(signature) if signature is not None else [],
@@ -827,7 +835,7 @@ class ReportContext:
             {
                 "fold": row["fold"],
                 "feature": plain(row["feature"]),
-                "class": self.words.diagnosis(self.model.label(said(row["best_class"]))),
+                "class": self.words.diagnosis(self.model.label(cell_text(row["best_class"]))),
                 "statistic": f"{number(row['statistic']):.2f}",
                 "p": f"{number(row['p_holm']):.1e}",
             }
@@ -835,27 +843,28 @@ class ReportContext:
         ]
 
     def _artifact_row(self, name: str, artifact: Artifact) -> dict[str, str]:
-        recipe, made = artifact.recipe, artifact.manifest["made"]
+        recipe, provenance = artifact.recipe, artifact.manifest["made"]
         return {
             "name": name,
             "identity": artifact.identity[:12],
             "stage": f"{recipe['stage']} {recipe['stage_version']}",
-            "made": said(made.get("at")),
+            "made": cell_text(provenance.get("at")),
             "rows": f"{artifact.manifest['counts']['rows']:,}",
             "settings": json.dumps(recipe["config"], ensure_ascii=False, sort_keys=True),
         }
 
     def _versions(self) -> list[str]:
-        found: dict[str, set[str]] = {}
+        versions: dict[str, set[str]] = {}
         for artifact in self.inputs.values():
-            made = artifact.manifest["made"]
-            commit = made.get("commit")
-            program = said(made.get("skinkit")) + (f" ({self.words('commit', commit=commit[:10])})" if commit else "")
-            found.setdefault("skinkit", set()).add(program)
-            found.setdefault("Python", set()).add(said(made.get("python")))
-            for library, version in dict(made.get("libraries") or {}).items():
-                found.setdefault(library, set()).add(version)
-        return [f"{name} {' / '.join(sorted(versions))}" for name, versions in found.items()]
+            provenance = artifact.manifest["made"]
+            commit = provenance.get("commit")
+            suffix = f" ({self.words('commit', commit=commit[:10])})" if commit else ""
+            program = cell_text(provenance.get("skinkit")) + suffix
+            versions.setdefault("skinkit", set()).add(program)
+            versions.setdefault("Python", set()).add(cell_text(provenance.get("python")))
+            for library, version in dict(provenance.get("libraries") or {}).items():
+                versions.setdefault(library, set()).add(version)
+        return [f"{name} {' / '.join(sorted(versions))}" for name, versions in versions.items()]
 
     def _sources(self) -> list[dict[str, str]]:
         from skinkit.data import load_source

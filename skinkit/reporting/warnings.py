@@ -1,4 +1,4 @@
-"""What a reader has to be careful about, worked out from the evidence: leakage, cues, drift, small numbers, losses."""
+"""Warnings derived from the evidence: leakage, cues, drift, small numbers, losses."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ CONFIRMED_SHARE = 0.95
 
 @dataclass(frozen=True)
 class ReportWarning:
-    """One thing to be wary of, and where.
+    """One warning and the places it applies to.
 
     Attributes:
         key: of the words.
-        where: for each place the values of its words; what is still to be said are codes.
+        where: for each place the values of its words; values that need translation are codes.
         form: words of one place.
         loud: printed first, in the alarm's colour.
     """
@@ -44,11 +44,11 @@ class ReportWarning:
     loud: bool = False
 
 
-# ------------------------------------------------------------------------------------------------ what to fear
+# ------------------------------------------------------------------------------------------------ finding warnings
 def find_warnings(
     cohorts: Sequence[CohortEvidence], drift: Mapping[str, Mapping[str, Any]] | None = None
 ) -> list[ReportWarning]:
-    """Everything a reader must know before believing a figure, the loudest first.
+    """All warnings that apply, most important first.
 
     Args:
         cohorts: all of them.
@@ -57,7 +57,7 @@ def find_warnings(
     scored = [c for c in cohorts if c.has("metrics")]
     labelled = [c for c in cohorts if c.cohort.role != "inference" and not c.is_phantom]
     otsu = [c for c in cohorts if "otsu" in c.segmenter.split(", ")]
-    found = [
+    candidates = [
         ReportWarning("leakage_allowed", _where(cohorts, _leakage), "leakage_allowed", loud=True),
         ReportWarning("phantoms", tuple({"cohort": c.name} for c in cohorts if c.is_phantom), loud=True),
         ReportWarning("chance", _where(scored, _chance), "chance", loud=True),
@@ -67,7 +67,11 @@ def find_warnings(
         ReportWarning("gaps", _where(scored, lambda c: {"gaps": c.gaps} if c.gaps else None), "gaps"),
         ReportWarning("shortcuts_some", _where(scored, lambda c: _cues(c, "some")), "cues"),
         ReportWarning("drift", _where(cohorts, lambda c: _drifted((drift or {}).get(c.name))), "drift"),
-        ReportWarning("test_access", _where(scored, lambda c: {"n": c.look} if c.look > 1 else None), "test_access"),
+        ReportWarning(
+            "test_access",
+            _where(scored, lambda c: {"n": c.test_access_number} if c.test_access_number > 1 else None),
+            "test_access",
+        ),
         ReportWarning("unlike", _where(cohorts, _unlike), "of"),
         *([ReportWarning("no_external", ({},))] if scored and all(c.cohort.role != "external" for c in scored) else []),
         ReportWarning("missed", _where(scored, _missed), "missed"),
@@ -86,7 +90,7 @@ def find_warnings(
         ReportWarning("mask_failed", _where(cohorts, _mask_failed), "n"),
         ReportWarning("attributes", _where(cohorts, _missing_attributes), "attributes"),
     ]
-    return [fear for fear in found if fear.where]
+    return [warning for warning in candidates if warning.where]
 
 
 Values = dict[str, Any]
@@ -104,12 +108,12 @@ def _leakage(c: CohortEvidence) -> Values | None:
     return {"reason": c.allowed_leakage} if c.allowed_leakage else None
 
 
-_CUES_TOLD = 3
+_MOST_CUES = 3
 
 
 def _cues(c: CohortEvidence, verdict: str, family: str = "") -> Values | None:
     """The most telling cues with that verdict; what was learnt from several of them stays in its section."""
-    told = [
+    cues = [
         row
         for row in (c.shortcuts or {"cues": []})["cues"]
         if row["verdict"] == verdict
@@ -117,7 +121,7 @@ def _cues(c: CohortEvidence, verdict: str, family: str = "") -> Values | None:
         and not row["same_as"]
         and (row["family"] == family if family else row["family"] != "confirmation")
     ]
-    return {"cues": told[:_CUES_TOLD]} if told else None
+    return {"cues": cues[:_MOST_CUES]} if cues else None
 
 
 def _drifted(answer: Mapping[str, Any] | None) -> Values | None:
@@ -192,8 +196,8 @@ def _lost(c: CohortEvidence, status: str) -> tuple[Loss, ...]:
 
 def _measured_iou(c: CohortEvidence) -> Values | None:
     iou = c.iou
-    drawn = "truth" not in c.segmenter.split(", ")
-    return {"n": len(iou), "iou": float(iou.mean())} if len(iou) and drawn else None
+    is_segmented = "truth" not in c.segmenter.split(", ")
+    return {"n": len(iou), "iou": float(iou.mean())} if len(iou) and is_segmented else None
 
 
 def _mask_failed(c: CohortEvidence) -> Values | None:
@@ -226,6 +230,6 @@ def _skin_unknown(c: CohortEvidence) -> Values | None:
 
 
 def _histology(c: CohortEvidence) -> Values | None:
-    known = c.usable[c.usable["diagnosis"].notna()]
-    share = float((known["confirmed_by"] == "histopathology").mean()) if len(known) else 1.0
+    labelled = c.usable[c.usable["diagnosis"].notna()]
+    share = float((labelled["confirmed_by"] == "histopathology").mean()) if len(labelled) else 1.0
     return {"share": share} if share < CONFIRMED_SHARE else None

@@ -75,8 +75,8 @@ class Words:
     def code(self, family: str, code: object) -> str:
         """The text of a stable code; a code without a text is shown by its name."""
         name = plain(code)
-        found = self._texts.get(f"{family}.{name}")
-        return found if found is not None else name.replace("_", " ")
+        text = self._texts.get(f"{family}.{name}")
+        return text if text is not None else name.replace("_", " ")
 
     def reason(self, code: str) -> str:
         """Why a case is not ok; ``code:diagnosis`` names the diagnosis too."""
@@ -95,9 +95,9 @@ class Words:
 
     def in_figure(self, text: str) -> str:
         """A label of a figure in this language; figures are drawn in English."""
-        known = self._texts.get(f"figure.{text.strip()}")
-        if known is not None:
-            return known
+        translation = self._texts.get(f"figure.{text.strip()}")
+        if translation is not None:
+            return translation
         if match := _LESIONS_DRAWN.match(text):
             return self("figure.lesions", n=match["n"])
         if match := _LEGEND.match(text):

@@ -2,7 +2,7 @@
 
 A stage is one file of this folder with
 
-    VERSION   raised when its result changes for the same inputs
+    VERSION   increased when the result changes for the same inputs
     SCHEMA    the table it writes
     Config    a frozen dataclass; each field is an option (``skinkit.options``)
     targets   which artifacts a bare command makes: ``(config, workspace, cohorts, name) -> [Ref]``
@@ -13,12 +13,12 @@ and, where it has them,
 
     resolve   settings with the workspace's defaults filled in: ``(config, target, workspace) -> Config``
     sources   files outside the workspace it reads: ``(config, target, workspace) -> Sources``
-    guard     what must not be replaced: ``(config, existing artifact, recipe) -> None``
-    audit     a proof asked for on the command line, whether or not the stage had to run: ``(config, job) -> None``
-    GOES_ON   errors of one target that do not keep the others from being made
-    OF_MODEL  True where its artifacts go by the name of a trained model: --model chooses it
-    SHARES    True where rows can be worked out in shares (``--shard``); ``run`` then calls ``build.finish_share()``
-    direct    an answer without a workspace, such as ``radiomics --image``: ``(config, console) -> dict | None``
+    guard     refuses to replace an artifact: ``(config, existing artifact, recipe) -> None``
+    audit     a check requested on the command line, run even if the stage is up to date: ``(config, job) -> None``
+    GOES_ON   errors of one target that do not stop the others
+    OF_MODEL  True where artifacts are named after a trained model: --model selects it
+    SHARES    True where rows can be computed in shares (``--shard``); ``run`` then calls ``build.finish_share()``
+    direct    a result without a workspace, such as ``radiomics --image``: ``(config, console) -> dict | None``
 
 It imports heavy libraries inside ``run``,
 so that ``--help`` is instant. The pipeline opens the inputs, composes the recipe and decides whether a stage must run;
@@ -40,15 +40,15 @@ from skinkit.workspace import Cohort, Ref, Workspace
 
 STAGES: dict[str, str] = {
     "ingest": "Read a source folder into one table of cases.",
-    "segment": "Draw the lesion mask of every image.",
-    "radiomics": "Measure 102 radiomic features of every lesion.",
+    "segment": "Segment the lesion in every image.",
+    "radiomics": "Compute 102 radiomic features for every lesion.",
     "fuse": "Join cases, masks and features into one row per case.",
-    "split": "Divide the development cases; patients stay together.",
-    "select": "Choose each fold's radiomic signature.",
+    "split": "Split the development cases by patient.",
+    "select": "Select the radiomic signature of each fold.",
     "train": "Train a model on the development cohorts.",
-    "predict": "Give every case probabilities, malignancy and call.",
-    "explain": "Show what the model looked at.",
-    "evaluate": "Score predictions against the truth, with intervals.",
+    "predict": "Predict class probabilities and malignancy for every case.",
+    "explain": "Explain predictions with heatmaps and attributions.",
+    "evaluate": "Compute metrics with confidence intervals.",
     "report": "Write one HTML page that opens offline.",
 }
 """Stage name -> one-line help; the stage's module loads only when it is invoked."""
@@ -71,7 +71,7 @@ MAKER: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Job:
-    """One piece of work for a stage: what to make, from what, and how.
+    """The input of a stage run: target, inputs and settings.
 
     Attributes:
         workspace: the workspace.
@@ -83,9 +83,9 @@ class Job:
         device: ``auto``, ``cpu`` or ``cuda``.
         console: messages and progress.
         retry_failed: compute failed rows again.
-        sources: what :func:`sources` answered, where the stage has it.
-        case_seconds: how long a case may take in a worker process; 0 for as long as it likes.
-        share: work out only this share of the rows.
+        sources: result of :func:`sources`, where the stage has it.
+        case_seconds: time limit of a case in a worker process, seconds; 0 for no limit.
+        share: compute only this share of the rows.
     """
 
     workspace: Workspace

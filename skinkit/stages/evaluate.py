@@ -49,23 +49,21 @@ GOES_ON = (RefusedError, InputError)
 class Scoring:
     """Options of whatever scores predictions."""
 
-    bootstrap: Annotated[int, "bootstrap replicates of patients; 0 leaves the intervals out"] = 1000
+    bootstrap: Annotated[int, "bootstrap replicates of patients; 0: no intervals"] = 1000
     seed: Annotated[int, "seed of the bootstrap"] = 0
-    subgroups: Annotated[bool, "also by sex, age band, site, skin type, modality, device, centre and confirmation"] = (
-        True
-    )
-    minimum: Annotated[int, "fewest positives and negatives for which a class metric is given"] = 5
-    by: Annotated[tuple[str, ...], "further columns of the cases whose values make subgroups"] = ()
+    subgroups: Annotated[
+        bool, "report subgroups: sex, age band, site, skin type, modality, device, centre and confirmation"
+    ] = True
+    minimum: Annotated[int, "minimum positives and negatives to report a class metric"] = 5
+    by: Annotated[tuple[str, ...], "additional case columns that define subgroups"] = ()
     primary: Annotated[
         str,
         Help("primary endpoint, declared beforehand: CLASS METRIC [AVERAGE] [@ RULE]", metavar="ENDPOINT"),
     ] = ""
-    allow_leakage: Annotated[str, Help("reason for scoring cases the model may know", metavar="REASON")] = ""
-    near_bits: Annotated[
-        int, "hashes of near-identical images differ in at most so many of 64 bits; -1: not sought"
-    ] = 4
-    near_limit: Annotated[int, "cases with a near-identical training image above which scoring is refused"] = 0
-    shortcuts: Annotated[bool, "also audit what tells malignancy without the lesion"] = True
+    allow_leakage: Annotated[str, Help("reason to score cases that leak from training", metavar="REASON")] = ""
+    near_bits: Annotated[int, "near-identical images: largest Hamming distance of 64-bit hashes; -1: no check"] = 4
+    near_limit: Annotated[int, "largest accepted number of cases with a near-identical training image"] = 0
+    shortcuts: Annotated[bool, "also audit for shortcuts"] = True
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,9 @@ class Config(Scoring):
     """Options of the stage."""
 
     model: Annotated[str, replace(ONE_MODEL, identity=False)] = ""
-    shortcut_files: Annotated[int, Help("photos whose files that audit reads at most; 0 for none", rare=True)] = 500
+    shortcut_files: Annotated[
+        int, Help("largest number of image files the shortcut audit reads; 0: none", rare=True)
+    ] = 500
 
 
 def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:
@@ -125,7 +125,7 @@ def run(config: Config, job: Job) -> Artifact:
             "map the diagnoses in the source, or give a cohort without diagnoses the role inference",
         )
     table = _with_half(table, job)
-    found, reason = _refuse_leakage(config, job, table, images)
+    overlap, reason = _refuse_leakage(config, job, table, images)
     about = job.inputs["model"].json("model.json")
     evaluation = scoring.Evaluation(
         table,
@@ -143,7 +143,7 @@ def run(config: Config, job: Job) -> Artifact:
         "excluded": excluded,
         "not_predicted": _not_predicted(predictions.table(["level", "case_id", "status", "reason"]), images, classes),
         "level_rule": predictions.info.get("level_rule"),
-        "leakage": found.as_dict() if found else None,
+        "leakage": overlap.as_dict() if overlap else None,
         "allow_leakage": reason,
     }
     info["text"] = scoring.text(scores.rows, info)
@@ -153,9 +153,9 @@ def run(config: Config, job: Job) -> Artifact:
         if audited := _audited(config, job, table, images, classes):
             info |= audited.write(build.partial)
             info["text"] += f"\n\n  {info['shortcuts']['verdict']}"
-        look = _look(job, table, info["primary"])
-        info["look"] = {"number": look.number, "time": look.entry["time"], "own": look.entry["own"]}
-        job.console.info(f"  {test_access_log.described(look)}")
+        access = _log_access(job, table, info["primary"])
+        info["look"] = {"number": access.number, "time": access.entry["time"], "own": access.entry["own"]}
+        job.console.info(f"  {test_access_log.described(access)}")
         return build.finish(scores.rows, info=info, beside=("scored.parquet",))
 
 
@@ -178,8 +178,8 @@ def settings_of(config: Scoring, prevalence: float | None) -> ScoringSettings:
     for name, least in (("bootstrap", 0), ("minimum", 1)):
         if getattr(config, name) < least:
             raise ConfigError(f"--{name} {getattr(config, name)}", f"{least} or more", f"mend --{name}")
-    known = (config.bootstrap, config.seed, config.minimum, config.subgroups, config.primary)
-    return ScoringSettings(*known, prevalence, config.by)
+    options = (config.bootstrap, config.seed, config.minimum, config.subgroups, config.primary)
+    return ScoringSettings(*options, prevalence, config.by)
 
 
 def check_by(by: Sequence[str], columns: Sequence[str], where: str) -> None:
@@ -208,8 +208,8 @@ def _audited(config: Config, job: Job, table: pd.DataFrame, images: pd.DataFrame
     return shortcuts.audited(joined, shortcuts.cues_of(joined), classes, seed=config.seed)
 
 
-def _look(job: Job, table: pd.DataFrame, primary: Any) -> Access:
-    """Write down that these predictions were held against this truth."""
+def _log_access(job: Job, table: pd.DataFrame, primary: Any) -> Access:
+    """Record this access to the test cases."""
     from skinkit.audit import test_access_log
 
     truth = table.loc[table["level"] == IMAGE, ["case_id", "class"]].astype(str).sort_values("case_id")
@@ -260,12 +260,12 @@ def _with_truth(
     excluded = {"left_out_of_the_split": left_out} if left_out else {}
     truth: dict[str, str] = {}
     for case in rows.loc[rows["level"] == IMAGE, "case_id"]:
-        given = diagnoses.get(case, [])
-        code = classes.to_class(given[0]) if len(given) == 1 else None
+        names = diagnoses.get(case, [])
+        code = classes.to_class(names[0]) if len(names) == 1 else None
         if code is not None:
             truth[case] = code
             continue
-        why = "unlabelled" if not given else "several_diagnoses" if len(given) > 1 else f"no_class:{given[0]}"
+        why = "unlabelled" if not names else "several_diagnoses" if len(names) > 1 else f"no_class:{names[0]}"
         excluded[why] = excluded.get(why, 0) + 1
     scored = first.loc[list(truth)]
     members: dict[tuple[str, str], list[str]] = {(IMAGE, case): [code] for case, code in truth.items()}
@@ -293,18 +293,18 @@ def _with_half(table: pd.DataFrame, job: Job) -> pd.DataFrame:
     trained = read_table(file) if file.is_file() else None
     if trained is None or HALF not in trained:
         return table
-    here = trained[(trained["cohort"] == job.target.cohort) & trained[HALF].notna()].drop_duplicates("case_id")
+    halves = trained[(trained["cohort"] == job.target.cohort) & trained[HALF].notna()].drop_duplicates("case_id")
     images = table["case_id"].where(table["level"] == IMAGE)
-    return table.assign(**{HALF: images.map(here.set_index("case_id")[HALF]).astype(object)})
+    return table.assign(**{HALF: images.map(halves.set_index("case_id")[HALF]).astype(object)})
 
 
 def _diagnoses(images: pd.DataFrame) -> dict[str, list[str]]:
     """Case -> its different diagnoses."""
-    found: dict[str, set[str]] = {}
+    by_case: dict[str, set[str]] = {}
     for case, diagnosis in zip(images["case_id"], images["diagnosis"], strict=True):
         if diagnosis is not None:
-            found.setdefault(case, set()).add(diagnosis)
-    return {case: sorted(values) for case, values in found.items()}
+            by_case.setdefault(case, set()).add(diagnosis)
+    return {case: sorted(values) for case, values in by_case.items()}
 
 
 def _not_predicted(predictions: pd.DataFrame, images: pd.DataFrame, classes: ClassSet) -> dict[str, int]:
@@ -312,7 +312,7 @@ def _not_predicted(predictions: pd.DataFrame, images: pd.DataFrame, classes: Cla
     rows = predictions[predictions["level"] == IMAGE]
     failed = rows.loc[rows["status"] != OK, "reason"].value_counts().sort_index()
     counts = {str(reason): int(n) for reason, n in failed.items()}
-    labelled = {case for case, given in _diagnoses(images).items() if any(classes.to_class(d) for d in given)}
+    labelled = {case for case, diagnoses in _diagnoses(images).items() if any(classes.to_class(d) for d in diagnoses)}
     absent = len(labelled - set(rows["case_id"]))
     return {**counts, "without_row": absent} if absent else counts
 
@@ -336,22 +336,22 @@ def _refuse_leakage(
     scored = images[images["case_id"].isin(cases.index)]
     scored = scored.assign(fold=scored["case_id"].map(cases))
     final = any("final" in fold for fold in job.inputs["model"].json("model.json")["folds"])
-    found = leakage.joined(*_comparisons(config, scored, trained, development=development, final=final))
-    found = leakage.look_at(found, leakage.photos_of(job.workspace))
+    overlap = leakage.joined(*_comparisons(config, scored, trained, development=development, final=final))
+    overlap = leakage.look_at(overlap, leakage.photos_of(job.workspace))
     # Where the split itself was allowed to leak, the reason given then covers the cohort that was split.
     inherited = str(job.inputs["predictions"].info.get("leakage_allowed") or "") if development else ""
     reason = config.allow_leakage or inherited
     leakage.refuse(
-        found,
+        overlap,
         reason,
         f"{job.target.cohort} and the cases {job.target.name} was trained on",
         "leave these cases out of one side (a cohort that the model was trained on is scored on held-out rows only)",
     )
-    if found.cases:
-        job.console.warn(f"{found.cases} scored cases leak from training, allowed because: {reason}")
-    for text in found.near_remarks("a training image"):
+    if overlap.cases:
+        job.console.warn(f"{overlap.cases} scored cases leak from training, allowed because: {reason}")
+    for text in overlap.near_remarks("a training image"):
         job.console.warn(text)
-    return found, (reason or None) if found.cases or config.allow_leakage else None
+    return overlap, (reason or None) if overlap.cases or config.allow_leakage else None
 
 
 def _comparisons(
@@ -361,11 +361,11 @@ def _comparisons(
     from skinkit.audit import leakage
 
     near = {"near_distance_bits": config.near_bits, "near_limit": config.near_limit}
-    seen = trained[trained["part"] != "held_out"]
+    learnt_from = trained[trained["part"] != "held_out"]
     if not development:
-        yield leakage.check(scored, (trained if final else seen).drop_duplicates(["cohort", "case_id"]), **near)
+        yield leakage.check(scored, (trained if final else learnt_from).drop_duplicates(["cohort", "case_id"]), **near)
         return
-    for fold, learnt in seen.groupby("fold"):
+    for fold, learnt in learnt_from.groupby("fold"):
         # A development case without a fold was held out by several, or was in no part: then only folds that never met
         # its patient predicted it.
         held_out = trained[(trained["fold"] == fold) & (trained["part"] == "held_out")]
@@ -385,14 +385,14 @@ def _thresholds(table: pd.DataFrame, job: Job) -> dict[str, tuple[list[float], s
     about = job.inputs["model"].json("model.json")
     of_fold = {int(fold["fold"]): fold["class_thresholds"] for fold in about["folds"]}
     folds = [None if pd.isna(fold) else int(fold) for fold in table["fold"]]
-    found = {}
+    thresholds = {}
     for name, mean in job.inputs["predictions"].info["class_thresholds"].items():
         if mean["threshold"] is None:
             continue
         own = {fold: entry[name]["threshold"] for fold, entry in of_fold.items() if name in entry}
         values = [own.get(fold) if fold is not None else None for fold in folds]
-        found[name] = (
+        thresholds[name] = (
             [float(mean["threshold"] if value is None else value) for value in values],
             str(mean["source"]),
         )
-    return found
+    return thresholds

@@ -13,8 +13,8 @@ along one path: contributions are theirs, and the heatmap paints their absolute 
 and blurred for the eye (``skinkit.explain.integrated_gradients``). Each case has one picture with photo, heatmap and
 contributions.
 
-How much of Grad-CAM lies inside the lesion is told as a mean over the cases, beside the lesion's own share of the
-photo: a heatmap that is the same everywhere scores that.
+The share of Grad-CAM inside the lesion is reported as a mean over cases, with the lesion's share of the photo as the
+reference: a uniform heatmap scores that share.
 """
 
 from __future__ import annotations
@@ -55,21 +55,19 @@ class Config:
     """Options of the stage."""
 
     model: Annotated[str, ONE_MODEL] = ""
-    target: Annotated[str, "what is explained: malignancy, or a class of the model"] = MALIGNANCY
+    target: Annotated[str, "target: malignancy, or a class of the model"] = MALIGNANCY
     limit: Annotated[int, "cases to explain, most malignant first; 0 for all"] = 24
-    case: Annotated[
-        tuple[str, ...], Help("explain this case, whatever its rank, and no other; repeatable", metavar="ID")
-    ] = ()
+    case: Annotated[tuple[str, ...], Help("explain only this case; repeatable", metavar="ID")] = ()
     method: Annotated[
         Literal["auto", "gradcam", "gfa"],
         "gradcam with Shapley values, gfa (integrated gradients of photo and attributes), or the model's own",
     ] = "auto"
     baseline: Annotated[
         Literal["mean", "black", "blur"],
-        Help("gfa: the photo that says nothing: ImageNet's mean colour, black, or blurred", rare=True),
+        Help("gfa: baseline image: ImageNet mean colour, black, or blurred", rare=True),
     ] = "mean"
-    steps: Annotated[int, Help("gfa: steps of the path, doubled where they miss more than 1 %", rare=True)] = 50
-    cells: Annotated[int, Help("occlusion_of_mask: parts along each side of the lesion's bounding box", rare=True)] = 6
+    steps: Annotated[int, Help("gfa: integration steps, doubled if the completeness error exceeds 1 %", rare=True)] = 50
+    cells: Annotated[int, Help("occlusion_of_mask: grid cells along each side of the bounding box", rare=True)] = 6
 
 
 def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:
@@ -112,7 +110,7 @@ def run(config: Config, job: Job) -> Artifact:
         todo = {key[0] for key in build.plan(prints)}
         items = [case for case in cases if case["case_id"] in todo]
         if with_photos:
-            work: Callable[[Mapping[str, Any]], dict[str, Any]] = _looker(config, how, job, model, build.partial)
+            work: Callable[[Mapping[str, Any]], dict[str, Any]] = _photo_work(config, how, job, model, build.partial)
         else:
             work = partial(
                 _occluded_one,
@@ -141,25 +139,27 @@ def run(config: Config, job: Job) -> Artifact:
         return build.finish(info={**info, "on_the_lesion": looked})
 
 
-def method_of(model: Classifier, asked: str) -> str:
+def method_of(model: Classifier, requested: str) -> str:
     """``gradcam``, ``gfa`` or ``occlusion_of_mask``; ``auto`` is what the model's file says.
 
     Raises:
         ConfigError: a method that does not fit the model.
     """
     own = str(model.module.HEATMAP)
-    if asked in ("auto", own):
+    if requested in ("auto", own):
         return own
     reads = set(model.module.READS)
-    if own == "occlusion_of_mask" or (asked == "gfa" and not (model.is_network and {"image", "attributes"} <= reads)):
+    if own == "occlusion_of_mask" or (
+        requested == "gfa" and not (model.is_network and {"image", "attributes"} <= reads)
+    ):
         fits = own if own == "occlusion_of_mask" or not model.is_network else "gradcam"
-        wanted = "a network that reads photo and attributes" if asked == "gfa" else "a model that looks at photos"
+        expected = "a network that reads photo and attributes" if requested == "gfa" else "a model that looks at photos"
         raise ConfigError(
-            f"--method {asked}, and {model.about['model']} cannot be explained so",
-            f"{wanted}; for this one {fits}",
+            f"--method {requested}, and {model.about['model']} cannot be explained so",
+            f"{expected}; for this one {fits}",
             "leave --method out",
         )
-    return asked
+    return requested
 
 
 def _say_incomplete(rows: Iterable[Mapping[str, Any]], job: Job) -> None:
@@ -178,14 +178,14 @@ def _on_the_lesion(rows: Iterable[Mapping[str, Any]], area_share: Mapping[str, A
     """Means of ``inside_mask`` and ``pointing_game``, and of the lesion's share of the same photos."""
     import numpy as np
 
-    known = [row for row in rows if row.get("inside_mask") is not None]
-    if not known:
+    measured = [row for row in rows if row.get("inside_mask") is not None]
+    if not measured:
         return None
     return {
-        "n": len(known),
-        "inside_mask": float(np.mean([row["inside_mask"] for row in known])),
-        "pointing_game": float(np.mean([bool(row["pointing_game"]) for row in known])),
-        "area_share": float(np.mean([area_share[row["case_id"]] for row in known])),
+        "n": len(measured),
+        "inside_mask": float(np.mean([row["inside_mask"] for row in measured])),
+        "pointing_game": float(np.mean([bool(row["pointing_game"]) for row in measured])),
+        "area_share": float(np.mean([area_share[row["case_id"]] for row in measured])),
     }
 
 
@@ -237,9 +237,11 @@ def fused_cases(predictions: pd.DataFrame, fused: Artifact) -> list[dict[str, An
     """The fused rows of predicted cases, in their order, each with ``fold`` and a digest of its ``content``."""
     from pandas.util import hash_pandas_object
 
-    known = fused.table()
-    known["content"] = hash_pandas_object(known, index=False).astype(str)
-    rows = predictions[["case_id", "fold"]].merge(known.drop(columns="fold", errors="ignore"), on="case_id", how="left")
+    fused_rows = fused.table()
+    fused_rows["content"] = hash_pandas_object(fused_rows, index=False).astype(str)
+    rows = predictions[["case_id", "fold"]].merge(
+        fused_rows.drop(columns="fold", errors="ignore"), on="case_id", how="left"
+    )
     cases: list[dict[str, Any]] = rows.astype(object).where(rows.notna(), None).to_dict("records")  # type: ignore[assignment]
     return cases
 
@@ -249,7 +251,7 @@ def fused_cases(predictions: pd.DataFrame, fused: Artifact) -> list[dict[str, An
 
 @dataclass(frozen=True)
 class View:
-    """One fold's answer for one case, taken apart.
+    """The decomposed output of one fold for one case.
 
     Attributes:
         fold: the fold.
@@ -275,12 +277,12 @@ def views(model: Classifier, case: Mapping[str, Any], image: np.ndarray | None) 
         case: fused row with ``fold``: the one that held it out, or None for all.
         image: (width,) what the frozen network says of the photo, where the model reads photos.
     """
-    found = []
+    taken_apart = []
     for fold, batch in _batches(model, case, image):
         fitted = cast("Fitted", fold.fitted)  # only a network has none
         parts = {name: part[0] / fold.temperature for name, part in fitted.contributions(batch).items()}
-        found.append(View(fold, parts))
-    return found
+        taken_apart.append(View(fold, parts))
+    return taken_apart
 
 
 def _batches(model: Classifier, case: Mapping[str, Any], image: np.ndarray | None) -> Iterator[tuple[Fold, Any]]:
@@ -299,7 +301,7 @@ def _folds(model: Classifier, case: Mapping[str, Any]) -> tuple[Fold, ...]:
     return model.chosen(model.outside if case["fold"] is None else [case["fold"]])
 
 
-def attributed(seen: Sequence[View], case: Mapping[str, Any], chosen: np.ndarray) -> dict[str, Any]:
+def attributed(fold_views: Sequence[View], case: Mapping[str, Any], chosen: np.ndarray) -> dict[str, Any]:
     """The columns ``attributions_json``, ``baseline`` and ``unit``: contributions to the mean log odds over folds."""
     import numpy as np
 
@@ -308,7 +310,7 @@ def attributed(seen: Sequence[View], case: Mapping[str, Any], chosen: np.ndarray
     names: list[str] = []
     values: list[float] = []
     total = 0.0
-    for view in seen:
+    for view in fold_views:
         weights = margin_weights(view.scores, chosen)
         columns = {
             "attributes": view.fold.encoder.attributes,
@@ -318,12 +320,14 @@ def attributed(seen: Sequence[View], case: Mapping[str, Any], chosen: np.ndarray
         for name, labels in columns.items():
             if name in view.parts:
                 names += labels
-                values += (weights @ view.parts[name] / len(seen)).tolist()
-        total += log_odds(view.scores, chosen) / len(seen)
-    return _told(names, values, total - float(np.sum(values)), case)
+                values += (weights @ view.parts[name] / len(fold_views)).tolist()
+        total += log_odds(view.scores, chosen) / len(fold_views)
+    return _contribution_columns(names, values, total - float(np.sum(values)), case)
 
 
-def _told(names: Sequence[str], values: Sequence[float], baseline: float, case: Mapping[str, Any]) -> dict[str, Any]:
+def _contribution_columns(
+    names: Sequence[str], values: Sequence[float], baseline: float, case: Mapping[str, Any]
+) -> dict[str, Any]:
     """The columns of contributions."""
     from skinkit.explain.shapley import ranked
 
@@ -345,11 +349,11 @@ def _plain(value: Any) -> Any:
 # --------------------------------------------------------------------------------------------------- heatmaps
 
 
-Look = Callable[[Mapping[str, Any], "np.ndarray"], tuple["np.ndarray", dict[str, Any]]]
+ExplainCase = Callable[[Mapping[str, Any], "np.ndarray"], tuple["np.ndarray", dict[str, Any]]]
 """(case, its photo) -> Grad-CAM (h, w) on the scale of the network's last block, and the columns of contributions."""
 
 
-def _looker(
+def _photo_work(
     config: Config, how: str, job: Job, model: Classifier, out: Path
 ) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
     """The work on one case of a model that looks at photos; networks are loaded once."""
@@ -360,36 +364,36 @@ def _looker(
     chosen = positive(model, config.target)
     if model.is_network:
         one = _integrated(config) if how == "gfa" else _shapley_and_gradcam
-        look = _through_networks(model, chosen, device, job.workspace.root, one)
+        explain_case = _through_networks(model, chosen, device, job.workspace.root, one)
     else:
-        look = _through_probe(model, chosen, device)
+        explain_case = _through_probe(model, chosen, device)
 
     def work(case: Mapping[str, Any]) -> dict[str, Any]:
         from skinkit.explain.shapley import enlarged, inside_share, points_inside, softened
 
         rgb = Photo(case["pixel_sha256"], job.cohort.root / case["image_path"]).read()
-        small, told = look(case, rgb)
+        small, columns = explain_case(case, rgb)
         size = rgb.shape[1], rgb.shape[0]
         heat = enlarged(small, size)
-        shown = enlarged(softened(small), size) if how == "gfa" else heat
+        visible = enlarged(softened(small), size) if how == "gfa" else heat
         mask = _mask_of(case, job.workspace.root)
         return {
             **_described(case, config.target, how),
-            **_painted(shown, case, out),
-            **(_composed(rgb, shown, mask, told, case, config.target, out) if how == "gfa" else {}),
+            **_painted(visible, case, out),
+            **(_composed(rgb, visible, mask, columns, case, config.target, out) if how == "gfa" else {}),
             "inside_mask": None if mask is None else inside_share(heat, mask),
             "pointing_game": None if mask is None else points_inside(heat, mask),
-            **told,
+            **columns,
         }
 
     return work
 
 
-def _through_probe(model: Classifier, chosen: np.ndarray, device: str) -> Look:
+def _through_probe(model: Classifier, chosen: np.ndarray, device: str) -> ExplainCase:
     """One frozen network before all folds."""
     network: Any = model.embedder(device)
 
-    def look(case: Mapping[str, Any], rgb: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+    def explain_case(case: Mapping[str, Any], rgb: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
         import numpy as np
         import torch
 
@@ -398,17 +402,17 @@ def _through_probe(model: Classifier, chosen: np.ndarray, device: str) -> Look:
         images = torch.from_numpy(network.prepare(rgb)[None]).to(device)
         with torch.inference_mode():
             vector = network(images)[0].float().cpu().numpy().astype(np.float16)
-        seen = views(model, case, vector)
+        fold_views = views(model, case, vector)
         offsets = [
             sum((part.sum(axis=1) for name, part in view.parts.items() if name != "image"), np.zeros(len(chosen)))
             * view.fold.temperature
-            for view in seen
+            for view in fold_views
         ]
-        fitted, temperatures = [v.fold.fitted for v in seen], [v.fold.temperature for v in seen]
+        fitted, temperatures = [v.fold.fitted for v in fold_views], [v.fold.temperature for v in fold_views]
         module, layer = model.module.explained(network, fitted, offsets, temperatures, chosen)
-        return straightened(grad_cam(module, layer, images)), attributed(seen, case, chosen)
+        return straightened(grad_cam(module, layer, images)), attributed(fold_views, case, chosen)
 
-    return look
+    return explain_case
 
 
 @dataclass(frozen=True)
@@ -424,21 +428,21 @@ class _Read:
 
 @dataclass(frozen=True)
 class _Explained:
-    """What one fold's network says of one case.
+    """The explanation of one case by one fold's network.
 
     Attributes:
         heat: (h, w).
         names: input of each contribution; a name may occur more than once.
         values: contributions.
         baseline: the log odds without any.
-        told: further columns.
+        columns: further columns.
     """
 
     heat: np.ndarray
     names: Sequence[str]
     values: np.ndarray
     baseline: float
-    told: Mapping[str, Any]
+    columns: Mapping[str, Any]
 
 
 One = Callable[[Any, Mapping[str, Any], "Groups", "np.ndarray", float], _Explained]
@@ -472,7 +476,7 @@ def _integrated(config: Config) -> One:
 
         from skinkit.explain.integrated_gradients import MOST_STEPS, integrated_gradients
 
-        found = integrated_gradients(
+        path = integrated_gradients(
             network,
             batch,
             chosen,
@@ -482,9 +486,9 @@ def _integrated(config: Config) -> One:
             most_steps=max(config.steps, MOST_STEPS),
         )
         names = ["image", *(owner for owners in groups.values() for owner in owners)]
-        values = np.concatenate([[found.parts["image"].sum()], *(found.parts[name] for name in groups)])
-        told = {"steps": found.steps, "completeness_error": found.error}
-        return _Explained(found.heat - found.heat.min(), names, values, found.start, told)
+        values = np.concatenate([[path.parts["image"].sum()], *(path.parts[name] for name in groups)])
+        columns = {"steps": path.steps, "completeness_error": path.error}
+        return _Explained(path.heat - path.heat.min(), names, values, path.start, columns)
 
     return one
 
@@ -529,25 +533,25 @@ class CaseReader:
             yield fold, self._networks[fold.number], batch, {k: v for k, v in groups.items() if k in reads}
 
 
-def _through_networks(model: Classifier, chosen: np.ndarray, device: str, workspace: Path, one: One) -> Look:
+def _through_networks(model: Classifier, chosen: np.ndarray, device: str, workspace: Path, one: One) -> ExplainCase:
     """A network per fold; heatmaps and contributions are means over those that predicted the case."""
     reader = CaseReader(model, device, workspace)
 
-    def look(case: Mapping[str, Any], rgb: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+    def explain_case(case: Mapping[str, Any], rgb: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
         import numpy as np
 
-        found = [
+        answers = [
             one(network, batch, groups, chosen, fold.temperature)
             for fold, network, batch, groups in reader.read(case, rgb)
         ]
-        names = [name for each in found for name in each.names]
-        values = np.concatenate([each.values for each in found]) / len(found)
-        baseline = float(np.mean([each.baseline for each in found]))
-        told = {key: max(each.told[key] for each in found) for key in found[0].told}
-        heat = np.mean([each.heat for each in found], axis=0)
-        return heat, {**_told(names, values.tolist(), baseline, case), **told}
+        names = [name for each in answers for name in each.names]
+        values = np.concatenate([each.values for each in answers]) / len(answers)
+        baseline = float(np.mean([each.baseline for each in answers]))
+        columns = {key: max(each.columns[key] for each in answers) for key in answers[0].columns}
+        heat = np.mean([each.heat for each in answers], axis=0)
+        return heat, {**_contribution_columns(names, values.tolist(), baseline, case), **columns}
 
-    return look
+    return explain_case
 
 
 def _described(case: Mapping[str, Any], target: str, method: str) -> dict[str, Any]:
@@ -569,7 +573,7 @@ def _composed(
     rgb: np.ndarray,
     heat: np.ndarray,
     mask: np.ndarray | None,
-    told: Mapping[str, Any],
+    columns: Mapping[str, Any],
     case: Mapping[str, Any],
     target: str,
     out: Path,
@@ -580,7 +584,7 @@ def _composed(
     from skinkit.images.identity import slug
 
     title = f"{case['case_id']}: {target}"
-    entries = json.loads(told["attributions_json"])
+    entries = json.loads(columns["attributions_json"])
     png = explained_case(rgb, as_grey(heat), entries, mask=mask, unit="log odds", title=title)
     file = f"composites/{slug(case['case_id'])}.png"
     write_atomic(out / file, png)
@@ -614,8 +618,8 @@ def _occluded_one(
 
     opened = _opened(model)
     chosen = positive(opened, target)
-    seen = views(opened, case, None)
-    row = {**_described(case, target, "occlusion_of_mask"), **attributed(seen, case, chosen)}
+    fold_views = views(opened, case, None)
+    row = {**_described(case, target, "occlusion_of_mask"), **attributed(fold_views, case, chosen)}
     mask = _mask_of(case, workspace)
     if not any(fold.radiomics.columns for fold in opened.folds):
         return {**row, "reason": "no_heatmap", "detail": "the model reads nothing that is measured in the photo"}

@@ -71,7 +71,7 @@ def run(config: Config, job: Job) -> Artifact:
     without = ~frame["image_id"].isin(ok["image_id"])
     frame["status"] = OK
     frame["reason"] = without.map({True: "features_missing", False: None})
-    keep = [*(n for n in FUSED.names if n in frame), *(n for n in cases.columns if _kept(n)), *measured]
+    keep = [*(n for n in FUSED.names if n in frame), *(n for n in cases.columns if _is_extra(n)), *measured]
     with job.build() as build:
         build.clear()
         return build.finish(
@@ -80,7 +80,7 @@ def run(config: Config, job: Job) -> Artifact:
         )
 
 
-def _kept(column: str) -> bool:
+def _is_extra(column: str) -> bool:
     """Columns of a source beyond the shared ones: criteria of the seven-point checklist, a hospital's ``keep``."""
     return column.startswith(("seven_point__", "keep__"))
 

@@ -56,7 +56,9 @@ class Config:
         str, Help("write a first cohort.toml for this table into FOLDER and stop", identity=False, metavar="TABLE")
     ] = ""
     folder: Annotated[str, Help("folder of the images, with --draft", identity=False, positional=True)] = ""
-    selection: Annotated[SelectionName, "leave out the images that this paper leaves out"] = ""
+    selection: Annotated[
+        SelectionName, "exclusion criteria of this paper: no image; no age, sex or site; unconfirmed"
+    ] = ""
     pseudonymise: Annotated[
         str,
         Help("key file outside the workspace: ids become keyed pseudonyms", identity=False, metavar="<key file>"),
@@ -82,9 +84,9 @@ def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
 def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:
     """The key the cohort's pseudonyms are made with, where it has one."""
     own = workspace.cohort(target.cohort).key_file
-    asked = config.pseudonymise
-    if asked and asked != workspace.settings.get("ingest", {}).get("pseudonymise"):  # the command line wins
-        own = Path(asked).expanduser().absolute()
+    key_file = config.pseudonymise
+    if key_file and key_file != workspace.settings.get("ingest", {}).get("pseudonymise"):  # the command line wins
+        own = Path(key_file).expanduser().absolute()
     return replace(config, pseudonymise=str(own or ""))
 
 
@@ -97,13 +99,13 @@ def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
 
     cohort = workspace.cohort(target.cohort)
     key = _key(config, target, workspace)
-    found = find_files(cohort)
-    described = [cohort.source, cohort.role, sorted(cohort.options.items()), found.content]
+    own_files = find_files(cohort)
+    described = [cohort.source, cohort.role, sorted(cohort.options.items()), own_files.content]
     if beside := drawn_cohorts.beside(cohort):
         more = find_files(beside)
-        described, watch = [*described, more.content], digest([found.watch, more.watch])
+        described, watch = [*described, more.content], digest([own_files.watch, more.watch])
     else:
-        watch = found.watch
+        watch = own_files.watch
     named = {} if key is None else {"pseudonyms": key.check}
     return Sources(inputs={"source": digest(described), **named}, watch=watch)
 
@@ -161,15 +163,15 @@ def run(config: Config, job: Job) -> Artifact:
 
     assert job.sources is not None
     cohort = job.cohort
-    found = find_files(cohort)
-    _refuse_emptied(job, len(found.images))
-    listing = list_cases(cohort, found, job.console)
+    cohort_files = find_files(cohort)
+    _refuse_emptied(job, len(cohort_files.images))
+    listing = list_cases(cohort, cohort_files, job.console)
     rule = config.selection if cohort.role != "inference" else ""  # a patient is not a study's image
-    drawn = None
+    draw = None
     if listing.source.draw is not None:
-        drawn = drawn_cohorts.drawn(cohort, listing, job.workspace, job.inputs)
-        job.console.info(f"{cohort.name}: {drawn['text']}")
-    files: dict[str, Any] = {**found.masks, **found.images}
+        draw = drawn_cohorts.drawn(cohort, listing, job.workspace, job.inputs)
+        job.console.info(f"{cohort.name}: {draw['text']}")
+    files: dict[str, Any] = {**cohort_files.masks, **cohort_files.images}
     root, key = cohort.root, _key(config, job.target, job.workspace)
     _refuse_other_keys(job, listing.id_space, key)
     if key is not None:
@@ -178,18 +180,18 @@ def run(config: Config, job: Job) -> Artifact:
         root = pseudonyms.KeyedFolder.of(root, Path(config.pseudonymise), job.workspace.root)
         _remember(config, job, key)
     with job.build() as build:
-        _look_at_all(job, listing.rows, files, root, build)
+        _inspect_all(job, listing.rows, files, root, build)
         listing.rows.clear()  # they are on the disk
         build.finish_share()
-        before = build.recalled([*_JUDGED, *PATIENT_BLOCK])
+        before = build.recalled([*_RECALLED, *PATIENT_BLOCK])
         rows = without_repeats(selection.within(before, rule))
         changed = {
             (row["image_id"],): {name: row[name] for name in _OUTCOME}
             for old, row in zip(before, rows, strict=True)
             if any(old[name] != row[name] for name in _OUTCOME)
         }
-        info = _told(listing.flow, listing.unmapped, rows)
-        _say(job, rows, info)
+        info = _counts(listing.flow, listing.unmapped, rows)
+        _report_counts(job, rows, info)
         for text in _unexpected(listing.source.expected, info):
             job.console.warn(f"{cohort.name}: {text}")
         return build.finish(
@@ -203,7 +205,7 @@ def run(config: Config, job: Job) -> Artifact:
                 "id_space": listing.id_space,
                 "phantom": bool(cohort.options.get("phantom", False)),
                 "selection": rule or None,
-                "drawn": drawn,
+                "drawn": draw,
                 "pseudonyms": None if key is None else {"key_check": key.check, "signs": pseudonyms.LENGTH},
                 **info,
             },
@@ -287,14 +289,14 @@ def _remember(config: Config, job: Job, key: pseudonyms.Key) -> None:
 
 _FILES = ("image_path", "truth_mask_path")
 _OUTCOME = ("status", "reason", "detail")
-_JUDGED = (
+_RECALLED = (
     "image_id", "patient_id", "lesion_id", "group_id", "pixel_sha256", "diagnosis", "diagnosis_source", "age_years",
     "sex", "site", "modality", "flags", *_OUTCOME,
 )  # fmt: skip
 """What is looked at, beside the patient block, when all rows are known: repeats, selections and counts."""
 
 
-def _look_at_all(
+def _inspect_all(
     job: Job, rows: Sequence[Mapping[str, Any]], files: Mapping[str, Any], root: Path, build: Builder
 ) -> None:
     """Have every row built: those without an image as they are, the others with what the image tells."""
@@ -306,7 +308,7 @@ def _look_at_all(
     for row in todo:
         if row["status"] != OK:
             build.add(row)
-    work = partial(look, root=root)
+    work = partial(inspect_case, root=root)
     fresh = [row for row in todo if row["status"] == OK]
     how: dict[str, Any] = {"jobs": job.jobs, "limit_s": job.case_seconds, "console": job.console}
     for row in map_cases(work, fresh, key=("image_id",), label="reading images", **how):
@@ -323,7 +325,7 @@ def _state(root: Path, path: str | None, files: Mapping[str, Any]) -> list[Any] 
     return [status.st_size, status.st_mtime_ns]
 
 
-def look(case: Mapping[str, Any], *, root: Path) -> dict[str, Any]:
+def inspect_case(case: Mapping[str, Any], *, root: Path) -> dict[str, Any]:
     """Decode one image and hash it, and its truth mask where it has one.
 
     Raises:
@@ -369,21 +371,23 @@ def without_repeats(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     Returns:
         The rows sorted by image_id.
     """
-    kept: dict[str, str] = {}
+    first_of_pixels: dict[str, str] = {}
     out = []
     for before in sorted(rows, key=lambda r: str(r["image_id"])):
         row = dict(before)
         if row["status"] == EXCLUDED and row["reason"] == "duplicate_content":
             row |= {"status": OK, "reason": None, "detail": None}
         pixels = row.get("pixel_sha256")
-        first = kept.setdefault(pixels, row["image_id"]) if row["status"] == OK and pixels else row["image_id"]
+        first = (
+            first_of_pixels.setdefault(pixels, row["image_id"]) if row["status"] == OK and pixels else row["image_id"]
+        )
         if first != row["image_id"]:
             row |= {"status": EXCLUDED, "reason": "duplicate_content", "detail": f"the same pixels as {first}"}
         out.append(row)
     return out
 
 
-def _told(
+def _counts(
     flow: Mapping[str, Any], unmapped: Mapping[str, Mapping[str, int]], rows: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """What the report says about the cohort: counts by outcome, reason and diagnosis."""
@@ -440,25 +444,25 @@ def _patient_block(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 def _auroc_of_known(column: str, rows: Sequence[Mapping[str, Any]], malignant: frozenset[str]) -> float | None:
     """AUROC for malignancy of whether a column is known: (sensitivity + specificity) / 2 of that one question."""
-    known: dict[bool, list[bool]] = {True: [], False: []}
+    recorded: dict[bool, list[bool]] = {True: [], False: []}
     for row in rows:
-        known[row["diagnosis"] in malignant].append(row[column] is not None)
-    if not all(known.values()):
+        recorded[row["diagnosis"] in malignant].append(row[column] is not None)
+    if not all(recorded.values()):
         return None
-    sensitivity, false_alarms = (sum(known[side]) / len(known[side]) for side in (True, False))
+    sensitivity, false_alarms = (sum(recorded[side]) / len(recorded[side]) for side in (True, False))
     return (sensitivity + 1 - false_alarms) / 2
 
 
 def _unexpected(expected: Mapping[str, int], info: Mapping[str, Any]) -> list[str]:
     """Where the usable images are not as many as ``[expected_counts]`` says."""
-    found = {**info["diagnoses"], "total": info["flow"]["status"].get(OK, 0)}
+    counts = {**info["diagnoses"], "total": info["flow"]["status"].get(OK, 0)}
     other = [
-        f"{name} {found.get(name, 0):,} instead of {n:,}" for name, n in expected.items() if found.get(name, 0) != n
+        f"{name} {counts.get(name, 0):,} instead of {n:,}" for name, n in expected.items() if counts.get(name, 0) != n
     ]
     return [f"not the counts that [expected_counts] says: {', '.join(other)}"] if other else []
 
 
-def _say(job: Job, rows: Sequence[Mapping[str, Any]], info: Mapping[str, Any]) -> None:
+def _report_counts(job: Job, rows: Sequence[Mapping[str, Any]], info: Mapping[str, Any]) -> None:
     name, flow = job.cohort.name, info["flow"]
     diagnoses = ", ".join(f"{code} {count:,}" for code, count in info["diagnoses"].items())
     if diagnoses:

@@ -155,22 +155,22 @@ def _refuse_other_masks(config: Config, job: Job, model: Classifier, frame: pd.D
     """
     if not model.measures or config.allow_segmenter_mismatch:
         return
-    drawn = (job.inputs["fused"].info.get("masks") or {}).get("segmenter_identity")
-    known = model.about.get("segmenter_identities", [])
-    if drawn and drawn in known:
+    identity = (job.inputs["fused"].info.get("masks") or {}).get("segmenter_identity")
+    trained_identities = model.about.get("segmenter_identities", [])
+    if identity and identity in trained_identities:
         return  # whatever that network is called here
     trained = set(str(model.about["segmenter"] or "").split(","))
-    found = {str(name) for name in frame["segmenter"].dropna().unique()}
-    if found - trained:
+    segmenters = {str(name) for name in frame["segmenter"].dropna().unique()}
+    if segmenters - trained:
         raise RefusedError(
-            f"{job.inputs['fused'].path} was measured in masks of {listed(sorted(found))}",
+            f"{job.inputs['fused'].path} was measured in masks of {listed(sorted(segmenters))}",
             f"masks of {listed(sorted(trained))}, like those {job.target.name} was trained with",
             "segment this cohort the same way, or give --allow-segmenter-mismatch",
         )
-    if drawn:
+    if identity:
         raise RefusedError(
-            f"the masks of {job.inputs['fused'].path} were drawn by a segmenter with the identity {drawn[:12]}",
-            f"one of those {job.target.name} was trained with: {listed(k[:12] for k in known)}",
+            f"the masks of {job.inputs['fused'].path} were drawn by a segmenter with the identity {identity[:12]}",
+            f"one of those {job.target.name} was trained with: {listed(k[:12] for k in trained_identities)}",
             "train the classifier again with the new masks (--replace), bring the old segmenter back, or give "
             "--allow-segmenter-mismatch",
         )
@@ -187,8 +187,8 @@ def _members(frame: pd.DataFrame) -> dict[tuple[str, str], list[list[str]]]:
         if patient is not None:
             own = f"lesion {lesion}" if lesion is not None else f"case {case}"
             patients.setdefault(patient, {}).setdefault(own, []).append(case)
-    found: dict[tuple[str, str], list[list[str]]] = {(LESION, name): [cases] for name, cases in lesions.items()}
-    return found | {(PATIENT, name): list(own.values()) for name, own in patients.items()}
+    by_level: dict[tuple[str, str], list[list[str]]] = {(LESION, name): [cases] for name, cases in lesions.items()}
+    return by_level | {(PATIENT, name): list(own.values()) for name, own in patients.items()}
 
 
 # -------------------------------------------------------------------------------------------------------- rows
@@ -203,17 +203,19 @@ def _image_rows(config: Config, job: Job, model: Classifier, frame: pd.DataFrame
 
     if frame.empty:
         return
-    looks = model.reads_photos or model.is_network
-    scorer = Scorer(model, job.workspace.root, precision.pick_device(job.device) if looks else "cpu", job.console)
+    needs_device = model.reads_photos or model.is_network
+    scorer = Scorer(
+        model, job.workspace.root, precision.pick_device(job.device) if needs_device else "cpu", job.console
+    )
     for part in in_chunks(frame):
         scored = scorer.scored(part, list(part["folds"]), job.cohort.root)
         probability, failed = scored.probability, scored.failed
         readable = np.array([pixels not in failed for pixels in part["pixel_sha256"]], dtype=bool)
         for case in _records(part[~readable]):
             yield {**_keys(case), **_failure(failed[case["pixel_sha256"]])}
-        unsure = {f"uncertainty_{name}": mean_of_known(found) for name, found in scored.uncertainty.items()}
-        told = part.assign(unlike_training=mean_of_known(scored.unlike_training), **unsure)[readable]
-        yield from _predicted(config, model, told, probability[:, readable], job.cohort.prevalence)
+        unsure = {f"uncertainty_{name}": mean_of_known(values) for name, values in scored.uncertainty.items()}
+        answered = part.assign(unlike_training=mean_of_known(scored.unlike_training), **unsure)[readable]
+        yield from _predicted(config, model, answered, probability[:, readable], job.cohort.prevalence)
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -294,8 +296,8 @@ def _decision(
     first, second = (int(i) for i in np.argsort(-probability, kind="stable")[:2])
     malignancy = float(probability[model.malignant].sum())
     threshold = threshold_of(model.about, fold)
-    known = probability[probability > 0]
-    entropy = float(-(known * np.log(known)).sum() / np.log(len(names)))
+    positive = probability[probability > 0]
+    entropy = float(-(positive * np.log(positive)).sum() / np.log(len(names)))
     by_class = bool(model.malignant[first])
     malignant = by_class or malignancy >= threshold
     reasons = ["malignant_call"] if malignant else []
@@ -331,11 +333,13 @@ def _beside(
     level = float(np.mean([fold.conformal_level for fold in model.folds if fold.number in folds]))
     source = trained_prevalence(model.about, model.classes.malignant)
     malignancy = probability[model.malignant].sum()
-    told = prevalence is not None and source is not None and 0 < source < 1
+    shifts = prevalence is not None and source is not None and 0 < source < 1
     return {
         "malignancy_raw": raw,
         "prediction_set": set_of(model.classes.classes, prediction_sets(probability[None], level)[0]),
-        "malignancy_at_prevalence": float(shift_malignancy(malignancy, source or 0, prevalence or 0)) if told else None,
+        "malignancy_at_prevalence": float(shift_malignancy(malignancy, source or 0, prevalence or 0))
+        if shifts
+        else None,
     }
 
 
@@ -374,22 +378,22 @@ def _joined_row(
         return {"level": level, "case_id": name, "n_cases": 0, "status": EXCLUDED, "reason": "cases_failed"}
     means = [np.mean([[row[column] for column in columns] for row in part], axis=0) for part in parts]
     worst = int(np.argmax([mean[model.malignant].sum() for mean in means]))
-    shown = max(parts[worst], key=_malignancy)
+    representative = max(parts[worst], key=_malignancy)
     folds = {row["fold"] for row in cases}
     fold = folds.pop() if len(folds) == 1 else None
     doubts = [d for d in _DOUBTS if any(d in str(row["refer_reason"]) for row in cases)]
-    same = {n: shown[n] if len({row[n] for row in cases}) == 1 else None for n in ("patient_id", "lesion_id")}
+    same = {n: representative[n] if len({row[n] for row in cases}) == 1 else None for n in ("patient_id", "lesion_id")}
     return {
         "level": level,
         "case_id": name,
-        "image_id": shown["image_id"],
-        "group_id": shown["group_id"],
+        "image_id": representative["image_id"],
+        "group_id": representative["group_id"],
         **same,
         "n_cases": len(cases),
         "fold": fold,
-        "fold_sd": shown["fold_sd"] if len(cases) == 1 else None,
-        "missing_attributes": shown["missing_attributes"],
-        "unlike_training": shown["unlike_training"],
+        "fold_sd": representative["fold_sd"] if len(cases) == 1 else None,
+        "missing_attributes": representative["missing_attributes"],
+        "unlike_training": representative["unlike_training"],
         **{column: _mean([row[column] for row in parts[worst]]) for column in UNSURE},
         **_decision(means[worst], model, config, fold, doubts),
         **_beside(
@@ -405,8 +409,8 @@ def _joined_row(
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    present = [value for value in values if value is not None]
+    return sum(present) / len(present) if present else None
 
 
 def _malignancy(row: Mapping[str, Any]) -> float:
@@ -431,9 +435,9 @@ def _info(job: Job, model: Classifier, frame: pd.DataFrame, absent: int) -> dict
 
 def mean_thresholds(about: Mapping[str, Any]) -> dict[str, Any]:
     """Class -> the mean of the folds' thresholds, frozen on validation rows; null where no fold could fit one."""
-    found: dict[str, Any] = {}
+    means: dict[str, Any] = {}
     for code in about["classes"]["classes"]:
-        given = [fold["class_thresholds"][code] for fold in about["folds"]]
-        known = [entry["threshold"] for entry in given if entry["threshold"] is not None]
-        found[code] = {"threshold": sum(known) / len(known) if known else None, "source": given[0]["source"]}
-    return found
+        entries = [fold["class_thresholds"][code] for fold in about["folds"]]
+        values = [entry["threshold"] for entry in entries if entry["threshold"] is not None]
+        means[code] = {"threshold": sum(values) / len(values) if values else None, "source": entries[0]["source"]}
+    return means

@@ -39,9 +39,9 @@ class Config:
     bin_width: Annotated[float, "grey levels per bin"] = 25.0
     engine: Annotated[Literal["fast", "pyradiomics"], "fast: compiled kernels with the same values"] = "fast"
     check: Annotated[
-        int, Help("recompute this many random cases with PyRadiomics; exit 5 on any difference", identity=False)
+        int, Help("recompute this many random cases with PyRadiomics; exit code 5 on any difference", identity=False)
     ] = 0
-    image: Annotated[str, Help("measure this one image and print it; needs --mask", identity=False)] = ""
+    image: Annotated[str, Help("compute the features of this image and print them; needs --mask", identity=False)] = ""
     mask: Annotated[str, Help("mask of that image", identity=False)] = ""
 
 

@@ -1,7 +1,7 @@
 """report: everything that was made -> pages that open offline.
 
 For research: one report of all cohorts, answers first. With '--for clinic': the worklist of each inference cohort, most
-urgent first, with one printable card per lesion. Parts that do not exist yet are said to be missing.
+urgent first, with one printable card per lesion. Parts that do not exist yet are listed as missing.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ class Config:
     lang: Annotated[Literal["en", "zh-CN"], "language of the pages"] = "en"
     model: Annotated[str, ONE_MODEL] = ""
     max_lesions: Annotated[
-        int | None, "lesions with pictures at most, 0 for all (default: 27 in all for research, 200 a worklist)"
+        int | None, "largest number of lesions with pictures; 0: all (default: 27 for research, 200 per worklist)"
     ] = None
     image_px: Annotated[int | None, "longer side of a photo, pixels (default: 420 for research, 640 on a card)"] = None
-    page_mb: Annotated[float, Help("largest page, megabytes, at most 20", rare=True)] = 10.0
+    page_mb: Annotated[float, Help("largest page size, MB, at most 20", rare=True)] = 10.0
     show_ids: Annotated[bool, "print lesion ids, and patient ids on the cards"] = True
     standard: Annotated[
         Literal["", "claim", "tripod-ai", "clear-derm", "metrics"],
-        "instead of the report: the checklist of a reporting standard, filled in as far as it is known",
+        "write the checklist of a reporting standard instead, filled in where known",
     ] = ""
 
 
@@ -99,25 +99,28 @@ def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:
 def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
     """Whatever has been made; a worklist also needs the predictions of its cohort, made or not."""
     model = config.model or workspace.defaults["model"]
-    found: list[Ref] = []
+    candidates: list[Ref] = []
     for cohort in workspace.cohorts:
         if config.audience == "research" or cohort == _cohort(target):
-            found += _of_cohort(cohort, model, workspace)
+            candidates += _of_cohort(cohort, model, workspace)
         else:
-            found += [Ref("cases", cohort), Ref("metrics", cohort, model)]  # how well the alarm has worked elsewhere
-    found.append(Ref("models", name=model))
+            candidates += [
+                Ref("cases", cohort),
+                Ref("metrics", cohort, model),
+            ]  # how well the alarm has worked elsewhere
+    candidates.append(Ref("models", name=model))
     if config.audience == "research":
         split = _recorded(Ref("models", name=model), "split", workspace) or workspace.defaults["split"]
         fused = _fused(model, workspace)
-        found += [Ref("split", name=split), Ref("signature", name=f"{split}/{fused}")]
-    present = [ref for ref in found if exists(workspace.path(ref))]
+        candidates += [Ref("split", name=split), Ref("signature", name=f"{split}/{fused}")]
+    present = [ref for ref in candidates if exists(workspace.path(ref))]
     if config.audience == "research":
         return {str(ref): ref for ref in present}
     cohort = _cohort(target)
-    wanted = [Ref("cases", cohort), Ref("predictions", cohort, model)]
+    required = [Ref("cases", cohort), Ref("predictions", cohort, model)]
     scored = {ref.cohort for ref in present if ref.kind == "metrics"} | {cohort}
-    kept = [ref for ref in present if ref.kind != "cases" or ref.cohort in scored]
-    return {str(ref): ref for ref in dict.fromkeys((*wanted, *kept))}
+    optional = [ref for ref in present if ref.kind != "cases" or ref.cohort in scored]
+    return {str(ref): ref for ref in dict.fromkeys((*required, *optional))}
 
 
 def _cohort(target: Ref) -> str:
@@ -145,8 +148,8 @@ def _recorded(ref: Ref, option: str, workspace: Workspace) -> str:
 
 def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
     """What ``skinkit.toml`` says of the cohorts stands in the pages too."""
-    told = {c.name: [c.role, c.source, dict(c.options)] for c in workspace.cohorts.values()}
-    return Sources(inputs={"cohorts": digest(told)}, watch="")
+    described = {c.name: [c.role, c.source, dict(c.options)] for c in workspace.cohorts.values()}
+    return Sources(inputs={"cohorts": digest(described)}, watch="")
 
 
 def run(config: Config, job: Job) -> Artifact:
@@ -181,14 +184,14 @@ def run(config: Config, job: Job) -> Artifact:
         title = words("report.title")
         drift = _drift(cohorts, model)
         files["drift.json"] = json.dumps(drift, ensure_ascii=False, indent=1).encode()
-        study = _study(config, job, cohorts, model, drift)
+        context = _context(config, job, cohorts, model, drift)
         if config.standard:
-            checklist = Checklist(load_standard(config.standard), study)
+            checklist = Checklist(load_standard(config.standard), context)
             files["checklist.json"] = json.dumps(checklist.as_dict(), ensure_ascii=False, indent=1).encode()
             title = words("standard.title", standard=checklist.standard.title)
             blocks = list(checklist.blocks())
         else:
-            blocks = study.blocks(_drawn(config, job, study.picture_items()))
+            blocks = context.blocks(_pictures(config, job, context.picture_items()))
     pages = compose(blocks, title=title, words=words, limit_bytes=limit, kind=config.audience)
     with job.build() as build:
         build.clear()
@@ -201,9 +204,9 @@ def run(config: Config, job: Job) -> Artifact:
         return build.finish(pd.DataFrame(rows), info=info, beside=tuple(files))
 
 
-def summary(made: Sequence[Artifact]) -> dict[str, Any]:
+def summary(artifacts: Sequence[Artifact]) -> dict[str, Any]:
     """Where the pages are."""
-    pages = [str(artifact.path / "index.html") for artifact in made]
+    pages = [str(artifact.path / "index.html") for artifact in artifacts]
     return {"pages": pages, "text": "\n".join(f"report: {page}" for page in pages)}
 
 
@@ -211,21 +214,21 @@ def _evidence(config: Config, job: Job) -> tuple[list[CohortEvidence], ModelEvid
     """The inputs, cohort by cohort, in the order of ``skinkit.toml``."""
     from skinkit.reporting.evidence import COHORT_KINDS, CohortEvidence, model_evidence
 
-    found: dict[str, dict[str, Artifact]] = {}
+    by_cohort: dict[str, dict[str, Artifact]] = {}
     for name, artifact in job.inputs.items():
         kind = str(artifact.recipe["kind"])
         if kind in COHORT_KINDS:
-            found.setdefault(name.partition("/")[0], {})[kind] = artifact
+            by_cohort.setdefault(name.partition("/")[0], {})[kind] = artifact
     cohorts = [
-        CohortEvidence(cohort, found[cohort.name])
+        CohortEvidence(cohort, by_cohort[cohort.name])
         for cohort in job.workspace.cohorts.values()
-        if "cases" in found.get(cohort.name, {})
+        if "cases" in by_cohort.get(cohort.name, {})
     ]
     model = job.inputs.get(str(Ref("models", name=config.model)))
     return cohorts, model_evidence(config.model, model, cohorts)
 
 
-def _study(
+def _context(
     config: Config,
     job: Job,
     cohorts: Sequence[CohortEvidence],
@@ -262,7 +265,7 @@ def _drift(cohorts: Sequence[CohortEvidence], model: ModelEvidence) -> dict[str,
         return pd.concat(tables, ignore_index=True) if tables else None
 
     inside = [c for c in cohorts if c.cohort.role == "development"]
-    found = {}
+    comparisons = {}
     for outside in (c for c in cohorts if c.cohort.role == "external"):
         pairs = []
         for kind, file in (("metrics", "scored.parquet"), ("fused", TABLE)):
@@ -270,8 +273,8 @@ def _drift(cohorts: Sequence[CohortEvidence], model: ModelEvidence) -> dict[str,
             pairs.append(None if sides[0] is None or sides[1] is None else (sides[0], sides[1]))
         if any(pair is not None for pair in pairs):
             malignant = sorted(model.classes.malignant) if model.classes else []
-            found[outside.name] = drift.compare(pairs[0], pairs[1], malignant)
-    return found
+            comparisons[outside.name] = drift.compare(pairs[0], pairs[1], malignant)
+    return comparisons
 
 
 def _clinic(config: Config, job: Job, cohorts: Sequence[CohortEvidence], model: ModelEvidence) -> list[Block]:
@@ -284,10 +287,10 @@ def _clinic(config: Config, job: Job, cohorts: Sequence[CohortEvidence], model: 
     scored = [c for c in cohorts if c.has("metrics")]
     ward = Ward(cohort, scored, model, Words(config.lang), config.show_ids, config.max_lesions or 0)
     items = [picture_item(lesion, cohort) for lesion in ward.with_card(ward.lesions())]
-    return ward.blocks(_drawn(config, job, items))
+    return ward.blocks(_pictures(config, job, items))
 
 
-def _drawn(config: Config, job: Job, items: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+def _pictures(config: Config, job: Job, items: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     """The pictures by key; one that cannot be drawn is a row that says why."""
     from skinkit.reporting.cards import draw_pictures
 

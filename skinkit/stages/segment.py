@@ -50,7 +50,7 @@ class Config:
     """Options of the stage."""
 
     model: Annotated[str, "otsu, truth or the name of a trained segmenter (default: the workspace's)"] = ""
-    settings: Annotated[tuple[str, ...], "a setting of otsu as NAME=VALUE, repeatable"] = ()
+    settings: Annotated[tuple[str, ...], "setting of otsu as NAME=VALUE, repeatable"] = ()
 
 
 def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:
@@ -83,9 +83,9 @@ def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
 
 def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:
     """Masks called after a segmenter are drawn by it; others by the workspace's."""
-    known = {*registered("segment"), *_trained(workspace)}
+    segmenters = {*registered("segment"), *_trained(workspace)}
     return replace(
-        config, model=config.model or (target.name if target.name in known else workspace.defaults["segmenter"])
+        config, model=config.model or (target.name if target.name in segmenters else workspace.defaults["segmenter"])
     )
 
 
@@ -97,8 +97,8 @@ def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
     if not _is_rule(config.model):
         return Sources({}, watch="")
     settings = _settings(config)
-    found = _other_masks(config, settings, workspace.cohort(target.cohort))
-    watch = digest(list(found.masks.values())) if found else ""
+    files = _other_masks(config, settings, workspace.cohort(target.cohort))
+    watch = digest(list(files.masks.values())) if files else ""
     return Sources({"settings": digest(asdict(settings))}, watch)
 
 
@@ -137,14 +137,14 @@ def run(config: Config, job: Job) -> Artifact:
     cases = job.inputs["cases"].table()
     cases = cases[cases["status"] == OK].reset_index(drop=True)
     with job.build() as build:
-        drawn = _by_network if "model" in job.inputs else _by_rule
-        told = drawn(config, job, cases, build)
+        draw_masks = _by_network if "model" in job.inputs else _by_rule
+        about = draw_masks(config, job, cases, build)
         build.finish_share()
         copies = _is_copied(config.model) and not getattr(_settings(config), "masks", "")
         summary = [] if copies else _summary(build, cases)
         for line in summary:
-            job.console.info(f"  {_told(line)}")
-        return build.finish(info={**told, "agreement": summary})
+            job.console.info(f"  {_agreement_text(line)}")
+        return build.finish(info={**about, "agreement": summary})
 
 
 # ------------------------------------------------------------------------------------------------------- rules
@@ -180,11 +180,11 @@ def _of_another(config: Config, settings: Any, cohort: Cohort, cases: pd.DataFra
     """``image_id`` -> mask of another annotator; None where the cohort's own are meant."""
     from skinkit.data.masks import masks_of
 
-    found = _other_masks(config, settings, cohort)
-    if not found:
+    files = _other_masks(config, settings, cohort)
+    if not files:
         return None
     paths = [(cohort.root / path).relative_to(cohort.root).as_posix() for path in cases["image_path"]]
-    return masks_of(dict(zip(cases["image_id"], paths, strict=True)), found)
+    return masks_of(dict(zip(cases["image_id"], paths, strict=True)), files)
 
 
 def _content(case: Mapping[str, Any], root: Path) -> str | None:
@@ -261,9 +261,9 @@ def _by_network(config: Config, job: Job, cases: pd.DataFrame, build: Builder) -
     from skinkit.learning import trained
 
     segmenter = trained.open_segmenter(job.inputs["model"], config.model)
-    known = _known_to(segmenter, cases, job.target.cohort)
+    folds_knowing = _known_to(segmenter, cases, job.target.cohort)
     every = frozenset(segmenter.folds)
-    plans = [(tuple(sorted(every - knows or every)), every == knows) for knows in known]
+    plans = [(tuple(sorted(every - knows or every)), every == knows) for knows in folds_knowing]
     fingerprints = {
         (case["image_id"],): job.recipe.fingerprint(
             segmenter.identity, case["pixel_sha256"], case["truth_mask_sha256"], *plan
@@ -274,7 +274,7 @@ def _by_network(config: Config, job: Job, cases: pd.DataFrame, build: Builder) -
     chosen = [image in todo for image in cases["image_id"]]
     for folds, in_sample in sorted(set(plans)):
         part = cases[[plan == (folds, in_sample) and new for plan, new in zip(plans, chosen, strict=True)]]
-        for row in _drawn(segmenter, folds, part, job, build.partial):
+        for row in _predicted_masks(segmenter, folds, part, job, build.partial):
             build.add({**row, "in_sample": in_sample})
     if n := sum(in_sample for _, in_sample in plans):
         job.console.info(f"  {n} of {len(plans)} photos are in sample: every fold of {config.model} learnt from them")
@@ -285,11 +285,11 @@ def _known_to(segmenter: Segmenter, cases: pd.DataFrame, cohort: str) -> list[fr
     """Of each case, the folds that had it, its pixels or something of its group among training or validation rows."""
     from skinkit.artifacts.tables import read_table
 
-    seen = read_table(
+    trained_on = read_table(
         segmenter.path / "trained_on.parquet", ["fold", "cohort", "case_id", "part", "group_id", "pixel_sha256"]
     )
     learnt: dict[tuple[str, ...], set[int]] = {}
-    for row in _records(seen[seen["part"] != "held_out"]):
+    for row in _records(trained_on[trained_on["part"] != "held_out"]):
         for key in _traces(row, row["cohort"]):
             learnt.setdefault(key, set()).add(int(row["fold"]))
     return [frozenset().union(*(learnt.get(key, ()) for key in _traces(case, cohort))) for case in _records(cases)]
@@ -300,7 +300,7 @@ def _traces(row: Mapping[Any, Any], cohort: str) -> list[tuple[str, ...]]:
     return [("case", cohort, row["case_id"]), ("pixels", row["pixel_sha256"]), ("group", row["group_id"])]
 
 
-def _drawn(
+def _predicted_masks(
     segmenter: Segmenter, folds: Sequence[int], cases: pd.DataFrame, job: Job, out: Path
 ) -> Iterator[dict[str, Any]]:
     """Rows of cases drawn by the same folds; masks are finished and written in threads while the network works."""
@@ -388,7 +388,7 @@ def _summary(build: Builder, cases: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def _told(line: Mapping[str, Any]) -> str:
+def _agreement_text(line: Mapping[str, Any]) -> str:
     from skinkit.evaluation.overlap import FIGURES, text_of
 
     where = "" if line["modality"] == "all" else f", {line['modality']}"

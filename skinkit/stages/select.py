@@ -40,7 +40,7 @@ TESTS, CHOSEN = "tests.parquet", "signature.json"
 class Config:
     """Options of the stage."""
 
-    limit: Annotated[int, "features kept at most"] = 9
+    limit: Annotated[int, "largest number of features"] = 9
     alpha: Annotated[float, "significance level after Holm's correction"] = 0.05
     max_correlation: Annotated[float, "largest |Spearman r| with a better-ranked feature"] = 0.9
 
@@ -97,8 +97,8 @@ def run(config: Config, job: Job) -> Artifact:
         info = {"classes": split.info.get("classes"), "limit": config.limit, "features": len(features), "folds": folds}
         write_table(build.partial / TESTS, SIGNATURE_TESTS, pd.concat(tests, ignore_index=True))
         settings = {"limit": config.limit, "alpha": config.alpha, "max_correlation": config.max_correlation}
-        told = {"settings": settings, "features_tested": len(features), "folds": folds}
-        write_atomic(build.partial / CHOSEN, json.dumps(told, indent=1, ensure_ascii=False).encode())
+        body = {"settings": settings, "features_tested": len(features), "folds": folds}
+        write_atomic(build.partial / CHOSEN, json.dumps(body, indent=1, ensure_ascii=False).encode())
         return build.finish(pd.concat(tables, ignore_index=True), info=info)
 
 
@@ -142,15 +142,15 @@ def _fused(inputs: Mapping[str, Artifact], console: Console) -> tuple[pd.DataFra
         if name.startswith("fused/"):
             table = artifact.table()
             tables[name.removeprefix("fused/")] = table[table["status"] == OK]
-    found = [[name for name in table.columns if _FEATURE.match(name)] for table in tables.values()]
-    shared = [name for name in found[0] if all(name in others for others in found)] if found else []
+    column_sets = [[name for name in table.columns if _FEATURE.match(name)] for table in tables.values()]
+    shared = [name for name in column_sets[0] if all(name in others for others in column_sets)] if column_sets else []
     if not shared:
         raise InputError(
             f"no radiomic feature that {listed(tables)} all have",
             "fused tables with columns such as original_firstorder_Mean",
             "run 'skinkit radiomics' with the same --channels for every development cohort",
         )
-    if lost := sorted({name for names in found for name in names} - set(shared)):
+    if lost := sorted({name for names in column_sets for name in names} - set(shared)):
         console.warn(f"{len(lost)} features are not in every development cohort and are left out: {lost[0]}, ...")
-    kept = [t[["case_id", *shared]].assign(cohort=cohort) for cohort, t in tables.items()]
-    return pd.concat(kept, ignore_index=True), shared
+    parts = [t[["case_id", *shared]].assign(cohort=cohort) for cohort, t in tables.items()]
+    return pd.concat(parts, ignore_index=True), shared

@@ -64,19 +64,19 @@ class Config:
             metavar="KIND",
         ),
     ] = ""
-    preset: Annotated[str, "settings of a network under one name, such as quick or wang2024"] = ""
+    preset: Annotated[str, "named set of network settings, such as quick or wang2024"] = ""
     weights: Annotated[
         str,
         Help(
             "pretrained weights: safetensors, a PyTorch state dict, or a name of 'skinkit weights list' (default: the "
-            "model's own, where they were fetched); none lets a network start from random numbers",
+            "model's own, if downloaded); none: random initialisation",
             identity=False,
             metavar="PATH",
         ),
     ] = ""
     settings: Annotated[
         tuple[str, ...],
-        Help("a setting of the model as NAME=VALUE, repeatable; over those of the preset", metavar="NAME=VALUE"),
+        Help("model setting as NAME=VALUE, repeatable; overrides the preset", metavar="NAME=VALUE"),
     ] = ()
     classes: Annotated[
         str, "class set: pad6, wang8, wang4, isic2017, isic2018-7, malignancy or a TOML file (default: the workspace's)"
@@ -98,11 +98,11 @@ class Config:
         "of its own)",
     ] = "zeros"
     radiomics: Annotated[
-        Literal["auto", "none", "signature", "all"], "radiomic features the model reads; auto: the model's own choice"
+        Literal["auto", "none", "signature", "all"], "radiomic features of the model; auto: the model's default"
     ] = "auto"
     split: Annotated[str, "name of the split (default: the workspace's; masks for a segmenter)"] = ""
     fused: Annotated[str, "name of the fused tables (default: the workspace's segmenter)"] = ""
-    folds: Annotated[int, Help("make sure that the split has this many folds", identity=False)] = 0
+    folds: Annotated[int, Help("required number of folds of the split; 0: any", identity=False)] = 0
     refit: Annotated[
         bool,
         "after calibrating, fit once more: on training and validation rows what needs none to know when to stop "
@@ -113,7 +113,7 @@ class Config:
         Literal["temperature", "isotonic"],
         "what makes scores probabilities; both are fitted on the validation rows and kept, isotonic on top",
     ] = "temperature"
-    coverage: Annotated[float, Help("share of cases whose prediction set is to hold the truth", rare=True)] = 0.9
+    coverage: Annotated[float, Help("target coverage of prediction sets, 0.5 to 1", rare=True)] = 0.9
     seed: Annotated[int, "seed of the model"] = 0
     precision: Annotated[
         Literal["auto", "fp32", "bf16"],
@@ -121,7 +121,7 @@ class Config:
             "arithmetic of a network; auto: bf16 where 'skinkit doctor' measures it faster", identity=False, rare=True
         ),
     ] = "auto"
-    devices: Annotated[int, Help("GPUs a network is trained on at once", identity=False, rare=True)] = 1
+    devices: Annotated[int, Help("number of GPUs", identity=False, rare=True)] = 1
     cache_mib: Annotated[
         int, Help("memory for decoded photos while a network is trained, MiB", identity=False, rare=True)
     ] = 2048
@@ -205,10 +205,10 @@ def _check_folds(config: Config, split: Ref, workspace: Workspace) -> None:
     """Refuse, before any work, a number of folds that the split has not."""
     path = workspace.path(split)
     recorded = open_artifact(path).info.get("folds", 1) if exists(path) else 1
-    found = workspace.settings.get("split", {}).get("folds", recorded)
-    if config.folds and config.folds != found:
+    n_folds = workspace.settings.get("split", {}).get("folds", recorded)
+    if config.folds and config.folds != n_folds:
         raise ConfigError(
-            f"--folds {config.folds}, but the split {split.name!r} has {found}",
+            f"--folds {config.folds}, but the split {split.name!r} has {n_folds}",
             "a split with as many folds",
             f"run 'skinkit split --folds {config.folds}' first; for a second split with --name "
             f"{split.name}_{config.folds}, and here with --split {split.name}_{config.folds}",
@@ -244,11 +244,13 @@ def guard(config: Config, artifact: Artifact, recipe: Recipe) -> None:
     if old["config"].get("model") == config.model:
         had = {**asdict(_module(config).Config()), **trained}
         pairs |= {name: (had.get(name), value) for name, value in _settings(config).items()}
-    said = [f"{name} {was!r} instead of {value!r}" for name, (was, value) in pairs.items() if was != value]
-    said += [f"other {key}" for key in ("weights", "classes") if old["inputs"].get(key) != new["inputs"].get(key)]
-    if said:
+    differences = [f"{name} {was!r} instead of {value!r}" for name, (was, value) in pairs.items() if was != value]
+    differences += [
+        f"other {key}" for key in ("weights", "classes") if old["inputs"].get(key) != new["inputs"].get(key)
+    ]
+    if differences:
         raise RefusedError(
-            f"the model at {artifact.path} has another configuration ({'; '.join(said)})",
+            f"the model at {artifact.path} has another configuration ({'; '.join(differences)})",
             "the same configuration, or a name that is free",
             f"give --name {artifact.path.name}_2 to keep both, or --replace to train it anew in its place",
         )
@@ -277,7 +279,7 @@ def _weights(config: Config, workspace: Workspace) -> Callable[[], Start] | None
     default = module.default_weights(_model_config(config))
     # In skinkit.toml a path is meant from there, on the command line from where one stands.
     beside = workspace.root / config.weights
-    given = (
+    chosen = (
         str(beside) if config.weights and beside.is_file() and not Path(config.weights).is_file() else config.weights
     )
 
@@ -290,7 +292,7 @@ def _weights(config: Config, workspace: Workspace) -> Callable[[], Start] | None
                     "give --weights PATH",
                 )
             return Start(None, RANDOM, None)
-        path = locate(given, default)
+        path = locate(chosen, default)
         return Start(path, path.name, file_sha256(path))
 
     return find
@@ -392,8 +394,8 @@ def _photos(frame: pd.DataFrame, workspace: Workspace) -> list[Photo]:
 
 
 def _start(config: Config, job: Job) -> Start:
-    found = _weights(config, job.workspace)
-    return found() if found is not None else Start(None, RANDOM, None)
+    find_weights = _weights(config, job.workspace)
+    return find_weights() if find_weights is not None else Start(None, RANDOM, None)
 
 
 def _segmenter(config: Config, job: Job, module: Any, settings: Any, partial: Path) -> Work:
@@ -489,7 +491,7 @@ def _classifier(config: Config, job: Job, module: Any, settings: Any, partial: P
         return [material.encoder, material.missing, list(material.features(fold)), *made_from]
 
     segmenters = sorted({str(s) for s in rows.frame["segmenter"].dropna().unique()})
-    drawn = {str(a.info["masks"]["segmenter_identity"]) for a in fused.values() if _drawn_by_a_network(a)}
+    identities = {str(a.info["masks"]["segmenter_identity"]) for a in fused.values() if _drawn_by_a_network(a)}
     about = {
         "classes": classes.as_dict(),
         "attributes": material.encoder,
@@ -501,7 +503,7 @@ def _classifier(config: Config, job: Job, module: Any, settings: Any, partial: P
         },
         "fused": config.fused,
         "segmenter": ",".join(segmenters) or None,
-        "segmenter_identities": sorted(drawn),
+        "segmenter_identities": sorted(identities),
         "cohorts": list(fused),
         "weights": start.as_dict() if start is not None else None,
         "precision": training.precision if training is not None else None,
@@ -589,12 +591,12 @@ def _check_classes(material: FoldInputs, job: Job) -> None:
             job.console.warn(f"fold {fold} has no training case of {', '.join(absent)}: it can never answer that")
 
 
-def _carry_over(build: Builder, finished: Path, kept: list[int]) -> None:
+def _carry_over(build: Builder, finished: Path, unchanged: list[int]) -> None:
     """Link the files of folds that stay as they are, and remove those of folds that are no more or are made anew."""
     from skinkit.learning.fold_network import CHECKPOINT
     from skinkit.learning.trained import FOLD
 
-    names = {FOLD.format(fold) for fold in kept}
+    names = {FOLD.format(fold) for fold in unchanged}
     for folder in build.partial.glob(FOLD.format("[0-9]*")):
         if folder.name not in names and not folder.name.endswith(CHECKPOINT):
             shutil.rmtree(folder)

@@ -133,7 +133,7 @@ def test_without_a_selection_only_what_cannot_be_used_is_left_out(tmp_path: Path
     table = write_cases(workspace, "a", rows).table()
     found = flow.count({"a": table}, {"a": "development"}, "")
     assert [found.lost(step) for step in flow.STEPS] == [0, 0, 2]
-    assert found.kept("development") == {"a": 5}
+    assert found.analysed("development") == {"a": 5}
 
 
 @pytest.mark.parametrize("role", ["development", "inference"])
