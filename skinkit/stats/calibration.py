@@ -8,7 +8,6 @@ fitted on a fold's validation rows and kept as plain numbers.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -251,49 +250,22 @@ class Isotonic:
 def conformal_level(probability: npt.ArrayLike, labels: npt.ArrayLike, coverage: float) -> float:
     """The probability from which a class enters the prediction set, so that sets hold the truth at least so often.
 
-    Split conformal prediction with the score 1 - p(true class), by MAPIE: the level is 1 minus its
-    ceil((n + 1) coverage) / n quantile. Too few rows for that coverage: 0, and every class is in the set.
+    Split conformal prediction with the score 1 - p(true class): the level is 1 minus the ceil((n + 1) coverage)-th
+    smallest of n scores. With no more than 1 / (1 - coverage) rows it is 0, and every class is in the set.
 
     Args:
         probability: (n, classes) of rows the model was not fitted on.
         labels: (n,) class indices.
-        coverage: wanted, such as 0.9.
+        coverage: wanted, from 0.5 to below 1.
 
     Source: Sadinle, Lei & Wasserman, JASA 2019 (least ambiguous set-valued classifiers).
     """
-    from mapie.classification import SplitConformalClassifier
-    from mapie.conformity_scores import LACConformityScore
-
     p, truth = np.asarray(probability, dtype=np.float64), np.asarray(labels, dtype=np.int64)
-    if not 1 / min(coverage, 1 - coverage) < len(truth):  # else MAPIE refuses: no row may lie outside
+    n = len(truth)
+    if n <= 1 / (1 - coverage):
         return 0.0
-    score = LACConformityScore()
-    sets = SplitConformalClassifier(
-        _as_given(p.shape[1]), confidence_level=coverage, conformity_score=score, prefit=True
-    )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="(?s).*conformalization dataset has less labels")
-        sets.conformalize(p, truth).predict_set(p[:1])  # the quantile is taken with the first set
-    return float(1 - score.quantiles_[0])
-
-
-def _as_given(n_classes: int) -> Any:
-    """A classifier, as scikit-learn has them, whose inputs already are the probabilities."""
-    from sklearn.base import BaseEstimator, ClassifierMixin
-
-    class AsGiven(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-        classes_ = np.arange(n_classes)
-
-        def fit(self, probability: Floats, labels: npt.ArrayLike) -> AsGiven:
-            return self
-
-        def predict_proba(self, probability: Floats) -> Floats:
-            return probability
-
-        def predict(self, probability: Floats) -> npt.NDArray[np.int64]:
-            return np.asarray(probability.argmax(axis=1), dtype=np.int64)
-
-    return AsGiven()
+    scores = np.sort(1 - p[np.arange(n), truth])
+    return float(1 - scores[math.ceil((n + 1) * coverage) - 1])
 
 
 def prediction_sets(probability: npt.ArrayLike, level: float) -> Bools:

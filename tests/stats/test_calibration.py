@@ -107,6 +107,13 @@ def test_conformal_level_by_hand() -> None:
     # Scores 1 - p(true) are 0.1, 0.2, 0.3, 0.6; ceil(5 * 0.6) = 3rd smallest is 0.3.
     assert calibration.conformal_level(p, [0, 0, 0, 0], 0.6) == pytest.approx(0.7)
     assert calibration.conformal_level(p, [0, 0, 0, 0], 0.9) == 0  # four rows cannot promise 90 %
+    eleven = np.linspace(0.5, 1.0, 11)
+    p = np.stack([eleven, 1 - eleven], axis=1)
+    # ceil(12 * 0.9) = 11: the largest of the eleven scores; ceil(12 * 0.8) = 10: the one before it.
+    assert calibration.conformal_level(p, [0] * 11, 0.9) == pytest.approx(0.5)
+    assert calibration.conformal_level(p, [0] * 11, 0.8) == pytest.approx(0.55)
+    assert calibration.conformal_level(p[1:], [0] * 10, 0.9) == 0
+    p = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.4, 0.6]])
     sets = calibration.prediction_sets(p, 0.25)
     assert [calibration.set_of(["A", "B"], row) for row in sets] == ["A", "A", "A,B", "A,B"]
     assert calibration.prediction_sets(p, 0.95).sum(axis=1).tolist() == [1, 1, 1, 1]
