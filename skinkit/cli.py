@@ -26,9 +26,9 @@ import typer
 
 from skinkit import __version__
 from skinkit.artifacts.builder import Share
+from skinkit.artifacts.files import json_values
 from skinkit.commands import COMMANDS, PANELS, SYNONYMS, Context, load_command
 from skinkit.commands._command_line import CommandHelp, Overview, flags_of, own_options, parameters_of, passed_values
-from skinkit.commands._output import plain
 from skinkit.console import Console, abandon
 from skinkit.errors import UNUSABLE, ConfigError, InputError, SkinkitError, did_you_mean
 from skinkit.options import make_config
@@ -118,7 +118,7 @@ def _print_answer(answer: Answer, console: Console, *, as_json: bool) -> int:
     """Print the result of a command and return the exit code."""
     text = answer.text
     if as_json:
-        body = plain({"exit_code": answer.exit_code, "error": None, **answer.body})
+        body = json_values({"exit_code": answer.exit_code, "error": None, **answer.body})
         # Text that stdout's encoding lacks is escaped; a path that is no Unicode always.
         unicode = "utf" in (sys.stdout.encoding or "").lower()
         text = json.dumps(body, indent=1, ensure_ascii=not unicode, default=str)

@@ -6,12 +6,13 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from skinkit.errors import UNUSABLE, InputError
 
@@ -20,6 +21,17 @@ def digest(value: object) -> str:
     """SHA-256 of a JSON-able value, the same for equal values whatever the order of their keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def json_values(value: Any) -> Any:
+    """Plain values for JSON, all the way down: arrays and NumPy numbers as Python's own, what is not finite as None."""
+    if isinstance(value, Mapping):
+        return {str(key): json_values(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_values(one) for one in value]
+    if hasattr(value, "tolist"):
+        return json_values(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def file_sha256(path: Path) -> str:

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from skinkit.artifacts.files import json_values
 from skinkit.schemas import OK, PAD_ATTRIBUTES
 from skinkit.stats.cross_fit import areas, fold_of, holm, out_of_fold
 from skinkit.stats.encoders import radiomic_columns
@@ -281,19 +282,8 @@ def compare(
         rows = inputs(inside, outside, columns)
         found["inputs"] = rows.to_dict("records")
         found["domain"] = domain(inside, outside, columns, bootstrap=bootstrap, seed=seed)
-    plain = {name: _plain(value) for name, value in found.items()}
+    plain = {name: json_values(value) for name, value in found.items()}
     return {**plain, "text": summary(plain)}
-
-
-def _plain(value: Any) -> Any:
-    """NaN as None and numbers as Python's own, all the way down."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(entry) for name, entry in value.items()}
-    if isinstance(value, list):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and np.isnan(value) else value
 
 
 def summary(found: Mapping[str, Any]) -> str:

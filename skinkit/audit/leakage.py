@@ -33,6 +33,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from skinkit.artifacts.artifact import exists, open_artifact
+from skinkit.artifacts.files import json_values
 from skinkit.errors import CaseError, RefusedError
 from skinkit.schemas import OK
 from skinkit.workspace import Ref, Workspace
@@ -133,12 +134,8 @@ class Leakage:
             "counts": dict(self.counts),
             "compared": list(self.compared),
             "near_limit": self.near_limit,
-            "pairs": [_plain(row) for row in self.pairs.head(100).to_dict("records")],
+            "pairs": [json_values(row) for row in self.pairs.head(100).to_dict("records")],
         }
-
-
-def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
-    return {str(name): None if pd.isna(value) else value for name, value in row.items()}
 
 
 def _other_patient(ours: object, theirs: object) -> bool:

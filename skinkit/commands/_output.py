@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from skinkit.artifacts.files import write_atomic
+from skinkit.artifacts.files import json_values, write_atomic
 from skinkit.workspace import Workspace
 
 
@@ -51,21 +50,10 @@ def write_study(
         page: the same in Markdown, where a study has a page of its own.
         files: what is written already, such as figures and tables: kind -> path.
     """
-    whole = dict(plain(body))
+    whole = dict(json_values(body))
     paths = {"json": folder / f"{stem}.json", ("md" if page else "txt"): folder / f"{stem}.{'md' if page else 'txt'}"}
     data = json.dumps(whole, ensure_ascii=False, indent=1, allow_nan=False, default=str)
     for path, content in zip(paths.values(), (data, page or text), strict=True):
         write_atomic(path, f"{content.rstrip()}\n".encode())
     written = {**{kind: str(path) for kind, path in paths.items()}, **(files or {})}
     return Written(written, whole, f"{text}\nfiles: {folder}")
-
-
-def plain(value: Any) -> Any:
-    """Plain values for JSON: numbers that are not finite are null."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(one) for one in value]
-    if hasattr(value, "tolist"):  # an array or number of numpy
-        return plain(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -39,10 +39,10 @@ class Config:
 def run(config: Config, context: Context) -> Mapping[str, Any]:
     """Draw the map of every labelled cohort."""
     from skinkit.evaluation import feature_map
-    from skinkit.evaluation.scoring import IMAGE, TRUTH
+    from skinkit.evaluation.scoring import TRUTH
     from skinkit.learning import precision, trained
     from skinkit.learning.features import features
-    from skinkit.schemas import PROBABILITY
+    from skinkit.schemas import IMAGE, PROBABILITY
     from skinkit.stages.predict import fused_of
 
     if config.perplexity <= 0:

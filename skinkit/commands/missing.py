@@ -116,7 +116,8 @@ def _matched(metrics: Artifact, fused: pd.DataFrame, model: Classifier) -> tuple
     import numpy as np
 
     from skinkit.evaluation.missing import Cases
-    from skinkit.evaluation.scoring import IMAGE, TRUTH
+    from skinkit.evaluation.scoring import TRUTH
+    from skinkit.schemas import IMAGE
 
     table = read_table(metrics.path / "scored.parquet", ["level", "case_id", "group_id", TRUTH, "threshold"])
     table = table[table["level"] == IMAGE].sort_values("case_id", kind="stable").reset_index(drop=True)

@@ -17,8 +17,8 @@ from skinkit.artifacts.files import write_atomic
 from skinkit.commands import Context
 from skinkit.errors import ConfigError, InputError
 from skinkit.options import Help
-from skinkit.schemas import METRICS
-from skinkit.stages.evaluate import IMAGE, Scoring, check_by, settings_of
+from skinkit.schemas import IMAGE, METRICS
+from skinkit.stages.evaluate import Scoring, check_by, settings_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from skinkit.artifacts import csv
 from skinkit.artifacts.artifact import Artifact, open_artifact
-from skinkit.artifacts.files import write_atomic
+from skinkit.artifacts.files import json_values, write_atomic
 from skinkit.commands import Context
-from skinkit.commands._output import plain, write_study
+from skinkit.commands._output import write_study
 from skinkit.errors import ConfigError, InputError, did_you_mean, listed
 from skinkit.options import Help
 from skinkit.schemas import OK
@@ -114,7 +114,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         **{key: value for key, value in parts.items() if value is not None},
         "folder": str(folder),
     }
-    body = plain(body)
+    body = json_values(body)
     study = write_study(folder, "signature", body, _text(body))
     return {**study.body, "files": study.files, "text": study.text}
 

@@ -16,7 +16,7 @@ import pandas as pd
 from skinkit.errors import InputError, RefusedError
 from skinkit.evaluation.comparison import COMPARED, ComparedModel, compare
 from skinkit.evaluation.scoring import Answers, Evaluation
-from skinkit.evaluation.subgroups import holm
+from skinkit.stats.cross_fit import holm
 from skinkit.stats.metrics import ALL, MALIGNANT
 
 SHOWN = {

@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from skinkit.artifacts.files import json_values
 from skinkit.evaluation.markdown import markdown_table, with_interval
-from skinkit.evaluation.scoring import IMAGE, TRUTH, Answers
-from skinkit.schemas import PROBABILITY
+from skinkit.evaluation.scoring import TRUTH, Answers
+from skinkit.schemas import IMAGE, PROBABILITY
 from skinkit.stats.metrics import ALL, Floats, Ints, auroc, youden_threshold
 
 FROZEN, ARGMAX, TUNED = "frozen_threshold", "argmax", "tuned_on_scored"
@@ -134,7 +135,7 @@ def _row(
     tuned_rates = whole.rates(c, TUNED) if mode == TUNED else {}
     for metric in METRICS:
         told = answers.get(name, "none" if metric == "auroc" else mode, metric)
-        figure = {"estimate": _plain(tuned_rates[metric])} if mode == TUNED and metric != "auroc" else told
+        figure = {"estimate": json_values(tuned_rates[metric])} if mode == TUNED and metric != "auroc" else told
         row |= _figure(metric, figure, [rates[metric] for rates in by_fold])
     return {**row, "folds": len(held_out)}
 
@@ -161,10 +162,6 @@ def _sd(values: Floats) -> float | None:
     """Standard deviation (n - 1) of the values that are known; None of fewer than two."""
     known = values[~np.isnan(values)]
     return float(known.std(ddof=1)) if len(known) > 1 else None
-
-
-def _plain(value: float) -> float | None:
-    return None if np.isnan(value) else value
 
 
 def markdown_of(rows: Sequence[Mapping[str, Any]], mode: str) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from skinkit.artifacts.files import json_values
 from skinkit.errors import InputError, RefusedError, listed
 from skinkit.evaluation.metric_table import Key, replicated
 from skinkit.evaluation.scoring import TRUTH, Evaluation
@@ -163,8 +164,8 @@ def compare(
         "malignant_set": a.evaluation.malignant_set or None,
         "bootstrap": bootstrap,
         "seed": seed,
-        "differences": [_plain(row) for row in differences],
-        "mcnemar": [_plain(row) for row in tests],
+        "differences": [json_values(row) for row in differences],
+        "mcnemar": [json_values(row) for row in tests],
     }
 
 
@@ -212,10 +213,6 @@ def spread(sides: Sequence[ComparedModel], *, common: bool) -> dict[str, Any]:
             rows.append({"name": name, **dict(zip(("class", "average", "decision_rule", "metric"), key, strict=True)),
                          "mean": mean, "sd": sd, "values": values})  # fmt: skip
     return {"models": [side.name for side in sides], "n": len(cases), "spread": rows}
-
-
-def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
 
 
 def text_of(result: Mapping[str, Any]) -> str:

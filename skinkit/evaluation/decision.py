@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from skinkit.artifacts.files import json_values
 from skinkit.stats.metrics import Bools, Floats, Resamples, once, percentile_interval, proportion_interval, ratio
 
 THRESHOLDS: Floats = np.arange(1, 100) / 100
@@ -67,10 +68,6 @@ def _ends(values: Floats) -> dict[str, list[float | None]]:
     return {side: [None if math.isnan(end[i]) else end[i] for end in ends] for i, side in ((0, "lower"), (1, "upper"))}
 
 
-def _plain(values: Floats) -> list[float | None]:
-    return [None if np.isnan(value) else float(value) for value in values]
-
-
 def net_benefit(hits: Floats, alarms: Floats, threshold: Floats) -> Floats:
     """Net benefit: hits - alarms * threshold / (1 - threshold), both as shares of all cases.
 
@@ -114,10 +111,10 @@ def decision_curve(d: Decided, prevalence: float = float("nan")) -> dict[str, An
         point = [d.threshold, float(at[0, 0])] if np.isfinite(at).all() else None
     return {
         "threshold": THRESHOLDS.tolist(),
-        "model": _plain(model[0]),
+        "model": json_values(model[0]),
         **_ends(model),
-        "all": _plain(everybody[0]),
-        "gain": _plain(gain[0]),
+        "all": json_values(everybody[0]),
+        "gain": json_values(gain[0]),
         "gain_lower": gains["lower"],
         "gain_upper": gains["upper"],
         "prevalence": float(share[0, 0]),
@@ -151,7 +148,7 @@ def referral_curve(d: Decided, right: Bools, uncertainty: Floats, refer: Bools |
     found: dict[str, Any] = {"referred": REFERRED.tolist()}
     for name, values in (("accuracy", accuracy), ("sensitivity", sensitivity)):
         ends = _ends(values)
-        found |= {name: _plain(values[0]), f"{name}_lower": ends["lower"], f"{name}_upper": ends["upper"]}
+        found |= {name: json_values(values[0]), f"{name}_lower": ends["lower"], f"{name}_upper": ends["upper"]}
     found["points"] = {
         name: [float(sent.mean()), float((sent & d.truth).sum() / d.truth.sum()) if d.truth.any() else None]
         for name, sent in points.items()

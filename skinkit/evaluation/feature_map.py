@@ -12,13 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from skinkit.artifacts.tables import write_table
 from skinkit.schemas import Schema
+from skinkit.stats.metrics import Floats
 
-Floats = npt.NDArray[np.float64]
 FEWEST = 5
 """Cases of which a map is drawn at least."""
 NEIGHBOURS = 10

@@ -11,8 +11,8 @@ import pandas as pd
 
 from skinkit.artifacts.tables import read_table
 from skinkit.errors import ConfigError, InputError, did_you_mean, listed
-from skinkit.evaluation.scoring import IMAGE, LEVELS, TRUTH
-from skinkit.schemas import OK, PROBABILITY, probability_columns
+from skinkit.evaluation.scoring import TRUTH
+from skinkit.schemas import IMAGE, LEVELS, OK, PROBABILITY, probability_columns
 from skinkit.stats.metrics import MALIGNANT
 from skinkit.taxonomy import CLASS_SET_NAMES, DIAGNOSES, MALIGNANT_SETS, ClassSet, class_set
 

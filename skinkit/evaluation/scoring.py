@@ -18,13 +18,11 @@ from skinkit.evaluation import endpoint
 from skinkit.evaluation.decision import Decided, decision_curve, referral_curve, veto_by_class, veto_sweep
 from skinkit.evaluation.metric_table import Replicated, ScoredCases, confusion_matrix, replicated, rows_of
 from skinkit.evaluation.subgroups import ALWAYS, COMPARED, GAPS, PARTS, gap_row, gaps_table, subgroups
-from skinkit.schemas import PROBABILITY, Schema
+from skinkit.schemas import IMAGE, LEVELS, PROBABILITY, Schema
 from skinkit.stats.calibration import parse_sets, reliability, shift_classes, shift_malignancy
 from skinkit.stats.metrics import ALL, MALIGNANT, PAUC, Bools, Floats, Resamples, pr_curve, roc_curve
 from skinkit.taxonomy import ClassSet
 
-IMAGE = "image"
-LEVELS = (IMAGE, "lesion", "patient")
 TRUTH = "class"
 SCORED = Schema("scored", 1, ("level", "case_id"), ())
 SWEEP = Schema("veto_sweep", 1, ("threshold",), ())

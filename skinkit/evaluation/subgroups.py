@@ -13,12 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from skinkit.evaluation.metric_table import Key, Replicated
 from skinkit.schemas import Schema
-from skinkit.stats.metrics import ALL, INSUFFICIENT, LEVEL, MALIGNANT, VALID_SHARE, Bools, Floats
+from skinkit.stats.cross_fit import holm
+from skinkit.stats.metrics import ALL, INSUFFICIENT, LEVEL, MALIGNANT, VALID_SHARE, Bools
 
 AGE_BANDS = ((0, 40, "<40"), (40, 60, "40-59"), (60, 200, "60+"))
 SUBGROUPS = ("sex", "age_band", "site", "fitzpatrick", "modality", "device", "centre", "cohort", "confirmed_by", "half")
@@ -137,20 +137,6 @@ def _least_variances(key: Key, sides: Sequence[Replicated]) -> list[float]:
         else (same * (1 - same) + (of[0] - 1) * q1 + (of[1] - 1) * q2) / (of[0] * of[1])
         for of in counts
     ]
-
-
-def holm(p: npt.ArrayLike) -> Floats:
-    """Holm's adjusted p values; NaN stays NaN and does not count.
-
-    Source: Holm, Scandinavian Journal of Statistics 1979.
-    """
-    values = np.asarray(p, dtype=np.float64)
-    adjusted: Floats = np.full(len(values), np.nan)
-    known = np.flatnonzero(~np.isnan(values))
-    order = known[np.argsort(values[known], kind="stable")]
-    factors = len(order) - np.arange(len(order))
-    adjusted[order] = np.minimum(np.maximum.accumulate(values[order] * factors), 1) if len(order) else []
-    return adjusted
 
 
 def gaps_table(found: Mapping[str, list[dict[str, Any]]]) -> pd.DataFrame:

@@ -24,12 +24,11 @@ import numpy.typing as npt
 
 from skinkit.explain.integrated_gradients import PATH_AT_ONCE
 from skinkit.explain.shapley import torch_log_odds
-from skinkit.stats.metrics import Resamples, percentile_interval
+from skinkit.stats.metrics import Floats, Resamples, percentile_interval
 
 if TYPE_CHECKING:
     import torch
 
-Floats = npt.NDArray[np.float64]
 STEPS = 50
 STRONGEST = 0.1
 FIGURES = ("insertion", "deletion", "drop")

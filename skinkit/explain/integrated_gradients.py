@@ -24,11 +24,11 @@ import numpy as np
 import numpy.typing as npt
 
 from skinkit.explain.shapley import torch_log_odds
+from skinkit.stats.metrics import Floats
 
 if TYPE_CHECKING:
     import torch
 
-Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 BASELINES = ("mean", "black", "blur")
 PATHS = ("image", "attributes", "radiomics")

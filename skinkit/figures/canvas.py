@@ -10,13 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+TONES = {"alarm": "#a3261d", "notice": "#c17a1a", "plain": "#2b5c86", "muted": "#9aa5b1"}
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F", "#7A4FA3")
 ALL_COLOUR = "#1d2733"
 """What stands for all classes together: averages, malignant against benign."""
 
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (1.4, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
+LOW, HIGH = PALETTE[:2]
+"""What lowers a score, or is low, and what raises it, or is high."""
 _FONTS = "'DejaVu Sans', Verdana, 'Noto Sans CJK SC', 'PingFang SC', 'Microsoft YaHei', sans-serif"
-INK, MUTED, GRID = "#1d2733", "#5a6572", "#e3e7eb"
+INK, MUTED, GRID, FAINT = "#1d2733", "#5a6572", "#e3e7eb", "#c9ced4"
 _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "skinkit",
@@ -97,4 +100,3 @@ def interval_text(curve: Mapping[str, Any], name: str, digits: int = 3) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------- intervals
-TONES = {"alarm": "#a3261d", "notice": "#c17a1a", "plain": "#2b5c86", "muted": "#9aa5b1"}

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from skinkit.figures.canvas import (
     ALL_COLOUR,
     DASHES,
+    FAINT,
     INK,
     MOST_CASES,
     MUTED,
@@ -175,7 +176,7 @@ def radiomic_heatmap(
         figure.get_layout_engine().set(hspace=0.0, h_pad=0.02)
         strip, axes = figure.subplots(2, 1, height_ratios=[0.16, height - 1.0], sharex=True)
         strip.imshow([[to_rgb(paint[name]) for name in of]], aspect="auto", interpolation="nearest")
-        shades = mpl.colormaps["RdBu_r"].with_extremes(bad="#c9ced4")
+        shades = mpl.colormaps["RdBu_r"].with_extremes(bad=FAINT)
         image = axes.imshow(values, aspect="auto", cmap=shades, vmin=-2.5, vmax=2.5, interpolation="nearest")
         for part in (strip, axes):
             part.grid(visible=False)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from skinkit.figures.canvas import DASHES, MUTED, PALETTE, canvas, svg, write
+from skinkit.figures.canvas import DASHES, HIGH, LOW, MUTED, PALETTE, canvas, svg, write
 from skinkit.figures.photos import heated, outlined
 
 
@@ -86,7 +86,7 @@ def _bars(axes: Any, attributions: Sequence[Mapping[str, Any]], unit: str, limit
     axes.grid(visible=False, axis="y")
     reach = max((abs(value) for _, value in bars), default=1.0) or 1.0
     for at, (_, value) in enumerate(bars):
-        axes.barh(at, value, height=0.68, color="#D55E00" if value > 0 else "#0072B2")
+        axes.barh(at, value, height=0.68, color=HIGH if value > 0 else LOW)
         side, shift = ("left", 0.015) if value >= 0 else ("right", -0.015)
         axes.text(value + shift * reach, at, f"{value:+.3g}".replace("-", "−"), ha=side, va="center", fontsize=8)
     axes.axvline(0, color=MUTED, linewidth=0.8)

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from skinkit.figures import canvas
 
-_CHANCE = {"color": "#9aa5b1", "linewidth": 0.8, "linestyle": (0, (2, 2))}
-_ALARM, _CALM, _INK = "#a3261d", "#2b5c86", "#1d2733"
+_CHANCE = {"color": canvas.TONES["muted"], "linewidth": 0.8, "linestyle": (0, (2, 2))}
+_ALARM, _CALM = canvas.TONES["alarm"], canvas.TONES["plain"]
 PANEL_IN = 3.1
 
 
@@ -111,10 +111,10 @@ def candidate_panels(
                     va="center",
                     ha="right" if inside else "left",
                     fontsize=7.5,
-                    color="white" if inside else _INK,
+                    color="white" if inside else canvas.INK,
                 )
             threshold = float(row["threshold"])
-            bars.plot([threshold, threshold], [1.55, 2.45], color=_INK, linewidth=1.2)
+            bars.plot([threshold, threshold], [1.55, 2.45], color=canvas.INK, linewidth=1.2)
             veto = ", by the veto" if row.get("veto") else ""
             bars.set_title(f"called {row['call']}{veto}", fontsize=8, color=_ALARM if malignant else _CALM)
             bars.set_yticks(range(3), [*names, f"malignant (from {threshold:.2g})"], fontsize=7.5)

@@ -13,13 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from skinkit.figures.canvas import PALETTE, canvas, colours, write
+from skinkit.figures.canvas import FAINT, HIGH, INK, LOW, MUTED, PALETTE, canvas, colours, write
 from skinkit.figures.curves import thinned
 from skinkit.signature.correlation import category, kind
-from skinkit.signature.selection import Floats
+from skinkit.stats.metrics import Floats
 
-_INK, _MUTED, _FAINT = "#1d2733", "#5a6572", "#c9ced4"
-_LOW, _HIGH = "#0072B2", "#D55E00"
 _ROW_IN = 0.125
 """Height of a feature where all of them are listed."""
 _MOST_Z = 2.5
@@ -82,7 +80,7 @@ def heatmap(
         groups = [kind(names[i]) for i in rows]
         kinds.imshow([[to_rgb(_KINDS[group])] for group in groups], aspect="auto", interpolation="nearest")
         strip.imshow([[to_rgb(paint[name]) for name in of[cases]]], aspect="auto", interpolation="nearest")
-        shades = mpl.colormaps["RdBu_r"].with_extremes(bad=_FAINT)
+        shades = mpl.colormaps["RdBu_r"].with_extremes(bad=FAINT)
         image = axes.imshow(
             z[np.ix_(cases, rows)].T, aspect="auto", cmap=shades, vmin=-_MOST_Z, vmax=_MOST_Z, interpolation="nearest"
         )
@@ -125,7 +123,7 @@ def _tree(axes: Any, tree: Floats, n: int) -> None:
 
     drawn = dendrogram(tree, no_plot=True)
     for places, heights in zip(drawn["icoord"], drawn["dcoord"], strict=True):
-        axes.plot(np.sqrt(heights), (np.array(places) - 5) / 10, color=_MUTED, linewidth=0.6)
+        axes.plot(np.sqrt(heights), (np.array(places) - 5) / 10, color=MUTED, linewidth=0.6)
     axes.set_ylim(n - 0.5, -0.5)
     axes.invert_xaxis()
     axes.set_xticks([])
@@ -161,7 +159,7 @@ def _bare(axes: Any) -> None:
 def _emphasise(labels: Sequence[Any], important: Sequence[bool]) -> None:
     """Bold ink for what matters, grey for the rest."""
     for label, strong in zip(labels, important, strict=True):
-        label.set_color(_INK if strong else _MUTED)
+        label.set_color(INK if strong else MUTED)
         label.set_fontweight("bold" if strong else "normal")
 
 
@@ -200,7 +198,7 @@ def correlation(folder: Path, r: Floats, features: Sequence[str], chosen: Sequen
         for place, at in zip(named, _apart(named, n / 45), strict=True):
             axes.annotate(
                 short(features[order[place]]), (n - 0.4, place), (n * 1.035, at), fontsize=7.5, va="center",
-                annotation_clip=False, arrowprops={"arrowstyle": "-", "color": _MUTED, "linewidth": 0.6},
+                annotation_clip=False, arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.6},
             )  # fmt: skip
         axes.set_xlabel(f"{n} features, like ones side by side; those of the signature are named")
         bar = figure.colorbar(image, ax=[branches, strip, axes], location="bottom", shrink=0.35, aspect=28, pad=0.015)
@@ -227,9 +225,9 @@ def frequencies(folder: Path, table: pd.DataFrame, chosen: Sequence[str], title:
     with canvas(6.4, 0.21 * max(len(shown), 1) + 1.1) as figure:
         axes = figure.add_subplot()
         at = np.arange(len(shown))
-        axes.barh(at, shown["frequency"], height=0.7, color=[PALETTE[0] if strong else _FAINT for strong in inside])
+        axes.barh(at, shown["frequency"], height=0.7, color=[PALETTE[0] if strong else FAINT for strong in inside])
         for place, value in zip(at, shown["frequency"], strict=True):
-            axes.text(value + 0.012, place, f"{value:.2f}", va="center", fontsize=7.5, color=_MUTED)
+            axes.text(value + 0.012, place, f"{value:.2f}", va="center", fontsize=7.5, color=MUTED)
         axes.set_yticks(at, [short(name) for name in shown["feature"]], fontsize=8)
         _emphasise(axes.get_yticklabels(), inside)
         axes.set(xlim=(0, 1.08), ylim=(max(len(shown), 1) - 0.4, -0.6), title=title)
@@ -261,7 +259,7 @@ def reliabilities(folder: Path, table: pd.DataFrame, chosen: Sequence[str], good
     with canvas(6.6, _ROW_IN * max(len(shown), 12) + 1.2) as figure:
         axes = figure.add_subplot()
         axes.axvspan(low - 0.02, good, color="#f6ece6", linewidth=0, zorder=0)
-        axes.axvline(good, color=_HIGH, linewidth=1.0, linestyle=(0, (4, 2)))
+        axes.axvline(good, color=HIGH, linewidth=1.0, linestyle=(0, (4, 2)))
         ends = shown[["lower", "upper"]].to_numpy(dtype=float)
         for place, kind, value, (lower, upper) in zip(at, kinds, shown["icc"], ends, strict=True):
             axes.plot([lower, upper], [place, place], color=paint[kind], linewidth=1.2)
@@ -299,7 +297,7 @@ def waterfall(
         axes = figure.add_subplot()
         for place, i in enumerate(order):
             begin, end = ends[place + 1], ends[place]
-            colour = _HIGH if phi[i] > 0 else _LOW
+            colour = HIGH if phi[i] > 0 else LOW
             axes.barh(place, end - begin, left=begin, height=0.66, color=colour)
             text = f"{phi[i]:+.2f}".replace("-", "−")
             side, at = ("left", max(begin, end) + 0.012 * reach) if phi[i] >= 0 else (
@@ -307,9 +305,9 @@ def waterfall(
             )  # fmt: skip
             axes.text(at, place, text, ha=side, va="center", fontsize=8, color=colour)
             if place + 1 < len(order):
-                axes.plot([begin, begin], [place + 0.33, place + 0.67], color=_MUTED, linewidth=0.6)
-        axes.axvline(base, color=_MUTED, linewidth=0.8, linestyle=(0, (3, 2)), zorder=0)
-        axes.axvline(total, color=_INK, linewidth=0.8, linestyle=(0, (3, 2)), zorder=0)
+                axes.plot([begin, begin], [place + 0.33, place + 0.67], color=MUTED, linewidth=0.6)
+        axes.axvline(base, color=MUTED, linewidth=0.8, linestyle=(0, (3, 2)), zorder=0)
+        axes.axvline(total, color=INK, linewidth=0.8, linestyle=(0, (3, 2)), zorder=0)
         names = [f"{short(features[i])} = {values[i]:.4g}" for i in order]
         axes.set_yticks(range(len(order)), names, fontsize=8)
         axes.set_xlim(ends.min() - 0.16 * reach, ends.max() + 0.16 * reach)
@@ -339,10 +337,10 @@ def beeswarm(folder: Path, phi: Floats, values: Floats, features: Sequence[str],
     from matplotlib.colors import LinearSegmentedColormap, Normalize
 
     order = np.argsort(-np.abs(phi).mean(axis=0), kind="stable")
-    shades = LinearSegmentedColormap.from_list("value", [_LOW, "#b9a7c9", _HIGH])
+    shades = LinearSegmentedColormap.from_list("value", [LOW, "#b9a7c9", HIGH])
     with canvas(7.0, 0.42 * len(order) + 1.2) as figure:
         axes = figure.add_subplot()
-        axes.axvline(0, color=_MUTED, linewidth=0.8)
+        axes.axvline(0, color=MUTED, linewidth=0.8)
         for place, i in enumerate(order):
             known = np.isfinite(values[:, i])
             rank = np.argsort(np.argsort(values[known, i])) / max(known.sum() - 1, 1)

@@ -20,12 +20,11 @@ from skinkit.errors import CaseError, InputError
 from skinkit.learning import embeddings, forward, scorer, trained
 from skinkit.learning.examples import Examples, photos_of
 from skinkit.learning.trained import Classifier, Fold
+from skinkit.stats.metrics import Floats
 from skinkit.stats.novelty import as_matrix
 
 if TYPE_CHECKING:
     import torch
-
-Floats = npt.NDArray[np.float64]
 
 
 def features(

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from skinkit.console import Console
 from skinkit.errors import CaseError, InputError
@@ -30,7 +29,6 @@ Item = TypeVar("Item")
 Prepared = TypeVar("Prepared")
 Answer = TypeVar("Answer")
 
-Floats = npt.NDArray[np.float64]
 _BATCH = {"cpu": 4, "cuda": 32}
 _WIDEST = 4096
 """Numbers that are kept of what a network made of a photo."""

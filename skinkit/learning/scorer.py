@@ -15,9 +15,10 @@ from skinkit.console import Console
 from skinkit.errors import CaseError
 from skinkit.learning.embeddings import embed
 from skinkit.learning.examples import Examples, photos_of
-from skinkit.learning.forward import Floats, head_answers, run
+from skinkit.learning.forward import head_answers, run
 from skinkit.learning.trained import Classifier, Fold, batch_of, lesion_masks
 from skinkit.models.parts.protocol import DIAGNOSIS, SEEN, UNCERTAINTIES, Network
+from skinkit.stats.metrics import Floats
 from skinkit.stats.novelty import Novelty, as_matrix
 
 _ROWS_AT_ONCE = 2048

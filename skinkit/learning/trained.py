@@ -16,12 +16,12 @@ from skinkit.artifacts.artifact import Artifact
 from skinkit.artifacts.tables import read_table
 from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.learning.embeddings import EmbeddingStore, embedding_store
-from skinkit.learning.forward import Floats
 from skinkit.learning.pack import checked
 from skinkit.models import load_model, model_config
 from skinkit.models.parts.protocol import LESION, Embedder, Fitted, Network, Sizes
 from skinkit.stats.calibration import Isotonic
 from skinkit.stats.encoders import Encoder, Standardiser
+from skinkit.stats.metrics import Floats
 from skinkit.taxonomy import ClassSet
 
 

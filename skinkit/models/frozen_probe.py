@@ -42,9 +42,10 @@ import numpy.typing as npt
 
 from skinkit.artifacts.files import write_atomic
 from skinkit.errors import ConfigError
-from skinkit.models.parts.inputs import Floats, joined, linear_contributions, widths_of
+from skinkit.models.parts.inputs import joined, linear_contributions, widths_of
 from skinkit.models.parts.weights import IMAGENET_MEAN, IMAGENET_SD
 from skinkit.stats.encoders import Standardiser
+from skinkit.stats.metrics import Floats
 from skinkit.stats.regression import balanced_regression, log_probabilities
 
 if TYPE_CHECKING:

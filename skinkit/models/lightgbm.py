@@ -32,7 +32,8 @@ from typing import Annotated, Any
 import numpy as np
 
 from skinkit.artifacts.files import write_atomic
-from skinkit.models.parts.inputs import Floats, by_input, joined, widths_of
+from skinkit.models.parts.inputs import by_input, joined, widths_of
+from skinkit.stats.metrics import Floats
 
 TASK = "classify"
 READS = ("attributes", "radiomics")

@@ -34,7 +34,8 @@ import numpy as np
 
 from skinkit.artifacts.files import write_atomic
 from skinkit.errors import ConfigError
-from skinkit.models.parts.inputs import Floats, joined, linear_contributions, widths_of
+from skinkit.models.parts.inputs import joined, linear_contributions, widths_of
+from skinkit.stats.metrics import Floats
 from skinkit.stats.regression import balanced_regression, log_probabilities
 
 TASK = "classify"

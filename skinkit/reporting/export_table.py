@@ -14,8 +14,8 @@ from skinkit.artifacts.artifact import Artifact
 from skinkit.artifacts.row_dates import Dating
 from skinkit.artifacts.tables import TABLE, opened_table
 from skinkit.schemas import EXCLUDED, FAILED, OK, PENDING
+from skinkit.schemas import LEVELS as LEVELS
 
-LEVELS = ("image", "lesion", "patient")
 COLUMNS = (
     "accession", "patient", "lesion", "case", "image", "cohort", "level", "status", "malignancy", "call", "refer",
     "reason", "top1", "top1_p", "model", "model_hash", "time", "run", "skinkit", "pseudonym",

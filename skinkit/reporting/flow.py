@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from skinkit.figures.canvas import MUTED
 from skinkit.schemas import OK
 from skinkit.studies import selection
 
@@ -181,8 +182,8 @@ def _caption(paper: Mapping[str, int], flow: Flow) -> str:
 
 def _draw(axes: Any, boxes: Sequence[str], sides: Sequence[str], ends: Sequence[str], caption: str) -> None:
     """Boxes from top to bottom, what is left out to the right of the arrow below each, the ends side by side."""
-    box = {"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": "#5a6572", "linewidth": 0.9}
-    arrow = {"arrowstyle": "-|>", "color": "#5a6572", "shrinkA": 0, "shrinkB": 0, "linewidth": 0.9}
+    box = {"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": MUTED, "linewidth": 0.9}
+    arrow = {"arrowstyle": "-|>", "color": MUTED, "shrinkA": 0, "shrinkB": 0, "linewidth": 0.9}
     axes.axis("off")
     left, right, y = 0.27, 0.56, 0.0
     for index, text in enumerate(boxes):

@@ -14,6 +14,8 @@ from xml.etree import ElementTree as ET
 
 from markupsafe import Markup, escape
 
+from skinkit.figures.canvas import INK, MUTED, TONES
+
 _XLINK = "http://www.w3.org/1999/xlink"
 _ELEMENTS = frozenset({
     "svg", "g", "defs", "path", "rect", "circle", "ellipse", "line", "polyline", "polygon", "text", "tspan", "use",
@@ -34,8 +36,8 @@ _PICTURE = re.compile(r"^data:image/(png|jpeg);base64,[A-Za-z0-9+/=\s]+$")
 _PX_PER_PT = 4 / 3
 _FONT = re.compile(r"(?P<weight>\bbold\b|\b[1-9]00\b)?\s*(?P<size>[\d.]+)px")
 
-INK, MUTED, LINE, PAPER = "#1d2733", "#5a6572", "#d5dae0", "#ffffff"
-BLUE, ALARM, FAINT, BOX = "#2b5c86", "#a3261d", "#e9edf1", "#f5f7f9"
+LINE, PAPER, FAINT, BOX = "#d5dae0", "#ffffff", "#e9edf1", "#f5f7f9"
+BLUE, ALARM = TONES["plain"], TONES["alarm"]
 
 
 class UnsafeFigureError(ValueError):

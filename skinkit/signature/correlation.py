@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from skinkit.signature.selection import Floats, Spearman
+from skinkit.signature.selection import Spearman
+from skinkit.stats.metrics import Floats
 
 
 def category(feature: str) -> str:

@@ -22,8 +22,8 @@ from scipy.stats import rankdata
 from scipy.stats import t as student
 
 from skinkit.stats.cross_fit import holm
+from skinkit.stats.metrics import Floats
 
-Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Strings = npt.NDArray[np.str_]
 

@@ -24,7 +24,8 @@ import numpy.typing as npt
 from scipy.stats import norm
 
 from skinkit.console import Console
-from skinkit.signature.selection import Bools, Floats, SignatureRule, Strings, choose
+from skinkit.signature.selection import Bools, SignatureRule, Strings, choose
+from skinkit.stats.metrics import Floats
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from skinkit.models import lightgbm
-from skinkit.signature.selection import Bools, Floats
+from skinkit.signature.selection import Bools
+from skinkit.stats.metrics import Floats
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from skinkit.artifacts.files import digest
 from skinkit.artifacts.tables import read_table
 from skinkit.errors import ConfigError, InputError, RefusedError, did_you_mean, listed
 from skinkit.options import ONE_MODEL, Help
-from skinkit.schemas import METRICS, OK
+from skinkit.schemas import IMAGE, METRICS, OK
 from skinkit.stages import Job, Sources
 from skinkit.stats.thresholds import source_of
 from skinkit.studies.protocols import HALF, LEFT_OUT_FILE
@@ -37,7 +37,6 @@ VERSION = 4
 SCHEMA = METRICS
 OF_MODEL = True
 
-IMAGE = "image"
 SUBJECT = ("sex", "site", "modality", "confirmed_by", "age_years", "fitzpatrick", "device", "centre")
 """Columns of the cases that make subgroups; the last two where a source has them."""
 

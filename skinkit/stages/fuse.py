@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from skinkit.artifacts.artifact import Artifact
+from skinkit.data.views import primary_images
 from skinkit.schemas import FEATURES, FUSED, OK
 from skinkit.stages import Job
 from skinkit.workspace import Ref, Workspace, check_name
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 VERSION = 1
 SCHEMA = FUSED
@@ -59,7 +57,7 @@ def run(config: Config, job: Job) -> Artifact:
     )
     features = job.inputs["features"].table()
     measured = [name for name in features.columns if name not in FEATURES.names]
-    frame = _one_row_per_case(cases[cases["status"] == OK])
+    frame = primary_images(cases[cases["status"] == OK])
     frame = frame.drop(columns=["fingerprint", "status", "reason", "detail"], errors="ignore")
     frame = frame.merge(masks, on="image_id", how="left", validate="one_to_one")
     ok = features.loc[features["status"] == OK, ["image_id", *measured]]
@@ -83,9 +81,3 @@ def run(config: Config, job: Job) -> Artifact:
 def _is_extra(column: str) -> bool:
     """Columns of a source beyond the shared ones: criteria of the seven-point checklist, a hospital's ``keep``."""
     return column.startswith(("seven_point__", "keep__"))
-
-
-def _one_row_per_case(cases: pd.DataFrame) -> pd.DataFrame:
-    order = cases["view"].map({"dermoscopic": 0}).fillna(1)
-    cases = cases.assign(_order=order).sort_values(["case_id", "_order", "image_id"], kind="stable")
-    return cases.drop_duplicates("case_id").drop(columns="_order")

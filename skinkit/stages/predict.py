@@ -23,7 +23,7 @@ from skinkit.errors import CaseError, ConfigError, RefusedError, listed
 from skinkit.learning.pack import fused_name
 from skinkit.models.parts.protocol import UNCERTAINTIES
 from skinkit.options import ONE_MODEL, Help
-from skinkit.schemas import EXCLUDED, FAILED, OK, PREDICTIONS, PROBABILITY
+from skinkit.schemas import EXCLUDED, FAILED, IMAGE, LESION, OK, PATIENT, PREDICTIONS, PROBABILITY
 from skinkit.stages import Job, Sources
 from skinkit.stats.thresholds import threshold_of
 from skinkit.workspace import Ref, Workspace
@@ -45,7 +45,6 @@ LEVEL_RULE = (
 _DOUBTS = ("mask_failed", "features_missing", "unlike_training")
 UNSURE = tuple(f"uncertainty_{name}" for name in UNCERTAINTIES)
 """Columns that only a network that knows how sure it is fills."""
-IMAGE, LESION, PATIENT = LEVELS = ("image", "lesion", "patient")
 _JOINED = (
     "level", "case_id", "image_id", "group_id", "patient_id", "lesion_id", "fold", "fold_sd", "missing_attributes",
     "unlike_training", *UNSURE, "refer_reason", "malignancy", "malignancy_raw", "status",

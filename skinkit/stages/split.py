@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from skinkit.artifacts import csv
 from skinkit.artifacts.artifact import Artifact, exists
 from skinkit.artifacts.files import digest, file_sha256, write_atomic
+from skinkit.data.views import primary_images
 from skinkit.errors import ConfigError, InputError, did_you_mean, listed
 from skinkit.options import Help
 from skinkit.schemas import EXCLUDED, OK, SPLIT
@@ -186,7 +187,7 @@ def run(config: Config, job: Job) -> Artifact:
     left_out = _left_out(every)
     images, excluded = _outlined_images(every) if config.over == "masks" else _labelled_images(every, classes)
     images["joined"] = leakage.joined_groups(images, config.group)
-    cases = _one_row_per_case(images)
+    cases = primary_images(images).reset_index(drop=True)
     if config.import_file:
         frame = _imported(_import_path(config, job.workspace), cases, job, config)
     else:
@@ -323,13 +324,6 @@ def _outlined_images(cases: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]
 def _tally(*reasons: Iterable[str]) -> dict[str, int]:
     """Reason -> how often, by name."""
     return dict(sorted(Counter(str(reason) for several in reasons for reason in several).items()))
-
-
-def _one_row_per_case(images: pd.DataFrame) -> pd.DataFrame:
-    """The primary image of each case (dermoscopic, else the first), in the order of (cohort, case_id)."""
-    order = images["view"].map({"dermoscopic": 0}).fillna(1)
-    images = images.assign(_order=order).sort_values(["cohort", "case_id", "_order", "image_id"], kind="stable")
-    return images.drop_duplicates(["cohort", "case_id"]).drop(columns="_order").reset_index(drop=True)
 
 
 # ------------------------------------------------------------------------------------------------------- drawn

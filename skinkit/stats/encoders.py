@@ -33,9 +33,9 @@ import pandas as pd
 
 from skinkit.errors import ConfigError, did_you_mean
 from skinkit.schemas import PAD_ATTRIBUTES
+from skinkit.stats.metrics import Floats
 from skinkit.taxonomy import SITES
 
-Floats = npt.NDArray[np.float64]
 _RADIOMIC = re.compile(r"^(?:[A-Za-z0-9_]+_)?original_")
 
 

@@ -8,9 +8,9 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from skinkit.stats.metrics import Floats
+
 NEVER = -1e4
 """Score of a class that had no training row."""
 

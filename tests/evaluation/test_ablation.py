@@ -20,8 +20,8 @@ from skinkit.artifacts.tables import read_table
 from skinkit.commands.ablate import TOGETHER
 from skinkit.errors import ConfigError
 from skinkit.evaluation import ablation, class_table, endpoint
-from skinkit.evaluation.subgroups import holm
 from skinkit.models import load_model, model_config, registered
+from skinkit.stats.cross_fit import holm
 from skinkit.stats.metrics import ALL, MALIGNANT, roc_curve
 from skinkit.studies import Study, load_study, studies
 from skinkit.taxonomy import class_set

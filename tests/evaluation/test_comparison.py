@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from skinkit import cli
 from skinkit.errors import ConfigError, RefusedError
 from skinkit.evaluation import comparison, decision, endpoint, scoring
-from skinkit.evaluation.subgroups import holm
+from skinkit.stats.cross_fit import holm
 from skinkit.stats.metrics import Resamples
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from skinkit.stats.metrics import Floats
 
 
 def joined(batch: Mapping[str, np.ndarray], names: Iterable[str]) -> Floats:
