@@ -5,13 +5,16 @@ The trees see no photo and no metadata: they say what the signature tells by its
 
     (1) log odds = z_positive - z_rest = base + sum_f phi_f
 
-where phi_f are exact TreeSHAP values (Lundberg et al., Nature Machine Intelligence 2, 2020). Both sides weigh the same
-in training, so log odds of 0 mean *as likely as not in a world with as many positives as others*.
+where phi_f are exact TreeSHAP values (``shap.TreeExplainer``; Lundberg et al., Nature Machine Intelligence 2, 2020).
+Both sides weigh the same in training, so log odds of 0 mean *as likely as not in a world with as many positives as
+others*.
 """
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -71,9 +74,17 @@ def explain(train: SplitRows, validation: SplitRows, shown: npt.ArrayLike, *, se
         2,
         seed,
     )
-    parts = fitted.contributions(_batch(np.asarray(shown, dtype=np.float64)))
-    difference = {name: part[:, 1] - part[:, 0] for name, part in parts.items()}
-    return Explained(float(difference["bias"][0, 0]), difference["radiomics"])
+    parts = _tree_explainer(fitted.booster)(np.asarray(shown, dtype=np.float64))
+    base, phi = (values[..., 1] - values[..., 0] for values in (parts.base_values, parts.values))
+    return Explained(float(base[0]), phi)
+
+
+def _tree_explainer(booster: Any) -> Any:
+    """SHAP's explainer of trees. SHAP imports its plots too, which use calls that Matplotlib is about to withdraw."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PendingDeprecationWarning)
+        import shap
+    return shap.TreeExplainer(booster)
 
 
 def _batch(x: Floats) -> dict[str, Floats]:
