@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from skinkit.artifacts import csv
 from skinkit.artifacts.artifact import exists, open_artifact
@@ -26,17 +26,13 @@ if TYPE_CHECKING:
     from skinkit.reporting.flow import Flow
 
 FOLDER = "flow"
-if TYPE_CHECKING:
-    SelectionName = str
-else:  # the studies add theirs
-    SelectionName = Literal[("", *selection.rules())]
 
 
 @dataclass(frozen=True)
 class Config:
     """Options of the command."""
 
-    paper: Annotated[SelectionName, "show the counts of this paper beside ours"] = ""
+    paper: Annotated[selection.SelectionName, "show the counts of this paper beside ours"] = ""
     out: Annotated[str, Help("folder for the files (default: flow of the workspace)", metavar="DIR")] = ""
 
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any
 
 from skinkit.artifacts.artifact import Artifact, exists, open_artifact
 from skinkit.artifacts.builder import Builder
@@ -42,11 +42,6 @@ _SHOWN_CASES = 12
 _FEWEST_ASKED = 3
 """Attributes of a patient that somebody must have been asked for the absence of all of them to say something."""
 
-if TYPE_CHECKING:
-    SelectionName = str
-else:  # the studies add theirs
-    SelectionName = Literal[("", *selection.rules())]
-
 
 @dataclass(frozen=True)
 class Config:
@@ -57,7 +52,7 @@ class Config:
     ] = ""
     folder: Annotated[str, Help("folder of the images, with --draft", identity=False, positional=True)] = ""
     selection: Annotated[
-        SelectionName, "exclusion criteria of this paper: no image; no age, sex or site; unconfirmed"
+        selection.SelectionName, "exclusion criteria of this paper: no image; no age, sex or site; unconfirmed"
     ] = ""
     pseudonymise: Annotated[
         str,

@@ -18,7 +18,7 @@ without a biopsy is kept.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from skinkit.errors import ConfigError, did_you_mean
 from skinkit.schemas import EXCLUDED, OK
@@ -35,6 +35,13 @@ REPEATED, CLASS_TOO_SMALL = "repeated_elsewhere", "class_too_small"
 def rules() -> dict[str, SelectionRule]:
     """Study -> its rule; studies that keep every image are absent."""
     return {study.name: study.selection for study in all_studies() if study.selection is not None}
+
+
+if TYPE_CHECKING:
+    SelectionName = str
+else:
+    SelectionName = Literal[("", *rules())]
+"""The name of a study with a selection, or empty: the type of an option."""
 
 
 def load_rule(name: str) -> SelectionRule:
