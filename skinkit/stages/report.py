@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from skinkit.reporting.html import Block
     from skinkit.reporting.research import ReportContext
 
-VERSION = 3
+VERSION = 4
 SCHEMA = REPORT
 CLINIC = "clinic-"
 _LESIONS = {"research": 27, "clinic": 200}
