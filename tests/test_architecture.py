@@ -148,3 +148,16 @@ def test_the_readme_lists_every_command() -> None:
     readme = (ROOT.parent / "README.md").read_text(encoding="utf-8")
     missing = [name for name in (*STAGES, *COMMANDS) if f"`skinkit {name}" not in readme]
     assert missing == []
+
+
+def test_what_plug_ins_import_is_in_the_rooms_they_register_with() -> None:
+    from skinkit import data, models
+    from skinkit.contract import check_model
+    from skinkit.radiomics import extract
+
+    assert callable(check_model)
+    assert callable(extract)
+    of_models = ("Augment", "Embedder", "Fitted", "Network", "Phase", "Sizes", "UNCERTAINTIES")
+    of_data = ("Arrangement", "Dialect", "Draw", "Join", "Source", "TableRow")
+    assert [name for name in of_models if not hasattr(models, name)] == []
+    assert [name for name in of_data if not hasattr(data, name)] == []
