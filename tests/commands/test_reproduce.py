@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import run_skinkit
 
 import skinkit
 from skinkit import cli
@@ -220,7 +221,10 @@ def test_a_study_of_a_third_party_selects_and_is_reproduced(tmp_path: Path, monk
     assert "reason" not in selection.within([{**row, "sex": "female"}], "liu2031")[0]
     hospital(tmp_path / "data" / "clinic", "A", 40, seed=1)
     arguments = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "w"), "--bootstrap", "20", "--jobs", "1"]
-    assert cli.main(["reproduce", "liu2031", *arguments, "--only", "table1", "--quiet"]) == 0
+    path = os.pathsep.join([str(tmp_path / "package"), str(Path(skinkit.__file__).parents[1])])
+    monkeypatch.setenv("PYTHONPATH", path)  # options are made when a command is loaded: in a process of its own
+    answer = run_skinkit("reproduce", "liu2031", *arguments, "--only", "table1", "--quiet")
+    assert answer.returncode == 0, answer.stderr
     page = json.loads((tmp_path / "w" / "reproduction" / "liu2031.json").read_text())
     numbers = page["parts"]["table1"]["numbers"]
     assert [(n["arm"], n["paper"], sorted(n["ours"])) for n in numbers] == [

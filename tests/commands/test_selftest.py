@@ -33,7 +33,7 @@ def test_a_number_that_differs_is_found(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(reference_values, "VALUES", changed)
     assert [row[0] for row in reference_values.differing("fast")] == [name]
     place = selftest._Place(tmp_path)
-    state, detail = selftest._made(selftest._radiomics, place)
+    state, detail = selftest._run_check(selftest._radiomics, place)
     assert (state, name in detail) == ("bad", True)
 
 

@@ -31,6 +31,7 @@ from image_files import dicom, encoded
 from PIL import Image
 from reason_codes import reason_codes
 
+import skinkit
 from skinkit.artifacts.artifact import open_artifact
 from skinkit.artifacts.file_names import as_text, on_disk, readings
 from skinkit.artifacts.tables import read_table
@@ -43,7 +44,7 @@ from skinkit.images import decode, pixels
 from skinkit.images.dicom import dicom_tag
 from skinkit.workspace import Cohort
 
-REASONS = Path(decode.__file__).parent.parent / "docs" / "input.md"
+REASONS = Path(skinkit.__file__).parents[1] / "docs" / "input.md"
 SECONDS = 120
 """In which every file must have been read or refused: what a case has, on a machine busy with other things."""
 

@@ -118,7 +118,7 @@ def test_unet_learns_discs() -> None:
     batch = batch_of(8, 32)
     optimiser = torch.optim.Adam(net.parameters(), 1e-2)
     history = []
-    for _ in range(25):
+    for _ in range(40):
         loss = net.loss(batch)
         history.append(float(loss.detach()))
         optimiser.zero_grad()
