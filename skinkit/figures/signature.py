@@ -5,6 +5,7 @@ Each function draws on a canvas of ``skinkit.figures`` and writes SVG and PNG; i
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,6 @@ _KINDS = {"intensity": "#3b4754", "shape": "#8e99a5", "texture": "#d5dade"}
 _MOST_BARS = 25
 _MOST_CASES = 2000
 """Cases of a heatmap; clustering takes the square of them."""
-_MOST_DOTS = 1000
-"""From so many cases on the dots of the SVG are a picture."""
 
 
 def short(feature: str) -> str:
@@ -329,49 +328,37 @@ def beeswarm(folder: Path, phi: Floats, values: Floats, features: Sequence[str],
     Args:
         folder: where it is written.
         phi: (n, features).
-        values: (n, features), coloured by their rank among the cases.
+        values: (n, features); NaN is grey.
         features: names.
         title: above the axes.
     """
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import LinearSegmentedColormap, Normalize
+    from matplotlib.colors import LinearSegmentedColormap
 
-    order = np.argsort(-np.abs(phi).mean(axis=0), kind="stable")
+    strength = np.abs(phi).mean(axis=0)
+    names = [f"{short(name)}  ({mean:.2f})" for name, mean in zip(features, strength, strict=True)]
     shades = LinearSegmentedColormap.from_list("value", [LOW, "#b9a7c9", HIGH])
-    with canvas(7.0, 0.42 * len(order) + 1.2) as figure:
+    with canvas(7.0, 0.42 * len(features) + 1.2) as figure, warnings.catch_warnings():
+        # SHAP uses calls that Matplotlib is about to withdraw, and takes quantiles of features that are all unknown.
+        warnings.simplefilter("ignore", PendingDeprecationWarning)
+        warnings.filterwarnings("ignore", message="All-NaN slice encountered")
+        import shap
+
         axes = figure.add_subplot()
-        axes.axvline(0, color=MUTED, linewidth=0.8)
-        for place, i in enumerate(order):
-            known = np.isfinite(values[:, i])
-            rank = np.argsort(np.argsort(values[known, i])) / max(known.sum() - 1, 1)
-            colour = np.tile(np.array([[0.79, 0.81, 0.83, 1.0]]), (len(values), 1))
-            colour[known] = shades(rank)
-            axes.scatter(
-                phi[:, i], place + _swarm(phi[:, i]), c=colour, s=9, linewidths=0, alpha=0.9, zorder=3,
-                rasterized=len(phi) > _MOST_DOTS,
+        state = np.random.get_state()
+        np.random.seed(0)  # SHAP stacks the dots in a random order
+        try:
+            shap.plots.beeswarm(
+                shap.Explanation(phi, data=values, feature_names=names), max_display=None, ax=axes, show=False,
+                plot_size=None, s=9, color=shades, color_bar_label="value of the feature",
             )  # fmt: skip
-        strength = np.abs(phi).mean(axis=0)
-        axes.set_yticks(range(len(order)), [f"{short(features[i])}  ({strength[i]:.2f})" for i in order], fontsize=8)
-        axes.set(ylim=(len(order) - 0.4, -0.6), title=title)
-        axes.set_xlabel("added to the log odds (in brackets: mean absolute value)")
+        finally:
+            np.random.set_state(state)
         axes.grid(axis="y", visible=False)
-        axes.tick_params(axis="y", length=0)
-        bar = figure.colorbar(ScalarMappable(Normalize(0, 1), shades), ax=axes, shrink=0.7, aspect=26, pad=0.02)
-        bar.set_ticks([0, 1], labels=["low", "high"])
-        bar.set_label("value of the feature")
-        bar.outline.set_visible(False)
+        axes.tick_params(axis="y", length=0, labelsize=8, labelcolor=INK)
+        axes.tick_params(axis="x", labelsize=9, labelcolor=INK)
+        axes.set_title(title)
+        axes.set_xlabel("added to the log odds (in brackets: mean absolute value)", fontsize=9)
+        for bar in figure.axes[1:]:
+            bar.tick_params(labelsize=9)
+            bar.yaxis.label.set_fontsize(9)
         return write(figure, folder, "beeswarm")
-
-
-def _swarm(x: Floats, bins: int = 60, half: float = 0.36) -> Floats:
-    """A vertical place for each dot, so that those of one bin stand above and below each other."""
-    width = np.ptp(x) or 1.0
-    at = np.minimum((bins * (x - x.min()) / width).astype(int), bins - 1)
-    counts = np.bincount(at, minlength=bins)
-    shift = np.zeros(len(x))
-    for one in np.flatnonzero(counts):
-        rows = np.flatnonzero(at == one)
-        # 0, +1, -1, +2, -2, ...
-        steps = np.array([(-1) ** j * ((j + 1) // 2) for j in range(len(rows))], dtype=float)
-        shift[rows] = steps * min(0.08, 2 * half / max(len(rows), 1))
-    return shift
