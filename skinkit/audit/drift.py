@@ -124,12 +124,12 @@ def drop(inside: ScoredCohort, outside: ScoredCohort, *, bootstrap: int = 1000, 
 def _replicates(side: ScoredCohort, mix: Floats, bootstrap: int, seed: int) -> dict[str, tuple[float, Floats]]:
     """Each metric's estimate and its bootstrap replicates; the mix weights multiply those of the draw."""
     measures = side.measures()
-    drawn: dict[str, list[Floats]] = {name: [] for name in measures}
+    parts: dict[str, list[Floats]] = {name: [] for name in measures}
     for weights in cluster_weights(side.cluster, bootstrap, seed):
         for name, measure in measures.items():
-            drawn[name].append(measure(weights * mix))
+            parts[name].append(measure(weights * mix))
     return {
-        name: (float(measure(mix[None, :])[0]), np.concatenate(drawn[name]) if drawn[name] else np.zeros(0))
+        name: (float(measure(mix[None, :])[0]), np.concatenate(parts[name]) if parts[name] else np.zeros(0))
         for name, measure in measures.items()
     }
 
@@ -232,18 +232,18 @@ def domain(
 
 
 def _encoded(table: pd.DataFrame, columns: Sequence[str]) -> Floats:
-    made: list[Floats] = []
+    encoded: list[Floats] = []
     for name in columns:
         column = table[name]
         if pd.api.types.is_numeric_dtype(column):
             values = column.to_numpy(dtype=np.float64, na_value=np.nan)
             if np.isfinite(values).any():
                 low, high = np.nanquantile(values, [0.01, 0.99])  # one odd value must not decide
-                made.append(np.where(np.isfinite(values), np.clip(values, low, high), np.nanmean(values)))
+                encoded.append(np.where(np.isfinite(values), np.clip(values, low, high), np.nanmean(values)))
             continue
         text = column.astype(object).where(column.notna(), "").astype(str)
-        made += [(text == level).to_numpy(dtype=np.float64) for level in sorted(text.unique())[1:20]]
-    return np.column_stack(made) if made else np.zeros((len(table), 0))
+        encoded += [(text == level).to_numpy(dtype=np.float64) for level in sorted(text.unique())[1:20]]
+    return np.column_stack(encoded) if encoded else np.zeros((len(table), 0))
 
 
 # ---------------------------------------------------------------------------------------------------- all of it
@@ -270,32 +270,32 @@ def compare(
     Returns:
         ``drop`` (rows), ``inputs`` (rows), ``domain`` (mapping or None), ``text``; plain values, None where unknown.
     """
-    found: dict[str, Any] = {"drop": [], "inputs": [], "domain": None}
+    parts: dict[str, Any] = {"drop": [], "inputs": [], "domain": None}
     if scored is not None:
         sides = [ScoredCohort.of(table, malignant) for table in scored]
         if all(len(side.label) for side in sides):
-            found["drop"] = drop(*sides, bootstrap=bootstrap, seed=seed)
+            parts["drop"] = drop(*sides, bootstrap=bootstrap, seed=seed)
     if fused is not None:
         inside, outside = (table[table["status"] == OK] for table in fused)
         columns = [name for name in (*ATTRIBUTES, *radiomic_columns(inside.columns)) if name in outside]
         columns = [name for name in columns if inside[name].notna().any() and outside[name].notna().any()]
         rows = inputs(inside, outside, columns)
-        found["inputs"] = rows.to_dict("records")
-        found["domain"] = domain(inside, outside, columns, bootstrap=bootstrap, seed=seed)
-    plain = {name: json_values(value) for name, value in found.items()}
+        parts["inputs"] = rows.to_dict("records")
+        parts["domain"] = domain(inside, outside, columns, bootstrap=bootstrap, seed=seed)
+    plain = {name: json_values(value) for name, value in parts.items()}
     return {**plain, "text": summary(plain)}
 
 
-def summary(found: Mapping[str, Any]) -> str:
+def summary(parts: Mapping[str, Any]) -> str:
     """The comparison in plain English, from the parts of :func:`compare`."""
-    said = [_fall(row) for row in found["drop"] if row["metric"] == "auroc" and row["difference"] is not None]
-    if found["domain"] is not None and found["domain"]["auroc"] is not None:
-        said.append(f"the inputs alone tell the cohorts apart with AUROC {found['domain']['auroc']:.2f}")
-    if found["inputs"]:
-        shifted = [row["column"] for row in found["inputs"] if row["shifted"]]
+    sentences = [_fall(row) for row in parts["drop"] if row["metric"] == "auroc" and row["difference"] is not None]
+    if parts["domain"] is not None and parts["domain"]["auroc"] is not None:
+        sentences.append(f"the inputs alone tell the cohorts apart with AUROC {parts['domain']['auroc']:.2f}")
+    if parts["inputs"]:
+        shifted = [row["column"] for row in parts["inputs"] if row["shifted"]]
         named = f", first of all {', '.join(shifted[:3])}" if shifted else ""
-        said.append(f"{len(shifted)} of {len(found['inputs'])} inputs shifted{named}")
-    return "; ".join(said) or "nothing to compare"
+        sentences.append(f"{len(shifted)} of {len(parts['inputs'])} inputs shifted{named}")
+    return "; ".join(sentences) or "nothing to compare"
 
 
 def _fall(row: Mapping[str, Any]) -> str:

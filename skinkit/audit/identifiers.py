@@ -148,16 +148,16 @@ def _is_export(path: Path) -> bool:
 
 def _sought(workspace: Workspace) -> set[tuple[str, ...]]:
     """The ids to look for in texts, each as the words it is made of."""
-    found: set[str] = set()
+    ids: set[str] = set()
     for cohort in workspace.cohorts.values():
         if cohort.key_file is not None:
-            found |= _own_ids(workspace, cohort.name)
+            ids |= _own_ids(workspace, cohort.name)
             continue
         path = workspace.path(Ref("cases", cohort.name))
         if exists(path):
             for column in (*IDS[:-1], *PATHS):
-                found |= {value for value in _values(path / TABLE, column) if not _PSEUDONYM.fullmatch(value)}
-    return {tuple(_TOKEN.findall(own)) for own in found if len(own) >= _SHORTEST}
+                ids |= {value for value in _values(path / TABLE, column) if not _PSEUDONYM.fullmatch(value)}
+    return {tuple(_TOKEN.findall(own)) for own in ids if len(own) >= _SHORTEST}
 
 
 def _own_ids(workspace: Workspace, name: str) -> set[str]:

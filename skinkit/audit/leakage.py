@@ -62,7 +62,7 @@ SAME_PICTURE = 0.97
 THUMBNAIL_PX = 32
 _MOST_LOOKED_AT = 2000
 
-SAID = {**REFUSED, NEAR: "near-identical images", ALIKE: "alike images"}
+KIND_LABELS = {**REFUSED, NEAR: "near-identical images", ALIKE: "alike images"}
 """Every kind in words."""
 
 PLAIN_BITS = 8
@@ -115,10 +115,10 @@ class Leakage:
         Args:
             where: the other side, for example ``"a training image"``.
         """
-        said = {NEAR: f"near-identical to {where}", ALIKE: f"like {where} by its hash, which alone is not refused"}
-        counts = {kind: self.counts.get(kind, 0) for kind in said}
+        words = {NEAR: f"near-identical to {where}", ALIKE: f"like {where} by its hash, which alone is not refused"}
+        counts = {kind: self.counts.get(kind, 0) for kind in words}
         return [
-            f"{n} case{'s' * (n > 1)} {said[kind]}: {_listing(self.pairs[self.pairs['kind'] == kind])}"
+            f"{n} case{'s' * (n > 1)} {words[kind]}: {_listing(self.pairs[self.pairs['kind'] == kind])}"
             for kind, n in counts.items()
             if n
         ]
@@ -171,19 +171,19 @@ def check(
     ours, theirs = _keys(left, scoped, image), _keys(right, scoped, image)
     compared = [kind for kind in REFUSED if ours[kind].notna().any() and theirs[kind].notna().any()]
     rows: list[dict[str, Any]] = []
-    told: set[int] = set()
+    listed: set[int] = set()
     for kind in compared:
         first = theirs.dropna(subset=[kind]).drop_duplicates(kind).set_index(kind)
         hits = ours[kind].isin(first.index)
         if kind in ("image", "group"):
             # What is shared is told as its patient or lesion where that is known.
-            hits &= ~ours.index.isin(told)
+            hits &= ~ours.index.isin(listed)
         for index, row in ours[hits].iterrows():
             other = first.loc[row[kind]]
             if kind == "image" and _other_patient(row["patient"], other["patient"]):
                 continue
             rows.append(_pair(kind, row, other, row[f"{kind}_shown"], None))
-            told.add(int(str(index)))
+            listed.add(int(str(index)))
     if near_distance_bits >= 0 and ours["dhash"].notna().any() and theirs["dhash"].notna().any():
         compared += [NEAR, ALIKE]
         rows += _near(ours, theirs, near_distance_bits)
@@ -225,28 +225,28 @@ def _read_cases(workspace: Workspace, cohorts: Sequence[str]) -> pd.DataFrame:
     return cases[cases["status"] == OK].reset_index(drop=True)
 
 
-def look_at(found: Leakage, photo: Callable[[str, str], Path | None]) -> Leakage:
+def look_at(leakage: Leakage, photo: Callable[[str, str], Path | None]) -> Leakage:
     """The same comparison after the photos of its candidate pairs were looked at.
 
     A pair whose thumbnails correlate at ``SAME_PICTURE`` or more is near-identical, any other is alike. Pairs of which
     a photo is not at hand stay as the hashes had them; at most 2,000 pairs are looked at.
 
     Args:
-        found: of :func:`check`.
+        leakage: of :func:`check`.
         photo: ``(cohort, dhash) -> file`` or None.
     """
-    candidates = found.pairs.index[found.pairs["kind"].isin((NEAR, ALIKE))]
-    pairs, seen = found.pairs.copy(), _Thumbnails(photo)
+    candidates = leakage.pairs.index[leakage.pairs["kind"].isin((NEAR, ALIKE))]
+    pairs, thumbnail = leakage.pairs.copy(), _Thumbnails(photo)
     for index in candidates[:_MOST_LOOKED_AT]:
         row = pairs.loc[index]
-        ours = seen(str(row["cohort"]), str(row["shared"]))
-        theirs = seen(str(row["other_cohort"]), str(row["other_dhash"]))
+        ours = thumbnail(str(row["cohort"]), str(row["shared"]))
+        theirs = thumbnail(str(row["other_cohort"]), str(row["other_dhash"]))
         if ours is None or theirs is None:
             continue
         correlation = float(ours @ theirs)
         pairs.at[index, "kind"] = NEAR if correlation >= SAME_PICTURE else ALIKE
         pairs.at[index, "correlation"] = correlation
-    return replace(found, pairs=pairs, counts=_counts(pairs, found.compared))
+    return replace(leakage, pairs=pairs, counts=_counts(pairs, leakage.compared))
 
 
 def photos_of(workspace: Workspace) -> Callable[[str, str], Path | None]:
@@ -270,13 +270,13 @@ class _Thumbnails:
 
     def __init__(self, photo: Callable[[str, str], Path | None]) -> None:
         self._photo = photo
-        self._made: dict[tuple[str, str], npt.NDArray[np.float64] | None] = {}
+        self._by_photo: dict[tuple[str, str], npt.NDArray[np.float64] | None] = {}
 
     def __call__(self, cohort: str, dhash: str) -> npt.NDArray[np.float64] | None:
         key = cohort, dhash
-        if key not in self._made:
-            self._made[key] = self._thumbnail(self._photo(cohort, dhash))
-        return self._made[key]
+        if key not in self._by_photo:
+            self._by_photo[key] = self._thumbnail(self._photo(cohort, dhash))
+        return self._by_photo[key]
 
     @staticmethod
     def _thumbnail(path: Path | None) -> npt.NDArray[np.float64] | None:
@@ -310,7 +310,9 @@ def refuse(leakage: Leakage, allow: str, what: str, fix: str = "") -> None:
     pairs = leakage.refused
     if not len(pairs) or allow.strip():
         return
-    kinds = ", ".join(f"{SAID[kind]} {n}" for kind, n in leakage.counts.items() if n and (pairs["kind"] == kind).any())
+    kinds = ", ".join(
+        f"{KIND_LABELS[kind]} {n}" for kind, n in leakage.counts.items() if n and (pairs["kind"] == kind).any()
+    )
     near = ", or raise --near-limit where the photos differ after all" if (pairs["kind"] == NEAR).any() else ""
     raise RefusedError(
         f"{what} share {leakage.cases} cases ({kinds}): {_listing(pairs)}",
@@ -323,21 +325,21 @@ def refuse(leakage: Leakage, allow: str, what: str, fix: str = "") -> None:
 
 def _listing(pairs: pd.DataFrame) -> str:
     # The most telling pair of each case is enough to find it.
-    shown = pairs.drop_duplicates(["cohort", "case_id"])
+    first_pairs = pairs.drop_duplicates(["cohort", "case_id"])
     listing = [
         f"{_name(row.cohort, row.case_id)} and {_name(row.other_cohort, row.other_case_id)} "
-        f"({SAID[str(row.kind)].removeprefix('the same ').removeprefix('an ')} {_shared(row)})"
-        for row in shown.head(_SHOWN).itertuples()
+        f"({KIND_LABELS[str(row.kind)].removeprefix('the same ').removeprefix('an ')} {_shared(row)})"
+        for row in first_pairs.head(_SHOWN).itertuples()
     ]
-    more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+    more = f" and {len(first_pairs) - _SHOWN} more" if len(first_pairs) > _SHOWN else ""
     return "; ".join(listing) + more
 
 
 def _shared(row: Any) -> str:
     if row.kind not in (NEAR, ALIKE):
         return str(row.shared)
-    seen = "not looked at" if pd.isna(row.correlation) else f"correlation {row.correlation:.2f}"
-    return f"{row.distance_bits} of 64 bits apart, {seen}"
+    similarity = "not looked at" if pd.isna(row.correlation) else f"correlation {row.correlation:.2f}"
+    return f"{row.distance_bits} of 64 bits apart, {similarity}"
 
 
 def _name(cohort: object, case: object) -> str:
@@ -465,9 +467,9 @@ def joined_groups(cases: pd.DataFrame, level: str = "patient") -> pd.Series:
     n = len(keys)
     left, right, nodes = [], [], n
     for kind in kinds:
-        known = np.flatnonzero(keys[kind].notna())
-        codes, values = pd.factorize(keys[kind].iloc[known])
-        left.append(known)
+        with_value = np.flatnonzero(keys[kind].notna())
+        codes, values = pd.factorize(keys[kind].iloc[with_value])
+        left.append(with_value)
         right.append(codes + nodes)
         nodes += len(values)
     rows, columns = np.concatenate(left), np.concatenate(right)

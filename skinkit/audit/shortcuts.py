@@ -110,7 +110,7 @@ class Cue:
     values: npt.NDArray[Any]
 
     @property
-    def known(self) -> Bools:
+    def recorded(self) -> Bools:
         """(n,) rows that have a value; of a category every row has one."""
         return ~np.isnan(self.values.astype(np.float64)) if self.kind != "category" else np.ones(len(self.values), bool)
 
@@ -118,9 +118,11 @@ class Cue:
     def levels(self) -> npt.NDArray[np.int64]:
         """(n,) a number per level: flag, category, or fifth of the numbers; unknown ones are a level of their own."""
         if self.kind == "number":
-            known = self.known
-            edges = np.quantile(self.values[known].astype(float), np.linspace(0, 1, _BINS + 1)[1:-1])
-            return np.where(known, np.searchsorted(np.unique(edges), np.nan_to_num(self.values.astype(float))), _BINS)
+            recorded = self.recorded
+            edges = np.quantile(self.values[recorded].astype(float), np.linspace(0, 1, _BINS + 1)[1:-1])
+            return np.where(
+                recorded, np.searchsorted(np.unique(edges), np.nan_to_num(self.values.astype(float))), _BINS
+            )
         values = [_text(value) for value in self.values]
         frequent = [name for name, _ in _tally(values)[: _LEVELS - 1]]
         place = {name: i for i, name in enumerate(frequent)}
@@ -154,19 +156,19 @@ def cues_of(table: pd.DataFrame, attributes: Sequence[str] | None = None) -> lis
         attributes: columns whose absence is looked at; by default those of the case table that are there.
     """
     chosen = [name for name in (ATTRIBUTES if attributes is None else attributes) if name in table]
-    found = [*_missing(table, chosen)]
+    cues = [*_missing(table, chosen)]
     numbers = [name for name in file_cues.NUMBERS if name in table]
-    found += [
+    cues += [
         Cue(FILE, name, "number", pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=float, na_value=np.nan))
         for name in numbers
     ]
     for family, names in ((FILE, file_cues.CATEGORIES), (ORIGIN, ORIGINS), (CONFIRMATION, CONFIRMATIONS)):
-        found += [
+        cues += [
             Cue(family, n, "category", np.array([_text(v) for v in table[n]], dtype=object))
             for n in names
             if n in table
         ]
-    return [cue for cue in found if _varies(cue)]
+    return [cue for cue in cues if _varies(cue)]
 
 
 def attributes_of(table: pd.DataFrame, *beside: str) -> list[str]:
@@ -181,22 +183,22 @@ def attributes_of(table: pd.DataFrame, *beside: str) -> list[str]:
 
 
 def _varies(cue: Cue) -> bool:
-    values = cue.values if cue.kind == "category" else cue.values[cue.known]
+    values = cue.values if cue.kind == "category" else cue.values[cue.recorded]
     return len(set(values.tolist())) > 1
 
 
 def _missing(table: pd.DataFrame, names: Sequence[str]) -> Iterator[Cue]:
-    known = {name: np.array([_text(value) != "" for value in table[name]]) for name in names}
-    for name, here in known.items():
+    recorded = {name: np.array([_text(value) != "" for value in table[name]]) for name in names}
+    for name, here in recorded.items():
         yield Cue(MISSING, name, "flag", here.astype(float))
         unsure = np.array([_text(value) == NOT_KNOWN for value in table[name]])
         if MINIMUM <= unsure.sum() <= len(unsure) - MINIMUM:
             yield Cue(MISSING, f"{name}={NOT_KNOWN}", "flag", unsure.astype(float))
-    block = [here for name, here in known.items() if name in PATIENT_BLOCK and here.any()]
+    block = [here for name, here in recorded.items() if name in PATIENT_BLOCK and here.any()]
     if len(block) > 1:
         yield Cue(MISSING, "patient_block", "flag", np.any(block, axis=0).astype(float))
-    if len(known) > 1:
-        yield Cue(MISSING, "n_absent", "number", np.sum([~here for here in known.values()], axis=0).astype(float))
+    if len(recorded) > 1:
+        yield Cue(MISSING, "n_absent", "number", np.sum([~here for here in recorded.values()], axis=0).astype(float))
 
 
 # ------------------------------------------------------------------------------------------------------ audit
@@ -240,22 +242,22 @@ def audit(
         Rows of :data:`SHORTCUTS`.
     """
     fold = fold_of(malignant, cluster, seed=setting.seed)
-    made = [_scored(cue, malignant, fold, setting) for cue in cues]
+    scored = [_scored(cue, malignant, fold, setting) for cue in cues]
     for family in FAMILIES:
         own = [cue for cue in cues if cue.family == family]
         if len(own) > 1:
-            made.append(_together(family, own, malignant, fold))
+            scored.append(_together(family, own, malignant, fold))
     own = [cue for cue in cues if cue.family != CONFIRMATION]
     if len({cue.family for cue in own}) > 1:
-        made.append(_together(EVERYTHING, own, malignant, fold))
-    if not made:
+        scored.append(_together(EVERYTHING, own, malignant, fold))
+    if not scored:
         return pd.DataFrame(columns=list(SHORTCUTS.names))
     options: dict[str, Any] = {"bootstrap": setting.bootstrap, "seed": setting.seed}
-    measured = areas([score for score, _ in made], malignant, cluster, **options)
+    measured = areas([score for score, _ in scored], malignant, cluster, **options)
     corrected = holm([area.p for area in measured])
     rows = []
     first: dict[bytes, str] = {}
-    for (score, row), area, p in zip(made, measured, corrected, strict=True):
+    for (score, row), area, p in zip(scored, measured, corrected, strict=True):
         cue = row.pop("of")
         alike = first.setdefault(score.tobytes(), str(row["cue"]))
         turned = area.oriented
@@ -288,8 +290,8 @@ def _scored(cue: Cue, malignant: Bools, fold: npt.NDArray[np.int64], setting: Se
         return score, {**row, "how": "out_of_fold", "direction": ""}
     score = cue.values.astype(np.float64)
     if cue.kind == "flag":
-        known = score[~np.isnan(score)]
-        if min(known.sum(), len(known) - known.sum()) < setting.minimum:
+        values = score[~np.isnan(score)]
+        if min(values.sum(), len(values) - values.sum()) < setting.minimum:
             score = np.full(len(score), np.nan)
         direction = "yes" if cue.name.endswith(f"={NOT_KNOWN}") else "known"
         return score, {**row, "how": "ranked", "direction": direction}
@@ -312,10 +314,10 @@ def _levels(cue: Cue, malignant: Bools) -> str | None:
     if cue.kind == "flag":
         names = ["1" if value == 1 else "0" for value in cue.values]
     kept = {name for name, n in _tally(names)[:_LEVELS] if n >= MINIMUM}
-    told = [name if name in kept else "other" for name in names]
+    levels = [name if name in kept else "other" for name in names]
     rows = [
-        {"level": name, "n": n, "malignant": int(malignant[[t == name for t in told]].sum())}
-        for name, n in _tally(told)
+        {"level": name, "n": n, "malignant": int(malignant[[t == name for t in levels]].sum())}
+        for name, n in _tally(levels)
     ]
     return json.dumps(rows, ensure_ascii=False)
 
@@ -326,8 +328,8 @@ def _held_constant(
     """What is left of the model where the cue says the same of both cases of a pair."""
     if cue is None or score is None:
         return dict.fromkeys(("model_auroc", "model_lower", "model_upper"))
-    found = area_within(score, malignant, cue.levels, cluster, **options)
-    return dict(zip(("model_auroc", "model_lower", "model_upper"), found, strict=True))
+    area_with_interval = area_within(score, malignant, cue.levels, cluster, **options)
+    return dict(zip(("model_auroc", "model_lower", "model_upper"), area_with_interval, strict=True))
 
 
 def _verdict(area: Area, p: float) -> str:
@@ -433,24 +435,24 @@ def overall(rows: pd.DataFrame, malignant_set: str) -> str:
     counted = f"Malignant means the set '{malignant_set}'. "
     if not len(rows):
         return counted + "Nothing but the lesion differs between these cases: no shortcut can be looked for."
-    found = list(strong["cue"]) + list(some["cue"])
-    if not found:
+    telling = list(strong["cue"]) + list(some["cue"])
+    if not telling:
         unsure = int((cues["verdict"] == "open").sum())
         more = f" {unsure} of them could not be ruled out with so few cases." if unsure else ""
         return f"{counted}No shortcut was found among {len(cues)} cues.{more}"
     best = cues.iloc[0].to_dict()
-    text = f"{len(found)} of {len(cues)} cues tell malignancy without the lesion, {len(strong)} of them strongly. "
+    text = f"{len(telling)} of {len(cues)} cues tell malignancy without the lesion, {len(strong)} of them strongly. "
     return counted + text + sentence(best)
 
 
-def drawn(rows: pd.DataFrame, *, most: int = 24, into: tuple[Path, str] | None = None) -> str:
+def bar_chart(rows: pd.DataFrame, *, most: int = 24, into: tuple[Path, str] | None = None) -> str:
     """Bars with intervals, the most telling first, as SVG; cues that say the same of every case share one.
 
     Where ``into`` names a folder and a stem, SVG and PNG files are written besides.
     """
     from skinkit.figures import curves
 
-    shown = rows[rows["auroc"].notna() & rows["same_as"].isna()].head(most)
+    top = rows[rows["auroc"].notna() & rows["same_as"].isna()].head(most)
     paint = {"strong": "alarm", "some": "notice"}
     bars = [
         {
@@ -459,7 +461,7 @@ def drawn(rows: pd.DataFrame, *, most: int = 24, into: tuple[Path, str] | None =
             "estimate": row["auroc"],
             "tone": paint.get(str(row["verdict"]), "plain"),
         }
-        for row in shown.to_dict("records")
+        for row in top.to_dict("records")
     ]
     return curves.interval_bars(
         bars, start=0.5, x_label="AUROC for malignancy without looking at the lesion", limits=(0.45, 1.0), into=into
@@ -487,4 +489,4 @@ def write(folder: Path, rows: pd.DataFrame, malignant_set: str) -> None:
     text = json.dumps(as_dict(rows, malignant_set), ensure_ascii=False, indent=1, allow_nan=False)
     write_atomic(folder / "shortcuts.json", text.encode())
     if rows["auroc"].notna().any():
-        write_atomic(folder / "figures" / "shortcuts.svg", drawn(rows).encode())
+        write_atomic(folder / "figures" / "shortcuts.svg", bar_chart(rows).encode())

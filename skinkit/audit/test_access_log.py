@@ -109,10 +109,10 @@ def add(root: Path, look: Mapping[str, Any]) -> Access:
 
 def counts(root: Path) -> dict[str, int]:
     """Cohort -> how often it was looked at."""
-    found: dict[str, int] = {}
+    by_cohort: dict[str, int] = {}
     for entry in read(root):
-        found[str(entry["cohort"])] = found.get(str(entry["cohort"]), 0) + 1
-    return found
+        by_cohort[str(entry["cohort"])] = by_cohort.get(str(entry["cohort"]), 0) + 1
+    return by_cohort
 
 
 def described(look: Access) -> str:

@@ -55,11 +55,11 @@ class Answered:
         threshold = youden_threshold(score, positive) if mode == TUNED else float(self.thresholds[c])
         called = self.probability.argmax(axis=1) == c if mode == ARGMAX else score >= threshold
         decided = mode == ARGMAX or not np.isnan(threshold)
-        found, rest = positive.any() and decided, not positive.all() and decided
+        has_positive, has_negative = positive.any() and decided, not positive.all() and decided
         return {
             "auroc": auroc(score, positive) if positive.any() and not positive.all() else float("nan"),
-            "sensitivity": float(called[positive].mean()) if found else float("nan"),
-            "specificity": float((~called[~positive]).mean()) if rest else float("nan"),
+            "sensitivity": float(called[positive].mean()) if has_positive else float("nan"),
+            "specificity": float((~called[~positive]).mean()) if has_negative else float("nan"),
         }
 
 
@@ -103,8 +103,8 @@ def class_table(
 
 
 def _thresholds(fold: Mapping[str, Any], classes: Sequence[str]) -> Floats:
-    given = [fold["class_thresholds"][name]["threshold"] for name in classes]
-    return np.array([np.nan if value is None else value for value in given], dtype=np.float64)
+    thresholds = [fold["class_thresholds"][name]["threshold"] for name in classes]
+    return np.array([np.nan if value is None else value for value in thresholds], dtype=np.float64)
 
 
 def _answered(images: pd.DataFrame, classes: Sequence[str], thresholds: Floats) -> Answered:
@@ -125,17 +125,17 @@ def _row(
     positive = whole.truth == c
     row: dict[str, Any] = {"mode": mode, "class": name, "average": "none", "n": int(positive.sum())}
     if mode == FROZEN:
-        known = np.array([thresholds[c] for thresholds in frozen])
-        known = known[~np.isnan(known)]
-        row |= {"threshold": float(known.mean()) if len(known) else None, "threshold_sd": _sd(known)}
+        fitted = np.array([thresholds[c] for thresholds in frozen])
+        fitted = fitted[~np.isnan(fitted)]
+        row |= {"threshold": float(fitted.mean()) if len(fitted) else None, "threshold_sd": _sd(fitted)}
     else:
         tuned = youden_threshold(whole.probability[:, c], positive) if mode == TUNED else float("nan")
         row |= {"threshold": None if np.isnan(tuned) else tuned, "threshold_sd": None}
     by_fold = [one.rates(c, mode) for one in held_out] if mode != TUNED else []
     tuned_rates = whole.rates(c, TUNED) if mode == TUNED else {}
     for metric in METRICS:
-        told = answers.get(name, "none" if metric == "auroc" else mode, metric)
-        figure = {"estimate": json_values(tuned_rates[metric])} if mode == TUNED and metric != "auroc" else told
+        measured = answers.get(name, "none" if metric == "auroc" else mode, metric)
+        figure = {"estimate": json_values(tuned_rates[metric])} if mode == TUNED and metric != "auroc" else measured
         row |= _figure(metric, figure, [rates[metric] for rates in by_fold])
     return {**row, "folds": len(held_out)}
 
@@ -146,22 +146,22 @@ def _average(mode: str, average: str, answers: Answers, own: Sequence[Mapping[st
     row |= {"threshold": None, "threshold_sd": None}
     for metric in METRICS:
         if mode == TUNED and metric != "auroc":
-            known = [one[metric] for one in own if one["n"] and one[metric] is not None]
-            row |= _figure(metric, {"estimate": float(np.mean(known)) if known else None}, [])
+            values = [one[metric] for one in own if one["n"] and one[metric] is not None]
+            row |= _figure(metric, {"estimate": float(np.mean(values)) if values else None}, [])
         else:
             row |= _figure(metric, answers.get(ALL, "none" if metric == "auroc" else mode, metric, average), [])
     return {**row, "folds": own[0]["folds"] if own else 0}
 
 
-def _figure(metric: str, told: Mapping[str, Any], by_fold: Sequence[float]) -> dict[str, Any]:
-    ends = {f"{metric}_{end}": told.get(end) for end in ("lower", "upper")}
-    return {metric: told.get("estimate"), **ends, f"{metric}_sd": _sd(np.asarray(by_fold, dtype=np.float64))}
+def _figure(metric: str, figure: Mapping[str, Any], by_fold: Sequence[float]) -> dict[str, Any]:
+    ends = {f"{metric}_{end}": figure.get(end) for end in ("lower", "upper")}
+    return {metric: figure.get("estimate"), **ends, f"{metric}_sd": _sd(np.asarray(by_fold, dtype=np.float64))}
 
 
 def _sd(values: Floats) -> float | None:
     """Standard deviation (n - 1) of the values that are known; None of fewer than two."""
-    known = values[~np.isnan(values)]
-    return float(known.std(ddof=1)) if len(known) > 1 else None
+    defined = values[~np.isnan(values)]
+    return float(defined.std(ddof=1)) if len(defined) > 1 else None
 
 
 def markdown_of(rows: Sequence[Mapping[str, Any]], mode: str) -> str:

@@ -123,16 +123,16 @@ def compare(
     scored = [side.on(cases).scored(None) for side in (a, b)]
     scored[1] = replace(scored[1], cluster=scored[0].cluster)  # one set of draws for both
     resamples = Resamples(scored[0].cluster, bootstrap, seed)
-    told = [replicated(one, resamples, PARTS) for one in scored]
+    metrics = [replicated(one, resamples, PARTS) for one in scored]
     differences = []
     for key, name in COMPARED.items():
         if key[0] == ALL and not same_classes:
             continue  # averages over other classes are other figures
-        if not all(key in one.point and one.point[key][1] >= minimum for one in told):
+        if not all(key in one.point and one.point[key][1] >= minimum for one in metrics):
             continue
-        values = [one.point[key][0] for one in told]
-        drawn = told[1].drawn[key] - told[0].drawn[key]
-        lower, upper = percentile_interval(drawn)
+        values = [one.point[key][0] for one in metrics]
+        replicates = metrics[1].replicates[key] - metrics[0].replicates[key]
+        lower, upper = percentile_interval(replicates)
         differences.append(
             {
                 "name": name,
@@ -142,7 +142,7 @@ def compare(
                 "difference": values[1] - values[0],
                 "lower": lower,
                 "upper": upper,
-                "p": bootstrap_p(drawn),
+                "p": bootstrap_p(replicates),
             }
         )
     tests = []
@@ -169,12 +169,12 @@ def compare(
     }
 
 
-def bootstrap_p(drawn: npt.ArrayLike) -> float:
+def bootstrap_p(replicates: npt.ArrayLike) -> float:
     """Two-sided p of no difference: twice the smaller share of replicates on one side of 0, at least 1 in their number.
 
     Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, ch. 15.
     """
-    values = np.asarray(drawn, dtype=np.float64)
+    values = np.asarray(replicates, dtype=np.float64)
     values = values[~np.isnan(values)]
     if not len(values):
         return math.nan
@@ -204,10 +204,10 @@ def spread(sides: Sequence[ComparedModel], *, common: bool) -> dict[str, Any]:
     for other in sides[2:]:
         cases = [case for case in cases if case in set(common_cases(sides[0], other, common=common))]
     no_draws = Resamples(np.zeros(0), 0, 0)
-    told = [replicated(side.on(cases).scored(None), no_draws, PARTS) for side in sides]
+    metrics = [replicated(side.on(cases).scored(None), no_draws, PARTS) for side in sides]
     rows = []
     for key, name in COMPARED.items():
-        values = [one.point[key][0] for one in told if key in one.point]
+        values = [one.point[key][0] for one in metrics if key in one.point]
         if len(values) == len(sides) and not any(map(math.isnan, values)):
             mean, sd = float(np.mean(values)), float(np.std(values, ddof=1))
             rows.append({"name": name, **dict(zip(("class", "average", "decision_rule", "metric"), key, strict=True)),

@@ -46,8 +46,8 @@ def mapped(features: Floats, *, method: str, perplexity: float, seed: int) -> Fl
             out[:, : min(2, x.shape[1])] = x[:, :2]
             return out
         limit = max(1.0, min(perplexity, (len(x) - 1) / 3))
-        found: Floats = TSNE(2, perplexity=limit, init="pca", random_state=seed, n_jobs=1).fit_transform(x)
-    return np.asarray(found, dtype=np.float64)
+        embedding: Floats = TSNE(2, perplexity=limit, init="pca", random_state=seed, n_jobs=1).fit_transform(x)
+    return np.asarray(embedding, dtype=np.float64)
 
 
 def purity(features: Floats, classes: Sequence[str], neighbours: int = NEIGHBOURS) -> dict[str, dict[str, float]]:
@@ -66,12 +66,12 @@ def purity(features: Floats, classes: Sequence[str], neighbours: int = NEIGHBOUR
     truth, k = np.asarray(classes), min(neighbours, len(classes) - 1)
     near = NearestNeighbors(n_neighbors=k).fit(features).kneighbors(return_distance=False)
     same = (truth[near] == truth[:, None]).mean(axis=1)
-    found = {}
+    by_class = {}
     for name in sorted(set(classes)):
         mine = truth == name
         chance = (mine.sum() - 1) / (len(truth) - 1)
-        found[name] = {"purity": float(same[mine].mean()), "chance": float(chance), "n": int(mine.sum())}
-    return found
+        by_class[name] = {"purity": float(same[mine].mean()), "chance": float(chance), "n": int(mine.sum())}
+    return by_class
 
 
 def write(folder: Path, stem: str, table: pd.DataFrame, labels: Mapping[str, str]) -> dict[str, str]:
@@ -84,10 +84,10 @@ def write(folder: Path, stem: str, table: pd.DataFrame, labels: Mapping[str, str
         labels: class -> words.
     """
     write_table(folder / f"{stem}.parquet", TABLE, table)
-    return {"parquet": str(folder / f"{stem}.parquet"), **_drawn(folder, stem, table, labels)}
+    return {"parquet": str(folder / f"{stem}.parquet"), **_draw(folder, stem, table, labels)}
 
 
-def _drawn(folder: Path, stem: str, table: pd.DataFrame, labels: Mapping[str, str]) -> dict[str, str]:
+def _draw(folder: Path, stem: str, table: pd.DataFrame, labels: Mapping[str, str]) -> dict[str, str]:
     """Classes by colour and shape; a ring about cases whose most probable class is another."""
     from skinkit.figures import canvas
 

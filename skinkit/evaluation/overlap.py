@@ -29,11 +29,11 @@ def overlap(
     """
     resamples = Resamples(cluster, bootstrap, seed)
     out = {}
-    for name, given in values.items():
-        x = np.asarray(given, dtype=np.float64)
+    for name, per_image in values.items():
+        x = np.asarray(per_image, dtype=np.float64)
         for how, statistic in (("mean", _mean), ("median", _median)):
-            drawn = [statistic(x, weights) for weights in resamples.weights(cluster)]
-            lower, upper = percentile_interval(np.concatenate(drawn) if drawn else np.zeros(0))
+            replicates = [statistic(x, weights) for weights in resamples.weights(cluster)]
+            lower, upper = percentile_interval(np.concatenate(replicates) if replicates else np.zeros(0))
             out[f"{name}_{how}"] = {"estimate": float(statistic(x, once(len(x)))[0]), "lower": lower, "upper": upper}
     return out
 

@@ -138,17 +138,17 @@ class Evaluation:
         """All rows of all levels as arrays."""
         table, names = self.table, self.classes.classes
         veto = sorted({float(t) for t in table["threshold"].dropna()})
-        known = bool(self.malignant_set)
-        raw = known and "malignancy_raw" in table and bool(table["malignancy_raw"].notna().all())
+        has_malignancy = bool(self.malignant_set)
+        raw = has_malignancy and "malignancy_raw" in table and bool(table["malignancy_raw"].notna().all())
         sets = PREDICTION_SET in table and bool(table[PREDICTION_SET].notna().all())
         return ScoredCases(
             classes=names,
             truth=np.array([names.index(name) for name in table[TRUTH]], dtype=np.int64),
             probability=table[[f"{PROBABILITY}{name}" for name in names]].to_numpy(dtype=np.float64),
             cluster=table["group_id"].to_numpy(dtype=str),
-            malignant=np.array([name in self.classes.malignant for name in names]) if known else None,
-            malignancy=table["malignancy"].to_numpy(dtype=np.float64) if known else None,
-            called=np.asarray(table["call"] == MALIGNANT, dtype=bool) if known else None,
+            malignant=np.array([name in self.classes.malignant for name in names]) if has_malignancy else None,
+            malignancy=table["malignancy"].to_numpy(dtype=np.float64) if has_malignancy else None,
+            called=np.asarray(table["call"] == MALIGNANT, dtype=bool) if has_malignancy else None,
             veto=float(np.mean(veto)) if veto else float("nan"),
             veto_source=self.veto_source if veto else None,
             thresholds=self.thresholds,
@@ -169,8 +169,8 @@ class Evaluation:
         for level in LEVELS[1:]:
             chosen = np.asarray(self.table["level"] == level, dtype=bool)
             if chosen.any():
-                told = self._level(scored, chosen, several, resamples, settings.minimum)
-                rows += [{"subgroup": f"level={level}", **row} for row in told]
+                level_rows = self._level(scored, chosen, several, resamples, settings.minimum)
+                rows += [{"subgroup": f"level={level}", **row} for row in level_rows]
         gaps = self._subgroups(scored, resamples, settings, rows)
         frame = pd.DataFrame(rows).assign(cohort=cohort, model=model)
         frame["primary"] = self._primary(frame, settings.primary)
@@ -204,24 +204,24 @@ class Evaluation:
     ) -> pd.DataFrame:
         """Add the rows of every subgroup, and compare each with the rest."""
         images = self.images
-        found: dict[str, list[dict[str, Any]]] = {}
+        gap_rows: dict[str, list[dict[str, Any]]] = {}
         groups = list(subgroups(self.table, images, every=settings.subgroups, by=settings.by))
         values: dict[str, list[tuple[str, Bools]]] = {}
         for column, value, chosen in groups:
             values.setdefault(column, []).append((value, chosen))
         for column, of in values.items():
-            told = {value: replicated(scored.take(chosen), resamples) for value, chosen in of}
+            metrics = {value: replicated(scored.take(chosen), resamples) for value, chosen in of}
             for value, chosen in of:
                 name = f"{column}={value}"
-                rows += [{"subgroup": name, **row} for row in rows_of(told[value], settings.minimum)]
-                if len(of) == 2 and value == max(told, key=lambda v: (len(told[v].table.s), v)):
+                rows += [{"subgroup": name, **row} for row in rows_of(metrics[value], settings.minimum)]
+                if len(of) == 2 and value == max(metrics, key=lambda v: (len(metrics[v].table.s), v)):
                     continue  # the same gap with the other sign
                 rest = images & ~chosen
                 other = next((v for v, _ in of if v != value), "") if len(of) == 2 else "rest"
                 if rest.any() and settings.bootstrap:
-                    outside = told[other] if len(of) == 2 else replicated(scored.take(rest), resamples, PARTS)
-                    found[name] = self._gaps(told[value], outside, other, settings.minimum)
-        return gaps_table(found)
+                    outside = metrics[other] if len(of) == 2 else replicated(scored.take(rest), resamples, PARTS)
+                    gap_rows[name] = self._gaps(metrics[value], outside, other, settings.minimum)
+        return gaps_table(gap_rows)
 
     @staticmethod
     def _gaps(inside: Replicated, outside: Replicated, against: str, minimum: int) -> list[dict[str, Any]]:
@@ -260,23 +260,23 @@ class Evaluation:
         """Write the figures, ``curves.json``, ``gaps.parquet``, ``veto_*.parquet`` and ``scored.parquet``."""
         from skinkit.figures import curves
 
-        drawn = scores.curves
+        curve_data = scores.curves
         labels = {**self.classes.labels, MALIGNANT: f"malignant (set: {self.malignant_set})"}
         names = list(self.classes.classes)
         pictures = {
-            "roc": curves.roc(drawn["roc"], labels=labels),
-            "pr": curves.pr(drawn["pr"], labels=labels),
-            "confusion": curves.confusion(drawn["confusion"], names, labels=self.classes.labels),
+            "roc": curves.roc(curve_data["roc"], labels=labels),
+            "pr": curves.pr(curve_data["pr"], labels=labels),
+            "confusion": curves.confusion(curve_data["confusion"], names, labels=self.classes.labels),
         }
-        if "decision" in drawn:
-            pictures["reliability"] = curves.reliability(drawn["reliability"])
-            pictures["decision"] = curves.decision(drawn["decision"])
-            pictures["referral"] = curves.referral(drawn["referral"])
+        if "decision" in curve_data:
+            pictures["reliability"] = curves.reliability(curve_data["reliability"])
+            pictures["decision"] = curves.decision(curve_data["decision"])
+            pictures["referral"] = curves.referral(curve_data["referral"])
         if len(gaps := forest_rows(scores)):
             pictures["subgroups"] = curves.forest(gaps)
         for name, svg in pictures.items():
             write_atomic(folder / "figures" / f"{name}.svg", svg.encode())
-        text = json.dumps({"classes": names, "labels": labels, **drawn}, ensure_ascii=False, allow_nan=False)
+        text = json.dumps({"classes": names, "labels": labels, **curve_data}, ensure_ascii=False, allow_nan=False)
         write_atomic(folder / "curves.json", text.encode())
         table = self.table if scores.prevalence is None else self.shifted(scores.prevalence)
         write_table(folder / "scored.parquet", SCORED, table.drop(columns=["fingerprint"], errors="ignore"))
@@ -289,8 +289,8 @@ class Evaluation:
         assert images.malignancy is not None
         assert images.called is not None
         assert images.malignant is not None
-        given = self.table.loc[self.images, "threshold"].to_numpy(dtype=np.float64)
-        several = len(np.unique(given)) > 1 and not np.isnan(given).any()
+        thresholds = self.table.loc[self.images, "threshold"].to_numpy(dtype=np.float64)
+        several = len(np.unique(thresholds)) > 1 and not np.isnan(thresholds).any()
         return Decided(
             images.malignancy,
             images.is_malignant,
@@ -299,7 +299,7 @@ class Evaluation:
             images.cluster,
             math.nan if several else images.veto,
             resamples,
-            given if several else None,
+            thresholds if several else None,
         )
 
     def _decisions(
@@ -436,8 +436,8 @@ class Answers:
 
     def estimate(self, class_: str, rule: str, metric: str) -> float | None:
         """The estimate alone."""
-        found: float | None = self.get(class_, rule, metric)["estimate"]
-        return found
+        value: float | None = self.get(class_, rule, metric)["estimate"]
+        return value
 
 
 def primary_of(rows: pd.DataFrame, primary: str) -> dict[str, Any] | None:
@@ -453,13 +453,13 @@ def forest_rows(scores: Scores) -> list[dict[str, Any]]:
     m = m[(m["class"] == MALIGNANT) & ~m["subgroup"].str.startswith("level=")]
     m = m[[metrics.get(metric) == rule for metric, rule in zip(m["metric"], m["decision_rule"], strict=True)]]
     flagged = scores.gaps[scores.gaps["flagged"].astype(bool)]
-    seen = set(zip(flagged["subgroup"], flagged["metric"], strict=True))
-    found: dict[str, dict[str, Any]] = {}
+    with_gap = set(zip(flagged["subgroup"], flagged["metric"], strict=True))
+    by_name: dict[str, dict[str, Any]] = {}
     for row in m.to_dict("records"):
         name = str(row["subgroup"])
-        figures = found.setdefault(name, {"name": name, "n": int(row["n"]), "n_positive": int(row["n_positive"])})
-        figures[str(row["metric"])] = {**plain(row), "flagged": (name, row["metric"]) in seen}
-    return list(found.values()) if len(found) > 1 else []
+        figures = by_name.setdefault(name, {"name": name, "n": int(row["n"]), "n_positive": int(row["n_positive"])})
+        figures[str(row["metric"])] = {**plain(row), "flagged": (name, row["metric"]) in with_gap}
+    return list(by_name.values()) if len(by_name) > 1 else []
 
 
 def headline(answers: Answers, *, malignant: bool, prevalence: bool = False) -> dict[str, Any]:
@@ -496,26 +496,26 @@ def text(rows: pd.DataFrame, info: Mapping[str, Any]) -> str:
     for name, n in info["n_by_class"].items():
         three = (("none", "auroc"), (rule, "sensitivity"), (rule, "specificity"))
         lines.append(f"  {name:<12}{n:>6}   " + "".join(f"{_cell(answers.get(name, *which)):<24}" for which in three))
-    found = [f"MISCALIBRATED: {sentence}" for sentence in info["miscalibrated"]]
-    lines += ["", *_biopsied(rows), *(f"  {line}" for line in (*found, *_gap_lines(info), *remarks(info)))]
+    warnings = [f"MISCALIBRATED: {sentence}" for sentence in info["miscalibrated"]]
+    lines += ["", *_biopsied(rows), *(f"  {line}" for line in (*warnings, *_gap_lines(info), *remarks(info)))]
     return "\n".join(line.rstrip() for line in lines).rstrip()
 
 
 def miscalibrated(answers: Answers) -> list[str]:
     """In which way the probabilities of malignancy are wrong beyond doubt: the intervals leave the right value out."""
     slope, shift = (answers.get(MALIGNANT, "none", f"calibration_{name}") for name in ("slope", "intercept"))
-    said = []
+    sentences = []
     if slope["lower"] is not None and not slope["lower"] <= 1 <= slope["upper"]:
         way = "extreme" if slope["upper"] < 1 else "timid"
-        said.append(f"probabilities of malignancy are too {way}: slope {_cell(slope)}, 1 would be right")
+        sentences.append(f"probabilities of malignancy are too {way}: slope {_cell(slope)}, 1 would be right")
     if shift["lower"] is not None and not shift["lower"] <= 0 <= shift["upper"]:
         way = "low" if shift["lower"] > 0 else "high"
         odds = math.exp(shift["estimate"])
-        said.append(
+        sentences.append(
             f"probabilities of malignancy are too {way} on the whole: intercept {_cell(shift)}, 0 would be right; "
             f"the true odds are about {odds:.2g} times those stated"
         )
-    return said
+    return sentences
 
 
 def _biopsied(rows: pd.DataFrame) -> list[str]:
@@ -524,8 +524,8 @@ def _biopsied(rows: pd.DataFrame) -> list[str]:
         return ["  confirmed by histopathology alone: no case says that it was"]
     answers = Answers(hit.assign(subgroup="all"))
     figures = [(MALIGNANT, "none", "auroc"), (MALIGNANT, "veto", "sensitivity"), (MALIGNANT, "veto", "specificity")]
-    told = [f"{metric} {_cell(answers.get(c, rule, metric))}" for c, rule, metric in figures]
-    return [f"  confirmed by histopathology alone, n = {int(hit['n'].iloc[0])}: {', '.join(told)}"]
+    parts = [f"{metric} {_cell(answers.get(c, rule, metric))}" for c, rule, metric in figures]
+    return [f"  confirmed by histopathology alone, n = {int(hit['n'].iloc[0])}: {', '.join(parts)}"]
 
 
 def _gap_lines(info: Mapping[str, Any]) -> list[str]:
@@ -556,16 +556,16 @@ def _cell(figure: Mapping[str, Any]) -> str:
 
 def remarks(info: Mapping[str, Any]) -> list[str]:
     """What a reader of the figures must know."""
-    said = []
+    sentences = []
     if info["excluded"]:
-        said.append("not scored: " + ", ".join(f"{reason} {n}" for reason, n in info["excluded"].items()))
+        sentences.append("not scored: " + ", ".join(f"{reason} {n}" for reason, n in info["excluded"].items()))
     if shift := info["prevalence"]:
         of = "the rows the model was fitted on" if shift["source_of"] == "model" else "the scored cases"
-        said.append(
+        sentences.append(
             f"stated prevalence {shift['target']:g}; probabilities are shifted from {shift['source']:.3g}, that of {of}"
         )
     if info["absent_classes"]:
-        said.append(f"no case is {', '.join(info['absent_classes'])}: averages are over the other classes")
+        sentences.append(f"no case is {', '.join(info['absent_classes'])}: averages are over the other classes")
     for level, n in info["several_classes"].items():
-        said.append(f"{n} {level}s have cases of several classes: scored as malignant or benign only")
-    return [*said, *info.get("remarks", [])]
+        sentences.append(f"{n} {level}s have cases of several classes: scored as malignant or benign only")
+    return [*sentences, *info.get("remarks", [])]

@@ -43,8 +43,8 @@ GAPS = Schema("gaps", 1, ("subgroup", "class", "decision_rule", "metric"), ())
 
 def age_band(age: Any) -> str | None:
     """The band of an age in years; None where it is unknown."""
-    known = age is not None and not pd.isna(age)
-    return next((name for low, high, name in AGE_BANDS if known and low <= age < high), None)
+    has_age = age is not None and not pd.isna(age)
+    return next((name for low, high, name in AGE_BANDS if has_age and low <= age < high), None)
 
 
 def named(value: Any) -> str:
@@ -74,8 +74,8 @@ def subgroups(
         present = sorted(set(values[images]))
         for value in present:
             # A column that says the same, or nothing, of everybody makes no subgroup.
-            told = every and 1 < len(present) <= MOST_VALUES
-            if f"{column}={value}" == ALWAYS or told:
+            reported = every and 1 < len(present) <= MOST_VALUES
+            if f"{column}={value}" == ALWAYS or reported:
                 yield column, str(value), images & (values == value)
 
 
@@ -93,12 +93,12 @@ def gap_row(key: Key, inside: Replicated, outside: Replicated, minimum: int) -> 
     unknown = {"gap": gap, "lower": math.nan, "upper": math.nan, "p": math.nan, "note": INSUFFICIENT}
     if math.isnan(gap):
         return {**row, **unknown}
-    drawn = [side.drawn[key] for side in sides]
-    gaps = drawn[0] - drawn[1]
+    replicates = [side.replicates[key] for side in sides]
+    gaps = replicates[0] - replicates[1]
     valid = ~np.isnan(gaps)
     if not len(gaps) or valid.sum() < VALID_SHARE * len(gaps):
         return {**row, **unknown, "note": "no_interval"}
-    spread = [float(values[valid].var()) for values in drawn]
+    spread = [float(values[valid].var()) for values in replicates]
     floors = _least_variances(key, sides)
     variance = float(gaps[valid].var()) + sum(max(0.0, f - s) for f, s in zip(floors, spread, strict=True))
     sizes = [side.table.clusters_behind(key) for side in sides]
@@ -128,8 +128,8 @@ def _least_variances(key: Key, sides: Sequence[Replicated]) -> list[float]:
     if not all(counts):
         return [0.0, 0.0]
     weights = [min(of) for of in counts]
-    found = sum(side.point[key][0] * m for side, m in zip(sides, weights, strict=True))
-    same = (found + 1) / (sum(weights) + 2)
+    successes = sum(side.point[key][0] * m for side, m in zip(sides, weights, strict=True))
+    same = (successes + 1) / (sum(weights) + 2)
     q1, q2 = same / (2 - same) - same**2, 2 * same**2 / (1 + same) - same**2
     return [
         same * (1 - same) / of[0]
@@ -139,13 +139,13 @@ def _least_variances(key: Key, sides: Sequence[Replicated]) -> list[float]:
     ]
 
 
-def gaps_table(found: Mapping[str, list[dict[str, Any]]]) -> pd.DataFrame:
+def gaps_table(gap_rows: Mapping[str, list[dict[str, Any]]]) -> pd.DataFrame:
     """The gaps of all subgroups with Holm's correction over all of them.
 
     Args:
-        found: subgroup -> its rows of :func:`gap_row`, with ``column`` and ``against``.
+        gap_rows: subgroup -> its rows of :func:`gap_row`, with ``column`` and ``against``.
     """
-    rows = [{"subgroup": name, **row} for name, of in found.items() for row in of]
+    rows = [{"subgroup": name, **row} for name, of in gap_rows.items() for row in of]
     names = [
         "subgroup", "against", "class", "average", "decision_rule", "metric", "estimate", "estimate_rest", "gap",
         "lower", "upper", "p", "p_holm", "flagged", "n", "n_rest", "n_positive", "n_positive_rest", "note",

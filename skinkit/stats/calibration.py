@@ -64,8 +64,8 @@ class Recalibration:
 
         if not 0 < self._y.sum() < len(self._y):
             return np.full(2, np.nan)
-        found = minimize(loss, np.array([0.0, 0.0]), jac=True, method="BFGS")
-        return np.array([found.x[0], found.x[1] if free else 1.0])
+        optimum = minimize(loss, np.array([0.0, 0.0]), jac=True, method="BFGS")
+        return np.array([optimum.x[0], optimum.x[1] if free else 1.0])
 
     def values(self, weights: Floats) -> tuple[Floats, Floats]:
         """Slope and intercept of each replicate of (replicates, n) weights."""
@@ -172,14 +172,14 @@ def reliability(
     place = np.searchsorted(edges, probability, side="right")
     member = place[:, None] == np.arange(len(edges) + 1)
     hit = member & positive[:, None]
-    drawn = [ratio(w @ hit, w @ member) for w in resamples.weights(cluster)]
-    found: list[dict[str, float | int | None]] = []
+    shares = [ratio(w @ hit, w @ member) for w in resamples.weights(cluster)]
+    bin_rows: list[dict[str, float | int | None]] = []
     for b in np.flatnonzero(member.any(axis=0)):
         rows = member[:, b]
-        values = np.concatenate([d[:, b] for d in drawn]) if drawn else np.zeros(0)
+        values = np.concatenate([d[:, b] for d in shares]) if shares else np.zeros(0)
         observed = float(positive[rows].mean())
         lower, upper = proportion_interval(observed, values, int(rows.sum()), len(np.unique(cluster[rows])))
-        found.append(
+        bin_rows.append(
             {
                 "predicted": float(probability[rows].mean()),
                 "observed": observed,
@@ -188,7 +188,7 @@ def reliability(
                 "n": int(rows.sum()),
             }
         )
-    return found
+    return bin_rows
 
 
 # ---------------------------------------------------------------------------------------------------- isotonic
@@ -239,9 +239,9 @@ class Isotonic:
         return {"x": [list(part) for part in self.x], "y": [list(part) for part in self.y]}
 
     @classmethod
-    def from_dict(cls, told: Mapping[str, Sequence[Sequence[float]]]) -> Isotonic:
+    def from_dict(cls, knots: Mapping[str, Sequence[Sequence[float]]]) -> Isotonic:
         """What :meth:`as_dict` gave."""
-        return cls(*(tuple(tuple(map(float, part)) for part in told[side]) for side in "xy"))
+        return cls(*(tuple(tuple(map(float, part)) for part in knots[side]) for side in "xy"))
 
 
 # --------------------------------------------------------------------------------------------------- conformal

@@ -78,20 +78,20 @@ def areas(
     # Many cues say the same of every case; each score is measured once.
     distinct = {score.tobytes(): score for score in scores}
     weighted = {key: _Weighted(score, positive) for key, score in distinct.items()}
-    drawn: dict[bytes, list[Floats]] = {key: [] for key in distinct}
+    parts: dict[bytes, list[Floats]] = {key: [] for key in distinct}
     for weights in cluster_weights(cluster, bootstrap, seed):
         for key, measured in weighted.items():
-            drawn[key].append(measured(weights))
-    found: dict[bytes, Area] = {}
+            parts[key].append(measured(weights))
+    by_score: dict[bytes, Area] = {}
     for key, measured in weighted.items():
         rows = measured.rows
-        replicates = np.concatenate(drawn[key]) if drawn[key] else np.zeros(0)
+        replicates = np.concatenate(parts[key]) if parts[key] else np.zeros(0)
         lower, upper = percentile_interval(replicates)
         valid = replicates[~np.isnan(replicates)]
         se = float(valid.std(ddof=1)) if len(valid) > 1 else float("nan")
         counts = int(rows.sum()), int(positive[rows].sum()), len(np.unique(cluster[rows]))
-        found[key] = Area(float(measured(np.ones((1, len(positive))))[0]), lower, upper, se, *counts)
-    return [found[score.tobytes()] for score in scores]
+        by_score[key] = Area(float(measured(np.ones((1, len(positive))))[0]), lower, upper, se, *counts)
+    return [by_score[score.tobytes()] for score in scores]
 
 
 class _Weighted:
@@ -165,8 +165,8 @@ def out_of_fold(columns: Floats, positive: Bools, fold: npt.NDArray[np.int64]) -
         mean, spread = columns[train].mean(axis=0), columns[train].std(axis=0)
         varied = spread > 0
         scaled = (columns[:, varied] - mean[varied]) / spread[varied]
-        said = scaled @ logistic(scaled[train], positive[train])
-        scores[test] = said[test] - said[train].mean()
+        log_odds = scaled @ logistic(scaled[train], positive[train])
+        scores[test] = log_odds[test] - log_odds[train].mean()
     return scores
 
 
@@ -226,8 +226,8 @@ def area_within(
         out: Floats = np.divide(above, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
         return out
 
-    drawn = [pooled(weights) for weights in cluster_weights(cluster, bootstrap, seed)]
-    lower, upper = percentile_interval(np.concatenate(drawn) if drawn else np.zeros(0))
+    replicates = [pooled(weights) for weights in cluster_weights(cluster, bootstrap, seed)]
+    lower, upper = percentile_interval(np.concatenate(replicates) if replicates else np.zeros(0))
     return float(pooled(np.ones((1, len(score))))[0]), lower, upper
 
 

@@ -121,11 +121,11 @@ class Ranking:
         auroc, ap = self._areas(positives, negatives)
         hits = np.cumsum(positives, axis=1) / np.maximum(positives.sum(axis=1), EPS)[:, None]
         alarms = np.cumsum(negatives, axis=1) / np.maximum(negatives.sum(axis=1), EPS)[:, None]
-        found = {"auroc": auroc, "average_precision": ap, PAUC: _partial_area(hits, alarms)}
+        figures = {"auroc": auroc, "average_precision": ap, PAUC: _partial_area(hits, alarms)}
         for share in FIXED:
-            found[f"sensitivity_at_{100 * share:.0f}_specificity"] = _best(hits, alarms <= 1 - share + _ROUND)
-            found[f"specificity_at_{100 * share:.0f}_sensitivity"] = _best(1 - alarms, hits >= share - _ROUND)
-        return {name: np.where(np.isnan(auroc), np.nan, value) for name, value in found.items()}
+            figures[f"sensitivity_at_{100 * share:.0f}_specificity"] = _best(hits, alarms <= 1 - share + _ROUND)
+            figures[f"specificity_at_{100 * share:.0f}_sensitivity"] = _best(1 - alarms, hits >= share - _ROUND)
+        return {name: np.where(np.isnan(auroc), np.nan, value) for name, value in figures.items()}
 
 
 def _best(rate: Floats, allowed: Bools) -> Floats:
@@ -283,8 +283,8 @@ def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
         top = scaled.max(axis=1)
         return float(np.mean(top + np.log(np.exp(scaled - top[:, None]).sum(axis=1)) - scaled[np.arange(len(y)), y]))
 
-    found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded", options={"xatol": 1e-6})
-    return float(np.exp(found.x))
+    optimum = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(optimum.x))
 
 
 def expected_calibration_error(confidence: npt.ArrayLike, correct: npt.ArrayLike, bins: int = ECE_BINS) -> float:
@@ -461,11 +461,11 @@ def auroc_interval(
     """AUROC of one score with its patient-bootstrap 95 % interval; NaN where undefined."""
     ranking, truth, of = Ranking(score, positive), np.asarray(positive, dtype=bool), np.asarray(cluster)
     area = float(ranking.areas(once(len(truth)))[0][0])
-    drawn = [ranking.areas(weights)[0] for weights in cluster_weights(of, replicates, seed)]
-    if np.isnan(area) or not drawn:
+    areas = [ranking.areas(weights)[0] for weights in cluster_weights(of, replicates, seed)]
+    if np.isnan(area) or not areas:
         return area, float("nan"), float("nan")
     rarer = min(len(np.unique(of[truth])), len(np.unique(of[~truth])))
-    return area, *area_interval(area, np.concatenate(drawn), rarer)
+    return area, *area_interval(area, np.concatenate(areas), rarer)
 
 
 def _valid(replicates: npt.ArrayLike) -> Floats | None:

@@ -105,10 +105,10 @@ def choose(
             "give --veto a number, or draw a split with more validation cases",
         )
     score = np.where(by_class, _CALLED, malignancy)
-    known = np.unique(malignancy)
-    middle = (known[1:] + known[:-1]) / 2
+    distinct = np.unique(malignancy)
+    middle = (distinct[1:] + distinct[:-1]) / 2
     # Between two floating-point neighbours the middle may round down to the lower one, which must stay below.
-    candidates = np.r_[0.0, np.where(middle > known[:-1], middle, known[1:]), 1.0]
+    candidates = np.r_[0.0, np.where(middle > distinct[:-1], middle, distinct[1:]), 1.0]
     sensitivity = _share_from(score[truth], candidates)
     specificity = 1 - _share_from(score[~truth], candidates)
     reached = True
@@ -151,8 +151,8 @@ def _with_interval(right: Bools, of: Bools, cluster: npt.NDArray[Any], seed: int
 
     estimate = float(right[of].mean())
     draws = Resamples(cluster, _REPLICATES, seed).weights(cluster)
-    drawn = [ratio(weights @ (right & of), weights @ of) for weights in draws]
-    ends = proportion_interval(estimate, np.concatenate(drawn), int(of.sum()), len(np.unique(cluster[of])))
+    shares = [ratio(weights @ (right & of), weights @ of) for weights in draws]
+    ends = proportion_interval(estimate, np.concatenate(shares), int(of.sum()), len(np.unique(cluster[of])))
     lower, upper = (None if np.isnan(end) else float(end) for end in ends)
     return {"estimate": estimate, "lower": lower, "upper": upper}
 
@@ -161,10 +161,10 @@ def of_model(veto: float | str, folds: Sequence[Mapping[str, Any]]) -> dict[str,
     """What ``model.json`` says: ``threshold`` (of a rule the median of the folds), and ``veto_rule`` or None."""
     from statistics import median
 
-    asked = parse(veto)
-    if not isinstance(asked, ThresholdRule):
-        return {"threshold": asked, "veto_rule": None}
-    return {"threshold": float(median(fold["veto"]["threshold"] for fold in folds)), "veto_rule": str(asked)}
+    parsed = parse(veto)
+    if not isinstance(parsed, ThresholdRule):
+        return {"threshold": parsed, "veto_rule": None}
+    return {"threshold": float(median(fold["veto"]["threshold"] for fold in folds)), "veto_rule": str(parsed)}
 
 
 def threshold_of(about: Mapping[str, Any], fold: int | None) -> float:
