@@ -1,14 +1,12 @@
-"""From inside to outside: how far a model falls on an external cohort, and how unlike its cases are.
+"""Drift from development to external cohorts: the drop of a model's metrics, and the shift of its inputs.
 
-* :func:`drop`: the difference of a metric between two cohorts. The two were drawn independently, so the interval comes
-  from two independent bootstraps over patients.
-* :func:`reweighted`: the internal cases weighted to the external class mix. What is left of the fall is not explained
-  by other diagnoses being more or less common outside.
+* :func:`drop`: the difference of a metric between two cohorts. The cohorts are independent samples, so the
+  interval comes from two independent bootstraps over patients.
+* :func:`reweighted`: the internal cases weighted to the external class mix. The drop that
+  remains is not explained by a different mix of diagnoses.
 * :func:`inputs`: each column of two tables side by side: standardised difference, population stability index and
   Kolmogorov-Smirnov distance with Holm's correction.
-* :func:`domain`: how well a regression that knows only the inputs tells the cohorts apart, out of fold (0.5: not at
-  all).
-* :class:`Novelty`: how unlike the training rows a case is, as a percentile of the validation rows.
+* :func:`domain`: how well a regression on the inputs separates the cohorts, out of fold (AUROC 0.5: not at all).
 """
 
 from __future__ import annotations
@@ -89,7 +87,7 @@ def _share(weights: Floats, of: Bools, hit: Bools) -> Floats:
 
 # ----------------------------------------------------------------------------------------------------- the fall
 def drop(inside: ScoredCohort, outside: ScoredCohort, *, bootstrap: int = 1000, seed: int = 0) -> list[dict[str, Any]]:
-    """What is lost from inside to outside, for each metric as it is and with the inside weighted to the outside's mix.
+    """The drop of each metric from inside to outside, unweighted and weighted to the outside's class mix.
 
     Returns:
         Rows of metric, adjusted (whether the class mix was), inside, outside, difference (inside - outside), lower,
@@ -216,7 +214,7 @@ def domain(
     ]
     both = pd.concat(parts, ignore_index=True)
     is_outside = np.r_[np.zeros(len(parts[0]), bool), np.ones(len(parts[1]), bool)]
-    # The same id in two cohorts is two people, unless a prefix says otherwise; a leak is looked for elsewhere.
+    # The same id in two cohorts counts as two patients here; overlap is checked by ``audit.leakage``.
     cluster = np.char.add(np.where(is_outside, "outside ", "inside "), both["group_id"].to_numpy(dtype=str))
     x = _encoded(both, [name for name in columns if name in both])
     fold = fold_of(is_outside, cluster, seed=seed)
@@ -238,7 +236,7 @@ def _encoded(table: pd.DataFrame, columns: Sequence[str]) -> Floats:
         if pd.api.types.is_numeric_dtype(column):
             values = column.to_numpy(dtype=np.float64, na_value=np.nan)
             if np.isfinite(values).any():
-                low, high = np.nanquantile(values, [0.01, 0.99])  # one odd value must not decide
+                low, high = np.nanquantile(values, [0.01, 0.99])  # robust to outliers
                 encoded.append(np.where(np.isfinite(values), np.clip(values, low, high), np.nanmean(values)))
             continue
         text = column.astype(object).where(column.notna(), "").astype(str)
@@ -258,7 +256,7 @@ def compare(
     bootstrap: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Everything there is to say of an external cohort (second) against the development cohorts (first).
+    """Compare an external cohort (second) with the development cohorts (first).
 
     Args:
         scored: ``scored.parquet`` of either side, where both were scored.

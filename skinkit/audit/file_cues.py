@@ -1,6 +1,6 @@
-"""What a photo's file says without its lesion: size, format, JPEG quality, EXIF, dark borders.
+"""Properties of a photo's file that are not the lesion: size, format, JPEG quality, EXIF, dark borders.
 
-None of it is medicine, all of it can tell where a photo came from, and with that, sometimes, what was diagnosed.
+None of them is medical, but each can reveal the origin of a photo and, through it, the diagnosis.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _of_image(image: Image.Image, size: int) -> dict[str, Any]:
         "camera": camera or None,
         "exif": "present" if len(exif) else "absent",
     }
-    # A JPEG is decoded at an eighth of its size or so: a phone photo of 12 megapixels takes 30 ms instead of 150.
+    # A JPEG is decoded at about an eighth of its size: a phone photo of 12 megapixels takes 30 ms instead of 150.
     image.draft("RGB", (_SMALL_PX, _SMALL_PX))
     grey = np.asarray(image.convert("L").resize((_SMALL_PX, _SMALL_PX), Image.Resampling.BOX), dtype=np.float64)
     return row | {"dark_border": _dark_border(grey), "corner_darkness": _corner_darkness(grey)}

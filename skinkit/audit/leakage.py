@@ -1,13 +1,13 @@
-"""The leakage guard: patients, lesions and images that stand on both sides of a line they must not cross.
+"""The leakage guard: patients, lesions and images that occur on both sides of a split.
 
-Two sides are compared as tables with any of the columns ``cohort``, ``case_id``, ``image_id``, ``group_id``,
-``patient_id``, ``lesion_id``, ``image_sha256``, ``pixel_sha256`` and ``dhash``; what a side lacks cannot be compared
-and is left out of :attr:`Leakage.compared`. Ids of patients and lesions are compared within their id space (the prefix
-of ``group_id``, where both sides have one), so two hospitals may both have a patient 17. So are ids of images, where no
+The two sides are tables with any of the columns ``cohort``, ``case_id``, ``image_id``, ``group_id``, ``patient_id``,
+``lesion_id``, ``image_sha256``, ``pixel_sha256`` and ``dhash``. A column that a side lacks is not compared and is left
+out of :attr:`Leakage.compared`. Ids of patients and lesions are compared within their id space (the prefix of
+``group_id``, where both sides have one), so two hospitals may both have a patient 17. So are ids of images, where no
 patient speaks against it: archives give an image one id in all their releases, in whatever size it comes.
 
-Near-identical images are looked for by the Hamming distance of their 64-bit difference hashes, and such pairs are
-always reported. Two lesions in the middle of plain skin may have hashes that differ in a bit or two, so a pair only
+Near-identical images are searched for by the Hamming distance of their 64-bit difference hashes, and such pairs are
+always reported. Two lesions centred on plain skin may have hashes that differ in a bit or two, so a pair only
 counts, and is refused above a limit, when :func:`look_at` found the two pictures to be the same picture (correlation of
 their thumbnails), or, where a photo is not at hand, when the hashes differ in at most ``UNSEEN_BITS``. What does not
 count is called *alike*.
@@ -63,10 +63,10 @@ THUMBNAIL_PX = 32
 _MOST_LOOKED_AT = 2000
 
 KIND_LABELS = {**REFUSED, NEAR: "near-identical images", ALIKE: "alike images"}
-"""Every kind in words."""
+"""Kind -> label."""
 
 PLAIN_BITS = 8
-"""A hash with fewer set, or fewer unset, bits belongs to a picture so even that its neighbours mean nothing."""
+"""A hash with fewer set, or fewer unset, bits belongs to a picture too uniform to compare by hash."""
 
 PAIR_COLUMNS = (
     "kind", "cohort", "case_id", "other_cohort", "other_case_id", "shared", "distance_bits", "correlation",
@@ -76,7 +76,7 @@ _SHOWN = 10
 _CHUNK_PAIRS = 4_000_000
 _GROUP = re.compile(r"(?P<space>.*?):(patient|lesion|image):")
 _RESIZED = re.compile(r"_downsampled$")
-"""ISIC 2019 calls an image of an earlier year so where it made it smaller; it is the same image."""
+"""Suffix of ISIC 2019 for a downsampled image of an earlier year; it is the same image."""
 _COLUMNS = {"file": "image_sha256", "pixels": "pixel_sha256", "group": "group_id"}
 
 
@@ -110,7 +110,7 @@ class Leakage:
         return len(self.refused[["cohort", "case_id"]].drop_duplicates())
 
     def near_remarks(self, where: str) -> list[str]:
-        """What is told of images that look alike and are not refused: one sentence a kind, with the first pairs.
+        """Remarks on similar images that are not refused: one sentence per kind, with the first pairs.
 
         Args:
             where: the other side, for example ``"a training image"``.
@@ -176,7 +176,7 @@ def check(
         first = theirs.dropna(subset=[kind]).drop_duplicates(kind).set_index(kind)
         hits = ours[kind].isin(first.index)
         if kind in ("image", "group"):
-            # What is shared is told as its patient or lesion where that is known.
+            # A shared image or group is reported as its patient or lesion where that is known.
             hits &= ~ours.index.isin(listed)
         for index, row in ours[hits].iterrows():
             other = first.loc[row[kind]]
@@ -194,7 +194,7 @@ def check(
 def sharing(left: pd.DataFrame, right: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows of either side that may share something refused with the other: all :func:`check` need look at.
 
-    It is quick on large tables of which few rows, or none, are on both sides.
+    It is fast on large tables that share few rows or none.
     """
     scoped = "group_id" in left and "group_id" in right
     image = "image_id" if "image_id" in left and "image_id" in right else "case_id"
@@ -226,7 +226,7 @@ def _read_cases(workspace: Workspace, cohorts: Sequence[str]) -> pd.DataFrame:
 
 
 def look_at(leakage: Leakage, photo: Callable[[str, str], Path | None]) -> Leakage:
-    """The same comparison after the photos of its candidate pairs were looked at.
+    """The same comparison after its candidate pairs are verified on their photos.
 
     A pair whose thumbnails correlate at ``SAME_PICTURE`` or more is near-identical, any other is alike. Pairs of which
     a photo is not at hand stay as the hashes had them; at most 2,000 pairs are looked at.
@@ -266,7 +266,7 @@ def photos_of(workspace: Workspace) -> Callable[[str, str], Path | None]:
 
 
 class _Thumbnails:
-    """Grey thumbnails of photos, centred and of unit length, made once each."""
+    """Grey thumbnails of photos, centred and of unit length, cached."""
 
     def __init__(self, photo: Callable[[str, str], Path | None]) -> None:
         self._photo = photo
@@ -296,7 +296,7 @@ class _Thumbnails:
 
 
 def refuse(leakage: Leakage, allow: str, what: str, fix: str = "") -> None:
-    """Refuse what leaks, unless a reason was given.
+    """Refuse leakage unless a reason to allow it is stated.
 
     Args:
         leakage: what was found.
@@ -443,7 +443,7 @@ def _bits(hashes: pd.Series) -> npt.NDArray[np.uint64]:
 
 
 def joined_groups(cases: pd.DataFrame, level: str = "patient") -> pd.Series:
-    """What must stay on one side: rows that share a patient, a lesion or an image, joined however long the chain.
+    """Groups that must stay on one side: rows linked by a shared patient, lesion or image, directly or through others.
 
     Args:
         cases: with ``group_id`` and any of the other columns a side may have.

@@ -1,17 +1,17 @@
-"""The shortcut audit: how well something that is not the lesion tells malignant from benign.
+"""The shortcut audit: how well cues other than the lesion separate malignant from benign.
 
-A model can score well by reading how a case was recorded: in PAD-UFES-20 the questionnaire is missing for nobody with a
-carcinoma, so who looks only at whether ``gender`` is known reaches an AUROC of 0.83 (0.75 where actinic keratosis
-counts as malignant). Each *cue* is judged alone, with an interval over patients:
+A model can score well by reading how a case was recorded. In PAD-UFES-20 no carcinoma lacks the questionnaire, so the
+presence of ``gender`` alone reaches an AUROC of 0.83 (0.75 where actinic keratosis counts as malignant). Each *cue* is
+scored alone, with an interval over patients:
 
-* a flag or a number is ranked as it is (the AUROC is told the way round that is above 0.5, with the direction);
-* a category, and all cues of a family together, are learnt out of fold, patients kept together.
+* a flag or a number is used as a score (the AUROC is oriented to lie above 0.5, and its direction is reported);
+* a category, and all cues of a family together, are fitted out of fold, with patients kept together.
 
-Families: ``missing`` (what is not known of a case), ``file`` (size, format, JPEG quality, EXIF, dark borders),
-``origin`` (cohort, centre, device, kind of photo) and ``confirmation`` (how the diagnosis was confirmed: no model reads
-it, but it says that malignant and benign cases did not come the same way). A cue is *strong* from an AUROC of 0.70 and
-*some* from 0.55, both only where Holm's correction over all cues leaves p below 0.05; where the interval reaches beyond
-0.65 it is *open*, else *none*.
+Families: ``missing`` (values absent from a case), ``file`` (size, format, JPEG quality, EXIF, dark borders), ``origin``
+(cohort, centre, device, kind of photo) and ``confirmation`` (how the diagnosis was confirmed: no model reads it, but it
+shows that malignant and benign cases were collected differently). A cue is *strong* from an AUROC of 0.70 and *some*
+from 0.55, both only where Holm's correction over all cues leaves p below 0.05; where the interval reaches beyond 0.65
+it is *open*, else *none*.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from skinkit.taxonomy import ClassSet
 
 MISSING, FILE, ORIGIN, CONFIRMATION = FAMILIES = ("missing", "file", "origin", "confirmation")
 TOGETHER = "together"
-"""Name of the cue that stands for all cues of a family."""
+"""Name of the cue that combines all cues of a family."""
 EVERYTHING = "everything"
-"""The family of the cue that stands for all families but the confirmation."""
+"""The family of the cue that combines all families but the confirmation."""
 
 STRONG, SOME, OPEN = 0.70, 0.55, 0.65
 SIGNIFICANT = 0.05
@@ -49,11 +49,11 @@ PATIENT_BLOCK = (
     "cancer_history", "has_piped_water", "has_sewage_system", "fitzpatrick", "fitspatrick", "diameter_1_mm",
     "diameter_2_mm", "diameter_1", "diameter_2",
 )  # fmt: skip
-"""What PAD-UFES-20 asks of a patient whose lesion was biopsied, and of hardly anybody else."""
+"""Attributes that PAD-UFES-20 records almost only for patients with a biopsied lesion."""
 ORIGINS = ("cohort", "centre", "center", "hospital", "device", "modality")
 CONFIRMATIONS = ("confirmed_by", "biopsed", "biopsied")
 NOT_KNOWN = "UNK"
-"""Written where the patient was asked and did not know."""
+"""Value of an attribute that the patient was asked for and did not know."""
 _NO_ATTRIBUTE = frozenset({
     *PREDICTIONS.names, "img_id", "image", "image_path", "image_sha256", "pixel_sha256", "dhash", "class", "cluster",
     "several", "diagnosis", "diagnosis_source", "raw_malignancy", "split", "part",
@@ -95,11 +95,11 @@ SHORTCUTS = Schema(
 
 @dataclass(frozen=True)
 class Cue:
-    """Something that is not the lesion.
+    """A property of a case other than the lesion.
 
     Attributes:
         family: one of :data:`FAMILIES`.
-        name: column, or what was made of it.
+        name: column, or the name of a value derived from columns.
         kind: ``flag`` (1, 0), ``number`` or ``category``.
         values: (n,) numbers with NaN, or text with None.
     """
@@ -149,7 +149,7 @@ def _tally(values: Sequence[str]) -> list[tuple[str, int]]:
 
 
 def cues_of(table: pd.DataFrame, attributes: Sequence[str] | None = None) -> list[Cue]:
-    """Everything in a table that could be a shortcut; what is the same in every row is none.
+    """Every possible shortcut in a table; constant columns are left out.
 
     Args:
         table: one row per image.
@@ -172,11 +172,11 @@ def cues_of(table: pd.DataFrame, attributes: Sequence[str] | None = None) -> lis
 
 
 def attributes_of(table: pd.DataFrame, *beside: str) -> list[str]:
-    """Columns of a table made elsewhere whose absence may tell something: all but keys, answers and the other families.
+    """Columns of an outside table whose missing values may be a cue: all but keys, predictions and the other families.
 
     Args:
         table: one row per image.
-        beside: further columns that are none, such as the truth.
+        beside: further columns to leave out, such as the truth.
     """
     other = {*_NO_ATTRIBUTE, *beside, *ORIGINS, *CONFIRMATIONS, *file_cues.NUMBERS, *file_cues.CATEGORIES}
     return [str(name) for name in table.columns if str(name) not in other and not str(name).startswith("p__")]
@@ -206,10 +206,10 @@ def _missing(table: pd.DataFrame, names: Sequence[str]) -> Iterator[Cue]:
 
 @dataclass(frozen=True)
 class Setting:
-    """How the audit is made.
+    """Settings of the audit.
 
     Attributes:
-        malignant_set: name of the malignant set, always told.
+        malignant_set: name of the malignant set, always reported.
         bootstrap: replicates.
         seed: of bootstrap and folds.
         minimum: fewest rows of either level of a flag.
@@ -229,14 +229,14 @@ def audit(
     *,
     model_score: Floats | None = None,
 ) -> pd.DataFrame:
-    """How well each cue alone, each family, and everything together tells malignancy; the most telling first.
+    """AUROC for malignancy of each cue, each family and all cues together, in descending order.
 
     Args:
         cues: of :func:`cues_of`.
         malignant: (n,).
         cluster: (n,) patient of each row.
         setting: how.
-        model_score: (n,) a model's malignancy; adds what is left of its AUROC when a cue is held constant.
+        model_score: (n,) a model's malignancy; adds its AUROC with each cue held constant.
 
     Returns:
         Rows of :data:`SHORTCUTS`.
@@ -325,7 +325,7 @@ def _levels(cue: Cue, malignant: Bools) -> str | None:
 def _held_constant(
     cue: Cue | None, score: Floats | None, malignant: Bools, cluster: npt.NDArray[np.str_], options: Mapping[str, Any]
 ) -> dict[str, float | None]:
-    """What is left of the model where the cue says the same of both cases of a pair."""
+    """The model's AUROC over pairs of cases with the same value of the cue."""
     if cue is None or score is None:
         return dict.fromkeys(("model_auroc", "model_lower", "model_upper"))
     area_with_interval = area_within(score, malignant, cue.levels, cluster, **options)
@@ -446,9 +446,9 @@ def overall(rows: pd.DataFrame, malignant_set: str) -> str:
 
 
 def bar_chart(rows: pd.DataFrame, *, most: int = 24, into: tuple[Path, str] | None = None) -> str:
-    """Bars with intervals, the most telling first, as SVG; cues that say the same of every case share one.
+    """Bars with intervals in descending order, as SVG; cues with identical values share a bar.
 
-    Where ``into`` names a folder and a stem, SVG and PNG files are written besides.
+    Where ``into`` names a folder and a stem, SVG and PNG files are also written.
     """
     from skinkit.figures import curves
 

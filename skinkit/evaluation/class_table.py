@@ -2,12 +2,12 @@
 
 ``frozen_threshold``: each threshold was chosen by Youden's index on the validation rows of a fold and applied as it is.
 ``argmax``: a case is called its most probable class. ``tuned_on_scored``: the threshold is chosen by Youden's index on
-the very cases that are scored, as some papers do; sensitivity and specificity are too good by construction, and it is
-told for comparison with such papers only. AUROC needs no threshold and is the same in all three.
+the scored cases themselves, as some papers do. Its sensitivity and specificity are optimistic by construction and are
+reported for comparison with such papers only. AUROC needs no threshold and is the same in all three.
 
 Averages over classes are named (macro, weighted, micro), as in ``metric_table``. Where several folds hold cases
-out, the standard deviation over them stands beside each figure; on an external cohort it is that of the folds' models,
-each answering by itself.
+out, each figure has its standard deviation over the folds. On an external cohort it is the standard deviation over the
+folds' models, each scored alone.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ METRICS = ("auroc", "sensitivity", "specificity")
 
 @dataclass(frozen=True)
 class Answered:
-    """Cases with their class and what one fold, or all folds together, said of them.
+    """Cases with their true class and the probabilities of one fold or of all folds together.
 
     Attributes:
         truth: (n,) class indices.
@@ -70,10 +70,10 @@ def class_table(
 
     Args:
         metrics: the metrics table.
-        scored: the predictions it was made from, with their truth (``scored.parquet``).
+        scored: the predictions behind the metrics table, with their truth (``scored.parquet``).
         about: ``model.json``.
-        each_fold: what each fold alone says of the images, in their order, (n, classes); for a cohort that all folds
-            answer together. Without it such a cohort has no standard deviation.
+        each_fold: (n, classes) probabilities of each fold's model, in the order of the images; for a cohort that all
+            folds predict together. Without it such a cohort has no standard deviation.
 
     Returns:
         Rows with ``mode``, ``class``, ``average``, ``n``, ``threshold``, ``threshold_sd``, ``folds``, and for each of
@@ -159,7 +159,7 @@ def _figure(metric: str, figure: Mapping[str, Any], by_fold: Sequence[float]) ->
 
 
 def _sd(values: Floats) -> float | None:
-    """Standard deviation (n - 1) of the values that are known; None of fewer than two."""
+    """Standard deviation (n - 1) of the values that are not NaN; None for fewer than two."""
     defined = values[~np.isnan(values)]
     return float(defined.std(ddof=1)) if len(defined) > 1 else None
 

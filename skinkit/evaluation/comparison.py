@@ -1,8 +1,8 @@
-"""Two models on the same cases: paired differences and McNemar's test; and the spread of models that differ in seed.
+"""Two models on the same cases: paired differences and McNemar's test. Models that differ in seed: their spread.
 
-Differences are B minus A. Both models are scored on the same draws of patients, so what a hard patient costs both of
-them cancels. An interval that leaves out 0, or a small p, says that they differ on these cases; it says nothing of
-other hospitals.
+Differences are B minus A. Both models are scored on the same bootstrap draws of patients, so the effect of a difficult
+patient on both of them cancels. An interval that excludes 0, or a small p, shows a difference on these cases; it does
+not generalise to other hospitals.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ COMPARED: dict[Key, str] = {
     (ALL, "none", "none", "brier"): "Brier score",
     (ALL, "none", "none", "log_loss"): "log loss",
 }
-"""What is compared, and its words."""
+"""Compared metrics and their labels."""
 PARTS = ("areas", "argmax", "calibration", "malignant")
 
 
@@ -127,7 +127,7 @@ def compare(
     differences = []
     for key, name in COMPARED.items():
         if key[0] == ALL and not same_classes:
-            continue  # averages over other classes are other figures
+            continue  # averages over different classes are not comparable
         if not all(key in one.point and one.point[key][1] >= minimum for one in metrics):
             continue
         values = [one.point[key][0] for one in metrics]
@@ -183,7 +183,7 @@ def bootstrap_p(replicates: npt.ArrayLike) -> float:
 
 
 def mcnemar(a_right: Bools, b_right: Bools) -> dict[str, Any]:
-    """McNemar's exact test on who was right: cases only A, and only B, got right, and p. It takes cases as independent.
+    """McNemar's exact test of correctness: cases that only A or only B got right, and p. It assumes independent cases.
 
     Source: McNemar, Psychometrika 1947; the exact form is a binomial test of the discordant cases at 1/2.
     """
@@ -216,7 +216,7 @@ def spread(sides: Sequence[ComparedModel], *, common: bool) -> dict[str, Any]:
 
 
 def text_of(result: Mapping[str, Any]) -> str:
-    """A comparison in words."""
+    """A comparison as a plain-text table."""
     a, b = result["models"]["a"], result["models"]["b"]
     lines = [f"{b} minus {a}: {result['n']} cases of {result['n_clusters']} patients or groups"]
     for name, n in result["left_out"].items():
@@ -236,7 +236,7 @@ def text_of(result: Mapping[str, Any]) -> str:
 
 
 def spread_text(result: Mapping[str, Any]) -> str:
-    """A spread over seeds in words."""
+    """A spread over seeds as a plain-text table."""
     lines = [f"{len(result['models'])} models ({', '.join(result['models'])}) on {result['n']} cases: mean and SD"]
     lines += [f"  {row['name']:44}{row['mean']:>8.3f}{row['sd']:>8.3f}" for row in result["spread"]]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What acting on the probability of malignancy is worth: decision curves, referral curves, other veto thresholds."""
+"""Clinical value of the probability of malignancy: decision curves, referral curves and a sweep of veto thresholds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REFERRED: Floats = np.arange(0, 95, 5) / 100
 
 @dataclass(frozen=True)
 class Decided:
-    """Cases with their probability of malignancy and what was made of it.
+    """Cases with their probability of malignancy and the call derived from it.
 
     Attributes:
         malignancy: (n,) probability.
@@ -53,7 +53,7 @@ class Decided:
 
     @property
     def rule(self) -> str:
-        """How calls came about: ``veto`` (a malignant class, or the threshold), ``threshold`` alone, or ``given``."""
+        """The rule behind the calls: ``veto`` (a malignant class or the threshold), ``threshold`` or ``given``."""
         if math.isnan(self.threshold) and self.thresholds is None:
             return "given"
         high = self.malignancy >= (self.threshold if self.thresholds is None else self.thresholds)
@@ -81,8 +81,8 @@ def decision_curve(d: Decided, prevalence: float = float("nan")) -> dict[str, An
     """Net benefit of treating from a threshold on, of treating everybody and of treating nobody (0).
 
     Args:
-        d: the cases; their malignancy must be meant for the prevalence.
-        prevalence: of malignancy where the curve is to hold; NaN for that of the cases.
+        d: the cases; their malignancy must be calibrated for ``prevalence``.
+        prevalence: prevalence of malignancy the curve applies to; NaN for that of the cases.
 
     Returns:
         ``threshold``, ``model`` with ``lower`` and ``upper``, ``all``, ``gain`` (over the better of all and none) with
@@ -123,12 +123,12 @@ def decision_curve(d: Decided, prevalence: float = float("nan")) -> dict[str, An
 
 
 def referral_curve(d: Decided, right: Bools, uncertainty: Floats, refer: Bools | None) -> dict[str, Any]:
-    """What is gained by referring the most uncertain cases to a dermatologist.
+    """Accuracy and sensitivity as the most uncertain cases are referred to a dermatologist.
 
     Args:
         d: the cases.
         right: (n,) the most probable class is the true one.
-        uncertainty: (n,) the higher, the sooner a case is referred; equal ones in the order of the cases.
+        uncertainty: (n,) higher is referred first; ties in the order of the cases.
         refer: (n,) referred by the model's own rule, where it has one.
 
     Returns:
@@ -199,10 +199,9 @@ def veto_by_class(d: Decided, truth: npt.NDArray[np.int64], classes: Sequence[st
 
 
 def veto_sweep(d: Decided) -> list[dict[str, Any]]:
-    """What other veto thresholds would have given, one row a threshold, the model's own one among them.
+    """Metrics at a grid of veto thresholds, one row per threshold, including the model's own.
 
-    Calls follow the rule that made the ones at hand: a malignant class or the threshold (``veto``), else the threshold
-    alone.
+    Calls follow the rule of the given calls: a malignant class or the threshold (``veto``), else the threshold alone.
     """
     rule = d.rule
     grid, called = _swept(d)

@@ -1,4 +1,4 @@
-"""The primary endpoint: one row of the metrics table, named before anybody has seen a figure."""
+"""The primary endpoint: one row of the metrics table, declared before any figure is computed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def parse(text: str) -> Endpoint:
 
 
 def find(text: str, keys: Iterable[Endpoint]) -> Endpoint:
-    """The same, among the rows there are.
+    """The row that ``text`` names, checked against the available rows.
 
     Raises:
         ConfigError: there is no such row; the closest ones are named.

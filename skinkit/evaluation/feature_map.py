@@ -1,9 +1,9 @@
-"""A map of a classifier's features in two dimensions, and what it cannot show: whose neighbours are of whose class.
+"""A two-dimensional map of a classifier's features, and the class purity of nearest neighbours, which a map distorts.
 
 t-SNE (L. van der Maaten and G. Hinton, "Visualizing Data using t-SNE", JMLR 9, 2008), started from the first two
-principal components, so that the same features give the same map and the far order of clusters means something (D.
+principal components, so that the same features give the same map and its global structure is preserved (D.
 Kobak and P. Berens, Nature Communications 10, 2019, doi 10.1038/s41467-019-13056-x). Distances in such a map are not
-distances in the features: the purity of neighbours is worked out in the features themselves.
+distances in the features: purity is computed in the feature space.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from skinkit.schemas import Schema
 from skinkit.stats.metrics import Floats
 
 FEWEST = 5
-"""Cases of which a map is drawn at least."""
+"""Smallest number of cases for a map."""
 NEIGHBOURS = 10
 _COMPONENTS = 50
 _MARKERS = "osD^vPX*"
@@ -30,7 +30,7 @@ def mapped(features: Floats, *, method: str, perplexity: float, seed: int) -> Fl
     """(n, 2) places of (n, width) features.
 
     Args:
-        features: as the last step reads them, so that what weighs more there spreads more here.
+        features: scaled as the classifier's last layer reads them.
         method: ``tsne``, or ``pca`` for the first two principal components alone.
         perplexity: of t-SNE; at most a third of the cases is used.
         seed: of t-SNE.

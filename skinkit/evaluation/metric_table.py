@@ -6,8 +6,8 @@ Definitions beyond those of ``skinkit.stats.metrics``
   cases, both over the classes *present* in the truth; ``micro`` pools all (case, class) decisions.
 * Balanced accuracy: macro sensitivity of the most probable class. In averages the precision of a class that is never
   predicted counts 0.
-* Accuracy of a class: share of the cases that are called it rightly or rightly not, (TP + TN) / N. A rare class has a
-  high one whatever the model, so it is told for comparison with papers that tell it, and never averaged.
+* Accuracy of a class: share of the cases that are called it rightly or rightly not, (TP + TN) / N. It is
+  high for a rare class whatever the model, so it is reported per class for comparison with papers and never averaged.
 * MCC: Matthews' coefficient, of all classes in Gorodkin's form (2004); NaN where only one class is true or called.
 * Brier score: mean over cases of sum over classes (p - y)^2, 0 to 2; for malignancy (p - y)^2, 0 to 1.
 * ``..._raw``: the same metric of the malignancy before calibration.
@@ -55,12 +55,12 @@ AREAS = {"auroc": 1.0, "average_precision": 1.0, PAUC: 0.2}
 """Areas under curves, and how large they can be."""
 UNBOUNDED = ("log_loss", "calibration_slope", "calibration_intercept", "set_size")
 BOUNDED = (-1.0, 0.0, 1.0)
-"""Ends of a metric's range: an interval without width there says nothing."""
+"""Ends of a metric's range: an interval of zero width there is uninformative."""
 
 
 @dataclass(frozen=True)
 class ScoredCases:
-    """What is scored.
+    """Predictions and truth as arrays.
 
     Attributes:
         classes: class codes, in the order of the probability columns.
@@ -71,12 +71,12 @@ class ScoredCases:
         malignancy: (n,) probability of malignancy.
         called: (n,) called malignant after the veto.
         veto: the veto's threshold.
-        veto_source: where it came from.
+        veto_source: source of the threshold.
         thresholds: class code -> (threshold, source) frozen beforehand; one threshold, or (n,) where the cases were
             predicted by models with thresholds of their own.
         raw: (n,) probability of malignancy before calibration.
         sets: (n, classes) prediction sets.
-        prevalence: of malignancy where the model is to be used; NaN where nobody says.
+        prevalence: prevalence of malignancy where the model is used; NaN if not stated.
     """
 
     classes: tuple[str, ...]
@@ -242,7 +242,7 @@ class MetricTable:
         )
 
     def threshold(self, key: Key) -> tuple[float, str | None]:
-        """The threshold behind a row and where it came from."""
+        """The threshold behind a row and its source."""
         class_, average, rule, _ = key
         if rule == "veto":
             return self.s.veto, self.s.veto_source
@@ -283,7 +283,7 @@ class MetricTable:
         return lower, upper, EXACT_INTERVAL if certain else None
 
     def _at_prevalence_interval(self, key: Key, replicates: Floats, rates: Sequence[Floats]) -> tuple[float, float]:
-        """Percentiles; where sensitivity or specificity is 0 or 1, what the intervals of both leave possible."""
+        """Percentiles; where sensitivity or specificity is 0 or 1, the range that both of their intervals allow."""
         truth, called = self.s.is_malignant, self._called(MALIGNANT, "veto")
         sides = ((truth, called), (~truth, ~called))
         shares = [float(right[side].mean()) for side, right in sides]
@@ -362,7 +362,7 @@ class MetricTable:
         }
         for part in parts:
             for key, value, support in families[part](w):
-                # The class set "malignancy" has a class of that name: the same figure, told once.
+                # The class set "malignancy" has a class of that name: the same figure, reported once.
                 if key not in seen_keys:
                     seen_keys.add(key)
                     yield key, value, support
@@ -424,7 +424,7 @@ class MetricTable:
     ) -> Iterator[tuple[Key, Floats, float]]:  # fmt: skip
         """Sensitivity, specificity, precision and F1 per class and averaged, from (replicates, classes) counts.
 
-        Accuracy is told per class alone.
+        Accuracy is reported per class, without averages.
         """
         rest = total[:, None] - n_class
         tn = rest - (called - tp)
@@ -533,7 +533,7 @@ class _Binary:
 
 
 def _within(metric: str, lower: float, upper: float) -> tuple[float, float]:
-    """An interval cut to what the metric can be."""
+    """An interval clipped to the range of the metric."""
     if metric.removesuffix("_raw") in UNBOUNDED:
         return lower, upper
     return max(lower, -1.0 if metric == "mcc" else 0.0), min(upper, 2.0 if metric == "brier" else 1.0)

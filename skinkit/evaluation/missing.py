@@ -1,14 +1,14 @@
-"""What a classifier loses when metadata are missing: the same cases, predicted again with attributes hidden.
+"""Robustness of a classifier to missing metadata: the same cases, predicted again with attributes hidden.
 
-A hidden attribute is null before anything is encoded, so a model meets it as it meets one that was never recorded.
+A hidden attribute is set to null before encoding, so the model handles it as it handles an unrecorded one.
 
     as_is           nothing is hidden
-    patient_block   the attributes PAD-UFES-20 lacks together, for everyone: there their absence tells the class
+    patient_block   the attributes that are missing together in PAD-UFES-20, where their absence predicts the class
     all             every attribute
     single          one attribute, for everyone
     random          a share of each case's attributes, drawn at random; the mean over several draws
 
-All ways of hiding are scored on the same draws of patients, so a difference to ``as_is`` is paired.
+All variants are scored on the same bootstrap draws of patients, so a difference to ``as_is`` is paired.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ FIGURES = {
     SENSITIVITY: "malignant: sensitivity, veto",
     SPECIFICITY: "malignant: specificity, veto",
 }
-"""What is scored, and its words."""
+"""Metrics and their labels."""
 TABLE = Schema("missing", 1, ("variant", "attribute", "share", "metric"), ())
 
 
@@ -62,7 +62,7 @@ class Variant:
 
     Attributes:
         kind: ``as_is``, ``patient_block``, ``all``, ``single`` or ``random``.
-        attribute: which one, of ``single``.
+        attribute: the hidden one, of ``single``.
         share: of each case's attributes that is hidden, of ``random``.
         hidden: (n, attributes); of ``random`` one of several draws.
     """
@@ -74,7 +74,7 @@ class Variant:
 
     @property
     def key(self) -> tuple[str, str, float]:
-        """What draws of the same way have in common."""
+        """The variant that several random draws share."""
         return self.kind, self.attribute, self.share
 
 
@@ -108,11 +108,11 @@ def variants(n: int, attributes: Sequence[str], *, draws: int, seed: int) -> lis
 
 
 def without(frame: pd.DataFrame, attributes: Sequence[str], hidden: Bools) -> pd.DataFrame:
-    """The cases with some attributes null.
+    """The cases with the hidden attributes set to null.
 
     Args:
         frame: fused rows.
-        attributes: columns, not all of which need be there.
+        attributes: columns; absent ones are skipped.
         hidden: (n, attributes).
     """
     columns = {
@@ -125,7 +125,7 @@ def without(frame: pd.DataFrame, attributes: Sequence[str], hidden: Bools) -> pd
 
 @dataclass(frozen=True)
 class Cases:
-    """What every way of hiding is scored against.
+    """Truth, patients and thresholds that every variant is scored against.
 
     Attributes:
         truth: (n,) class indices.
@@ -150,7 +150,7 @@ class Cases:
         return point, {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in replicates.items()}
 
     def interval(self, name: str, estimate: float, replicates: Floats) -> tuple[float, float]:
-        """The 95 % interval of a figure, as the metrics table has it."""
+        """The 95 % interval of a figure, by the method of the metrics table."""
         sick = self.malignant[self.truth]
         if name == AUROC:
             rarer = min(len(np.unique(self.cluster[side])) for side in (sick, ~sick))
@@ -198,10 +198,10 @@ def scored(
     bootstrap: int,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """Figures of every way of hiding, with intervals and paired differences to ``as_is``.
+    """Figures of every variant, with intervals and paired differences to ``as_is``.
 
     Args:
-        ways: the ways, ``as_is`` first.
+        ways: the variants, ``as_is`` first.
         probabilities: (n, classes) of each.
         cases: their truth.
         bootstrap: replicates of patients.
@@ -209,8 +209,8 @@ def scored(
 
     Returns:
         Rows with variant, attribute, share, metric, estimate, lower, upper, difference, difference_lower,
-        difference_upper, p, draws, n and n_clusters; single attributes sorted by what balanced accuracy loses, then
-        by what macro AUROC loses. NaN where a figure is undefined.
+        difference_upper, p, draws, n and n_clusters; single attributes sorted by their loss of balanced accuracy, then
+        of macro AUROC. NaN where a figure is undefined.
     """
     resamples = Resamples(cases.cluster, bootstrap, seed)
     remembered: dict[bytes, tuple[dict[str, float], dict[str, Floats]]] = {}
@@ -251,7 +251,7 @@ def scored(
 
 
 def _ordered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The ways in the order of the module's docstring; what costs most first among the single attributes."""
+    """Variants in the order of the module's docstring; single attributes by descending loss."""
     order = (AS_IS, BLOCK, ALL, SINGLE, RANDOM)
     lost = {(row["attribute"], row["metric"]): row["difference"] for row in rows if row["variant"] == SINGLE}
 
@@ -263,11 +263,11 @@ def _ordered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(rows, key=place)
 
 
-# ------------------------------------------------------------------------------------------------------ telling
+# ------------------------------------------------------------------------------------------------------ text
 
 
 def verdict(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Sentences on what hiding costs, the worst news first."""
+    """Sentences on the loss: without the patient block, without any attribute, without single attributes."""
     sentences = []
     for kind, words in ((BLOCK, "without the patient block"), (ALL, "without any attribute")):
         fall = {row["metric"]: row for row in rows if row["variant"] == kind}
@@ -290,7 +290,7 @@ def _change(row: Mapping[str, Any]) -> str:
 
 
 def text_of(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The verdict and the table in words."""
+    """The verdict and the table as plain text."""
     names = {AS_IS: "as it is", BLOCK: "patient block hidden", ALL: "everything hidden"}
     metrics = [name for name in FIGURES if any(row["metric"] == name for row in rows)]
     lines = [*verdict(rows), "", f"  {'':30}" + "".join(f"{_SHORT[name]:>19}" for name in metrics)]
@@ -322,14 +322,14 @@ def _cell(row: Mapping[str, Any]) -> str:
 
 
 def write(folder: Path, stem: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Write ``stem`` as Parquet, SVG and PNG; answers kind of file -> path."""
+    """Write ``stem`` as Parquet, SVG and PNG; returns kind of file -> path."""
     plain = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in rows]
     write_table(folder / f"{stem}.parquet", TABLE, pd.DataFrame(plain))
     return {"parquet": str(folder / f"{stem}.parquet"), **_draw(folder, stem, rows)}
 
 
 def _draw(folder: Path, stem: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The curve from full to no metadata, and what each attribute's absence costs."""
+    """The curve from full to no metadata, and the loss for each hidden attribute."""
     from skinkit.figures import canvas
 
     single = [row for row in rows if row["variant"] in (BLOCK, ALL, SINGLE) and row["metric"] == BALANCED]

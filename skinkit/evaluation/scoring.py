@@ -1,4 +1,4 @@
-"""Predictions with their truth -> the metrics table, gaps, curves, figures and the headline figures in words."""
+"""Score predictions against their truth: metrics table, subgroup gaps, curves, figures and a text summary."""
 
 from __future__ import annotations
 
@@ -64,15 +64,15 @@ HEADLINE_PREVALENCE = {
 
 @dataclass(frozen=True)
 class ScoringSettings:
-    """How intervals are made, and what is small.
+    """Settings of intervals, subgroups and endpoints.
 
     Attributes:
         bootstrap: replicates.
         seed: of the bootstrap.
-        minimum: fewest cases a class metric may divide by.
+        minimum: smallest denominator of a class metric.
         subgroups: whether all subgroups are scored, or only the biopsied.
         primary: the primary endpoint in words (``evaluation.endpoint``), or empty.
-        prevalence: of malignancy where the model is to be used; None where nobody says.
+        prevalence: prevalence of malignancy where the model is used; None if not stated.
         by: further columns whose values make subgroups.
     """
 
@@ -87,16 +87,16 @@ class ScoringSettings:
 
 @dataclass(frozen=True)
 class Scores:
-    """Everything that was computed of some predictions.
+    """All results for one set of predictions.
 
     Attributes:
         rows: the metrics table.
         gaps: figures of subgroups minus those of the rest.
-        sweep: what other veto thresholds would have given; empty where nothing is known of malignancy.
+        sweep: metrics at other veto thresholds; empty without a malignant set.
         sweep_by_class: the share of each true class called malignant at these thresholds; empty likewise.
-        curves: what the figures are drawn from.
-        prevalence: how malignancy was shifted to the stated prevalence: ``source``, ``source_of`` and ``target``; None
-            where none is stated.
+        curves: data behind the figures.
+        prevalence: shift of malignancy to the stated prevalence: ``source``, ``source_of`` and ``target``; None if not
+            stated.
     """
 
     rows: pd.DataFrame
@@ -113,12 +113,12 @@ class Evaluation:
 
     Attributes:
         table: level, case_id, group_id, class (the truth), several, probabilities, malignancy, threshold, call, and
-            columns of subgroups. ``several`` marks a lesion or patient with cases of more than one class: it tells
-            malignant from benign and nothing else. Used where present: malignancy_raw, prediction_set, entropy, refer.
+            columns of subgroups. ``several`` marks a lesion or patient with cases of more than one class: it is
+            scored as malignant or benign only. Used where present: malignancy_raw, prediction_set, entropy, refer.
         classes: the model's classes.
         thresholds: class -> (threshold of every row or one for all, source).
         malignant_set: name of the malignant set; empty where none is known.
-        veto_source: where the malignancy threshold came from.
+        veto_source: source of the malignancy threshold.
         trained_prevalence: share of malignant cases among those the model was fitted on; None where it is not known.
     """
 
@@ -158,7 +158,7 @@ class Evaluation:
         )
 
     def scores(self, settings: ScoringSettings, *, cohort: str, model: str) -> Scores:
-        """Compute everything; the patients are drawn once for all of it."""
+        """Compute all results; every part uses the same bootstrap draws of patients."""
         shift = self.shift(settings.prevalence)
         scored = self.scored(settings.prevalence if shift else None)
         resamples = Resamples(scored.cluster, settings.bootstrap, settings.seed)
@@ -238,7 +238,7 @@ class Evaluation:
         return chosen
 
     def shift(self, target: float | None) -> dict[str, Any] | None:
-        """From which prevalence to which malignancy is shifted; None where no target is stated or nothing is known."""
+        """Source and target prevalence of the shift of malignancy; None without a target or a malignant set."""
         if target is None or not self.malignant_set:
             return None
         truth = self.table.loc[self.images, TRUTH]
@@ -247,7 +247,7 @@ class Evaluation:
         return {"source": source, "source_of": of, "target": target} if 0 < source < 1 else None
 
     def shifted(self, shift: Mapping[str, Any]) -> pd.DataFrame:
-        """The table with malignancy and class probabilities as they are at the stated prevalence."""
+        """The table with malignancy and class probabilities shifted to the stated prevalence."""
         names = [f"{PROBABILITY}{name}" for name in self.classes.classes]
         malignant = np.array([name in self.classes.malignant for name in self.classes.classes])
         ends = (float(shift["source"]), float(shift["target"]))
@@ -386,7 +386,7 @@ class Evaluation:
 
 
 def _uncertainty(table: pd.DataFrame, probability: Floats) -> Floats:
-    """The entropy that the predictions carry, else that of their probabilities over ln(classes)."""
+    """The entropy column of the predictions, else the entropy of their probabilities divided by ln(classes)."""
     if "entropy" in table and table["entropy"].notna().all():
         return table["entropy"].to_numpy(dtype=np.float64)
     entropy: Floats = -(probability * np.log(np.clip(probability, 1e-300, 1))).sum(axis=1) / np.log(
@@ -431,7 +431,7 @@ class Answers:
         }
 
     def get(self, class_: str, rule: str, metric: str, average: str = "none") -> dict[str, Any]:
-        """The figure and its interval; all of it None where there is no such row."""
+        """The figure and its interval; every value is None if there is no such row."""
         return self._rows.get((class_, average, rule, metric), dict.fromkeys(self._FIELDS))
 
     def estimate(self, class_: str, rule: str, metric: str) -> float | None:
@@ -463,7 +463,7 @@ def forest_rows(scores: Scores) -> list[dict[str, Any]]:
 
 
 def headline(answers: Answers, *, malignant: bool, prevalence: bool = False) -> dict[str, Any]:
-    """The figures to look at first, by name."""
+    """The headline figures by name."""
     chosen = {
         **HEADLINE,
         **(HEADLINE_MALIGNANT if malignant else {}),
@@ -502,7 +502,7 @@ def text(rows: pd.DataFrame, info: Mapping[str, Any]) -> str:
 
 
 def miscalibrated(answers: Answers) -> list[str]:
-    """In which way the probabilities of malignancy are wrong beyond doubt: the intervals leave the right value out."""
+    """Sentences on miscalibration of malignancy, where an interval excludes the ideal value."""
     slope, shift = (answers.get(MALIGNANT, "none", f"calibration_{name}") for name in ("slope", "intercept"))
     sentences = []
     if slope["lower"] is not None and not slope["lower"] <= 1 <= slope["upper"]:
@@ -529,7 +529,7 @@ def _biopsied(rows: pd.DataFrame) -> list[str]:
 
 
 def _gap_lines(info: Mapping[str, Any]) -> list[str]:
-    """Which subgroups are served worse or better than the rest."""
+    """Subgroups with a significant gap to the rest."""
     lines = [
         f"GAP {gap['subgroup']} against {gap['against']}: {gap['class']} {gap['metric']} {gap['gap']:+.3f} "
         f"({gap['lower']:+.3f} to {gap['upper']:+.3f}), p = {gap['p_holm']:.2g} after Holm over {info['gaps_tested']}"
@@ -555,7 +555,7 @@ def _cell(figure: Mapping[str, Any]) -> str:
 
 
 def remarks(info: Mapping[str, Any]) -> list[str]:
-    """What a reader of the figures must know."""
+    """Caveats for the reader of the figures."""
     sentences = []
     if info["excluded"]:
         sentences.append("not scored: " + ", ".join(f"{reason} {n}" for reason, n in info["excluded"].items()))

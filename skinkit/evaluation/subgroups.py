@@ -1,8 +1,8 @@
-"""Subgroups, and whether the model serves one of them worse than the others.
+"""Subgroups, and the gap between a subgroup's figures and those of all other cases.
 
 A gap is a subgroup's figure minus that of all other cases. Its standard error comes from the same draws of patients on
-both sides, so patients on both sides are no mistake. Where a figure hardly varies between draws (26 of 26 found), its
-side is given the variance it would have if both sides were alike: certainty is not to be had from few cases. p is that
+both sides, so a patient may be on both sides. Where a figure hardly varies between draws (such as a sensitivity of 26
+of 26), its variance is at least the one under equal figures on both sides: few cases do not give certainty. p is that
 of Student's t with Welch's degrees of freedom; Holm's correction covers all gaps of a cohort.
 """
 
@@ -23,9 +23,9 @@ from skinkit.stats.metrics import ALL, INSUFFICIENT, LEVEL, MALIGNANT, VALID_SHA
 AGE_BANDS = ((0, 40, "<40"), (40, 60, "40-59"), (60, 200, "60+"))
 SUBGROUPS = ("sex", "age_band", "site", "fitzpatrick", "modality", "device", "centre", "cohort", "confirmed_by", "half")
 ALWAYS = "confirmed_by=histopathology"
-"""The subgroup that is given even without the others: a biopsy is a better truth than the eye."""
+"""The subgroup that is always reported: histopathology is a more reliable truth than clinical diagnosis."""
 MOST_VALUES = 25
-"""A column with more different values is no subgroup but an identifier."""
+"""A column with more distinct values is treated as an identifier, not as a subgroup."""
 
 COMPARED: tuple[Key, ...] = (
     (MALIGNANT, "none", "none", "auroc"),
@@ -48,7 +48,7 @@ def age_band(age: Any) -> str | None:
 
 
 def named(value: Any) -> str:
-    """A value of a subgroup's column in words: whole numbers without a point, ``unknown`` for nothing."""
+    """A value of a subgroup's column as text: whole numbers without a point, ``unknown`` for nothing."""
     if value is None or pd.isna(value) or value == "":
         return "unknown"
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -73,7 +73,7 @@ def subgroups(
         values = np.array([named(value) for value in table[column]], dtype=object)
         present = sorted(set(values[images]))
         for value in present:
-            # A column that says the same, or nothing, of everybody makes no subgroup.
+            # A column with a single value defines no subgroup.
             reported = every and 1 < len(present) <= MOST_VALUES
             if f"{column}={value}" == ALWAYS or reported:
                 yield column, str(value), images & (values == value)

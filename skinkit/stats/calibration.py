@@ -1,8 +1,8 @@
-"""Calibration: how far probabilities can be taken at their word, and what mends them.
+"""Calibration of probabilities: measures of it, and methods that improve it.
 
-Temperature scaling stands in ``metrics.fit_temperature``; here are isotonic regression, the shift to another
-prevalence, calibration slope and intercept, reliability diagrams and conformal prediction sets. Whatever is fitted is
-fitted on a fold's validation rows and kept as plain numbers.
+Temperature scaling is ``metrics.fit_temperature``; this module has isotonic regression, the shift to another
+prevalence, calibration slope and intercept, reliability diagrams and conformal prediction sets. Every fit uses a
+fold's validation rows and is stored as plain numbers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from skinkit.stats.metrics import Bools, Floats, Resamples, once, proportion_int
 
 LOGIT_CLIP = 1e-6
 RELIABILITY_BINS = 10
-_STEEPEST = 10.0  # a slope beyond this only says that the scores separate both sides
+_STEEPEST = 10.0  # a steeper slope means that the scores separate both classes
 
 
 # ------------------------------------------------------------------------------------------- slope and intercept
@@ -53,7 +53,7 @@ class Recalibration:
         self._start = {free: self._fitted(whole, free, self._searched(free), 20)[0] for free in (False, True)}
 
     def _searched(self, free: bool) -> Floats:
-        """Intercept and slope near the best; from afar, Newton's steps swing where probabilities are extreme."""
+        """Starting values near the optimum: far from it Newton's steps oscillate for extreme probabilities."""
         from scipy.optimize import minimize
 
         def loss(line: Floats) -> tuple[float, Floats]:
@@ -142,8 +142,8 @@ def shift_classes(probability: npt.ArrayLike, malignant: Bools, source: float, t
     Args:
         probability: (n, classes).
         malignant: (classes,).
-        source: prevalence the probabilities were made for.
-        target: prevalence they are wanted for.
+        source: prevalence the probabilities are calibrated for.
+        target: prevalence to shift to.
     """
     factor = np.where(malignant, target / source, (1 - target) / (1 - source))
     weighted = np.asarray(probability, dtype=np.float64) * factor
@@ -196,7 +196,7 @@ def reliability(
 
 @dataclass(frozen=True)
 class Isotonic:
-    """A non-decreasing map of each class's probability, one class against the rest, then made to sum to 1.
+    """A non-decreasing map of each class's probability, one class against the rest, then normalised to sum to 1.
 
     Attributes:
         x: per class, the probabilities at which its map has a knot, increasing.
@@ -240,7 +240,7 @@ class Isotonic:
 
     @classmethod
     def from_dict(cls, knots: Mapping[str, Sequence[Sequence[float]]]) -> Isotonic:
-        """What :meth:`as_dict` gave."""
+        """The inverse of :meth:`as_dict`."""
         return cls(*(tuple(tuple(map(float, part)) for part in knots[side]) for side in "xy"))
 
 
@@ -278,7 +278,7 @@ def prediction_sets(probability: npt.ArrayLike, level: float) -> Bools:
 
 
 def set_of(names: Sequence[str], members: npt.ArrayLike) -> str:
-    """A prediction set in words: class codes with commas."""
+    """A prediction set as text: class codes separated by commas."""
     return ",".join(name for name, inside in zip(names, np.asarray(members, dtype=bool), strict=True) if inside)
 
 

@@ -1,4 +1,4 @@
-"""Encoders: what is known of a patient and a lesion, as numbers a model can read.
+"""Encoders: attributes of a patient and a lesion as numeric model inputs.
 
 An encoder is fitted on training rows only, is a frozen value, and is saved as JSON inside the fold's model; every other
 cohort is encoded with that copy. ``biopsed`` is never an attribute: it tells the diagnosis (malignant lesions of
@@ -41,7 +41,7 @@ _RADIOMIC = re.compile(r"^(?:[A-Za-z0-9_]+_)?original_")
 
 @dataclass(frozen=True)
 class Attribute:
-    """One thing known of a case, and the columns it becomes.
+    """One attribute of a case, and the columns that encode it.
 
     Attributes:
         name: column of the case table.
