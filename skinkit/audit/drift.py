@@ -1,14 +1,12 @@
-"""From inside to outside: how far a model falls on an external cohort, and how unlike its cases are.
+"""Drift from development to external cohorts: the drop of a model's metrics, and the shift of its inputs.
 
-* :func:`drop`: the difference of a metric between two cohorts. The two were drawn independently, so the interval comes
-  from two independent bootstraps over patients.
-* :func:`reweighted`: the internal cases weighted to the external class mix. What is left of the fall is not explained
-  by other diagnoses being more or less common outside.
+* :func:`drop`: the difference of a metric between two cohorts. The cohorts are independent samples, so the
+  interval comes from two independent bootstraps over patients.
+* :func:`reweighted`: the internal cases weighted to the external class mix. The drop that
+  remains is not explained by a different mix of diagnoses.
 * :func:`inputs`: each column of two tables side by side: standardised difference, population stability index and
   Kolmogorov-Smirnov distance with Holm's correction.
-* :func:`domain`: how well a regression that knows only the inputs tells the cohorts apart, out of fold (0.5: not at
-  all).
-* :class:`Novelty`: how unlike the training rows a case is, as a percentile of the validation rows.
+* :func:`domain`: how well a regression on the inputs separates the cohorts, out of fold (AUROC 0.5: not at all).
 """
 
 from __future__ import annotations
@@ -89,7 +87,7 @@ def _share(weights: Floats, of: Bools, hit: Bools) -> Floats:
 
 # ----------------------------------------------------------------------------------------------------- the fall
 def drop(inside: ScoredCohort, outside: ScoredCohort, *, bootstrap: int = 1000, seed: int = 0) -> list[dict[str, Any]]:
-    """What is lost from inside to outside, for each metric as it is and with the inside weighted to the outside's mix.
+    """The drop of each metric from inside to outside, unweighted and weighted to the outside's class mix.
 
     Returns:
         Rows of metric, adjusted (whether the class mix was), inside, outside, difference (inside - outside), lower,
@@ -124,12 +122,12 @@ def drop(inside: ScoredCohort, outside: ScoredCohort, *, bootstrap: int = 1000, 
 def _replicates(side: ScoredCohort, mix: Floats, bootstrap: int, seed: int) -> dict[str, tuple[float, Floats]]:
     """Each metric's estimate and its bootstrap replicates; the mix weights multiply those of the draw."""
     measures = side.measures()
-    drawn: dict[str, list[Floats]] = {name: [] for name in measures}
+    parts: dict[str, list[Floats]] = {name: [] for name in measures}
     for weights in cluster_weights(side.cluster, bootstrap, seed):
         for name, measure in measures.items():
-            drawn[name].append(measure(weights * mix))
+            parts[name].append(measure(weights * mix))
     return {
-        name: (float(measure(mix[None, :])[0]), np.concatenate(drawn[name]) if drawn[name] else np.zeros(0))
+        name: (float(measure(mix[None, :])[0]), np.concatenate(parts[name]) if parts[name] else np.zeros(0))
         for name, measure in measures.items()
     }
 
@@ -216,7 +214,7 @@ def domain(
     ]
     both = pd.concat(parts, ignore_index=True)
     is_outside = np.r_[np.zeros(len(parts[0]), bool), np.ones(len(parts[1]), bool)]
-    # The same id in two cohorts is two people, unless a prefix says otherwise; a leak is looked for elsewhere.
+    # The same id in two cohorts counts as two patients here; overlap is checked by ``audit.leakage``.
     cluster = np.char.add(np.where(is_outside, "outside ", "inside "), both["group_id"].to_numpy(dtype=str))
     x = _encoded(both, [name for name in columns if name in both])
     fold = fold_of(is_outside, cluster, seed=seed)
@@ -232,18 +230,18 @@ def domain(
 
 
 def _encoded(table: pd.DataFrame, columns: Sequence[str]) -> Floats:
-    made: list[Floats] = []
+    encoded: list[Floats] = []
     for name in columns:
         column = table[name]
         if pd.api.types.is_numeric_dtype(column):
             values = column.to_numpy(dtype=np.float64, na_value=np.nan)
             if np.isfinite(values).any():
-                low, high = np.nanquantile(values, [0.01, 0.99])  # one odd value must not decide
-                made.append(np.where(np.isfinite(values), np.clip(values, low, high), np.nanmean(values)))
+                low, high = np.nanquantile(values, [0.01, 0.99])  # robust to outliers
+                encoded.append(np.where(np.isfinite(values), np.clip(values, low, high), np.nanmean(values)))
             continue
         text = column.astype(object).where(column.notna(), "").astype(str)
-        made += [(text == level).to_numpy(dtype=np.float64) for level in sorted(text.unique())[1:20]]
-    return np.column_stack(made) if made else np.zeros((len(table), 0))
+        encoded += [(text == level).to_numpy(dtype=np.float64) for level in sorted(text.unique())[1:20]]
+    return np.column_stack(encoded) if encoded else np.zeros((len(table), 0))
 
 
 # ---------------------------------------------------------------------------------------------------- all of it
@@ -258,7 +256,7 @@ def compare(
     bootstrap: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Everything there is to say of an external cohort (second) against the development cohorts (first).
+    """Compare an external cohort (second) with the development cohorts (first).
 
     Args:
         scored: ``scored.parquet`` of either side, where both were scored.
@@ -270,32 +268,32 @@ def compare(
     Returns:
         ``drop`` (rows), ``inputs`` (rows), ``domain`` (mapping or None), ``text``; plain values, None where unknown.
     """
-    found: dict[str, Any] = {"drop": [], "inputs": [], "domain": None}
+    parts: dict[str, Any] = {"drop": [], "inputs": [], "domain": None}
     if scored is not None:
         sides = [ScoredCohort.of(table, malignant) for table in scored]
         if all(len(side.label) for side in sides):
-            found["drop"] = drop(*sides, bootstrap=bootstrap, seed=seed)
+            parts["drop"] = drop(*sides, bootstrap=bootstrap, seed=seed)
     if fused is not None:
         inside, outside = (table[table["status"] == OK] for table in fused)
         columns = [name for name in (*ATTRIBUTES, *radiomic_columns(inside.columns)) if name in outside]
         columns = [name for name in columns if inside[name].notna().any() and outside[name].notna().any()]
         rows = inputs(inside, outside, columns)
-        found["inputs"] = rows.to_dict("records")
-        found["domain"] = domain(inside, outside, columns, bootstrap=bootstrap, seed=seed)
-    plain = {name: json_values(value) for name, value in found.items()}
+        parts["inputs"] = rows.to_dict("records")
+        parts["domain"] = domain(inside, outside, columns, bootstrap=bootstrap, seed=seed)
+    plain = {name: json_values(value) for name, value in parts.items()}
     return {**plain, "text": summary(plain)}
 
 
-def summary(found: Mapping[str, Any]) -> str:
+def summary(parts: Mapping[str, Any]) -> str:
     """The comparison in plain English, from the parts of :func:`compare`."""
-    said = [_fall(row) for row in found["drop"] if row["metric"] == "auroc" and row["difference"] is not None]
-    if found["domain"] is not None and found["domain"]["auroc"] is not None:
-        said.append(f"the inputs alone tell the cohorts apart with AUROC {found['domain']['auroc']:.2f}")
-    if found["inputs"]:
-        shifted = [row["column"] for row in found["inputs"] if row["shifted"]]
+    sentences = [_fall(row) for row in parts["drop"] if row["metric"] == "auroc" and row["difference"] is not None]
+    if parts["domain"] is not None and parts["domain"]["auroc"] is not None:
+        sentences.append(f"the inputs alone tell the cohorts apart with AUROC {parts['domain']['auroc']:.2f}")
+    if parts["inputs"]:
+        shifted = [row["column"] for row in parts["inputs"] if row["shifted"]]
         named = f", first of all {', '.join(shifted[:3])}" if shifted else ""
-        said.append(f"{len(shifted)} of {len(found['inputs'])} inputs shifted{named}")
-    return "; ".join(said) or "nothing to compare"
+        sentences.append(f"{len(shifted)} of {len(parts['inputs'])} inputs shifted{named}")
+    return "; ".join(sentences) or "nothing to compare"
 
 
 def _fall(row: Mapping[str, Any]) -> str:

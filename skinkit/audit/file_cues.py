@@ -1,6 +1,6 @@
-"""What a photo's file says without its lesion: size, format, JPEG quality, EXIF, dark borders.
+"""Properties of a photo's file that are not the lesion: size, format, JPEG quality, EXIF, dark borders.
 
-None of it is medicine, all of it can tell where a photo came from, and with that, sometimes, what was diagnosed.
+None of them is medical, but each can reveal the origin of a photo and, through it, the diagnosis.
 """
 
 from __future__ import annotations
@@ -82,14 +82,14 @@ def trace(item: Mapping[str, Any]) -> dict[str, Any]:
         CaseError: the file is no picture.
     """
     data = read_bytes(Path(item["path"]))
-    found: dict[str, Any] = {"image_id": item["image_id"], **dict.fromkeys((*NUMBERS, *CATEGORIES)), "status": "ok"}
+    row: dict[str, Any] = {"image_id": item["image_id"], **dict.fromkeys((*NUMBERS, *CATEGORIES)), "status": "ok"}
     if is_dicom(data):
-        return {**found, "file_format": "DICOM"}
+        return {**row, "file_format": "DICOM"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                return found | _of_image(image, len(data))
+                return row | _of_image(image, len(data))
         except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise CaseError("image_unreadable", type(error).__name__) from None
 
@@ -101,7 +101,7 @@ def _of_image(image: Image.Image, size: int) -> dict[str, Any]:
     exif = image.getexif()
     camera = " ".join(str(exif.get(tag, "")).strip("\0 ") for tag in (_MAKE, _MODEL)).strip()
     tables = getattr(image, "quantization", None)
-    found = {
+    row = {
         "width_px": width,
         "height_px": height,
         "aspect": width / height,
@@ -111,10 +111,10 @@ def _of_image(image: Image.Image, size: int) -> dict[str, Any]:
         "camera": camera or None,
         "exif": "present" if len(exif) else "absent",
     }
-    # A JPEG is decoded at an eighth of its size or so: a phone photo of 12 megapixels takes 30 ms instead of 150.
+    # A JPEG is decoded at about an eighth of its size: a phone photo of 12 megapixels takes 30 ms instead of 150.
     image.draft("RGB", (_SMALL_PX, _SMALL_PX))
     grey = np.asarray(image.convert("L").resize((_SMALL_PX, _SMALL_PX), Image.Resampling.BOX), dtype=np.float64)
-    return found | {"dark_border": _dark_border(grey), "corner_darkness": _corner_darkness(grey)}
+    return row | {"dark_border": _dark_border(grey), "corner_darkness": _corner_darkness(grey)}
 
 
 def _dark_border(grey: npt.NDArray[np.float64]) -> float:

@@ -1,8 +1,8 @@
-"""What in a workspace identifies a person, file by file.
+"""Find what identifies a person in a workspace, file by file.
 
-Tables are looked at column by column; in pages, JSON, CSV and other texts the ids of the cohorts' cases are looked for.
-Of a pseudonymised cohort the own ids are, where its files and its key are at hand. Ids of fewer than four signs are
-looked for in tables alone: in a text a "17" says nothing.
+Tables are inspected column by column. Pages, JSON, CSV and other texts are searched for the ids of the cohorts' cases;
+for a pseudonymised cohort, for its original ids, if its files and its key are available. Ids of fewer than four
+characters are searched for in tables only: a "17" in a text is not evidence of an id.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ STAYS = {
 }
 """What is found -> why it is there, or stays."""
 REMOVED = ("exports", "logs", "leftovers")
-"""What can go without breaking an artifact."""
+"""Kinds that can be removed without breaking an artifact."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def files_of(workspace: Workspace) -> Iterator[Path]:
 
 
 def _of_place(path: Path, workspace: Workspace) -> str:
-    """What a file is by its place alone."""
+    """The kind of a file by its path alone."""
     inside = path.is_relative_to(workspace.artifacts)
     if _is_left_over(path):
         return "leftovers"
@@ -147,21 +147,21 @@ def _is_export(path: Path) -> bool:
 
 
 def _sought(workspace: Workspace) -> set[tuple[str, ...]]:
-    """The ids to look for in texts, each as the words it is made of."""
-    found: set[str] = set()
+    """The ids to search texts for, each as its tokens."""
+    ids: set[str] = set()
     for cohort in workspace.cohorts.values():
         if cohort.key_file is not None:
-            found |= _own_ids(workspace, cohort.name)
+            ids |= _own_ids(workspace, cohort.name)
             continue
         path = workspace.path(Ref("cases", cohort.name))
         if exists(path):
             for column in (*IDS[:-1], *PATHS):
-                found |= {value for value in _values(path / TABLE, column) if not _PSEUDONYM.fullmatch(value)}
-    return {tuple(_TOKEN.findall(own)) for own in found if len(own) >= _SHORTEST}
+                ids |= {value for value in _values(path / TABLE, column) if not _PSEUDONYM.fullmatch(value)}
+    return {tuple(_TOKEN.findall(own)) for own in ids if len(own) >= _SHORTEST}
 
 
 def _own_ids(workspace: Workspace, name: str) -> set[str]:
-    """Ids and file names as the cohort's files tell them; none where the files or the key are not at hand."""
+    """Ids and file names as in the cohort's files; empty if the files or the key are unavailable."""
     try:
         rows = read_cases(workspace.cohort(name)).rows
     except SkinkitError:
@@ -223,6 +223,6 @@ def _in_text(path: Path, name: str, sought: set[tuple[str, ...]]) -> Iterator[Tr
 
 
 def _named_in(text: str, sought: set[tuple[str, ...]]) -> int:
-    """How many of the ids a text holds, at least all their words."""
+    """The number of ids all of whose tokens occur in a text."""
     there = set(_TOKEN.findall(text))
     return sum(1 for words in sought if words and there.issuperset(words))

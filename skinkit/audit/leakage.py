@@ -1,13 +1,13 @@
-"""The leakage guard: patients, lesions and images that stand on both sides of a line they must not cross.
+"""The leakage guard: patients, lesions and images that occur on both sides of a split.
 
-Two sides are compared as tables with any of the columns ``cohort``, ``case_id``, ``image_id``, ``group_id``,
-``patient_id``, ``lesion_id``, ``image_sha256``, ``pixel_sha256`` and ``dhash``; what a side lacks cannot be compared
-and is left out of :attr:`Leakage.compared`. Ids of patients and lesions are compared within their id space (the prefix
-of ``group_id``, where both sides have one), so two hospitals may both have a patient 17. So are ids of images, where no
+The two sides are tables with any of the columns ``cohort``, ``case_id``, ``image_id``, ``group_id``, ``patient_id``,
+``lesion_id``, ``image_sha256``, ``pixel_sha256`` and ``dhash``. A column that a side lacks is not compared and is left
+out of :attr:`Leakage.compared`. Ids of patients and lesions are compared within their id space (the prefix of
+``group_id``, where both sides have one), so two hospitals may both have a patient 17. So are ids of images, where no
 patient speaks against it: archives give an image one id in all their releases, in whatever size it comes.
 
-Near-identical images are looked for by the Hamming distance of their 64-bit difference hashes, and such pairs are
-always reported. Two lesions in the middle of plain skin may have hashes that differ in a bit or two, so a pair only
+Near-identical images are searched for by the Hamming distance of their 64-bit difference hashes, and such pairs are
+always reported. Two lesions centred on plain skin may have hashes that differ in a bit or two, so a pair only
 counts, and is refused above a limit, when :func:`look_at` found the two pictures to be the same picture (correlation of
 their thumbnails), or, where a photo is not at hand, when the hashes differ in at most ``UNSEEN_BITS``. What does not
 count is called *alike*.
@@ -62,11 +62,11 @@ SAME_PICTURE = 0.97
 THUMBNAIL_PX = 32
 _MOST_LOOKED_AT = 2000
 
-SAID = {**REFUSED, NEAR: "near-identical images", ALIKE: "alike images"}
-"""Every kind in words."""
+KIND_LABELS = {**REFUSED, NEAR: "near-identical images", ALIKE: "alike images"}
+"""Kind -> label."""
 
 PLAIN_BITS = 8
-"""A hash with fewer set, or fewer unset, bits belongs to a picture so even that its neighbours mean nothing."""
+"""A hash with fewer set, or fewer unset, bits belongs to a picture too uniform to compare by hash."""
 
 PAIR_COLUMNS = (
     "kind", "cohort", "case_id", "other_cohort", "other_case_id", "shared", "distance_bits", "correlation",
@@ -76,7 +76,7 @@ _SHOWN = 10
 _CHUNK_PAIRS = 4_000_000
 _GROUP = re.compile(r"(?P<space>.*?):(patient|lesion|image):")
 _RESIZED = re.compile(r"_downsampled$")
-"""ISIC 2019 calls an image of an earlier year so where it made it smaller; it is the same image."""
+"""Suffix of ISIC 2019 for a downsampled image of an earlier year; it is the same image."""
 _COLUMNS = {"file": "image_sha256", "pixels": "pixel_sha256", "group": "group_id"}
 
 
@@ -110,15 +110,15 @@ class Leakage:
         return len(self.refused[["cohort", "case_id"]].drop_duplicates())
 
     def near_remarks(self, where: str) -> list[str]:
-        """What is told of images that look alike and are not refused: one sentence a kind, with the first pairs.
+        """Remarks on similar images that are not refused: one sentence per kind, with the first pairs.
 
         Args:
             where: the other side, for example ``"a training image"``.
         """
-        said = {NEAR: f"near-identical to {where}", ALIKE: f"like {where} by its hash, which alone is not refused"}
-        counts = {kind: self.counts.get(kind, 0) for kind in said}
+        words = {NEAR: f"near-identical to {where}", ALIKE: f"like {where} by its hash, which alone is not refused"}
+        counts = {kind: self.counts.get(kind, 0) for kind in words}
         return [
-            f"{n} case{'s' * (n > 1)} {said[kind]}: {_listing(self.pairs[self.pairs['kind'] == kind])}"
+            f"{n} case{'s' * (n > 1)} {words[kind]}: {_listing(self.pairs[self.pairs['kind'] == kind])}"
             for kind, n in counts.items()
             if n
         ]
@@ -171,19 +171,19 @@ def check(
     ours, theirs = _keys(left, scoped, image), _keys(right, scoped, image)
     compared = [kind for kind in REFUSED if ours[kind].notna().any() and theirs[kind].notna().any()]
     rows: list[dict[str, Any]] = []
-    told: set[int] = set()
+    listed: set[int] = set()
     for kind in compared:
         first = theirs.dropna(subset=[kind]).drop_duplicates(kind).set_index(kind)
         hits = ours[kind].isin(first.index)
         if kind in ("image", "group"):
-            # What is shared is told as its patient or lesion where that is known.
-            hits &= ~ours.index.isin(told)
+            # A shared image or group is reported as its patient or lesion where that is known.
+            hits &= ~ours.index.isin(listed)
         for index, row in ours[hits].iterrows():
             other = first.loc[row[kind]]
             if kind == "image" and _other_patient(row["patient"], other["patient"]):
                 continue
             rows.append(_pair(kind, row, other, row[f"{kind}_shown"], None))
-            told.add(int(str(index)))
+            listed.add(int(str(index)))
     if near_distance_bits >= 0 and ours["dhash"].notna().any() and theirs["dhash"].notna().any():
         compared += [NEAR, ALIKE]
         rows += _near(ours, theirs, near_distance_bits)
@@ -194,7 +194,7 @@ def check(
 def sharing(left: pd.DataFrame, right: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows of either side that may share something refused with the other: all :func:`check` need look at.
 
-    It is quick on large tables of which few rows, or none, are on both sides.
+    It is fast on large tables that share few rows or none.
     """
     scoped = "group_id" in left and "group_id" in right
     image = "image_id" if "image_id" in left and "image_id" in right else "case_id"
@@ -225,28 +225,28 @@ def _read_cases(workspace: Workspace, cohorts: Sequence[str]) -> pd.DataFrame:
     return cases[cases["status"] == OK].reset_index(drop=True)
 
 
-def look_at(found: Leakage, photo: Callable[[str, str], Path | None]) -> Leakage:
-    """The same comparison after the photos of its candidate pairs were looked at.
+def look_at(leakage: Leakage, photo: Callable[[str, str], Path | None]) -> Leakage:
+    """The same comparison after its candidate pairs are verified on their photos.
 
     A pair whose thumbnails correlate at ``SAME_PICTURE`` or more is near-identical, any other is alike. Pairs of which
     a photo is not at hand stay as the hashes had them; at most 2,000 pairs are looked at.
 
     Args:
-        found: of :func:`check`.
+        leakage: of :func:`check`.
         photo: ``(cohort, dhash) -> file`` or None.
     """
-    candidates = found.pairs.index[found.pairs["kind"].isin((NEAR, ALIKE))]
-    pairs, seen = found.pairs.copy(), _Thumbnails(photo)
+    candidates = leakage.pairs.index[leakage.pairs["kind"].isin((NEAR, ALIKE))]
+    pairs, thumbnail = leakage.pairs.copy(), _Thumbnails(photo)
     for index in candidates[:_MOST_LOOKED_AT]:
         row = pairs.loc[index]
-        ours = seen(str(row["cohort"]), str(row["shared"]))
-        theirs = seen(str(row["other_cohort"]), str(row["other_dhash"]))
+        ours = thumbnail(str(row["cohort"]), str(row["shared"]))
+        theirs = thumbnail(str(row["other_cohort"]), str(row["other_dhash"]))
         if ours is None or theirs is None:
             continue
         correlation = float(ours @ theirs)
         pairs.at[index, "kind"] = NEAR if correlation >= SAME_PICTURE else ALIKE
         pairs.at[index, "correlation"] = correlation
-    return replace(found, pairs=pairs, counts=_counts(pairs, found.compared))
+    return replace(leakage, pairs=pairs, counts=_counts(pairs, leakage.compared))
 
 
 def photos_of(workspace: Workspace) -> Callable[[str, str], Path | None]:
@@ -266,17 +266,17 @@ def photos_of(workspace: Workspace) -> Callable[[str, str], Path | None]:
 
 
 class _Thumbnails:
-    """Grey thumbnails of photos, centred and of unit length, made once each."""
+    """Grey thumbnails of photos, centred and of unit length, cached."""
 
     def __init__(self, photo: Callable[[str, str], Path | None]) -> None:
         self._photo = photo
-        self._made: dict[tuple[str, str], npt.NDArray[np.float64] | None] = {}
+        self._by_photo: dict[tuple[str, str], npt.NDArray[np.float64] | None] = {}
 
     def __call__(self, cohort: str, dhash: str) -> npt.NDArray[np.float64] | None:
         key = cohort, dhash
-        if key not in self._made:
-            self._made[key] = self._thumbnail(self._photo(cohort, dhash))
-        return self._made[key]
+        if key not in self._by_photo:
+            self._by_photo[key] = self._thumbnail(self._photo(cohort, dhash))
+        return self._by_photo[key]
 
     @staticmethod
     def _thumbnail(path: Path | None) -> npt.NDArray[np.float64] | None:
@@ -296,7 +296,7 @@ class _Thumbnails:
 
 
 def refuse(leakage: Leakage, allow: str, what: str, fix: str = "") -> None:
-    """Refuse what leaks, unless a reason was given.
+    """Refuse leakage unless a reason to allow it is stated.
 
     Args:
         leakage: what was found.
@@ -310,7 +310,9 @@ def refuse(leakage: Leakage, allow: str, what: str, fix: str = "") -> None:
     pairs = leakage.refused
     if not len(pairs) or allow.strip():
         return
-    kinds = ", ".join(f"{SAID[kind]} {n}" for kind, n in leakage.counts.items() if n and (pairs["kind"] == kind).any())
+    kinds = ", ".join(
+        f"{KIND_LABELS[kind]} {n}" for kind, n in leakage.counts.items() if n and (pairs["kind"] == kind).any()
+    )
     near = ", or raise --near-limit where the photos differ after all" if (pairs["kind"] == NEAR).any() else ""
     raise RefusedError(
         f"{what} share {leakage.cases} cases ({kinds}): {_listing(pairs)}",
@@ -323,21 +325,21 @@ def refuse(leakage: Leakage, allow: str, what: str, fix: str = "") -> None:
 
 def _listing(pairs: pd.DataFrame) -> str:
     # The most telling pair of each case is enough to find it.
-    shown = pairs.drop_duplicates(["cohort", "case_id"])
+    first_pairs = pairs.drop_duplicates(["cohort", "case_id"])
     listing = [
         f"{_name(row.cohort, row.case_id)} and {_name(row.other_cohort, row.other_case_id)} "
-        f"({SAID[str(row.kind)].removeprefix('the same ').removeprefix('an ')} {_shared(row)})"
-        for row in shown.head(_SHOWN).itertuples()
+        f"({KIND_LABELS[str(row.kind)].removeprefix('the same ').removeprefix('an ')} {_shared(row)})"
+        for row in first_pairs.head(_SHOWN).itertuples()
     ]
-    more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+    more = f" and {len(first_pairs) - _SHOWN} more" if len(first_pairs) > _SHOWN else ""
     return "; ".join(listing) + more
 
 
 def _shared(row: Any) -> str:
     if row.kind not in (NEAR, ALIKE):
         return str(row.shared)
-    seen = "not looked at" if pd.isna(row.correlation) else f"correlation {row.correlation:.2f}"
-    return f"{row.distance_bits} of 64 bits apart, {seen}"
+    similarity = "not looked at" if pd.isna(row.correlation) else f"correlation {row.correlation:.2f}"
+    return f"{row.distance_bits} of 64 bits apart, {similarity}"
 
 
 def _name(cohort: object, case: object) -> str:
@@ -441,7 +443,7 @@ def _bits(hashes: pd.Series) -> npt.NDArray[np.uint64]:
 
 
 def joined_groups(cases: pd.DataFrame, level: str = "patient") -> pd.Series:
-    """What must stay on one side: rows that share a patient, a lesion or an image, joined however long the chain.
+    """Groups that must stay on one side: rows linked by a shared patient, lesion or image, directly or through others.
 
     Args:
         cases: with ``group_id`` and any of the other columns a side may have.
@@ -465,9 +467,9 @@ def joined_groups(cases: pd.DataFrame, level: str = "patient") -> pd.Series:
     n = len(keys)
     left, right, nodes = [], [], n
     for kind in kinds:
-        known = np.flatnonzero(keys[kind].notna())
-        codes, values = pd.factorize(keys[kind].iloc[known])
-        left.append(known)
+        with_value = np.flatnonzero(keys[kind].notna())
+        codes, values = pd.factorize(keys[kind].iloc[with_value])
+        left.append(with_value)
         right.append(codes + nodes)
         nodes += len(values)
     rows, columns = np.concatenate(left), np.concatenate(right)

@@ -1,17 +1,17 @@
-"""The shortcut audit: how well something that is not the lesion tells malignant from benign.
+"""The shortcut audit: how well cues other than the lesion separate malignant from benign.
 
-A model can score well by reading how a case was recorded: in PAD-UFES-20 the questionnaire is missing for nobody with a
-carcinoma, so who looks only at whether ``gender`` is known reaches an AUROC of 0.83 (0.75 where actinic keratosis
-counts as malignant). Each *cue* is judged alone, with an interval over patients:
+A model can score well by reading how a case was recorded. In PAD-UFES-20 no carcinoma lacks the questionnaire, so the
+presence of ``gender`` alone reaches an AUROC of 0.83 (0.75 where actinic keratosis counts as malignant). Each *cue* is
+scored alone, with an interval over patients:
 
-* a flag or a number is ranked as it is (the AUROC is told the way round that is above 0.5, with the direction);
-* a category, and all cues of a family together, are learnt out of fold, patients kept together.
+* a flag or a number is used as a score (the AUROC is oriented to lie above 0.5, and its direction is reported);
+* a category, and all cues of a family together, are fitted out of fold, with patients kept together.
 
-Families: ``missing`` (what is not known of a case), ``file`` (size, format, JPEG quality, EXIF, dark borders),
-``origin`` (cohort, centre, device, kind of photo) and ``confirmation`` (how the diagnosis was confirmed: no model reads
-it, but it says that malignant and benign cases did not come the same way). A cue is *strong* from an AUROC of 0.70 and
-*some* from 0.55, both only where Holm's correction over all cues leaves p below 0.05; where the interval reaches beyond
-0.65 it is *open*, else *none*.
+Families: ``missing`` (values absent from a case), ``file`` (size, format, JPEG quality, EXIF, dark borders), ``origin``
+(cohort, centre, device, kind of photo) and ``confirmation`` (how the diagnosis was confirmed: no model reads it, but it
+shows that malignant and benign cases were collected differently). A cue is *strong* from an AUROC of 0.70 and *some*
+from 0.55, both only where Holm's correction over all cues leaves p below 0.05; where the interval reaches beyond 0.65
+it is *open*, else *none*.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from skinkit.taxonomy import ClassSet
 
 MISSING, FILE, ORIGIN, CONFIRMATION = FAMILIES = ("missing", "file", "origin", "confirmation")
 TOGETHER = "together"
-"""Name of the cue that stands for all cues of a family."""
+"""Name of the cue that combines all cues of a family."""
 EVERYTHING = "everything"
-"""The family of the cue that stands for all families but the confirmation."""
+"""The family of the cue that combines all families but the confirmation."""
 
 STRONG, SOME, OPEN = 0.70, 0.55, 0.65
 SIGNIFICANT = 0.05
@@ -49,11 +49,11 @@ PATIENT_BLOCK = (
     "cancer_history", "has_piped_water", "has_sewage_system", "fitzpatrick", "fitspatrick", "diameter_1_mm",
     "diameter_2_mm", "diameter_1", "diameter_2",
 )  # fmt: skip
-"""What PAD-UFES-20 asks of a patient whose lesion was biopsied, and of hardly anybody else."""
+"""Attributes that PAD-UFES-20 records almost only for patients with a biopsied lesion."""
 ORIGINS = ("cohort", "centre", "center", "hospital", "device", "modality")
 CONFIRMATIONS = ("confirmed_by", "biopsed", "biopsied")
 NOT_KNOWN = "UNK"
-"""Written where the patient was asked and did not know."""
+"""Value of an attribute that the patient was asked for and did not know."""
 _NO_ATTRIBUTE = frozenset({
     *PREDICTIONS.names, "img_id", "image", "image_path", "image_sha256", "pixel_sha256", "dhash", "class", "cluster",
     "several", "diagnosis", "diagnosis_source", "raw_malignancy", "split", "part",
@@ -95,11 +95,11 @@ SHORTCUTS = Schema(
 
 @dataclass(frozen=True)
 class Cue:
-    """Something that is not the lesion.
+    """A property of a case other than the lesion.
 
     Attributes:
         family: one of :data:`FAMILIES`.
-        name: column, or what was made of it.
+        name: column, or the name of a value derived from columns.
         kind: ``flag`` (1, 0), ``number`` or ``category``.
         values: (n,) numbers with NaN, or text with None.
     """
@@ -110,7 +110,7 @@ class Cue:
     values: npt.NDArray[Any]
 
     @property
-    def known(self) -> Bools:
+    def recorded(self) -> Bools:
         """(n,) rows that have a value; of a category every row has one."""
         return ~np.isnan(self.values.astype(np.float64)) if self.kind != "category" else np.ones(len(self.values), bool)
 
@@ -118,9 +118,11 @@ class Cue:
     def levels(self) -> npt.NDArray[np.int64]:
         """(n,) a number per level: flag, category, or fifth of the numbers; unknown ones are a level of their own."""
         if self.kind == "number":
-            known = self.known
-            edges = np.quantile(self.values[known].astype(float), np.linspace(0, 1, _BINS + 1)[1:-1])
-            return np.where(known, np.searchsorted(np.unique(edges), np.nan_to_num(self.values.astype(float))), _BINS)
+            recorded = self.recorded
+            edges = np.quantile(self.values[recorded].astype(float), np.linspace(0, 1, _BINS + 1)[1:-1])
+            return np.where(
+                recorded, np.searchsorted(np.unique(edges), np.nan_to_num(self.values.astype(float))), _BINS
+            )
         values = [_text(value) for value in self.values]
         frequent = [name for name, _ in _tally(values)[: _LEVELS - 1]]
         place = {name: i for i, name in enumerate(frequent)}
@@ -147,56 +149,56 @@ def _tally(values: Sequence[str]) -> list[tuple[str, int]]:
 
 
 def cues_of(table: pd.DataFrame, attributes: Sequence[str] | None = None) -> list[Cue]:
-    """Everything in a table that could be a shortcut; what is the same in every row is none.
+    """Every possible shortcut in a table; constant columns are left out.
 
     Args:
         table: one row per image.
         attributes: columns whose absence is looked at; by default those of the case table that are there.
     """
     chosen = [name for name in (ATTRIBUTES if attributes is None else attributes) if name in table]
-    found = [*_missing(table, chosen)]
+    cues = [*_missing(table, chosen)]
     numbers = [name for name in file_cues.NUMBERS if name in table]
-    found += [
+    cues += [
         Cue(FILE, name, "number", pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=float, na_value=np.nan))
         for name in numbers
     ]
     for family, names in ((FILE, file_cues.CATEGORIES), (ORIGIN, ORIGINS), (CONFIRMATION, CONFIRMATIONS)):
-        found += [
+        cues += [
             Cue(family, n, "category", np.array([_text(v) for v in table[n]], dtype=object))
             for n in names
             if n in table
         ]
-    return [cue for cue in found if _varies(cue)]
+    return [cue for cue in cues if _varies(cue)]
 
 
 def attributes_of(table: pd.DataFrame, *beside: str) -> list[str]:
-    """Columns of a table made elsewhere whose absence may tell something: all but keys, answers and the other families.
+    """Columns of an outside table whose missing values may be a cue: all but keys, predictions and the other families.
 
     Args:
         table: one row per image.
-        beside: further columns that are none, such as the truth.
+        beside: further columns to leave out, such as the truth.
     """
     other = {*_NO_ATTRIBUTE, *beside, *ORIGINS, *CONFIRMATIONS, *file_cues.NUMBERS, *file_cues.CATEGORIES}
     return [str(name) for name in table.columns if str(name) not in other and not str(name).startswith("p__")]
 
 
 def _varies(cue: Cue) -> bool:
-    values = cue.values if cue.kind == "category" else cue.values[cue.known]
+    values = cue.values if cue.kind == "category" else cue.values[cue.recorded]
     return len(set(values.tolist())) > 1
 
 
 def _missing(table: pd.DataFrame, names: Sequence[str]) -> Iterator[Cue]:
-    known = {name: np.array([_text(value) != "" for value in table[name]]) for name in names}
-    for name, here in known.items():
+    recorded = {name: np.array([_text(value) != "" for value in table[name]]) for name in names}
+    for name, here in recorded.items():
         yield Cue(MISSING, name, "flag", here.astype(float))
         unsure = np.array([_text(value) == NOT_KNOWN for value in table[name]])
         if MINIMUM <= unsure.sum() <= len(unsure) - MINIMUM:
             yield Cue(MISSING, f"{name}={NOT_KNOWN}", "flag", unsure.astype(float))
-    block = [here for name, here in known.items() if name in PATIENT_BLOCK and here.any()]
+    block = [here for name, here in recorded.items() if name in PATIENT_BLOCK and here.any()]
     if len(block) > 1:
         yield Cue(MISSING, "patient_block", "flag", np.any(block, axis=0).astype(float))
-    if len(known) > 1:
-        yield Cue(MISSING, "n_absent", "number", np.sum([~here for here in known.values()], axis=0).astype(float))
+    if len(recorded) > 1:
+        yield Cue(MISSING, "n_absent", "number", np.sum([~here for here in recorded.values()], axis=0).astype(float))
 
 
 # ------------------------------------------------------------------------------------------------------ audit
@@ -204,10 +206,10 @@ def _missing(table: pd.DataFrame, names: Sequence[str]) -> Iterator[Cue]:
 
 @dataclass(frozen=True)
 class Setting:
-    """How the audit is made.
+    """Settings of the audit.
 
     Attributes:
-        malignant_set: name of the malignant set, always told.
+        malignant_set: name of the malignant set, always reported.
         bootstrap: replicates.
         seed: of bootstrap and folds.
         minimum: fewest rows of either level of a flag.
@@ -227,35 +229,35 @@ def audit(
     *,
     model_score: Floats | None = None,
 ) -> pd.DataFrame:
-    """How well each cue alone, each family, and everything together tells malignancy; the most telling first.
+    """AUROC for malignancy of each cue, each family and all cues together, in descending order.
 
     Args:
         cues: of :func:`cues_of`.
         malignant: (n,).
         cluster: (n,) patient of each row.
         setting: how.
-        model_score: (n,) a model's malignancy; adds what is left of its AUROC when a cue is held constant.
+        model_score: (n,) a model's malignancy; adds its AUROC with each cue held constant.
 
     Returns:
         Rows of :data:`SHORTCUTS`.
     """
     fold = fold_of(malignant, cluster, seed=setting.seed)
-    made = [_scored(cue, malignant, fold, setting) for cue in cues]
+    scored = [_scored(cue, malignant, fold, setting) for cue in cues]
     for family in FAMILIES:
         own = [cue for cue in cues if cue.family == family]
         if len(own) > 1:
-            made.append(_together(family, own, malignant, fold))
+            scored.append(_together(family, own, malignant, fold))
     own = [cue for cue in cues if cue.family != CONFIRMATION]
     if len({cue.family for cue in own}) > 1:
-        made.append(_together(EVERYTHING, own, malignant, fold))
-    if not made:
+        scored.append(_together(EVERYTHING, own, malignant, fold))
+    if not scored:
         return pd.DataFrame(columns=list(SHORTCUTS.names))
     options: dict[str, Any] = {"bootstrap": setting.bootstrap, "seed": setting.seed}
-    measured = areas([score for score, _ in made], malignant, cluster, **options)
+    measured = areas([score for score, _ in scored], malignant, cluster, **options)
     corrected = holm([area.p for area in measured])
     rows = []
     first: dict[bytes, str] = {}
-    for (score, row), area, p in zip(made, measured, corrected, strict=True):
+    for (score, row), area, p in zip(scored, measured, corrected, strict=True):
         cue = row.pop("of")
         alike = first.setdefault(score.tobytes(), str(row["cue"]))
         turned = area.oriented
@@ -288,8 +290,8 @@ def _scored(cue: Cue, malignant: Bools, fold: npt.NDArray[np.int64], setting: Se
         return score, {**row, "how": "out_of_fold", "direction": ""}
     score = cue.values.astype(np.float64)
     if cue.kind == "flag":
-        known = score[~np.isnan(score)]
-        if min(known.sum(), len(known) - known.sum()) < setting.minimum:
+        values = score[~np.isnan(score)]
+        if min(values.sum(), len(values) - values.sum()) < setting.minimum:
             score = np.full(len(score), np.nan)
         direction = "yes" if cue.name.endswith(f"={NOT_KNOWN}") else "known"
         return score, {**row, "how": "ranked", "direction": direction}
@@ -312,10 +314,10 @@ def _levels(cue: Cue, malignant: Bools) -> str | None:
     if cue.kind == "flag":
         names = ["1" if value == 1 else "0" for value in cue.values]
     kept = {name for name, n in _tally(names)[:_LEVELS] if n >= MINIMUM}
-    told = [name if name in kept else "other" for name in names]
+    levels = [name if name in kept else "other" for name in names]
     rows = [
-        {"level": name, "n": n, "malignant": int(malignant[[t == name for t in told]].sum())}
-        for name, n in _tally(told)
+        {"level": name, "n": n, "malignant": int(malignant[[t == name for t in levels]].sum())}
+        for name, n in _tally(levels)
     ]
     return json.dumps(rows, ensure_ascii=False)
 
@@ -323,11 +325,11 @@ def _levels(cue: Cue, malignant: Bools) -> str | None:
 def _held_constant(
     cue: Cue | None, score: Floats | None, malignant: Bools, cluster: npt.NDArray[np.str_], options: Mapping[str, Any]
 ) -> dict[str, float | None]:
-    """What is left of the model where the cue says the same of both cases of a pair."""
+    """The model's AUROC over pairs of cases with the same value of the cue."""
     if cue is None or score is None:
         return dict.fromkeys(("model_auroc", "model_lower", "model_upper"))
-    found = area_within(score, malignant, cue.levels, cluster, **options)
-    return dict(zip(("model_auroc", "model_lower", "model_upper"), found, strict=True))
+    area_with_interval = area_within(score, malignant, cue.levels, cluster, **options)
+    return dict(zip(("model_auroc", "model_lower", "model_upper"), area_with_interval, strict=True))
 
 
 def _verdict(area: Area, p: float) -> str:
@@ -433,24 +435,24 @@ def overall(rows: pd.DataFrame, malignant_set: str) -> str:
     counted = f"Malignant means the set '{malignant_set}'. "
     if not len(rows):
         return counted + "Nothing but the lesion differs between these cases: no shortcut can be looked for."
-    found = list(strong["cue"]) + list(some["cue"])
-    if not found:
+    telling = list(strong["cue"]) + list(some["cue"])
+    if not telling:
         unsure = int((cues["verdict"] == "open").sum())
         more = f" {unsure} of them could not be ruled out with so few cases." if unsure else ""
         return f"{counted}No shortcut was found among {len(cues)} cues.{more}"
     best = cues.iloc[0].to_dict()
-    text = f"{len(found)} of {len(cues)} cues tell malignancy without the lesion, {len(strong)} of them strongly. "
+    text = f"{len(telling)} of {len(cues)} cues tell malignancy without the lesion, {len(strong)} of them strongly. "
     return counted + text + sentence(best)
 
 
-def drawn(rows: pd.DataFrame, *, most: int = 24, into: tuple[Path, str] | None = None) -> str:
-    """Bars with intervals, the most telling first, as SVG; cues that say the same of every case share one.
+def bar_chart(rows: pd.DataFrame, *, most: int = 24, into: tuple[Path, str] | None = None) -> str:
+    """Bars with intervals in descending order, as SVG; cues with identical values share a bar.
 
-    Where ``into`` names a folder and a stem, SVG and PNG files are written besides.
+    Where ``into`` names a folder and a stem, SVG and PNG files are also written.
     """
     from skinkit.figures import curves
 
-    shown = rows[rows["auroc"].notna() & rows["same_as"].isna()].head(most)
+    top = rows[rows["auroc"].notna() & rows["same_as"].isna()].head(most)
     paint = {"strong": "alarm", "some": "notice"}
     bars = [
         {
@@ -459,7 +461,7 @@ def drawn(rows: pd.DataFrame, *, most: int = 24, into: tuple[Path, str] | None =
             "estimate": row["auroc"],
             "tone": paint.get(str(row["verdict"]), "plain"),
         }
-        for row in shown.to_dict("records")
+        for row in top.to_dict("records")
     ]
     return curves.interval_bars(
         bars, start=0.5, x_label="AUROC for malignancy without looking at the lesion", limits=(0.45, 1.0), into=into
@@ -487,4 +489,4 @@ def write(folder: Path, rows: pd.DataFrame, malignant_set: str) -> None:
     text = json.dumps(as_dict(rows, malignant_set), ensure_ascii=False, indent=1, allow_nan=False)
     write_atomic(folder / "shortcuts.json", text.encode())
     if rows["auroc"].notna().any():
-        write_atomic(folder / "figures" / "shortcuts.svg", drawn(rows).encode())
+        write_atomic(folder / "figures" / "shortcuts.svg", bar_chart(rows).encode())

@@ -1,12 +1,12 @@
-"""The ledger of looks: every time a model is scored on cases it did not learn from, once and for all written down.
+"""The test access log: a permanent record of every scoring of a model on held-out or external cases.
 
-A held-out or external set answers honestly only as long as nothing was chosen because of its answers. The ledger counts
-how often it was asked. ``looks.jsonl`` of the workspace holds one JSON object a line and is only ever appended to; each
-line holds its own SHA-256 and that of the line before it, so that a line that was changed, moved or removed shows.
-(Lines cut from the end do not show by themselves; metrics keep the number of their look.)
+A held-out or external set is unbiased only as long as no choice depends on its results. The log counts how often it was
+used. ``looks.jsonl`` of the workspace holds one JSON object per line and is append-only; each line holds its own
+SHA-256 and that of the line before it, so a changed, moved or removed line is detected. (Truncation at the end is not
+detected from the log alone; each metrics artifact keeps the number of its access.)
 
-A look is the first scoring of one content (predictions and truth) of a cohort by one model. Scoring the same again, say
-with more bootstrap replicates, is no new look.
+An access is the first scoring of one content (predictions and truth) of a cohort by one model. Scoring the same content
+again, for example with more bootstrap replicates, is not a new access.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Access:
     """One entry.
 
     Attributes:
-        number: of the looks at that cohort, from 1.
+        number: of the accesses to that cohort, from 1.
         new: whether this scoring added it.
         entry: the line as a mapping.
     """
@@ -46,7 +46,7 @@ class Access:
 
 
 def read(root: Path) -> list[dict[str, Any]]:
-    """All looks of a workspace, oldest first.
+    """All accesses of a workspace, oldest first.
 
     Raises:
         RefusedError: a line was changed, removed or is no JSON; the first such line is named.
@@ -79,12 +79,12 @@ def _own(entry: Mapping[str, Any]) -> str:
 
 
 def add(root: Path, look: Mapping[str, Any]) -> Access:
-    """Write a look down, unless the same content was scored by the same model before.
+    """Record an access, unless the same model already scored the same content.
 
     Args:
         root: the workspace.
         look: cohort, role (``external`` or ``held_out``), model, model_identity, content (identity of predictions and
-            truth), endpoint, and whatever else is worth keeping.
+            truth), endpoint, and any further fields.
 
     Raises:
         RefusedError: the ledger was tampered with.
@@ -102,17 +102,17 @@ def add(root: Path, look: Mapping[str, Any]) -> Access:
         previous = hashlib.sha256(lines[-1]).hexdigest() if lines else _START
         entry = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **look, "previous": previous}
         entry["own"] = _own(entry)
-        # Appended to in whole: a full disk or a power cut must leave no half of a line.
+        # Rewritten atomically: a full disk or a power cut must not leave half a line.
         write_atomic(file, written + json.dumps(entry, ensure_ascii=False, sort_keys=True).encode() + b"\n")
     return Access(len(own) + 1, True, entry)
 
 
 def counts(root: Path) -> dict[str, int]:
-    """Cohort -> how often it was looked at."""
-    found: dict[str, int] = {}
+    """Cohort -> number of accesses."""
+    by_cohort: dict[str, int] = {}
     for entry in read(root):
-        found[str(entry["cohort"])] = found.get(str(entry["cohort"]), 0) + 1
-    return found
+        by_cohort[str(entry["cohort"])] = by_cohort.get(str(entry["cohort"]), 0) + 1
+    return by_cohort
 
 
 def described(look: Access) -> str:

@@ -85,7 +85,7 @@ def _write_files(folder: Path, rows: pd.DataFrame) -> dict[str, str]:
     write_table(folder / "shortcuts.parquet", shortcuts.SHORTCUTS, rows)
     files = {"parquet": str(folder / "shortcuts.parquet")}
     if rows["auroc"].notna().any():
-        shortcuts.drawn(rows, into=(folder / "figures", "shortcuts"))
+        shortcuts.bar_chart(rows, into=(folder / "figures", "shortcuts"))
         files |= {kind: str(folder / "figures" / f"shortcuts.{kind}") for kind in ("svg", "png")}
     return files
 

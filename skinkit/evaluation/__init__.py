@@ -1,4 +1,5 @@
 """Scoring predictions.
 
-``scoring`` turns rows with a truth into the metrics table, curves and figures; ``given`` reads tables made elsewhere.
+``scoring`` computes the metrics table, curves and figures from rows with a truth; ``outside_predictions`` reads tables
+of predictions from other software.
 """

@@ -2,12 +2,12 @@
 
 ``frozen_threshold``: each threshold was chosen by Youden's index on the validation rows of a fold and applied as it is.
 ``argmax``: a case is called its most probable class. ``tuned_on_scored``: the threshold is chosen by Youden's index on
-the very cases that are scored, as some papers do; sensitivity and specificity are too good by construction, and it is
-told for comparison with such papers only. AUROC needs no threshold and is the same in all three.
+the scored cases themselves, as some papers do. Its sensitivity and specificity are optimistic by construction and are
+reported for comparison with such papers only. AUROC needs no threshold and is the same in all three.
 
 Averages over classes are named (macro, weighted, micro), as in ``metric_table``. Where several folds hold cases
-out, the standard deviation over them stands beside each figure; on an external cohort it is that of the folds' models,
-each answering by itself.
+out, each figure has its standard deviation over the folds. On an external cohort it is the standard deviation over the
+folds' models, each scored alone.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ METRICS = ("auroc", "sensitivity", "specificity")
 
 @dataclass(frozen=True)
 class Answered:
-    """Cases with their class and what one fold, or all folds together, said of them.
+    """Cases with their true class and the probabilities of one fold or of all folds together.
 
     Attributes:
         truth: (n,) class indices.
@@ -55,11 +55,11 @@ class Answered:
         threshold = youden_threshold(score, positive) if mode == TUNED else float(self.thresholds[c])
         called = self.probability.argmax(axis=1) == c if mode == ARGMAX else score >= threshold
         decided = mode == ARGMAX or not np.isnan(threshold)
-        found, rest = positive.any() and decided, not positive.all() and decided
+        has_positive, has_negative = positive.any() and decided, not positive.all() and decided
         return {
             "auroc": auroc(score, positive) if positive.any() and not positive.all() else float("nan"),
-            "sensitivity": float(called[positive].mean()) if found else float("nan"),
-            "specificity": float((~called[~positive]).mean()) if rest else float("nan"),
+            "sensitivity": float(called[positive].mean()) if has_positive else float("nan"),
+            "specificity": float((~called[~positive]).mean()) if has_negative else float("nan"),
         }
 
 
@@ -70,10 +70,10 @@ def class_table(
 
     Args:
         metrics: the metrics table.
-        scored: the predictions it was made from, with their truth (``scored.parquet``).
+        scored: the predictions behind the metrics table, with their truth (``scored.parquet``).
         about: ``model.json``.
-        each_fold: what each fold alone says of the images, in their order, (n, classes); for a cohort that all folds
-            answer together. Without it such a cohort has no standard deviation.
+        each_fold: (n, classes) probabilities of each fold's model, in the order of the images; for a cohort that all
+            folds predict together. Without it such a cohort has no standard deviation.
 
     Returns:
         Rows with ``mode``, ``class``, ``average``, ``n``, ``threshold``, ``threshold_sd``, ``folds``, and for each of
@@ -103,8 +103,8 @@ def class_table(
 
 
 def _thresholds(fold: Mapping[str, Any], classes: Sequence[str]) -> Floats:
-    given = [fold["class_thresholds"][name]["threshold"] for name in classes]
-    return np.array([np.nan if value is None else value for value in given], dtype=np.float64)
+    thresholds = [fold["class_thresholds"][name]["threshold"] for name in classes]
+    return np.array([np.nan if value is None else value for value in thresholds], dtype=np.float64)
 
 
 def _answered(images: pd.DataFrame, classes: Sequence[str], thresholds: Floats) -> Answered:
@@ -125,17 +125,17 @@ def _row(
     positive = whole.truth == c
     row: dict[str, Any] = {"mode": mode, "class": name, "average": "none", "n": int(positive.sum())}
     if mode == FROZEN:
-        known = np.array([thresholds[c] for thresholds in frozen])
-        known = known[~np.isnan(known)]
-        row |= {"threshold": float(known.mean()) if len(known) else None, "threshold_sd": _sd(known)}
+        fitted = np.array([thresholds[c] for thresholds in frozen])
+        fitted = fitted[~np.isnan(fitted)]
+        row |= {"threshold": float(fitted.mean()) if len(fitted) else None, "threshold_sd": _sd(fitted)}
     else:
         tuned = youden_threshold(whole.probability[:, c], positive) if mode == TUNED else float("nan")
         row |= {"threshold": None if np.isnan(tuned) else tuned, "threshold_sd": None}
     by_fold = [one.rates(c, mode) for one in held_out] if mode != TUNED else []
     tuned_rates = whole.rates(c, TUNED) if mode == TUNED else {}
     for metric in METRICS:
-        told = answers.get(name, "none" if metric == "auroc" else mode, metric)
-        figure = {"estimate": json_values(tuned_rates[metric])} if mode == TUNED and metric != "auroc" else told
+        measured = answers.get(name, "none" if metric == "auroc" else mode, metric)
+        figure = {"estimate": json_values(tuned_rates[metric])} if mode == TUNED and metric != "auroc" else measured
         row |= _figure(metric, figure, [rates[metric] for rates in by_fold])
     return {**row, "folds": len(held_out)}
 
@@ -146,22 +146,22 @@ def _average(mode: str, average: str, answers: Answers, own: Sequence[Mapping[st
     row |= {"threshold": None, "threshold_sd": None}
     for metric in METRICS:
         if mode == TUNED and metric != "auroc":
-            known = [one[metric] for one in own if one["n"] and one[metric] is not None]
-            row |= _figure(metric, {"estimate": float(np.mean(known)) if known else None}, [])
+            values = [one[metric] for one in own if one["n"] and one[metric] is not None]
+            row |= _figure(metric, {"estimate": float(np.mean(values)) if values else None}, [])
         else:
             row |= _figure(metric, answers.get(ALL, "none" if metric == "auroc" else mode, metric, average), [])
     return {**row, "folds": own[0]["folds"] if own else 0}
 
 
-def _figure(metric: str, told: Mapping[str, Any], by_fold: Sequence[float]) -> dict[str, Any]:
-    ends = {f"{metric}_{end}": told.get(end) for end in ("lower", "upper")}
-    return {metric: told.get("estimate"), **ends, f"{metric}_sd": _sd(np.asarray(by_fold, dtype=np.float64))}
+def _figure(metric: str, figure: Mapping[str, Any], by_fold: Sequence[float]) -> dict[str, Any]:
+    ends = {f"{metric}_{end}": figure.get(end) for end in ("lower", "upper")}
+    return {metric: figure.get("estimate"), **ends, f"{metric}_sd": _sd(np.asarray(by_fold, dtype=np.float64))}
 
 
 def _sd(values: Floats) -> float | None:
-    """Standard deviation (n - 1) of the values that are known; None of fewer than two."""
-    known = values[~np.isnan(values)]
-    return float(known.std(ddof=1)) if len(known) > 1 else None
+    """Standard deviation (n - 1) of the values that are not NaN; None for fewer than two."""
+    defined = values[~np.isnan(values)]
+    return float(defined.std(ddof=1)) if len(defined) > 1 else None
 
 
 def markdown_of(rows: Sequence[Mapping[str, Any]], mode: str) -> str:

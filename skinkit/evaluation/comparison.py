@@ -1,8 +1,8 @@
-"""Two models on the same cases: paired differences and McNemar's test; and the spread of models that differ in seed.
+"""Two models on the same cases: paired differences and McNemar's test. Models that differ in seed: their spread.
 
-Differences are B minus A. Both models are scored on the same draws of patients, so what a hard patient costs both of
-them cancels. An interval that leaves out 0, or a small p, says that they differ on these cases; it says nothing of
-other hospitals.
+Differences are B minus A. Both models are scored on the same bootstrap draws of patients, so the effect of a difficult
+patient on both of them cancels. An interval that excludes 0, or a small p, shows a difference on these cases; it does
+not generalise to other hospitals.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ COMPARED: dict[Key, str] = {
     (ALL, "none", "none", "brier"): "Brier score",
     (ALL, "none", "none", "log_loss"): "log loss",
 }
-"""What is compared, and its words."""
+"""Compared metrics and their labels."""
 PARTS = ("areas", "argmax", "calibration", "malignant")
 
 
@@ -123,16 +123,16 @@ def compare(
     scored = [side.on(cases).scored(None) for side in (a, b)]
     scored[1] = replace(scored[1], cluster=scored[0].cluster)  # one set of draws for both
     resamples = Resamples(scored[0].cluster, bootstrap, seed)
-    told = [replicated(one, resamples, PARTS) for one in scored]
+    metrics = [replicated(one, resamples, PARTS) for one in scored]
     differences = []
     for key, name in COMPARED.items():
         if key[0] == ALL and not same_classes:
-            continue  # averages over other classes are other figures
-        if not all(key in one.point and one.point[key][1] >= minimum for one in told):
+            continue  # averages over different classes are not comparable
+        if not all(key in one.point and one.point[key][1] >= minimum for one in metrics):
             continue
-        values = [one.point[key][0] for one in told]
-        drawn = told[1].drawn[key] - told[0].drawn[key]
-        lower, upper = percentile_interval(drawn)
+        values = [one.point[key][0] for one in metrics]
+        replicates = metrics[1].replicates[key] - metrics[0].replicates[key]
+        lower, upper = percentile_interval(replicates)
         differences.append(
             {
                 "name": name,
@@ -142,7 +142,7 @@ def compare(
                 "difference": values[1] - values[0],
                 "lower": lower,
                 "upper": upper,
-                "p": bootstrap_p(drawn),
+                "p": bootstrap_p(replicates),
             }
         )
     tests = []
@@ -169,12 +169,12 @@ def compare(
     }
 
 
-def bootstrap_p(drawn: npt.ArrayLike) -> float:
+def bootstrap_p(replicates: npt.ArrayLike) -> float:
     """Two-sided p of no difference: twice the smaller share of replicates on one side of 0, at least 1 in their number.
 
     Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, ch. 15.
     """
-    values = np.asarray(drawn, dtype=np.float64)
+    values = np.asarray(replicates, dtype=np.float64)
     values = values[~np.isnan(values)]
     if not len(values):
         return math.nan
@@ -183,7 +183,7 @@ def bootstrap_p(drawn: npt.ArrayLike) -> float:
 
 
 def mcnemar(a_right: Bools, b_right: Bools) -> dict[str, Any]:
-    """McNemar's exact test on who was right: cases only A, and only B, got right, and p. It takes cases as independent.
+    """McNemar's exact test of correctness: cases that only A or only B got right, and p. It assumes independent cases.
 
     Source: McNemar, Psychometrika 1947; the exact form is a binomial test of the discordant cases at 1/2.
     """
@@ -204,10 +204,10 @@ def spread(sides: Sequence[ComparedModel], *, common: bool) -> dict[str, Any]:
     for other in sides[2:]:
         cases = [case for case in cases if case in set(common_cases(sides[0], other, common=common))]
     no_draws = Resamples(np.zeros(0), 0, 0)
-    told = [replicated(side.on(cases).scored(None), no_draws, PARTS) for side in sides]
+    metrics = [replicated(side.on(cases).scored(None), no_draws, PARTS) for side in sides]
     rows = []
     for key, name in COMPARED.items():
-        values = [one.point[key][0] for one in told if key in one.point]
+        values = [one.point[key][0] for one in metrics if key in one.point]
         if len(values) == len(sides) and not any(map(math.isnan, values)):
             mean, sd = float(np.mean(values)), float(np.std(values, ddof=1))
             rows.append({"name": name, **dict(zip(("class", "average", "decision_rule", "metric"), key, strict=True)),
@@ -216,7 +216,7 @@ def spread(sides: Sequence[ComparedModel], *, common: bool) -> dict[str, Any]:
 
 
 def text_of(result: Mapping[str, Any]) -> str:
-    """A comparison in words."""
+    """A comparison as a plain-text table."""
     a, b = result["models"]["a"], result["models"]["b"]
     lines = [f"{b} minus {a}: {result['n']} cases of {result['n_clusters']} patients or groups"]
     for name, n in result["left_out"].items():
@@ -236,7 +236,7 @@ def text_of(result: Mapping[str, Any]) -> str:
 
 
 def spread_text(result: Mapping[str, Any]) -> str:
-    """A spread over seeds in words."""
+    """A spread over seeds as a plain-text table."""
     lines = [f"{len(result['models'])} models ({', '.join(result['models'])}) on {result['n']} cases: mean and SD"]
     lines += [f"  {row['name']:44}{row['mean']:>8.3f}{row['sd']:>8.3f}" for row in result["spread"]]
     return "\n".join(lines)

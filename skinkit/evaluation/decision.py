@@ -1,4 +1,4 @@
-"""What acting on the probability of malignancy is worth: decision curves, referral curves, other veto thresholds."""
+"""Clinical value of the probability of malignancy: decision curves, referral curves and a sweep of veto thresholds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REFERRED: Floats = np.arange(0, 95, 5) / 100
 
 @dataclass(frozen=True)
 class Decided:
-    """Cases with their probability of malignancy and what was made of it.
+    """Cases with their probability of malignancy and the call derived from it.
 
     Attributes:
         malignancy: (n,) probability.
@@ -47,13 +47,13 @@ class Decided:
         yield once(len(self.truth))
         yield from self.resamples.weights(self.cluster, 4)
 
-    def drawn(self, share_of: npt.NDArray[Any]) -> Floats:
+    def weighted_sums(self, share_of: npt.NDArray[Any]) -> Floats:
         """Weighted sums of (n, columns): the first row of the answer is the point, the others the replicates."""
         return np.concatenate([w @ share_of for w in self.weights()])
 
     @property
     def rule(self) -> str:
-        """How calls came about: ``veto`` (a malignant class, or the threshold), ``threshold`` alone, or ``given``."""
+        """The rule behind the calls: ``veto`` (a malignant class or the threshold), ``threshold`` or ``given``."""
         if math.isnan(self.threshold) and self.thresholds is None:
             return "given"
         high = self.malignancy >= (self.threshold if self.thresholds is None else self.thresholds)
@@ -81,28 +81,28 @@ def decision_curve(d: Decided, prevalence: float = float("nan")) -> dict[str, An
     """Net benefit of treating from a threshold on, of treating everybody and of treating nobody (0).
 
     Args:
-        d: the cases; their malignancy must be meant for the prevalence.
-        prevalence: of malignancy where the curve is to hold; NaN for that of the cases.
+        d: the cases; their malignancy must be calibrated for ``prevalence``.
+        prevalence: prevalence of malignancy the curve applies to; NaN for that of the cases.
 
     Returns:
         ``threshold``, ``model`` with ``lower`` and ``upper``, ``all``, ``gain`` (over the better of all and none) with
         ``gain_lower`` and ``gain_upper``, ``prevalence``, and ``point``: threshold and net benefit of the calls made.
     """
     flagged = d.malignancy[:, None] >= THRESHOLDS
-    positives, negatives = d.drawn(d.truth[:, None]), d.drawn(~d.truth[:, None])
+    positives, negatives = d.weighted_sums(d.truth[:, None]), d.weighted_sums(~d.truth[:, None])
     share = np.full_like(positives, prevalence)
     if math.isnan(prevalence):
         share = positives / (positives + negatives)
-    hits = ratio(d.drawn(flagged & d.truth[:, None]), positives) * share
-    alarms = ratio(d.drawn(flagged & ~d.truth[:, None]), negatives) * (1 - share)
+    hits = ratio(d.weighted_sums(flagged & d.truth[:, None]), positives) * share
+    alarms = ratio(d.weighted_sums(flagged & ~d.truth[:, None]), negatives) * (1 - share)
     model = net_benefit(hits, alarms, THRESHOLDS)
     everybody = net_benefit(share, 1 - share, THRESHOLDS)
     gain = model - np.maximum(everybody, 0)
     gains = _ends(gain)
     point = None
     if not math.isnan(d.threshold) and 0 < d.threshold < 1:
-        made = np.stack([d.called & d.truth, d.called & ~d.truth], axis=1)
-        sums = d.drawn(made)[:1]
+        outcomes = np.stack([d.called & d.truth, d.called & ~d.truth], axis=1)
+        sums = d.weighted_sums(outcomes)[:1]
         at = net_benefit(
             ratio(sums[:, :1], positives[:1]) * share[:1],
             ratio(sums[:, 1:], negatives[:1]) * (1 - share[:1]),
@@ -123,12 +123,12 @@ def decision_curve(d: Decided, prevalence: float = float("nan")) -> dict[str, An
 
 
 def referral_curve(d: Decided, right: Bools, uncertainty: Floats, refer: Bools | None) -> dict[str, Any]:
-    """What is gained by referring the most uncertain cases to a dermatologist.
+    """Accuracy and sensitivity as the most uncertain cases are referred to a dermatologist.
 
     Args:
         d: the cases.
         right: (n,) the most probable class is the true one.
-        uncertainty: (n,) the higher, the sooner a case is referred; equal ones in the order of the cases.
+        uncertainty: (n,) higher is referred first; ties in the order of the cases.
         refer: (n,) referred by the model's own rule, where it has one.
 
     Returns:
@@ -141,19 +141,19 @@ def referral_curve(d: Decided, right: Bools, uncertainty: Floats, refer: Bools |
     rank = np.empty(n, dtype=np.int64)
     rank[np.argsort(-uncertainty, kind="stable")] = np.arange(n)
     kept = rank[:, None] >= np.round(REFERRED * n)
-    accuracy = ratio(d.drawn(kept & right[:, None]), d.drawn(kept))
+    accuracy = ratio(d.weighted_sums(kept & right[:, None]), d.weighted_sums(kept))
     safe = (d.called[:, None] | ~kept) & d.truth[:, None]
-    sensitivity = ratio(d.drawn(safe), d.drawn(d.truth[:, None]))
+    sensitivity = ratio(d.weighted_sums(safe), d.weighted_sums(d.truth[:, None]))
     points = {"veto": d.called, **({"refer": refer} if refer is not None else {})}
-    found: dict[str, Any] = {"referred": REFERRED.tolist()}
+    curve: dict[str, Any] = {"referred": REFERRED.tolist()}
     for name, values in (("accuracy", accuracy), ("sensitivity", sensitivity)):
         ends = _ends(values)
-        found |= {name: json_values(values[0]), f"{name}_lower": ends["lower"], f"{name}_upper": ends["upper"]}
-    found["points"] = {
+        curve |= {name: json_values(values[0]), f"{name}_lower": ends["lower"], f"{name}_upper": ends["upper"]}
+    curve["points"] = {
         name: [float(sent.mean()), float((sent & d.truth).sum() / d.truth.sum()) if d.truth.any() else None]
         for name, sent in points.items()
     }
-    return found
+    return curve
 
 
 def _swept(d: Decided) -> tuple[Floats, npt.NDArray[np.bool_]]:
@@ -180,7 +180,7 @@ def veto_by_class(d: Decided, truth: npt.NDArray[np.int64], classes: Sequence[st
         of = truth == c
         if not of.any():
             continue
-        shares = ratio(d.drawn(called & of[:, None]), d.drawn(of[:, None]))
+        shares = ratio(d.weighted_sums(called & of[:, None]), d.weighted_sums(of[:, None]))
         patients = len(np.unique(d.cluster[of]))
         for i, threshold in enumerate(grid):
             lower, upper = proportion_interval(float(shares[0, i]), shares[1:, i], int(of.sum()), patients)
@@ -199,16 +199,15 @@ def veto_by_class(d: Decided, truth: npt.NDArray[np.int64], classes: Sequence[st
 
 
 def veto_sweep(d: Decided) -> list[dict[str, Any]]:
-    """What other veto thresholds would have given, one row a threshold, the model's own one among them.
+    """Metrics at a grid of veto thresholds, one row per threshold, including the model's own.
 
-    Calls follow the rule that made the ones at hand: a malignant class or the threshold (``veto``), else the threshold
-    alone.
+    Calls follow the rule of the given calls: a malignant class or the threshold (``veto``), else the threshold alone.
     """
     rule = d.rule
     grid, called = _swept(d)
     truth = d.truth[:, None]
-    positives, negatives = d.drawn(truth), d.drawn(~truth)
-    tp, fp = d.drawn(called & truth), d.drawn(called & ~truth)
+    positives, negatives = d.weighted_sums(truth), d.weighted_sums(~truth)
+    tp, fp = d.weighted_sums(called & truth), d.weighted_sums(called & ~truth)
     total = positives + negatives
     tables = {
         "sensitivity": (ratio(tp, positives), d.truth),
@@ -222,11 +221,11 @@ def veto_sweep(d: Decided) -> list[dict[str, Any]]:
     for i, threshold in enumerate(grid):
         row: dict[str, Any] = {"threshold": float(threshold), "rule": rule, "in_use": bool(threshold == d.threshold)}
         for name, (values, behind) in tables.items():
-            value, drawn = float(values[0, i]), values[1:, i]
+            value, replicates = float(values[0, i]), values[1:, i]
             if behind is not None and behind.any():
-                ends = proportion_interval(value, drawn, int(behind.sum()), len(np.unique(d.cluster[behind])))
+                ends = proportion_interval(value, replicates, int(behind.sum()), len(np.unique(d.cluster[behind])))
             else:
-                ends = percentile_interval(drawn)
+                ends = percentile_interval(replicates)
             row |= {name: value, f"{name}_lower": ends[0], f"{name}_upper": ends[1]}
         rows.append(row)
     return rows

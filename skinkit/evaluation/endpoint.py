@@ -1,4 +1,4 @@
-"""The primary endpoint: one row of the metrics table, named before anybody has seen a figure."""
+"""The primary endpoint: one row of the metrics table, declared before any figure is computed."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def parse(text: str) -> Endpoint:
     if len(words) not in (2, 3):
         raise ConfigError(f"primary = {text!r}", _FORM, "mend the primary endpoint")
     rule, average = rule or "none", words[2] if len(words) == 3 else "none"
-    for given, known in ((average, AVERAGES), (rule, RULES)):
-        if given not in known:
-            raise ConfigError(f"primary = {text!r}: {given!r}", did_you_mean(given, known), "mend the primary endpoint")
+    for word, allowed in ((average, AVERAGES), (rule, RULES)):
+        if word not in allowed:
+            raise ConfigError(f"primary = {text!r}: {word!r}", did_you_mean(word, allowed), "mend the primary endpoint")
     return words[0], average, rule, words[1]
 
 
 def find(text: str, keys: Iterable[Endpoint]) -> Endpoint:
-    """The same, among the rows there are.
+    """The row that ``text`` names, checked against the available rows.
 
     Raises:
         ConfigError: there is no such row; the closest ones are named.
     """
-    wanted, known = parse(text), set(keys)
-    if wanted not in known:
-        same = {text_of(key): key for key in known if key[0] in (wanted[0], MALIGNANT, ALL)}
+    wanted, available = parse(text), set(keys)
+    if wanted not in available:
+        same = {text_of(key): key for key in available if key[0] in (wanted[0], MALIGNANT, ALL)}
         raise ConfigError(
             f"primary = {text!r}: no such figure in the metrics table",
             did_you_mean(text_of(wanted), same),

@@ -1,9 +1,9 @@
-"""A map of a classifier's features in two dimensions, and what it cannot show: whose neighbours are of whose class.
+"""A two-dimensional map of a classifier's features, and the class purity of nearest neighbours, which a map distorts.
 
 t-SNE (L. van der Maaten and G. Hinton, "Visualizing Data using t-SNE", JMLR 9, 2008), started from the first two
-principal components, so that the same features give the same map and the far order of clusters means something (D.
+principal components, so that the same features give the same map and its global structure is preserved (D.
 Kobak and P. Berens, Nature Communications 10, 2019, doi 10.1038/s41467-019-13056-x). Distances in such a map are not
-distances in the features: the purity of neighbours is worked out in the features themselves.
+distances in the features: purity is computed in the feature space.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from skinkit.schemas import Schema
 from skinkit.stats.metrics import Floats
 
 FEWEST = 5
-"""Cases of which a map is drawn at least."""
+"""Smallest number of cases for a map."""
 NEIGHBOURS = 10
 _COMPONENTS = 50
 _MARKERS = "osD^vPX*"
@@ -30,7 +30,7 @@ def mapped(features: Floats, *, method: str, perplexity: float, seed: int) -> Fl
     """(n, 2) places of (n, width) features.
 
     Args:
-        features: as the last step reads them, so that what weighs more there spreads more here.
+        features: scaled as the classifier's last layer reads them.
         method: ``tsne``, or ``pca`` for the first two principal components alone.
         perplexity: of t-SNE; at most a third of the cases is used.
         seed: of t-SNE.
@@ -46,8 +46,8 @@ def mapped(features: Floats, *, method: str, perplexity: float, seed: int) -> Fl
             out[:, : min(2, x.shape[1])] = x[:, :2]
             return out
         limit = max(1.0, min(perplexity, (len(x) - 1) / 3))
-        found: Floats = TSNE(2, perplexity=limit, init="pca", random_state=seed, n_jobs=1).fit_transform(x)
-    return np.asarray(found, dtype=np.float64)
+        embedding: Floats = TSNE(2, perplexity=limit, init="pca", random_state=seed, n_jobs=1).fit_transform(x)
+    return np.asarray(embedding, dtype=np.float64)
 
 
 def purity(features: Floats, classes: Sequence[str], neighbours: int = NEIGHBOURS) -> dict[str, dict[str, float]]:
@@ -66,12 +66,12 @@ def purity(features: Floats, classes: Sequence[str], neighbours: int = NEIGHBOUR
     truth, k = np.asarray(classes), min(neighbours, len(classes) - 1)
     near = NearestNeighbors(n_neighbors=k).fit(features).kneighbors(return_distance=False)
     same = (truth[near] == truth[:, None]).mean(axis=1)
-    found = {}
+    by_class = {}
     for name in sorted(set(classes)):
         mine = truth == name
         chance = (mine.sum() - 1) / (len(truth) - 1)
-        found[name] = {"purity": float(same[mine].mean()), "chance": float(chance), "n": int(mine.sum())}
-    return found
+        by_class[name] = {"purity": float(same[mine].mean()), "chance": float(chance), "n": int(mine.sum())}
+    return by_class
 
 
 def write(folder: Path, stem: str, table: pd.DataFrame, labels: Mapping[str, str]) -> dict[str, str]:
@@ -84,10 +84,10 @@ def write(folder: Path, stem: str, table: pd.DataFrame, labels: Mapping[str, str
         labels: class -> words.
     """
     write_table(folder / f"{stem}.parquet", TABLE, table)
-    return {"parquet": str(folder / f"{stem}.parquet"), **_drawn(folder, stem, table, labels)}
+    return {"parquet": str(folder / f"{stem}.parquet"), **_draw(folder, stem, table, labels)}
 
 
-def _drawn(folder: Path, stem: str, table: pd.DataFrame, labels: Mapping[str, str]) -> dict[str, str]:
+def _draw(folder: Path, stem: str, table: pd.DataFrame, labels: Mapping[str, str]) -> dict[str, str]:
     """Classes by colour and shape; a ring about cases whose most probable class is another."""
     from skinkit.figures import canvas
 

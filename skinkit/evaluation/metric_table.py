@@ -6,8 +6,8 @@ Definitions beyond those of ``skinkit.stats.metrics``
   cases, both over the classes *present* in the truth; ``micro`` pools all (case, class) decisions.
 * Balanced accuracy: macro sensitivity of the most probable class. In averages the precision of a class that is never
   predicted counts 0.
-* Accuracy of a class: share of the cases that are called it rightly or rightly not, (TP + TN) / N. A rare class has a
-  high one whatever the model, so it is told for comparison with papers that tell it, and never averaged.
+* Accuracy of a class: share of the cases that are called it rightly or rightly not, (TP + TN) / N. It is
+  high for a rare class whatever the model, so it is reported per class for comparison with papers and never averaged.
 * MCC: Matthews' coefficient, of all classes in Gorodkin's form (2004); NaN where only one class is true or called.
 * Brier score: mean over cases of sum over classes (p - y)^2, 0 to 2; for malignancy (p - y)^2, 0 to 1.
 * ``..._raw``: the same metric of the malignancy before calibration.
@@ -55,12 +55,12 @@ AREAS = {"auroc": 1.0, "average_precision": 1.0, PAUC: 0.2}
 """Areas under curves, and how large they can be."""
 UNBOUNDED = ("log_loss", "calibration_slope", "calibration_intercept", "set_size")
 BOUNDED = (-1.0, 0.0, 1.0)
-"""Ends of a metric's range: an interval without width there says nothing."""
+"""Ends of a metric's range: an interval of zero width there is uninformative."""
 
 
 @dataclass(frozen=True)
 class ScoredCases:
-    """What is scored.
+    """Predictions and truth as arrays.
 
     Attributes:
         classes: class codes, in the order of the probability columns.
@@ -71,12 +71,12 @@ class ScoredCases:
         malignancy: (n,) probability of malignancy.
         called: (n,) called malignant after the veto.
         veto: the veto's threshold.
-        veto_source: where it came from.
+        veto_source: source of the threshold.
         thresholds: class code -> (threshold, source) frozen beforehand; one threshold, or (n,) where the cases were
             predicted by models with thresholds of their own.
         raw: (n,) probability of malignancy before calibration.
         sets: (n, classes) prediction sets.
-        prevalence: of malignancy where the model is to be used; NaN where nobody says.
+        prevalence: prevalence of malignancy where the model is used; NaN if not stated.
     """
 
     classes: tuple[str, ...]
@@ -134,23 +134,23 @@ class Replicated:
     Attributes:
         table: the metrics.
         point: key -> estimate, and the number of cases it divides by.
-        drawn: key -> (replicates,).
+        replicates: key -> (replicates,).
     """
 
     table: MetricTable
     point: Mapping[Key, tuple[float, int]]
-    drawn: Mapping[Key, Floats]
+    replicates: Mapping[Key, Floats]
 
 
 def replicated(scored: ScoredCases, resamples: Resamples, parts: Sequence[str] = PARTS) -> Replicated:
     """Compute these families of metrics on the cases and on every draw of their patients."""
     table = MetricTable(scored)
     point = {key: (float(value[0]), int(n)) for key, value, n in table.values(once(len(scored)), parts)}
-    drawn: dict[Key, list[Floats]] = {key: [] for key in point}
+    replicates: dict[Key, list[Floats]] = {key: [] for key in point}
     for weights in resamples.weights(scored.cluster, len(scored.classes)):
         for key, value, _ in table.values(weights, parts):
-            drawn[key].append(value)
-    return Replicated(table, point, {key: np.concatenate(v) if v else np.zeros(0) for key, v in drawn.items()})
+            replicates[key].append(value)
+    return Replicated(table, point, {key: np.concatenate(v) if v else np.zeros(0) for key, v in replicates.items()})
 
 
 def measure(
@@ -166,11 +166,11 @@ def measure(
     return rows_of(replicated(scored, Resamples(scored.cluster, bootstrap, seed)), minimum)
 
 
-def rows_of(told: Replicated, minimum: int = MINIMUM_N) -> list[dict[str, Any]]:
+def rows_of(metrics: Replicated, minimum: int = MINIMUM_N) -> list[dict[str, Any]]:
     """Rows of the metrics table.
 
     Args:
-        told: estimates and replicates.
+        metrics: estimates and replicates.
         minimum: cases a metric must divide by, positives and negatives alike where it needs both.
 
     Returns:
@@ -178,15 +178,15 @@ def rows_of(told: Replicated, minimum: int = MINIMUM_N) -> list[dict[str, Any]]:
         threshold_source and note (``insufficient_n``: no estimate; ``no_interval``: undefined in too many replicates,
         or without width at an end of its range; ``exact_interval``: binomial, because the proportion is 0 or 1).
     """
-    table = told.table
+    table = metrics.table
     n_clusters = len(np.unique(table.s.cluster))
     rows = []
-    for key, (estimate, support) in told.point.items():
+    for key, (estimate, support) in metrics.point.items():
         class_, average, rule, metric = key
         note = INSUFFICIENT if support < minimum or np.isnan(estimate) else None
         lower = upper = float("nan")
-        if note is None and len(told.drawn[key]):
-            lower, upper, note = table.interval(key, estimate, told.drawn)
+        if note is None and len(metrics.replicates[key]):
+            lower, upper, note = table.interval(key, estimate, metrics.replicates)
         threshold, source = table.threshold(key)
         rows.append(
             {
@@ -226,11 +226,11 @@ class MetricTable:
         self.brier = ((scored.probability - self.one_hot) ** 2).sum(axis=1)
         right = scored.probability[np.arange(n), scored.truth]
         self.log_loss = -np.log(np.clip(right, EPS, 1))
-        given = scored.thresholds or {}
+        frozen = scored.thresholds or {}
         self.thresholds = {
-            name: (np.broadcast_to(np.asarray(given[name][0], dtype=np.float64), n), given[name][1])
+            name: (np.broadcast_to(np.asarray(frozen[name][0], dtype=np.float64), n), frozen[name][1])
             for name in scored.classes
-            if name in given
+            if name in frozen
         }
         self.malignancy = (
             _Binary(scored.malignancy, scored.is_malignant)
@@ -242,7 +242,7 @@ class MetricTable:
         )
 
     def threshold(self, key: Key) -> tuple[float, str | None]:
-        """The threshold behind a row and where it came from."""
+        """The threshold behind a row and its source."""
         class_, average, rule, _ = key
         if rule == "veto":
             return self.s.veto, self.s.veto_source
@@ -254,24 +254,26 @@ class MetricTable:
         values, source = self.thresholds[class_]
         return float(values[0] if (values == values[0]).all() else values.mean()), source
 
-    def interval(self, key: Key, estimate: float, all_drawn: Mapping[Key, Floats]) -> tuple[float, float, str | None]:
+    def interval(
+        self, key: Key, estimate: float, all_replicates: Mapping[Key, Floats]
+    ) -> tuple[float, float, str | None]:
         """The 95 % interval of a metric, and a note."""
-        sides, drawn = self._sides(key), all_drawn[key]
+        sides, replicates = self._sides(key), all_replicates[key]
         lower = upper = float("nan")
         if key[3].endswith("_at_prevalence"):
-            rates = [all_drawn[MALIGNANT, "none", "veto", rate] for rate in ("sensitivity", "specificity")]
-            lower, upper = self._at_prevalence_interval(key, drawn, rates)
+            rates = [all_replicates[MALIGNANT, "none", "veto", rate] for rate in ("sensitivity", "specificity")]
+            lower, upper = self._at_prevalence_interval(key, replicates, rates)
         elif sides and key[3] in PROPORTIONS:
             cluster = self.s.cluster[sides[0]]
-            lower, upper = proportion_interval(estimate, drawn, len(cluster), len(np.unique(cluster)))
+            lower, upper = proportion_interval(estimate, replicates, len(cluster), len(np.unique(cluster)))
         elif sides:
-            lower, upper = area_interval(estimate, drawn, self.clusters_behind(key), AREAS[key[3]])
+            lower, upper = area_interval(estimate, replicates, self.clusters_behind(key), AREAS[key[3]])
         elif key[3].startswith("ece"):
-            lower, upper = mirrored_interval(estimate, drawn)
+            lower, upper = mirrored_interval(estimate, replicates)
         else:
             truth = self._true(key[0]) if key[0] != ALL else np.ones(len(self.s), dtype=bool)
             rarer = [len(np.unique(self.s.cluster[side])) for side in (truth, ~truth) if side.any()]
-            lower, upper = widened_interval(estimate, drawn, min(rarer))
+            lower, upper = widened_interval(estimate, replicates, min(rarer))
             if lower == upper and any(np.isclose(lower, BOUNDED)):
                 return float("nan"), float("nan"), NO_INTERVAL
             lower, upper = _within(key[3], lower, upper)
@@ -280,13 +282,13 @@ class MetricTable:
         certain = bool(sides) and any(np.isclose(estimate, end) for end in (0.0, AREAS.get(key[3], 1.0)))
         return lower, upper, EXACT_INTERVAL if certain else None
 
-    def _at_prevalence_interval(self, key: Key, drawn: Floats, rates: Sequence[Floats]) -> tuple[float, float]:
-        """Percentiles; where sensitivity or specificity is 0 or 1, what the intervals of both leave possible."""
+    def _at_prevalence_interval(self, key: Key, replicates: Floats, rates: Sequence[Floats]) -> tuple[float, float]:
+        """Percentiles; where sensitivity or specificity is 0 or 1, the range that both of their intervals allow."""
         truth, called = self.s.is_malignant, self._called(MALIGNANT, "veto")
         sides = ((truth, called), (~truth, ~called))
         shares = [float(right[side].mean()) for side, right in sides]
         if not {0.0, 1.0} & set(shares):
-            return percentile_interval(drawn)
+            return percentile_interval(replicates)
         ends = [
             proportion_interval(share, rate, int(side.sum()), len(np.unique(self.s.cluster[side])))
             for share, rate, (side, _) in zip(shares, rates, sides, strict=True)
@@ -350,7 +352,7 @@ class MetricTable:
     def values(self, w: Floats, parts: Sequence[str] = PARTS) -> Iterator[tuple[Key, Floats, float]]:
         """Metric, its value in each replicate, and what it divides by in the first one."""
         seen_keys: set[Key] = set()
-        made = {
+        families = {
             "areas": self._areas,
             "argmax": self._argmax,
             "frozen": self._frozen,
@@ -359,19 +361,19 @@ class MetricTable:
             "sets": self._sets,
         }
         for part in parts:
-            for key, value, support in made[part](w):
-                # The class set "malignancy" has a class of that name: the same figure, told once.
+            for key, value, support in families[part](w):
+                # The class set "malignancy" has a class of that name: the same figure, reported once.
                 if key not in seen_keys:
                     seen_keys.add(key)
                     yield key, value, support
 
     def _areas(self, w: Floats) -> Iterator[tuple[Key, Floats, float]]:
         n = len(self.s)
-        told = [ranking.summary(w) for ranking in self.rankings]
+        summaries = [ranking.summary(w) for ranking in self.rankings]
         pooled = dict(zip(("auroc", "average_precision"), self.pooled.areas(w), strict=True))
         n_class = w @ self.one_hot
-        for metric in told[0]:
-            table = np.stack([one[metric] for one in told], axis=1)
+        for metric in summaries[0]:
+            table = np.stack([one[metric] for one in summaries], axis=1)
             for c, name in enumerate(self.s.classes):
                 yield (name, "none", "none", metric), table[:, c], min(self.n_class[c], n - self.n_class[c])
             if self.both.any() and metric in pooled:
@@ -418,21 +420,21 @@ class MetricTable:
 
     def _decisions(
         self, rule: str, names: tuple[str, ...], tp: Floats, called: Floats, n_class: Floats, total: Floats,
-        seen: Bools, both: Bools,
+        present: Bools, both: Bools,
     ) -> Iterator[tuple[Key, Floats, float]]:  # fmt: skip
         """Sensitivity, specificity, precision and F1 per class and averaged, from (replicates, classes) counts.
 
-        Accuracy is told per class alone.
+        Accuracy is reported per class, without averages.
         """
         rest = total[:, None] - n_class
         tn = rest - (called - tp)
         for c, name in enumerate(names):
             yield (name, "none", rule, "accuracy"), ratio(tp[:, c] + tn[:, c], total), total[0]
         tables = {
-            "sensitivity": (tp, n_class, seen),
+            "sensitivity": (tp, n_class, present),
             "specificity": (tn, rest, both),
-            "precision": (tp, called, seen),
-            "f1": (2 * tp, called + n_class, seen),
+            "precision": (tp, called, present),
+            "f1": (2 * tp, called + n_class, present),
         }
         for metric, (above, below, over) in tables.items():
             table = ratio(above, below)
@@ -479,7 +481,7 @@ class MetricTable:
         sensitivity, specificity = ratio(tp, tp + fn), ratio(tn, tn + fp)
         positives, negatives = (tp + fn)[0], (tn + fp)[0]
         rarer = min(positives, negatives)
-        found = [
+        figures = [
             ("sensitivity", sensitivity, positives),
             ("specificity", specificity, negatives),
             ("ppv", ratio(tp, tp + fp), (tp + fp)[0]),
@@ -491,8 +493,8 @@ class MetricTable:
         ]
         if rule == "veto" and not np.isnan(self.s.prevalence):
             ppv, npv = predictive_values(sensitivity, specificity, self.s.prevalence)
-            found += [("ppv_at_prevalence", ppv, rarer), ("npv_at_prevalence", npv, rarer)]
-        for metric, value, support in found:
+            figures += [("ppv_at_prevalence", ppv, rarer), ("npv_at_prevalence", npv, rarer)]
+        for metric, value, support in figures:
             yield (MALIGNANT, "none", rule, metric), value, float(support)
 
     def _sets(self, w: Floats) -> Iterator[tuple[Key, Floats, float]]:
@@ -531,7 +533,7 @@ class _Binary:
 
 
 def _within(metric: str, lower: float, upper: float) -> tuple[float, float]:
-    """An interval cut to what the metric can be."""
+    """An interval clipped to the range of the metric."""
     if metric.removesuffix("_raw") in UNBOUNDED:
         return lower, upper
     return max(lower, -1.0 if metric == "mcc" else 0.0), min(upper, 2.0 if metric == "brier" else 1.0)

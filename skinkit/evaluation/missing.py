@@ -1,14 +1,14 @@
-"""What a classifier loses when metadata are missing: the same cases, predicted again with attributes hidden.
+"""Robustness of a classifier to missing metadata: the same cases, predicted again with attributes hidden.
 
-A hidden attribute is null before anything is encoded, so a model meets it as it meets one that was never recorded.
+A hidden attribute is set to null before encoding, so the model handles it as it handles an unrecorded one.
 
     as_is           nothing is hidden
-    patient_block   the attributes PAD-UFES-20 lacks together, for everyone: there their absence tells the class
+    patient_block   the attributes that are missing together in PAD-UFES-20, where their absence predicts the class
     all             every attribute
     single          one attribute, for everyone
     random          a share of each case's attributes, drawn at random; the mean over several draws
 
-All ways of hiding are scored on the same draws of patients, so a difference to ``as_is`` is paired.
+All variants are scored on the same bootstrap draws of patients, so a difference to ``as_is`` is paired.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ FIGURES = {
     SENSITIVITY: "malignant: sensitivity, veto",
     SPECIFICITY: "malignant: specificity, veto",
 }
-"""What is scored, and its words."""
+"""Metrics and their labels."""
 TABLE = Schema("missing", 1, ("variant", "attribute", "share", "metric"), ())
 
 
@@ -62,7 +62,7 @@ class Variant:
 
     Attributes:
         kind: ``as_is``, ``patient_block``, ``all``, ``single`` or ``random``.
-        attribute: which one, of ``single``.
+        attribute: the hidden one, of ``single``.
         share: of each case's attributes that is hidden, of ``random``.
         hidden: (n, attributes); of ``random`` one of several draws.
     """
@@ -74,7 +74,7 @@ class Variant:
 
     @property
     def key(self) -> tuple[str, str, float]:
-        """What draws of the same way have in common."""
+        """The variant that several random draws share."""
         return self.kind, self.attribute, self.share
 
 
@@ -94,25 +94,25 @@ def variants(n: int, attributes: Sequence[str], *, draws: int, seed: int) -> lis
     def everyone(chosen: Sequence[str]) -> Bools:
         return np.tile(np.array([name in chosen for name in attributes], dtype=bool), (n, 1))
 
-    found = [Variant(AS_IS, "", 0.0, everyone(()))]
+    ways = [Variant(AS_IS, "", 0.0, everyone(()))]
     if block := [name for name in attributes if name in PATIENT_ATTRIBUTES]:
-        found.append(Variant(BLOCK, "", len(block) / width, everyone(block)))
-    found.append(Variant(ALL, "", 1.0, everyone(attributes)))
-    found += [Variant(SINGLE, name, 1 / width, everyone([name])) for name in attributes]
+        ways.append(Variant(BLOCK, "", len(block) / width, everyone(block)))
+    ways.append(Variant(ALL, "", 1.0, everyone(attributes)))
+    ways += [Variant(SINGLE, name, 1 / width, everyone([name])) for name in attributes]
     for draw in range(draws):
         place = np.random.default_rng([seed, draw]).random((n, width)).argsort(axis=1).argsort(axis=1)
         inner = [share for share in SHARES if 0 < share < 1]
-        found += [Variant(RANDOM, "", share, place < round(share * width)) for share in inner]
-    found += [Variant(RANDOM, "", end, everyone(attributes if end else ())) for end in (0.0, 1.0)]
-    return found
+        ways += [Variant(RANDOM, "", share, place < round(share * width)) for share in inner]
+    ways += [Variant(RANDOM, "", end, everyone(attributes if end else ())) for end in (0.0, 1.0)]
+    return ways
 
 
 def without(frame: pd.DataFrame, attributes: Sequence[str], hidden: Bools) -> pd.DataFrame:
-    """The cases with some attributes null.
+    """The cases with the hidden attributes set to null.
 
     Args:
         frame: fused rows.
-        attributes: columns, not all of which need be there.
+        attributes: columns; absent ones are skipped.
         hidden: (n, attributes).
     """
     columns = {
@@ -125,7 +125,7 @@ def without(frame: pd.DataFrame, attributes: Sequence[str], hidden: Bools) -> pd
 
 @dataclass(frozen=True)
 class Cases:
-    """What every way of hiding is scored against.
+    """Truth, patients and thresholds that every variant is scored against.
 
     Attributes:
         truth: (n,) class indices.
@@ -143,22 +143,22 @@ class Cases:
         """The figures of (n, classes) probabilities, and (replicates,) of each."""
         table = _MissingMetrics(self, probability)
         point = {name: float(value[0]) for name, value in table.values(once(len(self.truth)))}
-        drawn: dict[str, list[Floats]] = {name: [] for name in point}
+        replicates: dict[str, list[Floats]] = {name: [] for name in point}
         for weights in resamples.weights(self.cluster, len(self.malignant)):
             for name, value in table.values(weights):
-                drawn[name].append(value)
-        return point, {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in drawn.items()}
+                replicates[name].append(value)
+        return point, {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in replicates.items()}
 
-    def interval(self, name: str, estimate: float, drawn: Floats) -> tuple[float, float]:
-        """The 95 % interval of a figure, as the metrics table has it."""
+    def interval(self, name: str, estimate: float, replicates: Floats) -> tuple[float, float]:
+        """The 95 % interval of a figure, by the method of the metrics table."""
         sick = self.malignant[self.truth]
         if name == AUROC:
             rarer = min(len(np.unique(self.cluster[side])) for side in (sick, ~sick))
-            return area_interval(estimate, drawn, rarer)
+            return area_interval(estimate, replicates, rarer)
         if name in (SENSITIVITY, SPECIFICITY):
             side = sick if name == SENSITIVITY else ~sick
-            return proportion_interval(estimate, drawn, int(side.sum()), len(np.unique(self.cluster[side])))
-        lower, upper = widened_interval(estimate, drawn, len(np.unique(self.cluster)))
+            return proportion_interval(estimate, replicates, int(side.sum()), len(np.unique(self.cluster[side])))
+        lower, upper = widened_interval(estimate, replicates, len(np.unique(self.cluster)))
         return max(lower, 0.0), min(upper, 1.0)
 
 
@@ -167,13 +167,13 @@ class _MissingMetrics:
 
     def __init__(self, cases: Cases, probability: Floats) -> None:
         one_hot = np.eye(probability.shape[1], dtype=bool)[cases.truth]
-        seen = one_hot.any(axis=0)
-        both = seen & ~one_hot.all(axis=0)
+        present = one_hot.any(axis=0)
+        both = present & ~one_hot.all(axis=0)
         predicted = probability.argmax(axis=1)
         malignancy = probability[:, cases.malignant].sum(axis=1)
         self.sick = cases.malignant[cases.truth]
         called = cases.malignant[predicted] | (malignancy >= cases.threshold)
-        self.of_class = one_hot[:, seen]
+        self.of_class = one_hot[:, present]
         self.hit = self.of_class & (predicted == cases.truth)[:, None]
         self.classes = [Ranking(probability[:, k], one_hot[:, k]) for k in np.flatnonzero(both)]
         self.malignancy = Ranking(malignancy, self.sick) if self.sick.any() and not self.sick.all() else None
@@ -191,17 +191,17 @@ class _MissingMetrics:
 
 
 def scored(
-    found: Sequence[Variant],
+    ways: Sequence[Variant],
     probabilities: Sequence[Floats],
     cases: Cases,
     *,
     bootstrap: int,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """Figures of every way of hiding, with intervals and paired differences to ``as_is``.
+    """Figures of every variant, with intervals and paired differences to ``as_is``.
 
     Args:
-        found: the ways, ``as_is`` first.
+        ways: the variants, ``as_is`` first.
         probabilities: (n, classes) of each.
         cases: their truth.
         bootstrap: replicates of patients.
@@ -209,25 +209,25 @@ def scored(
 
     Returns:
         Rows with variant, attribute, share, metric, estimate, lower, upper, difference, difference_lower,
-        difference_upper, p, draws, n and n_clusters; single attributes sorted by what balanced accuracy loses, then
-        by what macro AUROC loses. NaN where a figure is undefined.
+        difference_upper, p, draws, n and n_clusters; single attributes sorted by their loss of balanced accuracy, then
+        of macro AUROC. NaN where a figure is undefined.
     """
     resamples = Resamples(cases.cluster, bootstrap, seed)
     remembered: dict[bytes, tuple[dict[str, float], dict[str, Floats]]] = {}
-    told: dict[tuple[str, str, float], list[tuple[dict[str, float], dict[str, Floats]]]] = {}
-    for variant, probability in zip(found, probabilities, strict=True):
+    by_key: dict[tuple[str, str, float], list[tuple[dict[str, float], dict[str, Floats]]]] = {}
+    for variant, probability in zip(ways, probabilities, strict=True):
         same = variant.hidden.tobytes()
         if same not in remembered:
             remembered[same] = cases.figures(probability, resamples)
-        told.setdefault(variant.key, []).append(remembered[same])
-    whole, base = told[found[0].key][0]
+        by_key.setdefault(variant.key, []).append(remembered[same])
+    whole, base = by_key[ways[0].key][0]
     rows = []
-    for (kind, attribute, share), draws in told.items():
+    for (kind, attribute, share), draws in by_key.items():
         for name in whole:
             estimate = float(np.mean([point[name] for point, _ in draws]))
-            drawn = np.mean([replicates[name] for _, replicates in draws], axis=0)
-            lower, upper = cases.interval(name, estimate, drawn) if bootstrap else (math.nan, math.nan)
-            change = drawn - base[name]
+            mean_replicates = np.mean([replicates[name] for _, replicates in draws], axis=0)
+            lower, upper = cases.interval(name, estimate, mean_replicates) if bootstrap else (math.nan, math.nan)
+            change = mean_replicates - base[name]
             ends = percentile_interval(change)
             rows.append(
                 {
@@ -251,7 +251,7 @@ def scored(
 
 
 def _ordered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The ways in the order of the module's docstring; what costs most first among the single attributes."""
+    """Variants in the order of the module's docstring; single attributes by descending loss."""
     order = (AS_IS, BLOCK, ALL, SINGLE, RANDOM)
     lost = {(row["attribute"], row["metric"]): row["difference"] for row in rows if row["variant"] == SINGLE}
 
@@ -263,26 +263,26 @@ def _ordered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(rows, key=place)
 
 
-# ------------------------------------------------------------------------------------------------------ telling
+# ------------------------------------------------------------------------------------------------------ text
 
 
 def verdict(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Sentences on what hiding costs, the worst news first."""
-    said = []
+    """Sentences on the loss: without the patient block, without any attribute, without single attributes."""
+    sentences = []
     for kind, words in ((BLOCK, "without the patient block"), (ALL, "without any attribute")):
         fall = {row["metric"]: row for row in rows if row["variant"] == kind}
         if not fall:
             continue
         alarm = [m for m in (SENSITIVITY, AUROC, BALANCED) if m in fall and fall[m]["difference_upper"] < 0]
         listed = ", ".join(f"{FIGURES[m]} {_change(fall[m])}" for m in alarm)
-        said.append(f"{words}: {listed or 'no figure falls beyond what chance explains'}")
+        sentences.append(f"{words}: {listed or 'no figure falls beyond what chance explains'}")
         if kind == BLOCK and SENSITIVITY in alarm:
-            said.append("  missing data are taken for a benign sign: cancers are missed when they are hidden")
+            sentences.append("  missing data are taken for a benign sign: cancers are missed when they are hidden")
     single = [row for row in rows if row["variant"] == SINGLE and row["metric"] == BALANCED]
     needed = [row for row in single if row["difference_upper"] < 0]
     names = ", ".join(f"{row['attribute']} {_change(row)}" for row in needed[:5])
-    said.append(f"single attributes whose absence costs balanced accuracy: {names or 'none, beyond chance'}")
-    return said
+    sentences.append(f"single attributes whose absence costs balanced accuracy: {names or 'none, beyond chance'}")
+    return sentences
 
 
 def _change(row: Mapping[str, Any]) -> str:
@@ -290,7 +290,7 @@ def _change(row: Mapping[str, Any]) -> str:
 
 
 def text_of(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The verdict and the table in words."""
+    """The verdict and the table as plain text."""
     names = {AS_IS: "as it is", BLOCK: "patient block hidden", ALL: "everything hidden"}
     metrics = [name for name in FIGURES if any(row["metric"] == name for row in rows)]
     lines = [*verdict(rows), "", f"  {'':30}" + "".join(f"{_SHORT[name]:>19}" for name in metrics)]
@@ -322,22 +322,22 @@ def _cell(row: Mapping[str, Any]) -> str:
 
 
 def write(folder: Path, stem: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Write ``stem`` as Parquet, SVG and PNG; answers kind of file -> path."""
+    """Write ``stem`` as Parquet, SVG and PNG; returns kind of file -> path."""
     plain = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in rows]
     write_table(folder / f"{stem}.parquet", TABLE, pd.DataFrame(plain))
-    return {"parquet": str(folder / f"{stem}.parquet"), **_drawn(folder, stem, rows)}
+    return {"parquet": str(folder / f"{stem}.parquet"), **_draw(folder, stem, rows)}
 
 
-def _drawn(folder: Path, stem: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The curve from full to no metadata, and what each attribute's absence costs."""
+def _draw(folder: Path, stem: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The curve from full to no metadata, and the loss for each hidden attribute."""
     from skinkit.figures import canvas
 
     single = [row for row in rows if row["variant"] in (BLOCK, ALL, SINGLE) and row["metric"] == BALANCED]
     label = {BLOCK: "patient block", ALL: "everything"}
     with canvas.canvas(9.0, max(3.2, 0.2 * len(single) + 1.0)) as figure:
         curve, bars = figure.subplots(1, 2, width_ratios=(1.0, 1.1))
-        drawn = [name for name in (BALANCED, MACRO, AUROC, SENSITIVITY) if any(r["metric"] == name for r in rows)]
-        for at, name in enumerate(drawn):
+        plotted = [name for name in (BALANCED, MACRO, AUROC, SENSITIVITY) if any(r["metric"] == name for r in rows)]
+        for at, name in enumerate(plotted):
             points = [row for row in rows if row["variant"] == RANDOM and row["metric"] == name]
             x, y, low, high = (
                 np.array([row[k] for row in points], float) for k in ("share", "estimate", "lower", "upper")

@@ -1,4 +1,4 @@
-"""A table of predictions made elsewhere: read, checked and completed, or refused with row and value."""
+"""Predictions from other software: a table is read, checked and completed, or refused naming the row and value."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ SUM_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
-class Given:
-    """A table that was checked and can be scored.
+class OutsidePredictions:
+    """A checked table of predictions, ready to be scored.
 
     Attributes:
         table: the rows with a known truth, completed for :class:`skinkit.evaluation.scoring.Evaluation`.
         classes: the class set of its columns.
-        malignant_set: name of the malignant set; empty where none is known.
-        excluded: why rows were left out, and how many.
-        remarks: what a reader of the figures must know.
-        made_up: columns the table lacked and got filled in.
+        malignant_set: name of the malignant set; empty if none is known.
+        excluded: reason -> number of rows left out.
+        remarks: caveats for the reader of the figures.
+        made_up: columns that the table lacked and that were filled in.
     """
 
     table: pd.DataFrame
@@ -53,7 +53,7 @@ def read(file: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(file, sep=separator, encoding="utf-8-sig", dtype=str, keep_default_na=False)
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise InputError(f"{file} cannot be read ({error})", "a UTF-8 table with a header", "mend the file") from None
+        raise InputError(f"{file} cannot be read ({error})", "a UTF-8 table with a header", "repair the file") from None
     table.columns = [str(name).strip() for name in table.columns]
     return table.astype(object).map(lambda text: text.strip() or None)
 
@@ -75,12 +75,12 @@ def class_set_of(columns: Sequence[str], named: str, malignant: str, file: Path)
             "rename the probability columns",
         )
     set_name = malignant if malignant in MALIGNANT_SETS else ""
-    known = [class_set(name, set_name) for name in ([named] if named else CLASS_SET_NAMES)]
-    base = next((one for one in known if set(codes) <= set(one.classes)), None)
+    candidates = [class_set(name, set_name) for name in ([named] if named else CLASS_SET_NAMES)]
+    base = next((one for one in candidates if set(codes) <= set(one.classes)), None)
     if base is None and named:
         raise InputError(
             f"{file} has probabilities of {listed(codes)}",
-            f"classes of {named!r}: {listed(known[0].classes)}",
+            f"classes of {named!r}: {listed(candidates[0].classes)}",
             "rename the columns, or give another --classes",
         )
     if base is None:
@@ -104,22 +104,22 @@ def class_set_of(columns: Sequence[str], named: str, malignant: str, file: Path)
 
 
 def checked(
-    given: pd.DataFrame, *, truth_column: str, classes: str, malignant: str, threshold: float, file: Path
-) -> Given:
+    predictions: pd.DataFrame, *, truth_column: str, classes: str, malignant: str, threshold: float, file: Path
+) -> OutsidePredictions:
     """Check a table row by row and complete it.
 
     Raises:
-        InputError: a column is missing, or a value impossible: the row (counted from 1) and the value are named.
+        InputError: a column is missing, or a value is out of range; the message names the row (from 1) and the value.
     """
-    of, malignant_set = class_set_of([str(name) for name in given.columns], classes, malignant, file)
-    if truth_column not in given:
-        others = [str(name) for name in given.columns if not str(name).startswith(PROBABILITY)]
+    of, malignant_set = class_set_of([str(name) for name in predictions.columns], classes, malignant, file)
+    if truth_column not in predictions:
+        others = [str(name) for name in predictions.columns if not str(name).startswith(PROBABILITY)]
         raise InputError(
             f"{file} has no column {truth_column!r}",
             did_you_mean(truth_column, others),
             "name the column of the truth with --truth-column",
         )
-    table = given.reset_index(drop=True).copy()
+    table = predictions.reset_index(drop=True).copy()
     if "level" in table:
         table = table[table["level"].isin(LEVELS)]
     if "status" in table:
@@ -136,7 +136,7 @@ def checked(
             _check_range(table[name], name, file)
     table, excluded = _with_truth(table, truth_column, of, file)
     remarks: list[str] = []
-    made_up = tuple(name for name in ("case_id", "group_id") if name not in given)
+    made_up = tuple(name for name in ("case_id", "group_id") if name not in predictions)
     table = _with_keys(table, file, remarks)
     if malignant_set:
         table = _with_calls(table, of, threshold, file)
@@ -144,7 +144,7 @@ def checked(
         remarks.append("which classes are malignant is not known: give --malignant pad, wang or CLASS,CLASS")
         table = table.drop(columns=["malignancy", "call"], errors="ignore").assign(threshold=np.nan)
     table = table.assign(several=False).reset_index(drop=True)
-    return Given(table, of, malignant_set, excluded, remarks, made_up)
+    return OutsidePredictions(table, of, malignant_set, excluded, remarks, made_up)
 
 
 def _with_truth(table: pd.DataFrame, column: str, classes: ClassSet, file: Path) -> tuple[pd.DataFrame, dict[str, int]]:
@@ -166,7 +166,7 @@ def _with_truth(table: pd.DataFrame, column: str, classes: ClassSet, file: Path)
 
 
 def _with_keys(table: pd.DataFrame, file: Path, remarks: list[str]) -> pd.DataFrame:
-    """Level, case_id and group_id, where they are not given."""
+    """Fill in level, case_id and group_id where they are absent."""
     numbered = pd.Series([f"row {int(str(i)) + 1}" for i in table.index], table.index, object)
     if "level" not in table:
         table = table.assign(level=IMAGE)
@@ -187,7 +187,7 @@ def _with_keys(table: pd.DataFrame, file: Path, remarks: list[str]) -> pd.DataFr
 
 
 def _with_calls(table: pd.DataFrame, classes: ClassSet, threshold: float, file: Path) -> pd.DataFrame:
-    """Malignancy, threshold and call, where they are not given."""
+    """Fill in malignancy, threshold and call where they are absent."""
     if "malignancy" not in table:
         columns = [f"{PROBABILITY}{code}" for code in classes.classes if code in classes.malignant]
         table = table.assign(malignancy=table[columns].sum(axis=1).clip(0, 1))
@@ -208,7 +208,7 @@ def _with_calls(table: pd.DataFrame, classes: ClassSet, threshold: float, file: 
     for row, call, value in zip(table.index, calls, table["call"], strict=True):
         if call is None:
             where = f"{file}, row {int(str(row)) + 1}: call = {value!r}"
-            raise InputError(where, "malignant or benign", "mend the value")
+            raise InputError(where, "malignant or benign", "correct the value")
     return table.assign(call=pd.Series(calls, table.index, object))
 
 
@@ -217,7 +217,7 @@ def _numbers(values: pd.Series, name: str, file: Path) -> pd.Series:
     bad = values.notna() & numbers.isna()
     if bad.any():
         row = int(str(bad.idxmax()))
-        raise InputError(f"{file}, row {row + 1}: {name} = {values[row]!r}", "a number", "mend the value")
+        raise InputError(f"{file}, row {row + 1}: {name} = {values[row]!r}", "a number", "correct the value")
     return numbers
 
 
@@ -248,7 +248,7 @@ def _check_probabilities(table: pd.DataFrame, names: Sequence[str], file: Path) 
 
 def class_thresholds(text: str, classes: ClassSet) -> dict[str, float]:
     """Class -> threshold, from text such as ``MEL=0.2,NEV=0.5``."""
-    found: dict[str, float] = {}
+    thresholds: dict[str, float] = {}
     for part in text.split(",") if text else ():
         name, _, number = (piece.strip() for piece in part.partition("="))
         try:
@@ -258,5 +258,5 @@ def class_thresholds(text: str, classes: ClassSet) -> dict[str, float]:
         if name not in classes.classes or not 0 <= value <= 1:
             expected = f"CLASS=NUMBER from 0 to 1; {did_you_mean(name, classes.classes)}"
             raise ConfigError(f"--thresholds {part!r}", expected, "write it as MEL=0.2,NEV=0.5")
-        found[name] = value
-    return found
+        thresholds[name] = value
+    return thresholds

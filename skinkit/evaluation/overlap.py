@@ -1,4 +1,4 @@
-"""How close masks come to those people drew: mean and median of IoU and Dice, with intervals over patients."""
+"""Agreement of masks with manual segmentations: mean and median of IoU and Dice, with intervals over patients."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ FIGURES = ("iou", "dice")
 def overlap(
     values: Mapping[str, npt.ArrayLike], cluster: npt.ArrayLike, *, bootstrap: int = 1000, seed: int = 0
 ) -> dict[str, dict[str, float]]:
-    """Mean and median of some figures over images, with 95 % percentile intervals over drawn patients.
+    """Mean and median of some figures over images, with 95 % percentile intervals over resampled patients.
 
     Args:
         values: figure -> (n,), 0 to 1.
         cluster: (n,) patient of each image.
-        bootstrap: draws of as many patients as there are; the same serve every figure.
+        bootstrap: replicates; every figure uses the same draws of patients.
         seed: of the draws.
 
     Returns:
@@ -29,17 +29,17 @@ def overlap(
     """
     resamples = Resamples(cluster, bootstrap, seed)
     out = {}
-    for name, given in values.items():
-        x = np.asarray(given, dtype=np.float64)
+    for name, per_image in values.items():
+        x = np.asarray(per_image, dtype=np.float64)
         for how, statistic in (("mean", _mean), ("median", _median)):
-            drawn = [statistic(x, weights) for weights in resamples.weights(cluster)]
-            lower, upper = percentile_interval(np.concatenate(drawn) if drawn else np.zeros(0))
+            replicates = [statistic(x, weights) for weights in resamples.weights(cluster)]
+            lower, upper = percentile_interval(np.concatenate(replicates) if replicates else np.zeros(0))
             out[f"{name}_{how}"] = {"estimate": float(statistic(x, once(len(x)))[0]), "lower": lower, "upper": upper}
     return out
 
 
 def text_of(figures: Mapping[str, Mapping[str, Any]], name: str) -> str:
-    """Mean and median of one figure in words."""
+    """Mean and median of one figure as text."""
     called = {"iou": "IoU", "dice": "Dice"}.get(name, name)
     parts = []
     for how in ("mean", "median"):
@@ -55,7 +55,7 @@ def _mean(x: Floats, weights: Floats) -> Floats:
 
 
 def _median(x: Floats, weights: Floats) -> Floats:
-    """(replicates,) median of the sample in which each value stands as often as its weight says."""
+    """(replicates,) weighted median: each value is repeated as often as its weight."""
     order = np.argsort(x, kind="stable")
     so_far = np.cumsum(weights[:, order], axis=1)
     half = so_far[:, -1:] / 2

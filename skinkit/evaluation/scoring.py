@@ -1,4 +1,4 @@
-"""Predictions with their truth -> the metrics table, gaps, curves, figures and the headline figures in words."""
+"""Score predictions against their truth: metrics table, subgroup gaps, curves, figures and a text summary."""
 
 from __future__ import annotations
 
@@ -64,15 +64,15 @@ HEADLINE_PREVALENCE = {
 
 @dataclass(frozen=True)
 class ScoringSettings:
-    """How intervals are made, and what is small.
+    """Settings of intervals, subgroups and endpoints.
 
     Attributes:
         bootstrap: replicates.
         seed: of the bootstrap.
-        minimum: fewest cases a class metric may divide by.
+        minimum: smallest denominator of a class metric.
         subgroups: whether all subgroups are scored, or only the biopsied.
         primary: the primary endpoint in words (``evaluation.endpoint``), or empty.
-        prevalence: of malignancy where the model is to be used; None where nobody says.
+        prevalence: prevalence of malignancy where the model is used; None if not stated.
         by: further columns whose values make subgroups.
     """
 
@@ -87,16 +87,16 @@ class ScoringSettings:
 
 @dataclass(frozen=True)
 class Scores:
-    """Everything that was computed of some predictions.
+    """All results for one set of predictions.
 
     Attributes:
         rows: the metrics table.
         gaps: figures of subgroups minus those of the rest.
-        sweep: what other veto thresholds would have given; empty where nothing is known of malignancy.
+        sweep: metrics at other veto thresholds; empty without a malignant set.
         sweep_by_class: the share of each true class called malignant at these thresholds; empty likewise.
-        curves: what the figures are drawn from.
-        prevalence: how malignancy was shifted to the stated prevalence: ``source``, ``source_of`` and ``target``; None
-            where none is stated.
+        curves: data behind the figures.
+        prevalence: shift of malignancy to the stated prevalence: ``source``, ``source_of`` and ``target``; None if not
+            stated.
     """
 
     rows: pd.DataFrame
@@ -113,12 +113,12 @@ class Evaluation:
 
     Attributes:
         table: level, case_id, group_id, class (the truth), several, probabilities, malignancy, threshold, call, and
-            columns of subgroups. ``several`` marks a lesion or patient with cases of more than one class: it tells
-            malignant from benign and nothing else. Used where present: malignancy_raw, prediction_set, entropy, refer.
+            columns of subgroups. ``several`` marks a lesion or patient with cases of more than one class: it is
+            scored as malignant or benign only. Used where present: malignancy_raw, prediction_set, entropy, refer.
         classes: the model's classes.
         thresholds: class -> (threshold of every row or one for all, source).
         malignant_set: name of the malignant set; empty where none is known.
-        veto_source: where the malignancy threshold came from.
+        veto_source: source of the malignancy threshold.
         trained_prevalence: share of malignant cases among those the model was fitted on; None where it is not known.
     """
 
@@ -138,17 +138,17 @@ class Evaluation:
         """All rows of all levels as arrays."""
         table, names = self.table, self.classes.classes
         veto = sorted({float(t) for t in table["threshold"].dropna()})
-        known = bool(self.malignant_set)
-        raw = known and "malignancy_raw" in table and bool(table["malignancy_raw"].notna().all())
+        has_malignancy = bool(self.malignant_set)
+        raw = has_malignancy and "malignancy_raw" in table and bool(table["malignancy_raw"].notna().all())
         sets = PREDICTION_SET in table and bool(table[PREDICTION_SET].notna().all())
         return ScoredCases(
             classes=names,
             truth=np.array([names.index(name) for name in table[TRUTH]], dtype=np.int64),
             probability=table[[f"{PROBABILITY}{name}" for name in names]].to_numpy(dtype=np.float64),
             cluster=table["group_id"].to_numpy(dtype=str),
-            malignant=np.array([name in self.classes.malignant for name in names]) if known else None,
-            malignancy=table["malignancy"].to_numpy(dtype=np.float64) if known else None,
-            called=np.asarray(table["call"] == MALIGNANT, dtype=bool) if known else None,
+            malignant=np.array([name in self.classes.malignant for name in names]) if has_malignancy else None,
+            malignancy=table["malignancy"].to_numpy(dtype=np.float64) if has_malignancy else None,
+            called=np.asarray(table["call"] == MALIGNANT, dtype=bool) if has_malignancy else None,
             veto=float(np.mean(veto)) if veto else float("nan"),
             veto_source=self.veto_source if veto else None,
             thresholds=self.thresholds,
@@ -158,7 +158,7 @@ class Evaluation:
         )
 
     def scores(self, settings: ScoringSettings, *, cohort: str, model: str) -> Scores:
-        """Compute everything; the patients are drawn once for all of it."""
+        """Compute all results; every part uses the same bootstrap draws of patients."""
         shift = self.shift(settings.prevalence)
         scored = self.scored(settings.prevalence if shift else None)
         resamples = Resamples(scored.cluster, settings.bootstrap, settings.seed)
@@ -169,8 +169,8 @@ class Evaluation:
         for level in LEVELS[1:]:
             chosen = np.asarray(self.table["level"] == level, dtype=bool)
             if chosen.any():
-                told = self._level(scored, chosen, several, resamples, settings.minimum)
-                rows += [{"subgroup": f"level={level}", **row} for row in told]
+                level_rows = self._level(scored, chosen, several, resamples, settings.minimum)
+                rows += [{"subgroup": f"level={level}", **row} for row in level_rows]
         gaps = self._subgroups(scored, resamples, settings, rows)
         frame = pd.DataFrame(rows).assign(cohort=cohort, model=model)
         frame["primary"] = self._primary(frame, settings.primary)
@@ -204,24 +204,24 @@ class Evaluation:
     ) -> pd.DataFrame:
         """Add the rows of every subgroup, and compare each with the rest."""
         images = self.images
-        found: dict[str, list[dict[str, Any]]] = {}
+        gap_rows: dict[str, list[dict[str, Any]]] = {}
         groups = list(subgroups(self.table, images, every=settings.subgroups, by=settings.by))
         values: dict[str, list[tuple[str, Bools]]] = {}
         for column, value, chosen in groups:
             values.setdefault(column, []).append((value, chosen))
         for column, of in values.items():
-            told = {value: replicated(scored.take(chosen), resamples) for value, chosen in of}
+            metrics = {value: replicated(scored.take(chosen), resamples) for value, chosen in of}
             for value, chosen in of:
                 name = f"{column}={value}"
-                rows += [{"subgroup": name, **row} for row in rows_of(told[value], settings.minimum)]
-                if len(of) == 2 and value == max(told, key=lambda v: (len(told[v].table.s), v)):
+                rows += [{"subgroup": name, **row} for row in rows_of(metrics[value], settings.minimum)]
+                if len(of) == 2 and value == max(metrics, key=lambda v: (len(metrics[v].table.s), v)):
                     continue  # the same gap with the other sign
                 rest = images & ~chosen
                 other = next((v for v, _ in of if v != value), "") if len(of) == 2 else "rest"
                 if rest.any() and settings.bootstrap:
-                    outside = told[other] if len(of) == 2 else replicated(scored.take(rest), resamples, PARTS)
-                    found[name] = self._gaps(told[value], outside, other, settings.minimum)
-        return gaps_table(found)
+                    outside = metrics[other] if len(of) == 2 else replicated(scored.take(rest), resamples, PARTS)
+                    gap_rows[name] = self._gaps(metrics[value], outside, other, settings.minimum)
+        return gaps_table(gap_rows)
 
     @staticmethod
     def _gaps(inside: Replicated, outside: Replicated, against: str, minimum: int) -> list[dict[str, Any]]:
@@ -238,7 +238,7 @@ class Evaluation:
         return chosen
 
     def shift(self, target: float | None) -> dict[str, Any] | None:
-        """From which prevalence to which malignancy is shifted; None where no target is stated or nothing is known."""
+        """Source and target prevalence of the shift of malignancy; None without a target or a malignant set."""
         if target is None or not self.malignant_set:
             return None
         truth = self.table.loc[self.images, TRUTH]
@@ -247,7 +247,7 @@ class Evaluation:
         return {"source": source, "source_of": of, "target": target} if 0 < source < 1 else None
 
     def shifted(self, shift: Mapping[str, Any]) -> pd.DataFrame:
-        """The table with malignancy and class probabilities as they are at the stated prevalence."""
+        """The table with malignancy and class probabilities shifted to the stated prevalence."""
         names = [f"{PROBABILITY}{name}" for name in self.classes.classes]
         malignant = np.array([name in self.classes.malignant for name in self.classes.classes])
         ends = (float(shift["source"]), float(shift["target"]))
@@ -260,23 +260,23 @@ class Evaluation:
         """Write the figures, ``curves.json``, ``gaps.parquet``, ``veto_*.parquet`` and ``scored.parquet``."""
         from skinkit.figures import curves
 
-        drawn = scores.curves
+        curve_data = scores.curves
         labels = {**self.classes.labels, MALIGNANT: f"malignant (set: {self.malignant_set})"}
         names = list(self.classes.classes)
         pictures = {
-            "roc": curves.roc(drawn["roc"], labels=labels),
-            "pr": curves.pr(drawn["pr"], labels=labels),
-            "confusion": curves.confusion(drawn["confusion"], names, labels=self.classes.labels),
+            "roc": curves.roc(curve_data["roc"], labels=labels),
+            "pr": curves.pr(curve_data["pr"], labels=labels),
+            "confusion": curves.confusion(curve_data["confusion"], names, labels=self.classes.labels),
         }
-        if "decision" in drawn:
-            pictures["reliability"] = curves.reliability(drawn["reliability"])
-            pictures["decision"] = curves.decision(drawn["decision"])
-            pictures["referral"] = curves.referral(drawn["referral"])
+        if "decision" in curve_data:
+            pictures["reliability"] = curves.reliability(curve_data["reliability"])
+            pictures["decision"] = curves.decision(curve_data["decision"])
+            pictures["referral"] = curves.referral(curve_data["referral"])
         if len(gaps := forest_rows(scores)):
             pictures["subgroups"] = curves.forest(gaps)
         for name, svg in pictures.items():
             write_atomic(folder / "figures" / f"{name}.svg", svg.encode())
-        text = json.dumps({"classes": names, "labels": labels, **drawn}, ensure_ascii=False, allow_nan=False)
+        text = json.dumps({"classes": names, "labels": labels, **curve_data}, ensure_ascii=False, allow_nan=False)
         write_atomic(folder / "curves.json", text.encode())
         table = self.table if scores.prevalence is None else self.shifted(scores.prevalence)
         write_table(folder / "scored.parquet", SCORED, table.drop(columns=["fingerprint"], errors="ignore"))
@@ -289,8 +289,8 @@ class Evaluation:
         assert images.malignancy is not None
         assert images.called is not None
         assert images.malignant is not None
-        given = self.table.loc[self.images, "threshold"].to_numpy(dtype=np.float64)
-        several = len(np.unique(given)) > 1 and not np.isnan(given).any()
+        thresholds = self.table.loc[self.images, "threshold"].to_numpy(dtype=np.float64)
+        several = len(np.unique(thresholds)) > 1 and not np.isnan(thresholds).any()
         return Decided(
             images.malignancy,
             images.is_malignant,
@@ -299,7 +299,7 @@ class Evaluation:
             images.cluster,
             math.nan if several else images.veto,
             resamples,
-            given if several else None,
+            thresholds if several else None,
         )
 
     def _decisions(
@@ -386,7 +386,7 @@ class Evaluation:
 
 
 def _uncertainty(table: pd.DataFrame, probability: Floats) -> Floats:
-    """The entropy that the predictions carry, else that of their probabilities over ln(classes)."""
+    """The entropy column of the predictions, else the entropy of their probabilities divided by ln(classes)."""
     if "entropy" in table and table["entropy"].notna().all():
         return table["entropy"].to_numpy(dtype=np.float64)
     entropy: Floats = -(probability * np.log(np.clip(probability, 1e-300, 1))).sum(axis=1) / np.log(
@@ -431,13 +431,13 @@ class Answers:
         }
 
     def get(self, class_: str, rule: str, metric: str, average: str = "none") -> dict[str, Any]:
-        """The figure and its interval; all of it None where there is no such row."""
+        """The figure and its interval; every value is None if there is no such row."""
         return self._rows.get((class_, average, rule, metric), dict.fromkeys(self._FIELDS))
 
     def estimate(self, class_: str, rule: str, metric: str) -> float | None:
         """The estimate alone."""
-        found: float | None = self.get(class_, rule, metric)["estimate"]
-        return found
+        value: float | None = self.get(class_, rule, metric)["estimate"]
+        return value
 
 
 def primary_of(rows: pd.DataFrame, primary: str) -> dict[str, Any] | None:
@@ -453,17 +453,17 @@ def forest_rows(scores: Scores) -> list[dict[str, Any]]:
     m = m[(m["class"] == MALIGNANT) & ~m["subgroup"].str.startswith("level=")]
     m = m[[metrics.get(metric) == rule for metric, rule in zip(m["metric"], m["decision_rule"], strict=True)]]
     flagged = scores.gaps[scores.gaps["flagged"].astype(bool)]
-    seen = set(zip(flagged["subgroup"], flagged["metric"], strict=True))
-    found: dict[str, dict[str, Any]] = {}
+    with_gap = set(zip(flagged["subgroup"], flagged["metric"], strict=True))
+    by_name: dict[str, dict[str, Any]] = {}
     for row in m.to_dict("records"):
         name = str(row["subgroup"])
-        figures = found.setdefault(name, {"name": name, "n": int(row["n"]), "n_positive": int(row["n_positive"])})
-        figures[str(row["metric"])] = {**plain(row), "flagged": (name, row["metric"]) in seen}
-    return list(found.values()) if len(found) > 1 else []
+        figures = by_name.setdefault(name, {"name": name, "n": int(row["n"]), "n_positive": int(row["n_positive"])})
+        figures[str(row["metric"])] = {**plain(row), "flagged": (name, row["metric"]) in with_gap}
+    return list(by_name.values()) if len(by_name) > 1 else []
 
 
 def headline(answers: Answers, *, malignant: bool, prevalence: bool = False) -> dict[str, Any]:
-    """The figures to look at first, by name."""
+    """The headline figures by name."""
     chosen = {
         **HEADLINE,
         **(HEADLINE_MALIGNANT if malignant else {}),
@@ -496,26 +496,26 @@ def text(rows: pd.DataFrame, info: Mapping[str, Any]) -> str:
     for name, n in info["n_by_class"].items():
         three = (("none", "auroc"), (rule, "sensitivity"), (rule, "specificity"))
         lines.append(f"  {name:<12}{n:>6}   " + "".join(f"{_cell(answers.get(name, *which)):<24}" for which in three))
-    found = [f"MISCALIBRATED: {sentence}" for sentence in info["miscalibrated"]]
-    lines += ["", *_biopsied(rows), *(f"  {line}" for line in (*found, *_gap_lines(info), *remarks(info)))]
+    warnings = [f"MISCALIBRATED: {sentence}" for sentence in info["miscalibrated"]]
+    lines += ["", *_biopsied(rows), *(f"  {line}" for line in (*warnings, *_gap_lines(info), *remarks(info)))]
     return "\n".join(line.rstrip() for line in lines).rstrip()
 
 
 def miscalibrated(answers: Answers) -> list[str]:
-    """In which way the probabilities of malignancy are wrong beyond doubt: the intervals leave the right value out."""
+    """Sentences on miscalibration of malignancy, where an interval excludes the ideal value."""
     slope, shift = (answers.get(MALIGNANT, "none", f"calibration_{name}") for name in ("slope", "intercept"))
-    said = []
+    sentences = []
     if slope["lower"] is not None and not slope["lower"] <= 1 <= slope["upper"]:
         way = "extreme" if slope["upper"] < 1 else "timid"
-        said.append(f"probabilities of malignancy are too {way}: slope {_cell(slope)}, 1 would be right")
+        sentences.append(f"probabilities of malignancy are too {way}: slope {_cell(slope)}, 1 would be right")
     if shift["lower"] is not None and not shift["lower"] <= 0 <= shift["upper"]:
         way = "low" if shift["lower"] > 0 else "high"
         odds = math.exp(shift["estimate"])
-        said.append(
+        sentences.append(
             f"probabilities of malignancy are too {way} on the whole: intercept {_cell(shift)}, 0 would be right; "
             f"the true odds are about {odds:.2g} times those stated"
         )
-    return said
+    return sentences
 
 
 def _biopsied(rows: pd.DataFrame) -> list[str]:
@@ -524,12 +524,12 @@ def _biopsied(rows: pd.DataFrame) -> list[str]:
         return ["  confirmed by histopathology alone: no case says that it was"]
     answers = Answers(hit.assign(subgroup="all"))
     figures = [(MALIGNANT, "none", "auroc"), (MALIGNANT, "veto", "sensitivity"), (MALIGNANT, "veto", "specificity")]
-    told = [f"{metric} {_cell(answers.get(c, rule, metric))}" for c, rule, metric in figures]
-    return [f"  confirmed by histopathology alone, n = {int(hit['n'].iloc[0])}: {', '.join(told)}"]
+    parts = [f"{metric} {_cell(answers.get(c, rule, metric))}" for c, rule, metric in figures]
+    return [f"  confirmed by histopathology alone, n = {int(hit['n'].iloc[0])}: {', '.join(parts)}"]
 
 
 def _gap_lines(info: Mapping[str, Any]) -> list[str]:
-    """Which subgroups are served worse or better than the rest."""
+    """Subgroups with a significant gap to the rest."""
     lines = [
         f"GAP {gap['subgroup']} against {gap['against']}: {gap['class']} {gap['metric']} {gap['gap']:+.3f} "
         f"({gap['lower']:+.3f} to {gap['upper']:+.3f}), p = {gap['p_holm']:.2g} after Holm over {info['gaps_tested']}"
@@ -555,17 +555,17 @@ def _cell(figure: Mapping[str, Any]) -> str:
 
 
 def remarks(info: Mapping[str, Any]) -> list[str]:
-    """What a reader of the figures must know."""
-    said = []
+    """Caveats for the reader of the figures."""
+    sentences = []
     if info["excluded"]:
-        said.append("not scored: " + ", ".join(f"{reason} {n}" for reason, n in info["excluded"].items()))
+        sentences.append("not scored: " + ", ".join(f"{reason} {n}" for reason, n in info["excluded"].items()))
     if shift := info["prevalence"]:
         of = "the rows the model was fitted on" if shift["source_of"] == "model" else "the scored cases"
-        said.append(
+        sentences.append(
             f"stated prevalence {shift['target']:g}; probabilities are shifted from {shift['source']:.3g}, that of {of}"
         )
     if info["absent_classes"]:
-        said.append(f"no case is {', '.join(info['absent_classes'])}: averages are over the other classes")
+        sentences.append(f"no case is {', '.join(info['absent_classes'])}: averages are over the other classes")
     for level, n in info["several_classes"].items():
-        said.append(f"{n} {level}s have cases of several classes: scored as malignant or benign only")
-    return [*said, *info.get("remarks", [])]
+        sentences.append(f"{n} {level}s have cases of several classes: scored as malignant or benign only")
+    return [*sentences, *info.get("remarks", [])]

@@ -1,8 +1,8 @@
-"""Subgroups, and whether the model serves one of them worse than the others.
+"""Subgroups, and the gap between a subgroup's figures and those of all other cases.
 
 A gap is a subgroup's figure minus that of all other cases. Its standard error comes from the same draws of patients on
-both sides, so patients on both sides are no mistake. Where a figure hardly varies between draws (26 of 26 found), its
-side is given the variance it would have if both sides were alike: certainty is not to be had from few cases. p is that
+both sides, so a patient may be on both sides. Where a figure hardly varies between draws (such as a sensitivity of 26
+of 26), its variance is at least the one under equal figures on both sides: few cases do not give certainty. p is that
 of Student's t with Welch's degrees of freedom; Holm's correction covers all gaps of a cohort.
 """
 
@@ -23,9 +23,9 @@ from skinkit.stats.metrics import ALL, INSUFFICIENT, LEVEL, MALIGNANT, VALID_SHA
 AGE_BANDS = ((0, 40, "<40"), (40, 60, "40-59"), (60, 200, "60+"))
 SUBGROUPS = ("sex", "age_band", "site", "fitzpatrick", "modality", "device", "centre", "cohort", "confirmed_by", "half")
 ALWAYS = "confirmed_by=histopathology"
-"""The subgroup that is given even without the others: a biopsy is a better truth than the eye."""
+"""The subgroup that is always reported: histopathology is a more reliable truth than clinical diagnosis."""
 MOST_VALUES = 25
-"""A column with more different values is no subgroup but an identifier."""
+"""A column with more distinct values is treated as an identifier, not as a subgroup."""
 
 COMPARED: tuple[Key, ...] = (
     (MALIGNANT, "none", "none", "auroc"),
@@ -43,12 +43,12 @@ GAPS = Schema("gaps", 1, ("subgroup", "class", "decision_rule", "metric"), ())
 
 def age_band(age: Any) -> str | None:
     """The band of an age in years; None where it is unknown."""
-    known = age is not None and not pd.isna(age)
-    return next((name for low, high, name in AGE_BANDS if known and low <= age < high), None)
+    has_age = age is not None and not pd.isna(age)
+    return next((name for low, high, name in AGE_BANDS if has_age and low <= age < high), None)
 
 
 def named(value: Any) -> str:
-    """A value of a subgroup's column in words: whole numbers without a point, ``unknown`` for nothing."""
+    """A value of a subgroup's column as text: whole numbers without a point, ``unknown`` for nothing."""
     if value is None or pd.isna(value) or value == "":
         return "unknown"
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -73,9 +73,9 @@ def subgroups(
         values = np.array([named(value) for value in table[column]], dtype=object)
         present = sorted(set(values[images]))
         for value in present:
-            # A column that says the same, or nothing, of everybody makes no subgroup.
-            told = every and 1 < len(present) <= MOST_VALUES
-            if f"{column}={value}" == ALWAYS or told:
+            # A column with a single value defines no subgroup.
+            reported = every and 1 < len(present) <= MOST_VALUES
+            if f"{column}={value}" == ALWAYS or reported:
                 yield column, str(value), images & (values == value)
 
 
@@ -93,12 +93,12 @@ def gap_row(key: Key, inside: Replicated, outside: Replicated, minimum: int) -> 
     unknown = {"gap": gap, "lower": math.nan, "upper": math.nan, "p": math.nan, "note": INSUFFICIENT}
     if math.isnan(gap):
         return {**row, **unknown}
-    drawn = [side.drawn[key] for side in sides]
-    gaps = drawn[0] - drawn[1]
+    replicates = [side.replicates[key] for side in sides]
+    gaps = replicates[0] - replicates[1]
     valid = ~np.isnan(gaps)
     if not len(gaps) or valid.sum() < VALID_SHARE * len(gaps):
         return {**row, **unknown, "note": "no_interval"}
-    spread = [float(values[valid].var()) for values in drawn]
+    spread = [float(values[valid].var()) for values in replicates]
     floors = _least_variances(key, sides)
     variance = float(gaps[valid].var()) + sum(max(0.0, f - s) for f, s in zip(floors, spread, strict=True))
     sizes = [side.table.clusters_behind(key) for side in sides]
@@ -128,8 +128,8 @@ def _least_variances(key: Key, sides: Sequence[Replicated]) -> list[float]:
     if not all(counts):
         return [0.0, 0.0]
     weights = [min(of) for of in counts]
-    found = sum(side.point[key][0] * m for side, m in zip(sides, weights, strict=True))
-    same = (found + 1) / (sum(weights) + 2)
+    successes = sum(side.point[key][0] * m for side, m in zip(sides, weights, strict=True))
+    same = (successes + 1) / (sum(weights) + 2)
     q1, q2 = same / (2 - same) - same**2, 2 * same**2 / (1 + same) - same**2
     return [
         same * (1 - same) / of[0]
@@ -139,13 +139,13 @@ def _least_variances(key: Key, sides: Sequence[Replicated]) -> list[float]:
     ]
 
 
-def gaps_table(found: Mapping[str, list[dict[str, Any]]]) -> pd.DataFrame:
+def gaps_table(gap_rows: Mapping[str, list[dict[str, Any]]]) -> pd.DataFrame:
     """The gaps of all subgroups with Holm's correction over all of them.
 
     Args:
-        found: subgroup -> its rows of :func:`gap_row`, with ``column`` and ``against``.
+        gap_rows: subgroup -> its rows of :func:`gap_row`, with ``column`` and ``against``.
     """
-    rows = [{"subgroup": name, **row} for name, of in found.items() for row in of]
+    rows = [{"subgroup": name, **row} for name, of in gap_rows.items() for row in of]
     names = [
         "subgroup", "against", "class", "average", "decision_rule", "metric", "estimate", "estimate_rest", "gap",
         "lower", "upper", "p", "p_holm", "flagged", "n", "n_rest", "n_positive", "n_positive_rest", "note",

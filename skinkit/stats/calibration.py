@@ -1,8 +1,8 @@
-"""Calibration: how far probabilities can be taken at their word, and what mends them.
+"""Calibration of probabilities: measures of it, and methods that improve it.
 
-Temperature scaling stands in ``metrics.fit_temperature``; here are isotonic regression, the shift to another
-prevalence, calibration slope and intercept, reliability diagrams and conformal prediction sets. Whatever is fitted is
-fitted on a fold's validation rows and kept as plain numbers.
+Temperature scaling is ``metrics.fit_temperature``; this module has isotonic regression, the shift to another
+prevalence, calibration slope and intercept, reliability diagrams and conformal prediction sets. Every fit uses a
+fold's validation rows and is stored as plain numbers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from skinkit.stats.metrics import Bools, Floats, Resamples, once, proportion_int
 
 LOGIT_CLIP = 1e-6
 RELIABILITY_BINS = 10
-_STEEPEST = 10.0  # a slope beyond this only says that the scores separate both sides
+_STEEPEST = 10.0  # a steeper slope means that the scores separate both classes
 
 
 # ------------------------------------------------------------------------------------------- slope and intercept
@@ -53,7 +53,7 @@ class Recalibration:
         self._start = {free: self._fitted(whole, free, self._searched(free), 20)[0] for free in (False, True)}
 
     def _searched(self, free: bool) -> Floats:
-        """Intercept and slope near the best; from afar, Newton's steps swing where probabilities are extreme."""
+        """Starting values near the optimum: far from it Newton's steps oscillate for extreme probabilities."""
         from scipy.optimize import minimize
 
         def loss(line: Floats) -> tuple[float, Floats]:
@@ -64,8 +64,8 @@ class Recalibration:
 
         if not 0 < self._y.sum() < len(self._y):
             return np.full(2, np.nan)
-        found = minimize(loss, np.array([0.0, 0.0]), jac=True, method="BFGS")
-        return np.array([found.x[0], found.x[1] if free else 1.0])
+        optimum = minimize(loss, np.array([0.0, 0.0]), jac=True, method="BFGS")
+        return np.array([optimum.x[0], optimum.x[1] if free else 1.0])
 
     def values(self, weights: Floats) -> tuple[Floats, Floats]:
         """Slope and intercept of each replicate of (replicates, n) weights."""
@@ -142,8 +142,8 @@ def shift_classes(probability: npt.ArrayLike, malignant: Bools, source: float, t
     Args:
         probability: (n, classes).
         malignant: (classes,).
-        source: prevalence the probabilities were made for.
-        target: prevalence they are wanted for.
+        source: prevalence the probabilities are calibrated for.
+        target: prevalence to shift to.
     """
     factor = np.where(malignant, target / source, (1 - target) / (1 - source))
     weighted = np.asarray(probability, dtype=np.float64) * factor
@@ -172,14 +172,14 @@ def reliability(
     place = np.searchsorted(edges, probability, side="right")
     member = place[:, None] == np.arange(len(edges) + 1)
     hit = member & positive[:, None]
-    drawn = [ratio(w @ hit, w @ member) for w in resamples.weights(cluster)]
-    found: list[dict[str, float | int | None]] = []
+    shares = [ratio(w @ hit, w @ member) for w in resamples.weights(cluster)]
+    bin_rows: list[dict[str, float | int | None]] = []
     for b in np.flatnonzero(member.any(axis=0)):
         rows = member[:, b]
-        values = np.concatenate([d[:, b] for d in drawn]) if drawn else np.zeros(0)
+        values = np.concatenate([d[:, b] for d in shares]) if shares else np.zeros(0)
         observed = float(positive[rows].mean())
         lower, upper = proportion_interval(observed, values, int(rows.sum()), len(np.unique(cluster[rows])))
-        found.append(
+        bin_rows.append(
             {
                 "predicted": float(probability[rows].mean()),
                 "observed": observed,
@@ -188,7 +188,7 @@ def reliability(
                 "n": int(rows.sum()),
             }
         )
-    return found
+    return bin_rows
 
 
 # ---------------------------------------------------------------------------------------------------- isotonic
@@ -196,7 +196,7 @@ def reliability(
 
 @dataclass(frozen=True)
 class Isotonic:
-    """A non-decreasing map of each class's probability, one class against the rest, then made to sum to 1.
+    """A non-decreasing map of each class's probability, one class against the rest, then normalised to sum to 1.
 
     Attributes:
         x: per class, the probabilities at which its map has a knot, increasing.
@@ -239,9 +239,9 @@ class Isotonic:
         return {"x": [list(part) for part in self.x], "y": [list(part) for part in self.y]}
 
     @classmethod
-    def from_dict(cls, told: Mapping[str, Sequence[Sequence[float]]]) -> Isotonic:
-        """What :meth:`as_dict` gave."""
-        return cls(*(tuple(tuple(map(float, part)) for part in told[side]) for side in "xy"))
+    def from_dict(cls, knots: Mapping[str, Sequence[Sequence[float]]]) -> Isotonic:
+        """The inverse of :meth:`as_dict`."""
+        return cls(*(tuple(tuple(map(float, part)) for part in knots[side]) for side in "xy"))
 
 
 # --------------------------------------------------------------------------------------------------- conformal
@@ -278,7 +278,7 @@ def prediction_sets(probability: npt.ArrayLike, level: float) -> Bools:
 
 
 def set_of(names: Sequence[str], members: npt.ArrayLike) -> str:
-    """A prediction set in words: class codes with commas."""
+    """A prediction set as text: class codes separated by commas."""
     return ",".join(name for name, inside in zip(names, np.asarray(members, dtype=bool), strict=True) if inside)
 
 

@@ -1,7 +1,7 @@
-"""How well something tells two groups apart: ranked as it is, or learnt by a small logistic regression out of fold.
+"""How well scores separate two groups: as they are, or fitted out of fold by a small logistic regression.
 
-Scores that were learnt are always those of rows the regression did not see, folds are grouped by patient, and intervals
-draw patients. Used by the shortcut audit and by the comparison of two cohorts.
+Fitted scores always come from rows outside the training folds, folds are grouped by patient, and intervals resample
+patients. Used by the shortcut audit and by the comparison of two cohorts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Area:
 
     Attributes:
         auroc: as ranked; below 0.5 where low scores go with the positives.
-        lower: of the 95 % percentile interval over drawn clusters.
+        lower: of the 95 % percentile interval over resampled clusters.
         upper: of the same.
         se: standard deviation of the replicates.
         n: rows with a score.
@@ -45,7 +45,7 @@ class Area:
 
     @property
     def oriented(self) -> Area:
-        """The same the other way round where it lies below 0.5."""
+        """The AUROC of the negated score where it lies below 0.5."""
         if not self.auroc < 0.5:
             return self
         return Area(1 - self.auroc, 1 - self.upper, 1 - self.lower, self.se, self.n, self.n_positive, self.n_clusters)
@@ -72,26 +72,26 @@ def areas(
         scores: each (n,), NaN where unknown.
         positive: (n,).
         cluster: (n,) patient of each row.
-        bootstrap: replicates; the same draws serve every score.
+        bootstrap: replicates; every score uses the same draws.
         seed: of the bootstrap.
     """
-    # Many cues say the same of every case; each score is measured once.
+    # Many cues are identical; each distinct score is measured once.
     distinct = {score.tobytes(): score for score in scores}
     weighted = {key: _Weighted(score, positive) for key, score in distinct.items()}
-    drawn: dict[bytes, list[Floats]] = {key: [] for key in distinct}
+    parts: dict[bytes, list[Floats]] = {key: [] for key in distinct}
     for weights in cluster_weights(cluster, bootstrap, seed):
         for key, measured in weighted.items():
-            drawn[key].append(measured(weights))
-    found: dict[bytes, Area] = {}
+            parts[key].append(measured(weights))
+    by_score: dict[bytes, Area] = {}
     for key, measured in weighted.items():
         rows = measured.rows
-        replicates = np.concatenate(drawn[key]) if drawn[key] else np.zeros(0)
+        replicates = np.concatenate(parts[key]) if parts[key] else np.zeros(0)
         lower, upper = percentile_interval(replicates)
         valid = replicates[~np.isnan(replicates)]
         se = float(valid.std(ddof=1)) if len(valid) > 1 else float("nan")
         counts = int(rows.sum()), int(positive[rows].sum()), len(np.unique(cluster[rows]))
-        found[key] = Area(float(measured(np.ones((1, len(positive))))[0]), lower, upper, se, *counts)
-    return [found[score.tobytes()] for score in scores]
+        by_score[key] = Area(float(measured(np.ones((1, len(positive))))[0]), lower, upper, se, *counts)
+    return [by_score[score.tobytes()] for score in scores]
 
 
 class _Weighted:
@@ -144,10 +144,10 @@ def fold_of(positive: Bools, cluster: npt.NDArray[np.str_], *, seed: int, folds:
 
 
 def out_of_fold(columns: Floats, positive: Bools, fold: npt.NDArray[np.int64]) -> Floats:
-    """What a ridge logistic regression that has not seen a row says of it; NaN everywhere where there are no folds.
+    """Out-of-fold scores of a ridge logistic regression; all NaN if there are no folds.
 
-    The mean score of the training rows is taken off each fold's scores: with nothing to learn a fold would otherwise
-    answer its training prevalence, which is low exactly where the prevalence left over is high, and pool below 0.5.
+    The mean score of the training rows is subtracted from each fold's scores. Without signal a fold would otherwise
+    predict its training prevalence, which is low where the held-out prevalence is high, and pool to an AUROC below 0.5.
 
     Args:
         columns: (n, p), unknown values already filled in.
@@ -165,8 +165,8 @@ def out_of_fold(columns: Floats, positive: Bools, fold: npt.NDArray[np.int64]) -
         mean, spread = columns[train].mean(axis=0), columns[train].std(axis=0)
         varied = spread > 0
         scaled = (columns[:, varied] - mean[varied]) / spread[varied]
-        said = scaled @ logistic(scaled[train], positive[train])
-        scores[test] = said[test] - said[train].mean()
+        log_odds = scaled @ logistic(scaled[train], positive[train])
+        scores[test] = log_odds[test] - log_odds[train].mean()
     return scores
 
 
@@ -202,7 +202,7 @@ def area_within(
     bootstrap: int,
     seed: int,
 ) -> tuple[float, float, float]:
-    """AUROC over pairs of the same stratum only: what a score tells once the stratum is held constant, with interval.
+    """AUROC over pairs of the same stratum only: the AUROC with the stratum held constant, with interval.
 
     Args:
         score: (n,).
@@ -226,13 +226,13 @@ def area_within(
         out: Floats = np.divide(above, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
         return out
 
-    drawn = [pooled(weights) for weights in cluster_weights(cluster, bootstrap, seed)]
-    lower, upper = percentile_interval(np.concatenate(drawn) if drawn else np.zeros(0))
+    replicates = [pooled(weights) for weights in cluster_weights(cluster, bootstrap, seed)]
+    lower, upper = percentile_interval(np.concatenate(replicates) if replicates else np.zeros(0))
     return float(pooled(np.ones((1, len(score))))[0]), lower, upper
 
 
 def holm(p: npt.ArrayLike) -> Floats:
-    """Holm's step-down correction of p values over all tests that were made; NaN stays NaN and does not count.
+    """Holm's step-down correction of p values over all tests; NaN stays NaN and does not count.
 
     Source: Holm, Scandinavian Journal of Statistics 1979.
     """

@@ -1,4 +1,4 @@
-"""Encoders: what is known of a patient and a lesion, as numbers a model can read.
+"""Encoders: attributes of a patient and a lesion as numeric model inputs.
 
 An encoder is fitted on training rows only, is a frozen value, and is saved as JSON inside the fold's model; every other
 cohort is encoded with that copy. ``biopsed`` is never an attribute: it tells the diagnosis (malignant lesions of
@@ -41,7 +41,7 @@ _RADIOMIC = re.compile(r"^(?:[A-Za-z0-9_]+_)?original_")
 
 @dataclass(frozen=True)
 class Attribute:
-    """One thing known of a case, and the columns it becomes.
+    """One attribute of a case, and the columns that encode it.
 
     Attributes:
         name: column of the case table.
@@ -68,13 +68,13 @@ class Attribute:
 
     def encode(self, values: Sequence[Any]) -> Floats:
         """(n,) values of the case table -> (n, columns); an unknown category is all zeros, an unknown number NaN."""
-        known = [None if _absent(value) else value for value in values]
+        present = [None if _absent(value) else value for value in values]
         if not self.values:
-            numbers = [self.codes.get(str(v)) if self.codes else v for v in known]
+            numbers = [self.codes.get(str(v)) if self.codes else v for v in present]
             return np.array([[np.nan if v is None else float(v) / self.divisor] for v in numbers]).reshape(-1, 1)
         place = {value: index for index, value in enumerate(self.values)}
-        out = np.zeros((len(known), len(self.values)))
-        for row, value in enumerate(known):
+        out = np.zeros((len(present), len(self.values)))
+        for row, value in enumerate(present):
             text = str(value)
             column = place.get(self.spelled.get(text, text)) if value is not None else None
             if column is not None:
@@ -368,8 +368,8 @@ def _absent(value: Any) -> bool:
 
 
 def _median(values: Floats) -> float:
-    known = values[np.isfinite(values)]
-    return float(np.median(known)) if len(known) else 0.0
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if len(finite) else 0.0
 
 
 def _filled(values: Floats, fill: Sequence[float]) -> Floats:

@@ -1,8 +1,8 @@
 """Metrics of classifiers and masks, and patient-bootstrap intervals: arrays in, numbers out.
 
 Every metric is computed on *weighted* cases. The point estimate weights each case once; a bootstrap replicate weights
-it by how often its patient was drawn, so one pass over scores that were sorted once serves any number of replicates.
-The table of all metrics is made from these pieces in ``evaluation.metric_table.py``.
+it by how often its patient was drawn, so one pass over sorted scores serves any number of replicates.
+The table of all metrics is built from these pieces in ``evaluation.metric_table.py``.
 
 Definitions
 -----------
@@ -51,7 +51,7 @@ _ROUND = 1e-9
 EPS = float(np.finfo(np.float64).eps)
 
 FIXED = (0.95, 0.9)
-"""Specificities at which sensitivity is told, and the reverse."""
+"""Specificities at which sensitivity is reported, and the reverse."""
 PAUC = "pauc_above_80_sensitivity"
 ALL, MALIGNANT = "all", "malignant"
 """What stands in the column ``class`` beside class codes: averages over classes, malignant against benign."""
@@ -121,11 +121,11 @@ class Ranking:
         auroc, ap = self._areas(positives, negatives)
         hits = np.cumsum(positives, axis=1) / np.maximum(positives.sum(axis=1), EPS)[:, None]
         alarms = np.cumsum(negatives, axis=1) / np.maximum(negatives.sum(axis=1), EPS)[:, None]
-        found = {"auroc": auroc, "average_precision": ap, PAUC: _partial_area(hits, alarms)}
+        figures = {"auroc": auroc, "average_precision": ap, PAUC: _partial_area(hits, alarms)}
         for share in FIXED:
-            found[f"sensitivity_at_{100 * share:.0f}_specificity"] = _best(hits, alarms <= 1 - share + _ROUND)
-            found[f"specificity_at_{100 * share:.0f}_sensitivity"] = _best(1 - alarms, hits >= share - _ROUND)
-        return {name: np.where(np.isnan(auroc), np.nan, value) for name, value in found.items()}
+            figures[f"sensitivity_at_{100 * share:.0f}_specificity"] = _best(hits, alarms <= 1 - share + _ROUND)
+            figures[f"specificity_at_{100 * share:.0f}_sensitivity"] = _best(1 - alarms, hits >= share - _ROUND)
+        return {name: np.where(np.isnan(auroc), np.nan, value) for name, value in figures.items()}
 
 
 def _best(rate: Floats, allowed: Bools) -> Floats:
@@ -283,8 +283,8 @@ def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
         top = scaled.max(axis=1)
         return float(np.mean(top + np.log(np.exp(scaled - top[:, None]).sum(axis=1)) - scaled[np.arange(len(y)), y]))
 
-    found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded", options={"xatol": 1e-6})
-    return float(np.exp(found.x))
+    optimum = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(optimum.x))
 
 
 def expected_calibration_error(confidence: npt.ArrayLike, correct: npt.ArrayLike, bins: int = ECE_BINS) -> float:
@@ -322,7 +322,7 @@ def iou(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
 
 
 class Resamples:
-    """Draws of as many clusters as there are, with replacement; made once and shared by all tables of these clusters.
+    """Bootstrap draws of clusters with replacement, as many as there are; shared by all tables of these clusters.
 
     Args:
         cluster: (n,) cluster of each case, any sortable values.
@@ -453,19 +453,6 @@ def area_interval(area: float, replicates: npt.ArrayLike, clusters: int, largest
         return largest * lower, largest * upper
     reach = float(t.ppf((1 + LEVEL) / 2, max(clusters - 1, 1)) * valid.std() / largest / (share * (1 - share)))
     return largest * float(expit(logit(share) - reach)), largest * float(expit(logit(share) + reach))
-
-
-def auroc_interval(
-    score: npt.ArrayLike, positive: npt.ArrayLike, cluster: npt.ArrayLike, replicates: int = 1000, seed: int = 0
-) -> tuple[float, float, float]:
-    """AUROC of one score with its patient-bootstrap 95 % interval; NaN where undefined."""
-    ranking, truth, of = Ranking(score, positive), np.asarray(positive, dtype=bool), np.asarray(cluster)
-    area = float(ranking.areas(once(len(truth)))[0][0])
-    drawn = [ranking.areas(weights)[0] for weights in cluster_weights(of, replicates, seed)]
-    if np.isnan(area) or not drawn:
-        return area, float("nan"), float("nan")
-    rarer = min(len(np.unique(of[truth])), len(np.unique(of[~truth])))
-    return area, *area_interval(area, np.concatenate(drawn), rarer)
 
 
 def _valid(replicates: npt.ArrayLike) -> Floats | None:

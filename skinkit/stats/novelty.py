@@ -14,7 +14,7 @@ from skinkit.artifacts.files import write_atomic
 from skinkit.stats.metrics import Floats
 
 MOST_ROWS = 3000
-"""Rows of a side that are looked at; of more, so many are drawn."""
+"""Largest number of rows used per side; a larger side is sampled."""
 FEWEST = 20
 
 

@@ -1,4 +1,4 @@
-"""The threshold of the veto: a number, or chosen by a rule on validation rows.
+"""The threshold of the veto: a fixed number, or chosen by a rule on validation rows.
 
 A case is called malignant where its most probable class is, and by the veto where its malignancy reaches the threshold.
 A rule looks at the calls that result from both:
@@ -7,9 +7,9 @@ A rule looks at the calls that result from both:
     specificity=0.9     the lowest threshold at which at least 90 % of the benign validation cases are not called
     youden              the threshold with the largest sensitivity + specificity; the lowest of equal ones
 
-A threshold lies half-way between two neighbouring malignancies, so that it does not hang on one case. Each fold has its
-own, for the cases that it held out; every other case is called at the median of the folds, because the folds answer it
-together.
+A threshold lies half-way between two neighbouring malignancies, so it does not depend on a single case. Each fold has
+its own threshold for its held-out cases; every other case is called at the median over the folds, because all folds
+predict it together.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class ThresholdRule:
 
 
 def parse(veto: float | str) -> float | ThresholdRule:
-    """A threshold, or the rule that is to choose it.
+    """A threshold, or the rule that chooses it.
 
     Raises:
         ConfigError: neither a probability nor a known rule with a share as its target.
@@ -78,7 +78,7 @@ def _number(text: str) -> float | None:
 def choose(
     rule: ThresholdRule, malignancy: Floats, by_class: Bools, truth: Bools, cluster: npt.NDArray[Any], *, seed: int = 0
 ) -> dict[str, Any]:
-    """The threshold of a rule on some validation cases, and what it reaches there.
+    """The threshold of a rule on some validation cases, with the sensitivity and specificity it reaches there.
 
     Args:
         rule: the rule.
@@ -105,16 +105,16 @@ def choose(
             "give --veto a number, or draw a split with more validation cases",
         )
     score = np.where(by_class, _CALLED, malignancy)
-    known = np.unique(malignancy)
-    middle = (known[1:] + known[:-1]) / 2
+    distinct = np.unique(malignancy)
+    middle = (distinct[1:] + distinct[:-1]) / 2
     # Between two floating-point neighbours the middle may round down to the lower one, which must stay below.
-    candidates = np.r_[0.0, np.where(middle > known[:-1], middle, known[1:]), 1.0]
+    candidates = np.r_[0.0, np.where(middle > distinct[:-1], middle, distinct[1:]), 1.0]
     sensitivity = _share_from(score[truth], candidates)
     specificity = 1 - _share_from(score[~truth], candidates)
     reached = True
     if rule.name == SENSITIVITY:
         assert rule.target is not None
-        at = int(np.flatnonzero(sensitivity >= rule.target - 1e-12)[-1])  # everybody is called at 0
+        at = int(np.flatnonzero(sensitivity >= rule.target - 1e-12)[-1])  # every case is called at 0
     elif rule.name == SPECIFICITY:
         assert rule.target is not None
         met = np.flatnonzero(specificity >= rule.target - 1e-12)
@@ -151,8 +151,8 @@ def _with_interval(right: Bools, of: Bools, cluster: npt.NDArray[Any], seed: int
 
     estimate = float(right[of].mean())
     draws = Resamples(cluster, _REPLICATES, seed).weights(cluster)
-    drawn = [ratio(weights @ (right & of), weights @ of) for weights in draws]
-    ends = proportion_interval(estimate, np.concatenate(drawn), int(of.sum()), len(np.unique(cluster[of])))
+    shares = [ratio(weights @ (right & of), weights @ of) for weights in draws]
+    ends = proportion_interval(estimate, np.concatenate(shares), int(of.sum()), len(np.unique(cluster[of])))
     lower, upper = (None if np.isnan(end) else float(end) for end in ends)
     return {"estimate": estimate, "lower": lower, "upper": upper}
 
@@ -161,10 +161,10 @@ def of_model(veto: float | str, folds: Sequence[Mapping[str, Any]]) -> dict[str,
     """What ``model.json`` says: ``threshold`` (of a rule the median of the folds), and ``veto_rule`` or None."""
     from statistics import median
 
-    asked = parse(veto)
-    if not isinstance(asked, ThresholdRule):
-        return {"threshold": asked, "veto_rule": None}
-    return {"threshold": float(median(fold["veto"]["threshold"] for fold in folds)), "veto_rule": str(asked)}
+    parsed = parse(veto)
+    if not isinstance(parsed, ThresholdRule):
+        return {"threshold": parsed, "veto_rule": None}
+    return {"threshold": float(median(fold["veto"]["threshold"] for fold in folds)), "veto_rule": str(parsed)}
 
 
 def threshold_of(about: Mapping[str, Any], fold: int | None) -> float:
@@ -179,6 +179,6 @@ def threshold_of(about: Mapping[str, Any], fold: int | None) -> float:
 
 
 def source_of(about: Mapping[str, Any]) -> str:
-    """Where the threshold came from: ``model`` (a number that was given), or the rule and its rows."""
+    """The source of the threshold: ``model`` (a fixed number), or the rule and its rows."""
     rule = about.get("veto_rule")
     return SOURCE.format(rule=rule) if rule else "model"
