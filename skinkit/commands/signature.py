@@ -93,16 +93,16 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         raise ConfigError(
             f"--outlines {','.join(config.outlines)}", "two or more different names", "give --outlines truth,annotator2"
         )
-    made = _Made(context)
-    workspace = made.workspace
-    material = _material(config, made)
+    artifacts = _Artifacts(context)
+    workspace = artifacts.workspace
+    material = _material(config, artifacts)
     folder = Path(config.out) if config.out else workspace.root / FOLDER / material.name
     trees = _trees(config, material, folder)  # first, because it is what can be misused
     parts: dict[str, Any] = {
         "signature": _statistics(material),
         "correlation": _correlation(material, folder),
         "stability": _stability(config, material, context, folder),
-        "reliability": _reliability(config, material, made, folder),
+        "reliability": _reliability(config, material, artifacts, folder),
         "trees": trees,
     }
     body = {
@@ -122,7 +122,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
 # -------------------------------------------------------------------------------------------------- what is read
 
 
-class _Made:
+class _Artifacts:
     """Artifacts, brought up to date unless ``--no-upstream`` says otherwise."""
 
     def __init__(self, context: Context) -> None:
@@ -135,22 +135,24 @@ class _Made:
         return open_artifact(self.workspace.path(ref), fix=f"leave --no-upstream out, so that {ref} is made")
 
 
-def _material(config: Config, made: _Made) -> SignatureData:
+def _material(config: Config, artifacts: _Artifacts) -> SignatureData:
     """The signature and the cases of its fold."""
     from skinkit.stages import select
     from skinkit.taxonomy import ClassSet
 
-    refs = select.targets(select.Config(), made.workspace, (), config.name)
+    refs = select.targets(select.Config(), artifacts.workspace, (), config.name)
     if not refs:
-        raise InputError(f"{made.workspace.root} has no development cohort", "one", "change the roles in skinkit.toml")
-    artifact = made(refs[0])
-    _, _, needs = made.pipeline.plan(refs[0])
-    inputs = {name: made(ref) for name, ref in needs.items()}
+        raise InputError(
+            f"{artifacts.workspace.root} has no development cohort", "one", "change the roles in skinkit.toml"
+        )
+    artifact = artifacts(refs[0])
+    _, _, needs = artifacts.pipeline.plan(refs[0])
+    inputs = {name: artifacts(ref) for name, ref in needs.items()}
     table = artifact.table()
     folds = sorted(int(fold) for fold in table["fold"].unique())
     if config.fold not in folds:
         raise ConfigError(f"--fold {config.fold}", f"one of {listed(folds)}", "name a fold of the split")
-    rows, features = select.measured_rows(inputs, made.pipeline.console)
+    rows, features = select.measured_rows(inputs, artifacts.pipeline.console)
     rows = rows[rows["fold"] == config.fold].reset_index(drop=True)
     if (n := int((rows["part"] == "train").sum())) < _FEWEST_ROWS:
         raise InputError(
@@ -195,7 +197,7 @@ def _correlation(material: SignatureData, folder: Path) -> dict[str, Any]:
     _csv(folder / "correlation.csv", pd.DataFrame(r, index=varied, columns=varied).rename_axis("feature").reset_index())
     categories = between_categories(r, varied)
     _csv(folder / "correlation_categories.csv", categories)
-    drawn = signature.heatmap(
+    heatmap = signature.heatmap(
         folder, x, train["class"].tolist(), material.features, material.chosen, material.classes.labels
     )
     within = categories[categories["a"] == categories["b"]]
@@ -204,7 +206,7 @@ def _correlation(material: SignatureData, folder: Path) -> dict[str, Any]:
         "extremes": extremes(x, material.features),
         "share_high_within": _pooled(within),
         "share_high_between": _pooled(categories.drop(within.index)),
-        "figures": {"heatmap": drawn, "correlation": signature.correlation(folder, r, varied, material.chosen)},
+        "figures": {"heatmap": heatmap, "correlation": signature.correlation(folder, r, varied, material.chosen)},
     }
 
 
@@ -215,7 +217,7 @@ def _pooled(table: pd.DataFrame) -> float:
 
 
 def _stability(config: Config, material: SignatureData, context: Context, folder: Path) -> dict[str, Any] | None:
-    """Over drawn patients, and over folds where there are several."""
+    """Stability over resampled patients, and over folds where there are several."""
     import numpy as np
     import pandas as pd
 
@@ -230,7 +232,7 @@ def _stability(config: Config, material: SignatureData, context: Context, folder
     frequency = pd.DataFrame({"feature": material.features, "folds": held.mean(axis=0)})
     if config.bootstrap:
         train = material.part("train")
-        drawn = drawn_again(
+        choices = drawn_again(
             train[material.features].to_numpy(dtype=float),
             train["class"].to_numpy(dtype=str),
             train["group_id"].to_numpy(dtype=str),
@@ -240,17 +242,17 @@ def _stability(config: Config, material: SignatureData, context: Context, folder
             seed=config.seed,
             console=context.console,
         )
-        found = stability(drawn)
-        answer["patients"] = {**asdict(found), "mean_size": float(np.mean(drawn.sum(axis=1)))}
-        frequency["frequency"] = drawn.mean(axis=0)
-        title = f"Chosen again on {config.bootstrap} draws of patients: stability {_interval(asdict(found))}"
+        agreement = stability(choices)
+        answer["patients"] = {**asdict(agreement), "mean_size": float(np.mean(choices.sum(axis=1)))}
+        frequency["frequency"] = choices.mean(axis=0)
+        title = f"Chosen again on {config.bootstrap} draws of patients: stability {_interval(asdict(agreement))}"
         answer["figures"] = {"stability": signature.frequencies(folder, frequency, material.chosen, title)}
     _csv(folder / "stability.csv", frequency)
     answer["frequency"] = frequency.set_index("feature").to_dict("index")
     return answer
 
 
-def _reliability(config: Config, material: SignatureData, made: _Made, folder: Path) -> dict[str, Any] | None:
+def _reliability(config: Config, material: SignatureData, artifacts: _Artifacts, folder: Path) -> dict[str, Any] | None:
     """The ICC of every feature between outlines, over the lesions that all of them found."""
     import pandas as pd
 
@@ -259,8 +261,8 @@ def _reliability(config: Config, material: SignatureData, made: _Made, folder: P
 
     if not config.outlines:
         return None
-    cohorts = made.workspace.with_role("development")
-    tables = [_outlined(name, cohorts, made) for name in config.outlines]
+    cohorts = artifacts.workspace.with_role("development")
+    tables = [_outlined(name, cohorts, artifacts) for name in config.outlines]
     shared = tables[0].index
     for table in tables[1:]:
         shared = shared.intersection(table.index)
@@ -272,7 +274,7 @@ def _reliability(config: Config, material: SignatureData, made: _Made, folder: P
             "run 'skinkit segment' and 'skinkit radiomics' under both names for the same cohorts",
         )
     shared = shared.sort_values()
-    groups = pd.concat([_groups(cohort, made) for cohort in cohorts]).loc[shared].to_numpy(dtype=str)
+    groups = pd.concat([_groups(cohort, artifacts) for cohort in cohorts]).loc[shared].to_numpy(dtype=str)
     table = reliability(
         [one.loc[shared] for one in tables], features, groups, bootstrap=_INTERVALS, seed=config.seed, good=GOOD
     )
@@ -295,7 +297,7 @@ def _reliability(config: Config, material: SignatureData, made: _Made, folder: P
     }
 
 
-def _outlined(name: str, cohorts: list[str], made: _Made) -> pd.DataFrame:
+def _outlined(name: str, cohorts: list[str], artifacts: _Artifacts) -> pd.DataFrame:
     """Features under one outline by cohort and image.
 
     Where a mask had failed nothing was outlined; outlines of photos a network has learnt from say nothing of others.
@@ -304,8 +306,8 @@ def _outlined(name: str, cohorts: list[str], made: _Made) -> pd.DataFrame:
 
     tables = []
     for cohort in cohorts:
-        features = made(Ref("features", cohort, name))
-        masks = made(Ref("masks", cohort, str(features.config.get("masks") or name))).table()
+        features = artifacts(Ref("features", cohort, name))
+        masks = artifacts(Ref("masks", cohort, str(features.config.get("masks") or name))).table()
         learnt = set(masks.loc[masks["in_sample"].fillna(value=False).astype(bool), "image_id"])
         table = features.table()
         table = table[(table["status"] == OK) & ~table["mask_failed"].fillna(value=True).astype(bool)]
@@ -314,9 +316,9 @@ def _outlined(name: str, cohorts: list[str], made: _Made) -> pd.DataFrame:
     return pd.concat(tables)
 
 
-def _groups(cohort: str, made: _Made) -> pd.Series[str]:
+def _groups(cohort: str, artifacts: _Artifacts) -> pd.Series[str]:
     """Patient of each image."""
-    cases = made(Ref("cases", cohort)).table()
+    cases = artifacts(Ref("cases", cohort)).table()
     groups: pd.Series[str] = cases.assign(cohort=cohort).set_index(["cohort", "image_id"])["group_id"]
     return groups
 
@@ -345,16 +347,16 @@ def _trees(config: Config, material: SignatureData, folder: Path) -> dict[str, A
             "positive and other cases among them",
             "name another class, or draw the split anew",
         )
-    shown, rows = parts[where], material.part(where)
+    explained_rows, rows = parts[where], material.part(where)
     if not len(rows):
         return None
-    nothing = SplitRows(shown.x[:0], shown.positive[:0])
+    nothing = SplitRows(explained_rows.x[:0], explained_rows.positive[:0])
     explained = explain(
-        parts["train"], parts["validation"] if where == "held_out" else nothing, shown.x, seed=config.seed
+        parts["train"], parts["validation"] if where == "held_out" else nothing, explained_rows.x, seed=config.seed
     )
     (area,) = areas(
         [explained.log_odds],
-        shown.positive,
+        explained_rows.positive,
         rows["group_id"].to_numpy(dtype=str),
         bootstrap=_INTERVALS,
         seed=config.seed,
@@ -364,32 +366,32 @@ def _trees(config: Config, material: SignatureData, folder: Path) -> dict[str, A
         raise ConfigError(
             f"--case {config.case!r}", did_you_mean(config.case, cases), f"name a {where} case of fold {material.fold}"
         )
-    right = shown.positive & (explained.log_odds > 0)
+    right = explained_rows.positive & (explained.log_odds > 0)
     candidates = right if right.any() else np.ones(len(rows), dtype=bool)
     one = cases.index(config.case) if config.case else most_typical(explained.phi, candidates)
     called = where.replace("_", "-")
     title = f"{config.target}: {len(rows)} {called} lesions"
-    drawn = {
+    figures = {
         "waterfall": signature.waterfall(
             folder,
             "waterfall",
             explained.base,
             explained.phi[one],
-            shown.x[one],
+            explained_rows.x[one],
             material.chosen,
             f"{cases[one]} ({rows['class'].iloc[one]}), {config.target}",
         ),
-        "beeswarm": signature.beeswarm(folder, explained.phi, shown.x, material.chosen, title),
+        "beeswarm": signature.beeswarm(folder, explained.phi, explained_rows.x, material.chosen, title),
     }
-    if shown.positive.any():
-        drawn["waterfall_positive"] = signature.waterfall(
+    if explained_rows.positive.any():
+        figures["waterfall_positive"] = signature.waterfall(
             folder,
             "waterfall_positive",
             explained.base,
-            explained.phi[shown.positive].mean(axis=0),
-            np.nanmedian(shown.x[shown.positive], axis=0),
+            explained.phi[explained_rows.positive].mean(axis=0),
+            np.nanmedian(explained_rows.x[explained_rows.positive], axis=0),
             material.chosen,
-            f"{config.target}: mean of {int(shown.positive.sum())} {called} positives (values: medians)",
+            f"{config.target}: mean of {int(explained_rows.positive.sum())} {called} positives (values: medians)",
         )
     strength = np.abs(explained.phi).mean(axis=0)
     return {
@@ -406,7 +408,7 @@ def _trees(config: Config, material: SignatureData, folder: Path) -> dict[str, A
             "log_odds": float(explained.log_odds[one]),
             "shap": dict(zip(material.chosen, explained.phi[one].tolist(), strict=True)),
         },
-        "figures": drawn,
+        "figures": figures,
     }
 
 

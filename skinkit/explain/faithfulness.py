@@ -120,7 +120,7 @@ def _scores(
     """(variants, classes) float64 answers for the case with some features taken from the baseline."""
     import torch
 
-    found = []
+    scores = []
     for first in range(0, len(there), PATH_AT_ONCE):
         own = torch.as_tensor(there[first : first + PATH_AT_ONCE], device=batch["image"].device)
         pixels = own[:, : side * side].view(-1, 1, side, side)
@@ -129,8 +129,8 @@ def _scores(
         for name, place in places.items():
             inputs[name] = torch.where(own[:, side * side + place], batch[name], starts[name])
         with torch.inference_mode():
-            found.append(network.answer(inputs)["diagnosis"].double().cpu())
-    return torch.cat(found)
+            scores.append(network.answer(inputs)["diagnosis"].double().cpu())
+    return torch.cat(scores)
 
 
 def _area(curve: Floats) -> float:
@@ -158,14 +158,14 @@ def summarised(
         for name, of in figures.items():
             row = {"method": method, "figure": name, **_interval(of, resamples, cluster)}
             if method != first:
-                told = _interval(ahead[name] - of, resamples, cluster)
-                row |= {"difference": told["mean"], "difference_lower": told["lower"]}
-                row |= {"difference_upper": told["upper"]}
+                gap = _interval(ahead[name] - of, resamples, cluster)
+                row |= {"difference": gap["mean"], "difference_lower": gap["lower"]}
+                row |= {"difference_upper": gap["upper"]}
             rows.append(row)
     return rows
 
 
 def _interval(values: Floats, resamples: Resamples, cluster: npt.ArrayLike) -> dict[str, float]:
-    drawn = [w @ values / np.maximum(w.sum(axis=1), 1) for w in resamples.weights(cluster)]
-    lower, upper = percentile_interval(np.concatenate(drawn))
+    means = [w @ values / np.maximum(w.sum(axis=1), 1) for w in resamples.weights(cluster)]
+    lower, upper = percentile_interval(np.concatenate(means))
     return {"mean": float(values.mean()), "lower": lower, "upper": upper}

@@ -78,15 +78,15 @@ def baseline_of(batch: Mapping[str, torch.Tensor], kind: str) -> dict[str, torch
     import torch
     from torchvision.transforms.functional import gaussian_blur
 
-    found = {name: torch.zeros_like(batch[name]) for name in PATHS if name in batch}
+    start = {name: torch.zeros_like(batch[name]) for name in PATHS if name in batch}
     image = batch["image"]
     if kind == "mean":
-        found["image"] = found["image"] + torch.tensor(_IMAGENET_MEAN, device=image.device).view(1, 3, 1, 1)
+        start["image"] = start["image"] + torch.tensor(_IMAGENET_MEAN, device=image.device).view(1, 3, 1, 1)
     elif kind == "blur":
         sigma = image.shape[-1] / _SMOOTH
         size = 2 * int(2 * sigma) + 1
-        found["image"] = gaussian_blur(image, [size, size], [sigma, sigma])
-    return found
+        start["image"] = gaussian_blur(image, [size, size], [sigma, sigma])
+    return start
 
 
 def integrated_gradients(
@@ -162,8 +162,8 @@ def _gradients(
     still = {name: value.expand(len(t), *value.shape[1:]) for name, value in batch.items() if name == "mask"}
     with torch.enable_grad():
         odds = torch_log_odds(network.answer({**still, **moved})["diagnosis"].float() / temperature, positive)
-        found = torch.autograd.grad(odds @ w, list(moved.values()), allow_unused=True, materialize_grads=True)
-    return odds.detach().tolist(), {name: g.sum(0) for name, g in zip(moved, found, strict=True)}
+        gradients = torch.autograd.grad(odds @ w, list(moved.values()), allow_unused=True, materialize_grads=True)
+    return odds.detach().tolist(), {name: g.sum(0) for name, g in zip(moved, gradients, strict=True)}
 
 
 def _completed(

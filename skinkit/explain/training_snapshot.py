@@ -72,18 +72,18 @@ class Snapshot:
                 self.cases[label]["heat"] = self._heat(one, label)
         self.seen += len(batch["class"])
 
-    def told(self) -> dict[str, Any]:
+    def result(self) -> dict[str, Any]:
         """What :meth:`PhotoClassifier.snapshot` answers."""
         mean = (self.sums / max(1, self.seen)).tolist()
-        found: dict[str, Any] = {"importance": {n: v for n, v in zip(self.names, mean, strict=True) if n}}
-        found["cases"] = [self.cases[label] for label in sorted(self.cases)]
+        snapshot: dict[str, Any] = {"importance": {n: v for n, v in zip(self.names, mean, strict=True) if n}}
+        snapshot["cases"] = [self.cases[label] for label in sorted(self.cases)]
         n = self.counts.sum(1)
-        found["factors"] = {
+        snapshot["factors"] = {
             code: {"mean": float(self.totals[i] / n[i]), "histogram": (self.counts[i] / n[i]).tolist()}
             for i, code in enumerate(self.network.classes)
             if n[i]
         }
-        return found
+        return snapshot
 
     def _importances(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> None:
         if not self.network.columns:
@@ -102,7 +102,7 @@ class Snapshot:
 
     def _heat(self, one: Mapping[str, torch.Tensor], label: int) -> list[list[int]]:
         positive = np.arange(len(self.network.classes)) == label
-        found = integrated_gradients(self.network, one, positive, 1.0, most_steps=STEPS)
-        side = min(SIDE, found.heat.shape[0])
-        small = functional.adaptive_avg_pool2d(torch.from_numpy(found.heat)[None, None], side)[0, 0].numpy()
+        attribution = integrated_gradients(self.network, one, positive, 1.0, most_steps=STEPS)
+        side = min(SIDE, attribution.heat.shape[0])
+        small = functional.adaptive_avg_pool2d(torch.from_numpy(attribution.heat)[None, None], side)[0, 0].numpy()
         return as_grey(small - small.min()).tolist()  # type: ignore[no-any-return]

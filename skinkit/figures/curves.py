@@ -168,8 +168,8 @@ def radiomic_heatmap(
     values, of = values[np.ix_(rows, columns)], of[columns]
     names = list(order) or sorted(set(of.tolist()))
     paint = colours(names)
-    shown = [_short(features[i]) for i in rows]
-    height = min(max(0.16 * len(shown), 1.2), 11.0) + 1.0
+    row_names = [_short(features[i]) for i in rows]
+    height = min(max(0.16 * len(row_names), 1.2), 11.0) + 1.0
     with canvas(8.2, height) as figure:
         import matplotlib as mpl
 
@@ -186,9 +186,11 @@ def radiomic_heatmap(
         strip.set_yticks([])
         strip.set_title(title)
         axes.yaxis.tick_right()
-        axes.set_yticks(range(len(shown)), shown, fontsize=min(8.0, 72 * (height - 1.0) / max(len(shown), 1) * 0.85))
-        drawn = f"{len(of)} of {len(classes)}" if len(of) < len(classes) else f"{len(of)}"
-        axes.set_xlabel(f"{drawn} lesions, like ones side by side")
+        axes.set_yticks(
+            range(len(row_names)), row_names, fontsize=min(8.0, 72 * (height - 1.0) / max(len(row_names), 1) * 0.85)
+        )
+        count = f"{len(of)} of {len(classes)}" if len(of) < len(classes) else f"{len(of)}"
+        axes.set_xlabel(f"{count} lesions, like ones side by side")
         bar = figure.colorbar(image, ax=axes, location="left", shrink=min(1.0, 1.6 / max(height - 1.0, 1)), pad=0.02)
         bar.set_label("z-score")
         bar.outline.set_visible(False)
@@ -335,9 +337,9 @@ def referral(curve: Mapping[str, Any], *, title: str = "") -> str:
             axes.fill_between(x, lower, upper, color=colour, alpha=0.15, linewidth=0)
             axes.plot(x, _floats(curve[name]), color=colour, linestyle=dash, label=label)
         for name, (mark, label) in points.items():
-            share, found = curve["points"].get(name, (None, None))
-            if found is not None:
-                axes.plot(share, found, mark, color=ALL_COLOUR, markeredgecolor="white", markersize=7, label=label)
+            share, value = curve["points"].get(name, (None, None))
+            if value is not None:
+                axes.plot(share, value, mark, color=ALL_COLOUR, markeredgecolor="white", markersize=7, label=label)
         axes.set(xlim=(-0.01, 1.01), ylim=(0, 1.02), xlabel="share referred", ylabel="share", title=title)
         axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
         return svg(figure)
@@ -359,13 +361,15 @@ def forest(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> str:
             if whole is not None:
                 panel.axvline(whole, color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
             for at, row in enumerate(rows):
-                told = row.get(metric) or {}
-                if told.get("estimate") is None:
+                interval = row.get(metric) or {}
+                if interval.get("estimate") is None:
                     continue
-                colour = PALETTE[1] if told.get("flagged") else PALETTE[0]
-                if told.get("lower") is not None:
-                    panel.hlines(at, told["lower"], told["upper"], color=colour, linewidth=1.6)
-                panel.plot(told["estimate"], at, "D" if told.get("flagged") else "o", color=colour, markersize=4.5)
+                colour = PALETTE[1] if interval.get("flagged") else PALETTE[0]
+                if interval.get("lower") is not None:
+                    panel.hlines(at, interval["lower"], interval["upper"], color=colour, linewidth=1.6)
+                panel.plot(
+                    interval["estimate"], at, "D" if interval.get("flagged") else "o", color=colour, markersize=4.5
+                )
             panel.set(xlim=(-0.02, 1.02), ylim=(len(rows) - 0.5, -0.5), xlabel=label)
             panel.tick_params(axis="y", length=0)
         names = [f"{row['name']}  (n = {row['n']}, {row['n_positive']} malignant)" for row in rows]
@@ -398,10 +402,10 @@ def differences(
             if row.get("difference") is None:
                 continue
             ends = [float(end) for end in (row.get("lower"), row.get("upper")) if end is not None]
-            known = len(ends) == 2
-            apart = known and (ends[0] > 0 or ends[1] < 0)
+            has_interval = len(ends) == 2
+            apart = has_interval and (ends[0] > 0 or ends[1] < 0)
             colour = PALETTE[1] if apart else PALETTE[0]
-            if known:
+            if has_interval:
                 axes.hlines(at, *ends, color=colour, linewidth=1.8)
             axes.plot(row["difference"], at, "D" if apart else "o", color=colour, markersize=5)
         axes.set(ylim=(max(len(rows), 1) - 0.5, -0.5), title=title, xlabel=unit)

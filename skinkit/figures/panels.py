@@ -95,8 +95,8 @@ def candidate_panels(
             picture.imshow(photo)
             picture.set_axis_off()
             truth = row.get("class")
-            told = f"truth: {labels.get(str(truth), truth)}" if truth else "truth unknown"
-            picture.set_title(told, fontsize=7.5, fontweight="normal")
+            heading = f"truth: {labels.get(str(truth), truth)}" if truth else "truth unknown"
+            picture.set_title(heading, fontsize=7.5, fontweight="normal")
             values = [float(row["top1_p"]), float(row["top2_p"]), float(row["malignancy"])]
             names = [labels.get(str(row[key]), str(row[key])) for key in ("top1", "top2")]
             malignant = str(row["call"]) == "malignant"

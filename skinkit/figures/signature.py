@@ -59,8 +59,8 @@ def heatmap(
     from scipy.cluster.hierarchy import leaves_list, linkage
 
     of = np.asarray(labels, dtype=str)
-    total, drawn = len(of), thinned(of, _MOST_CASES)
-    x, of = x[drawn], of[drawn]
+    total, sample = len(of), thinned(of, _MOST_CASES)
+    x, of = x[sample], of[sample]
     spread = np.nanstd(x, axis=0)
     varied = spread > 1e-12 * np.maximum(1.0, np.abs(np.nanmean(x, axis=0)))
     z = (x[:, varied] - np.nanmean(x[:, varied], axis=0)) / spread[varied]
@@ -95,8 +95,8 @@ def heatmap(
         axes.yaxis.tick_right()
         axes.set_yticks(range(len(rows)), [short(names[i]) for i in rows], fontsize=6.2)
         _emphasise(axes.get_yticklabels(), [names[i] in chosen for i in rows])
-        shown = f"{len(of)} of {total}" if len(of) < total else f"{total}"
-        axes.set_xlabel(f"{shown} lesions, by class and likeness")
+        count = f"{len(of)} of {total}" if len(of) < total else f"{total}"
+        axes.set_xlabel(f"{count} lesions, by class and likeness")
         bar = figure.colorbar(image, ax=[branches, kinds, axes], location="bottom", shrink=0.3, aspect=28, pad=0.01)
         bar.set_label("z-score (bold: in the signature)")
         bar.outline.set_visible(False)
@@ -120,8 +120,8 @@ def _tree(axes: Any, tree: Floats, n: int) -> None:
     """A dendrogram that grows to the left, its leaves in the rows of the image beside it."""
     from scipy.cluster.hierarchy import dendrogram
 
-    drawn = dendrogram(tree, no_plot=True)
-    for places, heights in zip(drawn["icoord"], drawn["dcoord"], strict=True):
+    branches = dendrogram(tree, no_plot=True)
+    for places, heights in zip(branches["icoord"], branches["dcoord"], strict=True):
         axes.plot(np.sqrt(heights), (np.array(places) - 5) / 10, color=MUTED, linewidth=0.6)
     axes.set_ylim(n - 0.5, -0.5)
     axes.invert_xaxis()
@@ -217,19 +217,19 @@ def frequencies(folder: Path, table: pd.DataFrame, chosen: Sequence[str], title:
         chosen: those of the signature.
         title: above the bars.
     """
-    shown = table[table["frequency"] > 0].sort_values(["frequency", "feature"], ascending=[False, True])
-    rest = max(0, len(shown) - _MOST_BARS)
-    shown = shown.head(_MOST_BARS)
-    inside = [name in chosen for name in shown["feature"]]
-    with canvas(6.4, 0.21 * max(len(shown), 1) + 1.1) as figure:
+    ranked = table[table["frequency"] > 0].sort_values(["frequency", "feature"], ascending=[False, True])
+    rest = max(0, len(ranked) - _MOST_BARS)
+    ranked = ranked.head(_MOST_BARS)
+    inside = [name in chosen for name in ranked["feature"]]
+    with canvas(6.4, 0.21 * max(len(ranked), 1) + 1.1) as figure:
         axes = figure.add_subplot()
-        at = np.arange(len(shown))
-        axes.barh(at, shown["frequency"], height=0.7, color=[PALETTE[0] if strong else FAINT for strong in inside])
-        for place, value in zip(at, shown["frequency"], strict=True):
+        at = np.arange(len(ranked))
+        axes.barh(at, ranked["frequency"], height=0.7, color=[PALETTE[0] if strong else FAINT for strong in inside])
+        for place, value in zip(at, ranked["frequency"], strict=True):
             axes.text(value + 0.012, place, f"{value:.2f}", va="center", fontsize=7.5, color=MUTED)
-        axes.set_yticks(at, [short(name) for name in shown["feature"]], fontsize=8)
+        axes.set_yticks(at, [short(name) for name in ranked["feature"]], fontsize=8)
         _emphasise(axes.get_yticklabels(), inside)
-        axes.set(xlim=(0, 1.08), ylim=(max(len(shown), 1) - 0.4, -0.6), title=title)
+        axes.set(xlim=(0, 1.08), ylim=(max(len(ranked), 1) - 0.4, -0.6), title=title)
         more = f"; {rest} more features were chosen less often" if rest else ""
         axes.set_xlabel(f"share of choices that hold the feature (blue: in the signature{more})")
         axes.grid(axis="y", visible=False)
@@ -249,23 +249,23 @@ def reliabilities(folder: Path, table: pd.DataFrame, chosen: Sequence[str], good
     """
     from matplotlib.lines import Line2D
 
-    shown = table.dropna(subset=["icc"]).sort_values(["icc", "feature"], ascending=[False, True])
-    kinds = [category(name) for name in shown["feature"]]
+    ranked = table.dropna(subset=["icc"]).sort_values(["icc", "feature"], ascending=[False, True])
+    kinds = [category(name) for name in ranked["feature"]]
     names = list(dict.fromkeys(category(name) for name in table["feature"]))
     paint = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(names)}
-    at = np.arange(len(shown))
-    low = min(0.0, float(shown["lower"].min(skipna=True)) if len(shown) else 0.0)
-    with canvas(6.6, _ROW_IN * max(len(shown), 12) + 1.2) as figure:
+    at = np.arange(len(ranked))
+    low = min(0.0, float(ranked["lower"].min(skipna=True)) if len(ranked) else 0.0)
+    with canvas(6.6, _ROW_IN * max(len(ranked), 12) + 1.2) as figure:
         axes = figure.add_subplot()
         axes.axvspan(low - 0.02, good, color="#f6ece6", linewidth=0, zorder=0)
         axes.axvline(good, color=HIGH, linewidth=1.0, linestyle=(0, (4, 2)))
-        ends = shown[["lower", "upper"]].to_numpy(dtype=float)
-        for place, kind, value, (lower, upper) in zip(at, kinds, shown["icc"], ends, strict=True):
+        ends = ranked[["lower", "upper"]].to_numpy(dtype=float)
+        for place, kind, value, (lower, upper) in zip(at, kinds, ranked["icc"], ends, strict=True):
             axes.plot([lower, upper], [place, place], color=paint[kind], linewidth=1.2)
             axes.plot(value, place, "o", color=paint[kind], markersize=3.2)
-        axes.set_yticks(at, [short(name) for name in shown["feature"]], fontsize=6.2)
-        _emphasise(axes.get_yticklabels(), [name in chosen for name in shown["feature"]])
-        axes.set(xlim=(low - 0.02, 1.02), ylim=(max(len(shown), 1) - 0.3, -0.7), title=title)
+        axes.set_yticks(at, [short(name) for name in ranked["feature"]], fontsize=6.2)
+        _emphasise(axes.get_yticklabels(), [name in chosen for name in ranked["feature"]])
+        axes.set(xlim=(low - 0.02, 1.02), ylim=(max(len(ranked), 1) - 0.3, -0.7), title=title)
         axes.set_xlabel(f"ICC(2,1) with 95 % interval (bold: in the signature; shaded: below {good})")
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)

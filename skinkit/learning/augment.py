@@ -78,12 +78,12 @@ def _matrices(n: int, how: Augment, generator: torch.Generator) -> torch.Tensor:
     """(n, 2, 3): from a place in the new picture to the place in the old one, in coordinates from -1 to 1."""
     import torch
 
-    drawn = torch.rand(n, 6, generator=generator)
-    angle = (2 * drawn[:, 0] - 1) * math.radians(how.rotation_deg)
+    draws = torch.rand(n, 6, generator=generator)
+    angle = (2 * draws[:, 0] - 1) * math.radians(how.rotation_deg)
     smallest, largest = how.scale
-    zoom = 1 / (smallest + (largest - smallest) * drawn[:, 1])
-    shift = (2 * drawn[:, 2:4] - 1) * 2 * how.shift
-    flip = torch.where((drawn[:, 4:6] < 0.5) & how.flips, -1.0, 1.0)
+    zoom = 1 / (smallest + (largest - smallest) * draws[:, 1])
+    shift = (2 * draws[:, 2:4] - 1) * 2 * how.shift
+    flip = torch.where((draws[:, 4:6] < 0.5) & how.flips, -1.0, 1.0)
     cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
     rows = [torch.stack([cos, -sin], 1) * flip[:, :1], torch.stack([sin, cos], 1) * flip[:, 1:]]
     return torch.cat([torch.stack(rows, 1), shift[:, :, None]], dim=2)
@@ -99,9 +99,9 @@ def _recoloured(batch: dict[str, torch.Tensor], how: Augment, generator: torch.G
     if "image" not in batch or not (how.brightness or how.contrast or how.saturation or how.hue or how.channels):
         return batch
     image = batch["image"]
-    drawn = 2 * torch.rand(len(image), 4, generator=generator) - 1
+    draws = 2 * torch.rand(len(image), 4, generator=generator) - 1
     reach = torch.tensor([how.brightness, how.contrast, how.saturation, 2 * math.pi * how.hue])
-    brightness, contrast, saturation, turn = (drawn * reach).unbind(1)
+    brightness, contrast, saturation, turn = (draws * reach).unbind(1)
     luma = torch.tensor(_LUMA)
     matrix = _hue_turned(turn)
     grey = luma.expand(3, 3)
@@ -144,9 +144,9 @@ def _textured(batch: dict[str, torch.Tensor], how: Augment, generator: torch.Gen
         return batch
     image = batch["image"]
     n = len(image)
-    drawn = torch.rand(n, 6, generator=generator)
-    done = (drawn[:, :3] < 0.5).to(image.dtype)  # which of the three a photo gets
-    amount = (done * drawn[:, 3:]).to(image.device)
+    draws = torch.rand(n, 6, generator=generator)
+    done = (draws[:, :3] < 0.5).to(image.dtype)  # which of the three a photo gets
+    amount = (done * draws[:, 3:]).to(image.device)
     if how.blur:
         image = _blurred(image, amount[:, 0] * how.blur * image.shape[-1])
     if how.sharpness:

@@ -35,15 +35,15 @@ class EmbeddingStore:
         """Pixel hash -> (width,) float16, for those that are known."""
         from safetensors import SafetensorError, safe_open
 
-        wanted, found = set(wanted), {}
+        wanted, vectors = set(wanted), {}
         for file in sorted(self.folder.glob("*.safetensors")):
             try:
                 with safe_open(file, framework="numpy") as tensors:
                     for name in wanted.intersection(tensors.keys()):
-                        found[name] = tensors.get_tensor(name)
+                        vectors[name] = tensors.get_tensor(name)
             except (SafetensorError, OSError):
                 file.unlink(missing_ok=True)  # damaged: its photos are looked at again
-        return found
+        return vectors
 
     def write(self, vectors: Mapping[str, np.ndarray]) -> None:
         """Add some, in one file that appears whole."""
@@ -63,22 +63,22 @@ def embed(
     where it stopped.
     """
     unique = {photo.pixel_sha256: photo for photo in photos}
-    known = store.read(unique)
+    vectors = store.read(unique)
     failed: dict[str, CaseError] = {}
     fresh: dict[str, np.ndarray] = {}
-    todo = [photo for pixels, photo in unique.items() if pixels not in known]
+    todo = [photo for pixels, photo in unique.items() if pixels not in vectors]
     try:
         for photo, answer in forward(module, todo, device=device, console=console, label="looking at photos"):
             if isinstance(answer, CaseError):
                 failed[photo.pixel_sha256] = answer
                 continue
-            known[photo.pixel_sha256] = fresh[photo.pixel_sha256] = answer.astype(np.float16)
+            vectors[photo.pixel_sha256] = fresh[photo.pixel_sha256] = answer.astype(np.float16)
             if len(fresh) >= _STORED_AT_ONCE:
                 store.write(fresh)
                 fresh = {}
     finally:
         store.write(fresh)
-    return known, failed
+    return vectors, failed
 
 
 def embedding_store(root: Path, module: Any, config: Any, weights_sha256: str, device: str) -> EmbeddingStore:

@@ -73,21 +73,21 @@ class Photo:
 
     def read(self) -> Bytes:
         """uint8 (H, W, 3); raises :class:`CaseError` where it cannot be read or is not what was ingested."""
-        data, known = self._data()
-        return self._checked(decode(data, complete=known)[0], known)
+        data, unchanged = self._data()
+        return self._checked(decode(data, complete=unchanged)[0], unchanged)
 
     def read_luma(self) -> Bytes:
         """uint8 (H, W), ITU-R 601 luma, without RGB in between; raises as :meth:`read`."""
-        data, known = self._data()
-        return luma(data, complete=True) if known else grey(self._checked(decode(data)[0], known))
+        data, unchanged = self._data()
+        return luma(data, complete=True) if unchanged else grey(self._checked(decode(data)[0], unchanged))
 
     def _data(self) -> tuple[bytes, bool]:
         """The file's bytes, and whether they are those that were ingested."""
         data = read_bytes(self.path)
         return data, bool(self.file_sha256) and hashlib.sha256(data).hexdigest() == self.file_sha256
 
-    def _checked(self, rgb: Bytes, known: bool) -> Bytes:
-        if not known and pixel_sha256(rgb) != self.pixel_sha256:
+    def _checked(self, rgb: Bytes, unchanged: bool) -> Bytes:
+        if not unchanged and pixel_sha256(rgb) != self.pixel_sha256:
             raise CaseError("image_changed", "the picture is not the one that was ingested; run 'skinkit ingest'")
         return rgb
 
@@ -239,38 +239,38 @@ class Examples:
             if row in kept.failed:
                 raise kept.failed[row]
         try:
-            found = self._decoded(row)
+            pictures = self._decoded(row)
         except CaseError as error:
             with kept.lock:
                 kept.failed[row] = error
             raise
-        size = sum(picture.nbytes for picture in found.values())
+        size = sum(picture.nbytes for picture in pictures.values())
         with kept.lock:
             kept.readable.add(row)
             if row not in kept.pictures and kept.size + size <= self.cache_bytes:
-                kept.pictures[row] = found
+                kept.pictures[row] = pictures
                 kept.size += size
-        return found
+        return pictures
 
     def _decoded(self, row: int) -> Pictures:
         rgb = self.photos[row].read()
         size = rgb.shape[1], rgb.shape[0]
-        found = {}
+        pictures = {}
         if "image" in self.reads:
-            found["image"] = shrunk(rgb, self.side_px)
+            pictures["image"] = shrunk(rgb, self.side_px)
         if self.masks is not None:
             file = self.masks[row]
             inside = (
                 shrunk_mask(read_mask(file, size), self.side_px) >= _HALF if file is not None else np.zeros(1, bool)
             )
             whole = np.ones((self.side_px, self.side_px), bool)
-            found["mask"] = (inside if inside.any() else whole).astype(np.uint8) * 255
+            pictures["mask"] = (inside if inside.any() else whole).astype(np.uint8) * 255
         if self.truth_masks is not None:
             file = self.truth_masks[row]
             if file is None:
                 raise CaseError("mask_missing", "nobody has drawn the lesion of this photo")
-            found["truth_mask"] = shrunk_mask(read_mask(file, size), self.side_px)
-        return found
+            pictures["truth_mask"] = shrunk_mask(read_mask(file, size), self.side_px)
+        return pictures
 
     def unreadable(self, rows: RowIndices, tick: Tick | None = None) -> dict[int, CaseError]:
         """The rows that cannot be read, and why; rows not met yet are decoded now, which fills the cache.
@@ -279,20 +279,20 @@ class Examples:
             rows: to look at.
             tick: told of each.
         """
-        asked = [int(row) for row in rows]
-        found = {}
-        for row, error in zip(asked, in_order(self._error, asked, ahead=16), strict=True):
+        positions = [int(row) for row in rows]
+        failed = {}
+        for row, error in zip(positions, in_order(self._error, positions, ahead=16), strict=True):
             if error:
-                found[row] = error
+                failed[row] = error
             if tick:
                 tick(failed=error is not None)
-        return found
+        return failed
 
     def _error(self, row: int) -> CaseError | None:
         if row in self._kept.readable:
             return None
-        found = self.tried(row)
-        return found if isinstance(found, CaseError) else None
+        outcome = self.tried(row)
+        return outcome if isinstance(outcome, CaseError) else None
 
     def tried(self, row: int) -> Pictures | CaseError:
         """The pictures of one case, or why there are none."""
@@ -327,15 +327,15 @@ class Examples:
         import torch
 
         chosen = np.asarray(rows, np.int64)
-        found = {name: torch.from_numpy(np.stack([p[name] for p in pictures])) for name in pictures[0]}
-        if "image" in found:
-            found["image"] = found["image"].permute(0, 3, 1, 2)
-        found |= {name: torch.from_numpy(values[chosen]) for name, values in self.arrays.items()}
+        batch = {name: torch.from_numpy(np.stack([p[name] for p in pictures])) for name in pictures[0]}
+        if "image" in batch:
+            batch["image"] = batch["image"].permute(0, 3, 1, 2)
+        batch |= {name: torch.from_numpy(values[chosen]) for name, values in self.arrays.items()}
         if self._kept.still is not None:
-            found["still"] = torch.from_numpy(self._kept.still[chosen])
+            batch["still"] = torch.from_numpy(self._kept.still[chosen])
         if self.classes is not None:
-            found["class"] = torch.from_numpy(self.classes[chosen])
-        return found
+            batch["class"] = torch.from_numpy(self.classes[chosen])
+        return batch
 
 
 def as_input(batch: Mapping[str, torch.Tensor], device: str | torch.device) -> dict[str, torch.Tensor]:

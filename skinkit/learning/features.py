@@ -53,14 +53,14 @@ def features(
         masks = trained.lesion_masks(frame, workspace) if "mask" in model.module.READS else None
         examples = Examples(model.module.READS, model.config.side_px, photos, masks=masks).with_arrays(batch)
         network: Any = _Penultimate(model.network(fold, device), len(model.classes.classes))
-        found: list[np.ndarray] = []
+        features: list[np.ndarray] = []
         readable = np.ones(len(frame), dtype=bool)
         for row, answer in forward.run(network, examples, range(len(frame)), device=device, console=console):
             if isinstance(answer, CaseError):
                 readable[row] = False
             else:
-                found.append(answer["features"])
-        return np.array(found, dtype=np.float64).reshape(len(found), -1), readable
+                features.append(answer["features"])
+        return np.array(features, dtype=np.float64).reshape(len(features), -1), readable
     readable = np.ones(len(frame), dtype=bool)
     if model.reads_photos:
         store = model.store(workspace, device)

@@ -103,28 +103,28 @@ def run(
     module.to(device, memory_format=torch.channels_last).eval()
     chosen = precision_of(device, precision)
 
-    def answered(asked: Sequence[int], pictures: Sequence[Pictures]) -> list[dict[str, np.ndarray]]:
+    def answered(part: Sequence[int], pictures: Sequence[Pictures]) -> list[dict[str, np.ndarray]]:
         with torch.inference_mode(), autocast(device, chosen):
-            inputs = as_input(examples.stacked(asked, pictures), device)
+            inputs = as_input(examples.stacked(part, pictures), device)
             if seen:
                 encoded = module.encode(inputs)
-                told = {**module.head(encoded, inputs), SEEN: _pooled(encoded)}
+                logits_of = {**module.head(encoded, inputs), SEEN: _pooled(encoded)}
             else:
-                told = network.answer(inputs)
-            found = {name: logits.float().cpu().numpy() for name, logits in told.items()}
-        return [{name: logits[at] for name, logits in found.items()} for at in range(len(asked))]
+                logits_of = network.answer(inputs)
+            arrays = {name: logits.float().cpu().numpy() for name, logits in logits_of.items()}
+        return [{name: logits[at] for name, logits in arrays.items()} for at in range(len(part))]
 
     positions = [int(row) for row in rows]
     yield from _in_batches(positions, examples.tried, answered, batch or _BATCH[device], console, label)
 
 
-def _pooled(seen: torch.Tensor) -> torch.Tensor:
+def _pooled(encoded: torch.Tensor) -> torch.Tensor:
     """(n, width) of what a network made of n pictures: means over the places of maps, and over neighbours elsewhere."""
     import torch.nn.functional as functional
 
-    if seen.ndim == 4:
-        return seen.mean((2, 3))
-    flat = seen.flatten(1).float()
+    if encoded.ndim == 4:
+        return encoded.mean((2, 3))
+    flat = encoded.flatten(1).float()
     return functional.adaptive_avg_pool1d(flat[:, None], min(flat.shape[1], _WIDEST))[:, 0]
 
 
@@ -160,17 +160,17 @@ def head_answers(
     module.to(device, memory_format=torch.channels_last).eval()
     chosen = precision_of(device, precision)
 
-    def answered(asked: Sequence[int], pictures: Sequence[Pictures]) -> list[np.ndarray]:
+    def answered(part: Sequence[int], pictures: Sequence[Pictures]) -> list[np.ndarray]:
         with torch.inference_mode(), autocast(device, chosen):
-            inputs = as_input(examples.stacked(asked, pictures), device)
-            seen = module.encode(inputs)
-            found = []
+            inputs = as_input(examples.stacked(part, pictures), device)
+            encoded = module.encode(inputs)
+            logits = []
             for table in tables:
-                known = {
-                    name: torch.from_numpy(values[list(asked)]).float().to(device) for name, values in table.items()
+                tabular = {
+                    name: torch.from_numpy(values[list(part)]).float().to(device) for name, values in table.items()
                 }
-                found.append(module.head(seen, {**inputs, **known})[DIAGNOSIS].float().cpu().numpy())
-        return list(np.stack(found, axis=1))
+                logits.append(module.head(encoded, {**inputs, **tabular})[DIAGNOSIS].float().cpu().numpy())
+        return list(np.stack(logits, axis=1))
 
     positions = [int(row) for row in rows]
     yield from _in_batches(positions, examples.tried, answered, _BATCH[device], console, label)
@@ -192,14 +192,14 @@ def answers(
     Raises:
         CaseError: a row cannot be read.
     """
-    found: list[dict[str, np.ndarray]] = []
+    by_row: list[dict[str, np.ndarray]] = []
     for _, answer in run(
         network, examples, rows, device=device, precision=precision, seen=seen, console=console, label=label
     ):
         if isinstance(answer, CaseError):
             raise answer
-        found.append(answer)
-    return {name: np.stack([answer[name] for answer in found]) for name in (found[0] if found else ())}
+        by_row.append(answer)
+    return {name: np.stack([answer[name] for answer in by_row]) for name in (by_row[0] if by_row else ())}
 
 
 def _in_batches(
@@ -215,12 +215,12 @@ def _in_batches(
     waiting = iter(items)
     with contextlib.closing(ready), console.progress(len(items), label) as tick:
         while taken := list(zip(itertools.islice(waiting, size), ready, strict=False)):
-            readable = [(item, found) for item, found in taken if not isinstance(found, CaseError)]
-            found_here, size = _halving(readable, answered, size, console)
-            following = iter(found_here)
-            for item, found in taken:
-                tick(failed=isinstance(found, CaseError))
-                yield item, found if isinstance(found, CaseError) else next(following)
+            readable = [(item, outcome) for item, outcome in taken if not isinstance(outcome, CaseError)]
+            batch_answers, size = _halving(readable, answered, size, console)
+            following = iter(batch_answers)
+            for item, outcome in taken:
+                tick(failed=isinstance(outcome, CaseError))
+                yield item, outcome if isinstance(outcome, CaseError) else next(following)
 
 
 def _halving(
@@ -230,11 +230,11 @@ def _halving(
     console: Console,
 ) -> tuple[list[Answer], int]:
     """The answers for a batch and the batch size to go on with, halved as often as memory ran out."""
-    found: list[Answer] = []
-    while len(found) < len(ready):
-        part = ready[len(found) : len(found) + size]
+    results: list[Answer] = []
+    while len(results) < len(ready):
+        part = ready[len(results) : len(results) + size]
         try:
-            found += answered([item for item, _ in part], [prepared for _, prepared in part])
+            results += answered([item for item, _ in part], [prepared for _, prepared in part])
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
@@ -244,7 +244,7 @@ def _halving(
                 ) from None
             size //= 2
             console.warn(f"out of memory: going on with {size} photos at once")
-    return found, size
+    return results, size
 
 
 def out_of_memory(error: RuntimeError) -> bool:

@@ -124,10 +124,12 @@ def fit(
     _check(phases, train, devices, strata is not None)
     # What a checkpoint must agree on with the run that resumes it.
     rows = [examples.fingerprint(part) for part in (train, validation)]
-    drawn = tuple(int(strata[row]) for row in train) if strata is not None else ()
-    identity = digest([FORMAT, seed, [asdict(phase) for phase in phases], rows, drawn])
+    row_strata = tuple(int(strata[row]) for row in train) if strata is not None else ()
+    identity = digest([FORMAT, seed, [asdict(phase) for phase in phases], rows, row_strata])
     precision = precision_of(device, precision)
-    job = TrainingJob(examples, train, validation, score, seed, device, precision, Path(folder), label, identity, drawn)
+    job = TrainingJob(
+        examples, train, validation, score, seed, device, precision, Path(folder), label, identity, row_strata
+    )
     if not validation and not phases[-1].averaged:
         falls = phases[-1].schedule in ("cosine", "one_cycle")  # made to be followed to the end
         say = console.info if falls else console.warn
@@ -310,10 +312,10 @@ def _validated(fabric: Any, network: Network, job: TrainingJob, console: Console
     figures: dict[str, float] = {}
     if job.validation and fabric.global_rank == 0:
         quiet = Console(quiet=True, stream=console.stream)
-        found = forward.answers(
+        answers = forward.answers(
             network, job.examples, job.validation, device=job.device, precision=job.precision, console=quiet
         )
-        figures = {name: float(value) for name, value in job.score(found, np.array(job.validation)).items()}
+        figures = {name: float(value) for name, value in job.score(answers, np.array(job.validation)).items()}
     return dict(fabric.broadcast(figures)) if fabric.world_size > 1 else figures
 
 
@@ -322,10 +324,10 @@ def _snapshot(network: Any, job: TrainingJob, progress: Progress, phase: Phase) 
     as_module(network).eval()
     rows = job.validation
     groups = [rows[start : start + phase.batch] for start in range(0, len(rows), phase.batch)]
-    found = network.snapshot(as_input(batch, job.device) for batch in job.examples.batches(groups))
-    for case in found.get("cases", ()):
+    snapshot = network.snapshot(as_input(batch, job.device) for batch in job.examples.batches(groups))
+    for case in snapshot.get("cases", ()):
         case["pixels"] = job.examples.photos[rows[case.pop("index")]].pixel_sha256
-    return {"phase": phase.name, "epoch": progress.epoch, **found}
+    return {"phase": phase.name, "epoch": progress.epoch, **snapshot}
 
 
 def _compare(module: Any, job: TrainingJob, progress: Progress, phase: Phase, row: Mapping[str, Any]) -> None:
@@ -386,6 +388,6 @@ def _estimate_statistics(fabric: Any, network: Network, job: TrainingJob, progre
 def _line(job: TrainingJob, phase: Phase, row: Mapping[str, Any], what: str = "") -> str:
     figures = [f"{name.replace('_', ' ')} {value:.4g}" for name, value in row.items() if name not in OWN]
     loss = [] if what else [f"loss {row['train_loss']:.4g}"]
-    said = ", ".join([*loss, *figures, f"{row['seconds']:.0f} s"])
+    values = ", ".join([*loss, *figures, f"{row['seconds']:.0f} s"])
     what = what or f"epoch {row['epoch']}/{phase.epochs}"
-    return f"  {job.label}, {phase.name}, {what}: {said}"
+    return f"  {job.label}, {phase.name}, {what}: {values}"

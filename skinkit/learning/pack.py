@@ -149,10 +149,12 @@ def write(workspace: Workspace, name: str, output: Path) -> tuple[Pack, str]:
 def _travelling(artifact: Artifact) -> dict[str, Path | bytes]:
     """Name -> content of the files of a model that travel."""
     named = [*artifact.manifest["files"], *artifact.manifest.get("beside", {})]
-    found: dict[str, Path | bytes] = {n: artifact.path / n for n in named if n.rpartition("/")[2] not in STAYS}
+    contents: dict[str, Path | bytes] = {n: artifact.path / n for n in named if n.rpartition("/")[2] not in STAYS}
     if TRAINED_ON in named:
-        found[TRAINED_ON] = artifact.path / TRAINED_ON if artifact.installed else _nameless(artifact.path / TRAINED_ON)
-    return found
+        contents[TRAINED_ON] = (
+            artifact.path / TRAINED_ON if artifact.installed else _nameless(artifact.path / TRAINED_ON)
+        )
+    return contents
 
 
 def _nameless(file: Path) -> bytes:
@@ -217,8 +219,8 @@ def _manifest(artifact: Artifact, travelling: Mapping[str, Path | bytes]) -> dic
 def _chain(workspace: Workspace, model: Artifact, about: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Name and settings of masks, features and fused tables as the model was trained on them."""
     if model.installed:
-        return {kind: dict(asked) for kind, asked in model.installed["asks_for"].items()}
-    found: list[dict[str, dict[str, Any]]] = []
+        return {kind: dict(settings) for kind, settings in model.installed["asks_for"].items()}
+    chains: list[dict[str, dict[str, Any]]] = []
     for cohort in about["cohorts"]:
         chain: dict[str, dict[str, Any]] = {}
         name = str(about["fused"])
@@ -227,8 +229,8 @@ def _chain(workspace: Workspace, model: Artifact, about: Mapping[str, Any]) -> d
             recorded = open_artifact(place, fix=f"run 'skinkit fuse --cohort {cohort}', then pack again").config
             chain[kind] = {"name": name, "config": dict(recorded)}
             name = str(recorded.get(before) or name) if before else name
-        found.append(chain)
-    differing = [c for c, chain in zip(about["cohorts"], found, strict=True) if chain != found[0]]
+        chains.append(chain)
+    differing = [c for c, chain in zip(about["cohorts"], chains, strict=True) if chain != chains[0]]
     if differing:
         raise InputError(
             f"{about['name']} was trained on {about['cohorts'][0]} and {differing[0]}, which were segmented or "
@@ -236,19 +238,19 @@ def _chain(workspace: Workspace, model: Artifact, about: Mapping[str, Any]) -> d
             "the same settings for all its cohorts: a machine that only predicts can follow one of them",
             "segment and measure them the same way, and train again",
         )
-    chain = found[0]
+    chain = chains[0]
     measured = about["radiomics"]
-    told = {name: measured[name] for name in ("channels", "bin_width", "engine") if name in measured}
+    as_trained = {name: measured[name] for name in ("channels", "bin_width", "engine") if name in measured}
     now = chain["features"]["config"]
-    changed = [name for name, value in told.items() if now.get(name) != value]
+    changed = [name for name, value in as_trained.items() if now.get(name) != value]
     if changed:
         raise RefusedError(
             f"the features {chain['features']['name']} are measured with {changed[0]} {now.get(changed[0])!r} now",
-            f"{told[changed[0]]!r}, as when {about['name']} was trained",
+            f"{as_trained[changed[0]]!r}, as when {about['name']} was trained",
             "measure them with those settings again, or train the model anew",
         )
-    asked = workspace.settings.get("predict", {})
-    refer = {name: asked[name] for name in ("undecided", "unlike") if name in asked}
+    settings = workspace.settings.get("predict", {})
+    refer = {name: settings[name] for name in ("undecided", "unlike") if name in settings}
     return {**chain, "predictions": {"name": about["name"], "config": refer}}
 
 
@@ -339,17 +341,17 @@ def _opened(path: Path, sha256: str) -> Iterator[tuple[Pack, zipfile.ZipFile, st
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise InputError(f"no file {path}", "a file written by 'skinkit models pack'", "check the path") from None
     with stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if wanted and found != wanted:
+        file_hash = hashlib.file_digest(stream, "sha256").hexdigest()
+        if wanted and file_hash != wanted:
             raise RefusedError(
-                f"{path} has SHA-256 {found}",
+                f"{path} has SHA-256 {file_hash}",
                 f"{wanted}; nothing was installed",
                 "bring the file again from its origin",
             )
         _check_directory(stream, path)
         try:
             with zipfile.ZipFile(stream) as archive:
-                yield _index(archive, path), archive, found
+                yield _index(archive, path), archive, file_hash
         except (zipfile.BadZipFile, EOFError, struct.error, UnicodeDecodeError) as error:
             raise _no_pack(path, str(error)) from None
 
@@ -390,12 +392,12 @@ def _index(archive: zipfile.ZipFile, path: Path) -> Pack:
         if not entry.filename.endswith(".safetensors") and entry.file_size > _LARGEST_PLAIN:
             raise _no_pack(path, f"{entry.filename!r} has {entry.file_size} bytes")
     try:
-        told = json.loads(archive.read(INDEX).decode("utf-8"))
-        if told["format"] != FORMAT:
-            raise _no_pack(path, f"its format is {told['format']!r}")
-        if told["version"] > VERSION:
-            raise InputError(f"{path} is a pack of version {told['version']}", f"{VERSION} or older", "update skinkit")
-        pack = Pack(told["name"], told["parts"], told["asks_for"], told["files"], told["skinkit"])
+        index = json.loads(archive.read(INDEX).decode("utf-8"))
+        if index["format"] != FORMAT:
+            raise _no_pack(path, f"its format is {index['format']!r}")
+        if index["version"] > VERSION:
+            raise InputError(f"{path} is a pack of version {index['version']}", f"{VERSION} or older", "update skinkit")
+        pack = Pack(index["name"], index["parts"], index["asks_for"], index["files"], index["skinkit"])
         check_name(pack.name, f"name in {path}")
         sizes = {member: int(listed["bytes"]) for member, listed in pack.files.items()}
         _check_parts(pack, path)
@@ -410,16 +412,16 @@ def _check_parts(pack: Pack, path: Path) -> None:
     """The manifests inside must list exactly the members, and prove their identity."""
     listed = {member: str(entry["sha256"]) for member, entry in pack.files.items()}
     claimed: dict[str, str] = {}
-    for part, told in pack.parts.items():
-        check_name(told["name"], f"name in {path}")
-        manifest = told["manifest"]
+    for part, described in pack.parts.items():
+        check_name(described["name"], f"name in {path}")
+        manifest = described["manifest"]
         claimed |= {f"{part}/{n}": value for n, value in {**manifest["files"], **manifest["beside"]}.items()}
         trained = manifest["installed"]["files"]
         as_trained = {name: trained.get(name) for name in manifest["files"] if name != TRAINED_ON}
         same = as_trained == {name: value for name, value in manifest["files"].items() if name != TRAINED_ON}
         if not same or manifest["identity"] != digest([manifest["recipe"], trained]):
             raise RefusedError(
-                f"the identity of {told['name']} in {path} does not follow from its files",
+                f"the identity of {described['name']} in {path} does not follow from its files",
                 "a model as it was trained",
                 "bring the file again from its origin",
             )
@@ -429,9 +431,9 @@ def _check_parts(pack: Pack, path: Path) -> None:
         raise _no_pack(path, f"its models are not made of the members {INDEX} lists")
     if CLASSIFIER in pack.parts and set(pack.asks_for) != {*_CHAIN, "predictions"}:
         raise _no_pack(path, "it does not say what comes before the model")
-    for asked in pack.asks_for.values():
-        check_name(asked["name"], f"name in {path}")
-        dict(asked["config"])
+    for wanted in pack.asks_for.values():
+        check_name(wanted["name"], f"name in {path}")
+        dict(wanted["config"])
 
 
 def _no_pack(path: Path, why: str) -> InputError:
@@ -483,7 +485,7 @@ def install(
     """
     from skinkit.models import load_model
 
-    with _opened(path, sha256) as (pack, archive, found):
+    with _opened(path, sha256) as (pack, archive, pack_hash):
         for part in pack.parts:
             about = json.loads(archive.read(f"{part}/model.json"))
             load_model(str(about["model"]), task="classify" if part == CLASSIFIER else "segment")
@@ -493,7 +495,7 @@ def install(
         for part, called in names.items():
             if not replace:
                 _refuse_other(workspace, called, pack.parts[part]["manifest"]["identity"])
-        marks = {"pack_sha256": found, "packed_as": pack.name, "at": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        marks = {"pack_sha256": pack_hash, "packed_as": pack.name, "at": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
         for part in sorted(names, reverse=True):  # the segmenter first: a classifier that is there is ready to work
             asks = asks_for if part == CLASSIFIER else {}
             _install_part(workspace, names[part], archive, pack, part, {**marks, "asks_for": asks})
@@ -540,11 +542,11 @@ def _refuse_other(workspace: Workspace, name: str, identity: str) -> None:
     path = workspace.path(Ref("models", name=name))
     if not exists(path):
         return
-    found = open_artifact(path)
-    if found.identity != identity or not found.installed:
-        how = "was installed" if found.installed else "was trained here"
+    present = open_artifact(path)
+    if present.identity != identity or not present.installed:
+        how = "was installed" if present.installed else "was trained here"
         raise RefusedError(
-            f"a model {name!r} with the identity {found.identity[:12]} {how}, in {workspace.root}",
+            f"a model {name!r} with the identity {present.identity[:12]} {how}, in {workspace.root}",
             f"a name that is free, or the model {identity[:12]} installed before",
             f"give --name {name}_2 to keep both, or --replace",
         )
@@ -612,8 +614,8 @@ def asked_for(workspace: Workspace, ref: Ref) -> Mapping[str, Any]:
         return {}
     for name in models_of(workspace):
         installed = open_artifact(workspace.path(Ref("models", name=name))).installed or {}
-        asked = installed.get("asks_for", {}).get(ref.kind)
-        if asked and asked["name"] == ref.name:
-            config: Mapping[str, Any] = asked["config"]
+        wanted = installed.get("asks_for", {}).get(ref.kind)
+        if wanted and wanted["name"] == ref.name:
+            config: Mapping[str, Any] = wanted["config"]
             return config
     return {}

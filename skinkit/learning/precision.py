@@ -38,7 +38,7 @@ def autocast(device: str, precision: str) -> contextlib.AbstractContextManager[A
     return torch.autocast(device, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
 
 
-def precision_of(device: str, asked: str = "auto") -> str:
+def precision_of(device: str, requested: str = "auto") -> str:
     """``fp32`` or ``bf16``; ``auto`` takes bf16 where a small network is known to run clearly faster in it here.
 
     Nothing is measured on a processor: what ``skinkit doctor`` has measured counts, and float32 where it has not.
@@ -46,10 +46,10 @@ def precision_of(device: str, asked: str = "auto") -> str:
     Raises:
         ConfigError: neither of the three.
     """
-    if asked not in ("auto", "fp32", "bf16"):
-        raise ConfigError(f"precision {asked!r}", "auto, fp32 or bf16", "use --precision auto")
-    if asked != "auto":
-        return asked
+    if requested not in ("auto", "fp32", "bf16"):
+        raise ConfigError(f"precision {requested!r}", "auto, fp32 or bf16", "use --precision auto")
+    if requested != "auto":
+        return requested
     ratio = bf16_speed(device) if device == "cuda" else remembered_bf16_speed(device)
     return "bf16" if ratio is not None and ratio >= _WORTH_IT else "fp32"
 

@@ -52,12 +52,12 @@ def in_processes(train: Train, network: Network, job: TrainingJob, devices: int,
             partial(_in_process, train=train, network=network, job=replace(job, score=line), voice=voice)
         )
     except ProcessRaisedException:
-        line.asked.put(None)
+        line.questions.put(None)
         answering.join()
         if line.errors:
             raise line.errors[0] from None
         raise
-    line.asked.put(None)
+    line.questions.put(None)
     answering.join()
 
 
@@ -66,7 +66,7 @@ def _in_process(fabric: Any, train: Train, network: Network, job: TrainingJob, v
         # What came through memory is shared with the other processes: each learns on a copy of its own.
         train(fabric, copy.deepcopy(network), job, Console(**voice))
     except SkinkitError as error:
-        job.score.asked.put(error)  # type: ignore[attr-defined]
+        job.score.questions.put(error)  # type: ignore[attr-defined]
         raise
 
 
@@ -77,26 +77,26 @@ class _Line:
     So a score may be any function, also one that could not be sent to another process.
     """
 
-    asked: Any
-    told: Any
+    questions: Any
+    replies: Any
     errors: list[Exception] = field(default_factory=list)
 
     def __call__(self, answers: Mapping[str, np.ndarray], rows: npt.NDArray[np.int64]) -> Mapping[str, float]:
         """Ask for a score and wait for it."""
-        self.asked.put((answers, rows))
-        reply = self.told.get()
+        self.questions.put((answers, rows))
+        reply = self.replies.get()
         if isinstance(reply, Exception):
             raise reply
         return dict(reply)
 
     def serve(self, score: Score) -> None:
         """Answer until there is nothing more to answer."""
-        while (question := self.asked.get()) is not None:
+        while (question := self.questions.get()) is not None:
             if isinstance(question, Exception):
                 self.errors.append(question)
                 continue
             try:
-                self.told.put(dict(score(*question)))
+                self.replies.put(dict(score(*question)))
             except Exception as error:  # noqa: BLE001 - raised again by the one who asked, who would wait for ever
                 self.errors.append(error)
-                self.told.put(RuntimeError(f"{type(error).__name__}: {error}"))
+                self.replies.put(RuntimeError(f"{type(error).__name__}: {error}"))

@@ -73,13 +73,13 @@ class DevelopmentRows:
             near: ``near_distance_bits`` and ``near_limit``, as the split had them.
             photo: finds photos to look at, see :func:`skinkit.audit.leakage.look_at`.
         """
-        found = []
+        overlaps = []
         for fold in self.folds:
             rest, train = self.split["fold"] == fold, (self.split["fold"] == fold) & (self.split["part"] == "train")
             left = self.frame.iloc[self.split.loc[rest & ~train, "row"]]
-            found.append(leakage.check(left, self.frame.iloc[self.split.loc[train, "row"]], **near))
+            overlaps.append(leakage.check(left, self.frame.iloc[self.split.loc[train, "row"]], **near))
         leakage.refuse(
-            leakage.look_at(leakage.joined(*found), photo), allowed, "the parts of the split", "draw the split anew"
+            leakage.look_at(leakage.joined(*overlaps), photo), allowed, "the parts of the split", "draw the split anew"
         )
 
     def content(self, fold: int, columns: Sequence[str], *, every: bool = False) -> list[Any]:
@@ -94,8 +94,8 @@ class DevelopmentRows:
         """
         parts = self.split[self.split["fold"] == fold]
         keys = self.frame.loc[parts["row"], KEY].assign(part=parts["part"].to_numpy())
-        seen = parts["row"] if every else parts.loc[parts["part"] != "held_out", "row"]
-        hashed = hash_pandas_object(self.frame.loc[seen, list(columns)], index=False).astype(str).tolist()
+        learnt = parts["row"] if every else parts.loc[parts["part"] != "held_out", "row"]
+        hashed = hash_pandas_object(self.frame.loc[learnt, list(columns)], index=False).astype(str).tolist()
         return [keys.to_numpy().tolist(), hashed]
 
 
@@ -148,15 +148,15 @@ def outlined(cases: Mapping[str, Artifact], split: Artifact) -> DevelopmentRows:
     """
     frame = _joined(cases)
     ok = (frame["status"] == OK).to_numpy()
-    drawn = frame["truth_mask_path"].notna().to_numpy()
+    has_mask = frame["truth_mask_path"].notna().to_numpy()
     table = split.table(["fold", *KEY, "part"])
     inside = frame.merge(table[KEY].drop_duplicates(), on=KEY, how="left", indicator=True)["_merge"] == "both"
     barred = {
-        "no truth mask": int((ok & ~drawn).sum()),
-        "in no part of the split": int((ok & drawn & ~inside.to_numpy()).sum()),
+        "no truth mask": int((ok & ~has_mask).sum()),
+        "in no part of the split": int((ok & has_mask & ~inside.to_numpy()).sum()),
     }
     return _divided(
-        frame[ok & drawn & inside.to_numpy()],
+        frame[ok & has_mask & inside.to_numpy()],
         table,
         barred,
         InputError(

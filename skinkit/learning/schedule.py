@@ -45,11 +45,11 @@ def groups_of(
     generator = np.random.default_rng([abs(part) for part in place])
     wanted = phase.steps * phase.batch or len(rows)
     if phase.balanced:
-        drawn = _balanced(np.asarray(rows, np.int64), np.asarray(strata), wanted, phase.balanced, generator)
+        order = _balanced(np.asarray(rows, np.int64), np.asarray(strata), wanted, phase.balanced, generator)
     else:
-        drawn = _again(np.asarray(rows, np.int64), wanted, generator)
+        order = _again(np.asarray(rows, np.int64), wanted, generator)
     batch = phase.batch // world_size * world_size
-    groups = [drawn[start : start + batch] for start in range(0, wanted, batch)]
+    groups = [order[start : start + batch] for start in range(0, wanted, batch)]
     if phase.steps:
         return groups[: phase.steps]
     groups = [group[: len(group) // world_size * world_size] for group in groups]
@@ -58,10 +58,10 @@ def groups_of(
 
 def _again(rows: npt.NDArray[np.int64], wanted: int, generator: np.random.Generator) -> list[int]:
     """So many draws, at least: every row once before any comes again, each time in another order."""
-    drawn: list[int] = []
-    while len(drawn) < wanted:
-        drawn += rows[generator.permutation(len(rows))].tolist()
-    return drawn
+    draws: list[int] = []
+    while len(draws) < wanted:
+        draws += rows[generator.permutation(len(rows))].tolist()
+    return draws
 
 
 def _balanced(
@@ -74,10 +74,10 @@ def _balanced(
     """So many draws: a share of them with every stratum equally often, the rest from the rows as they are."""
     names = np.unique(strata)
     each = generator.permutation(np.arange(round(share * wanted)) % len(names))  # which one gets a draw more is drawn
-    drawn = _again(rows, wanted, generator)[: wanted - len(each)]
+    draws = _again(rows, wanted, generator)[: wanted - len(each)]
     for place, name in enumerate(names):
-        drawn += _again(rows[strata == name], int((each == place).sum()), generator)[: int((each == place).sum())]
-    return [drawn[at] for at in generator.permutation(wanted)]
+        draws += _again(rows[strata == name], int((each == place).sum()), generator)[: int((each == place).sum())]
+    return [draws[at] for at in generator.permutation(wanted)]
 
 
 def plateau_factor(phase: Phase, progress: Progress, highest: float) -> float:
@@ -123,13 +123,13 @@ def optimiser_of(module: Any, phase: Phase) -> torch.optim.Optimizer:
     if not groups:
         raise ConfigError(f"phase {phase.name!r} trains no parameter", "at least one", "correct the network's enter()")
     extra = {"momentum": phase.momentum} if phase.optimiser == "sgd" else {}
-    made: torch.optim.Optimizer = OPTIMISERS[phase.optimiser](
+    optimiser: torch.optim.Optimizer = OPTIMISERS[phase.optimiser](
         [{"params": parameters, "lr": rate} for rate, parameters in groups.items()],
         weight_decay=phase.weight_decay,
         fused=True,
         **extra,
     )
-    return made
+    return optimiser
 
 
 def add_to_average(progress: Progress, module: Any) -> None:

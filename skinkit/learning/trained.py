@@ -143,8 +143,8 @@ class Classifier(TrainedModel):
     @property
     def measures(self) -> bool:
         """Whether it reads what was measured or drawn with the lesion's mask."""
-        drawn = self.is_network and "mask" in self.module.READS
-        return drawn or any(fold.radiomics.columns for fold in self.folds)
+        uses_mask = self.is_network and "mask" in self.module.READS
+        return uses_mask or any(fold.radiomics.columns for fold in self.folds)
 
     @property
     def outside(self) -> tuple[int, ...]:
@@ -356,5 +356,5 @@ def _loaded(network: Any, folder: Path, device: str) -> Network:
 
 def lesion_masks(frame: pd.DataFrame, workspace: Path) -> list[Path | None]:
     """Mask file of each fused row; None where it failed, and the whole photo counts as lesion."""
-    drawn = frame["mask_path"].notna() & frame["mask_failed"].notna() & (frame["mask_failed"] != True)  # noqa: E712
-    return [workspace / file if usable else None for file, usable in zip(frame["mask_path"], drawn, strict=True)]
+    has_mask = frame["mask_path"].notna() & frame["mask_failed"].notna() & (frame["mask_failed"] != True)  # noqa: E712
+    return [workspace / file if usable else None for file, usable in zip(frame["mask_path"], has_mask, strict=True)]

@@ -280,27 +280,27 @@ class DermaCalibra(PhotoClassifier):
 
     def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Eq. 9."""
-        seen, attributes = self.unpacked(self.seen(batch)), self.attributes(batch)
+        maps, attributes = self.unpacked(self.seen(batch)), self.attributes(batch)
         c = self.config
 
         def focused(f: torch.Tensor) -> torch.Tensor:
             f = f.float() + self.adjustment
             return focal(f, batch["class"], self.alpha, c.focusing, c.label_smoothing)
 
-        losses = focused(self._pass(seen, attributes))
+        losses = focused(self._pass(maps, attributes))
         if self._apart:
-            losses = torch.lerp(losses, focused(self._alone(seen, len(attributes))), c.apart)
+            losses = torch.lerp(losses, focused(self._alone(maps, len(attributes))), c.apart)
         if not self.config.amcr:
             return losses.mean()
         with torch.no_grad():
-            u = uncertainty(self._passes(seen, attributes, drawn=True).float())["variance"]
+            u = uncertainty(self._passes(maps, attributes, fresh=True).float())["variance"]
         return (case_weights(u, self.config.uncertainty_weight) * losses).mean()
 
     def forward(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Eqs. 1 to 6 once: ``diagnosis`` (n, K) logits; in training with the dropout of learning, else without."""
-        seen, attributes = self.unpacked(self.seen(batch)), self.attributes(batch)
+        maps, attributes = self.unpacked(self.seen(batch)), self.attributes(batch)
         still = None if self.still is None or self.training else self.still(batch["image"])
-        return {"diagnosis": self._joined(self._pass(seen, attributes), seen, attributes, still)}
+        return {"diagnosis": self._joined(self._pass(maps, attributes), maps, attributes, still)}
 
     def head(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Eqs. 2 to 8 of what :meth:`encode` answers.
@@ -332,38 +332,38 @@ class DermaCalibra(PhotoClassifier):
         return self.told is not None and self.config.apart > 0
 
     def _joined(
-        self, f: torch.Tensor, seen: Maps, attributes: torch.Tensor, still: torch.Tensor | None
+        self, f: torch.Tensor, maps: Maps, attributes: torch.Tensor, still: torch.Tensor | None
     ) -> torch.Tensor:
         """(..., n, K) eqs. 10 and 11 of f."""
-        told = 0.0 if self.told is None else self.told(attributes)
+        prior = 0.0 if self.told is None else self.told(attributes)
         if self._apart:
-            f = torch.lerp(f.float(), self._alone(seen, len(attributes)).float() + told, self.config.apart)
+            f = torch.lerp(f.float(), self._alone(maps, len(attributes)).float() + prior, self.config.apart)
         if self.shown is not None and still is not None:
-            f = torch.lerp(f.float(), self.shown(still) + told, self.config.still_share)
+            f = torch.lerp(f.float(), self.shown(still) + prior, self.config.still_share)
         return f
 
-    def _alone(self, seen: Maps, n: int) -> torch.Tensor:
+    def _alone(self, maps: Maps, n: int) -> torch.Tensor:
         """(n, K) f(x, nothing) of one pass; with the dropout of learning while it learns."""
         nothing = self.unknown.expand(n, -1)
         e = self._embedded(nothing, fixed=True)  # a batch of equal rows has no statistics
-        pooled = functional.dropout(self._pooled(seen, e[None])[0], self.config.head_dropout, self.training)
+        pooled = functional.dropout(self._pooled(maps, e[None])[0], self.config.head_dropout, self.training)
         return self._classified(pooled, nothing)
 
-    def _pass(self, seen: Maps, attributes: torch.Tensor) -> torch.Tensor:
+    def _pass(self, maps: Maps, attributes: torch.Tensor) -> torch.Tensor:
         """(n, K) f of one pass with the dropout of learning."""
         c = self.config
         e = functional.dropout(self._embedded(attributes), c.metadata_dropout, self.training)
-        pooled = functional.dropout(self._pooled(seen, e[None])[0], c.head_dropout, self.training)
+        pooled = functional.dropout(self._pooled(maps, e[None])[0], c.head_dropout, self.training)
         return self._classified(pooled, attributes)
 
-    def _passes(self, seen: Maps, attributes: torch.Tensor, *, drawn: bool = False) -> torch.Tensor:
+    def _passes(self, maps: Maps, attributes: torch.Tensor, *, fresh: bool = False) -> torch.Tensor:
         """(T, n, K) f of eq. 7, with masks drawn anew for each case or the fixed ones."""
         masks = [self.embedding_masks, self.pooled_masks]
-        if drawn:
+        if fresh:
             n, p = len(attributes), self.config.mc_dropout
             masks = [_scaled(torch.rand(len(m), n, m.shape[2], device=m.device), p) for m in masks]
         e = self._embedded(attributes, fixed=True) * masks[0]
-        return self._classified(self._pooled(seen, e) * masks[1], attributes)
+        return self._classified(self._pooled(maps, e) * masks[1], attributes)
 
     def _classified(self, pooled: torch.Tensor, attributes: torch.Tensor) -> torch.Tensor:
         """Logits f of eq. 6, of (..., n, width) after dropout; with ``metadata_joined`` M beside it, as it is."""
@@ -387,9 +387,9 @@ class DermaCalibra(PhotoClassifier):
         joined = torch.cat([z.expand(len(e), -1, -1), e], 2)
         return torch.sigmoid(self.excite(functional.relu(self.squeeze(joined))))
 
-    def _pooled(self, seen: Maps, e: torch.Tensor) -> torch.Tensor:
+    def _pooled(self, maps: Maps, e: torch.Tensor) -> torch.Tensor:
         """(T, n, 2048) GAP(F_f) of eqs. 3 to 5, of F (n, 2048, h, w) and e (T, n, d)."""
-        x = seen[0].flatten(2).transpose(1, 2)  # (n, places, 2048)
+        x = maps[0].flatten(2).transpose(1, 2)  # (n, places, 2048)
         z = x.mean(1)
         scale = self._recalibrated(z, e) if self.config.amcr else torch.ones_like(z).expand(len(e), -1, -1)  # eq. 3
         pooled = scale * z
@@ -397,7 +397,7 @@ class DermaCalibra(PhotoClassifier):
             g, b = 1 + self.scale(e), self.shift(e)  # eq. 4
             scale, pooled = scale * g, pooled * g + b
             pooled = pooled + self.attention(x, scale, b, e)  # eq. 5
-        return torch.cat([pooled, *(p.expand(len(e), -1, -1) for p in seen[1:])], 2)
+        return torch.cat([pooled, *(p.expand(len(e), -1, -1) for p in maps[1:])], 2)
 
 
 class CrossAttention(nn.Module):

@@ -81,14 +81,18 @@ def reliability(
     rows = []
     for column, name in enumerate(features):
         x = values[:, :, column]
-        known = np.isfinite(x).all(axis=1)
-        estimate = icc(x[known]) if known.sum() > 1 else float("nan")
-        drawn = [_icc(x[known], weights) for weights in resamples.weights(patients[known])] if known.sum() > 1 else []
-        lower, upper = percentile_interval(np.concatenate(drawn) if drawn else np.zeros(0))
+        complete = np.isfinite(x).all(axis=1)
+        estimate = icc(x[complete]) if complete.sum() > 1 else float("nan")
+        replicates = (
+            [_icc(x[complete], weights) for weights in resamples.weights(patients[complete])]
+            if complete.sum() > 1
+            else []
+        )
+        lower, upper = percentile_interval(np.concatenate(replicates) if replicates else np.zeros(0))
         rows.append(
             {
                 "feature": name,
-                "n": int(known.sum()),
+                "n": int(complete.sum()),
                 "icc": estimate,
                 "lower": lower,
                 "upper": upper,

@@ -76,7 +76,7 @@ class Tests:
         return columns
 
     @property
-    def made(self) -> Bools:
+    def tested(self) -> Bools:
         """(features,) whether any class could be tested."""
         return np.asarray((~np.isnan(self.p)).any(axis=1), dtype=np.bool_)
 
@@ -119,19 +119,19 @@ class Choice:
     def table(self, features: Sequence[str]) -> pd.DataFrame:
         """One row per feature, as in the schema of signatures but for the fold."""
         everyone = np.arange(len(features))
-        tests, best, made = self.tests, self.tests.best, self.tests.made
+        tests, best, tested = self.tests, self.tests.best, self.tests.tested
         rank: list[int | None] = [None] * len(features)
         for place, i in enumerate(self.order, start=1):
             rank[i] = place
 
         def of_best(values: Floats) -> Floats:
-            return np.where(made, values[everyone, best], np.nan)
+            return np.where(tested, values[everyone, best], np.nan)
 
         return pd.DataFrame(
             {
                 "feature": list(features),
                 "statistic": of_best(tests.statistic),
-                "best_class": _strings([str(tests.classes[best[i]]) if made[i] else None for i in everyone]),
+                "best_class": _strings([str(tests.classes[best[i]]) if tested[i] else None for i in everyone]),
                 "p": of_best(tests.p),
                 "p_holm": of_best(tests.p_holm),
                 "rank": pd.array(rank, dtype="Int64"),
@@ -158,7 +158,7 @@ def choose(x: npt.ArrayLike, labels: Strings, features: Sequence[str], rule: Sig
     best = tests.best
     p, p_holm, t = (a[np.arange(len(best)), best] for a in (tests.p, tests.p_holm, tests.statistic))
     # With many cases p underflows to 0 for several features: the larger |t| goes first, then the name.
-    order = sorted(np.flatnonzero(tests.made).tolist(), key=lambda i: (float(p[i]), -abs(float(t[i])), features[i]))
+    order = sorted(np.flatnonzero(tests.tested).tolist(), key=lambda i: (float(p[i]), -abs(float(t[i])), features[i]))
     reason: list[str | None] = ["missing" if lost else "constant" for lost in missing]
     repeats: list[int | None] = [None] * len(reason)
     correlation = Spearman(x)
@@ -217,10 +217,10 @@ def _moments(values: Floats) -> tuple[Floats, Floats, Floats]:
 
 def _unusable(x: Floats) -> tuple[Bools, Bools]:
     """Features unknown in more than half of the rows, and features with one value only."""
-    known = ~np.isnan(x)
-    missing = known.mean(axis=0) < 1 - _MOST_MISSING if len(x) else np.ones(x.shape[1], dtype=bool)
-    low = np.where(known, x, np.inf).min(axis=0, initial=np.inf)
-    high = np.where(known, x, -np.inf).max(axis=0, initial=-np.inf)
+    present = ~np.isnan(x)
+    missing = present.mean(axis=0) < 1 - _MOST_MISSING if len(x) else np.ones(x.shape[1], dtype=bool)
+    low = np.where(present, x, np.inf).min(axis=0, initial=np.inf)
+    high = np.where(present, x, -np.inf).max(axis=0, initial=-np.inf)
     return missing, ~missing & (low >= high)
 
 

@@ -157,7 +157,7 @@ def test_the_loss_is_equation_9_and_no_gradient_goes_into_the_uncertainty() -> N
     torch.manual_seed(3)
     seen, attributes = twin.unpacked(twin.seen(given)), twin.attributes(given)
     found = focal(twin._pass(seen, attributes), given["class"], twin.alpha, 2.0)
-    u = uncertainty(twin._passes(seen, attributes, drawn=True))["variance"].detach()
+    u = uncertainty(twin._passes(seen, attributes, fresh=True))["variance"].detach()
     assert float(u.min()) > 0
     expected = (case_weights(u, 1.0) * found).mean()
     expected.backward()

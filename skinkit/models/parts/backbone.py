@@ -100,12 +100,12 @@ def _untrained(name: str) -> nn.Module:
     """A torchvision network whose classes are left out."""
     from torchvision import models as torchvision_models
 
-    known = torchvision_models.list_models(module=torchvision_models)
-    net = torchvision_models.get_model(name, weights=None) if name in known else None
+    available = torchvision_models.list_models(module=torchvision_models)
+    net = torchvision_models.get_model(name, weights=None) if name in available else None
     if net is None or not (hasattr(net, "features") or hasattr(net, "layer4")):
         raise ConfigError(
             f"backbone {name!r}" + ("" if net is None else ", which is cut into stages otherwise"),
-            did_you_mean(name, sorted({weights.backbone for weights in PUBLIC.values()} & set(known))),
+            did_you_mean(name, sorted({weights.backbone for weights in PUBLIC.values()} & set(available))),
             "name a convolutional network of torchvision",
         )
     for head in _HEADS:

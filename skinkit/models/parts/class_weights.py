@@ -36,8 +36,8 @@ def effective_class_prior(sizes: Sizes, weights: torch.Tensor, *, balanced: floa
     """
     counts = torch.tensor(sizes.class_counts or (1,) * len(sizes.answers), dtype=torch.float32)
     present = counts > 0
-    drawn = (1 - balanced) * counts / counts.sum() + balanced * present / present.sum()
-    weighted = drawn * weights.cpu()
+    shares = (1 - balanced) * counts / counts.sum() + balanced * present / present.sum()
+    weighted = shares * weights.cpu()
     return weighted / weighted.sum()
 
 

@@ -198,7 +198,7 @@ class PhotoExpert(nn.Module):
 
     def fit(
         self,
-        seen: npt.NDArray[np.float64],
+        features: npt.NDArray[np.float64],
         labels: npt.NDArray[np.int64],
         *,
         c: float,
@@ -207,22 +207,22 @@ class PhotoExpert(nn.Module):
         """Solve eq. 2; a class without a case is never its answer.
 
         Args:
-            seen: (n, width) e of the training photos.
+            features: (n, width) e of the training photos.
             labels: (n,) class indices.
             c: C; smaller is a stronger penalty.
             supposed: (K,) s.
         """
         if len(np.unique(labels)) < 2:
             return
-        mean, sd = seen.mean(0), seen.std(0)
+        mean, sd = features.mean(0), features.std(0)
         sd[sd < _TINY] = 1.0
-        weight, bias = balanced_regression((seen - mean) / sd, labels, len(self.bias), c)
+        weight, bias = balanced_regression((features - mean) / sd, labels, len(self.bias), c)
         present = supposed > 0
         bias[present] += np.log(supposed[present] * present.sum())
         for buffer, values in ((self.mean, mean), (self.sd, sd), (self.weight, weight), (self.bias, bias)):
             buffer.copy_(torch.from_numpy(values))
 
-    def forward(self, seen: torch.Tensor) -> torch.Tensor:
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(n, K) h of (n, width) e."""
-        with torch.autocast(seen.device.type, enabled=False):
-            return ((seen.float() - self.mean) / self.sd) @ self.weight.T + self.bias
+        with torch.autocast(features.device.type, enabled=False):
+            return ((features.float() - self.mean) / self.sd) @ self.weight.T + self.bias

@@ -266,8 +266,8 @@ class PhotoClassifier(nn.Module):
         values, c = batch["attributes"], self.config
         if not self.training or not (c.dropped or c.dropped_block):
             return values
-        drawn = torch.rand(2, len(values), 1, device=values.device)
-        hidden = (drawn[0] < c.dropped) | ((drawn[1] < c.dropped_block) & self.in_block)
+        draws = torch.rand(2, len(values), 1, device=values.device)
+        hidden = (draws[0] < c.dropped) | ((draws[1] < c.dropped_block) & self.in_block)
         return torch.where(hidden, self.unknown.to(values.dtype), values)
 
     def factors(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
@@ -286,10 +286,10 @@ class PhotoClassifier(nn.Module):
             first case of each class: ``index``, ``class`` and ``heat``, its integrated gradients in at most 56 rows of
             numbers from 0 to 255.
         """
-        kept = Snapshot(self)
+        snapshot = Snapshot(self)
         for batch in batches:
-            kept.add(batch)
-        return kept.told()
+            snapshot.add(batch)
+        return snapshot.result()
 
     def unpacked(self, seen: torch.Tensor) -> Maps:
         """What :meth:`keep` kept, of what :meth:`encode` answers; the last parts may be left out."""

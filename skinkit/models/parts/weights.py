@@ -138,19 +138,19 @@ def cached(weights: PublicWeights) -> Path | None:
     return path if path.is_file() else None
 
 
-def locate(given: str, default: str) -> Path:
+def locate(chosen: str, default: str) -> Path:
     """The weights file that is meant.
 
     Args:
-        given: a path, a name of :data:`PUBLIC`, or empty for the default.
+        chosen: a path, a name of :data:`PUBLIC`, or empty for the default.
         default: name of the public weights taken where nothing is given.
 
     Raises:
         InputError: the file is not there; the message says how to get it.
         RefusedError: public weights in the cache have another SHA-256 than they were published with.
     """
-    if given and given not in PUBLIC:
-        path = Path(given).expanduser()
+    if chosen and chosen not in PUBLIC:
+        path = Path(chosen).expanduser()
         if not path.is_file():
             raise InputError(
                 f"no weights file {path}",
@@ -158,7 +158,7 @@ def locate(given: str, default: str) -> Path:
                 "check the path given to --weights",
             )
         return path
-    weights = public(given or default)
+    weights = public(chosen or default)
     place = cached(weights)
     if place is None:
         raise InputError(
