@@ -1,8 +1,7 @@
-"""The one batched forward pass.
+"""Batched inference, for every kind of network.
 
-The network is loaded once; photos are decoded in threads while it works, never more than two batches ahead; a batch
-that does not fit into memory is halved, and that is said. bfloat16 is used where it is known to be faster.
-Nothing here asks which model it is.
+The network is loaded once. Threads decode photos while it runs, at most two batches ahead. When memory runs out, the
+batch size is halved with a warning. bfloat16 is used where it is measurably faster.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ Answer = TypeVar("Answer")
 
 _BATCH = {"cpu": 4, "cuda": 32}
 _WIDEST = 4096
-"""Numbers that are kept of what a network made of a photo."""
+"""Maximum length of the pooled encoding of a photo."""
 
 
 # -------------------------------------------------------------------------------------------------- the forward
@@ -44,15 +43,15 @@ def forward(
     console: Console,
     label: str = "looking",
 ) -> Iterator[tuple[Photo, np.ndarray | CaseError]]:
-    """Run a network that is not trained over photos; each comes back, in order, with its answer or why it has none.
+    """Run a frozen network over photos; yields each photo, in order, with its answer or the error of reading it.
 
     Args:
-        module: has ``prepare`` and answers (n, ...) for (n, side, side, 3).
-        photos: what to run.
+        module: with ``prepare``; maps uint8 (n, side, side, 3) to (n, ...).
+        photos: the photos, in any number.
         device: ``cpu`` or ``cuda``.
-        batch: photos at once; 0 for the device's own.
-        console: progress, and a word when memory runs out.
-        label: what the progress bar says.
+        batch: batch size; 0 for the device's default.
+        console: shows progress, and a warning when memory runs out.
+        label: of the progress bar.
     """
     import torch
 
@@ -81,21 +80,21 @@ def run(
     console: Console,
     label: str = "looking",
 ) -> Iterator[tuple[int, dict[str, np.ndarray] | CaseError]]:
-    """Run a trained network over rows; each comes back, in order, with its answers or why it could not be read.
+    """Run a trained network over rows; yields each row, in order, with its answers or the error of reading it.
 
     Args:
-        network: on its device already, or to be moved there; it is left in eval mode.
-        examples: what the rows hold.
-        rows: which to run.
+        network: is moved to the device and put in eval mode.
+        examples: the inputs of all rows.
+        rows: the rows to run.
         device: ``cpu`` or ``cuda``.
         precision: ``fp32``, ``bf16`` or ``auto`` (:func:`precision_of`).
-        batch: rows at once; 0 for the device's own.
-        seen: of a network that classifies, also answer ``seen``: what it made of the pictures, (width,).
-        console: progress, and a word when memory runs out.
-        label: what the progress bar says.
+        batch: batch size; 0 for the device's default.
+        seen: for classifiers, also answer ``seen``: the pooled encoding of the pictures, (width,).
+        console: shows progress, and a warning when memory runs out.
+        label: of the progress bar.
 
     Yields:
-        A row and name -> float32 logits of that row alone, (classes,) or (side, side).
+        The row, and name -> float32 logits of it, (classes,) or (side, side).
     """
     import torch
 
@@ -119,7 +118,7 @@ def run(
 
 
 def _pooled(encoded: torch.Tensor) -> torch.Tensor:
-    """(n, width) of what a network made of n pictures: means over the places of maps, and over neighbours elsewhere."""
+    """(n, width) encoding of n pictures: maps are averaged over positions, other shapes over neighbouring values."""
     import torch.nn.functional as functional
 
     if encoded.ndim == 4:
@@ -139,20 +138,20 @@ def head_answers(
     console: Console,
     label: str = "looking",
 ) -> Iterator[tuple[int, np.ndarray | CaseError]]:
-    """Run a classifying network over rows: its pictures once, and what is known beside them once for each table.
+    """Run a classifier over rows: it encodes the pictures once and evaluates its head once per table.
 
     Args:
         network: as in :func:`run`.
-        examples: what the rows hold.
-        tables: name -> (n, columns), for all rows of ``examples``, in the place of their own tables.
-        rows: which to run.
+        examples: the inputs of all rows.
+        tables: each name -> (n, columns) for all rows of ``examples``; replaces their own tables.
+        rows: the rows to run.
         device: ``cpu`` or ``cuda``.
         precision: ``fp32``, ``bf16`` or ``auto``.
-        console: progress, and a word when memory runs out.
-        label: what the progress bar says.
+        console: shows progress, and a warning when memory runs out.
+        label: of the progress bar.
 
     Yields:
-        A row and (tables, classes) float32 logits of that row alone.
+        The row, and its (tables, classes) float32 logits.
     """
     import torch
 
@@ -187,7 +186,7 @@ def answers(
     console: Console,
     label: str = "looking",
 ) -> dict[str, np.ndarray]:
-    """Name -> (rows, ...) float32 answers of :func:`run`, all at once; empty where there is no row.
+    """Name -> (rows, ...) float32 answers of :func:`run`, stacked; empty without rows.
 
     Raises:
         CaseError: a row cannot be read.
@@ -229,7 +228,7 @@ def _halving(
     size: int,
     console: Console,
 ) -> tuple[list[Answer], int]:
-    """The answers for a batch and the batch size to go on with, halved as often as memory ran out."""
+    """The answers for a batch, and the batch size for the next one, halved each time memory runs out."""
     results: list[Answer] = []
     while len(results) < len(ready):
         part = ready[len(results) : len(results) + size]
@@ -240,15 +239,17 @@ def _halving(
                 raise
             if size == 1:
                 raise InputError(
-                    "not enough memory for a single photo", "room for one", "use --device cpu, or a smaller side_px"
+                    "not enough memory for a single photo",
+                    "memory for one photo",
+                    "use --device cpu, or a smaller side_px",
                 ) from None
             size //= 2
-            console.warn(f"out of memory: going on with {size} photos at once")
+            console.warn(f"out of memory: continuing with a batch size of {size}")
     return results, size
 
 
 def out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch had no memory left; ``torch.OutOfMemoryError`` on a GPU, on a CPU only the text tells."""
+    """Whether torch ran out of memory: ``torch.OutOfMemoryError`` on a GPU, recognised by its text on the CPU."""
     import torch
 
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,24 +1,24 @@
-"""The one training loop: phases one after another, on the CPU, one GPU or several, resumable after every epoch.
+"""The training loop: runs the phases of a network on the CPU, one GPU or several, and resumes after any epoch.
 
-A network brings its own loss and phases (:mod:`skinkit.models`); nothing here asks which one it is.
+A network defines its own loss and phases (:mod:`skinkit.models`); this module treats all networks alike.
 
-**Choice of weights.** Within a phase the epoch with the best validation score is kept (of its last epochs, where
-``Phase.candidates`` says so), and the next phase begins with it; the network ends with the last phase's. Without
-validation rows the last epoch is kept. Where a phase averages its weights (``Phase.averaged``), their mean is kept
-instead: over the steps of the phase's last share, after which the statistics of every BatchNorm layer that is being
-trained are estimated anew, for they belong to other weights, on training pictures that are not varied, for such are the
-ones it will see. A phase that ``patience`` ends before that share begins keeps its best epoch.
+**Choice of weights.** Each phase keeps the epoch with the best validation score (``Phase.candidates`` limits the choice
+to its last epochs), and the next phase starts from it. The network ends with the weights of the last phase. Without
+validation rows the last epoch is kept. A phase with ``Phase.averaged`` keeps the mean of its weights over its last
+steps instead. The BatchNorm statistics belong to the weights before averaging, so those of the layers in training are
+re-estimated, on training pictures without augmentation, because inference sees none. If ``patience`` ends such a phase
+before averaging starts, the best epoch is kept.
 
-**Repeatability.** Order of the rows, variation of the pictures and torch's own random numbers are drawn anew for every
-epoch from (seed, phase, epoch) and from nothing else. So there is no random state to carry over: a run that is killed
-and resumed from its last whole epoch ends, on the CPU, with the same bytes as one that was not.
+**Repeatability.** The order of rows, the augmentation and torch's random numbers of an epoch depend only on
+(seed, phase, epoch), so a checkpoint holds no random state. On the CPU, a run that is killed and resumed from its last
+complete epoch ends with the same bytes as an uninterrupted one.
 
-**Checkpoint.** ``checkpoint.json`` (written last, by renaming) names the safetensors files it belongs to with their
-SHA-256; the best weights have a file of their own, written only when they change. One that is damaged or belongs to
-another run (seed, phases, rows, shapes) is left aside, which is said.
+**Checkpoint.** ``checkpoint.json`` is written last, by renaming; it lists its safetensors files with their SHA-256.
+The best weights have their own file, which is written only when they change. A checkpoint that is damaged or belongs to
+another run (seed, phases, rows or shapes differ) is ignored with a warning.
 
-**Several GPUs.** One process each; each sees its share of every batch, gradients are averaged, the first one
-validates, writes and speaks. Network and examples are sent to them through memory; the score is worked out here.
+**Several GPUs.** One process per GPU trains on its share of every batch, and gradients are averaged. The first process
+validates, writes files and logs. Network and examples are passed through shared memory; the parent computes the score.
 """
 
 from __future__ import annotations
@@ -59,19 +59,19 @@ from skinkit.learning.state import OWN, Progress, Score, TrainingJob, as_module
 from skinkit.models.parts.protocol import Network, Phase
 
 _STATISTICS_BATCHES = 200
-"""Training batches that BatchNorm statistics are estimated on, at most."""
+"""Maximum number of training batches for estimating BatchNorm statistics."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What training leaves beside the network's weights.
+    """The result of training, besides the network's weights.
 
     Attributes:
-        history: one row an epoch: ``phase``, ``epoch``, ``learning_rate``, ``train_loss``, the figures of ``score``,
-            ``seconds`` and ``kept``: whether its weights were the ones kept of that phase. Where weights are averaged,
-            one more row for the average, whose ``train_loss`` is NaN.
+        history: one row per epoch: ``phase``, ``epoch``, ``learning_rate``, ``train_loss``, the figures of ``score``,
+            ``seconds`` and ``kept`` (whether the phase kept the weights of this epoch). Averaged weights have a row of
+            their own, whose ``train_loss`` is NaN.
         best: the row whose weights the network holds.
-        snapshots: what ``Network.snapshot`` answered, with ``phase`` and ``epoch``; its cases are named by the hash of
+        snapshots: results of ``Network.snapshot``, with ``phase`` and ``epoch``; its cases are named by the hash of
             their pixels.
     """
 
@@ -96,33 +96,34 @@ def fit(
     label: str = "training",
     strata: npt.NDArray[np.int64] | None = None,
 ) -> Trained:
-    """Train a network; it holds the kept weights afterwards, on the CPU.
+    """Train a network in place; afterwards it is on the CPU and holds the kept weights.
 
     Args:
-        network: built, with its first weights.
-        examples: what the rows hold.
-        train_rows: learnt from; those that cannot be read are left out, which is said.
-        validation_rows: decide which epoch is kept and when to stop; may be empty.
-        score: of the answers on the validation rows.
-        seed: decides, with the rows and the first weights, everything (on the CPU).
+        network: with its initial weights.
+        examples: the inputs of all rows.
+        train_rows: rows to train on; unreadable ones are left out with a warning.
+        validation_rows: rows that decide which epoch is kept and when to stop; may be empty.
+        score: function of the answers on the validation rows.
+        seed: on the CPU it determines the result, together with the rows and the initial weights.
         device: ``cpu`` or ``cuda``.
         precision: ``fp32``, ``bf16`` or ``auto`` (:func:`skinkit.learning.precision.precision_of`).
-        devices: processes, one for each GPU; on the CPU more than one is only good for tests.
-        folder: of the checkpoint; a run that was killed goes on from it. The caller removes it when the result is safe.
-        console: one progress bar over all steps, and a line per epoch.
-        label: what they are called.
-        strata: (n,) of every row of ``examples``, which a phase may balance its draws over; the classes by default.
+        devices: number of processes, one per GPU; on the CPU more than one is useful only for tests.
+        folder: of the checkpoint, from which a killed run resumes. The caller removes it once the result is saved.
+        console: shows one progress bar over all steps and a line per epoch.
+        label: name of the run in these messages.
+        strata: (n,) stratum of every row of ``examples``, for phases that balance their draws; default: the classes.
 
     Raises:
-        InputError: nothing to train on, a loss that is no number, not enough memory, a photo that went away meanwhile.
-        ConfigError: a phase that cannot be run.
+        InputError: too few training rows, a loss that is not finite, too little memory, or a
+            photo that became unreadable.
+        ConfigError: a phase has invalid settings.
     """
     train = _readable(examples, train_rows, "training", console)
     validation = _readable(examples, validation_rows, "validation", console)
     phases = network.phases()
     strata = examples.classes if strata is None else np.asarray(strata, np.int64)
     _check(phases, train, devices, strata is not None)
-    # What a checkpoint must agree on with the run that resumes it.
+    # A checkpoint is resumed only by a run with the same identity.
     rows = [examples.fingerprint(part) for part in (train, validation)]
     row_strata = tuple(int(strata[row]) for row in train) if strata is not None else ()
     identity = digest([FORMAT, seed, [asdict(phase) for phase in phases], rows, row_strata])
@@ -131,13 +132,13 @@ def fit(
         examples, train, validation, score, seed, device, precision, Path(folder), label, identity, row_strata
     )
     if not validation and not phases[-1].averaged:
-        falls = phases[-1].schedule in ("cosine", "one_cycle")  # made to be followed to the end
+        falls = phases[-1].schedule in ("cosine", "one_cycle")  # such schedules are meant to run to the end
         say = console.info if falls else console.warn
         say(f"  {label}: no validation rows, so the last epoch is kept")
     if devices > 1:
         in_processes(train_phases, network, job, devices, console)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if device == "cuda" else ()):
-        # After several processes this finds their finished checkpoint and takes its weights.
+        # After training in several processes this only loads the weights of their finished checkpoint.
         progress = train_phases(make_fabric(job, 1), network, job, console)
     as_module(network).to("cpu")
     best = next(row for row in reversed(progress.history) if row["kept"])
@@ -185,7 +186,7 @@ def _check(phases: Sequence[Phase], train: Sequence[int], devices: int, stratifi
 
 # ------------------------------------------------------------------------------------------------------ the loop
 def train_phases(fabric: Any, network: Network, job: TrainingJob, console: Console) -> Progress:
-    """All phases, from wherever the checkpoint is; every process runs this."""
+    """Run all phases, starting from the checkpoint if there is one; every process runs this."""
     if fabric.global_rank:
         console = Console(quiet=True, stream=io.StringIO())
     module = as_module(network).to(fabric.device, memory_format=torch.channels_last)
@@ -251,13 +252,13 @@ def _epoch(
     phase: Phase,
     tick: Tick,
 ) -> float:
-    """One epoch of training; its mean loss per case."""
+    """Train for one epoch; returns the mean loss per case."""
     place = (job.seed, progress.phase, progress.epoch, fabric.global_rank)
     torch.manual_seed(seed_at(*place, 1))
     generator = torch.Generator().manual_seed(seed_at(*place, 2))
     groups = groups_of(job.train, phase, (job.seed, progress.phase, progress.epoch), fabric.world_size, job.strata)
     fallen = plateau_factor(phase, progress, max(highest))
-    if fabric.world_size > 1:  # losses are each process's own; the rate must be one
+    if fabric.world_size > 1:  # losses differ between processes; the learning rate must not
         fallen = float(fabric.broadcast(fallen))
     step, last = (progress.epoch - 1) * len(groups), phase.epochs * len(groups)
     total = cases = 0.0
@@ -268,7 +269,7 @@ def _epoch(
             for group, rate in zip(optimiser.param_groups, highest, strict=True):
                 group["lr"] = rate * fallen * rate_share(phase, step, last, max(highest))
             optimiser.zero_grad(set_to_none=True)
-            with fabric.autocast():  # without processes Fabric calls a marked method as it is
+            with fabric.autocast():  # with one process Fabric does not wrap a marked method
                 loss = model.loss(inputs)
             fabric.backward(loss)
             if phase.clip:
@@ -284,8 +285,8 @@ def _epoch(
             tick()
     except CaseError as error:
         raise InputError(
-            f"a training photo that could be read can no longer ({error.reason}: {error.detail})",
-            "photos that stay as they are while a model learns from them",
+            f"a training photo became unreadable during training ({error.reason}: {error.detail})",
+            "photos that do not change during training",
             "run 'skinkit ingest', then the same command again",
         ) from None
     except RuntimeError as error:
@@ -293,7 +294,7 @@ def _epoch(
             raise
         raise InputError(
             f"not enough memory on {job.device} for a step with {phase.batch} cases",
-            "room for the network, its gradients and one batch",
+            "enough memory for the network, its gradients and one batch",
             f"give --settings batch={max(2, phase.batch // 2)}, a smaller side_px, or another --device",
         ) from None
     return total / cases
@@ -302,13 +303,13 @@ def _epoch(
 def _diverged(phase: Phase, progress: Progress, value: float) -> InputError:
     return InputError(
         f"the loss became {value} in phase {phase.name!r}, epoch {progress.epoch}",
-        "a number",
+        "a finite number",
         "lower the learning rate in --settings, set a gradient clip, or train with --precision fp32",
     )
 
 
 def _validated(fabric: Any, network: Network, job: TrainingJob, console: Console) -> dict[str, float]:
-    """The figures of the validation rows, worked out by the first process and told to the others."""
+    """The figures of the validation rows, computed by the first process and broadcast to the others."""
     figures: dict[str, float] = {}
     if job.validation and fabric.global_rank == 0:
         quiet = Console(quiet=True, stream=console.stream)
@@ -320,7 +321,7 @@ def _validated(fabric: Any, network: Network, job: TrainingJob, console: Console
 
 
 def _snapshot(network: Any, job: TrainingJob, progress: Progress, phase: Phase) -> dict[str, Any]:
-    """What the network keeps of this epoch, its cases named by the hash of their pixels."""
+    """The network's snapshot of this epoch, with cases identified by their pixel hash."""
     as_module(network).eval()
     rows = job.validation
     groups = [rows[start : start + phase.batch] for start in range(0, len(rows), phase.batch)]
@@ -331,9 +332,9 @@ def _snapshot(network: Any, job: TrainingJob, progress: Progress, phase: Phase) 
 
 
 def _compare(module: Any, job: TrainingJob, progress: Progress, phase: Phase, row: Mapping[str, Any]) -> None:
-    """Keep this epoch's weights if they are the best so far of this phase; without validation rows the last are."""
+    """Keep this epoch's weights if they are the best of the phase so far; without validation rows the last are best."""
     if progress.epoch == math.floor(phase.epochs * (1 - phase.candidates)) + 1:
-        progress.best_epoch = 0  # what was kept before is only there in case patience ends the phase early
+        progress.best_epoch = 0  # epochs before the candidates count only if patience ends the phase early
     value = next((row[name] for name in row if name not in OWN), math.nan) if job.validation else float(row["epoch"])
     if value > progress.best_score or progress.best_epoch == 0:
         progress.best_score = value if math.isfinite(value) else -math.inf
@@ -346,7 +347,7 @@ def _compare(module: Any, job: TrainingJob, progress: Progress, phase: Phase, ro
 def _conclude(
     fabric: Any, network: Network, job: TrainingJob, progress: Progress, phase: Phase, console: Console
 ) -> None:
-    """Put the phase's final weights into the network: the average, or the best epoch."""
+    """Load the phase's final weights into the network: the average, or the best epoch."""
     module = as_module(network)
     if not progress.averaged:
         module.load_state_dict(progress.best)
@@ -364,7 +365,7 @@ def _conclude(
 
 
 def _estimate_statistics(fabric: Any, network: Network, job: TrainingJob, progress: Progress, phase: Phase) -> None:
-    """Estimate what BatchNorm layers in training know of their inputs, as plain means over training batches."""
+    """Re-estimate the statistics of BatchNorm layers in training mode, as means over training batches."""
     module = as_module(network)
     module.train()
     kinds = torch.nn.modules.batchnorm._BatchNorm
@@ -375,7 +376,7 @@ def _estimate_statistics(fabric: Any, network: Network, job: TrainingJob, progre
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.reset_running_stats()
-        layer.momentum = None  # torch's word for a cumulative mean
+        layer.momentum = None  # None selects torch's cumulative mean
     torch.manual_seed(seed_at(job.seed, progress.phase, 0, 0, 1))
     groups = groups_of(job.train, phase, (job.seed, progress.phase, 0), 1, job.strata)[:_STATISTICS_BATCHES]
     with torch.no_grad(), autocast(job.device, job.precision):

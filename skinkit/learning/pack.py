@@ -1,16 +1,15 @@
-"""A trained model in one file, for a machine that only predicts: what is in it, how it is checked, how it is installed.
+"""A trained model in one file, for machines that only predict: writes, checks and installs packs.
 
-The file is a ZIP archive of stored (never compressed) members: ``pack.json`` first, then what ``pack.json`` lists, each
-with its size and SHA-256. Packing the same model twice gives the same bytes. It holds the classifier, the network that
-draws its masks where there is one, and the settings of the stages between photo and prediction.
+A pack is a ZIP archive of uncompressed members: ``pack.json`` first, then the files it lists with size and SHA-256.
+Packing the same model twice gives the same bytes. A pack holds the classifier, its segmenter if it has one, and the
+settings of the stages between photo and prediction.
 
-What stays behind is whatever tells of a person the model learnt from: ids of cases, lesions and patients, curves and
-snapshots of training. ``trained_on.parquet`` keeps hashes of photos and names its cases and groups by them, so that the
-leakage guard still knows a training photo, and nobody a patient. The identity stays that of the trained model, so that
-predictions are the same rows wherever they are made.
+A pack holds nothing that identifies people in the training data: no ids of cases, lesions or patients, and no curves or
+snapshots of training. In ``trained_on.parquet`` hashes of photos replace the names of cases and groups, so the leakage
+guard still recognises a training photo. The model keeps its identity, so predictions are the same on every machine.
 
-An installed model is frozen: it is never stale and never trained anew. The stages before it take the settings it asks
-for, whatever ``skinkit.toml`` says.
+An installed model is frozen: it is never stale and never retrained. The stages before it use the settings it requires,
+whatever ``skinkit.toml`` says.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ INDEX = "pack.json"
 CLASSIFIER, SEGMENTER = "classifier", "segmenter"
 TRAINED_ON = "trained_on.parquet"
 STAYS = (TRAINED_ON, "left_out.csv", "snapshots.json", "history.parquet", "curve.png")
-"""Files of a model that do not travel, or not as they are."""
+"""Files of a model that are left out of a pack or changed for it."""
 _MEMBER = re.compile(
     rf"(?P<part>{CLASSIFIER}|{SEGMENTER})/(?P<file>(fold_[0-9]{{1,4}}/(final/)?)?[A-Za-z0-9][A-Za-z0-9_-]{{0,63}}\."
     r"(json|md|txt|safetensors|parquet))"
@@ -49,7 +48,7 @@ _MOST_MEMBERS = 2000
 _LARGEST_INDEX = 16 << 20
 _LARGEST_DIRECTORY = 4 << 20
 _LARGEST_PLAIN = 256 << 20
-"""A file that is read into memory as a whole: all but safetensors."""
+"""Maximum size of files that are read into memory whole: all but safetensors."""
 _CHUNK = 1 << 20
 _BEGINNING = (1980, 1, 1, 0, 0, 0)
 _CHAIN = ("masks", "features", "fused")
@@ -57,14 +56,14 @@ _CHAIN = ("masks", "features", "fused")
 
 @dataclass(frozen=True)
 class Pack:
-    """What a pack says of itself.
+    """The content of ``pack.json``.
 
     Attributes:
-        name: of the model, where it was packed.
-        parts: ``classifier`` and ``segmenter``, as far as they are in it -> name and manifest.
-        asks_for: kind of artifact -> its name and settings, in the chain that leads to the classifier.
+        name: of the model in the workspace that packed it.
+        parts: ``classifier`` or ``segmenter``, or both -> name and manifest.
+        asks_for: kind of artifact -> its name and settings, for the artifacts that the classifier depends on.
         files: member -> ``bytes`` and ``sha256``.
-        skinkit: version that packed it.
+        skinkit: version of skinkit that packed it.
     """
 
     name: str
@@ -105,13 +104,13 @@ def write(workspace: Workspace, name: str, output: Path) -> tuple[Pack, str]:
     Args:
         workspace: where the model is.
         name: of the model.
-        output: the file; it appears whole or not at all.
+        output: the file; written atomically.
 
     Returns:
-        What is in it, and the SHA-256 of the file.
+        The content of the pack, and the SHA-256 of the file.
 
     Raises:
-        InputError: no such model, or what came before it is not to be found.
+        InputError: there is no such model, or an artifact it depends on is missing.
         RefusedError: a file of it has changed, or its segmenter is not the one it was trained with.
     """
     model = checked(trained(name, workspace))
@@ -134,7 +133,7 @@ def write(workspace: Workspace, name: str, output: Path) -> tuple[Pack, str]:
             raise InputError(
                 f"{name} has a file {member.partition('/')[2]}",
                 "JSON, Markdown, text, Parquet and safetensors, in the model's folder or in one of a fold",
-                "let the model save its files so",
+                "change how the model saves its files",
             )
     files = {member: {"bytes": _size(source), "sha256": _sha256(source)} for member, source in sorted(sources.items())}
     pack = Pack(name, described, asks_for, files, __version__)
@@ -147,7 +146,7 @@ def write(workspace: Workspace, name: str, output: Path) -> tuple[Pack, str]:
 
 
 def _travelling(artifact: Artifact) -> dict[str, Path | bytes]:
-    """Name -> content of the files of a model that travel."""
+    """Name -> content of the model files that go into a pack."""
     named = [*artifact.manifest["files"], *artifact.manifest.get("beside", {})]
     contents: dict[str, Path | bytes] = {n: artifact.path / n for n in named if n.rpartition("/")[2] not in STAYS}
     if TRAINED_ON in named:
@@ -158,9 +157,9 @@ def _travelling(artifact: Artifact) -> dict[str, Path | bytes]:
 
 
 def _nameless(file: Path) -> bytes:
-    """``trained_on.parquet`` without ids: cases and groups are called after the hashes of their photos.
+    """``trained_on.parquet`` without ids: cases and groups are named after the hashes of their photos.
 
-    Cohorts take a name that no cohort of a workspace can have, so that none is taken for the one trained on.
+    Cohorts get names that no cohort of a workspace can have, so that none is mistaken for the one trained on.
     """
     import tempfile
 
@@ -181,7 +180,7 @@ def _nameless(file: Path) -> bytes:
     kept = {
         "fold": table["fold"],
         "cohort": [f"packed:{cohort}" for cohort in table["cohort"]],
-        # Photos may be alike to the last pixel: their cases are numbered.
+        # Cases with identical photos are numbered.
         "case_id": [
             f"{_short('case', photo)}-{sorted(alike[cohort, photo]).index(case)}"
             for cohort, case, photo in zip(table["cohort"], table["case_id"], photos, strict=True)
@@ -201,7 +200,7 @@ def _short(*parts: str) -> str:
 
 
 def _manifest(artifact: Artifact, travelling: Mapping[str, Path | bytes]) -> dict[str, Any]:
-    """The manifest of the model where it will be installed; its identity is proved by the hashes it had before."""
+    """The manifest of the installed model; the hashes of the files as trained prove its identity."""
     manifest = artifact.manifest
     beside = manifest.get("beside", {})
     hashes = {name: _sha256(source) for name, source in sorted(travelling.items())}
@@ -217,7 +216,7 @@ def _manifest(artifact: Artifact, travelling: Mapping[str, Path | bytes]) -> dic
 
 
 def _chain(workspace: Workspace, model: Artifact, about: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Name and settings of masks, features and fused tables as the model was trained on them."""
+    """Name and settings of the masks, features and fused tables that the model was trained on."""
     if model.installed:
         return {kind: dict(settings) for kind, settings in model.installed["asks_for"].items()}
     chains: list[dict[str, dict[str, Any]]] = []
@@ -235,7 +234,7 @@ def _chain(workspace: Workspace, model: Artifact, about: Mapping[str, Any]) -> d
         raise InputError(
             f"{about['name']} was trained on {about['cohorts'][0]} and {differing[0]}, which were segmented or "
             "measured with different settings",
-            "the same settings for all its cohorts: a machine that only predicts can follow one of them",
+            "the same settings for all cohorts: predictions can use only one of them",
             "segment and measure them the same way, and train again",
         )
     chain = chains[0]
@@ -245,9 +244,9 @@ def _chain(workspace: Workspace, model: Artifact, about: Mapping[str, Any]) -> d
     changed = [name for name, value in as_trained.items() if now.get(name) != value]
     if changed:
         raise RefusedError(
-            f"the features {chain['features']['name']} are measured with {changed[0]} {now.get(changed[0])!r} now",
+            f"the features {chain['features']['name']} are now measured with {changed[0]} {now.get(changed[0])!r}",
             f"{as_trained[changed[0]]!r}, as when {about['name']} was trained",
-            "measure them with those settings again, or train the model anew",
+            "measure them with those settings again, or retrain the model",
         )
     settings = workspace.settings.get("predict", {})
     refer = {name: settings[name] for name in ("undecided", "unlike") if name in settings}
@@ -257,12 +256,12 @@ def _chain(workspace: Workspace, model: Artifact, about: Mapping[str, Any]) -> d
 def _segmenter(workspace: Workspace, segmenter: str, model: str, about: Mapping[str, Any]) -> Artifact:
     """The network that drew the masks the model was trained with."""
     place = workspace.path(Ref("models", name=segmenter))
-    artifact = checked(open_artifact(place, fix=f"bring the segmenter {segmenter!r} back, then pack again"))
+    artifact = checked(open_artifact(place, fix=f"restore the segmenter {segmenter!r}, then pack again"))
     if artifact.identity not in about["segmenter_identities"]:
         raise RefusedError(
             f"the segmenter {segmenter!r} has the identity {artifact.identity[:12]}",
             f"the one {model} was trained with: " + listed(k[:12] for k in about["segmenter_identities"]),
-            f"bring the old segmenter back, or train {model} with the new masks",
+            f"restore the old segmenter, or train {model} with the new masks",
         )
     return artifact
 
@@ -293,32 +292,32 @@ def _add(archive: zipfile.ZipFile, member: str, source: Path | bytes) -> None:
 
 
 def checked(artifact: Artifact) -> Artifact:
-    """The artifact, after every file of it was hashed again.
+    """The artifact, after verifying the hash of every file.
 
     Raises:
-        RefusedError: a file is missing or is not what was written.
+        RefusedError: a file is missing or has changed.
     """
     bad = rehash(artifact)
     if bad:
         more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
         raise RefusedError(
-            f"{artifact.path / bad[0]}{more} is not what was written (SHA-256)",
-            "every file of a model as its manifest lists it",
+            f"{artifact.path / bad[0]}{more} does not match its recorded SHA-256",
+            "model files that match their manifest",
             f"install the file it came in with --replace, or run 'skinkit train --name {artifact.path.name} --replace'",
         )
     return artifact
 
 
 def verify(path: Path, sha256: str = "") -> Pack:
-    """Check every byte of a pack and say what is in it.
+    """Check every byte of a pack and return its content.
 
     Args:
         path: the file.
-        sha256: of the file, as ``pack`` printed it; empty leaves that out.
+        sha256: expected hash of the file, as ``pack`` printed it; empty skips this check.
 
     Raises:
-        InputError: it is no pack, or one of a newer skinkit.
-        RefusedError: a byte has changed, or it is another file than the SHA-256 says.
+        InputError: it is not a pack, or a newer skinkit wrote it.
+        RefusedError: a member is corrupted, or the file has another SHA-256.
     """
     with _opened(path, sha256) as (pack, archive, _):
         for member, listed in pack.files.items():
@@ -329,9 +328,9 @@ def verify(path: Path, sha256: str = "") -> Pack:
 
 @contextlib.contextmanager
 def _opened(path: Path, sha256: str) -> Iterator[tuple[Pack, zipfile.ZipFile, str]]:
-    """A pack whose members are all listed, named and stored as they may be, and the SHA-256 of the file.
+    """A pack with a valid index and valid members, its archive, and the SHA-256 of the file.
 
-    One handle serves for hashing and reading, so that what was hashed is what is read.
+    One handle serves for hashing and reading, so that the bytes read are the bytes hashed.
     """
     wanted = sha256.strip().lower()
     if wanted and not re.fullmatch("[0-9a-f]{64}", wanted):
@@ -346,7 +345,7 @@ def _opened(path: Path, sha256: str) -> Iterator[tuple[Pack, zipfile.ZipFile, st
             raise RefusedError(
                 f"{path} has SHA-256 {file_hash}",
                 f"{wanted}; nothing was installed",
-                "bring the file again from its origin",
+                "copy the file again from its source",
             )
         _check_directory(stream, path)
         try:
@@ -357,9 +356,9 @@ def _opened(path: Path, sha256: str) -> Iterator[tuple[Pack, zipfile.ZipFile, st
 
 
 def _check_directory(stream: IO[bytes], path: Path) -> None:
-    """Refuse an archive whose directory alone would fill the memory; ``zipfile`` reads it whole.
+    """Refuse an archive whose directory is too large for memory, because ``zipfile`` reads it whole.
 
-    A ZIP ends with a record of 22 bytes (ours has no comment); larger ones have two more before it, of 20 and 56 bytes.
+    A ZIP file without a comment ends with a record of 22 bytes; ZIP64 has two more before it, of 20 and 56 bytes.
     """
     stream.seek(0, 2)
     size = stream.tell()
@@ -367,7 +366,7 @@ def _check_directory(stream: IO[bytes], path: Path) -> None:
     tail = stream.read().rjust(98, b"\0")
     end, locator, record = tail[76:], tail[56:76], tail[:56]
     if end[:4] != b"PK\5\6" or end[20:] != b"\0\0":
-        raise _no_pack(path, "its end is not that of an archive")
+        raise _no_pack(path, "it does not end like a ZIP archive")
     count, length = struct.unpack("<HI", end[10:16])
     if locator[:4] == b"PK\6\7":
         count, length = struct.unpack("<QQ", record[32:48])
@@ -376,7 +375,7 @@ def _check_directory(stream: IO[bytes], path: Path) -> None:
 
 
 def _index(archive: zipfile.ZipFile, path: Path) -> Pack:
-    """``pack.json``, after all members were found to be as they may be."""
+    """``pack.json``, after checking the names and storage of all members."""
     entries = archive.infolist()
     names = [entry.filename for entry in entries]
     if not names or names[0] != INDEX or len(set(names)) != len(names) or entries[0].file_size > _LARGEST_INDEX:
@@ -385,10 +384,10 @@ def _index(archive: zipfile.ZipFile, path: Path) -> Pack:
         kind = stat.S_IFMT(entry.external_attr >> 16)
         plain = entry.compress_type == zipfile.ZIP_STORED and entry.compress_size == entry.file_size
         if not plain or entry.flag_bits & 0x1 or kind not in (0, stat.S_IFREG):
-            raise _no_pack(path, f"{entry.filename!r} is compressed, encrypted or no plain file")
+            raise _no_pack(path, f"{entry.filename!r} is compressed, encrypted or not a regular file")
         match = _MEMBER.fullmatch(entry.filename)
         if entry.filename != INDEX and not match:
-            raise _no_pack(path, f"a member is called {entry.filename!r}")
+            raise _no_pack(path, f"it has a member {entry.filename!r}")
         if not entry.filename.endswith(".safetensors") and entry.file_size > _LARGEST_PLAIN:
             raise _no_pack(path, f"{entry.filename!r} has {entry.file_size} bytes")
     try:
@@ -409,7 +408,7 @@ def _index(archive: zipfile.ZipFile, path: Path) -> Pack:
 
 
 def _check_parts(pack: Pack, path: Path) -> None:
-    """The manifests inside must list exactly the members, and prove their identity."""
+    """Check that the manifests list exactly the members and match their identities."""
     listed = {member: str(entry["sha256"]) for member, entry in pack.files.items()}
     claimed: dict[str, str] = {}
     for part, described in pack.parts.items():
@@ -421,16 +420,16 @@ def _check_parts(pack: Pack, path: Path) -> None:
         same = as_trained == {name: value for name, value in manifest["files"].items() if name != TRAINED_ON}
         if not same or manifest["identity"] != digest([manifest["recipe"], trained]):
             raise RefusedError(
-                f"the identity of {described['name']} in {path} does not follow from its files",
-                "a model as it was trained",
-                "bring the file again from its origin",
+                f"the identity of {described['name']} in {path} does not match its files",
+                "an unchanged model",
+                "copy the file again from its source",
             )
         if manifest["manifest_version"] > MANIFEST_VERSION or f"{part}/model.json" not in pack.files:
-            raise _no_pack(path, f"{part} was written by a newer skinkit, or is no model")
+            raise _no_pack(path, f"{part} was written by a newer skinkit, or is not a model")
     if claimed != listed or not pack.parts or set(pack.parts) - {CLASSIFIER, SEGMENTER}:
-        raise _no_pack(path, f"its models are not made of the members {INDEX} lists")
+        raise _no_pack(path, f"its manifests do not match the members that {INDEX} lists")
     if CLASSIFIER in pack.parts and set(pack.asks_for) != {*_CHAIN, "predictions"}:
-        raise _no_pack(path, "it does not say what comes before the model")
+        raise _no_pack(path, "it lacks the settings of the stages before the model")
     for wanted in pack.asks_for.values():
         check_name(wanted["name"], f"name in {path}")
         dict(wanted["config"])
@@ -438,12 +437,12 @@ def _check_parts(pack: Pack, path: Path) -> None:
 
 def _no_pack(path: Path, why: str) -> InputError:
     return InputError(
-        f"{path} is no whole pack ({why})", "a file written by 'skinkit models pack'", "bring the file again"
+        f"{path} is not a complete pack ({why})", "a file written by 'skinkit models pack'", "copy the file again"
     )
 
 
 def _copied(stream: IO[bytes], target: IO[bytes] | None, listed: Mapping[str, Any], what: str) -> None:
-    """Read a member to its end, into a file or nowhere; its size and hash must be what is listed."""
+    """Read a whole member, optionally into a file, and check its size and hash."""
     hashed, size = hashlib.sha256(), 0
     while chunk := stream.read(_CHUNK):
         hashed.update(chunk)
@@ -454,7 +453,7 @@ def _copied(stream: IO[bytes], target: IO[bytes] | None, listed: Mapping[str, An
         raise RefusedError(
             f"{what} has SHA-256 {hashed.hexdigest()[:16]}...",
             f"{str(listed['sha256'])[:16]}...",
-            "bring the file again",
+            "copy the file again",
         )
 
 
@@ -466,22 +465,22 @@ def install(
 ) -> tuple[Pack, dict[str, str]]:
     """Put the models of a pack into a workspace, the segmenter first.
 
-    Where another model already uses the name of the segmenter or of its masks for something else, the pack's own are
-    called after the model.
+    If another model already uses the name of the segmenter or of its masks, those of the pack are named after the
+    model.
 
     Args:
-        workspace: where to.
+        workspace: to install into.
         path: the pack.
-        name: of the model here; by default as it is called in the pack.
-        sha256: of the file; empty leaves that check out.
-        replace: replace a model of that name that is another one.
+        name: of the model in this workspace; default: its name in the pack.
+        sha256: expected hash of the file; empty skips this check.
+        replace: replace a different model of that name.
 
     Returns:
-        What is in the pack, and part -> name it has here.
+        The content of the pack, and part -> its name in this workspace.
 
     Raises:
-        InputError: it is no pack, or this skinkit does not know a model in it.
-        RefusedError: a byte has changed, or another model has the name.
+        InputError: it is not a pack, or it holds a model that this skinkit does not support.
+        RefusedError: a member is corrupted, or another model has the name.
     """
     from skinkit.models import load_model
 
@@ -496,14 +495,14 @@ def install(
             if not replace:
                 _refuse_other(workspace, called, pack.parts[part]["manifest"]["identity"])
         marks = {"pack_sha256": pack_hash, "packed_as": pack.name, "at": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-        for part in sorted(names, reverse=True):  # the segmenter first: a classifier that is there is ready to work
+        for part in sorted(names, reverse=True):  # segmenter first, so an installed classifier is always usable
             asks = asks_for if part == CLASSIFIER else {}
             _install_part(workspace, names[part], archive, pack, part, {**marks, "asks_for": asks})
     return pack, names
 
 
 def _named(workspace: Workspace, pack: Pack, name: str) -> tuple[dict[str, str], dict[str, Any]]:
-    """What each part, and each artifact before the model, is called in this workspace."""
+    """The names in this workspace of each part and of each artifact the model depends on."""
     if CLASSIFIER not in pack.parts:
         return {SEGMENTER: name}, {}
     asks_for: dict[str, Any] = json.loads(json.dumps(pack.asks_for))
@@ -519,18 +518,18 @@ def _named(workspace: Workspace, pack: Pack, name: str) -> tuple[dict[str, str],
     if len({asks_for[kind]["name"] for kind in _CHAIN}) > 1 or _clashes(workspace, name, asks_for):
         for kind in _CHAIN:
             asks_for[kind]["name"] = name
-        asks_for["features"]["config"]["masks"] = asks_for["fused"]["config"]["features"] = ""  # of the same name
+        asks_for["features"]["config"]["masks"] = asks_for["fused"]["config"]["features"] = ""  # empty: the same name
     return names, asks_for
 
 
 def _clashes(workspace: Workspace, name: str, asks_for: Mapping[str, Any]) -> bool:
-    """Whether masks, features or fused tables of these names may mean something else here."""
+    """Whether masks, features or fused tables with these names may have other settings in this workspace."""
     for other in models_of(workspace):
         installed = open_artifact(workspace.path(Ref("models", name=other))).installed or {}
         theirs = installed.get("asks_for") or asks_for
         if other != name and any(theirs[k]["name"] == asks_for[k]["name"] and theirs[k] != asks_for[k] for k in _CHAIN):
             return True
-    return bool(workspace.with_role("development"))  # which may be segmented and measured in another way
+    return bool(workspace.with_role("development"))  # which may be segmented and measured differently
 
 
 def _identity(workspace: Workspace, name: str) -> str | None:
@@ -547,7 +546,7 @@ def _refuse_other(workspace: Workspace, name: str, identity: str) -> None:
         how = "was installed" if present.installed else "was trained here"
         raise RefusedError(
             f"a model {name!r} with the identity {present.identity[:12]} {how}, in {workspace.root}",
-            f"a name that is free, or the model {identity[:12]} installed before",
+            f"an unused name, or the installed model {identity[:12]}",
             f"give --name {name}_2 to keep both, or --replace",
         )
 
@@ -555,7 +554,7 @@ def _refuse_other(workspace: Workspace, name: str, identity: str) -> None:
 def _install_part(
     workspace: Workspace, name: str, archive: zipfile.ZipFile, pack: Pack, part: str, marks: Mapping[str, Any]
 ) -> None:
-    """Extract one model beside its place, check every file on the way, and let it take its name."""
+    """Extract one model into a temporary folder, check every file, and move the folder into place."""
     import shutil
 
     path = workspace.path(Ref("models", name=name))
@@ -586,17 +585,17 @@ def models_of(workspace: Workspace) -> list[str]:
 
 
 def trained(name: str, workspace: Workspace) -> Artifact:
-    """A model of the workspace, trained there or installed.
+    """Open a model of the workspace, trained there or installed.
 
     Raises:
-        InputError: there is none of that name.
+        InputError: there is no model of that name.
     """
     path = workspace.path(Ref("models", name=name))
     if not exists(path):
         raise InputError(
             f"no model {name!r} in {workspace.root}",
             did_you_mean(name, models_of(workspace)),
-            f"run 'skinkit train --name {name}', or 'skinkit models install' with the file of one",
+            f"run 'skinkit train --name {name}', or 'skinkit models install' with a pack",
         )
     return open_artifact(path)
 
@@ -609,7 +608,7 @@ def fused_name(model: Artifact) -> str:
 
 
 def asked_for(workspace: Workspace, ref: Ref) -> Mapping[str, Any]:
-    """Settings that an installed model asks of an artifact before it, or of its predictions; empty for none."""
+    """Settings that an installed model requires of an artifact it depends on or of its predictions, or empty."""
     if ref.kind not in (*_CHAIN, "predictions"):
         return {}
     for name in models_of(workspace):

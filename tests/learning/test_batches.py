@@ -153,7 +153,7 @@ def test_out_of_memory_halves_the_batch_and_says_so(tmp_path: Path) -> None:
     found = list(forward.run(network, examples, range(9), precision="fp32", batch=8, console=console))  # type: ignore[arg-type]
     assert [row for row, _ in found] == list(range(9))
     assert network.sizes == [8, 4, 2, 2, 2, 2, 1]
-    assert stream.getvalue().count("out of memory: going on with") == 2
+    assert stream.getvalue().count("out of memory: continuing with") == 2
     network.room = 0
     with pytest.raises(InputError) as error:
         list(forward.run(network, examples, range(2), precision="fp32", console=console))  # type: ignore[arg-type]
