@@ -6,7 +6,7 @@ In the tests of a package that registers ``my_model``::
     from my_package import my_model
 
     def test_my_model() -> None:
-        check_model(my_model, my_model.Config(side_px=64))
+        check_model(my_model.MODEL, my_model.Config(side_px=64))
 
 Every check fails with an ``AssertionError`` that names the model and says what is wrong with it. Settings should make
 the model small: a network is built a few times and takes a few steps on three cases.
@@ -15,7 +15,6 @@ the model small: a network is built a few times and takes a few steps on three c
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skinkit.errors import ConfigError, InputError
-from skinkit.models import model_config
+from skinkit.models import DrawingRule, Estimator, Labelled, Network, model_config, name_of, text_of
 from skinkit.models.parts.protocol import UNCERTAINTIES, Phase, Sizes
 from skinkit.models.parts.weights import PUBLIC
 from skinkit.options import options_of
@@ -47,31 +46,33 @@ _TOLERANCE = 1e-3
 """A batch is computed in another order of summation than its cases one by one."""
 
 
-def check_model(module: Any, config: Any = None) -> None:
+def check_model(model: type[Any], config: Any = None) -> None:
     """The check that fits a model: :func:`check_network`, :func:`check_estimator` or :func:`check_rule`.
 
     Args:
-        module: the model's module.
+        model: the model's class.
         config: settings under which it is small; its defaults where None.
 
     Raises:
         AssertionError: it breaks the contract.
     """
-    if hasattr(module, "build"):
-        check_network(module, config)
-    elif hasattr(module, "fit"):
-        check_estimator(module, config)
+    if issubclass(model, Network):
+        check_network(model, config)
+    elif issubclass(model, Estimator):
+        check_estimator(model, config)
+    elif issubclass(model, DrawingRule):
+        check_rule(model, config)
     else:
-        check_rule(module, config)
+        _must(model, False, "it derives from none of DrawingRule, Estimator and Network")
 
 
 def check_network(
-    module: Any, config: Any = None, *, steps: int = 6, learning_rate: float = 1e-3, seed: int = 0
+    model: type[Any], config: Any = None, *, steps: int = 6, learning_rate: float = 1e-3, seed: int = 0
 ) -> None:
     """Everything the training loop, inference and explanations ask of a network.
 
     Args:
-        module: the model's module.
+        model: the model's class.
         config: settings under which it is small; its defaults where None.
         steps: within which the loss on three fixed cases must fall.
         learning_rate: of Adam in those steps.
@@ -80,17 +81,17 @@ def check_network(
     Raises:
         AssertionError: it breaks the contract.
     """
-    trial = Trial(module, module.Config() if config is None else config, seed)
-    check_text(module)
+    trial = Trial(model, model.CONFIG() if config is None else config, seed)
+    check_text(model)
     check_settings(trial)
     network, twin = trial.build(), trial.build()
     trial.must(_same(_copied(network), twin), "built twice from one seed of torch it has different weights")
     check_phases(trial, network)
     check_reading(trial, network)
     check_answers(trial, network)
-    if module.TASK == "classify":
+    if model.TASK == "classify":
         check_explained(trial, network)
-    if module.TASK == "segment":
+    if model.TASK == "segment":
         check_mask(trial)
     check_start(trial, network)
     check_seed(trial, network)
@@ -104,21 +105,21 @@ class Trial:
     """One model on trial: what it is built for and the cases it sees.
 
     Attributes:
-        module: the model's module.
+        model: the model's class.
         config: its ``Config``.
         seed: of weights and cases.
     """
 
-    module: Any
+    model: type[Any]
     config: Any
     seed: int = 0
 
     @property
     def sizes(self) -> Sizes:
         """Three classes and a few columns, or a lesion."""
-        if self.module.TASK == "segment":
+        if self.model.TASK == "segment":
             return Sizes((ANSWERS["segment"],))
-        columns = {name: width for name, width in _COLUMNS.items() if name in self.module.READS}
+        columns = {name: width for name, width in _COLUMNS.items() if name in self.model.READS}
         if "attributes" not in columns:
             return Sizes(_CLASSES, columns, (3, 2, 1))
         return Sizes(_CLASSES, columns, (3, 2, 1), _ATTRIBUTES, (-0.5,) * len(_ATTRIBUTES))
@@ -128,7 +129,7 @@ class Trial:
         import torch
 
         torch.manual_seed(self.seed)
-        return self.module.build(config or self.config, self.sizes)
+        return self.model.build(config or self.config, self.sizes)
 
     def batch(self) -> dict[str, torch.Tensor]:
         """Three cases under every name there is, whether it is read or not: a dark disc on light skin."""
@@ -148,12 +149,12 @@ class Trial:
 
     def must(self, good: Any, sentence: str) -> None:
         """Fail with a sentence that begins with the model's name."""
-        _must(self.module, good, sentence)
+        _must(self.model, good, sentence)
 
 
-def _must(module: Any, good: Any, sentence: str) -> None:
+def _must(model: type[Any], good: Any, sentence: str) -> None:
     if not good:
-        raise AssertionError(f"{module.__name__.rpartition('.')[2]}: {sentence}")
+        raise AssertionError(f"{name_of(model)}: {sentence}")
 
 
 class Recorded(Mapping[str, Any]):
@@ -180,30 +181,32 @@ class Recorded(Mapping[str, Any]):
 # ------------------------------------------------------------------------------------------------------ the file
 
 
-def check_text(module: Any) -> None:
+def check_text(model: type[Any]) -> None:
     """Docstring, task and inputs."""
-    lines = inspect.cleandoc(module.__doc__ or "").splitlines()
-    _must(module, lines and lines[0].strip(), "its docstring does not begin with one line that says what it is")
+    lines = text_of(model).splitlines()
+    _must(model, lines and lines[0].strip(), "its docstring does not begin with one line that says what it is")
     places = [lines.index(section) if section in lines else -1 for section in SECTIONS]
     lacking = [section for section, place in zip(SECTIONS, places, strict=True) if place < 0]
-    _must(module, not lacking, f"its docstring has no section {', '.join(lacking)}")
-    _must(module, places == sorted(places), f"the sections of its docstring are not in the order {' '.join(SECTIONS)}")
-    _must(module, getattr(module, "TASK", None) in ANSWERS, f"TASK is not one of {', '.join(ANSWERS)}")
-    _must(module, len(getattr(module, "READS", ())) > 0, "READS names no input")
-    if module.TASK == "classify":
-        unknown = set(module.READS) - {*PICTURES, *TABLES}
-        _must(module, not unknown, f"READS names {', '.join(sorted(unknown))}, which nothing provides")
-        _must(module, module.RADIOMICS in ("none", "signature", "all"), f"RADIOMICS is {module.RADIOMICS!r}")
-        _must(module, module.HEATMAP in HEATMAPS, f"HEATMAP is {module.HEATMAP!r}")
-        _must(module, isinstance(module.REFITS, bool), "REFITS is neither true nor false")
-    _must(module, dataclasses.is_dataclass(module.Config), "Config is no dataclass")
-    _must(module, module.Config.__dataclass_params__.frozen, "Config is not frozen")
+    _must(model, not lacking, f"its docstring has no section {', '.join(lacking)}")
+    _must(model, places == sorted(places), f"the sections of its docstring are not in the order {' '.join(SECTIONS)}")
+    undeclared = [name for name in ("TASK", "READS", "CONFIG") if name not in dir(model)]
+    _must(model, not undeclared, f"it does not declare {', '.join(undeclared)}")
+    _must(model, model.TASK in ANSWERS, f"TASK is not one of {', '.join(ANSWERS)}")
+    _must(model, len(model.READS) > 0, "READS names no input")
+    if model.TASK == "classify":
+        unknown = set(model.READS) - {*PICTURES, *TABLES}
+        _must(model, not unknown, f"READS names {', '.join(sorted(unknown))}, which nothing provides")
+        _must(model, model.RADIOMICS in ("none", "signature", "all"), f"RADIOMICS is {model.RADIOMICS!r}")
+        _must(model, model.HEATMAP in HEATMAPS, f"HEATMAP is {model.HEATMAP!r}")
+        _must(model, isinstance(model.REFITS, bool), "REFITS is neither true nor false")
+    _must(model, dataclasses.is_dataclass(model.CONFIG), "CONFIG is no dataclass")
+    _must(model, model.CONFIG.__dataclass_params__.frozen, "CONFIG is not frozen")
     try:
-        options = list(options_of(module.Config))
+        options = list(options_of(model.CONFIG))
     except TypeError as error:
-        raise AssertionError(f"{module.__name__}: an option cannot be shown to a person: {error}") from None
+        raise AssertionError(f"{name_of(model)}: an option cannot be shown to a person: {error}") from None
     silent = [option.name for option in options if not option.help.text.strip()]
-    _must(module, not silent, f"options without a word of help: {', '.join(silent)}")
+    _must(model, not silent, f"options without a word of help: {', '.join(silent)}")
 
 
 def check_settings(trial: Trial) -> None:
@@ -211,18 +214,18 @@ def check_settings(trial: Trial) -> None:
 
     Presets are built as small as the configuration on trial: what it changes, it changes in them too.
     """
-    module = trial.module
-    trial.must(hasattr(trial.config, "side_px"), "Config has no side_px, so nobody knows the size of its pictures")
-    trial.must(not getattr(module, "REFITS", False), "REFITS is true, but a network needs validation rows to stop")
-    small = {name: value for name, value in vars(trial.config).items() if value != getattr(module.Config(), name)}
-    for name, values in module.PRESETS.items():
+    model = trial.model
+    trial.must("side_px" in vars(trial.config), "CONFIG has no side_px, so nobody knows the size of its pictures")
+    trial.must(not model.REFITS, "REFITS is true, but a network needs validation rows to stop")
+    small = {name: value for name, value in vars(trial.config).items() if value != getattr(model.CONFIG(), name)}
+    for name, values in model.PRESETS.items():
         try:
-            preset = model_config(module, values, where=f"preset {name}")
+            preset = model_config(model, values, where=f"preset {name}")
             network = trial.build(dataclasses.replace(preset, **small))
         except ConfigError as error:
-            raise AssertionError(f"{module.__name__}: preset {name!r} is not valid: {error}") from None
+            raise AssertionError(f"{name_of(model)}: preset {name!r} is not valid: {error}") from None
         check_phases(trial, network, f" of preset {name!r}")
-    weights = module.default_weights(trial.config)
+    weights = model.default_weights(trial.config)
     trial.must(weights in PUBLIC, f"default_weights answers {weights!r}, which is none of {', '.join(PUBLIC)}")
 
 
@@ -263,7 +266,7 @@ def check_phases(trial: Trial, network: Any, where: str = "") -> None:
 def check_reading(trial: Trial, network: Any) -> None:
     """It asks for what ``READS`` names, for all of it, and for the truth only in its loss."""
     network.eval().enter(network.phases()[-1].name)
-    reads, truth = set(trial.module.READS), TRUTHS[trial.module.TASK]
+    reads, truth = set(trial.model.READS), TRUTHS[trial.model.TASK]
     asked = {}
     for what in ("forward", "answer", "loss"):
         batch = Recorded(trial.batch())
@@ -285,7 +288,7 @@ def check_answers(trial: Trial, network: Any) -> None:
 
     network.eval()
     batch, side = trial.batch(), trial.config.side_px
-    name = ANSWERS[trial.module.TASK]
+    name = ANSWERS[trial.model.TASK]
     shape = (_CASES, len(_CLASSES)) if name == "diagnosis" else (_CASES, side, side)
     for what in ("forward", "answer"):
         answers = _without_gradient(network, what, batch)
@@ -348,7 +351,7 @@ def check_mask(trial: Trial) -> None:
     """``mask_of`` makes a mask of probabilities, of any size."""
     disc = (np.hypot(*(np.mgrid[:40, :50] - 20)) < 9).astype(np.float32)
     for probability, what in ((disc * 0.98 + 0.01, "a clear disc"), (disc * 0, "no lesion")):
-        mask = trial.module.mask_of(probability, trial.config)
+        mask = trial.model.mask_of(probability, trial.config)
         trial.must(mask.shape == disc.shape, f"mask_of answers shape {mask.shape} for {disc.shape}")
         trial.must(mask.dtype == np.bool_, f"mask_of answers {mask.dtype}, not bool")
         agreed = float((mask == (disc > 0)).mean()) if what == "a clear disc" else 1.0 - float(mask.mean())
@@ -459,10 +462,8 @@ def check_files(trial: Trial, network: Any, twin: Any) -> None:
         data = save({name: value.detach().contiguous() for name, value in network.state_dict().items()})
         twin.load_state_dict(load(data))
     except (RuntimeError, ValueError) as error:
-        raise AssertionError(
-            f"{trial.module.__name__}: its state dict cannot be saved and read back: {error}"
-        ) from None
-    name = ANSWERS[trial.module.TASK]
+        raise AssertionError(f"{name_of(trial.model)}: its state dict cannot be saved and read back: {error}") from None
+    name = ANSWERS[trial.model.TASK]
     before, after = (_without_gradient(each.eval(), "answer", trial.batch())[name] for each in (network, twin))
     trial.must(torch.allclose(before, after, rtol=1e-5, atol=1e-5), "saved and read back it answers differently")
 
@@ -491,84 +492,82 @@ def _same(state: Mapping[str, torch.Tensor], network: Any) -> bool:
 # -------------------------------------------------------------------------------------------- rules and estimators
 
 
-def check_rule(module: Any, config: Any = None) -> None:
+def check_rule(model: type[Any], config: Any = None) -> None:
     """A segmenter without weights: its file, and a mask of the photo's size that comes out the same twice.
 
     Args:
-        module: the model's module; one without ``draw`` only passes masks on.
+        model: the model's class; one that reads ``truth_mask`` only hands masks on.
         config: its ``Config``; its defaults where None.
 
     Raises:
         AssertionError: it breaks the contract.
     """
-    check_text(module)
-    _must(module, module.TASK == "segment", "a model with neither build nor fit can only segment")
-    if not hasattr(module, "draw"):
+    check_text(model)
+    _must(model, model.TASK == "segment", "a rule can only segment")
+    if model.READS == ("truth_mask",):
         return
-    config = module.Config() if config is None else config
+    config = model.CONFIG() if config is None else config
     rows, columns = np.mgrid[:48, :64]
     disc = np.hypot(rows - 24, columns - 32) < 12
     photo = np.where(disc[..., None], (90, 60, 50), (215, 170, 145)).astype(np.uint8)
     kept = photo.copy()
-    mask = module.draw(photo, config)
-    _must(module, mask.shape == disc.shape, f"draw answers shape {mask.shape} for a photo of {disc.shape}")
-    _must(module, mask.dtype == np.bool_, f"draw answers {mask.dtype}, not bool")
-    _must(module, np.array_equal(photo, kept), "draw writes into the photo it was given")
-    _must(module, np.array_equal(mask, module.draw(photo, config)), "draw answers the same photo differently twice")
+    mask = model.draw(photo, config)
+    _must(model, mask.shape == disc.shape, f"draw answers shape {mask.shape} for a photo of {disc.shape}")
+    _must(model, mask.dtype == np.bool_, f"draw answers {mask.dtype}, not bool")
+    _must(model, np.array_equal(photo, kept), "draw writes into the photo it was given")
+    _must(model, np.array_equal(mask, model.draw(photo, config)), "draw answers the same photo differently twice")
     overlap = float((mask & disc).sum() / max(1, (mask | disc).sum()))
-    _must(module, overlap > 0.5, f"draw does not find a dark disc on light skin (IoU {overlap:.2f})")
+    _must(model, overlap > 0.5, f"draw does not find a dark disc on light skin (IoU {overlap:.2f})")
 
 
-def check_estimator(module: Any, config: Any = None, *, seed: int = 0) -> None:
+def check_estimator(model: type[Any], config: Any = None, *, seed: int = 0) -> None:
     """A classifier fitted at once: log-probabilities, repeatable, row by row, exactly taken apart, written and read.
 
     Args:
-        module: the model's module.
+        model: the model's class.
         config: its ``Config``; its defaults where None.
         seed: of the cases.
 
     Raises:
         AssertionError: it breaks the contract.
     """
-    check_text(module)
-    config = module.Config() if config is None else config
+    check_text(model)
+    config = model.CONFIG() if config is None else config
     rng, n = np.random.default_rng(seed), 60
     labels = np.arange(n) % len(_CLASSES)
     widths = {"image": 24, **_COLUMNS}
     rows = {name: rng.normal(size=(n, width)) + labels[:, None] for name, width in widths.items()}
     train, validation = ({name: values[part] for name, values in rows.items()} for part in (slice(40), slice(40, n)))
     train |= {name: train["attributes"] * share for name, share in (("block_hidden", 0.5), ("all_hidden", 0.0))}
-    asked = Recorded(train)
-    fitted = module.fit(config, asked, labels[:40], validation, labels[40:], len(_CLASSES), seed)
-    unnamed = asked.asked - {*module.READS, "block_hidden", "all_hidden"}
-    _must(module, not unnamed, f"fit reads {', '.join(sorted(unnamed))}, which READS does not name")
-    scores = _log_probabilities(module, fitted, validation)
-    again = module.fit(config, train, labels[:40], validation, labels[40:], len(_CLASSES), seed)
-    _must(
-        module, np.array_equal(scores, again.predict(validation)), "fitted twice with one seed it answers differently"
-    )
+    asked, held_back = Recorded(train), Labelled(validation, labels[40:])
+    fitted = model.fit(config, Labelled(asked, labels[:40]), held_back, n_classes=len(_CLASSES), seed=seed)
+    unnamed = asked.asked - {*model.READS, "block_hidden", "all_hidden"}
+    _must(model, not unnamed, f"fit reads {', '.join(sorted(unnamed))}, which READS does not name")
+    scores = _log_probabilities(model, fitted, validation)
+    again = model.fit(config, Labelled(train, labels[:40]), held_back, n_classes=len(_CLASSES), seed=seed)
+    _must(model, np.array_equal(scores, again.predict(validation)), "fitted twice with one seed it answers differently")
     alone = fitted.predict({name: values[:1] for name, values in validation.items()})[0]
-    _must(module, np.allclose(scores[0], alone, atol=1e-9), "a case is answered differently when others are beside it")
-    _must(module, float((scores.argmax(1) == labels[40:]).mean()) > 0.5, "it has not learnt what a line could separate")
+    _must(model, np.allclose(scores[0], alone, atol=1e-9), "a case is answered differently when others are beside it")
+    _must(model, float((scores.argmax(1) == labels[40:]).mean()) > 0.5, "it has not learnt what a line could separate")
     parts = fitted.contributions(validation)
-    strange = set(parts) - {*module.READS, "bias"}
-    _must(module, not strange, f"contributions name {', '.join(sorted(strange))}, which READS does not")
+    strange = set(parts) - {*model.READS, "bias"}
+    _must(model, not strange, f"contributions name {', '.join(sorted(strange))}, which READS does not")
     summed = sum(part.sum(axis=2) for part in parts.values())
-    _must(module, np.allclose(_softmaxed(summed), scores, atol=1e-6), "its contributions do not add up to its scores")
+    _must(model, np.allclose(_softmaxed(summed), scores, atol=1e-6), "its contributions do not add up to its scores")
     with tempfile.TemporaryDirectory() as name:
         fitted.save(Path(name))
         pickled = [file.name for file in Path(name).rglob("*") if file.suffix in (".pkl", ".pickle", ".joblib", ".pt")]
-        _must(module, not pickled, f"it is saved as {', '.join(pickled)}; a pickle runs code when it is read")
-        read = module.load(Path(name)).predict(validation)
-    _must(module, np.allclose(read, scores, atol=1e-9), "saved and read back it answers differently")
+        _must(model, not pickled, f"it is saved as {', '.join(pickled)}; a pickle runs code when it is read")
+        read = model.load(Path(name)).predict(validation)
+    _must(model, np.allclose(read, scores, atol=1e-9), "saved and read back it answers differently")
 
 
-def _log_probabilities(module: Any, fitted: Any, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+def _log_probabilities(model: type[Any], fitted: Any, batch: Mapping[str, np.ndarray]) -> np.ndarray:
     scores = np.asarray(fitted.predict(batch))
     shape = (len(next(iter(batch.values()))), len(_CLASSES))
-    _must(module, scores.shape == shape, f"predict answers shape {scores.shape} instead of {shape}")
+    _must(model, scores.shape == shape, f"predict answers shape {scores.shape} instead of {shape}")
     good = bool(np.isfinite(scores).all()) and np.allclose(np.exp(scores).sum(1), 1, atol=1e-6)
-    _must(module, good, "predict does not answer log-probabilities (their exponentials do not add up to 1)")
+    _must(model, good, "predict does not answer log-probabilities (their exponentials do not add up to 1)")
     return scores
 
 

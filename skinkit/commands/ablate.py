@@ -429,9 +429,10 @@ def _training(arm: Arm, config: Config, split: str) -> dict[str, Any]:
     Raises:
         ConfigError: its model has no such preset or setting.
     """
-    from skinkit.models import model_config, trainable
+    from skinkit.models import Network, model_config, trainable
 
-    module = trainable(arm.model)
+    model = trainable(arm.model)
+    is_network = issubclass(model, Network)
     options: dict[str, Any] = {
         "model": arm.model,
         "attributes": arm.attributes,
@@ -443,12 +444,13 @@ def _training(arm: Arm, config: Config, split: str) -> dict[str, Any]:
     }
     if config.folds:
         options["folds"] = config.folds
-    if hasattr(module, "build"):
+    if is_network:
         fixed = [f"{key}={_toml(value)}" for key, value in arm.settings.items()]
         options["preset"] = config.preset or arm.preset
         options["settings"] = (*config.settings, *fixed)
-        model_config(module, options["settings"], preset=options["preset"])
-    if config.weights and hasattr(module, "default_weights") and (hasattr(module, "build") or config.weights != "none"):
+        model_config(model, options["settings"], preset=options["preset"])
+    reads_weights = is_network or ("image" in model.READS and config.weights != "none")
+    if config.weights and reads_weights:
         options["weights"] = config.weights
     return options
 

@@ -295,13 +295,13 @@ def _holds_out(again: Reproduction, split: str) -> bool:
 
 def _train_segmenter(again: Reproduction) -> None:
     """A segmenter that learns must have learnt before anything is measured."""
-    from skinkit.models import load_model
+    from skinkit.models import Network, load_model
 
     name = again.workspace.defaults["segmenter"]
-    module = load_model(name, "segment")
-    if hasattr(module, "build") and not exists(again.workspace.path(Ref("models", name=name))):
+    model = load_model(name, "segment")
+    if issubclass(model, Network) and not exists(again.workspace.path(Ref("models", name=name))):
         preset = again.config.preset or again.study.preset
-        options = {"preset": preset} if preset in getattr(module, "PRESETS", {}) else {}
+        options = {"preset": preset} if preset in model.PRESETS else {}
         again.pipeline.make("train", {"model": name, **options}, name=name)
 
 

@@ -82,9 +82,9 @@ def run_chain(workspace: Workspace, pipeline: Pipeline, *, retrain: bool = False
 
 
 def _is_network(name: str) -> bool:
-    from skinkit.models import load_model, registered
+    from skinkit.models import Network, load_model, registered
 
-    return name in registered("segment") and hasattr(load_model(name), "build")
+    return name in registered("segment") and issubclass(load_model(name), Network)
 
 
 def _train(workspace: Workspace, pipeline: Pipeline, name: str, retrain: bool, **options: str) -> None:

@@ -81,7 +81,7 @@ def embed(
     return vectors, failed
 
 
-def embedding_store(root: Path, module: Any, config: Any, weights_sha256: str, device: str) -> EmbeddingStore:
+def embedding_store(root: Path, model: type[Any], config: Any, weights_sha256: str, device: str) -> EmbeddingStore:
     """The store of one embedder: settings, weights and kind of device all count."""
-    key = [module.__name__, module.embedding_key(config), weights_sha256, device]
+    key = [model.__module__, model.embedding_key(config), weights_sha256, device]
     return EmbeddingStore(root / "cache" / "embeddings" / digest(key)[:24])

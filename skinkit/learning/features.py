@@ -21,7 +21,6 @@ from skinkit.learning import embeddings, forward, scorer, trained
 from skinkit.learning.examples import Examples, photos_of
 from skinkit.learning.trained import Classifier, Fold
 from skinkit.stats.metrics import Floats
-from skinkit.stats.novelty import as_matrix
 
 if TYPE_CHECKING:
     import torch
@@ -50,8 +49,8 @@ def features(
     photos = photos_of(frame, root)
     batch = trained.batch_of(frame, fold.encoder, fold.radiomics)
     if model.is_network:
-        masks = trained.lesion_masks(frame, workspace) if "mask" in model.module.READS else None
-        examples = Examples(model.module.READS, model.config.side_px, photos, masks=masks).with_arrays(batch)
+        masks = trained.lesion_masks(frame, workspace) if "mask" in model.model_class.READS else None
+        examples = Examples(model.model_class.READS, model.config.side_px, photos, masks=masks).with_arrays(batch)
         network: Any = _Penultimate(model.network(fold, device), len(model.classes.classes))
         features: list[np.ndarray] = []
         readable = np.ones(len(frame), dtype=bool)
@@ -67,8 +66,8 @@ def features(
         vectors, failed = embeddings.embed(model.embedder(device), photos, store, device=device, console=console)
         images, readable = scorer.stacked(frame, vectors, failed)
         batch = {**{name: values[readable] for name, values in batch.items()}, "image": images}
-    own = getattr(fold.fitted, "features", None)
-    return (as_matrix(batch) if own is None else np.asarray(own(batch), dtype=np.float64)), readable
+    assert fold.fitted is not None
+    return np.asarray(fold.fitted.features(batch), dtype=np.float64), readable
 
 
 class _Penultimate:

@@ -25,7 +25,7 @@ from skinkit.learning import forward, trained
 from skinkit.learning.fold_network import Training, forget, refit, train
 from skinkit.learning.rows import DevelopmentRows
 from skinkit.models.parts import protocol
-from skinkit.models.parts.protocol import Network, Sizes
+from skinkit.models.parts.protocol import Estimator, Labelled, Model, Network, Sizes
 from skinkit.models.parts.weights import Start
 from skinkit.stats import metrics
 from skinkit.stats.calibration import Isotonic, conformal_level
@@ -92,7 +92,7 @@ class FoldInputs:
 
 
 def fit_estimator(
-    fold: int, material: FoldInputs, module: Any, settings: Any, *, seed: int, folder: Path
+    fold: int, material: FoldInputs, model: type[Estimator], settings: Any, *, seed: int, folder: Path
 ) -> dict[str, Any]:
     """Fit an estimator on one fold, write its files, and describe it in a row of the model's table."""
     rows, labels, n = material.rows, material.labels, len(material.classes.classes)
@@ -105,16 +105,16 @@ def fit_estimator(
     def fitted_on(chosen: np.ndarray) -> tuple[Encoder, Standardiser, Any, np.ndarray]:
         """Encoder, scaler and model of these rows, and what they say of the validation rows."""
         encoder, radiomics = material.fitted_scalers(fold, chosen)
-        held_back = batch(validation, encoder, radiomics)
+        held_back = Labelled(batch(validation, encoder, radiomics), labels[validation])
         learnt = batch(chosen, encoder, radiomics)
         learnt |= encoder.hidden(learnt["attributes"])
-        fitted = module.fit(settings, learnt, labels[chosen], held_back, labels[validation], n, seed)
-        return encoder, radiomics, fitted, fitted.predict(held_back) if len(validation) else np.zeros((0, n))
+        fitted = model.fit(settings, Labelled(learnt, labels[chosen]), held_back, n_classes=n, seed=seed)
+        scores = fitted.predict(held_back.inputs) if len(validation) else np.zeros((0, n))
+        return encoder, radiomics, fitted, scores
 
     encoder, radiomics, fitted, scores = fitted_on(train_rows)
-    balanced = getattr(module, "BALANCED", False)
-    about = _calibrated(fold, material, scores, np.ones(n) if balanced else None)
-    if material.refit and module.REFITS and len(validation):
+    about = _calibrated(fold, material, scores, np.ones(n) if model.BALANCED else None)
+    if material.refit and model.REFITS and len(validation):
         encoder, radiomics, fitted, _ = fitted_on(np.sort(np.concatenate([train_rows, validation])))
     fitted.save(folder)
     _write(folder, encoder, radiomics, about)
@@ -149,7 +149,7 @@ def _prepared(fold: int, material: FoldInputs, learnt: np.ndarray) -> _Prepared:
 
 
 def fit_network(
-    fold: int, material: FoldInputs, module: Any, settings: Any, start: Start, training: Training, folder: Path
+    fold: int, material: FoldInputs, model: type[Network], settings: Any, start: Start, training: Training, folder: Path
 ) -> dict[str, Any]:
     """Train a network on one fold, write its files, and describe it in a row of the model's table."""
     rows, labels = material.rows, material.labels
@@ -164,14 +164,13 @@ def fit_network(
         }
 
     places: dict[str, Any] = {"start": start, "training": training, "folder": folder}
-    network, course = train(
-        module, settings, prepared.sizes, prepared.examples, train_rows, validation, score, **places
-    )
+    network, course = train(model, settings, prepared.sizes, prepared.examples, train_rows, validation, score, **places)
     answers = forward.answers(network, prepared.examples, validation, seen=True, label="validating", **training.passes)
     scores = answers.get(protocol.DIAGNOSIS, np.zeros((0, len(prepared.sizes.answers))))
-    supposed = network.supposed.double().cpu().numpy() if hasattr(network, "supposed") else None
+    effective = network.effective_class_prior()
+    prior = None if effective is None else effective.double().cpu().numpy()
     sizes = {"columns": dict(prepared.sizes.columns)}
-    about = {**_calibrated(fold, material, scores, supposed), **course, "sizes": sizes}
+    about = {**_calibrated(fold, material, scores, prior), **course, "sizes": sizes}
     _write(folder, prepared.encoder, prepared.radiomics, about)
     if len(validation):
         train_encoded = _encoded(network, prepared.examples, train_rows, training)
@@ -179,21 +178,22 @@ def fit_network(
         _write_novelty(folder, _inputs(prepared.arrays, train_encoded), _inputs(prepared.arrays, encoded))
     if material.refit and len(validation):
         refit(network, prepared.examples, np.sort(np.concatenate([train_rows, validation])), training, folder)
-    if trains_finally(settings, material):
-        about["final"] = _fit_finally(material, module, settings, start, training, folder, about)
+    if trains_finally(model, settings, material):
+        about["final"] = _fit_finally(material, model, settings, start, training, folder, about)
         _write(folder, prepared.encoder, prepared.radiomics, about)
     forget(folder)
     return _row(folder, about, scores, labels[validation])
 
 
-def trains_finally(settings: Any, material: FoldInputs) -> bool:
+def trains_finally(model: type[Model], settings: Any, material: FoldInputs) -> bool:
     """Whether a second network learns from all rows, for other cohorts."""
-    return material.refit and getattr(settings, "final_epochs", 0) > 0 and material.rows.folds == [0]
+    epochs = model.final_epochs(settings) if issubclass(model, Network) else 0
+    return material.refit and epochs > 0 and material.rows.folds == [0]
 
 
 def _fit_finally(
     material: FoldInputs,
-    module: Any,
+    model: type[Network],
     settings: Any,
     start: Start,
     training: Training,
@@ -208,8 +208,8 @@ def _fit_finally(
     every = np.sort(rows.split["row"].to_numpy(dtype=int))
     prepared = _prepared(0, material, every)
     network, course = train(
-        module,
-        replace(settings, epochs=settings.final_epochs),
+        model,
+        replace(settings, epochs=model.final_epochs(settings)),
         prepared.sizes,
         prepared.examples,
         every,

@@ -57,7 +57,7 @@ class Training:
 
 
 def train(
-    module: Any,
+    model: type[Network],
     settings: Any,
     sizes: Sizes,
     examples: Examples,
@@ -74,7 +74,7 @@ def train(
     """Build, start, fit and write a network; :func:`forget` its checkpoint when everything made of it is safe.
 
     Args:
-        module: the model's module.
+        model: the model's class.
         settings: its ``Config``.
         sizes: what it is built for.
         examples: all cases.
@@ -95,7 +95,7 @@ def train(
     from skinkit.learning.loop import fit
 
     torch.manual_seed(training.seed)
-    network = module.build(settings, sizes)
+    network = model.build(settings, sizes)
     source = "random numbers" if start.file is None else network.start(read_state(start.file), str(start.file))
     parameters = sum(p.numel() for p in network.parameters())
     training.console.info(f"    {parameters:,} parameters, which start from {source}")
@@ -122,7 +122,7 @@ def train(
     return network, {"starts_from": source, "parameters": parameters, "best": _best(trained.best)}
 
 
-def refit(network: Any, examples: Examples, rows: np.ndarray, training: Training, folder: Path) -> None:
+def refit(network: Network, examples: Examples, rows: np.ndarray, training: Training, folder: Path) -> None:
     """Work out anew, from more rows, what a trained network has from its tables, and write it again.
 
     Args:
@@ -132,18 +132,17 @@ def refit(network: Any, examples: Examples, rows: np.ndarray, training: Training
         training: where and how.
         folder: where its files are.
     """
-    if hasattr(network, "prepare"):
-        _prepare(network.cpu(), examples, rows, training)
+    if _prepare(network.cpu(), examples, rows, training):
         _save(network, folder)
 
 
-def _prepare(network: Any, examples: Examples, rows: np.ndarray, training: Training) -> None:
-    if not hasattr(network, "prepare"):
-        return
+def _prepare(network: Network, examples: Examples, rows: np.ndarray, training: Training) -> bool:
+    """Fit what a network fits to its tables; whether there is such a thing."""
     tables = {name: values[rows] for name, values in examples.arrays.items()}
-    if getattr(network, "still", None) is not None:
-        tables["still"] = _still(network, examples, training)[rows]
-    network.prepare(tables, None if examples.classes is None else examples.classes[rows])
+    frozen = network.frozen_part()
+    if frozen is not None:
+        tables["still"] = _still(frozen, examples, training)[rows]
+    return network.prepare(tables, None if examples.classes is None else examples.classes[rows])
 
 
 def _save(network: Any, folder: Path) -> None:
@@ -153,11 +152,11 @@ def _save(network: Any, folder: Path) -> None:
     write_atomic(folder / NETWORK, save(state))
 
 
-def _still(network: Any, examples: Examples, training: Training) -> np.ndarray:
+def _still(frozen: Any, examples: Examples, training: Training) -> np.ndarray:
     """(n, width) what the part that is not trained makes of all photos; the same for every fold, so made once."""
     if examples.still is None:
         label = "reading photos with the frozen backbone"
-        features = forward.answers(network.still, examples, range(len(examples)), label=label, **training.passes)
+        features = forward.answers(frozen, examples, range(len(examples)), label=label, **training.passes)
         examples.keep_still(features["still"])
     assert examples.still is not None
     return examples.still

@@ -15,7 +15,7 @@ from skinkit.learning.examples import Examples
 from skinkit.learning.fold_network import Training, forget, train
 from skinkit.learning.rows import DevelopmentRows
 from skinkit.models.parts import protocol
-from skinkit.models.parts.protocol import Sizes
+from skinkit.models.parts.protocol import Network, Sizes
 from skinkit.models.parts.weights import Start
 
 
@@ -23,7 +23,7 @@ def fit_segmenter(
     fold: int,
     rows: DevelopmentRows,
     examples: Examples,
-    module: Any,
+    model: type[Network],
     settings: Any,
     start: Start,
     training: Training,
@@ -37,12 +37,12 @@ def fit_segmenter(
         agreements = []
         for logits, row in zip(answers[protocol.LESION], positions, strict=True):
             # Far from 0 the sigmoid is 0 or 1 to every digit, and the exponential must not overflow.
-            mask = module.mask_of(1 / (1 + np.exp(-np.clip(logits, -50, 50))), settings)
+            mask = model.mask_of(1 / (1 + np.exp(-np.clip(logits, -50, 50))), settings)
             agreements.append(agreement(mask, examples.truth_mask(int(row)) >= 0.5))
         return {name: float(np.mean([each[name] for each in agreements])) for name in ("iou", "dice")}
 
     places: dict[str, Any] = {"start": start, "training": training, "folder": folder, "strata": strata(rows)}
-    _, course = train(module, settings, Sizes((protocol.LESION,)), examples, train_rows, validation, score, **places)
+    _, course = train(model, settings, Sizes((protocol.LESION,)), examples, train_rows, validation, score, **places)
     about = {"fold": fold, **{f"n_{part}": len(rows.part(fold, part)) for part in ("train", "validation", "held_out")}}
     write_atomic(folder / "fold.json", json.dumps({**about, **course}, indent=1, ensure_ascii=False).encode())
     forget(folder)

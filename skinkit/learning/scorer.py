@@ -196,8 +196,8 @@ class Scorer:
         """Photos and lesion masks, where the folds are networks."""
         if not self.model.is_network:
             return None
-        masks = lesion_masks(frame, self.workspace) if "mask" in self.model.module.READS else None
-        return Examples(self.model.module.READS, self.model.config.side_px, photos_of(frame, root), masks=masks)
+        masks = lesion_masks(frame, self.workspace) if "mask" in self.model.model_class.READS else None
+        return Examples(self.model.model_class.READS, self.model.config.side_px, photos_of(frame, root), masks=masks)
 
     def _network(self, fold: Fold) -> Network:
         if fold.number not in self._networks:

@@ -18,7 +18,7 @@ from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.learning.embeddings import EmbeddingStore, embedding_store
 from skinkit.learning.pack import checked
 from skinkit.models import load_model, model_config
-from skinkit.models.parts.protocol import LESION, Embedder, Fitted, Network, Sizes
+from skinkit.models.parts.protocol import LESION, Embedder, Estimator, Network, Sizes
 from skinkit.stats.calibration import Isotonic
 from skinkit.stats.encoders import Encoder, Standardiser
 from skinkit.stats.metrics import Floats
@@ -61,7 +61,7 @@ class Fold:
     number: int
     encoder: Encoder
     radiomics: Standardiser
-    fitted: Fitted | None
+    fitted: Estimator | None
     temperature: float
     isotonic: Isotonic | None = None
     """Used after the temperature, where the model was trained so."""
@@ -100,7 +100,7 @@ class TrainedModel:
         name: how it is called here, whatever it was called where it was trained.
         about: ``model.json``.
         identity: of the artifact.
-        module: the model's module.
+        model_class: the model's class.
         config: its ``Config``.
         path: the artifact's folder.
     """
@@ -108,7 +108,7 @@ class TrainedModel:
     name: str
     about: Mapping[str, Any]
     identity: str
-    module: Any
+    model_class: type[Any]
     config: Any
     path: Path
 
@@ -133,17 +133,17 @@ class Classifier(TrainedModel):
     @property
     def reads_photos(self) -> bool:
         """Whether an embedder stands before the folds."""
-        return hasattr(self.module, "embedder")
+        return issubclass(self.model_class, Estimator) and "image" in self.model_class.READS
 
     @property
     def is_network(self) -> bool:
         """Whether the folds are networks."""
-        return hasattr(self.module, "build")
+        return issubclass(self.model_class, Network)
 
     @property
     def measures(self) -> bool:
         """Whether it reads what was measured or drawn with the lesion's mask."""
-        uses_mask = self.is_network and "mask" in self.module.READS
+        uses_mask = self.is_network and "mask" in self.model_class.READS
         return uses_mask or any(fold.radiomics.columns for fold in self.folds)
 
     @property
@@ -161,19 +161,19 @@ class Classifier(TrainedModel):
         columns = {"attributes": len(fold.encoder.attributes), "radiomics": len(fold.radiomics.columns)}
         classes = self.classes.classes
         sizes = Sizes(classes, columns, (1,) * len(classes), fold.encoder.attributes, fold.encoder.unknown)
-        return _loaded(self.module.build(self.config, sizes), self.folder(fold), device)
+        return _loaded(self.model_class.build(self.config, sizes), self.folder(fold), device)
 
     def embedder(self, device: str) -> Embedder:
         """The network before the folds, with the weights that lie in the model."""
         from skinkit.models.parts.weights import read_state
 
         file = self.path / BACKBONE
-        module: Any = self.module.embedder(self.config, read_state(file), str(file))
+        module: Any = self.model_class.embedder(self.config, read_state(file), str(file))
         return module.to(device)  # type: ignore[no-any-return]
 
     def store(self, workspace_root: Path, device: str) -> EmbeddingStore:
         """Where what the embedder says is remembered."""
-        return embedding_store(workspace_root, self.module, self.config, self.about["weights"]["sha256"], device)
+        return embedding_store(workspace_root, self.model_class, self.config, self.about["weights"]["sha256"], device)
 
     def chosen(self, numbers: Sequence[int]) -> tuple[Fold, ...]:
         """The folds of these numbers."""
@@ -258,7 +258,7 @@ def open_classifier(artifact: Artifact, name: str = "") -> Classifier:
     try:
         rows = list(model.about["folds"])
         rows += [{**row, "fold": FINAL} for row in rows if "final" in row]
-        folds = tuple(_open_fold(folder_of(model.path, int(row["fold"])), row, model.module) for row in rows)
+        folds = tuple(_open_fold(folder_of(model.path, int(row["fold"])), row, model.model_class) for row in rows)
         return Classifier(**vars(model), classes=ClassSet.from_dict(model.about["classes"]), folds=folds)
     except (OSError, ValueError, KeyError) as error:
         raise _unreadable(model.path, error) from None
@@ -269,8 +269,7 @@ def folder_of(model: Path, fold: int) -> Path:
     return model / FOLD.format(0) / FINAL_FOLDER if fold == FINAL else model / FOLD.format(fold)
 
 
-def _open_fold(folder: Path, about: Mapping[str, Any], module: Any) -> Fold:
-
+def _open_fold(folder: Path, about: Mapping[str, Any], model: type[Any]) -> Fold:
     def plain(name: str) -> Any:
         return json.loads((folder / name).read_text(encoding="utf-8"))
 
@@ -278,7 +277,7 @@ def _open_fold(folder: Path, about: Mapping[str, Any], module: Any) -> Fold:
         number=int(about["fold"]),
         encoder=Encoder.from_dict(plain("attributes.json")),
         radiomics=Standardiser.from_dict(plain("radiomics.json")),
-        fitted=module.load(folder) if hasattr(module, "load") else None,
+        fitted=model.load(folder) if issubclass(model, Estimator) else None,
         temperature=float(about["temperature"]),
         isotonic=Isotonic.from_dict(about["isotonic"]) if about.get("calibration") == "isotonic" else None,
         conformal_level=float((about.get("conformal") or {}).get("level", 0.0)),
@@ -297,7 +296,7 @@ class Segmenter(TrainedModel):
 
     def network(self, fold: int, device: str) -> Network:
         """A fold's network with its trained weights, ready to answer."""
-        return _loaded(self.module.build(self.config, Sizes((LESION,))), self.path / FOLD.format(fold), device)
+        return _loaded(self.model_class.build(self.config, Sizes((LESION,))), self.path / FOLD.format(fold), device)
 
 
 def open_segmenter(artifact: Artifact, name: str = "") -> Segmenter:
@@ -316,9 +315,9 @@ def _opened(artifact: Artifact, task: str, name: str) -> TrainedModel:
         about: dict[str, Any] = artifact.json("model.json")
         own_task = str(about.get("task", "classify"))
         if own_task == task:
-            module = load_model(about["model"], task=task)
-            config = model_config(module, about["settings"], where="model.json")
-            return TrainedModel(name or about["name"], about, artifact.identity, module, config, artifact.path)
+            model = load_model(about["model"], task=task)
+            config = model_config(model, about["settings"], where="model.json")
+            return TrainedModel(name or about["name"], about, artifact.identity, model, config, artifact.path)
     except ConfigError as error:
         raise InputError(
             f"the model {name or artifact.path.name!r}: {error.found}", error.expected, error.fix

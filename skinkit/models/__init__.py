@@ -2,96 +2,56 @@
 
 Third parties register theirs by an entry point of the group ``skinkit.models`` that points to such a module.
 
-Every model's docstring has the sections Paper, Idea, Equations, Shapes and Departures. Its module has ``TASK``
-(``segment`` or ``classify``), ``READS`` (named inputs) and a frozen ``Config``. ``skinkit.contract.check_model`` holds
-every model to what follows; others can import it.
+Every model's docstring has the sections Paper, Idea, Equations, Shapes and Departures. A model is a class that derives
+from one of the base classes of ``skinkit.models.parts.protocol``, which say what it must have and what it may leave at
+its default; the file names it ``MODEL``:
 
-**Segmenters** have ``draw(rgb, config) -> mask``.
+    DrawingRule   a segmenter that is not trained: ``draw(rgb, config) -> mask``
+    Estimator     a classifier fitted at once, such as ``lightgbm``: ``fit``, ``load``, ``save``, ``predict``
+    Network       a segmenter or classifier that ``skinkit.learning.loop`` trains step by step
 
-**Estimators** (classifiers fitted at once, such as ``lightgbm``) have
+``skinkit.contract.check_model`` holds every model to them.
 
-    RADIOMICS   the radiomic features they read unless told otherwise: none, signature or all
-    REFITS      whether, after calibrating, they may be fitted once more on training and validation rows
-    HEATMAP     how a case is explained unless told otherwise: gradcam or occlusion_of_mask
-    BALANCED    whether their loss lets all classes count alike, whatever their numbers
-    fit         (config, train, train_labels, validation, validation_labels, n_classes, seed) -> Fitted
-    load        folder -> Fitted
+**Batches of an estimator** map names to arrays whose rows are cases: ``attributes`` (n, columns) and ``radiomics`` (n,
+features), both standardised by the fold's own scalers, and ``image`` (n, width), the embedder's answers. That of the
+training rows also has ``block_hidden`` and ``all_hidden`` (n, columns): the attributes as they are encoded where the
+patient block, or everything, is unknown, for models that learn to do without.
 
-and, where they read ``image`` through a network that is not trained,
-
-    default_weights   config -> name of public weights (``skinkit.models.parts.weights``)
-    embedder          (config, state dict) -> Embedder, the network; it runs once per image, whatever the fold
-    embedding_key     config -> what decides its result, beside the weights
-    explained         (embedder, fitted, offsets, temperatures, positive) -> (module, layer) for Grad-CAM
-
-A fitted estimator may have ``features``, batch -> (n, width): what its last, linear step reads, for maps of its cases.
-
-A batch of an estimator is a mapping of names to arrays whose rows are cases: ``attributes`` (n, columns) and
-``radiomics`` (n, features), both standardised by the fold's own scalers, and ``image`` (n, width), the embedder's
-answer. That of the training rows also has ``block_hidden`` and ``all_hidden`` (n, columns), the attributes as they are
-written where the patient block, or everything, is unknown, for those that are to learn to do without.
-
-**Networks** (segmenters and classifiers that ``skinkit.learning.loop`` trains) have ``side_px`` in ``Config``, and
-
-    PRESETS          settings by the name of a preset
-    default_weights  config -> name of public weights they may start from (``skinkit.models.parts.weights``)
-    build            (config, sizes) -> Network
-    mask_of          segmenters: (probability (H, W), config) -> bool (H, W)
-    RADIOMICS        classifiers: as above
-    HEATMAP          classifiers: gradcam or, where they read attributes, gfa
-
-A network that classifies has two parts, so that it can be explained (``skinkit.explain.shapley``):
-
-    encode    batch -> (n, ...) features of the pictures; reads no table
-    head      (features, batch) -> answers; reads no picture. ``head(encode(batch), batch)`` is ``answer(batch)``
-    typical   (...) reference embedding: mean of ``encode`` over training photos, in the place of a photo left out
-    last      the block whose maps (n, channels, h, w), or (2 n, ...) with the mirrored photos last, Grad-CAM shows
-
-One whose phases ask for snapshots (``Phase.snapshot_every``) also has
-
-    snapshot    batches of validation rows -> what is to be kept of this stage of training, as plain values; entries of
-                its list ``cases``, if it has one, name their case by ``index``, its place among these rows
-
-One that fits something to the tables before it is trained has
-
-    prepare     (name -> (n, columns), (n,) class indices, both of the training rows) -> None
-
-One that reads photos with a frozen part as well may have that part run once per photo. Its frozen features, ``still``,
-are given to ``prepare`` among the tables; while the network is trained, batches hold them too, under that name, and
-``encode`` need not compute them again:
-
-    still     None, or a module with ``answer``: batch of pictures -> ``still``, (n, width) float32
-
-One whose loss does not weigh every case alike says for which mix of classes its probabilities hold:
-
-    supposed    (classes,) effective class prior, as a property
-
-One with ``epochs`` and ``final_epochs`` in ``Config`` is trained a second time, for so many epochs and on all rows,
-where the split has one fold and ``final_epochs`` is not 0; that one answers for cohorts it was not trained on.
-
-A batch of a network is a mapping of names to tensors: ``image`` float32 (n, 3, side, side), 0 to 1; ``mask`` float32
-(n, side, side), 1 where the lesion is; ``attributes`` and ``radiomics`` as above; and for its loss ``class`` int64 (n,)
-or ``truth_mask`` float32 (n, side, side), 0 to 1. ``READS`` says which of them it is given. It answers ``diagnosis``
-(n, classes) or ``lesion`` (n, side, side), both logits. One that estimates its uncertainty may answer figures of
+**Batches of a network** map names to tensors: ``image`` float32 (n, 3, side, side), 0 to 1; ``mask`` float32 (n, side,
+side), 1 where the lesion is; ``attributes`` and ``radiomics`` as above; and for its loss ``class`` int64 (n,) or
+``truth_mask`` float32 (n, side, side), 0 to 1. ``READS`` names those it gets. It answers ``diagnosis`` (n, classes) or
+``lesion`` (n, side, side), both logits. One that estimates its uncertainty may answer figures of
 :data:`UNCERTAINTIES` beside its diagnosis, (n,) each, at least 0.
+
+**A network that classifies** has two parts, ``encode`` for the pictures and ``head`` for the tables, so that it can be
+explained (``skinkit.explain.shapley``), and beside them
+
+    typical   (...) reference embedding: mean of ``encode`` over training photos, used in place of a photo left out
+    last      the block whose maps (n, channels, h, w), or (2 n, ...) with the mirrored photos last, Grad-CAM shows
 """
 
 from __future__ import annotations
 
 import ast
 import importlib
+import inspect
+import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 from skinkit.errors import ConfigError, did_you_mean
 from skinkit.models.parts.protocol import UNCERTAINTIES as UNCERTAINTIES
 from skinkit.models.parts.protocol import Augment as Augment
+from skinkit.models.parts.protocol import DrawingRule as DrawingRule
 from skinkit.models.parts.protocol import Embedder as Embedder
-from skinkit.models.parts.protocol import Fitted as Fitted
+from skinkit.models.parts.protocol import Estimator as Estimator
+from skinkit.models.parts.protocol import Labelled as Labelled
+from skinkit.models.parts.protocol import Model as Model
 from skinkit.models.parts.protocol import Network as Network
 from skinkit.models.parts.protocol import Phase as Phase
 from skinkit.models.parts.protocol import Sizes as Sizes
@@ -115,7 +75,8 @@ def own() -> dict[str, Entry]:
     entries = {}
     for file in sorted(Path(__file__).parent.glob("[a-z]*.py")):
         tree = ast.parse(file.read_text(encoding="utf-8"))
-        task = next(n.value for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "TASK")
+        constants = (n for n in ast.walk(tree) if isinstance(n, ast.Assign))
+        task = next(n.value for n in constants if ast.unparse(n.targets[0]) == "TASK")
         line = (ast.get_docstring(tree) or "").partition("\n")[0].rstrip(".")
         entries[file.stem] = Entry(ast.literal_eval(task), line, f"{__name__}.{file.stem}")
     return entries
@@ -127,14 +88,15 @@ def registered(task: str = "") -> dict[str, str]:
 
     helps = {name: entry.help for name, entry in own().items() if task in ("", entry.task)}
     for point in entry_points(group=ENTRY_POINTS):
-        module = point.load()
-        if point.name not in own() and task in ("", module.TASK):
-            helps[point.name] = (module.__doc__ or "").strip().partition("\n")[0]
+        if point.name not in own():
+            model = _of_third_party(point)
+            if task in ("", model.TASK):
+                helps[point.name] = text_of(model).partition("\n")[0]
     return helps
 
 
-def load_model(name: str, task: str = "") -> Any:
-    """The module of a model.
+def load_model(name: str, task: str = "") -> type[Model]:
+    """The class of a model.
 
     Raises:
         ConfigError: no model of that name, or one of another task.
@@ -148,34 +110,58 @@ def load_model(name: str, task: str = "") -> Any:
             "see 'skinkit list models'",
         )
     if name in own():
-        return importlib.import_module(own()[name].module)
+        model: type[Model] = importlib.import_module(own()[name].module).MODEL
+        return model
     from importlib.metadata import entry_points
 
-    return next(iter(entry_points(group=ENTRY_POINTS, name=name))).load()
+    return _of_third_party(next(iter(entry_points(group=ENTRY_POINTS, name=name))))
 
 
-def trainable(name: str) -> Any:
-    """The module of a model that ``skinkit train`` can train.
+def _of_third_party(point: EntryPoint) -> type[Model]:
+    """What an entry point stands for: a model's class, or a module that names one ``MODEL``."""
+    loaded = point.load()
+    model = getattr(loaded, "MODEL", loaded)
+    if not (isinstance(model, type) and issubclass(model, Model)):
+        raise ConfigError(
+            f"the entry point {point.name!r} of {ENTRY_POINTS} is no model ({point.value})",
+            "a class derived from DrawingRule, Estimator or Network of skinkit.models, or a module whose MODEL is one",
+            "update the package that registers it, or uninstall it",
+        )
+    return model
+
+
+def text_of(model: type[Model]) -> str:
+    """The docstring of a model's file."""
+    return inspect.cleandoc(sys.modules[model.__module__].__doc__ or "")
+
+
+def name_of(model: type[Model]) -> str:
+    """A model's name: that of its file."""
+    return model.__module__.rpartition(".")[2]
+
+
+def trainable(name: str) -> type[Estimator | Network]:
+    """The class of a model that ``skinkit train`` can train.
 
     Raises:
         ConfigError: no model of that name, or a rule such as ``otsu``.
     """
-    module = load_model(name)
-    if not (hasattr(module, "build") or hasattr(module, "fit")):
-        learns = [each for each in own() if hasattr(load_model(each), "build") or hasattr(load_model(each), "fit")]
-        raise ConfigError(
-            f"{name} is a rule: there is nothing to train", did_you_mean(name, learns), "see 'skinkit list models'"
-        )
-    return module
+    model = load_model(name)
+    if issubclass(model, (Estimator, Network)):
+        return model
+    learns = [each for each in own() if not issubclass(load_model(each), DrawingRule)]
+    raise ConfigError(
+        f"{name} is a rule: there is nothing to train", did_you_mean(name, learns), "see 'skinkit list models'"
+    )
 
 
 def model_config(
-    module: Any, settings: Sequence[str] | Mapping[str, Any], where: str = "--settings", *, preset: str = ""
+    model: type[Model], settings: Sequence[str] | Mapping[str, Any], where: str = "--settings", *, preset: str = ""
 ) -> Any:
     """A model's ``Config`` from ``NAME=VALUE`` texts (values as in TOML, bare words as text) or from plain values.
 
     Args:
-        module: the model's module.
+        model: the model's class.
         settings: the texts or values; they win over the preset.
         where: what an error names as the place of the settings.
         preset: name of settings of the model that belong together.
@@ -183,15 +169,15 @@ def model_config(
     Raises:
         ConfigError: not of that form, an unknown name, or a value of the wrong type.
     """
-    presets = getattr(module, "PRESETS", {})
+    presets = model.PRESETS
     if preset and preset not in presets:
         raise ConfigError(
-            f"no preset {preset!r} of {module.__name__.rpartition('.')[2]}",
+            f"no preset {preset!r} of {name_of(model)}",
             did_you_mean(preset, presets) if presets else "no preset: it has none",
             "leave --preset out, or name another",
         )
     values = settings if isinstance(settings, Mapping) else _parsed(settings, where)
-    return make_config(module.Config, presets.get(preset, {}), values, where=where)
+    return make_config(model.CONFIG, presets.get(preset, {}), values, where=where)
 
 
 def _parsed(settings: Sequence[str], where: str) -> dict[str, Any]:

@@ -27,21 +27,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, ClassVar
 
 import torch
 from torch import nn
 
 from skinkit.models.parts.photo_classifier import PhotoConfig, PooledClassifier
-from skinkit.models.parts.photo_classifier import default_weights as default_weights
-from skinkit.models.parts.protocol import Sizes
+from skinkit.models.parts.protocol import Presets, Sizes
 from skinkit.models.parts.recipe import QUICK
-
-TASK = "classify"
-READS = ("image", "attributes")
-RADIOMICS = "none"
-REFITS = False
-HEATMAP = "gradcam"
 
 
 @dataclass(frozen=True)
@@ -52,14 +45,6 @@ class Config(PhotoConfig):
     dropout: Annotated[float, "Drop of eq. 3"] = 0.0
 
 
-PRESETS: dict[str, dict[str, Any]] = {"dermacalibra": {}, "quick": QUICK}
-
-
-def build(config: Config, sizes: Sizes) -> Concat:
-    """The network with untrained weights; settings that cannot be raise :class:`ConfigError`."""
-    return Concat(config, sizes)
-
-
 class Concat(PooledClassifier):
     """Eqs. 1 to 3.
 
@@ -67,6 +52,11 @@ class Concat(PooledClassifier):
         metadata: eq. 2; None where there is no attribute.
         output: eq. 3.
     """
+
+    TASK = "classify"
+    READS = ("image", "attributes")
+    CONFIG = Config
+    PRESETS: ClassVar[Presets] = {"dermacalibra": {}, "quick": QUICK}
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__(config, sizes)
@@ -84,3 +74,6 @@ class Concat(PooledClassifier):
         if self.metadata is None:
             return {"diagnosis": self.output(seen)}
         return {"diagnosis": self.output(torch.cat([seen, self.metadata(self.attributes(batch))], 1))}
+
+
+MODEL = Concat

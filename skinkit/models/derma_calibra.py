@@ -78,16 +78,10 @@ from skinkit.models.parts.class_weights import rare_class_weights
 from skinkit.models.parts.experts import MetadataExpert, PhotoExpert, Still
 from skinkit.models.parts.losses import focal
 from skinkit.models.parts.photo_classifier import PhotoClassifier, PhotoConfig
-from skinkit.models.parts.photo_classifier import default_weights as default_weights
 from skinkit.models.parts.protocol import Phase, Sizes
 from skinkit.models.parts.recipe import QUICK
 from skinkit.stats.encoders import hidden_versions
 
-TASK = "classify"
-READS = ("image", "attributes")
-RADIOMICS = "none"
-REFITS = False
-HEATMAP = "gfa"
 _FUSION = ("squeeze.", "excite.", "scale.", "shift.", "attention.")
 _HEAVIEST = 3.0
 _TINY = 1e-8
@@ -154,32 +148,6 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def build(config: Config, sizes: Sizes) -> DermaCalibra:
-    """The network with untrained weights.
-
-    Raises:
-        ConfigError: settings that cannot be, or no attributes to read.
-    """
-    if (config.amcr or config.fusion) and not sizes.columns.get("attributes"):
-        raise ConfigError(
-            "no attributes, which DermaCalibra weighs the photo's channels by",
-            "metadata of the patients",
-            "give --attributes auto, or --settings amcr=false fusion=false",
-        )
-    if config.passes < 2 or config.key_width % config.heads:
-        found = f"passes = {config.passes}, key_width = {config.key_width}, heads = {config.heads}"
-        raise ConfigError(found, "at least 2 passes, and a key_width that heads divides", "mend the settings")
-    shares = {name: getattr(config, name) for name in ("apart", "still_share")}
-    positive = {name: getattr(config, name) for name in ("metadata_c", "still_c")}
-    wrong = [f"{name} = {value}" for name, value in shares.items() if not 0 <= value <= 1]
-    wrong += [f"{name} = {value}" for name, value in positive.items() if value <= 0]
-    wrong += [f"interactions = {config.interactions}"] if config.interactions < 0 else []
-    if wrong:
-        expected = "shares from 0 to 1, a positive C, interactions of at least 0"
-        raise ConfigError(", ".join(wrong), expected, "mend the settings")
-    return DermaCalibra(config, sizes)
-
-
 class DermaCalibra(PhotoClassifier):
     """Eqs. 1 to 9.
 
@@ -194,11 +162,18 @@ class DermaCalibra(PhotoClassifier):
         output: W_o and b_o.
     """
 
+    TASK = "classify"
+    READS = ("image", "attributes")
+    CONFIG = Config
+    PRESETS = PRESETS
+    HEATMAP = "gfa"
+
     alpha: torch.Tensor
     embedding_masks: torch.Tensor
     pooled_masks: torch.Tensor
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
+        _check(config, sizes)
         super().__init__(config, sizes)
         width, d = self.backbone.widths[-1], config.embedding
         if config.amcr or config.fusion:
@@ -245,7 +220,7 @@ class DermaCalibra(PhotoClassifier):
         """(K,) alpha of eq. 9."""
         return self.alpha
 
-    def prepare(self, tables: Mapping[str, npt.NDArray[np.float32]], classes: npt.NDArray[np.int64]) -> None:
+    def prepare(self, tables: Mapping[str, npt.NDArray[np.float32]], classes: npt.NDArray[np.int64]) -> bool:
         """Fit g and h of eqs. 10 and 11 to the training rows.
 
         Metadata are hidden from g as often as while the network learns, but for a least share.
@@ -263,8 +238,13 @@ class DermaCalibra(PhotoClassifier):
             self.told.fit(np.stack(versions), shares, classes, c=c.metadata_c)
         if self.shown is not None:
             features = np.asarray(tables["still"], np.float64)
-            self.shown.fit(features, classes, c=c.still_c, supposed=self.supposed.double().numpy())
+            self.shown.fit(features, classes, c=c.still_c, supposed=self.effective_class_prior().double().numpy())
             self.typical[-features.shape[1] :] = torch.from_numpy(features.mean(0))
+        return self.told is not None or self.shown is not None
+
+    def frozen_part(self) -> Still | None:
+        """The backbone of eq. 11."""
+        return self.still
 
     def encode(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """What :meth:`head` reads of the photos; with h also e(x), which may stand in the batch as ``still``."""
@@ -400,6 +380,27 @@ class DermaCalibra(PhotoClassifier):
         return torch.cat([pooled, *(p.expand(len(e), -1, -1) for p in maps[1:])], 2)
 
 
+def _check(config: Config, sizes: Sizes) -> None:
+    """Refuse settings that cannot be, or no attributes to read."""
+    if (config.amcr or config.fusion) and not sizes.columns.get("attributes"):
+        raise ConfigError(
+            "no attributes, which DermaCalibra weighs the photo's channels by",
+            "metadata of the patients",
+            "give --attributes auto, or --settings amcr=false fusion=false",
+        )
+    if config.passes < 2 or config.key_width % config.heads:
+        found = f"passes = {config.passes}, key_width = {config.key_width}, heads = {config.heads}"
+        raise ConfigError(found, "at least 2 passes, and a key_width that heads divides", "correct the settings")
+    shares = {name: getattr(config, name) for name in ("apart", "still_share")}
+    positive = {name: getattr(config, name) for name in ("metadata_c", "still_c")}
+    wrong = [f"{name} = {value}" for name, value in shares.items() if not 0 <= value <= 1]
+    wrong += [f"{name} = {value}" for name, value in positive.items() if value <= 0]
+    wrong += [f"interactions = {config.interactions}"] if config.interactions < 0 else []
+    if wrong:
+        expected = "shares from 0 to 1, a positive C, interactions of at least 0"
+        raise ConfigError(", ".join(wrong), expected, "correct the settings")
+
+
 class CrossAttention(nn.Module):
     """Eq. 5, pooled over the queries.
 
@@ -478,3 +479,6 @@ def _zero(layer: nn.Linear) -> nn.Linear:
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return layer
+
+
+MODEL = DermaCalibra

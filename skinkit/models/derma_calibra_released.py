@@ -34,7 +34,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as functional
@@ -45,15 +45,8 @@ from skinkit.models.parts.backbone import Maps
 from skinkit.models.parts.class_weights import rare_class_weights
 from skinkit.models.parts.losses import focal
 from skinkit.models.parts.mlp import classifier_mlp, metadata_mlp
-from skinkit.models.parts.photo_classifier import PhotoClassifier, PhotoConfig, needs_attributes
-from skinkit.models.parts.photo_classifier import default_weights as default_weights
-from skinkit.models.parts.protocol import Sizes
-
-TASK = "classify"
-READS = ("image", "attributes")
-RADIOMICS = "none"
-REFITS = False
-HEATMAP = "gfa"
+from skinkit.models.parts.photo_classifier import PhotoClassifier, PhotoConfig
+from skinkit.models.parts.protocol import Presets, Sizes
 
 
 @dataclass(frozen=True)
@@ -65,19 +58,6 @@ class Config(PhotoConfig):
     head_dropout: Annotated[float, "of MLP_o in eq. 6"] = 0.3
     focusing: Annotated[float, "gamma of eq. 7; 0 for plain cross-entropy"] = 2.0
     rare_weight: Annotated[float, "alpha of melanoma and squamous cell carcinoma in eq. 7"] = 2.0
-
-
-PRESETS: dict[str, dict[str, Any]] = {"released": {}}
-
-
-def build(config: Config, sizes: Sizes) -> Released:
-    """The network with untrained weights.
-
-    Raises:
-        ConfigError: settings that cannot be, or no attributes to read.
-    """
-    needs_attributes(sizes, "DermaCalibra's released code")
-    return Released(config, sizes)
 
 
 class Released(PhotoClassifier):
@@ -93,6 +73,13 @@ class Released(PhotoClassifier):
         projections: P_1 to P_3 of eq. 5.
         output: MLP_o of eq. 6.
     """
+
+    TASK = "classify"
+    READS = ("image", "attributes")
+    CONFIG = Config
+    PRESETS: ClassVar[Presets] = {"released": {}}
+    ATTRIBUTES_FOR = "DermaCalibra's released code"
+    HEATMAP = "gfa"
 
     alpha: torch.Tensor
 
@@ -149,3 +136,6 @@ class Released(PhotoClassifier):
         key = e[:, None]
         out: torch.Tensor = self.cross_attention(pooled[:, None], key, key, need_weights=False)[0][:, 0]
         return out
+
+
+MODEL = Released

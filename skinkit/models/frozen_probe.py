@@ -35,7 +35,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +43,7 @@ import numpy.typing as npt
 from skinkit.artifacts.files import write_atomic
 from skinkit.errors import ConfigError
 from skinkit.models.parts.inputs import joined, linear_contributions, widths_of
+from skinkit.models.parts.protocol import Embedder, Estimator, Labelled
 from skinkit.models.parts.weights import IMAGENET_MEAN, IMAGENET_SD
 from skinkit.stats.encoders import Standardiser
 from skinkit.stats.metrics import Floats
@@ -50,15 +51,6 @@ from skinkit.stats.regression import balanced_regression, log_probabilities
 
 if TYPE_CHECKING:
     import torch
-
-    from skinkit.models.parts.protocol import Embedder
-
-TASK = "classify"
-READS = ("image", "attributes", "radiomics")
-RADIOMICS = "none"
-REFITS = True
-BALANCED = True
-HEATMAP = "gradcam"
 
 Backbone = Literal["resnet50", "resnet18", "mobilenet_v2"]
 _MEAN_AND_SD = {
@@ -85,29 +77,6 @@ class Config:
 
 
 # ------------------------------------------------------------------------------------------------- the backbone
-
-
-def default_weights(config: Config) -> str:
-    """Public weights of the backbone: torchvision's first edition.
-
-    The second was trained with label smoothing and mixup, and features trained so transfer worse (Kornblith et al.,
-    "Why do better loss functions lead to less transferable features?", NeurIPS 2021).
-    """
-    return config.backbone
-
-
-def embedding_key(config: Config) -> dict[str, Any]:
-    """What decides eq. 1 beside the weights."""
-    return {"features": 1, "backbone": config.backbone, "side_px": config.side_px, "norm": config.normalisation}
-
-
-def embedder(config: Config, state: Mapping[str, torch.Tensor], what: str = "weights") -> Embedder:
-    """The frozen backbone with these weights, ready to be run."""
-    from skinkit.models.parts.weights import load_into
-
-    module = _multi_scale(config)
-    load_into(module.net, state, what, without=_HEAD)
-    return cast("Embedder", module)
 
 
 def _multi_scale(config: Config) -> Any:
@@ -170,7 +139,7 @@ def _multi_scale(config: Config) -> Any:
 
 
 @dataclass(frozen=True)
-class Probe:
+class Probe(Estimator):
     """A fitted probe.
 
     Attributes:
@@ -181,11 +150,83 @@ class Probe:
         widths: columns of each input in u, in order.
     """
 
+    TASK = "classify"
+    READS = ("image", "attributes", "radiomics")
+    CONFIG = Config
+    REFITS = True
+    BALANCED = True
+    HEATMAP = "gradcam"
+
     config: Config
     weight: Floats
     bias: Floats
     image: Standardiser
     widths: Mapping[str, int]
+
+    @classmethod
+    def default_weights(cls, config: Config) -> str:
+        """Public weights of the backbone: torchvision's first edition.
+
+        The second was trained with label smoothing and mixup, and features trained so transfer worse (Kornblith et al.,
+        "Why do better loss functions lead to less transferable features?", NeurIPS 2021).
+        """
+        return config.backbone
+
+    @classmethod
+    def embedding_key(cls, config: Config) -> dict[str, Any]:
+        """What decides eq. 1 beside the weights."""
+        return {"features": 1, "backbone": config.backbone, "side_px": config.side_px, "norm": config.normalisation}
+
+    @classmethod
+    def embedder(cls, config: Config, state: Mapping[str, torch.Tensor], source: str = "weights") -> Embedder:
+        """The frozen backbone with these weights, ready to be run."""
+        from skinkit.models.parts.weights import load_into
+
+        module = _multi_scale(config)
+        load_into(module.net, state, source, without=_HEAD)
+        return cast("Embedder", module)
+
+    @classmethod
+    def fit(cls, config: Config, train: Labelled, validation: Labelled, *, n_classes: int, seed: int) -> Self:
+        """Fit eq. 5 on the training rows; the problem is convex, so neither validation rows nor a seed are needed."""
+        shares = {"block_hidden": config.hidden_block, "all_hidden": config.hidden}
+        if min(shares.values()) < 0 or sum(shares.values()) >= 1:
+            found = f"hidden_block = {config.hidden_block}, hidden = {config.hidden}"
+            raise ConfigError(found, "shares that leave something of the cases as they are", "lower one of them")
+        roots = signed_sqrt(train.inputs["image"])
+        width = roots.shape[1]
+        image = Standardiser.fit([f"image_{j}" for j in range(width)], roots, [0.0] * width)
+        scales = {"image": 1.0, "attributes": config.attribute_weight, "radiomics": config.radiomics_weight}
+        parts = {
+            "image": image.apply(roots),
+            "attributes": train.inputs["attributes"],
+            "radiomics": train.inputs["radiomics"],
+        }
+        widths = widths_of(parts, cls.READS)
+        scale = np.concatenate([np.full(widths[name], scales[name]) for name in parts])
+        attributes = {"": parts["attributes"]}
+        if widths["attributes"]:
+            attributes |= {name: train.inputs[name] for name, share in shares.items() if share and name in train.inputs}
+        counted = {"": 1 - sum(shares[name] for name in attributes if name), **shares}
+        u = np.concatenate([joined({**parts, "attributes": values}, cls.READS) for values in attributes.values()])
+        weights = np.repeat([counted[name] for name in attributes], len(train.labels))
+        labels = np.tile(train.labels, len(attributes))
+        weight, bias = balanced_regression(u * scale, labels, n_classes, config.c, weights)
+        return cls(config, weight * scale, bias, image, widths)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The inverse of :meth:`save`."""
+        import json
+
+        from safetensors.numpy import load_file
+
+        about = json.loads((folder / "probe.json").read_text(encoding="utf-8"))
+        tensors = load_file(folder / "probe.safetensors")
+        mean, scale = tensors["image.mean"], tensors["image.scale"]
+        names = tuple(f"image_{j}" for j in range(len(mean)))
+        image = Standardiser(names, (0.0,) * len(mean), tuple(mean.tolist()), tuple(scale.tolist()))
+        return cls(Config(**about["config"]), tensors["weight"], tensors["bias"], image, about["widths"])
 
     def predict(self, batch: Mapping[str, np.ndarray]) -> Floats:
         """(n, K) log-probabilities, eq. 4."""
@@ -204,7 +245,7 @@ class Probe:
         return out
 
     def _inputs(self, batch: Mapping[str, np.ndarray]) -> Floats:
-        return joined({**batch, "image": self.image.apply(signed_sqrt(batch["image"]))}, READS)
+        return joined({**batch, "image": self.image.apply(signed_sqrt(batch["image"]))}, self.READS)
 
     def save(self, folder: Path) -> None:
         """``probe.safetensors`` and ``probe.json``."""
@@ -223,19 +264,57 @@ class Probe:
         about = {"config": dataclasses.asdict(self.config), "widths": dict(self.widths)}
         write_atomic(folder / "probe.json", json.dumps(about, indent=1, sort_keys=False).encode())
 
+    @classmethod
+    def explained(
+        cls,
+        embedder: Any,
+        fitted: Sequence[Self],
+        offsets: Sequence[Floats],
+        temperatures: Sequence[float],
+        positive: npt.NDArray[np.bool_],
+    ) -> tuple[torch.nn.Module, torch.nn.Module]:
+        """A module from one photo to the mean log odds over folds, and the backbone's last block inside it.
 
-def load(folder: Path) -> Probe:
-    """The inverse of :meth:`Probe.save`."""
-    import json
+        Args:
+            embedder: the backbone.
+            fitted: one probe per fold.
+            offsets: (K,) per fold: bias and what attributes and radiomics add to the scores of this case.
+            temperatures: one per fold.
+            positive: (K,) classes whose log odds are explained.
+        """
+        import torch
+        from torch import nn
 
-    from safetensors.numpy import load_file
+        device = next(embedder.parameters()).device
 
-    about = json.loads((folder / "probe.json").read_text(encoding="utf-8"))
-    tensors = load_file(folder / "probe.safetensors")
-    mean, scale = tensors["image.mean"], tensors["image.scale"]
-    names = tuple(f"image_{j}" for j in range(len(mean)))
-    image = Standardiser(names, (0.0,) * len(mean), tuple(mean.tolist()), tuple(scale.tolist()))
-    return Probe(Config(**about["config"]), tensors["weight"], tensors["bias"], image, about["widths"])
+        def tensor(values: Any) -> torch.Tensor:
+            return torch.as_tensor(np.asarray(values), dtype=torch.float32, device=device)
+
+        width = len(fitted[0].image.mean)
+        heads = [
+            (tensor(p.weight[:, :width]), tensor(p.image.mean), tensor(p.image.scale), tensor(offset), t)
+            for p, offset, t in zip(fitted, offsets, temperatures, strict=True)
+        ]
+        chosen = torch.as_tensor(positive, device=device)
+
+        class LogOdds(nn.Module):
+            """Eqs. 1, 2 and 4 and the log odds, differentiable."""
+
+            def __init__(self) -> None:
+                super().__init__()
+                self.embedder = embedder
+
+            def forward(self, images: torch.Tensor) -> torch.Tensor:
+                """uint8 (1, side, side, 3) -> (1,)."""
+                e = self.embedder(images)
+                g = torch.sign(e) * torch.sqrt(e.abs() + 1e-12)  # the root's slope is infinite at 0
+                total = torch.zeros(len(images), device=device)
+                for weight, mean, scale, offset, temperature in heads:
+                    z = (((g - mean) / scale) @ weight.T + offset) / temperature
+                    total = total + torch.logsumexp(z[:, chosen], 1) - torch.logsumexp(z[:, ~chosen], 1)
+                return total / len(heads)
+
+        return LogOdds(), embedder.last
 
 
 def signed_sqrt(values: np.ndarray) -> Floats:
@@ -245,87 +324,4 @@ def signed_sqrt(values: np.ndarray) -> Floats:
     return out
 
 
-def fit(
-    config: Config,
-    train: Mapping[str, np.ndarray],
-    train_labels: np.ndarray,
-    validation: Mapping[str, np.ndarray],
-    validation_labels: np.ndarray,
-    n_classes: int,
-    seed: int,
-) -> Probe:
-    """Fit eq. 5 on the training rows; the problem is convex, so neither validation rows nor a seed are needed."""
-    shares = {"block_hidden": config.hidden_block, "all_hidden": config.hidden}
-    if min(shares.values()) < 0 or sum(shares.values()) >= 1:
-        found = f"hidden_block = {config.hidden_block}, hidden = {config.hidden}"
-        raise ConfigError(found, "shares that leave something of the cases as they are", "mend the settings")
-    roots = signed_sqrt(train["image"])
-    width = roots.shape[1]
-    image = Standardiser.fit([f"image_{j}" for j in range(width)], roots, [0.0] * width)
-    scales = {"image": 1.0, "attributes": config.attribute_weight, "radiomics": config.radiomics_weight}
-    parts = {"image": image.apply(roots), "attributes": train["attributes"], "radiomics": train["radiomics"]}
-    widths = widths_of(parts, READS)
-    scale = np.concatenate([np.full(widths[name], scales[name]) for name in parts])
-    attributes = {"": parts["attributes"]}
-    if widths["attributes"]:
-        attributes |= {name: train[name] for name, share in shares.items() if share and name in train}
-    counted = {"": 1 - sum(shares[name] for name in attributes if name), **shares}
-    u = np.concatenate([joined({**parts, "attributes": values}, READS) for values in attributes.values()])
-    weights = np.repeat([counted[name] for name in attributes], len(train_labels))
-    labels = np.tile(train_labels, len(attributes))
-    weight, bias = balanced_regression(u * scale, labels, n_classes, config.c, weights)
-    return Probe(config, weight * scale, bias, image, widths)
-
-
-# ------------------------------------------------------------------------------------------------- explanation
-
-
-def explained(
-    embedder: Any,
-    probes: Sequence[Probe],
-    offsets: Sequence[Floats],
-    temperatures: Sequence[float],
-    positive: npt.NDArray[np.bool_],
-) -> tuple[torch.nn.Module, torch.nn.Module]:
-    """A module from one photo to the mean log odds over folds, and the backbone's last block inside it.
-
-    Args:
-        embedder: the backbone.
-        probes: one per fold.
-        offsets: (K,) per fold: bias and what attributes and radiomics add to the scores of this case.
-        temperatures: one per fold.
-        positive: (K,) classes whose log odds are explained.
-    """
-    import torch
-    from torch import nn
-
-    device = next(embedder.parameters()).device
-
-    def tensor(values: Any) -> torch.Tensor:
-        return torch.as_tensor(np.asarray(values), dtype=torch.float32, device=device)
-
-    width = len(probes[0].image.mean)
-    heads = [
-        (tensor(p.weight[:, :width]), tensor(p.image.mean), tensor(p.image.scale), tensor(offset), t)
-        for p, offset, t in zip(probes, offsets, temperatures, strict=True)
-    ]
-    chosen = torch.as_tensor(positive, device=device)
-
-    class LogOdds(nn.Module):
-        """Eqs. 1, 2 and 4 and the log odds, differentiable."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.embedder = embedder
-
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            """uint8 (1, side, side, 3) -> (1,)."""
-            e = self.embedder(images)
-            g = torch.sign(e) * torch.sqrt(e.abs() + 1e-12)  # the root's slope is infinite at 0
-            total = torch.zeros(len(images), device=device)
-            for weight, mean, scale, offset, temperature in heads:
-                z = (((g - mean) / scale) @ weight.T + offset) / temperature
-                total = total + torch.logsumexp(z[:, chosen], 1) - torch.logsumexp(z[:, ~chosen], 1)
-            return total / len(heads)
-
-    return LogOdds(), embedder.last
+MODEL = Probe

@@ -49,14 +49,9 @@ from skinkit.errors import ConfigError
 from skinkit.models.parts import recipe
 from skinkit.models.parts.backbone import corruption_note, register_imagenet
 from skinkit.models.parts.class_weights import class_weights, effective_class_prior
-from skinkit.models.parts.protocol import Phase, Sizes
+from skinkit.models.parts.protocol import Network, Phase, Sizes
 from skinkit.models.parts.weights import load_into
 
-TASK = "classify"
-READS = ("image", "mask", "attributes", "radiomics")
-RADIOMICS = "signature"
-REFITS = False
-HEATMAP = "gradcam"
 _WIDTH = 2048
 
 
@@ -95,25 +90,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def default_weights(config: Config) -> str:
-    """ImageNet weights of the backbone."""
-    return "resnet50"
-
-
-def build(config: Config, sizes: Sizes) -> Hybrid:
-    """The network with untrained weights.
-
-    Raises:
-        ConfigError: a side or a number of epochs that cannot be.
-    """
-    recipe.check_side(config.side_px)
-    if config.epochs < 1 or config.image_epochs < 0 or config.batch < 2:
-        found = f"epochs = {config.epochs}, image_epochs = {config.image_epochs}, batch = {config.batch}"
-        raise ConfigError(found, "epochs >= 1, image_epochs >= 0 and batch >= 2", "mend the settings")
-    return Hybrid(config, sizes)
-
-
-class Hybrid(nn.Module):
+class Hybrid(Network, nn.Module):
     """Eqs. 1 to 3.
 
     Attributes:
@@ -125,13 +102,28 @@ class Hybrid(nn.Module):
         last: the block whose maps a heatmap shows.
     """
 
+    TASK = "classify"
+    READS = ("image", "mask", "attributes", "radiomics")
+    CONFIG = Config
+    PRESETS = PRESETS
+    RADIOMICS = "signature"
+
     class_weights: torch.Tensor
     mean: torch.Tensor
     sd: torch.Tensor
     typical: torch.Tensor
     steps_seen: torch.Tensor
 
+    @classmethod
+    def default_weights(cls, config: Config) -> str:
+        """ImageNet weights of the backbone."""
+        return "resnet50"
+
     def __init__(self, config: Config, sizes: Sizes) -> None:
+        recipe.check_side(config.side_px)
+        if config.epochs < 1 or config.image_epochs < 0 or config.batch < 2:
+            found = f"epochs = {config.epochs}, image_epochs = {config.image_epochs}, batch = {config.batch}"
+            raise ConfigError(found, "epochs >= 1, image_epochs >= 0 and batch >= 2", "correct the settings")
         super().__init__()
         from torchvision.models import resnet50
 
@@ -149,8 +141,7 @@ class Hybrid(nn.Module):
         self.register_buffer("typical", torch.zeros(_WIDTH))
         self.register_buffer("steps_seen", torch.zeros((), dtype=torch.int64))
 
-    @property
-    def supposed(self) -> torch.Tensor:
+    def effective_class_prior(self) -> torch.Tensor:
         """(K,) shares of the classes for which its probabilities hold."""
         return effective_class_prior(self.sizes, self.class_weights)
 
@@ -250,3 +241,6 @@ def agreement(network: Hybrid, batch: Mapping[str, torch.Tensor]) -> float:
         x = twin._pictures(batch)
         settled, training = twin.eval().backbone(x), twin.train().backbone(x)
     return float(functional.cosine_similarity(settled, training).mean())
+
+
+MODEL = Hybrid

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as functional
@@ -41,16 +41,10 @@ from torch import nn
 from skinkit.errors import ConfigError
 from skinkit.models.parts.backbone import SMALLEST_SIDE_PX, Maps
 from skinkit.models.parts.mlp import metadata_mlp
-from skinkit.models.parts.photo_classifier import PhotoConfig, PooledClassifier, needs_attributes
-from skinkit.models.parts.photo_classifier import default_weights as default_weights
-from skinkit.models.parts.protocol import Sizes
+from skinkit.models.parts.photo_classifier import PhotoConfig, PooledClassifier
+from skinkit.models.parts.protocol import Presets, Sizes
 from skinkit.models.parts.recipe import QUICK, ClassWeights
 
-TASK = "classify"
-READS = ("image", "attributes")
-RADIOMICS = "none"
-REFITS = False
-HEATMAP = "gradcam"
 _FINEST = 8
 """Places of F_1 lie so many pixels of y apart."""
 
@@ -66,22 +60,6 @@ class Config(PhotoConfig):
     drawing_width: Annotated[int, "channels in which the stages meet in eq. 4"] = 64
 
 
-PRESETS: dict[str, dict[str, Any]] = {"khurshid2024": {}, "quick": QUICK}
-
-
-def build(config: Config, sizes: Sizes) -> Khurshid:
-    """The network with untrained weights.
-
-    Raises:
-        ConfigError: settings that cannot be, or no attributes to read.
-    """
-    needs_attributes(sizes, "the fusion of Khurshid 2024")
-    step = 2 * SMALLEST_SIDE_PX
-    if config.side_px < step or config.side_px % step:
-        raise ConfigError(f"side_px = {config.side_px}", f"a multiple of {step} pixels", "use 320 or 448")
-    return Khurshid(config, sizes)
-
-
 class Khurshid(PooledClassifier):
     """Eqs. 1 to 6.
 
@@ -91,7 +69,16 @@ class Khurshid(PooledClassifier):
         draw: eq. 4; None where ``detail_share`` is 0.
     """
 
+    TASK = "classify"
+    READS = ("image", "attributes")
+    CONFIG = Config
+    PRESETS: ClassVar[Presets] = {"khurshid2024": {}, "quick": QUICK}
+    ATTRIBUTES_FOR = "the fusion of Khurshid 2024"
+
     def __init__(self, config: Config, sizes: Sizes) -> None:
+        step = 2 * SMALLEST_SIDE_PX
+        if config.side_px < step or config.side_px % step:
+            raise ConfigError(f"side_px = {config.side_px}", f"a multiple of {step} pixels", "use 320 or 448")
         super().__init__(config, sizes)
         width = self.backbone.widths[-1]
         self.metadata = metadata_mlp(self.columns, width)
@@ -143,3 +130,6 @@ class Drawing(nn.Module):
         detail = functional.pixel_shuffle(self.out(functional.relu(self.mix(torch.stack(parts).sum(0)))), _FINEST)
         plain = functional.interpolate(x, scale_factor=2.0, mode="bicubic", align_corners=False)
         return plain + detail
+
+
+MODEL = Khurshid

@@ -27,20 +27,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 
 from skinkit.artifacts.files import write_atomic
 from skinkit.models.parts.inputs import by_input, joined, widths_of
+from skinkit.models.parts.protocol import Estimator, Labelled
 from skinkit.stats.metrics import Floats
-
-TASK = "classify"
-READS = ("attributes", "radiomics")
-RADIOMICS = "all"
-REFITS = False
-BALANCED = True
-HEATMAP = "occlusion_of_mask"
 
 
 @dataclass(frozen=True)
@@ -58,7 +52,7 @@ class Config:
 
 
 @dataclass(frozen=True)
-class Trees:
+class Trees(Estimator):
     """Fitted trees.
 
     Attributes:
@@ -66,18 +60,75 @@ class Trees:
         widths: columns of each input, in order.
     """
 
+    TASK = "classify"
+    READS = ("attributes", "radiomics")
+    CONFIG = Config
+    RADIOMICS = "all"
+    BALANCED = True
+
     booster: Any
     widths: Mapping[str, int]
 
+    @classmethod
+    def fit(cls, config: Config, train: Labelled, validation: Labelled, *, n_classes: int, seed: int) -> Self:
+        """Fit eq. 2 on the training rows; the validation rows decide only how many trees are kept."""
+        import lightgbm
+
+        counts = np.bincount(train.labels, minlength=n_classes)
+        present = np.count_nonzero(counts)
+        weight = np.divide(len(train.labels), present * counts, where=counts > 0, out=np.ones(n_classes))
+
+        def dataset(cases: Labelled, reference: Any = None) -> Any:
+            x = joined(cases.inputs, cls.READS)
+            by_case = weight[cases.labels]
+            return lightgbm.Dataset(x, cases.labels, weight=by_case, reference=reference, free_raw_data=False)
+
+        parameters = {
+            "objective": "multiclass",
+            "num_class": n_classes,
+            "metric": "multi_logloss",
+            "learning_rate": config.learning_rate,
+            "num_leaves": config.num_leaves,
+            "min_data_in_leaf": config.min_leaf,
+            "lambda_l2": config.l2,
+            "feature_fraction": config.feature_fraction,
+            "seed": seed,
+            "deterministic": True,
+            "force_row_wise": True,
+            "num_threads": config.threads,
+            "verbosity": -1,
+        }
+        rows = dataset(train)
+        watched: list[Any] = []
+        stop: list[Callable[..., Any]] = []
+        if len(validation.labels):
+            watched = [dataset(validation, rows)]
+            stop = [lightgbm.early_stopping(config.patience, verbose=False)]
+        booster = lightgbm.train(parameters, rows, config.rounds, valid_sets=watched, callbacks=stop)
+        booster.free_dataset()
+        kept = lightgbm.Booster(model_str=booster.model_to_string(num_iteration=booster.best_iteration or -1))
+        return cls(kept, widths_of(train.inputs, cls.READS))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The inverse of :meth:`save`."""
+        import json
+
+        import lightgbm
+
+        widths = json.loads((folder / "lightgbm.json").read_text(encoding="utf-8"))["widths"]
+        text = (folder / "lightgbm.txt").read_text(encoding="utf-8")
+        return cls(lightgbm.Booster(model_str=text), widths)
+
     def predict(self, batch: Mapping[str, np.ndarray]) -> Floats:
         """(n, K) log-probabilities, eq. 1."""
-        z = np.asarray(self.booster.predict(joined(batch, READS), raw_score=True), dtype=np.float64)
+        z = np.asarray(self.booster.predict(joined(batch, self.READS), raw_score=True), dtype=np.float64)
         out: Floats = z - np.logaddexp.reduce(z, axis=1, keepdims=True)
         return out
 
     def contributions(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Eq. 3 by LightGBM's own exact TreeSHAP."""
-        x = joined(batch, READS)
+        x = joined(batch, self.READS)
         phi = np.asarray(self.booster.predict(x, pred_contrib=True), dtype=np.float64)
         phi = phi.reshape(len(x), -1, x.shape[1] + 1)
         return {"bias": phi[:, :, -1:], **by_input(phi[:, :, :-1], self.widths)}
@@ -90,57 +141,4 @@ class Trees:
         write_atomic(folder / "lightgbm.json", json.dumps({"widths": dict(self.widths)}).encode())
 
 
-def load(folder: Path) -> Trees:
-    """The inverse of :meth:`Trees.save`."""
-    import json
-
-    import lightgbm
-
-    widths = json.loads((folder / "lightgbm.json").read_text(encoding="utf-8"))["widths"]
-    text = (folder / "lightgbm.txt").read_text(encoding="utf-8")
-    return Trees(lightgbm.Booster(model_str=text), widths)
-
-
-def fit(
-    config: Config,
-    train: Mapping[str, np.ndarray],
-    train_labels: np.ndarray,
-    validation: Mapping[str, np.ndarray],
-    validation_labels: np.ndarray,
-    n_classes: int,
-    seed: int,
-) -> Trees:
-    """Fit eq. 2 on the training rows; the validation rows decide only how many trees are kept."""
-    import lightgbm
-
-    counts = np.bincount(train_labels, minlength=n_classes)
-    weight = np.divide(len(train_labels), np.count_nonzero(counts) * counts, where=counts > 0, out=np.ones(n_classes))
-    parameters = {
-        "objective": "multiclass",
-        "num_class": n_classes,
-        "metric": "multi_logloss",
-        "learning_rate": config.learning_rate,
-        "num_leaves": config.num_leaves,
-        "min_data_in_leaf": config.min_leaf,
-        "lambda_l2": config.l2,
-        "feature_fraction": config.feature_fraction,
-        "seed": seed,
-        "deterministic": True,
-        "force_row_wise": True,
-        "num_threads": config.threads,
-        "verbosity": -1,
-    }
-    rows = lightgbm.Dataset(joined(train, READS), train_labels, weight=weight[train_labels], free_raw_data=False)
-    watched: list[lightgbm.Dataset] = []
-    stop: list[Callable[..., Any]] = []
-    if len(validation_labels):
-        watched = [
-            lightgbm.Dataset(
-                joined(validation, READS), validation_labels, weight=weight[validation_labels], reference=rows
-            )
-        ]
-        stop = [lightgbm.early_stopping(config.patience, verbose=False)]
-    booster = lightgbm.train(parameters, rows, config.rounds, valid_sets=watched, callbacks=stop)
-    booster.free_dataset()
-    kept = lightgbm.Booster(model_str=booster.model_to_string(num_iteration=booster.best_iteration or -1))
-    return Trees(kept, widths_of(train, READS))
+MODEL = Trees

@@ -28,22 +28,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 import numpy as np
 
 from skinkit.artifacts.files import write_atomic
 from skinkit.errors import ConfigError
 from skinkit.models.parts.inputs import joined, linear_contributions, widths_of
+from skinkit.models.parts.protocol import Estimator, Labelled
 from skinkit.stats.metrics import Floats
 from skinkit.stats.regression import balanced_regression, log_probabilities
-
-TASK = "classify"
-READS = ("attributes", "radiomics")
-RADIOMICS = "none"
-REFITS = False
-BALANCED = True
-HEATMAP = "occlusion_of_mask"
 
 GRID = tuple(float(c) for c in 10.0 ** np.arange(-3, 1.5, 0.5))
 """C of eq. 4, the strongest penalty first."""
@@ -58,7 +52,7 @@ class Config:
 
 
 @dataclass(frozen=True)
-class Regression:
+class Regression(Estimator):
     """A fitted regression.
 
     Attributes:
@@ -68,18 +62,54 @@ class Regression:
         c: C of eq. 3.
     """
 
+    TASK = "classify"
+    READS = ("attributes", "radiomics")
+    CONFIG = Config
+    BALANCED = True
+
     weight: Floats
     bias: Floats
     widths: Mapping[str, int]
     c: float
 
+    @classmethod
+    def fit(cls, config: Config, train: Labelled, validation: Labelled, *, n_classes: int, seed: int) -> Self:
+        """Fit eq. 3 on the training rows; the validation rows decide only C, and no seed is needed.
+
+        Raises:
+            ConfigError: C is negative.
+        """
+        if config.c < 0:
+            raise ConfigError(f"c = {config.c}", "0, or a positive number", "use --settings c=0.1")
+        widths = widths_of(train.inputs, cls.READS)
+        u, watched = joined(train.inputs, cls.READS), len(validation.labels)
+        best: tuple[float, Self] | None = None
+        for c in (config.c,) if config.c else GRID if watched else (_UNWATCHED,):
+            fitted = cls(*_solved(u, train.labels, n_classes, c), widths, c)
+            loss = _balanced_loss(fitted.predict(validation.inputs), validation.labels) if watched else 0.0
+            if best is None or loss < best[0] - 1e-9:  # eq. 4
+                best = loss, fitted
+        assert best is not None
+        return best[1]
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The inverse of :meth:`save`."""
+        import json
+
+        from safetensors.numpy import load_file
+
+        about = json.loads((folder / "logistic.json").read_text(encoding="utf-8"))
+        tensors = load_file(folder / "logistic.safetensors")
+        return cls(tensors["weight"], tensors["bias"], about["widths"], float(about["c"]))
+
     def predict(self, batch: Mapping[str, np.ndarray]) -> Floats:
         """(n, K) log-probabilities, eq. 2."""
-        return log_probabilities(joined(batch, READS) @ self.weight.T + self.bias)
+        return log_probabilities(joined(batch, self.READS) @ self.weight.T + self.bias)
 
     def contributions(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """W u taken apart by column; exact, because eq. 2 is linear in u."""
-        return linear_contributions(joined(batch, READS), self.weight, self.bias, self.widths)
+        return linear_contributions(joined(batch, self.READS), self.weight, self.bias, self.widths)
 
     def save(self, folder: Path) -> None:
         """``logistic.safetensors`` and ``logistic.json``."""
@@ -89,45 +119,6 @@ class Regression:
 
         write_atomic(folder / "logistic.safetensors", save({"weight": self.weight, "bias": self.bias}))
         write_atomic(folder / "logistic.json", json.dumps({"widths": dict(self.widths), "c": self.c}).encode())
-
-
-def load(folder: Path) -> Regression:
-    """The inverse of :meth:`Regression.save`."""
-    import json
-
-    from safetensors.numpy import load_file
-
-    about = json.loads((folder / "logistic.json").read_text(encoding="utf-8"))
-    tensors = load_file(folder / "logistic.safetensors")
-    return Regression(tensors["weight"], tensors["bias"], about["widths"], float(about["c"]))
-
-
-def fit(
-    config: Config,
-    train: Mapping[str, np.ndarray],
-    train_labels: np.ndarray,
-    validation: Mapping[str, np.ndarray],
-    validation_labels: np.ndarray,
-    n_classes: int,
-    seed: int,
-) -> Regression:
-    """Fit eq. 3 on the training rows; the validation rows decide only C, and no seed is needed.
-
-    Raises:
-        ConfigError: C is negative.
-    """
-    if config.c < 0:
-        raise ConfigError(f"c = {config.c}", "0, or a positive number", "use --settings c=0.1")
-    widths = widths_of(train, READS)
-    u, watched = joined(train, READS), joined(validation, READS)
-    best: tuple[float, Regression] | None = None
-    for c in (config.c,) if config.c else GRID if len(watched) else (_UNWATCHED,):
-        fitted = Regression(*_solved(u, train_labels, n_classes, c), widths, c)
-        loss = _balanced_loss(fitted.predict(validation), validation_labels) if len(watched) else 0.0
-        if best is None or loss < best[0] - 1e-9:  # eq. 4
-            best = loss, fitted
-    assert best is not None
-    return best[1]
 
 
 def _solved(u: Floats, labels: np.ndarray, n_classes: int, c: float) -> tuple[Floats, Floats]:
@@ -143,3 +134,6 @@ def _balanced_loss(log_p: Floats, labels: np.ndarray) -> float:
     """Mean over the classes present of their mean log loss."""
     own = -log_p[np.arange(len(labels)), labels]
     return float(np.mean([own[labels == k].mean() for k in np.unique(labels)]))
+
+
+MODEL = Regression

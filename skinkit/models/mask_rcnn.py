@@ -46,11 +46,8 @@ from skinkit.errors import ConfigError, InputError
 from skinkit.models.parts import recipe
 from skinkit.models.parts.protocol import Phase, Sizes
 from skinkit.models.parts.segmenter import SegmentationNetwork
-from skinkit.models.parts.segmenter import mask_of as mask_of
 from skinkit.models.parts.weights import load_into
 
-TASK = "segment"
-READS = ("image",)
 _PREDICTORS = ("roi_heads.box_predictor.", "roi_heads.mask_predictor.")
 _COCO_CLASSES = 91
 _BATCH_NORM_EPS = 1e-5
@@ -110,22 +107,28 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def default_weights(config: Config) -> str:
-    """ImageNet weights of the backbone; those of COCO are named, ``maskrcnn_resnet50_fpn``, or given as a file."""
-    return "resnet50"
-
-
 class MaskRCNN(SegmentationNetwork):
     """Eqs. 1 to 5.
 
     Args:
         config: options.
+        sizes: not needed: it answers one lesion.
 
     Raises:
         ConfigError: a side too small for the pyramid, or a number of stages that is not there.
     """
 
-    def __init__(self, config: Config) -> None:
+    TASK = "segment"
+    READS = ("image",)
+    CONFIG = Config
+    PRESETS = PRESETS
+
+    @classmethod
+    def default_weights(cls, config: Config) -> str:
+        """ImageNet weights of the backbone; those of COCO are named, ``maskrcnn_resnet50_fpn``, or given as a file."""
+        return "resnet50"
+
+    def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()
         if config.side_px < _SMALLEST_SIDE_PX:
             raise ConfigError(
@@ -214,11 +217,6 @@ class MaskRCNN(SegmentationNetwork):
             self.net.train(training)
 
 
-def build(config: Config, sizes: Sizes) -> MaskRCNN:
-    """The network, from random numbers; nothing is downloaded."""
-    return MaskRCNN(config)
-
-
 def _target(truth: torch.Tensor) -> dict[str, torch.Tensor]:
     """Boxes (k, 4) as x0, y0, x1, y1, labels (k,) of ones and masks (k, side, side) of the regions of a truth mask."""
     labels, n = ndimage.label((truth > 0.5).cpu().numpy())
@@ -241,3 +239,6 @@ def _newer_name(name: str) -> str:
     for pattern, newer in _OLDER_NAMES:
         name = pattern.sub(newer, name)
     return _OLDER_MASK_HEAD.sub(lambda m: f"roi_heads.mask_head.{int(m[1]) - 1}.0.{m[2]}", name)
+
+
+MODEL = MaskRCNN

@@ -28,21 +28,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, ClassVar
 
 import torch
 from torch import nn
 
-from skinkit.models.parts.photo_classifier import PhotoConfig, PooledClassifier, as_maps, needs_attributes
-from skinkit.models.parts.photo_classifier import default_weights as default_weights
-from skinkit.models.parts.protocol import Sizes
+from skinkit.models.parts.photo_classifier import PhotoConfig, PooledClassifier, as_maps
+from skinkit.models.parts.protocol import Presets, Sizes
 from skinkit.models.parts.recipe import QUICK
-
-TASK = "classify"
-READS = ("image", "attributes")
-RADIOMICS = "none"
-REFITS = False
-HEATMAP = "gradcam"
 
 
 @dataclass(frozen=True)
@@ -50,19 +43,6 @@ class Config(PhotoConfig):
     """Options of MetaBlock."""
 
     maps: Annotated[int, "maps V is read as in eq. 1"] = 64
-
-
-PRESETS: dict[str, dict[str, Any]] = {"dermacalibra": {}, "quick": QUICK}
-
-
-def build(config: Config, sizes: Sizes) -> MetaBlock:
-    """The network with untrained weights.
-
-    Raises:
-        ConfigError: settings that cannot be, or no attributes to read.
-    """
-    needs_attributes(sizes, "MetaBlock")
-    return MetaBlock(config, sizes)
 
 
 class MetaBlock(PooledClassifier):
@@ -73,6 +53,12 @@ class MetaBlock(PooledClassifier):
         shift: g of eq. 2.
         output: eq. 4.
     """
+
+    TASK = "classify"
+    READS = ("image", "attributes")
+    CONFIG = Config
+    PRESETS: ClassVar[Presets] = {"dermacalibra": {}, "quick": QUICK}
+    ATTRIBUTES_FOR = "MetaBlock"
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__(config, sizes)
@@ -88,3 +74,6 @@ class MetaBlock(PooledClassifier):
         f, g = self.scale(m)[:, :, None], self.shift(m)[:, :, None]
         gated = torch.sigmoid(torch.tanh(v * f) + g)  # eq. 3
         return {"diagnosis": self.output(gated.flatten(1))}
+
+
+MODEL = MetaBlock

@@ -27,21 +27,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, ClassVar
 
 import torch
 from torch import nn
 
-from skinkit.models.parts.photo_classifier import PhotoConfig, PooledClassifier, as_maps, needs_attributes
-from skinkit.models.parts.photo_classifier import default_weights as default_weights
-from skinkit.models.parts.protocol import Sizes
+from skinkit.models.parts.photo_classifier import PhotoConfig, PooledClassifier, as_maps
+from skinkit.models.parts.protocol import Presets, Sizes
 from skinkit.models.parts.recipe import QUICK
-
-TASK = "classify"
-READS = ("image", "attributes")
-RADIOMICS = "none"
-REFITS = False
-HEATMAP = "gradcam"
 
 
 @dataclass(frozen=True)
@@ -52,19 +45,6 @@ class Config(PhotoConfig):
     maps: Annotated[int, "maps V is read as in eq. 1"] = 32
 
 
-PRESETS: dict[str, dict[str, Any]] = {"dermacalibra": {}, "quick": QUICK}
-
-
-def build(config: Config, sizes: Sizes) -> MetaNet:
-    """The network with untrained weights.
-
-    Raises:
-        ConfigError: settings that cannot be, or no attributes to read.
-    """
-    needs_attributes(sizes, "MetaNet")
-    return MetaNet(config, sizes)
-
-
 class MetaNet(PooledClassifier):
     """Eqs. 1 to 3.
 
@@ -72,6 +52,12 @@ class MetaNet(PooledClassifier):
         gate: eq. 2.
         output: eq. 3.
     """
+
+    TASK = "classify"
+    READS = ("image", "attributes")
+    CONFIG = Config
+    PRESETS: ClassVar[Presets] = {"dermacalibra": {}, "quick": QUICK}
+    ATTRIBUTES_FOR = "MetaNet"
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__(config, sizes)
@@ -85,3 +71,6 @@ class MetaNet(PooledClassifier):
         """Eqs. 2 and 3: ``diagnosis`` (n, K) logits of V (n, 2048) and attributes (n, a)."""
         a = self.gate(self.attributes(batch))[:, :, None]
         return {"diagnosis": self.output((a * as_maps(seen, self.config.maps)).flatten(1))}
+
+
+MODEL = MetaNet

@@ -34,23 +34,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import nn
 
 from skinkit.models.parts.backbone import Maps
 from skinkit.models.parts.mlp import classifier_mlp, metadata_mlp
-from skinkit.models.parts.photo_classifier import PhotoClassifier, PhotoConfig, needs_attributes
-from skinkit.models.parts.photo_classifier import default_weights as default_weights
-from skinkit.models.parts.protocol import Sizes
+from skinkit.models.parts.photo_classifier import PhotoClassifier, PhotoConfig
+from skinkit.models.parts.protocol import Presets, Sizes
 from skinkit.models.parts.recipe import QUICK, ClassWeights
 
-TASK = "classify"
-READS = ("image", "attributes")
-RADIOMICS = "none"
-REFITS = False
-HEATMAP = "gradcam"
 _BORDER = 2
 
 
@@ -66,19 +60,6 @@ class Config(PhotoConfig):
     dropout: Annotated[float, "of the MLP of eq. 4"] = 0.4
 
 
-PRESETS: dict[str, dict[str, Any]] = {"visual": {}, "quick": QUICK}
-
-
-def build(config: Config, sizes: Sizes) -> Pundhir:
-    """The network with untrained weights.
-
-    Raises:
-        ConfigError: settings that cannot be, or no attributes to read.
-    """
-    needs_attributes(sizes, "the attention of Pundhir 2022")
-    return Pundhir(config, sizes)
-
-
 class Pundhir(PhotoClassifier):
     """Eqs. 1 to 5.
 
@@ -87,6 +68,12 @@ class Pundhir(PhotoClassifier):
         attention: eqs. 2 and 3, one for each of layers 1 to 3.
         output: MLP_o of eq. 4.
     """
+
+    TASK = "classify"
+    READS = ("image", "attributes")
+    CONFIG = Config
+    PRESETS: ClassVar[Presets] = {"visual": {}, "quick": QUICK}
+    ATTRIBUTES_FOR = "the attention of Pundhir 2022"
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__(config, sizes)
@@ -129,3 +116,6 @@ class Attention(nn.Module):
         beside = scores.new_full((len(scores), 1), float(border)).log()
         weights = torch.softmax(torch.cat([scores, beside], 1), 1)[:, :-1]
         return self.project((places @ weights[:, :, None])[:, :, 0])  # type: ignore[no-any-return]
+
+
+MODEL = Pundhir

@@ -22,8 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-TASK = "segment"
-READS = ("truth_mask",)
+from skinkit.models.parts.protocol import DrawingRule
 
 
 @dataclass(frozen=True)
@@ -33,3 +32,14 @@ class Config:
     masks: Annotated[
         str, "folder of masks in the cohort's, or a pattern such as masks/{stem}.png (default: the cohort's own)"
     ] = ""
+
+
+class Truth(DrawingRule):
+    """Eq. 1: a model that reads ``truth_mask`` draws nothing; the stage hands that mask on."""
+
+    TASK = "segment"
+    READS = ("truth_mask",)
+    CONFIG = Config
+
+
+MODEL = Truth

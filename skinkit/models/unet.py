@@ -41,11 +41,8 @@ from skinkit.models.parts import losses, recipe
 from skinkit.models.parts.backbone import register_imagenet
 from skinkit.models.parts.protocol import Phase, Sizes
 from skinkit.models.parts.segmenter import SegmentationNetwork
-from skinkit.models.parts.segmenter import mask_of as mask_of
 from skinkit.models.parts.weights import PUBLIC, load_into
 
-TASK = "segment"
-READS = ("image",)
 _HEAD = ("fc.", "classifier.")
 _SMALLEST_STEP_PX = 32
 _NARROWEST = 16
@@ -86,25 +83,31 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def default_weights(config: Config) -> str:
-    """Weights of the encoder's name."""
-    return config.encoder
-
-
 class UNet(SegmentationNetwork):
     """Eqs. 1 to 5.
 
     Args:
         config: options.
+        sizes: not needed: it answers one lesion.
 
     Raises:
         ConfigError: an unknown encoder, or a side that cannot be halved five times.
     """
 
+    TASK = "segment"
+    READS = ("image",)
+    CONFIG = Config
+    PRESETS = PRESETS
+
     mean: torch.Tensor
     sd: torch.Tensor
 
-    def __init__(self, config: Config) -> None:
+    @classmethod
+    def default_weights(cls, config: Config) -> str:
+        """Weights of the encoder's name."""
+        return config.encoder
+
+    def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()
         known = smp.encoders.get_encoder_names()
         if config.encoder not in known and not config.encoder.startswith("tu-"):
@@ -179,11 +182,6 @@ class UNet(SegmentationNetwork):
         return logits
 
 
-def build(config: Config, sizes: Sizes) -> UNet:
-    """The network, from random numbers; nothing is downloaded."""
-    return UNet(config)
-
-
 def _encoder_of(state: Mapping[str, torch.Tensor]) -> str | None:
     """Which encoder with public weights a state dict belongs to."""
     for name in sorted(
@@ -194,3 +192,6 @@ def _encoder_of(state: Mapping[str, torch.Tensor]) -> str | None:
         if all(key in state and state[key].shape == value.shape for key, value in own.items() if value.ndim):
             return name
     return None
+
+
+MODEL = UNet

@@ -8,17 +8,16 @@ Source: the headings follow Mitchell et al., "Model Cards for Model Reporting", 
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pandas as pd
 
 from skinkit import __version__
 from skinkit.artifacts.files import write_atomic
+from skinkit.models import Model, text_of
 from skinkit.schemas import MODEL
 
 FILES = ("model_card.md", "model_card.json")
@@ -30,7 +29,7 @@ def card(
     about: Mapping[str, Any],
     folds: Sequence[Mapping[str, Any]],
     trained_on: pd.DataFrame,
-    module: ModuleType | None = None,
+    model: type[Model] | None = None,
 ) -> dict[str, Any]:
     """Everything the card says, as plain values.
 
@@ -38,10 +37,10 @@ def card(
         about: ``model.json``.
         folds: rows of the model's table.
         trained_on: one row per fold and case: fold, cohort, part, group_id and, of a classifier, class.
-        module: the model's module; its docstring tells paper, idea and departures.
+        model: the model's class; the docstring of its file tells paper, idea and departures.
     """
     classes = about.get("classes") or {}
-    paper = _docstring(module)
+    paper = _docstring(model)
     return {
         "model": {
             "name": about["name"],
@@ -110,10 +109,10 @@ def write(
     about: Mapping[str, Any],
     folds: Sequence[Mapping[str, Any]],
     trained_on: pd.DataFrame,
-    module: ModuleType | None = None,
+    model: type[Model] | None = None,
 ) -> None:
     """Write ``model_card.json`` and ``model_card.md`` into the model's folder."""
-    content = card(about, folds, trained_on, module)
+    content = card(about, folds, trained_on, model)
     write_atomic(folder / FILES[1], json.dumps(content, ensure_ascii=False, indent=1, default=str).encode())
     write_atomic(folder / FILES[0], markdown(content).encode())
 
@@ -171,9 +170,9 @@ def _value(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def _docstring(module: ModuleType | None) -> dict[str, str]:
+def _docstring(model: type[Model] | None) -> dict[str, str]:
     """The sections of a model's docstring that a reader of the card wants."""
-    text = inspect.getdoc(module) or "" if module is not None else ""
+    text = text_of(model) if model is not None else ""
     sections: dict[str, list[str]] = {}
     section = ""
     for line in text.splitlines():

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skinkit.models import lightgbm
+from skinkit.models.parts.protocol import Labelled
 from skinkit.signature.selection import Bools
 from skinkit.stats.metrics import Floats
 
@@ -60,20 +61,13 @@ def explain(train: SplitRows, validation: SplitRows, shown: npt.ArrayLike, *, se
     """Fit on the training rows, stop by the validation rows, and take the log odds of other rows apart.
 
     Args:
-        train: both sides must occur.
+        train: both classes must occur.
         validation: decide how many trees are kept; may be empty.
         shown: (n, features) rows that were not learnt from.
         seed: of the trees.
     """
-    fitted = lightgbm.fit(
-        lightgbm.Config(),
-        _batch(train.x),
-        train.positive.astype(np.int64),
-        _batch(validation.x),
-        validation.positive.astype(np.int64),
-        2,
-        seed,
-    )
+    learnt, held_back = (Labelled(_batch(rows.x), rows.positive.astype(np.int64)) for rows in (train, validation))
+    fitted = lightgbm.Trees.fit(lightgbm.Config(), learnt, held_back, n_classes=2, seed=seed)
     parts = _tree_explainer(fitted.booster)(np.asarray(shown, dtype=np.float64))
     base, phi = (values[..., 1] - values[..., 0] for values in (parts.base_values, parts.values))
     return Explained(float(base[0]), phi)

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from skinkit.learning.trained import Classifier, Fold
-    from skinkit.models.parts.protocol import Fitted
+    from skinkit.models.parts.protocol import Estimator
 
 VERSION = 4
 SCHEMA = EXPLANATIONS
@@ -145,10 +145,10 @@ def method_of(model: Classifier, requested: str) -> str:
     Raises:
         ConfigError: a method that does not fit the model.
     """
-    own = str(model.module.HEATMAP)
+    own = str(model.model_class.HEATMAP)
     if requested in ("auto", own):
         return own
-    reads = set(model.module.READS)
+    reads = set(model.model_class.READS)
     if own == "occlusion_of_mask" or (
         requested == "gfa" and not (model.is_network and {"image", "attributes"} <= reads)
     ):
@@ -279,7 +279,7 @@ def views(model: Classifier, case: Mapping[str, Any], image: np.ndarray | None) 
     """
     taken_apart = []
     for fold, batch in _batches(model, case, image):
-        fitted = cast("Fitted", fold.fitted)  # only a network has none
+        fitted = cast("Estimator", fold.fitted)  # only a network has none
         parts = {name: part[0] / fold.temperature for name, part in fitted.contributions(batch).items()}
         taken_apart.append(View(fold, parts))
     return taken_apart
@@ -409,7 +409,7 @@ def _through_probe(model: Classifier, chosen: np.ndarray, device: str) -> Explai
             for view in fold_views
         ]
         fitted, temperatures = [v.fold.fitted for v in fold_views], [v.fold.temperature for v in fold_views]
-        module, layer = model.module.explained(network, fitted, offsets, temperatures, chosen)
+        module, layer = model.model_class.explained(network, fitted, offsets, temperatures, chosen)
         return straightened(grad_cam(module, layer, images)), attributed(fold_views, case, chosen)
 
     return explain_case
@@ -521,7 +521,7 @@ class CaseReader:
         from skinkit.learning.examples import Examples, as_input
         from skinkit.learning.trained import batch_of, lesion_masks
 
-        frame, reads = pd.DataFrame([dict(case)]), self.model.module.READS
+        frame, reads = pd.DataFrame([dict(case)]), self.model.model_class.READS
         masks = lesion_masks(frame, self.workspace) if "mask" in reads else None
         examples = Examples(reads, self.model.config.side_px, [_Read(case["pixel_sha256"], rgb)], masks=masks)
         for fold in _folds(self.model, case):

@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from skinkit.artifacts.artifact import Artifact, exists
 from skinkit.artifacts.file_names import on_disk
 from skinkit.artifacts.files import digest, file_sha256, write_atomic
 from skinkit.errors import CaseError, ConfigError
-from skinkit.models import load_model, model_config, registered
+from skinkit.models import DrawingRule, load_model, model_config, registered
 from skinkit.schemas import FAILED, MASKS, OK
 from skinkit.stages import Job, Sources
 from skinkit.workers import map_cases
@@ -113,7 +113,7 @@ def _other_masks(config: Config, settings: Any, cohort: Cohort) -> CohortFiles |
 
 def _is_rule(name: str) -> bool:
     """Whether a segmenter needs no training."""
-    return name in registered("segment") and not hasattr(load_model(name), "build")
+    return name in registered("segment") and issubclass(load_model(name), DrawingRule)
 
 
 def _is_copied(name: str) -> bool:
@@ -152,7 +152,7 @@ def run(config: Config, job: Job) -> Artifact:
 
 def _by_rule(config: Config, job: Job, cases: pd.DataFrame, build: Builder) -> dict[str, Any]:
     """Draw by a rule, or take over what a person drew; in processes."""
-    segmenter, settings = load_model(config.model, task="segment"), _settings(config)
+    segmenter, settings = cast("type[DrawingRule]", load_model(config.model, task="segment")), _settings(config)
     draw = None if _is_copied(config.model) else partial(segmenter.draw, config=settings)
     others = _of_another(config, settings, job.cohort, cases)
     cases = cases.assign(copied_path=cases["truth_mask_path"] if others is None else cases["image_id"].map(others))
@@ -173,7 +173,7 @@ def _by_rule(config: Config, job: Job, cases: pd.DataFrame, build: Builder) -> d
     how: dict[str, Any] = {"jobs": job.jobs, "limit_s": job.case_seconds, "console": job.console}
     for row in map_cases(work, items, key=("image_id",), label="segmenting", **how):
         build.add(row)
-    return {"segmenter": config.model, "segmenter_identity": None, "caution": getattr(segmenter, "CAUTION", None)}
+    return {"segmenter": config.model, "segmenter_identity": None, "caution": segmenter.CAUTION or None}
 
 
 def _of_another(config: Config, settings: Any, cohort: Cohort, cases: pd.DataFrame) -> dict[str, str] | None:
@@ -312,7 +312,7 @@ def _predicted_masks(
         return
     device = precision.pick_device(job.device)
     root = job.cohort.root
-    examples = Examples(segmenter.module.READS, segmenter.config.side_px, photos_of(cases, root))
+    examples = Examples(segmenter.model_class.READS, segmenter.config.side_px, photos_of(cases, root))
     quiet = Console(quiet=True)
     answers = [
         forward.run(
@@ -355,7 +355,7 @@ def _finished(
     probability = (1 / (1 + np.exp(-logits))).mean(axis=0).astype(np.float32)
     size = int(case["width_px"]), int(case["height_px"])
     full = np.asarray(Image.fromarray(probability).resize(size, Image.Resampling.BILINEAR))
-    return _written(case, segmenter.module.mask_of(full, segmenter.config), truth, out, segmenter.name)
+    return _written(case, segmenter.model_class.mask_of(full, segmenter.config), truth, out, segmenter.name)
 
 
 # ------------------------------------------------------------------------------------------------------ figures

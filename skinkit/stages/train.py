@@ -28,6 +28,7 @@ from skinkit.artifacts.builder import Builder
 from skinkit.artifacts.files import digest, file_sha256, link_or_copy
 from skinkit.artifacts.files import write_atomic as write
 from skinkit.errors import ConfigError, InputError, RefusedError, listed
+from skinkit.models.parts.protocol import Estimator, Network
 from skinkit.models.parts.weights import RANDOM, Start, locate
 from skinkit.options import Help, identity_of
 from skinkit.schemas import MODEL, TRAINED_ON
@@ -165,15 +166,15 @@ def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:
     from skinkit.models import registered, trainable
 
     name = config.model or (target.name if target.name in registered() else workspace.defaults["model"])
-    module = trainable(name)
+    model = trainable(name)
     config = replace(config, model=name)
-    if module.TASK == "segment":
+    if model.TASK == "segment":
         return replace(config, split=config.split or MASKS_SPLIT)
     return replace(
         config,
         classes=config.classes or workspace.defaults["classes"],
         malignant=config.malignant or workspace.defaults["malignant"],
-        radiomics=module.RADIOMICS if config.radiomics == "auto" else config.radiomics,
+        radiomics=model.RADIOMICS if config.radiomics == "auto" else config.radiomics,
         split=config.split or workspace.defaults["split"],
         fused=config.fused or workspace.defaults["segmenter"],
     )
@@ -187,7 +188,7 @@ def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
     split = Ref("split", name=config.split)
     _check_folds(config, split, workspace)
     development = workspace.with_role("development")
-    if _module(config).TASK == "segment":
+    if _model(config).TASK == "segment":
         return {"split": split, **{f"cases/{cohort}": Ref("cases", cohort) for cohort in development}}
     inputs = {"split": split, **{f"fused/{cohort}": Ref("fused", cohort, config.fused) for cohort in development}}
     if config.radiomics == "signature":
@@ -195,7 +196,7 @@ def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
     return inputs
 
 
-def _module(config: Config) -> Any:
+def _model(config: Config) -> type[Estimator | Network]:
     from skinkit.models import trainable
 
     return trainable(config.model)
@@ -218,7 +219,7 @@ def _check_folds(config: Config, split: Ref, workspace: Workspace) -> None:
 def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
     """The class set, the model's settings with its defaults, and the pretrained weights, by content."""
     inputs = {"settings": digest(_settings(config))}
-    if _module(config).TASK == "classify":
+    if _model(config).TASK == "classify":
         inputs["classes"] = digest(class_set(config.classes, config.malignant, workspace.root).as_dict())
     weights = _weights(config, workspace)
     if weights is not None:
@@ -242,7 +243,7 @@ def guard(config: Config, artifact: Artifact, recipe: Recipe) -> None:
     before = {**identity_of(Config()), **old["config"]}  # an option that is newer than the model had its default
     pairs = {name: (before.get(name), value) for name, value in new["config"].items() if name != "settings"}
     if old["config"].get("model") == config.model:
-        had = {**asdict(_module(config).Config()), **trained}
+        had = {**asdict(_model(config).CONFIG()), **trained}
         pairs |= {name: (had.get(name), value) for name, value in _settings(config).items()}
     differences = [f"{name} {was!r} instead of {value!r}" for name, (was, value) in pairs.items() if was != value]
     differences += [
@@ -264,19 +265,19 @@ def _settings(config: Config) -> dict[str, Any]:
 def _model_config(config: Config) -> Any:
     from skinkit.models import model_config
 
-    return model_config(_module(config), config.settings, preset=config.preset)
+    return model_config(_model(config), config.settings, preset=config.preset)
 
 
 def _weights(config: Config, workspace: Workspace) -> Callable[[], Start] | None:
     """A function that finds the weights file, or None where the model reads none."""
-    module = _module(config)
-    if not hasattr(module, "default_weights"):
+    model = _model(config)
+    default = model.default_weights(_model_config(config))
+    if not default:
         if config.weights:
             raise ConfigError(
                 f"--weights {config.weights} for {config.model}", "a model that reads weights", "leave --weights out"
             )
         return None
-    default = module.default_weights(_model_config(config))
     # In skinkit.toml a path is meant from there, on the command line from where one stands.
     beside = workspace.root / config.weights
     chosen = (
@@ -285,7 +286,7 @@ def _weights(config: Config, workspace: Workspace) -> Callable[[], Start] | None
 
     def find() -> Start:
         if config.weights == RANDOM:
-            if not hasattr(module, "build"):
+            if not issubclass(model, Network):
                 raise ConfigError(
                     f"--weights {RANDOM} for {config.model}",
                     "pretrained weights: it trains no network",
@@ -311,10 +312,10 @@ def run(config: Config, job: Job) -> Artifact:
     thresholds.parse(config.veto)
     if not 0.5 <= config.coverage < 1:
         raise ConfigError(f"--coverage {config.coverage}", "a share from 0.5 to below 1", "0.9 is the default")
-    module, settings = _module(config), _model_config(config)
+    model, settings = _model(config), _model_config(config)
     with job.build() as build:
-        task = _segmenter if module.TASK == "segment" else _classifier
-        work = task(config, job, module, settings, build.partial)
+        task = _segmenter if model.TASK == "segment" else _classifier
+        work = task(config, job, model, settings, build.partial)
         rows = work.rows
         for reason, n in rows.barred.items():
             job.console.warn(f"{n} development cases are not trained on: {reason}")
@@ -331,7 +332,7 @@ def run(config: Config, job: Job) -> Artifact:
             build.add(work.train(fold, build.partial / FOLD.format(fold)))
         about = {
             "model": config.model,
-            "task": module.TASK,
+            "task": model.TASK,
             "name": job.target.name,
             "settings": asdict(settings),
             "preset": config.preset or None,
@@ -344,7 +345,7 @@ def run(config: Config, job: Job) -> Artifact:
                 for f in rows.folds
             ],
         }
-        if module.TASK == "classify":
+        if model.TASK == "classify":
             about |= thresholds.of_model(config.veto, about["folds"])
         write(build.partial / "model.json", json.dumps(about, indent=1, ensure_ascii=False).encode())
         _write_trained_on(build.partial, rows, job.inputs["split"])
@@ -353,7 +354,7 @@ def run(config: Config, job: Job) -> Artifact:
             write(build.partial / LEFT_OUT_FILE, left_out.read_bytes())
         frame = rows.frame.loc[rows.split["row"]].reset_index(drop=True)
         learnt = frame.assign(**{name: rows.split[name].to_numpy() for name in ("fold", "part")})
-        model_card.write(build.partial, about, [build.rows[(fold,)] for fold in rows.folds], learnt, module)
+        model_card.write(build.partial, about, [build.rows[(fold,)] for fold in rows.folds], learnt, model)
         folders = [FOLD.format(fold) for fold in rows.folds]
         beside = [
             f"{folder}/{inner}{name}" for folder in folders for inner in ("", f"{FINAL_FOLDER}/") for name in BESIDE
@@ -398,7 +399,7 @@ def _start(config: Config, job: Job) -> Start:
     return find_weights() if find_weights is not None else Start(None, RANDOM, None)
 
 
-def _segmenter(config: Config, job: Job, module: Any, settings: Any, partial: Path) -> Work:
+def _segmenter(config: Config, job: Job, model: type[Any], settings: Any, partial: Path) -> Work:
     from skinkit.learning.examples import Examples
     from skinkit.learning.fold_segmenter import fit_segmenter
     from skinkit.learning.rows import of_kind, outlined
@@ -412,7 +413,7 @@ def _segmenter(config: Config, job: Job, module: Any, settings: Any, partial: Pa
             for cohort, file in zip(frame["cohort"], frame["truth_mask_path"], strict=True)
         ]
         return Examples(
-            module.READS,
+            model.READS,
             settings.side_px,
             _photos(frame, job.workspace),
             truth_masks=truth,
@@ -425,7 +426,7 @@ def _segmenter(config: Config, job: Job, module: Any, settings: Any, partial: Pa
     return Work(
         rows=rows,
         made_from=lambda fold: rows.content(fold, ["pixel_sha256", "truth_mask_sha256", *balanced]),
-        train=lambda fold, folder: fit_segmenter(fold, rows, examples, module, settings, start, training, folder),
+        train=lambda fold, folder: fit_segmenter(fold, rows, examples, model, settings, start, training, folder),
         about={"weights": start.as_dict(), "precision": training.precision, "cohorts": list(cases)},
     )
 
@@ -444,7 +445,7 @@ def _readable(
     return rows, examples_of(rows.frame)
 
 
-def _classifier(config: Config, job: Job, module: Any, settings: Any, partial: Path) -> Work:
+def _classifier(config: Config, job: Job, model: type[Any], settings: Any, partial: Path) -> Work:
     from skinkit.learning import fold_classifier
     from skinkit.learning.rows import labelled, of_kind
     from skinkit.stats.encoders import ENCODERS, choose_encoder
@@ -452,14 +453,14 @@ def _classifier(config: Config, job: Job, module: Any, settings: Any, partial: P
     fused = of_kind(job.inputs, "fused")
     classes = class_set(config.classes, config.malignant, job.workspace.root)
     rows = labelled(fused, job.inputs["split"], classes)
-    is_network = hasattr(module, "build")
+    is_network = issubclass(model, Network)
     images: np.ndarray | None = None
     examples: Examples | None = None
     start = _start(config, job) if _weights(config, job.workspace) is not None else None
     if is_network:
-        rows, examples = _readable(rows, lambda frame: _looked_at(config, job, module, settings, frame), job)
+        rows, examples = _readable(rows, lambda frame: _looked_at(config, job, model, settings, frame), job)
     elif start is not None:
-        rows, images = _embedded(job, module, settings, rows, start, partial)
+        rows, images = _embedded(job, model, settings, rows, start, partial)
     measured = _measured(fused)
     material = fold_classifier.FoldInputs(
         rows=rows,
@@ -480,14 +481,14 @@ def _classifier(config: Config, job: Job, module: Any, settings: Any, partial: P
 
     def train(fold: int, folder: Path) -> dict[str, Any]:
         if training is not None and start is not None:
-            return fold_classifier.fit_network(fold, material, module, settings, start, training, folder)
-        return fold_classifier.fit_estimator(fold, material, module, settings, seed=config.seed, folder=folder)
+            return fold_classifier.fit_network(fold, material, model, settings, start, training, folder)
+        return fold_classifier.fit_estimator(fold, material, model, settings, seed=config.seed, folder=folder)
 
     def made_from(fold: int) -> list[Any]:
         columns = [a.name for a in ENCODERS[material.encoder] if a.name in rows.frame]
         columns += ["class", "pixel_sha256", *material.features(fold)]
-        columns += ["mask_sha256"] if "mask" in module.READS else []
-        made_from = rows.content(fold, columns, every=fold_classifier.trains_finally(settings, material))
+        columns += ["mask_sha256"] if "mask" in model.READS else []
+        made_from = rows.content(fold, columns, every=fold_classifier.trains_finally(model, settings, material))
         return [material.encoder, material.missing, list(material.features(fold)), *made_from]
 
     segmenters = sorted({str(s) for s in rows.frame["segmenter"].dropna().unique()})
@@ -507,7 +508,7 @@ def _classifier(config: Config, job: Job, module: Any, settings: Any, partial: P
         "cohorts": list(fused),
         "weights": start.as_dict() if start is not None else None,
         "precision": training.precision if training is not None else None,
-        "refitted": (config.refit and module.REFITS) or fold_classifier.trains_finally(settings, material),
+        "refitted": (config.refit and model.REFITS) or fold_classifier.trains_finally(model, settings, material),
     }
     return Work(rows, made_from, train, about)
 
@@ -516,18 +517,18 @@ def _drawn_by_a_network(fused: Artifact) -> bool:
     return bool((fused.info.get("masks") or {}).get("segmenter_identity"))
 
 
-def _looked_at(config: Config, job: Job, module: Any, settings: Any, frame: pd.DataFrame) -> Examples:
+def _looked_at(config: Config, job: Job, model: type[Any], settings: Any, frame: pd.DataFrame) -> Examples:
     """Photos and lesion masks of a network."""
     from skinkit.learning.examples import Examples
     from skinkit.learning.trained import lesion_masks
 
-    masks = lesion_masks(frame, job.workspace.root) if "mask" in module.READS else None
+    masks = lesion_masks(frame, job.workspace.root) if "mask" in model.READS else None
     photos = _photos(frame, job.workspace)
-    return Examples(module.READS, settings.side_px, photos, masks=masks, cache_bytes=config.cache_mib << 20)
+    return Examples(model.READS, settings.side_px, photos, masks=masks, cache_bytes=config.cache_mib << 20)
 
 
 def _embedded(
-    job: Job, module: Any, settings: Any, rows: DevelopmentRows, start: Start, partial: Path
+    job: Job, model: type[Any], settings: Any, rows: DevelopmentRows, start: Start, partial: Path
 ) -> tuple[DevelopmentRows, np.ndarray]:
     """The rows whose photo can be read, and (rows, width) what the frozen network says of them."""
     from safetensors.torch import save
@@ -540,10 +541,10 @@ def _embedded(
     device = pick_device(job.device)
     assert start.file is not None  # random numbers were refused
     assert start.sha256 is not None
-    network = module.embedder(settings, read_state(start.file), str(start.file))
+    network = model.embedder(settings, read_state(start.file), str(start.file))
     state = {name: value.contiguous() for name, value in sorted(network.net.state_dict().items())}
     write(partial / BACKBONE, save(state))
-    store = embeddings.embedding_store(job.workspace.root, module, settings, start.sha256, device)
+    store = embeddings.embedding_store(job.workspace.root, model, settings, start.sha256, device)
     photos = _photos(rows.frame, job.workspace)
     vectors, failed = embeddings.embed(network.to(device), photos, store, device=device, console=job.console)
     images, _ = scorer.stacked(rows.frame, vectors, failed)

@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from torch import nn
@@ -35,7 +35,7 @@ from skinkit.explain.training_snapshot import Snapshot
 from skinkit.models.parts import recipe
 from skinkit.models.parts.backbone import HEAD, STAGES, Backbone, Maps
 from skinkit.models.parts.class_weights import class_weights, costs, effective_class_prior, log_frequencies
-from skinkit.models.parts.protocol import Phase, Sizes
+from skinkit.models.parts.protocol import Network, Phase, Sizes
 from skinkit.stats.encoders import PATIENT_ATTRIBUTES
 
 
@@ -93,13 +93,8 @@ class PhotoConfig:
     mirrored: Annotated[bool, "look at the photo and its mirror image, and take the mean of their maps"] = False
 
 
-def default_weights(config: PhotoConfig) -> str:
-    """ImageNet weights of the backbone; a paper's file hands this on."""
-    return config.backbone
-
-
 # ----------------------------------------------------------------------------------------------- the classifier
-class PhotoClassifier(nn.Module):
+class PhotoClassifier(Network, nn.Module):
     """A network that reads ``image`` and ``attributes``; weighted cross-entropy, one phase, or one on the head before.
 
     A paper's network adds its layers and writes :meth:`head`; where it needs more than the last stage it overrides
@@ -126,6 +121,9 @@ class PhotoClassifier(nn.Module):
         ConfigError: a setting that cannot be.
     """
 
+    ATTRIBUTES_FOR: ClassVar[str] = ""
+    """What in it cannot do without metadata, for the refusal to build it; empty where it can."""
+
     class_weights: torch.Tensor
     adjustment: torch.Tensor
     unknown: torch.Tensor
@@ -136,6 +134,12 @@ class PhotoClassifier(nn.Module):
     def __init__(self, config: PhotoConfig, sizes: Sizes) -> None:
         super().__init__()
         _check(config)
+        if self.ATTRIBUTES_FOR and not sizes.columns.get("attributes"):
+            raise ConfigError(
+                f"no attributes for {self.ATTRIBUTES_FOR}",
+                "metadata of the patients",
+                "give --attributes auto, or train concat, which does without",
+            )
         self.config: Any = config
         self.sizes = sizes
         self.backbone = Backbone(config.backbone)
@@ -155,13 +159,22 @@ class PhotoClassifier(nn.Module):
         self.register_buffer("typical", torch.zeros(self._shapes[0] if one else sum(s.numel() for s in self._shapes)))
         self.register_buffer("steps_seen", torch.zeros((), dtype=torch.int64))
 
+    @classmethod
+    def default_weights(cls, config: PhotoConfig) -> str:
+        """ImageNet weights of the backbone."""
+        return config.backbone
+
+    @classmethod
+    def final_epochs(cls, config: PhotoConfig) -> int:
+        """As the option of that name says."""
+        return config.final_epochs
+
     @property
     def last(self) -> nn.Module:
         """The block whose maps a heatmap shows."""
         return self.backbone.last
 
-    @property
-    def supposed(self) -> torch.Tensor:
+    def effective_class_prior(self) -> torch.Tensor:
         """(K,) shares of the classes for which its probabilities hold."""
         adjusted = self.loss_weights * (-self.adjustment).exp()
         return effective_class_prior(self.sizes, adjusted, balanced=self.config.class_aware)
@@ -257,10 +270,6 @@ class PhotoClassifier(nn.Module):
         """
         return (maps[-1],)
 
-    def head(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The paper's fusion: ``diagnosis`` (n, K) logits of what :meth:`encode` answers and the attributes."""
-        raise NotImplementedError
-
     def attributes(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """(n, columns); in training some are hidden, each time it is called anew."""
         values, c = batch["attributes"], self.config
@@ -323,20 +332,6 @@ class PooledClassifier(PhotoClassifier):
         return (maps[-1].mean((2, 3)),)
 
 
-def needs_attributes(sizes: Sizes, what: str) -> None:
-    """Refuse to build what cannot do without metadata.
-
-    Raises:
-        ConfigError: there is no attribute.
-    """
-    if not sizes.columns.get("attributes"):
-        raise ConfigError(
-            f"no attributes for {what}",
-            "metadata of the patients",
-            "give --attributes auto, or train concat, which does without",
-        )
-
-
 def as_maps(pooled: torch.Tensor, n: int) -> torch.Tensor:
     """(cases, n, width / n) of pooled features (cases, width).
 
@@ -355,12 +350,12 @@ def _check(config: PhotoConfig) -> None:
     recipe.check_side(config.side_px)
     if config.epochs < 1 or config.batch < 2:
         found = f"epochs = {config.epochs}, batch = {config.batch}"
-        raise ConfigError(found, "epochs >= 1 and batch >= 2", "mend the settings")
+        raise ConfigError(found, "epochs >= 1 and batch >= 2", "correct the settings")
     if not 0 <= config.frozen_stages < STAGES:
-        raise ConfigError(f"frozen_stages = {config.frozen_stages}", "0 to 3", "mend the settings")
+        raise ConfigError(f"frozen_stages = {config.frozen_stages}", "0 to 3", "correct the settings")
     shares = {name: getattr(config, name) for name in ("dropped", "dropped_block", "label_smoothing")}
     wrong = [f"{name} = {value}" for name, value in shares.items() if not 0 <= value < 1]
     wrong += [] if 0 <= config.averaged < 1 else [f"averaged = {config.averaged}"]
     wrong += [] if 0 <= config.class_aware <= 1 else [f"class_aware = {config.class_aware}"]
     if wrong:
-        raise ConfigError(", ".join(wrong), "shares, 0 to below 1 (class_aware to 1)", "mend the settings")
+        raise ConfigError(", ".join(wrong), "shares, 0 to below 1 (class_aware to 1)", "correct the settings")

@@ -1,14 +1,27 @@
-"""What a model is: the shapes that estimators and networks have, and how a network is trained."""
+"""What a model is: a base class per kind, with defaults, and how a network is trained.
+
+A model is a class. Its class attributes say what it reads and answers; an instance is what one fold has learnt.
+``skinkit.models`` describes what each kind adds.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy as np
+    import torch
+    from torch import nn
+
+    _Module = nn.Module
+else:
+    _Module = object  # listing models and options loads no torch
 
 
 DIAGNOSIS, LESION = "diagnosis", "lesion"
@@ -22,11 +35,94 @@ UNCERTAINTIES = ("variance", "entropy", "mutual_information")
 mean probability, and how much of it the passes disagree about (both in nats)."""
 
 
-class Fitted(Protocol):
-    """An estimator fitted on one fold."""
+Heatmap = Literal["gradcam", "gfa", "occlusion_of_mask"]
+Presets = Mapping[str, Mapping[str, Any]]
+"""Name of a preset -> its settings."""
+
+
+class Model:
+    """What every model declares.
+
+    Attributes:
+        TASK: ``segment`` or ``classify``; stands in the class of each file, where it is read without an import.
+        READS: names of its inputs.
+        CONFIG: frozen dataclass of its settings.
+        PRESETS: name -> settings that belong together.
+        RADIOMICS: classifiers: the radiomic features read by default, ``none``, ``signature`` or ``all``.
+        HEATMAP: classifiers: how a case is explained by default, ``gradcam``, ``gfa`` or ``occlusion_of_mask``.
+        REFITS: whether it may be fitted once more on training and validation rows after calibrating.
+        BALANCED: whether its loss counts all classes alike, whatever their numbers.
+    """
+
+    TASK: ClassVar[str]
+    READS: ClassVar[tuple[str, ...]]
+    CONFIG: ClassVar[type[Any]]
+    PRESETS: ClassVar[Presets] = MappingProxyType({})
+    RADIOMICS: ClassVar[Literal["none", "signature", "all"]] = "none"
+    HEATMAP: ClassVar[Heatmap] = "gradcam"
+    REFITS: ClassVar[bool] = False
+    BALANCED: ClassVar[bool] = False
+
+    @classmethod
+    def default_weights(cls, config: Any) -> str:
+        """Name of the public weights it starts from (``skinkit.models.parts.weights``); empty for none."""
+        return ""
+
+
+class DrawingRule(Model):
+    """A segmenter that is not trained.
+
+    Attributes:
+        CAUTION: what a report says of its masks; empty for nothing.
+    """
+
+    CAUTION: ClassVar[str] = ""
+
+    @staticmethod
+    def draw(rgb: np.ndarray, config: Any) -> np.ndarray:
+        """Bool (H, W) lesion mask of uint8 (H, W, 3); all False where there is no lesion."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Cases with their classes.
+
+    Attributes:
+        inputs: name -> (n, columns).
+        labels: (n,) class indices.
+    """
+
+    inputs: Mapping[str, np.ndarray]
+    labels: np.ndarray
+
+
+class Estimator(Model):
+    """A classifier fitted at once; an instance is fitted on one fold."""
+
+    HEATMAP: ClassVar[Heatmap] = "occlusion_of_mask"
+
+    @classmethod
+    def fit(cls, config: Any, train: Labelled, validation: Labelled, *, n_classes: int, seed: int) -> Self:
+        """Fit on training rows; validation rows only decide when to stop or how strong a penalty is.
+
+        Raises:
+            ConfigError: a setting is invalid.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The inverse of :meth:`save`."""
+        raise NotImplementedError
+
+    def save(self, folder: Path) -> None:
+        """Write it; no pickle."""
+        raise NotImplementedError
 
     def predict(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
         """(n, classes) log-probabilities, before calibration."""
+        raise NotImplementedError
 
     def contributions(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """What each input column adds to each class's score.
@@ -35,9 +131,45 @@ class Fitted(Protocol):
             input name -> (n, classes, columns), and ``bias`` -> (n, classes, 1). Summed over all of them they are the
             scores whose softmax is the prediction.
         """
+        raise NotImplementedError
 
-    def save(self, folder: Path) -> None:
-        """Write it; no pickle."""
+    def features(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+        """(n, width) what its last, linear step reads, for maps of cases; by default all inputs side by side."""
+        from skinkit.stats.novelty import as_matrix
+
+        return as_matrix(batch)
+
+    # Those that read ``image`` through a network that is not trained also have:
+
+    @classmethod
+    def embedder(cls, config: Any, state: Mapping[str, torch.Tensor], source: str = "weights") -> Embedder:
+        """The network before it, with these weights; it runs once per photo, whatever the fold."""
+        raise NotImplementedError
+
+    @classmethod
+    def embedding_key(cls, config: Any) -> Mapping[str, Any]:
+        """What decides the embedder's answers, beside its weights."""
+        raise NotImplementedError
+
+    @classmethod
+    def explained(
+        cls,
+        embedder: Any,
+        fitted: Sequence[Self],
+        offsets: Sequence[np.ndarray],
+        temperatures: Sequence[float],
+        positive: np.ndarray,
+    ) -> tuple[nn.Module, nn.Module]:
+        """A module from one photo to the mean log odds over folds, and the layer inside it for Grad-CAM.
+
+        Args:
+            embedder: the network before the folds.
+            fitted: one per fold.
+            offsets: (classes,) per fold: what all but the photo adds to the scores of this case.
+            temperatures: one per fold.
+            positive: (classes,) the classes whose log odds are explained.
+        """
+        raise NotImplementedError
 
 
 class Embedder(Protocol):
@@ -161,23 +293,93 @@ class Sizes:
     unknown: tuple[float, ...] = ()
 
 
-class Network(Protocol):
-    """A ``torch.nn.Module`` trained step by step; normalises its pictures itself."""
+class Network(Model, _Module):
+    """A ``torch.nn.Module`` that ``skinkit.learning.loop`` trains; it normalises its pictures itself.
+
+    Derive from it and from ``torch.nn.Module``, in this order. Its ``CONFIG`` has ``side_px``.
+    """
+
+    # ------------------------------------------------------------------------------------------------- training
+    @classmethod
+    def build(cls, config: Any, sizes: Sizes) -> Self:
+        """The network with untrained weights.
+
+        Raises:
+            ConfigError: settings or sizes it cannot be built with.
+        """
+        return cls(config, sizes)
 
     def start(self, state: Mapping[str, Any], source: str) -> str:
-        """Take over pretrained weights and say in words which; those that do not fit raise :class:`InputError`."""
+        """Take over pretrained weights and describe them; those that do not fit raise :class:`InputError`."""
+        raise NotImplementedError
 
     def phases(self) -> tuple[Phase, ...]:
         """How it is trained."""
+        raise NotImplementedError
 
     def enter(self, phase: str) -> None:
         """Get ready for a phase: freeze what is not trained in it, switch branches. Twice is the same as once."""
 
+    @classmethod
+    def final_epochs(cls, config: Any) -> int:
+        """Epochs of a second training on all rows, for other cohorts, where the split has one fold; 0 for none."""
+        return 0
+
+    def frozen_part(self) -> nn.Module | None:
+        """A part that is not trained, run once per photo; ``answer``: batch -> ``still``, float32 (n, width).
+
+        Its answers are given to :meth:`prepare`, and batches hold them while the network is trained.
+        """
+        return None
+
+    def prepare(self, tables: Mapping[str, Any], classes: Any) -> bool:
+        """Fit what is fitted to the tables before training.
+
+        Args:
+            tables: name -> (n, columns) of the training rows; with a frozen part also ``still`` (n, width).
+            classes: (n,) class indices of these rows.
+
+        Returns:
+            Whether anything is fitted; by default not.
+        """
+        return False
+
     def loss(self, batch: Mapping[str, Any]) -> Any:
         """One number to make small, in training mode."""
+        raise NotImplementedError
 
+    def snapshot(self, batches: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+        """What to keep of this stage of training, where a phase asks for it (``Phase.snapshot_every``).
+
+        Args:
+            batches: validation rows, with their class.
+
+        Returns:
+            Plain values; entries of its list ``cases``, if it has one, name their case by ``index``, its place among
+            these rows.
+        """
+        raise NotImplementedError
+
+    # ------------------------------------------------------------------------------------------------ inference
     def answer(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """What inference uses: the plain forward pass, or the mean over several."""
+        """What inference uses: by default the plain forward pass; a mean over several where it is overridden."""
+        out: dict[str, Any] = self(batch)
+        return out
 
-    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """One forward pass: answer's name -> logits."""
+    @staticmethod
+    def mask_of(probability: np.ndarray, config: Any) -> np.ndarray:
+        """Segmenters: bool (H, W) mask of probabilities (H, W), 0 to 1."""
+        raise NotImplementedError
+
+    # ---------------------------------------------------------------------------- classifiers, to be explained
+    def encode(self, batch: Mapping[str, Any]) -> Any:
+        """(n, ...) features of the pictures; reads no table."""
+        raise NotImplementedError
+
+    def head(self, seen: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Answers of features; reads no picture. ``head(encode(batch), batch)`` is ``answer(batch)``."""
+        raise NotImplementedError
+
+    def effective_class_prior(self) -> torch.Tensor | None:
+        """(classes,) mix of classes for which its probabilities hold, up to a factor; None: that of the training."""
+        return None

@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from skinkit.images.masks import one_region
+from skinkit.models.parts.protocol import Network
 
 
-def mask_of(probability: np.ndarray, config: Any) -> np.ndarray:
-    """The lesion in a map of probabilities.
-
-    Args:
-        probability: (H, W), 0 to 1.
-        config: options, ``threshold`` among them.
-
-    Returns:
-        bool (H, W): the largest component at or above the threshold, without holes; all False where there is none.
-    """
-    return one_region(probability >= config.threshold)
-
-
-class SegmentationNetwork(nn.Module):
+class SegmentationNetwork(Network, nn.Module):
     """A network trained in one phase whose answer is its forward pass."""
 
-    def enter(self, phase: str) -> None:
-        """Nothing changes between phases: there is one."""
+    @staticmethod
+    def mask_of(probability: np.ndarray, config: Any) -> np.ndarray:
+        """The lesion in a map of probabilities.
 
-    def answer(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The forward pass."""
-        answers: dict[str, torch.Tensor] = self(batch)
-        return answers
+        Args:
+            probability: (H, W), 0 to 1.
+            config: options, ``threshold`` among them.
+
+        Returns:
+            bool (H, W): the largest component at or above the threshold, without holes; all False where there is none.
+        """
+        return one_region(probability >= config.threshold)
