@@ -47,7 +47,7 @@ def _moved(batch: dict[str, torch.Tensor], how: Augment, generator: torch.Genera
     if not names:
         return batch
     n = len(batch[names[0]])
-    if not (how.rotation_deg or how.shift or tuple(how.scale) != (1.0, 1.0)):
+    if not (how.rotation_deg or how.shift or (how.smallest_scale, how.largest_scale) != (1.0, 1.0)):
         return _flipped(batch, names, torch.rand(n, 2, generator=generator) < 0.5) if how.flips else batch
     layers = [batch[name] if batch[name].ndim == 4 else batch[name][:, None] for name in names]
     stack = torch.cat(layers, dim=1)
@@ -80,7 +80,7 @@ def _matrices(n: int, how: Augment, generator: torch.Generator) -> torch.Tensor:
 
     draws = torch.rand(n, 6, generator=generator)
     angle = (2 * draws[:, 0] - 1) * math.radians(how.rotation_deg)
-    smallest, largest = how.scale
+    smallest, largest = how.smallest_scale, how.largest_scale
     zoom = 1 / (smallest + (largest - smallest) * draws[:, 1])
     shift = (2 * draws[:, 2:4] - 1) * 2 * how.shift
     flip = torch.where((draws[:, 4:6] < 0.5) & how.flips, -1.0, 1.0)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -187,8 +187,8 @@ def fit_network(
 
 def trains_finally(model: type[Model], settings: Any, material: FoldInputs) -> bool:
     """Whether a second network learns from all rows, for other cohorts."""
-    epochs = model.final_epochs(settings) if issubclass(model, Network) else 0
-    return material.refit and epochs > 0 and material.rows.folds == [0]
+    final = model.final_config(settings) if issubclass(model, Network) else None
+    return material.refit and final is not None and material.rows.folds == [0]
 
 
 def _fit_finally(
@@ -209,7 +209,7 @@ def _fit_finally(
     prepared = _prepared(0, material, every)
     network, course = train(
         model,
-        replace(settings, epochs=model.final_epochs(settings)),
+        model.final_config(settings),
         prepared.sizes,
         prepared.examples,
         every,

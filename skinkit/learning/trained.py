@@ -17,7 +17,7 @@ from skinkit.artifacts.tables import read_table
 from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.learning.embeddings import EmbeddingStore, embedding_store
 from skinkit.learning.pack import checked
-from skinkit.models import load_model, model_config
+from skinkit.models import load_model, model_config, present_settings
 from skinkit.models.parts.protocol import LESION, Embedder, Estimator, Network, Sizes
 from skinkit.stats.calibration import Isotonic
 from skinkit.stats.encoders import Encoder, Standardiser
@@ -316,7 +316,8 @@ def _opened(artifact: Artifact, task: str, name: str) -> TrainedModel:
         own_task = str(about.get("task", "classify"))
         if own_task == task:
             model = load_model(about["model"], task=task)
-            config = model_config(model, about["settings"], where="model.json")
+            settings = present_settings(model, about["settings"])
+            config = model_config(model, settings, where="model.json")
             return TrainedModel(name or about["name"], about, artifact.identity, model, config, artifact.path)
     except ConfigError as error:
         raise InputError(

@@ -79,7 +79,7 @@ from skinkit.models.parts.experts import MetadataExpert, PhotoExpert, Still
 from skinkit.models.parts.losses import focal
 from skinkit.models.parts.photo_classifier import PhotoClassifier, PhotoConfig
 from skinkit.models.parts.protocol import Phase, Sizes
-from skinkit.models.parts.recipe import QUICK
+from skinkit.models.parts.recipe import QUICK, PhotoRecipe, merged
 from skinkit.stats.encoders import hidden_versions
 
 _FUSION = ("squeeze.", "excite.", "scale.", "shift.", "attention.")
@@ -94,8 +94,9 @@ _MASKS_SEED = 20260216
 class Config(PhotoConfig):
     """Options of DermaCalibra; the defaults are the paper's."""
 
-    dropped_block: Annotated[float, "share of training cases whose patient block is hidden"] = 0.3
-    snapshot_every: Annotated[int, "keep importances and heatmaps after so many epochs; 0 for never"] = 10
+    recipe: Annotated[PhotoRecipe, "how it is trained"] = replace(
+        PhotoConfig.recipe, dropped_block=0.3, snapshot_every=10
+    )
     variant: Annotated[str, "always paper; the authors' code is the model derma_calibra_released"] = "paper"
     amcr: Annotated[bool, "eq. 3, and the uncertainty in answer and loss"] = True
     fusion: Annotated[bool, "eqs. 4 and 5"] = True
@@ -132,19 +133,20 @@ PRESETS: dict[str, dict[str, Any]] = {
     "dermacalibra": {},
     # Photos are few and the loss corrects for rare classes already: the focal term would weigh hard cases, and wrong
     # labels, once more.
-    "quick": {
-        **QUICK,
-        "multi_scale": True,
-        "metadata_joined": True,
-        "apart": 0.5,
-        "still_share": 0.7,
-        "dropped": 0.0,
-        "fusion_learning_rate": 1e-4,
-        "metadata_dropout": 0.3,
-        "focusing": 0.0,
-        "rare_weight": 1.0,
-        "snapshot_every": 0,
-    },
+    "quick": merged(
+        QUICK,
+        {
+            "multi_scale": True,
+            "metadata_joined": True,
+            "apart": 0.5,
+            "still_share": 0.7,
+            "fusion_learning_rate": 1e-4,
+            "metadata_dropout": 0.3,
+            "focusing": 0.0,
+            "rare_weight": 1.0,
+            "recipe": {"dropped": 0.0, "snapshot_every": 0},
+        },
+    ),
 }
 
 
@@ -233,8 +235,8 @@ class DermaCalibra(PhotoClassifier):
         if self.told is not None:
             attributes = np.asarray(tables["attributes"], np.float64)
             versions = [attributes, *hidden_versions(attributes, self.unknown.double().numpy(), self.in_block.numpy())]
-            hidden = max(c.dropped, _LEAST_HIDDEN)
-            shares = np.array([(1 - hidden) * (1 - c.dropped_block), (1 - hidden) * c.dropped_block, hidden])
+            hidden, block = max(c.recipe.dropped, _LEAST_HIDDEN), c.recipe.dropped_block
+            shares = np.array([(1 - hidden) * (1 - block), (1 - hidden) * block, hidden])
             self.told.fit(np.stack(versions), shares, classes, c=c.metadata_c)
         if self.shown is not None:
             features = np.asarray(tables["still"], np.float64)
@@ -265,7 +267,7 @@ class DermaCalibra(PhotoClassifier):
 
         def focused(f: torch.Tensor) -> torch.Tensor:
             f = f.float() + self.adjustment
-            return focal(f, batch["class"], self.alpha, c.focusing, c.label_smoothing)
+            return focal(f, batch["class"], self.alpha, c.focusing, c.recipe.label_smoothing)
 
         losses = focused(self._pass(maps, attributes))
         if self._apart:

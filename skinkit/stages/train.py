@@ -30,7 +30,7 @@ from skinkit.artifacts.files import write_atomic as write
 from skinkit.errors import ConfigError, InputError, RefusedError, listed
 from skinkit.models.parts.protocol import Estimator, Network
 from skinkit.models.parts.weights import RANDOM, Start, locate
-from skinkit.options import Help, identity_of
+from skinkit.options import Help, flat, identity_of
 from skinkit.schemas import MODEL, TRAINED_ON
 from skinkit.stages import Job, Sources
 from skinkit.stats import thresholds
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from skinkit.learning.fold_network import Training
     from skinkit.learning.rows import DevelopmentRows
 
-VERSION = 5
+VERSION = 6
 SCHEMA = MODEL
 MASKS_SPLIT = "masks"
 """Name of the split segmenters are trained on."""
@@ -77,7 +77,10 @@ class Config:
     ] = ""
     settings: Annotated[
         tuple[str, ...],
-        Help("model setting as NAME=VALUE, repeatable; overrides the preset", metavar="NAME=VALUE"),
+        Help(
+            "model setting, repeatable, such as recipe.epochs=5; overrides the preset",
+            metavar="NAME=VALUE",
+        ),
     ] = ()
     classes: Annotated[
         str, "class set: pad6, wang8, wang4, isic2017, isic2018-7, malignancy or a TOML file (default: the workspace's)"
@@ -236,6 +239,8 @@ def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
 
 def guard(config: Config, artifact: Artifact, recipe: Recipe) -> None:
     """Refuse to replace a model of another configuration without --replace."""
+    from skinkit.models import present_settings
+
     if config.replace:
         return
     old, new = artifact.recipe, recipe.as_dict()
@@ -243,8 +248,9 @@ def guard(config: Config, artifact: Artifact, recipe: Recipe) -> None:
     before = {**identity_of(Config()), **old["config"]}  # an option that is newer than the model had its default
     pairs = {name: (before.get(name), value) for name, value in new["config"].items() if name != "settings"}
     if old["config"].get("model") == config.model:
-        had = {**asdict(_model(config).CONFIG()), **trained}
-        pairs |= {name: (had.get(name), value) for name, value in _settings(config).items()}
+        model = _model(config)
+        had = {**flat(asdict(model.CONFIG())), **flat(present_settings(model, trained))}
+        pairs |= {name: (had.get(name), value) for name, value in flat(_settings(config)).items()}
     differences = [f"{name} {was!r} instead of {value!r}" for name, (was, value) in pairs.items() if was != value]
     differences += [
         f"other {key}" for key in ("weights", "classes") if old["inputs"].get(key) != new["inputs"].get(key)
@@ -422,7 +428,7 @@ def _segmenter(config: Config, job: Job, model: type[Any], settings: Any, partia
 
     rows, examples = _readable(rows, examples_of, job)
     start, training = _start(config, job), _training(config, job)
-    balanced = ["modality"] if getattr(settings, "balanced", 0) and "modality" in rows.frame else []
+    balanced = ["modality"] if settings.recipe.balanced and "modality" in rows.frame else []
     return Work(
         rows=rows,
         made_from=lambda fold: rows.content(fold, ["pixel_sha256", "truth_mask_sha256", *balanced]),

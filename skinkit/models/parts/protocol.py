@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,6 +48,7 @@ class Model:
         READS: names of its inputs.
         CONFIG: frozen dataclass of its settings.
         PRESETS: name -> settings that belong together.
+        FORMER: former name of a setting -> its present names; models trained under it are read so.
         RADIOMICS: classifiers: the radiomic features read by default, ``none``, ``signature`` or ``all``.
         HEATMAP: classifiers: how a case is explained by default, ``gradcam``, ``gfa`` or ``occlusion_of_mask``.
         REFITS: whether it may be fitted once more on training and validation rows after calibrating.
@@ -58,6 +59,7 @@ class Model:
     READS: ClassVar[tuple[str, ...]]
     CONFIG: ClassVar[type[Any]]
     PRESETS: ClassVar[Presets] = MappingProxyType({})
+    FORMER: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
     RADIOMICS: ClassVar[Literal["none", "signature", "all"]] = "none"
     HEATMAP: ClassVar[Heatmap] = "gradcam"
     REFITS: ClassVar[bool] = False
@@ -184,35 +186,21 @@ class Embedder(Protocol):
 
 @dataclass(frozen=True)
 class Augment:
-    """How training pictures are varied; photo, lesion mask and truth mask move together.
+    """How training pictures vary; photo, lesion mask and truth mask move together. A ``Config`` nests it."""
 
-    Attributes:
-        flips: mirror each axis with probability 1/2.
-        rotation_deg: turned by up to so many degrees, either way.
-        scale: size factor, drawn between these two.
-        shift: moved by up to this share of the side.
-        brightness: factor drawn from 1 - b to 1 + b; of contrast and saturation likewise.
-        contrast: see brightness.
-        saturation: see brightness.
-        hue: channels are mixed by a rotation of up to this share of the colour circle.
-        channels: factor of red, green and blue apart, drawn from 1 - c to 1 + c.
-        blur: widest standard deviation of a Gaussian blur, as a share of the side; half of the photos are blurred.
-        sharpness: half of the photos are sharpened by up to this factor of what a small blur takes away.
-        noise: largest standard deviation of Gaussian noise on the pixels, 0 to 1; half of the photos get some.
-    """
-
-    flips: bool = True
-    rotation_deg: float = 0.0
-    scale: tuple[float, float] = (1.0, 1.0)
-    shift: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
-    channels: float = 0.0
-    blur: float = 0.0
-    sharpness: float = 0.0
-    noise: float = 0.0
+    flips: Annotated[bool, "mirror along each axis, each with probability 1/2"] = True
+    rotation_deg: Annotated[float, "turn by up to this much, either way"] = 0.0
+    smallest_scale: Annotated[float, "size factor, lower end"] = 1.0
+    largest_scale: Annotated[float, "size factor, upper end"] = 1.0
+    shift: Annotated[float, "move by up to this share of the side"] = 0.0
+    brightness: Annotated[float, "b: factor from 1 - b to 1 + b"] = 0.0
+    contrast: Annotated[float, "as brightness"] = 0.0
+    saturation: Annotated[float, "as brightness"] = 0.0
+    hue: Annotated[float, "mix channels by a rotation of up to this share of the colour circle"] = 0.0
+    channels: Annotated[float, "c: factor of red, green and blue apart, from 1 - c to 1 + c"] = 0.0
+    blur: Annotated[float, "widest Gaussian, share of the side; half of the photos are blurred"] = 0.0
+    sharpness: Annotated[float, "half of the photos are sharpened by up to this factor"] = 0.0
+    noise: Annotated[float, "largest standard deviation of Gaussian noise, 0 to 1, on half of the photos"] = 0.0
 
 
 @dataclass(frozen=True)
@@ -321,9 +309,9 @@ class Network(Model, _Module):
         """Get ready for a phase: freeze what is not trained in it, switch branches. Twice is the same as once."""
 
     @classmethod
-    def final_epochs(cls, config: Any) -> int:
-        """Epochs of a second training on all rows, for other cohorts, where the split has one fold; 0 for none."""
-        return 0
+    def final_config(cls, config: Any) -> Any | None:
+        """Settings of a second training on all rows, for other cohorts, where the split has one fold; None: none."""
+        return None
 
     def frozen_part(self) -> nn.Module | None:
         """A part that is not trained, run once per photo; ``answer``: batch -> ``still``, float32 (n, width).
