@@ -317,7 +317,7 @@ def check_answers(trial: Trial, network: Any) -> None:
 
 
 def check_explained(trial: Trial, network: Any) -> None:
-    """``encode``, ``head``, ``typical`` and ``last``: what attributions and Grad-CAM are made from."""
+    """``encode``, ``head``, ``reference_embedding`` and ``last``: what attributions and Grad-CAM are made from."""
     import torch
 
     network.eval()
@@ -335,8 +335,8 @@ def check_explained(trial: Trial, network: Any) -> None:
     trial.must(not pictures, f"head reads {', '.join(sorted(pictures))}; pictures belong to encode")
     answer = _without_gradient(network, "answer", trial.batch())["diagnosis"]
     trial.must(_close(scores, answer), "head(encode(batch), batch) is not what answer says")
-    shape, per_case = tuple(network.typical.shape), tuple(encoded.shape[1:])
-    trial.must(shape == per_case, f"typical has shape {shape} and encode answers {per_case} per case")
+    shape, per_case = tuple(network.reference_embedding.shape), tuple(encoded.shape[1:])
+    trial.must(shape == per_case, f"reference_embedding has shape {shape} and encode answers {per_case} per case")
     trial.must(
         len(held) == 1 and held[0].ndim == 4, "last does not answer one stack of maps (n, channels, h, w) in encode"
     )

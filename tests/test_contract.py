@@ -118,7 +118,7 @@ class Little(nn.Module):
         self.config = config
         self.last = nn.Conv2d(4, 6, 3, padding=1)
         self.output = nn.Linear(6 + sizes.columns["attributes"], len(sizes.answers))
-        self.register_buffer("typical", torch.zeros(6))
+        self.register_buffer("reference_embedding", torch.zeros(6))
 
     def start(self, state: Any, source: str) -> str:
         if "last.weight" not in state:

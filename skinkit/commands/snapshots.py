@@ -56,7 +56,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     shots = json.loads(file.read_text(encoding="utf-8"))
     folder = folder_of(config.out, workspace, FOLDER)
     cohorts = model.json("model.json")["cohorts"]
-    photos = _photos(workspace, cohorts, {case["pixels"] for shot in shots for case in shot["cases"]})
+    photos = _photos(workspace, cohorts, {case["pixel_sha256"] for shot in shots for case in shot["cases"]})
     files = {"heatmaps": training.heatmap_course(shots, photos, folder, f"{name}-heatmaps")}
     if any(shot["importance"] for shot in shots):
         files["importance"] = training.importance_course(shots, folder, f"{name}-importance", limit=config.attributes)

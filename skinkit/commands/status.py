@@ -50,7 +50,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     accesses = test_access_log.counts(workspace.root)
     if accesses:
         accesses_text = ", ".join(f"{cohort} {n}" for cohort, n in sorted(accesses.items()))
-        lines += ["", f"looks at test cases ({test_access_log.LEDGER}): {accesses_text}"]
+        lines += ["", f"accesses to test cases ({test_access_log.LEDGER}): {accesses_text}"]
     following = _next(workspace, entries)
     lines += ["", f"next: {following}"]
     cohorts = [{"name": c.name, "role": c.role, "source": c.source} for c in workspace.cohorts.values()]

@@ -166,7 +166,7 @@ def odds_of_inputs(
 
     An attribute of several columns takes part as one; one that is average takes no part, because it adds nothing. The
     photo with its mask takes part as one too. In the place of what is absent stands the mean of training: 0 for the
-    standardised columns, and ``network.typical`` for what the network makes of a photo.
+    standardised columns, and ``network.reference_embedding`` for what the network makes of a photo.
 
     Args:
         network: a classifier of ``skinkit.models``.
@@ -182,7 +182,7 @@ def odds_of_inputs(
 
     with torch.no_grad():
         seen = network.encode(batch)
-    absent = network.typical[None].to(seen)
+    absent = network.reference_embedding[None].to(seen)
     tables = {name: batch[name] for name in groups}
     columns = [
         (table, i, owner)

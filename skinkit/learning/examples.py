@@ -112,7 +112,7 @@ class _Kept:
     size: int = 0
     readable: set[int] = field(default_factory=set)
     failed: dict[int, CaseError] = field(default_factory=dict)
-    still: npt.NDArray[np.float32] | None = None
+    frozen_features: npt.NDArray[np.float32] | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -196,17 +196,17 @@ class Examples:
         return other
 
     @property
-    def still(self) -> npt.NDArray[np.float32] | None:
-        """(n, width) what a part that is not trained makes of the pictures, if :meth:`keep_still` was told."""
-        return self._kept.still
+    def frozen_features(self) -> npt.NDArray[np.float32] | None:
+        """(n, width) what a part that is not trained makes of the pictures, where kept."""
+        return self._kept.frozen_features
 
-    def keep_still(self, answers: npt.NDArray[np.float32]) -> None:
+    def keep_frozen_features(self, answers: npt.NDArray[np.float32]) -> None:
         """Hand on in every batch, also of those that share the pictures, what a part that is not trained made of them.
 
         Args:
             answers: (n, width), of all cases.
         """
-        self._kept.still = answers
+        self._kept.frozen_features = answers
 
     def truth_mask(self, row: int) -> npt.NDArray[np.float32]:
         """float32 (side, side), 0 to 1: the share of each pixel that is lesion in the mask drawn by a person."""
@@ -331,8 +331,8 @@ class Examples:
         if "image" in batch:
             batch["image"] = batch["image"].permute(0, 3, 1, 2)
         batch |= {name: torch.from_numpy(values[chosen]) for name, values in self.arrays.items()}
-        if self._kept.still is not None:
-            batch["still"] = torch.from_numpy(self._kept.still[chosen])
+        if self._kept.frozen_features is not None:
+            batch["frozen"] = torch.from_numpy(self._kept.frozen_features[chosen])
         if self.classes is not None:
             batch["class"] = torch.from_numpy(self.classes[chosen])
         return batch

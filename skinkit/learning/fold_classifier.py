@@ -248,10 +248,10 @@ def _write_novelty(folder: Path, train_inputs: Mapping[str, Any], validation: Ma
         novelty.save(folder)
 
 
-def _calibrated(fold: int, material: FoldInputs, scores: np.ndarray, supposed: np.ndarray | None) -> dict[str, Any]:
+def _calibrated(fold: int, material: FoldInputs, scores: np.ndarray, prior: np.ndarray | None) -> dict[str, Any]:
     """Calibration, thresholds and conformal level from the validation rows' scores, and how many rows each part has.
 
-    ``supposed`` are the shares of the classes, up to a factor, for which the scores hold; None for those learnt from.
+    ``prior`` are the shares of the classes, up to a factor, for which the scores hold; None for those learnt from.
     """
     rows, n = material.rows, {part: material.rows.part(fold, part) for part in ("train", "validation", "held_out")}
     labels = material.labels[n["validation"]]
@@ -264,7 +264,7 @@ def _calibrated(fold: int, material: FoldInputs, scores: np.ndarray, supposed: n
         probability = isotonic.apply(probability)
     development = np.concatenate([material.labels[n[part]] for part in ("train", "validation")])
     counts = np.bincount(development, minlength=len(material.classes.classes))
-    shares = counts if supposed is None or material.calibration == "isotonic" else supposed * (counts > 0)
+    shares = counts if prior is None or material.calibration == "isotonic" else prior * (counts > 0)
     thresholds = [metrics.youden_threshold(probability[:, k], labels == k) for k in range(probability.shape[1])]
     return {
         "fold": fold,
@@ -276,7 +276,7 @@ def _calibrated(fold: int, material: FoldInputs, scores: np.ndarray, supposed: n
             "level": conformal_level(probability, labels, material.coverage),
         },
         "class_counts": {code: int(k) for code, k in zip(material.classes.classes, counts, strict=True)},
-        "supposed_shares": {
+        "effective_class_prior": {
             code: float(share) for code, share in zip(material.classes.classes, shares / shares.sum(), strict=True)
         },
         "class_thresholds": {

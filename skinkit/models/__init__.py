@@ -26,8 +26,9 @@ side), 1 where the lesion is; ``attributes`` and ``radiomics`` as above; and for
 **A network that classifies** has two parts, ``encode`` for the pictures and ``head`` for the tables, so that it can be
 explained (``skinkit.explain.shapley``), and beside them
 
-    typical   (...) reference embedding: mean of ``encode`` over training photos, used in place of a photo left out
-    last      the block whose maps (n, channels, h, w), or (2 n, ...) with the mirrored photos last, Grad-CAM shows
+    reference_embedding   (...) mean of ``encode`` over training photos, used in place of a photo left out
+    last                  the block whose maps (n, channels, h, w) Grad-CAM shows, or (2 n, ...) with the mirrored
+                          photos last
 """
 
 from __future__ import annotations

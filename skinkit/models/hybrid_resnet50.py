@@ -96,7 +96,7 @@ class Hybrid(Network, nn.Module):
         backbone: eq. 1.
         branch: eq. 2; None where there is neither attribute nor radiomic feature.
         output: eq. 3.
-        typical: (2048,) running mean of f over training, what an explanation puts in the place of a photo.
+        reference_embedding: (2048,) running mean of f over training, what an explanation puts in the place of a photo.
         last: the block whose maps a heatmap shows.
     """
 
@@ -109,7 +109,7 @@ class Hybrid(Network, nn.Module):
     class_weights: torch.Tensor
     mean: torch.Tensor
     sd: torch.Tensor
-    typical: torch.Tensor
+    reference_embedding: torch.Tensor
     steps_seen: torch.Tensor
 
     @classmethod
@@ -135,7 +135,7 @@ class Hybrid(Network, nn.Module):
         self.silent = False
         self.register_buffer("class_weights", class_weights(config.recipe.class_weights, sizes), persistent=False)
         register_imagenet(self)
-        self.register_buffer("typical", torch.zeros(_WIDTH))
+        self.register_buffer("reference_embedding", torch.zeros(_WIDTH))
         self.register_buffer("steps_seen", torch.zeros((), dtype=torch.int64))
 
     def effective_class_prior(self) -> torch.Tensor:
@@ -190,7 +190,7 @@ class Hybrid(Network, nn.Module):
         """
         f = self.backbone(self._pictures(batch))
         if self.training:
-            recipe.move_towards(self.typical, self.steps_seen, f)
+            recipe.move_towards(self.reference_embedding, self.steps_seen, f)
         return self.head(f, batch)
 
     def answer(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -329,7 +329,10 @@ class FactSheet:
         yield from self._figures(outside)
         for c in outside:
             if c.test_access_number:
-                yield self._pair(c.name, self.context.words("test_access", n=c.test_access_number)), "looks.jsonl"
+                yield (
+                    self._pair(c.name, self.context.words("test_access", n=c.test_access_number)),
+                    "test_access_log.jsonl",
+                )
         if self._scored() and not outside:
             yield self._say("no_external"), "skinkit.toml"
 

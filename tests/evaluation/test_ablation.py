@@ -340,12 +340,12 @@ def test_several_development_cohorts_are_also_told_together(tmp_path: Path) -> N
 
 def test_a_second_run_trains_nothing_and_says_the_same(ablated: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     models = ablated.path(Ref("models", name="wang2024-metadata"))
-    before = ((models / "manifest.json").stat().st_mtime_ns, (ablated.root / "looks.jsonl").read_bytes())
+    before = ((models / "manifest.json").stat().st_mtime_ns, (ablated.root / "test_access_log.jsonl").read_bytes())
     page = (ablated.root / "ablate" / "wang2024" / "ablation.md").read_bytes()
     assert ablate(ablated, "--arms", "metadata,image-metadata", "--json") == 0
     answer: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert answer["system"] == "wang2024"
-    after = ((models / "manifest.json").stat().st_mtime_ns, (ablated.root / "looks.jsonl").read_bytes())
+    after = ((models / "manifest.json").stat().st_mtime_ns, (ablated.root / "test_access_log.jsonl").read_bytes())
     assert after == before
     assert (ablated.root / "ablate" / "wang2024" / "ablation.md").read_bytes() == page
 

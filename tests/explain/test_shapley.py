@@ -453,7 +453,8 @@ def test_the_baseline_is_the_average_case(seen: Workspace) -> None:
     for network, batch, temperature, _ in networks_log_odds(seen, row, "jinan"):
         average = {name: torch.zeros_like(values) for name, values in batch.items()}
         with torch.no_grad():
-            scores = network.head(network.typical[None], average)["diagnosis"][0].double().numpy() / temperature
+            logits = network.head(network.reference_embedding[None], average)["diagnosis"]
+            scores = logits[0].double().numpy() / temperature
         odds.append(log_odds(scores, MALIGNANT))
     assert row["baseline"] == pytest.approx(np.mean(odds), abs=1e-5)
 

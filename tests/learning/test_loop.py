@@ -451,7 +451,7 @@ def test_snapshots_are_taken_every_so_many_epochs_also_after_a_kill(tmp_path: Pa
     whole = run(tmp_path / "a")
     assert [shot["epoch"] for shot in whole.snapshots] == [2, 4, 5]
     assert [shot["phase"] for shot in whole.snapshots] == ["only"] * 3
-    assert whole.snapshots[0]["cases"] == [{"pixels": examples.photos[16].pixel_sha256}]
+    assert whole.snapshots[0]["cases"] == [{"pixel_sha256": examples.photos[16].pixel_sha256}]
     assert whole.snapshots[0]["weight"] != whole.snapshots[2]["weight"]
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "b", stop_after=4)

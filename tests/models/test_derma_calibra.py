@@ -226,8 +226,8 @@ def test_parts_can_be_left_out() -> None:
         {"side_px": 16},
         {"apart": 1.5},
         {"metadata_c": 0.0},
-        {"still_share": -0.1},
-        {"still_c": 0.0},
+        {"frozen_share": -0.1},
+        {"frozen_c": 0.0},
         {"interactions": -1.0},
     ],
 )
@@ -337,9 +337,9 @@ def test_the_photo_alone_has_its_share_of_the_loss() -> None:
 def shown(net: Any) -> tuple[dict[str, Any], Any]:
     """Tables and classes of 60 training cases, and what the backbone as it came makes of their photos."""
     tables, classes = told()
-    seen = np.random.default_rng(1).normal(1.0, 0.3, size=(60, net.still.width)).astype(np.float32)
+    seen = np.random.default_rng(1).normal(1.0, 0.3, size=(60, net.frozen.width)).astype(np.float32)
     seen[:, 0] += classes
-    return {**tables, "still": seen}, classes
+    return {**tables, "frozen": seen}, classes
 
 
 @pytest.mark.parametrize(
@@ -348,10 +348,10 @@ def shown(net: Any) -> tuple[dict[str, Any], Any]:
 def test_the_backbone_as_it_came_is_heard_too(parts: dict[str, Any]) -> None:
     """Eq. 11, worked out from the network without it."""
     beta, given = 0.6, batch()
-    plain, both = (network(**parts, mc_dropout=0.0, still_share=share).eval() for share in (0.0, beta))
+    plain, both = (network(**parts, mc_dropout=0.0, frozen_share=share).eval() for share in (0.0, beta))
     both.prepare(*shown(both))
     shared = {name: value for name, value in both.state_dict().items() if name in plain.state_dict()}
-    shared["typical"] = plain.typical
+    shared["reference_embedding"] = plain.reference_embedding
     if plain.told is None:
         shared = {name: value for name, value in shared.items() if not name.startswith("told.")}
     plain.load_state_dict(shared)
@@ -365,20 +365,20 @@ def test_the_backbone_as_it_came_is_heard_too(parts: dict[str, Any]) -> None:
 
 
 def test_what_the_backbone_as_it_came_sees_may_be_worked_out_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
-    net = network(still_share=0.6).eval()
+    net = network(frozen_share=0.6).eval()
     net.prepare(*shown(net))
     given = batch()
     with torch.no_grad():
-        beforehand = net.still.answer(given)["still"]
+        beforehand = net.frozen.answer(given)["frozen"]
         expected = net.encode(given)
-    monkeypatch.setattr(net.still, "forward", lambda _image: pytest.fail("it encoded again"))
+    monkeypatch.setattr(net.frozen, "forward", lambda _image: pytest.fail("it encoded again"))
     with torch.no_grad():
-        torch.testing.assert_close(net.encode({**given, "still": beforehand}), expected)
+        torch.testing.assert_close(net.encode({**given, "frozen": beforehand}), expected)
         net.train().loss(given)  # the loss needs it not at all
 
 
 def test_the_backbone_as_it_came_starts_from_the_weights_and_stays_there() -> None:
-    net = network(still_share=0.6, multi_scale=True)
+    net = network(frozen_share=0.6, multi_scale=True)
     state = {
         name: torch.randn_like(p) for name, p in network().backbone.net.state_dict().items() if p.is_floating_point()
     }
@@ -389,20 +389,20 @@ def test_the_backbone_as_it_came_starts_from_the_weights_and_stays_there() -> No
     optimiser = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], 1e-3)
     net.loss(batch()).backward()
     optimiser.step()
-    kept = net.still.backbone.net.state_dict()
+    kept = net.frozen.backbone.net.state_dict()
     assert all(torch.equal(kept[name], value) for name, value in state.items())
     assert not torch.equal(net.backbone.net.conv1.weight, state["conv1.weight"])
 
 
 def test_an_absent_photo_is_the_mean_one_for_every_part() -> None:
-    net = network(still_share=0.6)
+    net = network(frozen_share=0.6)
     tables, classes = shown(net)
     net.prepare(tables, classes)
     with torch.no_grad():
         net.train().loss(batch())
-    parts = net.eval().unpacked(net.typical[None])
-    assert [tuple(part.shape[1:]) for part in parts] == [(512, 2, 2), (net.still.width,)]
-    torch.testing.assert_close(parts[1][0], torch.from_numpy(tables["still"].mean(0)))
+    parts = net.eval().unpacked(net.reference_embedding[None])
+    assert [tuple(part.shape[1:]) for part in parts] == [(512, 2, 2), (net.frozen.width,)]
+    torch.testing.assert_close(parts[1][0], torch.from_numpy(tables["frozen"].mean(0)))
     assert parts[0].any()
 
 
@@ -410,7 +410,7 @@ def test_the_regressions_are_fitted_once_more_on_validation_rows_and_the_network
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace = small_cohort.make(tmp_path / "w", folds=2, patients=12)
-    settings = ("backbone=resnet18", "side_px=32", "epochs=1", "batch=8", "still_share=0.5", "still_c=0.01")
+    settings = ("backbone=resnet18", "side_px=32", "epochs=1", "batch=8", "frozen_share=0.5", "frozen_c=0.01")
     states, labels, answers = [], [], forward.answers
     monkeypatch.setattr(forward, "answers", lambda *a, **k: labels.append(k.get("label", "")) or answers(*a, **k))
     for refit in (True, False):
@@ -422,7 +422,7 @@ def test_the_regressions_are_fitted_once_more_on_validation_rows_and_the_network
         states.append([opened.network(fold, "cpu").state_dict() for fold in opened.folds])
     for refitted, once in zip(*states, strict=True):
         differs = {name.split(".")[0] for name, value in once.items() if not torch.equal(value, refitted[name])}
-        assert differs == {"told", "shown", "typical"}
+        assert differs == {"told", "shown", "reference_embedding"}
 
 
 def test_what_metadata_say_alone_travels_with_the_weights() -> None:
@@ -443,7 +443,7 @@ def test_metadata_alone_favour_no_class_for_its_number() -> None:
     for tau in (0.0, 1.0):
         net = network(sizes, apart=0.5, logit_adjustment=tau, rare_weight=1.0, dropped=0.3)
         net.prepare({"attributes": tables["attributes"][kept]}, classes[kept])
-        said.append(net.told(torch.stack([net.unknown, *torch.from_numpy(tables["attributes"][kept])])))
+        said.append(net.metadata_expert(torch.stack([net.unknown, *torch.from_numpy(tables["attributes"][kept])])))
     torch.testing.assert_close(said[0], said[1])
     shares = torch.tensor(counts) / len(kept)
     natural, balanced = ((said[0] + moved).softmax(1) for moved in (shares.log(), torch.zeros(6)))
@@ -456,11 +456,11 @@ def test_a_class_without_a_case_is_neither_likely_nor_not_by_metadata_alone() ->
     kept = classes != 4
     net = network(Sizes(PAD6, {"attributes": COLUMNS}, (10, 10, 10, 10, 0, 10)), apart=0.5)
     net.prepare({"attributes": tables["attributes"][kept]}, classes[kept])
-    said = net.told(batch()["attributes"])
+    said = net.metadata_expert(batch()["attributes"])
     assert not said[:, 4].any()
     assert bool(said.isfinite().all())
     net.prepare({"attributes": tables["attributes"][:10]}, classes[:10])
-    assert not net.told(batch()["attributes"]).any()
+    assert not net.metadata_expert(batch()["attributes"]).any()
 
 
 def test_without_metadata_nothing_is_read_apart() -> None:
@@ -511,7 +511,7 @@ def test_it_is_trained_told_apart_and_used_through_the_stages(tmp_path: Path) ->
     """Uncertainties come into the predictions of photos and of lesions; other models leave them empty."""
     workspace = small_cohort.make(tmp_path / "w", folds=1, patients=12)
     settings = ("backbone=resnet18", "side_px=32", "epochs=1", "batch=8", "optimiser=adamw")
-    apart = ("apart=0.5", "still_share=0.5", "logit_adjustment=1.0", "final_epochs=1")
+    apart = ("apart=0.5", "frozen_share=0.5", "logit_adjustment=1.0", "final_epochs=1")
     given = {"model": "derma_calibra", "weights": "none", "settings": (*settings, *apart)}
     (model,), said = written.run_stage(workspace, "train", **given)
     assert "parameters" in said

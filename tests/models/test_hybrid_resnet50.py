@@ -178,7 +178,7 @@ def test_other_weights_are_refused_and_change_nothing(hybrid: Any, imagenet: dic
 
 def test_it_remembers_the_mean_photo() -> None:
     net = network()
-    assert not net.typical.any()
+    assert not net.reference_embedding.any()
     net.train()
     with torch.no_grad():
         means = []
@@ -186,10 +186,10 @@ def test_it_remembers_the_mean_photo() -> None:
             given = batch(4, seed=seed)
             means.append(net.backbone(net._pictures(given)).mean(0))
             net(given)
-    torch.testing.assert_close(net.typical, torch.stack(means).mean(0), atol=1e-4, rtol=1e-4)
-    kept = net.typical.clone()
+    torch.testing.assert_close(net.reference_embedding, torch.stack(means).mean(0), atol=1e-4, rtol=1e-4)
+    kept = net.reference_embedding.clone()
     net.eval()(batch(4))
-    torch.testing.assert_close(net.typical, kept)
+    torch.testing.assert_close(net.reference_embedding, kept)
 
 
 @pytest.mark.real

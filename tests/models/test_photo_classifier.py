@@ -186,14 +186,14 @@ def test_several_stages_are_packed_and_unpacked() -> None:
         seen = net.encode(batch())
         for part, whole in zip(net.unpacked(seen), net.backbone(batch()["image"]), strict=True):
             torch.testing.assert_close(part, whole)
-    assert net.typical.shape == seen.shape[1:]
+    assert net.reference_embedding.shape == seen.shape[1:]
 
 
 def test_typical_is_the_mean_of_what_training_saw() -> None:
     net = network().train()
     with torch.no_grad():
         first, second = net.seen(batch()), net.seen(batch(4))
-    torch.testing.assert_close(net.typical, (first.mean(0) + second.mean(0)) / 2, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(net.reference_embedding, (first.mean(0) + second.mean(0)) / 2, rtol=1e-4, atol=1e-5)
 
 
 def test_phases_and_class_weights() -> None:

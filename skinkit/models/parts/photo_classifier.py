@@ -75,7 +75,8 @@ class PhotoClassifier(Network, nn.Module):
         adjustment: (K,) added to the logits in the loss.
         unknown: (columns,) what the encoder writes where nothing is known.
         in_block: (columns,) which belong to the patient block.
-        typical: running mean over training of what :meth:`encode` answers; explanations put it in place of a photo.
+        reference_embedding: running mean over training of what :meth:`encode` answers; explanations put it in place
+            of a photo.
 
     Raises:
         ConfigError: a setting that cannot be.
@@ -88,7 +89,7 @@ class PhotoClassifier(Network, nn.Module):
     adjustment: torch.Tensor
     unknown: torch.Tensor
     in_block: torch.Tensor
-    typical: torch.Tensor
+    reference_embedding: torch.Tensor
     steps_seen: torch.Tensor
 
     def __init__(self, config: PhotoConfig, sizes: Sizes) -> None:
@@ -115,8 +116,8 @@ class PhotoClassifier(Network, nn.Module):
             "in_block", torch.tensor([owner in PATIENT_ATTRIBUTES for owner in owners], dtype=torch.bool)
         )
         self._shapes = self._kept_shapes()
-        one = len(self._shapes) == 1
-        self.register_buffer("typical", torch.zeros(self._shapes[0] if one else sum(s.numel() for s in self._shapes)))
+        width = self._shapes[0] if len(self._shapes) == 1 else sum(shape.numel() for shape in self._shapes)
+        self.register_buffer("reference_embedding", torch.zeros(width))
         self.register_buffer("steps_seen", torch.zeros((), dtype=torch.int64))
 
     @classmethod
@@ -198,7 +199,7 @@ class PhotoClassifier(Network, nn.Module):
         """What :meth:`head` reads of the stages' maps; training remembers its mean."""
         packed = self._packed(self.keep(maps))
         if self.training:
-            recipe.move_towards(self.typical.view(-1)[: packed[0].numel()], self.steps_seen, packed)
+            recipe.move_towards(self.reference_embedding.view(-1)[: packed[0].numel()], self.steps_seen, packed)
         return packed
 
     def encode(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:

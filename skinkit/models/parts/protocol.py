@@ -233,7 +233,7 @@ class Phase:
         averaged: share of the phase's last steps whose weights are averaged into the final ones; 0 for none, and then
             the epoch with the best validation score is kept.
         augment: how pictures are varied.
-        balanced: share of each epoch's draws in which every stratum (class, or what the training was told) comes
+        balanced: share of each epoch's draws in which every stratum (class, or cohort and modality) comes
             equally often; the others draw the rows as they are.
         plateau: epochs without a better score that ``plateau`` bears.
         snapshot_every: let the network look at the validation rows for ``Network.snapshot`` after so many epochs, and
@@ -287,6 +287,9 @@ class Network(Model, _Module):
     Derive from it and from ``torch.nn.Module``, in this order. Its ``CONFIG`` has ``side_px``.
     """
 
+    FORMER_TENSORS: ClassVar[Mapping[str, str]] = MappingProxyType({"typical": "reference_embedding"})
+    """Beginning of the name of a tensor in the weights of older versions -> what it is now."""
+
     # ------------------------------------------------------------------------------------------------- training
     @classmethod
     def build(cls, config: Any, sizes: Sizes) -> Self:
@@ -314,7 +317,7 @@ class Network(Model, _Module):
         return None
 
     def frozen_part(self) -> nn.Module | None:
-        """A part that is not trained, run once per photo; ``answer``: batch -> ``still``, float32 (n, width).
+        """A part that is not trained, run once per photo; ``answer``: batch -> ``frozen``, float32 (n, width).
 
         Its answers are given to :meth:`prepare`, and batches hold them while the network is trained.
         """
@@ -324,7 +327,7 @@ class Network(Model, _Module):
         """Fit what is fitted to the tables before training.
 
         Args:
-            tables: name -> (n, columns) of the training rows; with a frozen part also ``still`` (n, width).
+            tables: name -> (n, columns) of the training rows; with a frozen part also ``frozen`` (n, width).
             classes: (n,) class indices of these rows.
 
         Returns:

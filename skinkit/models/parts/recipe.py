@@ -177,13 +177,13 @@ def cross_entropy(
 
 
 @torch.no_grad()
-def move_towards(typical: torch.Tensor, steps_seen: torch.Tensor, encoded: torch.Tensor) -> None:
+def move_towards(mean: torch.Tensor, steps_seen: torch.Tensor, encoded: torch.Tensor) -> None:
     """Move a running mean, in place, towards the mean of a batch: a plain mean at first, then over about 100 steps.
 
     Args:
-        typical: (width,) the running mean, a view of it where the batch has less.
+        mean: (width,) the running mean, a view of it where the batch has less.
         steps_seen: () how many batches were seen; counted up.
         encoded: (n, ...) of the batch.
     """
     steps_seen += 1
-    typical += (encoded.float().mean(0).flatten() - typical) / steps_seen.clamp(max=100)
+    mean += (encoded.float().mean(0).flatten() - mean) / steps_seen.clamp(max=100)
