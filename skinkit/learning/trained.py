@@ -347,10 +347,19 @@ def _loaded(network: Any, folder: Path, device: str) -> Network:
     from safetensors.torch import load_file
 
     try:
-        network.load_state_dict(load_file(folder / NETWORK))
+        network.load_state_dict(_present_tensors(load_file(folder / NETWORK), network.FORMER_TENSORS))
     except (OSError, RuntimeError, SafetensorError) as error:
         raise _unreadable(folder, error) from None
     out: Network = network.eval().to(device)
+    return out
+
+
+def _present_tensors(state: Mapping[str, Any], former: Mapping[str, str]) -> dict[str, Any]:
+    """Weights of a model that an older version may have written, under their present names."""
+    out = {}
+    for name, value in state.items():
+        begins = next((begin for begin in former if name == begin or (begin[-1] == "." and name.startswith(begin))), "")
+        out[former[begins] + name.removeprefix(begins) if begins else name] = value
     return out
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from skinkit.audit.test_access_log import LEDGER
 from skinkit.reporting.evidence import CohortEvidence, cell_text, records
 from skinkit.reporting.research import ReportContext
 from skinkit.reporting.warnings import find_warnings
@@ -331,7 +332,7 @@ class FactSheet:
             if c.test_access_number:
                 yield (
                     self._pair(c.name, self.context.words("test_access", n=c.test_access_number)),
-                    "test_access_log.jsonl",
+                    LEDGER,
                 )
         if self._scored() and not outside:
             yield self._say("no_external"), "skinkit.toml"

@@ -348,7 +348,9 @@ def trained_prevalence(about: Mapping[str, Any], malignant: Collection[str]) -> 
     That is the share among the cases the folds learnt from, or another where a model lets rare classes count more.
     """
     names = ("effective_class_prior", "supposed_shares", "class_counts")  # the second of models of older versions
-    shares = [next((fold[name] for name in names if fold.get(name)), {}) for fold in about["folds"]]
+    shares: list[Mapping[str, float]] = [
+        next((fold[name] for name in names if fold.get(name)), {}) for fold in about["folds"]
+    ]
     total = sum(n for of in shares if of for n in of.values())
     if not total or not all(shares):
         return None
