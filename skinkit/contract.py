@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skinkit.data.views import NAMED, read_names
 from skinkit.errors import ConfigError, InputError
 from skinkit.models import DrawingRule, Estimator, Labelled, Network, model_config, name_of, text_of
 from skinkit.models.parts.protocol import UNCERTAINTIES, Phase, Sizes
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     import torch
 
 SECTIONS = ("Paper:", "Idea:", "Equations:", "Shapes:", "Departures:")
-PICTURES, TABLES = ("image", "mask"), ("attributes", "radiomics")
+PICTURES, TABLES = ("image", *NAMED, "mask"), ("attributes", "radiomics")
 ANSWERS = {"classify": "diagnosis", "segment": "lesion"}
 HEATMAPS = ("gradcam", "gfa", "occlusion_of_mask")
 TRUTHS = {"classify": "class", "segment": "truth_mask"}
@@ -143,7 +144,7 @@ class Trial:
         image = rng.uniform(0.6, 0.9, (_CASES, 3, 1, 1)) - disc[:, None] * rng.uniform(0.2, 0.5, (_CASES, 3, 1, 1))
         image = np.clip(image + rng.normal(0, 0.05, image.shape), 0, 1)
         tables = {name: rng.normal(size=(_CASES, width)) for name, width in _COLUMNS.items()}
-        values = {"image": image, "mask": disc, "truth_mask": disc, **tables}
+        values = {**dict.fromkeys(("image", *NAMED), image), "mask": disc, "truth_mask": disc, **tables}
         tensors = {name: torch.from_numpy(value.astype(np.float32)) for name, value in values.items()}
         return {**tensors, "class": torch.arange(_CASES)}
 
@@ -321,13 +322,18 @@ def check_explained(trial: Trial, network: Any) -> None:
     import torch
 
     network.eval()
-    held: list[torch.Tensor] = []
     for_encode, for_head = Recorded(trial.batch()), Recorded(trial.batch())
-    modules = list(network.modules())
-    trial.must(any(network.last is m for m in modules), "last is no module inside the network")
-    hook = network.last.register_forward_hook(lambda _module, _inputs, out: held.append(out))
+    modules, blocks = list(network.modules()), network.blocks()
+    photos = set(read_names(trial.model.READS))
+    trial.must(set(blocks) == photos, f"blocks names {', '.join(blocks)}, and READS the photos {', '.join(photos)}")
+    held: dict[str, list[torch.Tensor]] = {name: [] for name in blocks}
+    hooks = []
+    for name, block in blocks.items():
+        trial.must(any(block is m for m in modules), f"the block of {name} is no module inside the network")
+        hooks.append(block.register_forward_hook(lambda _module, _inputs, out, name=name: held[name].append(out)))
     encoded = network.encode(for_encode)
-    hook.remove()
+    for hook in hooks:
+        hook.remove()
     scores = network.head(encoded, for_head)["diagnosis"]
     tables = for_encode.asked & set(TABLES)
     trial.must(not tables, f"encode reads {', '.join(sorted(tables))}; what is known beside the photo belongs to head")
@@ -337,14 +343,13 @@ def check_explained(trial: Trial, network: Any) -> None:
     trial.must(_close(scores, answer), "head(encode(batch), batch) is not what answer says")
     shape, per_case = tuple(network.reference_embedding.shape), tuple(encoded.shape[1:])
     trial.must(shape == per_case, f"reference_embedding has shape {shape} and encode answers {per_case} per case")
-    trial.must(
-        len(held) == 1 and held[0].ndim == 4, "last does not answer one stack of maps (n, channels, h, w) in encode"
-    )
-    trial.must(
-        len(held[0]) in (_CASES, 2 * _CASES), "last answers neither one map per photo nor two (the second mirrored)"
-    )
-    (gradient,) = torch.autograd.grad(scores[:, 0].sum(), held[0], allow_unused=True)
-    trial.must(gradient is not None and gradient.any(), "the answer does not depend on the maps of last")
+    for name, answers in held.items():
+        good = len(answers) == 1 and answers[0].ndim == 4
+        trial.must(good, f"the block of {name} does not answer one stack of maps (n, channels, h, w) in encode")
+        good = len(answers[0]) in (_CASES, 2 * _CASES)
+        trial.must(good, f"the block of {name} answers neither one map per photo nor two (the second mirrored)")
+        (gradient,) = torch.autograd.grad(scores[:, 0].sum(), answers[0], allow_unused=True, retain_graph=True)
+        trial.must(gradient is not None and gradient.any(), f"the answer does not depend on the maps of {name}")
 
 
 def check_mask(trial: Trial) -> None:

@@ -1,8 +1,9 @@
 """The leakage guard: patients, lesions and images that occur on both sides of a split.
 
 The two sides are tables with any of the columns ``cohort``, ``case_id``, ``image_id``, ``group_id``, ``patient_id``,
-``lesion_id``, ``image_sha256``, ``pixel_sha256`` and ``dhash``. A column that a side lacks is not compared and is left
-out of :attr:`Leakage.compared`. Ids of patients and lesions are compared within their id space (the prefix of
+``lesion_id``, ``image_sha256``, ``pixel_sha256`` and ``dhash``; of fused rows the photos of every view are compared. A
+column that a side lacks is not compared and is left out of :attr:`Leakage.compared`. Ids of patients and lesions are
+compared within their id space (the prefix of
 ``group_id``, where both sides have one), so two hospitals may both have a patient 17. So are ids of images, where no
 patient speaks against it: archives give an image one id in all their releases, in whatever size it comes.
 
@@ -34,6 +35,7 @@ import pandas as pd
 
 from skinkit.artifacts.artifact import exists, open_artifact
 from skinkit.artifacts.files import json_values
+from skinkit.data.views import every_photo
 from skinkit.errors import CaseError, RefusedError
 from skinkit.schemas import OK
 from skinkit.workspace import Ref, Workspace
@@ -166,6 +168,7 @@ def check(
         near_distance_bits: largest Hamming distance of candidates; negative leaves that search out.
         near_limit: near-identical cases above which :func:`refuse` refuses them.
     """
+    left, right = every_photo(left), every_photo(right)
     scoped = "group_id" in left and "group_id" in right
     image = "image_id" if "image_id" in left and "image_id" in right else "case_id"
     ours, theirs = _keys(left, scoped, image), _keys(right, scoped, image)
@@ -187,7 +190,7 @@ def check(
     if near_distance_bits >= 0 and ours["dhash"].notna().any() and theirs["dhash"].notna().any():
         compared += [NEAR, ALIKE]
         rows += _near(ours, theirs, near_distance_bits)
-    pairs = _pairs(rows)
+    pairs = _pairs(rows).drop_duplicates(["kind", "cohort", "case_id"], ignore_index=True)
     return Leakage(pairs, _counts(pairs, compared), tuple(compared), near_limit)
 
 
@@ -196,6 +199,7 @@ def sharing(left: pd.DataFrame, right: pd.DataFrame) -> tuple[pd.DataFrame, pd.D
 
     It is fast on large tables that share few rows or none.
     """
+    left, right = every_photo(left), every_photo(right)
     scoped = "group_id" in left and "group_id" in right
     image = "image_id" if "image_id" in left and "image_id" in right else "case_id"
     sides = [_keys(side, scoped, image) for side in (left, right)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from skinkit.artifacts.artifact import Artifact, open_artifact
@@ -96,16 +97,17 @@ def _tried(
     table = table.iloc[np.sort(sample)]
     fused = str(predictions.config.get("fused") or "") or fused_of(model.name, workspace)
     cases = fused_cases(table, open_artifact(workspace.path(Ref("fused", cohort, fused))))
+    root = workspace.cohort(cohort).root
     rows, curves, failed = [], {method: list[Any]() for method in METHODS}, 0
     with context.console.progress(len(cases), f"trying explanations of {cohort}") as tick:
         for case, top in zip(cases, table["top1"], strict=True):
             try:
-                rgb = photos_of(pd.DataFrame([case]), workspace.cohort(cohort).root)[0].read()
+                rgb = photos_of(pd.DataFrame([case]), root)[0].read()
             except CaseError:
                 failed += 1
                 tick(failed=True)
                 continue
-            by_method = _one(config, model.classes.classes.index(top), reader, case, rgb)
+            by_method = _one(config, model.classes.classes.index(top), reader, case, rgb, root)
             for method, folds in by_method.items():
                 curves[method].append(np.mean([[each.inserted, each.deleted] for each in folds], axis=0))
                 figures = {key: float(np.mean([each.figures[key] for each in folds])) for key in FIGURES}
@@ -132,7 +134,9 @@ def _tried(
     return {**written.body, "files": written.files, "text": written.text}
 
 
-def _one(config: Config, class_index: int, reader: Any, case: Mapping[str, Any], rgb: np.ndarray) -> dict[str, Any]:
+def _one(
+    config: Config, class_index: int, reader: Any, case: Mapping[str, Any], rgb: np.ndarray, root: Path
+) -> dict[str, Any]:
     """Method -> :class:`skinkit.explain.faithfulness.Faithfulness` of each fold that predicted the case."""
     import numpy as np
 
@@ -141,7 +145,7 @@ def _one(config: Config, class_index: int, reader: Any, case: Mapping[str, Any],
     from skinkit.explain.shapley import enlarged, grad_cam, odds_of_photos, straightened
 
     by_method: dict[str, Any] = {method: [] for method in METHODS}
-    for fold, network, batch, owners in reader.read(case, rgb):
+    for fold, network, batch, owners in reader.read(case, rgb, root):
         positive = np.arange(len(reader.model.classes.classes)) == class_index
         names, starts = attribute_names(owners), baseline_of(batch, config.baseline)
         path = integrated_gradients(

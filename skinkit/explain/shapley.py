@@ -130,7 +130,9 @@ def torch_log_odds(scores: torch.Tensor, positive: Mask) -> torch.Tensor:
     return torch.logsumexp(scores[:, chosen], 1) - torch.logsumexp(scores[:, ~chosen], 1)
 
 
-def odds_of_photos(network: Any, batch: Mapping[str, torch.Tensor], positive: Mask, temperature: float) -> Any:
+def odds_of_photos(
+    network: Any, batch: Mapping[str, torch.Tensor], positive: Mask, temperature: float, name: str = "image"
+) -> Any:
     """A module from photos (n, 3, side, side) to the calibrated log odds of a network; its other inputs stay.
 
     Args:
@@ -138,6 +140,7 @@ def odds_of_photos(network: Any, batch: Mapping[str, torch.Tensor], positive: Ma
         batch: its inputs for this case.
         positive: (classes,) whose log odds they are.
         temperature: of the calibration.
+        name: under which the network reads the photos.
     """
     from torch import nn
 
@@ -149,7 +152,7 @@ def odds_of_photos(network: Any, batch: Mapping[str, torch.Tensor], positive: Ma
             self.network = network
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            answer = self.network.answer({**batch, "image": images})["diagnosis"]
+            answer = self.network.answer({**batch, name: images})["diagnosis"]
             return torch_log_odds(answer.float() / temperature, positive)
 
     return LogOdds()

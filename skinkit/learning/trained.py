@@ -361,9 +361,3 @@ def _present_tensors(state: Mapping[str, Any], former: Mapping[str, str]) -> dic
         begins = next((begin for begin in former if name == begin or (begin[-1] == "." and name.startswith(begin))), "")
         out[former[begins] + name.removeprefix(begins) if begins else name] = value
     return out
-
-
-def lesion_masks(frame: pd.DataFrame, workspace: Path) -> list[Path | None]:
-    """Mask file of each fused row; None where it failed, and the whole photo counts as lesion."""
-    has_mask = frame["mask_path"].notna() & frame["mask_failed"].notna() & (frame["mask_failed"] != True)  # noqa: E712
-    return [workspace / file if usable else None for file, usable in zip(frame["mask_path"], has_mask, strict=True)]

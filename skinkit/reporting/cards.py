@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from skinkit.reporting import svg
 from skinkit.reporting.evidence import CohortEvidence, Figure, ModelEvidence, attributions, cell_text, number, records
 from skinkit.reporting.html import data_uri
 from skinkit.reporting.words import Words, is_radiomic, plain
-from skinkit.schemas import OK
+from skinkit.schemas import OK, VIEWS
 
 THUMBNAIL_PX = 72
 OUTSIDE = 0.5
@@ -41,6 +41,7 @@ class Lesion:
         mask: of the mask table, or empty.
         explanation: of the explanations table, or empty.
         name: what the pages call it.
+        further: view -> row of the case table of a further photo of the case.
     """
 
     row: Mapping[str, Any]
@@ -48,6 +49,7 @@ class Lesion:
     mask: Mapping[str, Any]
     explanation: Mapping[str, Any]
     name: str
+    further: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -85,6 +87,10 @@ def lesions_of(cohort: CohortEvidence, rows: Sequence[Mapping[str, Any]], names:
     cases = {row["image_id"]: row for row in records(cohort.usable)}
     masks = {row["image_id"]: row for row in records(cohort.masks)} if cohort.masks is not None else {}
     by_image = {row["image_id"]: row for row in cohort.explanations.values()}
+    views: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for image in sorted(cases.values(), key=lambda each: str(each["image_id"]), reverse=True):
+        if image.get("view") in VIEWS:  # of several photos of a view the first by image id, as in the fused table
+            views.setdefault(str(image["case_id"]), {})[str(image["view"])] = image
     return [
         Lesion(
             row=row,
@@ -92,6 +98,11 @@ def lesions_of(cohort: CohortEvidence, rows: Sequence[Mapping[str, Any]], names:
             mask=masks.get(row["image_id"], {}),
             explanation=cohort.explanations.get(row["case_id"]) or by_image.get(row["image_id"], {}),
             name=name,
+            further={
+                view: image
+                for view, image in views.get(str(row["case_id"]), {}).items()
+                if image["image_id"] != row["image_id"]
+            },
         )
         for row, name in zip(rows, names, strict=True)
     ]
@@ -129,12 +140,19 @@ def urgency(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def picture_item(lesion: Lesion, cohort: CohortEvidence) -> dict[str, Any]:
     """What :func:`draw_pictures` needs, as plain values."""
+    root = cohort.cohort.root
     mask, heat = cell_text(lesion.mask.get("mask_file")), cell_text(lesion.explanation.get("heatmap_file"))
     return {
         "key": f"{cohort.name}/{lesion.key}",
-        "image": str(cohort.cohort.root / cell_text(lesion.case.get("image_path"))),
+        "image": str(root / cell_text(lesion.case.get("image_path"))),
         "mask": str(cohort.artifacts["masks"].path / mask) if mask and not lesion.mask_failed else "",
         "heat": str(cohort.artifacts["explanations"].path / heat) if heat else "",
+        "further": {view: str(root / cell_text(image.get("image_path"))) for view, image in lesion.further.items()},
+        "further_heat": {
+            view: str(cohort.artifacts["explanations"].path / cell_text(lesion.explanation[f"heatmap_{view}_file"]))
+            for view in lesion.further
+            if cell_text(lesion.explanation.get(f"heatmap_{view}_file"))
+        },
     }
 
 
@@ -147,7 +165,8 @@ def draw_pictures(item: Mapping[str, Any], *, image_px: int, small_px: int) -> d
         small_px: longer side of the outlined photo and the heatmap.
 
     Returns:
-        key, photo, thumbnail, outline and heat (None where there is no mask or heatmap).
+        key, photo, thumbnail, outline and heat (None where there is no mask or heatmap); further, view -> photo and
+        heat (or None) of the further photos.
 
     Raises:
         CaseError: the photo cannot be read.
@@ -158,17 +177,27 @@ def draw_pictures(item: Mapping[str, Any], *, image_px: int, small_px: int) -> d
     photo, small = _shrunk(rgb, image_px), _shrunk(rgb, small_px)
     size = (small.shape[1], small.shape[0])
     mask = encode.resize(decode.read_mask(Path(item["mask"])), size) if item["mask"] else None
-    heat = None
-    if item["heat"]:
-        grey, _ = decode.decode(pixels.read_bytes(Path(item["heat"])))
-        heat = np.asarray(encode.resize(grey, size)[..., 0])
+    heat = _read_heat(item["heat"], small) if item["heat"] else None
+    further = {}
+    for view, file in item["further"].items():
+        seen = _shrunk(decode.decode(pixels.read_bytes(Path(file)))[0], small_px)
+        there = item["further_heat"].get(view)
+        warm = _jpeg(heatmap_overlay(seen, _read_heat(there, seen), None)) if there else None
+        further[view] = {"photo": encode.jpeg_bytes(seen), "heat": warm}
     return {
         "key": item["key"],
+        "further": further,
         "photo": encode.jpeg_bytes(photo),
         "thumbnail": encode.jpeg_bytes(_shrunk(small, THUMBNAIL_PX), 80),
         "outline": _jpeg(overlay(small, mask)) if mask is not None and mask.any() else None,
         "heat": _jpeg(heatmap_overlay(small, heat, mask)) if heat is not None else None,
     }
+
+
+def _read_heat(file: str, rgb: np.ndarray) -> np.ndarray:
+    """uint8 (h, w) heatmap at the size of a photo (h, w, 3)."""
+    grey, _ = decode.decode(pixels.read_bytes(Path(file)))
+    return np.asarray(encode.resize(grey, (rgb.shape[1], rgb.shape[0]))[..., 0])
 
 
 def _shrunk(rgb: np.ndarray, longer_px: int) -> np.ndarray:
@@ -203,11 +232,16 @@ def pictures(lesion: Lesion, images: Mapping[str, Any], words: Words) -> dict[st
         by_kind["heat"] = _picture(images["heat"], "heatmap", lesion, words)
     else:
         by_kind["heat"] = words("no_heatmap_model" if lesion.explanation else "no_heatmap")
+    for view, files in images["further"].items():
+        for kind, name in (("photo", "photo"), ("heat", "heatmap")):
+            if files[kind] is not None:
+                by_kind[f"{kind}_{view}"] = _picture(files[kind], name, lesion, words, view)
     return by_kind
 
 
-def _picture(data: bytes, kind: str, lesion: Lesion, words: Words) -> Picture:
-    return Picture(data_uri(data), words(f"alt.{kind}", name=plain(lesion.name)), words(kind))
+def _picture(data: bytes, kind: str, lesion: Lesion, words: Words, view: str = "") -> Picture:
+    caption = f"{words(kind)}, {words(f'view.{view}')}" if view else words(kind)
+    return Picture(data_uri(data), words(f"alt.{kind}", name=plain(lesion.name)), caption)
 
 
 # ---------------------------------------------------------------------------------------------------- sentences

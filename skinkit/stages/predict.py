@@ -209,9 +209,9 @@ def _image_rows(config: Config, job: Job, model: Classifier, frame: pd.DataFrame
     for part in in_chunks(frame):
         scored = scorer.scored(part, list(part["folds"]), job.cohort.root)
         probability, failed = scored.probability, scored.failed
-        readable = np.array([pixels not in failed for pixels in part["pixel_sha256"]], dtype=bool)
-        for case in _records(part[~readable]):
-            yield {**_keys(case), **_failure(failed[case["pixel_sha256"]])}
+        readable = np.array([row not in failed for row in range(len(part))], dtype=bool)
+        for row, case in zip(sorted(failed), _records(part[~readable]), strict=True):
+            yield {**_keys(case), **_failure(failed[row])}
         unsure = {f"uncertainty_{name}": mean_of_known(values) for name, values in scored.uncertainty.items()}
         answered = part.assign(unlike_training=mean_of_known(scored.unlike_training), **unsure)[readable]
         yield from _predicted(config, model, answered, probability[:, readable], job.cohort.prevalence)

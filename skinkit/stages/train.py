@@ -442,16 +442,16 @@ def _readable(
 ) -> tuple[DevelopmentRows, Examples]:
     """The rows whose photo (and truth mask) can be read, and what a network reads of them."""
     examples = examples_of(rows.frame)
-    job.console.info(f"  reading {len(examples)} photos")
+    job.console.info(f"  reading the photos of {len(examples)} cases")
     failed = examples.unreadable(range(len(examples)))
     if not failed:
         return rows, examples
-    pixels = rows.frame["pixel_sha256"]
-    rows = rows.without({pixels.iloc[row]: error for row, error in failed.items()})
+    rows = rows.without(failed)
     return rows, examples_of(rows.frame)
 
 
 def _classifier(config: Config, job: Job, model: type[Any], settings: Any, partial: Path) -> Work:
+    from skinkit.data import views
     from skinkit.learning import fold_classifier
     from skinkit.learning.rows import labelled, of_kind
     from skinkit.stats.encoders import ENCODERS, choose_encoder
@@ -494,6 +494,7 @@ def _classifier(config: Config, job: Job, model: type[Any], settings: Any, parti
         columns = [a.name for a in ENCODERS[material.encoder] if a.name in rows.frame]
         columns += ["class", "pixel_sha256", *material.features(fold)]
         columns += ["mask_sha256"] if "mask" in model.READS else []
+        columns += [name for name in map(str, rows.frame) if name in views.pixel_columns(model.READS)]
         made_from = rows.content(fold, columns, every=fold_classifier.trains_finally(model, settings, material))
         return [material.encoder, material.missing, list(material.features(fold)), *made_from]
 
@@ -526,11 +527,11 @@ def _drawn_by_a_network(fused: Artifact) -> bool:
 def _looked_at(config: Config, job: Job, model: type[Any], settings: Any, frame: pd.DataFrame) -> Examples:
     """Photos and lesion masks of a network."""
     from skinkit.learning.examples import Examples
-    from skinkit.learning.trained import lesion_masks
 
-    masks = lesion_masks(frame, job.workspace.root) if "mask" in model.READS else None
-    photos = _photos(frame, job.workspace)
-    return Examples(model.READS, settings.side_px, photos, masks=masks, cache_bytes=config.cache_mib << 20)
+    roots = [job.workspace.cohort(cohort).root for cohort in frame["cohort"]]
+    return Examples.of_cases(
+        model.READS, settings.side_px, frame, roots, job.workspace.root, cache_bytes=config.cache_mib << 20
+    )
 
 
 def _embedded(
@@ -554,7 +555,8 @@ def _embedded(
     photos = _photos(rows.frame, job.workspace)
     vectors, failed = embeddings.embed(network.to(device), photos, store, device=device, console=job.console)
     images, _ = scorer.stacked(rows.frame, vectors, failed)
-    return rows.without(failed), images
+    of_rows = {row: failed[photo.pixel_sha256] for row, photo in enumerate(photos) if photo.pixel_sha256 in failed}
+    return rows.without(of_rows), images
 
 
 def _measured(fused: Mapping[str, Artifact]) -> tuple[str, ...]:
@@ -617,12 +619,13 @@ def _carry_over(build: Builder, finished: Path, unchanged: list[int]) -> None:
 
 def _write_trained_on(partial: Path, rows: DevelopmentRows, split: Artifact) -> None:
     from skinkit.artifacts.tables import write_table
+    from skinkit.data.views import every_photo
     from skinkit.learning.rows import KEY
 
-    names = [name for name in TRAINED_ON.names if name not in ("fold", "part")]
-    beside = rows.split[["fold", "part"]].reset_index(drop=True)
-    table = rows.frame.loc[rows.split["row"], names].reset_index(drop=True).join(beside)
+    divided_rows = rows.split[["fold", "part"]].reset_index(drop=True)
+    table = every_photo(rows.frame.loc[rows.split["row"]].reset_index(drop=True).join(divided_rows))
+    table = table[list(TRAINED_ON.names)]
     divided = split.table()
     if HALF in divided:
-        table = table.merge(divided[["fold", *KEY, HALF]], on=["fold", *KEY], how="left", validate="one_to_one")
+        table = table.merge(divided[["fold", *KEY, HALF]], on=["fold", *KEY], how="left", validate="many_to_one")
     write_table(partial / "trained_on.parquet", TRAINED_ON, table)

@@ -371,6 +371,11 @@ class Network(Model, _Module):
         """Answers of features; reads no picture. ``head(encode(batch), batch)`` is ``answer(batch)``."""
         raise NotImplementedError
 
+    def blocks(self) -> Mapping[str, nn.Module]:
+        """Photo it reads -> the block whose maps Grad-CAM shows of it; by default one photo, and ``last``."""
+        name = next(name for name in self.READS if name.startswith("image"))
+        return {name: self.last}  # type: ignore[dict-item]
+
     def effective_class_prior(self) -> torch.Tensor | None:
         """(classes,) mix of classes for which its probabilities hold, up to a factor; None: that of the training."""
         return None
