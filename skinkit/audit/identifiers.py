@@ -1,4 +1,4 @@
-"""Find what identifies a person in a workspace, file by file.
+"""Find data in a workspace that identify a person, file by file.
 
 Tables are inspected column by column. Pages, JSON, CSV and other texts are searched for the ids of the cohorts' cases;
 for a pseudonymised cohort, for its original ids, if its files and its key are available. Ids of fewer than four
@@ -50,20 +50,20 @@ STAYS = {
     "logs": "written by whoever ran skinkit",
     "leftovers": "unfinished or replaced work of a run that was killed",
 }
-"""What is found -> why it is there, or stays."""
+"""Kind of finding -> why it exists, or stays."""
 REMOVED = ("exports", "logs", "leftovers")
 """Kinds that can be removed without breaking an artifact."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """One thing in one file.
+    """One finding in one file.
 
     Attributes:
         file: relative to the workspace.
         kind: of :data:`STAYS`.
-        what: the column, or what was found.
-        n: how many different ones (ids, words, ages), or how many (photos).
+        what: the column or the kind of content.
+        n: number of distinct ids, words or ages, or number of photos.
     """
 
     file: str
@@ -77,7 +77,7 @@ class Trace:
 
 
 def traces(workspace: Workspace) -> Iterator[Trace]:
-    """Everything in a workspace that identifies a person, or helps to, in the order of its files."""
+    """Everything in a workspace that identifies a person or helps to, sorted by file."""
     sought = _sought(workspace)
     for path in files_of(workspace):
         name = path.relative_to(workspace.root).as_posix()
@@ -94,7 +94,7 @@ def traces(workspace: Workspace) -> Iterator[Trace]:
 
 
 def files_of(workspace: Workspace) -> Iterator[Path]:
-    """Files of a workspace and folders that are left over, but neither the cohorts' own files nor hidden folders."""
+    """Files of a workspace and leftover folders, without the cohorts' own files and hidden folders."""
     sources = {Path(str(cohort.root)) for cohort in workspace.cohorts.values()}
 
     def below(folder: Path) -> Iterator[Path]:
@@ -147,7 +147,7 @@ def _is_export(path: Path) -> bool:
 
 
 def _sought(workspace: Workspace) -> set[tuple[str, ...]]:
-    """The ids to search texts for, each as its tokens."""
+    """The ids to search for in texts, each as its tokens."""
     ids: set[str] = set()
     for cohort in workspace.cohorts.values():
         if cohort.key_file is not None:
@@ -161,7 +161,7 @@ def _sought(workspace: Workspace) -> set[tuple[str, ...]]:
 
 
 def _own_ids(workspace: Workspace, name: str) -> set[str]:
-    """Ids and file names as in the cohort's files; empty if the files or the key are unavailable."""
+    """Ids and file names from the cohort's own files; empty if the files or the key are unavailable."""
     try:
         rows = read_cases(workspace.cohort(name)).rows
     except SkinkitError:
@@ -171,7 +171,7 @@ def _own_ids(workspace: Workspace, name: str) -> set[str]:
 
 
 def _values(table: Path, column: str) -> set[str]:
-    """The different values of a column, as text; none where there is no such column."""
+    """The distinct values of a column, as text; empty without the column."""
     values: set[str] = set()
     with opened_table(table) as file:
         if column in file.schema_arrow.names:

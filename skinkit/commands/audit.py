@@ -54,7 +54,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
 
     if config.bootstrap < 1 or config.files < 0:
         raise ConfigError(
-            f"--bootstrap {config.bootstrap}, --files {config.files}", "1 or more, and 0 or more", "mend the values"
+            f"--bootstrap {config.bootstrap}, --files {config.files}", "1 or more, and 0 or more", "correct the values"
         )
     audits: dict[str, Any] = {}
     texts = []

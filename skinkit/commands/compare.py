@@ -63,7 +63,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         raise ConfigError(f"{', '.join(names)} to compare", "different models", "name each of them once")
     for name, least in (("bootstrap", 1), ("minimum", 1)):
         if getattr(config, name) < least:
-            raise ConfigError(f"--{name} {getattr(config, name)}", f"{least} or more", f"mend --{name}")
+            raise ConfigError(f"--{name} {getattr(config, name)}", f"{least} or more", f"correct --{name}")
     tables = [Path(name).suffix.lower() in _TABLES for name in names]
     if any(tables) != all(tables):
         raise ConfigError(f"{' and '.join(names)}", "two models, or two tables", "compare like with like")

@@ -48,7 +48,9 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     labels = config.labels or tuple(Path(name).name for name in config.models)
     if len(labels) != len(config.models) or len(set(labels)) < len(labels):
         raise ConfigError(
-            f"--labels {','.join(labels)} for {len(config.models)} models", "one label each, all different", "mend them"
+            f"--labels {','.join(labels)} for {len(config.models)} models",
+            "one label each, all different",
+            "correct them",
         )
     runs = [_history(name, config.fold, context) for name in config.models]
     summaries = _compared(dict(zip(labels, runs, strict=True)))

@@ -47,7 +47,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     from skinkit.audit import drift
 
     if config.bootstrap < 1:
-        raise ConfigError(f"--bootstrap {config.bootstrap}", "1 or more", "mend --bootstrap")
+        raise ConfigError(f"--bootstrap {config.bootstrap}", "1 or more", "correct --bootstrap")
     workspace = context.workspace()
     model = config.model or workspace.defaults["model"]
     chosen = [workspace.cohort(c).name for c in context.cohorts] or workspace.with_role("external")

@@ -52,7 +52,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
 
     if config.cases < 0 or config.bootstrap < 1 or config.steps < 2:
         found = f"--cases {config.cases}, --bootstrap {config.bootstrap}, --steps {config.steps}"
-        raise ConfigError(found, "cases >= 0, bootstrap >= 1 and steps >= 2", "mend the values")
+        raise ConfigError(found, "cases >= 0, bootstrap >= 1 and steps >= 2", "correct the values")
     workspace = context.workspace()
     pipeline, name = context.pipeline(workspace), config.model or workspace.defaults["model"]
     cohorts = context.labelled(workspace)

@@ -43,7 +43,7 @@ class Config:
 def run(config: Config, context: Context) -> Mapping[str, Any]:
     """A sheet for every cohort that has these masks and outlines drawn by people."""
     if config.count < 1 or config.bootstrap < 1:
-        raise ConfigError(f"--count {config.count}, --bootstrap {config.bootstrap}", "1 or more", "mend the values")
+        raise ConfigError(f"--count {config.count}, --bootstrap {config.bootstrap}", "1 or more", "correct the values")
     workspace = context.workspace()
     name = config.name or workspace.defaults["segmenter"]
     folder = folder_of(config.out, workspace, FOLDER)

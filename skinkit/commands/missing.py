@@ -53,7 +53,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
 
     for name in ("draws", "bootstrap"):
         if getattr(config, name) < 1:
-            raise ConfigError(f"--{name} {getattr(config, name)}", "1 or more", f"mend --{name}")
+            raise ConfigError(f"--{name} {getattr(config, name)}", "1 or more", f"correct --{name}")
     workspace = context.workspace()
     pipeline = context.pipeline(workspace)
     cohorts = context.labelled(workspace)

@@ -135,7 +135,9 @@ def _share(config: Config, name: str) -> float | None:
     """A share given on the command line; None for 0."""
     value = float(getattr(config, name))
     if not 0 <= value < 1:
-        raise ConfigError(f"--{name.replace('_', '-')} {value:g}", "a share between 0 and 1, such as 0.02", "mend it")
+        raise ConfigError(
+            f"--{name.replace('_', '-')} {value:g}", "a share between 0 and 1, such as 0.02", "correct it"
+        )
     return value or None
 
 

@@ -257,7 +257,7 @@ def _exit_codes(place: _Place) -> str:
     _skinkit("predict", "-w", place.ward, expect=5)
     _skinkit("models", "install", place.pack, "-w", place.ward)
     if file_sha256(model) != before:
-        raise _NotSoError("a damaged model was not mended by installing it again")
+        raise _NotSoError("a damaged model was not repaired by reinstalling it")
     _skinkit("predict", "-w", place.ward)
     return "0, 2, 3, 4, 5 and 6 where they belong"
 
