@@ -40,7 +40,7 @@ class Config:
     ] = ""
     truth_column: Annotated[str, Help("with --table: column of classes or diagnosis codes", rare=True)] = "diagnosis"
     cluster: Annotated[str, Help("with --table: column that names the patient", rare=True)] = "patient_id"
-    classes: Annotated[str, "class set that says what is malignant (default: the workspace's)"] = ""
+    classes: Annotated[str, "class set that defines what is malignant (default: the workspace's)"] = ""
     malignant: Annotated[str, "malignant set: pad or wang (default: the workspace's, else the class set's own)"] = ""
     files: Annotated[int, "largest number of image files read per cohort; 0: none"] = 1000
     bootstrap: Annotated[int, "bootstrap replicates of patients"] = 500
@@ -91,7 +91,7 @@ def _write_files(folder: Path, rows: pd.DataFrame) -> dict[str, str]:
 
 
 def _tables(config: Config, context: Context) -> Iterator[tuple[str, pd.DataFrame, ClassSet, Path | None]]:
-    """Name, cases with ``class`` and ``cluster``, class set, and where the files go."""
+    """Name, cases with ``class`` and ``cluster``, class set, and output folder."""
     if config.table:
         table, classes = _outside_table(config)
         yield Path(config.table).stem, table, classes, Path(config.out) if config.out else None

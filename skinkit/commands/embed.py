@@ -1,10 +1,10 @@
 """embed: a two-dimensional map of the features of a model.
 
-Of a network: what its last layer reads; of an estimator: what its last, linear step reads, or its inputs. Only cases
-that did not train the fold are shown: of a development cohort those the fold held out, of others all that were scored.
-Features of two folds are not comparable, so one fold is drawn (--fold). Beside the map stands, for each class, how many
-of a case's nearest neighbours in the features are of its class. The files lie in 'embed/<cohort>' of the workspace, or
-in --out: SVG, PNG, Parquet and JSON.
+The features are the input of a network's last layer, or of an estimator's last, linear step, or else its inputs. Only
+cases that did not train the fold are shown: the held-out ones of a development cohort, all scored ones of others.
+Features of different folds are not comparable, so one fold is shown (--fold). For each class the command also reports
+the share of nearest neighbours, in feature space, of the same class. Files are written to 'embed/<cohort>' of the
+workspace, or to --out: SVG, PNG, Parquet and JSON.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Config:
     """Options of the command."""
 
     model: Annotated[str, ONE_MODEL_ARGUMENT] = ""
-    fold: Annotated[int, "which fold's features"] = 0
+    fold: Annotated[int, "fold whose features are shown"] = 0
     method: Annotated[Literal["tsne", "pca"], "projection to two dimensions"] = "tsne"
     perplexity: Annotated[float, Help("perplexity of t-SNE", rare=True)] = 30.0
     seed: Annotated[int, "seed of t-SNE"] = 0
