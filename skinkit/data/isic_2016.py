@@ -36,7 +36,7 @@ def _labelled(rows: list[TableRow]) -> list[TableRow]:
     out = []
     for number, cells in with_our_headings(rows):
         word = cells.get(MALIGNANT, "").casefold()
-        if re.match(r"ISIC_\d", cells["image"], re.IGNORECASE):  # skip a header line that somebody added
+        if re.match(r"ISIC_\d", cells["image"], re.IGNORECASE):  # skip an added header line
             out.append(TableRow(number, {**cells, MALIGNANT: _LABELS.get(word, word)}))
     return out
 
