@@ -483,7 +483,7 @@ class Builder:
         if not self.schema.files:
             return
         folders = {Path(name).parts[0] for name in named if "/" in name}
-        if not named:  # without files of rows there are no folders to clean
+        if not named:  # no row names a folder: clean all of them
             folders = {file.name for file in self.partial.iterdir() if file.is_dir()}
         for folder in folders:
             for file in (self.partial / folder).rglob("*"):

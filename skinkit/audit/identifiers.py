@@ -38,16 +38,16 @@ _PHOTOS = ("composites", "gallery", "inbox", "replaced")
 _EXPORTED = ("accession", "model_hash")
 
 STAYS = {
-    "ids": "artifacts are keyed by them: begin anew with --pseudonymise, and remove this workspace",
-    "file_names": "photos are found by them, masks and heatmaps named after cases: --pseudonymise hides them too",
-    "words": "labels as the hospital wrote them, shown beside what was made of them; keep free text out of the columns",
-    "kept_columns": "cohort.toml keeps them on purpose: take them out of 'keep' and ingest again",
-    "ages": "models read ages; cut the table's at 90 where the law asks for it",
-    "photos": "reports show the lesions they speak of, and new files wait: remove what was read and is not needed",
-    "key_place": "it says where the key lies, not what it is",
-    "open": "other users of this machine may read it",
-    "exports": "made to be handed over",
-    "logs": "written by whoever ran skinkit",
+    "ids": "artifacts are keyed by them: start a new workspace with --pseudonymise, and remove this one",
+    "file_names": "photos are located by them, and masks and heatmaps named after cases; --pseudonymise hides them too",
+    "words": "the hospital's own labels, shown beside their mapped values; keep free text out of these columns",
+    "kept_columns": "cohort.toml keeps them on purpose: remove them from 'keep' and ingest again",
+    "ages": "models use ages; cap the table's ages at 90 if the law requires it",
+    "photos": "reports show photos of their lesions, and new files wait to be read: remove files that are not needed",
+    "key_place": "contains the path of the key, not the key itself",
+    "open": "other users of this machine can read it",
+    "exports": "exported for another system",
+    "logs": "written by skinkit's runs",
     "leftovers": "unfinished or replaced work of a run that was killed",
 }
 """Kind of finding -> why it exists, or stays."""

@@ -76,8 +76,8 @@ def read_key(path: Path, workspace: Path) -> Key:
     path = path.expanduser()
     if path.resolve().is_relative_to(workspace.resolve()):
         raise RefusedError(
-            f"the key file {path} lies in the workspace",
-            "a key kept apart from what it protects",
+            f"the key file {path} is in the workspace",
+            "a key kept apart from the data it protects",
             "move it out of the workspace, where only you can read it",
         )
     try:
