@@ -1,9 +1,10 @@
 """faithful: faithfulness of a network's explanations, integrated gradients compared with Grad-CAM.
 
-Some cases are drawn from those the model predicted without having learnt from them. Of each, pixels and attributes come
-into an empty case and go from the whole one, the strongest first, and the probability of the predicted class is read
-off (insertion, deletion), as is what the log odds lose without the strongest tenth. Figures have 95 % intervals over
-patients. The files lie in 'faithful/<cohort>' of the workspace: JSON, Parquet and a figure (SVG and PNG).
+Uses a random sample of the out-of-sample predictions. For each case, pixels and attributes are inserted into an empty
+case and deleted from the complete one, the most important first, while the probability of the predicted class is
+recorded (insertion, deletion); also the drop of the log odds without the most important tenth. Figures have 95 %
+intervals over patients. Files are written to 'faithful/<cohort>' of the workspace: JSON, Parquet and a figure (SVG and
+PNG).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Config:
     """Options of the command."""
 
     model: Annotated[str, ONE_MODEL_ARGUMENT] = ""
-    cases: Annotated[int, "random cases per cohort; 0: all"] = 50
+    cases: Annotated[int, "number of random cases per cohort; 0: all"] = 50
     baseline: Annotated[Literal["mean", "black", "blur"], "baseline image: ImageNet mean colour, black, or blurred"] = (
         "mean"
     )
@@ -53,7 +54,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
 
     if config.cases < 0 or config.bootstrap < 1 or config.steps < 2:
         found = f"--cases {config.cases}, --bootstrap {config.bootstrap}, --steps {config.steps}"
-        raise ConfigError(found, "cases >= 0, bootstrap >= 1 and steps >= 2", "mend the values")
+        raise ConfigError(found, "cases >= 0, bootstrap >= 1 and steps >= 2", "correct the values")
     workspace = context.workspace()
     pipeline, name = context.pipeline(workspace), config.model or workspace.defaults["model"]
     cohorts = context.labelled(workspace)

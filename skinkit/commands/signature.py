@@ -1,10 +1,10 @@
-"""signature: what the radiomic signature is, how stable it is, and how far it depends on who drew the outlines.
+"""signature: the selected radiomic features, their stability, and their reliability between outlines.
 
-For one split and fused table: each chosen feature with its test (Welch t, degrees of freedom, Holm's p, Cohen's d); how
-often it is chosen again when patients of the training rows are drawn anew, with Nogueira's stability; Spearman's
-correlations within and between the categories of features; and what LightGBM on the signature alone learns, with
-Shapley values of cases it has not seen. With --outlines A,B (names of features, such as truth,annotator2) the ICC of
-every feature between these outlines of the same lesions. The files lie in 'signature/<split>/<fused>' of the workspace:
+For one split and fused table it reports: each selected feature with its test (Welch t, degrees of freedom, Holm's p,
+Cohen's d); how often it is selected on bootstrap samples of the training patients, with Nogueira's stability;
+Spearman's correlations within and between categories of features; and LightGBM on the signature alone, with Shapley
+values of out-of-sample cases. --outlines A,B (names of features, such as truth,annotator2) adds the ICC of every
+feature between outlines of the same lesions. Files are written to 'signature/<split>/<fused>' of the workspace:
 signature.json, tables as CSV, and figures as SVG and PNG.
 """
 
@@ -45,22 +45,22 @@ class Config:
     name: Annotated[
         str, Help("fused table, or SPLIT/FUSED (default: the workspace's split and segmenter)", metavar="NAME")
     ] = ""
-    fold: Annotated[int, "fold whose training rows are looked at"] = 0
+    fold: Annotated[int, "fold whose training rows are analysed"] = 0
     outlines: Annotated[
         tuple[str, ...], "names of two or more feature tables of the same photos, such as truth,annotator2: their ICC"
     ] = ()
-    bootstrap: Annotated[int, "how often patients are drawn and the signature is chosen again; 0 for not at all"] = 100
-    target: Annotated[str, "what LightGBM on the signature tells apart: malignancy, or a class from all others"] = (
+    bootstrap: Annotated[int, "bootstrap samples of patients for the stability; 0: none"] = 100
+    target: Annotated[str, "target of LightGBM on the signature: malignancy, or one class against all others"] = (
         _MALIGNANCY
     )
     case: Annotated[str, "case of the waterfall (default: the most typical positive one)"] = ""
-    seed: Annotated[int, "seed of every drawing"] = 0
+    seed: Annotated[int, "seed of all random draws"] = 0
     out: Annotated[str, "folder for the files (default: signature/<split>/<fused> of the workspace)"] = ""
 
 
 @dataclass(frozen=True)
 class SignatureData:
-    """What is looked at.
+    """The signature and the rows it is analysed on.
 
     Attributes:
         artifact: the signature.
@@ -86,7 +86,7 @@ class SignatureData:
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
-    """Look at one signature from every side."""
+    """Analyse one signature."""
     if config.bootstrap < 0 or config.bootstrap == 1:
         raise ConfigError(f"--bootstrap {config.bootstrap}", "2 or more draws, or 0 for none", "100 is the default")
     if len(config.outlines) == 1 or len(set(config.outlines)) < len(config.outlines):
@@ -166,7 +166,7 @@ def _material(config: Config, artifacts: _Artifacts) -> SignatureData:
 
 
 def _statistics(material: SignatureData) -> dict[str, Any]:
-    """The chosen features with their tests, and what became of the others."""
+    """The selected features with their tests, and why the others were dropped."""
     from skinkit.artifacts.tables import read_table
     from skinkit.stages.select import TESTS
 
@@ -253,7 +253,7 @@ def _stability(config: Config, material: SignatureData, context: Context, folder
 
 
 def _reliability(config: Config, material: SignatureData, artifacts: _Artifacts, folder: Path) -> dict[str, Any] | None:
-    """The ICC of every feature between outlines, over the lesions that all of them found."""
+    """The ICC of every feature between outlines, over the lesions measured under all of them."""
     import pandas as pd
 
     from skinkit.figures import signature
@@ -300,7 +300,7 @@ def _reliability(config: Config, material: SignatureData, artifacts: _Artifacts,
 def _outlined(name: str, cohorts: list[str], artifacts: _Artifacts) -> pd.DataFrame:
     """Features under one outline by cohort and image.
 
-    Where a mask had failed nothing was outlined; outlines of photos a network has learnt from say nothing of others.
+    Failed masks are left out, and so are masks of photos in sample for the segmenter.
     """
     import pandas as pd
 
@@ -413,7 +413,7 @@ def _trees(config: Config, material: SignatureData, folder: Path) -> dict[str, A
 
 
 def _positive(config: Config, material: SignatureData) -> np.ndarray:
-    """(rows,) whether a case is what is told apart."""
+    """(rows,) whether a case belongs to the target."""
     classes = material.classes
     if config.target == _MALIGNANCY:
         wanted = classes.malignant

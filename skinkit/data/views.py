@@ -35,10 +35,10 @@ def is_view_column(name: str) -> bool:
 
 
 def primary_images(images: pd.DataFrame) -> pd.DataFrame:
-    """One row per case: its dermoscopic photo, else the first by image id, in the order of (cohort, case_id).
+    """One row per case: its dermoscopic photo, else the first by image id; sorted by (cohort, case_id).
 
     Args:
-        images: rows of cases tables (``case_id``, ``image_id``, ``view``), of several cohorts if there is a ``cohort``.
+        images: rows of cases tables (``case_id``, ``image_id``, ``view``), and ``cohort`` where they are of several.
     """
     key = [name for name in ("cohort", "case_id") if name in images]
     order = images["view"].map({"dermoscopic": 0}).fillna(1)

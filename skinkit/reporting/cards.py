@@ -1,6 +1,6 @@
 """The card of one lesion for a clinician: pictures, and a sentence for every number.
 
-Pictures are drawn small and stored as JPEG. What is said is chosen here; how it is said stands in ``words``.
+Pictures are small JPEG files. This module selects the statements; ``words`` has their texts.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from skinkit.schemas import OK, VIEWS
 
 THUMBNAIL_PX = 72
 OUTSIDE = 0.5
-"""Less of the heatmap than this inside the outline earns a caution."""
+"""A smaller share of the heatmap inside the outline adds a caution."""
 DISAGREEMENT = 0.1
-"""A larger standard deviation of malignancy over folds earns a caution."""
+"""A larger standard deviation of malignancy over folds adds a caution."""
 _STRENGTHS = {"log_odds": (1.0, 0.4), "probability": (0.15, 0.05)}
-"""Unit of contributions -> from where on they are strong, and clear."""
+"""Unit of contributions -> thresholds of strong and of clear contributions."""
 _FIRST = ("age_years", "sex", "site", "region")
 
 
 @dataclass(frozen=True)
 class Lesion:
-    """One prediction with everything known of the photo behind it.
+    """One prediction with the records of its photo.
 
     Attributes:
         row: of the predictions table.
         case: of the case table, for the image shown.
         mask: of the mask table, or empty.
         explanation: of the explanations table, or empty.
-        name: what the pages call it.
+        name: its name on the pages.
         further: view -> row of the case table of a further photo of the case.
     """
 
@@ -53,7 +53,7 @@ class Lesion:
 
     @property
     def key(self) -> str:
-        """Identifies it within the cohort."""
+        """Id within the cohort."""
         return f"{self.row['level']}:{self.row['case_id']}"
 
     @property
@@ -109,7 +109,7 @@ def lesions_of(cohort: CohortEvidence, rows: Sequence[Mapping[str, Any]], names:
 
 
 def one_per_lesion(cohort: CohortEvidence) -> list[dict[str, Any]]:
-    """One prediction per lesion, most urgent first; a photo without a known lesion is a lesion of its own."""
+    """One prediction per lesion, most urgent first; a photo without a lesion id counts as its own lesion."""
     if cohort.predictions is None:
         return []
     rows = [row for row in records(cohort.predictions) if row["status"] == OK]
@@ -125,7 +125,7 @@ def one_per_lesion(cohort: CohortEvidence) -> list[dict[str, Any]]:
 
 
 def urgency(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Sorts the most urgent first: to be referred, then by malignancy, then by undecidedness."""
+    """Sort key, most urgent first: referrals, then by malignancy, then by uncertainty."""
     malignancy, entropy = number(row.get("malignancy")), number(row.get("entropy"))
     return (
         not row.get("refer"),
@@ -139,7 +139,7 @@ def urgency(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def picture_item(lesion: Lesion, cohort: CohortEvidence) -> dict[str, Any]:
-    """What :func:`draw_pictures` needs, as plain values."""
+    """Input of :func:`draw_pictures`, as plain values."""
     root = cohort.cohort.root
     mask, heat = cell_text(lesion.mask.get("mask_file")), cell_text(lesion.explanation.get("heatmap_file"))
     return {
@@ -220,7 +220,7 @@ class Picture:
 
 
 def pictures(lesion: Lesion, images: Mapping[str, Any], words: Words) -> dict[str, Picture | str]:
-    """Photo, outline and heat as pictures, or as a sentence that says why there is none."""
+    """Photo, outline and heatmap as pictures, or a sentence on why there is none."""
     if images.get("status") == "failed":
         return {"photo": words("no_photo", reason=words.reason(images.get("reason") or "unsaid"))}
     by_kind: dict[str, Picture | str] = {"photo": _picture(images["photo"], "photo", lesion, words)}
@@ -248,7 +248,7 @@ def _picture(data: bytes, kind: str, lesion: Lesion, words: Words, view: str = "
 
 
 def two_figures(value: float, threshold: float) -> tuple[str, str]:
-    """Value and threshold with as few decimals (from two) as show which is larger.
+    """Value and threshold with the fewest decimals (at least two) that show which is larger.
 
     >>> two_figures(0.71, 0.3), two_figures(0.2991, 0.3)
     (('0.71', '0.30'), ('0.2991', '0.3000'))
@@ -261,13 +261,13 @@ def two_figures(value: float, threshold: float) -> tuple[str, str]:
 
 
 def plain_words(lesion: Lesion, model: ModelEvidence, words: Words, tested: tuple[str, Figure] | None) -> list[str]:
-    """What the program says of a lesion, in sentences.
+    """The statements about a lesion.
 
     Args:
         lesion: the lesion.
         model: names the classes.
         words: the language.
-        tested: cohort and sensitivity of the alarm where it was measured.
+        tested: cohort and sensitivity of the alarm, if measured.
     """
     row = lesion.row
     first, first_p = words.diagnosis(model.label(cell_text(row["top1"]))), words.share(number(row["top1_p"]))
@@ -303,7 +303,7 @@ def reasons(lesion: Lesion, words: Words) -> list[str]:
 
 
 def cautions(lesion: Lesion, cohort: CohortEvidence, words: Words) -> list[str]:
-    """Why to trust the card less."""
+    """Cautions that lower the trust in the card."""
     sentences = []
     if cohort.is_phantom:
         sentences.append(words("caution.phantom"))
@@ -325,7 +325,7 @@ def cautions(lesion: Lesion, cohort: CohortEvidence, words: Words) -> list[str]:
 
 
 def recorded_and_missing(lesion: Lesion, model: ModelEvidence, words: Words) -> tuple[list[tuple[str, str]], list[str]]:
-    """Attributes with their values as the model got them, and those it asked for in vain."""
+    """Attributes with the values the model used, and those it lacked."""
     lacking = [name for name in cell_text(lesion.row.get("missing_attributes")).split(",") if name]
     attributes = model.attributes or (_FIRST if model.artifact is None else ())
     ordered = [*(n for n in _FIRST if n in attributes), *(n for n in attributes if n not in _FIRST)]
@@ -339,12 +339,12 @@ def recorded_and_missing(lesion: Lesion, model: ModelEvidence, words: Words) -> 
 
 @dataclass(frozen=True)
 class Influence:
-    """One thing that weighed in the answer.
+    """One contribution to the prediction.
 
     Attributes:
         name: attribute with its value, in words.
         effect: for or against, and how strongly.
-        bar: a drawing of it.
+        bar: its bar as SVG.
     """
 
     name: str
@@ -353,13 +353,13 @@ class Influence:
 
 
 def explained(lesion: Lesion, model: ModelEvidence, words: Words) -> str:
-    """What the influences are for or against: malignancy, or a diagnosis."""
+    """The target of the influences: malignancy, or a diagnosis."""
     target = cell_text(lesion.explanation.get("target")) or "malignancy"
     return words("target.malignancy") if target == "malignancy" else words.diagnosis(model.label(target))
 
 
 def influences(lesion: Lesion, words: Words, *, limit: int = 6) -> list[Influence]:
-    """The strongest influences; features that are told in the same words are told once, their sum."""
+    """The strongest influences; features with the same text are summed and listed once."""
     sums: dict[str, float] = {}
     for entry in attributions(lesion.explanation, limit=10_000):
         name = words.attribute(str(entry["attribute"]))

@@ -1,4 +1,4 @@
-"""Facts of a study with the artifact each comes from, for checklists."""
+"""Facts of a study, each with its source artifact, for checklists."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from skinkit.reporting.research import ReportContext
 from skinkit.reporting.warnings import find_warnings
 
 Fact = tuple[str, str]
-"""A sentence, and where it comes from."""
+"""A sentence and its source."""
 
 _SECRET = ("allow_leakage",)
 _FACTS = {
@@ -65,12 +65,12 @@ _FACTS = {
     "licences": "_sources",
     "selection": "_training",
 }
-"""Name of a fact -> the method that tells it."""
+"""Name of a fact -> its method."""
 
 
 @dataclass(frozen=True)
 class FactSheet:
-    """Answers by name of the fact.
+    """Facts by name.
 
     Attributes:
         context: evidence and words.
@@ -105,7 +105,7 @@ class FactSheet:
         return [c for c in self.context.ordered if c.has("metrics")]
 
     def _settings(self, kind: str) -> Iterator[Fact]:
-        """The settings of every artifact of a kind, those alike only once."""
+        """The distinct settings of the artifacts of a kind."""
         names_by_settings: dict[str, list[str]] = {}
         for name, artifact in self.context.inputs.items():
             if artifact.recipe["kind"] == kind:

@@ -176,7 +176,7 @@ def settings_of(config: Scoring, prevalence: float | None) -> ScoringSettings:
 
     for name, least in (("bootstrap", 0), ("minimum", 1)):
         if getattr(config, name) < least:
-            raise ConfigError(f"--{name} {getattr(config, name)}", f"{least} or more", f"mend --{name}")
+            raise ConfigError(f"--{name} {getattr(config, name)}", f"{least} or more", f"correct --{name}")
     options = (config.bootstrap, config.seed, config.minimum, config.subgroups, config.primary)
     return ScoringSettings(*options, prevalence, config.by)
 

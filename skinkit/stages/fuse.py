@@ -1,7 +1,7 @@
 """fuse: cases + masks + features -> fused, one row per case. It joins and fits nothing.
 
-A case with several photos is represented by its dermoscopic one, else by the first image id. A case whose features
-could not be measured keeps its row (reason ``features_missing``): it can still be predicted from what is known.
+A case with several photos is represented by its dermoscopic one, else by the first image id. A case without features
+keeps its row (reason ``features_missing``), because models can still predict it from its other inputs.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ def _check(config: Config) -> None:
     for name in ("alpha", "max_correlation"):
         value = getattr(config, name)
         if not 0 < value <= 1:
-            raise ConfigError(f"{name} = {value}", "more than 0, at most 1", f"mend --{name.replace('_', '-')}")
+            raise ConfigError(f"{name} = {value}", "more than 0, at most 1", f"correct --{name.replace('_', '-')}")
 
 
 def _fused(inputs: Mapping[str, Artifact], console: Console) -> tuple[pd.DataFrame, list[str]]:
