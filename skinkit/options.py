@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from skinkit.artifacts.files import json_values
 from skinkit.errors import ConfigError, did_you_mean
 
 C = TypeVar("C")
@@ -96,11 +97,7 @@ def options_of(config: type) -> Iterator[Option]:
 
 def identity_of(config: Any) -> dict[str, Any]:
     """The values that affect the result, as plain values for the recipe."""
-    return {o.name: _plain(getattr(config, o.name)) for o in options_of(type(config)) if o.help.identity}
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    return {o.name: json_values(getattr(config, o.name)) for o in options_of(type(config)) if o.help.identity}
 
 
 def make_config(config: type[C], *layers: Mapping[str, Any], where: str = "configuration") -> C:

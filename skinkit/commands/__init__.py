@@ -139,8 +139,7 @@ class Context:
             ConfigError: an unknown cohort.
             InputError: there is no cohort with diagnoses.
         """
-        named = [workspace.cohort(name).name for name in self.cohorts]
-        cohorts = named or workspace.with_role("development", "external")
+        cohorts = workspace.chosen(self.cohorts, "development", "external")
         if not cohorts:
             raise InputError(
                 f"{workspace.root} has no labelled cohort",

@@ -50,7 +50,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         raise ConfigError(f"--bootstrap {config.bootstrap}", "1 or more", "correct --bootstrap")
     workspace = context.workspace()
     model = config.model or workspace.defaults["model"]
-    chosen = [workspace.cohort(c).name for c in context.cohorts] or workspace.with_role("external")
+    chosen = workspace.chosen(context.cohorts, "external")
     inside = _existing(workspace, "metrics", workspace.with_role("development"), model)
     scored = {name: artifacts for name in chosen if (artifacts := _existing(workspace, "metrics", [name], model))}
     if not inside or not scored:

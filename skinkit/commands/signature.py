@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from skinkit.signature.trees import Explained, SplitRows
     from skinkit.taxonomy import ClassSet
 
 FOLDER = "signature"
@@ -327,7 +328,6 @@ def _trees(config: Config, material: SignatureData, folder: Path) -> dict[str, A
     """LightGBM on the signature, scored and explained on held-out rows (validation rows where none are held out)."""
     import numpy as np
 
-    from skinkit.figures import signature
     from skinkit.signature.trees import SplitRows, explain, most_typical
     from skinkit.stats.cross_fit import areas
 
@@ -369,30 +369,6 @@ def _trees(config: Config, material: SignatureData, folder: Path) -> dict[str, A
     right = explained_rows.positive & (explained.log_odds > 0)
     candidates = right if right.any() else np.ones(len(rows), dtype=bool)
     one = cases.index(config.case) if config.case else most_typical(explained.phi, candidates)
-    called = where.replace("_", "-")
-    title = f"{config.target}: {len(rows)} {called} lesions"
-    figures = {
-        "waterfall": signature.waterfall(
-            folder,
-            "waterfall",
-            explained.base,
-            explained.phi[one],
-            explained_rows.x[one],
-            material.chosen,
-            f"{cases[one]} ({rows['class'].iloc[one]}), {config.target}",
-        ),
-        "beeswarm": signature.beeswarm(folder, explained.phi, explained_rows.x, material.chosen, title),
-    }
-    if explained_rows.positive.any():
-        figures["waterfall_positive"] = signature.waterfall(
-            folder,
-            "waterfall_positive",
-            explained.base,
-            explained.phi[explained_rows.positive].mean(axis=0),
-            np.nanmedian(explained_rows.x[explained_rows.positive], axis=0),
-            material.chosen,
-            f"{config.target}: mean of {int(explained_rows.positive.sum())} {called} positives (values: medians)",
-        )
     strength = np.abs(explained.phi).mean(axis=0)
     return {
         "target": config.target,
@@ -408,8 +384,40 @@ def _trees(config: Config, material: SignatureData, folder: Path) -> dict[str, A
             "log_odds": float(explained.log_odds[one]),
             "shap": dict(zip(material.chosen, explained.phi[one].tolist(), strict=True)),
         },
-        "figures": figures,
+        "figures": _tree_figures(config, material, explained, explained_rows, where, one, folder),
     }
+
+
+def _tree_figures(
+    config: Config,
+    material: SignatureData,
+    explained: Explained,
+    shown: SplitRows,
+    where: str,
+    one: int,
+    folder: Path,
+) -> dict[str, Any]:
+    """Draw what the trees make of one case, of all cases and, on average, of the positive ones."""
+    import numpy as np
+
+    from skinkit.figures import signature
+
+    rows, part, names = material.part(where), where.replace("_", "-"), material.chosen
+    about_one = f"{rows['case_id'].iloc[one]} ({rows['class'].iloc[one]}), {config.target}"
+    about_all = f"{config.target}: {len(rows)} {part} lesions"
+    figures = {
+        "waterfall": signature.waterfall(
+            folder, "waterfall", explained.base, explained.phi[one], shown.x[one], names, about_one
+        ),
+        "beeswarm": signature.beeswarm(folder, explained.phi, shown.x, names, about_all),
+    }
+    if shown.positive.any():
+        mean, median = explained.phi[shown.positive].mean(axis=0), np.nanmedian(shown.x[shown.positive], axis=0)
+        about = f"{config.target}: mean of {int(shown.positive.sum())} {part} positives (values: medians)"
+        figures["waterfall_positive"] = signature.waterfall(
+            folder, "waterfall_positive", explained.base, mean, median, names, about
+        )
+    return figures
 
 
 def _positive(config: Config, material: SignatureData) -> np.ndarray:

@@ -164,22 +164,19 @@ def _page(
     sheet = stylesheet(words)
     digest = base64.b64encode(hashlib.sha256(sheet.encode()).digest()).decode()
     numbers = [(n + 1, page_name(n)) for n in range(pages)] if 1 < pages < 9999 else []
-    return (
-        environment()
-        .get_template("page.html")
-        .render(
-            t=words,
-            policy=_POLICY.format(digest=digest),
-            stylesheet=Markup(sheet),
-            title=title,
-            kind=kind,
-            content=content,
-            index=index,
-            pages=pages,
-            numbers=_around(numbers, index),
-            contents=contents,
-            version=__version__,
-        )
+    return render(
+        "page.html",
+        words,
+        policy=_POLICY.format(digest=digest),
+        stylesheet=Markup(sheet),
+        title=title,
+        kind=kind,
+        content=content,
+        index=index,
+        pages=pages,
+        numbers=_around(numbers, index),
+        contents=contents,
+        version=__version__,
     )
 
 

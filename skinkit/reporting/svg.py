@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 
 from markupsafe import Markup, escape
 
-from skinkit.figures.canvas import INK, MUTED, TONES
+from skinkit.figures.canvas import BOX, INK, LINE, MUTED, PAPER, TONES, TRACK
 
 _XLINK = "http://www.w3.org/1999/xlink"
 _ELEMENTS = frozenset({
@@ -36,7 +36,6 @@ _PICTURE = re.compile(r"^data:image/(png|jpeg);base64,[A-Za-z0-9+/=\s]+$")
 _PX_PER_PT = 4 / 3
 _FONT = re.compile(r"(?P<weight>\bbold\b|\b[1-9]00\b)?\s*(?P<size>[\d.]+)px")
 
-LINE, PAPER, FAINT, BOX = "#d5dae0", "#ffffff", "#e9edf1", "#f5f7f9"
 BLUE, ALARM = TONES["plain"], TONES["alarm"]
 
 
@@ -182,7 +181,7 @@ def malignancy_bar(value: float, threshold: float, label: str, threshold_label: 
     anchor, shift = ("end", -4) if threshold > 0.6 else ("", 4)
     parts = [
         _open(400, 56, label, "bar"),
-        f'<rect x="{left}" y="{top}" width="{width}" height="{height}" rx="3" fill="{FAINT}" stroke="{LINE}"/>',
+        f'<rect x="{left}" y="{top}" width="{width}" height="{height}" rx="3" fill="{TRACK}" stroke="{LINE}"/>',
         f'<rect x="{left}" y="{top}" width="{end:.2f}" height="{height}" rx="3" fill="{ALARM if alarm else BLUE}"/>',
         f'<line x1="{at:.2f}" x2="{at:.2f}" y1="6" y2="{top + height + 5}" stroke="{INK}" stroke-width="2"/>',
         _text(at + shift, 14, threshold_label, size=12, anchor=anchor),
@@ -200,7 +199,7 @@ def small_bar(value: float, label: str, *, threshold: float | None = None, alarm
     end = 100 * min(max(value, 0.0), 1.0)
     parts = [
         _open(100, 8, label, "small-bar", stretched=True),
-        f'<rect x="0" y="1" width="100" height="6" fill="{FAINT}"/>',
+        f'<rect x="0" y="1" width="100" height="6" fill="{TRACK}"/>',
         f'<rect x="0" y="1" width="{end:.2f}" height="6" fill="{ALARM if alarm else BLUE}"/>',
     ]
     if threshold is not None:

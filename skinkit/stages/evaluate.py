@@ -78,8 +78,7 @@ class Config(Scoring):
 def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:
     """The metrics of the model on every development and external cohort."""
     model = name or config.model or workspace.defaults["model"]
-    chosen = [workspace.cohort(c).name for c in cohorts] or workspace.with_role("development", "external")
-    return [Ref("metrics", cohort, model) for cohort in chosen]
+    return [Ref("metrics", cohort, model) for cohort in workspace.chosen(cohorts, "development", "external")]
 
 
 def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from skinkit.artifacts.artifact import Artifact, open_artifact
-from skinkit.artifacts.files import write_atomic
+from skinkit.artifacts.files import json_values, write_atomic
 from skinkit.errors import CaseError, ConfigError, did_you_mean, listed
 from skinkit.options import ONE_MODEL, Help
 from skinkit.schemas import EXPLANATIONS, OK
@@ -73,8 +73,7 @@ class Config:
 def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:
     """One set of explanations per cohort."""
     model = name or config.model or workspace.defaults["model"]
-    chosen = [workspace.cohort(c).name for c in cohorts] or list(workspace.cohorts)
-    return [Ref("explanations", cohort, model) for cohort in chosen]
+    return [Ref("explanations", cohort, model) for cohort in workspace.chosen(cohorts)]
 
 
 def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
@@ -331,19 +330,12 @@ def _contribution_columns(
     """The columns of contributions."""
     from skinkit.explain.shapley import ranked
 
-    entries = ranked(names, values, {name: _plain(case.get(name)) for name in set(names)})
+    entries = ranked(names, values, {name: json_values(case.get(name)) for name in set(names)})
     return {
         "attributions_json": json.dumps(entries, ensure_ascii=False),
         "baseline": baseline,
         "unit": "log_odds",
     }
-
-
-def _plain(value: Any) -> Any:
-    """A value of the case as JSON has it."""
-    if value is None or value != value:
-        return None
-    return value if isinstance(value, (str, bool, int)) else float(value)
 
 
 # --------------------------------------------------------------------------------------------------- heatmaps
@@ -454,11 +446,7 @@ One = Callable[[Any, Mapping[str, Any], "Groups", "np.ndarray", float], _Explain
 
 
 def _shapley_and_gradcam(
-    network: Any,
-    batch: Mapping[str, Any],
-    groups: Groups,
-    chosen: np.ndarray,
-    temperature: float,
+    network: Any, batch: Mapping[str, Any], groups: Groups, chosen: np.ndarray, temperature: float
 ) -> _Explained:
     from skinkit.explain.shapley import grad_cam, odds_of_inputs, odds_of_photos, straightened
 
@@ -472,11 +460,7 @@ def _shapley_and_gradcam(
 
 def _integrated(config: Config) -> One:
     def one(
-        network: Any,
-        batch: Mapping[str, Any],
-        groups: Groups,
-        chosen: np.ndarray,
-        temperature: float,
+        network: Any, batch: Mapping[str, Any], groups: Groups, chosen: np.ndarray, temperature: float
     ) -> _Explained:
         import numpy as np
 

@@ -31,8 +31,7 @@ def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: 
     """One fused table per cohort."""
     name = name or config.features or workspace.defaults["segmenter"]
     check_name(name, "name of the fused table")
-    chosen = [workspace.cohort(c).name for c in cohorts] or list(workspace.cohorts)
-    return [Ref("fused", cohort, name) for cohort in chosen]
+    return [Ref("fused", cohort, name) for cohort in workspace.chosen(cohorts)]
 
 
 def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:

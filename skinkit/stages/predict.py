@@ -77,8 +77,7 @@ class Config:
 def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:
     """One table of predictions per cohort."""
     model = name or config.model or workspace.defaults["model"]
-    chosen = [workspace.cohort(c).name for c in cohorts] or list(workspace.cohorts)
-    return [Ref("predictions", cohort, model) for cohort in chosen]
+    return [Ref("predictions", cohort, model) for cohort in workspace.chosen(cohorts)]
 
 
 def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:

@@ -57,8 +57,7 @@ def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: 
     """One set of masks per cohort."""
     name = name or config.model or workspace.defaults["segmenter"]
     check_name(name, "name of the masks")
-    chosen = [workspace.cohort(c).name for c in cohorts] or list(workspace.cohorts)
-    return [Ref("masks", cohort, name) for cohort in chosen]
+    return [Ref("masks", cohort, name) for cohort in workspace.chosen(cohorts)]
 
 
 def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:

@@ -52,13 +52,7 @@ def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: 
         split, fused = workspace.defaults["split"], name or workspace.defaults["segmenter"]
     check_name(split, "name of the split")
     check_name(fused, "name of the fused table")
-    development = workspace.with_role("development")
-    if cohorts and set(cohorts) != set(development):
-        raise ConfigError(
-            f"a signature of {listed(cohorts)} alone",
-            f"all development cohorts together: {listed(development)}",
-            "leave --cohort out, or change the roles in skinkit.toml",
-        )
+    development = workspace.development(cohorts, "a signature")
     return [Ref("signature", name=f"{split}/{fused}")] if development else []
 
 

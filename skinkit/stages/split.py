@@ -99,13 +99,7 @@ def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: 
     """The one split of that name, over all development cohorts."""
     name = name or workspace.defaults["split"]
     check_name(name, "name of the split")
-    development = workspace.with_role("development")
-    if cohorts and set(cohorts) != set(development):
-        raise ConfigError(
-            f"a split of {listed(cohorts)} alone",
-            f"all development cohorts together: {listed(development)}",
-            "leave --cohort out, or change the roles in skinkit.toml",
-        )
+    development = workspace.development(cohorts, "a split")
     return [Ref("split", name=name)] if development else []
 
 

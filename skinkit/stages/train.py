@@ -141,13 +141,7 @@ def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: 
     """One model, learnt from all development cohorts."""
     name = name or config.model or workspace.defaults["model"]
     check_name(name, "name of the model")
-    development = workspace.with_role("development")
-    if cohorts and set(cohorts) != set(development):
-        raise ConfigError(
-            f"a model of {listed(cohorts)} alone",
-            f"all development cohorts together: {listed(development)}",
-            "leave --cohort out, or change the roles in skinkit.toml",
-        )
+    development = workspace.development(cohorts, "a model")
     target = Ref("models", name=name)
     _refuse_installed(config, target, workspace)
     return [target] if development else []
