@@ -2,8 +2,8 @@
 
 A held-out or external set is unbiased only while no choice depends on its results; the log counts how often it was
 used. ``test_access_log.jsonl`` of the workspace is append-only with one JSON object per line. Each line holds its own
-SHA-256 and that of the previous line, so a changed, moved or removed line is detected. (Truncation at the end is not detected from
-the log alone; each metrics artifact keeps the number of its access.)
+SHA-256 and that of the previous line, so a changed, moved or removed line is detected. (Truncation at the end is not
+detected from the log alone; each metrics artifact keeps the number of its access.)
 
 An access is the first scoring of one content (predictions and truth) of a cohort by one model. Scoring the same content
 again, for example with more bootstrap replicates, is not a new access.
