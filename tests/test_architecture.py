@@ -157,7 +157,7 @@ def test_what_plug_ins_import_is_in_the_rooms_they_register_with() -> None:
 
     assert callable(check_model)
     assert callable(extract)
-    of_models = ("Augment", "Embedder", "Fitted", "Network", "Phase", "Sizes", "UNCERTAINTIES")
+    of_models = ("Augment", "DrawingRule", "Embedder", "Estimator", "Labelled", "Network", "Phase", "Sizes")
     of_data = ("Arrangement", "Dialect", "Draw", "Join", "Source", "TableRow")
     assert [name for name in of_models if not hasattr(models, name)] == []
     assert [name for name in of_data if not hasattr(data, name)] == []

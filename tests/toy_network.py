@@ -17,7 +17,7 @@ from skinkit.console import Console
 from skinkit.images.identity import pixel_sha256
 from skinkit.learning.examples import Examples, Photo
 from skinkit.learning.loop import Trained, fit
-from skinkit.models.parts.protocol import Augment, Phase
+from skinkit.models import Augment, Network, Phase
 
 SIDE_PX = 16
 VARIED = Augment(flips=True, rotation_deg=10, brightness=0.1)
@@ -27,7 +27,7 @@ PHASES = (
 )
 
 
-class Toy(torch.nn.Module):
+class Toy(Network, torch.nn.Module):
     """Conv, BatchNorm, dropout; answers a map or two classes."""
 
     def __init__(self, task: str = "segment", phases: tuple[Phase, ...] = PHASES) -> None:
@@ -47,9 +47,6 @@ class Toy(torch.nn.Module):
     def forward(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         found = self.head(self.drop(self.stem(batch["image"] - 0.5)))
         return {"lesion": found[:, 0]} if self.task == "segment" else {"diagnosis": found.mean(dim=(2, 3))}
-
-    def answer(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return self(batch)
 
     def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         if self.task == "segment":

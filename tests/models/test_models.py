@@ -465,7 +465,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_that_is_said(tmp_path: Path) ->
     tight = list(forward(module, given, batch=8, console=Console(stream=stream)))
     roomy = list(forward(Small(99), given, batch=8, console=QUIET))
     assert module.sizes == [2, 2, 2, 2, 2, 1]
-    assert "going on with 2 photos at once" in stream.getvalue()
+    assert "batch size of 2" in stream.getvalue()
     for (_, a), (_, b) in zip(tight, roomy, strict=True):
         np.testing.assert_array_equal(a, b)
     with pytest.raises(InputError) as error:
