@@ -521,6 +521,8 @@ def check_rule(model: type[Any], config: Any = None) -> None:
     check_text(model)
     _must(model, model.TASK == "segment", "a rule can only segment")
     if model.READS == ("truth_mask",):
+        named = "masks" in model.CONFIG.__dataclass_fields__
+        _must(model, named, "CONFIG has no masks, so nobody can say whose masks it hands on")
         return
     check_written(model, DrawingRule, ("draw",))
     config = model.CONFIG() if config is None else config

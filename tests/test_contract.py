@@ -461,6 +461,7 @@ BROKEN_RULES: dict[str, tuple[dict[str, Any], str]] = {
     "writes": ({"draw": staticmethod(_writing)}, "writes into the photo"),
     "guesses": ({"draw": staticmethod(_guessing)}, "differently twice"),
     "classifies": ({"TASK": "classify"}, "can only segment"),
+    "hands on whose": ({"READS": ("truth_mask",)}, "CONFIG has no masks"),
     "draws nothing": ({"draw": vars(DrawingRule)["draw"]}, "does not write draw"),
 }
 

@@ -35,7 +35,7 @@ class Toy(Network, torch.nn.Module):
         self.task, self.plan = task, phases
         self.stem = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.BatchNorm2d(8), torch.nn.ReLU())
         self.drop = torch.nn.Dropout(0.1)
-        self.head = torch.nn.Conv2d(8, 1 if task == "segment" else 2, 3, padding=1)
+        self.output = torch.nn.Conv2d(8, 1 if task == "segment" else 2, 3, padding=1)
         self.entered: list[str] = []
 
     def phases(self) -> tuple[Phase, ...]:
@@ -45,7 +45,7 @@ class Toy(Network, torch.nn.Module):
         self.entered.append(phase)
 
     def forward(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        found = self.head(self.drop(self.stem(batch["image"] - 0.5)))
+        found = self.output(self.drop(self.stem(batch["image"] - 0.5)))
         return {"lesion": found[:, 0]} if self.task == "segment" else {"diagnosis": found.mean(dim=(2, 3))}
 
     def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
