@@ -178,7 +178,7 @@ def test_every_photo_is_explained(trained: Workspace, registered: None) -> None:
 
 def test_the_clinic_card_shows_both_photos(trained: Workspace, registered: None) -> None:
     make(trained, "report", audience="clinic", cohorts=("derm",))
-    page = (trained.path(Ref("report")) / "index.html").read_text()
+    page = (trained.root / "artifacts" / "report" / "clinic-derm" / "index.html").read_text()
     assert page.count("clinical view") >= 2, "the photo and its heatmap"
 
 

@@ -20,7 +20,7 @@ from skinkit.artifacts.tables import read_table
 from skinkit.commands.ablate import TOGETHER
 from skinkit.errors import ConfigError
 from skinkit.evaluation import ablation, class_table, endpoint
-from skinkit.models import load_model, model_config, registered
+from skinkit.models import Network, load_model, model_config, registered
 from skinkit.stats.cross_fit import holm
 from skinkit.stats.metrics import ALL, MALIGNANT, roc_curve
 from skinkit.studies import Study, load_study, studies
@@ -76,10 +76,10 @@ def test_the_networks_of_a_study_have_its_presets_and_settings(name: str) -> Non
     for arm in (*study.arms, *study.comparators):
         if arm.model not in registered():
             continue
-        module = load_model(arm.model, "classify")
-        if hasattr(module, "build"):
-            assert arm.preset in module.PRESETS
-            assert set(arm.settings) <= set(module.Config.__dataclass_fields__)
+        model = load_model(arm.model, "classify")
+        if issubclass(model, Network):
+            assert arm.preset in model.PRESETS
+            assert set(arm.settings) <= set(model.CONFIG.__dataclass_fields__)
         else:
             assert not arm.preset
             assert not arm.settings

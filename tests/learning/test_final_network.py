@@ -151,7 +151,7 @@ def test_adjusted_logits_answer_as_if_classes_were_equally_frequent() -> None:
     sizes = Sizes(("A", "B"), {"attributes": 2}, (30, 10), ("age_years", "sex"), (0.0, 0.0))
     torch.manual_seed(0)
     config = concat.Config(backbone="resnet18", side_px=32, logit_adjustment=1.0)
-    network = concat.build(config, sizes).eval()
+    network = concat.Concat.build(config, sizes).eval()
     given = {"image": torch.rand(4, 3, 32, 32), "attributes": torch.rand(4, 2), "class": torch.tensor([0, 0, 1, 0])}
     logits = network(given)["diagnosis"].detach()
     shifted = (logits + torch.log(torch.tensor([0.75, 0.25]))).log_softmax(1)

@@ -19,8 +19,9 @@ from skinkit.console import Console  # noqa: E402
 from skinkit.errors import ConfigError, InputError  # noqa: E402
 from skinkit.explain.faithfulness import FIGURES  # noqa: E402
 from skinkit.learning import forward, trained  # noqa: E402
-from skinkit.models import derma_calibra, derma_calibra_released, model_config  # noqa: E402
-from skinkit.models.derma_calibra import case_weights, uncertainty  # noqa: E402
+from skinkit.models import model_config  # noqa: E402
+from skinkit.models.derma_calibra import Config, DermaCalibra, case_weights, uncertainty  # noqa: E402
+from skinkit.models.derma_calibra_released import Released  # noqa: E402
 from skinkit.models.parts.losses import focal  # noqa: E402
 from skinkit.models.parts.protocol import Sizes  # noqa: E402
 from skinkit.models.parts.recipe import QUICK  # noqa: E402
@@ -31,10 +32,10 @@ COLUMNS = 5
 SIZES = Sizes(PAD6, {"attributes": COLUMNS}, (5,) * 6, ("age_years", "smoke", "smoke", "itch", "itch"), (-0.5,) * 5)
 
 
-def network(sizes: Sizes = SIZES, module: Any = derma_calibra, *, awake: bool = True, **settings: Any) -> Any:
+def network(sizes: Sizes = SIZES, model: Any = DermaCalibra, *, awake: bool = True, **settings: Any) -> Any:
     """A small one; ``awake`` gives random numbers to what starts at zero."""
     torch.manual_seed(0)
-    net = module.build(module.Config(**{"backbone": "resnet18", "side_px": 64, **settings}), sizes)
+    net = model.build(model.CONFIG(**{"backbone": "resnet18", "side_px": 64, **settings}), sizes)
     if awake:
         for name, parameter in net.named_parameters():
             if not name.startswith("backbone.") and not parameter.detach().any():
@@ -62,7 +63,7 @@ def test_the_numbers_of_parameters() -> None:
     amcr = (paper.metadata, paper.norm, paper.squeeze, paper.excite)
     assert sum(p.numel() for part in amcr for p in part.parameters()) == 302_144
     assert round(sum(p.numel() for p in paper.parameters()) / 1e6, 2) == 25.99
-    released = network(wide, derma_calibra_released, backbone="resnet50", side_px=32)
+    released = network(wide, Released, backbone="resnet50", side_px=32)
     scale = (released.squeeze_excite, released.gate, released.divisor)
     assert sum(p.numel() for part in scale for p in part.parameters()) == 801_024
     assert round(sum(p.numel() for p in released.parameters()) / 1e6, 1) == 72.1
@@ -191,7 +192,7 @@ def test_the_cross_attention_reads_photo_and_metadata(net: Any) -> None:
 
 
 def test_the_released_cross_attention_does_not_read_the_photo() -> None:
-    net = network(module=derma_calibra_released).eval()
+    net = network(model=Released).eval()
     e = torch.randn(2, 512)
     with torch.no_grad():
         one, other = net.crossed(torch.randn(2, 512), e), net.crossed(torch.randn(2, 512), e)
@@ -238,18 +239,18 @@ def test_settings_that_cannot_be(wrong: dict[str, Any]) -> None:
 
 def test_the_released_code_is_a_model_of_its_own() -> None:
     """Its former setting is refused, and names the model; the setting's only value stays, as identities have it."""
-    assert model_config(derma_calibra, ["variant=paper"]) == derma_calibra.Config()
+    assert model_config(DermaCalibra, ["variant=paper"]) == Config()
     with pytest.raises(ConfigError) as error:
-        model_config(derma_calibra, ["variant=released"])
+        model_config(DermaCalibra, ["variant=released"])
     assert error.value.found == "variant = 'released' of derma_calibra"
     assert "derma_calibra_released" in error.value.fix
     with pytest.raises(ConfigError):
-        network(module=derma_calibra_released, heads=7)
+        network(model=Released, heads=7)
 
 
 def test_a_model_trained_as_the_released_variant_is_to_be_trained_again(tmp_path: Path) -> None:
     workspace = written.make_workspace(tmp_path, {"clinic": "development"})
-    settings = {**vars(derma_calibra.Config()), "variant": "released"}
+    settings = {**vars(Config()), "variant": "released"}
     about = {"model": "derma_calibra", "name": "old", "task": "classify", "settings": settings}
     row = {"fold": 0, "n_train": 1, "n_validation": 1, "n_held_out": 1, "temperature": 1.0, "path": "fold_0"}
     files = {"model.json": json.dumps(about).encode()}
@@ -267,7 +268,7 @@ def test_without_attributes_it_is_refused() -> None:
 
 
 def test_the_quick_preset_learns_by_the_recipe_of_the_comparators() -> None:
-    config = model_config(derma_calibra, {}, preset="quick")
+    config = model_config(DermaCalibra, {}, preset="quick")
     alone = {"dropped": 0.0}  # every photo is read without metadata, too
     assert {name: getattr(config, name) for name in QUICK} == {**QUICK, **alone}
     assert config.multi_scale
@@ -486,13 +487,13 @@ def test_a_network_says_for_which_mix_of_classes_its_probabilities_hold(
     net = network(Sizes(PAD6, {"attributes": COLUMNS}, tuple(counts)), **{"rare_weight": 1.0, **settings})
     power, rare, keratosis = powers
     expected = counts**power * np.array([keratosis, 1, rare, 1, rare, 1])
-    np.testing.assert_allclose(net.supposed.numpy(), expected / expected.sum(), rtol=1e-5)
+    np.testing.assert_allclose(net.effective_class_prior().numpy(), expected / expected.sum(), rtol=1e-5)
 
 
 def test_the_preset_is_the_papers_recipe() -> None:
-    config = model_config(derma_calibra, {}, preset="dermacalibra")
-    assert config == derma_calibra.Config()
-    (phase,) = derma_calibra.build(config, SIZES).phases()
+    config = model_config(DermaCalibra, {}, preset="dermacalibra")
+    assert config == Config()
+    (phase,) = DermaCalibra.build(config, SIZES).phases()
     assert (phase.optimiser, phase.learning_rate, phase.momentum, phase.weight_decay) == ("sgd", 1e-3, 0.9, 1e-3)
     assert (phase.batch, phase.epochs, phase.schedule, phase.final_rate) == (8, 150, "cosine", 1e-6)
     assert (config.side_px, config.focusing, phase.augment.flips, phase.patience) == (224, 2.0, False, 0)
