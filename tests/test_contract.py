@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import pytest
+from configured import configured
 
 torch = pytest.importorskip("torch")
 
@@ -85,7 +86,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_model_keeps_the_contract(name: str) -> None:
     model = load_model(name)
     settings = SMALL.get(name, {"side_px": 64} if issubclass(model, Network) else {})
-    contract.check_model(model, model.CONFIG(**settings))
+    contract.check_model(model, configured(model, **settings))
 
 
 def test_a_preset_is_built_as_small_as_the_network_on_trial() -> None:

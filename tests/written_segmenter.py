@@ -50,7 +50,7 @@ def write_segmenter(
             row = cases.loc[image]
             own = {"fold": fold, "cohort": cohort, "case_id": image, "part": part}
             trained.append({**{key: row.get(key) for key in TRAINED_ON.names}, **own})
-    settings = {**model_config(unet.UNet, TINY).__dict__}
+    settings = asdict(model_config(unet.UNet, TINY))
     about = {
         "model": "unet", "task": "segment", "name": name, "settings": settings,
         "folds": [{"fold": fold} for fold in range(len(parts))],
