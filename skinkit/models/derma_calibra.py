@@ -190,7 +190,7 @@ class DermaCalibra(PhotoClassifier):
         self.output = nn.Linear(pooled + joined, len(sizes.answers))
         both, n = config.apart or config.still_share, len(sizes.answers)
         self.told = MetadataExpert(self.columns, n, config.interactions) if both and self.columns else None
-        self.still = Still(config.backbone) if config.still_share else None
+        self.still = Still(config.backbone, config.side_px) if config.still_share else None
         self.shown: PhotoExpert | None = None
         if self.still is not None:
             self.shown = PhotoExpert(self.still.width, n)

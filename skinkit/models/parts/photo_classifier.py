@@ -43,7 +43,7 @@ from skinkit.stats.encoders import PATIENT_ATTRIBUTES
 class PhotoConfig:
     """Options of training that these networks share; a paper overrides what it does otherwise."""
 
-    backbone: Annotated[str, "torchvision network that looks at the photo"] = "resnet50"
+    backbone: Annotated[str, "network that looks at the photo: torchvision's name, or timm/ and timm's"] = "resnet50"
     side_px: Annotated[int, "photos are resized to this square, pixels"] = 224
     frozen_stages: Annotated[
         int,
@@ -142,7 +142,8 @@ class PhotoClassifier(Network, nn.Module):
             )
         self.config: Any = config
         self.sizes = sizes
-        self.backbone = Backbone(config.backbone)
+        seen_px = self.picture(torch.zeros(1, 3, config.side_px, config.side_px)).shape[-1]
+        self.backbone = Backbone(config.backbone, seen_px)
         self.resting = False
         self.columns = sizes.columns.get("attributes", 0)
         self.classes = sizes.answers
@@ -171,7 +172,7 @@ class PhotoClassifier(Network, nn.Module):
 
     @property
     def last(self) -> nn.Module:
-        """The block whose maps a heatmap shows."""
+        """The module whose maps a heatmap shows."""
         return self.backbone.last
 
     def effective_class_prior(self) -> torch.Tensor:
@@ -212,9 +213,7 @@ class PhotoClassifier(Network, nn.Module):
         """The backbone rests while the head learns; its lowest stages may rest throughout."""
         self.resting = phase == HEAD
         self.backbone.requires_grad_(not self.resting)
-        for stage in self.backbone.stages[: self.config.frozen_stages]:
-            for name in stage:
-                self.backbone.block(name).requires_grad_(False)
+        self.backbone.freeze(self.config.frozen_stages)
 
     def train(self, mode: bool = True) -> Self:
         """Into training mode, or out of it; a backbone at rest stays out of it."""
