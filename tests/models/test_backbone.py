@@ -136,6 +136,21 @@ def test_a_classifier_trains_a_step(model: str, backbone: str) -> None:
     assert all(not torch.equal(p, before[name]) for name, p in network.named_parameters() if "backbone" in name)
 
 
+def test_the_frozen_probe_reads_any_backbone() -> None:
+    """It normalises bytes as the backbone does, and reads the weights that it keeps."""
+    probe = load_model("frozen_probe")
+    config = probe.CONFIG(backbone=LITE, side_px=SIDE)
+    state = {name: value.clone() for name, value in untouched(LITE).net.state_dict().items()}
+    embedder = probe.embedder(config, state)
+    photos = torch.randint(0, 256, (2, SIDE, SIDE, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        features = embedder(photos)
+        maps = untouched(LITE).eval()(photos.permute(0, 3, 1, 2) / 255)
+        mirrored = untouched(LITE)(photos.permute(0, 3, 1, 2).flip(3) / 255)
+    pooled = [torch.cat([*(m.mean((2, 3)) for m in of[1:]), of[-1].amax((2, 3))], 1) for of in (maps, mirrored)]
+    torch.testing.assert_close(features, (pooled[0] + pooled[1]) / 2, rtol=1e-3, atol=1e-4)
+
+
 def test_a_fusion_that_needs_a_pyramid_refuses_a_vit() -> None:
     with pytest.raises(ConfigError) as error:
         built("khurshid", VIT)

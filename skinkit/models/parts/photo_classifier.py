@@ -17,7 +17,7 @@ patient block (``dropped_block``). What is hidden looks exactly as the encoder w
 standardising is not zero: the fold's own values are kept in the buffer ``unknown``.
 
 **Stages.** A backbone answers the maps of its last four resolutions, at 1/4, 1/8, 1/16 and 1/32 of the side; of a
-ResNet they are layers 1 to 4.
+ResNet they are layers 1 to 4. A ViT has one resolution and answers the maps after each quarter of its depth.
 """
 
 from __future__ import annotations
