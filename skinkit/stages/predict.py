@@ -72,6 +72,15 @@ class Config:
     allow_segmenter_mismatch: Annotated[
         bool, Help("measure in masks of another segmenter than the model was trained with", rare=True)
     ] = False
+    image: Annotated[
+        str,
+        Help("predict this one photo, which is in no cohort, and print the result", identity=False, metavar="PHOTO"),
+    ] = ""
+    attribute: Annotated[
+        tuple[str, ...],
+        Help("with --image: what is known, such as age_years=63; repeatable", identity=False, metavar="NAME=VALUE"),
+    ] = ()
+    mask: Annotated[str, Help("with --image: mask of the lesion", identity=False, metavar="FILE")] = ""
 
 
 def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:
