@@ -110,7 +110,8 @@ class OpenWorkspace:
 
         columns = ["cohort", "role", "source", "path", "prevalence"]
         cohorts = self.workspace.cohorts.values()
-        return pd.DataFrame([(c.name, c.role, c.source, str(c.root), c.prevalence) for c in cohorts], columns=columns)
+        rows = [(c.name, c.role, c.source, str(c.root), c.prevalence) for c in cohorts]
+        return pd.DataFrame(rows, columns=columns).astype({"prevalence": float})
 
     def models(self) -> pd.DataFrame:
         """One row per trained or installed model, with the columns of ``skinkit models list --json``."""
@@ -193,12 +194,7 @@ class OpenWorkspace:
         """
         if stage not in STAGES:
             raise ConfigError(f"stage {stage!r}", did_you_mean(stage, STAGES), "use one of these")
-        if other := [option for option in _ONE_LESION if option in config]:
-            raise ConfigError(
-                f"{other[0]} = {config[other[0]]!r} in run({stage!r})",
-                "settings for the cohorts of a workspace",
-                "call predict_photo, or skinkit.radiomics.extract, for one photo",
-            )
+        _refuse_one_lesion(config)
         settings, name = named_by_model(stage, config, name)
         cohorts = [cohort] if isinstance(cohort, str) else list(cohort or ())
         pipeline = Pipeline(
@@ -215,6 +211,16 @@ class OpenWorkspace:
             if self.workspace.private:
                 permissions.keep_private(self.workspace.artifacts)
             yield
+
+
+def _refuse_one_lesion(config: Mapping[str, Any]) -> None:
+    """Refuse the options of commands that work without a cohort: here they would have no effect."""
+    if wrong := next((option for option in _ONE_LESION if option in config), ""):
+        raise ConfigError(
+            f"the setting {wrong} = {config[wrong]!r}",
+            "settings that apply to cohorts",
+            "for one photo, pass photo, attributes and mask to predict_photo, or call skinkit.radiomics.extract",
+        )
 
 
 def named_by_model(stage: str, settings: Mapping[str, Any], name: str) -> tuple[dict[str, Any], str]:
@@ -395,6 +401,7 @@ def predict_photo(
     """
     from skinkit.learning.trained import open_classifier
 
+    _refuse_one_lesion(config)
     opened = workspace if isinstance(workspace, OpenWorkspace) else open_workspace(workspace)
     artifact = trained(model or opened.workspace.defaults["model"], opened.workspace)
     classifier = open_classifier(artifact, model or opened.workspace.defaults["model"])
@@ -456,6 +463,8 @@ def _cells(attributes: Mapping[str, Any], classifier: Classifier) -> dict[str, s
     Raises:
         ConfigError: naming the attribute.
     """
+    import pandas as pd
+
     from skinkit.data import load_source
     from skinkit.data.canonical import ALLOWED, Reader
     from skinkit.data.source import TableRow
@@ -469,11 +478,13 @@ def _cells(attributes: Mapping[str, Any], classifier: Classifier) -> dict[str, s
         if name not in names:
             what = f"{classifier.name} reads {listed(reads, most=len(names))}"
             raise ConfigError(f"attribute {name!r}", did_you_mean(name, names), f"rename it; {what}")
-        text = "" if value is None or value != value else str(value).strip()  # NaN differs from itself
+        text = "" if pd.isna(value) else str(value).strip()
         if not text:
             continue
         source = replace(load_source("folder"), columns={name: name})
-        expected = did_you_mean(text, ALLOWED[name]) if name in ALLOWED else "a number in the unit of its name"
+        expected = (
+            did_you_mean(text, ALLOWED[name]) if name in ALLOWED else "a possible number, in the unit of its name"
+        )
         try:
             flags = Reader(source, [Table(Path("attributes"), (name,), ())]).values(TableRow(1, {name: text}))["flags"]
         except InputError as error:
