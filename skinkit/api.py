@@ -200,17 +200,11 @@ class OpenWorkspace:
         pipeline = Pipeline(
             self.workspace, self.console, self.jobs, self.device, upstream=upstream, retry_failed=retry_failed
         )
-        with self._writing():
-            pipeline.make(stage, settings, cohorts=cohorts, name=name)
-        return _of_steps([step for step in pipeline.steps if step.stage == stage], alone=isinstance(cohort, str))
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Write files with the permissions that the workspace asks for, and let workers start."""
         with permissions.restored(), _program_not_repeated():
             if self.workspace.private:
                 permissions.keep_private(self.workspace.artifacts)
-            yield
+            pipeline.make(stage, settings, cohorts=cohorts, name=name)
+        return _of_steps([step for step in pipeline.steps if step.stage == stage], alone=isinstance(cohort, str))
 
 
 def _refuse_one_lesion(config: Mapping[str, Any]) -> None:
@@ -406,7 +400,7 @@ def predict_photo(
     artifact = trained(model or opened.workspace.defaults["model"], opened.workspace)
     classifier = open_classifier(artifact, model or opened.workspace.defaults["model"])
     cells = _cells(attributes or {}, classifier)
-    with opened._writing(), tempfile.TemporaryDirectory(prefix="skinkit-") as folder:
+    with _program_not_repeated(), tempfile.TemporaryDirectory(prefix="skinkit-") as folder:
         cohort = _write_cohort(Path(folder), Path(photo), cells, None if mask is None else Path(mask))
         console = copy.copy(opened.console)
         console.quiet = True
@@ -580,8 +574,8 @@ def _prepare_masks(
     fused = Ref("fused", target.cohort, str(config.get("fused") or pipeline.plan(target)[2]["fused"].name))
     masks = pipeline.plan(pipeline.plan(fused)[2]["features"])[2]["masks"]
     if mask is not None:
-        given = pipeline.make("segment", {"model": "truth", "settings": ()}, cohorts=[masks.cohort], name=masks.name)
-        _usable(given[-1].artifact, mask)
+        steps = pipeline.make("segment", {"model": "truth", "settings": ()}, cohorts=[masks.cohort], name=masks.name)
+        _usable(steps[-1].artifact, mask)
         return "truth"
     _, settings, needs = pipeline.plan(masks)
     if "model" in needs:

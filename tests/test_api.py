@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -345,3 +346,25 @@ def test_networks_predict_one_photo_as_in_a_cohort(tmp_path: Path) -> None:
     expected = {code: row[f"p__diagnosis__{code}"] for code in answer.probabilities}
     assert answer.probabilities == pytest.approx(expected, abs=1e-5)
     assert answer.call == row["call"]
+
+
+@pytest.mark.slow
+def test_a_trained_segmenter_draws_the_mask_of_one_photo(tmp_path: Path) -> None:
+    work = opened(small_cohort.make(tmp_path / "w", folds=1, patients=12).root)
+    written.run_stage(work.workspace, "split", name="masks")
+    unet = ("encoder=resnet18", "side_px=32", "decoder=32", "epochs=2", "batch=8", "flips=false")
+    written.run_stage(work.workspace, "train", model="unet", weights="none", settings=unet)
+    written.run_stage(work.workspace, "segment", model="unet")
+    written.run_stage(work.workspace, "radiomics", masks="unet")
+    written.run_stage(work.workspace, "fuse", features="unet")
+    written.run_stage(work.workspace, "train", fused="unet", settings=("rounds=25", "min_leaf=3"))
+    written.run_stage(work.workspace, "predict", cohorts=["jinan"])
+    case = work.fused("jinan", name="unet").iloc[1]
+    known = {name: case[name] for name in ("age_years", "sex", "site", "bleed")}
+    answer = predict_photo("lightgbm", tmp_path / "w" / "jinan" / case["image_path"], known, workspace=work)
+    assert_same(answer, row_of(work, case["case_id"], "jinan"))
+
+    shutil.rmtree(work.workspace.path(Ref("models", name="unet")))
+    with pytest.raises(InputError) as raised:
+        predict_photo("lightgbm", tmp_path / "w" / "jinan" / case["image_path"], known, workspace=work)
+    assert raised.value.found == f"no model 'unet' in {tmp_path / 'w'}"

@@ -9,6 +9,10 @@ model's threshold, whatever the most probable class; where a rule chose a thresh
 that of the fold that held it out, elsewhere at their median. Beside the calibrated malignancy stand the raw one, the
 conformal prediction set, and, where the cohort states its prevalence, the malignancy at that prevalence; none of them
 decides.
+
+One lesion that is in no cohort is predicted by
+
+    skinkit predict --image PHOTO --attribute age_years=63 --attribute sex=female
 """
 
 from __future__ import annotations
