@@ -15,6 +15,7 @@ the model small: a network is built a few times and takes a few steps on three c
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skinkit.data.views import NAMED, read_names
 from skinkit.errors import ConfigError, InputError
 from skinkit.models import DrawingRule, Estimator, Labelled, Network, model_config, name_of, text_of
 from skinkit.models.parts.protocol import UNCERTAINTIES, Phase, Sizes
@@ -33,10 +35,16 @@ if TYPE_CHECKING:
     import torch
 
 SECTIONS = ("Paper:", "Idea:", "Equations:", "Shapes:", "Departures:")
-PICTURES, TABLES = ("image", "mask"), ("attributes", "radiomics")
+PICTURES, TABLES = ("image", *NAMED, "mask"), ("attributes", "radiomics")
 ANSWERS = {"classify": "diagnosis", "segment": "lesion"}
 HEATMAPS = ("gradcam", "gfa", "occlusion_of_mask")
 TRUTHS = {"classify": "class", "segment": "truth_mask"}
+_OF_NETWORKS = {
+    "classify": ("start", "phases", "loss", "encode", "head"),
+    "segment": ("start", "phases", "loss", "mask_of"),
+}
+_OF_ESTIMATORS = ("fit", "load", "save", "predict", "contributions")
+_OF_PHOTO_ESTIMATORS = ("embedder", "embedding_key", "explained")
 _CLASSES = ("A", "B", "C")
 _ATTRIBUTES = ("age_years", "smoke", "smoke", "itch", "itch")
 _COLUMNS = {"attributes": len(_ATTRIBUTES), "radiomics": 4}
@@ -56,6 +64,8 @@ def check_model(model: type[Any], config: Any = None) -> None:
     Raises:
         AssertionError: it breaks the contract.
     """
+    if not isinstance(model, type):
+        raise AssertionError(f"{model!r} is no class; check the MODEL of that file")
     if issubclass(model, Network):
         check_network(model, config)
     elif issubclass(model, Estimator):
@@ -81,8 +91,9 @@ def check_network(
     Raises:
         AssertionError: it breaks the contract.
     """
-    trial = Trial(model, model.CONFIG() if config is None else config, seed)
     check_text(model)
+    check_written(model, Network, _OF_NETWORKS[model.TASK])
+    trial = Trial(model, model.CONFIG() if config is None else config, seed)
     check_settings(trial)
     network, twin = trial.build(), trial.build()
     trial.must(_same(_copied(network), twin), "built twice from one seed of torch it has different weights")
@@ -143,7 +154,7 @@ class Trial:
         image = rng.uniform(0.6, 0.9, (_CASES, 3, 1, 1)) - disc[:, None] * rng.uniform(0.2, 0.5, (_CASES, 3, 1, 1))
         image = np.clip(image + rng.normal(0, 0.05, image.shape), 0, 1)
         tables = {name: rng.normal(size=(_CASES, width)) for name, width in _COLUMNS.items()}
-        values = {"image": image, "mask": disc, "truth_mask": disc, **tables}
+        values = {**dict.fromkeys(("image", *NAMED), image), "mask": disc, "truth_mask": disc, **tables}
         tensors = {name: torch.from_numpy(value.astype(np.float32)) for name, value in values.items()}
         return {**tensors, "class": torch.arange(_CASES)}
 
@@ -207,6 +218,12 @@ def check_text(model: type[Any]) -> None:
         raise AssertionError(f"{name_of(model)}: an option cannot be shown to a person: {error}") from None
     silent = [option.name for option in options if not option.help.text.strip()]
     _must(model, not silent, f"options without a word of help: {', '.join(silent)}")
+
+
+def check_written(model: type[Any], base: type[Any], names: Sequence[str]) -> None:
+    """Methods that the base class only declares."""
+    lacking = [name for name in names if inspect.getattr_static(model, name) is vars(base)[name]]
+    _must(model, not lacking, f"it does not write {', '.join(lacking)}")
 
 
 def check_settings(trial: Trial) -> None:
@@ -317,17 +334,22 @@ def check_answers(trial: Trial, network: Any) -> None:
 
 
 def check_explained(trial: Trial, network: Any) -> None:
-    """``encode``, ``head``, ``typical`` and ``last``: what attributions and Grad-CAM are made from."""
+    """``encode``, ``head``, ``reference_embedding`` and ``last``: what attributions and Grad-CAM are made from."""
     import torch
 
     network.eval()
-    held: list[torch.Tensor] = []
     for_encode, for_head = Recorded(trial.batch()), Recorded(trial.batch())
-    modules = list(network.modules())
-    trial.must(any(network.last is m for m in modules), "last is no module inside the network")
-    hook = network.last.register_forward_hook(lambda _module, _inputs, out: held.append(out))
+    modules, blocks = list(network.modules()), network.blocks()
+    photos = set(read_names(trial.model.READS))
+    trial.must(set(blocks) == photos, f"blocks names {', '.join(blocks)}, and READS the photos {', '.join(photos)}")
+    held: dict[str, list[torch.Tensor]] = {name: [] for name in blocks}
+    hooks = []
+    for name, block in blocks.items():
+        trial.must(any(block is m for m in modules), f"the block of {name} is no module inside the network")
+        hooks.append(block.register_forward_hook(lambda _module, _inputs, out, name=name: held[name].append(out)))
     encoded = network.encode(for_encode)
-    hook.remove()
+    for hook in hooks:
+        hook.remove()
     scores = network.head(encoded, for_head)["diagnosis"]
     tables = for_encode.asked & set(TABLES)
     trial.must(not tables, f"encode reads {', '.join(sorted(tables))}; what is known beside the photo belongs to head")
@@ -335,16 +357,15 @@ def check_explained(trial: Trial, network: Any) -> None:
     trial.must(not pictures, f"head reads {', '.join(sorted(pictures))}; pictures belong to encode")
     answer = _without_gradient(network, "answer", trial.batch())["diagnosis"]
     trial.must(_close(scores, answer), "head(encode(batch), batch) is not what answer says")
-    shape, per_case = tuple(network.typical.shape), tuple(encoded.shape[1:])
-    trial.must(shape == per_case, f"typical has shape {shape} and encode answers {per_case} per case")
-    trial.must(
-        len(held) == 1 and held[0].ndim == 4, "last does not answer one stack of maps (n, channels, h, w) in encode"
-    )
-    trial.must(
-        len(held[0]) in (_CASES, 2 * _CASES), "last answers neither one map per photo nor two (the second mirrored)"
-    )
-    (gradient,) = torch.autograd.grad(scores[:, 0].sum(), held[0], allow_unused=True)
-    trial.must(gradient is not None and gradient.any(), "the answer does not depend on the maps of last")
+    shape, per_case = tuple(network.reference_embedding.shape), tuple(encoded.shape[1:])
+    trial.must(shape == per_case, f"reference_embedding has shape {shape} and encode answers {per_case} per case")
+    for name, answers in held.items():
+        good = len(answers) == 1 and answers[0].ndim == 4
+        trial.must(good, f"the block of {name} does not answer one stack of maps (n, channels, h, w) in encode")
+        good = len(answers[0]) in (_CASES, 2 * _CASES)
+        trial.must(good, f"the block of {name} answers neither one map per photo nor two (the second mirrored)")
+        (gradient,) = torch.autograd.grad(scores[:, 0].sum(), answers[0], allow_unused=True, retain_graph=True)
+        trial.must(gradient is not None and gradient.any(), f"the answer does not depend on the maps of {name}")
 
 
 def check_mask(trial: Trial) -> None:
@@ -505,7 +526,10 @@ def check_rule(model: type[Any], config: Any = None) -> None:
     check_text(model)
     _must(model, model.TASK == "segment", "a rule can only segment")
     if model.READS == ("truth_mask",):
+        named = "masks" in model.CONFIG.__dataclass_fields__
+        _must(model, named, "CONFIG has no masks, so nobody can say whose masks it hands on")
         return
+    check_written(model, DrawingRule, ("draw",))
     config = model.CONFIG() if config is None else config
     rows, columns = np.mgrid[:48, :64]
     disc = np.hypot(rows - 24, columns - 32) < 12
@@ -532,6 +556,7 @@ def check_estimator(model: type[Any], config: Any = None, *, seed: int = 0) -> N
         AssertionError: it breaks the contract.
     """
     check_text(model)
+    check_written(model, Estimator, (*_OF_ESTIMATORS, *(_OF_PHOTO_ESTIMATORS if "image" in model.READS else ())))
     config = model.CONFIG() if config is None else config
     rng, n = np.random.default_rng(seed), 60
     labels = np.arange(n) % len(_CLASSES)

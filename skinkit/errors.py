@@ -113,10 +113,10 @@ def did_you_mean(name: str, choices: Iterable[str], synonyms: Mapping[str, str] 
 
     >>> did_you_mean("otzu", ["otsu", "truth"])
     "did you mean 'otsu'? known: otsu, truth"
-    >>> did_you_mean("version", ["run"], {"version": "--version"})
+    >>> did_you_mean("vrsion", ["run"], {"version": "--version"})
     "did you mean '--version'? known: run"
     """
     names = sorted(choices)
-    meant = (synonyms or {}).get(name.lower())
-    close = [meant] if meant else difflib.get_close_matches(name.lower(), names, n=1)
+    meant = synonyms or {}
+    close = [meant.get(word, word) for word in difflib.get_close_matches(name.lower(), [*names, *meant], n=1)]
     return f"did you mean {close[0]!r}? known: {listed(names)}" if close else f"known: {listed(names)}"

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from skinkit.artifacts.files import json_values
 from skinkit.errors import ConfigError, did_you_mean
 
 C = TypeVar("C")
@@ -65,9 +66,18 @@ class Option:
         return self.help.flag or "--" + self.name.replace("_", "-")
 
     @property
+    def nested(self) -> tuple[Option, ...]:
+        """The options of a field that is itself a ``Config``, such as ``recipe``; none of another field."""
+        return tuple(options_of(self.type)) if _is_config(self.type) else ()
+
+    @property
     def rare(self) -> bool:
         """Whether the help shows it last."""
         return self.help.rare or self.name in _RARE
+
+
+def _is_config(kind: Any) -> bool:
+    return isinstance(kind, type) and dataclasses.is_dataclass(kind)
 
 
 def options_of(config: type) -> Iterator[Option]:
@@ -87,11 +97,7 @@ def options_of(config: type) -> Iterator[Option]:
 
 def identity_of(config: Any) -> dict[str, Any]:
     """The values that affect the result, as plain values for the recipe."""
-    return {o.name: _plain(getattr(config, o.name)) for o in options_of(type(config)) if o.help.identity}
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    return {o.name: json_values(getattr(config, o.name)) for o in options_of(type(config)) if o.help.identity}
 
 
 def make_config(config: type[C], *layers: Mapping[str, Any], where: str = "configuration") -> C:
@@ -111,11 +117,39 @@ def make_config(config: type[C], *layers: Mapping[str, Any], where: str = "confi
         for raw, value in layer.items():
             name = raw.replace("-", "_")
             if name not in options:
+                known = [*options, *(f"{o.name}.{inner.name}" for o in options.values() for inner in o.nested)]
                 raise ConfigError(
-                    f"unknown setting {raw!r} in {where}", did_you_mean(name, options), "rename or remove it"
+                    f"unknown setting {raw!r} in {where}", did_you_mean(name, known), "rename or remove it"
                 )
-            values[name] = checked(options[name], value, where)
+            option = options[name]
+            if option.nested and isinstance(value, Mapping):
+                base = values.get(name, option.default)
+                values[name] = make_config(option.type, vars(base), value, where=f"{where}, {name}")
+            else:
+                values[name] = checked(option, value, where)
     return config(**values)
+
+
+def flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings under dotted names: ``{"recipe": {"epochs": 5}}`` -> ``{"recipe.epochs": 5}``."""
+    out: dict[str, Any] = {}
+    for name, value in values.items():
+        out |= (
+            {f"{name}.{inner}": v for inner, v in flat(value).items()} if isinstance(value, Mapping) else {name: value}
+        )
+    return out
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of :func:`flat`."""
+    out: dict[str, Any] = {}
+    for name, value in values.items():
+        outer, dot, inner = name.partition(".")
+        if dot:
+            out.setdefault(outer, {})[inner] = value
+        else:
+            out[name] = value
+    return out
 
 
 def checked(option: Option, value: Any, where: str) -> Any:
@@ -188,4 +222,6 @@ def described(kind: Any) -> str:
         return "a list"
     if _is_number_or_text(kind):
         return "a number or text"
+    if _is_config(kind):
+        return "settings of its own, such as " + ", ".join(option.name for option in list(options_of(kind))[:3])
     return {int: "a whole number", float: "a number", str: "text", bool: "true or false"}.get(kind, str(kind))

@@ -87,6 +87,9 @@ PAD_ATTRIBUTES = _columns(
     ("elevation", "string", "True, False or UNK"),
 )
 
+VIEWS = ("clinical", "dermoscopic")
+"""Views of a case that have a name."""
+
 KEYS = _columns(
     ("image_id", "string", "one image; unique within a cohort"),
     ("case_id", "string", "one case (default: the image); several views may share it"),
@@ -190,7 +193,8 @@ FUSED = Schema(
     + PAD_ATTRIBUTES
     + OUTCOME,
 )
-"""One row per case: keys, subject, attributes and every radiomic feature. Nothing is fitted here."""
+"""One row per case: keys, subject, attributes and every radiomic feature of its primary photo; where cases have several
+views, also their photos (``skinkit.data.views``). Nothing is fitted here."""
 
 SPLIT = Schema(
     "split",
@@ -265,12 +269,13 @@ MODEL = Schema(
 
 TRAINED_ON = Schema(
     "trained_on",
-    1,
-    ("fold", "cohort", "case_id"),
+    2,
+    ("fold", "cohort", "case_id", "image_id"),
     _columns(
         ("fold", "int", "fold number"),
         ("cohort", "string", "development cohort"),
         ("case_id", "string", "the case"),
+        ("image_id", "string", "one of its photos; a case has a row for each"),
         ("part", "string", "train, validation or held_out"),
         ("group_id", "string", "what must not be split, as in the cases"),
         ("patient_id", "string", "the patient, null when not known"),
@@ -342,6 +347,10 @@ EXPLANATIONS = Schema(
         ("target", "string", "what is explained: a class code or malignancy"),
         ("method", "string", "gradcam, gfa or occlusion_of_mask"),
         ("heatmap_file", "string", "8-bit grey PNG at the image's own size, 255 = strongest support"),
+        *(
+            (f"heatmap_{view}_file", "string", f"likewise of its {view} photo, where that is not the primary one")
+            for view in VIEWS
+        ),
         ("inside_mask", "float", "share of heatmap energy inside the lesion mask, 0 to 1; null for occlusion_of_mask"),
         ("pointing_game", "bool", "the heatmap is strongest inside the lesion mask; null likewise"),
         ("attributions_json", "string", 'JSON list of {"attribute", "value", "contribution"}, strongest first'),
@@ -352,7 +361,7 @@ EXPLANATIONS = Schema(
         ("completeness_error", "float", "of gfa: share of the change in log odds the sum misses, the most of any fold"),
     )
     + OUTCOME,
-    files=("heatmap_file", "composite_file"),
+    files=("heatmap_file", *(f"heatmap_{view}_file" for view in VIEWS), "composite_file"),
 )
 
 METRICS = Schema(

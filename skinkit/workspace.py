@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from skinkit.errors import ConfigError, did_you_mean
+from skinkit.errors import ConfigError, did_you_mean, listed
 from skinkit.privacy.pseudonyms import KeyedFolder, remembered
 
 SETTINGS_FILE = "skinkit.toml"
@@ -126,6 +126,34 @@ class Workspace:
     def with_role(self, *roles: str) -> list[str]:
         """Names of the cohorts of these roles, in the order of the file."""
         return [cohort.name for cohort in self.cohorts.values() if cohort.role in roles]
+
+    def chosen(self, named: Sequence[str], *roles: str) -> list[str]:
+        """The named cohorts; where none is named, those of these roles, or all without roles.
+
+        Raises:
+            ConfigError: a name that no cohort has.
+        """
+        every = self.with_role(*roles) if roles else list(self.cohorts)
+        return [self.cohort(name).name for name in named] or every
+
+    def development(self, named: Sequence[str], what: str) -> list[str]:
+        """The development cohorts, for what is made from all of them together.
+
+        Args:
+            named: the cohorts named on the command line.
+            what: what is made, for the error.
+
+        Raises:
+            ConfigError: other cohorts are named, or only some.
+        """
+        cohorts = self.with_role("development")
+        if named and set(named) != set(cohorts):
+            raise ConfigError(
+                f"{what} of {listed(named)} alone",
+                f"all development cohorts together: {listed(cohorts)}",
+                f"leave --cohort out, or change the roles in {SETTINGS_FILE}",
+            )
+        return cohorts
 
 
 def find_workspace(start: Path) -> Path:

@@ -10,6 +10,22 @@ from pathlib import Path
 
 import pytest
 
+# Test processes share the cores: threads that wait for each other would cost more than they give.
+for _library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+
+NO_TORCH = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "torchvision", "captum", "segmentation_models_pytorch"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+"""
+"""Importing torch fails in every process that starts with this, as where the extra is not installed."""
+
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
@@ -21,22 +37,34 @@ def real_data() -> Path:
     return folder
 
 
-def run_skinkit(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the command line as a user does, in a process of its own."""
+def run_skinkit(
+    *arguments: str | Path, cwd: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user does, in a process of its own; ``environment`` is added to this one's."""
     command = [sys.executable, "-m", "skinkit", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, timeout=600)
+    settings = {**os.environ, **environment}
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, timeout=600, env=settings)
+
+
+def without_torch(folder: Path) -> dict[str, str]:
+    """The environment of processes in which torch is not installed; ``folder`` keeps what they start with."""
+    folder.mkdir(exist_ok=True)
+    (folder / "sitecustomize.py").write_text(NO_TORCH, encoding="utf-8")
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))}
 
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished demo workspace, made once for all test processes; copy it before changing anything."""
+    """A finished demo workspace, made without torch, once for all test processes; copy it before changing anything."""
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
     folder = shared / "demo-workspace"
     with (shared / "demo.lock").open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         if not (shared / "demo.done").exists():
-            answer = run_skinkit("demo", folder, "--lesions", "48", "--jobs", "2", "--json")
+            answer = run_skinkit(
+                "demo", folder, "--lesions", "48", "--jobs", "2", "--json", **without_torch(shared / "no-torch")
+            )
             assert answer.returncode == 0, answer.stderr + answer.stdout
             (shared / "demo.done").write_text(answer.stdout)
     return folder

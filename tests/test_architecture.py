@@ -111,6 +111,46 @@ def test_only_cli_prints_or_exits() -> None:
     assert offenders == []
 
 
+OF_MODELS = ("models/__init__.py", "contract.py", "learning", "stages", "explain", "evaluation", "commands")
+"""Where models are used: what a model has is said by its base class, not found out."""
+PROBED = {
+    ("models/__init__.py", "MODEL"): "an entry point names a class, or the module around it",
+    ("commands/_command_line.py", "SHARES"): "of a stage",
+    ("commands/_command_line.py", "OF_MODEL"): "of a stage",
+    ("commands/_command_line.py", "rich_help_panel"): "of a parameter of typer",
+    ("commands/doctor.py", "__version__"): "of an installed package",
+}
+
+
+def probes(tree: ast.AST) -> set[str]:
+    """Names that are looked for with ``hasattr``, or with ``getattr`` and a default."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    asked = [
+        call.args[1]
+        for call in calls
+        if ast.unparse(call.func) == "hasattr" or (ast.unparse(call.func) == "getattr" and len(call.args) == 3)
+    ]
+    return {str(name.value) if isinstance(name, ast.Constant) else ast.unparse(name) for name in asked}
+
+
+def test_models_are_not_probed_for_attributes() -> None:
+    files = [
+        file
+        for place in OF_MODELS
+        for file in ([ROOT / place] if place.endswith(".py") else (ROOT / place).rglob("*.py"))
+    ]
+    probed = {
+        (file.relative_to(ROOT).as_posix(), name)
+        for file in files
+        for name in probes(ast.parse(file.read_text(encoding="utf-8")))
+    }
+    assert probed == set(PROBED)
+    assert probes(ast.parse("hasattr(model, 'fit') or getattr(model, name, None) or getattr(model, 'b')")) == {
+        "fit",
+        "name",
+    }
+
+
 def heavy_after(*commands: str) -> dict[str, list[str]]:
     """Each command -> the heavy modules that were loaded when its help had been shown, in one process."""
     code = (
@@ -158,7 +198,7 @@ def test_what_plug_ins_import_is_in_the_rooms_they_register_with() -> None:
 
     assert callable(check_model)
     assert callable(extract)
-    of_models = ("Augment", "Embedder", "Fitted", "Network", "Phase", "Sizes", "UNCERTAINTIES")
+    of_models = ("Augment", "DrawingRule", "Embedder", "Estimator", "Labelled", "Model", "Network", "Phase", "Sizes")
     of_data = ("Arrangement", "Dialect", "Draw", "Join", "Source", "TableRow")
     assert [name for name in of_models if not hasattr(models, name)] == []
     assert [name for name in of_data if not hasattr(data, name)] == []

@@ -36,10 +36,10 @@ TARGET: dict[str, tuple[Ref, list[str]]] = {
     "predict": (Ref("predictions", "jinan", "lightgbm"), ["--cohort", "jinan"]),
     "explain": (
         Ref("explanations", "walk_in", "lightgbm"),
-        ["--cohort", "walk_in", "--limit", "4", "--cells", "3"],
+        ["--cohort", "walk_in", "--limit", "2", "--cells", "2"],
     ),
-    "evaluate": (Ref("metrics", "jinan", "lightgbm"), ["--external", "jinan"]),
-    "report": (Ref("report", name="research"), []),
+    "evaluate": (Ref("metrics", "jinan", "lightgbm"), ["--external", "jinan", "--bootstrap", "50"]),
+    "report": (Ref("report", name="clinic-walk_in"), ["--for", "clinic"]),
 }
 
 

@@ -1,1 +1,1 @@
-"""What lies on disk: artifacts, their tables and files, who writes them and what they were made from."""
+"""Artifacts on disk: their tables and files, writer locks and provenance."""

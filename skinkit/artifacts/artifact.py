@@ -1,17 +1,14 @@
 """An artifact is a folder: ``table.parquet``, files, and ``manifest.json`` written last.
 
-Its *recipe* is what decides the result: kind, schema version, stage and its VERSION, the configuration, and the
-identities of its inputs. Its *identity* is the recipe plus the hashes of its files. An artifact is stale when the
-recipe it would get now differs from the one it has.
+Its *recipe* determines the result: kind, schema version, stage and its VERSION, configuration, and identities of the
+inputs. Its *identity* is the recipe plus the hashes of its files. An artifact is stale when its current recipe differs
+from the recorded one.
 
-Work goes to ``NAME.partial`` (part tables; a row's files land before its row), which a rerun resumes: a row is kept
-when its fingerprint is what it would get now. Rows stay on the disk until the end: the final table is put together from
-the part tables, sorted, a few thousand rows at a time, so that memory does not grow with them. Then two renames (old to
-``NAME.previous``, new to ``NAME``), and readers fall back to ``NAME.previous`` if a crash fell between them. Files and
-folders are on the disk, not only in the system's memory, before they take the place of others.
-
-A share of the rows (``--shard i/n``) is computed by a separate process, in parallel with the others, and left in
-``NAME.partial``; the next run without ``--shard`` joins them.
+Work goes to ``NAME.partial`` (part tables; a row's files are written before its row). A rerun resumes it and keeps rows
+whose fingerprint is unchanged. The final table is merged from the part tables in sorted batches, so memory does not
+grow with its size. Two renames (old to ``NAME.previous``, new to ``NAME``) put it in place, after files and folders are
+flushed to disk; readers fall back to ``NAME.previous`` after a crash between the two. Shares of the rows (``--shard
+i/n``) are computed by separate processes in ``NAME.partial``; the next run without ``--shard`` joins them.
 """
 
 from __future__ import annotations
@@ -38,7 +35,7 @@ MANIFEST_VERSION = 1
 # ---------------------------------------------------------------------------------------------------- recipe
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides an artifact's content.
+    """Everything that determines an artifact's content.
 
     Attributes:
         kind: artifact kind, for example ``masks``.
@@ -108,7 +105,7 @@ class Artifact:
 
     @property
     def installed(self) -> Mapping[str, Any] | None:
-        """Of a model that came in a pack: where from, and what it asks for (``skinkit.learning.pack``); else None."""
+        """For a model installed from a pack: its origin and requirements (``skinkit.learning.pack``); else None."""
         installed: Mapping[str, Any] | None = self.manifest.get("installed")
         return installed
 
@@ -122,7 +119,7 @@ class Artifact:
         """The artifact's table.
 
         Raises:
-            InputError: it is damaged, or another run has put a new artifact in this one's place meanwhile.
+            InputError: it is damaged, or another run has replaced the artifact in the meantime.
         """
         return read_table(self.path / TABLE, columns, sha256=self._table_sha256)
 
@@ -131,7 +128,7 @@ class Artifact:
         return str(self.manifest["files"].get(TABLE, ""))
 
     def rows(self, columns: Sequence[str] | None = None) -> TableRows:
-        """The artifact's table as plain rows, read piece by piece in one thread: several take memory of their own."""
+        """The artifact's table as plain rows, read in one thread to limit memory."""
         import pyarrow as pa
 
         names = list(columns) if columns else None
@@ -154,7 +151,7 @@ class Artifact:
         """A JSON file of the artifact.
 
         Raises:
-            InputError: it is absent, torn or no JSON.
+            InputError: it is absent, truncated or not JSON.
         """
         try:
             return json.loads((self.path / name).read_text(encoding="utf-8"))
@@ -172,8 +169,8 @@ def exists(path: Path) -> bool:
 
 
 def settled(path: Path) -> Path | None:
-    """The folder that holds the finished artifact now: its own, or the one before while a writer renames."""
-    # A writer may be between its two renames: the third look finds the folder that the second one missed.
+    """The folder of the finished artifact: its own, or ``NAME.previous`` while a writer renames."""
+    # A writer may finish its two renames between the first two checks; the third then finds the folder.
     for candidate in (path, path.with_name(path.name + ".previous"), path):
         if (candidate / MANIFEST).is_file():
             return candidate
@@ -184,7 +181,7 @@ def open_artifact(path: Path, fix: str = "run the stage that makes it") -> Artif
     """Open a finished artifact.
 
     Raises:
-        InputError: it is absent, torn, or written by a newer skinkit.
+        InputError: it is absent, truncated, or written by a newer skinkit.
     """
     place = settled(path)
     if place is None:
@@ -220,10 +217,10 @@ _OF_RECIPE = {"kind": str, "schema_version": int, "stage": str, "stage_version":
 
 
 def _check_entries(manifest: Mapping[str, Any]) -> None:
-    """Refuse a manifest that lacks what is read of it everywhere.
+    """Refuse a manifest without the required entries.
 
     Raises:
-        ValueError: naming the first entry that is absent or of another type.
+        ValueError: naming the first entry that is absent or of the wrong type.
     """
     for entries, where in ((_ENTRIES, manifest), (_OF_RECIPE, manifest.get("recipe", {}))):
         for name, kind in entries.items():
@@ -232,10 +229,10 @@ def _check_entries(manifest: Mapping[str, Any]) -> None:
 
 
 def rehash(artifact: Artifact) -> list[str]:
-    """Names of files whose content no longer is what the manifest says (missing ones included).
+    """Names of files whose content differs from the manifest's hashes, missing files included.
 
-    The manifest itself is among them where its identity does not follow from the recipe and hashes it lists. Of an
-    installed model the identity is that of the files it had where it was trained.
+    The manifest is among them if its identity does not follow from its recipe and hashes. The identity of an installed
+    model is that of its original files, from where it was trained.
     """
     manifest = artifact.manifest
     hashes = (artifact.installed or manifest).get("files", {})

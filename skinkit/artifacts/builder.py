@@ -1,4 +1,4 @@
-"""Makes an artifact: rows and files go to ``NAME.partial``, which a rerun resumes, and are put in place at the end."""
+"""Build an artifact: rows and files go to ``NAME.partial``, which a rerun resumes, and move into place at the end."""
 
 from __future__ import annotations
 
@@ -76,16 +76,16 @@ class Share:
         return f"shard-{self.number}-of-{self.total}"
 
     def of(self, keys: Iterable[tuple[Any, ...]]) -> set[tuple[Any, ...]]:
-        """Its keys: every n-th in their order, whatever is done already, so that shares never overlap."""
+        """Its keys: every n-th of all keys, finished or not, so that shares never overlap."""
         ordered = sorted(keys, key=lambda key: [(part is not None, part) for part in key])
         return set(ordered[self.number - 1 :: self.total])
 
 
 class ShareDone(Exception):  # noqa: N818 - no error: how a stage ends that works out a share
-    """A share of an artifact is worked out.
+    """A share of an artifact is complete.
 
     Args:
-        share: which.
+        share: the share.
         counts: outcomes of its rows.
     """
 
@@ -95,7 +95,7 @@ class ShareDone(Exception):  # noqa: N818 - no error: how a stage ends that work
 
 
 class _Written(NamedTuple):
-    """What a final table holds.
+    """Summary of a final table.
 
     Attributes:
         total: rows.
@@ -124,7 +124,7 @@ class Builder:
         retry_failed: compute rows again that failed before.
         watch: digest of sizes and times of what is read outside the workspace.
         run: id of the run, recorded beside the identity.
-        share: work out only these rows, and leave them to the run that joins all shares.
+        share: compute only these rows; another run joins all shares.
     """
 
     def __init__(
@@ -176,7 +176,7 @@ class Builder:
     ) -> None:
         try:
             if not self._done and self._buffer:
-                # What was computed before an interruption is not lost; on a full disk its rows are made again.
+                # Keep rows computed before an interruption; if the disk is full they are computed again.
                 with contextlib.suppress(OSError, InputError):
                     self._flush()
         finally:
@@ -185,7 +185,7 @@ class Builder:
     # -- case by case
 
     def clear(self) -> None:
-        """Remove what a killed run left, for stages that make their table at once."""
+        """Remove the files of a killed run, for stages that write their table at once."""
         shutil.rmtree(self.partial)
         self.partial.mkdir()
 
@@ -195,8 +195,8 @@ class Builder:
         """Declare the rows of the table and return the keys still to compute.
 
         Args:
-            fingerprints: key -> fingerprint of the row as it would be made now.
-            together: keys of rows that are made out of other rows, and so of no share.
+            fingerprints: key -> current fingerprint of the row.
+            together: keys of rows that are computed from other rows and belong to no share.
 
         Returns:
             Keys to compute, in the given order. Kept rows come from the unfinished run and from the finished
@@ -236,9 +236,9 @@ class Builder:
             self.counts.newly_failed += 1
 
     def _forget(self, keys: Sequence[tuple[Any, ...]]) -> None:
-        """Void rows of the unfinished run before their files are written again.
+        """Drop rows of the unfinished run before their files are rewritten.
 
-        Otherwise a run that is killed between the two would leave the old row with the new file.
+        Otherwise a run killed between the two would leave the old row with the new file.
         """
         if keys:
             rows = [dict(zip(self.schema.key, key, strict=True)) for key in keys]
@@ -246,7 +246,7 @@ class Builder:
 
     @property
     def rows(self) -> Mapping[tuple[Any, ...], Mapping[str, Any]]:
-        """The rows kept or added so far, by key, for stages that make rows out of rows: from now on all in memory."""
+        """The rows kept or added so far, by key, for stages that compute rows from rows; kept in memory."""
         if self._recalled is None:
             self._flush()
             groups: dict[tuple[Path, int], list[dict[str, Any]]] = {}
@@ -259,7 +259,7 @@ class Builder:
         return self._recalled
 
     def recalled(self, columns: Sequence[str] | None = None) -> TableRows:
-        """The rows kept or added so far, sorted, in Arrow's memory: a tenth of what as many dictionaries take."""
+        """The rows kept or added so far, sorted, in Arrow's memory (a tenth of the size of dictionaries)."""
         import pyarrow as pa
 
         self._flush()
@@ -267,7 +267,7 @@ class Builder:
         return TableRows(pa.concat_tables(tables))
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Take one finished row; its files must already lie under :attr:`partial`."""
+        """Add one finished row; its files must already exist under :attr:`partial`."""
         values = dict(row)
         key = tuple(values[name] for name in self.schema.key)
         values["fingerprint"] = self._fingerprints[key]
@@ -293,7 +293,7 @@ class Builder:
         self._buffer.clear()
 
     def _next_part(self) -> Path:
-        """Where the next part table goes; counted, because later ones decide and clocks are set back."""
+        """Path of the next part table; numbered, because later tables override earlier ones and clocks may jump."""
         parts = self.partial / "parts"
         last = max((int(part.name.partition("-")[0]) for part in parts.glob("[0-9]*.parquet")), default=0)
         return parts / f"{last + 1:08d}-{self.share.slug if self.share else 'all'}.parquet"
@@ -301,12 +301,12 @@ class Builder:
     def _old_rows(self) -> tuple[dict[tuple[Any, ...], OldRow], dict[tuple[Any, ...], OldRow]]:
         """Rows of the unfinished run and of the finished artifact."""
         partial: dict[tuple[Any, ...], OldRow] = {}
-        # The final table exists too if a run was killed just before its end.
+        # A run killed just before its end also leaves the final table.
         for part in [*self.partial.glob(TABLE), *sorted((self.partial / "parts").glob("[0-9]*.parquet"))]:
             try:
                 partial.update(stored_rows(part, self.schema))
             except InputError:
-                part.unlink()  # torn by a power cut: its rows are made again
+                part.unlink()  # truncated by a power cut: its rows are computed again
         finished: dict[tuple[Any, ...], OldRow] = {}
         if exists(self.path):
             old = open_artifact(self.path)
@@ -327,7 +327,7 @@ class Builder:
         columns: Sequence[str] | None = None,
         outcomes: Mapping[tuple[Any, ...], Mapping[str, Any]] | None = None,
     ) -> Iterator[pa.Table]:
-        """Rows in the order of the final table, some thousand at a time, with what is known of them only now."""
+        """Rows in the order of the final table, in batches of some thousand, with the outcomes decided at the end."""
         import pyarrow as pa
 
         chosen = list(chosen)
@@ -359,10 +359,10 @@ class Builder:
 
         Args:
             frame: the whole table, where the stage did not work row by row.
-            info: recorded beside the identity.
-            sources: what outside the workspace was read, for the record.
+            info: recorded in the manifest, outside the identity.
+            sources: record of the files read outside the workspace.
             beside: files under :attr:`partial` that do not enter the identity.
-            outcomes: key -> declared columns of its row that are decided only now, when all rows are known.
+            outcomes: key -> declared columns of its row that depend on all rows.
         """
         written = self._write_rows(outcomes or {}) if frame is None else self._write_frame(frame)
         if written.reasons & set(UNSETTLED):
@@ -405,7 +405,7 @@ class Builder:
         )
 
     def _file_hashes(self, named: set[str]) -> dict[str, str]:
-        """SHA-256 of every file of the unfinished artifact but its manifest.
+        """SHA-256 of every file of the unfinished artifact except its manifest.
 
         Args:
             named: files that rows name; all must exist.
@@ -451,7 +451,7 @@ class Builder:
         }
 
     def finish_share(self) -> None:
-        """End a share here: the run that joins the shares finds its rows; elsewhere nothing happens.
+        """End the build of a share, whose rows the joining run reads; does nothing in other builds.
 
         Raises:
             ShareDone: this was a share.
@@ -477,13 +477,13 @@ class Builder:
         return row_dates.to_json(row_dates.carried(contents(self.partial / TABLE, self.schema), before, new))
 
     def _sweep(self, named: set[str]) -> None:
-        """Remove what no row names: temporary files of a killed writer, files of rows that are gone."""
+        """Remove files that no row names: temporary files of a killed writer and files of removed rows."""
         for stray in self.partial.rglob(".*.tmp"):
             stray.unlink()
         if not self.schema.files:
             return
         folders = {Path(name).parts[0] for name in named if "/" in name}
-        if not named:  # then nothing tells which folders rows write to; such a stage writes no others
+        if not named:  # no row names a folder: clean all of them
             folders = {file.name for file in self.partial.iterdir() if file.is_dir()}
         for folder in folders:
             for file in (self.partial / folder).rglob("*"):

@@ -1,7 +1,7 @@
-"""Tables as CSV that a spreadsheet opens without running anything, in the encodings hospitals read.
+"""Tables as CSV that a spreadsheet opens without executing formulas, in the encodings hospitals use.
 
-A text that a spreadsheet would take for a formula gets an apostrophe before it (OWASP, "CSV Injection"); numbers, also
-negative ones, stay numbers.
+A text that a spreadsheet would interpret as a formula is prefixed with an apostrophe (OWASP, "CSV Injection"); numbers,
+including negative ones, stay numbers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
 
 
 def cell(value: Any) -> str:
-    """One value as text: unknown ones are empty, true and false are words, what would be a formula is not one."""
+    """One value as text: empty for unknown, words for true and false, formulas disarmed."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bool):
@@ -37,7 +37,7 @@ def cell(value: Any) -> str:
 
 
 def harmless(frame: pd.DataFrame) -> pd.DataFrame:
-    """A frame whose texts and column names a spreadsheet does not run as formulas."""
+    """A frame whose texts and column names a spreadsheet does not execute as formulas."""
     escaped = frame.copy()
     for name in frame.select_dtypes(exclude=["number", "bool"]):
         escaped[name] = [cell(value) if isinstance(value, str) else value for value in frame[name]]
@@ -45,7 +45,7 @@ def harmless(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def lines(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, crlf: bool = False) -> Iterable[str]:
-    """The head and every row, each with its line end; a cell with a line break in it is quoted."""
+    """The header and every row, each with its line end; a cell that contains a line break is quoted."""
     for values in (columns, *([row.get(name) for name in columns] for row in rows)):
         stream = io.StringIO()
         csv.writer(stream, lineterminator="\r\n").writerow([cell(value) for value in values])  # quotes both signs
@@ -60,11 +60,11 @@ def encoded(
     Args:
         columns: names and order of the columns.
         rows: values by column; a column that a row lacks is empty.
-        encoding: of :data:`ENCODINGS`; ``utf-8-sig`` begins with the mark by which Excel knows UTF-8.
-        crlf: end lines as Windows does.
+        encoding: of :data:`ENCODINGS`; ``utf-8-sig`` starts with the byte order mark by which Excel recognises UTF-8.
+        crlf: use Windows line ends.
 
     Raises:
-        InputError: a row holds a character that the encoding lacks; the row is named. Nothing is replaced.
+        InputError: naming the row with a character that the encoding lacks; characters are never replaced.
     """
     marked = b"\xef\xbb\xbf" if encoding == "utf-8-sig" else b""
     plain = encoding.removesuffix("-sig")

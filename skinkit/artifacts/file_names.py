@@ -1,8 +1,8 @@
-"""File names that are not valid UTF-8, as text that every table, log and page can hold.
+"""File names that are not valid UTF-8, as text for tables, logs and pages.
 
-A name is bytes; an archive packed under Windows in China leaves GB18030 in it. Each byte that is not part of valid
-UTF-8 is written as U+FFFD (the sign readers know for a letter that was lost) and two hexadecimal digits, and so is a
-U+FFFD that a name holds itself: two names never share a text, and the text leads back to the file.
+File names are bytes; archives packed on a Chinese Windows contain GB18030 names. Each byte that is not part of valid
+UTF-8 is written as U+FFFD (the replacement character) and two hexadecimal digits, and so is a U+FFFD in the name
+itself: the mapping is unique and reversible.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _STRAY = re.compile(rf"[\udc80-\udcff{_LOST}]")
 
 
 def as_text(name: str) -> str:
-    r"""A name as the operating system gives it (PEP 383), as valid text.
+    r"""A name from the operating system (PEP 383) as valid text.
 
     >>> as_text("caf\udce9.jpg"), as_text("病人.jpg")
     ('caf�E9.jpg', '病人.jpg')
@@ -27,7 +27,7 @@ def as_text(name: str) -> str:
 
 
 def on_disk(path: Path) -> Path:
-    """The file that a path with such a text names; any other path as it is."""
+    """The file path behind such a text; any other path unchanged."""
     text = str(path)
     if _LOST not in text:
         return path
@@ -36,7 +36,7 @@ def on_disk(path: Path) -> Path:
 
 
 def readings(name: str) -> tuple[str, ...]:
-    """What the name of a file may be called in a table: its text, and what its bytes mean in GB18030."""
+    """The texts by which a table may name a file: its own text, and its bytes decoded as GB18030."""
     if not _ESCAPE.search(name):
         return (name,)
     try:

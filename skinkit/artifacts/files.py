@@ -1,4 +1,4 @@
-"""Files written whole or not at all, flushed to the disk, and put in place by renaming; SHA-256 of values and files."""
+"""Atomic writes that are flushed to disk and renamed into place; SHA-256 of values and files."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from skinkit.errors import UNUSABLE, InputError
 
 
 def digest(value: object) -> str:
-    """SHA-256 of a JSON-able value, the same for equal values whatever the order of their keys."""
+    """SHA-256 of a JSON-serialisable value, independent of the order of its keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def json_values(value: Any) -> Any:
-    """Plain values for JSON, all the way down: arrays and NumPy numbers as Python's own, what is not finite as None."""
+    """Values for JSON, recursively: arrays and NumPy numbers as Python's own, non-finite numbers as None."""
     if isinstance(value, Mapping):
         return {str(key): json_values(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
@@ -41,7 +41,7 @@ def file_sha256(path: Path) -> str:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, or a crash, sees all of it or none."""
+    """Write a file atomically: readers, also after a crash, see all of it or none."""
     with written_whole(path) as stream:
         stream.write(data)
 
@@ -53,7 +53,7 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         InputError: it cannot be written; an existing file is unchanged.
     """
-    # Not the process's number: two machines that share a disk may have the same one.
+    # Not the process id: two machines that share a disk may use the same one.
     temporary = path.with_name(f".{path.stem[:64]}.{secrets.token_hex(8)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
             "free some space or repair the disk, then run the same command again: it resumes where it stopped",
         ) from error
     finally:
-        with contextlib.suppress(OSError):  # it has its name by now, or the disk that it was on is gone
+        with contextlib.suppress(OSError):  # already renamed, or its disk is gone
             temporary.unlink(missing_ok=True)
 
 
@@ -97,8 +97,8 @@ def put_in_place(partial: Path, path: Path) -> None:
     """Rename a finished folder to its final name, in two renames; the caller must hold the lock of ``path``.
 
     Args:
-        partial: the new folder, manifest and all.
-        path: its name; an existing folder becomes ``NAME.previous`` first, where readers find it meanwhile.
+        partial: the complete new folder, including its manifest.
+        path: its final name; an existing folder becomes ``NAME.previous`` first, where readers find it meanwhile.
     """
     previous = path.with_name(path.name + ".previous")
     _settle_folders(partial)
@@ -108,9 +108,7 @@ def put_in_place(partial: Path, path: Path) -> None:
         os.rename(path, previous)
     os.rename(partial, path)
     _settle_folder(path.parent)
-    shutil.rmtree(
-        previous, ignore_errors=True
-    )  # files that a reader on another machine holds open are removed next time
+    shutil.rmtree(previous, ignore_errors=True)  # files still open on another machine are removed next time
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""One writer per artifact: locks of the kernel, and who holds them."""
+"""One writer per artifact: kernel locks and their holders."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from skinkit.errors import BusyError, InputError
 def lock(path: Path, *, shared: bool = False, wait_s: float = 0) -> Iterator[None]:
     """Hold the writer's lock of an artifact.
 
-    The kernel drops the lock when its holder dies, so a lock file left by a crash is never in the way; what it says
-    (host, process, since when) only serves the message.
+    The kernel releases the lock when its holder dies, so a lock file left by a crash does no harm. Its content (host,
+    process, time) is used only in the error message.
 
     Args:
         path: the artifact's folder.
-        shared: with others that hold it so too, as the shares of one artifact do.
+        shared: share the lock with other shared holders, such as the shares of one artifact.
         wait_s: seconds to wait for another holder.
 
     Raises:
@@ -39,16 +39,16 @@ def lock(path: Path, *, shared: bool = False, wait_s: float = 0) -> Iterator[Non
         stream.flush()
         yield
     finally:
-        with contextlib.suppress(OSError):  # others hold it too, and the last of them removes it
+        with contextlib.suppress(OSError):  # the last of several holders removes the file
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             name.unlink(missing_ok=True)
         stream.close()
 
 
 def writer_of(path: Path) -> str | None:
-    """Who is writing an artifact now, in words; None if there is no writer. It takes no lock, so it delays no writer.
+    """Who is writing an artifact now, in words; None without a writer. Takes no lock, so it delays no writer.
 
-    A writer on another machine is known by its lock file only, which may be left over from a crash there.
+    A writer on another machine is detected by its lock file only, which may be left over from a crash there.
     """
     name = path.with_name(f".{path.name}.lock")
     try:
@@ -70,7 +70,7 @@ def _locked(name: Path, path: Path, how: int, deadline: float) -> IO[str]:
             fcntl.flock(stream, how | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(stream.fileno()), name.stat()):
                 return stream
-            stream.close()  # its holder removed it between our opening and locking it
+            stream.close()  # the holder removed it between our opening and locking it
         except FileNotFoundError:
             stream.close()
         except BlockingIOError:

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class Stored(NamedTuple):
-    """Where a row lies on the disk, with its outcome.
+    """The position of a row on disk, with its outcome.
 
     Attributes:
         source: a part table or the finished artifact's table.
-        group: the row group there.
+        group: its row group.
         row: the row in that group.
         status: its outcome.
         files: its files, relative to the artifact's folder.
@@ -65,7 +65,7 @@ def contents(table: Path, schema: Schema) -> Iterator[tuple[Hashable, Hashable]]
 
 
 def common_layout(schema: Schema, sources: Iterable[Path]) -> pa.Schema:
-    """Declared columns, then those of the sources as they first come, of a type that holds the values of all."""
+    """Declared columns, then other columns in order of first occurrence, with types that fit all sources."""
     import pyarrow as pa
 
     declared = declared_types(schema)
@@ -92,7 +92,7 @@ def common_layout(schema: Schema, sources: Iterable[Path]) -> pa.Schema:
 
 
 def _common_type(filled: Sequence[pa.DataType], empty: Sequence[pa.DataType], count: int) -> pa.DataType:
-    """The type of a column that some of ``count`` tables hold values of, as if they had been one table all along."""
+    """The type of a column over ``count`` tables, some of which lack it: the type it would have in one table."""
     import pyarrow as pa
 
     kinds = set(filled)
@@ -104,7 +104,7 @@ def _common_type(filled: Sequence[pa.DataType], empty: Sequence[pa.DataType], co
 
 
 def collected(rows: Sequence[Stored], layout: pa.Schema) -> pa.Table:
-    """Rows out of the tables they lie in, in the order asked for; rows that lie together are taken together."""
+    """Rows from several tables, in the order of the positions; adjacent rows are read together."""
     import pyarrow as pa
 
     tables: dict[tuple[Path, int], pa.Table] = {}

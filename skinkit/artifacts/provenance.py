@@ -1,4 +1,4 @@
-"""What an artifact was made with: the commit of skinkit and the versions of libraries."""
+"""Provenance of an artifact: the commit of skinkit and the versions of libraries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @cache
 def commit() -> str | None:
-    """The commit of skinkit's own checkout, where it runs from one."""
+    """The commit of skinkit's checkout, if it runs from one."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None

@@ -1,11 +1,10 @@
 """When each row of an artifact was first stored: beside the table, outside its identity.
 
-A row that is kept when an artifact is remade keeps its date; one that is new, or whose content or outcome changed, gets
-that of the run that puts it in place. (A row that a killed run had computed counts from the run that finished: before
-that nobody could read it.) Times never run backwards from one making to the next, whatever the clock does, so that who
-asks for everything *since* a moment misses nothing.
+A row that is kept when an artifact is rebuilt keeps its date. A new row, or one whose content or outcome changed, gets
+the date of the run that finished the artifact, even if a killed run computed it. Dates never decrease from one build to
+the next, even if the clock does, so that a query for rows *since* a time misses none.
 
-``row_dates.json`` holds the runs and, in the order of the table, how many rows in a row belong to which of them.
+``row_dates.json`` holds the runs and, in the order of the table, the lengths of consecutive rows of one run.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ FILE = "row_dates.json"
 
 @dataclass(frozen=True)
 class Dating:
-    """What first put a row in place.
+    """The run that first stored a row.
 
     Attributes:
-        at: ISO 8601 with microseconds and offset from UTC; empty where it is not known.
-        run: id of the run; empty where it is not known.
+        at: ISO 8601 with microseconds and offset from UTC; empty if unknown.
+        run: id of the run; empty if unknown.
         skinkit: version of the program.
     """
 
@@ -44,7 +43,7 @@ class Dating:
 
 
 def now(run: str, earlier: Iterable[Dating] = ()) -> Dating:
-    """The dating of rows that are put in place now, later than every earlier one."""
+    """The dating of rows stored now, later than every earlier one."""
     clock = datetime.datetime.now().astimezone()
     latest = max((dating.moment for dating in earlier), default=clock)
     if latest >= clock:
@@ -59,8 +58,8 @@ def carried(
 
     Args:
         rows: key and content of the rows, in the order of the table.
-        before: key -> content and dating in the artifact that is replaced.
-        new: dating of what is new.
+        before: key -> content and dating in the replaced artifact.
+        new: dating of new and changed rows.
     """
     for key, content in rows:
         old = before.get(key)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 TABLE = "table.parquet"
 ROWS_AT_ONCE = 1024
-"""Rows of the final table that are held in memory together; also its row groups."""
+"""Rows per row group of the final table, which are held in memory together."""
 
 
 # ---------------------------------------------------------------------------------------------------- tables
@@ -51,7 +51,7 @@ def _type_of_series(series: pd.Series) -> pa.DataType:
     import pandas as pd
     import pyarrow as pa
 
-    # The dtype is read first: an empty column and nullable integers have a type that their values do not show.
+    # By dtype first: the values of an empty column or of nullable integers do not determine the type.
     if pd.api.types.is_bool_dtype(series):
         return pa.bool_()
     if pd.api.types.is_integer_dtype(series):
@@ -82,7 +82,7 @@ def to_arrow(schema: Schema, frame: pd.DataFrame) -> pa.Table:
 
 
 def rows_to_arrow(schema: Schema, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Rows as an Arrow table, in their order: declared columns first, then the others as they first come."""
+    """Rows as an Arrow table, in their order: declared columns, then others in order of first occurrence."""
     import pyarrow as pa
 
     declared = declared_types(schema)
@@ -94,7 +94,7 @@ def rows_to_arrow(schema: Schema, rows: Sequence[Mapping[str, Any]]) -> pa.Table
 
 
 def _array(values: Sequence[Any], type_: pa.DataType) -> pa.Array[Any]:
-    """Python values as an Arrow array, put together from its buffers: pyarrow's own way would load pandas for it."""
+    """Python values as an Arrow array built from buffers, because pyarrow's converter imports pandas."""
     import numpy as np
     import pyarrow as pa
 
@@ -112,7 +112,7 @@ def _array(values: Sequence[Any], type_: pa.DataType) -> pa.Array[Any]:
 
 
 def _bits(values: np.ndarray[Any, Any]) -> pa.Buffer:
-    """(n,) bool as Arrow packs it: eight to a byte, the first in the lowest bit."""
+    """(n,) bool in Arrow's bit packing: eight per byte, least significant bit first."""
     import numpy as np
     import pyarrow as pa
 
@@ -145,7 +145,7 @@ def _kind(type_: type) -> str:
 
 
 def _unknown(value: Any) -> bool:
-    """Whether a value is None, NaN, or one of pandas' own marks; the only ones that do not equal themselves."""
+    """Whether a value is None, NaN, or a missing value of pandas."""
     if value is None:
         return True
     try:
@@ -168,7 +168,7 @@ def write_batches(path: Path, batches: Iterable[pa.Table]) -> None:
         writer = None
         for batch in batches:
             if writer is None:
-                # Measurements hardly repeat: a dictionary of them takes time, memory and a sixth more disk.
+                # Measurements rarely repeat, so dictionary encoding costs time, memory and a sixth more disk.
                 repeating: Any = [field.name for field in batch.schema if not pa.types.is_floating(field.type)]
                 writer = pq.ParquetWriter(
                     stream, batch.schema, compression="zstd", store_schema=False, use_dictionary=repeating
@@ -203,7 +203,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None, *, sha256: str 
 
 
 def _texts(values: pa.ChunkedArray[Any]) -> np.ndarray[Any, Any]:
-    """(n,) str or None. Equal texts are one object: names of models and classes stand in every row."""
+    """(n,) str or None. Equal texts share one object, because names of models and classes repeat in every row."""
     import numpy as np
 
     encoded = values.combine_chunks().dictionary_encode()
@@ -234,7 +234,7 @@ class LazyRows(Sequence[dict[str, Any]]):
 class TableRows(LazyRows):
     """A table as plain rows with None for unknown.
 
-    The table stays in Arrow's memory, a tenth of what as many dictionaries take, and pandas is not loaded.
+    The table stays in Arrow's memory, a tenth of the size of dictionaries, and pandas is not imported.
     """
 
     def __init__(self, table: pa.Table) -> None:
@@ -259,17 +259,17 @@ def opened_table(path: Path, sha256: str = "") -> Iterator[pq.ParquetFile]:
 
     Args:
         path: the file.
-        sha256: hash that its bytes must have, where it is known.
+        sha256: expected hash of its bytes, if known.
 
     Raises:
-        InputError: it is absent, torn, no Parquet table, or not the one it should be.
+        InputError: it is absent, truncated, not Parquet, or has another hash.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     fix = "remove the artifact's folder and rerun its stage"
     try:
-        # Opened once: what is read is what was hashed, even if another run replaces the artifact meanwhile.
+        # Opened once, so that the hashed bytes are the ones read, even if another run replaces the artifact.
         with path.open("rb") as stream:
             if sha256 and hashlib.file_digest(stream, "sha256").hexdigest() != sha256:
                 raise InputError(

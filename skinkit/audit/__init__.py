@@ -1,1 +1,1 @@
-"""What makes a result untrustworthy: leakage, shortcuts, drift, and how often test cases were accessed."""
+"""Threats to a result's validity: leakage, shortcuts, drift and repeated access to test cases."""

@@ -28,9 +28,9 @@ from skinkit.stats.novelty import FEWEST, MOST_ROWS
 
 SIGNIFICANT = 0.05
 LARGE_SMD = 0.5
-"""A standardised difference worth naming (Cohen's medium effect)."""
+"""Standardised difference from which a shift is reported (Cohen's medium effect)."""
 LARGE_PSI = 0.25
-"""A population stability index from which a shift is called large by custom."""
+"""Population stability index conventionally called a large shift."""
 _BINS = 10
 
 Measure = Callable[[Floats], Floats]
@@ -45,7 +45,7 @@ class ScoredCohort:
         malignancy: (n,) the model's malignancy.
         malignant: (n,) the truth.
         called: (n,) called malignant.
-        label: (n,) the true class.
+        label: (n,) true class.
         cluster: (n,) patient.
     """
 
@@ -85,9 +85,9 @@ def _share(weights: Floats, of: Bools, hit: Bools) -> Floats:
     return out
 
 
-# ----------------------------------------------------------------------------------------------------- the fall
+# ----------------------------------------------------------------------------------------------------- the drop
 def drop(inside: ScoredCohort, outside: ScoredCohort, *, bootstrap: int = 1000, seed: int = 0) -> list[dict[str, Any]]:
-    """The drop of each metric from inside to outside, unweighted and weighted to the outside's class mix.
+    """The drop of each metric from the development to the external cohort, unweighted and weighted to its class mix.
 
     Returns:
         Rows of metric, adjusted (whether the class mix was), inside, outside, difference (inside - outside), lower,
@@ -120,7 +120,7 @@ def drop(inside: ScoredCohort, outside: ScoredCohort, *, bootstrap: int = 1000, 
 
 
 def _replicates(side: ScoredCohort, mix: Floats, bootstrap: int, seed: int) -> dict[str, tuple[float, Floats]]:
-    """Each metric's estimate and its bootstrap replicates; the mix weights multiply those of the draw."""
+    """Each metric's estimate and its bootstrap replicates; class mix weights multiply the bootstrap weights."""
     measures = side.measures()
     parts: dict[str, list[Floats]] = {name: [] for name in measures}
     for weights in cluster_weights(side.cluster, bootstrap, seed):
@@ -133,9 +133,9 @@ def _replicates(side: ScoredCohort, mix: Floats, bootstrap: int, seed: int) -> d
 
 
 def reweighted(inside: npt.NDArray[np.str_], outside: npt.NDArray[np.str_]) -> Floats | None:
-    """Weights that give the inside the class mix of the outside; None where a class outside is unknown inside.
+    """Weights that give the development cases the external class mix; None if an external class is absent there.
 
-    A class that is absent outside gets weight 0.
+    A class without external cases gets weight 0.
     """
     share_in = {name: float((inside == name).mean()) for name in np.unique(inside)}
     share_out = {name: float((outside == name).mean()) for name in np.unique(outside)}
@@ -146,10 +146,10 @@ def reweighted(inside: npt.NDArray[np.str_], outside: npt.NDArray[np.str_]) -> F
 
 # --------------------------------------------------------------------------------------------------- the inputs
 def inputs(inside: pd.DataFrame, outside: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Each column inside and outside, the most shifted first.
+    """The shift of each column between the two tables, largest first.
 
-    Numbers get the standardised difference ((outside - inside) / pooled SD), PSI over the inside's tenths and the
-    Kolmogorov-Smirnov test; other columns PSI over their values (unknown is one of them) and a chi-squared test.
+    Numbers get the standardised difference ((outside - inside) / pooled SD), PSI over the inside's deciles and the
+    Kolmogorov-Smirnov test; other columns PSI over their values (including unknown) and a chi-squared test.
 
     Returns:
         Rows of column, kind (number, category), smd, psi, p, p_holm, missing_inside, missing_outside, shifted.
@@ -197,17 +197,17 @@ def _psi(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> float:
 def domain(
     inside: pd.DataFrame, outside: pd.DataFrame, columns: Sequence[str], *, bootstrap: int = 500, seed: int = 0
 ) -> dict[str, Any]:
-    """How well the inputs tell the cohorts apart: out-of-fold AUROC of a small regression, patients kept together.
+    """How well the inputs separate the cohorts: out-of-fold AUROC of a small regression, patients kept together.
 
     Args:
         inside: with ``group_id`` and the columns.
         outside: the same.
-        columns: numeric ones are standardised, their unknown values set to the mean; others become one column a value.
+        columns: numeric ones are standardised, with the mean for unknown values; others are one-hot encoded.
         bootstrap: replicates.
-        seed: of sampling, folds and bootstrap; each side is cut to 3,000 rows.
+        seed: of sampling, folds and bootstrap; each table is sampled down to 3,000 rows.
 
     Returns:
-        auroc, lower, upper, n_inside, n_outside, n_columns; auroc is None where too few patients or columns are there.
+        auroc, lower, upper, n_inside, n_outside, n_columns; auroc is None with too few patients or columns.
     """
     parts = [
         side if len(side) <= MOST_ROWS else side.sample(MOST_ROWS, random_state=seed) for side in (inside, outside)
@@ -259,11 +259,11 @@ def compare(
     """Compare an external cohort (second) with the development cohorts (first).
 
     Args:
-        scored: ``scored.parquet`` of either side, where both were scored.
-        fused: the fused tables of either side, where both exist.
+        scored: the two ``scored.parquet``, where both were scored.
+        fused: the two fused tables, where both exist.
         malignant: malignant classes.
         bootstrap: replicates.
-        seed: of every drawing.
+        seed: of all random draws.
 
     Returns:
         ``drop`` (rows), ``inputs`` (rows), ``domain`` (mapping or None), ``text``; plain values, None where unknown.

@@ -1,6 +1,6 @@
-"""Properties of a photo's file that are not the lesion: size, format, JPEG quality, EXIF, dark borders.
+"""Properties of a photo's file other than the lesion: size, format, JPEG quality, EXIF, dark borders.
 
-None of them is medical, but each can reveal the origin of a photo and, through it, the diagnosis.
+They are not medical, but can reveal the origin of a photo and, through it, the diagnosis.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ _LUMINANCE = (
 def traced(
     images: pd.DataFrame, root: Path, *, most: int, jobs: int = 1, seed: int = 0, console: Console | None = None
 ) -> pd.DataFrame:
-    """The images with the traces of their files; null for those whose file was not read.
+    """The images with the properties of their files; null for files that were not read.
 
     Args:
         images: with ``image_id`` and ``image_path``.
         root: folder of the paths.
-        most: files to read at most, drawn at random where there are more; 0 reads none.
+        most: largest number of files to read, sampled at random from more; 0 reads none.
         jobs: processes.
-        seed: of the drawing.
-        console: where progress goes.
+        seed: of the sampling.
+        console: shows the progress.
     """
     have = images[images["image_path"].notna()]
     chosen = have.sample(most, random_state=seed) if len(have) > most else have
@@ -70,7 +70,7 @@ def traced(
 
 
 def trace(item: Mapping[str, Any]) -> dict[str, Any]:
-    """The traces of one file.
+    """The properties of one file.
 
     Args:
         item: with ``image_id`` and ``path``.
@@ -79,7 +79,7 @@ def trace(item: Mapping[str, Any]) -> dict[str, Any]:
         image_id, the columns of :data:`NUMBERS` and :data:`CATEGORIES` (null where they do not apply), status.
 
     Raises:
-        CaseError: the file is no picture.
+        CaseError: the file is not a picture.
     """
     data = read_bytes(Path(item["path"]))
     row: dict[str, Any] = {"image_id": item["image_id"], **dict.fromkeys((*NUMBERS, *CATEGORIES)), "status": "ok"}
@@ -124,7 +124,7 @@ def _dark_border(grey: npt.NDArray[np.float64]) -> float:
 
 
 def _corner_darkness(grey: npt.NDArray[np.float64]) -> float:
-    """How much darker the four corners are than the middle, 0 (as bright or brighter) to 1: a vignette."""
+    """Vignetting: how much darker the four corners are than the middle, from 0 (not darker) to 1."""
     side = _SMALL_PX // 8
     ends = (slice(side), slice(-side, None))
     corners = np.concatenate([grey[y, x].ravel() for y in ends for x in ends])
@@ -133,7 +133,7 @@ def _corner_darkness(grey: npt.NDArray[np.float64]) -> float:
 
 
 def jpeg_quality(table: npt.ArrayLike) -> int:
-    """The libjpeg quality, 1 to 100, whose luminance table is nearest; other encoders' tables get the nearest one too.
+    """The libjpeg quality, 1 to 100, with the nearest luminance table, also for tables of other encoders.
 
     Args:
         table: the 64 quantisation steps of the first table, in any order.

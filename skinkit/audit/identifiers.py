@@ -1,4 +1,4 @@
-"""Find what identifies a person in a workspace, file by file.
+"""Find data in a workspace that identify a person, file by file.
 
 Tables are inspected column by column. Pages, JSON, CSV and other texts are searched for the ids of the cohorts' cases;
 for a pseudonymised cohort, for its original ids, if its files and its key are available. Ids of fewer than four
@@ -21,11 +21,12 @@ from skinkit.data import read_cases
 from skinkit.data.files import EXTENSIONS
 from skinkit.errors import SkinkitError
 from skinkit.privacy import permissions, pseudonyms
+from skinkit.schemas import VIEWS
 from skinkit.workspace import SETTINGS_FILE, Ref, Workspace
 
 IDS = ("patient_id", "lesion_id", "case_id", "image_id", "accession", "group_id")
 PATHS = ("image_path", "truth_mask_path")
-FILES = ("mask_file", "heatmap_file", "composite_file")
+FILES = ("mask_file", "heatmap_file", *(f"heatmap_{view}_file" for view in VIEWS), "composite_file")
 WORDS = ("diagnosis_source", "site_source")
 OLDEST_YEARS = 89
 """Ages above this are rare enough to identify (45 CFR 164.514(b)(2)(i)(C))."""
@@ -38,32 +39,32 @@ _PHOTOS = ("composites", "gallery", "inbox", "replaced")
 _EXPORTED = ("accession", "model_hash")
 
 STAYS = {
-    "ids": "artifacts are keyed by them: begin anew with --pseudonymise, and remove this workspace",
-    "file_names": "photos are found by them, masks and heatmaps named after cases: --pseudonymise hides them too",
-    "words": "labels as the hospital wrote them, shown beside what was made of them; keep free text out of the columns",
-    "kept_columns": "cohort.toml keeps them on purpose: take them out of 'keep' and ingest again",
-    "ages": "models read ages; cut the table's at 90 where the law asks for it",
-    "photos": "reports show the lesions they speak of, and new files wait: remove what was read and is not needed",
-    "key_place": "it says where the key lies, not what it is",
-    "open": "other users of this machine may read it",
-    "exports": "made to be handed over",
-    "logs": "written by whoever ran skinkit",
+    "ids": "artifacts are keyed by them: start a new workspace with --pseudonymise, and remove this one",
+    "file_names": "photos are located by them, and masks and heatmaps named after cases; --pseudonymise hides them too",
+    "words": "the hospital's own labels, shown beside their mapped values; keep free text out of these columns",
+    "kept_columns": "cohort.toml keeps them on purpose: remove them from 'keep' and ingest again",
+    "ages": "models use ages; cap the table's ages at 90 if the law requires it",
+    "photos": "reports show photos of their lesions, and new files wait to be read: remove files that are not needed",
+    "key_place": "contains the path of the key, not the key itself",
+    "open": "other users of this machine can read it",
+    "exports": "exported for another system",
+    "logs": "written by skinkit's runs",
     "leftovers": "unfinished or replaced work of a run that was killed",
 }
-"""What is found -> why it is there, or stays."""
+"""Kind of finding -> why it exists, or stays."""
 REMOVED = ("exports", "logs", "leftovers")
 """Kinds that can be removed without breaking an artifact."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """One thing in one file.
+    """One finding in one file.
 
     Attributes:
         file: relative to the workspace.
         kind: of :data:`STAYS`.
-        what: the column, or what was found.
-        n: how many different ones (ids, words, ages), or how many (photos).
+        what: the column or the kind of content.
+        n: number of distinct ids, words or ages, or number of photos.
     """
 
     file: str
@@ -77,7 +78,7 @@ class Trace:
 
 
 def traces(workspace: Workspace) -> Iterator[Trace]:
-    """Everything in a workspace that identifies a person, or helps to, in the order of its files."""
+    """Everything in a workspace that identifies a person or helps to, sorted by file."""
     sought = _sought(workspace)
     for path in files_of(workspace):
         name = path.relative_to(workspace.root).as_posix()
@@ -94,7 +95,7 @@ def traces(workspace: Workspace) -> Iterator[Trace]:
 
 
 def files_of(workspace: Workspace) -> Iterator[Path]:
-    """Files of a workspace and folders that are left over, but neither the cohorts' own files nor hidden folders."""
+    """Files of a workspace and leftover folders, without the cohorts' own files and hidden folders."""
     sources = {Path(str(cohort.root)) for cohort in workspace.cohorts.values()}
 
     def below(folder: Path) -> Iterator[Path]:
@@ -147,7 +148,7 @@ def _is_export(path: Path) -> bool:
 
 
 def _sought(workspace: Workspace) -> set[tuple[str, ...]]:
-    """The ids to search texts for, each as its tokens."""
+    """The ids to search for in texts, each as its tokens."""
     ids: set[str] = set()
     for cohort in workspace.cohorts.values():
         if cohort.key_file is not None:
@@ -161,7 +162,7 @@ def _sought(workspace: Workspace) -> set[tuple[str, ...]]:
 
 
 def _own_ids(workspace: Workspace, name: str) -> set[str]:
-    """Ids and file names as in the cohort's files; empty if the files or the key are unavailable."""
+    """Ids and file names from the cohort's own files; empty if the files or the key are unavailable."""
     try:
         rows = read_cases(workspace.cohort(name)).rows
     except SkinkitError:
@@ -171,7 +172,7 @@ def _own_ids(workspace: Workspace, name: str) -> set[str]:
 
 
 def _values(table: Path, column: str) -> set[str]:
-    """The different values of a column, as text; none where there is no such column."""
+    """The distinct values of a column, as text; empty without the column."""
     values: set[str] = set()
     with opened_table(table) as file:
         if column in file.schema_arrow.names:
@@ -212,7 +213,7 @@ def _of_column(column: str) -> str:
 
 
 def _in_text(path: Path, name: str, sought: set[tuple[str, ...]]) -> Iterator[Trace]:
-    if path.name in (SETTINGS_FILE, test_access_log.LEDGER):
+    if path.name in (SETTINGS_FILE, test_access_log.LEDGER, test_access_log.FORMER_LEDGER):
         return
     text = path.read_text(encoding="utf-8", errors="replace")
     photos = text.count("data:image/jpeg") if path.suffix == ".html" else 0

@@ -1,23 +1,19 @@
-"""The leakage guard: patients, lesions and images that occur on both sides of a split.
+"""The leakage guard: patients, lesions and images that occur in two tables, such as training and test rows.
 
-The two sides are tables with any of the columns ``cohort``, ``case_id``, ``image_id``, ``group_id``, ``patient_id``,
-``lesion_id``, ``image_sha256``, ``pixel_sha256`` and ``dhash``. A column that a side lacks is not compared and is left
-out of :attr:`Leakage.compared`. Ids of patients and lesions are compared within their id space (the prefix of
-``group_id``, where both sides have one), so two hospitals may both have a patient 17. So are ids of images, where no
-patient speaks against it: archives give an image one id in all their releases, in whatever size it comes.
+The photos of every view of a case are compared. Columns that one table lacks are not compared and are left out of
+:attr:`Leakage.compared`. Ids are compared within
+their id space (the prefix of ``group_id``), so two hospitals may both have a patient 17. Image ids match unless the
+patients differ, because archives keep an image's id in every release and size.
 
-Near-identical images are searched for by the Hamming distance of their 64-bit difference hashes, and such pairs are
-always reported. Two lesions centred on plain skin may have hashes that differ in a bit or two, so a pair only
-counts, and is refused above a limit, when :func:`look_at` found the two pictures to be the same picture (correlation of
-their thumbnails), or, where a photo is not at hand, when the hashes differ in at most ``UNSEEN_BITS``. What does not
-count is called *alike*.
+Near-identical images are candidates by the Hamming distance of their 64-bit difference hashes. A pair counts, and is
+refused above a limit, if :func:`look_at` finds the same picture (correlation of thumbnails) or, without the photos, if
+the hashes differ in at most ``UNSEEN_BITS``. Other candidates are reported as *alike*.
 
-Measured: among 495,146 pairs of clinical photos of different patients (PAD-UFES-20) none was within 4 bits and the
-thumbnails of none correlated above 0.947; among 329,591 pairs of dermoscopic images (HAM10000 and the ISIC 2018 test
-set) 20 were within 4 bits, 1 within 2, and the largest correlation was 0.960. Copies of PAD photos (re-encoded, resized
-to a square, half as large, brighter, noisier) were within 4 bits in 95 to 100 % and correlated at 0.978 or more. Copies
-that were cropped or turned are mostly missed: 70 % were within 4 bits after 2 % were cut from each side, 11 % after
-5 %.
+Measured: of 495,146 pairs of clinical photos of different patients (PAD-UFES-20) none was within 4 bits, the largest
+correlation was 0.947; of 329,591 pairs of dermoscopic images (HAM10000, ISIC 2018 test) 20 were within 4 bits, 1 within
+2, and the largest correlation was 0.960. Re-encoded, resized, brighter or noisier copies of PAD photos were within 4
+bits in 95 to 100 % and correlated at 0.978 or more. Cropped or rotated copies are mostly missed (70 % within 4 bits
+after cropping 2 % per edge, 11 % after 5 %).
 """
 
 from __future__ import annotations
@@ -34,6 +30,7 @@ import pandas as pd
 
 from skinkit.artifacts.artifact import exists, open_artifact
 from skinkit.artifacts.files import json_values
+from skinkit.data.views import every_photo
 from skinkit.errors import CaseError, RefusedError
 from skinkit.schemas import OK
 from skinkit.workspace import Ref, Workspace
@@ -47,18 +44,18 @@ REFUSED = {
     "file": "an identical file",
     "pixels": "identical pixels",
 }
-"""Kinds of leakage that are refused, most telling first, in words."""
+"""Kinds of leakage that are refused, most specific first -> label."""
 
 NEAR, ALIKE = "near_identical", "alike"
-"""Pairs that count as the same picture, and pairs whose hashes alone are close."""
+"""Pairs that count as the same picture, and pairs with only similar hashes."""
 NEAR_DISTANCE_BITS = 4
 """Difference hashes that differ in at most this many of 64 bits make two images candidates."""
 UNSEEN_BITS = 2
-"""Where a photo cannot be looked at, hashes that differ in at most this many bits count as near-identical."""
+"""Without the photos, hashes that differ in at most this many bits count as near-identical."""
 NEAR_LIMIT = 0
-"""Near-identical cases above which two sides are refused."""
+"""Most near-identical cases that are accepted."""
 SAME_PICTURE = 0.97
-"""Correlation of two grey thumbnails from which two photos are called the same picture."""
+"""Correlation of two grey thumbnails from which two photos count as the same picture."""
 THUMBNAIL_PX = 32
 _MOST_LOOKED_AT = 2000
 
@@ -82,15 +79,15 @@ _COLUMNS = {"file": "image_sha256", "pixels": "pixel_sha256", "group": "group_id
 
 @dataclass(frozen=True)
 class Leakage:
-    """What two sides share.
+    """Cases that two tables share.
 
     Attributes:
-        pairs: one row per case of the first side and kind, beside the first case of the other side that shares it:
+        pairs: one row per kind and case of the first table, with the first matching case of the other table:
             kind, cohort, case_id, other_cohort, other_case_id, shared, distance_bits, correlation (of thumbnails, null
-            where they were not looked at), other_dhash.
-        counts: kind -> cases of the first side.
-        compared: kinds that could be compared, because both sides have what they need.
-        near_limit: near-identical cases above which they are refused.
+            where not computed), other_dhash.
+        counts: kind -> cases of the first table.
+        compared: kinds whose columns both tables have.
+        near_limit: most near-identical cases that are accepted.
     """
 
     pairs: pd.DataFrame
@@ -100,20 +97,20 @@ class Leakage:
 
     @property
     def refused(self) -> pd.DataFrame:
-        """The pairs that are refused; near-identical ones only where there are more of them than the limit."""
+        """The pairs that are refused; near-identical ones only above the limit."""
         kept = {ALIKE} if self.counts.get(NEAR, 0) > self.near_limit else {ALIKE, NEAR}
         return self.pairs[~self.pairs["kind"].isin(kept)]
 
     @property
     def cases(self) -> int:
-        """Cases of the first side that leak in any refused way."""
+        """Number of cases of the first table in refused pairs."""
         return len(self.refused[["cohort", "case_id"]].drop_duplicates())
 
     def near_remarks(self, where: str) -> list[str]:
         """Remarks on similar images that are not refused: one sentence per kind, with the first pairs.
 
         Args:
-            where: the other side, for example ``"a training image"``.
+            where: the other table's rows, for example ``"a training image"``.
         """
         words = {NEAR: f"near-identical to {where}", ALIKE: f"like {where} by its hash, which alone is not refused"}
         counts = {kind: self.counts.get(kind, 0) for kind in words}
@@ -128,7 +125,7 @@ class Leakage:
         return _listing(self.refused)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for a manifest: the counts, what was compared, and the first pairs."""
+        """Plain values for a manifest: counts, compared kinds and the first pairs."""
         return {
             "cases": self.cases,
             "counts": dict(self.counts),
@@ -143,7 +140,7 @@ def _other_patient(ours: object, theirs: object) -> bool:
 
 
 def joined(*parts: Leakage) -> Leakage:
-    """Several comparisons as one, for example those of all folds; a case that leaks in two of them counts once."""
+    """Several comparisons as one, for example of all folds; a case that leaks in two of them counts once."""
     pairs = pd.concat([part.pairs for part in parts], ignore_index=True) if parts else _pairs([])
     pairs = pairs.drop_duplicates(["kind", "cohort", "case_id", "other_cohort", "other_case_id"], ignore_index=True)
     compared = tuple(kind for kind in (*REFUSED, NEAR, ALIKE) if any(kind in part.compared for part in parts))
@@ -158,14 +155,16 @@ def check(
     near_distance_bits: int = NEAR_DISTANCE_BITS,
     near_limit: int = NEAR_LIMIT,
 ) -> Leakage:
-    """What the rows of one side share with the other side.
+    """Find rows of one table that share something with another table.
 
     Args:
-        left: the side whose cases are listed, for example the scored cohort.
-        right: the side it must not share anything with, for example training rows.
-        near_distance_bits: largest Hamming distance of candidates; negative leaves that search out.
-        near_limit: near-identical cases above which :func:`refuse` refuses them.
+        left: table whose cases are listed, for example the scored cohort; any of the columns ``cohort``, ``case_id``,
+            ``image_id``, ``group_id``, ``patient_id``, ``lesion_id``, ``image_sha256``, ``pixel_sha256``, ``dhash``.
+        right: table that must not share anything with it, for example training rows; the same columns.
+        near_distance_bits: largest Hamming distance of candidates; negative skips that search.
+        near_limit: most near-identical cases that :func:`refuse` accepts.
     """
+    left, right = every_photo(left), every_photo(right)
     scoped = "group_id" in left and "group_id" in right
     image = "image_id" if "image_id" in left and "image_id" in right else "case_id"
     ours, theirs = _keys(left, scoped, image), _keys(right, scoped, image)
@@ -187,15 +186,16 @@ def check(
     if near_distance_bits >= 0 and ours["dhash"].notna().any() and theirs["dhash"].notna().any():
         compared += [NEAR, ALIKE]
         rows += _near(ours, theirs, near_distance_bits)
-    pairs = _pairs(rows)
+    pairs = _pairs(rows).drop_duplicates(["kind", "cohort", "case_id"], ignore_index=True)
     return Leakage(pairs, _counts(pairs, compared), tuple(compared), near_limit)
 
 
 def sharing(left: pd.DataFrame, right: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows of either side that may share something refused with the other: all :func:`check` need look at.
+    """The rows of both tables that may share something refused, as a prefilter for :func:`check`.
 
-    It is fast on large tables that share few rows or none.
+    Fast on large tables that share few or no rows.
     """
+    left, right = every_photo(left), every_photo(right)
     scoped = "group_id" in left and "group_id" in right
     image = "image_id" if "image_id" in left and "image_id" in right else "case_id"
     sides = [_keys(side, scoped, image) for side in (left, right)]
@@ -207,7 +207,7 @@ def sharing(left: pd.DataFrame, right: pd.DataFrame) -> tuple[pd.DataFrame, pd.D
 
 
 def external_overlap(workspace: Workspace) -> Leakage:
-    """What usable development cases share with usable cases of external cohorts, as far as both have been read."""
+    """Overlap of usable development cases with usable cases of the ingested external cohorts."""
     sides = [_read_cases(workspace, workspace.with_role(role)) for role in ("development", "external")]
     return check(*sharing(*sides), near_distance_bits=-1)
 
@@ -226,10 +226,10 @@ def _read_cases(workspace: Workspace, cohorts: Sequence[str]) -> pd.DataFrame:
 
 
 def look_at(leakage: Leakage, photo: Callable[[str, str], Path | None]) -> Leakage:
-    """The same comparison after its candidate pairs are verified on their photos.
+    """The comparison with its candidate pairs verified on the photos.
 
-    A pair whose thumbnails correlate at ``SAME_PICTURE`` or more is near-identical, any other is alike. Pairs of which
-    a photo is not at hand stay as the hashes had them; at most 2,000 pairs are looked at.
+    A pair whose thumbnails correlate at ``SAME_PICTURE`` or more is near-identical, any other is alike. Pairs without
+    both photos keep their classification by hash; at most 2,000 pairs are verified.
 
     Args:
         leakage: of :func:`check`.
@@ -250,7 +250,7 @@ def look_at(leakage: Leakage, photo: Callable[[str, str], Path | None]) -> Leaka
 
 
 def photos_of(workspace: Workspace) -> Callable[[str, str], Path | None]:
-    """Finds the photo of a cohort with a given ``dhash``, for :func:`look_at`; None where either is not at hand."""
+    """A function for :func:`look_at` that finds a cohort's photo by its ``dhash``; None if it is unavailable."""
     tables: dict[str, dict[str, Path]] = {}
 
     def photo(cohort: str, dhash: str) -> Path | None:
@@ -299,13 +299,13 @@ def refuse(leakage: Leakage, allow: str, what: str, fix: str = "") -> None:
     """Refuse leakage unless a reason to allow it is stated.
 
     Args:
-        leakage: what was found.
+        leakage: of :func:`check`.
         allow: the reason of ``--allow-leakage``, or empty.
-        what: the two sides, for example ``"jinan and the training rows of frozen_probe"``.
-        fix: what to do instead; by default to remove the cases.
+        what: the two tables, for example ``"jinan and the training rows of frozen_probe"``.
+        fix: alternative for the error message; by default to remove the cases.
 
     Raises:
-        RefusedError: something is shared and no reason was given; the first pairs are listed.
+        RefusedError: something is shared and no reason allows it; the first pairs are listed.
     """
     pairs = leakage.refused
     if not len(pairs) or allow.strip():
@@ -324,7 +324,7 @@ def refuse(leakage: Leakage, allow: str, what: str, fix: str = "") -> None:
 
 
 def _listing(pairs: pd.DataFrame) -> str:
-    # The most telling pair of each case is enough to find it.
+    # The most specific pair of each case is enough to find it.
     first_pairs = pairs.drop_duplicates(["cohort", "case_id"])
     listing = [
         f"{_name(row.cohort, row.case_id)} and {_name(row.other_cohort, row.other_case_id)} "
@@ -347,7 +347,7 @@ def _name(cohort: object, case: object) -> str:
 
 
 def id_space(group_id: str | None) -> str:
-    """The id space of a group, which scopes its ids: what stands before ``:patient:``, ``:lesion:`` or ``:image:``."""
+    """The id space of a group id: the part before ``:patient:``, ``:lesion:`` or ``:image:``."""
     if not group_id:
         return ""
     named = _GROUP.match(group_id)
@@ -355,7 +355,7 @@ def id_space(group_id: str | None) -> str:
 
 
 def _keys(side: pd.DataFrame, scoped: bool, image: str = "image_id") -> pd.DataFrame:
-    """One row per row of a side: what it is called, and its value of every kind (None where unknown)."""
+    """One row per row of a table: its cohort and case, and its key of every kind (None if unknown)."""
     n = len(side)
 
     def column(name: str) -> list[str | None]:
@@ -411,7 +411,7 @@ def _counts(pairs: pd.DataFrame, kinds: tuple[str, ...] | list[str]) -> dict[str
 
 
 def _near(ours: pd.DataFrame, theirs: pd.DataFrame, limit: int) -> list[dict[str, Any]]:
-    """The nearest image of the other side within the limit, for each row that has one; identical pixels left out."""
+    """The nearest image of the other table within the limit, for each row with one; identical pixels left out."""
     ours, theirs = _telling(ours), _telling(theirs)
     a, b = _bits(ours["dhash"]), _bits(theirs["dhash"])
     same = theirs["pixel_sha256"].to_numpy(dtype=object)
@@ -432,7 +432,7 @@ def _near(ours: pd.DataFrame, theirs: pd.DataFrame, limit: int) -> list[dict[str
 
 
 def _telling(side: pd.DataFrame) -> pd.DataFrame:
-    """Rows whose hash says something of the picture."""
+    """Rows whose hash is informative (not of a nearly uniform picture)."""
     side = side.dropna(subset=["dhash"])
     ones = np.bitwise_count(_bits(side["dhash"])).astype(np.int64)
     return side[np.minimum(ones, 64 - ones) >= PLAIN_BITS].reset_index(drop=True)
@@ -443,15 +443,15 @@ def _bits(hashes: pd.Series) -> npt.NDArray[np.uint64]:
 
 
 def joined_groups(cases: pd.DataFrame, level: str = "patient") -> pd.Series:
-    """Groups that must stay on one side: rows linked by a shared patient, lesion or image, directly or through others.
+    """Groups that must not be divided: rows linked by a shared patient, lesion or image, directly or transitively.
 
     Args:
-        cases: with ``group_id`` and any of the other columns a side may have.
+        cases: with ``group_id`` and any of the other columns of :func:`check`.
         level: ``patient`` joins patients, lesions and images; ``lesion`` lesions and images; ``image`` identical images
             (and the photographs of one case).
 
     Returns:
-        A label per row, on the index of ``cases``: the alphabetically first group id of what was joined.
+        A label per row, on the index of ``cases``: the alphabetically first group id of the linked rows.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components

@@ -53,7 +53,7 @@ PATIENT_BLOCK = (
 ORIGINS = ("cohort", "centre", "center", "hospital", "device", "modality")
 CONFIRMATIONS = ("confirmed_by", "biopsed", "biopsied")
 NOT_KNOWN = "UNK"
-"""Value of an attribute that the patient was asked for and did not know."""
+"""Value of an attribute that the patient was asked about but did not know."""
 _NO_ATTRIBUTE = frozenset({
     *PREDICTIONS.names, "img_id", "image", "image_path", "image_sha256", "pixel_sha256", "dhash", "class", "cluster",
     "several", "diagnosis", "diagnosis_source", "raw_malignancy", "split", "part",
@@ -69,12 +69,16 @@ SHORTCUTS = Schema(
         Column(*column)
         for column in (
             ("family", "string", "missing, file, origin, confirmation, or everything"),
-            ("cue", "string", "what is looked at instead of the lesion; together for all cues of the family"),
+            ("cue", "string", "the cue; together for all cues of the family"),
             ("kind", "string", "flag, number, category or model (several cues)"),
-            ("how", "string", "ranked as it is, or learnt out_of_fold with patients kept together"),
-            ("direction", "string", "which way goes with malignant: known, unknown, high, low, yes, no; null: learnt"),
-            ("same_as", "string", "the first cue that says the same of every case; null where this is it"),
-            ("auroc", "float", "AUROC for malignancy of the cue alone, told the way round that is above 0.5"),
+            ("how", "string", "ranked: used as a score; out_of_fold: fitted with patients kept together"),
+            (
+                "direction",
+                "string",
+                "value associated with malignant: known, unknown, high, low, yes, no; null: learnt",
+            ),
+            ("same_as", "string", "the first cue with identical values in every case; null for that cue itself"),
+            ("auroc", "float", "AUROC for malignancy of the cue alone, oriented to lie above 0.5"),
             ("lower", "float", "lower end of the 95 % interval over patients"),
             ("upper", "float", "upper end of the 95 % interval"),
             ("p_holm", "float", "p of AUROC 0.5 after Holm's correction over all cues"),
@@ -153,7 +157,7 @@ def cues_of(table: pd.DataFrame, attributes: Sequence[str] | None = None) -> lis
 
     Args:
         table: one row per image.
-        attributes: columns whose absence is looked at; by default those of the case table that are there.
+        attributes: columns whose missing values are audited; by default those of the case table that exist.
     """
     chosen = [name for name in (ATTRIBUTES if attributes is None else attributes) if name in table]
     cues = [*_missing(table, chosen)]
@@ -235,7 +239,7 @@ def audit(
         cues: of :func:`cues_of`.
         malignant: (n,).
         cluster: (n,) patient of each row.
-        setting: how.
+        setting: settings of the audit.
         model_score: (n,) a model's malignancy; adds its AUROC with each cue held constant.
 
     Returns:
@@ -342,7 +346,7 @@ def _verdict(area: Area, p: float) -> str:
 
 @dataclass(frozen=True)
 class Audit:
-    """An audit of scored cases, ready to be written.
+    """An audit of scored cases, ready to write.
 
     Attributes:
         rows: of :func:`audit`.
@@ -357,7 +361,7 @@ class Audit:
         return as_dict(self.rows, self.malignant_set)
 
     def write(self, folder: Path | None) -> dict[str, Any]:
-        """Write the files, where a folder is given; ``shortcuts`` for the manifest."""
+        """Write the files, if there is a folder; returns ``shortcuts`` for the manifest."""
         if folder is not None:
             write(folder, self.rows, self.malignant_set)
         verdict = overall(self.rows, self.malignant_set)
@@ -365,7 +369,7 @@ class Audit:
 
 
 def audited(table: pd.DataFrame, cues: Sequence[Cue], classes: ClassSet, *, seed: int = 0) -> Audit:
-    """The audit of scored cases, their model's malignancy beside it.
+    """The audit of scored cases together with their model's malignancy.
 
     Args:
         table: one row per case with ``class``, ``group_id`` and ``malignancy``.
@@ -429,7 +433,7 @@ def found_among(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def overall(rows: pd.DataFrame, malignant_set: str) -> str:
-    """The verdict over all cues, the malignant set named."""
+    """The verdict over all cues, naming the malignant set."""
     cues = rows[(rows["cue"] != TOGETHER) & (rows["family"] != CONFIRMATION)]
     strong, some = (cues[cues["verdict"] == verdict] for verdict in ("strong", "some"))
     counted = f"Malignant means the set '{malignant_set}'. "
@@ -448,7 +452,7 @@ def overall(rows: pd.DataFrame, malignant_set: str) -> str:
 def bar_chart(rows: pd.DataFrame, *, most: int = 24, into: tuple[Path, str] | None = None) -> str:
     """Bars with intervals in descending order, as SVG; cues with identical values share a bar.
 
-    Where ``into`` names a folder and a stem, SVG and PNG files are also written.
+    If ``into`` names a folder and a stem, SVG and PNG files are also written.
     """
     from skinkit.figures import curves
 

@@ -1,8 +1,8 @@
 """The test access log: a permanent record of every scoring of a model on held-out or external cases.
 
-A held-out or external set is unbiased only as long as no choice depends on its results. The log counts how often it was
-used. ``looks.jsonl`` of the workspace holds one JSON object per line and is append-only; each line holds its own
-SHA-256 and that of the line before it, so a changed, moved or removed line is detected. (Truncation at the end is not
+A held-out or external set is unbiased only while no choice depends on its results; the log counts how often it was
+used. ``test_access_log.jsonl`` of the workspace is append-only with one JSON object per line. Each line holds its own
+SHA-256 and that of the previous line, so a changed, moved or removed line is detected. (Truncation at the end is not
 detected from the log alone; each metrics artifact keeps the number of its access.)
 
 An access is the first scoring of one content (predictions and truth) of a cohort by one model. Scoring the same content
@@ -23,7 +23,8 @@ from skinkit.artifacts.files import digest, write_atomic
 from skinkit.artifacts.locks import lock
 from skinkit.errors import RefusedError
 
-LEDGER = "looks.jsonl"
+LEDGER, FORMER_LEDGER = "test_access_log.jsonl", "looks.jsonl"
+"""Its name, and its name in workspaces of older versions, where it stays."""
 HELD_OUT, EXTERNAL = "held_out", "external"
 _START = "0" * 64
 _WAIT_S = 30.0
@@ -45,13 +46,27 @@ class Access:
     entry: Mapping[str, Any]
 
 
+def ledger(root: Path) -> Path:
+    """The file of a workspace's log.
+
+    Raises:
+        RefusedError: there are two, so that nobody can say how often a test set was used.
+    """
+    file, former = root / LEDGER, root / FORMER_LEDGER
+    if file.is_file() and former.is_file():
+        raise RefusedError(
+            f"{file} and {former.name} beside it", "one test access log", "keep the one that belongs to this workspace"
+        )
+    return former if former.is_file() else file
+
+
 def read(root: Path) -> list[dict[str, Any]]:
     """All accesses of a workspace, oldest first.
 
     Raises:
-        RefusedError: a line was changed, removed or is no JSON; the first such line is named.
+        RefusedError: a line was changed, removed or is not JSON; the first such line is named.
     """
-    file = root / LEDGER
+    file = ledger(root)
     if not file.is_file():
         return []
     entries: list[dict[str, Any]] = []
@@ -64,9 +79,9 @@ def read(root: Path) -> list[dict[str, Any]]:
             linked = False
         if not linked:
             raise RefusedError(
-                f"line {number} of {file} does not follow from the line before it",
-                "a ledger that was only appended to",
-                "restore the ledger from a backup; if that is not possible, move it away and say so wherever these "
+                f"line {number} of {file} does not follow from the previous line",
+                "an append-only log",
+                "restore the log from a backup; if that is not possible, move it away and report this wherever these "
                 "figures are reported",
             )
         entries.append(entry)
@@ -87,11 +102,11 @@ def add(root: Path, look: Mapping[str, Any]) -> Access:
             truth), endpoint, and any further fields.
 
     Raises:
-        RefusedError: the ledger was tampered with.
+        RefusedError: the log was tampered with.
         BusyError: another process is writing it.
     """
-    file = root / LEDGER
-    with lock(file, wait_s=_WAIT_S):  # all cohorts share the ledger, and each holds it for a moment
+    file = ledger(root)
+    with lock(file, wait_s=_WAIT_S):  # all cohorts share the log and lock it briefly
         entries = read(root)
         own = [entry for entry in entries if entry["cohort"] == look["cohort"]]
         for number, entry in enumerate(own, 1):

@@ -101,12 +101,12 @@ SYNONYMS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Context:
-    """What every command may use.
+    """Settings that every command receives.
 
     Attributes:
-        folder: where ``--workspace`` points, or the current folder.
+        folder: folder of ``--workspace``, or the current folder.
         console: messages and progress.
-        jobs: processes to use.
+        jobs: number of processes.
         device: ``auto``, ``cpu`` or ``cuda``.
         cohorts: cohorts named with ``--cohort``; empty for all.
         upstream: whether inputs are brought up to date first.
@@ -136,11 +136,10 @@ class Context:
         """The cohorts named with ``--cohort``, or all with diagnoses.
 
         Raises:
-            ConfigError: a name that no cohort has.
+            ConfigError: an unknown cohort.
             InputError: there is no cohort with diagnoses.
         """
-        named = [workspace.cohort(name).name for name in self.cohorts]
-        cohorts = named or workspace.with_role("development", "external")
+        cohorts = workspace.chosen(self.cohorts, "development", "external")
         if not cohorts:
             raise InputError(
                 f"{workspace.root} has no labelled cohort",

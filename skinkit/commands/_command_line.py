@@ -1,6 +1,6 @@
-"""The options of every command, and how ``--help`` shows them: what is the command's own first, what is rare last.
+"""The options of every command and their ``--help``: the command's own options first, rare ones last.
 
-A stage's or command's ``Config`` gives its own options; those it shares with others stand in one table here.
+The ``Config`` of a stage or command defines its own options; shared options are in one table here.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class _Shared(NamedTuple):
 
     Attributes:
         type: of its value.
-        flags: how it is written.
+        flags: its spellings.
         help: one sentence.
         default: of the parameter.
-        metavar: how its value is called.
-        heading: where the help shows it.
+        metavar: placeholder of its value in the help.
+        heading: its section of the help.
     """
 
     type: Any
@@ -44,43 +44,45 @@ class _Shared(NamedTuple):
 _SHARED: dict[str, _Shared] = {
     "workspace": _Shared(Path | None, ("--workspace", "-w"), "Folder with skinkit.toml; default: here or above."),
     "cohort": _Shared(
-        list[str] | None, ("--cohort",), "Cohort to work on, repeatable; default: all that apply.", metavar="<name>"
+        list[str] | None, ("--cohort",), "Cohort to process, repeatable; default: all that apply.", metavar="<name>"
     ),
     "external": _Shared(
-        list[str] | None, ("--external",), "An external cohort: --cohort, and its role is checked.", metavar="<name>"
+        list[str] | None, ("--external",), "Like --cohort, but the cohort must be external.", metavar="<name>"
     ),
     "name": _Shared(
         str | None,
         ("--name",),
-        "Name of what is made; default: the segmenter's, split's or kind of model's.",
+        "Name of the result; default: name of the segmenter, split or kind of model.",
         metavar="<name>",
     ),
-    "jobs": _Shared(int | None, ("--jobs", "-j"), "Processes; default: the cores this process may use."),
-    "device": _Shared(Literal["auto", "cpu", "cuda"], ("--device",), "Where networks run.", "auto"),
+    "jobs": _Shared(int | None, ("--jobs", "-j"), "Number of processes; default: the cores available to this process."),
+    "device": _Shared(Literal["auto", "cpu", "cuda"], ("--device",), "Device of networks.", "auto"),
     "no_upstream": _Shared(
         bool,
         ("--no-upstream",),
-        "Use inputs as they are; do not bring them up to date first.",
+        "Use inputs without bringing them up to date first.",
         False,
         heading=RARELY,
     ),
-    "retry_failed": _Shared(bool, ("--retry-failed",), "Try cases again that failed before.", False, heading=RARELY),
+    "retry_failed": _Shared(
+        bool, ("--retry-failed",), "Process cases again that failed before.", False, heading=RARELY
+    ),
     "case_seconds": _Shared(
         float,
         ("--case-seconds",),
-        "Seconds a case may take before it is a failed one; 0: any.",
+        "Time limit of a case in seconds, after which it fails; 0: none.",
         120.0,
         heading=RARELY,
     ),
     "shard": _Shared(
         str | None,
         ("--shard",),
-        "Work out the i-th of n shares of the rows (i/n), as a task of a Slurm array; a plain run joins them.",
+        "Compute the i-th of n shares of the rows (i/n), such as a task of a Slurm array; a run without it joins them.",
         metavar="<i/n>",
         heading=RARELY,
     ),
-    "json": _Shared(bool, ("--json",), "Print one JSON object on stdout, whatever happens.", False),
-    "quiet": _Shared(bool, ("--quiet", "-q"), "Only warnings and errors.", False),
+    "json": _Shared(bool, ("--json",), "Print one JSON object on stdout, also on errors.", False),
+    "quiet": _Shared(bool, ("--quiet", "-q"), "Show only warnings and errors.", False),
     "log_format": _Shared(
         Literal["text", "json"], ("--log-format",), "Messages on stderr as text or JSON lines.", "text", heading=RARELY
     ),
@@ -104,9 +106,9 @@ _OF_COMMAND: dict[str, tuple[str, ...]] = {
 }
 _OF_COMMAND_ELSE = ("workspace", *_TALK)
 _WIDEST = 28
-"""Columns that the names of options take in a help; longer ones have a line of their own."""
+"""Width of the column of option names in a help; longer names get a line of their own."""
 _ALSO = "_as_option"
-"""Ends the parameter of an argument that may be given as an option too."""
+"""Suffix of the parameter of an argument that is also an option."""
 
 
 def own_options(name: str) -> list[Option]:
@@ -141,9 +143,9 @@ def _of_shared(name: str, of: _Shared) -> inspect.Parameter:
 
 
 def _own(option: Option) -> list[inspect.Parameter]:
-    """One field of a ``Config``; None means it was not given, so that ``skinkit.toml`` can speak.
+    """One field of a ``Config``; None means not set, so that ``skinkit.toml`` applies.
 
-    An argument that has a flag is an option too.
+    An argument with a flag is also an option.
     """
     kind = on_command_line(option.type)
     help_ = option.help
@@ -182,10 +184,10 @@ def _shown_default(default: Any) -> str:
 
 
 def passed_values(options: Sequence[Option], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that were given of a ``Config``'s fields.
+    """The values set for a ``Config``'s fields.
 
     Raises:
-        ConfigError: an argument and the option that is the same have different values.
+        ConfigError: an argument and its equivalent option have different values.
     """
     passed = {}
     for option in options:
@@ -202,7 +204,7 @@ def passed_values(options: Sequence[Option], values: Mapping[str, Any]) -> dict[
 
 
 def flags_of(name: str) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Every option of a command as it is written -> its help, and its values where only some are allowed."""
+    """Spelling of every option of a command -> its help, and its allowed values if they are limited."""
     flags: dict[str, tuple[str, tuple[str, ...]]] = {}
     for parameter in parameters_of(name):
         kind, note = get_args(parameter.annotation)[:2]
@@ -214,7 +216,7 @@ def flags_of(name: str) -> dict[str, tuple[str, tuple[str, ...]]]:
 
 
 def values_of_first_argument(name: str) -> tuple[str, ...]:
-    """What the first argument of a command may be, where only some words are allowed."""
+    """Allowed values of a command's first argument, if they are limited."""
     first = next((option for option in own_options(name) if option.help.positional), None)
     return _values_of(first.type) if first else ()
 
@@ -228,7 +230,7 @@ def _values_of(kind: Any) -> tuple[str, ...]:
 
 
 class CommandHelp(TyperCommand):
-    """A command whose options stand under headings."""
+    """A command whose help groups options under headings."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write them."""
@@ -238,7 +240,7 @@ class CommandHelp(TyperCommand):
             if record is not None:
                 flags, text = record
                 if flags.startswith("--") and " / --no-" in flags and not text.endswith("(default: on)"):
-                    record = flags.partition(" / ")[0], text  # who would write --no-common?
+                    record = flags.partition(" / ")[0], text  # nobody needs --no-common
                 argument = parameter.param_type_name == "argument"
                 groups[ARGUMENTS if argument else getattr(parameter, "rich_help_panel", None) or COMMON].append(record)
         _write_groups(formatter, groups)

@@ -1,4 +1,4 @@
-"""Where the files of a study go, and how they are written: JSON without NaN, the text, and the figures' paths."""
+"""Write the files of a study: JSON without NaN, text, and the paths of figures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Written(NamedTuple):
 
     Attributes:
         files: kind of file -> path.
-        body: what the JSON file says.
+        body: content of the JSON file.
         text: for a terminal; its last line names the folder.
     """
 
@@ -26,7 +26,7 @@ class Written(NamedTuple):
 
 
 def folder_of(out: str, workspace: Workspace, *inside: str) -> Path:
-    """Where files go: the first part is a folder of the workspace, in the place of which ``--out`` may stand."""
+    """The output folder: ``--out`` replaces the first part, a folder of the workspace."""
     first, *rest = inside
     return (Path(out) if out else workspace.root / first).joinpath(*rest)
 
@@ -43,12 +43,12 @@ def write_study(
     """Write ``stem.json``, and ``stem.txt`` or, of a page, ``stem.md``.
 
     Args:
-        folder: where.
+        folder: output folder.
         stem: name of the files.
         body: for the JSON.
         text: for a terminal.
-        page: the same in Markdown, where a study has a page of its own.
-        files: what is written already, such as figures and tables: kind -> path.
+        page: the same in Markdown, if the study has a page of its own.
+        files: files already written, such as figures and tables: kind -> path.
     """
     whole = dict(json_values(body))
     paths = {"json": folder / f"{stem}.json", ("md" if page else "txt"): folder / f"{stem}.{'md' if page else 'txt'}"}

@@ -1,12 +1,12 @@
-"""ablate: train the models of a paper's ablation on one split, and say what each part adds.
+"""ablate: train the models of a paper's ablation on one split, and measure what each part adds.
 
---system names the paper. Each of its models (arms) is trained under the name SYSTEM-ARM on the same folds, scored on
-the held-out development cases and on every external cohort, and compared with the arm that lacks one thing and with the
-whole system: paired differences with 95 % intervals over patients, p values after Holm's correction over the pairs of a
-figure. Arms that exist are used as they are, so a run that was interrupted goes on. --preset quick is for a machine
-without a GPU, where the paper's preset takes days. The files lie in 'ablate/SYSTEM' of the workspace: ablation.md (also
-as JSON), arms.parquet, differences.parquet, by_class.md and .parquet (frozen thresholds, most probable class, and for
-comparison thresholds tuned on the scored cases), roc.svg and .png.
+--system names the paper. Each of its models (arms) is trained as SYSTEM-ARM on the same folds and scored on the
+held-out development cases and every external cohort. It is compared with the arm that lacks one part and with the whole
+system: paired differences with 95 % intervals over patients, p values with Holm's correction over the pairs of a
+figure. Existing arms are reused, so an interrupted run can be resumed. Use --preset quick on a machine without a GPU,
+where the paper's preset takes days. Files are written to 'ablate/SYSTEM' of the workspace: ablation.md (also as JSON),
+arms.parquet, differences.parquet, by_class.md and .parquet (frozen thresholds, most probable class, and for comparison
+thresholds tuned on the scored cases), roc.svg and .png.
 """
 
 from __future__ import annotations
@@ -46,23 +46,23 @@ _BY_CLASS = Schema("by_class", 1, ("cohort", "arm", "mode", "class", "average"),
 
 @dataclass(frozen=True)
 class Training:
-    """Options of whatever trains and compares the arms of a paper."""
+    """Options shared by commands that train and compare the arms of a paper."""
 
     arms: Annotated[tuple[str, ...], "arms to train and compare (default: all)"] = ()
-    comparators: Annotated[bool, "also the paper's comparators, where it has any"] = False
+    comparators: Annotated[bool, "include the paper's comparators, if it has any"] = False
     preset: Annotated[str, "preset of every network (default: the paper's); quick for a machine without a GPU"] = ""
     settings: Annotated[
-        tuple[str, ...], Help("a setting of every network as NAME=VALUE, repeatable", metavar="NAME=VALUE")
+        tuple[str, ...], Help("setting of every network as NAME=VALUE, repeatable", metavar="NAME=VALUE")
     ] = ()
     weights: Annotated[
         str, Help("pretrained weights of every network, as 'skinkit train' takes them", metavar="PATH")
     ] = ""
-    folds: Annotated[int, "folds of the split where it is drawn (default: the study's)"] = 0
-    seed: Annotated[int, "seed of every model and drawing"] = 0
+    folds: Annotated[int, "folds of a newly drawn split (default: the study's)"] = 0
+    seed: Annotated[int, "seed of all models and random draws"] = 0
     bootstrap: Annotated[int, "bootstrap replicates of patients"] = 1000
     each_fold: Annotated[
         bool,
-        Help("also let each fold answer the external cohorts by itself, for the SD over folds of by_class", rare=True),
+        Help("also predict external cohorts with each fold alone, for the SD over folds in by_class", rare=True),
     ] = False
 
 
@@ -73,8 +73,8 @@ class Config(Training):
     system: Annotated[str, f"paper whose models are compared: {' or '.join(studies())}"] = ""
     split: Annotated[str, "name of the split all arms share (default: the workspace's)"] = ""
     minimum: Annotated[int, "fewest positives and negatives for which a class metric is given"] = 5
-    name: Annotated[str, "what the names of the models and the folder begin with (default: the system's name)"] = ""
-    replace: Annotated[bool, "train arms anew that exist with another configuration"] = False
+    name: Annotated[str, "prefix of the models' and folder's names (default: the system's name)"] = ""
+    replace: Annotated[bool, "retrain arms that exist with another configuration"] = False
     allow_leakage: Annotated[
         str, Help("reason for training on a split with a patient, lesion or image on both sides", metavar="REASON")
     ] = ""
@@ -97,7 +97,7 @@ class ArmScores:
 
     Attributes:
         rows: the metrics table.
-        curves: what figures are drawn from.
+        curves: data of the figures.
         n: cases.
         side: the predictions, as one side of a comparison.
     """
@@ -114,14 +114,14 @@ class Ablation:
 
     Attributes:
         study: the paper.
-        config: how they were trained and compared.
-        workspace: where they lie.
+        config: settings of training and comparison.
+        workspace: their workspace.
         console: messages and progress.
         device: ``auto``, ``cpu`` or ``cuda``.
         models: arm -> name of its model.
         cohorts: cohort -> its role.
         metrics: (cohort, arm) -> its metrics artifact.
-        not_scored: (cohort, arm) -> why there is none.
+        not_scored: (cohort, arm) -> why it has no metrics.
         differences: cohort -> rows of ``evaluation.ablation.compare_pairs``.
         not_compared: cohort -> pair -> why.
     """
@@ -155,7 +155,7 @@ class Ablation:
         return {TOGETHER: self._together({cohort: scores[cohort] for cohort in development}), **scores}
 
     def _together(self, separate: Mapping[str, Mapping[str, ArmScores]]) -> dict[str, ArmScores]:
-        """Arms that were scored on all of these cohorts, on the cases of all of them."""
+        """The scores of arms that were scored on all of these cohorts, on the cases of all of them."""
         from skinkit.evaluation.ablation import together
         from skinkit.evaluation.scoring import ScoringSettings
 
@@ -180,7 +180,7 @@ class Ablation:
         return summary(scores.rows) if scores is not None else None
 
     def compare(self) -> None:
-        """Compare the arms with those that lack one thing, and with the whole system."""
+        """Compare the arms with those that lack one part, and with the whole system."""
         from skinkit.evaluation.ablation import compare_pairs, pairs
 
         c = self.config
@@ -216,7 +216,7 @@ class Ablation:
         }
 
     def text(self, heading: str = "##") -> str:
-        """The tables as Markdown, each cohort under a heading of that level."""
+        """The tables as Markdown, each cohort under a heading of this level."""
         parts = []
         for cohort in self.results:
             held_out = "held-out cases" if self.role(cohort) == "development" else "external cohort"
@@ -267,7 +267,7 @@ class Ablation:
         return tables
 
     def _each_fold(self, cohort: str, arm: str, cases: Sequence[str]) -> list[Floats]:
-        """What each fold of an arm says of some cases of an external cohort: (n, classes) calibrated probabilities."""
+        """Predictions of each fold of an arm for external cases: (n, classes) calibrated probabilities."""
         from skinkit.learning import precision, trained
         from skinkit.learning.scorer import Scorer
         from skinkit.stages.predict import fused_of
@@ -362,7 +362,7 @@ _AREA = {"auroc": "estimate", "lower": "lower", "upper": "upper"}
 
 
 def ablate(study: Study, config: Config, workspace: Workspace, pipeline: Pipeline, cohorts: Sequence[str]) -> Ablation:
-    """Train the arms that are not there, score them on the cohorts, and compare them.
+    """Train the missing arms, score all arms on the cohorts, and compare them.
 
     Raises:
         ConfigError: an unknown arm, or a bootstrap without replicates.
@@ -460,7 +460,7 @@ def _toml(value: Any) -> str:
 
 
 def _score(ablation: Ablation, cohort: str, arm: str, pipeline: Pipeline) -> None:
-    """Bring the metrics of one arm on one cohort up to date; why a cohort cannot be scored is kept."""
+    """Bring the metrics of one arm on one cohort up to date; record the reason if it cannot be scored."""
     config, model = ablation.config, ablation.models[arm]
     options = {
         "bootstrap": config.bootstrap,

@@ -40,7 +40,7 @@ class Config:
     ] = ""
     truth_column: Annotated[str, Help("with --table: column of classes or diagnosis codes", rare=True)] = "diagnosis"
     cluster: Annotated[str, Help("with --table: column that names the patient", rare=True)] = "patient_id"
-    classes: Annotated[str, "class set that says what is malignant (default: the workspace's)"] = ""
+    classes: Annotated[str, "class set that defines what is malignant (default: the workspace's)"] = ""
     malignant: Annotated[str, "malignant set: pad or wang (default: the workspace's, else the class set's own)"] = ""
     files: Annotated[int, "largest number of image files read per cohort; 0: none"] = 1000
     bootstrap: Annotated[int, "bootstrap replicates of patients"] = 500
@@ -54,7 +54,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
 
     if config.bootstrap < 1 or config.files < 0:
         raise ConfigError(
-            f"--bootstrap {config.bootstrap}, --files {config.files}", "1 or more, and 0 or more", "mend the values"
+            f"--bootstrap {config.bootstrap}, --files {config.files}", "1 or more, and 0 or more", "correct the values"
         )
     audits: dict[str, Any] = {}
     texts = []
@@ -91,7 +91,7 @@ def _write_files(folder: Path, rows: pd.DataFrame) -> dict[str, str]:
 
 
 def _tables(config: Config, context: Context) -> Iterator[tuple[str, pd.DataFrame, ClassSet, Path | None]]:
-    """Name, cases with ``class`` and ``cluster``, class set, and where the files go."""
+    """Name, cases with ``class`` and ``cluster``, class set, and output folder."""
     if config.table:
         table, classes = _outside_table(config)
         yield Path(config.table).stem, table, classes, Path(config.out) if config.out else None

@@ -1,10 +1,10 @@
 """compare: two models on the same cases, with paired intervals and McNemar's test.
 
 Name two models of the workspace (compared on every development and external cohort, or those of --cohort), or two
-tables as 'skinkit score' takes them. Differences are B minus A, with 95 % intervals over patients
-drawn once for both. Models of different malignant sets are refused (exit 5), and so are different cases, unless
---common takes the shared ones. With --seeds, models that differ in their seed alone: mean and standard deviation. The
-files lie in 'compare/<cohort>' of the workspace, or in --out: JSON and a figure.
+tables in the format of 'skinkit score'. Differences are B minus A, with 95 % intervals from a paired bootstrap over
+patients. Models of different malignant sets are refused (exit 5), and so are different cases, unless --common restricts
+them to the shared ones. --seeds reports the mean and standard deviation of models that differ only in their seed.
+Files are written to 'compare/<cohort>' of the workspace, or to --out: JSON and a figure.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ class Config:
     models: Annotated[
         tuple[str, ...], replace(MANY_MODELS, text=f"{MODEL}, or a table of predictions; two of them")
     ] = ()
-    common: Annotated[bool, "compare on the cases both predicted, where they differ"] = False
-    seeds: Annotated[tuple[str, ...], "models or tables that differ in their seed alone: their mean and SD"] = ()
+    common: Annotated[bool, "compare only the cases predicted by both"] = False
+    seeds: Annotated[tuple[str, ...], "models or tables that differ only in their seed: mean and SD"] = ()
     bootstrap: Annotated[int, "bootstrap replicates of patients"] = 1000
     seed: Annotated[int, "seed of the bootstrap"] = 0
     minimum: Annotated[int, "fewest positives and negatives for which a class metric is compared"] = 5
     truth_column: Annotated[str, Help("of tables: column of classes or diagnosis codes", rare=True)] = "diagnosis"
-    classes: Annotated[str, Help("of tables: class set, where the columns do not tell it", rare=True)] = ""
+    classes: Annotated[str, Help("of tables: class set, if the columns do not determine it", rare=True)] = ""
     malignant: Annotated[
         str, Help("of tables: malignant set (pad, wang), or the malignant classes with commas", rare=True)
     ] = ""
@@ -63,7 +63,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         raise ConfigError(f"{', '.join(names)} to compare", "different models", "name each of them once")
     for name, least in (("bootstrap", 1), ("minimum", 1)):
         if getattr(config, name) < least:
-            raise ConfigError(f"--{name} {getattr(config, name)}", f"{least} or more", f"mend --{name}")
+            raise ConfigError(f"--{name} {getattr(config, name)}", f"{least} or more", f"correct --{name}")
     tables = [Path(name).suffix.lower() in _TABLES for name in names]
     if any(tables) != all(tables):
         raise ConfigError(f"{' and '.join(names)}", "two models, or two tables", "compare like with like")
@@ -100,7 +100,7 @@ def scored_side(name: str, metrics: Artifact) -> ComparedModel:
 
 
 def _table(name: str, config: Config) -> ComparedModel:
-    """A table made elsewhere."""
+    """A table of predictions from other software, as one side of a comparison."""
     from skinkit.evaluation import outside_predictions
     from skinkit.evaluation.comparison import ComparedModel
     from skinkit.evaluation.scoring import Evaluation

@@ -4,7 +4,7 @@
     skinkit completion zsh > "${fpath[1]}/_skinkit"
     skinkit completion fish > ~/.config/fish/completions/skinkit.fish
 
-The script is static: completing starts no program and needs no network. Make it anew after an update of skinkit.
+The script is static: completion starts no program and needs no network. Create it again after an update of skinkit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from skinkit.commands import PANELS, Context
 from skinkit.options import Help
 
 Flags = Mapping[str, tuple[str, tuple[str, ...]]]
-"""Option -> its help, and its values where only some are allowed."""
+"""Option -> its help, and its allowed values if they are limited."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """curves: training curves of one or more networks in one figure.
 
-Names models of the workspace, or folders of models trained elsewhere; for example the same segmenter started from COCO
-and from ImageNet weights. Says of each the best validation figure, the epoch it was reached in, and the first epoch
-that comes to 95 % of the lowest of these best figures: who gets there first learns faster. The files lie in 'curves'
-of the workspace: SVG, PNG and JSON.
+Takes models of the workspace, or folders of models trained elsewhere; for example the same segmenter started from COCO
+and from ImageNet weights. Reports for each the best validation figure, its epoch, and the first epoch that reaches 95 %
+of the lowest of these best figures, as a measure of learning speed. Files are written to 'curves' of the workspace:
+SVG, PNG and JSON.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Config:
 
     models: Annotated[tuple[str, ...], replace(MANY_MODELS, text=f"{MODEL}, or the folder of one; repeatable")] = ()
     labels: Annotated[tuple[str, ...], "their names in the figure, in the same order (default: the models')"] = ()
-    fold: Annotated[int, "fold that is shown of each"] = 0
+    fold: Annotated[int, "fold of each network"] = 0
     out: Annotated[str, "folder for the files (default: curves of the workspace)"] = ""
 
 
@@ -48,7 +48,9 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     labels = config.labels or tuple(Path(name).name for name in config.models)
     if len(labels) != len(config.models) or len(set(labels)) < len(labels):
         raise ConfigError(
-            f"--labels {','.join(labels)} for {len(config.models)} models", "one label each, all different", "mend them"
+            f"--labels {','.join(labels)} for {len(config.models)} models",
+            "one label each, all different",
+            "correct them",
         )
     runs = [_history(name, config.fold, context) for name in config.models]
     summaries = _compared(dict(zip(labels, runs, strict=True)))
@@ -61,7 +63,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
 
 
 def _history(name: str, fold: int, context: Context) -> dict[str, Any]:
-    """The history of one fold, and what its network started from."""
+    """The history of one fold, and the starting weights of its network."""
     from skinkit.learning.fold_network import HISTORY
     from skinkit.learning.trained import FOLD
 
@@ -85,7 +87,7 @@ def _model(name: str, context: Context) -> Artifact:
 
 
 def _compared(runs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Best figure and pace of each."""
+    """Best figure and learning speed of each network."""
     from skinkit.figures.training import deciding_figure
 
     scores = {}

@@ -1,8 +1,8 @@
-"""demo: draw phantom lesions and run the whole chain on them.
+"""demo: generate phantom lesions and run the whole chain on them.
 
-Three cohorts are drawn into a workspace of their own: 'phantoms' (development), 'jinan' (a second hospital with another
-camera and a Chinese table, external) and 'walk_in' (patients without a diagnosis). Phantoms are phantoms: the figures
-show that the chain works, never how well skin can be read. Run it again and finished work is kept.
+Three cohorts are generated in a new workspace: 'phantoms' (development), 'jinan' (a second hospital with another camera
+and a Chinese table, external) and 'walk_in' (patients without a diagnosis). The figures on phantoms show that the chain
+works, not how well it classifies skin lesions. A rerun keeps finished work.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ DRAWN = "sources/.drawn"
 class Config:
     """Options of the command."""
 
-    folder: Annotated[str, Help("workspace of the demo; made where it is absent", positional=True)] = "skinkit-demo"
+    folder: Annotated[str, Help("workspace of the demo; created if absent", positional=True)] = "skinkit-demo"
     lesions: Annotated[int, "lesions of the development cohort; the others scale with it"] = 120
-    seed: Annotated[int, "source of chance of the drawing"] = 0
-    draw_only: Annotated[bool, "draw the cohorts and write skinkit.toml, but do not run the chain"] = False
+    seed: Annotated[int, "random seed of the lesions"] = 0
+    draw_only: Annotated[bool, "generate the cohorts and write skinkit.toml without running the chain"] = False
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
-    """Draw, run, and say where the report is."""
+    """Generate the cohorts, run the chain, and name the report."""
     began = time.monotonic()
     folder = Path(config.folder).expanduser()
     _draw(folder, config, context)
@@ -59,7 +59,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
             (
                 "",
                 f"The whole chain ran on drawn phantom lesions in {seconds:.0f} s.",
-                "Phantoms are phantoms: these figures show that the chain works, not how well it reads skin.",
+                "The figures on phantoms show that the chain works, not how well it classifies skin lesions.",
                 "",
                 f"  workspace      {workspace.root}",
                 f"  clinic report  {clinic}",
@@ -70,7 +70,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
 
 
 def _draw(folder: Path, config: Config, context: Context) -> None:
-    """Draw the three cohorts, once."""
+    """Generate the three cohorts, once."""
     from skinkit.data.phantoms import Hospital, write_cohort
 
     if (folder / DRAWN).is_file():
@@ -98,7 +98,7 @@ def _draw(folder: Path, config: Config, context: Context) -> None:
 
 @dataclass(frozen=True)
 class _Dialect:
-    """How one hospital writes its table.
+    """The format of one hospital's table.
 
     Attributes:
         file: name of the table.
@@ -106,8 +106,8 @@ class _Dialect:
         remark: first line of its cohort.toml.
         header: our column -> the hospital's column.
         words: our column -> our value -> the hospital's value.
-        encoding: of the table; told in cohort.toml where it is not UTF-8.
-        masks: whether it has outlines.
+        encoding: of the table; written to cohort.toml unless it is UTF-8.
+        masks: whether it has truth masks.
         values: last lines of its cohort.toml.
     """
 

@@ -1,4 +1,4 @@
-"""doctor: is this machine ready? Libraries, device, precision, disk and caches, each with what to do about it."""
+"""doctor: check this machine's libraries, device, precision, disk and caches, with a fix for each problem."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ Check = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Config:
-    """There is nothing to choose."""
+    """The command has no options."""
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
-    """Check and say."""
+    """Run all checks."""
     checks: list[Check] = [("python", "ok" if sys.version_info >= (3, 11) else "bad", sys.version.split()[0])]
     checks += [_import(name, "bad", "pip install skinkit") for name in NEEDED]
     checks += [_import(name, "missing", _WITHOUT_TORCH) for name in TORCH]
@@ -59,7 +59,7 @@ def _import(name: str, state: str, fix: str) -> Check:
 
 
 def _radiomics() -> Check:
-    """Measure a small disc, as PyRadiomics names it: shape and first order are known by hand."""
+    """Measure a small disc whose shape and first-order features are known by hand."""
     try:
         import numpy as np
 
@@ -85,9 +85,9 @@ def _device() -> Check:
 
 
 def _precision() -> tuple[list[Check], dict[str, Any]]:
-    """What networks compute in here when nothing is asked for, and the ratio it rests on; nothing without torch.
+    """Default precision of networks on this machine, and the speed ratio behind it; nothing without torch.
 
-    This is the only place where a processor is measured; training and inference read what is remembered.
+    This is the only place where a processor is measured; training and inference read the stored result.
     """
     if importlib.util.find_spec("torch") is None:
         return [], {}

@@ -1,8 +1,8 @@
 """drift: performance drop and dataset shift of each external cohort.
 
-Needs what 'skinkit evaluate' scored. For each external cohort: the fall of AUROC, sensitivity and specificity with a
-95 % interval, as it is and with the development cases weighted to the same mix of diagnoses; every input inside and
-outside; and how well the inputs alone tell the cohorts apart. The files lie in 'drift/<cohort>' of the workspace:
+Needs the metrics of 'skinkit evaluate'. Reports for each external cohort the drop of AUROC, sensitivity and specificity
+with a 95 % interval, unadjusted and with the development cases weighted to the same mix of diagnoses; the shift of
+every input; and how well the inputs alone separate the cohorts. Files are written to 'drift/<cohort>' of the workspace:
 drift.json and inputs.parquet. The report shows the same.
 """
 
@@ -47,10 +47,10 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     from skinkit.audit import drift
 
     if config.bootstrap < 1:
-        raise ConfigError(f"--bootstrap {config.bootstrap}", "1 or more", "mend --bootstrap")
+        raise ConfigError(f"--bootstrap {config.bootstrap}", "1 or more", "correct --bootstrap")
     workspace = context.workspace()
     model = config.model or workspace.defaults["model"]
-    chosen = [workspace.cohort(c).name for c in context.cohorts] or workspace.with_role("external")
+    chosen = workspace.chosen(context.cohorts, "external")
     inside = _existing(workspace, "metrics", workspace.with_role("development"), model)
     scored = {name: artifacts for name in chosen if (artifacts := _existing(workspace, "metrics", [name], model))}
     if not inside or not scored:

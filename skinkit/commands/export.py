@@ -1,12 +1,11 @@
-"""export: what a hospital information system can read, one row per case.
+"""export: predictions as a CSV table for a hospital information system, one row per case.
 
 Without --csv the table goes to stdout. --since takes a run id (as in --json and in the rows' column 'run') or an ISO
-8601 time, and leaves out what was there before. The answer's 'until' is what to give as --since the next time: nothing
-is missed, and only what was made at that very moment comes twice. A case without a prediction is a row too, with its
-reason.
+8601 time, and leaves out older rows. Pass 'until' of the output as --since the next time: no row is missed, and only
+rows of exactly that time are repeated. Cases without a prediction are included with the reason.
 
---reidentify gives pseudonymised cohorts their own ids back. They are computed from the cohort's files with the key;
-no list of them is kept anywhere. The file is then readable by its owner alone.
+--reidentify restores the original ids of pseudonymised cohorts. They are computed from the cohort's files with the key
+and stored nowhere else. Only its owner can read the file.
 """
 
 from __future__ import annotations
@@ -42,13 +41,14 @@ class Config:
 
     csv: Annotated[str, Help("file to write (default: stdout)", metavar="<file>")] = ""
     encoding: Annotated[
-        Literal["utf-8", "utf-8-sig", "gb18030"], "of the file; Excel knows UTF-8 by the mark of utf-8-sig"
+        Literal["utf-8", "utf-8-sig", "gb18030"],
+        "encoding of the file; Excel recognises UTF-8 by the byte order mark of utf-8-sig",
     ] = "utf-8"
-    crlf: Annotated[bool, "end lines as Windows does"] = False
+    crlf: Annotated[bool, "use Windows line ends"] = False
     since: Annotated[str, Help("only rows that are new since this run or time", metavar="<run|time>")] = ""
     level: Annotated[Literal["image", "lesion", "patient"], "one row per image's case, lesion or patient"] = "image"
     model: Annotated[str, ONE_MODEL] = ""
-    reidentify: Annotated[str, Help("key file: give the cohort's own ids", metavar="<key file>")] = ""
+    reidentify: Annotated[str, Help("key file; exports the cohort's original ids", metavar="<key file>")] = ""
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
@@ -101,12 +101,12 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
 
 
 def parsed_since(text: str) -> tuple[datetime.datetime | None, str]:
-    """The moment that ``--since`` means, and the run where it names one.
+    """The time of ``--since``, and the run if it names one.
 
-    A run's id begins with the time it started, so that rows are found also where that run made none.
+    A run's id begins with its start time, so the filter also works for a run that produced no rows.
 
     Raises:
-        ConfigError: it is neither a run id nor a time.
+        ConfigError: neither a run id nor a time.
     """
     if not text:
         return None, ""
@@ -125,11 +125,11 @@ def parsed_since(text: str) -> tuple[datetime.datetime | None, str]:
 
 
 def _own_ids(config: Config, workspace: Workspace, name: str, cases: Artifact) -> dict[str, str]:
-    """Pseudonym -> id of everything the cohort's files name, computed with the key.
+    """Pseudonym -> id for all ids in the cohort's files, computed with the key.
 
     Raises:
-        ConfigError: the cohort has its own ids.
-        RefusedError: it is another key.
+        ConfigError: the cohort is not pseudonymised.
+        RefusedError: the key is not the cohort's.
     """
     from skinkit.data import read_cases
     from skinkit.privacy import pseudonyms
@@ -152,7 +152,7 @@ def _own_ids(config: Config, workspace: Workspace, name: str, cases: Artifact) -
 
 
 def _chosen(context: Context, workspace: Workspace, model: str) -> list[str]:
-    """The cohorts named, or every inference cohort, or the external ones where there is none."""
+    """The named cohorts, else every inference cohort, else the external ones."""
     named = [workspace.cohort(name).name for name in context.cohorts]
     chosen = named or workspace.with_role("inference") or workspace.with_role("external")
     if not chosen:

@@ -1,15 +1,17 @@
 """faithful: faithfulness of a network's explanations, integrated gradients compared with Grad-CAM.
 
-Some cases are drawn from those the model predicted without having learnt from them. Of each, pixels and attributes come
-into an empty case and go from the whole one, the strongest first, and the probability of the predicted class is read
-off (insertion, deletion), as is what the log odds lose without the strongest tenth. Figures have 95 % intervals over
-patients. The files lie in 'faithful/<cohort>' of the workspace: JSON, Parquet and a figure (SVG and PNG).
+Uses a random sample of the out-of-sample predictions. For each case, pixels and attributes are inserted into an empty
+case and deleted from the complete one, the most important first, while the probability of the predicted class is
+recorded (insertion, deletion); also the drop of the log odds without the most important tenth. Figures have 95 %
+intervals over patients. Files are written to 'faithful/<cohort>' of the workspace: JSON, Parquet and a figure (SVG and
+PNG).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from skinkit.artifacts.artifact import Artifact, open_artifact
@@ -35,7 +37,7 @@ class Config:
     """Options of the command."""
 
     model: Annotated[str, ONE_MODEL_ARGUMENT] = ""
-    cases: Annotated[int, "random cases per cohort; 0: all"] = 50
+    cases: Annotated[int, "number of random cases per cohort; 0: all"] = 50
     baseline: Annotated[Literal["mean", "black", "blur"], "baseline image: ImageNet mean colour, black, or blurred"] = (
         "mean"
     )
@@ -52,7 +54,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
 
     if config.cases < 0 or config.bootstrap < 1 or config.steps < 2:
         found = f"--cases {config.cases}, --bootstrap {config.bootstrap}, --steps {config.steps}"
-        raise ConfigError(found, "cases >= 0, bootstrap >= 1 and steps >= 2", "mend the values")
+        raise ConfigError(found, "cases >= 0, bootstrap >= 1 and steps >= 2", "correct the values")
     workspace = context.workspace()
     pipeline, name = context.pipeline(workspace), config.model or workspace.defaults["model"]
     cohorts = context.labelled(workspace)
@@ -96,16 +98,17 @@ def _tried(
     table = table.iloc[np.sort(sample)]
     fused = str(predictions.config.get("fused") or "") or fused_of(model.name, workspace)
     cases = fused_cases(table, open_artifact(workspace.path(Ref("fused", cohort, fused))))
+    root = workspace.cohort(cohort).root
     rows, curves, failed = [], {method: list[Any]() for method in METHODS}, 0
     with context.console.progress(len(cases), f"trying explanations of {cohort}") as tick:
         for case, top in zip(cases, table["top1"], strict=True):
             try:
-                rgb = photos_of(pd.DataFrame([case]), workspace.cohort(cohort).root)[0].read()
+                rgb = photos_of(pd.DataFrame([case]), root)[0].read()
             except CaseError:
                 failed += 1
                 tick(failed=True)
                 continue
-            by_method = _one(config, model.classes.classes.index(top), reader, case, rgb)
+            by_method = _one(config, model.classes.classes.index(top), reader, case, rgb, root)
             for method, folds in by_method.items():
                 curves[method].append(np.mean([[each.inserted, each.deleted] for each in folds], axis=0))
                 figures = {key: float(np.mean([each.figures[key] for each in folds])) for key in FIGURES}
@@ -132,7 +135,9 @@ def _tried(
     return {**written.body, "files": written.files, "text": written.text}
 
 
-def _one(config: Config, class_index: int, reader: Any, case: Mapping[str, Any], rgb: np.ndarray) -> dict[str, Any]:
+def _one(
+    config: Config, class_index: int, reader: Any, case: Mapping[str, Any], rgb: np.ndarray, root: Path
+) -> dict[str, Any]:
     """Method -> :class:`skinkit.explain.faithfulness.Faithfulness` of each fold that predicted the case."""
     import numpy as np
 
@@ -141,7 +146,7 @@ def _one(config: Config, class_index: int, reader: Any, case: Mapping[str, Any],
     from skinkit.explain.shapley import enlarged, grad_cam, odds_of_photos, straightened
 
     by_method: dict[str, Any] = {method: [] for method in METHODS}
-    for fold, network, batch, owners in reader.read(case, rgb):
+    for fold, network, batch, owners in reader.read(case, rgb, root):
         positive = np.arange(len(reader.model.classes.classes)) == class_index
         names, starts = attribute_names(owners), baseline_of(batch, config.baseline)
         path = integrated_gradients(

@@ -1,8 +1,8 @@
-"""flow: how many images there were, what was left out at which step and why, and what is analysed.
+"""flow: count the images, the exclusions at each step with reasons, and the analysed cases.
 
-Counts the cohorts that 'skinkit ingest' has read, with --selection or without, and draws the flow as studies report
-it. The files lie in 'flow' of the workspace: the counts as CSV and JSON, the diagram as SVG and PNG. With --paper the
-counts a paper prints stand beside ours.
+Counts the cohorts read by 'skinkit ingest', with or without --selection, and draws the flow diagram of a study. --paper
+shows the counts printed in a paper beside ours. Files are written to 'flow' of the workspace: the counts as CSV and
+JSON, the diagram as SVG and PNG.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         rules_text = listed(f"{name}: {rule or 'none'}" for name, rule in rules.items())
         raise InputError(
             f"development cohorts of different selections ({rules_text})",
-            "the same selection of all of them",
-            f"run 'skinkit ingest --selection {max(rules.values())}' for all, or put it into [stage.ingest] of "
+            "one selection for all of them",
+            f"run 'skinkit ingest --selection {max(rules.values())}' for all, or set it in [stage.ingest] of "
             f"{SETTINGS_FILE}",
         )
     counts = flow.count({n: a.table() for n, a in artifacts.items()}, roles, next(iter(rules.values()), ""))

@@ -1,8 +1,8 @@
 """gallery: photos with manual and predicted outlines; the best, the median and the worst.
 
-Ranks the photos of each cohort by IoU and shows some of the worst, some about the median and some of the best, with IoU
-and Dice under each picture. Photos a network has learnt from are left out. Says the mean and median of IoU and Dice
-with 95 % intervals over patients. The files lie in 'gallery/<cohort>' of the workspace: SVG, PNG and JSON.
+Ranks the photos of each cohort by IoU and shows some of the worst, median and best, with IoU and Dice under each photo.
+Photos in sample for the segmenter are left out. Reports the mean and median of IoU and Dice with 95 % intervals over
+patients. Files are written to 'gallery/<cohort>' of the workspace: SVG, PNG and JSON.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Config:
     """Options of the command."""
 
     name: Annotated[str, "name of the masks (default: the workspace's segmenter)"] = ""
-    against: Annotated[str, "name of other masks to draw beside them, such as those of other starting weights"] = ""
+    against: Annotated[str, "name of a second set of masks to show, such as from other starting weights"] = ""
     count: Annotated[int, "photos of each kind: worst, median and best"] = 5
     ids: Annotated[bool, "print the image id under each picture"] = False
     bootstrap: Annotated[int, "bootstrap replicates of patients"] = 1000
@@ -41,9 +41,9 @@ class Config:
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
-    """A sheet for every cohort that has these masks and outlines drawn by people."""
+    """A contact sheet for every cohort that has these masks and truth masks."""
     if config.count < 1 or config.bootstrap < 1:
-        raise ConfigError(f"--count {config.count}, --bootstrap {config.bootstrap}", "1 or more", "mend the values")
+        raise ConfigError(f"--count {config.count}, --bootstrap {config.bootstrap}", "1 or more", "correct the values")
     workspace = context.workspace()
     name = config.name or workspace.defaults["segmenter"]
     folder = folder_of(config.out, workspace, FOLDER)
@@ -75,7 +75,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
 
 
 def _scored(masks: Artifact, workspace: Workspace, cohort: Cohort) -> pd.DataFrame:
-    """Masks that can be judged, by IoU, with what their photos are."""
+    """Masks with a truth mask, sorted by IoU, joined with the cases of their photos."""
     table = masks.table()
     learnt = table["in_sample"].fillna(value=False).astype(bool)
     table = table[(table["status"] == OK) & table["iou"].notna() & ~learnt]
@@ -88,7 +88,7 @@ def _scored(masks: Artifact, workspace: Workspace, cohort: Cohort) -> pd.DataFra
 def _sheet(
     config: Config, cohort: Cohort, masks: Mapping[str, Artifact], rows: pd.DataFrame, folder: Path
 ) -> dict[str, Any]:
-    """One contact sheet, and the figures over all photos; masks by name, the first of which ranks the photos."""
+    """One contact sheet, and the figures over all photos; masks by name, ranked by the first of them."""
     from skinkit.evaluation.overlap import FIGURES, overlap
     from skinkit.figures import photos
 
@@ -124,7 +124,7 @@ def _sheet(
 
 
 def _chosen(n: int, count: int) -> dict[str, Sequence[int]]:
-    """Places of the best, median and worst of n ranked photos; none is shown twice."""
+    """Ranks of the best, median and worst of n photos, without repetition."""
     count = min(count, max(1, n // 3))
     middle = max(0, (n - count) // 2)
     chosen = {
@@ -143,7 +143,7 @@ def _chosen(n: int, count: int) -> dict[str, Sequence[int]]:
 
 
 def _picture(row: Mapping[Any, Any], root: Path, masks: Mapping[str, Artifact], *, ids: bool) -> dict[str, Any]:
-    """A photo made small, with all its outlines."""
+    """A downsampled photo with all its outlines."""
     import numpy as np
     from PIL import Image
 

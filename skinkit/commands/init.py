@@ -1,11 +1,11 @@
-"""init: make a workspace.
+"""init: create a workspace.
 
-A cohort is given as NAME=SOURCE:PATH[:ROLE], for example --cohort pad=pad-ufes-20:/data/PAD-UFES-20 or --cohort
+A cohort is specified as NAME=SOURCE:PATH[:ROLE], for example --cohort pad=pad-ufes-20:/data/PAD-UFES-20 or --cohort
 jinan=folder:/data/jinan:external. The role is development (the default), external or inference. An existing
 skinkit.toml is never overwritten.
 
-With --key FILE the patients of every cohort go by pseudonyms. The file is made where it is absent; keep it apart from
-the workspace, and keep a copy: without it nobody can tell who is who.
+With --key FILE the patients of every cohort get pseudonyms. The file is created if absent. Keep it apart from the
+workspace, and keep a copy: without it patients cannot be re-identified.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ path = "/data/clinic"
 
 
 DECLARED = {"evaluate": {"primary": "malignant sensitivity @ veto"}}
-"""Settings of stages that a new workspace begins with: the primary endpoint stands before anybody has seen a figure."""
+"""Stage settings of a new workspace; the primary endpoint is declared before any figure is computed."""
 
 
 @dataclass(frozen=True)
 class Config:
     """Options of the command."""
 
-    folder: Annotated[str, Help("folder of the workspace; made where it is absent", positional=True)] = "."
+    folder: Annotated[str, Help("folder of the workspace; created if absent", positional=True)] = "."
     cohort: Annotated[tuple[str, ...], Help("a cohort as NAME=SOURCE:PATH[:ROLE], repeatable", metavar="<cohort>")] = ()
-    key: Annotated[str, Help("key file of the patients' pseudonyms; made where it is absent", metavar="<file>")] = ""
-    private: Annotated[bool, "what is written can be read by its owner alone"] = False
+    key: Annotated[str, Help("key file of the patients' pseudonyms; created if absent", metavar="<file>")] = ""
+    private: Annotated[bool, "only the owner can read written files"] = False
     segmenter: Annotated[str, "default segmenter"] = DEFAULTS["segmenter"]
     model: Annotated[str, "default model"] = DEFAULTS["model"]
     classes: Annotated[
@@ -80,10 +80,10 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
 
 
 def _key(path: Path, folder: Path) -> Path:
-    """The key file, made where it is absent.
+    """The key file, created if absent.
 
     Raises:
-        RefusedError: it lies in the workspace, or what is there is no key.
+        RefusedError: it is in the workspace, or an existing file is not a key.
     """
     if not path.exists() and not path.resolve().is_relative_to(folder.resolve()):
         make_key(path)
@@ -92,7 +92,7 @@ def _key(path: Path, folder: Path) -> Path:
 
 
 def parsed_cohort(text: str, folder: Path) -> dict[str, str]:
-    """``NAME=SOURCE:PATH[:ROLE]`` taken apart; the path is made relative to the workspace where it lies inside."""
+    """Parse ``NAME=SOURCE:PATH[:ROLE]``; a path inside the workspace becomes relative to it."""
     name, _, rest = text.partition("=")
     source, _, place = rest.partition(":")
     path, _, last = place.rpartition(":")

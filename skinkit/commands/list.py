@@ -1,4 +1,4 @@
-"""list: what can be named on the command line, and what this workspace holds."""
+"""list: names that the command line accepts, and the artifacts of this workspace."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Config:
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
-    """Name what there is."""
+    """List names and artifacts."""
     from skinkit.commands.status import on_disk
     from skinkit.data import sources
     from skinkit.models import registered

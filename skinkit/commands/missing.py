@@ -1,10 +1,10 @@
 """missing: how performance drops when metadata are missing.
 
-The held-out development cases and the external cases are predicted again: with the patient block of PAD-UFES-20 hidden
-for everyone, with everything hidden, with each attribute alone hidden, and with a growing share of each case's
-attributes hidden at random. What is hidden is null before it is encoded, as if it had never been recorded. Differences
-to the predictions as they are have 95 % intervals over patients drawn once for both. Photos are looked at once. The
-files lie in 'missing/<cohort>' of the workspace, or in --out: JSON, Parquet and a figure (SVG and PNG).
+The held-out development cases and the external cases are predicted again with the patient block of PAD-UFES-20 hidden,
+with all attributes hidden, with each single attribute hidden, and with a growing share of each case's attributes hidden
+at random. Hidden attributes are null before encoding, as if never recorded. Differences to the unchanged predictions
+have 95 % intervals from a paired bootstrap over patients. Files are written to 'missing/<cohort>' of the workspace, or
+to --out: JSON, Parquet and a figure (SVG and PNG).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Config:
     """Options of the command."""
 
     models: Annotated[tuple[str, ...], MANY_MODELS] = ()
-    draws: Annotated[int, "draws of the attributes hidden at random, at each share"] = 5
+    draws: Annotated[int, "random draws of hidden attributes, at each share"] = 5
     bootstrap: Annotated[int, "bootstrap replicates of patients"] = 1000
     seed: Annotated[int, "seed of the bootstrap and of the draws"] = 0
     out: Annotated[str, "folder for the files (default: missing of the workspace)"] = ""
@@ -53,7 +53,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
 
     for name in ("draws", "bootstrap"):
         if getattr(config, name) < 1:
-            raise ConfigError(f"--{name} {getattr(config, name)}", "1 or more", f"mend --{name}")
+            raise ConfigError(f"--{name} {getattr(config, name)}", "1 or more", f"correct --{name}")
     workspace = context.workspace()
     pipeline = context.pipeline(workspace)
     cohorts = context.labelled(workspace)
@@ -93,10 +93,10 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
 
 
 def _read(model: Classifier) -> list[str]:
-    """The attributes that differed among some fold's training rows, in the encoder's order.
+    """The attributes that vary among some fold's training rows, in the encoder's order.
 
     Raises:
-        InputError: there is none.
+        InputError: there are none.
     """
     from skinkit.stats.encoders import ENCODERS
 

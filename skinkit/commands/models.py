@@ -1,14 +1,14 @@
-"""models: carry a trained model to a machine that only predicts, in one file.
+"""models: transfer a trained model to a machine that only predicts, in one file.
 
     skinkit models list
     skinkit models pack NAME --output FILE
     skinkit models install FILE [--name NAME] [--sha256 HEX] [--replace]
     skinkit models verify [NAME or FILE]
 
-The file holds the classifier, the network that draws its masks, and the settings between photo and prediction; no
-photo, and nothing that names a case, a lesion or a patient. 'pack' prints its SHA-256: send that by another way and
-give it to 'install' or 'verify', which read every byte. An installed model is frozen: never stale, never trained anew.
-In a workspace without development cohorts the first one installed becomes the model that 'skinkit predict' uses.
+The file holds the classifier, the segmentation network of its masks, and all settings between photo and prediction; no
+photos and no ids of cases, lesions or patients. 'pack' prints its SHA-256: send it over another channel and pass it to
+'install' or 'verify', which read every byte. An installed model is frozen: never stale, never retrained. In a workspace
+without development cohorts the first installed model becomes the default of 'skinkit predict'.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class Config:
         str, replace(ONE_MODEL_ARGUMENT, text=f"{MODEL}; install, verify: a file", metavar="NAME|FILE")
     ] = ""
     output: Annotated[str, Help("pack: the file to write (default: NAME.skinkit)", metavar="FILE")] = ""
-    name: Annotated[str, "install: how the model is called here (default: as it was packed)"] = ""
-    sha256: Annotated[str, Help("install, verify: SHA-256 the file must have", metavar="HEX")] = ""
-    replace: Annotated[bool, "install: in the place of another model of that name; pack: of the file"] = False
+    name: Annotated[str, "install: name of the model here (default: its name in the pack)"] = ""
+    sha256: Annotated[str, Help("install, verify: expected SHA-256 of the file", metavar="HEX")] = ""
+    replace: Annotated[bool, "replace an existing model (install) or file (pack)"] = False
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
@@ -95,13 +95,13 @@ def _install(config: Config, context: Context) -> dict[str, Any]:
 
 
 def _check_settings(pack: model_pack.Pack, path: Path) -> None:
-    """Refuse settings that the stages of this skinkit do not know; at night it would be too late."""
+    """Refuse settings unknown to this version's stages now rather than in a later, unattended run."""
     for kind, request in pack.asks_for.items():
         make_config(load_stage(MAKER[kind]).Config, request["config"], where=str(path))
 
 
 def _make_default(workspace: Workspace, name: str) -> bool:
-    """Let the workspace's defaults name this model, where they name none that is there; whether they do now."""
+    """Make this model the workspace's default if the default model does not exist; returns whether it is."""
     if workspace.with_role("development"):
         return False
     now = workspace.defaults["model"]

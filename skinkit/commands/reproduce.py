@@ -1,15 +1,14 @@
-"""reproduce: run a paper again on the data that are at hand, and set its numbers beside ours.
+"""reproduce: run a paper's experiments on the available data and compare the numbers.
 
 --data is a folder with one folder per cohort, named after it (case, '-', '_' and spaces do not matter). 'skinkit
-reproduce PAPER' without --data names the paper's cohorts; at least one development cohort must be there. Public data
-sets are read as downloaded; a folder with a cohort.toml is read as that says, and is external unless it has the name of
-a development cohort.
+reproduce PAPER' without --data lists the paper's cohorts; at least one development cohort is required. Public data sets
+are read as downloaded. A folder with a cohort.toml is an external cohort unless it has the name of a development one.
 
-A workspace is made in --out. Two protocols are run: one without leakage, and the paper's own, which leaks and says so.
-The page is reproduction/PAPER.md in that workspace: for each table and figure the command, the paper's numbers, ours
-with 95 % intervals, and why they may not be compared. What cannot be computed is listed with what is missing, and
-numbers that skinkit computes nothing like are 'printed only'. Finished work is kept: run the same command again after
-an interruption. --preset quick is for a machine without a GPU.
+The workspace is --out. Two protocols are run: one without leakage, and the paper's own with its leakage. The page is
+reproduction/PAPER.md in that workspace: for each table and figure the command, the paper's numbers, ours with 95 %
+intervals, and why they differ in meaning. Numbers that cannot be computed are listed with what is missing; those
+without a counterpart are 'printed only'. Finished work is kept when the command is repeated. Use --preset quick on a
+machine without a GPU.
 """
 
 from __future__ import annotations
@@ -56,11 +55,11 @@ class Config(ablate.Training):
 
     paper: Annotated[str, Help(f"paper: {' or '.join(studies())}", positional=True)] = ""
     data: Annotated[str, Help("folder with one folder per cohort", metavar="DIR")] = ""
-    out: Annotated[str, Help("workspace; made where it is absent (default: reproduction-PAPER)", metavar="DIR")] = ""
+    out: Annotated[str, Help("workspace; created if absent (default: reproduction-PAPER)", metavar="DIR")] = ""
     only: Annotated[tuple[str, ...], "tables and figures to make, such as table2,fig7 (default: all)"] = ()
     protocols: Annotated[tuple[str, ...], "protocols to run (default: all of the paper's study)"] = ()
-    segmenter: Annotated[str, "what draws the outlines; a network is trained first (default: otsu)"] = ""
-    selection: Annotated[bool, "keep only the images that the paper kept, where it says how"] = True
+    segmenter: Annotated[str, "segmenter; a network is trained first (default: otsu)"] = ""
+    selection: Annotated[bool, "apply the paper's selection of images, if it states one"] = True
     case: Annotated[
         tuple[str, ...],
         Help("cases shown with their two candidate classes (default: one of each kind)", rare=True),
@@ -72,14 +71,14 @@ class Reproduction:
     """One paper in one workspace.
 
     Attributes:
-        config: what was asked for.
+        config: options of the command.
         context: messages, processes, device.
         study: the paper.
         workspace: where it is run.
         pipeline: over that workspace.
         folder: of the page and its pictures.
         runs: protocol -> its ablation.
-        not_run: protocol -> why there is none.
+        not_run: protocol -> why it was not run.
     """
 
     config: Config
@@ -151,10 +150,10 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
 
 
 def find_cohorts(study: Study, data: str) -> dict[str, tuple[Wanted, Path]]:
-    """The cohorts of a study, and further hospitals, in a folder: name -> what it is and where.
+    """The cohorts of a study and further hospitals in a folder: name -> source and path.
 
     Raises:
-        InputError: there is no such folder, or nothing to learn from in it.
+        InputError: the folder does not exist, or has no development cohort.
     """
     wanted = ", ".join(f"{cohort.name} ({cohort.role})" for cohort in study.cohorts)
     fix = "name the folder that holds them with --data; see 'skinkit reproduce --help'"
@@ -185,7 +184,7 @@ def _key(name: str) -> str:
 
 
 def _workspace(study: Study, config: Config, present: Mapping[str, tuple[Wanted, Path]], context: Context) -> Workspace:
-    """The workspace, made where it is absent; one that exists keeps its settings."""
+    """The workspace, created if absent; an existing one keeps its settings."""
     from skinkit.commands.init import DECLARED
     from skinkit.models import load_model
 
@@ -226,7 +225,7 @@ def _source(cohort: Wanted, path: Path) -> str:
 
 
 def _described(again: Reproduction, name: str) -> str:
-    """What a cohort is, and how many cases it has."""
+    """A cohort's source and number of cases."""
     cohort = again.workspace.cohort(name)
     path = again.workspace.path(Ref("cases", name))
     counts = open_artifact(path).manifest["counts"] if exists(path) else {}
@@ -248,12 +247,12 @@ def _protocols(study: Study, config: Config) -> list[Protocol]:
 
 
 def _name(study: Study, protocol: str) -> str:
-    """What the names of a protocol's models begin with."""
+    """Prefix of the names of a protocol's models."""
     return study.name if protocol == study.protocols[0].name else f"{study.name}-{protocol}"
 
 
 def _ablation_config(study: Study, config: Config, protocol: Protocol, whole_only: bool) -> ablate.Config:
-    """The ablation under a protocol; of parts that need no more, the whole system alone."""
+    """The ablation under a protocol; only the whole system if the parts need no more."""
     shared = {option.name: getattr(config, option.name) for option in fields(ablate.Training)}
     arms = (study.whole.name,) if whole_only and not config.arms else config.arms
     own = {"arms": arms, "folds": 0}  # --folds is of the split without leakage, which is drawn before
@@ -294,7 +293,7 @@ def _holds_out(again: Reproduction, split: str) -> bool:
 
 
 def _train_segmenter(again: Reproduction) -> None:
-    """A segmenter that learns must have learnt before anything is measured."""
+    """Train a segmenter that needs training before anything is measured."""
     from skinkit.models import Network, load_model
 
     name = again.workspace.defaults["segmenter"]
@@ -480,7 +479,7 @@ def candidates(rows: Sequence[Mapping[Any, Any]], named: Sequence[str]) -> list[
 
     Args:
         rows: predictions with ``case_id``, ``is_malignant``, ``call``, ``veto`` and ``malignancy``.
-        named: ids of cases; those that are not among the rows are passed over.
+        named: ids of cases; ids not among the rows are skipped.
     """
     if named:
         return [row for row in rows if row["case_id"] in named]
@@ -532,7 +531,7 @@ def _segmentation(again: Reproduction, how: Run, section: Section) -> Section:
 
 
 def _by_command(name: str, options: Mapping[str, Any]) -> Callable[[Reproduction, Run, Section], Section]:
-    """A part that another command makes: its text, which says where its files are."""
+    """A part made by another command: its text, which names the files."""
 
     def make(again: Reproduction, how: Run, section: Section) -> Section:
         _by(again, section, name, options)
@@ -542,7 +541,7 @@ def _by_command(name: str, options: Mapping[str, Any]) -> Callable[[Reproduction
 
 
 def _by(again: Reproduction, section: Section, name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Run another command on the workspace, add its text or why it cannot be run, and return its answer."""
+    """Run another command on the workspace, add its text or the reason it cannot be run, and return its result."""
     words = [" ".join(value) if isinstance(value, tuple) else f"--{key} {value}" for key, value in options.items()]
     section.commands.append(" ".join([f"skinkit {name}", *words]))
     command = load_command(name)
@@ -627,10 +626,10 @@ _MAKERS: dict[str, Callable[[Reproduction, Run, Section], Section]] = {
 
 
 def _inside(again: Reproduction, path: Path) -> str:
-    """A path as one sees it in the workspace."""
+    """A path relative to the workspace."""
     return path.relative_to(again.workspace.root).as_posix()
 
 
 def _link(again: Reproduction, file: str) -> str:
-    """A file as the page links it."""
+    """A file's link target on the page."""
     return Path(file).relative_to(again.folder.parent).as_posix()

@@ -1,10 +1,10 @@
 """run: bring everything up to date, from photos to report.
 
-Models that exist are used as they are; --retrain trains them again, unless they were installed. A workspace whose
-segmenter is a network trains that first. Cases that failed do not stop the chain: they are counted, listed in the
-report, and make the exit code 3 once.
+Existing models are used unchanged; --retrain trains them again, unless they were installed. A segmentation network of
+the workspace is trained first. Failed cases do not stop the chain: they are counted and listed in the report, and newly
+failed ones set the exit code 3.
 
---plan makes nothing: it lists what would be made, in order, and why.
+--plan writes nothing: it lists the outdated artifacts in order, with reasons.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from skinkit.workspace import Ref, Workspace
 class Config:
     """Options of the command."""
 
-    retrain: Annotated[bool, "train the model again even where it exists"] = False
+    retrain: Annotated[bool, "train the model again even if it exists"] = False
     clinic: Annotated[bool, "also write the clinic report of every inference cohort"] = True
-    plan: Annotated[bool, "say what would be made and why, and write nothing"] = False
+    plan: Annotated[bool, "list outdated artifacts with reasons and write nothing"] = False
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
@@ -49,7 +49,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
 
 
 def _planned(config: Config, context: Context, workspace: Workspace) -> dict[str, Any]:
-    """What a run would make, in order; nothing is written."""
+    """The artifacts a run would make, in order; nothing is written."""
     plan = Plan(workspace, context.console, jobs=context.jobs, device=context.device, retry_failed=context.retry_failed)
     run_chain(workspace, plan, retrain=config.retrain, clinic=config.clinic)
     lines = [f"  {step.stage:<10} {step.ref!s:<34} {step.why}" for step in plan.planned]
@@ -62,7 +62,7 @@ def _planned(config: Config, context: Context, workspace: Workspace) -> dict[str
 
 
 def run_chain(workspace: Workspace, pipeline: Pipeline, *, retrain: bool = False, clinic: bool = True) -> None:
-    """Every stage in the order of the chain; training only where there is no model, or when asked."""
+    """Every stage in the order of the chain; training only without a model, or with ``--retrain``."""
     learns = bool(workspace.with_role("development"))
     if learns and _is_network(workspace.defaults["segmenter"]):
         segmenter = workspace.defaults["segmenter"]

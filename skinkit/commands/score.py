@@ -1,8 +1,8 @@
-"""score: predictions made elsewhere + truth -> the metrics of 'skinkit evaluate', without a workspace.
+"""score: predictions of other software + truth -> the metrics of 'skinkit evaluate', without a workspace.
 
 The table has a column p__diagnosis__CLASS for each class and a column of the truth. With patient_id, intervals are over
-patients. Rows are checked and never renormalised: the first wrong one is named. With --training FILE, a table of the
-training rows' ids and hashes, patients, lesions and images on both sides are refused. Files are written to --out.
+patients. Rows are checked, never renormalised; an error names the first invalid row. With --training FILE, a table of
+the training rows' ids and hashes, patients, lesions and images in both tables are refused. Files are written to --out.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Config(Scoring):
 
     file: Annotated[str, Help("CSV, TSV or Parquet table of predictions", positional=True, metavar="FILE")] = ""
     truth_column: Annotated[str, "column of classes or diagnosis codes"] = "diagnosis"
-    classes: Annotated[str, "class set, where the columns do not tell it"] = ""
+    classes: Annotated[str, "class set, if the columns do not determine it"] = ""
     malignant: Annotated[str, "malignant set (pad, wang), or the malignant classes with commas"] = ""
     threshold: Annotated[float, "malignancy from which a case is called malignant"] = 0.3
     thresholds: Annotated[str, "class thresholds fixed beforehand, such as MEL=0.2,NEV=0.5"] = ""
@@ -50,7 +50,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     """Score the table.
 
     Raises:
-        InputError: a column is missing or a value impossible; row and value are named.
+        InputError: a column is missing or a value invalid, naming row and value.
         RefusedError: ``--training`` shares patients, lesions or images with it.
     """
     from skinkit.artifacts.tables import read_table, write_table
@@ -121,7 +121,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
 
 
 def _audit_given(config: Config, table: pd.DataFrame, classes: ClassSet) -> Audit | None:
-    """The same audit for a table made elsewhere: whatever it has beside keys and probabilities."""
+    """The shortcut audit of a table from other software, over all columns except keys and probabilities."""
     from skinkit.audit import shortcuts
 
     if not config.shortcuts:
@@ -132,15 +132,17 @@ def _audit_given(config: Config, table: pd.DataFrame, classes: ClassSet) -> Audi
 
 
 def _share(config: Config, name: str) -> float | None:
-    """A share given on the command line; None for 0."""
+    """The value of an option that is a share; None for 0."""
     value = float(getattr(config, name))
     if not 0 <= value < 1:
-        raise ConfigError(f"--{name.replace('_', '-')} {value:g}", "a share between 0 and 1, such as 0.02", "mend it")
+        raise ConfigError(
+            f"--{name.replace('_', '-')} {value:g}", "a share between 0 and 1, such as 0.02", "correct it"
+        )
     return value or None
 
 
 def _against_training(config: Config, table: pd.DataFrame) -> Leakage:
-    """Compare a given table with its training rows by every id and hash that both have."""
+    """Compare the table with its training rows by every id and hash that both have."""
     from skinkit.audit import leakage
     from skinkit.evaluation import outside_predictions
 

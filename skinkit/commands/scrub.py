@@ -1,10 +1,10 @@
-"""scrub: what in this workspace identifies a person, file by file; --remove removes what can go.
+"""scrub: list personal identifiers in this workspace, file by file; --remove removes what artifacts do not need.
 
-Nothing is removed without --remove. What goes: tables that 'skinkit export' wrote into the workspace, logs (*.log, and
-what lies in a folder 'logs'), and unfinished or replaced work that killed runs left; in a private workspace, files that
-others may read are closed. Artifacts stay, and it says why. The cohorts' own folders are never touched.
+Nothing is removed without --remove. It removes tables that 'skinkit export' wrote into the workspace, logs (*.log and
+folders named 'logs'), and unfinished or replaced work of killed runs; in a private workspace it revokes other users'
+permission to read. Artifacts are kept, with the reason. The cohorts' own folders are never changed.
 
-Exit code 0, or 6 where something that was to go is being written at this moment.
+Exit code 0, or 6 if a file to remove is being written.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _SHOWN = 40
 class Config:
     """Options of the command."""
 
-    remove: Annotated[bool, "remove what can go without breaking an artifact"] = False
+    remove: Annotated[bool, "remove what artifacts do not need"] = False
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
-    """List what identifies a person, and remove what can go if asked."""
+    """List personal identifiers, and with ``--remove`` remove what artifacts do not need."""
     from skinkit.audit.identifiers import REMOVED, STAYS, traces
 
     workspace = context.workspace()
@@ -64,7 +64,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
 
 
 def _removed(workspace: Workspace, can_go: Sequence[Trace]) -> tuple[list[Trace], list[str]]:
-    """Remove files, unfinished work of nobody, and others' right to read; what went, and what is being written."""
+    """Remove files, abandoned work and other users' permissions; returns what was removed and what is being written."""
     from skinkit.privacy import permissions
 
     gone, busy = [], []
@@ -80,14 +80,14 @@ def _removed(workspace: Workspace, can_go: Sequence[Trace]) -> tuple[list[Trace]
         except BusyError:
             busy.append(trace.file)
         except FileNotFoundError:
-            continue  # it went by itself, with the work it belonged to
+            continue  # already removed with the work it belonged to
         else:
             gone.append(trace)
     return gone, busy
 
 
 def _remove_leftover(path: Path) -> None:
-    """Remove unfinished work, unless somebody is at it."""
+    """Remove unfinished work, unless a writer holds it."""
     if not path.is_dir():
         path.unlink()
         return

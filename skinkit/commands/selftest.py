@@ -1,11 +1,11 @@
-"""selftest: prove a fresh installation on drawn lesions, in a folder of its own that is removed afterwards.
+"""selftest: test an installation on generated lesions, in a folder that is removed afterwards.
 
-It imports every library, measures a known lesion against PyRadiomics' stored values, then works as a hospital would, by
-commands of their own: train, kill a stage and go on, pack the model and install it elsewhere, predict, write the clinic
-report, and provoke every exit code. It needs no network, no home folder, no workspace and nothing writable but the
-temporary folder (or --folder). Exit code 0 when everything is as it should be, else 4.
+It imports every library, compares the features of a lesion with stored values of PyRadiomics, and then runs a
+hospital's commands as separate processes: train, kill a stage and resume it, pack the model and install it in another
+workspace, predict, write the clinic report, and provoke every exit code. It needs no network, home folder or workspace,
+and writes only to the temporary folder (or --folder). Exit code 0 if every check passes, else 4.
 
-On a machine that has never compiled the radiomics kernels, that comes on top, once (half a minute).
+The first run on a machine also compiles the radiomics kernels (half a minute).
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ class Config:
 
 
 class _NotSoError(Exception):
-    """A check found something else than it should."""
+    """A check failed."""
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the test works.
+    """The workspaces of the test.
 
     Attributes:
         home: the workspace that trains.
@@ -86,7 +86,7 @@ class _Place:
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
-    """Make every check in turn; what stands on a failed one is skipped."""
+    """Run every check in order; checks that depend on a failed one are skipped."""
     began = time.monotonic()
     checks: list[dict[str, Any]] = []
     try:
@@ -129,7 +129,7 @@ def _run_check(work: Callable[[_Place], str], place: _Place) -> tuple[str, str]:
 
 
 def _skinkit(*arguments: str | Path, expect: int = 0) -> dict[str, Any]:
-    """What a command of its own answers; another exit code than the expected one is a failed check."""
+    """The JSON output of a command in its own process; an unexpected exit code fails the check."""
     command = [sys.executable, "-m", "skinkit", *map(str, arguments), "--json", "--quiet"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_SECONDS)
@@ -240,7 +240,7 @@ def _report(place: _Place) -> str:
 
 
 def _exit_codes(place: _Place) -> str:
-    """Every way of ending that a script may count on."""
+    """Every exit code that scripts rely on."""
     _skinkit("predict", "--nonsense", "-w", place.ward, expect=2)
     photo = sorted((place.ward / "walk_in" / "images").iterdir())[0]
     whole = photo.read_bytes()
@@ -257,7 +257,7 @@ def _exit_codes(place: _Place) -> str:
     _skinkit("predict", "-w", place.ward, expect=5)
     _skinkit("models", "install", place.pack, "-w", place.ward)
     if file_sha256(model) != before:
-        raise _NotSoError("a damaged model was not mended by installing it again")
+        raise _NotSoError("a damaged model was not repaired by reinstalling it")
     _skinkit("predict", "-w", place.ward)
     return "0, 2, 3, 4, 5 and 6 where they belong"
 
@@ -273,4 +273,4 @@ _CHECKS: dict[str, Callable[[_Place], str]] = {
     "exit codes": _exit_codes,
 }
 _ALONE = ("libraries", "radiomics", "drawing")
-"""Checks that stand on no other."""
+"""Checks that depend on no other."""

@@ -1,7 +1,7 @@
 """show: one artifact, its rows and where it came from.
 
-Name it as 'skinkit status' does (pad/cases, jinan/masks/otsu, models/frozen_probe) or by its folder. With --row ID the
-rows of that case are printed column by column.
+Name it as in 'skinkit status' (pad/cases, jinan/masks/otsu, models/frozen_probe) or by its folder. --row ID prints the
+rows of that case column by column.
 """
 
 from __future__ import annotations

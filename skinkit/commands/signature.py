@@ -1,10 +1,10 @@
-"""signature: what the radiomic signature is, how stable it is, and how far it depends on who drew the outlines.
+"""signature: the selected radiomic features, their stability, and their reliability between outlines.
 
-For one split and fused table: each chosen feature with its test (Welch t, degrees of freedom, Holm's p, Cohen's d); how
-often it is chosen again when patients of the training rows are drawn anew, with Nogueira's stability; Spearman's
-correlations within and between the categories of features; and what LightGBM on the signature alone learns, with
-Shapley values of cases it has not seen. With --outlines A,B (names of features, such as truth,annotator2) the ICC of
-every feature between these outlines of the same lesions. The files lie in 'signature/<split>/<fused>' of the workspace:
+For one split and fused table it reports: each selected feature with its test (Welch t, degrees of freedom, Holm's p,
+Cohen's d); how often it is selected on bootstrap samples of the training patients, with Nogueira's stability;
+Spearman's correlations within and between categories of features; and LightGBM on the signature alone, with Shapley
+values of out-of-sample cases. --outlines A,B (names of features, such as truth,annotator2) adds the ICC of every
+feature between outlines of the same lesions. Files are written to 'signature/<split>/<fused>' of the workspace:
 signature.json, tables as CSV, and figures as SVG and PNG.
 """
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from skinkit.signature.trees import Explained, SplitRows
     from skinkit.taxonomy import ClassSet
 
 FOLDER = "signature"
@@ -45,22 +46,22 @@ class Config:
     name: Annotated[
         str, Help("fused table, or SPLIT/FUSED (default: the workspace's split and segmenter)", metavar="NAME")
     ] = ""
-    fold: Annotated[int, "fold whose training rows are looked at"] = 0
+    fold: Annotated[int, "fold whose training rows are analysed"] = 0
     outlines: Annotated[
         tuple[str, ...], "names of two or more feature tables of the same photos, such as truth,annotator2: their ICC"
     ] = ()
-    bootstrap: Annotated[int, "how often patients are drawn and the signature is chosen again; 0 for not at all"] = 100
-    target: Annotated[str, "what LightGBM on the signature tells apart: malignancy, or a class from all others"] = (
+    bootstrap: Annotated[int, "bootstrap samples of patients for the stability; 0: none"] = 100
+    target: Annotated[str, "target of LightGBM on the signature: malignancy, or one class against all others"] = (
         _MALIGNANCY
     )
     case: Annotated[str, "case of the waterfall (default: the most typical positive one)"] = ""
-    seed: Annotated[int, "seed of every drawing"] = 0
+    seed: Annotated[int, "seed of all random draws"] = 0
     out: Annotated[str, "folder for the files (default: signature/<split>/<fused> of the workspace)"] = ""
 
 
 @dataclass(frozen=True)
 class SignatureData:
-    """What is looked at.
+    """The signature and the rows it is analysed on.
 
     Attributes:
         artifact: the signature.
@@ -86,7 +87,7 @@ class SignatureData:
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
-    """Look at one signature from every side."""
+    """Analyse one signature."""
     if config.bootstrap < 0 or config.bootstrap == 1:
         raise ConfigError(f"--bootstrap {config.bootstrap}", "2 or more draws, or 0 for none", "100 is the default")
     if len(config.outlines) == 1 or len(set(config.outlines)) < len(config.outlines):
@@ -166,7 +167,7 @@ def _material(config: Config, artifacts: _Artifacts) -> SignatureData:
 
 
 def _statistics(material: SignatureData) -> dict[str, Any]:
-    """The chosen features with their tests, and what became of the others."""
+    """The selected features with their tests, and why the others were dropped."""
     from skinkit.artifacts.tables import read_table
     from skinkit.stages.select import TESTS
 
@@ -253,7 +254,7 @@ def _stability(config: Config, material: SignatureData, context: Context, folder
 
 
 def _reliability(config: Config, material: SignatureData, artifacts: _Artifacts, folder: Path) -> dict[str, Any] | None:
-    """The ICC of every feature between outlines, over the lesions that all of them found."""
+    """The ICC of every feature between outlines, over the lesions measured under all of them."""
     import pandas as pd
 
     from skinkit.figures import signature
@@ -300,7 +301,7 @@ def _reliability(config: Config, material: SignatureData, artifacts: _Artifacts,
 def _outlined(name: str, cohorts: list[str], artifacts: _Artifacts) -> pd.DataFrame:
     """Features under one outline by cohort and image.
 
-    Where a mask had failed nothing was outlined; outlines of photos a network has learnt from say nothing of others.
+    Failed masks are left out, and so are masks of photos in sample for the segmenter.
     """
     import pandas as pd
 
@@ -327,7 +328,6 @@ def _trees(config: Config, material: SignatureData, folder: Path) -> dict[str, A
     """LightGBM on the signature, scored and explained on held-out rows (validation rows where none are held out)."""
     import numpy as np
 
-    from skinkit.figures import signature
     from skinkit.signature.trees import SplitRows, explain, most_typical
     from skinkit.stats.cross_fit import areas
 
@@ -369,30 +369,6 @@ def _trees(config: Config, material: SignatureData, folder: Path) -> dict[str, A
     right = explained_rows.positive & (explained.log_odds > 0)
     candidates = right if right.any() else np.ones(len(rows), dtype=bool)
     one = cases.index(config.case) if config.case else most_typical(explained.phi, candidates)
-    called = where.replace("_", "-")
-    title = f"{config.target}: {len(rows)} {called} lesions"
-    figures = {
-        "waterfall": signature.waterfall(
-            folder,
-            "waterfall",
-            explained.base,
-            explained.phi[one],
-            explained_rows.x[one],
-            material.chosen,
-            f"{cases[one]} ({rows['class'].iloc[one]}), {config.target}",
-        ),
-        "beeswarm": signature.beeswarm(folder, explained.phi, explained_rows.x, material.chosen, title),
-    }
-    if explained_rows.positive.any():
-        figures["waterfall_positive"] = signature.waterfall(
-            folder,
-            "waterfall_positive",
-            explained.base,
-            explained.phi[explained_rows.positive].mean(axis=0),
-            np.nanmedian(explained_rows.x[explained_rows.positive], axis=0),
-            material.chosen,
-            f"{config.target}: mean of {int(explained_rows.positive.sum())} {called} positives (values: medians)",
-        )
     strength = np.abs(explained.phi).mean(axis=0)
     return {
         "target": config.target,
@@ -408,12 +384,44 @@ def _trees(config: Config, material: SignatureData, folder: Path) -> dict[str, A
             "log_odds": float(explained.log_odds[one]),
             "shap": dict(zip(material.chosen, explained.phi[one].tolist(), strict=True)),
         },
-        "figures": figures,
+        "figures": _tree_figures(config, material, explained, explained_rows, where, one, folder),
     }
 
 
+def _tree_figures(
+    config: Config,
+    material: SignatureData,
+    explained: Explained,
+    shown: SplitRows,
+    where: str,
+    one: int,
+    folder: Path,
+) -> dict[str, Any]:
+    """Draw what the trees make of one case, of all cases and, on average, of the positive ones."""
+    import numpy as np
+
+    from skinkit.figures import signature
+
+    rows, part, names = material.part(where), where.replace("_", "-"), material.chosen
+    about_one = f"{rows['case_id'].iloc[one]} ({rows['class'].iloc[one]}), {config.target}"
+    about_all = f"{config.target}: {len(rows)} {part} lesions"
+    figures = {
+        "waterfall": signature.waterfall(
+            folder, "waterfall", explained.base, explained.phi[one], shown.x[one], names, about_one
+        ),
+        "beeswarm": signature.beeswarm(folder, explained.phi, shown.x, names, about_all),
+    }
+    if shown.positive.any():
+        mean, median = explained.phi[shown.positive].mean(axis=0), np.nanmedian(shown.x[shown.positive], axis=0)
+        about = f"{config.target}: mean of {int(shown.positive.sum())} {part} positives (values: medians)"
+        figures["waterfall_positive"] = signature.waterfall(
+            folder, "waterfall_positive", explained.base, mean, median, names, about
+        )
+    return figures
+
+
 def _positive(config: Config, material: SignatureData) -> np.ndarray:
-    """(rows,) whether a case is what is told apart."""
+    """(rows,) whether a case belongs to the target."""
     classes = material.classes
     if config.target == _MALIGNANCY:
         wanted = classes.malignant

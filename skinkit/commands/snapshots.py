@@ -1,8 +1,8 @@
 """snapshots: how heatmaps and attribute importance change during training.
 
-Draws what a network kept every few epochs of its training (``--settings snapshot_every=10``): heatmaps of one
-validation photo of each class beside the photo, the importance of each attribute, and, where metadata weigh the
-channels of the photo's maps, by how much. The files lie in 'snapshots' of the workspace: SVG, PNG and JSON.
+Plots the snapshots a network stored every few epochs of its training (``--settings snapshot_every=10``): the heatmaps
+of one validation photo per class, the importance of each attribute, and the channel weights if metadata gate the image
+features. Files are written to 'snapshots' of the workspace: SVG, PNG and JSON.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     shots = json.loads(file.read_text(encoding="utf-8"))
     folder = folder_of(config.out, workspace, FOLDER)
     cohorts = model.json("model.json")["cohorts"]
-    photos = _photos(workspace, cohorts, {case["pixels"] for shot in shots for case in shot["cases"]})
+    photos = _photos(workspace, cohorts, {case["pixel_sha256"] for shot in shots for case in shot["cases"]})
     files = {"heatmaps": training.heatmap_course(shots, photos, folder, f"{name}-heatmaps")}
     if any(shot["importance"] for shot in shots):
         files["importance"] = training.importance_course(shots, folder, f"{name}-importance", limit=config.attributes)
@@ -68,7 +68,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
 
 
 def _photos(workspace: Workspace, cohorts: Sequence[str], pixel_hashes: set[str]) -> dict[str, np.ndarray]:
-    """Pixel hash -> photo, of those that are still there."""
+    """Pixel hash -> photo, for photos that still exist."""
     from skinkit.learning.examples import photos_of
 
     photos = {}

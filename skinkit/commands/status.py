@@ -1,10 +1,10 @@
-"""status: what is up to date, stale, missing, unfinished or failed, and what to do next.
+"""status: which artifacts are up to date, stale, missing, unfinished or failed, and the next step.
 
-It reads manifests only, so it is quick and may run beside a writer. Failed cases are listed by reason; 'skinkit STAGE
---retry-failed' tries them again.
+It reads only manifests, so it is quick and can run beside a writer. Failed cases are listed by reason; 'skinkit STAGE
+--retry-failed' processes them again.
 
-For a monitor, --json says of every artifact its state, rows by outcome, how many failed anew in the run that made it,
-that run's id, when it was made and its age, and who is writing it now; 'totals' sums that up.
+For monitoring, --json reports for every artifact its state, rows by outcome, newly failed rows of the run that made it,
+that run's id, its date and age, and its current writer; 'totals' sums them up.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     accesses = test_access_log.counts(workspace.root)
     if accesses:
         accesses_text = ", ".join(f"{cohort} {n}" for cohort, n in sorted(accesses.items()))
-        lines += ["", f"looks at test cases ({test_access_log.LEDGER}): {accesses_text}"]
+        lines += ["", f"accesses to test cases ({test_access_log.LEDGER}): {accesses_text}"]
     following = _next(workspace, entries)
     lines += ["", f"next: {following}"]
     cohorts = [{"name": c.name, "role": c.role, "source": c.source} for c in workspace.cohorts.values()]
@@ -66,7 +66,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
 
 
 def _totals(entries: list[dict[str, Any]]) -> dict[str, Any]:
-    """What a monitor raises an alarm on: artifacts by state, failed rows, artifacts that somebody is writing."""
+    """Totals for monitoring: artifacts by state, failed rows, artifacts being written."""
     counts = [entry.get("counts", {}) for entry in entries]
     return {
         "states": dict(sorted(Counter(entry["state"] for entry in entries).items())),
@@ -78,7 +78,7 @@ def _totals(entries: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def artifacts_of(workspace: Workspace) -> Iterator[Ref]:
-    """Every artifact the workspace's defaults call for, and every other one on disk, in the order of the chain."""
+    """Every artifact that the workspace's defaults require, and every other one on disk, in the order of the chain."""
     segmenter, model, split = (workspace.defaults[key] for key in ("segmenter", "model", "split"))
     expected: list[Ref] = []
     for kind in MAKER:
@@ -98,7 +98,7 @@ def artifacts_of(workspace: Workspace) -> Iterator[Ref]:
 
 
 def on_disk(workspace: Workspace) -> Iterator[Ref]:
-    """Every artifact that lies in the workspace."""
+    """Every artifact of the workspace."""
     root = workspace.artifacts
     for manifest in sorted(root.rglob("manifest.json")):
         parts = manifest.parent.relative_to(root).parts

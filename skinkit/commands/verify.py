@@ -1,6 +1,6 @@
-"""verify: rehash every artifact and, where the cohort's folder is there, every source image.
+"""verify: rehash every artifact and, if the cohort's folder is available, every source image.
 
-Everyday runs compare source files by size and time; this reads every byte. Anything that changed is listed and the exit
+Other commands compare source files by size and time; this one reads every byte. Changed files are listed and the exit
 code is 5.
 """
 
@@ -42,7 +42,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
 
 
 def changed_files(workspace: Workspace, ref: Ref, *, sources: bool = False) -> list[str]:
-    """What is not as it was written in an artifact (and its source files), or why that cannot be said."""
+    """Changed files of an artifact (and its source files), or why they cannot be verified."""
     try:
         bad = rehash(open_artifact(workspace.path(ref)))
         return bad + (_sources(workspace, ref) if sources and ref.kind == "cases" else [])
@@ -51,7 +51,7 @@ def changed_files(workspace: Workspace, ref: Ref, *, sources: bool = False) -> l
 
 
 def verdict(what: str, results: Mapping[str, Sequence[str]], fix: str) -> dict[str, Any]:
-    """The answer of a command that verified some things: name -> what is not as it was written."""
+    """The result of a verification, from name -> changed files."""
     changed = {name: list(files) for name, files in results.items() if files}
     lines = [f"{name}: {file} is not what was written" for name, files in changed.items() for file in files]
     lines.append(f"{len(results)} {what} verified, {len(changed)} changed")
@@ -61,7 +61,7 @@ def verdict(what: str, results: Mapping[str, Sequence[str]], fix: str) -> dict[s
 
 
 def _sources(workspace: Workspace, ref: Ref) -> list[str]:
-    """Source files that are gone or have other bytes than at ingest."""
+    """Source files that are missing or have changed since ingest."""
     if ref.cohort not in workspace.cohorts:
         return []
     root = workspace.cohort(ref.cohort).root

@@ -5,7 +5,7 @@
     skinkit weights path resnet50
 
 Files go to $SKINKIT_WEIGHTS, else to skinkit/weights in the user's cache folder, and their SHA-256 is checked.
-A machine without internet: fetch them elsewhere with --to FOLDER, carry that over, and fetch with --source FOLDER.
+For a machine without internet, fetch them on another one with --to FOLDER, copy that, and fetch with --source FOLDER.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Config:
     action: Annotated[
         Literal["list", "fetch", "path"], Help("list, fetch or path", positional=True, metavar="ACTION")
     ] = "list"
-    weights: Annotated[str, Help("which weights, for fetch and path", positional=True, metavar="NAME")] = ""
+    weights: Annotated[str, Help("names of weights, for fetch and path", positional=True, metavar="NAME")] = ""
     to: Annotated[str, Help("fetch into this folder instead of the cache", metavar="DIR")] = ""
     source: Annotated[str, Help("fetch from this folder or address instead of torchvision's", metavar="PLACE")] = ""
 

@@ -1,12 +1,11 @@
 """Where cases come from: one file per public dataset, and ``folder`` for a hospital described by a TOML.
 
-A :class:`Source` says which tables and images an archive has, what its columns are called and what its labels mean;
-the same code reads them all. The files of this folder are the registry: the one named ``pad_ufes_20.py`` is
-``pad-ufes-20`` on the command line and holds a constant ``SOURCE``. Third parties register theirs by an entry point of
-the group ``skinkit.sources`` that points to a :class:`Source`.
+A :class:`Source` describes an archive's tables, images, columns and labels; the same code reads them all. The files of
+this folder are the registry: ``pad_ufes_20.py`` is ``pad-ufes-20`` on the command line and defines a constant
+``SOURCE``. Third parties register a :class:`Source` by an entry point of the group ``skinkit.sources``.
 
-Nothing here imports pandas, and finding files opens none of them but DICOM candidates, so asking whether a cohort is up
-to date is quick.
+Nothing here imports pandas, and finding files opens only ``cohort.toml`` and possible DICOM files, so checking whether
+a cohort is up to date is quick.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ ENTRY_POINTS = "skinkit.sources"
 # ------------------------------------------------------------------------------------------------------ registry
 @cache
 def _modules() -> dict[str, str]:
-    """Source name -> module, from the files of this folder that define a ``SOURCE``; none of them is run."""
+    """Source name -> module, from the files of this folder that define a ``SOURCE``; none of them is imported."""
     files = sorted(Path(__file__).parent.glob("[a-z]*.py"))
     stems = [file.stem for file in files if "\nSOURCE = " in file.read_text(encoding="utf-8")]
     return {stem.replace("_", "-"): f"{__name__}.{stem}" for stem in stems}

@@ -41,21 +41,21 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(YES_NO, ("True", "False")),
     **dict.fromkeys(SYMPTOMS, ("True", "False", "UNK")),
 }
-"""Canonical column -> the values it may have."""
+"""Canonical column -> its allowed values."""
 
 COLUMNS = (
     "image", "image_id", "accession", "mask", "case_id", "view", "patient_id", "lesion_id", "diagnosis", "icd10",
     "age_years", "birth_date", "exam_date", "sex", "site", "modality", "confirmed_by",
     *(column.name for column in PAD_ATTRIBUTES),
 )  # fmt: skip
-"""What a table's column may be mapped to."""
+"""Canonical columns to which a table's column may be mapped."""
 
 _SHEET_ERRORS = frozenset(
     {"#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NUM!", "#NULL!", "#SPILL!", "#CALC!", "#BUSY!", "#GETTING_DATA"}
 )
 _CUT_NUMBER = re.compile(r"\d(?:[.,]\d+)?[eE]\+\d+")
 _SERIAL = re.compile(r"[1-6]\d{4}(?:\.\d+)?")
-"""Days since 1900, as a spreadsheet counts them: 10000 is 1927, 69999 is 2091."""
+"""A spreadsheet's serial date, in days since 1900: 10000 is in 1927, 69999 in 2091."""
 
 _OWN = {name: {words.plain(value): value for value in values} for name, values in ALLOWED.items()}
 _SITE_OF = {term: site for term, (site, _) in words.SITES.items()}
@@ -65,7 +65,7 @@ _ROMAN = {"i": 1.0, "ii": 2.0, "iii": 3.0, "iv": 4.0, "v": 5.0, "vi": 6.0}
 
 @dataclass
 class Reader:
-    """Turns the cells of a row into canonical values and counts what it could not."""
+    """Turns the cells of a row into canonical values and counts the words without a mapping."""
 
     source: Source
     tables: Sequence[Table]
@@ -86,7 +86,7 @@ class Reader:
         """Refuse tables that lack a mapped column.
 
         Raises:
-            InputError: naming the file, the column and the closest one there is.
+            InputError: naming the file, the column and the closest match.
         """
         present = {name for table in self.tables for name in table.columns}
         labels = {*self.source.one_hot, str(self.source.columns.get("diagnosis"))}
@@ -116,7 +116,7 @@ class Reader:
         cells = row.cells
         flags: list[str] = []
         text = {ours: self.text(cells, ours) for ours in self.source.columns}
-        self._refuse_spoilt(row, text)
+        self._refuse_spreadsheet_damage(row, text)
         out: dict[str, Any] = {
             name: text.get(name) or self.source.constants.get(name)
             for name in ("case_id", "patient_id", "lesion_id", "accession", *BACKGROUNDS)
@@ -141,8 +141,8 @@ class Reader:
         out["flags"] = flags
         return out
 
-    def _refuse_spoilt(self, row: TableRow, text: Mapping[str, str | None]) -> None:
-        """Refuse what a spreadsheet has made of a value: an error sign, or a long number cut to its first digits.
+    def _refuse_spreadsheet_damage(self, row: TableRow, text: Mapping[str, str | None]) -> None:
+        """Refuse values damaged by a spreadsheet: error values, and long numbers truncated to scientific notation.
 
         Raises:
             InputError: naming row and column.
@@ -152,11 +152,11 @@ class Reader:
                 continue
             if word.upper() in _SHEET_ERRORS:
                 raise InputError(
-                    f"{self._where(row, ours)}: {word!r}, the error of a spreadsheet", "a value", "correct the formula"
+                    f"{self._where(row, ours)}: {word!r}, a spreadsheet error", "a value", "correct the formula"
                 )
             if ours in IDS and any(_CUT_NUMBER.fullmatch(part) for part in word.split("|")):
                 raise InputError(
-                    f"{self._where(row, ours)}: {word!r}, a long number of which a spreadsheet kept the first digits",
+                    f"{self._where(row, ours)}: {word!r}, a long number truncated by a spreadsheet",
                     "the whole number",
                     "export the table again with this column formatted as text",
                 )
@@ -166,7 +166,7 @@ class Reader:
         flags.append(f"{name}_unmapped")
 
     def _word(self, name: str, word: str | None, common_words: Mapping[str, str], flags: list[str]) -> str | None:
-        """One of the values a column may have: told by the source, our own word, or a word hospitals use."""
+        """An allowed value of a column: mapped by the source, our own word, or a word hospitals use."""
         if word is None:
             return self.source.constants.get(name)
         plain = words.plain(word)
@@ -207,7 +207,7 @@ class Reader:
         return None
 
     def _by_code(self, word: str | None) -> str | None:
-        """The diagnosis of an ICD-10 code by its longest known prefix; None where it is no known code."""
+        """The diagnosis of an ICD-10 code by its longest mapped prefix; None without one."""
         code = unicodedata.normalize("NFKC", word or "").strip().upper()
         match = words.ICD10_CODE.match(code)
         if not self._icd10 or not match:
@@ -223,7 +223,7 @@ class Reader:
             return (REGION_SITES[named_region] if named_region else self.source.constants.get("site")), named_region
         named_site = self._word("site", site, _SITE_OF, flags)
         if named_region is None and region is None:
-            # A word such as "face" says more than its site; it is kept where both ways agree.
+            # A word such as "face" is more precise than its site; the region is kept where it agrees with the site.
             guess = words.SITES.get(words.plain(site), ("", ""))[1]
             named_region = guess if guess and REGION_SITES[guess] == named_site else None
         return named_site, named_region
@@ -265,7 +265,7 @@ class Reader:
             expected = self.source.dialect.date_format or "a date, year first, such as 1961-02-28 or 1961年2月28日"
             if _SERIAL.fullmatch(word):
                 raise InputError(
-                    f"{self._where(row, name)}: {word!r}, a day counted by a spreadsheet",
+                    f"{self._where(row, name)}: {word!r}, a spreadsheet's serial date",
                     expected,
                     "format the column as a date (2024-01-31) and export the table again, or save it as XLSX",
                 ) from None
@@ -305,5 +305,5 @@ class Reader:
         return InputError(
             f"{self._where(row, name)}: {word!r}",
             f"a number with the decimal sign {sign!r}",
-            f'set decimal = "{other}" where the whole table is written so, or correct the cell',
+            f'set decimal = "{other}" if the whole table uses it, or correct the cell',
         )

@@ -1,16 +1,16 @@
 """From tables and files to cases: every table row and every image becomes a row in canonical columns.
 
-Nothing is opened here but tables (and DICOM headers, where they are what rows are joined on). What cannot be used is
-still a row, with a status and a reason:
+Only tables are opened, and DICOM headers where rows are joined on a DICOM tag. A row that cannot be used is kept, with
+a status and a reason:
 
-    pending   image_absent       the table names an image that is not there
-              image_unnamed      the table row names none
-              row_absent         the image stands in no table row
-    failed    path_outside_root  the name leads out of the cohort's folder
-              image_ambiguous    the name fits several files
+    pending   image_absent       the image named by the table does not exist
+              image_unnamed      the table row names no image
+              row_absent         no table row names the image
+    failed    path_outside_root  the name points outside the cohort's folder
+              image_ambiguous    the name matches several files
               duplicate_id       several rows name this image and disagree
-              folder_unreadable  a folder that may not be listed; what lies in it is not known
-    excluded  duplicate_row      the same row stands there again
+              folder_unreadable  the user has no permission to list the folder
+    excluded  duplicate_row      an identical row comes earlier
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Listing:
 
     Attributes:
         rows: one per case image, sorted by image_id; columns of ``schemas.CASES`` plus extra ones.
-        flow: counts for a reader: table rows, images, masks.
+        flow: counts of table rows, images and masks.
         unmapped: canonical column -> the table's word -> rows that have it.
         id_space: prefix of every group id.
         source: the source as configured.
@@ -119,13 +119,13 @@ def _log_flow(
     for name, counts in unmapped.items():
         examples = ", ".join(f"{word!r} {count}" for word, count in list(counts.items())[:8])
         more = f" and {len(counts) - 8} more" if len(counts) > 8 else ""
-        if console.is_json:  # what a table says of a patient belongs on a person's screen, not into a log
+        if console.is_json:  # cells of a patient table must not end up in a log
             examples, more = f"{len(counts)} words in {sum(counts.values())} rows", ""
         console.warn(f"{cohort.name}: {name}: words that are not mapped, with rows: {examples}{more}")
 
 
 def _written_in_several_ways(ids: Iterable[str | None]) -> int:
-    """How many ids differ only in case, width, leading zeros or a ``.0`` behind; none is named, for a log is read."""
+    """Number of ids that differ only in case, width, leading zeros or a trailing ``.0``; ids stay out of the log."""
     ways: dict[str, set[str]] = defaultdict(set)
     for word in filter(None, ids):
         ways[words.plain(word).removesuffix(".0").lstrip("0")].add(word)
@@ -133,7 +133,7 @@ def _written_in_several_ways(ids: Iterable[str | None]) -> int:
 
 
 def group_of(id_space: str, row: Mapping[str, Any]) -> str:
-    """What must not be split: the patient where known, else the lesion, else the image."""
+    """The group a split keeps together: the patient where known, else the lesion, else the image."""
     for kind in ("patient", "lesion", "image"):
         if row[f"{kind}_id"]:
             return f"{id_space}:{kind}:{row[f'{kind}_id']}"
@@ -142,7 +142,7 @@ def group_of(id_space: str, row: Mapping[str, Any]) -> str:
 
 # --------------------------------------------------------------------------------------------------- table rows
 def _table_rows(source: Source, tables: Sequence[Table]) -> list[TableRow]:
-    """The rows of the first table, changed as the source needs it and widened by those of the others."""
+    """The rows of the first table, adapted by the source and filled from the other tables."""
     change = source.rows or (lambda rows: rows)
     rows = change(list(tables[0].rows))
     key = source.columns.get("image")
@@ -160,14 +160,14 @@ def _table_rows(source: Source, tables: Sequence[Table]) -> list[TableRow]:
 
 
 def _widened(row: TableRow, other: Mapping[str, str]) -> TableRow:
-    """A row with the cells of another table where its own are empty."""
+    """A row whose empty cells are filled from another table."""
     return TableRow(
         row.number, {**row.cells, **{name: text for name, text in other.items() if not row.cells.get(name)}}
     )
 
 
 def _with_label(row: TableRow, source: Source, path: Path) -> TableRow:
-    """Put the name of the label column that is 1 where the diagnosis is read from, unless it says more already."""
+    """Write the one-hot label into the diagnosis column, unless that column already has a value."""
     chosen = []
     for column in source.one_hot:
         text = row.cells.get(column, "")
@@ -189,7 +189,7 @@ def _with_label(row: TableRow, source: Source, path: Path) -> TableRow:
 
 # -------------------------------------------------------------------------------------------- rows and their images
 def _joined_rows(files: CohortFiles, reader: Reader, table: Sequence[TableRow]) -> list[dict[str, Any]]:
-    """One row per (table row, image), then the images that stand in no table row."""
+    """One row per (table row, image), then the images that no table row names."""
     finder = make_finder(files, reader)
     rows: list[dict[str, Any]] = []
     for line in table:
@@ -226,7 +226,7 @@ def _closed(folder: str) -> dict[str, Any]:
 
 
 def _image_rows(files: CohortFiles, images: Iterable[str]) -> list[dict[str, Any]]:
-    """One row per image, named by its path or file name without extension; where that names two, by the whole path."""
+    """One row per image; the id is its path or file name without extension, or the full path where not unique."""
     paths = list(images)
     every = set(paths)
     whole = files.source.ids == "path"
@@ -242,9 +242,9 @@ def _image_rows(files: CohortFiles, images: Iterable[str]) -> list[dict[str, Any
 
 
 def _settle_repeats(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows that name the same image: equal ones are excluded but for the first, others all fail.
+    """Settle rows that name the same image: of equal rows the first is kept, rows that disagree all fail.
 
-    An image is the same if its id is the same, or if two ids (two spellings of a name) lead to one file.
+    Two rows name the same image if they share its id, or if their ids (two spellings of a name) point to one file.
     """
     by_id: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
@@ -271,7 +271,7 @@ def _settle_repeats(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _agree(rows: Sequence[Mapping[str, Any]], *ignored: str) -> bool:
-    """Whether rows have equal values in all columns but these and their line number."""
+    """Whether rows are equal in every column except the ignored ones and the line number."""
     if len(rows) == 1:
         return True
     contents = {

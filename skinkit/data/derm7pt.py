@@ -30,7 +30,7 @@ CRITERIA = (
 
 
 def _two_views(rows: list[TableRow]) -> list[TableRow]:
-    """The clinical and the dermoscopic image of each case as rows of their own."""
+    """Split each case into a row for its clinical and a row for its dermoscopic image."""
     out = []
     for number, cells in rows:
         for column, view in (("clinic", "clinical"), ("derm", "dermoscopic")):

@@ -1,8 +1,8 @@
-"""Write a first ``cohort.toml`` from a hospital's own table: what can be guessed is guessed, the rest is listed.
+"""Write a draft ``cohort.toml`` from a hospital's own table: guess what can be guessed and list the rest.
 
-Encoding, delimiter and decimal sign come from the bytes; columns from their headers, English or Chinese, and from what
-stands in them; words for sex, site and diagnosis from ``words.toml``. Every word that stays unmapped is listed
-with its count, and so is every column that is not taken. A person must read the draft: it says so in its first line.
+Encoding, delimiter and decimal sign are guessed from the bytes; columns from their English or Chinese headers and from
+their cells; words for sex, site and diagnosis from ``words.toml``. Unmapped words are listed with their counts, and so
+are the columns that are not taken. The draft's first line asks a person to review it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class _Words:
 
     Attributes:
         mapped: word -> our value.
-        guessed: those of ``mapped`` that were guessed of a longer text.
+        guessed: the words of ``mapped`` whose value was guessed from a longer text.
         unmapped: word -> rows that have it.
     """
 
@@ -69,7 +69,7 @@ def write_draft(table: Path, folder: Path) -> dict[str, Any]:
         raise ConfigError(f"no folder {folder}", "the folder of the images", "correct the path")
     target = folder / DESCRIPTION
     if target.exists():
-        raise RefusedError(f"{target} exists", "a folder without one", "rename it to see a fresh draft beside it")
+        raise RefusedError(f"{target} exists", f"a folder without {DESCRIPTION}", "rename the existing file first")
     dialect = _dialect(table)
     content = read(table, dialect)
     dialect = _with_decimal(dialect, content)
@@ -104,8 +104,8 @@ def _dialect(table: Path) -> Dialect:
 
 
 def _with_decimal(dialect: Dialect, table: Table) -> Dialect:
-    """A decimal comma where more cells are written with it than with a point."""
-    if dialect.delimiter == "":  # a spreadsheet holds numbers, not their signs
+    """The dialect with a decimal comma if more cells use a comma than a point."""
+    if dialect.delimiter == "":  # a spreadsheet stores numbers without a decimal sign
         return dialect
     cells = [cell for row in table.rows for cell in row.cells.values()]
     commas = sum(bool(re.fullmatch(r"\d+,\d{1,3}", cell)) for cell in cells)
@@ -114,13 +114,13 @@ def _with_decimal(dialect: Dialect, table: Table) -> Dialect:
 
 
 def _header(name: str) -> str:
-    """A header for comparison: no unit in brackets, no punctuation, no spaces."""
+    """A header normalised for comparison: no unit in brackets, no punctuation, no spaces."""
     bare = re.sub(r"[(（\[].*?[)）\]]", "", unicodedata.normalize("NFKC", name).casefold())
     return re.sub(r"[\s_\-.:：/]+", "_", bare).strip("_")
 
 
 def _columns(table: Table, dialect: Dialect, folder: Path) -> dict[str, str]:
-    """Canonical column -> header, each header once; headers first, then what stands in the cells."""
+    """Canonical column -> header, each header at most once; guessed by header, then by cells."""
     chosen: dict[str, str] = {}
     free = [name for name in table.columns if not words.PRIVATE.search(_header(name)) or "_id" in _header(name)]
     for ours, terms in words.HEADERS.items():
@@ -130,7 +130,7 @@ def _columns(table: Table, dialect: Dialect, folder: Path) -> dict[str, str]:
                 chosen[ours] = match
                 break
     for ours in ("diagnosis", "site", "sex", "age_years", "patient_id"):
-        # 病理诊断(术后) holds 病理诊断; such a match is safe in Chinese, where words are not cut apart.
+        # 病理诊断(术后) contains 病理诊断; matching substrings is safe in Chinese, not in languages with spaces.
         parts = [_header(term) for term in words.HEADERS[ours] if len(term) > 1 and not term.isascii()]
         left = [name for name in free if name not in chosen.values()]
         match = next((name for name in left if any(part in _header(name) for part in parts)), None)
@@ -157,7 +157,7 @@ def _plain(name: str) -> str:
 
 
 def _names(path: str) -> set[str]:
-    """What a table may call an image: with or without its folder and its extension."""
+    """The names by which a table may refer to an image: with or without folder and extension."""
     plain = _plain(path)
     if PurePosixPath(plain).suffix not in EXTENSIONS:
         return set()
@@ -181,7 +181,7 @@ def _counts(table: Table, name: str, dialect: Dialect) -> Counter[str]:
 
 
 def _sorted_words(ours: str, counts: Counter[str]) -> _Words:
-    """Each word of a column as mapped, guessed or unmapped."""
+    """Sort the words of a column into mapped, guessed and unmapped."""
     mapped: dict[str, str] = {}
     guessed: set[str] = set()
     unmapped: dict[str, int] = {}
@@ -196,7 +196,7 @@ def _sorted_words(ours: str, counts: Counter[str]) -> _Words:
 
 
 def _meaning(ours: str, word: str) -> tuple[str, bool]:
-    """Our value for a word (empty: none), and whether it is more than a guess."""
+    """Our value for a word (empty: none), and whether it is certain rather than guessed."""
     plain = words.plain(word)
     if ours == "diagnosis":
         if plain in DIAGNOSES or plain in words.DIAGNOSES:
@@ -220,7 +220,7 @@ def _quoted(text: str) -> str:
 
 
 def _remark(text: str) -> str:
-    """Text that may stand behind # on one line."""
+    """Text that fits into a one-line TOML comment."""
     return re.sub(r"[\x00-\x1f\x7f]", " ", text)
 
 
@@ -235,7 +235,7 @@ def _toml(
 ) -> str:
     file = Path(os.path.relpath(table.resolve(), folder.resolve())).as_posix()
     lines = [
-        "# A draft: read it, correct it, and confirm every diagnosis. docs/hospital.md says what each key means.",
+        "# A draft: read it, correct it, and confirm every diagnosis. docs/hospital.md explains each key.",
         "",
         f"title = {_quoted(folder.resolve().name)}",
         f"file = {_quoted(file)}  # {len(content.rows)} rows",
@@ -249,7 +249,7 @@ def _toml(
     lines += [
         '# modality = "clinical"  # or "dermoscopic": how the photos were taken',
         '# confirmed_by = "histopathology"  # where all diagnoses were confirmed in one way',
-        '# id_space = "hospital"  # cohorts of one hospital share it, so that no patient stands on both sides',
+        '# id_space = "hospital"  # shared by cohorts of one hospital, so that a split never divides a patient',
         '# masks = "masks/{stem}.png"  # where a person outlined the lesions',
         "keep = []  # further columns to take over as they are",
         "",
@@ -259,38 +259,40 @@ def _toml(
     if "image" not in columns and "accession" not in columns:
         lines.append('# image = "..."  # the column that holds the file name')
     if not_taken:
-        lines.append("# not taken:")
-        lines += [
-            f"#   {_remark(name)}{'  (looks private)' if words.PRIVATE.search(_header(name)) else ''}"
-            for name in not_taken
-        ]
+        lines += ["# not taken:", *(f"#   {_remark(name)}{_private_note(name)}" for name in not_taken)]
     if "accession" in columns and "image" not in columns:
         lines += [
             "",
             "[join]",
-            'pattern = "{accession}*/*.jpg"  # every image in folders that begin with the number',
-            '# dicom_tag = "AccessionNumber"  # or: DICOM files that say this number',
+            'pattern = "{accession}*/*.jpg"  # every image in folders whose name starts with the number',
+            '# dicom_tag = "AccessionNumber"  # or: DICOM files with this tag',
         ]
     for ours, column in vocabulary.items():
-        lines += ["", f"[values.{ours}]"]
-        for word, value in list(column.mapped.items())[:_MOST_WORDS]:
-            lines.append(
-                f"{_quoted(word)} = {_quoted(value)}" + ("  # a guess: confirm" if word in column.guessed else "")
-            )
-        if column.unmapped:
-            allowed = ", ".join(ALLOWED.get(ours, BACKGROUNDS))
-            lines.append(f"# not mapped, with rows; give each one of {allowed}, or leave it out:")
-            listed = list(column.unmapped.items())
-            lines += [f'# {_remark(_quoted(word))} = ""  # {count}' for word, count in listed[:_MOST_WORDS]]
-            if len(listed) > _MOST_WORDS:
-                lines.append(f"# and {len(listed) - _MOST_WORDS} further words")
+        lines += ["", *_value_lines(ours, column)]
     if "icd10" in columns or "diagnosis" in columns:
-        lines += ["", "[icd10]  # defaults to confirm; further prefixes may be added", *_icd_lines()]
+        lines += ["", "[icd10]  # defaults to confirm; further prefixes may be added"]
+        lines += [f"{_quoted(code)} = {_quoted(value)}" for code, value in words.ICD10.items()]
     return "\n".join(lines) + "\n"
 
 
-def _icd_lines() -> list[str]:
-    return [f"{_quoted(code)} = {_quoted(value)}" for code, value in words.ICD10.items()]
+def _private_note(name: str) -> str:
+    return "  (looks private)" if words.PRIVATE.search(_header(name)) else ""
+
+
+def _value_lines(ours: str, column: _Words) -> list[str]:
+    """The table ``[values.<column>]``: mapped words, then the unmapped ones as comments."""
+    lines = [f"[values.{ours}]"]
+    for word, value in list(column.mapped.items())[:_MOST_WORDS]:
+        note = "  # a guess: confirm" if word in column.guessed else ""
+        lines.append(f"{_quoted(word)} = {_quoted(value)}{note}")
+    if column.unmapped:
+        allowed = ", ".join(ALLOWED.get(ours, BACKGROUNDS))
+        lines.append(f"# not mapped, with number of rows; map each to one of {allowed}, or leave it out:")
+        unmapped = list(column.unmapped.items())
+        lines += [f'# {_remark(_quoted(word))} = ""  # {count}' for word, count in unmapped[:_MOST_WORDS]]
+        if len(unmapped) > _MOST_WORDS:
+            lines.append(f"# and {len(unmapped) - _MOST_WORDS} further words")
+    return lines
 
 
 def _summary(
@@ -308,5 +310,5 @@ def _summary(
         lines += [f"  {count:>6}  {word}" for word, count in list(counts.items())[:20]]
         if len(counts) > 20:
             lines.append(f"  and {len(counts) - 20} more, all in the file")
-    lines += ["", 'Read it, correct it, then name the folder as path of a cohort with source = "folder".']
+    lines += ["", 'Review and correct it, then set path of a cohort with source = "folder" to this folder.']
     return "\n".join(lines)

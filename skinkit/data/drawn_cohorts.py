@@ -1,22 +1,17 @@
 """Test sets drawn from dermoscopic archives for a model that reads the metadata of PAD-UFES-20.
 
-HAM10000 and ISIC 2019 know age, sex and site. The other attributes are drawn from the *training rows of fold 0* of a
-split of PAD-UFES-20: never from validation or held-out rows, and independently of the diagnosis, so that they cannot
-help a model to tell it. They test what a model does with plausible metadata, not how good metadata would be.
+HAM10000 and ISIC 2019 have age, sex, site and diagnosis, which are kept. The other attributes are drawn from the
+*training rows of fold 0* of a split of PAD-UFES-20, independently of the diagnosis, so that they carry no information
+about it. They test how a model handles plausible metadata, not what real metadata would add.
 
-    case        cases of each class are drawn without replacement, by seed, from the sorted image ids of the archive
-    attribute   ``joint = "independent"``: each attribute on its own, as often as it is in the training rows, unknown
-                values too; ``"bootstrap"``: all attributes of one training row together
-    region      the site says it (face, hand, back, ...), else it is drawn among the regions of that site as often as
-                they are in the training rows; genital and unknown sites have none
-    kept        age, sex, site and diagnosis are the archive's own
+    case        drawn per class without replacement, by seed, from the sorted image ids of the archive
+    attribute   ``joint = "independent"``: each attribute by its frequency in the training rows, unknown values
+                included; ``"bootstrap"``: all attributes of one training row together
+    region      given by the site (face, hand, back, ...), else drawn among the site's regions by their frequency in
+                the training rows; genital and unknown sites have none
 
-A row says what was drawn: its flags hold ``metadata_drawn`` and its column ``drawn_attributes`` lists the names. How
-well the drawing went is told as agreement: 1 minus the total variation distance between an attribute's values among the
-drawn cases and among the training rows.
-
-Source: B. Wang et al., DermaCalibra, Diagnostics 16(4), 630, 2026, which does not say how it drew them; the map from
-sites to regions is this project's own.
+Drawn rows carry the flag ``metadata_drawn``; their column ``drawn_attributes`` lists the names. Source: B. Wang et al.,
+DermaCalibra, Diagnostics 16(4), 630, 2026, which does not describe the drawing; the map from sites to regions is ours.
 """
 
 from __future__ import annotations
@@ -40,10 +35,10 @@ if TYPE_CHECKING:
 
 OPTIONS = {
     "n": "cases to draw",
-    "seed": "seed of every drawing",
+    "seed": "seed of all random draws",
     "joint": "independent: attribute by attribute; bootstrap: all attributes of one training row together",
     "metadata_from": "development cohort of PAD-UFES-20 whose training rows the metadata are drawn from",
-    "split": "split that says which rows those are (default: the workspace's)",
+    "split": "split that defines the training rows (default: the workspace's)",
 }
 """Keys of a cohort that is drawn."""
 _CHOICES = {"joint": ("independent", "bootstrap"), "counts": ("paper", "proportional"), "scc": ("drop", "add628")}
@@ -60,7 +55,7 @@ REGIONS_OF: dict[str, tuple[str, ...]] = {
     "head/neck": ("FACE", "NOSE", "NECK", "EAR", "LIP", "SCALP"), "acral": ("HAND", "FOOT"),
     "palms/soles": ("HAND", "FOOT"),
 }  # fmt: skip
-"""Site as the archive writes it -> regions of PAD-UFES-20 it may be; sites that are not here have none."""
+"""Site in the archive's words -> possible regions of PAD-UFES-20; other sites have none."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +110,7 @@ def settings_of(cohort: Cohort, workspace: Workspace) -> DrawSettings:
 
 
 def beside(cohort: Cohort) -> Cohort | None:
-    """The archive below the same folder from which cases are added, as a cohort; None where none are."""
+    """The archive in the same folder from which cases are added, as a cohort; None where no cases are added."""
     return replace(cohort, source="isic-2019", options={}) if cohort.options.get("scc") == "add628" else None
 
 
@@ -124,12 +119,12 @@ def drawn(cohort: Cohort, listing: Listing, workspace: Workspace, inputs: Mappin
 
     Args:
         cohort: the cohort.
-        listing: every row of its archive; ``rows`` become those that were drawn.
-        workspace: where it stands.
+        listing: every row of its archive; ``rows`` are replaced by the drawn ones.
+        workspace: the cohort's workspace.
         inputs: ``training`` (cases of PAD-UFES-20) and ``split``.
 
     Returns:
-        What the manifest says of it; ``text`` is one sentence for a person.
+        The record for the manifest; ``text`` is one sentence for people. ``agreement`` is :func:`agreement`.
 
     Raises:
         InputError: the archive has fewer cases of a class than are to be drawn, or the split has no training row.
@@ -181,7 +176,7 @@ def _training_rows(settings: DrawSettings, inputs: Mapping[str, Artifact]) -> pd
 
 
 def _added(cohort: Cohort) -> list[dict[str, Any]]:
-    """The squamous cell carcinomas of the archive beside, all of them."""
+    """All squamous cell carcinomas of the second archive, if the cohort adds them."""
     from skinkit.data import read_cases
 
     other = beside(cohort)
@@ -193,13 +188,13 @@ def _added(cohort: Cohort) -> list[dict[str, Any]]:
 
 
 def sizes(present: Mapping[str, int], draw: Draw, n: int, counts: str = "proportional") -> dict[str, int]:
-    """Cases of each class: as published, or ``n`` in proportion, the largest remainders rounded up.
+    """Cases of each class: as published, or ``n`` in proportion by the largest remainder method.
 
     Args:
         present: diagnosis -> cases of the archive.
-        draw: of the source.
-        n: cases in all.
-        counts: ``paper`` takes the published numbers where there are any, in proportion where ``n`` is another.
+        draw: the source's.
+        n: total number of cases.
+        counts: ``paper`` uses the published numbers where there are any, scaled to ``n``.
     """
     shares = draw.published if counts == "paper" and draw.published else {d: present.get(d, 0) for d in draw.diagnoses}
     exact = {name: n * of / max(sum(shares.values()), 1) for name, of in shares.items()}
@@ -213,7 +208,7 @@ def sizes(present: Mapping[str, int], draw: Draw, n: int, counts: str = "proport
 def sampled(
     rows: Sequence[Mapping[str, Any]], draw: Draw, settings: DrawSettings, rng: np.random.Generator
 ) -> list[Mapping[str, Any]]:
-    """The rows that are drawn, whether or not their image is there."""
+    """The rows that are drawn, with or without an image on disk."""
     usable = [row for row in rows if row["diagnosis"] in draw.diagnoses and row["status"] in (OK, PENDING)]
     present = Counter(str(row["diagnosis"]) for row in usable)
     counts = sizes(present, draw, settings.n, settings.counts)
@@ -222,9 +217,9 @@ def sampled(
         of = sorted((row for row in usable if row["diagnosis"] == diagnosis), key=lambda row: str(row["image_id"]))
         if len(of) < n:
             raise InputError(
-                f"{n:,} cases of {diagnosis} are to be drawn, and the archive has {len(of):,}",
-                "no more than there are",
-                "give a smaller n, or the whole archive's table",
+                f"{n:,} cases of {diagnosis} requested, the archive has {len(of):,}",
+                "at most the cases of the archive",
+                "set a smaller n, or use the complete archive's table",
             )
         chosen += [of[i] for i in rng.permutation(len(of))[:n]]
     return chosen
@@ -239,10 +234,10 @@ def with_metadata(
     """The rows with attributes drawn from training rows.
 
     Args:
-        rows: of cases, in the order in which they draw.
+        rows: cases; their order decides which random numbers each one gets.
         training: training rows of PAD-UFES-20.
         joint: ``independent`` or ``bootstrap``.
-        rng: the generator.
+        rng: random generator.
     """
     values = {name: _plain(training[name]) for name in ATTRIBUTES}
     places = rng.integers(len(training), size=(len(rows), 1 if joint == "bootstrap" else len(ATTRIBUTES)))

@@ -1,6 +1,6 @@
-"""What lies in a cohort's folder: tables, images and truth masks, found by the patterns of its source.
+"""Find the tables, images and truth masks in a cohort's folder by the patterns of its source.
 
-No file is opened but ``cohort.toml`` and DICOM candidates, so asking whether a cohort is up to date is quick.
+Only ``cohort.toml`` and possible DICOM files are opened, so checking whether a cohort is up to date is quick.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from skinkit.errors import ConfigError, InputError, did_you_mean, listed
 from skinkit.workspace import SETTINGS_FILE, Cohort
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".dcm", ".dicom"})
-"""File names taken for images when a folder is searched; DICOM files without one are recognised by their content."""
+"""Extensions of image files; DICOM files without an extension are recognised by their content."""
 
 
 # ----------------------------------------------------------------------------------------------------- the files
 class File(NamedTuple):
-    """One file below a cohort's folder: relative path, bytes and time of change."""
+    """One file below a cohort's folder: relative path, size in bytes and modification time."""
 
     path: str
     size: int
@@ -37,7 +37,7 @@ class File(NamedTuple):
 
 @dataclass(frozen=True)
 class CohortFiles:
-    """What lies in a cohort's folder.
+    """The files of a cohort.
 
     Attributes:
         source: the source as this cohort configures it.
@@ -47,7 +47,7 @@ class CohortFiles:
         masks: relative path -> mask file, sorted.
         mask_keys: (placeholder, value) -> relative path of the mask.
         archives: ZIP and TAR files that may not have been unpacked.
-        closed: folders below it that this user may not list.
+        closed: subfolders that this user has no permission to list.
     """
 
     source: Source
@@ -62,20 +62,20 @@ class CohortFiles:
 
     @property
     def watch(self) -> str:
-        """Digest of path, size and time of every file that matters."""
+        """Digest of path, size and modification time of every relevant file."""
         beside = [*self.tables, *(self.root / name for name in self.source.files)]
         named = [(os.path.relpath(p, self.root), p.stat().st_size, p.stat().st_mtime_ns) for p in beside]
         return digest([list(self.images.values()), list(self.masks.values()), named, *self.closed])
 
     @cached_property
     def content(self) -> str:
-        """Digest of the description and the tables, read whole."""
+        """Digest of the contents of the description and the tables."""
         files = [self.root / name for name in self.source.files]
         return digest([[path.name, file_sha256(path)] for path in (*self.tables, *files)])
 
 
 def locate(cohort: Cohort, source: Source) -> CohortFiles:
-    """Find a cohort's tables, images and masks in the arrangement of a source; no file is read but ``cohort.toml``.
+    """Find a cohort's tables, images and masks in the arrangement of a source.
 
     Raises:
         ConfigError: unknown option, or several parts and none chosen.
@@ -103,19 +103,17 @@ def locate(cohort: Cohort, source: Source) -> CohortFiles:
         and any(matcher.fullmatch(unicodedata.normalize("NFC", file.path)) for matcher in matchers)
         and _is_image(cohort.root, file)
     }
-    archives = tuple(
-        path for path in paths if path.lower().endswith((".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar"))
-    )
+    archives = tuple(path for path in paths if path.lower().endswith(_ARCHIVES))
     return CohortFiles(source, part, cohort.root, tables, images, masks, keys, archives, tuple(closed))
 
 
 def other_masks(cohort: Cohort, source: Source, place: str) -> CohortFiles:
-    """Masks of another annotator than the cohort's own.
+    """Masks of the same images by another annotator.
 
     Args:
         cohort: the cohort.
         source: the cohort's source.
-        place: folder below the cohort's, or a pattern such as ``masks/{stem}.png``.
+        place: folder below the cohort's folder, or a pattern such as ``masks/{stem}.png``.
 
     Raises:
         InputError: there is no mask.
@@ -125,7 +123,7 @@ def other_masks(cohort: Cohort, source: Source, place: str) -> CohortFiles:
     if not masks:
         raise InputError(
             f"no mask at {place!r} in {cohort.root}",
-            "a folder of masks named as the images, or a pattern with {stem}",
+            "a folder of masks with the names of the images, or a pattern with {stem}",
             "correct --settings masks=...",
         )
     return CohortFiles(source, Arrangement(), cohort.root, (), {}, masks, keys, ())
@@ -169,7 +167,7 @@ def _check_options(source: Source, cohort: Cohort) -> None:
 
 
 def _mask_patterns(cohort: Cohort, usual: Sequence[str]) -> list[str]:
-    """The masks named in the cohort's table of ``skinkit.toml``, else the usual ones."""
+    """The mask patterns set for the cohort in ``skinkit.toml``, else the usual ones."""
     if "masks" not in cohort.options:
         return list(usual)
     chosen = str(cohort.options["masks"]).strip("/")
@@ -179,7 +177,18 @@ def _mask_patterns(cohort: Cohort, usual: Sequence[str]) -> list[str]:
 
 
 def _arrangement(source: Source, cohort: Cohort, paths: Sequence[str]) -> tuple[Arrangement, tuple[Path, ...]]:
-    """The part that is there and its tables."""
+    """The part of the source that the folder holds, and its tables."""
+    candidates = _candidate_parts(source, cohort)
+    table = str(cohort.options.get("table", source.file))
+    if table:
+        return candidates[0], (_named_table(table, cohort, paths),)
+    if "table" in cohort.options:  # set to "": the cohort has no table
+        return replace(candidates[0], tables=(), optional=()), ()
+    return _complete_part(source, cohort, candidates, paths)
+
+
+def _candidate_parts(source: Source, cohort: Cohort) -> list[Arrangement]:
+    """The part that the cohort names, else every part of the source."""
     part_name = str(cohort.options.get("part", ""))
     names = [part.name for part in source.parts if part.name]
     if part_name and part_name not in names:
@@ -188,19 +197,22 @@ def _arrangement(source: Source, cohort: Cohort, paths: Sequence[str]) -> tuple[
             did_you_mean(part_name, set(names)) if names else f"no part: {source.name} has none",
             f"correct part in [cohorts.{cohort.name}] of {SETTINGS_FILE}",
         )
-    candidates = [part for part in source.parts if part_name in ("", part.name)]
-    table = str(cohort.options.get("table", source.file))
-    if table:
-        path = on_disk(cohort.root / table)
-        if not path.is_file():
-            setting = f"table in [cohorts.{cohort.name}] of {SETTINGS_FILE}" if "table" in cohort.options else "file"
-            near = [name for name in paths if name.lower().endswith(_TABLE_FILES)]
-            raise InputError(
-                f"cohort {cohort.name!r}: no table {path}", did_you_mean(table, near), f"correct {setting}"
-            )
-        return candidates[0], (path,)
-    if "table" in cohort.options:
-        return replace(candidates[0], tables=(), optional=()), ()
+    return [part for part in source.parts if part_name in ("", part.name)]
+
+
+def _named_table(table: str, cohort: Cohort, paths: Sequence[str]) -> Path:
+    path = on_disk(cohort.root / table)
+    if path.is_file():
+        return path
+    setting = f"table in [cohorts.{cohort.name}] of {SETTINGS_FILE}" if "table" in cohort.options else "file"
+    near = [name for name in paths if name.lower().endswith(_TABLE_FILES)]
+    raise InputError(f"cohort {cohort.name!r}: no table {path}", did_you_mean(table, near), f"correct {setting}")
+
+
+def _complete_part(
+    source: Source, cohort: Cohort, candidates: Sequence[Arrangement], paths: Sequence[str]
+) -> tuple[Arrangement, tuple[Path, ...]]:
+    """The first part whose tables all exist; two named parts in one folder are an error."""
     complete: list[tuple[Arrangement, list[str]]] = []
     for part in candidates:
         places = [_first(pattern, paths) for pattern in part.tables]
@@ -226,23 +238,23 @@ def _arrangement(source: Source, cohort: Cohort, paths: Sequence[str]) -> tuple[
 
 
 def _first(pattern: str, paths: Sequence[str]) -> str | None:
-    """The match nearest to the cohort's folder, in alphabetical order."""
+    """The match at the shallowest depth; among several, the first in alphabetical order."""
     matcher = translate(pattern)
     matches = [path for path in paths if matcher.fullmatch(path)]
     return min(matches, key=lambda path: (path.count("/"), path), default=None)
 
 
 def walk(root: Path, closed: list[str] | None = None) -> Iterator[File]:
-    """Every file below a folder in a fixed order; links are followed, hidden files and artifacts passed over.
+    """Every file below a folder in a fixed order; links are followed, hidden files and artifacts skipped.
 
-    A broken link counts as a file: its case must be reported.
+    A broken link counts as a file, so that its case is reported.
 
     Args:
         root: the folder.
-        closed: takes the folders that may not be listed; without it the first of them is an error.
+        closed: receives the folders without permission to list; without it the first of them is an error.
 
     Raises:
-        InputError: a folder may not be listed.
+        InputError: there is no permission to list a folder.
     """
 
     def refuse(error: OSError) -> None:
@@ -250,7 +262,7 @@ def walk(root: Path, closed: list[str] | None = None) -> Iterator[File]:
         if closed is None or folder == ".":
             raise InputError(
                 f"{as_text(str(error.filename))}: {error.strerror}",
-                "a folder that this user may list",
+                "a folder that this user has permission to list",
                 "grant read permission",
             )
         closed.append(as_text(folder))
@@ -258,7 +270,7 @@ def walk(root: Path, closed: list[str] | None = None) -> Iterator[File]:
     visited: set[str] = set()
     for folder, folders, names in os.walk(root, followlinks=True, onerror=refuse):
         real = os.path.realpath(folder)
-        if real in visited:  # a link that leads back up
+        if real in visited:  # a link to a folder already walked
             folders.clear()
             continue
         visited.add(real)
@@ -274,7 +286,7 @@ def walk(root: Path, closed: list[str] | None = None) -> Iterator[File]:
                 try:
                     status = os.lstat(path)
                 except FileNotFoundError:
-                    continue  # taken away meanwhile
+                    continue  # deleted since the listing
             yield File(as_text(Path(path).relative_to(root).as_posix()), status.st_size, status.st_mtime_ns)
 
 
@@ -288,22 +300,22 @@ def _is_image(root: Path, file: File) -> bool:
     if suffix and not suffix[1:].isdigit():
         return False
     path = on_disk(root / file.path)
-    try:  # IM000001 or 1.2.840.113619.2.55: a DICOM file as archives export it
+    try:  # DICOM archives export files such as IM000001 or 1.2.840.113619.2.55
         if not stat.S_ISREG(path.stat().st_mode):
             return False  # reading a pipe would block
         with path.open("rb") as stream:
             return stream.read(132)[128:] == b"DICM"
     except OSError as error:
-        return error.errno not in _NOTHING_THERE  # its content is unknown: it is not skipped
+        return error.errno not in _NOTHING_THERE  # an unreadable file may be an image: keep it, so that it is reported
 
 
 _PIECES = re.compile(r"\*\*/|\*\*|\*|\?|\{(\w+)\}|[^*?{]+|\{")
 
 
 def translate(pattern: str) -> re.Pattern[str]:
-    """A file pattern as a regular expression over relative paths, without regard to upper and lower case.
+    """A file pattern as a case-insensitive regular expression over relative paths.
 
-    ``*`` and ``?`` stay within a folder, ``**/`` stands for any number of folders; ``{name}`` becomes a group that
+    ``*`` and ``?`` match within a folder, ``**/`` matches any number of folders. ``{name}`` becomes a group that
     matches within a folder (``{path}`` and ``{image_id}`` across folders).
     """
     wide = ("path", "image_id")
@@ -323,4 +335,4 @@ def translate(pattern: str) -> re.Pattern[str]:
             named.add(name)
         else:
             text += re.escape(unicodedata.normalize("NFC", token))
-    return re.compile(text, re.IGNORECASE | re.DOTALL)  # a name may hold a line end
+    return re.compile(text, re.IGNORECASE | re.DOTALL)  # a file name may contain a newline

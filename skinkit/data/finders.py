@@ -18,13 +18,13 @@ from skinkit.schemas import FAILED, PENDING
 
 
 def without_extension(path: str) -> str:
-    """A path without the extension of an image (1.2.840.55 has none)."""
+    """A path without its image extension (1.2.840.55 has none)."""
     suffix = PurePosixPath(path).suffix
     return path[: -len(suffix)] if suffix.lower() in EXTENSIONS else path
 
 
 def folded_path(path: str) -> str:
-    """A path for comparing: NFC, without invisible characters, case folded."""
+    """A path normalised for comparison: NFC, no invisible characters, case folded."""
     return unicodedata.normalize("NFC", words.visible(path)).casefold()
 
 
@@ -33,7 +33,7 @@ Finder = Callable[[TableRow], list[Place]]
 
 
 def make_finder(files: CohortFiles, reader: Reader) -> Finder:
-    """The finder that the source's join asks for."""
+    """The finder for the source's ``join``."""
     join = files.source.join
     if join.by == "pattern":
         return _PatternFinder(files, reader, join.pattern)
@@ -47,7 +47,7 @@ def _pending(image_id: str, reason: str, detail: str) -> Place:
 
 
 def failed(image_id: str, reason: str, detail: str) -> Place:
-    """The entry of an image that could not be found, with its reason."""
+    """The entry of an image that cannot be used, with its reason."""
     return {"image_id": image_id, "status": FAILED, "reason": reason, "detail": detail}
 
 
@@ -90,7 +90,7 @@ class _NameFinder:
             without_extension(plain.rpartition("/")[2]),
         ):
             matches = self.index.get(key, [])
-            # A whole path decides; a bare name must fit one file only.
+            # A full path takes precedence; a bare name must match a single file.
             exact = [path for path in matches if key in (folded_path(path), without_extension(folded_path(path)))]
             if len(exact) == 1:
                 matches = exact
@@ -99,7 +99,7 @@ class _NameFinder:
         if not matches:
             return _pending(image_id, "image_absent", f"no file called {inside}")
         if len(matches) > 1 and len({folded_path(path) for path in matches}) == 1:
-            # Twins of one folder, told apart by upper and lower case or by how an accent is written.
+            # Two files of one folder whose names differ only in case or in how an accent is encoded.
             spelt = [path for path in matches if path in (inside, f"{inside}{PurePosixPath(path).suffix}")]
             matches = spelt if len(spelt) == 1 else matches
         if len(matches) > 1:
@@ -108,7 +108,7 @@ class _NameFinder:
 
 
 def inside_root(name: str, root: Path) -> str | None:
-    """A file name of a table as a path relative to the cohort's folder, or None where it leads out of it."""
+    """A file name of a table as a path relative to the cohort's folder; None where it points outside."""
     name = name.replace("\\", "/").strip()
     if name.startswith("/"):
         prefix = root.as_posix().rstrip("/") + "/"
@@ -129,7 +129,7 @@ def inside_root(name: str, root: Path) -> str | None:
 
 
 class _PatternFinder:
-    """Finds every image that fits a pattern filled with the row's values, such as ``{accession}*/*.jpg``."""
+    """Finds every image that matches a pattern filled with the row's values, such as ``{accession}*/*.jpg``."""
 
     def __init__(self, files: CohortFiles, reader: Reader, pattern: str) -> None:
         self.reader, self.pattern = reader, pattern
@@ -158,9 +158,9 @@ class _PatternFinder:
 
 
 def filled(pattern: str, values: Mapping[str, str]) -> tuple[re.Pattern[str], str]:
-    """A pattern with the row's values as a regular expression over plain paths, and its fixed beginning.
+    """A pattern filled with the row's values, as a regular expression over folded paths, and its literal prefix.
 
-    A value ends where the name goes on with something else: ``{accession}*`` with 12 fits ``12_a`` and not ``123``.
+    A value matches whole numbers and words only: ``{accession}*`` with 12 matches ``12_a`` and not ``123``.
     """
     text, prefix, fixed = "", "", True
     after_star = False

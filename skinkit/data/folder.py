@@ -1,8 +1,8 @@
-"""folder: a hospital, or any folder of images, described by a ``cohort.toml`` beside them; no code.
+"""folder: a hospital's folder, or any folder of images, described by a ``cohort.toml`` in it instead of code.
 
-What each key means, with examples, stands in ``docs/hospital.md`` and ``examples/hospitals/cohort.example.toml``;
+``docs/hospital.md`` and ``examples/hospitals/cohort.example.toml`` explain each key;
 ``skinkit ingest --draft TABLE DIR`` writes a first version from the hospital's own table. Only mapped columns and those
-in ``keep`` are taken. An inference cohort may do without the file: every image is then a case.
+in ``keep`` are taken. The file is optional for an inference cohort: without it every image is a case.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from skinkit.data import words
+from skinkit.data.canonical import ALLOWED, COLUMNS, NUMBERS
 from skinkit.data.source import Arrangement, Dialect, Join, Source
+from skinkit.data.tables import check_encoding
 from skinkit.errors import ConfigError, did_you_mean, listed
 from skinkit.workspace import SETTINGS_FILE, Cohort
 
@@ -52,12 +55,8 @@ def described(source: Source, file: Path) -> Source:
     """A source as a ``cohort.toml`` describes it.
 
     Raises:
-        ConfigError: naming the file, the key and the closest one that is known.
+        ConfigError: naming the file, the key and the closest valid one.
     """
-    # Imported here: they need what this module is registered in.
-    from skinkit.data import words
-    from skinkit.data.tables import check_encoding
-
     try:
         description = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -65,19 +64,7 @@ def described(source: Source, file: Path) -> Source:
     _check_keys(file, description, _KEYS, "")
     for key in _TEXTS:
         _text(file, description, key)
-    dialect = Dialect(
-        encoding=description.get("encoding", "utf-8"),
-        delimiter=description.get("delimiter", ""),
-        decimal=description.get("decimal", "."),
-        sheet=description.get("sheet", ""),
-        date_format=description.get("date_format", ""),
-        missing=_list(file, description, "missing"),
-    )
-    check_encoding(dialect.encoding, str(file))
-    if dialect.decimal not in (".", ","):
-        raise ConfigError(f"{file}: decimal = {dialect.decimal!r}", '"." or ","', "correct decimal")
-    if len(dialect.delimiter) > 1 or dialect.delimiter in ('"', "\n", "\r", " "):
-        raise ConfigError(f"{file}: delimiter = {dialect.delimiter!r}", 'one sign, such as ";" or "\\t"', "correct it")
+    dialect = _dialect(file, description)
     columns = _columns(file, description)
     values = _values(file, description)
     constants = {
@@ -85,13 +72,6 @@ def described(source: Source, file: Path) -> Source:
         for key in ("modality", "view", "confirmed_by")
         if key in description
     }
-    masks = description.get("masks", "")
-    if masks and not re.search(r"\{(stem|path|image_id)\}", masks):
-        raise ConfigError(
-            f"{file}: masks = {masks!r}",
-            "a pattern with {stem}, {path} or {image_id}",
-            'for example "masks/{stem}.png"',
-        )
     return replace(
         source,
         title=description.get("title", f"folder {file.parent.name}"),
@@ -99,7 +79,7 @@ def described(source: Source, file: Path) -> Source:
         licence=description.get("licence", ""),
         parts=(Arrangement(),),
         images=_list(file, description, "images") or source.images,
-        masks=(masks,) if masks else (),
+        masks=_masks(file, description),
         columns=columns,
         required=tuple(columns),
         values=values,
@@ -145,9 +125,37 @@ def _table(file: Path, description: Mapping[str, Any], key: str) -> Mapping[str,
     return value
 
 
-def _columns(file: Path, description: Mapping[str, Any]) -> dict[str, str | tuple[str, ...]]:
-    from skinkit.data.canonical import COLUMNS
+def _dialect(file: Path, description: Mapping[str, Any]) -> Dialect:
+    dialect = Dialect(
+        encoding=description.get("encoding", "utf-8"),
+        delimiter=description.get("delimiter", ""),
+        decimal=description.get("decimal", "."),
+        sheet=description.get("sheet", ""),
+        date_format=description.get("date_format", ""),
+        missing=_list(file, description, "missing"),
+    )
+    check_encoding(dialect.encoding, str(file))
+    if dialect.decimal not in (".", ","):
+        raise ConfigError(f"{file}: decimal = {dialect.decimal!r}", '"." or ","', "correct decimal")
+    if len(dialect.delimiter) > 1 or dialect.delimiter in ('"', "\n", "\r", " "):
+        raise ConfigError(
+            f"{file}: delimiter = {dialect.delimiter!r}", 'one character, such as ";" or "\\t"', "correct it"
+        )
+    return dialect
 
+
+def _masks(file: Path, description: Mapping[str, Any]) -> tuple[str, ...]:
+    masks = description.get("masks", "")
+    if masks and not re.search(r"\{(stem|path|image_id)\}", masks):
+        raise ConfigError(
+            f"{file}: masks = {masks!r}",
+            "a pattern with {stem}, {path} or {image_id}",
+            'for example "masks/{stem}.png"',
+        )
+    return (masks,) if masks else ()
+
+
+def _columns(file: Path, description: Mapping[str, Any]) -> dict[str, str | tuple[str, ...]]:
     table = _table(file, description, "columns")
     _check_keys(file, table, COLUMNS, " in [columns]")
     columns: dict[str, str | tuple[str, ...]] = {}
@@ -164,9 +172,7 @@ def _columns(file: Path, description: Mapping[str, Any]) -> dict[str, str | tupl
 
 
 def _allowed(file: Path, ours: str, value: Any, where: str) -> str:
-    """A value of ours, checked; empty stands for unknown."""
-    from skinkit.data.canonical import ALLOWED, NUMBERS
-
+    """A canonical value, checked; empty means unknown."""
     text = str(value)
     if ours in NUMBERS:
         if text == "" or re.fullmatch(r"\d+(\.\d+)?", text):
@@ -180,8 +186,6 @@ def _allowed(file: Path, ours: str, value: Any, where: str) -> str:
 
 
 def _values(file: Path, description: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    from skinkit.data.canonical import ALLOWED, NUMBERS
-
     table = _table(file, description, "values")
     _check_keys(file, table, (*ALLOWED, *NUMBERS), " in [values]")
     return {
@@ -228,8 +232,6 @@ def _icd10(file: Path, description: Mapping[str, Any], usual: Mapping[str, str])
 
 
 def _expected(file: Path, description: Mapping[str, Any]) -> dict[str, int]:
-    from skinkit.data.canonical import ALLOWED
-
     table = _table(file, description, "expected_counts")
     _check_keys(file, table, ("total", *ALLOWED["diagnosis"]), " in [expected_counts]")
     for name, n in table.items():
@@ -239,8 +241,6 @@ def _expected(file: Path, description: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _join(file: Path, description: Mapping[str, Any], columns: Mapping[str, Any]) -> Join:
-    from skinkit.data.canonical import COLUMNS
-
     table = _table(file, description, "join")
     _check_keys(file, table, _JOIN, " in [join]")
     for key in _JOIN:
@@ -272,7 +272,7 @@ def _join(file: Path, description: Mapping[str, Any], columns: Mapping[str, Any]
         return Join("dicom", tag=tag)
     if description.get("file") and not {"image", "image_id"} & set(columns):
         raise ConfigError(
-            f"{file}: nothing says which images a row has",
+            f"{file}: no key defines which images a row has",
             "image in [columns], or pattern or dicom_tag in [join]",
             "map the column that holds the file name",
         )

@@ -1,9 +1,9 @@
 """HAM10000: 10,015 dermoscopic images of 7,470 lesions in seven classes (Tschandl et al. 2018).
 
 As downloaded: ``HAM10000_metadata`` (or ``.csv``, ``.tab``) beside ``HAM10000_images_part_1`` and ``_2``; masks of
-``HAM10000_segmentations_lesion_tschandl`` are taken where they are unpacked. Class ``akiec`` is actinic keratosis and
-intraepithelial carcinoma; ``bkl`` joins seborrheic keratosis, solar lentigo and lichen-planus-like keratosis. Age 0
-stands for unknown.
+``HAM10000_segmentations_lesion_tschandl`` are used if they are unpacked. Class ``akiec`` is actinic keratosis and
+intraepithelial carcinoma; ``bkl`` combines seborrheic keratosis, solar lentigo and lichen-planus-like keratosis. Age 0
+means unknown.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """HAM10000 as an external cohort of a PAD-UFES-20 model: 2,000 images, metadata drawn (B. Wang et al. 2026).
 
-The archive is that of ``ham10000``. Dermatofibroma and vascular lesions, which PAD-UFES-20 has not, stay out; the other
-classes keep their shares. HAM10000 has no squamous cell carcinoma: ``scc = "add628"`` takes the 628 of ISIC 2019, whose
-archive then lies below the same folder. What is drawn, and from whom, stands in :mod:`skinkit.data.drawn_cohorts`.
+The archive is that of ``ham10000``. Dermatofibroma and vascular lesions, which PAD-UFES-20 lacks, are left out; the
+other classes keep their shares. HAM10000 has no squamous cell carcinoma: ``scc = "add628"`` adds the 628 of ISIC 2019,
+whose archive must then be in the same folder. :mod:`skinkit.data.drawn_cohorts` describes how metadata are drawn.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""ISIC 2016: 900 training and 379 test images called benign or malignant.
+"""ISIC 2016: 900 training and 379 test images labelled benign or malignant.
 
 As downloaded: ``ISBI2016_ISIC_Part3_<Part>_Data/*.jpg`` and ``ISBI2016_ISIC_Part3_<Part>_GroundTruth.csv``, a table of
-two columns without headings, with masks of Part 1 where they are unpacked (or ``Part3B``, which has both). Age, sex,
-site and the exact diagnosis are not among these files: put the ISIC archive's own export of the collection
-(``metadata.csv``) beside them. Without it a malignant lesion is a melanoma, as the challenge asked for, and a benign
-one has no exact diagnosis: it is predicted, and neither trained on nor scored.
+two columns without headings, with masks of Part 1 if they are unpacked (or ``Part3B``, which has both). These files
+lack age, sex, site and the exact diagnosis: put the ISIC archive's own export of the collection (``metadata.csv``)
+beside them. Without it a malignant lesion is a melanoma, as the challenge defines it, and a benign one has no exact
+diagnosis: it is predicted, but neither trained on nor scored.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ def _part(name: str, task: str) -> Arrangement:
 
 
 def _labelled(rows: list[TableRow]) -> list[TableRow]:
-    """The training table says benign or malignant, the test table 0 or 1."""
+    """Bring the labels together: the training table has benign or malignant, the test table 0 or 1."""
     out = []
     for number, cells in with_our_headings(rows):
         word = cells.get(MALIGNANT, "").casefold()
-        if re.match(r"ISIC_\d", cells["image"], re.IGNORECASE):  # a line of headings that somebody added is none
+        if re.match(r"ISIC_\d", cells["image"], re.IGNORECASE):  # skip an added header line
             out.append(TableRow(number, {**cells, MALIGNANT: _LABELS.get(word, word)}))
     return out
 

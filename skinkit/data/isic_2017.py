@@ -1,9 +1,9 @@
 """ISIC 2017: 2,000 training, 150 validation and 600 test images of melanoma, seborrheic keratosis and nevus.
 
 As downloaded: ``ISIC-2017_<Part>_Data/*.jpg`` with ``ISIC-2017_<Part>_Data_metadata.csv`` (age and sex) and
-``ISIC-2017_<Part>_Part3_GroundTruth.csv``; masks of Part 1 where they are unpacked. What is neither of the two named
-classes is a nevus. The site is in none of these files: put the ISIC archive's own export of the collection
-(``metadata.csv``) beside them.
+``ISIC-2017_<Part>_Part3_GroundTruth.csv``; masks of Part 1 if they are unpacked. An image of neither labelled class is
+a nevus. None of these files has the site: put the ISIC archive's own export of the collection (``metadata.csv``)
+beside them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _part(name: str) -> Arrangement:
 
 
 def _labelled(rows: list[TableRow]) -> list[TableRow]:
-    """Add the third class, which has no column."""
+    """Add nevus, the class without a column of its own."""
     out = []
     for number, cells in with_our_headings(rows):
         labels = [cells[name] for name in NAMED if cells.get(name)]

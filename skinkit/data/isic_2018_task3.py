@@ -3,8 +3,8 @@
 As downloaded: ``ISIC2018_Task3_<Part>_Input/*.jpg`` and ``ISIC2018_Task3_<Part>_GroundTruth/*.csv``, with
 ``ISIC2018_Task3_Training_LesionGroupings.csv`` for the training part. A folder that holds several parts needs ``part``
 in the cohort's table of ``skinkit.toml``. Age, sex and site of the test part are in the table of the same name at
-Harvard Dataverse (columns of HAM10000, ``dx`` for the label), or in the ISIC archive's own export (``metadata.csv``):
-both are read, the export where it lies beside the challenge's files.
+Harvard Dataverse (columns of HAM10000, ``dx`` for the label), or in the ISIC archive's own export (``metadata.csv``),
+which is read if it is beside the challenge's files.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _part(name: str) -> Arrangement:
 
 
 def _labelled(rows: list[TableRow]) -> list[TableRow]:
-    """The archive's diagnosis is finer than the classes of the challenge, which go before it."""
+    """Prefer the challenge's label to the archive's finer diagnosis."""
     return [TableRow(number, {"dx": "", **cells}) for number, cells in with_our_headings(rows)]
 
 

@@ -3,7 +3,7 @@
 As downloaded: ``ISIC_2019_Training_Input/*.jpg``, ``ISIC_2019_Training_Metadata.csv`` and
 ``ISIC_2019_Training_GroundTruth.csv``; the same for ``Test``. A table with metadata and a column ``diagnosis`` merged
 (``ISIC_2019_Training_merged.csv``) is read as well. The class ``UNK`` has no diagnosis. Ages are in steps of
-five years and 0 stands for unknown, as in HAM10000.
+five years and 0 means unknown, as in HAM10000.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """ISIC 2019 as an external cohort of a PAD-UFES-20 model: 5,000 images, metadata drawn (B. Wang et al. 2026).
 
-The archive is that of ``isic-2019``. Dermatofibroma and vascular lesions, which PAD-UFES-20 has not, stay out. The
+The archive is that of ``isic-2019``. Dermatofibroma and vascular lesions, which PAD-UFES-20 lacks, are left out. The
 paper calls its numbers stratified, but they are not in proportion to the archive: ``counts = "paper"`` (the default)
-takes them as printed, ``counts = "proportional"`` keeps the archive's shares. HAM10000 is part of ISIC 2019, so this
-cohort and one of ``ham10000-pad`` may share images. :mod:`skinkit.data.drawn_cohorts` says what is drawn from whom.
+uses them as printed, ``counts = "proportional"`` keeps the archive's shares. HAM10000 is part of ISIC 2019, so this
+cohort and one of ``ham10000-pad`` may share images. :mod:`skinkit.data.drawn_cohorts` describes how metadata are drawn.
 """
 
 from __future__ import annotations

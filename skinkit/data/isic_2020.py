@@ -2,8 +2,8 @@
 
 As downloaded: ``ISIC_2020_Training_GroundTruth.csv`` (or ``_v2``, which adds lesions, or Kaggle's ``train.csv``) beside
 ``train/*.jpg``; ``ISIC_2020_Test_Metadata.csv`` (``test.csv``) beside ``ISIC_2020_Test_Input/*.jpg``. The diagnosis of
-27,124 training images is unknown: the challenge called them benign without saying what they are. They are predicted,
-and neither trained on nor scored.
+27,124 training images is unknown: the challenge labels them benign without a diagnosis. They are predicted, but neither
+trained on nor scored.
 """
 
 from __future__ import annotations

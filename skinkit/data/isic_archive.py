@@ -1,7 +1,7 @@
-"""Tables of the ISIC archive, which every year's challenge and the archive's own export head differently.
+"""Tables of the ISIC archive, whose column names differ between the challenges and the archive's own export.
 
-The export (``metadata.csv`` of a downloaded collection) alone has age, sex, site and the exact diagnosis of ISIC 2016,
-2017 and the test part of 2018. Older exports write ``name`` and ``meta.clinical.*``, newer ones ``isic_id`` and the
+Only the export (``metadata.csv`` of a downloaded collection) has age, sex, site and the exact diagnosis of ISIC 2016,
+2017 and the test part of 2018. Older exports use ``name`` and ``meta.clinical.*``, newer ones ``isic_id`` and the
 diagnosis in up to five columns from coarse to fine, of which the third is the usual name.
 """
 
@@ -14,7 +14,7 @@ from skinkit.data.isic_2019 import UNKNOWN_AGES
 from skinkit.data.source import TableRow
 
 EXPORTS = ("**/metadata.csv", "**/*challenge-20*_metadata*.csv")
-"""How the archive's export of a collection is called."""
+"""File name of the archive's export of a collection."""
 
 _HEADINGS = {
     "image": ("image", "isic_id", "image_id", "image_name", "name"),
@@ -70,7 +70,7 @@ DIAGNOSES = {
         ("other", "lentigo simplex", "cafe-au-lait macule", "angiofibroma or fibrous papule", "scar", "neurofibroma"),
         "miscellaneous",
     ),
-    # Between nevus and melanoma, and said by the archive to be so.
+    # The archive's own class between nevus and melanoma.
     **dict.fromkeys(("atypical melanocytic proliferation", "aimp", "indeterminate", "benign"), ""),
 }
 
@@ -96,7 +96,7 @@ VALUES = {
 
 
 def with_our_headings(rows: list[TableRow]) -> list[TableRow]:
-    """The rows with the cells of :data:`COLUMNS` beside their own, whatever the table called them."""
+    """Add the cells under the names of :data:`COLUMNS`, whatever names the table uses."""
     return [
         TableRow(
             number,

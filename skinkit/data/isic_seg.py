@@ -24,7 +24,7 @@ def _part(name: str) -> Arrangement:
 
 
 def _labelled(rows: list[TableRow]) -> list[TableRow]:
-    """ISIC 2017 names two classes; what is neither is a nevus. Column names are brought together."""
+    """Unify the column names; an image of neither class of ISIC 2017 is a nevus."""
     out = []
     for number, cells in rows:
         named = dict(cells)

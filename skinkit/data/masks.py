@@ -17,7 +17,7 @@ from skinkit.data.source import TableRow
 
 # ------------------------------------------------------------------------------------------------------- masks
 def masks_apart(files: CohortFiles, reader: Reader, table: Sequence[TableRow]) -> CohortFiles:
-    """Files that the column ``mask`` names are masks, wherever they lie, and no images."""
+    """Treat the files named in the column ``mask`` as masks, not as images, in whatever folder they are."""
     names = {name for row in table if (name := reader.text(row.cells, "mask"))}
     if not names:
         return files
@@ -28,7 +28,7 @@ def masks_apart(files: CohortFiles, reader: Reader, table: Sequence[TableRow]) -
 
 
 def masks_of(images: Mapping[str, str], files: CohortFiles) -> dict[str, str]:
-    """``image_id`` -> path of its mask among those found by name; images without one are left out.
+    """``image_id`` -> path of its mask, matched by name; images without a mask are left out.
 
     Args:
         images: ``image_id`` -> path of the image, relative to the cohort's folder.
@@ -42,7 +42,7 @@ def masks_of(images: Mapping[str, str], files: CohortFiles) -> dict[str, str]:
 
 
 class _MaskIndex:
-    """Finds a mask by its path, or by its file name where only one file has it."""
+    """Finds a mask by its path, or by its file name where that is unique."""
 
     def __init__(self, paths: Sequence[str]) -> None:
         self.by_path = {folded_path(path): path for path in paths}
@@ -58,7 +58,7 @@ class _MaskIndex:
 
 
 def with_masks(rows: Sequence[dict[str, Any]], files: CohortFiles) -> None:
-    """Give each row the mask a person drew, by the column ``mask`` or by the patterns of the source."""
+    """Set the truth mask of each row, by the column ``mask`` or by the patterns of the source."""
     index = _MaskIndex(list(files.masks))
     images = {row["image_path"] for row in rows if row["image_path"]}
     stems = Counter(folded_path(PurePosixPath(without_extension(path)).name) for path in images)

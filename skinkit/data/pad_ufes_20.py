@@ -1,11 +1,11 @@
 """PAD-UFES-20: 2,298 phone photos of 1,373 patients with 21 attributes (Pacheco et al. 2020).
 
 As downloaded: ``metadata.csv`` beside ``images/imgs_part_1..3/*.png``. ``lesion_id`` alone is not unique (250 ids occur
-for two patients): the key is the pair (patient_id, lesion_id). Whether a lesion was biopsied (``biopsed``) says how
-the diagnosis was confirmed and is never an attribute: it would tell the model the answer, as missing attributes do.
+for two patients): the key is the pair (patient_id, lesion_id). Whether a lesion was biopsied (``biopsed``) defines how
+the diagnosis was confirmed and is never an attribute: like missing attributes, it would leak the diagnosis.
 
-Of masks drawn by others, ``masks`` is taken where it lies beside the images; ``masks = "masks_2023"`` in the cohort's
-table of ``skinkit.toml`` chooses another folder.
+Masks by third parties are read from ``masks`` beside the images; ``masks = "masks_2023"`` in the cohort's table of
+``skinkit.toml`` chooses another folder.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Phantom lesions: drawn photos with known masks, a known class rule and made-up patients.
+"""Phantom lesions: synthetic photos with exact masks, a known class rule and invented patients.
 
-They show and test the chain where real photos are not allowed; a model trained on them is useless on skin. The
-rule, so that a reader can judge the figures: each class has its own outline irregularity, colour, mottling and scaling
-(``RULES``), each patient a skin tone and an age drawn from the class's range, and one lesion in ``CONFUSED`` is
-drawn by the rule of another class.
+They demonstrate and test the chain where real photos are not allowed; a model trained on them is useless on skin. Each
+class has its own outline irregularity, colour, mottling and scaling (``RULES``). Each patient has a skin tone and an
+age from the class's range. One lesion in ``CONFUSED`` is drawn by the rule of another class.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import numpy as np
 
 WIDTH_PX, HEIGHT_PX = 240, 180
 CONFUSED = 12
-"""One lesion in this many looks like another class than it is, so that nothing is perfectly separable."""
+"""One lesion in this many is drawn like another class, so that the classes are not perfectly separable."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +63,12 @@ _SKIN = np.array([(224, 178, 152), (208, 160, 132), (190, 140, 112), (164, 116, 
 
 @dataclass(frozen=True)
 class Hospital:
-    """What differs between two hospitals: light, optics and who comes.
+    """What differs between two hospitals: light and optics.
 
     Attributes:
         prefix: start of patient and file names.
         gain: factor on red, green and blue (the camera's white balance).
-        gamma: exponent on the picture (its contrast).
+        gamma: exponent on the image (its contrast).
         noise: sensor noise, grey levels.
         vignette: darkening towards the corners, 0 to 1.
     """
@@ -87,7 +86,7 @@ def draw(
     """One photo and its mask.
 
     Args:
-        rng: source of chance.
+        rng: random generator.
         diagnosis: a key of :data:`RULES`.
         skin: RGB of the skin, (3,).
         hospital: camera and light.
@@ -149,10 +148,10 @@ def write_cohort(
     About every fifth lesion is photographed twice and every sixth patient has two lesions.
 
     Args:
-        folder: made where it is absent.
-        hospital: whose camera.
+        folder: created if absent.
+        hospital: camera and light.
         lesions: number of lesions.
-        seed: source of chance.
+        seed: random seed.
         masks: also write the true masks.
 
     Returns:
@@ -162,16 +161,11 @@ def write_cohort(
 
     rng = np.random.default_rng(seed)
     names = list(RULES)
-    shares = np.array([RULES[name].share for name in names])
-    # Fixed counts, shuffled: a small cohort still has every class.
-    counts = np.maximum(np.round(shares / shares.sum() * lesions).astype(int), 1)
-    queue = [name for name, count in zip(names, counts, strict=True) for _ in range(count)]
-    queue = [queue[i] for i in rng.permutation(len(queue))][:lesions]
     (folder / "images").mkdir(parents=True, exist_ok=True)
     (folder / "masks").mkdir(exist_ok=True)
     rows: list[dict[str, Any]] = []
     patient, skin, sex = 0, _SKIN[0], "female"
-    for number, diagnosis in enumerate(queue, start=1):
+    for number, diagnosis in enumerate(_shuffled_diagnoses(rng, lesions), start=1):
         rule = RULES[diagnosis]
         if number == 1 or rng.random() > 1 / 6:
             patient += 1
@@ -187,18 +181,16 @@ def write_cohort(
             (folder / "images" / f"{stem}.jpg").write_bytes(jpeg_bytes(rgb, 92))
             if masks:
                 (folder / "masks" / f"{stem}.png").write_bytes(png_bytes(mask))
-            rows.append(
-                {
-                    "file": f"{stem}.jpg",
-                    "patient": f"{hospital.prefix}{patient:03d}",
-                    "lesion": f"L{number:03d}",
-                    "diagnosis": diagnosis,
-                    "age_years": age,
-                    "sex": sex,
-                    "region": region,
-                    "bleed": bool(bleed),
-                    "grew": bool(grew),
-                    "itch": bool(itch),
-                }
-            )
+            ids = {"file": f"{stem}.jpg", "patient": f"{hospital.prefix}{patient:03d}", "lesion": f"L{number:03d}"}
+            person = {"diagnosis": diagnosis, "age_years": age, "sex": sex, "region": region}
+            rows.append({**ids, **person, "bleed": bool(bleed), "grew": bool(grew), "itch": bool(itch)})
     return rows
+
+
+def _shuffled_diagnoses(rng: np.random.Generator, n: int) -> list[str]:
+    """``n`` diagnoses by the shares of :data:`RULES`; fixed counts, so that a small cohort has every class."""
+    names = list(RULES)
+    shares = np.array([RULES[name].share for name in names])
+    counts = np.maximum(np.round(shares / shares.sum() * n).astype(int), 1)
+    diagnoses = [name for name, count in zip(names, counts, strict=True) for _ in range(count)]
+    return [diagnoses[i] for i in rng.permutation(len(diagnoses))][:n]

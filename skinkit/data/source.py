@@ -1,4 +1,4 @@
-"""A dataset described: its tables, columns, labels, images and masks. Nothing is read here."""
+"""The description of a dataset: its tables, columns, labels, images and masks. Nothing is read here."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from skinkit.workspace import Cohort
 
 OPTIONS = {
     "table": "table to read instead of the usual one, relative to the cohort's folder",
-    "part": "which part of an archive with several: training, validation or test",
+    "part": "part of an archive that has several: training, validation or test",
     "masks": "folder of truth masks, or a pattern such as masks/{stem}.png; empty for none",
     "id_space": "cohorts that share it share their patient and lesion ids",
-    "phantom": "the lesions are drawn, not photographed",
+    "phantom": "the images are synthetic drawings, not photos",
 }
 """Keys that any cohort of ``skinkit.toml`` may have beside role, source and path."""
 
@@ -40,8 +40,8 @@ class Dialect:
         decimal: decimal sign of its numbers.
         sheet: sheet of an XLSX file; empty for the first.
         date_format: ``strptime`` format of its dates; empty for unambiguous ones such as 1961-02-28 or 1961年2月28日.
-        missing: words that mean nothing is known, beside the empty cell, NA, nan and null.
-        headings: of tables that begin with their first row; it stands for those of just as many columns.
+        missing: words for a missing value, besides the empty cell, NA, nan and null.
+        headings: column names of tables without a header line, used for tables with exactly this many columns.
     """
 
     encoding: str = "utf-8"
@@ -55,12 +55,12 @@ class Dialect:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """One arrangement in which a source is found.
+    """One layout of a source's files.
 
     Attributes:
         name: training, validation, test, or empty where a source has no such parts.
-        tables: patterns of tables that are all needed; they are joined on the image.
-        optional: patterns of tables that are joined where they are found.
+        tables: patterns of required tables; they are joined on the image.
+        optional: patterns of tables that are joined if they exist.
         images: patterns of its images; empty for the source's own.
         masks: patterns of its truth masks; empty for the source's own.
     """
@@ -95,9 +95,9 @@ class Draw:
     """A test set drawn from a dataset by class, with the metadata of PAD-UFES-20 drawn for it.
 
     Attributes:
-        n: cases, unless the cohort says otherwise.
-        diagnoses: classes that are drawn; the others stay out.
-        published: diagnosis -> cases, where a paper reports numbers that are not proportional to the dataset.
+        n: default number of cases.
+        diagnoses: classes to draw; other classes are left out.
+        published: diagnosis -> number of cases, where a paper's numbers are not proportional to the dataset.
     """
 
     n: int
@@ -107,40 +107,40 @@ class Draw:
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset, or a hospital, described.
+    """The description of a dataset or of a hospital's folder.
 
     Patterns use ``*``, ``?`` and ``**/``; in patterns of masks ``{stem}`` stands for the image's file name without
     extension, ``{path}`` for its path without extension and ``{image_id}`` for its id.
 
     Attributes:
-        name: how it is called on the command line.
-        title: one line for a reader.
-        citation: what to cite.
+        name: its name on the command line.
+        title: one line for people.
+        citation: the reference to cite.
         licence: licence of the data.
-        parts: arrangements in which it is found, the most telling first.
+        parts: layouts of its files, the most specific first.
         images: patterns of image files below the cohort's folder.
         masks: patterns of truth masks.
         columns: canonical column -> the table's column, or several that are joined by ``|`` to make a key. ``image``
             is the file name.
-        required: canonical columns whose table column must be there.
-        values: canonical column -> the table's word -> our value (empty: known to mean unknown).
-        words: read the words of ``skinkit.data.words`` (English and Chinese) where ``values`` say nothing.
+        required: canonical columns whose table column must exist.
+        values: canonical column -> the table's word -> our value (empty: the word means unknown).
+        words: use the words of ``skinkit.data.words`` (English and Chinese) for words not in ``values``.
         one_hot: label columns of which one is 1; the label is that column's name.
         patterns: regular expressions for the diagnosis, as (expression, diagnosis), tried in order.
         icd10: ICD-10 prefix -> diagnosis; the longest prefix decides.
-        constants: canonical column -> value of every row that has none of its own.
+        constants: canonical column -> value of rows without one of their own.
         extra: further columns to take over as text: our name -> the table's column.
         id_space: default id space; empty for the source's name (``folder``: the cohort's).
         dialect: how the tables are written.
         join: how a row finds its images.
-        ids: what names an image that stands in no table: its file ``name``, unique in an archive, or its ``path``.
+        ids: id of an image that no table names: its file ``name``, unique in an archive, or its ``path``.
         rows: changes the rows of a table before they are read (one row into two views, for example).
-        options: further cohort options it understands, with their help.
-        configure: makes the source from the cohort's own files; ``folder`` reads ``cohort.toml``.
-        file: table by its path below the cohort's folder, instead of the patterns of ``parts``.
-        files: files beside the tables that decide the result (``cohort.toml``).
-        draw: how many cases of each class are drawn, and metadata for them, where the source is made so.
-        expected: diagnosis (or ``total``) -> usable images there should be; other counts are reported, never an error.
+        options: further cohort options, with their help.
+        configure: builds the source from the cohort's own files; ``folder`` reads ``cohort.toml``.
+        file: path of the table below the cohort's folder, instead of the patterns of ``parts``.
+        files: files besides the tables that affect the result (``cohort.toml``).
+        draw: which cases are drawn, for a source that draws its cases and their metadata.
+        expected: diagnosis (or ``total``) -> expected usable images; other counts are reported, never an error.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """Read a table as text: CSV, TSV, XLSX or Parquet; an error names file, row and column.
 
-Damage by a spreadsheet or an export is refused, not guessed: a quote that is never closed, a row cut off at
-the end of the file, merged cells, a formula without its result, text in another encoding than the configured one.
+Damage by a spreadsheet or an export is an error, never repaired by guessing: an unclosed quote, a truncated last row,
+merged cells, a formula without its cached result, text in another encoding than the configured one.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ _OTHER_KINDS = {
     b"\xff\xd8\xff": ("a photo", "name the table"),
     b"\x89PNG": ("a picture", "name the table"),
 }
-"""First bytes of what is often called .csv, what it is, and the way out."""
+"""First bytes of files often misnamed .csv -> (what the file is, the fix)."""
 _ROWS_AT_ONCE = 1024
 _LARGEST_BOOK = 1 << 30
-"""Bytes to which an XLSX file may unpack."""
-# What openpyxl's parsers raise on damaged files.
+"""Largest unpacked size of an XLSX file, in bytes."""
+# Exceptions that openpyxl's parsers raise on damaged files.
 _BOOK_DAMAGE = (
     OSError, ValueError, LookupError, TypeError, AttributeError, SyntaxError, ArithmeticError, EOFError, RuntimeError,
     zipfile.BadZipFile, zlib.error, struct.error,
@@ -63,7 +63,7 @@ class Table:
         path: the file.
         columns: its column names in order.
         rows: its rows, numbered as an editor or spreadsheet numbers them.
-        repeated: column names that stand there more than once; only the first counts.
+        repeated: column names that occur more than once; the first occurrence is used.
     """
 
     path: Path
@@ -72,7 +72,7 @@ class Table:
     repeated: frozenset[str] = frozenset()
 
     def require(self, column: str, why: str, fix: str = "") -> None:
-        """Refuse a table without that column, or with two of that name.
+        """Raise an error unless the column exists exactly once.
 
         Raises:
             InputError: the column is absent or repeated.
@@ -94,10 +94,10 @@ class Table:
 
 
 def read(path: Path, dialect: Dialect) -> Table:
-    """A table by the kind its extension says.
+    """Read a table in the format of its extension.
 
     Raises:
-        InputError: absent, of another kind, or not readable as described.
+        InputError: the file is absent, of another format, or does not match the dialect.
     """
     suffix = path.suffix.lower()
     if not path.is_file():
@@ -112,7 +112,7 @@ def read(path: Path, dialect: Dialect) -> Table:
 
 
 def is_missing(text: str, dialect: Dialect) -> bool:
-    """Whether a cell says that nothing is known."""
+    """Whether a cell stands for a missing value."""
     return text.casefold() in _NOTHING or text in dialect.missing
 
 
@@ -130,14 +130,14 @@ def _from_lines(path: Path, lines: Iterable[tuple[int, Sequence[str]]], headings
             repeated = frozenset(name for name, times in Counter(header).items() if name and times > 1)
             continue
         if len(header) > 1 and list(cells) == header:
-            continue  # the heading again, where two exports were put together
+            continue  # a repeated header, from two exports that were concatenated
         surplus = [cell for cell in cells[len(header) :] if cell]
         if surplus:
             raise InputError(
-                f"{path}, row {number}: {len(cells)} cells under {len(header)} columns; the first too many is "
+                f"{path}, row {number}: {len(cells)} cells under {len(header)} columns; the first surplus cell is "
                 f"{surplus[0]!r}",
                 "as many cells as columns",
-                "a decimal comma or a comma in a text must stand in quotes, or the delimiter is another one",
+                "put cells that contain a comma in quotes, or set the delimiter",
             )
         named: dict[str, str] = {}
         for name, cell in zip(header, cells, strict=False):
@@ -155,12 +155,12 @@ def _delimited(path: Path, dialect: Dialect) -> Iterator[tuple[int, Sequence[str
         if data[:64].removeprefix(b"\xef\xbb\xbf").lstrip().startswith(magic):
             raise InputError(f"{path} is {kind}", "a table of text", fix)
     text = _decoded(path, data, dialect.encoding)
-    hint = re.match(r"sep=(.)[ ;,\t]*\r?\n", text, re.IGNORECASE)  # a line by which spreadsheets tell each other
+    hint = re.match(r"sep=(.)[ ;,\t]*\r?\n", text, re.IGNORECASE)  # Excel's line that declares the delimiter
     text = text[hint.end() :] if hint else text
     usual = hint[1] if hint else "\t" if path.suffix.lower() in (".tsv", ".tab") else ","
     sign = dialect.delimiter or usual
     above = 1 if hint else 0
-    # Strictly: a quote that is never closed would swallow every row behind it.
+    # Without strict, an unclosed quote would swallow every following row.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=sign, strict=True)
     before, width, cells = 0, 0, list[str]()
     try:
@@ -172,14 +172,14 @@ def _delimited(path: Path, dialect: Dialect) -> Iterator[tuple[int, Sequence[str
         raise InputError(
             f"{path}, row {above + before + 1}: {error}",
             "cells whose quotes are closed",
-            'put the quote that is missing; a quote inside a text is written twice ("")',
+            'add the missing quote; write a quote inside a cell twice ("")',
         ) from None
-    # A spreadsheet leaves out empty cells at the end of a row; one that also lacks its line end was cut off.
+    # Spreadsheets omit empty cells at the end of a row; a short row that also lacks its newline was truncated.
     if 0 < len(cells) < width and not text.endswith(("\n", "\r")):
         raise InputError(
             f"{path}, row {above + before}: the file ends after {len(cells)} of {width} cells",
-            "a table that is complete",
-            "export or copy it again; if nothing is missing, end its last line",
+            "a complete table",
+            "export or copy it again; if nothing is missing, add a newline at its end",
         )
 
 
@@ -187,7 +187,7 @@ def _decoded(path: Path, data: bytes, encoding: str) -> str:
     """The bytes of a table as text.
 
     Raises:
-        InputError: they are not in the given encoding, or clearly in another one.
+        InputError: they are not valid in this encoding, or clearly in another one.
     """
     try:
         text = data.decode("utf-8-sig" if encoding == "utf-8" else encoding)
@@ -214,9 +214,9 @@ def _decoded(path: Path, data: bytes, encoding: str) -> str:
 
 
 def _is_utf8_after_all(data: bytes, encoding: str) -> bool:
-    """Whether bytes that also decode as another encoding are UTF-8: by its mark, or by characters of several bytes.
+    """Whether bytes that decode in a legacy encoding are UTF-8: by the byte order mark or by multi-byte characters.
 
-    A few Chinese words of two bytes each happen to be valid UTF-8; characters of three bytes do not happen.
+    Some two-byte sequences of Chinese encodings are also valid UTF-8, so only three-byte characters count there.
     """
     if encoding.startswith("utf"):
         return False
@@ -237,9 +237,9 @@ def _xlsx(path: Path, dialect: Dialect) -> Iterable[tuple[int, Sequence[str]]]:
                 raise InputError(
                     f"{path} unpacks to more than {_LARGEST_BOOK} bytes", "a table", "export the sheet as CSV (UTF-8)"
                 )
-        # Opened here, because openpyxl leaves a file open whose parts it cannot read.
+        # Opened here, because openpyxl does not close a file that it fails to parse.
         with warnings.catch_warnings(), path.open("rb") as stream:
-            warnings.simplefilter("ignore")  # remarks on styles and validations that do not matter here
+            warnings.simplefilter("ignore")  # about styles and validations, which are not read
             return _sheet(path, stream, dialect)
     except _BOOK_DAMAGE as error:
         raise InputError(
@@ -262,7 +262,7 @@ def _sheet(path: Path, stream: IO[bytes], dialect: Dialect) -> list[tuple[int, S
                 f"{path}: no sheet {dialect.sheet!r}", did_you_mean(dialect.sheet, book.sheetnames), "correct sheet"
             )
         sheet: Any = book[dialect.sheet] if dialect.sheet else book.worksheets[0]
-        sheet.reset_dimensions()  # what the file says of its size may be wrong
+        sheet.reset_dimensions()  # the size recorded in the file may be wrong
         lines: list[tuple[int, Sequence[str]]] = [
             (number, [_text(value, dialect) for value in cells])
             for number, cells in enumerate(sheet.iter_rows(values_only=True), start=1)
@@ -275,8 +275,8 @@ def _sheet(path: Path, stream: IO[bytes], dialect: Dialect) -> list[tuple[int, S
         if int(re.sub(r"\D", "", area.rpartition(":")[2])) > header:
             raise InputError(
                 f"{path}: the cells {area} are merged",
-                "a value in every cell: of merged cells only the first has one",
-                "undo the merge and write the value in each row",
+                "a value in every cell; of merged cells only the first has one",
+                "unmerge them and write the value in each row",
             )
     if formulas:
         stream.seek(0)
@@ -289,7 +289,7 @@ _MERGED = re.compile(rb"<(?:\w+:)?mergeCell\b[^>]*\bref=\"([A-Z]+\d+:[A-Z]+\d+)\
 
 
 def _formulas_and_merges(path: Path, member: str) -> tuple[bool, list[str]]:
-    """Whether a sheet holds formulas, and its merged areas; openpyxl tells neither of a sheet it reads row by row."""
+    """Whether a sheet holds formulas, and its merged areas; openpyxl's read-only mode exposes neither."""
     formulas, merged, rest = False, dict[str, None](), b""
     with zipfile.ZipFile(path) as packed, packed.open(member.lstrip("/")) as stream:
         while piece := stream.read(1 << 20):
@@ -303,7 +303,7 @@ def _formulas_and_merges(path: Path, member: str) -> tuple[bool, list[str]]:
 def _refuse_open_formulas(
     path: Path, stream: IO[bytes], sheet: str, lines: Sequence[tuple[int, Sequence[str]]]
 ) -> None:
-    """Refuse formulas whose result was never stored: no spreadsheet has opened the file since a program wrote it."""
+    """Refuse formulas without a cached result, as in a file that no spreadsheet has saved since a program wrote it."""
     import openpyxl
     from openpyxl.utils import get_column_letter
 
@@ -332,7 +332,7 @@ def _parquet(path: Path, dialect: Dialect) -> Iterable[tuple[int, Sequence[str]]
         with pq.ParquetFile(path) as file:
             yield number, [str(name) for name in file.schema_arrow.names]
             for batch in file.iter_batches(_ROWS_AT_ONCE):
-                # Column by column: two columns of one name would be one in a dictionary.
+                # By column rather than to_pylist(): dictionaries would merge two columns of the same name.
                 for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                     number += 1
                     yield number, [_text(value, dialect) for value in row]
@@ -341,7 +341,7 @@ def _parquet(path: Path, dialect: Dialect) -> Iterable[tuple[int, Sequence[str]]
 
 
 def _text(value: Any, dialect: Dialect) -> str:
-    """A typed cell as the text a person would have written in this dialect."""
+    """A typed cell as text in this dialect."""
     if value is None or value != value:
         return ""
     if isinstance(value, bool):
@@ -358,7 +358,7 @@ def _text(value: Any, dialect: Dialect) -> str:
 
 
 class UnreadableError(ValueError):
-    """A cell that is not what its column should hold."""
+    """A cell that cannot be parsed as the type of its column."""
 
 
 class WrongDecimalError(ValueError):
@@ -373,9 +373,9 @@ def number(text: str, decimal: str) -> float:
 
     Raises:
         WrongDecimalError: it is written with the other one.
-        UnreadableError: it is no number.
+        UnreadableError: it is not a number.
     """
-    text = unicodedata.normalize("NFKC", text).strip()  # ５４ is 54
+    text = unicodedata.normalize("NFKC", text).strip()  # full-width ５４ becomes 54
     other = "," if decimal == "." else "."
     plain = text.replace(decimal, ".") if text.count(decimal) <= 1 else text
     if other not in text and _NUMBER.fullmatch(plain) and math.isfinite(float(plain)):
@@ -441,7 +441,7 @@ def date(text: str, date_format: str) -> dt.date:
 
 
 def guess_encoding(data: bytes) -> str:
-    """The encoding a table most likely has: UTF-8 where it is valid, GB18030 where its high bytes come in pairs."""
+    """The most likely encoding of a table: UTF-8 if valid, GB18030 if its high bytes come in pairs."""
     if data.startswith(b"\xef\xbb\xbf"):
         return "utf-8-sig"
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -455,7 +455,7 @@ def guess_encoding(data: bytes) -> str:
         pass
     else:
         return "utf-8"
-    # In Chinese text the bytes above 127 stand in pairs; in European text nearly each stands alone.
+    # In GB18030 the bytes above 127 come in pairs; in Latin-1 text most of them are isolated.
     runs = [len(run) for run in re.findall(rb"[\x80-\xff]+", data)]
     paired = sum(run for run in runs if run % 2 == 0)
     try:
@@ -466,7 +466,7 @@ def guess_encoding(data: bytes) -> str:
 
 
 def guess_delimiter(text: str) -> str:
-    """The sign that cuts most lines into the same number of cells, more than one."""
+    """The delimiter that splits most lines into the same number of cells, at least two."""
     best, score = ",", 0.0
     for sign in _DELIMITERS:
         try:
@@ -481,10 +481,10 @@ def guess_delimiter(text: str) -> str:
 
 
 def check_encoding(name: str, where: str) -> None:
-    """Refuse encodings that are not known.
+    """Refuse an unsupported encoding.
 
     Raises:
-        ConfigError: with the closest known one.
+        ConfigError: naming the closest supported one.
     """
     if name.lower() not in ENCODINGS:
         raise ConfigError(f"encoding {name!r} in {where}", did_you_mean(name, ENCODINGS), "use one of these")

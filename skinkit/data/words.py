@@ -12,7 +12,7 @@ from pathlib import Path
 
 @lru_cache(maxsize=100_000)
 def plain(text: str) -> str:
-    """A word for comparison: full-width forms, upper case and spaces do not matter.
+    """A word normalised for comparison: width, case and runs of spaces do not matter.
 
     >>> plain("  Ｄ２２ ．5 "), plain("Basal  Cell")
     ('d22 .5', 'basal cell')
@@ -27,9 +27,9 @@ _INVISIBLE: dict[int, str | None] = {
 
 
 def visible(text: str) -> str:
-    """A cell, heading or name without what cannot be seen: zero-width signs go, every kind of space is a space.
+    """A cell, heading or name without zero-width characters, and with every kind of space as a plain space.
 
-    Two ids that look the same must be the same: a patient would otherwise count as two.
+    Ids that look the same must be equal, or one patient counts as two.
 
     >>> visible("\ufeffP1\u200b "), visible("A\u00a07")
     ('P1', 'A 7')
@@ -45,7 +45,7 @@ def _inverted(table: Mapping[str, Sequence[str]]) -> dict[str, str]:
 _TABLE = tomllib.loads(Path(__file__).with_name("words.toml").read_text(encoding="utf-8"))
 
 UNKNOWN = frozenset(_TABLE["unknown"])
-"""Words that mean nothing is known where sex, site or diagnosis is asked; they are null without being counted."""
+"""Words for unknown in sex, site or diagnosis; they become null and do not count as unmapped."""
 
 SEX = _inverted(_TABLE["sex"])
 DIAGNOSES = _inverted(_TABLE["diagnoses"])
@@ -62,15 +62,15 @@ ICD10: dict[str, str] = _TABLE["icd10"]
 """ICD-10 prefix -> diagnosis."""
 
 ICD10_CODE = re.compile(r"[A-Z]\d{2}(?:\.?\d[0-9A-Z]*)?(?![A-Z])")
-"""A code, or the code that a cell begins with (C43.9 malignant melanoma)."""
+"""A code, or the code at the start of a cell (C43.9 malignant melanoma)."""
 
 # ------------------------------------------------------------------------------------------- guesses of a draft
 
 HEADERS: dict[str, list[str]] = _TABLE["headers"]
-"""Canonical column -> headers, in normal form, that very probably hold it."""
+"""Canonical column -> its likely headers, in normal form."""
 
 PRIVATE = re.compile("|".join(_TABLE["private"]), re.IGNORECASE)
-"""Headers that look private: a draft names them among what is not taken."""
+"""Headers of probably private columns, which a draft lists as not taken."""
 
 GUESSES = tuple((entry["pattern"], entry["diagnosis"]) for entry in _TABLE["guesses"])
-"""Pattern and diagnosis that a draft guesses of a longer text, in this order; empty: leave it to a person."""
+"""(pattern, diagnosis) for longer texts, tried in this order; an empty diagnosis leaves the text to a person."""

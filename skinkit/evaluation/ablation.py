@@ -15,30 +15,28 @@ import pandas as pd
 
 from skinkit.errors import InputError, RefusedError
 from skinkit.evaluation.comparison import COMPARED, ComparedModel, compare
-from skinkit.evaluation.scoring import Answers, Evaluation
+from skinkit.evaluation.scoring import HEADLINE, HEADLINE_MALIGNANT, Answers, Evaluation
 from skinkit.stats.cross_fit import holm
-from skinkit.stats.metrics import ALL, MALIGNANT
+from skinkit.stats.metrics import MALIGNANT
 
+_ROWS = {**HEADLINE, **HEADLINE_MALIGNANT}
 SHOWN = {
-    "macro_auroc": (ALL, "none", "auroc", "macro", "AUROC, macro"),
-    "malignant_auroc": (MALIGNANT, "none", "auroc", "none", "AUROC, malignant"),
-    "balanced_accuracy": (ALL, "argmax", "balanced_accuracy", "macro", "balanced accuracy"),
-    "sensitivity": (MALIGNANT, "veto", "sensitivity", "none", "sensitivity, veto"),
-    "specificity": (MALIGNANT, "veto", "specificity", "none", "specificity, veto"),
+    **{name: _ROWS[name] for name in ("macro_auroc", "malignant_auroc", "balanced_accuracy")},
+    **{name: _ROWS[f"malignant_{name}"] for name in ("sensitivity", "specificity")},
 }
 """Columns of the table of arms: name -> class, rule, metric, average and words."""
 EXTENDS, WHOLE = "adds one thing", "against the whole system"
 
 
 def pairs(arms: Mapping[str, Sequence[str]], whole: str) -> dict[tuple[str, str], str]:
-    """Which arms are compared, the poorer one first, and why.
+    """The compared pairs of arms, the smaller arm first, and the reason.
 
     Args:
-        arms: arm -> the arms it extends, from little to much; arms that were left out are skipped.
-        whole: the arm that has everything.
+        arms: arm -> the arms it extends, from small to large; arms that were left out are skipped.
+        whole: the arm of the whole system.
 
     Returns:
-        (poorer arm, richer arm) -> :data:`EXTENDS` or :data:`WHOLE`; each pair once.
+        (smaller arm, larger arm) -> :data:`EXTENDS` or :data:`WHOLE`; each pair once.
     """
     chosen = {(poorer, arm): EXTENDS for arm, extended in arms.items() for poorer in extended if poorer in arms}
     if whole in arms:
@@ -100,7 +98,7 @@ def together(name: str, sides: Mapping[str, ComparedModel]) -> ComparedModel:
 
     Args:
         name: of the model.
-        sides: cohort -> its predictions there; a case is told apart by its cohort, a patient by its group.
+        sides: cohort -> its predictions there; cases are identified by cohort and id, patients by group.
     """
     tables = [side.cases.assign(case_id=f"{cohort}/" + side.cases["case_id"]) for cohort, side in sides.items()]
     one = next(iter(sides.values())).evaluation
@@ -132,7 +130,7 @@ def macro_roc(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, 
     if not sides:
         return {"fpr": [], "tpr": []}
     grid = np.unique(np.concatenate([fpr for fpr, _ in sides]))
-    # At a step np.interp answers the end it comes to last: from the left the upper, read backwards the lower one.
+    # At a vertical step np.interp returns the last of the equal points: the upper end, or reversed the lower end.
     upper = np.mean([np.interp(grid, fpr, tpr) for fpr, tpr in sides], axis=0)
     lower = np.mean([np.interp(-grid, -fpr[::-1], tpr[::-1]) for fpr, tpr in sides], axis=0)
     return {"fpr": np.repeat(grid, 2).tolist(), "tpr": np.stack([lower, upper], axis=1).ravel().tolist()}

@@ -50,7 +50,7 @@ class Answered:
     thresholds: Floats
 
     def rates(self, c: int, mode: str) -> dict[str, float]:
-        """AUROC, sensitivity and specificity of class ``c`` in a mode; NaN without a side or a threshold."""
+        """AUROC, sensitivity and specificity of class ``c`` in a mode; NaN if undefined or without a threshold."""
         score, positive = self.probability[:, c], self.truth == c
         threshold = youden_threshold(score, positive) if mode == TUNED else float(self.thresholds[c])
         called = self.probability.argmax(axis=1) == c if mode == ARGMAX else score >= threshold
@@ -72,8 +72,8 @@ def class_table(
         metrics: the metrics table.
         scored: the predictions behind the metrics table, with their truth (``scored.parquet``).
         about: ``model.json``.
-        each_fold: (n, classes) probabilities of each fold's model, in the order of the images; for a cohort that all
-            folds predict together. Without it such a cohort has no standard deviation.
+        each_fold: (n, classes) probabilities of each fold's model, in the order of the images, for a cohort that all
+            folds predict together; without it the cohort has no standard deviation.
 
     Returns:
         Rows with ``mode``, ``class``, ``average``, ``n``, ``threshold``, ``threshold_sd``, ``folds``, and for each of

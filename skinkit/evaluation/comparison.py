@@ -1,4 +1,4 @@
-"""Two models on the same cases: paired differences and McNemar's test. Models that differ in seed: their spread.
+"""Paired differences and McNemar's test of two models on the same cases; spread of models that differ in seed.
 
 Differences are B minus A. Both models are scored on the same bootstrap draws of patients, so the effect of a difficult
 patient on both of them cancels. An interval that excludes 0, or a small p, shows a difference on these cases; it does
@@ -60,11 +60,11 @@ class ComparedModel:
 
     @property
     def cases(self) -> pd.DataFrame:
-        """Its rows of level image by case."""
+        """The rows of level image, indexed by case."""
         return self.evaluation.table[self.evaluation.images].set_index("case_id", drop=False).sort_index()
 
     def on(self, cases: Sequence[str]) -> Evaluation:
-        """The same predictions of these cases only, in this order."""
+        """The predictions of these cases only, in this order."""
         one = self.evaluation
         table = self.cases.loc[list(cases)].reset_index(drop=True)
         return Evaluation(table, one.classes, {}, one.malignant_set, one.veto_source)
@@ -104,7 +104,7 @@ def common_cases(a: ComparedModel, b: ComparedModel, *, common: bool) -> list[st
     if (truths[0] != truths[1]).any():
         case = shared[int(np.flatnonzero(truths[0] != truths[1])[0])]
         raise RefusedError(
-            f"case {case} is malignant for one model and benign for the other", "one truth", "mend the tables"
+            f"case {case} is malignant for one model and benign for the other", "one truth", "correct the tables"
         )
     return shared
 
@@ -170,7 +170,7 @@ def compare(
 
 
 def bootstrap_p(replicates: npt.ArrayLike) -> float:
-    """Two-sided p of no difference: twice the smaller share of replicates on one side of 0, at least 1 in their number.
+    """Two-sided p of no difference: twice the smaller share of replicates above or below 0, at least 1 / replicates.
 
     Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, ch. 15.
     """
@@ -183,7 +183,7 @@ def bootstrap_p(replicates: npt.ArrayLike) -> float:
 
 
 def mcnemar(a_right: Bools, b_right: Bools) -> dict[str, Any]:
-    """McNemar's exact test of correctness: cases that only A or only B got right, and p. It assumes independent cases.
+    """McNemar's exact test of correctness: cases correct only by A or only by B, and p. It assumes independent cases.
 
     Source: McNemar, Psychometrika 1947; the exact form is a binomial test of the discordant cases at 1/2.
     """
@@ -195,7 +195,7 @@ def mcnemar(a_right: Bools, b_right: Bools) -> dict[str, Any]:
 
 
 def spread(sides: Sequence[ComparedModel], *, common: bool) -> dict[str, Any]:
-    """Mean and standard deviation of the main metrics over models that differ in their seed alone.
+    """Mean and standard deviation of the main metrics over models that differ only in their seed.
 
     Raises:
         RefusedError: as :func:`common_cases`, between the first and every other model.

@@ -28,9 +28,9 @@ class Decided:
         called: (n,) called malignant.
         by_class: (n,) the most probable class is malignant.
         cluster: (n,) patient.
-        threshold: the veto's threshold; NaN where the cases have several.
+        threshold: the veto's threshold; NaN if the cases have several.
         resamples: draws of these patients.
-        thresholds: (n,) the threshold of each case, where they have several.
+        thresholds: (n,) the threshold of each case, if they have several.
     """
 
     malignancy: Floats
@@ -48,7 +48,7 @@ class Decided:
         yield from self.resamples.weights(self.cluster, 4)
 
     def weighted_sums(self, share_of: npt.NDArray[Any]) -> Floats:
-        """Weighted sums of (n, columns): the first row of the answer is the point, the others the replicates."""
+        """Weighted sums of (n, columns): the first row is the point estimate, the others the replicates."""
         return np.concatenate([w @ share_of for w in self.weights()])
 
     @property
@@ -127,9 +127,9 @@ def referral_curve(d: Decided, right: Bools, uncertainty: Floats, refer: Bools |
 
     Args:
         d: the cases.
-        right: (n,) the most probable class is the true one.
+        right: (n,) whether the most probable class is the true one.
         uncertainty: (n,) higher is referred first; ties in the order of the cases.
-        refer: (n,) referred by the model's own rule, where it has one.
+        refer: (n,) referred by the model's own rule, if it has one.
 
     Returns:
         ``referred`` (share of all cases); ``accuracy`` of the cases that are kept, and ``sensitivity``: the share of
@@ -157,7 +157,7 @@ def referral_curve(d: Decided, right: Bools, uncertainty: Floats, refer: Bools |
 
 
 def _swept(d: Decided) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """Thresholds, and who would be called malignant at each: (thresholds,) and (n, thresholds)."""
+    """Thresholds (thresholds,), and the cases called malignant at each (n, thresholds)."""
     grid = np.unique(np.r_[SWEEP, d.threshold]) if 0 < d.threshold < 1 else SWEEP
     called = d.malignancy[:, None] >= grid
     return grid, called | d.by_class[:, None] if d.rule == "veto" else called

@@ -24,11 +24,13 @@ def parse(text: str) -> Endpoint:
     figure, _, rule = (part.strip() for part in text.partition("@"))
     words = figure.split()
     if len(words) not in (2, 3):
-        raise ConfigError(f"primary = {text!r}", _FORM, "mend the primary endpoint")
+        raise ConfigError(f"primary = {text!r}", _FORM, "correct the primary endpoint")
     rule, average = rule or "none", words[2] if len(words) == 3 else "none"
     for word, allowed in ((average, AVERAGES), (rule, RULES)):
         if word not in allowed:
-            raise ConfigError(f"primary = {text!r}: {word!r}", did_you_mean(word, allowed), "mend the primary endpoint")
+            raise ConfigError(
+                f"primary = {text!r}: {word!r}", did_you_mean(word, allowed), "correct the primary endpoint"
+            )
     return words[0], average, rule, words[1]
 
 

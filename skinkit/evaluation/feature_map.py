@@ -27,11 +27,11 @@ TABLE = Schema("embedding", 1, ("case_id",), ())
 
 
 def mapped(features: Floats, *, method: str, perplexity: float, seed: int) -> Floats:
-    """(n, 2) places of (n, width) features.
+    """(n, 2) coordinates of (n, width) features.
 
     Args:
         features: scaled as the classifier's last layer reads them.
-        method: ``tsne``, or ``pca`` for the first two principal components alone.
+        method: ``tsne``, or ``pca`` for only the first two principal components.
         perplexity: of t-SNE; at most a third of the cases is used.
         seed: of t-SNE.
     """
@@ -39,7 +39,7 @@ def mapped(features: Floats, *, method: str, perplexity: float, seed: int) -> Fl
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1):  # the same sums in the same order on any number of cores
+    with threadpool_limits(1):  # one thread: the same result on any number of cores
         x = PCA(max(1, min(_COMPONENTS, *features.shape)), svd_solver="full").fit_transform(features)
         if method == "pca" or x.shape[1] < 2:
             out = np.zeros((len(x), 2))
@@ -51,12 +51,12 @@ def mapped(features: Floats, *, method: str, perplexity: float, seed: int) -> Fl
 
 
 def purity(features: Floats, classes: Sequence[str], neighbours: int = NEIGHBOURS) -> dict[str, dict[str, float]]:
-    """Of each class, the mean share of its cases' nearest neighbours that are of the same class.
+    """For each class, the mean share of its cases' nearest neighbours that are of the same class.
 
     Args:
         features: (n, width).
         classes: of each case.
-        neighbours: how many, the case itself not among them.
+        neighbours: their number, without the case itself.
 
     Returns:
         class -> ``purity``, ``chance`` (its share of the other cases) and ``n``.
@@ -75,10 +75,10 @@ def purity(features: Floats, classes: Sequence[str], neighbours: int = NEIGHBOUR
 
 
 def write(folder: Path, stem: str, table: pd.DataFrame, labels: Mapping[str, str]) -> dict[str, str]:
-    """Write the map as SVG, PNG and Parquet; answers kind of file -> path.
+    """Write the map as SVG, PNG and Parquet; returns kind of file -> path.
 
     Args:
-        folder: where.
+        folder: output folder.
         stem: name of the files.
         table: case_id, class, top1, x and y.
         labels: class -> words.

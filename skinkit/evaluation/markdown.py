@@ -13,7 +13,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def with_interval(row: Mapping[str, Any], name: str = "estimate", *, digits: int = 3, signed: bool = False) -> str:
-    """A figure with its interval: ``0.812 (0.790 to 0.834)``; a dash where it is not known.
+    """A figure with its interval: ``0.812 (0.790 to 0.834)``; a dash if unknown.
 
     Args:
         row: the figure under ``name``, its interval under ``lower`` and ``upper``.

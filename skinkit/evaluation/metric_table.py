@@ -6,8 +6,8 @@ Definitions beyond those of ``skinkit.stats.metrics``
   cases, both over the classes *present* in the truth; ``micro`` pools all (case, class) decisions.
 * Balanced accuracy: macro sensitivity of the most probable class. In averages the precision of a class that is never
   predicted counts 0.
-* Accuracy of a class: share of the cases that are called it rightly or rightly not, (TP + TN) / N. It is
-  high for a rare class whatever the model, so it is reported per class for comparison with papers and never averaged.
+* Accuracy of a class: (TP + TN) / N. It is high for any rare class, so it is reported per class, for comparison with
+  papers, and never averaged.
 * MCC: Matthews' coefficient, of all classes in Gorodkin's form (2004); NaN where only one class is true or called.
 * Brier score: mean over cases of sum over classes (p - y)^2, 0 to 2; for malignancy (p - y)^2, 0 to 1.
 * ``..._raw``: the same metric of the malignancy before calibration.
@@ -52,7 +52,7 @@ from skinkit.stats.metrics import (  # fmt: skip
 
 PROPORTIONS = ("sensitivity", "specificity", "precision", "ppv", "npv", "accuracy", "prevalence", "set_coverage")
 AREAS = {"auroc": 1.0, "average_precision": 1.0, PAUC: 0.2}
-"""Areas under curves, and how large they can be."""
+"""Areas under curves and their maxima."""
 UNBOUNDED = ("log_loss", "calibration_slope", "calibration_intercept", "set_size")
 BOUNDED = (-1.0, 0.0, 1.0)
 """Ends of a metric's range: an interval of zero width there is uninformative."""
@@ -72,8 +72,8 @@ class ScoredCases:
         called: (n,) called malignant after the veto.
         veto: the veto's threshold.
         veto_source: source of the threshold.
-        thresholds: class code -> (threshold, source) frozen beforehand; one threshold, or (n,) where the cases were
-            predicted by models with thresholds of their own.
+        thresholds: class code -> (threshold, source) frozen beforehand; one threshold, or (n,) if the cases were
+            predicted by models with different thresholds.
         raw: (n,) probability of malignancy before calibration.
         sets: (n, classes) prediction sets.
         prevalence: prevalence of malignancy where the model is used; NaN if not stated.
@@ -97,7 +97,7 @@ class ScoredCases:
         return len(self.truth)
 
     def take(self, rows: Bools | Ints) -> ScoredCases:
-        """The same model on some of the cases."""
+        """The predictions of some of the cases."""
         chosen: dict[str, Any] = {
             name: None if (value := getattr(self, name)) is None else value[rows]
             for name in ("truth", "probability", "cluster", "malignancy", "called", "raw", "sets")
@@ -110,7 +110,7 @@ class ScoredCases:
 
     @property
     def predicted(self) -> Ints:
-        """(n,) most probable class; the first of equal ones."""
+        """(n,) most probable class; the first one of ties."""
         return np.argmax(self.probability, axis=1) if len(self) else np.zeros(0, dtype=np.int64)
 
     @property
@@ -171,7 +171,7 @@ def rows_of(metrics: Replicated, minimum: int = MINIMUM_N) -> list[dict[str, Any
 
     Args:
         metrics: estimates and replicates.
-        minimum: cases a metric must divide by, positives and negatives alike where it needs both.
+        minimum: smallest denominator of a metric; for AUROCs, of positives and of negatives.
 
     Returns:
         Rows with class, average, decision_rule, metric, estimate, lower, upper, n, n_positive, n_clusters, threshold,
@@ -302,7 +302,7 @@ class MetricTable:
         return lower, upper
 
     def _sides(self, key: Key) -> tuple[Bools, ...]:
-        """The cases a proportion counts, or the two sides of an AUROC: each (n,); empty for anything else."""
+        """The cases of a proportion's denominator, or an AUROC's positives and negatives: each (n,); else empty."""
         class_, average, rule, metric = key
         if average != "none" or metric not in (*PROPORTIONS, *AREAS):
             return ()
@@ -318,11 +318,11 @@ class MetricTable:
         return (counted[metric],)
 
     def cases_behind(self, key: Key) -> tuple[int, ...]:
-        """Cases of each side of an AUROC, of what a proportion divides by; empty for anything else."""
+        """Numbers of an AUROC's positives and negatives, or of a proportion's denominator; else empty."""
         return tuple(int(side.sum()) for side in self._sides(key))
 
     def clusters_behind(self, key: Key) -> int:
-        """Patients behind a figure: those of the rarer side of an AUROC, all of them where nothing is divided."""
+        """Patients behind a figure: of the rarer class of an AUROC, of a proportion's denominator, else all."""
         sides = self._sides(key) or (np.ones(len(self.s), dtype=bool),)
         return min(len(np.unique(self.s.cluster[side])) for side in sides)
 
@@ -350,7 +350,7 @@ class MetricTable:
         return int(self.s.is_malignant.sum()) if class_ == MALIGNANT else None
 
     def values(self, w: Floats, parts: Sequence[str] = PARTS) -> Iterator[tuple[Key, Floats, float]]:
-        """Metric, its value in each replicate, and what it divides by in the first one."""
+        """Metric, its value in each replicate, and its denominator in the first one."""
         seen_keys: set[Key] = set()
         families = {
             "areas": self._areas,
@@ -362,7 +362,7 @@ class MetricTable:
         }
         for part in parts:
             for key, value, support in families[part](w):
-                # The class set "malignancy" has a class of that name: the same figure, reported once.
+                # The class set "malignancy" has a class of that name; its identical figures are reported once.
                 if key not in seen_keys:
                     seen_keys.add(key)
                     yield key, value, support
@@ -520,7 +520,7 @@ class _Binary:
         self.loss = -np.log(np.clip(np.where(positive, probability, 1 - probability), EPS, 1))
 
     def calibration(self, w: Floats) -> dict[str, Floats]:
-        """What depends on the values and not on their order alone: metric -> (replicates,)."""
+        """Metrics that depend on the probabilities, not only on their order: metric -> (replicates,)."""
         total = w.sum(axis=1)
         slope, intercept = self.recalibration.values(w)
         return {
@@ -540,7 +540,7 @@ def _within(metric: str, lower: float, upper: float) -> tuple[float, float]:
 
 
 def _gorodkin(tp: Floats, called: Floats, n_class: Floats, total: Floats) -> Floats:
-    """Matthews' coefficient of several classes, from (replicates, classes) counts; NaN where one side is constant.
+    """Matthews' coefficient of several classes, from (replicates, classes) counts; NaN if truth or calls are constant.
 
     Source: Gorodkin, Computational Biology and Chemistry 2004.
     """

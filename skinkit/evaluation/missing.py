@@ -63,8 +63,8 @@ class Variant:
     Attributes:
         kind: ``as_is``, ``patient_block``, ``all``, ``single`` or ``random``.
         attribute: the hidden one, of ``single``.
-        share: of each case's attributes that is hidden, of ``random``.
-        hidden: (n, attributes); of ``random`` one of several draws.
+        share: hidden share of each case's attributes, for ``random``.
+        hidden: (n, attributes); for ``random`` one of several draws.
     """
 
     kind: str
@@ -140,7 +140,7 @@ class Cases:
     threshold: Floats
 
     def figures(self, probability: Floats, resamples: Resamples) -> tuple[dict[str, float], dict[str, Floats]]:
-        """The figures of (n, classes) probabilities, and (replicates,) of each."""
+        """The figures of (n, classes) probabilities, with (replicates,) values of each."""
         table = _MissingMetrics(self, probability)
         point = {name: float(value[0]) for name, value in table.values(once(len(self.truth)))}
         replicates: dict[str, list[Floats]] = {name: [] for name in point}

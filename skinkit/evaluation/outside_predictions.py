@@ -59,11 +59,11 @@ def read(file: Path) -> pd.DataFrame:
 
 
 def class_set_of(columns: Sequence[str], named: str, malignant: str, file: Path) -> tuple[ClassSet, str]:
-    """The class set of the probability columns, and the name of its malignant set (empty where none is known).
+    """The class set of the probability columns, and the name of its malignant set (empty if unknown).
 
     Args:
         columns: all columns of the table.
-        named: class set given by the user, or empty: the first known one that has all the classes.
+        named: class set set by the user; if empty, the first built-in one that has all the classes.
         malignant: name of a malignant set, or class codes with commas, or empty for the class set's own.
         file: for messages.
     """
@@ -84,7 +84,7 @@ def class_set_of(columns: Sequence[str], named: str, malignant: str, file: Path)
             "rename the columns, or give another --classes",
         )
     if base is None:
-        # Classes of its own. Where they are diagnosis codes, a named malignant set says which are malignant.
+        # Classes of no built-in set. If they are diagnosis codes, a named malignant set defines the malignant ones.
         wanted = MALIGNANT_SETS[set_name] if set_name and set(codes) <= set(DIAGNOSES) else frozenset()
         base = ClassSet("given", codes, {code: code for code in codes}, set_name if wanted else "", wanted)
     chosen, malignant_set = base.malignant & set(codes), base.malignant_set
@@ -166,7 +166,7 @@ def _with_truth(table: pd.DataFrame, column: str, classes: ClassSet, file: Path)
 
 
 def _with_keys(table: pd.DataFrame, file: Path, remarks: list[str]) -> pd.DataFrame:
-    """Fill in level, case_id and group_id where they are absent."""
+    """Fill in absent level, case_id and group_id."""
     numbered = pd.Series([f"row {int(str(i)) + 1}" for i in table.index], table.index, object)
     if "level" not in table:
         table = table.assign(level=IMAGE)
@@ -187,7 +187,7 @@ def _with_keys(table: pd.DataFrame, file: Path, remarks: list[str]) -> pd.DataFr
 
 
 def _with_calls(table: pd.DataFrame, classes: ClassSet, threshold: float, file: Path) -> pd.DataFrame:
-    """Fill in malignancy, threshold and call where they are absent."""
+    """Fill in absent malignancy, threshold and call."""
     if "malignancy" not in table:
         columns = [f"{PROBABILITY}{code}" for code in classes.classes if code in classes.malignant]
         table = table.assign(malignancy=table[columns].sum(axis=1).clip(0, 1))

@@ -114,12 +114,12 @@ class Evaluation:
     Attributes:
         table: level, case_id, group_id, class (the truth), several, probabilities, malignancy, threshold, call, and
             columns of subgroups. ``several`` marks a lesion or patient with cases of more than one class: it is
-            scored as malignant or benign only. Used where present: malignancy_raw, prediction_set, entropy, refer.
+            scored as malignant or benign only. Optional: malignancy_raw, prediction_set, entropy, refer.
         classes: the model's classes.
         thresholds: class -> (threshold of every row or one for all, source).
-        malignant_set: name of the malignant set; empty where none is known.
+        malignant_set: name of the malignant set; empty if unknown.
         veto_source: source of the malignancy threshold.
-        trained_prevalence: share of malignant cases among those the model was fitted on; None where it is not known.
+        trained_prevalence: share of malignant cases among those the model was fitted on; None if unknown.
     """
 
     table: pd.DataFrame
@@ -191,7 +191,7 @@ class Evaluation:
     def _level(
         scored: ScoredCases, chosen: Bools, several: Bools, resamples: Resamples, minimum: int
     ) -> list[dict[str, Any]]:
-        """Rows of lesions or patients; those of several classes count for malignancy alone."""
+        """Rows of lesions or patients; those of several classes count only for malignancy."""
         whole = rows_of(replicated(scored.take(chosen), resamples), minimum)
         if not several[chosen].any():
             return whole
@@ -329,7 +329,7 @@ class Evaluation:
         return curves
 
     def _curves(self, rows: pd.DataFrame, scored: ScoredCases) -> dict[str, Any]:
-        """ROC and precision-recall curves of every class that has both sides, and the confusion matrix; of images.
+        """The images' confusion matrix, and ROC and precision-recall curves of classes with positives and negatives.
 
         ``point`` is (1 - specificity, sensitivity) at the threshold in use.
         """
@@ -357,7 +357,7 @@ class Evaluation:
         return {"roc": roc, "pr": pr, "confusion": matrix.tolist()}
 
     def info(self, scores: Scores, settings: ScoringSettings) -> dict[str, Any]:
-        """What was scored, and the headline figures."""
+        """The scored cases and the headline figures."""
         rows, gaps = scores.rows, scores.gaps
         images = self.table[self.images]
         n_by_class = {name: int((images[TRUTH] == name).sum()) for name in self.classes.classes}
@@ -447,7 +447,7 @@ def primary_of(rows: pd.DataFrame, primary: str) -> dict[str, Any] | None:
 
 
 def forest_rows(scores: Scores) -> list[dict[str, Any]]:
-    """Subgroups with AUROC, sensitivity and specificity of malignancy, and whether a gap was found; for the figure."""
+    """Subgroups with AUROC, sensitivity and specificity of malignancy, and whether they have a gap; for the figure."""
     metrics = {"auroc": "none", "sensitivity": "veto", "specificity": "veto"}
     m = scores.rows
     m = m[(m["class"] == MALIGNANT) & ~m["subgroup"].str.startswith("level=")]

@@ -48,7 +48,7 @@ def age_band(age: Any) -> str | None:
 
 
 def named(value: Any) -> str:
-    """A value of a subgroup's column as text: whole numbers without a point, ``unknown`` for nothing."""
+    """A value of a subgroup's column as text: whole numbers without a point, ``unknown`` for missing values."""
     if value is None or pd.isna(value) or value == "":
         return "unknown"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -159,9 +159,9 @@ def _gradients(
         name: (starts[name] + t.view(-1, *(1,) * (way.ndim - 1)) * way).detach().requires_grad_()
         for name, way in ways.items()
     }
-    still = {name: value.expand(len(t), *value.shape[1:]) for name, value in batch.items() if name == "mask"}
+    fixed = {name: value.expand(len(t), *value.shape[1:]) for name, value in batch.items() if name == "mask"}
     with torch.enable_grad():
-        odds = torch_log_odds(network.answer({**still, **moved})["diagnosis"].float() / temperature, positive)
+        odds = torch_log_odds(network.answer({**fixed, **moved})["diagnosis"].float() / temperature, positive)
         gradients = torch.autograd.grad(odds @ w, list(moved.values()), allow_unused=True, materialize_grads=True)
     return odds.detach().tolist(), {name: g.sum(0) for name, g in zip(moved, gradients, strict=True)}
 

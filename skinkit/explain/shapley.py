@@ -130,7 +130,9 @@ def torch_log_odds(scores: torch.Tensor, positive: Mask) -> torch.Tensor:
     return torch.logsumexp(scores[:, chosen], 1) - torch.logsumexp(scores[:, ~chosen], 1)
 
 
-def odds_of_photos(network: Any, batch: Mapping[str, torch.Tensor], positive: Mask, temperature: float) -> Any:
+def odds_of_photos(
+    network: Any, batch: Mapping[str, torch.Tensor], positive: Mask, temperature: float, name: str = "image"
+) -> Any:
     """A module from photos (n, 3, side, side) to the calibrated log odds of a network; its other inputs stay.
 
     Args:
@@ -138,6 +140,7 @@ def odds_of_photos(network: Any, batch: Mapping[str, torch.Tensor], positive: Ma
         batch: its inputs for this case.
         positive: (classes,) whose log odds they are.
         temperature: of the calibration.
+        name: under which the network reads the photos.
     """
     from torch import nn
 
@@ -149,7 +152,7 @@ def odds_of_photos(network: Any, batch: Mapping[str, torch.Tensor], positive: Ma
             self.network = network
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            answer = self.network.answer({**batch, "image": images})["diagnosis"]
+            answer = self.network.answer({**batch, name: images})["diagnosis"]
             return torch_log_odds(answer.float() / temperature, positive)
 
     return LogOdds()
@@ -166,7 +169,7 @@ def odds_of_inputs(
 
     An attribute of several columns takes part as one; one that is average takes no part, because it adds nothing. The
     photo with its mask takes part as one too. In the place of what is absent stands the mean of training: 0 for the
-    standardised columns, and ``network.typical`` for what the network makes of a photo.
+    standardised columns, and ``network.reference_embedding`` for what the network makes of a photo.
 
     Args:
         network: a classifier of ``skinkit.models``.
@@ -182,7 +185,7 @@ def odds_of_inputs(
 
     with torch.no_grad():
         seen = network.encode(batch)
-    absent = network.typical[None].to(seen)
+    absent = network.reference_embedding[None].to(seen)
     tables = {name: batch[name] for name in groups}
     columns = [
         (table, i, owner)

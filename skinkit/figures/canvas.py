@@ -20,6 +20,16 @@ LOW, HIGH = PALETTE[:2]
 """What lowers a score, or is low, and what raises it, or is high."""
 _FONTS = "'DejaVu Sans', Verdana, 'Noto Sans CJK SC', 'PingFang SC', 'Microsoft YaHei', sans-serif"
 INK, MUTED, GRID, FAINT = "#1d2733", "#5a6572", "#e3e7eb", "#c9ced4"
+LINE, PAPER, TRACK, BOX = "#d5dae0", "#ffffff", "#e9edf1", "#f5f7f9"
+"""Of drawings without axes: outlines, the page, what a bar lies on, and filled boxes."""
+SHARES, NO_CASES = (PAPER, "#c6dcee", "#5a9bcb", "#0b4a7d"), "#b3bac2"
+"""Scale of a share from 0 to 1, and the text of a cell without cases."""
+BETWEEN = "#b9a7c9"
+"""Between :data:`LOW` and :data:`HIGH` on a scale of values."""
+GREYS = ("#3b4754", "#8e99a5", "#d5dade")
+"""Groups that are no classes, dark to light."""
+CAUTION_BAND = "#f6ece6"
+"""Behind values that are too low."""
 _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "skinkit",

@@ -22,7 +22,9 @@ from skinkit.figures.canvas import (
     INK,
     MOST_CASES,
     MUTED,
+    NO_CASES,
     PALETTE,
+    SHARES,
     TONES,
     canvas,
     colours,
@@ -114,7 +116,7 @@ def confusion(
     share = np.divide(counts, totals[:, None], out=np.zeros_like(counts), where=totals[:, None] > 0)
     k = len(classes)
     side = max(2.2, 0.62 * k)
-    shades = LinearSegmentedColormap.from_list("shares", ["#ffffff", "#c6dcee", "#5a9bcb", "#0b4a7d"])
+    shades = LinearSegmentedColormap.from_list("shares", SHARES)
     rows = [f"{(labels or {}).get(name, name)}  (n = {int(n)})" for name, n in zip(classes, totals, strict=True)]
     with canvas(side + 2.6, side + 0.9) as figure:
         axes = figure.add_subplot()
@@ -122,7 +124,7 @@ def confusion(
         for i in range(k):
             for j in range(k):
                 axes.fill([j, j + 1, j + 1, j], [i, i, i + 1, i + 1], facecolor=shades(share[i, j]), edgecolor="white")
-                ink = "white" if share[i, j] > 0.5 else (INK if counts[i, j] else "#b3bac2")
+                ink = "white" if share[i, j] > 0.5 else (INK if counts[i, j] else NO_CASES)
                 weight = "bold" if i == j else "normal"
                 axes.text(j + 0.5, i + 0.44, f"{int(counts[i, j])}", ha="center", va="center", color=ink, weight=weight)
                 if totals[i]:

@@ -14,7 +14,20 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from skinkit.figures.canvas import FAINT, HIGH, INK, LOW, MUTED, PALETTE, canvas, colours, write
+from skinkit.figures.canvas import (
+    BETWEEN,
+    CAUTION_BAND,
+    FAINT,
+    GREYS,
+    HIGH,
+    INK,
+    LOW,
+    MUTED,
+    PALETTE,
+    canvas,
+    colours,
+    write,
+)
 from skinkit.figures.curves import thinned
 from skinkit.signature.correlation import category, kind
 from skinkit.stats.metrics import Floats
@@ -22,7 +35,7 @@ from skinkit.stats.metrics import Floats
 _ROW_IN = 0.125
 """Height of a feature where all of them are listed."""
 _MOST_Z = 2.5
-_KINDS = {"intensity": "#3b4754", "shape": "#8e99a5", "texture": "#d5dade"}
+_KINDS = dict(zip(("intensity", "shape", "texture"), GREYS, strict=True))
 _MOST_BARS = 25
 _MOST_CASES = 2000
 """Cases of a heatmap; clustering takes the square of them."""
@@ -257,7 +270,7 @@ def reliabilities(folder: Path, table: pd.DataFrame, chosen: Sequence[str], good
     low = min(0.0, float(ranked["lower"].min(skipna=True)) if len(ranked) else 0.0)
     with canvas(6.6, _ROW_IN * max(len(ranked), 12) + 1.2) as figure:
         axes = figure.add_subplot()
-        axes.axvspan(low - 0.02, good, color="#f6ece6", linewidth=0, zorder=0)
+        axes.axvspan(low - 0.02, good, color=CAUTION_BAND, linewidth=0, zorder=0)
         axes.axvline(good, color=HIGH, linewidth=1.0, linestyle=(0, (4, 2)))
         ends = ranked[["lower", "upper"]].to_numpy(dtype=float)
         for place, kind, value, (lower, upper) in zip(at, kinds, ranked["icc"], ends, strict=True):
@@ -336,7 +349,7 @@ def beeswarm(folder: Path, phi: Floats, values: Floats, features: Sequence[str],
 
     strength = np.abs(phi).mean(axis=0)
     names = [f"{short(name)}  ({mean:.2f})" for name, mean in zip(features, strength, strict=True)]
-    shades = LinearSegmentedColormap.from_list("value", [LOW, "#b9a7c9", HIGH])
+    shades = LinearSegmentedColormap.from_list("value", [LOW, BETWEEN, HIGH])
     with canvas(7.0, 0.42 * len(features) + 1.2) as figure, warnings.catch_warnings():
         # SHAP uses calls that Matplotlib is about to withdraw, and takes quantiles of features that are all unknown.
         warnings.simplefilter("ignore", PendingDeprecationWarning)

@@ -131,7 +131,7 @@ def heatmap_course(
     """How the heatmaps of a few cases changed in training: a row a case, its photo first, then some epochs.
 
     Args:
-        shots: snapshots with ``epoch`` and ``cases`` (``class``, ``pixels`` and ``heat``, rows of 0 to 255).
+        shots: snapshots with ``epoch`` and ``cases`` (``class``, ``pixel_sha256`` and ``heat``, rows of 0 to 255).
         photos: pixel hash -> (H, W, 3); of a case without one the heatmap stands alone.
         folder: where ``stem.svg`` and ``stem.png`` are written.
         stem: name of the files.
@@ -150,14 +150,14 @@ def heatmap_course(
         for axes in panels.ravel():
             axes.set_axis_off()
         for line, case in zip(panels, rows, strict=True):
-            photo = photos.get(case["pixels"])
+            photo = photos.get(case["pixel_sha256"])
             square = (
                 np.full((*size, 3), 200, np.uint8) if photo is None else np.asarray(Image.fromarray(photo).resize(size))
             )
             line[0].imshow(square)
             line[0].set_title(case["class"], fontsize=8)
             for axes, shot in zip(line[1:], chosen, strict=True):
-                own = next((each for each in shot["cases"] if each["pixels"] == case["pixels"]), None)
+                own = next((each for each in shot["cases"] if each["pixel_sha256"] == case["pixel_sha256"]), None)
                 if own is None:
                     continue
                 heat = np.asarray(

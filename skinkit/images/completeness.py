@@ -11,7 +11,7 @@ from PIL import Image
 from skinkit.images.pixels import INVERSE, Array, row_strips, upright
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF")
-"""Pillow's names of what is read. Nothing else is opened: Pillow hands some kinds (EPS) to other programs."""
+"""Pillow's names of the formats that are read. No other is opened: Pillow passes some (EPS) to other programs."""
 JPEG = ("JPEG", "MPO")  # MPO is how Pillow calls a JPEG with further previews behind the photo
 
 
@@ -23,12 +23,12 @@ _MAGIC = {b"\xff\xd8": "JPEG", b"\x89PNG": "PNG", b"RIFF": "WEBP", b"BM": "BMP",
 
 
 def format_of(data: bytes) -> str:
-    """What the first bytes promise, or an empty string."""
+    """The format by the file's first bytes, or an empty string."""
     return next((kind for magic, kind in _MAGIC.items() if data.startswith(magic)), "")
 
 
 def is_cut(data: bytes, format_: str) -> bool:
-    """Whether the file's own structure says that bytes are missing at its end."""
+    """Whether the file's own structure shows that bytes are missing at its end."""
     if format_ in JPEG:
         return _jpeg_end(data) < 0
     if format_ == "PNG":
@@ -43,7 +43,7 @@ def is_cut(data: bytes, format_: str) -> bool:
 
 
 def _jpeg_end(data: bytes) -> int:
-    """Offset of the end-of-image marker of the first picture, or -1 where it never comes."""
+    """Offset of the end-of-image marker of the first picture, or -1 without one."""
     at = 2
     while match := _JPEG_MARKER.search(data, at):
         marker, at = data[match.end() - 1], match.end()
@@ -57,7 +57,7 @@ def _jpeg_end(data: bytes) -> int:
 
 
 def checksums_fit(data: bytes) -> bool:
-    """Whether every chunk of pixels in a PNG has the checksum that stands behind it; Pillow looks at the others."""
+    """Whether the checksum of every pixel chunk of a PNG is correct; Pillow checks the other chunks."""
     view, at = memoryview(data), 8
     while at + 12 <= len(data):
         end = at + 8 + int.from_bytes(data[at : at + 4], "big")
@@ -70,16 +70,16 @@ def checksums_fit(data: bytes) -> bool:
 
 
 def corner_is_flat(rgb: Array, turn: int) -> bool:
-    """Whether the last corner to be decoded is one colour: a decoder short of data repeats the last one it had."""
+    """Whether the last decoded corner has a single colour: a decoder that runs out of data repeats the last one."""
     corner = upright(rgb, INVERSE[turn])[-4:, -4:].reshape(-1, 3)
     return not (corner != corner[0]).any()
 
 
 def stops_early(data: bytes, image: Image.Image) -> bool:
-    """Whether a JPEG has its end marker but too little data before it, of which the decoder says nothing.
+    """Whether a JPEG has its end marker but too little data before it, which the decoder does not report.
 
-    Decoded once more with noise put before the end marker: a complete picture does not read it. (A progressive JPEG cut
-    exactly between two scans and given an end marker is a complete, coarser JPEG.)
+    The file is decoded again with noise inserted before the end marker, which a complete picture never reads. (A
+    progressive JPEG cut exactly between two scans and closed by an end marker is a complete, coarser JPEG.)
     """
     end = _jpeg_end(data)
     padded = data[:end] + b"\x5a\xa5\x33" * 4096 + data[end:]

@@ -1,21 +1,20 @@
 """Decoding photos and masks safely.
 
-Whatever a camera, a phone or a hospital archive wrote becomes one thing: ``uint8 (H, W, 3)`` RGB, upright. The content
-decides the type, never the file name. What cannot be decoded *completely* is a :class:`CaseError` with one of these
-reasons; nothing is ever half-decoded in silence.
+Every supported file becomes upright RGB, ``uint8 (H, W, 3)``. The content decides the type, never the file name. A file
+that cannot be decoded *completely* raises :class:`CaseError` with one of these reasons:
 
-    image_missing         no such file, a link to nothing, or a folder, pipe or device of that name
+    image_missing         no such file, a broken link, or a folder, pipe or device of that name
     image_empty           zero bytes
     image_changed         the file was written to while it was read
     image_truncated       the file ends before its picture does
     image_unreadable      not a picture, or a damaged one
-    image_unsupported     a picture of a kind that cannot be turned into RGB
+    image_unsupported     a picture that cannot be converted to RGB
     image_too_large       more than 100 megapixels or 1 GiB
     image_multiframe      an animation or a multi-frame DICOM
     image_without_pixels  a DICOM object without pixel data
 
-Flags say what was done on the way: ``first_page`` (multi-page TIFF), ``alpha_on_white``, ``cmyk``, ``sixteen_bit``,
-``float_scaled``. Colour profiles are not applied: the numbers in the file are the numbers measured.
+Flags record conversions: ``first_page`` (multi-page TIFF), ``alpha_on_white``, ``cmyk``, ``sixteen_bit``,
+``float_scaled``. Colour profiles are not applied: features are measured on the numbers in the file.
 """
 
 from __future__ import annotations
@@ -65,13 +64,13 @@ def read_rgb(path: Path) -> Array:
     """The picture as uint8 (H, W, 3), upright.
 
     Raises:
-        CaseError: it cannot be decoded completely; the reasons stand at the top of this module.
+        CaseError: it cannot be decoded completely, for a reason in this module's docstring.
     """
     return read_image(path)[0]
 
 
 def read_image(path: Path) -> tuple[Array, tuple[str, ...]]:
-    """The picture as uint8 (H, W, 3), upright, and the flags of what was done to it; checked thoroughly.
+    """The picture as uint8 (H, W, 3), upright, and the flags of its conversions; completeness is checked thoroughly.
 
     Raises:
         CaseError: as :func:`read_rgb`.
@@ -84,8 +83,7 @@ def read_luma(path: Path, *, sha256: str = "") -> Array:
 
     Args:
         path: the file.
-        sha256: hash of a file that was read thoroughly before; bytes that still have it are known to be complete and
-            are not decoded a second time.
+        sha256: hash from an earlier thorough read; bytes with this hash are complete and are not decoded twice.
 
     Raises:
         CaseError: as :func:`read_rgb`.
@@ -111,13 +109,13 @@ def read_mask(path: Path, size: tuple[int, int] | None = None, *, sha256: str = 
     """A lesion mask as bool (H, W): more than half of the file's largest value is lesion.
 
     Args:
-        path: a picture of any kind :func:`read_rgb` reads; transparent pixels are background.
-        size: (width, height) of the image it belongs to. A mask that differs in scale alone is resized (nearest).
+        path: a picture in any format of :func:`read_rgb`; transparent pixels are background.
+        size: (width, height) of the image it belongs to. A mask that differs only in scale is resized (nearest).
         sha256: hash that the file had when it was written or first read.
 
     Raises:
-        CaseError: the reasons of :func:`read_rgb` with ``mask_`` for ``image_``, or ``mask_size_mismatch``; a file
-            that has another hash is ``mask_changed``.
+        CaseError: the reasons of :func:`read_rgb` with ``mask_`` for ``image_``, ``mask_size_mismatch``, or
+            ``mask_changed`` where the hash differs.
     """
     try:
         data = read_bytes(path)
@@ -130,7 +128,7 @@ def read_mask(path: Path, size: tuple[int, int] | None = None, *, sha256: str = 
     height, width = mask.shape
     if size is None or size == (width, height):
         return mask
-    # Only the scale may differ: the other side, scaled, must come out within one pixel of the coarser picture.
+    # Only the scale may differ: the rescaled height must agree within one pixel of the coarser picture.
     if abs(width * size[1] - height * size[0]) > max(width, height, *size):
         raise CaseError("mask_size_mismatch", f"mask is {width} x {height}, image is {size[0]} x {size[1]}")
     resized: Array = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
@@ -138,23 +136,23 @@ def read_mask(path: Path, size: tuple[int, int] | None = None, *, sha256: str = 
 
 
 def _upper_half(values: Array) -> Array:
-    """Where values exceed half of the largest, (H, W) bool; nowhere in a picture without any."""
+    """Pixels that exceed half of the largest value, (H, W) bool; none where all values are 0."""
     largest = values.max() if values.size else 0
     if largest <= 0:
         return np.zeros(values.shape, dtype=bool)
-    # Whole numbers stay what they are: compared with a fraction, each would become a float first.
+    # Compare integers with an integer: a fractional threshold would convert every pixel to float.
     exceeds: Array = values > (largest // 2 if values.dtype.kind == "u" else largest / 2)
     return exceeds
 
 
 def decode(data: bytes, *, thorough: bool = False, complete: bool = False) -> tuple[Array, tuple[str, ...]]:
-    """Bytes of an image file as uint8 (H, W, 3), upright, and the flags of what was done.
+    """Bytes of an image file as uint8 (H, W, 3), upright, and the flags of its conversions.
 
     Args:
         data: the whole file.
-        thorough: decode every JPEG twice, to be sure that data before a forged or misplaced end marker are complete;
-            otherwise that is done where the last corner looks as if they were not.
-        complete: these very bytes were read before, so their end need not be looked for.
+        thorough: decode every JPEG twice, to detect missing data before a forged or misplaced end marker; otherwise
+            only where the last corner has a single colour.
+        complete: the file is known to be complete, so that check is skipped.
 
     Raises:
         CaseError: as :func:`read_rgb`.
@@ -174,12 +172,12 @@ def decode(data: bytes, *, thorough: bool = False, complete: bool = False) -> tu
 
 @contextmanager
 def _opened(data: bytes, flags: list[str], *, complete: bool = False) -> Iterator[Image.Image]:
-    """A loaded Pillow image; Pillow's errors become reasons and its warnings stay inside.
+    """A loaded Pillow image; Pillow's errors become reasons, its warnings are suppressed.
 
     Args:
         data: the whole file.
-        flags: what was done is added here.
-        complete: the file is known to be complete, so its end need not be looked for.
+        flags: receives the flags of conversions.
+        complete: the file is known to be complete, so that check is skipped.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -215,7 +213,7 @@ def _opened(data: bytes, flags: list[str], *, complete: bool = False) -> Iterato
 
 @cache
 def _quiet_libtiff() -> None:
-    """Keep libtiff from writing to stderr by itself, between the lines of the log; Pillow raises what it says."""
+    """Keep libtiff from writing to stderr, into the log; Pillow raises its errors anyway."""
     library = ctypes.CDLL(_imaging.__file__)  # which finds the functions of the libraries it is linked with
     for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
         if hasattr(library, name):
@@ -223,7 +221,7 @@ def _quiet_libtiff() -> None:
 
 
 def _webp_canvas(data: bytes) -> tuple[int, int]:
-    """Width and height that an extended WebP file declares (RFC 9649, 2.7); (0, 0) of anything else."""
+    """Width and height declared by an extended WebP file (RFC 9649, 2.7); (0, 0) for any other file."""
     if data[:4] != b"RIFF" or data[8:16] != b"WEBPVP8X":
         return 0, 0
     return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
@@ -288,7 +286,7 @@ def _eight_bit(values: Array, flags: list[str]) -> Array:
 
 
 def _mask_values(data: bytes) -> Array:
-    """Grey values of a mask, in whatever range the file has them."""
+    """Grey values of a mask, in the file's own range."""
     if is_dicom(data):
         return grey(dicom_rgb(data, []))
     with _opened(data, []) as image:
@@ -307,7 +305,7 @@ def _mask_values(data: bytes) -> Array:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation 1 to 8 of a loaded image; 1 where there is none or it is damaged."""
+    """EXIF orientation 1 to 8 of a loaded image; 1 where it is absent or damaged."""
     try:
         value = image.getexif().get(0x0112, 1)
     except DAMAGE:

@@ -21,7 +21,7 @@ from skinkit.images.pixels import DAMAGE, MAX_PIXELS, Array, by_strips, check_si
 
 # ------------------------------------------------------------------------------------------------------- DICOM
 def is_dicom(data: bytes) -> bool:
-    """Whether these bytes begin a DICOM file, with the 128-byte preamble or (older archives) without."""
+    """Whether the bytes are a DICOM file's, with the 128-byte preamble or (older archives) without."""
     if data[128:132] == b"DICM":
         return True
     return data[:2] in (b"\x02\x00", b"\x08\x00") and data[2:4] in (b"\x00\x00", b"\x01\x00", b"\x05\x00", b"\x16\x00")
@@ -47,9 +47,9 @@ _DEFLATED = b"1.2.840.10008.1.2.1.99"
 
 
 def _check_inflated(data: bytes) -> None:
-    """Refuse a deflated data set that is larger than any picture may be, before pydicom unpacks it whole.
+    """Refuse a deflated data set larger than the image limit, before pydicom inflates all of it.
 
-    The data set begins behind the file's own header, whose length is its first element (PS3.10, 7.1).
+    The data set follows the file meta information, whose first element is its length (PS3.10, 7.1).
     """
     if data[128:132] != b"DICM" or _DEFLATED not in data[:1024]:
         return
@@ -61,14 +61,14 @@ def _check_inflated(data: bytes) -> None:
 
 
 _MAX_INFLATED = 6 * MAX_PIXELS
-"""Bytes of the largest picture, three channels of 16 bits."""
+"""Bytes of the largest accepted picture, three channels of 16 bits."""
 
 
 def dicom_tag(path: Path, keyword: str) -> str:
-    """The text of one tag of a DICOM file's header, empty where it is not there.
+    """The text of one tag of a DICOM file's header, empty where it is absent.
 
     Raises:
-        CaseError: the file is no DICOM, or cannot be read.
+        CaseError: the file is not DICOM, or cannot be read.
     """
     import pydicom
 
@@ -93,7 +93,7 @@ def dicom_tag(path: Path, keyword: str) -> str:
 
 
 def _dicom_damage() -> tuple[type[Exception], ...]:
-    """What pydicom raises on damaged bytes, at once or when an element is first looked at."""
+    """Exceptions that pydicom raises on damaged bytes, when parsing or on first access to an element."""
     from pydicom import errors
 
     return (*DAMAGE, errors.InvalidDicomError, errors.BytesLengthException)
@@ -108,7 +108,7 @@ def _damaged_dicom(error: Exception) -> CaseError:
 
 @contextmanager
 def _quiet_dicom() -> Iterator[None]:
-    """Keep pydicom's remarks on unusual headers off the screen: they quote values of the patient."""
+    """Suppress pydicom's warnings about unusual headers, which quote the patient's values."""
     import logging
 
     logger = logging.getLogger("pydicom")
@@ -188,7 +188,7 @@ def _dicom_pixels_by_gdcm(data: bytes, dataset: Any, syntax: str) -> tuple[Array
 
 
 def _dicom_shown(dataset: Any, values: Array, photometric: str, flags: list[str]) -> Array:
-    """Stored values as they are to be shown: palette, rescale and window applied, 8 bits."""
+    """Stored values for display: palette, rescale and window applied, 8 bits."""
     from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
 
     stored = int(dataset.get("BitsStored") or 8)
@@ -225,7 +225,7 @@ def _dicom_shown(dataset: Any, values: Array, photometric: str, flags: list[str]
 
 
 def _window(dataset: Any) -> tuple[float, float]:
-    """The values shown black and white by the first window (PS3.3 C.11.2.1.2)."""
+    """The values that the first window shows as black and as white (PS3.3 C.11.2.1.2)."""
     from pydicom.multival import MultiValue
 
     def first(value: Any) -> float:

@@ -18,7 +18,7 @@ def grey(rgb: Array) -> Array:
 
 
 def resize(rgb: Array, size: tuple[int, int]) -> Array:
-    """Pixels (uint8 or bool) at another (width, height): bilinear with antialiasing, nearest for masks."""
+    """Pixels (uint8 or bool) resized to (width, height): bilinear with antialiasing, nearest for masks."""
     if rgb.dtype == np.bool_:
         return np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.NEAREST))
     return np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BILINEAR))

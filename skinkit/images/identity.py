@@ -1,4 +1,4 @@
-"""What tells images apart: file-safe names, perceptual hashes and hashes of the pixels."""
+"""The identity of images: file-safe names, perceptual hashes and hashes of the pixels."""
 
 from __future__ import annotations
 

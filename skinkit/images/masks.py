@@ -1,4 +1,4 @@
-"""Lesion masks as arrays: one region of many, and how close two of them come."""
+"""Lesion masks as arrays: the largest region, and the overlap of two masks."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ Mask = npt.NDArray[np.bool_]
 
 
 def one_region(mask: Mask) -> Mask:
-    """The largest connected region of a mask with its holes filled; all False where there is none.
+    """The largest connected region of a mask with its holes filled; all False for an empty mask.
 
     Args:
         mask: bool (H, W).
 
     Returns:
-        bool (H, W); pixels that touch at an edge are connected, and of equally large regions the first is kept.
+        bool (H, W); pixels that share an edge are connected, and of equally large regions the first is kept.
     """
     from scipy import ndimage
 
@@ -27,7 +27,7 @@ def one_region(mask: Mask) -> Mask:
     chosen = int(sizes[1:].argmax()) + 1
     box = ndimage.find_objects(labels)[chosen - 1]
     region = labels[box] == chosen
-    # Skin that cannot be reached from outside the region's box is a hole; one pixel around it joins the outside.
+    # Background not connected to the outside of the bounding box is a hole; the one-pixel border joins the outside.
     outside, _ = ndimage.label(np.pad(~region, 1, constant_values=True))
     whole[box] = (outside != outside[0, 0])[1:-1, 1:-1]
     return whole

@@ -19,8 +19,8 @@ from skinkit.errors import NO_CASE_TO_BLAME, CaseError
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 1 << 30
 _STRIP_PIXELS = 1 << 20
-"""Pixels that are worked on at once in floating point, which takes 8 bytes for each."""
-# What Pillow's and pydicom's parsers raise on damaged bytes. MemoryError and KeyboardInterrupt are not among them.
+"""Pixels converted to floating point at once, at 8 bytes each."""
+# Exceptions that Pillow's and pydicom's parsers raise on damaged bytes, without MemoryError and KeyboardInterrupt.
 DAMAGE = (
     OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError,
     NotImplementedError, RuntimeError, struct.error, zlib.error,
@@ -72,13 +72,13 @@ def check_size(width: int, height: int) -> None:
 
 
 def row_strips(width: int, height: int) -> Iterator[slice]:
-    """Rows of a picture, a million pixels or so at a time."""
+    """Slices of rows with about a million pixels each."""
     step = max(1, _STRIP_PIXELS // max(1, width))
     return (slice(start, min(start + step, height)) for start in range(0, height, step))
 
 
 def finite_range(values: Array) -> tuple[float, float]:
-    """Smallest and largest finite value; 0 and 0 where there is none."""
+    """Smallest and largest finite value; (0, 0) without one."""
     ends = [0.0, 0.0]
     any_finite = False
     for rows in row_strips(values.shape[1], values.shape[0]):
@@ -91,7 +91,7 @@ def finite_range(values: Array) -> tuple[float, float]:
 
 
 def by_strips(share: Callable[[Array], Array], values: Array) -> Array:
-    """(H, W) values as uint8, each strip by a function to 0..1: floating point takes eight times the memory."""
+    """(H, W) values as uint8 by a function to 0..1, applied by strips to save the memory of a float image."""
     out = np.empty(values.shape[:2], dtype=np.uint8)
     for rows in row_strips(values.shape[1], values.shape[0]):
         out[rows] = np.rint(share(values[rows]) * 255)

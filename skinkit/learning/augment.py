@@ -11,12 +11,14 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from skinkit.data import views
 from skinkit.models.parts.protocol import Augment
 
 if TYPE_CHECKING:
     import torch
 
-_MOVED = ("image", "mask", "truth_mask")
+_TOGETHER = (("image", "mask", "truth_mask"), *((name,) for name in views.NAMED))
+"""Pictures that stay on one another; each further view of a case varies by itself."""
 _LUMA = (0.299, 0.587, 0.114)
 # RGB -> YIQ (NTSC): hue is the angle in the plane of I and Q, luma stays.
 _YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
@@ -26,28 +28,35 @@ def augment(batch: Mapping[str, torch.Tensor], how: Augment, generator: torch.Ge
     """A batch whose pictures are varied, each case in its own way.
 
     Args:
-        batch: ``image`` float32 (n, 3, side, side), 0 to 1; ``mask`` and ``truth_mask`` (n, side, side), where there
-            are; all else passes through.
+        batch: ``image`` and ``image_<view>`` float32 (n, 3, side, side), 0 to 1; ``mask`` and ``truth_mask`` (n, side,
+            side), which go with ``image``; all else passes through.
         how: what is varied, and how far.
         generator: on the CPU; decides everything, so the same state gives the same batch.
 
     Returns:
         The same names and shapes. Where nothing is to be done they are the same tensors.
     """
-    return _textured(_recoloured(_moved(dict(batch), how, generator), how, generator), how, generator)
+    out = dict(batch)
+    for together in _TOGETHER:
+        names, photo = [name for name in together if name in out], together[0]
+        if names:
+            out = _moved(out, names, how, generator)
+        if photo in out:
+            out[photo] = _textured(_recoloured(out[photo], how, generator), how, generator)
+    return out
 
 
 # ------------------------------------------------------------------------------------------------------- movement
 
 
-def _moved(batch: dict[str, torch.Tensor], how: Augment, generator: torch.Generator) -> dict[str, torch.Tensor]:
+def _moved(
+    batch: dict[str, torch.Tensor], names: list[str], how: Augment, generator: torch.Generator
+) -> dict[str, torch.Tensor]:
+    """The pictures of these names moved together."""
     import torch
 
-    names = [name for name in _MOVED if name in batch]
-    if not names:
-        return batch
     n = len(batch[names[0]])
-    if not (how.rotation_deg or how.shift or tuple(how.scale) != (1.0, 1.0)):
+    if not (how.rotation_deg or how.shift or (how.smallest_scale, how.largest_scale) != (1.0, 1.0)):
         return _flipped(batch, names, torch.rand(n, 2, generator=generator) < 0.5) if how.flips else batch
     layers = [batch[name] if batch[name].ndim == 4 else batch[name][:, None] for name in names]
     stack = torch.cat(layers, dim=1)
@@ -80,7 +89,7 @@ def _matrices(n: int, how: Augment, generator: torch.Generator) -> torch.Tensor:
 
     draws = torch.rand(n, 6, generator=generator)
     angle = (2 * draws[:, 0] - 1) * math.radians(how.rotation_deg)
-    smallest, largest = how.scale
+    smallest, largest = how.smallest_scale, how.largest_scale
     zoom = 1 / (smallest + (largest - smallest) * draws[:, 1])
     shift = (2 * draws[:, 2:4] - 1) * 2 * how.shift
     flip = torch.where((draws[:, 4:6] < 0.5) & how.flips, -1.0, 1.0)
@@ -92,13 +101,12 @@ def _matrices(n: int, how: Augment, generator: torch.Generator) -> torch.Tensor:
 # -------------------------------------------------------------------------------------------------------- colours
 
 
-def _recoloured(batch: dict[str, torch.Tensor], how: Augment, generator: torch.Generator) -> dict[str, torch.Tensor]:
+def _recoloured(image: torch.Tensor, how: Augment, generator: torch.Generator) -> torch.Tensor:
     """Brightness, contrast, saturation and hue as one affine map of the colours of each photo, then cut to 0 to 1."""
     import torch
 
-    if "image" not in batch or not (how.brightness or how.contrast or how.saturation or how.hue or how.channels):
-        return batch
-    image = batch["image"]
+    if not (how.brightness or how.contrast or how.saturation or how.hue or how.channels):
+        return image
     draws = 2 * torch.rand(len(image), 4, generator=generator) - 1
     reach = torch.tensor([how.brightness, how.contrast, how.saturation, 2 * math.pi * how.hue])
     brightness, contrast, saturation, turn = (draws * reach).unbind(1)
@@ -117,8 +125,8 @@ def _recoloured(batch: dict[str, torch.Tensor], how: Augment, generator: torch.G
     coloured = torch.baddbmm(
         offset[:, None, None].expand(-1, 1, 3), pixels, matrix.transpose(1, 2).to(image.device)
     ).clamp_(0, 1)
-    batch["image"] = coloured.reshape(image.shape[0], *image.shape[2:], 3).permute(0, 3, 1, 2)
-    return batch
+    out: torch.Tensor = coloured.reshape(image.shape[0], *image.shape[2:], 3).permute(0, 3, 1, 2)
+    return out
 
 
 def _hue_turned(turn: torch.Tensor) -> torch.Tensor:
@@ -136,13 +144,12 @@ def _hue_turned(turn: torch.Tensor) -> torch.Tensor:
 # ------------------------------------------------------------------------------------------------------- textures
 
 
-def _textured(batch: dict[str, torch.Tensor], how: Augment, generator: torch.Generator) -> dict[str, torch.Tensor]:
-    """Blur, sharpening and noise, each of half of the photos, then cut to 0 to 1; masks stay as they are."""
+def _textured(image: torch.Tensor, how: Augment, generator: torch.Generator) -> torch.Tensor:
+    """Blur, sharpening and noise, each of half of the photos, then cut to 0 to 1."""
     import torch
 
-    if "image" not in batch or not (how.blur or how.sharpness or how.noise):
-        return batch
-    image = batch["image"]
+    if not (how.blur or how.sharpness or how.noise):
+        return image
     n = len(image)
     draws = torch.rand(n, 6, generator=generator)
     done = (draws[:, :3] < 0.5).to(image.dtype)  # which of the three a photo gets
@@ -155,8 +162,7 @@ def _textured(batch: dict[str, torch.Tensor], how: Augment, generator: torch.Gen
     if how.noise:
         noise = torch.randn(image.shape, generator=generator).to(image)
         image = image + (amount[:, 2] * how.noise)[:, None, None, None] * noise
-    batch["image"] = image.clamp(0, 1)
-    return batch
+    return image.clamp(0, 1)
 
 
 def _blurred(image: torch.Tensor, sd: torch.Tensor) -> torch.Tensor:

@@ -23,6 +23,7 @@ from PIL import Image
 
 from skinkit.artifacts.files import digest
 from skinkit.console import Tick
+from skinkit.data import views
 from skinkit.errors import CaseError
 from skinkit.images.decode import decode, luma, read_mask
 from skinkit.images.encode import grey
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 Bytes = npt.NDArray[np.uint8]
 RowIndices = Sequence[int] | npt.NDArray[np.integer[Any]]
 Pictures = Mapping[str, Bytes]
-"""A case's pictures by name: ``image`` (side, side, 3), ``mask`` and ``truth_mask`` (side, side)."""
+"""A case's pictures by name: ``image``, ``image_<view>`` (side, side, 3); ``mask``, ``truth_mask`` (side, side)."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -92,6 +93,20 @@ class Photo:
         return rgb
 
 
+def photos_of_view(cases: pd.DataFrame, root: Path | Sequence[Path], name: str) -> list[Photo | None]:
+    """The photos that a model reads under a name (``skinkit.data.views``); None where a case has none."""
+    chosen = views.of_view(cases, name)
+    there = chosen["image_path"].notna().tolist()
+    photos = photos_of(chosen.fillna({"image_path": "", "pixel_sha256": ""}), root)
+    return [photo if exists else None for photo, exists in zip(photos, there, strict=True)]
+
+
+def lesion_masks(frame: pd.DataFrame, workspace: Path) -> list[Path | None]:
+    """Mask file of each fused row; None where it failed, and the whole photo counts as lesion."""
+    has_mask = frame["mask_path"].notna() & frame["mask_failed"].notna() & (frame["mask_failed"] != True)  # noqa: E712
+    return [workspace / file if usable else None for file, usable in zip(frame["mask_path"], has_mask, strict=True)]
+
+
 def photos_of(cases: pd.DataFrame, root: Path | Sequence[Path]) -> list[Photo]:
     """The photos of cases or fused rows.
 
@@ -112,7 +127,7 @@ class _Kept:
     size: int = 0
     readable: set[int] = field(default_factory=set)
     failed: dict[int, CaseError] = field(default_factory=dict)
-    still: npt.NDArray[np.float32] | None = None
+    frozen_features: npt.NDArray[np.float32] | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -126,7 +141,8 @@ class Examples:
     Args:
         reads: names of the inputs a network reads; of the others nothing is made.
         side_px: side of the square.
-        photos: of each case, where the pixels come from.
+        photos: of each case, where the pixels of its primary photo come from.
+        views: ``image_<view>`` -> of each case, that view's photo; a case that lacks one that is read fails.
         masks: of each case, the file of the lesion mask; where it is None, or holds no lesion at all, the segmenter
             failed, and the whole photo counts as lesion, as in every other stage.
         truth_masks: of each case, the mask drawn by a person; a case without one cannot be trained on.
@@ -141,6 +157,7 @@ class Examples:
         side_px: int,
         photos: Sequence[Readable],
         *,
+        views: Mapping[str, Sequence[Readable | None]] | None = None,
         masks: Sequence[Path | None] | None = None,
         truth_masks: Sequence[Path | None] | None = None,
         arrays: Mapping[str, npt.NDArray[Any]] | None = None,
@@ -150,12 +167,39 @@ class Examples:
         self.reads = tuple(reads)
         self.side_px = side_px
         self.photos = photos
+        self.views = {name: of_cases for name, of_cases in (views or {}).items() if name in self.reads}
         self.masks = masks if masks is not None and "mask" in self.reads else None
         self.truth_masks = truth_masks
         self.arrays = {k: np.asarray(v, np.float32) for k, v in (arrays or {}).items() if k in self.reads}
         self.classes = None if classes is None else np.asarray(classes, np.int64)
         self.cache_bytes = cache_bytes
         self._kept = _Kept()
+
+    @classmethod
+    def of_cases(
+        cls,
+        reads: Iterable[str],
+        side_px: int,
+        frame: pd.DataFrame,
+        root: Path | Sequence[Path],
+        workspace: Path,
+        *,
+        cache_bytes: int = 1 << 30,
+    ) -> Examples:
+        """The photos, of every view that is read, and the lesion masks of fused rows.
+
+        Args:
+            reads: as of the class.
+            side_px: as of the class.
+            frame: fused rows.
+            root: of the cohort's files, or of each row's cohort.
+            workspace: root of the workspace, where masks lie.
+            cache_bytes: as of the class.
+        """
+        reads = tuple(reads)
+        named = {name: photos_of_view(frame, root, name) for name in views.read_names(reads) if name != views.IMAGE}
+        masks = lesion_masks(frame, workspace) if "mask" in reads else None
+        return cls(reads, side_px, photos_of(frame, root), views=named, masks=masks, cache_bytes=cache_bytes)
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -186,6 +230,7 @@ class Examples:
             self.reads,
             self.side_px,
             self.photos,
+            views=self.views,
             masks=self.masks,
             truth_masks=self.truth_masks,
             arrays=arrays,
@@ -196,17 +241,17 @@ class Examples:
         return other
 
     @property
-    def still(self) -> npt.NDArray[np.float32] | None:
-        """(n, width) what a part that is not trained makes of the pictures, if :meth:`keep_still` was told."""
-        return self._kept.still
+    def frozen_features(self) -> npt.NDArray[np.float32] | None:
+        """(n, width) what a part that is not trained makes of the pictures, where kept."""
+        return self._kept.frozen_features
 
-    def keep_still(self, answers: npt.NDArray[np.float32]) -> None:
+    def keep_frozen_features(self, answers: npt.NDArray[np.float32]) -> None:
         """Hand on in every batch, also of those that share the pictures, what a part that is not trained made of them.
 
         Args:
             answers: (n, width), of all cases.
         """
-        self._kept.still = answers
+        self._kept.frozen_features = answers
 
     def truth_mask(self, row: int) -> npt.NDArray[np.float32]:
         """float32 (side, side), 0 to 1: the share of each pixel that is lesion in the mask drawn by a person."""
@@ -220,6 +265,7 @@ class Examples:
                 self.side_px,
                 sorted(self.reads),
                 [self.photos[row].pixel_sha256 for row in rows],
+                *[[name, *(_hash_of(photos[row]) for row in rows)] for name, photos in self.views.items()],
                 [[str(files[row]) for row in rows] for files in (self.masks, self.truth_masks) if files is not None],
                 {name: hashlib.sha256(values[chosen].tobytes()).hexdigest() for name, values in self.arrays.items()},
                 None if self.classes is None else self.classes[chosen].tolist(),
@@ -253,9 +299,16 @@ class Examples:
         return pictures
 
     def _decoded(self, row: int) -> Pictures:
+        pictures = {}
+        for name, of_cases in self.views.items():
+            photo = of_cases[row]
+            if photo is None:
+                raise CaseError("view_missing", f"the case has no {name.removeprefix('image_')} photo")
+            pictures[name] = shrunk(photo.read(), self.side_px)
+        if "image" not in self.reads and self.masks is None and self.truth_masks is None:
+            return pictures
         rgb = self.photos[row].read()
         size = rgb.shape[1], rgb.shape[0]
-        pictures = {}
         if "image" in self.reads:
             pictures["image"] = shrunk(rgb, self.side_px)
         if self.masks is not None:
@@ -328,14 +381,18 @@ class Examples:
 
         chosen = np.asarray(rows, np.int64)
         batch = {name: torch.from_numpy(np.stack([p[name] for p in pictures])) for name in pictures[0]}
-        if "image" in batch:
-            batch["image"] = batch["image"].permute(0, 3, 1, 2)
+        for name in views.read_names(batch):
+            batch[name] = batch[name].permute(0, 3, 1, 2)
         batch |= {name: torch.from_numpy(values[chosen]) for name, values in self.arrays.items()}
-        if self._kept.still is not None:
-            batch["still"] = torch.from_numpy(self._kept.still[chosen])
+        if self._kept.frozen_features is not None:
+            batch["frozen"] = torch.from_numpy(self._kept.frozen_features[chosen])
         if self.classes is not None:
             batch["class"] = torch.from_numpy(self.classes[chosen])
         return batch
+
+
+def _hash_of(photo: Readable | None) -> str:
+    return "" if photo is None else photo.pixel_sha256
 
 
 def as_input(batch: Mapping[str, torch.Tensor], device: str | torch.device) -> dict[str, torch.Tensor]:

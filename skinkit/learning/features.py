@@ -46,11 +46,10 @@ def features(
     Raises:
         InputError: the network ends otherwise than in a linear layer.
     """
-    photos = photos_of(frame, root)
     batch = trained.batch_of(frame, fold.encoder, fold.radiomics)
     if model.is_network:
-        masks = trained.lesion_masks(frame, workspace) if "mask" in model.model_class.READS else None
-        examples = Examples(model.model_class.READS, model.config.side_px, photos, masks=masks).with_arrays(batch)
+        examples = Examples.of_cases(model.model_class.READS, model.config.side_px, frame, root, workspace)
+        examples = examples.with_arrays(batch)
         network: Any = _Penultimate(model.network(fold, device), len(model.classes.classes))
         features: list[np.ndarray] = []
         readable = np.ones(len(frame), dtype=bool)
@@ -63,7 +62,8 @@ def features(
     readable = np.ones(len(frame), dtype=bool)
     if model.reads_photos:
         store = model.store(workspace, device)
-        vectors, failed = embeddings.embed(model.embedder(device), photos, store, device=device, console=console)
+        photos, embedder = photos_of(frame, root), model.embedder(device)
+        vectors, failed = embeddings.embed(embedder, photos, store, device=device, console=console)
         images, readable = scorer.stacked(frame, vectors, failed)
         batch = {**{name: values[readable] for name, values in batch.items()}, "image": images}
     assert fold.fitted is not None

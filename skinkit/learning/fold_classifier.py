@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -187,8 +187,8 @@ def fit_network(
 
 def trains_finally(model: type[Model], settings: Any, material: FoldInputs) -> bool:
     """Whether a second network learns from all rows, for other cohorts."""
-    epochs = model.final_epochs(settings) if issubclass(model, Network) else 0
-    return material.refit and epochs > 0 and material.rows.folds == [0]
+    final = model.final_config(settings) if issubclass(model, Network) else None
+    return material.refit and final is not None and material.rows.folds == [0]
 
 
 def _fit_finally(
@@ -209,7 +209,7 @@ def _fit_finally(
     prepared = _prepared(0, material, every)
     network, course = train(
         model,
-        replace(settings, epochs=model.final_epochs(settings)),
+        model.final_config(settings),
         prepared.sizes,
         prepared.examples,
         every,
@@ -248,10 +248,10 @@ def _write_novelty(folder: Path, train_inputs: Mapping[str, Any], validation: Ma
         novelty.save(folder)
 
 
-def _calibrated(fold: int, material: FoldInputs, scores: np.ndarray, supposed: np.ndarray | None) -> dict[str, Any]:
+def _calibrated(fold: int, material: FoldInputs, scores: np.ndarray, prior: np.ndarray | None) -> dict[str, Any]:
     """Calibration, thresholds and conformal level from the validation rows' scores, and how many rows each part has.
 
-    ``supposed`` are the shares of the classes, up to a factor, for which the scores hold; None for those learnt from.
+    ``prior`` are the shares of the classes, up to a factor, for which the scores hold; None for those learnt from.
     """
     rows, n = material.rows, {part: material.rows.part(fold, part) for part in ("train", "validation", "held_out")}
     labels = material.labels[n["validation"]]
@@ -264,7 +264,7 @@ def _calibrated(fold: int, material: FoldInputs, scores: np.ndarray, supposed: n
         probability = isotonic.apply(probability)
     development = np.concatenate([material.labels[n[part]] for part in ("train", "validation")])
     counts = np.bincount(development, minlength=len(material.classes.classes))
-    shares = counts if supposed is None or material.calibration == "isotonic" else supposed * (counts > 0)
+    shares = counts if prior is None or material.calibration == "isotonic" else prior * (counts > 0)
     thresholds = [metrics.youden_threshold(probability[:, k], labels == k) for k in range(probability.shape[1])]
     return {
         "fold": fold,
@@ -276,7 +276,7 @@ def _calibrated(fold: int, material: FoldInputs, scores: np.ndarray, supposed: n
             "level": conformal_level(probability, labels, material.coverage),
         },
         "class_counts": {code: int(k) for code, k in zip(material.classes.classes, counts, strict=True)},
-        "supposed_shares": {
+        "effective_class_prior": {
             code: float(share) for code, share in zip(material.classes.classes, shares / shares.sum(), strict=True)
         },
         "class_thresholds": {

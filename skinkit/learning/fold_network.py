@@ -141,7 +141,7 @@ def _prepare(network: Network, examples: Examples, rows: np.ndarray, training: T
     tables = {name: values[rows] for name, values in examples.arrays.items()}
     frozen = network.frozen_part()
     if frozen is not None:
-        tables["still"] = _still(frozen, examples, training)[rows]
+        tables["frozen"] = _frozen_features(frozen, examples, training)[rows]
     return network.prepare(tables, None if examples.classes is None else examples.classes[rows])
 
 
@@ -152,14 +152,14 @@ def _save(network: Any, folder: Path) -> None:
     write_atomic(folder / NETWORK, save(state))
 
 
-def _still(frozen: Any, examples: Examples, training: Training) -> np.ndarray:
+def _frozen_features(frozen: Any, examples: Examples, training: Training) -> np.ndarray:
     """(n, width) what the part that is not trained makes of all photos; the same for every fold, so made once."""
-    if examples.still is None:
+    if examples.frozen_features is None:
         label = "reading photos with the frozen backbone"
         features = forward.answers(frozen, examples, range(len(examples)), label=label, **training.passes)
-        examples.keep_still(features["still"])
-    assert examples.still is not None
-    return examples.still
+        examples.keep_frozen_features(features["frozen"])
+    assert examples.frozen_features is not None
+    return examples.frozen_features
 
 
 def forget(folder: Path) -> None:

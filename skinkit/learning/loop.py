@@ -327,7 +327,7 @@ def _snapshot(network: Any, job: TrainingJob, progress: Progress, phase: Phase) 
     groups = [rows[start : start + phase.batch] for start in range(0, len(rows), phase.batch)]
     snapshot = network.snapshot(as_input(batch, job.device) for batch in job.examples.batches(groups))
     for case in snapshot.get("cases", ()):
-        case["pixels"] = job.examples.photos[rows[case.pop("index")]].pixel_sha256
+        case["pixel_sha256"] = job.examples.photos[rows[case.pop("index")]].pixel_sha256
     return {"phase": phase.name, "epoch": progress.epoch, **snapshot}
 
 

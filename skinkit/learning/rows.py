@@ -47,13 +47,13 @@ class DevelopmentRows:
         chosen = self.split[(self.split["fold"] == fold) & (self.split["part"] == name)]
         return chosen["row"].to_numpy(dtype=int)
 
-    def without(self, failed: Mapping[str, CaseError]) -> DevelopmentRows:
-        """The rows whose photo can be read.
+    def without(self, failed: Mapping[int, CaseError]) -> DevelopmentRows:
+        """The rows whose photos can be read.
 
         Args:
-            failed: pixel hash -> why it cannot.
+            failed: row -> why one of them cannot.
         """
-        reasons = [failed[p].reason if p in failed else OK for p in self.frame["pixel_sha256"]]
+        reasons = [failed[row].reason if row in failed else OK for row in range(len(self.frame))]
         kept = np.array([reason == OK for reason in reasons], dtype=bool)
         counts = pd.Series(reasons)[~kept].value_counts().sort_index()
         barred = {f"their photo cannot be read ({reason})": int(n) for reason, n in counts.items()}

@@ -16,7 +16,7 @@ from skinkit.errors import CaseError
 from skinkit.learning.embeddings import embed
 from skinkit.learning.examples import Examples, photos_of
 from skinkit.learning.forward import head_answers, run
-from skinkit.learning.trained import Classifier, Fold, batch_of, lesion_masks
+from skinkit.learning.trained import Classifier, Fold, batch_of
 from skinkit.models.parts.protocol import DIAGNOSIS, SEEN, UNCERTAINTIES, Network
 from skinkit.stats.metrics import Floats
 from skinkit.stats.novelty import Novelty, as_matrix
@@ -36,13 +36,13 @@ class FoldScores:
             where the model gives none.
         unlike_training: (folds, rows) how unlike its training rows each fold finds the case, as a percentile of its
             validation rows; NaN likewise and where a fold had too few rows to tell.
-        failed: pixel hash -> why its photo cannot be read.
+        failed: row -> why one of its photos cannot be read.
     """
 
     probability: Floats
     uncertainty: Mapping[str, Floats]
     unlike_training: Floats
-    failed: Mapping[str, CaseError]
+    failed: Mapping[int, CaseError]
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,12 @@ class _Turn:
         return batch_of(frame[self.chosen], self.fold.encoder, self.fold.radiomics, self.images)
 
     def readable(
-        self, answers: Iterable[tuple[int, Answer | CaseError]], failed: dict[str, CaseError]
+        self, answers: Iterable[tuple[int, Answer | CaseError]], failed: dict[int, CaseError]
     ) -> Iterator[tuple[int, Answer]]:
         """A network's answers; rows whose photo cannot be read are added to ``failed`` instead."""
-        assert self.examples is not None
         for row, answer in answers:
             if isinstance(answer, CaseError):
-                failed[self.examples.photos[row].pixel_sha256] = answer
+                failed[row] = answer
             else:
                 yield row, answer
 
@@ -136,7 +135,7 @@ class Scorer:
 
     def altered(
         self, frames: Sequence[pd.DataFrame], folds: Sequence[Sequence[int]], root: Path
-    ) -> tuple[Floats, dict[str, CaseError]]:
+    ) -> tuple[Floats, dict[int, CaseError]]:
         """Probabilities, as :meth:`scored` gives them, of the same cases with other metadata; photos are read once.
 
         Args:
@@ -145,7 +144,7 @@ class Scorer:
             root: of the cohort's files.
 
         Returns:
-            (frames, folds, rows, classes), and pixel hash -> why a photo cannot be read.
+            (frames, folds, rows, classes), and row -> why one of its photos cannot be read.
         """
         first, n = frames[0], len(self.model.classes.classes)
         probability = np.full((len(frames), len(self.model.folds), len(first), n), np.nan)
@@ -170,8 +169,8 @@ class Scorer:
 
     def _turns(
         self, frame: pd.DataFrame, folds: Sequence[Sequence[int]], root: Path
-    ) -> tuple[list[_Turn], dict[str, CaseError]]:
-        """The folds that may answer some readable row, and pixel hash -> why a photo cannot be read."""
+    ) -> tuple[list[_Turn], dict[int, CaseError]]:
+        """The folds that may answer some readable row, and row -> why its photo cannot be read."""
         images, readable, failed = self._embedded(frame, root)
         examples = self._examples(frame, root)
         turns = []
@@ -184,20 +183,21 @@ class Scorer:
 
     def _embedded(
         self, frame: pd.DataFrame, root: Path
-    ) -> tuple[npt.NDArray[np.float16] | None, npt.NDArray[np.bool_], dict[str, CaseError]]:
+    ) -> tuple[npt.NDArray[np.float16] | None, npt.NDArray[np.bool_], dict[int, CaseError]]:
         """What the embedder says of the readable rows' photos, (rows,) which are readable, and why others are not."""
         if self._embedder is None:
             return None, np.ones(len(frame), dtype=bool), {}
         store, photos = self.model.store(self.workspace, self.device), photos_of(frame, root)
         vectors, failed = embed(self._embedder, photos, store, device=self.device, console=self.console)
-        return *stacked(frame, vectors, failed), failed
+        of_rows = {row: failed[photo.pixel_sha256] for row, photo in enumerate(photos) if photo.pixel_sha256 in failed}
+        return *stacked(frame, vectors, failed), of_rows
 
     def _examples(self, frame: pd.DataFrame, root: Path) -> Examples | None:
         """Photos and lesion masks, where the folds are networks."""
         if not self.model.is_network:
             return None
-        masks = lesion_masks(frame, self.workspace) if "mask" in self.model.model_class.READS else None
-        return Examples(self.model.model_class.READS, self.model.config.side_px, photos_of(frame, root), masks=masks)
+        reads, side_px = self.model.model_class.READS, self.model.config.side_px
+        return Examples.of_cases(reads, side_px, frame, root, self.workspace)
 
     def _network(self, fold: Fold) -> Network:
         if fold.number not in self._networks:

@@ -17,7 +17,7 @@ from skinkit.artifacts.tables import read_table
 from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.learning.embeddings import EmbeddingStore, embedding_store
 from skinkit.learning.pack import checked
-from skinkit.models import load_model, model_config
+from skinkit.models import load_model, model_config, present_settings
 from skinkit.models.parts.protocol import LESION, Embedder, Estimator, Network, Sizes
 from skinkit.stats.calibration import Isotonic
 from skinkit.stats.encoders import Encoder, Standardiser
@@ -316,7 +316,8 @@ def _opened(artifact: Artifact, task: str, name: str) -> TrainedModel:
         own_task = str(about.get("task", "classify"))
         if own_task == task:
             model = load_model(about["model"], task=task)
-            config = model_config(model, about["settings"], where="model.json")
+            settings = present_settings(model, about["settings"])
+            config = model_config(model, settings, where="model.json")
             return TrainedModel(name or about["name"], about, artifact.identity, model, config, artifact.path)
     except ConfigError as error:
         raise InputError(
@@ -346,14 +347,17 @@ def _loaded(network: Any, folder: Path, device: str) -> Network:
     from safetensors.torch import load_file
 
     try:
-        network.load_state_dict(load_file(folder / NETWORK))
+        network.load_state_dict(_present_tensors(load_file(folder / NETWORK), network.FORMER_TENSORS))
     except (OSError, RuntimeError, SafetensorError) as error:
         raise _unreadable(folder, error) from None
     out: Network = network.eval().to(device)
     return out
 
 
-def lesion_masks(frame: pd.DataFrame, workspace: Path) -> list[Path | None]:
-    """Mask file of each fused row; None where it failed, and the whole photo counts as lesion."""
-    has_mask = frame["mask_path"].notna() & frame["mask_failed"].notna() & (frame["mask_failed"] != True)  # noqa: E712
-    return [workspace / file if usable else None for file, usable in zip(frame["mask_path"], has_mask, strict=True)]
+def _present_tensors(state: Mapping[str, Any], former: Mapping[str, str]) -> dict[str, Any]:
+    """Weights of a model that an older version may have written, under their present names."""
+    out = {}
+    for name, value in state.items():
+        begins = next((begin for begin in former if name == begin or (begin[-1] == "." and name.startswith(begin))), "")
+        out[former[begins] + name.removeprefix(begins) if begins else name] = value
+    return out

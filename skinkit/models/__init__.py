@@ -26,8 +26,9 @@ side), 1 where the lesion is; ``attributes`` and ``radiomics`` as above; and for
 **A network that classifies** has two parts, ``encode`` for the pictures and ``head`` for the tables, so that it can be
 explained (``skinkit.explain.shapley``), and beside them
 
-    typical   (...) reference embedding: mean of ``encode`` over training photos, used in place of a photo left out
-    last      the block whose maps (n, channels, h, w), or (2 n, ...) with the mirrored photos last, Grad-CAM shows
+    reference_embedding   (...) mean of ``encode`` over training photos, used in place of a photo left out
+    last                  the block whose maps (n, channels, h, w) Grad-CAM shows, or (2 n, ...) with the mirrored
+                          photos last
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
-from skinkit.errors import ConfigError, did_you_mean
+from skinkit.errors import ConfigError, did_you_mean, listed
 from skinkit.models.parts.protocol import UNCERTAINTIES as UNCERTAINTIES
 from skinkit.models.parts.protocol import Augment as Augment
 from skinkit.models.parts.protocol import DrawingRule as DrawingRule
@@ -55,9 +56,17 @@ from skinkit.models.parts.protocol import Model as Model
 from skinkit.models.parts.protocol import Network as Network
 from skinkit.models.parts.protocol import Phase as Phase
 from skinkit.models.parts.protocol import Sizes as Sizes
-from skinkit.options import make_config
+from skinkit.options import flat, make_config, nested, options_of
 
 ENTRY_POINTS = "skinkit.models"
+
+
+_FORMER = {
+    "colour_jitter": ("augment.brightness", "augment.contrast", "augment.saturation"),
+    "channel_jitter": ("augment.channels",),
+    "class_aware": ("recipe.balanced",),
+}
+"""Former name of a setting of training -> its present names, where more than its place has changed."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +186,34 @@ def model_config(
             "leave --preset out, or name another",
         )
     values = settings if isinstance(settings, Mapping) else _parsed(settings, where)
+    for name in flat(values):
+        places = present_names(model, name)
+        if places != (name,):
+            raise ConfigError(
+                f"{name!r} in {where}", listed(places), f"write {places[0]}=VALUE: settings of training are nested"
+            )
     return make_config(model.CONFIG, presets.get(preset, {}), values, where=where)
+
+
+def present_names(model: type[Model], name: str) -> tuple[str, ...]:
+    """Where a setting stands now; a name that is neither a present nor a former one is answered as it is."""
+    if name in model.FORMER:
+        return model.FORMER[name]
+    options = {option.name: option for option in options_of(model.CONFIG)}
+    if "recipe" not in options or name in options:
+        return (name,)
+    if name in _FORMER:
+        return _FORMER[name]
+    return next(
+        ((f"{outer}.{name}",) for outer, option in options.items() if name in {o.name for o in option.nested}), (name,)
+    )
+
+
+def present_settings(model: type[Model], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a model that may have been trained before they were nested, as they stand now."""
+    if any(isinstance(value, Mapping) for value in settings.values()):
+        return dict(settings)
+    return nested({place: value for name, value in settings.items() for place in present_names(model, name)})
 
 
 def _parsed(settings: Sequence[str], where: str) -> dict[str, Any]:
@@ -185,9 +221,9 @@ def _parsed(settings: Sequence[str], where: str) -> dict[str, Any]:
     for text in settings:
         name, equals, value = (part.strip() for part in text.partition("="))
         if not equals or not name:
-            raise ConfigError(f"{text!r} in {where}", "NAME=VALUE", "for example --settings learning_rate=0.05")
+            raise ConfigError(f"{text!r} in {where}", "NAME=VALUE", "for example --settings recipe.epochs=5")
         try:
             values[name] = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
             values[name] = value
-    return values
+    return nested(values)

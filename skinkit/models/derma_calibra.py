@@ -50,7 +50,7 @@ Departures:
     has overfitted its training photos, nothing teaches it to weigh the metadata. So the photo is also read without any
     metadata, with a share omega of the loss, and a logistic regression of the metadata alone is added to that reading.
     It costs one more pass over the same maps.
-    Eq. 11 is ours too and off by default (beta = ``still_share``). A thousand photos teach a ResNet-50 less than it
+    Eq. 11 is ours too and off by default (beta = ``frozen_share``). A thousand photos teach a ResNet-50 less than it
     loses of what ImageNet taught it, so the backbone is also kept as it came and read by a second convex problem. It
     doubles the network's size and adds four looks at each photo; training needs them once per photo.
     ``multi_scale`` joins the pooled layers 2 and 3 to eq. 6, ``metadata_joined`` the attributes themselves; neither is
@@ -64,7 +64,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -75,11 +75,11 @@ from torch import nn
 from skinkit.errors import ConfigError
 from skinkit.models.parts.backbone import Maps
 from skinkit.models.parts.class_weights import rare_class_weights
-from skinkit.models.parts.experts import MetadataExpert, PhotoExpert, Still
+from skinkit.models.parts.experts import FrozenBackbone, MetadataExpert, PhotoExpert
 from skinkit.models.parts.losses import focal
 from skinkit.models.parts.photo_classifier import PhotoClassifier, PhotoConfig
 from skinkit.models.parts.protocol import Phase, Sizes
-from skinkit.models.parts.recipe import QUICK
+from skinkit.models.parts.recipe import QUICK, PhotoRecipe, merged
 from skinkit.stats.encoders import hidden_versions
 
 _FUSION = ("squeeze.", "excite.", "scale.", "shift.", "attention.")
@@ -94,8 +94,9 @@ _MASKS_SEED = 20260216
 class Config(PhotoConfig):
     """Options of DermaCalibra; the defaults are the paper's."""
 
-    dropped_block: Annotated[float, "share of training cases whose patient block is hidden"] = 0.3
-    snapshot_every: Annotated[int, "keep importances and heatmaps after so many epochs; 0 for never"] = 10
+    recipe: Annotated[PhotoRecipe, "how it is trained"] = replace(
+        PhotoConfig.recipe, dropped_block=0.3, snapshot_every=10
+    )
     variant: Annotated[str, "always paper; the authors' code is the model derma_calibra_released"] = "paper"
     amcr: Annotated[bool, "eq. 3, and the uncertainty in answer and loss"] = True
     fusion: Annotated[bool, "eqs. 4 and 5"] = True
@@ -114,10 +115,10 @@ class Config(PhotoConfig):
     metadata_joined: Annotated[bool, "join M itself to eq. 6"] = False
     fusion_learning_rate: Annotated[float, "of eqs. 3 to 5, at its highest; 0 for that of the other layers"] = 0.0
     apart: Annotated[float, "omega of eq. 10; 0 to read photo and metadata only together"] = 0.0
-    still_share: Annotated[float, "beta of eq. 11; 0 without a second backbone that is not trained"] = 0.0
+    frozen_share: Annotated[float, "beta of eq. 11; 0 without a second backbone that is not trained"] = 0.0
     metadata_c: Annotated[float, "C of g in eqs. 10 and 11; smaller is a stronger penalty"] = 0.06
     interactions: Annotated[float, "rho of g: weight of the products of two columns; 0 for none"] = 0.15
-    still_c: Annotated[float, "C of h in eq. 11; smaller is a stronger penalty"] = 6e-4
+    frozen_c: Annotated[float, "C of h in eq. 11; smaller is a stronger penalty"] = 6e-4
 
     def __post_init__(self) -> None:
         if self.variant != "paper":
@@ -132,19 +133,20 @@ PRESETS: dict[str, dict[str, Any]] = {
     "dermacalibra": {},
     # Photos are few and the loss corrects for rare classes already: the focal term would weigh hard cases, and wrong
     # labels, once more.
-    "quick": {
-        **QUICK,
-        "multi_scale": True,
-        "metadata_joined": True,
-        "apart": 0.5,
-        "still_share": 0.7,
-        "dropped": 0.0,
-        "fusion_learning_rate": 1e-4,
-        "metadata_dropout": 0.3,
-        "focusing": 0.0,
-        "rare_weight": 1.0,
-        "snapshot_every": 0,
-    },
+    "quick": merged(
+        QUICK,
+        {
+            "multi_scale": True,
+            "metadata_joined": True,
+            "apart": 0.5,
+            "frozen_share": 0.7,
+            "fusion_learning_rate": 1e-4,
+            "metadata_dropout": 0.3,
+            "focusing": 0.0,
+            "rare_weight": 1.0,
+            "recipe": {"dropped": 0.0, "snapshot_every": 0},
+        },
+    ),
 }
 
 
@@ -167,6 +169,13 @@ class DermaCalibra(PhotoClassifier):
     CONFIG = Config
     PRESETS = PRESETS
     HEATMAP = "gfa"
+    FORMER: ClassVar[Mapping[str, tuple[str, ...]]] = {"still_share": ("frozen_share",), "still_c": ("frozen_c",)}
+    FORMER_TENSORS: ClassVar[Mapping[str, str]] = {
+        "typical": "reference_embedding",
+        "still.": "frozen.",
+        "told.": "metadata_expert.",
+        "shown.": "photo_expert.",
+    }
 
     alpha: torch.Tensor
     embedding_masks: torch.Tensor
@@ -188,14 +197,14 @@ class DermaCalibra(PhotoClassifier):
         pooled = sum(self.backbone.widths[-3:]) if config.multi_scale else width
         joined = self.columns if config.metadata_joined else 0
         self.output = nn.Linear(pooled + joined, len(sizes.answers))
-        both, n = config.apart or config.still_share, len(sizes.answers)
-        self.told = MetadataExpert(self.columns, n, config.interactions) if both and self.columns else None
-        self.still = Still(config.backbone) if config.still_share else None
-        self.shown: PhotoExpert | None = None
-        if self.still is not None:
-            self.shown = PhotoExpert(self.still.width, n)
-            self._shapes = (*self._shapes, torch.Size([self.still.width]))
-            self.register_buffer("typical", torch.zeros(sum(shape.numel() for shape in self._shapes)))
+        both, n = config.apart or config.frozen_share, len(sizes.answers)
+        self.metadata_expert = MetadataExpert(self.columns, n, config.interactions) if both and self.columns else None
+        self.frozen = FrozenBackbone(config.backbone) if config.frozen_share else None
+        self.photo_expert: PhotoExpert | None = None
+        if self.frozen is not None:
+            self.photo_expert = PhotoExpert(self.frozen.width, n)
+            self._shapes = (*self._shapes, torch.Size([self.frozen.width]))
+            self.register_buffer("reference_embedding", torch.zeros(sum(shape.numel() for shape in self._shapes)))
         alpha = rare_class_weights(config.rare_weight, sizes) * self.class_weights
         self.register_buffer("alpha", alpha, persistent=False)
         generator = torch.Generator().manual_seed(_MASKS_SEED)
@@ -206,8 +215,8 @@ class DermaCalibra(PhotoClassifier):
     def start(self, state: Mapping[str, torch.Tensor], source: str) -> str:
         """Take over public weights of the backbone, trained or not; others raise :class:`InputError`."""
         start = super().start(state, source)
-        if self.still is not None:
-            self.still.start(state, source)
+        if self.frozen is not None:
+            self.frozen.start(state, source)
         return start
 
     def phases(self) -> tuple[Phase, ...]:
@@ -226,32 +235,33 @@ class DermaCalibra(PhotoClassifier):
         Metadata are hidden from g as often as while the network learns, but for a least share.
 
         Args:
-            tables: ``attributes`` (n, columns) and, with h, ``still`` (n, width) of the photos.
+            tables: ``attributes`` (n, columns) and, with h, ``frozen`` (n, width) of the photos.
             classes: (n,) class indices.
         """
         c = self.config
-        if self.told is not None:
+        if self.metadata_expert is not None:
             attributes = np.asarray(tables["attributes"], np.float64)
             versions = [attributes, *hidden_versions(attributes, self.unknown.double().numpy(), self.in_block.numpy())]
-            hidden = max(c.dropped, _LEAST_HIDDEN)
-            shares = np.array([(1 - hidden) * (1 - c.dropped_block), (1 - hidden) * c.dropped_block, hidden])
-            self.told.fit(np.stack(versions), shares, classes, c=c.metadata_c)
-        if self.shown is not None:
-            features = np.asarray(tables["still"], np.float64)
-            self.shown.fit(features, classes, c=c.still_c, supposed=self.effective_class_prior().double().numpy())
-            self.typical[-features.shape[1] :] = torch.from_numpy(features.mean(0))
-        return self.told is not None or self.shown is not None
+            hidden, block = max(c.recipe.dropped, _LEAST_HIDDEN), c.recipe.dropped_block
+            shares = np.array([(1 - hidden) * (1 - block), (1 - hidden) * block, hidden])
+            self.metadata_expert.fit(np.stack(versions), shares, classes, c=c.metadata_c)
+        if self.photo_expert is not None:
+            features = np.asarray(tables["frozen"], np.float64)
+            prior = self.effective_class_prior().double().numpy()
+            self.photo_expert.fit(features, classes, c=c.frozen_c, prior=prior)
+            self.reference_embedding[-features.shape[1] :] = torch.from_numpy(features.mean(0))
+        return self.metadata_expert is not None or self.photo_expert is not None
 
-    def frozen_part(self) -> Still | None:
+    def frozen_part(self) -> FrozenBackbone | None:
         """The backbone of eq. 11."""
-        return self.still
+        return self.frozen
 
     def encode(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """What :meth:`head` reads of the photos; with h also e(x), which may stand in the batch as ``still``."""
+        """What :meth:`head` reads of the photos; with h also e(x), which may stand in the batch as ``frozen``."""
         seen = super().encode(batch)
-        if self.still is None:
+        if self.frozen is None:
             return seen
-        return self._packed((seen, batch["still"] if "still" in batch else self.still(batch["image"])))
+        return self._packed((seen, batch["frozen"] if "frozen" in batch else self.frozen(batch["image"])))
 
     def keep(self, maps: Maps) -> Maps:
         """F; with ``multi_scale`` also the pooled layers 2 and 3."""
@@ -265,7 +275,7 @@ class DermaCalibra(PhotoClassifier):
 
         def focused(f: torch.Tensor) -> torch.Tensor:
             f = f.float() + self.adjustment
-            return focal(f, batch["class"], self.alpha, c.focusing, c.label_smoothing)
+            return focal(f, batch["class"], self.alpha, c.focusing, c.recipe.label_smoothing)
 
         losses = focused(self._pass(maps, attributes))
         if self._apart:
@@ -279,8 +289,8 @@ class DermaCalibra(PhotoClassifier):
     def forward(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Eqs. 1 to 6 once: ``diagnosis`` (n, K) logits; in training with the dropout of learning, else without."""
         maps, attributes = self.unpacked(self.seen(batch)), self.attributes(batch)
-        still = None if self.still is None or self.training else self.still(batch["image"])
-        return {"diagnosis": self._joined(self._pass(maps, attributes), maps, attributes, still)}
+        frozen = None if self.frozen is None or self.training else self.frozen(batch["image"])
+        return {"diagnosis": self._joined(self._pass(maps, attributes), maps, attributes, frozen)}
 
     def head(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Eqs. 2 to 8 of what :meth:`encode` answers.
@@ -290,12 +300,12 @@ class DermaCalibra(PhotoClassifier):
             ``entropy`` and ``mutual_information``, (n,) each; without AMCR the logits of a single pass alone.
         """
         parts, attributes = self.unpacked(seen), self.attributes(batch)
-        still = None
-        if self.still is not None:
-            parts, still = parts[:-1], parts[-1]
+        frozen = None
+        if self.frozen is not None:
+            parts, frozen = parts[:-1], parts[-1]
         if not self.config.amcr:
-            return {"diagnosis": self._joined(self._pass(parts, attributes), parts, attributes, still)}
-        f = self._joined(self._passes(parts, attributes), parts, attributes, still).float()
+            return {"diagnosis": self._joined(self._pass(parts, attributes), parts, attributes, frozen)}
+        f = self._joined(self._passes(parts, attributes), parts, attributes, frozen).float()
         mean = torch.logsumexp(functional.log_softmax(f, 2), 0) - math.log(len(f))
         return {"diagnosis": mean, **uncertainty(f)}
 
@@ -309,17 +319,17 @@ class DermaCalibra(PhotoClassifier):
     @property
     def _apart(self) -> bool:
         """Whether eq. 10 is more than f."""
-        return self.told is not None and self.config.apart > 0
+        return self.metadata_expert is not None and self.config.apart > 0
 
     def _joined(
-        self, f: torch.Tensor, maps: Maps, attributes: torch.Tensor, still: torch.Tensor | None
+        self, f: torch.Tensor, maps: Maps, attributes: torch.Tensor, frozen: torch.Tensor | None
     ) -> torch.Tensor:
         """(..., n, K) eqs. 10 and 11 of f."""
-        prior = 0.0 if self.told is None else self.told(attributes)
+        prior = 0.0 if self.metadata_expert is None else self.metadata_expert(attributes)
         if self._apart:
             f = torch.lerp(f.float(), self._alone(maps, len(attributes)).float() + prior, self.config.apart)
-        if self.shown is not None and still is not None:
-            f = torch.lerp(f.float(), self.shown(still) + prior, self.config.still_share)
+        if self.photo_expert is not None and frozen is not None:
+            f = torch.lerp(f.float(), self.photo_expert(frozen) + prior, self.config.frozen_share)
         return f
 
     def _alone(self, maps: Maps, n: int) -> torch.Tensor:
@@ -391,8 +401,8 @@ def _check(config: Config, sizes: Sizes) -> None:
     if config.passes < 2 or config.key_width % config.heads:
         found = f"passes = {config.passes}, key_width = {config.key_width}, heads = {config.heads}"
         raise ConfigError(found, "at least 2 passes, and a key_width that heads divides", "correct the settings")
-    shares = {name: getattr(config, name) for name in ("apart", "still_share")}
-    positive = {name: getattr(config, name) for name in ("metadata_c", "still_c")}
+    shares = {name: getattr(config, name) for name in ("apart", "frozen_share")}
+    positive = {name: getattr(config, name) for name in ("metadata_c", "frozen_c")}
     wrong = [f"{name} = {value}" for name, value in shares.items() if not 0 <= value <= 1]
     wrong += [f"{name} = {value}" for name, value in positive.items() if value <= 0]
     wrong += [f"interactions = {config.interactions}"] if config.interactions < 0 else []

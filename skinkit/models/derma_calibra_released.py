@@ -33,7 +33,7 @@ Departures:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
 import torch
@@ -47,13 +47,14 @@ from skinkit.models.parts.losses import focal
 from skinkit.models.parts.mlp import classifier_mlp, metadata_mlp
 from skinkit.models.parts.photo_classifier import PhotoClassifier, PhotoConfig
 from skinkit.models.parts.protocol import Presets, Sizes
+from skinkit.models.parts.recipe import PhotoRecipe
 
 
 @dataclass(frozen=True)
 class Config(PhotoConfig):
     """Options of the network; the defaults are the code's."""
 
-    snapshot_every: Annotated[int, "keep importances and heatmaps after so many epochs; 0 for never"] = 10
+    recipe: Annotated[PhotoRecipe, "how it is trained"] = replace(PhotoConfig.recipe, snapshot_every=10)
     heads: Annotated[int, "heads of eq. 4"] = 8
     head_dropout: Annotated[float, "of MLP_o in eq. 6"] = 0.3
     focusing: Annotated[float, "gamma of eq. 7; 0 for plain cross-entropy"] = 2.0
@@ -113,7 +114,7 @@ class Released(PhotoClassifier):
     def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Eq. 7."""
         f = self(batch)["diagnosis"].float() + self.adjustment
-        return focal(f, batch["class"], self.alpha, self.config.focusing, self.config.label_smoothing).mean()
+        return focal(f, batch["class"], self.alpha, self.config.focusing, self.config.recipe.label_smoothing).mean()
 
     def head(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Eqs. 2 to 6: ``diagnosis`` (n, K) logits."""

@@ -49,7 +49,8 @@ from skinkit.errors import ConfigError
 from skinkit.models.parts import recipe
 from skinkit.models.parts.backbone import corruption_note, register_imagenet
 from skinkit.models.parts.class_weights import class_weights, effective_class_prior
-from skinkit.models.parts.protocol import Network, Phase, Sizes
+from skinkit.models.parts.protocol import Augment, Network, Phase, Sizes
+from skinkit.models.parts.recipe import Augmented, ClassifierRecipe
 from skinkit.models.parts.weights import load_into
 
 _WIDTH = 2048
@@ -62,31 +63,28 @@ class Config:
     side_px: Annotated[int, "photos and masks are resized to this square, pixels"] = 128
     branch_width: Annotated[int, "width of h in eq. 2"] = 1024
     image_epochs: Annotated[int, "most epochs of the phase on photo and mask alone; 0 leaves it out"] = 51
-    epochs: Annotated[int, "most epochs of the phase on everything"] = 92
-    batch: recipe.Batch = 8
-    optimiser: recipe.Optimiser = "sgd"
-    learning_rate: Annotated[float, "of the backbone, at its highest"] = 0.002
-    head_learning_rate: Annotated[float, "of eqs. 2 and 3, at its highest; 0 for the backbone's"] = 0.0
-    momentum: recipe.Momentum = 0.9
-    weight_decay: recipe.WeightDecay = 1e-4
-    schedule: recipe.Schedule = "cosine"
-    final_rate: Annotated[float, "learning rate at the end of cosine and one_cycle"] = 1e-5
-    patience: recipe.Patience = 15
-    class_weights: recipe.ClassWeights = "inverse"
-    label_smoothing: recipe.LabelSmoothing = 0.0
-    dropped: Annotated[float, "share of training cases whose whole q of eq. 2 is hidden"] = 0.0
-    flips: recipe.Flips = True
-    rotation_deg: recipe.Rotation = 180.0
-    smallest_scale: recipe.SmallestScale = 0.9
-    largest_scale: recipe.LargestScale = 1.1
-    shift: recipe.Shift = 0.0
-    colour_jitter: recipe.ColourJitter = 0.1
+    recipe: Annotated[ClassifierRecipe, "how it is trained; epochs are those of the phase on everything"] = (
+        ClassifierRecipe(
+            epochs=92,
+            batch=8,
+            optimiser="sgd",
+            learning_rate=0.002,
+            weight_decay=1e-4,
+            schedule="cosine",
+            final_rate=1e-5,
+            patience=15,
+            class_weights="inverse",
+        )
+    )
+    augment: Augmented = Augment(
+        rotation_deg=180.0, smallest_scale=0.9, largest_scale=1.1, brightness=0.1, contrast=0.1, saturation=0.1
+    )
     mirrored: Annotated[bool, "answer the mean over the photo and its mirror image"] = False
 
 
 PRESETS: dict[str, dict[str, Any]] = {
     "wang2024": {},
-    "quick": {**recipe.FINE_TUNING, "image_epochs": 0, "smallest_scale": 1.0},
+    "quick": recipe.merged(recipe.FINE_TUNING, {"image_epochs": 0, "augment": {"smallest_scale": 1.0}}),
 }
 
 
@@ -98,7 +96,7 @@ class Hybrid(Network, nn.Module):
         backbone: eq. 1.
         branch: eq. 2; None where there is neither attribute nor radiomic feature.
         output: eq. 3.
-        typical: (2048,) running mean of f over training, what an explanation puts in the place of a photo.
+        reference_embedding: (2048,) running mean of f over training, what an explanation puts in the place of a photo.
         last: the block whose maps a heatmap shows.
     """
 
@@ -111,7 +109,7 @@ class Hybrid(Network, nn.Module):
     class_weights: torch.Tensor
     mean: torch.Tensor
     sd: torch.Tensor
-    typical: torch.Tensor
+    reference_embedding: torch.Tensor
     steps_seen: torch.Tensor
 
     @classmethod
@@ -120,10 +118,9 @@ class Hybrid(Network, nn.Module):
         return "resnet50"
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
-        recipe.check_side(config.side_px)
-        if config.epochs < 1 or config.image_epochs < 0 or config.batch < 2:
-            found = f"epochs = {config.epochs}, image_epochs = {config.image_epochs}, batch = {config.batch}"
-            raise ConfigError(found, "epochs >= 1, image_epochs >= 0 and batch >= 2", "correct the settings")
+        recipe.check(config)
+        if config.image_epochs < 0:
+            raise ConfigError(f"image_epochs = {config.image_epochs}", "0 or more", "0 leaves that phase out")
         super().__init__()
         from torchvision.models import resnet50
 
@@ -136,14 +133,14 @@ class Hybrid(Network, nn.Module):
         self.branch = nn.Linear(columns, config.branch_width) if columns else None
         self.output = nn.Linear(_WIDTH + (config.branch_width if columns else 0), len(sizes.answers))
         self.silent = False
-        self.register_buffer("class_weights", class_weights(config.class_weights, sizes), persistent=False)
+        self.register_buffer("class_weights", class_weights(config.recipe.class_weights, sizes), persistent=False)
         register_imagenet(self)
-        self.register_buffer("typical", torch.zeros(_WIDTH))
+        self.register_buffer("reference_embedding", torch.zeros(_WIDTH))
         self.register_buffer("steps_seen", torch.zeros((), dtype=torch.int64))
 
     def effective_class_prior(self) -> torch.Tensor:
         """(K,) shares of the classes for which its probabilities hold."""
-        return effective_class_prior(self.sizes, self.class_weights)
+        return effective_class_prior(self.sizes, self.class_weights, balanced=self.config.recipe.balanced)
 
     @property
     def last(self) -> nn.Module:
@@ -166,11 +163,11 @@ class Hybrid(Network, nn.Module):
 
     def phases(self) -> tuple[Phase, ...]:
         """First the photo and its mask, then everything."""
-        c = self.config
-        head = c.head_learning_rate or c.learning_rate
-        rates = {"output.": head, "branch.": head} if head != c.learning_rate else {}
-        epochs = {"image": c.image_epochs, "all": c.epochs}
-        return tuple(recipe.phase(name, most, c, rates=rates) for name, most in epochs.items() if most)
+        r = self.config.recipe
+        head = r.head_learning_rate or r.learning_rate
+        rates = {"output.": head, "branch.": head} if head != r.learning_rate else {}
+        epochs = {"image": self.config.image_epochs, "all": r.epochs}
+        return tuple(recipe.phase(name, self.config, epochs=most, rates=rates) for name, most in epochs.items() if most)
 
     def enter(self, phase: str) -> None:
         """In the phase ``image`` the branch of eq. 2 is silent and frozen."""
@@ -193,7 +190,7 @@ class Hybrid(Network, nn.Module):
         """
         f = self.backbone(self._pictures(batch))
         if self.training:
-            recipe.move_towards(self.typical, self.steps_seen, f)
+            recipe.move_towards(self.reference_embedding, self.steps_seen, f)
         return self.head(f, batch)
 
     def answer(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -225,8 +222,9 @@ class Hybrid(Network, nn.Module):
     def _quantities(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """(n, a + r) q of eq. 2; standardised, so that a hidden row of zeros is the mean case."""
         q = torch.cat([batch["attributes"], batch["radiomics"]], 1)
-        if self.training and self.config.dropped:
-            q = q * (torch.rand(len(q), 1, device=q.device) >= self.config.dropped)
+        dropped = self.config.recipe.dropped
+        if self.training and dropped:
+            q = q * (torch.rand(len(q), 1, device=q.device) >= dropped)
         return q
 
 

@@ -31,7 +31,7 @@ Departures:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
 import torch
@@ -43,7 +43,7 @@ from skinkit.models.parts.backbone import SMALLEST_SIDE_PX, Maps
 from skinkit.models.parts.mlp import metadata_mlp
 from skinkit.models.parts.photo_classifier import PhotoConfig, PooledClassifier
 from skinkit.models.parts.protocol import Presets, Sizes
-from skinkit.models.parts.recipe import QUICK, ClassWeights
+from skinkit.models.parts.recipe import QUICK, PhotoRecipe
 
 _FINEST = 8
 """Places of F_1 lie so many pixels of y apart."""
@@ -54,7 +54,7 @@ class Config(PhotoConfig):
     """Options of the network; the defaults are the paper's, where it tells them."""
 
     side_px: Annotated[int, "photos are resized to this square, pixels; the network sees it at half its side"] = 448
-    class_weights: ClassWeights = "inverse"
+    recipe: Annotated[PhotoRecipe, "how it is trained"] = replace(PhotoConfig.recipe, class_weights="inverse")
     class_share: Annotated[float, "weight of L_wce in eq. 5"] = 0.5
     detail_share: Annotated[float, "weight of L_SR in eq. 5; 0 leaves the second task out"] = 1.0
     drawing_width: Annotated[int, "channels in which the stages meet in eq. 4"] = 64

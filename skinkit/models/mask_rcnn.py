@@ -44,7 +44,8 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 from skinkit.errors import ConfigError, InputError
 from skinkit.models.parts import recipe
-from skinkit.models.parts.protocol import Phase, Sizes
+from skinkit.models.parts.protocol import Augment, Phase, Sizes
+from skinkit.models.parts.recipe import Augmented, Recipe, Threshold
 from skinkit.models.parts.segmenter import SegmentationNetwork
 from skinkit.models.parts.weights import load_into
 
@@ -66,40 +67,40 @@ class Config:
     """Options of Mask R-CNN; the defaults are the paper's."""
 
     side_px: Annotated[int, "photos are resized to this square, pixels"] = 512
-    epochs: recipe.Epochs = 100
-    steps: recipe.Steps = 200
-    batch: recipe.Batch = 8
-    optimiser: recipe.Optimiser = "adam"
-    learning_rate: Annotated[float, "at its highest"] = 1e-5
-    schedule: recipe.Schedule = "constant"
-    patience: recipe.Patience = 0
+    recipe: Annotated[Recipe, "how it is trained"] = Recipe(
+        epochs=100, steps=200, batch=8, optimiser="adam", learning_rate=1e-5
+    )
     trained: Annotated[int, "stages of the ResNet that are trained, from the top: 0 to 5"] = 3
     rois: Annotated[int, "boxes per photo that the heads learn from"] = 512
     proposals: Annotated[int, "boxes per photo that are proposed to the heads"] = 1000
-    rotation_deg: recipe.Rotation = 0.0
-    colour_jitter: recipe.ColourJitter = 0.1
+    augment: Augmented = Augment(brightness=0.1, contrast=0.1, saturation=0.1)
     score: Annotated[float, "a box below this score is nothing found"] = 0.05
-    threshold: recipe.Threshold = 0.5
+    threshold: Threshold = 0.5
 
 
 PRESETS: dict[str, dict[str, Any]] = {
     "wang2024": {  # the paper's, line by line; its best epoch was 86
         "side_px": 512,
-        "optimiser": "adam",
-        "learning_rate": 1e-5,
-        "schedule": "constant",
-        "batch": 8,
-        "epochs": 100,
-        "steps": 200,
-        "patience": 0,
+        "recipe": {
+            "optimiser": "adam",
+            "learning_rate": 1e-5,
+            "schedule": "constant",
+            "batch": 8,
+            "epochs": 100,
+            "steps": 200,
+            "patience": 0,
+        },
     },
     "quick": {
         "side_px": 256,
-        "epochs": 4,
-        "steps": 0,
-        "optimiser": "adamw",
-        "learning_rate": 2e-4,
-        "schedule": "one_cycle",
+        "recipe": {
+            "epochs": 4,
+            "steps": 0,
+            "optimiser": "adamw",
+            "learning_rate": 2e-4,
+            "schedule": "one_cycle",
+            "clip": 5.0,
+        },
         "trained": 2,
         "rois": 64,
         "proposals": 300,
@@ -183,8 +184,7 @@ class MaskRCNN(SegmentationNetwork):
 
     def phases(self) -> tuple[Phase, ...]:
         """One phase."""
-        c = self.config
-        return (recipe.phase("all", c.epochs, c, clip=5.0 if c.schedule == "one_cycle" else 0.0),)
+        return (recipe.phase("all", self.config),)
 
     def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Eq. 5."""

@@ -63,7 +63,7 @@ class MetaBlock(PooledClassifier):
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__(config, sizes)
         n = config.maps
-        as_maps(self.typical[None], n)
+        as_maps(self.reference_embedding[None], n)
         self.scale = nn.Sequential(nn.Linear(self.columns, n), nn.BatchNorm1d(n))
         self.shift = nn.Sequential(nn.Linear(self.columns, n), nn.BatchNorm1d(n))
         self.output = nn.Linear(self.backbone.widths[-1], len(sizes.answers))

@@ -61,7 +61,7 @@ class MetaNet(PooledClassifier):
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__(config, sizes)
-        as_maps(self.typical[None], config.maps)
+        as_maps(self.reference_embedding[None], config.maps)
         self.gate = nn.Sequential(
             nn.Linear(self.columns, config.hidden), nn.ReLU(), nn.Linear(config.hidden, config.maps), nn.Sigmoid()
         )

@@ -33,8 +33,8 @@ Departures:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar
 
 import torch
 from torch import nn
@@ -43,7 +43,7 @@ from skinkit.models.parts.backbone import Maps
 from skinkit.models.parts.mlp import classifier_mlp, metadata_mlp
 from skinkit.models.parts.photo_classifier import PhotoClassifier, PhotoConfig
 from skinkit.models.parts.protocol import Presets, Sizes
-from skinkit.models.parts.recipe import QUICK, ClassWeights
+from skinkit.models.parts.recipe import QUICK, PhotoRecipe
 
 _BORDER = 2
 
@@ -52,10 +52,9 @@ _BORDER = 2
 class Config(PhotoConfig):
     """Options of the network; the defaults are the paper's, where it is known."""
 
-    schedule: Annotated[Literal["constant", "cosine", "one_cycle", "plateau"], "course of the learning rate"] = (
-        "plateau"
+    recipe: Annotated[PhotoRecipe, "how it is trained"] = replace(
+        PhotoConfig.recipe, schedule="plateau", class_weights="inverse"
     )
-    class_weights: ClassWeights = "inverse"
     metadata_dropout: Annotated[float, "of the MLP of eq. 1"] = 0.2
     dropout: Annotated[float, "of the MLP of eq. 4"] = 0.4
 

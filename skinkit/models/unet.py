@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import segmentation_models_pytorch as smp
 import torch
@@ -39,7 +39,8 @@ import torch
 from skinkit.errors import ConfigError, InputError, did_you_mean
 from skinkit.models.parts import losses, recipe
 from skinkit.models.parts.backbone import register_imagenet
-from skinkit.models.parts.protocol import Phase, Sizes
+from skinkit.models.parts.protocol import Augment, Phase, Sizes
+from skinkit.models.parts.recipe import Augmented, Recipe, Threshold
 from skinkit.models.parts.segmenter import SegmentationNetwork
 from skinkit.models.parts.weights import PUBLIC, load_into
 
@@ -57,29 +58,26 @@ class Config:
     side_px: Annotated[int, "photos are resized to this square, pixels; a multiple of 32"] = 384
     decoder: Annotated[int, "width w of the decoder's first stage; halved at each further one"] = 256
     loss: Annotated[Literal["bce_dice", "noise_robust"], "eq. 4"] = "bce_dice"
-    epochs: recipe.Epochs = 60
-    steps: recipe.Steps = 0
-    batch: recipe.Batch = 16
-    learning_rate: Annotated[float, "of the decoder, at its highest (AdamW, one cycle)"] = 1e-3
-    encoder_rate: Annotated[float, "of the encoder, at its highest"] = 3e-4
-    warm_up: Annotated[float, "share of the steps in which the rates rise"] = 0.15
-    weight_decay: recipe.WeightDecay = 0.01
-    balanced: Annotated[
-        float, "share of the draws in which every cohort and modality (phone photo, dermoscopy) comes equally often"
-    ] = 0.0
-    averaged: recipe.Averaged = 0.3
-    rotation_deg: recipe.Rotation = 180.0
-    smallest_scale: recipe.SmallestScale = 0.7
-    largest_scale: recipe.LargestScale = 1.4
-    shift: recipe.Shift = 0.1
-    colour_jitter: recipe.ColourJitter = 0.25
-    hue: Annotated[float, "colours turn by up to this share of the colour circle"] = 0.02
-    flips: Annotated[bool, "answer with the mean over the four mirrored photos"] = True
-    threshold: recipe.Threshold = 0.5
+    recipe: Annotated[Recipe, "how it is trained; the learning rate is the decoder's"] = Recipe(
+        epochs=60, weight_decay=0.01, schedule="one_cycle", warm_up=0.15, clip=1.0, averaged=0.3
+    )
+    encoder_rate: Annotated[float, "learning rate of the encoder, at its highest"] = 3e-4
+    augment: Augmented = Augment(
+        rotation_deg=180.0,
+        smallest_scale=0.7,
+        largest_scale=1.4,
+        shift=0.1,
+        brightness=0.25,
+        contrast=0.25,
+        saturation=0.25,
+        hue=0.02,
+    )
+    mirrored: Annotated[bool, "answer with the mean over the four mirrored photos"] = True
+    threshold: Threshold = 0.5
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {"encoder": "resnet18", "side_px": 192, "decoder": 128, "epochs": 18, "steps": 100},
+    "quick": {"encoder": "resnet18", "side_px": 192, "decoder": 128, "recipe": {"epochs": 18, "steps": 100}},
 }
 
 
@@ -98,6 +96,7 @@ class UNet(SegmentationNetwork):
     READS = ("image",)
     CONFIG = Config
     PRESETS = PRESETS
+    FORMER: ClassVar[Mapping[str, tuple[str, ...]]] = {"flips": ("mirrored",)}
 
     mean: torch.Tensor
     sd: torch.Tensor
@@ -145,19 +144,7 @@ class UNet(SegmentationNetwork):
 
     def phases(self) -> tuple[Phase, ...]:
         """One phase, the encoder more slowly than the decoder."""
-        c = self.config
-        return (
-            recipe.phase(
-                "all",
-                c.epochs,
-                c,
-                optimiser="adamw",
-                rates={"net.encoder.": c.encoder_rate},
-                schedule="one_cycle",
-                clip=1.0,
-                augment=recipe.augment(c, flips=True),  # the option ``flips`` is about the answer
-            ),
-        )
+        return (recipe.phase("all", self.config, rates={"net.encoder.": self.config.encoder_rate}),)
 
     def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Eq. 4."""
@@ -170,8 +157,8 @@ class UNet(SegmentationNetwork):
         return {"lesion": self._logits(batch["image"])}
 
     def answer(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Eq. 5, as logits; a single pass where ``flips`` is off."""
-        if not self.config.flips:
+        """Eq. 5, as logits; a single pass without ``mirrored``."""
+        if not self.config.mirrored:
             return self.forward(batch)
         image = batch["image"]
         passes = [self._logits(image.flip(axes)).float().sigmoid().flip(axes) for axes in _MIRRORS]

@@ -48,7 +48,7 @@ def keep_private(artifacts: Path) -> None:
 
 
 def open_to_others(path: Path) -> bool:
-    """Whether other users of the machine may do anything with it."""
+    """Whether other users of the machine have any permission on the file or folder."""
     return bool(path.lstat().st_mode & _OTHERS)
 
 

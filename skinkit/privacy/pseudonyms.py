@@ -1,13 +1,12 @@
-"""Pseudonyms: keyed hashes in the place of ids, so that artifacts, logs and reports name no patient.
+"""Pseudonyms: keyed hashes instead of ids, so that artifacts, logs and reports name no patient.
 
-An id becomes HMAC-SHA256 (RFC 2104) of its kind, its id space and itself under a secret key, its first 100 bits
-written in base32. The same id under the same key always gives the same pseudonym, so patients stay together
-and the leakage guard works; without the key nothing leads back, and a guessed id cannot be tried. No list of who is who
-is kept: with the key it is computed again from the cohort's files.
+A pseudonym is the HMAC-SHA256 (RFC 2104) of the id's kind, its id space and the id under a secret key, its first 100
+bits in base32. The same id and key always give the same pseudonym, so patients stay together and the leakage guard
+works. Without the key pseudonyms cannot be reversed, and guessed ids cannot be tested. No table of ids is stored: with
+the key it can be recomputed from the cohort's files.
 
-Photos go by a pseudonym too (a file name often holds a patient's number): the folder of a pseudonymised cohort is a
-:class:`KeyedFolder`, which finds them again. So every stage that reads photos needs the key; those that read tables do
-not.
+Photos get pseudonyms too, because a file name often contains a patient's number. :class:`KeyedFolder` finds their
+files. Stages that read photos therefore need the key; stages that read only tables do not.
 """
 
 from __future__ import annotations
@@ -28,15 +27,15 @@ from skinkit.artifacts.file_names import as_text
 from skinkit.errors import InputError, RefusedError
 
 LENGTH = 20
-"""Signs of a pseudonym, 5 bits each: among a million ids two share one with a probability of 4e-19."""
+"""Characters of a pseudonym, 5 bits each: the probability of a collision among a million ids is 4e-19."""
 KINDS = ("patient", "lesion", "case", "image", "accession")
 FEWEST_BYTES = 32
 MEMORY = "pseudonyms.json"
-"""Beside a cohort's artifacts: that it is pseudonymised, the check value of its key, and where the key lies."""
+"""Note beside a cohort's artifacts: the check value and the path of its key."""
 _FILE = "keyed-"
 _MOST_BYTES = 4096
 _SHARE_LOOKING = 0.1
-"""Largest share of the time spent on listing a folder again to look for missing files."""
+"""Largest share of time spent on listing a folder again for missing files."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +71,13 @@ def read_key(path: Path, workspace: Path) -> Key:
 
     Raises:
         InputError: there is no such file, or it cannot be read.
-        RefusedError: it lies in the workspace, or is too short to be a secret.
+        RefusedError: it is in the workspace, or too short to be a secret.
     """
     path = path.expanduser()
     if path.resolve().is_relative_to(workspace.resolve()):
         raise RefusedError(
-            f"the key file {path} lies in the workspace",
-            "a key kept apart from what it protects",
+            f"the key file {path} is in the workspace",
+            "a key kept apart from the data it protects",
             "move it out of the workspace, where only you can read it",
         )
     try:
@@ -189,9 +188,9 @@ def to_remember(memory: Memory) -> bytes:
 
 
 class KeyedFolder(PosixPath):
-    """The folder of a pseudonymised cohort: ``folder / pseudonym`` is the file that goes by it.
+    """The folder of a pseudonymised cohort: ``folder / pseudonym`` is the path of that file.
 
-    Any other name is looked up as in every folder. It can be handed to other processes, which read the key themselves.
+    Any other name is an ordinary path. The object is picklable; other processes read the key themselves.
     """
 
     key_file: Path | None = None
@@ -220,7 +219,7 @@ class KeyedFolder(PosixPath):
 
 
 class _Files:
-    """The files of a folder by pseudonym; listed again, now and then, when one is asked for that is not known."""
+    """The files of a folder by pseudonym; an unknown pseudonym lists the folder again, at a limited rate."""
 
     def __init__(self, root: Path, key: Key) -> None:
         self.root, self.key = root, key
@@ -228,7 +227,7 @@ class _Files:
         self._not_before = float("-inf")
 
     def name_of(self, pseudonym: str) -> str:
-        """The relative path, or the pseudonym itself where no file goes by it."""
+        """The relative path, or the pseudonym itself where no file has it."""
         began = time.monotonic()
         if pseudonym not in self._names and began >= self._not_before:
             self._names = {self.key.file(name): name for name in _walked(self.root)}

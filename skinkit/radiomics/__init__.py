@@ -37,8 +37,8 @@ ENGINES = ("fast", "pyradiomics")
 def feature_names(channels: Sequence[str] = ("grey",)) -> tuple[str, ...]:
     """Column names for these channels, in order.
 
-    Grey has the 102 names of PyRadiomics; any other channel has the 93 that depend on grey levels, as
-    ``<channel>_original_...``: the shape of a lesion is the same in every channel.
+    Grey has the 102 names of PyRadiomics. Any other channel has the 93 that depend on grey levels, as
+    ``<channel>_original_...``, because the shape of a lesion is the same in every channel.
     """
     names: list[str] = []
     for channel in channels:
@@ -63,14 +63,14 @@ def extract(
         channels: ``grey`` (8-bit ITU-R 601 luma, PIL's ``L``), ``red``, ``green``, ``blue``, ``lab_l``, ``lab_a``,
             ``lab_b`` (8-bit: L* * 2.55, a* + 128, b* + 128).
         bin_width: grey levels per bin, in bins equally spaced from 0.
-        bin_count: instead of a width, the number of bins between the lesion's minimum and maximum.
-        engine: ``fast`` (compiled kernels) or ``pyradiomics`` (the package itself); their values are the same.
+        bin_count: number of bins between the lesion's minimum and maximum, instead of a width.
+        engine: ``fast`` (compiled kernels) or ``pyradiomics`` (the package itself), with the same values.
 
     Returns:
         :func:`feature_names` of the channels -> value; NaN where PyRadiomics defines none.
 
     Raises:
-        RadiomicsRefusal: the lesion cannot be measured; ``reason`` says why.
+        RadiomicsRefusal: the lesion cannot be measured, for its ``reason``.
         ConfigError: unknown channel or engine, or a bin width or count that is not positive.
         InputError: the image has another shape or type.
     """
@@ -128,7 +128,7 @@ def compare(
         bin_width: as for :func:`extract`.
         bin_count: as for :func:`extract`.
         relative: tolerance as a share of PyRadiomics' value.
-        absolute: tolerance that always holds; a difference counts when it exceeds both.
+        absolute: absolute tolerance; a difference counts when it exceeds both.
 
     Raises:
         RadiomicsRefusal: the lesion cannot be measured, by either engine.

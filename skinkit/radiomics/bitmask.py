@@ -1,6 +1,6 @@
-"""Sixty-four pixels at a time: three instructions that Python cannot say, written as portable LLVM.
+"""Sixty-four pixels at a time: three processor instructions without a Python equivalent, as portable LLVM.
 
-Bit b of a word stands for pixel b of a chunk of 64. LLVM lowers each of them to whatever the processor has.
+Bit b of a word is pixel b of a chunk of 64. LLVM lowers each operation to the processor's own instructions.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The fast path's image: ranks of 8-bit lesions in rows of bytes that can be read 64 at a time.
 
 A plane is one row of bytes: ``ORIGIN`` bytes, then h + 2 rows of ``stride`` bytes (a multiple of 64), then 64 more.
-Pixel (y, x) of the lesion's box lies at row y + 1, column x + 1; everything else is 0, so that neighbours never need a
-check for the border.
+Pixel (y, x) of the lesion's box is at row y + 1, column x + 1; everything else is 0, so that neighbours need no check
+for the border.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ORIGIN = 64
 def histogram_of(grey: NDArray[np.uint8], mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], int, int]:
     """(256,) pixels of the lesion by grey value; its lowest and highest grey value.
 
-    Four tables take turns, because counting equal values in a row would wait for the count before.
+    Four tables are used in turn, because incrementing the same counter repeatedly stalls the processor.
 
     Args:
         grey: (h, w).
@@ -63,7 +63,7 @@ def ranks_of(
 
     Args:
         histogram: (256,) pixels of the lesion by grey value.
-        levels: (256,) level of each grey value, never falling.
+        levels: (256,) level of each grey value, non-decreasing.
 
     Returns:
         thresholds: (K,) the lowest grey value of each level, so that a rank is the number of thresholds not above it.
@@ -116,7 +116,7 @@ def as_rows(plane: NDArray[np.uint8], stride: int) -> NDArray[np.uint8]:
 
 @kernel
 def with_values(plane: NDArray[np.uint8], values: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """The plane with levels in place of ranks; the same plane where no level is left out.
+    """The plane with levels instead of ranks; the same plane if every level occurs.
 
     Args:
         plane: ranks.

@@ -1,13 +1,13 @@
 """Co-occurrence, runs and zones from the places where the level changes.
 
-Along a line, lesions are mostly constant. Comparing 64 pixels with their predecessors at once gives a word whose bits
-are the changes, and only those are visited. What follows from a change from level a to level b:
+Along a line, levels are mostly constant. Comparing 64 pixels with their predecessors at once gives a word whose bits
+mark the changes, and only those are visited. A change from level a to level b gives
 
-- a pair (a, b) of neighbours, where neither is outside;
-- the end of a run of a, as long as the distance to the line's last change.
+- a pair (a, b) of neighbours, where both are inside the lesion;
+- the end of a run of a, whose length is the distance to the line's previous change.
 
-Pairs of equal neighbours need no visit: a run of n pixels holds n - 1 of them, so level a has as many as it has pixels
-less runs. The kernels give the same numbers as the plain loops in ``glcm.py``, ``glrlm.py`` and ``glszm.py``.
+Pairs of equal neighbours need no visit: a run of n pixels holds n - 1 of them, so their number for level a is its
+pixels minus its runs. The kernels give the same numbers as the loops in ``glcm.py``, ``glrlm.py`` and ``glszm.py``.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def count_pairs_and_runs(
 def list_zones(plane: NDArray[np.uint8], height: int, stride: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rank - 1 and size of every zone: horizontal runs, joined where they touch a run of their level in the row above.
 
-    Union-find with path halving (Tarjan and van Leeuwen 1984, doi:10.1145/62.2160); a zone is known by one of its runs.
+    Union-find with path halving (Tarjan and van Leeuwen 1984, doi:10.1145/62.2160); one run represents its zone.
 
     Args:
         plane: ranks, laid out by :func:`skinkit.radiomics.byte_plane.lay_out`.

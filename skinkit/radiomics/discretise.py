@@ -2,8 +2,8 @@
 
     level = floor(X / width) - floor(min X / width) + 1
 
-This is not IBSI's fixed bin size, whose bins start at the lesion's minimum. Edges are laid out as PyRadiomics lays them
-out (``radiomics.imageoperations.getBinEdges``), so that a value on an edge falls on the same side.
+This is not IBSI's fixed bin size, whose bins start at the lesion's minimum. Edges are computed as in PyRadiomics
+(``radiomics.imageoperations.getBinEdges``), so that a value on an edge falls into the same bin.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MOST_LEVELS = 4096
-"""More levels than this would need gigabytes: four matrices of as many rows and columns."""
+"""Most levels; more would need gigabytes for four square matrices of this size."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Binning:
 
     Attributes:
         width: grey levels per bin.
-        count: number of bins between the lesion's minimum and maximum; where given, the width does not matter.
+        count: number of bins between the lesion's minimum and maximum; if set, the width is ignored.
     """
 
     width: float = 25.0
@@ -43,7 +43,7 @@ class Binning:
             raise ConfigError(f"bin count {self.count}", "a positive number of bins", "leave it out to use a width")
 
     def edges(self, minimum: float, maximum: float) -> NDArray[np.float64]:
-        """Ascending bin edges; the level of X is the number of edges that are not above it."""
+        """Ascending bin edges; the level of X is the number of edges <= X."""
         if self.count is not None:
             edges = np.histogram_bin_edges(np.array([minimum, maximum]), self.count)
             edges[-1] += 1  # the maximum belongs to the last bin
@@ -66,12 +66,12 @@ def ranked_levels(
 ) -> tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.int64]]:
     """Discretise any real image into any number of levels.
 
-    Levels without a pixel are left out, the others keep their numbers: the plane holds ranks, ``values`` the numbers.
+    Levels without a pixel are left out: the plane holds ranks, and ``values`` the original level of each rank.
 
     Args:
         grey: (h, w) the lesion's box.
         mask: (h, w) the lesion.
-        binning: how.
+        binning: how grey values become levels.
 
     Returns:
         plane: (h + 2, w + 2) rank of each pixel's level, from 1; 0 outside the lesion and in the border around it.

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SHAPE, FIRST, GLCM, GLRLM, GLSZM, GLDM, NGTDM, END = 0, 9, 27, 51, 67, 83, 97, 102
-"""Where each class starts among the features."""
+"""Index of the first feature of each class."""
 
 
 def measure(grey: NDArray[np.generic], mask: NDArray[np.bool_], binning: Binning) -> list[float]:
@@ -48,7 +48,7 @@ def measure(grey: NDArray[np.generic], mask: NDArray[np.bool_], binning: Binning
 
 
 def _as_bytes(grey: NDArray[np.generic], mask: NDArray[np.bool_]) -> NDArray[np.uint8] | None:
-    """The image as 8-bit integers, where it holds nothing else inside the lesion."""
+    """The image as 8-bit integers, if all values inside the lesion are; else None."""
     if grey.dtype == np.uint8:
         return grey.astype(np.uint8, copy=False)
     x = grey[mask].astype(np.float64)
@@ -87,7 +87,7 @@ def _measure_bytes(
     levels: NDArray[np.int64],
     f: NDArray[np.float64],
 ) -> tuple[NDArray[np.int64], bool]:
-    """Fill ``f`` (102,); the pairs (4, K, K), and whether IMC 2 and MCC are doubtful. One kernel, so one to load."""
+    """Fill ``f`` (102,); return the pairs (4, K, K) and whether IMC 2 and MCC are ill-conditioned. One kernel."""
     thresholds, values, members = byte_plane.ranks_of(histogram, levels)
     plane, height, stride = byte_plane.lay_out(grey, mask, thresholds)
 

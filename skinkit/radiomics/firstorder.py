@@ -1,4 +1,4 @@
-"""First-order statistics: the distribution of the grey levels X(1..Np) in the lesion, whatever their places.
+"""First-order statistics: the distribution of the grey levels X(1..Np) in the lesion, independent of position.
 
 Zwanenburg et al. 2020, Radiology 295(2), doi:10.1148/radiol.2020191145, section "intensity-based statistics"; equations
 as numbered by the PyRadiomics documentation of ``radiomics.firstorder``. Kurtosis is not the excess: 3 for a normal
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 ) = range(18)
 
 EPSILON = float(np.spacing(1.0))
-"""Added inside every logarithm, 2.2e-16; it shows for rare levels only."""
+"""Added inside every logarithm, 2.2e-16; only noticeable for rare levels."""
 
 
 @kernel
@@ -49,7 +49,7 @@ def from_histogram(histogram: NDArray[np.int64], levels: NDArray[np.int64], f: N
 
     Args:
         histogram: (256,) pixels of each grey value v.
-        levels: (256,) discretised level of each grey value; 0 below the minimum, never falling.
+        levels: (256,) discretised level of each grey value; 0 below the minimum, non-decreasing.
         f: (18,) receives the features.
     """
     count, total, energy = 0, 0, 0

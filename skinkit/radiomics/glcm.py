@@ -83,7 +83,7 @@ def features(pairs: NDArray[np.int64], values: NDArray[np.float64], f: NDArray[n
         f: (24,) receives the features.
 
     Returns:
-        Whether IMC 2 and MCC hang on the last bits of the machine and must come from :func:`nearly_independent`.
+        Whether IMC 2 and MCC depend on rounding and must come from :func:`nearly_independent`.
     """
     size = len(values)
     by_angle = np.zeros((4, 24))
@@ -113,7 +113,7 @@ def features(pairs: NDArray[np.int64], values: NDArray[np.float64], f: NDArray[n
 def _of_angle(
     p: NDArray[np.float64], px: NDArray[np.float64], values: NDArray[np.float64], f: NDArray[np.float64]
 ) -> bool:
-    """The 24 features of one angle; whether its IMC 2 or MCC is doubtful."""
+    """Add the 24 features of one angle; whether its IMC 2 or MCC depends on rounding."""
     size, highest = len(values), int(values[-1])
     p_sum, p_difference = np.zeros(2 * highest + 1), np.zeros(highest)
     mu, variance, hx = 0.0, 0.0, 0.0
@@ -173,7 +173,7 @@ def _of_angle(
 def _second_eigenvalue(p: NDArray[np.float64], px: NDArray[np.float64]) -> float:
     """Of Q(i, j) = sum_k p(i, k) p(j, k) / (p_x(i) p_x(k) + eps), scaled by sqrt(p_x(i) / p_x(j)).
 
-    The scaling leaves the eigenvalues as they are and makes Q symmetric but for eps, hence well conditioned.
+    The scaling keeps the eigenvalues and makes Q symmetric except for eps, hence well conditioned.
     """
     present = np.flatnonzero(px)
     size = len(present)
@@ -189,10 +189,10 @@ def _second_eigenvalue(p: NDArray[np.float64], px: NDArray[np.float64]) -> float
 
 
 def nearly_independent(pairs: NDArray[np.int64], f: NDArray[np.float64]) -> None:
-    """IMC 2 and MCC where neighbours are all but independent at some angle.
+    """IMC 2 and MCC where neighbours are nearly independent at some angle.
 
-    There HXY2 - HXY and the second eigenvalue are zero but for rounding, and its sign decides between a number near 0
-    and NaN, which leaves that angle out of the mean. The expressions below round as PyRadiomics rounds.
+    There HXY2 - HXY and the second eigenvalue are zero except for rounding, whose sign decides between a number near 0
+    and NaN, which leaves that angle out of the mean. The expressions below round as in PyRadiomics.
 
     Args:
         pairs: (4, K, K) ordered pairs, without the ranks that have no pixel.
@@ -217,6 +217,6 @@ def nearly_independent(pairs: NDArray[np.int64], f: NDArray[np.float64]) -> None
 
 
 def _mean_of_numbers(angles: NDArray[np.generic]) -> float:
-    """The mean of what is not NaN; NaN where nothing is left."""
+    """The mean of the values that are not NaN; NaN without any."""
     numbers = angles[~np.isnan(angles)]
     return float(numbers.mean().real) if len(numbers) else float("nan")

@@ -1,12 +1,12 @@
-"""Where compiled kernels are kept, and how processes agree on who compiles them.
+"""The cache folder of compiled kernels, and the lock that lets one process compile them.
 
-Compiling takes many seconds, loading a compiled kernel milliseconds. The folder is, in this order: ``NUMBA_CACHE_DIR``
-where set, ``SKINKIT_CACHE_DIR`` where set, the user's cache (``XDG_CACHE_HOME``, else ``~/.cache``), the system's
-temporary folder; kernels stay uncached where none of them can be written. numba's cache files are pickles, the one
-exception to skinkit's rule against them, so the folder must belong to this user alone (mode 0700).
+Compiling takes many seconds, loading a compiled kernel milliseconds. The folder is the first writable one of
+``NUMBA_CACHE_DIR``, ``SKINKIT_CACHE_DIR``, the user's cache (``XDG_CACHE_HOME``, else ``~/.cache``) and the system's
+temporary folder; without one, kernels are not cached. numba's cache files are pickles, the one exception to skinkit's
+rule against them, so the folder must belong to this user alone (mode 0700).
 
-numba notices an edit of the file that holds a kernel, but not of the files whose kernels it calls. So the folder's name
-carries a digest of all kernel sources and of numba's version. This module does not load numba.
+numba detects changes in a kernel's own file, but not in the files of kernels it calls. The folder's name therefore
+contains a digest of all kernel sources and of numba's version. This module does not import numba.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 
 @cache
 def cache_folder() -> Path | None:
-    """The folder of compiled kernels, made if need be; None where there is no place for it."""
+    """The folder of compiled kernels, created if necessary; None if no candidate is writable."""
     named = [os.environ.get("NUMBA_CACHE_DIR"), os.environ.get("SKINKIT_CACHE_DIR")]
     user = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "skinkit"
     places = [*(Path(place) for place in named if place), user, Path(tempfile.gettempdir()) / f"skinkit-{os.getuid()}"]
@@ -34,7 +34,7 @@ def cache_folder() -> Path | None:
 
 
 def _private(folder: Path) -> bool:
-    """Make the folder; whether it is ours, writable and closed to others."""
+    """Create the folder; whether it belongs to this user, is writable and closed to others."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if folder.stat().st_uid != os.getuid():
@@ -55,10 +55,10 @@ def _digest() -> str:
 
 
 def compile_once(name: str, call_all: Callable[[], object], announce: Callable[[str], None] | None = None) -> None:
-    """Have one process on this machine compile a set of kernels, while the others wait for what it writes.
+    """Let one process on this machine compile a set of kernels, while the others wait for its cache files.
 
     Args:
-        name: of the set; a stamp of that name in the cache tells later processes that it is complete.
+        name: of the set; a stamp file of that name in the cache marks it as complete.
         call_all: calls every kernel of the set, which compiles it.
         announce: called with a message before compiling.
     """
@@ -79,4 +79,4 @@ def compile_once(name: str, call_all: Callable[[], object], announce: Callable[[
 
 
 _settled: set[str] = set()
-"""Sets that this process need not ask about again."""
+"""Sets that this process has already checked."""

@@ -1,4 +1,4 @@
-"""What is measured: the lesion's bounding box, its grey levels by channel, and the cases that are refused."""
+"""Inputs of the features: the lesion's bounding box, its channels, and the lesions that are refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHANNELS = ("grey", "red", "green", "blue", "lab_l", "lab_a", "lab_b")
 
 
 def check_shapes(image: NDArray[np.generic], mask: NDArray[np.generic], channels: Sequence[str]) -> None:
-    """Refuse a mask of another size; raise :class:`InputError` or :class:`ConfigError` where the call is wrong.
+    """Refuse a mask of another size; raise :class:`InputError` or :class:`ConfigError` for invalid arguments.
 
     Args:
         image: (H, W, 3) RGB of 8 bits, or (H, W) of any real type.
@@ -92,7 +92,7 @@ def refuse_not_finite(grey: NDArray[np.generic], mask: NDArray[np.bool_]) -> Non
 
 
 def split_channels(image: NDArray[np.generic], channels: Sequence[str]) -> dict[str, NDArray[np.generic]]:
-    """The channels of an image, each (H, W), in the order asked for; 8-bit where the image has 8 bits.
+    """The named channels of an image, each (H, W), in this order; 8-bit if the image has 8 bits.
 
     ``grey`` is ITU-R 601 luma in fixed point, exactly what PIL calls ``L``. ``lab_*`` are CIE L*a*b* (sRGB, D65)
     rounded to 8 bits, so that one bin width suits every channel: L* * 255 / 100, a* + 128, b* + 128.

@@ -1,7 +1,7 @@
 """Importing this module loads the compiled kernels, for processes that are forked once it is done.
 
-What is loaded stays for good, so it is kept out of the garbage collector's way: a worker that went over it would copy
-it page by page (see ``gc.freeze`` in Python's documentation).
+The loaded objects are permanent, so they are frozen for the garbage collector: a collection in a forked worker would
+copy them page by page (see ``gc.freeze`` in Python's documentation).
 """
 
 from __future__ import annotations

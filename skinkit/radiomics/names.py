@@ -1,7 +1,7 @@
 """The names of the 102 features: PyRadiomics' own, in the order in which its ``execute()`` returns them.
 
-That order is: the classes as enabled, shape2D first; inside a class, by the name of the method that computes a feature
-(which is why ``MeanAbsoluteDeviation`` stands before ``Mean``).
+The classes are in the order in which they are enabled, shape2D first; within a class, features are sorted by the name
+of their method (which is why ``MeanAbsoluteDeviation`` precedes ``Mean``).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Dependence and tone in one pass over the eight neighbours of each pixel.
 
-Every row is compared with its neighbours in whole, and only pixels whose neighbours are not all at their own level are
-visited: the others have dependence 8 and tone difference 0. The kernel gives the same numbers as the plain loops in
+Whole rows are compared with their neighbours, and only pixels with a neighbour at another level are visited; the others
+have dependence 8 and tone difference 0. The kernel gives the same numbers as the plain loops in
 ``gldm.py`` and ``ngtdm.py``.
 """
 
@@ -22,7 +22,7 @@ _COMMON = 840
 """Least common multiple of 1 ... 8: differences from a mean over n neighbours are whole multiples of 1 / 840."""
 
 _COUNT = 43
-"""A packed counter holds a sum of such multiples in bits 0 ... 42 and, from here on, how many there were."""
+"""A packed counter holds a sum of such multiples in bits 0 ... 42 and, from this bit on, their number."""
 
 _EMPTIED_EVERY = 1 << 20
 """Pixels after which packed counters are emptied: with 8-bit levels neither half can overflow before."""
@@ -76,8 +76,8 @@ def _look_around(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint16]]:
     """For each pixel of the lesion's rows: neighbours of its rank, neighbours in the lesion, the sum of their levels.
 
-    Pixels outside the lesion are said to have 8 alike neighbours, so that they are skipped; 64 times 8 is appended
-    for comparison.
+    Pixels outside the lesion get 8 equal neighbours, so that they are skipped; 64 eights are appended for the
+    comparison.
     """
     pixels = len(plane) - ORIGIN - 64 - 2 * stride
     alike = np.full(pixels + 64, 8, dtype=np.uint8)

@@ -1,8 +1,8 @@
-"""PyRadiomics itself, fed so that its known faults do not show.
+"""PyRadiomics itself, called so that its known faults have no effect.
 
 - As float64: with NumPy 2, 8-bit pixels overflow inside its bin edges once the lesion's levels span more than 205.
 - As a 3-D volume of one slice with ``force2D`` along dimension 0: a true 2-D image gets one angle instead of four.
-- With spacing 1: a photo's dots per inch are no spacing.
+- With spacing 1: a photo's dots per inch are not a pixel spacing.
 
 van Griethuysen et al. 2017, Computational Radiomics System to Decode the Radiographic Phenotype, Cancer Research
 77(21), doi:10.1158/0008-5472.CAN-17-0339.

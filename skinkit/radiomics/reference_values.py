@@ -1,6 +1,6 @@
-"""One drawn lesion and what PyRadiomics 3.0.1 measures of it: the proof that an installation computes the same numbers.
+"""A synthetic lesion and its features by PyRadiomics 3.0.1, to check that an installation computes the same numbers.
 
-The picture is made of integers alone, so that it is the same on every machine.
+The picture is computed from integers only, so that it is the same on every machine.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def lesion() -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
 
 
 def differing(engine: str) -> list[tuple[str, float, float]]:
-    """Features of the lesion that an engine measures otherwise: name, stored value, measured value.
+    """Features of the lesion on which an engine differs: name, stored value, measured value.
 
     Args:
         engine: ``fast`` or ``pyradiomics``.

@@ -1,4 +1,4 @@
-"""Two-dimensional shape: area, perimeter, diameter and axes of the lesion, whatever its grey levels.
+"""Two-dimensional shape: area, perimeter, diameter and axes of the lesion, independent of its grey levels.
 
 Equations as numbered by the PyRadiomics documentation of ``radiomics.shape2D``, pixel spacing 1. Its mesh is that of
 marching squares (Lorensen and Cline 1987, doi:10.1145/37402.37422, in two dimensions): a cell between four pixel
@@ -39,7 +39,7 @@ ONE_CORNER, THREE_CORNERS, SIDE, DIAGONAL = range(4)
 def trace(
     plane: NDArray[np.int32],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """What the features need to know of a lesion.
+    """Measurements of a lesion from which its shape features are computed.
 
     Args:
         plane: (h + 2, w + 2) 0 outside the lesion and in the border.
@@ -79,7 +79,7 @@ def features(
     last: NDArray[np.int64],
     f: NDArray[np.float64],
 ) -> None:
-    """The 9 features, of what :func:`trace` found; ``f`` (9,) receives them."""
+    """The 9 features from the measurements of :func:`trace`; ``f`` (9,) receives them."""
     # A cell whose four pixels all lie inside has area 1, half of them 1/2. Counting 1/4 for every pixel in a cell, and
     # so 1 for every pixel, is 1/8 too much for one corner, 1/8 too little for three, 1/4 too much for a diagonal.
     area = sums[0] + (cells[THREE_CORNERS] - cells[ONE_CORNER]) / 8 - cells[DIAGONAL] / 4
@@ -143,18 +143,18 @@ def _diameter(first: NDArray[np.int64], last: NDArray[np.int64]) -> float:
 
 @kernel
 def _extend_hull(ys: NDArray[np.int64], xs: NDArray[np.int64], used: int, y: int, x: int, side: int) -> int:
-    """Append a point below all others to one side of a convex hull and drop those it makes needless (Andrew 1979).
+    """Append a point below all others to one side of a convex hull and drop points now inside it (Andrew 1979).
 
     Args:
         ys: rows of the hull's points.
         xs: columns of the hull's points.
-        used: how many points are in use.
-        y: of the new point.
-        x: of the new point.
+        used: number of points in use.
+        y: row of the new point.
+        x: column of the new point.
         side: 1 for the left side, -1 for the right.
 
     Returns:
-        How many points are in use now.
+        Number of points now in use.
     """
     while used > 1:
         by, bx = ys[used - 1], xs[used - 1]

@@ -1,7 +1,7 @@
-"""Pages a clinician or a reviewer reads: self-contained HTML, opened offline, printed on paper.
+"""Reports for clinicians and reviewers: self-contained HTML for offline reading and printing.
 
-``text`` and ``checklists`` hold every sentence in every language and ``words`` reads them. ``svg`` draws and cleans
-figures, ``html`` packs blocks into pages, ``evidence`` reads artifacts into plain facts, ``cards`` tells one lesion,
-``research`` and ``clinic`` compose the two documents. Everything that comes from a table is escaped. ``reproduction``
-composes the Markdown page of a paper that was run again.
+``text`` and ``checklists`` hold all sentences in every language, read by ``words``. ``svg`` draws and sanitises
+figures, ``html`` packs blocks into pages, ``evidence`` reads artifacts into plain facts, ``cards`` describes one
+lesion, ``research`` and ``clinic`` compose the two documents. All table contents are escaped. ``reproduction`` composes
+the Markdown page of a reproduced paper.
 """

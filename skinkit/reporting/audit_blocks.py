@@ -1,4 +1,4 @@
-"""What to trust: shortcuts, drift and gaps between subgroups, as blocks of the research report."""
+"""Validity of the results: shortcuts, drift and gaps between subgroups, as blocks of the research report."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _NOT_KNOWN = "=UNK"
 
 @dataclass(frozen=True)
 class Trust:
-    """Says what the audit, the comparison of cohorts and the gaps found.
+    """Blocks for the results of the shortcut audit, the comparison of cohorts and the subgroup gaps.
 
     Attributes:
         words: the language.
-        drift: external cohort -> what ``skinkit.audit.drift.compare`` answered.
+        drift: external cohort -> result of ``skinkit.audit.drift.compare``.
     """
 
     words: Words
@@ -34,7 +34,7 @@ class Trust:
     # -- shortcuts
 
     def shortcuts(self, scored: Sequence[CohortEvidence]) -> Iterator[Block]:
-        """One table per cohort, the most telling cues first; the rest folded."""
+        """One table per cohort, the strongest cues first; the others collapsed."""
         text = self.words("shortcuts.intro")
         heading = render("heading.html", self.words, anchor="shortcuts", title="shortcuts", text=text)
         yield Block(heading, "shortcuts", self.words("shortcuts"))
@@ -88,7 +88,7 @@ class Trust:
     # -- drift
 
     def from_inside_to_outside(self, externals: Sequence[CohortEvidence]) -> Iterator[Block]:
-        """The fall, what tells the cohorts apart, and the inputs that differ most."""
+        """The drop, how well inputs separate the cohorts, and the most shifted inputs."""
         text = self.words("drift.intro")
         heading = render("heading.html", self.words, anchor="drift", title="drift", text=text)
         yield Block(heading, "drift", self.words("drift"))
@@ -144,7 +144,7 @@ class Trust:
     # -- gaps
 
     def gaps(self, c: CohortEvidence) -> list[str]:
-        """The gaps of a cohort that stand out, one line each."""
+        """The significant gaps of a cohort, one line each."""
         return [self.gap(row) for row in c.gaps]
 
     def gap(self, row: Mapping[str, Any]) -> str:

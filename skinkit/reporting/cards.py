@@ -1,13 +1,13 @@
 """The card of one lesion for a clinician: pictures, and a sentence for every number.
 
-Pictures are drawn small and stored as JPEG. What is said is chosen here; how it is said stands in ``words``.
+Pictures are small JPEG files. This module selects the statements; ``words`` has their texts.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +19,29 @@ from skinkit.reporting import svg
 from skinkit.reporting.evidence import CohortEvidence, Figure, ModelEvidence, attributions, cell_text, number, records
 from skinkit.reporting.html import data_uri
 from skinkit.reporting.words import Words, is_radiomic, plain
-from skinkit.schemas import OK
+from skinkit.schemas import OK, VIEWS
 
 THUMBNAIL_PX = 72
 OUTSIDE = 0.5
-"""Less of the heatmap than this inside the outline earns a caution."""
+"""A smaller share of the heatmap inside the outline adds a caution."""
 DISAGREEMENT = 0.1
-"""A larger standard deviation of malignancy over folds earns a caution."""
+"""A larger standard deviation of malignancy over folds adds a caution."""
 _STRENGTHS = {"log_odds": (1.0, 0.4), "probability": (0.15, 0.05)}
-"""Unit of contributions -> from where on they are strong, and clear."""
+"""Unit of contributions -> thresholds of strong and of clear contributions."""
 _FIRST = ("age_years", "sex", "site", "region")
 
 
 @dataclass(frozen=True)
 class Lesion:
-    """One prediction with everything known of the photo behind it.
+    """One prediction with the records of its photo.
 
     Attributes:
         row: of the predictions table.
         case: of the case table, for the image shown.
         mask: of the mask table, or empty.
         explanation: of the explanations table, or empty.
-        name: what the pages call it.
+        name: its name on the pages.
+        further: view -> row of the case table of a further photo of the case.
     """
 
     row: Mapping[str, Any]
@@ -48,10 +49,11 @@ class Lesion:
     mask: Mapping[str, Any]
     explanation: Mapping[str, Any]
     name: str
+    further: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
-        """Identifies it within the cohort."""
+        """Id within the cohort."""
         return f"{self.row['level']}:{self.row['case_id']}"
 
     @property
@@ -85,6 +87,10 @@ def lesions_of(cohort: CohortEvidence, rows: Sequence[Mapping[str, Any]], names:
     cases = {row["image_id"]: row for row in records(cohort.usable)}
     masks = {row["image_id"]: row for row in records(cohort.masks)} if cohort.masks is not None else {}
     by_image = {row["image_id"]: row for row in cohort.explanations.values()}
+    views: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for image in sorted(cases.values(), key=lambda each: str(each["image_id"]), reverse=True):
+        if image.get("view") in VIEWS:  # of several photos of a view the first by image id, as in the fused table
+            views.setdefault(str(image["case_id"]), {})[str(image["view"])] = image
     return [
         Lesion(
             row=row,
@@ -92,13 +98,18 @@ def lesions_of(cohort: CohortEvidence, rows: Sequence[Mapping[str, Any]], names:
             mask=masks.get(row["image_id"], {}),
             explanation=cohort.explanations.get(row["case_id"]) or by_image.get(row["image_id"], {}),
             name=name,
+            further={
+                view: image
+                for view, image in views.get(str(row["case_id"]), {}).items()
+                if image["image_id"] != row["image_id"]
+            },
         )
         for row, name in zip(rows, names, strict=True)
     ]
 
 
 def one_per_lesion(cohort: CohortEvidence) -> list[dict[str, Any]]:
-    """One prediction per lesion, most urgent first; a photo without a known lesion is a lesion of its own."""
+    """One prediction per lesion, most urgent first; a photo without a lesion id counts as its own lesion."""
     if cohort.predictions is None:
         return []
     rows = [row for row in records(cohort.predictions) if row["status"] == OK]
@@ -114,7 +125,7 @@ def one_per_lesion(cohort: CohortEvidence) -> list[dict[str, Any]]:
 
 
 def urgency(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Sorts the most urgent first: to be referred, then by malignancy, then by undecidedness."""
+    """Sort key, most urgent first: referrals, then by malignancy, then by uncertainty."""
     malignancy, entropy = number(row.get("malignancy")), number(row.get("entropy"))
     return (
         not row.get("refer"),
@@ -128,13 +139,20 @@ def urgency(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def picture_item(lesion: Lesion, cohort: CohortEvidence) -> dict[str, Any]:
-    """What :func:`draw_pictures` needs, as plain values."""
+    """Input of :func:`draw_pictures`, as plain values."""
+    root = cohort.cohort.root
     mask, heat = cell_text(lesion.mask.get("mask_file")), cell_text(lesion.explanation.get("heatmap_file"))
     return {
         "key": f"{cohort.name}/{lesion.key}",
-        "image": str(cohort.cohort.root / cell_text(lesion.case.get("image_path"))),
+        "image": str(root / cell_text(lesion.case.get("image_path"))),
         "mask": str(cohort.artifacts["masks"].path / mask) if mask and not lesion.mask_failed else "",
         "heat": str(cohort.artifacts["explanations"].path / heat) if heat else "",
+        "further": {view: str(root / cell_text(image.get("image_path"))) for view, image in lesion.further.items()},
+        "further_heat": {
+            view: str(cohort.artifacts["explanations"].path / cell_text(lesion.explanation[f"heatmap_{view}_file"]))
+            for view in lesion.further
+            if cell_text(lesion.explanation.get(f"heatmap_{view}_file"))
+        },
     }
 
 
@@ -147,7 +165,8 @@ def draw_pictures(item: Mapping[str, Any], *, image_px: int, small_px: int) -> d
         small_px: longer side of the outlined photo and the heatmap.
 
     Returns:
-        key, photo, thumbnail, outline and heat (None where there is no mask or heatmap).
+        key, photo, thumbnail, outline and heat (None where there is no mask or heatmap); further, view -> photo and
+        heat (or None) of the further photos.
 
     Raises:
         CaseError: the photo cannot be read.
@@ -158,17 +177,27 @@ def draw_pictures(item: Mapping[str, Any], *, image_px: int, small_px: int) -> d
     photo, small = _shrunk(rgb, image_px), _shrunk(rgb, small_px)
     size = (small.shape[1], small.shape[0])
     mask = encode.resize(decode.read_mask(Path(item["mask"])), size) if item["mask"] else None
-    heat = None
-    if item["heat"]:
-        grey, _ = decode.decode(pixels.read_bytes(Path(item["heat"])))
-        heat = np.asarray(encode.resize(grey, size)[..., 0])
+    heat = _read_heat(item["heat"], small) if item["heat"] else None
+    further = {}
+    for view, file in item["further"].items():
+        seen = _shrunk(decode.decode(pixels.read_bytes(Path(file)))[0], small_px)
+        there = item["further_heat"].get(view)
+        warm = _jpeg(heatmap_overlay(seen, _read_heat(there, seen), None)) if there else None
+        further[view] = {"photo": encode.jpeg_bytes(seen), "heat": warm}
     return {
         "key": item["key"],
+        "further": further,
         "photo": encode.jpeg_bytes(photo),
         "thumbnail": encode.jpeg_bytes(_shrunk(small, THUMBNAIL_PX), 80),
         "outline": _jpeg(overlay(small, mask)) if mask is not None and mask.any() else None,
         "heat": _jpeg(heatmap_overlay(small, heat, mask)) if heat is not None else None,
     }
+
+
+def _read_heat(file: str, rgb: np.ndarray) -> np.ndarray:
+    """uint8 (h, w) heatmap at the size of a photo (h, w, 3)."""
+    grey, _ = decode.decode(pixels.read_bytes(Path(file)))
+    return np.asarray(encode.resize(grey, (rgb.shape[1], rgb.shape[0]))[..., 0])
 
 
 def _shrunk(rgb: np.ndarray, longer_px: int) -> np.ndarray:
@@ -191,7 +220,7 @@ class Picture:
 
 
 def pictures(lesion: Lesion, images: Mapping[str, Any], words: Words) -> dict[str, Picture | str]:
-    """Photo, outline and heat as pictures, or as a sentence that says why there is none."""
+    """Photo, outline and heatmap as pictures, or a sentence on why there is none."""
     if images.get("status") == "failed":
         return {"photo": words("no_photo", reason=words.reason(images.get("reason") or "unsaid"))}
     by_kind: dict[str, Picture | str] = {"photo": _picture(images["photo"], "photo", lesion, words)}
@@ -203,18 +232,23 @@ def pictures(lesion: Lesion, images: Mapping[str, Any], words: Words) -> dict[st
         by_kind["heat"] = _picture(images["heat"], "heatmap", lesion, words)
     else:
         by_kind["heat"] = words("no_heatmap_model" if lesion.explanation else "no_heatmap")
+    for view, files in images["further"].items():
+        for kind, name in (("photo", "photo"), ("heat", "heatmap")):
+            if files[kind] is not None:
+                by_kind[f"{kind}_{view}"] = _picture(files[kind], name, lesion, words, view)
     return by_kind
 
 
-def _picture(data: bytes, kind: str, lesion: Lesion, words: Words) -> Picture:
-    return Picture(data_uri(data), words(f"alt.{kind}", name=plain(lesion.name)), words(kind))
+def _picture(data: bytes, kind: str, lesion: Lesion, words: Words, view: str = "") -> Picture:
+    caption = f"{words(kind)}, {words(f'view.{view}')}" if view else words(kind)
+    return Picture(data_uri(data), words(f"alt.{kind}", name=plain(lesion.name)), caption)
 
 
 # ---------------------------------------------------------------------------------------------------- sentences
 
 
 def two_figures(value: float, threshold: float) -> tuple[str, str]:
-    """Value and threshold with as few decimals (from two) as show which is larger.
+    """Value and threshold with the fewest decimals (at least two) that show which is larger.
 
     >>> two_figures(0.71, 0.3), two_figures(0.2991, 0.3)
     (('0.71', '0.30'), ('0.2991', '0.3000'))
@@ -227,13 +261,13 @@ def two_figures(value: float, threshold: float) -> tuple[str, str]:
 
 
 def plain_words(lesion: Lesion, model: ModelEvidence, words: Words, tested: tuple[str, Figure] | None) -> list[str]:
-    """What the program says of a lesion, in sentences.
+    """The statements about a lesion.
 
     Args:
         lesion: the lesion.
         model: names the classes.
         words: the language.
-        tested: cohort and sensitivity of the alarm where it was measured.
+        tested: cohort and sensitivity of the alarm, if measured.
     """
     row = lesion.row
     first, first_p = words.diagnosis(model.label(cell_text(row["top1"]))), words.share(number(row["top1_p"]))
@@ -269,7 +303,7 @@ def reasons(lesion: Lesion, words: Words) -> list[str]:
 
 
 def cautions(lesion: Lesion, cohort: CohortEvidence, words: Words) -> list[str]:
-    """Why to trust the card less."""
+    """Cautions that lower the trust in the card."""
     sentences = []
     if cohort.is_phantom:
         sentences.append(words("caution.phantom"))
@@ -291,7 +325,7 @@ def cautions(lesion: Lesion, cohort: CohortEvidence, words: Words) -> list[str]:
 
 
 def recorded_and_missing(lesion: Lesion, model: ModelEvidence, words: Words) -> tuple[list[tuple[str, str]], list[str]]:
-    """Attributes with their values as the model got them, and those it asked for in vain."""
+    """Attributes with the values the model used, and those it lacked."""
     lacking = [name for name in cell_text(lesion.row.get("missing_attributes")).split(",") if name]
     attributes = model.attributes or (_FIRST if model.artifact is None else ())
     ordered = [*(n for n in _FIRST if n in attributes), *(n for n in attributes if n not in _FIRST)]
@@ -305,12 +339,12 @@ def recorded_and_missing(lesion: Lesion, model: ModelEvidence, words: Words) -> 
 
 @dataclass(frozen=True)
 class Influence:
-    """One thing that weighed in the answer.
+    """One contribution to the prediction.
 
     Attributes:
         name: attribute with its value, in words.
         effect: for or against, and how strongly.
-        bar: a drawing of it.
+        bar: its bar as SVG.
     """
 
     name: str
@@ -319,13 +353,13 @@ class Influence:
 
 
 def explained(lesion: Lesion, model: ModelEvidence, words: Words) -> str:
-    """What the influences are for or against: malignancy, or a diagnosis."""
+    """The target of the influences: malignancy, or a diagnosis."""
     target = cell_text(lesion.explanation.get("target")) or "malignancy"
     return words("target.malignancy") if target == "malignancy" else words.diagnosis(model.label(target))
 
 
 def influences(lesion: Lesion, words: Words, *, limit: int = 6) -> list[Influence]:
-    """The strongest influences; features that are told in the same words are told once, their sum."""
+    """The strongest influences; features with the same text are summed and listed once."""
     sums: dict[str, float] = {}
     for entry in attributions(lesion.explanation, limit=10_000):
         name = words.attribute(str(entry["attribute"]))

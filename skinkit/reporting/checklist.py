@@ -31,7 +31,7 @@ class Checklist:
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
-        """Number, section, what is asked, status (filled, part, person) and facts with their sources."""
+        """Number, section, requirement, status (filled, part, person) and facts with their sources."""
         sheet = FactSheet(self.context)
         return [self._row(item, sheet) for item in self.standard.items]
 
@@ -58,7 +58,7 @@ class Checklist:
         }
 
     def blocks(self) -> Iterator[Block]:
-        """The page: what this is, then a table per section."""
+        """The page: an introduction, then a table per section."""
         words, counts = self.context.words, self.as_dict()["counts"]
         html = render(
             "checklist_head.html",

@@ -20,14 +20,14 @@ from skinkit.schemas import FAILED, OK, PENDING
 
 _ROWS_PER_BLOCK = 100
 _LISTED, _LISTED_BRIEFLY = 200, 12
-"""Failed photos are named, for somebody must look at them; of what is only absent or double a few are."""
+"""Failed photos are all listed, because a person must check them; of absent or duplicate ones only the first."""
 _ON_THE_LIST = ("leakage_allowed", "phantoms", "otsu")
 _ABOUT_THE_MODEL = ("chance",)
 
 
 @dataclass(frozen=True)
 class Unassessed:
-    """Photos without an assessment for one reason: how many, and which."""
+    """Photos without an assessment for one reason: their number and names."""
 
     reason: str
     count: int
@@ -36,15 +36,15 @@ class Unassessed:
 
 @dataclass(frozen=True)
 class Ward:
-    """What the document is made from.
+    """Inputs of the document.
 
     Attributes:
-        cohort: whose worklist it is.
+        cohort: the cohort of the worklist.
         scored: every cohort with metrics of the model.
         model: the model.
         words: the language.
         show_ids: whether lesion and patient ids are printed.
-        max_lesions: cards at most; 0 for all.
+        max_lesions: largest number of cards; 0 for all.
     """
 
     cohort: CohortEvidence
@@ -65,12 +65,12 @@ class Ward:
         return plain(row["lesion_id"] if row["level"] == "lesion" and row["lesion_id"] else row["case_id"])
 
     def with_card(self, lesions: Sequence[Lesion]) -> list[Lesion]:
-        """Those that get a card."""
+        """The lesions with a card."""
         return list(lesions[: self.max_lesions] if self.max_lesions else lesions)
 
     @property
     def tested(self) -> tuple[str, Figure] | None:
-        """Cohort and sensitivity that stand for the model: an external cohort's where there is one."""
+        """The cohort and sensitivity reported for the model, of an external cohort if there is one."""
         sensitivities = [(c.name, c.sensitivity) for c in self._by_trust() if c.sensitivity is not None]
         return next(((name, f) for name, f in sensitivities if f is not None and f.has_interval), None)
 
@@ -116,7 +116,7 @@ class Ward:
         )
 
     def _warnings(self) -> list[ReportWarning]:
-        """What concerns this cohort, and what was learnt about the model elsewhere."""
+        """Warnings about this cohort, and about the model on other cohorts."""
         own = [warning for warning in find_warnings([self.cohort]) if warning.key in _ON_THE_LIST]
         return [*own, *(warning for warning in find_warnings(self.scored) if warning.key in _ABOUT_THE_MODEL)]
 
@@ -160,7 +160,7 @@ class Ward:
         return sentences or [self.words("clinic.performance_none")]
 
     def not_assessed(self) -> list[Unassessed]:
-        """Photos and cases of the cohort without an assessment, by reason; what failed comes first."""
+        """Photos and cases of the cohort without an assessment, by reason, failures first."""
         c = self.cohort
         outcomes = {str(row["image_id"]): _outcome(row) for row in records(c.cases[c.cases["status"] != OK])}
         if c.predictions is not None:

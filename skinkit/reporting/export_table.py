@@ -1,7 +1,7 @@
-"""The table a hospital information system reads of a cohort: one row per case, lesion or patient.
+"""The table of a cohort for a hospital information system: one row per case, lesion or patient.
 
-Nothing is left out: a case without a prediction is a row too, with the reason. Cases without a lesion id (or patient
-id) stand for themselves at level lesion (patient).
+A case without a prediction is included with the reason. Cases without a lesion id (or patient id) are rows of their own
+at level lesion (patient).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ COLUMNS = (
     "accession", "patient", "lesion", "case", "image", "cohort", "level", "status", "malignancy", "call", "refer",
     "reason", "top1", "top1_p", "model", "model_hash", "time", "run", "skinkit", "pseudonym",
 )  # fmt: skip
-"""``accession`` is the exam's number where the source told one, else the case; ``reason`` says why to refer, or why
-there is no prediction; ``time`` is since when the row has been so; ``pseudonym`` is what reports call a row whose own
-ids stand here."""
+"""``accession`` is the exam's number if the source has one, else the case; ``reason`` is why to refer, or why there is
+no prediction; ``time`` is when the row last changed; ``pseudonym`` is the name in reports of a row exported with its
+original ids."""
 IDS = ("accession", "patient", "lesion", "case", "image")
-"""Columns that hold an id."""
+"""Columns that contain an id."""
 _CASES = ("image_id", "case_id", "patient_id", "lesion_id", "accession", "view", "status", "reason")
 _PREDICTIONS = (
     "level", "case_id", "image_id", "patient_id", "lesion_id", "status", "reason", "malignancy", "call", "refer",
@@ -54,7 +54,7 @@ def rows_of(cohort: str, cases: Artifact, predictions: Artifact, level: str) -> 
 
 
 def since(rows: Iterable[Row], moment: datetime.datetime | None, run: str = "") -> list[Row]:
-    """The rows that have been as they are since that moment, or since that run, and not longer."""
+    """The rows that changed at or after that time, or in or after that run."""
     return [
         row
         for row in rows
@@ -63,7 +63,7 @@ def since(rows: Iterable[Row], moment: datetime.datetime | None, run: str = "") 
 
 
 def rename(rows: Iterable[Row], names: Mapping[str, str]) -> int:
-    """Put other ids in the place of these; the number of ids that stay because nothing is known of them."""
+    """Replace the ids in place; returns the number of ids without a replacement."""
     lost = set()
     for row in rows:
         row["pseudonym"] = row["case"] if row["level"] == "image" else row[row["level"]]
@@ -79,7 +79,8 @@ def _dated(artifact: Artifact, columns: Sequence[str]) -> list[Row]:
     with opened_table(artifact.path / TABLE) as file:
         present = [name for name in columns if name in file.schema_arrow.names]  # an older table may lack one
     dates = artifact.dates()
-    table = artifact.rows(present)  # after the dates: it proves that no other run has replaced either meanwhile
+    # Read after the dates: rows() fails if another run has replaced the artifact in between.
+    table = artifact.rows(present)
     return [
         {"dating": dating, **{name: row.get(name) for name in columns}}
         for row, dating in zip(table, dates, strict=True)
@@ -115,7 +116,7 @@ def _head(cohort: str, row: Mapping[str, Any], level: str, accession: str | None
 
 
 def _without(cohort: str, images: Iterable[Row], predicted_cases: set[Any]) -> list[Row]:
-    """One row per case that has no prediction; of several images the one in most need of a look."""
+    """One row per case without a prediction; of several images the one with the worst status."""
     worst: dict[Any, Row] = {}
     for image in sorted(images, key=lambda row: (_WORST_FIRST.index(row["status"]), str(row["image_id"]))):
         if image["case_id"] not in predicted_cases:
@@ -138,7 +139,7 @@ def _without(cohort: str, images: Iterable[Row], predicted_cases: set[Any]) -> l
 
 
 def _joined(cases: Sequence[Row], predicted: Sequence[Row], level: str) -> list[Row]:
-    """Predicted lesions or patients, those of which no case was predicted, and the cases that belong to none."""
+    """Predicted lesions or patients, those without a predicted case, and the cases without a lesion or patient id."""
     rows = list(predicted)
     predicted_ids = {row[level] for row in predicted}
     of_none: dict[Any, Row] = {}

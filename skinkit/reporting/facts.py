@@ -1,4 +1,4 @@
-"""Facts of a study with the artifact each comes from, for checklists."""
+"""Facts of a study, each with its source artifact, for checklists."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from skinkit.audit.test_access_log import LEDGER
 from skinkit.reporting.evidence import CohortEvidence, cell_text, records
 from skinkit.reporting.research import ReportContext
 from skinkit.reporting.warnings import find_warnings
 
 Fact = tuple[str, str]
-"""A sentence, and where it comes from."""
+"""A sentence and its source."""
 
 _SECRET = ("allow_leakage",)
 _FACTS = {
@@ -64,12 +65,12 @@ _FACTS = {
     "licences": "_sources",
     "selection": "_training",
 }
-"""Name of a fact -> the method that tells it."""
+"""Name of a fact -> its method."""
 
 
 @dataclass(frozen=True)
 class FactSheet:
-    """Answers by name of the fact.
+    """Facts by name.
 
     Attributes:
         context: evidence and words.
@@ -104,7 +105,7 @@ class FactSheet:
         return [c for c in self.context.ordered if c.has("metrics")]
 
     def _settings(self, kind: str) -> Iterator[Fact]:
-        """The settings of every artifact of a kind, those alike only once."""
+        """The distinct settings of the artifacts of a kind."""
         names_by_settings: dict[str, list[str]] = {}
         for name, artifact in self.context.inputs.items():
             if artifact.recipe["kind"] == kind:
@@ -329,7 +330,10 @@ class FactSheet:
         yield from self._figures(outside)
         for c in outside:
             if c.test_access_number:
-                yield self._pair(c.name, self.context.words("test_access", n=c.test_access_number)), "looks.jsonl"
+                yield (
+                    self._pair(c.name, self.context.words("test_access", n=c.test_access_number)),
+                    LEDGER,
+                )
         if self._scored() and not outside:
             yield self._say("no_external"), "skinkit.toml"
 

@@ -1,9 +1,9 @@
-"""The flow of images into a study: how many there were, what was left out at which step and why, what is analysed.
+"""The flow of images into a study: the exclusions at each step with reasons, and the analysed images.
 
-The steps are those of :mod:`skinkit.studies.selection`. A cohort read without a selection has the same steps, and the
-second one leaves nothing out.
+The steps are those of :mod:`skinkit.studies.selection`. A cohort read without a selection has the same steps, without
+exclusions at the second one.
 
-Source of the form: STARD 2015 and CONSORT, flow of participants.
+Source of the diagram's form: STARD 2015 and CONSORT, flow of participants.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _STEP_OF = {
         DIAGNOSIS,
     ),
 }
-"""Reason -> step; every other reason says that there is no usable image."""
+"""Reason -> step; every other reason means that there is no usable image."""
 PRESENT, READ = "identified", "kept"
 
 
@@ -44,7 +44,7 @@ class Flow:
 
     Attributes:
         roles: cohort -> development or external, in the order of the workspace.
-        identified: cohort -> images and table rows it began with.
+        identified: cohort -> images and table rows before any exclusion.
         left_out: step -> reason -> cohort -> images.
         rule: name of the selection in force; empty for none.
     """
@@ -64,7 +64,7 @@ class Flow:
         return began - sum(self.lost(name, cohort) for name in STEPS[: STEPS.index(step) + 1])
 
     def analysed(self, role: str) -> dict[str, int]:
-        """Cohort of that role -> images that are analysed."""
+        """Cohort of that role -> analysed images."""
         return {name: self.after(DIAGNOSIS, name) for name, of in self.roles.items() if of == role}
 
     def rows(self) -> list[dict[str, Any]]:
@@ -135,7 +135,7 @@ def write_diagram(flow: Flow, folder: Path, paper: Mapping[str, int] | None = No
     Args:
         flow: the counts.
         folder: where the files go.
-        paper: a paper's own counts, told beside ours under the diagram.
+        paper: a paper's own counts, shown under the diagram.
 
     Returns:
         Kind of file -> path.
@@ -181,7 +181,7 @@ def _caption(paper: Mapping[str, int], flow: Flow) -> str:
 
 
 def _draw(axes: Any, boxes: Sequence[str], sides: Sequence[str], ends: Sequence[str], caption: str) -> None:
-    """Boxes from top to bottom, what is left out to the right of the arrow below each, the ends side by side."""
+    """Boxes from top to bottom, exclusions to the right of each arrow, the final boxes side by side."""
     box = {"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": MUTED, "linewidth": 0.9}
     arrow = {"arrowstyle": "-|>", "color": MUTED, "shrinkA": 0, "shrinkB": 0, "linewidth": 0.9}
     axes.axis("off")

@@ -1,8 +1,8 @@
 """Blocks of HTML packed into pages that open offline under a strict content security policy.
 
-A page holds one style sheet whose hash stands in its policy, pictures as data, and no script. No page is larger than
-the limit: blocks that do not fit go to the next page, one that fits no page is replaced by a sentence that says where
-its content lies.
+A page has one style sheet, whose hash is in the policy, pictures as data, and no script. No page exceeds the size
+limit: blocks that do not fit go to the next page, and a block larger than a page is replaced by a sentence that names
+the location of its content.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from skinkit.reporting.words import Words
 _TEMPLATES = Path(__file__).parent / "templates"
 LARGEST_MB = 20.0
 SMALLEST_MB = 0.2
-_NAVIGATION_BYTES = 4096  # page numbers and contents, above what an empty page weighs
+_NAVIGATION_BYTES = 4096  # for page numbers and contents, in addition to an empty page
 _POLICY = "default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
 _LINK = re.compile(r'href="#([a-z][a-z0-9-]*)"')
 _LINK_GROWTH = len("page-9999.html")
@@ -34,7 +34,7 @@ _LINK_GROWTH = len("page-9999.html")
 
 @cache
 def environment() -> Environment:
-    """The templates; everything is escaped, an unknown name is an error."""
+    """The templates; all values are escaped, an unknown name is an error."""
     return Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -46,25 +46,25 @@ def environment() -> Environment:
 
 
 def render(template: str, words: Words, **values: Any) -> Markup:
-    """A template as safe markup; ``t`` says its words."""
+    """A template as safe markup; ``t`` provides its texts."""
     return Markup(environment().get_template(template).render(t=words, **values))
 
 
 def data_uri(picture: bytes) -> str:
-    """A JPEG or PNG as a ``data:`` address."""
+    """A JPEG or PNG as a ``data:`` URL."""
     kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 
 
 @dataclass(frozen=True)
 class Block:
-    """A piece of a page that is not broken.
+    """A part of a page that is kept on one page.
 
     Attributes:
         html: the markup.
-        anchor: id of its first element, where something links to it.
-        title: what the contents call it; empty keeps it out of them.
-        instead: stands in its place where it is larger than a page.
+        anchor: id of its first element, if it is a link target.
+        title: its title in the contents; empty leaves it out.
+        instead: replacement if it is larger than a page.
     """
 
     html: Markup
@@ -74,7 +74,7 @@ class Block:
 
     @property
     def weight(self) -> int:
-        """Bytes on a page, with room for links that have to name a page."""
+        """Bytes on a page, including room for page names in links."""
         return len(self.html.encode()) + _LINK_GROWTH * len(_LINK.findall(self.html)) + 1
 
 
@@ -96,7 +96,7 @@ def checked_limit(megabytes: float) -> int:
     """The page limit in bytes.
 
     Raises:
-        ConfigError: outside of what a page can be.
+        ConfigError: outside the allowed range.
     """
     if not SMALLEST_MB <= megabytes <= LARGEST_MB:
         raise ConfigError(
@@ -149,7 +149,7 @@ def _packed(blocks: Sequence[Block], room: int) -> list[list[Block]]:
 
 
 def _linked(text: str, places: Mapping[str, int], current: int) -> str:
-    """Links to anchors that ended up on another page name that page."""
+    """Add the page name to links whose anchor is on another page."""
 
     def target(match: re.Match[str]) -> str:
         index = places.get(match[1], current)
@@ -164,27 +164,24 @@ def _page(
     sheet = stylesheet(words)
     digest = base64.b64encode(hashlib.sha256(sheet.encode()).digest()).decode()
     numbers = [(n + 1, page_name(n)) for n in range(pages)] if 1 < pages < 9999 else []
-    return (
-        environment()
-        .get_template("page.html")
-        .render(
-            t=words,
-            policy=_POLICY.format(digest=digest),
-            stylesheet=Markup(sheet),
-            title=title,
-            kind=kind,
-            content=content,
-            index=index,
-            pages=pages,
-            numbers=_around(numbers, index),
-            contents=contents,
-            version=__version__,
-        )
+    return render(
+        "page.html",
+        words,
+        policy=_POLICY.format(digest=digest),
+        stylesheet=Markup(sheet),
+        title=title,
+        kind=kind,
+        content=content,
+        index=index,
+        pages=pages,
+        numbers=_around(numbers, index),
+        contents=contents,
+        version=__version__,
     )
 
 
 def _around(numbers: Sequence[tuple[int, str]], index: int) -> list[tuple[int, str]]:
-    """First, last and the pages near this one, so that a thousand pages need no thousand links."""
+    """The first, the last and the nearest pages, to limit the number of links."""
     return [entry for n, entry in enumerate(numbers) if n in (0, len(numbers) - 1) or abs(n - index) <= 6]
 
 
@@ -194,6 +191,6 @@ def _sheet() -> str:
 
 
 def stylesheet(words: Words) -> str:
-    """The style sheet, with the sentence that no printed sheet goes without."""
+    """The style sheet, with the sentence printed on every sheet of paper."""
     sentence = words("research_only").replace("\\", "").replace('"', "").replace("<", "")
     return "\n" + _sheet().replace("RESEARCH_ONLY", sentence).strip() + "\n"

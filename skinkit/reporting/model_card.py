@@ -1,7 +1,7 @@
-"""The model card: what a trained model is, learnt from and may be used for, written beside it when it is trained.
+"""The model card: a trained model's architecture, training data and intended use, written with the model.
 
-Markdown for people, the same as JSON for machines. It is made from ``model.json`` and the model's tables alone; how
-good the model is on cases it did not see is said by ``skinkit evaluate`` and the report, not here.
+Markdown for people and the same content as JSON. It uses only ``model.json`` and the model's tables; performance on
+unseen cases is reported by ``skinkit evaluate`` and the report.
 
 Source: the headings follow Mitchell et al., "Model Cards for Model Reporting", FAT* 2019.
 """
@@ -31,13 +31,13 @@ def card(
     trained_on: pd.DataFrame,
     model: type[Model] | None = None,
 ) -> dict[str, Any]:
-    """Everything the card says, as plain values.
+    """The content of the card, as plain values.
 
     Args:
         about: ``model.json``.
         folds: rows of the model's table.
-        trained_on: one row per fold and case: fold, cohort, part, group_id and, of a classifier, class.
-        model: the model's class; the docstring of its file tells paper, idea and departures.
+        trained_on: one row per fold and case: fold, cohort, part, group_id and, for a classifier, class.
+        model: the model's class; the docstring of its file has paper, idea and departures.
     """
     classes = about.get("classes") or {}
     paper = _docstring(model)
@@ -171,7 +171,7 @@ def _value(value: Any) -> Any:
 
 
 def _docstring(model: type[Model] | None) -> dict[str, str]:
-    """The sections of a model's docstring that a reader of the card wants."""
+    """The sections of a model's docstring that the card quotes."""
     text = text_of(model) if model is not None else ""
     sections: dict[str, list[str]] = {}
     section = ""
@@ -190,7 +190,7 @@ def _docstring(model: type[Model] | None) -> dict[str, str]:
 
 
 def _cohorts(trained_on: pd.DataFrame) -> list[dict[str, Any]]:
-    """Cases and groups (patients, where known) of every cohort, and cases of each class where there are classes."""
+    """Cases and groups (patients, if known) of every cohort, and cases of each class, if any."""
     once = trained_on.drop_duplicates(["cohort", "case_id"])
     rows = []
     for cohort, own in once.groupby("cohort"):
@@ -206,8 +206,8 @@ def _cautions(about: Mapping[str, Any], trained_on: pd.DataFrame) -> list[str]:
     if about.get("leakage_allowed"):
         cautions.append(f"trained on a split that leaks, allowed because: {about['leakage_allowed']}")
     if trained_on["cohort"].nunique() == 1:
-        cautions.append("trained on one cohort only: expect it to fall elsewhere")
+        cautions.append("trained on one cohort only: expect lower performance elsewhere")
     if "otsu" in str(about.get("segmenter") or "").split(","):
         cautions.append("measured in outlines drawn by Otsu's threshold, a baseline without training")
-    cautions.append("what is missing of a case may tell its diagnosis: see 'skinkit audit'")
+    cautions.append("missing attributes may reveal the diagnosis: see 'skinkit audit'")
     return cautions

@@ -69,7 +69,7 @@ class Teller:
         return f"{loss.count:,} {status}: {reason}" if status != reason else f"{loss.count:,} {reason}"
 
     def malignant_set(self) -> str:
-        """Which diagnoses count as malignant."""
+        """The diagnoses that count as malignant."""
         classes = self.model.classes
         if classes is None:
             return ""

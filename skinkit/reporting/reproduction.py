@@ -1,4 +1,4 @@
-"""The page of a reproduced paper: for each of its tables and figures the command, its numbers and ours, and why not."""
+"""The page of a reproduced paper: for each table and figure the command, its numbers, ours, and their differences."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Beside:
 
     Attributes:
         published: the paper's.
-        words: how its arm is called.
-        ours: protocol -> ``estimate``, ``lower``, ``upper`` and ``n``; absent where it could not be computed.
-        comparable: :data:`NO`, :data:`PARTLY` or :data:`PRINTED_ONLY`; a number measured on other cases is never more.
-        why: what keeps them apart.
+        words: name of its arm.
+        ours: protocol -> ``estimate``, ``lower``, ``upper`` and ``n``; absent if not computed.
+        comparable: :data:`NO`, :data:`PARTLY` or :data:`PRINTED_ONLY`; other cases are never fully comparable.
+        why: the differences that limit the comparison.
     """
 
     published: Published
@@ -53,11 +53,11 @@ class Section:
     """One table or figure of the paper.
 
     Attributes:
-        part: which one.
-        commands: what makes it again by itself.
+        part: the table or figure.
+        commands: commands that make it separately.
         rows: numbers side by side.
         body: paragraphs, tables and pictures of Markdown.
-        missing: why nothing, or not everything, could be computed.
+        missing: why some or all of it could not be computed.
     """
 
     part: Exhibit
@@ -78,18 +78,18 @@ class Section:
 
 @dataclass(frozen=True)
 class Run:
-    """How the numbers came about.
+    """The conditions of the run.
 
     Attributes:
         study: the paper.
         preset: of the networks.
-        settings: over it.
-        weights: where networks started, as asked for; empty for each model's own.
-        segmenter: what drew the outlines.
-        cohorts: name of a cohort -> words on what it is and where.
-        missing: cohorts of the paper that are not there.
-        protocols: those that ran.
-        not_run: protocol -> why it did not.
+        settings: settings on top of the preset.
+        weights: requested starting weights of the networks; empty for each model's default.
+        segmenter: segmenter of the masks.
+        cohorts: name of a cohort -> description of its data.
+        missing: cohorts of the paper without data.
+        protocols: protocols that were run.
+        not_run: protocol -> why it was not run.
     """
 
     study: Study
@@ -103,7 +103,7 @@ class Run:
     not_run: Mapping[str, str]
 
     def differences(self) -> list[str]:
-        """In what every number of this run differs from the paper's."""
+        """Differences from the paper that affect every number of this run."""
         texts = []
         if self.preset != self.study.preset:
             texts.append(f"the networks learnt with the preset {self.preset}, not {self.study.preset}")
@@ -121,7 +121,7 @@ def beside(run: Run, part: Exhibit, numbers: Mapping[str, Mapping[Published, Map
     """The paper's numbers of a part with ours.
 
     Args:
-        run: how ours came about.
+        run: the conditions of our run.
         part: the table or figure.
         numbers: protocol -> the paper's number -> our figure; absent where it was not computed.
     """
@@ -173,7 +173,7 @@ def _section(run: Run, section: Section) -> str:
         parts.append("```sh\n" + "\n".join(section.commands) + "\n```")
     if section.rows:
         parts.append(_side_by_side(run, section.rows))
-        # A reason is said once, in the order of the rows.
+        # Each reason once, in the order of the rows.
         why = dict.fromkeys(text for row in section.rows for text in row.why)
         if why:
             parts.append("Why they are not comparable:\n\n" + "\n".join(f"- {_sentence(t)}" for t in why))
@@ -189,7 +189,7 @@ def _section(run: Run, section: Section) -> str:
 
 
 def _side_by_side(run: Run, rows: Sequence[Beside]) -> str:
-    # Outlines are measured whatever the protocol: their column is named after the segmenter.
+    # Masks do not depend on the protocol: their column is named after the segmenter.
     names = list(dict.fromkeys([*(p.name for p in run.protocols), *(name for row in rows for name in row.ours)]))
     header = ["cohort", "model", "figure", "paper", "printed in", *(f"ours, {n} (n)" for n in names), "comparable"]
     lines = []

@@ -1,8 +1,7 @@
-"""Checklists of reporting standards: what each item asks for, and which facts of the pipeline answer it.
+"""Checklists of reporting standards: the requirement of each item, and the facts of the pipeline that answer it.
 
-One file per standard in ``checklists/*.toml``. Items are numbered as in the published checklists; their wording there
-is our own and shorter. Read the standard itself before submitting: the page only saves looking up what the pipeline
-already knows.
+One file per standard in ``checklists/*.toml``. Items are numbered as in the published checklists; their wording is our
+own and shorter. Read the standard itself before submitting: the page only fills in what the pipeline has recorded.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ class Item:
     Attributes:
         number: as published.
         section: key of the texts ``standard.section.*``.
-        asks: language -> what it asks for.
+        asks: language -> its requirement.
         facts: names of facts of :mod:`skinkit.reporting.facts` that answer it.
-        complete: whether those facts answer it fully; otherwise a person has to add to them.
+        complete: whether those facts answer it fully; otherwise a person must complete them.
     """
 
     number: str

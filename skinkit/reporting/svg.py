@@ -1,7 +1,7 @@
-"""Figures on a page: foreign SVG made harmless, and the few drawings the pages make themselves.
+"""Figures on a page: sanitised SVG of other programs, and the pages' own small drawings.
 
-A page forbids inline styles, so every drawing says its colours as presentation attributes; labels are text, so that
-every script shows.
+The policy of a page forbids inline styles, so colours are presentation attributes; labels are text elements, so that
+every writing system is displayed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 
 from markupsafe import Markup, escape
 
-from skinkit.figures.canvas import INK, MUTED, TONES
+from skinkit.figures.canvas import BOX, INK, LINE, MUTED, PAPER, TONES, TRACK
 
 _XLINK = "http://www.w3.org/1999/xlink"
 _ELEMENTS = frozenset({
@@ -36,28 +36,27 @@ _PICTURE = re.compile(r"^data:image/(png|jpeg);base64,[A-Za-z0-9+/=\s]+$")
 _PX_PER_PT = 4 / 3
 _FONT = re.compile(r"(?P<weight>\bbold\b|\b[1-9]00\b)?\s*(?P<size>[\d.]+)px")
 
-LINE, PAPER, FAINT, BOX = "#d5dae0", "#ffffff", "#e9edf1", "#f5f7f9"
 BLUE, ALARM = TONES["plain"], TONES["alarm"]
 
 
 class UnsafeFigureError(ValueError):
-    """An SVG that cannot be read at all."""
+    """An SVG that cannot be sanitised."""
 
 
 def clean(text: str, prefix: str, *, label: str = "", translate: Callable[[str], str] | None = None) -> Markup:
-    """An SVG document as harmless inline SVG.
+    """An SVG document as sanitised inline SVG.
 
-    Only known elements and attributes stay; nothing points outside the document; styles become presentation attributes;
-    ids get a prefix, so that several figures can stand on one page.
+    Only allowed elements and attributes are kept; references outside the document are removed; styles become
+    presentation attributes; ids get a prefix, so that several figures fit on one page.
 
     Args:
         text: the document.
         prefix: put before every id, ASCII.
-        label: what a screen reader says.
-        translate: says a label in another language.
+        label: text for screen readers.
+        translate: translates a label.
 
     Raises:
-        UnsafeFigureError: it is no SVG, or declares entities.
+        UnsafeFigureError: not SVG, or it declares entities.
     """
     if "<!ENTITY" in text:
         raise UnsafeFigureError("the figure declares entities")
@@ -104,7 +103,7 @@ def _said(text: str | None, translate: Callable[[str], str] | None) -> str:
 
 
 def _attributes(element: ET.Element, prefix: str) -> dict[str, str]:
-    """The attributes that stay; where a style and an attribute disagree the style wins, as it does in a browser."""
+    """The attributes to keep; a style overrides an attribute, as in a browser."""
     found: dict[str, str] = {}
     declared = _declarations(element.get("style", ""))
     for raw, value in {**element.attrib, **declared}.items():
@@ -128,7 +127,7 @@ def _attributes(element: ET.Element, prefix: str) -> dict[str, str]:
 
 
 def _declarations(style: str) -> dict[str, str]:
-    """``name: value`` pairs of a style attribute; of the ``font`` shorthand the family is left to the page."""
+    """``name: value`` pairs of a style attribute; the family of the ``font`` shorthand is dropped."""
     found: dict[str, str] = {}
     for part in style.split(";"):
         name, colon, value = part.partition(":")
@@ -172,8 +171,8 @@ def malignancy_bar(value: float, threshold: float, label: str, threshold_label: 
     Args:
         value: 0 to 1.
         threshold: 0 to 1.
-        label: what a screen reader says.
-        threshold_label: stands beside the mark.
+        label: text for screen readers.
+        threshold_label: text beside the mark.
         alarm: whether to draw in the alarm's colour.
     """
     left, width, top, height = 4, 392, 20, 18
@@ -182,7 +181,7 @@ def malignancy_bar(value: float, threshold: float, label: str, threshold_label: 
     anchor, shift = ("end", -4) if threshold > 0.6 else ("", 4)
     parts = [
         _open(400, 56, label, "bar"),
-        f'<rect x="{left}" y="{top}" width="{width}" height="{height}" rx="3" fill="{FAINT}" stroke="{LINE}"/>',
+        f'<rect x="{left}" y="{top}" width="{width}" height="{height}" rx="3" fill="{TRACK}" stroke="{LINE}"/>',
         f'<rect x="{left}" y="{top}" width="{end:.2f}" height="{height}" rx="3" fill="{ALARM if alarm else BLUE}"/>',
         f'<line x1="{at:.2f}" x2="{at:.2f}" y1="6" y2="{top + height + 5}" stroke="{INK}" stroke-width="2"/>',
         _text(at + shift, 14, threshold_label, size=12, anchor=anchor),
@@ -196,11 +195,11 @@ _TICKS = ((0, "start"), (0.25, "middle"), (0.5, "middle"), (0.75, "middle"), (1,
 
 
 def small_bar(value: float, label: str, *, threshold: float | None = None, alarm: bool = False) -> Markup:
-    """A share from 0 to 1 as a thin bar, with a mark where a threshold is given."""
+    """A share from 0 to 1 as a thin bar, with a mark at the threshold, if any."""
     end = 100 * min(max(value, 0.0), 1.0)
     parts = [
         _open(100, 8, label, "small-bar", stretched=True),
-        f'<rect x="0" y="1" width="100" height="6" fill="{FAINT}"/>',
+        f'<rect x="0" y="1" width="100" height="6" fill="{TRACK}"/>',
         f'<rect x="0" y="1" width="{end:.2f}" height="6" fill="{ALARM if alarm else BLUE}"/>',
     ]
     if threshold is not None:
@@ -244,13 +243,13 @@ def whisker(estimate: float, lower: float, upper: float, label: str) -> Markup:
 
 @dataclass(frozen=True)
 class FlowStep:
-    """One box of the flow diagram and what was lost on the way to it.
+    """One box of the flow diagram and the exclusions before it.
 
     Attributes:
-        title: what is counted.
-        count: how many are left.
+        title: the counted items.
+        count: their number.
         notes: lines below the count.
-        losses: lines of the box to the right, each a loss with its count.
+        losses: lines of the box to the right, each an exclusion with its count.
     """
 
     title: str
@@ -263,14 +262,14 @@ _BOX_WIDTH, _SIDE_WIDTH, _GAP, _ROW = 320, 380, 50, 18
 
 
 def flow(steps: Sequence[FlowStep], label: str) -> Markup:
-    """A flow diagram: what is left runs down, what is lost leaves to the right."""
+    """A flow diagram from top to bottom, with exclusions to the right."""
     width = _BOX_WIDTH + _GAP + _SIDE_WIDTH + 4
     y = 2.0
     parts: list[str] = []
     for index, step in enumerate(steps):
         losses = [line for loss in step.losses for line in wrapped(loss, _SIDE_WIDTH - 24)]
         if index:
-            # The arrow to this box; the losses leave it half-way.
+            # The arrow to this box; exclusions branch off half-way.
             side = len(losses) * _ROW + 14 if losses else 0
             gap = max(26.0, side + 20)
             parts.append(_arrow(_BOX_WIDTH / 2, y, _BOX_WIDTH / 2, y + gap))
@@ -314,12 +313,12 @@ def _arrow(x1: float, y1: float, x2: float, y2: float) -> str:
 
 
 def text_width(words: str, size: float = 13) -> float:
-    """About how wide a line is, in the figure's units; ideographs are as wide as they are high."""
+    """Approximate width of a line, in the figure's units; ideographs are as wide as high."""
     return sum(1.0 if ord(letter) > 0x2E7F else 0.55 for letter in words) * size
 
 
 def wrapped(words: str, width: float, size: float = 13) -> list[str]:
-    """A text in lines that fit; breaks at spaces, or anywhere between ideographs."""
+    """A text wrapped at spaces, or between ideographs."""
     lines: list[str] = []
     line = ""
     for token in re.findall(r"[^\s\u2e80-\uffff]+\s*|[\u2e80-\uffff]|\s+", words):

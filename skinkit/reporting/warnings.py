@@ -14,17 +14,17 @@ from skinkit.reporting.evidence import CohortEvidence, Loss, losses_of
 from skinkit.schemas import FAILED, PENDING
 
 FEW = 50
-"""Below this many malignant (or benign) cases a sensitivity (or specificity) is called a rough guess."""
+"""With fewer malignant (or benign) cases a sensitivity (or specificity) is called a rough guess."""
 COMMON_SHARE = 0.1
-"""Above this share of malignant cases a cohort is called unlike a clinic."""
+"""With a larger share of malignant cases a cohort is called unlike a clinic."""
 CHANCE = 0.5
-"""AUROC of a coin."""
+"""AUROC of random predictions."""
 DROP = 0.02
-"""A fall of the AUROC from inside to outside that is worth a warning."""
+"""Drop of the AUROC from development to external cases from which a warning is shown."""
 DARK_SHARE = 0.05
-"""Below this share of Fitzpatrick types V and VI dark skin is called hardly represented."""
+"""With a smaller share of Fitzpatrick types V and VI, dark skin is called hardly represented."""
 CONFIRMED_SHARE = 0.95
-"""Below this share of diagnoses from histopathology the truth itself is doubted."""
+"""With a smaller share of diagnoses from histopathology the truth is called uncertain."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class ReportWarning:
     """One warning and the places it applies to.
 
     Attributes:
-        key: of the words.
-        where: for each place the values of its words; values that need translation are codes.
-        form: words of one place.
+        key: key of its text.
+        where: values of the placeholders, for each place; values that need translation are codes.
+        form: key of the text of one place.
         loud: printed first, in the alarm's colour.
     """
 
@@ -52,7 +52,7 @@ def find_warnings(
 
     Args:
         cohorts: all of them.
-        drift: external cohort -> what ``skinkit.audit.drift.compare`` answered.
+        drift: external cohort -> result of ``skinkit.audit.drift.compare``.
     """
     scored = [c for c in cohorts if c.has("metrics")]
     labelled = [c for c in cohorts if c.cohort.role != "inference" and not c.is_phantom]
@@ -99,7 +99,7 @@ Values = dict[str, Any]
 def _where(
     cohorts: Sequence[CohortEvidence], ask: Callable[[CohortEvidence], Values | None]
 ) -> tuple[Mapping[str, Any], ...]:
-    """The cohorts that have something to say, with it."""
+    """The cohorts with a value, and the value."""
     answers = ((c.name, ask(c)) for c in cohorts)
     return tuple({"cohort": name, **answer} for name, answer in answers if answer is not None)
 
@@ -112,7 +112,7 @@ _MOST_CUES = 3
 
 
 def _cues(c: CohortEvidence, verdict: str, family: str = "") -> Values | None:
-    """The most telling cues with that verdict; what was learnt from several of them stays in its section."""
+    """The strongest cues with that verdict; models of several cues are only in their section."""
     cues = [
         row
         for row in (c.shortcuts or {"cues": []})["cues"]
@@ -135,7 +135,7 @@ def _drifted(answer: Mapping[str, Any] | None) -> Values | None:
 
 def _unlike(c: CohortEvidence) -> Values | None:
     n, total = c.n_unlike or (0, 0)
-    # One in a hundred is what the definition makes of ordinary cases.
+    # By definition one in a hundred ordinary cases is counted.
     return {"n": n, "total": total} if n > max(2, 0.03 * total) else None
 
 

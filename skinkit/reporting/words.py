@@ -1,8 +1,7 @@
-"""The texts of the pages in English and Simplified Chinese, and how numbers, diagnoses and attributes are written.
+"""The texts of the pages in English and Simplified Chinese, and the format of numbers, diagnoses and attributes.
 
-The texts are in ``text/*.toml``: each key has its text in every language side by side, so that none is forgotten.
-Placeholders are in braces. A key is the path through the tables: ``drift.intro.en`` is the English text of
-``drift.intro``.
+The texts are in ``text/*.toml``, where each key has its text in every language. Placeholders are in braces. A key is
+the path through the tables: ``drift.intro.en`` is the English text of ``drift.intro``.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _INTERVAL = re.compile(r"^(?P<value>[\d.]+) \((?P<lower>[\d.]+) to (?P<upper>[\d
 _LESIONS_DRAWN = re.compile(r"^(?P<n>\d+( of \d+)?) lesions, like ones side by side$")
 _SUBGROUP_COUNTS = re.compile(r"^\(n = (?P<n>\d+), (?P<malignant>\d+) malignant\)$")
 _HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
-# A texture feature without a text of its own gets that of the first of these that its name contains.
+# A texture feature without a text of its own gets the text of the first of these words in its name.
 _STEM_GROUPS = (
     ("ShortRun", "short"), ("SmallArea", "short"), ("SmallDependence", "short"), ("LongRun", "long"),
     ("LargeArea", "long"), ("LargeDependence", "long"), ("LowGray", "dark"), ("HighGray", "bright"),
@@ -73,19 +72,19 @@ class Words:
         return text.format(**values) if values else text
 
     def code(self, family: str, code: object) -> str:
-        """The text of a stable code; a code without a text is shown by its name."""
+        """The text of a stable code; a code without a text is shown unchanged."""
         name = plain(code)
         text = self._texts.get(f"{family}.{name}")
         return text if text is not None else name.replace("_", " ")
 
     def reason(self, code: str) -> str:
-        """Why a case is not ok; ``code:diagnosis`` names the diagnosis too."""
+        """The text of a case's reason; ``code:diagnosis`` also names the diagnosis."""
         head, colon, diagnosis = code.partition(":")
         text = self.code("reason", head)
         return f"{text}: {self.diagnosis(diagnosis)}" if colon else text
 
     def diagnosis(self, label: object) -> str:
-        """A diagnosis by its English label or code; a label without a text stays as it is."""
+        """A diagnosis by its English label or code; a label without a text is unchanged."""
         name = plain(label)
         return self._texts.get(f"diagnosis.{DIAGNOSES.get(name, name)}") or name
 
@@ -94,7 +93,7 @@ class Words:
         return self("comma").join(items)
 
     def in_figure(self, text: str) -> str:
-        """A label of a figure in this language; figures are drawn in English."""
+        """A label of a figure, which is drawn in English, in this language."""
         translation = self._texts.get(f"figure.{text.strip()}")
         if translation is not None:
             return translation
@@ -124,7 +123,7 @@ class Words:
         return self("figure.few") if text == "too few cases" else text
 
     def share(self, value: float) -> str:
-        """A probability or share in percent, never more certain than two digits allow.
+        """A probability or share in percent, without false certainty (never 0 or 100 %).
 
         >>> Words("en").share(0.623), Words("en").share(0.9999), Words("zh-CN").share(0.001)
         ('62 %', 'over 99 %', '不足 1%')
@@ -138,7 +137,7 @@ class Words:
         return self("share", value=f"{value * 100:.0f}")
 
     def estimate(self, value: float, digits: int = 2) -> str:
-        """A figure, or a dash where there is none."""
+        """A figure, or a dash without one."""
         return "–" if math.isnan(value) else f"{value:.{digits}f}"
 
     def attribute(self, name: str) -> str:

@@ -78,8 +78,7 @@ class Config(Scoring):
 def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:
     """The metrics of the model on every development and external cohort."""
     model = name or config.model or workspace.defaults["model"]
-    chosen = [workspace.cohort(c).name for c in cohorts] or workspace.with_role("development", "external")
-    return [Ref("metrics", cohort, model) for cohort in chosen]
+    return [Ref("metrics", cohort, model) for cohort in workspace.chosen(cohorts, "development", "external")]
 
 
 def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
@@ -176,7 +175,7 @@ def settings_of(config: Scoring, prevalence: float | None) -> ScoringSettings:
 
     for name, least in (("bootstrap", 0), ("minimum", 1)):
         if getattr(config, name) < least:
-            raise ConfigError(f"--{name} {getattr(config, name)}", f"{least} or more", f"mend --{name}")
+            raise ConfigError(f"--{name} {getattr(config, name)}", f"{least} or more", f"correct --{name}")
     options = (config.bootstrap, config.seed, config.minimum, config.subgroups, config.primary)
     return ScoringSettings(*options, prevalence, config.by)
 

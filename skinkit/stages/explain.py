@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from skinkit.artifacts.artifact import Artifact, open_artifact
-from skinkit.artifacts.files import write_atomic
+from skinkit.artifacts.files import json_values, write_atomic
 from skinkit.errors import CaseError, ConfigError, did_you_mean, listed
 from skinkit.options import ONE_MODEL, Help
 from skinkit.schemas import EXPLANATIONS, OK
@@ -73,8 +73,7 @@ class Config:
 def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:
     """One set of explanations per cohort."""
     model = name or config.model or workspace.defaults["model"]
-    chosen = [workspace.cohort(c).name for c in cohorts] or list(workspace.cohorts)
-    return [Ref("explanations", cohort, model) for cohort in chosen]
+    return [Ref("explanations", cohort, model) for cohort in workspace.chosen(cohorts)]
 
 
 def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
@@ -331,7 +330,7 @@ def _contribution_columns(
     """The columns of contributions."""
     from skinkit.explain.shapley import ranked
 
-    entries = ranked(names, values, {name: _plain(case.get(name)) for name in set(names)})
+    entries = ranked(names, values, {name: json_values(case.get(name)) for name in set(names)})
     return {
         "attributions_json": json.dumps(entries, ensure_ascii=False),
         "baseline": baseline,
@@ -339,18 +338,11 @@ def _contribution_columns(
     }
 
 
-def _plain(value: Any) -> Any:
-    """A value of the case as JSON has it."""
-    if value is None or value != value:
-        return None
-    return value if isinstance(value, (str, bool, int)) else float(value)
-
-
 # --------------------------------------------------------------------------------------------------- heatmaps
 
 
-ExplainCase = Callable[[Mapping[str, Any], "np.ndarray"], tuple["np.ndarray", dict[str, Any]]]
-"""(case, its photo) -> Grad-CAM (h, w) on the scale of the network's last block, and the columns of contributions."""
+ExplainCase = Callable[[Mapping[str, Any], "np.ndarray"], tuple[dict[str, "np.ndarray"], dict[str, Any]]]
+"""(case, its photo) -> photo -> Grad-CAM (h, w) on the scale of its last block, and the columns of contributions."""
 
 
 def _photo_work(
@@ -364,7 +356,7 @@ def _photo_work(
     chosen = positive(model, config.target)
     if model.is_network:
         one = _integrated(config) if how == "gfa" else _shapley_and_gradcam
-        explain_case = _through_networks(model, chosen, device, job.workspace.root, one)
+        explain_case = _through_networks(model, chosen, device, job.workspace.root, job.cohort.root, one)
     else:
         explain_case = _through_probe(model, chosen, device)
 
@@ -372,14 +364,18 @@ def _photo_work(
         from skinkit.explain.shapley import enlarged, inside_share, points_inside, softened
 
         rgb = Photo(case["pixel_sha256"], job.cohort.root / case["image_path"]).read()
-        small, columns = explain_case(case, rgb)
+        by_photo, columns = explain_case(case, rgb)
+        primary, further = _by_view(by_photo, case, job.cohort.root)
+        if primary is None:
+            return {**_described(case, config.target, how), **_further_files(further, case, out), **columns}
         size = rgb.shape[1], rgb.shape[0]
-        heat = enlarged(small, size)
-        visible = enlarged(softened(small), size) if how == "gfa" else heat
+        heat = enlarged(primary, size)
+        visible = enlarged(softened(primary), size) if how == "gfa" else heat
         mask = _mask_of(case, job.workspace.root)
         return {
             **_described(case, config.target, how),
             **_painted(visible, case, out),
+            **_further_files(further, case, out),
             **(_composed(rgb, visible, mask, columns, case, config.target, out) if how == "gfa" else {}),
             "inside_mask": None if mask is None else inside_share(heat, mask),
             "pointing_game": None if mask is None else points_inside(heat, mask),
@@ -393,7 +389,7 @@ def _through_probe(model: Classifier, chosen: np.ndarray, device: str) -> Explai
     """One frozen network before all folds."""
     network: Any = model.embedder(device)
 
-    def explain_case(case: Mapping[str, Any], rgb: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+    def explain_case(case: Mapping[str, Any], rgb: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         import numpy as np
         import torch
 
@@ -410,7 +406,7 @@ def _through_probe(model: Classifier, chosen: np.ndarray, device: str) -> Explai
         ]
         fitted, temperatures = [v.fold.fitted for v in fold_views], [v.fold.temperature for v in fold_views]
         module, layer = model.model_class.explained(network, fitted, offsets, temperatures, chosen)
-        return straightened(grad_cam(module, layer, images)), attributed(fold_views, case, chosen)
+        return {"image": straightened(grad_cam(module, layer, images))}, attributed(fold_views, case, chosen)
 
     return explain_case
 
@@ -431,14 +427,14 @@ class _Explained:
     """The explanation of one case by one fold's network.
 
     Attributes:
-        heat: (h, w).
+        heat: photo it reads -> (h, w).
         names: input of each contribution; a name may occur more than once.
         values: contributions.
         baseline: the log odds without any.
         columns: further columns.
     """
 
-    heat: np.ndarray
+    heat: Mapping[str, np.ndarray]
     names: Sequence[str]
     values: np.ndarray
     baseline: float
@@ -450,27 +446,21 @@ One = Callable[[Any, Mapping[str, Any], "Groups", "np.ndarray", float], _Explain
 
 
 def _shapley_and_gradcam(
-    network: Any,
-    batch: Mapping[str, Any],
-    groups: Groups,
-    chosen: np.ndarray,
-    temperature: float,
+    network: Any, batch: Mapping[str, Any], groups: Groups, chosen: np.ndarray, temperature: float
 ) -> _Explained:
     from skinkit.explain.shapley import grad_cam, odds_of_inputs, odds_of_photos, straightened
 
     names, values, baseline = odds_of_inputs(network, batch, groups, chosen, temperature)
-    module = odds_of_photos(network, batch, chosen, temperature)
-    heat = straightened(grad_cam(module, network.last, batch["image"]))
+    heat = {}
+    for name, block in network.blocks().items():
+        module = odds_of_photos(network, batch, chosen, temperature, name)
+        heat[name] = straightened(grad_cam(module, block, batch[name]))
     return _Explained(heat, names, values, baseline, {})
 
 
 def _integrated(config: Config) -> One:
     def one(
-        network: Any,
-        batch: Mapping[str, Any],
-        groups: Groups,
-        chosen: np.ndarray,
-        temperature: float,
+        network: Any, batch: Mapping[str, Any], groups: Groups, chosen: np.ndarray, temperature: float
     ) -> _Explained:
         import numpy as np
 
@@ -488,7 +478,7 @@ def _integrated(config: Config) -> One:
         names = ["image", *(owner for owners in groups.values() for owner in owners)]
         values = np.concatenate([[path.parts["image"].sum()], *(path.parts[name] for name in groups)])
         columns = {"steps": path.steps, "completeness_error": path.error}
-        return _Explained(path.heat - path.heat.min(), names, values, path.start, columns)
+        return _Explained({"image": path.heat - path.heat.min()}, names, values, path.start, columns)
 
     return one
 
@@ -509,21 +499,27 @@ class CaseReader:
         self.model, self.device, self.workspace = model, device, workspace
         self._networks: dict[int, Any] = {}
 
-    def read(self, case: Mapping[str, Any], rgb: np.ndarray) -> Iterator[tuple[Fold, Any, Mapping[str, Any], Groups]]:
+    def read(
+        self, case: Mapping[str, Any], rgb: np.ndarray, root: Path
+    ) -> Iterator[tuple[Fold, Any, Mapping[str, Any], Groups]]:
         """The folds that predicted a case: the fold, its network, the batch, table -> attribute of each column.
 
         Args:
             case: fused row with ``fold``: the one that held it out, or None for all.
-            rgb: its photo.
+            rgb: its primary photo.
+            root: of the cohort's files, where photos of further views lie.
         """
         import pandas as pd
 
-        from skinkit.learning.examples import Examples, as_input
-        from skinkit.learning.trained import batch_of, lesion_masks
+        from skinkit.data.views import IMAGE, read_names
+        from skinkit.learning.examples import Examples, as_input, lesion_masks, photos_of_view
+        from skinkit.learning.trained import batch_of
 
         frame, reads = pd.DataFrame([dict(case)]), self.model.model_class.READS
+        photo, side_px = [_Read(case["pixel_sha256"], rgb)], self.model.config.side_px
+        named = {name: photos_of_view(frame, root, name) for name in read_names(reads) if name != IMAGE}
         masks = lesion_masks(frame, self.workspace) if "mask" in reads else None
-        examples = Examples(reads, self.model.config.side_px, [_Read(case["pixel_sha256"], rgb)], masks=masks)
+        examples = Examples(reads, side_px, photo, views=named, masks=masks)
         for fold in _folds(self.model, case):
             if fold.number not in self._networks:
                 self._networks[fold.number] = self.model.network(fold, self.device)
@@ -533,22 +529,24 @@ class CaseReader:
             yield fold, self._networks[fold.number], batch, {k: v for k, v in groups.items() if k in reads}
 
 
-def _through_networks(model: Classifier, chosen: np.ndarray, device: str, workspace: Path, one: One) -> ExplainCase:
+def _through_networks(
+    model: Classifier, chosen: np.ndarray, device: str, workspace: Path, root: Path, one: One
+) -> ExplainCase:
     """A network per fold; heatmaps and contributions are means over those that predicted the case."""
     reader = CaseReader(model, device, workspace)
 
-    def explain_case(case: Mapping[str, Any], rgb: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+    def explain_case(case: Mapping[str, Any], rgb: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         import numpy as np
 
         answers = [
             one(network, batch, groups, chosen, fold.temperature)
-            for fold, network, batch, groups in reader.read(case, rgb)
+            for fold, network, batch, groups in reader.read(case, rgb, root)
         ]
         names = [name for each in answers for name in each.names]
         values = np.concatenate([each.values for each in answers]) / len(answers)
         baseline = float(np.mean([each.baseline for each in answers]))
         columns = {key: max(each.columns[key] for each in answers) for key in answers[0].columns}
-        heat = np.mean([each.heat for each in answers], axis=0)
+        heat = {name: np.mean([each.heat[name] for each in answers], axis=0) for name in answers[0].heat}
         return heat, {**_contribution_columns(names, values.tolist(), baseline, case), **columns}
 
     return explain_case
@@ -558,13 +556,44 @@ def _described(case: Mapping[str, Any], target: str, method: str) -> dict[str, A
     return {"case_id": case["case_id"], "image_id": case["image_id"], "target": target, "method": method, "status": OK}
 
 
-def _painted(heat: np.ndarray, case: Mapping[str, Any], out: Path) -> dict[str, Any]:
+def _by_view(
+    heat: Mapping[str, np.ndarray], case: Mapping[str, Any], root: Path
+) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:
+    """The heatmap of the primary photo, None where the model does not read it, and view -> that of a further photo.
+
+    Those of further photos are at their photo's own size.
+    """
+    import pandas as pd
+
+    from skinkit.data.views import IMAGE
+    from skinkit.explain.shapley import enlarged
+    from skinkit.learning.examples import photos_of_view
+
+    primary, further = heat.get(IMAGE), {}
+    for name in heat.keys() - {IMAGE}:
+        (photo,) = photos_of_view(pd.DataFrame([dict(case)]), root, name)
+        assert photo is not None  # else the case could not be predicted
+        if photo.pixel_sha256 == case["pixel_sha256"]:
+            primary = heat[name]
+        else:
+            rgb = photo.read()
+            further[name.removeprefix(f"{IMAGE}_")] = enlarged(heat[name], (rgb.shape[1], rgb.shape[0]))
+    return primary, further
+
+
+def _further_files(heat: Mapping[str, np.ndarray], case: Mapping[str, Any], out: Path) -> dict[str, Any]:
+    """Write the heatmaps of further views."""
+    named = {view: _painted(values, case, out, view)["heatmap_file"] for view, values in heat.items()}
+    return {f"heatmap_{view}_file": file for view, file in named.items()}
+
+
+def _painted(heat: np.ndarray, case: Mapping[str, Any], out: Path, view: str = "") -> dict[str, Any]:
     """Write the heatmap."""
     from skinkit.explain.shapley import as_grey
     from skinkit.images.encode import png_bytes
     from skinkit.images.identity import slug
 
-    file = f"heatmaps/{slug(case['case_id'])}.png"
+    file = f"heatmaps/{slug(case['case_id'])}{view and '-' + view}.png"
     write_atomic(out / file, png_bytes(as_grey(heat)))
     return {"heatmap_file": file}
 

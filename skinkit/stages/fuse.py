@@ -1,7 +1,7 @@
 """fuse: cases + masks + features -> fused, one row per case. It joins and fits nothing.
 
-A case with several photos is represented by its dermoscopic one, else by the first image id. A case whose features
-could not be measured keeps its row (reason ``features_missing``): it can still be predicted from what is known.
+A case with several photos is represented by its dermoscopic one, else by the first image id. A case without features
+keeps its row (reason ``features_missing``), because models can still predict it from its other inputs.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from skinkit.artifacts.artifact import Artifact
-from skinkit.data.views import primary_images
+from skinkit.data.views import beside, is_view_column, primary_images
 from skinkit.schemas import FEATURES, FUSED, OK
 from skinkit.stages import Job
 from skinkit.workspace import Ref, Workspace, check_name
 
-VERSION = 1
+VERSION = 2
 SCHEMA = FUSED
 
 
@@ -31,8 +31,7 @@ def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: 
     """One fused table per cohort."""
     name = name or config.features or workspace.defaults["segmenter"]
     check_name(name, "name of the fused table")
-    chosen = [workspace.cohort(c).name for c in cohorts] or list(workspace.cohorts)
-    return [Ref("fused", cohort, name) for cohort in chosen]
+    return [Ref("fused", cohort, name) for cohort in workspace.chosen(cohorts)]
 
 
 def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
@@ -57,19 +56,21 @@ def run(config: Config, job: Job) -> Artifact:
     )
     features = job.inputs["features"].table()
     measured = [name for name in features.columns if name not in FEATURES.names]
-    frame = primary_images(cases[cases["status"] == OK])
-    frame = frame.drop(columns=["fingerprint", "status", "reason", "detail"], errors="ignore")
-    frame = frame.merge(masks, on="image_id", how="left", validate="one_to_one")
-    ok = features.loc[features["status"] == OK, ["image_id", *measured]]
-    frame = frame.merge(ok, on="image_id", how="left", validate="one_to_one")
+    images = cases[cases["status"] == OK].drop(columns=["fingerprint", "status", "reason", "detail"], errors="ignore")
+    images = images.merge(masks, on="image_id", how="left", validate="one_to_one")
     folder = job.inputs["masks"].path
     inside = job.workspace.path(Ref("masks", job.target.cohort, folder.name.removesuffix(".previous")))
     prefix = inside.relative_to(job.workspace.root).as_posix()
-    frame["mask_path"] = [f"{prefix}/{name}" if isinstance(name, str) else None for name in frame["mask_file"]]
+    images["mask_path"] = [f"{prefix}/{name}" if isinstance(name, str) else None for name in images["mask_file"]]
+    frame = beside(primary_images(images), images)
+    ok = features.loc[features["status"] == OK, ["image_id", *measured]]
+    frame = frame.merge(ok, on="image_id", how="left", validate="one_to_one")
     without = ~frame["image_id"].isin(ok["image_id"])
     frame["status"] = OK
     frame["reason"] = without.map({True: "features_missing", False: None})
-    keep = [*(n for n in FUSED.names if n in frame), *(n for n in cases.columns if _is_extra(n)), *measured]
+    views = [name for name in map(str, frame) if is_view_column(name)]
+    extra = [name for name in cases.columns if _is_extra(name)]
+    keep = [*(n for n in FUSED.names if n in frame), *views, *extra, *measured]
     with job.build() as build:
         build.clear()
         return build.finish(

@@ -1,13 +1,13 @@
 """ingest: a source folder -> cases, one row per image in canonical columns.
 
-A table row without its image, and an image without a table row, are ``pending`` and looked at again next time. Images
-that show exactly the same pixels are one: the first by ``image_id`` stays, the others are excluded. An unknown
-diagnosis leaves a case as it is; it only bars it from training and scoring. Nothing of a file but its pixels is kept:
-no EXIF, no position, no DICOM header.
+A table row without its image, and an image without a table row, are ``pending`` and checked again in the next run. Of
+images with identical pixels the first by ``image_id`` is kept, the others are excluded. A case with an unknown
+diagnosis is usable, but neither trained on nor scored. Only pixels are read from image files: no EXIF, no GPS position,
+no DICOM header.
 
-With a key file (``--pseudonymise``, or ``pseudonymise`` of the cohort in ``skinkit.toml``) patients, lesions, cases,
-exams, images and their files go by pseudonyms from here on (``skinkit.privacy.pseudonyms``). The artifact records it
-beside itself: a cohort never falls back to its own ids by itself, and never changes its key.
+With a key file (``--pseudonymise``, or ``pseudonymise`` of the cohort in ``skinkit.toml``) the ids of patients,
+lesions, cases, exams and images, and file names, become pseudonyms (``skinkit.privacy.pseudonyms``). A note beside the
+artifacts records this, so a cohort never silently returns to its original ids or changes its key.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SCHEMA = CASES
 SHARES = True
 _SHOWN_CASES = 12
 _FEWEST_ASKED = 3
-"""Attributes of a patient that somebody must have been asked for the absence of all of them to say something."""
+"""Fewest patient attributes a table must have for their joint absence to be informative."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,12 @@ class Config:
 
 
 def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:
-    """The cases of every cohort, or of those named."""
+    """The cases of every cohort, or of the named ones."""
     return [Ref("cases", workspace.cohort(c).name) for c in cohorts or workspace.cohorts]
 
 
 def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
-    """Nothing of the workspace; a source that draws metadata reads the training rows of a split to draw them from."""
+    """Nothing, except for a source that draws metadata: it reads a split and the cases of its training rows."""
     from skinkit.data import load_source
 
     cohort = workspace.cohort(target.cohort)
@@ -80,15 +80,15 @@ def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:
     """The key the cohort's pseudonyms are made with, where it has one."""
     own = workspace.cohort(target.cohort).key_file
     key_file = config.pseudonymise
-    if key_file and key_file != workspace.settings.get("ingest", {}).get("pseudonymise"):  # the command line wins
+    if key_file and key_file != workspace.settings.get("ingest", {}).get("pseudonymise"):  # option wins
         own = Path(key_file).expanduser().absolute()
     return replace(config, pseudonymise=str(own or ""))
 
 
 def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
-    """The cohort's own files: what describes it enters the recipe, all of them are watched.
+    """The cohort's files: its description and tables enter the recipe, all files are watched.
 
-    Of a key only its check value enters, so that it may be moved.
+    Of a key only the check value enters, so that the key file may be moved.
     """
     from skinkit.data import find_files
 
@@ -110,7 +110,7 @@ def _key(config: Config, target: Ref, workspace: Workspace) -> pseudonyms.Key | 
 
     Raises:
         InputError: the key file is absent.
-        RefusedError: it lies in the workspace, is too short, or is not the key this cohort was read with.
+        RefusedError: it is in the workspace, too short, or not the key this cohort was read with.
     """
     if not config.pseudonymise:
         return None
@@ -127,14 +127,14 @@ def _key(config: Config, target: Ref, workspace: Workspace) -> pseudonyms.Key | 
 
 
 def audit(config: Config, job: Job) -> None:
-    """Remember where the key lies, also where nothing else had to be done."""
+    """Record the path of the key, even if the artifact is up to date."""
     key = _key(config, job.target, job.workspace)
     if key is not None:
         _remember(config, job, key)
 
 
 def direct(config: Config, console: Console) -> dict[str, Any] | None:
-    """Write a draft of ``cohort.toml``, where ``--draft`` was given."""
+    """Write a draft of ``cohort.toml`` if ``--draft`` is set."""
     if not config.draft:
         if config.folder:
             raise ConfigError(
@@ -151,7 +151,7 @@ def direct(config: Config, console: Console) -> dict[str, Any] | None:
 
 
 def run(config: Config, job: Job) -> Artifact:
-    """Read one cohort: tables first, then every image that is new or changed."""
+    """Read one cohort: the tables, then every new or changed image."""
     from skinkit.audit.shortcuts import PATIENT_BLOCK
     from skinkit.data import find_files
     from skinkit.data.cases import list_cases
@@ -161,7 +161,7 @@ def run(config: Config, job: Job) -> Artifact:
     cohort_files = find_files(cohort)
     _refuse_emptied(job, len(cohort_files.images))
     listing = list_cases(cohort, cohort_files, job.console)
-    rule = config.selection if cohort.role != "inference" else ""  # a patient is not a study's image
+    rule = config.selection if cohort.role != "inference" else ""  # criteria are for studies, not patients
     draw = None
     if listing.source.draw is not None:
         draw = drawn_cohorts.drawn(cohort, listing, job.workspace, job.inputs)
@@ -176,7 +176,7 @@ def run(config: Config, job: Job) -> Artifact:
         _remember(config, job, key)
     with job.build() as build:
         _inspect_all(job, listing.rows, files, root, build)
-        listing.rows.clear()  # they are on the disk
+        listing.rows.clear()  # free memory: the rows are on disk
         build.finish_share()
         before = build.recalled([*_RECALLED, *PATIENT_BLOCK])
         rows = without_repeats(selection.within(before, rule))
@@ -209,26 +209,26 @@ def run(config: Config, job: Job) -> Artifact:
 
 
 def _refuse_emptied(job: Job, images: int) -> None:
-    """A share that is not mounted is an empty folder; no case is lost because of that.
+    """Refuse an empty folder where images were read before: its network share is probably not mounted.
 
     Raises:
-        InputError: there is no image where there were some.
+        InputError: the folder holds no image, but did before.
     """
     path = job.workspace.path(job.target)
     before = open_artifact(path).manifest["counts"].get(OK, 0) if exists(path) else 0
     if before and not images:
         raise InputError(
             f"no image in {job.cohort.root}, where {before} were read before",
-            "the folder as it was, or with more",
+            "the folder with its images",
             f"mount the share and run again; if the images are meant to be gone, remove {path} first",
         )
 
 
 def _with_pseudonyms(rows: Sequence[Mapping[str, Any]], key: pseudonyms.Key, space: str) -> list[dict[str, Any]]:
-    """The rows under their pseudonyms, sorted by image_id.
+    """The rows with pseudonyms, sorted by image_id.
 
     Raises:
-        RefusedError: two images share a pseudonym, which no key is likely ever to cause.
+        RefusedError: two images share a pseudonym (practically impossible).
     """
     from skinkit.data.cases import group_of
 
@@ -241,7 +241,7 @@ def _with_pseudonyms(rows: Sequence[Mapping[str, Any]], key: pseudonyms.Key, spa
 
 
 def _refuse_other_keys(job: Job, space: str, key: pseudonyms.Key | None) -> None:
-    """Cohorts that share their ids must share their pseudonyms: otherwise the leakage guard would see nothing.
+    """Refuse different keys for cohorts that share ids: the leakage guard could not match their pseudonyms.
 
     Raises:
         RefusedError: another cohort of the same id space has its own ids, or those of another key.
@@ -255,18 +255,18 @@ def _refuse_other_keys(job: Job, space: str, key: pseudonyms.Key | None) -> None
         if info.get("id_space") != space or theirs == (key and key.check):
             continue
         shared = f"cohorts {job.target.cohort!r} and {name!r} share the id space {space!r}"
-        if key and not theirs:  # its turn may come in this very run
-            job.console.warn(f"{shared}: ingest {name} with the same key, or no leakage between them would be seen")
+        if key and not theirs:  # it may be ingested with the key later in this run
+            job.console.warn(f"{shared}: ingest {name} with the same key, or leakage between them goes undetected")
         else:
             raise RefusedError(
                 f"{shared}, but " + ("their keys differ" if key else "only one of them is pseudonymised"),
-                "one key for both: the same patient must have the same pseudonym, or no leakage would be seen",
+                "one key for both, so that leakage between them is detected",
                 f"give both the same pseudonymise = KEYFILE in {SETTINGS_FILE}, or another id_space",
             )
 
 
 def _remember(config: Config, job: Job, key: pseudonyms.Key) -> None:
-    """Note beside the artifacts which key the cohort has, before any row is written."""
+    """Record the cohort's key beside the artifacts before any row is written."""
     key_file, path = Path(config.pseudonymise), job.workspace.path(job.target)
     memory = pseudonyms.Memory(key_file, key.check)
     folder = path.parent
@@ -294,7 +294,7 @@ _RECALLED = (
 def _inspect_all(
     job: Job, rows: Sequence[Mapping[str, Any]], files: Mapping[str, Any], root: Path, build: Builder
 ) -> None:
-    """Have every row built: those without an image as they are, the others with what the image tells."""
+    """Build every row: rows without an image unchanged, the others with the image's size and hashes."""
     items = {(row["image_id"],): row for row in rows}
     fingerprints = {
         key: job.recipe.fingerprint(row, [_state(root, row[c], files) for c in _FILES]) for key, row in items.items()
@@ -311,7 +311,7 @@ def _inspect_all(
 
 
 def _state(root: Path, path: str | None, files: Mapping[str, Any]) -> list[Any] | None:
-    """Size and time of a file, so that a changed one is read again."""
+    """Size and modification time of a file, so that a changed file is read again."""
     if path is None:
         return None
     if path in files:
@@ -358,10 +358,10 @@ def _mask_bytes(file: Path) -> bytes:
 
 
 def without_repeats(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Exclude every image that shows the same pixels as one before it; decided afresh, whatever was decided before.
+    """Exclude every image with the same pixels as an earlier one.
 
     Args:
-        rows: all rows; those excluded as ``duplicate_content`` earlier are looked at again.
+        rows: all rows; earlier exclusions as ``duplicate_content`` are reconsidered.
 
     Returns:
         The rows sorted by image_id.
@@ -385,7 +385,7 @@ def without_repeats(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _counts(
     flow: Mapping[str, Any], unmapped: Mapping[str, Mapping[str, int]], rows: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """What the report says about the cohort: counts by outcome, reason and diagnosis."""
+    """Counts for the report: by outcome, reason, diagnosis, patient and lesion."""
     fine = [row for row in rows if row["status"] == OK]
     flags = Counter(flag for row in rows for flag in str(row["flags"] or "").split(",") if flag)
     return {
@@ -411,10 +411,10 @@ def _sharing(rows: Sequence[Mapping[str, Any]], column: str) -> int:
 
 
 def _patient_block(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """How many labelled rows lack what is asked of the patient, who they are, and how well that tells malignancy.
+    """How many labelled rows lack all patient attributes, and how well this absence predicts malignancy.
 
-    Rows that wait for their image count: whether somebody was asked does not depend on the photo. None where nobody,
-    or everybody, was asked.
+    Rows still waiting for their image count, because missing attributes do not depend on the photo. None where too few
+    attributes exist or no row lacks all of them.
     """
     from skinkit.audit.shortcuts import PATIENT_BLOCK
 
@@ -438,23 +438,23 @@ def _patient_block(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 
 def _auroc_of_known(column: str, rows: Sequence[Mapping[str, Any]], malignant: frozenset[str]) -> float | None:
-    """AUROC for malignancy of whether a column is known: (sensitivity + specificity) / 2 of that one question."""
+    """AUROC for malignancy of "the column has a value": (sensitivity + specificity) / 2 of that binary predictor."""
     recorded: dict[bool, list[bool]] = {True: [], False: []}
     for row in rows:
         recorded[row["diagnosis"] in malignant].append(row[column] is not None)
     if not all(recorded.values()):
         return None
-    sensitivity, false_alarms = (sum(recorded[side]) / len(recorded[side]) for side in (True, False))
+    sensitivity, false_alarms = (sum(recorded[label]) / len(recorded[label]) for label in (True, False))
     return (sensitivity + 1 - false_alarms) / 2
 
 
 def _unexpected(expected: Mapping[str, int], info: Mapping[str, Any]) -> list[str]:
-    """Where the usable images are not as many as ``[expected_counts]`` says."""
+    """A warning where the numbers of usable images differ from ``[expected_counts]``."""
     counts = {**info["diagnoses"], "total": info["flow"]["status"].get(OK, 0)}
     other = [
         f"{name} {counts.get(name, 0):,} instead of {n:,}" for name, n in expected.items() if counts.get(name, 0) != n
     ]
-    return [f"not the counts that [expected_counts] says: {', '.join(other)}"] if other else []
+    return [f"counts differ from [expected_counts]: {', '.join(other)}"] if other else []
 
 
 def _report_counts(job: Job, rows: Sequence[Mapping[str, Any]], info: Mapping[str, Any]) -> None:
@@ -467,7 +467,7 @@ def _report_counts(job: Job, rows: Sequence[Mapping[str, Any]], info: Mapping[st
     if sharing["patient"] or sharing["lesion"]:
         job.console.info(
             f"{name}: {sharing['patient']:,} images share their patient with another one, {sharing['lesion']:,} their "
-            "lesion: 'skinkit split' keeps them on one side"
+            "lesion: 'skinkit split' keeps them together"
         )
     if block := info["patient_block"]:
         sets = block["malignant_sets"].items()
@@ -477,8 +477,8 @@ def _report_counts(job: Job, rows: Sequence[Mapping[str, Any]], info: Mapping[st
         )
         job.console.warn(
             f"{name}: {block['lacking']:,} of {block['rows']:,} labelled rows lack the patient block (sex and "
-            f"{len(block['attributes']) - 1} more), {counted} among them: whether sex is known tells malignancy with "
-            f"an AUROC of {telling or 'unknown'} by itself; see 'skinkit audit'"
+            f"{len(block['attributes']) - 1} more), {counted} among them: whether sex is known predicts malignancy "
+            f"with an AUROC of {telling or 'unknown'}; see 'skinkit audit'"
         )
     troubled = [row for row in rows if row["status"] in ("failed", "excluded")]
     for reason, count in flow["reasons"].items():

@@ -90,8 +90,7 @@ class Config:
 def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:
     """One table of predictions per cohort."""
     model = name or config.model or workspace.defaults["model"]
-    chosen = [workspace.cohort(c).name for c in cohorts] or list(workspace.cohorts)
-    return [Ref("predictions", cohort, model) for cohort in chosen]
+    return [Ref("predictions", cohort, model) for cohort in workspace.chosen(cohorts)]
 
 
 def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
@@ -222,9 +221,9 @@ def _image_rows(config: Config, job: Job, model: Classifier, frame: pd.DataFrame
     for part in in_chunks(frame):
         scored = scorer.scored(part, list(part["folds"]), job.cohort.root)
         probability, failed = scored.probability, scored.failed
-        readable = np.array([pixels not in failed for pixels in part["pixel_sha256"]], dtype=bool)
-        for case in _records(part[~readable]):
-            yield {**_keys(case), **_failure(failed[case["pixel_sha256"]])}
+        readable = np.array([row not in failed for row in range(len(part))], dtype=bool)
+        for row, case in zip(sorted(failed), _records(part[~readable]), strict=True):
+            yield {**_keys(case), **_failure(failed[row])}
         unsure = {f"uncertainty_{name}": mean_of_known(values) for name, values in scored.uncertainty.items()}
         answered = part.assign(unlike_training=mean_of_known(scored.unlike_training), **unsure)[readable]
         yield from _predicted(config, model, answered, probability[:, readable], job.cohort.prevalence)
@@ -360,7 +359,10 @@ def trained_prevalence(about: Mapping[str, Any], malignant: Collection[str]) -> 
 
     That is the share among the cases the folds learnt from, or another where a model lets rare classes count more.
     """
-    shares = [fold.get("supposed_shares") or fold.get("class_counts") for fold in about["folds"]]
+    names = ("effective_class_prior", "supposed_shares", "class_counts")  # the second of models of older versions
+    shares: list[Mapping[str, float]] = [
+        next((fold[name] for name in names if fold.get(name)), {}) for fold in about["folds"]
+    ]
     total = sum(n for of in shares if of for n in of.values())
     if not total or not all(shares):
         return None

@@ -49,8 +49,7 @@ def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: 
     """One feature table per cohort."""
     name = name or config.masks or workspace.defaults["segmenter"]
     check_name(name, "name of the features")
-    chosen = [workspace.cohort(c).name for c in cohorts] or list(workspace.cohorts)
-    return [Ref("features", cohort, name) for cohort in chosen]
+    return [Ref("features", cohort, name) for cohort in workspace.chosen(cohorts)]
 
 
 def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:

@@ -172,7 +172,7 @@ def run(config: Config, job: Job) -> Artifact:
         raise ConfigError(
             f"image_px = {config.image_px}, max_lesions = {config.max_lesions}",
             "64 to 4096 pixels, and 0 or more lesions",
-            "mend the values",
+            "correct the values",
         )
     words = Words(config.lang)
     cohorts, model = _evidence(config, job)

@@ -1,14 +1,14 @@
 """segment: cases -> masks, one PNG per image at the image's own size.
 
-A segmenter is a rule (``otsu``, ``truth``) or a trained network of the workspace. A network may know a photo: it, or
-one of the same patient, was among its training or validation rows. Such a photo is drawn by the folds that do not know
-it, the mean of their probabilities; where every fold knows it, by all of them, and the row says ``in_sample``: how
-close that mask comes to a person's says nothing about others. ``truth`` hands on the masks people drew; those of a
-second annotator are a second set of masks: ``segment --model truth --settings masks=FOLDER --name annotator2``.
+A segmenter is a rule (``otsu``, ``truth``) or a trained network of the workspace. A photo is in sample for a fold if
+its training or validation rows include the photo or another one of the same patient. A network segments a photo by the
+mean probability of the folds for which it is out of sample; if there is none, of all folds, with ``in_sample`` set in
+the row. ``truth`` passes on the truth masks; those of a second annotator are a second set of masks:
+``segment --model truth --settings masks=FOLDER --name annotator2``.
 
-A mask that is empty, covers less than 0.5 % or more than 98 % of the image has *failed*: the row says so
-(``mask_failed``) and later stages measure the whole image instead. Where a person drew a mask, Dice and IoU tell how
-close the drawn one comes; their means and medians are over the rows that are not in sample.
+A mask that is empty or covers less than 0.5 % or more than 98 % of the image has *failed* (flag ``mask_failed``), and
+later stages measure the whole image instead. Dice and IoU are computed where a truth mask exists; their means and
+medians leave out rows in sample.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ VERSION = 2
 SCHEMA = MASKS
 SHARES = True
 SMALLEST_SHARE, LARGEST_SHARE = 0.005, 0.98
-"""Outside these shares of the image a mask has failed."""
+"""Smallest and largest share of the image a mask may cover."""
 _FINISHED_AHEAD = 16
 
 
@@ -57,21 +57,20 @@ def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: 
     """One set of masks per cohort."""
     name = name or config.model or workspace.defaults["segmenter"]
     check_name(name, "name of the masks")
-    chosen = [workspace.cohort(c).name for c in cohorts] or list(workspace.cohorts)
-    return [Ref("masks", cohort, name) for cohort in chosen]
+    return [Ref("masks", cohort, name) for cohort in workspace.chosen(cohorts)]
 
 
 def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
-    """The cases of the cohort, and the trained network that draws.
+    """The cases of the cohort and, for a trained segmenter, its model.
 
     Raises:
-        ConfigError: a name that nothing has, or settings for a trained network.
+        ConfigError: an unknown name, or settings for a trained network.
     """
     cases = {"cases": Ref("cases", target.cohort)}
     if _is_rule(config.model):
         return cases
     if config.model not in _trained(workspace):
-        load_model(config.model, task="segment")  # a name of nothing is an error; one that has to be trained is not
+        load_model(config.model, task="segment")  # raises for an unknown name; a model still to be trained is valid
     if config.settings:
         raise ConfigError(
             f"--settings {' '.join(config.settings)} for {config.model}",
@@ -82,7 +81,7 @@ def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
 
 
 def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:
-    """Masks called after a segmenter are drawn by it; others by the workspace's."""
+    """The segmenter that the masks are named after, else the workspace's."""
     segmenters = {*registered("segment"), *_trained(workspace)}
     return replace(
         config, model=config.model or (target.name if target.name in segmenters else workspace.defaults["segmenter"])
@@ -90,7 +89,7 @@ def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:
 
 
 def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
-    """The settings of a rule with its defaults: a changed default makes masks stale. A network's are in its model.
+    """The settings of a rule with its defaults, so that a changed default makes masks stale; networks have none here.
 
     The masks of another annotator are watched.
     """
@@ -103,11 +102,11 @@ def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
 
 
 def _other_masks(config: Config, settings: Any, cohort: Cohort) -> CohortFiles | None:
-    """Masks of another annotator, where ``truth`` is told to take them."""
+    """Masks of another annotator, if ``truth`` is set to use them."""
     from skinkit.data import load_source
     from skinkit.data.files import other_masks
 
-    place = str(getattr(settings, "masks", "")) if _is_copied(config.model) else ""
+    place = settings.masks if _is_copied(config.model) else ""
     return other_masks(cohort, load_source(cohort.source), place) if place else None
 
 
@@ -117,7 +116,7 @@ def _is_rule(name: str) -> bool:
 
 
 def _is_copied(name: str) -> bool:
-    """Whether a segmenter hands on what a person drew."""
+    """Whether a segmenter passes on truth masks."""
     return _is_rule(name) and "truth_mask" in load_model(name).READS
 
 
@@ -133,14 +132,14 @@ def _settings(config: Config) -> Any:
 
 
 def run(config: Config, job: Job) -> Artifact:
-    """Draw the masks of one cohort."""
+    """Segment one cohort."""
     cases = job.inputs["cases"].table()
     cases = cases[cases["status"] == OK].reset_index(drop=True)
     with job.build() as build:
         draw_masks = _by_network if "model" in job.inputs else _by_rule
         about = draw_masks(config, job, cases, build)
         build.finish_share()
-        copies = _is_copied(config.model) and not getattr(_settings(config), "masks", "")
+        copies = _is_copied(config.model) and not _settings(config).masks
         summary = [] if copies else _summary(build, cases)
         for line in summary:
             job.console.info(f"  {_agreement_text(line)}")
@@ -151,7 +150,7 @@ def run(config: Config, job: Job) -> Artifact:
 
 
 def _by_rule(config: Config, job: Job, cases: pd.DataFrame, build: Builder) -> dict[str, Any]:
-    """Draw by a rule, or take over what a person drew; in processes."""
+    """Segment by a rule, or copy truth masks, in worker processes."""
     segmenter, settings = cast("type[DrawingRule]", load_model(config.model, task="segment")), _settings(config)
     draw = None if _is_copied(config.model) else partial(segmenter.draw, config=settings)
     others = _of_another(config, settings, job.cohort, cases)
@@ -177,7 +176,7 @@ def _by_rule(config: Config, job: Job, cases: pd.DataFrame, build: Builder) -> d
 
 
 def _of_another(config: Config, settings: Any, cohort: Cohort, cases: pd.DataFrame) -> dict[str, str] | None:
-    """``image_id`` -> mask of another annotator; None where the cohort's own are meant."""
+    """``image_id`` -> mask of another annotator; None for the cohort's own masks."""
     from skinkit.data.masks import masks_of
 
     files = _other_masks(config, settings, cohort)
@@ -188,13 +187,13 @@ def _of_another(config: Config, settings: Any, cohort: Cohort, cases: pd.DataFra
 
 
 def _content(case: Mapping[str, Any], root: Path) -> str | None:
-    """Hash of the mask that is handed on."""
+    """Hash of the truth mask that is copied."""
     if not isinstance(case["copied_path"], str):
         return None
     try:
         return file_sha256(on_disk(root / case["copied_path"]))
     except OSError:
-        return None  # the case says why when its mask is read
+        return None  # reading the mask raises the error that the row reports
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -210,7 +209,7 @@ def _mask_one(
     segmenter: str,
     draw: Callable[[np.ndarray], np.ndarray] | None,
 ) -> dict[str, Any]:
-    """One mask: drawn (or taken over from a person), written, measured."""
+    """Segment one image (or copy its truth mask), write the mask and measure it."""
     from skinkit.learning.examples import Photo
 
     photo = Photo(case["pixel_sha256"], root / case["image_path"], case["image_sha256"])
@@ -221,7 +220,7 @@ def _mask_one(
 
 
 def _person_s(case: Mapping[str, Any], root: Path, column: str = "truth_mask_path") -> np.ndarray | None:
-    """A mask drawn by a person, at the photo's size."""
+    """A truth mask at the photo's size."""
     from skinkit.images.decode import read_mask
 
     path = case[column]
@@ -231,7 +230,7 @@ def _person_s(case: Mapping[str, Any], root: Path, column: str = "truth_mask_pat
 def _written(
     case: Mapping[str, Any], mask: np.ndarray, truth: np.ndarray | None, out: Path, segmenter: str
 ) -> dict[str, Any]:
-    """The mask's file, and its row."""
+    """Write the mask's file and return its row."""
     import hashlib
 
     from skinkit.images.encode import png_bytes
@@ -257,7 +256,7 @@ def _written(
 
 
 def _by_network(config: Config, job: Job, cases: pd.DataFrame, build: Builder) -> dict[str, Any]:
-    """Draw by the folds of a trained network that do not know the photo."""
+    """Segment by the folds of a trained network for which the photo is out of sample."""
     from skinkit.learning import trained
 
     segmenter = trained.open_segmenter(job.inputs["model"], config.model)
@@ -282,7 +281,7 @@ def _by_network(config: Config, job: Job, cases: pd.DataFrame, build: Builder) -
 
 
 def _known_to(segmenter: Segmenter, cases: pd.DataFrame, cohort: str) -> list[frozenset[int]]:
-    """Of each case, the folds that had it, its pixels or something of its group among training or validation rows."""
+    """For each case, the folds whose training or validation rows include it, its pixels or its group."""
     from skinkit.artifacts.tables import read_table
 
     trained_on = read_table(
@@ -296,14 +295,14 @@ def _known_to(segmenter: Segmenter, cases: pd.DataFrame, cohort: str) -> list[fr
 
 
 def _traces(row: Mapping[Any, Any], cohort: str) -> list[tuple[str, ...]]:
-    """What a case can be recognised by."""
+    """The keys by which a case is matched: its id, pixels and group."""
     return [("case", cohort, row["case_id"]), ("pixels", row["pixel_sha256"]), ("group", row["group_id"])]
 
 
 def _predicted_masks(
     segmenter: Segmenter, folds: Sequence[int], cases: pd.DataFrame, job: Job, out: Path
 ) -> Iterator[dict[str, Any]]:
-    """Rows of cases drawn by the same folds; masks are finished and written in threads while the network works."""
+    """Rows of cases segmented by the same folds; masks are written in threads while the network runs."""
     from skinkit.console import Console
     from skinkit.learning import forward, precision
     from skinkit.learning.examples import Examples, in_order, photos_of
@@ -336,7 +335,7 @@ def _predicted_masks(
 def _finished(
     work: tuple[Mapping[str, Any], Sequence[Any]], *, segmenter: Segmenter, root: Path, out: Path
 ) -> dict[str, Any]:
-    """The row of one case: the mean of the folds' probabilities at the photo's own size, made a mask."""
+    """The row of one case: its mask is the thresholded mean probability of the folds at the photo's own size."""
     import numpy as np
     from PIL import Image
 
@@ -350,7 +349,7 @@ def _finished(
         truth = _person_s(case, root)
     except CaseError as error:
         return {"image_id": case["image_id"], "status": FAILED, "reason": error.reason, "detail": error.detail}
-    # Far from 0 the sigmoid is 0 or 1 to every digit, and the exponential must not overflow.
+    # Clip the logits, so that the exponential does not overflow; the sigmoid is saturated there.
     logits = np.clip(np.stack([answer[LESION] for answer in answers]), -50, 50)
     probability = (1 / (1 + np.exp(-logits))).mean(axis=0).astype(np.float32)
     size = int(case["width_px"]), int(case["height_px"])
@@ -362,7 +361,7 @@ def _finished(
 
 
 def _summary(build: Builder, cases: pd.DataFrame) -> list[dict[str, Any]]:
-    """Agreement with people's masks over rows that are not in sample, and per modality where mixed."""
+    """Agreement with truth masks over rows that are not in sample, and per modality if there are several."""
     import pandas as pd
 
     from skinkit.evaluation.overlap import FIGURES, overlap

@@ -52,13 +52,7 @@ def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: 
         split, fused = workspace.defaults["split"], name or workspace.defaults["segmenter"]
     check_name(split, "name of the split")
     check_name(fused, "name of the fused table")
-    development = workspace.with_role("development")
-    if cohorts and set(cohorts) != set(development):
-        raise ConfigError(
-            f"a signature of {listed(cohorts)} alone",
-            f"all development cohorts together: {listed(development)}",
-            "leave --cohort out, or change the roles in skinkit.toml",
-        )
+    development = workspace.development(cohorts, "a signature")
     return [Ref("signature", name=f"{split}/{fused}")] if development else []
 
 
@@ -130,7 +124,7 @@ def _check(config: Config) -> None:
     for name in ("alpha", "max_correlation"):
         value = getattr(config, name)
         if not 0 < value <= 1:
-            raise ConfigError(f"{name} = {value}", "more than 0, at most 1", f"mend --{name.replace('_', '-')}")
+            raise ConfigError(f"{name} = {value}", "more than 0, at most 1", f"correct --{name.replace('_', '-')}")
 
 
 def _fused(inputs: Mapping[str, Artifact], console: Console) -> tuple[pd.DataFrame, list[str]]:

@@ -1,19 +1,15 @@
-"""split: development cases -> folds of train, validation and held_out, everything of one patient on one side.
+"""split: development cases -> folds of train, validation and held_out parts; a patient is never divided between parts.
 
-What a development case shares with an external cohort that has been read (its patient, lesion or image) keeps it out of
-every part, so that the external cohort stays a test; ``external_overlap.csv`` lists such cases.
+A development case that shares its patient, lesion or image with an ingested external cohort is left out of every part,
+so that the external cohort stays a test; ``external_overlap.csv`` lists these cases.
 
-The held-out parts of ``--folds K --seed S`` are those of scikit-learn's
-``StratifiedGroupKFold(K, shuffle=True, random_state=S)`` on the cases in the order of (cohort, case_id), stratified by
-class and grouped by patient, so that figures of other programs on those folds can be compared. A patient is joined with
-another one when they share a lesion or an identical image.
+The held-out parts of ``--folds K --seed S`` are those of scikit-learn's ``StratifiedGroupKFold(K, shuffle=True,
+random_state=S)`` on the cases sorted by (cohort, case_id), stratified by class and grouped by patient. Patients that
+share a lesion or an identical image form one group. The other protocols come from the studies; they divide by image as
+published and therefore need a reason (``--allow-leakage``).
 
-The other protocols divide as a paper did, by image, and therefore need a reason (``--allow-leakage``). They come from
-the studies: ``paper`` (Wang et al. 2024: a quarter for tuning, nothing held out, external cohorts as test) and
-``metablock`` (Pacheco & Krohling 2021, the folders of PAD-UFES-20 that DermaCalibra and others report on).
-
-The split called ``masks`` (or any with ``--over masks``), which segmenters learn from, is over the cases with a mask
-drawn by a person, whether or not they have a diagnosis, stratified by cohort and modality instead of by class.
+The split named ``masks`` (or any with ``--over masks``) is for segmenters: it covers the cases with a truth mask, with
+or without a diagnosis, stratified by cohort and modality instead of class.
 """
 
 from __future__ import annotations
@@ -60,7 +56,7 @@ OVERLAP_FILE = "external_overlap.csv"
 _OUTSIDE = "in_an_external_cohort"
 if TYPE_CHECKING:
     ProtocolName = str
-else:  # the studies add theirs
+else:  # the studies add their protocols
     ProtocolName = Literal[(GROUPED, *published_splits())]
 _PUBLISHED = ", ".join(f"{name} ({split.words})" for name, split in published_splits().items())
 
@@ -69,12 +65,12 @@ _PUBLISHED = ", ".join(f"{name} ({split.words})" for name, split in published_sp
 class Config:
     """Options of the stage."""
 
-    protocol: Annotated[ProtocolName, f"grouped: patients on one side; by image, as published: {_PUBLISHED}"] = GROUPED
+    protocol: Annotated[ProtocolName, f"grouped: by patient; by image, as published: {_PUBLISHED}"] = GROUPED
     folds: Annotated[int, "folds; 1 is one train/validation/held_out split, more is cross-validation"] = 1
     seed: Annotated[int, "seed of the shuffling (some published protocols have their own)"] = 0
     over: Annotated[
         Literal["auto", "diagnosis", "masks"],
-        "cases with a class, or cases with a truth mask; auto: masks where the split is called so",
+        "cases with a class, or cases with a truth mask; auto: masks if the split is named masks",
     ] = "auto"
     classes: Annotated[
         str, "class set: pad6, wang8, wang4, isic2017, isic2018-7, malignancy or a TOML file (default: the workspace's)"
@@ -85,31 +81,25 @@ class Config:
     ] = 0.0
     held_out: Annotated[float, "share of all rows held out when there is one fold, 0 to 1"] = 0.2
     group: Annotated[
-        Literal["patient", "lesion", "image"], "what is kept on one side (patient: else lesion, else image)"
+        Literal["patient", "lesion", "image"], "unit that is never divided (patient: else lesion, else image)"
     ] = "patient"
     import_file: Annotated[
-        str, Help("CSV of a split made elsewhere: case_id or image_id, part, and fold, cohort if needed", metavar="CSV")
+        str, Help("CSV of an existing split: case_id or image_id, part, and fold, cohort if needed", metavar="CSV")
     ] = ""
     allow_leakage: Annotated[
-        str, Help("reason for a split that has a patient, lesion or image on both sides", metavar="REASON")
+        str, Help("reason to accept a patient, lesion or image in more than one part", metavar="REASON")
     ] = ""
     near_bits: Annotated[
-        int, "hashes of near-identical images differ in at most so many of 64 bits; -1: not sought"
+        int, "images are near-identical if their 64-bit hashes differ in at most this many bits; -1: no check"
     ] = 4
-    near_limit: Annotated[int, "cases with a near-identical image in another part above which the split is refused"] = 0
+    near_limit: Annotated[int, "most cases with a near-identical image in another part before the split is refused"] = 0
 
 
 def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:
     """The one split of that name, over all development cohorts."""
     name = name or workspace.defaults["split"]
     check_name(name, "name of the split")
-    development = workspace.with_role("development")
-    if cohorts and set(cohorts) != set(development):
-        raise ConfigError(
-            f"a split of {listed(cohorts)} alone",
-            f"all development cohorts together: {listed(development)}",
-            "leave --cohort out, or change the roles in skinkit.toml",
-        )
+    development = workspace.development(cohorts, "a split")
     return [Ref("split", name=name)] if development else []
 
 
@@ -119,10 +109,10 @@ def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
 
 
 def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:
-    """What the split is over, by its name, and how much is for validation.
+    """The config with ``over`` and ``validation`` filled in.
 
-    A classifier's temperature and thresholds are fitted on the validation rows, in every class; of a segmenter they
-    only choose or watch the epoch, and what it is not shown it does not learn.
+    The validation rows of a classifier fit its temperature and the thresholds of every class; those of a segmenter
+    only select the epoch, so fewer are enough.
     """
     over = config.over if config.over != "auto" else "masks" if target.name == MASKS else "diagnosis"
     published = _published(config)
@@ -131,9 +121,9 @@ def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:
 
 
 def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
-    """The class set, the imported file, the published table, and what is shared with external cohorts.
+    """The class set, the imported file, the published table, and the overlap with external cohorts.
 
-    External cohorts count only by what they share: one that shares nothing leaves the split as it is.
+    An external cohort without overlap does not make the split stale.
     """
     inputs = {"classes": digest(_classes(config, workspace).as_dict())}
     if config.import_file:
@@ -197,15 +187,7 @@ def run(config: Config, job: Job) -> Artifact:
     warnings += _overlap_warnings(config, job, shared)
     for text in warnings:
         job.console.warn(text)
-    leaks = leakage.look_at(_straddling(frame, images, config), leakage.photos_of(job.workspace))
-    if published and not published.over:
-        leaks = leakage.joined(leaks, shared)
-    leakage.refuse(leaks, config.allow_leakage, "parts of the split", _remedy(config))
-    remarks = leaks.near_remarks("an image in another part")
-    if leaks.cases:
-        remarks.append(f"{leaks.cases} cases leak between the parts, allowed because: {config.allow_leakage}")
-    for text in remarks:
-        job.console.warn(text)
+    leaks, remarks = _checked_leakage(frame, images, shared, config, job)
     for fold, rows in frame.groupby("fold"):
         sizes = ", ".join(f"{part} {int((rows['part'] == part).sum())}" for part in PARTS)
         job.console.info(f"  fold {fold}: {sizes}")
@@ -238,6 +220,29 @@ def run(config: Config, job: Job) -> Artifact:
                 "warnings": warnings + remarks,
             },
         )
+
+
+def _checked_leakage(
+    frame: pd.DataFrame, images: pd.DataFrame, shared: Leakage, config: Config, job: Job
+) -> tuple[Leakage, list[str]]:
+    """Leakage between the parts and remarks about it, which are also logged.
+
+    Raises:
+        RefusedError: cases leak and no reason allows it.
+    """
+    from skinkit.audit import leakage
+
+    leaks = leakage.look_at(_straddling(frame, images, config), leakage.photos_of(job.workspace))
+    published = _published(config)
+    if published and not published.over:
+        leaks = leakage.joined(leaks, shared)
+    leakage.refuse(leaks, config.allow_leakage, "parts of the split", _remedy(config))
+    remarks = leaks.near_remarks("an image in another part")
+    if leaks.cases:
+        remarks.append(f"{leaks.cases} cases leak between the parts, allowed because: {config.allow_leakage}")
+    for text in remarks:
+        job.console.warn(text)
+    return leaks, remarks
 
 
 def _columns(frame: pd.DataFrame) -> dict[str, pd.Series]:
@@ -280,7 +285,7 @@ def _images(job: Job, classes: ClassSet) -> pd.DataFrame:
 
 
 def _labelled_images(cases: pd.DataFrame, classes: ClassSet) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Every usable image of a case with a class, ``stratum`` being the class, and why the others are not here."""
+    """The usable images of cases with a class, with the class as ``stratum``, and counts of the others."""
     usable = cases["status"] == OK
     unknown = cases["diagnosis"].isna()
     unmapped = usable & ~unknown & cases["class"].isna()
@@ -304,7 +309,7 @@ def _labelled_images(cases: pd.DataFrame, classes: ClassSet) -> tuple[pd.DataFra
 
 
 def _outlined_images(cases: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Every usable image with a truth mask, ``stratum`` being its cohort and modality, and why the others are not."""
+    """The usable images with a truth mask, with cohort and modality as ``stratum``, and counts of the others."""
     usable = cases["status"] == OK
     outlined = cases["truth_mask_path"].notna()
     excluded = _tally(
@@ -315,18 +320,18 @@ def _outlined_images(cases: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]
         raise InputError(
             f"no development case has a mask drawn by a person (left out: {excluded})",
             "cohorts with truth masks",
-            "see 'skinkit show' of the cases; folder cohorts name their masks with 'masks' in cohort.toml",
+            "see 'skinkit show' of the cases; folder cohorts set 'masks' in cohort.toml",
         )
     modality = images["modality"].fillna("of unknown modality")
     return images.assign(stratum=images["cohort"] + " " + modality), excluded
 
 
 def _tally(*reasons: Iterable[str]) -> dict[str, int]:
-    """Reason -> how often, by name."""
+    """Reason -> count, sorted by reason."""
     return dict(sorted(Counter(str(reason) for several in reasons for reason in several).items()))
 
 
-# ------------------------------------------------------------------------------------------------------- drawn
+# ---------------------------------------------------------------------------------------------- grouped protocol
 
 
 def _drawn(cases: pd.DataFrame, config: Config, job: Job) -> pd.DataFrame:
@@ -394,7 +399,7 @@ def _stratified(
 def _carved(
     labels: npt.NDArray[np.str_], groups: npt.NDArray[np.str_], share: float, seed: int
 ) -> npt.NDArray[np.bool_]:
-    """About that share of the rows, whole groups, every class left represented outside where it can be."""
+    """About this share of the rows in whole groups; every class stays represented in the rest where possible."""
     from fractions import Fraction
 
     import numpy as np
@@ -403,7 +408,7 @@ def _carved(
     if most < 2:
         raise InputError(
             f"too few patients to divide: {_groups_by_class(labels, groups)}",
-            "at least two patients, and two cases of one class, in what is divided",
+            "at least two patients, and two cases of one class",
             "add cases, or lower --folds",
         )
     wanted = Fraction(share).limit_denominator(min(_FINEST_PARTS, most))
@@ -413,11 +418,11 @@ def _carved(
         np.logical_or.reduce([parts[(first + i) % len(parts)] for i in range(wanted.numerator)])
         for first in range(len(parts))
     ]
-    # A class with a single patient belongs to the rest: the first part that leaves every class there is taken.
+    # A class with a single patient belongs to the rest: take the first part that leaves every class there.
     return max(tries, key=lambda chosen: (len(np.unique(labels[~chosen])), bool(chosen.any())))
 
 
-# ------------------------------------------------------------------------------------- beside external cohorts
+# -------------------------------------------------------------------------------- overlap with external cohorts
 
 _OVERLAP = ("cohort", "case_id", "kind", "shared", "other_cohort", "other_case_id")
 
@@ -425,19 +430,19 @@ _OVERLAP = ("cohort", "case_id", "kind", "shared", "other_cohort", "other_case_i
 def _shared(config: Config, job: Job) -> Leakage:
     from skinkit.audit import leakage
 
-    if config.import_file or not _looks_outside(config):
+    if config.import_file or not _excludes_overlap(config):
         return leakage.joined()
     return leakage.external_overlap(job.workspace)
 
 
-def _looks_outside(config: Config) -> bool:
-    """Whether what is shared with external cohorts matters: not where a published table fixes the test set."""
+def _excludes_overlap(config: Config) -> bool:
+    """Whether overlap with external cohorts matters: not where a published table defines the test set."""
     published = _published(config)
     return published is None or published.over is None
 
 
 def _without(cases: pd.DataFrame, shared: Leakage) -> pd.DataFrame:
-    """The cases, those that are also outside marked as left out."""
+    """The cases; those that are also in an external cohort are excluded."""
     if shared.pairs.empty:
         return cases
     import pandas as pd
@@ -451,7 +456,7 @@ def _without(cases: pd.DataFrame, shared: Leakage) -> pd.DataFrame:
 
 
 def _left_out(cases: pd.DataFrame) -> pd.DataFrame:
-    """The usable cases that are kept out of every part: they are not scored as development cases either."""
+    """The usable cases left out of every part; they are not scored as development cases either."""
     from skinkit.studies import selection
 
     reasons = (_OUTSIDE, selection.REPEATED, selection.CLASS_TOO_SMALL)
@@ -459,11 +464,11 @@ def _left_out(cases: pd.DataFrame) -> pd.DataFrame:
 
 
 def _overlap_warnings(config: Config, job: Job, shared: Leakage) -> list[str]:
-    """Say which development cases are also outside; a warning where they stay in."""
+    """Report development cases that are also in an external cohort; a warning where they stay in the split."""
     workspace = job.workspace
     unread = [name for name in workspace.with_role("external") if not exists(workspace.path(Ref("cases", name)))]
-    if unread and _looks_outside(config) and not config.import_file:
-        job.console.info(f"  {', '.join(unread)} not read yet: what development cases share with it is not looked for")
+    if unread and _excludes_overlap(config) and not config.import_file:
+        job.console.info(f"  {', '.join(unread)} not ingested yet: overlap with development cases is not checked")
     if shared.pairs.empty:
         return []
     where = ", ".join(sorted(set(shared.pairs["other_cohort"])))
@@ -481,12 +486,12 @@ def _overlap_warnings(config: Config, job: Job, shared: Leakage) -> list[str]:
 
 def _remedy(config: Config) -> str:
     if config.import_file:
-        return "mend the imported file"
+        return "correct the imported file"
     return "keep patients together (" + ("--group patient)" if config.protocol == GROUPED else "--protocol grouped)")
 
 
 def _selected(cases: pd.DataFrame, job: Job) -> tuple[pd.DataFrame, dict[str, Any] | None]:
-    """The cases after the part of a paper's selection that looks at all development cohorts together."""
+    """The cases after the part of a study's selection that applies to all development cohorts together."""
     from skinkit.studies import selection
 
     selections = {n: a.info.get("selection") or "" for n, a in job.inputs.items() if n.startswith("cases/")}
@@ -495,8 +500,8 @@ def _selected(cases: pd.DataFrame, job: Job) -> tuple[pd.DataFrame, dict[str, An
         cohorts = listed(f"{name.removeprefix('cases/')}: {rule or 'none'}" for name, rule in selections.items())
         raise InputError(
             f"development cohorts of different selections ({cohorts})",
-            "the same selection of all of them",
-            f"run 'skinkit ingest --selection {rules[-1]}' for all, or put it into [stage.ingest] of skinkit.toml",
+            "one selection for all of them",
+            f"run 'skinkit ingest --selection {rules[-1]}' for all, or set it in [stage.ingest] of skinkit.toml",
         )
     if not rules or not rules[0]:
         return cases, None
@@ -541,7 +546,7 @@ def _cohort_of(published: PublishedSplit, workspace: Workspace) -> str:
 
 
 def _over_table(published: PublishedSplit, cases: pd.DataFrame, job: Job) -> pd.DataFrame:
-    """``image_id``, ``folder`` and ``half`` over the whole table of the data set, whatever photos are here."""
+    """``image_id``, ``folder`` and ``half`` of every row of the data set's table, with or without a photo on disk."""
     import pandas as pd
 
     from skinkit.data import find_files
@@ -563,7 +568,7 @@ def _over_table(published: PublishedSplit, cases: pd.DataFrame, job: Job) -> pd.
     patients, lesions = (int(test[name].isin(rest[name]).sum()) for name in ("patient", "lesion"))
     job.console.info(
         f"  the test set is {len(test)} of {len(table)} rows of {files.tables[0].name}: {patients} share a patient "
-        f"with the others, {lesions} a lesion; {len(cases)} cases are here"
+        f"with the others, {lesions} a lesion; {len(cases)} cases have a photo"
     )
     return table[["image_id", *folders.columns]]
 
@@ -579,7 +584,7 @@ def _imported(file: Path, cases: pd.DataFrame, job: Job, config: Config) -> pd.D
     frame = table.merge(cases, on=["cohort", "case_id"], how="inner", validate="many_to_one")
     without_label = len(_cases_of(table)) - len(_cases_of(frame))
     if without_label:
-        job.console.warn(f"{without_label} cases of {file.name} have no image or no class here and are left out")
+        job.console.warn(f"{without_label} cases of {file.name} have no image or no class and are left out")
     absent = len(cases) - len(_cases_of(frame))
     if absent:
         job.console.warn(f"{absent} development cases are not in {file.name}: they are in no part")
@@ -587,9 +592,9 @@ def _imported(file: Path, cases: pd.DataFrame, job: Job, config: Config) -> pd.D
     for fold, part in frame.groupby("fold", sort=True):
         rows = part.sort_values(["cohort", "case_id"], kind="stable").reset_index(drop=True)
         if not (rows["part"] == TRAIN).any():
-            raise InputError(f"{file}: fold {fold} has no training row", f"parts {listed(PARTS)}", "mend the file")
+            raise InputError(f"{file}: fold {fold} has no training row", f"parts {listed(PARTS)}", "correct the file")
         if not (rows["part"] == VALIDATION).any():
-            job.console.info(f"  fold {fold} of {file.name} names no validation row: a part of its training rows is")
+            job.console.info(f"  fold {fold} of {file.name} has no validation row: taken from its training rows")
             inside = np.flatnonzero(rows["part"] == TRAIN)
             labels, groups = (rows[c].to_numpy(dtype=str)[inside] for c in ("stratum", "joined"))
             rows.loc[inside[_carved(labels, groups, config.validation, config.seed)], "part"] = VALIDATION
@@ -607,12 +612,12 @@ def _read_import(file: Path) -> pd.DataFrame:
     try:
         entries = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise InputError(f"{file} cannot be read ({error})", "a UTF-8 CSV with a header", "mend the file") from None
+        raise InputError(f"{file} cannot be read ({error})", "a UTF-8 CSV with a header", "correct the file") from None
     entries.columns = [str(name).strip().lower() for name in entries.columns]
     if "part" not in entries or not {"case_id", "image_id"} & set(entries.columns):
         raise InputError(
             f"{file} has columns {listed(entries.columns)}",
-            "part, case_id or image_id, and where they are needed fold and cohort",
+            "part, case_id or image_id, and if needed fold and cohort",
             "rename the columns",
         )
     entries = entries.astype(object)
@@ -620,9 +625,9 @@ def _read_import(file: Path) -> pd.DataFrame:
     folds = [str(fold).strip() for fold in entries["fold"]] if "fold" in entries else ["0"] * len(entries)
     for i, (part, fold) in enumerate(zip(parts, folds, strict=True)):
         if part not in PART_NAMES:
-            raise InputError(f"{file}, line {i + 2}: part {part!r}", did_you_mean(part, PART_NAMES), "mend the file")
+            raise InputError(f"{file}, line {i + 2}: part {part!r}", did_you_mean(part, PART_NAMES), "correct the file")
         if not fold.isdecimal():
-            raise InputError(f"{file}, line {i + 2}: fold {fold!r}", "a whole number from 0", "mend the file")
+            raise InputError(f"{file}, line {i + 2}: fold {fold!r}", "a whole number from 0", "correct the file")
     return entries.assign(part=[PART_NAMES[part] for part in parts], fold=[int(fold) for fold in folds])
 
 
@@ -654,7 +659,7 @@ def _matched(entries: pd.DataFrame, job: Job, file: Path) -> pd.DataFrame:
             raise InputError(
                 f"{file}, line {i + 2}: case {key[2]!r} is in {rows[key]} and in {entry['part']} of fold {key[0]}",
                 "every case in one part of a fold",
-                "mend the file",
+                "correct the file",
             )
     if unknown:
         raise InputError(
@@ -672,7 +677,11 @@ def _matched(entries: pd.DataFrame, job: Job, file: Path) -> pd.DataFrame:
 
 
 def _thin_strata(frame: pd.DataFrame, cases: pd.DataFrame, strata: Sequence[str], *, by_class: bool) -> list[str]:
-    """Say which parts lack a class, or a cohort's modality; refuse folds that cannot learn a class."""
+    """Warnings about parts that lack a class, or a cohort's modality.
+
+    Raises:
+        InputError: the training rows of a fold lack a class.
+    """
     patients = cases.groupby("stratum")["joined"].nunique()
     present = [part for part in PARTS if (frame["part"] == part).any()]
     warnings = []

@@ -30,7 +30,7 @@ from skinkit.artifacts.files import write_atomic as write
 from skinkit.errors import ConfigError, InputError, RefusedError, listed
 from skinkit.models.parts.protocol import Estimator, Network
 from skinkit.models.parts.weights import RANDOM, Start, locate
-from skinkit.options import Help, identity_of
+from skinkit.options import Help, flat, identity_of
 from skinkit.schemas import MODEL, TRAINED_ON
 from skinkit.stages import Job, Sources
 from skinkit.stats import thresholds
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from skinkit.learning.fold_network import Training
     from skinkit.learning.rows import DevelopmentRows
 
-VERSION = 5
+VERSION = 6
 SCHEMA = MODEL
 MASKS_SPLIT = "masks"
 """Name of the split segmenters are trained on."""
@@ -77,7 +77,10 @@ class Config:
     ] = ""
     settings: Annotated[
         tuple[str, ...],
-        Help("model setting as NAME=VALUE, repeatable; overrides the preset", metavar="NAME=VALUE"),
+        Help(
+            "model setting, repeatable, such as recipe.epochs=5; overrides the preset",
+            metavar="NAME=VALUE",
+        ),
     ] = ()
     classes: Annotated[
         str, "class set: pad6, wang8, wang4, isic2017, isic2018-7, malignancy or a TOML file (default: the workspace's)"
@@ -138,13 +141,7 @@ def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: 
     """One model, learnt from all development cohorts."""
     name = name or config.model or workspace.defaults["model"]
     check_name(name, "name of the model")
-    development = workspace.with_role("development")
-    if cohorts and set(cohorts) != set(development):
-        raise ConfigError(
-            f"a model of {listed(cohorts)} alone",
-            f"all development cohorts together: {listed(development)}",
-            "leave --cohort out, or change the roles in skinkit.toml",
-        )
+    development = workspace.development(cohorts, "a model")
     target = Ref("models", name=name)
     _refuse_installed(config, target, workspace)
     return [target] if development else []
@@ -236,6 +233,8 @@ def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
 
 def guard(config: Config, artifact: Artifact, recipe: Recipe) -> None:
     """Refuse to replace a model of another configuration without --replace."""
+    from skinkit.models import present_settings
+
     if config.replace:
         return
     old, new = artifact.recipe, recipe.as_dict()
@@ -243,8 +242,9 @@ def guard(config: Config, artifact: Artifact, recipe: Recipe) -> None:
     before = {**identity_of(Config()), **old["config"]}  # an option that is newer than the model had its default
     pairs = {name: (before.get(name), value) for name, value in new["config"].items() if name != "settings"}
     if old["config"].get("model") == config.model:
-        had = {**asdict(_model(config).CONFIG()), **trained}
-        pairs |= {name: (had.get(name), value) for name, value in _settings(config).items()}
+        model = _model(config)
+        had = {**flat(asdict(model.CONFIG())), **flat(present_settings(model, trained))}
+        pairs |= {name: (had.get(name), value) for name, value in flat(_settings(config)).items()}
     differences = [f"{name} {was!r} instead of {value!r}" for name, (was, value) in pairs.items() if was != value]
     differences += [
         f"other {key}" for key in ("weights", "classes") if old["inputs"].get(key) != new["inputs"].get(key)
@@ -422,7 +422,7 @@ def _segmenter(config: Config, job: Job, model: type[Any], settings: Any, partia
 
     rows, examples = _readable(rows, examples_of, job)
     start, training = _start(config, job), _training(config, job)
-    balanced = ["modality"] if getattr(settings, "balanced", 0) and "modality" in rows.frame else []
+    balanced = ["modality"] if settings.recipe.balanced and "modality" in rows.frame else []
     return Work(
         rows=rows,
         made_from=lambda fold: rows.content(fold, ["pixel_sha256", "truth_mask_sha256", *balanced]),
@@ -436,16 +436,16 @@ def _readable(
 ) -> tuple[DevelopmentRows, Examples]:
     """The rows whose photo (and truth mask) can be read, and what a network reads of them."""
     examples = examples_of(rows.frame)
-    job.console.info(f"  reading {len(examples)} photos")
+    job.console.info(f"  reading the photos of {len(examples)} cases")
     failed = examples.unreadable(range(len(examples)))
     if not failed:
         return rows, examples
-    pixels = rows.frame["pixel_sha256"]
-    rows = rows.without({pixels.iloc[row]: error for row, error in failed.items()})
+    rows = rows.without(failed)
     return rows, examples_of(rows.frame)
 
 
 def _classifier(config: Config, job: Job, model: type[Any], settings: Any, partial: Path) -> Work:
+    from skinkit.data import views
     from skinkit.learning import fold_classifier
     from skinkit.learning.rows import labelled, of_kind
     from skinkit.stats.encoders import ENCODERS, choose_encoder
@@ -488,6 +488,7 @@ def _classifier(config: Config, job: Job, model: type[Any], settings: Any, parti
         columns = [a.name for a in ENCODERS[material.encoder] if a.name in rows.frame]
         columns += ["class", "pixel_sha256", *material.features(fold)]
         columns += ["mask_sha256"] if "mask" in model.READS else []
+        columns += [name for name in map(str, rows.frame) if name in views.pixel_columns(model.READS)]
         made_from = rows.content(fold, columns, every=fold_classifier.trains_finally(model, settings, material))
         return [material.encoder, material.missing, list(material.features(fold)), *made_from]
 
@@ -520,11 +521,11 @@ def _drawn_by_a_network(fused: Artifact) -> bool:
 def _looked_at(config: Config, job: Job, model: type[Any], settings: Any, frame: pd.DataFrame) -> Examples:
     """Photos and lesion masks of a network."""
     from skinkit.learning.examples import Examples
-    from skinkit.learning.trained import lesion_masks
 
-    masks = lesion_masks(frame, job.workspace.root) if "mask" in model.READS else None
-    photos = _photos(frame, job.workspace)
-    return Examples(model.READS, settings.side_px, photos, masks=masks, cache_bytes=config.cache_mib << 20)
+    roots = [job.workspace.cohort(cohort).root for cohort in frame["cohort"]]
+    return Examples.of_cases(
+        model.READS, settings.side_px, frame, roots, job.workspace.root, cache_bytes=config.cache_mib << 20
+    )
 
 
 def _embedded(
@@ -548,7 +549,8 @@ def _embedded(
     photos = _photos(rows.frame, job.workspace)
     vectors, failed = embeddings.embed(network.to(device), photos, store, device=device, console=job.console)
     images, _ = scorer.stacked(rows.frame, vectors, failed)
-    return rows.without(failed), images
+    of_rows = {row: failed[photo.pixel_sha256] for row, photo in enumerate(photos) if photo.pixel_sha256 in failed}
+    return rows.without(of_rows), images
 
 
 def _measured(fused: Mapping[str, Artifact]) -> tuple[str, ...]:
@@ -611,12 +613,13 @@ def _carry_over(build: Builder, finished: Path, unchanged: list[int]) -> None:
 
 def _write_trained_on(partial: Path, rows: DevelopmentRows, split: Artifact) -> None:
     from skinkit.artifacts.tables import write_table
+    from skinkit.data.views import every_photo
     from skinkit.learning.rows import KEY
 
-    names = [name for name in TRAINED_ON.names if name not in ("fold", "part")]
-    beside = rows.split[["fold", "part"]].reset_index(drop=True)
-    table = rows.frame.loc[rows.split["row"], names].reset_index(drop=True).join(beside)
+    divided_rows = rows.split[["fold", "part"]].reset_index(drop=True)
+    table = every_photo(rows.frame.loc[rows.split["row"]].reset_index(drop=True).join(divided_rows))
+    table = table[list(TRAINED_ON.names)]
     divided = split.table()
     if HALF in divided:
-        table = table.merge(divided[["fold", *KEY, HALF]], on=["fold", *KEY], how="left", validate="one_to_one")
+        table = table.merge(divided[["fold", *KEY, HALF]], on=["fold", *KEY], how="left", validate="many_to_one")
     write_table(partial / "trained_on.parquet", TRAINED_ON, table)

@@ -1,8 +1,8 @@
 """Map a function over cases in worker processes; an exception becomes a row, never the end of the run.
 
-This is the only place that turns an exception into a row. Workers are processes even if there is only one: a file
-that crashes a decoder, takes all memory or hangs costs its own worker. What was in that worker's hands is tried once
-more, case by case, and the case to blame becomes a row: ``worker_died``, ``out_of_memory`` or ``timeout``.
+This is the only place that turns an exception into a row. Workers are processes even if there is only one: a file that
+crashes a decoder, uses all memory or hangs ends only its own worker. The cases of that worker are retried one by one,
+and the case that fails again becomes a row: ``worker_died``, ``out_of_memory`` or ``timeout``.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from skinkit.privacy import permissions
 Row = dict[str, Any]
 Work = Callable[[Mapping[str, Any]], Row]
 CASE_SECONDS = 120.0
-"""How long a case may take unless the caller says otherwise."""
+"""Default time limit of a case, in seconds."""
 _CHUNKS_IN_FLIGHT = 2
-"""For each worker: one that it is at, one that waits."""
+"""Batches per worker: one in progress, one waiting."""
 _CHUNK_SECONDS, _LARGEST_CHUNK = 0.05, 16
-"""Quick cases are handed over several at a time, so that handing over does not cost more than the work."""
+"""Most cases per batch; quick cases are batched, because sending each one would cost more than the work."""
 
 _WORKERS_LOST = (BrokenProcessPool, EOFError, ConnectionError)
-"""A worker ended, or the process they are forked from did."""
+"""A worker, or the fork server, has died."""
 
 
 def map_cases(
@@ -49,14 +49,14 @@ def map_cases(
     """Yield one row per item, in the order they finish.
 
     Args:
-        work: picklable function from an item to its row; raises :class:`CaseError` where a case is not possible.
+        work: picklable function from an item to its row; raises :class:`CaseError` for a case it cannot process.
         items: mappings that hold at least the key columns.
         key: columns copied from the item to a failed row.
-        jobs: worker processes. 0 works in this process, for what cannot leave it (a network) and reads only what was
-            decoded before: nothing there ends a case that hangs.
-        limit_s: seconds a case may take in a worker; 0 for as long as it likes.
-        console: where progress goes.
-        label: what the progress bar says.
+        jobs: worker processes. 0 works in this process, for objects that cannot be pickled (a network); a case that
+            hangs is then not ended.
+        limit_s: time limit of a case in a worker, in seconds; 0 for none.
+        console: shows the progress.
+        label: text of the progress bar.
     """
     console = console or Console(quiet=True)
     with console.progress(len(items), label) as tick:
@@ -141,7 +141,7 @@ def _pooled(
                     size = _chunk_size(results, len(items) - begun, workers)
                     yield from results
         except _WORKERS_LOST:
-            # One of these ended its worker (out of memory, out of time, a crash in a C library).
+            # One of these cases killed its worker (memory, time limit, a crash in a C library).
             suspects += [item for chunk in flying.values() for item in chunk]
             _Pool.drop()
         except BaseException:
@@ -151,7 +151,7 @@ def _pooled(
 
 
 def _chunk_size(results: Sequence[tuple[Row, float]], waiting: int, workers: int) -> int:
-    """Cases to hand over at once: a twentieth of a second of work, less towards the end so that all end together."""
+    """Cases per batch: about 0.05 s of work, fewer towards the end so that all workers finish together."""
     each = sum(seconds for _, seconds in results) / len(results)
     return max(1, min(int(_CHUNK_SECONDS / max(each, 1e-9)), _LARGEST_CHUNK, waiting // (2 * workers)))
 
@@ -159,7 +159,7 @@ def _chunk_size(results: Sequence[tuple[Row, float]], waiting: int, workers: int
 def _one_by_one(
     work: Work, items: Sequence[Mapping[str, Any]], key: Sequence[str], limit_s: float
 ) -> Iterator[tuple[Row, float]]:
-    """Cases in a worker that does one at a time, so that it is known which of them ends it."""
+    """Run cases one at a time, so that the case that kills a worker is identified."""
     waiting = list(reversed(items))
     while waiting:
         alone, began = _started(1), time.monotonic()
@@ -184,7 +184,7 @@ def _one_by_one(
 
 
 class _Pool:
-    """The workers of this process, kept between stages: importing the libraries costs each of them seconds."""
+    """The workers of this process, kept between stages because importing the libraries takes seconds."""
 
     pool: ProcessPoolExecutor | None = None
     workers = 0
@@ -192,7 +192,7 @@ class _Pool:
 
     @classmethod
     def get(cls, workers: int) -> ProcessPoolExecutor:
-        """The kept workers, or as many new ones; a worker starts when there is work for it."""
+        """The kept pool, or a new one of this size; a worker starts with its first work."""
         mask = permissions.umask()
         if cls.pool is None or cls.workers < workers or cls.mask != mask:
             cls.drop()
@@ -208,7 +208,7 @@ class _Pool:
 
 
 def _end(pool: ProcessPoolExecutor) -> None:
-    """End the workers of a pool at once: one that hangs would keep this process from ending."""
+    """Kill the workers of a pool: one that hangs would keep this process from exiting."""
     workers = list((getattr(pool, "_processes", None) or {}).values())  # there is no public way before Python 3.14
     pool.shutdown(wait=False, cancel_futures=True)
     for worker in workers:
@@ -216,23 +216,23 @@ def _end(pool: ProcessPoolExecutor) -> None:
 
 
 def prepare_workers(modules: Sequence[str]) -> None:
-    """Have modules loaded in the background for the workers of a later :func:`map_cases`.
+    """Load modules in the background for the workers of a later :func:`map_cases`.
 
-    All workers of this process are forked from one server, which loads modules once, while this process goes on with
-    something else. Only the first call has an effect; a worker that lacks a module imports it as it needs it.
+    All workers of this process are forked from one server, which imports the modules once, in parallel to this
+    process. Only the first call has an effect; a worker imports any other module when it needs it.
 
     Args:
-        modules: names of modules that start no thread when they are imported.
+        modules: names of modules that start no threads on import.
     """
     multiprocessing.get_context("forkserver").set_forkserver_preload(["__main__", __name__, *modules])
     _start_server()
 
 
 def _start_server() -> None:
-    """Start the process that workers are forked from, unless it runs.
+    """Start the fork server, unless it runs.
 
-    It is a fresh process and not a fork of this one: a worker that inherited the artifact's lock would hold it after
-    its parent died. Workers inherit from it what is set here.
+    It is a new process, not a fork of this one: a worker that inherited the artifact's lock would hold it after its
+    parent died. Workers inherit the environment set here.
     """
     # The processes already fill the cores.
     alone = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
@@ -247,7 +247,7 @@ def _start_server() -> None:
 
 @contextlib.contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for a process that is started meanwhile."""
+    """Set environment variables for processes started within the context."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -267,10 +267,10 @@ def _started(workers: int) -> ProcessPoolExecutor:
 
 
 def _begin(mask: int) -> None:
-    """Make this worker end at a case's time limit and when its parent is killed; else it would wait for work.
+    """Make this worker exit at a case's time limit and when its parent is killed; it would otherwise wait for work.
 
     Args:
-        mask: umask of the parent; the process that workers are forked from may be older than it.
+        mask: umask of the parent, which may have changed since the fork server started.
     """
     os.umask(mask)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)

@@ -82,4 +82,4 @@ def test_status_counts_looks(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     test_access_log.add(tmp_path, look())
     test_access_log.add(tmp_path, look(content="c2"))
     assert main(["status", "-w", str(tmp_path)]) == 0
-    assert "looks at test cases (looks.jsonl): jinan 2" in capsys.readouterr().out
+    assert "accesses to test cases (test_access_log.jsonl): jinan 2" in capsys.readouterr().out

@@ -30,7 +30,7 @@ QUIET = written.Said()
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Two folds of 36 photos and a small network that was trained for one epoch."""
     made = small_cohort.make(tmp_path_factory.mktemp("embed") / "w", model="concat")
-    settings = ("backbone=resnet18", "side_px=32", "epochs=1", "batch=8", "hidden=7")
+    settings = ("backbone=mobilenet_v3_small", "side_px=32", "recipe.epochs=1", "recipe.batch=8", "hidden=7")
     written.run_stage(made, "train", settings=settings, weights="none", precision="fp32")
     for stage, options in (("predict", {}), ("evaluate", {"bootstrap": 5, "minimum": 1})):
         for cohort in ("clinic", "jinan"):
@@ -50,7 +50,7 @@ def test_the_map_shows_the_cases_a_fold_held_out(workspace: Workspace, tmp_path:
     held_out = split.query("fold == 1 and part == 'held_out'")
     assert sorted(table["case_id"]) == sorted(held_out["case_id"])
     assert len(pd.read_parquet(answer["jinan"]["files"]["parquet"])) == answer["jinan"]["n"] == 8
-    assert answer["clinic"]["width"] == 512 + 7
+    assert answer["clinic"]["width"] == 576 + 7
     predicted = open_artifact(workspace.path(Ref("predictions", "clinic", "concat"))).table()
     top1 = predicted.query("level == 'image'").set_index("case_id")["top1"]
     assert table.set_index("case_id")["top1"].to_dict() == top1.loc[table["case_id"]].to_dict()

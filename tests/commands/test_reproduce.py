@@ -385,11 +385,11 @@ def test_a_second_run_trains_nothing_and_writes_the_same_page(
 ) -> None:
     data, out = again
     page = (out / "reproduction" / "wang2024.md").read_bytes()
-    looks = (out / "looks.jsonl").read_bytes()
+    looks = (out / "test_access_log.jsonl").read_bytes()
     assert reproduce(data, out, "--arms", "metadata,full") == 0
     assert "0 models trained" in capsys.readouterr().out
     assert (out / "reproduction" / "wang2024.md").read_bytes() == page
-    assert (out / "looks.jsonl").read_bytes() == looks
+    assert (out / "test_access_log.jsonl").read_bytes() == looks
 
 
 @pytest.mark.slow

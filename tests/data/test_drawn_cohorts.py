@@ -167,7 +167,7 @@ def test_no_more_than_the_archive_has(tmp_path: Path) -> None:
     (tmp_path / "skinkit.toml").write_text((PAD + HAM).replace("40", "100"), encoding="utf-8")
     with pytest.raises(InputError) as error:
         ingested(load_workspace(tmp_path))
-    assert "to be drawn" in error.value.found
+    assert error.value.found.endswith("the archive has 6")
 
 
 def test_sizes_as_printed_and_in_proportion() -> None:

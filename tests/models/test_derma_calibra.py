@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import small_cohort
 import written_artifacts as written
+from configured import configured
 
 torch = pytest.importorskip("torch")
 
@@ -19,8 +20,9 @@ from skinkit.console import Console  # noqa: E402
 from skinkit.errors import ConfigError, InputError  # noqa: E402
 from skinkit.explain.faithfulness import FIGURES  # noqa: E402
 from skinkit.learning import forward, trained  # noqa: E402
-from skinkit.models import derma_calibra, derma_calibra_released, model_config  # noqa: E402
-from skinkit.models.derma_calibra import case_weights, uncertainty  # noqa: E402
+from skinkit.models import model_config  # noqa: E402
+from skinkit.models.derma_calibra import Config, DermaCalibra, case_weights, uncertainty  # noqa: E402
+from skinkit.models.derma_calibra_released import Released  # noqa: E402
 from skinkit.models.parts.losses import focal  # noqa: E402
 from skinkit.models.parts.protocol import Sizes  # noqa: E402
 from skinkit.models.parts.recipe import QUICK  # noqa: E402
@@ -31,10 +33,10 @@ COLUMNS = 5
 SIZES = Sizes(PAD6, {"attributes": COLUMNS}, (5,) * 6, ("age_years", "smoke", "smoke", "itch", "itch"), (-0.5,) * 5)
 
 
-def network(sizes: Sizes = SIZES, module: Any = derma_calibra, *, awake: bool = True, **settings: Any) -> Any:
+def network(sizes: Sizes = SIZES, model: Any = DermaCalibra, *, awake: bool = True, **settings: Any) -> Any:
     """A small one; ``awake`` gives random numbers to what starts at zero."""
     torch.manual_seed(0)
-    net = module.build(module.Config(**{"backbone": "resnet18", "side_px": 64, **settings}), sizes)
+    net = model.build(configured(model, **{"backbone": "resnet18", "side_px": 64, **settings}), sizes)
     if awake:
         for name, parameter in net.named_parameters():
             if not name.startswith("backbone.") and not parameter.detach().any():
@@ -62,7 +64,7 @@ def test_the_numbers_of_parameters() -> None:
     amcr = (paper.metadata, paper.norm, paper.squeeze, paper.excite)
     assert sum(p.numel() for part in amcr for p in part.parameters()) == 302_144
     assert round(sum(p.numel() for p in paper.parameters()) / 1e6, 2) == 25.99
-    released = network(wide, derma_calibra_released, backbone="resnet50", side_px=32)
+    released = network(wide, Released, backbone="resnet50", side_px=32)
     scale = (released.squeeze_excite, released.gate, released.divisor)
     assert sum(p.numel() for part in scale for p in part.parameters()) == 801_024
     assert round(sum(p.numel() for p in released.parameters()) / 1e6, 1) == 72.1
@@ -191,7 +193,7 @@ def test_the_cross_attention_reads_photo_and_metadata(net: Any) -> None:
 
 
 def test_the_released_cross_attention_does_not_read_the_photo() -> None:
-    net = network(module=derma_calibra_released).eval()
+    net = network(model=Released).eval()
     e = torch.randn(2, 512)
     with torch.no_grad():
         one, other = net.crossed(torch.randn(2, 512), e), net.crossed(torch.randn(2, 512), e)
@@ -226,8 +228,8 @@ def test_parts_can_be_left_out() -> None:
         {"side_px": 16},
         {"apart": 1.5},
         {"metadata_c": 0.0},
-        {"still_share": -0.1},
-        {"still_c": 0.0},
+        {"frozen_share": -0.1},
+        {"frozen_c": 0.0},
         {"interactions": -1.0},
     ],
 )
@@ -238,18 +240,18 @@ def test_settings_that_cannot_be(wrong: dict[str, Any]) -> None:
 
 def test_the_released_code_is_a_model_of_its_own() -> None:
     """Its former setting is refused, and names the model; the setting's only value stays, as identities have it."""
-    assert model_config(derma_calibra, ["variant=paper"]) == derma_calibra.Config()
+    assert model_config(DermaCalibra, ["variant=paper"]) == Config()
     with pytest.raises(ConfigError) as error:
-        model_config(derma_calibra, ["variant=released"])
+        model_config(DermaCalibra, ["variant=released"])
     assert error.value.found == "variant = 'released' of derma_calibra"
     assert "derma_calibra_released" in error.value.fix
     with pytest.raises(ConfigError):
-        network(module=derma_calibra_released, heads=7)
+        network(model=Released, heads=7)
 
 
 def test_a_model_trained_as_the_released_variant_is_to_be_trained_again(tmp_path: Path) -> None:
     workspace = written.make_workspace(tmp_path, {"clinic": "development"})
-    settings = {**vars(derma_calibra.Config()), "variant": "released"}
+    settings = {**vars(Config()), "variant": "released"}
     about = {"model": "derma_calibra", "name": "old", "task": "classify", "settings": settings}
     row = {"fold": 0, "n_train": 1, "n_validation": 1, "n_held_out": 1, "temperature": 1.0, "path": "fold_0"}
     files = {"model.json": json.dumps(about).encode()}
@@ -267,11 +269,11 @@ def test_without_attributes_it_is_refused() -> None:
 
 
 def test_the_quick_preset_learns_by_the_recipe_of_the_comparators() -> None:
-    config = model_config(derma_calibra, {}, preset="quick")
+    config = model_config(DermaCalibra, {}, preset="quick")
     alone = {"dropped": 0.0}  # every photo is read without metadata, too
     assert {name: getattr(config, name) for name in QUICK} == {**QUICK, **alone}
     assert config.multi_scale
-    assert config.dropped_block == 0.3  # absence of the patient block must not tell a benign class
+    assert config.recipe.dropped_block == 0.3  # absence of the patient block must not tell a benign class
 
 
 def test_the_fusion_may_learn_at_a_rate_of_its_own() -> None:
@@ -337,9 +339,9 @@ def test_the_photo_alone_has_its_share_of_the_loss() -> None:
 def shown(net: Any) -> tuple[dict[str, Any], Any]:
     """Tables and classes of 60 training cases, and what the backbone as it came makes of their photos."""
     tables, classes = told()
-    seen = np.random.default_rng(1).normal(1.0, 0.3, size=(60, net.still.width)).astype(np.float32)
+    seen = np.random.default_rng(1).normal(1.0, 0.3, size=(60, net.frozen.width)).astype(np.float32)
     seen[:, 0] += classes
-    return {**tables, "still": seen}, classes
+    return {**tables, "frozen": seen}, classes
 
 
 @pytest.mark.parametrize(
@@ -348,10 +350,10 @@ def shown(net: Any) -> tuple[dict[str, Any], Any]:
 def test_the_backbone_as_it_came_is_heard_too(parts: dict[str, Any]) -> None:
     """Eq. 11, worked out from the network without it."""
     beta, given = 0.6, batch()
-    plain, both = (network(**parts, mc_dropout=0.0, still_share=share).eval() for share in (0.0, beta))
+    plain, both = (network(**parts, mc_dropout=0.0, frozen_share=share).eval() for share in (0.0, beta))
     both.prepare(*shown(both))
     shared = {name: value for name, value in both.state_dict().items() if name in plain.state_dict()}
-    shared["typical"] = plain.typical
+    shared["reference_embedding"] = plain.reference_embedding
     if plain.told is None:
         shared = {name: value for name, value in shared.items() if not name.startswith("told.")}
     plain.load_state_dict(shared)
@@ -365,20 +367,20 @@ def test_the_backbone_as_it_came_is_heard_too(parts: dict[str, Any]) -> None:
 
 
 def test_what_the_backbone_as_it_came_sees_may_be_worked_out_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
-    net = network(still_share=0.6).eval()
+    net = network(frozen_share=0.6).eval()
     net.prepare(*shown(net))
     given = batch()
     with torch.no_grad():
-        beforehand = net.still.answer(given)["still"]
+        beforehand = net.frozen.answer(given)["frozen"]
         expected = net.encode(given)
-    monkeypatch.setattr(net.still, "forward", lambda _image: pytest.fail("it encoded again"))
+    monkeypatch.setattr(net.frozen, "forward", lambda _image: pytest.fail("it encoded again"))
     with torch.no_grad():
-        torch.testing.assert_close(net.encode({**given, "still": beforehand}), expected)
+        torch.testing.assert_close(net.encode({**given, "frozen": beforehand}), expected)
         net.train().loss(given)  # the loss needs it not at all
 
 
 def test_the_backbone_as_it_came_starts_from_the_weights_and_stays_there() -> None:
-    net = network(still_share=0.6, multi_scale=True)
+    net = network(frozen_share=0.6, multi_scale=True)
     state = {
         name: torch.randn_like(p) for name, p in network().backbone.net.state_dict().items() if p.is_floating_point()
     }
@@ -389,20 +391,20 @@ def test_the_backbone_as_it_came_starts_from_the_weights_and_stays_there() -> No
     optimiser = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], 1e-3)
     net.loss(batch()).backward()
     optimiser.step()
-    kept = net.still.backbone.net.state_dict()
+    kept = net.frozen.backbone.net.state_dict()
     assert all(torch.equal(kept[name], value) for name, value in state.items())
     assert not torch.equal(net.backbone.net.conv1.weight, state["conv1.weight"])
 
 
 def test_an_absent_photo_is_the_mean_one_for_every_part() -> None:
-    net = network(still_share=0.6)
+    net = network(frozen_share=0.6)
     tables, classes = shown(net)
     net.prepare(tables, classes)
     with torch.no_grad():
         net.train().loss(batch())
-    parts = net.eval().unpacked(net.typical[None])
-    assert [tuple(part.shape[1:]) for part in parts] == [(512, 2, 2), (net.still.width,)]
-    torch.testing.assert_close(parts[1][0], torch.from_numpy(tables["still"].mean(0)))
+    parts = net.eval().unpacked(net.reference_embedding[None])
+    assert [tuple(part.shape[1:]) for part in parts] == [(512, 2, 2), (net.frozen.width,)]
+    torch.testing.assert_close(parts[1][0], torch.from_numpy(tables["frozen"].mean(0)))
     assert parts[0].any()
 
 
@@ -410,7 +412,14 @@ def test_the_regressions_are_fitted_once_more_on_validation_rows_and_the_network
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace = small_cohort.make(tmp_path / "w", folds=2, patients=12)
-    settings = ("backbone=resnet18", "side_px=32", "epochs=1", "batch=8", "still_share=0.5", "still_c=0.01")
+    settings = (
+        "backbone=resnet18",
+        "side_px=32",
+        "recipe.epochs=1",
+        "recipe.batch=8",
+        "frozen_share=0.5",
+        "frozen_c=0.01",
+    )
     states, labels, answers = [], [], forward.answers
     monkeypatch.setattr(forward, "answers", lambda *a, **k: labels.append(k.get("label", "")) or answers(*a, **k))
     for refit in (True, False):
@@ -422,7 +431,7 @@ def test_the_regressions_are_fitted_once_more_on_validation_rows_and_the_network
         states.append([opened.network(fold, "cpu").state_dict() for fold in opened.folds])
     for refitted, once in zip(*states, strict=True):
         differs = {name.split(".")[0] for name, value in once.items() if not torch.equal(value, refitted[name])}
-        assert differs == {"told", "shown", "typical"}
+        assert differs == {"told", "shown", "reference_embedding"}
 
 
 def test_what_metadata_say_alone_travels_with_the_weights() -> None:
@@ -443,7 +452,7 @@ def test_metadata_alone_favour_no_class_for_its_number() -> None:
     for tau in (0.0, 1.0):
         net = network(sizes, apart=0.5, logit_adjustment=tau, rare_weight=1.0, dropped=0.3)
         net.prepare({"attributes": tables["attributes"][kept]}, classes[kept])
-        said.append(net.told(torch.stack([net.unknown, *torch.from_numpy(tables["attributes"][kept])])))
+        said.append(net.metadata_expert(torch.stack([net.unknown, *torch.from_numpy(tables["attributes"][kept])])))
     torch.testing.assert_close(said[0], said[1])
     shares = torch.tensor(counts) / len(kept)
     natural, balanced = ((said[0] + moved).softmax(1) for moved in (shares.log(), torch.zeros(6)))
@@ -456,11 +465,11 @@ def test_a_class_without_a_case_is_neither_likely_nor_not_by_metadata_alone() ->
     kept = classes != 4
     net = network(Sizes(PAD6, {"attributes": COLUMNS}, (10, 10, 10, 10, 0, 10)), apart=0.5)
     net.prepare({"attributes": tables["attributes"][kept]}, classes[kept])
-    said = net.told(batch()["attributes"])
+    said = net.metadata_expert(batch()["attributes"])
     assert not said[:, 4].any()
     assert bool(said.isfinite().all())
     net.prepare({"attributes": tables["attributes"][:10]}, classes[:10])
-    assert not net.told(batch()["attributes"]).any()
+    assert not net.metadata_expert(batch()["attributes"]).any()
 
 
 def test_without_metadata_nothing_is_read_apart() -> None:
@@ -486,13 +495,13 @@ def test_a_network_says_for_which_mix_of_classes_its_probabilities_hold(
     net = network(Sizes(PAD6, {"attributes": COLUMNS}, tuple(counts)), **{"rare_weight": 1.0, **settings})
     power, rare, keratosis = powers
     expected = counts**power * np.array([keratosis, 1, rare, 1, rare, 1])
-    np.testing.assert_allclose(net.supposed.numpy(), expected / expected.sum(), rtol=1e-5)
+    np.testing.assert_allclose(net.effective_class_prior().numpy(), expected / expected.sum(), rtol=1e-5)
 
 
 def test_the_preset_is_the_papers_recipe() -> None:
-    config = model_config(derma_calibra, {}, preset="dermacalibra")
-    assert config == derma_calibra.Config()
-    (phase,) = derma_calibra.build(config, SIZES).phases()
+    config = model_config(DermaCalibra, {}, preset="dermacalibra")
+    assert config == Config()
+    (phase,) = DermaCalibra.build(config, SIZES).phases()
     assert (phase.optimiser, phase.learning_rate, phase.momentum, phase.weight_decay) == ("sgd", 1e-3, 0.9, 1e-3)
     assert (phase.batch, phase.epochs, phase.schedule, phase.final_rate) == (8, 150, "cosine", 1e-6)
     assert (config.side_px, config.focusing, phase.augment.flips, phase.patience) == (224, 2.0, False, 0)
@@ -510,8 +519,8 @@ def test_recalibration_is_equation_3(net: Any) -> None:
 def test_it_is_trained_told_apart_and_used_through_the_stages(tmp_path: Path) -> None:
     """Uncertainties come into the predictions of photos and of lesions; other models leave them empty."""
     workspace = small_cohort.make(tmp_path / "w", folds=1, patients=12)
-    settings = ("backbone=resnet18", "side_px=32", "epochs=1", "batch=8", "optimiser=adamw")
-    apart = ("apart=0.5", "still_share=0.5", "logit_adjustment=1.0", "final_epochs=1")
+    settings = ("backbone=resnet18", "side_px=32", "recipe.epochs=1", "recipe.batch=8", "recipe.optimiser=adamw")
+    apart = ("apart=0.5", "frozen_share=0.5", "recipe.logit_adjustment=1.0", "recipe.final_epochs=1")
     given = {"model": "derma_calibra", "weights": "none", "settings": (*settings, *apart)}
     (model,), said = written.run_stage(workspace, "train", **given)
     assert "parameters" in said

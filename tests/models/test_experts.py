@@ -9,8 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from skinkit.models import frozen_probe  # noqa: E402
-from skinkit.models.parts.experts import MIDDLE, MetadataExpert, PhotoExpert, Still  # noqa: E402
+from skinkit.models import Labelled, frozen_probe  # noqa: E402
+from skinkit.models.parts.experts import MIDDLE, FrozenBackbone, MetadataExpert, PhotoExpert  # noqa: E402
 
 SIDE = 64
 
@@ -76,12 +76,12 @@ def photos(n: int = 3) -> Any:
 
 def test_what_the_backbone_sees_is_that_of_the_probe_on_the_same_views() -> None:
     torch.manual_seed(0)
-    still = Still("resnet18")
-    for buffer in still.backbone.buffers():
+    frozen = FrozenBackbone("resnet18")
+    for buffer in frozen.backbone.buffers():
         if buffer.ndim == 1 and buffer.is_floating_point():
             torch.nn.init.uniform_(buffer, 0.5, 1.5)  # statistics, which must be used as they are
-    probe = frozen_probe.embedder(
-        frozen_probe.Config(backbone="resnet18", side_px=SIDE), {**still.backbone.net.state_dict()}
+    probe = frozen_probe.Probe.embedder(
+        frozen_probe.Config(backbone="resnet18", side_px=SIDE), {**frozen.backbone.net.state_dict()}
     )
     rgb = photos()
     kept = round(MIDDLE * SIDE)
@@ -93,28 +93,28 @@ def test_what_the_backbone_sees_is_that_of_the_probe_on_the_same_views() -> None
     views = [middle, middle.rot90(1, (2, 3))]
     with torch.no_grad():
         seen = [probe(view.permute(0, 2, 3, 1)).numpy() for view in views]  # the probe adds the mirrored ones
-        found = still(image / 255).numpy()
+        found = frozen(image / 255).numpy()
     np.testing.assert_allclose(found, np.sqrt(np.mean(seen, 0) + 0.01) - 0.1, atol=1e-3)
-    assert found.shape == (3, still.width)
+    assert found.shape == (3, frozen.width)
 
 
 def test_the_backbone_as_it_came_never_learns() -> None:
-    still = Still("resnet18")
-    before = {name: value.clone() for name, value in still.state_dict().items()}
-    still.train()
-    still(torch.rand(2, 3, SIDE, SIDE))
-    assert not still.training
-    assert not any(module.training for module in still.modules())
-    assert not any(p.requires_grad for p in still.parameters())
-    assert all(torch.equal(value, before[name]) for name, value in still.state_dict().items())
+    frozen = FrozenBackbone("resnet18")
+    before = {name: value.clone() for name, value in frozen.state_dict().items()}
+    frozen.train()
+    frozen(torch.rand(2, 3, SIDE, SIDE))
+    assert not frozen.training
+    assert not any(module.training for module in frozen.modules())
+    assert not any(p.requires_grad for p in frozen.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in frozen.state_dict().items())
 
 
 def test_a_path_from_a_photo_that_says_nothing_is_no_cliff(monkeypatch: pytest.MonkeyPatch) -> None:
     """Features of 0 have a finite slope, of at most 5."""
-    still = Still("resnet18")
+    frozen = FrozenBackbone("resnet18")
     maps = torch.zeros(4, 1, 1, 1, requires_grad=True)
-    monkeypatch.setattr(still.backbone, "forward", lambda _image: (maps,) * 3)
-    still(torch.rand(1, 3, SIDE, SIDE))[0, 0].backward()
+    monkeypatch.setattr(frozen.backbone, "forward", lambda _image: (maps,) * 3)
+    frozen(torch.rand(1, 3, SIDE, SIDE))[0, 0].backward()
     assert float(maps.grad.sum()) == pytest.approx(5.0)
 
 
@@ -125,10 +125,10 @@ def test_the_expert_of_photos_is_the_probe_without_metadata() -> None:
     expert = PhotoExpert(90, 3)
     expert.fit(np.sqrt(e), labels, c=0.01, supposed=np.full(3, 1 / 3))
     nothing = np.zeros((60, 0))
-    given = {"image": e, "attributes": nothing, "radiomics": nothing}
-    probe = frozen_probe.fit(frozen_probe.Config(c=0.01), given, labels, given, labels, 3, 0)
+    cases = Labelled({"image": e, "attributes": nothing, "radiomics": nothing}, labels)
+    probe = frozen_probe.Probe.fit(frozen_probe.Config(c=0.01), cases, cases, n_classes=3, seed=0)
     found = expert(torch.from_numpy(np.sqrt(e)).float()).log_softmax(1)
-    np.testing.assert_allclose(found, probe.predict(given), atol=1e-3)
+    np.testing.assert_allclose(found, probe.predict(cases.inputs), atol=1e-3)
 
 
 def test_the_expert_of_photos_holds_for_the_mix_it_is_told() -> None:

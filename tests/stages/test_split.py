@@ -257,7 +257,7 @@ def test_without_validation_rows_a_grouped_part_of_training_becomes_it(workspace
         for row, part in zip(rows, by_patient(rows), strict=True)
     ]
     frame, _, said = imported(workspace, "\n".join(["case_id,part", *lines]))
-    assert "names no validation row" in said
+    assert "has no validation row" in said
     assert frame.groupby("patient_id")["part"].nunique().max() == 1
     assert (frame["part"] == "validation").mean() == pytest.approx(0.2 * 2 / 3, abs=0.05)
 

@@ -707,7 +707,7 @@ def test_the_stated_prevalence_moves_a_column_and_no_decision(workspace: Workspa
     malignant = []
     for fold in about["folds"]:  # its loss lets all classes count alike of which there is a case
         here = [code for code, n in fold["class_counts"].items() if n]
-        assert {code: share for code, share in fold["supposed_shares"].items() if share} == pytest.approx(
+        assert {code: share for code, share in fold["effective_class_prior"].items() if share} == pytest.approx(
             dict.fromkeys(here, 1 / len(here))
         )
         malignant.append(sum(code in ("BCC", "MEL", "SCC") for code in here) / len(here))

@@ -98,7 +98,7 @@ def test_a_model_has_the_median_and_each_fold_its_own() -> None:
 def test_the_stages_carry_the_rule_from_validation_rows_to_every_call(tmp_path: Path) -> None:
     workspace = small_cohort.make(tmp_path, folds=2, patients=24)
     veto = "sensitivity=0.9"
-    run_stage(workspace, "train", veto=veto, radiomics="none")
+    run_stage(workspace, "train", veto=veto, radiomics="none", settings=("rounds=25", "min_leaf=3"))
     about = open_artifact(workspace.path(Ref("models", name="lightgbm"))).json("model.json")
     own = {fold["fold"]: fold["veto"] for fold in about["folds"]}
     assert about["veto_rule"] == veto

@@ -129,7 +129,7 @@ class MetadataExpert(nn.Module):
         return m, self.interactions * m[:, self.first] * m[:, self.second]
 
 
-class Still(nn.Module):
+class FrozenBackbone(nn.Module):
     """Eq. 3: a backbone that is not trained, and what it makes of a photo.
 
     Args:
@@ -152,8 +152,8 @@ class Still(nn.Module):
         self.backbone.start(state, source)
 
     def answer(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """``still``, eq. 3 of ``image``."""
-        return {"still": self(batch["image"])}
+        """``frozen``, eq. 3 of ``image``."""
+        return {"frozen": self(batch["image"])}
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """(n, 3, S, S) photos, 0 to 1, in RGB -> (n, width) e."""
@@ -202,7 +202,7 @@ class PhotoExpert(nn.Module):
         labels: npt.NDArray[np.int64],
         *,
         c: float,
-        supposed: npt.NDArray[np.float64],
+        prior: npt.NDArray[np.float64],
     ) -> None:
         """Solve eq. 2; a class without a case is never its answer.
 
@@ -210,15 +210,15 @@ class PhotoExpert(nn.Module):
             features: (n, width) e of the training photos.
             labels: (n,) class indices.
             c: C; smaller is a stronger penalty.
-            supposed: (K,) s.
+            prior: (K,) s, the effective class prior.
         """
         if len(np.unique(labels)) < 2:
             return
         mean, sd = features.mean(0), features.std(0)
         sd[sd < _TINY] = 1.0
         weight, bias = balanced_regression((features - mean) / sd, labels, len(self.bias), c)
-        present = supposed > 0
-        bias[present] += np.log(supposed[present] * present.sum())
+        present = prior > 0
+        bias[present] += np.log(prior[present] * present.sum())
         for buffer, values in ((self.mean, mean), (self.sd, sd), (self.weight, weight), (self.bias, bias)):
             buffer.copy_(torch.from_numpy(values))
 

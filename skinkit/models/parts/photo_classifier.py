@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from torch import nn
@@ -35,7 +35,8 @@ from skinkit.explain.training_snapshot import Snapshot
 from skinkit.models.parts import recipe
 from skinkit.models.parts.backbone import HEAD, STAGES, Backbone, Maps
 from skinkit.models.parts.class_weights import class_weights, costs, effective_class_prior, log_frequencies
-from skinkit.models.parts.protocol import Network, Phase, Sizes
+from skinkit.models.parts.protocol import Augment, Network, Phase, Sizes
+from skinkit.models.parts.recipe import Augmented, PhotoRecipe
 from skinkit.stats.encoders import PATIENT_ATTRIBUTES
 
 
@@ -45,51 +46,10 @@ class PhotoConfig:
 
     backbone: Annotated[str, "torchvision network that looks at the photo"] = "resnet50"
     side_px: Annotated[int, "photos are resized to this square, pixels"] = 224
-    frozen_stages: Annotated[
-        int,
-        "lowest stages of the backbone, of four, whose weights are left as they are; its BatchNorm statistics learn",
-    ] = 0
-    head_epochs: Annotated[int, "epochs first in which all but the backbone learns; 0 for none"] = 0
-    epochs: Annotated[int, "most epochs"] = 150
-    batch: recipe.Batch = 8
-    optimiser: recipe.Optimiser = "sgd"
-    learning_rate: Annotated[float, "of the backbone, at its highest"] = 1e-3
-    head_learning_rate: Annotated[float, "of all that is not backbone, at its highest; 0 for the backbone's"] = 0.0
-    momentum: recipe.Momentum = 0.9
-    weight_decay: recipe.WeightDecay = 1e-3
-    schedule: Annotated[Literal["constant", "cosine", "one_cycle", "plateau"], "course of the learning rate"] = "cosine"
-    final_rate: Annotated[float, "learning rate at the end of cosine and one_cycle, lowest of plateau"] = 1e-6
-    plateau: Annotated[int, "epochs without a better validation score before plateau takes a tenth of the rate"] = 10
-    patience: recipe.Patience = 0
-    candidates: Annotated[float, "share of the last epochs among which the best on the validation rows is kept"] = 1.0
-    averaged: recipe.Averaged = 0.0
-    class_weights: recipe.ClassWeights = "none"
-    costs: Annotated[str, "further weights of classes, for example MEL=2,SCC=2; 1 for those not named"] = ""
-    class_aware: Annotated[float, "share of the draws in which every class comes equally often"] = 0.0
-    logit_adjustment: Annotated[
-        float,
-        "tau: the loss sees the logits plus tau times the log of the class frequencies; 1 answers as if all classes "
-        "were equally frequent, 0 as frequent as they are",
-    ] = 0.0
-    label_smoothing: recipe.LabelSmoothing = 0.0
-    dropped: Annotated[float, "share of training cases whose attributes are all hidden"] = 0.0
-    dropped_block: Annotated[float, "share of training cases whose patient block is hidden"] = 0.0
-    flips: recipe.Flips = False
-    rotation_deg: recipe.Rotation = 0.0
-    smallest_scale: recipe.SmallestScale = 1.0
-    largest_scale: recipe.LargestScale = 1.0
-    shift: recipe.Shift = 0.0
-    colour_jitter: Annotated[float, "vary brightness, contrast and saturation by up to this share"] = 0.0
-    channel_jitter: Annotated[float, "vary red, green and blue apart by up to this share"] = 0.0
-    blur: Annotated[float, "blur half of the training photos, by up to this share of the side"] = 0.0
-    sharpness: Annotated[float, "sharpen half of the training photos by up to this factor"] = 0.0
-    noise: Annotated[float, "add noise of up to this standard deviation, 0 to 1, to half of the training photos"] = 0.0
-    snapshot_every: Annotated[int, "keep importances and heatmaps after so many epochs; 0 for never"] = 0
-    final_epochs: Annotated[
-        int,
-        "where the split has one fold: epochs of a second training, from the beginning and on all rows, for other "
-        "cohorts; 0 for none",
-    ] = 0
+    recipe: Annotated[PhotoRecipe, "how it is trained"] = PhotoRecipe(
+        epochs=150, batch=8, optimiser="sgd", weight_decay=1e-3, schedule="cosine", final_rate=1e-6
+    )
+    augment: Augmented = Augment(flips=False)
     mirrored: Annotated[bool, "look at the photo and its mirror image, and take the mean of their maps"] = False
 
 
@@ -115,7 +75,8 @@ class PhotoClassifier(Network, nn.Module):
         adjustment: (K,) added to the logits in the loss.
         unknown: (columns,) what the encoder writes where nothing is known.
         in_block: (columns,) which belong to the patient block.
-        typical: running mean over training of what :meth:`encode` answers; explanations put it in place of a photo.
+        reference_embedding: running mean over training of what :meth:`encode` answers; explanations put it in place
+            of a photo.
 
     Raises:
         ConfigError: a setting that cannot be.
@@ -128,7 +89,7 @@ class PhotoClassifier(Network, nn.Module):
     adjustment: torch.Tensor
     unknown: torch.Tensor
     in_block: torch.Tensor
-    typical: torch.Tensor
+    reference_embedding: torch.Tensor
     steps_seen: torch.Tensor
 
     def __init__(self, config: PhotoConfig, sizes: Sizes) -> None:
@@ -147,16 +108,16 @@ class PhotoClassifier(Network, nn.Module):
         self.columns = sizes.columns.get("attributes", 0)
         self.classes = sizes.answers
         self.owners = owners = sizes.attributes or ("",) * self.columns
-        weights = class_weights(config.class_weights, sizes) * costs(config.costs, sizes)
+        weights = class_weights(config.recipe.class_weights, sizes) * costs(config.recipe.costs, sizes)
         self.register_buffer("class_weights", weights, persistent=False)
-        self.register_buffer("adjustment", config.logit_adjustment * log_frequencies(sizes), persistent=False)
+        self.register_buffer("adjustment", config.recipe.logit_adjustment * log_frequencies(sizes), persistent=False)
         self.register_buffer("unknown", torch.tensor(sizes.unknown or (0.0,) * self.columns))
         self.register_buffer(
             "in_block", torch.tensor([owner in PATIENT_ATTRIBUTES for owner in owners], dtype=torch.bool)
         )
         self._shapes = self._kept_shapes()
-        one = len(self._shapes) == 1
-        self.register_buffer("typical", torch.zeros(self._shapes[0] if one else sum(s.numel() for s in self._shapes)))
+        width = self._shapes[0] if len(self._shapes) == 1 else sum(shape.numel() for shape in self._shapes)
+        self.register_buffer("reference_embedding", torch.zeros(width))
         self.register_buffer("steps_seen", torch.zeros((), dtype=torch.int64))
 
     @classmethod
@@ -165,9 +126,10 @@ class PhotoClassifier(Network, nn.Module):
         return config.backbone
 
     @classmethod
-    def final_epochs(cls, config: PhotoConfig) -> int:
-        """As the option of that name says."""
-        return config.final_epochs
+    def final_config(cls, config: PhotoConfig) -> PhotoConfig | None:
+        """The same settings for ``recipe.final_epochs`` epochs."""
+        epochs = config.recipe.final_epochs
+        return replace(config, recipe=replace(config.recipe, epochs=epochs)) if epochs else None
 
     @property
     def last(self) -> nn.Module:
@@ -177,7 +139,7 @@ class PhotoClassifier(Network, nn.Module):
     def effective_class_prior(self) -> torch.Tensor:
         """(K,) shares of the classes for which its probabilities hold."""
         adjusted = self.loss_weights * (-self.adjustment).exp()
-        return effective_class_prior(self.sizes, adjusted, balanced=self.config.class_aware)
+        return effective_class_prior(self.sizes, adjusted, balanced=self.config.recipe.balanced)
 
     @property
     def loss_weights(self) -> torch.Tensor:
@@ -190,29 +152,19 @@ class PhotoClassifier(Network, nn.Module):
 
     def phases(self) -> tuple[Phase, ...]:
         """The head, where that is asked for, then everything; the backbone may have a rate of its own."""
-        c = self.config
-        whole = self._whole()
+        r = self.config.recipe
+        rates = {"backbone.": r.learning_rate} if r.head_learning_rate else {}
+        whole = recipe.phase("all", self.config, learning_rate=r.head_learning_rate or r.learning_rate, rates=rates)
         head = replace(
-            whole, name=HEAD, epochs=c.head_epochs, rates={}, patience=0, candidates=1.0, averaged=0, snapshot_every=0
+            whole, name=HEAD, epochs=r.head_epochs, rates={}, patience=0, candidates=1.0, averaged=0, snapshot_every=0
         )
-        return (head, whole) if c.head_epochs else (whole,)
-
-    def _whole(self) -> Phase:
-        c = self.config
-        return recipe.phase(
-            "all",
-            c.epochs,
-            c,
-            learning_rate=c.head_learning_rate or c.learning_rate,
-            rates={"backbone.": c.learning_rate} if c.head_learning_rate else {},
-            balanced=c.class_aware,
-        )
+        return (head, whole) if r.head_epochs else (whole,)
 
     def enter(self, phase: str) -> None:
         """The backbone rests while the head learns; its lowest stages may rest throughout."""
         self.resting = phase == HEAD
         self.backbone.requires_grad_(not self.resting)
-        for stage in self.backbone.stages[: self.config.frozen_stages]:
+        for stage in self.backbone.stages[: self.config.recipe.frozen_stages]:
             for name in stage:
                 self.backbone.block(name).requires_grad_(False)
 
@@ -247,7 +199,7 @@ class PhotoClassifier(Network, nn.Module):
         """What :meth:`head` reads of the stages' maps; training remembers its mean."""
         packed = self._packed(self.keep(maps))
         if self.training:
-            recipe.move_towards(self.typical.view(-1)[: packed[0].numel()], self.steps_seen, packed)
+            recipe.move_towards(self.reference_embedding.view(-1)[: packed[0].numel()], self.steps_seen, packed)
         return packed
 
     def encode(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -272,7 +224,7 @@ class PhotoClassifier(Network, nn.Module):
 
     def attributes(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """(n, columns); in training some are hidden, each time it is called anew."""
-        values, c = batch["attributes"], self.config
+        values, c = batch["attributes"], self.config.recipe
         if not self.training or not (c.dropped or c.dropped_block):
             return values
         draws = torch.rand(2, len(values), 1, device=values.device)
@@ -347,15 +299,12 @@ def as_maps(pooled: torch.Tensor, n: int) -> torch.Tensor:
 
 
 def _check(config: PhotoConfig) -> None:
-    recipe.check_side(config.side_px)
-    if config.epochs < 1 or config.batch < 2:
-        found = f"epochs = {config.epochs}, batch = {config.batch}"
-        raise ConfigError(found, "epochs >= 1 and batch >= 2", "correct the settings")
-    if not 0 <= config.frozen_stages < STAGES:
-        raise ConfigError(f"frozen_stages = {config.frozen_stages}", "0 to 3", "correct the settings")
-    shares = {name: getattr(config, name) for name in ("dropped", "dropped_block", "label_smoothing")}
-    wrong = [f"{name} = {value}" for name, value in shares.items() if not 0 <= value < 1]
-    wrong += [] if 0 <= config.averaged < 1 else [f"averaged = {config.averaged}"]
-    wrong += [] if 0 <= config.class_aware <= 1 else [f"class_aware = {config.class_aware}"]
+    recipe.check(config)
+    r = config.recipe
+    if not 0 <= r.frozen_stages < STAGES:
+        raise ConfigError(f"recipe.frozen_stages = {r.frozen_stages}", "0 to 3", "correct the setting")
+    shares = {name: getattr(r, name) for name in ("dropped", "dropped_block", "label_smoothing", "averaged")}
+    wrong = [f"recipe.{name} = {value}" for name, value in shares.items() if not 0 <= value < 1]
+    wrong += [] if 0 <= r.balanced <= 1 else [f"recipe.balanced = {r.balanced}"]
     if wrong:
-        raise ConfigError(", ".join(wrong), "shares, 0 to below 1 (class_aware to 1)", "correct the settings")
+        raise ConfigError(", ".join(wrong), "shares, 0 to below 1 (balanced to 1)", "correct the settings")

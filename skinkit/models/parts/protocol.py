@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,6 +48,7 @@ class Model:
         READS: names of its inputs.
         CONFIG: frozen dataclass of its settings.
         PRESETS: name -> settings that belong together.
+        FORMER: former name of a setting -> its present names; models trained under it are read so.
         RADIOMICS: classifiers: the radiomic features read by default, ``none``, ``signature`` or ``all``.
         HEATMAP: classifiers: how a case is explained by default, ``gradcam``, ``gfa`` or ``occlusion_of_mask``.
         REFITS: whether it may be fitted once more on training and validation rows after calibrating.
@@ -58,6 +59,7 @@ class Model:
     READS: ClassVar[tuple[str, ...]]
     CONFIG: ClassVar[type[Any]]
     PRESETS: ClassVar[Presets] = MappingProxyType({})
+    FORMER: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
     RADIOMICS: ClassVar[Literal["none", "signature", "all"]] = "none"
     HEATMAP: ClassVar[Heatmap] = "gradcam"
     REFITS: ClassVar[bool] = False
@@ -184,35 +186,21 @@ class Embedder(Protocol):
 
 @dataclass(frozen=True)
 class Augment:
-    """How training pictures are varied; photo, lesion mask and truth mask move together.
+    """How training pictures vary; photo, lesion mask and truth mask move together. A ``Config`` nests it."""
 
-    Attributes:
-        flips: mirror each axis with probability 1/2.
-        rotation_deg: turned by up to so many degrees, either way.
-        scale: size factor, drawn between these two.
-        shift: moved by up to this share of the side.
-        brightness: factor drawn from 1 - b to 1 + b; of contrast and saturation likewise.
-        contrast: see brightness.
-        saturation: see brightness.
-        hue: channels are mixed by a rotation of up to this share of the colour circle.
-        channels: factor of red, green and blue apart, drawn from 1 - c to 1 + c.
-        blur: widest standard deviation of a Gaussian blur, as a share of the side; half of the photos are blurred.
-        sharpness: half of the photos are sharpened by up to this factor of what a small blur takes away.
-        noise: largest standard deviation of Gaussian noise on the pixels, 0 to 1; half of the photos get some.
-    """
-
-    flips: bool = True
-    rotation_deg: float = 0.0
-    scale: tuple[float, float] = (1.0, 1.0)
-    shift: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
-    channels: float = 0.0
-    blur: float = 0.0
-    sharpness: float = 0.0
-    noise: float = 0.0
+    flips: Annotated[bool, "mirror along each axis, each with probability 1/2"] = True
+    rotation_deg: Annotated[float, "turn by up to this much, either way"] = 0.0
+    smallest_scale: Annotated[float, "size factor, lower end"] = 1.0
+    largest_scale: Annotated[float, "size factor, upper end"] = 1.0
+    shift: Annotated[float, "move by up to this share of the side"] = 0.0
+    brightness: Annotated[float, "b: factor from 1 - b to 1 + b"] = 0.0
+    contrast: Annotated[float, "as brightness"] = 0.0
+    saturation: Annotated[float, "as brightness"] = 0.0
+    hue: Annotated[float, "mix channels by a rotation of up to this share of the colour circle"] = 0.0
+    channels: Annotated[float, "c: factor of red, green and blue apart, from 1 - c to 1 + c"] = 0.0
+    blur: Annotated[float, "widest Gaussian, share of the side; half of the photos are blurred"] = 0.0
+    sharpness: Annotated[float, "half of the photos are sharpened by up to this factor"] = 0.0
+    noise: Annotated[float, "largest standard deviation of Gaussian noise, 0 to 1, on half of the photos"] = 0.0
 
 
 @dataclass(frozen=True)
@@ -245,7 +233,7 @@ class Phase:
         averaged: share of the phase's last steps whose weights are averaged into the final ones; 0 for none, and then
             the epoch with the best validation score is kept.
         augment: how pictures are varied.
-        balanced: share of each epoch's draws in which every stratum (class, or what the training was told) comes
+        balanced: share of each epoch's draws in which every stratum (class, or cohort and modality) comes
             equally often; the others draw the rows as they are.
         plateau: epochs without a better score that ``plateau`` bears.
         snapshot_every: let the network look at the validation rows for ``Network.snapshot`` after so many epochs, and
@@ -299,6 +287,9 @@ class Network(Model, _Module):
     Derive from it and from ``torch.nn.Module``, in this order. Its ``CONFIG`` has ``side_px``.
     """
 
+    FORMER_TENSORS: ClassVar[Mapping[str, str]] = MappingProxyType({"typical": "reference_embedding"})
+    """Beginning of the name of a tensor in the weights of older versions -> what it is now."""
+
     # ------------------------------------------------------------------------------------------------- training
     @classmethod
     def build(cls, config: Any, sizes: Sizes) -> Self:
@@ -321,12 +312,12 @@ class Network(Model, _Module):
         """Get ready for a phase: freeze what is not trained in it, switch branches. Twice is the same as once."""
 
     @classmethod
-    def final_epochs(cls, config: Any) -> int:
-        """Epochs of a second training on all rows, for other cohorts, where the split has one fold; 0 for none."""
-        return 0
+    def final_config(cls, config: Any) -> Any | None:
+        """Settings of a second training on all rows, for other cohorts, where the split has one fold; None: none."""
+        return None
 
     def frozen_part(self) -> nn.Module | None:
-        """A part that is not trained, run once per photo; ``answer``: batch -> ``still``, float32 (n, width).
+        """A part that is not trained, run once per photo; ``answer``: batch -> ``frozen``, float32 (n, width).
 
         Its answers are given to :meth:`prepare`, and batches hold them while the network is trained.
         """
@@ -336,7 +327,7 @@ class Network(Model, _Module):
         """Fit what is fitted to the tables before training.
 
         Args:
-            tables: name -> (n, columns) of the training rows; with a frozen part also ``still`` (n, width).
+            tables: name -> (n, columns) of the training rows; with a frozen part also ``frozen`` (n, width).
             classes: (n,) class indices of these rows.
 
         Returns:
@@ -379,6 +370,11 @@ class Network(Model, _Module):
     def head(self, seen: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Answers of features; reads no picture. ``head(encode(batch), batch)`` is ``answer(batch)``."""
         raise NotImplementedError
+
+    def blocks(self) -> Mapping[str, nn.Module]:
+        """Photo it reads -> the block whose maps Grad-CAM shows of it; by default one photo, and ``last``."""
+        name = next(name for name in self.READS if name.startswith("image"))
+        return {name: self.last}  # type: ignore[dict-item]
 
     def effective_class_prior(self) -> torch.Tensor | None:
         """(classes,) mix of classes for which its probabilities hold, up to a factor; None: that of the training."""

@@ -1,17 +1,16 @@
-"""How networks learn: options, phases, augmentation and loss that the papers' files share.
+"""How networks learn: recipes that a model's ``Config`` nests, presets, phases and loss that the papers' files share.
 
-A model's ``Config`` names the options it has, in its own order, because the order of the fields is the order in
-``model.json``. The types here carry the help text::
+    recipe: Annotated[PhotoRecipe, "how it is trained"] = PhotoRecipe(epochs=150, batch=8)
+    augment: Annotated[Augment, "how training photos vary"] = Augment(flips=False)
 
-    batch: Batch = 8
-    optimiser: Optimiser = "sgd"
-
-:func:`phase` and :func:`augment` read whichever of these options a ``Config`` has.
+On the command line a nested setting is ``--settings recipe.epochs=5``.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
@@ -21,111 +20,170 @@ from skinkit.errors import ConfigError
 from skinkit.models.parts.backbone import SMALLEST_SIDE_PX
 from skinkit.models.parts.protocol import Augment, Phase
 
-# ------------------------------------------------------------------------------------------------------- options
-Epochs = Annotated[int, "epochs of training, each followed by a score on the validation rows"]
-Steps = Annotated[int, "steps per epoch; 0 sees every photo once"]
-Batch = Annotated[int, "cases per step"]
-Optimiser = Annotated[Literal["sgd", "adam", "adamw"], "how steps are taken"]
-Schedule = Annotated[Literal["constant", "cosine", "one_cycle"], "course of the learning rate"]
-Momentum = Annotated[float, "of sgd"]
-WeightDecay = Annotated[float, "penalty on the weights"]
-Patience = Annotated[int, "stop a phase after so many epochs without a better validation score; 0 for never"]
-Averaged = Annotated[
-    float, "share of the last steps whose weights are averaged; 0 keeps the epoch with the best validation score"
-]
-ClassWeights = Annotated[
-    Literal["inverse", "square_root", "none"], "weight of a class: N / (K n), its square root, or 1"
-]
-LabelSmoothing = Annotated[float, "share of the label spread over all classes"]
-Flips = Annotated[bool, "mirror training photos along either axis"]
-Rotation = Annotated[float, "turn training photos by up to this much"]
-SmallestScale = Annotated[float, "size factor of training photos, lower end"]
-LargestScale = Annotated[float, "size factor of training photos, upper end"]
-Shift = Annotated[float, "move training photos by up to this share of the side"]
-ColourJitter = Annotated[float, "vary brightness, contrast and saturation by up to this share"]
 Threshold = Annotated[float, "probability from which on a pixel is lesion"]
+Augmented = Annotated[Augment, "how training photos vary"]
 
-_COLOURS = {"brightness": "colour_jitter", "contrast": "colour_jitter", "saturation": "colour_jitter"}
-_AUGMENT = {
-    **{name: name for name in ("flips", "rotation_deg", "shift", "hue", "blur", "sharpness", "noise")},
-    **_COLOURS,
-    "channels": "channel_jitter",
-}
-"""Field of :class:`Augment` -> the option it is set by."""
+
+# ------------------------------------------------------------------------------------------------------- recipes
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained; every network takes all of it."""
+
+    epochs: Annotated[int, "most epochs, each followed by a score on the validation rows"] = 60
+    steps: Annotated[int, "steps per epoch; 0 sees every photo once"] = 0
+    batch: Annotated[int, "cases per step"] = 16
+    optimiser: Annotated[Literal["sgd", "adam", "adamw"], "optimiser"] = "adamw"
+    learning_rate: Annotated[float, "at its highest"] = 1e-3
+    momentum: Annotated[float, "of sgd"] = 0.9
+    weight_decay: Annotated[float, "penalty on the weights"] = 0.0
+    schedule: Annotated[Literal["constant", "cosine", "one_cycle", "plateau"], "course of the learning rate"] = (
+        "constant"
+    )
+    final_rate: Annotated[float, "learning rate at the end of cosine and one_cycle, lowest of plateau"] = 0.0
+    warm_up: Annotated[float, "share of the steps in which one_cycle climbs"] = 0.3
+    plateau: Annotated[int, "epochs without a better validation score before plateau takes a tenth of the rate"] = 10
+    clip: Annotated[float, "largest gradient norm; 0 for none"] = 0.0
+    patience: Annotated[int, "stop a phase after so many epochs without a better validation score; 0 for never"] = 0
+    candidates: Annotated[float, "share of the last epochs among which the best on the validation rows is kept"] = 1.0
+    averaged: Annotated[
+        float, "share of the last steps whose weights are averaged; 0 keeps the epoch with the best validation score"
+    ] = 0.0
+    balanced: Annotated[
+        float,
+        "share of the draws in which every class (of a segmenter: every cohort and modality) comes equally often",
+    ] = 0.0
+
+
+@dataclass(frozen=True)
+class ClassifierRecipe(Recipe):
+    """How a network that reads photos and tables is trained."""
+
+    head_learning_rate: Annotated[float, "of all that is not backbone, at its highest; 0 for the backbone's"] = 0.0
+    class_weights: Annotated[
+        Literal["inverse", "square_root", "none"], "weight of a class: N / (K n), its square root, or 1"
+    ] = "none"
+    label_smoothing: Annotated[float, "share of the label spread over all classes"] = 0.0
+    dropped: Annotated[float, "share of training cases whose tables are all hidden"] = 0.0
+
+
+@dataclass(frozen=True)
+class PhotoRecipe(ClassifierRecipe):
+    """How :class:`skinkit.models.parts.photo_classifier.PhotoClassifier` is trained."""
+
+    frozen_stages: Annotated[
+        int,
+        "lowest stages of the backbone, of four, whose weights are left as they are; its BatchNorm statistics learn",
+    ] = 0
+    head_epochs: Annotated[int, "epochs first in which all but the backbone learns; 0 for none"] = 0
+    costs: Annotated[str, "further weights of classes, for example MEL=2,SCC=2; 1 for those not named"] = ""
+    logit_adjustment: Annotated[
+        float,
+        "tau: the loss sees the logits plus tau times the log of the class frequencies; 1 answers as if all classes "
+        "were equally frequent, 0 as frequent as they are",
+    ] = 0.0
+    dropped_block: Annotated[float, "share of training cases whose patient block is hidden"] = 0.0
+    snapshot_every: Annotated[int, "keep importances and heatmaps after so many epochs; 0 for never"] = 0
+    final_epochs: Annotated[
+        int,
+        "where the split has one fold: epochs of a second training, from the beginning and on all rows, for other "
+        "cohorts; 0 for none",
+    ] = 0
 
 
 # ------------------------------------------------------------------------------------------------------- presets
+def merged(*presets: Mapping[str, Any]) -> dict[str, Any]:
+    """Presets on top of one another, later ones winning, those of ``recipe`` and ``augment`` setting by setting."""
+    out: dict[str, Any] = {}
+    for preset in presets:
+        for name, value in preset.items():
+            out[name] = {**out.get(name, {}), **value} if isinstance(value, Mapping) else value
+    return out
+
+
 FINE_TUNING: dict[str, Any] = {
-    "epochs": 14,
-    "batch": 16,
-    "optimiser": "adamw",
-    "learning_rate": 1e-4,
-    "head_learning_rate": 1e-3,
-    "weight_decay": 0.01,
-    "schedule": "one_cycle",
-    "final_rate": 0.0,
-    "patience": 0,
-    "class_weights": "square_root",
-    "label_smoothing": 0.05,
-    "dropped": 0.15,
-    "flips": True,
-    "largest_scale": 1.3,
-    "shift": 0.1,
-    "colour_jitter": 0.15,
     "mirrored": True,
+    "recipe": {
+        "epochs": 14,
+        "batch": 16,
+        "optimiser": "adamw",
+        "learning_rate": 1e-4,
+        "head_learning_rate": 1e-3,
+        "weight_decay": 0.01,
+        "schedule": "one_cycle",
+        "final_rate": 0.0,
+        "patience": 0,
+        "class_weights": "square_root",
+        "label_smoothing": 0.05,
+        "dropped": 0.15,
+    },
+    "augment": {
+        "flips": True,
+        "largest_scale": 1.3,
+        "shift": 0.1,
+        "brightness": 0.15,
+        "contrast": 0.15,
+        "saturation": 0.15,
+    },
 }
 """How a network with ImageNet weights learns from a thousand photos on two processor cores."""
 
-QUICK: dict[str, Any] = {
-    **FINE_TUNING,
-    "frozen_stages": 2,
-    "epochs": 6,
-    "candidates": 0.5,
-    "final_epochs": 6,
-    "class_weights": "none",
-    "logit_adjustment": 1.0,
-    "rotation_deg": 45.0,
-}
+QUICK = merged(
+    FINE_TUNING,
+    {
+        "recipe": {
+            "frozen_stages": 2,
+            "epochs": 6,
+            "candidates": 0.5,
+            "final_epochs": 6,
+            "class_weights": "none",
+            "logit_adjustment": 1.0,
+        },
+        "augment": {"rotation_deg": 45.0},
+    },
+)
 """What the preset ``quick`` is of DermaCalibra and each of its comparators, so that they learn alike."""
 
 
 # ------------------------------------------------------------------------------------------------ phases and loss
-def augment(config: Any, **fixed: Any) -> Augment:
-    """How training pictures vary: what the options say, and what is fixed."""
-    fields = {field: getattr(config, option) for field, option in _AUGMENT.items() if hasattr(config, option)}
-    if hasattr(config, "smallest_scale"):
-        fields["scale"] = (config.smallest_scale, config.largest_scale)
-    return Augment(**{**fields, **fixed})
+def phase(name: str, config: Any, **fixed: Any) -> Phase:
+    """A phase as the nested ``recipe`` and ``augment`` of a ``Config`` say, and what is fixed."""
+    names = {field.name for field in dataclasses.fields(Phase)}
+    shared = {name: value for name, value in vars(config.recipe).items() if name in names}
+    return Phase(name, **{**shared, "augment": config.augment, **fixed})
 
 
-def phase(name: str, epochs: int, config: Any, **fixed: Any) -> Phase:
-    """A phase: each of its fields as the option of the same name says, and what is fixed."""
-    names = [field.name for field in dataclasses.fields(Phase) if field.name not in ("name", "epochs", "augment")]
-    fields = {field: getattr(config, field) for field in names if hasattr(config, field)}
-    return Phase(name, epochs, **{**fields, "augment": augment(config), **fixed})
+def check(config: Any, least_batch: int = 2) -> None:
+    """Refuse a side that cannot be halved five times, no epoch, and a batch too small for BatchNorm.
+
+    Raises:
+        ConfigError: one of these.
+    """
+    if config.side_px < SMALLEST_SIDE_PX:
+        raise ConfigError(f"side_px = {config.side_px}", f"at least {SMALLEST_SIDE_PX} pixels", "use 128 or 224")
+    epochs, batch = config.recipe.epochs, config.recipe.batch
+    if epochs < 1 or batch < least_batch:
+        raise ConfigError(
+            f"recipe.epochs = {epochs}, recipe.batch = {batch}",
+            f"at least 1 epoch and a batch of at least {least_batch}",
+            "correct the settings",
+        )
 
 
 def cross_entropy(
     config: Any, logits: torch.Tensor, truth: torch.Tensor, class_weights: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Mean cross-entropy of (n, K) logits, weighted by class, with the labels smoothed as ``config`` says."""
-    return functional.cross_entropy(logits, truth, class_weights, label_smoothing=config.label_smoothing)
-
-
-def check_side(side_px: int) -> None:
-    """Raise :class:`ConfigError` where a side cannot be halved five times."""
-    if side_px < SMALLEST_SIDE_PX:
-        raise ConfigError(f"side_px = {side_px}", f"at least {SMALLEST_SIDE_PX} pixels", "use 128 or 224")
+    return functional.cross_entropy(logits, truth, class_weights, label_smoothing=config.recipe.label_smoothing)
 
 
 @torch.no_grad()
-def move_towards(typical: torch.Tensor, steps_seen: torch.Tensor, encoded: torch.Tensor) -> None:
+def move_towards(mean: torch.Tensor, steps_seen: torch.Tensor, encoded: torch.Tensor) -> None:
     """Move a running mean, in place, towards the mean of a batch: a plain mean at first, then over about 100 steps.
 
     Args:
-        typical: (width,) the running mean, a view of it where the batch has less.
+        mean: (width,) the running mean, a view of it where the batch has less.
         steps_seen: () how many batches were seen; counted up.
         encoded: (n, ...) of the batch.
     """
     steps_seen += 1
-    typical += (encoded.float().mean(0).flatten() - typical) / steps_seen.clamp(max=100)
+    mean += (encoded.float().mean(0).flatten() - mean) / steps_seen.clamp(max=100)

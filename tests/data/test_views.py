@@ -1,0 +1,194 @@
+"""Views of a case: fused beside each other, compared in leakage, read by a network, explained and shown."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import small_cohort
+import two_photos
+from PIL import Image
+from source_tables import table
+from written_artifacts import Said
+
+from skinkit import contract
+from skinkit.audit import leakage
+from skinkit.data.views import beside, every_photo, of_view, primary_images
+from skinkit.errors import RefusedError
+from skinkit.pipeline import Pipeline
+from skinkit.workspace import Ref, Workspace, load_workspace
+
+HEADER = (
+    "case_num,diagnosis,seven_point_score,pigment_network,streaks,pigmentation,regression_structures,dots_and_globules,"
+    "blue_whitish_veil,vascular_structures,level_of_diagnostic_difficulty,elevation,location,sex,management,clinic,derm,"
+    "case_id,notes"
+)
+NAMES = {"nevus": "clark nevus", "melanoma": "melanoma (in situ)", "basal_cell_carcinoma": "basal cell carcinoma"}
+
+
+def images(*rows: tuple[str, str, str]) -> pd.DataFrame:
+    """(case, view, hash) -> images with masks."""
+    return pd.DataFrame(
+        [
+            {
+                "case_id": case, "image_id": f"{case}-{view}", "view": view or None, "modality": view or "clinical",
+                "image_path": f"{case}-{view}.png", "image_sha256": f"f-{hash_}", "pixel_sha256": hash_, "dhash": None,
+                "mask_path": f"m-{hash_}", "mask_sha256": None, "mask_failed": False,
+            }
+            for case, view, hash_ in rows
+        ]
+    )  # fmt: skip
+
+
+def test_a_case_keeps_every_view() -> None:
+    both = images(("1", "clinical", "a"), ("1", "dermoscopic", "b"), ("2", "clinical", "c"))
+    fused = beside(primary_images(both), both)
+    assert fused["pixel_sha256"].tolist() == ["b", "c"]
+    assert fused["view__clinical__pixel_sha256"].tolist() == ["a", "c"]
+    assert fused["view__dermoscopic__image_path"].isna().tolist() == [False, True]
+    assert of_view(fused, "image_clinical")["image_path"].tolist() == ["1-clinical.png", "2-clinical.png"]
+    assert of_view(fused, "image_dermoscopic")["pixel_sha256"].isna().tolist() == [False, True]
+    assert sorted(every_photo(fused)["pixel_sha256"]) == ["a", "b", "c"]
+
+
+def test_a_cohort_of_single_photos_gets_no_column() -> None:
+    single = images(("1", "", "a"), ("2", "", "b"))
+    primary = primary_images(single)
+    assert beside(primary, single) is primary
+    assert of_view(primary, "image_clinical")["pixel_sha256"].tolist() == ["a", "b"], "its modality says what it is"
+    assert of_view(primary, "image_dermoscopic")["pixel_sha256"].isna().all()
+
+
+def test_leakage_compares_every_view() -> None:
+    left = images(("1", "clinical", "a"), ("1", "dermoscopic", "b"))
+    right = images(("9", "clinical", "a"), ("9", "dermoscopic", "z"))
+    found = leakage.check(beside(primary_images(left), left), beside(primary_images(right), right))
+    assert found.counts["pixels"] == 1
+    assert found.pairs.loc[found.pairs["kind"] == "pixels", "other_case_id"].tolist() == ["9"]
+
+
+def test_the_contract_knows_two_photos() -> None:
+    contract.check_model(two_photos.TwoPhotos)
+
+
+def test_a_block_for_each_photo_is_asked_for() -> None:
+    class OneBlock(two_photos.TwoPhotos):
+        __module__ = "two_photos"
+
+        def blocks(self) -> dict[str, Any]:
+            return {"image_clinical": self.clinical}
+
+    with pytest.raises(AssertionError, match="blocks names image_clinical"):
+        contract.check_model(OneBlock)
+
+
+# ---------------------------------------------------------------------------------------------------- end to end
+
+
+@pytest.fixture(scope="module")
+def registered() -> Any:
+    """The toy as a third party's model."""
+    with pytest.MonkeyPatch.context() as patch:
+        point = EntryPoint("two_photos", "two_photos", "skinkit.models")
+        others = importlib.metadata.entry_points
+
+        def with_ours(**of: str) -> Any:
+            if of.get("group") == "skinkit.models" and of.get("name", "two_photos") == "two_photos":
+                return [point]
+            return others(**of)
+
+        patch.setattr("importlib.metadata.entry_points", with_ours)
+        yield
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, registered: None) -> Workspace:
+    """A derm7pt-like cohort, fused, split, and the toy trained on both photos."""
+    root = tmp_path_factory.mktemp("views")
+    rng, lines = np.random.default_rng(3), []
+    folder = root / "derm7pt" / "release_v0"
+    (folder / "images").mkdir(parents=True)
+    for case in range(24):
+        diagnosis = list(NAMES)[case % 3]
+        for shot in ("c", "d"):
+            Image.fromarray(small_cohort.draw(rng, diagnosis)[0]).save(folder / "images" / f"{case}{shot}.png")
+        clinic = "" if case == 5 else f"{case}c.png"
+        lines.append(
+            f"{case},{NAMES[diagnosis]},1,typical,absent,absent,absent,absent,absent,absent,low,flat,back,female,none,"
+            f"{clinic},{case}d.png,,"
+        )
+    table(folder / "meta" / "meta.csv", HEADER, *lines)
+    (root / "skinkit.toml").write_text(
+        '[workspace]\nsegmenter = "otsu"\nmodel = "two_photos"\nclasses = "pad6"\n'
+        '[cohorts.derm]\nrole = "development"\nsource = "derm7pt"\npath = "derm7pt"\n'
+    )
+    workspace = load_workspace(root)
+    make(workspace, "ingest")
+    make(workspace, "split", folds=2, validation=0.34)
+    make(workspace, "train", model="two_photos", weights="none", attributes="isic")
+    return workspace
+
+
+def make(workspace: Workspace, stage: str, *, name: str = "", cohorts: tuple[str, ...] = (), **options: Any) -> None:
+    """A stage and whatever comes before it."""
+    Pipeline(workspace, Said()).make(stage, options, cohorts=cohorts, name=name)
+
+
+def fused(workspace: Workspace) -> pd.DataFrame:
+    return pd.read_parquet(workspace.path(Ref("fused", "derm", "otsu")) / "table.parquet")
+
+
+def test_training_reads_both_photos_and_bars_a_case_without_one(trained: Workspace) -> None:
+    frame = fused(trained)
+    assert frame["view__clinical__pixel_sha256"].notna().sum() == 23
+    model = trained.path(Ref("models", name="two_photos"))
+    barred = json.loads((model / "manifest.json").read_text())["info"]["barred"]
+    assert barred == {"their photo cannot be read (view_missing)": 1}
+    trained_on = pd.read_parquet(model / "trained_on.parquet")
+    assert set(trained_on["pixel_sha256"]) == {
+        *frame.loc[frame["case_id"] != "5", "pixel_sha256"],
+        *frame["view__clinical__pixel_sha256"].dropna(),
+    }
+
+
+def test_predictions_say_which_photo_is_missing(trained: Workspace, registered: None) -> None:
+    make(trained, "predict", name="two_photos")
+    rows = pd.read_parquet(trained.path(Ref("predictions", "derm", "two_photos")) / "table.parquet")
+    rows = rows[rows["level"] == "image"].set_index("case_id")
+    assert rows.loc["5", "reason"] == "view_missing"
+    assert (rows.drop("5")["status"] == "ok").all()
+
+
+def test_every_photo_is_explained(trained: Workspace, registered: None) -> None:
+    make(trained, "explain", name="two_photos", limit=3)
+    place = trained.path(Ref("explanations", "derm", "two_photos"))
+    rows = pd.read_parquet(place / "table.parquet")
+    rows = rows[rows["status"] == "ok"]
+    assert len(rows)
+    for column in ("heatmap_file", "heatmap_clinical_file"):
+        assert all((place / file).is_file() for file in rows[column])
+    assert rows["heatmap_dermoscopic_file"].isna().all(), "the dermoscopic photo is the primary one"
+
+
+def test_the_clinic_card_shows_both_photos(trained: Workspace, registered: None) -> None:
+    make(trained, "report", audience="clinic", cohorts=("derm",))
+    page = (trained.root / "artifacts" / "report" / "clinic-derm" / "index.html").read_text()
+    assert page.count("clinical view") >= 2, "the photo and its heatmap"
+
+
+def test_a_leak_through_the_second_photo_is_refused(trained: Workspace, registered: None, tmp_path: Path) -> None:
+    ours = trained.root / "derm7pt" / "release_v0" / "images" / "0c.png"
+    cohort = trained.root / "elsewhere"
+    cohort.mkdir()
+    (cohort / "x.png").write_bytes(ours.read_bytes())
+    with (trained.root / "skinkit.toml").open("a") as stream:
+        stream.write('[cohorts.elsewhere]\nrole = "external"\nsource = "folder"\npath = "elsewhere"\n')
+    with pytest.raises(RefusedError) as caught:
+        make(load_workspace(trained.root), "predict", cohorts=["elsewhere"], name="two_photos")
+    assert "derm" in str(caught.value)
