@@ -30,6 +30,7 @@ ORDER = (
     {"studies", "reporting"},
     {"stages"},
     {"pipeline"},
+    {"api"},
     {"commands"},
     {"cli"},
     {"__main__"},
