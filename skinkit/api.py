@@ -183,7 +183,7 @@ class OpenWorkspace:
             name: name of what is made; as ``--name``.
             upstream: False uses inputs as they are; as ``--no-upstream``.
             retry_failed: compute rows again that failed before.
-            **config: options of the command, with underscores: ``folds=5``, ``settings=["epochs=2"]``.
+            **config: options of the command, with underscores: ``folds=5``, ``settings=["recipe.epochs=2"]``.
 
         Returns:
             The table of what was made or is up to date. Of several cohorts as the class describes. Cases that could

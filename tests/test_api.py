@@ -333,7 +333,7 @@ def _narrow(photo: Path) -> Path:
 def test_networks_predict_one_photo_as_in_a_cohort(tmp_path: Path) -> None:
     """A network's answer depends on its batch only by the rounding of float32."""
     work = opened(small_cohort.make(tmp_path / "w", folds=1, patients=12).root)
-    settings = ("side_px=32", "image_epochs=1", "epochs=1", "batch=8", "branch_width=8", "optimiser=adamw")
+    settings = ("side_px=32", "image_epochs=1", "recipe.epochs=1", "recipe.batch=8", "branch_width=8")
     given = {"model": "hybrid_resnet50", "weights": "none", "settings": settings, "radiomics": "all"}
     written.run_stage(work.workspace, "train", **given)
     written.run_stage(work.workspace, "predict", cohorts=["jinan"], name="hybrid_resnet50")
@@ -352,7 +352,7 @@ def test_networks_predict_one_photo_as_in_a_cohort(tmp_path: Path) -> None:
 def test_a_trained_segmenter_draws_the_mask_of_one_photo(tmp_path: Path) -> None:
     work = opened(small_cohort.make(tmp_path / "w", folds=1, patients=12).root)
     written.run_stage(work.workspace, "split", name="masks")
-    unet = ("encoder=resnet18", "side_px=32", "decoder=32", "epochs=2", "batch=8", "flips=false")
+    unet = ("encoder=resnet18", "side_px=32", "decoder=32", "recipe.epochs=2", "recipe.batch=8")
     written.run_stage(work.workspace, "train", model="unet", weights="none", settings=unet)
     written.run_stage(work.workspace, "segment", model="unet")
     written.run_stage(work.workspace, "radiomics", masks="unet")
