@@ -18,6 +18,7 @@ from skinkit.errors import InputError
 from skinkit.pipeline import Pipeline
 from skinkit.privacy.permissions import keep_private
 from skinkit.stages import STAGES
+from skinkit.workers import Cluster
 from skinkit.workspace import SETTINGS_FILE, Workspace, find_workspace, load_workspace
 
 CHAIN = "Chain"
@@ -113,6 +114,7 @@ class Context:
         retry_failed: compute failed rows again.
         case_seconds: time limit of a case, seconds; 0 for no limit.
         share: compute only this share of the rows.
+        cluster: ``--cluster``; empty for processes of this machine.
     """
 
     folder: Path
@@ -124,6 +126,7 @@ class Context:
     retry_failed: bool = False
     case_seconds: float = 120.0
     share: Share | None = None
+    cluster: str = ""
 
     def workspace(self) -> Workspace:
         """The workspace at or above the folder."""
@@ -160,7 +163,13 @@ class Context:
             retry_failed=self.retry_failed,
             case_seconds=self.case_seconds,
             share=self.share,
+            cluster=self.on_cluster(workspace),
         )
+
+    def on_cluster(self, workspace: Workspace) -> Cluster | None:
+        """What ``--cluster`` says, with the settings of the workspace."""
+        where = str(workspace.root / SETTINGS_FILE)
+        return Cluster.of(self.cluster, workspace.cluster, where) if self.cluster else None
 
 
 class Command(Protocol):
