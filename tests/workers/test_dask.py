@@ -224,7 +224,7 @@ def test_wrong_settings_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 SBATCH = """#!/bin/sh
 # Stands for Slurm: starts the job at once, on this machine.
 cp "$1" "$0.job"
-setsid sh "$1" >/dev/null 2>&1 &
+setsid sh "$0.job" >/dev/null 2>&1 &
 echo $! >> "$0.pids"
 echo "Submitted batch job $!"
 """
