@@ -4,10 +4,10 @@
     python bench/cluster.py PHOTOS MASKS --cases 200      fewer of them
 
 Every case reads its photo and mask and measures the 102 features, as ``skinkit radiomics`` does. Every worker measures
-some lesions before the clock starts, so that loading libraries is not counted. ``processes`` is the default without a
-cluster. Overhead is what a case that does nothing costs in one worker, handed over alone or 16 at a time. The
-extrapolation takes the rate of one worker: seconds = cases / (rate x workers), and says when the one process that hands
-out would be the limit.
+some lesions before the clock starts, so that loading libraries is not counted. ``1 process`` is the default without a
+cluster. Overhead is what a chunk costs whose cases do nothing, with one worker. Chunks hold a second of work, so the one
+process that hands out and collects can feed 1 s / overhead workers; the extrapolation stops there:
+seconds = cases / (rate of one worker x min(workers, 1 s / overhead)).
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from skinkit.console import Console
 from skinkit.images.decode import read_mask, read_rgb
 from skinkit.radiomics import extract, warm_up
 from skinkit.workers import Cluster, map_cases
+from skinkit.workers.dask import Connection, DaskWorkers
 from skinkit.workers.processes import Processes
 
 Case = Mapping[str, Any]
@@ -57,8 +59,8 @@ def rate(cases: Sequence[Case], repeats: int, **how: Any) -> tuple[float, list[d
     return best, rows
 
 
-def overhead_s(workers: Any, size: int, tasks: int = 200) -> float:
-    """Seconds a case costs that does nothing, handed over in chunks of this size."""
+def overhead_s(workers: Any, size: int, tasks: int = 100) -> float:
+    """Seconds that handing over and collecting a chunk of this size costs, if its cases do nothing."""
     chunk = [{"image_id": str(number)} for number in range(size)]
     flying: set[Any] = set()
     while not workers.hands():
@@ -70,7 +72,7 @@ def overhead_s(workers: Any, size: int, tasks: int = 200) -> float:
         flying.add(workers.submit(partial(_all, chunk)))
     while flying:
         flying -= set(workers.finished(flying))
-    return (time.perf_counter() - began) / (tasks * size)
+    return (time.perf_counter() - began) / tasks
 
 
 def _all(chunk: Sequence[Case]) -> list[dict[str, Any]]:
@@ -97,6 +99,7 @@ def main() -> None:
     list(map_cases(measure, cases[:20], key=("image_id",), jobs=1))
     rates["1 process"], expected = rate(cases, options.repeats, jobs=1)
     costs = {f"1 process, chunks of {size}": overhead_s(Processes(1), size) for size in (1, 16)}
+    quiet = Console(quiet=True)
     for number in (1, 2, 3):
         with LocalCluster(
             n_workers=number, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
@@ -106,19 +109,19 @@ def main() -> None:
             rates[f"{number} Dask workers"], rows = rate(cases, options.repeats, cluster=cluster)
             assert rows == expected, "a row differs from that of one process"
             if number == 1:
-                from skinkit.console import Console
-
                 for size in (1, 16):
-                    costs[f"1 Dask worker, chunks of {size}"] = overhead_s(cluster.workers(Console(quiet=True)), size)
+                    costs[f"1 Dask worker, chunks of {size}"] = overhead_s(cluster.workers(quiet), size)
+            Connection.close()
     for name, value in rates.items():
         print(f"{name:<20} {value:8.1f} cases/s")
     for name, value in costs.items():
-        print(f"{name:<32} {value * 1e3:8.2f} ms a case that does nothing")
+        print(f"{name:<32} {value * 1e3:8.2f} ms a chunk whose cases do nothing")
+    print(f"load average {os.getloadavg()[0]:.1f}")
 
-    alone, limit = rates["1 Dask workers"], 1 / costs["1 Dask worker, chunks of 1"]
-    print(f"EXTRAPOLATION: seconds = cases / min({alone:.1f} x workers, {limit:.0f})")
+    alone, most = rates["1 Dask workers"], DaskWorkers.chunk_s / costs["1 Dask worker, chunks of 16"]
+    print(f"EXTRAPOLATION: seconds = cases / ({alone:.1f} x min(workers, {most:.0f}))")
     for number in (10_000, 100_000, 1_000_000):
-        hours = [number / min(alone * workers, limit) / 3600 for workers in (1, 16, 128)]
+        hours = [number / (alone * min(workers, most)) / 3600 for workers in (1, 16, 128)]
         print(f"{number:>9} cases: " + ", ".join(f"{h:.2f} h" for h in hours) + " on 1, 16, 128 workers")
 
 

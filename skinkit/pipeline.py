@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from skinkit.artifacts.artifact import Artifact, Recipe, exists, open_artifact
 from skinkit.artifacts.builder import Counts, Share, ShareDone
@@ -20,8 +20,10 @@ from skinkit.errors import ConfigError, InputError, SkinkitError, listed
 from skinkit.learning.pack import asked_for, trained
 from skinkit.options import identity_of, make_config, options_of
 from skinkit.stages import MAKER, Job, Sources, Stage, load_stage
-from skinkit.workers import Cluster
 from skinkit.workspace import SETTINGS_FILE, Ref, Workspace
+
+if TYPE_CHECKING:
+    from skinkit.workers import Cluster
 
 FROZEN = frozenset({"models"})
 """Kinds that are never remade as an input of another artifact."""

@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from skinkit.artifacts.builder import Share
 from skinkit.console import Console
@@ -18,8 +18,10 @@ from skinkit.errors import InputError
 from skinkit.pipeline import Pipeline
 from skinkit.privacy.permissions import keep_private
 from skinkit.stages import STAGES
-from skinkit.workers import Cluster
 from skinkit.workspace import SETTINGS_FILE, Workspace, find_workspace, load_workspace
+
+if TYPE_CHECKING:
+    from skinkit.workers import Cluster
 
 CHAIN = "Chain"
 PANELS: dict[str, dict[str, str]] = {
@@ -168,8 +170,11 @@ class Context:
 
     def on_cluster(self, workspace: Workspace) -> Cluster | None:
         """What ``--cluster`` says, with the settings of the workspace."""
-        where = str(workspace.root / SETTINGS_FILE)
-        return Cluster.of(self.cluster, workspace.cluster, where) if self.cluster else None
+        if not self.cluster:
+            return None
+        from skinkit.workers import Cluster
+
+        return Cluster.of(self.cluster, workspace.cluster, str(workspace.root / SETTINGS_FILE))
 
 
 class Command(Protocol):

@@ -30,14 +30,16 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from skinkit.artifacts.artifact import Artifact, Recipe
 from skinkit.artifacts.builder import Builder, Share
 from skinkit.console import Console
 from skinkit.schemas import Schema
-from skinkit.workers import Cluster
 from skinkit.workspace import SETTINGS_FILE, Cohort, Ref, Workspace
+
+if TYPE_CHECKING:
+    from skinkit.workers import Cluster
 
 STAGES: dict[str, str] = {
     "ingest": "Read a source folder into one table of cases.",

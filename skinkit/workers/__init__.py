@@ -29,8 +29,6 @@ CASE_SECONDS = 120.0
 """How long a case may take unless the caller says otherwise."""
 _CHUNKS_IN_FLIGHT = 2
 """For each worker: one that it is at, one that waits."""
-_CHUNK_SECONDS, _LARGEST_CHUNK = 0.05, 16
-"""Quick cases are handed over several at a time, so that handing over does not cost more than the work."""
 
 
 class Workers(Protocol):
@@ -38,9 +36,13 @@ class Workers(Protocol):
 
     Attributes:
         lost: errors of a task whose worker ended before the task did.
+        chunk_s: seconds of work to hand over at once, so that handing over costs less than the work.
+        chunk_cases: cases to hand over at once at most.
     """
 
     lost: tuple[type[BaseException], ...]
+    chunk_s: float
+    chunk_cases: int
 
     def hands(self) -> int:
         """How many tasks can run at the same time; 0 while there is no worker."""
@@ -166,7 +168,7 @@ def _handed_out(
                     # One of these ended its worker (out of memory, out of time, a crash in a C library).
                     suspects += chunk
                     continue
-                size = _chunk_size(results, len(items) - begun, max(hands, 1))
+                size = _chunk_size(results, len(items) - begun, max(hands, 1), workers)
                 yield from results
         yield from _one_by_one(work, suspects, key, workers, limit_s)
     except BaseException:
@@ -174,10 +176,10 @@ def _handed_out(
         raise
 
 
-def _chunk_size(results: Sequence[tuple[Row, float]], waiting: int, workers: int) -> int:
-    """Cases to hand over at once: a twentieth of a second of work, less towards the end so that all end together."""
+def _chunk_size(results: Sequence[tuple[Row, float]], waiting: int, hands: int, workers: Workers) -> int:
+    """Cases to hand over at once: fewer towards the end, so that all workers end together."""
     each = sum(seconds for _, seconds in results) / len(results)
-    return max(1, min(int(_CHUNK_SECONDS / max(each, 1e-9)), _LARGEST_CHUNK, waiting // (2 * workers)))
+    return max(1, min(int(workers.chunk_s / max(each, 1e-9)), workers.chunk_cases, waiting // (2 * hands)))
 
 
 def _one_by_one(

@@ -116,7 +116,7 @@ class Cluster:
             InputError: there is no scheduler, or no Slurm.
         """
         patience_s = float(self.slurm.wait_s) if self.address == "slurm" else _PATIENCE_S
-        return DaskWorkers(_Connection.get(self, console), self.address, _probes(self.shared), patience_s, console)
+        return DaskWorkers(Connection.get(self, console), self.address, _probes(self.shared), patience_s, console)
 
 
 class WorkerLost(Exception):  # noqa: N818 - never shown: it stands for the end of a worker process
@@ -157,6 +157,8 @@ class DaskWorkers:
     patience_s: float
     console: Console
     lost: tuple[type[BaseException], ...] = (WorkerLost,)
+    chunk_s: float = 1.0
+    chunk_cases: int = 256
     _ready: dict[str, int] = field(default_factory=dict)  # address -> process id
     _asked: dict[str, Any] = field(default_factory=dict)  # address -> its answer to come
     _refused: set[str] = field(default_factory=set)
@@ -421,7 +423,7 @@ def _size(path: str) -> int | None:
 # -------------------------------------------------------------------------------------------------- the connection
 
 
-class _Connection:
+class Connection:
     """The client of this process, kept between stages: jobs may have waited in a queue for hours."""
 
     client: Any = None
@@ -442,7 +444,7 @@ class _Connection:
     def _open(cls, cluster: Cluster, console: Console) -> None:
         from distributed import Client
 
-        for name in ("distributed", "dask_jobqueue", "tornado"):  # errors are reported here
+        for name in ("distributed", "distributed.client", "dask_jobqueue", "tornado"):  # errors are reported here
             logging.getLogger(name).setLevel(logging.CRITICAL)
         atexit.unregister(cls.close)
         atexit.register(cls.close)
@@ -457,6 +459,12 @@ class _Connection:
                 f"no scheduler answers at {cluster.address}: {error}",
                 "a running Dask scheduler",
                 "start it with 'dask scheduler', and give --cluster the address it prints",
+            ) from None
+        except TypeError as error:
+            raise ConfigError(
+                f"--cluster {cluster.address}: {error}",
+                "certificates for tls:// in Dask's configuration (distributed.comm.tls)",
+                "see https://distributed.dask.org/en/stable/tls.html",
             ) from None
 
     @classmethod

@@ -24,6 +24,8 @@ class Processes:
 
     lost: tuple[type[BaseException], ...] = (BrokenProcessPool, CancelledError, EOFError, ConnectionError)
     """A worker ended, or the process they are forked from did."""
+    chunk_s = 0.05
+    chunk_cases = 16
 
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs

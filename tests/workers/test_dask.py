@@ -47,7 +47,7 @@ def address() -> Iterator[str]:
         ) as cluster,
     ):
         yield cluster.scheduler_address
-        dask_workers._Connection.close()
+        dask_workers.Connection.close()
 
 
 @pytest.fixture(scope="module")
