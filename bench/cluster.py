@@ -5,8 +5,8 @@
 
 Every case reads its photo and mask and measures the 102 features, as ``skinkit radiomics`` does. Every worker measures
 some lesions before the clock starts, so that loading libraries is not counted. ``1 process`` is the default without a
-cluster. Overhead is what a chunk costs whose cases do nothing, with one worker. Chunks hold a second of work, so the one
-process that hands out and collects can feed 1 s / overhead workers; the extrapolation stops there:
+cluster. Overhead is what a chunk costs whose cases do nothing, with one worker. Chunks hold a second of work, so the
+one process that hands out and collects can feed 1 s / overhead workers; the extrapolation stops there:
 seconds = cases / (rate of one worker x min(workers, 1 s / overhead)).
 """
 
