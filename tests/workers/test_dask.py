@@ -145,6 +145,30 @@ def test_a_worker_that_does_not_see_the_cohort_ends_the_run_before_any_case(
     assert len(list(map_cases(test_workers.double, test_workers.items(1, 2), key=("id",), cluster=seen))) == 2
 
 
+def test_a_worker_with_other_versions_ends_the_run(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dask_workers, "_versions", lambda: {"numpy": "1.0"})
+    with pytest.raises(InputError) as error:
+        list(map_cases(test_workers.double, test_workers.items(1), key=("id",), cluster=Cluster(address)))
+    assert "has numpy" in error.value.found
+
+
+def test_a_worker_with_two_threads_ends_the_run() -> None:
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None, protocol="tcp", silence_logs=50
+    ) as threads:
+        with pytest.raises(InputError) as error:
+            list(
+                map_cases(
+                    test_workers.double,
+                    test_workers.items(1),
+                    key=("id",),
+                    cluster=Cluster(threads.scheduler_address),
+                )
+            )
+        dask_workers.Connection.close()
+    assert "has 2 threads" in error.value.found
+
+
 def test_a_worker_killed_at_work_changes_no_byte(address: str, ward: Path, tmp_path: Path) -> None:
     root = again(ward, tmp_path)
     pid = worker_pids(address)[0]
