@@ -102,7 +102,7 @@ def main() -> None:
     quiet = Console(quiet=True)
     for number in (1, 2, 3):
         with LocalCluster(
-            n_workers=number, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+            n_workers=number, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
         ) as local:
             cluster = Cluster(local.scheduler_address)
             list(map_cases(measure, cases[: 20 * number], key=("image_id",), cluster=cluster))

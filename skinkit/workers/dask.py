@@ -494,6 +494,7 @@ def _started(settings: Slurm) -> Any:
         job_extra_directives=list(settings.directives),
         job_script_prologue=list(settings.prologue),
         interface=settings.interface or None,
+        scheduler_options={"dashboard": False, "dashboard_address": ":0"},  # port 8787 may be another user's
     )
     jobs.scale(jobs=settings.jobs)
     return jobs

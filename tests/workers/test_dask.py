@@ -28,7 +28,7 @@ from skinkit.workers import dask as dask_workers
 from skinkit.workspace import Ref, load_workspace
 
 distributed = pytest.importorskip("distributed", reason="NO DASK: 'pip install skinkit[cluster]' to run these tests")
-PHOTOS = 60
+PHOTOS = 120
 QUICK = {
     "distributed.worker.memory.terminate": False,
     "distributed.nanny.environ": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
@@ -43,7 +43,7 @@ def address() -> Iterator[str]:
     with (
         dask.config.set(QUICK),
         distributed.LocalCluster(
-            n_workers=3, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+            n_workers=3, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
         ) as cluster,
     ):
         yield cluster.scheduler_address
@@ -80,7 +80,7 @@ def table(root: Path) -> bytes:
 
 
 def begun(root: Path, *arguments: str, cases: int = 3) -> subprocess.Popen[str]:
-    """A run that has finished so many cases (the last of them may not be written yet)."""
+    """A run that is held after so many cases, the last of which may not be written yet; SIGCONT lets it go on."""
     command = [sys.executable, "-m", "skinkit", "radiomics", "-w", str(root), "--log-format", "json", "--json"]
     run = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert run.stderr is not None
@@ -88,6 +88,7 @@ def begun(root: Path, *arguments: str, cases: int = 3) -> subprocess.Popen[str]:
         cases -= json.loads(line)["event"] == "case"
         if not cases:
             break
+    run.send_signal(signal.SIGSTOP)
     return run
 
 
@@ -154,17 +155,11 @@ def test_a_worker_with_other_versions_ends_the_run(address: str, monkeypatch: py
 
 def test_a_worker_with_two_threads_ends_the_run() -> None:
     with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None, protocol="tcp", silence_logs=50
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0", protocol="tcp", silence_logs=50
     ) as threads:
+        cluster = Cluster(threads.scheduler_address)
         with pytest.raises(InputError) as error:
-            list(
-                map_cases(
-                    test_workers.double,
-                    test_workers.items(1),
-                    key=("id",),
-                    cluster=Cluster(threads.scheduler_address),
-                )
-            )
+            list(map_cases(test_workers.double, test_workers.items(1), key=("id",), cluster=cluster))
         dask_workers.Connection.close()
     assert "has 2 threads" in error.value.found
 
@@ -174,6 +169,7 @@ def test_a_worker_killed_at_work_changes_no_byte(address: str, ward: Path, tmp_p
     pid = worker_pids(address)[0]
     run = begun(root, "--cluster", address)
     os.kill(pid, signal.SIGKILL)
+    run.send_signal(signal.SIGCONT)
     answer, errors = run.communicate(timeout=120)
     assert run.returncode == 0, errors
     assert json.loads(answer)["steps"][-1]["counts"]["rows"] == PHOTOS
@@ -185,6 +181,7 @@ def test_after_ctrl_c_a_rerun_goes_on(address: str, ward: Path, tmp_path: Path) 
     root = again(ward, tmp_path)
     run = begun(root, "--cluster", address)
     run.send_signal(signal.SIGINT)
+    run.send_signal(signal.SIGCONT)
     run.communicate(timeout=60)
     assert run.returncode == 130
     rest = run_skinkit("radiomics", "-w", root, "--cluster", address, "--json")
@@ -211,6 +208,7 @@ def test_when_the_scheduler_goes_away_a_rerun_goes_on(ward: Path, tmp_path: Path
         worker = started("worker", address, "--nthreads", "1", "--no-nanny")
         run = begun(root, "--cluster", address)
         scheduler.kill()
+        run.send_signal(signal.SIGCONT)
         answer, errors = run.communicate(timeout=120)
     finally:
         for process in filter(None, (worker, scheduler)):
