@@ -129,7 +129,9 @@ class Source:
         patterns: regular expressions for the diagnosis, as (expression, diagnosis), tried in order.
         icd10: ICD-10 prefix -> diagnosis; the longest prefix decides.
         constants: canonical column -> value of rows without one of their own.
-        extra: further columns to take over as text: our name -> the table's column.
+        extra: further columns to take over as text: our name -> the table's column. Where ``values`` names one, words
+            that are not mapped become null and are counted.
+        flags: the table's column -> (regular expression, flag) of rows in which it is found.
         id_space: default id space; empty for the source's name (``folder``: the cohort's).
         dialect: how the tables are written.
         join: how a row finds its images.
@@ -159,6 +161,7 @@ class Source:
     icd10: Mapping[str, str] = field(default_factory=dict)
     constants: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, str] = field(default_factory=dict)
+    flags: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     id_space: str = ""
     dialect: Dialect = field(default_factory=Dialect)
     join: Join = field(default_factory=Join)
