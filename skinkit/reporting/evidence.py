@@ -17,6 +17,7 @@ import pandas as pd
 
 from skinkit.artifacts.artifact import Artifact
 from skinkit.artifacts.tables import TABLE
+from skinkit.evaluation.scoring import of_task
 from skinkit.schemas import EXCLUDED, FAILED, OK, PENDING
 from skinkit.stats.metrics import EXACT_INTERVAL
 from skinkit.taxonomy import ClassSet
@@ -148,8 +149,8 @@ class CohortEvidence:
 
     @cached_property
     def metrics(self) -> pd.DataFrame | None:
-        """The metrics table."""
-        return self.artifacts["metrics"].table() if self.has("metrics") else None
+        """The metrics of the diagnosis."""
+        return of_task(self.artifacts["metrics"].table()) if self.has("metrics") else None
 
     @property
     def is_phantom(self) -> bool:
