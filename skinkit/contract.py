@@ -315,7 +315,7 @@ def check_reading(trial: Trial, network: Any) -> None:
         trial.must(not unnamed, f"{what} reads {', '.join(sorted(unnamed))}, which READS does not name")
     never = ", ".join(map(repr, sorted(truths - asked["loss"])))
     trial.must(not never, f"its loss never reads {never}, the truth")
-    never = reads - asked["answer"]
+    unread = reads - asked["answer"]
     trial.must(not unread, f"READS names {', '.join(sorted(unread))}, which its answer never reads")
 
 
