@@ -114,7 +114,6 @@ OF_MODELS = ("models/__init__.py", "contract.py", "learning", "stages", "explain
 """Where models are used: what a model has is said by its base class, not found out."""
 PROBED = {
     ("models/__init__.py", "MODEL"): "an entry point names a class, or the module around it",
-    ("stages/train.py", "balanced"): "only some segmenters have this setting",
     ("commands/_command_line.py", "SHARES"): "of a stage",
     ("commands/_command_line.py", "OF_MODEL"): "of a stage",
     ("commands/_command_line.py", "rich_help_panel"): "of a parameter of typer",

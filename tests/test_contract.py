@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -10,10 +11,12 @@ from typing import Annotated, Any
 
 import numpy as np
 import pytest
+from configured import configured
 
 torch = pytest.importorskip("torch")
 
 import little_network  # noqa: E402
+import two_photos  # noqa: E402
 from little_network import Config, Little, Outline  # noqa: E402
 from torch import nn  # noqa: E402
 from torchvision.models.detection.backbone_utils import BackboneWithFPN  # noqa: E402
@@ -85,7 +88,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_model_keeps_the_contract(name: str) -> None:
     model = load_model(name)
     settings = SMALL.get(name, {"side_px": 64} if issubclass(model, Network) else {})
-    contract.check_model(model, model.CONFIG(**settings))
+    contract.check_model(model, configured(model, **settings))
 
 
 def test_a_preset_is_built_as_small_as_the_network_on_trial() -> None:
@@ -472,3 +475,9 @@ def test_each_check_of_a_rule_fails_for_its_reason(name: str) -> None:
     with pytest.raises(AssertionError, match=sentence) as error:
         contract.check_model(changed(Otsu, **names))
     assert str(error.value).startswith("otsu: ")
+
+
+def test_the_network_of_the_documentation_is_the_one_that_is_tested() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "adding-a-model.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    assert Path(two_photos.__file__).read_text(encoding="utf-8") == blocks[0]

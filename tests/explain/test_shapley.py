@@ -367,7 +367,15 @@ def test_the_explained_module_is_the_model(probed: Workspace) -> None:
 
 # --------------------------------------------------------------------------------------------------------- networks
 
-HYBRID = ("side_px=64", "image_epochs=0", "epochs=1", "batch=8", "branch_width=16", "mirrored=true", "optimiser=adamw")
+HYBRID = (
+    "side_px=64",
+    "image_epochs=0",
+    "recipe.epochs=1",
+    "recipe.batch=8",
+    "branch_width=16",
+    "mirrored=true",
+    "recipe.optimiser=adamw",
+)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from configured import configured
 
 torch = pytest.importorskip("torch")
 
@@ -15,6 +16,7 @@ from skinkit.errors import ConfigError  # noqa: E402
 from skinkit.models import load_model  # noqa: E402
 from skinkit.models.parts.protocol import Sizes  # noqa: E402
 from skinkit.models.parts.recipe import FINE_TUNING  # noqa: E402
+from skinkit.options import flat  # noqa: E402
 from skinkit.stats.encoders import column_names  # noqa: E402
 
 PAD6 = ("ACK", "BCC", "MEL", "NEV", "SCC", "SEK")
@@ -28,7 +30,7 @@ def built(name: str, sizes: Sizes = SIZES, **settings: Any) -> Any:
     model = load_model(name)
     side = 64 if name == "khurshid" else 32
     torch.manual_seed(0)
-    return model.build(model.CONFIG(**{"backbone": "resnet18", "side_px": side, **settings}), sizes).eval()
+    return model.build(configured(model, **{"backbone": "resnet18", "side_px": side, **settings}), sizes).eval()
 
 
 def batch(side: int, n: int = 3) -> dict[str, Any]:
@@ -182,12 +184,14 @@ def test_costs_and_class_awareness_reach_the_training_loop() -> None:
     from skinkit.models import model_config
 
     model = load_model("concat")
-    config = model_config(model, ["costs=A=2,C=3", "class_aware=0.5", "backbone=resnet18", "side_px=32", "blur=0.01"])
+    config = model_config(
+        model, ["recipe.costs=A=2,C=3", "recipe.balanced=0.5", "backbone=resnet18", "side_px=32", "augment.blur=0.01"]
+    )
     (phase,) = model.build(config, SIZES).phases()
     assert phase.balanced == 0.5
     assert phase.augment.blur == 0.01
-    assert config.costs == "A=2,C=3"
-    with pytest.raises(ConfigError, match=r"class_aware = 1\.5"):
+    assert config.recipe.costs == "A=2,C=3"
+    with pytest.raises(ConfigError, match=r"recipe.balanced = 1\.5"):
         built("concat", class_aware=1.5)
 
 
@@ -195,5 +199,6 @@ def test_quick_learns_alike_in_every_comparator() -> None:
     presets = [load_model(name).PRESETS["quick"] for name in ("concat", *FUSED)]
     assert all(preset == presets[0] for preset in presets)
     hybrid = load_model("hybrid_resnet50").PRESETS["quick"]
-    same = [name for name in FINE_TUNING if name not in ("epochs", "class_weights")]
-    assert {name: hybrid[name] for name in same} == {name: presets[0][name] for name in same}
+    ours, theirs = flat(presets[0]), flat(hybrid)
+    same = [name for name in flat(FINE_TUNING) if name not in ("recipe.epochs", "recipe.class_weights")]
+    assert {name: theirs[name] for name in same} == {name: ours[name] for name in same}

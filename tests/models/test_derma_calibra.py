@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import small_cohort
 import written_artifacts as written
+from configured import configured
 
 torch = pytest.importorskip("torch")
 
@@ -35,7 +36,7 @@ SIZES = Sizes(PAD6, {"attributes": COLUMNS}, (5,) * 6, ("age_years", "smoke", "s
 def network(sizes: Sizes = SIZES, model: Any = DermaCalibra, *, awake: bool = True, **settings: Any) -> Any:
     """A small one; ``awake`` gives random numbers to what starts at zero."""
     torch.manual_seed(0)
-    net = model.build(model.CONFIG(**{"backbone": "resnet18", "side_px": 64, **settings}), sizes)
+    net = model.build(configured(model, **{"backbone": "resnet18", "side_px": 64, **settings}), sizes)
     if awake:
         for name, parameter in net.named_parameters():
             if not name.startswith("backbone.") and not parameter.detach().any():
@@ -272,7 +273,7 @@ def test_the_quick_preset_learns_by_the_recipe_of_the_comparators() -> None:
     alone = {"dropped": 0.0}  # every photo is read without metadata, too
     assert {name: getattr(config, name) for name in QUICK} == {**QUICK, **alone}
     assert config.multi_scale
-    assert config.dropped_block == 0.3  # absence of the patient block must not tell a benign class
+    assert config.recipe.dropped_block == 0.3  # absence of the patient block must not tell a benign class
 
 
 def test_the_fusion_may_learn_at_a_rate_of_its_own() -> None:
@@ -411,7 +412,14 @@ def test_the_regressions_are_fitted_once_more_on_validation_rows_and_the_network
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace = small_cohort.make(tmp_path / "w", folds=2, patients=12)
-    settings = ("backbone=resnet18", "side_px=32", "epochs=1", "batch=8", "frozen_share=0.5", "frozen_c=0.01")
+    settings = (
+        "backbone=resnet18",
+        "side_px=32",
+        "recipe.epochs=1",
+        "recipe.batch=8",
+        "frozen_share=0.5",
+        "frozen_c=0.01",
+    )
     states, labels, answers = [], [], forward.answers
     monkeypatch.setattr(forward, "answers", lambda *a, **k: labels.append(k.get("label", "")) or answers(*a, **k))
     for refit in (True, False):
@@ -511,8 +519,8 @@ def test_recalibration_is_equation_3(net: Any) -> None:
 def test_it_is_trained_told_apart_and_used_through_the_stages(tmp_path: Path) -> None:
     """Uncertainties come into the predictions of photos and of lesions; other models leave them empty."""
     workspace = small_cohort.make(tmp_path / "w", folds=1, patients=12)
-    settings = ("backbone=resnet18", "side_px=32", "epochs=1", "batch=8", "optimiser=adamw")
-    apart = ("apart=0.5", "frozen_share=0.5", "logit_adjustment=1.0", "final_epochs=1")
+    settings = ("backbone=resnet18", "side_px=32", "recipe.epochs=1", "recipe.batch=8", "recipe.optimiser=adamw")
+    apart = ("apart=0.5", "frozen_share=0.5", "recipe.logit_adjustment=1.0", "recipe.final_epochs=1")
     given = {"model": "derma_calibra", "weights": "none", "settings": (*settings, *apart)}
     (model,), said = written.run_stage(workspace, "train", **given)
     assert "parameters" in said

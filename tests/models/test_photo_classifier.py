@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 import pandas as pd
 import pytest
+from configured import configured
 
 torch = pytest.importorskip("torch")
 
@@ -47,7 +48,7 @@ class Concat(PhotoClassifier):
     TASK = "classify"
     READS = ("image", "attributes")
     CONFIG = Config
-    PRESETS: ClassVar[Presets] = {"fast": {"head_learning_rate": 1e-2}}
+    PRESETS: ClassVar[Presets] = {"fast": {"recipe": {"head_learning_rate": 1e-2}}}
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__(config, sizes)
@@ -64,7 +65,7 @@ class Concat(PhotoClassifier):
 
 def network(**settings: Any) -> Concat:
     torch.manual_seed(0)
-    return Concat(Config(**settings), SIZES)
+    return Concat(configured(Concat, **settings), SIZES)
 
 
 def batch(n: int = 2, side: int = 32) -> dict[str, Any]:
@@ -75,7 +76,7 @@ def batch(n: int = 2, side: int = 32) -> dict[str, Any]:
 @pytest.mark.parametrize("settings", [{}, {"stages": True, "mirrored": True, "dropped": 0.2, "dropped_block": 0.3}])
 def test_a_network_of_ten_lines_keeps_the_contract(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(globals(), "__doc__", DOC)  # a model's own file begins so
-    check_model(Concat, Config(**settings))
+    check_model(Concat, configured(Concat, **settings))
 
 
 @pytest.mark.parametrize(
@@ -144,22 +145,24 @@ def test_hidden_attributes_look_as_the_encoder_writes_what_is_unknown() -> None:
     unknown = torch.from_numpy(encoder.encode(pd.DataFrame({"age_years": [None]}))).float()[0]
     assert float(unknown.abs().max()) > 0  # so that zeros would be something else
     torch.manual_seed(0)
-    whole = Concat(Config(dropped=0.25), sizes).train().attributes({"attributes": values})
+    whole = Concat(configured(Concat, dropped=0.25), sizes).train().attributes({"attributes": values})
     hidden = (whole == unknown).all(1)
     assert 0.15 < float(hidden.float().mean()) < 0.35
     torch.testing.assert_close(whole[~hidden], values[~hidden])
-    part = Concat(Config(dropped_block=0.25), sizes).train().attributes({"attributes": values})
+    part = Concat(configured(Concat, dropped_block=0.25), sizes).train().attributes({"attributes": values})
     block = torch.tensor([name in PATIENT_ATTRIBUTES for name in encoder.attributes])
     assert int(block.sum()) == 81 - 1 - 14 - 18  # without age, region and the six symptoms
     torch.testing.assert_close(part[:, ~block], values[:, ~block])
     hidden = (part[:, block] == unknown[block]).all(1)
     assert 0.15 < float(hidden.float().mean()) < 0.35
-    torch.testing.assert_close(Concat(Config(dropped=0.25), sizes).eval().attributes({"attributes": values}), values)
+    torch.testing.assert_close(
+        Concat(configured(Concat, dropped=0.25), sizes).eval().attributes({"attributes": values}), values
+    )
 
 
 def test_a_loaded_network_knows_what_unknown_looks_like() -> None:
     trained = network(dropped=0.5)
-    fresh = Concat(Config(dropped=0.5), Sizes(SIZES.answers, SIZES.columns))
+    fresh = Concat(configured(Concat, dropped=0.5), Sizes(SIZES.answers, SIZES.columns))
     fresh.load_state_dict(trained.state_dict())
     assert fresh.unknown.tolist() == [0.0, -2.0, -3.0]
     assert fresh.in_block.tolist() == [False, True, False]

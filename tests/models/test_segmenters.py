@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 import torchvision
+from configured import configured
 from PIL import Image
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 from written_artifacts import make_workspace, run_stage, write, write_cases
@@ -139,7 +140,7 @@ def test_unet_answers_with_the_mean_over_mirrors() -> None:
         found = net.answer({"image": image})["lesion"]
         mirrored = net.answer({"image": image.flip(-1)})["lesion"].flip(-1)
         passes = [net({"image": image.flip(a)})["lesion"].flip(a).sigmoid() for a in ((), (-1,), (-2,), (-1, -2))]
-        plain = unet.UNet.build(unet.Config(**TINY, flips=False), LESION).eval()
+        plain = unet.UNet.build(unet.Config(**TINY, mirrored=False), LESION).eval()
         plain.load_state_dict(net.state_dict())
         single = plain.answer({"image": image})["lesion"]
         torch.testing.assert_close(single, net({"image": image})["lesion"])
@@ -173,7 +174,7 @@ def test_unet_refuses_weights_of_another_encoder() -> None:
 @pytest.mark.parametrize("settings", [{"encoder": "resnet19"}, {"side_px": 100}, {"side_px": 16}])
 def test_unet_refuses_what_cannot_be_built(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
-        unet.UNet.build(unet.Config(**{**TINY, **settings}), LESION)
+        unet.UNet.build(configured(unet.UNet, **{**TINY, **settings}), LESION)
 
 
 def test_unet_phases_and_presets() -> None:
@@ -187,7 +188,7 @@ def test_unet_phases_and_presets() -> None:
 
 
 def test_unet_may_balance_its_draws_over_cohort_and_modality() -> None:
-    (phase,) = unet.UNet.build(model_config(unet.UNet, ["balanced=0.75"], preset="quick"), LESION).phases()
+    (phase,) = unet.UNet.build(model_config(unet.UNet, ["recipe.balanced=0.75"], preset="quick"), LESION).phases()
     assert phase.balanced == 0.75
     frame = pd.DataFrame({"cohort": ["isic", "pad", "pad", "pad"], "modality": ["dermoscopic", None, "clinical", None]})
     assert strata(DevelopmentRows(frame, pd.DataFrame(), {})).tolist() == [0, 1, 2, 1]
