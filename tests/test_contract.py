@@ -351,7 +351,7 @@ BROKEN: dict[str, tuple[Any, str]] = {
     "loss rises": (
         broken(loss=lambda self, batch: _Rising.apply(Little.loss(self, batch))), "does not fall"
     ),
-    "last elsewhere": (broken(__init__=_with_other_last), "last is no module inside"),
+    "last elsewhere": (broken(__init__=_with_other_last), "the block of image is no module inside"),
     "reference_embedding of another shape": (broken(__init__=_with_typical), r"reference_embedding has shape \(3,\)"),
     "uncertainty of classes": (broken(answer=_uncertain), "a variance that is not one number"),
     "outline of numbers": (changed(Outline, mask_of=staticmethod(lambda p, config: p)), "not bool"),

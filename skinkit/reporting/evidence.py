@@ -277,6 +277,12 @@ class CohortEvidence:
         return figure_of(records(hit)[0]) if len(hit) else None
 
     @property
+    def tasks(self) -> dict[str, dict[str, Figure]]:
+        """Further task -> its headline figures; those that could be scored."""
+        tasks = {name: of for name, of in (self._info("tasks") or {}).items() if of["n"]}
+        return {name: {key: figure_of(row) for key, row in of["headline"].items()} for name, of in tasks.items()}
+
+    @property
     def sensitivity(self) -> Figure | None:
         """Share of malignant cases that raise the alarm."""
         return self.figure("sensitivity", "veto")

@@ -237,6 +237,12 @@ def test_what_cannot_be_scored_is_counted_by_task(workspace: Workspace) -> None:
     assert VEIL in metrics.info["text"]
 
 
+def test_the_report_has_a_line_for_every_task(workspace: Workspace) -> None:
+    make(workspace, "report")
+    pages = [path.read_text(encoding="utf-8") for path in (workspace.artifacts / "report").rglob("*.html")]
+    assert any("blue whitish veil" in page for page in pages)
+
+
 def test_odd_words_and_clinical_photos_that_are_dermoscopic_are_flagged(workspace: Workspace) -> None:
     cases = open_artifact(workspace.path(Ref("cases", "derm")))
     rows = cases.table()
