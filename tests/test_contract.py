@@ -413,7 +413,8 @@ BROKEN_TASKS: dict[str, tuple[Any, str]] = {
         "for the task veil probabilities, not logits",
     ),
     "always several": (
-        several(answer=_answer_with(lambda name, logits: {name: logits, "veil": logits[:, :2]})), "and not diagnosis alone"
+        several(answer=_answer_with(lambda name, logits: {name: logits, "veil": logits[:, :2]})),
+        "and not diagnosis alone",
     ),
     "unread truth": (
         several(loss=lambda self, batch: self(batch)["diagnosis"].square().sum()),
