@@ -345,7 +345,7 @@ EXPLANATIONS = Schema(
     _columns(
         ("case_id", "string", "the case"),
         ("image_id", "string", "its image"),
-        ("target", "string", "what is explained: a class code or malignancy"),
+        ("target", "string", "what is explained: a class code, malignancy, or task:class"),
         ("method", "string", "gradcam, gfa or occlusion_of_mask"),
         ("heatmap_file", "string", "8-bit grey PNG at the image's own size, 255 = strongest support"),
         *(

@@ -243,6 +243,26 @@ def test_the_report_has_a_line_for_every_task(workspace: Workspace) -> None:
     assert any("blue whitish veil" in page for page in pages)
 
 
+def test_a_class_of_a_task_is_explained(workspace: Workspace) -> None:
+    make(workspace, "explain", name="two_photos", target=f"{VEIL}:present", limit=1)
+    (row,) = artifact(workspace, "explanations", "other").table().to_dict("records")
+    parts = [part["contribution"] for part in json.loads(row["attributions_json"])]
+    model = open_classifier(artifact(workspace, "models"))
+    frame = open_artifact(workspace.path(Ref("fused", "other", "otsu"))).table()
+    frame = frame[frame["case_id"] == row["case_id"]].reset_index(drop=True)
+    examples = Examples.of_cases(
+        model.model_class.READS, model.config.side_px, frame, workspace.cohort("other").root, workspace.root
+    )
+    odds = []
+    for fold in model.folds:
+        given = examples.with_arrays({"attributes": fold.encoder.encode(frame)})
+        network = model.network(fold, "cpu")
+        how: dict[str, Any] = {"device": "cpu", "precision": "fp32", "console": Console(quiet=True)}
+        logits = forward.answers(network, given, [0], **how)[VEIL][0]
+        odds.append((logits[1] - logits[0]) / fold.tasks[VEIL].temperature)
+    assert row["baseline"] + sum(parts) == pytest.approx(np.mean(odds), rel=1e-3, abs=1e-5)
+
+
 def test_odd_words_and_clinical_photos_that_are_dermoscopic_are_flagged(workspace: Workspace) -> None:
     cases = open_artifact(workspace.path(Ref("cases", "derm")))
     rows = cases.table()
@@ -266,6 +286,9 @@ def test_a_task_that_cannot_be_answered_is_refused(workspace: Workspace, registe
     with pytest.raises(ConfigError) as unknown:
         make(workspace, "train", name="c", tasks=("blue_veil",), **HOW)
     assert "blue_veil" in unknown.value.found
+    with pytest.raises(ConfigError) as unanswered:
+        make(workspace, "explain", name="two_photos", target="streaks:absent")
+    assert "streaks" in unanswered.value.found
     with pytest.raises(InputError) as constant:
         make(workspace, "train", name="d", tasks=("streaks",), **HOW)
     assert "streaks" in constant.value.found
