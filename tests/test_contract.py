@@ -74,7 +74,7 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Networks are built on a backbone of some thousand parameters: the contract is about what stands around it."""
-    monkeypatch.setattr(backbone, "_untrained", lambda name: Narrow())
+    monkeypatch.setattr(backbone, "_untrained", lambda *_: Narrow())
     monkeypatch.setattr("torchvision.models.resnet50", lambda: Narrow((8, 16, 32, 2048), stem=64))
     layers = {f"layer{number}": str(number - 1) for number in range(1, 5)}
     monkeypatch.setattr(

@@ -124,10 +124,9 @@ def test_the_old_names_of_densenets_are_read() -> None:
     assert "densenet121 of w.pth" in Backbone("densenet121").start(old, "w.pth")
 
 
-@pytest.mark.parametrize("name", ["resnet51", "vit_b_16"])
-def test_a_backbone_that_cannot_be_cut_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=name):
-        Backbone(name)
+def test_an_unknown_backbone_is_refused() -> None:
+    with pytest.raises(ConfigError, match="resnet51"):
+        Backbone("resnet51")
 
 
 @pytest.mark.parametrize("wrong", [{"side_px": 16}, {"epochs": 0}, {"batch": 1}, {"dropped": 1.0}])
