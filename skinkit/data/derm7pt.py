@@ -91,4 +91,5 @@ SOURCE = Source(
     },
     extra={TASKS[name].column: name for name in _SEVEN_POINT},
     flags={"notes": (r"(?=.*\bclinic)(?=.*\bderm)", "clinical_is_dermoscopic")},
+    revision=1,
 )

@@ -143,6 +143,7 @@ class Source:
         files: files besides the tables that affect the result (``cohort.toml``).
         draw: which cases are drawn, for a source that draws its cases and their metadata.
         expected: diagnosis (or ``total``) -> expected usable images; other counts are reported, never an error.
+        revision: raised when the same files give other rows, so that cohorts of the source are read again.
     """
 
     name: str
@@ -173,3 +174,4 @@ class Source:
     files: tuple[str, ...] = ()
     expected: Mapping[str, int] = field(default_factory=dict)
     draw: Draw | None = None
+    revision: int = 0
