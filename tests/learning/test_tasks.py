@@ -152,6 +152,8 @@ def test_a_model_says_what_it_answers_and_how_each_task_is_calibrated(workspace:
         VEIL: ["absent", "present"],
         NETWORK: ["absent", "typical", "atypical"],
     }
+    card = artifact(workspace, "models").json("model_card.json")
+    assert card["inputs_and_outputs"]["further_tasks"][VEIL] == "absent, present"
     cases = open_artifact(workspace.path(Ref("fused", "derm", "otsu"))).table().set_index("case_id")
     trained_on = pd.read_parquet(artifact(workspace, "models").path / "trained_on.parquet")
     for fold in about["folds"]:
