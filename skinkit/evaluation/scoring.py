@@ -427,7 +427,7 @@ def plain(row: Mapping[Any, Any]) -> dict[str, Any]:
 
 def of_task(rows: pd.DataFrame, task: str = PRIMARY_TASK) -> pd.DataFrame:
     """The rows of a metrics table that belong to one task; tables of older versions know the diagnosis alone."""
-    return rows[rows["task"] == task] if "task" in rows else rows
+    return rows[rows["task"].fillna(PRIMARY_TASK) == task] if "task" in rows else rows
 
 
 class Answers:
