@@ -27,7 +27,7 @@ import numpy as np
 from skinkit.data.views import NAMED, read_names
 from skinkit.errors import ConfigError, InputError
 from skinkit.models import DrawingRule, Estimator, Labelled, Network, model_config, name_of, text_of
-from skinkit.models.parts.protocol import UNCERTAINTIES, Phase, Sizes
+from skinkit.models.parts.protocol import UNCERTAINTIES, UNKNOWN, Phase, Sizes, truth_name
 from skinkit.models.parts.weights import PUBLIC
 from skinkit.options import options_of
 
@@ -46,6 +46,8 @@ _OF_NETWORKS = {
 _OF_ESTIMATORS = ("fit", "load", "save", "predict", "contributions")
 _OF_PHOTO_ESTIMATORS = ("embedder", "embedding_key", "explained")
 _CLASSES = ("A", "B", "C")
+_TASKS = {"veil": ("absent", "present"), "streaks": ("absent", "regular", "irregular", "other")}
+"""Further tasks; of the first case the truth of the first one is unknown."""
 _ATTRIBUTES = ("age_years", "smoke", "smoke", "itch", "itch")
 _COLUMNS = {"attributes": len(_ATTRIBUTES), "radiomics": 4}
 _CASES = 3
@@ -100,6 +102,8 @@ def check_network(
     check_phases(trial, network)
     check_reading(trial, network)
     check_answers(trial, network)
+    if model.TASKS:
+        check_tasks(trial, network)
     if model.TASK == "classify":
         check_explained(trial, network)
     if model.TASK == "segment":
@@ -119,21 +123,28 @@ class Trial:
         model: the model's class.
         config: its ``Config``.
         seed: of weights and cases.
+        several: build a model whose ``TASKS`` is true for further tasks.
     """
 
     model: type[Any]
     config: Any
     seed: int = 0
+    several: bool = True
+
+    @property
+    def tasks(self) -> Mapping[str, tuple[str, ...]]:
+        """Further task -> its classes."""
+        return _TASKS if self.model.TASKS and self.several else {}
 
     @property
     def sizes(self) -> Sizes:
-        """Three classes and a few columns, or a lesion."""
+        """Three classes, a few columns and the further tasks, or a lesion."""
         if self.model.TASK == "segment":
             return Sizes((ANSWERS["segment"],))
         columns = {name: width for name, width in _COLUMNS.items() if name in self.model.READS}
-        if "attributes" not in columns:
-            return Sizes(_CLASSES, columns, (3, 2, 1))
-        return Sizes(_CLASSES, columns, (3, 2, 1), _ATTRIBUTES, (-0.5,) * len(_ATTRIBUTES))
+        counts = {name: (1,) * len(classes) for name, classes in self.tasks.items()}
+        attributes, unknown = (_ATTRIBUTES, (-0.5,) * len(_ATTRIBUTES)) if "attributes" in columns else ((), ())
+        return Sizes(_CLASSES, columns, (3, 2, 1), attributes, unknown, self.tasks, counts)
 
     def build(self, config: Any = None) -> Any:
         """The network, from the seed."""
@@ -156,7 +167,10 @@ class Trial:
         tables = {name: rng.normal(size=(_CASES, width)) for name, width in _COLUMNS.items()}
         values = {**dict.fromkeys(("image", *NAMED), image), "mask": disc, "truth_mask": disc, **tables}
         tensors = {name: torch.from_numpy(value.astype(np.float32)) for name, value in values.items()}
-        return {**tensors, "class": torch.arange(_CASES)}
+        truths = {truth_name(name): torch.arange(_CASES) % len(classes) for name, classes in self.tasks.items()}
+        if truths:
+            truths[truth_name(next(iter(self.tasks)))][0] = UNKNOWN
+        return {**tensors, "class": torch.arange(_CASES), **truths}
 
     def must(self, good: Any, sentence: str) -> None:
         """Fail with a sentence that begins with the model's name."""
@@ -210,6 +224,9 @@ def check_text(model: type[Any]) -> None:
         _must(model, model.RADIOMICS in ("none", "signature", "all"), f"RADIOMICS is {model.RADIOMICS!r}")
         _must(model, model.HEATMAP in HEATMAPS, f"HEATMAP is {model.HEATMAP!r}")
         _must(model, isinstance(model.REFITS, bool), "REFITS is neither true nor false")
+    _must(model, isinstance(model.TASKS, bool), "TASKS is neither true nor false")
+    several = model.TASK == "classify" and issubclass(model, Network)
+    _must(model, several or not model.TASKS, "TASKS is true, but only networks that classify answer several tasks")
     _must(model, dataclasses.is_dataclass(model.CONFIG), "CONFIG is no dataclass")
     _must(model, model.CONFIG.__dataclass_params__.frozen, "CONFIG is not frozen")
     try:
@@ -283,26 +300,27 @@ def check_phases(trial: Trial, network: Any, where: str = "") -> None:
 def check_reading(trial: Trial, network: Any) -> None:
     """It asks for what ``READS`` names, for all of it, and for the truth only in its loss."""
     network.eval().enter(network.phases()[-1].name)
-    reads, truth = set(trial.model.READS), TRUTHS[trial.model.TASK]
+    reads = set(trial.model.READS)
+    truths = {TRUTHS[trial.model.TASK], *map(truth_name, trial.tasks)}
     asked = {}
     for what in ("forward", "answer", "loss"):
         batch = Recorded(trial.batch())
         _without_gradient(network.train(what == "loss"), what, batch)
         asked[what] = batch.asked
     for what in ("forward", "answer"):
-        trial.must(truth not in asked[what], f"{what} reads {truth!r}, the truth, which nobody knows then")
+        read = ", ".join(map(repr, sorted(truths & asked[what])))
+        trial.must(not read, f"{what} reads {read}, the truth, which nobody knows then")
     for what, names in asked.items():
-        unnamed = names - reads - {truth}
+        unnamed = names - reads - truths
         trial.must(not unnamed, f"{what} reads {', '.join(sorted(unnamed))}, which READS does not name")
-    trial.must(truth in asked["loss"], f"its loss never reads {truth!r}, the truth")
+    never = ", ".join(map(repr, sorted(truths - asked["loss"])))
+    trial.must(not never, f"its loss never reads {never}, the truth")
     unread = reads - asked["answer"]
     trial.must(not unread, f"READS names {', '.join(sorted(unread))}, which its answer never reads")
 
 
 def check_answers(trial: Trial, network: Any) -> None:
     """Names, shapes and kind of the answers; every case is answered as if it were alone, twice the same."""
-    import torch
-
     network.eval()
     batch, side = trial.batch(), trial.config.side_px
     name = ANSWERS[trial.model.TASK]
@@ -310,27 +328,68 @@ def check_answers(trial: Trial, network: Any) -> None:
     for what in ("forward", "answer"):
         answers = _without_gradient(network, what, batch)
         beside = {key: answers[key] for key in UNCERTAINTIES if key in answers and name == "diagnosis"}
-        strange = set(answers) ^ {name, *beside}
-        trial.must(not strange, f"{what} answers {', '.join(sorted(answers))} and not {name} alone")
+        strange = set(answers) ^ {name, *beside, *trial.tasks}
+        wanted = ", ".join([name, *trial.tasks])
+        trial.must(not strange, f"{what} answers {', '.join(sorted(answers))} and not {wanted} alone")
         for key, values in beside.items():
             good = tuple(values.shape) == (_CASES,) and bool((values >= 0).all())
             trial.must(good, f"{what} answers a {key} that is not one number of at least 0 for each case")
-        scores = answers[name]
-        trial.must(tuple(scores.shape) == shape, f"{what} answers shape {tuple(scores.shape)} instead of {shape}")
-        trial.must(
-            scores.is_floating_point() and bool(scores.isfinite().all()), f"{what} does not answer finite numbers"
-        )
-        summed = name == "diagnosis" and bool((scores >= 0).all()) and torch.allclose(scores.sum(1), torch.ones(_CASES))
-        trial.must(not summed, f"{what} answers probabilities, not logits")
-        again = _without_gradient(network, what, batch)[name]
-        trial.must(_close(scores, again), f"{what} answers the same cases differently the second time")
-        for row in range(_CASES):
-            alone = _without_gradient(network, what, {k: v[row : row + 1] for k, v in batch.items()})[name][0]
-            trial.must(
-                _close(scores[row], alone),
-                f"{what} answers a case differently when others are in its batch "
-                f"(by {float((scores[row] - alone).abs().max()):.2g}); use no statistics of the batch in eval mode",
+        again = _without_gradient(network, what, batch)
+        alone = [
+            _without_gradient(network, what, {k: v[row : row + 1] for k, v in batch.items()}) for row in range(_CASES)
+        ]
+        for each, its_shape in {name: shape, **{task: (_CASES, len(c)) for task, c in trial.tasks.items()}}.items():
+            _check_scores(
+                trial,
+                f"{what} answers{f' for the task {each}' if each in trial.tasks else ''}",
+                answers[each],
+                again[each],
+                [of[each][0] for of in alone],
+                its_shape,
+                logits=each != "lesion",
             )
+
+
+def _check_scores(
+    trial: Trial,
+    what: str,
+    scores: torch.Tensor,
+    again: torch.Tensor,
+    alone: Sequence[torch.Tensor],
+    shape: tuple[int, ...],
+    *,
+    logits: bool,
+) -> None:
+    """Scores of one task: shape, kind, and equal the second time and case by case."""
+    import torch
+
+    trial.must(tuple(scores.shape) == shape, f"{what} shape {tuple(scores.shape)} instead of {shape}")
+    trial.must(
+        scores.is_floating_point() and bool(scores.isfinite().all()), f"{what} something else than finite numbers"
+    )
+    summed = logits and bool((scores >= 0).all()) and torch.allclose(scores.sum(1), torch.ones(_CASES))
+    trial.must(not summed, f"{what} probabilities, not logits")
+    trial.must(_close(scores, again), f"{what} the same cases differently the second time")
+    for one, same in zip(scores, alone, strict=True):
+        trial.must(
+            _close(one, same),
+            f"{what} a case differently when others are in its batch "
+            f"(by {float((one - same).abs().max()):.2g}); use no statistics of the batch in eval mode",
+        )
+
+
+def check_tasks(trial: Trial, network: Any) -> None:
+    """Built without further tasks it answers none, and rows whose truth is unknown are left out of its loss."""
+    alone = dataclasses.replace(trial, several=False)
+    check_answers(alone, alone.build())
+    network.train().enter(network.phases()[-1].name)
+    for task, classes in trial.tasks.items():
+        batch, name = trial.batch(), truth_name(task)
+        codes = (UNKNOWN, *range(len(classes)))
+        losses = [_without_gradient(network, "loss", {**batch, name: batch[name] * 0 + code}) for code in codes]
+        trial.must(bool(losses[0].isfinite()), f"its loss is not finite where no truth of the task {task} is known")
+        counted = any(float(losses[0]) == float(loss) for loss in losses[1:])
+        trial.must(not counted, f"its loss takes an unknown truth of the task {task} for one of its classes")
 
 
 def check_explained(trial: Trial, network: Any) -> None:
@@ -350,13 +409,15 @@ def check_explained(trial: Trial, network: Any) -> None:
     encoded = network.encode(for_encode)
     for hook in hooks:
         hook.remove()
-    scores = network.head(encoded, for_head)["diagnosis"]
+    of_head = network.head(encoded, for_head)
+    scores = of_head["diagnosis"]
     tables = for_encode.asked & set(TABLES)
     trial.must(not tables, f"encode reads {', '.join(sorted(tables))}; what is known beside the photo belongs to head")
     pictures = for_head.asked & set(PICTURES)
     trial.must(not pictures, f"head reads {', '.join(sorted(pictures))}; pictures belong to encode")
-    answer = _without_gradient(network, "answer", trial.batch())["diagnosis"]
-    trial.must(_close(scores, answer), "head(encode(batch), batch) is not what answer says")
+    answer = _without_gradient(network, "answer", trial.batch())
+    agreed = all(name in of_head and _close(of_head[name], answer[name]) for name in ("diagnosis", *trial.tasks))
+    trial.must(agreed, "head(encode(batch), batch) is not what answer says")
     shape, per_case = tuple(network.reference_embedding.shape), tuple(encoded.shape[1:])
     trial.must(shape == per_case, f"reference_embedding has shape {shape} and encode answers {per_case} per case")
     for name, answers in held.items():
@@ -484,9 +545,10 @@ def check_files(trial: Trial, network: Any, twin: Any) -> None:
         twin.load_state_dict(load(data))
     except (RuntimeError, ValueError) as error:
         raise AssertionError(f"{name_of(trial.model)}: its state dict cannot be saved and read back: {error}") from None
-    name = ANSWERS[trial.model.TASK]
-    before, after = (_without_gradient(each.eval(), "answer", trial.batch())[name] for each in (network, twin))
-    trial.must(torch.allclose(before, after, rtol=1e-5, atol=1e-5), "saved and read back it answers differently")
+    before, after = (_without_gradient(each.eval(), "answer", trial.batch()) for each in (network, twin))
+    for name in (ANSWERS[trial.model.TASK], *trial.tasks):
+        same = torch.allclose(before[name], after[name], rtol=1e-5, atol=1e-5)
+        trial.must(same, "saved and read back it answers differently")
 
 
 def _without_gradient(network: Any, what: str, batch: Mapping[str, Any]) -> Any:

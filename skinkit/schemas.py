@@ -335,7 +335,8 @@ PREDICTIONS = Schema(
     + OUTCOME,
     dated=True,
 )
-"""Probabilities follow as ``p__diagnosis__<class>``."""
+"""Probabilities follow as ``p__diagnosis__<class>``; of each further task a model answers ``p__<task>__<class>``,
+``top1__<task>``, ``top1_p__<task>`` and ``prediction_set__<task>``."""
 
 EXPLANATIONS = Schema(
     "explanations",
@@ -344,7 +345,7 @@ EXPLANATIONS = Schema(
     _columns(
         ("case_id", "string", "the case"),
         ("image_id", "string", "its image"),
-        ("target", "string", "what is explained: a class code or malignancy"),
+        ("target", "string", "what is explained: a class code, malignancy, or task:class"),
         ("method", "string", "gradcam, gfa or occlusion_of_mask"),
         ("heatmap_file", "string", "8-bit grey PNG at the image's own size, 255 = strongest support"),
         *(
@@ -366,11 +367,12 @@ EXPLANATIONS = Schema(
 
 METRICS = Schema(
     "metrics",
-    2,
-    ("cohort", "model", "subgroup", "class", "average", "decision_rule", "metric"),
+    3,
+    ("cohort", "model", "task", "subgroup", "class", "average", "decision_rule", "metric"),
     _columns(
         ("cohort", "string", "cohort scored"),
         ("model", "string", "model name"),
+        ("task", "string", "diagnosis, or a further task the model answers"),
         ("subgroup", "string", "all, or column=value"),
         ("class", "string", "class code, malignant, or all for averages"),
         ("average", "string", "none, macro, micro or weighted"),
@@ -408,8 +410,17 @@ SCHEMAS: dict[str, Schema] = {
     )
 }  # fmt: skip
 
-PROBABILITY = "p__diagnosis__"
-"""Prefix of the probability columns."""
+PRIMARY_TASK = "diagnosis"
+"""The task whose columns and figures have no task in their names."""
+
+
+def probability_prefix(task: str = PRIMARY_TASK) -> str:
+    """Prefix of a task's probability columns."""
+    return f"p__{task}__"
+
+
+PROBABILITY = probability_prefix()
+"""Prefix of the probability columns of the diagnosis."""
 
 
 def probability_columns(names: list[str] | tuple[str, ...]) -> list[str]:

@@ -5,6 +5,9 @@ A *diagnosis* is one of the fine codes in ``DIAGNOSES``; every source maps its o
 *malignant set* says which diagnoses count as malignant: actinic keratosis does in Wang 2024 and does not in
 PAD-UFES-20, so every malignancy figure names its set.
 
+A *task* is a class set over a column of the cases. The primary task is ``diagnosis``; a model may answer further ones
+(:data:`TASKS`, or ``[tasks.NAME]`` of a class-set file), such as the criteria of the seven-point checklist.
+
 Class sets named after a paper or a challenge (``wang8``, ``isic2018-7``) are data here and not in ``skinkit.studies``:
 data sources, models and workspaces use them, and those may not import studies. They are shared by every model trained
 on such data. A new study needs no entry here: it brings its classes as a TOML file beside it.
@@ -13,9 +16,10 @@ on such data. A new study needs no entry here: it brings its classes as a TOML f
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from skinkit.errors import ConfigError, did_you_mean, listed
 
@@ -65,7 +69,7 @@ class ClassSet:
     Attributes:
         name: how the set is called on the command line.
         classes: class codes in the order of the probability columns.
-        members: diagnosis code -> class code; diagnoses not listed cannot be mapped.
+        members: diagnosis code (or other value of ``column``) -> class code; values not listed cannot be mapped.
         labels: class code -> words for a reader.
         malignant_set: name of the malignant set.
         malignant: class codes counted as malignant under that set.
@@ -77,6 +81,7 @@ class ClassSet:
     malignant_set: str
     malignant: frozenset[str]
     labels: Mapping[str, str] = field(default_factory=dict)
+    column: str = "diagnosis"
 
     def to_class(self, diagnosis: str | None) -> str | None:
         """The class of a diagnosis, or None where it has none."""
@@ -91,6 +96,7 @@ class ClassSet:
             "labels": dict(self.labels),
             "malignant_set": self.malignant_set,
             "malignant": sorted(self.malignant),
+            **({} if self.column == "diagnosis" else {"column": self.column}),
         }
 
     @staticmethod
@@ -109,6 +115,7 @@ class ClassSet:
             labels=dict(labels),
             malignant_set=str(values["malignant_set"]),
             malignant=frozenset(malignant),
+            column=str(values.get("column", "diagnosis")),
         )
 
 
@@ -159,6 +166,106 @@ CLASS_SETS: dict[str, tuple[dict[str, tuple[str, ...]], str]] = {
 }
 CLASS_SET_NAMES = ("pad6", "wang8", "malignancy", "wang4", "isic2017", "isic2018-7")
 """In the order in which a table of probabilities is recognised by its columns."""
+
+
+# ------------------------------------------------------------------------------------------------------ further tasks
+
+
+def _task(
+    name: str, column: str, groups: Mapping[str, Sequence[str]], labels: Mapping[str, str] | None = None
+) -> ClassSet:
+    members = {value: code for code, values in groups.items() for value in values}
+    words = {code: (labels or {}).get(code, code.replace("_", " ")) for code in groups}
+    return ClassSet(name, tuple(groups), members, malignant_set="", malignant=frozenset(), labels=words, column=column)
+
+
+_PRESENT = {"absent": ("absent",), "present": ("present",)}
+_REGULAR = {"absent": ("absent",), "regular": ("regular",), "irregular": ("irregular",)}
+_SEVEN_POINT: dict[str, Mapping[str, tuple[str, ...]]] = {
+    "pigment_network": {"absent": ("absent",), "typical": ("typical",), "atypical": ("atypical",)},
+    "streaks": _REGULAR,
+    "pigmentation": {
+        "absent": ("absent",),
+        "regular": ("diffuse regular", "localized regular"),
+        "irregular": ("diffuse irregular", "localized irregular"),
+    },
+    "regression_structures": {"absent": ("absent",), "present": ("blue areas", "white areas", "combinations")},
+    "dots_and_globules": _REGULAR,
+    "blue_whitish_veil": _PRESENT,
+    "vascular_structures": {
+        "absent": ("absent",),
+        "regular": ("arborizing", "comma", "hairpin", "within regression", "wreath"),
+        "irregular": ("dotted", "linear irregular"),
+    },
+}
+"""Criterion of the seven-point checklist -> class -> values in derm7pt, grouped as in Kawahara et al. 2019, Table I."""
+_SCORE = {"below_3": tuple(map(str, range(3))), "from_3": tuple(map(str, range(3, 11)))}
+"""Argenziano et al. 1998: a score of 3 or more suggests melanoma."""
+TASKS: dict[str, ClassSet] = {
+    **{name: _task(name, f"seven_point__{name}", groups) for name, groups in _SEVEN_POINT.items()},
+    "seven_point_score": _task("seven_point_score", "seven_point__score", _SCORE, {"from_3": "3 or more"}),
+}
+"""Tasks beside the diagnosis, by name."""
+TASK_SETS: dict[str, tuple[str, ...]] = {"seven_point": tuple(_SEVEN_POINT)}
+"""Name of several tasks -> their names."""
+
+
+def tasks_of(names: Sequence[str], classes: str = "", folder: Path | None = None) -> dict[str, ClassSet]:
+    """The tasks beside the diagnosis, in the order they are named.
+
+    Args:
+        names: of :data:`TASKS`, :data:`TASK_SETS` or the class-set file; each may hold several, with commas.
+            ``diagnosis`` is always answered and may be named too.
+        classes: as ``name`` of :func:`class_set`; a file may define further tasks.
+        folder: as of :func:`class_set`.
+
+    Raises:
+        ConfigError: an unknown task, or a file that defines one wrongly.
+    """
+    wanted = [word.strip() for name in names for word in name.split(",")]
+    wanted = [task for name in wanted if name not in ("", "diagnosis") for task in TASK_SETS.get(name, (name,))]
+    if not wanted:
+        return {}
+    known = {**TASKS, **_tasks_of_file(classes, folder)}
+    for name in wanted:
+        if name not in known:
+            raise ConfigError(
+                f"no task {name!r}",
+                did_you_mean(name, ("diagnosis", *TASK_SETS, *known)),
+                "name one of these, or define it as [tasks.NAME] in the file of --classes",
+            )
+    return {name: known[name] for name in wanted}
+
+
+def _tasks_of_file(classes: str, folder: Path | None) -> dict[str, ClassSet]:
+    """The tables ``[tasks.NAME]`` of a class-set file; none where ``classes`` names no file."""
+    if not classes or classes in CLASS_SET_NAMES:
+        return {}
+    path = folder / classes if folder is not None and (folder / classes).is_file() else Path(classes)
+    tables = _toml(path).get("tasks", {})
+    tasks = {}
+    for name, value in tables.items() if isinstance(tables, dict) else [("", tables)]:
+        table = value if isinstance(value, dict) else {}
+        groups, column = table.get("classes"), table.get("column")
+        named = name.isidentifier() and "__" not in name and name not in _TAKEN
+        if not named or not isinstance(groups, dict) or len(groups) < 2 or not isinstance(column, str):
+            raise ConfigError(
+                f"{path}: [tasks.{name}]",
+                'a new name, column = "COLUMN" of the cases, and [tasks.NAME.classes] with two classes or more',
+                "correct the file",
+            )
+        lists = [members if isinstance(members, list) else [] for members in groups.values()]
+        values = [str(each) for members in lists for each in members]
+        if not all(lists) or len(set(values)) < len(values):
+            raise ConfigError(
+                f"{path}: [tasks.{name}.classes]", "lists of values, each in one class at most", "correct the file"
+            )
+        tasks[name] = _task(name, column, {code: list(map(str, m)) for code, m in zip(groups, lists, strict=True)})
+    return tasks
+
+
+_TAKEN = ("diagnosis", "lesion", "seen", "variance", "entropy", "mutual_information")
+"""Names of what networks answer otherwise."""
 
 
 def class_set(name: str, malignant: str = "", folder: Path | None = None) -> ClassSet:
@@ -229,15 +336,19 @@ def malignant_set(name: str) -> frozenset[str]:
     return MALIGNANT_SETS[name]
 
 
-def _read_class_file(path: Path) -> tuple[dict[str, tuple[str, ...]], frozenset[str], dict[str, str]]:
+def _toml(path: Path) -> dict[str, Any]:
     try:
-        text = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(
             f"no class file {path}", "an existing TOML file", "check the path given to --classes"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, IsADirectoryError) as error:
         raise ConfigError(f"{path}: {error}", "a valid UTF-8 TOML file", "correct the file") from None
+
+
+def _read_class_file(path: Path) -> tuple[dict[str, tuple[str, ...]], frozenset[str], dict[str, str]]:
+    text = _toml(path)
     classes = text.get("classes")
     if not isinstance(classes, dict) or len(classes) < 2:
         raise ConfigError(

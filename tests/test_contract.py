@@ -351,7 +351,7 @@ BROKEN: dict[str, tuple[Any, str]] = {
     "loss rises": (
         broken(loss=lambda self, batch: _Rising.apply(Little.loss(self, batch))), "does not fall"
     ),
-    "last elsewhere": (broken(__init__=_with_other_last), "last is no module inside"),
+    "last elsewhere": (broken(__init__=_with_other_last), "the block of image is no module inside"),
     "reference_embedding of another shape": (broken(__init__=_with_typical), r"reference_embedding has shape \(3,\)"),
     "uncertainty of classes": (broken(answer=_uncertain), "a variance that is not one number"),
     "outline of numbers": (changed(Outline, mask_of=staticmethod(lambda p, config: p)), "not bool"),
@@ -371,6 +371,78 @@ def test_each_check_of_a_network_fails_for_its_reason(name: str) -> None:
     with pytest.raises(AssertionError, match=sentence) as error:
         contract.check_model(model)
     assert str(error.value).startswith("little_network: ")
+
+
+# ------------------------------------------------------------------------------------------------- further tasks
+
+
+def several(**names: Any) -> type[Any]:
+    """The network of two photos and several tasks with some of its names replaced."""
+    return changed(two_photos.TwoPhotos, **names)
+
+
+def _answer_with(change: Callable[[str, Any], dict[str, Any]]) -> Callable[[Any, Any], dict[str, Any]]:
+    """Answers that are changed one by one."""
+    return lambda self, batch: {
+        key: value for name, logits in self(batch).items() for key, value in change(name, logits).items()
+    }
+
+
+def _loss_with(of_task: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """The loss of the diagnosis and another one of the further tasks."""
+
+    def loss(self: Any, batch: Any) -> Any:
+        answers = self(batch)
+        main = nn.functional.cross_entropy(answers["diagnosis"], batch["class"])
+        return main + sum(of_task(answers[name], batch[f"class__{name}"]) for name in self.tasks)
+
+    return loss
+
+
+BROKEN_TASKS: dict[str, tuple[Any, str]] = {
+    "unanswered": (
+        several(answer=_answer_with(lambda name, logits: {} if name == "veil" else {name: logits})),
+        "answers diagnosis, streaks and not diagnosis, veil, streaks alone",
+    ),
+    "other shape": (
+        several(answer=_answer_with(lambda name, logits: {name: logits[:, :1] if name == "veil" else logits})),
+        r"for the task veil shape \(3, 1\) instead of \(3, 2\)",
+    ),
+    "probabilities": (
+        several(answer=_answer_with(lambda name, logits: {name: logits.softmax(1) if name == "veil" else logits})),
+        "for the task veil probabilities, not logits",
+    ),
+    "always several": (
+        several(answer=_answer_with(lambda name, logits: {name: logits, "veil": logits[:, :2]})),
+        "and not diagnosis alone",
+    ),
+    "unread truth": (
+        several(loss=lambda self, batch: self(batch)["diagnosis"].square().sum()),
+        "never reads 'class', 'class__streaks', 'class__veil', the truth",
+    ),
+    "unknown as a class": (
+        several(loss=_loss_with(lambda logits, truth: nn.functional.cross_entropy(logits, truth.clamp(min=0)))),
+        "takes an unknown truth of the task veil for one of its classes",
+    ),
+    "mean over nothing": (
+        several(loss=_loss_with(lambda logits, truth: nn.functional.cross_entropy(logits, truth, ignore_index=-1))),
+        "not finite where no truth of the task veil is known",
+    ),
+    "neither": (several(TASKS="many"), "TASKS is neither true nor false"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BROKEN_TASKS)
+def test_each_check_of_further_tasks_fails_for_its_reason(name: str) -> None:
+    model, sentence = BROKEN_TASKS[name]
+    with pytest.raises(AssertionError, match=sentence):
+        contract.check_model(model)
+
+
+def test_only_networks_that_classify_answer_several_tasks() -> None:
+    for model in (Regression, Outline):
+        with pytest.raises(AssertionError, match="only networks that classify"):
+            contract.check_model(changed(model, TASKS=True))
 
 
 # ---------------------------------------------------------------------------------------------------- estimators

@@ -1,17 +1,18 @@
-"""Two photos: a small network that reads the clinical and the dermoscopic photo of a case.
+"""Two photos: a small network that reads the clinical and the dermoscopic photo of a case and answers several tasks.
 
 Paper:
     None.
 
 Idea:
-    Each photo has a branch of its own; what both see is joined with the metadata.
+    Each photo has a branch of its own; what both see is joined with the metadata. Each task has a layer of its own.
 
 Equations:
     (1) f_v = GAP(ReLU(W_v * x_v))      v: clinical, dermoscopic
-    (2) p = softmax(W_o [f_c; f_d; a])
+    (2) p_t = softmax(W_t [f_c; f_d; a])    t: task
+    (3) L = mean over tasks of the cross-entropy of the rows whose truth is known
 
 Shapes:
-    image_clinical, image_dermoscopic (n, 3, S, S), attributes a (n, columns) -> p (n, K).
+    image_clinical, image_dermoscopic (n, 3, S, S), attributes a (n, columns) -> p_t (n, K_t).
 
 Departures:
     None.
@@ -29,6 +30,7 @@ from torch import nn
 from skinkit.errors import InputError
 from skinkit.models import Augment, Network, Phase, Sizes
 from skinkit.models.parts import recipe
+from skinkit.models.parts.losses import cross_entropy_of_known
 from skinkit.models.parts.recipe import Augmented, ClassifierRecipe
 
 VIEWS = ("clinical", "dermoscopic")
@@ -45,11 +47,12 @@ class Config:
 
 
 class TwoPhotos(Network, nn.Module):
-    """Eqs. 1 and 2."""
+    """Eqs. 1 to 3."""
 
     TASK = "classify"
     READS = ("image_clinical", "image_dermoscopic", "attributes")
     CONFIG = Config
+    TASKS = True
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__()
@@ -58,6 +61,9 @@ class TwoPhotos(Network, nn.Module):
             self.add_module(view, nn.Sequential(nn.Conv2d(3, config.width, 5, stride=4), nn.ReLU()))
         columns = sizes.columns.get("attributes", 0)
         self.output = nn.Linear(2 * config.width + columns, len(sizes.answers))
+        self.tasks = nn.ModuleDict(
+            {name: nn.Linear(2 * config.width + columns, len(c)) for name, c in sizes.tasks.items()}
+        )
         self.register_buffer("reference_embedding", torch.zeros(2 * config.width))
 
     @classmethod
@@ -77,13 +83,17 @@ class TwoPhotos(Network, nn.Module):
         return torch.cat([self.get_submodule(view)(batch[f"image_{view}"]).mean((2, 3)) for view in VIEWS], 1)
 
     def head(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {"diagnosis": self.output(torch.cat([seen, batch["attributes"]], 1))}
+        joined = torch.cat([seen, batch["attributes"]], 1)
+        return {"diagnosis": self.output(joined), **{name: layer(joined) for name, layer in self.tasks.items()}}
 
     def forward(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return self.head(self.encode(batch), batch)
 
     def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        return recipe.cross_entropy(self.config, self(batch)["diagnosis"].float(), batch["class"])
+        answers = self(batch)
+        losses = [recipe.cross_entropy(self.config, answers["diagnosis"].float(), batch["class"])]
+        losses += [cross_entropy_of_known(answers[name].float(), batch[f"class__{name}"]) for name in self.tasks]
+        return torch.stack(losses).mean()
 
 
 MODEL = TwoPhotos

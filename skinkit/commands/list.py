@@ -16,8 +16,8 @@ class Config:
     """Options of the command."""
 
     what: Annotated[
-        Literal["all", "sources", "segmenters", "models", "classes", "artifacts"],
-        Help("all, sources, segmenters, models, classes or artifacts", positional=True),
+        Literal["all", "sources", "segmenters", "models", "classes", "tasks", "artifacts"],
+        Help("all, sources, segmenters, models, classes, tasks or artifacts", positional=True),
     ] = "all"
 
 
@@ -26,13 +26,17 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     from skinkit.commands.status import on_disk
     from skinkit.data import sources
     from skinkit.models import registered
-    from skinkit.taxonomy import CLASS_SET_NAMES, class_set
+    from skinkit.taxonomy import CLASS_SET_NAMES, TASK_SETS, TASKS, class_set
 
     answer: dict[str, dict[str, str]] = {
         "sources": dict(sources()),
         "segmenters": dict(registered("segment")),
         "models": dict(registered("classify")),
         "classes": {name: _class_set_text(class_set(name)) for name in CLASS_SET_NAMES},
+        "tasks": {
+            **{name: f"{', '.join(task.classes)}; column {task.column}" for name, task in TASKS.items()},
+            **{name: ", ".join(tasks) for name, tasks in TASK_SETS.items()},
+        },
     }
     try:
         workspace = context.workspace()

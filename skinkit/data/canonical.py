@@ -137,7 +137,10 @@ class Reader:
             out[name] = self._number(row, name, text.get(name), flags)
         for name, theirs in self.source.extra.items():
             word = cells.get(theirs, "")
-            out[name] = None if is_missing(word, self.source.dialect) else word
+            out[name] = None if is_missing(word, self.source.dialect) else self._kept(name, word, flags)
+        for theirs, (pattern, flag) in self.source.flags.items():
+            if re.search(pattern, cells.get(theirs, ""), re.IGNORECASE):
+                flags.append(flag)
         out["flags"] = flags
         return out
 
@@ -180,6 +183,16 @@ class Reader:
         if plain not in words.UNKNOWN:
             self._miss(name, word, flags)
         return None
+
+    def _kept(self, name: str, word: str, flags: list[str]) -> str | None:
+        """A word of a further column: as it is, or mapped if the source lists its values."""
+        mapping = self._values.get(name)
+        if mapping is None:
+            return word
+        plain = words.plain(word)
+        if plain not in mapping and plain not in words.UNKNOWN:
+            self._miss(name, word, flags)
+        return mapping.get(plain) or None
 
     def _diagnosis(self, text: Mapping[str, str | None], flags: list[str]) -> str | None:
         word, code = text.get("diagnosis"), text.get("icd10")

@@ -1,13 +1,17 @@
 """derm7pt: 1,011 cases, each with a clinical and a dermoscopic image and the seven-point checklist.
 
 As downloaded (``release_v0``): ``meta/meta.csv`` and ``images/``. One table row becomes two: the views of a case share
-``case_id``, which is the table's ``case_num``. The seven criteria and the score stay as ``seven_point__*``. There is no
-age. ``lentigo`` is taken for solar lentigo.
+``case_id``, which is the table's ``case_num``. The seven criteria and the score stay as ``seven_point__*``, with the
+table's own values; ``skinkit.taxonomy.TASKS`` groups them. There is no age. ``lentigo`` is taken for solar lentigo.
+
+The clinical image of a few cases is a dermoscopic one, as the column ``notes`` says; its row has the flag
+``clinical_is_dermoscopic``.
 """
 
 from __future__ import annotations
 
 from skinkit.data.source import Arrangement, Source, TableRow
+from skinkit.taxonomy import TASK_SETS, TASKS
 
 _NEVI = ("blue", "clark", "combined", "congenital", "dermal", "recurrent", "reed or spitz")
 _MELANOMAS = (
@@ -18,15 +22,9 @@ _MELANOMAS = (
     "melanoma (more than 1.5 mm)",
     "melanoma metastasis",
 )
-CRITERIA = (
-    "pigment_network",
-    "streaks",
-    "pigmentation",
-    "regression_structures",
-    "dots_and_globules",
-    "blue_whitish_veil",
-    "vascular_structures",
-)
+CRITERIA = TASK_SETS["seven_point"]
+_SEVEN_POINT = (*CRITERIA, "seven_point_score")
+"""Tasks of the checklist; the table's columns have their names."""
 
 
 def _two_views(rows: list[TableRow]) -> list[TableRow]:
@@ -35,7 +33,8 @@ def _two_views(rows: list[TableRow]) -> list[TableRow]:
     for number, cells in rows:
         for column, view in (("clinic", "clinical"), ("derm", "dermoscopic")):
             own = {"image": cells.get(column, ""), "view": view, "image_id": f"{cells['case_num']}-{view}"}
-            out.append(TableRow(number, {**cells, **own}))
+            notes = cells.get("notes", "") if view == "clinical" else ""
+            out.append(TableRow(number, {**cells, **own, "notes": notes}))
     return out
 
 
@@ -88,6 +87,9 @@ SOURCE = Source(
             "upper limbs": "upper extremity",
         },
         "elevation": {"flat": "False", "palpable": "True", "nodular": "True"},
+        **{TASKS[name].column: {value: value for value in TASKS[name].members} for name in _SEVEN_POINT},
     },
-    extra={"seven_point__score": "seven_point_score", **{f"seven_point__{name}": name for name in CRITERIA}},
+    extra={TASKS[name].column: name for name in _SEVEN_POINT},
+    flags={"notes": (r"(?=.*\bclinic)(?=.*\bderm)", "clinical_is_dermoscopic")},
+    revision=1,
 )

@@ -129,7 +129,9 @@ class Source:
         patterns: regular expressions for the diagnosis, as (expression, diagnosis), tried in order.
         icd10: ICD-10 prefix -> diagnosis; the longest prefix decides.
         constants: canonical column -> value of rows without one of their own.
-        extra: further columns to take over as text: our name -> the table's column.
+        extra: further columns to take over as text: our name -> the table's column. Where ``values`` names one, words
+            that are not mapped become null and are counted.
+        flags: the table's column -> (regular expression, flag) of rows in which it is found.
         id_space: default id space; empty for the source's name (``folder``: the cohort's).
         dialect: how the tables are written.
         join: how a row finds its images.
@@ -141,6 +143,7 @@ class Source:
         files: files besides the tables that affect the result (``cohort.toml``).
         draw: which cases are drawn, for a source that draws its cases and their metadata.
         expected: diagnosis (or ``total``) -> expected usable images; other counts are reported, never an error.
+        revision: raised when the same files give other rows, so that cohorts of the source are read again.
     """
 
     name: str
@@ -159,6 +162,7 @@ class Source:
     icd10: Mapping[str, str] = field(default_factory=dict)
     constants: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, str] = field(default_factory=dict)
+    flags: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     id_space: str = ""
     dialect: Dialect = field(default_factory=Dialect)
     join: Join = field(default_factory=Join)
@@ -170,3 +174,4 @@ class Source:
     files: tuple[str, ...] = ()
     expected: Mapping[str, int] = field(default_factory=dict)
     draw: Draw | None = None
+    revision: int = 0

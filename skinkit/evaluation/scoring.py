@@ -18,7 +18,7 @@ from skinkit.evaluation import endpoint
 from skinkit.evaluation.decision import Decided, decision_curve, referral_curve, veto_by_class, veto_sweep
 from skinkit.evaluation.metric_table import Replicated, ScoredCases, confusion_matrix, replicated, rows_of
 from skinkit.evaluation.subgroups import ALWAYS, COMPARED, GAPS, PARTS, gap_row, gaps_table, subgroups
-from skinkit.schemas import IMAGE, LEVELS, PROBABILITY, Schema
+from skinkit.schemas import IMAGE, LEVELS, PRIMARY_TASK, Schema, probability_prefix
 from skinkit.stats.calibration import parse_sets, reliability, shift_classes, shift_malignancy
 from skinkit.stats.metrics import ALL, MALIGNANT, PAUC, Bools, Floats, Resamples, pr_curve, roc_curve
 from skinkit.taxonomy import ClassSet
@@ -120,6 +120,7 @@ class Evaluation:
         malignant_set: name of the malignant set; empty if unknown.
         veto_source: source of the malignancy threshold.
         trained_prevalence: share of malignant cases among those the model was fitted on; None if unknown.
+        task: whose probabilities are scored; a further task's table has the same columns beside its probabilities.
     """
 
     table: pd.DataFrame
@@ -128,6 +129,11 @@ class Evaluation:
     malignant_set: str
     veto_source: str = "model"
     trained_prevalence: float | None = None
+    task: str = PRIMARY_TASK
+
+    def probability_columns(self) -> list[str]:
+        """Columns of the class probabilities, in the order of the classes."""
+        return [f"{probability_prefix(self.task)}{name}" for name in self.classes.classes]
 
     @property
     def images(self) -> Bools:
@@ -137,14 +143,15 @@ class Evaluation:
     def scored(self, prevalence: float | None) -> ScoredCases:
         """All rows of all levels as arrays."""
         table, names = self.table, self.classes.classes
-        veto = sorted({float(t) for t in table["threshold"].dropna()})
         has_malignancy = bool(self.malignant_set)
+        veto = sorted({float(t) for t in table["threshold"].dropna()}) if has_malignancy else []
         raw = has_malignancy and "malignancy_raw" in table and bool(table["malignancy_raw"].notna().all())
-        sets = PREDICTION_SET in table and bool(table[PREDICTION_SET].notna().all())
+        set_column = PREDICTION_SET if self.task == PRIMARY_TASK else f"{PREDICTION_SET}__{self.task}"
+        sets = set_column in table and bool(table[set_column].notna().all())
         return ScoredCases(
             classes=names,
             truth=np.array([names.index(name) for name in table[TRUTH]], dtype=np.int64),
-            probability=table[[f"{PROBABILITY}{name}" for name in names]].to_numpy(dtype=np.float64),
+            probability=table[self.probability_columns()].to_numpy(dtype=np.float64),
             cluster=table["group_id"].to_numpy(dtype=str),
             malignant=np.array([name in self.classes.malignant for name in names]) if has_malignancy else None,
             malignancy=table["malignancy"].to_numpy(dtype=np.float64) if has_malignancy else None,
@@ -153,7 +160,7 @@ class Evaluation:
             veto_source=self.veto_source if veto else None,
             thresholds=self.thresholds,
             raw=table["malignancy_raw"].to_numpy(dtype=np.float64) if raw else None,
-            sets=parse_sets(table[PREDICTION_SET].tolist(), names) if sets else None,
+            sets=parse_sets(table[set_column].tolist(), names) if sets else None,
             prevalence=math.nan if prevalence is None else prevalence,
         )
 
@@ -172,7 +179,7 @@ class Evaluation:
                 level_rows = self._level(scored, chosen, several, resamples, settings.minimum)
                 rows += [{"subgroup": f"level={level}", **row} for row in level_rows]
         gaps = self._subgroups(scored, resamples, settings, rows)
-        frame = pd.DataFrame(rows).assign(cohort=cohort, model=model)
+        frame = pd.DataFrame(rows).assign(cohort=cohort, model=model, task=self.task)
         frame["primary"] = self._primary(frame, settings.primary)
         frame = frame.astype({"class": object, "note": object, "threshold_source": object})
         images = scored.take(self.images)
@@ -248,7 +255,7 @@ class Evaluation:
 
     def shifted(self, shift: Mapping[str, Any]) -> pd.DataFrame:
         """The table with malignancy and class probabilities shifted to the stated prevalence."""
-        names = [f"{PROBABILITY}{name}" for name in self.classes.classes]
+        names = self.probability_columns()
         malignant = np.array([name in self.classes.malignant for name in self.classes.classes])
         ends = (float(shift["source"]), float(shift["target"]))
         p = shift_classes(self.table[names].to_numpy(dtype=np.float64), malignant, *ends)
@@ -333,7 +340,7 @@ class Evaluation:
 
         ``point`` is (1 - specificity, sensitivity) at the threshold in use.
         """
-        answers = Answers(rows)
+        answers = Answers(rows, self.task)
         sides = {name: (scored.probability[:, i], scored.truth == i) for i, name in enumerate(scored.classes)}
         if scored.malignancy is not None:
             sides[MALIGNANT] = (scored.malignancy, scored.is_malignant)
@@ -365,9 +372,9 @@ class Evaluation:
         return {
             "primary": primary_of(rows, settings.primary),
             "headline": headline(
-                Answers(rows), malignant=bool(self.malignant_set), prevalence=scores.prevalence is not None
+                Answers(rows, self.task), malignant=bool(self.malignant_set), prevalence=scores.prevalence is not None
             ),
-            "miscalibrated": miscalibrated(Answers(rows)),
+            "miscalibrated": miscalibrated(Answers(rows, self.task)),
             "gaps": [plain(row) for row in gaps[gaps["flagged"].astype(bool)].to_dict("records")],
             "gaps_tested": int(gaps["p"].notna().sum()),
             "prevalence": scores.prevalence,
@@ -418,13 +425,18 @@ def plain(row: Mapping[Any, Any]) -> dict[str, Any]:
     return out
 
 
+def of_task(rows: pd.DataFrame, task: str = PRIMARY_TASK) -> pd.DataFrame:
+    """The rows of a metrics table that belong to one task; tables of older versions know the diagnosis alone."""
+    return rows[rows["task"].fillna(PRIMARY_TASK) == task] if "task" in rows else rows
+
+
 class Answers:
-    """Figures of all images, looked up by class, rule and metric."""
+    """Figures of the diagnosis, of all images, looked up by class, rule and metric."""
 
     _FIELDS = ("estimate", "lower", "upper", "n", "n_positive", "n_clusters", "threshold")
 
-    def __init__(self, rows: pd.DataFrame) -> None:
-        whole = rows[rows["subgroup"] == "all"].to_dict("records")
+    def __init__(self, rows: pd.DataFrame, task: str = PRIMARY_TASK) -> None:
+        whole = of_task(rows[rows["subgroup"] == "all"], task).to_dict("records")
         self._rows = {
             (r["class"], r["average"], r["decision_rule"], r["metric"]): plain({f: r[f] for f in self._FIELDS})
             for r in whole
@@ -499,6 +511,20 @@ def text(rows: pd.DataFrame, info: Mapping[str, Any]) -> str:
     warnings = [f"MISCALIBRATED: {sentence}" for sentence in info["miscalibrated"]]
     lines += ["", *_biopsied(rows), *(f"  {line}" for line in (*warnings, *_gap_lines(info), *remarks(info)))]
     return "\n".join(line.rstrip() for line in lines).rstrip()
+
+
+TASK_COLUMNS = ("accuracy", "balanced_accuracy", "macro_auroc", "macro_f1")
+"""Headline figures of further tasks in short tables."""
+
+
+def tasks_text(tasks: Mapping[str, Mapping[str, Any]]) -> str:
+    """The further tasks as a plain table, one row each."""
+    titles = [HEADLINE[name][4] for name in TASK_COLUMNS]
+    lines = ["", "", f"  {'task':<24}{'n':>6}   " + "".join(f"{title:<24}" for title in titles)]
+    for name, info in tasks.items():
+        cells = [_cell(info["headline"][column]) if info["n"] else "-" for column in TASK_COLUMNS]
+        lines.append(f"  {name:<24}{info['n']:>6}   " + "".join(f"{cell:<24}" for cell in cells))
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def miscalibrated(answers: Answers) -> list[str]:

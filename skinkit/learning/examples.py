@@ -29,6 +29,7 @@ from skinkit.images.decode import decode, luma, read_mask
 from skinkit.images.encode import grey
 from skinkit.images.identity import pixel_sha256
 from skinkit.images.pixels import read_bytes
+from skinkit.models.parts.protocol import TRUTH, truth_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,6 +149,7 @@ class Examples:
         truth_masks: of each case, the mask drawn by a person; a case without one cannot be trained on.
         arrays: name -> (n, columns), the tables that are read.
         classes: (n,) int64 index of the true class.
+        truths: further task -> (n,) int64 index of its true class, -1 where unknown.
         cache_bytes: bound of the cache.
     """
 
@@ -162,6 +164,7 @@ class Examples:
         truth_masks: Sequence[Path | None] | None = None,
         arrays: Mapping[str, npt.NDArray[Any]] | None = None,
         classes: npt.NDArray[np.int64] | None = None,
+        truths: Mapping[str, npt.NDArray[np.int64]] | None = None,
         cache_bytes: int = 1 << 30,
     ) -> None:
         self.reads = tuple(reads)
@@ -172,6 +175,7 @@ class Examples:
         self.truth_masks = truth_masks
         self.arrays = {k: np.asarray(v, np.float32) for k, v in (arrays or {}).items() if k in self.reads}
         self.classes = None if classes is None else np.asarray(classes, np.int64)
+        self.truths = {task: np.asarray(truth, np.int64) for task, truth in (truths or {}).items()}
         self.cache_bytes = cache_bytes
         self._kept = _Kept()
 
@@ -218,13 +222,17 @@ class Examples:
         return self._kept.size
 
     def with_arrays(
-        self, arrays: Mapping[str, npt.NDArray[Any]], classes: npt.NDArray[np.int64] | None = None
+        self,
+        arrays: Mapping[str, npt.NDArray[Any]],
+        classes: npt.NDArray[np.int64] | None = None,
+        truths: Mapping[str, npt.NDArray[np.int64]] | None = None,
     ) -> Examples:
         """The same cases with other tables and classes; decoded pictures are shared.
 
         Args:
             arrays: name -> (n, columns).
             classes: (n,) int64.
+            truths: as of the class.
         """
         other = Examples(
             self.reads,
@@ -235,6 +243,7 @@ class Examples:
             truth_masks=self.truth_masks,
             arrays=arrays,
             classes=classes,
+            truths=truths,
             cache_bytes=self.cache_bytes,
         )
         other._kept = self._kept
@@ -269,6 +278,7 @@ class Examples:
                 [[str(files[row]) for row in rows] for files in (self.masks, self.truth_masks) if files is not None],
                 {name: hashlib.sha256(values[chosen].tobytes()).hexdigest() for name, values in self.arrays.items()},
                 None if self.classes is None else self.classes[chosen].tolist(),
+                *([{task: truth[chosen].tolist() for task, truth in self.truths.items()}] if self.truths else []),
             ]
         )
 
@@ -359,8 +369,8 @@ class Examples:
 
         Returns:
             ``image`` uint8 (n, 3, side, side) in channels-last memory, ``mask`` and ``truth_mask`` uint8 (n, side,
-            side) from 0 to 255, tables float32 (n, columns), ``class`` int64 (n,); :func:`as_input` makes of them what
-            a network reads.
+            side) from 0 to 255, tables float32 (n, columns), ``class`` and ``class__<task>`` int64 (n,);
+            :func:`as_input` makes of them what a network reads.
 
         Raises:
             CaseError: a row cannot be read.
@@ -387,7 +397,8 @@ class Examples:
         if self._kept.frozen_features is not None:
             batch["frozen"] = torch.from_numpy(self._kept.frozen_features[chosen])
         if self.classes is not None:
-            batch["class"] = torch.from_numpy(self.classes[chosen])
+            batch[TRUTH] = torch.from_numpy(self.classes[chosen])
+        batch |= {truth_name(task): torch.from_numpy(truth[chosen]) for task, truth in self.truths.items()}
         return batch
 
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from skinkit.artifacts.files import write_atomic
 from skinkit.errors import CaseError
 from skinkit.learning import forward, trained
 from skinkit.learning.fold_network import Training, forget, refit, train
-from skinkit.learning.rows import DevelopmentRows
+from skinkit.learning.rows import DevelopmentRows, truth_of
 from skinkit.models.parts import protocol
 from skinkit.models.parts.protocol import Estimator, Labelled, Model, Network, Sizes
 from skinkit.models.parts.weights import Start
@@ -57,6 +58,7 @@ class FoldInputs:
         coverage: share of cases whose prediction set is to hold the truth.
         veto: the malignancy threshold, or the rule that chooses it on the validation rows.
         refit: whether, after calibrating, what can is fitted once more on more rows.
+        tasks: further tasks that are answered.
     """
 
     rows: DevelopmentRows
@@ -71,6 +73,12 @@ class FoldInputs:
     coverage: float = 0.9
     veto: float | ThresholdRule = 0.3
     refit: bool = True
+    tasks: Mapping[str, ClassSet] = field(default_factory=dict)
+
+    @cached_property
+    def truths(self) -> dict[str, np.ndarray]:
+        """Further task -> (rows,) class indices, -1 where unknown."""
+        return {name: truth_of(self.rows.frame, classes)[0] for name, classes in self.tasks.items()}
 
     @property
     def labels(self) -> np.ndarray:
@@ -136,16 +144,23 @@ class _Prepared:
 def _prepared(fold: int, material: FoldInputs, learnt: np.ndarray) -> _Prepared:
     encoder, radiomics = material.fitted_scalers(fold, learnt)
     arrays = trained.batch_of(material.rows.frame, encoder, radiomics)
-    counts = np.bincount(material.labels[learnt], minlength=len(material.classes.classes))
     sizes = Sizes(
         answers=material.classes.classes,
         columns={name: values.shape[1] for name, values in arrays.items()},
-        class_counts=tuple(int(n) for n in counts),
+        class_counts=_counts(material.labels[learnt], material.classes),
         attributes=encoder.attributes,
         unknown=encoder.unknown,
+        tasks={name: classes.classes for name, classes in material.tasks.items()},
+        task_counts={name: _counts(material.truths[name][learnt], c) for name, c in material.tasks.items()},
     )
     assert material.examples is not None
-    return _Prepared(encoder, radiomics, arrays, material.examples.with_arrays(arrays, classes=material.labels), sizes)
+    examples = material.examples.with_arrays(arrays, classes=material.labels, truths=material.truths)
+    return _Prepared(encoder, radiomics, arrays, examples, sizes)
+
+
+def _counts(truth: np.ndarray, classes: ClassSet) -> tuple[int, ...]:
+    """Rows of each class among those whose class is known."""
+    return tuple(int(n) for n in np.bincount(truth[truth != protocol.UNKNOWN], minlength=len(classes.classes)))
 
 
 def fit_network(
@@ -158,10 +173,18 @@ def fit_network(
 
     def score(answers: Mapping[str, np.ndarray], positions: np.ndarray) -> dict[str, float]:
         probability = metrics.softmax(answers[protocol.DIAGNOSIS], 1.0)
-        return {
+        figures = {
             "macro_auroc": metrics.macro_auroc(probability, labels[positions]),
             "balanced_accuracy": metrics.balanced_accuracy(labels[positions], probability.argmax(axis=1)),
         }
+        areas = [figures["macro_auroc"]]
+        for name, truth in material.truths.items():
+            known = truth[positions] != protocol.UNKNOWN
+            areas.append(metrics.macro_auroc(metrics.softmax(answers[name][known], 1.0), truth[positions][known]))
+        areas = [area for area in areas if area == area]
+        if not material.tasks or not areas:
+            return figures
+        return {"mean_macro_auroc": float(np.mean(areas)), **figures}
 
     places: dict[str, Any] = {"start": start, "training": training, "folder": folder}
     network, course = train(model, settings, prepared.sizes, prepared.examples, train_rows, validation, score, **places)
@@ -171,6 +194,8 @@ def fit_network(
     prior = None if effective is None else effective.double().cpu().numpy()
     sizes = {"columns": dict(prepared.sizes.columns)}
     about = {**_calibrated(fold, material, scores, prior), **course, "sizes": sizes}
+    if material.tasks:
+        about["tasks"] = {name: _task_calibrated(fold, material, name, answers.get(name)) for name in material.tasks}
     _write(folder, prepared.encoder, prepared.radiomics, about)
     if len(validation):
         train_encoded = _encoded(network, prepared.examples, train_rows, training)
@@ -254,7 +279,43 @@ def _calibrated(fold: int, material: FoldInputs, scores: np.ndarray, prior: np.n
     ``prior`` are the shares of the classes, up to a factor, for which the scores hold; None for those learnt from.
     """
     rows, n = material.rows, {part: material.rows.part(fold, part) for part in ("train", "validation", "held_out")}
-    labels = material.labels[n["validation"]]
+    calibration, probability = _calibration(material, material.classes, scores, material.labels[n["validation"]])
+    development = np.concatenate([material.labels[n[part]] for part in ("train", "validation")])
+    counts = np.bincount(development, minlength=len(material.classes.classes))
+    shares = counts if prior is None or material.calibration == "isotonic" else prior * (counts > 0)
+    return {
+        "fold": fold,
+        **calibration,
+        "class_counts": {code: int(k) for code, k in zip(material.classes.classes, counts, strict=True)},
+        "effective_class_prior": {
+            code: float(share) for code, share in zip(material.classes.classes, shares / shares.sum(), strict=True)
+        },
+        "signature": list(material.features(fold)) if material.signature is not None else None,
+        **({"veto": _veto(material, probability, n["validation"])} if isinstance(material.veto, ThresholdRule) else {}),
+        **{f"n_{part}": len(rows.part(fold, part)) for part in n},
+    }
+
+
+def _task_calibrated(fold: int, material: FoldInputs, task: str, scores: np.ndarray | None) -> dict[str, Any]:
+    """The same for a further task, from the rows whose truth is known; ``scores`` None without validation rows."""
+    classes, truth = material.tasks[task], material.truths[task]
+    validation = material.rows.part(fold, "validation")
+    known = truth[validation] != protocol.UNKNOWN
+    chosen = np.zeros((0, len(classes.classes))) if scores is None else scores[known]
+    calibration, _ = _calibration(material, classes, chosen, truth[validation[known]])
+    development = np.concatenate([material.rows.part(fold, "train"), validation])
+    counts = _counts(truth[development], classes)
+    return {
+        **calibration,
+        "class_counts": dict(zip(classes.classes, counts, strict=True)),
+        "n_validation": int(known.sum()),
+    }
+
+
+def _calibration(
+    material: FoldInputs, classes: ClassSet, scores: np.ndarray, labels: np.ndarray
+) -> tuple[dict[str, Any], np.ndarray]:
+    """What is fitted to the validation rows of one task, and their calibrated probabilities."""
     temperature = metrics.fit_temperature(scores, labels)
     if (scores.argmax(axis=1) == labels).all():
         temperature = max(1.0, temperature)  # without one error the best temperature is 0: nothing to learn it from
@@ -262,12 +323,8 @@ def _calibrated(fold: int, material: FoldInputs, scores: np.ndarray, prior: np.n
     isotonic = Isotonic.fit(probability, labels)
     if material.calibration == "isotonic":
         probability = isotonic.apply(probability)
-    development = np.concatenate([material.labels[n[part]] for part in ("train", "validation")])
-    counts = np.bincount(development, minlength=len(material.classes.classes))
-    shares = counts if prior is None or material.calibration == "isotonic" else prior * (counts > 0)
     thresholds = [metrics.youden_threshold(probability[:, k], labels == k) for k in range(probability.shape[1])]
     return {
-        "fold": fold,
         "temperature": temperature,
         "isotonic": isotonic.as_dict(),
         "calibration": material.calibration,
@@ -275,18 +332,11 @@ def _calibrated(fold: int, material: FoldInputs, scores: np.ndarray, prior: np.n
             "coverage": material.coverage,
             "level": conformal_level(probability, labels, material.coverage),
         },
-        "class_counts": {code: int(k) for code, k in zip(material.classes.classes, counts, strict=True)},
-        "effective_class_prior": {
-            code: float(share) for code, share in zip(material.classes.classes, shares / shares.sum(), strict=True)
-        },
         "class_thresholds": {
             code: {"threshold": None if value != value else float(value), "source": SOURCE}
-            for code, value in zip(material.classes.classes, thresholds, strict=True)
+            for code, value in zip(classes.classes, thresholds, strict=True)
         },
-        "signature": list(material.features(fold)) if material.signature is not None else None,
-        **({"veto": _veto(material, probability, n["validation"])} if isinstance(material.veto, ThresholdRule) else {}),
-        **{f"n_{part}": len(rows.part(fold, part)) for part in n},
-    }
+    }, probability
 
 
 def _veto(material: FoldInputs, probability: np.ndarray, validation: np.ndarray) -> dict[str, Any]:

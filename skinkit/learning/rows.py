@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pandas.util import hash_pandas_object
 from skinkit.artifacts.artifact import Artifact
 from skinkit.audit import leakage
 from skinkit.errors import InputError
+from skinkit.models.parts.protocol import UNKNOWN
 from skinkit.schemas import OK
 from skinkit.taxonomy import ClassSet
 
@@ -97,6 +99,26 @@ class DevelopmentRows:
         learnt = parts["row"] if every else parts.loc[parts["part"] != "held_out", "row"]
         hashed = hash_pandas_object(self.frame.loc[learnt, list(columns)], index=False).astype(str).tolist()
         return [keys.to_numpy().tolist(), hashed]
+
+
+def truth_of(frame: pd.DataFrame, classes: ClassSet) -> tuple[np.ndarray, dict[str, int]]:
+    """(n,) int64 class index of each row, -1 where it is unknown, and the values without a class -> rows.
+
+    Args:
+        frame: rows; one without the task's column knows nothing.
+        classes: of the task.
+    """
+    index = {code: i for i, code in enumerate(classes.classes)}
+    truth, unmapped = np.full(len(frame), UNKNOWN, dtype=np.int64), Counter[str]()
+    for row, value in enumerate(frame.get(classes.column, ())):
+        if pd.isna(value):
+            continue
+        code = classes.to_class(str(value))
+        if code is None:
+            unmapped[str(value)] += 1
+        else:
+            truth[row] = index[code]
+    return truth, dict(sorted(unmapped.items()))
 
 
 def labelled(fused: Mapping[str, Artifact], split: Artifact, classes: ClassSet) -> DevelopmentRows:

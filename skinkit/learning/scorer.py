@@ -37,12 +37,14 @@ class FoldScores:
         unlike_training: (folds, rows) how unlike its training rows each fold finds the case, as a percentile of its
             validation rows; NaN likewise and where a fold had too few rows to tell.
         failed: row -> why one of its photos cannot be read.
+        tasks: further task -> (folds, rows, classes) probabilities, as ``probability``.
     """
 
     probability: Floats
     uncertainty: Mapping[str, Floats]
     unlike_training: Floats
     failed: Mapping[int, CaseError]
+    tasks: Mapping[str, Floats]
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,9 @@ class Scorer:
         probability = np.full((len(self.model.folds), len(frame), len(self.model.classes.classes)), np.nan)
         uncertainty = {name: np.full(probability.shape[:2], np.nan) for name in UNCERTAINTIES}
         unlike = np.full(probability.shape[:2], np.nan)
+        tasks = {
+            name: np.full((*probability.shape[:2], len(of.classes)), np.nan) for name, of in self.model.tasks.items()
+        }
         turns, failed = self._turns(frame, folds, root)
         for turn in turns:
             novelty = Novelty.load(self.model.folder(turn.fold))
@@ -124,6 +129,8 @@ class Scorer:
             )
             for row, answer in turn.readable(answers, failed):
                 probability[turn.index, row] = np.exp(turn.fold.calibrated(answer[DIAGNOSIS][None])[0])
+                for name, of_task in tasks.items():
+                    of_task[turn.index, row] = np.exp(turn.fold.tasks[name].calibrated(answer[name][None])[0])
                 for name in answer.keys() & uncertainty:
                     uncertainty[name][turn.index, row] = answer[name]
                 if novelty is not None:
@@ -131,7 +138,7 @@ class Scorer:
                     if len(novelty.mean) > as_matrix(inputs).shape[1]:  # else a model whose novelty reads no photo
                         inputs["image"] = answer[SEEN][None]
                     unlike[turn.index, row] = novelty.percentile(as_matrix(inputs))[0]
-        return FoldScores(probability, uncertainty, unlike, failed)
+        return FoldScores(probability, uncertainty, unlike, failed, tasks)
 
     def altered(
         self, frames: Sequence[pd.DataFrame], folds: Sequence[Sequence[int]], root: Path

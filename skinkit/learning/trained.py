@@ -54,14 +54,10 @@ def batch_of(
     return batch
 
 
-@dataclass(frozen=True)
-class Fold:
-    """What one fold fitted; of a network without the network, which :meth:`Classifier.network` loads."""
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What makes probabilities of a fold's scores, for one task."""
 
-    number: int
-    encoder: Encoder
-    radiomics: Standardiser
-    fitted: Estimator | None
     temperature: float
     isotonic: Isotonic | None = None
     """Used after the temperature, where the model was trained so."""
@@ -75,15 +71,30 @@ class Fold:
         """(n, classes) probabilities in use, from those with the fold's temperature."""
         return probability if self.isotonic is None else self.isotonic.apply(probability)
 
+    def calibrated(self, scores: npt.ArrayLike) -> Floats:
+        """(n, classes) log-probabilities from scores, with the fold's temperature."""
+        return log_softmax(np.asarray(scores, dtype=np.float64) / self.temperature)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fold(Calibration):
+    """What one fold fitted; of a network without the network, which :meth:`Classifier.network` loads.
+
+    Its own calibration is that of the diagnosis.
+    """
+
+    number: int
+    encoder: Encoder
+    radiomics: Standardiser
+    fitted: Estimator | None
+    tasks: Mapping[str, Calibration]
+    """Further task -> its calibration."""
+
     def scores(self, batch: Mapping[str, np.ndarray]) -> Floats:
         """(n, classes) calibrated log-probabilities of an estimator."""
         if self.fitted is None:
             raise TypeError("a network's scores come from the network")
         return self.calibrated(self.fitted.predict(batch))
-
-    def calibrated(self, scores: npt.ArrayLike) -> Floats:
-        """(n, classes) log-probabilities from scores, with the fold's temperature."""
-        return log_softmax(np.asarray(scores, dtype=np.float64) / self.temperature)
 
 
 def log_softmax(scores: Floats) -> Floats:
@@ -119,10 +130,12 @@ class Classifier(TrainedModel):
 
     Attributes:
         classes: the classes it tells apart.
+        tasks: the further tasks it answers.
         folds: one per fold, and last, where there is one, what learnt from all rows.
     """
 
     classes: ClassSet
+    tasks: Mapping[str, ClassSet]
     folds: tuple[Fold, ...]
 
     @property
@@ -160,7 +173,11 @@ class Classifier(TrainedModel):
         """A fold's network with its trained weights, ready to answer."""
         columns = {"attributes": len(fold.encoder.attributes), "radiomics": len(fold.radiomics.columns)}
         classes = self.classes.classes
-        sizes = Sizes(classes, columns, (1,) * len(classes), fold.encoder.attributes, fold.encoder.unknown)
+        tasks = {name: of.classes for name, of in self.tasks.items()}
+        counts = {name: (1,) * len(codes) for name, codes in tasks.items()}
+        sizes = Sizes(
+            classes, columns, (1,) * len(classes), fold.encoder.attributes, fold.encoder.unknown, tasks, counts
+        )
         return _loaded(self.model_class.build(self.config, sizes), self.folder(fold), device)
 
     def embedder(self, device: str) -> Embedder:
@@ -259,7 +276,9 @@ def open_classifier(artifact: Artifact, name: str = "") -> Classifier:
         rows = list(model.about["folds"])
         rows += [{**row, "fold": FINAL} for row in rows if "final" in row]
         folds = tuple(_open_fold(folder_of(model.path, int(row["fold"])), row, model.model_class) for row in rows)
-        return Classifier(**vars(model), classes=ClassSet.from_dict(model.about["classes"]), folds=folds)
+        classes = ClassSet.from_dict(model.about["classes"])
+        tasks = {name: ClassSet.from_dict(of) for name, of in (model.about.get("tasks") or {}).items()}
+        return Classifier(**vars(model), classes=classes, tasks=tasks, folds=folds)
     except (OSError, ValueError, KeyError) as error:
         raise _unreadable(model.path, error) from None
 
@@ -278,10 +297,17 @@ def _open_fold(folder: Path, about: Mapping[str, Any], model: type[Any]) -> Fold
         encoder=Encoder.from_dict(plain("attributes.json")),
         radiomics=Standardiser.from_dict(plain("radiomics.json")),
         fitted=model.load(folder) if issubclass(model, Estimator) else None,
-        temperature=float(about["temperature"]),
-        isotonic=Isotonic.from_dict(about["isotonic"]) if about.get("calibration") == "isotonic" else None,
-        conformal_level=float((about.get("conformal") or {}).get("level", 0.0)),
+        tasks={name: Calibration(**_calibration(of)) for name, of in (about.get("tasks") or {}).items()},
+        **_calibration(about),
     )
+
+
+def _calibration(about: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "temperature": float(about["temperature"]),
+        "isotonic": Isotonic.from_dict(about["isotonic"]) if about.get("calibration") == "isotonic" else None,
+        "conformal_level": float((about.get("conformal") or {}).get("level", 0.0)),
+    }
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,10 @@ patient block, or everything, is unknown, for models that learn to do without.
 **Batches of a network** map names to tensors: ``image`` float32 (n, 3, side, side), 0 to 1; ``mask`` float32 (n, side,
 side), 1 where the lesion is; ``attributes`` and ``radiomics`` as above; and for its loss ``class`` int64 (n,) or
 ``truth_mask`` float32 (n, side, side), 0 to 1. ``READS`` names those it gets. It answers ``diagnosis`` (n, classes) or
-``lesion`` (n, side, side), both logits. One that estimates its uncertainty may answer figures of
-:data:`UNCERTAINTIES` beside its diagnosis, (n,) each, at least 0.
+``lesion`` (n, side, side), both logits. One whose ``TASKS`` is true is built for the further tasks of ``Sizes.tasks``
+and answers each under its name, (n, classes) logits; its loss finds their truth as ``class__<task>`` int64 (n,), -1
+where it is unknown, and leaves such rows out (``skinkit.models.parts.losses.cross_entropy_of_known``). One that
+estimates its uncertainty may answer figures of :data:`UNCERTAINTIES` beside its diagnosis, (n,) each, at least 0.
 
 **A network that classifies** has two parts, ``encode`` for the pictures and ``head`` for the tables, so that it can be
 explained (``skinkit.explain.shapley``), and beside them

@@ -17,6 +17,7 @@ import pandas as pd
 
 from skinkit.artifacts.artifact import Artifact
 from skinkit.artifacts.tables import TABLE
+from skinkit.evaluation.scoring import of_task
 from skinkit.schemas import EXCLUDED, FAILED, OK, PENDING
 from skinkit.stats.metrics import EXACT_INTERVAL
 from skinkit.taxonomy import ClassSet
@@ -148,8 +149,8 @@ class CohortEvidence:
 
     @cached_property
     def metrics(self) -> pd.DataFrame | None:
-        """The metrics table."""
-        return self.artifacts["metrics"].table() if self.has("metrics") else None
+        """The metrics of the diagnosis."""
+        return of_task(self.artifacts["metrics"].table()) if self.has("metrics") else None
 
     @property
     def is_phantom(self) -> bool:
@@ -274,6 +275,12 @@ class CohortEvidence:
             & (m["metric"] == metric)
         ]
         return figure_of(records(hit)[0]) if len(hit) else None
+
+    @property
+    def tasks(self) -> dict[str, dict[str, Figure]]:
+        """Further task -> its headline figures; those that could be scored."""
+        tasks = {name: of for name, of in (self._info("tasks") or {}).items() if of["n"]}
+        return {name: {key: figure_of(row) for key, row in of["headline"].items()} for name, of in tasks.items()}
 
     @property
     def sensitivity(self) -> Figure | None:

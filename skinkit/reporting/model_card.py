@@ -67,6 +67,11 @@ def card(
             "radiomics": about.get("radiomics"),
             "segmenter": about.get("segmenter"),
             "classes": {code: (classes.get("labels") or {}).get(code, code) for code in classes.get("classes", [])},
+            **(
+                {"further_tasks": {name: ", ".join(of["classes"]) for name, of in about["tasks"].items()}}
+                if "tasks" in about
+                else {}
+            ),
             "malignant_set": classes.get("malignant_set"),
             "malignant": classes.get("malignant"),
             "threshold": about.get("threshold"),

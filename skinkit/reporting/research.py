@@ -605,6 +605,7 @@ class ReportContext:
             malignancy=[line for line in malignancy if line],
             overall=[line for line in overall if line],
             classes=[line for line in classes if line],
+            tasks=[self._task_line(name, figures) for name, figures in c.tasks.items()],
             subgroups=self._subgroups(c),
             gaps=self._gaps(c),
             no_gaps=words("gaps.none", n=c.n_gaps_tested) if c.n_gaps_tested and not c.gaps else "",
@@ -644,6 +645,11 @@ class ReportContext:
             **{m: self._with_interval(f) if f is not None else "–" for m, f in frozen.items()},
             "threshold": self.words.estimate(threshold, 3),
         }
+
+    def _task_line(self, name: str, figures: Mapping[str, Figure]) -> dict[str, Any]:
+        shown = ("accuracy", "balanced_accuracy", "macro_auroc")
+        cells = {key: self._with_interval(figures[key]) for key in shown}
+        return {"name": name.replace("_", " "), "n": figures["accuracy"].n, **cells}
 
     def _gaps(self, c: CohortEvidence) -> list[str]:
         """Gaps between subgroups that stand out, in words."""

@@ -1,15 +1,15 @@
 """evaluate: predictions + truth -> every metric with a patient-bootstrap 95 % interval, and figures.
 
-The truth is mapped onto the model's classes; what has no class there is counted and left out, and predictions are
-never remapped or renormalised. Thresholds come frozen from validation rows. A patient, lesion or identical image that
-the model was trained or tuned on is refused, unless --allow-leakage gives a reason.
+Each task is scored by itself. The truth is mapped onto the model's classes; what has no class there is counted and
+left out, and predictions are never remapped or renormalised. Thresholds come frozen from validation rows. A patient,
+lesion or identical image that the model was trained or tuned on is refused, unless --allow-leakage gives a reason.
 
 'skinkit score' does the same for a table made elsewhere, without a workspace.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from skinkit.audit.leakage import Leakage
     from skinkit.audit.shortcuts import Audit
     from skinkit.audit.test_access_log import Access
-    from skinkit.evaluation.scoring import ScoringSettings
+    from skinkit.evaluation.scoring import Evaluation, ScoringSettings
 
 VERSION = 4
 SCHEMA = METRICS
@@ -98,6 +98,8 @@ def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
 
 def run(config: Config, job: Job) -> Artifact:
     """Score one cohort."""
+    import pandas as pd
+
     from skinkit.audit import test_access_log
     from skinkit.evaluation import scoring
     from skinkit.stages import predict
@@ -123,12 +125,13 @@ def run(config: Config, job: Job) -> Artifact:
             "map the diagnoses in the source, or give a cohort without diagnoses the role inference",
         )
     table = _with_half(table, job)
-    overlap, reason = _refuse_leakage(config, job, table, images)
+    tasks = _tasks(job, images)
+    overlap, reason = _refuse_leakage(config, job, _scored_once(table, tasks), images)
     about = job.inputs["model"].json("model.json")
     evaluation = scoring.Evaluation(
         table,
         classes,
-        _thresholds(table, job),
+        _thresholds(table, predictions.info["class_thresholds"], about["folds"]),
         classes.malignant_set,
         source_of(about),
         trained_prevalence=predict.trained_prevalence(about, classes.malignant),
@@ -145,16 +148,30 @@ def run(config: Config, job: Job) -> Artifact:
         "allow_leakage": reason,
     }
     info["text"] = scoring.text(scores.rows, info)
+    rows, beside = [scores.rows], ["scored.parquet"]
     with job.build() as build:
         build.clear()
         evaluation.write(build.partial, scores)
+        for name, task in tasks.items():
+            if task.evaluation is None:
+                continue
+            of_task = task.evaluation.scores(
+                replace(settings, subgroups=False, primary="", by=()), cohort=cohort, model=model
+            )
+            task.evaluation.write(build.partial / "tasks" / name, of_task)
+            rows.append(of_task.rows)
+            beside.append(f"tasks/{name}/scored.parquet")
+            task.info |= task.evaluation.info(of_task, settings)
+        if tasks:
+            info["tasks"] = {name: task.info for name, task in tasks.items()}
+            info["text"] += scoring.tasks_text(info["tasks"])
         if audited := _audited(config, job, table, images, classes):
             info |= audited.write(build.partial)
             info["text"] += f"\n\n  {info['shortcuts']['verdict']}"
         access = _log_access(job, table, info["primary"])
         info["look"] = {"number": access.number, "time": access.entry["time"], "own": access.entry["own"]}
         job.console.info(f"  {test_access_log.described(access)}")
-        return build.finish(scores.rows, info=info, beside=("scored.parquet",))
+        return build.finish(pd.concat(rows, ignore_index=True), info=info, beside=beside)
 
 
 def summary(artifacts: Sequence[Artifact]) -> dict[str, Any]:
@@ -253,17 +270,18 @@ def _with_truth(
     import pandas as pd
 
     rows = predictions[predictions["status"] == OK]
-    diagnoses = _diagnoses(images)
+    truths = _truths(images, classes.column)
+    several = "several_diagnoses" if classes.column == "diagnosis" else "several_values"
     first = images.drop_duplicates("case_id").set_index("case_id")
     excluded = {"left_out_of_the_split": left_out} if left_out else {}
     truth: dict[str, str] = {}
     for case in rows.loc[rows["level"] == IMAGE, "case_id"]:
-        names = diagnoses.get(case, [])
+        names = truths.get(case, [])
         code = classes.to_class(names[0]) if len(names) == 1 else None
         if code is not None:
             truth[case] = code
             continue
-        why = "unlabelled" if not names else "several_diagnoses" if len(names) > 1 else f"no_class:{names[0]}"
+        why = "unlabelled" if not names else several if len(names) > 1 else f"no_class:{names[0]}"
         excluded[why] = excluded.get(why, 0) + 1
     scored = first.loc[list(truth)]
     members: dict[tuple[str, str], list[str]] = {(IMAGE, case): [code] for case, code in truth.items()}
@@ -285,6 +303,41 @@ def _with_truth(
     return table.assign(**columns), dict(sorted(excluded.items()))
 
 
+@dataclass
+class _Task:
+    """A further task to be scored; ``evaluation`` is None where no predicted case has a truth."""
+
+    evaluation: Evaluation | None
+    info: dict[str, Any]
+
+
+def _tasks(job: Job, images: pd.DataFrame) -> dict[str, _Task]:
+    """The further tasks of the predictions, with their truth."""
+    from skinkit.evaluation.scoring import Evaluation
+
+    predictions, tasks = job.inputs["predictions"], {}
+    about = job.inputs["model"].json("model.json")
+    for name, of in (predictions.info.get("tasks") or {}).items():
+        classes = ClassSet.from_dict(of["classes"])
+        table, excluded = _with_truth(*_in_question(predictions.table(), job), images, classes)
+        evaluation = None
+        if (table["level"] == IMAGE).any():
+            thresholds = _thresholds(table, of["class_thresholds"], about["folds"], name)
+            evaluation = Evaluation(table, classes, thresholds, malignant_set="", task=name)
+        else:
+            job.console.warn(f"{job.target.cohort}: no predicted case has a class of {name} (column {classes.column})")
+        tasks[name] = _Task(evaluation, {"classes": of["classes"], "n": 0, "excluded": excluded})
+    return tasks
+
+
+def _scored_once(table: pd.DataFrame, tasks: Mapping[str, _Task]) -> pd.DataFrame:
+    """Every row that is scored in any task."""
+    import pandas as pd
+
+    tables = [table, *(task.evaluation.table for task in tasks.values() if task.evaluation is not None)]
+    return pd.concat([each[["level", "case_id", "fold"]] for each in tables]).drop_duplicates(["level", "case_id"])
+
+
 def _with_half(table: pd.DataFrame, job: Job) -> pd.DataFrame:
     """The predictions with the half of the test set they are in, where the model's split has halves."""
     file = job.inputs["model"].path / "trained_on.parquet"
@@ -296,12 +349,13 @@ def _with_half(table: pd.DataFrame, job: Job) -> pd.DataFrame:
     return table.assign(**{HALF: images.map(halves.set_index("case_id")[HALF]).astype(object)})
 
 
-def _diagnoses(images: pd.DataFrame) -> dict[str, list[str]]:
-    """Case -> its different diagnoses."""
+def _truths(images: pd.DataFrame, column: str = "diagnosis") -> dict[str, list[str]]:
+    """Case -> its different diagnoses, or other values of a column."""
     by_case: dict[str, set[str]] = {}
-    for case, diagnosis in zip(images["case_id"], images["diagnosis"], strict=True):
-        if diagnosis is not None:
-            by_case.setdefault(case, set()).add(diagnosis)
+    if column in images:
+        stated = images[images[column].notna()]
+        for case, value in zip(stated["case_id"], stated[column], strict=True):
+            by_case.setdefault(case, set()).add(str(value))
     return {case: sorted(values) for case, values in by_case.items()}
 
 
@@ -310,7 +364,7 @@ def _not_predicted(predictions: pd.DataFrame, images: pd.DataFrame, classes: Cla
     rows = predictions[predictions["level"] == IMAGE]
     failed = rows.loc[rows["status"] != OK, "reason"].value_counts().sort_index()
     counts = {str(reason): int(n) for reason, n in failed.items()}
-    labelled = {case for case, diagnoses in _diagnoses(images).items() if any(classes.to_class(d) for d in diagnoses)}
+    labelled = {case for case, diagnoses in _truths(images).items() if any(classes.to_class(d) for d in diagnoses)}
     absent = len(labelled - set(rows["case_id"]))
     return {**counts, "without_row": absent} if absent else counts
 
@@ -372,7 +426,9 @@ def _comparisons(
         yield leakage.check(scored[(scored["fold"] == fold).fillna(False).astype(bool) | met], learnt, **near)
 
 
-def _thresholds(table: pd.DataFrame, job: Job) -> dict[str, tuple[list[float], str]]:
+def _thresholds(
+    table: pd.DataFrame, means: Mapping[str, Any], of_folds: Sequence[Mapping[str, Any]], task: str = ""
+) -> dict[str, tuple[list[float], str]]:
     """Class thresholds of every row: those of the fold that predicted it, else the mean over the folds.
 
     In cross-validation the mean would be tuned, a little, on the scored rows: what one fold holds out, another
@@ -380,11 +436,10 @@ def _thresholds(table: pd.DataFrame, job: Job) -> dict[str, tuple[list[float], s
     """
     import pandas as pd
 
-    about = job.inputs["model"].json("model.json")
-    of_fold = {int(fold["fold"]): fold["class_thresholds"] for fold in about["folds"]}
+    of_fold = {int(fold["fold"]): (fold["tasks"][task] if task else fold)["class_thresholds"] for fold in of_folds}
     folds = [None if pd.isna(fold) else int(fold) for fold in table["fold"]]
     thresholds = {}
-    for name, mean in job.inputs["predictions"].info["class_thresholds"].items():
+    for name, mean in means.items():
         if mean["threshold"] is None:
             continue
         own = {fold: entry[name]["threshold"] for fold, entry in of_fold.items() if name in entry}

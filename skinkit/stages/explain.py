@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 from skinkit.artifacts.artifact import Artifact, open_artifact
 from skinkit.artifacts.files import json_values, write_atomic
 from skinkit.errors import CaseError, ConfigError, did_you_mean, listed
+from skinkit.models.parts.protocol import DIAGNOSIS
 from skinkit.options import ONE_MODEL, Help
 from skinkit.schemas import EXPLANATIONS, OK
 from skinkit.stages import Job
@@ -55,7 +56,7 @@ class Config:
     """Options of the stage."""
 
     model: Annotated[str, ONE_MODEL] = ""
-    target: Annotated[str, "target: malignancy, or a class of the model"] = MALIGNANCY
+    target: Annotated[str, "target: malignancy, a class of the model, or TASK:CLASS of a further task"] = MALIGNANCY
     limit: Annotated[int, "cases to explain, most malignant first; 0 for all"] = 24
     case: Annotated[tuple[str, ...], Help("explain only this case; repeatable", metavar="ID")] = ()
     method: Annotated[
@@ -188,6 +189,12 @@ def _on_the_lesion(rows: Iterable[Mapping[str, Any]], area_share: Mapping[str, A
     }
 
 
+def _task_of(target: str) -> tuple[str, str]:
+    """A further task, or nothing for the diagnosis, and the class of a target."""
+    task, _, of_task = target.rpartition(":")
+    return task, of_task
+
+
 def positive(model: Classifier, target: str) -> np.ndarray:
     """(classes,) which classes the target is; both it and the rest must have one.
 
@@ -196,6 +203,18 @@ def positive(model: Classifier, target: str) -> np.ndarray:
     """
     import numpy as np
 
+    task, target = _task_of(target)
+    if task:
+        if task not in model.tasks:
+            raise ConfigError(
+                f"--target {task}:{target}",
+                did_you_mean(task, model.tasks) if model.tasks else "a class: the model answers no further task",
+                "name a task the model answers",
+            )
+        names = model.tasks[task].classes
+        if target not in names:
+            raise ConfigError(f"--target {task}:{target}", did_you_mean(target, names), "name a class of the task")
+        return np.array([name == target for name in names])
     names = model.classes.classes
     if target == MALIGNANCY:
         chosen = model.malignant
@@ -356,7 +375,8 @@ def _photo_work(
     chosen = positive(model, config.target)
     if model.is_network:
         one = _integrated(config) if how == "gfa" else _shapley_and_gradcam
-        explain_case = _through_networks(model, chosen, device, job.workspace.root, job.cohort.root, one)
+        task, _ = _task_of(config.target)
+        explain_case = _through_networks(model, chosen, device, job.workspace.root, job.cohort.root, one, task)
     else:
         explain_case = _through_probe(model, chosen, device)
 
@@ -529,8 +549,24 @@ class CaseReader:
             yield fold, self._networks[fold.number], batch, {k: v for k, v in groups.items() if k in reads}
 
 
+class _OfTask:
+    """A network whose diagnosis is its answer to a further task, so that it is explained like one."""
+
+    def __init__(self, network: Any, task: str) -> None:
+        self._network, self._task = network, task
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._network, name)
+
+    def answer(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        return {DIAGNOSIS: self._network.answer(batch)[self._task]}
+
+    def head(self, seen: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
+        return {DIAGNOSIS: self._network.head(seen, batch)[self._task]}
+
+
 def _through_networks(
-    model: Classifier, chosen: np.ndarray, device: str, workspace: Path, root: Path, one: One
+    model: Classifier, chosen: np.ndarray, device: str, workspace: Path, root: Path, one: One, task: str = ""
 ) -> ExplainCase:
     """A network per fold; heatmaps and contributions are means over those that predicted the case."""
     reader = CaseReader(model, device, workspace)
@@ -539,7 +575,9 @@ def _through_networks(
         import numpy as np
 
         answers = [
-            one(network, batch, groups, chosen, fold.temperature)
+            one(_OfTask(network, task), batch, groups, chosen, fold.tasks[task].temperature)
+            if task
+            else one(network, batch, groups, chosen, fold.temperature)
             for fold, network, batch, groups in reader.read(case, rgb, root)
         ]
         names = [name for each in answers for name in each.names]

@@ -95,7 +95,9 @@ def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
     cohort = workspace.cohort(target.cohort)
     key = _key(config, target, workspace)
     own_files = find_files(cohort)
-    described = [cohort.source, cohort.role, sorted(cohort.options.items()), own_files.content]
+    described: list[Any] = [cohort.source, cohort.role, sorted(cohort.options.items()), own_files.content]
+    if own_files.source.revision:
+        described.append(own_files.source.revision)
     if beside := drawn_cohorts.beside(cohort):
         more = find_files(beside)
         described, watch = [*described, more.content], digest([own_files.watch, more.watch])

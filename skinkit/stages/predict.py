@@ -27,7 +27,7 @@ from skinkit.errors import CaseError, ConfigError, RefusedError, listed
 from skinkit.learning.pack import fused_name
 from skinkit.models.parts.protocol import UNCERTAINTIES
 from skinkit.options import ONE_MODEL, Help
-from skinkit.schemas import EXCLUDED, FAILED, IMAGE, LESION, OK, PATIENT, PREDICTIONS, PROBABILITY
+from skinkit.schemas import EXCLUDED, FAILED, IMAGE, LESION, OK, PATIENT, PREDICTIONS, PROBABILITY, probability_prefix
 from skinkit.stages import Job, Sources
 from skinkit.stats.thresholds import threshold_of
 from skinkit.workspace import Ref, Workspace
@@ -151,7 +151,7 @@ def run(config: Config, job: Job) -> Artifact:
         for row in _image_rows(config, job, model, chosen):
             build.add(row)
         build.finish_share()
-        columns = [*_JOINED, *(f"{PROBABILITY}{code}" for code in model.classes.classes)]
+        columns = [*_JOINED, *(f"{PROBABILITY}{code}" for code in model.classes.classes), *_task_columns(model)]
         rows = {row["case_id"]: row for row in build.recalled(columns) if row["level"] == IMAGE}
         for key, lesions in members.items():
             if key in todo:
@@ -226,7 +226,8 @@ def _image_rows(config: Config, job: Job, model: Classifier, frame: pd.DataFrame
             yield {**_keys(case), **_failure(failed[row])}
         unsure = {f"uncertainty_{name}": mean_of_known(values) for name, values in scored.uncertainty.items()}
         answered = part.assign(unlike_training=mean_of_known(scored.unlike_training), **unsure)[readable]
-        yield from _predicted(config, model, answered, probability[:, readable], job.cohort.prevalence)
+        tasks = {name: of_task[:, readable] for name, of_task in scored.tasks.items()}
+        yield from _predicted(config, model, answered, probability[:, readable], tasks, job.cohort.prevalence)
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -245,25 +246,35 @@ def _keys(case: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _predicted(
-    config: Config, model: Classifier, frame: pd.DataFrame, scaled: np.ndarray, prevalence: float | None
+    config: Config,
+    model: Classifier,
+    frame: pd.DataFrame,
+    scaled: np.ndarray,
+    tasks: Mapping[str, np.ndarray],
+    prevalence: float | None,
 ) -> Iterator[dict[str, Any]]:
     """Mean of each case's calibrated folds, (folds, rows, classes) with NaN where a fold did not answer.
 
-    ``scaled`` are the probabilities with the folds' temperatures.
+    ``scaled`` and ``tasks`` are the probabilities with the folds' temperatures, of the diagnosis and of further tasks.
     """
     import numpy as np
 
     from skinkit.stats.encoders import missing_attributes
 
     probability, raw = np.full_like(scaled, np.nan), np.full_like(scaled, np.nan)
+    finished = {name: np.full_like(of_task, np.nan) for name, of_task in tasks.items()}
     for index, fold in enumerate(model.folds):
         rows = ~np.isnan(scaled[index]).any(axis=1)
         probability[index, rows] = fold.finished(scaled[index, rows])
         raw[index, rows] = fold.raw(scaled[index, rows])
+        for name, of_task in finished.items():
+            of_task[index, rows] = fold.tasks[name].finished(tasks[name][index, rows])
     malignancy = probability[:, :, model.malignant].sum(axis=2)
     reads = {name for fold in model.folds for name in fold.encoder.reads}
     for i, case in enumerate(_records(frame)):
         mine = ~np.isnan(malignancy[:, i])
+        answered = [fold for fold, its in zip(model.folds, mine, strict=True) if its]
+        of_tasks = {name: of_task[mine, i].mean(axis=0) for name, of_task in finished.items()}
         yield {
             **_keys(case),
             "fold": case["fold"],
@@ -275,10 +286,11 @@ def _predicted(
             **_beside(
                 probability[mine, i].mean(axis=0),
                 float(raw[mine, i][:, model.malignant].sum(axis=1).mean()),
-                [fold.number for fold, answered in zip(model.folds, mine, strict=True) if answered],
+                [fold.number for fold in answered],
                 model,
                 prevalence,
             ),
+            **_of_tasks(of_tasks, [fold.number for fold in answered], model),
             "status": OK,
         }
 
@@ -354,6 +366,33 @@ def _beside(
     }
 
 
+def _task_columns(model: Classifier, *names: str) -> list[str]:
+    """Probability columns of the further tasks, or of some."""
+    return [
+        f"{probability_prefix(name)}{code}"
+        for name, of in model.tasks.items()
+        if not names or name in names
+        for code in of.classes
+    ]
+
+
+def _of_tasks(probability: Mapping[str, np.ndarray], folds: Sequence[int], model: Classifier) -> dict[str, Any]:
+    """Columns of the further tasks of one row, from their probabilities, (classes,) each."""
+    import numpy as np
+
+    from skinkit.stats.calibration import prediction_sets, set_of
+
+    row: dict[str, Any] = {}
+    for name, p in probability.items():
+        codes = model.tasks[name].classes
+        level = float(np.mean([fold.tasks[name].conformal_level for fold in model.folds if fold.number in folds]))
+        first = int(np.argmax(p))
+        row |= {f"{probability_prefix(name)}{code}": float(value) for code, value in zip(codes, p, strict=True)}
+        row |= {f"top1__{name}": codes[first], f"top1_p__{name}": float(p[first])}
+        row[f"prediction_set__{name}"] = set_of(codes, prediction_sets(p[None], level)[0])
+    return row
+
+
 def trained_prevalence(about: Mapping[str, Any], malignant: Collection[str]) -> float | None:
     """Prevalence of malignancy for which the probabilities hold; None where ``model.json`` does not tell.
 
@@ -396,6 +435,11 @@ def _joined_row(
     folds = {row["fold"] for row in cases}
     fold = folds.pop() if len(folds) == 1 else None
     doubts = [d for d in _DOUBTS if any(d in str(row["refer_reason"]) for row in cases)]
+    answered = [fold.number for fold in model.folds if all(row["fold"] in (None, fold.number) for row in parts[worst])]
+    of_tasks = {
+        task: np.mean([[row[column] for column in _task_columns(model, task)] for row in parts[worst]], axis=0)
+        for task in model.tasks
+    }
     same = {n: representative[n] if len({row[n] for row in cases}) == 1 else None for n in ("patient_id", "lesion_id")}
     return {
         "level": level,
@@ -413,11 +457,11 @@ def _joined_row(
         **_beside(
             means[worst],
             float(np.mean([row["malignancy_raw"] for row in parts[worst]])),
-            [fold.number for fold in model.folds if all(row["fold"] in (None, fold.number) for row in parts[worst])]
-            or model.outside,
+            answered or model.outside,
             model,
             prevalence,
         ),
+        **_of_tasks(of_tasks, answered or model.outside, model),
         "status": OK,
     }
 
@@ -436,7 +480,8 @@ def _info(job: Job, model: Classifier, frame: pd.DataFrame, absent: int) -> dict
     return {
         "classes": model.classes.as_dict(),
         "threshold": model.about["threshold"],
-        "class_thresholds": mean_thresholds(model.about),
+        "class_thresholds": mean_thresholds(model.about["classes"], model.about["folds"]),
+        **({"tasks": _tasks_info(model)} if model.tasks else {}),
         "level_rule": LEVEL_RULE,
         "model": model.name,
         "model_kind": model.about["model"],
@@ -447,11 +492,27 @@ def _info(job: Job, model: Classifier, frame: pd.DataFrame, absent: int) -> dict
     }
 
 
-def mean_thresholds(about: Mapping[str, Any]) -> dict[str, Any]:
-    """Class -> the mean of the folds' thresholds, frozen on validation rows; null where no fold could fit one."""
+def _tasks_info(model: Classifier) -> dict[str, Any]:
+    """Further task -> its classes and their thresholds."""
+    return {
+        name: {
+            "classes": of.as_dict(),
+            "class_thresholds": mean_thresholds(of.as_dict(), [fold["tasks"][name] for fold in model.about["folds"]]),
+        }
+        for name, of in model.tasks.items()
+    }
+
+
+def mean_thresholds(classes: Mapping[str, Any], folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Class -> the mean of the folds' thresholds, frozen on validation rows; null where no fold could fit one.
+
+    Args:
+        classes: of a task, as in ``model.json``.
+        folds: what each fold says of the task.
+    """
     means: dict[str, Any] = {}
-    for code in about["classes"]["classes"]:
-        entries = [fold["class_thresholds"][code] for fold in about["folds"]]
+    for code in classes["classes"]:
+        entries = [fold["class_thresholds"][code] for fold in folds]
         values = [entry["threshold"] for entry in entries if entry["threshold"] is not None]
         means[code] = {"threshold": sum(values) / len(values) if values else None, "source": entries[0]["source"]}
     return means

@@ -35,7 +35,7 @@ from skinkit.schemas import MODEL, TRAINED_ON
 from skinkit.stages import Job, Sources
 from skinkit.stats import thresholds
 from skinkit.studies.protocols import HALF, LEFT_OUT_FILE
-from skinkit.taxonomy import class_set
+from skinkit.taxonomy import class_set, tasks_of
 from skinkit.workspace import Ref, Workspace, check_name
 
 if TYPE_CHECKING:
@@ -86,6 +86,15 @@ class Config:
         str, "class set: pad6, wang8, wang4, isic2017, isic2018-7, malignancy or a TOML file (default: the workspace's)"
     ] = ""
     malignant: Annotated[str, "malignant set: pad or wang (default: the class set's own)"] = ""
+    tasks: Annotated[
+        tuple[str, ...],
+        Help(
+            "further tasks beside the diagnosis, of a model that answers several: such as pigment_network,streaks; "
+            "seven_point: every criterion of the checklist; or [tasks.NAME] of the class-set file",
+            identity=False,
+            metavar="NAME[,NAME]",
+        ),
+    ] = ()
     veto: Annotated[
         float | str,
         "malignancy at or above which a lesion is called malignant, 0 to 1; or a rule that chooses it on the "
@@ -165,11 +174,20 @@ def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:
     name = config.model or (target.name if target.name in registered() else workspace.defaults["model"])
     model = trainable(name)
     config = replace(config, model=name)
+    classes = config.classes or workspace.defaults["classes"]
+    tasks = tuple(tasks_of(config.tasks, classes, workspace.root))
+    if tasks and not model.TASKS:
+        raise ConfigError(
+            f"--tasks {','.join(tasks)} for {name}",
+            "a model that answers several tasks",
+            "leave --tasks out, or choose another model",
+        )
     if model.TASK == "segment":
         return replace(config, split=config.split or MASKS_SPLIT)
     return replace(
         config,
-        classes=config.classes or workspace.defaults["classes"],
+        classes=classes,
+        tasks=tasks,
         malignant=config.malignant or workspace.defaults["malignant"],
         radiomics=model.RADIOMICS if config.radiomics == "auto" else config.radiomics,
         split=config.split or workspace.defaults["split"],
@@ -218,6 +236,8 @@ def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
     inputs = {"settings": digest(_settings(config))}
     if _model(config).TASK == "classify":
         inputs["classes"] = digest(class_set(config.classes, config.malignant, workspace.root).as_dict())
+    if tasks := tasks_of(config.tasks, config.classes, workspace.root):
+        inputs["tasks"] = digest({name: of.as_dict() for name, of in tasks.items()})
     weights = _weights(config, workspace)
     if weights is not None:
         try:
@@ -247,7 +267,7 @@ def guard(config: Config, artifact: Artifact, recipe: Recipe) -> None:
         pairs |= {name: (had.get(name), value) for name, value in flat(_settings(config)).items()}
     differences = [f"{name} {was!r} instead of {value!r}" for name, (was, value) in pairs.items() if was != value]
     differences += [
-        f"other {key}" for key in ("weights", "classes") if old["inputs"].get(key) != new["inputs"].get(key)
+        f"other {key}" for key in ("weights", "classes", "tasks") if old["inputs"].get(key) != new["inputs"].get(key)
     ]
     if differences:
         raise RefusedError(
@@ -475,8 +495,10 @@ def _classifier(config: Config, job: Job, model: type[Any], settings: Any, parti
         coverage=config.coverage,
         veto=thresholds.parse(config.veto),
         refit=config.refit,
+        tasks=tasks_of(config.tasks, config.classes, job.workspace.root),
     )
     _check_classes(material, job)
+    _check_tasks(material, job)
     training = _training(config, job) if is_network else None
 
     def train(fold: int, folder: Path) -> dict[str, Any]:
@@ -488,6 +510,7 @@ def _classifier(config: Config, job: Job, model: type[Any], settings: Any, parti
         columns = [a.name for a in ENCODERS[material.encoder] if a.name in rows.frame]
         columns += ["class", "pixel_sha256", *material.features(fold)]
         columns += ["mask_sha256"] if "mask" in model.READS else []
+        columns += [of.column for of in material.tasks.values() if of.column in rows.frame]
         columns += [name for name in map(str, rows.frame) if name in views.pixel_columns(model.READS)]
         made_from = rows.content(fold, columns, every=fold_classifier.trains_finally(model, settings, material))
         return [material.encoder, material.missing, list(material.features(fold)), *made_from]
@@ -496,6 +519,7 @@ def _classifier(config: Config, job: Job, model: type[Any], settings: Any, parti
     identities = {str(a.info["masks"]["segmenter_identity"]) for a in fused.values() if _drawn_by_a_network(a)}
     about = {
         "classes": classes.as_dict(),
+        **({"tasks": {name: of.as_dict() for name, of in material.tasks.items()}} if material.tasks else {}),
         "attributes": material.encoder,
         "missing": material.missing,
         "radiomics": {
@@ -592,6 +616,36 @@ def _check_classes(material: FoldInputs, job: Job) -> None:
             )
         if absent:
             job.console.warn(f"fold {fold} has no training case of {', '.join(absent)}: it can never answer that")
+
+
+def _check_tasks(material: FoldInputs, job: Job) -> None:
+    """Count the cases without a truth of a further task; refuse one that a fold cannot learn.
+
+    Raises:
+        InputError: fewer than two classes of a task among a fold's training rows.
+    """
+    import numpy as np
+
+    from skinkit.learning.rows import truth_of
+    from skinkit.models.parts.protocol import UNKNOWN
+
+    for name, classes in material.tasks.items():
+        truth, unmapped = truth_of(material.rows.frame, classes)
+        lacking = int((truth == UNKNOWN).sum())
+        if lacking:
+            values = (
+                f" (values without a class: {listed(unmapped)}, {sum(unmapped.values())} cases)" if unmapped else ""
+            )
+            job.console.warn(f"{name}: {lacking} of {len(truth)} cases have no truth and count for other tasks{values}")
+        for fold in material.rows.folds:
+            learnt = truth[material.rows.part(fold, "train")]
+            present = np.unique(learnt[learnt != UNKNOWN])
+            if len(present) < 2:
+                raise InputError(
+                    f"fold {fold} trains on {len(present)} class of the task {name!r} (column {classes.column})",
+                    "at least two classes among its training rows",
+                    "leave the task out of --tasks, or add cases with its truth",
+                )
 
 
 def _carry_over(build: Builder, finished: Path, unchanged: list[int]) -> None:

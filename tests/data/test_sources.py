@@ -400,6 +400,26 @@ def test_derm7pt_gives_two_views_of_a_case(tmp_path: Path) -> None:
     assert "private note" not in str(rows)
 
 
+@pytest.mark.parametrize(
+    ("value", "kept", "flags"),
+    [
+        ("Arborizing", "arborizing", None),
+        ("n/a", None, None),
+        ("crown", None, "seven_point__vascular_structures_unmapped"),
+    ],
+)
+def test_derm7pt_keeps_the_values_of_a_criterion_and_counts_others(
+    value: str, kept: str | None, flags: str | None, tmp_path: Path
+) -> None:
+    table(
+        tmp_path / "meta.csv",
+        "case_num,diagnosis,vascular_structures,clinic,derm",
+        f"3,clark nevus,{value},a.jpg,b.jpg",
+    )
+    row = by_id(listed(tmp_path, "derm7pt"))["3-dermoscopic"]
+    assert (row["seven_point__vascular_structures"], row["flags"]) == (kept, flags)
+
+
 def test_an_archive_in_the_wrong_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         listed(tmp_path, "ham10000")

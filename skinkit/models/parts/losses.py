@@ -19,6 +19,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from skinkit.models.parts.protocol import UNKNOWN
+
 if TYPE_CHECKING:
     import torch
 
@@ -78,3 +80,16 @@ def focal(
     entropy = functional.cross_entropy(logits, truth, reduction="none", label_smoothing=smoothing)
     p = logits.softmax(1).gather(1, truth[:, None])[:, 0]
     return alpha[truth] * (1 - p) ** focusing * entropy
+
+
+def cross_entropy_of_known(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy over the rows whose truth is known, as a scalar; 0 where no row's is.
+
+    Args:
+        logits: (n, classes).
+        truth: (n,) int64, -1 where unknown.
+    """
+    from torch.nn import functional
+
+    summed = functional.cross_entropy(logits, truth, ignore_index=UNKNOWN, reduction="sum")
+    return summed / (truth != UNKNOWN).sum().clamp(min=1)

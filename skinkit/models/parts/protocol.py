@@ -26,8 +26,17 @@ else:
 
 DIAGNOSIS, LESION = "diagnosis", "lesion"
 """What networks answer."""
+TRUTH = "class"
+"""Name of the true classes in batches; of a further task ``class__<task>``."""
+UNKNOWN = -1
+"""Class of a row whose truth is not known."""
 SEEN = "seen"
 """What they make of the pictures, where that is asked for."""
+
+
+def truth_name(task: str) -> str:
+    """The name of a task's true classes in batches, int64 (n,); of further tasks :data:`UNKNOWN` where not known."""
+    return TRUTH if task == DIAGNOSIS else f"{TRUTH}__{task}"
 
 
 UNCERTAINTIES = ("variance", "entropy", "mutual_information")
@@ -53,6 +62,7 @@ class Model:
         HEATMAP: classifiers: how a case is explained by default, ``gradcam``, ``gfa`` or ``occlusion_of_mask``.
         REFITS: whether it may be fitted once more on training and validation rows after calibrating.
         BALANCED: whether its loss counts all classes alike, whatever their numbers.
+        TASKS: networks that classify: whether they may answer further tasks beside ``diagnosis`` (``Sizes.tasks``).
     """
 
     TASK: ClassVar[str]
@@ -64,6 +74,7 @@ class Model:
     HEATMAP: ClassVar[Heatmap] = "gradcam"
     REFITS: ClassVar[bool] = False
     BALANCED: ClassVar[bool] = False
+    TASKS: ClassVar[bool] = False
 
     @classmethod
     def default_weights(cls, config: Any) -> str:
@@ -272,6 +283,8 @@ class Sizes:
         class_counts: training cases per class; empty for segmenters.
         attributes: the attribute behind each column of ``attributes``.
         unknown: what stands in each column of ``attributes`` where nothing is known of a case; empty for zeros.
+        tasks: further task -> its class codes in order; each is answered under its name, (n, classes) logits.
+        task_counts: further task -> training cases per class, of those whose truth is known.
     """
 
     answers: tuple[str, ...]
@@ -279,6 +292,8 @@ class Sizes:
     class_counts: tuple[int, ...] = ()
     attributes: tuple[str, ...] = ()
     unknown: tuple[float, ...] = ()
+    tasks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    task_counts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 class Network(Model, _Module):
