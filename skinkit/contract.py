@@ -38,6 +38,7 @@ PICTURES, TABLES = ("image", *NAMED, "mask"), ("attributes", "radiomics")
 ANSWERS = {"classify": "diagnosis", "segment": "lesion"}
 HEATMAPS = ("gradcam", "gfa", "occlusion_of_mask")
 TRUTHS = {"classify": "class", "segment": "truth_mask"}
+TASKS = (*ANSWERS, "pretrain")
 _CLASSES = ("A", "B", "C")
 _ATTRIBUTES = ("age_years", "smoke", "smoke", "itch", "itch")
 _COLUMNS = {"attributes": len(_ATTRIBUTES), "radiomics": 4}
@@ -89,7 +90,8 @@ def check_network(
     trial.must(_same(_copied(network), twin), "built twice from one seed of torch it has different weights")
     check_phases(trial, network)
     check_reading(trial, network)
-    check_answers(trial, network)
+    if model.TASK != "pretrain":
+        check_answers(trial, network)
     if model.TASK == "classify":
         check_explained(trial, network)
     if model.TASK == "segment":
@@ -98,6 +100,8 @@ def check_network(
     check_seed(trial, network)
     check_gradients(trial, network)
     check_learning(trial, network, steps, learning_rate)
+    if model.TASK == "pretrain":
+        check_backbone(trial, network, twin)
     check_files(trial, network, twin)
 
 
@@ -117,7 +121,9 @@ class Trial:
 
     @property
     def sizes(self) -> Sizes:
-        """Three classes and a few columns, or a lesion."""
+        """Three classes and a few columns, or a lesion, or nothing."""
+        if self.model.TASK == "pretrain":
+            return Sizes(())
         if self.model.TASK == "segment":
             return Sizes((ANSWERS["segment"],))
         columns = {name: width for name, width in _COLUMNS.items() if name in self.model.READS}
@@ -192,8 +198,11 @@ def check_text(model: type[Any]) -> None:
     _must(model, places == sorted(places), f"the sections of its docstring are not in the order {' '.join(SECTIONS)}")
     undeclared = [name for name in ("TASK", "READS", "CONFIG") if name not in dir(model)]
     _must(model, not undeclared, f"it does not declare {', '.join(undeclared)}")
-    _must(model, model.TASK in ANSWERS, f"TASK is not one of {', '.join(ANSWERS)}")
+    _must(model, model.TASK in TASKS, f"TASK is not one of {', '.join(TASKS)}")
     _must(model, len(model.READS) > 0, "READS names no input")
+    if model.TASK == "pretrain":
+        unknown = set(model.READS) - {"image", *NAMED}
+        _must(model, not unknown, f"READS names {', '.join(sorted(unknown))}; a pretraining reads photos alone")
     if model.TASK == "classify":
         unknown = set(model.READS) - {*PICTURES, *TABLES}
         _must(model, not unknown, f"READS names {', '.join(sorted(unknown))}, which nothing provides")
@@ -227,7 +236,10 @@ def check_settings(trial: Trial) -> None:
             raise AssertionError(f"{name_of(model)}: preset {name!r} is not valid: {error}") from None
         check_phases(trial, network, f" of preset {name!r}")
     weights = model.default_weights(trial.config)
-    trial.must(weights in PUBLIC, f"default_weights answers {weights!r}, which is none of {', '.join(PUBLIC)}")
+    from_nothing = model.TASK == "pretrain" and not weights
+    trial.must(
+        from_nothing or weights in PUBLIC, f"default_weights answers {weights!r}, which is none of {', '.join(PUBLIC)}"
+    )
 
 
 # ----------------------------------------------------------------------------------------------------- networks
@@ -265,22 +277,27 @@ def check_phases(trial: Trial, network: Any, where: str = "") -> None:
 
 
 def check_reading(trial: Trial, network: Any) -> None:
-    """It asks for what ``READS`` names, for all of it, and for the truth only in its loss."""
+    """It asks for what ``READS`` names, for all of it, and for the truth only in its loss; a pretraining for none."""
     network.eval().enter(network.phases()[-1].name)
-    reads, truth = set(trial.model.READS), TRUTHS[trial.model.TASK]
+    reads, truth = set(trial.model.READS), TRUTHS.get(trial.model.TASK)
+    answers = ("forward", "answer") if truth else ()
     asked = {}
-    for what in ("forward", "answer", "loss"):
+    for what in (*answers, "loss"):
         batch = Recorded(trial.batch())
         _without_gradient(network.train(what == "loss"), what, batch)
         asked[what] = batch.asked
-    for what in ("forward", "answer"):
+    for what in answers:
         trial.must(truth not in asked[what], f"{what} reads {truth!r}, the truth, which nobody knows then")
+    if not truth:
+        truths = asked["loss"] & set(TRUTHS.values())
+        trial.must(not truths, f"its loss reads {', '.join(sorted(truths))}, but a pretraining has no truth")
     for what, names in asked.items():
         unnamed = names - reads - {truth}
         trial.must(not unnamed, f"{what} reads {', '.join(sorted(unnamed))}, which READS does not name")
-    trial.must(truth in asked["loss"], f"its loss never reads {truth!r}, the truth")
-    unread = reads - asked["answer"]
-    trial.must(not unread, f"READS names {', '.join(sorted(unread))}, which its answer never reads")
+    trial.must(not truth or truth in asked["loss"], f"its loss never reads {truth!r}, the truth")
+    reader = "answer" if truth else "loss"
+    unread = reads - asked[reader]
+    trial.must(not unread, f"READS names {', '.join(sorted(unread))}, which its {reader} never reads")
 
 
 def check_answers(trial: Trial, network: Any) -> None:
@@ -458,6 +475,40 @@ def check_learning(trial: Trial, network: Any, steps: int, learning_rate: float)
     trial.must(min(losses[1:]) < losses[0], f"its loss on three fixed cases does not fall: {listing}")
 
 
+def check_backbone(trial: Trial, network: Any, twin: Any) -> None:
+    """``backbone_state`` answers finite, trained tensors that another one starts from; in eval mode nothing is learnt.
+
+    Args:
+        trial: the model on trial.
+        network: has taken a few steps.
+        twin: has not.
+    """
+    import torch
+
+    state, untrained = network.backbone_state(), twin.backbone_state()
+    tensors = isinstance(state, Mapping) and all(isinstance(value, torch.Tensor) for value in state.values())
+    trial.must(tensors and len(state), "backbone_state answers no tensor by name, so nothing can start from it")
+    broken = [name for name, value in state.items() if not bool(value.isfinite().all())]
+    trial.must(not broken, f"backbone_state answers numbers that are not finite in {next(iter(broken), '')}")
+    same = untrained.keys() == state.keys()
+    trial.must(same, "backbone_state answers other names after training than before")
+    learnt = any(not torch.equal(value, untrained[name]) for name, value in state.items())
+    trial.must(learnt, "backbone_state answers nothing that its loss trains")
+    state = {name: value.detach().clone() for name, value in state.items()}
+    other = trial.build()
+    try:
+        other.start(state, "backbone.safetensors")
+    except InputError as error:
+        trial.must(good=False, sentence=f"start refuses what backbone_state answers: {error.found}")
+    taken = other.backbone_state()
+    good = all(torch.equal(value, taken[name]) for name, value in state.items())
+    trial.must(good, "start does not take over what backbone_state answers")
+    before = _copied(network)
+    loss = _without_gradient(network.eval(), "loss", trial.batch())
+    trial.must(bool(loss.isfinite()), f"its loss is {float(loss)} in eval mode, in which validation rows are scored")
+    trial.must(_same(before, network), "its loss changes the network in eval mode")
+
+
 def check_files(trial: Trial, network: Any, twin: Any) -> None:
     """Everything it has learnt lies in its state dict, which fits into a safetensors file and into a fresh twin."""
     import torch
@@ -468,8 +519,9 @@ def check_files(trial: Trial, network: Any, twin: Any) -> None:
         twin.load_state_dict(load(data))
     except (RuntimeError, ValueError) as error:
         raise AssertionError(f"{name_of(trial.model)}: its state dict cannot be saved and read back: {error}") from None
-    name = ANSWERS[trial.model.TASK]
-    before, after = (_without_gradient(each.eval(), "answer", trial.batch())[name] for each in (network, twin))
+    name = ANSWERS.get(trial.model.TASK)
+    answers = [_without_gradient(n.eval(), "answer" if name else "loss", trial.batch()) for n in (network, twin)]
+    before, after = (each[name] if name else each for each in answers)
     trial.must(torch.allclose(before, after, rtol=1e-5, atol=1e-5), "saved and read back it answers differently")
 
 
