@@ -85,16 +85,18 @@ def refuse_learnt_before(
     rows: DevelopmentRows,
     before: pd.DataFrame,
     start: Start,
+    unseen: Sequence[str],
     allowed: str,
     near: Mapping[str, int],
     photo: Callable[[str, str], Path | None],
 ) -> None:
-    """Refuse a pretraining that learnt, in some fold, from what the same fold now validates on or holds out.
+    """Refuse a pretraining that learnt, in some fold, from what the same fold must not have seen.
 
     Args:
         rows: cases and split of the model that starts from it.
         before: of :func:`learnt_before`.
         start: of :func:`start_from`.
+        unseen: parts of the split that nothing may have been learnt from.
         allowed: reason of ``--allow-leakage``, or empty.
         near: ``near_distance_bits`` and ``near_limit`` of the split.
         photo: finds photos to look at, see :func:`skinkit.audit.leakage.look_at`.
@@ -113,12 +115,12 @@ def refuse_learnt_before(
         )
     overlaps = []
     for fold in rows.folds:
-        mine = rows.split[(rows.split["fold"] == fold) & (rows.split["part"] != "train")]
+        mine = rows.split[(rows.split["fold"] == fold) & rows.split["part"].isin(unseen)]
         overlaps.append(leakage.check(rows.frame.iloc[mine["row"]], before[before["fold"] == fold], **near))
     leakage.refuse(
         leakage.look_at(leakage.joined(*overlaps), photo),
         allowed,
-        f"the validation or held-out cases of a fold and what the same fold of {name} learnt from",
+        f"the {' and '.join(unseen)} cases of a fold and what the same fold of {name} learnt from",
         f"run 'skinkit split --over all', which follows the workspace's split, then 'skinkit train --name {name} "
         "--replace'",
     )

@@ -205,10 +205,11 @@ def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
     split = Ref("split", name=config.split)
     _check_folds(config, split, workspace)
     development = workspace.with_role("development")
-    inputs = {"split": split}
-    if name := model_named(config.weights):
+    inputs = {}
+    if name := model_named(config.weights):  # first, so that one that is not there is missed before any work
         _check_starts(config, name, target)
         inputs["weights"] = Ref("models", name=name)
+    inputs["split"] = split
     if _model(config).TASK != "classify":
         return {**inputs, **{f"cases/{cohort}": Ref("cases", cohort) for cohort in development}}
     inputs |= {**{f"fused/{cohort}": Ref("fused", cohort, config.fused) for cohort in development}}
@@ -364,7 +365,7 @@ def run(config: Config, job: Job) -> Artifact:
         split = job.inputs["split"].config
         near = {"near_distance_bits": split.get("near_bits", 4), "near_limit": split.get("near_limit", 0)}
         rows.refuse_leakage(allowed, near, leakage.photos_of(job.workspace))
-        before = _learnt_before(job, work, allowed, near)
+        before = _learnt_before(job, work, model.TASK, allowed, near)
         inputs = dict(job.sources.inputs) if job.sources else {}
         inputs |= {"weights": job.inputs["weights"].identity} if "weights" in job.inputs else {}
         prints = {(fold,): job.recipe.fingerprint(inputs, *work.made_from(fold)) for fold in rows.folds}
@@ -508,8 +509,11 @@ def _pretraining(config: Config, job: Job, model: type[Any], settings: Any, part
     )
 
 
-def _learnt_before(job: Job, work: Work, allowed: str, near: Mapping[str, int]) -> pd.DataFrame | None:
-    """What the pretraining that the model starts from has learnt from; None where it starts from none."""
+def _learnt_before(job: Job, work: Work, task: str, allowed: str, near: Mapping[str, int]) -> pd.DataFrame | None:
+    """What the pretraining that the model starts from has learnt from; None where it starts from none.
+
+    A further pretraining may validate on it: the loss there is of no truth, and is reported nowhere.
+    """
     from skinkit.audit import leakage
     from skinkit.learning import fold_pretrain
 
@@ -517,7 +521,8 @@ def _learnt_before(job: Job, work: Work, allowed: str, near: Mapping[str, int]) 
         return None
     before = fold_pretrain.learnt_before(job.inputs["weights"], work.rows.folds)
     photo = leakage.photos_of(job.workspace)
-    fold_pretrain.refuse_learnt_before(work.rows, before, work.start, allowed, near, photo)
+    unseen = ("held_out",) if task == "pretrain" else ("validation", "held_out")
+    fold_pretrain.refuse_learnt_before(work.rows, before, work.start, unseen, allowed, near, photo)
     return before
 
 

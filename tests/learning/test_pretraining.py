@@ -25,7 +25,7 @@ from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context, models
 from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.learning.trained import BACKBONE, NETWORK
-from skinkit.pipeline import Pipeline, Plan
+from skinkit.pipeline import Pipeline
 from skinkit.workspace import Ref, Workspace, load_workspace
 
 TOYS = ("masked_pixels", "pooled_pixels")
@@ -74,7 +74,10 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "not finite": ({"backbone_state": lambda self: {"a": torch.full((2,), torch.nan)}}, "not finite in a"),
     "untrained": ({"backbone_state": lambda self: {"a": torch.zeros(2)}}, "answers nothing that its loss trains"),
     "nothing takes it": ({"start": _refusing}, "start refuses what backbone_state answers"),
-    "learns in eval mode": ({"__init__": _with_a_counter, "loss": _counting}, "its loss changes the network in eval mode"),
+    "learns in eval mode": (
+        {"__init__": _with_a_counter, "loss": _counting},
+        "its loss changes the network in eval mode",
+    ),
     "nan in eval mode": ({"loss": _diverging_in_eval}, "in eval mode, in which validation rows are scored"),
 }
 
@@ -112,28 +115,25 @@ def make(workspace: Workspace, stage: str, **options: Any) -> Artifact:
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """36 labelled photos and 12 without a label, split, pretrained on, and a classifier that starts from that."""
-    workspace = small_cohort.make(tmp_path_factory.mktemp("chain") / "w", model="pooled")
-    unlabelled(workspace, "clinic", patients=6)
+    """36 labelled photos and 12 of an archive without labels, pretrained on, and a classifier that starts from that."""
+    root = small_cohort.make(tmp_path_factory.mktemp("chain") / "w").root
+    with (root / "skinkit.toml").open("a") as stream:
+        stream.write('\n[cohorts.archive]\nrole = "development"\nsource = "folder"\npath = "archive"\n')
+    (root / "archive").mkdir()
+    workspace = load_workspace(root)
+    frame = small_cohort.write_cohort(workspace, "archive", patients=6, seed=5).assign(diagnosis=None)
+    small_cohort.write_fused(workspace, "archive", frame)
+    write_cases(workspace, "archive", open_artifact(workspace.path(Ref("cases", "archive"))).table(), diagnosis=None)
+    make(workspace, "split", folds=2, validation=0.34)
     make(workspace, "split", over="all")
     make(workspace, "train", model="masked_pixels", name="ssl")
     make(workspace, "train", model="pooled_pixels", name="pooled", weights="model:ssl")
     return workspace.root
 
 
-def unlabelled(workspace: Workspace, cohort: str, patients: int) -> None:
-    """Add photos of further patients, without a diagnosis, to the cases of a cohort; the fused table stays."""
-    before = open_artifact(workspace.path(Ref("cases", cohort))).table()
-    labelled = open_artifact(workspace.path(Ref("fused", cohort, "truth"))).table()
-    added = small_cohort.write_cohort(workspace, "archive", patients, seed=5).assign(diagnosis=None)
-    for photo in (workspace.root / "archive").glob("*.png"):
-        shutil.copy(photo, workspace.root / cohort)
-    added = added.assign(**{name: "archive-" + added[name] for name in ("patient_id", "lesion_id")})
-    shown = [name for name in before if name in added]
-    rows = pd.concat([before[shown], added[shown]], ignore_index=True).astype(object)
+def write_cases(workspace: Workspace, cohort: str, frame: pd.DataFrame, **columns: Any) -> None:
+    rows = frame.assign(**columns).astype(object)
     written.write_cases(workspace, cohort, rows.where(rows.notna(), None).to_dict("records"))
-    small_cohort.write_fused(workspace, cohort, labelled)
-    shutil.rmtree(workspace.artifacts / "archive")
 
 
 @pytest.fixture
@@ -229,15 +229,14 @@ def test_it_predicts_and_is_scored_on_held_out_cases_and_elsewhere(workspace: Wo
 
 
 def test_an_external_copy_of_a_photo_seen_in_pretraining_alone_is_refused(workspace: Workspace) -> None:
-    cases = open_artifact(workspace.path(Ref("cases", "clinic"))).table().set_index("image_id")
+    cases = open_artifact(workspace.path(Ref("cases", "archive"))).table().set_index("image_id")
     fused = open_artifact(workspace.path(Ref("fused", "jinan", "truth"))).table()
     copied, case = cases.loc["archive-00-1"], fused.loc[0, "case_id"]
     same = {name: copied[name] for name in ("pixel_sha256", "image_sha256")}
-    shutil.copy(workspace.root / "clinic" / "archive-00-1.png", workspace.root / "jinan" / f"{case}.png")
+    shutil.copy(workspace.root / "archive" / "archive-00-1.png", workspace.root / "jinan" / f"{case}.png")
     small_cohort.write_fused(workspace, "jinan", planted(fused, case, same))
     elsewhere = open_artifact(workspace.path(Ref("cases", "jinan"))).table()
-    rows = planted(elsewhere, case, same).astype(object)
-    written.write_cases(workspace, "jinan", rows.where(rows.notna(), None).to_dict("records"))
+    write_cases(workspace, "jinan", planted(elsewhere, case, same))
     make(workspace, "predict", name="pooled", cohorts=["jinan"])
     with pytest.raises(RefusedError) as error:
         make(workspace, "evaluate", name="pooled", cohorts=["jinan"], bootstrap=10, shortcuts=False)
@@ -284,13 +283,14 @@ def test_a_split_with_other_folds_is_refused(workspace: Workspace) -> None:
 
 def test_an_unlabelled_case_is_predicted_by_no_fold_that_was_pretrained_on_its_patient(workspace: Workspace) -> None:
     labelled = open_artifact(workspace.path(Ref("fused", "clinic", "truth"))).table()
-    trained_on = read_table(model(workspace, "ssl").path / "trained_on.parquet")
-    photo = trained_on[trained_on["case_id"] == "archive-00-1"].iloc[0]
-    group = {name: photo[name] for name in ("case_id", "image_id", "group_id", "patient_id", "lesion_id")}
-    further = labelled.iloc[[0]].assign(**group, diagnosis=None)
+    held = split(workspace, "grouped").query("fold == 0 and part == 'held_out'").iloc[0]
+    patient = labelled[labelled["case_id"] == held["case_id"]]
+    further = patient.assign(case_id="further", image_id="further", diagnosis=None)
     small_cohort.write_fused(workspace, "clinic", pd.concat([labelled, further], ignore_index=True))
-    predictions = make(workspace, "predict", name="pooled", cohorts=["clinic"]).table()
-    assert "archive-00-1" not in set(predictions["case_id"])
+    clinic = make(workspace, "predict", name="pooled", cohorts=["clinic"]).table().set_index("case_id")
+    assert clinic.loc["further", "fold"] == 0
+    archive = make(workspace, "predict", name="pooled", cohorts=["archive"]).table()
+    assert archive.empty
 
 
 # ------------------------------------------------------------------------------------------- identity and refusals
@@ -302,9 +302,6 @@ def test_a_replaced_pretraining_makes_the_model_stale(workspace: Workspace) -> N
     assert pipeline.staleness(pooled) is None
     make(workspace, "train", model="masked_pixels", name="ssl", seed=1, replace=True)
     assert "weights" in str(pipeline.staleness(pooled))
-    plan = Plan(workspace, written.Said())
-    plan._take_up(pooled, plan.config("train", plan.plan(pooled)[0], {}, {"model": "pooled_pixels", "replace": True}))
-    assert pooled in [step.ref for step in plan.planned]
     before = load_file(model(workspace, "pooled").path / "fold_0" / NETWORK)
     with pytest.raises(RefusedError):
         make(workspace, "train", model="pooled_pixels", name="pooled")
@@ -328,7 +325,6 @@ def test_a_pretraining_is_listed_with_its_task_and_not_packed(workspace: Workspa
     with pytest.raises(InputError) as error:
         models.run(models.Config("pack", "ssl", output=str(tmp_path / "ssl.skinkit")), context)
     assert "only answers a backbone" in error.value.found
-    models.run(models.Config("pack", "pooled", output=str(tmp_path / "pooled.skinkit")), context)
 
 
 def test_only_a_network_starts_from_a_pretraining(workspace: Workspace) -> None:
