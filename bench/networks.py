@@ -91,19 +91,19 @@ def examples_of(files: list[Path], folder: Path, reads: tuple[str, ...], side_px
 
 
 def segmenter() -> tuple[Any, Any, Any]:
-    """Module, settings and network of the segmenter a hospital without a GPU would use."""
-    module = load_model(SEGMENTER, task="segment")
-    settings = model_config(module, module.PRESETS.get("quick", {}))
-    return module, settings, module.build(settings, Sizes(("lesion",)))
+    """Model, settings and network of the segmenter a hospital without a GPU would use."""
+    model = load_model(SEGMENTER, task="segment")
+    settings = model_config(model, model.PRESETS.get("quick", {}))
+    return model, settings, model.build(settings, Sizes(("lesion",)))
 
 
 def classifier(side_px: int = 0, name: str = CLASSIFIER) -> tuple[Any, Any, Any]:
-    """Module, settings and network of a classifier, by default the hybrid one."""
-    module = load_model(name, task="classify")
-    settings = model_config(module, {"side_px": side_px} if side_px else {})
+    """Model, settings and network of a classifier, by default the hybrid one."""
+    model = load_model(name, task="classify")
+    settings = model_config(model, {"side_px": side_px} if side_px else {})
     columns = {"attributes": ATTRIBUTES, "radiomics": FEATURES}
     names = tuple(f"class_{index}" for index in range(CLASSES))
-    return module, settings, module.build(settings, Sizes(names, columns, (10,) * CLASSES))
+    return model, settings, model.build(settings, Sizes(names, columns, (10,) * CLASSES))
 
 
 # ---------------------------------------------------------------------------------------------------- measuring
@@ -170,7 +170,7 @@ def plain_loss(network: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor
     return torch.nn.functional.cross_entropy(network(inputs["image"]).float(), inputs["class"])
 
 
-def bench_training(examples: Examples, module: Any, network: Any, device: str, size: int) -> dict[str, float]:
+def bench_training(examples: Examples, model: Any, network: Any, device: str, size: int) -> dict[str, float]:
     """A training step of a network beside one of a plain ResNet-50 of the same side, batch and precision."""
     precision, batch = precision_of(device), examples.batch(range(size))
     plain = torchvision.models.resnet50(num_classes=CLASSES)
@@ -286,38 +286,38 @@ def measured(options: argparse.Namespace, parts: list[str], folder: Path) -> Res
     files = files[: options.photos] or drawn_photos(folder, options.photos, tuple(options.size))
     source = "given" if options.images else f"drawn {options.size[0]}x{options.size[1]}"
     if "segmentation" in parts:
-        module, settings, network = segmenter()
-        examples = examples_of(files, folder, module.READS, settings.side_px)
+        model, settings, network = segmenter()
+        examples = examples_of(files, folder, model.READS, settings.side_px)
         found["segmentation"] = bench_inference(network, examples, device, options.batch)
         say_rates(f"segmentation, {len(files)} {source} JPEG to {settings.side_px} px", found["segmentation"])
     for name, side_px in ((CLASSIFIER, 0), (CLASSIFIER, 224), (UNCERTAIN, 0)) if "classification" in parts else ():
-        module, settings, network = classifier(side_px, name)
-        examples = examples_of(files, folder, module.READS, settings.side_px)
+        model, settings, network = classifier(side_px, name)
+        examples = examples_of(files, folder, model.READS, settings.side_px)
         key = f"classification_{name}_{settings.side_px}"
         found[key] = bench_inference(network, examples, device, options.batch)
         say_rates(f"{name}, {len(files)} {source} JPEG to {settings.side_px} px", found[key])
     if "training" in parts:
-        module, settings, network = classifier()
-        examples = examples_of(files[: options.batch], folder, module.READS, settings.side_px)
-        found["training"] = bench_training(examples, module, network, device, len(examples))
+        model, settings, network = classifier()
+        examples = examples_of(files[: options.batch], folder, model.READS, settings.side_px)
+        found["training"] = bench_training(examples, model, network, device, len(examples))
         ratio = found["training"]["ratio"]
         say(f"training step of {CLASSIFIER} at {settings.side_px} px: {ratio:.2f}x a plain ResNet-50 (goal <= 1.1)")
         found["augmentation"] = bench_augmentation(options.batch, device)
         share = found["augmentation"]["share"]
         say(f"varying the pictures: {100 * share:.1f} % of a training step of the U-Net (goal <= 5 %)")
     if "uncertainty" in parts:
-        module, settings, network = classifier(name=UNCERTAIN)
-        examples = examples_of(files[: options.batch], folder, module.READS, settings.side_px)
+        model, settings, network = classifier(name=UNCERTAIN)
+        examples = examples_of(files[: options.batch], folder, model.READS, settings.side_px)
         for what, found_here in (
-            ("training step", bench_training(examples, module, network, device, len(examples))),
+            ("training step", bench_training(examples, model, network, device, len(examples))),
             ("answer", bench_answer(examples, network, device, len(examples))),
         ):
             found[f"uncertainty_{what.replace(' ', '_')}"] = found_here
             ratio = found_here["ratio"]
             say(f"{what} of {UNCERTAIN}, {settings.passes} passes, {settings.side_px} px: {ratio:.2f}x (goal <= 1.15)")
     if "explanation" in parts:
-        module, settings, network = classifier(name=UNCERTAIN)
-        examples = examples_of(files[:1], folder, module.READS, settings.side_px)
+        model, settings, network = classifier(name=UNCERTAIN)
+        examples = examples_of(files[:1], folder, model.READS, settings.side_px)
         found["explanation"] = bench_explanation(examples, network, device)
         ratio = found["explanation"]["ratio"]
         say(f"integrated gradients of {UNCERTAIN}: {ratio:.2f}x of {STEPS} passes forward and back (goal <= 1.1)")

@@ -25,9 +25,10 @@ from typing import Any
 import typer
 
 from skinkit import __version__
+from skinkit.api import named_by_model
 from skinkit.artifacts.builder import Share
 from skinkit.artifacts.files import json_values
-from skinkit.commands import COMMANDS, PANELS, SYNONYMS, Context, load_command
+from skinkit.commands import COMMANDS, PANELS, SYNONYMS, Context, _photo, load_command
 from skinkit.commands._command_line import CommandHelp, Overview, flags_of, own_options, parameters_of, passed_values
 from skinkit.console import Console, abandon
 from skinkit.errors import UNUSABLE, ConfigError, InputError, SkinkitError, did_you_mean
@@ -308,11 +309,10 @@ def _stage_function(name: str, console: Console) -> Callable[..., Answer]:
     options = own_options(name)
 
     def function(**values: Any) -> Answer:
-        settings = passed_values(options, values)
-        # Named on the command line, a model is the name of what is made of it, never a setting in its recipe.
-        model = settings.pop("model", "") if getattr(stage, "OF_MODEL", False) else ""
-        called = _one_name(values["name"] or "", model)
+        settings, called = named_by_model(name, passed_values(options, values), values["name"] or "")
         console.quiet = values["quiet"]
+        if name == "predict" and settings.keys() & _photo.OPTIONS:
+            return _answered(_photo.run(settings, called, _context(values, console)))
         direct = getattr(stage, "direct", None)
         if direct is not None:
             answer = direct(make_config(stage.Config, settings, where="the command line"), console)
@@ -351,13 +351,6 @@ def _stage_function(name: str, console: Console) -> Callable[..., Answer]:
         return Answer(NEWLY_FAILED if failures else 0, body, text)
 
     return _with_signature(function, stage.__doc__, name)
-
-
-def _one_name(name: str, model: str) -> str:
-    """What ``--model`` or its older spelling ``--name`` says."""
-    if name and model and name != model:
-        raise ConfigError(f"--name {name} and --model {model}", "one model", f"leave --name {name} out")
-    return model or name
 
 
 def _command_function(name: str, console: Console) -> Callable[..., Answer]:

@@ -15,6 +15,7 @@ the model small: a network is built a few times and takes a few steps on three c
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,7 +39,13 @@ PICTURES, TABLES = ("image", *NAMED, "mask"), ("attributes", "radiomics")
 ANSWERS = {"classify": "diagnosis", "segment": "lesion"}
 HEATMAPS = ("gradcam", "gfa", "occlusion_of_mask")
 TRUTHS = {"classify": "class", "segment": "truth_mask"}
-TASKS = (*ANSWERS, "pretrain")
+_OF_NETWORKS = {
+    "classify": ("start", "phases", "loss", "encode", "head"),
+    "segment": ("start", "phases", "loss", "mask_of"),
+    "pretrain": ("start", "phases", "loss", "backbone_state"),
+}
+_OF_ESTIMATORS = ("fit", "load", "save", "predict", "contributions")
+_OF_PHOTO_ESTIMATORS = ("embedder", "embedding_key", "explained")
 _CLASSES = ("A", "B", "C")
 _ATTRIBUTES = ("age_years", "smoke", "smoke", "itch", "itch")
 _COLUMNS = {"attributes": len(_ATTRIBUTES), "radiomics": 4}
@@ -58,6 +65,8 @@ def check_model(model: type[Any], config: Any = None) -> None:
     Raises:
         AssertionError: it breaks the contract.
     """
+    if not isinstance(model, type):
+        raise AssertionError(f"{model!r} is no class; check the MODEL of that file")
     if issubclass(model, Network):
         check_network(model, config)
     elif issubclass(model, Estimator):
@@ -83,8 +92,9 @@ def check_network(
     Raises:
         AssertionError: it breaks the contract.
     """
-    trial = Trial(model, model.CONFIG() if config is None else config, seed)
     check_text(model)
+    check_written(model, Network, _OF_NETWORKS[model.TASK])
+    trial = Trial(model, model.CONFIG() if config is None else config, seed)
     check_settings(trial)
     network, twin = trial.build(), trial.build()
     trial.must(_same(_copied(network), twin), "built twice from one seed of torch it has different weights")
@@ -198,7 +208,7 @@ def check_text(model: type[Any]) -> None:
     _must(model, places == sorted(places), f"the sections of its docstring are not in the order {' '.join(SECTIONS)}")
     undeclared = [name for name in ("TASK", "READS", "CONFIG") if name not in dir(model)]
     _must(model, not undeclared, f"it does not declare {', '.join(undeclared)}")
-    _must(model, model.TASK in TASKS, f"TASK is not one of {', '.join(TASKS)}")
+    _must(model, model.TASK in _OF_NETWORKS, f"TASK is not one of {', '.join(_OF_NETWORKS)}")
     _must(model, len(model.READS) > 0, "READS names no input")
     if model.TASK == "pretrain":
         unknown = set(model.READS) - {"image", *NAMED}
@@ -217,6 +227,12 @@ def check_text(model: type[Any]) -> None:
         raise AssertionError(f"{name_of(model)}: an option cannot be shown to a person: {error}") from None
     silent = [option.name for option in options if not option.help.text.strip()]
     _must(model, not silent, f"options without a word of help: {', '.join(silent)}")
+
+
+def check_written(model: type[Any], base: type[Any], names: Sequence[str]) -> None:
+    """Methods that the base class only declares."""
+    lacking = [name for name in names if inspect.getattr_static(model, name) is vars(base)[name]]
+    _must(model, not lacking, f"it does not write {', '.join(lacking)}")
 
 
 def check_settings(trial: Trial) -> None:
@@ -562,7 +578,10 @@ def check_rule(model: type[Any], config: Any = None) -> None:
     check_text(model)
     _must(model, model.TASK == "segment", "a rule can only segment")
     if model.READS == ("truth_mask",):
+        named = "masks" in model.CONFIG.__dataclass_fields__
+        _must(model, named, "CONFIG has no masks, so nobody can say whose masks it hands on")
         return
+    check_written(model, DrawingRule, ("draw",))
     config = model.CONFIG() if config is None else config
     rows, columns = np.mgrid[:48, :64]
     disc = np.hypot(rows - 24, columns - 32) < 12
@@ -589,6 +608,7 @@ def check_estimator(model: type[Any], config: Any = None, *, seed: int = 0) -> N
         AssertionError: it breaks the contract.
     """
     check_text(model)
+    check_written(model, Estimator, (*_OF_ESTIMATORS, *(_OF_PHOTO_ESTIMATORS if "image" in model.READS else ())))
     config = model.CONFIG() if config is None else config
     rng, n = np.random.default_rng(seed), 60
     labels = np.arange(n) % len(_CLASSES)

@@ -30,6 +30,7 @@ ORDER = (
     {"studies", "reporting"},
     {"stages"},
     {"pipeline"},
+    {"api"},
     {"commands"},
     {"cli"},
     {"__main__"},
@@ -79,7 +80,7 @@ def assert_no_circle(arrows: dict[str, set[str]]) -> None:
 def test_the_root_holds_the_rooms_and_nothing_else() -> None:
     rooms = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
     assert rooms - {"__init__"} <= set(RANK)
-    tests = {path.name for path in Path(__file__).parent.iterdir() if path.is_dir() and path.name[0] not in "_."}
+    tests = {path.name for path in Path(__file__).parent.iterdir() if any(path.glob("test_*.py"))}
     assert tests <= rooms
 
 
@@ -108,6 +109,46 @@ def test_only_cli_prints_or_exits() -> None:
             if called in ("print", "sys.exit", "exit", "quit", "pickle.load", "pickle.loads", "eval", "exec"):
                 offenders.append(f"{path.relative_to(ROOT)}:{node.lineno} {called}")  # type: ignore[attr-defined]
     assert offenders == []
+
+
+OF_MODELS = ("models/__init__.py", "contract.py", "learning", "stages", "explain", "evaluation", "commands")
+"""Where models are used: what a model has is said by its base class, not found out."""
+PROBED = {
+    ("models/__init__.py", "MODEL"): "an entry point names a class, or the module around it",
+    ("commands/_command_line.py", "SHARES"): "of a stage",
+    ("commands/_command_line.py", "OF_MODEL"): "of a stage",
+    ("commands/_command_line.py", "rich_help_panel"): "of a parameter of typer",
+    ("commands/doctor.py", "__version__"): "of an installed package",
+}
+
+
+def probes(tree: ast.AST) -> set[str]:
+    """Names that are looked for with ``hasattr``, or with ``getattr`` and a default."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    asked = [
+        call.args[1]
+        for call in calls
+        if ast.unparse(call.func) == "hasattr" or (ast.unparse(call.func) == "getattr" and len(call.args) == 3)
+    ]
+    return {str(name.value) if isinstance(name, ast.Constant) else ast.unparse(name) for name in asked}
+
+
+def test_models_are_not_probed_for_attributes() -> None:
+    files = [
+        file
+        for place in OF_MODELS
+        for file in ([ROOT / place] if place.endswith(".py") else (ROOT / place).rglob("*.py"))
+    ]
+    probed = {
+        (file.relative_to(ROOT).as_posix(), name)
+        for file in files
+        for name in probes(ast.parse(file.read_text(encoding="utf-8")))
+    }
+    assert probed == set(PROBED)
+    assert probes(ast.parse("hasattr(model, 'fit') or getattr(model, name, None) or getattr(model, 'b')")) == {
+        "fit",
+        "name",
+    }
 
 
 def heavy_after(*commands: str) -> dict[str, list[str]]:

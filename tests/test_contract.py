@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from types import ModuleType
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import pytest
+from configured import configured
 
 torch = pytest.importorskip("torch")
 
+import little_network  # noqa: E402
+import two_photos  # noqa: E402
+from little_network import Config, Little, Outline  # noqa: E402
 from torch import nn  # noqa: E402
+from torchvision.models.detection.backbone_utils import BackboneWithFPN  # noqa: E402
 
 from skinkit import contract  # noqa: E402
 from skinkit.errors import InputError  # noqa: E402
-from skinkit.models import load_model, registered  # noqa: E402
+from skinkit.models import DrawingRule, Estimator, Labelled, Model, Network, load_model, registered  # noqa: E402
+from skinkit.models.logistic import Regression  # noqa: E402
+from skinkit.models.otsu import Otsu  # noqa: E402
 from skinkit.models.parts import backbone  # noqa: E402
 from skinkit.models.parts.protocol import Phase  # noqa: E402
 
 SMALL: dict[str, dict[str, Any]] = {
     **{name: {"side_px": 32} for name in ("concat", "metablock", "metanet", "pundhir", "hybrid_resnet50")},
     **{name: {"side_px": 32} for name in ("derma_calibra", "derma_calibra_released")},
-    "unet": {"side_px": 64, "encoder": "mobilenet_v2", "decoder": 16},
+    "mask_rcnn": {"side_px": 64, "rois": 8, "proposals": 100},
+    "unet": {"side_px": 32, "encoder": "mobilenet_v2", "decoder": 16},
     "lightgbm": {"rounds": 20, "min_leaf": 2, "feature_fraction": 1.0, "l2": 0.0},
     "frozen_probe": {"c": 1.0},
 }
 """Settings under which a model is small; of other networks the side alone is made small."""
-
-
-SLOW = {"mask_rcnn"}
-"""Half a minute on one core."""
 
 
 class Narrow(nn.Module):
@@ -57,122 +62,128 @@ class Narrow(nn.Module):
         return x
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Tiny networks on several threads spend their time waiting for one another."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Networks are built on a backbone of some thousand parameters: the contract is about what stands around it."""
-    monkeypatch.setattr(backbone, "_untrained", lambda name: Narrow())
+    monkeypatch.setattr(backbone, "_untrained", lambda *_: Narrow())
     monkeypatch.setattr("torchvision.models.resnet50", lambda: Narrow((8, 16, 32, 2048), stem=64))
+    layers = {f"layer{number}": str(number - 1) for number in range(1, 5)}
+    monkeypatch.setattr(
+        "skinkit.models.mask_rcnn.resnet_fpn_backbone",
+        lambda **_: BackboneWithFPN(Narrow(), layers, [8, 16, 32, 64], out_channels=16),
+    )
 
 
 @pytest.mark.usefixtures("narrow")
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in registered()])
+@pytest.mark.parametrize("name", registered())
 def test_every_model_keeps_the_contract(name: str) -> None:
-    module = load_model(name)
-    settings = SMALL.get(name, {"side_px": 64} if hasattr(module, "build") else {})
-    contract.check_model(module, module.Config(**settings))
+    model = load_model(name)
+    settings = SMALL.get(name, {"side_px": 64} if issubclass(model, Network) else {})
+    contract.check_model(model, configured(model, **settings))
 
 
 def test_a_preset_is_built_as_small_as_the_network_on_trial() -> None:
     sides = []
 
-    class Noting(Little):
-        def __init__(self, config: Settings, sizes: Any) -> None:
-            super().__init__(config, sizes)
-            sides.append(config.side_px)
+    def noting(self: Any, config: Config, sizes: Any) -> None:
+        Little.__init__(self, config, sizes)
+        sides.append(config.side_px)
 
-    contract.check_model(little(Noting), Settings(side_px=4))
+    noted = changed(Little, __init__=noting)
+    contract.check_model(noted, Config(side_px=4))
     assert set(sides) == {4}
-    contract.check_model(little(Noting))
+    contract.check_model(noted)
     assert set(sides) == {4, 8, 16}
 
 
-# ------------------------------------------------------------------------------------------ a little sound network
-
-DOC = """A little network.
-
-Paper:
-    None.
-Idea:
-    One convolution and one layer.
-Equations:
-    (1) z = W [GAP(conv(x)); q] + b
-Shapes:
-    image (n, 3, S, S), mask (n, S, S), attributes (n, a) -> (n, K)
-Departures:
-    None.
-"""
+@pytest.mark.parametrize("model", [Little, Outline, Regression, Otsu])
+def test_a_sound_model_passes(model: type[Model]) -> None:
+    contract.check_model(model)
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Options of the little networks."""
+def changed(model: type[Any], **names: Any) -> type[Any]:
+    """A model of the same file with some of its names replaced."""
+    return type(model.__name__, (model,), {"__module__": model.__module__, **names})
 
+
+def broken(**names: Any) -> type[Any]:
+    """The little network with some of its names replaced."""
+    return changed(Little, **names)
+
+
+def without(name: str) -> type[Any]:
+    """The little network, of whose class one name is missing."""
+    names = {key: value for key, value in vars(Little).items() if key not in (name, "__dict__", "__weakref__")}
+    return type("Little", Little.__bases__, names)
+
+
+# ------------------------------------------------------------------------------------------------------ the file
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (lambda text: text.replace("Departures", "Notes"), "no section Departures:"),
+        (lambda text: text.replace("Idea", "X").replace("Shapes", "Idea").replace("X", "Shapes"), "order"),
+        (lambda text: "", "one line"),
+    ],
+)
+def test_the_docstring_of_the_file_is_checked(
+    text: Callable[[str], str], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(little_network, "__doc__", text(little_network.__doc__ or ""))
+    with pytest.raises(AssertionError, match=sentence):
+        contract.check_model(Little)
+
+
+@dataclass
+class Unfrozen:
     side_px: Annotated[int, "side, pixels"] = 8
 
 
-class Little(nn.Module):
-    """Sound; what follows breaks one thing each."""
-
-    def __init__(self, config: Settings, sizes: Any) -> None:
-        super().__init__()
-        self.config = config
-        self.last = nn.Conv2d(4, 6, 3, padding=1)
-        self.output = nn.Linear(6 + sizes.columns["attributes"], len(sizes.answers))
-        self.register_buffer("reference_embedding", torch.zeros(6))
-
-    def start(self, state: Any, source: str) -> str:
-        if "last.weight" not in state:
-            raise InputError(f"{source} has no 'last.weight'", "weights of a little network", "give others")
-        return "nothing"
-
-    def phases(self) -> tuple[Phase, ...]:
-        return (Phase("image", 1, rates={"output.": 1e-2}), Phase("all", 2))
-
-    def enter(self, phase: str) -> None:
-        self.last.requires_grad_(phase == "all")
-
-    def loss(self, batch: Any) -> Any:
-        return nn.functional.cross_entropy(self(batch)["diagnosis"], batch["class"])
-
-    def encode(self, batch: Any) -> Any:
-        return torch.relu(self.last(torch.cat([batch["image"], batch["mask"][:, None]], 1))).mean((2, 3))
-
-    def head(self, seen: Any, batch: Any) -> Any:
-        return {"diagnosis": self.output(torch.cat([seen, batch["attributes"]], 1))}
-
-    def forward(self, batch: Any) -> Any:
-        return self.head(self.encode(batch), batch)
-
-    def answer(self, batch: Any) -> Any:
-        return self(batch)
+@dataclass(frozen=True)
+class Unexplained:
+    side_px: int = 8
 
 
-def little(network: type[nn.Module] = Little, **replaced: Any) -> ModuleType:
-    """A model's module around a network, with some of its names replaced."""
-    module = ModuleType("models.little", DOC)
-    values = {
-        "TASK": "classify", "READS": ("image", "mask", "attributes"), "RADIOMICS": "none", "REFITS": False,
-        "HEATMAP": "gradcam", "Config": Settings, "PRESETS": {"quick": {"side_px": 16}},
-        "default_weights": lambda config: "resnet50", "build": network,
-    }  # fmt: skip
-    module.__dict__.update(values | replaced)
-    return module
+@dataclass(frozen=True)
+class Silent:
+    side_px: Annotated[int, " "] = 8
 
 
-def broken(**methods: Any) -> ModuleType:
-    """A module around a network with some of its methods replaced."""
-    return little(type("Broken", (Little,), methods))
+@dataclass(frozen=True)
+class Sideless:
+    width: Annotated[int, "width, pixels"] = 8
 
 
-def test_a_sound_network_passes() -> None:
-    contract.check_model(little())
+def test_a_module_is_no_model() -> None:
+    with pytest.raises(AssertionError, match=r"little_network.*is no class"):
+        contract.check_model(little_network)  # type: ignore[arg-type]
 
 
-# ---------------------------------------------------------------------------------------------- one thing broken each
+class Homeless:
+    """Has all that a network has, and derives from no base."""
+
+    __module__ = Little.__module__
+    TASK, READS, CONFIG = Little.TASK, Little.READS, Little.CONFIG
+
+
+# ----------------------------------------------------------------------------------------------------- networks
 
 
 class Unseeded(Little):
-    def __init__(self, config: Settings, sizes: Any) -> None:
+    __module__ = Little.__module__
+
+    def __init__(self, config: Config, sizes: Any) -> None:
         super().__init__(config, sizes)
         with torch.no_grad():
             self.output.bias += float(np.random.default_rng().normal())
@@ -180,6 +191,8 @@ class Unseeded(Little):
 
 class Whole(Little):
     """Keeps what it has learnt outside its state dict."""
+
+    __module__ = Little.__module__
 
     def enter(self, phase: str) -> None:
         super().enter(phase)
@@ -190,13 +203,17 @@ class Whole(Little):
 
 
 class Unused(Little):
-    def __init__(self, config: Settings, sizes: Any) -> None:
+    __module__ = Little.__module__
+
+    def __init__(self, config: Config, sizes: Any) -> None:
         super().__init__(config, sizes)
         self.spare = nn.Linear(2, 2)
 
 
 class Shared(Little):
-    def __init__(self, config: Settings, sizes: Any) -> None:
+    __module__ = Little.__module__
+
+    def __init__(self, config: Config, sizes: Any) -> None:
         super().__init__(config, sizes)
         self.twin = self.output
 
@@ -230,11 +247,11 @@ def _peeping(self: Any, batch: Any) -> Any:
     return {"diagnosis": seen + nn.functional.one_hot(batch["class"], 3)}
 
 
-def _seeing_attributes(self: Any, batch: Any) -> Any:
+def _attributes_in_encode(self: Any, batch: Any) -> Any:
     return Little.encode(self, batch) + batch["attributes"].mean(1, keepdim=True)
 
 
-def _judging_pictures(self: Any, seen: Any, batch: Any) -> Any:
+def _pictures_in_head(self: Any, seen: Any, batch: Any) -> Any:
     return Little.head(self, seen + batch["image"].mean((1, 2, 3))[:, None], batch)
 
 
@@ -252,19 +269,46 @@ class _Rising(torch.autograd.Function):
         return -gradient
 
 
+def _with_typical(self: Any, config: Any, sizes: Any) -> None:
+    Little.__init__(self, config, sizes)
+    self.reference_embedding = torch.zeros(3)
+
+
+def _with_other_last(self: Any, config: Any, sizes: Any) -> None:
+    Little.__init__(self, config, sizes)
+    vars(self)["last"] = nn.Conv2d(4, 6, 3, padding=1)  # a plain attribute: no module of the network
+
+
+def _uncertain(self: Any, batch: Any) -> Any:
+    answers = self(batch)
+    return {**answers, "variance": answers["diagnosis"].square()}
+
+
 def phases(*wrong: Phase) -> Callable[[Any], tuple[Phase, ...]]:
     return lambda _self: wrong
 
 
-BROKEN: dict[str, tuple[ModuleType, str]] = {
-    "no departures": (little(__doc__=DOC.replace("Departures", "Notes")), "no section Departures:"),
-    "wrong order": (little(__doc__=DOC.replace("Idea", "X").replace("Shapes", "Idea").replace("X", "Shapes")), "order"),
-    "no first line": (little(__doc__=""), "one line"),
-    "unknown input": (little(READS=("image", "smell")), "smell, which nothing provides"),
-    "undeclared input": (little(READS=("image", "attributes")), "forward reads mask, which READS does not name"),
-    "unread input": (little(READS=("image", "mask", "attributes", "radiomics")), "radiomics, which its answer never"),
-    "bad preset": (little(PRESETS={"quick": {"sied_px": 8}}), "preset 'quick' is not valid"),
-    "unknown weights": (little(default_weights=lambda config: "mine"), "default_weights answers 'mine'"),
+BROKEN: dict[str, tuple[Any, str]] = {
+    "no task": (without("TASK"), "does not declare TASK"),
+    "no inputs": (without("READS"), "does not declare READS"),
+    "no settings": (without("CONFIG"), "does not declare CONFIG"),
+    "no base": (Homeless, "derives from none of DrawingRule, Estimator and Network"),
+    "unknown task": (broken(TASK="paint"), "TASK is not one of"),
+    "no input": (broken(READS=()), "READS names no input"),
+    "unknown radiomics": (broken(RADIOMICS="some"), "RADIOMICS is 'some'"),
+    "unknown heatmap": (broken(HEATMAP="arrows"), "HEATMAP is 'arrows'"),
+    "refits oddly": (broken(REFITS="never"), "REFITS is neither"),
+    "refits": (broken(REFITS=True), "needs validation rows"),
+    "settings of a class": (broken(CONFIG=dict), "CONFIG is no dataclass"),
+    "settings that change": (broken(CONFIG=Unfrozen), "CONFIG is not frozen"),
+    "settings without help": (broken(CONFIG=Unexplained), "cannot be shown"),
+    "settings with empty help": (broken(CONFIG=Silent), "without a word of help: side_px"),
+    "no side": (broken(CONFIG=Sideless, PRESETS={}), "no side_px"),
+    "unknown input": (broken(READS=("image", "smell")), "smell, which nothing provides"),
+    "undeclared input": (broken(READS=("image", "attributes")), "forward reads mask, which READS does not name"),
+    "unread input": (broken(READS=(*Little.READS, "radiomics")), "radiomics, which its answer never"),
+    "bad preset": (broken(PRESETS={"quick": {"sied_px": 8}}), "preset 'quick' is not valid"),
+    "unknown weights": (broken(default_weights=classmethod(lambda *_: "mine")), "default_weights answers 'mine'"),
     "no phase": (broken(phases=phases()), "no phase"),
     "twin phases": (broken(phases=phases(Phase("all", 1), Phase("all", 1))), "two phases"),
     "no epochs": (broken(phases=phases(Phase("all", 0))), "impossible value of epochs"),
@@ -287,71 +331,153 @@ BROKEN: dict[str, tuple[ModuleType, str]] = {
     ),
     "not finite": (broken(answer=lambda self, batch: {"diagnosis": self(batch)["diagnosis"] / 0}), "finite numbers"),
     "batch statistics": (broken(forward=_centred), "when others are in its batch"),
-    "encode reads a table": (broken(encode=_seeing_attributes), "belongs to head"),
-    "head reads a picture": (broken(head=_judging_pictures), "pictures belong to encode"),
+    "encode reads a table": (broken(encode=_attributes_in_encode), "belongs to head"),
+    "head reads a picture": (broken(head=_pictures_in_head), "pictures belong to encode"),
     "another answer": (
         broken(answer=lambda self, batch: {"diagnosis": 2 * self(batch)["diagnosis"]}), "not what answer says"
     ),
     "takes any weights": (broken(start=_taking_all), "foreign weights without a word"),
     "refuses too late": (broken(start=_taking_then_refusing), "changed the network although it refused"),
     "refuses unclearly": (broken(start=_mumbling), "without naming their file"),
-    "unseeded": (little(Unseeded), "different weights"),
+    "unseeded": (Unseeded, "different weights"),
     "unseeded loss": (
         broken(loss=lambda self, batch: Little.loss(self, batch) * np.random.default_rng().uniform(0.5, 1.5)),
         "torch's seed does not govern",
     ),
-    "unused parameter": (little(Unused), "no finite gradient reaches spare.weight in phase 'image'"),
+    "unused parameter": (Unused, "no finite gradient reaches spare.weight in phase 'image'"),
     "loss is no number": (
         broken(loss=lambda self, batch: Little.loss(self, batch)[None]), r"shape \(1,\), not one number"
     ),
     "loss rises": (
         broken(loss=lambda self, batch: _Rising.apply(Little.loss(self, batch))), "does not fall"
     ),
-    "shared tensors": (little(Shared), "cannot be saved"),
-    "hidden state": (little(Whole), "saved and read back it answers differently"),
+    "last elsewhere": (broken(__init__=_with_other_last), "last is no module inside"),
+    "reference_embedding of another shape": (broken(__init__=_with_typical), r"reference_embedding has shape \(3,\)"),
+    "uncertainty of classes": (broken(answer=_uncertain), "a variance that is not one number"),
+    "outline of numbers": (changed(Outline, mask_of=staticmethod(lambda p, config: p)), "not bool"),
+    "outline of another size": (changed(Outline, mask_of=staticmethod(lambda p, config: p[1:] > 0.5)), "answers shape"),
+    "outline of nothing": (changed(Outline, mask_of=staticmethod(lambda p, config: p > 2)), "find a clear disc"),
+    "outline of everything": (changed(Outline, mask_of=staticmethod(lambda p, config: p >= 0)), "find"),
+    "segmenter without masks": (changed(Outline, mask_of=vars(Network)["mask_of"]), "does not write mask_of"),
+    "classifier without a loss": (broken(loss=Network.loss), "does not write loss"),
+    "shared tensors": (Shared, "cannot be saved"),
+    "hidden state": (Whole, "saved and read back it answers differently"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_each_check_fails_for_its_reason(name: str) -> None:
-    module, sentence = BROKEN[name]
+def test_each_check_of_a_network_fails_for_its_reason(name: str) -> None:
+    model, sentence = BROKEN[name]
     with pytest.raises(AssertionError, match=sentence) as error:
-        contract.check_model(module)
-    assert str(error.value).startswith(("little: ", "models.little: "))
+        contract.check_model(model)
+    assert str(error.value).startswith("little_network: ")
 
 
-def test_broken_rules_and_estimators_fail_too() -> None:
-    from skinkit.models import lightgbm, otsu
-
-    def rule(draw: Any) -> ModuleType:
-        return _copy(otsu, draw=draw)
-
-    whole = rule(lambda rgb, config: np.ones(rgb.shape[:2], bool))
-    grey = rule(lambda rgb, config: rgb[..., 0])
-    for module, sentence in ((whole, "dark disc"), (grey, "not bool")):
-        with pytest.raises(AssertionError, match=sentence):
-            contract.check_model(module)
-    small = lightgbm.Config(**SMALL["lightgbm"])
-
-    def fit(*given: Any) -> Any:
-        return _Shifted(lightgbm.fit(*given))
-
-    with pytest.raises(AssertionError, match="do not add up to 1"):
-        contract.check_model(_copy(lightgbm, fit=fit), small)
-    with pytest.raises(AssertionError, match="radiomics, which READS does not name"):
-        contract.check_model(_copy(lightgbm, READS=("attributes",)), small)
-    assert replace(small, rounds=1).rounds == 1
+# ---------------------------------------------------------------------------------------------------- estimators
 
 
-class _Shifted:
-    def __init__(self, fitted: Any) -> None:
-        self.fitted = fitted
-
-    def predict(self, batch: Any) -> Any:
-        return self.fitted.predict(batch) + 1
+def _fit_of_a_photo(cls: Any, config: Any, train: Labelled, validation: Labelled, **options: Any) -> Any:
+    assert train.inputs["image"].size
+    return Regression.fit.__func__(cls, config, train, validation, **options)  # type: ignore[attr-defined]
 
 
-def _copy(module: ModuleType, **replaced: Any) -> ModuleType:
-    copied = ModuleType(module.__name__, module.__doc__)
-    copied.__dict__.update({**module.__dict__, **replaced})
-    return copied
+def _fit_at_random(cls: Any, config: Any, train: Labelled, validation: Labelled, **options: Any) -> Any:
+    fitted = Regression.fit.__func__(cls, config, train, validation, **options)  # type: ignore[attr-defined]
+    return replace(fitted, bias=fitted.bias + np.random.default_rng().normal(size=fitted.bias.shape))
+
+
+def _fit_of_nothing(cls: Any, config: Any, train: Labelled, validation: Labelled, **options: Any) -> Any:
+    fitted = Regression.fit.__func__(cls, config, train, validation, **options)  # type: ignore[attr-defined]
+    return replace(fitted, weight=0 * fitted.weight, bias=0 * fitted.bias)
+
+
+def _centred_scores(self: Any, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+    scores = Regression.predict(self, batch)
+    scores = scores - scores.mean(axis=0)
+    return np.asarray(scores - np.logaddexp.reduce(scores, axis=1, keepdims=True))
+
+
+def _one_class_more(self: Any, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+    scores = Regression.predict(self, batch)
+    return np.hstack([scores, scores[:, :1]])
+
+
+def _half_contributions(self: Any, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: values / 2 for name, values in Regression.contributions(self, batch).items()}
+
+
+def _foreign_contributions(self: Any, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {"image": np.zeros((1, 1, 1)), **Regression.contributions(self, batch)}
+
+
+def _save_pickled(self: Any, folder: Path) -> None:
+    Regression.save(self, folder)
+    (folder / "model.pkl").write_bytes(b"")
+
+
+def _load_shifted(cls: Any, folder: Path) -> Any:
+    read = Regression.load(folder)
+    return replace(read, bias=read.bias + np.array([1, 0, 0]))
+
+
+BROKEN_ESTIMATORS: dict[str, tuple[dict[str, Any], str]] = {
+    "log-odds": ({"predict": lambda self, batch: Regression.predict(self, batch) + 1}, "do not add up to 1"),
+    "other shape": ({"predict": _one_class_more}, r"shape \(20, 4\) instead"),
+    "statistics of the batch": ({"predict": _centred_scores}, "when others are beside it"),
+    "undeclared input": ({"fit": classmethod(_fit_of_a_photo)}, "fit reads image, which READS does not name"),
+    "unseeded": ({"fit": classmethod(_fit_at_random)}, "fitted twice with one seed"),
+    "learns nothing": ({"fit": classmethod(_fit_of_nothing)}, "has not learnt"),
+    "half contributions": ({"contributions": _half_contributions}, "do not add up to its scores"),
+    "foreign contributions": ({"contributions": _foreign_contributions}, "contributions name image"),
+    "pickled": ({"save": _save_pickled}, "saved as model.pkl"),
+    "read back otherwise": ({"load": classmethod(_load_shifted)}, "saved and read back it answers differently"),
+    "never saved": ({"save": Estimator.save}, "does not write save"),
+    "unknown input": ({"READS": ("attributes", "smell")}, "smell, which nothing provides"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BROKEN_ESTIMATORS)
+def test_each_check_of_an_estimator_fails_for_its_reason(name: str) -> None:
+    names, sentence = BROKEN_ESTIMATORS[name]
+    with pytest.raises(AssertionError, match=sentence) as error:
+        contract.check_model(changed(Regression, **names), Regression.CONFIG(c=0.1))
+    assert str(error.value).startswith("logistic: ")
+
+
+# --------------------------------------------------------------------------------------------------------- rules
+
+
+def _writing(rgb: np.ndarray, config: Any) -> np.ndarray:
+    mask = Otsu.draw(rgb, config)
+    rgb[:] = 0
+    return mask
+
+
+def _guessing(rgb: np.ndarray, config: Any) -> np.ndarray:
+    return np.random.default_rng().random(rgb.shape[:2]) > 0.5
+
+
+BROKEN_RULES: dict[str, tuple[dict[str, Any], str]] = {
+    "everything": ({"draw": staticmethod(lambda rgb, config: np.ones(rgb.shape[:2], bool))}, "dark disc"),
+    "grey": ({"draw": staticmethod(lambda rgb, config: rgb[..., 0])}, "not bool"),
+    "other size": ({"draw": staticmethod(lambda rgb, config: Otsu.draw(rgb, config)[1:])}, "for a photo of"),
+    "writes": ({"draw": staticmethod(_writing)}, "writes into the photo"),
+    "guesses": ({"draw": staticmethod(_guessing)}, "differently twice"),
+    "classifies": ({"TASK": "classify"}, "can only segment"),
+    "hands on whose": ({"READS": ("truth_mask",)}, "CONFIG has no masks"),
+    "draws nothing": ({"draw": vars(DrawingRule)["draw"]}, "does not write draw"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_RULES)
+def test_each_check_of_a_rule_fails_for_its_reason(name: str) -> None:
+    names, sentence = BROKEN_RULES[name]
+    with pytest.raises(AssertionError, match=sentence) as error:
+        contract.check_model(changed(Otsu, **names))
+    assert str(error.value).startswith("otsu: ")
+
+
+def test_the_network_of_the_documentation_is_the_one_that_is_tested() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "adding-a-model.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    assert Path(two_photos.__file__).read_text(encoding="utf-8") == blocks[0]

@@ -17,7 +17,7 @@ from skinkit.console import Console
 from skinkit.images.identity import pixel_sha256
 from skinkit.learning.examples import Examples, Photo
 from skinkit.learning.loop import Trained, fit
-from skinkit.models.parts.protocol import Augment, Phase
+from skinkit.models import Augment, Network, Phase
 
 SIDE_PX = 16
 VARIED = Augment(flips=True, rotation_deg=10, brightness=0.1)
@@ -27,7 +27,7 @@ PHASES = (
 )
 
 
-class Toy(torch.nn.Module):
+class Toy(Network, torch.nn.Module):
     """Conv, BatchNorm, dropout; answers a map or two classes."""
 
     def __init__(self, task: str = "segment", phases: tuple[Phase, ...] = PHASES) -> None:
@@ -35,7 +35,7 @@ class Toy(torch.nn.Module):
         self.task, self.plan = task, phases
         self.stem = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.BatchNorm2d(8), torch.nn.ReLU())
         self.drop = torch.nn.Dropout(0.1)
-        self.head = torch.nn.Conv2d(8, 1 if task == "segment" else 2, 3, padding=1)
+        self.output = torch.nn.Conv2d(8, 1 if task == "segment" else 2, 3, padding=1)
         self.entered: list[str] = []
 
     def phases(self) -> tuple[Phase, ...]:
@@ -45,11 +45,8 @@ class Toy(torch.nn.Module):
         self.entered.append(phase)
 
     def forward(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        found = self.head(self.drop(self.stem(batch["image"] - 0.5)))
+        found = self.output(self.drop(self.stem(batch["image"] - 0.5)))
         return {"lesion": found[:, 0]} if self.task == "segment" else {"diagnosis": found.mean(dim=(2, 3))}
-
-    def answer(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return self(batch)
 
     def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         if self.task == "segment":

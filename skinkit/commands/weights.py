@@ -52,7 +52,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
             raise InputError(
                 f"{chosen.file} is not in {weights.cache_folder()}",
                 "weights fetched before",
-                f"run 'skinkit weights fetch {chosen.name}'",
+                weights.how_to_get(chosen),
             )
         path = cached_file
     return {"name": chosen.name, "path": str(path), "licence": chosen.licence, "text": str(path)}
@@ -74,6 +74,6 @@ def _list() -> dict[str, Any]:
                 "path": str(place) if place else None,
             }
         )
-    lines = [f"{r['name']:<22} {r['backbone']:<22} {r['what']:<28} {r['path'] or 'not here'}" for r in rows]
-    lines += ["", f"Licence: {rows[0]['licence']}."]
+    lines = [f"{r['name']:<27} {r['backbone']:<27} {r['what']:<28} {r['path'] or 'not here'}" for r in rows]
+    lines += ["", *(f"Licence: {licence}." for licence in dict.fromkeys(row["licence"] for row in rows))]
     return {"weights": rows, "folder": str(weights.cache_folder()), "text": "\n".join(lines)}

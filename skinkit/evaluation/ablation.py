@@ -15,16 +15,14 @@ import pandas as pd
 
 from skinkit.errors import InputError, RefusedError
 from skinkit.evaluation.comparison import COMPARED, ComparedModel, compare
-from skinkit.evaluation.scoring import Answers, Evaluation
+from skinkit.evaluation.scoring import HEADLINE, HEADLINE_MALIGNANT, Answers, Evaluation
 from skinkit.stats.cross_fit import holm
-from skinkit.stats.metrics import ALL, MALIGNANT
+from skinkit.stats.metrics import MALIGNANT
 
+_ROWS = {**HEADLINE, **HEADLINE_MALIGNANT}
 SHOWN = {
-    "macro_auroc": (ALL, "none", "auroc", "macro", "AUROC, macro"),
-    "malignant_auroc": (MALIGNANT, "none", "auroc", "none", "AUROC, malignant"),
-    "balanced_accuracy": (ALL, "argmax", "balanced_accuracy", "macro", "balanced accuracy"),
-    "sensitivity": (MALIGNANT, "veto", "sensitivity", "none", "sensitivity, veto"),
-    "specificity": (MALIGNANT, "veto", "specificity", "none", "specificity, veto"),
+    **{name: _ROWS[name] for name in ("macro_auroc", "malignant_auroc", "balanced_accuracy")},
+    **{name: _ROWS[f"malignant_{name}"] for name in ("sensitivity", "specificity")},
 }
 """Columns of the table of arms: name -> class, rule, metric, average and words."""
 EXTENDS, WHOLE = "adds one thing", "against the whole system"

@@ -199,7 +199,7 @@ class DermaCalibra(PhotoClassifier):
         self.output = nn.Linear(pooled + joined, len(sizes.answers))
         both, n = config.apart or config.frozen_share, len(sizes.answers)
         self.metadata_expert = MetadataExpert(self.columns, n, config.interactions) if both and self.columns else None
-        self.frozen = FrozenBackbone(config.backbone) if config.frozen_share else None
+        self.frozen = FrozenBackbone(config.backbone, config.side_px) if config.frozen_share else None
         self.photo_expert: PhotoExpert | None = None
         if self.frozen is not None:
             self.photo_expert = PhotoExpert(self.frozen.width, n)

@@ -44,7 +44,6 @@ from skinkit.artifacts.files import write_atomic
 from skinkit.errors import ConfigError
 from skinkit.models.parts.inputs import joined, linear_contributions, widths_of
 from skinkit.models.parts.protocol import Embedder, Estimator, Labelled
-from skinkit.models.parts.weights import IMAGENET_MEAN, IMAGENET_SD
 from skinkit.stats.encoders import Standardiser
 from skinkit.stats.metrics import Floats
 from skinkit.stats.regression import balanced_regression, log_probabilities
@@ -52,22 +51,18 @@ from skinkit.stats.regression import balanced_regression, log_probabilities
 if TYPE_CHECKING:
     import torch
 
-Backbone = Literal["resnet50", "resnet18", "mobilenet_v2"]
-_MEAN_AND_SD = {
-    "imagenet": (IMAGENET_MEAN, IMAGENET_SD),
-    "signed": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-}
-_HEAD = ("fc.", "classifier.")
+_SIGNED = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 
 @dataclass(frozen=True)
 class Config:
     """Options of the probe."""
 
-    backbone: Annotated[Backbone, "torchvision network"] = "resnet50"
+    backbone: Annotated[str, "frozen network: torchvision's name, or timm/ and timm's"] = "resnet50"
     side_px: Annotated[int, "photos are resized to this square, pixels"] = 320
     normalisation: Annotated[
-        Literal["imagenet", "signed"], "what the weights expect: ImageNet mean and standard deviation, or -1 to 1"
+        Literal["imagenet", "signed"],
+        "what the weights expect: ImageNet mean and standard deviation (of timm its own), or -1 to 1",
     ] = "imagenet"
     c: Annotated[float, "C of eq. 5; smaller is a stronger penalty"] = 6e-4
     attribute_weight: Annotated[float, "w_a of eq. 3"] = 10.0
@@ -84,36 +79,30 @@ def _multi_scale(config: Config) -> Any:
     import torch
     from PIL import Image
     from torch import nn
-    from torchvision import models as torchvision_models
+
+    from skinkit.models.parts.backbone import Backbone, register_normalisation
 
     if config.side_px < 32:
         raise ConfigError(f"side_px = {config.side_px}", "at least 32 pixels", "use 224 or 320")
-    net = getattr(torchvision_models, config.backbone)()
-    if config.backbone == "mobilenet_v2":
-        blocks = list(net.features)
-        cuts = (blocks[:7], blocks[7:14], blocks[14:])  # ends at strides 8, 16 and 32
-        net.classifier = nn.Identity()
-    else:
-        stem = [net.conv1, net.bn1, net.relu, net.maxpool, net.layer1, net.layer2]
-        cuts = (stem, [net.layer3], [net.layer4])
-        net.fc = nn.Identity()
-    mean, sd = _MEAN_AND_SD[config.normalisation]
+    backbone = Backbone(config.backbone, config.side_px)
+    if config.normalisation == "signed":
+        register_normalisation(backbone, *_SIGNED)
+    backbone.mean, backbone.sd = 255 * backbone.mean, 255 * backbone.sd  # it is given bytes
 
     class MultiScale(nn.Module):
         """Eq. 1."""
 
-        mean: torch.Tensor
-        sd: torch.Tensor
-
         def __init__(self) -> None:
             super().__init__()
-            self.net = net
-            self.stages = [nn.Sequential(*cut) for cut in cuts]  # views of net; kept out of its state dict
-            self.last = cuts[-1][-1]
-            self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-            self.register_buffer("sd", 255 * torch.tensor(sd).view(1, 3, 1, 1), persistent=False)
+            self.backbone = backbone
+            self.last = backbone.last
             self.eval().requires_grad_(False)
             self.to(memory_format=torch.channels_last)  # 1.7 times as fast on a CPU, same features to 1e-5
+
+        @property
+        def net(self) -> nn.Module:
+            """The network under its library's names."""
+            return self.backbone.net
 
         def prepare(self, rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
             side = config.side_px
@@ -122,13 +111,9 @@ def _multi_scale(config: Config) -> Any:
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             """uint8 (n, side, side, 3) -> float32 (n, width)."""
             x = images.permute(0, 3, 1, 2).float()
-            x = (x - self.mean) / self.sd
             x = torch.cat([x, x.flip(3)]).contiguous(memory_format=torch.channels_last)
-            pooled = []
-            for stage in self.stages:
-                x = stage(x)
-                pooled.append(x.mean((2, 3)))  # GAP
-            pooled.append(x.amax((2, 3)))
+            maps = self.backbone(x)
+            pooled = [*(m.mean((2, 3)) for m in maps[-3:]), maps[-1].amax((2, 3))]  # GAP, then the maximum
             both = torch.cat(pooled, 1)
             return both.view(2, len(images), -1).mean(0)
 
@@ -180,10 +165,8 @@ class Probe(Estimator):
     @classmethod
     def embedder(cls, config: Config, state: Mapping[str, torch.Tensor], source: str = "weights") -> Embedder:
         """The frozen backbone with these weights, ready to be run."""
-        from skinkit.models.parts.weights import load_into
-
         module = _multi_scale(config)
-        load_into(module.net, state, source, without=_HEAD)
+        module.backbone.start(state, source)
         return cast("Embedder", module)
 
     @classmethod

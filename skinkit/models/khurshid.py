@@ -83,6 +83,12 @@ class Khurshid(PooledClassifier):
         width = self.backbone.widths[-1]
         self.metadata = metadata_mlp(self.columns, width)
         self.output = nn.Linear(width, len(sizes.answers))
+        if config.detail_share and self.backbone.strides[0] * 2 != _FINEST:
+            raise ConfigError(
+                f"backbone {config.backbone}, whose finest maps lie {self.backbone.strides[0]} pixels apart",
+                f"a pyramid from {_FINEST // 2} pixels on, for eq. 4",
+                "use a convolutional network or a Swin, or detail_share=0",
+            )
         self.draw = Drawing(self.backbone.widths, config.drawing_width) if config.detail_share else None
 
     def picture(self, image: torch.Tensor) -> torch.Tensor:

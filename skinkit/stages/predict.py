@@ -9,6 +9,10 @@ model's threshold, whatever the most probable class; where a rule chose a thresh
 that of the fold that held it out, elsewhere at their median. Beside the calibrated malignancy stand the raw one, the
 conformal prediction set, and, where the cohort states its prevalence, the malignancy at that prevalence; none of them
 decides.
+
+One lesion that is in no cohort is predicted by
+
+    skinkit predict --image PHOTO --attribute age_years=63 --attribute sex=female
 """
 
 from __future__ import annotations
@@ -72,6 +76,15 @@ class Config:
     allow_segmenter_mismatch: Annotated[
         bool, Help("measure in masks of another segmenter than the model was trained with", rare=True)
     ] = False
+    image: Annotated[
+        str,
+        Help("predict this one photo, which is in no cohort, and print the result", identity=False, metavar="PHOTO"),
+    ] = ""
+    attribute: Annotated[
+        tuple[str, ...],
+        Help("with --image: what is known, such as age_years=63; repeatable", identity=False, metavar="NAME=VALUE"),
+    ] = ()
+    mask: Annotated[str, Help("with --image: mask of the lesion", identity=False, metavar="FILE")] = ""
 
 
 def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:

@@ -106,7 +106,7 @@ def _other_masks(config: Config, settings: Any, cohort: Cohort) -> CohortFiles |
     from skinkit.data import load_source
     from skinkit.data.files import other_masks
 
-    place = str(getattr(settings, "masks", "")) if _is_copied(config.model) else ""
+    place = settings.masks if _is_copied(config.model) else ""
     return other_masks(cohort, load_source(cohort.source), place) if place else None
 
 
@@ -139,7 +139,7 @@ def run(config: Config, job: Job) -> Artifact:
         draw_masks = _by_network if "model" in job.inputs else _by_rule
         about = draw_masks(config, job, cases, build)
         build.finish_share()
-        copies = _is_copied(config.model) and not getattr(_settings(config), "masks", "")
+        copies = _is_copied(config.model) and not _settings(config).masks
         summary = [] if copies else _summary(build, cases)
         for line in summary:
             job.console.info(f"  {_agreement_text(line)}")

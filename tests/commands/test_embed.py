@@ -30,7 +30,7 @@ QUIET = written.Said()
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Two folds of 36 photos and a small network that was trained for one epoch."""
     made = small_cohort.make(tmp_path_factory.mktemp("embed") / "w", model="concat")
-    settings = ("backbone=mobilenet_v3_small", "side_px=32", "epochs=1", "batch=8", "hidden=7")
+    settings = ("backbone=mobilenet_v3_small", "side_px=32", "recipe.epochs=1", "recipe.batch=8", "hidden=7")
     written.run_stage(made, "train", settings=settings, weights="none", precision="fp32")
     for stage, options in (("predict", {}), ("evaluate", {"bootstrap": 5, "minimum": 1})):
         for cohort in ("clinic", "jinan"):

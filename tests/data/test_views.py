@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from importlib.metadata import EntryPoint
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -177,18 +176,23 @@ def test_every_photo_is_explained(trained: Workspace, registered: None) -> None:
 
 
 def test_the_clinic_card_shows_both_photos(trained: Workspace, registered: None) -> None:
-    make(trained, "report")
-    page = "".join(file.read_text() for file in trained.path(Ref("report")).rglob("clinic*.html"))
+    make(trained, "report", audience="clinic", cohorts=("derm",))
+    page = (trained.root / "artifacts" / "report" / "clinic-derm" / "index.html").read_text()
     assert page.count("clinical view") >= 2, "the photo and its heatmap"
 
 
-def test_a_leak_through_the_second_photo_is_refused(trained: Workspace, registered: None, tmp_path: Path) -> None:
-    ours = trained.root / "derm7pt" / "release_v0" / "images" / "0c.png"
-    cohort = trained.root / "elsewhere"
-    cohort.mkdir()
-    (cohort / "x.png").write_bytes(ours.read_bytes())
+def test_a_leak_through_the_second_photo_is_refused(trained: Workspace, registered: None) -> None:
+    ours, theirs = trained.root / "derm7pt" / "release_v0", trained.root / "elsewhere" / "release_v0"
+    (theirs / "images").mkdir(parents=True)
+    (theirs / "images" / "99c.png").write_bytes((ours / "images" / "0c.png").read_bytes())
+    rgb, _ = small_cohort.draw(np.random.default_rng(99), "nevus")
+    Image.fromarray(rgb).save(theirs / "images" / "99d.png")
+    row = (
+        "99,clark nevus,1,typical,absent,absent,absent,absent,absent,absent,low,flat,back,female,none,99c.png,99d.png,,"
+    )
+    table(theirs / "meta" / "meta.csv", HEADER, row)
     with (trained.root / "skinkit.toml").open("a") as stream:
-        stream.write('[cohorts.elsewhere]\nrole = "external"\nsource = "folder"\npath = "elsewhere"\n')
+        stream.write('[cohorts.elsewhere]\nrole = "external"\nsource = "derm7pt"\npath = "elsewhere"\n')
     with pytest.raises(RefusedError) as caught:
         make(load_workspace(trained.root), "predict", cohorts=["elsewhere"], name="two_photos")
-    assert "derm" in str(caught.value)
+    assert "identical" in caught.value.found

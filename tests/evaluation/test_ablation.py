@@ -12,6 +12,7 @@ import pytest
 import small_cohort
 import written_artifacts
 from compared_models import cases, side
+from configured import configured
 from sklearn.metrics import roc_auc_score
 
 from skinkit import cli
@@ -20,7 +21,7 @@ from skinkit.artifacts.tables import read_table
 from skinkit.commands.ablate import TOGETHER
 from skinkit.errors import ConfigError
 from skinkit.evaluation import ablation, class_table, endpoint
-from skinkit.models import load_model, model_config, registered
+from skinkit.models import Network, load_model, model_config, registered
 from skinkit.stats.cross_fit import holm
 from skinkit.stats.metrics import ALL, MALIGNANT, roc_curve
 from skinkit.studies import Study, load_study, studies
@@ -28,7 +29,7 @@ from skinkit.taxonomy import class_set
 from skinkit.workspace import Ref, Workspace
 
 SKILLS = {"poor": 0.3, "better": 2.6, "good": 2.6}
-TINY = "--settings=side_px=32,image_epochs=0,epochs=1,batch=8,branch_width=8"
+TINY = "--settings=side_px=32,image_epochs=0,recipe.epochs=1,recipe.batch=8,branch_width=8"
 
 
 def ablate(workspace: Workspace, *more: str) -> int:
@@ -76,10 +77,10 @@ def test_the_networks_of_a_study_have_its_presets_and_settings(name: str) -> Non
     for arm in (*study.arms, *study.comparators):
         if arm.model not in registered():
             continue
-        module = load_model(arm.model, "classify")
-        if hasattr(module, "build"):
-            assert arm.preset in module.PRESETS
-            assert set(arm.settings) <= set(module.Config.__dataclass_fields__)
+        model = load_model(arm.model, "classify")
+        if issubclass(model, Network):
+            assert arm.preset in model.PRESETS
+            assert set(arm.settings) <= set(model.CONFIG.__dataclass_fields__)
         else:
             assert not arm.preset
             assert not arm.settings
@@ -120,12 +121,12 @@ def test_the_numbers_of_dermacalibra_are_those_printed() -> None:
 
 def test_the_preset_of_wang_2024_is_the_recipe_of_the_paper() -> None:
     config = model_config(load_model("hybrid_resnet50"), (), preset="wang2024")
-    told = {"side_px": 128, "branch_width": 1024, "image_epochs": 51, "epochs": 92, "batch": 8, "optimiser": "sgd",
-            "learning_rate": 0.002, "momentum": 0.9, "weight_decay": 1e-4}  # fmt: skip
+    printed = {"side_px": 128, "branch_width": 1024, "image_epochs": 51, "epochs": 92, "batch": 8, "optimiser": "sgd",
+               "learning_rate": 0.002, "momentum": 0.9, "weight_decay": 1e-4}  # fmt: skip
     ours = {"head_learning_rate": 0.0, "schedule": "cosine", "final_rate": 1e-5, "patience": 15,
             "class_weights": "inverse", "rotation_deg": 180.0, "smallest_scale": 0.9, "largest_scale": 1.1,
             "colour_jitter": 0.1, "label_smoothing": 0.0, "dropped": 0.0, "mirrored": False}  # fmt: skip
-    assert {name: getattr(config, name) for name in (*told, *ours)} == {**told, **ours}
+    assert config == configured(load_model("hybrid_resnet50"), **printed, **ours)
 
 
 # -------------------------------------------------------------------------------------------------- what is compared
@@ -363,7 +364,7 @@ def test_an_arm_of_another_configuration_is_refused(ablated: Workspace, capsys: 
         (["--system", "wang2024", "--arms", "imag"], 2, "did you mean 'image'"),
         (["--system", "wang2024", "--bootstrap", "0"], 2, "--bootstrap 0"),
         (["--system", "wang2024", "--preset", "quik"], 2, "did you mean 'quick'"),
-        (["--system", "wang2024", "--settings", "epoch=1"], 2, "did you mean 'epochs'"),
+        (["--system", "wang2024", "--settings", "recipe.epoch=1"], 2, "did you mean 'epochs'"),
     ],
 )
 def test_what_is_wrong_is_said(

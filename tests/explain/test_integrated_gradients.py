@@ -12,7 +12,8 @@ torch = pytest.importorskip("torch")
 
 from skinkit.explain.integrated_gradients import PATH_AT_ONCE, TOLERANCE, baseline_of, integrated_gradients  # noqa: E402
 from skinkit.explain.shapley import torch_log_odds  # noqa: E402
-from skinkit.models import derma_calibra, hybrid_resnet50  # noqa: E402
+from skinkit.models.derma_calibra import DermaCalibra  # noqa: E402
+from skinkit.models.hybrid_resnet50 import Hybrid  # noqa: E402
 from skinkit.models.parts.protocol import Sizes  # noqa: E402
 
 POSITIVE = np.array([True, False, False])
@@ -104,14 +105,14 @@ def test_baselines() -> None:
         assert not baseline_of(given, kind)["attributes"].any()
 
 
-@pytest.mark.parametrize("module", [derma_calibra, hybrid_resnet50])
-def test_they_add_up_for_the_networks_in_use(module: Any) -> None:
+@pytest.mark.parametrize("model", [DermaCalibra, Hybrid])
+def test_they_add_up_for_the_networks_in_use(model: Any) -> None:
     torch.manual_seed(0)
-    small = {"backbone": "resnet18"} if module is derma_calibra else {}
+    small = {"backbone": "resnet18"} if model is DermaCalibra else {}
     sizes = Sizes(("A", "B", "C"), {"attributes": 4, "radiomics": 0}, (1, 1, 1))
-    network = module.build(module.Config(side_px=32, **small), sizes).eval()
+    network = model.build(model.CONFIG(side_px=32, **small), sizes).eval()
     given = case(32)
-    if "mask" in module.READS:
+    if "mask" in model.READS:
         given |= {"mask": torch.ones(1, 32, 32), "radiomics": torch.zeros(1, 0)}
     found = integrated_gradients(network, given, POSITIVE, 1.5, steps=20, most_steps=320)
     assert found.error <= TOLERANCE

@@ -332,7 +332,7 @@ def test_grad_cam_is_the_gradient_weighted_sum_of_the_last_block(probed: Workspa
     images = torch.from_numpy(network.prepare(rgb)[None])
     fitted = [fold.fitted for fold in opened.folds]
     offsets = [np.zeros(6)] * 2
-    module, layer = opened.module.explained(network, fitted, offsets, [1.0, 2.0], MALIGNANT)
+    module, layer = opened.model_class.explained(network, fitted, offsets, [1.0, 2.0], MALIGNANT)
     heat = grad_cam(module, layer, images)
     held: list[Any] = []
     hook = layer.register_forward_hook(lambda _m, _i, out: held.append(out.requires_grad_()) or held[-1])
@@ -359,7 +359,7 @@ def test_the_explained_module_is_the_model(probed: Workspace) -> None:
         odds.append(log_odds(fold.scores(batch)[0], MALIGNANT))
         parts = fold.fitted.contributions(batch)
         offsets.append(sum(part[0].sum(axis=1) for name, part in parts.items() if name != "image"))
-    module, _ = opened.module.explained(
+    module, _ = opened.model_class.explained(
         network, [f.fitted for f in opened.folds], offsets, [f.temperature for f in opened.folds], MALIGNANT
     )
     assert float(module(images)) == pytest.approx(np.mean(odds), rel=1e-4)
@@ -367,7 +367,15 @@ def test_the_explained_module_is_the_model(probed: Workspace) -> None:
 
 # --------------------------------------------------------------------------------------------------------- networks
 
-HYBRID = ("side_px=64", "image_epochs=0", "epochs=1", "batch=8", "branch_width=16", "mirrored=true", "optimiser=adamw")
+HYBRID = (
+    "side_px=64",
+    "image_epochs=0",
+    "recipe.epochs=1",
+    "recipe.batch=8",
+    "branch_width=16",
+    "mirrored=true",
+    "recipe.optimiser=adamw",
+)
 
 
 @pytest.fixture(scope="module")
@@ -399,7 +407,7 @@ def networks_log_odds(workspace: Workspace, row: Any, cohort: str) -> list[tuple
             continue
         arrays = trained.batch_of(frame, fold.encoder, fold.radiomics)
         network: Any = opened.network(fold, "cpu")
-        examples = Examples(opened.module.READS, 64, [photo], masks=masks, arrays=arrays)
+        examples = Examples(opened.model_class.READS, 64, [photo], masks=masks, arrays=arrays)
         batch = as_input(examples.batch([0]), "cpu")
         with torch.no_grad():
             scores = fold.calibrated(network.answer(batch)["diagnosis"].numpy())[0]

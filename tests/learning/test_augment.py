@@ -12,7 +12,7 @@ from skinkit.learning.augment import augment
 from skinkit.models.parts.protocol import Augment
 
 STILL = Augment(flips=False)
-MOVING = Augment(flips=True, rotation_deg=30, scale=(0.8, 1.2), shift=0.1)
+MOVING = Augment(flips=True, rotation_deg=30, smallest_scale=0.8, largest_scale=1.2, shift=0.1)
 
 
 def drawn(seed: int = 0) -> torch.Generator:
@@ -59,7 +59,12 @@ def test_movements_are_as_large_as_asked_for() -> None:
     at = (torch.arange(side) - 31.5) / side
     across = (turned.sum(1) * at).sum(1) / turned.sum((1, 2))
     assert 0.085 < float(across.abs().max()) <= 0.101
-    scaled = augment(batch, Augment(flips=False, scale=(0.5, 1.5)), drawn())["truth_mask"].sum((1, 2)).sqrt() / 16
+    scaled = (
+        augment(batch, Augment(flips=False, smallest_scale=0.5, largest_scale=1.5), drawn())["truth_mask"]
+        .sum((1, 2))
+        .sqrt()
+        / 16
+    )
     assert 0.45 < float(scaled.min()) < 0.65  # 8 pixels wide: counted coarsely
     assert 1.4 < float(scaled.max()) < 1.55
 

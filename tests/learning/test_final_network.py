@@ -17,6 +17,7 @@ import pytest
 import small_cohort
 import torch
 import written_artifacts as written
+from configured import configured
 
 from skinkit.artifacts.artifact import Artifact, open_artifact
 from skinkit.console import Console
@@ -27,7 +28,14 @@ from skinkit.models import concat
 from skinkit.models.parts.protocol import Sizes
 from skinkit.workspace import Ref, Workspace, load_workspace
 
-SETTINGS = ("backbone=resnet18", "side_px=32", "epochs=1", "batch=8", "optimiser=adamw", "final_epochs=2")
+SETTINGS = (
+    "backbone=resnet18",
+    "side_px=32",
+    "recipe.epochs=1",
+    "recipe.batch=8",
+    "recipe.optimiser=adamw",
+    "recipe.final_epochs=2",
+)
 P = [f"p__diagnosis__{code}" for code in ("ACK", "BCC", "MEL", "NEV", "SCC", "SEK")]
 
 
@@ -150,8 +158,8 @@ def test_adjusted_logits_answer_as_if_classes_were_equally_frequent() -> None:
     """Menon et al. 2021: the loss of f is the cross-entropy of f + tau log pi."""
     sizes = Sizes(("A", "B"), {"attributes": 2}, (30, 10), ("age_years", "sex"), (0.0, 0.0))
     torch.manual_seed(0)
-    config = concat.Config(backbone="resnet18", side_px=32, logit_adjustment=1.0)
-    network = concat.build(config, sizes).eval()
+    config = configured(concat.Concat, backbone="resnet18", side_px=32, logit_adjustment=1.0)
+    network = concat.Concat.build(config, sizes).eval()
     given = {"image": torch.rand(4, 3, 32, 32), "attributes": torch.rand(4, 2), "class": torch.tensor([0, 0, 1, 0])}
     logits = network(given)["diagnosis"].detach()
     shifted = (logits + torch.log(torch.tensor([0.75, 0.25]))).log_softmax(1)

@@ -68,7 +68,7 @@ def test_it_learns_to_segment_and_says_how(tmp_path: Path, precision: str) -> No
 @pytest.mark.parametrize(("precision", "kind"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
 def test_training_computes_in_the_precision_asked_for(tmp_path: Path, precision: str, kind: torch.dtype) -> None:
     network, seen = toy(phases=short(epochs=1)), []
-    network.head.register_forward_hook(lambda module, inputs, answer: seen.append((module.training, answer.dtype)))
+    network.output.register_forward_hook(lambda module, inputs, answer: seen.append((module.training, answer.dtype)))
     train(network, dark_squares(tmp_path), tmp_path / "c", precision=precision)
     assert set(seen) == {(True, kind), (False, kind)}
 
@@ -137,7 +137,7 @@ def test_a_phase_begins_with_the_best_weights_of_the_one_before(tmp_path: Path) 
     network = toy(phases=phases)
 
     def score(answers: Any, rows: np.ndarray) -> dict[str, float]:
-        begun.append(network.head.weight.detach().clone())
+        begun.append(network.output.weight.detach().clone())
         return {"score": next(scores)}
 
     train(network, examples, tmp_path / "c", score=score)
@@ -161,7 +161,7 @@ def test_the_average_is_the_mean_of_the_weights_with_statistics_of_its_own(tmp_p
 
     def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
         done = optimised(self, *args, **kwargs)
-        seen.append(network.head.weight.detach().clone())
+        seen.append(network.output.weight.detach().clone())
         return done
 
     torch.optim.AdamW.step = watched  # type: ignore[method-assign]
@@ -170,7 +170,7 @@ def test_the_average_is_the_mean_of_the_weights_with_statistics_of_its_own(tmp_p
     finally:
         torch.optim.AdamW.step = optimised  # type: ignore[method-assign]
     assert len(seen) == 2
-    assert torch.allclose(network.head.weight, torch.stack(seen).mean(0), atol=1e-6)
+    assert torch.allclose(network.output.weight, torch.stack(seen).mean(0), atol=1e-6)
     with torch.no_grad():
         inputs = as_input(examples.batch(range(16)), "cpu")
         before_norm = network.stem[0](inputs["image"] - 0.5)
@@ -220,7 +220,7 @@ def test_a_damaged_or_foreign_checkpoint_is_left_aside_and_that_is_said(tmp_path
     assert "another seed, other phases or other rows" in again(toy(phases=short(epochs=2)), seed=5)
     assert "another seed, other phases or other rows" in again(toy(phases=short(epochs=2)), seed=5, train_rows=range(9))
     wider = toy(phases=short(epochs=2))
-    wider.head = torch.nn.Conv2d(8, 1, 5, padding=2)
+    wider.output = torch.nn.Conv2d(8, 1, 5, padding=2)
     assert "size mismatch" in again(wider, seed=5, train_rows=range(9))
     state = next(folder.glob("state*.safetensors"))
     content = bytearray(state.read_bytes())
@@ -234,7 +234,7 @@ def test_a_damaged_or_foreign_checkpoint_is_left_aside_and_that_is_said(tmp_path
 def test_a_loss_that_is_no_number_ends_training(tmp_path: Path) -> None:
     network = toy(phases=short(epochs=1))
     with torch.no_grad():
-        network.head.weight.fill_(math.inf)
+        network.output.weight.fill_(math.inf)
     with pytest.raises(InputError) as error:
         train(network, dark_squares(tmp_path), tmp_path / "c")
     assert "nan" in error.value.found
@@ -419,7 +419,7 @@ def test_two_processes_learn_together_what_one_does(tmp_path: Path) -> None:
     assert [row["iou"] for row in together.history] == pytest.approx([row["iou"] for row in alone.history], abs=1e-3)
     for (name, one), other in zip(networks[0].state_dict().items(), networks[1].state_dict().values(), strict=True):
         assert torch.allclose(one, other, atol=1e-5), name
-    assert not torch.equal(networks[0].head.weight, toy().head.weight)
+    assert not torch.equal(networks[0].output.weight, toy().output.weight)
 
 
 class Watched(Toy):
@@ -427,7 +427,7 @@ class Watched(Toy):
 
     def snapshot(self, batches: Any) -> dict[str, Any]:
         seen = [float(batch["image"].mean()) for batch in batches]
-        return {"brightness": seen, "weight": float(self.head.weight.detach().abs().sum()), "cases": [{"index": 0}]}
+        return {"brightness": seen, "weight": float(self.output.weight.detach().abs().sum()), "cases": [{"index": 0}]}
 
 
 def test_snapshots_are_taken_every_so_many_epochs_also_after_a_kill(tmp_path: Path) -> None:

@@ -20,8 +20,15 @@ from skinkit.learning import trained
 from skinkit.stats.novelty import Novelty
 from skinkit.workspace import Ref, Workspace, load_workspace
 
-UNET = ("encoder=resnet18", "side_px=32", "decoder=32", "epochs=2", "batch=8", "flips=false")
-HYBRID = ("side_px=32", "image_epochs=1", "epochs=1", "batch=8", "branch_width=8", "optimiser=adamw")
+UNET = ("encoder=resnet18", "side_px=32", "decoder=32", "recipe.epochs=2", "recipe.batch=8", "mirrored=false")
+HYBRID = (
+    "side_px=32",
+    "image_epochs=1",
+    "recipe.epochs=1",
+    "recipe.batch=8",
+    "branch_width=8",
+    "recipe.optimiser=adamw",
+)
 P = [f"p__diagnosis__{code}" for code in ("ACK", "BCC", "MEL", "NEV", "SCC", "SEK")]
 
 

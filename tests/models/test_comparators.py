@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from configured import configured
 
 torch = pytest.importorskip("torch")
 
@@ -15,6 +16,7 @@ from skinkit.errors import ConfigError  # noqa: E402
 from skinkit.models import load_model  # noqa: E402
 from skinkit.models.parts.protocol import Sizes  # noqa: E402
 from skinkit.models.parts.recipe import FINE_TUNING  # noqa: E402
+from skinkit.options import flat  # noqa: E402
 from skinkit.stats.encoders import column_names  # noqa: E402
 
 PAD6 = ("ACK", "BCC", "MEL", "NEV", "SCC", "SEK")
@@ -25,10 +27,10 @@ LAST = 512
 
 
 def built(name: str, sizes: Sizes = SIZES, **settings: Any) -> Any:
-    module = load_model(name)
+    model = load_model(name)
     side = 64 if name == "khurshid" else 32
     torch.manual_seed(0)
-    return module.build(module.Config(**{"backbone": "resnet18", "side_px": side, **settings}), sizes).eval()
+    return model.build(configured(model, **{"backbone": "resnet18", "side_px": side, **settings}), sizes).eval()
 
 
 def batch(side: int, n: int = 3) -> dict[str, Any]:
@@ -51,17 +53,13 @@ def batch(side: int, n: int = 3) -> dict[str, Any]:
     ],
 )
 def test_sizes_at_the_papers_settings(name: str, parameters: int) -> None:
-    module = load_model(name)
+    model = load_model(name)
     sizes = Sizes(PAD6, {"attributes": len(column_names("pad81"))}, (730, 845, 52, 244, 192, 235))
     with torch.device("meta"):  # nothing is computed
-        weights = dict(_plain(module, sizes).named_parameters())
+        weights = dict(model.build(model.CONFIG(side_px=32), sizes).named_parameters())
     assert sum(p.numel() for p in weights.values()) == parameters
     if name == "pundhir":
         assert round(parameters / 1e6, 1) == 46.1
-
-
-def _plain(module: Any, sizes: Sizes) -> Any:
-    return module.build(module.Config(side_px=32), sizes)
 
 
 def test_metablock_is_equation_3() -> None:
@@ -185,13 +183,15 @@ def test_costs_weigh_classes_and_unknown_ones_are_refused() -> None:
 def test_costs_and_class_awareness_reach_the_training_loop() -> None:
     from skinkit.models import model_config
 
-    module = load_model("concat")
-    config = model_config(module, ["costs=A=2,C=3", "class_aware=0.5", "backbone=resnet18", "side_px=32", "blur=0.01"])
-    (phase,) = module.build(config, SIZES).phases()
+    model = load_model("concat")
+    config = model_config(
+        model, ["recipe.costs=A=2,C=3", "recipe.balanced=0.5", "backbone=resnet18", "side_px=32", "augment.blur=0.01"]
+    )
+    (phase,) = model.build(config, SIZES).phases()
     assert phase.balanced == 0.5
     assert phase.augment.blur == 0.01
-    assert config.costs == "A=2,C=3"
-    with pytest.raises(ConfigError, match=r"class_aware = 1\.5"):
+    assert config.recipe.costs == "A=2,C=3"
+    with pytest.raises(ConfigError, match=r"recipe.balanced = 1\.5"):
         built("concat", class_aware=1.5)
 
 
@@ -199,5 +199,6 @@ def test_quick_learns_alike_in_every_comparator() -> None:
     presets = [load_model(name).PRESETS["quick"] for name in ("concat", *FUSED)]
     assert all(preset == presets[0] for preset in presets)
     hybrid = load_model("hybrid_resnet50").PRESETS["quick"]
-    same = [name for name in FINE_TUNING if name not in ("epochs", "class_weights")]
-    assert {name: hybrid[name] for name in same} == {name: presets[0][name] for name in same}
+    ours, theirs = flat(presets[0]), flat(hybrid)
+    same = [name for name in flat(FINE_TUNING) if name not in ("recipe.epochs", "recipe.class_weights")]
+    assert {name: theirs[name] for name in same} == {name: ours[name] for name in same}

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import small_cohort
 import written_artifacts as written
+from configured import configured
 
 torch = pytest.importorskip("torch")
 
@@ -19,8 +20,9 @@ from skinkit.console import Console  # noqa: E402
 from skinkit.errors import ConfigError, InputError  # noqa: E402
 from skinkit.explain.faithfulness import FIGURES  # noqa: E402
 from skinkit.learning import forward, trained  # noqa: E402
-from skinkit.models import derma_calibra, derma_calibra_released, model_config  # noqa: E402
-from skinkit.models.derma_calibra import case_weights, uncertainty  # noqa: E402
+from skinkit.models import model_config  # noqa: E402
+from skinkit.models.derma_calibra import Config, DermaCalibra, case_weights, uncertainty  # noqa: E402
+from skinkit.models.derma_calibra_released import Released  # noqa: E402
 from skinkit.models.parts.losses import focal  # noqa: E402
 from skinkit.models.parts.protocol import Sizes  # noqa: E402
 from skinkit.models.parts.recipe import QUICK  # noqa: E402
@@ -31,10 +33,10 @@ COLUMNS = 5
 SIZES = Sizes(PAD6, {"attributes": COLUMNS}, (5,) * 6, ("age_years", "smoke", "smoke", "itch", "itch"), (-0.5,) * 5)
 
 
-def network(sizes: Sizes = SIZES, module: Any = derma_calibra, *, awake: bool = True, **settings: Any) -> Any:
+def network(sizes: Sizes = SIZES, model: Any = DermaCalibra, *, awake: bool = True, **settings: Any) -> Any:
     """A small one; ``awake`` gives random numbers to what starts at zero."""
     torch.manual_seed(0)
-    net = module.build(module.Config(**{"backbone": "resnet18", "side_px": 64, **settings}), sizes)
+    net = model.build(configured(model, **{"backbone": "resnet18", "side_px": 64, **settings}), sizes)
     if awake:
         for name, parameter in net.named_parameters():
             if not name.startswith("backbone.") and not parameter.detach().any():
@@ -62,7 +64,7 @@ def test_the_numbers_of_parameters() -> None:
     amcr = (paper.metadata, paper.norm, paper.squeeze, paper.excite)
     assert sum(p.numel() for part in amcr for p in part.parameters()) == 302_144
     assert round(sum(p.numel() for p in paper.parameters()) / 1e6, 2) == 25.99
-    released = network(wide, derma_calibra_released, backbone="resnet50", side_px=32)
+    released = network(wide, Released, backbone="resnet50", side_px=32)
     scale = (released.squeeze_excite, released.gate, released.divisor)
     assert sum(p.numel() for part in scale for p in part.parameters()) == 801_024
     assert round(sum(p.numel() for p in released.parameters()) / 1e6, 1) == 72.1
@@ -191,7 +193,7 @@ def test_the_cross_attention_reads_photo_and_metadata(net: Any) -> None:
 
 
 def test_the_released_cross_attention_does_not_read_the_photo() -> None:
-    net = network(module=derma_calibra_released).eval()
+    net = network(model=Released).eval()
     e = torch.randn(2, 512)
     with torch.no_grad():
         one, other = net.crossed(torch.randn(2, 512), e), net.crossed(torch.randn(2, 512), e)
@@ -238,18 +240,18 @@ def test_settings_that_cannot_be(wrong: dict[str, Any]) -> None:
 
 def test_the_released_code_is_a_model_of_its_own() -> None:
     """Its former setting is refused, and names the model; the setting's only value stays, as identities have it."""
-    assert model_config(derma_calibra, ["variant=paper"]) == derma_calibra.Config()
+    assert model_config(DermaCalibra, ["variant=paper"]) == Config()
     with pytest.raises(ConfigError) as error:
-        model_config(derma_calibra, ["variant=released"])
+        model_config(DermaCalibra, ["variant=released"])
     assert error.value.found == "variant = 'released' of derma_calibra"
     assert "derma_calibra_released" in error.value.fix
     with pytest.raises(ConfigError):
-        network(module=derma_calibra_released, heads=7)
+        network(model=Released, heads=7)
 
 
 def test_a_model_trained_as_the_released_variant_is_to_be_trained_again(tmp_path: Path) -> None:
     workspace = written.make_workspace(tmp_path, {"clinic": "development"})
-    settings = {**vars(derma_calibra.Config()), "variant": "released"}
+    settings = {**vars(Config()), "variant": "released"}
     about = {"model": "derma_calibra", "name": "old", "task": "classify", "settings": settings}
     row = {"fold": 0, "n_train": 1, "n_validation": 1, "n_held_out": 1, "temperature": 1.0, "path": "fold_0"}
     files = {"model.json": json.dumps(about).encode()}
@@ -267,11 +269,11 @@ def test_without_attributes_it_is_refused() -> None:
 
 
 def test_the_quick_preset_learns_by_the_recipe_of_the_comparators() -> None:
-    config = model_config(derma_calibra, {}, preset="quick")
+    config = model_config(DermaCalibra, {}, preset="quick")
     alone = {"dropped": 0.0}  # every photo is read without metadata, too
     assert {name: getattr(config, name) for name in QUICK} == {**QUICK, **alone}
     assert config.multi_scale
-    assert config.dropped_block == 0.3  # absence of the patient block must not tell a benign class
+    assert config.recipe.dropped_block == 0.3  # absence of the patient block must not tell a benign class
 
 
 def test_the_fusion_may_learn_at_a_rate_of_its_own() -> None:
@@ -410,7 +412,14 @@ def test_the_regressions_are_fitted_once_more_on_validation_rows_and_the_network
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace = small_cohort.make(tmp_path / "w", folds=2, patients=12)
-    settings = ("backbone=resnet18", "side_px=32", "epochs=1", "batch=8", "frozen_share=0.5", "frozen_c=0.01")
+    settings = (
+        "backbone=resnet18",
+        "side_px=32",
+        "recipe.epochs=1",
+        "recipe.batch=8",
+        "frozen_share=0.5",
+        "frozen_c=0.01",
+    )
     states, labels, answers = [], [], forward.answers
     monkeypatch.setattr(forward, "answers", lambda *a, **k: labels.append(k.get("label", "")) or answers(*a, **k))
     for refit in (True, False):
@@ -486,13 +495,13 @@ def test_a_network_says_for_which_mix_of_classes_its_probabilities_hold(
     net = network(Sizes(PAD6, {"attributes": COLUMNS}, tuple(counts)), **{"rare_weight": 1.0, **settings})
     power, rare, keratosis = powers
     expected = counts**power * np.array([keratosis, 1, rare, 1, rare, 1])
-    np.testing.assert_allclose(net.supposed.numpy(), expected / expected.sum(), rtol=1e-5)
+    np.testing.assert_allclose(net.effective_class_prior().numpy(), expected / expected.sum(), rtol=1e-5)
 
 
 def test_the_preset_is_the_papers_recipe() -> None:
-    config = model_config(derma_calibra, {}, preset="dermacalibra")
-    assert config == derma_calibra.Config()
-    (phase,) = derma_calibra.build(config, SIZES).phases()
+    config = model_config(DermaCalibra, {}, preset="dermacalibra")
+    assert config == Config()
+    (phase,) = DermaCalibra.build(config, SIZES).phases()
     assert (phase.optimiser, phase.learning_rate, phase.momentum, phase.weight_decay) == ("sgd", 1e-3, 0.9, 1e-3)
     assert (phase.batch, phase.epochs, phase.schedule, phase.final_rate) == (8, 150, "cosine", 1e-6)
     assert (config.side_px, config.focusing, phase.augment.flips, phase.patience) == (224, 2.0, False, 0)
@@ -510,8 +519,8 @@ def test_recalibration_is_equation_3(net: Any) -> None:
 def test_it_is_trained_told_apart_and_used_through_the_stages(tmp_path: Path) -> None:
     """Uncertainties come into the predictions of photos and of lesions; other models leave them empty."""
     workspace = small_cohort.make(tmp_path / "w", folds=1, patients=12)
-    settings = ("backbone=resnet18", "side_px=32", "epochs=1", "batch=8", "optimiser=adamw")
-    apart = ("apart=0.5", "frozen_share=0.5", "logit_adjustment=1.0", "final_epochs=1")
+    settings = ("backbone=resnet18", "side_px=32", "recipe.epochs=1", "recipe.batch=8", "recipe.optimiser=adamw")
+    apart = ("apart=0.5", "frozen_share=0.5", "recipe.logit_adjustment=1.0", "recipe.final_epochs=1")
     given = {"model": "derma_calibra", "weights": "none", "settings": (*settings, *apart)}
     (model,), said = written.run_stage(workspace, "train", **given)
     assert "parameters" in said

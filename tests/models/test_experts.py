@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from skinkit.models import frozen_probe  # noqa: E402
+from skinkit.models import Labelled, frozen_probe  # noqa: E402
 from skinkit.models.parts.experts import MIDDLE, FrozenBackbone, MetadataExpert, PhotoExpert  # noqa: E402
 
 SIDE = 64
@@ -80,7 +80,7 @@ def test_what_the_backbone_sees_is_that_of_the_probe_on_the_same_views() -> None
     for buffer in frozen.backbone.buffers():
         if buffer.ndim == 1 and buffer.is_floating_point():
             torch.nn.init.uniform_(buffer, 0.5, 1.5)  # statistics, which must be used as they are
-    probe = frozen_probe.embedder(
+    probe = frozen_probe.Probe.embedder(
         frozen_probe.Config(backbone="resnet18", side_px=SIDE), {**frozen.backbone.net.state_dict()}
     )
     rgb = photos()
@@ -125,10 +125,10 @@ def test_the_expert_of_photos_is_the_probe_without_metadata() -> None:
     expert = PhotoExpert(90, 3)
     expert.fit(np.sqrt(e), labels, c=0.01, supposed=np.full(3, 1 / 3))
     nothing = np.zeros((60, 0))
-    given = {"image": e, "attributes": nothing, "radiomics": nothing}
-    probe = frozen_probe.fit(frozen_probe.Config(c=0.01), given, labels, given, labels, 3, 0)
+    cases = Labelled({"image": e, "attributes": nothing, "radiomics": nothing}, labels)
+    probe = frozen_probe.Probe.fit(frozen_probe.Config(c=0.01), cases, cases, n_classes=3, seed=0)
     found = expert(torch.from_numpy(np.sqrt(e)).float()).log_softmax(1)
-    np.testing.assert_allclose(found, probe.predict(given), atol=1e-3)
+    np.testing.assert_allclose(found, probe.predict(cases.inputs), atol=1e-3)
 
 
 def test_the_expert_of_photos_holds_for_the_mix_it_is_told() -> None:

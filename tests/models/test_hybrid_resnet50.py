@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from configured import configured
 from PIL import Image
 
 torch = pytest.importorskip("torch")
@@ -24,7 +25,7 @@ SIZES = Sizes(WANG8, {"attributes": 3, "radiomics": 9}, (5,) * 8)
 
 def network(sizes: Sizes = SIZES, seed: int = 0, **settings: Any) -> Any:
     torch.manual_seed(seed)
-    return hybrid_resnet50.build(hybrid_resnet50.Config(**{"side_px": 32, **settings}), sizes)
+    return hybrid_resnet50.Hybrid.build(configured(hybrid_resnet50.Hybrid, **{"side_px": 32, **settings}), sizes)
 
 
 def batch(n: int = 4, side: int = 32, attributes: int = 3, radiomics: int = 9, seed: int = 0) -> dict[str, Any]:
@@ -111,13 +112,13 @@ def test_in_the_first_phase_the_branch_is_silent_and_frozen(hybrid: Any) -> None
 
 
 def test_presets() -> None:
-    assert hybrid_resnet50.Config(**hybrid_resnet50.PRESETS["wang2024"]) == hybrid_resnet50.Config()
+    assert hybrid_resnet50.PRESETS["wang2024"] == {}, "the defaults are the paper's"
     paper = network().phases()[1]
     assert (paper.optimiser, paper.learning_rate, paper.momentum, paper.weight_decay) == ("sgd", 0.002, 0.9, 1e-4)
     assert (paper.batch, paper.schedule, paper.final_rate, paper.patience, paper.rates) == (8, "cosine", 1e-5, 15, {})
-    assert (paper.augment.rotation_deg, paper.augment.scale, paper.augment.brightness) == (180, (0.9, 1.1), 0.1)
-    quick = model_config(hybrid_resnet50, hybrid_resnet50.PRESETS["quick"])
-    (only,) = hybrid_resnet50.build(quick, SIZES).phases()
+    assert (paper.augment.rotation_deg, paper.augment.smallest_scale, paper.augment.brightness) == (180, 0.9, 0.1)
+    quick = model_config(hybrid_resnet50.Hybrid, hybrid_resnet50.PRESETS["quick"])
+    (only,) = hybrid_resnet50.Hybrid.build(quick, SIZES).phases()
     assert (only.name, only.epochs, only.optimiser, only.rates["output."]) == ("all", 14, "adamw", 1e-3)
     for wrong in ({"side_px": 16}, {"epochs": 0}, {"batch": 1}):
         with pytest.raises(ConfigError):

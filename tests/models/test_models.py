@@ -16,10 +16,21 @@ from PIL import Image
 from skinkit.console import Console
 from skinkit.errors import CaseError, ConfigError, InputError
 from skinkit.images.identity import pixel_sha256
-from skinkit.models import load_model, model_config, own, registered
+from skinkit.models import (
+    Estimator,
+    Labelled,
+    frozen_probe,
+    lightgbm,
+    load_model,
+    logistic,
+    model_config,
+    own,
+    registered,
+    text_of,
+)
 
 QUIET = Console(quiet=True)
-CLASSIFIERS = sorted(name for name in registered("classify") if hasattr(load_model(name), "fit"))
+CLASSIFIERS = sorted(name for name in registered("classify") if issubclass(load_model(name), Estimator))
 SECTIONS = ("Paper:", "Idea:", "Equations:", "Shapes:", "Departures:")
 
 
@@ -40,19 +51,22 @@ def part(batch: Mapping[str, np.ndarray], rows: Any) -> dict[str, np.ndarray]:
     return {name: values[rows] for name, values in batch.items()}
 
 
+def cases(batch: Mapping[str, np.ndarray], labels: np.ndarray, rows: slice = slice(None)) -> Labelled:
+    return Labelled(part(batch, rows), labels[rows])
+
+
+NONE = slice(0, 0)
+
+
 def settings(name: str) -> Any:
     quick = {"lightgbm": {"rounds": 40, "min_leaf": 5}, "frozen_probe": {"c": 0.01}}
     return model_config(load_model(name), quick.get(name, {}))
 
 
 def fitted(name: str, classes: int = 3, seed: int = 0) -> tuple[Any, dict[str, np.ndarray], np.ndarray]:
-    module = load_model(name, "classify")
     batch, labels = material(classes=classes)
-    settings = {"lightgbm": {"rounds": 40, "min_leaf": 5}, "frozen_probe": {"c": 0.01}}.get(name, {})
-    config = model_config(module, settings)
-    model = module.fit(
-        config, part(batch, slice(0, 60)), labels[:60], part(batch, slice(60, 90)), labels[60:], classes, seed
-    )
+    train, validation = cases(batch, labels, slice(60)), cases(batch, labels, slice(60, 90))
+    model = load_model(name, "classify").fit(settings(name), train, validation, n_classes=classes, seed=seed)
     return model, part(batch, slice(60, 90)), labels[60:]
 
 
@@ -61,14 +75,14 @@ def fitted(name: str, classes: int = 3, seed: int = 0) -> tuple[Any, dict[str, n
 
 @pytest.mark.parametrize("name", own())
 def test_every_model_describes_itself(name: str) -> None:
-    module = load_model(name)
-    places = [(module.__doc__ or "").find(section) for section in SECTIONS]
+    model = load_model(name)
+    places = [text_of(model).find(section) for section in SECTIONS]
     assert -1 not in places, f"{name} lacks {SECTIONS[places.index(-1)]}"
     assert places == sorted(places)
-    assert own()[name].task == module.TASK
-    assert module.READS
-    assert module.Config() == module.Config()
-    numbers = re.findall(r"^\s+\((\d+)\)", module.__doc__, re.MULTILINE)
+    assert own()[name].task == model.TASK
+    assert model.READS
+    assert model.CONFIG() == model.CONFIG()
+    numbers = re.findall(r"^\s+\((\d+)\)", text_of(model), re.MULTILINE)
     assert numbers == [str(i + 1) for i in range(len(numbers))]
     assert numbers
 
@@ -81,23 +95,61 @@ def test_unknown_models_and_settings_are_refused_with_a_suggestion() -> None:
         load_model("otsu", "classify")
     assert "otsu" in error.value.found
     assert "classify" in error.value.found
-    module = load_model("lightgbm")
-    assert model_config(module, ["rounds=7", "learning_rate = 0.5"]) == module.Config(rounds=7, learning_rate=0.5)
+    model = load_model("lightgbm")
+    assert model_config(model, ["rounds=7", "learning_rate = 0.5"]) == model.CONFIG(rounds=7, learning_rate=0.5)
     for wrong in (["rounds"], ["=3"], ["round=7"], ["rounds=many"]):
         with pytest.raises(ConfigError):
-            model_config(module, wrong)
+            model_config(model, wrong)
 
 
-def test_a_third_party_adds_a_model_by_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "their_model.py").write_text('"""Their rule, in one line.\n\nMore."""\nTASK = "classify"\nREADS = ()\n')
-    about = tmp_path / "their_model-1.0.dist-info"
+THEIRS = '''"""Their rule, in one line.
+
+More."""
+from skinkit.models import DrawingRule
+
+
+class Theirs(DrawingRule):
+    TASK = "segment"
+    READS = ("image",)
+'''
+
+
+def install(folder: Path, target: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package whose entry point ``their_rule`` is ``target``, with a module ``their_model`` of this text."""
+    (folder / "their_model.py").write_text(text)
+    about = folder / "their_model-1.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: their-model\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text("[skinkit.models]\ntheir_rule = their_model\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    assert registered("classify")["their_rule"] == "Their rule, in one line."
-    assert "their_rule" not in registered("segment")
-    assert load_model("their_rule", "classify") is sys.modules["their_model"]
+    (about / "entry_points.txt").write_text(f"[skinkit.models]\ntheir_rule = {target}\n")
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "their_model", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("target", "text"), [("their_model", THEIRS + "\n\nMODEL = Theirs\n"), ("their_model:Theirs", THEIRS)]
+)
+def test_a_third_party_adds_a_model_by_an_entry_point(
+    target: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, target, text, monkeypatch)
+    assert registered("segment")["their_rule"] == "Their rule, in one line."
+    assert "their_rule" not in registered("classify")
+    assert load_model("their_rule", "segment") is sys.modules["their_model"].Theirs
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"""A module, as models were."""\nTASK = "segment"\nREADS = ("image",)\n',
+        '"""A class of no base."""\nclass MODEL:\n    TASK = "segment"\n',
+    ],
+)
+def test_an_entry_point_that_is_no_model_is_refused(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, "their_model", text, monkeypatch)
+    with pytest.raises(ConfigError) as error:
+        load_model("their_rule")
+    assert error.value.found == "the entry point 'their_rule' of skinkit.models is no model (their_model)"
+    assert "DrawingRule, Estimator or Network" in error.value.expected
 
 
 # ---------------------------------------------------------------------------------- what every estimator promises
@@ -155,20 +207,20 @@ def test_contributions_sum_to_the_scores(name: str, classes: int) -> None:
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_a_class_that_was_never_seen_is_never_answered(name: str) -> None:
-    module = load_model(name)
     batch, labels = material(classes=2)
     labels = labels * 2  # classes 0 and 2 of three
-    model = module.fit(settings(name), batch, labels, part(batch, slice(0, 0)), labels[:0], 3, 0)
+    train, validation = cases(batch, labels), cases(batch, labels, NONE)
+    model = load_model(name).fit(settings(name), train, validation, n_classes=3, seed=0)
     assert np.exp(model.predict(batch))[:, 1].max() < 1e-3
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_it_learns_without_attributes_or_radiomics(name: str) -> None:
-    module = load_model(name)
     batch, labels = material()
     for absent in ("attributes", "radiomics"):
         bare = {**batch, absent: np.zeros((len(labels), 0))}
-        model = module.fit(settings(name), bare, labels, part(bare, slice(0, 30)), labels[:30], 3, 0)
+        train, validation = cases(bare, labels), cases(bare, labels, slice(30))
+        model = load_model(name).fit(settings(name), train, validation, n_classes=3, seed=0)
         assert np.isfinite(model.predict(bare)).all()
 
 
@@ -189,14 +241,13 @@ def test_lightgbm_contributions_are_those_of_shap() -> None:
 
 
 def test_lightgbm_stops_on_the_validation_rows() -> None:
-    module = load_model("lightgbm")
     batch, labels = material()
     rng = np.random.default_rng(1)
     noise = rng.integers(0, 3, 30)  # validation labels that have nothing to do with the inputs
-    config = module.Config(rounds=60, patience=5, min_leaf=5)
-    train = part(batch, slice(0, 60))
-    stopped = module.fit(config, train, labels[:60], part(batch, slice(60, 90)), noise, 3, 0)
-    unwatched = module.fit(config, train, labels[:60], part(batch, slice(0, 0)), labels[:0], 3, 0)
+    config = lightgbm.Config(rounds=60, patience=5, min_leaf=5)
+    train, unrelated = cases(batch, labels, slice(60)), Labelled(part(batch, slice(60, 90)), noise)
+    stopped = lightgbm.Trees.fit(config, train, unrelated, n_classes=3, seed=0)
+    unwatched = lightgbm.Trees.fit(config, train, cases(batch, labels, NONE), n_classes=3, seed=0)
     assert stopped.booster.num_trees() < 90 < unwatched.booster.num_trees() == 180
 
 
@@ -209,9 +260,9 @@ def test_probe_is_scikit_learns_regression_in_the_span_of_its_rows(rows: int) ->
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
-    module = load_model("frozen_probe")
     batch, labels = material(rows)
-    model = module.fit(module.Config(), batch, labels, part(batch, slice(0, 0)), labels[:0], 3, 0)
+    train, validation = cases(batch, labels), cases(batch, labels, NONE)
+    model = frozen_probe.Probe.fit(frozen_probe.Config(), train, validation, n_classes=3, seed=0)
     roots = np.sqrt(batch["image"].astype(float))
     u = np.hstack([StandardScaler().fit_transform(roots), 10 * batch["attributes"], 10 * batch["radiomics"]])
     reference = LogisticRegression(C=6e-4, class_weight="balanced", max_iter=9999, tol=1e-8).fit(u, labels)
@@ -223,11 +274,15 @@ def test_probe_learns_to_do_without_metadata_as_often_as_it_is_told() -> None:
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
-    module = load_model("frozen_probe")
     batch, labels = material(80)
+    nobody = cases(batch, labels, NONE)
+
+    def fit(rows: Mapping[str, np.ndarray], **settings: Any) -> Any:
+        config = frozen_probe.Config(c=0.01, **settings)
+        return frozen_probe.Probe.fit(config, cases(rows, labels), nobody, n_classes=3, seed=0)
+
     hidden = {"block_hidden": batch["attributes"] * [1, 0, 0, 0, 0], "all_hidden": np.zeros_like(batch["attributes"])}
-    given = {**batch, **hidden}
-    model = module.fit(module.Config(c=0.01), given, labels, part(batch, slice(0, 0)), labels[:0], 3, 0)
+    model = fit({**batch, **hidden})
     roots = StandardScaler().fit_transform(np.sqrt(batch["image"].astype(float)))
     ways = (batch["attributes"], *hidden.values())
     u = np.concatenate([np.hstack([roots, 10 * way, 10 * batch["radiomics"]]) for way in ways])
@@ -237,14 +292,10 @@ def test_probe_learns_to_do_without_metadata_as_often_as_it_is_told() -> None:
     for i, way in enumerate(ways):
         found = np.exp(model.predict({**batch, "attributes": way}))
         np.testing.assert_allclose(found, reference.predict_proba(u[80 * i : 80 * (i + 1)]), atol=2e-3)
-    never = module.Config(c=0.01, hidden_block=0.0, hidden=0.0)
-    plain, same = (
-        module.fit(never, rows, labels, part(batch, slice(0, 0)), labels[:0], 3, 0).predict(batch)
-        for rows in (batch, given)
-    )
+    plain, same = (fit(rows, hidden_block=0.0, hidden=0.0).predict(batch) for rows in (batch, {**batch, **hidden}))
     np.testing.assert_array_equal(plain, same)
     with pytest.raises(ConfigError, match=r"hidden_block = 0\.6"):
-        module.fit(module.Config(hidden_block=0.6, hidden=0.4), given, labels, batch, labels, 3, 0)
+        fit({**batch, **hidden}, hidden_block=0.6, hidden=0.4)
 
 
 # ------------------------------------------------------------------------------------------------- logistic
@@ -254,31 +305,34 @@ def test_logistic_is_scikit_learns_regression_with_the_c_the_validation_rows_lik
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss
 
-    module = load_model("logistic")
     batch, labels = material(150, seed=1)
-    batch = {name: 0.5 * batch[name] for name in module.READS}
-    rest = part(batch, slice(90, 150))
-    model = module.fit(module.Config(), part(batch, slice(0, 90)), labels[:90], rest, labels[90:], 3, 0)
-    u, seen = (np.hstack([side["attributes"], side["radiomics"]]) for side in (part(batch, slice(0, 90)), rest))
+    batch = {name: 0.5 * batch[name] for name in logistic.Regression.READS}
+    train, rest = cases(batch, labels, slice(90)), cases(batch, labels, slice(90, 150))
+    model = logistic.Regression.fit(logistic.Config(), train, rest, n_classes=3, seed=0)
+    u, seen = (np.hstack([rows.inputs["attributes"], rows.inputs["radiomics"]]) for rows in (train, rest))
     weight = np.array([1 / (labels[90:] == k).sum() for k in range(3)])[labels[90:]]
     losses = {}
-    for c in module.GRID:
+    for c in logistic.GRID:
         reference = LogisticRegression(C=c, class_weight="balanced", max_iter=9999, tol=1e-8).fit(u, labels[:90])
         losses[c] = log_loss(labels[90:], reference.predict_proba(seen), sample_weight=weight)
     assert model.c == min(losses, key=losses.__getitem__)
-    assert model.c not in (module.GRID[0], module.GRID[-1])
-    given = module.fit(module.Config(c=0.3), part(batch, slice(0, 90)), labels[:90], rest, labels[90:], 3, 0)
+    assert model.c not in (logistic.GRID[0], logistic.GRID[-1])
+    fixed = logistic.Regression.fit(logistic.Config(c=0.3), train, rest, n_classes=3, seed=0)
     reference = LogisticRegression(C=0.3, class_weight="balanced", max_iter=9999, tol=1e-8).fit(u, labels[:90])
-    np.testing.assert_allclose(np.exp(given.predict(rest)), reference.predict_proba(seen), atol=2e-3)
+    np.testing.assert_allclose(np.exp(fixed.predict(rest.inputs)), reference.predict_proba(seen), atol=2e-3)
 
 
 def test_logistic_without_a_column_or_without_a_class_answers_what_it_can() -> None:
-    module = load_model("logistic")
     batch, labels = material(60)
-    empty = {name: np.zeros((60, 0)) for name in module.READS}
-    model = module.fit(module.Config(), empty, labels, part(empty, slice(0, 0)), labels[:0], 3, 0)
+    empty = {name: np.zeros((60, 0)) for name in logistic.Regression.READS}
+
+    def fit(rows: Mapping[str, np.ndarray], n_classes: int) -> logistic.Regression:
+        train, validation = cases(rows, labels), cases(rows, labels, NONE)
+        return logistic.Regression.fit(logistic.Config(), train, validation, n_classes=n_classes, seed=0)
+
+    model = fit(empty, 3)
     np.testing.assert_allclose(np.exp(model.predict(empty)), 1 / 3, atol=1e-6)
-    model = module.fit(module.Config(), batch, labels, part(batch, slice(0, 0)), labels[:0], 4, 0)
+    model = fit(batch, 4)
     assert np.exp(model.predict(batch))[:, 3].max() < 1e-12
     assert model.c == 0.1
 
@@ -295,10 +349,9 @@ def network() -> Any:
 def embedder(backbone: str, **settings: Any) -> Any:
     from torchvision import models
 
-    module = load_model("frozen_probe")
     torch.manual_seed(0)
     state = getattr(models, backbone)().state_dict()
-    return module.embedder(module.Config(backbone=backbone, side_px=64, **settings), state)
+    return frozen_probe.Probe.embedder(frozen_probe.Config(backbone=backbone, side_px=64, **settings), state)
 
 
 @pytest.mark.parametrize(("backbone", "width"), [("resnet18", 1408), ("mobilenet_v2", 2688)])
@@ -342,13 +395,13 @@ def test_embedding_is_the_same_mirrored_and_in_any_batch(network: Any) -> None:
 def test_wrong_weights_are_refused() -> None:
     from torchvision import models
 
-    module = load_model("frozen_probe")
+    embedder = frozen_probe.Probe.embedder
     with pytest.raises(InputError) as error:
-        module.embedder(module.Config(backbone="resnet18"), {"head": torch.zeros(1)}, "w.pth")
+        embedder(frozen_probe.Config(backbone="resnet18"), {"head": torch.zeros(1)}, "w.pth")
     assert "w.pth" in error.value.found
     assert "'conv1.weight' is missing" in error.value.found
     with pytest.raises(InputError) as error:
-        module.embedder(module.Config(backbone="resnet50"), models.resnet18().state_dict(), "w.pth")
+        embedder(frozen_probe.Config(backbone="resnet50"), models.resnet18().state_dict(), "w.pth")
     assert "w.pth" in error.value.found
     assert "'layer1.0.conv3.weight' is missing" in error.value.found
 
@@ -495,14 +548,15 @@ def test_torch_is_not_needed_for_trees(tmp_path: Path) -> None:
         from skinkit.explain import shapley
         from skinkit.learning import forward, scorer, trained
         from skinkit.models.parts import weights
-        from skinkit.models import load_model, registered
+        from skinkit.models import Labelled, load_model, registered
         assert set(registered()) >= {"otsu", "truth", "unet", "mask_rcnn", "frozen_probe", "lightgbm"}
-        module = load_model("lightgbm")
+        trees = load_model("lightgbm")
         batch = {"attributes": np.arange(60.0).reshape(30, 2), "radiomics": np.zeros((30, 0))}
         labels = np.repeat([0, 1], 15)
-        model = module.fit(module.Config(rounds=5, min_leaf=3), batch, labels, batch, labels, 2, 0)
+        cases = Labelled(batch, labels)
+        model = trees.fit(trees.CONFIG(rounds=5, min_leaf=3), cases, cases, n_classes=2, seed=0)
         model.save(Path(sys.argv[1]))
-        assert (module.load(Path(sys.argv[1])).predict(batch).argmax(1) == labels).all()
+        assert (trees.load(Path(sys.argv[1])).predict(batch).argmax(1) == labels).all()
     """)
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import pandas as pd
 import pytest
+from configured import configured
 
 torch = pytest.importorskip("torch")
 
@@ -21,7 +21,7 @@ from skinkit.learning.schedule import optimiser_of  # noqa: E402
 from skinkit.models.parts.backbone import Backbone, Maps  # noqa: E402
 from skinkit.models.parts.class_weights import class_weights  # noqa: E402
 from skinkit.models.parts.photo_classifier import PhotoClassifier, PhotoConfig  # noqa: E402
-from skinkit.models.parts.protocol import Sizes  # noqa: E402
+from skinkit.models.parts.protocol import Presets, Sizes  # noqa: E402
 from skinkit.stats.encoders import PATIENT_ATTRIBUTES, Encoder  # noqa: E402
 
 DOC = """One line.
@@ -45,6 +45,11 @@ class Config(PhotoConfig):
 
 
 class Concat(PhotoClassifier):
+    TASK = "classify"
+    READS = ("image", "attributes")
+    CONFIG = Config
+    PRESETS: ClassVar[Presets] = {"fast": {"recipe": {"head_learning_rate": 1e-2}}}
+
     def __init__(self, config: Config, sizes: Sizes) -> None:
         super().__init__(config, sizes)
         width = sum(self.backbone.widths[0 if config.stages else -1 :]) + self.columns
@@ -58,20 +63,9 @@ class Concat(PhotoClassifier):
         return {"diagnosis": self.output(torch.cat([*pooled, self.attributes(batch)], 1))}
 
 
-def module() -> ModuleType:
-    found = ModuleType("models.concat", DOC)
-    values = {
-        "TASK": "classify", "READS": ("image", "attributes"), "RADIOMICS": "none", "REFITS": False,
-        "HEATMAP": "gradcam", "Config": Config, "PRESETS": {"fast": {"head_learning_rate": 1e-2}},
-        "default_weights": lambda config: config.backbone, "build": Concat,
-    }  # fmt: skip
-    found.__dict__.update(values)
-    return found
-
-
 def network(**settings: Any) -> Concat:
     torch.manual_seed(0)
-    return Concat(Config(**settings), SIZES)
+    return Concat(configured(Concat, **settings), SIZES)
 
 
 def batch(n: int = 2, side: int = 32) -> dict[str, Any]:
@@ -80,8 +74,9 @@ def batch(n: int = 2, side: int = 32) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("settings", [{}, {"stages": True, "mirrored": True, "dropped": 0.2, "dropped_block": 0.3}])
-def test_a_network_of_ten_lines_keeps_the_contract(settings: dict[str, Any]) -> None:
-    check_model(module(), Config(**settings))
+def test_a_network_of_ten_lines_keeps_the_contract(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "__doc__", DOC)  # a model's own file begins so
+    check_model(Concat, configured(Concat, **settings))
 
 
 @pytest.mark.parametrize(
@@ -129,10 +124,9 @@ def test_the_old_names_of_densenets_are_read() -> None:
     assert "densenet121 of w.pth" in Backbone("densenet121").start(old, "w.pth")
 
 
-@pytest.mark.parametrize("name", ["resnet51", "vit_b_16"])
-def test_a_backbone_that_cannot_be_cut_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=name):
-        Backbone(name)
+def test_an_unknown_backbone_is_refused() -> None:
+    with pytest.raises(ConfigError, match="resnet51"):
+        Backbone("resnet51")
 
 
 @pytest.mark.parametrize("wrong", [{"side_px": 16}, {"epochs": 0}, {"batch": 1}, {"dropped": 1.0}])
@@ -150,22 +144,24 @@ def test_hidden_attributes_look_as_the_encoder_writes_what_is_unknown() -> None:
     unknown = torch.from_numpy(encoder.encode(pd.DataFrame({"age_years": [None]}))).float()[0]
     assert float(unknown.abs().max()) > 0  # so that zeros would be something else
     torch.manual_seed(0)
-    whole = Concat(Config(dropped=0.25), sizes).train().attributes({"attributes": values})
+    whole = Concat(configured(Concat, dropped=0.25), sizes).train().attributes({"attributes": values})
     hidden = (whole == unknown).all(1)
     assert 0.15 < float(hidden.float().mean()) < 0.35
     torch.testing.assert_close(whole[~hidden], values[~hidden])
-    part = Concat(Config(dropped_block=0.25), sizes).train().attributes({"attributes": values})
+    part = Concat(configured(Concat, dropped_block=0.25), sizes).train().attributes({"attributes": values})
     block = torch.tensor([name in PATIENT_ATTRIBUTES for name in encoder.attributes])
     assert int(block.sum()) == 81 - 1 - 14 - 18  # without age, region and the six symptoms
     torch.testing.assert_close(part[:, ~block], values[:, ~block])
     hidden = (part[:, block] == unknown[block]).all(1)
     assert 0.15 < float(hidden.float().mean()) < 0.35
-    torch.testing.assert_close(Concat(Config(dropped=0.25), sizes).eval().attributes({"attributes": values}), values)
+    torch.testing.assert_close(
+        Concat(configured(Concat, dropped=0.25), sizes).eval().attributes({"attributes": values}), values
+    )
 
 
 def test_a_loaded_network_knows_what_unknown_looks_like() -> None:
     trained = network(dropped=0.5)
-    fresh = Concat(Config(dropped=0.5), Sizes(SIZES.answers, SIZES.columns))
+    fresh = Concat(configured(Concat, dropped=0.5), Sizes(SIZES.answers, SIZES.columns))
     fresh.load_state_dict(trained.state_dict())
     assert fresh.unknown.tolist() == [0.0, -2.0, -3.0]
     assert fresh.in_block.tolist() == [False, True, False]

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 import torchvision
+from configured import configured
 from PIL import Image
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 from written_artifacts import make_workspace, run_stage, write, write_cases
@@ -69,15 +70,15 @@ def test_one_region_is_the_largest_without_holes() -> None:
     assert one_region(np.ones((5, 7), bool)).all()
 
 
-@pytest.mark.parametrize("module", [unet, mask_rcnn])
-def test_mask_of_counts_the_threshold_in(module: Any) -> None:
+@pytest.mark.parametrize("model", [unet.UNet, mask_rcnn.MaskRCNN])
+def test_mask_of_counts_the_threshold_in(model: Any) -> None:
     probability = np.zeros((20, 20))
     probability[2:10, 2:10], probability[4:6, 4:6], probability[15:18, 15:18] = 0.5, 0.1, 0.9
-    drawn = module.mask_of(probability, module.Config())
+    drawn = model.mask_of(probability, model.CONFIG())
     assert drawn.dtype == bool
     assert drawn.sum() == 64
     assert drawn[4, 4]
-    assert module.mask_of(probability, module.Config(threshold=0.6)).sum() == 9
+    assert model.mask_of(probability, model.CONFIG(threshold=0.6)).sum() == 9
 
 
 def test_losses_by_hand() -> None:
@@ -114,7 +115,7 @@ def test_a_wrong_outline_weighs_less_in_the_noise_robust_loss() -> None:
 
 def test_unet_learns_discs() -> None:
     torch.manual_seed(0)
-    net = unet.build(unet.Config(**TINY), LESION).train()
+    net = unet.UNet.build(unet.Config(**TINY), LESION).train()
     batch = batch_of(8, 32)
     optimiser = torch.optim.Adam(net.parameters(), 1e-2)
     history = []
@@ -133,13 +134,13 @@ def test_unet_learns_discs() -> None:
 
 
 def test_unet_answers_with_the_mean_over_mirrors() -> None:
-    net = unet.build(unet.Config(**TINY), LESION).eval()
+    net = unet.UNet.build(unet.Config(**TINY), LESION).eval()
     image = batch_of(2, 32)["image"]
     with torch.inference_mode():
         found = net.answer({"image": image})["lesion"]
         mirrored = net.answer({"image": image.flip(-1)})["lesion"].flip(-1)
         passes = [net({"image": image.flip(a)})["lesion"].flip(a).sigmoid() for a in ((), (-1,), (-2,), (-1, -2))]
-        plain = unet.build(unet.Config(**TINY, flips=False), LESION).eval()
+        plain = unet.UNet.build(unet.Config(**TINY, mirrored=False), LESION).eval()
         plain.load_state_dict(net.state_dict())
         single = plain.answer({"image": image})["lesion"]
         torch.testing.assert_close(single, net({"image": image})["lesion"])
@@ -151,7 +152,7 @@ def test_unet_answers_with_the_mean_over_mirrors() -> None:
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
 def test_unet_starts_from_torchvision_weights(name: str) -> None:
     state = getattr(torchvision.models, name)().state_dict()
-    net = unet.build(unet.Config(encoder=name, side_px=32, decoder=16), LESION)
+    net = unet.UNet.build(unet.Config(encoder=name, side_px=32, decoder=16), LESION)
     before = {key: value.clone() for key, value in net.net.decoder.state_dict().items()}
     assert name in net.start(state, "w.safetensors")
     for key, value in net.net.encoder.state_dict().items():
@@ -161,7 +162,7 @@ def test_unet_starts_from_torchvision_weights(name: str) -> None:
 
 
 def test_unet_refuses_weights_of_another_encoder() -> None:
-    net = unet.build(unet.Config(**TINY), LESION)
+    net = unet.UNet.build(unet.Config(**TINY), LESION)
     with pytest.raises(InputError) as error:
         net.start(torchvision.models.resnet18().state_dict(), "w.safetensors")
     assert "resnet18" in error.value.found
@@ -173,21 +174,21 @@ def test_unet_refuses_weights_of_another_encoder() -> None:
 @pytest.mark.parametrize("settings", [{"encoder": "resnet19"}, {"side_px": 100}, {"side_px": 16}])
 def test_unet_refuses_what_cannot_be_built(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
-        unet.build(unet.Config(**{**TINY, **settings}), LESION)
+        unet.UNet.build(configured(unet.UNet, **{**TINY, **settings}), LESION)
 
 
 def test_unet_phases_and_presets() -> None:
-    net = unet.build(model_config(unet, {"decoder": 16}, preset="quick"), LESION)
+    net = unet.UNet.build(model_config(unet.UNet, {"decoder": 16}, preset="quick"), LESION)
     (phase,) = net.phases()
     names = dict(net.named_parameters())
     assert [n for n in phase.rates if any(name.startswith(n) for name in names)] == list(phase.rates)
-    assert unet.default_weights(net.config) == "resnet18"
-    widths = [block.conv1[0].out_channels for block in unet.build(unet.Config(), LESION).net.decoder.blocks]
+    assert unet.UNet.default_weights(net.config) == "resnet18"
+    widths = [block.conv1[0].out_channels for block in unet.UNet.build(unet.Config(), LESION).net.decoder.blocks]
     assert widths == [256, 128, 64, 32, 16]
 
 
 def test_unet_may_balance_its_draws_over_cohort_and_modality() -> None:
-    (phase,) = unet.build(model_config(unet, ["balanced=0.75"], preset="quick"), LESION).phases()
+    (phase,) = unet.UNet.build(model_config(unet.UNet, ["recipe.balanced=0.75"], preset="quick"), LESION).phases()
     assert phase.balanced == 0.75
     frame = pd.DataFrame({"cohort": ["isic", "pad", "pad", "pad"], "modality": ["dermoscopic", None, "clinical", None]})
     assert strata(DevelopmentRows(frame, pd.DataFrame(), {})).tolist() == [0, 1, 2, 1]
@@ -200,14 +201,14 @@ def test_unet_may_balance_its_draws_over_cohort_and_modality() -> None:
 @pytest.fixture(scope="module")
 def detector() -> mask_rcnn.MaskRCNN:
     torch.manual_seed(0)
-    return mask_rcnn.build(mask_rcnn.Config(side_px=64, rois=16, proposals=50, score=0.0), LESION)
+    return mask_rcnn.MaskRCNN.build(mask_rcnn.Config(side_px=64, rois=16, proposals=50, score=0.0), LESION)
 
 
 def test_mask_rcnn_is_the_papers(detector: mask_rcnn.MaskRCNN) -> None:
     assert sum(p.numel() for p in detector.parameters()) == pytest.approx(43.92e6, rel=1e-3)
-    paper = model_config(mask_rcnn, {}, preset="wang2024")
+    paper = model_config(mask_rcnn.MaskRCNN, {}, preset="wang2024")
     assert paper.side_px == 512
-    assert mask_rcnn.default_weights(paper) == "resnet50"
+    assert mask_rcnn.MaskRCNN.default_weights(paper) == "resnet50"
     net = copy.copy(detector)
     net.config = paper
     (phase,) = net.phases()

@@ -103,7 +103,7 @@ def test_other_sources(kind: str, server: tuple[str, Path], tmp_path: Path) -> N
 def test_registry() -> None:
     for name, weights in PUBLIC.items():
         assert public(name) is weights
-        assert weights.sha256_prefix in weights.url
+        assert weights.sha256_prefix in (weights.inside or weights.url)
         assert weights.url.startswith("https://")
         assert name.startswith(weights.backbone)
     with pytest.raises(ConfigError, match="resnet51"):

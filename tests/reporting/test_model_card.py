@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from skinkit.models import lightgbm
+from skinkit.models.lightgbm import Trees
 from skinkit.reporting import model_card
 from skinkit.taxonomy import class_set
 
@@ -36,7 +36,7 @@ FOLDS = [{"fold": k, "n_train": 1, "n_validation": 0, "n_held_out": 1, "validati
 
 
 def test_the_card_is_written_twice_and_says_the_same(tmp_path: Path) -> None:
-    model_card.write(tmp_path, ABOUT, FOLDS, TRAINED_ON, lightgbm)
+    model_card.write(tmp_path, ABOUT, FOLDS, TRAINED_ON, Trees)
     said = json.loads((tmp_path / "model_card.json").read_text(encoding="utf-8"))
     text = (tmp_path / "model_card.md").read_text(encoding="utf-8")
     assert said["training_data"]["cohorts"] == [

@@ -60,12 +60,12 @@ def test_otsu_finds_phantoms(diagnosis: str) -> None:
     found = []
     for _ in range(6):
         rgb, mask = draw(chance, diagnosis, np.array([208.0, 160, 132]), Hospital("T"))
-        found.append(agreement(otsu.draw(rgb, otsu.Config()), mask)["dice"])
+        found.append(agreement(otsu.Otsu.draw(rgb, otsu.Config()), mask)["dice"])
     assert np.median(found) > 0.8
 
 
 def test_otsu_of_a_plain_picture_is_empty_or_failed() -> None:
-    mask = otsu.draw(np.full((90, 120, 3), 180, np.uint8), otsu.Config())
+    mask = otsu.Otsu.draw(np.full((90, 120, 3), 180, np.uint8), otsu.Config())
     assert mask.shape == (90, 120)
     assert measured(mask)["mask_failed"]
 
@@ -75,7 +75,7 @@ def test_otsu_ignores_the_dark_corners_of_a_dermatoscope() -> None:
     rows, columns = np.indices(mask.shape)
     field = (rows - HEIGHT_PX / 2) ** 2 + (columns - WIDTH_PX / 2) ** 2 < (0.62 * HEIGHT_PX) ** 2
     rgb[~field] = 4
-    assert agreement(otsu.draw(rgb, otsu.Config()), mask)["dice"] > 0.8
+    assert agreement(otsu.Otsu.draw(rgb, otsu.Config()), mask)["dice"] > 0.8
 
 
 def test_measured_and_agreement_by_hand() -> None:

