@@ -32,8 +32,6 @@ from skinkit.models.parts import recipe
 from skinkit.models.parts.recipe import Augmented, Recipe
 from skinkit.models.parts.weights import load_into
 
-SQUARE_PX = 4
-
 
 @dataclass(frozen=True)
 class Config:
@@ -71,7 +69,7 @@ class MaskedPixels(Network, nn.Module):
 
     def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         image = batch["image"]
-        squares = torch.rand(len(image), 1, *(side // SQUARE_PX for side in image.shape[2:]), device=image.device) < 0.5
+        squares = torch.rand(len(image), 1, *(side // 4 for side in image.shape[2:]), device=image.device) < 0.5
         hidden = functional.interpolate(squares.float(), image.shape[2:])
         error = (self.output(self.backbone(image * (1 - hidden))) - image).square()
         return (error * hidden).sum() / (3 * hidden.sum()).clamp(min=1)
