@@ -97,7 +97,7 @@ def train(
 
     torch.manual_seed(training.seed)
     network = model.build(settings, sizes)
-    source = "random numbers" if start.file is None else network.start(read_state(start.file), str(start.file))
+    source = "random numbers" if start.file is None else network.start(read_state(start.file), start.source)
     parameters = sum(p.numel() for p in network.parameters())
     training.console.info(f"    {parameters:,} parameters, which start from {source}")
     _prepare(network, examples, train_rows, training)

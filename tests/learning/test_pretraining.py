@@ -24,7 +24,9 @@ from skinkit import contract
 from skinkit.artifacts.artifact import Artifact, open_artifact
 from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context, models
+from skinkit.data.views import of_view
 from skinkit.errors import ConfigError, InputError, RefusedError
+from skinkit.learning import rows
 from skinkit.learning.trained import BACKBONE, NETWORK
 from skinkit.pipeline import Pipeline
 from skinkit.workspace import Ref, Workspace, load_workspace
@@ -139,8 +141,8 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_cases(workspace: Workspace, cohort: str, frame: pd.DataFrame, **columns: Any) -> None:
-    rows = frame.assign(**columns).astype(object)
-    written.write_cases(workspace, cohort, rows.where(rows.notna(), None).to_dict("records"))
+    photos = frame.assign(**columns).astype(object)
+    written.write_cases(workspace, cohort, photos.where(photos.notna(), None).to_dict("records"))
 
 
 @pytest.fixture
@@ -189,10 +191,29 @@ def test_a_pretraining_answers_a_backbone_per_fold(workspace: Workspace) -> None
     assert history.loc[history["kept"], "validation_loss"].item() == history["validation_loss"].min()
 
 
+def test_a_pretraining_that_reads_views_has_a_row_per_case(tmp_path: Path) -> None:
+    workspace = written.make_workspace(tmp_path, {"clinic": "development"})
+    photos = [
+        {"image_id": f"{case}-{view}", "case_id": case, "view": view, "diagnosis": None}
+        for case in ("a", "b")
+        for view in ("clinical", "dermoscopic")
+    ]
+    cases = written.write_cases(workspace, "clinic", [*photos, {"image_id": "c", "case_id": "c"}])
+    parts = [{"fold": 0, "cohort": "clinic", "case_id": case, "part": "train"} for case in ("a", "b")]
+    split = written.write(workspace, Ref("split", name="all"), parts)
+    by_photo = rows.pictured({"clinic": cases}, split, by_case=False)
+    assert by_photo.frame["image_id"].tolist() == ["a-clinical", "a-dermoscopic", "b-clinical", "b-dermoscopic"]
+    assert by_photo.part(0, "train").tolist() == [0, 1, 2, 3]
+    assert by_photo.barred == {"in no part of the split": 1}
+    by_case = rows.pictured({"clinic": cases}, split, by_case=True)
+    assert by_case.frame["image_id"].tolist() == ["a-dermoscopic", "b-dermoscopic"]
+    assert of_view(by_case.frame, "image_clinical")["image_id"].tolist() == ["a-clinical", "b-clinical"]
+
+
 def test_the_last_epoch_is_kept_without_validation_rows(workspace: Workspace) -> None:
     every = open_artifact(workspace.path(Ref("split", name="all")))
-    rows = every.table().replace({"part": {"validation": "train"}})
-    written.write(workspace, Ref("split", name="unvalidated"), rows, every.info)
+    table = every.table().replace({"part": {"validation": "train"}})
+    written.write(workspace, Ref("split", name="unvalidated"), table, every.info)
     pretrained = make(workspace, "train", model="masked_pixels", name="last", split="unvalidated")
     history = pd.read_parquet(pretrained.path / "fold_0" / "history.parquet")
     assert history["kept"].tolist() == [False, False, True]
@@ -204,12 +225,12 @@ def test_each_fold_starts_from_the_same_fold(workspace: Workspace) -> None:
     identity = model(workspace, "ssl").identity
     assert about["weights"] == {"name": "model:ssl", "sha256": None, "identity": identity}
     for fold in about["folds"]:
-        assert f"models/ssl/fold_{fold['fold']}/{BACKBONE}" in fold["starts_from"]
+        assert fold["starts_from"] == f"the backbone of model:ssl, fold_{fold['fold']}"
 
 
 def test_a_pretraining_starts_from_another(workspace: Workspace) -> None:
     further = make(workspace, "train", model="masked_pixels", name="further", weights="model:ssl")
-    assert "models/ssl/fold_0" in further.json("model.json")["folds"][0]["starts_from"]
+    assert further.json("model.json")["folds"][0]["starts_from"] == "the backbone of model:ssl, fold_0"
 
 
 def test_the_model_knows_what_the_pretraining_learnt_from(workspace: Workspace) -> None:

@@ -155,6 +155,11 @@ class Start:
         """What this fold starts from: weights of elsewhere are the same for all, those of a pretraining its own."""
         return replace(self, file=self.of_folds[fold]) if self.of_folds else self
 
+    @property
+    def source(self) -> str:
+        """What messages and ``fold.json`` call it: its file, or the pretraining and its fold, wherever that lies."""
+        return f"{self.name}, {self.file.parent.name}" if self.of_folds and self.file else str(self.file)
+
     def as_dict(self) -> dict[str, str | None]:
         """Plain values for ``model.json``."""
         return {"name": self.name, "sha256": self.sha256} | ({"identity": self.identity} if self.identity else {})
