@@ -342,7 +342,8 @@ def _validation_loss(network: Network, job: TrainingJob) -> float:
     """The mean loss per validation row, in eval mode; what it draws at random is the same in every epoch."""
     as_module(network).eval()
     size = max(phase.batch for phase in network.phases())
-    groups = [job.validation[start : start + size] for start in range(0, len(job.validation), size)]
+    # Of even sizes, because some losses compare the cases of a batch and mean nothing for a last one left over.
+    groups = np.array_split(np.array(job.validation), math.ceil(len(job.validation) / size))
     total = 0.0
     torch.manual_seed(seed_at(job.seed, 0, 0, 0, 1))
     with torch.no_grad(), autocast(job.device, job.precision):

@@ -193,8 +193,7 @@ def _started_from(target: Ref, workspace: Workspace) -> str:
     path = workspace.path(target)
     if not exists(path) or (artifact := open_artifact(path)).installed:
         return ""
-    weights = artifact.json("model.json").get("weights") or {}
-    return str(weights["name"]) if weights.get("identity") else ""
+    return str(artifact.info.get("weights") or "")
 
 
 def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
@@ -404,7 +403,9 @@ def run(config: Config, job: Job) -> Artifact:
             f"{folder}/{inner}{name}" for folder in folders for inner in ("", f"{FINAL_FOLDER}/") for name in BESIDE
         ]
         beside += model_card.FILES
-        return build.finish(info={"barred": dict(rows.barred), "leakage_allowed": allowed or None}, beside=beside)
+        info: dict[str, Any] = {"barred": dict(rows.barred), "leakage_allowed": allowed or None}
+        info |= {"weights": config.weights} if before is not None else {}  # for training it again
+        return build.finish(info=info, beside=beside)
 
 
 @dataclass(frozen=True)
