@@ -387,6 +387,7 @@ def _context(values: Mapping[str, Any], console: Console) -> Context:
         retry_failed=values.get("retry_failed", False),
         case_seconds=seconds,
         share=_share(values.get("shard")),
+        cluster=values.get("cluster") or "",
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from skinkit.artifacts.artifact import Artifact, Recipe, exists, open_artifact
 from skinkit.artifacts.builder import Counts, Share, ShareDone
@@ -21,6 +21,9 @@ from skinkit.learning.pack import asked_for, trained
 from skinkit.options import identity_of, make_config, options_of
 from skinkit.stages import MAKER, Job, Sources, Stage, load_stage
 from skinkit.workspace import SETTINGS_FILE, Ref, Workspace
+
+if TYPE_CHECKING:
+    from skinkit.workers import Cluster
 
 FROZEN = frozenset({"models"})
 """Kinds that are never remade as an input of another artifact."""
@@ -80,6 +83,7 @@ class Pipeline:
         retry_failed: compute failed rows again.
         case_seconds: how long a case may take in a worker process; 0 for as long as it likes.
         share: work out only this share of the rows, of inputs as they are.
+        cluster: where cases are worked out; None for processes of this machine.
         steps: every artifact touched, in order.
         shared: every share that was worked out.
     """
@@ -92,6 +96,7 @@ class Pipeline:
     retry_failed: bool = False
     case_seconds: float = 120.0
     share: Share | None = None
+    cluster: Cluster | None = None
     steps: list[Step] = field(default_factory=list)
     shared: list[SharedStep] = field(default_factory=list)
     _done: dict[Ref, Artifact] = field(default_factory=dict)
@@ -217,6 +222,7 @@ class Pipeline:
             sources=sources,
             case_seconds=self.case_seconds,
             share=self.share,
+            cluster=self.cluster,
         )
         artifact = self._remade(stage, config, job, requested=requested is not None)
         audit = getattr(stage, "audit", None)

@@ -24,6 +24,7 @@ ROLES = ("development", "external", "inference")
 RESERVED = ("splits", "models", "report")
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 
+_TABLES = ("workspace", "cohorts", "stage", "cluster")
 _NOT_OPTIONS = ("role", "source", "path", "prevalence", "pseudonymise")
 """Keys of a cohort that do not decide how its files are read."""
 
@@ -93,6 +94,8 @@ class Workspace:
     """Stage name -> configuration values given in ``[stage.NAME]``."""
     private: bool = False
     """Whether only the owner can read what is written."""
+    cluster: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of ``--cluster``, as given in ``[cluster]``."""
 
     @property
     def artifacts(self) -> Path:
@@ -183,10 +186,8 @@ def load_workspace(folder: Path) -> Workspace:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{file}: {error}", "a valid UTF-8 TOML file", "correct the file") from None
     for key in values:
-        if key not in ("workspace", "cohorts", "stage"):
-            raise ConfigError(
-                f"{file}: unknown table [{key}]", did_you_mean(key, ("workspace", "cohorts", "stage")), "rename it"
-            )
+        if key not in _TABLES:
+            raise ConfigError(f"{file}: unknown table [{key}]", did_you_mean(key, _TABLES), "rename it")
         if not isinstance(values[key], dict):
             raise ConfigError(f"{file}: {key} = {values[key]!r}", f"a table [{key}]", "correct the file")
     defaults = dict(DEFAULTS)
@@ -208,7 +209,7 @@ def load_workspace(folder: Path) -> Workspace:
     every = {key: settings["ingest"][key] for key in ("pseudonymise",) if key in settings.get("ingest", {})}
     cohorts = {name: _cohort(file, name, table, every) for name, table in values.get("cohorts", {}).items()}
     private = values.get("workspace", {}).get(PRIVATE, False)
-    return Workspace(folder.resolve(), defaults, cohorts, settings, private)
+    return Workspace(folder.resolve(), defaults, cohorts, settings, private, values.get("cluster", {}))
 
 
 def _cohort(file: Path, name: str, table: Any, every: Mapping[str, Any]) -> Cohort:

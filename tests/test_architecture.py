@@ -37,7 +37,7 @@ ORDER = (
 )
 """The rooms and the modules of the root: a room imports from those before it, never from one after it."""
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
-HEAVY = ("numpy", "pandas", "pyarrow", "torch", "pydantic", "PIL", "scipy", "sklearn", "rich")
+HEAVY = ("numpy", "pandas", "pyarrow", "torch", "pydantic", "PIL", "scipy", "sklearn", "rich", "distributed", "dask")
 
 
 def module_name(path: Path) -> str:

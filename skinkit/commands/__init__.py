@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from skinkit.artifacts.builder import Share
 from skinkit.console import Console
@@ -19,6 +19,9 @@ from skinkit.pipeline import Pipeline
 from skinkit.privacy.permissions import keep_private
 from skinkit.stages import STAGES
 from skinkit.workspace import SETTINGS_FILE, Workspace, find_workspace, load_workspace
+
+if TYPE_CHECKING:
+    from skinkit.workers import Cluster
 
 CHAIN = "Chain"
 PANELS: dict[str, dict[str, str]] = {
@@ -113,6 +116,7 @@ class Context:
         retry_failed: compute failed rows again.
         case_seconds: time limit of a case, seconds; 0 for no limit.
         share: compute only this share of the rows.
+        cluster: ``--cluster``; empty for processes of this machine.
     """
 
     folder: Path
@@ -124,6 +128,7 @@ class Context:
     retry_failed: bool = False
     case_seconds: float = 120.0
     share: Share | None = None
+    cluster: str = ""
 
     def workspace(self) -> Workspace:
         """The workspace at or above the folder."""
@@ -159,7 +164,16 @@ class Context:
             retry_failed=self.retry_failed,
             case_seconds=self.case_seconds,
             share=self.share,
+            cluster=self.on_cluster(workspace),
         )
+
+    def on_cluster(self, workspace: Workspace) -> Cluster | None:
+        """What ``--cluster`` says, with the settings of the workspace."""
+        if not self.cluster:
+            return None
+        from skinkit.workers import Cluster
+
+        return Cluster.of(self.cluster, workspace.cluster, str(workspace.root / SETTINGS_FILE))
 
 
 class Command(Protocol):

@@ -74,6 +74,13 @@ _SHARED: dict[str, _Shared] = {
         120.0,
         heading=RARELY,
     ),
+    "cluster": _Shared(
+        str | None,
+        ("--cluster",),
+        "Work out cases on a Dask cluster (tcp://host:8786) or in Slurm jobs (slurm).",
+        metavar="<address>",
+        heading=RARELY,
+    ),
     "shard": _Shared(
         str | None,
         ("--shard",),
@@ -91,7 +98,7 @@ _OLDER_NAME = _SHARED["name"]._replace(help="Older spelling of --model.", headin
 _TALK = ("json", "quiet", "log_format")
 _MODEL_STUDY = ("workspace", "cohort", "jobs", "device", "no_upstream", *_TALK)
 _OF_COMMAND: dict[str, tuple[str, ...]] = {
-    "run": ("workspace", "jobs", "device", "retry_failed", "case_seconds", *_TALK),
+    "run": ("workspace", "jobs", "device", "retry_failed", "case_seconds", "cluster", *_TALK),
     "demo": ("jobs", "device", *_TALK),
     "audit": ("workspace", "cohort", "jobs", *_TALK),
     "export": ("workspace", "cohort", *_TALK),

@@ -29,14 +29,17 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from skinkit.artifacts.artifact import Artifact, Recipe
 from skinkit.artifacts.builder import Builder, Share
 from skinkit.console import Console
 from skinkit.schemas import Schema
-from skinkit.workspace import Cohort, Ref, Workspace
+from skinkit.workspace import SETTINGS_FILE, Cohort, Ref, Workspace
+
+if TYPE_CHECKING:
+    from skinkit.workers import Cluster
 
 STAGES: dict[str, str] = {
     "ingest": "Read a source folder into one table of cases.",
@@ -86,6 +89,7 @@ class Job:
         sources: result of :func:`sources`, where the stage has it.
         case_seconds: time limit of a case in a worker process, seconds; 0 for no limit.
         share: compute only this share of the rows.
+        cluster: where cases are worked out; None for processes of this machine.
     """
 
     workspace: Workspace
@@ -100,11 +104,22 @@ class Job:
     sources: Sources | None = None
     case_seconds: float = 120.0
     share: Share | None = None
+    cluster: Cluster | None = None
 
     @property
     def cohort(self) -> Cohort:
         """The cohort of the target."""
         return self.workspace.cohort(self.target.cohort)
+
+    @property
+    def pace(self) -> dict[str, Any]:
+        """How :func:`skinkit.workers.map_cases` goes through the cases of the target's cohort."""
+        how = {"jobs": self.jobs, "limit_s": self.case_seconds, "console": self.console}
+        if self.cluster is None:
+            return how
+        key_file = self.cohort.key_file
+        shared = (self.workspace.root / SETTINGS_FILE, self.cohort.root, *([key_file] if key_file else []))
+        return {**how, "cluster": replace(self.cluster, shared=shared)}
 
     def build(self) -> Builder:
         """The builder of the target, to be used as a context manager."""

@@ -122,7 +122,7 @@ def run(config: Config, job: Job) -> Artifact:
             )
         jobs = 0 if with_photos else job.jobs  # a network already uses every core
         seconds = job.case_seconds * config.cells  # a lesion is measured again without each of its parts
-        pace: dict[str, Any] = {"jobs": jobs, "limit_s": seconds, "console": job.console}
+        pace = {**job.pace, "jobs": jobs, "limit_s": seconds}
         for row in map_cases(work, items, key=("case_id", "image_id"), label="explaining", **pace):
             build.add(row)
         build.finish_share()

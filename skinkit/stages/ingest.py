@@ -305,8 +305,7 @@ def _inspect_all(
             build.add(row)
     work = partial(inspect_case, root=root)
     fresh = [row for row in todo if row["status"] == OK]
-    how: dict[str, Any] = {"jobs": job.jobs, "limit_s": job.case_seconds, "console": job.console}
-    for row in map_cases(work, fresh, key=("image_id",), label="reading images", **how):
+    for row in map_cases(work, fresh, key=("image_id",), label="reading images", **job.pace):
         build.add({**items[row["image_id"],], **row})
 
 

@@ -75,8 +75,7 @@ def run(config: Config, job: Job) -> Artifact:
         }
         todo = lesions.only(build.plan(fingerprints))
         work = partial(_measure_one, root=job.cohort.root, masks=job.inputs["masks"].path, settings=settings)
-        how: dict[str, Any] = {"jobs": job.jobs, "limit_s": job.case_seconds, "console": job.console}
-        for row in map_cases(work, todo, key=("image_id",), label="measuring", **how):
+        for row in map_cases(work, todo, key=("image_id",), label="measuring", **job.pace):
             build.add(row)
         build.finish_share()
         return build.finish(info=dict(settings))

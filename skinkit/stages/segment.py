@@ -169,8 +169,7 @@ def _by_rule(config: Config, job: Job, cases: pd.DataFrame, build: Builder) -> d
     names += ["image_sha256", "pixel_sha256"]
     items = _records(cases.loc[cases["image_id"].isin(todo), names])
     work = partial(_mask_one, root=job.cohort.root, out=build.partial, segmenter=config.model, draw=draw)
-    how: dict[str, Any] = {"jobs": job.jobs, "limit_s": job.case_seconds, "console": job.console}
-    for row in map_cases(work, items, key=("image_id",), label="segmenting", **how):
+    for row in map_cases(work, items, key=("image_id",), label="segmenting", **job.pace):
         build.add(row)
     return {"segmenter": config.model, "segmenter_identity": None, "caution": segmenter.CAUTION or None}
 

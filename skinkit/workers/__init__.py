@@ -3,25 +3,25 @@
 This is the only place that turns an exception into a row. Workers are processes even if there is only one: a file that
 crashes a decoder, uses all memory or hangs ends only its own worker. The cases of that worker are retried one by one,
 and the case that fails again becomes a row: ``worker_died``, ``out_of_memory`` or ``timeout``.
+
+Where the workers are is decided by a :class:`Workers`, one file each: :mod:`skinkit.workers.processes` on this machine,
+:mod:`skinkit.workers.dask` on a cluster. The rules are the same for both.
 """
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import os
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import forkserver
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol
 
 from skinkit.console import Console
 from skinkit.errors import NO_CASE_TO_BLAME, CaseError, SkinkitError
-from skinkit.privacy import permissions
+from skinkit.workers.dask import Cluster
+from skinkit.workers.processes import Processes, prepare_workers
+
+__all__ = ["CASE_SECONDS", "Cluster", "Workers", "map_cases", "prepare_workers"]
 
 Row = dict[str, Any]
 Work = Callable[[Mapping[str, Any]], Row]
@@ -29,11 +29,35 @@ CASE_SECONDS = 120.0
 """Default time limit of a case, in seconds."""
 _CHUNKS_IN_FLIGHT = 2
 """Batches per worker: one in progress, one waiting."""
-_CHUNK_SECONDS, _LARGEST_CHUNK = 0.05, 16
-"""Most cases per batch; quick cases are batched, because sending each one would cost more than the work."""
 
-_WORKERS_LOST = (BrokenProcessPool, EOFError, ConnectionError)
-"""A worker, or the fork server, has died."""
+
+class Workers(Protocol):
+    """Where tasks run.
+
+    Attributes:
+        lost: errors of a task whose worker ended before the task did.
+        chunk_s: seconds of work to hand over at once, so that handing over costs less than the work.
+        chunk_cases: cases to hand over at once at most.
+    """
+
+    lost: tuple[type[BaseException], ...]
+    chunk_s: float
+    chunk_cases: int
+
+    def hands(self) -> int:
+        """How many tasks can run at the same time; 0 while there is no worker."""
+
+    def alone(self) -> int:
+        """How many tasks can be in hand at once so that one that ends its worker does not take others with it."""
+
+    def submit(self, task: Callable[[], Any]) -> Any:
+        """Hand a task over; it is picklable."""
+
+    def finished(self, tasks: Collection[Any]) -> Collection[Any]:
+        """Wait until some of the tasks have ended, and return these; may be none after a while."""
+
+    def drop(self) -> None:
+        """Give up everything in hand."""
 
 
 def map_cases(
@@ -43,6 +67,7 @@ def map_cases(
     key: Sequence[str],
     jobs: int = 1,
     limit_s: float = CASE_SECONDS,
+    cluster: Cluster | None = None,
     console: Console | None = None,
     label: str = "cases",
 ) -> Iterator[Row]:
@@ -55,12 +80,17 @@ def map_cases(
         jobs: worker processes. 0 works in this process, for objects that cannot be pickled (a network); a case that
             hangs is then not ended.
         limit_s: time limit of a case in a worker, in seconds; 0 for none.
+        cluster: the workers to use instead of processes of this machine, unless ``jobs`` is 0.
         console: shows the progress.
         label: text of the progress bar.
     """
     console = console or Console(quiet=True)
     with console.progress(len(items), label) as tick:
-        rows = _pooled(work, items, key, jobs, limit_s) if jobs else _inline(work, items, key)
+        if not jobs or not items:
+            rows = _inline(work, items, key)
+        else:
+            workers: Workers = Processes(jobs) if cluster is None else cluster.workers(console)
+            rows = _handed_out(work, items, key, workers, limit_s)
         for row, seconds in rows:
             tick(failed=row.get("status") == "failed")
             console.case(str(row[key[0]]), str(row.get("status", "ok")), row.get("reason"), seconds)
@@ -115,170 +145,63 @@ def _guarded_chunk(
     return [_guarded(work, item, key, limit_s) for item in items]
 
 
-def _pooled(
-    work: Work, items: Sequence[Mapping[str, Any]], key: Sequence[str], jobs: int, limit_s: float
+def _handed_out(
+    work: Work, items: Sequence[Mapping[str, Any]], key: Sequence[str], workers: Workers, limit_s: float
 ) -> Iterator[tuple[Row, float]]:
+    """Hand out the cases in chunks, then those of lost chunks one by one."""
     suspects: list[Mapping[str, Any]] = []
-    workers = min(jobs, len(items))
+    flying: dict[Any, Sequence[Mapping[str, Any]]] = {}
     begun, size = 0, 1
-    while begun < len(items):
-        pool = _Pool.get(jobs)
-        flying: dict[Future[list[tuple[Row, float]]], Sequence[Mapping[str, Any]]] = {}
-        try:
-            while begun < len(items) or flying:
-                while begun < len(items) and len(flying) < workers * _CHUNKS_IN_FLIGHT:
-                    chunk = items[begun : begun + size]
-                    flying[pool.submit(_guarded_chunk, work, chunk, key, limit_s)] = chunk
-                    begun += len(chunk)
-                done, _ = wait(flying, return_when=FIRST_COMPLETED)
-                for future in done:
-                    try:
-                        results = future.result()
-                    except MemoryError:
-                        suspects += flying.pop(future)
-                        continue
-                    del flying[future]
-                    size = _chunk_size(results, len(items) - begun, workers)
-                    yield from results
-        except _WORKERS_LOST:
-            # One of these cases killed its worker (memory, time limit, a crash in a C library).
-            suspects += [item for chunk in flying.values() for item in chunk]
-            _Pool.drop()
-        except BaseException:
-            _Pool.drop()
-            raise
-    yield from _one_by_one(work, suspects, key, limit_s)
+    lost: tuple[type[BaseException], ...] = (MemoryError, *workers.lost)
+    try:
+        while begun < len(items) or flying:
+            hands = workers.hands()
+            while begun < len(items) and len(flying) < hands * _CHUNKS_IN_FLIGHT:
+                chunk = items[begun : begun + size]
+                flying[workers.submit(partial(_guarded_chunk, work, chunk, key, limit_s))] = chunk
+                begun += len(chunk)
+            for task in workers.finished(flying):
+                chunk = flying.pop(task)
+                try:
+                    results = task.result()
+                except lost:
+                    # One of these ended its worker (out of memory, out of time, a crash in a C library).
+                    suspects += chunk
+                    continue
+                size = _chunk_size(results, len(items) - begun, max(hands, 1), workers)
+                yield from results
+        yield from _one_by_one(work, suspects, key, workers, limit_s)
+    except BaseException:
+        workers.drop()
+        raise
 
 
-def _chunk_size(results: Sequence[tuple[Row, float]], waiting: int, workers: int) -> int:
-    """Cases per batch: about 0.05 s of work, fewer towards the end so that all workers finish together."""
+def _chunk_size(results: Sequence[tuple[Row, float]], waiting: int, hands: int, workers: Workers) -> int:
+    """Cases to hand over at once: fewer towards the end, so that all workers end together."""
     each = sum(seconds for _, seconds in results) / len(results)
-    return max(1, min(int(_CHUNK_SECONDS / max(each, 1e-9)), _LARGEST_CHUNK, waiting // (2 * workers)))
+    return max(1, min(int(workers.chunk_s / max(each, 1e-9)), workers.chunk_cases, waiting // (2 * hands)))
 
 
 def _one_by_one(
-    work: Work, items: Sequence[Mapping[str, Any]], key: Sequence[str], limit_s: float
+    work: Work, suspects: Sequence[Mapping[str, Any]], key: Sequence[str], workers: Workers, limit_s: float
 ) -> Iterator[tuple[Row, float]]:
-    """Run cases one at a time, so that the case that kills a worker is identified."""
-    waiting = list(reversed(items))
-    while waiting:
-        alone, began = _started(1), time.monotonic()
-        try:
-            while waiting:
-                began = time.monotonic()
-                try:
-                    result = alone.submit(_guarded, work, waiting[-1], key, limit_s).result()
-                except MemoryError:
-                    result = _out_of_memory(waiting[-1], key), time.monotonic() - began
-                waiting.pop()
-                yield result
-        except _WORKERS_LOST:
+    """Cases in workers that have nothing else in hand, so that it is known which of them ends its worker."""
+    waiting = list(reversed(suspects))
+    flying: dict[Any, tuple[Mapping[str, Any], float]] = {}
+    while waiting or flying:
+        while waiting and len(flying) < workers.alone():
+            item = waiting.pop()
+            flying[workers.submit(partial(_guarded, work, item, key, limit_s))] = item, time.monotonic()
+        for task in workers.finished(flying):
+            item, began = flying.pop(task)
             seconds = time.monotonic() - began
-            if limit_s and seconds >= limit_s:
-                reason = "timeout", f"longer than {limit_s:g} s in two attempts; --case-seconds sets the limit"
-            else:
-                reason = "worker_died", "its process was killed in two attempts (out of memory?)"
-            yield _failure(waiting.pop(), key, *reason), seconds
-        finally:
-            _end(alone)
-
-
-class _Pool:
-    """The workers of this process, kept between stages because importing the libraries takes seconds."""
-
-    pool: ProcessPoolExecutor | None = None
-    workers = 0
-    mask = -1
-
-    @classmethod
-    def get(cls, workers: int) -> ProcessPoolExecutor:
-        """The kept pool, or a new one of this size; a worker starts with its first work."""
-        mask = permissions.umask()
-        if cls.pool is None or cls.workers < workers or cls.mask != mask:
-            cls.drop()
-            cls.pool, cls.workers, cls.mask = _started(workers), workers, mask
-        return cls.pool
-
-    @classmethod
-    def drop(cls) -> None:
-        """End the workers."""
-        if cls.pool is not None:
-            _end(cls.pool)
-        cls.pool, cls.workers = None, 0
-
-
-def _end(pool: ProcessPoolExecutor) -> None:
-    """Kill the workers of a pool: one that hangs would keep this process from exiting."""
-    workers = list((getattr(pool, "_processes", None) or {}).values())  # there is no public way before Python 3.14
-    pool.shutdown(wait=False, cancel_futures=True)
-    for worker in workers:
-        worker.kill()
-
-
-def prepare_workers(modules: Sequence[str]) -> None:
-    """Load modules in the background for the workers of a later :func:`map_cases`.
-
-    All workers of this process are forked from one server, which imports the modules once, in parallel to this
-    process. Only the first call has an effect; a worker imports any other module when it needs it.
-
-    Args:
-        modules: names of modules that start no threads on import.
-    """
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["__main__", __name__, *modules])
-    _start_server()
-
-
-def _start_server() -> None:
-    """Start the fork server, unless it runs.
-
-    It is a new process, not a fork of this one: a worker that inherited the artifact's lock would hold it after its
-    parent died. Workers inherit the environment set here.
-    """
-    # The processes already fill the cores.
-    alone = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
-    # Ctrl-C reaches every process of the terminal; the parent decides what it means.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        with _environment(dict.fromkeys(alone, "1")):
-            forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for processes started within the context."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _started(workers: int) -> ProcessPoolExecutor:
-    _start_server()
-    context = multiprocessing.get_context("forkserver")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(permissions.umask(),))
-
-
-def _begin(mask: int) -> None:
-    """Make this worker exit at a case's time limit and when its parent is killed; it would otherwise wait for work.
-
-    Args:
-        mask: umask of the parent, which may have changed since the fork server started.
-    """
-    os.umask(mask)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    threading.Thread(target=_await_end_of_parent, daemon=True).start()
-
-
-def _await_end_of_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+            try:
+                yield task.result()
+            except MemoryError:
+                yield _out_of_memory(item, key), seconds
+            except workers.lost:
+                if limit_s and seconds >= limit_s:
+                    reason = "timeout", f"longer than {limit_s:g} s in two attempts; --case-seconds sets the limit"
+                else:
+                    reason = "worker_died", "its process was killed in two attempts (out of memory?)"
+                yield _failure(item, key, *reason), seconds
