@@ -99,8 +99,10 @@ def check_network(
     network, twin = trial.build(), trial.build()
     trial.must(_same(_copied(network), twin), "built twice from one seed of torch it has different weights")
     check_phases(trial, network)
-    check_reading(trial, network)
-    if model.TASK != "pretrain":
+    if model.TASK == "pretrain":
+        check_reading_photos(trial, network)
+    else:
+        check_reading(trial, network)
         check_answers(trial, network)
     if model.TASK == "classify":
         check_explained(trial, network)
@@ -131,11 +133,11 @@ class Trial:
 
     @property
     def sizes(self) -> Sizes:
-        """Three classes and a few columns, or a lesion, or nothing."""
-        if self.model.TASK == "pretrain":
-            return Sizes(())
+        """Three classes and a few columns, or a lesion."""
         if self.model.TASK == "segment":
             return Sizes((ANSWERS["segment"],))
+        if self.model.TASK == "pretrain":
+            return Sizes(())
         columns = {name: width for name, width in _COLUMNS.items() if name in self.model.READS}
         if "attributes" not in columns:
             return Sizes(_CLASSES, columns, (3, 2, 1))
@@ -293,27 +295,35 @@ def check_phases(trial: Trial, network: Any, where: str = "") -> None:
 
 
 def check_reading(trial: Trial, network: Any) -> None:
-    """It asks for what ``READS`` names, for all of it, and for the truth only in its loss; a pretraining for none."""
+    """It asks for what ``READS`` names, for all of it, and for the truth only in its loss."""
     network.eval().enter(network.phases()[-1].name)
-    reads, truth = set(trial.model.READS), TRUTHS.get(trial.model.TASK)
-    answers = ("forward", "answer") if truth else ()
+    reads, truth = set(trial.model.READS), TRUTHS[trial.model.TASK]
     asked = {}
-    for what in (*answers, "loss"):
+    for what in ("forward", "answer", "loss"):
         batch = Recorded(trial.batch())
         _without_gradient(network.train(what == "loss"), what, batch)
         asked[what] = batch.asked
-    for what in answers:
+    for what in ("forward", "answer"):
         trial.must(truth not in asked[what], f"{what} reads {truth!r}, the truth, which nobody knows then")
-    if not truth:
-        truths = asked["loss"] & set(TRUTHS.values())
-        trial.must(not truths, f"its loss reads {', '.join(sorted(truths))}, but a pretraining has no truth")
     for what, names in asked.items():
         unnamed = names - reads - {truth}
         trial.must(not unnamed, f"{what} reads {', '.join(sorted(unnamed))}, which READS does not name")
-    trial.must(not truth or truth in asked["loss"], f"its loss never reads {truth!r}, the truth")
-    reader = "answer" if truth else "loss"
-    unread = reads - asked[reader]
-    trial.must(not unread, f"READS names {', '.join(sorted(unread))}, which its {reader} never reads")
+    trial.must(truth in asked["loss"], f"its loss never reads {truth!r}, the truth")
+    unread = reads - asked["answer"]
+    trial.must(not unread, f"READS names {', '.join(sorted(unread))}, which its answer never reads")
+
+
+def check_reading_photos(trial: Trial, network: Any) -> None:
+    """The loss of a pretraining asks for what ``READS`` names, for all of it, and for no truth."""
+    network.train().enter(network.phases()[-1].name)
+    batch, reads = Recorded(trial.batch()), set(trial.model.READS)
+    _without_gradient(network, "loss", batch)
+    truths = ", ".join(sorted(batch.asked & set(TRUTHS.values())))
+    trial.must(not truths, f"its loss reads {truths}, but a pretraining has no truth")
+    unnamed = ", ".join(sorted(batch.asked - reads))
+    trial.must(not unnamed, f"its loss reads {unnamed}, which READS does not name")
+    unread = ", ".join(sorted(reads - batch.asked))
+    trial.must(not unread, f"READS names {unread}, which its loss never reads")
 
 
 def check_answers(trial: Trial, network: Any) -> None:
@@ -535,9 +545,12 @@ def check_files(trial: Trial, network: Any, twin: Any) -> None:
         twin.load_state_dict(load(data))
     except (RuntimeError, ValueError) as error:
         raise AssertionError(f"{name_of(trial.model)}: its state dict cannot be saved and read back: {error}") from None
-    name = ANSWERS.get(trial.model.TASK)
-    answers = [_without_gradient(n.eval(), "answer" if name else "loss", trial.batch()) for n in (network, twin)]
-    before, after = (each[name] if name else each for each in answers)
+    if trial.model.TASK == "pretrain":
+        one, other = (_without_gradient(each.eval(), "loss", trial.batch()) for each in (network, twin))
+        trial.must(torch.allclose(one, other, rtol=1e-5, atol=1e-5), "saved and read back it has another loss")
+        return
+    name = ANSWERS[trial.model.TASK]
+    before, after = (_without_gradient(each.eval(), "answer", trial.batch())[name] for each in (network, twin))
     trial.must(torch.allclose(before, after, rtol=1e-5, atol=1e-5), "saved and read back it answers differently")
 
 
