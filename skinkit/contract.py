@@ -42,6 +42,7 @@ TRUTHS = {"classify": "class", "segment": "truth_mask"}
 _OF_NETWORKS = {
     "classify": ("start", "phases", "loss", "encode", "head"),
     "segment": ("start", "phases", "loss", "mask_of"),
+    "pretrain": ("start", "phases", "loss", "backbone_state"),
 }
 _OF_ESTIMATORS = ("fit", "load", "save", "predict", "contributions")
 _OF_PHOTO_ESTIMATORS = ("embedder", "embedding_key", "explained")
@@ -100,8 +101,11 @@ def check_network(
     network, twin = trial.build(), trial.build()
     trial.must(_same(_copied(network), twin), "built twice from one seed of torch it has different weights")
     check_phases(trial, network)
-    check_reading(trial, network)
-    check_answers(trial, network)
+    if model.TASK == "pretrain":
+        check_reading_photos(trial, network)
+    else:
+        check_reading(trial, network)
+        check_answers(trial, network)
     if model.TASKS:
         check_tasks(trial, network)
     if model.TASK == "classify":
@@ -112,6 +116,8 @@ def check_network(
     check_seed(trial, network)
     check_gradients(trial, network)
     check_learning(trial, network, steps, learning_rate)
+    if model.TASK == "pretrain":
+        check_backbone(trial, network, twin)
     check_files(trial, network, twin)
 
 
@@ -141,6 +147,8 @@ class Trial:
         """Three classes, a few columns and the further tasks, or a lesion."""
         if self.model.TASK == "segment":
             return Sizes((ANSWERS["segment"],))
+        if self.model.TASK == "pretrain":
+            return Sizes(())
         columns = {name: width for name, width in _COLUMNS.items() if name in self.model.READS}
         counts = {name: (1,) * len(classes) for name, classes in self.tasks.items()}
         attributes, unknown = (_ATTRIBUTES, (-0.5,) * len(_ATTRIBUTES)) if "attributes" in columns else ((), ())
@@ -216,8 +224,11 @@ def check_text(model: type[Any]) -> None:
     _must(model, places == sorted(places), f"the sections of its docstring are not in the order {' '.join(SECTIONS)}")
     undeclared = [name for name in ("TASK", "READS", "CONFIG") if name not in dir(model)]
     _must(model, not undeclared, f"it does not declare {', '.join(undeclared)}")
-    _must(model, model.TASK in ANSWERS, f"TASK is not one of {', '.join(ANSWERS)}")
+    _must(model, model.TASK in _OF_NETWORKS, f"TASK is not one of {', '.join(_OF_NETWORKS)}")
     _must(model, len(model.READS) > 0, "READS names no input")
+    if model.TASK == "pretrain":
+        unknown = set(model.READS) - {"image", *NAMED}
+        _must(model, not unknown, f"READS names {', '.join(sorted(unknown))}; a pretraining reads photos alone")
     if model.TASK == "classify":
         unknown = set(model.READS) - {*PICTURES, *TABLES}
         _must(model, not unknown, f"READS names {', '.join(sorted(unknown))}, which nothing provides")
@@ -260,7 +271,10 @@ def check_settings(trial: Trial) -> None:
             raise AssertionError(f"{name_of(model)}: preset {name!r} is not valid: {error}") from None
         check_phases(trial, network, f" of preset {name!r}")
     weights = model.default_weights(trial.config)
-    trial.must(weights in PUBLIC, f"default_weights answers {weights!r}, which is none of {', '.join(PUBLIC)}")
+    from_nothing = model.TASK == "pretrain" and not weights
+    trial.must(
+        from_nothing or weights in PUBLIC, f"default_weights answers {weights!r}, which is none of {', '.join(PUBLIC)}"
+    )
 
 
 # ----------------------------------------------------------------------------------------------------- networks
@@ -317,6 +331,19 @@ def check_reading(trial: Trial, network: Any) -> None:
     trial.must(not never, f"its loss never reads {never}, the truth")
     unread = reads - asked["answer"]
     trial.must(not unread, f"READS names {', '.join(sorted(unread))}, which its answer never reads")
+
+
+def check_reading_photos(trial: Trial, network: Any) -> None:
+    """The loss of a pretraining asks for what ``READS`` names, for all of it, and for no truth."""
+    network.train().enter(network.phases()[-1].name)
+    batch, reads = Recorded(trial.batch()), set(trial.model.READS)
+    _without_gradient(network, "loss", batch)
+    truths = ", ".join(sorted(batch.asked & set(TRUTHS.values())))
+    trial.must(not truths, f"its loss reads {truths}, but a pretraining has no truth")
+    unnamed = ", ".join(sorted(batch.asked - reads))
+    trial.must(not unnamed, f"its loss reads {unnamed}, which READS does not name")
+    unread = ", ".join(sorted(reads - batch.asked))
+    trial.must(not unread, f"READS names {unread}, which its loss never reads")
 
 
 def check_answers(trial: Trial, network: Any) -> None:
@@ -535,6 +562,40 @@ def check_learning(trial: Trial, network: Any, steps: int, learning_rate: float)
     trial.must(min(losses[1:]) < losses[0], f"its loss on three fixed cases does not fall: {listing}")
 
 
+def check_backbone(trial: Trial, network: Any, twin: Any) -> None:
+    """``backbone_state`` answers finite, trained tensors that another one starts from; in eval mode nothing is learnt.
+
+    Args:
+        trial: the model on trial.
+        network: has taken a few steps.
+        twin: has not.
+    """
+    import torch
+
+    state, untrained = network.backbone_state(), twin.backbone_state()
+    tensors = isinstance(state, Mapping) and all(isinstance(value, torch.Tensor) for value in state.values())
+    trial.must(tensors and len(state), "backbone_state answers no tensor by name, so nothing can start from it")
+    broken = [name for name, value in state.items() if not bool(value.isfinite().all())]
+    trial.must(not broken, f"backbone_state answers numbers that are not finite in {next(iter(broken), '')}")
+    same = untrained.keys() == state.keys()
+    trial.must(same, "backbone_state answers other names after training than before")
+    learnt = any(not torch.equal(value, untrained[name]) for name, value in state.items())
+    trial.must(learnt, "backbone_state answers nothing that its loss trains")
+    state = {name: value.detach().clone() for name, value in state.items()}
+    other = trial.build()
+    try:
+        other.start(state, "backbone.safetensors")
+    except InputError as error:
+        trial.must(good=False, sentence=f"start refuses what backbone_state answers: {error.found}")
+    taken = other.backbone_state()
+    good = all(torch.equal(value, taken[name]) for name, value in state.items())
+    trial.must(good, "start does not take over what backbone_state answers")
+    before = _copied(network)
+    loss = _without_gradient(network.eval(), "loss", trial.batch())
+    trial.must(bool(loss.isfinite()), f"its loss is {float(loss)} in eval mode, in which validation rows are scored")
+    trial.must(_same(before, network), "its loss changes the network in eval mode")
+
+
 def check_files(trial: Trial, network: Any, twin: Any) -> None:
     """Everything it has learnt lies in its state dict, which fits into a safetensors file and into a fresh twin."""
     import torch
@@ -545,6 +606,10 @@ def check_files(trial: Trial, network: Any, twin: Any) -> None:
         twin.load_state_dict(load(data))
     except (RuntimeError, ValueError) as error:
         raise AssertionError(f"{name_of(trial.model)}: its state dict cannot be saved and read back: {error}") from None
+    if trial.model.TASK == "pretrain":
+        one, other = (_without_gradient(each.eval(), "loss", trial.batch()) for each in (network, twin))
+        trial.must(torch.allclose(one, other, rtol=1e-5, atol=1e-5), "saved and read back it has another loss")
+        return
     before, after = (_without_gradient(each.eval(), "answer", trial.batch()) for each in (network, twin))
     for name in (ANSWERS[trial.model.TASK], *trial.tasks):
         same = torch.allclose(before[name], after[name], rtol=1e-5, atol=1e-5)

@@ -276,7 +276,7 @@ TRAINED_ON = Schema(
         ("cohort", "string", "development cohort"),
         ("case_id", "string", "the case"),
         ("image_id", "string", "one of its photos; a case has a row for each"),
-        ("part", "string", "train, validation or held_out"),
+        ("part", "string", "train, validation, held_out, or pretrain: learnt by the pretraining it starts from"),
         ("group_id", "string", "what must not be split, as in the cases"),
         ("patient_id", "string", "the patient, null when not known"),
         ("lesion_id", "string", "the lesion, null when not known"),
@@ -286,6 +286,8 @@ TRAINED_ON = Schema(
     ),
 )
 """``trained_on.parquet`` beside a model, so that leakage can be checked with the model alone."""
+LEARNT_BEFORE = "pretrain"
+"""Part of the rows that a model has learnt from only through the pretraining it starts from."""
 
 PREDICTIONS = Schema(
     "predictions",

@@ -16,8 +16,8 @@ class Config:
     """Options of the command."""
 
     what: Annotated[
-        Literal["all", "sources", "segmenters", "models", "classes", "tasks", "artifacts"],
-        Help("all, sources, segmenters, models, classes, tasks or artifacts", positional=True),
+        Literal["all", "sources", "segmenters", "models", "pretrainings", "classes", "tasks", "artifacts"],
+        Help("all, sources, segmenters, models, pretrainings, classes, tasks or artifacts", positional=True),
     ] = "all"
 
 
@@ -32,6 +32,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         "sources": dict(sources()),
         "segmenters": dict(registered("segment")),
         "models": dict(registered("classify")),
+        "pretrainings": dict(registered("pretrain")),
         "classes": {name: _class_set_text(class_set(name)) for name in CLASS_SET_NAMES},
         "tasks": {
             **{name: f"{', '.join(task.classes)}; column {task.column}" for name, task in TASKS.items()},

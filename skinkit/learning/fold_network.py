@@ -63,7 +63,7 @@ def train(
     examples: Examples,
     train_rows: np.ndarray,
     validation_rows: np.ndarray,
-    score: Score,
+    score: Score | None,
     *,
     start: Start,
     training: Training,
@@ -80,7 +80,8 @@ def train(
         examples: all cases.
         train_rows: positions it learns from.
         validation_rows: positions that choose the epoch.
-        score: answers and positions of the validation rows -> figures; the first decides.
+        score: answers and positions of the validation rows -> figures, the first decides; None: the loss on these
+            rows decides.
         start: pretrained weights.
         training: where and how.
         folder: where its files go; a killed run left its checkpoint beside it.
@@ -96,7 +97,7 @@ def train(
 
     torch.manual_seed(training.seed)
     network = model.build(settings, sizes)
-    source = "random numbers" if start.file is None else network.start(read_state(start.file), str(start.file))
+    source = "random numbers" if start.file is None else network.start(read_state(start.file), start.source)
     parameters = sum(p.numel() for p in network.parameters())
     training.console.info(f"    {parameters:,} parameters, which start from {source}")
     _prepare(network, examples, train_rows, training)

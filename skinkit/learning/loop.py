@@ -55,7 +55,7 @@ from skinkit.learning.schedule import (
     seed_at,
     steps_per_epoch,
 )
-from skinkit.learning.state import OWN, Progress, Score, TrainingJob, as_module
+from skinkit.learning.state import OWN, VALIDATION_LOSS, Progress, Score, TrainingJob, as_module, deciding
 from skinkit.models.parts.protocol import Network, Phase
 
 _STATISTICS_BATCHES = 200
@@ -85,7 +85,7 @@ def fit(
     examples: Examples,
     train_rows: RowIndices,
     validation_rows: RowIndices,
-    score: Score,
+    score: Score | None,
     *,
     seed: int,
     device: str,
@@ -103,7 +103,8 @@ def fit(
         examples: the inputs of all rows.
         train_rows: rows to train on; unreadable ones are left out with a warning.
         validation_rows: rows that decide which epoch is kept and when to stop; may be empty.
-        score: function of the answers on the validation rows.
+        score: function of the answers on the validation rows; None for a network that answers nothing, whose loss on
+            these rows decides.
         seed: on the CPU it determines the result, together with the rows and the initial weights.
         device: ``cpu`` or ``cuda``.
         precision: ``fp32``, ``bf16`` or ``auto`` (:func:`skinkit.learning.precision.precision_of`).
@@ -129,7 +130,18 @@ def fit(
     identity = digest([FORMAT, seed, [asdict(phase) for phase in phases], rows, row_strata])
     precision = precision_of(device, precision)
     job = TrainingJob(
-        examples, train, validation, score, seed, device, precision, Path(folder), label, identity, row_strata
+        examples,
+        train,
+        validation,
+        score or _no_figures,
+        seed,
+        device,
+        precision,
+        Path(folder),
+        label,
+        identity,
+        row_strata,
+        scored_by_loss=score is None,
     )
     if not validation and not phases[-1].averaged:
         falls = phases[-1].schedule in ("cosine", "one_cycle")  # such schedules are meant to run to the end
@@ -143,6 +155,10 @@ def fit(
     as_module(network).to("cpu")
     best = next(row for row in reversed(progress.history) if row["kept"])
     return Trained(progress.history, best, progress.snapshots)
+
+
+def _no_figures(answers: Mapping[str, npt.NDArray[Any]], rows: npt.NDArray[np.int64]) -> Mapping[str, float]:
+    return {}
 
 
 def _readable(examples: Examples, rows: RowIndices, name: str, console: Console) -> tuple[int, ...]:
@@ -311,13 +327,29 @@ def _diverged(phase: Phase, progress: Progress, value: float) -> InputError:
 def _validated(fabric: Any, network: Network, job: TrainingJob, console: Console) -> dict[str, float]:
     """The figures of the validation rows, computed by the first process and broadcast to the others."""
     figures: dict[str, float] = {}
-    if job.validation and fabric.global_rank == 0:
+    if job.validation and fabric.global_rank == 0 and job.scored_by_loss:
+        figures = {VALIDATION_LOSS: _validation_loss(network, job)}
+    elif job.validation and fabric.global_rank == 0:
         quiet = Console(quiet=True, stream=console.stream)
         answers = forward.answers(
             network, job.examples, job.validation, device=job.device, precision=job.precision, console=quiet
         )
         figures = {name: float(value) for name, value in job.score(answers, np.array(job.validation)).items()}
     return dict(fabric.broadcast(figures)) if fabric.world_size > 1 else figures
+
+
+def _validation_loss(network: Network, job: TrainingJob) -> float:
+    """The mean loss per validation row, in eval mode; what it draws at random is the same in every epoch."""
+    as_module(network).eval()
+    size = max(phase.batch for phase in network.phases())
+    # Of even sizes, because some losses compare the cases of a batch and mean nothing for a last one left over.
+    groups = np.array_split(np.array(job.validation), math.ceil(len(job.validation) / size))
+    total = 0.0
+    torch.manual_seed(seed_at(job.seed, 0, 0, 0, 1))
+    with torch.no_grad(), autocast(job.device, job.precision):
+        for group, batch in zip(groups, job.examples.batches(groups), strict=True):
+            total += float(network.loss(as_input(batch, job.device))) * len(group)
+    return total / len(job.validation)
 
 
 def _snapshot(network: Any, job: TrainingJob, progress: Progress, phase: Phase) -> dict[str, Any]:
@@ -335,7 +367,7 @@ def _compare(module: Any, job: TrainingJob, progress: Progress, phase: Phase, ro
     """Keep this epoch's weights if they are the best of the phase so far; without validation rows the last are best."""
     if progress.epoch == math.floor(phase.epochs * (1 - phase.candidates)) + 1:
         progress.best_epoch = 0  # epochs before the candidates count only if patience ends the phase early
-    value = next((row[name] for name in row if name not in OWN), math.nan) if job.validation else float(row["epoch"])
+    value = deciding(row) if job.validation else float(row["epoch"])
     if value > progress.best_score or progress.best_epoch == 0:
         progress.best_score = value if math.isfinite(value) else -math.inf
         progress.best_epoch, progress.since_best = int(row["epoch"]), 0

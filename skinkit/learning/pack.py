@@ -115,6 +115,8 @@ def write(workspace: Workspace, name: str, output: Path) -> tuple[Pack, str]:
     """
     model = checked(trained(name, workspace))
     about = model.json("model.json")
+    if about.get("task") == "pretrain":
+        refuse_other_task(about, "classify", name)
     parts = {CLASSIFIER if about.get("task", "classify") == "classify" else SEGMENTER: (name, model)}
     asks_for: dict[str, dict[str, Any]] = {}
     if CLASSIFIER in parts:
@@ -600,11 +602,36 @@ def trained(name: str, workspace: Workspace) -> Artifact:
     return open_artifact(path)
 
 
+def refuse_other_task(about: Mapping[str, Any], task: str, name: str) -> None:
+    """Refuse a model of another task than is asked for.
+
+    Args:
+        about: its ``model.json``.
+        task: ``classify``, ``segment`` or ``pretrain``.
+        name: how it is called here.
+
+    Raises:
+        InputError: it has another task.
+    """
+    own = str(about.get("task", "classify"))
+    if own == task:
+        return
+    does = {"segment": "draws masks", "classify": "classifies", "pretrain": "only answers a backbone"}
+    start = f", or start one from it: 'skinkit train --weights model:{name}'" if own == "pretrain" else ""
+    raise InputError(
+        f"the model {name!r} {does.get(own, own)}",
+        f"one that {does[task]}",
+        f"name another; 'skinkit models list' shows the task of each{start}",
+    )
+
+
 def fused_name(model: Artifact) -> str:
-    """Name of the fused tables a classifier reads in this workspace."""
-    if model.installed:
+    """Name of the fused tables a classifier reads in this workspace; :class:`InputError` for another model."""
+    if model.installed and "fused" in model.installed["asks_for"]:
         return str(model.installed["asks_for"]["fused"]["name"])
-    return str(model.json("model.json")["fused"])
+    about = model.json("model.json")
+    refuse_other_task(about, "classify", model.path.name)
+    return str(about["fused"])
 
 
 def asked_for(workspace: Workspace, ref: Ref) -> Mapping[str, Any]:

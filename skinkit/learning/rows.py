@@ -14,6 +14,7 @@ from pandas.util import hash_pandas_object
 
 from skinkit.artifacts.artifact import Artifact
 from skinkit.audit import leakage
+from skinkit.data import views
 from skinkit.errors import InputError
 from skinkit.models.parts.protocol import UNKNOWN
 from skinkit.schemas import OK
@@ -30,7 +31,8 @@ class DevelopmentRows:
     """Cases of all development cohorts, and the split over them.
 
     Attributes:
-        frame: fused rows (of a classifier) or cases with a truth mask (of a segmenter), one per (cohort, case_id).
+        frame: fused rows (of a classifier), one per (cohort, case_id), or cases with a truth mask (of a segmenter) or
+            any photo (of a pretraining), one per image.
         split: fold, cohort, case_id, part, and row: a position in ``frame``.
         barred: why cases are not trained on -> how many.
     """
@@ -185,6 +187,36 @@ def outlined(cases: Mapping[str, Artifact], split: Artifact) -> DevelopmentRows:
             f"no case of the split {split.path} has a truth mask",
             "development cohorts with masks drawn by people",
             "see 'skinkit show' of the cases; folder cohorts name them with 'masks' in cohort.toml",
+        ),
+    )
+
+
+def pictured(cases: Mapping[str, Artifact], split: Artifact, *, by_case: bool) -> DevelopmentRows:
+    """The photos of the split's cases, with or without a label.
+
+    Args:
+        cases: cohort -> its cases.
+        split: the split.
+        by_case: one row per case, its views beside each other, instead of one per photo.
+
+    Raises:
+        InputError: there is none.
+    """
+    frame = _joined(cases)
+    frame = frame[frame["status"] == OK].reset_index(drop=True)
+    if by_case:
+        tables = [views.beside(views.primary_images(rows), rows) for _, rows in frame.groupby("cohort", sort=True)]
+        frame = pd.concat(tables, ignore_index=True) if tables else frame
+    table = split.table(["fold", *KEY, "part"])
+    inside = frame.merge(table[KEY].drop_duplicates(), on=KEY, how="left", indicator=True)["_merge"] == "both"
+    return _divided(
+        frame[inside.to_numpy()],
+        table,
+        {"in no part of the split": int((~inside).sum())},
+        InputError(
+            f"no usable photo belongs to a case of the split {split.path}",
+            "photos of development cohorts",
+            "run 'skinkit split --over all', which covers every development photo",
         ),
     )
 

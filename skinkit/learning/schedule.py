@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from skinkit.errors import ConfigError
-from skinkit.learning.state import OWN, Progress, TrainingJob
+from skinkit.learning.state import Progress, TrainingJob, deciding
 from skinkit.models.parts.protocol import Phase
 
 _CLIMB_FROM = 25
@@ -87,7 +87,7 @@ def plateau_factor(phase: Phase, progress: Progress, highest: float) -> float:
     finished = progress.history[len(progress.history) - (progress.epoch - 1) :]
     falls, waited, best = 0, 0, -math.inf
     for row in finished:
-        value = next((row[name] for name in row if name not in OWN), -row["train_loss"])
+        value = deciding(row)
         best, waited = (value, 0) if value > best else (best, waited + 1)
         if waited > phase.plateau:
             falls, waited = falls + 1, 0

@@ -37,6 +37,7 @@ class TrainingJob:
     label: str
     identity: str
     strata: tuple[int, ...] = ()
+    scored_by_loss: bool = False
 
 
 @dataclass
@@ -78,6 +79,13 @@ class Progress:
 
 
 OWN = ("phase", "epoch", "learning_rate", "train_loss", "seconds", "kept")
+VALIDATION_LOSS = "validation_loss"
+
+
+def deciding(row: Mapping[str, Any]) -> float:
+    """The figure of an epoch that decides, higher is better: the first of its scores, else minus a loss."""
+    name = next((name for name in row if name not in OWN), "train_loss")
+    return -float(row[name]) if name in (VALIDATION_LOSS, "train_loss") else float(row[name])
 
 
 # -------------------------------------------------------------------------------------------------------- devices

@@ -16,9 +16,10 @@ from skinkit.artifacts.artifact import Artifact
 from skinkit.artifacts.tables import read_table
 from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.learning.embeddings import EmbeddingStore, embedding_store
-from skinkit.learning.pack import checked
+from skinkit.learning.pack import checked, refuse_other_task
 from skinkit.models import load_model, model_config, present_settings
 from skinkit.models.parts.protocol import LESION, Embedder, Estimator, Network, Sizes
+from skinkit.schemas import LEARNT_BEFORE
 from skinkit.stats.calibration import Isotonic
 from skinkit.stats.encoders import Encoder, Standardiser
 from skinkit.stats.metrics import Floats
@@ -231,7 +232,8 @@ class Classifier(TrainedModel):
             return [self.outside] * len(frame), False
         if not frame["case_id"].isin(trained_on.loc[here, "case_id"]).any():
             _refuse_other_ids(frame, trained_on[here], cohort, self.name)
-        held_out: dict[str, set[int]] = {case: set() for case in trained_on.loc[here, "case_id"]}
+        divided = trained_on[here & (trained_on["part"] != LEARNT_BEFORE)]
+        held_out: dict[str, set[int]] = {case: set() for case in divided["case_id"]}
         learnt: dict[str, set[int]] = {}
         for row in trained_on[here & (trained_on["part"] == "held_out")].to_dict("records"):
             held_out[row["case_id"]].add(int(row["fold"]))
@@ -339,24 +341,17 @@ def _opened(artifact: Artifact, task: str, name: str) -> TrainedModel:
     checked(artifact)
     try:
         about: dict[str, Any] = artifact.json("model.json")
-        own_task = str(about.get("task", "classify"))
-        if own_task == task:
-            model = load_model(about["model"], task=task)
-            settings = present_settings(model, about["settings"])
-            config = model_config(model, settings, where="model.json")
-            return TrainedModel(name or about["name"], about, artifact.identity, model, config, artifact.path)
+        refuse_other_task(about, task, name or artifact.path.name)
+        model = load_model(about["model"], task=task)
+        settings = present_settings(model, about["settings"])
+        config = model_config(model, settings, where="model.json")
+        return TrainedModel(name or about["name"], about, artifact.identity, model, config, artifact.path)
     except ConfigError as error:
         raise InputError(
             f"the model {name or artifact.path.name!r}: {error.found}", error.expected, error.fix
         ) from None
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise _unreadable(artifact.path, error) from None
-    does = {"segment": "draws masks", "classify": "classifies"}
-    raise InputError(
-        f"the model {name or artifact.path.name!r} {does.get(own_task, own_task)}",
-        f"one that {does[task]}",
-        "name another; 'skinkit status' lists the models",
-    )
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:

@@ -8,7 +8,7 @@ its default; the file names it ``MODEL``:
 
     DrawingRule   a segmenter that is not trained: ``draw(rgb, config) -> mask``
     Estimator     a classifier fitted at once, such as ``lightgbm``: ``fit``, ``load``, ``save``, ``predict``
-    Network       a segmenter or classifier that ``skinkit.learning.loop`` trains step by step
+    Network       a segmenter, classifier or pretraining that ``skinkit.learning.loop`` trains step by step
 
 ``skinkit.contract.check_model`` holds every model to them.
 

@@ -415,7 +415,8 @@ def _comparisons(
     near = {"near_distance_bits": config.near_bits, "near_limit": config.near_limit}
     learnt_from = trained[trained["part"] != "held_out"]
     if not development:
-        yield leakage.check(scored, (trained if final else learnt_from).drop_duplicates(["cohort", "case_id"]), **near)
+        photos = (trained if final else learnt_from).drop_duplicates(["cohort", "case_id", "image_id"])
+        yield leakage.check(scored, photos, **near)
         return
     for fold, learnt in learnt_from.groupby("fold"):
         # A development case without a fold was held out by several, or was in no part: then only folds that never met

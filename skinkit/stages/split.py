@@ -10,6 +10,10 @@ published and therefore need a reason (``--allow-leakage``).
 
 The split named ``masks`` (or any with ``--over masks``) is for segmenters: it covers the cases with a truth mask, with
 or without a diagnosis, stratified by cohort and modality instead of class.
+
+The split named ``all`` (``--over all``) is for pretraining: it covers every development photo, with or without a
+diagnosis. It follows the workspace's split, so that a model trained on that one may start from the pretraining: what a
+fold of that split validates on or holds out, and whatever shares a patient with it, is held out of the same fold here.
 """
 
 from __future__ import annotations
@@ -45,6 +49,8 @@ SCHEMA = SPLIT
 
 MASKS = "masks"
 """Name of the split that is over cases with truth masks by default."""
+ALL = "all"
+"""Name of the split that is over every development photo by default."""
 TRAIN, VALIDATION, HELD_OUT = PARTS = ("train", "validation", "held_out")
 PART_NAMES = {
     "train": TRAIN, "training": TRAIN, "validation": VALIDATION, "valid": VALIDATION, "val": VALIDATION,
@@ -69,15 +75,16 @@ class Config:
     folds: Annotated[int, "folds; 1 is one train/validation/held_out split, more is cross-validation"] = 1
     seed: Annotated[int, "seed of the shuffling (some published protocols have their own)"] = 0
     over: Annotated[
-        Literal["auto", "diagnosis", "masks"],
-        "cases with a class, or cases with a truth mask; auto: masks if the split is named masks",
+        Literal["auto", "diagnosis", "masks", "all"],
+        "cases with a class, cases with a truth mask, or all; auto: masks or all if the split is named so",
     ] = "auto"
     classes: Annotated[
         str, "class set: pad6, wang8, wang4, isic2017, isic2018-7, malignancy or a TOML file (default: the workspace's)"
     ] = ""
     validation: Annotated[
         float,
-        "share of the rows not held out that goes to validation, 0 to 1; 0 for 0.2, over masks 0.1, or as published",
+        "share of the rows not held out that goes to validation, 0 to 1; 0 for 0.2, over masks and all 0.1, or as "
+        "published",
     ] = 0.0
     held_out: Annotated[float, "share of all rows held out when there is one fold, 0 to 1"] = 0.2
     group: Annotated[
@@ -97,15 +104,19 @@ class Config:
 
 def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:
     """The one split of that name, over all development cohorts."""
-    name = name or workspace.defaults["split"]
+    name = name or (ALL if config.over == ALL else workspace.defaults["split"])
     check_name(name, "name of the split")
     development = workspace.development(cohorts, "a split")
     return [Ref("split", name=name)] if development else []
 
 
 def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
-    """The cases of every development cohort."""
-    return {f"cases/{cohort}": Ref("cases", cohort) for cohort in workspace.with_role("development")}
+    """The cases of every development cohort; for a split over all photos also the workspace's split."""
+    inputs = {f"cases/{cohort}": Ref("cases", cohort) for cohort in workspace.with_role("development")}
+    followed = Ref("split", name=workspace.defaults["split"])
+    if config.over == ALL and not config.import_file and target != followed:
+        inputs["split"] = followed
+    return inputs
 
 
 def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:
@@ -114,9 +125,11 @@ def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:
     The validation rows of a classifier fit its temperature and the thresholds of every class; those of a segmenter
     only select the epoch, so fewer are enough.
     """
-    over = config.over if config.over != "auto" else "masks" if target.name == MASKS else "diagnosis"
+    over = config.over
+    if over == "auto":
+        over = "masks" if target.name == MASKS else "all" if target.name == ALL else "diagnosis"
     published = _published(config)
-    usual = 0.1 if over == "masks" else published.validation if published else 0.2
+    usual = 0.1 if over in (MASKS, ALL) else published.validation if published else 0.2
     return replace(config, over=over, validation=config.validation or usual)
 
 
@@ -175,15 +188,18 @@ def run(config: Config, job: Job) -> Artifact:
     if published is None:
         every = _without(every, shared)
     left_out = _left_out(every)
-    images, excluded = _outlined_images(every) if config.over == "masks" else _labelled_images(every, classes)
+    by_class = config.over not in (MASKS, ALL)
+    images, excluded = _labelled_images(every, classes) if by_class else _pictured_images(every, config.over)
     images["joined"] = leakage.joined_groups(images, config.group)
     cases = primary_images(images).reset_index(drop=True)
     if config.import_file:
         frame = _imported(_import_path(config, job.workspace), cases, job, config)
+    elif "split" in job.inputs:
+        frame = _following(job.inputs["split"], cases, config)
     else:
         frame = _as_published(published, cases, config, job) if published else _drawn(cases, config, job)
-    strata = tuple(sorted(set(cases["stratum"]))) if config.over == "masks" else classes.classes
-    warnings = _thin_strata(frame, cases, strata, by_class=config.over != "masks")
+    strata = classes.classes if by_class else tuple(sorted(set(cases["stratum"])))
+    warnings = _thin_strata(frame, cases, strata, by_class=by_class)
     warnings += _overlap_warnings(config, job, shared)
     for text in warnings:
         job.console.warn(text)
@@ -260,8 +276,8 @@ def _check(config: Config) -> None:
     published = _published(config)
     if published is None:
         return
-    if config.import_file or config.over == "masks":
-        other = "--import-file" if config.import_file else "--over masks"
+    if config.import_file or config.over in (MASKS, ALL):
+        other = "--import-file" if config.import_file else f"--over {config.over}"
         raise ConfigError(f"--protocol {config.protocol} with {other}", "one of them", f"leave {other} out")
     if config.folds not in published.folds:
         raise ConfigError(
@@ -308,14 +324,23 @@ def _labelled_images(cases: pd.DataFrame, classes: ClassSet) -> tuple[pd.DataFra
     return images.assign(stratum=images["class"]), excluded
 
 
-def _outlined_images(cases: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
-    """The usable images with a truth mask, with cohort and modality as ``stratum``, and counts of the others."""
+def _pictured_images(cases: pd.DataFrame, over: str) -> tuple[pd.DataFrame, dict[str, int]]:
+    """The usable images, over masks those with a truth mask, with cohort and modality as ``stratum``; how many others.
+
+    ``over`` is ``masks`` or ``all``.
+    """
     usable = cases["status"] == OK
-    outlined = cases["truth_mask_path"].notna()
+    chosen = usable & cases["truth_mask_path"].notna() if over == MASKS else usable
     excluded = _tally(
-        cases.loc[~usable, "reason"].fillna(cases["status"]), ["without_mask"] * int((usable & ~outlined).sum())
+        cases.loc[~usable, "reason"].fillna(cases["status"]), ["without_mask"] * int((usable & ~chosen).sum())
     )
-    images = cases[usable & outlined].reset_index(drop=True)
+    images = cases[chosen].reset_index(drop=True)
+    if images.empty and over == ALL:
+        raise InputError(
+            f"no development case has a usable photo (left out: {excluded})",
+            "photos of development cohorts",
+            "see 'skinkit show' of the cases",
+        )
     if images.empty:
         raise InputError(
             f"no development case has a mask drawn by a person (left out: {excluded})",
@@ -349,6 +374,44 @@ def _drawn(cases: pd.DataFrame, config: Config, job: Job) -> pd.DataFrame:
         part = np.full(len(cases), TRAIN, dtype=object)
         part[chosen] = HELD_OUT
         rest = np.flatnonzero(~chosen)
+        part[rest[_carved(labels[rest], groups[rest], config.validation, config.seed)]] = VALIDATION
+        folds.append(cases.assign(fold=fold, part=part))
+    return pd.concat(folds, ignore_index=True)
+
+
+def _following(split: Artifact, cases: pd.DataFrame, config: Config) -> pd.DataFrame:
+    """The folds of another split: what it validates on or holds out, and its groups, are held out of the same fold.
+
+    Raises:
+        ConfigError: another number of folds was asked for.
+        InputError: a fold is left without two groups to learn from.
+    """
+    import numpy as np
+    import pandas as pd
+
+    table = split.table(["fold", "cohort", "case_id", "part"])
+    numbers = sorted(int(fold) for fold in table["fold"].unique())
+    if config.folds not in (1, len(numbers)):
+        raise ConfigError(
+            f"--folds {config.folds} for a split that follows {split.path.parent.name!r}, which has {len(numbers)}",
+            f"--folds {len(numbers)}",
+            "leave --folds out: a split over all photos has the folds of the workspace's split",
+        )
+    keys = pd.MultiIndex.from_frame(cases[["cohort", "case_id"]])
+    labels, groups = cases["stratum"].to_numpy(dtype=str), cases["joined"].to_numpy(dtype=str)
+    folds = []
+    for fold in numbers:
+        unseen = table[(table["fold"] == fold) & (table["part"] != TRAIN)]
+        chosen = keys.isin(pd.MultiIndex.from_frame(unseen[["cohort", "case_id"]]))
+        chosen = np.isin(groups, groups[chosen])
+        part = np.where(chosen, HELD_OUT, TRAIN).astype(object)
+        rest = np.flatnonzero(~chosen)
+        if not len(rest):
+            raise InputError(
+                f"fold {fold} of the split {split.path.parent.name!r} leaves no photo to learn from",
+                "patients of which every case is in its training rows",
+                "keep patients together in that split, or add photos",
+            )
         part[rest[_carved(labels[rest], groups[rest], config.validation, config.seed)]] = VALIDATION
         folds.append(cases.assign(fold=fold, part=part))
     return pd.concat(folds, ignore_index=True)

@@ -1,4 +1,4 @@
-"""train: fused cases + split -> a classifier, or cases with truth masks + split -> a segmenter; fold by fold.
+"""train: fused cases + split -> a classifier, or cases + split -> a segmenter or a pretraining; fold by fold.
 
 Everything that is fitted is fitted per fold and lies in the fold's folder: encoder and imputer, scalers, signature and
 model on the training rows; calibration temperature and Youden thresholds on the validation rows. A model that needs no
@@ -10,6 +10,10 @@ Where there is one fold, a network whose settings say so (``final_epochs``, as i
 is trained a second time, from the beginning and on all rows, with the calibration and thresholds of the fold. That one
 answers for other cohorts alone; the held-out rows are scored by the fold's, which has learnt from fewer cases, so that
 its figures are on the cautious side.
+
+A pretraining learns from photos alone, labelled or not, and answers a backbone. ``--weights model:NAME`` starts a
+network from it, each fold from the same fold; what that fold validates on or holds out, the pretraining may not have
+learnt from.
 
 Models are frozen: one that exists is replaced by another configuration only with --replace.
 """
@@ -29,7 +33,7 @@ from skinkit.artifacts.files import digest, file_sha256, link_or_copy
 from skinkit.artifacts.files import write_atomic as write
 from skinkit.errors import ConfigError, InputError, RefusedError, listed
 from skinkit.models.parts.protocol import Estimator, Network
-from skinkit.models.parts.weights import RANDOM, Start, locate
+from skinkit.models.parts.weights import RANDOM, Start, locate, model_named
 from skinkit.options import Help, flat, identity_of
 from skinkit.schemas import MODEL, TRAINED_ON
 from skinkit.stages import Job, Sources
@@ -51,6 +55,8 @@ VERSION = 6
 SCHEMA = MODEL
 MASKS_SPLIT = "masks"
 """Name of the split segmenters are trained on."""
+ALL_SPLIT = "all"
+"""Name of the split pretrainings are trained on."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ class Config:
     model: Annotated[
         str,
         Help(
-            "kind of model to train: a classifier or segmenter of 'skinkit list' (default: the workspace's model); "
+            "kind of model to train: one of 'skinkit list' (default: the workspace's model); "
             "--name says what the trained model is called",
             metavar="KIND",
         ),
@@ -69,8 +75,8 @@ class Config:
     weights: Annotated[
         str,
         Help(
-            "pretrained weights: safetensors, a PyTorch state dict, or a name of 'skinkit weights list' (default: the "
-            "model's own, if downloaded); none: random initialisation",
+            "pretrained weights: safetensors, a PyTorch state dict, a name of 'skinkit weights list' (default: the "
+            "model's own, if downloaded), or model:NAME, a pretraining of this workspace; none: random initialisation",
             identity=False,
             metavar="PATH",
         ),
@@ -113,7 +119,9 @@ class Config:
     radiomics: Annotated[
         Literal["auto", "none", "signature", "all"], "radiomic features of the model; auto: the model's default"
     ] = "auto"
-    split: Annotated[str, "name of the split (default: the workspace's; masks for a segmenter)"] = ""
+    split: Annotated[
+        str, "name of the split (default: the workspace's; masks for a segmenter, all for a pretraining)"
+    ] = ""
     fused: Annotated[str, "name of the fused tables (default: the workspace's segmenter)"] = ""
     folds: Annotated[int, Help("required number of folds of the split; 0: any", identity=False)] = 0
     refit: Annotated[
@@ -168,12 +176,15 @@ def _refuse_installed(config: Config, target: Ref, workspace: Workspace) -> None
 
 
 def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:
-    """Fill in what the workspace and the model decide. A model called after a registered one is that one."""
+    """Fill in what the workspace and the model decide. A model called after a registered one is that one.
+
+    A model that started from a pretraining starts from it again where no other weights are given.
+    """
     from skinkit.models import registered, trainable
 
     name = config.model or (target.name if target.name in registered() else workspace.defaults["model"])
     model = trainable(name)
-    config = replace(config, model=name)
+    config = replace(config, model=name, weights=config.weights or _started_from(target, workspace))
     classes = config.classes or workspace.defaults["classes"]
     tasks = tuple(tasks_of(config.tasks, classes, workspace.root))
     if tasks and not model.TASKS:
@@ -182,8 +193,8 @@ def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:
             "a model that answers several tasks",
             "leave --tasks out, or choose another model",
         )
-    if model.TASK == "segment":
-        return replace(config, split=config.split or MASKS_SPLIT)
+    if model.TASK in ("segment", "pretrain"):
+        return replace(config, split=config.split or (MASKS_SPLIT if model.TASK == "segment" else ALL_SPLIT))
     return replace(
         config,
         classes=classes,
@@ -195,20 +206,49 @@ def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:
     )
 
 
-def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
-    """The split, and of every development cohort the fused table, or for a segmenter the cases.
+def _started_from(target: Ref, workspace: Workspace) -> str:
+    """``model:NAME`` where the target is there, was trained here and started from a pretraining; else empty."""
+    path = workspace.path(target)
+    if not exists(path) or (artifact := open_artifact(path)).installed:
+        return ""
+    return str(artifact.info.get("weights") or "")
 
-    A classifier that reads a signature needs that too.
+
+def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
+    """The split, and of every development cohort the fused table, or for a segmenter or a pretraining the cases.
+
+    A classifier that reads a signature needs that too, and a network that starts from a pretraining that model.
     """
     split = Ref("split", name=config.split)
     _check_folds(config, split, workspace)
     development = workspace.with_role("development")
-    if _model(config).TASK == "segment":
-        return {"split": split, **{f"cases/{cohort}": Ref("cases", cohort) for cohort in development}}
-    inputs = {"split": split, **{f"fused/{cohort}": Ref("fused", cohort, config.fused) for cohort in development}}
+    inputs = {}
+    if name := model_named(config.weights):  # first, so that one that is not there is missed before any work
+        _check_starts(config, name, target)
+        inputs["weights"] = Ref("models", name=name)
+    inputs["split"] = split
+    if _model(config).TASK != "classify":
+        return {**inputs, **{f"cases/{cohort}": Ref("cases", cohort) for cohort in development}}
+    inputs |= {**{f"fused/{cohort}": Ref("fused", cohort, config.fused) for cohort in development}}
     if config.radiomics == "signature":
         inputs["signature"] = Ref("signature", name=f"{config.split}/{config.fused}")
     return inputs
+
+
+def _check_starts(config: Config, name: str, target: Ref) -> None:
+    """Refuse a pretraining for what trains no network, and a model that is to start from itself."""
+    if not issubclass(_model(config), Network):
+        raise ConfigError(
+            f"--weights {config.weights} for {config.model}",
+            "a network: this model reads the same weights in every fold",
+            "give --weights PATH, or train a network from the pretraining",
+        )
+    if name == target.name:
+        raise ConfigError(
+            f"--weights {config.weights} for the model {target.name}",
+            "another model to start from",
+            f"give --name {name}_2 to train one that starts from {name}",
+        )
 
 
 def _model(config: Config) -> type[Estimator | Network]:
@@ -289,11 +329,13 @@ def _model_config(config: Config) -> Any:
 
 
 def _weights(config: Config, workspace: Workspace) -> Callable[[], Start] | None:
-    """A function that finds the weights file, or None where the model reads none."""
+    """A function that finds the weights file, or None where the model reads none, or those of a pretraining."""
+    if model_named(config.weights):
+        return None
     model = _model(config)
     default = model.default_weights(_model_config(config))
     if not default:
-        if config.weights:
+        if config.weights and not (config.weights == RANDOM and issubclass(model, Network)):
             raise ConfigError(
                 f"--weights {config.weights} for {config.model}", "a model that reads weights", "leave --weights out"
             )
@@ -334,8 +376,7 @@ def run(config: Config, job: Job) -> Artifact:
         raise ConfigError(f"--coverage {config.coverage}", "a share from 0.5 to below 1", "0.9 is the default")
     model, settings = _model(config), _model_config(config)
     with job.build() as build:
-        task = _segmenter if model.TASK == "segment" else _classifier
-        work = task(config, job, model, settings, build.partial)
+        work = _WORK[model.TASK](config, job, model, settings, build.partial)
         rows = work.rows
         for reason, n in rows.barred.items():
             job.console.warn(f"{n} development cases are not trained on: {reason}")
@@ -343,7 +384,9 @@ def run(config: Config, job: Job) -> Artifact:
         split = job.inputs["split"].config
         near = {"near_distance_bits": split.get("near_bits", 4), "near_limit": split.get("near_limit", 0)}
         rows.refuse_leakage(allowed, near, leakage.photos_of(job.workspace))
+        before = _learnt_before(job, work, model.TASK, allowed, near)
         inputs = dict(job.sources.inputs) if job.sources else {}
+        inputs |= {"weights": job.inputs["weights"].identity} if "weights" in job.inputs else {}
         prints = {(fold,): job.recipe.fingerprint(inputs, *work.made_from(fold)) for fold in rows.folds}
         todo = [key[0] for key in build.plan(prints)]
         _carry_over(build, job.workspace.path(job.target), [f for f in rows.folds if f not in todo])
@@ -368,7 +411,7 @@ def run(config: Config, job: Job) -> Artifact:
         if model.TASK == "classify":
             about |= thresholds.of_model(config.veto, about["folds"])
         write(build.partial / "model.json", json.dumps(about, indent=1, ensure_ascii=False).encode())
-        _write_trained_on(build.partial, rows, job.inputs["split"])
+        _write_trained_on(build.partial, rows, job.inputs["split"], before)
         left_out = job.inputs["split"].path / LEFT_OUT_FILE
         if left_out.is_file():
             write(build.partial / LEFT_OUT_FILE, left_out.read_bytes())
@@ -380,7 +423,9 @@ def run(config: Config, job: Job) -> Artifact:
             f"{folder}/{inner}{name}" for folder in folders for inner in ("", f"{FINAL_FOLDER}/") for name in BESIDE
         ]
         beside += model_card.FILES
-        return build.finish(info={"barred": dict(rows.barred), "leakage_allowed": allowed or None}, beside=beside)
+        info: dict[str, Any] = {"barred": dict(rows.barred), "leakage_allowed": allowed or None}
+        info |= {"weights": config.weights} if before is not None else {}  # for training it again
+        return build.finish(info=info, beside=beside)
 
 
 @dataclass(frozen=True)
@@ -392,12 +437,14 @@ class Work:
         made_from: fold -> what its files depend on.
         train: (fold, folder) -> its row of the model's table.
         about: what ``model.json`` says of this kind of model.
+        start: what a network starts from.
     """
 
     rows: DevelopmentRows
     made_from: Callable[[int], list[Any]]
     train: Callable[[int, Path], dict[str, Any]]
     about: Mapping[str, Any]
+    start: Start | None
 
 
 def _training(config: Config, job: Job) -> Training:
@@ -415,6 +462,10 @@ def _photos(frame: pd.DataFrame, workspace: Workspace) -> list[Photo]:
 
 
 def _start(config: Config, job: Job) -> Start:
+    from skinkit.learning import fold_pretrain
+
+    if "weights" in job.inputs:
+        return fold_pretrain.start_from(job.inputs["weights"], model_named(config.weights))
     find_weights = _weights(config, job.workspace)
     return find_weights() if find_weights is not None else Start(None, RANDOM, None)
 
@@ -424,6 +475,7 @@ def _segmenter(config: Config, job: Job, model: type[Any], settings: Any, partia
     from skinkit.learning.fold_segmenter import fit_segmenter
     from skinkit.learning.rows import of_kind, outlined
 
+    start = _start(config, job)
     cases = of_kind(job.inputs, "cases")
     rows = outlined(cases, job.inputs["split"])
 
@@ -441,14 +493,58 @@ def _segmenter(config: Config, job: Job, model: type[Any], settings: Any, partia
         )
 
     rows, examples = _readable(rows, examples_of, job)
-    start, training = _start(config, job), _training(config, job)
+    training = _training(config, job)
     balanced = ["modality"] if settings.recipe.balanced and "modality" in rows.frame else []
     return Work(
         rows=rows,
         made_from=lambda fold: rows.content(fold, ["pixel_sha256", "truth_mask_sha256", *balanced]),
-        train=lambda fold, folder: fit_segmenter(fold, rows, examples, model, settings, start, training, folder),
+        train=lambda fold, folder: fit_segmenter(
+            fold, rows, examples, model, settings, start.for_fold(fold), training, folder
+        ),
         about={"weights": start.as_dict(), "precision": training.precision, "cohorts": list(cases)},
+        start=start,
     )
+
+
+def _pretraining(config: Config, job: Job, model: type[Any], settings: Any, partial: Path) -> Work:
+    from skinkit.data import views
+    from skinkit.learning.fold_pretrain import fit_pretraining
+    from skinkit.learning.rows import of_kind, pictured
+
+    start = _start(config, job)
+    cases = of_kind(job.inputs, "cases")
+    by_case = views.read_names(model.READS) != [views.IMAGE]
+    rows = pictured(cases, job.inputs["split"], by_case=by_case)
+    rows, examples = _readable(rows, lambda frame: _looked_at(config, job, model, settings, frame), job)
+    training = _training(config, job)
+    columns = ["pixel_sha256", *(name for name in map(str, rows.frame) if name in views.pixel_columns(model.READS))]
+    columns += ["modality"] if settings.recipe.balanced and "modality" in rows.frame else []
+    return Work(
+        rows=rows,
+        made_from=lambda fold: rows.content(fold, columns),
+        train=lambda fold, folder: fit_pretraining(
+            fold, rows, examples, model, settings, start.for_fold(fold), training, folder
+        ),
+        about={"weights": start.as_dict(), "precision": training.precision, "cohorts": list(cases)},
+        start=start,
+    )
+
+
+def _learnt_before(job: Job, work: Work, task: str, allowed: str, near: Mapping[str, int]) -> pd.DataFrame | None:
+    """What the pretraining that the model starts from has learnt from; None where it starts from none.
+
+    A further pretraining may validate on it: the loss there is of no truth, and is reported nowhere.
+    """
+    from skinkit.audit import leakage
+    from skinkit.learning import fold_pretrain
+
+    if work.start is None or "weights" not in job.inputs:
+        return None
+    before = fold_pretrain.learnt_before(job.inputs["weights"], work.rows.folds)
+    photo = leakage.photos_of(job.workspace)
+    unseen = ("held_out",) if task == "pretrain" else ("validation", "held_out")
+    fold_pretrain.refuse_learnt_before(work.rows, before, work.start, unseen, allowed, near, photo)
+    return before
 
 
 def _readable(
@@ -476,7 +572,7 @@ def _classifier(config: Config, job: Job, model: type[Any], settings: Any, parti
     is_network = issubclass(model, Network)
     images: np.ndarray | None = None
     examples: Examples | None = None
-    start = _start(config, job) if _weights(config, job.workspace) is not None else None
+    start = _start(config, job) if is_network or _weights(config, job.workspace) is not None else None
     if is_network:
         rows, examples = _readable(rows, lambda frame: _looked_at(config, job, model, settings, frame), job)
     elif start is not None:
@@ -503,7 +599,7 @@ def _classifier(config: Config, job: Job, model: type[Any], settings: Any, parti
 
     def train(fold: int, folder: Path) -> dict[str, Any]:
         if training is not None and start is not None:
-            return fold_classifier.fit_network(fold, material, model, settings, start, training, folder)
+            return fold_classifier.fit_network(fold, material, model, settings, start.for_fold(fold), training, folder)
         return fold_classifier.fit_estimator(fold, material, model, settings, seed=config.seed, folder=folder)
 
     def made_from(fold: int) -> list[Any]:
@@ -535,7 +631,15 @@ def _classifier(config: Config, job: Job, model: type[Any], settings: Any, parti
         "precision": training.precision if training is not None else None,
         "refitted": (config.refit and model.REFITS) or fold_classifier.trains_finally(model, settings, material),
     }
-    return Work(rows, made_from, train, about)
+    return Work(rows, made_from, train, about, start)
+
+
+_WORK: dict[str, Callable[[Config, Job, type[Any], Any, Path], Work]] = {
+    "segment": _segmenter,
+    "classify": _classifier,
+    "pretrain": _pretraining,
+}
+"""Task -> how a model of it is trained."""
 
 
 def _drawn_by_a_network(fused: Artifact) -> bool:
@@ -665,7 +769,10 @@ def _carry_over(build: Builder, finished: Path, unchanged: list[int]) -> None:
                     link_or_copy(file, build.partial / name / file.relative_to(old))
 
 
-def _write_trained_on(partial: Path, rows: DevelopmentRows, split: Artifact) -> None:
+def _write_trained_on(partial: Path, rows: DevelopmentRows, split: Artifact, before: pd.DataFrame | None) -> None:
+    """The cases of every part, and those that only the pretraining of the same fold has learnt from."""
+    import pandas as pd
+
     from skinkit.artifacts.tables import write_table
     from skinkit.data.views import every_photo
     from skinkit.learning.rows import KEY
@@ -676,4 +783,8 @@ def _write_trained_on(partial: Path, rows: DevelopmentRows, split: Artifact) -> 
     divided = split.table()
     if HALF in divided:
         table = table.merge(divided[["fold", *KEY, HALF]], on=["fold", *KEY], how="left", validate="many_to_one")
+    if before is not None:
+        photo = ["fold", *KEY, "image_id"]
+        learnt = pd.MultiIndex.from_frame(table.loc[table["part"] != "held_out", photo])
+        table = pd.concat([table, before[~pd.MultiIndex.from_frame(before[photo]).isin(learnt)]], ignore_index=True)
     write_table(partial / "trained_on.parquet", TRAINED_ON, table)

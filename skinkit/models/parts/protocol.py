@@ -53,7 +53,8 @@ class Model:
     """What every model declares.
 
     Attributes:
-        TASK: ``segment`` or ``classify``; stands in the class of each file, where it is read without an import.
+        TASK: ``segment``, ``classify`` or ``pretrain``; stands in the class of each file, where it is read without an
+            import.
         READS: names of its inputs.
         CONFIG: frozen dataclass of its settings.
         PRESETS: name -> settings that belong together.
@@ -278,9 +279,9 @@ class Sizes:
     """What a network is built for.
 
     Attributes:
-        answers: class codes in order, or ``("lesion",)``.
+        answers: class codes in order, or ``("lesion",)``; empty for a pretraining.
         columns: width of ``attributes`` and ``radiomics``, where it reads them.
-        class_counts: training cases per class; empty for segmenters.
+        class_counts: training cases per class; empty for segmenters and pretrainings.
         attributes: the attribute behind each column of ``attributes``.
         unknown: what stands in each column of ``attributes`` where nothing is known of a case; empty for zeros.
         tasks: further task -> its class codes in order; each is answered under its name, (n, classes) logits.
@@ -316,7 +317,10 @@ class Network(Model, _Module):
         return cls(config, sizes)
 
     def start(self, state: Mapping[str, Any], source: str) -> str:
-        """Take over pretrained weights and describe them; those that do not fit raise :class:`InputError`."""
+        """Take over pretrained weights and describe them; those that do not fit raise :class:`InputError`.
+
+        A pretraining takes what its own :meth:`backbone_state` answers.
+        """
         raise NotImplementedError
 
     def phases(self) -> tuple[Phase, ...]:
@@ -351,7 +355,15 @@ class Network(Model, _Module):
         return False
 
     def loss(self, batch: Mapping[str, Any]) -> Any:
-        """One number to make small, in training mode."""
+        """One number to make small, in training mode.
+
+        That of a pretraining reads no truth. Its mean over the validation rows, in eval mode, decides which epoch is
+        kept; nothing may change in the network then.
+        """
+        raise NotImplementedError
+
+    def backbone_state(self) -> dict[str, torch.Tensor]:
+        """Pretrainings: what other networks start from, under the names of the backbone in torchvision or timm."""
         raise NotImplementedError
 
     def snapshot(self, batches: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

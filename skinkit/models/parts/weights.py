@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,8 @@ TIMM = "timm/"
 """Begins the names of timm's backbones."""
 RANDOM = "none"
 """``--weights none``: a network starts from random numbers."""
+OF_MODEL = "model:"
+"""``--weights model:NAME``: a network starts from a pretraining of the workspace."""
 IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of red, green and blue, 0 to 1: what photos are normalised by for networks with ImageNet weights."""
 _IMAGENET_TERMS = "weights trained on ImageNet-1k, whose images are for non-commercial research"
@@ -137,17 +139,35 @@ class Start:
 
     Attributes:
         file: pretrained weights; None for random numbers.
-        name: how the file is called.
+        name: how the file is called, or ``model:NAME``.
         sha256: of the file.
+        identity: of the pretraining it starts from; empty for weights of elsewhere.
+        of_folds: fold -> the weights of that fold of the pretraining.
     """
 
     file: Path | None
     name: str
     sha256: str | None
+    identity: str = ""
+    of_folds: Mapping[int, Path] = field(default_factory=dict)
+
+    def for_fold(self, fold: int) -> Start:
+        """What this fold starts from: weights of elsewhere are the same for all, those of a pretraining its own."""
+        return replace(self, file=self.of_folds[fold]) if self.of_folds else self
+
+    @property
+    def source(self) -> str:
+        """What messages and ``fold.json`` call it: its file, or the pretraining and its fold, wherever that lies."""
+        return f"{self.name}, {self.file.parent.name}" if self.of_folds and self.file else str(self.file)
 
     def as_dict(self) -> dict[str, str | None]:
         """Plain values for ``model.json``."""
-        return {"name": self.name, "sha256": self.sha256}
+        return {"name": self.name, "sha256": self.sha256} | ({"identity": self.identity} if self.identity else {})
+
+
+def model_named(chosen: str) -> str:
+    """The pretraining that ``--weights model:NAME`` names; empty for other weights."""
+    return chosen.removeprefix(OF_MODEL) if chosen.startswith(OF_MODEL) else ""
 
 
 def public(name: str) -> PublicWeights:
