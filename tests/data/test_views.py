@@ -194,5 +194,5 @@ def test_a_leak_through_the_second_photo_is_refused(trained: Workspace, register
     with (trained.root / "skinkit.toml").open("a") as stream:
         stream.write('[cohorts.elsewhere]\nrole = "external"\nsource = "derm7pt"\npath = "elsewhere"\n')
     with pytest.raises(RefusedError) as caught:
-        make(load_workspace(trained.root), "predict", cohorts=["elsewhere"], name="two_photos")
+        make(load_workspace(trained.root), "evaluate", cohorts=("elsewhere",), name="two_photos")
     assert "identical" in caught.value.found
