@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,6 @@ from skinkit.stats.metrics import Floats
 from skinkit.stats.novelty import Novelty, as_matrix
 
 _ROWS_AT_ONCE = 2048
-Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,23 @@ class FoldScores:
 
 
 @dataclass(frozen=True)
+class _Answers:
+    """What one fold answers for some rows.
+
+    Attributes:
+        rows: (n,) their positions.
+        scores: (tables, n, classes) log-probabilities with the fold's temperature.
+        beside: of the first table, name -> (n,) uncertainties or (n, classes) logits of a further task.
+        inputs: of the first table, name -> (n, columns), what novelty compares; ``image`` is the encoded photo.
+    """
+
+    rows: npt.NDArray[np.int64]
+    scores: Floats
+    beside: Mapping[str, np.ndarray]
+    inputs: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
 class _Turn:
     """One fold and the rows it answers.
 
@@ -55,29 +71,86 @@ class _Turn:
         index: place of the fold.
         fold: what it fitted.
         chosen: (rows,) which it answers.
-        images: (chosen rows, width) what the embedder says of their photos, where there is one.
-        examples: photos of all rows, where the fold is a network.
     """
 
     index: int
     fold: Fold
     chosen: npt.NDArray[np.bool_]
+
+    def answers(
+        self, frames: Sequence[pd.DataFrame], failed: dict[int, CaseError], *, encoded: bool = False
+    ) -> Iterator[_Answers]:
+        """Its answers for each table of the same cases.
+
+        Args:
+            frames: fused rows, each time the same cases, with other attributes.
+            failed: row -> why one of its photos cannot be read; such rows are added.
+            encoded: whether ``inputs`` are to hold the encoded photo.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class _EstimatorTurn(_Turn):
+    """An estimator answers all its rows at once.
+
+    Attributes:
+        images: (chosen rows, width) answers of the embedder for their photos, where there is one.
+    """
+
     images: npt.NDArray[np.float16] | None
-    examples: Examples | None
 
-    def batch(self, frame: pd.DataFrame) -> dict[str, np.ndarray]:
-        """The inputs of its rows of a table, for an estimator."""
-        return batch_of(frame[self.chosen], self.fold.encoder, self.fold.radiomics, self.images)
+    def answers(
+        self, frames: Sequence[pd.DataFrame], failed: dict[int, CaseError], *, encoded: bool = False
+    ) -> Iterator[_Answers]:
+        """As of the base class; ``failed`` rows are not among its own."""
+        fold = self.fold
+        batches = [batch_of(frame[self.chosen], fold.encoder, fold.radiomics, self.images) for frame in frames]
+        scores = np.stack([fold.scores(batch) for batch in batches])
+        yield _Answers(np.flatnonzero(self.chosen), scores, {}, batches[0])
 
-    def readable(
-        self, answers: Iterable[tuple[int, Answer | CaseError]], failed: dict[int, CaseError]
-    ) -> Iterator[tuple[int, Answer]]:
-        """A network's answers; rows whose photo cannot be read are added to ``failed`` instead."""
+
+@dataclass(frozen=True)
+class _NetworkTurn(_Turn):
+    """A network answers row by row; of several tables it encodes the photos once.
+
+    Attributes:
+        network: the fold's.
+        examples: photos of all rows.
+        device: ``cpu`` or ``cuda``.
+        console: progress.
+    """
+
+    network: Network
+    examples: Examples
+    device: str
+    console: Console
+
+    def answers(
+        self, frames: Sequence[pd.DataFrame], failed: dict[int, CaseError], *, encoded: bool = False
+    ) -> Iterator[_Answers]:
+        """As of the base class; ``beside`` only of a single table."""
+        tables = [batch_of(frame, self.fold.encoder, self.fold.radiomics) for frame in frames]
+        rows, examples = np.flatnonzero(self.chosen), self.examples.with_arrays(tables[0])
+        places: dict[str, Any] = {"device": self.device, "console": self.console}
+        answers: Iterator[tuple[int, Any]]
+        if len(frames) == 1:
+            answers = run(self.network, examples, rows, seen=encoded, **places)
+        else:
+            by_table = head_answers(self.network, examples, tables, rows, **places)
+            answers = (
+                (row, logits if isinstance(logits, CaseError) else {DIAGNOSIS: logits}) for row, logits in by_table
+            )
         for row, answer in answers:
             if isinstance(answer, CaseError):
                 failed[row] = answer
-            else:
-                yield row, answer
+                continue
+            scores = self.fold.calibrated(answer[DIAGNOSIS].reshape(len(frames), -1))
+            beside = {name: values[None] for name, values in answer.items() if name not in (DIAGNOSIS, SEEN)}
+            inputs = {name: values[[row]] for name, values in tables[0].items()}
+            if SEEN in answer:
+                inputs["image"] = answer[SEEN][None]
+            yield _Answers(np.array([row]), scores[:, None], beside, inputs)
 
 
 class Scorer:
@@ -112,32 +185,14 @@ class Scorer:
         turns, failed = self._turns(frame, folds, root)
         for turn in turns:
             novelty = Novelty.load(self.model.folder(turn.fold))
-            if turn.examples is None:
-                batch = turn.batch(frame)
-                probability[turn.index, turn.chosen] = np.exp(turn.fold.scores(batch))
-                if novelty is not None:
-                    unlike[turn.index, turn.chosen] = novelty.percentile(as_matrix(batch))
-                continue
-            tables = batch_of(frame, turn.fold.encoder, turn.fold.radiomics)
-            answers = run(
-                self._network(turn.fold),
-                turn.examples.with_arrays(tables),
-                np.flatnonzero(turn.chosen),
-                device=self.device,
-                seen=novelty is not None,
-                console=self.console,
-            )
-            for row, answer in turn.readable(answers, failed):
-                probability[turn.index, row] = np.exp(turn.fold.calibrated(answer[DIAGNOSIS][None])[0])
+            for part in turn.answers([frame], failed, encoded=novelty is not None):
+                probability[turn.index, part.rows] = np.exp(part.scores[0])
                 for name, of_task in tasks.items():
-                    of_task[turn.index, row] = np.exp(turn.fold.tasks[name].calibrated(answer[name][None])[0])
-                for name in answer.keys() & uncertainty:
-                    uncertainty[name][turn.index, row] = answer[name]
+                    of_task[turn.index, part.rows] = np.exp(turn.fold.tasks[name].calibrated(part.beside[name]))
+                for name in part.beside.keys() & uncertainty:
+                    uncertainty[name][turn.index, part.rows] = part.beside[name]
                 if novelty is not None:
-                    inputs = {name: values[[row]] for name, values in tables.items()}
-                    if len(novelty.mean) > as_matrix(inputs).shape[1]:  # else a model whose novelty reads no photo
-                        inputs["image"] = answer[SEEN][None]
-                    unlike[turn.index, row] = novelty.percentile(as_matrix(inputs))[0]
+                    unlike[turn.index, part.rows] = novelty.percentile(_compared(part.inputs, novelty))
         return FoldScores(probability, uncertainty, unlike, failed, tasks)
 
     def altered(
@@ -157,21 +212,8 @@ class Scorer:
         probability = np.full((len(frames), len(self.model.folds), len(first), n), np.nan)
         turns, failed = self._turns(first, folds, root)
         for turn in turns:
-            if turn.examples is None:
-                for at, frame in enumerate(frames):
-                    probability[at, turn.index, turn.chosen] = np.exp(turn.fold.scores(turn.batch(frame)))
-                continue
-            tables = [batch_of(frame, turn.fold.encoder, turn.fold.radiomics) for frame in frames]
-            answers = head_answers(
-                self._network(turn.fold),
-                turn.examples.with_arrays(tables[0]),
-                tables,
-                np.flatnonzero(turn.chosen),
-                device=self.device,
-                console=self.console,
-            )
-            for row, logits in turn.readable(answers, failed):
-                probability[:, turn.index, row] = np.exp(turn.fold.calibrated(logits))
+            for part in turn.answers(frames, failed):
+                probability[:, turn.index, part.rows] = np.exp(part.scores)
         return probability, failed
 
     def _turns(
@@ -180,12 +222,18 @@ class Scorer:
         """The folds that may answer some readable row, and row -> why its photo cannot be read."""
         images, readable, failed = self._embedded(frame, root)
         examples = self._examples(frame, root)
-        turns = []
+        turns: list[_Turn] = []
         for index, fold in enumerate(self.model.folds):
             chosen = np.array([fold.number in may for may in folds], dtype=bool) & readable
-            if chosen.any():
+            if not chosen.any():
+                continue
+            if examples is not None:
+                turns.append(
+                    _NetworkTurn(index, fold, chosen, self._network(fold), examples, self.device, self.console)
+                )
+            else:
                 part = images[chosen[readable]] if images is not None else None
-                turns.append(_Turn(index, fold, chosen, part, examples))
+                turns.append(_EstimatorTurn(index, fold, chosen, part))
         return turns, failed
 
     def _embedded(
@@ -210,6 +258,14 @@ class Scorer:
         if fold.number not in self._networks:
             self._networks[fold.number] = self.model.network(fold, self.device)
         return self._networks[fold.number]
+
+
+def _compared(inputs: Mapping[str, np.ndarray], novelty: Novelty) -> Floats:
+    """(n, width) of what novelty was fitted to; that of some models reads no photo."""
+    every = as_matrix(inputs)
+    if every.shape[1] == len(novelty.mean):
+        return every
+    return as_matrix({name: values for name, values in inputs.items() if name != "image"})
 
 
 def mean_of_known(values: Floats) -> Floats:
