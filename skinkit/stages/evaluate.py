@@ -415,7 +415,8 @@ def _comparisons(
     near = {"near_distance_bits": config.near_bits, "near_limit": config.near_limit}
     learnt_from = trained[trained["part"] != "held_out"]
     if not development:
-        photos = (trained if final else learnt_from).drop_duplicates(["cohort", "case_id", "image_id"])
+        key = [name for name in ("cohort", "case_id", "image_id") if name in trained]  # older models name no image
+        photos = (trained if final else learnt_from).drop_duplicates(key)
         yield leakage.check(scored, photos, **near)
         return
     for fold, learnt in learnt_from.groupby("fold"):
