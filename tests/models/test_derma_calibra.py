@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from skinkit.models.derma_calibra_released import Released  # noqa: E402
 from skinkit.models.parts.losses import focal  # noqa: E402
 from skinkit.models.parts.protocol import Sizes  # noqa: E402
 from skinkit.models.parts.recipe import QUICK  # noqa: E402
+from skinkit.options import flat  # noqa: E402
 from skinkit.workspace import Ref  # noqa: E402
 
 PAD6 = ("ACK", "BCC", "MEL", "NEV", "SCC", "SEK")
@@ -251,7 +253,7 @@ def test_the_released_code_is_a_model_of_its_own() -> None:
 
 def test_a_model_trained_as_the_released_variant_is_to_be_trained_again(tmp_path: Path) -> None:
     workspace = written.make_workspace(tmp_path, {"clinic": "development"})
-    settings = {**vars(Config()), "variant": "released"}
+    settings = {**asdict(Config()), "variant": "released"}
     about = {"model": "derma_calibra", "name": "old", "task": "classify", "settings": settings}
     row = {"fold": 0, "n_train": 1, "n_validation": 1, "n_held_out": 1, "temperature": 1.0, "path": "fold_0"}
     files = {"model.json": json.dumps(about).encode()}
@@ -270,8 +272,8 @@ def test_without_attributes_it_is_refused() -> None:
 
 def test_the_quick_preset_learns_by_the_recipe_of_the_comparators() -> None:
     config = model_config(DermaCalibra, {}, preset="quick")
-    alone = {"dropped": 0.0}  # every photo is read without metadata, too
-    assert {name: getattr(config, name) for name in QUICK} == {**QUICK, **alone}
+    settings, alone = flat(asdict(config)), {"recipe.dropped": 0.0}  # every photo is read without metadata, too
+    assert {name: settings[name] for name in flat(QUICK)} == {**flat(QUICK), **alone}
     assert config.multi_scale
     assert config.recipe.dropped_block == 0.3  # absence of the patient block must not tell a benign class
 
@@ -314,7 +316,7 @@ def test_photo_and_metadata_are_also_read_apart(parts: dict[str, bool]) -> None:
     given = batch()
     alone = {**given, "attributes": both.unknown.expand(4, -1)}
     with torch.no_grad():
-        g = both.told(given["attributes"])
+        g = both.metadata_expert(given["attributes"])
         for answer in ("forward", "answer"):
             f, f_alone = (getattr(plain, answer)(b)["diagnosis"].log_softmax(1) for b in (given, alone))
             expected = ((1 - omega) * f + omega * (f_alone + g)).log_softmax(1)
@@ -354,11 +356,11 @@ def test_the_backbone_as_it_came_is_heard_too(parts: dict[str, Any]) -> None:
     both.prepare(*shown(both))
     shared = {name: value for name, value in both.state_dict().items() if name in plain.state_dict()}
     shared["reference_embedding"] = plain.reference_embedding
-    if plain.told is None:
-        shared = {name: value for name, value in shared.items() if not name.startswith("told.")}
+    if plain.metadata_expert is None:
+        shared = {name: value for name, value in shared.items() if not name.startswith("metadata_expert.")}
     plain.load_state_dict(shared)
     with torch.no_grad():
-        added = both.shown(both.still(given["image"])) + both.told(given["attributes"])
+        added = both.photo_expert(both.frozen(given["image"])) + both.metadata_expert(given["attributes"])
         for answer in ("forward", "answer"):
             f = getattr(plain, answer)(given)["diagnosis"].log_softmax(1)
             found = getattr(both, answer)(given)["diagnosis"].log_softmax(1)
@@ -431,7 +433,7 @@ def test_the_regressions_are_fitted_once_more_on_validation_rows_and_the_network
         states.append([opened.network(fold, "cpu").state_dict() for fold in opened.folds])
     for refitted, once in zip(*states, strict=True):
         differs = {name.split(".")[0] for name, value in once.items() if not torch.equal(value, refitted[name])}
-        assert differs == {"told", "shown", "reference_embedding"}
+        assert differs == {"metadata_expert", "photo_expert", "reference_embedding"}
 
 
 def test_what_metadata_say_alone_travels_with_the_weights() -> None:
@@ -474,7 +476,7 @@ def test_a_class_without_a_case_is_neither_likely_nor_not_by_metadata_alone() ->
 
 def test_without_metadata_nothing_is_read_apart() -> None:
     sizes = Sizes(PAD6, {"attributes": 0}, (1,) * 6)
-    assert network(sizes, apart=0.5, amcr=False, fusion=False).told is None
+    assert network(sizes, apart=0.5, amcr=False, fusion=False).metadata_expert is None
 
 
 @pytest.mark.parametrize(
@@ -531,7 +533,7 @@ def test_it_is_trained_told_apart_and_used_through_the_stages(tmp_path: Path) ->
     assert (table["uncertainty_mutual_information"] < table["uncertainty_entropy"]).all()
     opened = trained.open_classifier(model)
     network = opened.network(opened.folds[0], "cpu")
-    priors = [opened.network(fold, "cpu").told.weight for fold in opened.folds]
+    priors = [opened.network(fold, "cpu").metadata_expert.weight for fold in opened.folds]
     assert all(bool(prior.any()) for prior in priors)
     assert not torch.equal(*priors)  # each from the rows its own network learnt from
     assert network.unknown.tolist() == pytest.approx(opened.folds[0].encoder.unknown, abs=1e-6)

@@ -123,7 +123,7 @@ def test_the_expert_of_photos_is_the_probe_without_metadata() -> None:
     labels = np.repeat(np.arange(3), (30, 20, 10))
     e = np.abs(rng.normal(size=(60, 90)) + labels[:, None] * (np.arange(90) < 5))
     expert = PhotoExpert(90, 3)
-    expert.fit(np.sqrt(e), labels, c=0.01, supposed=np.full(3, 1 / 3))
+    expert.fit(np.sqrt(e), labels, c=0.01, prior=np.full(3, 1 / 3))
     nothing = np.zeros((60, 0))
     cases = Labelled({"image": e, "attributes": nothing, "radiomics": nothing}, labels)
     probe = frozen_probe.Probe.fit(frozen_probe.Config(c=0.01), cases, cases, n_classes=3, seed=0)
@@ -139,7 +139,7 @@ def test_the_expert_of_photos_holds_for_the_mix_it_is_told() -> None:
     said = []
     for supposed in (np.full(3, 1 / 3), shares):
         expert = PhotoExpert(4, 3)
-        expert.fit(e, labels, c=1.0, supposed=supposed)
+        expert.fit(e, labels, c=1.0, prior=supposed)
         said.append(expert(torch.from_numpy(e).float()))
     moved = (said[1] - said[0]).mean(0).numpy()
     np.testing.assert_allclose(moved - moved[0], np.log(shares / shares[0]), atol=1e-5)
@@ -149,10 +149,10 @@ def test_a_class_without_a_photo_is_never_its_answer_and_one_class_is_no_problem
     e = np.random.default_rng(0).normal(size=(20, 4))
     labels = np.repeat([0, 2], 10)
     expert = PhotoExpert(4, 3)
-    expert.fit(e, labels, c=1.0, supposed=np.array([0.5, 0.0, 0.5]))
+    expert.fit(e, labels, c=1.0, prior=np.array([0.5, 0.0, 0.5]))
     assert expert(torch.from_numpy(e).float()).softmax(1)[:, 1].max() == 0
     alone = PhotoExpert(4, 3)
-    alone.fit(e, np.zeros(20, dtype=np.int64), c=1.0, supposed=np.array([1.0, 0.0, 0.0]))
+    alone.fit(e, np.zeros(20, dtype=np.int64), c=1.0, prior=np.array([1.0, 0.0, 0.0]))
     assert not alone(torch.from_numpy(e).float()).any()
 
 
@@ -161,5 +161,5 @@ def test_a_column_that_never_differs_does_no_harm() -> None:
     labels = np.repeat([0, 1], 10)
     e = np.concatenate([rng.normal(size=(20, 3)), np.full((20, 1), 7.0)], 1)
     expert = PhotoExpert(4, 2)
-    expert.fit(e, labels, c=1.0, supposed=np.full(2, 0.5))
+    expert.fit(e, labels, c=1.0, prior=np.full(2, 0.5))
     assert bool(expert(torch.from_numpy(e).float()).isfinite().all())

@@ -80,7 +80,7 @@ def test_what_is_also_in_an_external_cohort_is_left_out_and_listed(workspace: Wo
 def test_an_external_cohort_that_shares_nothing_leaves_the_split_as_it_is(workspace: Workspace) -> None:
     write_cases(workspace, "isic2019", isic())
     _, before, said = split(workspace, folds=3)
-    assert "isic2018 not read yet" in said
+    assert "isic2018 not ingested yet" in said
     write_cases(workspace, "isic2018", isic(30, first=34_524))
     _, after, said = split(workspace, folds=3)
     assert after.identity == before.identity
