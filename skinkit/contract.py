@@ -20,14 +20,14 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
 from skinkit.data.views import NAMED, read_names
 from skinkit.errors import ConfigError, InputError
 from skinkit.models import DrawingRule, Estimator, Labelled, Network, model_config, name_of, text_of
-from skinkit.models.parts.protocol import UNCERTAINTIES, UNKNOWN, Phase, Sizes, truth_name
+from skinkit.models.parts.protocol import UNCERTAINTIES, UNKNOWN, Heatmap, Phase, Sizes, truth_name
 from skinkit.models.parts.weights import PUBLIC
 from skinkit.options import options_of
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 SECTIONS = ("Paper:", "Idea:", "Equations:", "Shapes:", "Departures:")
 PICTURES, TABLES = ("image", *NAMED, "mask"), ("attributes", "radiomics")
 ANSWERS = {"classify": "diagnosis", "segment": "lesion"}
-HEATMAPS = ("gradcam", "gfa", "occlusion_of_mask")
+HEATMAPS = get_args(Heatmap)
 TRUTHS = {"classify": "class", "segment": "truth_mask"}
 _OF_NETWORKS = {
     "classify": ("start", "phases", "loss", "encode", "head"),

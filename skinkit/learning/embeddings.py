@@ -81,6 +81,11 @@ def embed(
     return vectors, failed
 
 
+def failed_rows(photos: Sequence[Photo], failed: Mapping[str, CaseError]) -> dict[int, CaseError]:
+    """Row -> why its photo cannot be read, of pixel hash -> why."""
+    return {row: failed[photo.pixel_sha256] for row, photo in enumerate(photos) if photo.pixel_sha256 in failed}
+
+
 def embedding_store(root: Path, model: type[Any], config: Any, weights_sha256: str, device: str) -> EmbeddingStore:
     """The store of one embedder: settings, weights and kind of device all count."""
     key = [model.__module__, model.embedding_key(config), weights_sha256, device]

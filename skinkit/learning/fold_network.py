@@ -22,6 +22,7 @@ from skinkit.models.parts.weights import Start, read_state
 
 if TYPE_CHECKING:
     from skinkit.learning.examples import Examples
+    from skinkit.learning.rows import DevelopmentRows
 
 HISTORY, CURVE, CHECKPOINT = "history.parquet", "curve.png", ".checkpoint"
 SNAPSHOTS = "snapshots.json"
@@ -114,7 +115,7 @@ def train(
         label=(checkpoint or folder).name,
         strata=strata,
     )
-    _save(network, folder)
+    write_state(folder / NETWORK, network.state_dict())
     history = pd.DataFrame(trained.history)
     history.to_parquet(folder / HISTORY, index=False)
     if trained.snapshots:
@@ -134,7 +135,7 @@ def refit(network: Network, examples: Examples, rows: np.ndarray, training: Trai
         folder: where its files are.
     """
     if _prepare(network.cpu(), examples, rows, training):
-        _save(network, folder)
+        write_state(folder / NETWORK, network.state_dict())
 
 
 def _prepare(network: Network, examples: Examples, rows: np.ndarray, training: Training) -> bool:
@@ -146,11 +147,19 @@ def _prepare(network: Network, examples: Examples, rows: np.ndarray, training: T
     return network.prepare(tables, None if examples.classes is None else examples.classes[rows])
 
 
-def _save(network: Any, folder: Path) -> None:
+def write_state(file: Path, state: Mapping[str, Any]) -> None:
+    """Write tensors under their names, in alphabetical order."""
     from safetensors.torch import save
 
-    state = {name: value.detach().cpu().contiguous() for name, value in sorted(network.state_dict().items())}
-    write_atomic(folder / NETWORK, save(state))
+    write_atomic(file, save({name: value.detach().cpu().contiguous() for name, value in sorted(state.items())}))
+
+
+def write_fold(folder: Path, fold: int, rows: DevelopmentRows, course: Mapping[str, Any]) -> dict[str, Any]:
+    """Write ``fold.json`` of a network that is not calibrated, forget its checkpoints, and count its rows by part."""
+    about = {"fold": fold, **{f"n_{part}": len(rows.part(fold, part)) for part in ("train", "validation", "held_out")}}
+    write_atomic(folder / "fold.json", json.dumps({**about, **course}, indent=1, ensure_ascii=False).encode())
+    forget(folder)
+    return about
 
 
 def _frozen_features(frozen: Any, examples: Examples, training: Training) -> np.ndarray:

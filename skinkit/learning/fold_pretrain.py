@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,11 @@ from typing import Any
 import pandas as pd
 
 from skinkit.artifacts.artifact import Artifact
-from skinkit.artifacts.files import write_atomic
 from skinkit.artifacts.tables import read_table
 from skinkit.audit import leakage
 from skinkit.errors import InputError, listed
 from skinkit.learning.examples import Examples
-from skinkit.learning.fold_network import Training, forget, train
+from skinkit.learning.fold_network import Training, train, write_fold, write_state
 from skinkit.learning.fold_segmenter import strata
 from skinkit.learning.pack import checked, refuse_other_task
 from skinkit.learning.rows import DevelopmentRows
@@ -39,16 +37,11 @@ def fit_pretraining(
 
     The loss on the validation rows decides the epoch; without such rows the last epoch is kept.
     """
-    from safetensors.torch import save
-
     train_rows, validation = rows.part(fold, "train"), rows.part(fold, "validation")
     places: dict[str, Any] = {"start": start, "training": training, "folder": folder, "strata": strata(rows)}
     network, course = train(model, settings, Sizes(()), examples, train_rows, validation, None, **places)
-    state = {name: value.detach().cpu().contiguous() for name, value in sorted(network.backbone_state().items())}
-    write_atomic(folder / BACKBONE, save(state))
-    about = {"fold": fold, **{f"n_{part}": len(rows.part(fold, part)) for part in ("train", "validation", "held_out")}}
-    write_atomic(folder / "fold.json", json.dumps({**about, **course}, indent=1, ensure_ascii=False).encode())
-    forget(folder)
+    write_state(folder / BACKBONE, network.backbone_state())
+    about = write_fold(folder, fold, rows, course)
     return {**about, "path": folder.name}
 
 

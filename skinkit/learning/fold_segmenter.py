@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from skinkit.artifacts.files import write_atomic
 from skinkit.images.masks import agreement
 from skinkit.learning.examples import Examples
-from skinkit.learning.fold_network import Training, forget, train
+from skinkit.learning.fold_network import Training, train, write_fold
 from skinkit.learning.rows import DevelopmentRows
 from skinkit.models.parts import protocol
 from skinkit.models.parts.protocol import Network, Sizes
@@ -43,9 +41,7 @@ def fit_segmenter(
 
     places: dict[str, Any] = {"start": start, "training": training, "folder": folder, "strata": strata(rows)}
     _, course = train(model, settings, Sizes((protocol.LESION,)), examples, train_rows, validation, score, **places)
-    about = {"fold": fold, **{f"n_{part}": len(rows.part(fold, part)) for part in ("train", "validation", "held_out")}}
-    write_atomic(folder / "fold.json", json.dumps({**about, **course}, indent=1, ensure_ascii=False).encode())
-    forget(folder)
+    about = write_fold(folder, fold, rows, course)
     return {
         **about,
         "validation_iou": course["best"].get("iou"),

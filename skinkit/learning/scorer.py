@@ -13,7 +13,7 @@ import pandas as pd
 
 from skinkit.console import Console
 from skinkit.errors import CaseError
-from skinkit.learning.embeddings import embed
+from skinkit.learning.embeddings import embed, failed_rows
 from skinkit.learning.examples import Examples, photos_of
 from skinkit.learning.forward import head_answers, run
 from skinkit.learning.trained import Classifier, Fold, batch_of
@@ -244,8 +244,7 @@ class Scorer:
             return None, np.ones(len(frame), dtype=bool), {}
         store, photos = self.model.store(self.workspace, self.device), photos_of(frame, root)
         vectors, failed = embed(self._embedder, photos, store, device=self.device, console=self.console)
-        of_rows = {row: failed[photo.pixel_sha256] for row, photo in enumerate(photos) if photo.pixel_sha256 in failed}
-        return *stacked(frame, vectors, failed), of_rows
+        return *stacked(frame, vectors, failed), failed_rows(photos, failed)
 
     def _examples(self, frame: pd.DataFrame, root: Path) -> Examples | None:
         """Photos and lesion masks, where the folds are networks."""

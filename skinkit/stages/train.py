@@ -660,9 +660,8 @@ def _embedded(
     job: Job, model: type[Any], settings: Any, rows: DevelopmentRows, start: Start, partial: Path
 ) -> tuple[DevelopmentRows, np.ndarray]:
     """The rows whose photo can be read, and (rows, width) what the frozen network says of them."""
-    from safetensors.torch import save
-
     from skinkit.learning import embeddings, scorer
+    from skinkit.learning.fold_network import write_state
     from skinkit.learning.precision import pick_device
     from skinkit.learning.trained import BACKBONE
     from skinkit.models.parts.weights import read_state
@@ -671,14 +670,12 @@ def _embedded(
     assert start.file is not None  # random numbers were refused
     assert start.sha256 is not None
     network = model.embedder(settings, read_state(start.file), str(start.file))
-    state = {name: value.contiguous() for name, value in sorted(network.net.state_dict().items())}
-    write(partial / BACKBONE, save(state))
+    write_state(partial / BACKBONE, network.net.state_dict())
     store = embeddings.embedding_store(job.workspace.root, model, settings, start.sha256, device)
     photos = _photos(rows.frame, job.workspace)
     vectors, failed = embeddings.embed(network.to(device), photos, store, device=device, console=job.console)
     images, _ = scorer.stacked(rows.frame, vectors, failed)
-    of_rows = {row: failed[photo.pixel_sha256] for row, photo in enumerate(photos) if photo.pixel_sha256 in failed}
-    return rows.without(of_rows), images
+    return rows.without(embeddings.failed_rows(photos, failed)), images
 
 
 def _measured(fused: Mapping[str, Artifact]) -> tuple[str, ...]:

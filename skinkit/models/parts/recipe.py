@@ -152,7 +152,7 @@ def phase(name: str, config: Any, **fixed: Any) -> Phase:
     return Phase(name, **{**shared, "augment": config.augment, **fixed})
 
 
-def check(config: Any, least_batch: int = 2) -> None:
+def check(config: Any) -> None:
     """Refuse a side that cannot be halved five times, no epoch, and a batch too small for BatchNorm.
 
     Raises:
@@ -161,10 +161,10 @@ def check(config: Any, least_batch: int = 2) -> None:
     if config.side_px < SMALLEST_SIDE_PX:
         raise ConfigError(f"side_px = {config.side_px}", f"at least {SMALLEST_SIDE_PX} pixels", "use 128 or 224")
     epochs, batch = config.recipe.epochs, config.recipe.batch
-    if epochs < 1 or batch < least_batch:
+    if epochs < 1 or batch < 2:
         raise ConfigError(
             f"recipe.epochs = {epochs}, recipe.batch = {batch}",
-            f"at least 1 epoch and a batch of at least {least_batch}",
+            "at least 1 epoch and a batch of at least 2",
             "correct the settings",
         )
 
