@@ -17,7 +17,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -26,8 +26,32 @@ import numpy as np
 
 from skinkit.data.views import NAMED, read_names
 from skinkit.errors import ConfigError, InputError
-from skinkit.models import DrawingRule, Estimator, Labelled, Network, model_config, name_of, text_of
-from skinkit.models.parts.protocol import UNCERTAINTIES, UNKNOWN, Heatmap, Phase, Sizes, truth_name
+from skinkit.models import (
+    DrawingRule,
+    Estimator,
+    Generator,
+    Labelled,
+    LabelledPhotos,
+    Network,
+    model_config,
+    name_of,
+    text_of,
+)
+from skinkit.models.parts.protocol import (
+    COHORT,
+    DIAGNOSIS,
+    MEMBERS,
+    POSSIBLE,
+    TEACHER,
+    TRUTH,
+    UNCERTAINTIES,
+    UNKNOWN,
+    Heatmap,
+    Phase,
+    Sizes,
+    beside_name,
+    truth_name,
+)
 from skinkit.models.parts.weights import PUBLIC
 from skinkit.options import options_of
 
@@ -43,7 +67,9 @@ _OF_NETWORKS = {
     "classify": ("start", "phases", "loss", "encode", "head"),
     "segment": ("start", "phases", "loss", "mask_of"),
     "pretrain": ("start", "phases", "loss", "backbone_state"),
+    "generate": ("start", "phases", "loss"),
 }
+_OF_GENERATORS = ("fit", "load", "save", "synthesise")
 _OF_ESTIMATORS = ("fit", "load", "save", "predict", "contributions")
 _OF_PHOTO_ESTIMATORS = ("embedder", "embedding_key", "explained")
 _CLASSES = ("A", "B", "C")
@@ -58,7 +84,9 @@ _TOLERANCE = 1e-3
 
 
 def check_model(model: type[Any], config: Any = None) -> None:
-    """The check that fits a model: :func:`check_network`, :func:`check_estimator` or :func:`check_rule`.
+    """The check that fits a model.
+
+    One of :func:`check_network`, :func:`check_estimator`, :func:`check_generator` and :func:`check_rule`.
 
     Args:
         model: the model's class.
@@ -73,10 +101,12 @@ def check_model(model: type[Any], config: Any = None) -> None:
         check_network(model, config)
     elif issubclass(model, Estimator):
         check_estimator(model, config)
+    elif issubclass(model, Generator):
+        check_generator(model, config)
     elif issubclass(model, DrawingRule):
         check_rule(model, config)
     else:
-        _must(model, False, "it derives from none of DrawingRule, Estimator and Network")
+        _must(model, False, "it derives from none of DrawingRule, Estimator, Generator and Network")
 
 
 def check_network(
@@ -95,19 +125,24 @@ def check_network(
         AssertionError: it breaks the contract.
     """
     check_text(model)
-    check_written(model, Network, _OF_NETWORKS[model.TASK])
+    own = inspect.getattr_static(model, "objective") is not vars(Network)["objective"]
+    check_written(model, Network, [name for name in _OF_NETWORKS[model.TASK] if not (own and name == "loss")])
+    if model.TASK == "generate":
+        check_written(model, Generator, ("synthesise",))
     trial = Trial(model, model.CONFIG() if config is None else config, seed)
     check_settings(trial)
     network, twin = trial.build(), trial.build()
     trial.must(_same(_copied(network), twin), "built twice from one seed of torch it has different weights")
     check_phases(trial, network)
-    if model.TASK == "pretrain":
+    if model.TASK in ("pretrain", "generate"):
         check_reading_photos(trial, network)
     else:
         check_reading(trial, network)
         check_answers(trial, network)
     if model.TASKS:
         check_tasks(trial, network)
+    if model.MASKS_CLASSES:
+        check_possible(trial, trial.build())
     if model.TASK == "classify":
         check_explained(trial, network)
     if model.TASK == "segment":
@@ -118,6 +153,8 @@ def check_network(
     check_learning(trial, network, steps, learning_rate)
     if model.TASK == "pretrain":
         check_backbone(trial, network, twin)
+    if model.TASK == "generate":
+        check_images(model, trial.config, _synthesising(network))
     check_files(trial, network, twin)
 
 
@@ -178,7 +215,12 @@ class Trial:
         truths = {truth_name(name): torch.arange(_CASES) % len(classes) for name, classes in self.tasks.items()}
         if truths:
             truths[truth_name(next(iter(self.tasks)))][0] = UNKNOWN
-        return {**tensors, "class": torch.arange(_CASES), **truths}
+        asked = {DIAGNOSIS: _CLASSES, **self.tasks}
+        beside = {
+            beside_name(TEACHER, task): torch.from_numpy(rng.normal(size=(_CASES, len(of)))).float().log_softmax(1)
+            for task, of in asked.items()
+        }
+        return {**tensors, "class": torch.arange(_CASES), **truths, **beside}
 
     def must(self, good: Any, sentence: str) -> None:
         """Fail with a sentence that begins with the model's name."""
@@ -188,6 +230,24 @@ class Trial:
 def _must(model: type[Any], good: Any, sentence: str) -> None:
     if not good:
         raise AssertionError(f"{name_of(model)}: {sentence}")
+
+
+class Repeated(Mapping[str, Any]):
+    """A batch with so many copies of its cases."""
+
+    def __init__(self, batch: Mapping[str, Any], copies: int) -> None:
+        self._batch, self._copies = batch, copies
+
+    def __getitem__(self, name: str) -> Any:
+        import torch
+
+        return torch.cat([self._batch[name]] * self._copies)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._batch)
+
+    def __len__(self) -> int:
+        return len(self._batch)
 
 
 class Recorded(Mapping[str, Any]):
@@ -226,11 +286,14 @@ def check_text(model: type[Any]) -> None:
     _must(model, not undeclared, f"it does not declare {', '.join(undeclared)}")
     _must(model, model.TASK in _OF_NETWORKS, f"TASK is not one of {', '.join(_OF_NETWORKS)}")
     _must(model, len(model.READS) > 0, "READS names no input")
+    generates = issubclass(model, Generator)
+    _must(model, generates == (model.TASK == "generate"), "TASK is generate for what derives from Generator, and only")
+    _must(model, not generates or model.READS == ("image",), "READS is not ('image',), all that a generator reads")
     if model.TASK == "pretrain":
         unknown = set(model.READS) - {"image", *NAMED}
         _must(model, not unknown, f"READS names {', '.join(sorted(unknown))}; a pretraining reads photos alone")
     if model.TASK == "classify":
-        unknown = set(model.READS) - {*PICTURES, *TABLES}
+        unknown = set(model.READS) - {*PICTURES, *TABLES, TEACHER if issubclass(model, Network) else MEMBERS}
         _must(model, not unknown, f"READS names {', '.join(sorted(unknown))}, which nothing provides")
         _must(model, model.RADIOMICS in ("none", "signature", "all"), f"RADIOMICS is {model.RADIOMICS!r}")
         _must(model, model.HEATMAP in HEATMAPS, f"HEATMAP is {model.HEATMAP!r}")
@@ -238,6 +301,10 @@ def check_text(model: type[Any]) -> None:
     _must(model, isinstance(model.TASKS, bool), "TASKS is neither true nor false")
     several = model.TASK == "classify" and issubclass(model, Network)
     _must(model, several or not model.TASKS, "TASKS is true, but only networks that classify answer several tasks")
+    _must(model, isinstance(model.MASKS_CLASSES, bool), "MASKS_CLASSES is neither true nor false")
+    _must(
+        model, several or not model.MASKS_CLASSES, "MASKS_CLASSES is true, but only networks that classify mask classes"
+    )
     _must(model, dataclasses.is_dataclass(model.CONFIG), "CONFIG is no dataclass")
     _must(model, model.CONFIG.__dataclass_params__.frozen, "CONFIG is not frozen")
     try:
@@ -250,7 +317,7 @@ def check_text(model: type[Any]) -> None:
 
 def check_written(model: type[Any], base: type[Any], names: Sequence[str]) -> None:
     """Methods that the base class only declares."""
-    lacking = [name for name in names if inspect.getattr_static(model, name) is vars(base)[name]]
+    lacking = [name for name in names if inspect.getattr_static(model, name) is inspect.getattr_static(base, name)]
     _must(model, not lacking, f"it does not write {', '.join(lacking)}")
 
 
@@ -271,7 +338,7 @@ def check_settings(trial: Trial) -> None:
             raise AssertionError(f"{name_of(model)}: preset {name!r} is not valid: {error}") from None
         check_phases(trial, network, f" of preset {name!r}")
     weights = model.default_weights(trial.config)
-    from_nothing = model.TASK == "pretrain" and not weights
+    from_nothing = model.TASK in ("pretrain", "generate") and not weights
     trial.must(
         from_nothing or weights in PUBLIC, f"default_weights answers {weights!r}, which is none of {', '.join(PUBLIC)}"
     )
@@ -314,7 +381,8 @@ def check_phases(trial: Trial, network: Any, where: str = "") -> None:
 def check_reading(trial: Trial, network: Any) -> None:
     """It asks for what ``READS`` names, for all of it, and for the truth only in its loss."""
     network.eval().enter(network.phases()[-1].name)
-    reads = set(trial.model.READS)
+    reads = set(trial.model.READS) - {TEACHER}
+    beside = {TEACHER, *(beside_name(TEACHER, task) for task in trial.tasks)} if TEACHER in trial.model.READS else set()
     truths = {TRUTHS[trial.model.TASK], *map(truth_name, trial.tasks)}
     asked = {}
     for what in ("forward", "answer", "loss"):
@@ -324,26 +392,37 @@ def check_reading(trial: Trial, network: Any) -> None:
     for what in ("forward", "answer"):
         read = ", ".join(map(repr, sorted(truths & asked[what])))
         trial.must(not read, f"{what} reads {read}, the truth, which nobody knows then")
+        read = ", ".join(sorted(beside & asked[what]))
+        trial.must(not read, f"{what} reads {read}, which only its loss may read")
     for what, names in asked.items():
-        unnamed = names - reads - truths
+        unnamed = names - reads - truths - beside - ({COHORT, POSSIBLE} if what == "loss" else set())
         trial.must(not unnamed, f"{what} reads {', '.join(sorted(unnamed))}, which READS does not name")
     never = ", ".join(map(repr, sorted(truths - asked["loss"])))
     trial.must(not never, f"its loss never reads {never}, the truth")
     unread = reads - asked["answer"]
     trial.must(not unread, f"READS names {', '.join(sorted(unread))}, which its answer never reads")
+    trial.must(not beside or TEACHER in asked["loss"], f"READS names {TEACHER}, which its loss never reads")
 
 
 def check_reading_photos(trial: Trial, network: Any) -> None:
-    """The loss of a pretraining asks for what ``READS`` names, for all of it, and for no truth."""
+    """The loss of a pretraining asks for what ``READS`` names, for all of it, and for no truth.
+
+    That of a generator asks for the class too.
+    """
     network.train().enter(network.phases()[-1].name)
     batch, reads = Recorded(trial.batch()), set(trial.model.READS)
     _without_gradient(network, "loss", batch)
-    truths = ", ".join(sorted(batch.asked & set(TRUTHS.values())))
-    trial.must(not truths, f"its loss reads {truths}, but a pretraining has no truth")
+    if trial.model.TASK == "generate":
+        reads.add(TRUTH)
+    else:
+        truths = ", ".join(sorted(batch.asked & set(TRUTHS.values())))
+        trial.must(not truths, f"its loss reads {truths}, but a pretraining has no truth")
     unnamed = ", ".join(sorted(batch.asked - reads))
     trial.must(not unnamed, f"its loss reads {unnamed}, which READS does not name")
     unread = ", ".join(sorted(reads - batch.asked))
-    trial.must(not unread, f"READS names {unread}, which its loss never reads")
+    trial.must(
+        not unread, f"its loss never reads {unread}, which {'the batch holds' if TRUTH in unread else 'READS names'}"
+    )
 
 
 def check_answers(trial: Trial, network: Any) -> None:
@@ -419,6 +498,19 @@ def check_tasks(trial: Trial, network: Any) -> None:
         trial.must(not counted, f"its loss takes an unknown truth of the task {task} for one of its classes")
 
 
+def check_possible(trial: Trial, network: Any) -> None:
+    """Where no other class is possible than the true one nothing is to be learnt: that loss is 0 and has no slope."""
+    import torch
+
+    network.train().enter(network.phases()[-1].name)
+    batch = trial.batch()
+    only = torch.nn.functional.one_hot(batch[TRUTHS["classify"]], len(_CLASSES)).bool()
+    masks = (torch.ones_like(only), only)
+    losses = [float(_without_gradient(network, "loss", {**batch, POSSIBLE: possible})) for possible in masks]
+    trial.must(np.isfinite(losses).all(), "its loss is not finite where a class is not possible")
+    trial.must(losses[1] < losses[0], "its loss counts classes that a row's cohort cannot have")
+
+
 def check_explained(trial: Trial, network: Any) -> None:
     """``encode``, ``head``, ``reference_embedding`` and ``last``: what attributions and Grad-CAM are made from."""
     import torch
@@ -490,7 +582,7 @@ def check_seed(trial: Trial, network: Any) -> None:
     losses = []
     for _ in range(2):
         torch.manual_seed(trial.seed)
-        losses.append(float(network.loss(trial.batch()).detach()))
+        losses.append(float(_loss(network, trial.batch()).detach()))
     close = abs(losses[0] - losses[1]) <= 1e-4 * max(1.0, abs(losses[0]))
     trial.must(close, f"its loss draws random numbers that torch's seed does not govern ({losses[0]} and {losses[1]})")
 
@@ -521,7 +613,7 @@ def check_gradients(trial: Trial, network: Any) -> None:
 def _differentiated(trial: Trial, network: Any, phase: Phase) -> None:
     """Give every parameter its gradient on the trial's cases."""
     network.zero_grad(set_to_none=True)
-    loss = network.loss(trial.batch())
+    loss = _loss(network, trial.batch())
     trial.must(loss.ndim == 0, f"its loss has shape {tuple(loss.shape)}, not one number")
     trial.must(bool(loss.isfinite()), f"its loss is {float(loss.detach())} in phase {phase.name!r}")
     loss.backward()
@@ -552,7 +644,7 @@ def check_learning(trial: Trial, network: Any, steps: int, learning_rate: float)
     losses = []
     for _ in range(steps + 1):
         torch.manual_seed(trial.seed)
-        loss = network.loss(trial.batch())
+        loss = _loss(network, trial.batch())
         losses.append(float(loss.detach()))
         optimiser.zero_grad()
         loss.backward()
@@ -610,6 +702,10 @@ def check_files(trial: Trial, network: Any, twin: Any) -> None:
         one, other = (_without_gradient(each.eval(), "loss", trial.batch()) for each in (network, twin))
         trial.must(torch.allclose(one, other, rtol=1e-5, atol=1e-5), "saved and read back it has another loss")
         return
+    if trial.model.TASK == "generate":
+        one, other = (_synthesising(each)(_LABELS, _SEEDS) for each in (network, twin))
+        trial.must(_grey_levels_apart(one, other) <= _LEVELS, "saved and read back it writes other images")
+        return
     before, after = (_without_gradient(each.eval(), "answer", trial.batch()) for each in (network, twin))
     for name in (ANSWERS[trial.model.TASK], *trial.tasks):
         same = torch.allclose(before[name], after[name], rtol=1e-5, atol=1e-5)
@@ -621,7 +717,15 @@ def _without_gradient(network: Any, what: str, batch: Mapping[str, Any]) -> Any:
 
     torch.manual_seed(0)
     with torch.no_grad():
+        if what == "loss":
+            return _loss(network, batch)
         return network(batch) if what == "forward" else getattr(network, what)(batch)
+
+
+def _loss(network: Any, batch: Mapping[str, Any]) -> Any:
+    """What its training makes small, of as many copies of the cases as its objective compares."""
+    objective = network.objective()
+    return objective.loss(network, Repeated(batch, objective.COPIES) if objective.COPIES > 1 else batch)
 
 
 def _close(one: torch.Tensor, other: torch.Tensor) -> bool:
@@ -635,6 +739,102 @@ def _copied(network: Any) -> dict[str, torch.Tensor]:
 def _same(state: Mapping[str, torch.Tensor], network: Any) -> bool:
     own = network.state_dict()
     return own.keys() == state.keys() and all(bool((own[name] == value).all()) for name, value in state.items())
+
+
+# ---------------------------------------------------------------------------------------------------- generators
+
+_LABELS, _SEEDS = (0, 1, 2, 0, 1), (11, 11, 11, 12, 13)
+"""Three classes from one seed, then two of them from other seeds."""
+_LEVELS = 2
+"""Images of a batch and images made one by one differ by at most so many grey levels of 255."""
+_Synthesise = Callable[[Sequence[int], Sequence[int]], Any]
+
+
+def check_generator(model: type[Any], config: Any = None, *, seed: int = 0) -> None:
+    """A generator that is fitted at once: repeatable, image by image, of its class and seed, written and read.
+
+    Args:
+        model: the model's class.
+        config: its ``Config``; its defaults where None.
+        seed: of the photos.
+
+    Raises:
+        AssertionError: it breaks the contract.
+    """
+    check_text(model)
+    check_written(model, Generator, _OF_GENERATORS)
+    config = model.CONFIG() if config is None else config
+    _must(model, "side_px" in vars(config), "CONFIG has no side_px, so nobody knows the size of its pictures")
+    rng, side, n = np.random.default_rng(seed), int(config.side_px), 12
+    labels = np.arange(n) % len(_CLASSES)
+    disc = np.hypot(*(np.mgrid[:side, :side] - side / 2)) < side / 3
+    colours = np.array([(90, 60, 50), (160, 90, 80), (40, 40, 60)])[labels]
+    photos = rng.integers(150, 220, (n, side, side, 3))
+    photos[:, disc] = colours[:, None] + rng.integers(-20, 20, (n, int(disc.sum()), 3))
+    train = LabelledPhotos(list(photos.astype(np.uint8)), labels)
+    fitted = model.fit(config, train, n_classes=len(_CLASSES), seed=seed)
+    untouched = all(np.array_equal(one, other) for one, other in zip(train.photos, photos, strict=True))
+    _must(model, untouched, "fit writes into the photos it was given")
+    check_images(model, config, fitted.synthesise)
+    images = fitted.synthesise(_LABELS, _SEEDS)
+    again = model.fit(config, train, n_classes=len(_CLASSES), seed=seed).synthesise(_LABELS, _SEEDS)
+    _must(model, np.array_equal(images, again), "fitted twice with one seed it writes other images")
+    without = labels > 0
+    fewer = LabelledPhotos([photo for photo, kept in zip(train.photos, without, strict=True) if kept], labels[without])
+    model.fit(config, fewer, n_classes=len(_CLASSES), seed=seed).synthesise(_LABELS[1:3], _SEEDS[1:3])
+    with tempfile.TemporaryDirectory() as name:
+        fitted.save(Path(name))
+        _must_not_be_pickled(model, Path(name))
+        read = model.load(Path(name)).synthesise(_LABELS, _SEEDS)
+    _must(model, _grey_levels_apart(images, read) == 0, "saved and read back it writes other images")
+
+
+def check_images(model: type[Any], config: Any, synthesise: _Synthesise) -> None:
+    """Images of the right kind and size that depend on their class and seed, and on nothing else.
+
+    Args:
+        model: the model's class.
+        config: its ``Config``.
+        synthesise: of a fitted generator.
+    """
+    images = np.asarray(synthesise(_LABELS, _SEEDS))
+    shape = (len(_LABELS), config.side_px, config.side_px, 3)
+    finite = not np.issubdtype(images.dtype, np.floating) or bool(np.isfinite(images).all())
+    _must(model, finite, "synthesise answers numbers that are not finite")
+    _must(model, images.dtype == np.uint8, f"synthesise answers {images.dtype}, not uint8")
+    _must(model, images.shape == shape, f"synthesise answers shape {images.shape} instead of {shape}")
+    images = images.copy()
+    again = np.asarray(synthesise(_LABELS, _SEEDS))
+    _must(model, np.array_equal(images, again), "synthesise answers the same classes and seeds differently twice")
+    for place, (label, seed) in enumerate(zip(_LABELS, _SEEDS, strict=True)):
+        alone = np.asarray(synthesise([label], [seed]))[0]
+        apart = _grey_levels_apart(images[place], alone)
+        _must(
+            model,
+            apart <= _LEVELS,
+            f"an image is another one when others are made beside it (by {apart} grey levels); let its random numbers "
+            "come from its own seed",
+        )
+    by_class = any(np.array_equal(images[one], images[other]) for one, other in ((0, 1), (0, 2), (1, 2)))
+    _must(model, not by_class, "synthesise ignores the class: one seed answers the same image for two of them")
+    by_seed = any(np.array_equal(images[one], images[other]) for one, other in ((0, 3), (1, 4)))
+    _must(model, not by_seed, "synthesise ignores the seed: two of them answer the same image")
+
+
+def _synthesising(network: Any) -> _Synthesise:
+    """``synthesise`` of a network as the stage asks for it."""
+
+    def synthesise(labels: Sequence[int], seeds: Sequence[int]) -> Any:
+        import torch
+
+        with torch.no_grad():
+            return network.eval().synthesise(labels, seeds)
+
+    return synthesise
+
+
+def _grey_levels_apart(one: Any, other: Any) -> int:
+    return int(np.abs(np.asarray(one).astype(int) - np.asarray(other).astype(int)).max())
 
 
 # -------------------------------------------------------------------------------------------- rules and estimators
@@ -689,11 +889,36 @@ def check_estimator(model: type[Any], config: Any = None, *, seed: int = 0) -> N
     labels = np.arange(n) % len(_CLASSES)
     widths = {"image": 24, **_COLUMNS}
     rows = {name: rng.normal(size=(n, width)) + labels[:, None] for name, width in widths.items()}
+    answers = 3 * np.eye(len(_CLASSES))[labels][:, None] + rng.normal(size=(n, 2, len(_CLASSES)))
+    rows[MEMBERS] = (answers - np.logaddexp.reduce(answers, axis=2, keepdims=True)).reshape(n, -1)
     train, validation = ({name: values[part] for name, values in rows.items()} for part in (slice(40), slice(40, n)))
     train |= {name: train["attributes"] * share for name, share in (("block_hidden", 0.5), ("all_hidden", 0.0))}
+    if model.JOINS:  # without members, and with members that have learnt from half of the training cases
+        _check_fit(
+            model,
+            config,
+            {**train, MEMBERS: train[MEMBERS][:, :0]},
+            {**validation, MEMBERS: validation[MEMBERS][:, :0]},
+            labels,
+            seed,
+        )
+        train[MEMBERS] = np.where(np.arange(40)[:, None] // len(_CLASSES) % 2, np.nan, train[MEMBERS])
+    _check_fit(model, config, train, validation, labels, seed)
+
+
+def _check_fit(
+    model: type[Any],
+    config: Any,
+    train: Mapping[str, np.ndarray],
+    validation: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    seed: int,
+) -> None:
+    """The checks of an estimator on these inputs, the first 40 cases of which are trained on."""
+    reads = {*model.READS, *([MEMBERS] if model.JOINS else [])}
     asked, held_back = Recorded(train), Labelled(validation, labels[40:])
     fitted = model.fit(config, Labelled(asked, labels[:40]), held_back, n_classes=len(_CLASSES), seed=seed)
-    unnamed = asked.asked - {*model.READS, "block_hidden", "all_hidden"}
+    unnamed = asked.asked - {*reads, "block_hidden", "all_hidden"}
     _must(model, not unnamed, f"fit reads {', '.join(sorted(unnamed))}, which READS does not name")
     scores = _log_probabilities(model, fitted, validation)
     again = model.fit(config, Labelled(train, labels[:40]), held_back, n_classes=len(_CLASSES), seed=seed)
@@ -702,16 +927,20 @@ def check_estimator(model: type[Any], config: Any = None, *, seed: int = 0) -> N
     _must(model, np.allclose(scores[0], alone, atol=1e-9), "a case is answered differently when others are beside it")
     _must(model, float((scores.argmax(1) == labels[40:]).mean()) > 0.5, "it has not learnt what a line could separate")
     parts = fitted.contributions(validation)
-    strange = set(parts) - {*model.READS, "bias"}
+    strange = set(parts) - {*reads, "bias"}
     _must(model, not strange, f"contributions name {', '.join(sorted(strange))}, which READS does not")
     summed = sum(part.sum(axis=2) for part in parts.values())
     _must(model, np.allclose(_softmaxed(summed), scores, atol=1e-6), "its contributions do not add up to its scores")
     with tempfile.TemporaryDirectory() as name:
         fitted.save(Path(name))
-        pickled = [file.name for file in Path(name).rglob("*") if file.suffix in (".pkl", ".pickle", ".joblib", ".pt")]
-        _must(model, not pickled, f"it is saved as {', '.join(pickled)}; a pickle runs code when it is read")
+        _must_not_be_pickled(model, Path(name))
         read = model.load(Path(name)).predict(validation)
     _must(model, np.allclose(read, scores, atol=1e-9), "saved and read back it answers differently")
+
+
+def _must_not_be_pickled(model: type[Any], folder: Path) -> None:
+    pickled = [file.name for file in folder.rglob("*") if file.suffix in (".pkl", ".pickle", ".joblib", ".pt")]
+    _must(model, not pickled, f"it is saved as {', '.join(pickled)}; a pickle runs code when it is read")
 
 
 def _log_probabilities(model: type[Any], fitted: Any, batch: Mapping[str, np.ndarray]) -> np.ndarray:

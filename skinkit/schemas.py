@@ -120,11 +120,13 @@ CASES = Schema(
         ("image_path", "string", "image file relative to the cohort root"),
         ("image_sha256", "string", "hash of the file as it lies there"),
         ("pixel_sha256", "string", "hash of the decoded 8-bit RGB pixels and their size"),
-        ("dhash", "string", "64-bit perceptual difference hash, hexadecimal"),
+        ("dhash", "string", "64-bit difference hashes of the picture, mirrored, and of both transposed, hexadecimal"),
         ("width_px", "int", "width after EXIF orientation"),
         ("height_px", "int", "height after EXIF orientation"),
         ("truth_mask_path", "string", "mask drawn by a person, relative to the cohort root"),
-        ("truth_mask_sha256", "string", "hash of that file"),
+        ("truth_mask_sha256", "string", "hash of that file; null where it cannot be read"),
+        ("truth_mask_label", "int", "value that is the lesion, where the cohort's masks hold several labels"),
+        ("truth_mask_polarity", "string", "light or dark values are lesion, where the cohort says so"),
     )
     + SUBJECT
     + PAD_ATTRIBUTES
@@ -150,10 +152,11 @@ MASKS = Schema(
         ("top_px", "int", "bounding box, first row"),
         ("right_px", "int", "bounding box, last column + 1"),
         ("bottom_px", "int", "bounding box, last row + 1"),
-        ("mask_failed", "bool", "empty, under 0.5 % or over 98 % of the image: the whole image is used instead"),
+        ("mask_failed", "bool", "a segmenter's mask under 0.5 % or over 98 % of the image, which is used instead"),
         ("dice", "float", "Dice against the truth mask, null without truth"),
         ("iou", "float", "intersection over union against the truth mask, null without truth"),
         ("in_sample", "bool", "every fold of the network that drew it learnt from this photo or this patient"),
+        ("flags", "string", "comma-separated: how a drawn mask was read, or why the truth mask gives no Dice"),
     )
     + OUTCOME,
     files=("mask_file",),
@@ -182,7 +185,7 @@ FUSED = Schema(
         ("image_path", "string", "image file relative to the cohort root"),
         ("image_sha256", "string", "hash of the image file"),
         ("pixel_sha256", "string", "hash of the decoded pixels"),
-        ("dhash", "string", "perceptual hash of the image"),
+        ("dhash", "string", "difference hashes of the image"),
         ("segmenter", "string", "which segmenter made the mask"),
         ("mask_path", "string", "mask file relative to the workspace"),
         ("mask_sha256", "string", "hash of the mask file"),
@@ -219,7 +222,7 @@ SIGNATURE = Schema(
     _columns(
         ("fold", "int", "fold number; only its training rows were looked at"),
         ("feature", "string", "radiomic feature"),
-        ("statistic", "float", "Welch t of the class with the smallest p"),
+        ("statistic", "float", "Welch t over patients, of the class with the smallest p"),
         ("best_class", "string", "that class, against all others"),
         ("p", "float", "smallest one-vs-rest p value"),
         ("p_holm", "float", "the same after Holm's correction over features and classes"),
@@ -232,22 +235,53 @@ SIGNATURE = Schema(
 
 SIGNATURE_TESTS = Schema(
     "tests",
-    1,
+    2,
     ("fold", "feature", "class"),
     _columns(
         ("fold", "int", "fold number; only its training rows were looked at"),
         ("feature", "string", "radiomic feature"),
         ("class", "string", "class, against all others"),
         ("n", "int", "training rows of the class"),
-        ("statistic", "float", "Welch t"),
+        ("n_clusters", "int", "patients with such a row"),
+        ("statistic", "float", "Welch t over patients"),
         ("freedom", "float", "Welch-Satterthwaite degrees of freedom"),
         ("p", "float", "two-sided p value"),
         ("p_holm", "float", "the same after Holm's correction over features and classes"),
-        ("mean_difference", "float", "mean of the class minus mean of the others, in the feature's unit"),
+        (
+            "mean_difference",
+            "float",
+            "mean of the class minus that of the others, over patients, in the feature's unit",
+        ),
         ("cohens_d", "float", "the same over the pooled standard deviation"),
     ),
 )
 """``tests.parquet`` beside a signature: every test that was made."""
+
+SYNTHETIC = Schema(
+    "synthetic",
+    1,
+    ("image_id",),
+    _columns(
+        ("image_id", "string", "one image; begins with synthetic-"),
+        ("fold", "int", "fold whose training rows its generator has learnt from, and which alone may learn from it"),
+        ("class", "string", "class it was written as"),
+        ("seed", "int", "where its random numbers come from"),
+        ("parent", "string", "the generator"),
+        ("parent_identity", "string", "identity of that model"),
+        ("licence", "string", "licences of the photos the generator has learnt from"),
+        ("image_file", "string", "PNG; its text chunks hold the columns before this one"),
+        ("image_sha256", "string", "hash of that file"),
+        ("pixel_sha256", "string", "hash of the pixels and their size"),
+        ("dhash", "string", "difference hashes of the image"),
+        ("side_px", "int", "side of the square"),
+        ("copy_of", "string", "cohort/case of a training photo of its fold that it repeats, or null"),
+    )
+    + OUTCOME,
+    files=("image_file",),
+)
+
+SYNTHETIC_COHORT = "synthetic:"
+"""Begins what stands in the place of a cohort for synthetic images, before their name; no cohort is called so."""
 
 MODEL = Schema(
     "models",
@@ -276,18 +310,32 @@ TRAINED_ON = Schema(
         ("cohort", "string", "development cohort"),
         ("case_id", "string", "the case"),
         ("image_id", "string", "one of its photos; a case has a row for each"),
-        ("part", "string", "train, validation, held_out, or pretrain: learnt by the pretraining it starts from"),
+        (
+            "part",
+            "string",
+            "train, validation, held_out, replay (drawn again, of a cohort that the model it starts from has learnt), "
+            "pretrain (learnt by a model it is made from alone) or unused (of a cohort that was not trained on)",
+        ),
         ("group_id", "string", "what must not be split, as in the cases"),
         ("patient_id", "string", "the patient, null when not known"),
         ("lesion_id", "string", "the lesion, null when not known"),
         ("image_sha256", "string", "hash of the image file"),
         ("pixel_sha256", "string", "hash of the decoded pixels"),
-        ("dhash", "string", "perceptual hash of the image"),
+        ("dhash", "string", "difference hashes of the image"),
     ),
 )
-"""``trained_on.parquet`` beside a model, so that leakage can be checked with the model alone."""
+"""``trained_on.parquet`` beside a model, so that leakage can be checked with the model alone. Synthetic images
+are training rows of the cohort ``synthetic:<name>``."""
 LEARNT_BEFORE = "pretrain"
-"""Part of the rows that a model has learnt from only through the pretraining it starts from."""
+"""Part of the rows that a model has learnt from only through the model it starts from, or its images' generator."""
+REPLAYED = "replay"
+"""Part of the training rows of an earlier cohort that a second training draws from."""
+UNUSED = "unused"
+"""Part of the training and validation rows of a cohort in the split that a model was not trained on."""
+LEARNT_LABEL = "diagnosis"
+"""Further column of ``trained_on.parquet``: the diagnosis as it was when the model was trained."""
+LEARNT = ("train", "validation", REPLAYED, LEARNT_BEFORE)
+"""Parts of the rows that a model has learnt from."""
 
 PREDICTIONS = Schema(
     "predictions",
@@ -299,7 +347,7 @@ PREDICTIONS = Schema(
         ("image_id", "string", "image shown for the row"),
         ("patient_id", "string", "the patient, null when not known"),
         ("lesion_id", "string", "the lesion, null when not known"),
-        ("group_id", "string", "bootstrap cluster"),
+        ("group_id", "string", "cluster of intervals"),
         ("n_cases", "int", "cases behind the row"),
         ("model", "string", "model name"),
         ("model_identity", "string", "identity of the model artifact"),
@@ -310,6 +358,7 @@ PREDICTIONS = Schema(
         ("top2_p", "float", "its probability"),
         ("malignancy", "float", "sum of the calibrated probabilities of the malignant classes, 0 to 1"),
         ("malignancy_raw", "float", "the same before calibration"),
+        ("effective_prevalence", "float", "prevalence of malignancy for which malignancy holds, 0 to 1, or null"),
         ("malignancy_at_prevalence", "float", "the same where malignancy is as frequent as the cohort states, or null"),
         ("prediction_set", "string", "conformal set: classes with commas, which together are to hold the truth"),
         ("malignant_set", "string", "which classes that sum counts"),
@@ -380,16 +429,24 @@ METRICS = Schema(
         ("average", "string", "none, macro, micro or weighted"),
         ("decision_rule", "string", "none (threshold-free), argmax, frozen_threshold, veto or conformal_set"),
         ("metric", "string", "auroc, sensitivity, specificity, balanced_accuracy, ..."),
-        ("estimate", "float", "point estimate; null where n is insufficient"),
+        ("estimate", "float", "point estimate; null where the note says why there is none"),
         ("lower", "float", "lower end of the 95 % interval"),
         ("upper", "float", "upper end of the 95 % interval"),
         ("n", "int", "cases"),
         ("n_positive", "int", "cases of the class"),
-        ("n_clusters", "int", "patients (bootstrap clusters)"),
+        ("n_clusters", "int", "patients (clusters)"),
         ("threshold", "float", "threshold applied, null where none"),
         ("threshold_source", "string", "where the threshold came from, for example validation:youden"),
-        ("note", "string", "insufficient_n, no_interval, exact_interval or null"),
-        ("primary", "bool", "the primary endpoint that was declared beforehand"),
+        (
+            "note",
+            "string",
+            "no estimate: undefined, too_few, separable, beyond_bounds; too_few_patients; no_interval; exact_interval",
+        ),
+        (
+            "primary",
+            "bool",
+            "the primary endpoint; the metrics' info says whether it was declared before the first look",
+        ),
     ),
 )
 
@@ -408,10 +465,12 @@ REPORT = Schema(
 SCHEMAS: dict[str, Schema] = {
     schema.kind: schema
     for schema in (
-        CASES, MASKS, FEATURES, FUSED, SPLIT, SIGNATURE, MODEL, PREDICTIONS, EXPLANATIONS, METRICS, REPORT,
+        CASES, MASKS, FEATURES, FUSED, SPLIT, SIGNATURE, SYNTHETIC, MODEL, PREDICTIONS, EXPLANATIONS, METRICS, REPORT,
     )
 }  # fmt: skip
 
+DEFAULT_ENDPOINT = "malignant sensitivity @ veto"
+"""The primary endpoint that ``skinkit init`` writes: chosen by default, until a person declares it."""
 PRIMARY_TASK = "diagnosis"
 """The task whose columns and figures have no task in their names."""
 

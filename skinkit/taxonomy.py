@@ -226,7 +226,7 @@ def tasks_of(names: Sequence[str], classes: str = "", folder: Path | None = None
     wanted = [task for name in wanted if name not in ("", "diagnosis") for task in TASK_SETS.get(name, (name,))]
     if not wanted:
         return {}
-    known = {**TASKS, **_tasks_of_file(classes, folder)}
+    known = {**TASKS, **tasks_of_file(classes, folder)}
     for name in wanted:
         if name not in known:
             raise ConfigError(
@@ -237,7 +237,7 @@ def tasks_of(names: Sequence[str], classes: str = "", folder: Path | None = None
     return {name: known[name] for name in wanted}
 
 
-def _tasks_of_file(classes: str, folder: Path | None) -> dict[str, ClassSet]:
+def tasks_of_file(classes: str, folder: Path | None) -> dict[str, ClassSet]:
     """The tables ``[tasks.NAME]`` of a class-set file; none where ``classes`` names no file."""
     if not classes or classes in CLASS_SET_NAMES:
         return {}

@@ -67,6 +67,21 @@ def chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
+def with_chunk(png: bytes, more: bytes) -> bytes:
+    """A PNG with one more chunk right behind its header."""
+    return png[:33] + more + png[33:]
+
+
+def _wrong(name: bytes, data: bytes) -> bytes:
+    """A chunk whose checksum is not its own."""
+    return chunk(name, data)[:-4] + b"\0\1\2\3"
+
+
+def _wrong_header() -> bytes:
+    png = encoded(lesion(1), "PNG")
+    return patched(png, 29, b"\0\1\2\3")
+
+
 def png_header(width: int, height: int, bits: int = 8, colour: int = 2) -> bytes:
     """The beginning of a PNG file."""
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))
@@ -278,20 +293,24 @@ def _turned(kinds: Corpus) -> None:
     kinds.shown("jpeg xmp broken", lambda rgb: with_segment(encoded(rgb, "JPEG", quality=95), 0xE1, xmp), 3)
 
 
+def sound_files(rgb: np.ndarray) -> dict[str, bytes]:
+    """A photo in every kind of file that is read."""
+    return {
+        "jpeg": encoded(rgb, "JPEG", quality=90),
+        "progressive": encoded(rgb, "JPEG", quality=90, progressive=True),
+        "png": encoded(rgb, "PNG"),
+        "tiff": encoded(rgb, "TIFF"),
+        "tiff lzw": encoded(rgb, "TIFF", compression="tiff_lzw"),
+        "webp": encoded(rgb, "WEBP"),
+        "gif": encoded(Image.fromarray(rgb).quantize(256), "GIF"),
+        "bmp": encoded(rgb, "BMP"),
+        "dicom": dicom(rgb),
+    }
+
+
 def _damaged(kinds: Corpus) -> None:
     noisy = np.random.default_rng(3).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-    whole = {
-        "jpeg": encoded(noisy, "JPEG", quality=90),
-        "progressive": encoded(noisy, "JPEG", quality=90, progressive=True),
-        "png": encoded(noisy, "PNG"),
-        "tiff": encoded(noisy, "TIFF"),
-        "tiff lzw": encoded(noisy, "TIFF", compression="tiff_lzw"),
-        "webp": encoded(noisy, "WEBP"),
-        "gif": encoded(Image.fromarray(noisy).quantize(256), "GIF"),
-        "bmp": encoded(noisy, "BMP"),
-        "dicom": dicom(noisy),
-    }
-    for name, data in whole.items():
+    for name, data in sound_files(noisy).items():
         for tenth in range(1, 10):
             kinds.refused(f"{name} cut at {tenth}0 %", data[: len(data) * tenth // 10], TRUNCATED, UNREADABLE)
     kinds.refused("empty", b"", "image_empty", UNREADABLE)
@@ -353,10 +372,18 @@ def _bombs(kinds: Corpus) -> None:
         "bomb webp", b"RIFF" + struct.pack("<I", 22) + b"WEBPVP8X" + struct.pack("<I", 10) + canvas, TOO_LARGE
     )
     packed = zlib.compress(bytes(50_000_000), 9)
-    start = png_header(9, 9)
-    rest = chunk(b"IDAT", zlib.compress(bytes(28 * 9))) + chunk(b"IEND", b"")
-    kinds.refused("bomb png text", start + chunk(b"zTXt", b"Comment\0\0" + packed) + rest, UNREADABLE, TOO_LARGE)
-    kinds.refused("bomb png profile", start + chunk(b"iCCP", b"icc\0\0" + packed) + rest, UNREADABLE, TOO_LARGE)
+    bombs = {
+        "text": chunk(b"zTXt", b"Comment\0\0" + packed),
+        "XMP": chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + packed),
+        "profile": chunk(b"iCCP", b"icc\0\0" + packed),
+    }
+    for name, note in bombs.items():  # which need not be unpacked to see the picture
+        kinds.shown(f"bomb png {name}", lambda rgb, c=note: with_chunk(encoded(rgb, "PNG"), c))
+    kinds.shown("png wrong checksum of a text", lambda rgb: with_chunk(encoded(rgb, "PNG"), _wrong(b"tEXt", b"a\0b")))
+    kinds.shown(
+        "png wrong checksum of XMP", lambda rgb: with_chunk(encoded(rgb, "PNG"), _wrong(b"iTXt", b"a\0\0\0\0\0b"))
+    )
+    kinds.refused("png wrong checksum of its header", _wrong_header(), UNREADABLE)
     info = PngImagePlugin.PngInfo()
     info.add_text("x", "y" * 100_000, zip=True)
     kinds.shown("png long text", lambda rgb: encoded(rgb, "PNG", pnginfo=info))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+import written_artifacts as written
 
+from skinkit.commands import Context
+from skinkit.commands import list as list_command
 from skinkit.errors import ConfigError
 from skinkit.taxonomy import TASKS, ClassSet, class_set, tasks_of
 
@@ -49,6 +53,17 @@ def test_a_class_set_file_defines_tasks(tmp_path: Path) -> None:
     assert ClassSet.from_dict(task.as_dict()) == task
     assert class_set("mine.toml", folder=tmp_path).classes == ("MEL", "NEV")
     assert "column" not in class_set("pad6").as_dict()
+
+
+def test_the_class_set_file_of_the_documentation_is_read_and_listed(tmp_path: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "models.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```toml\n(malignant.*?)```", page, flags=re.DOTALL)
+    workspace = written.make_workspace(tmp_path, {"clinic": "development"}, classes="mine.toml")
+    (tmp_path / "mine.toml").write_text(block, encoding="utf-8")
+    classes = class_set("mine.toml", folder=tmp_path)
+    assert (classes.classes, classes.malignant) == (("MEL", "BCC", "NEV"), {"MEL", "BCC"})
+    listing = list_command.run(list_command.Config("tasks"), Context(workspace.root, written.Said()))
+    assert listing["tasks"]["colour"] == "dark, light; column keep__colour"
 
 
 @pytest.mark.parametrize(

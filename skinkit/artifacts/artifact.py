@@ -169,10 +169,13 @@ def exists(path: Path) -> bool:
 
 
 def settled(path: Path) -> Path | None:
-    """The folder of the finished artifact: its own, or ``NAME.previous`` while a writer renames."""
+    """The folder of the finished artifact: its own, or ``NAME.previous`` while a writer renames.
+
+    A manifest whose table is gone is no artifact.
+    """
     # A writer may finish its two renames between the first two checks; the third then finds the folder.
     for candidate in (path, path.with_name(path.name + ".previous"), path):
-        if (candidate / MANIFEST).is_file():
+        if (candidate / MANIFEST).is_file() and (candidate / TABLE).is_file():
             return candidate
     return None
 
@@ -185,7 +188,8 @@ def open_artifact(path: Path, fix: str = "run the stage that makes it") -> Artif
     """
     place = settled(path)
     if place is None:
-        raise InputError(f"no artifact at {path}", "a folder with table.parquet and manifest.json", fix)
+        found = f"no {TABLE} in {path}" if (path / MANIFEST).is_file() else f"no artifact at {path}"
+        raise InputError(found, f"a folder with {TABLE} and {MANIFEST}", fix)
     try:
         manifest = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
         version = int(manifest["manifest_version"])
@@ -226,6 +230,11 @@ def _check_entries(manifest: Mapping[str, Any]) -> None:
         for name, kind in entries.items():
             if not isinstance(where.get(name), kind):
                 raise ValueError(f"{name} is {where.get(name)!r:.60}")
+
+
+def gone(artifact: Artifact) -> list[str]:
+    """Names of files of its identity that are not there; no content is read."""
+    return [name for name in artifact.manifest["files"] if not (artifact.path / name).is_file()]
 
 
 def rehash(artifact: Artifact) -> list[str]:

@@ -92,6 +92,33 @@ def find_files(cohort: Cohort) -> CohortFiles:
     return locate(cohort, load_source(cohort.source))
 
 
+def diagnoses_of(cohort: Cohort) -> frozenset[str] | None:
+    """The diagnoses that cases of a cohort can have; None where any may occur.
+
+    ``diagnoses`` in the cohort's table of ``skinkit.toml``, else in its ``cohort.toml``, else of an archive what its
+    labels stand for. Cases are not looked at: a class that is rare is not one that cannot occur.
+
+    Raises:
+        ConfigError: an unknown source, or a ``cohort.toml`` that is wrong.
+    """
+    source = load_source(cohort.source)
+    if cohort.diagnoses:
+        return frozenset(cohort.diagnoses)
+    if source.configure is not None:
+        from skinkit.data import folder
+
+        if cohort.source == source.name == "folder" and not folder.description(cohort).is_file():
+            return None
+        source = source.configure(source, cohort)
+    if source.diagnoses:
+        return frozenset(source.diagnoses)
+    if source.words or source.draw is not None:
+        return None
+    labels = [*source.values.get("diagnosis", {}).values(), *(value for _, value in source.patterns)]
+    labels += [*source.icd10.values(), source.constants.get("diagnosis", "")]
+    return frozenset(filter(None, labels)) or None
+
+
 def read_cases(cohort: Cohort, console: Console | None = None) -> Listing:
     """Every image and table row of a cohort in canonical columns, before any image is opened.
 

@@ -11,22 +11,24 @@ a status and a reason:
               duplicate_id       several rows name this image and disagree
               folder_unreadable  the user has no permission to list the folder
     excluded  duplicate_row      an identical row comes earlier
+              duplicate_file     a copy, byte by byte, of the image that a row names
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from skinkit.artifacts.files import digest
 from skinkit.console import Console
-from skinkit.data import words
-from skinkit.data.canonical import Reader
+from skinkit.data.canonical import KEYS, Reader
 from skinkit.data.files import CohortFiles
 from skinkit.data.finders import failed, make_finder, without_extension
+from skinkit.data.ids import DIFFERENT, SAME, as_recorded, look_like_names, reported, unsettled
+from skinkit.data.ids import joined as joined_spellings
 from skinkit.data.masks import masks_apart, with_masks
 from skinkit.data.source import Source, TableRow
 from skinkit.data.tables import Table, number, read
@@ -45,6 +47,8 @@ class Listing:
         unmapped: canonical column -> the table's word -> rows that have it.
         id_space: prefix of every group id.
         source: the source as configured.
+        unknown: canonical column -> the table's word for unknown -> rows that have it.
+        spellings: ``patient_id`` and ``lesion_id`` -> ids that are perhaps one, as a manifest records them.
     """
 
     rows: list[dict[str, Any]]
@@ -52,23 +56,38 @@ class Listing:
     unmapped: dict[str, dict[str, int]]
     id_space: str
     source: Source
+    spellings: dict[str, Any] = field(default_factory=dict)
+    unknown: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
-def list_cases(cohort: Cohort, files: CohortFiles, console: Console | None = None) -> Listing:
-    """Every image and table row of a cohort in canonical columns."""
+def list_cases(cohort: Cohort, files: CohortFiles, console: Console | None = None, *, private: bool = False) -> Listing:
+    """Every image and table row of a cohort in canonical columns.
+
+    Args:
+        cohort: the cohort.
+        files: its files.
+        console: receives what was found.
+        private: its ids will be pseudonyms, so that no message names one.
+    """
     console = console or Console(quiet=True)
     source = files.source
     own = cohort.name if source.name == "folder" else source.name
     id_space = str(cohort.options.get("id_space") or source.id_space or own)
-    tables = [read(path, source.dialect) for path in files.tables]
+    tables = [read(path, source.dialect, _expected(source)) for path in files.tables]
+    for table in tables:
+        for note in table.notes:
+            console.warn(f"{cohort.name}: {table.path.name}: {note}")
     reader = Reader(source, tables)
     if tables:
         reader.check()
-        lines = _table_rows(source, tables)
-        files = masks_apart(files, reader, lines)
-        rows = _joined_rows(files, reader, lines)
+        joined = _table_rows(source, tables)
+        reader.look_at(joined.rows)
+        files = masks_apart(files, reader, joined.rows)
+        rows = _joined_rows(files, reader, joined)
+        _log_tables(cohort, reader, joined, console)
     else:
         rows = _image_rows(files, files.images)
+    spellings = _settled_spellings(rows, str(cohort.options.get("spellings", "")))
     with_masks(rows, files)
     rows += [_closed(folder) for folder in files.closed]
     for row in rows:
@@ -80,13 +99,64 @@ def list_cases(cohort: Cohort, files: CohortFiles, console: Console | None = Non
         "tables": [path.name for path in files.tables],
         "table_rows": sum(len(table.rows) for table in tables[:1]),
         "images_found": len(files.images),
-        "images_named": sum(1 for row in rows if row["reason"] != "row_absent"),
+        "images_named": sum(1 for row in rows if row["reason"] not in ("row_absent", "duplicate_file")),
         "images_used": sum(1 for row in rows if row["status"] == OK),
         "truth_masks": sum(1 for row in rows if row["truth_mask_path"] and row["status"] == OK),
     }
     unmapped = {name: dict(counts.most_common()) for name, counts in sorted(reader.unmapped.items())}
     _log_flow(cohort, files, rows, flow, unmapped, console)
-    return Listing(rows, flow, unmapped, id_space, source)
+    record = as_recorded(spellings, private=private)
+    _log_values(cohort, reader, console)
+    _log_ids(cohort, rows, reader, record, console, private=private)
+    unknown = {name: dict(counts.most_common()) for name, counts in sorted(reader.unknown.items())}
+    return Listing(rows, flow, unmapped, id_space, source, record, unknown)
+
+
+def _expected(source: Source) -> frozenset[str]:
+    """The columns by which a hospital's table is recognised; archives have their headings in the first line."""
+    return source.mapped_columns if source.words else frozenset()
+
+
+def _settled_spellings(rows: Sequence[dict[str, Any]], chosen: str) -> dict[str, list[tuple[str, ...]]]:
+    """Join the spellings of each id if the cohort says that they are the same; else the ids that are not settled."""
+    if chosen == SAME:
+        for name in ("patient_id", "lesion_id"):
+            one = joined_spellings(row[name] for row in rows)
+            for row in rows:
+                row[name] = one.get(row[name], row[name])
+    if chosen:
+        return {}
+    found = {name: unsettled(row[name] for row in rows) for name in ("patient_id", "lesion_id")}
+    if found["patient_id"]:  # which the keys of their lesions repeat
+        named = {each for same in found["patient_id"] for each in same}
+        found["lesion_id"] = [s for s in found["lesion_id"] if not {each.split("|")[0] for each in s} <= named]
+    return found
+
+
+def _log_ids(
+    cohort: Cohort, rows: Sequence[Mapping[str, Any]], reader: Reader, record: Mapping[str, Any], console: Console,
+    *, private: bool,
+) -> None:  # fmt: skip
+    """Say what is not certain about the ids; they stay out of JSON logs and of pseudonymised cohorts."""
+    hidden = private or console.is_json
+    for name, entry in record.items():
+        shown = {**entry, "ids": [] if hidden else entry["ids"]}
+        console.warn(
+            f"{cohort.name}: {reported(name, shown)}; until this is settled in the table, or by spellings = "
+            f'"{SAME}" or "{DIFFERENT}" in [cohorts.{cohort.name}], split and train refuse'
+        )
+    for name in [name for name in KEYS if name in reader.unknown]:
+        counts = reader.unknown[name]
+        console.info(f"{cohort.name}: {name}: {sum(counts.values()):,} rows have a word for unknown, which is no id")
+    if several := reader.lesions_of_several:
+        within = reader.source.columns["lesion_id"][:-1] and not isinstance(reader.source.columns["lesion_id"], str)
+        say = console.info if within else console.warn
+        how = "a lesion is known by patient and number" if within else "photos of one lesion may be of two patients"
+        say(f"{cohort.name}: lesion_id: {several:,} ids occur for several patients: {how}")
+    if not private and look_like_names(row["patient_id"] for row in rows):
+        console.warn(
+            f"{cohort.name}: patient_id looks private: names of people; use study numbers, or pseudonymise = KEYFILE"
+        )
 
 
 def _log_flow(
@@ -111,25 +181,40 @@ def _log_flow(
         console.info(f"{cohort.name}: waiting for a table row (looked for next time): {reasons['row_absent']:,} images")
     if files.archives and not flow["images_used"]:
         console.warn(f"{cohort.name}: no image was found, but {files.archives[0]} exists: unpack it first")
-    if several := _written_in_several_ways(row["patient_id"] for row in rows):
-        console.warn(
-            f"{cohort.name}: patient_id: {several} ids are written in several ways (7, 007, 7.0; p1, P1) and count as "
-            "several patients: write each id in one way, or photos of one patient may be on both sides of a split"
-        )
     for name, counts in unmapped.items():
-        examples = ", ".join(f"{word!r} {count}" for word, count in list(counts.items())[:8])
-        more = f" and {len(counts) - 8} more" if len(counts) > 8 else ""
-        if console.is_json:  # cells of a patient table must not end up in a log
-            examples, more = f"{len(counts)} words in {sum(counts.values())} rows", ""
-        console.warn(f"{cohort.name}: {name}: words that are not mapped, with rows: {examples}{more}")
+        console.warn(f"{cohort.name}: {name}: words that are not mapped, with rows: {_examples(counts, console)}")
 
 
-def _written_in_several_ways(ids: Iterable[str | None]) -> int:
-    """Number of ids that differ only in case, width, leading zeros or a trailing ``.0``; ids stay out of the log."""
-    ways: dict[str, set[str]] = defaultdict(set)
-    for word in filter(None, ids):
-        ways[words.plain(word).removesuffix(".0").lstrip("0")].add(word)
-    return sum(len(same) > 1 for same in ways.values())
+def _log_tables(cohort: Cohort, reader: Reader, joined: _Joined, console: Console) -> None:
+    """Say what the tables lack: mapped columns, and rows of one that another one has."""
+    for ours, theirs, near in reader.absent:
+        hint = f"; did you mean {near!r}?" if near else ""
+        console.warn(f"{cohort.name}: no column {theirs!r} in the table: {ours} is unknown{hint}")
+    for name, count in joined.lacking.items():
+        more = sum(table == name for table in joined.elsewhere.values())
+        if count or more:
+            console.info(
+                f"{cohort.name}: {name} lacks {count:,} rows of the first table and has {more:,} images that the first "
+                "lacks"
+            )
+
+
+def _log_values(cohort: Cohort, reader: Reader, console: Console) -> None:
+    """Say which columns were converted, and which words mean unknown."""
+    for name, heading in reader.converted.items():
+        console.info(f"{cohort.name}: {name}: converted by the unit in the heading {heading!r}")
+    for name, counts in sorted(reader.unknown.items()):
+        if name not in KEYS:
+            known = dict(counts.most_common())
+            console.info(f"{cohort.name}: {name}: words for unknown, with rows: {_examples(known, console)}")
+
+
+def _examples(counts: Mapping[str, int], console: Console) -> str:
+    """The most frequent words with their rows; in a JSON log their number, because cells must not end up there."""
+    if console.is_json:
+        return f"{len(counts)} words in {sum(counts.values())} rows"
+    more = f" and {len(counts) - 8} more" if len(counts) > 8 else ""
+    return ", ".join(f"{word!r} {count}" for word, count in list(counts.items())[:8]) + more
 
 
 def group_of(id_space: str, row: Mapping[str, Any]) -> str:
@@ -141,22 +226,52 @@ def group_of(id_space: str, row: Mapping[str, Any]) -> str:
 
 
 # --------------------------------------------------------------------------------------------------- table rows
-def _table_rows(source: Source, tables: Sequence[Table]) -> list[TableRow]:
+@dataclass(frozen=True)
+class _Joined:
+    """The rows of all tables, joined on the image.
+
+    Attributes:
+        rows: those of the first table, filled from the others.
+        disagreeing: number of a row -> why another table says two things of its image.
+        elsewhere: name of an image -> the table that names it although the first does not.
+        lacking: file name of another table -> rows of the first that it does not have.
+    """
+
+    rows: list[TableRow]
+    disagreeing: dict[int, str]
+    elsewhere: dict[str, str]
+    lacking: dict[str, int]
+
+
+def _table_rows(source: Source, tables: Sequence[Table]) -> _Joined:
     """The rows of the first table, adapted by the source and filled from the other tables."""
     change = source.rows or (lambda rows: rows)
     rows = change(list(tables[0].rows))
     key = source.columns.get("image")
+    joined = _Joined(rows, {}, {}, {})
     for table in tables[1:]:
         assert isinstance(key, str)
-        others = {}
+        others: dict[str, TableRow] = {}
+        repeated: dict[str, str] = {}
         for row in change(list(table.rows)):
             if key not in row.cells:
                 table.require(key, "the image, on which the tables are joined")
-            others[row.cells[key].casefold()] = row.cells
-        rows = [_widened(row, others.get(row.cells[key].casefold(), {})) for row in rows]
+            name = without_extension(row.cells[key].casefold())
+            first = others.setdefault(name, row)
+            if {**first.cells, key: ""} != {**row.cells, key: ""}:
+                repeated[name] = f"rows {first.number} and {row.number} of {table.path.name} disagree; keep one of them"
+        names = [without_extension(row.cells.get(key, "").casefold()) for row in rows]
+        joined.disagreeing.update(
+            {row.number: repeated[name] for row, name in zip(rows, names, strict=True) if name in repeated}
+        )
+        joined.elsewhere.update(dict.fromkeys(others.keys() - {*names}, table.path.name))
+        joined.lacking[table.path.name] = sum(name not in others for name in names)
+        rows = [
+            _widened(row, others[name].cells if name in others else {}) for row, name in zip(rows, names, strict=True)
+        ]
     if source.one_hot:
         rows = [_with_label(row, source, tables[0].path) for row in rows]
-    return rows
+    return replace(joined, rows=rows)
 
 
 def _widened(row: TableRow, other: Mapping[str, str]) -> TableRow:
@@ -188,14 +303,16 @@ def _with_label(row: TableRow, source: Source, path: Path) -> TableRow:
 
 
 # -------------------------------------------------------------------------------------------- rows and their images
-def _joined_rows(files: CohortFiles, reader: Reader, table: Sequence[TableRow]) -> list[dict[str, Any]]:
+def _joined_rows(files: CohortFiles, reader: Reader, joined: _Joined) -> list[dict[str, Any]]:
     """One row per (table row, image), then the images that no table row names."""
     finder = make_finder(files, reader)
     rows: list[dict[str, Any]] = []
-    for line in table:
+    for line in joined.rows:
         values = reader.values(line)
         for place in finder(line):
             row = {**_empty(), **values, **place, "flags": [*values["flags"]], "_number": line.number}
+            if line.number in joined.disagreeing and row["status"] == OK:
+                row |= failed(row["image_id"], "duplicate_id", joined.disagreeing[line.number])
             row["case_id"] = values["case_id"] or row["image_id"]
             row["_mask_name"] = reader.text(line.cells, "mask")
             rows.append(row)
@@ -208,7 +325,13 @@ def _joined_rows(files: CohortFiles, reader: Reader, table: Sequence[TableRow]) 
         while row["image_id"] in used:
             row["image_id"] += "~"
         used.add(row["image_id"])
-        detail = f"{row['image_path']} stands in no row of {', '.join(path.name for path in files.tables)}"
+        if row["image_path"] in finder.copies:
+            detail = f"the same bytes as {finder.copies[row['image_path']]}"
+            row |= {"case_id": row["image_id"], "status": EXCLUDED, "reason": "duplicate_file", "detail": detail}
+            continue
+        other = joined.elsewhere.get(without_extension(PurePosixPath(row["image_path"]).name.casefold()))
+        beside = f", only in {other}" if other else ""
+        detail = f"{row['image_path']} stands in no row of {files.tables[0].name}{beside}"
         row |= {"case_id": row["image_id"], "status": PENDING, "reason": "row_absent", "detail": detail}
     return rows + strays
 

@@ -18,9 +18,11 @@ from typing import Any
 
 from skinkit.artifacts.files import write_atomic
 from skinkit.data import words
-from skinkit.data.canonical import ALLOWED, BACKGROUNDS, SYMPTOMS, YES_NO
+from skinkit.data.canonical import ALLOWED, BACKGROUNDS, SYMPTOMS, UNITS, YES_NO
+from skinkit.data.diagnoses import guess, said_by_codes
 from skinkit.data.files import EXTENSIONS, walk
 from skinkit.data.folder import DESCRIPTION
+from skinkit.data.ids import look_like_names
 from skinkit.data.source import Dialect
 from skinkit.data.tables import Table, UnreadableError, age_years, guess_delimiter, guess_encoding, is_missing, read
 from skinkit.errors import ConfigError, RefusedError
@@ -30,6 +32,7 @@ _WORDS = {
     "sex": words.SEX,
     "site": {term: site for term, (site, _) in words.SITES.items()},
     "confirmed_by": words.CONFIRMED,
+    "modality": words.MODALITY,
     **dict.fromkeys((*YES_NO, *SYMPTOMS), words.YES_NO),
 }
 _MOST_WORDS = 400
@@ -41,12 +44,12 @@ class _Words:
 
     Attributes:
         mapped: word -> our value.
-        guessed: the words of ``mapped`` whose value was guessed from a longer text.
+        guessed: word -> the value that a longer text probably means; the draft has it as a comment.
         unmapped: word -> rows that have it.
     """
 
     mapped: dict[str, str]
-    guessed: frozenset[str]
+    guessed: dict[str, str]
     unmapped: dict[str, int]
 
 
@@ -58,7 +61,8 @@ def write_draft(table: Path, folder: Path) -> dict[str, Any]:
         folder: folder of its images.
 
     Returns:
-        ``path``, ``encoding``, ``delimiter``, ``decimal``, ``columns``, ``not_taken``, ``unmapped`` and ``text``.
+        ``path``, ``encoding``, ``delimiter``, ``decimal``, ``columns``, ``not_taken``, ``unmapped``, ``guesses`` and
+        ``text``.
 
     Raises:
         RefusedError: there is a ``cohort.toml`` already.
@@ -76,9 +80,15 @@ def write_draft(table: Path, folder: Path) -> dict[str, Any]:
     columns = _columns(content, dialect, folder)
     vocabulary = {ours: _sorted_words(ours, _counts(content, theirs, dialect)) for ours, theirs in columns.items()}
     vocabulary = {ours: column for ours, column in vocabulary.items() if ours in ("diagnosis", *_WORDS)}
+    named = columns.get("patient_id")
+    if named is not None and look_like_names(_counts(content, named, dialect)):
+        del columns["patient_id"]
+    else:
+        named = None
     not_taken = [name for name in content.columns if name not in columns.values()]
-    text = _toml(table, folder, dialect, content, columns, vocabulary, not_taken)
+    text = _toml(table, folder, dialect, content, columns, vocabulary, not_taken, named)
     write_atomic(target, text.encode())
+    guesses = {ours: column.guessed for ours, column in vocabulary.items() if column.guessed}
     unmapped = {ours: column.unmapped for ours, column in vocabulary.items() if column.unmapped}
     return {
         "path": str(target),
@@ -88,7 +98,8 @@ def write_draft(table: Path, folder: Path) -> dict[str, Any]:
         "columns": dict(columns),
         "not_taken": not_taken,
         "unmapped": unmapped,
-        "text": _summary(target, content, columns, unmapped, not_taken),
+        "guesses": guesses,
+        "text": _summary(target, content, columns, unmapped, guesses, not_taken, named),
     }
 
 
@@ -113,27 +124,23 @@ def _with_decimal(dialect: Dialect, table: Table) -> Dialect:
     return Dialect(dialect.encoding, dialect.delimiter, "," if commas > points else ".")
 
 
-def _header(name: str) -> str:
-    """A header normalised for comparison: no unit in brackets, no punctuation, no spaces."""
-    bare = re.sub(r"[(（\[].*?[)）\]]", "", unicodedata.normalize("NFKC", name).casefold())
-    return re.sub(r"[\s_\-.:：/]+", "_", bare).strip("_")
-
-
 def _columns(table: Table, dialect: Dialect, folder: Path) -> dict[str, str]:
     """Canonical column -> header, each header at most once; guessed by header, then by cells."""
     chosen: dict[str, str] = {}
-    free = [name for name in table.columns if not words.PRIVATE.search(_header(name)) or "_id" in _header(name)]
+    free = [
+        name for name in table.columns if not words.PRIVATE.search(words.heading(name)) or "_id" in words.heading(name)
+    ]
     for ours, terms in words.HEADERS.items():
         for term in terms:
-            match = next((name for name in free if _header(name) == _header(term)), None)
+            match = next((name for name in free if words.heading(name) == words.heading(term)), None)
             if match is not None and match not in chosen.values():
                 chosen[ours] = match
                 break
     for ours in ("diagnosis", "site", "sex", "age_years", "patient_id"):
         # 病理诊断(术后) contains 病理诊断; matching substrings is safe in Chinese, not in languages with spaces.
-        parts = [_header(term) for term in words.HEADERS[ours] if len(term) > 1 and not term.isascii()]
+        parts = [words.heading(term) for term in words.HEADERS[ours] if len(term) > 1 and not term.isascii()]
         left = [name for name in free if name not in chosen.values()]
-        match = next((name for name in left if any(part in _header(name) for part in parts)), None)
+        match = next((name for name in left if any(part in words.heading(name) for part in parts)), None)
         if ours not in chosen and match is not None:
             chosen[ours] = match
     files = {part for file in walk(folder) for part in _names(file.path)}
@@ -183,31 +190,37 @@ def _counts(table: Table, name: str, dialect: Dialect) -> Counter[str]:
 def _sorted_words(ours: str, counts: Counter[str]) -> _Words:
     """Sort the words of a column into mapped, guessed and unmapped."""
     mapped: dict[str, str] = {}
-    guessed: set[str] = set()
+    guessed: dict[str, str] = {}
     unmapped: dict[str, int] = {}
+    beside = {words.plain(word) for word in counts}
     for word, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
-        value, sure = _meaning(ours, word)
-        if value:
-            mapped[word] = value
-            guessed |= set() if sure else {word}
+        value, likely = _meaning(ours, word)
+        if not beside.isdisjoint(words.UNSURE.get(ours, {}).get(words.plain(word), ())):
+            value = None
+        if ours in (*YES_NO, *SYMPTOMS) and words.plain(word) in words.MINUS and not words.PLUS.isdisjoint(beside):
+            value = "False"
+        if value is not None:
+            mapped |= {word: value} if value else {}  # a code is read by [icd10] and needs no line of its own
         elif words.plain(word) not in words.UNKNOWN:
             unmapped[word] = count
-    return _Words(mapped, frozenset(guessed), unmapped)
+            guessed |= {word: likely} if likely else {}
+    return _Words(mapped, guessed, unmapped)
 
 
-def _meaning(ours: str, word: str) -> tuple[str, bool]:
-    """Our value for a word (empty: none), and whether it is certain rather than guessed."""
+_ICD10 = sorted(((code.replace(".", ""), value) for code, value in words.ICD10.items()), key=lambda pair: -len(pair[0]))
+
+
+def _meaning(ours: str, word: str) -> tuple[str | None, str]:
+    """(our value of a word that is certain, else None; what it probably means, or empty)."""
     plain = words.plain(word)
     if ours == "diagnosis":
-        if plain in DIAGNOSES or plain in words.DIAGNOSES:
-            return words.DIAGNOSES.get(plain, plain), True
-        if match := words.ICD10_CODE.match(plain.upper()):
-            bare = match[0].replace(".", "")
-            codes = [code for code in words.ICD10 if bare.startswith(code.replace(".", ""))]
-            return (words.ICD10[max(codes, key=len)] if codes else ""), False
-        return next((value for text, value in words.GUESSES if re.search(text, plain)), ""), False
+        if named := words.diagnosis(word) or (plain if plain in DIAGNOSES else ""):
+            return named, ""
+        if said_by_codes(word, _ICD10).diagnosis:
+            return "", ""
+        return None, guess(word)
     own = {words.plain(value): value for value in ALLOWED.get(ours, ())}
-    return own.get(plain) or _WORDS.get(ours, {}).get(plain, ""), True
+    return own.get(plain) or _WORDS.get(ours, {}).get(plain), ""
 
 
 # ----------------------------------------------------------------------------------------------------------- text
@@ -232,7 +245,9 @@ def _toml(
     columns: Mapping[str, str],
     vocabulary: Mapping[str, _Words],
     not_taken: Sequence[str],
+    named: str | None,
 ) -> str:
+    kept = [name for name in not_taken if words.heading(name) in words.KEPT]
     file = Path(os.path.relpath(table.resolve(), folder.resolve())).as_posix()
     lines = [
         "# A draft: read it, correct it, and confirm every diagnosis. docs/hospital.md explains each key.",
@@ -240,6 +255,10 @@ def _toml(
         f"title = {_quoted(folder.resolve().name)}",
         f"file = {_quoted(file)}  # {len(content.rows)} rows",
     ]
+    if content.sheet:
+        lines.append(f"sheet = {_quoted(content.sheet)}{''.join(f'  # {_remark(note)}' for note in content.notes)}")
+    if len(content.heading_rows) > 1 or content.heading_rows[0] > 1:
+        lines.append(f"heading_rows = {list(content.heading_rows)}  # the rows of the headings, from 1")
     if dialect.delimiter:
         lines += [
             f"encoding = {_quoted(dialect.encoding)}",
@@ -251,15 +270,18 @@ def _toml(
         '# confirmed_by = "histopathology"  # where all diagnoses were confirmed in one way',
         '# id_space = "hospital"  # shared by cohorts of one hospital, so that a split never divides a patient',
         '# masks = "masks/{stem}.png"  # where a person outlined the lesions',
-        "keep = []  # further columns to take over as they are",
+        f"keep = [{', '.join(map(_quoted, kept))}]  # further columns to take over as they are",
         "",
         "[columns]",
     ]
-    lines += [f"{ours} = {_quoted(theirs)}" for ours, theirs in columns.items()]
+    lines += [f"{ours} = {_quoted(theirs)}{_unit_note(ours, theirs)}" for ours, theirs in columns.items()]
     if "image" not in columns and "accession" not in columns:
         lines.append('# image = "..."  # the column that holds the file name')
+    if named is not None:
+        lines.append(f"# patient_id = {_quoted(named)}  # looks private (names of people): only with pseudonymise")
     if not_taken:
-        lines += ["# not taken:", *(f"#   {_remark(name)}{_private_note(name)}" for name in not_taken)]
+        left = [name for name in not_taken if name not in kept]
+        lines += ["# not taken:", *(f"#   {_remark(name)}{_private_note(name)}" for name in left)]
     if "accession" in columns and "image" not in columns:
         lines += [
             "",
@@ -275,21 +297,31 @@ def _toml(
     return "\n".join(lines) + "\n"
 
 
+def _unit_note(ours: str, theirs: str) -> str:
+    kind, ours_is = {"age_years": ("age_years", "years")}.get(ours, ("length", "mm"))
+    named = words.unit_of(kind, theirs) if ours in UNITS else set()
+    if unclear := sorted(named - words.UNITS[kind].keys()):
+        return f"  # an unclear unit ({unclear[0]}): rename the column"
+    other = sorted(name for name in named if words.UNITS[kind][name] != 1.0)
+    return f"  # {other[0]}, converted to {ours_is}: check" if other else ""
+
+
 def _private_note(name: str) -> str:
-    return "  (looks private)" if words.PRIVATE.search(_header(name)) else ""
+    return "  (looks private)" if words.PRIVATE.search(words.heading(name)) else ""
 
 
 def _value_lines(ours: str, column: _Words) -> list[str]:
     """The table ``[values.<column>]``: mapped words, then the unmapped ones as comments."""
     lines = [f"[values.{ours}]"]
-    for word, value in list(column.mapped.items())[:_MOST_WORDS]:
-        note = "  # a guess: confirm" if word in column.guessed else ""
-        lines.append(f"{_quoted(word)} = {_quoted(value)}{note}")
+    lines += [f"{_quoted(word)} = {_quoted(value)}" for word, value in list(column.mapped.items())[:_MOST_WORDS]]
     if column.unmapped:
         allowed = ", ".join(ALLOWED.get(ours, BACKGROUNDS))
         lines.append(f"# not mapped, with number of rows; map each to one of {allowed}, or leave it out:")
         unmapped = list(column.unmapped.items())
-        lines += [f'# {_remark(_quoted(word))} = ""  # {count}' for word, count in unmapped[:_MOST_WORDS]]
+        for word, count in unmapped[:_MOST_WORDS]:
+            likely = column.guessed.get(word, "")
+            note = f"{count}; a guess: remove the # to confirm it" if likely else str(count)
+            lines.append(f"# {_remark(_quoted(word))} = {_quoted(likely)}  # {note}")
         if len(unmapped) > _MOST_WORDS:
             lines.append(f"# and {len(unmapped) - _MOST_WORDS} further words")
     return lines
@@ -300,15 +332,28 @@ def _summary(
     content: Table,
     columns: Mapping[str, str],
     unmapped: Mapping[str, Mapping[str, int]],
+    guesses: Mapping[str, Mapping[str, str]],
     not_taken: Sequence[str],
+    named: str | None,
 ) -> str:
-    lines = [f"wrote {target} for {len(content.rows)} rows", "", "columns"]
-    lines += [f"  {ours:<16} {theirs}" for ours, theirs in columns.items()]
+    lines = [f"wrote {target} for {len(content.rows)} rows", *content.notes, "", "columns"]
+    lines += [f"  {ours:<16} {theirs}{_unit_note(ours, theirs)}" for ours, theirs in columns.items()]
     lines.append(f"  {'not taken':<16} {', '.join(not_taken) or 'none'}")
+    if named is not None:
+        lines += [
+            "",
+            f"patient_id: {named} looks private (names of people) and is not taken. Without patient ids, photos of one "
+            "patient may be in two parts of a split: use study numbers, or this column with pseudonymise = KEYFILE",
+        ]
     for ours, counts in unmapped.items():
         lines += ["", f"{ours}: {len(counts)} words are not mapped"]
         lines += [f"  {count:>6}  {word}" for word, count in list(counts.items())[:20]]
         if len(counts) > 20:
             lines.append(f"  and {len(counts) - 20} more, all in the file")
+        if likely := guesses.get(ours):
+            lines.append(
+                f"  for {len(likely)} of them ({sum(counts[word] for word in likely)} rows) the file has a guess as a "
+                "comment: remove its # to confirm it"
+            )
     lines += ["", 'Review and correct it, then set path of a cohort with source = "folder" to this folder.']
     return "\n".join(lines)

@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 from skinkit.artifacts.file_names import as_text, on_disk
 from skinkit.artifacts.files import digest, file_sha256
+from skinkit.data.ids import DIFFERENT, SAME
+from skinkit.data.mask_reading import reading_of
 from skinkit.data.source import OPTIONS, Arrangement, Source
 from skinkit.errors import ConfigError, InputError, did_you_mean, listed
 from skinkit.workspace import SETTINGS_FILE, Cohort
@@ -81,7 +83,7 @@ def locate(cohort: Cohort, source: Source) -> CohortFiles:
         ConfigError: unknown option, or several parts and none chosen.
         InputError: the folder or its table is absent.
     """
-    _check_options(source, cohort)
+    check_options(source, cohort)
     if not cohort.root.is_dir():
         raise InputError(
             f"cohort {cohort.name!r}: no folder {cohort.root}",
@@ -148,7 +150,16 @@ _TABLE_FILES = (".csv", ".tsv", ".tab", ".txt", ".xlsx", ".xlsm", ".parquet", ".
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
 
 
-def _check_options(source: Source, cohort: Cohort) -> None:
+_KINDS: dict[str, tuple[type, str]] = {"phantom": (bool, "true or false"), "label": (int, "a whole number from 0")}
+"""Options of a cohort that are no text."""
+
+
+def check_options(source: Source, cohort: Cohort) -> None:
+    """Refuse keys of a cohort in ``skinkit.toml`` that its source does not know, and values of the wrong type.
+
+    Raises:
+        ConfigError: naming the first one.
+    """
     options = {**OPTIONS, **source.options}
     for key in cohort.options:
         if key not in options:
@@ -157,13 +168,20 @@ def _check_options(source: Source, cohort: Cohort) -> None:
                 did_you_mean(key, [*options, "role", "source", "path"]),
                 "rename or remove it",
             )
-    for key in ("table", "part", "masks", "id_space"):
-        if not isinstance(cohort.options.get(key, ""), str):
+    for key, value in cohort.options.items():
+        kind, expected = _KINDS.get(key, (str, "text in quotes"))
+        if key in OPTIONS and not isinstance(value, kind):
             raise ConfigError(
-                f"{key} = {cohort.options[key]!r} in [cohorts.{cohort.name}] of {SETTINGS_FILE}",
-                "text in quotes",
-                "put it in quotes",
+                f"{key} = {value!r} in [cohorts.{cohort.name}] of {SETTINGS_FILE}", expected, "correct the value"
             )
+    reading_of(cohort)
+    chosen = cohort.options.get("spellings", "")
+    if chosen not in ("", SAME, DIFFERENT):
+        raise ConfigError(
+            f"spellings = {chosen!r} in [cohorts.{cohort.name}] of {SETTINGS_FILE}",
+            f'"{SAME}" or "{DIFFERENT}"',
+            "correct it",
+        )
 
 
 def _mask_patterns(cohort: Cohort, usual: Sequence[str]) -> list[str]:

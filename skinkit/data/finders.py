@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import filecmp
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Protocol
 
-from skinkit.artifacts.file_names import readings
+from skinkit.artifacts.file_names import on_disk, readings
 from skinkit.data import words
 from skinkit.data.canonical import Reader
 from skinkit.data.files import EXTENSIONS, CohortFiles
@@ -28,8 +29,30 @@ def folded_path(path: str) -> str:
     return unicodedata.normalize("NFC", words.visible(path)).casefold()
 
 
+def ends_in(name: str, path: str, root: Path) -> bool:
+    """Whether a file is in the folder that a name says, if it says one; the extension does not matter.
+
+    Args:
+        name: folded path of a table, with or without folder.
+        path: path of the file below ``root``.
+        root: the cohort's folder, whose own name the table may give too.
+    """
+    above = root.absolute().as_posix()
+    wholes = [f"/{folded_path(f'{above}/{reading}')}" for reading in readings(path)]
+    ends = [end for whole in wholes for end in (whole, without_extension(whole))]
+    return any(end.endswith(f"/{without_extension(name)}") for end in ends)
+
+
 Place = dict[str, Any]
-Finder = Callable[[TableRow], list[Place]]
+
+
+class Finder(Protocol):
+    """Finds the images of a table row."""
+
+    copies: dict[str, str]
+
+    def __call__(self, row: TableRow) -> list[Place]:
+        """One entry for each image of the row."""
 
 
 def make_finder(files: CohortFiles, reader: Reader) -> Finder:
@@ -52,10 +75,17 @@ def failed(image_id: str, reason: str, detail: str) -> Place:
 
 
 class _NameFinder:
-    """Finds images by the file name in the row: with or without folder, with or without extension."""
+    """Finds images by the file name in the row: with or without folder, with or without extension.
+
+    Attributes:
+        copies: path of an image that is a copy of another one, byte by byte -> that one's.
+    """
 
     def __init__(self, files: CohortFiles, reader: Reader, separator: str) -> None:
         self.root, self.reader, self.separator = files.root, reader, separator
+        self.sizes = {path: file.size for path, file in files.images.items()}
+        self.copies: dict[str, str] = {}
+        self.without_zeros: dict[str, str] | None = None
         self.index: dict[str, list[str]] = defaultdict(list)
         for path in files.images:
             for plain in map(folded_path, readings(path)):
@@ -89,7 +119,7 @@ class _NameFinder:
             plain.rpartition("/")[2],
             without_extension(plain.rpartition("/")[2]),
         ):
-            matches = self.index.get(key, [])
+            matches = [path for path in self.index.get(key, []) if ends_in(plain, path, self.root)]
             # A full path takes precedence; a bare name must match a single file.
             exact = [path for path in matches if key in (folded_path(path), without_extension(folded_path(path)))]
             if len(exact) == 1:
@@ -97,14 +127,38 @@ class _NameFinder:
             if matches:
                 break
         if not matches:
-            return _pending(image_id, "image_absent", f"no file called {inside}")
+            return _pending(image_id, "image_absent", f"no file called {inside}{self._hint(plain)}")
         if len(matches) > 1 and len({folded_path(path) for path in matches}) == 1:
             # Two files of one folder whose names differ only in case or in how an accent is encoded.
             spelt = [path for path in matches if path in (inside, f"{inside}{PurePosixPath(path).suffix}")]
             matches = spelt if len(spelt) == 1 else matches
+        if len(matches) > 1 and self._are_copies(matches):
+            self.copies |= dict.fromkeys(sorted(matches)[1:], sorted(matches)[0])
+            matches = sorted(matches)[:1]
         if len(matches) > 1:
             return failed(image_id, "image_ambiguous", f"{name} fits {', '.join(matches[:4])}")
         return {"image_id": image_id, "image_path": matches[0]}
+
+    def _are_copies(self, paths: list[str]) -> bool:
+        """Whether files are the same byte by byte."""
+        first, *others = [on_disk(self.root / path) for path in paths]
+        try:
+            return len({self.sizes[path] for path in paths}) == 1 and all(
+                filecmp.cmp(first, other, shallow=False) for other in others
+            )
+        except OSError:
+            return False
+
+    def _hint(self, plain: str) -> str:
+        """What a name that no file has may mean: a file in another folder, or one with other leading zeros."""
+        if self.without_zeros is None:
+            names = {path: without_extension(folded_path(PurePosixPath(path).name)) for path in self.sizes}
+            self.without_zeros = {name.lstrip("0"): path for path, name in names.items()}
+        bare = without_extension(plain.rpartition("/")[2])
+        if same := self.index.get(bare):
+            return f"; {same[0]} is in another folder"
+        near = self.without_zeros.get(bare.lstrip("0"))
+        return f"; {near} has other leading zeros" if near else ""
 
 
 def inside_root(name: str, root: Path) -> str | None:
@@ -132,7 +186,7 @@ class _PatternFinder:
     """Finds every image that matches a pattern filled with the row's values, such as ``{accession}*/*.jpg``."""
 
     def __init__(self, files: CohortFiles, reader: Reader, pattern: str) -> None:
-        self.reader, self.pattern = reader, pattern
+        self.reader, self.pattern, self.copies = reader, pattern, dict[str, str]()
         self.names = re.findall(r"\{(\w+)\}", pattern)
         self.paths = sorted((folded_path(path), path) for path in files.images)
 
@@ -188,7 +242,7 @@ class _DicomFinder:
         from skinkit.errors import CaseError
         from skinkit.images.dicom import dicom_tag
 
-        self.reader, self.tag = reader, tag
+        self.reader, self.tag, self.copies = reader, tag, dict[str, str]()
         self.index: dict[str, list[str]] = defaultdict(list)
         for path in files.images:
             try:

@@ -19,19 +19,33 @@ from skinkit.data.canonical import ALLOWED, COLUMNS, NUMBERS
 from skinkit.data.source import Arrangement, Dialect, Join, Source
 from skinkit.data.tables import check_encoding
 from skinkit.errors import ConfigError, did_you_mean, listed
-from skinkit.workspace import SETTINGS_FILE, Cohort
+from skinkit.workspace import SETTINGS_FILE, Cohort, checked_diagnoses
 
 DESCRIPTION = "cohort.toml"
 _TEXTS = (
     "title", "citation", "licence", "file", "encoding", "delimiter", "decimal", "sheet", "date_format", "id_space",
     "modality", "view", "confirmed_by", "masks",
 )  # fmt: skip
-_KEYS = (*_TEXTS, "missing", "keep", "images", "columns", "values", "patterns", "icd10", "join", "expected_counts")
+_KEYS = (
+    *_TEXTS,
+    "hidden_rows",
+    "heading_rows",
+    "missing",
+    "keep",
+    "images",
+    "columns",
+    "values",
+    "patterns",
+    "icd10",
+    "join",
+    "expected_counts",
+    "diagnoses",
+)
 _JOIN = ("pattern", "dicom_tag", "separator")
 
 
-def _configure(source: Source, cohort: Cohort) -> Source:
-    """The source that ``cohort.toml`` describes."""
+def description(cohort: Cohort) -> Path:
+    """Where the cohort's ``cohort.toml`` is, or would be."""
     name = cohort.options.get("description", DESCRIPTION)
     if not isinstance(name, str):
         raise ConfigError(
@@ -39,7 +53,12 @@ def _configure(source: Source, cohort: Cohort) -> Source:
             "text in quotes",
             "put it in quotes",
         )
-    file = cohort.root / name
+    return cohort.root / name
+
+
+def _configure(source: Source, cohort: Cohort) -> Source:
+    """The source that ``cohort.toml`` describes."""
+    file = description(cohort)
     if not file.is_file():
         if cohort.role == "inference" or cohort.options.get("table") == "":
             return source
@@ -93,6 +112,7 @@ def described(source: Source, file: Path) -> Source:
         file=description.get("file", ""),
         files=(file.name,),
         expected=_expected(file, description),
+        diagnoses=checked_diagnoses(description.get("diagnoses", []), str(file)),
     )
 
 
@@ -131,6 +151,8 @@ def _dialect(file: Path, description: Mapping[str, Any]) -> Dialect:
         delimiter=description.get("delimiter", ""),
         decimal=description.get("decimal", "."),
         sheet=description.get("sheet", ""),
+        hidden_rows=_hidden_rows(file, description),
+        heading_rows=_heading_rows(file, description),
         date_format=description.get("date_format", ""),
         missing=_list(file, description, "missing"),
     )
@@ -142,6 +164,21 @@ def _dialect(file: Path, description: Mapping[str, Any]) -> Dialect:
             f"{file}: delimiter = {dialect.delimiter!r}", 'one character, such as ";" or "\\t"', "correct it"
         )
     return dialect
+
+
+def _hidden_rows(file: Path, description: Mapping[str, Any]) -> bool:
+    value = description.get("hidden_rows", False)
+    if not isinstance(value, bool):
+        raise ConfigError(f"{file}: hidden_rows = {value!r}", "true or false", "correct it")
+    return value
+
+
+def _heading_rows(file: Path, description: Mapping[str, Any]) -> tuple[int, ...]:
+    value = description.get("heading_rows", [])
+    rows = value if isinstance(value, list) else [value]
+    if any(not isinstance(row, int) or isinstance(row, bool) or row < 1 for row in rows) or sorted(set(rows)) != rows:
+        raise ConfigError(f"{file}: heading_rows = {value!r}", "numbers of rows, such as [3] or [1, 2]", "correct it")
+    return tuple(rows)
 
 
 def _masks(file: Path, description: Mapping[str, Any]) -> tuple[str, ...]:
@@ -168,6 +205,9 @@ def _columns(file: Path, description: Mapping[str, Any]) -> dict[str, str | tupl
             raise ConfigError(
                 f"{file}: {ours} = {theirs!r} in [columns]", "the name of a column, or a list of names", "correct it"
             )
+    patient, lesion = columns.get("patient_id"), columns.get("lesion_id")
+    if isinstance(patient, str) and isinstance(lesion, str):  # lesions may be numbered within each patient
+        columns["lesion_id"] = (patient, lesion)
     return columns
 
 

@@ -1,5 +1,7 @@
 """Tables of the ISIC archive, whose column names differ between the challenges and the archive's own export.
 
+``isic-archive`` itself is any collection as ``isic-cli`` downloads it: ``metadata.csv`` beside the images.
+
 Only the export (``metadata.csv`` of a downloaded collection) has age, sex, site and the exact diagnosis of ISIC 2016,
 2017 and the test part of 2018. Older exports use ``name`` and ``meta.clinical.*``, newer ones ``isic_id`` and the
 diagnosis in up to five columns from coarse to fine, of which the third is the usual name.
@@ -11,7 +13,7 @@ from skinkit.data.ham10000 import LABELS as HAM_LABELS
 from skinkit.data.ham10000 import LOCALIZATIONS
 from skinkit.data.isic_2019 import SITES as TORSO
 from skinkit.data.isic_2019 import UNKNOWN_AGES
-from skinkit.data.source import TableRow
+from skinkit.data.source import Arrangement, Source, TableRow
 
 EXPORTS = ("**/metadata.csv", "**/*challenge-20*_metadata*.csv")
 """File name of the archive's export of a collection."""
@@ -25,8 +27,10 @@ _HEADINGS = {
     "sex": ("sex", "meta.clinical.sex"),
     "site": (
         "site", "anatom_site_general", "anatom_site_general_challenge", "meta.clinical.anatom_site_general",
-        "localization",
+        "anatom_site_1", "localization",
     ),
+    "fitzpatrick": ("fitzpatrick_skin_type", "meta.clinical.fitzpatrick_skin_type"),
+    "image_type": ("image_type", "meta.acquisition.image_type"),
     "confirmed_by": ("confirmed_by", "diagnosis_confirm_type", "meta.clinical.diagnosis_confirm_type", "dx_type"),
 }  # fmt: skip
 
@@ -59,7 +63,13 @@ DIAGNOSES = {
     "seborrheic keratosis": "seborrheic_keratosis",
     # The class 'benign keratosis' of the challenges holds these; the archive does not say which lentigo 'NOS' is.
     **dict.fromkeys(
-        ("pigmented benign keratosis", "lichenoid keratosis", "lichen planus-like keratosis", "lentigo nos"),
+        (
+            "pigmented benign keratosis",
+            "lichenoid keratosis",
+            "lichen planus-like keratosis",
+            "lichen planus like keratosis",
+            "lentigo nos",
+        ),
         "benign_keratosis",
     ),
     "solar lentigo": "solar_lentigo",
@@ -71,7 +81,9 @@ DIAGNOSES = {
         "miscellaneous",
     ),
     # The archive's own class between nevus and melanoma.
-    **dict.fromkeys(("atypical melanocytic proliferation", "aimp", "indeterminate", "benign"), ""),
+    **dict.fromkeys(
+        ("atypical melanocytic neoplasm", "atypical melanocytic proliferation", "aimp", "indeterminate", "benign"), ""
+    ),
 }
 
 CONFIRMED = {
@@ -110,3 +122,25 @@ def with_our_headings(rows: list[TableRow]) -> list[TableRow]:
         )
         for number, cells in rows
     ]
+
+
+SOURCE = Source(
+    name="isic-archive",
+    title="ISIC archive, a collection as isic-cli downloads it",
+    citation="International Skin Imaging Collaboration, the ISIC archive, isic-archive.com",
+    licence="CC0, CC BY or CC BY-NC 4.0, as the column copyright_license says of each image",
+    parts=(Arrangement(tables=("metadata.csv",)), Arrangement(tables=("**/metadata.csv",))),
+    columns={**COLUMNS, "fitzpatrick": "fitzpatrick", "modality": "image_type"},
+    values={
+        **VALUES,
+        "site": {**VALUES["site"], "head and neck": "head/neck", "anogenital region": "oral/genital"},
+        "modality": {
+            "dermoscopic": "dermoscopic",
+            **dict.fromkeys(
+                ("clinical: close-up", "clinical: overview", "TBP tile: close-up", "TBP tile: overview"), "clinical"
+            ),
+        },
+    },
+    id_space="isic",
+    rows=with_our_headings,
+)

@@ -6,12 +6,12 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from skinkit.data.canonical import Reader
 from skinkit.data.files import CohortFiles
-from skinkit.data.finders import folded_path, inside_root, without_extension
+from skinkit.data.finders import ends_in, folded_path, inside_root, without_extension
 from skinkit.data.source import TableRow
 
 
@@ -21,7 +21,7 @@ def masks_apart(files: CohortFiles, reader: Reader, table: Sequence[TableRow]) -
     names = {name for row in table if (name := reader.text(row.cells, "mask"))}
     if not names:
         return files
-    index = _MaskIndex([*files.images, *files.masks])
+    index = _MaskIndex([*files.images, *files.masks], files.root)
     named = {path for name in names if (path := index.find(inside_root(name, files.root) or ""))}
     masks = {**files.masks, **{path: file for path, file in files.images.items() if path in named}}
     return replace(files, masks=masks, images={p: file for p, file in files.images.items() if p not in named})
@@ -44,7 +44,8 @@ def masks_of(images: Mapping[str, str], files: CohortFiles) -> dict[str, str]:
 class _MaskIndex:
     """Finds a mask by its path, or by its file name where that is unique."""
 
-    def __init__(self, paths: Sequence[str]) -> None:
+    def __init__(self, paths: Sequence[str], root: Path) -> None:
+        self.root = root
         self.by_path = {folded_path(path): path for path in paths}
         self.by_name: dict[str, list[str]] = defaultdict(list)
         for plain, path in self.by_path.items():
@@ -53,13 +54,13 @@ class _MaskIndex:
     def find(self, name: str) -> str | None:
         """The relative path of the file, or None."""
         plain = folded_path(name)
-        same_name = self.by_name.get(plain, [])
+        same_name = [p for p in self.by_name.get(plain.rpartition("/")[2], []) if ends_in(plain, p, self.root)]
         return self.by_path.get(plain) or (same_name[0] if len(same_name) == 1 else None)
 
 
 def with_masks(rows: Sequence[dict[str, Any]], files: CohortFiles) -> None:
     """Set the truth mask of each row, by the column ``mask`` or by the patterns of the source."""
-    index = _MaskIndex(list(files.masks))
+    index = _MaskIndex(list(files.masks), files.root)
     images = {row["image_path"] for row in rows if row["image_path"]}
     stems = Counter(folded_path(PurePosixPath(without_extension(path)).name) for path in images)
     for row in rows:

@@ -12,7 +12,10 @@ OPTIONS = {
     "table": "table to read instead of the usual one, relative to the cohort's folder",
     "part": "part of an archive that has several: training, validation or test",
     "masks": "folder of truth masks, or a pattern such as masks/{stem}.png; empty for none",
+    "label": "the value that is the lesion, in truth masks of several labels",
+    "mask_polarity": "dark: the lower values of the truth masks are lesion; light: the higher, however they look",
     "id_space": "cohorts that share it share their patient and lesion ids",
+    "spellings": "ids written in several ways (7, 007; p1, P1) are the same or different; empty: not settled",
     "phantom": "the images are synthetic drawings, not photos",
 }
 """Keys that any cohort of ``skinkit.toml`` may have beside role, source and path."""
@@ -38,7 +41,9 @@ class Dialect:
         encoding: of text files.
         delimiter: between cells; empty: tab for .tsv and .tab, otherwise a comma.
         decimal: decimal sign of its numbers.
-        sheet: sheet of an XLSX file; empty for the first.
+        sheet: sheet of an XLSX file; empty for the one visible sheet that has the columns.
+        hidden_rows: whether hidden rows of a sheet are read.
+        heading_rows: numbers of the rows that hold the headings; empty: the first row with the columns.
         date_format: ``strptime`` format of its dates; empty for unambiguous ones such as 1961-02-28 or 1961年2月28日.
         missing: words for a missing value, besides the empty cell, NA, nan and null.
         headings: column names of tables without a header line, used for tables with exactly this many columns.
@@ -48,6 +53,8 @@ class Dialect:
     delimiter: str = ""
     decimal: str = "."
     sheet: str = ""
+    hidden_rows: bool = False
+    heading_rows: tuple[int, ...] = ()
     date_format: str = ""
     missing: tuple[str, ...] = ()
     headings: tuple[str, ...] = ()
@@ -141,6 +148,9 @@ class Source:
         configure: builds the source from the cohort's own files; ``folder`` reads ``cohort.toml``.
         file: path of the table below the cohort's folder, instead of the patterns of ``parts``.
         files: files besides the tables that affect the result (``cohort.toml``).
+        diagnoses: the only ones its cases can have; empty for those that its labels stand for (``values``,
+            ``patterns``, ``icd10``), or for any where it takes ``words``. What a cohort cannot have is left out of its
+            loss.
         draw: which cases are drawn, for a source that draws its cases and their metadata.
         expected: diagnosis (or ``total``) -> expected usable images; other counts are reported, never an error.
         revision: raised when the same files give other rows, so that cohorts of the source are read again.
@@ -173,5 +183,12 @@ class Source:
     file: str = ""
     files: tuple[str, ...] = ()
     expected: Mapping[str, int] = field(default_factory=dict)
+    diagnoses: tuple[str, ...] = ()
     draw: Draw | None = None
     revision: int = 0
+
+    @property
+    def mapped_columns(self) -> frozenset[str]:
+        """The table's own columns that ``columns`` and ``extra`` name."""
+        named = (*self.columns.values(), *self.extra.values())
+        return frozenset(name for theirs in named for name in ((theirs,) if isinstance(theirs, str) else theirs))

@@ -6,6 +6,7 @@ merged cells, a formula without its cached result, text in another encoding than
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import datetime as dt
 import io
@@ -17,13 +18,14 @@ import warnings
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, islice, zip_longest
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from skinkit.data.source import Dialect, TableRow
-from skinkit.data.words import visible
+from skinkit.data.words import UNITS, visible
 from skinkit.errors import ConfigError, InputError, did_you_mean
 
 ENCODINGS = (
@@ -44,6 +46,8 @@ _OTHER_KINDS = {
     b"\x89PNG": ("a picture", "name the table"),
 }
 """First bytes of files often misnamed .csv -> (what the file is, the fix)."""
+_MOST_ABOVE = 25
+"""Rows among which the headings, below title lines, are looked for."""
 _ROWS_AT_ONCE = 1024
 _LARGEST_BOOK = 1 << 30
 """Largest unpacked size of an XLSX file, in bytes."""
@@ -64,12 +68,18 @@ class Table:
         columns: its column names in order.
         rows: its rows, numbered as an editor or spreadsheet numbers them.
         repeated: column names that occur more than once; the first occurrence is used.
+        heading_rows: numbers of the rows that hold the headings.
+        sheet: the sheet that was read.
+        notes: what was not read: other sheets, hidden rows.
     """
 
     path: Path
     columns: tuple[str, ...]
     rows: tuple[TableRow, ...]
     repeated: frozenset[str] = frozenset()
+    heading_rows: tuple[int, ...] = ()
+    sheet: str = ""
+    notes: tuple[str, ...] = ()
 
     def require(self, column: str, why: str, fix: str = "") -> None:
         """Raise an error unless the column exists exactly once.
@@ -89,12 +99,19 @@ class Table:
         raise InputError(
             f"{self.path}: no column {column!r}",
             f"{why}; {did_you_mean(column, self.columns)}",
-            (hint or "correct the column's name").replace("\t", "\\t"),
+            (hint or "correct the column's name, or set heading_rows if the headings are in another row").replace(
+                "\t", "\\t"
+            ),
         )
 
 
-def read(path: Path, dialect: Dialect) -> Table:
+def read(path: Path, dialect: Dialect, expected: Collection[str] = ()) -> Table:
     """Read a table in the format of its extension.
+
+    Args:
+        path: the file.
+        dialect: how it is written.
+        expected: columns by which the row of headings, and the sheet, are found below a title or beside others.
 
     Raises:
         InputError: the file is absent, of another format, or does not match the dialect.
@@ -103,12 +120,13 @@ def read(path: Path, dialect: Dialect) -> Table:
     if not path.is_file():
         raise InputError(f"no table {path}", "the table of the cohort", "correct its name")
     if suffix in (".xlsx", ".xlsm"):
-        return _from_lines(path, _xlsx(path, dialect), dialect.headings)
+        sheet = _xlsx(path, dialect, expected)
+        return replace(_from_lines(path, sheet.lines, dialect, expected), sheet=sheet.name, notes=sheet.notes)
     if suffix in (".parquet", ".pq"):
-        return _from_lines(path, _parquet(path, dialect), dialect.headings)
+        return _from_lines(path, _parquet(path, dialect), dialect, expected)
     if suffix in (".xls", ".ods", ".mdb", ".sav", ".dta"):
         raise InputError(f"{path} is a {suffix} file", "CSV, TSV, XLSX or Parquet", "save it as XLSX or CSV (UTF-8)")
-    return _from_lines(path, _delimited(path, dialect), dialect.headings)
+    return _from_lines(path, _delimited(path, dialect), dialect, expected)
 
 
 def is_missing(text: str, dialect: Dialect) -> bool:
@@ -116,18 +134,24 @@ def is_missing(text: str, dialect: Dialect) -> bool:
     return text.casefold() in _NOTHING or text in dialect.missing
 
 
-def _from_lines(path: Path, lines: Iterable[tuple[int, Sequence[str]]], headings: Sequence[str] = ()) -> Table:
-    header: list[str] | None = None
+Line = tuple[int, Sequence[str]]
+
+
+def _from_lines(path: Path, lines: Iterable[Line], dialect: Dialect, expected: Collection[str]) -> Table:
+    filled = (line for line in lines if any(line[1]))
+    first = list(islice(filled, max(_MOST_ABOVE, *dialect.heading_rows, 0)))
+    if not first:
+        raise InputError(f"{path} is empty", "a header line and one row per image or exam", "export the table again")
+    at: tuple[int, ...] = ()
+    if len(first[0][1]) == len(dialect.headings):
+        header = list(dialect.headings)
+    else:
+        at = _heading_rows(path, first, dialect, expected)
+        header = _headings([cells for number, cells in first if number in at])
+    repeated = frozenset(name for name, times in Counter(header).items() if name and times > 1)
     rows: list[TableRow] = []
-    repeated: frozenset[str] = frozenset()
-    for number, cells in lines:
-        if not any(cells):
-            continue
-        if header is None and len(cells) == len(headings):
-            header = list(headings)
-        if header is None:
-            header = [re.sub(r"[ \r\n]+", " ", visible(cell)) for cell in cells]
-            repeated = frozenset(name for name, times in Counter(header).items() if name and times > 1)
+    for number, cells in chain(first, filled):
+        if at and number <= max(at):
             continue
         if len(header) > 1 and list(cells) == header:
             continue  # a repeated header, from two exports that were concatenated
@@ -137,16 +161,65 @@ def _from_lines(path: Path, lines: Iterable[tuple[int, Sequence[str]]], headings
                 f"{path}, row {number}: {len(cells)} cells under {len(header)} columns; the first surplus cell is "
                 f"{surplus[0]!r}",
                 "as many cells as columns",
-                "put cells that contain a comma in quotes, or set the delimiter",
+                "put cells that contain a comma in quotes, or set the delimiter or heading_rows",
             )
         named: dict[str, str] = {}
         for name, cell in zip(header, cells, strict=False):
             if name:
                 named.setdefault(name, cell)
         rows.append(TableRow(number, {**dict.fromkeys(filter(None, header), ""), **named}))
-    if header is None:
-        raise InputError(f"{path} is empty", "a header line and one row per image or exam", "export the table again")
-    return Table(path, tuple(dict.fromkeys(filter(None, header))), tuple(rows), repeated)
+    return Table(path, tuple(dict.fromkeys(filter(None, header))), tuple(rows), repeated, at)
+
+
+def _heading_rows(path: Path, first: Sequence[Line], dialect: Dialect, expected: Collection[str]) -> tuple[int, ...]:
+    """Numbers of the rows that hold the headings: as set, by the columns expected, or else by their look.
+
+    Raises:
+        InputError: a row of ``heading_rows`` is empty.
+    """
+    numbers = [number for number, _ in first]
+    if dialect.heading_rows:
+        if absent := [number for number in dialect.heading_rows if number not in numbers]:
+            raise InputError(
+                f"{path}, row {absent[0]}: empty", "headings, as heading_rows says", "correct heading_rows"
+            )
+        return dialect.heading_rows
+    if expected:
+        fitting = [_fitting(cells, expected) for _, cells in first]
+        return (numbers[fitting.index(max(fitting))],)
+    filled = [sum(map(bool, cells)) for _, cells in first]
+    start = next((i for i, n in enumerate(filled) if n >= min(2, max(filled)) and n >= 0.6 * max(filled)), 0)
+    if start + 1 < len(first) and _complete_each_other(first[start][1], first[start + 1][1]):
+        return numbers[start], numbers[start + 1]
+    return (numbers[start],)
+
+
+def _fitting(cells: Sequence[str], expected: Collection[str]) -> int:
+    """How many of the expected columns a row names."""
+    return len({re.sub(r"[ \r\n]+", " ", visible(cell)) for cell in cells} & {*expected})
+
+
+def _complete_each_other(upper: Sequence[str], lower: Sequence[str]) -> bool:
+    """Whether two rows are headings together: each has words where the other has none, and neither a number."""
+    pairs = list(zip_longest(upper, lower, fillvalue=""))
+    words = not any(re.search(r"\d", cell) for pair in pairs for cell in pair)
+    return words and any(u and not low for u, low in pairs) and any(low and not u for u, low in pairs)
+
+
+def _headings(lines: Sequence[Sequence[str]]) -> list[str]:
+    """The names of the columns; of several rows, an upper name holds for the columns to its right that have none."""
+    rows = [[re.sub(r"[ \r\n]+", " ", visible(cell)) for cell in cells] for cells in lines]
+    *above, last = rows
+    width = max(map(len, rows))
+    names = [""] * width
+    for row in above:
+        over = ""
+        for column in range(width):
+            own = row[column] if column < len(row) else ""
+            below = last[column] if column < len(last) else ""
+            over = own or (over if below else "")
+            names[column] = " ".join(filter(None, (names[column], over)))
+    return [" ".join(filter(None, pair)) for pair in zip_longest(names, last, fillvalue="")]
 
 
 def _delimited(path: Path, dialect: Dialect) -> Iterator[tuple[int, Sequence[str]]]:
@@ -230,7 +303,15 @@ def _is_utf8_after_all(data: bytes, encoding: str) -> bool:
     return re.search(runs, data) is not None
 
 
-def _xlsx(path: Path, dialect: Dialect) -> Iterable[tuple[int, Sequence[str]]]:
+class _Sheet(NamedTuple):
+    """The rows of a sheet, its name, and what was not read."""
+
+    lines: list[Line]
+    name: str
+    notes: tuple[str, ...]
+
+
+def _xlsx(path: Path, dialect: Dialect, expected: Collection[str]) -> _Sheet:
     try:
         with zipfile.ZipFile(path) as packed:
             if sum(member.file_size for member in packed.infolist()) > _LARGEST_BOOK:
@@ -240,37 +321,37 @@ def _xlsx(path: Path, dialect: Dialect) -> Iterable[tuple[int, Sequence[str]]]:
         # Opened here, because openpyxl does not close a file that it fails to parse.
         with warnings.catch_warnings(), path.open("rb") as stream:
             warnings.simplefilter("ignore")  # about styles and validations, which are not read
-            return _sheet(path, stream, dialect)
+            return _sheet(path, stream, dialect, expected)
     except _BOOK_DAMAGE as error:
         raise InputError(
             f"{path}: {type(error).__name__}: {error}", "an XLSX file", "save it again as XLSX, or as CSV (UTF-8)"
         ) from None
 
 
-def _sheet(path: Path, stream: IO[bytes], dialect: Dialect) -> list[tuple[int, Sequence[str]]]:
+def _sheet(path: Path, stream: IO[bytes], dialect: Dialect, expected: Collection[str]) -> _Sheet:
     """The rows of the sheet.
 
     Raises:
-        InputError: there is no such sheet, or it holds merged cells or formulas without their results.
+        InputError: there is no such sheet, several may be meant, or it holds merged cells or formulas without their
+            results.
     """
     import openpyxl
 
     book = openpyxl.load_workbook(stream, read_only=True, data_only=True)
     try:
-        if dialect.sheet and dialect.sheet not in book.sheetnames:
-            raise InputError(
-                f"{path}: no sheet {dialect.sheet!r}", did_you_mean(dialect.sheet, book.sheetnames), "correct sheet"
-            )
-        sheet: Any = book[dialect.sheet] if dialect.sheet else book.worksheets[0]
+        sheet: Any = _chosen_sheet(path, book, dialect, expected)
+        others = [f"{other.title!r}{_STATES.get(other.sheet_state, '')}" for other in book.worksheets if other != sheet]
+        notes = [f"sheet {sheet.title!r} is read; not read: {', '.join(others)}"] if others else []
         sheet.reset_dimensions()  # the size recorded in the file may be wrong
-        lines: list[tuple[int, Sequence[str]]] = [
-            (number, [_text(value, dialect) for value in cells])
-            for number, cells in enumerate(sheet.iter_rows(values_only=True), start=1)
+        lines: list[Line] = [
+            (number, [_cell_text(cell, dialect) for cell in cells])
+            for number, cells in enumerate(sheet.iter_rows(), start=1)
         ]
-        formulas, merged = _formulas_and_merges(path, sheet._worksheet_path)
+        formulas, merged, hidden = _beside_the_cells(path, sheet._worksheet_path)
     finally:
         book.close()
-    header = next((number for number, cells in lines if any(cells)), 0)
+    filled = [line for line in lines if any(line[1])][:_MOST_ABOVE]
+    header = max(_heading_rows(path, filled, dialect, expected)) if filled else 0
     for area in merged:
         if int(re.sub(r"\D", "", area.rpartition(":")[2])) > header:
             raise InputError(
@@ -281,23 +362,87 @@ def _sheet(path: Path, stream: IO[bytes], dialect: Dialect) -> list[tuple[int, S
     if formulas:
         stream.seek(0)
         _refuse_open_formulas(path, stream, sheet.title, lines)
-    return lines
+    unread = {number for number, cells in lines if number in hidden and any(cells)}
+    if unread and not dialect.hidden_rows:
+        lines = [line for line in lines if line[0] not in unread]
+        notes.append(f"{len(unread)} hidden rows are not read; hidden_rows = true reads them")
+    return _Sheet(lines, sheet.title, tuple(notes))
+
+
+_STATES = {"hidden": " (hidden)", "veryHidden": " (hidden)"}
+
+
+def _chosen_sheet(path: Path, book: Any, dialect: Dialect, expected: Collection[str]) -> Any:
+    """The sheet that is named, else the visible one that has the columns expected, else the first visible one."""
+    if dialect.sheet:
+        if dialect.sheet not in book.sheetnames:
+            raise InputError(
+                f"{path}: no sheet {dialect.sheet!r}", did_you_mean(dialect.sheet, book.sheetnames), "correct sheet"
+            )
+        return book[dialect.sheet]
+    visible_ones = [sheet for sheet in book.worksheets if sheet.sheet_state not in _STATES]
+    if not visible_ones:
+        raise InputError(
+            f"{path}: every sheet is hidden: {', '.join(book.sheetnames)}", "a visible sheet", "name it as sheet"
+        )
+    fitting = {}
+    for sheet in visible_ones if expected and len(visible_ones) > 1 else ():
+        sheet.reset_dimensions()
+        rows = islice(sheet.iter_rows(values_only=True), _MOST_ABOVE)
+        fitting[sheet.title] = max((_fitting([str(v or "") for v in cells], expected) for cells in rows), default=0)
+    most = max(fitting.values(), default=0)
+    meant = [title for title, n in fitting.items() if n == most and most]
+    if len(meant) > 1:
+        raise InputError(
+            f"{path}: the sheets {', '.join(map(repr, meant))} have these columns",
+            "one sheet",
+            f'name it: sheet = "{meant[0]}"',
+        )
+    return book[meant[0]] if meant else visible_ones[0]
+
+
+def _cell_text(cell: Any, dialect: Dialect) -> str:
+    """A cell of a sheet as text; a whole number as its format shows it, such as 00007."""
+    value = cell.value
+    if isinstance(value, int | float) and not isinstance(value, bool) and value == value and float(value).is_integer():
+        shown = _zeros(int(value), str(cell.number_format))
+        if shown:
+            return shown
+    return _text(value, dialect)
+
+
+def _zeros(value: int, number_format: str) -> str:
+    """A number in a format of zeros and literals, such as 00000, "P"000 or 000-00; empty for other formats.
+
+    >>> _zeros(7, "00000"), _zeros(7, '"P"000'), _zeros(12345, "000-00"), _zeros(7, "0.00")
+    ('00007', 'P007', '123-45', '')
+    """
+    pieces = re.findall(r'"([^"]*)"|\\(.)|(0)|([-/ ])|(.)', number_format.partition(";")[0], re.DOTALL)
+    places = sum(bool(zero) for _, _, zero, _, _ in pieces)
+    if value < 0 or places == 0 or len(pieces) < 2 or any(other for *_, other in pieces):
+        return ""
+    digits = str(value).zfill(places)
+    left = iter([digits[: len(digits) - places + 1], *digits[len(digits) - places + 1 :]])
+    return "".join(next(left) if zero else quoted or escaped or plain for quoted, escaped, zero, plain, _ in pieces)
 
 
 _FORMULA = re.compile(rb"<(?:\w+:)?f[\s>/]")
 _MERGED = re.compile(rb"<(?:\w+:)?mergeCell\b[^>]*\bref=\"([A-Z]+\d+:[A-Z]+\d+)\"")
+_HIDDEN = re.compile(rb"<(?:\w+:)?row\b(?=[^>]*\bhidden=\"(?:1|true)\")[^>]*\br=\"(\d+)\"")
+_LONGEST_TAG = 1000
 
 
-def _formulas_and_merges(path: Path, member: str) -> tuple[bool, list[str]]:
-    """Whether a sheet holds formulas, and its merged areas; openpyxl's read-only mode exposes neither."""
-    formulas, merged, rest = False, dict[str, None](), b""
+def _beside_the_cells(path: Path, member: str) -> tuple[bool, list[str], set[int]]:
+    """Whether a sheet holds formulas, its merged areas and its hidden rows, none of which read-only mode exposes."""
+    formulas, merged, hidden, rest = False, dict[str, None](), set[int](), b""
     with zipfile.ZipFile(path) as packed, packed.open(member.lstrip("/")) as stream:
         while piece := stream.read(1 << 20):
             rest += piece
             formulas = formulas or _FORMULA.search(rest) is not None
             merged |= dict.fromkeys(area.decode() for area in _MERGED.findall(rest))
-            rest = rest[-200:]
-    return formulas, list(merged)
+            hidden |= set(map(int, _HIDDEN.findall(rest)))
+            rest = rest[-_LONGEST_TAG:]
+    return formulas, list(merged), hidden
 
 
 def _refuse_open_formulas(
@@ -390,26 +535,34 @@ _AGE_YEARS = re.compile(
     r"(?:\s*(?P<m>\d{1,2})\s*(?:个?月|m|months?))?",
     re.IGNORECASE,
 )
-_AGE_SHORT = re.compile(
-    r"(?P<n>\d+(?:[.,]\d+)?)\s*(?P<unit>个?月|周|星期|天|日|mo|months?|weeks?|days?|[mwd])", re.IGNORECASE
-)
-_PER_YEAR = {"m": 12.0, "月": 12.0, "w": 52.1775, "周": 52.1775, "星": 52.1775, "d": 365.25, "天": 365.25, "日": 365.25}
+_AGE_OTHER = re.compile(r"(?P<n>\d+(?:[.,]\d+)?)\s*(?P<unit>[^\W\d_]{2,}|[月周天日])", re.IGNORECASE)
+_AGE_DICOM = re.compile(r"(?P<n>\d{3})(?P<unit>[DWMY])")
+_DICOM_UNITS = {"D": "days", "W": "weeks", "M": "months", "Y": "years"}
 
 
-def age_years(text: str, decimal: str) -> float:
-    """An age in years from ``58``, ``58岁``, ``58 years``, ``058Y``, ``3岁6月`` or ``18M``.
+def age_years(text: str, decimal: str, per_year: float = 1.0) -> float:
+    """An age in years from ``58``, ``58岁``, ``58 years``, ``3岁6月``, ``18 months``, or DICOM's ``058Y`` and ``018M``.
+
+    A letter that may be a sex (``58M``, ``62F``, ``45 w``) makes it unreadable.
+
+    Args:
+        text: the cell.
+        decimal: decimal sign.
+        per_year: how many of the column's unit are a year, for numbers without a unit of their own.
 
     Raises:
         WrongDecimalError: a number with the other decimal sign.
         UnreadableError: something else.
     """
     text = unicodedata.normalize("NFKC", text).strip()
+    if match := _AGE_DICOM.fullmatch(text):
+        return round(float(match["n"]) / UNITS["age_years"][_DICOM_UNITS[match["unit"]]], 2)
     if match := _AGE_YEARS.fullmatch(text):
         return round(number(match["n"], decimal) + (int(match["m"]) / 12 if match["m"] else 0.0), 2)
-    if match := _AGE_SHORT.fullmatch(text):
-        unit = match["unit"].lower().removeprefix("个")[0]
-        return round(number(match["n"], decimal) / _PER_YEAR[unit], 2)
-    return number(text, decimal)
+    if (match := _AGE_OTHER.fullmatch(text)) and match["unit"].casefold() in UNITS["age_years"]:
+        return round(number(match["n"], decimal) / UNITS["age_years"][match["unit"].casefold()], 2)
+    value = number(text, decimal)
+    return value if per_year == 1.0 else round(value / per_year, 2)
 
 
 _PLAIN_DATES = (
@@ -420,16 +573,17 @@ _PLAIN_DATES = (
 
 
 def date(text: str, date_format: str) -> dt.date:
-    """A date in the given format, or written year first.
+    """A date in the given format, or year first.
 
     Raises:
         UnreadableError: neither.
     """
     text = unicodedata.normalize("NFKC", text).strip()
-    try:
-        if date_format:
+    if date_format:
+        with contextlib.suppress(ValueError):
             return dt.datetime.strptime(text, date_format).date()
-        for form in _PLAIN_DATES:
+    try:
+        for form in _PLAIN_DATES:  # as a spreadsheet's true dates are written, whatever the format of its text dates
             if match := form.fullmatch(text):
                 return dt.date(int(match["y"]), int(match["m"]), int(match["d"]))
     except ValueError:

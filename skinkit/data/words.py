@@ -24,6 +24,8 @@ _INVISIBLE: dict[int, str | None] = {
     **dict.fromkeys([0x00AD, 0x200B, 0x200E, 0x200F, 0x2060, 0xFEFF, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]),
     **dict.fromkeys([0x00A0, 0x2007, 0x202F, 0x3000], " "),
 }
+_ESCAPED = re.compile("_x00[01][0-9A-F]_|_x007F_")
+"""How Excel writes a control character into a file, such as _x000D_ for a line end."""
 
 
 def visible(text: str) -> str:
@@ -34,6 +36,7 @@ def visible(text: str) -> str:
     >>> visible("\ufeffP1\u200b "), visible("A\u00a07")
     ('P1', 'A 7')
     """
+    text = _ESCAPED.sub(" ", text) if "_x00" in text else text
     return text.strip() if text.isascii() else text.translate(_INVISIBLE).strip()
 
 
@@ -53,24 +56,79 @@ YES_NO = _inverted(_TABLE["yes_no"])
 CONFIRMED = _inverted(_TABLE["confirmed_by"])
 MODALITY = _inverted(_TABLE["modality"])
 
+UNSURE: dict[str, dict[str, list[str]]] = _TABLE["unsure"]
+"""Column -> word -> words beside which it says nothing."""
+
+UNITS: dict[str, dict[str, float]] = {
+    kind: {name: float(per) for per, names in units.items() for name in names}
+    for kind, units in _TABLE["units"].items()
+}
+"""Quantity -> unit -> how many of it are one of ours."""
+
+UNCLEAR_UNITS: dict[str, list[str]] = _TABLE["unclear_units"]
+"""Quantity -> letters in brackets of a heading that may be a unit."""
+
+PLUS, MINUS = frozenset({"+", "(+)", "++", "+++"}), frozenset({"-", "−", "–", "—"})
+"""Signs for yes and no."""
+
 SITES: dict[str, tuple[str, str]] = {
     word: (entry["site"], entry.get("region", "")) for entry in _TABLE["sites"] for word in entry["words"]
 }
 """Anatomical word -> (one of the six sites, PAD-UFES-20 region or empty)."""
 
+
+def diagnosis(text: str) -> str:
+    """The diagnosis that a whole cell names, with blanks or hyphens between its words; empty for none.
+
+    >>> diagnosis("Basal-cell-carcinoma"), diagnosis("no melanoma")
+    ('basal_cell_carcinoma', '')
+    """
+    bare = plain(text)
+    return DIAGNOSES.get(bare) or DIAGNOSES.get(" ".join(bare.replace("-", " ").split()), "")
+
+
 ICD10: dict[str, str] = _TABLE["icd10"]
 """ICD-10 prefix -> diagnosis."""
 
-ICD10_CODE = re.compile(r"[A-Z]\d{2}(?:\.?\d[0-9A-Z]*)?(?![A-Z])")
-"""A code, or the code at the start of a cell (C43.9 malignant melanoma)."""
+MAY_BE: dict[str, list[str]] = _TABLE["icd10_may_be"]
+"""ICD-10 prefix -> diagnoses that it may stand for."""
+
+DOUBT = {kind: re.compile("|".join(patterns), re.IGNORECASE) for kind, patterns in _TABLE["doubt"].items()}
+"""Reason -> what makes a diagnosis doubtful, in normal form, in the order in which the reasons are tried."""
+
+
+def heading(name: str) -> str:
+    """A heading normalised for comparison: no unit in brackets, no punctuation, no spaces."""
+    bare = re.sub(r"[(（\[].*?[)）\]]", "", unicodedata.normalize("NFKC", name).casefold())
+    return re.sub(r"[\s_\-.:：/]+", "_", bare).strip("_")
+
+
+def unit_of(kind: str, heading: str) -> set[str]:
+    """The units that a heading names: in brackets, or as its last word.
+
+    >>> unit_of("age_years", "Age (months)"), unit_of("length", "diameter_cm"), unit_of("age_years", "年龄(月)")
+    ({'months'}, {'cm'}, {'月'})
+    """
+    text = plain(heading)
+    bracketed = re.findall(r"[(\[]([^)\]]*)[)\]]", text)
+    last = re.split(r"[\s_/,;:.\-]+", re.sub(r"[(\[][^)\]]*[)\]]", " ", text).strip())
+    tokens = {token for part in bracketed for token in re.split(r"[\s/,;:.\-]+", part)}
+    tokens |= {last[-1]} if len(last) > 1 else set()
+    tokens |= {name for name in UNITS[kind] if not name.isascii() and len(name) > 1 and last[-1].endswith(name)}
+    asked = {part.strip() for part in bracketed} & {*UNCLEAR_UNITS[kind]}
+    return {token for token in tokens if token in UNITS[kind]} | asked
+
 
 # ------------------------------------------------------------------------------------------- guesses of a draft
 
 HEADERS: dict[str, list[str]] = _TABLE["headers"]
 """Canonical column -> its likely headers, in normal form."""
 
+KEPT = frozenset(_TABLE["kept"])
+"""Headers of columns that a draft keeps as they are."""
+
 PRIVATE = re.compile("|".join(_TABLE["private"]), re.IGNORECASE)
 """Headers of probably private columns, which a draft lists as not taken."""
 
-GUESSES = tuple((entry["pattern"], entry["diagnosis"]) for entry in _TABLE["guesses"])
+GUESSES = tuple((re.compile(entry["pattern"]), entry["diagnosis"]) for entry in _TABLE["guesses"])
 """(pattern, diagnosis) for longer texts, tried in this order; an empty diagnosis leaves the text to a person."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from skinkit.images.pixels import Array
 
@@ -24,11 +26,21 @@ def resize(rgb: Array, size: tuple[int, int]) -> Array:
     return np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BILINEAR))
 
 
-def png_bytes(array: Array) -> bytes:
-    """A PNG of a mask (bool, 0 or 255), grey (H, W) or RGB (H, W, 3) picture; the same pixels give the same bytes."""
+def png_bytes(array: Array, text: Mapping[str, str] | None = None) -> bytes:
+    """A PNG of a mask (bool, 0 or 255), grey (H, W) or RGB (H, W, 3) picture; the same pixels give the same bytes.
+
+    Args:
+        array: the picture.
+        text: keyword -> what a text chunk of the file says.
+    """
     if array.dtype == np.bool_:
         array = array.astype(np.uint8) * 255
-    return _encoded(array, format="PNG", compress_level=6)
+    if not text:
+        return _encoded(array, format="PNG", compress_level=6)
+    chunks = PngInfo()
+    for keyword, value in text.items():
+        chunks.add_text(keyword, value)
+    return _encoded(array, format="PNG", compress_level=6, pnginfo=chunks)
 
 
 def jpeg_bytes(rgb: Array, quality: int = 85) -> bytes:

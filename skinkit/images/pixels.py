@@ -18,6 +18,8 @@ from skinkit.errors import NO_CASE_TO_BLAME, CaseError
 
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 1 << 30
+SQUARE = 0.01
+"""Relative difference of a pixel's sides up to which it is square."""
 _STRIP_PIXELS = 1 << 20
 """Pixels converted to floating point at once, at 8 bytes each."""
 # Exceptions that Pillow's and pydicom's parsers raise on damaged bytes, without MemoryError and KeyboardInterrupt.
@@ -96,6 +98,18 @@ def by_strips(share: Callable[[Array], Array], values: Array) -> Array:
     for rows in row_strips(values.shape[1], values.shape[0]):
         out[rows] = np.rint(share(values[rows]) * 255)
     return out
+
+
+def bits_of(largest: int, declared: int) -> int:
+    """Bits that the values of a 16-bit file have: those stated, if all values fit, else 8, 10 or 12 where all fit.
+
+    A file that uses less than a sixteenth of its range holds values of fewer bits that were not scaled.
+    """
+    if largest == 0:
+        return 16
+    if largest < 1 << declared < 1 << 16:
+        return declared
+    return next((bits for bits in (8, 10, 12) if largest < 1 << bits), 16)
 
 
 def grey_to_rgb(values: Array) -> Array:

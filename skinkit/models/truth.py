@@ -32,6 +32,10 @@ class Config:
     masks: Annotated[
         str, "folder of masks in the cohort's, or a pattern such as masks/{stem}.png (default: the cohort's own)"
     ] = ""
+    label: Annotated[int | None, "value that is the lesion (default: the cohort's)"] = None
+    polarity: Annotated[
+        str, "dark: lower values are lesion; light: higher, however they look (default: the cohort's)"
+    ] = ""
 
 
 class Truth(DrawingRule):

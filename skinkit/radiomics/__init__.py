@@ -59,7 +59,7 @@ def extract(
 
     Args:
         image: (H, W, 3) RGB of type uint8, or one channel (H, W) of any real type.
-        mask: (H, W) bool; any value but 0 is lesion.
+        mask: (H, W) bool; of numbers with two values the higher is lesion, and one value is lesion where it is not 0.
         channels: ``grey`` (8-bit ITU-R 601 luma, PIL's ``L``), ``red``, ``green``, ``blue``, ``lab_l``, ``lab_a``,
             ``lab_b`` (8-bit: L* * 2.55, a* + 128, b* + 128).
         bin_width: grey levels per bin, in bins equally spaced from 0.
@@ -71,7 +71,8 @@ def extract(
 
     Raises:
         RadiomicsRefusal: the lesion cannot be measured, for its ``reason``.
-        ConfigError: unknown channel or engine, or a bin width or count that is not positive.
+        ConfigError: unknown channel or engine, PyRadiomics is not installed, or a bin width or count that is not
+            positive.
         InputError: the image has another shape or type.
     """
     import numpy as np
@@ -82,7 +83,7 @@ def extract(
     if engine not in ENGINES:
         raise ConfigError(f"engine {engine!r}", did_you_mean(engine, ENGINES), "use one of these")
     binning = Binning(bin_width, bin_count)
-    image, inside = np.asarray(image), np.asarray(mask).astype(bool, copy=False)
+    image, inside = np.asarray(image), lesion.of_two_values(np.asarray(mask))
     lesion.check_shapes(image, inside, channels)
     warm_up()
     rows, columns = lesion.bounding_box(inside)
@@ -91,7 +92,9 @@ def extract(
 
         image, inside = image[rows, columns].copy(), inside[rows, columns].copy()
     else:
-        from skinkit.radiomics.reference import measure
+        from skinkit.radiomics.reference import measure, refuse_absence
+
+        refuse_absence()
     features: dict[str, float] = {}
     for channel, grey in lesion.split_channels(image, channels).items():
         lesion.refuse_not_finite(grey, inside)

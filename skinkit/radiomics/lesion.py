@@ -9,7 +9,7 @@ import numpy as np
 
 from skinkit.errors import ConfigError, InputError, did_you_mean
 from skinkit.radiomics.compiled import kernel
-from skinkit.radiomics.refusal import RadiomicsRefusal
+from skinkit.radiomics.refusal import RadiomicsRefusal, refuse_unmeasurable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,6 +45,25 @@ def check_shapes(image: NDArray[np.generic], mask: NDArray[np.generic], channels
         )
 
 
+def of_two_values(mask: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """A mask of any type as bool: the higher of its two values is lesion, and a single value where it is not 0.
+
+    Raises:
+        RadiomicsRefusal: ``mask_labels``, more than two values: which of them are the lesion is for the caller to say.
+    """
+    if mask.dtype.kind == "b" or not mask.size:
+        return mask.astype(bool, copy=False)
+    low, high = mask.min(), mask.max()
+    if low == high:
+        return np.asarray(mask != 0)
+    if ((mask != low) & (mask != high)).any():
+        raise RadiomicsRefusal(
+            "mask_labels",
+            f"values between {low} and {high}: give an array of bool, such as mask == 1 or mask >= 128",
+        )
+    return np.asarray(mask == high)
+
+
 def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
     """Rows and columns of the lesion; refuses what PyRadiomics refuses.
 
@@ -53,14 +72,7 @@ def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
     """
     top, bottom, left, right = _extent(np.ascontiguousarray(mask))
     height, width = bottom - top, right - left
-    if height == 0:
-        raise RadiomicsRefusal("mask_empty", "the mask has no pixel")
-    if (height, width) == mask.shape and mask.all():
-        raise RadiomicsRefusal("mask_full_frame", "the mask covers the whole image, so there is no background")
-    if height == width == 1:
-        raise RadiomicsRefusal("mask_single_pixel", "the mask has one pixel")
-    if height == 1 or width == 1:
-        raise RadiomicsRefusal("mask_line", f"the mask is a line of {max(height, width)} pixels")
+    refuse_unmeasurable(height, width, whole=(height, width) == mask.shape and bool(mask.all()))
     return slice(top, bottom), slice(left, right)
 
 

@@ -13,10 +13,12 @@ from __future__ import annotations
 import logging
 import warnings
 from functools import cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skinkit.errors import ConfigError
 from skinkit.radiomics.discretise import Binning
 from skinkit.radiomics.names import CLASSES, FEATURE_NAMES
 
@@ -40,6 +42,25 @@ def measure(grey: NDArray[np.generic], mask: NDArray[np.bool_], binning: Binning
         warnings.simplefilter("ignore")  # a warning turned into an error would become NaN inside PyRadiomics
         values = _extractor(binning).execute(volume, label)
     return [float(values[name]) for name in FEATURE_NAMES]
+
+
+def installed() -> bool:
+    """Whether PyRadiomics is there: it is an extra, which compiles on Python 3.11 alone."""
+    return find_spec("radiomics") is not None
+
+
+def refuse_absence() -> None:
+    """Refuse to go on where PyRadiomics is not installed.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if not installed():
+        raise ConfigError(
+            "PyRadiomics is asked for and is not installed",
+            "Python 3.11 with the extra 'pyradiomics'",
+            "leave --engine out: the fast engine has the same values; or install it as README says",
+        )
 
 
 @cache

@@ -21,10 +21,10 @@ from typing import Annotated, Any
 
 from skinkit.artifacts.artifact import Artifact, exists, open_artifact
 from skinkit.artifacts.builder import Builder
-from skinkit.artifacts.file_names import on_disk
 from skinkit.artifacts.files import digest, write_atomic
+from skinkit.artifacts.flags import count_flags, flags_text
 from skinkit.console import Console
-from skinkit.data import drawn_cohorts
+from skinkit.data import drawn_cohorts, file_contents
 from skinkit.errors import CaseError, ConfigError, InputError, RefusedError
 from skinkit.options import Help
 from skinkit.privacy import pseudonyms
@@ -33,9 +33,9 @@ from skinkit.stages import Job, Sources
 from skinkit.studies import selection
 from skinkit.taxonomy import MALIGNANT_SETS
 from skinkit.workers import map_cases
-from skinkit.workspace import SETTINGS_FILE, Ref, Workspace
+from skinkit.workspace import SETTINGS_FILE, Cohort, Ref, Workspace
 
-VERSION = 2
+VERSION = 5
 SCHEMA = CASES
 SHARES = True
 _SHOWN_CASES = 12
@@ -104,7 +104,24 @@ def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
     else:
         watch = own_files.watch
     named = {} if key is None else {"pseudonyms": key.check}
-    return Sources(inputs={"source": digest(described), **named}, watch=watch)
+
+    def unchanged(artifact: Artifact) -> bool:
+        paths = [path if key is None else key.file(path) for path in (*own_files.masks, *own_files.images)]
+        known = file_contents.read(artifact.path)
+        return (
+            not own_files.closed
+            and not beside
+            and file_contents.unchanged(_root(cohort, config, workspace), paths, known)
+        )
+
+    return Sources(inputs={"source": digest(described), **named}, watch=watch, unchanged=unchanged)
+
+
+def _root(cohort: Cohort, config: Config, workspace: Workspace) -> Path:
+    """The cohort's folder, in which files go by their pseudonyms where it has a key."""
+    if not config.pseudonymise:
+        return cohort.root
+    return pseudonyms.KeyedFolder.of(cohort.root, Path(config.pseudonymise), workspace.root)
 
 
 def _key(config: Config, target: Ref, workspace: Workspace) -> pseudonyms.Key | None:
@@ -157,24 +174,29 @@ def run(config: Config, job: Job) -> Artifact:
     from skinkit.audit.shortcuts import PATIENT_BLOCK
     from skinkit.data import find_files
     from skinkit.data.cases import list_cases
+    from skinkit.data.mask_reading import reading_of
 
     assert job.sources is not None
     cohort = job.cohort
     cohort_files = find_files(cohort)
     _refuse_emptied(job, len(cohort_files.images))
-    listing = list_cases(cohort, cohort_files, job.console)
+    key = _key(config, job.target, job.workspace)
+    listing = list_cases(cohort, cohort_files, job.console, private=key is not None)
+    reading = reading_of(cohort)
+    for row in listing.rows:
+        if row["truth_mask_path"]:
+            row |= {"truth_mask_label": reading.label, "truth_mask_polarity": reading.polarity or None}
     rule = config.selection if cohort.role != "inference" else ""  # criteria are for studies, not patients
     draw = None
     if listing.source.draw is not None:
         draw = drawn_cohorts.drawn(cohort, listing, job.workspace, job.inputs)
         job.console.info(f"{cohort.name}: {draw['text']}")
     files: dict[str, Any] = {**cohort_files.masks, **cohort_files.images}
-    root, key = cohort.root, _key(config, job.target, job.workspace)
+    root = _root(cohort, config, job.workspace)
     _refuse_other_keys(job, listing.id_space, key)
     if key is not None:
         listing.rows[:] = _with_pseudonyms(listing.rows, key, listing.id_space)
         files = {key.file(path): file for path, file in files.items()}
-        root = pseudonyms.KeyedFolder.of(root, Path(config.pseudonymise), job.workspace.root)
         _remember(config, job, key)
     with job.build() as build:
         _inspect_all(job, listing.rows, files, root, build)
@@ -203,10 +225,13 @@ def run(config: Config, job: Job) -> Artifact:
                 "phantom": bool(cohort.options.get("phantom", False)),
                 "selection": rule or None,
                 "drawn": draw,
+                "spellings": listing.spellings or None,
+                "unknown_rows": {name: sum(counts.values()) for name, counts in listing.unknown.items()},
                 "pseudonyms": None if key is None else {"key_check": key.check, "signs": pseudonyms.LENGTH},
                 **info,
             },
             sources={"watch": job.sources.watch},
+            beside=(file_contents.FILE,),
         )
 
 
@@ -288,7 +313,7 @@ _FILES = ("image_path", "truth_mask_path")
 _OUTCOME = ("status", "reason", "detail")
 _RECALLED = (
     "image_id", "patient_id", "lesion_id", "group_id", "pixel_sha256", "diagnosis", "diagnosis_source", "age_years",
-    "sex", "site", "modality", "flags", *_OUTCOME,
+    "sex", "site", "modality", "flags", "truth_mask_path", *_OUTCOME,
 )  # fmt: skip
 """What is looked at, beside the patient block, when all rows are known: repeats, selections and counts."""
 
@@ -296,10 +321,22 @@ _RECALLED = (
 def _inspect_all(
     job: Job, rows: Sequence[Mapping[str, Any]], files: Mapping[str, Any], root: Path, build: Builder
 ) -> None:
-    """Build every row: rows without an image unchanged, the others with the image's size and hashes."""
+    """Build every row: rows without an image unchanged, the others with the image's size and hashes.
+
+    A row is kept while its table cells and the contents of its files are the same, wherever the files have moved.
+    """
     items = {(row["image_id"],): row for row in rows}
+    mine = items.keys() if job.share is None else job.share.of(items)
+    named = [items[key][column] for key in mine for column in _FILES if items[key][column] is not None]
+    if job.share is None:
+        named += files  # those that no row names are recorded too
+    show = partial(job.console.progress, label="hashing files")
+    known = file_contents.read(build.path, build.partial)
+    contents = file_contents.of_files(root, named, known, jobs=job.jobs, progress=show)
+    file_contents.write(build.partial, contents, job.share.slug if job.share else "")
     fingerprints = {
-        key: job.recipe.fingerprint(row, [_state(root, row[c], files) for c in _FILES]) for key, row in items.items()
+        key: job.recipe.fingerprint(row, [_content(row[column], contents) for column in _FILES]) if key in mine else ""
+        for key, row in items.items()
     }
     todo = [items[key] for key in build.plan(fingerprints)]
     for row in todo:
@@ -311,18 +348,13 @@ def _inspect_all(
         build.add({**items[row["image_id"],], **row})
 
 
-def _state(root: Path, path: str | None, files: Mapping[str, Any]) -> list[Any] | None:
-    """Size and modification time of a file, so that a changed file is read again."""
-    if path is None:
-        return None
-    if path in files:
-        return [files[path].size, files[path].mtime_ns]
-    status = on_disk(root / path).stat()
-    return [status.st_size, status.st_mtime_ns]
+def _content(path: str | None, contents: file_contents.Contents) -> str | None:
+    """What a file of a row contains, so that a changed file is read again; of one that cannot be read, its stamp."""
+    return None if path is None else contents[path].sha256 or contents[path].stamp
 
 
 def inspect_case(case: Mapping[str, Any], *, root: Path) -> dict[str, Any]:
-    """Decode one image and hash it, and its truth mask where it has one.
+    """Decode one image and hash it, and the file of its truth mask where it has one.
 
     Raises:
         CaseError: the image cannot be decoded completely.
@@ -336,7 +368,12 @@ def inspect_case(case: Mapping[str, Any], *, root: Path) -> dict[str, Any]:
     data = read_bytes(root / case["image_path"])
     rgb, done = decode(data, thorough=True)
     flags = {*done, *filter(None, str(case["flags"] or "").split(","))}
-    mask = case["truth_mask_path"]
+    mask_sha256 = None
+    if case["truth_mask_path"]:
+        try:
+            mask_sha256 = hashlib.sha256(read_bytes(root / case["truth_mask_path"])).hexdigest()
+        except CaseError as error:  # costs the photo its Dice alone
+            flags.add(error.reason.replace("image_", "mask_", 1))
     return {
         **case,
         "image_sha256": hashlib.sha256(data).hexdigest(),
@@ -344,18 +381,9 @@ def inspect_case(case: Mapping[str, Any], *, root: Path) -> dict[str, Any]:
         "dhash": dhash(rgb),
         "width_px": rgb.shape[1],
         "height_px": rgb.shape[0],
-        "truth_mask_sha256": hashlib.sha256(_mask_bytes(root / mask)).hexdigest() if mask else None,
+        "truth_mask_sha256": mask_sha256,
         "flags": ",".join(sorted(flags)) or None,
     }
-
-
-def _mask_bytes(file: Path) -> bytes:
-    from skinkit.images.pixels import read_bytes
-
-    try:
-        return read_bytes(file)
-    except CaseError as error:
-        raise CaseError(error.reason.replace("image_", "mask_", 1), error.detail) from None
 
 
 def without_repeats(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -388,7 +416,6 @@ def _counts(
 ) -> dict[str, Any]:
     """Counts for the report: by outcome, reason, diagnosis, patient and lesion."""
     fine = [row for row in rows if row["status"] == OK]
-    flags = Counter(flag for row in rows for flag in str(row["flags"] or "").split(",") if flag)
     return {
         "flow": {
             **flow,
@@ -396,7 +423,7 @@ def _counts(
             "status": dict(sorted(Counter(row["status"] for row in rows).items())),
             "reasons": dict(Counter(row["reason"] for row in rows if row["reason"]).most_common()),
         },
-        "flags": dict(flags.most_common()),
+        "flags": count_flags(row["flags"] for row in rows),
         "unmapped": {name: dict(counts) for name, counts in unmapped.items()},
         "diagnoses": dict(Counter(row["diagnosis"] or "unknown" for row in fine).most_common()),
         "patients": len({row["patient_id"] for row in fine if row["patient_id"]}),
@@ -460,6 +487,14 @@ def _unexpected(expected: Mapping[str, int], info: Mapping[str, Any]) -> list[st
 
 def _report_counts(job: Job, rows: Sequence[Mapping[str, Any]], info: Mapping[str, Any]) -> None:
     name, flow = job.cohort.name, info["flow"]
+    if info["flags"]:
+        job.console.info(f"{name}: flags: {flags_text(info['flags'])}")
+    turned = [row for row in rows if "turned" in str(row["flags"] or "").split(",") and row["truth_mask_path"]]
+    if turned:
+        job.console.warn(
+            f"{name}: {len(turned):,} photos with a truth mask were turned upright by their EXIF orientation; a mask "
+            "drawn on the stored pixels lies elsewhere: look at some of them ('skinkit gallery')"
+        )
     diagnoses = ", ".join(f"{code} {count:,}" for code, count in info["diagnoses"].items())
     if diagnoses:
         people = f"{info['patients']:,} patients" if info["patients"] else f"{info['groups']:,} groups"

@@ -17,13 +17,13 @@ from skinkit.artifacts.artifact import Artifact
 from skinkit.artifacts.tables import LazyRows, TableRows
 from skinkit.console import Console
 from skinkit.errors import CaseError, ConfigError, RefusedError
-from skinkit.options import Help
+from skinkit.options import Help, MaskLabel, MaskPolarity
 from skinkit.schemas import FEATURES, OK
 from skinkit.stages import Job
 from skinkit.workers import map_cases, prepare_workers
 from skinkit.workspace import Ref, Workspace, check_name
 
-VERSION = 1
+VERSION = 2
 SCHEMA = FEATURES
 SHARES = True
 
@@ -43,6 +43,8 @@ class Config:
     ] = 0
     image: Annotated[str, Help("compute the features of this image and print them; needs --mask", identity=False)] = ""
     mask: Annotated[str, Help("mask of that image", identity=False)] = ""
+    label: MaskLabel = None
+    mask_polarity: MaskPolarity = ""
 
 
 def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:
@@ -50,6 +52,18 @@ def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: 
     name = name or config.masks or workspace.defaults["segmenter"]
     check_name(name, "name of the features")
     return [Ref("features", cohort, name) for cohort in workspace.chosen(cohorts)]
+
+
+def check_values(config: Config, workspace: Workspace) -> None:
+    """Refuse the engine of PyRadiomics where that is not installed.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    from skinkit.radiomics.reference import refuse_absence
+
+    if config.engine == "pyradiomics":
+        refuse_absence()
 
 
 def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
@@ -118,25 +132,40 @@ def _lesions(job: Job) -> _Lesions:
 def direct(config: Config, console: Console) -> dict[str, Any] | None:
     """``--image I --mask M``: the features of one lesion, without a workspace."""
     if not config.image and not config.mask:
+        if config.label is not None or config.mask_polarity:
+            raise ConfigError(
+                "--label or --mask-polarity without --image and --mask",
+                "one photo and its mask",
+                "for a cohort, set label or mask_polarity in its table of skinkit.toml",
+            )
         return None
     if not (config.image and config.mask):
         raise ConfigError("only one of --image and --mask", "both", "give the photo and its mask")
-    from skinkit.errors import InputError
-    from skinkit.images.decode import read_mask, read_rgb
+    from skinkit.data.mask_reading import checked_reading
+    from skinkit.images.advice import unusable
+    from skinkit.images.decode import read_image
+    from skinkit.images.drawn_masks import read_drawn_mask
     from skinkit.radiomics import extract
 
+    reading = checked_reading(config.label, config.mask_polarity)
     try:
-        rgb = read_rgb(Path(config.image))
-        mask = read_mask(Path(config.mask), (rgb.shape[1], rgb.shape[0]))
+        rgb, flags = read_image(Path(config.image))
+        mask, more = read_drawn_mask(Path(config.mask), (rgb.shape[1], rgb.shape[0]), reading)
         features = extract(rgb, mask, channels=config.channels, bin_width=config.bin_width, engine=config.engine)
     except CaseError as error:
-        raise InputError(
-            f"{config.image} with {config.mask}: {error.reason}" + (f" ({error.detail})" if error.detail else ""),
-            "a readable photo and a mask of the same shape with a lesion smaller than the photo",
-            "look at both files",
-        ) from None
+        raise unusable(error, config.image, config.mask) from None
+    every = sorted({*flags, *more})
+    if "turned" in flags and "mask_turned" not in more:
+        console.warn(
+            "the photo was turned upright by its EXIF orientation; a mask drawn on the stored pixels lies elsewhere"
+        )
     width = max(map(len, features))
-    return {"features": features, "text": "\n".join(f"{n:<{width}}  {v:.10g}" for n, v in features.items())}
+    lines = [f"{n:<{width}}  {v:.10g}" for n, v in features.items()]
+    return {
+        "features": features,
+        "flags": every,
+        "text": "\n".join([*lines, *([f"flags: {', '.join(every)}"] if every else [])]),
+    }
 
 
 def _measured_mask(case: Mapping[str, Any], masks: Path) -> Any:
@@ -171,6 +200,8 @@ def _measure_one(case: Mapping[str, Any], *, root: Path, masks: Path, settings: 
 def audit(config: Config, job: Job) -> None:
     """``--check N``: recompute random cases with PyRadiomics, a site's own proof on its own data.
 
+    Where PyRadiomics is not installed, that is said, and its stored values of one lesion are compared instead.
+
     Raises:
         RefusedError: a feature differs by more than 1e-6.
     """
@@ -179,8 +210,22 @@ def audit(config: Config, job: Job) -> None:
     import numpy as np
 
     from skinkit.images.decode import read_rgb
-    from skinkit.radiomics import compare
+    from skinkit.radiomics import compare, reference, reference_values
     from skinkit.radiomics.refusal import RadiomicsRefusal
+
+    if not reference.installed():
+        if differing := reference_values.differing("fast"):
+            name, stored, measured = differing[0]
+            raise RefusedError(
+                f"{len(differing)} features of the stored lesion differ, first {name}: {measured!r} against {stored!r}",
+                "the stored values of PyRadiomics",
+                "run 'skinkit selftest' and report what it prints to the authors",
+            )
+        job.console.warn(
+            f"{job.target}: --check skipped, because PyRadiomics is not installed (extra 'pyradiomics', Python 3.11); "
+            "its stored values of one lesion are met"
+        )
+        return
 
     cases = _lesions(job)
     chosen = np.random.default_rng(0).permutation(len(cases))[: config.check]
@@ -195,9 +240,9 @@ def audit(config: Config, job: Job) -> None:
             continue  # both engines refuse it; the row says why
         done += 1
         if differences:
-            name, fast, reference, difference = differences[0]
+            name, fast, exact, difference = differences[0]
             raise RefusedError(
-                f"{case['image_id']}: {len(differences)} features differ, first {name}: {fast!r} against {reference!r} "
+                f"{case['image_id']}: {len(differences)} features differ, first {name}: {fast!r} against {exact!r} "
                 f"({difference:.3g})",
                 "no difference above 1e-6 between the fast engine and PyRadiomics",
                 "rerun with --engine pyradiomics and report the image's size and mask to the authors",

@@ -6,9 +6,11 @@ mean probability of the folds for which it is out of sample; if there is none, o
 the row. ``truth`` passes on the truth masks; those of a second annotator are a second set of masks:
 ``segment --model truth --settings masks=FOLDER --name annotator2``.
 
-A mask that is empty or covers less than 0.5 % or more than 98 % of the image has *failed* (flag ``mask_failed``), and
-later stages measure the whole image instead. Dice and IoU are computed where a truth mask exists; their means and
-medians leave out rows in sample.
+A segmenter's mask that is empty or covers less than 0.5 % or more than 98 % of the image has *failed* (column
+``mask_failed``), and later stages measure the whole image instead. A mask drawn by a person is never overridden: it is
+handed on, whatever its size, or its row fails with the reason why PyRadiomics could not measure it. Dice and IoU are
+computed where a truth mask can be read, else the row's flags say why not; their means and medians leave out rows in
+sample.
 """
 
 from __future__ import annotations
@@ -22,9 +24,10 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 from skinkit.artifacts.artifact import Artifact, exists
 from skinkit.artifacts.file_names import on_disk
 from skinkit.artifacts.files import digest, file_sha256, write_atomic
+from skinkit.artifacts.flags import count_flags, flags_text
 from skinkit.errors import CaseError, ConfigError
 from skinkit.models import DrawingRule, load_model, model_config, registered
-from skinkit.schemas import FAILED, MASKS, OK
+from skinkit.schemas import FAILED, LEARNT, MASKS, OK
 from skinkit.stages import Job, Sources
 from skinkit.workers import map_cases
 from skinkit.workspace import Cohort, Ref, Workspace, check_name
@@ -35,13 +38,14 @@ if TYPE_CHECKING:
 
     from skinkit.artifacts.builder import Builder
     from skinkit.data.files import CohortFiles
+    from skinkit.images.mask_reading import Reading
     from skinkit.learning.trained import Segmenter
 
-VERSION = 2
+VERSION = 3
 SCHEMA = MASKS
 SHARES = True
 SMALLEST_SHARE, LARGEST_SHARE = 0.005, 0.98
-"""Smallest and largest share of the image a mask may cover."""
+"""Smallest and largest share of the image a segmenter's mask may cover; a person's may cover any."""
 _FINISHED_AHEAD = 16
 
 
@@ -143,7 +147,10 @@ def run(config: Config, job: Job) -> Artifact:
         summary = [] if copies else _summary(build, cases)
         for line in summary:
             job.console.info(f"  {_agreement_text(line)}")
-        return build.finish(info={**about, "agreement": summary})
+        flags = count_flags(row["flags"] for row in build.recalled(["flags"]))
+        if flags:
+            job.console.info(f"  flags: {flags_text(flags)}")
+        return build.finish(info={**about, "agreement": summary, "flags": flags})
 
 
 # ------------------------------------------------------------------------------------------------------- rules
@@ -151,24 +158,32 @@ def run(config: Config, job: Job) -> Artifact:
 
 def _by_rule(config: Config, job: Job, cases: pd.DataFrame, build: Builder) -> dict[str, Any]:
     """Segment by a rule, or copy truth masks, in worker processes."""
+    from skinkit.data.mask_reading import checked_reading
+    from skinkit.images.mask_reading import AS_DRAWN, Reading
+
     segmenter, settings = cast("type[DrawingRule]", load_model(config.model, task="segment")), _settings(config)
     draw = None if _is_copied(config.model) else partial(segmenter.draw, config=settings)
     others = _of_another(config, settings, job.cohort, cases)
     cases = cases.assign(copied_path=cases["truth_mask_path"] if others is None else cases["image_id"].map(others))
+    reading = checked_reading(settings.label, settings.polarity, " in --settings") if draw is None else None
+    reading = None if reading == AS_DRAWN else reading
     fingerprints = {
         (case["image_id"],): job.recipe.fingerprint(
             asdict(settings),
             case["image_sha256"],
             case["truth_mask_sha256"],
+            str(Reading.of_case(case)),
             *([] if others is None else [_content(case, job.cohort.root)]),
         )
         for case in _records(cases)
     }
     todo = {key[0] for key in build.plan(fingerprints)}
-    names = ["image_id", "image_path", "truth_mask_path", "copied_path", "width_px", "height_px"]
-    names += ["image_sha256", "pixel_sha256"]
-    items = _records(cases.loc[cases["image_id"].isin(todo), names])
-    work = partial(_mask_one, root=job.cohort.root, out=build.partial, segmenter=config.model, draw=draw)
+    names = ["image_id", "image_path", "truth_mask_path", "truth_mask_label", "truth_mask_polarity", "copied_path"]
+    names += ["width_px", "height_px", "image_sha256", "pixel_sha256"]
+    items = _records(cases[cases["image_id"].isin(todo)].reindex(columns=names))
+    work = partial(
+        _mask_one, root=job.cohort.root, out=build.partial, segmenter=config.model, draw=draw, reading=reading
+    )
     for row in map_cases(work, items, key=("image_id",), label="segmenting", **job.pace):
         build.add(row)
     return {"segmenter": config.model, "segmenter_identity": None, "caution": segmenter.CAUTION or None}
@@ -207,37 +222,84 @@ def _mask_one(
     out: Path,
     segmenter: str,
     draw: Callable[[np.ndarray], np.ndarray] | None,
+    reading: Reading | None,
 ) -> dict[str, Any]:
     """Segment one image (or copy its truth mask), write the mask and measure it."""
     from skinkit.learning.examples import Photo
 
+    if draw is None:
+        return _copied(case, root, out, segmenter, reading)
     photo = Photo(case["pixel_sha256"], root / case["image_path"], case["image_sha256"])
-    mask = draw(photo.read()) if draw is not None else _person_s(case, root, "copied_path")
-    if mask is None:
+    return _written(case, draw(photo.read()), root, out, segmenter)
+
+
+def _copied(case: Mapping[str, Any], root: Path, out: Path, segmenter: str, reading: Reading | None) -> dict[str, Any]:
+    """The row of a mask drawn by a person, which is handed on as it is if it can be measured.
+
+    Args:
+        case: with the path of the mask.
+        root: of the cohort's files.
+        out: the artifact's folder.
+        segmenter: name for the row.
+        reading: of ``--settings``; None for the cohort's.
+
+    Raises:
+        CaseError: there is no mask, it cannot be read, or PyRadiomics could not measure it.
+    """
+    from skinkit.images.drawn_masks import read_drawn_mask
+    from skinkit.images.mask_reading import Reading
+    from skinkit.radiomics.refusal import refuse_unmeasurable
+
+    if not isinstance(case["copied_path"], str):
         raise CaseError("truth_mask_absent", "the source folder holds no mask for this image")
-    return _written(case, mask, _person_s(case, root), out, segmenter)
+    mask, flags = read_drawn_mask(root / case["copied_path"], _size(case), reading or Reading.of_case(case))
+    row = _written(case, mask, root, out, segmenter, drawn=flags)
+    refuse_unmeasurable(
+        row["bottom_px"] - row["top_px"], row["right_px"] - row["left_px"], whole=row["area_px"] == mask.size
+    )
+    return row
 
 
-def _person_s(case: Mapping[str, Any], root: Path, column: str = "truth_mask_path") -> np.ndarray | None:
-    """A truth mask at the photo's size."""
-    from skinkit.images.decode import read_mask
-
-    path = case[column]
-    return read_mask(root / path, (int(case["width_px"]), int(case["height_px"]))) if isinstance(path, str) else None
+def _size(case: Mapping[str, Any]) -> tuple[int, int]:
+    return int(case["width_px"]), int(case["height_px"])
 
 
 def _written(
-    case: Mapping[str, Any], mask: np.ndarray, truth: np.ndarray | None, out: Path, segmenter: str
+    case: Mapping[str, Any],
+    mask: np.ndarray,
+    root: Path,
+    out: Path,
+    segmenter: str,
+    *,
+    drawn: tuple[str, ...] | None = None,
 ) -> dict[str, Any]:
-    """Write the mask's file and return its row."""
+    """Write the mask's file and return its row, with the agreement with the truth mask where that can be read.
+
+    Args:
+        case: the case.
+        mask: bool (H, W).
+        root: of the cohort's files.
+        out: the artifact's folder.
+        segmenter: name for the row.
+        drawn: flags of a mask drawn by a person; None for a segmenter's.
+    """
     import hashlib
 
+    from skinkit.images.drawn_masks import read_drawn_mask
     from skinkit.images.encode import png_bytes
     from skinkit.images.identity import slug
+    from skinkit.images.mask_reading import Reading
     from skinkit.images.masks import agreement
 
     data = png_bytes(mask)
     file = f"png/{slug(case['image_id'])}.png"
+    flags, overlap = set(drawn or ()), dict[str, float]()
+    if isinstance(case["truth_mask_path"], str):
+        try:
+            truth, _ = read_drawn_mask(root / case["truth_mask_path"], _size(case), Reading.of_case(case))
+            overlap = agreement(mask, truth)
+        except CaseError as error:  # a bad truth mask costs its Dice, not its photo
+            flags.add(error.reason)
     write_atomic(out / file, data)
     return {
         "image_id": case["image_id"],
@@ -245,8 +307,10 @@ def _written(
         "mask_file": file,
         "mask_sha256": hashlib.sha256(data).hexdigest(),
         **measured(mask),
-        **(agreement(mask, truth) if truth is not None else {}),
+        **({} if drawn is None else {"mask_failed": False}),
+        **overlap,
         "in_sample": False,
+        "flags": ",".join(sorted(flags)) or None,
         "status": OK,
     }
 
@@ -287,7 +351,7 @@ def _known_to(segmenter: Segmenter, cases: pd.DataFrame, cohort: str) -> list[fr
         segmenter.path / "trained_on.parquet", ["fold", "cohort", "case_id", "part", "group_id", "pixel_sha256"]
     )
     learnt: dict[tuple[str, ...], set[int]] = {}
-    for row in _records(trained_on[trained_on["part"] != "held_out"]):
+    for row in _records(trained_on[trained_on["part"].isin(LEARNT)]):
         for key in _traces(row, row["cohort"]):
             learnt.setdefault(key, set()).add(int(row["fold"]))
     return [frozenset().union(*(learnt.get(key, ()) for key in _traces(case, cohort))) for case in _records(cases)]
@@ -345,7 +409,6 @@ def _finished(
         for answer in answers:
             if isinstance(answer, CaseError):
                 raise answer
-        truth = _person_s(case, root)
     except CaseError as error:
         return {"image_id": case["image_id"], "status": FAILED, "reason": error.reason, "detail": error.detail}
     # Clip the logits, so that the exponential does not overflow; the sigmoid is saturated there.
@@ -353,7 +416,7 @@ def _finished(
     probability = (1 / (1 + np.exp(-logits))).mean(axis=0).astype(np.float32)
     size = int(case["width_px"]), int(case["height_px"])
     full = np.asarray(Image.fromarray(probability).resize(size, Image.Resampling.BILINEAR))
-    return _written(case, segmenter.model_class.mask_of(full, segmenter.config), truth, out, segmenter.name)
+    return _written(case, segmenter.model_class.mask_of(full, segmenter.config), root, out, segmenter.name)
 
 
 # ------------------------------------------------------------------------------------------------------ figures
@@ -395,7 +458,7 @@ def _agreement_text(line: Mapping[str, Any]) -> str:
 
 
 def measured(mask: np.ndarray) -> dict[str, Any]:
-    """Size, area and bounding box of a mask, and whether it failed."""
+    """Size, area and bounding box of a segmenter's mask, and whether it failed."""
     import numpy as np
 
     height, width = mask.shape

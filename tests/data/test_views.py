@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-from importlib.metadata import EntryPoint
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import small_cohort
+import third_party
 import two_photos
 from PIL import Image
 from source_tables import table
@@ -91,18 +91,9 @@ def test_a_block_for_each_photo_is_asked_for() -> None:
 
 
 @pytest.fixture(scope="module")
-def registered() -> Any:
+def registered() -> Iterator[None]:
     """The toy as a third party's model."""
-    with pytest.MonkeyPatch.context() as patch:
-        point = EntryPoint("two_photos", "two_photos", "skinkit.models")
-        others = importlib.metadata.entry_points
-
-        def with_ours(**of: str) -> Any:
-            if of.get("group") == "skinkit.models" and of.get("name", "two_photos") == "two_photos":
-                return [point]
-            return others(**of)
-
-        patch.setattr("importlib.metadata.entry_points", with_ours)
+    with third_party.models("two_photos"):
         yield
 
 

@@ -23,11 +23,11 @@ from typing import Any
 import broken_images
 import numpy as np
 import pytest
-from broken_images import Kind, corpus, lesion, must_be_refused, odd_files, odd_names
-from conftest import run_skinkit
+from broken_images import Kind, corpus, lesion, must_be_refused, odd_files, odd_names, sound_files
+from conftest import run_here, run_skinkit
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from image_files import dicom, encoded
+from image_files import encoded
 from PIL import Image
 from reason_codes import reason_codes
 
@@ -42,6 +42,7 @@ from skinkit.data.files import walk
 from skinkit.errors import CaseError, InputError
 from skinkit.images import decode, pixels
 from skinkit.images.dicom import dicom_tag
+from skinkit.images.drawn_masks import read_drawn_mask
 from skinkit.workspace import Cohort
 
 REASONS = Path(skinkit.__file__).parents[1] / "docs" / "input.md"
@@ -107,14 +108,15 @@ def test_masks_and_luma_of_every_kind_give_pixels_or_a_reason(tmp_path: Path) ->
             continue
         file = tmp_path / "file"
         file.write_bytes(kind.data)
-        for read in (decode.read_luma, decode.read_mask):
+        for read in (decode.read_luma, read_drawn_mask):
             try:
-                dtypes[name, read.__name__] = read(file).dtype
+                pixels_read: Any = read(file)
+                dtypes[name, read.__name__] = (pixels_read[0] if isinstance(pixels_read, tuple) else pixels_read).dtype
             except CaseError as error:
                 reasons.add(error.reason)
     assert reasons <= documented_reasons()
     assert {dtype for (_, how), dtype in dtypes.items() if how == "read_luma"} == {np.dtype(np.uint8)}
-    assert {dtype for (_, how), dtype in dtypes.items() if how == "read_mask"} == {np.dtype(np.bool_)}
+    assert {dtype for (_, how), dtype in dtypes.items() if how == "read_drawn_mask"} == {np.dtype(np.bool_)}
     assert not {name for name, how in dtypes if how == "read_luma" and must_be_refused(corpus()[name])}
 
 
@@ -153,23 +155,7 @@ def test_refusing_takes_no_memory() -> None:
 # -------------------------------------------------------------------------------------------------------- mutation
 
 
-def sound_files() -> dict[str, bytes]:
-    """A valid file of every kind that is read."""
-    rgb = lesion(7, 40, 30)
-    return {
-        "JPEG": encoded(rgb, "JPEG", quality=90),
-        "progressive JPEG": encoded(rgb, "JPEG", quality=90, progressive=True),
-        "PNG": encoded(rgb, "PNG"),
-        "TIFF": encoded(rgb, "TIFF"),
-        "LZW TIFF": encoded(rgb, "TIFF", compression="tiff_lzw"),
-        "WebP": encoded(rgb, "WEBP"),
-        "GIF": encoded(Image.fromarray(rgb).quantize(64), "GIF"),
-        "BMP": encoded(rgb, "BMP"),
-        "DICOM": dicom(rgb),
-    }
-
-
-SOUND = sound_files()
+SOUND = sound_files(lesion(7, 40, 30))
 
 
 @st.composite
@@ -395,15 +381,22 @@ def test_the_whole_corpus_as_one_cohort_goes_through_the_chain(demo_copy: Path) 
     predicted = read_table(demo_copy / "artifacts/broken/predictions/lightgbm/table.parquet")
     assert predicted["malignancy"].between(0, 1).all()
     assert any("\ufffd" in image_id for image_id in predicted["image_id"])
-    again = run_skinkit("predict", *chosen)
+    again = run_here("predict", *chosen)
     assert again.returncode == 0, again.stderr
-    page = run_skinkit("report", "--for", "clinic", *chosen, "--max-lesions", "12")
+    page = run_here("report", "--for", "clinic", *chosen, "--max-lesions", "12")
     assert page.returncode == 0, page.stderr
     told = "".join(file.read_text(encoding="utf-8") for file in (demo_copy / "artifacts/report").rglob("*.html"))
     assert "<script>alert" not in told
 
 
 # --------------------------------------------------------------------------------------------------------- masks
+
+
+def _first_pixels(spot: np.ndarray[Any, Any], n: int) -> np.ndarray[Any, Any]:
+    """A mask of the first pixels in a row of the spot."""
+    mask = np.zeros_like(spot)
+    mask[36, 40 : 40 + n] = True
+    return mask
 
 
 def drawn(spot: np.ndarray[Any, Any]) -> dict[str, tuple[bytes, str]]:
@@ -421,8 +414,12 @@ def drawn(spot: np.ndarray[Any, Any]) -> dict[str, tuple[bytes, str]]:
         "palette": (encoded(Image.fromarray(grey).quantize(2), "PNG"), ""),
         "twice": (encoded(Image.fromarray(grey).resize((192, 144), Image.Resampling.NEAREST), "PNG"), ""),
         "bmp": (encoded(Image.fromarray(spot), "BMP"), ""),
-        "black": (encoded(grey * 0, "PNG"), ""),
-        "white": (encoded(grey * 0 + 255, "PNG"), ""),
+        "black": (encoded(grey * 0, "PNG"), "mask_empty"),
+        "white": (encoded(grey * 0 + 255, "PNG"), "mask_full_frame"),
+        "inverted": (encoded(255 - grey, "PNG"), "mask_inverted"),
+        "labels": (encoded(grey // 255 + 2 * (np.arange(72)[:, None] > 65).astype(np.uint8), "PNG"), "mask_labels"),
+        "one pixel": (encoded(_first_pixels(spot, 1), "PNG"), "mask_single_pixel"),
+        "line": (encoded(_first_pixels(spot, 4), "PNG"), "mask_line"),
         "square": (encoded(np.full((80, 80), 255, np.uint8), "PNG"), "mask_size_mismatch"),
         "no bytes": (b"", "mask_empty"),
         "cut": (whole[: len(whole) // 2], "mask_truncated"),
@@ -451,15 +448,20 @@ def test_masks_given_as_truth_are_read_or_cost_their_case_alone(
     assert "Traceback" not in capsys.readouterr().err
     cases = open_artifact(tmp_path / "artifacts" / "a" / "cases").table()
     masks = open_artifact(tmp_path / "artifacts" / "a" / "masks" / "truth").table()
-    reasons = {**dict(zip(cases["image_id"], cases["reason"], strict=True))}
-    reasons |= dict(zip(masks["image_id"], masks["reason"], strict=True))
+    assert cases["status"].eq("ok").all()  # a bad mask costs no photo
+    reasons = dict(zip(masks["image_id"], masks["reason"], strict=True))
     expected = {f"photos/{name}": reason or None for name, (_, reason) in given_masks.items()}
     assert reasons == {**expected, "photos/none": "truth_mask_absent"}
     areas = dict(zip(masks["image_id"], masks["area_px"], strict=True))
     failed = dict(zip(masks["image_id"], masks["mask_failed"], strict=True))
     for name, (_, reason) in given_masks.items():
-        if not reason and name not in ("black", "white"):
+        if not reason:
             assert areas[f"photos/{name}"] == spot.sum(), name
             assert not failed[f"photos/{name}"], name
-    assert failed["photos/black"]
-    assert failed["photos/white"]
+    assert main(["segment", "--jobs", "1", "-w", str(tmp_path)]) == 0
+    otsu = open_artifact(tmp_path / "artifacts" / "a" / "masks" / "otsu").table().set_index("image_id")
+    for name, (_, reason) in given_masks.items():  # nor a segmenter's mask, only its Dice
+        row = otsu.loc[f"photos/{name}"]
+        measurable_only = reason in ("mask_full_frame", "mask_single_pixel", "mask_line")
+        assert np.isfinite(row["dice"]) == (not reason or measurable_only), name
+        assert reason == "" or measurable_only or row["flags"] == reason, name

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_files import TURNS, dicom, dicom_dataset, encoded, noise, picture, png_16, saved
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.processing import convert_color_space
@@ -378,47 +378,6 @@ def test_dicom_without_preamble() -> None:
         np.testing.assert_array_equal(decode.decode(sink.getvalue())[0], picture(24, 16))
 
 
-# -------------------------------------------------------------------------------------------------------- masks
-
-
-def test_masks_of_any_range_and_kind(tmp_path: Path) -> None:
-    truth = np.zeros((40, 60), dtype=bool)
-    truth[10:30, 20:50] = True
-    kinds: dict[str, bytes] = {
-        "bytes": encoded(truth.astype(np.uint8) * 255, "PNG"),
-        "ones": encoded(truth.astype(np.uint8), "PNG"),
-        "sixteen": encoded(Image.fromarray(truth.astype(np.uint16)), "PNG"),
-        "two_colours": encoded(Image.fromarray(truth), "PNG"),
-        "jpeg": encoded(truth.astype(np.uint8) * 255, "JPEG", quality=95),
-        "red": encoded(np.dstack([truth * 255, truth * 0, truth * 0]).astype(np.uint8), "PNG"),
-        "transparent": encoded(np.dstack([np.full((40, 60, 3), 255), truth * 255]).astype(np.uint8), "PNG"),
-        "float": encoded(Image.fromarray(truth.astype(np.float32)), "TIFF"),
-    }
-    for name, data in kinds.items():
-        (tmp_path / name).write_bytes(data)
-        np.testing.assert_array_equal(decode.read_mask(tmp_path / name, (60, 40)), truth, err_msg=name)
-
-
-def test_mask_sizes(tmp_path: Path) -> None:
-    mask = np.zeros((40, 60), dtype=np.uint8)
-    mask[:, 30:] = 255
-    file = tmp_path / "mask.png"
-    file.write_bytes(encoded(mask, "PNG"))
-    larger = decode.read_mask(file, (120, 80))
-    assert larger.shape == (80, 120)
-    assert larger[:, 60:].all()
-    assert not larger[:, :60].any()
-    assert decode.read_mask(file, (91, 60)).shape == (60, 91)  # 60 x 40 scaled by 1.5 and rounded
-    with pytest.raises(CaseError) as caught:
-        decode.read_mask(file, (40, 60))
-    assert caught.value.reason == "mask_size_mismatch"
-    file.write_bytes(encoded(np.zeros((40, 60), dtype=np.uint8), "PNG"))
-    assert not decode.read_mask(file).any()
-    with pytest.raises(CaseError) as caught:
-        decode.read_mask(tmp_path / "no.png")
-    assert caught.value.reason == "mask_missing"
-
-
 # -------------------------------------------------------------------------------------- pixels, names and hashes
 
 
@@ -505,11 +464,27 @@ def test_hashes() -> None:
     assert identity.pixel_sha256(rgb) == hashlib.sha256(b"83x61:" + rgb.tobytes()).hexdigest()
     assert identity.pixel_sha256(rgb) != identity.pixel_sha256(rgb[:, ::-1])
     blobs = np.asarray(Image.fromarray(noise(9, 8)).resize((180, 160), Image.Resampling.NEAREST))
-    other = identity.dhash(np.asarray(Image.fromarray(blobs).resize((90, 80))))
-    distance = bin(int(identity.dhash(blobs), 16) ^ int(other, 16)).count("1")
-    assert distance <= 3
-    assert len(identity.dhash(blobs)) == 16
-    assert bin(int(identity.dhash(blobs), 16) ^ int(identity.dhash(blobs[:, ::-1]), 16)).count("1") > 15
+
+    def apart(one: np.ndarray, other: np.ndarray) -> int:
+        return bin(int(identity.dhash(one)[:16], 16) ^ int(identity.dhash(other)[:16], 16)).count("1")
+
+    assert apart(blobs, np.asarray(Image.fromarray(blobs).resize((90, 80)))) <= 3
+    assert apart(blobs, blobs[:, ::-1]) > 15
+
+
+def test_hashes_of_turned_and_mirrored_versions_follow_from_one() -> None:
+    blobs = np.asarray(Image.fromarray(noise(7, 6)).resize((180, 130), Image.Resampling.BICUBIC))
+    known, whole = identity.dihedral_hashes([identity.dhash(blobs), identity.dhash(blobs)[:16]])
+    assert whole.tolist() == [True, False]
+    again = [
+        identity.dihedral_hashes([identity.dhash(np.ascontiguousarray(version))])[0][0, 0]
+        for one in (blobs, blobs.transpose(1, 0, 2))
+        for version in (one, one[:, ::-1], one[::-1], one[::-1, ::-1])
+    ]
+    assert np.bitwise_count(known[0] ^ np.array(again)).max() <= 1
+    # The published hash alone knows the versions that keep their width; equal neighbours may cost it a bit.
+    assert np.bitwise_count(known[1, :4, 0] ^ np.array(again)[:4, 0]).max() <= 4
+    assert identity.dihedral_hashes([])[0].shape == (0, 8, 2)
 
 
 @settings(deadline=None)
@@ -530,3 +505,144 @@ def test_slug_leaves_good_ids_alone() -> None:
     assert identity.slug("PAT_46_881_939") == "PAT_46_881_939"
     assert identity.slug("../../etc/passwd").startswith("etc_passwd-")
     assert identity.slug("a b") != identity.slug("a_b")
+
+
+# ------------------------------------------------------------------------------------- how programs write pictures
+
+
+def test_the_largest_page_of_a_tiff_is_the_picture() -> None:
+    small, full = Image.fromarray(noise(20, 15)), Image.fromarray(picture())
+    for pages, flag in (([small, full], "largest_page"), ([full, small], "first_page"), ([full, full], "first_page")):
+        for compression in ({}, {"compression": "tiff_lzw"}):
+            data = encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:], **compression)
+            rgb, flags = decode.decode(data)
+            np.testing.assert_array_equal(rgb, picture())
+            assert flags == (flag,)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    turned = encoded(small, "TIFF", save_all=True, append_images=[full], exif=exif)
+    assert decode.decode(turned)[0].shape == picture().shape
+
+
+def test_pages_that_are_no_pictures_and_pictures_that_are_no_pages() -> None:
+    """By hand: directories of 4 x 3 and 8 x 6 grey pixels; the second is a transparency mask or a sub-directory."""
+
+    def directory(width: int, height: int, at: int, following: int, *more: tuple[int, int]) -> bytes:
+        entries = [(256, width), (257, height), (258, 8), (259, 1), (262, 1), (273, at), (277, 1), (278, height)]
+        entries = sorted([*entries, (279, width * height), *more])
+        body = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+        return struct.pack("<H", len(entries)) + body + struct.pack("<I", following)
+
+    def tiff(following: int, more_first: list[tuple[int, int]], more_second: list[tuple[int, int]]) -> bytes:
+        first = directory(4, 3, 400, following, *more_first)
+        data = (b"II*\0" + struct.pack("<I", 8) + first).ljust(200, b"\0")
+        data = (data + directory(8, 6, 420, 0, *more_second)).ljust(400, b"\0")
+        return data + bytes(range(12)).ljust(20, b"\0") + bytes(range(100, 148))
+
+    rgb, flags = decode.decode(tiff(200, [], []))
+    assert (rgb.shape, flags) == ((6, 8, 3), ("largest_page",))
+    rgb, flags = decode.decode(tiff(200, [], [(254, 4)]))
+    assert (rgb.shape, flags) == ((3, 4, 3), ("first_page",))
+    assert reason_of(tiff(0, [(330, 200)], [])) == "image_unsupported"
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
+def test_alpha_that_is_all_zero_is_no_alpha(kind: str) -> None:
+    rgba = np.dstack([picture(), np.zeros((61, 83), np.uint8)])
+    rgb, flags = decode.decode(bmp_with_alpha(rgba) if kind == "BMP" else encoded(rgba, kind))
+    np.testing.assert_array_equal(rgb, picture())
+    assert flags == ("alpha_ignored",)
+
+
+def bmp_with_alpha(rgba: Any) -> bytes:
+    """A BMP of version 4, whose header has a mask for the alpha channel."""
+    height, width = rgba.shape[:2]
+    masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + b"BGRs" + bytes(48)
+    head = struct.pack("<IiiHHIIiiII", 108, width, height, 1, 32, 3, width * height * 4, 0, 0, 0, 0) + masks
+    body = rgba[::-1, :, [2, 1, 0, 3]].tobytes()
+    return b"BM" + struct.pack("<IHHI", 14 + len(head) + len(body), 0, 0, 14 + len(head)) + head + body
+
+
+def test_grey_alpha_that_is_all_zero_is_no_alpha() -> None:
+    grey = picture()[:, :, 0]
+    rgb, flags = decode.decode(encoded(Image.fromarray(np.dstack([grey, grey * 0]), "LA"), "PNG"))
+    np.testing.assert_array_equal(rgb[:, :, 0], grey)
+    assert flags == ("alpha_ignored",)
+
+
+def with_significant_bits(png: bytes, bits: int, channels: int) -> bytes:
+    """A PNG that states its significant bits."""
+    name = b"sBIT" + bytes([bits] * channels)
+    return png[:33] + struct.pack(">I", channels) + name + struct.pack(">I", zlib.crc32(name)) + png[33:]
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("bits", [8, 10, 12])
+def test_fewer_bits_in_sixteen(bits: int, channels: int) -> None:
+    full = (1 << bits) - 1
+    values = np.array([[0, full // 2, full - 1, full]], np.uint16).repeat(3, axis=0)[:, :, np.newaxis]
+    values = values.repeat(channels, axis=2)
+    if channels in (2, 4):
+        values[:, :, -1] = 65535
+    expected = [round(v / full * 255) for v in (0, full // 2, full - 1, full)]
+    rgb, flags = decode.decode(png_16(values))
+    if channels != 2:  # of grey and alpha Pillow gives the high byte alone
+        assert rgb[0, :, 0].tolist() == expected
+        assert (rgb == rgb[:, :, :1]).all()
+    assert "sixteen_bit" in flags
+    dark = values.copy()
+    dark[:, :, : max(1, channels - (channels in (2, 4)))] //= 8
+    if channels in (1, 3):  # without the statement these would be taken for values of still fewer bits
+        rgb, flags = decode.decode(with_significant_bits(png_16(dark), bits, channels))
+        assert rgb[0, -1, 0] == round(full // 8 / full * 255)
+        assert "fewer_bits" in flags
+
+
+def test_significant_bits_of_scaled_values_change_nothing() -> None:
+    """PNG's own rule: samples are scaled to sixteen bits, whatever sBIT says."""
+    values = np.array([[0, 2048 << 4, 4095 << 4]], np.uint16)[:, :, np.newaxis].repeat(3, axis=2)
+    rgb, flags = decode.decode(with_significant_bits(png_16(values), 12, 3))
+    assert rgb[0, :, 1].tolist() == [0, 128, 255]
+    assert flags == ("sixteen_bit",)
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "tiff_lzw"}])
+def test_twelve_bits_in_a_tiff(options: dict[str, Any]) -> None:
+    values = np.array([[0, 1000, 2048, 4095]], np.uint16).repeat(2, axis=0)
+    rgb, flags = decode.decode(encoded(Image.fromarray(values), "TIFF", **options))
+    assert rgb[0, :, 0].tolist() == [0, 62, 128, 255]
+    assert flags == ("sixteen_bit", "fewer_bits")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_photo_is_flagged(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    _, flags = decode.decode(encoded(picture(), "JPEG", exif=exif))
+    assert flags == (("turned",) if orientation > 1 else ())
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+def test_pixels_that_are_not_square_are_flagged(kind: str) -> None:
+    assert decode.decode(encoded(picture(), kind, dpi=(300, 150)))[1] == ("pixels_not_square",)
+    assert decode.decode(encoded(picture(), kind, dpi=(300, 300)))[1] == ()
+
+
+def test_a_png_with_megabytes_of_text_is_read_and_turned_by_its_xmp() -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("notes", "x" * 3_000_000, zip=True)
+    xmp = '<x:xmpmeta><rdf:Description tiff:Orientation="3"/>' + "<!-- -->" * 500_000
+    info.add_itxt("XML:com.adobe.xmp", xmp, zip=True)
+    rgb, flags = decode.decode(encoded(picture(), "PNG", pnginfo=info))
+    np.testing.assert_array_equal(rgb, picture()[::-1, ::-1])
+    assert flags == ("turned",)
+
+
+def test_a_wrong_checksum_costs_the_text_and_not_the_picture() -> None:
+    plain = encoded(picture(), "PNG")
+    note = struct.pack(">I", 6) + b"tEXta\0note" + b"\0\1\2\3"
+    rgb, flags = decode.decode(plain[:33] + note + plain[33:])
+    np.testing.assert_array_equal(rgb, picture())
+    assert flags == ("metadata_damaged",)
+    see_through = struct.pack(">I", 6) + b"tRNS" + bytes(6) + b"\0\1\2\3"  # what it says is seen
+    assert reason_of(plain[:33] + see_through + plain[33:]) == "image_unreadable"

@@ -113,6 +113,7 @@ def refused_masks() -> dict[str, Mask]:
     return {**masks, "mask_full_frame": np.ones((8, 9), dtype=bool), "mask_size_mismatch": np.eye(8, dtype=bool)}
 
 
+@pytest.mark.pyradiomics
 @pytest.mark.parametrize("reason", sorted(refused_masks()))
 def test_refusals_are_those_of_pyradiomics(reason: str) -> None:
     grey, mask = np.arange(72, dtype=np.uint8).reshape(8, 9), refused_masks()[reason]
@@ -175,6 +176,11 @@ def test_wrong_images_say_what_would_be_right(rgb: NDArray[np.uint8], mask: Mask
 
 def test_a_mask_may_hold_any_number_and_arrays_may_be_strided_or_read_only(rgb: NDArray[np.uint8], mask: Mask) -> None:
     expected = extract(rgb, mask)
+    assert extract(rgb, mask.astype(np.uint8) + 1) == expected  # of two values the higher
+    labels = mask.astype(np.uint8)
+    labels[0, :2] = 2
+    with pytest.raises(RadiomicsRefusal, match="mask_labels"):
+        extract(rgb, labels)
     assert extract(rgb, mask.astype(np.uint8) * 255) == expected
     frozen = rgb.copy()
     frozen.flags.writeable = False
@@ -183,6 +189,7 @@ def test_a_mask_may_hold_any_number_and_arrays_may_be_strided_or_read_only(rgb: 
     assert extract(twice[::2, ::2], np.asfortranarray(mask)) == expected
 
 
+@pytest.mark.pyradiomics
 def test_compare_lists_what_differs(rgb: NDArray[np.uint8], mask: Mask) -> None:
     assert compare(rgb, mask, relative=1e-9, absolute=1e-12) == []
     rounding = compare(rgb, mask, relative=0, absolute=0)
@@ -191,6 +198,7 @@ def test_compare_lists_what_differs(rgb: NDArray[np.uint8], mask: Mask) -> None:
     assert all(d.name in FEATURE_NAMES and d.difference == abs(d.fast - d.reference) for d in rounding)
 
 
+@pytest.mark.pyradiomics
 def test_known_noise_of_pyradiomics_is_no_difference() -> None:
     grey = np.random.default_rng(2).integers(0, 256, (400, 450), dtype=np.uint8)
     line = np.eye(400, 450, dtype=bool)

@@ -156,36 +156,42 @@ def assert_parity(image: Image, mask: Mask, **options: Any) -> None:
         pytest.fail(f"{name}: {value!r}, PyRadiomics has {expected!r}")
 
 
+@pytest.mark.pyradiomics
 @PARITY
 @given(lesion=lesions(), bin_width=st.sampled_from(BIN_WIDTHS))
 def test_parity_with_pyradiomics(lesion: tuple[Image, Mask], bin_width: float) -> None:
     assert_parity(*lesion, bin_width=bin_width)
 
 
+@pytest.mark.pyradiomics
 @PARITY
 @given(lesion=lesions(), bin_count=st.sampled_from((1, 2, 8, 32)))
 def test_parity_with_a_bin_count(lesion: tuple[Image, Mask], bin_count: int) -> None:
     assert_parity(*lesion, bin_count=bin_count)
 
 
+@pytest.mark.pyradiomics
 @PARITY
 @given(lesion=lesions(largest=5), bin_width=st.sampled_from(BIN_WIDTHS))
 def test_parity_on_tiny_lesions(lesion: tuple[Image, Mask], bin_width: float) -> None:
     assert_parity(*lesion, bin_width=bin_width)
 
 
+@pytest.mark.pyradiomics
 @pytest.mark.parametrize("kind", MASK_KINDS)
 def test_parity_on_every_kind_of_mask_at_lesion_size(kind: str) -> None:
     rng = np.random.default_rng(4)
     assert_parity(grey_image(rng, 150, 210, "smooth"), lesion_mask(rng, 150, 210, kind))
 
 
+@pytest.mark.pyradiomics
 @pytest.mark.parametrize("image", ["noise", "smooth"])
 def test_parity_with_hundreds_of_levels(image: str) -> None:
     rng = np.random.default_rng(5)
     assert_parity(grey_image(rng, 60, 70, image), lesion_mask(rng, 60, 70, "ellipse"), bin_width=1.0)
 
 
+@pytest.mark.pyradiomics
 def test_sixteen_bit_and_integer_valued_float_images() -> None:
     rng = np.random.default_rng(6)
     mask = lesion_mask(rng, 40, 40, "ellipse")
@@ -241,7 +247,8 @@ def test_the_whole_fast_path_equals_the_plain_path_on_a_large_lesion() -> None:
 
 def real_lesions(folder: Path, pattern: str, count: int) -> list[tuple[str, Image, Mask]]:
     """Colour images with their masks, in order of their names."""
-    from skinkit.images.decode import read_mask, read_rgb
+    from skinkit.images.decode import read_rgb
+    from skinkit.images.drawn_masks import read_drawn_mask
 
     lesions_ = []
     for mask_path in sorted(folder.glob(pattern)):
@@ -249,12 +256,13 @@ def real_lesions(folder: Path, pattern: str, count: int) -> list[tuple[str, Imag
         photos = sorted((folder / "images").glob(f"{stem}.*"))
         if photos:
             rgb = read_rgb(photos[0])
-            lesions_.append((stem, rgb, read_mask(mask_path, (rgb.shape[1], rgb.shape[0]))))
+            lesions_.append((stem, rgb, read_drawn_mask(mask_path, (rgb.shape[1], rgb.shape[0]))[0]))
         if len(lesions_) == count:
             break
     return lesions_
 
 
+@pytest.mark.pyradiomics
 @pytest.mark.real
 @pytest.mark.parametrize(("folder", "pattern"), [("isic/seg", "masks/*"), ("pad", "masks/*")])
 def test_parity_on_real_lesions(real_data: Path, folder: str, pattern: str) -> None:
@@ -268,6 +276,7 @@ def test_parity_on_real_lesions(real_data: Path, folder: str, pattern: str) -> N
         assert differences == [], name
 
 
+@pytest.mark.pyradiomics
 def test_names_are_those_of_pyradiomics_in_its_order() -> None:
     import SimpleITK as sitk  # noqa: N813
 

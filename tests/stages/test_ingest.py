@@ -110,7 +110,7 @@ def test_every_kind_of_file_becomes_a_row(tmp_path: Path) -> None:
     assert (rows["turned"]["width_px"], rows["turned"]["height_px"]) == (61, 83)
     assert first["truth_mask_path"] == "masks/jpeg.png"
     assert len(first["image_sha256"]) == len(first["pixel_sha256"]) == len(first["truth_mask_sha256"]) == 64
-    assert len(first["dhash"]) == 16
+    assert len(first["dhash"]) == 64
     assert first["group_id"] == rows["cmyk"]["group_id"] == "jinan:patient:P1"
     assert first["diameter_1_mm"] == 5.5
     assert rows["same"]["detail"] == "the same pixels as jpeg"
@@ -119,7 +119,7 @@ def test_every_kind_of_file_becomes_a_row(tmp_path: Path) -> None:
     assert rows["cmyk"]["flags"] == "cmyk"
     assert rows["sixteen"]["flags"] == "sixteen_bit"
     assert (rows["dicom"]["flags"], rows["dicom"]["age_years"]) == ("age_impossible", None)
-    assert (rows["turned"]["flags"], rows["turned"]["diagnosis"]) == ("diagnosis_unmapped", None)
+    assert (rows["turned"]["flags"], rows["turned"]["diagnosis"]) == ("diagnosis_suspected,turned", None)
     assert rows["cut"]["diagnosis"] == "melanoma"  # a failed row keeps what its table says
     counts = step.artifact.manifest["counts"]
     assert (counts["rows"], counts["newly_failed"]) == (10, 2)
@@ -146,7 +146,7 @@ def test_what_the_report_says_about_the_cohort(tmp_path: Path) -> None:
     }  # fmt: skip
     assert info["flow"]["table_rows"] == 9
     assert info["flow"]["images_found"] == 9
-    assert info["unmapped"] == {"diagnosis": {"待查": 1}}
+    assert info["unmapped"] == {"diagnosis": {"待查": 1}, "age_years": {"130": 1}}
     assert info["diagnoses"] == {"nevus": 2, "melanoma": 1, "basal_cell_carcinoma": 1, "unknown": 1}
     assert info["patients"] == 4
 

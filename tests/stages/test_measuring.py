@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import run_skinkit
+from conftest import run_here
 from PIL import Image
 from written_artifacts import run_stage, write, write_cases
 
@@ -15,11 +15,12 @@ from skinkit.artifacts.artifact import open_artifact
 from skinkit.artifacts.files import file_sha256
 from skinkit.data.phantoms import HEIGHT_PX, RULES, WIDTH_PX, Hospital, draw, write_cohort
 from skinkit.errors import ConfigError
-from skinkit.images.decode import read_mask
+from skinkit.images.decode import read_mask, read_rgb
 from skinkit.images.masks import agreement
 from skinkit.models import otsu
 from skinkit.radiomics import extract
 from skinkit.radiomics.names import FEATURE_NAMES
+from skinkit.radiomics.refusal import RadiomicsRefusal
 from skinkit.schemas import FUSED
 from skinkit.stages.segment import measured
 from skinkit.workspace import Ref, Workspace, load_workspace
@@ -104,6 +105,82 @@ def test_masks_lie_beside_their_rows_at_the_size_of_the_image(workspace: Workspa
         assert int(read_mask(masks.path / row.mask_file).sum()) == row.area_px
         assert file_sha256(masks.path / row.mask_file) == row.mask_sha256
     assert masks.config["model"] == "otsu"
+
+
+def test_one_mask_gets_one_answer_from_every_way_to_measure_it(tmp_path: Path) -> None:
+    """The command, the function and a cohort agree, also where the lesion is tiny or nearly the whole photo."""
+    rng = np.random.default_rng(4)
+    masks = {name: np.zeros((HEIGHT_PX, WIDTH_PX), bool) for name in ("tiny", "dots", "line", "empty", "usual")}
+    masks["tiny"][50:55, 60:64] = True  # 20 pixels
+    masks["dots"][[40, 41], [30, 31]] = True
+    masks["line"][40, 30:32] = True
+    masks["usual"][30:80, 40:100] = True
+    masks |= {"most": np.ones((HEIGHT_PX, WIDTH_PX), bool), "whole": np.ones((HEIGHT_PX, WIDTH_PX), bool)}
+    masks["most"][:2, :3] = False
+    for folder in ("photos", "masks"):
+        (tmp_path / "a" / folder).mkdir(parents=True)
+    for name, mask in masks.items():
+        photo = rng.integers(0, 256, (HEIGHT_PX, WIDTH_PX, 3), dtype=np.uint8)
+        Image.fromarray(photo).save(tmp_path / "a" / "photos" / f"{name}.png")
+        Image.fromarray(mask).save(tmp_path / "a" / "masks" / f"{name}.png")
+    (tmp_path / "skinkit.toml").write_text(
+        '[workspace]\nsegmenter = "truth"\n'
+        '[cohorts.a]\nrole = "inference"\nsource = "folder"\npath = "a"\ntable = ""\nmasks = "masks"\n'
+    )
+    answer = run_here("radiomics", "-w", tmp_path, "--jobs", "1")
+    assert answer.returncode == 3, answer.stderr
+    rows = open_artifact(tmp_path / "artifacts/a/masks/truth").table().set_index("image_id")
+    measured_rows = open_artifact(tmp_path / "artifacts/a/features/truth").table().set_index("image_id")
+    for name, mask in masks.items():
+        files = [tmp_path / "a" / folder / f"{name}.png" for folder in ("photos", "masks")]
+        alone = run_here("radiomics", "--image", files[0], "--mask", files[1], "--json")
+        told = json.loads(alone.stdout, parse_constant=pytest.fail)
+        if name in ("line", "empty", "whole"):
+            with pytest.raises(RadiomicsRefusal) as refusal:
+                extract(read_rgb(files[0]), mask)
+            reason = refusal.value.reason
+            assert rows.loc[f"photos/{name}", ["status", "reason"]].tolist() == ["failed", reason]
+            assert alone.returncode == 4
+            assert reason in told["error"]["found"]
+            continue
+        expected = extract(read_rgb(files[0]), mask)
+        assert alone.returncode == 0, alone.stderr
+        assert rows.loc[f"photos/{name}", "area_px"] == mask.sum()
+        assert not rows.loc[f"photos/{name}", "mask_failed"]
+        assert (rows.loc[f"photos/{name}", "flags"] == "fills_frame") == (name == "most")
+        assert told["flags"] == (["fills_frame"] if name == "most" else [])
+        for feature, value in expected.items():
+            of_cohort, of_command = measured_rows.loc[f"photos/{name}", feature], told["features"][feature]
+            assert of_cohort == pytest.approx(value, nan_ok=True), (name, feature)
+            assert of_command == (pytest.approx(value) if np.isfinite(value) else None), (name, feature)
+
+
+def test_a_label_and_a_polarity_of_the_cohort(tmp_path: Path) -> None:
+    for folder in ("photos", "masks"):
+        (tmp_path / "a" / folder).mkdir(parents=True)
+    photo = np.random.default_rng(4).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    Image.fromarray(photo).save(tmp_path / "a" / "photos" / "x.png")
+    labels = np.zeros((40, 60), np.uint8)
+    labels[5:15, 10:30], labels[20:35, 10:50] = 1, 2
+    cohort = '[cohorts.a]\nrole = "inference"\nsource = "folder"\npath = "a"\ntable = ""\nmasks = "masks"\n'
+
+    def area(values: np.ndarray, option: str, *settings: str) -> object:
+        Image.fromarray(values).save(tmp_path / "a" / "masks" / "x.png")
+        (tmp_path / "skinkit.toml").write_text(cohort + option)
+        workspace = load_workspace(tmp_path)
+        run_stage(workspace, "ingest")
+        (masks,), _ = run_stage(workspace, "segment", model="truth", settings=settings)
+        (row,) = masks.table().to_dict("records")
+        return row["area_px"] if row["status"] == "ok" else row["reason"]
+
+    assert area(labels, "") == "mask_labels"
+    assert area(labels, "label = 1\n") == 200
+    assert area(labels, "label = 2\n") == 600  # the same file, read anew
+    assert area(labels, "label = 2\n", "label=1") == 200
+    assert area((labels == 0).astype(np.uint8), "") == "mask_inverted"
+    assert area((labels == 0).astype(np.uint8), 'mask_polarity = "dark"\n') == 800
+    with pytest.raises(ConfigError, match="no number"):
+        area(labels, 'label = "no number"\n')
 
 
 def test_truth_passes_on_what_a_person_drew(workspace: Workspace) -> None:
@@ -195,14 +272,14 @@ def test_one_lesion_from_the_command_line_needs_no_workspace(tmp_path: Path) -> 
     Image.fromarray(rgb).save(tmp_path / "photo.png")
     Image.fromarray(mask).save(tmp_path / "mask.png")
     pair = ["--image", tmp_path / "photo.png", "--mask", tmp_path / "mask.png"]
-    answer = run_skinkit("radiomics", *pair, "--json", cwd=tmp_path)
+    answer = run_here("radiomics", *pair, "--json", cwd=tmp_path)
     features = json.loads(answer.stdout)["features"]
     assert list(features) == list(FEATURE_NAMES)
     assert features["original_shape2D_PixelSurface"] == mask.sum()
-    text = run_skinkit("radiomics", *pair, cwd=tmp_path).stdout
+    text = run_here("radiomics", *pair, cwd=tmp_path).stdout
     assert len(text.strip().splitlines()) == len(FEATURE_NAMES)
     Image.new("L", mask.shape[::-1]).save(tmp_path / "mask.png")
-    answer = run_skinkit("radiomics", *pair, cwd=tmp_path)
+    answer = run_here("radiomics", *pair, cwd=tmp_path)
     assert answer.returncode == 4
     assert "mask_empty" in answer.stderr
 
