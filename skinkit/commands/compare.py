@@ -1,14 +1,17 @@
 """compare: two models on the same cases, with paired intervals and McNemar's test.
 
 Name two models of the workspace (compared on every development and external cohort, or those of --cohort), or two
-tables in the format of 'skinkit score'. Differences are B minus A, with 95 % intervals from a paired bootstrap over
-patients. Models of different malignant sets are refused (exit 5), and so are different cases, unless --common restricts
-them to the shared ones. --seeds reports the mean and standard deviation of models that differ only in their seed.
-Files are written to 'compare/<cohort>' of the workspace, or to --out: JSON and a figure.
+tables in the format of 'skinkit score'. Differences are B minus A, with paired 95 % intervals over
+patients, and words on which side is better. An interval that holds 0 does not show that they are equal: declare a
+margin beforehand (--margin auroc=0.02) to test equivalence and non-inferiority. Models of different malignant sets are
+refused (exit 5), and so are different cases, unless --common restricts them to the shared ones. --seeds reports the
+mean and standard deviation of models that differ only in their seed. Files are written to 'compare/<cohort>' of the
+workspace, or to --out: JSON and a figure.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,9 +19,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from skinkit.artifacts.artifact import Artifact
 from skinkit.artifacts.tables import read_table
-from skinkit.commands import Context
+from skinkit.commands import Context, _test_access
 from skinkit.commands._output import folder_of, write_study
-from skinkit.errors import ConfigError, InputError
+from skinkit.errors import ConfigError, InputError, did_you_mean
 from skinkit.options import MANY_MODELS, MODEL, Help
 from skinkit.workspace import Ref
 
@@ -38,8 +41,15 @@ class Config:
     ] = ()
     common: Annotated[bool, "compare only the cases predicted by both"] = False
     seeds: Annotated[tuple[str, ...], "models or tables that differ only in their seed: mean and SD"] = ()
-    bootstrap: Annotated[int, "bootstrap replicates of patients"] = 1000
-    seed: Annotated[int, "seed of the bootstrap"] = 0
+    margin: Annotated[
+        tuple[str, ...],
+        Help(
+            "difference of a metric that would not matter, declared beforehand, as METRIC=VALUE, repeatable: "
+            "equivalence and non-inferiority are tested",
+            metavar="METRIC=VALUE",
+        ),
+    ] = ()
+    seed: Annotated[int, "seed of the groups of many patients"] = 0
     minimum: Annotated[int, "fewest positives and negatives for which a class metric is compared"] = 5
     truth_column: Annotated[str, Help("of tables: column of classes or diagnosis codes", rare=True)] = "diagnosis"
     classes: Annotated[str, Help("of tables: class set, if the columns do not determine it", rare=True)] = ""
@@ -61,15 +71,24 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         )
     if len(set(names)) < len(names):
         raise ConfigError(f"{', '.join(names)} to compare", "different models", "name each of them once")
-    for name, least in (("bootstrap", 1), ("minimum", 1)):
-        if getattr(config, name) < least:
-            raise ConfigError(f"--{name} {getattr(config, name)}", f"{least} or more", f"correct --{name}")
+    if config.minimum < 1:
+        raise ConfigError(f"--minimum {config.minimum}", "1 or more", "correct --minimum")
+    if config.margin and config.seeds:
+        raise ConfigError("--margin with --seeds", "two models to compare", "leave one of them out")
+    _margins(config)
     tables = [Path(name).suffix.lower() in _TABLES for name in names]
     if any(tables) != all(tables):
         raise ConfigError(f"{' and '.join(names)}", "two models, or two tables", "compare like with like")
     if all(tables):
         folder = Path(config.out) if config.out else None
-        answers = {"tables": _compared(config, [_table(name, config) for name in names], folder)}
+        sides = [_table(name, config, context) for name in names]
+        answers = {"tables": _compared(config, sides, folder)}
+        looks = [
+            _test_access.of_table(context, "compare", Path(side.name), side.evaluation.table, config, model=side.name)
+            for side in sides
+        ]
+        if not all(looks):
+            answers["tables"]["text"] += f"\n\n  {_test_access.NOT_LOGGED}."
     else:
         answers = _on_cohorts(config, names, context)
     text = "\n\n".join(f"{cohort}: {answer.pop('text')}" for cohort, answer in answers.items())
@@ -85,6 +104,7 @@ def _on_cohorts(config: Config, names: Sequence[str], context: Context) -> dict[
         metrics = [(name, pipeline.bring(Ref("metrics", cohort, name))) for name in names]
         sides = [scored_side(name, artifact) for name, artifact in metrics]
         answers[cohort] = _compared(config, sides, folder_of(config.out, workspace, FOLDER, cohort))
+        _test_access.used(workspace, "compare", cohort, metrics[0][1], config, model=" and ".join(names))
     return answers
 
 
@@ -99,7 +119,32 @@ def scored_side(name: str, metrics: Artifact) -> ComparedModel:
     return ComparedModel(name, Evaluation(table, classes, {}, str(metrics.info["malignant_set"] or "")))
 
 
-def _table(name: str, config: Config) -> ComparedModel:
+def _margins(config: Config) -> dict[str, float]:
+    """Metric -> margin.
+
+    Raises:
+        ConfigError: no such metric is compared, it is named twice, or its margin is no number above 0.
+    """
+    from skinkit.evaluation.comparison import COMPARED
+
+    metrics = list(dict.fromkeys(key[3] for key in COMPARED))
+    margins: dict[str, float] = {}
+    for text in config.margin:
+        name, _, value = text.partition("=")
+        name = name.strip()
+        if name not in metrics:
+            raise ConfigError(f"--margin {text!r}", did_you_mean(name, metrics), "write it as auroc=0.02")
+        try:
+            margin = float(value)
+        except ValueError:
+            margin = math.nan
+        if not 0 < margin < math.inf or name in margins:
+            raise ConfigError(f"--margin {text!r}", "one number above 0 for each metric", "write it as auroc=0.02")
+        margins[name] = margin
+    return margins
+
+
+def _table(name: str, config: Config, context: Context) -> ComparedModel:
     """A table of predictions from other software, as one side of a comparison."""
     from skinkit.evaluation import outside_predictions
     from skinkit.evaluation.comparison import ComparedModel
@@ -114,6 +159,8 @@ def _table(name: str, config: Config) -> ComparedModel:
         threshold=config.threshold,
         file=file,
     )
+    for reason, rows in checked.excluded.items():
+        context.console.warn(f"{file}: {rows} rows are not compared: {reason}")
     if "case_id" in checked.made_up and "image_id" not in checked.table:
         raise InputError(
             f"{file} has no case_id or image_id", "a column that names the cases", "add one to both tables"
@@ -131,14 +178,19 @@ def _compared(config: Config, sides: Sequence[ComparedModel], folder: Path | Non
         text, stem = comparison.spread_text(result), "seeds"
     else:
         result = comparison.compare(
-            *sides, bootstrap=config.bootstrap, seed=config.seed, common=config.common, minimum=config.minimum
+            *sides,
+            seed=config.seed,
+            common=config.common,
+            minimum=config.minimum,
+            margins=_margins(config),
         )
         a, b = result["models"]["a"], result["models"]["b"]
         title = f"{Path(b).stem} minus {Path(a).stem}, {result['n']} cases"
         text, stem = comparison.text_of(result), f"{Path(a).stem}-{Path(b).stem}"
         if folder is not None:
             unit = "difference (95 % interval)"
-            curves.differences(result["differences"], title=title, unit=unit, into=(folder, stem))
+            rows = [{**row, "words": comparison.verdict_of(row)} for row in result["differences"]]
+            curves.differences(rows, title=title, unit=unit, into=(folder, stem))
             figures = {kind: str(folder / f"{stem}.{kind}") for kind in ("svg", "png")}
     if folder is None:
         return {**result, "folder": None, "files": {}, "text": text}

@@ -3,7 +3,7 @@
 The held-out development cases and the external cases are predicted again with the patient block of PAD-UFES-20 hidden,
 with all attributes hidden, with each single attribute hidden, and with a growing share of each case's attributes hidden
 at random. Hidden attributes are null before encoding, as if never recorded. Differences to the unchanged predictions
-have 95 % intervals from a paired bootstrap over patients. Files are written to 'missing/<cohort>' of the workspace, or
+have paired 95 % intervals over patients. Files are written to 'missing/<cohort>' of the workspace, or
 to --out: JSON, Parquet and a figure (SVG and PNG).
 """
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from skinkit.artifacts.artifact import Artifact, open_artifact
 from skinkit.artifacts.tables import read_table
-from skinkit.commands import Context
+from skinkit.commands import Context, _test_access
 from skinkit.commands._output import folder_of, write_study
 from skinkit.errors import ConfigError, InputError
 from skinkit.options import MANY_MODELS
@@ -39,8 +39,7 @@ class Config:
 
     models: Annotated[tuple[str, ...], MANY_MODELS] = ()
     draws: Annotated[int, "random draws of hidden attributes, at each share"] = 5
-    bootstrap: Annotated[int, "bootstrap replicates of patients"] = 1000
-    seed: Annotated[int, "seed of the bootstrap and of the draws"] = 0
+    seed: Annotated[int, "seed of the draws"] = 0
     out: Annotated[str, "folder for the files (default: missing of the workspace)"] = ""
 
 
@@ -51,9 +50,8 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     from skinkit.learning.scorer import Scorer
     from skinkit.stages.predict import fused_of
 
-    for name in ("draws", "bootstrap"):
-        if getattr(config, name) < 1:
-            raise ConfigError(f"--{name} {getattr(config, name)}", "1 or more", f"correct --{name}")
+    if config.draws < 1:
+        raise ConfigError(f"--draws {config.draws}", "1 or more", "correct --draws")
     workspace = context.workspace()
     pipeline = context.pipeline(workspace)
     cohorts = context.labelled(workspace)
@@ -62,14 +60,17 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     for name in dict.fromkeys(config.models or (workspace.defaults["model"],)):
         metrics = {cohort: pipeline.bring(Ref("metrics", cohort, name)) for cohort in cohorts}
         model = trained.open_classifier(open_artifact(workspace.path(Ref("models", name=name))), name)
-        needs_device = model.reads_photos or model.is_network
+        needs_device = model.uses_device
         device = precision.pick_device(context.device) if needs_device else "cpu"
         scorer = Scorer(model, workspace.root, device, context.console)
         for cohort, artifact in metrics.items():
             fused = open_artifact(workspace.path(Ref("fused", cohort, fused_of(name, workspace))))
             cases, frame = _matched(artifact, fused.table(), model)
+            _test_access.used(
+                workspace, "missing", cohort, artifact, config, new=f"missing {config.draws} {config.seed}"
+            )
             ways, probabilities = _hidden(config, model, scorer, frame, cohort, workspace.cohort(cohort).root)
-            rows = missing.scored(ways, probabilities, cases, bootstrap=config.bootstrap, seed=config.seed)
+            rows = missing.scored(ways, probabilities, cases, seed=config.seed)
             folder = folder_of(config.out, workspace, FOLDER, cohort)
             about = {
                 "model": name,
@@ -77,7 +78,8 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
                 "cohort": cohort,
                 "attributes": _read(model),
                 "malignant_set": model.classes.malignant_set,
-                **{key: getattr(config, key) for key in ("draws", "bootstrap", "seed")},
+                "draws": config.draws,
+                "seed": config.seed,
             }
             n = f"{len(cases.truth)} cases of {rows[0]['n_clusters']} patients or groups"
             written = write_study(

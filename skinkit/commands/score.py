@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from skinkit.artifacts import csv
 from skinkit.artifacts.files import write_atomic
-from skinkit.commands import Context
+from skinkit.commands import Context, _test_access
 from skinkit.errors import ConfigError, InputError
 from skinkit.options import Help
 from skinkit.schemas import IMAGE, METRICS
@@ -36,7 +36,9 @@ class Config(Scoring):
     truth_column: Annotated[str, "column of classes or diagnosis codes"] = "diagnosis"
     classes: Annotated[str, "class set, if the columns do not determine it"] = ""
     malignant: Annotated[str, "malignant set (pad, wang), or the malignant classes with commas"] = ""
-    threshold: Annotated[float, "malignancy from which a case is called malignant"] = 0.3
+    threshold: Annotated[
+        float, "of the veto: a case is called malignant from this malignancy on, or by its most probable class"
+    ] = 0.3
     thresholds: Annotated[str, "class thresholds fixed beforehand, such as MEL=0.2,NEV=0.5"] = ""
     prevalence: Annotated[float, "share of malignant cases where the model is to be used; 0 for unknown"] = 0.0
     trained_prevalence: Annotated[
@@ -96,7 +98,17 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         "leakage": overlap.as_dict() if overlap else None,
         "allow_leakage": (config.allow_leakage or None) if overlap else None,
     }
+    endpoint = info["primary"]["endpoint"] if info["primary"] else None
+    access = _test_access.of_table(
+        context, "score", file, checked.table, config, model=model, endpoint=endpoint, declared_by="person"
+    )
+    info["look"] = access.as_dict() if access else None
+    if info["primary"] and access:
+        info["primary"] |= access.declaration()
     info["text"] = scoring.text(rows, info)
+    info["text"] += f"\n\n  {access.as_dict()['text'] if access else _test_access.NOT_LOGGED}."
+    if overlap is not None:
+        info["text"] += f"\n  {overlap.limits()}"
     audit = _audit_given(config, checked.table, checked.classes) if checked.malignant_set else None
     if audit is not None:
         info |= audit.write(Path(config.out) if config.out else None)
@@ -150,7 +162,7 @@ def _against_training(config: Config, table: pd.DataFrame) -> Leakage:
         side.drop(columns="cohort", errors="ignore")
         for side in (table, outside_predictions.read(Path(config.training)))
     ]
-    overlap = leakage.check(*sides, near_distance_bits=config.near_bits, near_limit=config.near_limit)
+    overlap = leakage.check(sides[0], sides[1], near_distance_bits=config.near_bits, near_limit=config.near_limit)
     if not overlap.compared:
         raise InputError(
             f"{config.training} shares no ids or hashes with {config.file}",

@@ -1,10 +1,10 @@
 """signature: the selected radiomic features, their stability, and their reliability between outlines.
 
-For one split and fused table it reports: each selected feature with its test (Welch t, degrees of freedom, Holm's p,
-Cohen's d); how often it is selected on bootstrap samples of the training patients, with Nogueira's stability;
-Spearman's correlations within and between categories of features; and LightGBM on the signature alone, with Shapley
-values of out-of-sample cases. --outlines A,B (names of features, such as truth,annotator2) adds the ICC of every
-feature between outlines of the same lesions. Files are written to 'signature/<split>/<fused>' of the workspace:
+For one split and fused table it reports: each selected feature with its test over patients (Welch t, degrees of
+freedom, Holm's p, Cohen's d); how often it is selected on bootstrap samples of the training patients, with Nogueira's
+stability; Spearman's correlations within and between categories of features; and LightGBM on the signature alone, with
+Shapley values of out-of-sample cases. --outlines A,B (names of features, such as truth,annotator2) adds the ICC of
+every feature between outlines of the same lesions. Files are written to 'signature/<split>/<fused>' of the workspace:
 signature.json, tables as CSV, and figures as SVG and PNG.
 """
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from skinkit.taxonomy import ClassSet
 
 FOLDER = "signature"
-_INTERVALS = 1000
 _FEWEST_ROWS = 3
 _MALIGNANCY = "malignancy"
 
@@ -276,9 +275,7 @@ def _reliability(config: Config, material: SignatureData, artifacts: _Artifacts,
         )
     shared = shared.sort_values()
     groups = pd.concat([_groups(cohort, artifacts) for cohort in cohorts]).loc[shared].to_numpy(dtype=str)
-    table = reliability(
-        [one.loc[shared] for one in tables], features, groups, bootstrap=_INTERVALS, seed=config.seed, good=GOOD
-    )
+    table = reliability([one.loc[shared] for one in tables], features, groups, seed=config.seed, good=GOOD)
     _csv(folder / "reliability.csv", table)
     title = f"{' and '.join(config.outlines)}: {len(shared)} lesions of {len(set(groups))} patients"
     counts = {
@@ -358,7 +355,6 @@ def _trees(config: Config, material: SignatureData, folder: Path) -> dict[str, A
         [explained.log_odds],
         explained_rows.positive,
         rows["group_id"].to_numpy(dtype=str),
-        bootstrap=_INTERVALS,
         seed=config.seed,
     )
     cases = rows["case_id"].tolist()

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from skinkit.errors import InputError, RefusedError
-from skinkit.evaluation.comparison import COMPARED, ComparedModel, compare
+from skinkit.evaluation.comparison import COMPARED, WITH_MARGIN, ComparedModel, compare
 from skinkit.evaluation.scoring import HEADLINE, HEADLINE_MALIGNANT, Answers, Evaluation
 from skinkit.stats.cross_fit import holm
 from skinkit.stats.metrics import MALIGNANT
@@ -48,7 +48,6 @@ def compare_pairs(
     sides: Mapping[str, ComparedModel],
     chosen: Mapping[tuple[str, str], str],
     *,
-    bootstrap: int,
     seed: int,
     minimum: int,
 ) -> tuple[list[dict[str, Any]], dict[tuple[str, str], str]]:
@@ -57,8 +56,7 @@ def compare_pairs(
     Args:
         sides: arm -> its predictions of one cohort; arms without any are absent.
         chosen: of :func:`pairs`.
-        bootstrap: replicates of patients.
-        seed: of the bootstrap.
+        seed: of the groups of many patients.
         minimum: fewest positives and negatives for which a class metric is compared.
 
     Returns:
@@ -71,7 +69,7 @@ def compare_pairs(
         if a not in sides or b not in sides:
             continue
         try:
-            compared = compare(sides[a], sides[b], bootstrap=bootstrap, seed=seed, common=True, minimum=minimum)
+            compared = compare(sides[a], sides[b], seed=seed, common=True, minimum=minimum)
         except (RefusedError, InputError) as error:
             refused[a, b] = error.found
             continue
@@ -83,7 +81,7 @@ def compare_pairs(
         }
         for row in compared["differences"]:
             values = {"figure": row["name"], "value_a": row["a"], "value_b": row["b"]}
-            rest = {name: value for name, value in row.items() if name not in ("name", "a", "b")}
+            rest = {name: row[name] for name in row if name not in ("name", "a", "b", *WITH_MARGIN)}
             rows.append({"a": a, "b": b, **about, **values, **rest})
     for figure in COMPARED.values():
         same = [row for row in rows if row["figure"] == figure]

@@ -77,7 +77,7 @@ def class_table(
 
     Returns:
         Rows with ``mode``, ``class``, ``average``, ``n``, ``threshold``, ``threshold_sd``, ``folds``, and for each of
-        AUROC, sensitivity and specificity the estimate, ``_lower``, ``_upper`` (patient bootstrap; none for tuned
+        AUROC, sensitivity and specificity the estimate, ``_lower``, ``_upper`` (over patients; none for tuned
         thresholds) and ``_sd`` (over the folds; None where there is one).
     """
     classes = list(about["classes"]["classes"])

@@ -11,7 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from skinkit.artifacts.files import json_values
-from skinkit.stats.metrics import Bools, Floats, Resamples, once, percentile_interval, proportion_interval, ratio
+from skinkit.stats.intervals import (
+    NONE,
+    LeaveOut,
+    bounded_interval,
+    patients_of,
+    proportion_interval,
+    unbounded_interval,
+)
+from skinkit.stats.metrics import Bools, Floats, once, ratio
+from skinkit.stats.thresholds import VETO, called_malignant
 
 THRESHOLDS: Floats = np.arange(1, 100) / 100
 SWEEP: Floats = np.r_[1, np.arange(5, 100, 5)] / 100
@@ -29,8 +38,7 @@ class Decided:
         by_class: (n,) the most probable class is malignant.
         cluster: (n,) patient.
         threshold: the veto's threshold; NaN if the cases have several.
-        resamples: draws of these patients.
-        thresholds: (n,) the threshold of each case, if they have several.
+        left_out: which leaves out these patients.
     """
 
     malignancy: Floats
@@ -39,32 +47,22 @@ class Decided:
     by_class: Bools
     cluster: npt.NDArray[Any]
     threshold: float
-    resamples: Resamples
-    thresholds: Floats | None = None
+    left_out: LeaveOut
 
     def weights(self) -> Iterator[Floats]:
-        """The cases once, then every draw."""
+        """The cases once, then without each patient."""
         yield once(len(self.truth))
-        yield from self.resamples.weights(self.cluster, 4)
+        yield from self.left_out.weights(self.cluster, 4)
 
     def weighted_sums(self, share_of: npt.NDArray[Any]) -> Floats:
-        """Weighted sums of (n, columns): the first row is the point estimate, the others the replicates."""
+        """Weighted sums of (n, columns): the first row is the estimate, the others its jackknife replicates."""
         return np.concatenate([w @ share_of for w in self.weights()])
 
-    @property
-    def rule(self) -> str:
-        """The rule behind the calls: ``veto`` (a malignant class or the threshold), ``threshold`` or ``given``."""
-        if math.isnan(self.threshold) and self.thresholds is None:
-            return "given"
-        high = self.malignancy >= (self.threshold if self.thresholds is None else self.thresholds)
-        if (self.called == (high | self.by_class)).all():
-            return "veto"
-        return "threshold" if (self.called == high).all() else "given"
 
-
-def _ends(values: Floats) -> dict[str, list[float | None]]:
-    """Percentile intervals of (1 + replicates, columns), column by column."""
-    ends = [percentile_interval(values[1:, c]) for c in range(values.shape[1])]
+def _ends(values: Floats, patients: Sequence[int], *, share: bool = False) -> dict[str, list[float | None]]:
+    """Intervals of (1 + replicates, columns), column by column, with the patients behind each; of shares or of any."""
+    interval = bounded_interval if share else unbounded_interval
+    ends = [interval(float(values[0, c]), values[1:, c], patients[c]) for c in range(values.shape[1])]
     return {side: [None if math.isnan(end[i]) else end[i] for end in ends] for i, side in ((0, "lower"), (1, "upper"))}
 
 
@@ -80,25 +78,30 @@ def net_benefit(hits: Floats, alarms: Floats, threshold: Floats) -> Floats:
 def decision_curve(d: Decided, prevalence: float = float("nan")) -> dict[str, Any]:
     """Net benefit of treating from a threshold on, of treating everybody and of treating nobody (0).
 
+    The curve is that of the threshold alone, as its authors have it; a call by the most probable class is only in
+    ``point``.
+
     Args:
         d: the cases; their malignancy must be calibrated for ``prevalence``.
         prevalence: prevalence of malignancy the curve applies to; NaN for that of the cases.
 
     Returns:
         ``threshold``, ``model`` with ``lower`` and ``upper``, ``all``, ``gain`` (over the better of all and none) with
-        ``gain_lower`` and ``gain_upper``, ``prevalence``, and ``point``: threshold and net benefit of the calls made.
+        ``gain_lower`` and ``gain_upper``, ``prevalence``, ``rule`` (``threshold``), ``point``: threshold and net
+        benefit of the calls made, and ``point_rule`` (``veto``).
     """
     flagged = d.malignancy[:, None] >= THRESHOLDS
     positives, negatives = d.weighted_sums(d.truth[:, None]), d.weighted_sums(~d.truth[:, None])
     share = np.full_like(positives, prevalence)
     if math.isnan(prevalence):
-        share = positives / (positives + negatives)
+        share = ratio(positives, positives + negatives)
     hits = ratio(d.weighted_sums(flagged & d.truth[:, None]), positives) * share
     alarms = ratio(d.weighted_sums(flagged & ~d.truth[:, None]), negatives) * (1 - share)
     model = net_benefit(hits, alarms, THRESHOLDS)
     everybody = net_benefit(share, 1 - share, THRESHOLDS)
     gain = model - np.maximum(everybody, 0)
-    gains = _ends(gain)
+    behind = [patients_of(d.cluster, d.truth, ~d.truth)] * len(THRESHOLDS)
+    gains = _ends(gain, behind)
     point = None
     if not math.isnan(d.threshold) and 0 < d.threshold < 1:
         outcomes = np.stack([d.called & d.truth, d.called & ~d.truth], axis=1)
@@ -112,13 +115,15 @@ def decision_curve(d: Decided, prevalence: float = float("nan")) -> dict[str, An
     return {
         "threshold": THRESHOLDS.tolist(),
         "model": json_values(model[0]),
-        **_ends(model),
+        **_ends(model, behind),
         "all": json_values(everybody[0]),
         "gain": json_values(gain[0]),
         "gain_lower": gains["lower"],
         "gain_upper": gains["upper"],
         "prevalence": float(share[0, 0]),
+        "rule": "threshold",
         "point": point,
+        "point_rule": VETO,
     }
 
 
@@ -146,8 +151,10 @@ def referral_curve(d: Decided, right: Bools, uncertainty: Floats, refer: Bools |
     sensitivity = ratio(d.weighted_sums(safe), d.weighted_sums(d.truth[:, None]))
     points = {"veto": d.called, **({"refer": refer} if refer is not None else {})}
     curve: dict[str, Any] = {"referred": REFERRED.tolist()}
-    for name, values in (("accuracy", accuracy), ("sensitivity", sensitivity)):
-        ends = _ends(values)
+    answered = [patients_of(d.cluster, column) for column in kept.T]
+    sick = [patients_of(d.cluster, d.truth)] * len(REFERRED)
+    for name, values, patients in (("accuracy", accuracy, answered), ("sensitivity", sensitivity, sick)):
+        ends = _ends(values, patients, share=True)
         curve |= {name: json_values(values[0]), f"{name}_lower": ends["lower"], f"{name}_upper": ends["upper"]}
     curve["points"] = {
         name: [float(sent.mean()), float((sent & d.truth).sum() / d.truth.sum()) if d.truth.any() else None]
@@ -159,8 +166,7 @@ def referral_curve(d: Decided, right: Bools, uncertainty: Floats, refer: Bools |
 def _swept(d: Decided) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """Thresholds (thresholds,), and the cases called malignant at each (n, thresholds)."""
     grid = np.unique(np.r_[SWEEP, d.threshold]) if 0 < d.threshold < 1 else SWEEP
-    called = d.malignancy[:, None] >= grid
-    return grid, called | d.by_class[:, None] if d.rule == "veto" else called
+    return grid, called_malignant(d.malignancy[:, None], d.by_class[:, None], grid)
 
 
 def veto_by_class(d: Decided, truth: npt.NDArray[np.int64], classes: Sequence[str]) -> list[dict[str, Any]]:
@@ -172,7 +178,8 @@ def veto_by_class(d: Decided, truth: npt.NDArray[np.int64], classes: Sequence[st
         classes: class codes.
 
     Returns:
-        Rows with ``threshold``, ``in_use``, ``class``, ``n``, ``called`` and its interval ``lower``, ``upper``.
+        Rows with ``threshold``, ``rule`` (``veto``), ``in_use``, ``class``, ``n``, ``called`` and its interval
+        ``lower``, ``upper``.
     """
     grid, called = _swept(d)
     rows: list[dict[str, Any]] = []
@@ -180,17 +187,16 @@ def veto_by_class(d: Decided, truth: npt.NDArray[np.int64], classes: Sequence[st
         of = truth == c
         if not of.any():
             continue
-        shares = ratio(d.weighted_sums(called & of[:, None]), d.weighted_sums(of[:, None]))
-        patients = len(np.unique(d.cluster[of]))
         for i, threshold in enumerate(grid):
-            lower, upper = proportion_interval(float(shares[0, i]), shares[1:, i], int(of.sum()), patients)
+            lower, upper = proportion_interval(called[:, i], of, d.cluster) if d.left_out.groups else NONE
             rows.append(
                 {
                     "threshold": float(threshold),
+                    "rule": VETO,
                     "in_use": bool(threshold == d.threshold),
                     "class": name,
                     "n": int(of.sum()),
-                    "called": float(shares[0, i]),
+                    "called": float(called[of, i].mean()),
                     "lower": lower,
                     "upper": upper,
                 }
@@ -201,31 +207,32 @@ def veto_by_class(d: Decided, truth: npt.NDArray[np.int64], classes: Sequence[st
 def veto_sweep(d: Decided) -> list[dict[str, Any]]:
     """Metrics at a grid of veto thresholds, one row per threshold, including the model's own.
 
-    Calls follow the rule of the given calls: a malignant class or the threshold (``veto``), else the threshold alone.
+    A case is called malignant by its most probable class or by the threshold, whatever the threshold is.
     """
-    rule = d.rule
     grid, called = _swept(d)
+    everyone = np.ones(len(d.truth), dtype=bool)
     truth = d.truth[:, None]
-    positives, negatives = d.weighted_sums(truth), d.weighted_sums(~truth)
     tp, fp = d.weighted_sums(called & truth), d.weighted_sums(called & ~truth)
-    total = positives + negatives
-    tables = {
-        "sensitivity": (ratio(tp, positives), d.truth),
-        "specificity": (ratio(negatives - fp, negatives), ~d.truth),
-        "referrals_per_100": (100 * (tp + fp) / total, None),
-        "net_benefit": (net_benefit(tp / total, fp / total, grid), None),
-        "ppv": (ratio(tp, tp + fp), None),
-        "npv": (ratio(negatives - fp, negatives - fp + positives - tp), None),
-    }
+    total = d.weighted_sums(everyone[:, None])
+    benefit = net_benefit(ratio(tp, total), ratio(fp, total), grid)
+    behind = patients_of(d.cluster, *(side for side in (d.truth, ~d.truth) if side.any()))
     rows: list[dict[str, Any]] = []
     for i, threshold in enumerate(grid):
-        row: dict[str, Any] = {"threshold": float(threshold), "rule": rule, "in_use": bool(threshold == d.threshold)}
-        for name, (values, behind) in tables.items():
-            value, replicates = float(values[0, i]), values[1:, i]
-            if behind is not None and behind.any():
-                ends = proportion_interval(value, replicates, int(behind.sum()), len(np.unique(d.cluster[behind])))
-            else:
-                ends = percentile_interval(replicates)
-            row |= {name: value, f"{name}_lower": ends[0], f"{name}_upper": ends[1]}
-        rows.append(row)
+        row: dict[str, Any] = {"threshold": float(threshold), "rule": VETO, "in_use": bool(threshold == d.threshold)}
+        now = called[:, i]
+        shares = {
+            "sensitivity": (now, d.truth, 1),
+            "specificity": (~now, ~d.truth, 1),
+            "referrals_per_100": (now, everyone, 100),
+            "ppv": (d.truth, now, 1),
+            "npv": (~d.truth, ~now, 1),
+        }
+        for name, (right, of, factor) in shares.items():
+            ends = proportion_interval(right, of, d.cluster) if d.left_out.groups and of.any() else NONE
+            value = factor * float(right[of].mean()) if of.any() else math.nan
+            row |= {name: value, f"{name}_lower": factor * ends[0], f"{name}_upper": factor * ends[1]}
+        ends = unbounded_interval(float(benefit[0, i]), benefit[1:, i], behind)
+        rows.append(
+            row | {"net_benefit": float(benefit[0, i]), "net_benefit_lower": ends[0], "net_benefit_upper": ends[1]}
+        )
     return rows

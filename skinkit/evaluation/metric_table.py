@@ -13,7 +13,11 @@ Definitions beyond those of ``skinkit.stats.metrics``
 * ``..._raw``: the same metric of the malignancy before calibration.
 * PPV and NPV at a prevalence pi: se pi / (se pi + (1 - sp)(1 - pi)) and sp (1 - pi) / (sp (1 - pi) + (1 - se) pi).
 * Set coverage: share of cases whose prediction set holds the true class; set size: classes in it.
-* Fewer than ``minimum`` cases in what a metric divides by: the estimate is null and its note ``insufficient_n``.
+* No estimate: the note says why (``stats.notes``): ``undefined`` (nothing to divide by), ``too_few`` (fewer than
+  ``minimum`` cases in what a metric divides by), ``separable`` or ``beyond_bounds`` (calibration slope and intercept).
+* Averages over classes at frozen thresholds are given only where every class that occurs has a threshold (``micro``:
+  every class); over some of the classes they would not be averages.
+* Intervals are those of ``skinkit.stats.intervals``.
 """
 
 from __future__ import annotations
@@ -26,11 +30,24 @@ import numpy as np
 import numpy.typing as npt
 
 from skinkit.stats.calibration import Recalibration
+from skinkit.stats.intervals import (
+    NONE,
+    UNSEEN,
+    LeaveOut,
+    bounded_interval,
+    ece_interval,
+    effective_patients,
+    fixed_rate_interval,
+    loss_interval,
+    patients_of,
+    positive_interval,
+    proportion_interval,
+    unbounded_interval,
+)
 from skinkit.stats.metrics import (  # fmt: skip
     ALL,
     EPS,
     EXACT_INTERVAL,
-    INSUFFICIENT,
     MALIGNANT,
     MINIMUM_N,
     NO_INTERVAL,
@@ -39,23 +56,18 @@ from skinkit.stats.metrics import (  # fmt: skip
     Floats,
     Ints,
     Ranking,
-    Resamples,
-    area_interval,
-    mirrored_interval,
     once,
-    percentile_interval,
-    proportion_interval,
     ratio,
     weighted_ece,
-    widened_interval,
 )
+from skinkit.stats.notes import MINIMUM_PATIENTS, NOTES, TOO_FEW, TOO_FEW_PATIENTS, UNDEFINED
 
 PROPORTIONS = ("sensitivity", "specificity", "precision", "ppv", "npv", "accuracy", "prevalence", "set_coverage")
 AREAS = {"auroc": 1.0, "average_precision": 1.0, PAUC: 0.2}
 """Areas under curves and their maxima."""
-UNBOUNDED = ("log_loss", "calibration_slope", "calibration_intercept", "set_size")
-BOUNDED = (-1.0, 0.0, 1.0)
-"""Ends of a metric's range: an interval of zero width there is uninformative."""
+UNBOUNDED = ("calibration_slope", "calibration_intercept")
+LARGEST = {"brier": {ALL: 2.0, MALIGNANT: 1.0}}
+"""Largest losses of a case."""
 
 
 @dataclass(frozen=True)
@@ -129,28 +141,40 @@ PARTS = ("areas", "argmax", "frozen", "calibration", "malignant", "sets")
 
 @dataclass(frozen=True)
 class Replicated:
-    """Every metric of some predictions, and its bootstrap replicates.
+    """Every metric of some predictions, and its jackknife replicates.
 
     Attributes:
         table: the metrics.
         point: key -> estimate, and the number of cases it divides by.
-        replicates: key -> (replicates,).
+        replicates: key -> (groups,) its value without each patient or group of patients.
+        left_out: how they are left out.
     """
 
     table: MetricTable
     point: Mapping[Key, tuple[float, int]]
     replicates: Mapping[Key, Floats]
+    left_out: LeaveOut
+
+    def note(self, key: Key, minimum: int) -> str | None:
+        """Why a figure has no estimate, of ``stats.notes``; None where it has one."""
+        estimate, support = self.point.get(key, (np.nan, 0))
+        if not support:
+            return UNDEFINED
+        if support < minimum:
+            return TOO_FEW
+        return self.table.why_nan(key) if np.isnan(estimate) else None
 
 
-def replicated(scored: ScoredCases, resamples: Resamples, parts: Sequence[str] = PARTS) -> Replicated:
-    """Compute these families of metrics on the cases and on every draw of their patients."""
+def replicated(scored: ScoredCases, left_out: LeaveOut, parts: Sequence[str] = PARTS) -> Replicated:
+    """Compute these families of metrics on the cases, and without each patient."""
     table = MetricTable(scored)
     point = {key: (float(value[0]), int(n)) for key, value, n in table.values(once(len(scored)), parts)}
     replicates: dict[Key, list[Floats]] = {key: [] for key in point}
-    for weights in resamples.weights(scored.cluster, len(scored.classes)):
+    for weights in left_out.weights(scored.cluster, len(scored.classes)):
         for key, value, _ in table.values(weights, parts):
             replicates[key].append(value)
-    return Replicated(table, point, {key: np.concatenate(v) if v else np.zeros(0) for key, v in replicates.items()})
+    joined = {key: np.concatenate(v) if v else np.zeros(0) for key, v in replicates.items()}
+    return Replicated(table, point, joined, left_out)
 
 
 def measure(
@@ -163,7 +187,7 @@ def measure(
     """Every metric of some predictions with its interval, as rows of the metrics table; see :func:`rows_of`."""
     if not len(scored):
         return []
-    return rows_of(replicated(scored, Resamples(scored.cluster, bootstrap, seed)), minimum)
+    return rows_of(replicated(scored, LeaveOut(scored.cluster, seed, draws=bootstrap)), minimum)
 
 
 def rows_of(metrics: Replicated, minimum: int = MINIMUM_N) -> list[dict[str, Any]]:
@@ -175,18 +199,19 @@ def rows_of(metrics: Replicated, minimum: int = MINIMUM_N) -> list[dict[str, Any
 
     Returns:
         Rows with class, average, decision_rule, metric, estimate, lower, upper, n, n_positive, n_clusters, threshold,
-        threshold_source and note (``insufficient_n``: no estimate; ``no_interval``: undefined in too many replicates,
-        or without width at an end of its range; ``exact_interval``: binomial, because the proportion is 0 or 1).
+        threshold_source and note (of ``stats.notes``: no estimate; ``too_few_patients``: no interval, because fewer
+        than ``MINIMUM_PATIENTS`` are behind the figure; ``no_interval``: undefined without one of the patients;
+        ``exact_interval``: binomial, because the figure is at an end of its range).
     """
     table = metrics.table
     n_clusters = len(np.unique(table.s.cluster))
     rows = []
-    for key, (estimate, support) in metrics.point.items():
+    for key, (estimate, _) in metrics.point.items():
         class_, average, rule, metric = key
-        note = INSUFFICIENT if support < minimum or np.isnan(estimate) else None
+        note = metrics.note(key, minimum)
         lower = upper = float("nan")
         if note is None and len(metrics.replicates[key]):
-            lower, upper, note = table.interval(key, estimate, metrics.replicates)
+            lower, upper, note = table.interval(key, estimate, metrics.replicates[key], metrics.left_out)
         threshold, source = table.threshold(key)
         rows.append(
             {
@@ -194,7 +219,7 @@ def rows_of(metrics: Replicated, minimum: int = MINIMUM_N) -> list[dict[str, Any
                 "average": average,
                 "decision_rule": rule,
                 "metric": metric,
-                "estimate": float("nan") if note == INSUFFICIENT else estimate,
+                "estimate": float("nan") if note in NOTES else estimate,
                 "lower": lower,
                 "upper": upper,
                 "n": len(table.s),
@@ -255,44 +280,111 @@ class MetricTable:
         return float(values[0] if (values == values[0]).all() else values.mean()), source
 
     def interval(
-        self, key: Key, estimate: float, all_replicates: Mapping[Key, Floats]
+        self, key: Key, estimate: float, replicates: Floats, left_out: LeaveOut
     ) -> tuple[float, float, str | None]:
         """The 95 % interval of a metric, and a note."""
-        sides, replicates = self._sides(key), all_replicates[key]
-        lower = upper = float("nan")
-        if key[3].endswith("_at_prevalence"):
-            rates = [all_replicates[MALIGNANT, "none", "veto", rate] for rate in ("sensitivity", "specificity")]
-            lower, upper = self._at_prevalence_interval(key, replicates, rates)
-        elif sides and key[3] in PROPORTIONS:
-            cluster = self.s.cluster[sides[0]]
-            lower, upper = proportion_interval(estimate, replicates, len(cluster), len(np.unique(cluster)))
-        elif sides:
-            lower, upper = area_interval(estimate, replicates, self.clusters_behind(key), AREAS[key[3]])
-        elif key[3].startswith("ece"):
-            lower, upper = mirrored_interval(estimate, replicates)
+        patients = self.clusters_behind(key)
+        if patients < MINIMUM_PATIENTS:
+            return *NONE, TOO_FEW_PATIENTS
+        class_, _, _, metric = key
+        plain = metric.removesuffix("_raw")
+        lowest, highest = self._range(key)
+        if plain == "ece":
+            lower, upper = ece_interval(
+                *self._confidence(key), self.s.cluster, draws=left_out.draws, seed=left_out.seed
+            )
+        elif "_at_" in metric and not metric.endswith("_at_prevalence"):
+            lower, upper = self._at_fixed_rate(class_, metric)
+        elif plain == "calibration_slope" and self._nearly_separable(metric):
+            lower, upper = NONE
+        elif plain in UNBOUNDED:
+            lower, upper = unbounded_interval(estimate, replicates, patients)
+        elif plain == "log_loss":
+            lower, upper = positive_interval(estimate, replicates, patients)
+        elif metric.endswith("_at_prevalence") and (box := self._at_prevalence_box(key)) is not None:
+            lower, upper = box
         else:
-            truth = self._true(key[0]) if key[0] != ALL else np.ones(len(self.s), dtype=bool)
-            rarer = [len(np.unique(self.s.cluster[side])) for side in (truth, ~truth) if side.any()]
-            lower, upper = widened_interval(estimate, replicates, min(rarer))
-            if lower == upper and any(np.isclose(lower, BOUNDED)):
-                return float("nan"), float("nan"), NO_INTERVAL
-            lower, upper = _within(key[3], lower, upper)
+            sides = self._behind(key)
+            # The area above 80 % sensitivity hangs on the positives that score lowest.
+            share = 0.5 if metric == PAUC else 1.0
+            lower, upper = bounded_interval(
+                estimate,
+                replicates,
+                patients,
+                effective=share * effective_patients(self.s.cluster, *sides),
+                cases=int(sides[0].sum()) if metric in PROPORTIONS and len(sides) == 1 else np.inf,
+                lowest=lowest,
+                highest=highest,
+            )
+        if plain in ("brier", "log_loss"):
+            lower, upper = loss_interval(
+                (lower, upper), *self._losses(key), self.s.cluster, LARGEST.get(plain, {}).get(class_)
+            )
         if np.isnan(lower):
             return lower, upper, NO_INTERVAL
-        certain = bool(sides) and any(np.isclose(estimate, end) for end in (0.0, AREAS.get(key[3], 1.0)))
+        bounded = plain not in (*UNBOUNDED, "log_loss", "ece")
+        certain = bounded and any(np.isclose(estimate, end) for end in (lowest, highest))
         return lower, upper, EXACT_INTERVAL if certain else None
 
-    def _at_prevalence_interval(self, key: Key, replicates: Floats, rates: Sequence[Floats]) -> tuple[float, float]:
-        """Percentiles; where sensitivity or specificity is 0 or 1, the range that both of their intervals allow."""
+    def _nearly_separable(self, metric: str) -> bool:
+        """Whether the scores of both sides overlap in so few patients that the slope hangs on them."""
+        binary = self.raw if metric.endswith("_raw") else self.malignancy
+        assert binary is not None
+        overlapping = (binary.p >= binary.p[binary.y].min()) & (binary.p <= binary.p[~binary.y].max())
+        return patients_of(self.s.cluster, overlapping) < MINIMUM_PATIENTS
+
+    def _range(self, key: Key) -> tuple[float, float]:
+        """The lowest and the highest value of a bounded metric."""
+        class_, _, _, metric = key
+        if metric == "mcc":
+            return -1.0, 1.0
+        if metric == "set_size":
+            return 1.0, float(max(len(self.s.classes), 2))
+        if metric == "brier":
+            return 0.0, 2.0 if class_ == ALL else 1.0
+        return 0.0, AREAS.get(metric, 1.0)
+
+    def unseen_variance(self, key: Key, estimate: float, patients: int) -> float:
+        """Variance of a bounded metric for a patient like none that was seen, as in its interval; 0 if unbounded."""
+        if key[3].removesuffix("_raw") in (*UNBOUNDED, "log_loss") or np.isnan(estimate):
+            return 0.0
+        lowest, highest = self._range(key)
+        return UNSEEN * (estimate - lowest) * (highest - estimate) / max(patients, 1) ** 2
+
+    def _confidence(self, key: Key) -> tuple[Floats, Floats]:
+        """Confidence and whether it was right, (n,) each, behind an ECE."""
+        if key[0] == ALL:
+            return self.s.probability.max(axis=1), (self.s.predicted == self.s.truth).astype(np.float64)
+        binary = self.raw if key[3].endswith("_raw") else self.malignancy
+        assert binary is not None
+        return binary.p, binary.y.astype(np.float64)
+
+    def _losses(self, key: Key) -> tuple[Floats, Bools]:
+        """Loss of each case and whether its answer was wrong, (n,) each."""
+        brier = key[3].startswith("brier")
+        if key[0] == ALL:
+            return self.brier if brier else self.log_loss, self.s.predicted != self.s.truth
+        binary = self.raw if key[3].endswith("_raw") else self.malignancy
+        assert binary is not None
+        return (binary.p - binary.y) ** 2 if brier else binary.loss, (binary.p >= 0.5) != binary.y
+
+    def _at_fixed_rate(self, class_: str, metric: str) -> tuple[float, float]:
+        """Of the sensitivity at a fixed specificity, or the reverse."""
+        rate = float(metric.split("_")[2]) / 100
+        truth = self._true(class_)
+        score = self.s.probability[:, self.s.classes.index(class_)] if class_ in self.s.classes else self.s.malignancy
+        assert score is not None
+        if metric.startswith("sensitivity"):
+            return fixed_rate_interval(score, truth, self.s.cluster, rate)
+        return fixed_rate_interval(-score, ~truth, self.s.cluster, rate)
+
+    def _at_prevalence_box(self, key: Key) -> tuple[float, float] | None:
+        """The range that the intervals of sensitivity and specificity allow, where one of them is 0 or 1."""
         truth, called = self.s.is_malignant, self._called(MALIGNANT, "veto")
         sides = ((truth, called), (~truth, ~called))
-        shares = [float(right[side].mean()) for side, right in sides]
-        if not {0.0, 1.0} & set(shares):
-            return percentile_interval(replicates)
-        ends = [
-            proportion_interval(share, rate, int(side.sum()), len(np.unique(self.s.cluster[side])))
-            for share, rate, (side, _) in zip(shares, rates, sides, strict=True)
-        ]
+        if not {0.0, 1.0} & {float(right[side].mean()) for side, right in sides}:
+            return None
+        ends = [proportion_interval(right, side, self.s.cluster) for side, right in sides]
         # Both predictive values grow with sensitivity and with specificity.
         which = 0 if key[3].startswith("ppv") else 1
         lower, upper = (
@@ -322,9 +414,25 @@ class MetricTable:
         return tuple(int(side.sum()) for side in self._sides(key))
 
     def clusters_behind(self, key: Key) -> int:
-        """Patients behind a figure: of the rarer class of an AUROC, of a proportion's denominator, else all."""
-        sides = self._sides(key) or (np.ones(len(self.s), dtype=bool),)
-        return min(len(np.unique(self.s.cluster[side])) for side in sides)
+        """Patients behind a figure: of a proportion's denominator, of the rarer side, of an average's rarest class."""
+        return patients_of(self.s.cluster, *self._behind(key))
+
+    def _behind(self, key: Key) -> tuple[Bools, ...]:
+        """The sides, (n,) cases each, that a figure stands on; the one with the fewest patients limits it."""
+        class_, average, rule, metric = key
+        everyone = (np.ones(len(self.s), dtype=bool),)
+        if sides := self._sides(key):
+            return sides
+        if average in ("macro", "weighted") or (class_ == ALL and metric == "mcc"):
+            over = self.both if metric in (*AREAS, "specificity") else self.seen
+            if rule == "frozen_threshold":
+                over = over & np.isin(self.s.classes, list(self.thresholds))
+            of = self.one_hot[:, over].T
+            return (*of, *(~of if metric in (*AREAS, "specificity") else ())) or everyone
+        if class_ == ALL or metric.removesuffix("_raw") in ("brier", "log_loss", "ece"):
+            return everyone
+        truth = self._true(class_)
+        return (truth,) if metric in ("f1", "set_size") else (truth, ~truth)
 
     def _true(self, class_: str) -> Bools:
         if class_ in self.s.classes:
@@ -342,6 +450,14 @@ class MetricTable:
         frozen = rule == "frozen_threshold"
         called = self.s.probability[:, column] >= self.thresholds[class_][0] if frozen else self.s.predicted == column
         return np.asarray(called, dtype=bool)
+
+    def why_nan(self, key: Key) -> str:
+        """Why a figure of enough cases is NaN: a note of ``stats.notes``."""
+        metric = key[3].removesuffix("_raw")
+        binary = self.raw if metric != key[3] else self.malignancy
+        if binary is None or not metric.startswith("calibration_"):
+            return UNDEFINED
+        return binary.recalibration.why_nan(slope=metric == "calibration_slope")
 
     def n_positive(self, class_: str) -> int | None:
         """Cases of a class; None for averages."""
@@ -441,11 +557,13 @@ class MetricTable:
             support = n_class if metric == "f1" else below
             for c, name in enumerate(names):
                 yield (name, "none", rule, metric), table[:, c], support[0, c]
-            if over.any():
+            # Averages over those classes alone that happen to have a threshold would pass for averages over all.
+            if over.any() and present.sum() == self.seen.sum():
                 filled = np.nan_to_num(table) if metric == "precision" else table
                 filled = np.where(n_class > 0, filled, np.nan) if metric in ("precision", "f1") else filled
                 yield from self._averages(rule, metric, filled, n_class, over)
-                yield (ALL, "micro", rule, metric), ratio(above.sum(axis=1), below.sum(axis=1)), total[0]
+                if len(names) == len(self.s.classes):
+                    yield (ALL, "micro", rule, metric), ratio(above.sum(axis=1), below.sum(axis=1)), total[0]
 
     def _calibration(self, w: Floats) -> Iterator[tuple[Key, Floats, float]]:
         total = w.sum(axis=1)
@@ -530,13 +648,6 @@ class _Binary:
             "calibration_slope": slope,
             "calibration_intercept": intercept,
         }
-
-
-def _within(metric: str, lower: float, upper: float) -> tuple[float, float]:
-    """An interval clipped to the range of the metric."""
-    if metric.removesuffix("_raw") in UNBOUNDED:
-        return lower, upper
-    return max(lower, -1.0 if metric == "mcc" else 0.0), min(upper, 2.0 if metric == "brier" else 1.0)
 
 
 def _gorodkin(tp: Floats, called: Floats, n_class: Floats, total: Floats) -> Floats:

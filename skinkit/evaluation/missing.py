@@ -8,7 +8,7 @@ A hidden attribute is set to null before encoding, so the model handles it as it
     single          one attribute, for everyone
     random          a share of each case's attributes, drawn at random; the mean over several draws
 
-All variants are scored on the same bootstrap draws of patients, so a difference to ``as_is`` is paired.
+Each patient is left out of all variants at once, so a difference to ``as_is`` is paired.
 """
 
 from __future__ import annotations
@@ -24,22 +24,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from skinkit.artifacts.tables import write_table
-from skinkit.evaluation.comparison import bootstrap_p
 from skinkit.schemas import Schema
 from skinkit.stats.encoders import PATIENT_ATTRIBUTES
-from skinkit.stats.metrics import (
-    Bools,
-    Floats,
-    Ints,
-    Ranking,
-    Resamples,
-    area_interval,
-    once,
-    percentile_interval,
-    proportion_interval,
-    ratio,
-    widened_interval,
-)
+from skinkit.stats.intervals import LeaveOut, bounded_interval, effective_patients, patients_of
+from skinkit.stats.metrics import Bools, Floats, Ints, Ranking, once, ratio
+from skinkit.stats.paired import paired_difference
+from skinkit.stats.thresholds import called_malignant
 
 AS_IS, BLOCK, ALL, SINGLE, RANDOM = "as_is", "patient_block", "all", "single", "random"
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -139,27 +129,36 @@ class Cases:
     malignant: Bools
     threshold: Floats
 
-    def figures(self, probability: Floats, resamples: Resamples) -> tuple[dict[str, float], dict[str, Floats]]:
-        """The figures of (n, classes) probabilities, with (replicates,) values of each."""
+    def figures(self, probability: Floats, left_out: LeaveOut) -> tuple[dict[str, float], dict[str, Floats]]:
+        """The figures of (n, classes) probabilities, and (groups,) values of each without each patient."""
         table = _MissingMetrics(self, probability)
         point = {name: float(value[0]) for name, value in table.values(once(len(self.truth)))}
         replicates: dict[str, list[Floats]] = {name: [] for name in point}
-        for weights in resamples.weights(self.cluster, len(self.malignant)):
+        for weights in left_out.weights(self.cluster, len(self.malignant)):
             for name, value in table.values(weights):
                 replicates[name].append(value)
         return point, {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in replicates.items()}
 
-    def interval(self, name: str, estimate: float, replicates: Floats) -> tuple[float, float]:
-        """The 95 % interval of a figure, by the method of the metrics table."""
+    def sides(self, name: str) -> tuple[Bools, ...]:
+        """The sides, (n,) cases each, that a figure stands on; the one with the fewest patients limits it."""
         sick = self.malignant[self.truth]
-        if name == AUROC:
-            rarer = min(len(np.unique(self.cluster[side])) for side in (sick, ~sick))
-            return area_interval(estimate, replicates, rarer)
         if name in (SENSITIVITY, SPECIFICITY):
-            side = sick if name == SENSITIVITY else ~sick
-            return proportion_interval(estimate, replicates, int(side.sum()), len(np.unique(self.cluster[side])))
-        lower, upper = widened_interval(estimate, replicates, len(np.unique(self.cluster)))
-        return max(lower, 0.0), min(upper, 1.0)
+            return (sick if name == SENSITIVITY else ~sick,)
+        if name == AUROC:
+            return sick, ~sick
+        classes = [self.truth == c for c in np.unique(self.truth)]
+        return (*classes, *(~of for of in classes if name == MACRO and not of.all()))
+
+    def interval(self, name: str, estimate: float, left_out: Floats) -> tuple[float, float]:
+        """The 95 % interval of a figure, by the method of the metrics table."""
+        sides = self.sides(name)
+        return bounded_interval(
+            estimate,
+            left_out,
+            patients_of(self.cluster, *sides),
+            effective=effective_patients(self.cluster, *sides),
+            cases=int(sides[0].sum()) if name in (SENSITIVITY, SPECIFICITY) else math.inf,
+        )
 
 
 class _MissingMetrics:
@@ -172,7 +171,7 @@ class _MissingMetrics:
         predicted = probability.argmax(axis=1)
         malignancy = probability[:, cases.malignant].sum(axis=1)
         self.sick = cases.malignant[cases.truth]
-        called = cases.malignant[predicted] | (malignancy >= cases.threshold)
+        called = called_malignant(malignancy, cases.malignant[predicted], cases.threshold)
         self.of_class = one_hot[:, present]
         self.hit = self.of_class & (predicted == cases.truth)[:, None]
         self.classes = [Ranking(probability[:, k], one_hot[:, k]) for k in np.flatnonzero(both)]
@@ -195,7 +194,6 @@ def scored(
     probabilities: Sequence[Floats],
     cases: Cases,
     *,
-    bootstrap: int,
     seed: int,
 ) -> list[dict[str, Any]]:
     """Figures of every variant, with intervals and paired differences to ``as_is``.
@@ -204,31 +202,30 @@ def scored(
         ways: the variants, ``as_is`` first.
         probabilities: (n, classes) of each.
         cases: their truth.
-        bootstrap: replicates of patients.
-        seed: of the bootstrap.
+        seed: of the groups of many patients.
 
     Returns:
         Rows with variant, attribute, share, metric, estimate, lower, upper, difference, difference_lower,
         difference_upper, p, draws, n and n_clusters; single attributes sorted by their loss of balanced accuracy, then
         of macro AUROC. NaN where a figure is undefined.
     """
-    resamples = Resamples(cases.cluster, bootstrap, seed)
+    left_out = LeaveOut(cases.cluster, seed)
     remembered: dict[bytes, tuple[dict[str, float], dict[str, Floats]]] = {}
     by_key: dict[tuple[str, str, float], list[tuple[dict[str, float], dict[str, Floats]]]] = {}
     for variant, probability in zip(ways, probabilities, strict=True):
         same = variant.hidden.tobytes()
         if same not in remembered:
-            remembered[same] = cases.figures(probability, resamples)
+            remembered[same] = cases.figures(probability, left_out)
         by_key.setdefault(variant.key, []).append(remembered[same])
     whole, base = by_key[ways[0].key][0]
     rows = []
     for (kind, attribute, share), draws in by_key.items():
         for name in whole:
             estimate = float(np.mean([point[name] for point, _ in draws]))
-            mean_replicates = np.mean([replicates[name] for _, replicates in draws], axis=0)
-            lower, upper = cases.interval(name, estimate, mean_replicates) if bootstrap else (math.nan, math.nan)
-            change = mean_replicates - base[name]
-            ends = percentile_interval(change)
+            without_each = np.mean([values[name] for _, values in draws], axis=0)
+            lower, upper = cases.interval(name, estimate, without_each)
+            patients = patients_of(cases.cluster, *cases.sides(name))
+            apart = paired_difference(estimate - whole[name], without_each - base[name], patients)
             rows.append(
                 {
                     "variant": kind,
@@ -238,13 +235,13 @@ def scored(
                     "estimate": estimate,
                     "lower": lower,
                     "upper": upper,
-                    "difference": estimate - whole[name],
-                    "difference_lower": ends[0],
-                    "difference_upper": ends[1],
-                    "p": bootstrap_p(change) if change.any() else 1.0,
+                    "difference": apart.estimate,
+                    "difference_lower": apart.lower,
+                    "difference_upper": apart.upper,
+                    "p": apart.p,
                     "draws": len(draws),
                     "n": len(cases.truth),
-                    "n_clusters": len(resamples.names),
+                    "n_clusters": len(left_out.names),
                 }
             )
     return _ordered(rows)

@@ -8,34 +8,53 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from skinkit.stats.metrics import Floats, Resamples, once, percentile_interval
+from skinkit.stats.intervals import (
+    NONE,
+    bounded_interval,
+    effective_patients,
+    patients_of,
+    proportion_interval,
+    ratios_left_out,
+)
+from skinkit.stats.metrics import Floats, once
+from skinkit.stats.notes import MINIMUM_PATIENTS, TOO_FEW_PATIENTS, words_of
 
 FIGURES = ("iou", "dice")
 
 
-def overlap(
-    values: Mapping[str, npt.ArrayLike], cluster: npt.ArrayLike, *, bootstrap: int = 1000, seed: int = 0
-) -> dict[str, dict[str, float]]:
-    """Mean and median of some figures over images, with 95 % percentile intervals over resampled patients.
+def overlap(values: Mapping[str, npt.ArrayLike], cluster: npt.ArrayLike) -> dict[str, dict[str, float]]:
+    """Mean and median of some figures over images, with 95 % intervals over patients; NaN for too few of them.
 
     Args:
         values: figure -> (n,), 0 to 1.
         cluster: (n,) patient of each image.
-        bootstrap: replicates; every figure uses the same draws of patients.
-        seed: of the draws.
 
     Returns:
         ``<figure>_mean`` and ``<figure>_median`` -> ``estimate``, ``lower`` and ``upper``.
     """
-    resamples = Resamples(cluster, bootstrap, seed)
     out = {}
     for name, per_image in values.items():
         x = np.asarray(per_image, dtype=np.float64)
-        for how, statistic in (("mean", _mean), ("median", _median)):
-            replicates = [statistic(x, weights) for weights in resamples.weights(cluster)]
-            lower, upper = percentile_interval(np.concatenate(replicates) if replicates else np.zeros(0))
-            out[f"{name}_{how}"] = {"estimate": float(statistic(x, once(len(x)))[0]), "lower": lower, "upper": upper}
+        mean = float((once(len(x)) @ x)[0] / len(x))
+        _, left_out = ratios_left_out(x, np.ones(len(x)), cluster)
+        patients, effective = patients_of(cluster), effective_patients(cluster)
+        ends = bounded_interval(mean, left_out, patients, effective=effective)
+        out[f"{name}_mean"] = {"estimate": mean, "lower": ends[0], "upper": ends[1]}
+        lower, upper = _median_interval(x, cluster)
+        out[f"{name}_median"] = {"estimate": float(np.median(x)), "lower": lower, "upper": upper}
     return out
+
+
+def _median_interval(x: Floats, cluster: npt.ArrayLike) -> tuple[float, float]:
+    """The values between which half of the images may lie below.
+
+    Source: Woodruff, JASA 1952.
+    """
+    if patients_of(cluster) < MINIMUM_PATIENTS:
+        return NONE
+    ends = proportion_interval(x <= np.median(x), np.ones(len(x), dtype=bool), cluster)
+    lower, upper = np.quantile(x, [min(ends[0], 0.5), max(ends[1], 0.5)])
+    return float(lower), float(upper)
 
 
 def text_of(figures: Mapping[str, Mapping[str, Any]], name: str) -> str:
@@ -44,20 +63,7 @@ def text_of(figures: Mapping[str, Mapping[str, Any]], name: str) -> str:
     parts = []
     for how in ("mean", "median"):
         one = figures[f"{name}_{how}"]
-        interval = f" ({one['lower']:.3f} to {one['upper']:.3f})" if one["lower"] == one["lower"] else ""
+        known = one["lower"] is not None and one["lower"] == one["lower"]
+        interval = f" ({one['lower']:.3f} to {one['upper']:.3f})" if known else f" ({words_of(TOO_FEW_PATIENTS)})"
         parts.append(f"{how} {one['estimate']:.3f}{interval}")
     return f"{called} {', '.join(parts)}"
-
-
-def _mean(x: Floats, weights: Floats) -> Floats:
-    mean: Floats = (weights @ x) / weights.sum(axis=1)
-    return mean
-
-
-def _median(x: Floats, weights: Floats) -> Floats:
-    """(replicates,) weighted median: each value is repeated as often as its weight."""
-    order = np.argsort(x, kind="stable")
-    so_far = np.cumsum(weights[:, order], axis=1)
-    half = so_far[:, -1:] / 2
-    middle: Floats = (x[order][np.argmax(so_far >= half, axis=1)] + x[order][np.argmax(so_far > half, axis=1)]) / 2
-    return middle

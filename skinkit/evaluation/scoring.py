@@ -16,11 +16,14 @@ from skinkit.artifacts.files import write_atomic
 from skinkit.artifacts.tables import write_table
 from skinkit.evaluation import endpoint
 from skinkit.evaluation.decision import Decided, decision_curve, referral_curve, veto_by_class, veto_sweep
+from skinkit.evaluation.markdown import digits_of
 from skinkit.evaluation.metric_table import Replicated, ScoredCases, confusion_matrix, replicated, rows_of
 from skinkit.evaluation.subgroups import ALWAYS, COMPARED, GAPS, PARTS, gap_row, gaps_table, subgroups
 from skinkit.schemas import IMAGE, LEVELS, PRIMARY_TASK, Schema, probability_prefix
 from skinkit.stats.calibration import parse_sets, reliability, shift_classes, shift_malignancy
-from skinkit.stats.metrics import ALL, MALIGNANT, PAUC, Bools, Floats, Resamples, pr_curve, roc_curve
+from skinkit.stats.intervals import LeaveOut
+from skinkit.stats.metrics import ALL, MALIGNANT, PAUC, Bools, Floats, pr_curve, roc_curve
+from skinkit.stats.notes import SENTENCES, TOO_FEW_PATIENTS, words_of
 from skinkit.taxonomy import ClassSet
 
 TRUTH = "class"
@@ -67,8 +70,8 @@ class ScoringSettings:
     """Settings of intervals, subgroups and endpoints.
 
     Attributes:
-        bootstrap: replicates.
-        seed: of the bootstrap.
+        bootstrap: draws of noise for the interval of the ECE; 0 makes no intervals.
+        seed: of the draws.
         minimum: smallest denominator of a class metric.
         subgroups: whether all subgroups are scored, or only the biopsied.
         primary: the primary endpoint in words (``evaluation.endpoint``), or empty.
@@ -165,20 +168,20 @@ class Evaluation:
         )
 
     def scores(self, settings: ScoringSettings, *, cohort: str, model: str) -> Scores:
-        """Compute all results; every part uses the same bootstrap draws of patients."""
+        """Compute all results; every part leaves out the same patients."""
         shift = self.shift(settings.prevalence)
         scored = self.scored(settings.prevalence if shift else None)
-        resamples = Resamples(scored.cluster, settings.bootstrap, settings.seed)
+        left_out = LeaveOut(scored.cluster, settings.seed, draws=settings.bootstrap)
         several = np.asarray(self.table["several"], dtype=bool)
         rows: list[dict[str, Any]] = []
-        whole = replicated(scored.take(self.images), resamples)
+        whole = replicated(scored.take(self.images), left_out)
         rows += [{"subgroup": "all", **row} for row in rows_of(whole, settings.minimum)]
         for level in LEVELS[1:]:
             chosen = np.asarray(self.table["level"] == level, dtype=bool)
             if chosen.any():
-                level_rows = self._level(scored, chosen, several, resamples, settings.minimum)
+                level_rows = self._level(scored, chosen, several, left_out, settings.minimum)
                 rows += [{"subgroup": f"level={level}", **row} for row in level_rows]
-        gaps = self._subgroups(scored, resamples, settings, rows)
+        gaps = self._subgroups(scored, left_out, settings, rows)
         frame = pd.DataFrame(rows).assign(cohort=cohort, model=model, task=self.task)
         frame["primary"] = self._primary(frame, settings.primary)
         frame = frame.astype({"class": object, "note": object, "threshold_source": object})
@@ -187,27 +190,27 @@ class Evaluation:
         sweep: list[dict[str, Any]] = []
         by_class: list[dict[str, Any]] = []
         if images.malignancy is not None:
-            decided = self._decided(images, resamples)
+            decided = self._decided(images, left_out)
             sweep = veto_sweep(decided)
             by_class = veto_by_class(decided, images.truth, images.classes)
-            curves |= self._decisions(images, decided, resamples, shift)
+            curves |= self._decisions(images, decided, left_out, shift)
         gaps = gaps.assign(cohort=cohort, model=model)
         return Scores(frame, gaps, pd.DataFrame(sweep), pd.DataFrame(by_class), curves, shift)
 
     @staticmethod
     def _level(
-        scored: ScoredCases, chosen: Bools, several: Bools, resamples: Resamples, minimum: int
+        scored: ScoredCases, chosen: Bools, several: Bools, left_out: LeaveOut, minimum: int
     ) -> list[dict[str, Any]]:
         """Rows of lesions or patients; those of several classes count only for malignancy."""
-        whole = rows_of(replicated(scored.take(chosen), resamples), minimum)
+        whole = rows_of(replicated(scored.take(chosen), left_out), minimum)
         if not several[chosen].any():
             return whole
         single = chosen & ~several
-        rows = rows_of(replicated(scored.take(single), resamples), minimum) if single.any() else []
+        rows = rows_of(replicated(scored.take(single), left_out), minimum) if single.any() else []
         return [r for r in whole if r["class"] == MALIGNANT] + [r for r in rows if r["class"] != MALIGNANT]
 
     def _subgroups(
-        self, scored: ScoredCases, resamples: Resamples, settings: ScoringSettings, rows: list[dict[str, Any]]
+        self, scored: ScoredCases, left_out: LeaveOut, settings: ScoringSettings, rows: list[dict[str, Any]]
     ) -> pd.DataFrame:
         """Add the rows of every subgroup, and compare each with the rest."""
         images = self.images
@@ -217,7 +220,7 @@ class Evaluation:
         for column, value, chosen in groups:
             values.setdefault(column, []).append((value, chosen))
         for column, of in values.items():
-            metrics = {value: replicated(scored.take(chosen), resamples) for value, chosen in of}
+            metrics = {value: replicated(scored.take(chosen), left_out) for value, chosen in of}
             for value, chosen in of:
                 name = f"{column}={value}"
                 rows += [{"subgroup": name, **row} for row in rows_of(metrics[value], settings.minimum)]
@@ -226,7 +229,7 @@ class Evaluation:
                 rest = images & ~chosen
                 other = next((v for v, _ in of if v != value), "") if len(of) == 2 else "rest"
                 if rest.any() and settings.bootstrap:
-                    outside = metrics[other] if len(of) == 2 else replicated(scored.take(rest), resamples, PARTS)
+                    outside = metrics[other] if len(of) == 2 else replicated(scored.take(rest), left_out, PARTS)
                     gap_rows[name] = self._gaps(metrics[value], outside, other, settings.minimum)
         return gaps_table(gap_rows)
 
@@ -292,12 +295,12 @@ class Evaluation:
             write_table(folder / "veto_sweep.parquet", SWEEP, scores.sweep)
             write_table(folder / "veto_by_class.parquet", BY_CLASS, scores.sweep_by_class)
 
-    def _decided(self, images: ScoredCases, resamples: Resamples) -> Decided:
+    def _decided(self, images: ScoredCases, left_out: LeaveOut) -> Decided:
         assert images.malignancy is not None
         assert images.called is not None
         assert images.malignant is not None
         thresholds = self.table.loc[self.images, "threshold"].to_numpy(dtype=np.float64)
-        several = len(np.unique(thresholds)) > 1 and not np.isnan(thresholds).any()
+        several = len(np.unique(thresholds)) > 1
         return Decided(
             images.malignancy,
             images.is_malignant,
@@ -305,20 +308,17 @@ class Evaluation:
             images.malignant[images.predicted],
             images.cluster,
             math.nan if several else images.veto,
-            resamples,
-            thresholds if several else None,
+            left_out,
         )
 
     def _decisions(
-        self, images: ScoredCases, decided: Decided, resamples: Resamples, shift: Mapping[str, Any] | None
+        self, images: ScoredCases, decided: Decided, left_out: LeaveOut, shift: Mapping[str, Any] | None
     ) -> dict[str, Any]:
         """Reliability, decision and referral curves of the images."""
         table = self.table[self.images]
         probabilities = {"calibrated": decided.malignancy, **({"raw": images.raw} if images.raw is not None else {})}
         curves: dict[str, Any] = {
-            "reliability": {
-                name: reliability(p, decided.truth, decided.cluster, resamples) for name, p in probabilities.items()
-            },
+            "reliability": {name: reliability(p, decided.truth, decided.cluster) for name, p in probabilities.items()},
             "decision": decision_curve(decided),
             "referral": referral_curve(
                 decided,
@@ -330,7 +330,7 @@ class Evaluation:
         if shift is not None:
             moved = shift_malignancy(decided.malignancy, float(shift["source"]), float(shift["target"]))
             curves["decision_at_prevalence"] = decision_curve(
-                Decided(moved, decided.truth, decided.called, decided.by_class, decided.cluster, math.nan, resamples),
+                Decided(moved, decided.truth, decided.called, decided.by_class, decided.cluster, math.nan, left_out),
                 float(shift["target"]),
             )
         return curves
@@ -363,6 +363,14 @@ class Evaluation:
         matrix = confusion_matrix(scored.truth, scored.predicted, len(scored.classes))
         return {"roc": roc, "pr": pr, "confusion": matrix.tolist()}
 
+    def _whole_sets(self) -> dict[str, int] | None:
+        """Images whose prediction set holds every class, and all with a set; None without sets."""
+        if PREDICTION_SET not in self.table:
+            return None
+        sets = self.table.loc[self.images, PREDICTION_SET].dropna().tolist()
+        inside = parse_sets(sets, list(self.classes.classes))
+        return {"n": int(inside.all(axis=1).sum()), "of": len(sets)} if sets else None
+
     def info(self, scores: Scores, settings: ScoringSettings) -> dict[str, Any]:
         """The scored cases and the headline figures."""
         rows, gaps = scores.rows, scores.gaps
@@ -378,6 +386,8 @@ class Evaluation:
             "gaps": [plain(row) for row in gaps[gaps["flagged"].astype(bool)].to_dict("records")],
             "gaps_tested": int(gaps["p"].notna().sum()),
             "prevalence": scores.prevalence,
+            "effective_prevalence": self.trained_prevalence if self.malignant_set else None,
+            "whole_sets": self._whole_sets(),
             "classes": self.classes.as_dict(),
             "malignant_set": self.malignant_set or None,
             "n": len(images),
@@ -385,6 +395,9 @@ class Evaluation:
             "clusters": "patients" if "patient_id" in images and images["patient_id"].notna().all() else "groups",
             "n_by_class": n_by_class,
             "absent_classes": [name for name, n in n_by_class.items() if not n],
+            "without_threshold": [
+                name for name, n in n_by_class.items() if n and self.thresholds and name not in self.thresholds
+            ],
             "several_classes": {level: int(several[level]) for level in LEVELS if level in several},
             "bootstrap": settings.bootstrap,
             "seed": settings.seed,
@@ -433,7 +446,7 @@ def of_task(rows: pd.DataFrame, task: str = PRIMARY_TASK) -> pd.DataFrame:
 class Answers:
     """Figures of the diagnosis, of all images, looked up by class, rule and metric."""
 
-    _FIELDS = ("estimate", "lower", "upper", "n", "n_positive", "n_clusters", "threshold")
+    _FIELDS = ("estimate", "lower", "upper", "n", "n_positive", "n_clusters", "threshold", "note")
 
     def __init__(self, rows: pd.DataFrame, task: str = PRIMARY_TASK) -> None:
         whole = of_task(rows[rows["subgroup"] == "all"], task).to_dict("records")
@@ -484,6 +497,21 @@ def headline(answers: Answers, *, malignant: bool, prevalence: bool = False) -> 
     return {name: answers.get(c, rule, metric, average) for name, (c, rule, metric, average, _) in chosen.items()}
 
 
+def declared(primary: Mapping[str, Any]) -> str:
+    """Whether a primary endpoint was declared before the first look at the cases, with the dates."""
+    on, first = (str(primary.get(name) or "")[:10] for name in ("declared_on", "first_look"))
+    if primary.get("declared") == "beforehand":
+        return f"declared beforehand, with the first look ({first})"
+    if primary.get("declared") == "after":
+        return f"NOT declared beforehand: stated on {on}, after the first look on {first}; exploratory"
+    if primary.get("declared") == "default":
+        return (
+            'chosen by default, not declared: before the first look, write declared = "DATE NAME" beside it in '
+            "[stage.evaluate]"
+        )
+    return "no log shows whether it was declared before the first look"
+
+
 def text(rows: pd.DataFrame, info: Mapping[str, Any]) -> str:
     """The headline figures as a plain table, the primary endpoint first."""
     answers = Answers(rows)
@@ -491,25 +519,32 @@ def text(rows: pd.DataFrame, info: Mapping[str, Any]) -> str:
     lines = [f"{cohort}, model {model}: {info['n']} cases of {info['n_clusters']} {info['clusters']}"]
     if info["allow_leakage"]:
         lines.append(f"  LEAKAGE ALLOWED: {info['allow_leakage']}")
+    if (whole := info["whole_sets"]) and whole["n"]:
+        lines.append(
+            f"  THE MODEL RULES NOTHING OUT for {whole['n']} of {whole['of']} cases: their sets hold every class"
+        )
     if info["malignant_set"]:
         threshold = answers.get(MALIGNANT, "veto", "sensitivity")["threshold"]
-        at = f"; called malignant from {threshold:g}" if threshold is not None else ""
-        lines.append(f"  malignant set {info['malignant_set']}: {', '.join(sorted(info['classes']['malignant']))}{at}")
+        at = f" or malignancy of at least {threshold:g}" if threshold is not None else " or the case's threshold"
+        lines.append(f"  malignant set {info['malignant_set']}: {', '.join(sorted(info['classes']['malignant']))}")
+        lines.append(f"  veto, called malignant: most probable class malignant{at}")
     words = {**HEADLINE, **HEADLINE_MALIGNANT, **HEADLINE_PREVALENCE}
     lines += ["", f"  {'':50}{'estimate':>9}   95 % interval"]
     if primary := info["primary"]:
         lines.append(f"  {'PRIMARY: ' + primary['endpoint']:50}{_shown(primary)}")
+        lines.append(f"    {declared(primary)}")
     else:
-        lines.append("  no primary endpoint was declared")
+        lines.append("  no primary endpoint was declared: all of these figures are exploratory")
     lines += [f"  {words[name][4]:50}{_shown(figure)}" for name, figure in info["headline"].items()]
     frozen = bool((rows["decision_rule"] == "frozen_threshold").any())
     rule, at = ("frozen_threshold", "at frozen thresholds") if frozen else ("argmax", "of the most probable class")
-    lines += ["", f"  {'class':<12}{'n':>6}   {'AUROC':<24}{'sensitivity':<24}specificity ({at})"]
+    lines += ["", f"  {'class':<12}{'n':>6}   {'AUROC':<28}{'sensitivity':<28}specificity ({at})"]
     for name, n in info["n_by_class"].items():
         three = (("none", "auroc"), (rule, "sensitivity"), (rule, "specificity"))
-        lines.append(f"  {name:<12}{n:>6}   " + "".join(f"{_cell(answers.get(name, *which)):<24}" for which in three))
+        lines.append(f"  {name:<12}{n:>6}   " + "".join(f"{_cell(answers.get(name, *which)):<28}" for which in three))
     warnings = [f"MISCALIBRATED: {sentence}" for sentence in info["miscalibrated"]]
-    lines += ["", *_biopsied(rows), *(f"  {line}" for line in (*warnings, *_gap_lines(info), *remarks(info)))]
+    missing = [SENTENCES[note] for note in SENTENCES if any(words_of(note) in line for line in lines)]
+    lines += ["", *_biopsied(rows), *(f"  {line}" for line in (*warnings, *_gap_lines(info), *missing, *remarks(info)))]
     return "\n".join(line.rstrip() for line in lines).rstrip()
 
 
@@ -520,15 +555,15 @@ TASK_COLUMNS = ("accuracy", "balanced_accuracy", "macro_auroc", "macro_f1")
 def tasks_text(tasks: Mapping[str, Mapping[str, Any]]) -> str:
     """The further tasks as a plain table, one row each."""
     titles = [HEADLINE[name][4] for name in TASK_COLUMNS]
-    lines = ["", "", f"  {'task':<24}{'n':>6}   " + "".join(f"{title:<24}" for title in titles)]
+    lines = ["", "", f"  {'task':<24}{'n':>6}   " + "".join(f"{title:<28}" for title in titles)]
     for name, info in tasks.items():
         cells = [_cell(info["headline"][column]) if info["n"] else "-" for column in TASK_COLUMNS]
-        lines.append(f"  {name:<24}{info['n']:>6}   " + "".join(f"{cell:<24}" for cell in cells))
+        lines.append(f"  {name:<24}{info['n']:>6}   " + "".join(f"{cell:<28}" for cell in cells))
     return "\n".join(line.rstrip() for line in lines)
 
 
 def miscalibrated(answers: Answers) -> list[str]:
-    """Sentences on miscalibration of malignancy, where an interval excludes the ideal value."""
+    """Sentences on miscalibration of malignancy, where an interval excludes the ideal value; none without interval."""
     slope, shift = (answers.get(MALIGNANT, "none", f"calibration_{name}") for name in ("slope", "intercept"))
     sentences = []
     if slope["lower"] is not None and not slope["lower"] <= 1 <= slope["upper"]:
@@ -568,16 +603,20 @@ def _gap_lines(info: Mapping[str, Any]) -> list[str]:
 
 def _shown(figure: Mapping[str, Any]) -> str:
     if figure["estimate"] is None:
-        return f"{'-':>9}   insufficient n"
-    ends = f"{figure['lower']:.3f} to {figure['upper']:.3f}" if figure["lower"] is not None else "none"
-    return f"{figure['estimate']:>9.3f}   {ends}"
+        return f"{'-':>9}   {words_of(figure['note'])}"
+    digits = digits_of(figure["lower"], figure["upper"])
+    none = words_of(figure["note"]) if figure["note"] == TOO_FEW_PATIENTS else "none"
+    ends = f"{figure['lower']:.{digits}f} to {figure['upper']:.{digits}f}" if digits is not None else none
+    return f"{figure['estimate']:>9.{digits or 3}f}   {ends}"
 
 
 def _cell(figure: Mapping[str, Any]) -> str:
     if figure["estimate"] is None:
-        return "insufficient n" if figure["n"] is not None else "-"
-    ends = f" ({figure['lower']:.3f}-{figure['upper']:.3f})" if figure["lower"] is not None else ""
-    return f"{figure['estimate']:.3f}{ends}"
+        return words_of(figure["note"]) if figure["n"] is not None else "-"
+    digits = digits_of(figure["lower"], figure["upper"])
+    none = f" ({words_of(figure['note'])})" if figure["note"] == TOO_FEW_PATIENTS else ""
+    ends = f" ({figure['lower']:.{digits}f}-{figure['upper']:.{digits}f})" if digits is not None else none
+    return f"{figure['estimate']:.{digits or 3}f}{ends}"
 
 
 def remarks(info: Mapping[str, Any]) -> list[str]:
@@ -586,12 +625,19 @@ def remarks(info: Mapping[str, Any]) -> list[str]:
     if info["excluded"]:
         sentences.append("not scored: " + ", ".join(f"{reason} {n}" for reason, n in info["excluded"].items()))
     if shift := info["prevalence"]:
-        of = "the rows the model was fitted on" if shift["source_of"] == "model" else "the scored cases"
+        of = "the mix for which the model states them" if shift["source_of"] == "model" else "the scored cases"
         sentences.append(
             f"stated prevalence {shift['target']:g}; probabilities are shifted from {shift['source']:.3g}, that of {of}"
         )
+    if (holds := info["effective_prevalence"]) is not None:
+        share = sum(n for name, n in info["n_by_class"].items() if name in info["classes"]["malignant"]) / info["n"]
+        sentences.append(
+            f"malignancy is stated for a mix with {holds:.1%} malignant cases; of these cases {share:.1%} are malignant"
+        )
     if info["absent_classes"]:
         sentences.append(f"no case is {', '.join(info['absent_classes'])}: averages are over the other classes")
+    if classes := info.get("without_threshold"):
+        sentences.append(f"{', '.join(classes)} have no threshold: no averages over classes at frozen thresholds")
     for level, n in info["several_classes"].items():
         sentences.append(f"{n} {level}s have cases of several classes: scored as malignant or benign only")
     return [*sentences, *info.get("remarks", [])]

@@ -1,8 +1,8 @@
 """Subgroups, and the gap between a subgroup's figures and those of all other cases.
 
-A gap is a subgroup's figure minus that of all other cases. Its standard error comes from the same draws of patients on
-both sides, so a patient may be on both sides. Where a figure hardly varies between draws (such as a sensitivity of 26
-of 26), its variance is at least the one under equal figures on both sides: few cases do not give certainty. p is that
+A gap is a subgroup's figure minus that of all other cases. Its standard error leaves out each patient on both sides at
+once, so a patient may be on both sides. Where a figure hardly varies between patients (such as a sensitivity of 26 of
+26), its variance is at least the one under equal figures on both sides: few cases do not give certainty. p is that
 of Student's t with Welch's degrees of freedom; Holm's correction covers all gaps of a cohort.
 """
 
@@ -18,7 +18,9 @@ import pandas as pd
 from skinkit.evaluation.metric_table import Key, Replicated
 from skinkit.schemas import Schema
 from skinkit.stats.cross_fit import holm
-from skinkit.stats.metrics import ALL, INSUFFICIENT, LEVEL, MALIGNANT, VALID_SHARE, Bools
+from skinkit.stats.intervals import Spread, jackknife, welch_degrees
+from skinkit.stats.metrics import ALL, LEVEL, MALIGNANT, NO_INTERVAL, Bools
+from skinkit.stats.notes import MINIMUM_PATIENTS, TOO_FEW_PATIENTS
 
 AGE_BANDS = ((0, 40, "<40"), (40, 60, "40-59"), (60, 200, "60+"))
 SUBGROUPS = ("sex", "age_band", "site", "fitzpatrick", "modality", "device", "centre", "cohort", "confirmed_by", "half")
@@ -85,36 +87,34 @@ def gap_row(key: Key, inside: Replicated, outside: Replicated, minimum: int) -> 
     row: dict[str, Any] = {"class": class_, "average": average, "decision_rule": rule, "metric": metric}
     sides = (inside, outside)
     for name, side in zip(("", "_rest"), sides, strict=True):
-        estimate, support = side.point.get(key, (math.nan, 0))
-        row[f"estimate{name}"] = estimate if support >= minimum else math.nan
+        row[f"estimate{name}"] = side.point[key][0] if side.note(key, minimum) is None else math.nan
         row[f"n{name}"] = len(side.table.s)
         row[f"n_positive{name}"] = side.table.n_positive(class_)
     gap = row["estimate"] - row["estimate_rest"]
-    unknown = {"gap": gap, "lower": math.nan, "upper": math.nan, "p": math.nan, "note": INSUFFICIENT}
+    unknown = {"gap": gap, "lower": math.nan, "upper": math.nan, "p": math.nan}
     if math.isnan(gap):
-        return {**row, **unknown}
-    replicates = [side.replicates[key] for side in sides]
-    gaps = replicates[0] - replicates[1]
-    valid = ~np.isnan(gaps)
-    if not len(gaps) or valid.sum() < VALID_SHARE * len(gaps):
-        return {**row, **unknown, "note": "no_interval"}
-    spread = [float(values[valid].var()) for values in replicates]
-    floors = _least_variances(key, sides)
-    variance = float(gaps[valid].var()) + sum(max(0.0, f - s) for f, s in zip(floors, spread, strict=True))
+        return {**row, **unknown, "note": next(note for side in sides if (note := side.note(key, minimum)))}
     sizes = [side.table.clusters_behind(key) for side in sides]
-    lower, upper, p = _student(gap, variance, [max(s, f) for s, f in zip(spread, floors, strict=True)], sizes)
+    if min(sizes) < MINIMUM_PATIENTS:
+        return {**row, **unknown, "note": TOO_FEW_PATIENTS}
+    left_out = [side.replicates[key] for side in sides]
+    gap_spread = jackknife(gap, left_out[0] - left_out[1])
+    spreads = [jackknife(side.point[key][0], values) for side, values in zip(sides, left_out, strict=True)]
+    if gap_spread is None or None in spreads:
+        return {**row, **unknown, "note": NO_INTERVAL}
+    known = [spread for spread in spreads if spread is not None]
+    floors = _least_variances(key, sides)
+    variance = gap_spread.error**2 + sum(max(0.0, f - s.error**2) for f, s in zip(floors, known, strict=True))
+    lower, upper, p = _student(gap, variance, [max(s.error**2, f) for s, f in zip(known, floors, strict=True)], known)
     return {**row, "gap": gap, "lower": lower, "upper": upper, "p": p, "note": None}
 
 
-def _student(gap: float, variance: float, parts: list[float], sizes: list[int]) -> tuple[float, float, float]:
-    from scipy.stats import t
-
+def _student(gap: float, variance: float, parts: list[float], spreads: list[Spread]) -> tuple[float, float, float]:
     if variance <= 0:
         return math.nan, math.nan, math.nan
-    degrees = sum(parts) ** 2 / max(sum(v**2 / max(m - 1, 1) for v, m in zip(parts, sizes, strict=True)), 1e-300)
-    error = math.sqrt(variance)
-    reach = float(t.ppf((1 + LEVEL) / 2, degrees)) * error
-    return gap - reach, gap + reach, float(2 * t.sf(abs(gap) / error, degrees))
+    difference = Spread(math.sqrt(variance), welch_degrees(parts, spreads))
+    reach = difference.quantile * difference.error
+    return gap - reach, gap + reach, difference.p_of(gap)
 
 
 def _least_variances(key: Key, sides: Sequence[Replicated]) -> list[float]:

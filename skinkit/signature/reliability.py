@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from skinkit.stats.metrics import Floats, Resamples, once, percentile_interval
+from skinkit.stats.intervals import NONE, LeaveOut, bounded_interval, effective_patients, patients_of
+from skinkit.stats.metrics import Floats, once
 
 GOOD = 0.75
 
@@ -58,18 +59,16 @@ def reliability(
     features: Sequence[str],
     cluster: npt.ArrayLike,
     *,
-    bootstrap: int = 1000,
     seed: int = 0,
     good: float = GOOD,
 ) -> pd.DataFrame:
-    """The ICC of every feature with its 95 % percentile interval over drawn patients.
+    """The ICC of every feature with its 95 % interval over patients; NaN for too few of them.
 
     Args:
         tables: the features under each outline, rows of the same lesions in the same order.
         features: their names.
         cluster: (n,) patient of each lesion.
-        bootstrap: draws.
-        seed: of the draws.
+        seed: of the groups of many patients.
         good: an ICC below it is flagged.
 
     Returns:
@@ -77,18 +76,22 @@ def reliability(
     """
     values = np.stack([table[list(features)].to_numpy(dtype=np.float64) for table in tables], axis=1)  # (n, k, f)
     patients = np.asarray(cluster)
-    resamples = Resamples(patients, bootstrap, seed)
     rows = []
     for column, name in enumerate(features):
         x = values[:, :, column]
         complete = np.isfinite(x).all(axis=1)
-        estimate = icc(x[complete]) if complete.sum() > 1 else float("nan")
-        replicates = (
-            [_icc(x[complete], weights) for weights in resamples.weights(patients[complete])]
-            if complete.sum() > 1
-            else []
-        )
-        lower, upper = percentile_interval(np.concatenate(replicates) if replicates else np.zeros(0))
+        estimate, ends = float("nan"), NONE
+        if complete.sum() > 1:
+            of, estimate = patients[complete], icc(x[complete])
+            left_out = [_icc(x[complete], weights) for weights in LeaveOut(of, seed).weights(of)]
+            ends = bounded_interval(
+                estimate,
+                np.concatenate(left_out) if left_out else np.zeros(0),
+                patients_of(of),
+                effective=effective_patients(of),
+                lowest=-1.0,
+            )
+        lower, upper = ends
         rows.append(
             {
                 "feature": name,

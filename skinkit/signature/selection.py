@@ -3,11 +3,20 @@
 Wang et al. 2024 (PMC11347612) name a univariate t-test and nine features; class pairing, alpha, correction and
 redundancy are unsaid there and chosen here.
 
-With means m, variances s^2 and counts n of a class (1) and all others (2):
+Photos of one patient are alike, so patients are what is counted. For every patient the mean of its photos of a class
+(1) and of its other photos (2) is taken. With means m, variances s^2 and counts n of these patient means, and c the sum
+of products of their deviations over the patients who have both, divided by sqrt(n1 (n1-1) n2 (n2-1)):
 
-    (1) t = (m1 - m2) / sqrt(s1^2/n1 + s2^2/n2)                                        Welch, Biometrika 1947
-    (2) freedom = (s1^2/n1 + s2^2/n2)^2 / ((s1^2/n1)^2/(n1-1) + (s2^2/n2)^2/(n2-1))    Welch-Satterthwaite
-    (3) d = (m1 - m2) / sqrt(((n1-1) s1^2 + (n2-1) s2^2) / (n1 + n2 - 2))              Cohen's d
+    (1) t = (m1 - m2) / sqrt(s1^2/n1 + s2^2/n2 - 2 c)
+    (2) freedom = (s1^2/n1 + s2^2/n2)^2 / ((s1^2/n1)^2/(n1-1) + (s2^2/n2)^2/(n2-1)), at most patients - 1
+    (3) d = (m1 - m2) / sqrt(((n1-1) v1 + (n2-1) v2) / (n1 + n2 - 2))
+
+with v the variance of the photos, patients weighing the same. With one photo a patient this is Welch's t-test and
+Cohen's d; with every patient on both sides it is the paired t-test. A class needs :data:`FEWEST_PATIENTS` patients on
+either side.
+
+Sources: Welch, Biometrika 1947; Donner & Klar, Design and Analysis of Cluster Randomization Trials, 2000, section 7.2
+(the unweighted test of cluster means).
 """
 
 from __future__ import annotations
@@ -18,16 +27,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.stats import rankdata
-from scipy.stats import t as student
 
 from skinkit.stats.cross_fit import holm
+from skinkit.stats.distributions import ranks, student_tail
 from skinkit.stats.metrics import Floats
 
 Bools = npt.NDArray[np.bool_]
 Strings = npt.NDArray[np.str_]
 
 _MOST_MISSING = 0.5
+_NOTHING = 1e-20
+FEWEST_PATIENTS = 4
+"""Patients on either side for which a feature is tested: below, the t distribution is no guide to small p."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,7 @@ class Tests:
     Attributes:
         classes: classes, sorted.
         n: (classes,) rows of each class.
+        n_clusters: (classes,) patients with such a row.
         statistic: eq. 1.
         freedom: eq. 2.
         p: two-sided p.
@@ -62,6 +74,7 @@ class Tests:
 
     classes: Strings
     n: npt.NDArray[np.int64]
+    n_clusters: npt.NDArray[np.int64]
     statistic: Floats
     freedom: Floats
     p: Floats
@@ -88,6 +101,7 @@ class Tests:
                 "feature": np.asarray(features, dtype=object)[rows],
                 "class": self.classes[columns].astype(object),
                 "n": self.n[columns],
+                "n_clusters": self.n_clusters[columns],
                 "statistic": self.statistic[rows, columns],
                 "freedom": self.freedom[rows, columns],
                 "p": self.p[rows, columns],
@@ -142,19 +156,22 @@ class Choice:
         )
 
 
-def choose(x: npt.ArrayLike, labels: Strings, features: Sequence[str], rule: SignatureRule) -> Choice:
+def choose(
+    x: npt.ArrayLike, labels: Strings, cluster: npt.ArrayLike, features: Sequence[str], rule: SignatureRule
+) -> Choice:
     """Choose the signature from some rows.
 
     Args:
         x: (n, features), NaN where a feature is unknown.
         labels: (n,) class of each row.
+        cluster: (n,) patient of each row.
         features: their names; they decide only between equal p and equal t.
         rule: limit, alpha and largest correlation.
     """
     x = np.asarray(x, dtype=np.float64)
     x = np.where(np.isfinite(x), x, np.nan)
     missing, constant = _unusable(x)
-    tests = welch(x, labels, missing | constant)
+    tests = welch(x, labels, cluster, missing | constant)
     best = tests.best
     p, p_holm, t = (a[np.arange(len(best)), best] for a in (tests.p, tests.p_holm, tests.statistic))
     # With many cases p underflows to 0 for several features: the larger |t| goes first, then the name.
@@ -178,41 +195,75 @@ def choose(x: npt.ArrayLike, labels: Strings, features: Sequence[str], rule: Sig
     return Choice(tests, order, kept, reason, repeats)
 
 
-def welch(x: Floats, labels: Strings, without: Bools | None = None) -> Tests:
+def welch(x: Floats, labels: Strings, cluster: npt.ArrayLike, without: Bools | None = None) -> Tests:
     """Eqs. 1 to 3 of each class against all others.
 
     Args:
         x: (n, features), NaN where unknown.
         labels: (n,).
+        cluster: (n,) patient of each row.
         without: (features,) features that are not tested and do not count in Holm's correction.
 
-    A test needs two known values on either side, and some variance.
+    A test needs :data:`FEWEST_PATIENTS` patients with a known value on either side, and some variance between them.
     """
     classes, counts = np.unique(labels, return_counts=True)
+    names, patient = np.unique(np.asarray(cluster), return_inverse=True)
     shape = (x.shape[1], len(classes))
     statistic, freedom, p, difference, effect = (np.full(shape, np.nan) for _ in range(5))
+    n_clusters = np.array([len(np.unique(patient[labels == name])) for name in classes], dtype=np.int64)
     for column, name in enumerate(classes):
-        (n1, m1, v1), (n2, m2, v2) = (_moments(x[rows]) for rows in (labels == name, labels != name))
-        good = (n1 >= 2) & (n2 >= 2) & (v1 + v2 > 0)
+        one, rest = (_Side(x[rows], patient[rows], len(names)) for rows in (labels == name, labels != name))
+        variance = ((one.deviation - rest.deviation) ** 2).sum(axis=0)
+        v1, v2 = ((side.deviation**2).sum(axis=0) for side in (one, rest))
+        good = (np.minimum(one.n, rest.n) >= FEWEST_PATIENTS) & (variance > _NOTHING * (v1 + v2))
         if without is not None:
             good &= ~without
-        n1, m1, v1, n2, m2, v2 = (a[good] for a in (n1, m1, v1, n2, m2, v2))
-        e1, e2 = v1 / n1, v2 / n2
-        t = (m1 - m2) / np.sqrt(e1 + e2)  # eq. 1
-        df = (e1 + e2) ** 2 / (e1**2 / (n1 - 1) + e2**2 / (n2 - 1))  # eq. 2
+        n1, n2, v1, v2 = (a[good] for a in (one.n, rest.n, v1, v2))
+        gap = one.mean[good] - rest.mean[good]
+        t = gap / np.sqrt(variance[good])  # eq. 1
+        df = (v1 + v2) ** 2 / (v1**2 / (n1 - 1) + v2**2 / (n2 - 1))  # eq. 2
+        df = np.minimum(df, (one.known | rest.known).sum(axis=0)[good] - 1)
         statistic[good, column], freedom[good, column] = t, df
-        p[good, column] = 2 * student.sf(np.abs(t), df)
-        difference[good, column] = m1 - m2
-        effect[good, column] = (m1 - m2) / np.sqrt(((n1 - 1) * v1 + (n2 - 1) * v2) / (n1 + n2 - 2))  # eq. 3
-    return Tests(classes, counts, statistic, freedom, p, holm(p), difference, effect)
+        p[good, column] = 2 * student_tail(np.abs(t), df)
+        difference[good, column] = gap
+        pooled = ((n1 - 1) * one.spread[good] + (n2 - 1) * rest.spread[good]) / (n1 + n2 - 2)
+        effect[good, column] = np.divide(gap, np.sqrt(pooled), out=np.full(len(gap), np.nan), where=pooled > 0)  # eq. 3
+    return Tests(classes, counts, n_clusters, statistic, freedom, p, holm(p), difference, effect)
 
 
-def _moments(values: Floats) -> tuple[Floats, Floats, Floats]:
-    """Count, mean and variance of the known values of each column."""
-    n = (~np.isnan(values)).sum(axis=0).astype(np.float64)
-    mean = np.nansum(values, axis=0) / np.maximum(n, 1)
-    variance = np.nansum((values - mean) ** 2, axis=0) / np.maximum(n - 1, 1)
-    return n, mean, variance
+class _Side:
+    """The patients of one side of a test.
+
+    Args:
+        x: (rows, features) of this side, NaN where unknown.
+        patient: (rows,) index of each row's patient.
+        patients: of both sides.
+
+    Attributes:
+        known: (patients, features) whether the patient has a known value here.
+        n: (features,) such patients.
+        mean: (features,) mean over them of their means.
+        deviation: (patients, features) of the patient's mean from ``mean``, scaled so that the sum of squares is s^2/n.
+        spread: (features,) variance of the rows about ``mean``, every patient weighing the same.
+    """
+
+    def __init__(self, x: Floats, patient: npt.NDArray[np.int64], patients: int) -> None:
+        order = np.argsort(patient, kind="stable")
+        x, patient = x[order], patient[order]
+        start = np.flatnonzero(np.r_[True, patient[1:] != patient[:-1]][: len(patient)])
+        here = ~np.isnan(x)
+        counts, sums = np.zeros((patients, x.shape[1])), np.zeros((patients, x.shape[1]))
+        if len(start):
+            counts[patient[start]] = np.add.reduceat(here.astype(np.float64), start, axis=0)
+            sums[patient[start]] = np.add.reduceat(np.where(here, x, 0.0), start, axis=0)
+        self.known: Bools = counts > 0
+        self.n = self.known.sum(axis=0)
+        means = sums / np.maximum(counts, 1)
+        self.mean = means.sum(axis=0) / np.maximum(self.n, 1)
+        self.deviation = np.where(self.known, means - self.mean, 0.0) / np.sqrt(np.maximum(self.n * (self.n - 1), 1))
+        weights = here / np.maximum(counts, 1)[patient] / np.maximum(self.n, 1)
+        squares = (weights * np.where(here, x - self.mean, 0.0) ** 2).sum(axis=0)
+        self.spread = squares / np.maximum(1 - (weights**2).sum(axis=0), 1e-12)
 
 
 def _unusable(x: Floats) -> tuple[Bools, Bools]:
@@ -257,8 +308,8 @@ class Spearman:
 
 def _unit_ranks(values: Floats) -> Floats:
     """Ranks centred and scaled to length 1, so that a dot product is a correlation; zeros where all are equal."""
-    ranks = np.asarray(rankdata(values), dtype=np.float64)
-    centred = ranks - ranks.mean() if len(ranks) else ranks
+    rank = ranks(values)
+    centred = rank - rank.mean() if len(rank) else rank
     length = float(np.sqrt(centred @ centred))
     return centred / length if length else centred
 

@@ -21,10 +21,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm
 
 from skinkit.console import Console
 from skinkit.signature.selection import Bools, SignatureRule, Strings, choose
+from skinkit.stats.distributions import normal_quantile
 from skinkit.stats.metrics import Floats
 
 
@@ -63,7 +63,7 @@ def stability(z: npt.ArrayLike) -> Stability:
     p, k = held.mean(axis=0), held.sum(axis=1)
     estimate = 1 - float(np.mean(m / (m - 1) * p * (1 - p))) / spread  # eq. 1
     v = (held @ p / d - k / d * share + estimate / 2 * (2 * k / d * share - k / d - share + 1)) / spread  # eq. 2
-    reach = float(norm.ppf(0.975)) * float(np.sqrt(4 / m**2 * ((v - v.mean()) ** 2).sum()))  # eq. 3
+    reach = normal_quantile(0.975) * float(np.sqrt(4 / m**2 * ((v - v.mean()) ** 2).sum()))  # eq. 3
     return Stability(estimate, estimate - reach, min(estimate + reach, 1.0), _jaccard(held), m)
 
 
@@ -110,7 +110,9 @@ def drawn_again(
     held = np.zeros((bootstrap, x.shape[1]), dtype=bool)
     with (console or Console(quiet=True)).progress(bootstrap, label) as tick:
         for again in held:
-            rows = np.concatenate([rows_of[i] for i in generator.integers(len(rows_of), size=len(rows_of))])
-            again[choose(x[rows], labels[rows], features, rule).kept] = True
+            drawn = [rows_of[i] for i in generator.integers(len(rows_of), size=len(rows_of))]
+            rows = np.concatenate(drawn)
+            patient = np.repeat(np.arange(len(drawn)), [len(of) for of in drawn])  # drawn twice, it counts as two
+            again[choose(x[rows], labels[rows], patient, features, rule).kept] = True
             tick()
     return held

@@ -1,4 +1,4 @@
-"""evaluate: predictions + truth -> every metric with a patient-bootstrap 95 % interval, and figures.
+"""evaluate: predictions + truth -> every metric with a 95 % interval over patients, and figures.
 
 Each task is scored by itself. The truth is mapped onto the model's classes; what has no class there is counted and
 left out, and predictions are never remapped or renormalised. Thresholds come frozen from validation rows. A patient,
@@ -10,15 +10,15 @@ lesion or identical image that the model was trained or tuned on is refused, unl
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skinkit.artifacts.artifact import Artifact
-from skinkit.artifacts.files import digest
+from skinkit.artifacts.artifact import Artifact, exists, open_artifact
+from skinkit.artifacts.files import digest, json_values
 from skinkit.artifacts.tables import read_table
 from skinkit.errors import ConfigError, InputError, RefusedError, did_you_mean, listed
 from skinkit.options import ONE_MODEL, Help
-from skinkit.schemas import IMAGE, METRICS, OK
+from skinkit.schemas import DEFAULT_ENDPOINT, FAILED, IMAGE, LEARNT, LEARNT_LABEL, METRICS, OK
 from skinkit.stages import Job, Sources
 from skinkit.stats.thresholds import source_of
 from skinkit.studies.protocols import HALF, LEFT_OUT_FILE
@@ -28,12 +28,12 @@ from skinkit.workspace import Ref, Workspace
 if TYPE_CHECKING:
     import pandas as pd
 
-    from skinkit.audit.leakage import Leakage
+    from skinkit.audit.leakage import Leakage, Photos
     from skinkit.audit.shortcuts import Audit
     from skinkit.audit.test_access_log import Access
     from skinkit.evaluation.scoring import Evaluation, ScoringSettings
 
-VERSION = 4
+VERSION = 7
 SCHEMA = METRICS
 OF_MODEL = True
 
@@ -48,8 +48,8 @@ GOES_ON = (RefusedError, InputError)
 class Scoring:
     """Options of whatever scores predictions."""
 
-    bootstrap: Annotated[int, "bootstrap replicates of patients; 0: no intervals"] = 1000
-    seed: Annotated[int, "seed of the bootstrap"] = 0
+    bootstrap: Annotated[int, "draws of noise for the interval of the ECE; 0: no intervals"] = 1000
+    seed: Annotated[int, "seed of the draws"] = 0
     subgroups: Annotated[
         bool, "report subgroups: sex, age band, site, skin type, modality, device, centre and confirmation"
     ] = True
@@ -57,7 +57,18 @@ class Scoring:
     by: Annotated[tuple[str, ...], "additional case columns that define subgroups"] = ()
     primary: Annotated[
         str,
-        Help("primary endpoint, declared beforehand: CLASS METRIC [AVERAGE] [@ RULE]", metavar="ENDPOINT"),
+        Help(
+            "primary endpoint, CLASS METRIC [AVERAGE] [@ RULE]; declared beforehand if it is given with the first look",
+            metavar="ENDPOINT",
+        ),
+    ] = ""
+    declared: Annotated[
+        str,
+        Help(
+            "who declared the primary endpoint, and when; without it what 'skinkit init' wrote is chosen by default",
+            metavar="WHO",
+            rare=True,
+        ),
     ] = ""
     allow_leakage: Annotated[str, Help("reason to score cases that leak from training", metavar="REASON")] = ""
     near_bits: Annotated[int, "near-identical images: largest Hamming distance of 64-bit hashes; -1: no check"] = 4
@@ -102,7 +113,7 @@ def run(config: Config, job: Job) -> Artifact:
 
     from skinkit.audit import test_access_log
     from skinkit.evaluation import scoring
-    from skinkit.stages import predict
+    from skinkit.learning.trained import effective_prevalence
 
     settings = settings_of(config, job.cohort.prevalence)
     cohort, model = job.target.cohort, job.target.name
@@ -119,6 +130,15 @@ def run(config: Config, job: Job) -> Artifact:
                 "held-out cases, or an external cohort",
                 "train with a split that holds cases out, or score another cohort",
             )
+        outcomes = predictions.table(["level", "status", "reason"])
+        failed = outcomes[(outcomes["level"] == IMAGE) & (outcomes["status"] == FAILED)]
+        if len(failed) and not (outcomes["status"] == OK).any():
+            reasons = ", ".join(f"{reason} {n}" for reason, n in failed["reason"].value_counts().items())
+            raise InputError(
+                f"{model} could predict none of the {len(failed)} cases of {cohort} ({reasons})",
+                "predicted cases",
+                "see 'skinkit status --failed', and docs/input.md for what each reason means",
+            )
         raise InputError(
             f"no predicted case of {cohort} has a diagnosis that {model} knows (left out: {excluded or 'nothing'})",
             f"diagnoses among {listed(sorted(classes.members))}",
@@ -134,7 +154,7 @@ def run(config: Config, job: Job) -> Artifact:
         _thresholds(table, predictions.info["class_thresholds"], about["folds"]),
         classes.malignant_set,
         source_of(about),
-        trained_prevalence=predict.trained_prevalence(about, classes.malignant),
+        trained_prevalence=effective_prevalence(about, classes.malignant),
     )
     scores = evaluation.scores(settings, cohort=cohort, model=model)
     info = {
@@ -147,7 +167,30 @@ def run(config: Config, job: Job) -> Artifact:
         "leakage": overlap.as_dict() if overlap else None,
         "allow_leakage": reason,
     }
+    if relabelled := _relabelled(job, classes):
+        info["relabelled"] = relabelled
+        job.console.warn(_relabelled_text(model, relabelled))
+    access = _log_access(config, job, table, info["primary"])
+    info["look"] = access.as_dict()
+    if info["primary"]:
+        info["primary"] |= access.declaration()
     info["text"] = scoring.text(scores.rows, info)
+    if job.cohort.role == "external" and (apart := _told_apart(job, images, about)):
+        info["external"] = apart
+        info["text"] += f"\n  {apart['text']}"
+    if overlap is not None:
+        info["text"] += f"\n  {overlap.limits()}"
+    if relabelled:
+        info["text"] += f"\n  {_relabelled_text(model, relabelled)}"
+    if named := about.get("label_attributes"):
+        info["label_attributes"] = named
+        info["text"] += "".join(f"\n  {model} reads: {each['sentence']}" for each in named)
+    if cohort in about.get("not_trained_on", []):
+        info["not_trained_on"] = True
+        weights = about.get("weights") or {}
+        known = cohort in weights.get("cohorts", ())
+        how = f"learnt {cohort} only in {weights['name']}" if known else f"was not trained on {cohort}"
+        info["text"] += f"\n  {model} {how}: the cases that the split holds out are scored"
     rows, beside = [scores.rows], ["scored.parquet"]
     with job.build() as build:
         build.clear()
@@ -168,9 +211,7 @@ def run(config: Config, job: Job) -> Artifact:
         if audited := _audited(config, job, table, images, classes):
             info |= audited.write(build.partial)
             info["text"] += f"\n\n  {info['shortcuts']['verdict']}"
-        access = _log_access(job, table, info["primary"])
-        info["look"] = {"number": access.number, "time": access.entry["time"], "own": access.entry["own"]}
-        job.console.info(f"  {test_access_log.described(access)}")
+        info["text"] += f"\n\n  {test_access_log.described(access)}."
         return build.finish(pd.concat(rows, ignore_index=True), info=info, beside=beside)
 
 
@@ -180,6 +221,19 @@ def summary(artifacts: Sequence[Artifact]) -> dict[str, Any]:
         "headline": {str(artifact.info["cohort"]): artifact.info["headline"] for artifact in artifacts},
         "text": "\n\n".join(str(artifact.info["text"]) for artifact in artifacts),
     }
+
+
+def check_values(config: Config, workspace: Workspace) -> None:
+    """Refuse a primary endpoint of another form, and numbers out of range.
+
+    Raises:
+        ConfigError: naming the first one.
+    """
+    from skinkit.evaluation import endpoint
+
+    if config.primary:
+        endpoint.parse(config.primary)
+    settings_of(config, None)
 
 
 def settings_of(config: Scoring, prevalence: float | None) -> ScoringSettings:
@@ -223,24 +277,65 @@ def _audited(config: Config, job: Job, table: pd.DataFrame, images: pd.DataFrame
     return shortcuts.audited(joined, shortcuts.cues_of(joined), classes, seed=config.seed)
 
 
-def _log_access(job: Job, table: pd.DataFrame, primary: Any) -> Access:
+def _told_apart(job: Job, images: pd.DataFrame, about: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Whether anything tells the cohort from those that the model learnt from; None where these are not here."""
+    import pandas as pd
+
+    from skinkit.audit import external
+
+    learnt = [name for name in about.get("cohorts", []) if name in job.workspace.cohorts]
+    cases = [open_artifact(path).table() for name in learnt if exists(path := job.workspace.path(Ref("cases", name)))]
+    if not cases:
+        return None
+    inside = pd.concat(cases, ignore_index=True)
+    fused = [job.workspace.path(Ref("fused", name, str(about.get("fused")))) for name in (*learnt, job.target.cohort)]
+    measured = None
+    if all(exists(path) for path in fused):
+        tables = [open_artifact(path).table() for path in fused]
+        measured = (pd.concat(tables[:-1], ignore_index=True), tables[-1])
+    return external.compared(inside[inside["status"] == OK], images, measured)
+
+
+def _declared_by(config: Config, workspace: Workspace) -> str:
+    """Whether a person chose the primary endpoint, or it is what ``skinkit init`` wrote."""
+    written = workspace.settings.get("evaluate", {}).get("primary")
+    return "default" if not config.declared and written == config.primary == DEFAULT_ENDPOINT else "person"
+
+
+NOT_IN_LOG = ("allow_leakage", "shortcut_files", "model")
+"""Options that change no figure."""
+
+
+def _log_access(config: Config, job: Job, table: pd.DataFrame, primary: Any) -> Access:
     """Record this access to the test cases."""
     from skinkit.audit import test_access_log
 
     truth = table.loc[table["level"] == IMAGE, ["case_id", "class"]].astype(str).sort_values("case_id")
+    settings = {name: value for name, value in asdict(config).items() if name not in NOT_IN_LOG}
     return test_access_log.add(
         job.workspace.root,
-        {
-            "cohort": job.target.cohort,
-            "role": test_access_log.EXTERNAL if job.cohort.role == "external" else test_access_log.HELD_OUT,
-            "model": job.target.name,
-            "model_identity": job.inputs["model"].identity,
-            "content": digest([job.inputs["predictions"].identity, truth.to_numpy().tolist()]),
-            "endpoint": primary["endpoint"] if primary else None,
-            "cases": len(truth),
-            "run": job.console.run_id,
-        },
+        test_access_log.look_at(
+            table,
+            command="evaluate",
+            cohort=job.target.cohort,
+            external=job.cohort.role == "external",
+            model=job.target.name,
+            settings=json_values(settings),
+            model_identity=job.inputs["model"].identity,
+            content=digest([job.inputs["predictions"].identity, truth.to_numpy().tolist()]),
+            endpoint=primary["endpoint"] if primary else None,
+            declared_by=_declared_by(config, job.workspace) if primary else None,
+            run=job.console.run_id,
+        ),
+        _looks_kept(job.workspace, job.target.cohort),
     )
+
+
+def _looks_kept(workspace: Workspace, cohort: str) -> list[Mapping[str, Any]]:
+    """The looks that the metrics of a cohort remember, whatever the model."""
+    folder = workspace.path(Ref("metrics", cohort, "any")).parent
+    kept = [open_artifact(path).info.get("look") for path in sorted(folder.glob("*")) if exists(path)]
+    return [look for look in kept if look and look.get("own")]
 
 
 # ------------------------------------------------------------------------------------------------------ truth
@@ -349,6 +444,41 @@ def _with_half(table: pd.DataFrame, job: Job) -> pd.DataFrame:
     return table.assign(**{HALF: images.map(halves.set_index("case_id")[HALF]).astype(object)})
 
 
+def _relabelled(job: Job, classes: ClassSet) -> dict[str, Any] | None:
+    """How many cases the model learnt from under another class than they have now, and which; None for none.
+
+    Every cohort that it learnt from is looked at, whichever is scored. Models that do not record their labels are
+    passed over.
+    """
+    file = job.inputs["model"].path / "trained_on.parquet"
+    trained = read_table(file) if file.is_file() else None
+    if trained is None or LEARNT_LABEL not in trained:
+        return None
+    learnt = trained[trained["part"].isin(LEARNT) & trained[LEARNT_LABEL].notna()]
+    changed: list[str] = []
+    for cohort, rows in learnt.drop_duplicates(["cohort", "case_id"]).groupby("cohort"):
+        path = job.workspace.path(Ref("cases", str(cohort)))
+        if str(cohort) not in job.workspace.cohorts or not exists(path):
+            continue
+        cases = open_artifact(path).table(["case_id", "status", "diagnosis"])
+        cases = cases[cases["status"] == OK]
+        now, there = _truths(cases), set(cases["case_id"])
+        for case, was in zip(rows["case_id"], rows[LEARNT_LABEL], strict=True):
+            if case in there and classes.to_class(str(was)) not in {
+                classes.to_class(each) for each in now.get(case, [""])
+            }:
+                changed.append(f"{cohort}/{case}: {was}, now {', '.join(now.get(case, [])) or 'unknown'}")
+    of = len(learnt.drop_duplicates(["cohort", "case_id"]))
+    return {"n": len(changed), "of": of, "cases": changed} if changed else None
+
+
+def _relabelled_text(model: str, relabelled: Mapping[str, Any]) -> str:
+    return (
+        f"{relabelled['n']} of {relabelled['of']} cases have another label than {model} learnt "
+        f"({listed(relabelled['cases'], 3)}): train it again, or its figures mix both"
+    )
+
+
 def _truths(images: pd.DataFrame, column: str = "diagnosis") -> dict[str, list[str]]:
     """Case -> its different diagnoses, or other values of a column."""
     by_case: dict[str, set[str]] = {}
@@ -387,9 +517,13 @@ def _refuse_leakage(
     cases = table[table["level"] == IMAGE].set_index("case_id")["fold"]
     scored = images[images["case_id"].isin(cases.index)]
     scored = scored.assign(fold=scored["case_id"].map(cases))
-    final = any("final" in fold for fold in job.inputs["model"].json("model.json")["folds"])
-    overlap = leakage.joined(*_comparisons(config, scored, trained, development=development, final=final))
-    overlap = leakage.look_at(overlap, leakage.photos_of(job.workspace))
+    about = job.inputs["model"].json("model.json")
+    # What learnt from all rows learnt from the held-out ones too, but not from those of cohorts it was not trained on.
+    every = ~trained["cohort"].isin(about.get("not_trained_on", [])) & any("final" in fold for fold in about["folds"])
+    trained = trained.assign(known=trained["part"].isin(LEARNT) | every)
+    photos = leakage.photos_of(job.workspace, job.console)
+    overlap = leakage.joined(*_comparisons(config, scored, trained, photos, development=development))
+    overlap = leakage.look_at(overlap, photos)
     # Where the split itself was allowed to leak, the reason given then covers the cohort that was split.
     inherited = str(job.inputs["predictions"].info.get("leakage_allowed") or "") if development else ""
     reason = config.allow_leakage or inherited
@@ -407,17 +541,16 @@ def _refuse_leakage(
 
 
 def _comparisons(
-    config: Config, scored: pd.DataFrame, trained: pd.DataFrame, *, development: bool, final: bool
+    config: Config, scored: pd.DataFrame, trained: pd.DataFrame, photos: Photos, *, development: bool
 ) -> Iterator[Leakage]:
-    """Every scored case against the rows of the folds, or of the final model, that predicted it."""
+    """Every scored case against the rows of the folds, or of the final model (``known``), that predicted it."""
     from skinkit.audit import leakage
 
     near = {"near_distance_bits": config.near_bits, "near_limit": config.near_limit}
-    learnt_from = trained[trained["part"] != "held_out"]
+    learnt_from = trained[trained["part"].isin(LEARNT)]
     if not development:
         key = [name for name in ("cohort", "case_id", "image_id") if name in trained]  # older models name no image
-        photos = (trained if final else learnt_from).drop_duplicates(key)
-        yield leakage.check(scored, photos, **near)
+        yield leakage.check(scored, trained[trained["known"]].drop_duplicates(key), photos, **near)
         return
     for fold, learnt in learnt_from.groupby("fold"):
         # A development case without a fold was held out by several, or was in no part: then only folds that never met
@@ -425,7 +558,7 @@ def _comparisons(
         held_out = trained[(trained["fold"] == fold) & (trained["part"] == "held_out")]
         mine = scored["case_id"].isin(held_out.loc[held_out["cohort"].isin(scored["cohort"]), "case_id"])
         met = scored["fold"].isna() & (mine | ~scored["group_id"].isin(learnt["group_id"]))
-        yield leakage.check(scored[(scored["fold"] == fold).fillna(False).astype(bool) | met], learnt, **near)
+        yield leakage.check(scored[(scored["fold"] == fold).fillna(False).astype(bool) | met], learnt, photos, **near)
 
 
 def _thresholds(

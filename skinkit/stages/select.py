@@ -1,7 +1,8 @@
 """select: features + split -> the radiomic signature of each fold, from that fold's training rows only.
 
-For every class a one-vs-rest Welch t-test of every feature; Holm's correction over all features and classes; features
-ranked by their smallest p; one that repeats a better-ranked one (Spearman) is dropped; the best few are kept.
+For every class a one-vs-rest Welch t-test of every feature over patients, not photos; Holm's correction over all
+features and classes; features ranked by their smallest p; one that repeats a better-ranked one (Spearman) is dropped;
+the best few are kept.
 The table says of every feature what became of it. Beside it, ``tests.parquet`` holds every test that was made, and
 ``signature.json`` the chosen features in order with the settings.
 """
@@ -28,10 +29,12 @@ if TYPE_CHECKING:
 
     from skinkit.signature.selection import Choice
 
-VERSION = 2
+VERSION = 3
 SCHEMA = SIGNATURE
 
 _FEATURE = re.compile(r"^([a-z0-9_]+_)?original_[A-Za-z0-9]+_\w+$")
+_OF = "+"
+"""Before each cohort in the name of a signature that only some of the development cohorts choose."""
 TESTS, CHOSEN = "tests.parquet", "signature.json"
 """Files beside the table."""
 
@@ -57,10 +60,17 @@ def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: 
 
 
 def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
-    """The split, and the fused table of every development cohort."""
-    split, _, fused = target.name.partition("/")
-    tables = {f"fused/{cohort}": Ref("fused", cohort, fused) for cohort in workspace.with_role("development")}
+    """The split, and the fused table of every development cohort, or of those that the name ends with."""
+    split, _, name = target.name.partition("/")
+    fused, *cohorts = name.split(_OF)
+    tables = {f"fused/{c}": Ref("fused", c, fused) for c in cohorts or workspace.with_role("development")}
     return {"split": Ref("split", name=split), **tables}
+
+
+def name_of(split: str, fused: str, cohorts: Sequence[str], workspace: Workspace) -> str:
+    """Name of the signature that these development cohorts choose together."""
+    some = cohorts if set(cohorts) != set(workspace.with_role("development")) else ()
+    return _OF.join([f"{split}/{fused}", *some])
 
 
 def run(config: Config, job: Job) -> Artifact:
@@ -78,7 +88,8 @@ def run(config: Config, job: Job) -> Artifact:
     tables, tests, folds = [], [], []
     for fold in sorted(int(fold) for fold in split.table()["fold"].unique()):
         measured = training[training["fold"] == fold]
-        choice = choose(measured[features].to_numpy(), measured["class"].to_numpy(dtype=str), features, rule)
+        labels, patients = (measured[column].to_numpy(dtype=str) for column in ("class", "group_id"))
+        choice = choose(measured[features].to_numpy(), labels, patients, features, rule)
         chosen = [features[i] for i in choice.kept]
         if not chosen:
             job.console.warn(f"fold {fold}: no radiomic feature is significant; its signature is empty")

@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from skinkit.stats.metrics import Bools, Floats, Resamples, once, proportion_interval, ratio
+from skinkit.stats.intervals import proportion_interval
+from skinkit.stats.metrics import Bools, Floats, once
+from skinkit.stats.notes import BEYOND_BOUNDS, SEPARABLE, UNDEFINED
 
 LOGIT_CLIP = 1e-6
 RELIABILITY_BINS = 10
-_STEEPEST = 10.0  # a steeper slope means that the scores separate both classes
+_STEEPEST = 10.0  # a slope or intercept beyond it says no more than that the fit ran away
 
 
 # ------------------------------------------------------------------------------------------- slope and intercept
@@ -37,7 +39,7 @@ class Recalibration:
 
     The slope b is that of the logistic regression ``logit P(y) = a + b logit(p)``: 1 is right, below 1 the
     probabilities are too extreme. The intercept is calibration in the large, a of ``logit P(y) = a + logit(p)``: 0 is
-    right, above 0 the probabilities are too low on the whole. NaN where a side is empty or the scores separate both.
+    right, above 0 the probabilities are too low on the whole. NaN where :meth:`why_nan` says so.
 
     Args:
         probability: (n,) of the positive class.
@@ -62,7 +64,7 @@ class Recalibration:
             value = float(np.mean(np.logaddexp(0, eta) - self._y * eta))
             return value, np.array([rest.mean(), (rest @ self._x) / len(rest) if free else 0.0])
 
-        if not 0 < self._y.sum() < len(self._y):
+        if not 0 < self._y.sum() < len(self._y) or (free and np.ptp(self._x) == 0):
             return np.full(2, np.nan)
         optimum = minimize(loss, np.array([0.0, 0.0]), jac=True, method="BFGS")
         return np.array([optimum.x[0], optimum.x[1] if free else 1.0])
@@ -71,7 +73,30 @@ class Recalibration:
         """Slope and intercept of each replicate of (replicates, n) weights."""
         # Replicates begin where the whole table ends, so few steps are enough.
         intercept = self._fitted(weights, False, self._start[False], 4)[:, 0]
-        return self._fitted(weights, True, self._start[True], 4)[:, 1], intercept
+        slope = self._fitted(weights, True, self._start[True], 4)[:, 1]
+        return np.where(self._separated(weights), np.nan, slope), intercept
+
+    def why_nan(self, *, slope: bool) -> str:
+        """Why the slope, or the intercept, of the whole table is NaN: a note of ``stats.notes``."""
+        if not 0 < self._y.sum() < len(self._y) or (slope and np.ptp(self._x) == 0):
+            return UNDEFINED
+        if slope and self._separated(once(len(self._x)))[0]:
+            return SEPARABLE
+        return BEYOND_BOUNDS
+
+    def _separated(self, w: Floats) -> Bools:
+        """(replicates,) whether a cut parts both sides, ties at it apart: then no slope maximises the likelihood.
+
+        Source: Albert & Anderson, Biometrika 1984.
+        """
+        ends = []
+        for side in (self._y > 0, self._y <= 0):
+            drawn = w[:, side] > 0
+            lowest = np.where(drawn, self._x[side], np.inf).min(axis=1, initial=np.inf)
+            ends.append((lowest, np.where(drawn, self._x[side], -np.inf).max(axis=1, initial=-np.inf)))
+        (low, high), (low_rest, high_rest) = ends
+        separated: Bools = (low >= high_rest) | (low_rest >= high)
+        return separated
 
     def _fitted(self, w: Floats, free: bool, start: Floats, steps: int) -> Floats:
         """(replicates, 2) intercept and slope by Newton's method; the slope stays where it is unless it is ``free``."""
@@ -155,7 +180,7 @@ def shift_classes(probability: npt.ArrayLike, malignant: Bools, source: float, t
 
 
 def reliability(
-    probability: Floats, positive: Bools, cluster: npt.NDArray[Any], resamples: Resamples, bins: int = RELIABILITY_BINS
+    probability: Floats, positive: Bools, cluster: npt.NDArray[Any], bins: int = RELIABILITY_BINS
 ) -> list[dict[str, float | int | None]]:
     """Bins of equal numbers of cases: mean probability against the observed share, with its interval.
 
@@ -163,7 +188,6 @@ def reliability(
         probability: (n,) of the positive class.
         positive: (n,) truth.
         cluster: (n,) patient.
-        resamples: draws of these patients.
         bins: at most so many; fewer where there are under 5 cases a bin, and tied probabilities share one.
     """
     wanted = max(1, min(bins, len(probability) // 5))
@@ -171,14 +195,11 @@ def reliability(
     edges: Floats = np.unique(np.quantile(probability, cuts)) if len(probability) else np.zeros(0)
     place = np.searchsorted(edges, probability, side="right")
     member = place[:, None] == np.arange(len(edges) + 1)
-    hit = member & positive[:, None]
-    shares = [ratio(w @ hit, w @ member) for w in resamples.weights(cluster)]
     bin_rows: list[dict[str, float | int | None]] = []
     for b in np.flatnonzero(member.any(axis=0)):
         rows = member[:, b]
-        values = np.concatenate([d[:, b] for d in shares]) if shares else np.zeros(0)
         observed = float(positive[rows].mean())
-        lower, upper = proportion_interval(observed, values, int(rows.sum()), len(np.unique(cluster[rows])))
+        lower, upper = proportion_interval(positive, rows, cluster)
         bin_rows.append(
             {
                 "predicted": float(probability[rows].mean()),

@@ -1,18 +1,19 @@
 """How well scores separate two groups: as they are, or fitted out of fold by a small logistic regression.
 
-Fitted scores always come from rows outside the training folds, folds are grouped by patient, and intervals resample
-patients. Used by the shortcut audit and by the comparison of two cohorts.
+Fitted scores always come from rows outside the training folds, folds are grouped by patient, and intervals are over
+patients (``stats.intervals``). Used by the shortcut audit and by the comparison of two cohorts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from skinkit.stats.metrics import Bools, Floats, Ranking, cluster_weights, percentile_interval
+from skinkit.stats.intervals import LeaveOut, bounded_interval, bounded_p, effective_patients, patients_of
+from skinkit.stats.metrics import Bools, Floats, Ranking, area_of_counts
 
 FOLDS = 5
 FEWEST_CLUSTERS = 4
@@ -27,71 +28,77 @@ class Area:
 
     Attributes:
         auroc: as ranked; below 0.5 where low scores go with the positives.
-        lower: of the 95 % percentile interval over resampled clusters.
+        lower: of the 95 % interval over patients; NaN for too few of them.
         upper: of the same.
-        se: standard deviation of the replicates.
+        p: two-sided, of AUROC 0.5 (Student's t; for an AUROC of 0 or 1 the sign test of the rarer side's patients); NaN
+            for too few patients.
         n: rows with a score.
         n_positive: positives among them.
         n_clusters: clusters among them.
+        n_rarer: clusters of the rarer side.
     """
 
     auroc: float
     lower: float
     upper: float
-    se: float
+    p: float
     n: int
     n_positive: int
     n_clusters: int
+    n_rarer: int
 
     @property
     def oriented(self) -> Area:
         """The AUROC of the negated score where it lies below 0.5."""
         if not self.auroc < 0.5:
             return self
-        return Area(1 - self.auroc, 1 - self.upper, 1 - self.lower, self.se, self.n, self.n_positive, self.n_clusters)
-
-    @property
-    def p(self) -> float:
-        """Two-sided p value of AUROC 0.5, from the normal approximation with the bootstrap's standard deviation."""
-        from scipy.stats import norm
-
-        if np.isnan(self.auroc):
-            return float("nan")
-        distance = abs(self.auroc - 0.5)
-        if not self.se > 0:
-            return 0.0 if distance > 0 else 1.0
-        return float(2 * norm.sf(distance / self.se))
+        return replace(self, auroc=1 - self.auroc, lower=1 - self.upper, upper=1 - self.lower)
 
 
-def areas(
-    scores: Sequence[Floats], positive: Bools, cluster: npt.NDArray[np.str_], *, bootstrap: int, seed: int
-) -> list[Area]:
+def areas(scores: Sequence[Floats], positive: Bools, cluster: npt.NDArray[np.str_], *, seed: int) -> list[Area]:
     """The AUROC of each score over the rows where it is known.
 
     Args:
         scores: each (n,), NaN where unknown.
         positive: (n,).
         cluster: (n,) patient of each row.
-        bootstrap: replicates; every score uses the same draws.
-        seed: of the bootstrap.
+        seed: of the groups of many patients.
     """
     # Many cues are identical; each distinct score is measured once.
     distinct = {score.tobytes(): score for score in scores}
     weighted = {key: _Weighted(score, positive) for key, score in distinct.items()}
     parts: dict[bytes, list[Floats]] = {key: [] for key in distinct}
-    for weights in cluster_weights(cluster, bootstrap, seed):
+    for weights in LeaveOut(cluster, seed).weights(cluster):
         for key, measured in weighted.items():
             parts[key].append(measured(weights))
     by_score: dict[bytes, Area] = {}
     for key, measured in weighted.items():
-        rows = measured.rows
-        replicates = np.concatenate(parts[key]) if parts[key] else np.zeros(0)
-        lower, upper = percentile_interval(replicates)
-        valid = replicates[~np.isnan(replicates)]
-        se = float(valid.std(ddof=1)) if len(valid) > 1 else float("nan")
-        counts = int(rows.sum()), int(positive[rows].sum()), len(np.unique(cluster[rows]))
-        by_score[key] = Area(float(measured(np.ones((1, len(positive))))[0]), lower, upper, se, *counts)
+        known = measured.rows
+        sides = (known & positive, known & ~positive)
+        area = float(measured(np.ones((1, len(positive))))[0])
+        left_out = np.concatenate(parts[key]) if parts[key] else np.zeros(0)
+        of_sides = [patients_of(cluster, side) for side in sides]  # a patient with rows of both counts twice
+        rarer, effective = min(of_sides), effective_patients(cluster, *sides)
+        lower, upper = bounded_interval(area, left_out, rarer, effective=effective)
+        by_score[key] = Area(
+            auroc=area,
+            lower=lower,
+            upper=upper,
+            p=float("nan") if np.isnan(lower) else _p(area, left_out, effective, rarer, sum(of_sides)),
+            n=int(known.sum()),
+            n_positive=int(sides[0].sum()),
+            n_clusters=patients_of(cluster, known),
+            n_rarer=rarer,
+        )
     return [by_score[score.tobytes()] for score in scores]
+
+
+def _p(area: float, left_out: Floats, effective: float, rarer: int, dealt: int) -> float:
+    """P of AUROC 0.5: no smaller than that of the most extreme of all ways to deal the rarer side out to patients."""
+    from scipy.special import comb
+
+    least = min(1.0, 2 / float(comb(dealt, rarer)))
+    return least if area in (0.0, 1.0) else max(least, bounded_p(area, left_out, effective))
 
 
 class _Weighted:
@@ -113,12 +120,7 @@ class _Weighted:
         if self._table is None:
             return self._ranking.areas(own)[0]
         counts = own @ self._table
-        negatives, positives = counts[:, ::2], counts[:, 1::2]
-        below = np.cumsum(negatives, axis=1) - 0.5 * negatives
-        pairs = negatives.sum(axis=1) * positives.sum(axis=1)
-        out: Floats = np.full(len(weights), np.nan)
-        np.divide((positives * below).sum(axis=1), pairs, out=out, where=pairs > 0)
-        return out
+        return area_of_counts(counts[:, 1::2], counts[:, ::2])
 
 
 def fold_of(positive: Bools, cluster: npt.NDArray[np.str_], *, seed: int, folds: int = FOLDS) -> npt.NDArray[np.int64]:
@@ -199,7 +201,6 @@ def area_within(
     stratum: npt.NDArray[np.int64],
     cluster: npt.NDArray[np.str_],
     *,
-    bootstrap: int,
     seed: int,
 ) -> tuple[float, float, float]:
     """AUROC over pairs of the same stratum only: the AUROC with the stratum held constant, with interval.
@@ -209,8 +210,7 @@ def area_within(
         positive: (n,).
         stratum: (n,).
         cluster: (n,).
-        bootstrap: replicates.
-        seed: of the bootstrap.
+        seed: of the groups of many patients.
     """
     parts = [np.flatnonzero(stratum == value) for value in np.unique(stratum)]
     rankings = [(Ranking(score[rows], positive[rows]), rows) for rows in parts]
@@ -226,9 +226,15 @@ def area_within(
         out: Floats = np.divide(above, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
         return out
 
-    replicates = [pooled(weights) for weights in cluster_weights(cluster, bootstrap, seed)]
-    lower, upper = percentile_interval(np.concatenate(replicates) if replicates else np.zeros(0))
-    return float(pooled(np.ones((1, len(score))))[0]), lower, upper
+    left_out = [pooled(weights) for weights in LeaveOut(cluster, seed).weights(cluster)]
+    area, sides = float(pooled(np.ones((1, len(score))))[0]), (positive, ~positive)
+    ends = bounded_interval(
+        area,
+        np.concatenate(left_out) if left_out else np.zeros(0),
+        patients_of(cluster, *sides),
+        effective=effective_patients(cluster, *sides),
+    )
+    return area, *ends
 
 
 def holm(p: npt.ArrayLike) -> Floats:

@@ -1,7 +1,7 @@
-"""Metrics of classifiers and masks, and patient-bootstrap intervals: arrays in, numbers out.
+"""Metrics of classifiers and masks: arrays in, numbers out.
 
-Every metric is computed on *weighted* cases. The point estimate weights each case once; a bootstrap replicate weights
-it by how often its patient was drawn, so one pass over sorted scores serves any number of replicates.
+Every metric is computed on *weighted* cases. The point estimate weights each case once; a jackknife replicate gives the
+cases of one patient no weight (``stats.intervals``). One pass over sorted scores serves any number of replicates.
 The table of all metrics is built from these pieces in ``evaluation.metric_table.py``.
 
 Definitions
@@ -13,26 +13,11 @@ Definitions
 * Sensitivity at 95 % specificity: the best sensitivity of any threshold with a specificity of at least 0.95, without
   interpolation; likewise the reverse.
 * ECE: mean over cases of |accuracy - confidence| per bin, ``ECE_BINS`` equal-width bins (Guo et al. 2017).
-
-Intervals
----------
-Replicates draw clusters (patients) with replacement (Efron 1979). Those in which a metric is undefined are skipped;
-with fewer than ``VALID_SHARE`` of them left there is no interval.
-
-* A proportion of cases (sensitivity, precision, ...): Wilson's score interval (1927) with as many trials as would give
-  the bootstrap's standard error; at 0 or 1 the exact binomial one (Clopper & Pearson 1934) with the clusters as trials:
-  0 of 26 is not 0 for certain.
-* AUROC, average precision, pAUC: on the log-odds scale, bootstrap standard error, Student's t with (clusters of the
-  rarer side - 1) degrees.
-* ECE: percentiles mirrored at the estimate (the basic bootstrap), because noise raises the estimate, and in the
-  replicates once more.
-* Everything else: percentiles of the replicates, for a class and for malignancy widened about the estimate as Student's
-  t with (clusters of the rarer side - 1) degrees asks for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
 
 import numpy as np
 import numpy.typing as npt
@@ -43,10 +28,7 @@ Bools = npt.NDArray[np.bool_]
 
 ECE_BINS = 15
 MINIMUM_N = 5
-VALID_SHARE = 0.9
 LEVEL = 0.95
-_CHUNK_CELLS = 4_000_000  # weights (times classes) held at once, 32 MB
-_Z = 1.959963984540054
 _ROUND = 1e-9
 EPS = float(np.finfo(np.float64).eps)
 
@@ -56,7 +38,6 @@ PAUC = "pauc_above_80_sensitivity"
 ALL, MALIGNANT = "all", "malignant"
 """What stands in the column ``class`` beside class codes: averages over classes, malignant against benign."""
 
-INSUFFICIENT = "insufficient_n"
 NO_INTERVAL = "no_interval"
 EXACT_INTERVAL = "exact_interval"
 
@@ -126,6 +107,15 @@ class Ranking:
             figures[f"sensitivity_at_{100 * share:.0f}_specificity"] = _best(hits, alarms <= 1 - share + _ROUND)
             figures[f"specificity_at_{100 * share:.0f}_sensitivity"] = _best(1 - alarms, hits >= share - _ROUND)
         return {name: np.where(np.isnan(auroc), np.nan, value) for name, value in figures.items()}
+
+
+def area_of_counts(positives: Floats, negatives: Floats) -> Floats:
+    """(...,) AUROC from the positives and negatives at each score, (..., scores) in ascending order; NaN without both.
+
+    Ties count half.
+    """
+    below = np.cumsum(negatives, axis=-1) - 0.5 * negatives
+    return ratio((positives * below).sum(axis=-1), negatives.sum(axis=-1) * positives.sum(axis=-1))
 
 
 def _best(rate: Floats, allowed: Bools) -> Floats:
@@ -260,28 +250,59 @@ def softmax(logits: npt.ArrayLike, temperature: float = 1.0) -> Floats:
     return probability
 
 
-def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
-    """The temperature T > 0 that minimises the log loss of ``softmax(logits / T)``.
+def fit_temperature(
+    logits: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    prior: npt.ArrayLike | None = None,
+    *,
+    possible: Bools | None = None,
+    spread: float = math.inf,
+) -> float:
+    """The temperature T > 0 with which ``softmax(logits / T)`` is most likely, within 0.05 <= T <= 20.
 
-    The loss is convex in 1/T, so the minimum within 0.05 <= T <= 20 is the only one. Without a case, T is 1.
+    Logits that hold for another mix of classes (``prior``) than that of the labels are moved to the latter by Bayes'
+    rule inside the likelihood: the probability of class k is proportional to exp(logit_k / T) m_k / prior_k, where m_k
+    are the labels of class k. Where a temperature makes the logits right, this has the same optimum as the log loss
+    with each case weighted by supposed over observed share of its class, and varies less: no case weighs much because
+    its class is rare. Cases of a class whose prior is 0 are left out; a class without a label says nothing and competes
+    for no case.
 
     Args:
         logits: (n, classes) logits or log-probabilities; -inf is read as ln(1e-12).
         labels: (n,) class indices.
+        prior: (classes,) shares of the classes for which the logits hold, up to a factor; None for the labels' own.
+        possible: (n, classes) classes that a case can have at all; None for all.
+        spread: standard deviation of ln T before any case is seen (normal, about T = 1); infinite for the maximum
+            likelihood.
 
-    Source: Guo et al., "On calibration of modern neural networks", ICML 2017.
+    Returns:
+        T; 1 where no case, or no case of a second class, tells it.
+
+    Source: Guo et al., "On calibration of modern neural networks", ICML 2017; Prentice & Pyke, Biometrika 1979 (the
+    likelihood under another mix).
     """
     from scipy.optimize import minimize_scalar
 
     z = np.maximum(np.asarray(logits, dtype=np.float64), np.log(1e-12))
     y = np.asarray(labels, dtype=np.int64)
+    offset = np.zeros_like(z) if possible is None else np.where(possible, 0.0, -np.inf)
+    if prior is not None:
+        q = np.asarray(prior, dtype=np.float64)
+        known = q[y] > 0
+        z, y, offset = z[known], y[known], offset[known]
+        counts = np.bincount(y, minlength=len(q))
+        if np.count_nonzero(counts) < 2:
+            return 1.0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            offset = offset + np.where(counts > 0, np.log(counts / (q / q.sum())), -np.inf)
     if not len(y):
         return 1.0
 
     def loss(log_t: float) -> float:
-        scaled = z / np.exp(log_t)
+        scaled = z / np.exp(log_t) + offset
         top = scaled.max(axis=1)
-        return float(np.mean(top + np.log(np.exp(scaled - top[:, None]).sum(axis=1)) - scaled[np.arange(len(y)), y]))
+        own = scaled[np.arange(len(y)), y]
+        return float(np.sum(top + np.log(np.exp(scaled - top[:, None]).sum(axis=1)) - own)) + log_t**2 / spread**2 / 2
 
     optimum = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded", options={"xatol": 1e-6})
     return float(np.exp(optimum.x))
@@ -316,147 +337,3 @@ def iou(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     x, y = np.asarray(a, dtype=bool), np.asarray(b, dtype=bool)
     union = int((x | y).sum())
     return int((x & y).sum()) / union if union else 1.0
-
-
-# ---------------------------------------------------------------------------------------------------- bootstrap
-
-
-class Resamples:
-    """Bootstrap draws of clusters with replacement, as many as there are; shared by all tables of these clusters.
-
-    Args:
-        cluster: (n,) cluster of each case, any sortable values.
-        replicates: how many draws.
-        seed: same seed, same draws, whatever the order of the cases.
-    """
-
-    def __init__(self, cluster: npt.ArrayLike, replicates: int, seed: int) -> None:
-        self.names = np.unique(np.asarray(cluster))
-        clusters = len(self.names)
-        self.counts = np.zeros((replicates if clusters else 0, clusters), dtype=np.uint16)
-        generator = np.random.default_rng(seed)
-        step = max(1, _CHUNK_CELLS // max(clusters, 1))
-        for begin in range(0, len(self.counts), step):
-            part = self.counts[begin : begin + step]
-            part[:] = generator.multinomial(clusters, np.full(clusters, 1 / clusters), size=len(part))
-
-    def weights(self, cluster: npt.ArrayLike, width: int = 1) -> Iterator[Floats]:
-        """How often each case's cluster was drawn, (some replicates, cases) at a time.
-
-        Args:
-            cluster: (n,) cluster of each case, among those drawn.
-            width: numbers the caller makes of each weight; bounds the size of a chunk.
-        """
-        index = np.searchsorted(self.names, np.asarray(cluster))
-        step = max(1, _CHUNK_CELLS // max(len(index) * width, 1))
-        for begin in range(0, len(self.counts), step):
-            yield self.counts[begin : begin + step, index].astype(np.float64)
-
-
-def cluster_weights(cluster: npt.ArrayLike, replicates: int, seed: int, width: int = 1) -> Iterator[Floats]:
-    """Bootstrap weights of one table; see :class:`Resamples`."""
-    return Resamples(cluster, replicates, seed).weights(cluster, width)
-
-
-def percentile_interval(values: npt.ArrayLike) -> tuple[float, float]:
-    """The 95 % percentile interval of replicates; (NaN, NaN) where fewer than ``VALID_SHARE`` of them are defined."""
-    valid = _valid(values)
-    if valid is None:
-        return float("nan"), float("nan")
-    lower, upper = np.quantile(valid, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(lower), float(upper)
-
-
-def widened_interval(estimate: float, replicates: npt.ArrayLike, clusters: int) -> tuple[float, float]:
-    """The percentile interval, widened about the estimate as few clusters ask for.
-
-    Percentiles are as narrow as a normal distribution with the variance of the sample; both are too little for m
-    clusters, by sqrt(m / (m - 1)) and by Student's t over the normal quantile.
-
-    Args:
-        estimate: the figure.
-        replicates: its bootstrap replicates.
-        clusters: m, those of the rarer side.
-
-    Source: Hesterberg, The American Statistician 2015, section 4.3.
-    """
-    from scipy.stats import t
-
-    lower, upper = percentile_interval(replicates)
-    m = max(clusters, 3)
-    factor = float(t.ppf((1 + LEVEL) / 2, m - 1)) / _Z * float(np.sqrt(m / (m - 1)))
-    return estimate - factor * (estimate - lower), estimate + factor * (upper - estimate)
-
-
-def mirrored_interval(estimate: float, replicates: npt.ArrayLike) -> tuple[float, float]:
-    """The basic bootstrap interval of a figure that noise raises and that cannot be below 0.
-
-    Source: Davison & Hinkley, Bootstrap Methods and their Application, 1997, eq. 5.6.
-    """
-    lower, upper = percentile_interval(replicates)
-    return max(2 * estimate - upper, 0.0), max(2 * estimate - lower, 0.0)
-
-
-def extreme_interval(proportion: float, n: int) -> tuple[float, float]:
-    """The exact 95 % binomial interval of 0 or n successes in n trials.
-
-    Source: Clopper & Pearson, Biometrika 1934; at the ends it is 1 - (alpha/2)^(1/n).
-    """
-    reach = 1 - ((1 - LEVEL) / 2) ** (1 / n)
-    return (0.0, reach) if proportion == 0 else (1 - reach, 1.0)
-
-
-def proportion_interval(proportion: float, replicates: npt.ArrayLike, cases: int, clusters: int) -> tuple[float, float]:
-    """The 95 % interval of a proportion of clustered cases; (NaN, NaN) where too few replicates are defined.
-
-    Wilson's interval with the trials n that give the bootstrap's standard error, p(1-p)/n = SE^2, at most the cases.
-
-    Args:
-        proportion: 0 to 1.
-        replicates: its bootstrap replicates.
-        cases: what it divides by.
-        clusters: clusters these cases are of.
-    """
-    valid = _valid(replicates)
-    if valid is None:
-        return float("nan"), float("nan")
-    if proportion in (0.0, 1.0):
-        return extreme_interval(proportion, clusters)
-    spread = float(valid.var())
-    trials = min(proportion * (1 - proportion) / spread, cases) if spread > 0 else cases
-    z2 = _Z**2 / trials
-    middle = (proportion + z2 / 2) / (1 + z2)
-    reach = _Z * float(np.sqrt(proportion * (1 - proportion) / trials + z2 / (4 * trials))) / (1 + z2)
-    return max(middle - reach, 0.0), min(middle + reach, 1.0)
-
-
-def area_interval(area: float, replicates: npt.ArrayLike, clusters: int, largest: float = 1.0) -> tuple[float, float]:
-    """The 95 % interval of an AUROC; (NaN, NaN) where too few replicates are defined.
-
-    On the log-odds scale with the bootstrap's standard error. An AUROC of 0 or 1 gets the exact binomial interval.
-
-    Args:
-        area: 0 to ``largest``.
-        replicates: its bootstrap replicates.
-        clusters: clusters of the rarer side; one less are Student's degrees of freedom.
-        largest: what a perfect score has.
-    """
-    from scipy.special import expit, logit
-    from scipy.stats import t
-
-    valid = _valid(replicates)
-    if valid is None:
-        return float("nan"), float("nan")
-    share = min(area / largest, 1.0)
-    if share < _ROUND or share > 1 - _ROUND:
-        lower, upper = extreme_interval(round(share), clusters)
-        return largest * lower, largest * upper
-    reach = float(t.ppf((1 + LEVEL) / 2, max(clusters - 1, 1)) * valid.std() / largest / (share * (1 - share)))
-    return largest * float(expit(logit(share) - reach)), largest * float(expit(logit(share) + reach))
-
-
-def _valid(replicates: npt.ArrayLike) -> Floats | None:
-    """The defined replicates, or None where they are fewer than ``VALID_SHARE``."""
-    values = np.asarray(replicates, dtype=np.float64)
-    valid: Floats = values[~np.isnan(values)]
-    return valid if len(values) and len(valid) >= VALID_SHARE * len(values) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,4 +129,4 @@ def _principal(z: Floats) -> tuple[Floats, Floats]:
 def as_matrix(batch: Mapping[str, npt.ArrayLike]) -> Floats:
     """A model's named inputs side by side, unknown values as 0 (the training rows' mean): (n, p)."""
     parts = [np.asarray(values, dtype=np.float64) for _, values in sorted(batch.items())]
-    return np.nan_to_num(np.hstack([part.reshape(len(part), -1) for part in parts]))
+    return np.nan_to_num(np.hstack([part.reshape(len(part), math.prod(part.shape[1:])) for part in parts]))

@@ -1,7 +1,8 @@
 """The threshold of the veto: a fixed number, or chosen by a rule on validation rows.
 
-A case is called malignant where its most probable class is, and by the veto where its malignancy reaches the threshold.
-A rule looks at the calls that result from both:
+The veto has one meaning, for own models and other software (:func:`called_malignant`): a case is called malignant where
+its most probable class is malignant, or where its malignancy reaches the threshold. A rule looks at the calls that
+result from both:
 
     sensitivity=0.95    the highest threshold at which at least 95 % of the malignant validation cases are called
     specificity=0.9     the lowest threshold at which at least 90 % of the benign validation cases are not called
@@ -25,11 +26,26 @@ if TYPE_CHECKING:
 
     from skinkit.stats.metrics import Bools, Floats
 
+VETO = "veto"
+"""Name of the rule in tables."""
 SENSITIVITY, SPECIFICITY, YOUDEN = RULES = ("sensitivity", "specificity", "youden")
 SOURCE = "validation:{rule}"
 _FIX = "0.3 is what Wang 2024 uses; a rule is for example sensitivity=0.95 or youden"
-_REPLICATES = 1000
 _CALLED = 2.0  # above every probability
+
+
+def called_malignant(malignancy: Any, by_class: Any, threshold: Any) -> Any:
+    """The veto: whether cases are called malignant, by their most probable class or by the threshold.
+
+    Args:
+        malignancy: (n,) probability of malignancy, or that of one case.
+        by_class: likewise whether the most probable class is malignant.
+        threshold: one, or one for each case; arrays that fit by broadcasting give as many columns of calls.
+
+    Source: the veto of Wang et al., Scientific Reports 2024: malignant from the threshold on, whatever the top class; a
+    malignant top class stays malignant below it.
+    """
+    return by_class | (malignancy >= threshold)
 
 
 @dataclass(frozen=True)
@@ -76,7 +92,7 @@ def _number(text: str) -> float | None:
 
 
 def choose(
-    rule: ThresholdRule, malignancy: Floats, by_class: Bools, truth: Bools, cluster: npt.NDArray[Any], *, seed: int = 0
+    rule: ThresholdRule, malignancy: Floats, by_class: Bools, truth: Bools, cluster: npt.NDArray[Any]
 ) -> dict[str, Any]:
     """The threshold of a rule on some validation cases, with the sensitivity and specificity it reaches there.
 
@@ -86,12 +102,11 @@ def choose(
         by_class: (n,) the most probable class is malignant.
         truth: (n,) malignant in truth.
         cluster: (n,) patient.
-        seed: of the bootstrap.
 
     Returns:
         ``rule``, ``threshold``, ``reached`` (whether any threshold meets the target), ``n``, ``n_malignant``,
         ``n_clusters``, and ``sensitivity`` and ``specificity`` on these cases: ``estimate``, ``lower`` and ``upper``
-        (patient bootstrap at this threshold; that it was chosen on these cases is not in the interval).
+        (over patients at this threshold; that it was chosen on these cases is not in the interval).
 
     Raises:
         InputError: no malignant or no benign case.
@@ -129,8 +144,8 @@ def choose(
         "n": len(truth),
         "n_malignant": int(truth.sum()),
         "n_clusters": len(np.unique(cluster)),
-        "sensitivity": _with_interval(called, truth, cluster, seed),
-        "specificity": _with_interval(~called, ~truth, cluster, seed),
+        "sensitivity": _with_interval(called, truth, cluster),
+        "specificity": _with_interval(~called, ~truth, cluster),
     }
 
 
@@ -143,18 +158,14 @@ def _share_from(score: Floats, thresholds: Floats) -> Floats:
     return share
 
 
-def _with_interval(right: Bools, of: Bools, cluster: npt.NDArray[Any], seed: int) -> dict[str, float | None]:
-    """Share of the cases ``of`` that are ``right``, with its interval over patients."""
+def _with_interval(right: Bools, of: Bools, cluster: npt.NDArray[Any]) -> dict[str, float | None]:
+    """Share of the cases ``of`` that are ``right``, with its interval over patients; None for too few patients."""
     import numpy as np
 
-    from skinkit.stats.metrics import Resamples, proportion_interval, ratio
+    from skinkit.stats.intervals import proportion_interval
 
-    estimate = float(right[of].mean())
-    draws = Resamples(cluster, _REPLICATES, seed).weights(cluster)
-    shares = [ratio(weights @ (right & of), weights @ of) for weights in draws]
-    ends = proportion_interval(estimate, np.concatenate(shares), int(of.sum()), len(np.unique(cluster[of])))
-    lower, upper = (None if np.isnan(end) else float(end) for end in ends)
-    return {"estimate": estimate, "lower": lower, "upper": upper}
+    lower, upper = (None if np.isnan(end) else float(end) for end in proportion_interval(right, of, cluster))
+    return {"estimate": float(right[of].mean()), "lower": lower, "upper": upper}
 
 
 def of_model(veto: float | str, folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from skinkit.studies import Study, load_study, studies
 from skinkit.taxonomy import class_set
 from skinkit.workspace import Ref, Workspace
 
+pytestmark = pytest.mark.usefixtures("narrow_hybrid")
 SKILLS = {"poor": 0.3, "better": 2.6, "good": 2.6}
 TINY = "--settings=side_px=32,image_epochs=0,recipe.epochs=1,recipe.batch=8,branch_width=8"
 
@@ -78,12 +79,8 @@ def test_the_networks_of_a_study_have_its_presets_and_settings(name: str) -> Non
         if arm.model not in registered():
             continue
         model = load_model(arm.model, "classify")
-        if issubclass(model, Network):
-            assert arm.preset in model.PRESETS
-            assert set(arm.settings) <= set(model.CONFIG.__dataclass_fields__)
-        else:
-            assert not arm.preset
-            assert not arm.settings
+        assert set(arm.settings) <= set(model.CONFIG.__dataclass_fields__)
+        assert arm.preset in model.PRESETS if issubclass(model, Network) else not arm.preset
 
 
 def test_the_numbers_of_wang_2024_are_those_printed() -> None:
@@ -148,7 +145,7 @@ def test_pairs_are_what_adds_one_thing_and_everything_against_the_whole() -> Non
 def test_pairs_are_corrected_together_figure_by_figure() -> None:
     sides = {name: side(name, cases(120, skill=skill, model=i)) for i, (name, skill) in enumerate(SKILLS.items())}
     chosen = ablation.pairs({"poor": (), "better": ("poor",), "good": ("better",)}, "good")
-    rows, refused = ablation.compare_pairs(sides, chosen, bootstrap=200, seed=0, minimum=5)
+    rows, refused = ablation.compare_pairs(sides, chosen, seed=0, minimum=5)
     assert not refused
     table = pd.DataFrame(rows)
     for _, of in table.groupby("figure"):
@@ -163,9 +160,7 @@ def test_pairs_are_corrected_together_figure_by_figure() -> None:
 
 def test_a_pair_of_different_malignant_sets_is_told_and_the_others_are_compared() -> None:
     sides = {"a": side("a", cases(60)), "b": side("b", cases(60, model=2)), "c": side("c", cases(60), "BCC,MEL")}
-    rows, refused = ablation.compare_pairs(
-        sides, {("a", "b"): "why", ("a", "c"): "why"}, bootstrap=10, seed=0, minimum=5
-    )
+    rows, refused = ablation.compare_pairs(sides, {("a", "b"): "why", ("a", "c"): "why"}, seed=0, minimum=5)
     assert {(row["a"], row["b"]) for row in rows} == {("a", "b")}
     assert "malignant" in refused["a", "c"]
 
@@ -278,7 +273,8 @@ def test_every_arm_learnt_from_the_same_split_and_is_told_with_intervals(ablated
     held_out = told["cohorts"]["clinic"]["arms"]["image-metadata"]
     assert held_out["n"] < 45
     area = held_out["malignant_auroc"]
-    assert area["lower"] <= area["estimate"] <= area["upper"]
+    assert 0 <= area["estimate"] <= 1
+    assert area["lower"] is None or area["lower"] <= area["estimate"] <= area["upper"]
     pairs = {(row["a"], row["b"]) for row in told["cohorts"]["clinic"]["differences"]}
     assert pairs == {("metadata", "image-metadata")}
 
@@ -294,7 +290,7 @@ def test_differences_are_those_of_the_arms(ablated: Workspace) -> None:
     for row in macro.to_dict("records"):
         values = [arms.loc[("clinic", row[side], *key), "estimate"] for side in ("a", "b")]
         assert row["difference"] == pytest.approx(values[1] - values[0])
-        assert row["lower"] <= row["difference"] <= row["upper"]
+        assert np.isnan(row["lower"]) or row["lower"] <= row["difference"] <= row["upper"]
     assert len(macro) == 1
 
 
@@ -382,6 +378,6 @@ def test_a_study_knows_its_arms_and_parts() -> None:
 
 
 def test_a_table_of_one_arm_has_no_pairs() -> None:
-    rows, refused = ablation.compare_pairs({}, {("a", "b"): "why"}, bootstrap=5, seed=0, minimum=1)
+    rows, refused = ablation.compare_pairs({}, {("a", "b"): "why"}, seed=0, minimum=1)
     assert (rows, refused) == ([], {})
     assert ablation.summary(_no_metrics())["macro_auroc"]["estimate"] is None

@@ -99,7 +99,7 @@ def write_model(
         ],
     }
     names = ["cohort", "case_id", "group_id", "patient_id", "lesion_id", "image_sha256", "pixel_sha256", "dhash"]
-    frame = pd.DataFrame(trained, columns=[*names, "fold", "part"])
+    frame = pd.DataFrame(trained, columns=[*names, "fold", "part", *({"diagnosis"} & {*trained[0]})])
     stream = io.BytesIO()
     frame.to_parquet(stream, index=False)
     write(
@@ -243,7 +243,7 @@ def test_a_class_nobody_has_is_told_and_left_out_of_averages(workspace: Workspac
     external(workspace, rows)
     table, artifact, _ = one(workspace)
     assert artifact.info["absent_classes"] == ["SCC"]
-    assert figure(table, "SCC", "none", "auroc")["note"] == "insufficient_n"
+    assert figure(table, "SCC", "none", "auroc")["note"] == "undefined"
     assert not np.isnan(figure(table, "all", "none", "auroc", "macro")["estimate"])
 
 
@@ -420,8 +420,29 @@ def test_what_was_held_out_is_no_leak_and_alike_images_are_told(workspace: Works
     assert one(workspace)[1].info["leakage"]["cases"] == 0
     write_model(workspace, [trained_row("pad", "T", dhash=f"{int(rows[3]['dhash'], 16) ^ 7:016x}")])
     _, artifact, said = one(workspace)
-    assert "1 case like a training image by its hash" in said
+    assert "1 case like a training image" in said
     assert artifact.info["leakage"]["counts"]["alike"] == 1
+
+
+def test_labels_that_changed_after_training_are_told(workspace: Workspace) -> None:
+    external(workspace)
+    cases = write_cases(workspace, "pad", people()).table()
+    labels = dict(zip(cases["case_id"], cases["diagnosis"], strict=True))
+    first, second, third, *others = sorted(labels)
+    was = {first: "nevus" if PAD6.to_class(labels[first]) != "NEV" else "melanoma", second: labels[second]}
+    rows = [trained_row("pad", case, diagnosis=label) for case, label in was.items()]
+    rows += [trained_row("pad", third, diagnosis="no longer of a class", part="held_out")]
+    rows += [trained_row("pad", case, diagnosis=labels[case]) for case in others]
+    write_model(workspace, rows)
+    _, artifact, said = one(workspace)
+    assert artifact.info["relabelled"] == {
+        "n": 1, "of": len(labels) - 1, "cases": [f"pad/{first}: {was[first]}, now {labels[first]}"],
+    }  # fmt: skip
+    assert "1 of" in said
+    assert "have another label than frozen_probe learnt" in said
+    assert "have another label than frozen_probe learnt" in artifact.info["text"]
+    write_model(workspace, [trained_row("pad", case, diagnosis=label) for case, label in labels.items()])
+    assert "relabelled" not in one(workspace)[1].info
 
 
 def test_patients_of_another_hospital_with_the_same_number_are_no_leak(workspace: Workspace) -> None:
@@ -455,6 +476,14 @@ def test_a_cohort_without_labels_is_told(workspace: Workspace) -> None:
         one(workspace)
     assert "case of jinan" in error.value.found
     assert "diagnosis" in error.value.found
+
+
+def test_a_cohort_whose_photos_all_failed_is_told_why(workspace: Workspace) -> None:
+    predicted = external(workspace).drop(columns="truth")
+    write_predictions(workspace, "jinan", predicted.assign(status="failed", reason="view_missing").to_dict("records"))
+    with pytest.raises(InputError) as error:
+        one(workspace)
+    assert "none of the 120 cases of jinan (view_missing 120)" in error.value.found
 
 
 def test_bare_evaluate_scores_development_and_external_cohorts(workspace: Workspace) -> None:
@@ -511,15 +540,19 @@ def test_a_table_made_elsewhere_is_scored(tmp_path: Path, name: str) -> None:
 
 def test_malignancy_call_and_thresholds_of_the_table_are_used(tmp_path: Path) -> None:
     table = elsewhere()
-    rng = np.random.default_rng(0)
-    table = table.assign(malignancy=rng.random(200), call=["malignant", "benign"] * 100)
+    malignancy = table[[f"p__diagnosis__{c}" for c in PAD6.classes if c in PAD6.malignant]].sum(axis=1)
+    thresholds = np.where(np.arange(200) % 2, 0.6, 0.2)
+    top = table[[f"p__diagnosis__{c}" for c in PAD6.classes]].to_numpy().argmax(axis=1)
+    by_class = np.array([PAD6.classes[k] in PAD6.malignant for k in top])
+    calls = np.where(by_class | (malignancy >= thresholds), "Malignant", "benign")
+    table = table.assign(malignancy=malignancy.round(3), threshold=thresholds, call=calls)
     answer = score(table, tmp_path, thresholds="MEL=0.1,NEV=0.9")
     truth = pd.Series([d if d in PAD6.classes else PAD6.to_class(d) for d in table["diagnosis"]])
     sick = truth.isin(PAD6.malignant)
     head = answer["headline"]
     assert head["malignant_auroc"]["estimate"] == pytest.approx(sk.roc_auc_score(sick, table["malignancy"]))
     assert head["malignant_sensitivity"]["estimate"] == pytest.approx(
-        sk.recall_score(sick, table["call"] == "malignant")
+        sk.recall_score(sick, table["call"] == "Malignant")
     )
     frozen = [
         r for r in answer["metrics"]
@@ -528,6 +561,29 @@ def test_malignancy_call_and_thresholds_of_the_table_are_used(tmp_path: Path) ->
     ]  # fmt: skip
     assert frozen[0]["estimate"] == pytest.approx(sk.recall_score(truth == "MEL", table["p__diagnosis__MEL"] >= 0.1))
     assert frozen[0]["threshold_source"] == "given"
+
+
+def test_the_veto_is_one_rule_for_tables_made_elsewhere(tmp_path: Path) -> None:
+    table = elsewhere()
+    columns = [f"p__diagnosis__{c}" for c in PAD6.classes]
+    malignancy = table[[c for c in columns if c.removeprefix("p__diagnosis__") in PAD6.malignant]].sum(axis=1)
+    by_class = np.array([PAD6.classes[k] in PAD6.malignant for k in table[columns].to_numpy().argmax(axis=1)])
+    truth = pd.Series([d if d in PAD6.classes else PAD6.to_class(d) for d in table["diagnosis"]])
+    sick = truth.isin(PAD6.malignant)
+    answer = score(table, tmp_path, threshold=0.6)
+    head = answer["headline"]["malignant_sensitivity"]
+    assert head["estimate"] == pytest.approx(sk.recall_score(sick, by_class | (malignancy >= 0.6)))
+    alone = int((by_class & (malignancy < 0.6)).sum())
+    assert alone
+    assert any(remark.startswith(f"{alone} cases ") for remark in answer["remarks"])
+    (row,) = [row for row in answer["veto_sweep"] if row["in_use"]]
+    assert (row["rule"], row["sensitivity"]) == ("veto", pytest.approx(head["estimate"]))
+    assert {row["rule"] for row in answer["veto_by_class"]} == {"veto"}
+    by_threshold = table.assign(call=np.where(malignancy >= 0.6, "malignant", "benign"))
+    with pytest.raises(InputError) as told:
+        score(by_threshold, tmp_path, threshold=0.6)
+    assert "most probable class is malignant" in told.value.found
+    assert "threshold alone" in told.value.fix
 
 
 def test_another_threshold_and_malignant_set(tmp_path: Path) -> None:
@@ -631,12 +687,43 @@ def broken(table: pd.DataFrame, row: int, column: str, value: Any) -> pd.DataFra
         (elsewhere().assign(call="perhaps"), "row 1: call = 'perhaps'"),
         (elsewhere().assign(diagnosis="eczema"), "has a known truth (column 'diagnosis': {'no_class:eczema': 200})"),
         (elsewhere().assign(malignancy=50.0), "row 1: malignancy = 50"),
+        (elsewhere().assign(malignancy=lambda t: t["diagnosis"].isin(["MEL", "melanoma"]) * 1.0), ": malignancy = "),
+        (elsewhere().assign(call="benign"), "call = benign, but malignancy is 0."),
+        (elsewhere().assign(call="benign", threshold=0.0), "row 1: call = benign, but malignancy is 0."),
     ],
 )
 def test_a_faulty_table_is_told_with_row_and_value(tmp_path: Path, table: pd.DataFrame, message: str) -> None:
     with pytest.raises(InputError) as told:
         score(table, tmp_path)
     assert message in told.value.found
+
+
+@pytest.mark.parametrize(
+    ("end", "separator", "found"),
+    [
+        (",", ",", "row 2: 11 cells under 10 columns; the row ends with the delimiter ','"),
+        (",x", ",", "row 2: 11 cells under 10 columns"),
+        ("", ";", "its delimiter looks like ';'"),
+    ],
+)
+def test_a_table_whose_columns_would_shift_is_told(tmp_path: Path, end: str, separator: str, found: str) -> None:
+    lines = elsewhere().to_csv(index=False, sep=separator).splitlines()
+    assert len(elsewhere().columns) == 10
+    (tmp_path / "t.csv").write_text("\n".join([lines[0], *(line + end for line in lines[1:])]) + "\n")
+    with pytest.raises(InputError) as told:
+        outside.run(outside.Config(file=str(tmp_path / "t.csv")), Context(tmp_path, Console(quiet=True)))
+    assert found in told.value.found
+
+
+def test_every_row_that_is_not_scored_is_counted_and_named(tmp_path: Path) -> None:
+    status = ["OK", "ok", " Ok "] + ["failed"] * 2 + ["ok"] * 195
+    table = elsewhere().assign(status=status, level=["Image"] * 198 + ["slide", "image"])
+    table = broken(broken(table, 7, "diagnosis", "eczema"), 8, "diagnosis", str(table["diagnosis"][8]).swapcase())
+    answer = score(table, tmp_path)
+    assert answer["excluded"] == {"level:slide": 1, "no_class:eczema": 1, "status:failed": 2}
+    assert answer["headline"]["accuracy"]["n"] == 196
+    for told in ("status:failed): rows 4, 5", "level:slide): rows 199", "no_class:eczema): rows 8"):
+        assert any(told in remark for remark in answer["remarks"])
 
 
 def test_misuse_is_told(tmp_path: Path) -> None:

@@ -41,7 +41,8 @@ def planted(n: int = 240, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray[Any, 
 
 def chosen(features: pd.DataFrame, labels: Any, **rule: Any) -> pd.DataFrame:
     names = list(features.columns)
-    return selection.choose(features.to_numpy(), labels, names, selection.SignatureRule(**rule)).table(names)
+    patients = np.arange(len(labels))
+    return selection.choose(features.to_numpy(), labels, patients, names, selection.SignatureRule(**rule)).table(names)
 
 
 def reasons(table: pd.DataFrame) -> dict[str, Any]:
@@ -79,7 +80,7 @@ def test_t_and_p_agree_with_scipy_where_values_are_missing() -> None:
     features, labels = planted(120)
     x = features.to_numpy().copy()
     x[np.random.default_rng(1).random(x.shape) < 0.1] = np.nan
-    tests = selection.welch(x, labels)
+    tests = selection.welch(x, labels, np.arange(120))
     assert tests.classes.tolist() == CLASSES
     for column, name in enumerate(CLASSES):
         for f in range(len(NOISE) + 4):
@@ -90,14 +91,77 @@ def test_t_and_p_agree_with_scipy_where_values_are_missing() -> None:
 
 
 def test_welch_and_cohen_by_hand() -> None:
-    # A 1 2 3, B 5 7 9 11: means 2 and 8, variances 1 and 20/3, so t = -6 / sqrt(1/3 + 5/3), df = 4 / (1/18 + 25/27),
-    # pooled variance (2 + 20) / 5.
-    x = np.array([[1.0], [2.0], [3.0], [5.0], [7.0], [9.0], [11.0]])
-    tests = selection.welch(x, np.array(["A"] * 3 + ["B"] * 4))
-    assert tests.statistic[0, 0] == pytest.approx(-6 / np.sqrt(2))
-    assert tests.freedom[0, 0] == pytest.approx(4 / (1 / 18 + 25 / 27))
+    # A 1 2 3 2, B 5 7 9 11: means 2 and 8, variances 2/3 and 20/3, so t = -6 / sqrt(1/6 + 5/3), pooled variance 22 / 6,
+    # df = (11/6)^2 / ((1/6)^2 / 3 + (5/3)^2 / 3).
+    x = np.array([[1.0], [2.0], [3.0], [2.0], [5.0], [7.0], [9.0], [11.0]])
+    tests = selection.welch(x, np.repeat(["A", "B"], 4), np.arange(8))
+    assert tests.statistic[0, 0] == pytest.approx(-6 / np.sqrt(11 / 6))
+    assert tests.freedom[0, 0] == pytest.approx(363 / 101)
     assert tests.difference[0].tolist() == pytest.approx([-6, 6])
-    assert tests.effect[0].tolist() == pytest.approx([-6 / np.sqrt(4.4), 6 / np.sqrt(4.4)])
+    assert tests.effect[0].tolist() == pytest.approx([-6 / np.sqrt(11 / 3), 6 / np.sqrt(11 / 3)])
+    assert np.isnan(selection.welch(x[1:], np.repeat(["A", "B"], [3, 4]), np.arange(7)).p).all()  # three patients
+
+
+def test_photos_of_a_patient_count_as_one_patient() -> None:
+    rng = np.random.default_rng(0)
+    patient = np.repeat(np.arange(30), rng.integers(1, 60, 30))
+    x = rng.normal(size=(30, 3))[patient] + 0.1 * rng.normal(size=(len(patient), 3))
+    x[rng.random(x.shape) < 0.1] = np.nan
+    sick = patient < 9
+    means = pd.DataFrame(x).groupby(patient).mean().to_numpy()
+    tests = selection.welch(x, np.where(sick, "A", "B"), patient)
+    want = stats.ttest_ind(means[:9], means[9:], equal_var=False, nan_policy="omit")
+    np.testing.assert_allclose(tests.statistic[:, 0], want.statistic)
+    np.testing.assert_allclose(tests.freedom[:, 0], want.df)
+    np.testing.assert_allclose(tests.p[:, 0], want.pvalue)
+    assert tests.n_clusters.tolist() == [9, 21]
+    # Every patient on both sides: the paired test.
+    left = rng.random(len(patient)) < 0.5
+    whole = np.isin(patient, [p for p in range(30) if {*left[patient == p]} == {True, False}])
+    x, left, patient = np.nan_to_num(x[whole]), left[whole], patient[whole]
+    pairs = [pd.DataFrame(x[side]).groupby(patient[side]).mean().to_numpy() for side in (left, ~left)]
+    tests = selection.welch(x, np.where(left, "A", "B"), patient)
+    rel = stats.ttest_rel(*pairs)
+    np.testing.assert_allclose(tests.statistic[:, 0], rel.statistic)
+    np.testing.assert_allclose(tests.freedom[:, 0], rel.df)
+
+
+def null_rate(sick: int, well: int, alike: float, *, mixed: bool, runs: int = 40, features: int = 300) -> float:
+    """Share of p below 0.05 where no feature tells anything, of patients with 1 to 200 photos each.
+
+    Args:
+        sick: patients of the class.
+        well: the others.
+        alike: correlation of a feature within a patient.
+        mixed: whether a patient has photos of both.
+        runs: simulated cohorts.
+        features: of each.
+    """
+    rng = np.random.default_rng(sick * 1000 + well * 10 + int(10 * alike) + mixed)
+    hits = []
+    for run in range(runs):
+        n = sick + well
+        photos = rng.geometric(1 / 8, n) if run % 2 else np.r_[200, rng.integers(1, 4, n - 1)]
+        patient = np.repeat(np.arange(n), photos)
+        x = np.sqrt(alike) * rng.normal(size=(n, features))[patient]
+        x += np.sqrt(1 - alike) * rng.normal(size=(len(patient), features))
+        of_class = rng.random(len(patient)) < sick / n if mixed else np.isin(patient, rng.permutation(n)[:sick])
+        p = selection.welch(x, np.where(of_class, "A", "B"), patient).p[:, 0]
+        hits.append(np.mean(p[~np.isnan(p)] < 0.05))
+    return float(np.mean(hits))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("alike", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize(("sick", "well", "mixed"), [(5, 20, False), (8, 100, False), (12, 12, False), (10, 40, True)])
+def test_false_positives_are_near_nominal_with_many_photos_a_patient(
+    sick: int, well: int, mixed: bool, alike: float
+) -> None:
+    assert 0.035 < null_rate(sick, well, alike, mixed=mixed) < 0.07
+
+
+def test_photos_alike_within_patients_are_no_evidence() -> None:
+    assert null_rate(8, 30, 0.8, mixed=False, runs=10) < 0.09  # with photos as units it is 0.5
 
 
 def test_holm_by_hand() -> None:

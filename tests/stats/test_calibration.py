@@ -44,13 +44,13 @@ def test_very_wrong_probabilities_have_a_slope_too() -> None:
     model = LogisticRegression(C=np.inf, tol=1e-10).fit(calibration.log_odds(p)[:, None], y)
     told = calibration.Recalibration(p, y)
     assert told.values(metrics.once(600))[0][0] == pytest.approx(model.coef_[0, 0], rel=1e-4)
-    weights = next(metrics.cluster_weights(np.arange(600), 50, seed=0))
+    weights = rng.multinomial(600, np.full(600, 1 / 600), size=50).astype(float)
     assert np.isfinite(told.values(weights)[0]).all()
 
 
 def test_replicates_are_those_of_the_repeated_cases_and_separation_gives_none() -> None:
     p, y = drawn(120)
-    weights = next(metrics.cluster_weights(np.arange(120), 5, seed=1))
+    weights = np.random.default_rng(1).multinomial(120, np.full(120, 1 / 120), size=5).astype(float)
     slopes, intercepts = calibration.Recalibration(p, y).values(weights)
     for w, slope, intercept in zip(weights, slopes, intercepts, strict=True):
         rows = np.repeat(np.arange(120), w.astype(int))
@@ -141,7 +141,7 @@ def test_conformal_sets_hold_the_truth_as_often_as_promised() -> None:
 def test_reliability_bins_by_hand() -> None:
     p, y = np.repeat([0.1, 0.9], 10), np.r_[np.zeros(9), 1, np.ones(8), 0, 0].astype(bool)
     cluster = np.arange(20)
-    bins = calibration.reliability(p, y, cluster, metrics.Resamples(cluster, 100, 0), bins=2)
+    bins = calibration.reliability(p, y, cluster, bins=2)
     assert [(b["predicted"], b["observed"], b["n"]) for b in bins] == [
         (pytest.approx(0.1), pytest.approx(0.1), 10),
         (pytest.approx(0.9), pytest.approx(0.8), 10),

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
-from scipy.stats import binomtest
 from sklearn import metrics as sk
 
 from skinkit.evaluation import metric_table
-from skinkit.stats import metrics
+from skinkit.stats import intervals, metrics
 
 CLASSES = ("ACK", "BCC", "MEL", "NEV")
 
@@ -139,8 +138,9 @@ def test_every_estimate_agrees_with_scikit_learn() -> None:
 
 def test_averages_at_frozen_thresholds_are_named_means_of_their_rows() -> None:
     s = made_up()
+    s = replace(s, thresholds=dict.fromkeys(CLASSES, (0.35, "validation:youden")))
     got = figures(s, bootstrap=0)
-    rows = [got[name, "none", "frozen_threshold", "sensitivity"] for name in ("BCC", "MEL")]
+    rows = [got[name, "none", "frozen_threshold", "sensitivity"] for name in CLASSES]
     estimates, sizes = [r["estimate"] for r in rows], [r["n_positive"] for r in rows]
     assert got["all", "macro", "frozen_threshold", "sensitivity"]["estimate"] == pytest.approx(np.mean(estimates))
     weighted = np.average(np.array(estimates, float), weights=np.array(sizes, float))
@@ -148,6 +148,43 @@ def test_averages_at_frozen_thresholds_are_named_means_of_their_rows() -> None:
     assert got["all", "micro", "frozen_threshold", "sensitivity"]["estimate"] == pytest.approx(weighted)
     assert rows[0]["threshold"] == 0.35
     assert rows[0]["threshold_source"] == "validation:youden"
+
+
+@pytest.mark.parametrize("names", [("MEL",), ("BCC", "NEV"), CLASSES[1:]])
+def test_thresholds_of_some_classes_give_no_average_over_classes(names: tuple[str, ...]) -> None:
+    s = replace(made_up(), thresholds=dict.fromkeys(names, (0.1, "given")))
+    frozen = {(class_, average) for class_, average, rule, _ in figures(s, bootstrap=0) if rule == "frozen_threshold"}
+    assert frozen == {(name, "none") for name in names}
+
+
+def test_an_average_needs_thresholds_of_the_classes_that_occur() -> None:
+    s = replace(made_up(), thresholds=dict.fromkeys(CLASSES[1:], (0.1, "given")))
+    got = figures(s.take(s.truth != 0), bootstrap=0)
+    assert ("all", "macro", "frozen_threshold", "sensitivity") in got
+    assert ("all", "micro", "frozen_threshold", "sensitivity") not in got
+
+
+def test_each_missing_figure_says_which_of_four_reasons_it_has() -> None:
+    def slope(malignancy: npt.ArrayLike, truth: npt.ArrayLike, minimum: int = 5) -> tuple[str | None, bool]:
+        sick, p = np.asarray(truth, dtype=bool), np.asarray(malignancy, dtype=float)
+        scored = metric_table.ScoredCases(
+            ("NEV", "MEL"), sick.astype(int), np.stack([1 - p, p], axis=1), np.arange(len(p)).astype(str),
+            malignant=np.array([False, True]), malignancy=p, called=p >= 0.3,
+        )  # fmt: skip
+        row = figures(scored, bootstrap=0, minimum=minimum)["malignant", "none", "none", "calibration_slope"]
+        return row["note"], math.isnan(row["estimate"])
+
+    rng = np.random.default_rng(0)
+    sick = np.repeat([False, True], 40)
+    close = 0.5 + 0.001 * (sick - 0.5) + rng.normal(0, 0.0005, 80)  # overlapping, and far too timid
+    assert slope(np.where(sick, 0.9, 0.1), sick) == ("separable", True)
+    assert slope(np.where(sick, 1.0, 0.0), sick) == ("separable", True)
+    assert slope(np.where(sick, 0.1, 0.9), sick) == ("separable", True)
+    assert slope(close, sick) == ("beyond_bounds", True)
+    assert slope(rng.random(80), np.zeros(80)) == ("undefined", True)
+    assert slope(np.full(80, 0.4), sick) == ("undefined", True)
+    assert slope(rng.random(80), np.arange(80) < 3) == ("too_few", True)
+    assert slope(rng.random(80), sick) == (None, False)
 
 
 def test_cases_may_have_thresholds_of_their_own() -> None:
@@ -165,31 +202,20 @@ def test_cases_may_have_thresholds_of_their_own() -> None:
 def test_a_replicate_equals_the_metric_of_the_repeated_cases() -> None:
     """Weighting a case k times is the same as listing it k times."""
     s = made_up(90)
-    weights = next(metrics.cluster_weights(s.cluster, 4, seed=3))
+    weights = np.random.default_rng(3).integers(0, 3, size=(4, 30)).astype(float)[:, np.arange(90) // 3]
     values = {key: value for key, value, _ in metric_table.MetricTable(s).values(weights)}
     for replicate in range(4):
         rows = np.repeat(np.arange(len(s)), weights[replicate].astype(int))
         repeated = {k: v["estimate"] for k, v in figures(s.take(rows), bootstrap=0, minimum=1).items()}
         for key, value in values.items():
-            assert value[replicate] == pytest.approx(repeated[key], abs=1e-8, nan_ok=True), key
-
-
-def test_whole_clusters_are_drawn() -> None:
-    cluster = np.array(["b", "a", "b", "c", "a", "b"])
-    weights = np.vstack(list(metrics.cluster_weights(cluster, 200, seed=1)))
-    assert np.array_equal(weights[:, 0], weights[:, 2])
-    assert np.array_equal(weights[:, 0], weights[:, 5])
-    assert np.array_equal(weights[:, 1], weights[:, 4])
-    per_cluster = weights[:, [0, 1, 3]].sum(axis=1)
-    assert np.all(per_cluster == 3)
-    assert weights[:, 3].mean() == pytest.approx(1, abs=0.2)
+            assert value[replicate] == pytest.approx(repeated[key], abs=1e-6, nan_ok=True), key
 
 
 def test_intervals_do_not_depend_on_the_order_of_the_cases_or_on_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     s = made_up(120)
     order = np.random.default_rng(5).permutation(len(s))
     first, second = figures(s, bootstrap=60), figures(s.take(order), bootstrap=60)
-    monkeypatch.setattr(metrics, "_CHUNK_CELLS", 5000)
+    monkeypatch.setattr(intervals, "_CHUNK_CELLS", 5000)
     third = figures(s, bootstrap=60)
     for key, row in first.items():
         for other in (second, third):
@@ -204,7 +230,7 @@ def test_too_few_cases_give_no_number_but_their_count() -> None:
     got = figures(s, bootstrap=50)
     row = got["MEL", "none", "none", "auroc"]
     assert math.isnan(float(row["estimate"]))
-    assert (row["note"], row["n_positive"]) == ("insufficient_n", 3)
+    assert (row["note"], row["n_positive"]) == ("too_few", 3)
     assert not math.isnan(float(got["MEL", "none", "argmax", "specificity"]["estimate"]))
     assert got["MEL", "none", "argmax", "specificity"]["n_positive"] == 3
     assert not math.isnan(float(figures(s, bootstrap=0, minimum=1)["MEL", "none", "none", "auroc"]["estimate"]))
@@ -216,21 +242,27 @@ def test_a_class_of_one_patient_gets_no_interval() -> None:
     cluster[s.truth == 2] = "one patient"
     s = metric_table.ScoredCases(s.classes, s.truth, s.probability, cluster)
     row = figures(s, bootstrap=200, minimum=1)["MEL", "none", "argmax", "sensitivity"]
-    assert row["note"] == "no_interval"
+    assert row["note"] == "too_few_patients"
     assert not math.isnan(float(row["estimate"]))
     assert math.isnan(float(row["lower"]))
+    macro = figures(s, bootstrap=200, minimum=1)["all", "macro", "argmax", "sensitivity"]
+    assert (macro["note"], math.isnan(float(macro["lower"]))) == ("too_few_patients", True)
+
+
+def kish(cluster: np.ndarray) -> float:
+    sizes = np.unique(cluster, return_counts=True)[1]
+    return float(sizes.sum() ** 2 / (sizes**2).sum())
 
 
 def test_a_proportion_of_nothing_or_everything_is_not_certain() -> None:
     s = made_up(240)
     s = replace(s, called=np.ones(240, dtype=bool))
     row = figures(s, bootstrap=50)["malignant", "none", "veto", "sensitivity"]
-    sick = len(np.unique(s.cluster[s.is_malignant]))
     assert (row["estimate"], row["upper"], row["note"]) == (1, 1, "exact_interval")
-    assert row["lower"] == pytest.approx(float(binomtest(sick, sick).proportion_ci(method="exact").low))
+    # Clopper and Pearson's 0.025 ** (1 / n) with Kish's effective number of patients.
+    assert row["lower"] == pytest.approx(0.025 ** (1 / kish(s.cluster[s.is_malignant])))
     none = figures(s, bootstrap=50)["malignant", "none", "veto", "specificity"]
-    well = len(np.unique(s.cluster[~s.is_malignant]))
-    assert none["upper"] == pytest.approx(float(binomtest(0, well).proportion_ci(method="exact").high))
+    assert none["upper"] == pytest.approx(1 - 0.025 ** (1 / kish(s.cluster[~s.is_malignant])))
     never = replace(s, thresholds={"NEV": (1.0, "given")})
     unseen = figures(never, bootstrap=50)["NEV", "none", "frozen_threshold", "sensitivity"]
     assert (unseen["lower"], unseen["note"]) == (0, "exact_interval")
@@ -247,7 +279,7 @@ def test_averages_leave_out_classes_absent_from_the_truth() -> None:
     assert got["all", "macro", "argmax", "f1"]["estimate"] == pytest.approx(
         sk.f1_score(s.truth, s.predicted, average="macro", labels=three)
     )
-    assert got["MEL", "none", "none", "auroc"]["note"] == "insufficient_n"
+    assert got["MEL", "none", "none", "auroc"]["note"] == "undefined"
 
 
 def test_two_classes_named_malignant_and_benign_are_told_once() -> None:
@@ -334,59 +366,7 @@ def test_small_helpers() -> None:
     )
 
 
-def auroc_interval(
-    score: np.ndarray, truth: np.ndarray, cluster: np.ndarray, replicates: int, seed: int = 0
-) -> tuple[float, float, float]:
-    """AUROC with its interval, as the metrics table computes it."""
-    ranking = metrics.Ranking(score, truth)
-    area = float(ranking.areas(metrics.once(len(truth)))[0][0])
-    areas = [ranking.areas(weights)[0] for weights in metrics.cluster_weights(cluster, replicates, seed)]
-    rarer = min(len(np.unique(cluster[truth])), len(np.unique(cluster[~truth])))
-    return area, *metrics.area_interval(area, np.concatenate(areas), rarer)
-
-
-def coverage(simulations: int, patients: int = 80, replicates: int = 400) -> tuple[float, float]:
-    """How often the intervals of AUROC and sensitivity hold the truth.
-
-    Two lesions a patient; what they score is correlated 0.7; a score above 0 is called positive.
-    """
-    true_area, true_sensitivity = NormalDist().cdf(1 / math.sqrt(2)), NormalDist().cdf(1)
-    rng = np.random.default_rng(42)
-    held = np.zeros(2)
-    for seed in range(simulations):
-        truth = np.repeat(rng.random(patients) < 0.4, 2)
-        shared, own = np.repeat(rng.normal(size=patients), 2), rng.normal(size=2 * patients)
-        score = math.sqrt(0.7) * shared + math.sqrt(0.3) * own + truth
-        cluster = np.repeat(np.arange(patients), 2)
-        lower, upper = auroc_interval(score, truth, cluster, replicates, seed)[1:]
-        hit = truth & (score > 0)
-        drawn = [metrics.ratio(w @ hit, w @ truth) for w in metrics.cluster_weights(cluster, replicates, seed)]
-        low, high = metrics.proportion_interval(
-            hit.sum() / truth.sum(), np.concatenate(drawn), int(truth.sum()), int(truth.sum()) // 2
-        )
-        held += [lower <= true_area <= upper, low <= true_sensitivity <= high]
-    return float(held[0] / simulations), float(held[1] / simulations)
-
-
-def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
-    for share in coverage(200, replicates=200):
-        assert 0.91 <= share <= 0.99
-
-
-@pytest.mark.slow
-def test_the_interval_covers_the_truth_over_many_simulations() -> None:
-    for share in coverage(2000, replicates=1000):
-        assert 0.93 <= share <= 0.97
-
-
-def test_few_patients_widen_percentiles_and_noise_does_not_pass_for_miscalibration() -> None:
-    drawn = np.linspace(0.4, 0.8, 1001)
-    lower, upper = metrics.percentile_interval(drawn)
-    wide = metrics.widened_interval(0.6, drawn, 10)
-    # t with 9 degrees is 2.262; the sample's variance is too small by 9/10.
-    factor = 2.262 / 1.96 * math.sqrt(10 / 9)
-    assert wide == pytest.approx((0.6 - factor * (0.6 - lower), 0.6 + factor * (upper - 0.6)), rel=1e-3)
-    assert metrics.widened_interval(0.6, drawn, 10_000) == pytest.approx((lower, upper), rel=1e-3)
+def test_noise_does_not_pass_for_miscalibration() -> None:
     rng = np.random.default_rng(0)
     p = rng.random(150)
     y = rng.random(150) < p
@@ -396,6 +376,8 @@ def test_few_patients_widen_percentiles_and_noise_does_not_pass_for_miscalibrati
     row = figures(s, bootstrap=200)["malignant", "none", "none", "ece"]
     assert row["estimate"] > 0.05
     assert row["lower"] < 0.02
+    wrong = replace(s, malignancy=1 - p)
+    assert figures(wrong, bootstrap=200)["malignant", "none", "none", "ece"]["lower"] > 0.3
 
 
 # --------------------------------------------------------------------------------- thresholds, ranks and agreement
@@ -442,24 +424,6 @@ def test_matthews_coefficient_and_prevalence_agree_with_scikit_learn() -> None:
     assert got["malignant", "none", "none", "prevalence"]["estimate"] == pytest.approx(s.is_malignant.mean())
 
 
-def test_wilsons_interval_with_the_bootstraps_variance_by_hand() -> None:
-    # Replicates with the binomial variance of 40 independent cases: Wilson's interval of 30 of 40.
-    spread = math.sqrt(0.75 * 0.25 / 40)
-    lower, upper = metrics.proportion_interval(0.75, [0.75 - spread, 0.75 + spread], 100, 50)
-    want = binomtest(30, 40).proportion_ci(method="wilson")
-    assert (lower, upper) == pytest.approx((want.low, want.high))
-    # Less spread than the cases themselves allow counts as that many cases.
-    lower, upper = metrics.proportion_interval(0.75, [0.75, 0.75], 40, 40)
-    assert (lower, upper) == pytest.approx((want.low, want.high))
-
-
-def test_a_perfect_auroc_is_not_certain() -> None:
-    score, truth = np.r_[np.arange(20) + 100, np.arange(20)], np.repeat([True, False], 20)
-    area, lower, upper = auroc_interval(score, truth, np.arange(40), 50)
-    assert (area, upper) == (1, 1)
-    assert lower == pytest.approx(float(binomtest(20, 20).proportion_ci(method="exact").low))
-
-
 def test_predictive_values_at_a_stated_prevalence_by_hand() -> None:
     s = replace(made_up(240), prevalence=0.02)
     got = figures(s, bootstrap=50)
@@ -470,7 +434,7 @@ def test_predictive_values_at_a_stated_prevalence_by_hand() -> None:
     assert row["lower"] < row["estimate"] < row["upper"] < got["malignant", "none", "veto", "ppv"]["estimate"]
     # Nobody missed: the NPV is 1, and how far below it may lie follows from how many there were to miss.
     sure = figures(replace(s, called=np.ones(240, dtype=bool)), bootstrap=50)
-    assert sure["malignant", "none", "veto", "npv_at_prevalence"]["note"] == "insufficient_n"
+    assert sure["malignant", "none", "veto", "npv_at_prevalence"]["note"] == "undefined"
     called = s.is_malignant | (np.arange(240) % 2 == 0)
     npv = figures(replace(s, called=called), bootstrap=50)["malignant", "none", "veto", "npv_at_prevalence"]
     assert npv["estimate"] == 1
