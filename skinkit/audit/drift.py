@@ -1,17 +1,17 @@
 """Drift from development to external cohorts: the drop of a model's metrics, and the shift of its inputs.
 
 * :func:`drop`: the difference of a metric between two cohorts. The cohorts are independent samples, so the
-  interval comes from two independent bootstraps over patients.
+  interval is that of two independent groups of patients.
 * :func:`reweighted`: the internal cases weighted to the external class mix. The drop that
   remains is not explained by a different mix of diagnoses.
-* :func:`inputs`: each column of two tables side by side: standardised difference, population stability index and
-  Kolmogorov-Smirnov distance with Holm's correction.
+* :func:`inputs`: each column of two tables side by side: standardised difference and population stability index of all
+  photos, and a test on one photo a patient with Holm's correction.
 * :func:`domain`: how well a regression on the inputs separates the cohorts, out of fold (AUROC 0.5: not at all).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,8 @@ from skinkit.artifacts.files import json_values
 from skinkit.schemas import OK, PAD_ATTRIBUTES
 from skinkit.stats.cross_fit import areas, fold_of, holm, out_of_fold
 from skinkit.stats.encoders import radiomic_columns
-from skinkit.stats.metrics import Bools, Floats, Ranking, cluster_weights, percentile_interval
+from skinkit.stats.intervals import LeaveOut, independent_difference, patients_of
+from skinkit.stats.metrics import Bools, Floats, Ranking
 from skinkit.stats.novelty import FEWEST, MOST_ROWS
 
 SIGNIFICANT = 0.05
@@ -32,6 +33,7 @@ LARGE_SMD = 0.5
 LARGE_PSI = 0.25
 """Population stability index conventionally called a large shift."""
 _BINS = 10
+_EXACT = 200  # patients up to whom the Kolmogorov-Smirnov test is exact
 
 Measure = Callable[[Floats], Floats]
 """Weights of the cases (replicates, n) -> the metric of each replicate."""
@@ -77,6 +79,11 @@ class ScoredCohort:
             "specificity": lambda weights: _share(weights, ~self.malignant, ~self.called),
         }
 
+    def patients(self, metric: str) -> int:
+        """Patients behind a metric, of the rarer side for the AUROC."""
+        sides = {"sensitivity": (self.malignant,), "specificity": (~self.malignant,)}
+        return patients_of(self.cluster, *sides.get(metric, (self.malignant, ~self.malignant)))
+
 
 def _share(weights: Floats, of: Bools, hit: Bools) -> Floats:
     total = weights[:, of].sum(axis=1)
@@ -86,7 +93,7 @@ def _share(weights: Floats, of: Bools, hit: Bools) -> Floats:
 
 
 # ----------------------------------------------------------------------------------------------------- the drop
-def drop(inside: ScoredCohort, outside: ScoredCohort, *, bootstrap: int = 1000, seed: int = 0) -> list[dict[str, Any]]:
+def drop(inside: ScoredCohort, outside: ScoredCohort, *, seed: int = 0) -> list[dict[str, Any]]:
     """The drop of each metric from the development to the external cohort, unweighted and weighted to its class mix.
 
     Returns:
@@ -95,14 +102,15 @@ def drop(inside: ScoredCohort, outside: ScoredCohort, *, bootstrap: int = 1000, 
     """
     mix = reweighted(inside.label, outside.label)
     rows = []
-    out = _replicates(outside, np.ones(len(outside.label)), bootstrap, seed + 1)
+    out = _left_out(outside, np.ones(len(outside.label)), seed)
     for adjusted, weights in ((False, np.ones(len(inside.label))), (True, mix)):
         if weights is None:
             continue
-        own = _replicates(inside, weights, bootstrap, seed)
+        own = _left_out(inside, weights, seed)
         for metric in own:
-            (a, drawn_a), (b, drawn_b) = own[metric], out[metric]
-            lower, upper = percentile_interval(drawn_a - drawn_b)
+            (a, a_left_out), (b, b_left_out) = own[metric], out[metric]
+            patients = min(side.patients(metric) for side in (inside, outside))
+            lower, upper, _ = independent_difference(a, a_left_out, b, b_left_out, patients)
             rows.append(
                 {
                     "metric": metric,
@@ -119,11 +127,11 @@ def drop(inside: ScoredCohort, outside: ScoredCohort, *, bootstrap: int = 1000, 
     return rows
 
 
-def _replicates(side: ScoredCohort, mix: Floats, bootstrap: int, seed: int) -> dict[str, tuple[float, Floats]]:
-    """Each metric's estimate and its bootstrap replicates; class mix weights multiply the bootstrap weights."""
+def _left_out(side: ScoredCohort, mix: Floats, seed: int) -> dict[str, tuple[float, Floats]]:
+    """Each metric's estimate and its values without each patient, of cases weighted to a class mix."""
     measures = side.measures()
     parts: dict[str, list[Floats]] = {name: [] for name in measures}
-    for weights in cluster_weights(side.cluster, bootstrap, seed):
+    for weights in LeaveOut(side.cluster, seed).weights(side.cluster):
         for name, measure in measures.items():
             parts[name].append(measure(weights * mix))
     return {
@@ -145,16 +153,24 @@ def reweighted(inside: npt.NDArray[np.str_], outside: npt.NDArray[np.str_]) -> F
 
 
 # --------------------------------------------------------------------------------------------------- the inputs
-def inputs(inside: pd.DataFrame, outside: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+def inputs(inside: pd.DataFrame, outside: pd.DataFrame, columns: Sequence[str], *, seed: int = 0) -> pd.DataFrame:
     """The shift of each column between the two tables, largest first.
 
     Numbers get the standardised difference ((outside - inside) / pooled SD), PSI over the inside's deciles and the
-    Kolmogorov-Smirnov test; other columns PSI over their values (including unknown) and a chi-squared test.
+    Kolmogorov-Smirnov test; other columns PSI over their values (including unknown) and a chi-squared test. Photos of a
+    patient are alike, so both tests see one photo of each patient, drawn by lot among those where the column is known.
+
+    Args:
+        inside: with ``group_id`` and the columns.
+        outside: the same.
+        columns: those in both are compared.
+        seed: of the draw.
 
     Returns:
         Rows of column, kind (number, category), smd, psi, p, p_holm, missing_inside, missing_outside, shifted.
     """
-    rows = [_column(name, inside[name], outside[name]) for name in columns if name in inside and name in outside]
+    sides = [side.sample(frac=1, random_state=seed).set_index("group_id") for side in (inside, outside)]
+    rows = [_column(name, *(side[name] for side in sides)) for name in columns if all(name in side for side in sides)]
     frame = pd.DataFrame(
         [row for row in rows if row],
         columns=["column", "kind", "smd", "psi", "p", "missing_inside", "missing_outside"],
@@ -165,7 +181,13 @@ def inputs(inside: pd.DataFrame, outside: pd.DataFrame, columns: Sequence[str]) 
     return frame.sort_values("psi", ascending=False, kind="stable").reset_index(drop=True)
 
 
+def known_in_both(columns: Iterable[str], inside: pd.DataFrame, outside: pd.DataFrame) -> list[str]:
+    """Those of the columns that have a value in both tables."""
+    return [name for name in columns if all(name in side and side[name].notna().any() for side in (inside, outside))]
+
+
 def _column(name: str, inside: pd.Series, outside: pd.Series) -> dict[str, Any] | None:
+    """One row of :func:`inputs`, or None with too few values; either index is the patient, in random order."""
     from scipy import stats
 
     missing = {"missing_inside": float(inside.isna().mean()), "missing_outside": float(outside.isna().mean())}
@@ -177,15 +199,26 @@ def _column(name: str, inside: pd.Series, outside: pd.Series) -> dict[str, Any] 
         edges = np.unique(np.quantile(a, np.linspace(0, 1, _BINS + 1)[1:-1]))
         shares = [np.bincount(np.searchsorted(edges, side), minlength=len(edges) + 1) for side in (a, b)]
         smd = float((b.mean() - a.mean()) / spread) if spread > 0 else 0.0
-        p = float(stats.ks_2samp(a, b, method="asymp").pvalue)
+        own, other = (_first_of_each(side.dropna()).to_numpy(dtype=np.float64) for side in (inside, outside))
+        p = float(stats.ks_2samp(own, other, method="asymp" if max(len(own), len(other)) > _EXACT else "exact").pvalue)
         return {"column": name, "kind": "number", "smd": smd, "psi": _psi(*shares), "p": p, **missing}
     texts = [side.astype(object).where(side.notna(), "").astype(str) for side in (inside, outside)]
     if min(map(len, texts)) < FEWEST or not (texts[0].ne("").any() and texts[1].ne("").any()):
         return None
     levels = sorted(set(texts[0]) | set(texts[1]))
-    counts = [np.array([int((side == level).sum()) for level in levels]) for side in texts]
-    p = float(stats.chi2_contingency(np.array(counts)).pvalue) if len(levels) > 1 else 1.0
+    counts, drawn = ([_tally(side, levels) for side in of] for of in (texts, map(_first_of_each, texts)))
+    seen = np.array(drawn)
+    seen = seen[:, seen.sum(axis=0) > 0]
+    p = float(stats.chi2_contingency(seen).pvalue) if seen.shape[1] > 1 else 1.0
     return {"column": name, "kind": "category", "smd": float("nan"), "psi": _psi(*counts), "p": p, **missing}
+
+
+def _first_of_each(column: pd.Series) -> pd.Series:
+    return column[~column.index.duplicated()]
+
+
+def _tally(column: pd.Series, levels: Sequence[str]) -> npt.NDArray[np.int64]:
+    return np.array([int((column == level).sum()) for level in levels])
 
 
 def _psi(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> float:
@@ -194,17 +227,14 @@ def _psi(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> float:
     return float(((q - p) * np.log(q / p)).sum())
 
 
-def domain(
-    inside: pd.DataFrame, outside: pd.DataFrame, columns: Sequence[str], *, bootstrap: int = 500, seed: int = 0
-) -> dict[str, Any]:
+def domain(inside: pd.DataFrame, outside: pd.DataFrame, columns: Sequence[str], *, seed: int = 0) -> dict[str, Any]:
     """How well the inputs separate the cohorts: out-of-fold AUROC of a small regression, patients kept together.
 
     Args:
         inside: with ``group_id`` and the columns.
         outside: the same.
         columns: numeric ones are standardised, with the mean for unknown values; others are one-hot encoded.
-        bootstrap: replicates.
-        seed: of sampling, folds and bootstrap; each table is sampled down to 3,000 rows.
+        seed: of sampling and folds; each table is sampled down to 3,000 rows.
 
     Returns:
         auroc, lower, upper, n_inside, n_outside, n_columns; auroc is None with too few patients or columns.
@@ -219,7 +249,7 @@ def domain(
     x = _encoded(both, [name for name in columns if name in both])
     fold = fold_of(is_outside, cluster, seed=seed)
     score = out_of_fold(x, is_outside, fold)
-    area = areas([score], is_outside, cluster, bootstrap=bootstrap, seed=seed)[0]
+    area = areas([score], is_outside, cluster, seed=seed)[0]
     numbers = {name: getattr(area, name) for name in ("auroc", "lower", "upper")}
     return {
         **{name: None if np.isnan(value) else float(value) for name, value in numbers.items()},
@@ -253,7 +283,6 @@ def compare(
     fused: tuple[pd.DataFrame, pd.DataFrame] | None,
     malignant: Sequence[str],
     *,
-    bootstrap: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Compare an external cohort (second) with the development cohorts (first).
@@ -262,7 +291,6 @@ def compare(
         scored: the two ``scored.parquet``, where both were scored.
         fused: the two fused tables, where both exist.
         malignant: malignant classes.
-        bootstrap: replicates.
         seed: of all random draws.
 
     Returns:
@@ -272,14 +300,13 @@ def compare(
     if scored is not None:
         sides = [ScoredCohort.of(table, malignant) for table in scored]
         if all(len(side.label) for side in sides):
-            parts["drop"] = drop(*sides, bootstrap=bootstrap, seed=seed)
+            parts["drop"] = drop(*sides, seed=seed)
     if fused is not None:
         inside, outside = (table[table["status"] == OK] for table in fused)
-        columns = [name for name in (*ATTRIBUTES, *radiomic_columns(inside.columns)) if name in outside]
-        columns = [name for name in columns if inside[name].notna().any() and outside[name].notna().any()]
-        rows = inputs(inside, outside, columns)
+        columns = known_in_both((*ATTRIBUTES, *radiomic_columns(inside.columns)), inside, outside)
+        rows = inputs(inside, outside, columns, seed=seed)
         parts["inputs"] = rows.to_dict("records")
-        parts["domain"] = domain(inside, outside, columns, bootstrap=bootstrap, seed=seed)
+        parts["domain"] = domain(inside, outside, columns, seed=seed)
     plain = {name: json_values(value) for name, value in parts.items()}
     return {**plain, "text": summary(plain)}
 

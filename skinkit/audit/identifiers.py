@@ -158,6 +158,7 @@ def _sought(workspace: Workspace) -> set[tuple[str, ...]]:
         if exists(path):
             for column in (*IDS[:-1], *PATHS):
                 ids |= {value for value in _values(path / TABLE, column) if not _PSEUDONYM.fullmatch(value)}
+    ids |= {part for own in ids for part in own.split("|")}  # a key of several columns
     return {tuple(_TOKEN.findall(own)) for own in ids if len(own) >= _SHORTEST}
 
 

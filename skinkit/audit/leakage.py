@@ -5,35 +5,36 @@ The photos of every view of a case are compared. Columns that one table lacks ar
 their id space (the prefix of ``group_id``), so two hospitals may both have a patient 17. Image ids match unless the
 patients differ, because archives keep an image's id in every release and size.
 
-Near-identical images are candidates by the Hamming distance of their 64-bit difference hashes. A pair counts, and is
-refused above a limit, if :func:`look_at` finds the same picture (correlation of thumbnails) or, without the photos, if
-the hashes differ in at most ``UNSEEN_BITS``. Other candidates are reported as *alike*.
-
-Measured: of 495,146 pairs of clinical photos of different patients (PAD-UFES-20) none was within 4 bits, the largest
-correlation was 0.947; of 329,591 pairs of dermoscopic images (HAM10000, ISIC 2018 test) 20 were within 4 bits, 1 within
-2, and the largest correlation was 0.960. Re-encoded, resized, brighter or noisier copies of PAD photos were within 4
-bits in 95 to 100 % and correlated at 0.978 or more. Cropped or rotated copies are mostly missed (70 % within 4 bits
-after cropping 2 % per edge, 11 % after 5 %).
+Near-identical images are candidates by the Hamming distance of their difference hashes, over the eight mirrored and
+turned versions. A pair counts, and is refused above a limit, if :func:`look_at` finds the same picture (see
+:mod:`skinkit.audit.alignment`) or, without the photos, if the hashes differ in at most ``UNSEEN_BITS``. Candidates
+that may be the same picture are reported as *alike*.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from skinkit.artifacts.artifact import exists, open_artifact
 from skinkit.artifacts.files import json_values
+from skinkit.audit import copies
+from skinkit.audit.copies import Photos as Photos
+from skinkit.audit.copies import Search
+from skinkit.console import Console
+from skinkit.data.ids import DIFFERENT, SAME, reported
 from skinkit.data.views import every_photo
-from skinkit.errors import CaseError, RefusedError
-from skinkit.schemas import OK
-from skinkit.workspace import Ref, Workspace
+from skinkit.errors import RefusedError
+from skinkit.images.identity import dihedral_hashes
+from skinkit.schemas import OK, SYNTHETIC_COHORT
+from skinkit.workspace import SETTINGS_FILE, Ref, Workspace
 
 REFUSED = {
     "case": "the same case",
@@ -47,17 +48,17 @@ REFUSED = {
 """Kinds of leakage that are refused, most specific first -> label."""
 
 NEAR, ALIKE = "near_identical", "alike"
-"""Pairs that count as the same picture, and pairs with only similar hashes."""
+"""Pairs that count as the same picture, and pairs that a person should look at."""
 NEAR_DISTANCE_BITS = 4
 """Difference hashes that differ in at most this many of 64 bits make two images candidates."""
 UNSEEN_BITS = 2
 """Without the photos, hashes that differ in at most this many bits count as near-identical."""
 NEAR_LIMIT = 0
 """Most near-identical cases that are accepted."""
-SAME_PICTURE = 0.97
-"""Correlation of two grey thumbnails from which two photos count as the same picture."""
-THUMBNAIL_PX = 32
-_MOST_LOOKED_AT = 2000
+_NEAREST = 3
+"""Candidates of an image by its hash."""
+UNVERIFIED = "unverified"
+"""Kind of candidates by embeddings, before :func:`look_at`."""
 
 KIND_LABELS = {**REFUSED, NEAR: "near-identical images", ALIKE: "alike images"}
 """Kind -> label."""
@@ -67,8 +68,9 @@ PLAIN_BITS = 8
 
 PAIR_COLUMNS = (
     "kind", "cohort", "case_id", "other_cohort", "other_case_id", "shared", "distance_bits", "correlation",
-    "other_dhash",
+    "pixels", "other_pixels", "cosine",
 )  # fmt: skip
+_CASE = ["kind", "cohort", "case_id"]
 _SHOWN = 10
 _CHUNK_PAIRS = 4_000_000
 _GROUP = re.compile(r"(?P<space>.*?):(patient|lesion|image):")
@@ -83,17 +85,22 @@ class Leakage:
 
     Attributes:
         pairs: one row per kind and case of the first table, with the first matching case of the other table:
-            kind, cohort, case_id, other_cohort, other_case_id, shared, distance_bits, correlation (of thumbnails, null
-            where not computed), other_dhash.
+            kind, cohort, case_id, other_cohort, other_case_id, shared, distance_bits, correlation (of details of the
+            aligned photos, null where they were not looked at), pixels and other_pixels (hashes of near pairs),
+            cosine (of embeddings, where they made the pair a candidate).
         counts: kind -> cases of the first table.
         compared: kinds whose columns both tables have.
         near_limit: most near-identical cases that are accepted.
+        sheet: picture of near-identical and alike pairs side by side, where their photos are here.
+        search: between which photos copies were looked for by embeddings; None where hashes alone were compared.
     """
 
     pairs: pd.DataFrame
     counts: Mapping[str, int]
     compared: tuple[str, ...]
     near_limit: int = NEAR_LIMIT
+    search: Search | None = None
+    sheet: Path | None = None
 
     @property
     def refused(self) -> pd.DataFrame:
@@ -112,13 +119,21 @@ class Leakage:
         Args:
             where: the other table's rows, for example ``"a training image"``.
         """
-        words = {NEAR: f"near-identical to {where}", ALIKE: f"like {where} by its hash, which alone is not refused"}
+        words = {NEAR: f"near-identical to {where}", ALIKE: f"like {where}, which alone is not refused: look at both"}
         counts = {kind: self.counts.get(kind, 0) for kind in words}
         return [
-            f"{n} case{'s' * (n > 1)} {words[kind]}: {_listing(self.pairs[self.pairs['kind'] == kind])}"
+            f"{n} case{'s' * (n > 1)} {words[kind]}: {_listing(self.pairs[self.pairs['kind'] == kind])}{self._pictured}"
             for kind, n in counts.items()
             if n
         ]
+
+    def limits(self) -> str:
+        """Which copies were looked for, how many of planted ones are found, and which cannot be seen."""
+        return copies.limits_text(self.search) if NEAR in self.compared else "copies of photos were not looked for"
+
+    @property
+    def _pictured(self) -> str:
+        return f" (side by side in {self.sheet})" if self.sheet is not None else ""
 
     def listing(self) -> str:
         """The first pairs that are refused, in words."""
@@ -131,6 +146,8 @@ class Leakage:
             "counts": dict(self.counts),
             "compared": list(self.compared),
             "near_limit": self.near_limit,
+            "sheet": None if self.sheet is None else self.sheet.name,
+            "copies": copies.limits(self.search) if NEAR in self.compared else None,
             "pairs": [json_values(row) for row in self.pairs.head(100).to_dict("records")],
         }
 
@@ -142,15 +159,18 @@ def _other_patient(ours: object, theirs: object) -> bool:
 def joined(*parts: Leakage) -> Leakage:
     """Several comparisons as one, for example of all folds; a case that leaks in two of them counts once."""
     pairs = pd.concat([part.pairs for part in parts], ignore_index=True) if parts else _pairs([])
-    pairs = pairs.drop_duplicates(["kind", "cohort", "case_id", "other_cohort", "other_case_id"], ignore_index=True)
+    pairs = pairs.drop_duplicates([*_CASE, "other_cohort", "other_case_id", "pixels"], ignore_index=True)
     compared = tuple(kind for kind in (*REFUSED, NEAR, ALIKE) if any(kind in part.compared for part in parts))
     limit = max((part.near_limit for part in parts), default=NEAR_LIMIT)
-    return Leakage(pairs, _counts(pairs, compared), compared, limit)
+    searches = [part.search for part in parts if part.search is not None]
+    search = reduce(Search.joined, searches) if searches else None
+    return Leakage(pairs, _counts(pairs, compared), compared, limit, search)
 
 
 def check(
     left: pd.DataFrame,
     right: pd.DataFrame,
+    photos: Photos | None = None,
     *,
     near_distance_bits: int = NEAR_DISTANCE_BITS,
     near_limit: int = NEAR_LIMIT,
@@ -161,6 +181,7 @@ def check(
         left: table whose cases are listed, for example the scored cohort; any of the columns ``cohort``, ``case_id``,
             ``image_id``, ``group_id``, ``patient_id``, ``lesion_id``, ``image_sha256``, ``pixel_sha256``, ``dhash``.
         right: table that must not share anything with it, for example training rows; the same columns.
+        photos: that :func:`look_at` will look at: then ``pairs`` has every candidate.
         near_distance_bits: largest Hamming distance of candidates; negative skips that search.
         near_limit: most near-identical cases that :func:`refuse` accepts.
     """
@@ -186,8 +207,15 @@ def check(
     if near_distance_bits >= 0 and ours["dhash"].notna().any() and theirs["dhash"].notna().any():
         compared += [NEAR, ALIKE]
         rows += _near(ours, theirs, near_distance_bits)
-    pairs = _pairs(rows).drop_duplicates(["kind", "cohort", "case_id"], ignore_index=True)
-    return Leakage(pairs, _counts(pairs, compared), tuple(compared), near_limit)
+    search = None
+    if near_distance_bits >= 0 and photos is not None:
+        more, search = _copied(ours, theirs, photos)
+        known = {(row["pixels"], row["other_pixels"]) for row in rows}
+        more = [row for row in more if (row["pixels"], row["other_pixels"]) not in known]
+        compared += [] if NEAR in compared or not search.photos[0] else [NEAR, ALIKE]
+        rows += more
+    pairs = _pairs(rows) if photos is not None else _first(_pairs(rows))
+    return Leakage(pairs, _counts(pairs, compared), tuple(compared), near_limit, search)
 
 
 def sharing(left: pd.DataFrame, right: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -212,6 +240,23 @@ def external_overlap(workspace: Workspace) -> Leakage:
     return check(*sharing(*sides), near_distance_bits=-1)
 
 
+def refuse_unsettled_ids(workspace: Workspace) -> None:
+    """Refuse development cohorts with ids that are perhaps one: photos of a patient could be in two parts of a split.
+
+    Raises:
+        RefusedError: naming cohort and ids.
+    """
+    for cohort in workspace.with_role("development"):
+        path = workspace.path(Ref("cases", cohort))
+        for name, record in ((open_artifact(path).info.get("spellings") if exists(path) else None) or {}).items():
+            raise RefusedError(
+                f"cohort {cohort!r}: {reported(name, record)}",
+                "each id written in one way, so that no patient is in two parts of a split",
+                f'correct the table; or add spellings = "{SAME}" (they are one) or spellings = "{DIFFERENT}" '
+                f"(they are not) to [cohorts.{cohort}] of {SETTINGS_FILE}",
+            )
+
+
 def _read_cases(workspace: Workspace, cohorts: Sequence[str]) -> pd.DataFrame:
     columns = [
         "image_id", "case_id", "group_id", "patient_id", "lesion_id", "image_sha256", "pixel_sha256", "status",
@@ -225,74 +270,74 @@ def _read_cases(workspace: Workspace, cohorts: Sequence[str]) -> pd.DataFrame:
     return cases[cases["status"] == OK].reset_index(drop=True)
 
 
-def look_at(leakage: Leakage, photo: Callable[[str, str], Path | None]) -> Leakage:
+def look_at(leakage: Leakage, photos: Photos) -> Leakage:
     """The comparison with its candidate pairs verified on the photos.
 
-    A pair whose thumbnails correlate at ``SAME_PICTURE`` or more is near-identical, any other is alike. Pairs without
-    both photos keep their classification by hash; at most 2,000 pairs are verified.
+    A pair is near-identical if its photos are one picture (:func:`skinkit.audit.copies.verified`), alike if they may
+    be, and is left out if they are not. Pairs without both photos keep their classification by hash.
 
     Args:
         leakage: of :func:`check`.
-        photo: ``(cohort, dhash) -> file`` or None.
+        photos: finds the photos.
     """
-    candidates = leakage.pairs.index[leakage.pairs["kind"].isin((NEAR, ALIKE))]
-    pairs, thumbnail = leakage.pairs.copy(), _Thumbnails(photo)
-    for index in candidates[:_MOST_LOOKED_AT]:
-        row = pairs.loc[index]
-        ours = thumbnail(str(row["cohort"]), str(row["shared"]))
-        theirs = thumbnail(str(row["other_cohort"]), str(row["other_dhash"]))
-        if ours is None or theirs is None:
-            continue
-        correlation = float(ours @ theirs)
-        pairs.at[index, "kind"] = NEAR if correlation >= SAME_PICTURE else ALIKE
-        pairs.at[index, "correlation"] = correlation
-    return replace(leakage, pairs=pairs, counts=_counts(pairs, leakage.compared))
+    pairs = leakage.pairs.copy()
+    candidates = pairs[pairs["kind"].isin((NEAR, ALIKE, UNVERIFIED))]
+    candidates = candidates.sort_values(["distance_bits", "cosine"], ascending=[True, False], kind="stable")
+    places = [_photos(row) for row in candidates.itertuples()]
+    for place, correlation in copies.verified(places, photos):
+        pairs.loc[candidates.index[place], "correlation"] = correlation
+    looked = pairs["kind"].isin((NEAR, ALIKE, UNVERIFIED)) & pairs["correlation"].notna()
+    same = pairs["correlation"] >= copies.SAME_PICTURE
+    pairs["kind"] = pairs["kind"].mask(looked, np.where(same, NEAR, ALIKE))
+    unverified = pairs["kind"] == UNVERIFIED
+    search = leakage.search and replace(leakage.search, unverified=int(unverified.sum()))
+    pairs = _first(pairs[~unverified & (~looked | (pairs["correlation"] >= copies.PERHAPS))])
+    shown = pairs[pairs["correlation"].notna()].sort_values("correlation", ascending=False)
+    sheet = copies.sheet([(*_photos(row), _caption(row)) for row in shown.itertuples()], photos)
+    return replace(leakage, pairs=pairs, counts=_counts(pairs, leakage.compared), search=search, sheet=sheet)
 
 
-def photos_of(workspace: Workspace) -> Callable[[str, str], Path | None]:
-    """A function for :func:`look_at` that finds a cohort's photo by its ``dhash``; None if it is unavailable."""
+def _photos(row: Any) -> tuple[copies.Key, copies.Key]:
+    return (str(row.cohort), row.pixels), (str(row.other_cohort), row.other_pixels)
+
+
+def _caption(row: Any) -> str:
+    names = f"{_name(row.cohort, row.case_id)}   {_name(row.other_cohort, row.other_case_id)}"
+    return f"{names}   {KIND_LABELS[str(row.kind)].removesuffix(' images')}, correlation {row.correlation:.2f}"
+
+
+def _first(pairs: pd.DataFrame) -> pd.DataFrame:
+    """One row per kind and case: the first, of near pairs the most similar."""
+    order = pairs["correlation"].fillna(-1.0)
+    ordered = pairs.assign(_order=-order).sort_values("_order", kind="stable").drop(columns="_order")
+    first = pairs.loc[ordered.drop_duplicates(_CASE).index.sort_values()]
+    known = first.loc[first["kind"] == NEAR, ["cohort", "case_id"]].apply(tuple, axis=1)
+    again = (first["kind"] == ALIKE) & first[["cohort", "case_id"]].apply(tuple, axis=1).isin(set(known))
+    return first[~again].reset_index(drop=True)
+
+
+def photos_of(workspace: Workspace, console: Console | None = None) -> Photos:
+    """The photos of the cohorts, found by cohort and hash of their pixels.
+
+    Synthetic images are found as those of the cohort ``synthetic:<name>``.
+    """
     tables: dict[str, dict[str, Path]] = {}
 
-    def photo(cohort: str, dhash: str) -> Path | None:
+    def photo(cohort: str, pixels: str) -> Path | None:
         if cohort not in tables:
             place = workspace.path(Ref("cases", cohort))
-            if cohort in workspace.cohorts and exists(place):
-                root = workspace.cohort(cohort).root
-                table = open_artifact(place).table(["dhash", "image_path"]).dropna()
-                tables[cohort] = {h: root / p for h, p in zip(table["dhash"], table["image_path"], strict=True)}
-        return tables.setdefault(cohort, {}).get(dhash)
+            images = workspace.path(Ref("synthetic", name=cohort.removeprefix(SYNTHETIC_COHORT)))
+            if cohort.startswith(SYNTHETIC_COHORT) and exists(images):
+                artifact = open_artifact(images)
+                root, table = artifact.path, artifact.table(["pixel_sha256", "image_file"])
+            elif cohort in workspace.cohorts and exists(place):
+                root, table = workspace.cohort(cohort).root, open_artifact(place).table(["pixel_sha256", "image_path"])
+            else:
+                return tables.setdefault(cohort, {}).get(pixels)
+            tables[cohort] = {h: root / p for h, p in table.dropna().itertuples(index=False)}
+        return tables[cohort].get(pixels)
 
-    return photo
-
-
-class _Thumbnails:
-    """Grey thumbnails of photos, centred and of unit length, cached."""
-
-    def __init__(self, photo: Callable[[str, str], Path | None]) -> None:
-        self._photo = photo
-        self._by_photo: dict[tuple[str, str], npt.NDArray[np.float64] | None] = {}
-
-    def __call__(self, cohort: str, dhash: str) -> npt.NDArray[np.float64] | None:
-        key = cohort, dhash
-        if key not in self._by_photo:
-            self._by_photo[key] = self._thumbnail(self._photo(cohort, dhash))
-        return self._by_photo[key]
-
-    @staticmethod
-    def _thumbnail(path: Path | None) -> npt.NDArray[np.float64] | None:
-        from skinkit.images.decode import read_rgb
-        from skinkit.images.encode import grey, resize
-
-        if path is None:
-            return None
-        try:
-            small = resize(read_rgb(path), (THUMBNAIL_PX, THUMBNAIL_PX))
-        except CaseError:
-            return None
-        values = np.asarray(grey(small), dtype=np.float64).ravel()
-        values -= values.mean()
-        unit: npt.NDArray[np.float64] = values / max(float(np.linalg.norm(values)), 1e-9)
-        return unit
+    return Photos(photo, workspace.root / "cache" / "copies", console)
 
 
 def refuse(leakage: Leakage, allow: str, what: str, fix: str = "") -> None:
@@ -313,7 +358,10 @@ def refuse(leakage: Leakage, allow: str, what: str, fix: str = "") -> None:
     kinds = ", ".join(
         f"{KIND_LABELS[kind]} {n}" for kind, n in leakage.counts.items() if n and (pairs["kind"] == kind).any()
     )
-    near = ", or raise --near-limit where the photos differ after all" if (pairs["kind"] == NEAR).any() else ""
+    where = "split anew with a higher --near-limit" if fix else "raise --near-limit"  # training takes the split's
+    near = ""
+    if (pairs["kind"] == NEAR).any():
+        near = f", or {where} where the photos differ after all{leakage._pictured}"
     raise RefusedError(
         f"{what} share {leakage.cases} cases ({kinds}): {_listing(pairs)}",
         "no patient, lesion or image on both sides",
@@ -338,8 +386,9 @@ def _listing(pairs: pd.DataFrame) -> str:
 def _shared(row: Any) -> str:
     if row.kind not in (NEAR, ALIKE):
         return str(row.shared)
-    similarity = "not looked at" if pd.isna(row.correlation) else f"correlation {row.correlation:.2f}"
-    return f"{row.distance_bits} of 64 bits apart, {similarity}"
+    if pd.isna(row.correlation):
+        return f"{row.distance_bits} of 64 bits apart, not looked at"
+    return f"correlation {row.correlation:.2f}"
 
 
 def _name(cohort: object, case: object) -> str:
@@ -386,7 +435,7 @@ def _keys(side: pd.DataFrame, scoped: bool, image: str = "image_id") -> pd.DataF
 
 
 def _pair(kind: str, row: pd.Series, other: pd.Series, shared: object, distance: int | None) -> dict[str, Any]:
-    near = kind in (NEAR, ALIKE)
+    near = kind in (NEAR, ALIKE, UNVERIFIED)
     return {
         "kind": kind,
         "cohort": row["cohort"],
@@ -396,13 +445,16 @@ def _pair(kind: str, row: pd.Series, other: pd.Series, shared: object, distance:
         "shared": shared,
         "distance_bits": distance,
         "correlation": None,
-        "other_dhash": other["dhash"] if near else None,
+        "pixels": row["pixel_sha256"] if near else None,
+        "other_pixels": other["pixel_sha256"] if near else None,
+        "cosine": None,
     }
 
 
 def _pairs(rows: list[dict[str, Any]]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=list(PAIR_COLUMNS))
-    return frame.astype({"kind": object, "other_dhash": object, "distance_bits": "Int64", "correlation": "float64"})
+    texts = dict.fromkeys(("kind", "pixels", "other_pixels"), object)
+    return frame.astype({**texts, "distance_bits": "Int64", "correlation": "float64", "cosine": "float64"})
 
 
 def _counts(pairs: pd.DataFrame, kinds: tuple[str, ...] | list[str]) -> dict[str, int]:
@@ -411,35 +463,62 @@ def _counts(pairs: pd.DataFrame, kinds: tuple[str, ...] | list[str]) -> dict[str
 
 
 def _near(ours: pd.DataFrame, theirs: pd.DataFrame, limit: int) -> list[dict[str, Any]]:
-    """The nearest image of the other table within the limit, for each row with one; identical pixels left out."""
+    """The nearest images of the other table within the limit, for each row with one; identical pixels left out.
+
+    The eight turned and mirrored versions of our images are compared with theirs. A distance is the mean of the hashes
+    along rows and columns, rounded up, or that along rows where one side knows no other.
+    """
     ours, theirs = _telling(ours), _telling(theirs)
-    a, b = _bits(ours["dhash"]), _bits(theirs["dhash"])
+    versions, our_whole = dihedral_hashes(ours["dhash"])
+    hashes, their_whole = dihedral_hashes(theirs["dhash"])
+    b = hashes[:, 0]
     same = theirs["pixel_sha256"].to_numpy(dtype=object)
     rows = []
     step = max(1, _CHUNK_PAIRS // max(len(b), 1))
-    for begin in range(0, len(a) if len(b) else 0, step):
-        distance = np.bitwise_count(a[begin : begin + step, None] ^ b[None, :])
+    for begin in range(0, len(ours) if len(b) else 0, step):
+        part = slice(begin, begin + step)
+        both = our_whole[part, None] & their_whole[None]
+        distance = np.full(both.shape, 65, dtype=np.uint8)
+        for version in np.moveaxis(versions[part], 1, 0):
+            across, along = (np.bitwise_count(version[:, None, i] ^ b[None, :, i]) for i in (0, 1))
+            distance = np.minimum(distance, np.where(both, (across + along + 1) // 2, across))
         for i in np.flatnonzero((distance <= limit).any(axis=1)):
             row = ours.iloc[begin + int(i)]
             nearby = distance[i].astype(np.int64)
             if row["pixel_sha256"] is not None:
                 nearby = np.where(same == row["pixel_sha256"], 65, nearby)
-            best = int(np.argmin(nearby))
-            if nearby[best] <= limit:
-                kind = NEAR if nearby[best] <= UNSEEN_BITS else ALIKE
-                rows.append(_pair(kind, row, theirs.iloc[best], row["dhash"], int(nearby[best])))
+            for best in np.argsort(nearby, kind="stable")[:_NEAREST]:
+                if nearby[best] <= limit:
+                    kind = NEAR if nearby[best] <= UNSEEN_BITS else ALIKE
+                    rows.append(_pair(kind, row, theirs.iloc[int(best)], row["dhash"][:16], int(nearby[best])))
     return rows
+
+
+def _copied(ours: pd.DataFrame, theirs: pd.DataFrame, photos: Photos) -> tuple[list[dict[str, Any]], Search]:
+    """Candidates by embeddings, of other patients and with other pixels, and what was compared."""
+
+    def keys(side: pd.DataFrame) -> list[copies.Key]:
+        return list(zip(side["cohort"].astype(str), side["pixel_sha256"], strict=True))
+
+    columns = [(ours[name].to_numpy(object), theirs[name].to_numpy(object)) for name in ("pixels", "patient", "group")]
+
+    def same(row: int) -> Any:
+        alike = [b == a[row] for a, b in columns if a[row] is not None]
+        return np.logical_or.reduce(alike) if alike else np.zeros(len(theirs), dtype=bool)
+
+    found, search = copies.nearest(photos, keys(ours), keys(theirs), same)
+    rows = []
+    for i, j, cosine in found:
+        row, other = ours.iloc[i], theirs.iloc[j]
+        rows.append({**_pair(UNVERIFIED, row, other, str(row["pixel_sha256"])[:16], None), "cosine": cosine})
+    return rows, search
 
 
 def _telling(side: pd.DataFrame) -> pd.DataFrame:
     """Rows whose hash is informative (not of a nearly uniform picture)."""
     side = side.dropna(subset=["dhash"])
-    ones = np.bitwise_count(_bits(side["dhash"])).astype(np.int64)
+    ones = np.bitwise_count(dihedral_hashes(side["dhash"])[0][:, 0, 0]).astype(np.int64)
     return side[np.minimum(ones, 64 - ones) >= PLAIN_BITS].reset_index(drop=True)
-
-
-def _bits(hashes: pd.Series) -> npt.NDArray[np.uint64]:
-    return np.array([int(value, 16) for value in hashes], dtype=np.uint64)
 
 
 def joined_groups(cases: pd.DataFrame, level: str = "patient") -> pd.Series:

@@ -32,6 +32,7 @@ from skinkit.audit import file_cues
 from skinkit.schemas import PAD_ATTRIBUTES, PREDICTIONS, Column, Schema
 from skinkit.stats.cross_fit import Area, area_within, areas, fold_of, holm, out_of_fold
 from skinkit.stats.metrics import Bools, Floats
+from skinkit.stats.notes import INSUFFICIENT, MINIMUM_PATIENTS, TOO_FEW, TOO_FEW_PATIENTS, UNDEFINED, words_of
 from skinkit.taxonomy import ClassSet
 
 MISSING, FILE, ORIGIN, CONFIRMATION = FAMILIES = ("missing", "file", "origin", "confirmation")
@@ -42,6 +43,8 @@ EVERYTHING = "everything"
 
 STRONG, SOME, OPEN = 0.70, 0.55, 0.65
 SIGNIFICANT = 0.05
+WITHOUT_AUROC = (TOO_FEW, TOO_FEW_PATIENTS, UNDEFINED, INSUFFICIENT)
+"""Verdicts on a cue without an AUROC; the last is that of older versions."""
 MINIMUM = 5
 ATTRIBUTES = ("age_years", "sex", "site", *(column.name for column in PAD_ATTRIBUTES))
 PATIENT_BLOCK = (
@@ -82,7 +85,11 @@ SHORTCUTS = Schema(
             ("lower", "float", "lower end of the 95 % interval over patients"),
             ("upper", "float", "upper end of the 95 % interval"),
             ("p_holm", "float", "p of AUROC 0.5 after Holm's correction over all cues"),
-            ("verdict", "string", "strong, some, open (cannot be ruled out), none or insufficient_n"),
+            (
+                "verdict",
+                "string",
+                "strong, some, open (cannot be ruled out), none, too_few or undefined",
+            ),
             ("n", "int", "cases where the cue is known"),
             ("n_positive", "int", "malignant ones among them"),
             ("n_clusters", "int", "patients among them"),
@@ -214,13 +221,11 @@ class Setting:
 
     Attributes:
         malignant_set: name of the malignant set, always reported.
-        bootstrap: replicates.
-        seed: of bootstrap and folds.
+        seed: of folds and of the groups of many patients.
         minimum: fewest rows of either level of a flag.
     """
 
     malignant_set: str
-    bootstrap: int = 500
     seed: int = 0
     minimum: int = MINIMUM
 
@@ -256,8 +261,7 @@ def audit(
         scored.append(_together(EVERYTHING, own, malignant, fold))
     if not scored:
         return pd.DataFrame(columns=list(SHORTCUTS.names))
-    options: dict[str, Any] = {"bootstrap": setting.bootstrap, "seed": setting.seed}
-    measured = areas([score for score, _ in scored], malignant, cluster, **options)
+    measured = areas([score for score, _ in scored], malignant, cluster, seed=setting.seed)
     corrected = holm([area.p for area in measured])
     rows = []
     first: dict[bytes, str] = {}
@@ -278,9 +282,9 @@ def audit(
                 "upper": turned.upper,
                 "p_holm": float(p),
                 **{name: getattr(area, name) for name in ("n", "n_positive", "n_clusters")},
-                "verdict": _verdict(turned, float(p)),
+                "verdict": _verdict(turned, float(p), malignant),
                 "malignant_set": setting.malignant_set,
-                **_held_constant(cue, model_score, malignant, cluster, options),
+                **_held_constant(cue, model_score, malignant, cluster, setting.seed),
             }
         )
     frame = pd.DataFrame(rows)
@@ -327,18 +331,20 @@ def _levels(cue: Cue, malignant: Bools) -> str | None:
 
 
 def _held_constant(
-    cue: Cue | None, score: Floats | None, malignant: Bools, cluster: npt.NDArray[np.str_], options: Mapping[str, Any]
+    cue: Cue | None, score: Floats | None, malignant: Bools, cluster: npt.NDArray[np.str_], seed: int
 ) -> dict[str, float | None]:
     """The model's AUROC over pairs of cases with the same value of the cue."""
     if cue is None or score is None:
         return dict.fromkeys(("model_auroc", "model_lower", "model_upper"))
-    area_with_interval = area_within(score, malignant, cue.levels, cluster, **options)
+    area_with_interval = area_within(score, malignant, cue.levels, cluster, seed=seed)
     return dict(zip(("model_auroc", "model_lower", "model_upper"), area_with_interval, strict=True))
 
 
-def _verdict(area: Area, p: float) -> str:
+def _verdict(area: Area, p: float, malignant: Bools) -> str:
     if np.isnan(area.auroc):
-        return "insufficient_n"
+        return TOO_FEW if malignant.any() and not malignant.all() else UNDEFINED
+    if area.n_rarer < MINIMUM_PATIENTS:
+        return TOO_FEW_PATIENTS
     if p < SIGNIFICANT and area.auroc >= SOME:
         return "strong" if area.auroc >= STRONG else "some"
     return "open" if np.isnan(area.upper) or area.upper >= OPEN else "none"
@@ -375,7 +381,7 @@ def audited(table: pd.DataFrame, cues: Sequence[Cue], classes: ClassSet, *, seed
         table: one row per case with ``class``, ``group_id`` and ``malignancy``.
         cues: of :func:`cues_of`.
         classes: which classes are malignant.
-        seed: of folds and bootstrap.
+        seed: of folds and of the groups of many patients.
     """
     rows = audit(
         cues,
@@ -393,8 +399,8 @@ def audited(table: pd.DataFrame, cues: Sequence[Cue], classes: ClassSet, *, seed
 def sentence(row: Mapping[Any, Any]) -> str:
     """One row in plain English."""
     ends = "" if pd.isna(row["lower"]) else f" (95 % interval {row['lower']:.2f} to {row['upper']:.2f})"
-    if row["verdict"] == "insufficient_n":
-        return f"{_subject(row)}: too few cases to say."
+    if row["verdict"] in WITHOUT_AUROC:
+        return f"{_subject(row)}: {words_of(row['verdict'])}: nothing can be said."
     text = f"Who looks only at {_subject(row)} scores AUROC {row['auroc']:.2f}{ends} for malignancy"
     if row["verdict"] in ("strong", "some") and row["family"] == CONFIRMATION:
         return f"{text}: malignant and benign cases were not confirmed the same way, nor are they equally sure."

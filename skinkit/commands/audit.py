@@ -1,10 +1,12 @@
 """audit: how well information other than the lesion predicts malignancy.
 
 Tests missing values, files (size, format, JPEG quality, EXIF, dark borders), image sources and how diagnoses were
-confirmed. Each cue is reported with its AUROC, a 95 % interval over patients and a verdict.
-Files are written to 'audit/<cohort>' of the workspace: shortcuts.parquet, shortcuts.json, figures/shortcuts.svg. With
---table the cases come from a CSV or Parquet table, without a workspace. 'skinkit evaluate' does the same for the cases
-it scores.
+confirmed. Each cue is reported with its AUROC, a 95 % interval over patients and a verdict. Then the values of every
+attribute, radiomic feature and pair of them are searched for columns that nearly are the label (--no-values: not at
+all; --leave-out COLUMN: not that one). Files are written to 'audit/<cohort>' of the workspace: shortcuts.parquet,
+shortcuts.json, figures/shortcuts.svg, label_attributes.parquet and label_attributes.json. With --table the cases come
+from a CSV or Parquet table, without a workspace. 'skinkit evaluate' audits the cases that it scores for shortcuts;
+'skinkit train' the values that it learns.
 """
 
 from __future__ import annotations
@@ -43,18 +45,24 @@ class Config:
     classes: Annotated[str, "class set that defines what is malignant (default: the workspace's)"] = ""
     malignant: Annotated[str, "malignant set: pad or wang (default: the workspace's, else the class set's own)"] = ""
     files: Annotated[int, "largest number of image files read per cohort; 0: none"] = 1000
-    bootstrap: Annotated[int, "bootstrap replicates of patients"] = 500
-    seed: Annotated[int, "seed of bootstrap, folds and sampling"] = 0
+    values: Annotated[bool, "also search values for attributes that are the label"] = True
+    leave_out: Annotated[
+        tuple[str, ...], Help("columns whose values are not searched, repeatable", metavar="COLUMN", rare=True)
+    ] = ()
+    pairs: Annotated[int, Help("largest number of pairs of columns searched", rare=True)] = 20_000
+    seed: Annotated[int, "seed of folds and sampling"] = 0
     out: Annotated[str, "folder for the files (default: audit/<cohort> of the workspace; none with --table)"] = ""
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
     """Audit every labelled cohort, or one table."""
-    from skinkit.audit import shortcuts
+    from skinkit.audit import label_attributes, shortcuts
 
-    if config.bootstrap < 1 or config.files < 0:
+    if config.files < 0 or config.pairs < 0:
         raise ConfigError(
-            f"--bootstrap {config.bootstrap}, --files {config.files}", "1 or more, and 0 or more", "correct the values"
+            f"--files {config.files}, --pairs {config.pairs}",
+            "0 or more of both",
+            "correct the values",
         )
     audits: dict[str, Any] = {}
     texts = []
@@ -65,12 +73,25 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
             shortcuts.cues_of(table, table.attrs.get("attributes")),
             np.array([code in classes.malignant for code in table["class"]]),
             table["cluster"].to_numpy(dtype=str),
-            shortcuts.Setting(classes.malignant_set, config.bootstrap, config.seed),
+            shortcuts.Setting(classes.malignant_set, config.seed),
         )
         audits[name] = shortcuts.as_dict(rows, classes.malignant_set)
-        text = _text(name, rows, audits[name])
+        text = _text(name, rows, audits[name], table)
+        files = {}
+        if config.values:
+            for column in config.leave_out:
+                if column not in table:
+                    known = did_you_mean(column, [str(one) for one in table.columns])
+                    raise ConfigError(f"--leave-out {column}: {name} has no such column", known, "correct --leave-out")
+            kinds = label_attributes.columns_of(table, *table.attrs.get("beside", ()), *config.leave_out)
+            found = label_attributes.search(
+                table, classes, kinds, seed=config.seed, ordered=bool(config.table), most_pairs=config.pairs
+            )
+            audits[name]["label_attributes"] = found.as_dict()
+            text += f"\n\n{found.text}"
+            files = found.write(folder) if folder is not None else {}
         if folder is not None:
-            files = _write_files(folder, rows)
+            files |= _write_files(folder, rows)
             written = write_study(folder, "shortcuts", audits[name], text, files=files)
             audits[name] |= {"folder": str(folder), "files": written.files}
             text = written.text
@@ -128,7 +149,20 @@ def _cohort(config: Config, context: Context, workspace: Workspace, name: str) -
     cases = file_cues.traced(
         cases, root, most=config.files, jobs=context.jobs, seed=config.seed, console=context.console
     )
-    return cases.assign(cluster=cases["group_id"]), classes
+    return _with_features(cases, workspace, name).assign(cluster=cases["group_id"]), classes
+
+
+def _with_features(cases: pd.DataFrame, workspace: Workspace, name: str) -> pd.DataFrame:
+    """The cases with the radiomic features of their photos, where the cohort was measured."""
+    from skinkit.stats.encoders import radiomic_columns
+
+    path = workspace.path(Ref("fused", name, workspace.defaults["segmenter"]))
+    if not exists(path):
+        return cases
+    fused = open_artifact(path).table()
+    joined = cases.merge(fused[["image_id", *radiomic_columns(fused.columns)]], on="image_id", how="left")
+    joined.attrs, joined.index = cases.attrs, cases.index
+    return joined
 
 
 def _outside_table(config: Config) -> tuple[pd.DataFrame, ClassSet]:
@@ -157,15 +191,18 @@ def _outside_table(config: Config) -> tuple[pd.DataFrame, ClassSet]:
     numbered = left[config.cluster].fillna("") if config.cluster in left else left.index.astype(str)
     left = left.assign(cluster=[str(v) or f"row {i}" for i, v in enumerate(numbered)])
     left.attrs["attributes"] = shortcuts.attributes_of(left, config.truth_column, config.cluster)
+    left.attrs["beside"] = (config.truth_column,)
     return left, classes
 
 
-def _text(name: str, rows: pd.DataFrame, audit: Mapping[str, Any]) -> str:
-    """The table for a terminal."""
+def _text(name: str, rows: pd.DataFrame, audit: Mapping[str, Any], cases: pd.DataFrame) -> str:
+    """The table for a terminal; how diagnoses were confirmed always has a row."""
     import io
 
     from rich.console import Console
     from rich.table import Table
+
+    from skinkit.audit import shortcuts
 
     table = Table(title=f"{name}: AUROC for malignancy (set '{audit['malignant_set']}') of what is not the lesion")
     for column, justify in (
@@ -177,8 +214,9 @@ def _text(name: str, rows: pd.DataFrame, audit: Mapping[str, Any]) -> str:
     ):
         table.add_column(column, justify="right" if justify == "right" else "left", no_wrap=column == "AUROC")
     table.add_column("verdict")
-    for row in rows[rows["same_as"].isna()].to_dict("records"):
-        alike = rows.loc[(rows["same_as"] == row["cue"]) & (rows["family"] == row["family"]), "cue"].tolist()
+    own = rows["same_as"].isna() | (rows["family"] == shortcuts.CONFIRMATION)
+    for row in rows[own].to_dict("records"):
+        alike = rows.loc[(rows["same_as"] == row["cue"]) & ~own, "cue"].tolist()
         estimated = row["auroc"] == row["auroc"]
         table.add_row(
             f"{row['cue']}" + (f" (and {', '.join(alike)})" if alike else ""),
@@ -188,6 +226,11 @@ def _text(name: str, rows: pd.DataFrame, audit: Mapping[str, Any]) -> str:
             str(row["n"]),
             str(row["verdict"]).replace("_", " "),
         )
+    for column in shortcuts.CONFIRMATIONS:
+        if column in cases and column not in set(rows["cue"]):
+            values = cases[column].dropna().unique()
+            said = f"one value: {values[0]}" if len(values) else "not recorded"
+            table.add_row(column, shortcuts.CONFIRMATION, "-", "-", str(int(cases[column].notna().sum())), said)
     stream = io.StringIO()
     Console(file=stream, width=110, color_system=None).print(table)
     return f"{stream.getvalue().rstrip()}\n\n{audit['verdict']}"

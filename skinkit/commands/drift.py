@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from skinkit.artifacts.artifact import Artifact, exists, open_artifact
 from skinkit.artifacts.tables import read_table
-from skinkit.commands import Context
+from skinkit.commands import Context, _test_access
 from skinkit.commands._output import folder_of, write_study
-from skinkit.errors import ConfigError, InputError
+from skinkit.errors import InputError
 from skinkit.learning.pack import trained
 from skinkit.options import ONE_MODEL
 from skinkit.schemas import Schema
@@ -34,8 +34,7 @@ class Config:
     """Options of the command."""
 
     model: Annotated[str, ONE_MODEL] = ""
-    bootstrap: Annotated[int, "bootstrap replicates of patients"] = 1000
-    seed: Annotated[int, "seed of the bootstrap and of the domain classifier"] = 0
+    seed: Annotated[int, "seed of the domain classifier"] = 0
     out: Annotated[str, "folder for the files (default: drift of the workspace)"] = ""
 
 
@@ -46,8 +45,6 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     from skinkit.artifacts.tables import write_table
     from skinkit.audit import drift
 
-    if config.bootstrap < 1:
-        raise ConfigError(f"--bootstrap {config.bootstrap}", "1 or more", "correct --bootstrap")
     workspace = context.workspace()
     model = config.model or workspace.defaults["model"]
     chosen = workspace.chosen(context.cohorts, "external")
@@ -69,7 +66,6 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
             (_scored(inside), _scored(outside)),
             (tables[0], tables[1]) if all(len(t) for t in tables) else None,
             malignant,
-            bootstrap=config.bootstrap,
             seed=config.seed,
         )
         folder, files = folder_of(config.out, workspace, FOLDER, name), {}
@@ -79,6 +75,8 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         written = write_study(folder, "drift", answers[name], f"{name}: {answers[name]['text']}", files=files)
         answers[name] |= {"folder": str(folder), "files": written.files}
         texts.append(written.text)
+        for artifact in outside:
+            _test_access.used(workspace, "drift", name, artifact, config)
     return {"model": model, "drift": answers, "text": "\n\n".join(texts)}
 
 

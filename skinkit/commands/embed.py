@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from skinkit.artifacts.artifact import Artifact, open_artifact
 from skinkit.artifacts.tables import read_table
-from skinkit.commands import Context
+from skinkit.commands import Context, _test_access
 from skinkit.commands._output import Written, folder_of, write_study
 from skinkit.errors import ConfigError, InputError, listed
 from skinkit.options import ONE_MODEL_ARGUMENT, Help
@@ -63,6 +63,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
             raise ConfigError(f"--fold {config.fold} of {name}", f"one of its folds: {folds_text}", "name another")
         written = _mapped(config, context, workspace, model, fold, cohort, metrics)
         answers[cohort] = {**written.body, "files": written.files}
+        _test_access.used(workspace, "embed", cohort, metrics, config)
         texts.append(written.text)
     return {"embed": answers, "text": "\n\n".join(texts)}
 
@@ -134,7 +135,7 @@ def _features(
     if not development and fold.number not in model.outside:
         (fold,) = model.chosen(model.outside)  # the fold trained on all rows
     frame = frame[[fold.number in may for may in folds]].reset_index(drop=True)
-    needs_device = model.reads_photos or model.is_network
+    needs_device = model.uses_device
     vectors, readable = features(
         model,
         fold,

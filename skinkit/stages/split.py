@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-    from skinkit.audit.leakage import Leakage
+    from skinkit.audit.leakage import Leakage, Photos
 VERSION = 1
 SCHEMA = SPLIT
 
@@ -181,6 +181,7 @@ def run(config: Config, job: Job) -> Artifact:
     from skinkit.audit import leakage
 
     _check(config)
+    leakage.refuse_unsettled_ids(job.workspace)
     published = _published(config)
     classes = _classes(config, job.workspace)
     every, chosen = _selected(_images(job, classes), job)
@@ -248,7 +249,8 @@ def _checked_leakage(
     """
     from skinkit.audit import leakage
 
-    leaks = leakage.look_at(_straddling(frame, images, config), leakage.photos_of(job.workspace))
+    photos = leakage.photos_of(job.workspace, job.console)
+    leaks = leakage.look_at(_straddling(frame, images, config, photos), photos)
     published = _published(config)
     if published and not published.over:
         leaks = leakage.joined(leaks, shared)
@@ -258,6 +260,7 @@ def _checked_leakage(
         remarks.append(f"{leaks.cases} cases leak between the parts, allowed because: {config.allow_leakage}")
     for text in remarks:
         job.console.warn(text)
+    job.console.info(f"  {leaks.limits()}")
     return leaks, remarks
 
 
@@ -773,7 +776,7 @@ def _thin_strata(frame: pd.DataFrame, cases: pd.DataFrame, strata: Sequence[str]
     return warnings
 
 
-def _straddling(frame: pd.DataFrame, images: pd.DataFrame, config: Config) -> Leakage:
+def _straddling(frame: pd.DataFrame, images: pd.DataFrame, config: Config, photos: Photos) -> Leakage:
     """What training rows share with validation and held-out rows, over all folds."""
     from skinkit.audit import leakage
 
@@ -782,8 +785,8 @@ def _straddling(frame: pd.DataFrame, images: pd.DataFrame, config: Config) -> Le
     for _, rows in frame.groupby("fold"):
         sides = images.merge(rows[["cohort", "case_id", "part"]], on=["cohort", "case_id"])
         part = sides["part"]
-        leaks.append(leakage.check(sides[part == HELD_OUT], sides[part != HELD_OUT], **near))
-        leaks.append(leakage.check(sides[part == VALIDATION], sides[part == TRAIN], **near))
+        leaks.append(leakage.check(sides[part == HELD_OUT], sides[part != HELD_OUT], photos, **near))
+        leaks.append(leakage.check(sides[part == VALIDATION], sides[part == TRAIN], photos, **near))
     return leakage.joined(*leaks)
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import small_cohort
+import written_artifacts
+from PIL import Image, ImageDraw
 
+from skinkit.artifacts.artifact import open_artifact
 from skinkit.audit import leakage
 from skinkit.data import phantoms
 from skinkit.errors import RefusedError
 from skinkit.images import decode, encode, identity
+from skinkit.workspace import Ref
 
 
 def side(cohort: str, rows: list[dict[str, Any]], space: str = "pad") -> pd.DataFrame:
@@ -209,25 +215,183 @@ def test_near_identical_images_are_refused_above_the_limit() -> None:
     assert (tolerated.cases, tolerated.counts["near_identical"], len(tolerated.pairs)) == (0, 2, 2)
 
 
+def drawn(seed: int) -> np.ndarray[Any, Any]:
+    """A lesion on skin with hairs, light from one side and a mottled background."""
+    rng = np.random.default_rng(seed)
+    rgb, _ = phantoms.draw(rng, "nevus", phantoms._SKIN[seed % 4], phantoms.Hospital("A"))
+    mottled = Image.fromarray(rng.normal(0, 12, (24, 32)).astype(np.float32)).resize(rgb.shape[1::-1])
+    picture = Image.fromarray(np.clip(rgb + np.asarray(mottled)[..., None], 0, 255).astype(np.uint8))
+    hairs = ImageDraw.Draw(picture)
+    for _ in range(6):
+        hairs.line([tuple(rng.uniform(0, rgb.shape[1], 2)) for _ in range(2)], (50, 40, 30), 2)
+    return np.asarray(picture)
+
+
+def photographed(folder: Path, cohort: str, pictures: list[np.ndarray[Any, Any]]) -> pd.DataFrame:
+    """Cases whose photos lie in a folder, with their hashes."""
+    rows = []
+    for picture in pictures:
+        (folder / f"{identity.pixel_sha256(picture)}.png").write_bytes(encode.png_bytes(picture))
+        rows.append({"dhash": identity.dhash(picture), "pixel_sha256": identity.pixel_sha256(picture)})
+    return side(cohort, rows)
+
+
+def in_folder(folder: Path) -> leakage.Photos:
+    return leakage.Photos(lambda cohort, pixels: file if (file := folder / f"{pixels}.png").is_file() else None)
+
+
+def turned(picture: np.ndarray[Any, Any], quarters: int, mirrored: bool) -> np.ndarray[Any, Any]:
+    return np.ascontiguousarray(np.rot90(picture[:, ::-1] if mirrored else picture, quarters))
+
+
+def test_mirrored_and_turned_copies_are_found(tmp_path: Path) -> None:
+    originals = [drawn(i) for i in range(8)]
+    copies = [turned(p, i % 4, i >= 4) for i, p in enumerate(originals)]
+    small = [encode.resize(p, (p.shape[1] // 2, p.shape[0] // 2)) for p in copies[1:]]
+    theirs = photographed(tmp_path, "bb", [drawn(i) for i in range(20, 30)] + originals)
+    ours = photographed(tmp_path, "a", [*small, drawn(50)])
+    photos = in_folder(tmp_path)
+    found = leakage.look_at(leakage.check(ours, theirs, photos), photos)
+    pairs = found.pairs.sort_values("case_id")
+    assert pairs["kind"].tolist() == ["near_identical"] * 7
+    assert pairs["other_case_id"].tolist() == [f"bb{i}" for i in range(11, 18)]
+    assert (pairs["correlation"] > leakage.copies.SAME_PICTURE).all()
+    with pytest.raises(RefusedError):
+        leakage.refuse(found, "", "a and bb")
+    # A table that knows the published hash alone still finds what is not turned by a quarter.
+    older = theirs.assign(dhash=theirs["dhash"].str[:16])
+    assert leakage.check(ours, older, near_distance_bits=4).counts["near_identical"] >= 6
+    neither = leakage.check(ours.assign(dhash=ours["dhash"].str[:16]), older)
+    assert set(neither.pairs["other_case_id"]) == {"bb12", "bb14", "bb16"}
+
+
+lite = pytest.mark.skipif(bool(leakage.copies.missing()), reason=leakage.copies.missing())
+
+
+def cropped(picture: np.ndarray[Any, Any], share: float, x: float = 0.5, y: float = 0.5) -> np.ndarray[Any, Any]:
+    h, w = picture.shape[:2]
+    top, left = round((1 - share) * h * y), round((1 - share) * w * x)
+    return picture[top : top + round(share * h), left : left + round(share * w)].copy()
+
+
+def tilted(picture: np.ndarray[Any, Any], degrees: float) -> np.ndarray[Any, Any]:
+    return np.asarray(Image.fromarray(picture).rotate(degrees, Image.Resampling.BICUBIC))
+
+
+@lite
+def test_cropped_bordered_and_tilted_copies_are_found_and_pictured(tmp_path: Path) -> None:
+    originals = [drawn(i) for i in range(6)]
+    copies = [
+        cropped(originals[0], 0.9),
+        cropped(originals[1], 0.85, 0, 1),
+        np.pad(originals[2], ((15, 15), (15, 15), (0, 0))),
+        tilted(originals[3], 5),
+        turned(cropped(originals[4], 0.9, 1, 0), 1, True),
+        np.pad(cropped(originals[5], 0.95), ((9, 9), (9, 9), (0, 0)), constant_values=255),
+    ]
+    theirs = photographed(tmp_path, "bb", originals + [drawn(i) for i in range(20, 34)])
+    ours = photographed(tmp_path, "a", [*copies, *(drawn(i) for i in range(50, 56))])
+    store = tmp_path / "cache"
+    photos = leakage.Photos(in_folder(tmp_path).find, store)
+    found = leakage.look_at(leakage.check(ours, theirs, photos), photos)
+    pairs = found.pairs[found.pairs["kind"] == leakage.NEAR].sort_values("case_id")
+    assert pairs["case_id"].tolist() == [f"a{i}" for i in range(6)]
+    assert pairs["other_case_id"].tolist() == [f"bb{i}" for i in range(6)]
+    assert found.search is not None
+    assert (found.search.photos, found.search.others, found.search.reason) == ((12, 12), (20, 20), "")
+    assert "cropped" in found.limits()
+    assert found.as_dict()["copies"]["not_looked_for"] == []
+    assert found.sheet is not None
+    assert decode.read_rgb(found.sheet).shape[1] > 900
+    with pytest.raises(RefusedError) as refused:
+        leakage.refuse(found, "", "a and bb")
+    assert str(found.sheet) in refused.value.fix
+    # What is known already is not computed again, and photos of one patient are no copies of each other.
+    again = leakage.Photos(lambda cohort, pixels: None, store)
+    assert again.embeddings([("a", pixels) for pixels in ours["pixel_sha256"]])[1].all()
+    patients = theirs["patient_id"].tolist()[:6] + ours["patient_id"].tolist()[6:]
+    mine = ours.assign(patient_id=patients)
+    assert leakage.look_at(leakage.check(mine, theirs, photos), photos).counts[leakage.NEAR] == 0
+
+
+@lite
+def test_a_split_refuses_a_cropped_copy_under_another_patient(tmp_path: Path) -> None:
+    workspace = small_cohort.make(tmp_path / "ws", patients=12)
+    cases = open_artifact(workspace.path(Ref("cases", "clinic"))).table()
+    rows = cases.astype(object).where(cases.notna(), None).to_dict("records")
+    theirs, mine = rows[0], rows[-1]
+    photo = drawn(3)
+    for row, picture in ((theirs, photo), (mine, cropped(photo[:, ::-1], 0.9, 1, 0))):
+        Image.fromarray(picture).save(workspace.root / "clinic" / str(row["image_path"]))
+        row |= {"pixel_sha256": identity.pixel_sha256(picture), "dhash": identity.dhash(picture)}
+    written_artifacts.write_cases(workspace, "clinic", rows)
+    # In one of the two folds the last patient is held out and the first is not, or the other way round.
+    parts = "case_id,fold,part\n" + "".join(
+        f"{row['case_id']},{fold},{'test' if (row['patient_id'] >= 'P06') == bool(fold) else 'train'}\n"
+        for row in rows
+        for fold in (0, 1)
+    )
+    (workspace.root / "parts.csv").write_text(parts, encoding="utf-8")
+    with pytest.raises(RefusedError) as refused:
+        written_artifacts.run_stage(workspace, "split", import_file=str(workspace.root / "parts.csv"))
+    assert {str(mine["case_id"]), str(theirs["case_id"])} <= set(re.split(r"[/ ]", refused.value.found))
+    assert list((workspace.root / "cache" / "copies").glob("pairs-*.png"))
+
+
+@lite
+@pytest.mark.real
+def test_copies_of_real_photos_are_found(real_data: Path, tmp_path: Path) -> None:
+    files = sorted((real_data / "pad" / "images").iterdir())[::60][:14]
+    originals = [decode.read_rgb(file) for file in files]
+    copies = [
+        cropped(originals[0], 0.9, 0, 1),
+        tilted(originals[1], 5),
+        turned(cropped(originals[2], 0.9), 1, True),
+        np.pad(originals[3], ((40, 40), (40, 40), (0, 0))),
+        decode.read_rgb(_jpeg(tmp_path / "copy.jpg", encode.resize(originals[4], (160, 160)))),
+    ]
+    ours = photographed(tmp_path, "a", [*copies, *originals[10:]])
+    theirs = photographed(tmp_path, "bb", originals[:10])
+    photos = in_folder(tmp_path)
+    found = leakage.look_at(leakage.check(ours, theirs, photos), photos)
+    near = found.pairs[found.pairs["kind"] == leakage.NEAR].sort_values("case_id")
+    assert near["case_id"].tolist() == [f"a{i}" for i in range(5)]
+    assert near["other_case_id"].tolist() == [f"bb{i}" for i in range(5)]
+
+
+def test_the_guard_says_what_it_cannot_see(tmp_path: Path) -> None:
+    ours, theirs = photographed(tmp_path, "a", [drawn(1)]), side("bb", [{}, {}])
+    photos = in_folder(tmp_path)
+    absent = leakage.look_at(leakage.check(ours, theirs, photos), photos)
+    assert absent.search is not None
+    assert absent.search.reason
+    for found in (absent, leakage.check(ours, theirs)):
+        assert "NOT looked for" in found.limits()
+        assert "cropped to 90 %" in " ".join(found.as_dict()["copies"]["not_looked_for"])
+    assert leakage.copies.Search(why_not="torch is not installed").reason == "torch is not installed"
+    nothing = leakage.check(ours, theirs, near_distance_bits=-1)
+    assert nothing.as_dict()["copies"] is None
+    assert nothing.limits() == "copies of photos were not looked for"
+
+
 def test_a_copy_is_told_from_another_lesion_by_looking(tmp_path: Path) -> None:
     """A re-encoded, brighter, smaller copy is the same picture; another lesion with a close hash is not."""
-    rng = np.random.default_rng(0)
-    rgb, _ = phantoms.draw(rng, "nevus", phantoms._SKIN[0], phantoms.Hospital("A"))
-    copy = encode.resize(np.clip(rgb * 1.15, 0, 255).astype(np.uint8), (48, 48))
-    other, _ = phantoms.draw(np.random.default_rng(1), "melanoma", phantoms._SKIN[2], phantoms.Hospital("A"))
-    files = {"a": rgb, "b": copy, "c": other}
-    for name, picture in files.items():
-        (tmp_path / f"{name}.jpg").write_bytes(encode.jpeg_bytes(picture, 80))
-    hashes = {name: identity.dhash(decode.read_rgb(tmp_path / f"{name}.jpg")) for name in files}
-    ours = side("a", [{"dhash": hashes["a"]}])
-    paths = {("bb", hashes[n]): tmp_path / f"{n}.jpg" for n in ("b", "c")} | {("a", hashes["a"]): tmp_path / "a.jpg"}
-    found = {}
-    for name in ("b", "c"):
-        candidates = leakage.check(ours, side("bb", [{"dhash": hashes[name]}]), near_distance_bits=64)
-        found[name] = leakage.look_at(candidates, lambda cohort, dhash: paths.get((cohort, dhash)))
-    assert found["b"].pairs["kind"].tolist() == ["near_identical"]
-    assert found["b"].pairs["correlation"].iloc[0] > leakage.SAME_PICTURE
-    assert found["c"].pairs["kind"].tolist() == ["alike"]
-    assert found["c"].cases == 0
-    unseen = leakage.check(ours, side("bb", [{"dhash": hashes["b"]}]))
-    assert leakage.look_at(unseen, lambda cohort, dhash: None).pairs.equals(unseen.pairs)
+    rgb, other = drawn(0), drawn(1)
+    small = encode.resize(np.clip(rgb * 1.15, 0, 255).astype(np.uint8), (120, 90))
+    copy = decode.read_rgb(_jpeg(tmp_path / "copy.jpg", small))
+    ours, photos = photographed(tmp_path, "a", [rgb]), in_folder(tmp_path)
+    for name, picture, kinds in (("bb", copy, ["near_identical"]), ("ccc", other, [])):
+        theirs = photographed(tmp_path, name, [picture])
+        candidates = leakage.check(ours, theirs, photos, near_distance_bits=64)
+        assert len(candidates.pairs) == 1
+        found = leakage.look_at(candidates, photos)
+        assert found.pairs["kind"].tolist() == kinds
+        assert found.cases == len(kinds)
+    unseen = leakage.check(ours, photographed(tmp_path, "bb", [copy]))
+    nowhere = leakage.Photos(lambda cohort, pixels: None)
+    assert leakage.look_at(unseen, nowhere).pairs.equals(unseen.pairs)
+
+
+def _jpeg(path: Path, picture: np.ndarray[Any, Any]) -> Path:
+    path.write_bytes(encode.jpeg_bytes(picture, 80))
+    return path

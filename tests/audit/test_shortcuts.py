@@ -47,7 +47,7 @@ def cohort(seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
 
 def audited(table: pd.DataFrame, malignant: np.ndarray, **more: Any) -> pd.DataFrame:
     cluster = table["patient_id"].to_numpy(dtype=str)
-    setting = shortcuts.Setting("pad", bootstrap=200)
+    setting = shortcuts.Setting("pad")
     return shortcuts.audit(shortcuts.cues_of(table), malignant, cluster, setting, **more)
 
 
@@ -130,12 +130,37 @@ def test_confirmation_counts_apart_and_the_model_is_held_against_a_cue() -> None
     assert row_of(rows, "smoke")["model_auroc"] > 0.85
 
 
+def test_few_patients_are_no_proof_however_many_photos_they_have() -> None:
+    # Eight malignant and nine benign patients of 50 photos each, told apart without an error by a cue that knows the
+    # patient: one of 24,310 ways to choose eight of them, in either direction. Of eight patients there is no p.
+    patient = np.repeat(np.arange(17), 50)
+    (area,) = cross_fit.areas([patient.astype(float)], patient < 8, patient.astype(str), seed=0)
+    assert area.auroc == 0
+    assert area.p == pytest.approx(2 / 24310)
+    few = patient < 8
+    (area,) = cross_fit.areas([patient[few] * 1.0], patient[few] < 3, patient[few].astype(str), seed=0)
+    assert np.isnan([area.p, area.lower, area.upper]).all()
+    (one,) = cross_fit.areas([patient.astype(float)], patient < 1, patient.astype(str), seed=0)
+    assert np.isnan(one.p)
+
+
+def test_patients_with_photos_of_both_sides_are_evidence_too() -> None:
+    patient, positive = np.repeat(np.arange(40), 6), np.tile([True, False, True, False, False, False], 40)
+    score = 1.5 * positive + np.random.default_rng(0).normal(size=240)
+    (area,) = cross_fit.areas([score], positive, patient.astype(str), seed=0)
+    assert area.p < 1e-6
+
+
 def test_too_few_cases_make_no_verdict() -> None:
     table, malignant = cohort()
     table["sex"] = ["male"] * 3 + [None] * (N - 3)
     row = row_of(audited(table, malignant), "sex")
     assert np.isnan(row["auroc"])
-    assert row["verdict"] == "insufficient_n"
+    assert row["verdict"] == "too_few"
+    assert "too few cases" in shortcuts.sentence(row)
+    alone = audited(table[~malignant], malignant[~malignant])
+    assert set(alone["verdict"]) == {"undefined"}
+    assert shortcuts.sentence({**row, "verdict": "insufficient_n"}) != shortcuts.sentence(row)
     small = audited(table.iloc[:8], malignant[:8])
     assert not small["verdict"].isin(("strong", "some")).any()
 
@@ -152,7 +177,7 @@ def test_area_within_strata_counts_only_pairs_of_one_stratum() -> None:
     score = np.array([0.9, 0.1, 0.8, 0.7, 0.2, 0.3])
     positive = np.array([True, False, False, True, True, False])
     stratum = np.array([0, 0, 0, 1, 1, 1])
-    found = cross_fit.area_within(score, positive, stratum, np.arange(6).astype(str), bootstrap=10, seed=0)[0]
+    found = cross_fit.area_within(score, positive, stratum, np.arange(6).astype(str), seed=0)[0]
     assert found == pytest.approx((2 + 1) / 4)  # 0.9 above both; 0.7 above and 0.2 below 0.3
 
 
@@ -193,7 +218,7 @@ def test_the_command_audits_a_table(tmp_path: Path, capsys: pytest.CaptureFixtur
     table["gender"] = np.where(known, "MALE", None).tolist()
     table["label"] = np.where(malignant, "BCC", "NEV")
     table.to_csv(tmp_path / "cases.csv", index=False)
-    given = ["audit", "--table", str(tmp_path / "cases.csv"), "--truth-column", "label", "--bootstrap", "50"]
+    given = ["audit", "--table", str(tmp_path / "cases.csv"), "--truth-column", "label"]
     assert main([*given, "--out", str(tmp_path / "out"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["audits"]["cases"]
     assert found["malignant_set"] == "pad"
