@@ -25,6 +25,7 @@ from skinkit.console import Console
 from skinkit.images.decode import read_mask, read_rgb
 from skinkit.radiomics import extract, warm_up
 from skinkit.workers import Cluster, map_cases
+from skinkit.workers.cores import usable_cores
 from skinkit.workers.dask import Connection, DaskWorkers
 from skinkit.workers.processes import Processes
 
@@ -93,7 +94,7 @@ def main() -> None:
     cases = cases_of(options.photos, options.masks, options.cases)
     read = sum(os.path.getsize(case[name]) for case in cases for name in ("photo", "mask"))
     print(f"{len(cases)} cases, {read / len(cases) / 1024:.1f} KiB read per case (photo and mask)")
-    print(f"{len(os.sched_getaffinity(0))} CPU cores, {platform.machine()}, Python {platform.python_version()}")
+    print(f"{usable_cores()} CPU cores, {platform.machine()}, Python {platform.python_version()}")
 
     rates: dict[str, float] = {}
     list(map_cases(measure, cases[:20], key=("image_id",), jobs=1))

@@ -18,10 +18,10 @@ from typing import Any, Protocol
 
 from skinkit.console import Console
 from skinkit.errors import NO_CASE_TO_BLAME, CaseError, SkinkitError
-from skinkit.workers.dask import Cluster
+from skinkit.workers.dask import Cluster, slurm_settings
 from skinkit.workers.processes import Processes, prepare_workers
 
-__all__ = ["CASE_SECONDS", "Cluster", "Workers", "map_cases", "prepare_workers"]
+__all__ = ["CASE_SECONDS", "Cluster", "Workers", "map_cases", "prepare_workers", "slurm_settings"]
 
 Row = dict[str, Any]
 Work = Callable[[Mapping[str, Any]], Row]

@@ -96,9 +96,7 @@ class Cluster:
                 "the address of a Dask scheduler, such as tcp://host:8786, or slurm",
                 "start one with 'dask scheduler' and give the address it prints",
             )
-        slurm = settings.get("slurm", {})
-        if set(settings) - {"slurm"} or not isinstance(slurm, Mapping):
-            raise ConfigError(f"{where}: {', '.join(settings)} in [cluster]", "[cluster.slurm]", "correct the file")
+        slurm = slurm_settings(settings, where)
         needed = ("distributed", "dask_jobqueue") if text == "slurm" else ("distributed",)
         for package in needed:
             if find_spec(package) is None:
@@ -107,7 +105,7 @@ class Cluster:
                     "the extra 'cluster', here and on every worker",
                     "pip install skinkit[cluster]",
                 )
-        return cls(text, make_config(Slurm, slurm, where=f"[cluster.slurm] of {where}"))
+        return cls(text, slurm)
 
     def workers(self, console: Console) -> DaskWorkers:
         """Connect, or take the connection of an earlier stage.
@@ -117,6 +115,22 @@ class Cluster:
         """
         patience_s = float(self.slurm.wait_s) if self.address == "slurm" else _PATIENCE_S
         return DaskWorkers(Connection.get(self, console), self.address, _probes(self.shared), patience_s, console)
+
+
+def slurm_settings(settings: Mapping[str, Any], where: str) -> Slurm:
+    """``[cluster]`` of a file.
+
+    Args:
+        settings: its values.
+        where: the file, for errors.
+
+    Raises:
+        ConfigError: another table than ``[cluster.slurm]``, or a setting that is unknown or of the wrong type.
+    """
+    slurm = settings.get("slurm", {})
+    if set(settings) - {"slurm"} or not isinstance(slurm, Mapping):
+        raise ConfigError(f"{where}: {', '.join(settings)} in [cluster]", "[cluster.slurm]", "correct the file")
+    return make_config(Slurm, slurm, where=f"[cluster.slurm] of {where}")
 
 
 class WorkerLost(Exception):  # noqa: N818 - never shown: it stands for the end of a worker process

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -14,6 +15,12 @@ from multiprocessing import forkserver
 from typing import Any
 
 from skinkit.privacy import permissions
+
+_STARTS = 4
+"""How often workers are started for a task: what ends them, as a machine without memory does, may end the next too."""
+_GONE_S = 5.0
+_PAUSE_S = 0.05
+"""Before workers are started again, doubled each time."""
 
 
 class Processes:
@@ -40,11 +47,13 @@ class Processes:
 
     def submit(self, task: Callable[[], Any]) -> Future[Any]:
         """Have a process work it out; new ones are started where the old ones are gone."""
-        try:
-            return _Pool.get(self.jobs).submit(task)
-        except self.lost:
-            _Pool.drop()
-            return _Pool.get(self.jobs).submit(task)
+        for start in range(_STARTS - 1):
+            try:
+                return _Pool.get(self.jobs).submit(task)
+            except self.lost:
+                _Pool.drop()
+                time.sleep(_PAUSE_S * 2**start)  # the process they are forked from is still taken for alive
+        return _Pool.get(self.jobs).submit(task)
 
     def finished(self, tasks: Collection[Future[Any]]) -> set[Future[Any]]:
         """Wait for the first of them."""
@@ -85,6 +94,8 @@ def _end(pool: ProcessPoolExecutor) -> None:
     pool.shutdown(wait=False, cancel_futures=True)
     for worker in workers:
         worker.kill()
+    for worker in workers:  # what it was writing is there to be removed once it is gone
+        worker.join(_GONE_S)
 
 
 def prepare_workers(modules: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -13,13 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import small_cohort
 import test_workers
-import written_artifacts
-from conftest import run_skinkit
-from PIL import Image
+from conftest import run_here, run_skinkit
 
 from skinkit.artifacts.artifact import open_artifact
 from skinkit.errors import ConfigError, InputError
@@ -54,12 +52,8 @@ def address() -> Iterator[str]:
 def ward(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace whose photos are read, outlined and measured by one process."""
     root = tmp_path_factory.mktemp("ward")
-    written_artifacts.make_workspace(root, {"ward": "inference"}, segmenter="otsu")
-    rng = np.random.default_rng(5)
-    for n in range(PHOTOS):
-        photo, _ = small_cohort.draw(rng, list(small_cohort.CLASSES)[n % 3])
-        Image.fromarray(photo).save(root / "ward" / f"i{n:02d}.png")
-    assert run_skinkit("radiomics", "-w", root, "--jobs", "1").returncode == 0
+    small_cohort.make_ward(root, PHOTOS)
+    assert run_here("radiomics", "-w", root, "--jobs", "1").returncode == 0
     return root
 
 
@@ -79,15 +73,17 @@ def table(root: Path) -> bytes:
     return (features(root) / "table.parquet").read_bytes()
 
 
-def begun(root: Path, *arguments: str, cases: int = 3) -> subprocess.Popen[str]:
-    """A run that is held after so many cases, the last of which may not be written yet; SIGCONT lets it go on."""
+def begun(root: Path, *arguments: str, cases: int = 3) -> subprocess.Popen[bytes]:
+    """A run that is held after so many cases, the last of which may not be written yet; SIGCONT lets it go on.
+
+    It waits at a full pipe, of a page, until its lines are read: so it cannot be done before it is held.
+    """
     command = [sys.executable, "-m", "skinkit", "radiomics", "-w", str(root), "--log-format", "json", "--json"]
-    run = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    run = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
     assert run.stderr is not None
-    for line in run.stderr:
-        cases -= json.loads(line)["event"] == "case"
-        if not cases:
-            break
+    fcntl.fcntl(run.stderr, fcntl.F_SETPIPE_SZ, os.sysconf("SC_PAGE_SIZE"))
+    while cases:
+        cases -= json.loads(run.stderr.readline())["event"] == "case"
     run.send_signal(signal.SIGSTOP)
     return run
 
@@ -184,7 +180,7 @@ def test_after_ctrl_c_a_rerun_goes_on(address: str, ward: Path, tmp_path: Path) 
     run.send_signal(signal.SIGCONT)
     run.communicate(timeout=60)
     assert run.returncode == 130
-    rest = run_skinkit("radiomics", "-w", root, "--cluster", address, "--json")
+    rest = run_here("radiomics", "-w", root, "--cluster", address, "--json")
     assert rest.returncode == 0, rest.stderr
     assert json.loads(rest.stdout)["steps"][-1]["counts"]["kept"] >= 2
     assert table(root) == table(ward)
@@ -216,7 +212,7 @@ def test_when_the_scheduler_goes_away_a_rerun_goes_on(ward: Path, tmp_path: Path
             process.wait()
     assert run.returncode == 4, errors
     assert "went away" in json.loads(answer)["error"]["found"]
-    rest = run_skinkit("radiomics", "-w", root, "--jobs", "1", "--json")
+    rest = run_here("radiomics", "-w", root, "--jobs", "1", "--json")
     assert rest.returncode == 0, rest.stderr
     assert json.loads(rest.stdout)["steps"][-1]["counts"]["kept"] >= 2
     assert table(root) == table(ward)
