@@ -38,7 +38,7 @@ from skinkit.images.identity import pixel_sha256
 from skinkit.learning.augment import augment
 from skinkit.learning.examples import Examples, Photo, as_input
 from skinkit.learning.forward import run
-from skinkit.learning.precision import autocast, pick_device, precision_of
+from skinkit.learning.precision import autocast, native, pick_device
 from skinkit.learning.schedule import optimiser_of
 from skinkit.models import load_model, model_config
 from skinkit.models.parts.protocol import Augment, Phase, Sizes
@@ -107,6 +107,11 @@ def classifier(side_px: int = 0, name: str = CLASSIFIER) -> tuple[Any, Any, Any]
 
 
 # ---------------------------------------------------------------------------------------------------- measuring
+
+
+def precision_of(device: str) -> str:
+    """bf16 where the device has instructions for it."""
+    return "bf16" if native(device) else "fp32"
 
 
 def best_seconds(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:

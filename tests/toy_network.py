@@ -14,6 +14,7 @@ from PIL import Image
 from torch.nn import functional
 
 from skinkit.console import Console
+from skinkit.images.drawn_masks import DrawnMask
 from skinkit.images.identity import pixel_sha256
 from skinkit.learning.examples import Examples, Photo
 from skinkit.learning.loop import Trained, fit
@@ -90,7 +91,7 @@ def dark_squares(folder: Path, n: int = 24, **options: Any) -> Examples:
         Image.fromarray(rgb).save(folder / f"{i}.png")
         Image.fromarray(mask).save(folder / f"{i}_mask.png")
         photos.append(Photo(pixel_sha256(rgb), folder / f"{i}.png"))
-        masks.append(folder / f"{i}_mask.png")
+        masks.append(DrawnMask(folder / f"{i}_mask.png"))
     return Examples(("image",), SIDE_PX, photos, truth_masks=masks, classes=classes, **options)
 
 

@@ -24,7 +24,8 @@ import numpy.typing as npt
 
 from skinkit.explain.integrated_gradients import PATH_AT_ONCE
 from skinkit.explain.shapley import torch_log_odds
-from skinkit.stats.metrics import Floats, Resamples, percentile_interval
+from skinkit.stats.intervals import patients_of, ratios_left_out, unbounded_interval
+from skinkit.stats.metrics import Floats
 
 if TYPE_CHECKING:
     import torch
@@ -137,35 +138,31 @@ def _area(curve: Floats) -> float:
     return float(((curve[:-1] + curve[1:]) / 2).mean())
 
 
-def summarised(
-    values: Mapping[str, Mapping[str, Floats]], cluster: npt.ArrayLike, *, bootstrap: int, seed: int
-) -> list[dict[str, Any]]:
+def summarised(values: Mapping[str, Mapping[str, Floats]], cluster: npt.ArrayLike) -> list[dict[str, Any]]:
     """Means over cases with 95 % intervals over patients, and the differences of the methods to the first.
 
     Args:
         values: method -> figure -> (n,) of each case.
         cluster: (n,) patient of each case.
-        bootstrap: replicates.
-        seed: of the draws.
 
     Returns:
         Rows with ``method``, ``figure``, ``mean``, ``lower``, ``upper``, and of all methods but the first
         ``difference``, ``difference_lower``, ``difference_upper``: that of the first method minus theirs.
     """
-    resamples, rows = Resamples(cluster, bootstrap, seed), []
+    rows = []
     (first, ahead), *_ = values.items()
     for method, figures in values.items():
         for name, of in figures.items():
-            row = {"method": method, "figure": name, **_interval(of, resamples, cluster)}
+            row = {"method": method, "figure": name, **_interval(of, cluster)}
             if method != first:
-                gap = _interval(ahead[name] - of, resamples, cluster)
+                gap = _interval(ahead[name] - of, cluster)
                 row |= {"difference": gap["mean"], "difference_lower": gap["lower"]}
                 row |= {"difference_upper": gap["upper"]}
             rows.append(row)
     return rows
 
 
-def _interval(values: Floats, resamples: Resamples, cluster: npt.ArrayLike) -> dict[str, float]:
-    means = [w @ values / np.maximum(w.sum(axis=1), 1) for w in resamples.weights(cluster)]
-    lower, upper = percentile_interval(np.concatenate(means))
+def _interval(values: Floats, cluster: npt.ArrayLike) -> dict[str, float]:
+    mean, left_out = ratios_left_out(values, np.ones(len(values)), cluster)
+    lower, upper = unbounded_interval(mean, left_out, patients_of(cluster))
     return {"mean": float(values.mean()), "lower": lower, "upper": upper}

@@ -235,10 +235,18 @@ def grad_cam(module: torch.nn.Module, layer: torch.nn.Module, images: torch.Tens
     return out
 
 
-def straightened(maps: Floats) -> Floats:
-    """(h, w) of Grad-CAM's maps of a photo (1, h, w), or of a photo and its mirror image (2, h, w)."""
-    straight: Floats = maps[0]
-    return straight if len(maps) == 1 else straight + maps[1][:, ::-1]
+def straightened(maps: Floats, repeats: int = 1) -> Floats:
+    """(h, w) of Grad-CAM's maps of a photo (1, h, w), or of a photo and its mirror image (2, h, w).
+
+    Maps whose places were repeated along a side have steps where other maps are interpolated: these are smoothed away.
+    """
+    straight: Floats = maps[0] if len(maps) == 1 else maps[0] + maps[1][:, ::-1]
+    if repeats == 1:
+        return straight
+    from scipy.ndimage import gaussian_filter
+
+    smooth: Floats = gaussian_filter(straight, repeats / 2, mode="nearest")
+    return smooth
 
 
 def occlusion_cells(mask: Mask, cells: int) -> list[Mask]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from skinkit.artifacts.files import digest, write_atomic
+from skinkit.artifacts.embedding_store import EmbeddingStore as EmbeddingStore
+from skinkit.artifacts.files import digest
 from skinkit.console import Console
 from skinkit.errors import CaseError
 from skinkit.learning.examples import Photo as Photo
@@ -19,41 +20,6 @@ _STORED_AT_ONCE = 64
 
 
 # ---------------------------------------------------------------------------------------------------- embeddings
-class EmbeddingStore:
-    """What a frozen network said of each photo, kept by pixel hash; may be deleted at any time.
-
-    Kept as float16 (error below 0.05 %), so that a remembered answer and a fresh one are the same number.
-
-    Args:
-        folder: of one network with one set of weights.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def read(self, wanted: Iterable[str]) -> dict[str, np.ndarray]:
-        """Pixel hash -> (width,) float16, for those that are known."""
-        from safetensors import SafetensorError, safe_open
-
-        wanted, vectors = set(wanted), {}
-        for file in sorted(self.folder.glob("*.safetensors")):
-            try:
-                with safe_open(file, framework="numpy") as tensors:
-                    for name in wanted.intersection(tensors.keys()):
-                        vectors[name] = tensors.get_tensor(name)
-            except (SafetensorError, OSError):
-                file.unlink(missing_ok=True)  # damaged: its photos are looked at again
-        return vectors
-
-    def write(self, vectors: Mapping[str, np.ndarray]) -> None:
-        """Add some, in one file that appears whole."""
-        from safetensors.numpy import save
-
-        if vectors:
-            name = digest(sorted(vectors))[:24]
-            write_atomic(self.folder / f"{name}.safetensors", save({k: vectors[k] for k in sorted(vectors)}))
-
-
 def embed(
     module: Embedder, photos: Sequence[Photo], store: EmbeddingStore, *, device: str, console: Console
 ) -> tuple[dict[str, np.ndarray], dict[str, CaseError]]:

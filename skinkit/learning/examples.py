@@ -26,10 +26,11 @@ from skinkit.console import Tick
 from skinkit.data import views
 from skinkit.errors import CaseError
 from skinkit.images.decode import decode, luma, read_mask
+from skinkit.images.drawn_masks import DrawnMask
 from skinkit.images.encode import grey
 from skinkit.images.identity import pixel_sha256
 from skinkit.images.pixels import read_bytes
-from skinkit.models.parts.protocol import TRUTH, truth_name
+from skinkit.models.parts.protocol import COHORT, POSSIBLE, TRUTH, truth_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,7 +129,6 @@ class _Kept:
     size: int = 0
     readable: set[int] = field(default_factory=set)
     failed: dict[int, CaseError] = field(default_factory=dict)
-    frozen_features: npt.NDArray[np.float32] | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -150,6 +150,9 @@ class Examples:
         arrays: name -> (n, columns), the tables that are read.
         classes: (n,) int64 index of the true class.
         truths: further task -> (n,) int64 index of its true class, -1 where unknown.
+        beside: name -> (n, ...), what other models made for the loss; in every batch, whatever is read.
+        cohorts: (n,) int64 index of the cohort, in training.
+        possible: (n, classes) bool, which classes the cohort of each case can have; None where every one can have all.
         cache_bytes: bound of the cache.
     """
 
@@ -161,10 +164,13 @@ class Examples:
         *,
         views: Mapping[str, Sequence[Readable | None]] | None = None,
         masks: Sequence[Path | None] | None = None,
-        truth_masks: Sequence[Path | None] | None = None,
+        truth_masks: Sequence[DrawnMask | None] | None = None,
         arrays: Mapping[str, npt.NDArray[Any]] | None = None,
         classes: npt.NDArray[np.int64] | None = None,
         truths: Mapping[str, npt.NDArray[np.int64]] | None = None,
+        beside: Mapping[str, npt.NDArray[Any]] | None = None,
+        cohorts: npt.NDArray[np.int64] | None = None,
+        possible: npt.NDArray[np.bool_] | None = None,
         cache_bytes: int = 1 << 30,
     ) -> None:
         self.reads = tuple(reads)
@@ -176,6 +182,8 @@ class Examples:
         self.arrays = {k: np.asarray(v, np.float32) for k, v in (arrays or {}).items() if k in self.reads}
         self.classes = None if classes is None else np.asarray(classes, np.int64)
         self.truths = {task: np.asarray(truth, np.int64) for task, truth in (truths or {}).items()}
+        self.beside = {name: np.asarray(values, np.float32) for name, values in (beside or {}).items()}
+        self.cohorts, self.possible = cohorts, possible
         self.cache_bytes = cache_bytes
         self._kept = _Kept()
 
@@ -226,6 +234,9 @@ class Examples:
         arrays: Mapping[str, npt.NDArray[Any]],
         classes: npt.NDArray[np.int64] | None = None,
         truths: Mapping[str, npt.NDArray[np.int64]] | None = None,
+        beside: Mapping[str, npt.NDArray[Any]] | None = None,
+        cohorts: npt.NDArray[np.int64] | None = None,
+        possible: npt.NDArray[np.bool_] | None = None,
     ) -> Examples:
         """The same cases with other tables and classes; decoded pictures are shared.
 
@@ -233,6 +244,9 @@ class Examples:
             arrays: name -> (n, columns).
             classes: (n,) int64.
             truths: as of the class.
+            beside: as of the class.
+            cohorts: as of the class.
+            possible: as of the class.
         """
         other = Examples(
             self.reads,
@@ -244,23 +258,13 @@ class Examples:
             arrays=arrays,
             classes=classes,
             truths=truths,
+            beside=beside,
+            cohorts=cohorts,
+            possible=possible,
             cache_bytes=self.cache_bytes,
         )
         other._kept = self._kept
         return other
-
-    @property
-    def frozen_features(self) -> npt.NDArray[np.float32] | None:
-        """(n, width) what a part that is not trained makes of the pictures, where kept."""
-        return self._kept.frozen_features
-
-    def keep_frozen_features(self, answers: npt.NDArray[np.float32]) -> None:
-        """Hand on in every batch, also of those that share the pictures, what a part that is not trained made of them.
-
-        Args:
-            answers: (n, width), of all cases.
-        """
-        self._kept.frozen_features = answers
 
     def truth_mask(self, row: int) -> npt.NDArray[np.float32]:
         """float32 (side, side), 0 to 1: the share of each pixel that is lesion in the mask drawn by a person."""
@@ -269,6 +273,7 @@ class Examples:
     def fingerprint(self, rows: RowIndices) -> str:
         """What the inputs of these rows are made from, as a digest; files of masks count by their names."""
         chosen = np.asarray(rows, np.int64)
+        beside = {name: hashlib.sha256(values[chosen].tobytes()).hexdigest() for name, values in self.beside.items()}
         return digest(
             [
                 self.side_px,
@@ -279,6 +284,9 @@ class Examples:
                 {name: hashlib.sha256(values[chosen].tobytes()).hexdigest() for name, values in self.arrays.items()},
                 None if self.classes is None else self.classes[chosen].tolist(),
                 *([{task: truth[chosen].tolist() for task, truth in self.truths.items()}] if self.truths else []),
+                *([beside] if beside else []),
+                *([self.cohorts[chosen].tolist()] if self.cohorts is not None and self.cohorts.any() else []),
+                *([self.possible[chosen].tolist()] if self.possible is not None else []),
             ]
         )
 
@@ -323,16 +331,14 @@ class Examples:
             pictures["image"] = shrunk(rgb, self.side_px)
         if self.masks is not None:
             file = self.masks[row]
-            inside = (
-                shrunk_mask(read_mask(file, size), self.side_px) >= _HALF if file is not None else np.zeros(1, bool)
-            )
+            inside = shrunk_mask(read_mask(file), self.side_px) >= _HALF if file is not None else np.zeros(1, bool)
             whole = np.ones((self.side_px, self.side_px), bool)
             pictures["mask"] = (inside if inside.any() else whole).astype(np.uint8) * 255
         if self.truth_masks is not None:
-            file = self.truth_masks[row]
-            if file is None:
+            drawn = self.truth_masks[row]
+            if drawn is None:
                 raise CaseError("mask_missing", "nobody has drawn the lesion of this photo")
-            pictures["truth_mask"] = shrunk_mask(read_mask(file, size), self.side_px)
+            pictures["truth_mask"] = shrunk_mask(drawn.read(size), self.side_px)
         return pictures
 
     def unreadable(self, rows: RowIndices, tick: Tick | None = None) -> dict[int, CaseError]:
@@ -369,7 +375,8 @@ class Examples:
 
         Returns:
             ``image`` uint8 (n, 3, side, side) in channels-last memory, ``mask`` and ``truth_mask`` uint8 (n, side,
-            side) from 0 to 255, tables float32 (n, columns), ``class`` and ``class__<task>`` int64 (n,);
+            side) from 0 to 255, tables float32 (n, columns), ``class``, ``class__<task>`` and ``cohort`` int64 (n,),
+            ``possible`` bool (n, classes);
             :func:`as_input` makes of them what a network reads.
 
         Raises:
@@ -393,11 +400,14 @@ class Examples:
         batch = {name: torch.from_numpy(np.stack([p[name] for p in pictures])) for name in pictures[0]}
         for name in views.read_names(batch):
             batch[name] = batch[name].permute(0, 3, 1, 2)
-        batch |= {name: torch.from_numpy(values[chosen]) for name, values in self.arrays.items()}
-        if self._kept.frozen_features is not None:
-            batch["frozen"] = torch.from_numpy(self._kept.frozen_features[chosen])
+        tables = {**self.arrays, **self.beside}
+        batch |= {name: torch.from_numpy(values[chosen]) for name, values in tables.items()}
         if self.classes is not None:
             batch[TRUTH] = torch.from_numpy(self.classes[chosen])
+        if self.cohorts is not None:
+            batch[COHORT] = torch.from_numpy(self.cohorts[chosen])
+        if self.possible is not None:
+            batch[POSSIBLE] = torch.from_numpy(self.possible[chosen])
         batch |= {truth_name(task): torch.from_numpy(truth[chosen]) for task, truth in self.truths.items()}
         return batch
 

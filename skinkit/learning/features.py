@@ -46,11 +46,14 @@ def features(
     Raises:
         InputError: the network ends otherwise than in a linear layer.
     """
+    model.refuse_members("embed")
     batch = trained.batch_of(frame, fold.encoder, fold.radiomics)
     if model.is_network:
         examples = Examples.of_cases(model.model_class.READS, model.config.side_px, frame, root, workspace)
         examples = examples.with_arrays(batch)
-        network: Any = _Penultimate(model.network(fold, device), len(model.classes.classes))
+        whole = model.network(fold, device)
+        network: Any = _Penultimate(whole, len(model.classes.classes))
+        network.answers_in = whole.answers_in
         features: list[np.ndarray] = []
         readable = np.ones(len(frame), dtype=bool)
         for row, answer in forward.run(network, examples, range(len(frame)), device=device, console=console):

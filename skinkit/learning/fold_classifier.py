@@ -1,9 +1,9 @@
 """One fold of a classifier: encoder, scalers and model from its training rows, calibration and thresholds from others.
 
 Encoder and imputer, scalers and model are fitted on the training rows; the calibration temperature and Youden
-thresholds on the validation rows. An estimator that needs no validation rows to know when to stop may then be fitted
-once more on both. ``skinkit.learning.loop`` trains a network and chooses an epoch by the validation rows; what it
-has worked out from tables beforehand is worked out once more on both.
+thresholds on the validation rows. Synthetic images are training rows of a network and nothing else. An estimator that
+needs no validation rows to know when to stop may then be fitted once more on both. ``skinkit.learning.loop`` trains a
+network and chooses an epoch by the validation rows.
 Where there is one fold, a second one may be trained from the beginning on all rows: it answers for other cohorts and
 never for a development case. But for that one, nothing is learnt from held-out rows; a backbone that is not trained
 looks at their photos, as at all others, once for all folds.
@@ -12,7 +12,7 @@ looks at their photos, as at all others, once for all folds.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,11 +23,12 @@ import numpy as np
 from skinkit.artifacts.files import write_atomic
 from skinkit.errors import CaseError
 from skinkit.learning import forward, trained
-from skinkit.learning.fold_network import Training, forget, refit, train
-from skinkit.learning.rows import DevelopmentRows, truth_of
+from skinkit.learning.fold_network import Training, forget, train, with_replay
+from skinkit.learning.rows import DevelopmentRows, Replay, truth_of
 from skinkit.models.parts import protocol
-from skinkit.models.parts.protocol import Estimator, Labelled, Model, Network, Sizes
+from skinkit.models.parts.protocol import Estimator, Labelled, Model, Network, Objective, Sizes
 from skinkit.models.parts.weights import Start
+from skinkit.schemas import REPLAYED
 from skinkit.stats import metrics
 from skinkit.stats.calibration import Isotonic, conformal_level
 from skinkit.stats.encoders import ZEROS, Encoder, Standardiser
@@ -36,9 +37,13 @@ from skinkit.stats.thresholds import ThresholdRule, choose
 from skinkit.taxonomy import ClassSet
 
 if TYPE_CHECKING:
+    import torch
+
     from skinkit.learning.examples import Examples
 
 SOURCE = "validation:youden"
+SPREAD = 0.5
+"""Standard deviation of ln T before any validation row is seen: of few rows no extreme temperature is learnt."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,14 @@ class FoldInputs:
         veto: the malignancy threshold, or the rule that chooses it on the validation rows.
         refit: whether, after calibrating, what can is fitted once more on more rows.
         tasks: further tasks that are answered.
+        objective: what a network's training makes small; None for its own.
+        teacher: (fold, rows) -> what the same fold of a teacher says of these rows, name in batches -> (n, classes).
+        members: the same of members beside each other, (rows, members x classes), where the model reads them.
+        member_priors: fold -> of each member, (classes,) shares for which these answers hold.
+        first: fold -> folder of the same fold of the classifier that a second training starts from, whose encoder and
+            scalers go with its weights; empty for a training from the beginning.
+        replay: share of an epoch's draws that are rows of earlier cohorts (part ``replay``); 0 for none.
+        absent: cohort -> the classes it cannot have though another can; they are left out of its rows' loss.
     """
 
     rows: DevelopmentRows
@@ -74,6 +87,41 @@ class FoldInputs:
     veto: float | ThresholdRule = 0.3
     refit: bool = True
     tasks: Mapping[str, ClassSet] = field(default_factory=dict)
+    objective: Objective | None = None
+    teacher: Callable[[int, np.ndarray], Mapping[str, np.ndarray]] | None = None
+    members: Callable[[int, np.ndarray], np.ndarray] | None = None
+    member_priors: Mapping[int, Sequence[np.ndarray]] = field(default_factory=dict)
+    first: Mapping[int, Path] = field(default_factory=dict)
+    replay: float = 0.0
+    absent: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def replayed(self, fold: int) -> Replay | None:
+        """The rows of earlier cohorts that a fold draws from; None without replay."""
+        return Replay(tuple(self.rows.part(fold, REPLAYED).tolist()), self.replay) if self.replay else None
+
+    def drawn_again(self, replay: Replay | None, own: int) -> np.ndarray:
+        """(classes,) replayed rows of each class in an epoch that sees so many rows of its own, on average."""
+        n = len(self.classes.classes)
+        if replay is None:
+            return np.zeros(n)
+        counts = np.bincount(self.labels[list(replay.rows)], minlength=n)
+        drawn: np.ndarray = replay.beside(own) * counts / counts.sum()
+        return drawn
+
+    @property
+    def cohorts(self) -> tuple[str, ...]:
+        """Names of the cohorts of the rows."""
+        return tuple(sorted(set(self.rows.frame["cohort"])))
+
+    @property
+    def possible(self) -> np.ndarray | None:
+        """(rows, classes) which classes the cohort of each row can have; None where every one can have all."""
+        if not self.absent:
+            return None
+        of_cohort = {
+            name: [code not in self.absent.get(name, ()) for code in self.classes.classes] for name in self.cohorts
+        }
+        return np.array([of_cohort[name] for name in self.rows.frame["cohort"]], dtype=bool)
 
     @cached_property
     def truths(self) -> dict[str, np.ndarray]:
@@ -91,7 +139,13 @@ class FoldInputs:
         return self.radiomics if self.signature is None else self.signature[fold]
 
     def fitted_scalers(self, fold: int, chosen: np.ndarray) -> tuple[Encoder, Standardiser]:
-        """Encoder of the attributes and scaler of the radiomic features, from these rows."""
+        """Encoder of the attributes and scaler of the radiomic features, from these rows or as the first training's."""
+        if fold in self.first:
+            encoded, scaled = (
+                json.loads((self.first[fold] / f"{name}.json").read_text(encoding="utf-8"))
+                for name in ("attributes", "radiomics")
+            )
+            return Encoder.from_dict(encoded), Standardiser.from_dict(scaled)
         frame, features = self.rows.frame.iloc[chosen], list(self.features(fold))
         values = frame[features].to_numpy(dtype=np.float64, na_value=np.nan)
         return Encoder.fit(self.encoder, frame, self.missing), Standardiser.fit(
@@ -105,10 +159,13 @@ def fit_estimator(
     """Fit an estimator on one fold, write its files, and describe it in a row of the model's table."""
     rows, labels, n = material.rows, material.labels, len(material.classes.classes)
     train_rows, validation = rows.part(fold, "train"), rows.part(fold, "validation")
+    every = np.concatenate([train_rows, validation])
+    members = material.members(fold, every) if material.members is not None else None
 
     def batch(part: np.ndarray, encoder: Encoder, radiomics: Standardiser) -> dict[str, np.ndarray]:
         images = material.images[part] if material.images is not None else None
-        return trained.batch_of(rows.frame.iloc[part], encoder, radiomics, images)
+        others = members[part] if members is not None else None
+        return trained.batch_of(rows.frame.iloc[part], encoder, radiomics, images, others)
 
     def fitted_on(chosen: np.ndarray) -> tuple[Encoder, Standardiser, Any, np.ndarray]:
         """Encoder, scaler and model of these rows, and what they say of the validation rows."""
@@ -116,18 +173,30 @@ def fit_estimator(
         held_back = Labelled(batch(validation, encoder, radiomics), labels[validation])
         learnt = batch(chosen, encoder, radiomics)
         learnt |= encoder.hidden(learnt["attributes"])
-        fitted = model.fit(settings, Labelled(learnt, labels[chosen]), held_back, n_classes=n, seed=seed)
+        groups = rows.frame["group_id"].to_numpy(dtype=str)[chosen]
+        fitted = model.fit(settings, Labelled(learnt, labels[chosen], groups), held_back, n_classes=n, seed=seed)
         scores = fitted.predict(held_back.inputs) if len(validation) else np.zeros((0, n))
         return encoder, radiomics, fitted, scores
 
     encoder, radiomics, fitted, scores = fitted_on(train_rows)
-    about = _calibrated(fold, material, scores, np.ones(n) if model.BALANCED else None)
+    about = _calibrated(fold, material, scores, _effective_prior(fold, material, fitted, labels[train_rows]))
     if material.refit and model.REFITS and len(validation):
         encoder, radiomics, fitted, _ = fitted_on(np.sort(np.concatenate([train_rows, validation])))
     fitted.save(folder)
     _write(folder, encoder, radiomics, about)
     _write_novelty(folder, batch(train_rows, encoder, radiomics), batch(validation, encoder, radiomics))
     return _row(folder, about, scores, labels[validation])
+
+
+def _effective_prior(fold: int, material: FoldInputs, fitted: Estimator, learnt: np.ndarray) -> np.ndarray | None:
+    """(classes,) mix that an estimator's scores suppose; 0 for a class it has not learnt. None: that of its rows."""
+    of_members = np.array(material.member_priors[fold]) if material.members is not None else None
+    prior = fitted.effective_class_prior(len(material.classes.classes), of_members)
+    if prior is None or of_members is not None:
+        return prior
+    learnt_counts = np.bincount(learnt, minlength=len(prior))
+    supposed: np.ndarray = np.where(learnt_counts > 0, prior, 0.0)
+    return supposed
 
 
 @dataclass(frozen=True)
@@ -141,21 +210,45 @@ class _Prepared:
     sizes: Sizes
 
 
-def _prepared(fold: int, material: FoldInputs, learnt: np.ndarray) -> _Prepared:
+def _prepared(
+    fold: int, material: FoldInputs, learnt: np.ndarray, synthetic: np.ndarray, replay: Replay | None
+) -> _Prepared:
+    """Scalers are fitted to the real rows; the loss also sees synthetic and replayed ones, so its classes count all."""
+    shown = np.concatenate([learnt, synthetic])
     encoder, radiomics = material.fitted_scalers(fold, learnt)
     arrays = trained.batch_of(material.rows.frame, encoder, radiomics)
     sizes = Sizes(
         answers=material.classes.classes,
         columns={name: values.shape[1] for name, values in arrays.items()},
-        class_counts=_counts(material.labels[learnt], material.classes),
+        class_counts=tuple(
+            n if replay is None else n + again
+            for n, again in zip(
+                _counts(material.labels[shown], material.classes),
+                material.drawn_again(replay, len(shown)).tolist(),
+                strict=True,
+            )
+        ),
         attributes=encoder.attributes,
         unknown=encoder.unknown,
         tasks={name: classes.classes for name, classes in material.tasks.items()},
         task_counts={name: _counts(material.truths[name][learnt], c) for name, c in material.tasks.items()},
+        cohorts=material.cohorts,
     )
     assert material.examples is not None
-    examples = material.examples.with_arrays(arrays, classes=material.labels, truths=material.truths)
+    beside = material.teacher(fold, with_replay(learnt, replay)) if material.teacher is not None else {}
+    examples = material.examples.with_arrays(
+        arrays,
+        classes=material.labels,
+        truths=material.truths,
+        beside=beside,
+        cohorts=np.searchsorted(np.array(material.cohorts), material.rows.frame["cohort"].to_numpy(dtype=str)),
+        possible=material.possible,
+    )
     return _Prepared(encoder, radiomics, arrays, examples, sizes)
+
+
+def _numbers(values: torch.Tensor | None) -> np.ndarray | None:
+    return None if values is None else values.double().cpu().numpy()
 
 
 def _counts(truth: np.ndarray, classes: ClassSet) -> tuple[int, ...]:
@@ -169,7 +262,9 @@ def fit_network(
     """Train a network on one fold, write its files, and describe it in a row of the model's table."""
     rows, labels = material.rows, material.labels
     train_rows, validation = rows.part(fold, "train"), rows.part(fold, "validation")
-    prepared = _prepared(fold, material, train_rows)
+    synthetic, replay = rows.learnt_synthetic(fold), material.replayed(fold)
+    shown = np.concatenate([train_rows, synthetic])
+    prepared = _prepared(fold, material, train_rows, synthetic, replay)
 
     def score(answers: Mapping[str, np.ndarray], positions: np.ndarray) -> dict[str, float]:
         probability = metrics.softmax(answers[protocol.DIAGNOSIS], 1.0)
@@ -186,23 +281,30 @@ def fit_network(
             return figures
         return {"mean_macro_auroc": float(np.mean(areas)), **figures}
 
-    places: dict[str, Any] = {"start": start, "training": training, "folder": folder}
-    network, course = train(model, settings, prepared.sizes, prepared.examples, train_rows, validation, score, **places)
+    places: dict[str, Any] = {"start": start, "training": training, "folder": folder, "objective": material.objective}
+    places |= {"replay": replay}
+    network, course = train(model, settings, prepared.sizes, prepared.examples, shown, validation, score, **places)
     answers = forward.answers(network, prepared.examples, validation, seen=True, label="validating", **training.passes)
     scores = answers.get(protocol.DIAGNOSIS, np.zeros((0, len(prepared.sizes.answers))))
-    effective = network.effective_class_prior()
-    prior = None if effective is None else effective.double().cpu().numpy()
+    prior = _numbers(network.effective_class_prior())
+    if prior is None and (
+        len(synthetic) or replay is not None
+    ):  # the mix that the loss has seen, and for which the scores hold
+        prior = np.array(prepared.sizes.class_counts, dtype=np.float64)
     sizes = {"columns": dict(prepared.sizes.columns)}
     about = {**_calibrated(fold, material, scores, prior), **course, "sizes": sizes}
+    if len(synthetic):
+        about["n_synthetic"] = len(synthetic)
     if material.tasks:
-        about["tasks"] = {name: _task_calibrated(fold, material, name, answers.get(name)) for name in material.tasks}
+        priors = {name: _numbers(network.effective_task_prior(name)) for name in material.tasks}
+        about["tasks"] = {
+            name: _task_calibrated(fold, material, name, answers.get(name), prior) for name, prior in priors.items()
+        }
     _write(folder, prepared.encoder, prepared.radiomics, about)
     if len(validation):
-        train_encoded = _encoded(network, prepared.examples, train_rows, training)
+        train_encoded = _encoded(network, prepared.examples, with_replay(train_rows, replay), training)
         encoded = dict(zip(validation, answers[protocol.SEEN], strict=True))
         _write_novelty(folder, _inputs(prepared.arrays, train_encoded), _inputs(prepared.arrays, encoded))
-    if material.refit and len(validation):
-        refit(network, prepared.examples, np.sort(np.concatenate([train_rows, validation])), training, folder)
     if trains_finally(model, settings, material):
         about["final"] = _fit_finally(material, model, settings, start, training, folder, about)
         _write(folder, prepared.encoder, prepared.radiomics, about)
@@ -230,23 +332,26 @@ def _fit_finally(
     Calibration and thresholds are the fold's: no row is left to learn them from.
     """
     rows, folder = material.rows, fold / trained.FINAL_FOLDER
-    every = np.sort(rows.split["row"].to_numpy(dtype=int))
-    prepared = _prepared(0, material, every)
+    every = np.sort(rows.split.loc[rows.split["part"] != REPLAYED, "row"].to_numpy(dtype=int))
+    synthetic, replay = rows.learnt_synthetic(0), material.replayed(0)
+    prepared = _prepared(0, material, every, synthetic, replay)
     network, course = train(
         model,
         model.final_config(settings),
         prepared.sizes,
         prepared.examples,
-        every,
+        np.concatenate([every, synthetic]),
         np.zeros(0, dtype=int),
         lambda *_: {},
         start=start,
         training=training,
         folder=folder,
         checkpoint=fold.with_name(f"{fold.name}.{trained.FINAL_FOLDER}"),
+        objective=material.objective,
+        replay=replay,
     )
     _write(folder, prepared.encoder, prepared.radiomics, about)
-    learnt = rows.part(0, "train")
+    learnt = with_replay(rows.part(0, "train"), replay)
     # The others were learnt from too, but the distances are those of cases that the directions were not drawn from.
     encoded = (_encoded(network, prepared.examples, part, training) for part in (learnt, np.setdiff1d(every, learnt)))
     _write_novelty(folder, *(_inputs(prepared.arrays, part) for part in encoded))
@@ -279,30 +384,44 @@ def _calibrated(fold: int, material: FoldInputs, scores: np.ndarray, prior: np.n
     ``prior`` are the shares of the classes, up to a factor, for which the scores hold; None for those learnt from.
     """
     rows, n = material.rows, {part: material.rows.part(fold, part) for part in ("train", "validation", "held_out")}
-    calibration, probability = _calibration(material, material.classes, scores, material.labels[n["validation"]])
+    validation = n["validation"]
+    possible = None if material.possible is None else material.possible[validation]
+    calibration, probability = _calibration(
+        material, material.classes, scores, material.labels[validation], prior, possible
+    )
     development = np.concatenate([material.labels[n[part]] for part in ("train", "validation")])
     counts = np.bincount(development, minlength=len(material.classes.classes))
-    shares = counts if prior is None or material.calibration == "isotonic" else prior * (counts > 0)
+    replay = material.replayed(fold)
+    supposed = counts if prior is None else prior * (counts + material.drawn_again(replay, len(n["train"])) > 0)
+    # Isotonic maps are fitted to the validation rows, whose mix is that of the model's own cohorts.
+    shares = counts if material.calibration == "isotonic" else supposed
     return {
         "fold": fold,
         **calibration,
         "class_counts": {code: int(k) for code, k in zip(material.classes.classes, counts, strict=True)},
-        "effective_class_prior": {
-            code: float(share) for code, share in zip(material.classes.classes, shares / shares.sum(), strict=True)
-        },
+        "effective_class_prior": _shares(material.classes, shares),
+        "temperature_prior": _shares(material.classes, supposed),
+        **({} if replay is None else {"n_replayed": len(replay.rows)}),
         "signature": list(material.features(fold)) if material.signature is not None else None,
         **({"veto": _veto(material, probability, n["validation"])} if isinstance(material.veto, ThresholdRule) else {}),
         **{f"n_{part}": len(rows.part(fold, part)) for part in n},
     }
 
 
-def _task_calibrated(fold: int, material: FoldInputs, task: str, scores: np.ndarray | None) -> dict[str, Any]:
+def _shares(classes: ClassSet, shares: np.ndarray) -> dict[str, float]:
+    """Class -> share, summing to 1."""
+    return {code: float(share) for code, share in zip(classes.classes, shares / shares.sum(), strict=True)}
+
+
+def _task_calibrated(
+    fold: int, material: FoldInputs, task: str, scores: np.ndarray | None, prior: np.ndarray | None
+) -> dict[str, Any]:
     """The same for a further task, from the rows whose truth is known; ``scores`` None without validation rows."""
     classes, truth = material.tasks[task], material.truths[task]
     validation = material.rows.part(fold, "validation")
     known = truth[validation] != protocol.UNKNOWN
     chosen = np.zeros((0, len(classes.classes))) if scores is None else scores[known]
-    calibration, _ = _calibration(material, classes, chosen, truth[validation[known]])
+    calibration, _ = _calibration(material, classes, chosen, truth[validation[known]], prior)
     development = np.concatenate([material.rows.part(fold, "train"), validation])
     counts = _counts(truth[development], classes)
     return {
@@ -313,11 +432,22 @@ def _task_calibrated(fold: int, material: FoldInputs, task: str, scores: np.ndar
 
 
 def _calibration(
-    material: FoldInputs, classes: ClassSet, scores: np.ndarray, labels: np.ndarray
+    material: FoldInputs,
+    classes: ClassSet,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    prior: np.ndarray | None,
+    possible: np.ndarray | None = None,
 ) -> tuple[dict[str, Any], np.ndarray]:
-    """What is fitted to the validation rows of one task, and their calibrated probabilities."""
-    temperature = metrics.fit_temperature(scores, labels)
-    if (scores.argmax(axis=1) == labels).all():
+    """What is fitted to the validation rows of one task, and their calibrated probabilities.
+
+    The temperature is that of the mix ``prior``, for which the scores hold. What comes after it needs no such move:
+    thresholds by sensitivity and specificity and the level of the prediction sets are read from the probabilities as
+    they will be, and hold for cases mixed like the validation rows.
+    """
+    temperature = metrics.fit_temperature(scores, labels, prior, possible=possible, spread=SPREAD)
+    chosen = scores if possible is None else np.where(possible, scores, -np.inf)
+    if (chosen.argmax(axis=1) == labels).all():
         temperature = max(1.0, temperature)  # without one error the best temperature is 0: nothing to learn it from
     probability = metrics.softmax(scores, temperature) if len(labels) else scores
     isotonic = Isotonic.fit(probability, labels)
@@ -360,5 +490,6 @@ def _row(folder: Path, about: Mapping[str, Any], scores: np.ndarray, labels: np.
         **{name: about[name] for name in ("fold", "temperature", "n_train", "n_validation", "n_held_out")},
         "validation_balanced_accuracy": metrics.balanced_accuracy(labels, probability.argmax(axis=1)),
         "validation_macro_auroc": metrics.macro_auroc(probability, labels) if len(labels) else None,
+        **({"n_synthetic": about["n_synthetic"]} if "n_synthetic" in about else {}),
         "path": folder.name,
     }

@@ -14,15 +14,16 @@ import pandas as pd
 
 from skinkit.artifacts.files import write_atomic
 from skinkit.console import Console
+from skinkit.errors import ConfigError, listed
 from skinkit.figures.training import learning_curve
-from skinkit.learning import forward
-from skinkit.learning.trained import NETWORK
-from skinkit.models.parts.protocol import Network, Sizes
-from skinkit.models.parts.weights import Start, read_state
+from skinkit.learning.precision import Arithmetic
+from skinkit.learning.trained import NETWORK, present_tensors
+from skinkit.models.parts.protocol import TEACHER, Network, Objective, Sizes
+from skinkit.models.parts.weights import Start, load_into, read_state
 
 if TYPE_CHECKING:
     from skinkit.learning.examples import Examples
-    from skinkit.learning.rows import DevelopmentRows
+    from skinkit.learning.rows import DevelopmentRows, Replay
 
 HISTORY, CURVE, CHECKPOINT = "history.parquet", "curve.png", ".checkpoint"
 SNAPSHOTS = "snapshots.json"
@@ -40,21 +41,21 @@ class Training:
     Attributes:
         seed: of weights, order and variation.
         device: ``cpu`` or ``cuda``.
-        precision: ``auto``, ``fp32`` or ``bf16``.
+        arithmetic: of its steps and of its answers.
         devices: GPUs at once.
         console: messages and progress.
     """
 
     seed: int
     device: str
-    precision: str
+    arithmetic: Arithmetic
     devices: int
     console: Console
 
     @property
     def passes(self) -> dict[str, Any]:
         """Arguments of the forward passes of ``skinkit.learning.forward``."""
-        return {"device": self.device, "precision": self.precision, "console": self.console}
+        return {"device": self.device, "console": self.console}
 
 
 def train(
@@ -71,6 +72,8 @@ def train(
     folder: Path,
     strata: np.ndarray | None = None,
     checkpoint: Path | None = None,
+    objective: Objective | None = None,
+    replay: Replay | None = None,
 ) -> tuple[Network, dict[str, Any]]:
     """Build, start, fit and write a network; :func:`forget` its checkpoint when everything made of it is safe.
 
@@ -87,7 +90,9 @@ def train(
         training: where and how.
         folder: where its files go; a killed run left its checkpoint beside it.
         strata: (n,) of all cases, what a phase balances its draws over; the classes by default.
+        replay: rows of an earlier training that are drawn beside the training rows.
         checkpoint: a name, beside that of the folder, for the checkpoint; the folder's by default.
+        objective: what a step makes small; the network's own by default.
 
     Returns:
         The network with its best weights, and what ``fold.json`` says of the training.
@@ -98,10 +103,11 @@ def train(
 
     torch.manual_seed(training.seed)
     network = model.build(settings, sizes)
-    source = "random numbers" if start.file is None else network.start(read_state(start.file), start.source)
+    network.answers_in = training.arithmetic.answers
+    source = _started(network, start)
+    _refuse_lacking(network, objective or network.objective(), examples)
     parameters = sum(p.numel() for p in network.parameters())
     training.console.info(f"    {parameters:,} parameters, which start from {source}")
-    _prepare(network, examples, train_rows, training)
     trained = fit(
         network,
         examples,
@@ -110,10 +116,13 @@ def train(
         score,
         seed=training.seed,
         devices=training.devices,
+        precision=training.arithmetic.training,
         folder=_checkpoint(checkpoint or folder),
         **training.passes,
         label=(checkpoint or folder).name,
         strata=strata,
+        objective=objective,
+        replay=replay,
     )
     write_state(folder / NETWORK, network.state_dict())
     history = pd.DataFrame(trained.history)
@@ -121,30 +130,35 @@ def train(
     if trained.snapshots:
         write_atomic(folder / SNAPSHOTS, json.dumps(trained.snapshots, ensure_ascii=False).encode())
     write_atomic(folder / CURVE, learning_curve(trained.history))
-    return network, {"starts_from": source, "parameters": parameters, "best": _best(trained.best)}
+    precision = training.arithmetic.as_dict()
+    return network, {
+        "starts_from": source, "parameters": parameters, "precision": precision, "best": _best(trained.best)
+    }  # fmt: skip
 
 
-def refit(network: Network, examples: Examples, rows: np.ndarray, training: Training, folder: Path) -> None:
-    """Work out anew, from more rows, what a trained network has from its tables, and write it again.
-
-    Args:
-        network: has learnt; nothing happens to one that works nothing out beforehand.
-        examples: all cases.
-        rows: positions.
-        training: where and how.
-        folder: where its files are.
-    """
-    if _prepare(network.cpu(), examples, rows, training):
-        write_state(folder / NETWORK, network.state_dict())
+def _refuse_lacking(network: Network, objective: Objective, examples: Examples) -> None:
+    """Refuse, with :class:`ConfigError`, a loss that reads what no other model was named for."""
+    read = {*objective.BESIDE, *({TEACHER} & {*network.READS})}
+    if lacking := sorted(read - {*examples.beside}):
+        raise ConfigError(
+            f"a loss that reads {listed(lacking)}", "the trained model that answers it", f"give --{lacking[0]} NAME"
+        )
 
 
-def _prepare(network: Network, examples: Examples, rows: np.ndarray, training: Training) -> bool:
-    """Fit what a network fits to its tables; whether there is such a thing."""
-    tables = {name: values[rows] for name, values in examples.arrays.items()}
-    frozen = network.frozen_part()
-    if frozen is not None:
-        tables["frozen"] = _frozen_features(frozen, examples, training)[rows]
-    return network.prepare(tables, None if examples.classes is None else examples.classes[rows])
+def with_replay(rows: np.ndarray, replay: Replay | None) -> np.ndarray:
+    """Rows that a network learns from, with those of an earlier training that it draws again, in order."""
+    return rows if replay is None else np.sort(np.concatenate([rows, np.array(replay.rows, dtype=rows.dtype)]))
+
+
+def _started(network: Network, start: Start) -> str:
+    """Give a network the weights it starts from, and say which."""
+    if start.file is None:
+        return "random numbers"
+    state = read_state(start.file)
+    if not start.whole:
+        return network.start(state, start.source)
+    load_into(network, present_tensors(state, network.FORMER_TENSORS), start.source)
+    return f"all weights of {start.source}"
 
 
 def write_state(file: Path, state: Mapping[str, Any]) -> None:
@@ -160,16 +174,6 @@ def write_fold(folder: Path, fold: int, rows: DevelopmentRows, course: Mapping[s
     write_atomic(folder / "fold.json", json.dumps({**about, **course}, indent=1, ensure_ascii=False).encode())
     forget(folder)
     return about
-
-
-def _frozen_features(frozen: Any, examples: Examples, training: Training) -> np.ndarray:
-    """(n, width) what the part that is not trained makes of all photos; the same for every fold, so made once."""
-    if examples.frozen_features is None:
-        label = "reading photos with the frozen backbone"
-        features = forward.answers(frozen, examples, range(len(examples)), label=label, **training.passes)
-        examples.keep_frozen_features(features["frozen"])
-    assert examples.frozen_features is not None
-    return examples.frozen_features
 
 
 def forget(folder: Path) -> None:

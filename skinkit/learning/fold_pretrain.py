@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from skinkit.artifacts.artifact import Artifact
 from skinkit.artifacts.tables import read_table
-from skinkit.audit import leakage
-from skinkit.errors import InputError, listed
+from skinkit.audit.leakage import Photos
+from skinkit.errors import InputError
+from skinkit.learning import upstream
 from skinkit.learning.examples import Examples
 from skinkit.learning.fold_network import Training, train, write_fold, write_state
 from skinkit.learning.fold_segmenter import strata
 from skinkit.learning.pack import checked, refuse_other_task
 from skinkit.learning.rows import DevelopmentRows
-from skinkit.learning.trained import BACKBONE, FOLD
-from skinkit.models.parts.protocol import Network, Sizes
-from skinkit.models.parts.weights import OF_MODEL, Start
-from skinkit.schemas import LEARNT_BEFORE, TRAINED_ON
+from skinkit.learning.trained import BACKBONE, FOLD, NETWORK
+from skinkit.models.parts.protocol import Network, Objective, Sizes
+from skinkit.models.parts.weights import OF_MODEL, Start, lineage, trained_further
+from skinkit.schemas import LEARNT, TRAINED_ON
 
 
 def fit_pretraining(
@@ -32,15 +34,19 @@ def fit_pretraining(
     start: Start,
     training: Training,
     folder: Path,
+    objective: Objective | None = None,
 ) -> dict[str, Any]:
     """Train a network on one fold's photos, write its files, and describe it in a row of the model's table.
 
     The loss on the validation rows decides the epoch; without such rows the last epoch is kept.
     """
-    train_rows, validation = rows.part(fold, "train"), rows.part(fold, "validation")
-    places: dict[str, Any] = {"start": start, "training": training, "folder": folder, "strata": strata(rows)}
+    synthetic = rows.learnt_synthetic(fold)
+    train_rows, validation = np.concatenate([rows.part(fold, "train"), synthetic]), rows.part(fold, "validation")
+    places: dict[str, Any] = {"start": start, "training": training, "folder": folder}
+    places |= {"strata": strata(rows), "objective": objective}
     network, course = train(model, settings, Sizes(()), examples, train_rows, validation, None, **places)
     write_state(folder / BACKBONE, network.backbone_state())
+    course |= {"n_synthetic": len(synthetic)} if len(synthetic) else {}
     about = write_fold(folder, fold, rows, course)
     return {**about, "path": folder.name}
 
@@ -48,30 +54,39 @@ def fit_pretraining(
 # ----------------------------------------------------------------------------------------- starting from one
 
 
-def start_from(artifact: Artifact, name: str) -> Start:
-    """The backbones of a pretraining, one per fold, after every file of it was hashed again.
+def start_from(artifact: Artifact, name: str, kind: str = "") -> Start:
+    """The backbones of a pretraining, or the networks of a classifier, one per fold; every file is hashed again.
 
     Args:
-        artifact: the pretraining.
+        artifact: the model.
         name: how it is called in the workspace.
+        kind: the classifier that starts from it, which may be trained further from one of its own kind; empty for
+            other models.
 
     Raises:
-        InputError: it is a model of another task.
+        InputError: it is a model of another task or kind.
         RefusedError: a file of it is missing or is not what was written.
     """
     about = checked(artifact).json("model.json")
-    refuse_other_task(about, "pretrain", name)
-    folders = {int(fold["fold"]): artifact.path / FOLD.format(fold["fold"]) for fold in about["folds"]}
-    return Start(
-        None, OF_MODEL + name, None, artifact.identity, {fold: path / BACKBONE for fold, path in folders.items()}
-    )
+    whole = bool(kind) and trained_further(about)
+    if not whole:
+        refuse_other_task(about, "pretrain", name)
+    elif about["model"] != kind:
+        raise InputError(
+            f"{name} is a {about['model']}, and a {kind} is to start from it",
+            f"a classifier of the kind {kind}, or a pretraining",
+            f"give --model {about['model']}, or other --weights",
+        )
+    file = NETWORK if whole else BACKBONE
+    files = {int(fold["fold"]): artifact.path / FOLD.format(fold["fold"]) / file for fold in about["folds"]}
+    return Start(None, OF_MODEL + name, None, artifact.identity, files, whole, lineage(about) if whole else ())
 
 
 def learnt_before(artifact: Artifact, folds: Sequence[int]) -> pd.DataFrame:
-    """The rows of ``trained_on.parquet`` that these folds of a pretraining learnt from, as part ``pretrain``."""
+    """The rows of ``trained_on.parquet`` that these folds of a model learnt from, with the part they were in."""
     table = read_table(artifact.path / "trained_on.parquet")
-    table = table.loc[(table["part"] != "held_out") & table["fold"].isin(folds), list(TRAINED_ON.names)]
-    return table.assign(part=LEARNT_BEFORE).reset_index(drop=True)
+    table = table.loc[table["part"].isin(LEARNT) & table["fold"].isin(folds), list(TRAINED_ON.names)]
+    return table.reset_index(drop=True)
 
 
 def refuse_learnt_before(
@@ -81,9 +96,11 @@ def refuse_learnt_before(
     unseen: Sequence[str],
     allowed: str,
     near: Mapping[str, int],
-    photo: Callable[[str, str], Path | None],
+    photos: Photos,
 ) -> None:
-    """Refuse a pretraining that learnt, in some fold, from what the same fold must not have seen.
+    """Refuse a model that learnt, in some fold, from what the same fold must not have seen.
+
+    What a classifier was validated on may be validated on again: it chose an epoch and a temperature, and no weights.
 
     Args:
         rows: cases and split of the model that starts from it.
@@ -92,28 +109,22 @@ def refuse_learnt_before(
         unseen: parts of the split that nothing may have been learnt from.
         allowed: reason of ``--allow-leakage``, or empty.
         near: ``near_distance_bits`` and ``near_limit`` of the split.
-        photo: finds photos to look at, see :func:`skinkit.audit.leakage.look_at`.
+        photos: to look at, see :func:`skinkit.audit.leakage.look_at`.
 
     Raises:
         InputError: the pretraining lacks a fold of the split.
         RefusedError: it has learnt from such a case, its patient, lesion or photo, and no reason allows it.
     """
     name = start.name.removeprefix(OF_MODEL)
-    lacking = [str(fold) for fold in rows.folds if fold not in start.of_folds]
-    if lacking:
-        raise InputError(
-            f"{name} has no fold {listed(lacking)}, which the split has",
-            "a pretraining with the folds of the split",
-            f"run 'skinkit split --over all', then 'skinkit train --name {name} --replace'",
-        )
-    overlaps = []
-    for fold in rows.folds:
-        mine = rows.split[(rows.split["fold"] == fold) & rows.split["part"].isin(unseen)]
-        overlaps.append(leakage.check(rows.frame.iloc[mine["row"]], before[before["fold"] == fold], **near))
-    leakage.refuse(
-        leakage.look_at(leakage.joined(*overlaps), photo),
-        allowed,
-        f"the {' and '.join(unseen)} cases of a fold and what the same fold of {name} learnt from",
-        f"run 'skinkit split --over all', which follows the workspace's split, then 'skinkit train --name {name} "
-        "--replace'",
+    train = f"'skinkit train --name {name} --replace'"
+    again = f"run {train} over this split (--split)"
+    upstream.refuse_lacking_folds(
+        name, list(start.of_folds), rows, again if start.whole else f"run 'skinkit split --over all', then {train}"
+    )
+    against = dict.fromkeys(unseen, before)
+    if start.whole:
+        against["validation"] = before[before["part"] != "validation"]
+    fix = f"run 'skinkit split --over all', which follows the workspace's split, then {train}"
+    upstream.refuse_overlap(
+        rows, upstream.what_learnt(name), against, allowed, near, photos, again if start.whole else fix
     )

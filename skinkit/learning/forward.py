@@ -1,7 +1,7 @@
 """Batched inference, for every kind of network.
 
 The network is loaded once. Threads decode photos while it runs, at most two batches ahead. When memory runs out, the
-batch size is halved with a warning. bfloat16 is used where it is measurably faster.
+batch size is halved with a warning. A network answers in the arithmetic that its model names.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from skinkit.console import Console
 from skinkit.errors import CaseError, InputError
 from skinkit.learning.examples import Examples, Pictures, RowIndices, as_input, in_order
 from skinkit.learning.examples import Photo as Photo
-from skinkit.learning.precision import autocast, precision_of
+from skinkit.learning.precision import answers_in, autocast
 from skinkit.models.parts.protocol import DIAGNOSIS, SEEN, Embedder, Network
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def run(
         examples: the inputs of all rows.
         rows: the rows to run.
         device: ``cpu`` or ``cuda``.
-        precision: ``fp32``, ``bf16`` or ``auto`` (:func:`precision_of`).
+        precision: ``fp32``, ``bf16`` or ``auto`` (:func:`skinkit.learning.precision.answers_in`).
         batch: batch size; 0 for the device's default.
         seen: for classifiers, also answer ``seen``: the pooled encoding of the pictures, (width,).
         console: shows progress, and a warning when memory runs out.
@@ -100,7 +100,7 @@ def run(
 
     module: Any = network
     module.to(device, memory_format=torch.channels_last).eval()
-    chosen = precision_of(device, precision)
+    chosen = answers_in(network, device, precision)
 
     def answered(part: Sequence[int], pictures: Sequence[Pictures]) -> list[dict[str, np.ndarray]]:
         with torch.inference_mode(), autocast(device, chosen):
@@ -157,7 +157,7 @@ def head_answers(
 
     module: Any = network
     module.to(device, memory_format=torch.channels_last).eval()
-    chosen = precision_of(device, precision)
+    chosen = answers_in(network, device, precision)
 
     def answered(part: Sequence[int], pictures: Sequence[Pictures]) -> list[np.ndarray]:
         with torch.inference_mode(), autocast(device, chosen):

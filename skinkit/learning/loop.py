@@ -1,6 +1,7 @@
 """The training loop: runs the phases of a network on the CPU, one GPU or several, and resumes after any epoch.
 
-A network defines its own loss and phases (:mod:`skinkit.models`); this module treats all networks alike.
+A network defines its own loss and phases (:mod:`skinkit.models`), and an objective beside it may take the loss's place
+(:mod:`skinkit.models.parts.objectives`); this module treats all networks alike.
 
 **Choice of weights.** Each phase keeps the epoch with the best validation score (``Phase.candidates`` limits the choice
 to its last epochs), and the next phase starts from it. The network ends with the weights of the last phase. Without
@@ -17,8 +18,9 @@ complete epoch ends with the same bytes as an uninterrupted one.
 The best weights have their own file, which is written only when they change. A checkpoint that is damaged or belongs to
 another run (seed, phases, rows or shapes differ) is ignored with a warning.
 
-**Several GPUs.** One process per GPU trains on its share of every batch, and gradients are averaged. The first process
-validates, writes files and logs. Network and examples are passed through shared memory; the parent computes the score.
+**Several GPUs, several nodes.** One process per GPU trains on its share of every batch, and gradients are averaged. The
+first process validates, writes files and logs. How the others come by network and examples, and who computes the score,
+is said in :mod:`skinkit.learning.processes`.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ import io
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +44,9 @@ from skinkit.learning import forward
 from skinkit.learning.augment import augment
 from skinkit.learning.checkpoint import FORMAT, copied_state, resumed, save_checkpoint, take_over
 from skinkit.learning.examples import Examples, RowIndices, as_input
-from skinkit.learning.precision import autocast, precision_of
-from skinkit.learning.processes import in_processes, make_fabric
+from skinkit.learning.precision import autocast
+from skinkit.learning.processes import company_size, in_company, in_processes, make_fabric
+from skinkit.learning.rows import Replay
 from skinkit.learning.schedule import (
     OPTIMISERS,
     SCHEDULES,
@@ -56,7 +59,7 @@ from skinkit.learning.schedule import (
     steps_per_epoch,
 )
 from skinkit.learning.state import OWN, VALIDATION_LOSS, Progress, Score, TrainingJob, as_module, deciding
-from skinkit.models.parts.protocol import Network, Phase
+from skinkit.models.parts.protocol import Augment, Network, Objective, Phase
 
 _STATISTICS_BATCHES = 200
 """Maximum number of training batches for estimating BatchNorm statistics."""
@@ -89,12 +92,14 @@ def fit(
     *,
     seed: int,
     device: str,
-    precision: str = "auto",
+    precision: str = "fp32",
     devices: int = 1,
     folder: Path,
     console: Console,
     label: str = "training",
     strata: npt.NDArray[np.int64] | None = None,
+    objective: Objective | None = None,
+    replay: Replay | None = None,
 ) -> Trained:
     """Train a network in place; afterwards it is on the CPU and holds the kept weights.
 
@@ -107,12 +112,14 @@ def fit(
             these rows decides.
         seed: on the CPU it determines the result, together with the rows and the initial weights.
         device: ``cpu`` or ``cuda``.
-        precision: ``fp32``, ``bf16`` or ``auto`` (:func:`skinkit.learning.precision.precision_of`).
+        precision: of the steps, ``fp32`` or ``bf16``; answers are computed in the network's own (``answers_in``).
         devices: number of processes, one per GPU; on the CPU more than one is useful only for tests.
         folder: of the checkpoint, from which a killed run resumes. The caller removes it once the result is saved.
         console: shows one progress bar over all steps and a line per epoch.
         label: name of the run in these messages.
         strata: (n,) stratum of every row of ``examples``, for phases that balance their draws; default: the classes.
+        objective: what a step makes small; default: the network's own.
+        replay: rows of an earlier training that are drawn beside the training rows; unreadable ones are left out.
 
     Raises:
         InputError: too few training rows, a loss that is not finite, too little memory, or a
@@ -123,12 +130,18 @@ def fit(
     validation = _readable(examples, validation_rows, "validation", console)
     phases = network.phases()
     strata = examples.classes if strata is None else np.asarray(strata, np.int64)
-    _check(phases, train, devices, strata is not None)
+    together = company_size()  # started by torchrun or Slurm; else one process per device is started here
+    _check(phases, train, max(devices, together), strata is not None)
     # A checkpoint is resumed only by a run with the same identity.
     rows = [examples.fingerprint(part) for part in (train, validation)]
     row_strata = tuple(int(strata[row]) for row in train) if strata is not None else ()
-    identity = digest([FORMAT, seed, [asdict(phase) for phase in phases], rows, row_strata])
-    precision = precision_of(device, precision)
+    if replay is not None:
+        again = _readable(examples, replay.rows, "replayed", console)
+        replay = replace(replay, rows=again, strata=tuple(int(strata[r]) for r in again) if strata is not None else ())
+        rows.append(digest([replay.share, replay.strata, examples.fingerprint(again)]))
+    chosen = objective or network.objective()
+    named = [] if type(chosen) is Objective else [type(chosen).__name__, asdict(chosen)]
+    identity = digest([FORMAT, seed, [asdict(phase) for phase in phases], rows, row_strata, *named])
     job = TrainingJob(
         examples,
         train,
@@ -142,12 +155,16 @@ def fit(
         identity,
         row_strata,
         scored_by_loss=score is None,
+        objective=chosen,
+        replay=replay,
     )
     if not validation and not phases[-1].averaged:
         falls = phases[-1].schedule in ("cosine", "one_cycle")  # such schedules are meant to run to the end
         say = console.info if falls else console.warn
         say(f"  {label}: no validation rows, so the last epoch is kept")
-    if devices > 1:
+    if together > 1:
+        in_company(train_phases, network, job, console)
+    elif devices > 1:
         in_processes(train_phases, network, job, devices, console)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if device == "cuda" else ()):
         # After training in several processes this only loads the weights of their finished checkpoint.
@@ -233,8 +250,7 @@ def _run_phase(
     optimiser = optimiser_of(module, phase)
     highest = [group["lr"] for group in optimiser.param_groups]
     take_over(optimiser, progress.optimiser)
-    model, wrapped = fabric.setup(module, optimiser)
-    model.mark_forward_method("loss")
+    model, wrapped = fabric.setup(_Step(network, job.objective), optimiser)
     patient = phase.patience or phase.epochs
     while progress.epoch < phase.epochs and progress.since_best < patient:
         began = time.monotonic()
@@ -272,7 +288,9 @@ def _epoch(
     place = (job.seed, progress.phase, progress.epoch, fabric.global_rank)
     torch.manual_seed(seed_at(*place, 1))
     generator = torch.Generator().manual_seed(seed_at(*place, 2))
-    groups = groups_of(job.train, phase, (job.seed, progress.phase, progress.epoch), fabric.world_size, job.strata)
+    groups = groups_of(
+        job.train, phase, (job.seed, progress.phase, progress.epoch), fabric.world_size, job.strata, job.replay
+    )
     fallen = plateau_factor(phase, progress, max(highest))
     if fabric.world_size > 1:  # losses differ between processes; the learning rate must not
         fallen = float(fabric.broadcast(fallen))
@@ -281,12 +299,11 @@ def _epoch(
     model.train()
     try:
         for batch in job.examples.batches([group[fabric.global_rank :: fabric.world_size] for group in groups]):
-            inputs = augment(as_input(batch, fabric.device), phase.augment, generator)
+            inputs = _varied(job, batch, fabric.device, phase.augment, generator)
             for group, rate in zip(optimiser.param_groups, highest, strict=True):
                 group["lr"] = rate * fallen * rate_share(phase, step, last, max(highest))
             optimiser.zero_grad(set_to_none=True)
-            with fabric.autocast():  # with one process Fabric does not wrap a marked method
-                loss = model.loss(inputs)
+            loss = model(inputs)
             fabric.backward(loss)
             if phase.clip:
                 fabric.clip_gradients(model, optimiser, max_norm=phase.clip, error_if_nonfinite=False)
@@ -295,7 +312,7 @@ def _epoch(
             if not math.isfinite(value):
                 raise _diverged(phase, progress, value)
             if step > last * (1 - phase.averaged):
-                add_to_average(progress, model.module)
+                add_to_average(progress, model.module.network)
             n = len(next(iter(batch.values())))
             total, cases = total + value * n, cases + n
             tick()
@@ -316,6 +333,28 @@ def _epoch(
     return total / cases
 
 
+class _Step(torch.nn.Module):
+    """The objective of a step as a module, because several processes share the gradients of a module's forward pass."""
+
+    def __init__(self, network: Network, objective: Objective) -> None:
+        super().__init__()
+        self.network, self.objective = network, objective
+
+    def forward(self, batch: Mapping[str, torch.Tensor]) -> Any:
+        return self.objective.loss(self.network, batch)
+
+
+def _varied(
+    job: TrainingJob, batch: Mapping[str, torch.Tensor], device: Any, how: Augment, generator: torch.Generator
+) -> dict[str, torch.Tensor]:
+    """A batch as the objective reads it: so many copies of each row as it asks for, each varied in its own way."""
+    copies = job.objective.COPIES
+    inputs = as_input(batch, device)
+    if copies > 1:
+        inputs = {name: torch.cat([values] * copies) for name, values in inputs.items()}
+    return augment(inputs, how, generator)
+
+
 def _diverged(phase: Phase, progress: Progress, value: float) -> InputError:
     return InputError(
         f"the loss became {value} in phase {phase.name!r}, epoch {progress.epoch}",
@@ -331,16 +370,19 @@ def _validated(fabric: Any, network: Network, job: TrainingJob, console: Console
         figures = {VALIDATION_LOSS: _validation_loss(network, job)}
     elif job.validation and fabric.global_rank == 0:
         quiet = Console(quiet=True, stream=console.stream)
-        answers = forward.answers(
-            network, job.examples, job.validation, device=job.device, precision=job.precision, console=quiet
-        )
+        answers = forward.answers(network, job.examples, job.validation, device=job.device, console=quiet)
         figures = {name: float(value) for name, value in job.score(answers, np.array(job.validation)).items()}
     return dict(fabric.broadcast(figures)) if fabric.world_size > 1 else figures
 
 
 def _validation_loss(network: Network, job: TrainingJob) -> float:
-    """The mean loss per validation row, in eval mode; what it draws at random is the same in every epoch."""
+    """The mean loss per validation row, in eval mode; what it draws at random is the same in every epoch.
+
+    Photos are as they are, but where the objective compares varied copies of them.
+    """
     as_module(network).eval()
+    how = network.phases()[-1].augment if job.objective.COPIES > 1 else Augment(flips=False)
+    generator = torch.Generator().manual_seed(seed_at(job.seed, 0, 0, 0, 2))
     size = max(phase.batch for phase in network.phases())
     # Of even sizes, because some losses compare the cases of a batch and mean nothing for a last one left over.
     groups = np.array_split(np.array(job.validation), math.ceil(len(job.validation) / size))
@@ -348,7 +390,8 @@ def _validation_loss(network: Network, job: TrainingJob) -> float:
     torch.manual_seed(seed_at(job.seed, 0, 0, 0, 1))
     with torch.no_grad(), autocast(job.device, job.precision):
         for group, batch in zip(groups, job.examples.batches(groups), strict=True):
-            total += float(network.loss(as_input(batch, job.device))) * len(group)
+            inputs = _varied(job, batch, job.device, how, generator)
+            total += float(job.objective.loss(network, inputs)) * len(group)
     return total / len(job.validation)
 
 
@@ -410,10 +453,12 @@ def _estimate_statistics(fabric: Any, network: Network, job: TrainingJob, progre
         layer.reset_running_stats()
         layer.momentum = None  # None selects torch's cumulative mean
     torch.manual_seed(seed_at(job.seed, progress.phase, 0, 0, 1))
-    groups = groups_of(job.train, phase, (job.seed, progress.phase, 0), 1, job.strata)[:_STATISTICS_BATCHES]
+    groups = groups_of(job.train, phase, (job.seed, progress.phase, 0), 1, job.strata, job.replay)
+    groups = groups[:_STATISTICS_BATCHES]
+    generator = torch.Generator()
     with torch.no_grad(), autocast(job.device, job.precision):
         for batch in job.examples.batches(groups):
-            network.loss(as_input(batch, fabric.device))
+            job.objective.loss(network, _varied(job, batch, fabric.device, Augment(flips=False), generator))
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
 

@@ -115,7 +115,7 @@ def write(workspace: Workspace, name: str, output: Path) -> tuple[Pack, str]:
     """
     model = checked(trained(name, workspace))
     about = model.json("model.json")
-    if about.get("task") == "pretrain":
+    if about.get("task") in ("pretrain", "generate"):
         refuse_other_task(about, "classify", name)
     parts = {CLASSIFIER if about.get("task", "classify") == "classify" else SEGMENTER: (name, model)}
     asks_for: dict[str, dict[str, Any]] = {}
@@ -171,6 +171,8 @@ def _nameless(file: Path) -> bytes:
     from skinkit.artifacts.tables import read_table, write_table
 
     table = read_table(file)
+    named = table["pixel_sha256"].notna() | table["image_sha256"].notna()
+    table = table[named | table["part"].isin(schemas.LEARNT)]  # of a cohort it was not trained on, nothing travels
     photos = [
         pixels or content or "" for pixels, content in zip(table["pixel_sha256"], table["image_sha256"], strict=True)
     ]
@@ -293,8 +295,13 @@ def _add(archive: zipfile.ZipFile, member: str, source: Path | bytes) -> None:
 # ------------------------------------------------------------------------------------------------------ checking
 
 
-def checked(artifact: Artifact) -> Artifact:
+def checked(artifact: Artifact, expected: str = "model files that match their manifest", fix: str = "") -> Artifact:
     """The artifact, after verifying the hash of every file.
+
+    Args:
+        artifact: a trained model, or what was made with one.
+        expected: what its files should be, for the message.
+        fix: how to mend it, for the message; by default that of a model.
 
     Raises:
         RefusedError: a file is missing or has changed.
@@ -304,8 +311,8 @@ def checked(artifact: Artifact) -> Artifact:
         more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
         raise RefusedError(
             f"{artifact.path / bad[0]}{more} does not match its recorded SHA-256",
-            "model files that match their manifest",
-            f"install the file it came in with --replace, or run 'skinkit train --name {artifact.path.name} --replace'",
+            expected,
+            fix or f"install its file with --replace, or run 'skinkit train --name {artifact.path.name} --replace'",
         )
     return artifact
 
@@ -607,7 +614,7 @@ def refuse_other_task(about: Mapping[str, Any], task: str, name: str) -> None:
 
     Args:
         about: its ``model.json``.
-        task: ``classify``, ``segment`` or ``pretrain``.
+        task: ``classify``, ``segment``, ``pretrain`` or ``generate``.
         name: how it is called here.
 
     Raises:
@@ -616,7 +623,12 @@ def refuse_other_task(about: Mapping[str, Any], task: str, name: str) -> None:
     own = str(about.get("task", "classify"))
     if own == task:
         return
-    does = {"segment": "draws masks", "classify": "classifies", "pretrain": "only answers a backbone"}
+    does = {
+        "segment": "draws masks",
+        "classify": "classifies",
+        "pretrain": "only answers a backbone",
+        "generate": "only writes synthetic images",
+    }
     start = f", or start one from it: 'skinkit train --weights model:{name}'" if own == "pretrain" else ""
     raise InputError(
         f"the model {name!r} {does.get(own, own)}",

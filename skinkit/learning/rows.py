@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,10 +13,11 @@ from pandas.util import hash_pandas_object
 
 from skinkit.artifacts.artifact import Artifact
 from skinkit.audit import leakage
+from skinkit.audit.leakage import Photos
 from skinkit.data import views
-from skinkit.errors import InputError
+from skinkit.errors import InputError, listed
 from skinkit.models.parts.protocol import UNKNOWN
-from skinkit.schemas import OK
+from skinkit.schemas import OK, REPLAYED
 from skinkit.taxonomy import ClassSet
 
 if TYPE_CHECKING:
@@ -28,18 +28,23 @@ KEY = ["cohort", "case_id"]
 
 @dataclass(frozen=True)
 class DevelopmentRows:
-    """Cases of all development cohorts, and the split over them.
+    """Cases of the development cohorts that are trained on, and the split over them.
 
     Attributes:
-        frame: fused rows (of a classifier), one per (cohort, case_id), or cases with a truth mask (of a segmenter) or
-            any photo (of a pretraining), one per image.
+        frame: fused rows (of a classifier) or primary photos (of a generator), one per (cohort, case_id), or cases
+            with a truth mask (of a segmenter) or any photo (of a pretraining), one per image.
         split: fold, cohort, case_id, part, and row: a position in ``frame``.
         barred: why cases are not trained on -> how many.
+        synthetic: fold -> positions in ``frame`` of synthetic images, training rows of this fold that no part holds.
+        joining: fold -> the training rows that other models, whose answers are read, have not learnt from; empty where
+            none are read, or where these are all training rows.
     """
 
     frame: pd.DataFrame
     split: pd.DataFrame
     barred: Mapping[str, int]
+    synthetic: Mapping[int, np.ndarray] = field(default_factory=dict)
+    joining: Mapping[int, np.ndarray] = field(default_factory=dict)
 
     @property
     def folds(self) -> list[int]:
@@ -50,6 +55,10 @@ class DevelopmentRows:
         """Positions of one part of a fold."""
         chosen = self.split[(self.split["fold"] == fold) & (self.split["part"] == name)]
         return chosen["row"].to_numpy(dtype=int)
+
+    def learnt_synthetic(self, fold: int) -> np.ndarray:
+        """Positions of the synthetic images that a fold is trained on."""
+        return self.synthetic.get(fold, np.zeros(0, dtype=int))
 
     def without(self, failed: Mapping[int, CaseError]) -> DevelopmentRows:
         """The rows whose photos can be read.
@@ -67,23 +76,84 @@ class DevelopmentRows:
             self.frame[kept].reset_index(drop=True),
             split.assign(row=split["row"].map(position)),
             {**self.barred, **barred},
+            {
+                fold: np.array([position[row] for row in of if row in position], int)
+                for fold, of in self.synthetic.items()
+            },
         )
 
-    def refuse_leakage(self, allowed: str, near: Mapping[str, int], photo: Callable[[str, str], Path | None]) -> None:
+    def halved(self, *, keep: bool = False) -> DevelopmentRows:
+        """The validation rows alone, for a model that reads the answers of others that learnt from the training rows.
+
+        By patient every second group of a class is for training, the others for validation; held-out rows stay.
+
+        Args:
+            keep: whether the training rows stay too, because the model also learns by itself; those that come from the
+                validation rows are ``joining``.
+
+        Raises:
+            InputError: a fold has nothing left in one of the halves.
+        """
+        parts = ["train", "validation", "held_out"] if keep else ["validation", "held_out"]
+        kept = self.split[self.split["part"].isin(parts)].copy()
+        rows = self.frame.iloc[kept["row"]]
+        groups = pd.DataFrame(
+            {"fold": kept["fold"].to_numpy(), "group": rows["group_id"].to_numpy(), "class": rows["class"].to_numpy()}
+        )[(kept["part"] == "validation").to_numpy()]
+        once = groups.sort_values(["fold", "class", "group"]).drop_duplicates(["fold", "group"])
+        turn = once.groupby(["fold", "class"]).cumcount() % 2
+        learnt = pd.MultiIndex.from_frame(once.loc[turn == 0, ["fold", "group"]])
+        here = pd.MultiIndex.from_arrays([kept["fold"], rows["group_id"]]).isin(learnt)
+        moved = here & (kept["part"] == "validation").to_numpy()
+        joining = {fold: kept.loc[moved & (kept["fold"] == fold), "row"].to_numpy(dtype=int) for fold in self.folds}
+        kept.loc[moved, "part"] = "train"
+        there = {part: set(kept.loc[kept["part"] == part, "fold"]) for part in ("train", "validation")}
+        if lacking := [str(fold) for fold in self.folds if not all(fold in folds for folds in there.values())]:
+            raise InputError(
+                f"fold {listed(lacking)} has too few validation patients to learn from half and calibrate on half",
+                "two validation patients of a class in every fold",
+                "split with a larger --validation, or add cases",
+            )
+        return replace(self, split=kept.reset_index(drop=True), joining=joining if keep else {})
+
+    def not_learnt_by_members(self, fold: int, rows: np.ndarray) -> np.ndarray:
+        """Those of some training and validation rows of a fold that the models whose answers are read may answer."""
+        if not self.joining:
+            return rows
+        return np.intersect1d(rows, np.concatenate([self.joining[fold], self.part(fold, "validation")]))
+
+    def as_members_see_it(self) -> DevelopmentRows:
+        """The same rows without the training rows that the models whose answers are read may have learnt from too."""
+        if not self.joining:
+            return self
+        here = pd.MultiIndex.from_frame(self.split[["fold", "row"]])
+        joining = pd.MultiIndex.from_tuples([(fold, row) for fold, rows in self.joining.items() for row in rows])
+        kept = (self.split["part"] != "train").to_numpy() | here.isin(joining)
+        return replace(self, split=self.split[kept].reset_index(drop=True))
+
+    def replaying(self, cohorts: Sequence[str]) -> DevelopmentRows:
+        """The same rows, where those of some cohorts are only replayed: their training rows, and no others of them."""
+        again = self.split["row"].map(self.frame["cohort"]).isin(list(cohorts))
+        split = self.split[~again | (self.split["part"] == "train")]
+        part = split["part"].mask(again, REPLAYED)
+        return replace(self, split=split.assign(part=part).reset_index(drop=True))
+
+    def refuse_leakage(self, allowed: str, near: Mapping[str, int], photos: Photos) -> None:
         """Refuse a split whose validation or held-out rows share a patient, lesion or image with training rows.
 
         Args:
             allowed: reason of ``--allow-leakage``, or empty.
             near: ``near_distance_bits`` and ``near_limit``, as the split had them.
-            photo: finds photos to look at, see :func:`skinkit.audit.leakage.look_at`.
+            photos: to look at, see :func:`skinkit.audit.leakage.look_at`.
         """
         overlaps = []
         for fold in self.folds:
-            rest, train = self.split["fold"] == fold, (self.split["fold"] == fold) & (self.split["part"] == "train")
+            rest = self.split["fold"] == fold
+            train = rest & self.split["part"].isin(["train", REPLAYED])
             left = self.frame.iloc[self.split.loc[rest & ~train, "row"]]
-            overlaps.append(leakage.check(left, self.frame.iloc[self.split.loc[train, "row"]], **near))
+            overlaps.append(leakage.check(left, self.frame.iloc[self.split.loc[train, "row"]], photos, **near))
         leakage.refuse(
-            leakage.look_at(leakage.joined(*overlaps), photo), allowed, "the parts of the split", "draw the split anew"
+            leakage.look_at(leakage.joined(*overlaps), photos), allowed, "the parts of the split", "draw the split anew"
         )
 
     def content(self, fold: int, columns: Sequence[str], *, every: bool = False) -> list[Any]:
@@ -101,6 +171,25 @@ class DevelopmentRows:
         learnt = parts["row"] if every else parts.loc[parts["part"] != "held_out", "row"]
         hashed = hash_pandas_object(self.frame.loc[learnt, list(columns)], index=False).astype(str).tolist()
         return [keys.to_numpy().tolist(), hashed]
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Rows of an earlier training that are drawn again.
+
+    Attributes:
+        rows: to draw from.
+        share: of each epoch's draws, above 0 and below 1; the network's own rows are the rest.
+        strata: of each row, where a phase balances its draws.
+    """
+
+    rows: tuple[int, ...]
+    share: float
+    strata: tuple[int, ...] = ()
+
+    def beside(self, own: int) -> int:
+        """Draws that make up the share of an epoch which sees so many rows of its own."""
+        return round(own * self.share / (1 - self.share))
 
 
 def truth_of(frame: pd.DataFrame, classes: ClassSet) -> tuple[np.ndarray, dict[str, int]]:
@@ -134,16 +223,36 @@ def labelled(fused: Mapping[str, Artifact], split: Artifact, classes: ClassSet) 
     Raises:
         InputError: there is none.
     """
-    frame = _joined(fused)
+    return _with_class(_joined(fused), split, classes, "fused table")
+
+
+def diagnosed(cases: Mapping[str, Artifact], split: Artifact, classes: ClassSet) -> DevelopmentRows:
+    """The primary photo of the split's cases that have a class.
+
+    Args:
+        cases: cohort -> its cases.
+        split: the split.
+        classes: the classes.
+
+    Raises:
+        InputError: there is none.
+    """
+    frame = _joined(cases)
+    frame = views.primary_images(frame[frame["status"] == OK]).reset_index(drop=True)
+    return _with_class(frame, split, classes, "cases")
+
+
+def _with_class(frame: pd.DataFrame, split: Artifact, classes: ClassSet, named: str) -> DevelopmentRows:
+    """The rows of a table, called so in messages, with one row per case, that are in the split and have a class."""
     frame["class"] = [classes.to_class(diagnosis) for diagnosis in frame["diagnosis"]]
-    table = split.table(["fold", *KEY, "part"])
+    table = _rows_of(split, frame["cohort"])
     cases = table[KEY].drop_duplicates()
     present = cases.merge(frame[[*KEY, "status", "class"]], on=KEY, how="left")
     usable = present["status"] == OK
     outside = frame.merge(cases, on=KEY, how="left", indicator=True)["_merge"].to_numpy() == "left_only"
     ok = (frame["status"] == OK).to_numpy()
     barred = {
-        "not in the fused table": int((~usable).sum()),
+        f"not in the {named}": int((~usable).sum()),
         f"their diagnosis has no class in {classes.name}": int((usable & present["class"].isna()).sum()),
         "no diagnosis": int((outside & ok & frame["diagnosis"].isna()).sum()),
         "in no part of the split": int((outside & ok & frame["diagnosis"].notna()).sum()),
@@ -154,8 +263,8 @@ def labelled(fused: Mapping[str, Artifact], split: Artifact, classes: ClassSet) 
         barred,
         InputError(
             f"no case of the split {split.path} has a class of {classes.name!r}",
-            "labelled cases with a fused row",
-            "look at 'skinkit show' of the split and of the fused table, or choose another --classes",
+            f"labelled cases in the {named}",
+            f"look at 'skinkit show' of the split and of the {named}, or choose another --classes",
         ),
     )
 
@@ -173,7 +282,7 @@ def outlined(cases: Mapping[str, Artifact], split: Artifact) -> DevelopmentRows:
     frame = _joined(cases)
     ok = (frame["status"] == OK).to_numpy()
     has_mask = frame["truth_mask_path"].notna().to_numpy()
-    table = split.table(["fold", *KEY, "part"])
+    table = _rows_of(split, frame["cohort"])
     inside = frame.merge(table[KEY].drop_duplicates(), on=KEY, how="left", indicator=True)["_merge"] == "both"
     barred = {
         "no truth mask": int((ok & ~has_mask).sum()),
@@ -207,7 +316,7 @@ def pictured(cases: Mapping[str, Artifact], split: Artifact, *, by_case: bool) -
     if by_case:
         tables = [views.beside(views.primary_images(rows), rows) for _, rows in frame.groupby("cohort", sort=True)]
         frame = pd.concat(tables, ignore_index=True) if tables else frame
-    table = split.table(["fold", *KEY, "part"])
+    table = _rows_of(split, frame["cohort"])
     inside = frame.merge(table[KEY].drop_duplicates(), on=KEY, how="left", indicator=True)["_merge"] == "both"
     return _divided(
         frame[inside.to_numpy()],
@@ -219,6 +328,12 @@ def pictured(cases: Mapping[str, Artifact], split: Artifact, *, by_case: bool) -
             "run 'skinkit split --over all', which covers every development photo",
         ),
     )
+
+
+def _rows_of(split: Artifact, cohorts: Iterable[str]) -> pd.DataFrame:
+    """Fold, key and part of the split's cases of these cohorts."""
+    table = split.table(["fold", *KEY, "part"])
+    return table[table["cohort"].isin(list(cohorts))]
 
 
 def _joined(artifacts: Mapping[str, Artifact]) -> pd.DataFrame:

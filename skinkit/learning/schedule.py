@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from skinkit.errors import ConfigError
+from skinkit.learning.rows import Replay
 from skinkit.learning.state import Progress, TrainingJob, deciding
 from skinkit.models.parts.protocol import Phase
 
@@ -29,7 +30,12 @@ def seed_at(*place: int) -> int:
 
 
 def groups_of(
-    rows: Sequence[int], phase: Phase, place: tuple[int, int, int], world_size: int, strata: Sequence[int] = ()
+    rows: Sequence[int],
+    phase: Phase,
+    place: tuple[int, int, int],
+    world_size: int,
+    strata: Sequence[int] = (),
+    replay: Replay | None = None,
 ) -> list[list[int]]:
     """The rows of each step of an epoch.
 
@@ -41,19 +47,32 @@ def groups_of(
         world_size: processes; each gets an equal part of every group, and a last group shrinks so that it can. A group
             that leaves a process a single case, of which BatchNorm knows no variance, is left out.
         strata: of each row, where the phase balances its draws.
+        replay: rows that are drawn as well; where every own row is seen once the epoch is longer by them.
     """
     generator = np.random.default_rng([abs(part) for part in place])
-    wanted = phase.steps * phase.batch or len(rows)
-    if phase.balanced:
-        order = _balanced(np.asarray(rows, np.int64), np.asarray(strata), wanted, phase.balanced, generator)
-    else:
-        order = _again(np.asarray(rows, np.int64), wanted, generator)
+    again = replay.beside(len(rows)) if replay else 0
+    wanted = phase.steps * phase.batch or len(rows) + again
+    if replay and phase.steps:
+        again = round(wanted * replay.share)
+    order = _drawn(rows, strata, wanted - again, phase, generator)
+    if replay:
+        order = [*order[: wanted - again], *_drawn(replay.rows, replay.strata, again, phase, generator)[:again]]
+        order = [order[at] for at in generator.permutation(wanted)]
     batch = phase.batch // world_size * world_size
     groups = [order[start : start + batch] for start in range(0, wanted, batch)]
     if phase.steps:
         return groups[: phase.steps]
     groups = [group[: len(group) // world_size * world_size] for group in groups]
     return [group for group in groups if len(group) >= 2 * world_size]
+
+
+def _drawn(
+    rows: Sequence[int], strata: Sequence[int], wanted: int, phase: Phase, generator: np.random.Generator
+) -> list[int]:
+    """So many draws, at least, balanced as the phase says."""
+    if phase.balanced:
+        return _balanced(np.asarray(rows, np.int64), np.asarray(strata), wanted, phase.balanced, generator)
+    return _again(np.asarray(rows, np.int64), wanted, generator)
 
 
 def _again(rows: npt.NDArray[np.int64], wanted: int, generator: np.random.Generator) -> list[int]:
@@ -96,7 +115,7 @@ def plateau_factor(phase: Phase, progress: Progress, highest: float) -> float:
 
 def steps_per_epoch(phase: Phase, job: TrainingJob, world_size: int) -> int:
     """Optimiser steps of one epoch of a phase, per process."""
-    return phase.steps or len(groups_of(job.train, phase, (0, 0, 0), world_size, job.strata))
+    return phase.steps or len(groups_of(job.train, phase, (0, 0, 0), world_size, job.strata, job.replay))
 
 
 def rate_share(phase: Phase, step: int, steps: int, highest: float) -> float:

@@ -22,6 +22,8 @@ from skinkit.stats.metrics import Floats
 from skinkit.stats.novelty import Novelty, as_matrix
 
 _ROWS_AT_ONCE = 2048
+_LEAST = 1e-12
+"""Probabilities below it count as it, where their logarithms are read."""
 
 
 @dataclass(frozen=True)
@@ -96,16 +98,22 @@ class _EstimatorTurn(_Turn):
 
     Attributes:
         images: (chosen rows, width) answers of the embedder for their photos, where there is one.
+        members: of each table, (chosen rows, columns) what other models answer, where it reads that; else empty.
     """
 
     images: npt.NDArray[np.float16] | None
+    members: Sequence[Floats]
 
     def answers(
         self, frames: Sequence[pd.DataFrame], failed: dict[int, CaseError], *, encoded: bool = False
     ) -> Iterator[_Answers]:
         """As of the base class; ``failed`` rows are not among its own."""
         fold = self.fold
-        batches = [batch_of(frame[self.chosen], fold.encoder, fold.radiomics, self.images) for frame in frames]
+        others: Sequence[Floats | None] = self.members or [None] * len(frames)
+        batches = [
+            batch_of(frame[self.chosen], fold.encoder, fold.radiomics, self.images, members)
+            for frame, members in zip(frames, others, strict=True)
+        ]
         scores = np.stack([fold.scores(batch) for batch in batches])
         yield _Answers(np.flatnonzero(self.chosen), scores, {}, batches[0])
 
@@ -161,20 +169,24 @@ class Scorer:
         workspace: root of the workspace, where masks lie and what frozen networks said is remembered.
         device: ``cpu`` or ``cuda``.
         console: messages and progress.
+
+    Attributes:
+        embedder: the network before the folds, where there is one.
     """
 
     def __init__(self, model: Classifier, workspace: Path, device: str, console: Console) -> None:
         self.model, self.workspace, self.device, self.console = model, workspace, device, console
-        self._embedder = model.embedder(device) if model.reads_photos else None
+        self.embedder = model.embedder(device) if model.reads_photos else None
         self._networks: dict[int, Network] = {}
+        self._members = [Scorer(member, workspace, device, console) for member in model.members]
 
-    def scored(self, frame: pd.DataFrame, folds: Sequence[Sequence[int]], root: Path) -> FoldScores:
+    def scored(self, frame: pd.DataFrame, folds: Sequence[Sequence[int]], root: Path | Sequence[Path]) -> FoldScores:
         """What every fold that may answer says.
 
         Args:
             frame: fused rows.
             folds: of each row, the folds that may answer.
-            root: of the cohort's files.
+            root: of the cohort's files, or of each row's cohort.
         """
         probability = np.full((len(self.model.folds), len(frame), len(self.model.classes.classes)), np.nan)
         uncertainty = {name: np.full(probability.shape[:2], np.nan) for name in UNCERTAINTIES}
@@ -182,7 +194,7 @@ class Scorer:
         tasks = {
             name: np.full((*probability.shape[:2], len(of.classes)), np.nan) for name, of in self.model.tasks.items()
         }
-        turns, failed = self._turns(frame, folds, root)
+        turns, failed = self._turns([frame], folds, root)
         for turn in turns:
             novelty = Novelty.load(self.model.folder(turn.fold))
             for part in turn.answers([frame], failed, encoded=novelty is not None):
@@ -210,17 +222,20 @@ class Scorer:
         """
         first, n = frames[0], len(self.model.classes.classes)
         probability = np.full((len(frames), len(self.model.folds), len(first), n), np.nan)
-        turns, failed = self._turns(first, folds, root)
+        turns, failed = self._turns(frames, folds, root)
         for turn in turns:
             for part in turn.answers(frames, failed):
                 probability[:, turn.index, part.rows] = np.exp(part.scores)
         return probability, failed
 
     def _turns(
-        self, frame: pd.DataFrame, folds: Sequence[Sequence[int]], root: Path
+        self, frames: Sequence[pd.DataFrame], folds: Sequence[Sequence[int]], root: Path | Sequence[Path]
     ) -> tuple[list[_Turn], dict[int, CaseError]]:
         """The folds that may answer some readable row, and row -> why its photo cannot be read."""
+        frame = frames[0]
         images, readable, failed = self._embedded(frame, root)
+        heard = [self._heard(each, folds, root, failed) for each in frames] if self._members else []
+        readable &= ~np.isin(np.arange(len(frame)), list(failed))
         examples = self._examples(frame, root)
         turns: list[_Turn] = []
         for index, fold in enumerate(self.model.folds):
@@ -233,20 +248,55 @@ class Scorer:
                 )
             else:
                 part = images[chosen[readable]] if images is not None else None
-                turns.append(_EstimatorTurn(index, fold, chosen, part))
+                turns.append(_EstimatorTurn(index, fold, chosen, part, [of[index][chosen] for of in heard]))
         return turns, failed
 
+    def members_answers(
+        self, frame: pd.DataFrame, folds: Sequence[Sequence[int]], root: Path
+    ) -> dict[int, npt.NDArray[np.float64]]:
+        """Number of a fold -> (rows, members x classes) log-probabilities that it reads of its members.
+
+        Args:
+            frame: fused rows.
+            folds: of each row, the folds that may answer.
+            root: of the cohort's files.
+
+        Raises:
+            CaseError: a member cannot read a photo.
+        """
+        failed: dict[int, CaseError] = {}
+        heard = self._heard(frame, folds, root, failed)
+        for error in failed.values():
+            raise error
+        return {fold.number: heard[index] for index, fold in enumerate(self.model.folds)}
+
+    def _heard(
+        self,
+        frame: pd.DataFrame,
+        folds: Sequence[Sequence[int]],
+        root: Path | Sequence[Path],
+        failed: dict[int, CaseError],
+    ) -> Floats:
+        """(folds, rows, members x classes) log-probabilities of the same folds of the members; adds to ``failed``."""
+        own, parts = [fold.number for fold in self.model.folds], []
+        for member in self._members:
+            scored = member.scored(frame, folds, root)
+            failed.update(scored.failed)
+            place = [[fold.number for fold in member.model.folds].index(number) for number in own]
+            parts.append(log_answers(scored.probability[place]))
+        return np.concatenate(parts, axis=2)
+
     def _embedded(
-        self, frame: pd.DataFrame, root: Path
+        self, frame: pd.DataFrame, root: Path | Sequence[Path]
     ) -> tuple[npt.NDArray[np.float16] | None, npt.NDArray[np.bool_], dict[int, CaseError]]:
         """What the embedder says of the readable rows' photos, (rows,) which are readable, and why others are not."""
-        if self._embedder is None:
+        if self.embedder is None:
             return None, np.ones(len(frame), dtype=bool), {}
         store, photos = self.model.store(self.workspace, self.device), photos_of(frame, root)
-        vectors, failed = embed(self._embedder, photos, store, device=self.device, console=self.console)
+        vectors, failed = embed(self.embedder, photos, store, device=self.device, console=self.console)
         return *stacked(frame, vectors, failed), failed_rows(photos, failed)
 
-    def _examples(self, frame: pd.DataFrame, root: Path) -> Examples | None:
+    def _examples(self, frame: pd.DataFrame, root: Path | Sequence[Path]) -> Examples | None:
         """Photos and lesion masks, where the folds are networks."""
         if not self.model.is_network:
             return None
@@ -265,6 +315,12 @@ def _compared(inputs: Mapping[str, np.ndarray], novelty: Novelty) -> Floats:
     if every.shape[1] == len(novelty.mean):
         return every
     return as_matrix({name: values for name, values in inputs.items() if name != "image"})
+
+
+def log_answers(probability: Floats) -> Floats:
+    """What other models read of probabilities: their logarithms, finite; NaN stays."""
+    out: Floats = np.log(np.maximum(probability, _LEAST))
+    return out
 
 
 def mean_of_known(values: Floats) -> Floats:

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 
 from skinkit.learning.examples import Examples
-from skinkit.models.parts.protocol import Network
+from skinkit.learning.rows import Replay
+from skinkit.models.parts.protocol import Network, Objective
 
 Score = Callable[[Mapping[str, np.ndarray], npt.NDArray[np.int64]], Mapping[str, float]]
 """The network's answers on validation rows, name -> (rows, ...), and these rows -> figures by name. The first decides;
@@ -38,6 +39,8 @@ class TrainingJob:
     identity: str
     strata: tuple[int, ...] = ()
     scored_by_loss: bool = False
+    objective: Objective = field(default_factory=Objective)
+    replay: Replay | None = None
 
 
 @dataclass

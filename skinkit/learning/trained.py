@@ -1,9 +1,9 @@
-"""Trained classifiers and segmenters, opened for reading from their artifact."""
+"""Trained classifiers, segmenters and generators, opened for reading from their artifact."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,13 @@ import pandas as pd
 
 from skinkit.artifacts.artifact import Artifact
 from skinkit.artifacts.tables import read_table
-from skinkit.errors import ConfigError, InputError, RefusedError
+from skinkit.errors import ConfigError, InputError, RefusedError, listed
 from skinkit.learning.embeddings import EmbeddingStore, embedding_store
 from skinkit.learning.pack import checked, refuse_other_task
+from skinkit.learning.precision import Arithmetic
 from skinkit.models import load_model, model_config, present_settings
-from skinkit.models.parts.protocol import LESION, Embedder, Estimator, Network, Sizes
-from skinkit.schemas import LEARNT_BEFORE
+from skinkit.models.parts.protocol import LESION, MEMBERS, Embedder, Estimator, Generator, Network, Sizes
+from skinkit.schemas import LEARNT, LEARNT_BEFORE
 from skinkit.stats.calibration import Isotonic
 from skinkit.stats.encoders import Encoder, Standardiser
 from skinkit.stats.metrics import Floats
@@ -28,7 +29,11 @@ from skinkit.taxonomy import ClassSet
 
 # ------------------------------------------------------------------------------------------------ the classifier
 def batch_of(
-    frame: pd.DataFrame, encoder: Encoder, radiomics: Standardiser, images: npt.NDArray[Any] | None = None
+    frame: pd.DataFrame,
+    encoder: Encoder,
+    radiomics: Standardiser,
+    images: npt.NDArray[Any] | None = None,
+    members: npt.NDArray[Any] | None = None,
 ) -> dict[str, np.ndarray]:
     """The named inputs of these cases, encoded and standardised by a fold's own scalers.
 
@@ -37,6 +42,7 @@ def batch_of(
         encoder: of the attributes.
         radiomics: of the radiomic features.
         images: (n, width), where the model reads photos.
+        members: (n, columns), where it reads the answers of other models.
 
     Raises:
         InputError: the table lacks a radiomic feature the model reads.
@@ -52,6 +58,8 @@ def batch_of(
     batch: dict[str, np.ndarray] = {"attributes": encoder.encode(frame), "radiomics": radiomics.apply(values)}
     if images is not None:
         batch["image"] = images
+    if members is not None:
+        batch[MEMBERS] = members
     return batch
 
 
@@ -138,6 +146,13 @@ class Classifier(TrainedModel):
     classes: ClassSet
     tasks: Mapping[str, ClassSet]
     folds: tuple[Fold, ...]
+    members: tuple[Classifier, ...] = ()
+    """The models whose answers it reads, which lie within it; each fold reads the same fold of them."""
+
+    @property
+    def uses_device(self) -> bool:
+        """Whether photos are looked at, by it or by a member."""
+        return self.reads_photos or self.is_network or any(member.uses_device for member in self.members)
 
     @property
     def malignant(self) -> npt.NDArray[np.bool_]:
@@ -158,7 +173,17 @@ class Classifier(TrainedModel):
     def measures(self) -> bool:
         """Whether it reads what was measured or drawn with the lesion's mask."""
         uses_mask = self.is_network and "mask" in self.model_class.READS
-        return uses_mask or any(fold.radiomics.columns for fold in self.folds)
+        own = uses_mask or any(fold.radiomics.columns for fold in self.folds)
+        return own or any(member.measures for member in self.members)
+
+    def refuse_members(self, what: str) -> None:
+        """Refuse, with :class:`InputError`, what is not done with models that read others' answers."""
+        if self.members:
+            raise InputError(
+                f"{self.name} reads the answers of {listed(member.name for member in self.members)}",
+                f"a model that reads photos and tables, to {what}",
+                f"{what} its members one by one",
+            )
 
     @property
     def outside(self) -> tuple[int, ...]:
@@ -179,7 +204,7 @@ class Classifier(TrainedModel):
         sizes = Sizes(
             classes, columns, (1,) * len(classes), fold.encoder.attributes, fold.encoder.unknown, tasks, counts
         )
-        return _loaded(self.model_class.build(self.config, sizes), self.folder(fold), device)
+        return _loaded(self.model_class.build(self.config, sizes), self.folder(fold), device, self.about)
 
     def embedder(self, device: str) -> Embedder:
         """The network before the folds, with the weights that lie in the model."""
@@ -211,11 +236,11 @@ class Classifier(TrainedModel):
         return mean
 
     def folds_for(self, frame: pd.DataFrame, cohort: str) -> tuple[list[tuple[int, ...]], bool]:
-        """Which folds may predict each case of a cohort, and whether this is a cohort the model was trained on.
+        """Which folds may predict each case of a cohort, and whether this is a cohort of the split it was trained on.
 
-        Elsewhere all of them may, or the one that learnt from every row, where there is one; in a development cohort
-        only those that held the case out. A case that is in no part of the split, because it has no class, is left to
-        the folds that have not learnt from the same patient.
+        Elsewhere all of them may, or the one that learnt from every row, where there is one; in a cohort of the split,
+        trained on or not, only those that held the case out. A case that is in no part of the split, because it has no
+        class, is left to the folds that have not learnt from the same patient.
 
         Args:
             frame: fused rows.
@@ -237,7 +262,7 @@ class Classifier(TrainedModel):
         learnt: dict[str, set[int]] = {}
         for row in trained_on[here & (trained_on["part"] == "held_out")].to_dict("records"):
             held_out[row["case_id"]].add(int(row["fold"]))
-        for row in trained_on[trained_on["part"] != "held_out"].to_dict("records"):
+        for row in trained_on[trained_on["part"].isin(LEARNT)].to_dict("records"):
             learnt.setdefault(row["group_id"], set()).add(int(row["fold"]))
         return [
             tuple(sorted(held_out[case] if case in held_out else every - learnt.get(group, set())))
@@ -273,14 +298,21 @@ def open_classifier(artifact: Artifact, name: str = "") -> Classifier:
         InputError: it is no classifier, cannot be read, or has settings that this version no longer takes.
         RefusedError: a file of it is missing or is not what was written.
     """
-    model = _opened(artifact, "classify", name)
+    return _classifier(_opened(artifact, "classify", name))
+
+
+def _classifier(model: TrainedModel) -> Classifier:
     try:
         rows = list(model.about["folds"])
         rows += [{**row, "fold": FINAL} for row in rows if "final" in row]
         folds = tuple(_open_fold(folder_of(model.path, int(row["fold"])), row, model.model_class) for row in rows)
         classes = ClassSet.from_dict(model.about["classes"])
         tasks = {name: ClassSet.from_dict(of) for name, of in (model.about.get("tasks") or {}).items()}
-        return Classifier(**vars(model), classes=classes, tasks=tasks, folds=folds)
+        members = tuple(
+            _classifier(_read(model.path / MEMBERS / of["name"], "classify", of["name"], of["identity"]))
+            for of in model.about.get(MEMBERS, ())
+        )
+        return Classifier(**vars(model), classes=classes, tasks=tasks, folds=folds, members=members)
     except (OSError, ValueError, KeyError) as error:
         raise _unreadable(model.path, error) from None
 
@@ -312,6 +344,56 @@ def _calibration(about: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+_SAME_SHARE = 0.05
+_PRIORS = ("effective_class_prior", "supposed_shares", "class_counts")
+"""Where ``model.json`` says for which mix of classes a fold's probabilities hold; the second in older versions."""
+
+
+def class_prior(fold: Mapping[str, Any]) -> dict[str, float]:
+    """Class -> its share in the mix for which a fold's probabilities hold; empty where that is not known.
+
+    Args:
+        fold: what ``model.json`` says of it.
+    """
+    shares: Mapping[str, float] = next((fold[name] for name in _PRIORS if fold.get(name)), {})
+    total = sum(shares.values())
+    return {code: float(share) / total for code, share in shares.items()} if total else {}
+
+
+def effective_prevalence(about: Mapping[str, Any], malignant: Collection[str]) -> float | None:
+    """Prevalence of malignancy for which a model's probabilities hold: the mean over its folds; None where unknown.
+
+    Args:
+        about: ``model.json``.
+        malignant: the malignant classes.
+    """
+    priors = [class_prior(fold) for fold in about.get("folds") or ()]
+    if not priors or not all(priors):
+        return None
+    return sum(share for prior in priors for code, share in prior.items() if code in malignant) / len(priors)
+
+
+def has_other_temperature(about: Mapping[str, Any]) -> bool:
+    """Whether an older version fitted temperatures to another mix than that for which the scores hold."""
+    return any(
+        "temperature_prior" not in fold
+        and any(
+            abs(share - class_prior({"class_counts": fold["class_counts"]})[code]) > _SAME_SHARE
+            for code, share in class_prior(fold).items()
+        )
+        for fold in about.get("folds") or ()
+        if fold.get("class_counts")
+    )
+
+
+def temperature_prior(fold: Mapping[str, Any]) -> dict[str, float]:
+    """The same of its probabilities with the temperature alone, before isotonic maps.
+
+    Older versions did not write it: their temperatures were fitted to the mix of the validation rows.
+    """
+    return class_prior({"effective_class_prior": fold["temperature_prior"]} if "temperature_prior" in fold else fold)
+
+
 @dataclass(frozen=True)
 class Segmenter(TrainedModel):
     """A trained network that draws masks, opened.
@@ -324,7 +406,8 @@ class Segmenter(TrainedModel):
 
     def network(self, fold: int, device: str) -> Network:
         """A fold's network with its trained weights, ready to answer."""
-        return _loaded(self.model_class.build(self.config, Sizes((LESION,))), self.path / FOLD.format(fold), device)
+        network = self.model_class.build(self.config, Sizes((LESION,)))
+        return _loaded(network, self.path / FOLD.format(fold), device, self.about)
 
 
 def open_segmenter(artifact: Artifact, name: str = "") -> Segmenter:
@@ -336,22 +419,59 @@ def open_segmenter(artifact: Artifact, name: str = "") -> Segmenter:
         raise _unreadable(model.path, error) from None
 
 
-def _opened(artifact: Artifact, task: str, name: str) -> TrainedModel:
-    """What models of either task have in common; refuses those of the other task."""
-    checked(artifact)
+@dataclass(frozen=True)
+class TrainedGenerator(TrainedModel):
+    """A trained generator, opened.
+
+    Attributes:
+        classes: the classes it writes images of.
+        class_counts: fold -> class -> training cases it has learnt from.
+    """
+
+    classes: ClassSet
+    class_counts: Mapping[int, Mapping[str, int]]
+
+    def generator(self, fold: int, device: str) -> Generator:
+        """What one fold has learnt, ready to write images."""
+        folder, counts = self.path / FOLD.format(fold), self.class_counts[fold]
+        if not issubclass(self.model_class, Network):
+            fitted: Generator = self.model_class.load(folder)
+            return fitted
+        codes = self.classes.classes
+        sizes = Sizes(codes, class_counts=tuple(counts[code] for code in codes))
+        network: Any = _loaded(self.model_class.build(self.config, sizes), folder, device, self.about)
+        return network  # type: ignore[no-any-return]
+
+
+def open_generator(artifact: Artifact, name: str = "") -> TrainedGenerator:
+    """Open a trained generator; arguments and errors as of :func:`open_classifier`."""
+    model = _opened(artifact, "generate", name)
     try:
-        about: dict[str, Any] = artifact.json("model.json")
-        refuse_other_task(about, task, name or artifact.path.name)
+        counts = {int(row["fold"]): row["class_counts"] for row in model.about["folds"]}
+        return TrainedGenerator(**vars(model), classes=ClassSet.from_dict(model.about["classes"]), class_counts=counts)
+    except (ValueError, KeyError) as error:
+        raise _unreadable(model.path, error) from None
+
+
+def _opened(artifact: Artifact, task: str, name: str) -> TrainedModel:
+    """What models of every task have in common; refuses those of another task."""
+    checked(artifact)
+    return _read(artifact.path, task, name, artifact.identity)
+
+
+def _read(path: Path, task: str, name: str, identity: str) -> TrainedModel:
+    """A model of a folder whose files were checked."""
+    try:
+        about: dict[str, Any] = json.loads((path / "model.json").read_text(encoding="utf-8"))
+        refuse_other_task(about, task, name or path.name)
         model = load_model(about["model"], task=task)
         settings = present_settings(model, about["settings"])
         config = model_config(model, settings, where="model.json")
-        return TrainedModel(name or about["name"], about, artifact.identity, model, config, artifact.path)
+        return TrainedModel(name or about["name"], about, identity, model, config, path)
     except ConfigError as error:
-        raise InputError(
-            f"the model {name or artifact.path.name!r}: {error.found}", error.expected, error.fix
-        ) from None
+        raise InputError(f"the model {name or path.name!r}: {error.found}", error.expected, error.fix) from None
     except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise _unreadable(artifact.path, error) from None
+        raise _unreadable(path, error) from None
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
@@ -362,20 +482,21 @@ def _unreadable(path: Path, error: Exception) -> InputError:
     )
 
 
-def _loaded(network: Any, folder: Path, device: str) -> Network:
-    """A network with the weights of a fold's folder."""
+def _loaded(network: Any, folder: Path, device: str, about: Mapping[str, Any]) -> Network:
+    """A network with the weights of a fold's folder, which answers in the arithmetic that its model names."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        network.load_state_dict(_present_tensors(load_file(folder / NETWORK), network.FORMER_TENSORS))
+        network.load_state_dict(present_tensors(load_file(folder / NETWORK), network.FORMER_TENSORS))
     except (OSError, RuntimeError, SafetensorError) as error:
         raise _unreadable(folder, error) from None
+    network.answers_in = Arithmetic.of_model(about).answers
     out: Network = network.eval().to(device)
     return out
 
 
-def _present_tensors(state: Mapping[str, Any], former: Mapping[str, str]) -> dict[str, Any]:
+def present_tensors(state: Mapping[str, Any], former: Mapping[str, str]) -> dict[str, Any]:
     """Weights of a model that an older version may have written, under their present names."""
     out = {}
     for name, value in state.items():

@@ -8,6 +8,7 @@ its default; the file names it ``MODEL``:
 
     DrawingRule   a segmenter that is not trained: ``draw(rgb, config) -> mask``
     Estimator     a classifier fitted at once, such as ``lightgbm``: ``fit``, ``load``, ``save``, ``predict``
+    Generator     writes images of a class: ``synthesise``; fitted at once, or a network too
     Network       a segmenter, classifier or pretraining that ``skinkit.learning.loop`` trains step by step
 
 ``skinkit.contract.check_model`` holds every model to them.
@@ -53,9 +54,12 @@ from skinkit.models.parts.protocol import Augment as Augment
 from skinkit.models.parts.protocol import DrawingRule as DrawingRule
 from skinkit.models.parts.protocol import Embedder as Embedder
 from skinkit.models.parts.protocol import Estimator as Estimator
+from skinkit.models.parts.protocol import Generator as Generator
 from skinkit.models.parts.protocol import Labelled as Labelled
+from skinkit.models.parts.protocol import LabelledPhotos as LabelledPhotos
 from skinkit.models.parts.protocol import Model as Model
 from skinkit.models.parts.protocol import Network as Network
+from skinkit.models.parts.protocol import Objective as Objective
 from skinkit.models.parts.protocol import Phase as Phase
 from skinkit.models.parts.protocol import Sizes as Sizes
 from skinkit.options import flat, make_config, nested, options_of
@@ -135,7 +139,7 @@ def _of_third_party(point: EntryPoint) -> type[Model]:
     if not (isinstance(model, type) and issubclass(model, Model)):
         raise ConfigError(
             f"the entry point {point.name!r} of {ENTRY_POINTS} is no model ({point.value})",
-            "a class derived from DrawingRule, Estimator or Network of skinkit.models, or a module whose MODEL is one",
+            "a class derived from a base class of skinkit.models, or a module whose MODEL is one",
             "update the package that registers it, or uninstall it",
         )
     return model
@@ -151,14 +155,14 @@ def name_of(model: type[Model]) -> str:
     return model.__module__.rpartition(".")[2]
 
 
-def trainable(name: str) -> type[Estimator | Network]:
+def trainable(name: str) -> type[Estimator | Generator | Network]:
     """The class of a model that ``skinkit train`` can train.
 
     Raises:
         ConfigError: no model of that name, or a rule such as ``otsu``.
     """
     model = load_model(name)
-    if issubclass(model, (Estimator, Network)):
+    if issubclass(model, (Estimator, Generator, Network)):
         return model
     learns = [each for each in own() if not issubclass(load_model(each), DrawingRule)]
     raise ConfigError(
@@ -187,8 +191,11 @@ def model_config(
             did_you_mean(preset, presets) if presets else "no preset: it has none",
             "leave --preset out, or name another",
         )
-    values = settings if isinstance(settings, Mapping) else _parsed(settings, where)
+    values = settings if isinstance(settings, Mapping) else parsed_settings(settings, where)
     for name in flat(values):
+        if name in model.REMOVED:
+            expected = f"a setting of {name_of(model)}: {listed(option.name for option in options_of(model.CONFIG))}"
+            raise ConfigError(f"{name!r} in {where}", expected, f"instead: {model.REMOVED[name].instead}")
         places = present_names(model, name)
         if places != (name,):
             raise ConfigError(
@@ -212,13 +219,23 @@ def present_names(model: type[Model], name: str) -> tuple[str, ...]:
 
 
 def present_settings(model: type[Model], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a model that may have been trained before they were nested, as they stand now."""
+    """The settings of a model of an older version, as they stand now.
+
+    Raises:
+        ConfigError: it was trained with the effect of a setting that the model no longer has.
+    """
+    for name, removed in model.REMOVED.items():
+        if removed.neutral is not None and settings.get(name, removed.neutral) != removed.neutral:
+            found = f"{name} = {settings[name]} of {name_of(model)}"
+            raise ConfigError(found, "a model without it, which is now one of its own", f"train: {removed.instead}")
+    settings = {name: value for name, value in settings.items() if name not in model.REMOVED}
     if any(isinstance(value, Mapping) for value in settings.values()):
         return dict(settings)
     return nested({place: value for name, value in settings.items() for place in present_names(model, name)})
 
 
-def _parsed(settings: Sequence[str], where: str) -> dict[str, Any]:
+def parsed_settings(settings: Sequence[str], where: str) -> dict[str, Any]:
+    """The values of ``NAME=VALUE`` texts; see :func:`model_config`."""
     values: dict[str, Any] = {}
     for text in settings:
         name, equals, value = (part.strip() for part in text.partition("="))

@@ -22,9 +22,6 @@ Equations:
     (8) entropy H(mean_t p_t),   mutual information H(mean_t p_t) - mean_t H(p_t)
     (9) L = mean_i w_i alpha_{y_i} (1 - p_i)^gamma (-log p_i),   w_i = clip(1 + lambda U_i / (mean U + 1e-8), 1, 3)
                                                                                                 p_i: of the true class
-    (10) f'_t(x, M) = (1 - omega) f_t(x, M) + omega (f(x, nothing) + g(M))      g: log odds by M alone (parts.experts)
-    (11) f''_t(x, M) = (1 - beta) f'_t(x, M) + beta (h(x) + g(M))     h: log posterior by x alone, of a backbone that is
-                                                                                          not trained (parts.experts)
 
 Shapes:
     image (n, 3, S, S), 0 to 1; F (n, 2048, S/32, S/32), with S = 224 49 places; attributes M (n, 81); e (n, 256);
@@ -46,13 +43,6 @@ Departures:
     alone tells a benign class.
     The authors' code differs from the paper; it is a model of its own, ``derma_calibra_released``.
     ``amcr=false`` and ``fusion=false`` leave out eq. 3 with eqs. 7 to 9's U, and eqs. 4 and 5, for ablation.
-    Eq. 10 is ours and off by default (omega = ``apart``). Learnt together, photo and metadata compete: once the network
-    has overfitted its training photos, nothing teaches it to weigh the metadata. So the photo is also read without any
-    metadata, with a share omega of the loss, and a logistic regression of the metadata alone is added to that reading.
-    It costs one more pass over the same maps.
-    Eq. 11 is ours too and off by default (beta = ``frozen_share``). A thousand photos teach a ResNet-50 less than it
-    loses of what ImageNet taught it, so the backbone is also kept as it came and read by a second convex problem. It
-    doubles the network's size and adds four looks at each photo; training needs them once per photo.
     ``multi_scale`` joins the pooled layers 2 and 3 to eq. 6, ``metadata_joined`` the attributes themselves; neither is
     the paper's, and both are off by default. The preset ``quick`` turns them on, and learns by the recipe that all
     comparators have under that name. Its steps are AdamW's, which move every weight alike: at the rate of the classes
@@ -66,8 +56,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as functional
 from torch import nn
@@ -75,19 +63,16 @@ from torch import nn
 from skinkit.errors import ConfigError
 from skinkit.models.parts.backbone import Maps
 from skinkit.models.parts.class_weights import rare_class_weights
-from skinkit.models.parts.experts import FrozenBackbone, MetadataExpert, PhotoExpert
-from skinkit.models.parts.losses import focal
+from skinkit.models.parts.losses import focal, masked
 from skinkit.models.parts.photo_classifier import PhotoClassifier, PhotoConfig
-from skinkit.models.parts.protocol import Phase, Sizes
+from skinkit.models.parts.protocol import POSSIBLE, Phase, Removed, Sizes
 from skinkit.models.parts.recipe import QUICK, PhotoRecipe, merged
-from skinkit.stats.encoders import hidden_versions
 
 _FUSION = ("squeeze.", "excite.", "scale.", "shift.", "attention.")
 _HEAVIEST = 3.0
 _TINY = 1e-8
-_LEAST_HIDDEN = 0.1
-"""Share of cases without any metadata from which g of eq. 10 learns to say nothing where nothing is known."""
 _MASKS_SEED = 20260216
+_ENSEMBLE = "skinkit train --model ensemble"
 
 
 @dataclass(frozen=True)
@@ -114,11 +99,6 @@ class Config(PhotoConfig):
     multi_scale: Annotated[bool, "join the pooled layers 2 and 3 to eq. 6"] = False
     metadata_joined: Annotated[bool, "join M itself to eq. 6"] = False
     fusion_learning_rate: Annotated[float, "of eqs. 3 to 5, at its highest; 0 for that of the other layers"] = 0.0
-    apart: Annotated[float, "omega of eq. 10; 0 to read photo and metadata only together"] = 0.0
-    frozen_share: Annotated[float, "beta of eq. 11; 0 without a second backbone that is not trained"] = 0.0
-    metadata_c: Annotated[float, "C of g in eqs. 10 and 11; smaller is a stronger penalty"] = 0.06
-    interactions: Annotated[float, "rho of g: weight of the products of two columns; 0 for none"] = 0.15
-    frozen_c: Annotated[float, "C of h in eq. 11; smaller is a stronger penalty"] = 6e-4
 
     def __post_init__(self) -> None:
         if self.variant != "paper":
@@ -138,13 +118,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         {
             "multi_scale": True,
             "metadata_joined": True,
-            "apart": 0.5,
-            "frozen_share": 0.7,
             "fusion_learning_rate": 1e-4,
             "metadata_dropout": 0.3,
             "focusing": 0.0,
             "rare_weight": 1.0,
-            "recipe": {"dropped": 0.0, "snapshot_every": 0},
+            "recipe": {"snapshot_every": 0},
         },
     ),
 }
@@ -169,12 +147,9 @@ class DermaCalibra(PhotoClassifier):
     CONFIG = Config
     PRESETS = PRESETS
     HEATMAP = "gfa"
-    FORMER: ClassVar[Mapping[str, tuple[str, ...]]] = {"still_share": ("frozen_share",), "still_c": ("frozen_c",)}
-    FORMER_TENSORS: ClassVar[Mapping[str, str]] = {
-        "typical": "reference_embedding",
-        "still.": "frozen.",
-        "told.": "metadata_expert.",
-        "shown.": "photo_expert.",
+    REMOVED: ClassVar[Mapping[str, Removed]] = {
+        **dict.fromkeys(("apart", "frozen_share", "still_share"), Removed(_ENSEMBLE, 0.0)),
+        **dict.fromkeys(("metadata_c", "interactions", "frozen_c", "still_c"), Removed(_ENSEMBLE)),
     }
 
     alpha: torch.Tensor
@@ -197,27 +172,12 @@ class DermaCalibra(PhotoClassifier):
         pooled = sum(self.backbone.widths[-3:]) if config.multi_scale else width
         joined = self.columns if config.metadata_joined else 0
         self.output = nn.Linear(pooled + joined, len(sizes.answers))
-        both, n = config.apart or config.frozen_share, len(sizes.answers)
-        self.metadata_expert = MetadataExpert(self.columns, n, config.interactions) if both and self.columns else None
-        self.frozen = FrozenBackbone(config.backbone, config.side_px) if config.frozen_share else None
-        self.photo_expert: PhotoExpert | None = None
-        if self.frozen is not None:
-            self.photo_expert = PhotoExpert(self.frozen.width, n)
-            self._shapes = (*self._shapes, torch.Size([self.frozen.width]))
-            self.register_buffer("reference_embedding", torch.zeros(sum(shape.numel() for shape in self._shapes)))
         alpha = rare_class_weights(config.rare_weight, sizes) * self.class_weights
         self.register_buffer("alpha", alpha, persistent=False)
         generator = torch.Generator().manual_seed(_MASKS_SEED)
         for name, size in (("embedding_masks", d), ("pooled_masks", pooled)):
             kept = torch.rand(config.passes, 1, size, generator=generator)
             self.register_buffer(name, _scaled(kept, config.mc_dropout), persistent=False)
-
-    def start(self, state: Mapping[str, torch.Tensor], source: str) -> str:
-        """Take over public weights of the backbone, trained or not; others raise :class:`InputError`."""
-        start = super().start(state, source)
-        if self.frozen is not None:
-            self.frozen.start(state, source)
-        return start
 
     def phases(self) -> tuple[Phase, ...]:
         """Eqs. 3 to 5 may have a rate of their own."""
@@ -229,40 +189,6 @@ class DermaCalibra(PhotoClassifier):
         """(K,) alpha of eq. 9."""
         return self.alpha
 
-    def prepare(self, tables: Mapping[str, npt.NDArray[np.float32]], classes: npt.NDArray[np.int64]) -> bool:
-        """Fit g and h of eqs. 10 and 11 to the training rows.
-
-        Metadata are hidden from g as often as while the network learns, but for a least share.
-
-        Args:
-            tables: ``attributes`` (n, columns) and, with h, ``frozen`` (n, width) of the photos.
-            classes: (n,) class indices.
-        """
-        c = self.config
-        if self.metadata_expert is not None:
-            attributes = np.asarray(tables["attributes"], np.float64)
-            versions = [attributes, *hidden_versions(attributes, self.unknown.double().numpy(), self.in_block.numpy())]
-            hidden, block = max(c.recipe.dropped, _LEAST_HIDDEN), c.recipe.dropped_block
-            shares = np.array([(1 - hidden) * (1 - block), (1 - hidden) * block, hidden])
-            self.metadata_expert.fit(np.stack(versions), shares, classes, c=c.metadata_c)
-        if self.photo_expert is not None:
-            features = np.asarray(tables["frozen"], np.float64)
-            prior = self.effective_class_prior().double().numpy()
-            self.photo_expert.fit(features, classes, c=c.frozen_c, prior=prior)
-            self.reference_embedding[-features.shape[1] :] = torch.from_numpy(features.mean(0))
-        return self.metadata_expert is not None or self.photo_expert is not None
-
-    def frozen_part(self) -> FrozenBackbone | None:
-        """The backbone of eq. 11."""
-        return self.frozen
-
-    def encode(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """What :meth:`head` reads of the photos; with h also e(x), which may stand in the batch as ``frozen``."""
-        seen = super().encode(batch)
-        if self.frozen is None:
-            return seen
-        return self._packed((seen, batch["frozen"] if "frozen" in batch else self.frozen(batch["image"])))
-
     def keep(self, maps: Maps) -> Maps:
         """F; with ``multi_scale`` also the pooled layers 2 and 3."""
         pooled = tuple(m.mean((2, 3)) for m in maps[-3:-1]) if self.config.multi_scale else ()
@@ -271,26 +197,24 @@ class DermaCalibra(PhotoClassifier):
     def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Eq. 9."""
         maps, attributes = self.unpacked(self.seen(batch)), self.attributes(batch)
-        c = self.config
+        c, possible = self.config, batch.get(POSSIBLE)
 
         def focused(f: torch.Tensor) -> torch.Tensor:
             f = f.float() + self.adjustment
-            return focal(f, batch["class"], self.alpha, c.focusing, c.recipe.label_smoothing)
+            return focal(f, batch["class"], self.alpha, c.focusing, c.recipe.label_smoothing, possible)
 
         losses = focused(self._pass(maps, attributes))
-        if self._apart:
-            losses = torch.lerp(losses, focused(self._alone(maps, len(attributes))), c.apart)
         if not self.config.amcr:
             return losses.mean()
         with torch.no_grad():
-            u = uncertainty(self._passes(maps, attributes, fresh=True).float())["variance"]
+            passes = self._passes(maps, attributes, fresh=True).float()
+            u = uncertainty(masked(passes, possible))["variance"]
         return (case_weights(u, self.config.uncertainty_weight) * losses).mean()
 
     def forward(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Eqs. 1 to 6 once: ``diagnosis`` (n, K) logits; in training with the dropout of learning, else without."""
         maps, attributes = self.unpacked(self.seen(batch)), self.attributes(batch)
-        frozen = None if self.frozen is None or self.training else self.frozen(batch["image"])
-        return {"diagnosis": self._joined(self._pass(maps, attributes), maps, attributes, frozen)}
+        return {"diagnosis": self._pass(maps, attributes)}
 
     def head(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Eqs. 2 to 8 of what :meth:`encode` answers.
@@ -300,12 +224,9 @@ class DermaCalibra(PhotoClassifier):
             ``entropy`` and ``mutual_information``, (n,) each; without AMCR the logits of a single pass alone.
         """
         parts, attributes = self.unpacked(seen), self.attributes(batch)
-        frozen = None
-        if self.frozen is not None:
-            parts, frozen = parts[:-1], parts[-1]
         if not self.config.amcr:
-            return {"diagnosis": self._joined(self._pass(parts, attributes), parts, attributes, frozen)}
-        f = self._joined(self._passes(parts, attributes), parts, attributes, frozen).float()
+            return {"diagnosis": self._pass(parts, attributes)}
+        f = self._passes(parts, attributes).float()
         mean = torch.logsumexp(functional.log_softmax(f, 2), 0) - math.log(len(f))
         return {"diagnosis": mean, **uncertainty(f)}
 
@@ -315,29 +236,6 @@ class DermaCalibra(PhotoClassifier):
             return None
         (maps, *_), e = self.unpacked(seen), self._embedded(self.attributes(batch))
         return self._recalibrated(maps.mean((2, 3)), e[None])[0]
-
-    @property
-    def _apart(self) -> bool:
-        """Whether eq. 10 is more than f."""
-        return self.metadata_expert is not None and self.config.apart > 0
-
-    def _joined(
-        self, f: torch.Tensor, maps: Maps, attributes: torch.Tensor, frozen: torch.Tensor | None
-    ) -> torch.Tensor:
-        """(..., n, K) eqs. 10 and 11 of f."""
-        prior = 0.0 if self.metadata_expert is None else self.metadata_expert(attributes)
-        if self._apart:
-            f = torch.lerp(f.float(), self._alone(maps, len(attributes)).float() + prior, self.config.apart)
-        if self.photo_expert is not None and frozen is not None:
-            f = torch.lerp(f.float(), self.photo_expert(frozen) + prior, self.config.frozen_share)
-        return f
-
-    def _alone(self, maps: Maps, n: int) -> torch.Tensor:
-        """(n, K) f(x, nothing) of one pass; with the dropout of learning while it learns."""
-        nothing = self.unknown.expand(n, -1)
-        e = self._embedded(nothing, fixed=True)  # a batch of equal rows has no statistics
-        pooled = functional.dropout(self._pooled(maps, e[None])[0], self.config.head_dropout, self.training)
-        return self._classified(pooled, nothing)
 
     def _pass(self, maps: Maps, attributes: torch.Tensor) -> torch.Tensor:
         """(n, K) f of one pass with the dropout of learning."""
@@ -401,14 +299,6 @@ def _check(config: Config, sizes: Sizes) -> None:
     if config.passes < 2 or config.key_width % config.heads:
         found = f"passes = {config.passes}, key_width = {config.key_width}, heads = {config.heads}"
         raise ConfigError(found, "at least 2 passes, and a key_width that heads divides", "correct the settings")
-    shares = {name: getattr(config, name) for name in ("apart", "frozen_share")}
-    positive = {name: getattr(config, name) for name in ("metadata_c", "frozen_c")}
-    wrong = [f"{name} = {value}" for name, value in shares.items() if not 0 <= value <= 1]
-    wrong += [f"{name} = {value}" for name, value in positive.items() if value <= 0]
-    wrong += [f"interactions = {config.interactions}"] if config.interactions < 0 else []
-    if wrong:
-        expected = "shares from 0 to 1, a positive C, interactions of at least 0"
-        raise ConfigError(", ".join(wrong), expected, "correct the settings")
 
 
 class CrossAttention(nn.Module):

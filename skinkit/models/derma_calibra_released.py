@@ -46,7 +46,7 @@ from skinkit.models.parts.class_weights import rare_class_weights
 from skinkit.models.parts.losses import focal
 from skinkit.models.parts.mlp import classifier_mlp, metadata_mlp
 from skinkit.models.parts.photo_classifier import PhotoClassifier, PhotoConfig
-from skinkit.models.parts.protocol import Presets, Sizes
+from skinkit.models.parts.protocol import POSSIBLE, Presets, Sizes
 from skinkit.models.parts.recipe import PhotoRecipe
 
 
@@ -114,7 +114,8 @@ class Released(PhotoClassifier):
     def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Eq. 7."""
         f = self(batch)["diagnosis"].float() + self.adjustment
-        return focal(f, batch["class"], self.alpha, self.config.focusing, self.config.recipe.label_smoothing).mean()
+        c = self.config
+        return focal(f, batch["class"], self.alpha, c.focusing, c.recipe.label_smoothing, batch.get(POSSIBLE)).mean()
 
     def head(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Eqs. 2 to 6: ``diagnosis`` (n, K) logits."""

@@ -32,18 +32,20 @@ Departures:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from skinkit.artifacts.files import write_atomic
 from skinkit.errors import ConfigError
-from skinkit.models.parts.inputs import joined, linear_contributions, widths_of
-from skinkit.models.parts.protocol import Embedder, Estimator, Labelled
+from skinkit.models.parts.frozen import FrozenReader, Head
+from skinkit.models.parts.inputs import joined, linear_contributions, refuse_hidden, widths_of
+from skinkit.models.parts.protocol import Labelled
+from skinkit.models.parts.weights import TIMM
 from skinkit.stats.encoders import Standardiser
 from skinkit.stats.metrics import Floats
 from skinkit.stats.regression import balanced_regression, log_probabilities
@@ -51,6 +53,8 @@ from skinkit.stats.regression import balanced_regression, log_probabilities
 if TYPE_CHECKING:
     import torch
 
+_TINY = 1e-12
+"""Bounds the slope of the root at 0, where heatmaps need one."""
 _SIGNED = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 
@@ -124,7 +128,7 @@ def _multi_scale(config: Config) -> Any:
 
 
 @dataclass(frozen=True)
-class Probe(Estimator):
+class Probe(FrozenReader):
     """A fitted probe.
 
     Attributes:
@@ -138,9 +142,7 @@ class Probe(Estimator):
     TASK = "classify"
     READS = ("image", "attributes", "radiomics")
     CONFIG = Config
-    REFITS = True
-    BALANCED = True
-    HEATMAP = "gradcam"
+    STEEP = _TINY
 
     config: Config
     weight: Floats
@@ -149,33 +151,26 @@ class Probe(Estimator):
     widths: Mapping[str, int]
 
     @classmethod
-    def default_weights(cls, config: Config) -> str:
-        """Public weights of the backbone: torchvision's first edition.
-
-        The second was trained with label smoothing and mixup, and features trained so transfer worse (Kornblith et al.,
-        "Why do better loss functions lead to less transferable features?", NeurIPS 2021).
-        """
-        return config.backbone
+    def network(cls, config: Config) -> Any:
+        """Eq. 1."""
+        return _multi_scale(config)
 
     @classmethod
     def embedding_key(cls, config: Config) -> dict[str, Any]:
         """What decides eq. 1 beside the weights."""
-        return {"features": 1, "backbone": config.backbone, "side_px": config.side_px, "norm": config.normalisation}
-
-    @classmethod
-    def embedder(cls, config: Config, state: Mapping[str, torch.Tensor], source: str = "weights") -> Embedder:
-        """The frozen backbone with these weights, ready to be run."""
-        module = _multi_scale(config)
-        module.backbone.start(state, source)
-        return cast("Embedder", module)
+        edition = 2 if config.backbone.startswith(TIMM) else 1  # since the closing convolution belongs to the backbone
+        return {
+            "features": edition,
+            "backbone": config.backbone,
+            "side_px": config.side_px,
+            "norm": config.normalisation,
+        }
 
     @classmethod
     def fit(cls, config: Config, train: Labelled, validation: Labelled, *, n_classes: int, seed: int) -> Self:
         """Fit eq. 5 on the training rows; the problem is convex, so neither validation rows nor a seed are needed."""
         shares = {"block_hidden": config.hidden_block, "all_hidden": config.hidden}
-        if min(shares.values()) < 0 or sum(shares.values()) >= 1:
-            found = f"hidden_block = {config.hidden_block}, hidden = {config.hidden}"
-            raise ConfigError(found, "shares that leave something of the cases as they are", "lower one of them")
+        refuse_hidden(config.hidden_block, config.hidden)
         roots = signed_sqrt(train.inputs["image"])
         width = roots.shape[1]
         image = Standardiser.fit([f"image_{j}" for j in range(width)], roots, [0.0] * width)
@@ -247,57 +242,10 @@ class Probe(Estimator):
         about = {"config": dataclasses.asdict(self.config), "widths": dict(self.widths)}
         write_atomic(folder / "probe.json", json.dumps(about, indent=1, sort_keys=False).encode())
 
-    @classmethod
-    def explained(
-        cls,
-        embedder: Any,
-        fitted: Sequence[Self],
-        offsets: Sequence[Floats],
-        temperatures: Sequence[float],
-        positive: npt.NDArray[np.bool_],
-    ) -> tuple[torch.nn.Module, torch.nn.Module]:
-        """A module from one photo to the mean log odds over folds, and the backbone's last block inside it.
-
-        Args:
-            embedder: the backbone.
-            fitted: one probe per fold.
-            offsets: (K,) per fold: bias and what attributes and radiomics add to the scores of this case.
-            temperatures: one per fold.
-            positive: (K,) classes whose log odds are explained.
-        """
-        import torch
-        from torch import nn
-
-        device = next(embedder.parameters()).device
-
-        def tensor(values: Any) -> torch.Tensor:
-            return torch.as_tensor(np.asarray(values), dtype=torch.float32, device=device)
-
-        width = len(fitted[0].image.mean)
-        heads = [
-            (tensor(p.weight[:, :width]), tensor(p.image.mean), tensor(p.image.scale), tensor(offset), t)
-            for p, offset, t in zip(fitted, offsets, temperatures, strict=True)
-        ]
-        chosen = torch.as_tensor(positive, device=device)
-
-        class LogOdds(nn.Module):
-            """Eqs. 1, 2 and 4 and the log odds, differentiable."""
-
-            def __init__(self) -> None:
-                super().__init__()
-                self.embedder = embedder
-
-            def forward(self, images: torch.Tensor) -> torch.Tensor:
-                """uint8 (1, side, side, 3) -> (1,)."""
-                e = self.embedder(images)
-                g = torch.sign(e) * torch.sqrt(e.abs() + 1e-12)  # the root's slope is infinite at 0
-                total = torch.zeros(len(images), device=device)
-                for weight, mean, scale, offset, temperature in heads:
-                    z = (((g - mean) / scale) @ weight.T + offset) / temperature
-                    total = total + torch.logsumexp(z[:, chosen], 1) - torch.logsumexp(z[:, ~chosen], 1)
-                return total / len(heads)
-
-        return LogOdds(), embedder.last
+    def head(self, embedder: Any, offset: Floats, temperature: float) -> Head:
+        """Its columns of the photo."""
+        mean, sd = np.array(self.image.mean), np.array(self.image.scale)
+        return Head(self.weight[:, : len(mean)], mean, sd, offset, temperature)
 
 
 def signed_sqrt(values: np.ndarray) -> Floats:

@@ -1,4 +1,4 @@
-"""Photo, lesion mask, radiomic signature and metadata in one ResNet-50.
+"""Photo, lesion mask, radiomic signature and metadata in one ResNet-50, or another backbone.
 
 Paper:
     Z. Wang, C. Wang, L. Peng, K. Lin, Y. Xue, X. Chen, L. Bao, C. Liu, J. Zhang and Y. Xie, "Radiomic and deep learning
@@ -12,6 +12,7 @@ Idea:
 
 Equations:
     (1) x = [(RGB - mean) / sd; m],   F = layers 1 to 4 of ResNet-50 (x),   f = GAP(F)            m: lesion mask, 0 or 1
+        with another ``backbone`` F is its last maps
     (2) q = [attributes; radiomics],   h = ReLU(W_q q + b_q)                                  h = 0 in the phase `image`
     (3) p = softmax(W_o [f; h] + b_o)
     (4) L = sum_i w_{y_i} l(p_i, y_i) / sum_i w_{y_i},   w_c = N / (K n_c)             l: cross-entropy, n_c: cases of c
@@ -31,12 +32,13 @@ Departures:
     with a signature of nine features, and columns are standardised on the training rows in either.
     The defaults, which are the preset ``wang2024``, are the paper's. Not the paper's, and off unless asked for: 224 px,
     AdamW, one-cycle, label smoothing, square-root class weights, dropped metadata, and the mean over the mirrored
-    photo; the preset ``quick`` turns most of them on and learns in a single phase.
+    photo; the preset ``quick`` turns most of them on and learns in a single phase. Nor is any ``backbone`` but
+    ``resnet50`` the paper's; f is then as wide as that one's last maps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -47,19 +49,22 @@ from torch import nn
 
 from skinkit.errors import ConfigError
 from skinkit.models.parts import recipe
-from skinkit.models.parts.backbone import corruption_note, register_imagenet
+from skinkit.models.parts.backbone import Backbone, corruption_note, register_normalisation
 from skinkit.models.parts.class_weights import class_weights, effective_class_prior
-from skinkit.models.parts.protocol import Augment, Network, Phase, Sizes
+from skinkit.models.parts.protocol import POSSIBLE, Augment, Network, Phase, Sizes
 from skinkit.models.parts.recipe import Augmented, ClassifierRecipe
-from skinkit.models.parts.weights import load_into
+from skinkit.models.parts.weights import IMAGENET_MEAN, IMAGENET_SD, load_into
 
+_RESNET = "resnet50"
 _WIDTH = 2048
+_MASK_FILTER = "the filter of the mask is the mean of the colour filters"
 
 
 @dataclass(frozen=True)
 class Config:
     """Options of the hybrid; the defaults are the paper's."""
 
+    backbone: Annotated[str, "network that looks at photo and mask: torchvision's name, or timm/ and timm's"] = _RESNET
     side_px: Annotated[int, "photos and masks are resized to this square, pixels"] = 128
     branch_width: Annotated[int, "width of h in eq. 2"] = 1024
     image_epochs: Annotated[int, "most epochs of the phase on photo and mask alone; 0 leaves it out"] = 51
@@ -88,6 +93,91 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+Colours = tuple[Sequence[float], Sequence[float]]
+"""Mean and standard deviation of red, green and blue, 0 to 1."""
+
+
+class WithMask(nn.Module):
+    """Eq. 1 by another backbone, whose first convolution has a filter for the mask.
+
+    Args:
+        name: of the backbone.
+        side_px: side of the photos.
+
+    Attributes:
+        width: of f.
+        colours: mean and standard deviation of red, green and blue, 0 to 1, that the backbone was trained with.
+
+    Raises:
+        ConfigError: no such network, or one that does not begin with a convolution of red, green and blue.
+    """
+
+    def __init__(self, name: str, side_px: int) -> None:
+        super().__init__()
+        self.maps = Backbone(name, side_px)
+        self.width = self.maps.widths[-1]
+        self.colours: Colours = self.maps.mean.flatten().tolist(), self.maps.sd.flatten().tolist()
+        for buffer, value in (("mean", 0.0), ("sd", 1.0)):  # x of eq. 1 is standardised already, and its mask is not
+            self.maps.register_buffer(buffer, torch.tensor(value), persistent=False)
+        self.place, first = _first_convolution(self.maps.net, name)
+        self._replace(_with_mask(first, first.weight))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, width) f of (n, 4, S, S) x."""
+        f: torch.Tensor = self.maps(x)[-1].mean((2, 3))
+        return f
+
+    def start(self, state: Mapping[str, torch.Tensor], source: str) -> str:
+        """Take over public weights of the backbone; others raise :class:`InputError`."""
+        plain = Backbone(self.maps.name, self.maps.side_px)
+        said = plain.start(state, source)
+        weights = plain.net.state_dict()
+        name = f"{self.place}.weight"
+        self.maps.net.load_state_dict({**weights, name: _widened(weights[name])})
+        return said
+
+    def _replace(self, convolution: nn.Conv2d) -> None:
+        parent, _, name = self.place.rpartition(".")
+        setattr(self.maps.net.get_submodule(parent), name, convolution)
+
+
+def _resnet() -> Any:
+    """The paper's backbone: torchvision's ResNet-50 with a filter for the mask, without its classes."""
+    from torchvision.models import resnet50
+
+    net: Any = resnet50()
+    net.conv1 = nn.Conv2d(4, 64, kernel_size=7, stride=2, padding=3, bias=False)
+    net.fc = nn.Identity()
+    return net
+
+
+def _first_convolution(net: nn.Module, name: str) -> tuple[str, nn.Conv2d]:
+    """The convolution that reads red, green and blue, and its name."""
+    for place, module in net.named_modules():
+        if isinstance(module, nn.Conv2d):
+            if module.in_channels == 3 and module.groups == 1:
+                return place, module
+            break
+    raise ConfigError(
+        f"backbone {name!r}, which has no filter that a mask could join",
+        "a network that begins with a convolution of red, green and blue",
+        f"name {_RESNET}, or timm/tf_efficientnet_lite0",
+    )
+
+
+def _with_mask(first: nn.Conv2d, weight: torch.Tensor) -> nn.Conv2d:
+    """The same convolution of four channels, kind and padding kept."""
+    convolution = deepcopy(first)
+    convolution.in_channels = 4
+    convolution.weight = nn.Parameter(_widened(weight.detach()))
+    return convolution
+
+
+def _widened(weight: torch.Tensor) -> torch.Tensor:
+    """(width, 4, h, w) of (width, 3, h, w): the mask's filter is the mean of the colour filters."""
+    return torch.cat([weight, weight.mean(1, keepdim=True)], 1)
+
+
 class Hybrid(Network, nn.Module):
     """Eqs. 1 to 3.
 
@@ -96,7 +186,7 @@ class Hybrid(Network, nn.Module):
         backbone: eq. 1.
         branch: eq. 2; None where there is neither attribute nor radiomic feature.
         output: eq. 3.
-        reference_embedding: (2048,) running mean of f over training, what an explanation puts in the place of a photo.
+        reference_embedding: (width,) running mean of f over training, what an explanation puts in the place of a photo.
         last: the block whose maps a heatmap shows.
     """
 
@@ -105,7 +195,9 @@ class Hybrid(Network, nn.Module):
     CONFIG = Config
     PRESETS = PRESETS
     RADIOMICS = "signature"
+    MASKS_CLASSES = True
 
+    backbone: Any
     class_weights: torch.Tensor
     mean: torch.Tensor
     sd: torch.Tensor
@@ -115,27 +207,28 @@ class Hybrid(Network, nn.Module):
     @classmethod
     def default_weights(cls, config: Config) -> str:
         """ImageNet weights of the backbone."""
-        return "resnet50"
+        return str(config.backbone)
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
         recipe.check(config)
         if config.image_epochs < 0:
             raise ConfigError(f"image_epochs = {config.image_epochs}", "0 or more", "0 leaves that phase out")
         super().__init__()
-        from torchvision.models import resnet50
-
         self.config = config
         self.sizes = sizes
-        self.backbone = resnet50()
-        self.backbone.conv1 = nn.Conv2d(4, 64, kernel_size=7, stride=2, padding=3, bias=False)
-        self.backbone.fc = nn.Identity()
+        if config.backbone == _RESNET:
+            colours: Colours = IMAGENET_MEAN, IMAGENET_SD
+            self.backbone, width = _resnet(), _WIDTH
+        else:
+            other = WithMask(config.backbone, config.side_px)
+            self.backbone, width, colours = other, other.width, other.colours
         columns = sum(sizes.columns.get(name, 0) for name in ("attributes", "radiomics"))
         self.branch = nn.Linear(columns, config.branch_width) if columns else None
-        self.output = nn.Linear(_WIDTH + (config.branch_width if columns else 0), len(sizes.answers))
+        self.output = nn.Linear(width + (config.branch_width if columns else 0), len(sizes.answers))
         self.silent = False
         self.register_buffer("class_weights", class_weights(config.recipe.class_weights, sizes), persistent=False)
-        register_imagenet(self)
-        self.register_buffer("reference_embedding", torch.zeros(_WIDTH))
+        register_normalisation(self, *colours)
+        self.register_buffer("reference_embedding", torch.zeros(width))
         self.register_buffer("steps_seen", torch.zeros((), dtype=torch.int64))
 
     def effective_class_prior(self) -> torch.Tensor:
@@ -145,21 +238,22 @@ class Hybrid(Network, nn.Module):
     @property
     def last(self) -> nn.Module:
         """The last block of eq. 1; its answer is F."""
-        block: nn.Module = self.backbone.layer4[-1]
+        block: nn.Module = self.backbone.layer4[-1] if self.config.backbone == _RESNET else self.backbone.maps.last
         return block
 
     def start(self, state: Mapping[str, torch.Tensor], source: str) -> str:
-        """Take over a torchvision ResNet-50; the mask's filter becomes the mean of the colour filters.
+        """Take over public weights of the backbone; the mask's filter becomes the mean of the colour filters.
 
         Raises:
-            InputError: it is not one; names the first tensor that differs.
+            InputError: they are another network's; names the first tensor that differs.
         """
+        if self.config.backbone != _RESNET:
+            return f"{self.backbone.start(state, source)}; {_MASK_FILTER}"
         first = state.get("conv1.weight")
         if first is not None and first.ndim == 4 and first.shape[1] == 3:
-            state = {**state, "conv1.weight": torch.cat([first, first.mean(1, keepdim=True)], 1)}
+            state = {**state, "conv1.weight": _widened(first)}
         load_into(self.backbone, state, f"{source} is no ResNet-50", without=("fc.",))
-        start = f"ResNet-50 of {source}, its classes left out; the filter of the mask is the mean of the colour filters"
-        return start + corruption_note(self.backbone)
+        return f"ResNet-50 of {source}, its classes left out; {_MASK_FILTER}{corruption_note(self.backbone)}"
 
     def phases(self) -> tuple[Phase, ...]:
         """First the photo and its mask, then everything."""
@@ -177,7 +271,8 @@ class Hybrid(Network, nn.Module):
 
     def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Eq. 4."""
-        return recipe.cross_entropy(self.config, self(batch)["diagnosis"].float(), batch["class"], self.class_weights)
+        logits = self(batch)["diagnosis"].float()
+        return recipe.cross_entropy(self.config, logits, batch["class"], self.class_weights, batch.get(POSSIBLE))
 
     def forward(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Eqs. 1 to 3 without the softmax.
@@ -198,7 +293,7 @@ class Hybrid(Network, nn.Module):
         return self.head(self.encode(batch), batch)
 
     def encode(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """(n, 2048) f of the photos and masks, with ``mirrored`` the mean over them and their mirror images."""
+        """(n, width) f of the photos and masks, with ``mirrored`` the mean over them and their mirror images."""
         x = self._pictures(batch)
         if not self.config.mirrored:
             return self.backbone(x)  # type: ignore[no-any-return]

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 from skinkit.artifacts.artifact import Artifact, open_artifact
 from skinkit.artifacts.files import json_values, write_atomic
 from skinkit.errors import CaseError, ConfigError, did_you_mean, listed
-from skinkit.models.parts.protocol import DIAGNOSIS
+from skinkit.models.parts.protocol import DIAGNOSIS, MEMBERS
 from skinkit.options import ONE_MODEL, Help
 from skinkit.schemas import EXPLANATIONS, OK
 from skinkit.stages import Job
@@ -99,6 +99,8 @@ def run(config: Config, job: Job) -> Artifact:
         found = f"limit {config.limit}, cells {config.cells}, steps {config.steps}"
         raise ConfigError(found, "limit >= 0, cells >= 1 and steps >= 2", "mend the values")
     model = trained.open_classifier(job.inputs["model"])
+    if not model.reads_photos:
+        model.refuse_members("explain")
     positive(model, config.target)
     how = method_of(model, config.method)
     with_photos = how != "occlusion_of_mask"
@@ -155,9 +157,9 @@ def method_of(model: Classifier, requested: str) -> str:
         fits = own if own == "occlusion_of_mask" or not model.is_network else "gradcam"
         expected = "a network that reads photo and attributes" if requested == "gfa" else "a model that looks at photos"
         raise ConfigError(
-            f"--method {requested}, and {model.about['model']} cannot be explained so",
-            f"{expected}; for this one {fits}",
-            "leave --method out",
+            f"{model.about['model']}, which cannot be explained by {requested}",
+            f"{expected}; this one is explained by {fits}",
+            "use 'skinkit explain' without --method, or name another model",
         )
     return requested
 
@@ -287,23 +289,34 @@ class View:
         return np.asarray(sum(part.sum(axis=1) for part in self.parts.values()))
 
 
-def views(model: Classifier, case: Mapping[str, Any], image: np.ndarray | None) -> list[View]:
+def views(
+    model: Classifier,
+    case: Mapping[str, Any],
+    image: np.ndarray | None,
+    members: Mapping[int, np.ndarray] | None = None,
+) -> list[View]:
     """The folds that predicted this case, each taken apart.
 
     Args:
         model: the model.
         case: fused row with ``fold``: the one that held it out, or None for all.
         image: (width,) what the frozen network says of the photo, where the model reads photos.
+        members: number of a fold -> (1, columns) what its members answer, where it reads that.
     """
     taken_apart = []
-    for fold, batch in _batches(model, case, image):
+    for fold, batch in _batches(model, case, image, members):
         fitted = cast("Estimator", fold.fitted)  # only a network has none
         parts = {name: part[0] / fold.temperature for name, part in fitted.contributions(batch).items()}
         taken_apart.append(View(fold, parts))
     return taken_apart
 
 
-def _batches(model: Classifier, case: Mapping[str, Any], image: np.ndarray | None) -> Iterator[tuple[Fold, Any]]:
+def _batches(
+    model: Classifier,
+    case: Mapping[str, Any],
+    image: np.ndarray | None,
+    members: Mapping[int, np.ndarray] | None = None,
+) -> Iterator[tuple[Fold, Any]]:
     """The folds that predicted this case, and what each of them reads of it."""
     import pandas as pd
 
@@ -311,7 +324,8 @@ def _batches(model: Classifier, case: Mapping[str, Any], image: np.ndarray | Non
 
     frame = pd.DataFrame([dict(case)])
     for fold in _folds(model, case):
-        yield fold, batch_of(frame, fold.encoder, fold.radiomics, None if image is None else image[None])
+        others = members[fold.number] if members is not None else None
+        yield fold, batch_of(frame, fold.encoder, fold.radiomics, None if image is None else image[None], others)
 
 
 def _folds(model: Classifier, case: Mapping[str, Any]) -> tuple[Fold, ...]:
@@ -319,8 +333,13 @@ def _folds(model: Classifier, case: Mapping[str, Any]) -> tuple[Fold, ...]:
     return model.chosen(model.outside if case["fold"] is None else [case["fold"]])
 
 
-def attributed(fold_views: Sequence[View], case: Mapping[str, Any], chosen: np.ndarray) -> dict[str, Any]:
-    """The columns ``attributions_json``, ``baseline`` and ``unit``: contributions to the mean log odds over folds."""
+def attributed(
+    fold_views: Sequence[View], case: Mapping[str, Any], chosen: np.ndarray, members: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The columns ``attributions_json``, ``baseline`` and ``unit``: contributions to the mean log odds over folds.
+
+    What the model reads of ``members`` counts as one attribute each, called by their names.
+    """
     import numpy as np
 
     from skinkit.explain.shapley import log_odds, margin_weights
@@ -334,6 +353,7 @@ def attributed(fold_views: Sequence[View], case: Mapping[str, Any], chosen: np.n
             "attributes": view.fold.encoder.attributes,
             "radiomics": view.fold.radiomics.columns,
             "image": ("image",),
+            MEMBERS: tuple(name for name in members for _ in chosen),
         }
         for name, labels in columns.items():
             if name in view.parts:
@@ -378,7 +398,7 @@ def _photo_work(
         task, _ = _task_of(config.target)
         explain_case = _through_networks(model, chosen, device, job.workspace.root, job.cohort.root, one, task)
     else:
-        explain_case = _through_probe(model, chosen, device)
+        explain_case = _through_probe(model, chosen, device, job)
 
     def work(case: Mapping[str, Any]) -> dict[str, Any]:
         from skinkit.explain.shapley import enlarged, inside_share, points_inside, softened
@@ -405,12 +425,17 @@ def _photo_work(
     return work
 
 
-def _through_probe(model: Classifier, chosen: np.ndarray, device: str) -> ExplainCase:
-    """One frozen network before all folds."""
-    network: Any = model.embedder(device)
+def _through_probe(model: Classifier, chosen: np.ndarray, device: str, job: Job) -> ExplainCase:
+    """One frozen network before all folds; members, where there are any, answer as they do when it predicts."""
+    from skinkit.learning.scorer import Scorer
+
+    scorer = Scorer(model, job.workspace.root, device, job.console)
+    network: Any = scorer.embedder
+    names = [member.name for member in model.members]
 
     def explain_case(case: Mapping[str, Any], rgb: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         import numpy as np
+        import pandas as pd
         import torch
 
         from skinkit.explain.shapley import grad_cam, straightened
@@ -418,7 +443,11 @@ def _through_probe(model: Classifier, chosen: np.ndarray, device: str) -> Explai
         images = torch.from_numpy(network.prepare(rgb)[None]).to(device)
         with torch.inference_mode():
             vector = network(images)[0].float().cpu().numpy().astype(np.float16)
-        fold_views = views(model, case, vector)
+        asked = None
+        if model.members:
+            numbers = [fold.number for fold in _folds(model, case)]
+            asked = scorer.members_answers(pd.DataFrame([dict(case)]), [numbers], job.cohort.root)
+        fold_views = views(model, case, vector, asked)
         offsets = [
             sum((part.sum(axis=1) for name, part in view.parts.items() if name != "image"), np.zeros(len(chosen)))
             * view.fold.temperature
@@ -426,7 +455,8 @@ def _through_probe(model: Classifier, chosen: np.ndarray, device: str) -> Explai
         ]
         fitted, temperatures = [v.fold.fitted for v in fold_views], [v.fold.temperature for v in fold_views]
         module, layer = model.model_class.explained(network, fitted, offsets, temperatures, chosen)
-        return {"image": straightened(grad_cam(module, layer, images))}, attributed(fold_views, case, chosen)
+        maps = straightened(grad_cam(module, layer, images), model.model_class.REPEATS)
+        return {"image": maps}, attributed(fold_views, case, chosen, names)
 
     return explain_case
 

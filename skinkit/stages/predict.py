@@ -17,7 +17,7 @@ One lesion that is in no cohort is predicted by
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,10 +26,10 @@ from skinkit.artifacts.files import digest
 from skinkit.errors import CaseError, ConfigError, RefusedError, listed
 from skinkit.learning.pack import fused_name
 from skinkit.models.parts.protocol import UNCERTAINTIES
-from skinkit.options import ONE_MODEL, Help
+from skinkit.options import ONE_MODEL, Help, MaskLabel, MaskPolarity
 from skinkit.schemas import EXCLUDED, FAILED, IMAGE, LESION, OK, PATIENT, PREDICTIONS, PROBABILITY, probability_prefix
 from skinkit.stages import Job, Sources
-from skinkit.stats.thresholds import threshold_of
+from skinkit.stats.thresholds import called_malignant, threshold_of
 from skinkit.workspace import Ref, Workspace
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from skinkit.learning.trained import Classifier
 
-VERSION = 3
+VERSION = 4
 SCHEMA = PREDICTIONS
 SHARES = True
 OF_MODEL = True
@@ -85,6 +85,8 @@ class Config:
         Help("with --image: what is known, such as age_years=63; repeatable", identity=False, metavar="NAME=VALUE"),
     ] = ()
     mask: Annotated[str, Help("with --image: mask of the lesion", identity=False, metavar="FILE")] = ""
+    label: MaskLabel = None
+    mask_polarity: MaskPolarity = ""
 
 
 def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:
@@ -118,11 +120,16 @@ def run(config: Config, job: Job) -> Artifact:
     import pandas as pd
     from pandas.util import hash_pandas_object
 
-    from skinkit.learning.trained import open_classifier
+    from skinkit.learning.trained import has_other_temperature, open_classifier
 
     if not 0 <= config.undecided <= 1:
         raise ConfigError(f"--undecided {config.undecided}", "a share, 0 to 1", "0.8 is the default")
     model = open_classifier(job.inputs["model"], job.target.name)
+    if has_other_temperature(model.about):
+        job.console.warn(
+            f"{job.target.name} was calibrated by an older version, for the mix of its validation rows and not for the "
+            "one that its probabilities suppose: train it again (--replace) before you read its malignancy"
+        )
     frame = job.inputs["fused"].table()
     frame = frame[frame["status"] == OK].sort_values("case_id", kind="stable").reset_index(drop=True)
     _refuse_other_masks(config, job, model, frame)
@@ -214,7 +221,7 @@ def _image_rows(config: Config, job: Job, model: Classifier, frame: pd.DataFrame
 
     if frame.empty:
         return
-    needs_device = model.reads_photos or model.is_network
+    needs_device = model.uses_device
     scorer = Scorer(
         model, job.workspace.root, precision.pick_device(job.device) if needs_device else "cpu", job.console
     )
@@ -322,7 +329,7 @@ def _decision(
     positive = probability[probability > 0]
     entropy = float(-(positive * np.log(positive)).sum() / np.log(len(names)))
     by_class = bool(model.malignant[first])
-    malignant = by_class or malignancy >= threshold
+    malignant = called_malignant(malignancy, by_class, threshold)
     reasons = ["malignant_call"] if malignant else []
     reasons += ["undecided"] if entropy > config.undecided else []
     reasons += doubts
@@ -351,15 +358,17 @@ def _beside(
     """What stands beside the decision: raw malignancy, prediction set, and malignancy at the stated prevalence."""
     import numpy as np
 
+    from skinkit.learning.trained import effective_prevalence
     from skinkit.stats.calibration import prediction_sets, set_of, shift_malignancy
 
     level = float(np.mean([fold.conformal_level for fold in model.folds if fold.number in folds]))
-    source = trained_prevalence(model.about, model.classes.malignant)
+    source = effective_prevalence(model.about, model.classes.malignant)
     malignancy = probability[model.malignant].sum()
     shifts = prevalence is not None and source is not None and 0 < source < 1
     return {
         "malignancy_raw": raw,
         "prediction_set": set_of(model.classes.classes, prediction_sets(probability[None], level)[0]),
+        "effective_prevalence": source,
         "malignancy_at_prevalence": float(shift_malignancy(malignancy, source or 0, prevalence or 0))
         if shifts
         else None,
@@ -391,21 +400,6 @@ def _of_tasks(probability: Mapping[str, np.ndarray], folds: Sequence[int], model
         row |= {f"top1__{name}": codes[first], f"top1_p__{name}": float(p[first])}
         row[f"prediction_set__{name}"] = set_of(codes, prediction_sets(p[None], level)[0])
     return row
-
-
-def trained_prevalence(about: Mapping[str, Any], malignant: Collection[str]) -> float | None:
-    """Prevalence of malignancy for which the probabilities hold; None where ``model.json`` does not tell.
-
-    That is the share among the cases the folds learnt from, or another where a model lets rare classes count more.
-    """
-    names = ("effective_class_prior", "supposed_shares", "class_counts")  # the second of models of older versions
-    shares: list[Mapping[str, float]] = [
-        next((fold[name] for name in names if fold.get(name)), {}) for fold in about["folds"]
-    ]
-    total = sum(n for of in shares if of for n in of.values())
-    if not total or not all(shares):
-        return None
-    return float(sum(n for of in shares for code, n in of.items() if code in malignant) / total)
 
 
 def _joined_row(

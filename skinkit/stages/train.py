@@ -1,4 +1,4 @@
-"""train: fused cases + split -> a classifier, or cases + split -> a segmenter or a pretraining; fold by fold.
+"""train: fused cases + split -> a classifier, or cases + split -> a segmenter, a pretraining or a generator.
 
 Everything that is fitted is fitted per fold and lies in the fold's folder: encoder and imputer, scalers, signature and
 model on the training rows; calibration temperature and Youden thresholds on the validation rows. A model that needs no
@@ -11,154 +11,91 @@ is trained a second time, from the beginning and on all rows, with the calibrati
 answers for other cohorts alone; the held-out rows are scored by the fold's, which has learnt from fewer cases, so that
 its figures are on the cautious side.
 
-A pretraining learns from photos alone, labelled or not, and answers a backbone. ``--weights model:NAME`` starts a
-network from it, each fold from the same fold; what that fold validates on or holds out, the pretraining may not have
-learnt from.
+A generator learns from the photos and classes of a fold's training rows alone; ``skinkit synthesise`` lets it write
+images. A pretraining learns from photos alone, labelled or not, and answers a backbone. ``--weights model:NAME`` starts
+a network from it, each fold from the same fold; what that fold validates on or holds out, the pretraining may not have
+learnt from. ``--teacher NAME`` lets a network learn the answers of a trained classifier for its training rows, and
+``--synthetic NAME`` adds the images of a generator to the training rows of their fold, under the same rule; they enter
+neither validation, calibration nor novelty.
 
 Models are frozen: one that exists is replaced by another configuration only with --replace.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from skinkit.artifacts.artifact import Artifact, Recipe, exists, open_artifact
 from skinkit.artifacts.builder import Builder
-from skinkit.artifacts.files import digest, file_sha256, link_or_copy
+from skinkit.artifacts.files import digest, link_or_copy
 from skinkit.artifacts.files import write_atomic as write
 from skinkit.errors import ConfigError, InputError, RefusedError, listed
+from skinkit.learning.precision import BEGUN
+from skinkit.models.parts import protocol
 from skinkit.models.parts.protocol import Estimator, Network
-from skinkit.models.parts.weights import RANDOM, Start, locate, model_named
-from skinkit.options import Help, flat, identity_of
-from skinkit.schemas import MODEL, TRAINED_ON
-from skinkit.stages import Job, Sources
+from skinkit.models.parts.weights import RANDOM, model_named
+from skinkit.options import flat, identity_of, options_of
+from skinkit.schemas import LEARNT, LEARNT_BEFORE, LEARNT_LABEL, MODEL, REPLAYED, TRAINED_ON, UNUSED
+from skinkit.stages import Job, Sources, select
+from skinkit.stages.training.classifier import classifier
+from skinkit.stages.training.config import (
+    ALL_SPLIT,
+    MASKS_SPLIT,
+    NO_IMAGES,
+    OBJECTIVE,
+    Config,
+    absent_classes,
+    all_settings,
+    earlier_model,
+    kind_of,
+    learnt_cohorts,
+    model_settings,
+    named_objective,
+    replayed_cohorts,
+    weights_finder,
+)
+from skinkit.stages.training.work import Work, generator, pretraining, segmenter
 from skinkit.stats import thresholds
 from skinkit.studies.protocols import HALF, LEFT_OUT_FILE
-from skinkit.taxonomy import class_set, tasks_of
-from skinkit.workspace import Ref, Workspace, check_name
+from skinkit.taxonomy import ClassSet, class_set, tasks_of
+from skinkit.workspace import SETTINGS_FILE, Ref, Workspace, check_name
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
-    from skinkit.learning.examples import Examples, Photo
-    from skinkit.learning.fold_classifier import FoldInputs
-    from skinkit.learning.fold_network import Training
+    from skinkit.audit.leakage import Photos
     from skinkit.learning.rows import DevelopmentRows
+    from skinkit.learning.synthetic import SyntheticImages
 
-VERSION = 6
+VERSION = 8
 SCHEMA = MODEL
-MASKS_SPLIT = "masks"
-"""Name of the split segmenters are trained on."""
-ALL_SPLIT = "all"
-"""Name of the split pretrainings are trained on."""
 
 
-@dataclass(frozen=True)
-class Config:
-    """Options of the stage."""
+def company(config: Config, device: str) -> contextlib.AbstractContextManager[bool]:
+    """The processes that torchrun or Slurm started for this training; see :mod:`skinkit.learning.processes`."""
+    for flag, n in (("--nodes", config.nodes), ("--devices", config.devices)):
+        if n < 1:
+            raise ConfigError(f"{flag} {n}", "1 or more", "leave the option out")
+    if config.nodes == 1 and "RANK" not in os.environ:
+        return contextlib.nullcontext(True)
+    from skinkit.learning import processes
+    from skinkit.learning.precision import pick_device
 
-    model: Annotated[
-        str,
-        Help(
-            "kind of model to train: one of 'skinkit list' (default: the workspace's model); "
-            "--name says what the trained model is called",
-            metavar="KIND",
-        ),
-    ] = ""
-    preset: Annotated[str, "named set of network settings, such as quick or wang2024"] = ""
-    weights: Annotated[
-        str,
-        Help(
-            "pretrained weights: safetensors, a PyTorch state dict, a name of 'skinkit weights list' (default: the "
-            "model's own, if downloaded), or model:NAME, a pretraining of this workspace; none: random initialisation",
-            identity=False,
-            metavar="PATH",
-        ),
-    ] = ""
-    settings: Annotated[
-        tuple[str, ...],
-        Help(
-            "model setting, repeatable, such as recipe.epochs=5; overrides the preset",
-            metavar="NAME=VALUE",
-        ),
-    ] = ()
-    classes: Annotated[
-        str, "class set: pad6, wang8, wang4, isic2017, isic2018-7, malignancy or a TOML file (default: the workspace's)"
-    ] = ""
-    malignant: Annotated[str, "malignant set: pad or wang (default: the class set's own)"] = ""
-    tasks: Annotated[
-        tuple[str, ...],
-        Help(
-            "further tasks beside the diagnosis, of a model that answers several: such as pigment_network,streaks; "
-            "seven_point: every criterion of the checklist; or [tasks.NAME] of the class-set file",
-            identity=False,
-            metavar="NAME[,NAME]",
-        ),
-    ] = ()
-    veto: Annotated[
-        float | str,
-        "malignancy at or above which a lesion is called malignant, 0 to 1; or a rule that chooses it on the "
-        "validation rows: sensitivity=SHARE, specificity=SHARE or youden",
-    ] = 0.3
-    attributes: Annotated[
-        Literal["auto", "pad81", "pad45", "isic", "isic_ordinal", "none"],
-        "encoder of the metadata; auto: pad81 where a development case has a PAD attribute, else isic",
-    ] = "auto"
-    missing: Annotated[
-        Literal["zeros", "indicator", "median"],
-        "how an unknown attribute is written: zeros (a category as all zeros, a number as the encoder's fill), "
-        "indicator (beside that a column that says so) or median (a number as the training median, a category as one "
-        "of its own)",
-    ] = "zeros"
-    radiomics: Annotated[
-        Literal["auto", "none", "signature", "all"], "radiomic features of the model; auto: the model's default"
-    ] = "auto"
-    split: Annotated[
-        str, "name of the split (default: the workspace's; masks for a segmenter, all for a pretraining)"
-    ] = ""
-    fused: Annotated[str, "name of the fused tables (default: the workspace's segmenter)"] = ""
-    folds: Annotated[int, Help("required number of folds of the split; 0: any", identity=False)] = 0
-    refit: Annotated[
-        bool,
-        "after calibrating, fit once more: on training and validation rows what needs none to know when to stop "
-        "(frozen_probe, the regressions inside derma_calibra), and with one fold on all rows, for other cohorts, "
-        "networks with final_epochs",
-    ] = True
-    calibration: Annotated[
-        Literal["temperature", "isotonic"],
-        "what makes scores probabilities; both are fitted on the validation rows and kept, isotonic on top",
-    ] = "temperature"
-    coverage: Annotated[float, Help("target coverage of prediction sets, 0.5 to 1", rare=True)] = 0.9
-    seed: Annotated[int, "seed of the model"] = 0
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16"],
-        Help(
-            "arithmetic of a network; auto: bf16 where 'skinkit doctor' measures it faster", identity=False, rare=True
-        ),
-    ] = "auto"
-    devices: Annotated[int, Help("number of GPUs", identity=False, rare=True)] = 1
-    cache_mib: Annotated[
-        int, Help("memory for decoded photos while a network is trained, MiB", identity=False, rare=True)
-    ] = 2048
-    replace: Annotated[bool, Help("replace a model of this name that has another configuration", identity=False)] = (
-        False
-    )
-    allow_leakage: Annotated[
-        str, Help("reason for training on a split with a patient, lesion or image on both sides", metavar="REASON")
-    ] = ""
+    return processes.company(config.devices, config.nodes, pick_device(device))
 
 
 def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:
-    """One model, learnt from all development cohorts."""
+    """One model, learnt from all development cohorts or from those that ``--cohorts`` names."""
     name = name or config.model or workspace.defaults["model"]
     check_name(name, "name of the model")
-    development = workspace.development(cohorts, "a model")
+    development = workspace.development(cohorts, "a model", "give --cohorts A,B to learn from some of them")
     target = Ref("models", name=name)
     _refuse_installed(config, target, workspace)
     return [target] if development else []
@@ -178,15 +115,27 @@ def _refuse_installed(config: Config, target: Ref, workspace: Workspace) -> None
 def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:
     """Fill in what the workspace and the model decide. A model called after a registered one is that one.
 
-    A model that started from a pretraining starts from it again where no other weights are given.
+    A model that is there is trained anew as what it is: its kind, the pretraining that it started from, its cohorts and
+    its further tasks, where nothing else is given; ``--tasks diagnosis`` leaves these out.
     """
     from skinkit.models import registered, trainable
 
-    name = config.model or (target.name if target.name in registered() else workspace.defaults["model"])
+    recorded = _recorded(target, workspace)
+    own = target.name if target.name in registered() else _usual_kind(workspace)
+    name = config.model or str(recorded.get("kind") or own)
     model = trainable(name)
-    config = replace(config, model=name, weights=config.weights or _started_from(target, workspace))
+    cohorts = _checked_cohorts(config, recorded.get("cohorts") or (), workspace)
+    if not config.weights:
+        again = config.replay or float(recorded.get("replay") or 0.0)
+        config = replace(config, weights=str(recorded.get("weights") or ""), replay=again)
+    synthetic = config.synthetic or str(recorded.get("synthetic") or "")
+    synthetic = "" if synthetic == NO_IMAGES else synthetic
+    config = replace(config, model=name, cohorts=cohorts, synthetic=synthetic)
+    if config.teacher and not config.objective and protocol.TEACHER not in model.READS:
+        config = replace(config, objective="distillation")
+    _check_objective(config)
     classes = config.classes or workspace.defaults["classes"]
-    tasks = tuple(tasks_of(config.tasks, classes, workspace.root))
+    tasks = tuple(tasks_of(config.tasks or recorded.get("tasks", ()), classes, workspace.root))
     if tasks and not model.TASKS:
         raise ConfigError(
             f"--tasks {','.join(tasks)} for {name}",
@@ -195,66 +144,172 @@ def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:
         )
     if model.TASK in ("segment", "pretrain"):
         return replace(config, split=config.split or (MASKS_SPLIT if model.TASK == "segment" else ALL_SPLIT))
+    config = replace(config, classes=classes, malignant=config.malignant or workspace.defaults["malignant"])
+    if model.TASK == "generate":
+        return replace(config, split=config.split or workspace.defaults["split"])
     return replace(
         config,
-        classes=classes,
         tasks=tasks,
-        malignant=config.malignant or workspace.defaults["malignant"],
         radiomics=model.RADIOMICS if config.radiomics == "auto" else config.radiomics,
         split=config.split or workspace.defaults["split"],
         fused=config.fused or workspace.defaults["segmenter"],
     )
 
 
-def _started_from(target: Ref, workspace: Workspace) -> str:
-    """``model:NAME`` where the target is there, was trained here and started from a pretraining; else empty."""
+def _usual_kind(workspace: Workspace) -> str:
+    """The kind of the workspace's model, which may be named by its kind or be a trained model."""
+    usual = workspace.defaults["model"]
+    return str(_recorded(Ref("models", name=usual), workspace).get("kind") or usual)
+
+
+def _recorded(target: Ref, workspace: Workspace) -> Mapping[str, Any]:
+    """What a target that was trained here remembers for training it again: its kind, weights, cohorts and the like."""
     path = workspace.path(target)
     if not exists(path) or (artifact := open_artifact(path)).installed:
-        return ""
-    return str(artifact.info.get("weights") or "")
+        return {}
+    kind = artifact.config.get("model")
+    return {**artifact.info, "kind": kind, "tasks": tuple(artifact.json("model.json").get("tasks") or ())}
+
+
+def _checked_cohorts(config: Config, recorded: Sequence[str], workspace: Workspace) -> tuple[str, ...]:
+    """The cohorts that are named, here or when the model was trained, in the workspace's order; empty for all.
+
+    Raises:
+        ConfigError: an unknown cohort, or one without labels.
+        RefusedError: an external cohort, which is there to be scored.
+    """
+    development = workspace.with_role("development")
+    for name in config.cohorts:
+        role = workspace.cohort(name).role
+        if role != "development":
+            raise (RefusedError if role == "external" else ConfigError)(
+                f"--cohorts {name}, which has the role {role}",
+                f"development cohorts: {listed(development)}",
+                f"leave it out, or change its role in {SETTINGS_FILE}",
+            )
+    named = config.cohorts or recorded
+    return tuple(name for name in development if name in named)
 
 
 def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
-    """The split, and of every development cohort the fused table, or for a segmenter or a pretraining the cases.
+    """The split, and of every cohort trained on the fused table, or for other models than classifiers the cases.
 
     A classifier that reads a signature needs that too, and a network that starts from a pretraining that model.
     """
     split = Ref("split", name=config.split)
     _check_folds(config, split, workspace)
-    development = workspace.with_role("development")
+    cohorts = learnt_cohorts(config, workspace)
     inputs = {}
     if name := model_named(config.weights):  # first, so that one that is not there is missed before any work
         _check_starts(config, name, target)
         inputs["weights"] = Ref("models", name=name)
+    if config.teacher:
+        _check_other(config.teacher, target, f"--teacher {config.teacher}")
+        inputs["teacher"] = Ref("models", name=config.teacher)
+    for member in config.members:
+        _check_other(member, target, f"--members {','.join(config.members)}")
+        inputs[f"members/{member}"] = Ref("models", name=member)
+    if config.synthetic:
+        inputs["synthetic"] = _images(config, workspace)
     inputs["split"] = split
-    if _model(config).TASK != "classify":
-        return {**inputs, **{f"cases/{cohort}": Ref("cases", cohort) for cohort in development}}
-    inputs |= {**{f"fused/{cohort}": Ref("fused", cohort, config.fused) for cohort in development}}
-    if config.radiomics == "signature":
-        inputs["signature"] = Ref("signature", name=f"{config.split}/{config.fused}")
+    if kind_of(config).TASK != "classify":
+        return {**inputs, **{f"cases/{cohort}": Ref("cases", cohort) for cohort in cohorts}}
+    if not name or exists(workspace.path(Ref("models", name=name))):
+        inputs |= {
+            f"fused/{cohort}": Ref("fused", cohort, config.fused) for cohort in replayed_cohorts(config, workspace)
+        }
+    inputs |= {f"fused/{cohort}": Ref("fused", cohort, config.fused) for cohort in cohorts}
+    if config.radiomics == "signature" and earlier_model(config, workspace) is None:
+        inputs["signature"] = Ref("signature", name=select.name_of(config.split, config.fused, cohorts, workspace))
     return inputs
+
+
+def _images(config: Config, workspace: Workspace) -> Ref:
+    """The synthetic images of ``--synthetic``.
+
+    Raises:
+        ConfigError: the model reads what they lack.
+        InputError: there are none of that name, nor a generator that would write them.
+    """
+    model, images = kind_of(config), Ref("synthetic", name=config.synthetic)
+    lacking = [name for name in model.READS if name != "image"]
+    if config.attributes == "none" and "attributes" in lacking:
+        lacking.remove("attributes")
+    if model.TASK not in ("classify", "pretrain") or not issubclass(model, Network) or lacking:
+        reads = f", which reads {listed(lacking)}" if lacking else ""
+        fix = (
+            "give --attributes none" if lacking == ["attributes"] else "give --synthetic none, or choose another model"
+        )
+        raise ConfigError(
+            f"--synthetic {config.synthetic} for {config.model}{reads}",
+            "a network that classifies or pretrains and reads the photo alone: nothing else is known of an image, "
+            "and what is unknown would give its class away",
+            fix,
+        )
+    if not any(exists(workspace.path(ref)) for ref in (images, Ref("models", name=config.synthetic))):
+        raise InputError(
+            f"no synthetic images {config.synthetic!r} in {workspace.root}",
+            "images of a trained generator",
+            f"run 'skinkit synthesise --model GENERATOR --name {config.synthetic}'",
+        )
+    return images
 
 
 def _check_starts(config: Config, name: str, target: Ref) -> None:
     """Refuse a pretraining for what trains no network, and a model that is to start from itself."""
-    if not issubclass(_model(config), Network):
+    if not issubclass(kind_of(config), Network):
         raise ConfigError(
             f"--weights {config.weights} for {config.model}",
             "a network: this model reads the same weights in every fold",
             "give --weights PATH, or train a network from the pretraining",
         )
+    _check_other(name, target, f"--weights {config.weights}")
+
+
+def _check_other(name: str, target: Ref, what: str) -> None:
+    """Refuse a model that is to be made from itself."""
     if name == target.name:
         raise ConfigError(
-            f"--weights {config.weights} for the model {target.name}",
-            "another model to start from",
-            f"give --name {name}_2 to train one that starts from {name}",
+            f"{what} for the model {target.name}",
+            "another model",
+            f"give --name {name}_2 to train one that is made from {name}",
         )
 
 
-def _model(config: Config) -> type[Estimator | Network]:
-    from skinkit.models import trainable
-
-    return trainable(config.model)
+def _check_objective(config: Config) -> None:
+    """Refuse a teacher or an objective for a model that cannot be trained with it."""
+    model, objective = kind_of(config), named_objective(config)
+    network = issubclass(model, Network)
+    reads = protocol.MEMBERS in model.READS
+    may = reads or (issubclass(model, Estimator) and model.JOINS)
+    least = 2 if reads else 1
+    if (reads and not config.members) or (
+        config.members and not (may and len(set(config.members)) == max(least, len(config.members)))
+    ):
+        expected = "two or more" if reads else "one or more, each once,"
+        raise ConfigError(
+            f"{'--members ' + ','.join(config.members) if config.members else 'no --members'} for {config.model}",
+            f"{expected} trained classifiers"
+            if may
+            else "a model that reads the answers of others: ensemble, late_fusion",
+            "give --members A,B" if may else "leave --members out, or give --model ensemble",
+        )
+    if config.teacher and not (network and model.TASK == "classify"):
+        raise ConfigError(
+            f"--teacher {config.teacher} for {config.model}", "a network that classifies", "leave --teacher out"
+        )
+    if objective is None:
+        return
+    if not network or model.TASK != objective.TASK:
+        raise ConfigError(
+            f"--objective {config.objective} for {config.model}",
+            f"a network whose task is {objective.TASK}",
+            "leave --objective out, or choose another one",
+        )
+    if protocol.TEACHER in objective.BESIDE and not config.teacher:
+        raise ConfigError(
+            f"--objective {config.objective} without a teacher", "--teacher NAME, a trained classifier", "give it"
+        )
 
 
 def _check_folds(config: Config, split: Ref, workspace: Workspace) -> None:
@@ -273,12 +328,15 @@ def _check_folds(config: Config, split: Ref, workspace: Workspace) -> None:
 
 def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
     """The class set, the model's settings with its defaults, and the pretrained weights, by content."""
-    inputs = {"settings": digest(_settings(config))}
-    if _model(config).TASK == "classify":
+    inputs = {"settings": digest(all_settings(config))}
+    if kind_of(config).TASK in ("classify", "generate"):
         inputs["classes"] = digest(class_set(config.classes, config.malignant, workspace.root).as_dict())
+        inputs |= {"replay": repr(config.replay)} if config.replay else {}
+        absent = absent_classes(config, workspace) if kind_of(config).MASKS_CLASSES else {}
+        inputs |= {"absent_classes": digest(absent)} if absent else {}
     if tasks := tasks_of(config.tasks, config.classes, workspace.root):
         inputs["tasks"] = digest({name: of.as_dict() for name, of in tasks.items()})
-    weights = _weights(config, workspace)
+    weights = weights_finder(config, workspace)
     if weights is not None:
         try:
             inputs["weights"] = weights().sha256 or RANDOM
@@ -287,7 +345,7 @@ def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
             path = workspace.path(target)
             if config.weights or not exists(path):
                 raise
-            inputs["weights"] = str(open_artifact(path).json("model.json")["weights"]["sha256"])
+            inputs["weights"] = str(open_artifact(path).json("model.json")["weights"]["sha256"] or RANDOM)
     return Sources(inputs, watch="")
 
 
@@ -298,17 +356,27 @@ def guard(config: Config, artifact: Artifact, recipe: Recipe) -> None:
     if config.replace:
         return
     old, new = artifact.recipe, recipe.as_dict()
-    trained = artifact.json("model.json")["settings"]
+    about = artifact.json("model.json")
+    defaults = {option.name: option.default for option in options_of(Config)}
     before = {**identity_of(Config()), **old["config"]}  # an option that is newer than the model had its default
-    pairs = {name: (before.get(name), value) for name, value in new["config"].items() if name != "settings"}
+    names = [name for name in {**new["config"], **before} if name in defaults and name != "settings"]
+    pairs = {name: tuple(of.get(name, defaults[name]) for of in (before, new["config"])) for name in names}
     if old["config"].get("model") == config.model:
-        model = _model(config)
-        had = {**flat(asdict(model.CONFIG())), **flat(present_settings(model, trained))}
-        pairs |= {name: (had.get(name), value) for name, value in flat(_settings(config)).items()}
+        model = kind_of(config)
+        had = {**flat(asdict(model.CONFIG())), **flat(present_settings(model, about["settings"]))}
+        had |= flat({OBJECTIVE: (about.get(OBJECTIVE) or {}).get("settings", {})})
+        pairs |= {name: (had.get(name), value) for name, value in flat(all_settings(config)).items()}
     differences = [f"{name} {was!r} instead of {value!r}" for name, (was, value) in pairs.items() if was != value]
     differences += [
-        f"other {key}" for key in ("weights", "classes", "tasks") if old["inputs"].get(key) != new["inputs"].get(key)
+        f"other {key}"
+        for key in ("weights", "teacher", "classes", "tasks", "replay")
+        if old["inputs"].get(key) != new["inputs"].get(key)
     ]
+    images = str((about.get("synthetic") or {}).get("name") or NO_IMAGES)
+    if images != (config.synthetic or NO_IMAGES):
+        differences.append(f"synthetic images {config.synthetic or NO_IMAGES} instead of {images}")
+    if config.cohorts and sorted(config.cohorts) != sorted(about.get("cohorts", [])):
+        differences.append(f"cohorts {','.join(about['cohorts'])} instead of {','.join(config.cohorts)}")
     if differences:
         raise RefusedError(
             f"the model at {artifact.path} has another configuration ({'; '.join(differences)})",
@@ -317,48 +385,42 @@ def guard(config: Config, artifact: Artifact, recipe: Recipe) -> None:
         )
 
 
-def _settings(config: Config) -> dict[str, Any]:
-    """Every setting of the model, those of the preset and defaults too."""
-    return asdict(_model_config(config))
+def check_values(config: Config, workspace: Workspace) -> None:
+    """Refuse a rule, a share or settings of the model that are wrong.
+
+    Raises:
+        ConfigError: naming the first one.
+    """
+    thresholds.parse(config.veto)
+    if not 0.5 <= config.coverage < 1:
+        raise ConfigError(f"--coverage {config.coverage}", "a share from 0.5 to below 1", "0.9 is the default")
+    if config.settings or config.preset:
+        all_settings(replace(config, model=config.model or _usual_kind(workspace)))
 
 
-def _model_config(config: Config) -> Any:
-    from skinkit.models import model_config
+def check(config: Config, target: Ref, workspace: Workspace) -> None:
+    """Refuse, before the inputs are made, settings that the model cannot be built with and weights that do not fit it.
 
-    return model_config(_model(config), config.settings, preset=config.preset)
+    A model that is there was built once; it is checked again only where it is to be replaced.
 
+    Raises:
+        ConfigError: a setting out of range.
+        InputError: the weights are missing, unreadable or of another network.
+    """
+    from skinkit.contract import Trial
+    from skinkit.models.parts.weights import read_state
 
-def _weights(config: Config, workspace: Workspace) -> Callable[[], Start] | None:
-    """A function that finds the weights file, or None where the model reads none, or those of a pretraining."""
-    if model_named(config.weights):
-        return None
-    model = _model(config)
-    default = model.default_weights(_model_config(config))
-    if not default:
-        if config.weights and not (config.weights == RANDOM and issubclass(model, Network)):
-            raise ConfigError(
-                f"--weights {config.weights} for {config.model}", "a model that reads weights", "leave --weights out"
-            )
-        return None
-    # In skinkit.toml a path is meant from there, on the command line from where one stands.
-    beside = workspace.root / config.weights
-    chosen = (
-        str(beside) if config.weights and beside.is_file() and not Path(config.weights).is_file() else config.weights
-    )
-
-    def find() -> Start:
-        if config.weights == RANDOM:
-            if not issubclass(model, Network):
-                raise ConfigError(
-                    f"--weights {RANDOM} for {config.model}",
-                    "pretrained weights: it trains no network",
-                    "give --weights PATH",
-                )
-            return Start(None, RANDOM, None)
-        path = locate(chosen, default)
-        return Start(path, path.name, file_sha256(path))
-
-    return find
+    if exists(workspace.path(target)) and not config.replace:
+        return
+    model, settings, find = kind_of(config), model_settings(config), weights_finder(config, workspace)
+    file = find().file if find is not None else None
+    if issubclass(model, Network):
+        network = Trial(model, settings).build()
+        network.phases()
+        if file is not None:
+            network.start(read_state(file), file.name)
+    elif file is not None and issubclass(model, Estimator):
+        model.embedder(settings, read_state(file), file.name)
 
 
 # ------------------------------------------------------------------------------------------------------ the work
@@ -371,28 +433,30 @@ def run(config: Config, job: Job) -> Artifact:
     from skinkit.learning.trained import FINAL_FOLDER, FOLD
     from skinkit.reporting import model_card
 
-    thresholds.parse(config.veto)
-    if not 0.5 <= config.coverage < 1:
-        raise ConfigError(f"--coverage {config.coverage}", "a share from 0.5 to below 1", "0.9 is the default")
-    model, settings = _model(config), _model_config(config)
+    model, settings = kind_of(config), model_settings(config)
+    leakage.refuse_unsettled_ids(job.workspace)
     with job.build() as build:
         work = _WORK[model.TASK](config, job, model, settings, build.partial)
         rows = work.rows
+        again = replayed_cohorts(config, job.workspace)
+        _check_covered(config, rows, again)
         for reason, n in rows.barred.items():
             job.console.warn(f"{n} development cases are not trained on: {reason}")
         allowed = config.allow_leakage or str(job.inputs["split"].info.get("allow_leakage") or "")
         split = job.inputs["split"].config
         near = {"near_distance_bits": split.get("near_bits", 4), "near_limit": split.get("near_limit", 0)}
-        rows.refuse_leakage(allowed, near, leakage.photos_of(job.workspace))
-        before = _learnt_before(job, work, model.TASK, allowed, near)
+        photos = leakage.photos_of(job.workspace, job.console)
+        rows.refuse_leakage(allowed, near, photos)
+        before = _learnt_before(job, work, model.TASK, allowed, near, photos)
         inputs = dict(job.sources.inputs) if job.sources else {}
-        inputs |= {"weights": job.inputs["weights"].identity} if "weights" in job.inputs else {}
+        inputs |= {name: a.identity for name, a in job.inputs.items() if a.recipe["kind"] == "models"}
         prints = {(fold,): job.recipe.fingerprint(inputs, *work.made_from(fold)) for fold in rows.folds}
         todo = [key[0] for key in build.plan(prints)]
         _carry_over(build, job.workspace.path(job.target), [f for f in rows.folds if f not in todo])
         for fold in todo:
             job.console.info(f"  fold {fold}: training {config.model}")
             build.add(work.train(fold, build.partial / FOLD.format(fold)))
+        others = _others(job, rows, model.TASK)
         about = {
             "model": config.model,
             "task": model.TASK,
@@ -403,6 +467,7 @@ def run(config: Config, job: Job) -> Artifact:
             "seed": config.seed,
             "leakage_allowed": allowed or None,
             **work.about,
+            **({"not_trained_on": unseen} if (unseen := sorted(set(others) - set(again))) else {}),
             "folds": [
                 json.loads((build.partial / FOLD.format(f) / "fold.json").read_text(encoding="utf-8"))
                 for f in rows.folds
@@ -410,8 +475,10 @@ def run(config: Config, job: Job) -> Artifact:
         }
         if model.TASK == "classify":
             about |= thresholds.of_model(config.veto, about["folds"])
+            if label_attributes := _label_attributes(about, rows, model, job):
+                about["label_attributes"] = label_attributes
         write(build.partial / "model.json", json.dumps(about, indent=1, ensure_ascii=False).encode())
-        _write_trained_on(build.partial, rows, job.inputs["split"], before)
+        _write_trained_on(build.partial, rows, job.inputs["split"], before, others, work.images)
         left_out = job.inputs["split"].path / LEFT_OUT_FILE
         if left_out.is_file():
             write(build.partial / LEFT_OUT_FILE, left_out.read_bytes())
@@ -423,330 +490,112 @@ def run(config: Config, job: Job) -> Artifact:
             f"{folder}/{inner}{name}" for folder in folders for inner in ("", f"{FINAL_FOLDER}/") for name in BESIDE
         ]
         beside += model_card.FILES
+        (build.partial / BEGUN).unlink(missing_ok=True)
         info: dict[str, Any] = {"barred": dict(rows.barred), "leakage_allowed": allowed or None}
-        info |= {"weights": config.weights} if before is not None else {}  # for training it again
+        info |= {"weights": config.weights} if "weights" in job.inputs else {}  # for training it again
+        info |= {"cohorts": list(config.cohorts)} if config.cohorts else {}
+        info |= {"synthetic": config.synthetic, "note": work.images.note()} if work.images is not None else {}
+        info |= {"replay": config.replay} if config.replay else {}
         return build.finish(info=info, beside=beside)
 
 
-@dataclass(frozen=True)
-class Work:
-    """What is to be trained.
-
-    Attributes:
-        rows: cases and split.
-        made_from: fold -> what its files depend on.
-        train: (fold, folder) -> its row of the model's table.
-        about: what ``model.json`` says of this kind of model.
-        start: what a network starts from.
-    """
-
-    rows: DevelopmentRows
-    made_from: Callable[[int], list[Any]]
-    train: Callable[[int, Path], dict[str, Any]]
-    about: Mapping[str, Any]
-    start: Start | None
+_MOST_PAIRS = 500
+"""Pairs of columns that training searches for the label, attributes first; 'skinkit audit' searches more."""
 
 
-def _training(config: Config, job: Job) -> Training:
-    from skinkit.learning.fold_network import Training
-    from skinkit.learning.precision import pick_device, precision_of
+def _label_attributes(
+    about: Mapping[str, Any], rows: DevelopmentRows, model: type[Any], job: Job
+) -> list[dict[str, Any]]:
+    """What the model reads that nearly is the label, among the rows that it learns from; each is warned of."""
+    from skinkit.artifacts.files import json_values
+    from skinkit.audit import label_attributes
+    from skinkit.stats.encoders import ENCODERS
 
-    device = pick_device(job.device)
-    return Training(config.seed, device, precision_of(device, config.precision), config.devices, job.console)
+    reads = {a.name: label_attributes.ATTRIBUTE for a in ENCODERS[about["attributes"]] if "attributes" in model.READS}
+    measured = about["radiomics"]["features"] or sorted({f for fold in about["folds"] for f in fold["signature"] or ()})
+    reads |= dict.fromkeys(measured, label_attributes.FEATURE)
+    learnt = sorted(set(rows.split.loc[rows.split["part"].isin(LEARNT), "row"]))
+    frame = rows.frame.iloc[learnt].reset_index(drop=True)
+    found = label_attributes.search(
+        frame.assign(cluster=frame["group_id"]),
+        ClassSet.from_dict(about["classes"]),
+        {name: kind for name, kind in reads.items() if name in frame},
+        most_pairs=_MOST_PAIRS,
+        most_triples=0,
+    )
+    named: list[dict[str, Any]] = json_values(found.worth_a_warning())
+    for sentence in found.warnings:
+        job.console.warn(sentence)
+    return named
 
 
-def _photos(frame: pd.DataFrame, workspace: Workspace) -> list[Photo]:
-    from skinkit.learning.examples import photos_of
-
-    return photos_of(frame, [workspace.cohort(cohort).root for cohort in frame["cohort"]])
-
-
-def _start(config: Config, job: Job) -> Start:
-    from skinkit.learning import fold_pretrain
-
-    if "weights" in job.inputs:
-        return fold_pretrain.start_from(job.inputs["weights"], model_named(config.weights))
-    find_weights = _weights(config, job.workspace)
-    return find_weights() if find_weights is not None else Start(None, RANDOM, None)
-
-
-def _segmenter(config: Config, job: Job, model: type[Any], settings: Any, partial: Path) -> Work:
-    from skinkit.learning.examples import Examples
-    from skinkit.learning.fold_segmenter import fit_segmenter
-    from skinkit.learning.rows import of_kind, outlined
-
-    start = _start(config, job)
-    cases = of_kind(job.inputs, "cases")
-    rows = outlined(cases, job.inputs["split"])
-
-    def examples_of(frame: pd.DataFrame) -> Examples:
-        truth = [
-            job.workspace.cohort(cohort).root / file
-            for cohort, file in zip(frame["cohort"], frame["truth_mask_path"], strict=True)
-        ]
-        return Examples(
-            model.READS,
-            settings.side_px,
-            _photos(frame, job.workspace),
-            truth_masks=truth,
-            cache_bytes=config.cache_mib << 20,
+def _check_covered(config: Config, rows: DevelopmentRows, replayed: Sequence[str]) -> None:
+    """Refuse a split that leaves a named or replayed cohort out."""
+    covered = set(rows.frame["cohort"].iloc[rows.split["row"]])
+    lacking = [name for name in (*config.cohorts, *replayed) if name not in covered]
+    if lacking:
+        raise InputError(
+            f"the split {config.split!r} has no case of {listed(lacking)} to train on",
+            "a split that covers every cohort that is trained on",
+            "run 'skinkit split', which covers all development cohorts, or leave the cohort out",
         )
 
-    rows, examples = _readable(rows, examples_of, job)
-    training = _training(config, job)
-    balanced = ["modality"] if settings.recipe.balanced and "modality" in rows.frame else []
-    return Work(
-        rows=rows,
-        made_from=lambda fold: rows.content(fold, ["pixel_sha256", "truth_mask_sha256", *balanced]),
-        train=lambda fold, folder: fit_segmenter(
-            fold, rows, examples, model, settings, start.for_fold(fold), training, folder
-        ),
-        about={"weights": start.as_dict(), "precision": training.precision, "cohorts": list(cases)},
-        start=start,
-    )
+
+def _others(job: Job, rows: DevelopmentRows, task: str) -> list[str]:
+    """The cohorts of a classifier's split that it does not learn from."""
+    if task != "classify":
+        return []
+    own = rows.split.loc[rows.split["part"] != REPLAYED, "row"]
+    return sorted(set(job.inputs["split"].table(["cohort"])["cohort"]) - set(rows.frame["cohort"].iloc[own]))
 
 
-def _pretraining(config: Config, job: Job, model: type[Any], settings: Any, partial: Path) -> Work:
-    from skinkit.data import views
-    from skinkit.learning.fold_pretrain import fit_pretraining
-    from skinkit.learning.rows import of_kind, pictured
-
-    start = _start(config, job)
-    cases = of_kind(job.inputs, "cases")
-    by_case = views.read_names(model.READS) != [views.IMAGE]
-    rows = pictured(cases, job.inputs["split"], by_case=by_case)
-    rows, examples = _readable(rows, lambda frame: _looked_at(config, job, model, settings, frame), job)
-    training = _training(config, job)
-    columns = ["pixel_sha256", *(name for name in map(str, rows.frame) if name in views.pixel_columns(model.READS))]
-    columns += ["modality"] if settings.recipe.balanced and "modality" in rows.frame else []
-    return Work(
-        rows=rows,
-        made_from=lambda fold: rows.content(fold, columns),
-        train=lambda fold, folder: fit_pretraining(
-            fold, rows, examples, model, settings, start.for_fold(fold), training, folder
-        ),
-        about={"weights": start.as_dict(), "precision": training.precision, "cohorts": list(cases)},
-        start=start,
-    )
-
-
-def _learnt_before(job: Job, work: Work, task: str, allowed: str, near: Mapping[str, int]) -> pd.DataFrame | None:
-    """What the pretraining that the model starts from has learnt from; None where it starts from none.
+def _learnt_before(
+    job: Job, work: Work, task: str, allowed: str, near: Mapping[str, int], photos: Photos
+) -> pd.DataFrame | None:
+    """What the models and the generator that the model is made from learnt from, by part; None without one.
 
     A further pretraining may validate on it: the loss there is of no truth, and is reported nowhere.
     """
-    from skinkit.audit import leakage
-    from skinkit.learning import fold_pretrain
+    import pandas as pd
 
-    if work.start is None or "weights" not in job.inputs:
+    from skinkit.learning import fold_pretrain
+    from skinkit.learning.rows import KEY
+
+    tables = []
+    if work.start is not None and "weights" in job.inputs:
+        tables.append(fold_pretrain.learnt_before(job.inputs["weights"], work.rows.folds))
+        unseen = ("held_out",) if task == "pretrain" else ("validation", "held_out")
+        fold_pretrain.refuse_learnt_before(work.rows, tables[0], work.start, unseen, allowed, near, photos)
+    for model in work.reads:
+        taught = "teacher" in job.inputs and model.artifact is job.inputs["teacher"]
+        model.refuse_leakage(work.rows.as_members_see_it(), allowed, near, photos, may_train=taught)
+        tables.append(fold_pretrain.learnt_before(model.artifact, work.rows.folds))
+    if work.images is not None:
+        work.images.refuse_leakage(work.rows, job.inputs["split"], allowed, near, photos)
+        tables.append(work.images.learnt)
+    if not tables:
         return None
-    before = fold_pretrain.learnt_before(job.inputs["weights"], work.rows.folds)
-    photo = leakage.photos_of(job.workspace)
-    unseen = ("held_out",) if task == "pretrain" else ("validation", "held_out")
-    fold_pretrain.refuse_learnt_before(work.rows, before, work.start, unseen, allowed, near, photo)
+    before = pd.concat(tables, ignore_index=True).drop_duplicates(["fold", *KEY, "image_id"])
+    split = job.inputs["split"]
+    held = split.table(["fold", *KEY, "part"]).query("part == 'held_out'")
+    both = held.merge(before[["fold", *KEY]].drop_duplicates(), on=["fold", *KEY])
+    if task == "classify" and len(both) and not allowed:  # of cohorts whose rows are not among those of the work
+        raise RefusedError(
+            f"{len(both)} cases that a fold of the split {split.path.parent.name!r} holds out and the same fold of a "
+            f"model that this one learns from has learnt: {listed(both['case_id'])}",
+            "one split of both trainings",
+            "train both over one split (--split, --replace)",
+        )
     return before
 
 
-def _readable(
-    rows: DevelopmentRows, examples_of: Callable[[pd.DataFrame], Examples], job: Job
-) -> tuple[DevelopmentRows, Examples]:
-    """The rows whose photo (and truth mask) can be read, and what a network reads of them."""
-    examples = examples_of(rows.frame)
-    job.console.info(f"  reading the photos of {len(examples)} cases")
-    failed = examples.unreadable(range(len(examples)))
-    if not failed:
-        return rows, examples
-    rows = rows.without(failed)
-    return rows, examples_of(rows.frame)
-
-
-def _classifier(config: Config, job: Job, model: type[Any], settings: Any, partial: Path) -> Work:
-    from skinkit.data import views
-    from skinkit.learning import fold_classifier
-    from skinkit.learning.rows import labelled, of_kind
-    from skinkit.stats.encoders import ENCODERS, choose_encoder
-
-    fused = of_kind(job.inputs, "fused")
-    classes = class_set(config.classes, config.malignant, job.workspace.root)
-    rows = labelled(fused, job.inputs["split"], classes)
-    is_network = issubclass(model, Network)
-    images: np.ndarray | None = None
-    examples: Examples | None = None
-    start = _start(config, job) if is_network or _weights(config, job.workspace) is not None else None
-    if is_network:
-        rows, examples = _readable(rows, lambda frame: _looked_at(config, job, model, settings, frame), job)
-    elif start is not None:
-        rows, images = _embedded(job, model, settings, rows, start, partial)
-    measured = _measured(fused)
-    material = fold_classifier.FoldInputs(
-        rows=rows,
-        classes=classes,
-        encoder=choose_encoder(rows.frame) if config.attributes == "auto" else config.attributes,
-        radiomics=measured if config.radiomics == "all" else (),
-        signature=_signature(rows, job) if config.radiomics == "signature" else None,
-        images=images,
-        examples=examples,
-        missing=config.missing,
-        calibration=config.calibration,
-        coverage=config.coverage,
-        veto=thresholds.parse(config.veto),
-        refit=config.refit,
-        tasks=tasks_of(config.tasks, config.classes, job.workspace.root),
-    )
-    _check_classes(material, job)
-    _check_tasks(material, job)
-    training = _training(config, job) if is_network else None
-
-    def train(fold: int, folder: Path) -> dict[str, Any]:
-        if training is not None and start is not None:
-            return fold_classifier.fit_network(fold, material, model, settings, start.for_fold(fold), training, folder)
-        return fold_classifier.fit_estimator(fold, material, model, settings, seed=config.seed, folder=folder)
-
-    def made_from(fold: int) -> list[Any]:
-        columns = [a.name for a in ENCODERS[material.encoder] if a.name in rows.frame]
-        columns += ["class", "pixel_sha256", *material.features(fold)]
-        columns += ["mask_sha256"] if "mask" in model.READS else []
-        columns += [of.column for of in material.tasks.values() if of.column in rows.frame]
-        columns += [name for name in map(str, rows.frame) if name in views.pixel_columns(model.READS)]
-        made_from = rows.content(fold, columns, every=fold_classifier.trains_finally(model, settings, material))
-        return [material.encoder, material.missing, list(material.features(fold)), *made_from]
-
-    segmenters = sorted({str(s) for s in rows.frame["segmenter"].dropna().unique()})
-    identities = {str(a.info["masks"]["segmenter_identity"]) for a in fused.values() if _drawn_by_a_network(a)}
-    about = {
-        "classes": classes.as_dict(),
-        **({"tasks": {name: of.as_dict() for name, of in material.tasks.items()}} if material.tasks else {}),
-        "attributes": material.encoder,
-        "missing": material.missing,
-        "radiomics": {
-            "selection": config.radiomics,
-            "features": list(material.radiomics) if material.signature is None else None,
-            **dict(next(iter(fused.values())).info.get("radiomics") or {}),
-        },
-        "fused": config.fused,
-        "segmenter": ",".join(segmenters) or None,
-        "segmenter_identities": sorted(identities),
-        "cohorts": list(fused),
-        "weights": start.as_dict() if start is not None else None,
-        "precision": training.precision if training is not None else None,
-        "refitted": (config.refit and model.REFITS) or fold_classifier.trains_finally(model, settings, material),
-    }
-    return Work(rows, made_from, train, about, start)
-
-
 _WORK: dict[str, Callable[[Config, Job, type[Any], Any, Path], Work]] = {
-    "segment": _segmenter,
-    "classify": _classifier,
-    "pretrain": _pretraining,
+    "segment": segmenter,
+    "classify": classifier,
+    "pretrain": pretraining,
+    "generate": generator,
 }
 """Task -> how a model of it is trained."""
-
-
-def _drawn_by_a_network(fused: Artifact) -> bool:
-    return bool((fused.info.get("masks") or {}).get("segmenter_identity"))
-
-
-def _looked_at(config: Config, job: Job, model: type[Any], settings: Any, frame: pd.DataFrame) -> Examples:
-    """Photos and lesion masks of a network."""
-    from skinkit.learning.examples import Examples
-
-    roots = [job.workspace.cohort(cohort).root for cohort in frame["cohort"]]
-    return Examples.of_cases(
-        model.READS, settings.side_px, frame, roots, job.workspace.root, cache_bytes=config.cache_mib << 20
-    )
-
-
-def _embedded(
-    job: Job, model: type[Any], settings: Any, rows: DevelopmentRows, start: Start, partial: Path
-) -> tuple[DevelopmentRows, np.ndarray]:
-    """The rows whose photo can be read, and (rows, width) what the frozen network says of them."""
-    from skinkit.learning import embeddings, scorer
-    from skinkit.learning.fold_network import write_state
-    from skinkit.learning.precision import pick_device
-    from skinkit.learning.trained import BACKBONE
-    from skinkit.models.parts.weights import read_state
-
-    device = pick_device(job.device)
-    assert start.file is not None  # random numbers were refused
-    assert start.sha256 is not None
-    network = model.embedder(settings, read_state(start.file), str(start.file))
-    write_state(partial / BACKBONE, network.net.state_dict())
-    store = embeddings.embedding_store(job.workspace.root, model, settings, start.sha256, device)
-    photos = _photos(rows.frame, job.workspace)
-    vectors, failed = embeddings.embed(network.to(device), photos, store, device=device, console=job.console)
-    images, _ = scorer.stacked(rows.frame, vectors, failed)
-    return rows.without(embeddings.failed_rows(photos, failed)), images
-
-
-def _measured(fused: Mapping[str, Artifact]) -> tuple[str, ...]:
-    """The radiomic features of the development cohorts, which must be the same."""
-    measured = [artifact.info["features"] for artifact in fused.values()]
-    if any(set(names) != set(measured[0]) for names in measured):
-        raise InputError(
-            f"the development cohorts were measured differently ({listed(str(len(m)) for m in measured)} features)",
-            "the same radiomic features in each",
-            "run 'skinkit radiomics' for all of them with the same channels",
-        )
-    return tuple(measured[0])
-
-
-def _signature(rows: DevelopmentRows, job: Job) -> dict[int, tuple[str, ...]]:
-    """Fold -> its radiomic signature."""
-    table = job.inputs["signature"].table()
-    chosen = table[table["selected"].fillna(value=False).astype(bool)].sort_values("rank", kind="stable")
-    signature = {fold: tuple(chosen.loc[chosen["fold"] == fold, "feature"]) for fold in rows.folds}
-    for fold in rows.folds:
-        if not signature[fold]:
-            job.console.warn(f"fold {fold} has an empty signature: it reads no radiomic feature")
-    return signature
-
-
-def _check_classes(material: FoldInputs, job: Job) -> None:
-    """Say which class cannot be learnt; refuse where fewer than two can."""
-    import numpy as np
-
-    labels = material.labels
-    for fold in material.rows.folds:
-        present = np.unique(labels[material.rows.part(fold, "train")])
-        absent = [code for i, code in enumerate(material.classes.classes) if i not in present]
-        if len(present) < 2:
-            raise InputError(
-                f"fold {fold} trains on {len(present)} class of {material.classes.name!r}",
-                "at least two classes among its training rows",
-                "draw the split for these classes (skinkit split --classes ...), or add cases",
-            )
-        if absent:
-            job.console.warn(f"fold {fold} has no training case of {', '.join(absent)}: it can never answer that")
-
-
-def _check_tasks(material: FoldInputs, job: Job) -> None:
-    """Count the cases without a truth of a further task; refuse one that a fold cannot learn.
-
-    Raises:
-        InputError: fewer than two classes of a task among a fold's training rows.
-    """
-    import numpy as np
-
-    from skinkit.learning.rows import truth_of
-    from skinkit.models.parts.protocol import UNKNOWN
-
-    for name, classes in material.tasks.items():
-        truth, unmapped = truth_of(material.rows.frame, classes)
-        lacking = int((truth == UNKNOWN).sum())
-        if lacking:
-            values = (
-                f" (values without a class: {listed(unmapped)}, {sum(unmapped.values())} cases)" if unmapped else ""
-            )
-            job.console.warn(f"{name}: {lacking} of {len(truth)} cases have no truth and count for other tasks{values}")
-        for fold in material.rows.folds:
-            learnt = truth[material.rows.part(fold, "train")]
-            present = np.unique(learnt[learnt != UNKNOWN])
-            if len(present) < 2:
-                raise InputError(
-                    f"fold {fold} trains on {len(present)} class of the task {name!r} (column {classes.column})",
-                    "at least two classes among its training rows",
-                    "leave the task out of --tasks, or add cases with its truth",
-                )
 
 
 def _carry_over(build: Builder, finished: Path, unchanged: list[int]) -> None:
@@ -766,8 +615,19 @@ def _carry_over(build: Builder, finished: Path, unchanged: list[int]) -> None:
                     link_or_copy(file, build.partial / name / file.relative_to(old))
 
 
-def _write_trained_on(partial: Path, rows: DevelopmentRows, split: Artifact, before: pd.DataFrame | None) -> None:
-    """The cases of every part, and those that only the pretraining of the same fold has learnt from."""
+def _write_trained_on(
+    partial: Path,
+    rows: DevelopmentRows,
+    split: Artifact,
+    before: pd.DataFrame | None,
+    others: Sequence[str],
+    images: SyntheticImages | None,
+) -> None:
+    """The cases of every part, synthetic images, and cases that only what the model is made from has learnt from.
+
+    Of the split's cohorts that are not trained on (``others``) only keys are written: a fold may answer for what it
+    holds out of them, as it would if it had learnt from the rest.
+    """
     import pandas as pd
 
     from skinkit.artifacts.tables import write_table
@@ -776,12 +636,22 @@ def _write_trained_on(partial: Path, rows: DevelopmentRows, split: Artifact, bef
 
     divided_rows = rows.split[["fold", "part"]].reset_index(drop=True)
     table = every_photo(rows.frame.loc[rows.split["row"]].reset_index(drop=True).join(divided_rows))
-    table = table[list(TRAINED_ON.names)]
+    # The diagnosis it learnt, so that evaluate can say where the cohort has another one now; packs leave it out.
+    table = table[[*TRAINED_ON.names, *(name for name in (LEARNT_LABEL,) if name in table)]]
     divided = split.table()
     if HALF in divided:
         table = table.merge(divided[["fold", *KEY, HALF]], on=["fold", *KEY], how="left", validate="many_to_one")
+    if images is not None:
+        table = pd.concat([table, images.trained_on()], ignore_index=True)
+    photo, case = ["fold", *KEY, "image_id"], ["fold", *KEY]
     if before is not None:
-        photo = ["fold", *KEY, "image_id"]
         learnt = pd.MultiIndex.from_frame(table.loc[table["part"] != "held_out", photo])
-        table = pd.concat([table, before[~pd.MultiIndex.from_frame(before[photo]).isin(learnt)]], ignore_index=True)
+        earlier = before[~pd.MultiIndex.from_frame(before[photo]).isin(learnt)].assign(part=LEARNT_BEFORE)
+        table = pd.concat([table, earlier], ignore_index=True)
+    if others:
+        rest = divided[divided["cohort"].isin(others)]
+        known = pd.MultiIndex.from_frame(rest[case]).isin(pd.MultiIndex.from_frame(table[case]))
+        rest = rest.assign(part=rest["part"].where(rest["part"] == "held_out", UNUSED))
+        rest = rest[~known | (rest["part"] == "held_out")]
+        table = pd.concat([table, rest.reindex(columns=list(table))], ignore_index=True)
     write_table(partial / "trained_on.parquet", TRAINED_ON, table)

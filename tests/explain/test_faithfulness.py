@@ -62,10 +62,15 @@ def test_integrated_gradients_find_what_it_rests_on() -> None:
     assert faithful(found.heat, strengths).drop == pytest.approx(2 * (2 + 4 * 0.9), abs=1e-5)
 
 
-def test_differences_are_those_of_the_first_method_and_patients_are_drawn_whole() -> None:
-    ones, twos = {"insertion": np.full(6, 0.8)}, {"insertion": np.array([0.5, 0.5, 0.5, 0.7, 0.7, 0.7])}
-    first, second = summarised({"gfa": ones, "gradcam": twos}, np.repeat(["a", "b"], 3), bootstrap=200, seed=0)
-    assert (first["mean"], first["lower"], first["upper"]) == pytest.approx((0.8, 0.8, 0.8))
+def test_differences_are_those_of_the_first_method_and_patients_count_once() -> None:
+    ones, twos = {"insertion": np.full(120, 0.8)}, {"insertion": np.tile([0.5, 0.7], 20).repeat(3)}
+    first, second = summarised({"gfa": ones, "gradcam": twos}, np.arange(40).repeat(3))
+    assert first["mean"] == pytest.approx(0.8)
     assert second["mean"] == pytest.approx(0.6)
     assert second["difference"] == pytest.approx(0.2)
-    assert (second["difference_lower"], second["difference_upper"]) == pytest.approx((0.1, 0.3))
+    # Forty patients, 0.1 from their mean: a standard error of 0.1 / sqrt(39), and t of 39 degrees.
+    reach = 2.0227 * 0.1 / np.sqrt(39)
+    ends = second["difference_lower"], second["difference_upper"]
+    assert ends == pytest.approx((0.2 - reach, 0.2 + reach), abs=1e-4)
+    few = summarised({"gfa": ones, "gradcam": twos}, np.arange(120) % 4)
+    assert np.isnan(few[1]["difference_lower"])

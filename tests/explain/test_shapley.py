@@ -27,6 +27,7 @@ from skinkit.explain.shapley import (
     ranked,
     shapley,
     softened,
+    straightened,
 )
 from skinkit.images.decode import read_mask
 from skinkit.learning import embeddings, trained
@@ -34,6 +35,7 @@ from skinkit.learning.examples import Photo
 from skinkit.schemas import EXPLANATIONS
 from skinkit.workspace import Ref, Workspace, load_workspace
 
+pytestmark = pytest.mark.usefixtures("narrow_hybrid")
 MALIGNANT = np.array([False, True, True, False, True, False])
 
 # ------------------------------------------------------------------------------------------------- the equations
@@ -493,3 +495,13 @@ def test_pixelwise_heatmaps_are_painted_so_that_they_can_be_seen() -> None:
     assert (shown.min(), shown.max()) == (pytest.approx(0, abs=1e-6), 1)
     assert shown[50, 50] > 0.4 > 0.05 > shown[80, 20]
     assert not softened(np.zeros((4, 4))).any()
+
+
+def test_steps_of_repeated_places_are_smoothed_and_nothing_is_lost() -> None:
+    places = np.zeros((1, 24, 24))
+    places[0, 9:15, 12:18] = 1.0
+    smooth = straightened(places, 6)
+    assert np.abs(np.diff(smooth, axis=0)).max() < 0.2
+    assert smooth.sum() == pytest.approx(36, rel=1e-2)
+    assert np.unravel_index(smooth.argmax(), smooth.shape) in {(r, c) for r in (11, 12) for c in (14, 15)}
+    assert np.array_equal(straightened(places), places[0])

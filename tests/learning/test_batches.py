@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,11 @@ from toy_network import SIDE_PX, dark_squares, toy
 
 from skinkit.artifacts.files import file_sha256
 from skinkit.console import Console
-from skinkit.errors import CaseError, ConfigError, InputError
+from skinkit.errors import CaseError, InputError
+from skinkit.images.drawn_masks import DrawnMask
 from skinkit.images.encode import png_bytes
 from skinkit.images.identity import pixel_sha256
-from skinkit.learning import forward, precision
+from skinkit.learning import forward
 from skinkit.learning.examples import Examples, Photo, as_input, in_order, shrunk, shrunk_mask
 
 QUIET = Console(quiet=True)
@@ -43,7 +43,7 @@ def test_a_batch_holds_what_is_read_and_nothing_else(tmp_path: Path) -> None:
         8,
         [photo(tmp_path, rgb)] * 3,
         masks=[tmp_path / "half.png", None, tmp_path / "none.png"],
-        truth_masks=[tmp_path / "half.png"] * 3,
+        truth_masks=[DrawnMask(tmp_path / "half.png")] * 3,
         arrays={"attributes": np.arange(6.0).reshape(3, 2), "radiomics": np.zeros((3, 9))},
         classes=np.array([4, 5, 6]),
     )
@@ -159,60 +159,6 @@ def test_out_of_memory_halves_the_batch_and_says_so(tmp_path: Path) -> None:
         list(forward.run(network, examples, range(2), precision="fp32", console=console))  # type: ignore[arg-type]
     assert "memory" in error.value.found
     assert "photo" in error.value.found
-
-
-@pytest.fixture
-def speeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The file in which ratios are remembered, in a cache of this test's own."""
-    from skinkit.radiomics import kernel_cache
-
-    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
-    monkeypatch.setenv("SKINKIT_CACHE_DIR", str(tmp_path / "cache"))
-    cached = (kernel_cache.cache_folder, precision.bf16_speed)
-    for function in cached:
-        function.cache_clear()
-    yield tmp_path / "cache" / "precision.json"
-    monkeypatch.undo()
-    for function in cached:
-        function.cache_clear()
-
-
-def test_only_the_doctor_measures_and_training_reads_its_answer(
-    speeds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from skinkit.commands import Context, doctor
-
-    def refused(device: str) -> float:
-        raise AssertionError(f"{device} is measured outside the doctor")
-
-    examples, network = dark_squares(tmp_path, 2), toy()
-    with monkeypatch.context() as inference:
-        inference.setattr(precision, "_measured_bf16_speed", refused)
-        asked = {name: precision.precision_of("cpu", name) for name in ("auto", "fp32", "bf16")}
-        assert asked == {"auto": "fp32", "fp32": "fp32", "bf16": "bf16"}
-        assert forward.answers(network, examples, [0, 1], device="cpu", console=QUIET)["lesion"].dtype == np.float32
-        with pytest.raises(ConfigError) as error:
-            precision.precision_of("cpu", "fp16")
-        assert "fp16" in error.value.found
-    assert not speeds.exists()
-    monkeypatch.setattr(precision, "pick_device", lambda name: "cpu")
-    monkeypatch.setattr(precision, "_measured_bf16_speed", lambda device: 7.5)
-    answer = doctor.run(doctor.Config(), Context(tmp_path, QUIET))
-    assert answer["precision"] == {"bf16_speed": 7.5, "file": str(speeds), "precision": "bf16"}
-    assert "7.50x" in answer["text"]
-    assert str(speeds) in answer["text"]
-    monkeypatch.setattr(precision, "_measured_bf16_speed", refused)
-    precision.bf16_speed.cache_clear()
-    assert precision.bf16_speed("cpu") == 7.5  # in another process: the file is read
-    assert precision.precision_of("cpu") == "bf16"
-    speeds.write_text("damaged")
-    assert precision.precision_of("cpu") == "fp32"
-
-
-def test_the_measured_ratio_is_remembered(speeds: Path) -> None:
-    ratio = precision.bf16_speed("cpu")
-    assert ratio > 0
-    assert precision.remembered_bf16_speed("cpu") == ratio
 
 
 def test_a_picture_larger_than_its_square_is_read_whole(tmp_path: Path) -> None:

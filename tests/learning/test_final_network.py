@@ -18,6 +18,7 @@ import small_cohort
 import torch
 import written_artifacts as written
 from configured import configured
+from conftest import run_here
 
 from skinkit.artifacts.artifact import Artifact, open_artifact
 from skinkit.console import Console
@@ -26,10 +27,10 @@ from skinkit.learning import forward, trained
 from skinkit.learning.examples import Examples, photos_of
 from skinkit.models import concat
 from skinkit.models.parts.protocol import Sizes
-from skinkit.workspace import Ref, Workspace, load_workspace
+from skinkit.workspace import Ref, Workspace
 
 SETTINGS = (
-    "backbone=resnet18",
+    "backbone=shufflenet_v2_x0_5",
     "side_px=32",
     "recipe.epochs=1",
     "recipe.batch=8",
@@ -51,16 +52,10 @@ def images(artifact: Artifact) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    workspace = small_cohort.make(tmp_path_factory.mktemp("made") / "w", folds=1, patients=12)
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workspace = small_cohort.make(tmp_path_factory.mktemp("chain") / "w", folds=1, patients=12)
     train(workspace)
     return workspace.root
-
-
-@pytest.fixture
-def workspace(made: Path, tmp_path: Path) -> Workspace:
-    shutil.copytree(made, tmp_path / "w")
-    return load_workspace(tmp_path / "w")
 
 
 def asked_of(workspace: Workspace, cohort: str, network: Any, fold: trained.Fold) -> pd.DataFrame:
@@ -130,9 +125,9 @@ def test_several_folds_or_no_refit_train_no_final_network(tmp_path: Path) -> Non
     assert plain.about["refitted"] is False
 
 
-def test_killed_in_the_second_training_it_ends_with_the_same_bytes(made: Path, tmp_path: Path) -> None:
-    finished = made / "artifacts" / "models" / "concat"
-    shutil.copytree(made, tmp_path / "w", ignore=shutil.ignore_patterns("concat"))
+def test_killed_in_the_second_training_it_ends_with_the_same_bytes(chain: Path, tmp_path: Path) -> None:
+    finished = chain / "artifacts" / "models" / "concat"
+    shutil.copytree(chain, tmp_path / "w", ignore=shutil.ignore_patterns("concat"))
     command = [sys.executable, "-m", "skinkit", "train", "--model", "concat", "--weights", "none", "--no-upstream"]
     command += [word for setting in SETTINGS for word in ("--settings", setting)]
     partial = tmp_path / "w" / "artifacts" / "models" / "concat.partial"
@@ -142,7 +137,7 @@ def test_killed_in_the_second_training_it_ends_with_the_same_bytes(made: Path, t
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
     assert partial.is_dir(), "it was over before it could be killed"
-    ended = subprocess.run(command, cwd=tmp_path / "w", capture_output=True, text=True, check=False)
+    ended = run_here(*command[3:], cwd=tmp_path / "w")
     assert ended.returncode == 0, ended.stderr
     assert "going on after epoch" in ended.stderr
     again = tmp_path / "w" / "artifacts" / "models" / "concat"

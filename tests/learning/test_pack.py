@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import run_skinkit
+from conftest import run_here
 
 from skinkit.artifacts.artifact import open_artifact, rehash
 from skinkit.artifacts.files import file_sha256
@@ -59,7 +59,7 @@ def copied(carried: Carried, tmp_path: Path) -> Path:
 
 def test_a_server_needs_the_file_and_no_development_data(carried: Carried) -> None:
     demo, _, server = carried
-    answer = run_skinkit("predict", "-w", server, "--jobs", "1", "--json")
+    answer = run_here("predict", "-w", server, "--jobs", "1", "--json")
     assert answer.returncode == 0, answer.stderr
     assert (server / TABLE).read_bytes() == (demo / TABLE).read_bytes()
     for command in (["explain"], ["report"], ["report", "--for", "clinic"], ["run"], ["run", "--retrain"]):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from importlib.metadata import EntryPoint
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +14,15 @@ import pandas as pd
 import pooled_pixels
 import pytest
 import small_cohort
+import third_party
 import torch
 import written_artifacts as written
 from safetensors.torch import load_file
+from written_artifacts import make, model
 
 from skinkit import contract
-from skinkit.artifacts.artifact import Artifact, open_artifact
+from skinkit.artifacts.artifact import open_artifact
 from skinkit.artifacts.tables import read_table
-from skinkit.commands import Context, models
 from skinkit.data.views import of_view
 from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.learning import rows
@@ -78,7 +77,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "a truth": ({"loss": _reading_the_class}, "its loss reads class, but a pretraining has no truth"),
     "an input that READS lacks": ({"loss": _reading_a_mask}, "loss reads mask, which READS does not name"),
     "tables": ({"READS": ("image", "attributes")}, "attributes; a pretraining reads photos alone"),
-    "an unread view": ({"READS": ("image", "image_clinical")}, "image_clinical, which its loss never reads"),
+    "an unread view": ({"READS": ("image", "image_clinical")}, "its loss never reads image_clinical"),
     "no backbone": ({"backbone_state": lambda self: {}}, "answers no tensor by name"),
     "not finite": ({"backbone_state": lambda self: {"a": torch.full((2,), torch.nan)}}, "not finite in a"),
     "untrained": ({"backbone_state": lambda self: {"a": torch.zeros(2)}}, "answers nothing that its loss trains"),
@@ -102,26 +101,6 @@ def test_a_broken_pretraining_is_refused_for_its_reason(name: str) -> None:
 # ---------------------------------------------------------------------------------------------------- the chain
 
 
-@pytest.fixture(scope="module", autouse=True)
-def registered() -> Iterator[None]:
-    """The toys as models of a third party."""
-    with pytest.MonkeyPatch.context() as patch:
-        others = importlib.metadata.entry_points
-
-        def with_toys(**of: str) -> Any:
-            if of.get("group") == "skinkit.models" and of.get("name", TOYS[0]) in TOYS:
-                return [EntryPoint(name, name, "skinkit.models") for name in TOYS if of.get("name", name) == name]
-            return others(**of)
-
-        patch.setattr("importlib.metadata.entry_points", with_toys)
-        yield
-
-
-def make(workspace: Workspace, stage: str, **options: Any) -> Artifact:
-    (artifact,), _ = written.run_stage(workspace, stage, **options)
-    return artifact
-
-
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """36 labelled photos and 12 of an archive without labels, pretrained on, and a classifier that starts from that."""
@@ -143,16 +122,6 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write_cases(workspace: Workspace, cohort: str, frame: pd.DataFrame, **columns: Any) -> None:
     photos = frame.assign(**columns).astype(object)
     written.write_cases(workspace, cohort, photos.where(photos.notna(), None).to_dict("records"))
-
-
-@pytest.fixture
-def workspace(chain: Path, tmp_path: Path) -> Workspace:
-    shutil.copytree(chain, tmp_path / "w")
-    return load_workspace(tmp_path / "w")
-
-
-def model(workspace: Workspace, name: str) -> Artifact:
-    return open_artifact(workspace.path(Ref("models", name=name)))
 
 
 def split(workspace: Workspace, name: str) -> pd.DataFrame:
@@ -339,20 +308,8 @@ def test_a_replaced_pretraining_makes_the_model_stale(workspace: Workspace) -> N
     assert pipeline.staleness(pooled) is None
 
 
-@pytest.mark.parametrize("stage", ["predict", "explain", "evaluate"])
-def test_a_pretraining_classifies_nothing(workspace: Workspace, stage: str) -> None:
-    with pytest.raises(InputError) as error:
-        Pipeline(workspace, written.Said()).make(stage, {}, cohorts=["jinan"], name="ssl")
-    assert error.value.found == "the model 'ssl' only answers a backbone"
-
-
-def test_a_pretraining_is_listed_with_its_task_and_not_packed(workspace: Workspace, tmp_path: Path) -> None:
-    context = Context(workspace.root, written.Said())
-    listing = models.run(models.Config(), context)
-    assert {row["name"]: row["task"] for row in listing["models"]} == {"pooled": "classify", "ssl": "pretrain"}
-    with pytest.raises(InputError) as error:
-        models.run(models.Config("pack", "ssl", output=str(tmp_path / "ssl.skinkit")), context)
-    assert "only answers a backbone" in error.value.found
+def test_a_pretraining_is_no_classifier(workspace: Workspace, tmp_path: Path) -> None:
+    third_party.assert_no_classifier(workspace, "ssl", "pretrain", "only answers a backbone", tmp_path)
 
 
 def test_only_a_network_starts_from_a_pretraining(workspace: Workspace) -> None:
@@ -360,8 +317,8 @@ def test_only_a_network_starts_from_a_pretraining(workspace: Workspace) -> None:
         make(workspace, "train", model="lightgbm", name="trees", weights="model:ssl")
     assert "lightgbm" in error.value.found
     with pytest.raises(InputError) as other:
-        make(workspace, "train", model="pooled_pixels", name="second", weights="model:pooled")
-    assert other.value.found == "the model 'pooled' classifies"
+        make(workspace, "train", model="concat", name="second", weights="model:pooled")
+    assert "pooled is a pooled_pixels" in other.value.found
     with pytest.raises(ConfigError):
         make(workspace, "train", model="masked_pixels", name="ssl", weights="model:ssl", replace=True)
     with pytest.raises(InputError):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,7 @@ from skinkit.workspace import Ref, Workspace, load_workspace
 
 NAMES = {"nevus": "clark nevus", "melanoma": "melanoma (in situ)", "basal_cell_carcinoma": "basal cell carcinoma"}
 VEIL, NETWORK = "blue_whitish_veil", "pigment_network"
+TOYS = ("two_photos",)
 HEADER = (
     "case_num,diagnosis,seven_point_score,pigment_network,streaks,pigmentation,regression_structures,dots_and_globules,"
     "blue_whitish_veil,vascular_structures,level_of_diagnostic_difficulty,elevation,location,sex,management,clinic,derm,"
@@ -74,20 +73,6 @@ def test_batches_hold_the_truth_of_every_task() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------- end to end
-@pytest.fixture(scope="module")
-def registered() -> Any:
-    """The toy as a third party's model."""
-    with pytest.MonkeyPatch.context() as patch:
-        point, others = EntryPoint("two_photos", "two_photos", "skinkit.models"), importlib.metadata.entry_points
-
-        def with_ours(**of: str) -> Any:
-            ours = of.get("group") == "skinkit.models" and of.get("name", "two_photos") == "two_photos"
-            return [point] if ours else others(**of)
-
-        patch.setattr("importlib.metadata.entry_points", with_ours)
-        yield
-
-
 def write_cohort(folder: Path, n: int, seed: int) -> None:
     """Drawn pairs of photos; melanomas mostly have a veil, of every sixth case it is not known; two words are odd."""
     rng, lines = np.random.default_rng(seed), []
@@ -107,7 +92,7 @@ def write_cohort(folder: Path, n: int, seed: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory, registered: None) -> Workspace:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A derm7pt-like cohort and a smaller external one; the toy is trained on two criteria beside the diagnosis."""
     root = tmp_path_factory.mktemp("tasks")
     write_cohort(root / "derm7pt" / "release_v0", 36, seed=3)
@@ -275,13 +260,13 @@ def test_odd_words_and_clinical_photos_that_are_dermoscopic_are_flagged(workspac
     assert flagged.tolist() == ["2-clinical"]
 
 
-def test_other_tasks_are_another_configuration(workspace: Workspace, registered: None) -> None:
+def test_other_tasks_are_another_configuration(workspace: Workspace) -> None:
     with pytest.raises(RefusedError) as error:
         make(workspace, "train", tasks=(VEIL,), calibration="isotonic", **HOW)
     assert "tasks" in error.value.found
 
 
-def test_a_task_that_cannot_be_answered_is_refused(workspace: Workspace, registered: None) -> None:
+def test_a_task_that_cannot_be_answered_is_refused(workspace: Workspace) -> None:
     with pytest.raises(ConfigError) as unable:
         make(workspace, "train", name="b", model="lightgbm", tasks=(VEIL,))
     assert "lightgbm" in unable.value.found
@@ -294,6 +279,15 @@ def test_a_task_that_cannot_be_answered_is_refused(workspace: Workspace, registe
     with pytest.raises(InputError) as constant:
         make(workspace, "train", name="d", tasks=("streaks",), **HOW)
     assert "streaks" in constant.value.found
+
+
+def test_a_model_with_further_tasks_is_up_to_date_and_trained_again_with_them(workspace: Workspace) -> None:
+    model = Ref("models", name="two_photos")
+    assert Pipeline(workspace, Said()).staleness(model) is None
+    again = train.resolve(train.Config(model="two_photos"), model, workspace)
+    assert list(again.tasks) == [VEIL, NETWORK]
+    alone = train.resolve(train.Config(model="two_photos", tasks=("diagnosis",)), model, workspace)
+    assert alone.tasks == ()
 
 
 def test_a_name_stands_for_all_criteria(workspace: Workspace) -> None:

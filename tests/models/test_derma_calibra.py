@@ -20,8 +20,8 @@ from skinkit.commands import Context, faithful, snapshots  # noqa: E402
 from skinkit.console import Console  # noqa: E402
 from skinkit.errors import ConfigError, InputError  # noqa: E402
 from skinkit.explain.faithfulness import FIGURES  # noqa: E402
-from skinkit.learning import forward, trained  # noqa: E402
-from skinkit.models import model_config  # noqa: E402
+from skinkit.learning import trained  # noqa: E402
+from skinkit.models import model_config, present_settings  # noqa: E402
 from skinkit.models.derma_calibra import Config, DermaCalibra, case_weights, uncertainty  # noqa: E402
 from skinkit.models.derma_calibra_released import Released  # noqa: E402
 from skinkit.models.parts.losses import focal  # noqa: E402
@@ -228,11 +228,6 @@ def test_parts_can_be_left_out() -> None:
         {"passes": 1},
         {"heads": 7},
         {"side_px": 16},
-        {"apart": 1.5},
-        {"metadata_c": 0.0},
-        {"frozen_share": -0.1},
-        {"frozen_c": 0.0},
-        {"interactions": -1.0},
     ],
 )
 def test_settings_that_cannot_be(wrong: dict[str, Any]) -> None:
@@ -264,6 +259,23 @@ def test_a_model_trained_as_the_released_variant_is_to_be_trained_again(tmp_path
     assert "skinkit train --model derma_calibra_released" in error.value.fix
 
 
+@pytest.mark.parametrize("name", ["apart", "frozen_share", "metadata_c"])
+def test_what_moved_to_the_ensemble_names_it(name: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        model_config(DermaCalibra, [f"{name}=0.5"])
+    assert error.value.found == f"{name!r} in --settings"
+    assert "--model ensemble" in error.value.fix
+
+
+def test_a_model_trained_without_the_effect_of_what_moved_is_read_and_another_is_not() -> None:
+    settings = {**asdict(Config()), "apart": 0.0, "frozen_share": 0.0, "metadata_c": 0.06, "interactions": 0.15}
+    assert present_settings(DermaCalibra, settings) == asdict(Config())
+    with pytest.raises(ConfigError) as error:
+        present_settings(DermaCalibra, {**settings, "frozen_share": 0.7})
+    assert error.value.found == "frozen_share = 0.7 of derma_calibra"
+    assert "--model ensemble" in error.value.fix
+
+
 def test_without_attributes_it_is_refused() -> None:
     with pytest.raises(ConfigError) as error:
         network(Sizes(PAD6, {"attributes": 0}, (1,) * 6))
@@ -272,8 +284,8 @@ def test_without_attributes_it_is_refused() -> None:
 
 def test_the_quick_preset_learns_by_the_recipe_of_the_comparators() -> None:
     config = model_config(DermaCalibra, {}, preset="quick")
-    settings, alone = flat(asdict(config)), {"recipe.dropped": 0.0}  # every photo is read without metadata, too
-    assert {name: settings[name] for name in flat(QUICK)} == {**flat(QUICK), **alone}
+    settings = flat(asdict(config))
+    assert {name: settings[name] for name in flat(QUICK)} == flat(QUICK)
     assert config.multi_scale
     assert config.recipe.dropped_block == 0.3  # absence of the patient block must not tell a benign class
 
@@ -297,186 +309,6 @@ def test_attributes_may_reach_the_classes_directly() -> None:
         )
     straight = given["attributes"] @ net.output.weight[:, -COLUMNS:].T
     torch.testing.assert_close(known - unknown, straight.detach(), atol=1e-5, rtol=1e-4)
-
-
-def told() -> tuple[dict[str, Any], Any]:
-    """Tables and classes of 60 training cases, in which the first column tells much of the class."""
-    classes = np.repeat(np.arange(6), 10)
-    attributes = np.random.default_rng(0).normal(size=(60, COLUMNS)).astype(np.float32)
-    attributes[:, 0] += classes
-    return {"attributes": attributes}, classes
-
-
-@pytest.mark.parametrize("parts", [{}, {"amcr": False}, {"amcr": False, "fusion": False}])
-def test_photo_and_metadata_are_also_read_apart(parts: dict[str, bool]) -> None:
-    """Eq. 10, worked out from the network without it; of eq. 7's passes, with one mask that keeps all."""
-    omega = 0.3
-    plain, both = (network(**parts, mc_dropout=0.0, apart=o, metadata_joined=True).eval() for o in (0.0, omega))
-    both.prepare(*told())
-    given = batch()
-    alone = {**given, "attributes": both.unknown.expand(4, -1)}
-    with torch.no_grad():
-        g = both.metadata_expert(given["attributes"])
-        for answer in ("forward", "answer"):
-            f, f_alone = (getattr(plain, answer)(b)["diagnosis"].log_softmax(1) for b in (given, alone))
-            expected = ((1 - omega) * f + omega * (f_alone + g)).log_softmax(1)
-            found = getattr(both, answer)(given)["diagnosis"].log_softmax(1)
-            torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
-        assert g.std(1).min() > 0.05
-
-
-def test_the_photo_alone_has_its_share_of_the_loss() -> None:
-    """With omega almost 1 hardly anything else counts: metadata no longer move the loss."""
-    sure = {"metadata_dropout": 0.0, "head_dropout": 0.0, "dropped_block": 0.0, "amcr": False}
-    moved = []
-    for omega in (0.0, 0.99):
-        net = network(**sure, apart=omega).train()
-        net.prepare(*told())
-        given = batch()
-        losses = [net.loss({**given, "attributes": a}) for a in (given["attributes"], -given["attributes"])]
-        moved.append(abs(float((losses[0] - losses[1]).detach())))
-    assert moved[1] < 0.1 * moved[0]
-
-
-def shown(net: Any) -> tuple[dict[str, Any], Any]:
-    """Tables and classes of 60 training cases, and what the backbone as it came makes of their photos."""
-    tables, classes = told()
-    seen = np.random.default_rng(1).normal(1.0, 0.3, size=(60, net.frozen.width)).astype(np.float32)
-    seen[:, 0] += classes
-    return {**tables, "frozen": seen}, classes
-
-
-@pytest.mark.parametrize(
-    "parts", [{}, {"apart": 0.3, "multi_scale": True}, {"amcr": False, "fusion": False}, {"mirrored": True}]
-)
-def test_the_backbone_as_it_came_is_heard_too(parts: dict[str, Any]) -> None:
-    """Eq. 11, worked out from the network without it."""
-    beta, given = 0.6, batch()
-    plain, both = (network(**parts, mc_dropout=0.0, frozen_share=share).eval() for share in (0.0, beta))
-    both.prepare(*shown(both))
-    shared = {name: value for name, value in both.state_dict().items() if name in plain.state_dict()}
-    shared["reference_embedding"] = plain.reference_embedding
-    if plain.metadata_expert is None:
-        shared = {name: value for name, value in shared.items() if not name.startswith("metadata_expert.")}
-    plain.load_state_dict(shared)
-    with torch.no_grad():
-        added = both.photo_expert(both.frozen(given["image"])) + both.metadata_expert(given["attributes"])
-        for answer in ("forward", "answer"):
-            f = getattr(plain, answer)(given)["diagnosis"].log_softmax(1)
-            found = getattr(both, answer)(given)["diagnosis"].log_softmax(1)
-            torch.testing.assert_close(found, ((1 - beta) * f + beta * added).log_softmax(1), atol=1e-5, rtol=1e-4)
-    assert added.std(1).min() > 0.05
-
-
-def test_what_the_backbone_as_it_came_sees_may_be_worked_out_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
-    net = network(frozen_share=0.6).eval()
-    net.prepare(*shown(net))
-    given = batch()
-    with torch.no_grad():
-        beforehand = net.frozen.answer(given)["frozen"]
-        expected = net.encode(given)
-    monkeypatch.setattr(net.frozen, "forward", lambda _image: pytest.fail("it encoded again"))
-    with torch.no_grad():
-        torch.testing.assert_close(net.encode({**given, "frozen": beforehand}), expected)
-        net.train().loss(given)  # the loss needs it not at all
-
-
-def test_the_backbone_as_it_came_starts_from_the_weights_and_stays_there() -> None:
-    net = network(frozen_share=0.6, multi_scale=True)
-    state = {
-        name: torch.randn_like(p) for name, p in network().backbone.net.state_dict().items() if p.is_floating_point()
-    }
-    state = {**network().backbone.net.state_dict(), **state}
-    net.start(state, "some.safetensors")
-    net.enter("all")
-    net.train()
-    optimiser = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], 1e-3)
-    net.loss(batch()).backward()
-    optimiser.step()
-    kept = net.frozen.backbone.net.state_dict()
-    assert all(torch.equal(kept[name], value) for name, value in state.items())
-    assert not torch.equal(net.backbone.net.conv1.weight, state["conv1.weight"])
-
-
-def test_an_absent_photo_is_the_mean_one_for_every_part() -> None:
-    net = network(frozen_share=0.6)
-    tables, classes = shown(net)
-    net.prepare(tables, classes)
-    with torch.no_grad():
-        net.train().loss(batch())
-    parts = net.eval().unpacked(net.reference_embedding[None])
-    assert [tuple(part.shape[1:]) for part in parts] == [(512, 2, 2), (net.frozen.width,)]
-    torch.testing.assert_close(parts[1][0], torch.from_numpy(tables["frozen"].mean(0)))
-    assert parts[0].any()
-
-
-def test_the_regressions_are_fitted_once_more_on_validation_rows_and_the_network_is_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    workspace = small_cohort.make(tmp_path / "w", folds=2, patients=12)
-    settings = (
-        "backbone=resnet18",
-        "side_px=32",
-        "recipe.epochs=1",
-        "recipe.batch=8",
-        "frozen_share=0.5",
-        "frozen_c=0.01",
-    )
-    states, labels, answers = [], [], forward.answers
-    monkeypatch.setattr(forward, "answers", lambda *a, **k: labels.append(k.get("label", "")) or answers(*a, **k))
-    for refit in (True, False):
-        given = {"model": "derma_calibra", "weights": "none", "settings": settings, "refit": refit, "name": f"m{refit}"}
-        labels.clear()
-        (artifact,), _ = written.run_stage(workspace, "train", **given)
-        assert labels.count("reading photos with the frozen backbone") == 1  # not once more for each fold
-        opened = trained.open_classifier(artifact)
-        states.append([opened.network(fold, "cpu").state_dict() for fold in opened.folds])
-    for refitted, once in zip(*states, strict=True):
-        differs = {name.split(".")[0] for name, value in once.items() if not torch.equal(value, refitted[name])}
-        assert differs == {"metadata_expert", "photo_expert", "reference_embedding"}
-
-
-def test_what_metadata_say_alone_travels_with_the_weights() -> None:
-    learnt, loaded = (network(awake=awake, apart=0.5) for awake in (True, False))
-    learnt.prepare(*told())
-    loaded.load_state_dict(learnt.state_dict())
-    with torch.no_grad():
-        torch.testing.assert_close(loaded.eval().answer(batch()), learnt.eval().answer(batch()))
-
-
-def test_metadata_alone_favour_no_class_for_its_number() -> None:
-    """Whatever mix the network supposes, its own answer brings that in; with the shares added they are posteriors."""
-    tables, classes = told()
-    kept = np.concatenate([np.arange(30), np.arange(30, 60, 5)])
-    counts = tuple(int(n) for n in np.bincount(classes[kept]))
-    sizes = Sizes(PAD6, {"attributes": COLUMNS}, counts, SIZES.attributes, SIZES.unknown)
-    said = []
-    for tau in (0.0, 1.0):
-        net = network(sizes, apart=0.5, logit_adjustment=tau, rare_weight=1.0, dropped=0.3)
-        net.prepare({"attributes": tables["attributes"][kept]}, classes[kept])
-        said.append(net.metadata_expert(torch.stack([net.unknown, *torch.from_numpy(tables["attributes"][kept])])))
-    torch.testing.assert_close(said[0], said[1])
-    shares = torch.tensor(counts) / len(kept)
-    natural, balanced = ((said[0] + moved).softmax(1) for moved in (shares.log(), torch.zeros(6)))
-    np.testing.assert_allclose(natural[1:].mean(0), shares, atol=0.06)
-    assert balanced[0].max() < 0.3
-
-
-def test_a_class_without_a_case_is_neither_likely_nor_not_by_metadata_alone() -> None:
-    tables, classes = told()
-    kept = classes != 4
-    net = network(Sizes(PAD6, {"attributes": COLUMNS}, (10, 10, 10, 10, 0, 10)), apart=0.5)
-    net.prepare({"attributes": tables["attributes"][kept]}, classes[kept])
-    said = net.metadata_expert(batch()["attributes"])
-    assert not said[:, 4].any()
-    assert bool(said.isfinite().all())
-    net.prepare({"attributes": tables["attributes"][:10]}, classes[:10])
-    assert not net.metadata_expert(batch()["attributes"]).any()
-
-
-def test_without_metadata_nothing_is_read_apart() -> None:
-    sizes = Sizes(PAD6, {"attributes": 0}, (1,) * 6)
-    assert network(sizes, apart=0.5, amcr=False, fusion=False).metadata_expert is None
 
 
 @pytest.mark.parametrize(
@@ -521,9 +353,15 @@ def test_recalibration_is_equation_3(net: Any) -> None:
 def test_it_is_trained_told_apart_and_used_through_the_stages(tmp_path: Path) -> None:
     """Uncertainties come into the predictions of photos and of lesions; other models leave them empty."""
     workspace = small_cohort.make(tmp_path / "w", folds=1, patients=12)
-    settings = ("backbone=resnet18", "side_px=32", "recipe.epochs=1", "recipe.batch=8", "recipe.optimiser=adamw")
-    apart = ("apart=0.5", "frozen_share=0.5", "recipe.logit_adjustment=1.0", "recipe.final_epochs=1")
-    given = {"model": "derma_calibra", "weights": "none", "settings": (*settings, *apart)}
+    settings = (
+        "backbone=shufflenet_v2_x0_5",
+        "side_px=32",
+        "recipe.epochs=1",
+        "recipe.batch=8",
+        "recipe.optimiser=adamw",
+    )
+    further = ("recipe.logit_adjustment=1.0", "recipe.final_epochs=1")
+    given = {"model": "derma_calibra", "weights": "none", "settings": (*settings, *further)}
     (model,), said = written.run_stage(workspace, "train", **given)
     assert "parameters" in said
     (artifact,), _ = written.run_stage(workspace, "predict", name="derma_calibra", cohorts=["jinan"])
@@ -533,9 +371,6 @@ def test_it_is_trained_told_apart_and_used_through_the_stages(tmp_path: Path) ->
     assert (table["uncertainty_mutual_information"] < table["uncertainty_entropy"]).all()
     opened = trained.open_classifier(model)
     network = opened.network(opened.folds[0], "cpu")
-    priors = [opened.network(fold, "cpu").metadata_expert.weight for fold in opened.folds]
-    assert all(bool(prior.any()) for prior in priors)
-    assert not torch.equal(*priors)  # each from the rows its own network learnt from
     assert network.unknown.tolist() == pytest.approx(opened.folds[0].encoder.unknown, abs=1e-6)
     (explained,), _ = written.run_stage(workspace, "explain", cohorts=["jinan"], model="derma_calibra", limit=2)
     rows = explained.table()
@@ -550,7 +385,7 @@ def test_it_is_trained_told_apart_and_used_through_the_stages(tmp_path: Path) ->
     )
     assert set(explained.table()["method"]) == {"gradcam"}
     context = Context(workspace.root, Console(quiet=True), device="cpu", cohorts=("jinan",), upstream=False)
-    answer = faithful.run(faithful.Config(model="derma_calibra", cases=3, bootstrap=50), context)["faithful"]["jinan"]
+    answer = faithful.run(faithful.Config(model="derma_calibra", cases=3), context)["faithful"]["jinan"]
     assert {(row["method"], row["figure"]) for row in answer["summary"]} == {
         (method, figure) for method in faithful.METHODS for figure in FIGURES
     }

@@ -12,9 +12,11 @@ from configured import configured
 from PIL import Image
 
 torch = pytest.importorskip("torch")
+timm = pytest.importorskip("timm")
 
 from skinkit.errors import ConfigError, InputError  # noqa: E402
 from skinkit.models import hybrid_resnet50, model_config  # noqa: E402
+from skinkit.models.parts.backbone import Backbone  # noqa: E402
 from skinkit.models.parts.protocol import Sizes  # noqa: E402
 from skinkit.stats.encoders import column_names  # noqa: E402
 from skinkit.taxonomy import class_set  # noqa: E402
@@ -159,6 +161,37 @@ def test_it_starts_from_imagenet_with_the_mean_filter_for_the_mask(imagenet: dic
     torch.testing.assert_close(net.backbone.layer4[2].conv3.weight, imagenet["layer4.2.conv3.weight"])
     flat = {k: torch.zeros_like(v) if k.endswith("running_mean") else v for k, v in imagenet.items()}
     assert "no statistics" in net.start(flat, "w.safetensors")
+
+
+def test_another_backbone_reads_the_mask_through_the_mean_of_its_colour_filters() -> None:
+    """It starts as the backbone that sees colours alone, and a mask moves its answer."""
+    name, side = "timm/tf_efficientnet_lite0", 64
+    net, plain = network(backbone=name, side_px=side), Backbone(name, side)
+    state = timm.create_model("tf_efficientnet_lite0").state_dict()
+    assert net.default_weights(net.config) == name
+    for each in (net, plain):
+        each.start(state, "w.pth")
+    net.eval()
+    plain.eval()
+    given = {**batch(2, side=side), "mask": torch.zeros(2, side, side)}
+    with torch.no_grad():
+        f = net.encode(given)
+        torch.testing.assert_close(f, plain(given["image"])[-1].mean((2, 3)), atol=1e-5, rtol=1e-5)
+        marked = net.encode({**given, "mask": torch.ones(2, side, side)})
+        assert (marked - f).abs().max() > 1e-2
+        twin = network(seed=3, backbone=name, side_px=side).eval()
+        twin.load_state_dict(net.state_dict())
+        torch.testing.assert_close(twin(given)["diagnosis"], net(given)["diagnosis"])
+    filters = net.backbone.maps.net.conv_stem.weight
+    torch.testing.assert_close(filters[:, 3], filters[:, :3].mean(1))
+    assert net.last is net.backbone.maps.last
+
+
+def test_backbones_that_there_are_not_are_refused() -> None:
+    for name in ("timm/mvitv2_tiny_nothing", "resnet500"):
+        with pytest.raises(ConfigError) as error:
+            network(backbone=name)
+        assert name.removeprefix("timm/") in error.value.found
 
 
 def test_other_weights_are_refused_and_change_nothing(hybrid: Any, imagenet: dict[str, Any]) -> None:

@@ -234,6 +234,18 @@ def test_the_lowest_stages_may_rest_throughout() -> None:
         network(frozen_stages=4)
 
 
+def test_resting_stages_may_keep_their_statistics_too() -> None:
+    net = network(frozen_stages=2, frozen_statistics=True)
+    net.enter("all")
+    before = {name: value.clone() for name, value in net.backbone.net.state_dict().items() if "running" in name}
+    net.train()
+    net.loss({**batch(4), "class": torch.tensor([0, 1, 2, 0])})
+    after = net.backbone.net.state_dict()
+    moved = {name.partition(".")[0] for name, value in before.items() if not torch.equal(after[name], value)}
+    assert moved == {"layer3", "layer4"}
+    assert not net.eval().backbone.training
+
+
 def test_a_snapshot_by_hand() -> None:
     """Of two classes the log odds are linear in the attributes: |weights times input|, summed over an attribute."""
     torch.manual_seed(0)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import timm
 import torch
 import torchvision
 from configured import configured
@@ -28,15 +29,6 @@ from skinkit.learning.rows import DevelopmentRows
 from skinkit.models import mask_rcnn, model_config, unet
 from skinkit.models.parts import losses
 from skinkit.workspace import Ref, Workspace
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Tiny networks on several threads spend their time waiting for one another."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def disc(side: int, row: int, column: int, radius: int) -> np.ndarray:
@@ -161,6 +153,30 @@ def test_unet_starts_from_torchvision_weights(name: str) -> None:
         torch.testing.assert_close(value, before[key])
 
 
+def test_unet_starts_from_timm_weights_and_normalises_as_timm_says() -> None:
+    name = "tf_efficientnet_lite0"
+    whole = timm.create_model(name)
+    net = unet.UNet.build(unet.Config(encoder=f"tu-{name}", side_px=32, decoder=16), LESION)
+    assert unet.UNet.default_weights(net.config) == f"timm/{name}"
+    state = whole.state_dict()
+    assert name in net.start(state, "w.safetensors")
+    taken = net.net.encoder.model.state_dict()
+    for key, value in taken.items():
+        torch.testing.assert_close(value, state[key], msg=key)
+    assert set(state) - set(taken) == {key for key in state if key.startswith(("conv_head.", "bn2.", "classifier."))}
+    assert net.mean.flatten().tolist() == list(whole.pretrained_cfg["mean"])
+    assert net.sd.flatten().tolist() == list(whole.pretrained_cfg["std"])
+    for wrong in (
+        {key: value for key, value in state.items() if key != "blocks.3.1.bn2.running_var"},
+        {**state, "blocks.3.1.conv_pw.weight": torch.zeros(1)},
+        torchvision.models.resnet18().state_dict(),
+    ):
+        with pytest.raises(InputError):
+            net.start(wrong, "w.safetensors")
+    with pytest.raises(ConfigError):
+        unet.UNet.build(unet.Config(encoder="tu-tf_efficientnet_lite9", side_px=32), LESION)
+
+
 def test_unet_refuses_weights_of_another_encoder() -> None:
     net = unet.UNet.build(unet.Config(**TINY), LESION)
     with pytest.raises(InputError) as error:
@@ -171,19 +187,45 @@ def test_unet_refuses_weights_of_another_encoder() -> None:
         net.start({"a": torch.zeros(1)}, "w.safetensors")
 
 
-@pytest.mark.parametrize("settings", [{"encoder": "resnet19"}, {"side_px": 100}, {"side_px": 16}])
+@pytest.mark.parametrize("settings", [{"encoder": "resnet19"}, {"side_px": 100}, {"side_px": 16}, {"frozen_stages": 6}])
 def test_unet_refuses_what_cannot_be_built(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         unet.UNet.build(configured(unet.UNet, **{**TINY, **settings}), LESION)
 
 
+@pytest.mark.parametrize(
+    ("encoder", "stages", "resting"),
+    [
+        ("tu-tf_efficientnet_lite0", 2, ("model.conv_stem.", "model.bn1.", "model.blocks.0.", "model.blocks.1.")),
+        ("tu-tf_efficientnet_lite0", 1, ("model.conv_stem.", "model.bn1.", "model.blocks.0.")),
+        ("resnet18", 2, ("conv1.", "bn1.", "layer1.")),
+        ("mobilenet_v2", 1, ("features.0.", "features.1.")),
+        ("resnet18", 0, ()),
+    ],
+)
+def test_the_lowest_sizes_of_the_encoder_rest(encoder: str, stages: int, resting: tuple[str, ...]) -> None:
+    net = unet.UNet.build(unet.Config(encoder=encoder, side_px=32, decoder=16, frozen_stages=stages), LESION).train()
+    net.enter("all")
+    rests = {name for name, p in net.net.encoder.named_parameters() if not p.requires_grad}
+    assert rests == {name for name, _ in net.net.encoder.named_parameters() if name.startswith(resting) and resting}
+    assert all(p.requires_grad for p in net.net.decoder.parameters())
+    statistics = next(value for name, value in net.net.encoder.named_buffers() if name.endswith("running_mean"))
+    before = statistics.clone()
+    net.loss(batch_of(2, 32)).backward()
+    assert not torch.equal(before, statistics)
+
+
 def test_unet_phases_and_presets() -> None:
+    assert unet.UNet.default_weights(unet.Config()) == "timm/tf_efficientnet_lite0"
     net = unet.UNet.build(model_config(unet.UNet, {"decoder": 16}, preset="quick"), LESION)
     (phase,) = net.phases()
     names = dict(net.named_parameters())
     assert [n for n in phase.rates if any(name.startswith(n) for name in names)] == list(phase.rates)
     assert unet.UNet.default_weights(net.config) == "resnet18"
-    widths = [block.conv1[0].out_channels for block in unet.UNet.build(unet.Config(), LESION).net.decoder.blocks]
+    widths = [
+        block.conv1[0].out_channels
+        for block in unet.UNet.build(model_config(unet.UNet, {}, preset="large"), LESION).net.decoder.blocks
+    ]
     assert widths == [256, 128, 64, 32, 16]
 
 

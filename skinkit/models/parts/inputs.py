@@ -1,4 +1,7 @@
-"""Tables of estimators: named inputs side by side in one matrix, and linear scores taken apart by input again."""
+"""Tables of estimators: named inputs side by side in one matrix, and linear scores taken apart by input again.
+
+Also what other models answer (members), and how often training cases count with hidden attributes.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from skinkit.errors import ConfigError
 from skinkit.stats.metrics import Floats
 
 
@@ -48,3 +52,29 @@ def linear_contributions(
         parts = columns[name][:, None, :] * weights[name][None, :, :]
         contributions[name] = parts.sum(axis=2, keepdims=True) if name in whole else parts
     return contributions
+
+
+def by_member(columns: np.ndarray, n_classes: int) -> Floats:
+    """(n, M, K) log-probabilities of (n, M K), one member after the other."""
+    return np.asarray(columns, dtype=np.float64).reshape(len(columns), columns.shape[1] // n_classes, n_classes)
+
+
+def member_contributions(answers: Floats, weights: Floats) -> Floats:
+    """(n, K, M K) what each member's answer for a class adds to that class's score.
+
+    Args:
+        answers: (n, M, K).
+        weights: (M,) by which they are summed.
+    """
+    n, members, classes = answers.shape
+    parts = np.zeros((n, classes, members, classes))
+    for k in range(classes):
+        parts[:, k, :, k] = weights * answers[:, :, k]
+    return parts.reshape(n, classes, members * classes)
+
+
+def refuse_hidden(block: float, every: float) -> None:
+    """Refuse, with :class:`ConfigError`, shares of hidden attributes that leave nothing of the cases as they are."""
+    if min(block, every) < 0 or block + every >= 1:
+        found = f"hidden_block = {block}, hidden = {every}"
+        raise ConfigError(found, "shares that leave something of the cases as they are", "lower one of them")

@@ -13,6 +13,9 @@ Of classifiers, f logits, a weights of the classes, y the true class, p its prob
 
 (4) focal(f, y) = a_y (1 - p)^gamma (-log p)
     T.-Y. Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, doi 10.1109/ICCV.2017.324.
+(5) CE(f, y)    = - (1 - e) a_y log p_y - e / |P| sum over k in P of a_k log p_k,   p = softmax of f over P
+    P are the classes that the row's cohort can have, e the share of the label that is smoothed. What is not in P gets
+    no gradient. With all classes in P it is torch's.
 """
 
 from __future__ import annotations
@@ -71,14 +74,49 @@ def _bce(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.binary_cross_entropy_with_logits(logits, truth)
 
 
-def focal(
-    logits: torch.Tensor, truth: torch.Tensor, alpha: torch.Tensor, focusing: float, smoothing: float = 0.0
-) -> torch.Tensor:
-    """(n,) eq. 4 of (n, K) logits; with smoothed labels their cross-entropy stands for -log p."""
-    import torch.nn.functional as functional
+def masked(logits: torch.Tensor, possible: torch.Tensor | None) -> torch.Tensor:
+    """Logits (..., n, K), minus infinity where ``possible`` (n, K) is False; as they are without it."""
+    return logits if possible is None else logits.masked_fill(~possible, float("-inf"))
 
-    entropy = functional.cross_entropy(logits, truth, reduction="none", label_smoothing=smoothing)
-    p = logits.softmax(1).gather(1, truth[:, None])[:, 0]
+
+def cross_entropies(
+    logits: torch.Tensor,
+    truth: torch.Tensor,
+    weights: torch.Tensor | None = None,
+    smoothing: float = 0.0,
+    possible: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """(n,) eq. 5.
+
+    Args:
+        logits: (n, K).
+        truth: (n,) int64, each a possible class.
+        weights: (K,) a; None for ones.
+        smoothing: e, 0 to 1.
+        possible: (n, K) bool, P of each row; None for all classes.
+    """
+    from torch.nn import functional
+
+    if possible is None:
+        return functional.cross_entropy(logits, truth, weights, reduction="none", label_smoothing=smoothing)
+    a = logits.new_ones(logits.shape[1]) if weights is None else weights
+    log_p = masked(logits, possible).log_softmax(1)
+    own = -a[truth] * log_p.gather(1, truth[:, None])[:, 0]
+    others = -(a * log_p.masked_fill(~possible, 0.0)).sum(1) / possible.sum(1)
+    return (1 - smoothing) * own + smoothing * others
+
+
+def focal(
+    logits: torch.Tensor,
+    truth: torch.Tensor,
+    alpha: torch.Tensor,
+    focusing: float,
+    smoothing: float = 0.0,
+    possible: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """(n,) eq. 4 of (n, K) logits; with smoothed labels eq. 5 stands for -log p, and p is over P as there."""
+    entropy = cross_entropies(logits, truth, None, smoothing, possible)
+    p = masked(logits, possible).softmax(1).gather(1, truth[:, None])[:, 0]
     return alpha[truth] * (1 - p) ** focusing * entropy
 
 

@@ -35,7 +35,7 @@ from skinkit.explain.training_snapshot import Snapshot
 from skinkit.models.parts import recipe
 from skinkit.models.parts.backbone import HEAD, STAGES, Backbone, Maps
 from skinkit.models.parts.class_weights import class_weights, costs, effective_class_prior, log_frequencies
-from skinkit.models.parts.protocol import Augment, Network, Phase, Sizes
+from skinkit.models.parts.protocol import POSSIBLE, Augment, Network, Phase, Sizes
 from skinkit.models.parts.recipe import Augmented, PhotoRecipe
 from skinkit.stats.encoders import PATIENT_ATTRIBUTES
 
@@ -82,6 +82,7 @@ class PhotoClassifier(Network, nn.Module):
         ConfigError: a setting that cannot be.
     """
 
+    MASKS_CLASSES = True
     ATTRIBUTES_FOR: ClassVar[str] = ""
     """What in it cannot do without metadata, for the refusal to build it; empty where it can."""
 
@@ -168,10 +169,12 @@ class PhotoClassifier(Network, nn.Module):
         self.backbone.freeze(self.config.recipe.frozen_stages)
 
     def train(self, mode: bool = True) -> Self:
-        """Into training mode, or out of it; a backbone at rest stays out of it."""
+        """Into training mode, or out of it; a backbone at rest, or its stages at rest, stay out of it."""
         super().train(mode)
         if self.resting:
             self.backbone.eval()
+        elif self.config.recipe.frozen_statistics:
+            self.backbone.rest(self.config.recipe.frozen_stages)
         return self
 
     def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -180,7 +183,8 @@ class PhotoClassifier(Network, nn.Module):
 
     def weighted(self, logits: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """That loss of logits (n, K)."""
-        return recipe.cross_entropy(self.config, logits.float() + self.adjustment, batch["class"], self.class_weights)
+        adjusted = logits.float() + self.adjustment
+        return recipe.cross_entropy(self.config, adjusted, batch["class"], self.class_weights, batch.get(POSSIBLE))
 
     def forward(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """One pass: ``diagnosis`` (n, K) logits of image (n, 3, S, S), 0 to 1, and attributes (n, columns)."""

@@ -28,6 +28,10 @@ DIAGNOSIS, LESION = "diagnosis", "lesion"
 """What networks answer."""
 TRUTH = "class"
 """Name of the true classes in batches; of a further task ``class__<task>``."""
+COHORT = "cohort"
+"""Name in training batches of the cohort of each row, int64 (n,): its place among ``Sizes.cohorts``."""
+POSSIBLE = "possible"
+"""Name in training batches of the classes that each row's cohort can have, bool (n, K); absent where all can be."""
 UNKNOWN = -1
 """Class of a row whose truth is not known."""
 SEEN = "seen"
@@ -36,7 +40,20 @@ SEEN = "seen"
 
 def truth_name(task: str) -> str:
     """The name of a task's true classes in batches, int64 (n,); of further tasks :data:`UNKNOWN` where not known."""
-    return TRUTH if task == DIAGNOSIS else f"{TRUTH}__{task}"
+    return beside_name(TRUTH, task)
+
+
+TEACHER = "teacher"
+"""Name in batches of a teacher's log-probabilities of the diagnosis, (n, classes); NaN where it could not answer."""
+
+
+MEMBERS = "members"
+"""Name of what other models answer for the diagnosis, (n, members x classes) log-probabilities, in ``READS`` too."""
+
+
+def beside_name(name: str, task: str) -> str:
+    """The name in batches of an array of the diagnosis, or of the same array of a further task."""
+    return name if task == DIAGNOSIS else f"{name}__{task}"
 
 
 UNCERTAINTIES = ("variance", "entropy", "mutual_information")
@@ -49,20 +66,36 @@ Presets = Mapping[str, Mapping[str, Any]]
 """Name of a preset -> its settings."""
 
 
+@dataclass(frozen=True)
+class Removed:
+    """A setting that a model no longer has.
+
+    Attributes:
+        instead: the command that does what it did.
+        neutral: the value with which it did nothing; None where it did nothing by itself.
+    """
+
+    instead: str
+    neutral: Any = None
+
+
 class Model:
     """What every model declares.
 
     Attributes:
-        TASK: ``segment``, ``classify`` or ``pretrain``; stands in the class of each file, where it is read without an
-            import.
+        TASK: ``segment``, ``classify``, ``pretrain`` or ``generate``; stands in the class of each file, where it is
+            read without an import.
         READS: names of its inputs.
         CONFIG: frozen dataclass of its settings.
         PRESETS: name -> settings that belong together.
         FORMER: former name of a setting -> its present names; models trained under it are read so.
+        REMOVED: former name of a setting -> what does the same now; models trained without its effect are read.
         RADIOMICS: classifiers: the radiomic features read by default, ``none``, ``signature`` or ``all``.
         HEATMAP: classifiers: how a case is explained by default, ``gradcam``, ``gfa`` or ``occlusion_of_mask``.
         REFITS: whether it may be fitted once more on training and validation rows after calibrating.
         BALANCED: whether its loss counts all classes alike, whatever their numbers.
+        MASKS_CLASSES: networks that classify: whether the loss leaves out the classes that a row's cohort cannot have
+            (:data:`POSSIBLE`).
         TASKS: networks that classify: whether they may answer further tasks beside ``diagnosis`` (``Sizes.tasks``).
     """
 
@@ -71,10 +104,12 @@ class Model:
     CONFIG: ClassVar[type[Any]]
     PRESETS: ClassVar[Presets] = MappingProxyType({})
     FORMER: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
+    REMOVED: ClassVar[Mapping[str, Removed]] = MappingProxyType({})
     RADIOMICS: ClassVar[Literal["none", "signature", "all"]] = "none"
     HEATMAP: ClassVar[Heatmap] = "gradcam"
     REFITS: ClassVar[bool] = False
     BALANCED: ClassVar[bool] = False
+    MASKS_CLASSES: ClassVar[bool] = False
     TASKS: ClassVar[bool] = False
 
     @classmethod
@@ -98,32 +133,8 @@ class DrawingRule(Model):
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
-class Labelled:
-    """Cases with their classes.
-
-    Attributes:
-        inputs: name -> (n, columns).
-        labels: (n,) class indices.
-    """
-
-    inputs: Mapping[str, np.ndarray]
-    labels: np.ndarray
-
-
-class Estimator(Model):
-    """A classifier fitted at once; an instance is fitted on one fold."""
-
-    HEATMAP: ClassVar[Heatmap] = "occlusion_of_mask"
-
-    @classmethod
-    def fit(cls, config: Any, train: Labelled, validation: Labelled, *, n_classes: int, seed: int) -> Self:
-        """Fit on training rows; validation rows only decide when to stop or how strong a penalty is.
-
-        Raises:
-            ConfigError: a setting is invalid.
-        """
-        raise NotImplementedError
+class Stored(Model):
+    """A model fitted at once, which writes itself; an instance is fitted on one fold."""
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -134,9 +145,57 @@ class Estimator(Model):
         """Write it; no pickle."""
         raise NotImplementedError
 
+
+@dataclass(frozen=True)
+class Labelled:
+    """Cases with their classes.
+
+    Attributes:
+        inputs: name -> (n, columns).
+        labels: (n,) class indices.
+        groups: (n,) the same for cases of one patient, who stay together where cases are divided; None: unknown.
+    """
+
+    inputs: Mapping[str, np.ndarray]
+    labels: np.ndarray
+    groups: np.ndarray | None = None
+
+
+class Estimator(Stored):
+    """A classifier fitted at once; an instance is fitted on one fold."""
+
+    HEATMAP: ClassVar[Heatmap] = "occlusion_of_mask"
+    REPEATS: ClassVar[int] = 1
+    """How often each place of the maps that :meth:`explained` shows is repeated along a side; heatmaps are smoothed."""
+    JOINS: ClassVar[bool] = False
+    """Whether it may also read what other models answer (:data:`MEMBERS`), beside what ``READS`` names; NaN in rows
+    that they have learnt from."""
+
+    @classmethod
+    def fit(cls, config: Any, train: Labelled, validation: Labelled, *, n_classes: int, seed: int) -> Self:
+        """Fit on training rows; validation rows only decide when to stop or how strong a penalty is.
+
+        Raises:
+            ConfigError: a setting is invalid.
+        """
+        raise NotImplementedError
+
     def predict(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
         """(n, classes) log-probabilities, before calibration."""
         raise NotImplementedError
+
+    def effective_class_prior(self, n_classes: int, members: np.ndarray | None = None) -> np.ndarray | None:
+        """(classes,) mix of classes for which its scores hold, up to a factor; None: that of the training rows.
+
+        By default all alike where ``BALANCED``.
+
+        Args:
+            n_classes: number of classes.
+            members: (members, classes) the mix for which the answers hold that it reads of other models.
+        """
+        import numpy as np
+
+        return np.ones(n_classes) if self.BALANCED else None
 
     def contributions(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """What each input column adds to each class's score.
@@ -194,6 +253,52 @@ class Embedder(Protocol):
 
     def __call__(self, images: Any) -> Any:
         """uint8 tensor (n, side, side, 3) -> float32 tensor (n, width)."""
+
+
+@dataclass(frozen=True)
+class LabelledPhotos:
+    """The training photos of one fold with their classes.
+
+    Attributes:
+        photos: uint8 (side, side, 3), RGB; decoded when they are asked for.
+        labels: (n,) class indices.
+    """
+
+    photos: Sequence[np.ndarray]
+    labels: np.ndarray
+
+
+class Generator(Stored):
+    """What writes images of a class; an instance has learnt from the training photos of one fold.
+
+    It is fitted at once (``fit``, ``load``, ``save``), or is a :class:`Network` too, which ``skinkit.learning.loop``
+    trains: then derive from ``Generator``, ``Network`` and ``torch.nn.Module``, in this order, and write ``start``,
+    ``phases`` and ``loss`` in their place. Its ``CONFIG`` has ``side_px``, the side of the squares it reads and writes.
+    """
+
+    @classmethod
+    def fit(cls, config: Any, train: LabelledPhotos, *, n_classes: int, seed: int) -> Self:
+        """Fit on the training photos alone; a class may have none.
+
+        Raises:
+            ConfigError: a setting is invalid.
+        """
+        raise NotImplementedError
+
+    def synthesise(self, labels: Sequence[int], seeds: Sequence[int]) -> np.ndarray:
+        """Images of these classes, each from its own seed, whatever else is asked for beside it.
+
+        A network is in eval mode, without gradients, on the device of its parameters; its random numbers come from the
+        seeds alone.
+
+        Args:
+            labels: class indices.
+            seeds: as many, 0 to 2^48 - 1.
+
+        Returns:
+            uint8 (n, side, side, 3), RGB.
+        """
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -281,20 +386,44 @@ class Sizes:
     Attributes:
         answers: class codes in order, or ``("lesion",)``; empty for a pretraining.
         columns: width of ``attributes`` and ``radiomics``, where it reads them.
-        class_counts: training cases per class; empty for segmenters and pretrainings.
+        class_counts: training cases per class, replayed ones as often as an epoch draws them; empty for segmenters and
+            pretrainings.
         attributes: the attribute behind each column of ``attributes``.
         unknown: what stands in each column of ``attributes`` where nothing is known of a case; empty for zeros.
         tasks: further task -> its class codes in order; each is answered under its name, (n, classes) logits.
         task_counts: further task -> training cases per class, of those whose truth is known.
+        cohorts: names of the cohorts that are trained on.
     """
 
     answers: tuple[str, ...]
     columns: Mapping[str, int] = field(default_factory=dict)
-    class_counts: tuple[int, ...] = ()
+    class_counts: tuple[float, ...] = ()
     attributes: tuple[str, ...] = ()
     unknown: tuple[float, ...] = ()
     tasks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     task_counts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    cohorts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a training step makes small, beside the network; by default the network's own loss.
+
+    Its fields are its settings (:mod:`skinkit.models.parts.objectives` has those of ``--objective``).
+
+    Attributes:
+        TASK: of the networks it trains; empty for all.
+        BESIDE: what its loss reads of other models: ``teacher``.
+        COPIES: copies of each row in a batch, one block after the other, each varied in its own way.
+    """
+
+    TASK: ClassVar[str] = ""
+    BESIDE: ClassVar[tuple[str, ...]] = ()
+    COPIES: ClassVar[int] = 1
+
+    def loss(self, network: Network, batch: Mapping[str, Any]) -> Any:
+        """One number to make small."""
+        return network.loss(batch)
 
 
 class Network(Model, _Module):
@@ -305,6 +434,9 @@ class Network(Model, _Module):
 
     FORMER_TENSORS: ClassVar[Mapping[str, str]] = MappingProxyType({"typical": "reference_embedding"})
     """Beginning of the name of a tensor in the weights of older versions -> what it is now."""
+
+    answers_in: str = "fp32"
+    """``fp32`` or ``bf16``: in what it answers; set where it is trained and where a trained one is opened."""
 
     # ------------------------------------------------------------------------------------------------- training
     @classmethod
@@ -335,24 +467,9 @@ class Network(Model, _Module):
         """Settings of a second training on all rows, for other cohorts, where the split has one fold; None: none."""
         return None
 
-    def frozen_part(self) -> nn.Module | None:
-        """A part that is not trained, run once per photo; ``answer``: batch -> ``frozen``, float32 (n, width).
-
-        Its answers are given to :meth:`prepare`, and batches hold them while the network is trained.
-        """
-        return None
-
-    def prepare(self, tables: Mapping[str, Any], classes: Any) -> bool:
-        """Fit what is fitted to the tables before training.
-
-        Args:
-            tables: name -> (n, columns) of the training rows; with a frozen part also ``frozen`` (n, width).
-            classes: (n,) class indices of these rows.
-
-        Returns:
-            Whether anything is fitted; by default not.
-        """
-        return False
+    def objective(self) -> Objective:
+        """What is made small where ``--objective`` names nothing else: by default :meth:`loss`."""
+        return Objective()
 
     def loss(self, batch: Mapping[str, Any]) -> Any:
         """One number to make small, in training mode.
@@ -405,4 +522,8 @@ class Network(Model, _Module):
 
     def effective_class_prior(self) -> torch.Tensor | None:
         """(classes,) mix of classes for which its probabilities hold, up to a factor; None: that of the training."""
+        return None
+
+    def effective_task_prior(self, task: str) -> torch.Tensor | None:
+        """(classes,) the same of a further task."""
         return None

