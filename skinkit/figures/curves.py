@@ -19,6 +19,7 @@ from skinkit.figures.canvas import (
     ALL_COLOUR,
     DASHES,
     FAINT,
+    GRID,
     INK,
     MOST_CASES,
     MUTED,
@@ -310,9 +311,17 @@ def decision(curve: Mapping[str, Any], *, title: str = "") -> str:
         axes.axhline(0, color=MUTED, linewidth=1.0, label="treat nobody")
         axes.plot(x, everybody, color=PALETTE[4], linestyle=(0, (5, 1.6)), label="treat everybody")
         axes.fill_between(x, lower, upper, color=PALETTE[0], alpha=0.18, linewidth=0)
-        axes.plot(x, model, color=PALETTE[0], linewidth=2.0, label="model (95 % interval)")
+        axes.plot(x, model, color=PALETTE[0], linewidth=2.0, label="model, threshold alone (95 % interval)")
         if point := curve.get("point"):
-            axes.plot(*point, "o", color=ALL_COLOUR, markeredgecolor="white", markersize=7, label="veto", zorder=5)
+            axes.plot(
+                *point,
+                "o",
+                color=ALL_COLOUR,
+                markeredgecolor="white",
+                markersize=7,
+                label="veto: malignant class or threshold",
+                zorder=5,
+            )
         axes.set(xlim=(0, 1), ylim=(-0.15 * max(prevalence, 0.05), 1.08 * max(prevalence, 0.05)), title=title)
         axes.set(xlabel="probability of malignancy from which to treat", ylabel="net benefit")
         axes.legend(loc="upper right")
@@ -391,7 +400,8 @@ def differences(
     """Differences with their intervals as SVG, a line at zero; what excludes zero is filled and orange.
 
     Args:
-        rows: ``name``, ``difference``, ``lower`` and ``upper``.
+        rows: ``name``, ``difference``, ``lower`` and ``upper``; optional ``words`` on the right, and ``margin``, drawn
+            on both sides of zero.
         title: above the axes.
         unit: below them.
         into: folder and stem of SVG and PNG files that are written besides.
@@ -403,6 +413,16 @@ def differences(
         for at, row in enumerate(rows):
             if row.get("difference") is None:
                 continue
+            if row.get("margin") is not None:
+                axes.fill_betweenx([at - 0.4, at + 0.4], -row["margin"], row["margin"], color=GRID, linewidth=0)
+            axes.annotate(
+                row.get("words", ""),
+                (1.01, at),
+                xycoords=("axes fraction", "data"),
+                va="center",
+                fontsize=8,
+                color=MUTED,
+            )
             ends = [float(end) for end in (row.get("lower"), row.get("upper")) if end is not None]
             has_interval = len(ends) == 2
             apart = has_interval and (ends[0] > 0 or ends[1] < 0)

@@ -115,6 +115,56 @@ def contact_sheet(
         return write(figure, folder, stem)
 
 
+def synthetic_sheet(images: Sequence[npt.NDArray[np.uint8]], title: str) -> bytes:
+    """Synthetic images in rows under a title, as PNG; the word is drawn into each of them.
+
+    Args:
+        images: (side, side, 3), all of one size.
+        title: above them.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    from skinkit.images.encode import png_bytes, resize
+
+    tile, margin, across = 160, 8, min(6, len(images))
+    down, font = -(-len(images) // across), ImageFont.load_default(size=15)
+    width = max(across * (tile + margin) + margin, int(font.getlength(title)) + 2 * margin)
+    sheet = Image.new("RGB", (width, down * (tile + margin) + 40), "white")
+    pen = ImageDraw.Draw(sheet)
+    pen.text((margin, 10), title, fill="black", font=font)
+    for place, image in enumerate(images):
+        left, top = margin + place % across * (tile + margin), 40 + place // across * (tile + margin)
+        sheet.paste(Image.fromarray(resize(image, (tile, tile))), (left, top))
+        where = (left + tile // 2, top + tile - 4)
+        pen.text(where, "synthetic", fill="white", font=font, anchor="mb", stroke_width=2, stroke_fill="black")
+    return png_bytes(np.asarray(sheet), {"Title": title, "synthetic": "yes: not photos"})
+
+
+def paired_sheet(pairs: Sequence[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], str]]) -> bytes:
+    """Pairs of photographs side by side, two pairs in a row, as PNG.
+
+    Args:
+        pairs: two (H, W, 3) of any size, and what is written below them.
+    """
+    from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+    from skinkit.images.encode import png_bytes
+
+    tile, margin, across = 240, 10, min(2, len(pairs))
+    down, font = -(-len(pairs) // across), ImageFont.load_default(size=13)
+    wide = max(2 * tile + margin, *(int(font.getlength(text)) for _, _, text in pairs)) + 3 * margin
+    sheet = Image.new("RGB", (across * wide + margin, down * (tile + 40) + margin), "white")
+    pen = ImageDraw.Draw(sheet)
+    for place, (*both, text) in enumerate(pairs):
+        left, top = margin + place % across * wide, margin + place // across * (tile + 40)
+        for k, rgb in enumerate(both):
+            photo = ImageOps.contain(Image.fromarray(rgb), (tile, tile))
+            x, y = left + k * (tile + margin) + (tile - photo.width) // 2, top + (tile - photo.height) // 2
+            sheet.paste(photo, (x, y))
+        pen.text((left, top + tile + 6), text, fill="black", font=font)
+    return png_bytes(np.asarray(sheet))
+
+
 def heatmap_overlay(
     rgb: npt.NDArray[np.uint8], heat: npt.NDArray[Any], mask: npt.NDArray[np.bool_] | None = None
 ) -> bytes:

@@ -16,10 +16,19 @@ from markupsafe import Markup
 
 from skinkit.images import decode, encode, pixels
 from skinkit.reporting import svg
-from skinkit.reporting.evidence import CohortEvidence, Figure, ModelEvidence, attributions, cell_text, number, records
+from skinkit.reporting.evidence import (
+    CohortEvidence,
+    Figure,
+    ModelEvidence,
+    attributions,
+    cell_text,
+    holds_every_class,
+    number,
+    records,
+)
 from skinkit.reporting.html import data_uri
 from skinkit.reporting.words import Words, is_radiomic, plain
-from skinkit.schemas import OK, VIEWS
+from skinkit.schemas import OK, VIEWS, probability_columns
 
 THUMBNAIL_PX = 72
 OUTSIDE = 0.5
@@ -75,6 +84,11 @@ class Lesion:
     def refer(self) -> bool:
         """A dermatologist should look."""
         return bool(self.row.get("refer"))
+
+    @property
+    def rules_nothing_out(self) -> bool:
+        """The prediction set holds every class."""
+        return holds_every_class(self.row)
 
     @property
     def mask_failed(self) -> bool:
@@ -276,6 +290,9 @@ def plain_words(lesion: Lesion, model: ModelEvidence, words: Words, tested: tupl
         sentences = [words("say.both", first=first, first_p=first_p, second=second, second_p=second_p)]
     else:
         sentences = [words("say.one", first=first, first_p=first_p)]
+    if lesion.rules_nothing_out:
+        sentences.insert(0, words("say.every_class", n=len(probability_columns(list(row)))))
+    sentences += _unsure(row, words)
     value, threshold = two_figures(lesion.malignancy, lesion.threshold)
     if math.isnan(lesion.malignancy):
         return sentences
@@ -283,13 +300,15 @@ def plain_words(lesion: Lesion, model: ModelEvidence, words: Words, tested: tupl
         key = "say.at" if lesion.malignancy == lesion.threshold else "say.above"
         if lesion.malignancy >= lesion.threshold:
             sentences.append(words(key, value=value, threshold=threshold))
+        else:
+            sentences.append(words("say.by_class", value=value, threshold=threshold))
         if row.get("veto"):
             sentences.append(words("say.veto"))
-        return sentences
+        return [*sentences, *_stated_for(lesion, words)]
     sentences.append(words("say.below", value=value, threshold=threshold))
     if lesion.refer:
         sentences.append(words("say.below_refer"))
-    sentences.append(words("say.not_safe"))
+    sentences += [*_stated_for(lesion, words), words("say.not_safe")]
     if tested is not None and tested[1].has_interval:
         cohort, figure = tested
         missed, lower, upper = (f"{100 * (1 - v):.0f}" for v in (figure.estimate, figure.upper, figure.lower))
@@ -297,9 +316,30 @@ def plain_words(lesion: Lesion, model: ModelEvidence, words: Words, tested: tupl
     return sentences
 
 
+def _unsure(row: Mapping[str, Any], words: Words) -> list[str]:
+    """Of a model that knows it: its uncertainty as a share of a guess's, and what of it its passes disagree about."""
+    entropy, between = (number(row.get(f"uncertainty_{name}")) for name in ("entropy", "mutual_information"))
+    classes = len(probability_columns(list(row)))
+    if math.isnan(entropy) or math.isnan(between) or classes < 2:
+        return []
+    value = min(entropy / math.log(classes), 1.0)
+    return [
+        words("say.unsure", value=f"{value:.2f}", share=words.share(min(between / entropy, 1.0) if entropy else 0.0))
+    ]
+
+
+def _stated_for(lesion: Lesion, words: Words) -> list[str]:
+    """For which mix malignancy is stated, and what it is at the cohort's prevalence, where these are known."""
+    holds = number(lesion.row.get("effective_prevalence"))
+    there = number(lesion.row.get("malignancy_at_prevalence"))
+    sentences = [] if math.isnan(holds) else [words("say.mix", share=words.share(holds))]
+    return sentences if math.isnan(there) else [*sentences, words("say.at_prevalence", value=f"{there:.2g}")]
+
+
 def reasons(lesion: Lesion, words: Words) -> list[str]:
     """Why it is referred."""
-    return [words.code("refer", code) for code in cell_text(lesion.row.get("refer_reason")).split(",") if code]
+    first = [words("every_class")] if lesion.rules_nothing_out else []
+    return first + [words.code("refer", code) for code in cell_text(lesion.row.get("refer_reason")).split(",") if code]
 
 
 def cautions(lesion: Lesion, cohort: CohortEvidence, words: Words) -> list[str]:

@@ -21,7 +21,7 @@ from skinkit.schemas import FAILED, OK, PENDING
 _ROWS_PER_BLOCK = 100
 _LISTED, _LISTED_BRIEFLY = 200, 12
 """Failed photos are all listed, because a person must check them; of absent or duplicate ones only the first."""
-_ON_THE_LIST = ("leakage_allowed", "phantoms", "otsu")
+_ON_THE_LIST = ("every_class", "leakage_allowed", "phantoms", "otsu", "flags")
 _ABOUT_THE_MODEL = ("chance",)
 
 

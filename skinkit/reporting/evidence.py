@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,10 +16,12 @@ from typing import Any
 import pandas as pd
 
 from skinkit.artifacts.artifact import Artifact
+from skinkit.artifacts.flags import count_flags
 from skinkit.artifacts.tables import TABLE
 from skinkit.evaluation.scoring import of_task
-from skinkit.schemas import EXCLUDED, FAILED, OK, PENDING
+from skinkit.schemas import EXCLUDED, FAILED, OK, PENDING, PROBABILITY, probability_columns
 from skinkit.stats.metrics import EXACT_INTERVAL
+from skinkit.stats.notes import INSUFFICIENT, NOTES, TOO_FEW_PATIENTS
 from skinkit.taxonomy import ClassSet
 from skinkit.workspace import Cohort
 
@@ -31,7 +33,7 @@ COHORT_KINDS = ("cases", "masks", "features", "fused", "predictions", "explanati
 
 @dataclass(frozen=True)
 class Figure:
-    """One row of the metrics table."""
+    """One row of the metrics table; ``note`` says why there is no estimate, where there is none."""
 
     estimate: float
     lower: float
@@ -42,6 +44,7 @@ class Figure:
     threshold: float
     threshold_source: str | None
     exact: bool = False
+    note: str = INSUFFICIENT
 
     @property
     def has_estimate(self) -> bool:
@@ -140,6 +143,14 @@ class CohortEvidence:
         return self.artifacts["predictions"].table() if self.has("predictions") else None
 
     @cached_property
+    def whole_sets(self) -> tuple[int, int]:
+        """Predicted images whose prediction set holds every class, and all that have a set."""
+        if self.predictions is None or "prediction_set" not in self.predictions:
+            return 0, 0
+        images = self.predictions[(self.predictions["level"] == "image") & self.predictions["prediction_set"].notna()]
+        return sum(map(holds_every_class, records(images))), len(images)
+
+    @cached_property
     def explanations(self) -> dict[str, dict[str, Any]]:
         """Case -> its explanation, for those that are ok."""
         if not self.has("explanations"):
@@ -172,6 +183,12 @@ class CohortEvidence:
         if self.masks is None:
             return 0
         return int((self.masks["mask_failed"].fillna(False) & (self.masks["status"] == OK)).sum())
+
+    @cached_property
+    def flags(self) -> dict[str, int]:
+        """What was done to photos, masks and cells while they were read: flag -> rows."""
+        of_masks: Iterable[object] = [] if self.masks is None else self.masks.get("flags", [])
+        return count_flags([*self.cases["flags"], *of_masks])
 
     @property
     def allowed_leakage(self) -> str:
@@ -255,6 +272,25 @@ class CohortEvidence:
         """Scored cases with a near-identical training image."""
         return int(((self._info("leakage") or {}).get("counts") or {}).get("near_identical") or 0)
 
+    @property
+    def label_attributes(self) -> list[Mapping[str, Any]]:
+        """Columns that the model reads and that nearly are the label among its training rows."""
+        return list(self._info("label_attributes") or [])
+
+    @property
+    def not_told_apart(self) -> bool:
+        """Whether the cohort is called external, but nothing tells it from the development cohorts."""
+        return bool((self._info("external") or {}).get("questioned"))
+
+    @property
+    def n_relabelled(self) -> int:
+        """Cases with another label now than the model learnt."""
+        return int((self._info("relabelled") or {}).get("n") or 0)
+
+    def asks_as(self, other: CohortEvidence) -> bool:
+        """Whether both were scored for the same classes and the same malignant set."""
+        return self.has("metrics") and all(self._info(key) == other._info(key) for key in ("classes", "malignant_set"))
+
     def _info(self, name: str) -> Any:
         return self.artifacts["metrics"].info.get(name) if self.has("metrics") else None
 
@@ -275,6 +311,13 @@ class CohortEvidence:
             & (m["metric"] == metric)
         ]
         return figure_of(records(hit)[0]) if len(hit) else None
+
+    def notes(self) -> list[str]:
+        """The reasons why figures of the metrics table have no estimate, each once."""
+        if self.metrics is None:
+            return []
+        missing = self.metrics.loc[self.metrics["estimate"].isna(), "note"].dropna()
+        return [note for note in (*NOTES, INSUFFICIENT) if (missing == note).any()]
 
     @property
     def tasks(self) -> dict[str, dict[str, Figure]]:
@@ -403,6 +446,7 @@ def figure_of(row: Mapping[str, Any]) -> Figure:
         threshold=number(row.get("threshold")),
         threshold_source=cell_text(row.get("threshold_source")) or None,
         exact=row.get("note") == EXACT_INTERVAL,
+        note=note if (note := row.get("note")) in (*NOTES, TOO_FEW_PATIENTS) else INSUFFICIENT,
     )
 
 
@@ -410,6 +454,13 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as dictionaries with None for every unknown value."""
     rows: list[dict[str, Any]] = frame.astype(object).where(frame.notna(), None).to_dict("records")  # type: ignore[assignment]
     return rows
+
+
+def holds_every_class(row: Mapping[str, Any]) -> bool:
+    """Whether the prediction set of a row of predictions holds every class: its model rules nothing out."""
+    inside = {code for code in cell_text(row.get("prediction_set")).split(",") if code}
+    classes = {name.removeprefix(PROBABILITY) for name in probability_columns(list(row))}
+    return bool(classes) and classes <= inside
 
 
 def losses_of(table: pd.DataFrame) -> tuple[Loss, ...]:
@@ -463,6 +514,17 @@ class ModelEvidence:
         """The English label of a class."""
         labels = self.classes.labels if self.classes else {}
         return str(labels.get(class_, class_))
+
+    @property
+    def synthetic(self) -> dict[str, str] | None:
+        """Of synthetic images among its training rows: how many, the generator, and how many of each class and fold."""
+        about = self.card.get("synthetic")
+        if not about:
+            return None
+        folds = about["images"]
+        counts = (f"{fold}: {', '.join(f'{code} {n}' for code, n in of.items())}" for fold, of in folds.items())
+        n = sum(n for of in folds.values() for n in of.values())
+        return {"n": str(n), "parent": str(about["parent"]), "counts": "; ".join(counts)}
 
     @property
     def malignant_labels(self) -> list[str]:

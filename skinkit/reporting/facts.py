@@ -11,6 +11,7 @@ from skinkit.audit.test_access_log import LEDGER
 from skinkit.reporting.evidence import CohortEvidence, cell_text, records
 from skinkit.reporting.research import ReportContext
 from skinkit.reporting.warnings import find_warnings
+from skinkit.stats.notes import MINIMUM_PATIENTS
 
 Fact = tuple[str, str]
 """A sentence and its source."""
@@ -157,6 +158,8 @@ class FactSheet:
             yield self._pair(c.name, self.context.words.listed(parts)), f"{c.name}/cases"
 
     def _synthetic(self) -> Iterator[Fact]:
+        if self.context.model.synthetic:
+            yield self._say("synthetic_rows", **self.context.model.synthetic), self._model_name()
         for c in self.context.ordered:
             yield self._say("synthetic" if c.is_phantom else "no_synthetic", cohort=c.name), f"{c.name}/cases"
 
@@ -238,6 +241,13 @@ class FactSheet:
             if leakage:
                 text = self._say("leakage", n=leakage["cases"], near=c.n_near, kinds=", ".join(leakage["compared"]))
                 yield self._pair(c.name, text), f"{c.name}/metrics"
+            searched = ((leakage or {}).get("copies") or {}).get("search")
+            if searched and (searched["why_not"] or not searched["photos"][0] or not searched["others"][0]):
+                yield self._pair(c.name, self._say("copies_by_hash")), f"{c.name}/metrics"
+            elif searched:
+                (n, of), (others, of_others) = searched["photos"], searched["others"]
+                text = self._say("copies", n=n, of=of, others=others, of_others=of_others)
+                yield self._pair(c.name, text), f"{c.name}/metrics"
             if c.allowed_leakage:
                 text = self._say("leakage_allowed", reason=c.allowed_leakage)
                 yield self._pair(c.name, text), f"{c.name}/metrics"
@@ -300,7 +310,7 @@ class FactSheet:
     def _intervals(self) -> Iterator[Fact]:
         for c in self._scored()[:1]:
             info = c.artifacts["metrics"].info
-            yield self._say("intervals", n=info.get("bootstrap"), minimum=info.get("minimum")), f"{c.name}/metrics"
+            yield self._say("intervals", patients=MINIMUM_PATIENTS, minimum=info.get("minimum")), f"{c.name}/metrics"
 
     def _thresholds(self) -> Iterator[Fact]:
         if rule := self.context._alarm_rule():

@@ -30,7 +30,14 @@ LABELS = {
 _STEP_OF = {
     selection.SUBJECT_UNKNOWN: SUBJECT,
     **dict.fromkeys(
-        (selection.UNCONFIRMED, selection.REPEATED, selection.CLASS_TOO_SMALL, "duplicate_content", "duplicate_row"),
+        (
+            selection.UNCONFIRMED,
+            selection.REPEATED,
+            selection.CLASS_TOO_SMALL,
+            "duplicate_content",
+            "duplicate_row",
+            "duplicate_file",
+        ),
         DIAGNOSIS,
     ),
 }
@@ -43,7 +50,7 @@ class Flow:
     """Counts of images, step by step.
 
     Attributes:
-        roles: cohort -> development or external, in the order of the workspace.
+        roles: cohort -> development, external or inference, in the order of the workspace.
         identified: cohort -> images and table rows before any exclusion.
         left_out: step -> reason -> cohort -> images.
         rule: name of the selection in force; empty for none.
@@ -96,7 +103,7 @@ def count(tables: Mapping[str, pd.DataFrame], roles: Mapping[str, str], rule: st
 
     Args:
         tables: cohort -> its cases, in the order in which repeated images are kept.
-        roles: cohort -> development or external.
+        roles: cohort -> development, external or inference.
         rule: the selection all development cohorts were read with; empty for none.
     """
     import pandas as pd
@@ -112,7 +119,8 @@ def count(tables: Mapping[str, pd.DataFrame], roles: Mapping[str, str], rule: st
         fine = table["status"] == OK
         for reason in table.loc[~fine, "reason"].fillna(table["status"]):
             leave(name, str(reason))
-        unknown = fine & table["diagnosis"].isna()
+        # Patients whose diagnosis nobody knows yet are not left out for it.
+        unknown = fine & table["diagnosis"].isna() & (roles[name] != "inference")
         for _ in range(int(unknown.sum())):
             leave(name, selection.UNCONFIRMED)
         if roles[name] == "development":
@@ -151,14 +159,15 @@ def write_diagram(flow: Flow, folder: Path, paper: Mapping[str, int] | None = No
         sides.append(_text(LABELS[step], flow.lost(step), reasons))
         boxes.append("" if step == DIAGNOSIS else f"n = {flow.after(step):,}")
     ends = [
-        _text(title, sum(counts.values()), counts)
-        for role, title in (("development", "Development"), ("external", "External test"))
-        if (counts := flow.analysed(role))
+        _text(title, sum(counts.values()), counts) for role, title in _ENDS.items() if (counts := flow.analysed(role))
     ]
     boxes[-1] = f"Analysed\nn = {flow.after(DIAGNOSIS):,}"
     with canvas.canvas(8.4, 0.17 * sum(_lines(t) for t in (*boxes, *sides, max(ends, key=_lines))) + 2.2) as figure:
         _draw(figure.add_subplot(), boxes, sides, ends, _caption(paper, flow) if paper else "")
         return canvas.write(figure, folder, "flow")
+
+
+_ENDS = {"development": "Development", "external": "External test", "inference": "Inference"}
 
 
 def _reason_text(reason: str) -> str:
@@ -196,7 +205,7 @@ def _draw(axes: Any, boxes: Sequence[str], sides: Sequence[str], ends: Sequence[
             axes.annotate("", (right - 0.02, y - side / 2), (left, y - side / 2), arrowprops=arrow)
             axes.text(right, y - side / 2, sides[index], ha="left", va="center", bbox=box)
             y -= side
-    places = [left] if len(ends) == 1 else [left - 0.13, left + 0.33]
+    places = [[left], [left - 0.13, left + 0.33], [left - 0.2, left + 0.15, left + 0.5]][len(ends) - 1]
     height = max(map(_lines, ends)) + 1.0
     for place, text in zip(places, ends, strict=True):
         axes.annotate("", (place, y - 1.8), (left, y), arrowprops=arrow)

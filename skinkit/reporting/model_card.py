@@ -17,6 +17,7 @@ import pandas as pd
 
 from skinkit import __version__
 from skinkit.artifacts.files import write_atomic
+from skinkit.learning.trained import effective_prevalence
 from skinkit.models import Model, text_of
 from skinkit.schemas import MODEL
 
@@ -74,20 +75,26 @@ def card(
             ),
             "malignant_set": classes.get("malignant_set"),
             "malignant": classes.get("malignant"),
+            "malignancy_holds_at_prevalence": effective_prevalence(about, classes.get("malignant") or ()),
             "threshold": about.get("threshold"),
             "threshold_rule": about.get("veto_rule"),
         },
         "training_data": {
             "cohorts": _cohorts(trained_on),
+            "replay": about.get("replay"),
+            **({"not_trained_on": about["not_trained_on"]} if "not_trained_on" in about else {}),
+            "absent_classes": {name: ", ".join(codes) for name, codes in (about.get("absent_classes") or {}).items()},
             "folds": [
                 {name: _value(fold.get(name)) for name in ("fold", *(f"n_{part}" for part in _PARTS))} for fold in folds
             ],
+            "synthetic": about.get("synthetic"),
             "split": about.get("split"),
             "leakage_allowed": about.get("leakage_allowed"),
         },
         "training": {
             "settings": about.get("settings"),
             "weights": about.get("weights"),
+            **{name: about[name] for name in ("teacher", "members", "objective") if name in about},
             "seed": about.get("seed"),
             "precision": about.get("precision"),
             "refitted": about.get("refitted"),
@@ -212,7 +219,13 @@ def _cautions(about: Mapping[str, Any], trained_on: pd.DataFrame) -> list[str]:
         cautions.append(f"trained on a split that leaks, allowed because: {about['leakage_allowed']}")
     if trained_on["cohort"].nunique() == 1:
         cautions.append("trained on one cohort only: expect lower performance elsewhere")
+    if synthetic := about.get("synthetic"):
+        n = sum(n for of in synthetic["images"].values() for n in of.values())
+        cautions.append(f"trained with {n} synthetic images by {synthetic['parent']}, which are no photos of patients")
+    if about.get("task") == "generate":
+        cautions.append("its images are no photos of patients, and may repeat one: see copy_of of 'skinkit synthesise'")
     if "otsu" in str(about.get("segmenter") or "").split(","):
         cautions.append("measured in outlines drawn by Otsu's threshold, a baseline without training")
+    cautions += [str(each["sentence"]) for each in about.get("label_attributes", ())]
     cautions.append("missing attributes may reveal the diagnosis: see 'skinkit audit'")
     return cautions

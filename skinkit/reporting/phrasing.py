@@ -34,12 +34,16 @@ class Teller:
             for place in warning.where
             if place
         ]
+        if warning.most and len(places) > warning.most:
+            places = [*places[: warning.most], self.words("and_more", n=len(places) - warning.most)]
         return WarningText(self.words(f"warn.{warning.key}", where=self.words("semicolon").join(places)), warning.loud)
 
     def _value(self, name: str, value: Any) -> str:
         match name:
             case "reasons":
                 return self.losses(value)
+            case "flags":
+                return self.words.listed([f"{n:,} × {self.words.flag(flag)}" for flag, n in value.items()])
             case "names":
                 return self.words.listed([self.words.attribute(v) for v in value])
             case "cues":

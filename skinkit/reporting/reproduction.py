@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skinkit.evaluation.markdown import markdown_table, with_interval
+from skinkit.stats.notes import words_of
 from skinkit.studies import Cited, Exhibit, Protocol, Published, Study, Wanted
 
 NO, PARTLY, PRINTED_ONLY = "no", "in part", "printed only"
@@ -212,7 +213,7 @@ def _ours(figure: Mapping[str, Any] | None) -> str:
     if figure is None:
         return "not computed"
     if figure["estimate"] is None:
-        return "too few cases"
+        return words_of(figure.get("note"))
     return f"{with_interval(figure)}, n = {figure['n']}"
 
 

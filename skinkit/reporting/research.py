@@ -14,6 +14,7 @@ import numpy as np
 from markupsafe import Markup
 
 from skinkit.artifacts.artifact import Artifact
+from skinkit.learning.trained import effective_prevalence
 from skinkit.reporting import cards, svg
 from skinkit.reporting.audit_blocks import Trust
 from skinkit.reporting.cards import Lesion
@@ -23,6 +24,7 @@ from skinkit.reporting.phrasing import Teller
 from skinkit.reporting.warnings import find_warnings
 from skinkit.reporting.words import Words, plain
 from skinkit.schemas import OK
+from skinkit.stats.notes import TOO_FEW_PATIENTS
 
 _BYTES_PER_ROW = 2000
 """More than a row of any table takes, so that as many of them as bytes allow fit on a page."""
@@ -43,6 +45,14 @@ _OVERALL = (
     ("auroc", "weighted", "none"), ("f1", "macro", "argmax"), ("log_loss", "none", "none"), ("brier", "none", "none"),
     ("ece", "none", "none"), ("set_coverage", "none", "conformal_set"), ("set_size", "none", "conformal_set"),
 )  # fmt: skip
+_BESIDE = {
+    "balanced_accuracy": ("balanced_accuracy", "argmax", "all", "macro"),
+    "auroc_macro": ("auroc", "none", "all", "macro"),
+    "auroc": ("auroc", "none", "malignant", "none"),
+    "sensitivity": ("sensitivity", "veto", "malignant", "none"),
+    "specificity": ("specificity", "veto", "malignant", "none"),
+}
+"""Key of a column -> metric, rule, class and average."""
 _FIGURES = ("subgroups", "reliability", "decision", "roc", "referral", "pr", "confusion")
 _NO_SHARE = ("calibration_slope", "calibration_intercept", "mcc", "log_loss", "set_size", "pauc_above_80_sensitivity")
 _FOLDED = ("referral", "pr", "confusion")
@@ -78,6 +88,7 @@ class ReportContext:
         page_bytes: largest page; long tables are cut into pieces that fit.
         root: the workspace, for places that are named.
         drift: external cohort -> what ``skinkit.audit.drift.compare`` answered.
+        beside: name of another model, and a cohort with its metrics.
     """
 
     cohorts: Sequence[CohortEvidence]
@@ -89,6 +100,7 @@ class ReportContext:
     page_bytes: int
     root: Path
     drift: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    beside: Sequence[tuple[str, CohortEvidence]] = ()
 
     @cached_property
     def teller(self) -> Teller:
@@ -177,6 +189,7 @@ class ReportContext:
         return [
             self._answers(),
             *self._trust(),
+            *self._side_by_side(),
             *self._metrics(),
             *self._flow(),
             *self._overlap(),
@@ -235,12 +248,14 @@ class ReportContext:
         if self.model.classes is None or math.isnan(self.model.threshold):
             return ""
         names = [self.words.diagnosis(label) for label in self.model.malignant_labels]
-        return self.words(
+        rule = self.words(
             "alarm_rule",
             threshold=f"{self.model.threshold:.2f}",
             classes=self.words.listed(names),
             set=self.model.classes.malignant_set,
         )
+        holds = effective_prevalence(self.model.card, self.model.classes.malignant)
+        return rule if holds is None else f"{rule} {self.words('stated_for', share=self.words.share(holds))}"
 
     def _panel(self, c: CohortEvidence) -> dict[str, Any]:
         figures = {metric: c.figure(metric, rule) for metric, rule in _ENDPOINTS}
@@ -264,7 +279,7 @@ class ReportContext:
         }
 
     def _primary(self, c: CohortEvidence) -> str:
-        """The endpoint that was declared beforehand, with its figure."""
+        """The primary endpoint with its figure, and whether it was declared before the first look."""
         row = c.primary
         if row is None:
             return ""
@@ -273,7 +288,16 @@ class ReportContext:
             name = f"{name}, {self.words.diagnosis(self.model.label(cell_text(row['class'])))}"
         figure = self._with_interval(figure_of(row))
         said_as = f"{name} ({self.words.code('rule', row['decision_rule'])}): {figure}"
-        return self.words("pair", name=self.words("primary"), value=said_as)
+        return self.words("pair", name=self._declared(row), value=said_as)
+
+    def _declared(self, row: Mapping[str, Any]) -> str:
+        """Whether the endpoint was declared before the first look, as the test access log has it."""
+        on, first = (str(row.get(name) or "")[:10] for name in ("declared_on", "first_look"))
+        if row.get("declared") == "beforehand":
+            return self.words("primary", first=first)
+        if row.get("declared") == "after":
+            return self.words("primary.after", on=on, first=first)
+        return self.words("primary.default" if row.get("declared") == "default" else "primary.unknown")
 
     def _levels(self, c: CohortEvidence) -> str:
         """The same three figures counted by lesion and by patient, where there are such rows."""
@@ -292,14 +316,17 @@ class ReportContext:
     def _endpoint(self, metric: str, figure: Figure | None) -> dict[str, Any]:
         words = self.words
         label = words(f"endpoint.{metric}")
-        if figure is None or not figure.has_estimate:
-            return {"label": label, "value": "–", "interval": words("insufficient"), "plain": "", "bar": ""}
+        if figure is None:
+            return {"label": label, "value": "–", "interval": words("not_computed"), "plain": "", "bar": ""}
+        if not figure.has_estimate:
+            short, plainly = (words(f"{key}.{figure.note}") for key in ("missing_figure", "why_missing"))
+            return {"label": label, "value": "–", "interval": short, "plain": plainly, "bar": ""}
         share = metric != "auroc"
         say = words.share if share else words.estimate
         interval = (
             words("interval", lower=say(figure.lower), upper=say(figure.upper))
             if figure.has_interval
-            else words("no_interval")
+            else words("too_few_patients" if figure.note == TOO_FEW_PATIENTS else "no_interval")
         )
         sentence = ""
         if share and figure.has_interval:
@@ -323,7 +350,7 @@ class ReportContext:
     def _with_interval(self, figure: Figure, *, share: bool = False) -> str:
         say = self.words.share if share else self.words.estimate
         if not figure.has_estimate:
-            return self.words("insufficient")
+            return self.words(f"missing_figure.{figure.note}")
         if not figure.has_interval:
             return say(figure.estimate)
         return f"{say(figure.estimate)} ({say(figure.lower)} – {say(figure.upper)})"
@@ -572,12 +599,37 @@ class ReportContext:
         heading = render("heading.html", self.words, anchor="metrics", title="metrics", text=self.words("metrics.note"))
         yield Block(heading, "metrics", self.words("metrics"))
         scored = [c for c in self.ordered if c.metrics is not None]
+        for note in dict.fromkeys(note for c in scored for note in c.notes()):
+            yield Block(render("note.html", self.words, text=self.words(f"why_missing.{note}")))
         if not scored:
             yield Block(render("note.html", self.words, text=self._not_made("evaluate")))
         for c in scored:
             yield Block(self._tables(c))
             yield from self._curves(c)
             yield from self._full_table(c)
+
+    def _side_by_side(self) -> Iterator[Block]:
+        """The figures of every model that answers the same question, cohort by cohort; nothing where there is one."""
+        rows = []
+        for c in self.ordered:
+            others = [(name, other) for name, other in self.beside if other.name == c.name and c.asks_as(other)]
+            for name, scored in [(self.model.name, c), *others] if others else ():
+                figures = {
+                    key: scored.figure(metric, rule, class_=class_, average=average)
+                    for key, (metric, rule, class_, average) in _BESIDE.items()
+                }
+                about = next((figure for figure in figures.values() if figure is not None), None)
+                if about is None:
+                    continue
+                cells = {
+                    key: "–" if figure is None else self._with_interval(figure, share="auroc" not in key)
+                    for key, figure in figures.items()
+                }
+                counts = {"n": f"{about.n:,}", "clusters": f"{about.n_clusters:,}"}
+                rows.append({"cohort": c.name, "model": name, "own": scored is c, **counts, **cells})
+        if rows:
+            html = render("beside.html", self.words, rows=rows, own=self.model.name)
+            yield Block(html, "beside", self.words("beside"))
 
     def _tables(self, c: CohortEvidence) -> Markup:
         words = self.words
@@ -622,14 +674,26 @@ class ReportContext:
         return {
             "name": name,
             "rule": rule,
-            "estimate": self.words.estimate(figure.estimate, 3) if figure.has_estimate else self.words("insufficient"),
-            "interval": f"{figure.lower:.3f} – {figure.upper:.3f}" if figure.has_interval else "–",
+            "estimate": self._estimate(figure),
+            "interval": self._ends(figure),
             "n": f"{figure.n:,}",
             "clusters": f"{figure.n_clusters:,}",
             "bar": svg.whisker(figure.estimate, figure.lower, figure.upper, name)
             if figure.has_estimate and share
             else "",
         }
+
+    def _ends(self, figure: Figure) -> str:
+        """The ends of the interval, or that patients are too few for one."""
+        if figure.has_interval:
+            return f"{figure.lower:.3f} – {figure.upper:.3f}"
+        return self.words("interval_of_few") if figure.note == TOO_FEW_PATIENTS else "–"
+
+    def _estimate(self, figure: Figure) -> str:
+        """A figure, or a few words on why there is none."""
+        if figure.has_estimate:
+            return self.words.estimate(figure.estimate, 3)
+        return self.words(f"missing_figure.{figure.note}")
 
     def _class_line(self, c: CohortEvidence, code: str) -> dict[str, Any] | None:
         auroc = c.figure("auroc", "none", class_=code)
@@ -709,8 +773,8 @@ class ReportContext:
             words.code("average", row["average"]),
             words.code("rule", row["decision_rule"]),
             words.code("metric", row["metric"]),
-            words.estimate(figure.estimate, 3) if figure.has_estimate else words("insufficient"),
-            f"{figure.lower:.3f} – {figure.upper:.3f}" if figure.has_interval else "–",
+            self._estimate(figure),
+            self._ends(figure),
             f"{figure.n:,}",
             "–" if figure.n_positive is None else f"{figure.n_positive:,}",
             f"{figure.n_clusters:,}",
@@ -783,19 +847,20 @@ class ReportContext:
         rule, folds = self.model.card.get("veto_rule"), self.model.card.get("folds") or ()
         if not rule:
             return ""
-        fold_lines = [
-            self.words(
-                "model.veto_fold",
-                fold=fold["fold"],
-                threshold=self.words.estimate(chosen["threshold"]),
-                n=chosen["n"],
-                malignant=chosen["n_malignant"],
-                sensitivity=self._reached(chosen["sensitivity"]),
-                specificity=self._reached(chosen["specificity"]),
-            )
-            for fold in folds
-            if (chosen := fold.get("veto"))
-        ]
+        fold_lines = []
+        for fold in folds:
+            if chosen := fold.get("veto"):
+                line = self.words(
+                    "model.veto_fold",
+                    fold=fold["fold"],
+                    threshold=self.words.estimate(chosen["threshold"]),
+                    n=chosen["n"],
+                    malignant=chosen["n_malignant"],
+                    sensitivity=self._reached(chosen["sensitivity"]),
+                    specificity=self._reached(chosen["specificity"]),
+                )
+                reached = chosen.get("reached", True)
+                fold_lines.append(line if reached else self.words("model.veto_unreached", fold=line))
         return self.words("model.veto_rule", rule=rule, folds=self.words.listed(fold_lines))
 
     def _reached(self, share: Mapping[str, float | None]) -> str:
@@ -816,6 +881,7 @@ class ReportContext:
             weights=words("model.weights", name=weights["name"], sha=cell_text(weights.get("sha256"))[:16])
             if named
             else "",
+            synthetic=words("model.synthetic", **self.model.synthetic) if self.model.synthetic else "",
             folds=[
                 {k: cell_text(row.get(k)) or "–" for k in ("fold", "n_train", "n_validation", "n_held_out")}
                 for row in records(artifact.table())

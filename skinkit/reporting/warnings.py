@@ -36,12 +36,14 @@ class ReportWarning:
         where: values of the placeholders, for each place; values that need translation are codes.
         form: key of the text of one place.
         loud: printed first, in the alarm's colour.
+        most: places that are named, 0 for all; of more it says how many.
     """
 
     key: str
     where: tuple[Mapping[str, Any], ...] = ()
     form: str = "cohort"
     loud: bool = False
+    most: int = 0
 
 
 # ------------------------------------------------------------------------------------------------ finding warnings
@@ -59,10 +61,22 @@ def find_warnings(
     otsu = [c for c in cohorts if "otsu" in c.segmenter.split(", ")]
     candidates = [
         ReportWarning("leakage_allowed", _where(cohorts, _leakage), "leakage_allowed", loud=True),
+        ReportWarning("every_class", _where(cohorts, _every_class), "of", loud=True),
         ReportWarning("phantoms", tuple({"cohort": c.name} for c in cohorts if c.is_phantom), loud=True),
         ReportWarning("chance", _where(scored, _chance), "chance", loud=True),
         ReportWarning("shortcuts", _where(scored, lambda c: _cues(c, "strong")), "cues", loud=True),
         *([ReportWarning("otsu", ({},), loud=True)] if otsu else []),
+        ReportWarning(
+            "relabelled", _where(scored, lambda c: {"n": c.n_relabelled} if c.n_relabelled else None), "n", loud=True
+        ),
+        ReportWarning(
+            "label_attributes",
+            tuple(each for c in scored[:1] for each in c.label_attributes),
+            "label_attribute",
+            loud=True,
+            most=5,
+        ),
+        ReportWarning("external", _where(scored, lambda c: {} if c.not_told_apart else None), loud=True),
         ReportWarning("near", _where(scored, lambda c: {"n": c.n_near} if c.n_near else None), "n"),
         ReportWarning("gaps", _where(scored, lambda c: {"gaps": c.gaps} if c.gaps else None), "gaps"),
         ReportWarning("shortcuts_some", _where(scored, lambda c: _cues(c, "some")), "cues"),
@@ -88,6 +102,7 @@ def find_warnings(
         ReportWarning("pending", _where(cohorts, lambda c: _by_reason(_lost(c, PENDING))), "reasons"),
         ReportWarning("measured_iou", _where(cohorts, _measured_iou), "measured_iou"),
         ReportWarning("mask_failed", _where(cohorts, _mask_failed), "n"),
+        ReportWarning("flags", _where(cohorts, lambda c: {"flags": c.flags} if c.flags else None), "flags"),
         ReportWarning("attributes", _where(cohorts, _missing_attributes), "attributes"),
     ]
     return [warning for warning in candidates if warning.where]
@@ -102,6 +117,11 @@ def _where(
     """The cohorts with a value, and the value."""
     answers = ((c.name, ask(c)) for c in cohorts)
     return tuple({"cohort": name, **answer} for name, answer in answers if answer is not None)
+
+
+def _every_class(c: CohortEvidence) -> Values | None:
+    n, total = c.whole_sets
+    return {"n": n, "total": total} if n else None
 
 
 def _leakage(c: CohortEvidence) -> Values | None:

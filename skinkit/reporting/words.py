@@ -83,6 +83,15 @@ class Words:
         text = self.code("reason", head)
         return f"{text}: {self.diagnosis(diagnosis)}" if colon else text
 
+    def flag(self, code: str) -> str:
+        """The text of a flag; ``NAME_unmapped`` names the attribute."""
+        name, unmapped, rest = code.partition("_unmapped")
+        if unmapped and not rest:
+            return self("flag.unmapped", name=self.attribute(name))
+        if f"flag.{code}" not in self._texts and f"reason.{code}" in self._texts:
+            return self.reason(code)
+        return self.code("flag", code)
+
     def diagnosis(self, label: object) -> str:
         """A diagnosis by its English label or code; a label without a text is unchanged."""
         name = plain(label)

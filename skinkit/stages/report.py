@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from skinkit.reporting.html import Block
     from skinkit.reporting.research import ReportContext
 
-VERSION = 4
+VERSION = 7
 SCHEMA = REPORT
 CLINIC = "clinic-"
 _LESIONS = {"research": 27, "clinic": 200}
@@ -147,9 +147,28 @@ def _recorded(ref: Ref, option: str, workspace: Workspace) -> str:
 
 
 def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
-    """What ``skinkit.toml`` says of the cohorts stands in the pages too."""
+    """What ``skinkit.toml`` says of the cohorts stands in the pages too, and how other models were scored.
+
+    Their metrics are shown as they are: a report of one model is no reason to predict and score with another.
+    """
     described = {c.name: [c.role, c.source, dict(c.options)] for c in workspace.cohorts.values()}
-    return Sources(inputs={"cohorts": digest(described)}, watch="")
+    inputs = {"cohorts": digest(described)}
+    if config.audience == "research":
+        model = config.model or workspace.defaults["model"]
+        others = {str(ref): open_artifact(workspace.path(ref)).identity for ref in _beside(model, workspace)}
+        inputs |= {"beside": digest(others)} if others else {}
+    return Sources(inputs=inputs, watch="")
+
+
+def _beside(model: str, workspace: Workspace) -> list[Ref]:
+    """The metrics of all other models."""
+    found = []
+    for cohort in workspace.cohorts:
+        folder = workspace.path(Ref("metrics", cohort, model)).parent
+        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        refs = [Ref("metrics", cohort, name) for name in names if name != model]
+        found += [ref for ref in refs if exists(workspace.path(ref))]
+    return found
 
 
 def run(config: Config, job: Job) -> Artifact:
@@ -235,10 +254,16 @@ def _context(
     model: ModelEvidence,
     drift: Mapping[str, Mapping[str, Any]],
 ) -> ReportContext:
+    from skinkit.reporting.evidence import CohortEvidence
     from skinkit.reporting.html import checked_limit
     from skinkit.reporting.research import ReportContext
     from skinkit.reporting.words import Words
 
+    workspace, others = job.workspace, _beside(config.model, job.workspace)
+    beside = [
+        (ref.name, CohortEvidence(workspace.cohort(ref.cohort), {"metrics": open_artifact(workspace.path(ref))}))
+        for ref in others
+    ]
     return ReportContext(
         cohorts,
         model,
@@ -249,6 +274,7 @@ def _context(
         page_bytes=checked_limit(config.page_mb),
         root=job.workspace.root,
         drift=drift,
+        beside=beside,
     )
 
 

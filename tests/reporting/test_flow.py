@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import run_skinkit
+from conftest import run_here
 from PIL import Image
 from written_artifacts import make_workspace, run_stage, write, write_cases
 
@@ -88,7 +88,7 @@ def test_the_split_decides_what_looks_at_all_development_cohorts(workspace: Work
 
 
 def test_every_step_is_counted_by_cohort_and_reason(workspace: Workspace) -> None:
-    answer = run_skinkit("flow", "--json", "--paper", "wang2024", "--workspace", workspace.root)
+    answer = run_here("flow", "--json", "--paper", "wang2024", "--workspace", workspace.root)
     assert answer.returncode == 0, answer.stderr
     told = json.loads(answer.stdout)
     rows = {(row["step"], row["reason"]): row for row in told["flow"]["rows"]}
