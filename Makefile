@@ -10,7 +10,7 @@ RUN := .venv/bin/
 export UV_HTTP_TIMEOUT ?= 300
 TRY := try() { for wait in 2 10 30 0; do "$$@" && return 0; [ $$wait = 0 ] || { echo "retrying in $$wait s: $$*" >&2; sleep $$wait; }; done; return 1; }; try
 
-.PHONY: help setup demo test test-all lint format bench bench-scale lock wheelhouse clean
+.PHONY: help setup demo test test-all test-wheel lint format bench bench-scale lock wheelhouse clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,7 +29,7 @@ $(READY): $(UV) requirements.lock pyproject.toml
 	@$(TRY) $(UV) pip install --quiet --python .venv --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
-demo: $(READY)  ## draw phantom lesions and run the whole chain on them
+demo: $(READY)  ## draw phantom lesions, train and run everything on them (some minutes)
 	$(RUN)skinkit demo
 
 test: $(READY)  ## the tests (slow ones left out)
@@ -37,6 +37,17 @@ test: $(READY)  ## the tests (slow ones left out)
 
 test-all: $(READY)  ## every test this machine can run
 	$(RUN)pytest -n 2
+
+test-wheel: $(UV)  ## the wheel, installed by pip in an empty environment of the newest other Python there is, tests itself
+	@rm -rf .tools/wheel && $(UV) build --quiet --wheel --out-dir .tools/wheel
+	@for version in 3.13 3.12; do \
+		python=$$($(UV) python find --no-python-downloads $$version 2>/dev/null || \
+			ls "$$(pyenv root 2>/dev/null)"/versions/$$version.*/bin/python 2>/dev/null | head -n 1); \
+		[ -z "$$python" ] || break; \
+	done; \
+	if [ -z "$$python" ]; then echo "NO OTHER PYTHON: the wheel is not tested on Python 3.12 or 3.13" >&2; exit 0; fi; \
+	"$$python" -m venv .tools/wheel/venv && .tools/wheel/venv/bin/pip install --quiet --disable-pip-version-check .tools/wheel/*.whl \
+	&& cd .tools/wheel && env -u PYTHONPATH venv/bin/skinkit selftest
 
 lint: $(READY)  ## ruff and mypy, strict
 	$(RUN)ruff check .

@@ -12,6 +12,7 @@ skinkit radiomics   # cases + masks       -> artifacts/<cohort>/features/<segmen
 skinkit fuse        # features + cases    -> artifacts/<cohort>/fused/<segmenter>
 skinkit split       # development cases   -> artifacts/splits/<split>/split
 skinkit select      # features + split    -> artifacts/splits/<split>/signature/<segmenter>
+# skinkit synthesise --model GENERATOR: a model of one's own + split -> artifacts/synthetic/<name>
 skinkit train       # fused + split       -> artifacts/models/<model>
 skinkit predict     # model + fused       -> artifacts/<cohort>/predictions/<model>
 skinkit explain     # model + predictions -> artifacts/<cohort>/explanations/<model>

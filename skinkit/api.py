@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, Any
 from skinkit.artifacts.artifact import Artifact, exists, open_artifact
 from skinkit.artifacts.tables import read_table
 from skinkit.console import Console
-from skinkit.errors import ConfigError, InputError, did_you_mean, listed
+from skinkit.errors import CaseError, ConfigError, InputError, did_you_mean, listed
+from skinkit.images.advice import unusable
 from skinkit.learning.pack import models_of, trained
 from skinkit.models import load_model
 from skinkit.pipeline import Pipeline, Step
@@ -50,7 +51,7 @@ IN_TRAINING, OTHER_MASK = "in_training_data", "mask_of_another_segmenter"
 UNCERTAINTY = ("entropy", "fold_sd", "uncertainty_variance", "uncertainty_entropy", "uncertainty_mutual_information")
 """Columns of the predictions that :attr:`PhotoPrediction.uncertainty` takes over."""
 
-_ONE_LESION = ("image", "mask", "attribute", "draft", "folder")
+_ONE_LESION = ("image", "mask", "label", "mask_polarity", "attribute", "draft", "folder")
 """Options of commands that work without a cohort; no settings of a stage."""
 _SAME_PLACE = {"site": "region", "region": "site"}
 """One can be derived from the other."""
@@ -255,6 +256,7 @@ def _described(workspace: Workspace, name: str) -> dict[str, Any]:
         "classes": (about.get("classes") or {}).get("classes"),
         "malignant": (about.get("classes") or {}).get("malignant"),
         "threshold": about.get("threshold"),
+        "synthetic": (about.get("synthetic") or {}).get("name"),
         "made_at": artifact.manifest["made"]["at"],
         "pack_sha256": (artifact.installed or {}).get("pack_sha256"),
         "mib": round(sum(file.stat().st_size for file in files) / 2**20, 2),
@@ -323,6 +325,8 @@ class PhotoPrediction:
         malignant_classes: the classes that count as malignant.
         malignancy: sum of the probabilities of those, 0 to 1.
         malignancy_raw: the same before calibration.
+        effective_prevalence: prevalence of malignancy for which malignancy holds, 0 to 1; None where unknown. Where
+            malignant lesions are rarer, it is too high.
         threshold: a malignancy from here on is called malignant, whatever the most probable class.
         call: ``malignant`` or ``benign``.
         veto: called malignant although the most probable class is benign.
@@ -347,6 +351,7 @@ class PhotoPrediction:
     malignant_classes: tuple[str, ...]
     malignancy: float
     malignancy_raw: float
+    effective_prevalence: float | None
     threshold: float
     call: str
     veto: bool
@@ -370,6 +375,9 @@ def predict_photo(
     attributes: Mapping[str, Any] | None = None,
     mask: str | Path | None = None,
     workspace: OpenWorkspace | str | Path = ".",
+    *,
+    label: int | None = None,
+    mask_polarity: str = "",
     **config: Any,
 ) -> PhotoPrediction:
     """Predict one lesion that is in no cohort, with the numbers that ``skinkit predict`` gives for it in one.
@@ -385,6 +393,9 @@ def predict_photo(
             understood as in a hospital's table. None and NaN stand for unknown.
         mask: file of the lesion's mask, used in place of a segmenter's.
         workspace: the workspace of the model, opened or as a folder.
+        label: value of the mask that is the lesion, where it holds several labels.
+        mask_polarity: ``dark`` where the mask's lower values are lesion; ``light`` where the higher are, however it
+            looks.
         **config: options of ``skinkit predict``, such as ``undecided=0.7``.
 
     Raises:
@@ -402,6 +413,8 @@ def predict_photo(
     cells = _cells(attributes or {}, classifier)
     with _program_not_repeated(), tempfile.TemporaryDirectory(prefix="skinkit-") as folder:
         cohort = _write_cohort(Path(folder), Path(photo), cells, None if mask is None else Path(mask))
+        reading = {"label": label} if label is not None else {}
+        cohort = replace(cohort, options={**reading, **({"mask_polarity": mask_polarity} if mask_polarity else {})})
         console = copy.copy(opened.console)
         console.quiet = True
         pipeline = Pipeline(
@@ -410,7 +423,8 @@ def predict_photo(
         case = _usable(pipeline.bring(Ref("cases", cohort.name)), photo)
         flags = {flag for flag in str(case["flags"] or "").split(",") if flag}
         target = Ref("predictions", cohort.name, classifier.name)
-        segmenter = _prepare_masks(pipeline, target, classifier, mask, config, opened.workspace)
+        segmenter, mask_flags = _prepare_masks(pipeline, target, classifier, mask, config, opened.workspace)
+        flags |= mask_flags
         if mask is not None:
             config = {**config, "allow_segmenter_mismatch": True}
             if classifier.measures and segmenter not in str(classifier.about["segmenter"] or "").split(","):
@@ -434,7 +448,17 @@ def _prediction(
     def parts(column: str) -> tuple[str, ...]:
         return tuple(filter(None, str(row[column] or "").split(",")))
 
-    same = ("model", "model_identity", "malignancy", "malignancy_raw", "threshold", "call", "unlike_training")
+    same = (
+        "model",
+        "model_identity",
+        "malignancy",
+        "malignancy_raw",
+        "effective_prevalence",
+        "threshold",
+        "call",
+        "unlike_training",
+    )
+
     return PhotoPrediction(
         photo=photo,
         probabilities={code: row[f"{PROBABILITY}{code}"] for code in classes.classes},
@@ -556,8 +580,8 @@ def _prepare_masks(
     mask: str | Path | None,
     config: Mapping[str, Any],
     home: Workspace,
-) -> str:
-    """Check that the lesion can be segmented, take over a given mask, and return the name of the segmenter.
+) -> tuple[str, set[str]]:
+    """Check that the lesion can be segmented, take over a given mask; the name of the segmenter, and the mask's flags.
 
     Args:
         pipeline: of the temporary workspace.
@@ -575,8 +599,8 @@ def _prepare_masks(
     masks = pipeline.plan(pipeline.plan(fused)[2]["features"])[2]["masks"]
     if mask is not None:
         steps = pipeline.make("segment", {"model": "truth", "settings": ()}, cohorts=[masks.cohort], name=masks.name)
-        _usable(steps[-1].artifact, mask)
-        return "truth"
+        row = _usable(steps[-1].artifact, mask)
+        return "truth", {flag for flag in str(row["flags"] or "").split(",") if flag}
     _, settings, needs = pipeline.plan(masks)
     if "model" in needs:
         trained(needs["model"].name, home)
@@ -586,7 +610,7 @@ def _prepare_masks(
             "a mask of the lesion",
             "give the file of its mask (--mask FILE)",
         )
-    return str(settings.model)
+    return str(settings.model), set()
 
 
 def _usable(artifact: Artifact, file: str | Path) -> dict[str, Any]:
@@ -599,10 +623,6 @@ def _usable(artifact: Artifact, file: str | Path) -> dict[str, Any]:
     frame = frame[frame["level"] == IMAGE] if "level" in frame else frame
     row = {str(name): value for name, value in frame.astype(object).where(frame.notna(), None).iloc[0].items()}
     if row["status"] != OK:
-        detail = f" ({row['detail']})" if row["detail"] else ""
-        raise InputError(
-            f"{file}: {row['reason']}{detail}",
-            "an image file that can be decoded completely, and a mask of its shape",
-            "give another file; docs/input.md explains the reason",
-        )
+        reason, detail = str(row["reason"]), str(row["detail"] or "")
+        raise unusable(CaseError(reason, detail), file, file)
     return row

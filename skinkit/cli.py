@@ -35,6 +35,7 @@ from skinkit.errors import UNUSABLE, ConfigError, InputError, SkinkitError, did_
 from skinkit.options import make_config
 from skinkit.privacy import permissions
 from skinkit.stages import STAGES, load_stage
+from skinkit.workers.cores import usable_cores
 
 EXIT_CODES = (
     "Exit codes: 0 done, 1 internal error, 2 usage or configuration, 3 finished with newly failed cases, "
@@ -86,7 +87,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if previous is not None:
             signal.signal(signal.SIGTERM, previous)
     answer.body = {"run_id": console.run_id, **answer.body}
-    return _print_answer(answer, console, as_json="--json" in command_line)
+    exit_code = _print_answer(answer, console, as_json="--json" in command_line)
+    processes = sys.modules.get("skinkit.learning.processes")  # it loads torch: not here, unless the command did
+    if processes is not None:
+        processes.leave_company(exit_code)
+    return exit_code
 
 
 def _run_id() -> str:
@@ -380,7 +385,7 @@ def _context(values: Mapping[str, Any], console: Console) -> Context:
     return Context(
         folder=values.get("workspace") or Path(),
         console=console,
-        jobs=jobs or len(os.sched_getaffinity(0)),
+        jobs=jobs or usable_cores(),
         device=values.get("device", "auto"),
         cohorts=[*(values.get("cohort") or ()), *(values.get("external") or ())],
         upstream=not values.get("no_upstream", False),

@@ -25,6 +25,8 @@ class Help:
     Attributes:
         text: the help.
         identity: whether the value affects the result (and so stands in the recipe).
+        if_given: stands there only where it is not the default, so that artifacts older than the option stay as they
+            are.
         positional: an argument without a dash.
         metavar: how the value is called in the help.
         flag: the option on the command line, where it is not the field's name (``for`` is a word of Python). A
@@ -34,6 +36,7 @@ class Help:
 
     text: str
     identity: bool = True
+    if_given: bool = False
     positional: bool = False
     metavar: str = ""
     flag: str = ""
@@ -47,6 +50,15 @@ ONE_MODEL_ARGUMENT = dataclasses.replace(ONE_MODEL, positional=True)
 """The same, where the model may also be named without ``--model``."""
 MANY_MODELS = Help(f"{MODEL}, repeatable (default: the workspace's)", metavar="NAME", flag="--model", positional=True)
 """The same, of a command that reads several."""
+MaskLabel = Annotated[
+    int | None, Help("with --mask: value of the mask that is the lesion, where it holds several", identity=False)
+]
+"""How a ``Config`` that takes one photo says which value of its mask is the lesion."""
+MaskPolarity = Annotated[
+    Literal["", "light", "dark"],
+    Help("with --mask: dark: lower values are lesion; light: higher, however it looks", identity=False),
+]
+"""The same, which side of a grey mask."""
 _RARE = frozenset({"seed", "bootstrap", "minimum", "allow_leakage", "near_bits", "near_limit"})
 """Fields that are rarely needed in any command."""
 
@@ -97,7 +109,8 @@ def options_of(config: type) -> Iterator[Option]:
 
 def identity_of(config: Any) -> dict[str, Any]:
     """The values that affect the result, as plain values for the recipe."""
-    return {o.name: json_values(getattr(config, o.name)) for o in options_of(type(config)) if o.help.identity}
+    values = [(o, getattr(config, o.name)) for o in options_of(type(config)) if o.help.identity]
+    return {o.name: json_values(value) for o, value in values if not (o.help.if_given and value == o.default)}
 
 
 def make_config(config: type[C], *layers: Mapping[str, Any], where: str = "configuration") -> C:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from skinkit.artifacts.artifact import Artifact, Recipe, exists, open_artifact
+from skinkit.artifacts.artifact import Artifact, Recipe, exists, gone, open_artifact
 from skinkit.artifacts.builder import Counts, Share, ShareDone
 from skinkit.console import Console
 from skinkit.errors import ConfigError, InputError, SkinkitError, listed
@@ -118,6 +119,15 @@ class Pipeline:
         """
         stage = load_stage(stage_name)
         config = self.config(stage_name, stage, {}, overrides)
+        company = getattr(stage, "company", None)
+        with company(config, self.device) if company is not None else nullcontext(True) as leads:
+            return self._make(stage_name, config, overrides, cohorts, name) if leads else []
+
+    def _make(
+        self, stage_name: str, config: Any, overrides: Mapping[str, Any], cohorts: Sequence[str], name: str
+    ) -> list[Step]:
+        """:meth:`make` in the process that leads, of those that were started for the command."""
+        stage = load_stage(stage_name)
         targets = stage.targets(config, self.workspace, cohorts, name)
         if not targets:
             raise ConfigError(
@@ -155,18 +165,25 @@ class Pipeline:
         """Settings: defaults, those recorded in the artifact, ``skinkit.toml``, an installed model's, those given."""
         names = {option.name for option in options_of(stage.Config)}
         previous = {key: value for key, value in recorded.items() if key in names}
-        settings = self.workspace.settings.get(stage_name, {})
+        settings = self.workspace.stage_settings(stage_name, "" if ref is None else ref.name)
         where = f"[stage.{stage_name}] of {SETTINGS_FILE}"
         required = asked_for(self.workspace, ref) if ref is not None else {}
         return make_config(stage.Config, previous, settings, required, overrides, where=where)
 
-    def plan(self, ref: Ref) -> tuple[Stage, Any, dict[str, Ref]]:
-        """Stage, settings and inputs of an artifact, without touching anything."""
+    def plan(self, ref: Ref, requested: Any | None = None) -> tuple[Stage, Any, dict[str, Ref]]:
+        """Stage, settings and inputs of an artifact, without touching anything.
+
+        Args:
+            ref: the artifact.
+            requested: settings that a command asks for; by default its own and the workspace's.
+        """
         stage_name = MAKER[ref.kind]
         stage = load_stage(stage_name)
-        path = self.workspace.path(ref)
-        recorded = open_artifact(path).config if exists(path) else {}
-        config = self._resolve(stage, self.config(stage_name, stage, recorded, {}, ref), ref)
+        if requested is None:
+            path = self.workspace.path(ref)
+            recorded = open_artifact(path).config if exists(path) else {}
+            requested = self.config(stage_name, stage, recorded, {}, ref)
+        config = self._resolve(stage, requested, ref)
         return stage, config, stage.needs(config, ref, self.workspace)
 
     def staleness(self, ref: Ref) -> str | None:
@@ -176,7 +193,7 @@ class Pipeline:
             return "absent"
         artifact = open_artifact(path)
         if artifact.installed:
-            return None
+            return _missing(artifact)
         stage, config, needs = self.plan(ref)
         inputs = {}
         for name, need in needs.items():
@@ -203,12 +220,12 @@ class Pipeline:
         stage_name = MAKER[ref.kind]
         if requested is None and ref.kind in FROZEN:
             return self._settle(Step(ref, stage_name, trained(ref.name, self.workspace), fresh=True))
-        stage, config, needs = self.plan(ref)
-        if requested is not None:
-            config = self._resolve(stage, requested, ref)
-            needs = stage.needs(config, ref, self.workspace)
-        inputs = {name: self._input(need) for name, need in needs.items()}
+        stage, config, needs = self.plan(ref, requested)
+        # Before the inputs, so that what is wrong is said before hours of work.
         sources = self._sources(stage, config, ref)
+        if requested is not None:
+            self._check(stage, config, ref, needs, sources)
+        inputs = {name: self._input(need) for name, need in needs.items()}
         job = Job(
             workspace=self.workspace,
             target=ref,
@@ -230,19 +247,30 @@ class Pipeline:
             audit(config, job)
         return artifact
 
+    def _check(self, stage: Stage, config: Any, ref: Ref, needs: Mapping[str, Ref], sources: Sources | None) -> None:
+        """What a stage refuses whatever its inputs will be."""
+        check_values(stage, config, self.workspace)
+        check, guard = getattr(stage, "check", None), getattr(stage, "guard", None)
+        path = self.workspace.path(ref)
+        if guard is not None and exists(path):
+            frozen = {name: need for name, need in needs.items() if need.kind in FROZEN}
+            inputs = {name: trained(need.name, self.workspace) for name, need in frozen.items()}
+            guard(config, open_artifact(path), self._recipe(ref, stage, config, inputs, sources))
+        if check is not None:
+            check(config, ref, self.workspace)
+
     def _remade(self, stage: Stage, config: Any, job: Job, *, requested: bool) -> Artifact:
         """The artifact of a job: the one on disk when it is up to date, else a new one."""
         ref, path = job.target, self.workspace.path(job.target)
         stage_name = MAKER[ref.kind]
         if exists(path):
             artifact = open_artifact(path)
-            if self._stale(artifact, job.recipe, job.sources) is None and not self._to_retry(artifact):
+            # The stage itself looks at files that were touched, once, and records their new times.
+            why = self._stale(artifact, job.recipe, job.sources, by_content=False)
+            if why is None and not self._to_retry(artifact):
                 if requested:
                     self.console.info(f"{ref}: up to date")
                 return self._settle(Step(ref, stage_name, artifact, fresh=True))
-            guard = getattr(stage, "guard", None)
-            if guard is not None:
-                guard(config, artifact, job.recipe)
         self.console.stage, self.console.artifact = stage_name, str(ref)
         needed = "" if requested else " (needed first)"
         self.console.info(f"{ref}: {stage_name}{needed}", event="started")
@@ -304,20 +332,48 @@ class Pipeline:
         return self.retry_failed and bool(artifact.manifest["counts"].get("failed"))
 
     @staticmethod
-    def _stale(artifact: Artifact, recipe: Recipe, sources: Sources | None) -> str | None:
+    def _stale(artifact: Artifact, recipe: Recipe, sources: Sources | None, *, by_content: bool = True) -> str | None:
+        """Why an artifact is not what this recipe and these sources give; None where it is.
+
+        Args:
+            artifact: the finished one.
+            recipe: of now.
+            sources: of now.
+            by_content: read source files whose times are new; else these are reason enough.
+        """
         if artifact.recipe["schema_version"] > recipe.schema_version:
             raise InputError(
                 f"{artifact.path} has schema version {artifact.recipe['schema_version']}",
                 f"version {recipe.schema_version} or older",
                 "use the newer skinkit that wrote it",
             )
+        if missing := _missing(artifact):
+            return missing
         if artifact.recipe_id != recipe.id:
             old, new = artifact.recipe, recipe.as_dict()
             changed = [_changed(key, old.get(key), new[key]) for key in new if old.get(key) != new[key]]
             return f"changed: {', '.join(changed)}"
-        if sources is not None and artifact.manifest["sources"].get("watch") != sources.watch:
-            return "source files changed"
-        return None
+        if sources is None or artifact.manifest["sources"].get("watch") == sources.watch:
+            return None
+        same = by_content and sources.unchanged is not None and sources.unchanged(artifact)
+        return None if same else "source files changed"
+
+
+def check_values(stage: Stage, config: Any, workspace: Workspace) -> None:
+    """Refuse values that are wrong whatever the stage makes, where it has such a check; quick.
+
+    Raises:
+        ConfigError: naming the first one.
+    """
+    refuse = getattr(stage, "check_values", None)
+    if refuse is not None:
+        refuse(config, workspace)
+
+
+def _missing(artifact: Artifact) -> str | None:
+    """That files of an artifact are gone, with one of them; None where all are there."""
+    missing = gone(artifact)
+    return f"{len(missing)} of its files gone, such as {missing[0]}" if missing else None
 
 
 def _changed(part: str, old: Any, new: Any) -> str:
@@ -373,10 +429,7 @@ class Plan(Pipeline):
         if requested is None and ref.kind in FROZEN:
             trained(ref.name, self.workspace)
             return None
-        stage, config, needs = self.plan(ref)
-        if requested is not None:
-            config = self._resolve(stage, requested, ref)
-            needs = stage.needs(config, ref, self.workspace)
+        stage, config, needs = self.plan(ref, requested)
         remade = [need for need in needs.values() if self._foresee(need) is not None]
         if not exists(path):
             begun = path.with_name(path.name + ".partial").is_dir()

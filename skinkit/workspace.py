@@ -3,6 +3,7 @@
 artifacts/<cohort>/{cases, masks/<name>, features/<name>, fused/<name>}
 artifacts/<cohort>/{predictions,explanations,metrics}/<model>
 artifacts/splits/<name>/{split, signature/<name>}
+artifacts/synthetic/<name>
 artifacts/models/<name>
 artifacts/report/<name>
 """
@@ -18,14 +19,15 @@ from typing import Any
 
 from skinkit.errors import ConfigError, did_you_mean, listed
 from skinkit.privacy.pseudonyms import KeyedFolder, remembered
+from skinkit.taxonomy import DIAGNOSES
 
 SETTINGS_FILE = "skinkit.toml"
 ROLES = ("development", "external", "inference")
-RESERVED = ("splits", "models", "report")
+RESERVED = ("splits", "synthetic", "models", "report")
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 
 _TABLES = ("workspace", "cohorts", "stage", "cluster")
-_NOT_OPTIONS = ("role", "source", "path", "prevalence", "pseudonymise")
+_NOT_OPTIONS = ("role", "source", "path", "prevalence", "pseudonymise", "diagnoses")
 """Keys of a cohort that do not decide how its files are read."""
 
 DEFAULTS: dict[str, str] = {
@@ -58,6 +60,7 @@ class Cohort:
         options: the remaining keys of its table in ``skinkit.toml``.
         prevalence: share of malignant cases where the model is to be used, if the cohort states one; it is not among
             the options, because reading the cohort does not depend on it.
+        diagnoses: the only diagnoses its cases can have, where the workspace says so; no option either.
         key_file: key of the pseudonyms that its patients, lesions, cases and photos go by; None where they have their
             own ids. ``root`` then finds photos by their pseudonym.
     """
@@ -69,6 +72,7 @@ class Cohort:
     options: Mapping[str, Any] = field(default_factory=dict)
     prevalence: float | None = None
     key_file: Path | None = None
+    diagnoses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,7 @@ class Workspace:
         places: dict[str, Sequence[str]] = {
             "cases": (ref.cohort, "cases"),
             "split": ("splits", name, "split"),
+            "synthetic": ("synthetic", name),
             "models": ("models", name),
             "report": ("report", name),
         }
@@ -126,6 +131,16 @@ class Workspace:
             )
         return self.cohorts[name]
 
+    def stage_settings(self, stage: str, name: str = "") -> dict[str, Any]:
+        """Values of ``[stage.STAGE]``; of ``train``, those of ``[stage.train.NAME]`` win for the model called NAME."""
+        own, shared = self.model_settings(stage).get(name, {}), self.settings.get(stage, {})
+        return {**{key: value for key, value in shared.items() if key not in self.model_settings(stage)}, **own}
+
+    def model_settings(self, stage: str) -> dict[str, Mapping[str, Any]]:
+        """Name of a model -> values of ``[stage.train.NAME]``; empty for other stages."""
+        tables = self.settings.get(stage, {}).items() if stage == "train" else ()
+        return {name: table for name, table in tables if isinstance(table, dict)}
+
     def with_role(self, *roles: str) -> list[str]:
         """Names of the cohorts of these roles, in the order of the file."""
         return [cohort.name for cohort in self.cohorts.values() if cohort.role in roles]
@@ -139,12 +154,13 @@ class Workspace:
         every = self.with_role(*roles) if roles else list(self.cohorts)
         return [self.cohort(name).name for name in named] or every
 
-    def development(self, named: Sequence[str], what: str) -> list[str]:
+    def development(self, named: Sequence[str], what: str, fix: str = "leave --cohort out") -> list[str]:
         """The development cohorts, for what is made from all of them together.
 
         Args:
             named: the cohorts named on the command line.
             what: what is made, for the error.
+            fix: what to do instead, for the error.
 
         Raises:
             ConfigError: other cohorts are named, or only some.
@@ -154,7 +170,7 @@ class Workspace:
             raise ConfigError(
                 f"{what} of {listed(named)} alone",
                 f"all development cohorts together: {listed(cohorts)}",
-                f"leave --cohort out, or change the roles in {SETTINGS_FILE}",
+                f"{fix}, or change the roles in {SETTINGS_FILE}",
             )
         return cohorts
 
@@ -242,7 +258,8 @@ def _cohort(file: Path, name: str, table: Any, every: Mapping[str, Any]) -> Coho
     if key_file is not None:
         root = KeyedFolder.of(root, key_file, file.parent.resolve())
     options = {key: value for key, value in table.items() if key not in _NOT_OPTIONS}
-    return Cohort(name, table["role"], table["source"], root, options, prevalence, key_file)
+    diagnoses = checked_diagnoses(table.get("diagnoses", []), f"[cohorts.{name}] of {file}")
+    return Cohort(name, table["role"], table["source"], root, options, prevalence, key_file, diagnoses)
 
 
 def _key_file(file: Path, name: str, table: Mapping[str, Any]) -> Path | None:
@@ -258,6 +275,24 @@ def _key_file(file: Path, name: str, table: Mapping[str, Any]) -> Path | None:
             "correct the value",
         )
     return (file.parent / Path(setting).expanduser()).absolute() if setting else None
+
+
+def checked_diagnoses(value: Any, where: str) -> tuple[str, ...]:
+    """The only diagnoses that cases of a cohort can have, as a TOML file lists them under ``diagnoses``.
+
+    Raises:
+        ConfigError: no list, or an unknown diagnosis.
+    """
+    if not isinstance(value, list):
+        raise ConfigError(
+            f"diagnoses = {value!r} in {where}", "a list of diagnosis codes", 'write diagnoses = ["nevus", "melanoma"]'
+        )
+    for name in value:
+        if name not in DIAGNOSES:
+            raise ConfigError(
+                f"diagnoses: {name!r} in {where}", did_you_mean(str(name), DIAGNOSES), "use one of these codes"
+            )
+    return tuple(value)
 
 
 def check_name(name: str, what: str) -> None:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import io
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from skinkit.workspace import Workspace
 
 # Test processes share the cores: threads that wait for each other would cost more than they give.
 for _library in ("OMP", "OPENBLAS", "MKL"):
@@ -25,6 +34,15 @@ class Absent:
 sys.meta_path.insert(0, Absent())
 """
 """Importing torch fails in every process that starts with this, as where the extra is not installed."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip, loudly, what compares with PyRadiomics where it is not installed."""
+    if find_spec("radiomics") is None:
+        absent = pytest.mark.skip(reason="NO PYRADIOMICS: the extra 'pyradiomics', which compiles on Python 3.11 alone")
+        for item in items:
+            if item.get_closest_marker("pyradiomics"):
+                item.add_marker(absent)
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +64,18 @@ def run_skinkit(
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, timeout=600, env=settings)
 
 
+def run_here(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """The same in this process, which has loaded the libraries: for tests to which a process is not the point."""
+    from skinkit.cli import main
+
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2)]
+    redirected = contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1])
+    with redirected[0], redirected[1], contextlib.chdir(cwd or Path.cwd()):
+        code = main([str(argument) for argument in arguments])
+    out, err = (stream.buffer.getvalue().decode("utf-8") for stream in streams)  # type: ignore[attr-defined]
+    return subprocess.CompletedProcess([], code, out, err)
+
+
 def without_torch(folder: Path) -> dict[str, str]:
     """The environment of processes in which torch is not installed; ``folder`` keeps what they start with."""
     folder.mkdir(exist_ok=True)
@@ -53,21 +83,29 @@ def without_torch(folder: Path) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))}
 
 
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that the first test process to ask for it makes, and all share."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    done = shared / f"{name}.done"
+    with (shared / f"{name}.lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        if not done.exists():
+            make(shared / name)
+            done.touch()
+    return shared / name
+
+
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished demo workspace, made without torch, once for all test processes; copy it before changing anything."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
-    folder = shared / "demo-workspace"
-    with (shared / "demo.lock").open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        if not (shared / "demo.done").exists():
-            answer = run_skinkit(
-                "demo", folder, "--lesions", "48", "--jobs", "2", "--json", **without_torch(shared / "no-torch")
-            )
-            assert answer.returncode == 0, answer.stderr + answer.stdout
-            (shared / "demo.done").write_text(answer.stdout)
-    return folder
+
+    def make(folder: Path) -> None:
+        environment = without_torch(folder.with_name("no-torch"))
+        answer = run_skinkit("demo", folder, "--lesions", "48", "--jobs", "2", "--json", **environment)
+        assert answer.returncode == 0, answer.stderr + answer.stdout
+
+    return made_once(tmp_path_factory, "demo-workspace", make)
 
 
 @pytest.fixture
@@ -76,3 +114,30 @@ def demo_copy(demo: Path, tmp_path: Path) -> Path:
     copy = tmp_path / "demo"
     subprocess.run(["cp", "-a", str(demo), str(copy)], check=True)
     return copy
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The toys that a module names as ``TOYS``, as models of a third party."""
+    import third_party  # with numpy, which is loaded after the number of threads is set
+
+    with third_party.models(*getattr(request.module, "TOYS", ())):
+        yield
+
+
+@pytest.fixture(scope="module")
+def narrow_hybrid() -> Iterator[None]:
+    """``hybrid_resnet50`` reads a small network, for a module that tests what is around it."""
+    from narrow_backbone import narrow_resnet50
+
+    with narrow_resnet50():
+        yield
+
+
+@pytest.fixture
+def workspace(chain: Path, tmp_path: Path) -> Workspace:
+    """A copy of the workspace that a module makes once as ``chain``."""
+    from skinkit.workspace import load_workspace
+
+    shutil.copytree(chain, tmp_path / "w")
+    return load_workspace(tmp_path / "w")

@@ -103,3 +103,12 @@ def make(folder: Path, folds: int = 2, patients: int = 18, **defaults: str) -> W
     write_cohort(workspace, "jinan", 4, seed=2)
     written_artifacts.run_stage(workspace, "split", folds=folds, validation=0.34)
     return workspace
+
+
+def make_ward(folder: Path, n: int) -> Workspace:
+    """A workspace with so many photos of a ward, which nobody has looked at yet."""
+    workspace = written_artifacts.make_workspace(folder, {"ward": "inference"}, segmenter="otsu")
+    rng = np.random.default_rng(5)
+    for i in range(n):
+        Image.fromarray(draw(rng, list(CLASSES)[i % 3])[0]).save(folder / "ward" / f"i{i:02d}.png")
+    return workspace

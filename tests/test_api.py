@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 import small_cohort
 import written_artifacts as written
-from conftest import run_skinkit
+from conftest import run_here
+from PIL import Image
 from test_architecture import HEAVY
 
 from skinkit.api import IN_TRAINING, OTHER_MASK, OpenWorkspace, PhotoPrediction, open_workspace, predict_photo
@@ -126,13 +127,13 @@ def test_a_folder_without_settings_is_no_workspace(tmp_path: Path) -> None:
 def test_run_makes_what_the_command_makes(demo_copy: Path) -> None:
     work = opened(demo_copy)
     table = work.run("segment", cohort="walk_in", name="by_call", model="otsu")
-    answer = run_skinkit(
+    answer = run_here(
         "segment", "--model", "otsu", "--name", "by_command", "--cohort", "walk_in", "-w", demo_copy, "--json"
     )
     (*_, step) = json.loads(answer.stdout)["steps"]
     assert identity(work, "masks", "walk_in", "by_call") == step["identity"]
     pd.testing.assert_frame_equal(table, work.masks("walk_in", name="by_command"))
-    again = run_skinkit(
+    again = run_here(
         "segment", "--model", "otsu", "--name", "by_call", "--cohort", "walk_in", "-w", demo_copy, "--json"
     )
     assert json.loads(again.stdout)["steps"][-1]["up_to_date"]
@@ -200,14 +201,14 @@ def test_the_command_predicts_one_photo_as_in_a_cohort(demo: Path) -> None:
     photo = demo / "sources" / "walk_in" / case["image_path"]
     known = [f"--attribute={name}={case[name]}" for name in KNOWN if pd.notna(case[name])]
     given = ("predict", "--image", photo, "--model", "lightgbm", *known, "-w", demo)
-    body = json.loads(run_skinkit(*given, "--json").stdout)
+    body = json.loads(run_here(*given, "--json").stdout)
     assert (body["exit_code"], body["error"]) == (0, None)
     row = row_of(work, case["case_id"])
     answer = body["prediction"]
     assert answer["probabilities"] == {code: row[f"p__diagnosis__{code}"] for code in answer["probabilities"]}
     assert {name: answer[name] for name in EXACT} == {name: row[name] for name in EXACT}
 
-    lines = run_skinkit(*given).stdout.splitlines()
+    lines = run_here(*given).stdout.splitlines()
     ranked = [line.split()[0] for line in lines if line.startswith("  ")]
     assert ranked == sorted(answer["probabilities"], key=lambda code: -answer["probabilities"][code])
     assert any(line.startswith("malignancy") and answer["call"] in line for line in lines)
@@ -242,7 +243,7 @@ def test_what_the_model_does_not_read_is_named(demo: Path) -> None:
         (["--image", "PHOTO", "--attribute", "sex=m", "--attribute", "sex=f"], 2, "--attribute sex twice"),
         (["--image", "PHOTO", "--cohort", "walk_in"], 2, "--image and --cohort"),
         (["--image", "PHOTO", "--undecided", "3"], 2, "--undecided 3.0"),
-        (["--attribute", "sex=m"], 2, "--attribute or --mask without --image"),
+        (["--attribute", "sex=m"], 2, "--attribute, --mask, --label or --mask-polarity without --image"),
         (["--image", "nowhere.jpg"], 4, "no photo nowhere.jpg"),
         (["--image", "TABLE"], 4, "image_unreadable"),
         (["--image", "PHOTO", "--mask", "nowhere.png"], 4, "no mask nowhere.png"),
@@ -275,9 +276,9 @@ def test_options_of_the_command_are_no_settings_of_a_prediction(demo: Path) -> N
 
 def test_an_installed_model_predicts_the_same(demo: Path, tmp_path: Path) -> None:
     pack = tmp_path / "lightgbm.skinkit"
-    assert run_skinkit("models", "pack", "lightgbm", "--output", pack, "-w", demo).returncode == 0
-    assert run_skinkit("init", tmp_path / "w").returncode == 0
-    assert run_skinkit("models", "install", pack, "--name", "brought", "-w", tmp_path / "w").returncode == 0
+    assert run_here("models", "pack", "lightgbm", "--output", pack, "-w", demo).returncode == 0
+    assert run_here("init", tmp_path / "w").returncode == 0
+    assert run_here("models", "install", pack, "--name", "brought", "-w", tmp_path / "w").returncode == 0
     photo, mask = (next((demo / "sources" / "phantoms" / folder).iterdir()) for folder in ("images", "masks"))
     for given in (None, mask):
         here, there = (
@@ -309,6 +310,17 @@ def test_a_given_mask_is_measured(by_people: Path) -> None:
     answer = predict_photo("lightgbm", photo, known, mask, work)
     assert_same(answer, row_of(work, case["case_id"], "jinan"))
     assert OTHER_MASK not in answer.flags
+    with Image.open(mask) as image:
+        inside = np.asarray(image) > 0
+    labels, dark = mask.with_name("labels.tif"), mask.with_name("dark.tif")
+    Image.fromarray(inside.astype(np.uint8) + np.uint8(2) * (np.indices(inside.shape)[0] < 2)).save(labels)
+    Image.fromarray(~inside).save(dark)
+    for file, reading in ((labels, {"label": 1}), (dark, {"mask_polarity": "dark"})):
+        with pytest.raises(InputError):
+            predict_photo("lightgbm", photo, known, file, work)
+        assert_same(
+            predict_photo("lightgbm", photo, known, file, work, **reading), row_of(work, case["case_id"], "jinan")
+        )
 
 
 def test_a_mask_is_asked_for_where_people_drew_those_of_training(by_people: Path) -> None:
@@ -322,8 +334,6 @@ def test_a_mask_is_asked_for_where_people_drew_those_of_training(by_people: Path
 
 
 def _narrow(photo: Path) -> Path:
-    from PIL import Image
-
     file = photo.with_name("narrow.gif")
     Image.fromarray(np.full((40, 10), 255, np.uint8)).save(file)
     return file
@@ -352,7 +362,7 @@ def test_networks_predict_one_photo_as_in_a_cohort(tmp_path: Path) -> None:
 def test_a_trained_segmenter_draws_the_mask_of_one_photo(tmp_path: Path) -> None:
     work = opened(small_cohort.make(tmp_path / "w", folds=1, patients=12).root)
     written.run_stage(work.workspace, "split", name="masks")
-    unet = ("encoder=resnet18", "side_px=32", "decoder=32", "recipe.epochs=2", "recipe.batch=8")
+    unet = ("encoder=resnet18", "side_px=32", "decoder=32", "recipe.epochs=2", "recipe.steps=0", "recipe.batch=8")
     written.run_stage(work.workspace, "train", model="unet", weights="none", settings=unet)
     written.run_stage(work.workspace, "segment", model="unet")
     written.run_stage(work.workspace, "radiomics", masks="unet")

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-from conftest import run_skinkit, without_torch
+from conftest import run_here, without_torch
 
 from skinkit.artifacts.artifact import open_artifact
 from skinkit.workspace import Ref, load_workspace
@@ -32,7 +32,7 @@ def test_the_demo_ends_with_reports_that_exist(demo: Path) -> None:
 def test_the_four_commands_work_verbatim(demo_copy: Path) -> None:
     shutil.rmtree(demo_copy / "artifacts")
     for command in ("segment", "radiomics", "train", "evaluate --external jinan"):
-        answer = run_skinkit(*command.split(), cwd=demo_copy)
+        answer = run_here(*command.split(), cwd=demo_copy)
         assert answer.returncode == 0, answer.stderr
     metrics = open_artifact(demo_copy / "artifacts" / "jinan" / "metrics" / "lightgbm").table()
     assert ((metrics["metric"] == "auroc") & metrics["estimate"].notna()).any()
@@ -40,7 +40,7 @@ def test_the_four_commands_work_verbatim(demo_copy: Path) -> None:
 
 def test_nothing_changed_means_nothing_written(demo_copy: Path) -> None:
     before = snapshot(demo_copy)
-    answer = run_skinkit("run", "-w", demo_copy, "--json")
+    answer = run_here("run", "-w", demo_copy, "--json")
     assert answer.returncode == 0, answer.stderr
     assert all(step["up_to_date"] for step in json.loads(answer.stdout)["steps"])
     assert snapshot(demo_copy) == before
@@ -53,7 +53,7 @@ def test_one_more_image_is_one_image_of_work(demo_copy: Path) -> None:
     donor = demo_copy / "sources" / "phantoms" / "images"
     shutil.copy(sorted(donor.iterdir())[0], source / "images" / "W999_999a.jpg")
     pd.concat([table, row]).to_csv(source / "lesions.csv", index=False)
-    answer = run_skinkit("predict", "--cohort", "walk_in", "-w", demo_copy, "--json")
+    answer = run_here("predict", "--cohort", "walk_in", "-w", demo_copy, "--json")
     assert answer.returncode == 0, answer.stderr
     steps = {step["artifact"]: step for step in json.loads(answer.stdout)["steps"]}
     for name in ("walk_in/cases", "walk_in/masks/otsu", "walk_in/features/otsu"):
@@ -64,7 +64,7 @@ def test_one_more_image_is_one_image_of_work(demo_copy: Path) -> None:
 
 def test_evaluating_never_trains(demo_copy: Path) -> None:
     shutil.rmtree(demo_copy / "artifacts" / "models")
-    answer = run_skinkit("evaluate", "--external", "jinan", "-w", demo_copy)
+    answer = run_here("evaluate", "--external", "jinan", "-w", demo_copy)
     assert answer.returncode == 4
     assert "skinkit train" in answer.stderr
     assert not (demo_copy / "artifacts" / "models" / "lightgbm").exists()
@@ -72,29 +72,29 @@ def test_evaluating_never_trains(demo_copy: Path) -> None:
 
 def test_a_model_with_other_settings_is_replaced_only_on_request(demo_copy: Path) -> None:
     before = open_artifact(demo_copy / "artifacts" / "models" / "lightgbm").identity
-    answer = run_skinkit("train", "--veto", "0.2", "-w", demo_copy)
+    answer = run_here("train", "--veto", "0.2", "-w", demo_copy)
     assert answer.returncode == 5
     assert "--replace" in answer.stderr
     assert open_artifact(demo_copy / "artifacts" / "models" / "lightgbm").identity == before
-    assert run_skinkit("train", "--veto", "0.2", "--replace", "-w", demo_copy).returncode == 0
+    assert run_here("train", "--veto", "0.2", "--replace", "-w", demo_copy).returncode == 0
     assert open_artifact(demo_copy / "artifacts" / "models" / "lightgbm").identity != before
 
 
 def test_status_list_show_verify(demo_copy: Path) -> None:
-    status = json.loads(run_skinkit("status", "-w", demo_copy, "--json").stdout)
+    status = json.loads(run_here("status", "-w", demo_copy, "--json").stdout)
     assert {entry["state"] for entry in status["artifacts"]} == {"up to date"}
-    assert "pad-ufes-20" in run_skinkit("list", "sources").stdout
-    shown = run_skinkit("show", "phantoms/cases", "-w", demo_copy)
+    assert "pad-ufes-20" in run_here("list", "sources").stdout
+    shown = run_here("show", "phantoms/cases", "-w", demo_copy)
     assert "identity" in shown.stdout
     image_id = open_artifact(demo_copy / "artifacts" / "phantoms" / "cases").table()["image_id"].iloc[0]
-    rows = json.loads(run_skinkit("show", "phantoms/cases", "--row", image_id, "-w", demo_copy, "--json").stdout)
+    rows = json.loads(run_here("show", "phantoms/cases", "--row", image_id, "-w", demo_copy, "--json").stdout)
     assert rows["rows"][0]["image_id"] == image_id
-    assert run_skinkit("verify", "-w", demo_copy).returncode == 0
+    assert run_here("verify", "-w", demo_copy).returncode == 0
     png = next((demo_copy / "artifacts" / "phantoms" / "masks" / "otsu" / "png").iterdir())
     data = png.read_bytes()
     png.unlink()  # the copy shares nothing with the original, but stay on the safe side of hard links
     png.write_bytes(data[:-1])
-    answer = run_skinkit("verify", "-w", demo_copy)
+    answer = run_here("verify", "-w", demo_copy)
     assert answer.returncode == 5
     assert png.name in answer.stdout
 
@@ -102,11 +102,11 @@ def test_status_list_show_verify(demo_copy: Path) -> None:
 def test_a_broken_photo_fails_once_and_the_chain_goes_on(demo_copy: Path) -> None:
     broken = sorted((demo_copy / "sources" / "jinan" / "images").iterdir())[0]
     broken.write_bytes(broken.read_bytes()[:400])
-    first = run_skinkit("evaluate", "--external", "jinan", "-w", demo_copy, "--json")
+    first = run_here("evaluate", "--external", "jinan", "-w", demo_copy, "--json")
     assert first.returncode == 3, first.stderr
     assert json.loads(first.stdout)["newly_failed"] >= 1
-    assert run_skinkit("evaluate", "--external", "jinan", "-w", demo_copy).returncode == 0
-    status = run_skinkit("status", "--failed", "-w", demo_copy)
+    assert run_here("evaluate", "--external", "jinan", "-w", demo_copy).returncode == 0
+    status = run_here("status", "--failed", "-w", demo_copy)
     assert broken.stem in status.stdout
     assert "image_truncated" in status.stdout
 
@@ -119,15 +119,15 @@ def test_leakage_is_refused_with_the_pairs_and_allowed_only_with_a_reason(demo_c
     stolen = trained.loc[trained["part"] == "train", "case_id"].iloc[0]
     victim = sorted(external.iterdir())[0]
     victim.write_bytes((developed / f"{stolen}.jpg").read_bytes())
-    answer = run_skinkit("evaluate", "--external", "jinan", "-w", demo_copy)
+    answer = run_here("evaluate", "--external", "jinan", "-w", demo_copy)
     assert answer.returncode == 5, answer.stderr
     assert stolen in answer.stderr
     reason = "a test of the guard"
-    answer = run_skinkit("evaluate", "--external", "jinan", "--allow-leakage", reason, "-w", demo_copy)
+    answer = run_here("evaluate", "--external", "jinan", "--allow-leakage", reason, "-w", demo_copy)
     assert answer.returncode == 0, answer.stderr
     metrics = open_artifact(load_workspace(demo_copy).path(Ref("metrics", "jinan", "lightgbm")))
     assert metrics.info["allow_leakage"] == reason
-    assert run_skinkit("report", "-w", demo_copy).returncode == 0
+    assert run_here("report", "-w", demo_copy).returncode == 0
     page = (demo_copy / "artifacts" / "report" / "research" / "index.html").read_text(encoding="utf-8")
     assert reason in page
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import run_skinkit
+from conftest import run_here, run_skinkit
 
 from skinkit import __version__, cli
 from skinkit.commands import COMMANDS, PANELS
@@ -20,8 +20,8 @@ from skinkit.workspace import load_workspace
 
 def test_version_and_bare_call() -> None:
     assert run_skinkit("--version").stdout.strip() == f"skinkit {__version__}"
-    assert run_skinkit("-V").stdout.strip() == f"skinkit {__version__}"
-    assert run_skinkit().stdout == run_skinkit("--help").stdout
+    assert run_here("-V").stdout.strip() == f"skinkit {__version__}"
+    assert run_here().stdout == run_here("--help").stdout
 
 
 def test_the_overview_shows_every_command_under_its_panel(capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,7 +51,19 @@ def test_the_help_of_a_command_shows_its_own_options_first_and_rare_ones_last(
 
 def test_one_option_chooses_the_model_in_every_command_that_reads_one(capsys: pytest.CaptureFixture[str]) -> None:
     sentence = "trained model, as 'skinkit models list' names it"
-    reads = ("predict", "explain", "evaluate", "report", "export", "drift", "models", *_STUDIES, "compare", "curves")
+    reads = (
+        "synthesise",
+        "predict",
+        "explain",
+        "evaluate",
+        "report",
+        "export",
+        "drift",
+        "models",
+        *_STUDIES,
+        "compare",
+        "curves",
+    )
     for name in reads:
         assert cli.main([name, "--help"]) == 0
         shown = capsys.readouterr().out
@@ -142,7 +154,7 @@ def test_bash_completes_commands_options_and_their_values(capsys: pytest.Capture
     ],
 )
 def test_wrong_usage_is_exit_2_and_says_what_to_do(arguments: list[str], found: str, tmp_path: Path) -> None:
-    answer = run_skinkit(*arguments, cwd=tmp_path)
+    answer = run_here(*arguments, cwd=tmp_path)
     assert answer.returncode == 2
     assert found in answer.stderr
     assert "expected:" in answer.stderr
@@ -152,7 +164,7 @@ def test_wrong_usage_is_exit_2_and_says_what_to_do(arguments: list[str], found: 
 
 @pytest.mark.parametrize("arguments", [["segment", "--jobs", "x"], ["nonsense"], ["status"], ["train"]])
 def test_json_is_one_object_also_when_it_fails(arguments: list[str], tmp_path: Path) -> None:
-    answer = run_skinkit(*arguments, "--json", cwd=tmp_path)
+    answer = run_here(*arguments, "--json", cwd=tmp_path)
     body = json.loads(answer.stdout)
     assert body["exit_code"] == answer.returncode == 2
     assert set(body["error"]) == {"kind", "found", "expected", "fix"}
@@ -161,13 +173,13 @@ def test_json_is_one_object_also_when_it_fails(arguments: list[str], tmp_path: P
 def test_init_makes_a_workspace_and_never_overwrites_one(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     given = f"clinic=folder:{tmp_path / 'photos'}:external"
-    assert run_skinkit("init", tmp_path / "w", "--cohort", given, "--model", "lightgbm").returncode == 0
+    assert run_here("init", tmp_path / "w", "--cohort", given, "--model", "lightgbm").returncode == 0
     workspace = load_workspace(tmp_path / "w")
     assert workspace.cohort("clinic").role == "external"
     assert workspace.cohort("clinic").root == tmp_path / "photos"
     assert workspace.defaults["model"] == "lightgbm"
     before = (tmp_path / "w" / "skinkit.toml").read_bytes()
-    assert run_skinkit("init", tmp_path / "w").returncode == 5
+    assert run_here("init", tmp_path / "w").returncode == 5
     assert (tmp_path / "w" / "skinkit.toml").read_bytes() == before
 
 
@@ -181,7 +193,7 @@ def test_init_makes_a_workspace_and_never_overwrites_one(tmp_path: Path) -> None
     ],
 )
 def test_init_refuses_cohorts_it_cannot_use(cohort: str, found: str, tmp_path: Path) -> None:
-    answer = run_skinkit("init", tmp_path / "w", "--cohort", cohort)
+    answer = run_here("init", tmp_path / "w", "--cohort", cohort)
     assert answer.returncode == 2
     assert found in answer.stderr
     assert not (tmp_path / "w" / "skinkit.toml").exists()
@@ -200,20 +212,20 @@ def test_init_refuses_cohorts_it_cannot_use(cohort: str, found: str, tmp_path: P
 )
 def test_a_wrong_settings_file_is_named_with_its_fault(text: str, found: str, tmp_path: Path) -> None:
     (tmp_path / "skinkit.toml").write_text(text)
-    answer = run_skinkit("segment", "-w", tmp_path)
+    answer = run_here("segment", "-w", tmp_path)
     assert answer.returncode == 2
     assert found in answer.stderr
 
 
 def test_an_external_cohort_must_have_that_role(tmp_path: Path) -> None:
     (tmp_path / "skinkit.toml").write_text("[cohorts.a]\nrole = 'development'\nsource = 'folder'\npath = '.'\n")
-    answer = run_skinkit("evaluate", "--external", "a", "-w", tmp_path)
+    answer = run_here("evaluate", "--external", "a", "-w", tmp_path)
     assert answer.returncode == 2
     assert "its role is development" in answer.stderr
 
 
 def test_the_log_is_one_json_object_a_line_with_run_stage_and_case(demo_copy: Path) -> None:
-    answer = run_skinkit(
+    answer = run_here(
         "segment", "--name", "again", "--model", "otsu", "--cohort", "walk_in", "--log-format", "json", "-w", demo_copy
     )
     lines = [json.loads(line) for line in answer.stderr.splitlines()]
@@ -223,13 +235,13 @@ def test_the_log_is_one_json_object_a_line_with_run_stage_and_case(demo_copy: Pa
     assert len({line["run_id"] for line in lines}) == 1
     assert {line["stage"] for line in cases} == {"segment"}
     assert all(line["duration_s"] >= 0 for line in cases)
-    assert run_skinkit("segment", "--quiet", "--cohort", "walk_in", "-w", demo_copy).stderr == ""
+    assert run_here("segment", "--quiet", "--cohort", "walk_in", "-w", demo_copy).stderr == ""
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signals_end_it_with_their_code_and_it_goes_on_afterwards(number: int, code: int, tmp_path: Path) -> None:
     folder = tmp_path / "demo"
-    assert run_skinkit("demo", folder, "--lesions", "60", "--draw-only").returncode == 0
+    assert run_here("demo", folder, "--lesions", "60", "--tables", "--draw-only").returncode == 0
     command = [sys.executable, "-m", "skinkit", "segment", "-w", str(folder), "--jobs", "1", "--json"]
     partial = folder / "artifacts" / "phantoms" / "masks" / "otsu.partial"
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -241,7 +253,7 @@ def test_signals_end_it_with_their_code_and_it_goes_on_afterwards(number: int, c
     assert process.returncode == code, err
     assert json.loads(out)["exit_code"] == code
     assert "interrupted" in err
-    answer = json.loads(run_skinkit("segment", "-w", folder, "--json", "--cohort", "phantoms").stdout)
+    answer = json.loads(run_here("segment", "-w", folder, "--json", "--cohort", "phantoms").stdout)
     counts = answer["steps"][-1]["counts"]
     assert counts["kept"] >= 1  # a worker has two cases in hand at most: of four masks the first two have their rows
     assert counts["rows"] == counts["ok"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +17,7 @@ torch = pytest.importorskip("torch")
 import little_network  # noqa: E402
 import two_photos  # noqa: E402
 from little_network import Config, Little, Outline  # noqa: E402
+from narrow_backbone import Narrow, narrow_resnet50  # noqa: E402
 from torch import nn  # noqa: E402
 from torchvision.models.detection.backbone_utils import BackboneWithFPN  # noqa: E402
 
@@ -32,55 +32,26 @@ from skinkit.models.parts.protocol import Phase  # noqa: E402
 SMALL: dict[str, dict[str, Any]] = {
     **{name: {"side_px": 32} for name in ("concat", "metablock", "metanet", "pundhir", "hybrid_resnet50")},
     **{name: {"side_px": 32} for name in ("derma_calibra", "derma_calibra_released")},
-    "mask_rcnn": {"side_px": 64, "rois": 8, "proposals": 100},
+    "mask_rcnn": {"side_px": 64, "rois": 4, "proposals": 20},
     "unet": {"side_px": 32, "encoder": "mobilenet_v2", "decoder": 16},
     "lightgbm": {"rounds": 20, "min_leaf": 2, "feature_fraction": 1.0, "l2": 0.0},
     "frozen_probe": {"c": 1.0},
+    "ensemble": {"backbone": "resnet18", "side_px": 32},
 }
 """Settings under which a model is small; of other networks the side alone is made small."""
 
 
-class Narrow(nn.Module):
-    """A ResNet in its names and its resolutions, with one layer a stage."""
-
-    def __init__(self, widths: tuple[int, ...] = (8, 16, 32, 64), stem: int = 8) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, stem, 3, 2, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(stem)
-        self.relu = nn.ReLU()
-        self.maxpool = nn.MaxPool2d(3, 2, 1)
-        for number, (narrower, width) in enumerate(pairwise((stem, *widths)), start=1):
-            stage = nn.Sequential(
-                nn.Conv2d(narrower, width, 1, 1 if number == 1 else 2, bias=False), nn.BatchNorm2d(width), nn.ReLU()
-            )
-            self.add_module(f"layer{number}", stage)
-        self.fc: nn.Module = nn.Identity()
-
-    def forward(self, x: Any) -> Any:
-        for name, module in self.named_children():
-            x = module(x.mean((2, 3)) if name == "fc" else x)
-        return x
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Tiny networks on several threads spend their time waiting for one another."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
-def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+def narrow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Networks are built on a backbone of some thousand parameters: the contract is about what stands around it."""
     monkeypatch.setattr(backbone, "_untrained", lambda *_: Narrow())
-    monkeypatch.setattr("torchvision.models.resnet50", lambda: Narrow((8, 16, 32, 2048), stem=64))
     layers = {f"layer{number}": str(number - 1) for number in range(1, 5)}
     monkeypatch.setattr(
         "skinkit.models.mask_rcnn.resnet_fpn_backbone",
         lambda **_: BackboneWithFPN(Narrow(), layers, [8, 16, 32, 64], out_channels=16),
     )
+    with narrow_resnet50():
+        yield
 
 
 @pytest.mark.usefixtures("narrow")
@@ -292,7 +263,7 @@ BROKEN: dict[str, tuple[Any, str]] = {
     "no task": (without("TASK"), "does not declare TASK"),
     "no inputs": (without("READS"), "does not declare READS"),
     "no settings": (without("CONFIG"), "does not declare CONFIG"),
-    "no base": (Homeless, "derives from none of DrawingRule, Estimator and Network"),
+    "no base": (Homeless, "derives from none of DrawingRule, Estimator, Generator and Network"),
     "unknown task": (broken(TASK="paint"), "TASK is not one of"),
     "no input": (broken(READS=()), "READS names no input"),
     "unknown radiomics": (broken(RADIOMICS="some"), "RADIOMICS is 'some'"),
@@ -437,6 +408,29 @@ def test_each_check_of_further_tasks_fails_for_its_reason(name: str) -> None:
     model, sentence = BROKEN_TASKS[name]
     with pytest.raises(AssertionError, match=sentence):
         contract.check_model(model)
+
+
+def _cross_entropy_of_masked(network: Any, batch: Any) -> Any:
+    """Smoothed labels of classes whose logits are minus infinity."""
+    logits, possible = network(batch)["diagnosis"], batch.get("possible")
+    masked = logits if possible is None else logits.masked_fill(~possible, float("-inf"))
+    return nn.functional.cross_entropy(masked, batch["class"], label_smoothing=0.1)
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        ({"MASKS_CLASSES": "some"}, "MASKS_CLASSES is neither true nor false"),
+        ({"MASKS_CLASSES": True}, "counts classes that a row's cohort cannot have"),
+        (
+            {"MASKS_CLASSES": True, "loss": _cross_entropy_of_masked},
+            "not finite where a class is not possible",
+        ),
+    ],
+)
+def test_each_check_of_masked_classes_fails_for_its_reason(names: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(AssertionError, match=sentence):
+        contract.check_model(broken(**names))
 
 
 def test_only_networks_that_classify_answer_several_tasks() -> None:

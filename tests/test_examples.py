@@ -23,7 +23,7 @@ def test_scripts_are_valid_shell_and_executable(script: Path) -> None:
 def test_the_whole_chain_as_a_script(demo_copy: Path) -> None:
     script = EXAMPLES / "pipeline.sh"
     named = [line.split()[1] for line in script.read_text().splitlines() if line.startswith("skinkit ")]
-    assert named == list(STAGES)
+    assert named == [stage for stage in STAGES if stage != "synthesise"], "synthesise needs a generator of one's own"
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     command = [str(script), str(demo_copy)]
     answer = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PATH": path})

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import small_cohort
 import written_artifacts
-from conftest import run_skinkit
+from conftest import run_here, run_skinkit
 from PIL import Image
 
 from skinkit.artifacts.artifact import Artifact, open_artifact, rehash
@@ -67,7 +67,8 @@ def command(root: Path, *options: str) -> list[str]:
 
 
 def segment(root: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(root, *options), capture_output=True, text=True, check=False, timeout=300)
+    """What nothing ends from outside, in this process."""
+    return run_here(*command(root, *options)[3:])
 
 
 def masks(root: Path) -> Artifact:
@@ -150,7 +151,7 @@ def test_a_read_only_disk_is_exit_4_for_writers_and_nothing_to_readers(photos: P
         refused(segment(root, "--name", "other", "--model", "otsu"), "read-only")
         assert segment(root).returncode == 0  # up to date
         for reader in ("status", "verify", "list"):
-            assert run_skinkit(reader, "-w", root).returncode == 0
+            assert run_here(reader, "-w", root).returncode == 0
 
 
 def test_a_workspace_that_vanishes_is_exit_4(copy: Path) -> None:
@@ -216,7 +217,7 @@ def test_a_second_writer_is_refused_while_readers_and_other_artifacts_go_on(copy
             second = segment(copy, "--settings", "work_px=190")
             assert second.returncode == 6
             assert f"process {process.pid}" in json.loads(second.stdout)["error"]["found"]
-            assert run_skinkit("status", "-w", copy).returncode == 0
+            assert run_here("status", "-w", copy).returncode == 0
             assert len(masks(copy).rows()) == PHOTOS
             assert segment(copy, "--name", "other", "--model", "otsu").returncode == 0
         finally:
@@ -263,7 +264,7 @@ def test_a_photo_that_changes_while_it_is_read_is_read_again_next_time(tmp_path:
     rows = open_artifact(load_workspace(tmp_path).path(cases)).table().set_index("image_id")
     assert rows.loc["growing", "reason"] == "image_changed"
     assert rows.loc["still", "status"] == "ok"
-    assert run_skinkit("ingest", "-w", tmp_path, "--jobs", "1").returncode == 0
+    assert run_here("ingest", "-w", tmp_path, "--jobs", "1").returncode == 0
     after = open_artifact(load_workspace(tmp_path).path(cases))
     assert after.table()["status"].tolist() == ["ok", "ok"]
     assert after.manifest["counts"]["kept"] == 1
@@ -274,7 +275,7 @@ def ingested_from_a_copy(workspace: Path, photos: Path, folder: Path) -> Path:
     shutil.copytree(photos, folder)
     settings = workspace / "skinkit.toml"
     settings.write_text(settings.read_text().replace(str(photos), str(folder)))
-    assert run_skinkit("ingest", "-w", workspace, "--jobs", "1").returncode == 0
+    assert run_here("ingest", "-w", workspace, "--jobs", "1").returncode == 0
     return folder
 
 
@@ -292,10 +293,10 @@ def test_a_share_that_is_not_mounted_loses_no_case(copy: Path, photos: Path, tmp
     share = ingested_from_a_copy(copy, photos, tmp_path / "share")
     share.rename(tmp_path / "away")
     share.mkdir()
-    answer = run_skinkit("segment", "-w", copy, "--jobs", "1", "--json")
+    answer = run_here("segment", "-w", copy, "--jobs", "1", "--json")
     refused(answer, f"no image in {share}, where {PHOTOS} were read before")
     assert len(masks(copy).rows()) == PHOTOS
     share.rmdir()
-    assert run_skinkit("segment", "-w", copy, "--jobs", "1").returncode == 4  # nothing to mount on
+    assert run_here("segment", "-w", copy, "--jobs", "1").returncode == 4  # nothing to mount on
     (tmp_path / "away").rename(share)
-    assert run_skinkit("segment", "-w", copy, "--jobs", "1").returncode == 0
+    assert run_here("segment", "-w", copy, "--jobs", "1").returncode == 0

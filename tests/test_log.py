@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import run_skinkit
+from conftest import run_here, run_skinkit
 from PIL import Image
 
 from skinkit.console import Console
@@ -79,7 +79,7 @@ def test_what_libraries_print_becomes_lines_of_the_log(encoding: str) -> None:
     ],
 )
 def test_errors_are_lines_of_the_log(arguments: list[str], code: int, kind: str, tmp_path: Path) -> None:
-    answer = run_skinkit(*arguments, cwd=tmp_path)
+    answer = run_here(*arguments, cwd=tmp_path)
     assert answer.returncode == code
     lines = logged(answer.stderr)
     (error,) = [line for line in lines if line["level"] == "error"]
@@ -149,7 +149,7 @@ def test_the_log_holds_no_words_of_the_table(ingested: tuple[Path, list[dict[str
     assert any("1 words in 4 rows" in line.get("message", "") for line in lines)
     (workspace / "artifacts" / "a" / "cases" / "manifest.json").unlink()
     (workspace / "artifacts" / "a" / "cases").rename(workspace / "away")
-    assert "SECRETWORD" in run_skinkit("ingest", "-w", workspace).stderr, "a person is told, to map it"
+    assert "SECRETWORD" in run_here("ingest", "-w", workspace).stderr, "a person is told, to map it"
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import run_skinkit
+from conftest import run_here
 
 from skinkit.artifacts.artifact import open_artifact
 from skinkit.artifacts.locks import lock
@@ -30,15 +30,15 @@ def ready(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with an installed model, patients' photos outside of it, and nothing done yet."""
     folder = tmp_path_factory.mktemp("hospital")
     pack = folder / "model.skinkit"
-    assert run_skinkit("models", "pack", "lightgbm", "--output", pack, "-w", demo).returncode == 0
+    assert run_here("models", "pack", "lightgbm", "--output", pack, "-w", demo).returncode == 0
     work = folder / "skin work"
     (work / "photos").mkdir(parents=True)
     shutil.copy(demo / "sources" / "walk_in" / "cohort.toml", work / "photos")
     shutil.copytree(demo / "sources" / "walk_in" / "images", folder / "camera")
     shutil.copy(demo / "sources" / "walk_in" / "lesions.csv", folder / "lesions.csv")
     cohort = f"ward=folder:{work / 'photos'}:inference"
-    assert run_skinkit("init", work, "--cohort", cohort).returncode == 0
-    assert run_skinkit("models", "install", pack, "-w", work).returncode == 0
+    assert run_here("init", work, "--cohort", cohort).returncode == 0
+    assert run_here("models", "install", pack, "-w", work).returncode == 0
     return work
 
 

@@ -27,6 +27,7 @@ OLDER = Path(__file__).parent / "older"
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
+    """The older workspace; networks answer in fp32, which their model.json names."""
     shutil.copytree(OLDER / "workspace", tmp_path / "workspace")
     (tmp_path / "workspace" / "clinic").mkdir()
     return load_workspace(tmp_path / "workspace")
@@ -43,8 +44,9 @@ def assert_same(made: pd.DataFrame, before: pd.DataFrame) -> None:
 
 @pytest.mark.parametrize("name", ["lightgbm", "concat"])
 def test_a_model_of_an_older_workspace_predicts_the_same(workspace: Workspace, name: str) -> None:
-    (made,), _ = run_stage(workspace, "predict", cohorts=["jinan"], name=name)
+    (made,), said = run_stage(workspace, "predict", cohorts=["jinan"], name=name)
     assert_same(made.table(), pd.read_parquet(OLDER / f"{name}.parquet"))
+    assert "calibrated by an older version" in said  # both let rare classes count more
 
 
 def test_settings_that_were_flat_are_read_where_they_stand_now(workspace: Workspace) -> None:
@@ -57,6 +59,8 @@ def test_settings_that_were_flat_are_read_where_they_stand_now(workspace: Worksp
 
 def test_an_older_pack_predicts_the_same(tmp_path: Path) -> None:
     shutil.copytree(OLDER / "walk_in", tmp_path / "walk_in")
+    described = tmp_path / "walk_in" / "cohort.toml"  # that version knew a lesion by its id alone
+    described.write_text(described.read_text(encoding="utf-8").replace('"lesion"', '["lesion"]'), encoding="utf-8")
     (tmp_path / "skinkit.toml").write_text(
         '[cohorts.walk_in]\nrole = "inference"\nsource = "folder"\npath = "walk_in"\n', encoding="utf-8"
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import run_skinkit
+from conftest import run_here
 
 from skinkit.artifacts.artifact import open_artifact
 
@@ -49,7 +49,7 @@ def workspace(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     ]
     subprocess.run(decode, check=True, capture_output=True)
     cohorts = ["--cohort", f"pad=pad-ufes-20:{pad}", "--cohort", f"ham=isic-2018-task3:{ham}:external"]
-    made = run_skinkit("init", folder / "work", *cohorts, "--segmenter", "otsu", "--model", "frozen_probe")
+    made = run_here("init", folder / "work", *cohorts, "--segmenter", "otsu", "--model", "frozen_probe")
     assert made.returncode == 0, made.stderr
     return folder / "work"
 
@@ -66,7 +66,7 @@ def test_from_photo_to_report(workspace: Path) -> None:
         ["explain", "--limit", "4"],
         ["report"],
     ):
-        answer = run_skinkit(*command, "-w", workspace, "--json")
+        answer = run_here(*command, "-w", workspace, "--json")
         assert answer.returncode == 0, answer.stderr
         assert json.loads(answer.stdout)["newly_failed"] == 0
     artifacts = workspace / "artifacts"

@@ -9,12 +9,10 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import small_cohort
 import written_artifacts
-from conftest import run_skinkit
-from PIL import Image
+from conftest import run_here
 
 from skinkit.artifacts.artifact import open_artifact, rehash
 from skinkit.artifacts.builder import Share
@@ -31,13 +29,9 @@ PHOTOS = 40
 def ward(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with photos that were read and nothing else."""
     root = tmp_path_factory.mktemp("ward")
-    written_artifacts.make_workspace(root, {"ward": "inference"}, segmenter="otsu")
-    rng = np.random.default_rng(5)
-    for n in range(PHOTOS):
-        photo, _ = small_cohort.draw(rng, list(small_cohort.CLASSES)[n % 3])
-        Image.fromarray(photo).save(root / "ward" / f"i{n:02d}.png")
+    small_cohort.make_ward(root, PHOTOS)
     (root / "ward" / "i03.png").write_bytes(b"no picture")
-    answer = run_skinkit("ingest", "-w", root, "--jobs", "1")
+    answer = run_here("ingest", "-w", root, "--jobs", "1")
     assert answer.returncode == 3
     return root
 
@@ -63,13 +57,13 @@ def test_three_tasks_at_once_one_of_them_killed_make_what_one_run_makes(ward: Pa
         assert share["counts"]["rows"] == PHOTOS // 3
     assert not list(partial.parent.glob(".*.lock"))
 
-    joined = json.loads(run_skinkit("segment", "-w", ward, "--jobs", "1", "--json").stdout)["steps"][-1]
+    joined = json.loads(run_here("segment", "-w", ward, "--jobs", "1", "--json").stdout)["steps"][-1]
     assert (joined["counts"]["rows"], joined["counts"]["kept"]) == (PHOTOS - 1, PHOTOS - 1)
     made = open_artifact(partial.with_name("otsu"))
     table = (made.path / "table.parquet").read_bytes()
     assert rehash(made) == []
     made.path.rename(ward / "away")
-    assert run_skinkit("segment", "-w", ward, "--jobs", "1").returncode == 0
+    assert run_here("segment", "-w", ward, "--jobs", "1").returncode == 0
     at_once = open_artifact(partial.with_name("otsu"))
     assert at_once.identity == made.identity
     assert (at_once.path / "table.parquet").read_bytes() == table
@@ -106,9 +100,9 @@ def test_a_failure_is_told_by_the_run_that_joins(ward: Path, tmp_path: Path) -> 
     copy = tmp_path / "copy"
     subprocess.run(["cp", "-a", str(ward), str(copy)], check=True)
     (copy / "ward" / "i05.png").write_bytes(b"no picture either")
-    shares = [run_skinkit("ingest", "-w", copy, "--jobs", "1", "--shard", f"{n}/2") for n in (1, 2)]
+    shares = [run_here("ingest", "-w", copy, "--jobs", "1", "--shard", f"{n}/2") for n in (1, 2)]
     assert [share.returncode for share in shares] == [0, 0]
-    assert [run_skinkit("ingest", "-w", copy, "--jobs", "1").returncode for _ in range(2)] == [3, 0]
+    assert [run_here("ingest", "-w", copy, "--jobs", "1").returncode for _ in range(2)] == [3, 0]
 
 
 def test_a_share_makes_no_input_and_waits_for_no_whole_run(ward: Path, tmp_path: Path) -> None:
@@ -117,6 +111,6 @@ def test_a_share_makes_no_input_and_waits_for_no_whole_run(ward: Path, tmp_path:
         Pipeline(workspace, Console(quiet=True), share=Share(1, 2)).make("radiomics", {}, name="otsu2")
     with lock(workspace.path(Ref("cases", "ward"))):
         (ward / "ward" / "new.png").write_bytes(b"x")
-        answer = run_skinkit("ingest", "-w", ward, "--shard", "1/2", "--json")
+        answer = run_here("ingest", "-w", ward, "--shard", "1/2", "--json")
     assert answer.returncode == 6
     assert "is being written by" in json.loads(answer.stdout)["error"]["found"]

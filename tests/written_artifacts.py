@@ -93,3 +93,14 @@ def run_stage(
     steps = pipeline.make(stage, given, cohorts=cohorts, name=name)
     made = [open_artifact(step.artifact.path) for step in steps if step.stage == stage]
     return made, console.text.getvalue()
+
+
+def make(workspace: Workspace, stage: str, **options: Any) -> Artifact:
+    """The one artifact of :func:`run_stage`."""
+    (artifact,), _ = run_stage(workspace, stage, **options)
+    return artifact
+
+
+def model(workspace: Workspace, name: str) -> Artifact:
+    """A trained model."""
+    return open_artifact(workspace.path(Ref("models", name=name)))

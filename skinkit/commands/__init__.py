@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from skinkit.artifacts.builder import Share
 from skinkit.console import Console
-from skinkit.errors import InputError
+from skinkit.errors import ConfigError, InputError, did_you_mean
 from skinkit.pipeline import Pipeline
 from skinkit.privacy.permissions import keep_private
 from skinkit.stages import STAGES
@@ -88,6 +88,8 @@ SYNONYMS: dict[str, str] = {
     "features": "radiomics",
     "folds": "split",
     "fit": "train",
+    "generate": "synthesise",
+    "synthesize": "synthesise",
     "infer": "predict",
     "gradcam": "explain",
     "shap": "explain",
@@ -133,6 +135,11 @@ class Context:
     def workspace(self) -> Workspace:
         """The workspace at or above the folder."""
         workspace = load_workspace(find_workspace(self.folder))
+        for name in workspace.settings:
+            if name not in STAGES:
+                raise ConfigError(
+                    f"[stage.{name}] of {SETTINGS_FILE}", did_you_mean(name, STAGES), "rename or remove it"
+                )
         if workspace.private:
             keep_private(workspace.artifacts)
         return workspace

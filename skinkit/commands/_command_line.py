@@ -52,7 +52,7 @@ _SHARED: dict[str, _Shared] = {
     "name": _Shared(
         str | None,
         ("--name",),
-        "Name of the result; default: name of the segmenter, split or kind of model.",
+        "Name of the result; default: name of the segmenter, split, generator or kind of model.",
         metavar="<name>",
     ),
     "jobs": _Shared(int | None, ("--jobs", "-j"), "Number of processes; default: the cores available to this process."),

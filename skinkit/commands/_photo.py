@@ -10,7 +10,7 @@ from skinkit.api import PhotoPrediction, open_workspace, predict_photo
 from skinkit.commands import Context
 from skinkit.errors import ConfigError
 
-OPTIONS = frozenset({"image", "attribute", "mask"})
+OPTIONS = frozenset({"image", "attribute", "mask", "label", "mask_polarity"})
 """The options of ``predict`` that are for one photo."""
 
 
@@ -26,7 +26,11 @@ def run(settings: Mapping[str, Any], model: str, context: Context) -> dict[str, 
         ConfigError: options that do not go together, or an attribute that is not NAME=VALUE.
     """
     if not settings.get("image"):
-        raise ConfigError("--attribute or --mask without --image", "--image PHOTO", "name the photo, or leave them out")
+        raise ConfigError(
+            "--attribute, --mask, --label or --mask-polarity without --image",
+            "--image PHOTO",
+            "name the photo, or leave them out",
+        )
     if context.cohorts or context.share:
         option = "--cohort" if context.cohorts else "--shard"
         raise ConfigError(f"--image and {option}", "one of them", f"leave {option} out to predict one photo")
@@ -37,6 +41,8 @@ def run(settings: Mapping[str, Any], model: str, context: Context) -> dict[str, 
         _attributes(settings.get("attribute", ())),
         settings.get("mask") or None,
         opened,
+        label=settings.get("label"),
+        mask_polarity=settings.get("mask_polarity", ""),
         **{name: value for name, value in settings.items() if name not in OPTIONS},
     )
     return {"command": "predict", "prediction": prediction.as_dict(), "text": _text(prediction)}
@@ -61,14 +67,18 @@ def _text(prediction: PhotoPrediction) -> str:
     relation = ">=" if prediction.malignancy >= prediction.threshold else "<"
     veto = " (veto: the most probable class is benign)" if prediction.veto else ""
     unlike = prediction.unlike_training
+    holds = prediction.effective_prevalence
+    knows_nothing = len(prediction.prediction_set) == len(prediction.probabilities)
     lines = [
         f"{Path(prediction.photo).name}, model {prediction.model} ({prediction.model_identity[:12]})",
+        *(["The model rules nothing out: the prediction set holds every class."] if knows_nothing else []),
         *(
             f"  {code:<{width}}  {p:.3f}{'  malignant' if code in prediction.malignant_classes else ''}"
             for code, p in ranked
         ),
         f"malignancy {prediction.malignancy:.3f} {relation} threshold {prediction.threshold:.3f}: "
         f"{prediction.call}{veto}",
+        *([] if holds is None else [f"malignancy is stated for a mix with {holds:.1%} malignant lesions"]),
         f"prediction set: {', '.join(prediction.prediction_set) or 'empty'}",
         "uncertainty: " + ", ".join(f"{name} {value:.3f}" for name, value in prediction.uncertainty.items()),
         "unusual: the model cannot say"

@@ -59,7 +59,7 @@ class Training:
     ] = ""
     folds: Annotated[int, "folds of a newly drawn split (default: the study's)"] = 0
     seed: Annotated[int, "seed of all models and random draws"] = 0
-    bootstrap: Annotated[int, "bootstrap replicates of patients"] = 1000
+    bootstrap: Annotated[int, "draws of noise for the interval of the ECE"] = 1000
     each_fold: Annotated[
         bool,
         Help("also predict external cohorts with each fold alone, for the SD over folds in by_class", rare=True),
@@ -187,7 +187,7 @@ class Ablation:
         chosen = pairs({arm.name: arm.extends for arm in self.arms()}, self.study.whole.name)
         for cohort, of in self.results.items():
             sides = {arm: scores.side for arm, scores in of.items()}
-            rows, refused = compare_pairs(sides, chosen, bootstrap=c.bootstrap, seed=c.seed, minimum=c.minimum)
+            rows, refused = compare_pairs(sides, chosen, seed=c.seed, minimum=c.minimum)
             self.differences[cohort], self.not_compared[cohort] = rows, refused
 
     def as_dict(self) -> dict[str, Any]:
@@ -276,7 +276,7 @@ class Ablation:
         model = trained.open_classifier(open_artifact(self.workspace.path(Ref("models", name=name))), name)
         fused = open_artifact(self.workspace.path(Ref("fused", cohort, fused_of(name, self.workspace)))).table()
         frame = fused.set_index("case_id", drop=False).loc[list(cases)].reset_index(drop=True)
-        device = precision.pick_device(self.device) if model.reads_photos or model.is_network else "cpu"
+        device = precision.pick_device(self.device) if model.uses_device else "cpu"
         scorer = Scorer(model, self.workspace.root, device, self.console)
         every = [[fold.number for fold in model.folds]] * len(frame)
         probability = scorer.scored(frame, every, self.workspace.cohort(cohort).root).probability
@@ -352,8 +352,7 @@ class Ablation:
         of = f"preset {self.config.preset or self.study.preset}"
         with_settings = f" with {', '.join(self.config.settings)}" if self.config.settings else ""
         return (
-            f"Networks: {of}{with_settings}. All arms learnt from the same folds. Intervals: 95 %, "
-            f"{self.config.bootstrap} bootstrap replicates of patients, the same for both sides of a difference; "
+            f"Networks: {of}{with_settings}. All arms learnt from the same folds. Intervals: 95 %, over patients; "
             "p after Holm's correction over the pairs of a figure on a cohort."
         )
 
@@ -444,11 +443,10 @@ def _training(arm: Arm, config: Config, split: str) -> dict[str, Any]:
     }
     if config.folds:
         options["folds"] = config.folds
-    if is_network:
-        fixed = [f"{key}={_toml(value)}" for key, value in arm.settings.items()]
-        options["preset"] = config.preset or arm.preset
-        options["settings"] = (*config.settings, *fixed)
-        model_config(model, options["settings"], preset=options["preset"])
+    fixed = [f"{key}={_toml(value)}" for key, value in arm.settings.items()]
+    options["settings"] = (*(config.settings if is_network else ()), *fixed)
+    options["preset"] = (config.preset or arm.preset) if is_network else ""
+    model_config(model, options["settings"], preset=options["preset"])
     reads_weights = is_network or ("image" in model.READS and config.weights != "none")
     if config.weights and reads_weights:
         options["weights"] = config.weights

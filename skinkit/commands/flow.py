@@ -1,8 +1,8 @@
 """flow: count the images, the exclusions at each step with reasons, and the analysed cases.
 
-Counts the cohorts read by 'skinkit ingest', with or without --selection, and draws the flow diagram of a study. --paper
-shows the counts printed in a paper beside ours. Files are written to 'flow' of the workspace: the counts as CSV and
-JSON, the diagram as SVG and PNG.
+Counts the labelled cohorts read by 'skinkit ingest' (or those of --cohort; every one where none is labelled), with or
+without --selection, and draws the flow diagram of a study. --paper shows the counts printed in a paper beside ours.
+Files are written to 'flow' of the workspace: the counts as CSV and JSON, the diagram as SVG and PNG.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Config:
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
-    """Count every labelled cohort and draw the flow."""
+    """Count every labelled cohort, or every one where none is labelled, and draw the flow."""
     from skinkit.reporting import flow
 
     workspace = context.workspace()
-    chosen = context.labelled(workspace)
+    chosen = workspace.chosen(context.cohorts, "development", "external") or workspace.chosen(())
     artifacts = {name: open_artifact(path) for name in chosen if exists(path := workspace.path(Ref("cases", name)))}
     if not artifacts:
         raise InputError(f"no cohort of {workspace.root} has been read", "cases to count", "run 'skinkit ingest' first")

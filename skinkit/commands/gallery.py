@@ -35,15 +35,13 @@ class Config:
     against: Annotated[str, "name of a second set of masks to show, such as from other starting weights"] = ""
     count: Annotated[int, "photos of each kind: worst, median and best"] = 5
     ids: Annotated[bool, "print the image id under each picture"] = False
-    bootstrap: Annotated[int, "bootstrap replicates of patients"] = 1000
-    seed: Annotated[int, "seed of the bootstrap"] = 0
     out: Annotated[str, "folder for the files (default: gallery of the workspace)"] = ""
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
     """A contact sheet for every cohort that has these masks and truth masks."""
-    if config.count < 1 or config.bootstrap < 1:
-        raise ConfigError(f"--count {config.count}, --bootstrap {config.bootstrap}", "1 or more", "correct the values")
+    if config.count < 1:
+        raise ConfigError(f"--count {config.count}", "1 or more", "correct the value")
     workspace = context.workspace()
     name = config.name or workspace.defaults["segmenter"]
     folder = folder_of(config.out, workspace, FOLDER)
@@ -79,8 +77,8 @@ def _scored(masks: Artifact, workspace: Workspace, cohort: Cohort) -> pd.DataFra
     table = masks.table()
     learnt = table["in_sample"].fillna(value=False).astype(bool)
     table = table[(table["status"] == OK) & table["iou"].notna() & ~learnt]
-    names = ["image_id", "image_path", "truth_mask_path", "group_id"]
-    cases = open_artifact(workspace.path(Ref("cases", cohort.name))).table()[names]
+    names = ["image_id", "image_path", "truth_mask_path", "truth_mask_label", "truth_mask_polarity", "group_id"]
+    cases = open_artifact(workspace.path(Ref("cases", cohort.name))).table().reindex(columns=names)
     rows = table[["image_id", "mask_file", "iou", "dice"]].merge(cases, on="image_id", validate="one_to_one")
     return rows.sort_values(["iou", "image_id"]).reset_index(drop=True)
 
@@ -97,8 +95,6 @@ def _sheet(
         name: overlap(
             {figure: rows[figure + suffix].to_numpy(dtype=float) for figure in FIGURES},
             rows["group_id"].to_numpy(dtype=str),
-            bootstrap=config.bootstrap,
-            seed=config.seed,
         )
         for name, suffix in zip(names, suffixes, strict=True)
     }
@@ -148,15 +144,17 @@ def _picture(row: Mapping[Any, Any], root: Path, masks: Mapping[str, Artifact], 
     from PIL import Image
 
     from skinkit.images.decode import read_mask, read_rgb
+    from skinkit.images.drawn_masks import DrawnMask
+    from skinkit.images.mask_reading import Reading
 
     rgb = read_rgb(root / row["image_path"])
     height, width = rgb.shape[:2]
     scale = _SIDE_PX / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
 
-    def small(file: Path) -> np.ndarray:
-        mask = Image.fromarray(read_mask(file, (width, height)).astype(np.uint8) * 255)
-        return np.asarray(mask.resize(size, Image.Resampling.BILINEAR)) >= 128
+    def small(mask: np.ndarray) -> np.ndarray:
+        shades = Image.fromarray(mask.astype(np.uint8) * 255)
+        return np.asarray(shades.resize(size, Image.Resampling.BILINEAR)) >= 128
 
     suffixes = ["", "_against"][: len(masks)]
     lines = [f"IoU {row['iou' + suffix]:.2f}, Dice {row['dice' + suffix]:.2f}" for suffix in suffixes]
@@ -164,9 +162,9 @@ def _picture(row: Mapping[Any, Any], root: Path, masks: Mapping[str, Artifact], 
         lines = [f"{name}: {line}" for name, line in zip(masks, lines, strict=True)]
     return {
         "rgb": np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.LANCZOS)),
-        "truth": small(root / row["truth_mask_path"]),
+        "truth": small(DrawnMask(root / row["truth_mask_path"], Reading.of_case(row)).read((width, height))),
         "predicted": [
-            small(artifact.path / row["mask_file" + suffix])
+            small(read_mask(artifact.path / row["mask_file" + suffix]))
             for artifact, suffix in zip(masks.values(), suffixes, strict=True)
         ],
         "text": "\n".join([*lines, *([str(row["image_id"])] if ids else [])]),

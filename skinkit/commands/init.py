@@ -22,6 +22,7 @@ from skinkit.errors import ConfigError, RefusedError, did_you_mean
 from skinkit.options import Help
 from skinkit.privacy.permissions import keep_private
 from skinkit.privacy.pseudonyms import make_key, read_key
+from skinkit.schemas import DEFAULT_ENDPOINT
 from skinkit.workspace import DEFAULTS, PRIVATE, ROLES, SETTINGS_FILE, check_name, load_workspace, settings_text
 
 _EXAMPLE = """[cohorts.clinic]
@@ -31,8 +32,8 @@ path = "/data/clinic"
 """
 
 
-DECLARED = {"evaluate": {"primary": "malignant sensitivity @ veto"}}
-"""Stage settings of a new workspace; the primary endpoint is declared before any figure is computed."""
+DECLARED = {"evaluate": {"primary": DEFAULT_ENDPOINT}}
+"""Stage settings of a new workspace; the primary endpoint counts as chosen by default until a person declares it."""
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,7 @@ def _list(config: Config, context: Context) -> dict[str, Any]:
     lines = [
         f"{row['name']:<{width}}  {row['kind']:<16} {row['task']:<9} {row['origin']:<9} {row['identity'][:12]}  "
         f"{row['mib']:.1f} MiB{'  (default)' if row['default'] else ''}"
+        + (f"  (trained with the synthetic images {row['synthetic']})" if row["synthetic"] else "")
         for row in rows
     ]
     return {"models": rows, "text": "\n".join(lines) or f"no model in {workspace.root}"}

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 from skinkit.artifacts.artifact import exists, open_artifact
 from skinkit.commands import Context
+from skinkit.commands._checked_settings import refuse_problems
 from skinkit.pipeline import Pipeline, Plan
 from skinkit.workspace import Ref, Workspace
 
@@ -31,6 +32,7 @@ class Config:
 def run(config: Config, context: Context) -> Mapping[str, Any]:
     """The whole chain of a workspace."""
     workspace = context.workspace()
+    refuse_problems(workspace)
     if config.plan:
         return _planned(config, context, workspace)
     pipeline = context.pipeline(workspace)

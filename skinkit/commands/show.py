@@ -1,13 +1,13 @@
 """show: one artifact, its rows and where it came from.
 
-Name it as in 'skinkit status' (pad/cases, jinan/masks/otsu, models/frozen_probe) or by its folder. --row ID prints the
-rows of that case column by column.
+Name it as in 'skinkit status' (pad/cases, jinan/masks/otsu, models/frozen_probe), by the beginning of that name or of
+its parts (jin/mask) where only one fits, or by its folder. --row ID prints the rows of that case column by column.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from skinkit.artifacts.artifact import MANIFEST, Artifact, open_artifact
 from skinkit.commands import Context
 from skinkit.commands.status import on_disk
-from skinkit.errors import InputError, did_you_mean
+from skinkit.errors import InputError, did_you_mean, listed
 from skinkit.options import Help
 
 
@@ -65,6 +65,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         f"stage     {artifact.recipe['stage']} {artifact.recipe['stage_version']}, settings {dict(artifact.config)}",
         *(f"input     {name} {identity[:16]}" for name, identity in artifact.recipe["inputs"].items()),
         f"counts    {counts}",
+        *([f"note      {manifest['info']['note']}"] if "note" in manifest["info"] else []),
         f"columns   {len(table.columns)}: {', '.join(list(table.columns)[:12])}"
         + (", ..." if len(table.columns) > 12 else ""),
         "",
@@ -80,6 +81,25 @@ def _find(name: str, context: Context) -> Artifact:
         return open_artifact(Path(name))
     workspace = context.workspace()
     refs = {str(ref): ref for ref in on_disk(workspace)}
-    if name not in refs:
+    below = Path(name).absolute()
+    inside = [each for each, ref in refs.items() if workspace.path(ref).is_relative_to(below)]
+    fitting = _fitting(name.rstrip("/"), refs) or inside
+    if len(fitting) > 1:
+        raise InputError(f"{len(fitting)} artifacts that begin with {name!r}", listed(fitting), "name one of them")
+    if not fitting:
         raise InputError(f"no artifact {name!r}", did_you_mean(name, refs), "see 'skinkit status'")
-    return open_artifact(workspace.path(refs[name]))
+    return open_artifact(workspace.path(refs[fitting[0]]))
+
+
+def _fitting(name: str, known: Iterable[str]) -> list[str]:
+    """The artifact of that name; else those whose name, or each part of it, begins so."""
+    known = list(known)
+    parts = name.split("/")
+    if not name or name in known:
+        return [name] if name else []
+    return [whole for whole in known if whole.startswith(name)] or [
+        whole
+        for whole in known
+        if len(whole.split("/")) >= len(parts)
+        and all(full.startswith(part) for full, part in zip(whole.split("/"), parts, strict=False))
+    ]

@@ -3,8 +3,10 @@
 It reads only manifests, so it is quick and can run beside a writer. Failed cases are listed by reason; 'skinkit STAGE
 --retry-failed' processes them again.
 
-For monitoring, --json reports for every artifact its state, rows by outcome, newly failed rows of the run that made it,
-that run's id, its date and age, and its current writer; 'totals' sums them up.
+Every key and value of skinkit.toml is checked; what is wrong is listed first, and the exit code is 2.
+
+For monitoring, --json reports for every artifact its state, rows by outcome and by flag, newly failed rows of the run
+that made it, that run's id, its date and age, and its current writer; 'totals' sums them up.
 """
 
 from __future__ import annotations
@@ -16,14 +18,16 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from skinkit.artifacts.artifact import Artifact, exists, open_artifact
+from skinkit.artifacts.flags import flags_text
 from skinkit.artifacts.locks import writer_of
 from skinkit.audit import test_access_log
 from skinkit.commands import Context
-from skinkit.errors import SkinkitError
+from skinkit.commands._checked_settings import problems
+from skinkit.errors import ConfigError, SkinkitError
 from skinkit.pipeline import Pipeline
 from skinkit.schemas import FAILED, SCHEMAS
 from skinkit.stages import MAKER
-from skinkit.workspace import Ref, Workspace
+from skinkit.workspace import SETTINGS_FILE, Ref, Workspace
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,10 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     workspace = context.workspace()
     pipeline = context.pipeline(workspace)
     entries = [_entry(pipeline, workspace, ref, config) for ref in artifacts_of(workspace)]
+    wrong = problems(workspace)
     lines = [f"workspace {workspace.root}", ""]
+    for problem in wrong:
+        lines += [f"  found:    {problem.found}", f"  expected: {problem.expected}", f"  fix:      {problem.fix}", ""]
     lines += [
         f"  {c.name:<16} {c.role:<12} {c.source:<14} {c.root}" + ("" if c.root.is_dir() else "  (no such folder)")
         for c in workspace.cohorts.values()
@@ -51,11 +58,13 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     if accesses:
         accesses_text = ", ".join(f"{cohort} {n}" for cohort, n in sorted(accesses.items()))
         lines += ["", f"accesses to test cases ({test_access_log.LEDGER}): {accesses_text}"]
-    following = _next(workspace, entries)
+    following = f"correct {SETTINGS_FILE}" if wrong else _next(workspace, entries)
     lines += ["", f"next: {following}"]
     cohorts = [{"name": c.name, "role": c.role, "source": c.source} for c in workspace.cohorts.values()]
     return {
+        "exit_code": ConfigError.exit_code if wrong else 0,
         "workspace": str(workspace.root),
+        "problems": [problem.as_dict() for problem in wrong],
         "cohorts": cohorts,
         "artifacts": entries,
         "totals": _totals(entries),
@@ -105,7 +114,7 @@ def on_disk(workspace: Workspace) -> Iterator[Ref]:
         if any(part.endswith((".partial", ".previous", ".installing")) for part in parts):
             continue
         match parts:
-            case ("models" | "report" as kind, name):
+            case ("synthetic" | "models" | "report" as kind, name):
                 yield Ref(kind, name=name)
             case ("splits", name, "split"):
                 yield Ref("split", name=name)
@@ -140,6 +149,8 @@ def _entry(pipeline: Pipeline, workspace: Workspace, ref: Ref, config: Config) -
     entry |= {"state": "stale" if why else "up to date", "why": why, "counts": dict(artifact.manifest["counts"])}
     entry |= _provenance(artifact)
     entry |= {"installed": artifact.installed is not None} if ref.kind == "models" else {}
+    if artifact.info.get("flags"):
+        entry["flags"] = dict(artifact.info["flags"])
     if failed:
         entry["failed_reasons"] = dict(Counter(failed.values()))
         if config.failed:
@@ -178,6 +189,8 @@ def _entry_text(entry: Mapping[str, Any]) -> str:
     reasons = entry.get("failed_reasons", {})
     if reasons:
         parts.append("failed: " + ", ".join(f"{n} {reason}" for reason, n in sorted(reasons.items())))
+    if entry.get("flags"):
+        parts.append(f"flags: {flags_text(entry['flags'])}")
     if entry["busy"]:
         parts.append(f"being written by {entry['busy']}")
     elif entry["unfinished"]:

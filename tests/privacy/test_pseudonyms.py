@@ -70,8 +70,8 @@ def test_the_key_alone_leads_back(tmp_path: Path, key_file: Path, capsys: pytest
     with out.open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     told = {(row["accession"], row["patient"], row["lesion"], row["image"]) for row in rows}
-    assert ("ACC-900101", "P-770", "LESION-50", "Zhang 张三 P-770/1") in told
-    assert ("ACC-90019", "P-779", "LESION-59", "Zhang gone") in told
+    assert ("ACC-900101", "P-770", "P-770|LESION-50", "Zhang 张三 P-770/1") in told
+    assert ("ACC-90019", "P-779", "P-779|LESION-59", "Zhang gone") in told
     assert {row["pseudonym"] for row in rows} == set(cases_of(workspace)["case_id"]), "as the worklist calls them"
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     out.unlink()

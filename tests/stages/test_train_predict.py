@@ -12,11 +12,12 @@ import pandas as pd
 import pytest
 import small_cohort
 import written_artifacts as written
-from conftest import run_skinkit
+from conftest import run_here
 
 from skinkit.artifacts.artifact import Artifact, open_artifact, rehash
 from skinkit.artifacts.tables import read_table
 from skinkit.errors import ConfigError, InputError, RefusedError
+from skinkit.learning.fold_classifier import SPREAD
 from skinkit.learning.trained import BACKBONE, batch_of, open_classifier
 from skinkit.pipeline import Pipeline
 from skinkit.schemas import MODEL, PREDICTIONS
@@ -91,7 +92,7 @@ def test_a_model_is_all_that_predicting_takes(workspace: Workspace) -> None:
     merged = split(workspace).merge(trained_on, on=["fold", "cohort", "case_id", "part"])
     assert len(merged) == len(trained_on) == len(split(workspace)) == 72
     source = fused(workspace).set_index("case_id")
-    for name in ("image_sha256", "pixel_sha256", "dhash", "group_id", "patient_id", "lesion_id"):
+    for name in ("image_sha256", "pixel_sha256", "dhash", "group_id", "patient_id", "lesion_id", "diagnosis"):
         assert trained_on[name].tolist() == source.loc[trained_on["case_id"], name].tolist()
     assert rehash(artifact) == []
     assert not [f for f in artifact.path.rglob("*") if f.suffix not in (".json", ".md", ".parquet", ".txt", "")]
@@ -113,7 +114,8 @@ def test_what_is_fitted_is_fitted_on_the_training_rows(workspace: Workspace) -> 
         seen = source.loc[parts.loc[parts["part"] == "validation", "case_id"]]
         scores = fold.fitted.predict(batch_of(seen.reset_index(), fold.encoder, fold.radiomics))
         labels = np.array([CODES.index({"nevus": "NEV", "melanoma": "MEL"}.get(d, "BCC")) for d in seen["diagnosis"]])
-        expected = metrics.fit_temperature(scores, labels)
+        even = [code in ("NEV", "MEL", "BCC") for code in CODES]
+        expected = metrics.fit_temperature(scores, labels, even, spread=SPREAD)
         assert fold.temperature == pytest.approx(max(1, expected) if (scores.argmax(1) == labels).all() else expected)
         p = metrics.softmax(scores, fold.temperature)
         thresholds = model.about["folds"][fold.number]["class_thresholds"]
@@ -187,8 +189,8 @@ def test_another_configuration_needs_replace(workspace: Workspace) -> None:
 
 def test_exit_code_5_on_the_command_line(workspace: Workspace) -> None:
     same = [part for setting in QUICK for part in ("--settings", setting)]
-    assert run_skinkit("train", "--no-upstream", *same, cwd=workspace.root).returncode == 0
-    refused = run_skinkit("train", "--no-upstream", "--seed", "9", *same, "--json", cwd=workspace.root)
+    assert run_here("train", "--no-upstream", *same, cwd=workspace.root).returncode == 0
+    refused = run_here("train", "--no-upstream", "--seed", "9", *same, "--json", cwd=workspace.root)
     assert refused.returncode == 5
     assert json.loads(refused.stdout)["error"]["kind"] == "RefusedError"
 
@@ -287,7 +289,8 @@ def test_a_leaking_split_is_refused(workspace: Workspace) -> None:
     assert made.info["leakage_allowed"] == "to see what it does"
 
 
-def test_radiomics_of_the_signature_or_none(workspace: Workspace) -> None:
+def test_radiomics_of_the_signature_or_none(tmp_path: Path) -> None:
+    workspace = small_cohort.make(tmp_path / "ws", patients=60)  # enough patients for a feature to be significant
     written.run_stage(workspace, "select")
     artifact, _ = train(workspace, radiomics="signature", name="signed")
     chosen = open_artifact(workspace.path(Ref("signature", name="grouped/truth"))).table()
@@ -510,18 +513,18 @@ def test_a_model_older_than_an_option_is_not_refused(workspace: Workspace) -> No
 # ------------------------------------------------------------------------------------------------- frozen_probe
 
 torch = pytest.importorskip("torch")
-PROBE = {"model": "frozen_probe", "settings": ("backbone=resnet18", "side_px=64", "c=0.01")}
+PROBE = {"model": "frozen_probe", "settings": ("backbone=shufflenet_v2_x0_5", "side_px=64", "c=0.01")}
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """ResNet-18 with fixed random numbers: a legitimate weights file, of no use on skin."""
+    """A small ShuffleNet with fixed random numbers: a legitimate weights file, of no use on skin."""
     from safetensors.torch import save_file
-    from torchvision.models import resnet18
+    from torchvision.models import shufflenet_v2_x0_5
 
     torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "resnet18.safetensors"
-    save_file(resnet18().state_dict(), path)
+    path = tmp_path_factory.mktemp("weights") / "shufflenet.safetensors"
+    save_file(shufflenet_v2_x0_5().state_dict(), path)
     return path
 
 
@@ -610,7 +613,7 @@ def test_no_weights_is_an_error_that_says_what_to_do(
 ) -> None:
     monkeypatch.setenv("SKINKIT_WEIGHTS", str(tmp_path / "none"))
     with pytest.raises(InputError) as error:
-        train(workspace, **PROBE)
+        train(workspace, model="frozen_probe", settings=("backbone=resnet18", "side_px=64"))
     assert error.value.exit_code == 4
     assert "--weights PATH" in error.value.fix
     assert "skinkit weights fetch resnet18" in error.value.fix
@@ -624,7 +627,7 @@ def test_other_weights_need_replace(workspace: Workspace, weights: Path, tmp_pat
 
     train(workspace, weights=str(weights), **PROBE)
     state = load_file(weights)
-    save_file({**state, "conv1.weight": state["conv1.weight"] * 2}, tmp_path / "other.safetensors")
+    save_file({**state, "conv1.0.weight": state["conv1.0.weight"] * 2}, tmp_path / "other.safetensors")
     with pytest.raises(RefusedError, match="weights"):
         train(workspace, weights=str(tmp_path / "other.safetensors"), **PROBE)
 
