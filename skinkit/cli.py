@@ -6,6 +6,7 @@ Only the invoked command's module is loaded, and none of them imports a heavy li
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import inspect
 import json
@@ -16,7 +17,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -75,17 +76,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ):  # handled here: as an option it would make every --help load pydantic (0.15 s)
         return _print_answer(Answer(text=f"skinkit {__version__}"), Console(), as_json=False)
     console = Console(log_format=_log_format(command_line), run_id=_run_id(), command=command_line[0])
-    previous = signal.signal(signal.SIGTERM, _terminated) if _in_main_thread() else None
-    try:
-        with permissions.restored(), console.whole_stderr():
-            began = time.monotonic()
-            console.event("begin", skinkit=__version__)
-            answer = _guarded(command_line, console)
-            console.stage = console.artifact = ""
-            console.event("end", exit_code=answer.exit_code, duration_s=round(time.monotonic() - began, 3))
-    finally:
-        if previous is not None:
-            signal.signal(signal.SIGTERM, previous)
+    with permissions.restored(), _ended_by_signals(), console.whole_stderr():
+        began = time.monotonic()
+        console.event("begin", skinkit=__version__)
+        answer = _guarded(command_line, console)
+        console.stage = console.artifact = ""
+        console.event("end", exit_code=answer.exit_code, duration_s=round(time.monotonic() - began, 3))
     answer.body = {"run_id": console.run_id, **answer.body}
     exit_code = _print_answer(answer, console, as_json="--json" in command_line)
     processes = sys.modules.get("skinkit.learning.processes")  # it loads torch: not here, unless the command did
@@ -143,14 +139,28 @@ def _print_answer(answer: Answer, console: Console, *, as_json: bool) -> int:
     return answer.exit_code
 
 
-def _in_main_thread() -> bool:
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM, and SIGINT unless it is ignored as in a background job, end what runs meanwhile, wherever it is."""
     import threading
 
-    return threading.current_thread() is threading.main_thread()
+    inside = signal.getsignal(signal.SIGTERM) is _stopped  # a command that runs another one ends with it
+    if inside or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [signal.SIGTERM, *([signal.SIGINT] if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN else [])]
+    before = {number: signal.signal(number, _stopped) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        Console.stop = None
 
 
-def _terminated(number: int, frame: object) -> None:
-    raise SystemExit(128 + number)
+def _stopped(number: int, frame: object) -> None:
+    Console.stop = KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
+    raise Console.stop
 
 
 def _guarded(command_line: list[str], console: Console) -> Answer:

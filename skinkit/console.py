@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from typing import IO, Any, Protocol
+from typing import IO, Any, ClassVar, Protocol
 
 _PLAIN_EVERY_S = 15.0
 _NO_MORE = b"\0skinkit: that is all\n"
@@ -41,7 +41,13 @@ class Console:
         run_id: stands in every JSON line.
         command: stands in every JSON line.
         stream: stderr unless a test says otherwise.
+
+    Attributes:
+        stop: what a signal raised to end the run. Python drops what is raised while it runs a finalizer or a callback
+            of the garbage collector, so progress raises it again.
     """
+
+    stop: ClassVar[BaseException | None] = None
 
     def __init__(
         self,
@@ -167,14 +173,27 @@ class Console:
 
     @contextlib.contextmanager
     def progress(self, total: int, label: str) -> Iterator[Tick]:
-        """Progress over ``total`` cases: a bar on a terminal, a line now and then elsewhere."""
-        if self.quiet or total == 0:
-            yield _silent
-        elif self.log_format == "text" and self.stream.isatty():
-            yield from self._bar(total, label)
-        else:
-            yield self._plain(total, label)
+        """Progress over ``total`` cases: a bar on a terminal, a line now and then elsewhere.
 
+        A run that a signal is to end ends at the next case.
+        """
+        with self._counter(total, label) as count:
+
+            def tick(*, failed: bool = False) -> None:
+                count(failed=failed)
+                if Console.stop is not None:
+                    raise Console.stop
+
+            yield tick
+
+    def _counter(self, total: int, label: str) -> contextlib.AbstractContextManager[Tick]:
+        if self.quiet or total == 0:
+            return contextlib.nullcontext(_silent)
+        if self.log_format == "text" and self.stream.isatty():
+            return self._bar(total, label)
+        return contextlib.nullcontext(self._plain(total, label))
+
+    @contextlib.contextmanager
     def _bar(self, total: int, label: str) -> Iterator[Tick]:
         from rich.console import Console as RichConsole
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from conftest import run_here, run_skinkit
 
 from skinkit import __version__, cli
 from skinkit.commands import COMMANDS, PANELS
+from skinkit.console import Console
 from skinkit.stages import STAGES
 from skinkit.workspace import load_workspace
 
@@ -257,3 +260,20 @@ def test_signals_end_it_with_their_code_and_it_goes_on_afterwards(number: int, c
     counts = answer["steps"][-1]["counts"]
     assert counts["kept"] >= 1  # a worker has two cases in hand at most: of four masks the first two have their rows
     assert counts["rows"] == counts["ok"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_that_a_finalizer_swallows_ends_it_all_the_same(
+    number: int, code: int, demo_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def swallow(*_: object) -> None:
+        with contextlib.suppress(BaseException):  # as Python does for what is raised in __del__
+            signal.raise_signal(number)
+
+    shutil.rmtree(demo_copy / "artifacts" / "walk_in" / "masks")
+    command = ("segment", "--cohort", "walk_in", "-w", demo_copy, "--json")
+    with monkeypatch.context() as patched:
+        patched.setattr(Console, "case", swallow)
+        answer = run_here(*command)
+    assert (answer.returncode, json.loads(answer.stdout)["exit_code"]) == (code, code)
+    assert run_here(*command).returncode == 0
