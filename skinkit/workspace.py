@@ -10,6 +10,7 @@ artifacts/report/<name>
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -24,14 +25,18 @@ from skinkit.taxonomy import DIAGNOSES
 SETTINGS_FILE = "skinkit.toml"
 ROLES = ("development", "external", "inference")
 RESERVED = ("splits", "synthetic", "models", "report")
+_UNFINISHED = (".partial", ".previous", ".installing")
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 
 _TABLES = ("workspace", "cohorts", "stage", "cluster")
 _NOT_OPTIONS = ("role", "source", "path", "prevalence", "pseudonymise", "diagnoses")
 """Keys of a cohort that do not decide how its files are read."""
 
+AUTO = "auto"
+_RULE, _USUAL = "otsu", "unet"
+"""The segmenter that needs no training, and the usual name of one that is trained."""
 DEFAULTS: dict[str, str] = {
-    "segmenter": "otsu",
+    "segmenter": AUTO,
     "split": "grouped",
     "model": "frozen_probe",
     "classes": "pad6",
@@ -39,7 +44,7 @@ DEFAULTS: dict[str, str] = {
 }
 PRIVATE = "private"
 _DEFAULT_HELP = {
-    "segmenter": "segmenter, and the name of masks, features and fused tables",
+    "segmenter": "name of masks, features and fused tables too; auto: the workspace's trained segmenter, else otsu",
     "split": "name of the split models are trained on",
     "model": "name of the model that predicts",
     "classes": "class set: pad6, wang8, wang4, isic2017, isic2018-7, malignancy or a TOML file",
@@ -219,6 +224,8 @@ def load_workspace(folder: Path) -> Workspace:
         if not isinstance(value, str):
             raise ConfigError(f"{file}: {key} = {value!r} in [workspace]", "text in quotes", "put it in quotes")
         defaults[key] = value
+    if defaults["segmenter"] == AUTO:
+        defaults["segmenter"] = _trained_segmenter(folder) or _RULE
     settings = values.get("stage", {})
     if not all(isinstance(table, dict) for table in settings.values()):
         raise ConfigError(f"{file}: [stage] holds a plain value", "tables such as [stage.segment]", "correct the file")
@@ -226,6 +233,23 @@ def load_workspace(folder: Path) -> Workspace:
     cohorts = {name: _cohort(file, name, table, every) for name, table in values.get("cohorts", {}).items()}
     private = values.get("workspace", {}).get(PRIVATE, False)
     return Workspace(folder.resolve(), defaults, cohorts, settings, private, values.get("cluster", {}))
+
+
+def _trained_segmenter(folder: Path) -> str:
+    """Name of the workspace's trained segmenter: ``unet``, else the only one; empty where that names none."""
+    names = [file.parent.name for file in sorted(folder.glob("artifacts/models/*/model.json")) if _is_segmenter(file)]
+    return _USUAL if _USUAL in names else names[0] if len(names) == 1 else ""
+
+
+def _is_segmenter(file: Path) -> bool:
+    """Whether a finished model segments, by its ``model.json``; damage is found where the model is opened."""
+    name = file.parent.name
+    if not _NAME.fullmatch(name) or name.endswith(_UNFINISHED) or not (file.parent / "manifest.json").is_file():
+        return False
+    try:
+        return bool(json.loads(file.read_text("utf-8")).get("task") == "segment")
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def _cohort(file: Path, name: str, table: Any, every: Mapping[str, Any]) -> Cohort:
@@ -301,7 +325,7 @@ def check_name(name: str, what: str) -> None:
     Raises:
         ConfigError: the name is empty, too long, reserved or has other characters.
     """
-    if not _NAME.fullmatch(name) or name in RESERVED or name.endswith((".partial", ".previous", ".installing")):
+    if not _NAME.fullmatch(name) or name in RESERVED or name.endswith(_UNFINISHED):
         raise ConfigError(
             f"{what}: the name {name!r}",
             "1 to 64 letters, digits, '.', '_' or '-', starting with a letter or digit, and not " + ", ".join(RESERVED),

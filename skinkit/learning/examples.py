@@ -422,7 +422,9 @@ def as_input(batch: Mapping[str, torch.Tensor], device: str | torch.device) -> d
 
     moved = {name: values.to(device, non_blocking=True) for name, values in batch.items()}
     for name, values in moved.items():
-        if values.dtype == torch.uint8:
+        if values.dtype == torch.float16:
+            moved[name] = values.float()
+        elif values.dtype == torch.uint8:
             moved[name] = (values >= _HALF).float() if name == "mask" else values.float().div_(255)
     return moved
 

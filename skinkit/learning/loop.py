@@ -42,9 +42,10 @@ from skinkit.console import Console, Tick
 from skinkit.errors import CaseError, ConfigError, InputError
 from skinkit.learning import forward
 from skinkit.learning.augment import augment
+from skinkit.learning.cached_maps import CachedMaps
 from skinkit.learning.checkpoint import FORMAT, copied_state, resumed, save_checkpoint, take_over
 from skinkit.learning.examples import Examples, RowIndices, as_input
-from skinkit.learning.precision import autocast
+from skinkit.learning.precision import answers_in, autocast
 from skinkit.learning.processes import company_size, in_company, in_processes, make_fabric
 from skinkit.learning.rows import Replay
 from skinkit.learning.schedule import (
@@ -247,6 +248,7 @@ def _run_phase(
 ) -> None:
     module = as_module(network)
     network.enter(phase.name)
+    whole, job = job, _with_cached_maps(fabric, network, job, progress, phase, console)
     optimiser = optimiser_of(module, phase)
     highest = [group["lr"] for group in optimiser.param_groups]
     take_over(optimiser, progress.optimiser)
@@ -268,10 +270,32 @@ def _run_phase(
         if fabric.global_rank == 0:
             console.info(_line(job, phase, row))
             if phase.snapshot_every and (progress.epoch % phase.snapshot_every == 0 or progress.epoch == phase.epochs):
-                progress.snapshots.append(_snapshot(network, job, progress, phase))
+                progress.snapshots.append(_snapshot(network, whole, progress, phase))
             save_checkpoint(module, optimiser, progress, job)
         fabric.barrier()
     _conclude(fabric, network, job, progress, phase, console)
+
+
+def _with_cached_maps(
+    fabric: Any, network: Network, job: TrainingJob, progress: Progress, phase: Phase, console: Console
+) -> TrainingJob:
+    """A job that reads what the frozen stages answer, where the phase asks for it."""
+    if not phase.cached_views:
+        return job
+    if fabric.world_size > 1 or job.objective.COPIES > 1:
+        raise ConfigError(
+            f"cached_views = {phase.cached_views} with several devices, or a loss that compares copies of a photo",
+            "one device, and one view of a photo at a time",
+            "give --settings recipe.cached_views=0",
+        )
+    examples = CachedMaps.of(network, job, phase, progress.phase, answers_in(network, job.device), console)
+    return replace(job, examples=examples)
+
+
+def _show(examples: Examples, epoch: int) -> None:
+    """Let cached photos be seen in this epoch's view; 0 for the photos as they are."""
+    if isinstance(examples, CachedMaps):
+        examples.epoch = epoch
 
 
 def _epoch(
@@ -291,6 +315,7 @@ def _epoch(
     groups = groups_of(
         job.train, phase, (job.seed, progress.phase, progress.epoch), fabric.world_size, job.strata, job.replay
     )
+    _show(job.examples, progress.epoch)
     fallen = plateau_factor(phase, progress, max(highest))
     if fabric.world_size > 1:  # losses differ between processes; the learning rate must not
         fallen = float(fabric.broadcast(fallen))
@@ -456,6 +481,7 @@ def _estimate_statistics(fabric: Any, network: Network, job: TrainingJob, progre
     groups = groups_of(job.train, phase, (job.seed, progress.phase, 0), 1, job.strata, job.replay)
     groups = groups[:_STATISTICS_BATCHES]
     generator = torch.Generator()
+    _show(job.examples, 0)
     with torch.no_grad(), autocast(job.device, job.precision):
         for batch in job.examples.batches(groups):
             job.objective.loss(network, _varied(job, batch, fabric.device, Augment(flips=False), generator))

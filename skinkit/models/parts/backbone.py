@@ -17,6 +17,7 @@ the features, timm does not; here it belongs to the last stage of both.
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 import warnings
@@ -149,6 +150,40 @@ class Backbone(nn.Module):
         if self.name.startswith("densenet"):
             maps[-1] = functional.relu(maps[-1])  # torchvision's forward does it outside of features
         return (*maps[:1] * (STAGES - len(maps)), *maps)
+
+    def lower(self, image: torch.Tensor, stages: int) -> torch.Tensor:
+        """What the lowest stages answer to photos (n, 3, S, S): their maps' means but of the last, and its maps.
+
+        Args:
+            image: 0 to 1, in RGB.
+            stages: how many, 1 to 3.
+
+        Returns:
+            (n, width), for :meth:`upper`.
+        """
+        x = (image - self.mean) / self.sd
+        parts = []
+        for names in self.stages[:stages]:
+            for name in names:
+                x = self.block(name)(x)
+            parts.append(x.mean((2, 3)))
+        return torch.cat([*parts[:-1], x.flatten(1)], 1)
+
+    def upper(self, lower: torch.Tensor, stages: int) -> Maps:
+        """The maps of all stages, of (n, width) of :meth:`lower`; of its stages but the last, maps of one place."""
+        *below, x = torch.split(lower, [*self.widths[: stages - 1], lower.shape[1] - sum(self.widths[: stages - 1])], 1)
+        side = math.isqrt(x.shape[1] // self.widths[stages - 1])
+        maps = [m[:, :, None, None] for m in below]
+        x = x.view(len(x), self.widths[stages - 1], side, side).contiguous(memory_format=torch.channels_last)
+        maps.append(x)
+        for names in self.stages[stages:]:
+            for name in names:
+                x = self.block(name)(x)
+            maps.append(x)
+        maps[-1] = self.last(maps[-1])
+        if self.name.startswith("densenet"):
+            maps[-1] = functional.relu(maps[-1])
+        return tuple(maps)
 
     def _closed(self, maps: torch.Tensor) -> torch.Tensor:
         """What the closing convolution makes of the last maps."""

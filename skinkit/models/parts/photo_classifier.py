@@ -35,7 +35,7 @@ from skinkit.explain.training_snapshot import Snapshot
 from skinkit.models.parts import recipe
 from skinkit.models.parts.backbone import HEAD, STAGES, Backbone, Maps
 from skinkit.models.parts.class_weights import class_weights, costs, effective_class_prior, log_frequencies
-from skinkit.models.parts.protocol import POSSIBLE, Augment, Network, Phase, Sizes
+from skinkit.models.parts.protocol import LOWER, POSSIBLE, Augment, Network, Phase, Sizes
 from skinkit.models.parts.recipe import Augmented, PhotoRecipe
 from skinkit.stats.encoders import PATIENT_ATTRIBUTES
 
@@ -51,6 +51,7 @@ class PhotoConfig:
     )
     augment: Augmented = Augment(flips=False)
     mirrored: Annotated[bool, "look at the photo and its mirror image, and take the mean of their maps"] = False
+    turned: Annotated[bool, "look at them also turned by 90, 180 and 270 degrees"] = False
 
 
 # ----------------------------------------------------------------------------------------------- the classifier
@@ -67,6 +68,7 @@ class PhotoClassifier(Network, nn.Module):
     Attributes:
         sizes: what it was built for.
         backbone: looks at the photo.
+        last: changes nothing; the last stage's maps pass through it, (n, width, h, w), the mean over versions.
         resting: the backbone is not trained, and its BatchNorm layers keep their statistics.
         columns: width of ``attributes``.
         classes: codes of the classes.
@@ -106,6 +108,7 @@ class PhotoClassifier(Network, nn.Module):
         self.sizes = sizes
         seen_px = self.picture(torch.zeros(1, 3, config.side_px, config.side_px)).shape[-1]
         self.backbone = Backbone(config.backbone, seen_px)
+        self.last = nn.Identity()
         self.resting = False
         self.columns = sizes.columns.get("attributes", 0)
         self.classes = sizes.answers
@@ -132,11 +135,6 @@ class PhotoClassifier(Network, nn.Module):
         """The same settings for ``recipe.final_epochs`` epochs."""
         epochs = config.recipe.final_epochs
         return replace(config, recipe=replace(config.recipe, epochs=epochs)) if epochs else None
-
-    @property
-    def last(self) -> nn.Module:
-        """The module whose maps a heatmap shows."""
-        return self.backbone.last
 
     def effective_class_prior(self) -> torch.Tensor:
         """(K,) shares of the classes for which its probabilities hold."""
@@ -196,7 +194,7 @@ class PhotoClassifier(Network, nn.Module):
 
     def seen(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """What :meth:`head` reads of the photos as they are; training remembers its mean."""
-        return self.remembered(self.backbone(self.picture(batch["image"])))
+        return self.remembered(self._maps(batch))
 
     def remembered(self, maps: Maps) -> torch.Tensor:
         """What :meth:`head` reads of the stages' maps; training remembers its mean."""
@@ -206,13 +204,45 @@ class PhotoClassifier(Network, nn.Module):
         return packed
 
     def encode(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """What :meth:`head` reads of the photos; with ``mirrored`` of the mean over them and their mirror images."""
+        """What :meth:`head` reads of the photos; with ``mirrored`` and ``turned`` of the mean over their versions."""
+        if LOWER in batch:
+            lower = batch[LOWER]
+            maps = self._maps({LOWER: lower.transpose(0, 1).flatten(0, 1)})
+        else:
+            maps = self.backbone(torch.cat(self._versions(self.picture(batch["image"]))))
+        *earlier, last = (self._upright(m) for m in maps)
+        return self._packed(self.keep((*earlier, self.last(last))))
+
+    def lower(self, batch: Mapping[str, torch.Tensor], *, versions: bool) -> torch.Tensor:
+        """(n, versions, width) of :meth:`skinkit.models.parts.backbone.Backbone.lower`."""
         image = self.picture(batch["image"])
-        if not self.config.mirrored:
-            return self._packed(self.keep(self.backbone(image)))
-        n = len(image)
-        maps = self.backbone(torch.cat([image, image.flip(3)]))
-        return self._packed(self.keep(tuple((m[:n] + m[n:].flip(3)) / 2 for m in maps)))
+        pictures = self._versions(image) if versions else [image]
+        stages = self.config.recipe.frozen_stages
+        return torch.stack([self.backbone.lower(picture, stages) for picture in pictures], 1)
+
+    def _maps(self, batch: Mapping[str, torch.Tensor]) -> Maps:
+        """The stages' maps of the photos as they are, or of what the frozen ones answered."""
+        if LOWER in batch:
+            return self.backbone.upper(batch[LOWER], self.config.recipe.frozen_stages)
+        return self.backbone(self.picture(batch["image"]))  # type: ignore[no-any-return]
+
+    def _versions(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """The photos (n, 3, S, S) in all versions that are looked at, as they are first."""
+        turns = range(4) if self.config.turned else range(1)
+        turned = [image.rot90(k, (2, 3)) if k else image for k in turns]
+        return [*turned, *(t.flip(3) for t in turned)] if self.config.mirrored else turned
+
+    def _upright(self, maps: torch.Tensor) -> torch.Tensor:
+        """(n, width, h, w) the mean over versions of their maps (versions n, width, h, w), each turned back."""
+        turns, mirrors = 4 if self.config.turned else 1, 2 if self.config.mirrored else 1
+        if turns * mirrors == 1:
+            return maps
+        straight = [
+            (m.flip(3) if mirrored else m).rot90(-k, (2, 3))
+            for mirrored, of_turns in enumerate(maps.chunk(mirrors))
+            for k, m in enumerate(of_turns.chunk(turns))
+        ]
+        return sum(straight[1:], straight[0]) / len(straight)
 
     def picture(self, image: torch.Tensor) -> torch.Tensor:
         """What the backbone looks at, of photos (n, 3, S, S): the photos."""
@@ -308,6 +338,13 @@ def _check(config: PhotoConfig) -> None:
         raise ConfigError(f"recipe.frozen_stages = {r.frozen_stages}", "0 to 3", "correct the setting")
     shares = {name: getattr(r, name) for name in ("dropped", "dropped_block", "label_smoothing", "averaged")}
     wrong = [f"recipe.{name} = {value}" for name, value in shares.items() if not 0 <= value < 1]
+    if r.cached_views < 0 or (r.cached_views and not (r.frozen_stages and r.frozen_statistics)):
+        raise ConfigError(
+            f"recipe.cached_views = {r.cached_views}, recipe.frozen_stages = {r.frozen_stages}, "
+            f"recipe.frozen_statistics = {r.frozen_statistics}",
+            "frozen stages with their statistics, whose answers can be kept",
+            "give --settings recipe.frozen_stages=3 recipe.frozen_statistics=true, or cached_views=0",
+        )
     wrong += [] if 0 <= r.balanced <= 1 else [f"recipe.balanced = {r.balanced}"]
     if wrong:
         raise ConfigError(", ".join(wrong), "shares, 0 to below 1 (balanced to 1)", "correct the settings")

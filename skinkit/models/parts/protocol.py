@@ -12,6 +12,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, Self
 
+from skinkit.errors import ConfigError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -49,6 +51,11 @@ TEACHER = "teacher"
 
 MEMBERS = "members"
 """Name of what other models answer for the diagnosis, (n, members x classes) log-probabilities, in ``READS`` too."""
+
+
+LOWER = "lower"
+"""Name in batches of what the frozen stages of a backbone answer, in place of ``image``: (n, width), or of all versions
+of a photo (n, versions, width) (``Network.lower``)."""
 
 
 def beside_name(name: str, task: str) -> str:
@@ -355,6 +362,8 @@ class Phase:
         plateau: epochs without a better score that ``plateau`` bears.
         snapshot_every: let the network look at the validation rows for ``Network.snapshot`` after so many epochs, and
             after the last; 0 for never.
+        cached_views: views of each photo for which the frozen stages are run, once (``Network.lower``); 0 shows them a
+            new one in every step.
     """
 
     name: str
@@ -377,6 +386,7 @@ class Phase:
     balanced: float = 0.0
     plateau: int = 10
     snapshot_every: int = 0
+    cached_views: int = 0
 
 
 @dataclass(frozen=True)
@@ -466,6 +476,22 @@ class Network(Model, _Module):
     def final_config(cls, config: Any) -> Any | None:
         """Settings of a second training on all rows, for other cohorts, where the split has one fold; None: none."""
         return None
+
+    def lower(self, batch: Mapping[str, Any], *, versions: bool) -> Any:
+        """What the stages answer that are not trained, (n, versions, width); batches may have it for ``image``.
+
+        Args:
+            batch: with ``image``.
+            versions: of all versions of a photo that :meth:`encode` looks at; else of the photo alone.
+
+        Raises:
+            ConfigError: there are none.
+        """
+        raise ConfigError(
+            f"cached_views of {type(self).__name__}",
+            "a network with frozen stages that can be run by themselves",
+            "give --settings recipe.cached_views=0",
+        )
 
     def objective(self) -> Objective:
         """What is made small where ``--objective`` names nothing else: by default :meth:`loss`."""

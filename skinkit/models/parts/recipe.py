@@ -78,6 +78,11 @@ class PhotoRecipe(ClassifierRecipe):
     frozen_statistics: Annotated[
         bool, "these stages also keep the BatchNorm statistics that they came with; else these follow the photos"
     ] = False
+    cached_views: Annotated[
+        int,
+        "views of each training photo for which the frozen stages are run, once, so that a step costs what the stages "
+        "above them cost (they keep their statistics); 0 shows a new view in every epoch",
+    ] = 0
     head_epochs: Annotated[int, "epochs first in which all but the backbone learns; 0 for none"] = 0
     costs: Annotated[str, "further weights of classes, for example MEL=2,SCC=2; 1 for those not named"] = ""
     logit_adjustment: Annotated[
