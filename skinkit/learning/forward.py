@@ -17,6 +17,7 @@ from skinkit.console import Console
 from skinkit.errors import CaseError, InputError
 from skinkit.learning.examples import Examples, Pictures, RowIndices, as_input, in_order
 from skinkit.learning.examples import Photo as Photo
+from skinkit.learning.memory import keep_freed
 from skinkit.learning.precision import answers_in, autocast
 from skinkit.models.parts.protocol import DIAGNOSIS, SEEN, Embedder, Network
 
@@ -210,6 +211,7 @@ def _in_batches(
     label: str,
 ) -> Iterator[tuple[Item, Answer | CaseError]]:
     """Prepare items in threads, at most two batches ahead, and answer them batch by batch, in order."""
+    keep_freed()
     ready = in_order(prepare, items, ahead=lambda: 2 * size)
     waiting = iter(items)
     with contextlib.closing(ready), console.progress(len(items), label) as tick:

@@ -45,6 +45,7 @@ from skinkit.learning.augment import augment
 from skinkit.learning.cached_maps import CachedMaps
 from skinkit.learning.checkpoint import FORMAT, copied_state, resumed, save_checkpoint, take_over
 from skinkit.learning.examples import Examples, RowIndices, as_input
+from skinkit.learning.memory import keep_freed
 from skinkit.learning.precision import answers_in, autocast
 from skinkit.learning.processes import company_size, in_company, in_processes, make_fabric
 from skinkit.learning.rows import Replay
@@ -127,6 +128,7 @@ def fit(
             photo that became unreadable.
         ConfigError: a phase has invalid settings.
     """
+    keep_freed()
     train = _readable(examples, train_rows, "training", console)
     validation = _readable(examples, validation_rows, "validation", console)
     phases = network.phases()

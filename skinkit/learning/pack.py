@@ -22,7 +22,7 @@ import stat
 import struct
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -52,6 +52,8 @@ _LARGEST_PLAIN = 256 << 20
 _CHUNK = 1 << 20
 _BEGINNING = (1980, 1, 1, 0, 0, 0)
 _CHAIN = ("masks", "features", "fused")
+Changed = Callable[[str, Artifact], Mapping[str, bytes]]
+"""Part and its model -> file -> what it holds in the pack."""
 
 
 @dataclass(frozen=True)
@@ -98,13 +100,14 @@ class Pack:
 # ------------------------------------------------------------------------------------------------------- packing
 
 
-def write(workspace: Workspace, name: str, output: Path) -> tuple[Pack, str]:
+def write(workspace: Workspace, name: str, output: Path, changed: Changed | None = None) -> tuple[Pack, str]:
     """Pack a model of a workspace, with its segmenter.
 
     Args:
         workspace: where the model is.
         name: of the model.
         output: the file; written atomically.
+        changed: files that travel with another content than the model's own; only such as do not enter its identity.
 
     Returns:
         The content of the pack, and the SHA-256 of the file.
@@ -127,7 +130,7 @@ def write(workspace: Workspace, name: str, output: Path) -> tuple[Pack, str]:
     sources: dict[str, Path | bytes] = {}
     described = {}
     for part, (called, artifact) in parts.items():
-        own = _travelling(artifact)
+        own = {**_travelling(artifact), **(changed(part, artifact) if changed else {})}
         sources |= {f"{part}/{file}": source for file, source in own.items()}
         described[part] = {"name": called, "manifest": _manifest(artifact, own)}
     for member in sources:

@@ -43,7 +43,7 @@ from skinkit.models.parts.backbone import SMALLEST_SIDE_PX, Maps
 from skinkit.models.parts.mlp import metadata_mlp
 from skinkit.models.parts.photo_classifier import PhotoConfig, PooledClassifier
 from skinkit.models.parts.protocol import Presets, Sizes
-from skinkit.models.parts.recipe import QUICK, PhotoRecipe
+from skinkit.models.parts.recipe import LIVE, QUICK, PhotoRecipe, merged
 
 _FINEST = 8
 """Places of F_1 lie so many pixels of y apart."""
@@ -72,7 +72,7 @@ class Khurshid(PooledClassifier):
     TASK = "classify"
     READS = ("image", "attributes")
     CONFIG = Config
-    PRESETS: ClassVar[Presets] = {"khurshid2024": {}, "quick": QUICK}
+    PRESETS: ClassVar[Presets] = {"khurshid2024": {}, "quick": merged(QUICK, LIVE)}
     ATTRIBUTES_FOR = "the fusion of Khurshid 2024"
 
     def __init__(self, config: Config, sizes: Sizes) -> None:

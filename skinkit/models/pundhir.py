@@ -43,7 +43,7 @@ from skinkit.models.parts.backbone import Maps
 from skinkit.models.parts.mlp import classifier_mlp, metadata_mlp
 from skinkit.models.parts.photo_classifier import PhotoClassifier, PhotoConfig
 from skinkit.models.parts.protocol import Presets, Sizes
-from skinkit.models.parts.recipe import QUICK, PhotoRecipe
+from skinkit.models.parts.recipe import LIVE, QUICK, PhotoRecipe, merged
 
 _BORDER = 2
 
@@ -71,7 +71,7 @@ class Pundhir(PhotoClassifier):
     TASK = "classify"
     READS = ("image", "attributes")
     CONFIG = Config
-    PRESETS: ClassVar[Presets] = {"visual": {}, "quick": QUICK}
+    PRESETS: ClassVar[Presets] = {"visual": {}, "quick": merged(QUICK, LIVE)}
     ATTRIBUTES_FOR = "the attention of Pundhir 2022"
 
     def __init__(self, config: Config, sizes: Sizes) -> None:

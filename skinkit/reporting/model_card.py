@@ -17,12 +17,14 @@ import pandas as pd
 
 from skinkit import __version__
 from skinkit.artifacts.files import write_atomic
+from skinkit.errors import ConfigError, did_you_mean
 from skinkit.learning.trained import effective_prevalence
 from skinkit.models import Model, text_of
 from skinkit.schemas import MODEL
 
 FILES = ("model_card.md", "model_card.json")
 TO_WRITE = "to be written by a person"
+_SOURCES = "training_data.sources"
 _PARTS = ("train", "validation", "held_out")
 
 
@@ -127,6 +129,44 @@ def write(
     content = card(about, folds, trained_on, model)
     write_atomic(folder / FILES[1], json.dumps(content, ensure_ascii=False, indent=1, default=str).encode())
     write_atomic(folder / FILES[0], markdown(content).encode())
+
+
+def filled(card_content: Mapping[str, Any], by_person: Mapping[str, Any], where: str) -> dict[str, bytes]:
+    """The files of a card in which a person has written what is theirs to write.
+
+    Args:
+        card_content: of :func:`card`.
+        by_person: its parts -> name -> text, where the card says that a person writes it; and ``sources`` of
+            ``training_data``, a list of texts: where photos, masks and labels come from, under which licences.
+        where: the file, for errors.
+
+    Returns:
+        Name of each file -> its content.
+
+    Raises:
+        ConfigError: something else is written.
+    """
+    content = {part: dict(of) if isinstance(of, Mapping) else of for part, of in card_content.items()}
+    places = [f"{part}.{name}" for part, of in content.items() if isinstance(of, dict) for name in of]
+    places = [place for place in places if content[place.partition(".")[0]][place.partition(".")[2]] == TO_WRITE]
+    places += [part for part, of in content.items() if of == TO_WRITE]
+    for part, of in by_person.items():
+        for name, text in of.items() if isinstance(of, Mapping) else [("", of)]:
+            place = f"{part}.{name}" if name else part
+            is_list = isinstance(text, list) and all(isinstance(line, str) for line in text)
+            if place != _SOURCES and place not in places:
+                raise ConfigError(
+                    f"{place} in {where}", did_you_mean(place, [*places, _SOURCES]), "leave the rest to skinkit"
+                )
+            if not (is_list if place == _SOURCES else isinstance(text, str)):
+                kind = "a list of texts" if place == _SOURCES else "text in quotes"
+                raise ConfigError(f"{place} = {text!r} in {where}", kind, "correct the value")
+            if name:
+                content[part][name] = text
+            else:
+                content[part] = text
+    as_json = json.dumps(content, ensure_ascii=False, indent=1, default=str)
+    return {FILES[0]: markdown(content).encode(), FILES[1]: as_json.encode()}
 
 
 def markdown(card_content: Mapping[str, Any]) -> str:

@@ -99,6 +99,55 @@ def test_packing_again_gives_the_same_bytes(carried: Carried, tmp_path: Path) ->
     assert skinkit("models", "pack", "lightgbm", "--output", onwards, "-w", server) == 5  # never over a file unasked
 
 
+CARD = """
+ethics = "drawn, nobody was asked"
+[model]
+licence = "CC BY 4.0"
+[training_data]
+sources = ["drawings: ours"]
+"""
+
+
+def test_what_a_person_writes_into_the_card_travels(carried: Carried, tmp_path: Path) -> None:
+    demo, plain, _ = carried
+    written, file, pack, again = (tmp_path / name for name in ("server", "card.toml", "a", "b"))
+    file.write_text(CARD)
+    assert skinkit("models", "pack", "lightgbm", "--output", pack, "--card", file, "-w", demo) == 0
+    assert model_pack.verify(pack).identity == model_pack.verify(plain).identity
+    assert skinkit("init", written) == 0
+    assert skinkit("models", "install", pack, "-w", written) == 0
+    folder = written / "artifacts" / "models" / "lightgbm"
+    content, text = json.loads((folder / "model_card.json").read_text()), (folder / "model_card.md").read_text()
+    assert content["model"]["licence"] == "CC BY 4.0"
+    assert content["training_data"]["sources"] == ["drawings: ours"]
+    assert content["ethics"] == "drawn, nobody was asked"
+    assert "Licence: CC BY 4.0" in text
+    assert "drawings: ours" in text
+    assert text.count("to be written by a person") == 2  # contact and users
+    assert skinkit("models", "pack", "lightgbm", "--output", again, "-w", written) == 0
+    assert again.read_bytes() == pack.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("[model]\nkind = 'another'", "model.kind"),
+        ("[model]\nlicense = 'MIT'", "model.license"),
+        ("[nowhere]\nlicence = 'MIT'", "nowhere.licence"),
+        ("[model]\nlicence = 4", "licence = 4"),
+        ("[training_data]\nsources = 'one'", "sources = 'one'"),
+        ("ethics", "card.toml"),
+    ],
+)
+def test_a_card_that_says_something_else_is_refused(carried: Carried, tmp_path: Path, text: str, found: str) -> None:
+    file, pack = tmp_path / "card.toml", tmp_path / "a"
+    file.write_text(text)
+    answer = run_here("models", "pack", "lightgbm", "--output", pack, "--card", file, "-w", carried[0], "--json")
+    assert answer.returncode == 2
+    assert found in json.loads(answer.stdout)["error"]["found"]
+    assert not pack.exists()
+
+
 def test_nothing_in_it_names_a_person(carried: Carried) -> None:
     demo, pack, _ = carried
     table = open_artifact(demo / "artifacts" / "phantoms" / "cases").table()

@@ -151,6 +151,27 @@ def test_the_doctor_names_the_weights_that_are_here(tmp_path: Path, monkeypatch:
     assert detail.endswith("here: resnet18")
 
 
+def test_the_doctor_names_the_presets_that_can_be_trained_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SKINKIT_WEIGHTS", str(tmp_path))
+    torch = pytest.importorskip("torch")
+
+    def told(*, gpu: bool) -> tuple[str, str]:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+        row, of_hybrid = doctor._presets()
+        assert "--preset quick" not in of_hybrid[2]  # it has a ResNet-50 in every preset
+        return row[1], row[2]
+
+    state, detail = told(gpu=False)
+    assert state == "missing"
+    assert "derma_calibra" in detail
+    assert "skinkit weights fetch resnet50" in detail
+    assert "a GPU; --preset quick trains on timm/tf_efficientnet_lite0" in detail
+    assert "a GPU" not in told(gpu=True)[1]
+    (tmp_path / PUBLIC["resnet50"].file).write_bytes(b"x")
+    assert told(gpu=True)[0] == "ok"
+    assert told(gpu=False)[0] == "missing"
+
+
 def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SKINKIT_WEIGHTS", str(tmp_path / "cache"))
     listed = run_here("weights", "list", "--json")

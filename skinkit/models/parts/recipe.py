@@ -140,11 +140,14 @@ QUICK = merged(
     FINE_TUNING,
     {
         "backbone": "timm/tf_efficientnet_lite0",
+        "turned": True,
         "recipe": {
-            "frozen_stages": 2,
-            "epochs": 6,
+            "frozen_stages": 3,
+            "frozen_statistics": True,
+            "cached_views": 8,
+            "epochs": 12,
             "candidates": 0.5,
-            "final_epochs": 6,
+            "final_epochs": 12,
             "class_weights": "none",
             "logit_adjustment": 1.0,
         },
@@ -153,6 +156,8 @@ QUICK = merged(
 )
 """What the preset ``quick`` is of DermaCalibra and each of its comparators, so that they learn alike: few epochs on a
 backbone whose weights are installed."""
+LIVE: dict[str, Any] = {"recipe": {"cached_views": 0}}
+"""On top of :data:`QUICK` for a network that reads more of its frozen stages than is kept of them."""
 
 
 # ------------------------------------------------------------------------------------------------ phases and loss
