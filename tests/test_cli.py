@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,15 @@ def test_version_and_bare_call() -> None:
     assert run_skinkit("--version").stdout.strip() == f"skinkit {__version__}"
     assert run_here("-V").stdout.strip() == f"skinkit {__version__}"
     assert run_here().stdout == run_here("--help").stdout
+
+
+def test_threads_that_wait_leave_the_processor_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert cli.main(["-V"]) == 0
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert cli.main(["-V"]) == 0
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
 
 
 def test_the_overview_shows_every_command_under_its_panel(capsys: pytest.CaptureFixture[str]) -> None:
