@@ -39,7 +39,6 @@ from skinkit.commands.verify import changed_files, verdict
 from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.learning import pack as model_pack
 from skinkit.options import MODEL, ONE_MODEL_ARGUMENT, Help, make_config
-from skinkit.reporting import model_card
 from skinkit.stages import MAKER, load_stage
 from skinkit.workspace import SETTINGS_FILE, Ref, Workspace, with_defaults
 
@@ -100,6 +99,8 @@ def _pack(config: Config, context: Context) -> dict[str, Any]:
 
 def _written_card(model: str, file: Path) -> model_pack.Changed:
     """The card of the pack's model with what a person wrote, and of its segmenter with what stands under that name."""
+    from skinkit.reporting import model_card
+
     try:
         written = tomllib.loads(file.read_text("utf-8-sig"))
     except OSError as error:

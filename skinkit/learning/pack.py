@@ -32,6 +32,7 @@ from skinkit.artifacts.artifact import MANIFEST, MANIFEST_VERSION, Artifact, exi
 from skinkit.artifacts.files import digest, file_sha256, put_in_place, write_atomic, written_whole
 from skinkit.artifacts.locks import lock
 from skinkit.errors import ConfigError, InputError, RefusedError, did_you_mean, listed
+from skinkit.models.parts.protocol import MEMBERS
 from skinkit.workspace import Ref, Workspace, check_name
 
 FORMAT, VERSION = "skinkit-model", 1
@@ -41,8 +42,8 @@ TRAINED_ON = "trained_on.parquet"
 STAYS = (TRAINED_ON, "left_out.csv", "snapshots.json", "history.parquet", "curve.png")
 """Files of a model that are left out of a pack or changed for it."""
 _MEMBER = re.compile(
-    rf"(?P<part>{CLASSIFIER}|{SEGMENTER})/(?P<file>(fold_[0-9]{{1,4}}/(final/)?)?[A-Za-z0-9][A-Za-z0-9_-]{{0,63}}\."
-    r"(json|md|txt|safetensors|parquet))"
+    rf"(?P<part>{CLASSIFIER}|{SEGMENTER})/(?P<file>(?P<member>{MEMBERS}/[A-Za-z0-9][A-Za-z0-9._-]{{0,63}}/)?"
+    r"(fold_[0-9]{1,4}/(final/)?)?[A-Za-z0-9][A-Za-z0-9_-]{0,63}\.(json|md|txt|safetensors|parquet))"
 )
 _MOST_MEMBERS = 2000
 _LARGEST_INDEX = 16 << 20
@@ -497,9 +498,9 @@ def install(
     from skinkit.models import load_model
 
     with _opened(path, sha256) as (pack, archive, pack_hash):
-        for part in pack.parts:
-            about = json.loads(archive.read(f"{part}/model.json"))
-            load_model(str(about["model"]), task="classify" if part == CLASSIFIER else "segment")
+        for named in (member for member in pack.files if member.endswith("/model.json")):
+            about = json.loads(archive.read(named))
+            load_model(str(about["model"]), task="classify" if named.startswith(CLASSIFIER) else "segment")
         name = name or pack.name
         check_name(name, "name of the model")
         names, asks_for = _named(workspace, pack, name)

@@ -148,6 +148,22 @@ def test_a_card_that_says_something_else_is_refused(carried: Carried, tmp_path: 
     assert not pack.exists()
 
 
+def test_a_model_travels_with_its_members(demo_copy: Path, tmp_path: Path) -> None:
+    pack, server = tmp_path / "both.skinkit", tmp_path / "server"
+    assert skinkit("train", "--model", "logistic", "-w", demo_copy, "-j", "1") == 0
+    members = ("--model", "late_fusion", "--members", "lightgbm,logistic")
+    assert skinkit("train", *members, "--name", "both", "-w", demo_copy, "-j", "1") == 0
+    assert skinkit("predict", "--model", "both", "--cohort", "walk_in", "-w", demo_copy, "-j", "1") == 0
+    assert skinkit("models", "pack", "both", "--output", pack, "-w", demo_copy) == 0
+    with zipfile.ZipFile(pack) as archive:
+        assert "classifier/members/lightgbm/fold_0/attributes.json" in archive.namelist()
+    assert skinkit("init", server, "--cohort", f"walk_in=folder:{demo_copy / 'sources' / 'walk_in'}:inference") == 0
+    assert skinkit("models", "install", pack, "-w", server) == 0
+    assert skinkit("predict", "-w", server, "-j", "1") == 0
+    table = "artifacts/walk_in/predictions/both/table.parquet"
+    assert (server / table).read_bytes() == (demo_copy / table).read_bytes()
+
+
 def test_nothing_in_it_names_a_person(carried: Carried) -> None:
     demo, pack, _ = carried
     table = open_artifact(demo / "artifacts" / "phantoms" / "cases").table()
