@@ -17,7 +17,7 @@ Shapley values, whose baseline is the log odds of a case that is average in ever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from math import comb
 from typing import TYPE_CHECKING, Any
@@ -247,6 +247,25 @@ def straightened(maps: Floats, repeats: int = 1) -> Floats:
 
     smooth: Floats = gaussian_filter(straight, repeats / 2, mode="nearest")
     return smooth
+
+
+def mixed(maps: Sequence[tuple[Floats, float]]) -> Floats:
+    """Heatmaps of one photo by several networks as one, on the grid of the largest.
+
+    Behind a mean over places Grad-CAM's maps are log odds a place, whose sum is what the photo adds; so a map that is
+    spread over more places has its values divided among them.
+
+    Args:
+        maps: (h, w) and its weight, each.
+
+    Returns:
+        (h, w) whose sum is the weighted sum of theirs, but for what interpolation makes of it.
+    """
+    largest = max((heat for heat, _ in maps), key=lambda heat: heat.size).shape
+    total = np.zeros(largest)
+    for heat, weight in maps:
+        total += weight * enlarged(heat, (largest[1], largest[0])) * (heat.size / total.size)
+    return total
 
 
 def occlusion_cells(mask: Mask, cells: int) -> list[Mask]:

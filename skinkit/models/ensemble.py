@@ -424,6 +424,10 @@ class Ensemble(FrozenReader):
         total: Floats = np.sum([w * e.scores(batch) for w, e in self._weighted], axis=0)
         return log_probabilities(self.offsets + total + np.einsum("m,nmk->nk", self._of_members, self._answers(batch)))
 
+    def member_weights(self) -> Floats:
+        """(members,) the last w of eq. 5."""
+        return self.weights[len(self.experts) :]
+
     def effective_class_prior(self, n_classes: int, members: np.ndarray | None = None) -> np.ndarray | None:
         """Eq. 8; that of the experts is even."""
         if members is None:

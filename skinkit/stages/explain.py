@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
@@ -426,19 +426,28 @@ def _photo_work(
 
 
 def _through_probe(model: Classifier, chosen: np.ndarray, device: str, job: Job) -> ExplainCase:
-    """One frozen network before all folds; members, where there are any, answer as they do when it predicts."""
+    """One frozen network before all folds; members, where there are any, answer as they do when it predicts.
+
+    Heatmaps of networks among them are added to that of the frozen one, each with the member's weight.
+    """
+    from skinkit.data.views import IMAGE
     from skinkit.learning.scorer import Scorer
 
     scorer = Scorer(model, job.workspace.root, device, job.console)
     network: Any = scorer.embedder
     names = [member.name for member in model.members]
+    looking = {
+        place: _through_networks(member, chosen, device, job.workspace.root, job.cohort.root, _gradcam)
+        for place, member in enumerate(model.members)
+        if member.is_network and IMAGE in member.model_class.READS
+    }
 
     def explain_case(case: Mapping[str, Any], rgb: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         import numpy as np
         import pandas as pd
         import torch
 
-        from skinkit.explain.shapley import grad_cam, straightened
+        from skinkit.explain.shapley import grad_cam, mixed, straightened
 
         images = torch.from_numpy(network.prepare(rgb)[None]).to(device)
         with torch.inference_mode():
@@ -453,10 +462,16 @@ def _through_probe(model: Classifier, chosen: np.ndarray, device: str, job: Job)
             * view.fold.temperature
             for view in fold_views
         ]
-        fitted, temperatures = [v.fold.fitted for v in fold_views], [v.fold.temperature for v in fold_views]
+        fitted = [cast("Estimator", v.fold.fitted) for v in fold_views]
+        temperatures = [v.fold.temperature for v in fold_views]
         module, layer = model.model_class.explained(network, fitted, offsets, temperatures, chosen)
-        maps = straightened(grad_cam(module, layer, images), model.model_class.REPEATS)
-        return {"image": maps}, attributed(fold_views, case, chosen, names)
+        heat = straightened(grad_cam(module, layer, images), model.model_class.REPEATS)
+        if looking:
+            of_folds = zip(fitted, temperatures, strict=True)
+            weights = np.mean([one.member_weights() / temperature for one, temperature in of_folds], axis=0)
+            maps = [(explain(case, rgb)[0][IMAGE], float(weights[place])) for place, explain in looking.items()]
+            heat = mixed([(heat, 1.0), *maps])
+        return {IMAGE: heat}, attributed(fold_views, case, chosen, names)
 
     return explain_case
 
@@ -498,14 +513,25 @@ One = Callable[[Any, Mapping[str, Any], "Groups", "np.ndarray", float], _Explain
 def _shapley_and_gradcam(
     network: Any, batch: Mapping[str, Any], groups: Groups, chosen: np.ndarray, temperature: float
 ) -> _Explained:
-    from skinkit.explain.shapley import grad_cam, odds_of_inputs, odds_of_photos, straightened
+    from skinkit.explain.shapley import odds_of_inputs
 
     names, values, baseline = odds_of_inputs(network, batch, groups, chosen, temperature)
+    return replace(_gradcam(network, batch, groups, chosen, temperature), names=names, values=values, baseline=baseline)
+
+
+def _gradcam(
+    network: Any, batch: Mapping[str, Any], groups: Groups, chosen: np.ndarray, temperature: float
+) -> _Explained:
+    """Heatmaps alone."""
+    import numpy as np
+
+    from skinkit.explain.shapley import grad_cam, odds_of_photos, straightened
+
     heat = {}
     for name, block in network.blocks().items():
         module = odds_of_photos(network, batch, chosen, temperature, name)
         heat[name] = straightened(grad_cam(module, block, batch[name]))
-    return _Explained(heat, names, values, baseline, {})
+    return _Explained(heat, (), np.zeros(0), 0.0, {})
 
 
 def _integrated(config: Config) -> One:

@@ -21,6 +21,7 @@ from skinkit.explain.shapley import (
     inside_share,
     log_odds,
     margin_weights,
+    mixed,
     occlusion_cells,
     occlusion_of_mask,
     points_inside,
@@ -505,3 +506,12 @@ def test_steps_of_repeated_places_are_smoothed_and_nothing_is_lost() -> None:
     assert smooth.sum() == pytest.approx(36, rel=1e-2)
     assert np.unravel_index(smooth.argmax(), smooth.shape) in {(r, c) for r in (11, 12) for c in (14, 15)}
     assert np.array_equal(straightened(places), places[0])
+
+
+def test_heatmaps_of_other_sizes_are_added_by_what_they_say_in_all() -> None:
+    small, large = np.zeros((7, 7)), np.zeros((14, 21))
+    small[2:5, 2:5], large[4:9, 5:11] = 1.0, 0.25
+    both = mixed([(small, 2.0), (large, 0.5)])
+    assert both.shape == large.shape
+    assert both.sum() == pytest.approx(2 * small.sum() + 0.5 * large.sum(), rel=1e-6)
+    assert np.allclose(mixed([(small, 1.0)]), small)

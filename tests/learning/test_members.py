@@ -17,6 +17,7 @@ from written_artifacts import make, model
 from skinkit.artifacts.artifact import open_artifact
 from skinkit.artifacts.tables import read_table
 from skinkit.errors import ConfigError, InputError, RefusedError
+from skinkit.explain import shapley
 from skinkit.learning.rows import DevelopmentRows
 from skinkit.learning.trained import open_classifier
 from skinkit.models.late_fusion import Config, LateFusion
@@ -232,6 +233,26 @@ def test_an_explanation_holds_the_exact_share_of_each_member(workspace: Workspac
             assert row["baseline"] + sum(shares.values()) == pytest.approx(np.log(p / (1 - p)), abs=1e-3)
             compared += 1
     assert compared
+
+
+def test_its_heatmap_holds_that_of_a_network_with_the_weight_of_the_member(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(workspace, "train", name="joined", members=("photo",), **JOINED)
+    make(workspace, "predict", model="joined", cohorts=["jinan"])
+    asked = {"model": "joined", "cohorts": ["jinan"], "limit": 1}
+    added: list[tuple[np.ndarray, float]] = []
+
+    with monkeypatch.context() as patched:
+        real = shapley.mixed
+        patched.setattr(shapley, "mixed", lambda maps: added.extend(maps) or real(maps))
+        make(workspace, "explain", **asked)
+    (own, one), (of_member, weight) = added[:2]
+    assert one == 1
+    folds = open_classifier(model(workspace, "joined")).folds
+    assert weight == pytest.approx(np.mean([fold.fitted.weights[-1] / fold.temperature for fold in folds]))
+    assert own.shape != of_member.shape
+    assert of_member.max() > 0
 
 
 def test_a_member_that_has_learnt_from_what_weighs_it_is_refused(workspace: Workspace) -> None:

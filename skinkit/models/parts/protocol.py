@@ -204,6 +204,10 @@ class Estimator(Stored):
 
         return np.ones(n_classes) if self.BALANCED else None
 
+    def member_weights(self) -> np.ndarray:
+        """(members,) by which the log odds of other models count, where ``JOINS``; heatmaps are added with them."""
+        raise NotImplementedError
+
     def contributions(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """What each input column adds to each class's score.
 
