@@ -141,12 +141,13 @@ class UNet(SegmentationNetwork):
             raise ConfigError(f"frozen_stages = {config.frozen_stages}", f"0 to {_SIZES}", "correct the setting")
         self.config = config
         mean, sd = timm_normalisation(of_timm) if of_timm else (IMAGENET_MEAN, IMAGENET_SD)
-        self.net = smp.Unet(
-            config.encoder,
-            encoder_weights=None,
-            decoder_channels=tuple(max(_NARROWEST, config.decoder >> level) for level in range(5)),
-        )
+        self.net = self._built()
         register_normalisation(self, mean, sd)
+
+    def _built(self) -> Any:
+        """Eqs. 1 to 3: a module with an ``encoder``, from normalised photos (n, 3, S, S) to (n, 1, S, S) logits."""
+        widths = tuple(max(_NARROWEST, self.config.decoder >> level) for level in range(_SIZES))
+        return smp.Unet(self.config.encoder, encoder_weights=None, decoder_channels=widths)
 
     def start(self, state: Mapping[str, torch.Tensor], source: str) -> str:
         """Take over the encoder from ImageNet weights under its library's names; their classes are left out.

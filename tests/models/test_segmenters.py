@@ -26,7 +26,7 @@ from skinkit.images.identity import pixel_sha256
 from skinkit.images.masks import agreement, one_region
 from skinkit.learning.fold_segmenter import strata
 from skinkit.learning.rows import DevelopmentRows
-from skinkit.models import mask_rcnn, model_config, unet
+from skinkit.models import deep_unet, mask_rcnn, model_config, unet
 from skinkit.models.parts import losses
 from skinkit.workspace import Ref, Workspace
 
@@ -436,3 +436,70 @@ def test_a_segmenter_that_is_not_trained_or_not_there(workspace: Workspace) -> N
     write_segmenter(workspace, LEARNT)
     with pytest.raises(ConfigError, match="threshold"):
         run_stage(workspace, "segment", model="tiny", settings=("threshold=0.4",))
+
+
+# -------------------------------------------------------------------------------------------------------- deep_unet
+
+
+def deep(**settings: Any) -> deep_unet.DeepUNet:
+    torch.manual_seed(0)
+    config = configured(deep_unet.DeepUNet, encoder="resnet18", side_px=64, decoder=16, **settings)
+    return deep_unet.DeepUNet.build(config, LESION)
+
+
+def test_a_gate_is_spatial_times_channel() -> None:
+    torch.manual_seed(0)
+    gate, skip, g = deep_unet.Gate(8, 6, "dual"), torch.rand(2, 8, 5, 5), torch.rand(2, 6, 5, 5)
+    with torch.no_grad():
+        hidden = torch.relu(
+            torch.einsum("oc,nchw->nohw", gate.of_skip.weight[:, :, 0, 0], skip)
+            + torch.einsum("oc,nchw->nohw", gate.of_asking.weight[:, :, 0, 0], g)
+            + gate.of_asking.bias[:, None, None]
+        )
+        s = torch.sigmoid(torch.einsum("oc,nchw->nohw", gate.places.weight[:, :, 0, 0], hidden) + gate.places.bias)
+        pooled = torch.cat([skip.mean((2, 3)), g.mean((2, 3))], 1)
+        c = torch.sigmoid(gate.excite(torch.relu(gate.squeeze(pooled))))
+        torch.testing.assert_close(gate(skip, g), skip * s * c[:, :, None, None])
+        assert deep_unet.Gate(8, 6, "none")(skip, g) is skip
+
+
+@pytest.mark.parametrize("kind", ["dual", "spatial", "channel", "none"])
+@pytest.mark.parametrize("aspp", [True, False])
+def test_every_part_of_deep_unet_can_be_left_out_and_every_weight_learns(kind: str, aspp: bool) -> None:
+    network = deep(gates=kind, aspp=aspp, frozen_stages=0).train()
+    assert any(isinstance(module, deep_unet.Aspp) for module in network.modules()) is aspp
+    names = [name for name, _ in network.named_parameters()]
+    assert any(name.endswith("places.weight") for name in names) is (kind in ("dual", "spatial"))
+    assert any(name.endswith("excite.weight") for name in names) is (kind in ("dual", "channel"))
+    loss = network.loss(batch_of(2, 64))
+    loss.backward()
+    without = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    assert without == []
+    assert network.eval().answer(batch_of(1, 64))["lesion"].shape == (1, 64, 64)
+
+
+def test_the_paper_s_deep_unet_has_the_shapes_of_its_docstring() -> None:
+    config = model_config(deep_unet.DeepUNet, [], preset="atiq2025")
+    network = deep_unet.DeepUNet.build(config, LESION).eval()
+    assert round(sum(p.numel() for p in network.parameters()) / 1e6, 1) == 15.5
+    with torch.no_grad():
+        maps = network.net.encoder(torch.zeros(1, 3, 256, 256))
+        assert [tuple(m.shape[1:]) for m in maps[1:]] == [
+            (24, 128, 128), (32, 64, 64), (48, 32, 32), (136, 16, 16), (384, 8, 8)
+        ]  # fmt: skip
+        assert network.net.bottom(maps[-1]).shape == (1, 256, 8, 8)
+        assert network.answer({"image": torch.rand(1, 3, 256, 256)})["lesion"].shape == (1, 256, 256)
+
+
+def test_deep_unet_learns_to_draw() -> None:
+    network = deep(frozen_stages=0).train()
+    batch, optimiser = batch_of(8, 64), torch.optim.AdamW(network.parameters(), 3e-3)
+    for _ in range(30):
+        optimiser.zero_grad()
+        network.loss(batch).backward()
+        optimiser.step()
+    other = batch_of(4, 64, seed=1)
+    with torch.no_grad():
+        drawn = network.eval().answer(other)["lesion"] > 0
+    truth = other["truth_mask"] > 0.5
+    assert (drawn & truth).sum() / (drawn | truth).sum() > 0.7
