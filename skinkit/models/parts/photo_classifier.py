@@ -88,6 +88,7 @@ class PhotoClassifier(Network, nn.Module):
     ATTRIBUTES_FOR: ClassVar[str] = ""
     """What in it cannot do without metadata, for the refusal to build it; empty where it can."""
 
+    backbone: Backbone
     class_weights: torch.Tensor
     adjustment: torch.Tensor
     unknown: torch.Tensor
@@ -107,7 +108,8 @@ class PhotoClassifier(Network, nn.Module):
         self.config: Any = config
         self.sizes = sizes
         seen_px = self.picture(torch.zeros(1, 3, config.side_px, config.side_px)).shape[-1]
-        self.backbone = Backbone(config.backbone, seen_px)
+        for name in self.backbone_names(config):
+            self.add_module(name, Backbone(config.backbone, seen_px))
         self.last = nn.Identity()
         self.resting = False
         self.columns = sizes.columns.get("attributes", 0)
@@ -124,6 +126,16 @@ class PhotoClassifier(Network, nn.Module):
         width = self._shapes[0] if len(self._shapes) == 1 else sum(shape.numel() for shape in self._shapes)
         self.register_buffer("reference_embedding", torch.zeros(width))
         self.register_buffer("steps_seen", torch.zeros((), dtype=torch.int64))
+
+    @classmethod
+    def backbone_names(cls, config: Any) -> tuple[str, ...]:
+        """Attributes that hold a backbone; one is called ``backbone``."""
+        return ("backbone",)
+
+    @property
+    def backbones(self) -> list[Backbone]:
+        """Those of :meth:`backbone_names`."""
+        return [getattr(self, name) for name in self.backbone_names(self.config)]
 
     @classmethod
     def default_weights(cls, config: PhotoConfig) -> str:
@@ -148,12 +160,14 @@ class PhotoClassifier(Network, nn.Module):
 
     def start(self, state: Mapping[str, torch.Tensor], source: str) -> str:
         """Take over public weights of the backbone; others raise :class:`InputError`."""
-        return self.backbone.start(state, source)
+        said = {backbone.start(state, source) for backbone in self.backbones}
+        return said.pop()
 
     def phases(self) -> tuple[Phase, ...]:
         """The head, where that is asked for, then everything; the backbone may have a rate of its own."""
         r = self.config.recipe
-        rates = {"backbone.": r.learning_rate} if r.head_learning_rate else {}
+        names = self.backbone_names(self.config)
+        rates = {f"{name}.": r.learning_rate for name in names} if r.head_learning_rate else {}
         whole = recipe.phase("all", self.config, learning_rate=r.head_learning_rate or r.learning_rate, rates=rates)
         head = replace(
             whole, name=HEAD, epochs=r.head_epochs, rates={}, patience=0, candidates=1.0, averaged=0, snapshot_every=0
@@ -163,16 +177,18 @@ class PhotoClassifier(Network, nn.Module):
     def enter(self, phase: str) -> None:
         """The backbone rests while the head learns; its lowest stages may rest throughout."""
         self.resting = phase == HEAD
-        self.backbone.requires_grad_(not self.resting)
-        self.backbone.freeze(self.config.recipe.frozen_stages)
+        for backbone in self.backbones:
+            backbone.requires_grad_(not self.resting)
+            backbone.freeze(self.config.recipe.frozen_stages)
 
     def train(self, mode: bool = True) -> Self:
         """Into training mode, or out of it; a backbone at rest, or its stages at rest, stay out of it."""
         super().train(mode)
-        if self.resting:
-            self.backbone.eval()
-        elif self.config.recipe.frozen_statistics:
-            self.backbone.rest(self.config.recipe.frozen_stages)
+        for backbone in self.backbones:
+            if self.resting:
+                backbone.eval()
+            elif self.config.recipe.frozen_statistics:
+                backbone.rest(self.config.recipe.frozen_stages)
         return self
 
     def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -209,7 +225,7 @@ class PhotoClassifier(Network, nn.Module):
             lower = batch[LOWER]
             maps = self._maps({LOWER: lower.transpose(0, 1).flatten(0, 1)})
         else:
-            maps = self.backbone(torch.cat(self._versions(self.picture(batch["image"]))))
+            maps = self.look(torch.cat(self._versions(self.pictures(batch))))
         *earlier, last = (self._upright(m) for m in maps)
         return self._packed(self.keep((*earlier, self.last(last))))
 
@@ -224,7 +240,7 @@ class PhotoClassifier(Network, nn.Module):
         """The stages' maps of the photos as they are, or of what the frozen ones answered."""
         if LOWER in batch:
             return self.backbone.upper(batch[LOWER], self.config.recipe.frozen_stages)
-        return self.backbone(self.picture(batch["image"]))  # type: ignore[no-any-return]
+        return self.look(self.pictures(batch))
 
     def _versions(self, image: torch.Tensor) -> list[torch.Tensor]:
         """The photos (n, 3, S, S) in all versions that are looked at, as they are first."""
@@ -247,6 +263,14 @@ class PhotoClassifier(Network, nn.Module):
     def picture(self, image: torch.Tensor) -> torch.Tensor:
         """What the backbone looks at, of photos (n, 3, S, S): the photos."""
         return image
+
+    def pictures(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """(n, channels, S, S) all that is looked at of a case, which turns and mirrors together: the photo."""
+        return self.picture(batch["image"])
+
+    def look(self, pictures: torch.Tensor) -> Maps:
+        """The maps of :meth:`pictures`; a heatmap shows the last."""
+        return self.backbone(pictures)  # type: ignore[no-any-return]
 
     def keep(self, maps: Maps) -> Maps:
         """What :meth:`head` needs of the stages' maps: the last ones.
@@ -302,10 +326,13 @@ class PhotoClassifier(Network, nn.Module):
     def _kept_shapes(self) -> tuple[torch.Size, ...]:
         """Shapes of what :meth:`keep` keeps of one photo."""
         side = self.config.side_px
-        self.backbone.eval()
+        for backbone in self.backbones:
+            backbone.eval()
         with torch.no_grad():
-            kept = self.keep(self.backbone(self.picture(torch.zeros(1, 3, side, side))))
-        self.backbone.train()
+            blank = {"image": torch.zeros(1, 3, side, side), "mask": torch.ones(1, side, side)}
+            kept = self.keep(self.look(self.pictures(blank)))
+        for backbone in self.backbones:
+            backbone.train()
         return tuple(part.shape[1:] for part in kept)
 
 

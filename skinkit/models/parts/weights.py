@@ -86,6 +86,7 @@ _IMAGENET = (  # name of the backbone, edition, first digits of the SHA-256, top
     ("mobilenet_v2", "", "b0353104", 71.9, ""),
     ("mobilenet_v2", "-v2", "7ebf99e0", 72.2, ""),
     ("densenet121", "", "a639ec97", 74.4, ""),
+    ("densenet201", "", "c1103571", 76.9, ""),
     ("efficientnet_b0", "", "7f5810bc", 77.7, "efficientnet_b0_rwightman"),
     ("mobilenet_v3_large", "", "8738ca79", 74.0, ""),
     ("convnext_tiny", "", "983f1562", 82.5, ""),
