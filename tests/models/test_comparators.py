@@ -15,7 +15,7 @@ import torch.nn.functional as functional  # noqa: E402
 from skinkit.errors import ConfigError  # noqa: E402
 from skinkit.models import load_model, model_config  # noqa: E402
 from skinkit.models.parts.protocol import Sizes  # noqa: E402
-from skinkit.models.parts.recipe import FINE_TUNING  # noqa: E402
+from skinkit.models.parts.recipe import FINE_TUNING, LIVE, merged  # noqa: E402
 from skinkit.options import flat  # noqa: E402
 from skinkit.stats.encoders import column_names  # noqa: E402
 
@@ -196,7 +196,9 @@ def test_costs_and_class_awareness_reach_the_training_loop() -> None:
 
 def test_quick_learns_alike_in_every_comparator() -> None:
     presets = [load_model(name).PRESETS["quick"] for name in ("concat", *FUSED)]
-    assert all(preset == presets[0] for preset in presets)
+    # Some read more of the frozen stages than can be kept of them; all else is alike.
+    assert {preset["recipe"]["cached_views"] for preset in presets} == {0, presets[0]["recipe"]["cached_views"]}
+    assert all(merged(preset, LIVE) == merged(presets[0], LIVE) for preset in presets)
     for name in ("concat", "derma_calibra", *FUSED):  # what is installed with PyTorch
         model = load_model(name)
         config = model_config(model, {}, preset="quick")
