@@ -134,7 +134,7 @@ def fit(
     phases = network.phases()
     strata = examples.classes if strata is None else np.asarray(strata, np.int64)
     together = company_size()  # started by torchrun or Slurm; else one process per device is started here
-    _check(phases, train, max(devices, together), strata is not None)
+    _check(phases, train, max(devices, together), strata is not None, (objective or network.objective()).COPIES)
     # A checkpoint is resumed only by a run with the same identity.
     rows = [examples.fingerprint(part) for part in (train, validation)]
     row_strata = tuple(int(strata[row]) for row in train) if strata is not None else ()
@@ -190,7 +190,7 @@ def _readable(examples: Examples, rows: RowIndices, name: str, console: Console)
     return tuple(int(row) for row in rows if int(row) not in failed)
 
 
-def _check(phases: Sequence[Phase], train: Sequence[int], devices: int, stratified: bool) -> None:
+def _check(phases: Sequence[Phase], train: Sequence[int], devices: int, stratified: bool, copies: int) -> None:
     if len(train) < 2 * devices:
         raise InputError(
             f"{len(train)} readable training cases", f"at least {2 * devices}", "add cases, or draw another split"
@@ -208,6 +208,13 @@ def _check(phases: Sequence[Phase], train: Sequence[int], devices: int, stratifi
                 + ("" if stratified else ", and rows of no known class or stratum"),
                 "a share from 0 to 1, and classes or strata to balance",
                 "leave class_aware out of --settings, or give a share",
+            )
+        if phase.cached_views and (devices > 1 or copies > 1):
+            raise ConfigError(
+                f"phase {phase.name!r}: cached_views = {phase.cached_views}, "
+                + (f"{devices} devices" if devices > 1 else f"{copies} copies of each photo in a step"),
+                "one device, and one view of a photo in a step",
+                "give --settings recipe.cached_views=0",
             )
         if not 0 < phase.candidates <= 1:
             found = f"phase {phase.name!r}: candidates = {phase.candidates:g}"
@@ -250,7 +257,7 @@ def _run_phase(
 ) -> None:
     module = as_module(network)
     network.enter(phase.name)
-    whole, job = job, _with_cached_maps(fabric, network, job, progress, phase, console)
+    whole, job = job, _with_cached_maps(network, job, progress, phase, console)
     optimiser = optimiser_of(module, phase)
     highest = [group["lr"] for group in optimiser.param_groups]
     take_over(optimiser, progress.optimiser)
@@ -279,17 +286,11 @@ def _run_phase(
 
 
 def _with_cached_maps(
-    fabric: Any, network: Network, job: TrainingJob, progress: Progress, phase: Phase, console: Console
+    network: Network, job: TrainingJob, progress: Progress, phase: Phase, console: Console
 ) -> TrainingJob:
     """A job that reads what the frozen stages answer, where the phase asks for it."""
     if not phase.cached_views:
         return job
-    if fabric.world_size > 1 or job.objective.COPIES > 1:
-        raise ConfigError(
-            f"cached_views = {phase.cached_views} with several devices, or a loss that compares copies of a photo",
-            "one device, and one view of a photo at a time",
-            "give --settings recipe.cached_views=0",
-        )
     examples = CachedMaps.of(network, job, phase, progress.phase, answers_in(network, job.device), console)
     return replace(job, examples=examples)
 

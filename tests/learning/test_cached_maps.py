@@ -18,6 +18,7 @@ from skinkit.learning.examples import Examples
 from skinkit.learning.loop import Trained, fit
 from skinkit.models import concat, derma_calibra, khurshid, pundhir
 from skinkit.models.parts.backbone import Backbone
+from skinkit.models.parts.objectives import SupervisedContrastive
 from skinkit.models.parts.protocol import Network, Sizes
 
 KEPT = {"backbone": "resnet18", "side_px": 32, "frozen_stages": 3, "frozen_statistics": True, "batch": 8, "clip": 1.0}
@@ -41,13 +42,12 @@ def photos(folder: Path) -> Examples:
     )
 
 
-def learn(net: Network, examples: Examples, folder: Path) -> Trained:
+def learn(net: Network, examples: Examples, folder: Path, **more: Any) -> Trained:
     def right(answers: Any, rows: np.ndarray) -> dict[str, float]:
         return {"accuracy": float((answers["diagnosis"].argmax(1) == examples.classes[rows]).mean())}  # type: ignore[index]
 
-    return fit(
-        net, examples, range(16), range(16, 24), right, seed=0, device="cpu", folder=folder, console=Console(quiet=True)
-    )
+    given = {"seed": 0, "device": "cpu", "folder": folder, "console": Console(quiet=True), **more}
+    return fit(net, examples, range(16), range(16, 24), right, **given)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0", "timm/tf_efficientnet_lite0", "densenet121"])
@@ -115,6 +115,10 @@ def test_what_needs_more_of_a_photo_is_refused(tmp_path: Path) -> None:
     for net in (whole_maps, draws):
         with pytest.raises(ConfigError, match="cached_views of"):
             learn(net, examples, tmp_path / "c")
+    with pytest.raises(ConfigError, match="2 devices"):
+        learn(network(cached_views=2), examples, tmp_path / "c", devices=2)
+    with pytest.raises(ConfigError, match="2 copies"):
+        learn(network(cached_views=2), examples, tmp_path / "c", objective=SupervisedContrastive())
     with pytest.raises(ConfigError, match="cached_views = 2"):
         network(cached_views=2, frozen_statistics=False)
     with pytest.raises(ConfigError, match="cached_views = 2"):

@@ -264,3 +264,17 @@ def test_a_snapshot_by_hand() -> None:
         assert heat.shape == (32, 32)
         assert (int(heat.min()), int(heat.max())) == (0, 255)
     assert told["factors"] == {}
+
+
+@pytest.mark.parametrize("settings", [{}, {"mirrored": True}, {"turned": True}, {"mirrored": True, "turned": True}])
+def test_maps_of_turned_and_mirrored_photos_are_laid_on_one_another(
+    settings: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = Concat(configured(Concat, **settings), SIZES).eval()
+    photos = batch(3, 32)
+    looked: list[torch.Tensor] = []
+    monkeypatch.setattr(network, "look", lambda pictures: looked.append(pictures) or (pictures,))
+    torch.testing.assert_close(network.encode(photos), photos["image"])
+    versions = looked[0].split(3)
+    assert len(versions) == 2 ** (2 * settings.get("turned", False) + settings.get("mirrored", False))
+    assert all(not torch.equal(a, b) for i, a in enumerate(versions) for b in versions[:i])
