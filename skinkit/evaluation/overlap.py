@@ -1,4 +1,8 @@
-"""Agreement of masks with manual segmentations: mean and median of IoU and Dice, with intervals over patients."""
+"""Agreement of masks with manual segmentations: mean and median of IoU and Dice, with intervals over patients.
+
+The thresholded IoU counts an image below 0.65 as 0, as a mask that would be drawn again (the rule of the ISIC 2018
+challenge: N. Codella et al., "Skin Lesion Analysis Toward Melanoma Detection 2018", arXiv:1902.03368).
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,8 @@ from skinkit.stats.metrics import Floats, once
 from skinkit.stats.notes import MINIMUM_PATIENTS, TOO_FEW_PATIENTS, words_of
 
 FIGURES = ("iou", "dice")
+THRESHOLD = 0.65
+"""IoU below which a mask counts as wrong."""
 
 
 def overlap(values: Mapping[str, npt.ArrayLike], cluster: npt.ArrayLike) -> dict[str, dict[str, float]]:
@@ -30,19 +36,25 @@ def overlap(values: Mapping[str, npt.ArrayLike], cluster: npt.ArrayLike) -> dict
         cluster: (n,) patient of each image.
 
     Returns:
-        ``<figure>_mean`` and ``<figure>_median`` -> ``estimate``, ``lower`` and ``upper``.
+        ``<figure>_mean`` and ``<figure>_median`` -> ``estimate``, ``lower`` and ``upper``; for the figure ``iou`` also
+        ``iou_thresholded``.
     """
     out = {}
     for name, per_image in values.items():
         x = np.asarray(per_image, dtype=np.float64)
-        mean = float((once(len(x)) @ x)[0] / len(x))
-        _, left_out = ratios_left_out(x, np.ones(len(x)), cluster)
-        patients, effective = patients_of(cluster), effective_patients(cluster)
-        ends = bounded_interval(mean, left_out, patients, effective=effective)
-        out[f"{name}_mean"] = {"estimate": mean, "lower": ends[0], "upper": ends[1]}
+        out[f"{name}_mean"] = _mean(x, cluster)
+        if name == "iou":
+            out["iou_thresholded"] = _mean(np.where(x >= THRESHOLD, x, 0.0), cluster)
         lower, upper = _median_interval(x, cluster)
         out[f"{name}_median"] = {"estimate": float(np.median(x)), "lower": lower, "upper": upper}
     return out
+
+
+def _mean(x: Floats, cluster: npt.ArrayLike) -> dict[str, float]:
+    mean = float((once(len(x)) @ x)[0] / len(x))
+    _, left_out = ratios_left_out(x, np.ones(len(x)), cluster)
+    lower, upper = bounded_interval(mean, left_out, patients_of(cluster), effective=effective_patients(cluster))
+    return {"estimate": mean, "lower": lower, "upper": upper}
 
 
 def _median_interval(x: Floats, cluster: npt.ArrayLike) -> tuple[float, float]:
@@ -58,10 +70,12 @@ def _median_interval(x: Floats, cluster: npt.ArrayLike) -> tuple[float, float]:
 
 
 def text_of(figures: Mapping[str, Mapping[str, Any]], name: str) -> str:
-    """Mean and median of one figure as text."""
+    """Mean and median of one figure as text, and the thresholded mean where there is one."""
     called = {"iou": "IoU", "dice": "Dice"}.get(name, name)
     parts = []
-    for how in ("mean", "median"):
+    for how in ("mean", "median", "thresholded"):
+        if f"{name}_{how}" not in figures:
+            continue
         one = figures[f"{name}_{how}"]
         known = one["lower"] is not None and one["lower"] == one["lower"]
         interval = f" ({one['lower']:.3f} to {one['upper']:.3f})" if known else f" ({words_of(TOO_FEW_PATIENTS)})"

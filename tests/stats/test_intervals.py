@@ -14,7 +14,7 @@ import pytest
 from scipy.stats import binomtest, t
 
 from skinkit.evaluation import metric_table
-from skinkit.evaluation.overlap import overlap
+from skinkit.evaluation.overlap import overlap, text_of
 from skinkit.stats import intervals
 from skinkit.stats.notes import MINIMUM_PATIENTS, TOO_FEW_PATIENTS
 
@@ -118,6 +118,12 @@ def test_the_mean_and_the_median_overlap_have_intervals_over_patients() -> None:
         assert one["estimate"] == pytest.approx(0.55)
         assert one["lower"] < 0.55 < one["upper"]
         assert np.isnan(overlap({"iou": x}, np.arange(40) // 8)[f"iou_{how}"]["lower"])
+    strict = found["iou_thresholded"]
+    assert strict["estimate"] == pytest.approx(0.7 / 4)  # below 0.65 an image counts as 0
+    assert strict["lower"] < strict["estimate"] < strict["upper"]
+    assert overlap({"iou": [0.65, 0.6499]}, ["a", "b"])["iou_thresholded"]["estimate"] == pytest.approx(0.325)
+    assert "thresholded 0.175 (" in text_of(found, "iou")
+    assert "dice_thresholded" not in overlap({"dice": x}, np.arange(40))
 
 
 def covered(coverage: ModuleType, patients: list[int], studies: int) -> dict[str, tuple[float, int]]:
