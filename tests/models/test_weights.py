@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import run_here
+from written_artifacts import make_workspace
 
 from skinkit.commands import Context, doctor
 from skinkit.console import Console
@@ -30,6 +31,7 @@ from skinkit.models.parts.weights import (
     public,
     read_state,
 )
+from skinkit.stages.training import config as training
 
 CONTENT = b"not really weights, but a file with a checksum" * 1000
 QUIET = Console(quiet=True)
@@ -172,6 +174,25 @@ def test_the_doctor_names_the_presets_that_can_be_trained_here(tmp_path: Path, m
     (tmp_path / PUBLIC["resnet50"].file).write_bytes(b"x")
     assert told(gpu=True)[0] == "ok"
     assert told(gpu=False)[0] == "missing"
+
+
+def test_where_weights_are_lacking_the_preset_is_named_that_does_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    monkeypatch.setenv("SKINKIT_WEIGHTS", str(tmp_path))
+    workspace = make_workspace(tmp_path / "w", {})
+
+    def fix(**asked: str) -> str:
+        find = training.weights_finder(training.Config(**asked), workspace)
+        assert find is not None
+        with pytest.raises(InputError) as error:
+            find()
+        return error.value.fix
+
+    assert "--preset quick, which starts from timm/tf_efficientnet_lite0" in fix(model="derma_calibra")
+    assert "--preset" not in fix(model="hybrid_resnet50")  # none of its presets has other weights
+    assert "--preset" not in fix(model="derma_calibra", weights="resnet18")
 
 
 def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
