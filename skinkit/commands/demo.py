@@ -45,7 +45,14 @@ _SETTINGS: Mapping[str, Mapping[str, Any]] = {
     },
     "train.derma_calibra": {
         "preset": "quick",
-        "settings": [f"backbone={_LITE}", *_SMALL, "mirrored=false", "recipe.epochs=10", "recipe.final_epochs=10"],
+        "settings": [
+            f"backbone={_LITE}",
+            *_SMALL,
+            "mirrored=false",
+            "turned=false",
+            "recipe.epochs=10",
+            "recipe.final_epochs=10",
+        ],
     },
     "explain": {"limit": 8},
 }
