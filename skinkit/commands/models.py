@@ -68,6 +68,9 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     if not config.model and config.action in ("pack", "install"):
         what = "the name of a model" if config.action == "pack" else "a file"
         raise ConfigError(f"'skinkit models {config.action}' alone", what, f"skinkit models {config.action} ...")
+    if config.card and config.action != "pack":
+        found = f"--card {config.card} with 'skinkit models {config.action}'"
+        raise ConfigError(found, "it with 'skinkit models pack' alone", "leave it out")
     return {"list": _list, "pack": _pack, "install": _install, "verify": _verify}[config.action](config, context)
 
 

@@ -146,6 +146,8 @@ def test_a_card_that_says_something_else_is_refused(carried: Carried, tmp_path: 
     assert answer.returncode == 2
     assert found in json.loads(answer.stdout)["error"]["found"]
     assert not pack.exists()
+    assert skinkit("models", "install", pack, "--card", file, "-w", carried[0]) == 2
+    assert skinkit("models", "pack", "lightgbm", "--output", pack, "--card", tmp_path / "x", "-w", carried[0]) == 4
 
 
 def test_a_model_travels_with_its_members(demo_copy: Path, tmp_path: Path) -> None:
