@@ -40,7 +40,7 @@ FORBIDDEN_MODULES = {
     "requests", "httpx", "http", "ftplib", "smtplib", "telnetlib", "xmlrpc", "asyncio", "yaml",
 }  # fmt: skip
 ALLOWED_IMPORTS = {
-    "ctypes": {"decode.py"},  # tells libtiff not to write to stderr by itself
+    "ctypes": {"decode.py", "memory.py"},  # tells libtiff not to write to stderr by itself, glibc to keep memory
     "pickle": {"weights.py"},  # its name of an error that torch.load raises
     "urllib": {"weights.py"},  # skinkit weights fetch
     "socket": {"locks.py"},  # the name of this machine, for the message of a lock
