@@ -29,12 +29,14 @@ def test_version_and_bare_call() -> None:
 
 
 def test_threads_that_wait_leave_the_processor_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    assert cli.main(["-V"]) == 0
-    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
-    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    assert cli.main(["-V"]) == 0
-    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+    for stated, spins in (({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)):
+        for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in stated.items():
+            monkeypatch.setenv(name, value)
+        assert cli.main(["-V"]) == 0
+        assert os.environ.get("GOMP_SPINCOUNT") == spins
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
 
 
 def test_the_overview_shows_every_command_under_its_panel(capsys: pytest.CaptureFixture[str]) -> None:
