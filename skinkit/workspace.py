@@ -25,7 +25,8 @@ from skinkit.taxonomy import DIAGNOSES
 SETTINGS_FILE = "skinkit.toml"
 ROLES = ("development", "external", "inference")
 RESERVED = ("splits", "synthetic", "models", "report")
-_UNFINISHED = (".partial", ".previous", ".installing")
+UNFINISHED = (".partial", ".previous", ".installing")
+"""Ends of the names of folders that are no finished artifact."""
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 
 _TABLES = ("workspace", "cohorts", "stage", "cluster")
@@ -244,7 +245,7 @@ def _trained_segmenter(folder: Path) -> str:
 def _is_segmenter(file: Path) -> bool:
     """Whether a finished model segments, by its ``model.json``; damage is found where the model is opened."""
     name = file.parent.name
-    if not _NAME.fullmatch(name) or name.endswith(_UNFINISHED) or not (file.parent / "manifest.json").is_file():
+    if not _NAME.fullmatch(name) or name.endswith(UNFINISHED) or not (file.parent / "manifest.json").is_file():
         return False
     try:
         return bool(json.loads(file.read_text("utf-8")).get("task") == "segment")
@@ -325,7 +326,7 @@ def check_name(name: str, what: str) -> None:
     Raises:
         ConfigError: the name is empty, too long, reserved or has other characters.
     """
-    if not _NAME.fullmatch(name) or name in RESERVED or name.endswith(_UNFINISHED):
+    if not _NAME.fullmatch(name) or name in RESERVED or name.endswith(UNFINISHED):
         raise ConfigError(
             f"{what}: the name {name!r}",
             "1 to 64 letters, digits, '.', '_' or '-', starting with a letter or digit, and not " + ", ".join(RESERVED),

@@ -115,24 +115,25 @@ def _presets() -> list[Check]:
         return []
     import torch
 
-    from skinkit.models import Network, load_model, registered
-    from skinkit.models.parts.recipe import QUICK
+    from skinkit.models import Network, load_model, preset_without, registered
     from skinkit.models.parts.weights import PUBLIC, cached
 
-    models = {name: load_model(name) for name in registered("classify")}
-    models = {name: model for name, model in models.items() if issubclass(model, Network) and "quick" in model.PRESETS}
-    needs: dict[tuple[str, bool], list[str]] = {}
-    for name, model in models.items():
-        lite = model.PRESETS["quick"].get("backbone") == QUICK["backbone"]
-        needs.setdefault((model.default_weights(model.CONFIG()), lite), []).append(name)
+    needs: dict[tuple[str, tuple[str, str] | None], list[str]] = {}
+    for name in registered("classify"):
+        model = load_model(name)
+        weights = (
+            model.default_weights(model.CONFIG()) if issubclass(model, Network) and "quick" in model.PRESETS else ""
+        )
+        if weights in PUBLIC:
+            needs.setdefault((weights, preset_without(model, weights)), []).append(name)
     checks = []
-    for (weights, lite), names in needs.items():
+    for (weights, other), names in needs.items():
         lacking = [] if cached(PUBLIC[weights]) else [f"weights {weights} (skinkit weights fetch {weights})"]
         lacking += [] if torch.cuda.is_available() else ["a GPU"]
         text = f"the papers' own (default) of {', '.join(names)}"
         if lacking:
             text += f" need {' and '.join(lacking)}"
-            text += f"; --preset quick trains on {QUICK['backbone']} without" if lite else ""
+            text += f"; --preset {other[0]} trains on {other[1]} without" if other else ""
         checks.append(("presets", "missing" if lacking else "ok", text))
     return checks
 

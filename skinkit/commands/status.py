@@ -27,7 +27,7 @@ from skinkit.errors import ConfigError, SkinkitError
 from skinkit.pipeline import Pipeline
 from skinkit.schemas import FAILED, SCHEMAS
 from skinkit.stages import MAKER
-from skinkit.workspace import SETTINGS_FILE, Ref, Workspace
+from skinkit.workspace import SETTINGS_FILE, UNFINISHED, Ref, Workspace
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def on_disk(workspace: Workspace) -> Iterator[Ref]:
     root = workspace.artifacts
     for manifest in sorted(root.rglob("manifest.json")):
         parts = manifest.parent.relative_to(root).parts
-        if any(part.endswith((".partial", ".previous", ".installing")) for part in parts):
+        if any(part.endswith(UNFINISHED) for part in parts):
             continue
         match parts:
             case ("synthetic" | "models" | "report" as kind, name):

@@ -13,7 +13,6 @@ nor views. A resumed run computes them again; on the CPU they are the same.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -38,7 +37,7 @@ class CachedMaps(Examples):
     """Examples that give the frozen stages' answers in place of pictures; see the module.
 
     Attributes:
-        epoch: decides which view of a training photo is given; 0 for the photo as it is.
+        epoch: decides which view of a training photo is given.
     """
 
     epoch: int = 0
@@ -85,7 +84,9 @@ class CachedMaps(Examples):
                     answer = network.lower(shown, versions=versions).half().cpu().numpy()
                     if out is None:
                         shape = (len(rows), views * answer.shape[1], answer.shape[2])
-                        out = np.lib.format.open_memmap(_file(job.folder, name), "w+", np.float16, shape)
+                        out = np.lib.format.open_memmap(
+                            job.folder / f"frozen-stages-{name}.npy", "w+", np.float16, shape
+                        )
                     out[start : start + len(part), view * answer.shape[1] : (view + 1) * answer.shape[1]] = answer
                     for _ in part:
                         tick()
@@ -97,6 +98,10 @@ class CachedMaps(Examples):
             self._validation = computed(list(job.validation), "validation", 1, versions=True)
         return self
 
+    def show(self, epoch: int) -> None:
+        """Give each training photo in this epoch's view; 0 for the photo as it is."""
+        self.epoch = epoch
+
     def pictures(self, row: int) -> Pictures:
         """A training row's view of this epoch, (width,), or all versions of a validation row, (versions, width)."""
         if row in self._validation_place:
@@ -105,10 +110,6 @@ class CachedMaps(Examples):
         # Each row begins with another view, and has seen all of them before one comes again.
         view = (at + self.epoch - 1) % views if self.epoch else 0
         return {LOWER: np.asarray(self._training[at, view])}
-
-
-def _file(folder: Path, name: str) -> Path:
-    return folder / f"frozen-stages-{name}.npy"
 
 
 def _refuse_unlike(network: Network, job: TrainingJob, precision: str) -> None:

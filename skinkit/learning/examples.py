@@ -266,6 +266,9 @@ class Examples:
         other._kept = self._kept
         return other
 
+    def show(self, epoch: int) -> None:
+        """Called before the rows of an epoch of training are asked for; 0 asks for the photos as they are."""
+
     def truth_mask(self, row: int) -> npt.NDArray[np.float32]:
         """float32 (side, side), 0 to 1: the share of each pixel that is lesion in the mask drawn by a person."""
         return self.pictures(row)["truth_mask"].astype(np.float32) / np.float32(255)

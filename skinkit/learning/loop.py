@@ -295,12 +295,6 @@ def _with_cached_maps(
     return replace(job, examples=examples)
 
 
-def _show(examples: Examples, epoch: int) -> None:
-    """Let cached photos be seen in this epoch's view; 0 for the photos as they are."""
-    if isinstance(examples, CachedMaps):
-        examples.epoch = epoch
-
-
 def _epoch(
     fabric: Any,
     model: Any,
@@ -318,7 +312,7 @@ def _epoch(
     groups = groups_of(
         job.train, phase, (job.seed, progress.phase, progress.epoch), fabric.world_size, job.strata, job.replay
     )
-    _show(job.examples, progress.epoch)
+    job.examples.show(progress.epoch)
     fallen = plateau_factor(phase, progress, max(highest))
     if fabric.world_size > 1:  # losses differ between processes; the learning rate must not
         fallen = float(fabric.broadcast(fallen))
@@ -484,7 +478,7 @@ def _estimate_statistics(fabric: Any, network: Network, job: TrainingJob, progre
     groups = groups_of(job.train, phase, (job.seed, progress.phase, 0), 1, job.strata, job.replay)
     groups = groups[:_STATISTICS_BATCHES]
     generator = torch.Generator()
-    _show(job.examples, 0)
+    job.examples.show(0)
     with torch.no_grad(), autocast(job.device, job.precision):
         for batch in job.examples.batches(groups):
             job.objective.loss(network, _varied(job, batch, fabric.device, Augment(flips=False), generator))

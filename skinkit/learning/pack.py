@@ -42,7 +42,7 @@ TRAINED_ON = "trained_on.parquet"
 STAYS = (TRAINED_ON, "left_out.csv", "snapshots.json", "history.parquet", "curve.png")
 """Files of a model that are left out of a pack or changed for it."""
 _MEMBER = re.compile(
-    rf"(?P<part>{CLASSIFIER}|{SEGMENTER})/(?P<file>(?P<member>{MEMBERS}/[A-Za-z0-9][A-Za-z0-9._-]{{0,63}}/)?"
+    rf"(?P<part>{CLASSIFIER}|{SEGMENTER})/(?P<file>({MEMBERS}/[A-Za-z0-9][A-Za-z0-9._-]{{0,63}}/)?"
     r"(fold_[0-9]{1,4}/(final/)?)?[A-Za-z0-9][A-Za-z0-9_-]{0,63}\.(json|md|txt|safetensors|parquet))"
 )
 _MOST_MEMBERS = 2000

@@ -204,6 +204,22 @@ def model_config(
     return make_config(model.CONFIG, presets.get(preset, {}), values, where=where)
 
 
+def preset_without(model: type[Model], lacking: str) -> tuple[str, str] | None:
+    """A preset that starts from other public weights, which are here, and their name; None where there is none.
+
+    Args:
+        model: the model's class.
+        lacking: name of the public weights to do without.
+    """
+    from skinkit.models.parts.weights import PUBLIC, cached
+
+    for name in model.PRESETS:
+        weights = model.default_weights(model_config(model, {}, preset=name))
+        if weights != lacking and weights in PUBLIC and cached(PUBLIC[weights]) is not None:
+            return name, weights
+    return None
+
+
 def present_names(model: type[Model], name: str) -> tuple[str, ...]:
     """Where a setting stands now; a name that is neither a present nor a former one is answered as it is."""
     if name in model.FORMER:

@@ -160,8 +160,9 @@ class PhotoClassifier(Network, nn.Module):
 
     def start(self, state: Mapping[str, torch.Tensor], source: str) -> str:
         """Take over public weights of the backbone; others raise :class:`InputError`."""
-        said = {backbone.start(state, source) for backbone in self.backbones}
-        return said.pop()
+        for backbone in self.backbones:
+            said = backbone.start(state, source)
+        return said
 
     def phases(self) -> tuple[Phase, ...]:
         """The head, where that is asked for, then everything; the backbone may have a rate of its own."""

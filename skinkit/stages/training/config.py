@@ -10,13 +10,11 @@ from typing import Annotated, Any, Literal
 from skinkit.artifacts.artifact import exists, open_artifact
 from skinkit.artifacts.files import file_sha256
 from skinkit.errors import ConfigError, InputError, listed
-from skinkit.models import Model, model_config
+from skinkit.models import preset_without
 from skinkit.models.parts.protocol import Estimator, Generator, Network, Objective
 from skinkit.models.parts.weights import (
-    PUBLIC,
     RANDOM,
     Start,
-    cached,
     lineage,
     locate,
     model_named,
@@ -331,18 +329,9 @@ def weights_finder(config: Config, workspace: Workspace) -> Callable[[], Start] 
         try:
             path = locate(chosen, default)
         except InputError as error:
-            preset = "" if chosen else _preset_without(model, default)
-            fix = f"{error.fix}; or {preset}" if preset else error.fix
-            raise InputError(error.found, error.expected, fix) from None
+            other = None if chosen else preset_without(model, default)
+            or_else = f"; or --preset {other[0]}, which starts from {other[1]}, installed" if other else ""
+            raise InputError(error.found, error.expected, error.fix + or_else) from None
         return Start(path, path.name, file_sha256(path), package=package_of(path))
 
     return find
-
-
-def _preset_without(model: type[Model], lacking: str) -> str:
-    """The option that trains a model from other weights, which are here; empty where it has no such preset."""
-    for name in model.PRESETS:
-        needed = model.default_weights(model_config(model, {}, preset=name))
-        if needed != lacking and needed in PUBLIC and cached(PUBLIC[needed]) is not None:
-            return f"--preset {name}, which starts from {needed}, installed"
-    return ""
