@@ -51,6 +51,8 @@ GAIN, LITTLE_GAIN, SURE = 0.05, 0.02, 0.99
 GAIN_OF_THREE = 0.15
 """The same for a triple: age, sex and a symptom together tell some classes well, as they should."""
 MOST_PAIRS, MOST_TRIPLES, MOST_PAIRED_ROWS = 20_000, 4_000, 6_000
+FEW_PAIRS = 500
+"""Pairs of columns, attributes first, that are searched beside other work; ``audit`` searches :data:`MOST_PAIRS`."""
 
 ATTRIBUTE, FEATURE, KEY = KINDS = ("attribute", "feature", "key")
 LABEL, PART, OPEN = VERDICTS = ("label", "part", "open")

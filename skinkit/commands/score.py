@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from skinkit.artifacts import csv
-from skinkit.artifacts.files import write_atomic
+from skinkit.artifacts.files import json_values, write_atomic
 from skinkit.commands import Context, _test_access
 from skinkit.errors import ConfigError, InputError
 from skinkit.options import Help
-from skinkit.schemas import IMAGE, METRICS
+from skinkit.schemas import IMAGE, METRICS, PROBABILITY
 from skinkit.stages.evaluate import Scoring, check_by, settings_of
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
+    from skinkit.audit.label_attributes import Found
     from skinkit.audit.leakage import Leakage
     from skinkit.audit.shortcuts import Audit
     from skinkit.taxonomy import ClassSet
@@ -113,6 +115,12 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     if audit is not None:
         info |= audit.write(Path(config.out) if config.out else None)
         info["text"] += f"\n\n  {info['shortcuts']['verdict']}"
+    labels = _label_attributes(config, checked.table, checked.classes) if config.shortcuts else None
+    if labels is not None:
+        info["label_attributes"] = json_values(labels.worth_a_warning())
+        info["text"] += "".join(f"\n  If the model read it: {sentence}" for sentence in labels.warnings)
+        if config.out:
+            labels.write(Path(config.out))
     if config.out:
         folder = Path(config.out)
         evaluation.write(folder, scores)
@@ -141,6 +149,51 @@ def _audit_given(config: Config, table: pd.DataFrame, classes: ClassSet) -> Audi
     cases = table[table["level"] == IMAGE].reset_index(drop=True)
     cues = shortcuts.cues_of(cases, shortcuts.attributes_of(cases, config.truth_column))
     return shortcuts.audited(cases, cues, classes, seed=config.seed)
+
+
+_ANSWERS = ("entropy", "malignancy_raw", "model", "refer", "threshold", "weight")
+
+
+def _label_attributes(config: Config, table: pd.DataFrame, classes: ClassSet) -> Found | None:
+    """Attributes beside the predictions that nearly are the truth; None where the table has none.
+
+    Columns that repeat the model's most probable class or one of its probabilities are its answers, not attributes.
+    """
+    import numpy as np
+
+    from skinkit.audit import label_attributes
+
+    cases = table[table["level"] == IMAGE].reset_index(drop=True)
+    scores = cases[[f"{PROBABILITY}{code}" for code in classes.classes]].to_numpy(dtype=float)
+    top = np.array(classes.classes)[scores.argmax(axis=1)]
+    kinds = label_attributes.columns_of(cases, config.truth_column, *_ANSWERS)
+    kinds = {
+        name: kind
+        for name, kind in kinds.items()
+        if kind != label_attributes.KEY and not _is_answer(cases[name], top, scores, classes)
+    }
+    if not kinds:
+        return None
+    return label_attributes.search(
+        cases.assign(cluster=cases["group_id"]),
+        classes,
+        kinds,
+        seed=config.seed,
+        most_pairs=label_attributes.FEW_PAIRS,
+        most_triples=0,
+    )
+
+
+def _is_answer(column: pd.Series[Any], top: np.ndarray, scores: np.ndarray, classes: ClassSet) -> bool:
+    """Whether a column repeats the most probable class, or the largest or one class's probability."""
+    import numpy as np
+    import pandas as pd
+
+    words = [str(value) for value in column]
+    if all(word == code or classes.to_class(word) == code for word, code in zip(words, top, strict=True)):
+        return True
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float)
+    return any(np.allclose(numbers, values, atol=1e-3) for values in (scores.max(axis=1), *scores.T))
 
 
 def _share(config: Config, name: str) -> float | None:

@@ -499,10 +499,6 @@ def run(config: Config, job: Job) -> Artifact:
         return build.finish(info=info, beside=beside)
 
 
-_MOST_PAIRS = 500
-"""Pairs of columns that training searches for the label, attributes first; 'skinkit audit' searches more."""
-
-
 def _label_attributes(
     about: Mapping[str, Any], rows: DevelopmentRows, model: type[Any], job: Job
 ) -> list[dict[str, Any]]:
@@ -520,7 +516,7 @@ def _label_attributes(
         frame.assign(cluster=frame["group_id"]),
         ClassSet.from_dict(about["classes"]),
         {name: kind for name, kind in reads.items() if name in frame},
-        most_pairs=_MOST_PAIRS,
+        most_pairs=label_attributes.FEW_PAIRS,
         most_triples=0,
     )
     named: list[dict[str, Any]] = json_values(found.worth_a_warning())

@@ -538,6 +538,25 @@ def test_a_table_made_elsewhere_is_scored(tmp_path: Path, name: str) -> None:
     assert f"{head['accuracy']['estimate']:.3f}" in answer["text"]
 
 
+def test_attributes_that_are_the_label_are_named_and_answers_are_not(tmp_path: Path) -> None:
+    table = elsewhere()
+    truth = [d if d in PAD6.classes else PAD6.to_class(d) for d in table["diagnosis"]]
+    # Answers as good as the truth, so that only being answers keeps them from being named.
+    skilled = probabilities(truth, skill=12.0)
+    table = table.assign(
+        **dict(zip([f"p__diagnosis__{c}" for c in PAD6.classes], skilled.T, strict=True)),
+        their_top=[PAD6.classes[k] for k in skilled.argmax(axis=1)],
+        surest=skilled.max(axis=1).round(4),
+        excised=[{"MEL": "wide margin", "SCC": "4 mm"}.get(str(code), "") for code in truth],
+    )
+    answer = score(table, tmp_path, out=str(tmp_path / "out"))
+    assert {each["columns"] for each in answer["label_attributes"]} == {"excised"}
+    assert "If the model read it: `excised` alone nearly says the label" in answer["text"]
+    assert "excised" in set(read_table(tmp_path / "out" / "label_attributes.parquet")["columns"])
+    assert "label_attributes" not in score(table, tmp_path, shortcuts=False)
+    assert "label_attributes" not in score(table.drop(columns=["sex", "excised", "their_top", "surest"]), tmp_path)
+
+
 def test_malignancy_call_and_thresholds_of_the_table_are_used(tmp_path: Path) -> None:
     table = elsewhere()
     malignancy = table[[f"p__diagnosis__{c}" for c in PAD6.classes if c in PAD6.malignant]].sum(axis=1)
