@@ -86,7 +86,7 @@ def test_one_option_chooses_the_model_in_every_command_that_reads_one(capsys: py
         assert sentence in " ".join(shown.split()), name
 
 
-_STUDIES = ("missing", "faithful", "snapshots", "embed")
+_STUDIES = ("missing", "faithful", "localise", "snapshots", "embed")
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ PANELS: dict[str, dict[str, str]] = {
         "score": "Score predictions from another system.",
         "missing": "Measure how missing metadata affects performance.",
         "faithful": "Measure the faithfulness of explanations.",
+        "localise": "Measure whether heatmaps lie on the lesion.",
         "curves": "Plot training curves of networks.",
         "snapshots": "Plot how heatmaps change during training.",
         "embed": "Plot the feature space of a model.",

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from skinkit.artifacts.artifact import Artifact, open_artifact
 from skinkit.commands import Context, _test_access
 from skinkit.commands._output import folder_of, write_study
-from skinkit.errors import CaseError, ConfigError, InputError
+from skinkit.commands._sampled_cases import fused_of_predicted, predicted_photos, sample, with_photos
+from skinkit.errors import ConfigError, InputError
 from skinkit.options import ONE_MODEL_ARGUMENT
-from skinkit.schemas import OK, Schema
+from skinkit.schemas import Schema
 from skinkit.workspace import Ref, Workspace
 
 if TYPE_CHECKING:
@@ -87,35 +88,25 @@ def _tried(
     from skinkit.artifacts.tables import write_table
     from skinkit.explain.faithfulness import FIGURES, summarised
     from skinkit.figures.explanations import faithfulness_curves
-    from skinkit.learning.examples import photos_of
-    from skinkit.stages.explain import fused_cases
-    from skinkit.stages.predict import fused_of
 
-    table = predictions.table()
-    table = table[(table["level"] == "image") & (table["status"] == OK)].sort_values("case_id", kind="stable")
-    if table.empty:
-        raise InputError(f"{cohort} has no predicted image", "predictions of photos", "run 'skinkit predict'")
-    sample = np.random.default_rng(config.seed).permutation(len(table))[: config.cases or None]
-    table = table.iloc[np.sort(sample)]
-    fused = str(predictions.config.get("fused") or "") or fused_of(model.name, workspace)
-    cases = fused_cases(table, open_artifact(workspace.path(Ref("fused", cohort, fused))))
+    table = sample(predicted_photos(predictions, cohort), config.cases, config.seed)
+    cases = fused_of_predicted(table, predictions, workspace, cohort, model.name)
     root = workspace.cohort(cohort).root
-    rows, curves, failed = [], {method: list[Any]() for method in METHODS}, 0
-    with context.console.progress(len(cases), f"trying explanations of {cohort}") as tick:
-        for case, top in zip(cases, table["top1"], strict=True):
-            try:
-                rgb = photos_of(pd.DataFrame([case]), root)[0].read()
-            except CaseError:
-                failed += 1
-                tick(failed=True)
-                continue
-            by_method = _one(config, model.classes.classes.index(top), reader, case, rgb, root)
-            for method, folds in by_method.items():
-                curves[method].append(np.mean([[each.inserted, each.deleted] for each in folds], axis=0))
-                figures = {key: float(np.mean([each.figures[key] for each in folds])) for key in FIGURES}
-                rows.append({"case_id": case["case_id"], "group_id": case["group_id"], "class": top, "method": method})
-                rows[-1] |= figures
-            tick()
+    rows, curves = [], {method: list[Any]() for method in METHODS}
+    for place, case, rgb in with_photos(cases, root, context.console, f"trying explanations of {cohort}"):
+        top = str(table["top1"].iloc[place])
+        by_method = _one(config, model.classes.classes.index(top), reader, case, rgb, root)
+        for method, folds in by_method.items():
+            curves[method].append(np.mean([[each.inserted, each.deleted] for each in folds], axis=0))
+            figures = {key: float(np.mean([each.figures[key] for each in folds])) for key in FIGURES}
+            rows.append({"case_id": case["case_id"], "group_id": case["group_id"], "class": top, "method": method})
+            rows[-1] |= figures
+    if not rows:
+        raise InputError(
+            f"none of {len(cases)} photos of {cohort} could be read",
+            "readable photos",
+            "see 'skinkit verify --sources'",
+        )
     figures_table = pd.DataFrame(rows)
     values = {
         m: {key: figures_table.loc[figures_table["method"] == m, key].to_numpy() for key in FIGURES} for m in METHODS
@@ -127,8 +118,8 @@ def _tried(
     files = faithfulness_curves(means, folder, model.name)
     write_table(folder / f"{model.name}.parquet", _TABLE, figures_table)
     answer = {
-        "n": len(cluster), "n_clusters": len(set(cluster)), "failed": failed, "baseline": config.baseline,
-        "seed": config.seed, "summary": summary, "figures": files,
+        "n": len(cluster), "n_clusters": len(set(cluster)), "failed": len(cases) - len(cluster),
+        "baseline": config.baseline, "seed": config.seed, "summary": summary, "figures": files,
     }  # fmt: skip
     beside = {**files, "parquet": str(folder / f"{model.name}.parquet")}
     text = f"{model.name} on {cohort}, {len(cluster)} cases\n{_text(answer)}"

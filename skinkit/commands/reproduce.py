@@ -43,6 +43,7 @@ _MODELLED = (
     "literature",
     "explanation",
     "faithfulness",
+    "localisation",
     "halves",
 )
 """Kinds of parts that need trained models."""
@@ -58,7 +59,7 @@ class Config(ablate.Training):
     out: Annotated[str, Help("workspace; created if absent (default: reproduction-PAPER)", metavar="DIR")] = ""
     only: Annotated[tuple[str, ...], "tables and figures to make, such as table2,fig7 (default: all)"] = ()
     protocols: Annotated[tuple[str, ...], "protocols to run (default: all of the paper's study)"] = ()
-    segmenter: Annotated[str, "segmenter; a network is trained first (default: otsu)"] = ""
+    segmenter: Annotated[str, "segmenter; a network is trained first (default: the paper's, or otsu)"] = ""
     selection: Annotated[bool, "apply the paper's selection of images, if it states one"] = True
     case: Annotated[
         tuple[str, ...],
@@ -191,7 +192,7 @@ def _workspace(study: Study, config: Config, present: Mapping[str, tuple[Wanted,
     folder = Path(config.out or f"reproduction-{study.name}").expanduser()
     file = folder / SETTINGS_FILE
     if not file.is_file():
-        segmenter = config.segmenter or "otsu"
+        segmenter = config.segmenter or study.segmenter
         load_model(segmenter, "segment")
         cohorts = [
             {"name": name, "role": cohort.role, "source": _source(cohort, path), "path": str(path), **cohort.options}
@@ -435,6 +436,24 @@ def _faithfulness(again: Reproduction, how: Run, section: Section) -> Section:
     return section
 
 
+def _localisation(again: Reproduction, how: Run, section: Section) -> Section:
+    """Heatmaps of the whole system and of its simplest arm against outlines that people drew."""
+    for name, ablation in again.runs.items():
+        whole, simplest = (ablation.models.get(arm.name) for arm in (again.study.whole, again.study.arms[0]))
+        if whole is None:
+            continue
+        against = {"against": simplest} if simplest and simplest != whole else {}
+        answer = _by(again, section, "localise", {"model": whole, **against})
+        for cohort, of in answer.get("localisation", {}).items():
+            for kind, words in (("svg", "figures"), ("sheet_png", "heatmaps")):
+                source = Path(of["figures"][kind])
+                file = again.folder / name / f"localisation-{words}-{cohort}{source.suffix}"
+                file.unlink(missing_ok=True)
+                link_or_copy(source, file)
+                section.body.append(f"![{words} of the encoders, {cohort}, protocol {name}]({_link(again, str(file))})")
+    return section
+
+
 def _confusion(again: Reproduction, how: Run, section: Section) -> Section:
     whole = again.study.whole.name
     for name, ablation in again.runs.items():
@@ -618,6 +637,7 @@ _MAKERS: dict[str, Callable[[Reproduction, Run, Section], Section]] = {
     "signature": _signature,
     "explanation": _explanation,
     "faithfulness": _faithfulness,
+    "localisation": _localisation,
     "halves": _halves,
     "literature": _literature,
     "flow": _by_command("flow", {}),

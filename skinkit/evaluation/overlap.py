@@ -12,15 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from skinkit.stats.intervals import (
-    NONE,
-    bounded_interval,
-    effective_patients,
-    patients_of,
-    proportion_interval,
-    ratios_left_out,
-)
-from skinkit.stats.metrics import Floats, once
+from skinkit.stats.intervals import NONE, mean_interval, patients_of, proportion_interval
+from skinkit.stats.metrics import Floats
 from skinkit.stats.notes import MINIMUM_PATIENTS, TOO_FEW_PATIENTS, words_of
 
 FIGURES = ("iou", "dice")
@@ -42,19 +35,12 @@ def overlap(values: Mapping[str, npt.ArrayLike], cluster: npt.ArrayLike) -> dict
     out = {}
     for name, per_image in values.items():
         x = np.asarray(per_image, dtype=np.float64)
-        out[f"{name}_mean"] = _mean(x, cluster)
+        out[f"{name}_mean"] = mean_interval(x, cluster)
         if name == "iou":
-            out["iou_thresholded"] = _mean(np.where(x >= THRESHOLD, x, 0.0), cluster)
+            out["iou_thresholded"] = mean_interval(np.where(x >= THRESHOLD, x, 0.0), cluster)
         lower, upper = _median_interval(x, cluster)
         out[f"{name}_median"] = {"estimate": float(np.median(x)), "lower": lower, "upper": upper}
     return out
-
-
-def _mean(x: Floats, cluster: npt.ArrayLike) -> dict[str, float]:
-    mean = float((once(len(x)) @ x)[0] / len(x))
-    _, left_out = ratios_left_out(x, np.ones(len(x)), cluster)
-    lower, upper = bounded_interval(mean, left_out, patients_of(cluster), effective=effective_patients(cluster))
-    return {"estimate": mean, "lower": lower, "upper": upper}
 
 
 def _median_interval(x: Floats, cluster: npt.ArrayLike) -> tuple[float, float]:

@@ -122,6 +122,62 @@ def faithfulness_curves(curves: Mapping[str, npt.ArrayLike], folder: Path, stem:
         return write(figure, folder, stem)
 
 
+def localisation_bars(rows: Sequence[Mapping[str, Any]], folder: Path, stem: str) -> dict[str, str]:
+    """How much of each heatmap lies on the lesion, a panel for each figure, with 95 % intervals, as SVG and PNG.
+
+    Args:
+        rows: of ``skinkit.explain.localisation.summarised``.
+        folder: where ``stem.svg`` and ``stem.png`` are written.
+        stem: name of the files.
+
+    Returns:
+        Kind of file -> its path.
+    """
+    figures = list(dict.fromkeys(str(row["figure"]) for row in rows))
+    maps = list(dict.fromkeys(str(row["map"]) for row in rows))
+    with canvas(2.4 * len(figures) + 2.2, 0.3 * len(maps) + 1.1) as figure:
+        for axes, name in zip(figure.subplots(1, len(figures), sharey=True), figures, strict=True):
+            for row in rows:
+                if row["figure"] != name or not row["n"]:
+                    continue
+                place = maps.index(row["map"])
+                colour = HIGH if "above" in row and not str(row["map"]).endswith("shuffled") else MUTED
+                axes.plot([row["lower"], row["upper"]], [place, place], color=colour, linewidth=2)
+                axes.plot(row["estimate"], place, "o", color=colour, markersize=4.5)
+            axes.set(xlim=(-0.02, 1.02), xticks=[0, 0.5, 1], title=_LOCALISATION.get(name, name))
+            axes.set_yticks(range(len(maps)), maps)
+            axes.set_ylim(len(maps) - 0.5, -0.5)
+        return write(figure, folder, stem)
+
+
+_LOCALISATION = {"energy": "energy on the lesion", "pointing": "strongest on the lesion", "iou": "IoU above half"}
+
+
+def localisation_sheet(pictures: Sequence[Mapping[str, Any]], folder: Path, stem: str) -> dict[str, str]:
+    """Photos with a person's outline and their heatmaps side by side, a photo in each row, as SVG and PNG.
+
+    Args:
+        pictures: ``rgb`` (H, W, 3), ``truth`` (H, W), ``maps`` (name -> (H, W), at least 0) and ``text``.
+        folder: where the files are written.
+        stem: name of the files.
+    """
+    from skinkit.explain.shapley import as_grey
+
+    names = list(pictures[0]["maps"])
+    with canvas(1.9 * (len(names) + 1), 1.75 * len(pictures) + 0.7) as figure:
+        grid = figure.subplots(len(pictures), len(names) + 1, squeeze=False)
+        for line, one in zip(grid, pictures, strict=True):
+            shown = {"photo, and what a person outlined": outlined(one["rgb"], one["truth"])}
+            shown |= {name: heated(one["rgb"], as_grey(heat), one["truth"]) for name, heat in one["maps"].items()}
+            for axes, (name, picture) in zip(line, shown.items(), strict=True):
+                axes.imshow(picture)
+                axes.set_axis_off()
+                if one is pictures[0]:
+                    axes.set_title(textwrap.fill(name, 24), fontsize=8)
+            line[0].text(0.5, -0.03, one["text"], transform=line[0].transAxes, ha="center", va="top", fontsize=7)
+        return write(figure, folder, stem)
+
+
 def _called(entry: Mapping[str, Any]) -> str:
     value = entry.get("value")
     if value is None or value == "":

@@ -91,6 +91,7 @@ class DualNetwork(PhotoClassifier):
 
     Attributes:
         lesion_backbone: E_s.
+        lesion_last: changes nothing; the maps of E_s pass through it.
         photo_places: W_o and P_o.
         lesion_places: W_s and P_s.
         asking: eq. 4.
@@ -112,6 +113,7 @@ class DualNetwork(PhotoClassifier):
     def __init__(self, config: Config, sizes: Sizes) -> None:
         _check(config, sizes)
         super().__init__(config, sizes)
+        self.lesion_last = nn.Identity()
         w = config.width
         places, both = math.prod(self._shapes[0][1:]), config.looks == "both"
         channels = self.backbones[0].widths[-1]
@@ -159,6 +161,16 @@ class DualNetwork(PhotoClassifier):
     def keep(self, maps: Maps) -> Maps:
         """All of them."""
         return maps
+
+    def shown(self, maps: Maps) -> Maps:
+        """Each through a layer of its own."""
+        return (*(self.lesion_last(m) for m in maps[:-1]), self.last(maps[-1]))
+
+    def heat_layers(self) -> Mapping[str, tuple[str, nn.Module]]:
+        """``photo`` of E_o and ``lesion`` of E_s, or the one there is; both lie over the photo."""
+        if self.config.looks == "both":
+            return {"photo": ("image", self.last), "lesion": ("image", self.lesion_last)}
+        return {self.config.looks: ("image", self.last)}
 
     def head(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Eqs. 3 to 6: ``diagnosis`` (n, K) logits of what :meth:`encode` answers and attributes (n, a)."""

@@ -199,6 +199,24 @@ def bounded_interval(
     return lowest + width * lower, lowest + width * upper
 
 
+def mean_interval(
+    values: Floats, cluster: npt.ArrayLike, *, lowest: float = 0.0, highest: float = 1.0
+) -> dict[str, float]:
+    """``estimate``, the mean over cases of a figure with a lowest and a highest value, and its ``lower`` and ``upper``.
+
+    Args:
+        values: (n,) of each case.
+        cluster: (n,) patient of each case.
+        lowest: end of the range.
+        highest: end of the range.
+    """
+    mean = float((once(len(values)) @ values)[0] / len(values))
+    _, left_out = ratios_left_out(values, np.ones(len(values)), cluster)
+    effective = effective_patients(cluster)
+    ends = bounded_interval(mean, left_out, patients_of(cluster), effective=effective, lowest=lowest, highest=highest)
+    return {"estimate": mean, "lower": ends[0], "upper": ends[1]}
+
+
 def bounded_p(estimate: float, left_out: npt.ArrayLike, effective: float, null: float = 0.5) -> float:
     """Two-sided p value of a figure between 0 and 1 against ``null``, by the standard error of its interval.
 

@@ -1,6 +1,7 @@
 """Read a study from its TOML: plain tables into the values of ``skinkit.studies.study``, every name checked.
 
-Tables of the file, beside ``title``, ``citation``, ``classes``, ``malignant``, ``preset`` and ``remarks``:
+Tables of the file, beside ``title``, ``citation``, ``classes``, ``malignant``, ``preset``, ``segmenter`` and
+``remarks``:
 
     [[cohorts]] [[protocols]] [[arms]] [[comparators]] [[exhibits]] [selection]
                   fields of ``Wanted``, ``Protocol``, ``Arm``, ``Arm``, ``Exhibit``, ``SelectionRule``
@@ -45,7 +46,7 @@ T = TypeVar("T")
 EMPTY = "-"
 _TABLES = {"cohorts": Wanted, "protocols": Protocol, "arms": Arm, "comparators": Arm, "exhibits": Exhibit}
 _TEXTS = ("title", "citation", "classes", "malignant", "preset")
-_OTHER = ("remarks", "selection", "numbers", "cited")
+_OTHER = ("remarks", "segmenter", "selection", "numbers", "cited")
 _SHARED = ("exhibit", "unit", "source", "printed_only", "by", "across", "columns", "rows")
 _KEYS = ("cohort", "arm", "figure")
 _METRICS = ("accuracy", "sensitivity", "specificity", "auroc")
@@ -92,6 +93,7 @@ def study_of(content: Mapping[str, Any], name: str, where: str, splits: Sequence
         cohorts=tables["cohorts"],
         protocols=tables["protocols"],
         arms=tables["arms"],
+        segmenter=str(content.get("segmenter", "otsu")),
         comparators=tables["comparators"],
         selection=None if selection is None else _made(SelectionRule, selection, f"{where}, selection"),
         splits=tuple(splits),

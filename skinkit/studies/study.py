@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 KINDS = (
     "ablation", "by_class", "external", "confusion", "flow", "segmentation", "signature", "candidates", "explanation",
-    "faithfulness", "halves", "literature", "none",
+    "faithfulness", "localisation", "halves", "literature", "none",
 )  # fmt: skip
 """How the content of an exhibit is computed; ``none``: it cannot be."""
 UNITS = ("share", "%", "cases", "count", "s", "h", "years", "millions", "SHAP")
@@ -231,6 +231,7 @@ class Study:
         classes: class set.
         malignant: malignant set.
         preset: the paper's preset.
+        segmenter: what outlines its lesions, unless another is asked for.
         cohorts: what it was trained and scored on.
         protocols: the first is the one without leakage.
         arms: the ablation, from the simplest; the last one is the whole system.
@@ -253,6 +254,7 @@ class Study:
     protocols: tuple[Protocol, ...]
     arms: tuple[Arm, ...]
     comparators: tuple[Arm, ...] = ()
+    segmenter: str = "otsu"
     selection: SelectionRule | None = None
     splits: tuple[PublishedSplit, ...] = ()
     parts: tuple[Exhibit, ...] = ()

@@ -227,8 +227,11 @@ class PhotoClassifier(Network, nn.Module):
             maps = self._maps({LOWER: lower.transpose(0, 1).flatten(0, 1)})
         else:
             maps = self.look(torch.cat(self._versions(self.pictures(batch))))
-        *earlier, last = (self._upright(m) for m in maps)
-        return self._packed(self.keep((*earlier, self.last(last))))
+        return self._packed(self.keep(self.shown(tuple(self._upright(m) for m in maps))))
+
+    def shown(self, maps: Maps) -> Maps:
+        """The maps as they are, passed through the layers that heatmaps show: the last through ``last``."""
+        return (*maps[:-1], self.last(maps[-1]))
 
     def lower(self, batch: Mapping[str, torch.Tensor], *, versions: bool) -> torch.Tensor:
         """(n, versions, width) of :meth:`skinkit.models.parts.backbone.Backbone.lower`."""

@@ -550,6 +550,13 @@ class Network(Model, _Module):
         name = next(name for name in self.READS if name.startswith("image"))
         return {name: self.last}  # type: ignore[dict-item]
 
+    def heat_layers(self) -> Mapping[str, tuple[str, nn.Module]]:
+        """Name of a heatmap -> the photo it lies over and the block it shows; by default :meth:`blocks`.
+
+        A network that looks at one photo in several ways has a heatmap for each (``skinkit localise``).
+        """
+        return {name: (name, block) for name, block in self.blocks().items()}
+
     def effective_class_prior(self) -> torch.Tensor | None:
         """(classes,) mix of classes for which its probabilities hold, up to a factor; None: that of the training."""
         return None

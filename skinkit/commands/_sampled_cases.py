@@ -1,0 +1,68 @@
+"""Predicted photos of a cohort, a random sample, for the commands that measure explanations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from skinkit.artifacts.artifact import Artifact, open_artifact
+from skinkit.console import Console
+from skinkit.errors import CaseError, InputError
+from skinkit.schemas import OK
+from skinkit.workspace import Ref, Workspace
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+
+def predicted_photos(predictions: Artifact, cohort: str) -> pd.DataFrame:
+    """The predictions of single photos, sorted by case.
+
+    Raises:
+        InputError: there is none.
+    """
+    table = predictions.table()
+    table = table[(table["level"] == "image") & (table["status"] == OK)].sort_values("case_id", kind="stable")
+    if table.empty:
+        raise InputError(f"{cohort} has no predicted image", "predictions of photos", "run 'skinkit predict'")
+    return table.reset_index(drop=True)
+
+
+def sample(table: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
+    """So many rows at random, in their order; 0 for all."""
+    import numpy as np
+
+    chosen = np.random.default_rng(seed).permutation(len(table))[: count or None]
+    return table.iloc[np.sort(chosen)]
+
+
+def fused_of_predicted(
+    table: pd.DataFrame, predictions: Artifact, workspace: Workspace, cohort: str, model: str
+) -> list[dict[str, Any]]:
+    """The fused rows of predicted cases, in their order, as ``skinkit.stages.explain.fused_cases`` gives them."""
+    from skinkit.stages.explain import fused_cases
+    from skinkit.stages.predict import fused_of
+
+    fused = str(predictions.config.get("fused") or "") or fused_of(model, workspace)
+    return fused_cases(table, open_artifact(workspace.path(Ref("fused", cohort, fused))))
+
+
+def with_photos(
+    cases: list[dict[str, Any]], root: Path, console: Console, label: str
+) -> Iterator[tuple[int, Mapping[str, Any], np.ndarray]]:
+    """Place and case of each whose photo can be read, and the photo; the others are counted by the progress bar."""
+    import pandas as pd
+
+    from skinkit.learning.examples import photos_of
+
+    with console.progress(len(cases), label) as tick:
+        for place, case in enumerate(cases):
+            try:
+                rgb = photos_of(pd.DataFrame([case]), root)[0].read()
+            except CaseError:
+                tick(failed=True)
+                continue
+            yield place, case, rgb
+            tick()
