@@ -296,6 +296,7 @@ def check_text(model: type[Any]) -> None:
         unknown = set(model.READS) - {*PICTURES, *TABLES, TEACHER if issubclass(model, Network) else MEMBERS}
         _must(model, not unknown, f"READS names {', '.join(sorted(unknown))}, which nothing provides")
         _must(model, model.RADIOMICS in ("none", "signature", "all"), f"RADIOMICS is {model.RADIOMICS!r}")
+        _must(model, model.MISSING in ("zeros", "indicator", "median"), f"MISSING is {model.MISSING!r}")
         _must(model, model.HEATMAP in HEATMAPS, f"HEATMAP is {model.HEATMAP!r}")
         _must(model, isinstance(model.REFITS, bool), "REFITS is neither true nor false")
     _must(model, isinstance(model.TASKS, bool), "TASKS is neither true nor false")

@@ -29,8 +29,10 @@ Departures:
     the transformer. Every shape and the recipe are ours. The masks are those of the workspace's segmenter, drawn
     before: it is not trained together with this network. A photo whose mask failed is looked at whole. Outside of the
     lesion stands the mean colour, because black would draw an edge around it. Tokens are made of any attributes: age,
-    sex and site are three of them. ``fusion=both_ways`` also lets the lesion ask the photo and takes the mean of
-    both v, ``fusion=concat`` joins the mean places of both; ``looks`` and ``metadata`` leave parts out, for ablation.
+    sex and site are three of them; an attribute that is not known says so in a column of its own (``--missing
+    indicator``, the default here), because age is filled with a median that many patients have. ``fusion=both_ways``
+    also lets the lesion ask the photo and takes the mean of both v, ``fusion=concat`` joins the mean places of both;
+    ``looks`` and ``metadata`` leave parts out, for ablation.
 """
 
 from __future__ import annotations
@@ -102,6 +104,7 @@ class DualNetwork(PhotoClassifier):
 
     TASK = "classify"
     READS = ("image", "mask", "attributes")
+    MISSING = "indicator"  # written by its fill alone, an unknown age would be that of a patient of the median age
     CONFIG = Config
     PRESETS: ClassVar[Presets] = {
         "atiq2025": {},

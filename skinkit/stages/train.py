@@ -130,7 +130,8 @@ def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:
         config = replace(config, weights=str(recorded.get("weights") or ""), replay=again)
     synthetic = config.synthetic or str(recorded.get("synthetic") or "")
     synthetic = "" if synthetic == NO_IMAGES else synthetic
-    config = replace(config, model=name, cohorts=cohorts, synthetic=synthetic)
+    missing = model.MISSING if config.missing == "auto" else config.missing
+    config = replace(config, model=name, cohorts=cohorts, synthetic=synthetic, missing=missing)
     if config.teacher and not config.objective and protocol.TEACHER not in model.READS:
         config = replace(config, objective="distillation")
     _check_objective(config)

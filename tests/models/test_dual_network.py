@@ -75,6 +75,15 @@ def test_outside_of_the_lesion_stands_the_mean_colour() -> None:
 # -------------------------------------------------------------------------------------------------------- who asks
 
 
+def test_a_full_mask_and_a_failed_one_show_the_whole_photo_and_an_empty_one_no_part_of_it() -> None:
+    network = built()
+    given = {**batch(1), "mask": torch.ones(1, 64, 64)}  # also what a failed mask is read as
+    torch.testing.assert_close(network.pictures(given)[:, 3:], given["image"])
+    empty = network.pictures({**given, "mask": torch.zeros(1, 64, 64)})[:, 3:]
+    torch.testing.assert_close(empty, network.backbone.mean.expand_as(empty))
+    assert torch.isfinite(network.answer({**given, "mask": torch.zeros(1, 64, 64)})["diagnosis"]).all()
+
+
 def test_every_place_of_the_photo_asks_the_places_of_the_lesion() -> None:
     network = built()
     photo, lesion = torch.rand(2, 4, 32), torch.rand(2, 4, 32)

@@ -19,6 +19,7 @@ from netcal_figures import drawn
 from skinkit.evaluation.comparison import mcnemar
 from skinkit.evaluation.decision import THRESHOLDS, Decided, decision_curve
 from skinkit.evaluation.metric_table import ScoredCases, measure, replicated
+from skinkit.evaluation.overlap import overlap
 from skinkit.signature.selection import welch
 from skinkit.stats import cross_fit, metrics
 from skinkit.stats.calibration import Recalibration
@@ -94,9 +95,13 @@ def test_the_overlap_of_masks_as_the_isic_challenges_score_it() -> None:
     rng = np.random.default_rng(0)
     for share in (0.0, 0.1, 0.6):
         truth, mask = rng.random((40, 40)) < share, rng.random((40, 40)) < share
+        mask = truth ^ (rng.random((40, 40)) < 0.05) if share == 0.6 else mask
         table = confusion(truth.ravel(), mask.ravel(), np.ones(truth.size), "lesion")
         assert metrics.dice(truth, mask) == pytest.approx(isic.binary_dice(table))
         assert metrics.iou(truth, mask) == pytest.approx(isic.binary_jaccard(table))
+        agreement = overlap({"iou": [metrics.iou(truth, mask)]}, ["p"])
+        thresholded = isic.binary_threshold_jaccard(table, threshold=0.65)
+        assert agreement["iou_thresholded"]["estimate"] == pytest.approx(thresholded)
 
 
 @pytest.mark.parametrize("prevalence", [None, 0.02])

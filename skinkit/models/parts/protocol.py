@@ -98,6 +98,7 @@ class Model:
         FORMER: former name of a setting -> its present names; models trained under it are read so.
         REMOVED: former name of a setting -> what does the same now; models trained without its effect are read.
         RADIOMICS: classifiers: the radiomic features read by default, ``none``, ``signature`` or ``all``.
+        MISSING: classifiers: how an unknown attribute is written by default, ``zeros``, ``indicator`` or ``median``.
         HEATMAP: classifiers: how a case is explained by default, ``gradcam``, ``gfa`` or ``occlusion_of_mask``.
         REFITS: whether it may be fitted once more on training and validation rows after calibrating.
         BALANCED: whether its loss counts all classes alike, whatever their numbers.
@@ -113,6 +114,7 @@ class Model:
     FORMER: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
     REMOVED: ClassVar[Mapping[str, Removed]] = MappingProxyType({})
     RADIOMICS: ClassVar[Literal["none", "signature", "all"]] = "none"
+    MISSING: ClassVar[Literal["zeros", "indicator", "median"]] = "zeros"
     HEATMAP: ClassVar[Heatmap] = "gradcam"
     REFITS: ClassVar[bool] = False
     BALANCED: ClassVar[bool] = False

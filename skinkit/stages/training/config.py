@@ -129,11 +129,11 @@ class Config:
         "encoder of the metadata; auto: pad81 where a development case has a PAD attribute, else isic",
     ] = "auto"
     missing: Annotated[
-        Literal["zeros", "indicator", "median"],
+        Literal["auto", "zeros", "indicator", "median"],
         "how an unknown attribute is written: zeros (a category as all zeros, a number as the encoder's fill), "
         "indicator (beside that a column that says so) or median (a number as the training median, a category as one "
-        "of its own)",
-    ] = "zeros"
+        "of its own); auto: the model's default",
+    ] = "auto"
     radiomics: Annotated[
         Literal["auto", "none", "signature", "all"], "radiomic features of the model; auto: the model's default"
     ] = "auto"
