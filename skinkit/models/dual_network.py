@@ -18,6 +18,8 @@ Equations:
     (4) A = MHA(Q = T_o, K = V = T_s),   Z = LN(T_o + A),   Z' = LN(Z + FFN(Z)),   v = mean over places of Z'
     (5) t_j = W_j M_j + b_j, or a learnt token where attribute j is not known,   u = W_u Transformer([c; t_1; ..])_c
     (6) p = softmax(W_2 Drop(ReLU(BN(W_1 [v; u]))))
+    (7) joint: z = decoder(E_o(x)), sigmoid(z) for m of eq. 1,   L = CE + lambda (BCE(z, m) + Dice(z, m))
+        decoder: eqs. 2 to 6 of deep_unet; m of the loss: the workspace's mask
 
 Shapes:
     image (n, 3, S, S), 0 to 1; mask m (n, S, S); attributes M (n, a), of which M_j are those of attribute j; with
@@ -27,12 +29,12 @@ Shapes:
 Departures:
     Of the paper only the abstract and what others tell of it could be read; it names DenseNet201, cross-attention and
     the transformer. Every shape and the recipe are ours. The masks are those of the workspace's segmenter, drawn
-    before: it is not trained together with this network. A photo whose mask failed is looked at whole. Outside of the
-    lesion stands the mean colour, because black would draw an edge around it. Tokens are made of any attributes: age,
-    sex and site are three of them; an attribute that is not known says so in a column of its own (``--missing
-    indicator``, the default here), because age is filled with a median that many patients have. ``fusion=both_ways``
-    also lets the lesion ask the photo and takes the mean of both v, ``fusion=concat`` joins the mean places of both;
-    ``looks`` and ``metadata`` leave parts out, for ablation.
+    before; with ``joint`` they are what a decoder on E_o learns to draw, whose soft outline E_s is shown in their
+    place. A photo whose mask failed is looked at whole. Outside of the lesion stands the mean colour, because black
+    would draw an edge around it. Tokens are made of any attributes: age, sex and site are three of them; an attribute
+    that is not known says so in a column of its own (``--missing indicator``, the default here), because age is filled
+    with a median that many patients have. ``fusion=both_ways`` also lets the lesion ask the photo and takes the mean of
+    both v, ``fusion=concat`` joins the mean places of both; ``looks`` and ``metadata`` leave parts out, for ablation.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -48,11 +51,15 @@ from torch import nn
 
 from skinkit.errors import ConfigError
 from skinkit.models.parts.backbone import Backbone, Maps
+from skinkit.models.parts.dual_attention import Decoder
+from skinkit.models.parts.losses import bce_dice
 from skinkit.models.parts.photo_classifier import PhotoClassifier, PhotoConfig
 from skinkit.models.parts.protocol import Augment, Presets, Sizes
 from skinkit.models.parts.recipe import LIVE, QUICK, Augmented, PhotoRecipe, merged
 
 _EDGE_PX = 5
+_OUTLINE = 128
+"""Width of the decoder of eq. 7."""
 _KNOWN = 1e-6
 """Columns that differ by less from what the encoder writes for an unknown attribute are those of one."""
 _PHOTO, _LESION = "backbone", "lesion_backbone"
@@ -86,6 +93,8 @@ class Config(PhotoConfig):
     token_width: Annotated[int, "of the tokens of eq. 5"] = 128
     dilation: Annotated[float, "of eq. 1, share of the diameter of a circle of the lesion's area"] = 0.05
     dropout: Annotated[float, "Drop of eq. 6"] = 0.5
+    joint: Annotated[bool, "eq. 7: outline the lesion itself, learning it together with the rest"] = False
+    mask_share: Annotated[float, "lambda of eq. 7"] = 1.0
 
 
 class DualNetwork(PhotoClassifier):
@@ -100,6 +109,7 @@ class DualNetwork(PhotoClassifier):
         answering: eq. 4 the other way.
         tokens: eq. 5.
         output: eq. 6.
+        outline: the decoder of eq. 7.
     """
 
     TASK = "classify"
@@ -140,6 +150,10 @@ class DualNetwork(PhotoClassifier):
             nn.Linear(joined, w), nn.BatchNorm1d(w), nn.ReLU(), nn.Dropout(config.dropout),
             nn.Linear(w, len(sizes.answers)),
         )  # fmt: skip
+        if config.joint:
+            _check_sizes(config, self.backbone)
+            *finer, deepest = self.backbone.widths
+            self.outline = Decoder(finer, deepest, _OUTLINE, aspp=True, gates="dual", dropout=0.1)
 
     @classmethod
     def backbone_names(cls, config: Config) -> tuple[str, ...]:
@@ -149,14 +163,38 @@ class DualNetwork(PhotoClassifier):
     def pictures(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """(n, 6, S, S) x and x_s of eq. 2, or (n, 3, S, S) one of them."""
         x = batch["image"]
-        if self.config.looks == "photo":
+        if self.config.looks == "photo" or self.config.joint:
             return x
-        m = softened(dilated(batch["mask"].to(x.dtype), self.config.dilation))[:, None]
-        lesion = m * x + (1 - m) * self.backbones[0].mean
+        lesion = self._lesion(x, batch["mask"].to(x.dtype))
         return lesion if self.config.looks == "lesion" else torch.cat([x, lesion], 1)
+
+    def _lesion(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """x_s of eq. 2, of a mask (n, S, S) that may be soft."""
+        m = softened(dilated(mask, self.config.dilation))[:, None]
+        return m * x + (1 - m) * self.backbones[0].mean
+
+    def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Weighted cross-entropy, and that of eq. 7; a mask that is the whole photo failed, and is not learnt."""
+        if not self.config.joint:
+            return super().loss(batch)
+        maps, z = self._outlined(self.pictures(batch))
+        loss = self.weighted(self.head(self.remembered(maps), batch)["diagnosis"], batch)
+        mask = batch["mask"].float()
+        drawn = mask.mean((1, 2)) < 1
+        return loss + self.config.mask_share * bce_dice(z[drawn].float(), mask[drawn]) if drawn.any() else loss
+
+    def _outlined(self, x: torch.Tensor) -> tuple[Maps, torch.Tensor]:
+        """Both encoders' maps of photos (n, 3, S, S), and z of eq. 7 (n, S, S)."""
+        *finer, deepest = self.backbone(x)
+        # The base class asks for the shapes of the maps before there is a decoder.
+        z = self.outline.decoded(finer, deepest) if "outline" in self._modules else x[:, :1]
+        z = functional.interpolate(z, size=x.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+        return (self.lesion_backbone(self._lesion(x, z.sigmoid()))[-1], deepest), z
 
     def look(self, pictures: torch.Tensor) -> Maps:
         """F(E_s(x_s)) and F(E_o(x)), (n, width, h, w) each, or one of them."""
+        if self.config.joint:
+            return self._outlined(pictures)[0]
         if pictures.shape[1] == 3:
             return (self.backbone(pictures)[-1],)
         return (self.lesion_backbone(pictures[:, 3:])[-1], self.backbone(pictures[:, :3])[-1])
@@ -274,15 +312,14 @@ class Tokens(nn.Module):
         return u
 
 
-@torch.no_grad()
 def dilated(mask: torch.Tensor, share: float) -> torch.Tensor:
     """M of eq. 1 before its edge is softened.
 
     Args:
-        mask: (n, S, S), 0 or 1.
+        mask: (n, S, S), 0 to 1.
         share: of the diameter of a circle of the lesion's area.
     """
-    radii = (share * 2 * (mask.sum((1, 2)) / math.pi).sqrt()).round().long()
+    radii = (share * 2 * (mask.detach().sum((1, 2)) / math.pi).sqrt()).round().long()
     out = mask.clone()
     for radius in sorted(set(radii.tolist())):
         if radius:
@@ -305,11 +342,28 @@ def _check(config: Config, sizes: Sizes) -> None:
             "a width that heads divides, a token_width that 4 divides, and a dilation from 0 to below 1",
             "correct the settings",
         )
+    if config.joint and config.looks != "both":
+        raise ConfigError(
+            f"joint with looks = {config.looks}",
+            "looks = both: the photo's network outlines what the lesion's is shown",
+            "leave joint out, or set looks=both",
+        )
     if config.metadata != "none" and not sizes.columns.get("attributes"):
         raise ConfigError(
             "no attributes to make tokens of",
             "metadata of the patients",
             "give --attributes auto, or --settings metadata=none",
+        )
+
+
+def _check_sizes(config: Config, backbone: Backbone) -> None:
+    """Refuse to outline with maps that do not halve from stage to stage."""
+    halved = all(coarse == 2 * fine for fine, coarse in pairwise(backbone.strides))
+    if not halved or config.side_px % backbone.strides[-1]:
+        raise ConfigError(
+            f"joint with {config.backbone} at {config.side_px} px",
+            "stages whose maps halve, such as a ResNet's, and a side that the last stage divides evenly",
+            "leave joint out, or choose another backbone or side_px",
         )
 
 

@@ -188,6 +188,56 @@ def test_it_learns_what_only_the_lesion_shows() -> None:
         assert (network(given)["diagnosis"].argmax(1) == labels).all()
 
 
+def test_jointly_it_learns_to_outline_what_the_lesion_network_is_shown() -> None:
+    """The mask of the batch is its teacher alone: in use, another mask changes nothing."""
+    torch.manual_seed(0)
+    network = built(joint=True, metadata="none", backbone="resnet18").train()
+    centres = torch.tensor([[20, 20], [40, 24], [28, 44], [44, 44]])
+    rows, columns = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+    masks = torch.stack([((rows - r) ** 2 + (columns - c) ** 2 < 12**2).float() for r, c in centres])
+    given = {
+        "image": (0.75 - 0.5 * masks)[:, None].expand(-1, 3, -1, -1) + 0.05 * torch.rand(4, 3, 64, 64),
+        "mask": masks,
+        "attributes": torch.zeros(4, 5),
+        "class": torch.tensor([0, 1, 2, 0]),
+    }
+    optimiser = torch.optim.Adam(network.parameters(), 2e-3)
+    for _ in range(40):
+        optimiser.zero_grad()
+        network.loss(given).backward()
+        optimiser.step()
+    network.eval()
+    with torch.no_grad():
+        _, z = network._outlined(given["image"])
+        drawn, true = z > 0, masks.bool()
+        assert ((drawn & true).sum() / (drawn | true).sum()) > 0.7
+        other = {**given, "mask": torch.ones(4, 64, 64)}
+        assert torch.equal(network.answer(given)["diagnosis"], network.answer(other)["diagnosis"])
+
+
+def test_a_failed_mask_teaches_no_outline() -> None:
+    network = built(joint=True)
+    network.train()
+    failed = {**batch(), "mask": torch.ones(2, 64, 64)}
+    network.loss(failed).backward()
+    learnt = [p.grad for p in network.outline.parameters() if p.grad is not None]
+    assert all(torch.isfinite(gradient).all() for gradient in learnt)
+    torch.manual_seed(0)
+    before = float(network.loss(failed).detach())
+    network.config = configured(DualNetwork, **{**vars(network.config), "mask_share": 100.0})
+    torch.manual_seed(0)
+    assert float(network.loss(failed).detach()) == pytest.approx(before, rel=1e-3)
+    torch.manual_seed(0)
+    assert float(network.loss(batch()).detach()) > before + 10
+
+
+def test_jointly_needs_both_networks_and_maps_that_halve() -> None:
+    with pytest.raises(ConfigError, match="looks = photo"):
+        built(joint=True, looks="photo")
+    with pytest.raises(ConfigError, match="vit"):
+        built(joint=True, backbone="timm/vit_tiny_patch16_224", side_px=224)
+
+
 @pytest.mark.parametrize("settings", [{"heads": 5}, {"token_width": 18}, {"dilation": 1.0}])
 def test_settings_that_cannot_be_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):

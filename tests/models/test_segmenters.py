@@ -27,7 +27,7 @@ from skinkit.images.masks import agreement, one_region
 from skinkit.learning.fold_segmenter import strata
 from skinkit.learning.rows import DevelopmentRows
 from skinkit.models import deep_unet, mask_rcnn, model_config, unet
-from skinkit.models.parts import losses
+from skinkit.models.parts import dual_attention, losses
 from skinkit.workspace import Ref, Workspace
 
 
@@ -449,7 +449,7 @@ def deep(**settings: Any) -> deep_unet.DeepUNet:
 
 def test_a_gate_is_spatial_times_channel() -> None:
     torch.manual_seed(0)
-    gate, skip, g = deep_unet.Gate(8, 6, "dual"), torch.rand(2, 8, 5, 5), torch.rand(2, 6, 5, 5)
+    gate, skip, g = dual_attention.Gate(8, 6, "dual"), torch.rand(2, 8, 5, 5), torch.rand(2, 6, 5, 5)
     with torch.no_grad():
         hidden = torch.relu(
             torch.einsum("oc,nchw->nohw", gate.of_skip.weight[:, :, 0, 0], skip)
@@ -460,14 +460,14 @@ def test_a_gate_is_spatial_times_channel() -> None:
         pooled = torch.cat([skip.mean((2, 3)), g.mean((2, 3))], 1)
         c = torch.sigmoid(gate.excite(torch.relu(gate.squeeze(pooled))))
         torch.testing.assert_close(gate(skip, g), skip * s * c[:, :, None, None])
-        assert deep_unet.Gate(8, 6, "none")(skip, g) is skip
+        assert dual_attention.Gate(8, 6, "none")(skip, g) is skip
 
 
 @pytest.mark.parametrize("kind", ["dual", "spatial", "channel", "none"])
 @pytest.mark.parametrize("aspp", [True, False])
 def test_every_part_of_deep_unet_can_be_left_out_and_every_weight_learns(kind: str, aspp: bool) -> None:
     network = deep(gates=kind, aspp=aspp, frozen_stages=0).train()
-    assert any(isinstance(module, deep_unet.Aspp) for module in network.modules()) is aspp
+    assert any(isinstance(module, dual_attention.Aspp) for module in network.modules()) is aspp
     names = [name for name, _ in network.named_parameters()]
     assert any(name.endswith("places.weight") for name in names) is (kind in ("dual", "spatial"))
     assert any(name.endswith("excite.weight") for name in names) is (kind in ("dual", "channel"))
