@@ -121,10 +121,10 @@ class Leakage:
         """
         words = {NEAR: f"near-identical to {where}", ALIKE: f"like {where}, which alone is not refused: look at both"}
         counts = {kind: self.counts.get(kind, 0) for kind in words}
+        pairs = {kind: listed_pairs(self.pairs[self.pairs["kind"] == kind]) for kind, n in counts.items() if n}
         return [
-            f"{n} case{'s' * (n > 1)} {words[kind]}: {_listing(self.pairs[self.pairs['kind'] == kind])}{self._pictured}"
-            for kind, n in counts.items()
-            if n
+            f"{counts[kind]} case{'s' * (counts[kind] > 1)} {words[kind]}: {said}{self._pictured}"
+            for kind, said in pairs.items()
         ]
 
     def limits(self) -> str:
@@ -137,7 +137,7 @@ class Leakage:
 
     def listing(self) -> str:
         """The first pairs that are refused, in words."""
-        return _listing(self.refused)
+        return listed_pairs(self.refused)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a manifest: counts, compared kinds and the first pairs."""
@@ -363,7 +363,7 @@ def refuse(leakage: Leakage, allow: str, what: str, fix: str = "") -> None:
     if (pairs["kind"] == NEAR).any():
         near = f", or {where} where the photos differ after all{leakage._pictured}"
     raise RefusedError(
-        f"{what} share {leakage.cases} cases ({kinds}): {_listing(pairs)}",
+        f"{what} share {leakage.cases} cases ({kinds}): {listed_pairs(pairs)}",
         "no patient, lesion or image on both sides",
         (fix or "remove these cases from one side")
         + near
@@ -371,7 +371,8 @@ def refuse(leakage: Leakage, allow: str, what: str, fix: str = "") -> None:
     )
 
 
-def _listing(pairs: pd.DataFrame) -> str:
+def listed_pairs(pairs: pd.DataFrame) -> str:
+    """The first pairs in words, and how many more."""
     # The most specific pair of each case is enough to find it.
     first_pairs = pairs.drop_duplicates(["cohort", "case_id"])
     listing = [
@@ -521,13 +522,20 @@ def _telling(side: pd.DataFrame) -> pd.DataFrame:
     return side[np.minimum(ones, 64 - ones) >= PLAIN_BITS].reset_index(drop=True)
 
 
-def joined_groups(cases: pd.DataFrame, level: str = "patient") -> pd.Series:
+CaseKey = tuple[str, str]
+"""Cohort and case id."""
+
+
+def joined_groups(
+    cases: pd.DataFrame, level: str = "patient", together: Sequence[tuple[CaseKey, CaseKey]] = ()
+) -> pd.Series:
     """Groups that must not be divided: rows linked by a shared patient, lesion or image, directly or transitively.
 
     Args:
         cases: with ``group_id`` and any of the other columns of :func:`check`.
         level: ``patient`` joins patients, lesions and images; ``lesion`` lesions and images; ``image`` identical images
             (and the photographs of one case).
+        together: pairs of cases that are linked besides.
 
     Returns:
         A label per row, on the index of ``cases``: the alphabetically first group id of the linked rows.
@@ -551,6 +559,11 @@ def joined_groups(cases: pd.DataFrame, level: str = "patient") -> pd.Series:
         left.append(with_value)
         right.append(codes + nodes)
         nodes += len(values)
+    for pair in together:
+        rows_of_pair = np.flatnonzero(keys["case"].isin(["\0".join(case) for case in pair]))
+        left.append(rows_of_pair)
+        right.append(np.full(len(rows_of_pair), nodes))
+        nodes += 1
     rows, columns = np.concatenate(left), np.concatenate(right)
     graph = coo_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(nodes, nodes))
     component = connected_components(graph, directed=False)[1][:n]

@@ -5,7 +5,8 @@ so that the external cohort stays a test; ``external_overlap.csv`` lists these c
 
 The held-out parts of ``--folds K --seed S`` are those of scikit-learn's ``StratifiedGroupKFold(K, shuffle=True,
 random_state=S)`` on the cases sorted by (cohort, case_id), stratified by class and grouped by patient. Patients that
-share a lesion or an identical image form one group. The other protocols come from the studies; they divide by image as
+share a lesion or an identical image form one group; so do the few (at most 2 % of the cases) of which a photo is
+near-identical to one of another patient. The other protocols come from the studies; they divide by image as
 published and therefore need a reason (``--allow-leakage``).
 
 The split named ``masks`` (or any with ``--over masks``) is for segmenters: it covers the cases with a truth mask, with
@@ -60,6 +61,11 @@ PART_NAMES = {
 _FINEST_PARTS = 20
 OVERLAP_FILE = "external_overlap.csv"
 _OUTSIDE = "in_an_external_cohort"
+_ROUNDS = 5
+"""How often the parts are drawn anew because near-identical photos lie in two of them."""
+_FEW = 0.02
+"""Share of the cases up to which near-identical ones are kept together; with more, a person must look first."""
+_PAIR = ["cohort", "case_id", "other_cohort", "other_case_id"]
 if TYPE_CHECKING:
     ProtocolName = str
 else:  # the studies add their protocols
@@ -191,20 +197,19 @@ def run(config: Config, job: Job) -> Artifact:
     left_out = _left_out(every)
     by_class = config.over not in (MASKS, ALL)
     images, excluded = _labelled_images(every, classes) if by_class else _pictured_images(every, config.over)
-    images["joined"] = leakage.joined_groups(images, config.group)
-    cases = primary_images(images).reset_index(drop=True)
-    if config.import_file:
-        frame = _imported(_import_path(config, job.workspace), cases, job, config)
-    elif "split" in job.inputs:
-        frame = _following(job.inputs["split"], cases, config)
-    else:
-        frame = _as_published(published, cases, config, job) if published else _drawn(cases, config, job)
+    frame, cases, images, leaks, together = _divided(images, config, job)
     strata = classes.classes if by_class else tuple(sorted(set(cases["stratum"])))
     warnings = _thin_strata(frame, cases, strata, by_class=by_class)
     warnings += _overlap_warnings(config, job, shared)
     for text in warnings:
         job.console.warn(text)
-    leaks, remarks = _checked_leakage(frame, images, shared, config, job)
+    leaks, remarks = _checked_leakage(leaks, shared, config, job)
+    if len(together):
+        remarks.append(
+            f"{len(together)} cases have a photo near-identical to one of another patient or lesion, and are kept in "
+            f"one part with it: {leakage.listed_pairs(together)}"
+        )
+        job.console.warn(remarks[-1])
     for fold, rows in frame.groupby("fold"):
         sizes = ", ".join(f"{part} {int((rows['part'] == part).sum())}" for part in PARTS)
         job.console.info(f"  fold {fold}: {sizes}")
@@ -232,6 +237,7 @@ def run(config: Config, job: Job) -> Artifact:
                 "selection": chosen,
                 "external_overlap": shared.as_dict() if len(shared.pairs) else None,
                 "groups_joined": int((groups > 1).sum()),
+                **({"kept_together": together[_PAIR].to_numpy().tolist()} if len(together) else {}),
                 "leakage": leaks.as_dict(),
                 "allow_leakage": config.allow_leakage or None,
                 "warnings": warnings + remarks,
@@ -239,9 +245,41 @@ def run(config: Config, job: Job) -> Artifact:
         )
 
 
-def _checked_leakage(
-    frame: pd.DataFrame, images: pd.DataFrame, shared: Leakage, config: Config, job: Job
-) -> tuple[Leakage, list[str]]:
+def _divided(
+    images: pd.DataFrame, config: Config, job: Job
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, Leakage, pd.DataFrame]:
+    """Rows of the split, its cases and images with their group, what the parts share, and the pairs kept together.
+
+    Where a few cases of two parts are near-identical, their groups are joined and the parts are drawn anew.
+    """
+    import pandas as pd
+
+    from skinkit.audit import leakage
+
+    published, photos = _published(config), leakage.photos_of(job.workspace, job.console)
+    together: list[pd.DataFrame] = []
+    for round_ in range(_ROUNDS):
+        pairs = [((a, b), (c, d)) for of in together for a, b, c, d in of[_PAIR].astype(str).itertuples(index=False)]
+        images = images.assign(joined=leakage.joined_groups(images, config.group, pairs))
+        cases = primary_images(images).reset_index(drop=True)
+        if config.import_file:
+            frame = _imported(_import_path(config, job.workspace), cases, job, config)
+        elif "split" in job.inputs:
+            frame = _following(job.inputs["split"], cases, config)
+        else:
+            frame = _as_published(published, cases, config, job) if published else _drawn(cases, config, job)
+        leaks = leakage.look_at(_straddling(frame, images, config, photos), photos)
+        refused = leaks.refused
+        near = refused[refused["kind"] == leakage.NEAR]
+        few = sum(map(len, together)) + len(near) <= max(1.0, _FEW * len(cases))
+        drawn_here = published is None and not config.import_file and not config.allow_leakage
+        if near.empty or not (few and drawn_here) or round_ == _ROUNDS - 1:
+            break
+        together.append(near)
+    return frame, cases, images, leaks, pd.concat(together) if together else leaks.pairs.head(0)
+
+
+def _checked_leakage(leaks: Leakage, shared: Leakage, config: Config, job: Job) -> tuple[Leakage, list[str]]:
     """Leakage between the parts and remarks about it, which are also logged.
 
     Raises:
@@ -249,8 +287,6 @@ def _checked_leakage(
     """
     from skinkit.audit import leakage
 
-    photos = leakage.photos_of(job.workspace, job.console)
-    leaks = leakage.look_at(_straddling(frame, images, config, photos), photos)
     published = _published(config)
     if published and not published.over:
         leaks = leakage.joined(leaks, shared)

@@ -214,6 +214,29 @@ def test_near_identical_images_in_two_parts_are_refused_above_the_limit(workspac
     assert artifact.info["leakage"]["counts"]["near_identical"] > 10
 
 
+def test_a_few_near_identical_images_are_kept_in_one_part_whoever_they_are_of(workspace: Workspace) -> None:
+    rng = np.random.default_rng(0)
+    rows = [{**row, "dhash": f"{int(rng.integers(2**63)):016x}"} for row in many(60)]
+    write_cases(workspace, "pad", rows)
+    frame, before, _ = one(workspace)
+    assert "kept_together" not in before.info
+    part = frame.set_index("case_id")["part"]
+    held_out, learnt = (next(r for r in rows if part[r["image_id"]] == name) for name in ("held_out", "train"))
+    assert held_out["patient_id"] != learnt["patient_id"]
+    write_cases(workspace, "pad", [{**r, "dhash": held_out["dhash"]} if r is learnt else r for r in rows])
+    frame, artifact, said = one(workspace)
+    part, group = (frame.set_index("case_id")[name] for name in ("part", "group_id"))
+    both = [held_out["image_id"], learnt["image_id"]]
+    assert part[both].nunique() == group[both].nunique() == 1
+    assert "kept in one part with it" in said
+    assert {tuple(pair[1::2]) for pair in artifact.info["kept_together"]} <= {tuple(both), tuple(both[::-1])}
+    assert artifact.info["leakage"]["counts"]["near_identical"] == 0
+    # Patients stay whole, and --allow-leakage leaves the parts as they were.
+    assert (frame.groupby("patient_id")["part"].nunique() == 1).all()
+    frame, artifact, _ = one(workspace, allow_leakage="to see")
+    assert frame.set_index("case_id")["part"][both].nunique() == 2
+
+
 # ---------------------------------------------------------------------------------------------------- imported
 
 
