@@ -154,6 +154,37 @@ def test_bash_completes_commands_options_and_their_values(capsys: pytest.Capture
         assert all(name in told for name in (*STAGES, *COMMANDS))
 
 
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        (("predict", "--dev"), {"--device"}),
+        (("predict", "--device", ""), {"auto", "cpu", "cuda"}),
+        (("models", ""), {"install", "pack"}),
+        (("trai",), {"train"}),
+    ],
+)
+def test_other_shells_complete_commands_options_and_values(
+    shell: str, line: tuple[str, ...], offered: set[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"there is no {shell} here")
+    assert cli.main(["completion", shell]) == 0
+    (tmp_path / "script").write_text(capsys.readouterr().out, encoding="utf-8")
+    if shell == "fish":
+        asked = f"source {tmp_path}/script; complete -C 'skinkit {' '.join(line)}'"
+    else:  # what zsh's completion system would be told
+        words = " ".join(f"'{word}'" for word in ("skinkit", *line))
+        asked = (
+            "compadd() { shift; print -l -- $@; }; _describe() { print -l -- ${(P)2%%:*}; }; "
+            f"words=({words}); CURRENT={len(line) + 1}; source {tmp_path}/script"
+        )
+    options = ["-c"] if shell == "fish" else ["-f", "-c"]
+    answer = subprocess.run([shell, *options, asked], capture_output=True, text=True, check=True, env=dict(os.environ))
+    assert answer.stderr == ""
+    assert {row.split("\t")[0] for row in answer.stdout.splitlines()} >= offered
+
+
 @pytest.mark.parametrize(
     ("arguments", "found"),
     [

@@ -81,11 +81,17 @@ def _zsh(lines: Mapping[str, str], flags: Mapping[str, Flags], first: Mapping[st
             *(f"        {_quoted(value)}" for value in first.get(name, ())),
             *(f"        {_quoted(f'{flag}:{text}')}" for flag, (text, _) in flags[name].items()),
         ]
-        cases.append(f"    {name}) words=(\n{chr(10).join(words)}\n        ) ;;")
+        cases.append(f"    {name}) offers=(\n{chr(10).join(words)}\n        ) ;;")
+    values = [
+        f"    {name},{flag}) compadd -- {' '.join(allowed)}; return ;;"
+        for name in lines
+        for flag, (_, allowed) in flags[name].items()
+        if allowed
+    ]
     return f"""#compdef skinkit
 # zsh completion of skinkit, written by 'skinkit completion zsh'
 _skinkit() {{
-    local -a commands words
+    local -a commands offers  # words is what zsh has of the line
     commands=(
 {described}
         'help:Show the help of a command.'
@@ -97,12 +103,14 @@ _skinkit() {{
     case $words[2] in
     help) _describe command commands; return ;;
     esac
-    local name=$words[2]
-    words=()
-    case $name in
+    case $words[2],$words[CURRENT-1] in
+{chr(10).join(values)}
+    esac
+    offers=()
+    case $words[2] in
 {chr(10).join(cases)}
     esac
-    _describe option words || _files
+    _describe option offers || _files
 }}
 _skinkit "$@\""""
 
