@@ -51,8 +51,10 @@ def groups_of(
     """
     generator = np.random.default_rng([abs(part) for part in place])
     again = replay.beside(len(rows)) if replay else 0
-    wanted = phase.steps * phase.batch or len(rows) + again
-    if replay and phase.steps:
+    everything = len(rows) + again
+    steps = phase.steps or (phase.most_steps if phase.most_steps * phase.batch < everything else 0)
+    wanted = steps * phase.batch or everything
+    if replay and steps:
         again = round(wanted * replay.share)
     order = _drawn(rows, strata, wanted - again, phase, generator)
     if replay:
@@ -60,8 +62,8 @@ def groups_of(
         order = [order[at] for at in generator.permutation(wanted)]
     batch = phase.batch // world_size * world_size
     groups = [order[start : start + batch] for start in range(0, wanted, batch)]
-    if phase.steps:
-        return groups[: phase.steps]
+    if steps:
+        return groups[:steps]
     groups = [group[: len(group) // world_size * world_size] for group in groups]
     return [group for group in groups if len(group) >= 2 * world_size]
 

@@ -118,7 +118,11 @@ class DualNetwork(PhotoClassifier):
     CONFIG = Config
     PRESETS: ClassVar[Presets] = {
         "atiq2025": {},
-        "quick": merged(QUICK, LIVE, {"turned": False, "dropout": 0.3, "recipe": {"epochs": 10, "final_epochs": 10}}),
+        "quick": merged(
+            QUICK,
+            LIVE,
+            {"turned": False, "dropout": 0.3, "recipe": {"epochs": 10, "final_epochs": 10, "most_steps": 150}},
+        ),
     }
 
     lesion_backbone: Backbone

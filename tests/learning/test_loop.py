@@ -273,6 +273,16 @@ def test_an_epoch_sees_every_row_once_and_drops_a_last_single_one() -> None:
     assert [len(group) for group in schedule.groups_of(range(11), phase, (0, 0, 1), 2)] == [4, 4]
 
 
+def test_more_cases_than_an_epoch_may_have_steps_for_come_in_turn() -> None:
+    few = Phase("all", 1, batch=4, most_steps=3)
+    epochs = [schedule.groups_of(range(100), few, (0, 0, epoch), 1) for epoch in (1, 2)]
+    assert [[len(group) for group in groups] for groups in epochs] == [[4, 4, 4], [4, 4, 4]]
+    assert all(len({row for group in groups for row in group}) == 12 for groups in epochs)  # none twice
+    assert epochs[0] != epochs[1]
+    without = Phase("all", 1, batch=4)
+    assert schedule.groups_of(range(11), few, (0, 0, 1), 1) == schedule.groups_of(range(11), without, (0, 0, 1), 1)
+
+
 def test_steps_draw_rows_again_when_there_are_too_few() -> None:
     groups = schedule.groups_of(range(5), Phase("p", 1, batch=4, steps=5), (0, 0, 1), 1)
     assert [len(group) for group in groups] == [4] * 5

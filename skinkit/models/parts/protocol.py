@@ -345,6 +345,7 @@ class Phase:
         epochs: at most so many.
         batch: cases per step.
         steps: per epoch; 0 sees every training case once.
+        most_steps: most of them, where ``steps`` is 0: of more cases each epoch sees others; 0 for no limit.
         optimiser: ``adam``, ``adamw`` or ``sgd``.
         learning_rate: at its highest.
         rates: beginning of a parameter's name -> its own highest rate; the longest beginning that fits counts.
@@ -393,6 +394,7 @@ class Phase:
     plateau: int = 10
     snapshot_every: int = 0
     cached_views: int = 0
+    most_steps: int = 0
 
 
 @dataclass(frozen=True)
