@@ -206,6 +206,15 @@ TASKS: dict[str, ClassSet] = {
     "seven_point_score": _task("seven_point_score", "seven_point__score", _SCORE, {"from_3": "3 or more"}),
 }
 """Tasks beside the diagnosis, by name."""
+DERM7PT: dict[str, tuple[str, ...]] = {
+    "location": (
+        "abdomen", "acral", "back", "buttocks", "chest", "genital areas", "head neck", "lower limbs", "upper limbs",
+    ),
+    "elevation": ("flat", "palpable", "nodular"),
+    "difficulty": ("low", "medium", "high"),
+    "management": ("clinical follow up", "excision", "no further examination"),
+}  # fmt: skip
+"""derm7pt's own attributes (columns ``derm7pt__*``) and their values."""
 TASK_SETS: dict[str, tuple[str, ...]] = {"seven_point": tuple(_SEVEN_POINT)}
 """Name of several tasks -> their names."""
 

@@ -4,6 +4,9 @@ As downloaded (``release_v0``): ``meta/meta.csv`` and ``images/``. One table row
 ``case_id``, which is the table's ``case_num``. The seven criteria and the score stay as ``seven_point__*``, with the
 table's own values; ``skinkit.taxonomy.TASKS`` groups them. There is no age. ``lentigo`` is taken for solar lentigo.
 
+Location, elevation, difficulty and management stay as ``derm7pt__*``, which the encoders ``derm7pt`` and
+``derm7pt_leaky`` read: ``site`` and the attribute ``elevation`` have fewer values.
+
 The clinical image of a few cases is a dermoscopic one, as the column ``notes`` says; its row has the flag
 ``clinical_is_dermoscopic``.
 """
@@ -11,7 +14,7 @@ The clinical image of a few cases is a dermoscopic one, as the column ``notes`` 
 from __future__ import annotations
 
 from skinkit.data.source import Arrangement, Source, TableRow
-from skinkit.taxonomy import TASK_SETS, TASKS
+from skinkit.taxonomy import DERM7PT, TASK_SETS, TASKS
 
 _NEVI = ("blue", "clark", "combined", "congenital", "dermal", "recurrent", "reed or spitz")
 _MELANOMAS = (
@@ -25,6 +28,9 @@ _MELANOMAS = (
 CRITERIA = TASK_SETS["seven_point"]
 _SEVEN_POINT = (*CRITERIA, "seven_point_score")
 """Tasks of the checklist; the table's columns have their names."""
+_OWN = {"location": "location", "elevation": "elevation", "level_of_diagnostic_difficulty": "difficulty",
+        "management": "management"}  # fmt: skip
+"""Column of the table -> its name after ``derm7pt__``."""
 
 
 def _two_views(rows: list[TableRow]) -> list[TableRow]:
@@ -88,8 +94,9 @@ SOURCE = Source(
         },
         "elevation": {"flat": "False", "palpable": "True", "nodular": "True"},
         **{TASKS[name].column: {value: value for value in TASKS[name].members} for name in _SEVEN_POINT},
+        **{f"derm7pt__{name}": {value: value for value in values} for name, values in DERM7PT.items()},
     },
-    extra={TASKS[name].column: name for name in _SEVEN_POINT},
+    extra={TASKS[name].column: name for name in _SEVEN_POINT} | {f"derm7pt__{ours}": own for own, ours in _OWN.items()},
     flags={"notes": (r"(?=.*\bclinic)(?=.*\bderm)", "clinical_is_dermoscopic")},
-    revision=1,
+    revision=2,
 )

@@ -80,5 +80,5 @@ def run(config: Config, job: Job) -> Artifact:
 
 
 def _is_extra(column: str) -> bool:
-    """Columns of a source beyond the shared ones: criteria of the seven-point checklist, a hospital's ``keep``."""
-    return column.startswith(("seven_point__", "keep__"))
+    """Columns of a source beyond the shared ones: the seven-point checklist, derm7pt's own, a hospital's ``keep``."""
+    return column.startswith(("seven_point__", "derm7pt__", "keep__"))

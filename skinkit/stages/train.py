@@ -506,7 +506,7 @@ def _label_attributes(
     """What the model reads that nearly is the label, among the rows that it learns from; each is warned of."""
     from skinkit.artifacts.files import json_values
     from skinkit.audit import label_attributes
-    from skinkit.stats.encoders import ENCODERS
+    from skinkit.stats.encoders import ENCODERS, LEAKY
 
     reads = {a.name: label_attributes.ATTRIBUTE for a in ENCODERS[about["attributes"]] if "attributes" in model.READS}
     measured = about["radiomics"]["features"] or sorted({f for fold in about["folds"] for f in fold["signature"] or ()})
@@ -521,7 +521,12 @@ def _label_attributes(
         most_triples=0,
     )
     named: list[dict[str, Any]] = json_values(found.worth_a_warning())
-    for sentence in found.warnings:
+    said = found.warnings
+    if about["attributes"] in LEAKY and "attributes" in model.READS:
+        leaky = LEAKY[about["attributes"]]
+        said = [f"--attributes {about['attributes']}: {leaky['sentence']}", *said]
+        named.insert(0, {**leaky, "kind": label_attributes.ATTRIBUTE, "verdict": label_attributes.LABEL})
+    for sentence in said:
         job.console.warn(sentence)
     return named
 

@@ -8,6 +8,8 @@ PAD-UFES-20 were all biopsied).
     pad45   the 45 of them that MetaBlock's code reads by default
     isic    age / 100, sex (0.5 where unknown), one of six sites: what Wang 2024 reads, without inventing an order
     isic_ordinal    the same in Wang 2024's own width, 3 columns: the site is a number, 0 to 5
+    derm7pt    sex, nine locations and three elevations, 14 columns
+    derm7pt_leaky    the same with difficulty and management, 20 columns (:data:`LEAKY`)
     none    nothing
 
 What is unknown is written by one of three policies, fitted and saved with the encoder:
@@ -34,7 +36,7 @@ import pandas as pd
 from skinkit.errors import ConfigError, did_you_mean
 from skinkit.schemas import PAD_ATTRIBUTES
 from skinkit.stats.metrics import Floats
-from skinkit.taxonomy import SITES
+from skinkit.taxonomy import DERM7PT, SITES
 
 _RADIOMIC = re.compile(r"^(?:[A-Za-z0-9_]+_)?original_")
 
@@ -134,14 +136,36 @@ _ISIC: tuple[Attribute, ...] = (
     Attribute("site", "site", SITES),
 )
 _ISIC_ORDINAL = (*_ISIC[:2], Attribute("site", "site", codes={s: float(i) for i, s in enumerate(SITES)}, unknown=None))
+_DERM7PT: tuple[Attribute, ...] = (
+    _SEX,
+    *(Attribute(f"derm7pt__{name}", name, DERM7PT[name]) for name in ("location", "elevation")),
+)
+_DERM7PT_LEAKY: tuple[Attribute, ...] = (
+    *_DERM7PT,
+    *(Attribute(f"derm7pt__{name}", name, DERM7PT[name]) for name in ("difficulty", "management")),
+)
 ENCODERS: dict[str, tuple[Attribute, ...]] = {
     "pad81": _PAD81,
     "pad45": tuple(a for a in _PAD81 if a.name not in _LEFT_OUT_OF_45),
     "isic": _ISIC,
     "isic_ordinal": _ISIC_ORDINAL,
+    "derm7pt": _DERM7PT,
+    "derm7pt_leaky": _DERM7PT_LEAKY,
     "none": (),
 }
 """Encoder name -> its attributes in the order of their columns."""
+LEAKY: dict[str, dict[str, Any]] = {
+    "derm7pt_leaky": {
+        "columns": "derm7pt__difficulty and derm7pt__management",
+        "target": "melanoma",
+        "auroc": 0.888,
+        "n": 395,
+        "sentence": "difficulty and management were written down by the expert who made the diagnosis: on the official "
+        "test set of 395 cases the metadata with these two alone reach an accuracy of 0.727 and an AUROC of 0.888 for "
+        "melanoma, which no picture did. Figures of a model that reads them measure them.",
+    }
+}
+"""Encoder -> what of it is not known before the diagnosis, as ``skinkit.audit.label_attributes`` words it."""
 ZEROS, INDICATOR, MEDIAN = POLICIES = ("zeros", "indicator", "median")
 """How what is unknown is written."""
 _UNK = "UNK"
@@ -353,7 +377,9 @@ def missing_attributes(row: Mapping[str, Any], name: str, reads: Container[str] 
 
 
 def choose_encoder(frame: pd.DataFrame) -> str:
-    """``pad81`` where any case has a PAD-UFES-20 attribute, else ``isic``."""
+    """``derm7pt`` for derm7pt, ``pad81`` where any other case has a PAD-UFES-20 attribute, else ``isic``."""
+    if "derm7pt__location" in frame and frame["derm7pt__location"].notna().any():
+        return "derm7pt"
     has = any(column.name in frame and bool(frame[column.name].notna().any()) for column in PAD_ATTRIBUTES)
     return "pad81" if has else "isic"
 

@@ -396,6 +396,10 @@ def test_derm7pt_gives_two_views_of_a_case(tmp_path: Path) -> None:
     assert (clinical["site"], clinical["elevation"], clinical["age_years"]) == ("lower extremity", "True", None)
     assert clinical["seven_point__pigment_network"] == "atypical"
     assert clinical["seven_point__score"] == "4"
+    own = {name: clinical[f"derm7pt__{name}"] for name in ("location", "elevation", "difficulty", "management")}
+    assert own == {
+        "location": "lower limbs", "elevation": "palpable", "difficulty": "medium", "management": "excision",
+    }  # fmt: skip
     assert {clinical["status"], dermoscopic["status"]} == {"ok"}
     assert "private note" not in str(rows)
 

@@ -296,3 +296,30 @@ def test_a_name_stands_for_all_criteria(workspace: Workspace) -> None:
     )
     assert len(config.tasks) == 7
     assert "seven_point_score" not in config.tasks
+
+
+def test_soft_attention_answers_the_tasks_and_says_that_management_leaks(workspace: Workspace) -> None:
+    small = ("backbone=shufflenet_v2_x0_5", "side_px=64", "recipe.epochs=1", "recipe.batch=8", "maps=4")
+    given = {"model": "soft_attention", "weights": "none", "tasks": (f"{VEIL},{NETWORK}",), "settings": small}
+    said = make(workspace, "train", name="leaky", attributes="derm7pt_leaky", **given)
+    assert "written down by the expert who made the diagnosis" in said
+    about = open_artifact(workspace.path(Ref("models", name="leaky"))).json("model.json")
+    assert about["missing"] == "indicator"
+    assert about["label_attributes"][0]["columns"] == "derm7pt__difficulty and derm7pt__management"
+    said = make(workspace, "train", name="soft", **given)
+    assert "written down by the expert" not in said
+    about = open_artifact(workspace.path(Ref("models", name="soft"))).json("model.json")
+    assert about["attributes"] == "derm7pt"
+    make(workspace, "predict", name="soft")
+    rows = open_artifact(workspace.path(Ref("predictions", "other", "soft"))).table()
+    rows = rows[rows["level"] == "image"]
+    for task, classes in ((VEIL, ("absent", "present")), (NETWORK, ("absent", "typical", "atypical"))):
+        shares = rows[[f"p__{task}__{code}" for code in classes]].to_numpy()
+        np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-5)
+    make(workspace, "explain", name="soft", limit=2)
+    explained = open_artifact(workspace.path(Ref("explanations", "other", "soft")))
+    rows_of_files = explained.table().filter(like="heatmap_").to_dict("records")
+    for row in rows_of_files:  # both photos have a heatmap
+        files = {file for file in row.values() if isinstance(file, str)}
+        assert len(files) == 2
+        assert all((explained.path / file).is_file() for file in files)

@@ -11,6 +11,8 @@ from sklearn.preprocessing import StandardScaler
 
 from skinkit.errors import ConfigError
 from skinkit.stats.encoders import (
+    ENCODERS,
+    LEAKY,
     Encoder,
     Standardiser,
     choose_encoder,
@@ -97,13 +99,26 @@ def test_isic_of_two_patients_by_hand() -> None:
     assert ordinal.attributes == ("age_years", "sex", "site")
 
 
+def test_derm7pt_has_14_columns_and_20_where_it_leaks() -> None:
+    case = {"sex": "female", "derm7pt__location": "lower limbs", "derm7pt__elevation": "nodular"}
+    frame = pd.DataFrame([case, {**case, "derm7pt__management": "excision", "derm7pt__elevation": "flat"}])
+    assert choose_encoder(frame) == "derm7pt"
+    assert choose_encoder(frame.assign(derm7pt__location=None, elevation="True")) == "pad81"
+    raw = Encoder.fit("derm7pt", frame).encode(frame, scaled=False)
+    assert raw.shape == (2, 14)
+    assert raw[0].nonzero()[0].tolist() == [0, 9, 13]  # sex of 2, location of 9, elevation of 3
+    leaky = Encoder.fit("derm7pt_leaky", frame)
+    assert leaky.encode(frame, scaled=False).shape == (2, 20)
+    assert set(LEAKY) <= set(ENCODERS)
+
+
 def test_what_is_unknown_is_zero_before_scaling() -> None:
     raw = Encoder.fit("pad81", pd.DataFrame([PATIENT])).encode(pd.DataFrame([{"age_years": None}]), scaled=False)
     np.testing.assert_array_equal(raw, np.zeros((1, 81)))
 
 
 def test_biopsy_is_never_an_attribute() -> None:
-    for name in ("pad81", "pad45", "isic", "isic_ordinal", "none"):
+    for name in tuple(ENCODERS):
         assert not [column for column in column_names(name) if "biops" in column]
 
 
@@ -134,7 +149,7 @@ def test_imputing_takes_the_training_median() -> None:
     assert Standardiser.fit(["a"], np.full((2, 1), np.nan), [None]).fill == (0.0,)
 
 
-@pytest.mark.parametrize("name", ["pad81", "pad45", "isic", "isic_ordinal", "none"])
+@pytest.mark.parametrize("name", list(ENCODERS))
 def test_json_round_trip(name: str) -> None:
     frame = pd.DataFrame([PATIENT, {**PATIENT, "age_years": 30.0, "sex": "male", "region": "LIP"}])
     encoder = Encoder.fit(name, frame)

@@ -22,7 +22,7 @@ import re
 import sys
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -49,6 +49,9 @@ _HEADS = ("fc", "classifier", "head", "heads", "AuxLogits", "aux1", "aux2")
 _UNREAD = (*_HEADS, "avgpool", "dropout")
 """Children of torchvision's networks that come after the maps, or beside them."""
 HEAD = "head"
+MODIFIED_XCEPTION = "modified_xception"
+"""Xception with one block of the middle flow instead of eight (:func:`_modified_xception`)."""
+_CUT_FROM_XCEPTION = tuple(f"block{number}" for number in range(5, 12))
 _CLOSING = ("conv_head", "bn2")
 """What timm calls the closing convolution and its BatchNorm, which ends in the activation."""
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(\d\.)")
@@ -104,7 +107,10 @@ class Backbone(nn.Module):
     def __init__(self, name: str, side_px: int = 224, *, closing: bool = True) -> None:
         super().__init__()
         self.name, self.side_px, self.timm = name, side_px, name.startswith(TIMM)
-        cut = _timm(name, side_px, closing) if self.timm else _torchvision(name, side_px)
+        if name == MODIFIED_XCEPTION:
+            cut = _modified_xception()
+        else:
+            cut = _timm(name, side_px, closing) if self.timm else _torchvision(name, side_px)
         self.net, self.stages, self.widths, self.strides = cut.net, cut.stages, cut.widths, cut.strides
         self.closing = cut.closing
         self.last = nn.Identity()
@@ -150,6 +156,29 @@ class Backbone(nn.Module):
         if self.name.startswith("densenet"):
             maps[-1] = functional.relu(maps[-1])  # torchvision's forward does it outside of features
         return (*maps[:1] * (STAGES - len(maps)), *maps)
+
+    def staged(self, image: torch.Tensor, between: Callable[[int, torch.Tensor], torch.Tensor]) -> Maps:
+        """As :meth:`forward`, with something between the stages.
+
+        Args:
+            image: (n, 3, S, S), 0 to 1, in RGB.
+            between: number of a stage, from 0, and its maps -> what the next one reads of them.
+
+        Raises:
+            ConfigError: its stages are not modules that read one another's maps.
+        """
+        x, maps = (image - self.mean) / self.sd, []
+        for number, names in enumerate(self.stages):
+            if not names:
+                raise _uncut(self.name, "its stages share modules")
+            for name in names:
+                x = self.block(name)(x)
+            if number == STAGES - 1 and self.name.startswith("densenet"):
+                x = functional.relu(x)
+            x = between(number, x)
+            maps.append(x)
+        maps[-1] = self.last(maps[-1])
+        return tuple(maps)
 
     def lower(self, image: torch.Tensor, stages: int) -> torch.Tensor:
         """What the lowest stages answer to photos (n, 3, S, S): their maps' means but of the last, and its maps.
@@ -215,7 +244,8 @@ class Backbone(nn.Module):
             load_timm(self.net, self.name, self.side_px, state, what)
         else:
             named = {_OLD_DENSENET.sub(r"\1\2", name): value for name, value in state.items()}
-            load_into(self.net, _resized(self.net, named), what, without=[f"{head}." for head in _HEADS])
+            without = [*_HEADS, *(_CUT_FROM_XCEPTION if self.name == MODIFIED_XCEPTION else ())]
+            load_into(self.net, _resized(self.net, named), what, without=[f"{module}." for module in without])
         return f"{self.name} of {source}, its classes left out{corruption_note(self.net)}"
 
 
@@ -340,6 +370,32 @@ def _resized(net: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.
     with suppress(ValueError):  # of no square; refused afterwards for its shape
         return dict(interpolate_embeddings(net.image_size, net.patch_size, OrderedDict(state)))
     return state
+
+
+# ------------------------------------------------------------------------------------------------------ xception
+def _modified_xception() -> Cut:
+    """Xception whose middle flow has one block of three separable convolutions, with maps of half the side throughout.
+
+    timm's modules under timm's names, so that public weights fit what is left; convolutions without padding get one,
+    so that 299 px become 150, 75, 38, 19 and 10 places. The pooling and the classes after the exit flow are left out.
+
+    Source: F. Chollet, "Xception", CVPR 2017; Omeroglu et al., Engineering Applications of AI 120, 2023.
+    """
+    import timm
+
+    net: Any = timm.create_model("legacy_xception", num_classes=0)
+    for name in (*_CUT_FROM_XCEPTION, "global_pool", "fc"):
+        delattr(net, name)
+    for convolution in (net.conv1, net.conv2):
+        convolution.padding = (1, 1)
+    stages = (
+        ("conv1", "bn1", "act1", "conv2", "bn2", "act2", "block1"),
+        ("block2",),
+        ("block3", "block4"),
+        ("block12", "conv3", "bn3", "act3", "conv4", "bn4", "act4"),
+    )
+    half = (0.5, 0.5, 0.5)
+    return Cut(net, stages, (128, 256, 728, 2048), (4, 8, 16, 32), half, half)
 
 
 # ---------------------------------------------------------------------------------------------------------- timm

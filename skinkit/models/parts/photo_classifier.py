@@ -333,7 +333,8 @@ class PhotoClassifier(Network, nn.Module):
         for backbone in self.backbones:
             backbone.eval()
         with torch.no_grad():
-            blank = {"image": torch.zeros(1, 3, side, side), "mask": torch.ones(1, side, side)}
+            blank = {name: torch.zeros(1, 3, side, side) for name in self.READS if name.startswith("image")}
+            blank["mask"] = torch.ones(1, side, side)
             kept = self.keep(self.look(self.pictures(blank)))
         for backbone in self.backbones:
             backbone.train()

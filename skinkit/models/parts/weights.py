@@ -120,6 +120,14 @@ PUBLIC: dict[str, PublicWeights] = {
             "COCO_V1, 34.6 mask AP",
             "BSD-3-Clause code; weights trained on COCO 2017: annotations CC BY 4.0, images under Flickr's terms",
         ),
+        PublicWeights(
+            "modified_xception",
+            "modified_xception",
+            "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-cadene/xception-43020ad28.pth",
+            "43020ad28",
+            "ImageNet-1k, 79.0 % top-1 of the whole Xception, of which seven blocks are left out",
+            f"MIT code; {_IMAGENET_TERMS}",
+        ),
         *(
             PublicWeights(
                 f"{TIMM}deit_{size}_patch16_224",
