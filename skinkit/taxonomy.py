@@ -150,12 +150,20 @@ _ISIC2018_7 = {
     "DF": ("dermatofibroma",),
     "VASC": ("vascular_lesion",),
 }
+_DERM7PT5 = {
+    "BCC": ("basal_cell_carcinoma",),
+    "NEV": ("nevus",),
+    "MEL": ("melanoma",),
+    "MISC": ("dermatofibroma", "solar_lentigo", "melanosis", "miscellaneous", "vascular_lesion"),
+    "SK": ("seborrheic_keratosis",),
+}
+"""The diagnoses of derm7pt as Kawahara et al. 2019 group them."""
 _LABELS = {
     "AKIEC": "actinic keratosis and intraepithelial carcinoma", "SK": "seborrheic keratosis",
     "ACK": "actinic keratosis", "AK": "actinic keratosis", "BCC": "basal cell carcinoma", "MEL": "melanoma",
     "MM": "melanoma", "NEV": "nevus", "NV": "nevus", "SCC": "squamous cell carcinoma", "SEK": "seborrheic keratosis",
     "BKL": "benign keratosis", "DF": "dermatofibroma", "VASC": "vascular lesion", "benign": "benign",
-    "malignant": "malignant",
+    "malignant": "malignant", "MISC": "other lesions",
 }  # fmt: skip
 CLASS_SETS: dict[str, tuple[dict[str, tuple[str, ...]], str]] = {
     "pad6": (_PAD6, "pad"),
@@ -163,8 +171,9 @@ CLASS_SETS: dict[str, tuple[dict[str, tuple[str, ...]], str]] = {
     "wang4": (_WANG4, "wang"),
     "isic2017": (_ISIC2017, "wang"),
     "isic2018-7": (_ISIC2018_7, "wang"),
+    "derm7pt5": (_DERM7PT5, "pad"),
 }
-CLASS_SET_NAMES = ("pad6", "wang8", "malignancy", "wang4", "isic2017", "isic2018-7")
+CLASS_SET_NAMES = ("pad6", "wang8", "malignancy", "wang4", "isic2017", "isic2018-7", "derm7pt5")
 """In the order in which a table of probabilities is recognised by its columns."""
 
 

@@ -221,7 +221,7 @@ class Ablation:
         for cohort in self.results:
             held_out = "held-out cases" if self.role(cohort) == "development" else "external cohort"
             parts.append(f"{heading} {cohort} ({held_out})")
-            parts += [self._table(cohort), self._pairs(cohort)]
+            parts += [self._table(cohort), self._of_tasks(cohort), self._pairs(cohort)]
             parts += [f"{arm}: not scored: {why}." for (of, arm), why in self.not_scored.items() if of == cohort]
             refused = self.not_compared.get(cohort, {})
             parts += [f"{a} and {b} are not compared: {why}." for (a, b), why in refused.items()]
@@ -236,6 +236,23 @@ class Ablation:
                 cells = [with_interval(figures[name]) for name in SHOWN]
                 rows.append([arm.words, str(self.results[cohort][arm.name].n), *cells])
         return markdown_table(["arm", "n", *(words[4] for words in SHOWN.values())], rows) if rows else ""
+
+    def _of_tasks(self, cohort: str) -> str:
+        """The means over tasks of arms that answer several, after what always the most frequent class reaches."""
+        from skinkit.evaluation.task_average import FIGURES
+
+        means = {
+            arm.words: artifact.info["average_over_tasks"]
+            for arm in self.arms()
+            if (artifact := self.metrics.get((cohort, arm.name))) and "average_over_tasks" in artifact.info
+        }
+        if not means:
+            return ""
+        first = next(iter(means.values()))
+        rows = [["always the most frequent class", f"{first['majority_accuracy']:.3f}", "", ""]]
+        rows += [[words, *(with_interval(of[name]) for name in FIGURES)] for words, of in means.items()]
+        titles = ("accuracy", "balanced accuracy", "AUROC, macro")
+        return markdown_table([f"mean of {len(first['tasks'])} tasks", *titles], rows)
 
     def _pairs(self, cohort: str) -> str:
         shown = {"AUROC, macro", "malignant: AUROC", "balanced accuracy", "malignant: sensitivity, veto"}
@@ -443,6 +460,8 @@ def _training(arm: Arm, config: Config, split: str) -> dict[str, Any]:
     }
     if config.folds:
         options["folds"] = config.folds
+    if arm.tasks:
+        options["tasks"] = arm.tasks
     fixed = [f"{key}={_toml(value)}" for key, value in arm.settings.items()]
     options["settings"] = (*(config.settings if is_network else ()), *fixed)
     options["preset"] = (config.preset or arm.preset) if is_network else ""

@@ -47,7 +47,7 @@ class Config:
     segmenter: Annotated[str, "default segmenter"] = DEFAULTS["segmenter"]
     model: Annotated[str, "default model"] = DEFAULTS["model"]
     classes: Annotated[
-        str, "default class set: pad6, wang8, wang4, isic2017, isic2018-7, malignancy or a TOML file"
+        str, "default class set: pad6, wang8, wang4, isic2017, isic2018-7, derm7pt5, malignancy or a TOML file"
     ] = DEFAULTS["classes"]
 
 

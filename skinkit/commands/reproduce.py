@@ -48,6 +48,8 @@ _MODELLED = (
 )
 """Kinds of parts that need trained models."""
 _PHOTO_PX = 320
+_OF_TASKS = "accuracy, mean of"
+"""How the figure that is a mean over tasks begins."""
 
 
 @dataclass(frozen=True)
@@ -339,6 +341,9 @@ def _figure(ablation: ablate.Ablation, published: Published) -> Mapping[str, Any
     artifact = ablation.metrics.get((published.cohort, published.arm))
     if artifact is None:
         return None
+    if published.figure.startswith(_OF_TASKS):
+        mean = artifact.info.get("average_over_tasks")
+        return {**mean["accuracy"], "n": artifact.info["n"]} if mean else None
     class_, word, *rest = published.figure.split()
     if word == "called":
         curves = artifact.json("curves.json")

@@ -18,7 +18,7 @@ from skinkit.artifacts.files import digest, json_values
 from skinkit.artifacts.tables import read_table
 from skinkit.errors import ConfigError, InputError, RefusedError, did_you_mean, listed
 from skinkit.options import ONE_MODEL, Help
-from skinkit.schemas import DEFAULT_ENDPOINT, FAILED, IMAGE, LEARNT, LEARNT_LABEL, METRICS, OK
+from skinkit.schemas import DEFAULT_ENDPOINT, FAILED, IMAGE, LEARNT, LEARNT_LABEL, METRICS, OK, PRIMARY_TASK
 from skinkit.stages import Job, Sources
 from skinkit.stats.thresholds import source_of
 from skinkit.studies.protocols import HALF, LEFT_OUT_FILE
@@ -112,7 +112,7 @@ def run(config: Config, job: Job) -> Artifact:
     import pandas as pd
 
     from skinkit.audit import test_access_log
-    from skinkit.evaluation import scoring
+    from skinkit.evaluation import scoring, task_average
     from skinkit.learning.trained import effective_prevalence
 
     settings = settings_of(config, job.cohort.prevalence)
@@ -208,6 +208,10 @@ def run(config: Config, job: Job) -> Artifact:
         if tasks:
             info["tasks"] = {name: task.info for name, task in tasks.items()}
             info["text"] += scoring.tasks_text(info["tasks"])
+            every = {PRIMARY_TASK: evaluation, **{n: t.evaluation for n, t in tasks.items() if t.evaluation}}
+            mean = task_average.averaged(every, seed=settings.seed, draws=settings.bootstrap)
+            info["average_over_tasks"] = json_values(mean)
+            info["text"] += task_average.text(mean)
         if audited := _audited(config, job, table, images, classes):
             info |= audited.write(build.partial)
             info["text"] += f"\n\n  {info['shortcuts']['verdict']}"

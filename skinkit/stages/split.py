@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from skinkit.audit.leakage import Leakage, Photos
+    from skinkit.studies.study import SourceTable
 VERSION = 1
 SCHEMA = SPLIT
 
@@ -85,7 +86,9 @@ class Config:
         "cases with a class, cases with a truth mask, or all; auto: masks or all if the split is named so",
     ] = "auto"
     classes: Annotated[
-        str, "class set: pad6, wang8, wang4, isic2017, isic2018-7, malignancy or a TOML file (default: the workspace's)"
+        str,
+        "class set: pad6, wang8, wang4, isic2017, isic2018-7, derm7pt5, malignancy or a TOML file (default: the "
+        "workspace's)",
     ] = ""
     validation: Annotated[
         float,
@@ -624,8 +627,9 @@ def _as_published(published: PublishedSplit, cases: pd.DataFrame, config: Config
 
     if published.over:
         folders = _over_table(published, cases, job)
-        placed = cases.merge(folders, on="image_id", how="inner", validate="one_to_one")
+        placed = cases.merge(folders, on=published.over.key, how="inner", validate="one_to_one")
     else:
+        assert published.divide is not None  # a protocol without a table draws over the cases
         placed = cases.join(published.divide(cases["stratum"].tolist(), config.validation, config.seed))
     folds = []
     for fold in range(config.folds):
@@ -648,7 +652,7 @@ def _cohort_of(published: PublishedSplit, workspace: Workspace) -> str:
 
 
 def _over_table(published: PublishedSplit, cases: pd.DataFrame, job: Job) -> pd.DataFrame:
-    """``image_id``, ``folder`` and ``half`` of every row of the data set's table, with or without a photo on disk."""
+    """The key of the cases, ``folder`` and ``half`` of every row of the data set's table, with or without a photo."""
     import pandas as pd
 
     from skinkit.data import find_files
@@ -658,21 +662,57 @@ def _over_table(published: PublishedSplit, cases: pd.DataFrame, job: Job) -> pd.
     assert over is not None
     files = find_files(job.workspace.cohort(_cohort_of(published, job.workspace)))
     rows = [row.cells for row in read(files.tables[0], files.source.dialect).rows]
-    folders = published.divide([cells[over.label] for cells in rows], 0.0, 0)
+    if published.divide is not None:
+        folders = published.divide([cells[over.label] for cells in rows], 0.0, 0)
+    else:
+        folders = _listed_folders(over, files.root, len(rows))
     table = pd.DataFrame(
         {
-            "image_id": [cells[over.image].rpartition(".")[0] or cells[over.image] for cells in rows],
+            over.key: [cells[over.image].rpartition(".")[0] or cells[over.image] for cells in rows],
             "patient": [cells[over.patient] for cells in rows],
             "lesion": [f"{cells[over.patient]}|{cells[over.lesion]}" for cells in rows],
         }
-    ).join(folders)
+    ).join(folders, how="inner")
     test, rest = table[table["folder"] == 0], table[table["folder"] > 0]
     patients, lesions = (int(test[name].isin(rest[name]).sum()) for name in ("patient", "lesion"))
     job.console.info(
         f"  the test set is {len(test)} of {len(table)} rows of {files.tables[0].name}: {patients} share a patient "
         f"with the others, {lesions} a lesion; {len(cases)} cases have a photo"
     )
-    return table[["image_id", *folders.columns]]
+    return table[[over.key, *folders.columns]]
+
+
+def _listed_folders(over: SourceTable, root: Path, n: int) -> pd.DataFrame:
+    """``folder`` of the rows, by their place in the table, that the files of the data set list.
+
+    Raises:
+        InputError: a file is absent or holds something else, or a row is in two parts.
+    """
+    import pandas as pd
+
+    places = {HELD_OUT: 0, VALIDATION: 1, TRAIN: 2}
+    folder: dict[int, int] = {}
+    for part, pattern in over.parts.items():
+        file = next(iter(sorted(root.glob(pattern))), None)
+        if file is None:
+            raise InputError(
+                f"no {pattern} in {root}", f"the file of {over.title} that lists the {part} rows", "copy it there"
+            )
+        try:
+            numbers = [int(line.split(",")[0]) for line in file.read_text(encoding="utf-8-sig").split()[1:]]
+        except (ValueError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"{file}: {error}", "a header and one number a line", "take the file as published"
+            ) from None
+        wrong = next((number for number in numbers if not 0 <= number < n or number in folder), None)
+        if wrong is not None:
+            raise InputError(
+                f"{file}: row {wrong}",
+                f"numbers from 0 to {n - 1}, each in one part",
+                f"take the table and the files of {over.title} as published",
+            )
+        folder |= dict.fromkeys(numbers, places[part])
+    return pd.DataFrame({"folder": pd.Series(folder, dtype=int)})
 
 
 # ---------------------------------------------------------------------------------------------------- imported

@@ -33,6 +33,7 @@ class Arm:
         attributes: encoder of the metadata, as ``skinkit train`` takes it.
         radiomics: radiomic features, as ``skinkit train`` takes them.
         extends: arms that lack one thing this one has; it is compared with each of them.
+        tasks: what it answers beside the diagnosis, as ``skinkit train`` takes them.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Arm:
     attributes: str = "auto"
     radiomics: str = "auto"
     extends: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,9 @@ class SourceTable:
         source: the one source the development cohort must have.
         title: of the data set.
         image, patient, lesion, label: its columns.
+        key: column of the cases that ``image`` holds, without its suffix.
+        parts: part of the split -> file of the data set that lists its rows, counted from 0, below a header; then the
+            split is not drawn.
     """
 
     source: str
@@ -116,6 +121,8 @@ class SourceTable:
     patient: str
     lesion: str
     label: str
+    key: str = "image_id"
+    parts: Mapping[str, str] = field(default_factory=dict)
 
 
 Divide = Callable[[Sequence[str], float, int], "pd.DataFrame"]
@@ -133,7 +140,7 @@ class PublishedSplit:
     Attributes:
         name: of the protocol; no two studies may share one.
         words: whose it is, for the help.
-        divide: draws the folders.
+        divide: draws the folders; None: the table's data set lists its parts.
         folds: numbers of folds that were published.
         validation: the published share for validation.
         seed: the published seed, reported instead of ``--seed``; None if none was published.
@@ -143,7 +150,7 @@ class PublishedSplit:
 
     name: str
     words: str
-    divide: Divide
+    divide: Divide | None
     folds: tuple[int, ...] = (1,)
     validation: float = 0.2
     seed: int | None = None
@@ -160,8 +167,8 @@ class Published:
         cohort: name of a :class:`Wanted` cohort; empty if it is about none.
         arm: the arm it is closest to.
         figure: what it is: words of ``skinkit.evaluation.endpoint``, ``CLASS called CLASS``, ``CLASS threshold @
-            tuned_on_scored``, ``mean iou``, or ``insertion``, ``deletion`` and ``drop`` of a method; free text if
-            ``printed_only``.
+            tuned_on_scored``, ``accuracy, mean of`` so many tasks, ``mean iou``, or ``insertion``, ``deletion`` and
+            ``drop`` of a method; free text if ``printed_only``.
         value: the number; per cent as a share, 0 to 1.
         sd: its standard deviation on the same scale, if one is printed.
         unit: the printed unit, one of :data:`UNITS`.

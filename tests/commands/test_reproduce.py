@@ -206,7 +206,7 @@ def test_a_study_of_a_third_party_is_known_everywhere_without_another_edit(tmp_p
     choices = json.loads(answer.stdout)
     assert {"", "wang2024", "liu2030"} <= set(choices["selection"])
     assert choices["paper"] == choices["selection"]
-    assert {"grouped", "metablock", "paper", "thirds"} == set(choices["protocol"])
+    assert {"grouped", "derm7pt", "metablock", "paper", "thirds"} == set(choices["protocol"])
     assert "liu2030" in choices["ablate"]
     assert "liu2030" in choices["reproduce"]
     assert (choices["auroc"], choices["accuracy"], choices["n"]) == ([0.81, 0.02], [0.75, None], 3)

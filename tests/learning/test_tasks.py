@@ -298,6 +298,21 @@ def test_a_name_stands_for_all_criteria(workspace: Workspace) -> None:
     assert "seven_point_score" not in config.tasks
 
 
+def test_the_mean_over_tasks_stands_beside_always_the_most_frequent_class(workspace: Workspace) -> None:
+    info = artifact(workspace, "metrics", "derm").info
+    mean = info["average_over_tasks"]
+    assert mean["tasks"] == ["diagnosis", VEIL, NETWORK]
+    heads = [info["headline"], *(info["tasks"][name]["headline"] for name in (VEIL, NETWORK))]
+    for name in ("accuracy", "balanced_accuracy", "macro_auroc"):
+        assert mean[name]["estimate"] == pytest.approx(np.mean([head[name]["estimate"] for head in heads]))
+        assert mean[name]["n_tasks"] == 3
+    shares = [max(of["n_by_class"].values()) / of["n"] for of in (info, *info["tasks"].values())]
+    assert mean["majority_accuracy"] == pytest.approx(np.mean(shares))
+    one = [head["accuracy"]["upper"] - head["accuracy"]["lower"] for head in heads]
+    assert 0 < mean["accuracy"]["upper"] - mean["accuracy"]["lower"] < max(one)
+    assert "of always the most frequent class" in info["text"]
+
+
 def test_soft_attention_answers_the_tasks_and_says_that_management_leaks(workspace: Workspace) -> None:
     small = ("backbone=shufflenet_v2_x0_5", "side_px=64", "recipe.epochs=1", "recipe.batch=8", "maps=4")
     given = {"model": "soft_attention", "weights": "none", "tasks": (f"{VEIL},{NETWORK}",), "settings": small}

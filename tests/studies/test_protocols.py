@@ -241,6 +241,67 @@ def test_the_folders_of_metablock_are_those_of_the_publications(real_data: Path)
     assert int((patients > 1).sum()) == 20
 
 
+# ---------------------------------------------------------------------------------------------------- derm7pt
+
+
+def derm7pt(folder: Path, n: int = 30) -> Workspace:
+    """An archive in derm7pt's layout, with its index files, and its cases: two photos each."""
+    meta = folder / "derm" / "release_v0" / "meta"
+    meta.mkdir(parents=True)
+    kinds = {"clark nevus": "nevus", "melanoma (in situ)": "melanoma", "vascular lesion": "vascular_lesion"}
+    numbers = [1000 - i for i in range(n)]  # the files list rows of the table, not case numbers
+    lines = [f"{number},{list(kinds)[i % 3]},{number}c.jpg,{number}d.jpg" for i, number in enumerate(numbers)]
+    (meta / "meta.csv").write_text("case_num,diagnosis,clinic,derm\n" + "\n".join(lines), encoding="utf-8")
+    for name, rows in (("train", range(12)), ("valid", range(12, 18)), ("test", range(18, n - 1))):
+        (meta / f"{name}_indexes.csv").write_text("indexes\n" + "\n".join(map(str, rows)), encoding="utf-8")
+    (folder / "skinkit.toml").write_text(
+        '[workspace]\nclasses = "derm7pt5"\n[cohorts.derm]\nrole = "development"\nsource = "derm7pt"\npath = "derm"\n'
+    )
+    workspace = load_workspace(folder)
+    rows = [
+        {
+            "image_id": f"{number}-{view}",
+            "case_id": str(number),
+            "lesion_id": str(number),
+            "view": view,
+            "diagnosis": list(kinds.values())[i % 3],
+        }
+        for i, number in enumerate(numbers)
+        for view in ("clinical", "dermoscopic")
+    ]
+    write_cases(workspace, "derm", sorted(rows, key=lambda row: str(row["image_id"])))
+    return workspace
+
+
+def test_derm7pt_is_split_as_its_files_list_the_rows_of_its_table(tmp_path: Path) -> None:
+    workspace = derm7pt(tmp_path)
+    frame, _, said = split(workspace, protocol="derm7pt")
+    part = frame.set_index("case_id")["part"]
+    assert part["1000"] == part["989"] == "train"
+    assert part["988"] == "validation"
+    assert part["982"] == part["972"] == "held_out"
+    assert "971" not in part.index  # in none of the files
+    assert part.value_counts().to_dict() == {"train": 12, "held_out": 11, "validation": 6}
+    assert "the test set is 11 of 29 rows" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("test", "indexes\n3\n", "row 3"),  # also a training row
+        ("test", "indexes\n30\n", "row 30"),
+        ("valid", "indexes\nfirst\n", "first"),
+        ("valid", None, "valid_indexes.csv"),
+    ],
+)
+def test_index_files_that_do_not_fit_are_refused(name: str, content: str | None, found: str, tmp_path: Path) -> None:
+    workspace = derm7pt(tmp_path)
+    file = tmp_path / "derm" / "release_v0" / "meta" / f"{name}_indexes.csv"
+    file.unlink() if content is None else file.write_text(content)
+    with pytest.raises(InputError, match=found):
+        split(workspace, protocol="derm7pt")
+
+
 # ------------------------------------------------------------------------------------------- training on them
 
 

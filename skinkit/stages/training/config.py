@@ -107,7 +107,9 @@ class Config:
         ),
     ] = ()
     classes: Annotated[
-        str, "class set: pad6, wang8, wang4, isic2017, isic2018-7, malignancy or a TOML file (default: the workspace's)"
+        str,
+        "class set: pad6, wang8, wang4, isic2017, isic2018-7, derm7pt5, malignancy or a TOML file (default: the "
+        "workspace's)",
     ] = ""
     malignant: Annotated[str, "malignant set: pad or wang (default: the class set's own)"] = ""
     tasks: Annotated[
