@@ -208,6 +208,16 @@ _SEVEN_POINT: dict[str, Mapping[str, tuple[str, ...]]] = {
     },
 }
 """Criterion of the seven-point checklist -> class -> values in derm7pt, grouped as in Kawahara et al. 2019, Table I."""
+POINTS: dict[str, tuple[str, int]] = {
+    "pigment_network": ("atypical", 2),
+    "blue_whitish_veil": ("present", 2),
+    "vascular_structures": ("irregular", 2),
+    "pigmentation": ("irregular", 1),
+    "streaks": ("irregular", 1),
+    "dots_and_globules": ("irregular", 1),
+    "regression_structures": ("present", 1),
+}
+"""Criterion -> the class that carries points, and how many (Argenziano et al. 1998)."""
 _SCORE = {"below_3": tuple(map(str, range(3))), "from_3": tuple(map(str, range(3, 11)))}
 """Argenziano et al. 1998: a score of 3 or more suggests melanoma."""
 TASKS: dict[str, ClassSet] = {

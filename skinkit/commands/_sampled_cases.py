@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from skinkit.artifacts.artifact import Artifact, open_artifact
 from skinkit.console import Console
-from skinkit.errors import CaseError, InputError
+from skinkit.errors import CaseError
 from skinkit.schemas import OK
 from skinkit.workspace import Ref, Workspace
 
@@ -17,17 +17,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def predicted_photos(predictions: Artifact, cohort: str) -> pd.DataFrame:
-    """The predictions of single photos, sorted by case.
-
-    Raises:
-        InputError: there is none.
-    """
+def predicted_photos(predictions: Artifact) -> pd.DataFrame:
+    """The predictions of single photos, sorted by case."""
     table = predictions.table()
-    table = table[(table["level"] == "image") & (table["status"] == OK)].sort_values("case_id", kind="stable")
-    if table.empty:
-        raise InputError(f"{cohort} has no predicted image", "predictions of photos", "run 'skinkit predict'")
-    return table.reset_index(drop=True)
+    table = table[(table["level"] == "image") & (table["status"] == OK)]
+    return table.sort_values("case_id", kind="stable").reset_index(drop=True)
 
 
 def sample(table: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:

@@ -89,7 +89,9 @@ def _tried(
     from skinkit.explain.faithfulness import FIGURES, summarised
     from skinkit.figures.explanations import faithfulness_curves
 
-    table = sample(predicted_photos(predictions, cohort), config.cases, config.seed)
+    table = sample(predicted_photos(predictions), config.cases, config.seed)
+    if table.empty:
+        raise InputError(f"{cohort} has no predicted image", "predictions of photos", "run 'skinkit predict'")
     cases = fused_of_predicted(table, predictions, workspace, cohort, model.name)
     root = workspace.cohort(cohort).root
     rows, curves = [], {method: list[Any]() for method in METHODS}

@@ -19,7 +19,7 @@ from skinkit.artifacts.artifact import Artifact, open_artifact
 from skinkit.commands import Context, _test_access
 from skinkit.commands._output import folder_of, write_study
 from skinkit.commands._sampled_cases import fused_of_predicted, predicted_photos, sample, with_photos
-from skinkit.errors import ConfigError, InputError, listed
+from skinkit.errors import CaseError, ConfigError, InputError, listed
 from skinkit.options import ONE_MODEL_ARGUMENT
 from skinkit.schemas import Schema
 from skinkit.workspace import Cohort, Ref, Workspace
@@ -34,6 +34,11 @@ FOLDER = "localise"
 SHUFFLED = "shuffled"
 _TABLE = Schema("localisation", 1, ("case_id", "map"), ())
 _SHOWN = 6
+_VERDICTS = {
+    True: "another map, as it must be",
+    False: "ALIKE: the map says little of the model",
+    None: "too few photos to tell whether it is another map",
+}
 _TRUTH = ["image_id", "truth_mask_path", "truth_mask_label", "truth_mask_polarity"]
 
 
@@ -59,14 +64,14 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     names = list(dict.fromkeys([config.model or workspace.defaults["model"], *filter(None, [config.against])]))
     pipeline, device = context.pipeline(workspace), precision.pick_device(context.device)
     cohorts = context.labelled(workspace)
+    networks = []
+    for name in names:
+        model = trained.open_classifier(pipeline.bring(Ref("models", name=name)), name)
+        _refuse_without_maps(model)
+        networks.append(_Network(model, device, workspace, config.seed))
     predicted = {
         (name, cohort): pipeline.bring(Ref("predictions", cohort, name)) for name in names for cohort in cohorts
     }
-    networks = []
-    for name in names:
-        model = trained.open_classifier(open_artifact(workspace.path(Ref("models", name=name))), name)
-        _refuse_without_maps(model)
-        networks.append(_Network(model, device, workspace, config.seed))
     answers = {}
     for cohort in cohorts:
         by_network = [predicted[name, cohort] for name in names]
@@ -90,8 +95,8 @@ def _refuse_without_maps(model: Classifier) -> None:
 
     if not model.is_network or IMAGE not in model.model_class.READS:
         raise ConfigError(
-            f"{model.name}, which is no network that looks at photos",
-            "a network trained by 'skinkit train', such as dual_network, concat or derma_calibra",
+            f"{model.name}, which is no network that reads the primary photo",
+            "a network that reads 'image', such as dual_network, concat or derma_calibra",
             "name another model; 'skinkit explain' measures the heatmaps of this one inside the predicted mask",
         )
 
@@ -140,7 +145,7 @@ def _heat(network: Any, batch: Mapping[str, Any], positive: np.ndarray, temperat
 
 def _outlined(predictions: Sequence[Artifact], workspace: Workspace, cohort: str) -> pd.DataFrame:
     """Photos with an outline that every network predicted: ``case_id``, ``image_id`` and how the outline is read."""
-    tables = [predicted_photos(artifact, cohort) for artifact in predictions]
+    tables = [predicted_photos(artifact) for artifact in predictions]
     shared = tables[0][["case_id", "image_id"]]
     for table in tables[1:]:
         shared = shared[shared["case_id"].isin(table["case_id"])]
@@ -168,7 +173,7 @@ def _measured(
     of = workspace.cohort(cohort)
     by_network = []
     for network, artifact in zip(networks, predictions, strict=True):
-        table = predicted_photos(artifact, cohort).set_index("case_id").loc[drawn["case_id"]].reset_index()
+        table = predicted_photos(artifact).set_index("case_id").loc[drawn["case_id"]].reset_index()
         cases = fused_of_predicted(table, artifact, workspace, cohort, network.model.name)
         by_network.append(list(zip(cases, table["top1"], strict=True)))
     truths = drawn.to_dict("records")
@@ -176,8 +181,9 @@ def _measured(
     pictures: list[dict[str, Any]] = []
     first = [case for case, _ in by_network[0]]
     for place, case, rgb in with_photos(first, of.root, context.console, f"heatmaps of {cohort}"):
-        mask = _truth(truths[place], of, rgb)
-        if not mask.any():
+        try:
+            mask = _truth(truths[place], of, rgb)
+        except CaseError:  # an outline that is lost, empty or unreadable; counted with the photos left out
             continue
         about = {"case_id": case["case_id"], "group_id": case["group_id"]}
         rows += [{**about, "map": name, "chance": True, **figures} for name, figures in by_chance(mask).items()]
@@ -228,12 +234,9 @@ def _of_case(
     for name, maps in network.maps(case, rgb, root, top).items():
         for how, small in maps.items():
             heat = enlarged(small, (rgb.shape[1], rgb.shape[0]))
-            row = {
-                "map": f"{network.model.name}: {name}{', shuffled' if how == SHUFFLED else ''}",
-                "chance": False,
-                "likeness": likeness(maps["learnt"], small) if how == SHUFFLED else None,
-                **measured(heat, mask),
-            }
+            row: dict[str, Any] = {"map": f"{network.model.name}: {name}", "chance": False, **measured(heat, mask)}
+            if how == SHUFFLED:
+                row |= {"map": f"{row['map']}, {SHUFFLED}", "likeness": likeness(maps["learnt"], small)}
             yield row, heat
 
 
@@ -256,10 +259,9 @@ def _text(answer: Mapping[str, Any]) -> str:
         if empty := figures["energy"]["empty"]:
             lines.append(f"  {name}: {empty} maps are empty (nothing speaks for the class), left out")
     for row in answer["likeness"]:
-        verdict = (
-            "another map, as it must be" if row["collapses"] else "NEARLY THE SAME MAP: it says little of the model"
-        )
-        lines.append(f"  {row['map']}: rank correlation with the learnt map {row['estimate']:.2f}, {verdict}")
+        empty = f"; for {row['empty']} photos one of the maps is empty" if row["empty"] else ""
+        found = f"{row['estimate']:.2f}, {_VERDICTS[row['collapses']]}" if row["n"] else "not to be had"
+        lines.append(f"  {row['map']}: rank correlation with the learnt map {found}{empty}")
     lines += [f"  {answer['failed']} photos left out: unreadable, or an empty outline"] if answer["failed"] else []
     return "\n".join(lines)
 

@@ -17,7 +17,7 @@ from skinkit.artifacts.files import json_values, write_atomic
 from skinkit.commands import Context, _test_access
 from skinkit.errors import ConfigError, InputError
 from skinkit.options import Help
-from skinkit.schemas import IMAGE, METRICS, PROBABILITY
+from skinkit.schemas import IMAGE, METRICS, PREDICTIONS, PROBABILITY
 from skinkit.stages.evaluate import Scoring, check_by, settings_of
 
 if TYPE_CHECKING:
@@ -151,13 +151,17 @@ def _audit_given(config: Config, table: pd.DataFrame, classes: ClassSet) -> Audi
     return shortcuts.audited(cases, cues, classes, seed=config.seed)
 
 
-_ANSWERS = ("entropy", "malignancy_raw", "model", "refer", "threshold", "weight")
+_ANSWERS_BEGIN = ("p__", "prediction_set", "top1", "top2", "uncertainty_", "checklist_")
+_AGREE = 0.99
+"""Share of rows on which a column says what the model says, or rank correlation."""
+_KNOWN, _FEWEST = 0.9, 3
+"""Share and number of known values below which a column is taken for an attribute."""
 
 
 def _label_attributes(config: Config, table: pd.DataFrame, classes: ClassSet) -> Found | None:
     """Attributes beside the predictions that nearly are the truth; None where the table has none.
 
-    Columns that repeat the model's most probable class or one of its probabilities are its answers, not attributes.
+    Columns of predictions, and those that say what the model answers, are no attributes.
     """
     import numpy as np
 
@@ -166,11 +170,13 @@ def _label_attributes(config: Config, table: pd.DataFrame, classes: ClassSet) ->
     cases = table[table["level"] == IMAGE].reset_index(drop=True)
     scores = cases[[f"{PROBABILITY}{code}" for code in classes.classes]].to_numpy(dtype=float)
     top = np.array(classes.classes)[scores.argmax(axis=1)]
-    kinds = label_attributes.columns_of(cases, config.truth_column, *_ANSWERS)
+    kinds = label_attributes.columns_of(cases, config.truth_column, *PREDICTIONS.names)
     kinds = {
         name: kind
         for name, kind in kinds.items()
-        if kind != label_attributes.KEY and not _is_answer(cases[name], top, scores, classes)
+        if kind != label_attributes.KEY
+        and not name.startswith(_ANSWERS_BEGIN)
+        and not _is_answer(cases[name], top, scores, cases["class"].to_numpy(dtype=str))
     }
     if not kinds:
         return None
@@ -184,16 +190,34 @@ def _label_attributes(config: Config, table: pd.DataFrame, classes: ClassSet) ->
     )
 
 
-def _is_answer(column: pd.Series[Any], top: np.ndarray, scores: np.ndarray, classes: ClassSet) -> bool:
-    """Whether a column repeats the most probable class, or the largest or one class's probability."""
+def _is_answer(column: pd.Series[Any], top: np.ndarray, scores: np.ndarray, truth: np.ndarray) -> bool:
+    """Whether a column says what the model says: its most probable class, or a number that ranks as a probability does.
+
+    A column of words does where each word goes with one class of the model and each class with one word, and more so
+    than with the truth.
+    """
     import numpy as np
     import pandas as pd
+    from scipy.stats import spearmanr
 
-    words = [str(value) for value in column]
-    if all(word == code or classes.to_class(word) == code for word, code in zip(words, top, strict=True)):
-        return True
-    numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float)
-    return any(np.allclose(numbers, values, atol=1e-3) for values in (scores.max(axis=1), *scores.T))
+    known = column.notna().to_numpy()
+    if known.mean() < _KNOWN or known.sum() < _FEWEST:
+        return False
+    words = column[known].astype(str).to_numpy()
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float)[known]
+    if not np.isnan(numbers).any() and len(np.unique(numbers)) > 2 * scores.shape[1]:
+        ranks = [scores[known].max(axis=1), *scores[known].T]
+        return any(abs(float(spearmanr(numbers, p).statistic)) > _AGREE for p in ranks if np.ptp(p) > 0)
+    of_top, of_truth = _one_to_one(words, top[known]), _one_to_one(words, truth[known])
+    return of_top >= _AGREE and of_top > of_truth
+
+
+def _one_to_one(words: np.ndarray, classes: np.ndarray) -> float:
+    """Share of the rows that remain where each word is read as one class and each class as one word."""
+    import pandas as pd
+
+    counts = pd.crosstab(words, classes).to_numpy()
+    return float(min(counts.max(axis=1).sum(), counts.max(axis=0).sum()) / counts.sum())
 
 
 def _share(config: Config, name: str) -> float | None:

@@ -36,7 +36,7 @@ FIGURES = ("energy", "pointing", "iou")
 UNIFORM, ELLIPSE = CHANCE = ("uniform", "ellipse")
 """The maps that know nothing."""
 ALIKE = 0.5
-"""Rank correlation from which the map of shuffled weights is like that of the learnt ones."""
+"""Rank correlation, of either sign, from which the map of shuffled weights depends on that of the learnt ones."""
 
 
 def measured(heat: Floats, mask: Mask) -> dict[str, float]:
@@ -73,16 +73,11 @@ def centred_ellipse(mask: Mask) -> Floats:
 
 
 def likeness(heat: Floats, other: Floats) -> float | None:
-    """Spearman's rank correlation of two maps of one shape, -1 to 1; 0 where the other is the same everywhere.
-
-    None where the first is.
-    """
+    """Spearman's rank correlation of two maps of one shape, -1 to 1; None where one is the same everywhere."""
     from scipy.stats import spearmanr
 
-    if np.ptp(heat) == 0:
+    if np.ptp(heat) == 0 or np.ptp(other) == 0:
         return None
-    if np.ptp(other) == 0:
-        return 0.0
     return float(spearmanr(heat.ravel(), other.ravel()).statistic)
 
 
@@ -139,16 +134,24 @@ def alike(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Rank correlation of maps of shuffled weights with the learnt ones.
 
     Args:
-        rows: as :func:`summarised` takes them, with ``likeness``: of :func:`likeness`, None of other maps.
+        rows: as :func:`summarised` takes them; those of shuffled weights have ``likeness`` (of :func:`likeness`),
+            those of others not.
 
     Returns:
-        Rows with ``map``, ``estimate``, ``lower``, ``upper`` and ``collapses``: whether it is below :data:`ALIKE`.
+        Rows with ``map``, ``n`` and ``empty`` (cases without a correlation, because a map is empty); where there is one
+        ``estimate``, ``lower`` and ``upper``; and ``collapses``: whether the whole interval lies within
+        :data:`ALIKE` of 0, False where not, None where too few cases tell.
     """
     import pandas as pd
 
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame([row for row in rows if "likeness" in row])
     answers = []
-    for name, of in table[table["likeness"].notna()].groupby("map", sort=False):
-        ends = mean_interval(of["likeness"].to_numpy(float), of["group_id"].to_numpy(str), lowest=-1.0)
-        answers.append({"map": str(name), **ends, "collapses": ends["estimate"] < ALIKE})
+    for name, of in table.groupby("map", sort=False):
+        known = of[of["likeness"].notna()]
+        answer: dict[str, Any] = {"map": str(name), "n": len(known), "empty": len(of) - len(known), "collapses": None}
+        if len(known):
+            answer |= mean_interval(known["likeness"].to_numpy(float), known["group_id"].to_numpy(str), lowest=-1.0)
+            if not np.isnan(answer["lower"]):
+                answer["collapses"] = bool(max(-answer["lower"], answer["upper"]) < ALIKE)
+        answers.append(answer)
     return answers

@@ -112,7 +112,7 @@ def run(config: Config, job: Job) -> Artifact:
     import pandas as pd
 
     from skinkit.audit import test_access_log
-    from skinkit.evaluation import scoring, task_average
+    from skinkit.evaluation import checklist_rule, scoring, task_average
     from skinkit.learning.trained import effective_prevalence
 
     settings = settings_of(config, job.cohort.prevalence)
@@ -212,6 +212,9 @@ def run(config: Config, job: Job) -> Artifact:
             mean = task_average.averaged(every, seed=settings.seed, draws=settings.bootstrap)
             info["average_over_tasks"] = json_values(mean)
             info["text"] += task_average.text(mean)
+            if rule := checklist_rule.scored(table, classes):
+                info["checklist_rule"] = json_values(rule)
+                info["text"] += checklist_rule.text(rule)
         if audited := _audited(config, job, table, images, classes):
             info |= audited.write(build.partial)
             info["text"] += f"\n\n  {info['shortcuts']['verdict']}"

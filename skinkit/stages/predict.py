@@ -389,6 +389,7 @@ def _of_tasks(probability: Mapping[str, np.ndarray], folds: Sequence[int], model
     """Columns of the further tasks of one row, from their probabilities, (classes,) each."""
     import numpy as np
 
+    from skinkit.stats import seven_point
     from skinkit.stats.calibration import prediction_sets, set_of
 
     row: dict[str, Any] = {}
@@ -399,6 +400,8 @@ def _of_tasks(probability: Mapping[str, np.ndarray], folds: Sequence[int], model
         row |= {f"{probability_prefix(name)}{code}": float(value) for code, value in zip(codes, p, strict=True)}
         row |= {f"top1__{name}": codes[first], f"top1_p__{name}": float(p[first])}
         row[f"prediction_set__{name}"] = set_of(codes, prediction_sets(p[None], level)[0])
+    if seven_point.answers_all(probability):
+        row |= seven_point.checklist(probability, {name: model.tasks[name].classes for name in probability})
     return row
 
 

@@ -63,7 +63,7 @@ _FINEST_PARTS = 20
 OVERLAP_FILE = "external_overlap.csv"
 _OUTSIDE = "in_an_external_cohort"
 _ROUNDS = 5
-"""How often the parts are drawn anew because near-identical photos lie in two of them."""
+"""How often groups are joined because near-identical photos lie in two parts: moving one may part it from a third."""
 _FEW = 0.02
 """Share of the cases up to which near-identical ones are kept together; with more, a person must look first."""
 _PAIR = ["cohort", "case_id", "other_cohort", "other_case_id"]
@@ -253,33 +253,56 @@ def _divided(
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, Leakage, pd.DataFrame]:
     """Rows of the split, its cases and images with their group, what the parts share, and the pairs kept together.
 
-    Where a few cases of two parts are near-identical, their groups are joined and the parts are drawn anew.
+    Where a few cases of two parts are near-identical, their groups are joined, and the smaller one goes where the
+    larger one is, in every fold; everything else stays where it was drawn.
     """
     import pandas as pd
 
     from skinkit.audit import leakage
 
     published, photos = _published(config), leakage.photos_of(job.workspace, job.console)
+    images = images.assign(joined=leakage.joined_groups(images, config.group))
+    cases = primary_images(images).reset_index(drop=True)
+    if config.import_file:
+        frame = _imported(_import_path(config, job.workspace), cases, job, config)
+    elif "split" in job.inputs:
+        frame = _following(job.inputs["split"], cases, config)
+    else:
+        frame = _as_published(published, cases, config, job) if published else _drawn(cases, config, job)
+    leaks = leakage.look_at(_straddling(frame, images, config, photos), photos)
     together: list[pd.DataFrame] = []
-    for round_ in range(_ROUNDS):
-        pairs = [((a, b), (c, d)) for of in together for a, b, c, d in of[_PAIR].astype(str).itertuples(index=False)]
-        images = images.assign(joined=leakage.joined_groups(images, config.group, pairs))
-        cases = primary_images(images).reset_index(drop=True)
-        if config.import_file:
-            frame = _imported(_import_path(config, job.workspace), cases, job, config)
-        elif "split" in job.inputs:
-            frame = _following(job.inputs["split"], cases, config)
-        else:
-            frame = _as_published(published, cases, config, job) if published else _drawn(cases, config, job)
-        leaks = leakage.look_at(_straddling(frame, images, config, photos), photos)
-        refused = leaks.refused
-        near = refused[refused["kind"] == leakage.NEAR]
-        few = sum(map(len, together)) + len(near) <= max(1.0, _FEW * len(cases))
-        drawn_here = published is None and not config.import_file and not config.allow_leakage
-        if near.empty or not (few and drawn_here) or round_ == _ROUNDS - 1:
+    drawn_here = published is None and not config.import_file and not config.allow_leakage
+    for _ in range(_ROUNDS if drawn_here else 0):
+        near = leaks.refused[leaks.refused["kind"] == leakage.NEAR]
+        if near.empty or sum(map(len, together)) + len(near) > max(1.0, _FEW * len(cases)):
             break
         together.append(near)
+        pairs = [((a, b), (c, d)) for of in together for a, b, c, d in of[_PAIR].astype(str).itertuples(index=False)]
+        before = frame["joined"]
+        images = images.assign(joined=leakage.joined_groups(images, config.group, pairs))
+        cases = primary_images(images).reset_index(drop=True)
+        keys = ["cohort", "case_id"]
+        after = frame[keys].merge(cases[[*keys, "joined"]], on=keys, how="left", validate="many_to_one")["joined"]
+        frame = _in_one_part(frame.assign(joined=after.to_numpy()), before, first="split" in job.inputs)
+        leaks = leakage.look_at(_straddling(frame, images, config, photos), photos)
     return frame, cases, images, leaks, pd.concat(together) if together else leaks.pairs.head(0)
+
+
+def _in_one_part(frame: pd.DataFrame, before: pd.Series, *, first: bool) -> pd.DataFrame:
+    """Rows of which every group ``joined`` is in one part of each fold: that of the largest group that it was made of.
+
+    Args:
+        frame: rows with ``fold``, ``part`` and the groups as they are now.
+        before: of each row, the group as it was.
+        first: whether what another split holds out stays held out, whatever the size.
+    """
+    sizes = frame.assign(before=before.to_numpy()).groupby(["fold", "joined", "before"])["part"].agg(["size", "first"])
+    sizes = sizes.reset_index().sort_values(["size", "before"], ascending=[False, True], kind="stable")
+    if first:
+        sizes = sizes.sort_values("first", key=lambda part: part != HELD_OUT, kind="stable")
+    chosen = sizes.drop_duplicates(["fold", "joined"]).set_index(["fold", "joined"])["first"]
+    places = list(zip(frame["fold"], frame["joined"], strict=True))
+    return frame.assign(part=chosen.loc[places].to_numpy(dtype=object))
 
 
 def _checked_leakage(leaks: Leakage, shared: Leakage, config: Config, job: Job) -> tuple[Leakage, list[str]]:

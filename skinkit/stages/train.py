@@ -130,8 +130,12 @@ def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:
         config = replace(config, weights=str(recorded.get("weights") or ""), replay=again)
     synthetic = config.synthetic or str(recorded.get("synthetic") or "")
     synthetic = "" if synthetic == NO_IMAGES else synthetic
-    missing = model.MISSING if config.missing == "auto" else config.missing
-    config = replace(config, model=name, cohorts=cohorts, synthetic=synthetic, missing=missing)
+    config = replace(config, model=name, cohorts=cohorts, synthetic=synthetic)
+    if config.missing == "auto":
+        first = model_named(config.weights)
+        before = recorded if recorded.get("kind") == name else {}
+        before = before or (_recorded(Ref("models", name=first), workspace) if first else {})
+        config = replace(config, missing=before.get("missing") or model.MISSING)
     if config.teacher and not config.objective and protocol.TEACHER not in model.READS:
         config = replace(config, objective="distillation")
     _check_objective(config)
@@ -169,7 +173,9 @@ def _recorded(target: Ref, workspace: Workspace) -> Mapping[str, Any]:
     if not exists(path) or (artifact := open_artifact(path)).installed:
         return {}
     kind = artifact.config.get("model")
-    return {**artifact.info, "kind": kind, "tasks": tuple(artifact.json("model.json").get("tasks") or ())}
+    about = artifact.json("model.json")
+    encoded = {"missing": about.get("missing", "zeros")} if about.get("attributes") else {}
+    return {**artifact.info, "kind": kind, "tasks": tuple(about.get("tasks") or ()), **encoded}
 
 
 def _checked_cohorts(config: Config, recorded: Sequence[str], workspace: Workspace) -> tuple[str, ...]:
@@ -359,7 +365,8 @@ def guard(config: Config, artifact: Artifact, recipe: Recipe) -> None:
     old, new = artifact.recipe, recipe.as_dict()
     about = artifact.json("model.json")
     defaults = {option.name: option.default for option in options_of(Config)}
-    before = {**identity_of(Config()), **old["config"]}  # an option that is newer than the model had its default
+    # An option that is newer than the model had its default; unknown attributes were written as zeros.
+    before = {**identity_of(Config()), "missing": "zeros", **old["config"]}
     names = [name for name in {**new["config"], **before} if name in defaults and name != "settings"]
     pairs = {name: tuple(of.get(name, defaults[name]) for of in (before, new["config"])) for name in names}
     if old["config"].get("model") == config.model:

@@ -376,9 +376,12 @@ def missing_attributes(row: Mapping[str, Any], name: str, reads: Container[str] 
     return lacking
 
 
+_NEARLY_ALL = 0.9
+
+
 def choose_encoder(frame: pd.DataFrame) -> str:
-    """``derm7pt`` for derm7pt, ``pad81`` where any other case has a PAD-UFES-20 attribute, else ``isic``."""
-    if "derm7pt__location" in frame and frame["derm7pt__location"].notna().any():
+    """``derm7pt`` for derm7pt alone, ``pad81`` where any case has a PAD-UFES-20 attribute, else ``isic``."""
+    if "derm7pt__location" in frame and frame["derm7pt__location"].notna().mean() > _NEARLY_ALL:
         return "derm7pt"
     has = any(column.name in frame and bool(frame[column.name].notna().any()) for column in PAD_ATTRIBUTES)
     return "pad81" if has else "isic"

@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import small_cohort
+import torch
 import written_artifacts as written
+from PIL import Image
 
+from skinkit.artifacts.artifact import open_artifact
 from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context, localise
 from skinkit.console import Console
 from skinkit.errors import ConfigError, InputError
-from skinkit.workspace import Workspace
+from skinkit.learning import trained
+from skinkit.workspace import Ref, Workspace
 
 SETTINGS = ("backbone=shufflenet_v2_x0_5", "side_px=96", "recipe.epochs=2", "recipe.batch=8")
 
@@ -56,12 +61,36 @@ def test_each_encoder_is_measured_beside_chance_and_with_shuffled_weights(worksp
     assert again["summary"] == answer["summary"]
 
 
-def test_the_lesion_encoder_sees_nothing_outside_and_the_photo_encoder_does(workspace: Workspace) -> None:
-    """The two maps are two: each is of its own encoder."""
-    answer = localise.run(localise.Config(model="dual_network", cases=0), asked(workspace))["localisation"]["jinan"]
-    table = read_table(Path(answer["files"]["parquet"])).set_index(["map", "case_id"])["energy"]
-    photo, lesion = table["dual_network: photo"], table["dual_network: lesion"]
-    assert (photo - lesion).abs().max() > 1e-3
+def test_each_map_is_of_its_own_encoder(workspace: Workspace) -> None:
+    """What is painted around the lesion reaches the photo's encoder, and not the lesion's."""
+    model = trained.open_classifier(open_artifact(workspace.path(Ref("models", name="dual_network"))))
+    network = model.network(model.folds[0], "cpu")
+    side = model.config.side_px
+    mask = torch.zeros(1, side, side)
+    mask[:, side // 3 : side // 2, side // 3 : side // 2] = 1
+    image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    painted = image.clone()
+    painted[:, :, : side // 8] = 0
+    seen = {}
+    for name, (_, layer) in network.heat_layers().items():
+        layer.register_forward_hook(lambda _, given, out, name=name: seen.setdefault(name, []).append(out))
+    columns = network.columns
+    for photo in (image, painted):
+        network.answer({"image": photo, "mask": mask, "attributes": torch.zeros(1, columns)})
+    assert torch.equal(*seen["lesion"])
+    assert not torch.allclose(*seen["photo"])
+
+
+def test_outlines_that_cannot_be_read_are_left_out_and_counted(workspace: Workspace) -> None:
+    outlines = sorted((workspace.root / "jinan" / "outlines").glob("*.png"))
+    kept = {file: file.read_bytes() for file in outlines[:2]}
+    Image.fromarray(np.zeros((small_cohort.HEIGHT, small_cohort.WIDTH), np.uint8)).save(outlines[0])
+    outlines[1].unlink()
+    answer = localise.run(localise.Config(model="concat", cases=0), asked(workspace))
+    for file, content in kept.items():
+        file.write_bytes(content)
+    assert (answer["localisation"]["jinan"]["n"], answer["localisation"]["jinan"]["failed"]) == (6, 2)
+    assert "2 photos left out" in answer["text"]
 
 
 def test_what_cannot_be_measured_is_refused(workspace: Workspace) -> None:

@@ -53,9 +53,24 @@ def test_likeness_is_by_rank_and_nothing_where_there_is_no_heat() -> None:
     heat = rng.random((7, 7))
     assert loc.likeness(heat, heat**3) == pytest.approx(1)
     assert loc.likeness(heat, -heat) == pytest.approx(-1)
-    assert loc.likeness(heat, np.zeros((7, 7))) == 0
+    assert loc.likeness(heat, np.zeros((7, 7))) is None
     assert loc.likeness(np.zeros((7, 7)), heat) is None
     assert abs(loc.likeness(heat, rng.random((7, 7))) or 0) < 0.5
+
+
+def test_another_map_is_one_whose_whole_interval_is_near_0_of_either_sign() -> None:
+    rng = np.random.default_rng(0)
+
+    def answers(values: Any) -> Any:
+        rows = [{"map": "net", "group_id": f"p{i}", "likeness": value} for i, value in enumerate(values)]
+        return loc.alike([*rows, {"map": "uniform", "group_id": "p0"}])[0]
+
+    assert answers(rng.normal(0, 0.1, 40))["collapses"] is True
+    assert answers(rng.normal(0.8, 0.1, 40))["collapses"] is False
+    assert answers(rng.normal(-0.8, 0.1, 40))["collapses"] is False
+    assert answers([0.0])["collapses"] is None  # one photo proves nothing
+    empty = answers([None] * 20)
+    assert (empty["n"], empty["empty"], empty["collapses"]) == (0, 20, None)
 
 
 def test_shuffled_weights_are_the_same_numbers_elsewhere_in_a_copy() -> None:

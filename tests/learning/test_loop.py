@@ -273,7 +273,7 @@ def test_an_epoch_sees_every_row_once_and_drops_a_last_single_one() -> None:
     assert [len(group) for group in schedule.groups_of(range(11), phase, (0, 0, 1), 2)] == [4, 4]
 
 
-def test_more_cases_than_an_epoch_may_have_steps_for_come_in_turn() -> None:
+def test_of_more_cases_than_an_epoch_may_have_steps_for_it_sees_a_random_part() -> None:
     few = Phase("all", 1, batch=4, most_steps=3)
     epochs = [schedule.groups_of(range(100), few, (0, 0, epoch), 1) for epoch in (1, 2)]
     assert [[len(group) for group in groups] for groups in epochs] == [[4, 4, 4], [4, 4, 4]]

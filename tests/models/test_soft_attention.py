@@ -148,6 +148,19 @@ def test_each_photo_has_a_network_of_its_own_unless_it_is_shared() -> None:
     assert apart.blocks()["image_clinical"] is not apart.blocks()["image_dermoscopic"]
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"snapshot_every": 5},
+        {"cached_views": 4, "frozen_stages": 3, "frozen_statistics": True},
+        {"maps": 0},
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        built(**settings)
+
+
 def test_a_backbone_that_does_more_than_its_stages_is_refused() -> None:
     with pytest.raises(ConfigError, match="vit_b_16"):
         built(backbone="vit_b_16", side_px=224)

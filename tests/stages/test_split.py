@@ -237,6 +237,29 @@ def test_a_few_near_identical_images_are_kept_in_one_part_whoever_they_are_of(wo
     assert frame.set_index("case_id")["part"][both].nunique() == 2
 
 
+def test_pairs_over_several_folds_are_each_in_one_part_and_every_case_is_held_out_once(workspace: Workspace) -> None:
+    rng = np.random.default_rng(1)
+    rows = [{**row, "dhash": f"{int(rng.integers(2**63)):016x}"} for row in many(400)]
+    write_cases(workspace, "pad", rows)
+    before, _, _ = one(workspace, folds=5)
+    for first, second in ((0, 200), (10, 210), (20, 220), (30, 230)):
+        rows[second]["dhash"] = rows[first]["dhash"]
+    write_cases(workspace, "pad", rows)
+    frame, artifact, said = one(workspace, folds=5)
+    assert "kept in one part with it" in said
+    part = frame.pivot(index="case_id", columns="fold", values="part")
+    for pair in artifact.info["kept_together"]:
+        assert (part.loc[pair[1]] == part.loc[pair[3]]).all()
+    assert ((part == "held_out").sum(axis=1) == 1).all()
+    assert (frame.groupby(["fold", "group_id"])["part"].nunique() == 1).all()
+    # What is near no other photo stays where it was drawn.
+    moved = {name for pair in artifact.info["kept_together"] for name in pair[1::2]}
+    moved |= set(frame.loc[frame["group_id"].isin(frame.loc[frame["case_id"].isin(moved), "group_id"]), "case_id"])
+    was = before.pivot(index="case_id", columns="fold", values="part")
+    others = [name for name in part.index if name not in moved]
+    assert (part.loc[others] == was.loc[others]).all().all()
+
+
 # ---------------------------------------------------------------------------------------------------- imported
 
 

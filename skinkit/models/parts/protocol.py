@@ -345,7 +345,7 @@ class Phase:
         epochs: at most so many.
         batch: cases per step.
         steps: per epoch; 0 sees every training case once.
-        most_steps: most of them, where ``steps`` is 0: of more cases each epoch sees others; 0 for no limit.
+        most_steps: most of them, where ``steps`` is 0: of more cases each epoch sees a random part; 0 for no limit.
         optimiser: ``adam``, ``adamw`` or ``sgd``.
         learning_rate: at its highest.
         rates: beginning of a parameter's name -> its own highest rate; the longest beginning that fits counts.

@@ -32,7 +32,9 @@ class Recipe:
 
     epochs: Annotated[int, "most epochs, each followed by a score on the validation rows"] = 60
     steps: Annotated[int, "steps per epoch; 0 sees every photo once"] = 0
-    most_steps: Annotated[int, "most steps per epoch, where steps is 0; 0 for no limit"] = 0
+    most_steps: Annotated[
+        int, "most steps per epoch, where steps is 0: of more photos it sees a random part; 0 for no limit"
+    ] = 0
     batch: Annotated[int, "cases per step"] = 16
     optimiser: Annotated[Literal["sgd", "adam", "adamw"], "optimiser"] = "adamw"
     learning_rate: Annotated[float, "at its highest"] = 1e-3
