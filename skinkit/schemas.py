@@ -387,7 +387,7 @@ PREDICTIONS = Schema(
     dated=True,
 )
 """Probabilities follow as ``p__diagnosis__<class>``; of each further task a model answers ``p__<task>__<class>``,
-``top1__<task>``, ``top1_p__<task>`` and ``prediction_set__<task>``; with all seven criteria of the seven-point checklist
+``top1__<task>``, ``top1_p__<task>`` and ``prediction_set__<task>``; with all criteria of the seven-point checklist
 ``checklist_score``, ``checklist_p_from_1`` and ``checklist_p_from_3``."""
 
 EXPLANATIONS = Schema(
