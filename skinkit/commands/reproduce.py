@@ -30,6 +30,7 @@ from skinkit.reporting import reproduction
 from skinkit.reporting.reproduction import Run, Section
 from skinkit.studies import Exhibit, Protocol, Published, Study, Wanted, load_study, studies
 from skinkit.studies.protocols import HALF
+from skinkit.studies.study import OF_TASKS
 from skinkit.workspace import SETTINGS_FILE, Ref, Workspace, check_name, load_workspace, settings_text
 
 FOLDER = "reproduction"
@@ -48,8 +49,6 @@ _MODELLED = (
 )
 """Kinds of parts that need trained models."""
 _PHOTO_PX = 320
-_OF_TASKS = "accuracy, mean of"
-"""How the figure that is a mean over tasks begins."""
 
 
 @dataclass(frozen=True)
@@ -341,7 +340,7 @@ def _figure(ablation: ablate.Ablation, published: Published) -> Mapping[str, Any
     artifact = ablation.metrics.get((published.cohort, published.arm))
     if artifact is None:
         return None
-    if published.figure.startswith(_OF_TASKS):
+    if published.figure.startswith(OF_TASKS):
         mean = artifact.info.get("average_over_tasks")
         return {**mean["accuracy"], "n": artifact.info["n"]} if mean else None
     class_, word, *rest = published.figure.split()

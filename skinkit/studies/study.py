@@ -16,6 +16,8 @@ KINDS = (
     "faithfulness", "localisation", "halves", "literature", "none",
 )  # fmt: skip
 """How the content of an exhibit is computed; ``none``: it cannot be."""
+OF_TASKS = "accuracy, mean of"
+"""How a printed figure begins that is a mean over the tasks of a model."""
 UNITS = ("share", "%", "cases", "count", "s", "h", "years", "millions", "SHAP")
 """Units of printed numbers. Per cent are kept as shares, 0 to 1; every other number as it is printed."""
 
