@@ -33,7 +33,7 @@ SMALL: dict[str, dict[str, Any]] = {
     **{name: {"side_px": 32} for name in ("concat", "metablock", "metanet", "pundhir", "hybrid_resnet50")},
     **{name: {"side_px": 32} for name in ("derma_calibra", "derma_calibra_released")},
     "mask_rcnn": {"side_px": 64, "rois": 4, "proposals": 20},
-    "soft_attention": {"side_px": 32, "backbone": "resnet18"},
+    "soft_attention": {"side_px": 64, "backbone": "resnet18"},  # of a single place attention learns nothing
     "dual_network": {"side_px": 32, "width": 32, "heads": 4, "token_width": 16},
     "deep_unet": {"side_px": 32, "encoder": "mobilenet_v2", "decoder": 16},
     "unet": {"side_px": 32, "encoder": "mobilenet_v2", "decoder": 16},

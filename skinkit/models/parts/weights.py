@@ -124,7 +124,7 @@ PUBLIC: dict[str, PublicWeights] = {
             "modified_xception",
             "modified_xception",
             "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-cadene/xception-43020ad28.pth",
-            "43020ad28",
+            "43020ad2",
             "ImageNet-1k, 79.0 % top-1 of the whole Xception, of which seven blocks are left out",
             f"MIT code; {_IMAGENET_TERMS}",
         ),
