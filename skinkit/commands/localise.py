@@ -242,7 +242,15 @@ def _of_case(
 
 def _text(answer: Mapping[str, Any]) -> str:
     """A table for a terminal."""
+    from skinkit.evaluation.markdown import with_interval
     from skinkit.explain.localisation import CHANCE, ELLIPSE, FIGURES
+    from skinkit.stats.notes import TOO_FEW_PATIENTS, words_of
+
+    def cell(row: Mapping[str, Any]) -> str:
+        return with_interval(row) if row["n"] else "empty"
+
+    def gap(row: Mapping[str, Any]) -> str:
+        return with_interval(row["above"][ELLIPSE], signed=True, none=words_of(TOO_FEW_PATIENTS))
 
     by_map: dict[str, dict[str, Mapping[str, Any]]] = {}
     for row in answer["summary"]:
@@ -250,11 +258,11 @@ def _text(answer: Mapping[str, Any]) -> str:
     wide = max(len(name) for name in by_map)
     lines = [f"  {'':{wide}}  " + "".join(f"{name:<24}" for name in FIGURES)]
     for name, figures in by_map.items():
-        lines.append(f"  {name:{wide}}  " + "".join(f"{_ends(figures[f]):<24}" for f in FIGURES))
+        lines.append(f"  {name:{wide}}  " + "".join(f"{cell(figures[f]):<24}" for f in FIGURES))
     for name, figures in by_map.items():
         if name in CHANCE or name.endswith(SHUFFLED):
             continue
-        if above := [f"{f} {_gap(figures[f]['above'][ELLIPSE])}" for f in FIGURES if figures[f]["n"]]:
+        if above := [f"{f} {gap(figures[f])}" for f in FIGURES if figures[f]["n"]]:
             lines.append(f"  {name} minus the centred ellipse: {'; '.join(above)}")
         if empty := figures["energy"]["empty"]:
             lines.append(f"  {name}: {empty} maps are empty (nothing speaks for the class), left out")
@@ -264,15 +272,3 @@ def _text(answer: Mapping[str, Any]) -> str:
         lines.append(f"  {row['map']}: rank correlation with the learnt map {found}{empty}")
     lines += [f"  {answer['failed']} photos left out: unreadable, or an empty outline"] if answer["failed"] else []
     return "\n".join(lines)
-
-
-def _ends(row: Mapping[str, Any]) -> str:
-    if not row["n"]:
-        return "empty"
-    ends = "" if row["lower"] != row["lower"] else f" ({row['lower']:.3f} to {row['upper']:.3f})"
-    return f"{row['estimate']:.3f}{ends}"
-
-
-def _gap(row: Mapping[str, float]) -> str:
-    ends = "too few patients" if row["lower"] != row["lower"] else f"{row['lower']:+.3f} to {row['upper']:+.3f}"
-    return f"{row['estimate']:+.3f} ({ends})"

@@ -450,11 +450,9 @@ def _localisation(again: Reproduction, how: Run, section: Section) -> Section:
         answer = _by(again, section, "localise", {"model": whole, **against})
         for cohort, of in answer.get("localisation", {}).items():
             for kind, words in (("svg", "figures"), ("sheet_png", "heatmaps")):
-                source = Path(of["figures"][kind])
-                file = again.folder / name / f"localisation-{words}-{cohort}{source.suffix}"
-                file.unlink(missing_ok=True)
-                link_or_copy(source, file)
-                section.body.append(f"![{words} of the encoders, {cohort}, protocol {name}]({_link(again, str(file))})")
+                source, said = Path(of["figures"][kind]), f"{words} of the encoders, {cohort}, protocol {name}"
+                stem = f"localisation-{words}-{cohort}"
+                section.body.append(_pictured(again, source, again.folder / name / f"{stem}{source.suffix}", said))
     return section
 
 
@@ -465,10 +463,9 @@ def _confusion(again: Reproduction, how: Run, section: Section) -> Section:
         for (cohort, arm), artifact in ablation.metrics.items():
             for picture, words in (("confusion", "confusion matrix"), ("pr", "precision and recall")):
                 if arm == whole and (artifact.path / "figures" / f"{picture}.svg").is_file():
+                    source, said = artifact.path / "figures" / f"{picture}.svg", f"{words}, {cohort}, protocol {name}"
                     file = again.folder / name / f"{picture}-{cohort}.svg"
-                    file.unlink(missing_ok=True)
-                    link_or_copy(artifact.path / "figures" / f"{picture}.svg", file)
-                    section.body.append(f"![{words}, {cohort}, protocol {name}]({_link(again, str(file))})")
+                    section.body.append(_pictured(again, source, file, said))
     return section
 
 
@@ -652,6 +649,13 @@ _MAKERS: dict[str, Callable[[Reproduction, Run, Section], Section]] = {
 def _inside(again: Reproduction, path: Path) -> str:
     """A path relative to the workspace."""
     return path.relative_to(again.workspace.root).as_posix()
+
+
+def _pictured(again: Reproduction, source: Path, file: Path, said: str) -> str:
+    """Put a picture beside the page, under this name, and show it there."""
+    file.unlink(missing_ok=True)
+    link_or_copy(source, file)
+    return f"![{said}]({_link(again, str(file))})"
 
 
 def _link(again: Reproduction, file: str) -> str:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skinkit.evaluation.markdown import with_interval
 from skinkit.schemas import IMAGE
 from skinkit.stats.intervals import proportion_interval
 from skinkit.stats.metrics import auroc
+from skinkit.stats.notes import TOO_FEW_PATIENTS, words_of
 from skinkit.stats.seven_point import CHANCES, RULES, SCORE
 from skinkit.taxonomy import ClassSet
 
@@ -60,10 +62,8 @@ def text(answer: Mapping[str, Any]) -> str:
     """Lines for a terminal."""
 
     def cell(figure: Mapping[str, float]) -> str:
-        if np.isnan(figure["estimate"]):
-            return "no case"
-        ends = "too few patients" if np.isnan(figure["lower"]) else f"{figure['lower']:.3f} to {figure['upper']:.3f}"
-        return f"{figure['estimate']:.3f} ({ends})"
+        unknown = np.isnan(figure["estimate"])
+        return "no case" if unknown else with_interval(figure, none=words_of(TOO_FEW_PATIENTS))
 
     lines = [
         f"\n  seven-point checklist of the predicted criteria, {rule} or more for melanoma: sensitivity "

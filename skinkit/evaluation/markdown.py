@@ -28,7 +28,9 @@ def digits_of(lower: float | None, upper: float | None, digits: int = 3) -> int 
     return min(max(digits, -math.floor(math.log10(upper - lower))), _MOST_DIGITS)
 
 
-def with_interval(row: Mapping[str, Any], name: str = "estimate", *, digits: int = 3, signed: bool = False) -> str:
+def with_interval(
+    row: Mapping[str, Any], name: str = "estimate", *, digits: int = 3, signed: bool = False, none: str = ""
+) -> str:
     """A figure with its interval: ``0.812 (0.790 to 0.834)``; a dash if unknown.
 
     Args:
@@ -36,11 +38,12 @@ def with_interval(row: Mapping[str, Any], name: str = "estimate", *, digits: int
         name: key of the figure.
         digits: decimals.
         signed: show a plus.
+        none: why there is no interval, for its place; empty to say nothing.
     """
     value, lower, upper = (row.get(key) for key in (name, "lower", "upper"))
     if value is None:
         return "-"
     needed = digits_of(lower, upper, digits)
     form = f"{'+' if signed else ''}.{digits if needed is None else needed}f"
-    ends = f" ({lower:{form}} to {upper:{form}})" if needed is not None else ""
+    ends = f" ({lower:{form}} to {upper:{form}})" if needed is not None else f" ({none})" if none else ""
     return f"{value:{form}}{ends}"

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from skinkit.evaluation.markdown import with_interval
 from skinkit.stats.intervals import NONE, mean_interval, patients_of, proportion_interval
 from skinkit.stats.metrics import Floats
 from skinkit.stats.notes import MINIMUM_PATIENTS, TOO_FEW_PATIENTS, words_of
@@ -62,8 +63,5 @@ def text_of(figures: Mapping[str, Mapping[str, Any]], name: str) -> str:
     for how in ("mean", "median", "thresholded"):
         if f"{name}_{how}" not in figures:
             continue
-        one = figures[f"{name}_{how}"]
-        known = one["lower"] is not None and one["lower"] == one["lower"]
-        interval = f" ({one['lower']:.3f} to {one['upper']:.3f})" if known else f" ({words_of(TOO_FEW_PATIENTS)})"
-        parts.append(f"{how} {one['estimate']:.3f}{interval}")
+        parts.append(f"{how} {with_interval(figures[f'{name}_{how}'], none=words_of(TOO_FEW_PATIENTS))}")
     return f"{called} {', '.join(parts)}"

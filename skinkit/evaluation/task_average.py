@@ -13,16 +13,18 @@ from typing import Any
 
 import numpy as np
 
+from skinkit.evaluation.markdown import with_interval
 from skinkit.evaluation.metric_table import replicated
-from skinkit.evaluation.scoring import Evaluation
+from skinkit.evaluation.scoring import HEADLINE, Evaluation
 from skinkit.stats.intervals import LeaveOut, bounded_interval
-from skinkit.stats.metrics import ALL
+from skinkit.stats.notes import TOO_FEW_PATIENTS, words_of
 
 FIGURES = {
-    "accuracy": (ALL, "none", "argmax", "accuracy"),
-    "balanced_accuracy": (ALL, "macro", "argmax", "balanced_accuracy"),
-    "macro_auroc": (ALL, "macro", "none", "auroc"),
+    name: (class_, average, rule, metric)
+    for name in ("accuracy", "balanced_accuracy", "macro_auroc")
+    for class_, rule, metric, average, _ in [HEADLINE[name]]
 }
+"""Headline figures that are averaged -> their key in a table of metrics."""
 
 
 def averaged(evaluations: Mapping[str, Evaluation], *, seed: int = 0, draws: int = 1) -> dict[str, Any]:
@@ -57,15 +59,8 @@ def averaged(evaluations: Mapping[str, Evaluation], *, seed: int = 0, draws: int
 
 def text(answer: Mapping[str, Any]) -> str:
     """One line for a terminal."""
-
-    def cell(name: str) -> str:
-        figure = answer[name]
-        if figure["lower"] is None or np.isnan(figure["lower"]):
-            return f"{figure['estimate']:.3f} (too few patients)"
-        return f"{figure['estimate']:.3f} ({figure['lower']:.3f} to {figure['upper']:.3f})"
-
+    accuracy, balanced, area = (with_interval(answer[name], none=words_of(TOO_FEW_PATIENTS)) for name in FIGURES)
     return (
-        f"\n  mean of {len(answer['tasks'])} tasks: accuracy {cell('accuracy')}, of always the most frequent class "
-        f"{answer['majority_accuracy']:.3f}; balanced accuracy {cell('balanced_accuracy')}; AUROC, macro "
-        f"{cell('macro_auroc')}"
+        f"\n  mean of {len(answer['tasks'])} tasks: accuracy {accuracy}, of always the most frequent class "
+        f"{answer['majority_accuracy']:.3f}; balanced accuracy {balanced}; AUROC, macro {area}"
     )

@@ -171,8 +171,7 @@ class Backbone(nn.Module):
         for number, names in enumerate(self.stages):
             if not names:
                 raise _uncut(self.name, "its stages share modules")
-            for name in names:
-                x = self.block(name)(x)
+            x = self._through(names, x)
             if number == STAGES - 1 and self.name.startswith("densenet"):
                 x = functional.relu(x)
             x = between(number, x)
@@ -193,8 +192,7 @@ class Backbone(nn.Module):
         x = (image - self.mean) / self.sd
         parts = []
         for names in self.stages[:stages]:
-            for name in names:
-                x = self.block(name)(x)
+            x = self._through(names, x)
             parts.append(x.mean((2, 3)))
         return torch.cat([*parts[:-1], x.flatten(1)], 1)
 
@@ -206,8 +204,7 @@ class Backbone(nn.Module):
         x = x.view(len(x), self.widths[stages - 1], side, side).contiguous(memory_format=torch.channels_last)
         maps.append(x)
         for names in self.stages[stages:]:
-            for name in names:
-                x = self.block(name)(x)
+            x = self._through(names, x)
             maps.append(x)
         maps[-1] = self.last(maps[-1])
         if self.name.startswith("densenet"):
@@ -216,9 +213,13 @@ class Backbone(nn.Module):
 
     def _closed(self, maps: torch.Tensor) -> torch.Tensor:
         """What the closing convolution makes of the last maps."""
-        for name in self.closing:
-            maps = self.block(name)(maps)
-        return maps
+        return self._through(self.closing, maps)
+
+    def _through(self, names: Sequence[str], x: torch.Tensor) -> torch.Tensor:
+        """What the network's modules of these names make of maps, one after another."""
+        for name in names:
+            x = self.block(name)(x)
+        return x
 
     def _as_maps(self, out: torch.Tensor, width: int) -> torch.Tensor:
         """Maps (n, width, h, w) of maps, of (n, h, w, width) or of tokens (n, tokens, width)."""
