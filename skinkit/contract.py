@@ -301,7 +301,12 @@ def check_text(model: type[Any]) -> None:
         _must(model, isinstance(model.REFITS, bool), "REFITS is neither true nor false")
     _must(model, isinstance(model.TASKS, bool), "TASKS is neither true nor false")
     several = model.TASK == "classify" and issubclass(model, Network)
-    _must(model, several or not model.TASKS, "TASKS is true, but only networks that classify answer several tasks")
+    joins = issubclass(model, Estimator) and (model.JOINS or MEMBERS in model.READS)
+    _must(
+        model,
+        not model.TASKS or (model.TASK == "classify" and not joins),
+        "TASKS is true, but only classifiers that read no other's answers answer several tasks",
+    )
     _must(model, isinstance(model.MASKS_CLASSES, bool), "MASKS_CLASSES is neither true nor false")
     _must(
         model, several or not model.MASKS_CLASSES, "MASKS_CLASSES is true, but only networks that classify mask classes"

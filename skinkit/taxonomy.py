@@ -220,9 +220,12 @@ POINTS: dict[str, tuple[str, int]] = {
 """Criterion -> the class that carries points, and how many (Argenziano et al. 1998)."""
 _SCORE = {"below_3": tuple(map(str, range(3))), "from_3": tuple(map(str, range(3, 11)))}
 """Argenziano et al. 1998: a score of 3 or more suggests melanoma."""
+SYMPTOMS = ("itch", "grew", "hurt", "changed", "bleed", "elevation")
+"""What PAD-UFES-20 knows of a lesion beside its picture, as tasks: yes or no, unknown where a patient could not say."""
 TASKS: dict[str, ClassSet] = {
     **{name: _task(name, f"seven_point__{name}", groups) for name, groups in _SEVEN_POINT.items()},
     "seven_point_score": _task("seven_point_score", "seven_point__score", _SCORE, {"from_3": "3 or more"}),
+    **{name: _task(name, name, {"no": ("False",), "yes": ("True",)}) for name in SYMPTOMS},
 }
 """Tasks beside the diagnosis, by name."""
 DERM7PT: dict[str, tuple[str, ...]] = {
@@ -234,7 +237,7 @@ DERM7PT: dict[str, tuple[str, ...]] = {
     "management": ("clinical follow up", "excision", "no further examination"),
 }  # fmt: skip
 """derm7pt's own attributes (columns ``derm7pt__*``) and their values."""
-TASK_SETS: dict[str, tuple[str, ...]] = {"seven_point": tuple(_SEVEN_POINT)}
+TASK_SETS: dict[str, tuple[str, ...]] = {"seven_point": tuple(_SEVEN_POINT), "symptoms": SYMPTOMS}
 """Name of several tasks -> their names."""
 
 

@@ -34,6 +34,7 @@ SMALL: dict[str, dict[str, Any]] = {
     **{name: {"side_px": 32} for name in ("derma_calibra", "derma_calibra_released")},
     "mask_rcnn": {"side_px": 64, "rois": 4, "proposals": 20},
     "soft_attention": {"side_px": 64, "backbone": "resnet18"},  # of a single place attention learns nothing
+    "soft_attention_crop": {"side_px": 96, "seen_px": 64, "backbone": "resnet18"},
     "dual_network": {"side_px": 32, "width": 32, "heads": 4, "token_width": 16},
     "deep_unet": {"side_px": 32, "encoder": "mobilenet_v2", "decoder": 16},
     "unet": {"side_px": 32, "encoder": "mobilenet_v2", "decoder": 16},
@@ -436,9 +437,10 @@ def test_each_check_of_masked_classes_fails_for_its_reason(names: dict[str, Any]
         contract.check_model(broken(**names))
 
 
-def test_only_networks_that_classify_answer_several_tasks() -> None:
-    for model in (Regression, Outline):
-        with pytest.raises(AssertionError, match="only networks that classify"):
+def test_only_classifiers_that_read_no_others_answers_answer_several_tasks() -> None:
+    contract.check_model(changed(Regression, TASKS=True))
+    for model in (changed(Regression, JOINS=True), Outline):
+        with pytest.raises(AssertionError, match="only classifiers that read no other's answers"):
             contract.check_model(changed(model, TASKS=True))
 
 

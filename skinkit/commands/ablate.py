@@ -11,7 +11,7 @@ thresholds tuned on the scored cases), roc.svg and .png.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 FOLDER = "ablate"
 TOGETHER = "development cohorts together"
+_PAIR_TITLES = ("difference", "figure", "95 % interval", "p (Holm)")
 _ARMS = Schema("arms", 1, ("cohort", "arm", "class", "average", "decision_rule", "metric"), ())
 _DIFFERENCES = Schema("differences", 1, ("cohort", "a", "b", "figure"), ())
 _BY_CLASS = Schema("by_class", 1, ("cohort", "arm", "mode", "class", "average"), ())
@@ -124,6 +125,8 @@ class Ablation:
         not_scored: (cohort, arm) -> why it has no metrics.
         differences: cohort -> rows of ``evaluation.ablation.compare_pairs``.
         not_compared: cohort -> pair -> why.
+        of_tasks: cohort -> rows of ``evaluation.task_average.differences``, with ``a``, ``b`` (arms), ``value_a``,
+            ``value_b`` and ``p_holm``.
     """
 
     study: Study
@@ -137,6 +140,7 @@ class Ablation:
     not_scored: dict[tuple[str, str], str] = field(default_factory=dict)
     differences: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     not_compared: dict[str, dict[tuple[str, str], str]] = field(default_factory=dict)
+    of_tasks: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     def arms(self) -> list[Arm]:
         """The arms in order."""
@@ -189,6 +193,32 @@ class Ablation:
             sides = {arm: scores.side for arm, scores in of.items()}
             rows, refused = compare_pairs(sides, chosen, seed=c.seed, minimum=c.minimum)
             self.differences[cohort], self.not_compared[cohort] = rows, refused
+            self.of_tasks[cohort] = self._compared_tasks(cohort, chosen)
+
+    def _compared_tasks(self, cohort: str, chosen: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
+        """Pairs of arms that answer several tasks, by their means over these."""
+        from skinkit.evaluation import task_average
+        from skinkit.evaluation.ablation import with_holm
+
+        sides = {
+            arm: {
+                "": scored_side(arm, artifact),
+                **{
+                    task: scored_side(arm, artifact, task)
+                    for task, of in artifact.info["tasks"].items()
+                    if "classes" in of
+                },
+            }
+            for (of_cohort, arm), artifact in self.metrics.items()
+            if of_cohort == cohort and artifact.info.get("tasks")
+        }
+        rows = [
+            {"a": a, "b": b, "value_a": row.pop("a"), "value_b": row.pop("b"), **row}
+            for a, b in chosen
+            if a in sides and b in sides
+            for row in task_average.differences(sides[a], sides[b], seed=self.config.seed)
+        ]
+        return with_holm(rows)
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, for ``--json``."""
@@ -208,6 +238,7 @@ class Ablation:
                         if (figures := self.summary(cohort, arm)) is not None
                     },
                     "differences": self.differences.get(cohort, []),
+                    "task_differences": self.of_tasks.get(cohort, []),
                     "not_scored": {arm: why for (at, arm), why in self.not_scored.items() if at == cohort},
                     "not_compared": {f"{a}, {b}": why for (a, b), why in self.not_compared.get(cohort, {}).items()},
                 }
@@ -251,18 +282,24 @@ class Ablation:
         first = next(iter(means.values()))
         rows = [["always the most frequent class", f"{first['majority_accuracy']:.3f}", "", ""]]
         rows += [[words, *(with_interval(of[name]) for name in FIGURES)] for words, of in means.items()]
-        titles = ("accuracy", "balanced accuracy", "AUROC, macro")
-        return markdown_table([f"mean of {len(first['tasks'])} tasks", *titles], rows)
+        titles = dict(zip(FIGURES, ("accuracy", "balanced accuracy", "AUROC, macro"), strict=True))
+        table = markdown_table([f"mean of {len(first['tasks'])} tasks", *titles.values()], rows)
+        pairs = [
+            self._pair_row(row, f"{titles[row['figure']]}, mean of {row['n_tasks']} tasks")
+            for row in self.of_tasks.get(cohort, [])
+        ]
+        return f"{table}\n\n{markdown_table(_PAIR_TITLES, pairs)}" if pairs else table
 
     def _pairs(self, cohort: str) -> str:
         shown = {"AUROC, macro", "malignant: AUROC", "balanced accuracy", "malignant: sensitivity, veto"}
-        rows = []
-        for row in self.differences.get(cohort, []):
-            if row["figure"] in shown:
-                names = f"{self.study.arm(row['b']).words} minus {self.study.arm(row['a']).words}"
-                p = "-" if row["p_holm"] is None else f"{row['p_holm']:.3g}"
-                rows.append([names, row["figure"], with_interval(row, "difference", signed=True), p])
-        return markdown_table(["difference", "figure", "95 % interval", "p (Holm)"], rows) if rows else ""
+        differences = self.differences.get(cohort, [])
+        rows = [self._pair_row(row, row["figure"]) for row in differences if row["figure"] in shown]
+        return markdown_table(_PAIR_TITLES, rows) if rows else ""
+
+    def _pair_row(self, row: Mapping[str, Any], figure: str) -> list[str]:
+        names = f"{self.study.arm(row['b']).words} minus {self.study.arm(row['a']).words}"
+        p = "-" if row["p_holm"] is None else f"{row['p_holm']:.3g}"
+        return [names, figure, with_interval(row, "difference", signed=True), p]
 
     @cached_property
     def by_class(self) -> dict[tuple[str, str], list[dict[str, Any]]]:

@@ -108,15 +108,24 @@ def _on_cohorts(config: Config, names: Sequence[str], context: Context) -> dict[
     return answers
 
 
-def scored_side(name: str, metrics: Artifact) -> ComparedModel:
-    """The predictions behind a metrics artifact, with their truth, as one side of a comparison."""
+def scored_side(name: str, metrics: Artifact, task: str = "") -> ComparedModel:
+    """The predictions behind a metrics artifact, with their truth, as one side of a comparison.
+
+    Args:
+        name: of the model.
+        metrics: its metrics.
+        task: a further task; empty for the diagnosis.
+    """
     from skinkit.evaluation.comparison import ComparedModel
     from skinkit.evaluation.scoring import Evaluation
+    from skinkit.schemas import PRIMARY_TASK
     from skinkit.taxonomy import ClassSet
 
-    classes = ClassSet.from_dict(metrics.info["classes"])
-    table = read_table(metrics.path / "scored.parquet")
-    return ComparedModel(name, Evaluation(table, classes, {}, str(metrics.info["malignant_set"] or "")))
+    info = metrics.info["tasks"][task] if task else metrics.info
+    classes = ClassSet.from_dict(info["classes"])
+    table = read_table(metrics.path / (f"tasks/{task}" if task else "") / "scored.parquet")
+    asked = task or PRIMARY_TASK
+    return ComparedModel(name, Evaluation(table, classes, {}, str(info["malignant_set"] or ""), task=asked))
 
 
 def _margins(config: Config) -> dict[str, float]:

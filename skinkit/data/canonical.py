@@ -17,7 +17,7 @@ from skinkit.data.source import Source, TableRow
 from skinkit.data.tables import Table, UnreadableError, WrongDecimalError, age_years, date, is_missing, number
 from skinkit.errors import InputError
 from skinkit.schemas import PAD_ATTRIBUTES
-from skinkit.taxonomy import DIAGNOSES, REGION_SITES, SITES
+from skinkit.taxonomy import DIAGNOSES, REGION_SITES, SITES, SYMPTOMS
 
 OLDEST_YEARS = 120.0
 YES_NO = (
@@ -29,7 +29,6 @@ YES_NO = (
     "has_piped_water",
     "has_sewage_system",
 )
-SYMPTOMS = ("itch", "grew", "hurt", "changed", "bleed", "elevation")
 BACKGROUNDS = ("background_father", "background_mother")
 IDS = ("image", "image_id", "accession", "case_id", "patient_id", "lesion_id")
 KEYS = ("patient_id", "lesion_id", "case_id")

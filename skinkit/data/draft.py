@@ -18,7 +18,7 @@ from typing import Any
 
 from skinkit.artifacts.files import write_atomic
 from skinkit.data import words
-from skinkit.data.canonical import ALLOWED, BACKGROUNDS, SYMPTOMS, UNITS, YES_NO
+from skinkit.data.canonical import ALLOWED, BACKGROUNDS, UNITS, YES_NO
 from skinkit.data.diagnoses import guess, said_by_codes
 from skinkit.data.files import EXTENSIONS, walk
 from skinkit.data.folder import DESCRIPTION
@@ -26,7 +26,7 @@ from skinkit.data.ids import look_like_names
 from skinkit.data.source import Dialect
 from skinkit.data.tables import Table, UnreadableError, age_years, guess_delimiter, guess_encoding, is_missing, read
 from skinkit.errors import ConfigError, RefusedError
-from skinkit.taxonomy import DIAGNOSES
+from skinkit.taxonomy import DIAGNOSES, SYMPTOMS
 
 _WORDS = {
     "sex": words.SEX,

@@ -8,14 +8,15 @@ one cohort.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from skinkit.errors import InputError, RefusedError
-from skinkit.evaluation.comparison import COMPARED, WITH_MARGIN, ComparedModel, compare
-from skinkit.evaluation.scoring import HEADLINE, HEADLINE_MALIGNANT, Answers, Evaluation
+from skinkit.evaluation.comparison import WITH_MARGIN, ComparedModel, compare
+from skinkit.evaluation.scoring import HEADLINE, HEADLINE_MALIGNANT, Answers
 from skinkit.stats.cross_fit import holm
 from skinkit.stats.metrics import MALIGNANT
 
@@ -83,12 +84,17 @@ def compare_pairs(
             values = {"figure": row["name"], "value_a": row["a"], "value_b": row["b"]}
             rest = {name: row[name] for name in row if name not in ("name", "a", "b", *WITH_MARGIN)}
             rows.append({"a": a, "b": b, **about, **values, **rest})
-    for figure in COMPARED.values():
+    return with_holm(rows), refused
+
+
+def with_holm(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with ``p_holm``: their p after Holm's correction over all rows of the same figure; None where none."""
+    for figure in dict.fromkeys(row["figure"] for row in rows):
         same = [row for row in rows if row["figure"] == figure]
         adjusted = holm([np.nan if row["p"] is None else row["p"] for row in same])
         for row, p in zip(same, adjusted, strict=True):
             row["p_holm"] = None if np.isnan(p) else float(p)
-    return rows, refused
+    return rows
 
 
 def together(name: str, sides: Mapping[str, ComparedModel]) -> ComparedModel:
@@ -101,7 +107,7 @@ def together(name: str, sides: Mapping[str, ComparedModel]) -> ComparedModel:
     tables = [side.cases.assign(case_id=f"{cohort}/" + side.cases["case_id"]) for cohort, side in sides.items()]
     one = next(iter(sides.values())).evaluation
     table = pd.concat(tables, ignore_index=True)
-    return ComparedModel(name, Evaluation(table, one.classes, {}, one.malignant_set, one.veto_source))
+    return ComparedModel(name, replace(one, table=table, thresholds={}))
 
 
 def summary(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:

@@ -84,7 +84,7 @@ class ComparedModel:
         """The predictions of these cases only, in this order."""
         one = self.evaluation
         table = self.cases.loc[list(cases)].reset_index(drop=True)
-        return Evaluation(table, one.classes, {}, one.malignant_set, one.veto_source)
+        return replace(one, table=table, thresholds={})
 
 
 def common_cases(a: ComparedModel, b: ComparedModel, *, common: bool) -> list[str]:

@@ -9,15 +9,18 @@ classes are uneven: on the official test set of derm7pt it is 0.618 over eight t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from skinkit.evaluation.comparison import ComparedModel, common_cases
 from skinkit.evaluation.markdown import with_interval
-from skinkit.evaluation.metric_table import replicated
+from skinkit.evaluation.metric_table import Key, Replicated, ScoredCases, replicated
 from skinkit.evaluation.scoring import HEADLINE, Evaluation
 from skinkit.stats.intervals import LeaveOut, bounded_interval
 from skinkit.stats.notes import TOO_FEW_PATIENTS, words_of
+from skinkit.stats.paired import paired_difference
 
 FIGURES = {
     name: (class_, average, rule, metric)
@@ -43,18 +46,65 @@ def averaged(evaluations: Mapping[str, Evaluation], *, seed: int = 0, draws: int
     left_out = LeaveOut(np.concatenate([of.cluster for of in cases.values()]), seed, draws=draws)
     measured = {task: replicated(of, left_out) for task, of in cases.items()}
     shares = [np.bincount(of.truth).max() / len(of) for of in cases.values()]
-    patients = [len(np.unique(of.cluster)) for of in cases.values()]
-    rarest = [min(len(np.unique(of.cluster[of.truth == k])) for k in np.unique(of.truth)) for of in cases.values()]
     answer: dict[str, Any] = {"tasks": list(cases), "majority_accuracy": float(np.mean(shares))}
     for name, key in FIGURES.items():
-        defined = [task for task, of in measured.items() if key in of.point and not np.isnan(of.point[key][0])]
+        defined = _defined(measured, key)
         ends = float("nan"), float("nan")
         estimate = float(np.mean([measured[task].point[key][0] for task in defined])) if defined else float("nan")
         if defined and left_out.groups:
             without = np.mean([measured[task].replicates[key] for task in defined], axis=0)
-            ends = bounded_interval(estimate, without, min(patients if name == "accuracy" else rarest))
+            ends = bounded_interval(estimate, without, _patients_behind(cases, name))
         answer[name] = {"estimate": estimate, "lower": ends[0], "upper": ends[1], "n_tasks": len(defined)}
     return answer
+
+
+def differences(
+    a: Mapping[str, ComparedModel], b: Mapping[str, ComparedModel], *, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Paired differences, B minus A, of means over the tasks that both models answer, on cases that both predicted.
+
+    Args:
+        a: task -> predictions of one model.
+        b: of the other.
+        seed: of the groups of many patients.
+
+    Returns:
+        A row for each of :data:`FIGURES`: ``figure``, ``a``, ``b``, ``difference``, ``lower``, ``upper``, ``p`` and
+        ``n_tasks``; none where the models share no task.
+    """
+    tasks = [task for task in a if task in b]
+    if not tasks:
+        return []
+    shared = {task: common_cases(a[task], b[task], common=True) for task in tasks}
+    sides = [{task: models[task].on(shared[task]).scored(None) for task in tasks} for models in (a, b)]
+    left_out = LeaveOut(np.concatenate([of.cluster for of in sides[0].values()]), seed)
+    paired = {task: replace(of, cluster=sides[0][task].cluster) for task, of in sides[1].items()}
+    first, second = ({task: replicated(of, left_out) for task, of in side.items()} for side in (sides[0], paired))
+    rows = []
+    for name, key in FIGURES.items():
+        defined = [task for task in _defined(first, key) if task in _defined(second, key)]
+        if not defined:
+            continue
+        means = [float(np.mean([of[task].point[key][0] for task in defined])) for of in (first, second)]
+        without = np.mean([second[task].replicates[key] - first[task].replicates[key] for task in defined], axis=0)
+        found = paired_difference(means[1] - means[0], without, _patients_behind(sides[0], name))
+        rows.append(
+            {"figure": name, "a": means[0], "b": means[1], "difference": found.estimate, "lower": found.lower,
+             "upper": found.upper, "p": found.p, "n_tasks": len(defined)}
+        )  # fmt: skip
+    return rows
+
+
+def _defined(measured: Mapping[str, Replicated], key: Key) -> list[str]:
+    """Tasks in which a figure has a value."""
+    return [task for task, of in measured.items() if key in of.point and not np.isnan(of.point[key][0])]
+
+
+def _patients_behind(cases: Mapping[str, ScoredCases], figure: str) -> int:
+    """Patients of the task with fewest; of the rarest class but for the accuracy."""
+    if figure == "accuracy":
+        return min(len(np.unique(of.cluster)) for of in cases.values())
+    return min(len(np.unique(of.cluster[of.truth == k])) for of in cases.values() for k in np.unique(of.truth))
 
 
 def text(answer: Mapping[str, Any]) -> str:

@@ -157,7 +157,10 @@ def fit_estimator(
     fold: int, material: FoldInputs, model: type[Estimator], settings: Any, *, seed: int, folder: Path
 ) -> dict[str, Any]:
     """Fit an estimator on one fold, write its files, and describe it in a row of the model's table."""
-    rows, labels, n = material.rows, material.labels, len(material.classes.classes)
+    rows, labels = material.rows, material.labels
+    truths = {protocol.DIAGNOSIS: labels, **material.truths}
+    sizes = {protocol.DIAGNOSIS: len(material.classes.classes)}
+    sizes |= {name: len(of.classes) for name, of in material.tasks.items()}
     train_rows, validation = rows.part(fold, "train"), rows.part(fold, "validation")
     every = np.concatenate([train_rows, validation])
     members = material.members(fold, every) if material.members is not None else None
@@ -167,34 +170,57 @@ def fit_estimator(
         others = members[part] if members is not None else None
         return trained.batch_of(rows.frame.iloc[part], encoder, radiomics, images, others)
 
-    def fitted_on(chosen: np.ndarray) -> tuple[Encoder, Standardiser, Any, np.ndarray]:
-        """Encoder, scaler and model of these rows, and what they say of the validation rows."""
+    def fitted_on(chosen: np.ndarray) -> tuple[Encoder, Standardiser, dict[str, Any], dict[str, np.ndarray]]:
+        """Encoder, scaler and, for each task, the model of these rows and what it says of the validation rows."""
         encoder, radiomics = material.fitted_scalers(fold, chosen)
-        held_back = Labelled(batch(validation, encoder, radiomics), labels[validation])
-        learnt = batch(chosen, encoder, radiomics)
+        learnt, watched = batch(chosen, encoder, radiomics), batch(validation, encoder, radiomics)
         learnt |= encoder.hidden(learnt["attributes"])
-        groups = rows.frame["group_id"].to_numpy(dtype=str)[chosen]
-        fitted = model.fit(settings, Labelled(learnt, labels[chosen], groups), held_back, n_classes=n, seed=seed)
-        scores = fitted.predict(held_back.inputs) if len(validation) else np.zeros((0, n))
+        groups = rows.frame["group_id"].to_numpy(dtype=str)
+        fitted, scores = {}, {}
+        for task, truth in truths.items():
+            known, held_back = (np.flatnonzero(truth[part] != protocol.UNKNOWN) for part in (chosen, validation))
+            fitted[task] = model.fit(
+                settings,
+                Labelled(_rows_of(learnt, known), truth[chosen[known]], groups[chosen[known]]),
+                Labelled(_rows_of(watched, held_back), truth[validation[held_back]]),
+                n_classes=sizes[task],
+                seed=seed,
+            )
+            empty = np.zeros((0, sizes[task]))
+            scores[task] = fitted[task].predict(watched) if len(validation) else empty
         return encoder, radiomics, fitted, scores
 
+    def prior(task: str) -> np.ndarray | None:
+        return _effective_prior(fold, material, fitted[task], truths[task][train_rows], sizes[task])
+
     encoder, radiomics, fitted, scores = fitted_on(train_rows)
-    about = _calibrated(fold, material, scores, _effective_prior(fold, material, fitted, labels[train_rows]))
+    about = _calibrated(fold, material, scores[protocol.DIAGNOSIS], prior(protocol.DIAGNOSIS))
+    if material.tasks:
+        about["tasks"] = {
+            name: _task_calibrated(fold, material, name, scores[name], prior(name)) for name in material.tasks
+        }
     if material.refit and model.REFITS and len(validation):
         encoder, radiomics, fitted, _ = fitted_on(np.sort(np.concatenate([train_rows, validation])))
-    fitted.save(folder)
+    for task, of_task in fitted.items():
+        of_task.save(folder if task == protocol.DIAGNOSIS else folder / trained.TASKS_FOLDER / task)
     _write(folder, encoder, radiomics, about)
     _write_novelty(folder, batch(train_rows, encoder, radiomics), batch(validation, encoder, radiomics))
-    return _row(folder, about, scores, labels[validation])
+    return _row(folder, about, scores[protocol.DIAGNOSIS], labels[validation])
 
 
-def _effective_prior(fold: int, material: FoldInputs, fitted: Estimator, learnt: np.ndarray) -> np.ndarray | None:
-    """(classes,) mix that an estimator's scores suppose; 0 for a class it has not learnt. None: that of its rows."""
+def _rows_of(batch: Mapping[str, np.ndarray], chosen: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: values[chosen] for name, values in batch.items()}
+
+
+def _effective_prior(
+    fold: int, material: FoldInputs, fitted: Estimator, learnt: np.ndarray, n: int
+) -> np.ndarray | None:
+    """(n,) mix that an estimator's scores suppose; 0 for a class it has not learnt. None: that of its rows."""
     of_members = np.array(material.member_priors[fold]) if material.members is not None else None
-    prior = fitted.effective_class_prior(len(material.classes.classes), of_members)
+    prior = fitted.effective_class_prior(n, of_members)
     if prior is None or of_members is not None:
         return prior
-    learnt_counts = np.bincount(learnt, minlength=len(prior))
+    learnt_counts = np.bincount(learnt[learnt != protocol.UNKNOWN], minlength=n)
     supposed: np.ndarray = np.where(learnt_counts > 0, prior, 0.0)
     return supposed
 

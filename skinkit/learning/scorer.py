@@ -115,7 +115,8 @@ class _EstimatorTurn(_Turn):
             for frame, members in zip(frames, others, strict=True)
         ]
         scores = np.stack([fold.scores(batch) for batch in batches])
-        yield _Answers(np.flatnonzero(self.chosen), scores, {}, batches[0])
+        beside = {task: fitted.predict(batches[0]) for task, fitted in fold.further.items()}
+        yield _Answers(np.flatnonzero(self.chosen), scores, beside, batches[0])
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +98,18 @@ class Fold(Calibration):
     fitted: Estimator | None
     tasks: Mapping[str, Calibration]
     """Further task -> its calibration."""
+    further: Mapping[str, Estimator]
+    """Further task -> what an estimator fitted for it; empty of a network, which answers all tasks at once."""
 
     def scores(self, batch: Mapping[str, np.ndarray]) -> Floats:
         """(n, classes) calibrated log-probabilities of an estimator."""
         if self.fitted is None:
             raise TypeError("a network's scores come from the network")
         return self.calibrated(self.fitted.predict(batch))
+
+    def for_task(self, task: str) -> Fold:
+        """The same fold as if this further task were its diagnosis; of an estimator."""
+        return replace(self, fitted=self.further[task], tasks={}, further={}, **vars(self.tasks[task]))
 
 
 def log_softmax(scores: Floats) -> Floats:
@@ -195,6 +201,12 @@ class Classifier(TrainedModel):
         """Where a fold's files are."""
         return folder_of(self.path, fold.number)
 
+    def for_task(self, task: str) -> Classifier:
+        """The same model as if this further task were its diagnosis; of an estimator."""
+        return replace(
+            self, classes=self.tasks[task], tasks={}, folds=tuple(fold.for_task(task) for fold in self.folds)
+        )
+
     def network(self, fold: Fold, device: str) -> Network:
         """A fold's network with its trained weights, ready to answer."""
         columns = {"attributes": len(fold.encoder.attributes), "radiomics": len(fold.radiomics.columns)}
@@ -283,6 +295,8 @@ def _refuse_other_ids(frame: pd.DataFrame, trained_on: pd.DataFrame, cohort: str
 
 BACKBONE, NETWORK = "backbone.safetensors", "network.safetensors"
 FOLD = "fold_{}"
+TASKS_FOLDER = "tasks"
+"""Folder, within a fold's, of what an estimator fitted for further tasks."""
 FINAL, FINAL_FOLDER = -1, "final"
 """Number and folder, within the only fold's, of what learnt from all rows and answers for other cohorts alone."""
 
@@ -326,12 +340,15 @@ def _open_fold(folder: Path, about: Mapping[str, Any], model: type[Any]) -> Fold
     def plain(name: str) -> Any:
         return json.loads((folder / name).read_text(encoding="utf-8"))
 
+    tasks: Mapping[str, Any] = about.get("tasks") or {}
+    estimator = issubclass(model, Estimator)
     return Fold(
         number=int(about["fold"]),
         encoder=Encoder.from_dict(plain("attributes.json")),
         radiomics=Standardiser.from_dict(plain("radiomics.json")),
-        fitted=model.load(folder) if issubclass(model, Estimator) else None,
-        tasks={name: Calibration(**_calibration(of)) for name, of in (about.get("tasks") or {}).items()},
+        fitted=model.load(folder) if estimator else None,
+        tasks={name: Calibration(**_calibration(of)) for name, of in tasks.items()},
+        further={name: model.load(folder / TASKS_FOLDER / name) for name in tasks} if estimator else {},
         **_calibration(about),
     )
 

@@ -142,6 +142,7 @@ class Probe(FrozenReader):
     TASK = "classify"
     READS = ("image", "attributes", "radiomics")
     CONFIG = Config
+    TASKS = True
     STEEP = _TINY
 
     config: Config

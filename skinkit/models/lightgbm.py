@@ -63,6 +63,7 @@ class Trees(Estimator):
     TASK = "classify"
     READS = ("attributes", "radiomics")
     CONFIG = Config
+    TASKS = True
     RADIOMICS = "all"
     BALANCED = True
 

@@ -65,6 +65,7 @@ class Regression(Estimator):
     TASK = "classify"
     READS = ("attributes", "radiomics")
     CONFIG = Config
+    TASKS = True
     BALANCED = True
 
     weight: Floats

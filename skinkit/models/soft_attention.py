@@ -45,7 +45,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import nn
@@ -58,7 +58,6 @@ from skinkit.models.parts.protocol import DIAGNOSIS, Augment, Presets, Sizes, tr
 from skinkit.models.parts.recipe import LIVE, QUICK, Augmented, PhotoRecipe, merged
 from skinkit.models.parts.soft_attention import SoftAttention
 
-VIEWS = ("clinical", "dermoscopic")
 _BETWEEN = STAGES - 2
 """Stage after which the first attention comes."""
 _JOINED = 728
@@ -93,9 +92,10 @@ class SoftAttentionNetwork(PhotoClassifier):
     """Eqs. 1 to 8.
 
     Attributes:
+        PHOTOS: names of the two pictures; ``fusion`` may name one of them.
         between: SA after E_1, of each photo that is looked at.
         after: SA after E_2, likewise.
-        clinical_last: changes nothing; the clinical photo's F passes through it where both are looked at.
+        first_last: changes nothing; the first photo's F passes through it where both are looked at.
         joining: ReLU BN C_1 of eq. 6.
         joint: both SA of h_j.
         outputs: branch -> task -> W of eq. 7.
@@ -106,6 +106,7 @@ class SoftAttentionNetwork(PhotoClassifier):
     MISSING = "indicator"
     CONFIG = Config
     TASKS = True
+    PHOTOS: ClassVar[tuple[str, str]] = ("clinical", "dermoscopic")
     PRESETS: ClassVar[Presets] = {
         "omeroglu2023": {},
         "quick": merged(
@@ -125,7 +126,7 @@ class SoftAttentionNetwork(PhotoClassifier):
                 "leave them out",
             )
         super().__init__(config, sizes)
-        self.clinical_last = nn.Identity()
+        self.first_last = nn.Identity()
         views, width, of_maps = self._views(config), self.backbones[0].widths[-1], self._shapes[0]
         places = math.prod(of_maps[1:])
         pooled = places if config.pool == "flatten" else 1
@@ -149,10 +150,10 @@ class SoftAttentionNetwork(PhotoClassifier):
             }
         )
 
-    @staticmethod
-    def _views(config: Config) -> tuple[str, ...]:
+    @classmethod
+    def _views(cls, config: Any) -> tuple[str, ...]:
         """Photos that are looked at."""
-        return (config.fusion,) if config.fusion in VIEWS else VIEWS
+        return (config.fusion,) if config.fusion in cls.PHOTOS else cls.PHOTOS
 
     def _attention(self, channels: int) -> SoftAttention:
         c = self.config
@@ -161,7 +162,8 @@ class SoftAttentionNetwork(PhotoClassifier):
     def _kept_shapes(self) -> tuple[torch.Size, ...]:
         """Refuse a backbone that is another network when it is run stage by stage, then as the base class."""
         backbone, side = self.backbones[0], self.config.side_px
-        mode, x = backbone.training, torch.linspace(0, 1, 3 * side * side).view(1, 3, side, side)
+        mode = backbone.training
+        x = self.picture(torch.linspace(0, 1, 3 * side * side).view(1, 3, side, side))
         backbone.eval()
         try:
             with torch.no_grad():
@@ -188,10 +190,9 @@ class SoftAttentionNetwork(PhotoClassifier):
 
     def blocks(self) -> Mapping[str, nn.Module]:
         """Photo -> the layer that its F passes through."""
-        layers = {"image_clinical": self.clinical_last, "image_dermoscopic": self.last}
-        if self.config.fusion in VIEWS:
+        if self.config.fusion in self.PHOTOS:
             return {f"image_{self.config.fusion}": self.last}
-        return layers
+        return {"image_clinical": self.first_last, "image_dermoscopic": self.last}
 
     def pictures(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """(n, 3 or 6, S, S) the photos that are looked at."""
@@ -221,7 +222,7 @@ class SoftAttentionNetwork(PhotoClassifier):
 
     def shown(self, maps: Maps) -> Maps:
         """Each through a layer of its own."""
-        return (*(self.clinical_last(m) for m in maps[:-1]), self.last(maps[-1]))
+        return (*(self.first_last(m) for m in maps[:-1]), self.last(maps[-1]))
 
     def branches(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
         """Branch -> task -> (n, K_t) logits of eq. 7, of what :meth:`encode` sees and attributes (n, a)."""

@@ -197,6 +197,12 @@ def _task_of(target: str) -> tuple[str, str]:
     return task, of_task
 
 
+def _asked(model: Classifier, target: str) -> Classifier:
+    """An estimator as it answers the task of a target."""
+    task, _ = _task_of(target)
+    return model.for_task(task) if task else model
+
+
 def positive(model: Classifier, target: str) -> np.ndarray:
     """(classes,) which classes the target is; both it and the rest must have one.
 
@@ -398,7 +404,7 @@ def _photo_work(
         task, _ = _task_of(config.target)
         explain_case = _through_networks(model, chosen, device, job.workspace.root, job.cohort.root, one, task)
     else:
-        explain_case = _through_probe(model, chosen, device, job)
+        explain_case = _through_probe(_asked(model, config.target), chosen, device, job)
 
     def work(case: Mapping[str, Any]) -> dict[str, Any]:
         from skinkit.explain.shapley import enlarged, inside_share, points_inside, softened
@@ -741,6 +747,7 @@ def _occluded_one(
 
     opened = _opened(model)
     chosen = positive(opened, target)
+    opened = _asked(opened, target)
     fold_views = views(opened, case, None)
     row = {**_described(case, target, "occlusion_of_mask"), **attributed(fold_views, case, chosen)}
     mask = _mask_of(case, workspace)

@@ -58,7 +58,7 @@ def _path(
     solutions = []
     with threadpool_limits(1):  # the same sums in the same order on any number of cores
         back = None
-        if len(u) < u.shape[1]:
+        if len(u) < u.shape[1] and u.any():  # columns that are all 0 span nothing
             power, directions = np.linalg.eigh(u @ u.T)
             kept = power > power[-1] * 1e-12
             root = np.sqrt(power[kept])

@@ -83,9 +83,10 @@ def write_cohort(folder: Path, n: int, seed: int) -> None:
             Image.fromarray(small_cohort.draw(rng, diagnosis)[0]).save(folder / "images" / f"{case}{shot}.png")
         veil = "" if case % 6 == 5 else "present" if diagnosis == "melanoma" or case == 3 else "absent"
         network = "reticulated" if case in (7, 8) else ("typical", "atypical", "absent")[(case + case // 6) % 3]
+        elevation = ("flat", "palpable", "nodular")[(case // 2) % 3]
         notes = "clinic image is a derm image" if case == 2 else ""
         lines.append(
-            f"{case},{NAMES[diagnosis]},1,{network},absent,absent,absent,absent,{veil},absent,low,flat,back,female,"
+            f"{case},{NAMES[diagnosis]},1,{network},absent,absent,absent,absent,{veil},absent,low,{elevation},back,female,"
             f"none,{case}c.png,{case}d.png,,{notes}"
         )
     table(folder / "meta" / "meta.csv", HEADER, *lines)
@@ -268,8 +269,8 @@ def test_other_tasks_are_another_configuration(workspace: Workspace) -> None:
 
 def test_a_task_that_cannot_be_answered_is_refused(workspace: Workspace) -> None:
     with pytest.raises(ConfigError) as unable:
-        make(workspace, "train", name="b", model="lightgbm", tasks=(VEIL,))
-    assert "lightgbm" in unable.value.found
+        make(workspace, "train", name="b", model="concat", weights="none", tasks=(VEIL,))
+    assert "concat" in unable.value.found
     with pytest.raises(ConfigError) as unknown:
         make(workspace, "train", name="c", tasks=("blue_veil",), **HOW)
     assert "blue_veil" in unknown.value.found
@@ -338,3 +339,89 @@ def test_soft_attention_answers_the_tasks_and_says_that_management_leaks(workspa
         files = {file for file in row.values() if isinstance(file, str)}
         assert len(files) == 2
         assert all((explained.path / file).is_file() for file in files)
+
+
+# ------------------------------------------------------------------------------------------------------ estimators
+def test_of_an_estimator_one_more_is_fitted_for_each_task_on_the_rows_whose_truth_is_known(
+    workspace: Workspace,
+) -> None:
+    import warnings
+
+    from sklearn.linear_model import LogisticRegression
+
+    how: dict[str, Any] = {"model": "logistic", "attributes": "derm7pt", "settings": ("c=0.1",), "refit": False}
+    make(workspace, "train", name="alone", **how)
+    make(workspace, "train", name="several", tasks=(f"{VEIL},{NETWORK}",), **how)
+    model, alone = (
+        open_classifier(open_artifact(workspace.path(Ref("models", name=name)))) for name in ("several", "alone")
+    )
+    frame = open_artifact(workspace.path(Ref("fused", "derm", "otsu"))).table()
+    trained_on = pd.read_parquet(model.path / "trained_on.parquet")
+    for fold, other in zip(model.folds, alone.folds, strict=True):
+        learnt = trained_on.loc[(trained_on["fold"] == fold.number) & (trained_on["part"] == "train"), "case_id"]
+        rows = frame[frame["case_id"].isin(learnt)]
+        inputs = {"attributes": fold.encoder.encode(frame), "radiomics": np.zeros((len(frame), 0))}
+        assert fold.fitted is not None
+        assert other.fitted is not None
+        np.testing.assert_array_equal(fold.fitted.predict(inputs), other.fitted.predict(inputs))  # the diagnosis
+        truth, _ = truth_of(rows, model.tasks[VEIL])
+        known = truth >= 0
+        assert 0 < known.sum() < len(rows)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            peer = LogisticRegression(C=0.1, class_weight="balanced", tol=1e-8, max_iter=5000)
+            peer.fit(fold.encoder.encode(rows)[known], truth[known])
+        ours = np.exp(fold.further[VEIL].predict(inputs))
+        np.testing.assert_allclose(ours, peer.predict_proba(inputs["attributes"]), atol=0.02)
+        assert fold.for_task(VEIL).temperature == fold.tasks[VEIL].temperature
+
+
+def test_the_tasks_of_an_estimator_are_predicted_scored_and_explained(workspace: Workspace) -> None:
+    make(workspace, "train", name="regression", model="logistic", attributes="derm7pt", radiomics="none", tasks=(VEIL,))
+    make(workspace, "evaluate", name="regression", bootstrap=50, minimum=1, subgroups=False, shortcuts=False)
+    rows = open_artifact(workspace.path(Ref("predictions", "other", "regression"))).table()
+    columns = [f"p__{VEIL}__{name}" for name in ("absent", "present")]
+    assert rows[columns].sum(axis=1).to_numpy() == pytest.approx(1.0)
+    assert rows[columns[1]].nunique() > 1
+    metrics = open_artifact(workspace.path(Ref("metrics", "derm", "regression")))
+    assert metrics.info["average_over_tasks"]["tasks"] == ["diagnosis", VEIL]
+    make(workspace, "explain", name="regression", target=f"{VEIL}:present", limit=1)
+    (row,) = open_artifact(workspace.path(Ref("explanations", "other", "regression"))).table().to_dict("records")
+    parts = [part["contribution"] for part in json.loads(row["attributions_json"])]
+    model = open_classifier(open_artifact(workspace.path(Ref("models", name="regression")))).for_task(VEIL)
+    frame = open_artifact(workspace.path(Ref("fused", "other", "otsu"))).table()
+    frame = frame[frame["case_id"] == row["case_id"]]
+    odds = []
+    for fold in model.folds:
+        scores = fold.scores({"attributes": fold.encoder.encode(frame), "radiomics": np.zeros((1, 0))})[0]
+        odds.append(scores[1] - scores[0])
+    assert row["baseline"] + sum(parts) == pytest.approx(np.mean(odds), abs=1e-6)
+
+
+def test_means_over_tasks_are_compared_patient_by_patient(workspace: Workspace) -> None:
+    from skinkit.commands.compare import scored_side
+    from skinkit.evaluation import task_average
+
+    for name, attributes in (("several", "derm7pt"), ("blind", "none")):
+        how: dict[str, Any] = {"replace": True, "tasks": (VEIL, NETWORK), "attributes": attributes}
+        make(workspace, "train", name=name, model="logistic", **how)
+        make(workspace, "evaluate", name=name, bootstrap=50, minimum=1, subgroups=False, shortcuts=False)
+    found = {name: open_artifact(workspace.path(Ref("metrics", "derm", name))) for name in ("several", "blind")}
+    sides = {name: {task: scored_side(name, of, task) for task in ("", VEIL, NETWORK)} for name, of in found.items()}
+    means = {name: of.info["average_over_tasks"] for name, of in found.items()}
+    for row in task_average.differences(sides["blind"], sides["several"]):
+        figure = row["figure"]
+        assert row["a"] == pytest.approx(means["blind"][figure]["estimate"])
+        assert row["b"] == pytest.approx(means["several"][figure]["estimate"])
+        assert row["difference"] == pytest.approx(row["b"] - row["a"])
+        assert row["n_tasks"] == 3
+        assert row["lower"] < row["difference"] < row["upper"]
+    none = task_average.differences({"": sides["blind"][""]}, {VEIL: sides["several"][VEIL]})
+    assert none == []
+
+
+def test_a_task_that_the_model_is_given_is_refused(workspace: Workspace) -> None:
+    with pytest.raises(ConfigError) as error:
+        make(workspace, "train", name="told", model="logistic", attributes="pad81", tasks=("symptoms",))
+    assert "itch" in error.value.found
+    assert "pad81" in error.value.found

@@ -15,6 +15,7 @@ from skinkit.models.parts.backbone import MODIFIED_XCEPTION, Backbone  # noqa: E
 from skinkit.models.parts.protocol import Sizes  # noqa: E402
 from skinkit.models.parts.soft_attention import SoftAttention  # noqa: E402
 from skinkit.models.soft_attention import SoftAttentionNetwork  # noqa: E402
+from skinkit.models.soft_attention_crop import SoftAttentionCrop, boxes, cut  # noqa: E402
 
 TASKS = {"pigment_network": ("absent", "typical", "atypical"), "veil": ("absent", "present")}
 SIZES = Sizes(
@@ -199,3 +200,47 @@ def test_its_size_is_that_of_the_docstring() -> None:
     sizes = Sizes(tuple("ABCDE"), {"attributes": 17}, (1,) * 5, ("sex",) * 17, (0.0,) * 17, tasks, {})
     network = SoftAttentionNetwork.build(configured(SoftAttentionNetwork), sizes)
     assert round(sum(p.numel() for p in network.parameters()) / 1e6, 1) == 23.7
+
+
+# -------------------------------------------------------------------------------------------- a photo and its lesion
+def test_the_crop_is_the_square_around_the_outline() -> None:
+    mask = torch.zeros(4, 100, 100)
+    mask[0, 40:60, 30:70] = 1  # 40 wide: 56 px around (50, 50)
+    mask[1, 0:10, 90:100] = 1  # in a corner: 14 px, moved into the photo
+    mask[2] = 1
+    shares = boxes(mask)
+    expected = torch.tensor([[0.22, 0.22, 0.78, 0.78], [0.86, 0.0, 1.0, 0.14], [0, 0, 1, 1], [0, 0, 1, 1]])
+    torch.testing.assert_close(shares, expected)
+    ramp = torch.arange(100.0).expand(4, 3, 100, 100) / 100
+    seen = cut(ramp, shares, 50)
+    assert seen.shape == (4, 3, 50, 50)
+    assert seen[0, 0].min() == pytest.approx(0.22, abs=0.01)
+    assert seen[0, 0].max() == pytest.approx(0.77, abs=0.01)
+
+
+def test_the_crop_sees_the_lesion_in_more_pixels_than_the_whole_photo() -> None:
+    torch.manual_seed(0)
+    settings = {"backbone": "resnet18", "side_px": 128, "seen_px": 64}
+    config = configured(SoftAttentionCrop, **settings)
+    network = SoftAttentionCrop.build(config, SIZES).eval()
+    given = batch()
+    stripes = (torch.arange(128) % 2).float().expand(4, 3, 128, 128).clone()
+    mask = torch.zeros(4, 128, 128)
+    mask[:, 42:86, 42:86] = 1
+    pictures = network.pictures({**given, "image": stripes, "mask": mask})
+    assert pictures.shape == (4, 6, 64, 64)
+    whole, lesion = pictures[:, :3, 8:-8, 8:-8], pictures[:, 3:, 8:-8, 8:-8]
+    assert whole.std() < 0.05 < 0.3 < lesion.std()  # shrunk by half the stripes are grey
+    changed = mask.clone()
+    changed[:, 20:110, 20:110] = 1
+    both = [network.answer({**given, "image": stripes, "mask": m})["diagnosis"] for m in (mask, changed)]
+    assert not torch.allclose(*both)
+    alone = SoftAttentionCrop.build(configured(SoftAttentionCrop, **settings, fusion="photo"), SIZES).eval()
+    same = [alone.answer({**given, "image": stripes, "mask": m})["diagnosis"] for m in (mask, changed)]
+    torch.testing.assert_close(*same)
+
+
+def test_a_crop_cannot_see_more_than_is_read() -> None:
+    with pytest.raises(ConfigError) as error:
+        SoftAttentionCrop.build(configured(SoftAttentionCrop, backbone="resnet18", side_px=64, seen_px=128), SIZES)
+    assert "seen_px = 128" in error.value.found

@@ -104,7 +104,8 @@ class Model:
         BALANCED: whether its loss counts all classes alike, whatever their numbers.
         MASKS_CLASSES: networks that classify: whether the loss leaves out the classes that a row's cohort cannot have
             (:data:`POSSIBLE`).
-        TASKS: networks that classify: whether they may answer further tasks beside ``diagnosis`` (``Sizes.tasks``).
+        TASKS: classifiers: whether they may answer further tasks beside ``diagnosis``: a network under the names of
+            ``Sizes.tasks``; of an estimator one more is fitted for each task, on the rows whose truth is known.
     """
 
     TASK: ClassVar[str]

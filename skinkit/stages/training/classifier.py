@@ -349,14 +349,23 @@ def _check_tasks(material: FoldInputs, job: Job) -> None:
     """Count the cases without a truth of a further task; refuse one that a fold cannot learn.
 
     Raises:
+        ConfigError: a task is an attribute that the model reads.
         InputError: fewer than two classes of a task among a fold's training rows.
     """
     import numpy as np
 
     from skinkit.learning.rows import truth_of
     from skinkit.models.parts.protocol import UNKNOWN
+    from skinkit.stats.encoders import ENCODERS
 
     real = np.unique(material.rows.split["row"])
+    read = {attribute.name for attribute in ENCODERS[material.encoder]}
+    if given := [name for name, classes in material.tasks.items() if classes.column in read]:
+        raise ConfigError(
+            f"{listed(given)}: asked for, and among the attributes that {material.encoder} gives the model to read",
+            "tasks whose answer the model is not given",
+            "give --attributes isic or none, or leave these out of --tasks",
+        )
     for name, classes in material.tasks.items():
         truth, unmapped = truth_of(material.rows.frame, classes)
         lacking = int((truth[real] == UNKNOWN).sum())
