@@ -52,6 +52,7 @@ from torch import nn
 
 from skinkit.errors import ConfigError
 from skinkit.models.parts.backbone import MODIFIED_XCEPTION, STAGES, Maps
+from skinkit.models.parts.class_weights import effective_class_prior, log_frequencies
 from skinkit.models.parts.losses import cross_entropy_of_known
 from skinkit.models.parts.photo_classifier import PhotoClassifier, PhotoConfig
 from skinkit.models.parts.protocol import DIAGNOSIS, Augment, Presets, Sizes, truth_name
@@ -86,6 +87,11 @@ class Config(PhotoConfig):
     rescale: Annotated[bool, "eq. 3: attention of mean 1 instead of K / (h w)"] = False
     pool: Annotated[Literal["gap", "flatten"], "of eq. 6: mean over places, or all of them"] = "gap"
     share_backbone: Annotated[bool, "one network for both photos"] = False
+    task_adjustment: Annotated[
+        float,
+        "recipe.logit_adjustment of the further tasks; with 1 they are answered as if their classes were equally "
+        "frequent, which raises balanced accuracy and costs accuracy and calibration",
+    ] = 0.0
 
 
 class SoftAttentionNetwork(PhotoClassifier):
@@ -143,6 +149,9 @@ class SoftAttentionNetwork(PhotoClassifier):
                 self.joint = nn.ModuleList([self._attention(_JOINED), self._attention(2 * width)])
             branches["joint"] = pooled * (_JOINED + 2 * width) + self.columns
         asked = {DIAGNOSIS: sizes.answers, **sizes.tasks}
+        for task in sizes.tasks:
+            adjustment = config.task_adjustment * log_frequencies(self._sizes_of(task))
+            self.register_buffer(f"adjustment_of_{task}", adjustment, persistent=False)
         self.outputs = nn.ModuleDict(
             {
                 branch: nn.ModuleDict({task: nn.Linear(features, len(classes)) for task, classes in asked.items()})
@@ -259,12 +268,24 @@ class SoftAttentionNetwork(PhotoClassifier):
         losses = []
         for of in self.branches(self.seen(batch), batch).values():
             tasks = [
-                cross_entropy_of_known(logits.float(), batch[truth_name(task)])
+                cross_entropy_of_known(logits.float() + self._adjustment_of(task), batch[truth_name(task)])
                 for task, logits in of.items()
                 if task != DIAGNOSIS
             ]
             losses.append(sum(tasks, self.weighted(of[DIAGNOSIS], batch)))
         return torch.stack(losses).mean()
+
+    def effective_task_prior(self, task: str) -> torch.Tensor:
+        """(classes,) shares for which a further task's probabilities hold."""
+        return effective_class_prior(self._sizes_of(task), (-self._adjustment_of(task)).exp())
+
+    def _adjustment_of(self, task: str) -> torch.Tensor:
+        out: torch.Tensor = getattr(self, f"adjustment_of_{task}")
+        return out
+
+    def _sizes_of(self, task: str) -> Sizes:
+        """Classes and counts of a further task as if it were the diagnosis."""
+        return Sizes(self.sizes.tasks[task], class_counts=self.sizes.task_counts.get(task, ()))
 
 
 MODEL = SoftAttentionNetwork
