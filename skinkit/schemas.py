@@ -414,8 +414,13 @@ EXPLANATIONS = Schema(
         ("completeness_error", "float", "of gfa: share of the change in log odds the sum misses, the most of any fold"),
     )
     + OUTCOME,
-    files=("heatmap_file", *(f"heatmap_{view}_file" for view in VIEWS), "composite_file"),
+    files=(
+        *(f"{kind}{view}_file" for kind in ("heatmap", "attention") for view in ("", *(f"_{view}" for view in VIEWS))),
+        "composite_file",
+    ),
 )
+"""Of networks that attend to places ``attention_file`` and ``attention_<view>_file`` follow: where, whatever the class,
+as 8-bit grey PNG: 255 from four times the mean of the photo on."""
 
 METRICS = Schema(
     "metrics",

@@ -21,12 +21,12 @@ from skinkit.data import read_cases
 from skinkit.data.files import EXTENSIONS
 from skinkit.errors import SkinkitError
 from skinkit.privacy import permissions, pseudonyms
-from skinkit.schemas import VIEWS
+from skinkit.schemas import EXPLANATIONS
 from skinkit.workspace import SETTINGS_FILE, Ref, Workspace
 
 IDS = ("patient_id", "lesion_id", "case_id", "image_id", "accession", "group_id")
 PATHS = ("image_path", "truth_mask_path")
-FILES = ("mask_file", "heatmap_file", *(f"heatmap_{view}_file" for view in VIEWS), "composite_file")
+FILES = ("mask_file", *EXPLANATIONS.files)
 WORDS = ("diagnosis_source", "site_source")
 OLDEST_YEARS = 89
 """Ages above this are rare enough to identify (45 CFR 164.514(b)(2)(i)(C))."""

@@ -324,9 +324,11 @@ def points_inside(heat: Floats, mask: Mask) -> bool | None:
     return bool(mask.flat[int(heat.argmax())]) if heat.max(initial=0.0) > 0 else None
 
 
-def as_grey(heat: Floats) -> npt.NDArray[np.uint8]:
-    """A heatmap as 8 bits, 255 where it is strongest."""
-    strongest = heat.max(initial=0.0)
+def as_grey(heat: Floats, most: float | None = None) -> npt.NDArray[np.uint8]:
+    """A heatmap as 8 bits, 255 where it is strongest, or from a value on."""
+    if most is not None:
+        heat = np.clip(heat, 0.0, most)
+    strongest = heat.max(initial=0.0) if most is None else most
     if strongest <= 0:
         return np.zeros(heat.shape, np.uint8)
     out: npt.NDArray[np.uint8] = np.rint(heat / strongest * 255).astype(np.uint8)

@@ -43,11 +43,12 @@ Departures:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+import torch.nn.functional as functional
 from torch import nn
 
 from skinkit.errors import ConfigError
@@ -225,6 +226,29 @@ class SoftAttentionNetwork(PhotoClassifier):
         out: torch.Tensor = layers[view](maps) if isinstance(layers, nn.ModuleDict) else maps
         return out
 
+    def attention_maps(self, batch: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        """The mean of both alpha of each photo, each scaled to a mean of 1."""
+        return {f"image_{view}": alpha for view, alpha in self.alphas(batch).items()}
+
+    def alphas(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """View -> (n, h, w) that mean; none without attention."""
+        if not self.config.attention:
+            return {}
+        found: dict[str, list[torch.Tensor]] = {view: [] for view in self._views(self.config)}
+        hooks = []
+        for layers in (self.between, self.after):
+            for view, of_view in found.items():
+                module = layers[view]
+                assert isinstance(module, SoftAttention)
+                hooks.append(module.seen.register_forward_hook(lambda _, __, alpha, kept=of_view: kept.append(alpha)))
+        try:
+            with torch.no_grad():
+                self.look(self.pictures(batch))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return {view: _averaged(alphas) for view, alphas in found.items()}
+
     def keep(self, maps: Maps) -> Maps:
         """All of them."""
         return maps
@@ -286,6 +310,14 @@ class SoftAttentionNetwork(PhotoClassifier):
     def _sizes_of(self, task: str) -> Sizes:
         """Classes and counts of a further task as if it were the diagnosis."""
         return Sizes(self.sizes.tasks[task], class_counts=self.sizes.task_counts.get(task, ()))
+
+
+def _averaged(alphas: Sequence[torch.Tensor]) -> torch.Tensor:
+    """(n, h, w) the mean of maps (n, 1, h, w), each scaled to a mean of 1, at the size of the first and finest."""
+    scaled = [alpha / alpha.mean((2, 3), keepdim=True) for alpha in alphas]
+    finest = scaled[0].shape[2:]
+    same = [functional.interpolate(each, size=finest, mode="bilinear", align_corners=False) for each in scaled]
+    return torch.stack(same).mean(0)[:, 0]
 
 
 MODEL = SoftAttentionNetwork

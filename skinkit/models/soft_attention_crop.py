@@ -85,6 +85,17 @@ class SoftAttentionCrop(soft_attention.SoftAttentionNetwork):
         both = self.config.fusion not in self.PHOTOS
         return {} if self.config.fusion == "crop" else {"image": self.first_last if both else self.last}
 
+    def attention_maps(self, batch: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        """Over the photo: the mean of the whole one's and of the crop's, which is laid back to its place."""
+        alphas = self.alphas(batch)
+        side = batch["image"].shape[-1]
+        laid = []
+        if "photo" in alphas:
+            laid.append(functional.interpolate(alphas["photo"][:, None], size=(side, side), mode="bilinear")[:, 0])
+        if "crop" in alphas:
+            laid.append(laid_back(alphas["crop"], boxes(batch["mask"]), side))
+        return {"image": torch.stack([each / each.mean((1, 2), keepdim=True) for each in laid]).mean(0)} if laid else {}
+
     def heat_layers(self) -> Mapping[str, tuple[str, nn.Module]]:
         """``photo``, where it is looked at."""
         layers = self.blocks()
@@ -114,6 +125,17 @@ def cut(image: torch.Tensor, shares: torch.Tensor, side_px: int) -> torch.Tensor
         part = photo[None, :, top : max(bottom, top + 1), left : max(right, left + 1)]
         out.append(functional.interpolate(part, size=(side_px, side_px), mode="bilinear", antialias=True))
     return torch.cat(out)
+
+
+def laid_back(maps: torch.Tensor, shares: torch.Tensor, side_px: int) -> torch.Tensor:
+    """(n, side_px, side_px) maps of crops (n, h, w) in their boxes (n, 4), and 0 around them."""
+    out = maps.new_zeros(len(maps), side_px, side_px)
+    places = (shares * side_px).round().long().tolist()
+    for whole, part, (left, top, right, bottom) in zip(out, maps, places, strict=True):
+        size = max(bottom, top + 1) - top, max(right, left + 1) - left
+        seen = functional.interpolate(part[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
+        whole[top : top + size[0], left : left + size[1]] = seen
+    return out
 
 
 def _check(config: Config) -> None:

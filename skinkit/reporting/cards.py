@@ -29,6 +29,8 @@ from skinkit.reporting.evidence import (
 from skinkit.reporting.html import data_uri
 from skinkit.reporting.words import Words, is_radiomic, plain
 from skinkit.schemas import OK, VIEWS, probability_columns
+from skinkit.stats import seven_point
+from skinkit.taxonomy import POINTS
 
 THUMBNAIL_PX = 72
 OUTSIDE = 0.5
@@ -167,6 +169,11 @@ def picture_item(lesion: Lesion, cohort: CohortEvidence) -> dict[str, Any]:
             for view in lesion.further
             if cell_text(lesion.explanation.get(f"heatmap_{view}_file"))
         },
+        "attention": {
+            view: str(cohort.artifacts["explanations"].path / file)
+            for view in ("", *lesion.further)
+            if (file := cell_text(lesion.explanation.get(f"attention{view and '_' + view}_file")))
+        },
     }
 
 
@@ -179,8 +186,8 @@ def draw_pictures(item: Mapping[str, Any], *, image_px: int, small_px: int) -> d
         small_px: longer side of the outlined photo and the heatmap.
 
     Returns:
-        key, photo, thumbnail, outline and heat (None where there is no mask or heatmap); further, view -> photo and
-        heat (or None) of the further photos.
+        key, photo, thumbnail, outline, heat and attention (None where there is no mask or map); further, view -> photo,
+        heat and attention (or None) of the further photos.
 
     Raises:
         CaseError: the photo cannot be read.
@@ -191,20 +198,24 @@ def draw_pictures(item: Mapping[str, Any], *, image_px: int, small_px: int) -> d
     photo, small = _shrunk(rgb, image_px), _shrunk(rgb, small_px)
     size = (small.shape[1], small.shape[0])
     mask = encode.resize(decode.read_mask(Path(item["mask"])), size) if item["mask"] else None
-    heat = _read_heat(item["heat"], small) if item["heat"] else None
+
+    def painted(file: str, rgb: np.ndarray, mask: np.ndarray | None = None) -> bytes | None:
+        return _jpeg(heatmap_overlay(rgb, _read_heat(file, rgb), mask)) if file else None
+
     further = {}
     for view, file in item["further"].items():
         seen = _shrunk(decode.decode(pixels.read_bytes(Path(file)))[0], small_px)
-        there = item["further_heat"].get(view)
-        warm = _jpeg(heatmap_overlay(seen, _read_heat(there, seen), None)) if there else None
-        further[view] = {"photo": encode.jpeg_bytes(seen), "heat": warm}
+        maps = {kind: item[of].get(view, "") for kind, of in (("heat", "further_heat"), ("attention", "attention"))}
+        warm = {kind: painted(there, seen) for kind, there in maps.items()}
+        further[view] = {"photo": encode.jpeg_bytes(seen), **warm}
     return {
         "key": item["key"],
         "further": further,
         "photo": encode.jpeg_bytes(photo),
         "thumbnail": encode.jpeg_bytes(_shrunk(small, THUMBNAIL_PX), 80),
         "outline": _jpeg(overlay(small, mask)) if mask is not None and mask.any() else None,
-        "heat": _jpeg(heatmap_overlay(small, heat, mask)) if heat is not None else None,
+        "heat": painted(item["heat"], small, mask),
+        "attention": painted(item["attention"].get("", ""), small, mask),
     }
 
 
@@ -246,8 +257,10 @@ def pictures(lesion: Lesion, images: Mapping[str, Any], words: Words) -> dict[st
         by_kind["heat"] = _picture(images["heat"], "heatmap", lesion, words)
     else:
         by_kind["heat"] = words("no_heatmap_model" if lesion.explanation else "no_heatmap")
+    if images["attention"] is not None:
+        by_kind["attention"] = _picture(images["attention"], "attention", lesion, words)
     for view, files in images["further"].items():
-        for kind, name in (("photo", "photo"), ("heat", "heatmap")):
+        for kind, name in (("photo", "photo"), ("heat", "heatmap"), ("attention", "attention")):
             if files[kind] is not None:
                 by_kind[f"{kind}_{view}"] = _picture(files[kind], name, lesion, words, view)
     return by_kind
@@ -334,6 +347,50 @@ def _stated_for(lesion: Lesion, words: Words) -> list[str]:
     there = number(lesion.row.get("malignancy_at_prevalence"))
     sentences = [] if math.isnan(holds) else [words("say.mix", share=words.share(holds))]
     return sentences if math.isnan(there) else [*sentences, words("say.at_prevalence", value=f"{there:.2g}")]
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """The answer to a further task, such as a criterion of the seven-point checklist.
+
+    Attributes:
+        name: of the task, in words.
+        answer: its most probable class, in words, with the points it carries.
+        share: how probable.
+        bar: its bar as SVG.
+    """
+
+    name: str
+    answer: str
+    share: str
+    bar: Markup
+
+
+def criteria(lesion: Lesion, words: Words) -> list[Criterion]:
+    """The answers to the model's further tasks."""
+    rows = []
+    for column in lesion.row:
+        task = column.removeprefix("top1__")
+        code = cell_text(lesion.row.get(column))
+        if task == column or not code:
+            continue
+        p, answer = number(lesion.row.get(f"top1_p__{task}")), words.code("answer", code)
+        carries, points = POINTS.get(task, ("", 0))
+        name, share = words.attribute(task), words.share(p)
+        alt = words("candidate.alt", name=words("pair", name=name, value=answer), value=share)
+        worth = words("criteria.points", answer=answer, points=points) if code == carries else answer
+        rows.append(Criterion(name, worth, share, svg.small_bar(p, alt, alarm=code == carries)))
+    return rows
+
+
+def checklist_score(lesion: Lesion, words: Words) -> str:
+    """What the criteria add up to, in a sentence; empty for a model that does not answer all seven."""
+    score = number(lesion.row.get(seven_point.SCORE))
+    if math.isnan(score):
+        return ""
+    sensitive, usual = (words.share(number(lesion.row.get(seven_point.CHANCES[rule]))) for rule in seven_point.RULES)
+    most = sum(points for _, points in POINTS.values())
+    return words("criteria.score", score=f"{score:.0f}", most=most, p_from_3=usual, p_from_1=sensitive)
 
 
 def reasons(lesion: Lesion, words: Words) -> list[str]:

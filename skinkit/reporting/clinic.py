@@ -234,6 +234,8 @@ class Ward:
             "malignancy": cards.two_figures(lesion.malignancy, lesion.threshold)[0],
             "bar": cards.malignancy_bar(lesion, words),
             "candidates": self._candidates(lesion),
+            "criteria": cards.criteria(lesion, words),
+            "checklist": cards.checklist_score(lesion, words),
             "known": recorded,
             "missing": missing,
             "reads_attributes": reads_attributes,

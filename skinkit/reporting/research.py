@@ -713,7 +713,7 @@ class ReportContext:
     def _task_line(self, name: str, figures: Mapping[str, Figure]) -> dict[str, Any]:
         shown = ("accuracy", "balanced_accuracy", "macro_auroc")
         cells = {key: self._with_interval(figures[key]) for key in shown}
-        return {"name": name.replace("_", " "), "n": figures["accuracy"].n, **cells}
+        return {"name": self.words.attribute(name), "n": figures["accuracy"].n, **cells}
 
     def _gaps(self, c: CohortEvidence) -> list[str]:
         """Gaps between subgroups that stand out, in words."""

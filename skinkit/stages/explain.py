@@ -386,8 +386,13 @@ def _contribution_columns(
 # --------------------------------------------------------------------------------------------------- heatmaps
 
 
-ExplainCase = Callable[[Mapping[str, Any], "np.ndarray"], tuple[dict[str, "np.ndarray"], dict[str, Any]]]
-"""(case, its photo) -> photo -> Grad-CAM (h, w) on the scale of its last block, and the columns of contributions."""
+Maps = Mapping[str, "np.ndarray"]
+"""Photo -> (h, w)."""
+ExplainCase = Callable[[Mapping[str, Any], "np.ndarray"], tuple[Maps, Maps, dict[str, Any]]]
+"""(case, its photo) -> Grad-CAM on the scale of its last block, attention, and the columns of contributions."""
+MOST_ATTENTION = 4.0
+"""Attention, over the mean of the photo, from which on it is painted as 255."""
+_FOLDERS = {"heatmap": "heatmaps", "attention": "attention"}
 
 
 def _photo_work(
@@ -410,11 +415,15 @@ def _photo_work(
         from skinkit.explain.shapley import enlarged, inside_share, points_inside, softened
 
         rgb = Photo(case["pixel_sha256"], job.cohort.root / case["image_path"]).read()
-        by_photo, columns = explain_case(case, rgb)
+        by_photo, attention, columns = explain_case(case, rgb)
+        size = rgb.shape[1], rgb.shape[0]
+        attended, attended_further = _by_view(attention, case, job.cohort.root)
+        if attended is not None:
+            columns |= _painted(enlarged(attended, size), case, out, kind="attention")
+        columns |= _further_files(attended_further, case, out, kind="attention")
         primary, further = _by_view(by_photo, case, job.cohort.root)
         if primary is None:
             return {**_described(case, config.target, how), **_further_files(further, case, out), **columns}
-        size = rgb.shape[1], rgb.shape[0]
         heat = enlarged(primary, size)
         visible = enlarged(softened(primary), size) if how == "gfa" else heat
         mask = _mask_of(case, job.workspace.root)
@@ -448,7 +457,7 @@ def _through_probe(model: Classifier, chosen: np.ndarray, device: str, job: Job)
         if member.is_network and IMAGE in member.model_class.READS
     }
 
-    def explain_case(case: Mapping[str, Any], rgb: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    def explain_case(case: Mapping[str, Any], rgb: np.ndarray) -> tuple[Maps, Maps, dict[str, Any]]:
         import numpy as np
         import pandas as pd
         import torch
@@ -477,7 +486,7 @@ def _through_probe(model: Classifier, chosen: np.ndarray, device: str, job: Job)
             weights = np.mean([one.member_weights() / temperature for one, temperature in of_folds], axis=0)
             maps = [(explain(case, rgb)[0][IMAGE], float(weights[place])) for place, explain in looking.items()]
             heat = mixed([(heat, 1.0), *maps])
-        return {IMAGE: heat}, attributed(fold_views, case, chosen, names)
+        return {IMAGE: heat}, {}, attributed(fold_views, case, chosen, names)
 
     return explain_case
 
@@ -505,7 +514,7 @@ class _Explained:
         columns: further columns.
     """
 
-    heat: Mapping[str, np.ndarray]
+    heat: Maps
     names: Sequence[str]
     values: np.ndarray
     baseline: float
@@ -633,21 +642,23 @@ def _through_networks(
     """A network per fold; heatmaps and contributions are means over those that predicted the case."""
     reader = CaseReader(model, device, workspace)
 
-    def explain_case(case: Mapping[str, Any], rgb: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    def explain_case(case: Mapping[str, Any], rgb: np.ndarray) -> tuple[Maps, Maps, dict[str, Any]]:
         import numpy as np
 
-        answers = [
-            one(_OfTask(network, task), batch, groups, chosen, fold.tasks[task].temperature)
-            if task
-            else one(network, batch, groups, chosen, fold.temperature)
-            for fold, network, batch, groups in reader.read(case, rgb, root)
-        ]
+        answers, attentions = [], []
+        for fold, network, batch, groups in reader.read(case, rgb, root):
+            asked, calibration = (_OfTask(network, task), fold.tasks[task]) if task else (network, fold)
+            answers.append(one(asked, batch, groups, chosen, calibration.temperature))
+            attentions.append({name: of[0].float().cpu().numpy() for name, of in network.attention_maps(batch).items()})
         names = [name for each in answers for name in each.names]
         values = np.concatenate([each.values for each in answers]) / len(answers)
         baseline = float(np.mean([each.baseline for each in answers]))
         columns = {key: max(each.columns[key] for each in answers) for key in answers[0].columns}
-        heat = {name: np.mean([each.heat[name] for each in answers], axis=0) for name in answers[0].heat}
-        return heat, {**_contribution_columns(names, values.tolist(), baseline, case), **columns}
+        heat, attention = (
+            {name: np.mean([each[name] for each in maps], axis=0) for name in maps[0]}
+            for maps in ([each.heat for each in answers], attentions)
+        )
+        return heat, attention, {**_contribution_columns(names, values.tolist(), baseline, case), **columns}
 
     return explain_case
 
@@ -656,9 +667,7 @@ def _described(case: Mapping[str, Any], target: str, method: str) -> dict[str, A
     return {"case_id": case["case_id"], "image_id": case["image_id"], "target": target, "method": method, "status": OK}
 
 
-def _by_view(
-    heat: Mapping[str, np.ndarray], case: Mapping[str, Any], root: Path
-) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:
+def _by_view(heat: Maps, case: Mapping[str, Any], root: Path) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:
     """The heatmap of the primary photo, None where the model does not read it, and view -> that of a further photo.
 
     Those of further photos are at their photo's own size.
@@ -681,21 +690,25 @@ def _by_view(
     return primary, further
 
 
-def _further_files(heat: Mapping[str, np.ndarray], case: Mapping[str, Any], out: Path) -> dict[str, Any]:
-    """Write the heatmaps of further views."""
-    named = {view: _painted(values, case, out, view)["heatmap_file"] for view, values in heat.items()}
-    return {f"heatmap_{view}_file": file for view, file in named.items()}
+def _further_files(maps: Maps, case: Mapping[str, Any], out: Path, kind: str = "heatmap") -> dict[str, Any]:
+    """Write the maps of further views."""
+    files: dict[str, Any] = {}
+    for view, values in maps.items():
+        files |= _painted(values, case, out, view, kind)
+    return files
 
 
-def _painted(heat: np.ndarray, case: Mapping[str, Any], out: Path, view: str = "") -> dict[str, Any]:
-    """Write the heatmap."""
+def _painted(
+    heat: np.ndarray, case: Mapping[str, Any], out: Path, view: str = "", kind: str = "heatmap"
+) -> dict[str, Any]:
+    """Write the map of a photo: a heatmap, 255 where it is strongest, or attention, so that a flat map looks flat."""
     from skinkit.explain.shapley import as_grey
     from skinkit.images.encode import png_bytes
     from skinkit.images.identity import slug
 
-    file = f"heatmaps/{slug(case['case_id'])}{view and '-' + view}.png"
-    write_atomic(out / file, png_bytes(as_grey(heat)))
-    return {"heatmap_file": file}
+    file = f"{_FOLDERS[kind]}/{slug(case['case_id'])}{view and '-' + view}.png"
+    write_atomic(out / file, png_bytes(as_grey(heat, MOST_ATTENTION if kind == "attention" else None)))
+    return {f"{kind}{view and '_' + view}_file": file}
 
 
 def _composed(

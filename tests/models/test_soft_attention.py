@@ -16,7 +16,7 @@ from skinkit.models.parts.backbone import MODIFIED_XCEPTION, Backbone  # noqa: E
 from skinkit.models.parts.protocol import Sizes  # noqa: E402
 from skinkit.models.parts.soft_attention import SoftAttention  # noqa: E402
 from skinkit.models.soft_attention import SoftAttentionNetwork  # noqa: E402
-from skinkit.models.soft_attention_crop import SoftAttentionCrop, boxes, cut  # noqa: E402
+from skinkit.models.soft_attention_crop import SoftAttentionCrop, boxes, cut, laid_back  # noqa: E402
 
 TASKS = {"pigment_network": ("absent", "typical", "atypical"), "veil": ("absent", "present")}
 SIZES = Sizes(
@@ -85,6 +85,27 @@ def test_gamma_is_learnt_and_kept_and_the_maps_learn_from_the_first_step_on() ->
     assert set(gammas) <= set(network.state_dict())
     maps = [p for name, p in network.named_parameters() if "places.weight" in name]
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in maps)
+
+
+def test_the_maps_that_are_shown_are_the_mean_of_both_attentions() -> None:
+    network, given = built(), batch()
+    for layers in (network.between, network.after):
+        for attention in layers.values():
+            attention.places.weight.data *= 20
+    seen: list[torch.Tensor] = []
+    network.after["dermoscopic"].seen.register_forward_hook(lambda _, __, alpha: seen.append(alpha))
+    maps = network.attention_maps(given)
+    assert set(maps) == {"image_clinical", "image_dermoscopic"}
+    for of in maps.values():
+        assert of.shape == (4, 4, 4)  # 1/16 of 64 px
+        torch.testing.assert_close(of.mean((1, 2)), torch.ones(4), atol=0.1, rtol=0)
+        assert of.std() > 0.1
+    (after,) = seen
+    spread = after.flatten(1).amax(1) / after.flatten(1).mean(1)
+    assert (maps["image_dermoscopic"].flatten(1).amax(1) > 0.5).all()
+    assert (spread > 1).all()
+    assert built(attention=False).attention_maps(given) == {}
+    assert set(built(fusion="clinical").attention_maps(given)) == {"image_clinical"}
 
 
 # ------------------------------------------------------------------------------------------------ tasks and branches
@@ -260,6 +281,21 @@ def test_the_crop_sees_the_lesion_in_more_pixels_than_the_whole_photo() -> None:
     alone = SoftAttentionCrop.build(configured(SoftAttentionCrop, **settings, fusion="photo"), SIZES).eval()
     same = [alone.answer({**given, "image": stripes, "mask": m})["diagnosis"] for m in (mask, changed)]
     torch.testing.assert_close(*same)
+
+
+def test_attention_over_the_crop_is_laid_back_to_its_place() -> None:
+    shares = torch.tensor([[0.5, 0.25, 1.0, 0.75]])
+    whole = laid_back(torch.ones(1, 3, 3), shares, 40)
+    expected = torch.zeros(40, 40)
+    expected[10:30, 20:40] = 1
+    torch.testing.assert_close(whole[0], expected)
+    config = configured(SoftAttentionCrop, backbone="resnet18", side_px=96, seen_px=64)
+    network = SoftAttentionCrop.build(config, SIZES).eval()
+    mask = torch.zeros(4, 96, 96)
+    mask[:, 60:80, 60:80] = 1
+    (seen,) = network.attention_maps({**batch(), "image": torch.rand(4, 3, 96, 96), "mask": mask}).values()
+    assert seen.shape == (4, 96, 96)
+    assert (seen[:, 60:80, 60:80].mean((1, 2)) > 2 * seen[:, :40, :40].mean((1, 2))).all()
 
 
 def test_a_crop_cannot_see_more_than_is_read() -> None:

@@ -145,3 +145,26 @@ def test_the_wheel_holds_every_toml_file() -> None:
     kept = {file.relative_to(root).as_posix() for file in REPORTING.parent.rglob("*.toml")}
     assert {file.name for file in [*TEXT_FILES, *CHECKLISTS.glob("*.toml")]} <= {Path(path).name for path in kept}
     assert kept <= packed
+
+
+def test_criteria_stand_as_a_clinician_writes_them_and_add_up_to_the_score() -> None:
+    from skinkit.reporting.cards import Lesion, checklist_score, criteria
+
+    row = {
+        "level": "image", "case_id": "1", "top1__pigment_network": "atypical", "top1_p__pigment_network": 0.62,
+        "top1__streaks": "absent", "top1_p__streaks": 0.9, "checklist_score": 2.0, "checklist_p_from_1": 0.8,
+        "checklist_p_from_3": 0.25,
+    }  # fmt: skip
+    lesion = Lesion(row, {}, {}, {}, "lesion 1")
+    written = {"en": ("pigment network", "atypical (points: 2)"), "zh-CN": ("色素网", "不典型（2 分）")}
+    for lang, (network, answer) in written.items():
+        ("en", "pigment network", "atypical (points: 2)"),
+        ("zh-CN", "色素网", "不典型（2 分）"),
+    ):
+        rows = criteria(lesion, words.Words(lang))
+        assert [rows[0].name, rows[0].answer] == [network, answer]
+        assert "62" in rows[0].share
+        assert len(rows) == 2
+        sentence = checklist_score(lesion, words.Words(lang))
+        assert all(figure in sentence for figure in ("2", "10", "25", "80"))
+    assert checklist_score(Lesion({"level": "image", "case_id": "1"}, {}, {}, {}, "1"), words.Words("en")) == ""

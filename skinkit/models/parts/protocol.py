@@ -562,6 +562,10 @@ class Network(Model, _Module):
         """
         return {name: (name, block) for name, block in self.blocks().items()}
 
+    def attention_maps(self, batch: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        """Photo it reads -> (n, h, w) how much it attends to each place, on average 1; by default it does not."""
+        return {}
+
     def effective_class_prior(self) -> torch.Tensor | None:
         """(classes,) mix of classes for which its probabilities hold, up to a factor; None: that of the training."""
         return None
