@@ -158,9 +158,6 @@ def test_criteria_stand_as_a_clinician_writes_them_and_add_up_to_the_score() -> 
     lesion = Lesion(row, {}, {}, {}, "lesion 1")
     written = {"en": ("pigment network", "atypical (points: 2)"), "zh-CN": ("色素网", "不典型（2 分）")}
     for lang, (network, answer) in written.items():
-        ("en", "pigment network", "atypical (points: 2)"),
-        ("zh-CN", "色素网", "不典型（2 分）"),
-    ):
         rows = criteria(lesion, words.Words(lang))
         assert [rows[0].name, rows[0].answer] == [network, answer]
         assert "62" in rows[0].share
