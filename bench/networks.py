@@ -41,13 +41,16 @@ from skinkit.learning.forward import run
 from skinkit.learning.precision import autocast, native, pick_device
 from skinkit.learning.schedule import optimiser_of
 from skinkit.models import load_model, model_config
+from skinkit.models.parts.backbone import Backbone
 from skinkit.models.parts.protocol import Augment, Phase, Sizes
 
-PARTS = ("segmentation", "classification", "training", "uncertainty", "explanation", "precision")
+PARTS = ("segmentation", "classification", "training", "uncertainty", "two_photos", "explanation", "precision")
 SEGMENTER = "unet"
 CLASSIFIER = "hybrid_resnet50"
 UNCERTAIN = "derma_calibra"
 """Its loss and its answer take ten passes with dropout."""
+TWO_PHOTOS = "soft_attention"
+TASKS = {"pigment_network": 3, "blue_whitish_veil": 2, "streaks": 3}
 CLASSES, ATTRIBUTES, FEATURES = 8, 81, 20
 ROUNDS = 4
 
@@ -190,6 +193,49 @@ def bench_training(examples: Examples, model: Any, network: Any, device: str, si
     return {"network_s": best["network"], "resnet50_s": best["plain"], "ratio": best["network"] / best["plain"]}
 
 
+class TwoBackbones(torch.nn.Module):
+    """The backbones of a network of two photos, each with one layer of classes behind the mean over its places."""
+
+    def __init__(self, name: str, side_px: int) -> None:
+        super().__init__()
+        self.backbones = torch.nn.ModuleList(Backbone(name, side_px) for _ in range(2))
+        self.outputs = torch.nn.ModuleList(torch.nn.LazyLinear(CLASSES) for _ in range(2))
+
+    def loss(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The sum of their cross-entropies."""
+        views = zip(self.backbones, self.outputs, ("image_clinical", "image_dermoscopic"), strict=True)
+        seen = [output(backbone(inputs[name])[-1].mean((2, 3))) for backbone, output, name in views]
+        return sum(torch.nn.functional.cross_entropy(logits.float(), inputs["class"]) for logits in seen)  # type: ignore[return-value]
+
+
+def bench_two_photos(device: str, size: int) -> dict[str, float]:
+    """A training step of the network of two photos beside one of its two backbones alone, on drawn tensors."""
+    model = load_model(TWO_PHOTOS, task="classify")
+    settings, precision = model_config(model, {}), precision_of(device)
+    tasks = {name: tuple(map(str, range(n))) for name, n in TASKS.items()}
+    counts = {name: (10,) * n for name, n in TASKS.items()}
+    names = tuple(f"class_{index}" for index in range(CLASSES))
+    columns, unknown = ("site",) * 14, (0.0,) * 14
+    sizes = Sizes(names, {"attributes": 14}, (10,) * CLASSES, columns, unknown, tasks, counts)
+    network, plain = model.build(settings, sizes), TwoBackbones(settings.backbone, settings.side_px)
+    draw = torch.Generator().manual_seed(0)
+    photos = {
+        name: torch.randint(0, 256, (size, 3, settings.side_px, settings.side_px), generator=draw, dtype=torch.uint8)
+        for name in ("image_clinical", "image_dermoscopic")
+    }
+    truths = {f"class__{name}": torch.arange(size) % n for name, n in TASKS.items()}
+    batch = {**photos, "attributes": torch.zeros(size, 14), "class": torch.arange(size) % CLASSES, **truths}
+    plain.loss(as_input(batch, "cpu"))  # sizes its layers
+    network.enter(network.phases()[-1].name)
+    best = best_seconds(
+        {
+            "network": step_of(network, network.loss, batch, None, device, precision),
+            "plain": step_of(plain, plain.loss, batch, None, device, precision),
+        }
+    )
+    return {"network_s": best["network"], "backbones_s": best["plain"], "ratio": best["network"] / best["plain"]}
+
+
 def bench_answer(examples: Examples, network: Any, device: str, size: int) -> dict[str, float]:
     """The answer of a network beside the forward pass of a plain ResNet-50 of the same side, batch and precision."""
     precision, inputs = precision_of(device), as_input(examples.batch(range(size)), device)
@@ -320,6 +366,10 @@ def measured(options: argparse.Namespace, parts: list[str], folder: Path) -> Res
             found[f"uncertainty_{what.replace(' ', '_')}"] = found_here
             ratio = found_here["ratio"]
             say(f"{what} of {UNCERTAIN}, {settings.passes} passes, {settings.side_px} px: {ratio:.2f}x (goal <= 1.15)")
+    if "two_photos" in parts:
+        found["two_photos"] = bench_two_photos(device, options.batch)
+        ratio = found["two_photos"]["ratio"]
+        say(f"training step of {TWO_PHOTOS}: {ratio:.2f}x its two backbones alone (goal <= 1.15)")
     if "explanation" in parts:
         model, settings, network = classifier(name=UNCERTAIN)
         examples = examples_of(files[:1], folder, model.READS, settings.side_px)
