@@ -26,7 +26,7 @@ class Help:
         text: the help.
         identity: whether the value affects the result (and so stands in the recipe).
         if_given: stands there only where it is not the default, so that artifacts older than the option stay as they
-            are.
+            are; of a model's setting, so that models older than it stay up to date.
         positional: an argument without a dash.
         metavar: how the value is called in the help.
         flag: the option on the command line, where it is not the field's name (``for`` is a word of Python). A
@@ -111,6 +111,21 @@ def identity_of(config: Any) -> dict[str, Any]:
     """The values that affect the result, as plain values for the recipe."""
     values = [(o, getattr(config, o.name)) for o in options_of(type(config)) if o.help.identity]
     return {o.name: json_values(value) for o, value in values if not (o.help.if_given and value == o.default)}
+
+
+def settings_identity(config: Any) -> dict[str, Any]:
+    """All values of a model's settings, nested ones too, but for options ``if_given`` that are at their default.
+
+    So a setting that a later version adds leaves models trained before it up to date.
+    """
+    out = {}
+    for option in options_of(type(config)):
+        value = getattr(config, option.name)
+        if _is_config(option.type):
+            out[option.name] = settings_identity(value)
+        elif not (option.help.if_given and value == option.default):
+            out[option.name] = value
+    return out
 
 
 def make_config(config: type[C], *layers: Mapping[str, Any], where: str = "configuration") -> C:

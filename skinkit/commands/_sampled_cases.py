@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skinkit.artifacts.artifact import Artifact, open_artifact
+from skinkit.artifacts.tables import read_table
 from skinkit.console import Console
 from skinkit.errors import CaseError
 from skinkit.schemas import OK
@@ -15,6 +16,9 @@ from skinkit.workspace import Ref, Workspace
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+
+    from skinkit.evaluation.altered import Cases
+    from skinkit.learning.trained import Classifier
 
 
 def predicted_photos(predictions: Artifact) -> pd.DataFrame:
@@ -60,3 +64,24 @@ def with_photos(
                 continue
             yield place, case, rgb
             tick()
+
+
+def scored_cases(metrics: Artifact, fused: pd.DataFrame, model: Classifier) -> tuple[Cases, pd.DataFrame]:
+    """The images that were scored, and their fused rows in the same order."""
+    import numpy as np
+
+    from skinkit.evaluation.altered import Cases
+    from skinkit.evaluation.scoring import TRUTH
+    from skinkit.schemas import IMAGE
+
+    table = read_table(metrics.path / "scored.parquet", ["level", "case_id", "group_id", TRUTH, "threshold"])
+    table = table[table["level"] == IMAGE].sort_values("case_id", kind="stable").reset_index(drop=True)
+    rows = fused.set_index("case_id", drop=False).loc[table["case_id"]].reset_index(drop=True)
+    classes = model.classes.classes
+    cases = Cases(
+        truth=np.array([classes.index(code) for code in table[TRUTH]], dtype=np.int64),
+        cluster=table["group_id"].to_numpy(dtype=str),
+        malignant=model.malignant,
+        threshold=table["threshold"].to_numpy(dtype=np.float64),
+    )
+    return cases, rows

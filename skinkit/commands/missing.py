@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skinkit.artifacts.artifact import Artifact, open_artifact
-from skinkit.artifacts.tables import read_table
+from skinkit.artifacts.artifact import open_artifact
 from skinkit.commands import Context, _test_access
 from skinkit.commands._output import folder_of, write_study
+from skinkit.commands._sampled_cases import scored_cases
 from skinkit.errors import ConfigError, InputError
 from skinkit.options import MANY_MODELS
 from skinkit.workspace import Ref
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from skinkit.evaluation.missing import Cases, Variant
+    from skinkit.evaluation.missing import Variant
     from skinkit.learning.scorer import Scorer
     from skinkit.learning.trained import Classifier
 
@@ -65,7 +65,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         scorer = Scorer(model, workspace.root, device, context.console)
         for cohort, artifact in metrics.items():
             fused = open_artifact(workspace.path(Ref("fused", cohort, fused_of(name, workspace))))
-            cases, frame = _matched(artifact, fused.table(), model)
+            cases, frame = scored_cases(artifact, fused.table(), model)
             _test_access.used(
                 workspace, "missing", cohort, artifact, config, new=f"missing {config.draws} {config.seed}"
             )
@@ -111,27 +111,6 @@ def _read(model: Classifier) -> list[str]:
             "name another model, or train one without --attributes none",
         )
     return attributes
-
-
-def _matched(metrics: Artifact, fused: pd.DataFrame, model: Classifier) -> tuple[Cases, pd.DataFrame]:
-    """The images that were scored, and their fused rows in the same order."""
-    import numpy as np
-
-    from skinkit.evaluation.missing import Cases
-    from skinkit.evaluation.scoring import TRUTH
-    from skinkit.schemas import IMAGE
-
-    table = read_table(metrics.path / "scored.parquet", ["level", "case_id", "group_id", TRUTH, "threshold"])
-    table = table[table["level"] == IMAGE].sort_values("case_id", kind="stable").reset_index(drop=True)
-    rows = fused.set_index("case_id", drop=False).loc[table["case_id"]].reset_index(drop=True)
-    classes = model.classes.classes
-    cases = Cases(
-        truth=np.array([classes.index(code) for code in table[TRUTH]], dtype=np.int64),
-        cluster=table["group_id"].to_numpy(dtype=str),
-        malignant=model.malignant,
-        threshold=table["threshold"].to_numpy(dtype=np.float64),
-    )
-    return cases, rows
 
 
 def _hidden(

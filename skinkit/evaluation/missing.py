@@ -14,35 +14,34 @@ Each patient is left out of all variants at once, so a difference to ``as_is`` i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from skinkit.artifacts.tables import write_table
+from skinkit.evaluation.altered import (
+    AUROC,
+    BALANCED,
+    FIGURES,
+    MACRO,
+    SENSITIVITY,
+    SHORT,
+    Cases,
+    Figures,
+    cell,
+    change,
+)
 from skinkit.schemas import Schema
 from skinkit.stats.encoders import PATIENT_ATTRIBUTES
-from skinkit.stats.intervals import LeaveOut, bounded_interval, effective_patients, patients_of
-from skinkit.stats.metrics import Bools, Floats, Ints, Ranking, once, ratio
-from skinkit.stats.paired import paired_difference
-from skinkit.stats.thresholds import called_malignant
+from skinkit.stats.intervals import LeaveOut
+from skinkit.stats.metrics import Bools, Floats
 
 AS_IS, BLOCK, ALL, SINGLE, RANDOM = "as_is", "patient_block", "all", "single", "random"
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-BALANCED, MACRO = "balanced_accuracy", "macro_auroc"
-AUROC, SENSITIVITY, SPECIFICITY = "malignant_auroc", "malignant_sensitivity", "malignant_specificity"
-FIGURES = {
-    BALANCED: "balanced accuracy",
-    MACRO: "AUROC, macro",
-    AUROC: "malignant: AUROC",
-    SENSITIVITY: "malignant: sensitivity, veto",
-    SPECIFICITY: "malignant: specificity, veto",
-}
-"""Metrics and their labels."""
 TABLE = Schema("missing", 1, ("variant", "attribute", "share", "metric"), ())
 
 
@@ -113,82 +112,6 @@ def without(frame: pd.DataFrame, attributes: Sequence[str], hidden: Bools) -> pd
     return frame.assign(**columns)
 
 
-@dataclass(frozen=True)
-class Cases:
-    """Truth, patients and thresholds that every variant is scored against.
-
-    Attributes:
-        truth: (n,) class indices.
-        cluster: (n,) patients.
-        malignant: (classes,) which are malignant.
-        threshold: (n,) malignancy from which a case is called malignant.
-    """
-
-    truth: Ints
-    cluster: npt.NDArray[Any]
-    malignant: Bools
-    threshold: Floats
-
-    def figures(self, probability: Floats, left_out: LeaveOut) -> tuple[dict[str, float], dict[str, Floats]]:
-        """The figures of (n, classes) probabilities, and (groups,) values of each without each patient."""
-        table = _MissingMetrics(self, probability)
-        point = {name: float(value[0]) for name, value in table.values(once(len(self.truth)))}
-        replicates: dict[str, list[Floats]] = {name: [] for name in point}
-        for weights in left_out.weights(self.cluster, len(self.malignant)):
-            for name, value in table.values(weights):
-                replicates[name].append(value)
-        return point, {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in replicates.items()}
-
-    def sides(self, name: str) -> tuple[Bools, ...]:
-        """The sides, (n,) cases each, that a figure stands on; the one with the fewest patients limits it."""
-        sick = self.malignant[self.truth]
-        if name in (SENSITIVITY, SPECIFICITY):
-            return (sick if name == SENSITIVITY else ~sick,)
-        if name == AUROC:
-            return sick, ~sick
-        classes = [self.truth == c for c in np.unique(self.truth)]
-        return (*classes, *(~of for of in classes if name == MACRO and not of.all()))
-
-    def interval(self, name: str, estimate: float, left_out: Floats) -> tuple[float, float]:
-        """The 95 % interval of a figure, by the method of the metrics table."""
-        sides = self.sides(name)
-        return bounded_interval(
-            estimate,
-            left_out,
-            patients_of(self.cluster, *sides),
-            effective=effective_patients(self.cluster, *sides),
-            cases=int(sides[0].sum()) if name in (SENSITIVITY, SPECIFICITY) else math.inf,
-        )
-
-
-class _MissingMetrics:
-    """The figures of one set of probabilities, for any weights of the cases."""
-
-    def __init__(self, cases: Cases, probability: Floats) -> None:
-        one_hot = np.eye(probability.shape[1], dtype=bool)[cases.truth]
-        present = one_hot.any(axis=0)
-        both = present & ~one_hot.all(axis=0)
-        predicted = probability.argmax(axis=1)
-        malignancy = probability[:, cases.malignant].sum(axis=1)
-        self.sick = cases.malignant[cases.truth]
-        called = called_malignant(malignancy, cases.malignant[predicted], cases.threshold)
-        self.of_class = one_hot[:, present]
-        self.hit = self.of_class & (predicted == cases.truth)[:, None]
-        self.classes = [Ranking(probability[:, k], one_hot[:, k]) for k in np.flatnonzero(both)]
-        self.malignancy = Ranking(malignancy, self.sick) if self.sick.any() and not self.sick.all() else None
-        self.right = called == self.sick
-
-    def values(self, w: Floats) -> Iterator[tuple[str, Floats]]:
-        """Figure and its value in each replicate of (replicates, n) weights."""
-        yield BALANCED, ratio(w @ self.hit, w @ self.of_class).mean(axis=1)
-        if self.classes:
-            yield MACRO, np.mean([ranking.areas(w)[0] for ranking in self.classes], axis=0)
-        if self.malignancy is not None:
-            yield AUROC, self.malignancy.areas(w)[0]
-            yield SENSITIVITY, ratio(w @ (self.right & self.sick), w @ self.sick)
-            yield SPECIFICITY, ratio(w @ (self.right & ~self.sick), w @ ~self.sick)
-
-
 def scored(
     ways: Sequence[Variant],
     probabilities: Sequence[Floats],
@@ -210,40 +133,19 @@ def scored(
         of macro AUROC. NaN where a figure is undefined.
     """
     left_out = LeaveOut(cases.cluster, seed)
-    remembered: dict[bytes, tuple[dict[str, float], dict[str, Floats]]] = {}
-    by_key: dict[tuple[str, str, float], list[tuple[dict[str, float], dict[str, Floats]]]] = {}
+    remembered: dict[bytes, Figures] = {}
+    by_key: dict[tuple[str, str, float], list[Figures]] = {}
     for variant, probability in zip(ways, probabilities, strict=True):
         same = variant.hidden.tobytes()
         if same not in remembered:
             remembered[same] = cases.figures(probability, left_out)
         by_key.setdefault(variant.key, []).append(remembered[same])
-    whole, base = by_key[ways[0].key][0]
-    rows = []
-    for (kind, attribute, share), draws in by_key.items():
-        for name in whole:
-            estimate = float(np.mean([point[name] for point, _ in draws]))
-            without_each = np.mean([values[name] for _, values in draws], axis=0)
-            lower, upper = cases.interval(name, estimate, without_each)
-            patients = patients_of(cases.cluster, *cases.sides(name))
-            apart = paired_difference(estimate - whole[name], without_each - base[name], patients)
-            rows.append(
-                {
-                    "variant": kind,
-                    "attribute": attribute,
-                    "share": share,
-                    "metric": name,
-                    "estimate": estimate,
-                    "lower": lower,
-                    "upper": upper,
-                    "difference": apart.estimate,
-                    "difference_lower": apart.lower,
-                    "difference_upper": apart.upper,
-                    "p": apart.p,
-                    "draws": len(draws),
-                    "n": len(cases.truth),
-                    "n_clusters": len(left_out.names),
-                }
-            )
+    whole = by_key[ways[0].key][0]
+    rows = [
+        {"variant": kind, "attribute": attribute, "share": share, **row}
+        for (kind, attribute, share), draws in by_key.items()
+        for row in cases.against(whole, draws)
+    ]
     return _ordered(rows)
 
 
@@ -271,26 +173,22 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if not fall:
             continue
         alarm = [m for m in (SENSITIVITY, AUROC, BALANCED) if m in fall and fall[m]["difference_upper"] < 0]
-        listed = ", ".join(f"{FIGURES[m]} {_change(fall[m])}" for m in alarm)
+        listed = ", ".join(f"{FIGURES[m]} {change(fall[m])}" for m in alarm)
         sentences.append(f"{words}: {listed or 'no figure falls beyond what chance explains'}")
         if kind == BLOCK and SENSITIVITY in alarm:
             sentences.append("  missing data are taken for a benign sign: cancers are missed when they are hidden")
     single = [row for row in rows if row["variant"] == SINGLE and row["metric"] == BALANCED]
     needed = [row for row in single if row["difference_upper"] < 0]
-    names = ", ".join(f"{row['attribute']} {_change(row)}" for row in needed[:5])
+    names = ", ".join(f"{row['attribute']} {change(row)}" for row in needed[:5])
     sentences.append(f"single attributes whose absence costs balanced accuracy: {names or 'none, beyond chance'}")
     return sentences
-
-
-def _change(row: Mapping[str, Any]) -> str:
-    return f"{row['difference']:+.3f} ({row['difference_lower']:+.3f} to {row['difference_upper']:+.3f})"
 
 
 def text_of(rows: Sequence[Mapping[str, Any]]) -> str:
     """The verdict and the table as plain text."""
     names = {AS_IS: "as it is", BLOCK: "patient block hidden", ALL: "everything hidden"}
     metrics = [name for name in FIGURES if any(row["metric"] == name for row in rows)]
-    lines = [*verdict(rows), "", f"  {'':30}" + "".join(f"{_SHORT[name]:>19}" for name in metrics)]
+    lines = [*verdict(rows), "", f"  {'':30}" + "".join(f"{SHORT[name]:>19}" for name in metrics)]
     for key in dict.fromkeys((row["variant"], row["attribute"], row["share"]) for row in rows):
         kind, attribute, share = key
         if kind == RANDOM and share in (0.0, 1.0):
@@ -302,20 +200,8 @@ def text_of(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-_SHORT = {
-    BALANCED: "balanced accuracy",
-    MACRO: "AUROC, macro",
-    AUROC: "malignant: AUROC",
-    SENSITIVITY: "sensitivity",
-    SPECIFICITY: "specificity",
-}
-
-
 def _cell(row: Mapping[str, Any]) -> str:
-    if row["variant"] == AS_IS:
-        return f"{row['estimate']:.3f}         "
-    apart = row["difference_lower"] > 0 or row["difference_upper"] < 0
-    return f"{row['estimate']:.3f} ({row['difference']:+.3f}){'*' if apart else ' '}"
+    return f"{row['estimate']:.3f}         " if row["variant"] == AS_IS else cell(row)
 
 
 def write(folder: Path, stem: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:

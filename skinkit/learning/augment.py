@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from skinkit.data import views
+from skinkit.learning.meta_domains import named, shown_through
 from skinkit.models.parts.protocol import Augment
 
 if TYPE_CHECKING:
@@ -39,11 +40,48 @@ def augment(batch: Mapping[str, torch.Tensor], how: Augment, generator: torch.Ge
     out = dict(batch)
     for together in _TOGETHER:
         names, photo = [name for name in together if name in out], together[0]
+        if how.meta_domains and photo in out:
+            out = _taken_otherwise(out, names, how, generator)
         if names:
             out = _moved(out, names, how, generator)
         if photo in out:
             out[photo] = _textured(_recoloured(out[photo], how, generator), how, generator)
     return out
+
+
+# ---------------------------------------------------------------------------------------------------- meta-domains
+
+
+def _taken_otherwise(
+    batch: dict[str, torch.Tensor], names: list[str], how: Augment, generator: torch.Generator
+) -> dict[str, torch.Tensor]:
+    """Some of the photos, the first of these names, as one meta-domain each would show them; masks move along.
+
+    It is done photo by photo on the CPU, in 8 bits, as for photos whose loss is measured (``skinkit corrupt``).
+    """
+    import numpy as np
+    import torch
+
+    domains, (photo, *masks) = named(how.meta_domains), names
+    draws = torch.rand(len(batch[photo]), 3, generator=generator).tolist()
+    seeds = torch.randint(1 << 31, (len(draws),), generator=generator).tolist()
+    out = {name: batch[name].clone() for name in names}
+    for row, ((whether, which, strength), seed) in enumerate(zip(draws, seeds, strict=True)):
+        if whether >= how.meta_share:
+            continue
+        rgb = (batch[photo][row].float() * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+        lesion = batch[masks[0]][row].cpu().numpy() >= 0.5 if masks else None
+        domain, amount = domains[int(which * len(domains))], strength * how.meta_strength
+        seen, moved = shown_through(rgb, domain, amount, seed, lesion)
+        out[photo][row] = torch.from_numpy(np.array(seen)).permute(2, 0, 1).to(out[photo]) / 255
+        for name in masks:
+            if name == masks[0] and moved is not None:
+                out[name][row] = torch.from_numpy(np.array(moved)).to(out[name])
+            elif moved is not lesion:
+                other = batch[name][row].cpu().numpy() >= 0.5
+                again = shown_through(rgb, domain, amount, seed, other)[1]
+                out[name][row] = torch.from_numpy(np.array(again)).to(out[name])
+    return {**batch, **out}
 
 
 # ------------------------------------------------------------------------------------------------------- movement

@@ -59,6 +59,7 @@ from skinkit.models.parts.photo_classifier import PhotoClassifier, PhotoConfig
 from skinkit.models.parts.protocol import DIAGNOSIS, Augment, Presets, Sizes, truth_name
 from skinkit.models.parts.recipe import LIVE, QUICK, Augmented, PhotoRecipe, merged
 from skinkit.models.parts.soft_attention import SoftAttention
+from skinkit.options import Help
 
 _BETWEEN = STAGES - 2
 """Stage after which the first attention comes."""
@@ -90,8 +91,11 @@ class Config(PhotoConfig):
     share_backbone: Annotated[bool, "one network for both photos"] = False
     task_adjustment: Annotated[
         float,
-        "recipe.logit_adjustment of the further tasks; with 1 they are answered as if their classes were equally "
-        "frequent, which raises balanced accuracy and costs accuracy and calibration",
+        Help(
+            "recipe.logit_adjustment of the further tasks; with 1 they are answered as if their classes were equally "
+            "frequent, which raises balanced accuracy and costs accuracy and calibration",
+            if_given=True,
+        ),
     ] = 0.0
 
 

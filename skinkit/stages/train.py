@@ -59,6 +59,7 @@ from skinkit.stages.training.config import (
     model_settings,
     named_objective,
     replayed_cohorts,
+    settings_made_from,
     weights_finder,
 )
 from skinkit.stages.training.work import Work, generator, pretraining, segmenter
@@ -335,7 +336,7 @@ def _check_folds(config: Config, split: Ref, workspace: Workspace) -> None:
 
 def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
     """The class set, the model's settings with its defaults, and the pretrained weights, by content."""
-    inputs = {"settings": digest(all_settings(config))}
+    inputs = {"settings": digest(settings_made_from(config))}
     if kind_of(config).TASK in ("classify", "generate"):
         inputs["classes"] = digest(class_set(config.classes, config.malignant, workspace.root).as_dict())
         inputs |= {"replay": repr(config.replay)} if config.replay else {}
@@ -403,7 +404,9 @@ def check_values(config: Config, workspace: Workspace) -> None:
     if not 0.5 <= config.coverage < 1:
         raise ConfigError(f"--coverage {config.coverage}", "a share from 0.5 to below 1", "0.9 is the default")
     if config.settings or config.preset:
-        all_settings(replace(config, model=config.model or _usual_kind(workspace)))
+        named = replace(config, model=config.model or _usual_kind(workspace))
+        all_settings(named)
+        _check_meta_domains(getattr(model_settings(named), "augment", None))
 
 
 def check(config: Config, target: Ref, workspace: Workspace) -> None:
@@ -429,6 +432,25 @@ def check(config: Config, target: Ref, workspace: Workspace) -> None:
             network.start(read_state(file), file.name)
     elif file is not None and issubclass(model, Estimator):
         model.embedder(settings, read_state(file), file.name)
+
+
+def _check_meta_domains(how: protocol.Augment | None) -> None:
+    """Refuse meta-domains that are none, and shares out of range.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    from skinkit.learning.meta_domains import named
+
+    if how is None or not how.meta_domains:
+        return
+    named(how.meta_domains)
+    if not (0 < how.meta_share <= 1 and 0 < how.meta_strength <= 1):
+        raise ConfigError(
+            f"augment.meta_share = {how.meta_share}, augment.meta_strength = {how.meta_strength}",
+            "above 0 and at most 1",
+            "correct the settings",
+        )
 
 
 # ------------------------------------------------------------------------------------------------------ the work

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, Self
 
 from skinkit.errors import ConfigError
+from skinkit.options import Help
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -332,6 +333,12 @@ class Augment:
     blur: Annotated[float, "widest Gaussian, share of the side; half of the photos are blurred"] = 0.0
     sharpness: Annotated[float, "half of the photos are sharpened by up to this factor"] = 0.0
     noise: Annotated[float, "largest standard deviation of Gaussian noise, 0 to 1, on half of the photos"] = 0.0
+    meta_domains: Annotated[
+        str,
+        Help("ways of taking photos (skinkit.learning.meta_domains): names with commas, all, or none", if_given=True),
+    ] = ""
+    meta_share: Annotated[float, Help("share of the photos that are shown in one of these ways", if_given=True)] = 0.5
+    meta_strength: Annotated[float, Help("largest strength of that, above 0 and at most 1", if_given=True)] = 1.0
 
 
 @dataclass(frozen=True)

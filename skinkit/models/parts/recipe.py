@@ -20,6 +20,7 @@ from skinkit.errors import ConfigError
 from skinkit.models.parts.backbone import SMALLEST_SIDE_PX
 from skinkit.models.parts.losses import cross_entropies
 from skinkit.models.parts.protocol import Augment, Phase
+from skinkit.options import Help
 
 Threshold = Annotated[float, "probability from which on a pixel is lesion"]
 Augmented = Annotated[Augment, "how training photos vary"]
@@ -33,7 +34,11 @@ class Recipe:
     epochs: Annotated[int, "most epochs, each followed by a score on the validation rows"] = 60
     steps: Annotated[int, "steps per epoch; 0 sees every photo once"] = 0
     most_steps: Annotated[
-        int, "most steps per epoch, where steps is 0: of more photos it sees a random part; 0 for no limit"
+        int,
+        Help(
+            "most steps per epoch, where steps is 0: of more photos it sees a random part; 0 for no limit",
+            if_given=True,
+        ),
     ] = 0
     batch: Annotated[int, "cases per step"] = 16
     optimiser: Annotated[Literal["sgd", "adam", "adamw"], "optimiser"] = "adamw"

@@ -21,7 +21,7 @@ from skinkit.models.parts.weights import (
     package_of,
     trained_further,
 )
-from skinkit.options import Help
+from skinkit.options import Help, settings_identity
 from skinkit.taxonomy import ClassSet, class_set
 from skinkit.workspace import Ref, Workspace
 
@@ -277,6 +277,13 @@ def all_settings(config: Config) -> dict[str, Any]:
     """Every setting of the model and of the objective, those of the preset and defaults too."""
     objective = named_objective(config)
     return {**asdict(model_settings(config)), **({OBJECTIVE: asdict(objective)} if objective is not None else {})}
+
+
+def settings_made_from(config: Config) -> dict[str, Any]:
+    """Those of :func:`all_settings` that a trained model's identity counts (``skinkit.options.settings_identity``)."""
+    objective = named_objective(config)
+    own = settings_identity(model_settings(config))
+    return {**own, **({OBJECTIVE: settings_identity(objective)} if objective is not None else {})}
 
 
 def model_settings(config: Config) -> Any:
