@@ -41,6 +41,7 @@ from skinkit.models.parts.protocol import (
     COHORT,
     DIAGNOSIS,
     MEMBERS,
+    META_DOMAIN,
     POSSIBLE,
     TEACHER,
     TRUTH,
@@ -220,7 +221,8 @@ class Trial:
             beside_name(TEACHER, task): torch.from_numpy(rng.normal(size=(_CASES, len(of)))).float().log_softmax(1)
             for task, of in asked.items()
         }
-        return {**tensors, "class": torch.arange(_CASES), **truths, **beside}
+        labels = torch.arange(_CASES)
+        return {**tensors, TRUTH: labels, META_DOMAIN: labels, **truths, **beside}
 
     def must(self, good: Any, sentence: str) -> None:
         """Fail with a sentence that begins with the model's name."""
@@ -420,6 +422,8 @@ def check_reading_photos(trial: Trial, network: Any) -> None:
     _without_gradient(network, "loss", batch)
     if trial.model.TASK == "generate":
         reads.add(TRUTH)
+    elif trial.model.LABELLED:
+        reads |= {TRUTH, *(batch.asked & {COHORT, META_DOMAIN})}
     else:
         truths = ", ".join(sorted(batch.asked & set(TRUTHS.values())))
         trial.must(not truths, f"its loss reads {truths}, but a pretraining has no truth")

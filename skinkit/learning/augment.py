@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from skinkit.data import views
 from skinkit.learning.meta_domains import named, shown_through
-from skinkit.models.parts.protocol import Augment
+from skinkit.models.parts.protocol import COHORT, META_DOMAIN, META_DOMAINS, Augment
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +25,9 @@ _LUMA = (0.299, 0.587, 0.114)
 _YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
 
 
-def augment(batch: Mapping[str, torch.Tensor], how: Augment, generator: torch.Generator) -> dict[str, torch.Tensor]:
+def augment(
+    batch: Mapping[str, torch.Tensor], how: Augment, generator: torch.Generator, *, copies: int = 1
+) -> dict[str, torch.Tensor]:
     """A batch whose pictures are varied, each case in its own way.
 
     Args:
@@ -33,15 +35,17 @@ def augment(batch: Mapping[str, torch.Tensor], how: Augment, generator: torch.Ge
             side), which go with ``image``; all else passes through.
         how: what is varied, and how far.
         generator: on the CPU; decides everything, so the same state gives the same batch.
+        copies: of each case, one block after the other; they get different meta-domains, where there are enough.
 
     Returns:
-        The same names and shapes. Where nothing is to be done they are the same tensors.
+        The same names and shapes, and ``meta_domain`` int64 (n,) of the first photo where there are meta-domains. Where
+        nothing is to be done they are the same tensors.
     """
     out = dict(batch)
     for together in _TOGETHER:
         names, photo = [name for name in together if name in out], together[0]
         if how.meta_domains and photo in out:
-            out = _taken_otherwise(out, names, how, generator)
+            out = _taken_otherwise(out, names, how, generator, copies)
         if names:
             out = _moved(out, names, how, generator)
         if photo in out:
@@ -53,7 +57,7 @@ def augment(batch: Mapping[str, torch.Tensor], how: Augment, generator: torch.Ge
 
 
 def _taken_otherwise(
-    batch: dict[str, torch.Tensor], names: list[str], how: Augment, generator: torch.Generator
+    batch: dict[str, torch.Tensor], names: list[str], how: Augment, generator: torch.Generator, copies: int
 ) -> dict[str, torch.Tensor]:
     """Some of the photos, the first of these names, as one meta-domain each would show them; masks move along.
 
@@ -66,12 +70,17 @@ def _taken_otherwise(
     draws = torch.rand(len(batch[photo]), 3, generator=generator).tolist()
     seeds = torch.randint(1 << 31, (len(draws),), generator=generator).tolist()
     out = {name: batch[name].clone() for name in names}
+    cohorts = batch[COHORT].tolist() if COHORT in batch else [0] * len(draws)
+    shown, cases = [len(META_DOMAINS) + cohort for cohort in cohorts], len(draws) // copies
     for row, ((whether, which, strength), seed) in enumerate(zip(draws, seeds, strict=True)):
         if whether >= how.meta_share:
             continue
+        taken = {shown[other] for other in range(row % cases, row, cases)}
+        left = [name for name in domains if META_DOMAINS.index(name) not in taken] or domains
         rgb = (batch[photo][row].float() * 255).round().byte().permute(1, 2, 0).cpu().numpy()
         lesion = batch[masks[0]][row].cpu().numpy() >= 0.5 if masks else None
-        domain, amount = domains[int(which * len(domains))], strength * how.meta_strength
+        domain, amount = left[int(which * len(left))], strength * how.meta_strength
+        shown[row] = META_DOMAINS.index(domain)
         seen, moved = shown_through(rgb, domain, amount, seed, lesion)
         out[photo][row] = torch.from_numpy(np.array(seen)).permute(2, 0, 1).to(out[photo]) / 255
         for name in masks:
@@ -81,6 +90,8 @@ def _taken_otherwise(
                 other = batch[name][row].cpu().numpy() >= 0.5
                 again = shown_through(rgb, domain, amount, seed, other)[1]
                 out[name][row] = torch.from_numpy(np.array(again)).to(out[name])
+    if photo == views.IMAGE:
+        out[META_DOMAIN] = torch.tensor(shown, device=batch[photo].device)
     return {**batch, **out}
 
 

@@ -44,7 +44,8 @@ def fit_pretraining(
     train_rows, validation = np.concatenate([rows.part(fold, "train"), synthetic]), rows.part(fold, "validation")
     places: dict[str, Any] = {"start": start, "training": training, "folder": folder}
     places |= {"strata": strata(rows), "objective": objective}
-    network, course = train(model, settings, Sizes(()), examples, train_rows, validation, None, **places)
+    sizes = Sizes((), cohorts=tuple(sorted(set(rows.frame["cohort"])))) if model.LABELLED else Sizes(())
+    network, course = train(model, settings, sizes, examples, train_rows, validation, None, **places)
     write_state(folder / BACKBONE, network.backbone_state())
     course |= {"n_synthetic": len(synthetic)} if len(synthetic) else {}
     about = write_fold(folder, fold, rows, course)

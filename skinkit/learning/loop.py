@@ -374,7 +374,7 @@ def _varied(
     inputs = as_input(batch, device)
     if copies > 1:
         inputs = {name: torch.cat([values] * copies) for name, values in inputs.items()}
-    return augment(inputs, how, generator)
+    return augment(inputs, how, generator, copies=copies)
 
 
 def _diverged(phase: Phase, progress: Progress, value: float) -> InputError:

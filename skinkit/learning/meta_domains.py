@@ -34,6 +34,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from skinkit.errors import ConfigError, InputError, did_you_mean
 from skinkit.images.lab import from_lab, to_lab
+from skinkit.models.parts import protocol
 
 Bytes = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -226,18 +227,10 @@ def _either(rng: np.random.Generator) -> float:
     return float(rng.uniform(0.5, 1) * (1 if rng.random() < 0.5 else -1))
 
 
-META_DOMAINS: Mapping[str, Transform] = {
-    "hair": _hair,
-    "marks": _marks,
-    "frame": _frame,
-    "bubbles": _bubbles,
-    "colour": _colour,
-    "blur": _blur,
-    "compression": _compression,
-    "distance": _distance,
-    "shadow": _shadow,
-    "skin_tone": _skin_tone,
-}
+_TRANSFORMS: tuple[Transform, ...] = (
+    _hair, _marks, _frame, _bubbles, _colour, _blur, _compression, _distance, _shadow, _skin_tone,
+)  # fmt: skip
+META_DOMAINS: Mapping[str, Transform] = dict(zip(protocol.META_DOMAINS, _TRANSFORMS, strict=True))
 """Name -> transform, m1 to m10."""
 
 

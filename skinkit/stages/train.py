@@ -148,6 +148,8 @@ def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:
             "a model that answers several tasks",
             "leave --tasks out, or choose another model",
         )
+    if model.LABELLED:
+        config = replace(config, classes=classes, malignant=config.malignant or workspace.defaults["malignant"])
     if model.TASK in ("segment", "pretrain"):
         return replace(config, split=config.split or (MASKS_SPLIT if model.TASK == "segment" else ALL_SPLIT))
     config = replace(config, classes=classes, malignant=config.malignant or workspace.defaults["malignant"])
@@ -337,7 +339,7 @@ def _check_folds(config: Config, split: Ref, workspace: Workspace) -> None:
 def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
     """The class set, the model's settings with its defaults, and the pretrained weights, by content."""
     inputs = {"settings": digest(settings_made_from(config))}
-    if kind_of(config).TASK in ("classify", "generate"):
+    if kind_of(config).TASK in ("classify", "generate") or kind_of(config).LABELLED:
         inputs["classes"] = digest(class_set(config.classes, config.malignant, workspace.root).as_dict())
         inputs |= {"replay": repr(config.replay)} if config.replay else {}
         absent = absent_classes(config, workspace) if kind_of(config).MASKS_CLASSES else {}

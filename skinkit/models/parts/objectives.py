@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
 from skinkit.errors import ConfigError, did_you_mean
-from skinkit.models.parts.protocol import TEACHER, TRUTH, UNKNOWN, Objective, beside_name
+from skinkit.models.parts.protocol import META_DOMAIN, TEACHER, TRUTH, UNKNOWN, Objective, beside_name
 from skinkit.options import make_config
 
 if TYPE_CHECKING:
@@ -93,6 +93,23 @@ class Contrastive(Objective):
         embedding = network(batch)["embedding"]
         cases = torch.arange(len(embedding), device=embedding.device) % (len(embedding) // self.COPIES)
         return contrastive_loss(embedding, cases, self.temperature)
+
+
+@dataclass(frozen=True)
+class DomainContrastive(Contrastive):
+    """Eqs. 2 to 4 of the model meta_contrast, for pretrainings that read the class and the meta-domain of each view."""
+
+    def loss(self, network: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Positives: the other view, and the same class from another meta-domain."""
+        import torch
+
+        answers = network(batch)
+        embedding = answers["embedding"]
+        cases = torch.arange(len(embedding), device=embedding.device) % (len(embedding) // self.COPIES)
+        classes, domains = batch[TRUTH], batch.get(META_DOMAIN, cases)
+        loss = domain_contrastive_loss(embedding, cases, classes, domains, self.temperature)
+        out: torch.Tensor = loss + answers["beside"] if "beside" in answers else loss
+        return out
 
 
 @dataclass(frozen=True)
@@ -187,6 +204,34 @@ def contrastive_loss(embedding: torch.Tensor, names: torch.Tensor, temperature: 
     itself = torch.eye(len(u), dtype=torch.bool, device=u.device)
     log_share = (u @ u.T / temperature).masked_fill(itself, -torch.inf).log_softmax(1)
     positive = (names[:, None] == names[None]) & ~itself & (names != UNKNOWN)
+    n = positive.sum(1)
+    by_row = -torch.where(positive, log_share, 0).sum(1) / n.clamp(min=1)
+    return by_row.sum() / (n > 0).sum().clamp(min=1)
+
+
+def domain_contrastive_loss(
+    embedding: torch.Tensor, cases: torch.Tensor, classes: torch.Tensor, domains: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """Eq. 4 of meta_contrast, as a scalar; a row without a positive is left out.
+
+    Args:
+        embedding: (rows, width), of any length but 0.
+        cases: (rows,) int64; equal for the views of one case.
+        classes: (rows,) int64, -1 where unknown.
+        domains: (rows,) int64, the meta-domain of each view.
+        temperature: t.
+    """
+    import torch
+    import torch.nn.functional as functional
+
+    u = functional.normalize(embedding.float(), dim=1)
+    itself = torch.eye(len(u), dtype=torch.bool, device=u.device)
+    view = (cases[:, None] == cases[None]) & ~itself
+    alike = (classes[:, None] == classes[None]) & (classes != UNKNOWN) & ~itself & ~view
+    together = domains[:, None] == domains[None]
+    positive = view | (alike & ~together)  # eq. 2
+    counted = ~itself & ~(alike & together)  # eq. 3
+    log_share = (u @ u.T / temperature).masked_fill(~counted, -torch.inf).log_softmax(1)
     n = positive.sum(1)
     by_row = -torch.where(positive, log_share, 0).sum(1) / n.clamp(min=1)
     return by_row.sum() / (n > 0).sum().clamp(min=1)

@@ -35,6 +35,13 @@ COHORT = "cohort"
 """Name in training batches of the cohort of each row, int64 (n,): its place among ``Sizes.cohorts``."""
 POSSIBLE = "possible"
 """Name in training batches of the classes that each row's cohort can have, bool (n, K); absent where all can be."""
+META_DOMAIN = "meta_domain"
+"""Name in batches of the place of each photo's meta-domain in :data:`META_DOMAINS`; of a photo that is shown as it is
+their number plus its cohort's. Only where ``augment.meta_domains`` names some."""
+META_DOMAINS = (
+    "hair", "marks", "frame", "bubbles", "colour", "blur", "compression", "distance", "shadow", "skin_tone",
+)  # fmt: skip
+"""Ways of taking photos (``skinkit.learning.meta_domains``)."""
 UNKNOWN = -1
 """Class of a row whose truth is not known."""
 SEEN = "seen"
@@ -105,6 +112,8 @@ class Model:
         BALANCED: whether its loss counts all classes alike, whatever their numbers.
         MASKS_CLASSES: networks that classify: whether the loss leaves out the classes that a row's cohort cannot have
             (:data:`POSSIBLE`).
+        LABELLED: pretrainings: whether their objective also reads the class of the diagnosis (-1 where it is unknown)
+            and the meta-domain.
         TASKS: classifiers: whether they may answer further tasks beside ``diagnosis``: a network under the names of
             ``Sizes.tasks``; of an estimator one more is fitted for each task, on the rows whose truth is known.
     """
@@ -121,6 +130,7 @@ class Model:
     REFITS: ClassVar[bool] = False
     BALANCED: ClassVar[bool] = False
     MASKS_CLASSES: ClassVar[bool] = False
+    LABELLED: ClassVar[bool] = False
     TASKS: ClassVar[bool] = False
 
     @classmethod

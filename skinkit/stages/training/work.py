@@ -173,8 +173,12 @@ def pretraining(config: Config, job: Job, model: type[Any], settings: Any, parti
     rows = pictured(cases, job.inputs["split"], by_case=by_case)
     rows, synthetic = with_synthetic(config, job, rows, None)
     rows, examples = readable(rows, lambda frame: examples_in(config, job, model, settings, frame), job)
+    classes = class_set(config.classes, config.malignant, job.workspace.root) if model.LABELLED else None
+    if classes is not None:
+        examples = _with_classes(rows, examples, classes, job)
     training = training_of(config, job, model, settings, partial)
-    columns = ["pixel_sha256", *(name for name in map(str, rows.frame) if name in views.pixel_columns(model.READS))]
+    columns = ["pixel_sha256", *([classes.column] if classes is not None else [])]
+    columns += [*(name for name in map(str, rows.frame) if name in views.pixel_columns(model.READS))]
     columns += ["modality"] if settings.recipe.balanced and "modality" in rows.frame else []
     return Work(
         rows=rows,
@@ -189,12 +193,27 @@ def pretraining(config: Config, job: Job, model: type[Any], settings: Any, parti
             **({"synthetic": synthetic.about()} if synthetic is not None else {}),
             "weights": start.as_dict(),
             **about_objective(config),
+            **({"classes": classes.as_dict()} if classes is not None else {}),
             "precision": training.arithmetic.as_dict(),
             "cohorts": list(cases),
         },
         start=start,
         images=synthetic,
     )
+
+
+def _with_classes(rows: DevelopmentRows, examples: Examples, classes: ClassSet, job: Job) -> Examples:
+    """The same photos with their class, -1 where it is unknown, and their cohort."""
+    import numpy as np
+
+    from skinkit.learning.rows import truth_of
+
+    truth, _ = truth_of(rows.frame, classes)
+    unknown = int((truth < 0).sum())
+    if unknown:
+        job.console.info(f"  {unknown} of {len(truth)} photos have no class of {classes.name}: they are compared alone")
+    _, cohorts = np.unique(rows.frame["cohort"].to_numpy(dtype=str), return_inverse=True)
+    return examples.with_arrays({}, classes=truth, cohorts=cohorts.astype(np.int64))
 
 
 def generator(config: Config, job: Job, model: type[Any], settings: Any, partial: Path) -> Work:
