@@ -58,6 +58,7 @@ PANELS: dict[str, dict[str, str]] = {
         "snapshots": "Plot how heatmaps change during training.",
         "embed": "Plot the feature space of a model.",
         "ablate": "Train ablations and compare them.",
+        "continual": "Train through a sequence of cohorts; measure what is kept.",
         "reproduce": "Reproduce a paper and compare the numbers.",
     },
     "Hand over": {
@@ -96,6 +97,7 @@ SYNONYMS: dict[str, str] = {
     "gradcam": "explain",
     "shap": "explain",
     "robustness": "corrupt",
+    "forgetting": "continual",
     "html": "report",
     "csv": "export",
     "tsne": "embed",

@@ -105,7 +105,9 @@ _OF_COMMAND: dict[str, tuple[str, ...]] = {
     "flow": ("workspace", "cohort", *_TALK),
     "drift": ("workspace", "cohort", *_TALK),
     "gallery": ("workspace", "cohort", *_TALK),
-    **dict.fromkeys(("compare", "ablate", "missing", "embed", "faithful", "localise", "corrupt"), _MODEL_STUDY),
+    **dict.fromkeys(
+        ("compare", "ablate", "missing", "embed", "faithful", "localise", "corrupt", "continual"), _MODEL_STUDY
+    ),
     "reproduce": ("jobs", "device", *_TALK),
     "signature": ("workspace", "jobs", "no_upstream", *_TALK),
     "doctor": ("workspace", "device", *_TALK),

@@ -122,3 +122,35 @@ def candidate_panels(
             bars.tick_params(axis="x", labelsize=7)
             bars.grid(visible=False, axis="y")
         return canvas.write(figure, folder, stem)
+
+
+def continual_panels(
+    courses: Mapping[str, Sequence[Sequence[float]]],
+    order: Sequence[str],
+    alone: Sequence[float] | None,
+    folder: Path,
+    stem: str,
+) -> dict[str, str]:
+    """The score on each cohort after each step of a sequence, one panel an arm, as SVG and PNG.
+
+    Args:
+        courses: arm -> cohort -> (steps,) scores.
+        order: the cohorts as they are learnt.
+        alone: of each cohort, the score of a model that learnt it alone, drawn as a dashed level.
+        folder: where it is written.
+        stem: of the files' names.
+    """
+    with canvas.canvas(PANEL_IN * len(courses) + 0.4, PANEL_IN + 0.3) as figure:
+        panels = figure.subplots(1, len(courses), squeeze=False, sharey=True)[0]
+        steps = range(1, len(order) + 1)
+        for axes, (arm, of) in zip(panels, courses.items(), strict=True):
+            for place, (cohort, values) in enumerate(zip(order, of, strict=True)):
+                colour = canvas.PALETTE[place % len(canvas.PALETTE)]
+                axes.plot(steps, values, "o-", color=colour, label=f"on {cohort}")
+                if alone is not None:
+                    axes.axhline(alone[place], color=colour, linewidth=0.9, linestyle=(0, (2, 2)))
+            axes.set(title=arm, ylim=(0, 1), xlim=(0.8, len(order) + 0.2))
+            axes.set_xticks(list(steps), [f"after {cohort}" for cohort in order])
+        panels[0].set_ylabel("balanced accuracy")
+        panels[0].legend(loc="lower left")
+        return canvas.write(figure, folder, stem)
