@@ -81,6 +81,10 @@ class Config(Scoring):
     """Options of the stage."""
 
     model: Annotated[str, replace(ONE_MODEL, identity=False)] = ""
+    by: Annotated[
+        tuple[str, ...],
+        "additional case columns that define subgroups; ita_group: the tone of the skin, measured in the photo",
+    ] = ()
     shortcut_files: Annotated[
         int, Help("largest number of image files the shortcut audit reads; 0: none", rare=True)
     ] = 500
@@ -111,7 +115,7 @@ def run(config: Config, job: Job) -> Artifact:
     """Score one cohort."""
     import pandas as pd
 
-    from skinkit.audit import test_access_log
+    from skinkit.audit import skin_tone, test_access_log
     from skinkit.evaluation import checklist_rule, scoring, task_average
     from skinkit.learning.trained import effective_prevalence
 
@@ -121,6 +125,8 @@ def run(config: Config, job: Job) -> Artifact:
     classes = ClassSet.from_dict(predictions.info["classes"])
     images = job.inputs["cases"].table().assign(cohort=cohort)
     images = images[images["status"] == OK].sort_values(["case_id", "image_id"], kind="stable")
+    if skin_tone.TONE in config.by:
+        images = skin_tone.toned(images, job.cohort.root, jobs=job.jobs, console=job.console)
     check_by(config.by, [str(name) for name in images.columns], f"the cases of {cohort}")
     table, excluded = _with_truth(*_in_question(predictions.table(), job), images, classes, config.by)
     if not (table["level"] == IMAGE).any():
