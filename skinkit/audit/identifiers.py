@@ -35,7 +35,7 @@ _TEXTS = (".json", ".jsonl", ".html", ".csv", ".tsv", ".txt", ".md", ".svg", ".l
 _LOGS = (".log",)
 _TOKEN = re.compile(r"""[^\s"'<>,;:=&()\[\]{}|]+""")
 _SHORTEST = 4
-_PHOTOS = ("composites", "corrupt", "gallery", "inbox", "localise", "replaced")
+_PHOTOS = ("composites", "corrupt", "gallery", "gap", "inbox", "localise", "replaced")
 _EXPORTED = ("accession", "model_hash")
 
 STAYS = {

@@ -58,6 +58,7 @@ PANELS: dict[str, dict[str, str]] = {
         "snapshots": "Plot how heatmaps change during training.",
         "embed": "Plot the feature space of a model.",
         "ablate": "Train ablations and compare them.",
+        "gap": "Measure what is lost between dermoscopic and clinical photos.",
         "continual": "Train through a sequence of cohorts; measure what is kept.",
         "reproduce": "Reproduce a paper and compare the numbers.",
     },

@@ -106,7 +106,7 @@ _OF_COMMAND: dict[str, tuple[str, ...]] = {
     "drift": ("workspace", "cohort", *_TALK),
     "gallery": ("workspace", "cohort", *_TALK),
     **dict.fromkeys(
-        ("compare", "ablate", "missing", "embed", "faithful", "localise", "corrupt", "continual"), _MODEL_STUDY
+        ("compare", "ablate", "missing", "embed", "faithful", "localise", "corrupt", "continual", "gap"), _MODEL_STUDY
     ),
     "reproduce": ("jobs", "device", *_TALK),
     "signature": ("workspace", "jobs", "no_upstream", *_TALK),

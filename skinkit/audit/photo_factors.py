@@ -1,0 +1,82 @@
+"""Properties of a photo that differ between dermoscopes and phones and are not the lesion: light, blur, tone, size.
+
+brightness   mean L* of the photo, 0 to 100
+contrast     standard deviation of L*
+blur         minus the logarithm of the variance of the Laplacian of L*, at 256 px
+hue          angle of the mean colour in a*, b*, degrees
+ita          individual typology angle of the border, degrees
+frame        how much darker the corners are than the middle, in L*
+resolution   logarithm of the shorter side, pixels
+area         share of the photo that is lesion, where an outline is known
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from skinkit.console import Console
+from skinkit.images.decode import decode
+from skinkit.images.encode import resize
+from skinkit.images.lab import to_lab, typology_angle
+from skinkit.images.pixels import read_bytes
+from skinkit.workers import map_cases
+
+FACTORS = ("brightness", "contrast", "blur", "hue", "ita", "frame", "resolution")
+AREA = "area"
+_LONGER_PX = 256
+_POOL_FROM = 200
+
+
+def factors_of(images: pd.DataFrame, root: Path, *, jobs: int = 1, console: Console | None = None) -> pd.DataFrame:
+    """(n, :data:`FACTORS`) of the images, in their order; null where a file cannot be read.
+
+    Args:
+        images: with ``image_path``.
+        root: folder of the paths.
+        jobs: processes.
+        console: shows the progress.
+    """
+    items = [{"place": n, "path": str(root / path)} for n, path in enumerate(images["image_path"])]
+    workers = jobs if len(items) >= _POOL_FROM else 0
+    rows = map_cases(measure, items, key=("place",), jobs=workers, console=console, label="measuring photos")
+    table = pd.DataFrame([row for row in rows if row["status"] == "ok"], columns=["place", *FACTORS])
+    return table.set_index("place").reindex(range(len(images))).astype("float64")
+
+
+def measure(item: Mapping[str, Any]) -> dict[str, Any]:
+    """The properties of one photo.
+
+    Args:
+        item: with ``place`` and ``path``.
+
+    Raises:
+        CaseError: the file is not a picture.
+    """
+    from scipy.ndimage import laplace
+
+    rgb, _ = decode(read_bytes(Path(item["path"])))
+    height, width = rgb.shape[:2]
+    scale = min(1.0, _LONGER_PX / max(height, width))
+    small = resize(rgb, (max(8, round(width * scale)), max(8, round(height * scale))))
+    lab = to_lab(small)
+    light, colour = lab[..., 0], lab[..., 1:].mean(axis=(0, 1))
+    h, w = (max(1, side // 8) for side in light.shape)
+    ends = [(y, x) for y in (slice(h), slice(-h, None)) for x in (slice(w), slice(-w, None))]
+    corners = np.concatenate([light[y, x].ravel() for y, x in ends])
+    middle = light[3 * h : -3 * h, 3 * w : -3 * w]
+    return {
+        "place": item["place"],
+        "brightness": float(light.mean()),
+        "contrast": float(light.std()),
+        "blur": float(-np.log(laplace(light).var() + 1e-3)),
+        "hue": float(np.degrees(np.arctan2(colour[1], colour[0]))),
+        "ita": typology_angle(small),
+        "frame": float(middle.mean() - corners.mean()) if middle.size else float("nan"),
+        "resolution": float(np.log(min(height, width))),
+        "status": "ok",
+    }

@@ -1,0 +1,379 @@
+"""gap: what is lost between dermoscopic and clinical photos, and what it goes with.
+
+Two development cohorts on one split: --dermoscopic and --clinical. A backbone that is not trained looks at all photos
+once; arms are regressions on what it sees: FullDermoscopic, FullClinical, FineClinic (drawn from dermoscopic photos
+towards 30 % of the clinical patients), both together, and as many dermoscopic cases as clinical ones. Written are their
+scores on held-out cases of both sides, the gap G, transfer gain and cost with 95 % intervals over patients; distances
+of the domains, before and after both have the same resolution and JPEG; how much of the gap goes with light, blur, hue,
+tone, frame, size and area of the lesion (Shapley shares); a learning curve; and the photos of each domain that are
+nearest to and farthest from the other. Only classes that both cohorts have are told apart. Files are written to 'gap'
+of the workspace, or to --out.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from skinkit.artifacts.artifact import Artifact, exists, open_artifact
+from skinkit.commands import Context
+from skinkit.commands._output import folder_of, write_study
+from skinkit.errors import ConfigError, InputError, did_you_mean, listed
+from skinkit.evaluation.markdown import markdown_table, with_interval
+from skinkit.options import Help
+from skinkit.workspace import Ref, Workspace
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from skinkit.evaluation.gap import Domain, Gap
+    from skinkit.learning.examples import Photo
+    from skinkit.taxonomy import ClassSet
+
+FOLDER = "gap"
+_SAME_SIZE, _SAME_QUALITY = (200, 150), 90
+"""Of equalised photos: the box they fit in, and the JPEG quality."""
+_SHOWN = 6
+_FEWEST = 5
+"""Held-out cases of a class, on either side, without which it is left out."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the command."""
+
+    dermoscopic: Annotated[str, Help("development cohort of dermoscopic photos", metavar="NAME")] = ""
+    clinical: Annotated[str, Help("development cohort of clinical photos", metavar="NAME")] = ""
+    backbone: Annotated[str, "frozen network: torchvision's name, or timm/ and timm's"] = "timm/tf_efficientnet_lite0"
+    side_px: Annotated[int, "photos are resized to this square, pixels"] = 224
+    weights: Annotated[str, Help("its weights, as 'skinkit train' takes them", metavar="PATH")] = ""
+    split: Annotated[str, "name of the split (default: the workspace's); its first fold is used"] = ""
+    most: Annotated[int, "cases of each cohort, drawn at random by patient; 0 for all"] = 0
+    shares: Annotated[str, Help("shares of the clinical patients in the learning curve, with commas",
+                                metavar="S[,S]")] = "0.05,0.1,0.25,0.5,1"  # fmt: skip
+    seeds: Annotated[int, "draws of each share"] = 3
+    equalise: Annotated[bool, "also with the same resolution and JPEG in both cohorts"] = True
+    seed: Annotated[int, "seed of all that is drawn"] = 0
+    out: Annotated[str, "folder for the files (default: gap of the workspace)"] = ""
+
+
+def run(config: Config, context: Context) -> Mapping[str, Any]:
+    """Measure the gap."""
+    workspace = context.workspace()
+    names = _cohorts(config, workspace)
+    shares = _shares(config)
+    pipeline = context.pipeline(workspace)
+    split = config.split or workspace.defaults["split"]
+
+    def ready(ref: Ref) -> Artifact:
+        return pipeline.bring(ref) if context.upstream else open_artifact(workspace.path(ref))
+
+    cases = {name: ready(Ref("cases", name)) for name in names}
+    divided = ready(Ref("split", name=split))
+    classes, rows = _rows(config, workspace, cases, divided, names)
+    look = _Backbone(config, context, workspace)
+    measured: dict[str, Gap] = {}
+    for label, same in [("as they are", False), *([("equalised", True)] if config.equalise else [])]:
+        measured[label] = _gap(config, context, workspace, rows, classes, look, same=same)
+    gap = measured["as they are"]
+    context.console.info("  arms, learning curve, distances and properties")
+    answer: dict[str, Any] = {
+        "dermoscopic": names[0],
+        "clinical": names[1],
+        "backbone": config.backbone,
+        "classes": list(gap.classes),
+        "n": {d.name: {"train": int(d.trained.sum()), "held_out": int((~d.trained).sum())} for d in (gap.d, gap.c)},
+        **gap.table(),
+        "equalised": measured["equalised"].table(("FullDermoscopic", "FullClinical")) if config.equalise else None,
+        "curve": gap.curve(shares, range(config.seed, config.seed + config.seeds)),
+        "factors": gap.factors(),
+    }
+    distances = {label: of.distances() for label, of in measured.items()}
+    odds = distances["as they are"]["log_odds"]
+    answer["distances"] = {label: {k: v for k, v in of.items() if k != "log_odds"} for label, of in distances.items()}
+    folder = folder_of(config.out, workspace, FOLDER)
+    files = _figures(answer, rows, odds, workspace, folder)
+    text = text_of(answer)
+    page = _page(answer, text, files)
+    written = write_study(folder, FOLDER, answer, text, page=page, files=files)
+    return {**written.body, "files": written.files, "text": written.text}
+
+
+def _cohorts(config: Config, workspace: Workspace) -> tuple[str, str]:
+    known = workspace.with_role("development")
+    for option, name in (("--dermoscopic", config.dermoscopic), ("--clinical", config.clinical)):
+        if name not in known:
+            raise ConfigError(
+                f"{option} {name!r} is no development cohort",
+                did_you_mean(name, known) if name and known else "two development cohorts on one split",
+                "name cohorts of skinkit.toml with the role development",
+            )
+    if config.dermoscopic == config.clinical:
+        raise ConfigError(f"both are {config.clinical}", "two cohorts", "name another")
+    if config.most < 0 or config.seeds < 1:
+        raise ConfigError(f"--most {config.most}, --seeds {config.seeds}", "0 or more, and 1 or more", "correct them")
+    return config.dermoscopic, config.clinical
+
+
+def _shares(config: Config) -> list[float]:
+    try:
+        values = sorted({float(part) for part in config.shares.split(",")})
+    except ValueError:
+        values = []
+    if not values or not all(0 < value <= 1 for value in values):
+        raise ConfigError(f"--shares {config.shares}", "numbers above 0 and at most 1, with commas", "0.1,0.5,1")
+    return values
+
+
+def _rows(
+    config: Config, workspace: Workspace, cases: Mapping[str, Artifact], split: Artifact, names: Sequence[str]
+) -> tuple[ClassSet, dict[str, Any]]:
+    """The class set, and cohort -> its cases of shared classes with ``trained``: whether a case may be learnt from."""
+    import numpy as np
+    import pandas as pd
+
+    from skinkit.learning.rows import diagnosed
+    from skinkit.taxonomy import class_set
+
+    classes = class_set(workspace.defaults["classes"], workspace.defaults["malignant"], workspace.root)
+    rows = diagnosed(cases, split, classes)
+    first = rows.folds[0]
+    held = set(rows.part(first, "held_out").tolist())
+    learnt = {*rows.part(first, "train").tolist(), *rows.part(first, "validation").tolist()}
+    frame = rows.frame.assign(trained=[n in learnt for n in range(len(rows.frame))])
+    frame = frame[[n in held or n in learnt for n in range(len(frame))]]
+    if config.most:
+        kept = []
+        for _, of in frame.groupby("cohort"):
+            patients = np.random.default_rng(config.seed).permutation(of["group_id"].unique())
+            counted = of["group_id"].value_counts().loc[patients].cumsum()
+            kept.append(of[of["group_id"].isin(patients[: max(1, int((counted <= config.most).sum()))])])
+        frame = pd.concat(kept)
+    by_cohort = {name: frame[frame["cohort"] == name].reset_index(drop=True) for name in names}
+    shared = [
+        code
+        for code in classes.classes
+        if all((of.loc[of["trained"], "class"] == code).any() for of in by_cohort.values())
+        and all((of.loc[~of["trained"], "class"] == code).sum() >= _FEWEST for of in by_cohort.values())
+    ]
+    if len(shared) < 2:
+        raise InputError(
+            f"{' and '.join(names)} share {listed(shared) or 'no class'} of {classes.name}, with cases to learn from "
+            f"and {_FEWEST} held out",
+            "two classes that both cohorts have",
+            "choose another class set in skinkit.toml (classes), or a split that holds cases out",
+        )
+    return classes, {name: of[of["class"].isin(shared)].reset_index(drop=True) for name, of in by_cohort.items()}
+
+
+class _Backbone:
+    """A frozen network that looks at photos; what it says is remembered."""
+
+    def __init__(self, config: Config, context: Context, workspace: Workspace) -> None:
+        from skinkit.artifacts.files import file_sha256
+        from skinkit.learning.precision import pick_device
+        from skinkit.models import model_config, trainable
+        from skinkit.models.parts.weights import locate, read_state
+
+        model: Any = trainable("frozen_probe")
+        self.model = model
+        self.config = model_config(self.model, [f"backbone={config.backbone}", f"side_px={config.side_px}"])
+        file = locate(config.weights, config.backbone)
+        self.device, self.console, self.root = pick_device(context.device), context.console, workspace.root
+        self.sha256 = file_sha256(file)
+        network: Any = self.model.embedder(self.config, read_state(file), str(file))
+        self.network = network.to(self.device)
+
+    def features(self, photos: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
+        """(readable, width) of the photos, and (n,) which are readable."""
+        import numpy as np
+
+        from skinkit.learning.embeddings import embed, embedding_store
+
+        store = embedding_store(self.root, self.model, self.config, self.sha256, self.device)
+        vectors, failed = embed(self.network, photos, store, device=self.device, console=self.console)
+        readable = np.array([photo.pixel_sha256 not in failed for photo in photos], dtype=bool)
+        rows = [vectors[photo.pixel_sha256] for photo in photos if photo.pixel_sha256 in vectors]
+        return np.stack(rows).astype(np.float64), readable
+
+
+@dataclass(frozen=True)
+class _Equalised:
+    """A photo in the resolution and JPEG that all photos have."""
+
+    photo: Photo
+
+    @property
+    def pixel_sha256(self) -> str:
+        """Not that of the photo itself, so that both are remembered apart."""
+        from skinkit.artifacts.files import digest
+
+        return digest(["equalised", *_SAME_SIZE, _SAME_QUALITY, self.photo.pixel_sha256])
+
+    def read(self) -> np.ndarray:
+        """uint8 (H, W, 3)."""
+        import numpy as np
+        from PIL import Image
+
+        image = Image.fromarray(self.photo.read())
+        image.thumbnail(_SAME_SIZE if image.width >= image.height else _SAME_SIZE[::-1], Image.Resampling.BILINEAR)
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=_SAME_QUALITY)
+        return np.asarray(Image.open(io.BytesIO(buffer.getvalue())).convert("RGB"))
+
+
+def _gap(
+    config: Config,
+    context: Context,
+    workspace: Workspace,
+    rows: Mapping[str, Any],
+    classes: ClassSet,
+    look: _Backbone,
+    *,
+    same: bool,
+) -> Gap:
+    """Both domains as the backbone sees them."""
+    import numpy as np
+
+    from skinkit.evaluation.gap import Gap, standardised
+
+    shared = tuple(code for code in classes.classes if all((of["class"] == code).any() for of in rows.values()))
+    both = [_domain(name, of, shared, workspace, context, look, same=same) for name, of in rows.items()]
+    d, c = standardised(*both)
+    malignant = np.array([code in classes.malignant for code in shared])
+    return Gap(d, c, shared, malignant, config.seed)
+
+
+def _domain(
+    name: str, frame: Any, shared: Sequence[str], workspace: Workspace, context: Context, look: _Backbone, *, same: bool
+) -> Domain:
+    import numpy as np
+
+    from skinkit.audit.photo_factors import AREA, factors_of
+    from skinkit.evaluation.gap import Domain
+    from skinkit.learning.examples import photos_of
+
+    root = workspace.cohort(name).root
+    photos: list[Any] = list(photos_of(frame, root))
+    features, readable = look.features([_Equalised(photo) for photo in photos] if same else photos)
+    kept = frame[readable].reset_index(drop=True)
+    factors: dict[str, np.ndarray] = {}
+    if not same:
+        table = factors_of(kept, root, jobs=context.jobs, console=context.console)
+        factors = {str(column): table[column].to_numpy() for column in table}
+        area = _areas(name, workspace).reindex(kept["image_id"])
+        if area.notna().any():
+            factors[AREA] = area.to_numpy(dtype=np.float64)
+    return Domain(
+        name,
+        features,
+        np.array([shared.index(code) for code in kept["class"]], dtype=np.int64),
+        kept["group_id"].to_numpy(dtype=str),
+        kept["trained"].to_numpy(dtype=bool),
+        factors,
+    )
+
+
+def _areas(name: str, workspace: Workspace) -> Any:
+    """``image_id`` -> share of the photo that is lesion by the workspace's segmenter; empty before it has drawn."""
+    import pandas as pd
+
+    path = workspace.path(Ref("masks", name, workspace.defaults["segmenter"]))
+    if not exists(path):
+        return pd.Series(dtype="float64")
+    return open_artifact(path).table(["image_id", "area_share"]).set_index("image_id")["area_share"]
+
+
+# ------------------------------------------------------------------------------------------------------- the page
+_SHOWN_FIGURES = ("balanced_accuracy", "macro_auroc", "malignant_auroc")
+
+
+def text_of(answer: Mapping[str, Any]) -> str:
+    """The tables as Markdown."""
+    from skinkit.evaluation.altered import BALANCED, FIGURES
+
+    d, c = answer["dermoscopic"], answer["clinical"]
+    parts = []
+    for figure in _SHOWN_FIGURES:
+        words, rows = FIGURES[figure], []
+        for arm, of in answer["arms"].items():
+            by = {name: {row["metric"]: row for row in of[name]} for name in (d, c)}
+            if figure in by[d] and figure in by[c]:
+                gap = with_interval(answer["gap"][arm][figure], signed=True)
+                rows.append([arm, with_interval(by[d][figure]), with_interval(by[c][figure]), gap])
+        if rows:
+            parts.append(markdown_table(["arm", f"{words} on {d}", f"on {c}", "gap G"], rows))
+    rows = []
+    for arm, of in answer["arms"].items():
+        cells = []
+        for name, alone in ((c, "FullClinical"), (d, "FullDermoscopic")):
+            row = next(row for row in of[name] if row["metric"] == BALANCED)
+            ends = {"difference": row["difference"], "lower": row["difference_lower"], "upper": row["difference_upper"]}
+            cells.append("-" if arm == alone else with_interval(ends, "difference", signed=True))
+        rows.append([arm, *cells])
+    titles = ["arm", f"transfer gain on {c}, balanced accuracy", f"change on {d} (cost, with its sign turned)"]
+    parts.append(markdown_table(titles, rows))
+    if answer["equalised"]:
+        rows = [
+            [arm, with_interval(answer["gap"][arm][BALANCED], signed=True), with_interval(of[BALANCED], signed=True)]
+            for arm, of in answer["equalised"]["gap"].items()
+        ]
+        parts.append(markdown_table(["arm", "gap G, balanced accuracy", "with equal resolution and JPEG"], rows))
+    rows = [
+        [label, *(f"{of[name]:.3f}" for name in ("frechet", "mmd2", "proxy_a_distance", "domain_accuracy"))]
+        for label, of in answer["distances"].items()
+    ]
+    names = ["photos", "Frechet distance", "MMD^2", "proxy A-distance (-2 to 2)", "domains told apart (accuracy)"]
+    parts.append(markdown_table(names, rows))
+    found = answer["factors"]
+    rows = [
+        [name, f"{found['alone'][name]:+.3f}", f"{share:+.3f}"]
+        for name, share in sorted(found["shares"].items(), key=lambda item: -abs(item[1]))
+    ]
+    parts.append(markdown_table(["property", "gap lost when it alone is matched", "Shapley share"], rows))
+    parts.append(
+        f"Gap of FullDermoscopic {found['gap']:+.3f}; with all properties matched {found['matched']:+.3f}, which rests "
+        f"on {found['effective']:.0f} of {found['n']} dermoscopic cases. Shares are of this model on these cases and "
+        "show no cause."
+    )
+    return "\n\n".join(parts)
+
+
+def _figures(
+    answer: Mapping[str, Any], rows: Mapping[str, Any], odds: Mapping[str, Any], workspace: Workspace, folder: Path
+) -> dict[str, str]:
+    """Learning curve and shares, and the contact sheet."""
+    import numpy as np
+
+    from skinkit.figures.gap import gap_figure, gap_sheet
+    from skinkit.learning.examples import photos_of
+
+    files = gap_figure(answer["curve"], answer["factors"]["shares"], folder, FOLDER)
+    pictures = {}
+    for name, sign in ((answer["dermoscopic"], 1), (answer["clinical"], -1)):
+        order = np.argsort(-sign * np.asarray(odds[name]))
+        photos = photos_of(rows[name], workspace.cohort(name).root)
+        if len(photos) != len(order):
+            continue
+        other = answer["clinical"] if sign > 0 else answer["dermoscopic"]
+        pictures[f"{name}, most like {other}"] = [photos[n].read() for n in order[:_SHOWN]]
+        pictures[f"{name}, least like {other}"] = [photos[n].read() for n in order[-_SHOWN:]]
+    return files | {f"sheet_{kind}": file for kind, file in gap_sheet(pictures, folder, f"{FOLDER}-sheet").items()}
+
+
+def _page(answer: Mapping[str, Any], text: str, files: Mapping[str, str]) -> str:
+    counts = ", ".join(
+        f"{name}: {of['train']} to learn from, {of['held_out']} held out" for name, of in answer["n"].items()
+    )
+    pictures = [f"![{words}]({Path(files[kind]).name})" for kind, words in _PICTURES.items() if kind in files]
+    return (
+        f"# {answer['dermoscopic']} and {answer['clinical']}: the gap between dermoscopic and clinical photos\n\n"
+        f"{answer['backbone']}, not trained; classes {', '.join(answer['classes'])}; {counts}. Intervals: 95 %, over "
+        f"patients. Research software; nothing here is a diagnosis.\n\n" + "\n\n".join(pictures) + f"\n\n{text}"
+    )
+
+
+_PICTURES = {"sheet_png": "photos nearest to and farthest from the other domain", "png": "learning curve and shares"}

