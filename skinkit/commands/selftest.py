@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -96,6 +97,8 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         raise InputError(f"{where}: {error.strerror}", "a folder to work in", "give --folder DIR") from None
     with holder as name:
         place = _Place(Path(name))
+        # PyTorch makes this folder as it is imported, in the folder for temporary files unless told otherwise.
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(place.folder / "inductor"))
         for check, work in _CHECKS.items():
             context.console.info(f"{check} ...")
             start = time.monotonic()

@@ -408,7 +408,7 @@ def check_values(config: Config, workspace: Workspace) -> None:
     if config.settings or config.preset:
         named = replace(config, model=config.model or _usual_kind(workspace))
         all_settings(named)
-        _check_meta_domains(getattr(model_settings(named), "augment", None))
+        _check_meta_domains(vars(model_settings(named)).get("augment"))
 
 
 def check(config: Config, target: Ref, workspace: Workspace) -> None:
