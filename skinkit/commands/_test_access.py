@@ -11,6 +11,7 @@ from skinkit.artifacts.files import digest, json_values
 from skinkit.artifacts.tables import read_table
 from skinkit.audit import test_access_log
 from skinkit.errors import ConfigError
+from skinkit.schemas import IMAGE
 from skinkit.workspace import Workspace, find_workspace
 
 if TYPE_CHECKING:
@@ -52,6 +53,27 @@ def used(
         settings=settings_of(config),
     )
     look |= {"answers": digest([look["answers"], new])} if new else {"look": False}
+    return test_access_log.add(workspace.root, look)
+
+
+def of_cases(
+    workspace: Workspace, command: str, cohort: str, cases: pd.DataFrame, config: Any, *, model: str
+) -> Access:
+    """Record the scoring of held-out cases by models that are not kept.
+
+    Args:
+        workspace: whose log it is.
+        command: name of the command.
+        cohort: the cohort.
+        cases: ``case_id`` and ``class`` of its cases.
+        config: options of the command, which decide what is answered.
+        model: what was measured.
+    """
+    table, settings = cases.assign(level=IMAGE), settings_of(config)
+    look = test_access_log.look_at(
+        table, command=command, cohort=cohort, external=False, model=model, settings=settings
+    )
+    look["answers"] = digest([look["answers"], command, model, settings])
     return test_access_log.add(workspace.root, look)
 
 

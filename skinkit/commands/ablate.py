@@ -212,12 +212,16 @@ class Ablation:
             for (of_cohort, arm), artifact in self.metrics.items()
             if of_cohort == cohort and artifact.info.get("tasks")
         }
-        rows = [
-            {"a": a, "b": b, "value_a": row.pop("a"), "value_b": row.pop("b"), **row}
-            for a, b in chosen
-            if a in sides and b in sides
-            for row in task_average.differences(sides[a], sides[b], seed=self.config.seed)
-        ]
+        rows = []
+        for a, b in chosen:
+            if a not in sides or b not in sides:
+                continue
+            try:
+                compared = task_average.differences(sides[a], sides[b], seed=self.config.seed)
+            except (RefusedError, InputError) as error:
+                self.not_compared[cohort].setdefault((a, b), error.found)
+                continue
+            rows += [{**row, "a": a, "b": b, "value_a": row["a"], "value_b": row["b"]} for row in compared]
         return with_holm(rows)
 
     def as_dict(self) -> dict[str, Any]:

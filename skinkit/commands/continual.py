@@ -128,10 +128,19 @@ def planned(config: Config, order: Sequence[str]) -> list[Step]:
     Raises:
         ConfigError: an unknown arm.
     """
+    from skinkit.models import Network, trainable
+
     for arm in config.arms:
         if arm not in ARMS:
             raise ConfigError(f"--arms {arm!r}", did_you_mean(arm, ARMS), "name arms with commas")
     check_name(config.name, "prefix of the models' names")
+    kind = trainable(config.model)
+    if not issubclass(kind, Network) or kind.TASK != "classify":
+        raise ConfigError(
+            f"--model {config.model}, which is no network that classifies",
+            "a network that goes on from a trained one",
+            "name another, such as concat or dual_network",
+        )
     shared: dict[str, Any] = {
         "model": config.model, "preset": config.preset, "attributes": config.attributes, "split": config.split,
         "seed": config.seed, "radiomics": "none",
@@ -203,20 +212,22 @@ def _answer(
                 for name in FIGURES
             }
     last = {arm: of["models"][-1] for arm, of in arms.items()}
-    differences = []
+    differences, not_compared = [], []
     for place, cohort in enumerate(order):
         # Of arms that learn one cohort at a time, the model that has learnt this one; of sequences, the last.
         chosen = {arm: arms[arm]["models"][place] if arm in ("alone", "longer") else last[arm] for arm in arms}
         chosen |= {
             f"{arm} after {cohort}": arms[arm]["models"][place]
             for arm in _SEQUENTIAL
-            if arm in arms and place < len(order) - 1
+            # On the first cohort that is the model of alone, which is compared with the arm already.
+            if arm in arms and place < len(order) - 1 and (place or "alone" not in arms)
         }
         sides = {label: scored_side(label, metrics[model, cohort]) for label, model in chosen.items()}
         pairs = {(a, b): "arms" for a, b in _PAIRS if a in sides and b in sides}
         pairs |= {(f"{arm} after {cohort}", arm): "kept" for arm in _SEQUENTIAL if f"{arm} after {cohort}" in sides}
-        rows, _ = compare_pairs(sides, pairs, seed=config.seed, minimum=5)
+        rows, refused = compare_pairs(sides, pairs, seed=config.seed, minimum=5)
         differences += [{"cohort": cohort, **row} for row in rows]
+        not_compared += [{"cohort": cohort, "a": a, "b": b, "why": why} for (a, b), why in refused.items()]
     return {
         "order": list(order),
         "model": config.model,
@@ -225,6 +236,7 @@ def _answer(
         "seed": config.seed,
         "arms": arms,
         "differences": differences,
+        "not_compared": not_compared,
     }
 
 
@@ -240,9 +252,9 @@ def text_of(order: Sequence[str], answer: Mapping[str, Any]) -> str:
     parts = []
     for name, words in FIGURES.items():
         rows = [
-            [arm, model.rpartition("-")[2] if len(of["models"]) > 1 else "all", *(with_interval(by[c]) for c in order)]
+            [arm, after, *(with_interval(by[c]) for c in order)]
             for arm, of in answer["arms"].items()
-            for model, by in of["scores"][name].items()
+            for after, by in zip(order if len(of["models"]) > 1 else ["all"], of["scores"][name].values(), strict=True)
         ]
         parts.append(markdown_table(["arm", f"{words} after", *(f"on {cohort}" for cohort in order)], rows))
     rows = []
@@ -266,6 +278,7 @@ def text_of(order: Sequence[str], answer: Mapping[str, Any]) -> str:
     ]
     if rows:
         parts.append(markdown_table(["on", "difference", "figure", "95 % interval", "p (Holm)"], rows))
+    parts += [f"{r['a']} and {r['b']} are not compared on {r['cohort']}: {r['why']}." for r in answer["not_compared"]]
     return "\n\n".join(parts)
 
 

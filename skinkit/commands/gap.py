@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from skinkit.artifacts.artifact import Artifact, exists, open_artifact
-from skinkit.commands import Context
+from skinkit.commands import Context, _test_access
 from skinkit.commands._output import folder_of, write_study
 from skinkit.errors import ConfigError, InputError, did_you_mean, listed
 from skinkit.evaluation.markdown import markdown_table, with_interval
@@ -29,7 +29,7 @@ from skinkit.workspace import Ref, Workspace
 if TYPE_CHECKING:
     import numpy as np
 
-    from skinkit.evaluation.gap import Domain, Gap
+    from skinkit.evaluation.gap import Gap
     from skinkit.learning.examples import Photo
     from skinkit.taxonomy import ClassSet
 
@@ -75,9 +75,15 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     divided = ready(Ref("split", name=split))
     classes, rows = _rows(config, workspace, cases, divided, names)
     look = _Backbone(config, context, workspace)
-    measured: dict[str, Gap] = {}
-    for label, same in [("as they are", False), *([("equalised", True)] if config.equalise else [])]:
-        measured[label] = _gap(config, context, workspace, rows, classes, look, same=same)
+    seen = {name: look.features(_photos(name, of, workspace)) for name, of in rows.items()}
+    rows, features = _of_shared_classes(classes, rows, seen)
+    measured = {"as they are": _gap(config, context, workspace, rows, classes, features)}
+    if config.equalise:
+        same = {
+            name: look.features([_Equalised(photo) for photo in _photos(name, of, workspace)])[0]
+            for name, of in rows.items()
+        }
+        measured["equalised"] = _gap(config, context, workspace, rows, classes, same, properties=False)
     gap = measured["as they are"]
     context.console.info("  arms, learning curve, distances and properties")
     answer: dict[str, Any] = {
@@ -94,6 +100,9 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     distances = {label: of.distances() for label, of in measured.items()}
     odds = distances["as they are"]["log_odds"]
     answer["distances"] = {label: {k: v for k, v in of.items() if k != "log_odds"} for label, of in distances.items()}
+    for name, of in rows.items():
+        held = of.loc[~of["trained"], ["case_id", "class"]]
+        _test_access.of_cases(workspace, FOLDER, name, held, config, model=config.backbone)
     folder = folder_of(config.out, workspace, FOLDER)
     files = _figures(answer, rows, odds, workspace, folder)
     text = text_of(answer)
@@ -152,21 +161,47 @@ def _rows(
             counted = of["group_id"].value_counts().loc[patients].cumsum()
             kept.append(of[of["group_id"].isin(patients[: max(1, int((counted <= config.most).sum()))])])
         frame = pd.concat(kept)
-    by_cohort = {name: frame[frame["cohort"] == name].reset_index(drop=True) for name in names}
+    return classes, {name: frame[frame["cohort"] == name].reset_index(drop=True) for name in names}
+
+
+def _photos(name: str, frame: Any, workspace: Workspace) -> list[Any]:
+    from skinkit.learning.examples import photos_of
+
+    return list(photos_of(frame, workspace.cohort(name).root))
+
+
+def _of_shared_classes(
+    classes: ClassSet, rows: Mapping[str, Any], seen: Mapping[str, tuple[np.ndarray, np.ndarray]]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Cohort -> its readable cases of classes that both cohorts have, and what the backbone sees of them.
+
+    Raises:
+        InputError: no such photo, or fewer than two such classes.
+    """
+    readable = {name: of[seen[name][1]].reset_index(drop=True) for name, of in rows.items()}
+    for name, of in readable.items():
+        if not len(of):
+            raise InputError(
+                f"none of {len(rows[name])} photos of {name} can be read", "photos", "run 'skinkit ingest' for reasons"
+            )
     shared = [
         code
         for code in classes.classes
-        if all((of.loc[of["trained"], "class"] == code).any() for of in by_cohort.values())
-        and all((of.loc[~of["trained"], "class"] == code).sum() >= _FEWEST for of in by_cohort.values())
+        if all((of.loc[of["trained"], "class"] == code).any() for of in readable.values())
+        and all((of.loc[~of["trained"], "class"] == code).sum() >= _FEWEST for of in readable.values())
     ]
     if len(shared) < 2:
         raise InputError(
-            f"{' and '.join(names)} share {listed(shared) or 'no class'} of {classes.name}, with cases to learn from "
-            f"and {_FEWEST} held out",
+            f"{' and '.join(rows)} share {listed(shared)} of {classes.name}, with cases to learn from and {_FEWEST} "
+            "held out",
             "two classes that both cohorts have",
             "choose another class set in skinkit.toml (classes), or a split that holds cases out",
         )
-    return classes, {name: of[of["class"].isin(shared)].reset_index(drop=True) for name, of in by_cohort.items()}
+    kept = {name: of["class"].isin(shared).to_numpy() for name, of in readable.items()}
+    return (
+        {name: of[kept[name]].reset_index(drop=True) for name, of in readable.items()},
+        {name: seen[name][0][kept[name]] for name in readable},
+    )
 
 
 class _Backbone:
@@ -197,7 +232,7 @@ class _Backbone:
         vectors, failed = embed(self.network, photos, store, device=self.device, console=self.console)
         readable = np.array([photo.pixel_sha256 not in failed for photo in photos], dtype=bool)
         rows = [vectors[photo.pixel_sha256] for photo in photos if photo.pixel_sha256 in vectors]
-        return np.stack(rows).astype(np.float64), readable
+        return np.array(rows, dtype=np.float64), readable
 
 
 @dataclass(frozen=True)
@@ -231,50 +266,30 @@ def _gap(
     workspace: Workspace,
     rows: Mapping[str, Any],
     classes: ClassSet,
-    look: _Backbone,
+    features: Mapping[str, np.ndarray],
     *,
-    same: bool,
+    properties: bool = True,
 ) -> Gap:
-    """Both domains as the backbone sees them."""
-    import numpy as np
-
-    from skinkit.evaluation.gap import Gap, standardised
-
-    shared = tuple(code for code in classes.classes if all((of["class"] == code).any() for of in rows.values()))
-    both = [_domain(name, of, shared, workspace, context, look, same=same) for name, of in rows.items()]
-    d, c = standardised(*both)
-    malignant = np.array([code in classes.malignant for code in shared])
-    return Gap(d, c, shared, malignant, config.seed)
-
-
-def _domain(
-    name: str, frame: Any, shared: Sequence[str], workspace: Workspace, context: Context, look: _Backbone, *, same: bool
-) -> Domain:
+    """Both domains as the backbone sees them, with the properties of their photos where these are asked for."""
     import numpy as np
 
     from skinkit.audit.photo_factors import AREA, factors_of
-    from skinkit.evaluation.gap import Domain
-    from skinkit.learning.examples import photos_of
+    from skinkit.evaluation.gap import Domain, Gap, standardised
 
-    root = workspace.cohort(name).root
-    photos: list[Any] = list(photos_of(frame, root))
-    features, readable = look.features([_Equalised(photo) for photo in photos] if same else photos)
-    kept = frame[readable].reset_index(drop=True)
-    factors: dict[str, np.ndarray] = {}
-    if not same:
-        table = factors_of(kept, root, jobs=context.jobs, console=context.console)
-        factors = {str(column): table[column].to_numpy() for column in table}
-        area = _areas(name, workspace).reindex(kept["image_id"])
-        if area.notna().any():
-            factors[AREA] = area.to_numpy(dtype=np.float64)
-    return Domain(
-        name,
-        features,
-        np.array([shared.index(code) for code in kept["class"]], dtype=np.int64),
-        kept["group_id"].to_numpy(dtype=str),
-        kept["trained"].to_numpy(dtype=bool),
-        factors,
-    )
+    shared = tuple(code for code in classes.classes if all((of["class"] == code).any() for of in rows.values()))
+    both = []
+    for name, of in rows.items():
+        factors: dict[str, np.ndarray] = {}
+        if properties:
+            table = factors_of(of, workspace.cohort(name).root, jobs=context.jobs, console=context.console)
+            factors = {str(column): table[column].to_numpy() for column in table}
+            factors[AREA] = _areas(name, workspace).reindex(of["image_id"]).to_numpy(dtype=np.float64)
+        labels = np.array([shared.index(code) for code in of["class"]], dtype=np.int64)
+        groups, trained = of["group_id"].to_numpy(dtype=str), of["trained"].to_numpy(dtype=bool)
+        both.append(Domain(name, features[name], labels, groups, trained, factors))
+    d, c = standardised(*both)
+    malignant = np.array([code in classes.malignant for code in shared])
+    return Gap(d, c, shared, malignant, config.seed)
 
 
 def _areas(name: str, workspace: Workspace) -> Any:
@@ -334,11 +349,16 @@ def text_of(answer: Mapping[str, Any]) -> str:
         for name, share in sorted(found["shares"].items(), key=lambda item: -abs(item[1]))
     ]
     parts.append(markdown_table(["property", "gap lost when it alone is matched", "Shapley share"], rows))
-    parts.append(
-        f"Gap of FullDermoscopic {found['gap']:+.3f}; with all properties matched {found['matched']:+.3f}, which rests "
-        f"on {found['effective']:.0f} of {found['n']} dermoscopic cases. Shares are of this model on these cases and "
-        "show no cause."
-    )
+    if found["gap"] is None:
+        parts.append(
+            f"Too few cases ({found['n'][0]} and {found['n'][1]}) have all properties to say what the gap goes with."
+        )
+    else:
+        parts.append(
+            f"Gap of FullDermoscopic {found['gap']:+.3f}; with all properties matched {found['matched']:+.3f}, which "
+            f"rests on {found['effective']:.0f} of {found['n'][0]} dermoscopic and {found['n'][1]} clinical cases. "
+            "Shares are of this model on these cases and show no cause."
+        )
     return "\n\n".join(parts)
 
 
@@ -349,15 +369,12 @@ def _figures(
     import numpy as np
 
     from skinkit.figures.gap import gap_figure, gap_sheet
-    from skinkit.learning.examples import photos_of
 
     files = gap_figure(answer["curve"], answer["factors"]["shares"], folder, FOLDER)
     pictures = {}
     for name, sign in ((answer["dermoscopic"], 1), (answer["clinical"], -1)):
         order = np.argsort(-sign * np.asarray(odds[name]))
-        photos = photos_of(rows[name], workspace.cohort(name).root)
-        if len(photos) != len(order):
-            continue
+        photos = _photos(name, rows[name], workspace)
         other = answer["clinical"] if sign > 0 else answer["dermoscopic"]
         pictures[f"{name}, most like {other}"] = [photos[n].read() for n in order[:_SHOWN]]
         pictures[f"{name}, least like {other}"] = [photos[n].read() for n in order[-_SHOWN:]]

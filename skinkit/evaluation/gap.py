@@ -21,7 +21,7 @@ classification", arXiv:2501.08962, 2025, whose networks are fine-tuned; the rest
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,8 +30,9 @@ import numpy.typing as npt
 
 from skinkit.evaluation.altered import BALANCED, FIGURES, Cases, Figures
 from skinkit.stats import domains
-from skinkit.stats.intervals import LeaveOut, independent_difference, patients_of
+from skinkit.stats.intervals import LeaveOut, patients_of
 from skinkit.stats.metrics import Bools, Floats, Ints
+from skinkit.stats.paired import paired_difference
 from skinkit.stats.regression import balanced_path, balanced_regression
 
 ARMS = (
@@ -45,6 +46,10 @@ C, C_FINE = 6e-4, 1e-2
 THRESHOLD = 0.3
 COMPONENTS = 64
 """Principal components of both domains in which distances are measured."""
+_KNOWN = 0.8
+"""Share of either side of which a property must be known."""
+FEWEST_MATCHED = 20
+"""Cases of either side, with all properties known, that are matched."""
 _MOST = 1500
 """Cases of each domain in distances of pairs."""
 
@@ -121,8 +126,7 @@ def fitted(arm: str, d: Domain, c: Domain, n_classes: int, *, seed: int = 0, sha
         return Linear(*balanced_regression(of.features, of.labels, n_classes, C))
 
     if arm == "EqualDermoscopic":
-        few = np.random.default_rng(seed).permutation(len(d.labels))[: len(c.labels)]
-        return plain(d.rows(np.sort(few)))
+        return plain(d.rows(_few_of_each(d.labels, len(c.labels), seed)))
     if arm == "FullDermoscopic":
         return plain(d)
     if arm == "FullClinical":
@@ -136,6 +140,16 @@ def fitted(arm: str, d: Domain, c: Domain, n_classes: int, *, seed: int = 0, sha
     each = np.concatenate([np.full(len(x.labels), 0.5 * len(y) / len(x.labels)) for x in (d, c)])
     weights = each if arm == "JointBalanced" else np.ones(len(y))
     return Linear(*balanced_path(u, y, n_classes, [C], weights)[0])
+
+
+def _few_of_each(labels: Ints, n: int, seed: int) -> Ints:
+    """About n cases at random, of every class its share and at least one."""
+    rng, counts = np.random.default_rng(seed), np.bincount(labels)
+    chosen = [
+        rng.permutation(np.flatnonzero(labels == k))[: max(1, round(n * counts[k] / len(labels)))]
+        for k in np.flatnonzero(counts)
+    ]
+    return np.sort(np.concatenate(chosen))
 
 
 @dataclass(frozen=True)
@@ -170,30 +184,31 @@ class Gap:
         """
         train, held = self._parts()
         sides = {side.name: (side, self.cases(side), LeaveOut(side.groups, self.seed)) for side in held}
-        figures: dict[str, dict[str, Figures]] = {}
-        for arm in arms:
-            model = fitted(arm, *train, len(self.classes), seed=self.seed)
-            figures[arm] = {
-                name: cases.figures(model.probability(side.features), left_out)
-                for name, (side, cases, left_out) in sides.items()
-            }
+        # Patients may have photos in both domains: each is left out of both at once.
+        everyone = LeaveOut(np.concatenate([side.groups for side in held]), self.seed)
         whole = {self.d.name: "FullDermoscopic", self.c.name: "FullClinical"}
+        said = {
+            arm: {name: model.probability(side.features) for name, (side, _, _) in sides.items()}
+            for arm in dict.fromkeys((*arms, *whole.values()))
+            for model in [fitted(arm, *train, len(self.classes), seed=self.seed)]
+        }
+        figures = {
+            arm: {name: cases.figures(said[arm][name], left_out) for name, (_, cases, left_out) in sides.items()}
+            for arm in said
+        }
         answer: dict[str, Any] = {"arms": {}, "gap": {}}
-        for arm, of in figures.items():
+        for arm in arms:
+            of, both = figures[arm], [cases.figures(said[arm][name], everyone) for name, (_, cases, _) in sides.items()]
             answer["arms"][arm] = {
                 name: cases.against(figures[whole[name]][name], [of[name]]) for name, (_, cases, _) in sides.items()
             }
-            answer["gap"][arm] = {
-                figure: self._gap(of, figure, sides) for figure in FIGURES if figure in of[self.d.name][0]
+            behind = {
+                figure: min(patients_of(cases.cluster, *cases.sides(figure)) for _, cases, _ in sides.values())
+                for figure in FIGURES
+                if all(figure in point for point, _ in both)
             }
+            answer["gap"][arm] = {figure: _gap_of(both, figure, n) for figure, n in behind.items()}
         return answer
-
-    def _gap(self, of: Mapping[str, Figures], figure: str, sides: Mapping[str, Any]) -> dict[str, float]:
-        """Eq. 1."""
-        (d, d_out), (c, c_out) = ((of[name][0][figure], of[name][1][figure]) for name in (self.d.name, self.c.name))
-        behind = min(patients_of(cases.cluster, *cases.sides(figure)) for _, cases, _ in sides.values())
-        found = independent_difference(d, d_out, c, c_out, behind)
-        return {"estimate": d - c, "lower": found.lower, "upper": found.upper}
 
     def curve(self, fractions: Sequence[float], seeds: Sequence[int]) -> list[dict[str, Any]]:
         """Balanced accuracy on clinical cases by the share of clinical patients that is learnt from.
@@ -225,7 +240,7 @@ class Gap:
         components = [(x.features - centre.mean(axis=0)) @ axes[:COMPONENTS].T for x in both]
         few = [(x.features - centre.mean(axis=0)) @ axes[:COMPONENTS].T for x in drawn]
         domain = np.repeat([False, True], [len(x) for x in components])
-        groups = np.concatenate([[f"{x.name}/{g}" for g in x.groups] for x in both])
+        groups = np.concatenate([x.groups for x in both])
         odds = domains.told_apart(np.concatenate(components), domain, groups, seed=self.seed)
         proxy = domains.proxy_a_distance(odds, domain)
         return {
@@ -239,44 +254,56 @@ class Gap:
     def factors(self) -> dict[str, Any]:
         """How much of the gap of FullDermoscopic goes with properties of the photos.
 
-        Held-out dermoscopic cases are weighted so that a property is spread as in the clinical ones; what the gap then
-        loses is the property's, by its Shapley share over all subsets of properties.
+        Held-out dermoscopic cases are weighted so that a property is spread as in the clinical ones, class by class
+        alike; what the gap then loses is the property's, by its Shapley share over all subsets of properties. One that
+        is unknown in more than a fifth of either side is left out, and so are cases of which one is unknown.
 
         Returns:
-            ``gap``, ``matched`` (of all properties), ``effective`` (Kish's number of cases then), ``alone`` (property
-            -> gap lost when it alone is matched) and ``shares`` (property -> Shapley share).
+            ``gap`` and ``matched`` (of all properties), None with too few cases; ``effective`` (Kish's number of
+            dermoscopic cases then), ``n`` (cases of both sides), ``alone`` (property -> gap lost when it alone is
+            matched) and ``shares`` (property -> Shapley share).
         """
         train, held = self._parts()
         model = fitted("FullDermoscopic", *train, len(self.classes), seed=self.seed)
-        names = tuple(self.d.factors)
-        known = [
-            np.column_stack([of.factors[name] for name in names]) if names else np.zeros((len(of.labels), 0))
-            for of in held
-        ]
+        names = tuple(
+            name
+            for name in self.d.factors
+            if name in self.c.factors and all((~np.isnan(of.factors[name])).mean() >= _KNOWN for of in held)
+        )
+        known = [np.array([of.factors[name] for name in names]).reshape(len(names), -1).T for of in held]
+        known = [values if names else np.zeros((len(of.labels), 0)) for values, of in zip(known, held, strict=True)]
         rows = [~np.isnan(values).any(axis=1) for values in known]
         values = [x[r] for x, r in zip(known, rows, strict=True)]
-        hits = [model.probability(of.features).argmax(axis=1) == of.labels for of in held]
+        labels = [of.labels[r] for of, r in zip(held, rows, strict=True)]
+        shared = sorted(set(labels[0].tolist()) & set(labels[1].tolist()))
+        n = [len(of) for of in labels]
+        if len(shared) < 2 or min(n) < FEWEST_MATCHED:
+            return {"gap": None, "matched": None, "effective": 0.0, "n": n, "alone": {}, "shares": {}}
+        hits = [
+            model.probability(of.features[r]).argmax(axis=1) == y for of, r, y in zip(held, rows, labels, strict=True)
+        ]
 
         def balanced(side: int, weights: Floats) -> float:
-            labels, hit = held[side].labels[rows[side]], hits[side][rows[side]]
-            return float(
-                np.mean([np.average(hit[labels == k], weights=weights[labels == k]) for k in np.unique(labels)])
-            )
+            of_class = [labels[side] == k for k in shared]
+            return float(np.mean([np.average(hits[side][rows], weights=weights[rows]) for rows in of_class]))
 
-        clinical = balanced(1, np.ones(int(rows[1].sum())))
+        clinical = balanced(1, np.ones(len(labels[1])))
 
         def weights_of(subset: Sequence[str]) -> Floats:
             chosen = [names.index(name) for name in subset]
-            return domains.matched_weights(values[0][:, chosen], values[1][:, chosen])
+            return domains.matched_weights(values[0][:, chosen], values[1][:, chosen], (labels[0], labels[1]))
 
-        whole = balanced(0, np.ones(int(rows[0].sum()))) - clinical
-        lost: Callable[[tuple[str, ...]], float] = lambda subset: whole - (balanced(0, weights_of(subset)) - clinical)  # noqa: E731
+        whole = balanced(0, np.ones(len(labels[0]))) - clinical
+
+        def lost(subset: tuple[str, ...]) -> float:
+            return whole - (balanced(0, weights_of(subset)) - clinical)
+
         every = weights_of(names)
         return {
             "gap": whole,
             "matched": whole - lost(names),
             "effective": float(every.sum() ** 2 / (every**2).sum()),
-            "n": int(rows[0].sum()),
+            "n": n,
             "alone": {name: lost((name,)) for name in names},
             "shares": domains.shapley_shares(names, lost),
         }
@@ -291,6 +318,13 @@ class Gap:
     def _few(self, of: Domain) -> Domain:
         chosen = np.random.default_rng(self.seed).permutation(len(of.labels))[:_MOST]
         return of.rows(np.sort(chosen))
+
+
+def _gap_of(both: Sequence[Figures], figure: str, patients: int) -> dict[str, float]:
+    """Eq. 1 with its interval, of the figures on dermoscopic and on clinical cases."""
+    (d, d_out), (c, c_out) = ((point[figure], left_out[figure]) for point, left_out in both)
+    found = paired_difference(d - c, d_out - c_out, patients)
+    return {"estimate": d - c, "lower": max(found.lower, -1.0), "upper": min(found.upper, 1.0)}
 
 
 def standardised(d: Domain, c: Domain) -> tuple[Domain, Domain]:

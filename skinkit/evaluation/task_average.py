@@ -70,9 +70,12 @@ def differences(
 
     Returns:
         A row for each of :data:`FIGURES`: ``figure``, ``a``, ``b``, ``difference``, ``lower``, ``upper``, ``p`` and
-        ``n_tasks``; none where the models share no task.
+        ``n_tasks``; none where the models share no task with a case of both.
+
+    Raises:
+        RefusedError: the truths of a task differ.
     """
-    tasks = [task for task in a if task in b]
+    tasks = [task for task in a if task in b and set(a[task].cases.index) & set(b[task].cases.index)]
     if not tasks:
         return []
     shared = {task: common_cases(a[task], b[task], common=True) for task in tasks}

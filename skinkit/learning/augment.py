@@ -79,6 +79,8 @@ def _taken_otherwise(
         left = [name for name in domains if META_DOMAINS.index(name) not in taken] or domains
         rgb = (batch[photo][row].float() * 255).round().byte().permute(1, 2, 0).cpu().numpy()
         lesion = batch[masks[0]][row].cpu().numpy() >= 0.5 if masks else None
+        if lesion is not None and lesion.all():  # the outline failed: nobody knows what is skin
+            lesion = None
         domain, amount = left[int(which * len(left))], strength * how.meta_strength
         shown[row] = META_DOMAINS.index(domain)
         seen, moved = shown_through(rgb, domain, amount, seed, lesion)

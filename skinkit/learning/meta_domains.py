@@ -102,7 +102,7 @@ def _frame(rgb: Bytes, mask: Mask | None, strength: float, rng: np.random.Genera
     distance = _from_centre(rgb, rng)
     darker = 1 - 0.7 * strength * np.clip(distance - 0.35, 0, 1) ** 2
     edge = 1.45 - 0.5 * strength
-    inside = 1 / (1 + np.exp((distance - edge) * 60))
+    inside = 1 / (1 + np.exp(np.minimum((distance - edge) * 60, 50)))
     return _light(rgb, darker * inside), mask
 
 
@@ -293,12 +293,26 @@ class Artefacts:
 
         kinds: dict[str, str] = {}
         for file in sorted(folder.rglob("meta.json")):
-            listed = json.loads(file.read_text(encoding="utf-8")).get("artefacts", [])
-            kinds |= {str(one.get("name")): str(one.get("class")) for one in listed}
+            try:
+                listed = json.loads(file.read_text(encoding="utf-8"))["artefacts"]
+                kinds |= {str(one["name"]): str(one["class"]) for one in listed}
+            except (ValueError, TypeError, KeyError, AttributeError):
+                raise InputError(
+                    f"{file} does not name the artefacts",
+                    'an object with "artefacts": a list of objects with "name" and "class"',
+                    "correct it, or remove it",
+                ) from None
         pairs: dict[str, list[tuple[Path, Path]]] = {}
         for shown in sorted(folder.rglob("*_with_*.png")):
             plain = shown.with_name(shown.name.replace("_with_", "_without_"))
             if plain.is_file():
+                with Image.open(shown) as one, Image.open(plain) as other:
+                    if one.size != other.size:
+                        raise InputError(
+                            f"{shown.name} has {one.size} pixels, {plain.name} {other.size}",
+                            "the same strip with and without its artefact",
+                            "remove the pair",
+                        )
                 source = shown.name.partition("_with_")[0]
                 pairs.setdefault(kinds.get(source, "artefact"), []).append((shown, plain))
         if not pairs:

@@ -86,15 +86,20 @@ class SoftAttentionCrop(soft_attention.SoftAttentionNetwork):
         return {} if self.config.fusion == "crop" else {"image": self.first_last if both else self.last}
 
     def attention_maps(self, batch: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
-        """Over the photo: the mean of the whole one's and of the crop's, which is laid back to its place."""
+        """Over the photo: the whole one's, and in the place of the crop its mean with the crop's.
+
+        Where the crop is looked at alone, 0 around it.
+        """
         alphas = self.alphas(batch)
         side = batch["image"].shape[-1]
-        laid = []
+        whole = crop = None
         if "photo" in alphas:
-            laid.append(functional.interpolate(alphas["photo"][:, None], size=(side, side), mode="bilinear")[:, 0])
+            whole = functional.interpolate(alphas["photo"][:, None], size=(side, side), mode="bilinear")[:, 0]
         if "crop" in alphas:
-            laid.append(laid_back(alphas["crop"], boxes(batch["mask"]), side))
-        return {"image": torch.stack([each / each.mean((1, 2), keepdim=True) for each in laid]).mean(0)} if laid else {}
+            shares = boxes(batch["mask"])
+            crop, inside = (laid_back(maps, shares, side) for maps in (alphas["crop"], torch.ones_like(alphas["crop"])))
+            whole = crop if whole is None else torch.where(inside > 0, (whole + crop) / 2, whole)
+        return {} if whole is None else {"image": whole}
 
     def heat_layers(self) -> Mapping[str, tuple[str, nn.Module]]:
         """``photo``, where it is looked at."""

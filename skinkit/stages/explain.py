@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from skinkit.learning.trained import Classifier, Fold
     from skinkit.models.parts.protocol import Estimator
 
-VERSION = 4
+VERSION = 5
 SCHEMA = EXPLANATIONS
 SHARES = True
 OF_MODEL = True

@@ -59,17 +59,23 @@ def told_apart(
         x: (n, width) features.
         domain: (n,) whether a case is of the second one.
         groups: (n,) patients.
-        folds: of the cross-validation.
+        folds: of the cross-validation; fewer where a domain has fewer patients.
         seed: of the folds.
+
+    Raises:
+        ValueError: a domain has fewer than two patients.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedGroupKFold
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    out = np.zeros(len(x))
+    names, out = np.asarray(groups), np.zeros(len(x))
+    folds = min(folds, *(len(np.unique(names[side])) for side in (domain, ~domain)))
+    if folds < 2:
+        raise ValueError("a domain with fewer than two patients")
     divided = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    for train, test in divided.split(x, domain, np.asarray(groups)):
+    for train, test in divided.split(x, domain, names):
         model: Any = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=500))
         out[test] = model.fit(x[train], domain[train]).decision_function(x[test])
     return out
@@ -82,8 +88,17 @@ def proxy_a_distance(log_odds: Floats, domain: npt.NDArray[np.bool_]) -> float:
     return float(2 * (1 - 2 * error))
 
 
-def matched_weights(a: Floats, b: Floats) -> Floats:
-    """(n,) eq. 4 of the cases of a: factors (n, k) and (m, k); of mean 1, and all 1 without factors."""
+def matched_weights(
+    a: Floats, b: Floats, classes: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None
+) -> Floats:
+    """(n,) eq. 4 of the cases of a: factors (n, k) and (m, k); of mean 1, and all 1 without factors.
+
+    Args:
+        a: factors of the cases that are weighted.
+        b: of those they are to be like.
+        classes: (n,) and (m,); where given, every class counts alike in both, so that another mix of classes is not
+            taken for another spread of a factor that differs between classes.
+    """
     if not a.shape[1]:
         return np.ones(len(a))
     from sklearn.linear_model import LogisticRegression
@@ -93,7 +108,8 @@ def matched_weights(a: Floats, b: Floats) -> Floats:
     both = np.concatenate([a, b])
     curved = np.concatenate([both, (both - both.mean(axis=0)) ** 2], axis=1)
     model: Any = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
-    model.fit(curved, np.arange(len(both)) >= len(a))
+    counted = np.ones(len(both)) if classes is None else np.concatenate([_class_shares(of) for of in classes])
+    model.fit(curved, np.arange(len(both)) >= len(a), logisticregression__sample_weight=counted)
     weights = np.exp(np.clip(model.decision_function(curved[: len(a)]), -20, 20))
     weights /= weights.mean()
     for _ in range(20):
@@ -101,6 +117,13 @@ def matched_weights(a: Floats, b: Floats) -> Floats:
         weights /= weights.mean()
     out: Floats = weights
     return out
+
+
+def _class_shares(labels: npt.NDArray[np.int64]) -> Floats:
+    """(n,) weights by which every class counts alike; of mean 1."""
+    counts = np.bincount(labels)
+    weights: Floats = len(labels) / (np.count_nonzero(counts) * counts[labels])
+    return weights
 
 
 def shapley_shares(names: Sequence[str], value: Callable[[tuple[str, ...]], float]) -> dict[str, float]:
@@ -136,7 +159,7 @@ def regression_towards(
         labels: (n,) class indices.
         c: C; smaller stays closer to W0.
         weight: (K, columns) W0.
-        bias: (K,) where b starts; classes without a row keep it.
+        bias: (K,) where b starts; classes without a row keep W0 and b, and count for nothing meanwhile.
 
     Source: the penalty is that of X. Li et al., "Explicit inductive bias for transfer learning", ICML 2018, eq. 5.
     """
@@ -149,7 +172,7 @@ def regression_towards(
 
     def loss(values: Floats) -> tuple[float, Floats]:
         w, b = values[:size].reshape(weight.shape), values[size:]
-        z = u @ w.T + b
+        z = np.where(absent, -np.inf, u @ w.T + b)
         log_p = z - np.logaddexp.reduce(z, axis=1, keepdims=True)
         apart = each[:, None] * (np.exp(log_p) - one_hot)
         total = 0.5 * ((w - weight) ** 2).sum() - c * (each * log_p[np.arange(len(u)), labels]).sum()

@@ -13,6 +13,7 @@ from PIL import Image
 from written_artifacts import make
 
 from skinkit.artifacts.artifact import open_artifact
+from skinkit.audit import test_access_log
 from skinkit.commands import Context, gap
 from skinkit.console import Console
 from skinkit.errors import ConfigError, InputError
@@ -50,7 +51,10 @@ def test_everything_is_written_and_stays_the_same(workspace: Workspace) -> None:
     page = Path(first["files"]["md"]).read_text(encoding="utf-8")
     assert "no cause" in page
     assert "gap-sheet.png" in page
+    looks = test_access_log.counts(workspace.root)
+    assert looks == {"scope": 1, "phone": 1}
     again = gap.run(gap.Config(**SMALL), asked(workspace))
+    assert test_access_log.counts(workspace.root) == looks  # the same answers to the same question
     assert again["arms"] == first["arms"]
     assert again["factors"] == first["factors"]
 

@@ -69,7 +69,7 @@ def test_what_goes_with_a_property_is_that_property_s(gap: Gap) -> None:
     found = gap.factors()
     assert sum(found["shares"].values()) == pytest.approx(found["gap"] - found["matched"])
     assert found["shares"]["light"] > 3 * abs(found["shares"]["other"])
-    assert 10 < found["effective"] <= found["n"]
+    assert 10 < found["effective"] <= found["n"][0]
 
 
 def test_more_clinical_patients_teach_more_and_the_curve_is_repeatable(gap: Gap) -> None:
@@ -89,3 +89,46 @@ def test_distances_see_the_shift_and_a_case_of_the_other_kind(gap: Gap) -> None:
     assert found["mmd2"] > 0.01
     assert len(found["log_odds"]["ham"]) == 900
     assert np.mean(found["log_odds"]["pad"] > 0) > 0.8
+
+
+def test_another_mix_of_classes_is_no_property_of_the_photos() -> None:
+    """Only the mix differs; what a class looks like and what its photos are like is the same in both domains."""
+
+    def drawn(name: str, mix: tuple[float, ...], seed: int) -> Domain:
+        rng = np.random.default_rng(seed)
+        labels = rng.choice(3, 1500, p=mix)
+        features = DIRECTIONS[labels] + rng.normal(0, 1.5, (1500, 20))
+        of_class = labels + rng.normal(0, 0.5, 1500)
+        patients = np.array([f"{name}{i}" for i in range(1500)])
+        return Domain(name, features, labels, patients, rng.random(1500) < 0.5, {"of_class": of_class})
+
+    d, c = standardised(drawn("a", (0.2, 0.2, 0.6), 3), drawn("b", (0.6, 0.3, 0.1), 4))
+    found = Gap(d, c, CLASSES, np.array([True, True, False])).factors()
+    assert abs(found["gap"]) < 0.06
+    assert abs(found["shares"]["of_class"]) < 0.03
+
+
+def test_properties_that_one_side_lacks_are_left_out_and_too_few_cases_said(gap: Gap) -> None:
+    lacking = Domain(**{**vars(gap.c), "factors": {"other": gap.c.factors["other"]}})
+    assert set(Gap(gap.d, lacking, CLASSES, gap.malignant).factors()["shares"]) == {"other"}
+    blind = Domain(**{**vars(gap.c), "factors": {**gap.c.factors, "light": np.full(len(gap.c.labels), np.nan)}})
+    assert set(Gap(gap.d, blind, CLASSES, gap.malignant).factors()["shares"]) == {"other"}
+    few = gap.c.rows(np.flatnonzero(~gap.c.trained)[:10].tolist() + np.flatnonzero(gap.c.trained).tolist())
+    assert Gap(gap.d, few, CLASSES, gap.malignant).factors()["gap"] is None
+
+
+def test_a_patient_with_photos_in_both_domains_is_left_out_of_both_at_once() -> None:
+    one, two = domain("same", 300, 5), domain("same", 300, 5)
+    d, c = standardised(one, Domain(**{**vars(two), "name": "again"}))
+    found = Gap(d, c, CLASSES, np.array([True, True, False])).table(("FullDermoscopic",))["gap"]["FullDermoscopic"]
+    assert found[BALANCED]["estimate"] == 0
+    ends = [found[BALANCED][end] for end in ("lower", "upper")]
+    assert all(np.isnan(end) or abs(end) < 1e-6 for end in ends)  # the same photos: no difference is possible
+
+
+def test_as_many_dermoscopic_cases_hold_every_class() -> None:
+    labels = np.array([0] * 98 + [1, 2])
+    features = np.eye(3, 20)[labels]
+    d = Domain("d", features, labels, np.arange(100).astype(str), np.ones(100, bool))
+    c = Domain("c", features[-3:], labels[-3:], np.arange(3).astype(str), np.ones(3, bool))
+    assert np.isfinite(fitted("EqualDermoscopic", d, c, 3).weight).all()

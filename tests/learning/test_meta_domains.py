@@ -127,6 +127,15 @@ def test_real_artefacts_are_laid_on_by_their_difference(tmp_path: Path) -> None:
     np.testing.assert_array_equal(seen, artefacts.laid_on(rgb, "ruler", 1.0, 2))
     with pytest.raises(InputError):
         Artefacts.of(tmp_path / "nothing")
+    (tmp_path / "meta.json").write_text("[]")
+    with pytest.raises(InputError) as listed:
+        Artefacts.of(tmp_path)
+    assert "meta.json" in listed.value.found
+    (tmp_path / "meta.json").unlink()
+    Image.fromarray(plain[:5]).save(tmp_path / "src" / "ISIC_1" / "ISIC_1_without_01.png")
+    with pytest.raises(InputError) as sizes:
+        Artefacts.of(tmp_path)
+    assert "(30, 5)" in sizes.value.found
 
 
 # ---------------------------------------------------------------------------------------------------- augmentation
@@ -155,3 +164,14 @@ def test_training_photos_are_shown_through_meta_domains_with_their_masks() -> No
     everything = varied(Augment(flips=False, meta_domains="all", meta_share=1.0))
     assert float(everything["image"].min()) >= 0
     assert float(everything["image"].max()) <= 1
+    whole = {**batch, "mask": torch.ones(16, 96, 96)}  # the outline failed: the skin changes all the same
+    seen = augment(
+        whole, Augment(flips=False, meta_domains="skin_tone", meta_share=1.0), torch.Generator().manual_seed(1)
+    )
+    assert bool((seen["image"] != image).flatten(1).any(1).all())
+    assert bool((seen["mask"] == 1).all())
+
+
+def test_an_elongated_photo_has_a_frame_without_a_warning() -> None:
+    seen, _ = shown_through(np.full((40, 600, 3), 180, np.uint8), "frame", 1.0, 1)
+    assert seen[20, 0].max() < 5

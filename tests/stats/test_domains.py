@@ -52,6 +52,10 @@ def test_domains_are_told_apart_by_cases_of_other_patients() -> None:
     assert domains.proxy_a_distance(shifted, domain) > 1.8
     assert domains.proxy_a_distance(np.where(domain, 1.0, -1.0), domain) == 2.0
     assert domains.proxy_a_distance(np.where(domain, -1.0, 1.0), domain) == -2.0
+    few = domains.told_apart(of_patient[:14], domain[:14], groups[:14])  # two patients of one, two of the other
+    assert np.isfinite(few).all()
+    with pytest.raises(ValueError, match="fewer than two"):
+        domains.told_apart(of_patient[:8], domain[:8], groups[:8])
 
 
 def test_weights_spread_a_factor_as_in_the_other_domain() -> None:
@@ -89,4 +93,7 @@ def test_a_regression_drawn_back_stays_where_it_started_or_goes_all_the_way() ->
     two = labels < 2
     _, kept = domains.regression_towards(u[two], labels[two], 0.1, start, bias)
     assert kept[2] == pytest.approx(bias[2])  # a class without a row
+    # ... is not driven out by those that have some: theirs do not rise to beat it.
+    _, others = domains.regression_towards(u[two], labels[two], 0.1, np.zeros((3, 5)), np.array([0.0, 0.0, 8.0]))
+    assert np.abs(others[:2]).max() < 2
     assert np.isfinite(near_bias).all()
