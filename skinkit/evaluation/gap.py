@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,9 @@ class Linear:
         return out
 
 
-def fitted(arm: str, d: Domain, c: Domain, n_classes: int, *, seed: int = 0, share: float = SHARE) -> Linear:
+def fitted(
+    arm: str, d: Domain, c: Domain, n_classes: int, *, seed: int = 0, share: float = SHARE, first: Linear | None = None
+) -> Linear:
     """An arm, from training cases of both domains.
 
     Args:
@@ -120,6 +123,7 @@ def fitted(arm: str, d: Domain, c: Domain, n_classes: int, *, seed: int = 0, sha
         n_classes: K.
         seed: of what is drawn.
         share: of the clinical patients in Clinical30 and FineClinic.
+        first: FullDermoscopic, where it is there already.
     """
 
     def plain(of: Domain) -> Linear:
@@ -128,13 +132,13 @@ def fitted(arm: str, d: Domain, c: Domain, n_classes: int, *, seed: int = 0, sha
     if arm == "EqualDermoscopic":
         return plain(d.rows(_few_of_each(d.labels, len(c.labels), seed)))
     if arm == "FullDermoscopic":
-        return plain(d)
+        return first or plain(d)
     if arm == "FullClinical":
         return plain(c)
     if arm == "Clinical30":
         return plain(c.share(share, seed))
     if arm in ("FineClinic", "FineFull"):
-        first, part = plain(d), c if arm == "FineFull" else c.share(share, seed)
+        first, part = first or plain(d), c if arm == "FineFull" else c.share(share, seed)
         return Linear(*domains.regression_towards(part.features, part.labels, C_FINE, first.weight, first.bias))
     u, y = np.concatenate([d.features, c.features]), np.concatenate([d.labels, c.labels])
     each = np.concatenate([np.full(len(x.labels), 0.5 * len(y) / len(x.labels)) for x in (d, c)])
@@ -170,6 +174,11 @@ class Gap:
     malignant: Bools
     seed: int = 0
 
+    @cached_property
+    def _first(self) -> Linear:
+        """FullDermoscopic, which several arms start from."""
+        return fitted("FullDermoscopic", *self._parts()[0], len(self.classes), seed=self.seed)
+
     def cases(self, of: Domain) -> Cases:
         """Truth and patients of held-out cases."""
         return Cases(of.labels, of.groups, self.malignant, np.full(len(of.labels), THRESHOLD))
@@ -190,7 +199,7 @@ class Gap:
         said = {
             arm: {name: model.probability(side.features) for name, (side, _, _) in sides.items()}
             for arm in dict.fromkeys((*arms, *whole.values()))
-            for model in [fitted(arm, *train, len(self.classes), seed=self.seed)]
+            for model in [fitted(arm, *train, len(self.classes), seed=self.seed, first=self._first)]
         }
         figures = {
             arm: {name: cases.figures(said[arm][name], left_out) for name, (_, cases, left_out) in sides.items()}
@@ -221,7 +230,7 @@ class Gap:
         for arm in ("Clinical30", "FineClinic"):
             for share in fractions:
                 for seed in seeds if share < 1 else seeds[:1]:
-                    model = fitted(arm, *train, len(self.classes), seed=seed, share=share)
+                    model = fitted(arm, *train, len(self.classes), seed=seed, share=share, first=self._first)
                     value = cases.figures(model.probability(held.features), nobody)[0][BALANCED]
                     rows.append({"arm": arm, "share": share, "seed": seed, "value": value})
         return rows
@@ -263,8 +272,7 @@ class Gap:
             dermoscopic cases then), ``n`` (cases of both sides), ``alone`` (property -> gap lost when it alone is
             matched) and ``shares`` (property -> Shapley share).
         """
-        train, held = self._parts()
-        model = fitted("FullDermoscopic", *train, len(self.classes), seed=self.seed)
+        held, model = self._parts()[1], self._first
         names = tuple(
             name
             for name in self.d.factors
