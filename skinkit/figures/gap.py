@@ -44,6 +44,7 @@ def gap_figure(
         bars.barh(names, values, color=[canvas.HIGH if value > 0 else canvas.LOW for value in values])
         bars.axvline(0, color=canvas.ALL_COLOUR, linewidth=0.8)
         bars.set(xlabel="share of the gap", title="what the gap goes with")
+        bars.locator_params(axis="x", nbins=5)
         bars.grid(visible=False, axis="y")
         return canvas.write(figure, folder, stem)
 
