@@ -352,11 +352,12 @@ def _written(folder: Path, name: str, cohort: str, about: Mapping[str, Any], fou
     from skinkit.artifacts.files import json_values
     from skinkit.artifacts.tables import write_table
     from skinkit.evaluation import corruption
-    from skinkit.evaluation.altered import BALANCED, FIGURES
+    from skinkit.evaluation.altered import FIGURES
     from skinkit.figures.corruption import corruption_figure, corruption_sheet
 
     write_table(folder / f"{name}.parquet", corruption.TABLE, pd.DataFrame(json_values(found.rows)))
-    how = {"metric": BALANCED, "words": FIGURES[BALANCED], "mean": corruption.MEAN}
+    figure = corruption.told_by(found.rows)
+    how = {"metric": figure, "words": FIGURES[figure], "mean": corruption.MEAN}
     files = {"parquet": str(folder / f"{name}.parquet"), **corruption_figure(found.rows, folder, name, **how)}
     shown = {(way.domain, way.strength): picture for way, picture in found.sheet.items()}
     files |= {f"sheet_{kind}": file for kind, file in corruption_sheet(shown, folder, f"{name}-sheet").items()}

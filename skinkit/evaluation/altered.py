@@ -158,5 +158,7 @@ def cell(row: Mapping[str, Any]) -> str:
 
 
 def change(row: Mapping[str, Any]) -> str:
-    """A difference with its interval."""
+    """A difference with its interval, or without where too few patients stand behind it."""
+    if math.isnan(row["difference_lower"]):
+        return f"{row['difference']:+.3f} (no interval: too few patients)"
     return f"{row['difference']:+.3f} ({row['difference_lower']:+.3f} to {row['difference_upper']:+.3f})"

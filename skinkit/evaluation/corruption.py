@@ -6,10 +6,11 @@ domain is empty for the photos as they are, and begins with :data:`MEAN` for the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from skinkit.evaluation.altered import BALANCED, FIGURES, SHORT, cell, change
+from skinkit.evaluation.altered import AUROC, BALANCED, FIGURES, SHORT, cell, change
 from skinkit.schemas import Schema
 
 MEAN = "mean"
@@ -18,14 +19,24 @@ TABLE = Schema("corrupt", 1, ("domain", "strength", "metric"), ())
 
 def verdict(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Sentences on the mean drop and on the ways that cost most."""
-    mean = next((row for row in rows if row["domain"] == MEAN and row["metric"] == BALANCED), None)
-    sentences = [f"mean over all ways and strengths: {FIGURES[BALANCED]} {change(mean)}"] if mean else []
-    single = [r for r in rows if r["metric"] == BALANCED and r["domain"] and not r["domain"].startswith(MEAN)]
+    figure = told_by(rows)
+    mean = next((row for row in rows if row["domain"] == MEAN and row["metric"] == figure), None)
+    sentences = [f"mean over all ways and strengths: {FIGURES[figure]} {change(mean)}"] if mean else []
+    single = [r for r in rows if r["metric"] == figure and r["domain"] and not r["domain"].startswith(MEAN)]
     strongest = max((row["strength"] for row in single), default=0.0)
-    costly = [row for row in single if row["strength"] == strongest and row["difference_upper"] < 0]
+    at_most = [row for row in single if row["strength"] == strongest]
+    if all(math.isnan(row["difference_lower"]) for row in at_most):
+        return [*sentences, "too few patients to say which ways cost more than chance explains"]
+    costly = [row for row in at_most if row["difference_upper"] < 0]
     named = [f"{r['domain']} {change(r)}" for r in sorted(costly, key=lambda row: row["difference"])[:4]]
     words = "; ".join(named) or "none, beyond chance"
-    return [*sentences, f"at strength {strongest:g} these cost balanced accuracy: {words}"]
+    return [*sentences, f"at strength {strongest:g} these cost {FIGURES[figure]}: {words}"]
+
+
+def told_by(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The figure that drops are told by: balanced accuracy, or malignant AUROC where only that has intervals."""
+    known = {row["metric"] for row in rows if row["domain"] and not math.isnan(row["difference_lower"])}
+    return AUROC if BALANCED not in known and AUROC in known else BALANCED
 
 
 def text_of(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -99,3 +99,19 @@ def test_what_cannot_be_measured_is_refused(workspace: Workspace) -> None:
     for wrong in ({"strengths": "2"}, {"strengths": "high"}, {"domains": "snow"}, {"domains": ""}, {"cases": -1}):
         with pytest.raises(ConfigError):
             corrupt.run(corrupt.Config(models=("dual_network",), **wrong), asked(workspace))  # type: ignore[arg-type]
+
+
+def test_a_drop_without_an_interval_is_not_said_to_be_chance() -> None:
+    from skinkit.evaluation.corruption import told_by, verdict
+
+    def row(domain: str, strength: float, metric: str, lower: float, upper: float) -> dict[str, object]:
+        figures = {"estimate": 0.4, "difference": -0.3, "difference_lower": lower, "difference_upper": upper}
+        return {"domain": domain, "strength": strength, "metric": metric, **figures}
+
+    nan = float("nan")
+    few = [row(name, s, BALANCED, nan, nan) for name, s in (("mean", 0.0), ("blur", 1.0))]
+    assert not any("beyond chance" in sentence or "nan" in sentence for sentence in verdict(few))
+    assert any("too few patients" in sentence for sentence in verdict(few))
+    known = [row(name, s, "malignant_auroc", -0.4, -0.2) for name, s in (("mean", 0.0), ("blur", 1.0))]
+    assert told_by([*few, *known]) == "malignant_auroc"
+    assert any("blur -0.300 (-0.400 to -0.200)" in sentence for sentence in verdict([*few, *known]))
