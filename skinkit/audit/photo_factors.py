@@ -19,17 +19,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from skinkit.audit.photo_files import measured
 from skinkit.console import Console
 from skinkit.images.decode import decode
-from skinkit.images.encode import resize
+from skinkit.images.encode import shrunk
 from skinkit.images.lab import to_lab, typology_angle
 from skinkit.images.pixels import read_bytes
-from skinkit.workers import map_cases
 
 FACTORS = ("brightness", "contrast", "blur", "hue", "ita", "frame", "resolution")
 AREA = "area"
 _LONGER_PX = 256
-_POOL_FROM = 200
 
 
 def factors_of(images: pd.DataFrame, root: Path, *, jobs: int = 1, console: Console | None = None) -> pd.DataFrame:
@@ -41,11 +40,8 @@ def factors_of(images: pd.DataFrame, root: Path, *, jobs: int = 1, console: Cons
         jobs: processes.
         console: shows the progress.
     """
-    items = [{"place": n, "path": str(root / path)} for n, path in enumerate(images["image_path"])]
-    workers = jobs if len(items) >= _POOL_FROM else 0
-    rows = map_cases(measure, items, key=("place",), jobs=workers, console=console, label="measuring photos")
-    table = pd.DataFrame([row for row in rows if row["status"] == "ok"], columns=["place", *FACTORS])
-    return table.set_index("place").reindex(range(len(images))).astype("float64")
+    how: dict[str, Any] = {"label": "measuring photos", "jobs": jobs, "console": console}
+    return measured(measure, images, root, FACTORS, **how).astype("float64")
 
 
 def measure(item: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,8 +57,7 @@ def measure(item: Mapping[str, Any]) -> dict[str, Any]:
 
     rgb, _ = decode(read_bytes(Path(item["path"])))
     height, width = rgb.shape[:2]
-    scale = min(1.0, _LONGER_PX / max(height, width))
-    small = resize(rgb, (max(8, round(width * scale)), max(8, round(height * scale))))
+    small = shrunk(rgb, _LONGER_PX, least_px=8)
     lab = to_lab(small)
     light, colour = lab[..., 0], lab[..., 1:].mean(axis=(0, 1))
     h, w = (max(1, side // 8) for side in light.shape)

@@ -66,6 +66,15 @@ def with_photos(
             tick()
 
 
+def numbers_of(text: str) -> list[float]:
+    """Numbers above 0 and at most 1 of an option, sorted, each once; none where that is not what it holds."""
+    try:
+        values = sorted({float(part) for part in text.split(",")})
+    except ValueError:
+        return []
+    return values if all(0 < value <= 1 for value in values) else []
+
+
 def scored_cases(metrics: Artifact, fused: pd.DataFrame, model: Classifier) -> tuple[Cases, pd.DataFrame]:
     """The images that were scored, and their fused rows in the same order."""
     import numpy as np

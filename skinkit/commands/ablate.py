@@ -24,7 +24,7 @@ from skinkit.commands._output import Written, write_study
 from skinkit.commands.compare import scored_side
 from skinkit.console import Console
 from skinkit.errors import ConfigError, InputError, RefusedError
-from skinkit.evaluation.markdown import markdown_table, with_interval
+from skinkit.evaluation.markdown import markdown_table, p_holm, with_interval
 from skinkit.options import Help
 from skinkit.pipeline import Pipeline
 from skinkit.schemas import Schema
@@ -302,8 +302,7 @@ class Ablation:
 
     def _pair_row(self, row: Mapping[str, Any], figure: str) -> list[str]:
         names = f"{self.study.arm(row['b']).words} minus {self.study.arm(row['a']).words}"
-        p = "-" if row["p_holm"] is None else f"{row['p_holm']:.3g}"
-        return [names, figure, with_interval(row, "difference", signed=True), p]
+        return [names, figure, with_interval(row, "difference", signed=True), p_holm(row)]
 
     @cached_property
     def by_class(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
@@ -525,14 +524,17 @@ def _score(ablation: Ablation, cohort: str, arm: str, pipeline: Pipeline) -> Non
         "seed": config.seed,
         "minimum": config.minimum,
         "allow_leakage": config.allow_leakage,
-        "subgroups": False,
-        "shortcuts": False,
     }
     try:
-        pipeline.make("predict", {}, cohorts=[cohort], name=model)
-        pipeline.make("evaluate", options, cohorts=[cohort], name=model)
+        ablation.metrics[cohort, arm] = scored(pipeline, cohort, model, options)
     except (InputError, RefusedError) as error:
         ablation.not_scored[cohort, arm] = error.found
         pipeline.console.warn(f"{model} is not scored on {cohort}: {error.found}")
-        return
-    ablation.metrics[cohort, arm] = open_artifact(pipeline.workspace.path(Ref("metrics", cohort, model)))
+
+
+def scored(pipeline: Pipeline, cohort: str, model: str, options: Mapping[str, Any]) -> Artifact:
+    """The metrics of a model on a cohort, brought up to date, without subgroups and shortcuts."""
+    pipeline.make("predict", {}, cohorts=[cohort], name=model)
+    whole = {**options, "subgroups": False, "shortcuts": False}
+    pipeline.make("evaluate", whole, cohorts=[cohort], name=model)
+    return open_artifact(pipeline.workspace.path(Ref("metrics", cohort, model)))

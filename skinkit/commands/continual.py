@@ -19,19 +19,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
-from skinkit.artifacts.artifact import Artifact, open_artifact
+from skinkit.artifacts.artifact import Artifact
 from skinkit.commands import Context
 from skinkit.commands._output import write_study
+from skinkit.commands.ablate import scored
 from skinkit.commands.compare import scored_side
 from skinkit.errors import ConfigError, did_you_mean
-from skinkit.evaluation.markdown import markdown_table, with_interval
+from skinkit.evaluation.markdown import markdown_table, p_holm, with_interval
 from skinkit.options import Help
-from skinkit.workspace import Ref, Workspace, check_name
-
-if TYPE_CHECKING:
-    from skinkit.pipeline import Pipeline
+from skinkit.workspace import Workspace, check_name
 
 FOLDER = "continual"
 ARMS = ("alone", "longer", "plain", "replay", "guided", "joint")
@@ -93,10 +91,11 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     steps = planned(config, order)
     pipeline = context.pipeline(workspace)
     metrics: dict[tuple[str, str], Artifact] = {}
+    scoring = {"bootstrap": config.bootstrap, "seed": config.seed}
     for step in {step.model: step for step in steps}.values():
         pipeline.make("train", dict(step.options), name=step.model)
         for cohort in order:
-            metrics[step.model, cohort] = _scored(config, pipeline, step.model, cohort)
+            metrics[step.model, cohort] = scored(pipeline, cohort, step.model, scoring)
     answer = _answer(config, order, steps, metrics)
     folder = workspace.root / FOLDER / config.name
     files = _drawn(order, answer, folder)
@@ -175,13 +174,6 @@ def _epochs(config: Config) -> int:
 
     settings = model_config(trainable(config.model), list(config.settings), preset=config.preset)
     return int(settings.recipe.epochs)
-
-
-def _scored(config: Config, pipeline: Pipeline, model: str, cohort: str) -> Artifact:
-    options = {"bootstrap": config.bootstrap, "seed": config.seed, "subgroups": False, "shortcuts": False}
-    pipeline.make("predict", {}, cohorts=[cohort], name=model)
-    pipeline.make("evaluate", options, cohorts=[cohort], name=model)
-    return open_artifact(pipeline.workspace.path(Ref("metrics", cohort, model)))
 
 
 def _answer(
@@ -271,7 +263,7 @@ def text_of(order: Sequence[str], answer: Mapping[str, Any]) -> str:
             f"{row['b']} minus {row['a']}",
             row["figure"],
             with_interval(row, "difference", signed=True),
-            "-" if row["p_holm"] is None else f"{row['p_holm']:.3g}",
+            p_holm(row),
         ]
         for row in answer["differences"]
         if row["figure"] in _SHOWN

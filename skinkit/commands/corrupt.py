@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from skinkit.artifacts.artifact import open_artifact
 from skinkit.commands import Context, _test_access
 from skinkit.commands._output import folder_of, write_study
-from skinkit.commands._sampled_cases import scored_cases
+from skinkit.commands._sampled_cases import numbers_of, sample, scored_cases
 from skinkit.errors import CaseError, ConfigError, InputError, listed
 from skinkit.options import MANY_MODELS, Help
 from skinkit.workspace import Ref, Workspace
@@ -91,21 +91,16 @@ class _Altered:
         """The fused rows of the altered photos, of every view."""
         from skinkit.data.views import IMAGE, NAMED, column
 
-        views = [""] + [name.removeprefix(f"{IMAGE}_") for name in NAMED]
-        parts = {}
-        for view in views:
-            names = {name: column(view, name) if view else name for name in _WRITTEN}
-            if names["image_path"] not in frame:
+        parts: dict[str, list[Any]] = {}
+        for view in ("", *(name.removeprefix(f"{IMAGE}_") for name in NAMED)):
+            own = {column(view, name) if view else name: name for name in _WRITTEN}
+            here = frame[[name for name in own if name in frame]].rename(columns=own)
+            if "image_path" not in here:
                 continue
-            rows = frame[[names[n] for n in _WRITTEN if names[n] in frame]].to_dict("records")
-            work = partial(self._one, way=way, view=view)
             with ThreadPoolExecutor(self.jobs) as pool:
-                written = list(
-                    pool.map(work, range(len(rows)), [{n: row.get(names[n]) for n in _WRITTEN} for row in rows])
-                )
-            for name in _WRITTEN:
-                if names[name] in frame:
-                    parts[names[name]] = [row[name] for row in written]
+                work = partial(self._one, way=way, view=view)
+                written = list(pool.map(work, range(len(here)), here.to_dict("records")))
+            parts |= {where: [row[name] for row in written] for where, name in own.items() if name in here}
         return frame.assign(**parts)
 
     def _one(self, place: int, row: Mapping[str, Any], *, way: Way, view: str) -> dict[str, Any]:
@@ -158,12 +153,13 @@ def altered(
 def run(config: Config, context: Context) -> Mapping[str, Any]:
     """Alter the photos of every labelled cohort, for every model."""
     from skinkit.learning import precision, trained
-    from skinkit.learning.meta_domains import Artefacts, named
+    from skinkit.learning.meta_domains import Artefacts
+    from skinkit.models.parts.protocol import named_meta_domains
     from skinkit.stages.predict import fused_of
 
     strengths = _strengths(config)
     real = Artefacts.of(Path(config.artefacts)) if config.artefacts else None
-    domains = [*named(config.domains), *(f"{REAL}{kind}" for kind in (real.pairs if real else ()))]
+    domains = [*named_meta_domains(config.domains), *(f"{REAL}{kind}" for kind in (real.pairs if real else ()))]
     if not domains:
         raise ConfigError("no way of taking photos", "one or more of --domains", "leave --domains out for all")
     ways = [Way(domain, strength) for domain in domains for strength in strengths]
@@ -199,17 +195,14 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
 
 
 def _strengths(config: Config) -> list[float]:
-    try:
-        values = [float(part) for part in config.strengths.split(",")]
-    except ValueError:
-        values = []
-    if not values or not all(0 < value <= 1 for value in values) or config.cases < 0:
+    values = numbers_of(config.strengths)
+    if not values or config.cases < 0:
         raise ConfigError(
             f"--strengths {config.strengths}, --cases {config.cases}",
             "strengths above 0 and at most 1, with commas, and 0 or more cases",
             "leave --strengths out for 0.25,0.5,1",
         )
-    return sorted(set(values))
+    return values
 
 
 def _refuse_without_photos(model: Classifier) -> None:
@@ -237,18 +230,12 @@ def _drawn(
     config: Config, cases: Cases, frame: pd.DataFrame, real: Artefacts | None
 ) -> tuple[Cases, pd.DataFrame, int]:
     """A random sample of the cases, without those that artefacts were cut from, of which there were so many."""
-    import numpy as np
-
-    from skinkit.evaluation.altered import Cases
-
     stems = frame["image_path"].map(lambda path: Path(str(path)).stem)
     sources = frame["image_id"].isin(real.sources) | stems.isin(real.sources) if real else stems.isna()
-    rows = np.flatnonzero(~sources.to_numpy())
-    chosen = np.sort(np.random.default_rng(config.seed).permutation(rows)[: config.cases or None])
-    if not len(chosen):
+    drawn = sample(frame[~sources], config.cases, config.seed)
+    if drawn.empty:
         raise InputError("no case is left: all are sources of the artefacts", "further cases", "leave --artefacts out")
-    part = Cases(cases.truth[chosen], cases.cluster[chosen], cases.malignant, cases.threshold[chosen])
-    return part, frame.iloc[chosen].reset_index(drop=True), int(sources.sum())
+    return cases.rows(drawn.index.to_numpy()), drawn.reset_index(drop=True), int(sources.sum())
 
 
 @dataclass(frozen=True)

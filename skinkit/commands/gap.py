@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from skinkit.artifacts.artifact import Artifact, exists, open_artifact
 from skinkit.commands import Context, _test_access
 from skinkit.commands._output import folder_of, write_study
+from skinkit.commands._sampled_cases import numbers_of
 from skinkit.errors import ConfigError, InputError, did_you_mean, listed
 from skinkit.evaluation.markdown import markdown_table, with_interval
 from skinkit.options import Help
@@ -128,11 +129,8 @@ def _cohorts(config: Config, workspace: Workspace) -> tuple[str, str]:
 
 
 def _shares(config: Config) -> list[float]:
-    try:
-        values = sorted({float(part) for part in config.shares.split(",")})
-    except ValueError:
-        values = []
-    if not values or not all(0 < value <= 1 for value in values):
+    values = numbers_of(config.shares)
+    if not values:
         raise ConfigError(f"--shares {config.shares}", "numbers above 0 and at most 1, with commas", "0.1,0.5,1")
     return values
 

@@ -56,6 +56,10 @@ class Cases:
     malignant: Bools
     threshold: Floats
 
+    def rows(self, chosen: npt.NDArray[Any]) -> Cases:
+        """Some of the cases."""
+        return Cases(self.truth[chosen], self.cluster[chosen], self.malignant, self.threshold[chosen])
+
     def figures(self, probability: Floats, left_out: LeaveOut) -> Figures:
         """The figures of (n, classes) probabilities, and (groups,) values of each without each patient."""
         table = _Metrics(self, probability)

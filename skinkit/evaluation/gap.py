@@ -22,19 +22,22 @@ classification", arXiv:2501.08962, 2025, whose networks are fine-tuned; the rest
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from skinkit.evaluation.altered import BALANCED, FIGURES, Cases, Figures
+from skinkit.models.frozen_probe import Config as ProbeConfig
+from skinkit.models.frozen_probe import signed_sqrt
 from skinkit.stats import domains
+from skinkit.stats.encoders import Standardiser
 from skinkit.stats.intervals import LeaveOut, patients_of
 from skinkit.stats.metrics import Bools, Floats, Ints
 from skinkit.stats.paired import paired_difference
-from skinkit.stats.regression import balanced_path, balanced_regression
+from skinkit.stats.regression import balanced_path, balanced_regression, log_probabilities
 
 ARMS = (
     "EqualDermoscopic", "FullDermoscopic", "Clinical30", "FullClinical", "FineClinic", "FineFull", "Joint",
@@ -42,7 +45,7 @@ ARMS = (
 )  # fmt: skip
 SHARE = 0.3
 """Of the clinical patients in FineClinic."""
-C, C_FINE = 6e-4, 1e-2
+C, C_FINE = ProbeConfig.c, 1e-2
 """Penalties, fixed beforehand: that of ``frozen_probe``, and a looser one for what starts from another domain."""
 THRESHOLD = 0.3
 COMPONENTS = 64
@@ -106,9 +109,7 @@ class Linear:
 
     def probability(self, u: Floats) -> Floats:
         """(n, K)."""
-        z = u @ self.weight.T + self.bias
-        out: Floats = np.exp(z - np.logaddexp.reduce(z, axis=1, keepdims=True))
-        return out
+        return np.exp(log_probabilities(u @ self.weight.T + self.bias))
 
 
 def fitted(
@@ -244,10 +245,10 @@ class Gap:
         """
         both = [self.d, self.c]
         drawn = [self._few(x) for x in both]
-        centre = np.concatenate([x.features for x in drawn])
-        _, _, axes = np.linalg.svd(centre - centre.mean(axis=0), full_matrices=False)
-        components = [(x.features - centre.mean(axis=0)) @ axes[:COMPONENTS].T for x in both]
-        few = [(x.features - centre.mean(axis=0)) @ axes[:COMPONENTS].T for x in drawn]
+        features = np.concatenate([x.features for x in drawn])
+        centre = features.mean(axis=0)
+        _, _, axes = np.linalg.svd(features - centre, full_matrices=False)
+        components, few = ([(x.features - centre) @ axes[:COMPONENTS].T for x in of] for of in (both, drawn))
         domain = np.repeat([False, True], [len(x) for x in components])
         groups = np.concatenate([x.groups for x in both])
         odds = domains.told_apart(np.concatenate(components), domain, groups, seed=self.seed)
@@ -297,7 +298,8 @@ class Gap:
 
         clinical = balanced(1, np.ones(len(labels[1])))
 
-        def weights_of(subset: Sequence[str]) -> Floats:
+        @cache
+        def weights_of(subset: tuple[str, ...]) -> Floats:
             chosen = [names.index(name) for name in subset]
             return domains.matched_weights(values[0][:, chosen], values[1][:, chosen], (labels[0], labels[1]))
 
@@ -337,11 +339,8 @@ def _gap_of(both: Sequence[Figures], figure: str, patients: int) -> dict[str, fl
 
 def standardised(d: Domain, c: Domain) -> tuple[Domain, Domain]:
     """Both domains with signed roots of their features, standardised on the training cases of both together."""
-    from dataclasses import replace
-
-    roots = [np.sign(x.features) * np.sqrt(np.abs(x.features)) for x in (d, c)]
-    learnt = np.concatenate([r[x.trained] for r, x in zip(roots, (d, c), strict=True)])
-    mean, sd = learnt.mean(axis=0), learnt.std(axis=0)
-    sd = np.where(sd > 1e-12, sd, 1.0)
-    out = [replace(x, features=(r - mean) / sd) for x, r in zip((d, c), roots, strict=True)]
+    roots = [signed_sqrt(x.features) for x in (d, c)]
+    learnt = np.concatenate([root[x.trained] for root, x in zip(roots, (d, c), strict=True)])
+    scaler = Standardiser.fit([str(column) for column in range(learnt.shape[1])], learnt, [0.0] * learnt.shape[1])
+    out = [replace(x, features=scaler.apply(root)) for x, root in zip((d, c), roots, strict=True)]
     return out[0], out[1]

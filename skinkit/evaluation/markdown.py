@@ -47,3 +47,8 @@ def with_interval(
     form = f"{'+' if signed else ''}.{digits if needed is None else needed}f"
     ends = f" ({lower:{form}} to {upper:{form}})" if needed is not None else f" ({none})" if none else ""
     return f"{value:{form}}{ends}"
+
+
+def p_holm(row: Mapping[str, Any]) -> str:
+    """The corrected p value of a row; a dash where there is none."""
+    return "-" if row["p_holm"] is None else f"{row['p_holm']:.3g}"

@@ -26,6 +26,13 @@ def resize(rgb: Array, size: tuple[int, int]) -> Array:
     return np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BILINEAR))
 
 
+def shrunk(rgb: Array, longer_px: int, *, least_px: int = 1) -> Array:
+    """Pixels with at most so many along the longer side, and at least ``least_px`` along the other."""
+    height, width = rgb.shape[:2]
+    scale = min(1.0, longer_px / max(height, width))
+    return resize(rgb, (max(least_px, round(width * scale)), max(least_px, round(height * scale))))
+
+
 def png_bytes(array: Array, text: Mapping[str, str] | None = None) -> bytes:
     """A PNG of a mask (bool, 0 or 255), grey (H, W) or RGB (H, W, 3) picture; the same pixels give the same bytes.
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from skinkit.data import views
-from skinkit.learning.meta_domains import named, shown_through
+from skinkit.learning.meta_domains import shown_through
 from skinkit.models.parts.protocol import COHORT, META_DOMAIN, META_DOMAINS, Augment
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _taken_otherwise(
     import numpy as np
     import torch
 
-    domains, (photo, *masks) = named(how.meta_domains), names
+    domains, (photo, *masks) = how.ways(), names
     draws = torch.rand(len(batch[photo]), 3, generator=generator).tolist()
     seeds = torch.randint(1 << 31, (len(draws),), generator=generator).tolist()
     out = {name: batch[name].clone() for name in names}
@@ -85,13 +85,11 @@ def _taken_otherwise(
         shown[row] = META_DOMAINS.index(domain)
         seen, moved = shown_through(rgb, domain, amount, seed, lesion)
         out[photo][row] = torch.from_numpy(np.array(seen)).permute(2, 0, 1).to(out[photo]) / 255
-        for name in masks:
-            if name == masks[0] and moved is not None:
-                out[name][row] = torch.from_numpy(np.array(moved)).to(out[name])
-            elif moved is not lesion:
-                other = batch[name][row].cpu().numpy() >= 0.5
-                again = shown_through(rgb, domain, amount, seed, other)[1]
-                out[name][row] = torch.from_numpy(np.array(again)).to(out[name])
+        if moved is not lesion:
+            for name in masks:
+                inside = batch[name][row].cpu().numpy() >= 0.5
+                there = shown_through(rgb, domain, amount, seed, inside)[1]
+                out[name][row] = torch.from_numpy(np.array(there)).to(out[name])
     if photo == views.IMAGE:
         out[META_DOMAIN] = torch.tensor(shown, device=batch[photo].device)
     return {**batch, **out}

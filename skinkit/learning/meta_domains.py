@@ -32,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-from skinkit.errors import ConfigError, InputError, did_you_mean
+from skinkit.errors import InputError
 from skinkit.images.lab import from_lab, to_lab
 from skinkit.models.parts import protocol
 
@@ -232,23 +232,6 @@ _TRANSFORMS: tuple[Transform, ...] = (
 )  # fmt: skip
 META_DOMAINS: Mapping[str, Transform] = dict(zip(protocol.META_DOMAINS, _TRANSFORMS, strict=True))
 """Name -> transform, m1 to m10."""
-
-
-def named(text: str) -> tuple[str, ...]:
-    """The meta-domains of a setting: names with commas, ``all``, or nothing.
-
-    Raises:
-        ConfigError: an unknown name.
-    """
-    names = tuple(filter(None, (part.strip() for part in text.split(","))))
-    if names == ("all",):
-        return tuple(META_DOMAINS)
-    for name in names:
-        if name not in META_DOMAINS:
-            raise ConfigError(
-                f"meta-domain {name!r}", did_you_mean(name, ("all", *META_DOMAINS)), "name them with commas, or all"
-            )
-    return names
 
 
 def shown_through(rgb: Bytes, name: str, strength: float, seed: Sequence[int] | int, mask: Mask | None = None) -> Seen:

@@ -195,7 +195,7 @@ def draw_pictures(item: Mapping[str, Any], *, image_px: int, small_px: int) -> d
     from skinkit.figures.photos import heatmap_overlay, overlay
 
     rgb, _ = decode.decode(pixels.read_bytes(Path(item["image"])))
-    photo, small = _shrunk(rgb, image_px), _shrunk(rgb, small_px)
+    photo, small = encode.shrunk(rgb, image_px), encode.shrunk(rgb, small_px)
     size = (small.shape[1], small.shape[0])
     mask = encode.resize(decode.read_mask(Path(item["mask"])), size) if item["mask"] else None
 
@@ -204,7 +204,7 @@ def draw_pictures(item: Mapping[str, Any], *, image_px: int, small_px: int) -> d
 
     further = {}
     for view, file in item["further"].items():
-        seen = _shrunk(decode.decode(pixels.read_bytes(Path(file)))[0], small_px)
+        seen = encode.shrunk(decode.decode(pixels.read_bytes(Path(file)))[0], small_px)
         maps = {kind: item[of].get(view, "") for kind, of in (("heat", "further_heat"), ("attention", "attention"))}
         warm = {kind: painted(there, seen) for kind, there in maps.items()}
         further[view] = {"photo": encode.jpeg_bytes(seen), **warm}
@@ -212,7 +212,7 @@ def draw_pictures(item: Mapping[str, Any], *, image_px: int, small_px: int) -> d
         "key": item["key"],
         "further": further,
         "photo": encode.jpeg_bytes(photo),
-        "thumbnail": encode.jpeg_bytes(_shrunk(small, THUMBNAIL_PX), 80),
+        "thumbnail": encode.jpeg_bytes(encode.shrunk(small, THUMBNAIL_PX), 80),
         "outline": _jpeg(overlay(small, mask)) if mask is not None and mask.any() else None,
         "heat": painted(item["heat"], small, mask),
         "attention": painted(item["attention"].get("", ""), small, mask),
@@ -223,12 +223,6 @@ def _read_heat(file: str, rgb: np.ndarray) -> np.ndarray:
     """uint8 (h, w) heatmap at the size of a photo (h, w, 3)."""
     grey, _ = decode.decode(pixels.read_bytes(Path(file)))
     return np.asarray(encode.resize(grey, (rgb.shape[1], rgb.shape[0]))[..., 0])
-
-
-def _shrunk(rgb: np.ndarray, longer_px: int) -> np.ndarray:
-    height, width = rgb.shape[:2]
-    scale = min(1.0, longer_px / max(height, width))
-    return encode.resize(rgb, (max(1, round(width * scale)), max(1, round(height * scale))))
 
 
 def _jpeg(png: bytes) -> bytes:

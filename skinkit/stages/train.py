@@ -406,9 +406,7 @@ def check_values(config: Config, workspace: Workspace) -> None:
     if not 0.5 <= config.coverage < 1:
         raise ConfigError(f"--coverage {config.coverage}", "a share from 0.5 to below 1", "0.9 is the default")
     if config.settings or config.preset:
-        named = replace(config, model=config.model or _usual_kind(workspace))
-        all_settings(named)
-        _check_meta_domains(vars(model_settings(named)).get("augment"))
+        all_settings(replace(config, model=config.model or _usual_kind(workspace)))
 
 
 def check(config: Config, target: Ref, workspace: Workspace) -> None:
@@ -434,25 +432,6 @@ def check(config: Config, target: Ref, workspace: Workspace) -> None:
             network.start(read_state(file), file.name)
     elif file is not None and issubclass(model, Estimator):
         model.embedder(settings, read_state(file), file.name)
-
-
-def _check_meta_domains(how: protocol.Augment | None) -> None:
-    """Refuse meta-domains that are none, and shares out of range.
-
-    Raises:
-        ConfigError: naming the setting.
-    """
-    from skinkit.learning.meta_domains import named
-
-    if how is None or not how.meta_domains:
-        return
-    named(how.meta_domains)
-    if not (0 < how.meta_share <= 1 and 0 < how.meta_strength <= 1):
-        raise ConfigError(
-            f"augment.meta_share = {how.meta_share}, augment.meta_strength = {how.meta_strength}",
-            "above 0 and at most 1",
-            "correct the settings",
-        )
 
 
 # ------------------------------------------------------------------------------------------------------ the work

@@ -10,7 +10,8 @@ from PIL import Image
 
 from skinkit.errors import ConfigError, InputError
 from skinkit.images.lab import DARK, from_lab, to_lab, tone_of, typology_angle
-from skinkit.learning.meta_domains import META_DOMAINS, Artefacts, named, shown_through
+from skinkit.learning.meta_domains import META_DOMAINS, Artefacts, shown_through
+from skinkit.models.parts.protocol import named_meta_domains
 
 
 def photo(side: int = 96, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -67,11 +68,11 @@ def test_the_tone_of_the_skin_changes_and_the_lesion_does_not() -> None:
 
 
 def test_names_are_read_and_wrong_ones_refused() -> None:
-    assert named("all") == tuple(META_DOMAINS)
-    assert named("") == ()
-    assert named("hair, blur") == ("hair", "blur")
+    assert named_meta_domains("all") == tuple(META_DOMAINS)
+    assert named_meta_domains("") == ()
+    assert named_meta_domains("hair, blur") == ("hair", "blur")
     with pytest.raises(ConfigError) as error:
-        named("hiar")
+        named_meta_domains("hiar")
     assert "hiar" in error.value.found
     assert "hair" in error.value.expected
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, Self
 
-from skinkit.errors import ConfigError
+from skinkit.errors import ConfigError, did_you_mean
 from skinkit.options import Help
 
 if TYPE_CHECKING:
@@ -349,6 +349,37 @@ class Augment:
     ] = ""
     meta_share: Annotated[float, Help("share of the photos that are shown in one of these ways", if_given=True)] = 0.5
     meta_strength: Annotated[float, Help("largest strength of that, above 0 and at most 1", if_given=True)] = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse meta-domains that are none, and shares out of range, with :class:`ConfigError`."""
+        self.ways()
+        if self.meta_domains and not (0 < self.meta_share <= 1 and 0 < self.meta_strength <= 1):
+            raise ConfigError(
+                f"augment.meta_share = {self.meta_share}, augment.meta_strength = {self.meta_strength}",
+                "above 0 and at most 1",
+                "correct the settings",
+            )
+
+    def ways(self) -> tuple[str, ...]:
+        """The meta-domains that ``meta_domains`` names."""
+        return named_meta_domains(self.meta_domains)
+
+
+def named_meta_domains(text: str) -> tuple[str, ...]:
+    """The meta-domains of a setting: names with commas, ``all``, or nothing.
+
+    Raises:
+        ConfigError: an unknown name.
+    """
+    names = tuple(filter(None, (part.strip() for part in text.split(","))))
+    if names == ("all",):
+        return META_DOMAINS
+    for name in names:
+        if name not in META_DOMAINS:
+            raise ConfigError(
+                f"meta-domain {name!r}", did_you_mean(name, ("all", *META_DOMAINS)), "name them with commas, or all"
+            )
+    return names
 
 
 @dataclass(frozen=True)
