@@ -218,6 +218,8 @@ def _in_text(path: Path, name: str, sought: set[tuple[str, ...]]) -> Iterator[Tr
         return
     text = path.read_text(encoding="utf-8", errors="replace")
     photos = text.count("data:image/jpeg") if path.suffix == ".html" else 0
+    if path.suffix == ".html" and not photos and set(name.split("/")[:-1]) & set(_PHOTOS):
+        photos = text.count("data:image/png")
     if photos:
         yield Trace(name, "photos", "photos of lesions", photos)
     if hits := _named_in(html.unescape(text) if path.suffix == ".html" else text, sought):

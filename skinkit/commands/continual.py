@@ -241,7 +241,7 @@ _SHOWN = ("balanced accuracy", "AUROC, macro")
 
 def text_of(order: Sequence[str], answer: Mapping[str, Any]) -> str:
     """The tables as Markdown."""
-    parts = []
+    parts = ["## Scores after each step"]
     for name, words in FIGURES.items():
         rows = [
             [arm, after, *(with_interval(by[c]) for c in order)]
@@ -256,6 +256,7 @@ def text_of(order: Sequence[str], answer: Mapping[str, Any]) -> str:
             cells = [f"{found['average']:.3f}", kept, f"{found['backward_transfer']:+.3f}"]
             rows.append([arm, FIGURES[name], *cells])
     if rows:
+        parts.append("## Kept and forgotten")
         parts.append(markdown_table(["arm", "figure", "average", "forgetting of", "backward transfer"], rows))
     rows = [
         [
@@ -269,6 +270,7 @@ def text_of(order: Sequence[str], answer: Mapping[str, Any]) -> str:
         if row["figure"] in _SHOWN
     ]
     if rows:
+        parts.append("## Differences between arms")
         parts.append(markdown_table(["on", "difference", "figure", "95 % interval", "p (Holm)"], rows))
     parts += [f"{r['a']} and {r['b']} are not compared on {r['cohort']}: {r['why']}." for r in answer["not_compared"]]
     return "\n\n".join(parts)

@@ -309,7 +309,7 @@ def text_of(answer: Mapping[str, Any]) -> str:
     from skinkit.evaluation.altered import BALANCED, FIGURES
 
     d, c = answer["dermoscopic"], answer["clinical"]
-    parts = []
+    parts = ["## What each arm reaches"]
     for figure in _SHOWN_FIGURES:
         words, rows = FIGURES[figure], []
         for arm, of in answer["arms"].items():
@@ -319,6 +319,7 @@ def text_of(answer: Mapping[str, Any]) -> str:
                 rows.append([arm, with_interval(by[d][figure]), with_interval(by[c][figure]), gap])
         if rows:
             parts.append(markdown_table(["arm", f"{words} on {d}", f"on {c}", "gap G"], rows))
+    parts.append("## What is gained and lost by learning from both")
     rows = []
     for arm, of in answer["arms"].items():
         cells = []
@@ -335,12 +336,14 @@ def text_of(answer: Mapping[str, Any]) -> str:
             for arm, of in answer["equalised"]["gap"].items()
         ]
         parts.append(markdown_table(["arm", "gap G, balanced accuracy", "with equal resolution and JPEG"], rows))
+    parts.append("## How far apart the photos are")
     rows = [
         [label, *(f"{of[name]:.3f}" for name in ("frechet", "mmd2", "proxy_a_distance", "domain_accuracy"))]
         for label, of in answer["distances"].items()
     ]
     names = ["photos", "Frechet distance", "MMD^2", "proxy A-distance (-2 to 2)", "domains told apart (accuracy)"]
     parts.append(markdown_table(names, rows))
+    parts.append("## What the gap goes with")
     found = answer["factors"]
     rows = [
         [name, f"{found['alone'][name]:+.3f}", f"{share:+.3f}"]
@@ -387,7 +390,7 @@ def _page(answer: Mapping[str, Any], text: str, files: Mapping[str, str]) -> str
     return (
         f"# {answer['dermoscopic']} and {answer['clinical']}: the gap between dermoscopic and clinical photos\n\n"
         f"{answer['backbone']}, not trained; classes {', '.join(answer['classes'])}; {counts}. Intervals: 95 %, over "
-        f"patients. Research software; nothing here is a diagnosis.\n\n" + "\n\n".join(pictures) + f"\n\n{text}"
+        f"patients.\n\n" + "\n\n".join(pictures) + f"\n\n{text}"
     )
 
 

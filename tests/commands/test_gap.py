@@ -14,6 +14,7 @@ from written_artifacts import make
 
 from skinkit.artifacts.artifact import open_artifact
 from skinkit.audit import test_access_log
+from skinkit.audit.identifiers import traces
 from skinkit.commands import Context, gap
 from skinkit.console import Console
 from skinkit.errors import ConfigError, InputError
@@ -51,6 +52,11 @@ def test_everything_is_written_and_stays_the_same(workspace: Workspace) -> None:
     page = Path(first["files"]["md"]).read_text(encoding="utf-8")
     assert "no cause" in page
     assert "gap-sheet.png" in page
+    html = Path(first["files"]["html"]).read_text(encoding="utf-8")
+    assert html.count('src="data:image/png;base64,') == 2
+    assert 'href="#part-' in html
+    assert "<script" not in html
+    assert "gap/gap.html" in {trace.file for trace in traces(workspace) if trace.kind == "photos"}
     looks = test_access_log.counts(workspace.root)
     assert looks == {"scope": 1, "phone": 1}
     again = gap.run(gap.Config(**SMALL), asked(workspace))
