@@ -3,7 +3,7 @@
 As downloaded: ``HAM10000_metadata`` (or ``.csv``, ``.tab``) beside ``HAM10000_images_part_1`` and ``_2``; masks of
 ``HAM10000_segmentations_lesion_tschandl`` are used if they are unpacked. Class ``akiec`` is actinic keratosis and
 intraepithelial carcinoma; ``bkl`` combines seborrheic keratosis, solar lentigo and lichen-planus-like keratosis. Age 0
-means unknown.
+means unknown. Where the table has a column ``dataset``, it names the four sources that the photos were taken at.
 """
 
 from __future__ import annotations
@@ -75,5 +75,6 @@ SOURCE = Source(
         },
     },
     constants={"modality": "dermoscopic"},
+    extra={"centre": "dataset"},
     id_space="isic",
 )

@@ -9,6 +9,10 @@ share a lesion or an identical image form one group; so do the few (at most 2 % 
 near-identical to one of another patient. The other protocols come from the studies; they divide by image as
 published and therefore need a reason (``--allow-leakage``).
 
+``--leave-out centre`` (or device, cohort, ...) makes a fold for each value of that column, which it holds out: what a
+model is worth on photos from elsewhere. A patient with cases of several values teaches nothing in a fold that holds one
+of them out. Cases without a value are in no part.
+
 The split named ``masks`` (or any with ``--over masks``) is for segmenters: it covers the cases with a truth mask, with
 or without a diagnosis, stratified by cohort and modality instead of class.
 
@@ -96,6 +100,14 @@ class Config:
         "published",
     ] = 0.0
     held_out: Annotated[float, "share of all rows held out when there is one fold, 0 to 1"] = 0.2
+    leave_out: Annotated[
+        str,
+        Help(
+            "column of which every value is held out by a fold of its own, such as centre, device or cohort",
+            metavar="COLUMN",
+            if_given=True,
+        ),
+    ] = ""
     group: Annotated[
         Literal["patient", "lesion", "image"], "unit that is never divided (patient: else lesion, else image)"
     ] = "patient"
@@ -200,7 +212,10 @@ def run(config: Config, job: Job) -> Artifact:
     left_out = _left_out(every)
     by_class = config.over not in (MASKS, ALL)
     images, excluded = _labelled_images(every, classes) if by_class else _pictured_images(every, config.over)
+    if config.leave_out:
+        images, excluded = _with_value(images, excluded, config.leave_out)
     frame, cases, images, leaks, together = _divided(images, config, job)
+    values = _values(cases, config.leave_out) if config.leave_out else []
     strata = classes.classes if by_class else tuple(sorted(set(cases["stratum"])))
     warnings = _thin_strata(frame, cases, strata, by_class=by_class)
     warnings += _overlap_warnings(config, job, shared)
@@ -215,7 +230,8 @@ def run(config: Config, job: Job) -> Artifact:
         job.console.warn(remarks[-1])
     for fold, rows in frame.groupby("fold"):
         sizes = ", ".join(f"{part} {int((rows['part'] == part).sum())}" for part in PARTS)
-        job.console.info(f"  fold {fold}: {sizes}")
+        without = f" (without {config.leave_out} {values[int(str(fold))]})" if values else ""
+        job.console.info(f"  fold {fold}{without}: {sizes}")
     groups = images.groupby("joined")["group_id"].nunique()
     table = pd.DataFrame({**{name: frame[name] for name in ("fold", "part")}, **_columns(frame)})
     with job.build() as build:
@@ -234,6 +250,7 @@ def run(config: Config, job: Job) -> Artifact:
                 "folds": int(frame["fold"].nunique()),
                 "seed": published.seed if published and published.seed is not None else config.seed,
                 "group": config.group,
+                **({"leave_out": {"column": config.leave_out, "values": values}} if values else {}),
                 "imported": bool(config.import_file),
                 "counts": _counts(frame, strata),
                 "excluded": excluded,
@@ -268,7 +285,7 @@ def _divided(
     elif "split" in job.inputs:
         frame = _following(job.inputs["split"], cases, config)
     else:
-        frame = _as_published(published, cases, config, job) if published else _drawn(cases, config, job)
+        frame = _as_published(published, cases, config, job) if published else _drawn(cases, config)
     leaks = leakage.look_at(_straddling(frame, images, config, photos), photos)
     together: list[pd.DataFrame] = []
     drawn_here = published is None and not config.import_file and not config.allow_leakage
@@ -283,7 +300,10 @@ def _divided(
         cases = primary_images(images).reset_index(drop=True)
         keys = ["cohort", "case_id"]
         after = frame[keys].merge(cases[[*keys, "joined"]], on=keys, how="left", validate="many_to_one")["joined"]
-        frame = _in_one_part(frame.assign(joined=after.to_numpy()), before, first="split" in job.inputs)
+        if config.leave_out:
+            frame = _drawn(cases, config)
+        else:
+            frame = _in_one_part(frame.assign(joined=after.to_numpy()), before, first="split" in job.inputs)
         leaks = leakage.look_at(_straddling(frame, images, config, photos), photos)
     return frame, cases, images, leaks, pd.concat(together) if together else leaks.pairs.head(0)
 
@@ -339,6 +359,12 @@ def _check(config: Config) -> None:
         if not 0 < value < 1:
             raise ConfigError(f"{name} = {value}", "a share between 0 and 1", f"give --{name.replace('_', '-')} 0.2")
     published = _published(config)
+    if config.leave_out and (published or config.import_file or config.over == ALL or config.folds != 1):
+        raise ConfigError(
+            f"--leave-out {config.leave_out} with --protocol, --import-file, --over all or --folds",
+            "the column alone: it says what the folds hold out",
+            "leave the other option out",
+        )
     if published is None:
         return
     if config.import_file or config.over in (MASKS, ALL):
@@ -424,12 +450,14 @@ def _tally(*reasons: Iterable[str]) -> dict[str, int]:
 # ---------------------------------------------------------------------------------------------- grouped protocol
 
 
-def _drawn(cases: pd.DataFrame, config: Config, job: Job) -> pd.DataFrame:
+def _drawn(cases: pd.DataFrame, config: Config) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
     labels, groups = cases["stratum"].to_numpy(dtype=str), cases["joined"].to_numpy(dtype=str)
-    if config.folds > 1:
+    if config.leave_out:
+        held_out = [(cases[config.leave_out] == value).to_numpy() for value in _values(cases, config.leave_out)]
+    elif config.folds > 1:
         _enough_groups(labels, groups, config.folds)
         held_out = _stratified(labels, groups, config.folds, config.seed)
     else:
@@ -438,10 +466,45 @@ def _drawn(cases: pd.DataFrame, config: Config, job: Job) -> pd.DataFrame:
     for fold, chosen in enumerate(held_out):
         part = np.full(len(cases), TRAIN, dtype=object)
         part[chosen] = HELD_OUT
-        rest = np.flatnonzero(~chosen)
+        # Only where values are left out may patients of the held-out cases have others.
+        rest = np.flatnonzero(~np.isin(groups, groups[chosen]))
         part[rest[_carved(labels[rest], groups[rest], config.validation, config.seed)]] = VALIDATION
-        folds.append(cases.assign(fold=fold, part=part))
+        folds.append(cases.assign(fold=fold, part=part).iloc[np.union1d(rest, np.flatnonzero(chosen))])
     return pd.concat(folds, ignore_index=True)
+
+
+def _with_value(images: pd.DataFrame, excluded: dict[str, int], column: str) -> tuple[pd.DataFrame, dict[str, int]]:
+    """The images of which the column says something, and how many are left out.
+
+    Raises:
+        ConfigError: cases have no such column.
+    """
+    if column not in images:
+        from skinkit.audit.shortcuts import ORIGINS
+
+        known = [name for name in ORIGINS if name in images]
+        raise ConfigError(f"--leave-out {column}: cases have no such column", did_you_mean(column, known), "name one")
+    unknown = int(images[column].isna().sum())
+    reasons = {**excluded, f"without_{column}": unknown} if unknown else excluded
+    return images[images[column].notna()].reset_index(drop=True), dict(sorted(reasons.items()))
+
+
+def _values(cases: pd.DataFrame, column: str) -> list[Any]:
+    """The values of a column of which each is held out by one fold, sorted.
+
+    Raises:
+        ConfigError: fewer than two, or so many that it is no place where photos come from.
+    """
+    from skinkit.evaluation.subgroups import MOST_VALUES
+
+    values = sorted(cases[column].unique())
+    if not 2 <= len(values) <= MOST_VALUES:
+        raise ConfigError(
+            f"--leave-out {column}: {len(values)} values{f' ({listed(map(str, values))})' if values else ''}",
+            f"2 to {MOST_VALUES}, each held out by a fold",
+            "name a column that says where photos come from, such as centre, device or cohort",
+        )
+    return values
 
 
 def _following(split: Artifact, cases: pd.DataFrame, config: Config) -> pd.DataFrame:

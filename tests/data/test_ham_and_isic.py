@@ -64,6 +64,7 @@ def test_age_0_and_unknown_words_are_not_known_and_the_median_age_is(cohorts: di
     lacking = frame.loc["ISIC_0024307"]
     assert pd.isna(lacking["age_years"])
     assert lacking[["sex", "site"]].isna().all()
+    assert frame["centre"].tolist() == ["vidir_modern", "rosendahl", "rosendahl", "rosendahl"]
     assert pd.isna(cohorts["isic-2019"].set_index("image_id").loc["ISIC_0024306", "age_years"])
     encoder = Encoder.fit("isic", frame, INDICATOR)
     age = [i for i, owner in enumerate(encoder.attributes) if owner == "age_years"]

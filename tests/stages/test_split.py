@@ -426,3 +426,60 @@ def test_any_split_may_be_over_masks_and_one_without_any_is_refused(workspace: W
     assert "mask" in error.value.found
     (labelled,), _ = run_stage(workspace, "split", name="masks", over="diagnosis")
     assert len(labelled.table()) == 60
+
+
+def of_centres(n: int = 240) -> list[dict[str, Any]]:
+    """Rows of three centres; some patients were seen at two, and of some cases the centre is not known."""
+    centres = np.random.default_rng(7).choice(["a", "b", "c", None], n, p=[0.5, 0.3, 0.15, 0.05])
+    return [{**row, "centre": centre} for row, centre in zip(many(n), centres, strict=True)]
+
+
+def test_every_value_is_held_out_once_and_its_patients_teach_nothing(workspace: Workspace) -> None:
+    rows = of_centres()
+    write_cases(workspace, "pad", rows)
+    frame, artifact, said = one(workspace, leave_out="centre")
+    centre = {row["image_id"]: row["centre"] for row in rows}
+    assert artifact.info["leave_out"] == {"column": "centre", "values": ["a", "b", "c"]}
+    assert artifact.info["excluded"]["without_centre"] == sum(value is None for value in centre.values())
+    assert "without centre b" in said
+    for fold, value in enumerate(["a", "b", "c"]):
+        of = frame[frame["fold"] == fold]
+        held = of[of["part"] == "held_out"]
+        assert {centre[image] for image in held["image_id"]} == {value}
+        assert len(held) == sum(v == value for v in centre.values())
+        others = of[of["part"] != "held_out"]
+        assert not set(others["group_id"]) & set(held["group_id"])
+        assert value not in {centre[image] for image in others["image_id"]}
+        assert of.groupby("group_id")["part"].nunique().max() == 1
+        assert set(others["part"]) == {"train", "validation"}
+    assert (frame["part"] == "held_out").sum() == sum(value is not None for value in centre.values())
+
+
+def test_a_near_identical_pair_of_two_centres_teaches_nothing_about_itself(workspace: Workspace) -> None:
+    rows = of_centres()
+    a = next(row for row in rows if row["centre"] == "a")
+    b = next(row for row in rows if row["centre"] == "b" and row["patient_id"] != a["patient_id"])
+    a["dhash"] = b["dhash"] = "00ff00ff0f0f0f0f"
+    write_cases(workspace, "pad", rows)
+    frame, _, _ = one(workspace, leave_out="centre")
+    for held, other, fold in ((a, b, 0), (b, a, 1)):
+        of = frame[frame["fold"] == fold].set_index("image_id")["part"]
+        assert of[held["image_id"]] == "held_out"
+        assert other["image_id"] not in of
+    assert (frame["part"] == "held_out").sum() == sum(row["centre"] is not None for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({"leave_out": "center"}, "no such column"),
+        ({"leave_out": "image_id"}, "240 values"),
+        ({"leave_out": "modality"}, "1 values"),
+        ({"leave_out": "centre", "folds": 3}, "with --protocol"),
+    ],
+)
+def test_a_column_that_divides_nothing_is_told(workspace: Workspace, given: dict[str, Any], found: str) -> None:
+    write_cases(workspace, "pad", [{**row, "centre": "a", "modality": "clinical"} for row in many()])
+    with pytest.raises(ConfigError) as error:
+        one(workspace, **given)
+    assert found in error.value.found
