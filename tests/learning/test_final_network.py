@@ -159,3 +159,20 @@ def test_adjusted_logits_answer_as_if_classes_were_equally_frequent() -> None:
     logits = network(given)["diagnosis"].detach()
     shifted = (logits + torch.log(torch.tensor([0.75, 0.25]))).log_softmax(1)
     torch.testing.assert_close(network.loss(given).detach(), -shifted[range(4), given["class"]].mean())
+
+
+def test_adjusted_logits_never_answer_a_class_without_a_case() -> None:
+    sizes = Sizes(("A", "B", "none"), {}, (60_000, 20_000, 0))
+    torch.manual_seed(0)
+    config = configured(concat.Concat, backbone="resnet18", side_px=32, logit_adjustment=1.0)
+    network = concat.Concat.build(config, sizes).eval()
+    with torch.no_grad():
+        network.output[1].bias.copy_(torch.tensor([0.0, 0.0, 3.0]))
+    given = {"image": torch.rand(8, 3, 32, 32), "class": torch.tensor([0, 0, 0, 0, 0, 0, 1, 1])}
+    assert network(given)["diagnosis"].argmax(1).eq(2).all()
+    steps = torch.optim.SGD(network.output.parameters(), lr=0.1)
+    for _ in range(100):
+        steps.zero_grad()
+        network.loss(given).backward()
+        steps.step()
+    assert network(given)["diagnosis"].softmax(1)[:, 2].max() < 0.05

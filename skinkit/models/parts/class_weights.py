@@ -20,10 +20,15 @@ def class_weights(how: str, sizes: Sizes) -> torch.Tensor:
 def log_frequencies(sizes: Sizes) -> torch.Tensor:
     """(K,) logarithm of each class's share of the training cases, less that of a fair share.
 
+    A class without a case counts as the most frequent one: a loss that sees it as rare would leave its logit as it
+    was, and without the adjustment it would then be the answer to every photo.
+
     Source: A. K. Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, eq. 10 (their loss; a constant
     added to all logits changes nothing).
     """
-    return -class_weights("inverse", sizes).log()
+    logs = -class_weights("inverse", sizes).log()
+    present = torch.tensor(sizes.class_counts or (1,) * len(sizes.answers)) > 0
+    return torch.where(present, logs, logs.max())
 
 
 def effective_class_prior(sizes: Sizes, weights: torch.Tensor, *, balanced: float = 0.0) -> torch.Tensor:
