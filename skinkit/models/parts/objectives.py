@@ -197,16 +197,8 @@ def contrastive_loss(embedding: torch.Tensor, names: torch.Tensor, temperature: 
         names: (rows,) int64; rows of the same name are each other's positives, those of -1 nobody's.
         temperature: t.
     """
-    import torch
-    import torch.nn.functional as functional
-
-    u = functional.normalize(embedding.float(), dim=1)
-    itself = torch.eye(len(u), dtype=torch.bool, device=u.device)
-    log_share = (u @ u.T / temperature).masked_fill(itself, -torch.inf).log_softmax(1)
-    positive = (names[:, None] == names[None]) & ~itself & (names != UNKNOWN)
-    n = positive.sum(1)
-    by_row = -torch.where(positive, log_share, 0).sum(1) / n.clamp(min=1)
-    return by_row.sum() / (n > 0).sum().clamp(min=1)
+    positive = (names[:, None] == names[None]) & (names != UNKNOWN)
+    return _contrasted(embedding, positive, ~positive, temperature)
 
 
 def domain_contrastive_loss(
@@ -221,20 +213,30 @@ def domain_contrastive_loss(
         domains: (rows,) int64, the meta-domain of each view.
         temperature: t.
     """
-    import torch
-    import torch.nn.functional as functional
+    view = cases[:, None] == cases[None]
+    alike = (classes[:, None] == classes[None]) & (classes != UNKNOWN)
+    positive = view | (alike & (domains[:, None] != domains[None]))  # eq. 2
+    return _contrasted(embedding, positive, ~view & ~alike, temperature)  # eq. 3
 
-    u = functional.normalize(embedding.float(), dim=1)
-    itself = torch.eye(len(u), dtype=torch.bool, device=u.device)
-    view = (cases[:, None] == cases[None]) & ~itself
-    alike = (classes[:, None] == classes[None]) & (classes != UNKNOWN) & ~itself & ~view
-    together = domains[:, None] == domains[None]
-    positive = view | (alike & ~together)  # eq. 2
-    counted = ~itself & ~(alike & together)  # eq. 3
-    log_share = (u @ u.T / temperature).masked_fill(~counted, -torch.inf).log_softmax(1)
-    n = positive.sum(1)
-    by_row = -torch.where(positive, log_share, 0).sum(1) / n.clamp(min=1)
-    return by_row.sum() / (n > 0).sum().clamp(min=1)
+
+def _contrasted(
+    embedding: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """Eq. 3 with these pairs: -log of each positive's share among its row's positives and negatives.
+
+    Args:
+        embedding: (rows, width).
+        positive: (rows, rows) bool; a row is no pair with itself, whatever it says.
+        negative: (rows, rows) bool, of other pairs.
+        temperature: t.
+    """
+    import torch
+    from pytorch_metric_learning.losses import SupConLoss
+
+    others = ~torch.eye(len(embedding), dtype=torch.bool, device=embedding.device)
+    pairs = (*(positive & others).nonzero(as_tuple=True), *(negative & others).nonzero(as_tuple=True))
+    loss: torch.Tensor = SupConLoss(temperature=temperature)(embedding.float(), indices_tuple=pairs)
+    return loss
 
 
 def _own_loss(network: Any, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
