@@ -314,7 +314,8 @@ TRAINED_ON = Schema(
             "part",
             "string",
             "train, validation, held_out, replay (drawn again, of a cohort that the model it starts from has learnt), "
-            "pretrain (learnt by a model it is made from alone) or unused (of a cohort that was not trained on)",
+            "pretrain (learnt by a model it is made from alone) or unused (of a cohort that was not trained on, or not "
+            "of the share that was)",
         ),
         ("group_id", "string", "what must not be split, as in the cases"),
         ("patient_id", "string", "the patient, null when not known"),
@@ -331,7 +332,7 @@ LEARNT_BEFORE = "pretrain"
 REPLAYED = "replay"
 """Part of the training rows of an earlier cohort that a second training draws from."""
 UNUSED = "unused"
-"""Part of the training and validation rows of a cohort in the split that a model was not trained on."""
+"""Part of the split's training and validation rows that a model was not trained on: of other cohorts, or not drawn."""
 LEARNT_LABEL = "diagnosis"
 """Further column of ``trained_on.parquet``: the diagnosis as it was when the model was trained."""
 LEARNT = ("train", "validation", REPLAYED, LEARNT_BEFORE)

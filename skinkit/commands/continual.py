@@ -2,12 +2,12 @@
 
 --order names the development cohorts as they are learnt, one after the other, on one split. Arms:
 
-  alone    each cohort from the starting weights: what no transfer gives
-  longer   the same with as many epochs as the whole sequence, so that longer training explains no gain
-  plain    each step goes on from the one before, by itself
-  replay   and a tenth of its draws come from the cohorts before
-  guided   and it learns what the model before says of them (a frozen teacher, T = 2), the new layers first
-  joint    all cohorts at once
+    alone    each cohort from the starting weights: what no transfer gives
+    longer   the same, as many epochs as the whole sequence together
+    plain    each step goes on from the one before, by itself
+    replay   and a tenth of its draws come from the cohorts before
+    guided   and it learns what the model before says of them (T = 2)
+    joint    all cohorts at once
 
 Classes that a cohort cannot have stay out of its loss. Every model is scored on the held-out cases of every cohort; the
 table gives the average after the last step, forgetting and backward transfer, and paired differences of arms with 95 %
@@ -48,7 +48,7 @@ class Config:
         tuple[str, ...], Help("development cohorts in the order they are learnt (default: as in skinkit.toml)",
                               metavar="NAME[,NAME]")
     ] = ()  # fmt: skip
-    arms: Annotated[tuple[str, ...], f"arms: {', '.join(ARMS)} (default: all but longer and replay)"] = (
+    arms: Annotated[tuple[str, ...], f"arms: {', '.join(ARMS)}"] = (
         "alone", "plain", "guided", "joint",
     )  # fmt: skip
     start: Annotated[
@@ -127,19 +127,11 @@ def planned(config: Config, order: Sequence[str]) -> list[Step]:
     Raises:
         ConfigError: an unknown arm.
     """
-    from skinkit.models import Network, trainable
-
     for arm in config.arms:
         if arm not in ARMS:
             raise ConfigError(f"--arms {arm!r}", did_you_mean(arm, ARMS), "name arms with commas")
     check_name(config.name, "prefix of the models' names")
-    kind = trainable(config.model)
-    if not issubclass(kind, Network) or kind.TASK != "classify":
-        raise ConfigError(
-            f"--model {config.model}, which is no network that classifies",
-            "a network that goes on from a trained one",
-            "name another, such as concat or dual_network",
-        )
+    refuse_no_network(config.model)
     shared: dict[str, Any] = {
         "model": config.model, "preset": config.preset, "attributes": config.attributes, "split": config.split,
         "seed": config.seed, "radiomics": "none",
@@ -167,6 +159,19 @@ def planned(config: Config, order: Sequence[str]) -> list[Step]:
             steps.append(Step(arm, model, {**options, "settings": settings}))
             before = model
     return steps
+
+
+def refuse_no_network(name: str) -> None:
+    """Refuse, with :class:`ConfigError`, a kind of model that is no network that classifies."""
+    from skinkit.models import Network, trainable
+
+    kind = trainable(name)
+    if not issubclass(kind, Network) or kind.TASK != "classify":
+        raise ConfigError(
+            f"--model {name}, which is no network that classifies",
+            "a network that goes on from a trained one",
+            "name another, such as concat or dual_network",
+        )
 
 
 def _epochs(config: Config) -> int:

@@ -2,12 +2,13 @@
 
 Two development cohorts on one split: --dermoscopic and --clinical. A backbone that is not trained looks at all photos
 once; arms are regressions on what it sees: FullDermoscopic, FullClinical, FineClinic (drawn from dermoscopic photos
-towards 30 % of the clinical patients), both together, and as many dermoscopic cases as clinical ones. Written are their
-scores on held-out cases of both sides, the gap G, transfer gain and cost with 95 % intervals over patients; distances
-of the domains, before and after both have the same resolution and JPEG; how much of the gap goes with light, blur, hue,
-tone, frame, size and area of the lesion (Shapley shares); a learning curve; and the photos of each domain that are
-nearest to and farthest from the other. Only classes that both cohorts have are told apart. Files are written to 'gap'
-of the workspace, or to --out.
+towards 30 % of the clinical patients), both together, and as many dermoscopic cases as clinical ones. With --model KIND
+arms are networks of that kind, fine-tuned on the photos; those that exist are reused. Written are their scores on
+held-out cases of both sides, the gap G, transfer gain and cost with 95 % intervals over patients; distances of the
+domains, before and after both have the same resolution and JPEG; how much of the gap goes with light, blur, hue, tone,
+frame, size and area of the lesion (Shapley shares); a learning curve; and the photos of each domain that are nearest to
+and farthest from the other. Only classes that both cohorts have are told apart. Files are written to 'gap' of the
+workspace, or to --out.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from skinkit.artifacts.artifact import Artifact, exists, open_artifact
 from skinkit.commands import Context, _test_access
 from skinkit.commands._output import folder_of, write_study
 from skinkit.commands._sampled_cases import numbers_of
+from skinkit.commands.continual import refuse_no_network
 from skinkit.errors import ConfigError, InputError, did_you_mean, listed
 from skinkit.evaluation.markdown import markdown_table, with_interval
 from skinkit.options import Help
@@ -32,9 +34,11 @@ if TYPE_CHECKING:
 
     from skinkit.evaluation.gap import Gap
     from skinkit.learning.examples import Photo
+    from skinkit.pipeline import Pipeline
     from skinkit.taxonomy import ClassSet
 
 FOLDER = "gap"
+TUNED = ("FullDermoscopic", "FullClinical", "EqualDermoscopic", "Clinical30", "FineClinic", "FineFull", "Joint")
 _SAME_SIZE, _SAME_QUALITY = (200, 150), 90
 """Of equalised photos: the box they fit in, and the JPEG quality."""
 _SHOWN = 6
@@ -57,6 +61,17 @@ class Config:
                                 metavar="S[,S]")] = "0.05,0.1,0.25,0.5,1"  # fmt: skip
     seeds: Annotated[int, "draws of each share"] = 3
     equalise: Annotated[bool, "also with the same resolution and JPEG in both cohorts"] = True
+    model: Annotated[
+        str, Help("kind of network that is fine-tuned in each arm, in place of the regressions", metavar="KIND")
+    ] = ""
+    arms: Annotated[tuple[str, ...], f"arms of --model: {', '.join(TUNED)} (default: all)"] = ()
+    preset: Annotated[str, "preset of that network, such as quick"] = ""
+    settings: Annotated[
+        tuple[str, ...], Help("setting of that network as NAME=VALUE, repeatable", metavar="NAME=VALUE")
+    ] = ()
+    tuned_weights: Annotated[
+        str, Help("what that network starts from, as 'skinkit train' takes it", metavar="PATH")
+    ] = ""
     seed: Annotated[int, "seed of all that is drawn"] = 0
     out: Annotated[str, "folder for the files (default: gap of the workspace)"] = ""
 
@@ -79,31 +94,39 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     seen = {name: look.features(_photos(name, of, workspace)) for name, of in rows.items()}
     rows, features = _of_shared_classes(classes, rows, seen)
     measured = {"as they are": _gap(config, context, workspace, rows, classes, features)}
+    gap = measured["as they are"]
+    tuned = _tuned(config, pipeline, split, rows, gap) if config.model else {}
     if config.equalise:
         same = {
             name: look.features([_Equalised(photo) for photo in _photos(name, of, workspace)])[0]
             for name, of in rows.items()
         }
         measured["equalised"] = _gap(config, context, workspace, rows, classes, same, properties=False)
-    gap = measured["as they are"]
     context.console.info("  arms, learning curve, distances and properties")
+    said = tuned or gap.said()
+    same_arms = measured["equalised"].said(()) if config.equalise and not tuned else {}
     answer: dict[str, Any] = {
         "dermoscopic": names[0],
         "clinical": names[1],
         "backbone": config.backbone,
+        "model": config.model or None,
+        "preset": config.preset or None,
+        "settings": list(config.settings),
         "classes": list(gap.classes),
         "n": {d.name: {"train": int(d.trained.sum()), "held_out": int((~d.trained).sum())} for d in (gap.d, gap.c)},
-        **gap.table(),
-        "equalised": measured["equalised"].table(("FullDermoscopic", "FullClinical")) if config.equalise else None,
-        "curve": gap.curve(shares, range(config.seed, config.seed + config.seeds)),
-        "factors": gap.factors(),
+        **gap.table(said),
+        "equalised": measured["equalised"].table(same_arms) if same_arms else None,
+        "curve": [] if tuned else gap.curve(shares, range(config.seed, config.seed + config.seeds)),
+        "factors": gap.factors(said["FullDermoscopic"]),
     }
+    if tuned:
+        answer["curve"] = _two_points(answer, config.seed)
     distances = {label: of.distances() for label, of in measured.items()}
     odds = distances["as they are"]["log_odds"]
     answer["distances"] = {label: {k: v for k, v in of.items() if k != "log_odds"} for label, of in distances.items()}
     for name, of in rows.items():
         held = of.loc[~of["trained"], ["case_id", "class"]]
-        _test_access.of_cases(workspace, FOLDER, name, held, config, model=config.backbone)
+        _test_access.of_cases(workspace, FOLDER, name, held, config, model=config.model or config.backbone)
     folder = folder_of(config.out, workspace, FOLDER)
     files = _figures(answer, rows, odds, workspace, folder)
     text = text_of(answer)
@@ -126,6 +149,98 @@ def _cohorts(config: Config, workspace: Workspace) -> tuple[str, str]:
     if config.most < 0 or config.seeds < 1:
         raise ConfigError(f"--most {config.most}, --seeds {config.seeds}", "0 or more, and 1 or more", "correct them")
     return config.dermoscopic, config.clinical
+
+
+def _tuned(
+    config: Config, pipeline: Pipeline, split: str, rows: Mapping[str, Any], gap: Gap
+) -> dict[str, dict[str, np.ndarray]]:
+    """Arm -> domain -> (n, K) what fine-tuned networks say of held-out cases, of the shared classes alone."""
+    said = {}
+    for arm, options in planned(config, split, rows).items():
+        name = f"{FOLDER}-{config.model}-{arm}"
+        pipeline.make("train", options, name=name)
+        for cohort in rows:
+            pipeline.make("predict", {}, cohorts=[cohort], name=name)
+        said[arm] = {
+            cohort: _predicted(pipeline.workspace, cohort, name, of.loc[~of["trained"], "case_id"], gap.classes)
+            for cohort, of in rows.items()
+        }
+    return said
+
+
+def _two_points(answer: Mapping[str, Any], seed: int) -> list[dict[str, Any]]:
+    """The learning curve, of the arms that learnt from a share of the clinical patients and from all of them."""
+    from skinkit.evaluation.altered import BALANCED
+    from skinkit.evaluation.gap import SHARE
+
+    ends = {"Clinical30": ("Clinical30", "FullClinical"), "FineClinic": ("FineClinic", "FineFull")}
+    values = {
+        arm: row["estimate"]
+        for arm, of in answer["arms"].items()
+        for row in of[answer["clinical"]]
+        if row["metric"] == BALANCED
+    }
+    return [
+        {"arm": curve, "share": share, "seed": seed, "value": values[arm]}
+        for curve, arms in ends.items()
+        for share, arm in zip((SHARE, 1.0), arms, strict=True)
+        if arm in values
+    ]
+
+
+def planned(config: Config, split: str, rows: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Arm -> its options of ``skinkit train``, each after that which it starts from.
+
+    Raises:
+        ConfigError: an unknown arm, or a model that is no network that classifies.
+    """
+    from skinkit.evaluation.gap import SHARE, WHOLE
+
+    for arm in config.arms:
+        if arm not in TUNED:
+            raise ConfigError(f"--arms {arm}", did_you_mean(arm, TUNED), "name arms with commas")
+    refuse_no_network(config.model)
+    d, c = rows
+    n = {name: int(of["trained"].sum()) for name, of in rows.items()}
+    first = {"weights": f"model:{FOLDER}-{config.model}-FullDermoscopic"}
+    of_arm: dict[str, dict[str, Any]] = {
+        "FullDermoscopic": {"cohorts": (d,)},
+        "FullClinical": {"cohorts": (c,)},
+        "EqualDermoscopic": {"cohorts": (d,), "share": min(1.0, n[c] / n[d])},
+        "Clinical30": {"cohorts": (c,), "share": SHARE},
+        "FineClinic": {"cohorts": (c,), "share": SHARE, **first},
+        "FineFull": {"cohorts": (c,), **first},
+        "Joint": {"cohorts": (d, c)},
+    }
+    shared = {
+        "model": config.model, "preset": config.preset, "settings": config.settings, "attributes": "none",
+        "radiomics": "none", "split": split, "seed": config.seed, "weights": config.tuned_weights,
+    }  # fmt: skip
+    return {arm: {**shared, **of_arm[arm]} for arm in TUNED if arm in {*(config.arms or TUNED), *WHOLE}}
+
+
+def _predicted(workspace: Workspace, cohort: str, model: str, cases: Any, classes: Sequence[str]) -> np.ndarray:
+    """(n, K) probabilities of these classes, which sum to 1.
+
+    Raises:
+        InputError: it could not say anything of a case.
+    """
+    import numpy as np
+
+    from skinkit.schemas import IMAGE, OK
+
+    columns = [f"p__diagnosis__{code}" for code in classes]
+    table = open_artifact(workspace.path(Ref("predictions", cohort, model))).table()
+    table = table[(table["level"] == IMAGE) & (table["status"] == OK)].set_index("case_id")
+    if lost := sorted(set(cases) - set(table.index)):
+        raise InputError(
+            f"{model} has no answer for {len(lost)} held-out cases of {cohort}: {listed(lost)}",
+            "an answer for every held-out case whose photo can be read",
+            f"see 'skinkit show {cohort}/predictions/{model}'",
+        )
+    chosen = table.loc[list(cases), columns].to_numpy(dtype=np.float64)
+    out: np.ndarray = chosen / np.maximum(chosen.sum(axis=1, keepdims=True), 1e-300)
+    return out
 
 
 def _shares(config: Config) -> list[float]:
@@ -386,10 +501,14 @@ def _page(answer: Mapping[str, Any], text: str, files: Mapping[str, str]) -> str
     counts = ", ".join(
         f"{name}: {of['train']} to learn from, {of['held_out']} held out" for name, of in answer["n"].items()
     )
+    tuned = " ".join(filter(None, (f"preset {answer['preset']}" if answer["preset"] else "", *answer["settings"])))
+    how = f"{answer['backbone']}, not trained"
+    if answer["model"]:
+        how = f"arms: {answer['model']}, fine-tuned ({tuned or 'its own settings'}); distances: {how}"
     pictures = [f"![{words}]({Path(files[kind]).name})" for kind, words in _PICTURES.items() if kind in files]
     return (
         f"# {answer['dermoscopic']} and {answer['clinical']}: the gap between dermoscopic and clinical photos\n\n"
-        f"{answer['backbone']}, not trained; classes {', '.join(answer['classes'])}; {counts}. Intervals: 95 %, over "
+        f"{how}; classes {', '.join(answer['classes'])}; {counts}. Intervals: 95 %, over "
         f"patients.\n\n" + "\n\n".join(pictures) + f"\n\n{text}"
     )
 

@@ -1,6 +1,7 @@
-"""What is lost between dermoscopic and clinical photos, on features of a backbone that is not trained.
+"""What is lost between dermoscopic and clinical photos.
 
-Arms are regressions on these features, balanced over classes, scored on held-out cases of both domains:
+Arms are regressions on the features of a backbone that is not trained, balanced over classes, or networks that are
+fine-tuned so, scored on held-out cases of both domains:
 
     EqualDermoscopic   as many dermoscopic cases as there are clinical ones
     FullDermoscopic    all dermoscopic cases
@@ -43,6 +44,8 @@ ARMS = (
     "EqualDermoscopic", "FullDermoscopic", "Clinical30", "FullClinical", "FineClinic", "FineFull", "Joint",
     "JointBalanced",
 )  # fmt: skip
+WHOLE = ("FullDermoscopic", "FullClinical")
+"""The arms of one domain, which the others are compared with."""
 SHARE = 0.3
 """Of the clinical patients in FineClinic."""
 C, C_FINE = ProbeConfig.c, 1e-2
@@ -184,30 +187,38 @@ class Gap:
         """Truth and patients of held-out cases."""
         return Cases(of.labels, of.groups, self.malignant, np.full(len(of.labels), THRESHOLD))
 
-    def table(self, arms: Sequence[str] = ARMS) -> dict[str, Any]:
+    def said(self, arms: Sequence[str] = ARMS) -> dict[str, dict[str, Floats]]:
+        """Arm -> domain -> (n, K) what the regressions say of held-out cases; FullDermoscopic, FullClinical always."""
+        train, held = self._parts()
+        return {
+            arm: {side.name: model.probability(side.features) for side in held}
+            for arm in dict.fromkeys((*arms, *WHOLE))
+            for model in [fitted(arm, *train, len(self.classes), seed=self.seed, first=self._first)]
+        }
+
+    def table(self, said: Mapping[str, Mapping[str, Floats]], arms: Sequence[str] = ()) -> dict[str, Any]:
         """Figures of each arm on both sides, eqs. 1 to 3 with intervals.
+
+        Args:
+            said: of :meth:`said`, or of networks; with :data:`WHOLE`.
+            arms: that are given; empty for all.
 
         Returns:
             ``arms``: arm -> domain -> rows of ``Cases.against`` with differences to FullClinical on clinical and to
             FullDermoscopic on dermoscopic cases (eq. 2, and eq. 3 with its sign turned); ``gap``: arm -> figure ->
             ``estimate``, ``lower``, ``upper`` of eq. 1.
         """
-        train, held = self._parts()
+        held = self._parts()[1]
         sides = {side.name: (side, self.cases(side), LeaveOut(side.groups, self.seed)) for side in held}
         # Patients may have photos in both domains: each is left out of both at once.
         everyone = LeaveOut(np.concatenate([side.groups for side in held]), self.seed)
-        whole = {self.d.name: "FullDermoscopic", self.c.name: "FullClinical"}
-        said = {
-            arm: {name: model.probability(side.features) for name, (side, _, _) in sides.items()}
-            for arm in dict.fromkeys((*arms, *whole.values()))
-            for model in [fitted(arm, *train, len(self.classes), seed=self.seed, first=self._first)]
-        }
+        whole = dict(zip((self.d.name, self.c.name), WHOLE, strict=True))
         figures = {
             arm: {name: cases.figures(said[arm][name], left_out) for name, (_, cases, left_out) in sides.items()}
             for arm in said
         }
         answer: dict[str, Any] = {"arms": {}, "gap": {}}
-        for arm in arms:
+        for arm in arms or said:
             of, both = figures[arm], [cases.figures(said[arm][name], everyone) for name, (_, cases, _) in sides.items()]
             answer["arms"][arm] = {
                 name: cases.against(figures[whole[name]][name], [of[name]]) for name, (_, cases, _) in sides.items()
@@ -261,8 +272,8 @@ class Gap:
             "log_odds": {self.d.name: odds[~domain], self.c.name: odds[domain]},
         }
 
-    def factors(self) -> dict[str, Any]:
-        """How much of the gap of FullDermoscopic goes with properties of the photos.
+    def factors(self, said: Mapping[str, Floats]) -> dict[str, Any]:
+        """How much of the gap of FullDermoscopic goes with properties of the photos, of what it says in each domain.
 
         Held-out dermoscopic cases are weighted so that a property is spread as in the clinical ones, class by class
         alike; what the gap then loses is the property's, by its Shapley share over all subsets of properties. One that
@@ -273,7 +284,7 @@ class Gap:
             dermoscopic cases then), ``n`` (cases of both sides), ``alone`` (property -> gap lost when it alone is
             matched) and ``shares`` (property -> Shapley share).
         """
-        held, model = self._parts()[1], self._first
+        held = self._parts()[1]
         names = tuple(
             name
             for name in self.d.factors
@@ -288,9 +299,7 @@ class Gap:
         n = [len(of) for of in labels]
         if len(shared) < 2 or min(n) < FEWEST_MATCHED:
             return {"gap": None, "matched": None, "effective": 0.0, "n": n, "alone": {}, "shares": {}}
-        hits = [
-            model.probability(of.features[r]).argmax(axis=1) == y for of, r, y in zip(held, rows, labels, strict=True)
-        ]
+        hits = [said[of.name][r].argmax(axis=1) == y for of, r, y in zip(held, rows, labels, strict=True)]
 
         def balanced(side: int, weights: Floats) -> float:
             of_class = [labels[side] == k for k in shared]

@@ -17,7 +17,7 @@ from skinkit.audit.leakage import Photos
 from skinkit.data import views
 from skinkit.errors import InputError, listed
 from skinkit.models.parts.protocol import UNKNOWN
-from skinkit.schemas import OK, REPLAYED
+from skinkit.schemas import OK, REPLAYED, UNUSED
 from skinkit.taxonomy import ClassSet
 
 if TYPE_CHECKING:
@@ -138,6 +138,23 @@ class DevelopmentRows:
         part = split["part"].mask(again, REPLAYED)
         return replace(self, split=split.assign(part=part).reset_index(drop=True))
 
+    def drawn(self, share: float, seed: int) -> DevelopmentRows:
+        """The same rows, where a fold learns from this share of its training patients alone, drawn at random.
+
+        Of one seed a smaller share is part of a larger one. Two classes stay in every fold that has them.
+        """
+        part = self.split["part"].astype(object).copy()
+        for fold in self.folds:
+            train = self.split.index[(self.split["fold"] == fold) & (self.split["part"] == "train")]
+            rows = self.frame.iloc[self.split.loc[train, "row"]]
+            groups = rows["group_id"].to_numpy(dtype=str)
+            order = np.random.default_rng([seed, fold]).permutation(np.unique(groups))
+            n = max(1, round(share * len(order)))
+            while n < len(order) and rows["class"][np.isin(groups, order[:n])].nunique() < 2:
+                n += 1
+            part[train[~np.isin(groups, order[:n])]] = UNUSED
+        return replace(self, split=self.split.assign(part=part))
+
     def refuse_leakage(self, allowed: str, near: Mapping[str, int], photos: Photos) -> None:
         """Refuse a split whose validation or held-out rows share a patient, lesion or image with training rows.
 
@@ -148,7 +165,7 @@ class DevelopmentRows:
         """
         overlaps = []
         for fold in self.folds:
-            rest = self.split["fold"] == fold
+            rest = (self.split["fold"] == fold) & (self.split["part"] != UNUSED)
             train = rest & self.split["part"].isin(["train", REPLAYED])
             left = self.frame.iloc[self.split.loc[rest & ~train, "row"]]
             overlaps.append(leakage.check(left, self.frame.iloc[self.split.loc[train, "row"]], photos, **near))

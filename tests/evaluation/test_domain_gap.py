@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -26,6 +28,10 @@ def domain(name: str, n: int, seed: int, *, shift: float = 0.0, turned: bool = F
     return Domain(name, features, labels, patients, trained, {"light": light, "other": rng.normal(size=n)})
 
 
+def factors_of(gap: Gap) -> dict[str, Any]:
+    return gap.factors(gap.said(())["FullDermoscopic"])
+
+
 @pytest.fixture(scope="module")
 def gap() -> Gap:
     d, c = standardised(domain("ham", 900, 1), domain("pad", 400, 2, shift=1.0, turned=True))
@@ -33,7 +39,7 @@ def gap() -> Gap:
 
 
 def test_the_gap_the_gain_and_the_cost_are_those_of_the_scores(gap: Gap) -> None:
-    table = gap.table()
+    table = gap.table(gap.said())
     assert tuple(table["arms"]) == ARMS
 
     def score(arm: str, name: str) -> float:
@@ -66,7 +72,7 @@ def test_held_out_cases_teach_nothing(gap: Gap) -> None:
 
 def test_what_goes_with_a_property_is_that_property_s(gap: Gap) -> None:
     """Light spoils photos, and differs between the domains; the other property does neither."""
-    found = gap.factors()
+    found = factors_of(gap)
     assert sum(found["shares"].values()) == pytest.approx(found["gap"] - found["matched"])
     assert found["shares"]["light"] > 3 * abs(found["shares"]["other"])
     assert 10 < found["effective"] <= found["n"][0]
@@ -103,24 +109,25 @@ def test_another_mix_of_classes_is_no_property_of_the_photos() -> None:
         return Domain(name, features, labels, patients, rng.random(1500) < 0.5, {"of_class": of_class})
 
     d, c = standardised(drawn("a", (0.2, 0.2, 0.6), 3), drawn("b", (0.6, 0.3, 0.1), 4))
-    found = Gap(d, c, CLASSES, np.array([True, True, False])).factors()
+    found = factors_of(Gap(d, c, CLASSES, np.array([True, True, False])))
     assert abs(found["gap"]) < 0.06
     assert abs(found["shares"]["of_class"]) < 0.03
 
 
 def test_properties_that_one_side_lacks_are_left_out_and_too_few_cases_said(gap: Gap) -> None:
     lacking = Domain(**{**vars(gap.c), "factors": {"other": gap.c.factors["other"]}})
-    assert set(Gap(gap.d, lacking, CLASSES, gap.malignant).factors()["shares"]) == {"other"}
+    assert set(factors_of(Gap(gap.d, lacking, CLASSES, gap.malignant))["shares"]) == {"other"}
     blind = Domain(**{**vars(gap.c), "factors": {**gap.c.factors, "light": np.full(len(gap.c.labels), np.nan)}})
-    assert set(Gap(gap.d, blind, CLASSES, gap.malignant).factors()["shares"]) == {"other"}
+    assert set(factors_of(Gap(gap.d, blind, CLASSES, gap.malignant))["shares"]) == {"other"}
     few = gap.c.rows(np.flatnonzero(~gap.c.trained)[:10].tolist() + np.flatnonzero(gap.c.trained).tolist())
-    assert Gap(gap.d, few, CLASSES, gap.malignant).factors()["gap"] is None
+    assert factors_of(Gap(gap.d, few, CLASSES, gap.malignant))["gap"] is None
 
 
 def test_a_patient_with_photos_in_both_domains_is_left_out_of_both_at_once() -> None:
     one, two = domain("same", 300, 5), domain("same", 300, 5)
     d, c = standardised(one, Domain(**{**vars(two), "name": "again"}))
-    found = Gap(d, c, CLASSES, np.array([True, True, False])).table(("FullDermoscopic",))["gap"]["FullDermoscopic"]
+    both = Gap(d, c, CLASSES, np.array([True, True, False]))
+    found = both.table(both.said(()), ("FullDermoscopic",))["gap"]["FullDermoscopic"]
     assert found[BALANCED]["estimate"] == 0
     ends = [found[BALANCED][end] for end in ("lower", "upper")]
     assert all(np.isnan(end) or abs(end) < 1e-6 for end in ends)  # the same photos: no difference is possible

@@ -51,6 +51,7 @@ def classifier(config: Config, job: Job, model: type[Any], settings: Any, partia
     rows = labelled(fused, job.inputs["split"], classes)
     again = replayed_cohorts(config, job.workspace)
     rows = rows.replaying(again) if again else rows
+    rows = rows.drawn(config.share, config.seed) if config.share < 1 else rows
     rows, synthetic = with_synthetic(config, job, rows, classes)
     is_network = issubclass(model, Network)
     images: np.ndarray | None = None
@@ -128,6 +129,7 @@ def classifier(config: Config, job: Job, model: type[Any], settings: Any, partia
         "segmenter_identities": sorted(identities),
         "cohorts": [name for name in fused if name not in again],
         **({"replay": {"share": config.replay, "cohorts": again}} if again else {}),
+        **({"share": config.share} if config.share < 1 else {}),
         **({"synthetic": synthetic.about()} if synthetic is not None else {}),
         "weights": start.as_dict() if start is not None else None,
         **({"teacher": teacher.as_dict()} if teacher is not None else {}),

@@ -151,6 +151,14 @@ class Config:
             metavar="NAME[,NAME]",
         ),
     ] = ()
+    share: Annotated[
+        float,
+        Help(
+            "share of the training patients that a classifier learns from, drawn by --seed; validation rows stay",
+            if_given=True,
+            rare=True,
+        ),
+    ] = 1.0
     replay: Annotated[
         float,
         Help(
