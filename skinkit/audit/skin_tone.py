@@ -24,8 +24,8 @@ ANGLE, TONE = "ita_deg", "ita_group"
 _LONGER_PX = 512
 
 
-def toned(images: pd.DataFrame, root: Path, *, jobs: int = 1, console: Console | None = None) -> pd.DataFrame:
-    """The images with :data:`ANGLE` and :data:`TONE`; null where a file cannot be read or shows too little skin.
+def angles(images: pd.DataFrame, root: Path, *, jobs: int = 1, console: Console | None = None) -> pd.Series:
+    """(n,) float64 :data:`ANGLE` of the images; null where a file cannot be read or shows too little skin.
 
     Args:
         images: with ``image_path``.
@@ -34,9 +34,18 @@ def toned(images: pd.DataFrame, root: Path, *, jobs: int = 1, console: Console |
         console: shows the progress.
     """
     how: dict[str, Any] = {"label": "reading skin tones", "jobs": jobs, "console": console}
-    angle = measured(measure, images, root, (ANGLE,), **how)[ANGLE].astype("float64")
-    out = images.assign(**{ANGLE: angle})
-    out[TONE] = [tone_of(value) for value in angle]
+    return measured(measure, images, root, (ANGLE,), **how)[ANGLE].astype("float64")
+
+
+def toned(images: pd.DataFrame, of: pd.Series) -> pd.DataFrame:
+    """The images with :data:`ANGLE` and :data:`TONE`.
+
+    Args:
+        images: n rows.
+        of: angles of some of them, under their index.
+    """
+    out = images.assign(**{ANGLE: of.reindex(images.index).astype("float64")})
+    out[TONE] = [tone_of(value) for value in out[ANGLE]]
     return out
 
 

@@ -23,7 +23,10 @@ from skinkit.stats.metrics import ALL, LEVEL, MALIGNANT, NO_INTERVAL, Bools
 from skinkit.stats.notes import MINIMUM_PATIENTS, TOO_FEW_PATIENTS
 
 AGE_BANDS = ((0, 40, "<40"), (40, 60, "40-59"), (60, 200, "60+"))
-SUBGROUPS = ("sex", "age_band", "site", "fitzpatrick", "modality", "device", "centre", "cohort", "confirmed_by", "half")
+SUBGROUPS = (
+    "sex", "age_band", "site", "fitzpatrick", "ita_group", "modality", "device", "centre", "cohort", "confirmed_by",
+    "half",
+)  # fmt: skip
 ALWAYS = "confirmed_by=histopathology"
 """The subgroup that is always reported: histopathology is a more reliable truth than clinical diagnosis."""
 MOST_VALUES = 25

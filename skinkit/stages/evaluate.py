@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from skinkit.audit.test_access_log import Access
     from skinkit.evaluation.scoring import Evaluation, ScoringSettings
 
-VERSION = 7
+VERSION = 8
 SCHEMA = METRICS
 OF_MODEL = True
 
-SUBJECT = ("sex", "site", "modality", "confirmed_by", "age_years", "fitzpatrick", "device", "centre")
-"""Columns of the cases that make subgroups; the last two where a source has them."""
+SUBJECT = ("sex", "site", "modality", "confirmed_by", "age_years", "fitzpatrick", "device", "centre", "ita_group")
+"""Columns of the cases that make subgroups; device and centre where a source has them."""
 
 GOES_ON = (RefusedError, InputError)
 """Errors of one cohort that do not keep the others from being scored."""
@@ -83,8 +83,12 @@ class Config(Scoring):
     model: Annotated[str, replace(ONE_MODEL, identity=False)] = ""
     by: Annotated[
         tuple[str, ...],
-        "additional case columns that define subgroups; ita_group: the tone of the skin, measured in the photo",
+        "additional case columns that define subgroups",
     ] = ()
+    tones: Annotated[
+        bool,
+        "also subgroups by the tone of the skin (ITA), for which every scored photo is read once, and then remembered",
+    ] = True
     shortcut_files: Annotated[
         int, Help("largest number of image files the shortcut audit reads; 0: none", rare=True)
     ] = 500
@@ -125,8 +129,8 @@ def run(config: Config, job: Job) -> Artifact:
     classes = ClassSet.from_dict(predictions.info["classes"])
     images = job.inputs["cases"].table().assign(cohort=cohort)
     images = images[images["status"] == OK].sort_values(["case_id", "image_id"], kind="stable")
-    if skin_tone.TONE in config.by:
-        images = skin_tone.toned(images, job.cohort.root, jobs=job.jobs, console=job.console)
+    if (config.tones and config.subgroups) or skin_tone.TONE in config.by:
+        images = _toned(images, predictions.table(["case_id", "status"]), job)
     check_by(config.by, [str(name) for name in images.columns], f"the cases of {cohort}")
     table, excluded = _with_truth(*_in_question(predictions.table(), job), images, classes, config.by)
     if not (table["level"] == IMAGE).any():
@@ -228,6 +232,25 @@ def run(config: Config, job: Job) -> Artifact:
         return build.finish(pd.concat(rows, ignore_index=True), info=info, beside=beside)
 
 
+def _toned(images: pd.DataFrame, predicted: pd.DataFrame, job: Job) -> pd.DataFrame:
+    """The images with the tone of the skin in the first photo of each predicted case; null elsewhere."""
+    import numpy as np
+
+    from skinkit.artifacts.embedding_store import EmbeddingStore
+    from skinkit.audit import skin_tone
+
+    scored = images["case_id"].isin(predicted.loc[predicted["status"] == OK, "case_id"])
+    first = images[scored].drop_duplicates("case_id")
+    store = EmbeddingStore(job.workspace.root / "cache" / "skin_tones")
+    known = store.read(first["pixel_sha256"])
+    todo = first[~first["pixel_sha256"].isin(known)].drop_duplicates("pixel_sha256")
+    angles = skin_tone.angles(todo, job.cohort.root, jobs=job.jobs, console=job.console)
+    fresh = {h: np.array([a], np.float16) for h, a in zip(todo["pixel_sha256"], angles, strict=True) if a == a}
+    store.write(fresh)
+    by_photo = {pixels: float(angle[0]) for pixels, angle in {**known, **fresh}.items()}
+    return skin_tone.toned(images, first["pixel_sha256"].map(by_photo))
+
+
 def summary(artifacts: Sequence[Artifact]) -> dict[str, Any]:
     """The headline figures of every cohort, for the end of the command."""
     return {
@@ -315,7 +338,7 @@ def _declared_by(config: Config, workspace: Workspace) -> str:
     return "default" if not config.declared and written == config.primary == DEFAULT_ENDPOINT else "person"
 
 
-NOT_IN_LOG = ("allow_leakage", "shortcut_files", "model")
+NOT_IN_LOG = ("allow_leakage", "shortcut_files", "model", "tones")
 """Options that change no figure."""
 
 

@@ -26,7 +26,7 @@ def test_the_tone_of_each_photo_is_that_of_its_border(tmp_path: Path) -> None:
         rows.append({"image_id": name, "image_path": f"{name}.png"})
     (tmp_path / "broken.png").write_bytes(b"no picture")
     images = pd.DataFrame([*rows, {"image_id": "broken", "image_path": "broken.png"}], index=[5, 6, 7])
-    seen = skin_tone.toned(images, tmp_path)
+    seen = skin_tone.toned(images, skin_tone.angles(images, tmp_path))
     assert seen.index.tolist() == [5, 6, 7]
     assert seen[skin_tone.TONE].tolist()[:2] == ["very light", "dark"]
     assert seen[skin_tone.ANGLE].iloc[0] == pytest.approx(np.degrees(np.arctan2(32, 14)), abs=1.5)
@@ -39,7 +39,18 @@ def test_metrics_are_stated_by_tone(tmp_path: Path) -> None:
     written.run_stage(workspace, "predict", name="lightgbm", cohorts=["jinan"])
     for file in sorted((workspace.root / "jinan").glob("*.png"))[::2]:
         Image.fromarray((np.asarray(Image.open(file)) * 0.4).astype(np.uint8)).save(file)
-    how = {"bootstrap": 20, "shortcuts": False, "minimum": 1}
-    written.run_stage(workspace, "evaluate", name="lightgbm", cohorts=["jinan"], by=("ita_group",), **how)
-    table = open_artifact(workspace.path(Ref("metrics", "jinan", "lightgbm"))).table()
-    assert table["subgroup"].astype(str).str.startswith("ita_group=").any()
+
+    def subgroups(**how: object) -> set[str]:
+        options = {"bootstrap": 20, "shortcuts": False, "minimum": 1, **how}
+        written.run_stage(workspace, "evaluate", name="lightgbm", cohorts=["jinan"], **options)
+        table = open_artifact(workspace.path(Ref("metrics", "jinan", "lightgbm"))).table()
+        return {name for name in table["subgroup"].astype(str) if name.startswith("ita_group=")}
+
+    assert not subgroups(tones=False)
+    assert not subgroups(subgroups=False)
+    stated = subgroups()
+    assert len(stated) > 1
+    assert subgroups(tones=False, by=("ita_group",)) == stated
+    for file in (workspace.root / "jinan").glob("*.png"):
+        file.unlink()
+    assert subgroups(bootstrap=30) == stated  # remembered
