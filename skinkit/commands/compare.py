@@ -4,9 +4,11 @@ Name two models of the workspace (compared on every development and external coh
 tables in the format of 'skinkit score'. Differences are B minus A, with paired 95 % intervals over
 patients, and words on which side is better. An interval that holds 0 does not show that they are equal: declare a
 margin beforehand (--margin auroc=0.02) to test equivalence and non-inferiority. Models of different malignant sets are
-refused (exit 5), and so are different cases, unless --common restricts them to the shared ones. --seeds reports the
-mean and standard deviation of models that differ only in their seed. Files are written to 'compare/<cohort>' of the
-workspace, or to --out: JSON and a figure.
+refused (exit 5), and so are different cases, unless --common restricts them to the shared ones. A side may be one
+model trained with several seeds, joined by +: 'skinkit compare a0+a1+a2 b0+b1+b2' compares means over seeds, and gives
+the difference of each seed. --seeds reports the mean and standard deviation of models that differ only in their seed.
+Models that answer several tasks are also compared by their means over tasks. Files are written to 'compare/<cohort>' of
+the workspace, or to --out: JSON and a figure.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from skinkit.evaluation.comparison import ComparedModel
 
 FOLDER = "compare"
+_SEEDS = "+"
+"""Between models of one side that differ in their seed."""
 _TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
 
 
@@ -69,16 +73,17 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
             "two models or tables, or two or more with --seeds",
             "for example 'skinkit compare frozen_probe lightgbm'",
         )
-    if len(set(names)) < len(names):
+    tables = [Path(name).suffix.lower() in _TABLES for name in names]
+    if any(tables) != all(tables):
+        raise ConfigError(f"{' and '.join(names)}", "two models, or two tables", "compare like with like")
+    every = [one for name in names for one in (name.split(_SEEDS) if not all(tables) else [name])]
+    if len(set(names)) < len(names) or len(set(every)) < len(every):
         raise ConfigError(f"{', '.join(names)} to compare", "different models", "name each of them once")
     if config.minimum < 1:
         raise ConfigError(f"--minimum {config.minimum}", "1 or more", "correct --minimum")
     if config.margin and config.seeds:
         raise ConfigError("--margin with --seeds", "two models to compare", "leave one of them out")
     _margins(config)
-    tables = [Path(name).suffix.lower() in _TABLES for name in names]
-    if any(tables) != all(tables):
-        raise ConfigError(f"{' and '.join(names)}", "two models, or two tables", "compare like with like")
     if all(tables):
         folder = Path(config.out) if config.out else None
         sides = [_table(name, config, context) for name in names]
@@ -101,11 +106,36 @@ def _on_cohorts(config: Config, names: Sequence[str], context: Context) -> dict[
     cohorts = context.labelled(workspace)
     answers = {}
     for cohort in cohorts:
-        metrics = [(name, pipeline.bring(Ref("metrics", cohort, name))) for name in names]
-        sides = [scored_side(name, artifact) for name, artifact in metrics]
-        answers[cohort] = _compared(config, sides, folder_of(config.out, workspace, FOLDER, cohort))
-        _test_access.used(workspace, "compare", cohort, metrics[0][1], config, model=" and ".join(names))
+        metrics = {name: [pipeline.bring(Ref("metrics", cohort, one)) for one in name.split(_SEEDS)] for name in names}
+        sides = [_of_seeds(name, artifacts) for name, artifacts in metrics.items()]
+        tasks = [] if config.seeds else _tasks(config, *metrics.items())
+        answers[cohort] = _compared(config, sides, folder_of(config.out, workspace, FOLDER, cohort), tasks)
+        _test_access.used(workspace, "compare", cohort, metrics[names[0]][0], config, model=" and ".join(names))
     return answers
+
+
+def _of_seeds(name: str, metrics: Sequence[Artifact], task: str = "") -> ComparedModel:
+    """One side, of the same model trained with each seed."""
+    first, *again = (scored_side(name, artifact, task).evaluation for artifact in metrics)
+    return replace(scored_side(name, metrics[0], task), evaluation=first, again=tuple(again))
+
+
+def _tasks(
+    config: Config, a: tuple[str, Sequence[Artifact]], b: tuple[str, Sequence[Artifact]]
+) -> list[dict[str, Any]]:
+    """Paired differences of means over the tasks that every model of both sides answers; none where it is one."""
+    from skinkit.evaluation import task_average
+
+    answered = [
+        {task for task, of in artifact.info.get("tasks", {}).items() if "classes" in of}
+        for _, artifacts in (a, b)
+        for artifact in artifacts
+    ]
+    tasks = sorted(set.intersection(*answered))
+    if not tasks:
+        return []
+    sides = [{task: _of_seeds(name, artifacts, task) for task in ("", *tasks)} for name, artifacts in (a, b)]
+    return task_average.differences(*sides, seed=config.seed)
 
 
 def scored_side(name: str, metrics: Artifact, task: str = "") -> ComparedModel:
@@ -177,8 +207,12 @@ def _table(name: str, config: Config, context: Context) -> ComparedModel:
     return ComparedModel(name, Evaluation(checked.table, checked.classes, {}, checked.malignant_set, "given"))
 
 
-def _compared(config: Config, sides: Sequence[ComparedModel], folder: Path | None) -> dict[str, Any]:
+def _compared(
+    config: Config, sides: Sequence[ComparedModel], folder: Path | None, tasks: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    from skinkit.artifacts.files import json_values
     from skinkit.evaluation import comparison
+    from skinkit.evaluation.markdown import with_interval
     from skinkit.figures import curves
 
     figures: dict[str, str] = {}
@@ -195,7 +229,14 @@ def _compared(config: Config, sides: Sequence[ComparedModel], folder: Path | Non
         )
         a, b = result["models"]["a"], result["models"]["b"]
         title = f"{Path(b).stem} minus {Path(a).stem}, {result['n']} cases"
-        text, stem = comparison.text_of(result), f"{Path(a).stem}-{Path(b).stem}"
+        if tasks:
+            result["means_over_tasks"] = json_values(list(tasks))
+        lines = [
+            f"  mean of {row['n_tasks']} tasks, {row['figure'].replace('_', ' ')}: "
+            f"{row['a']:.3f} and {row['b']:.3f}, {with_interval(row, 'difference', signed=True)}"
+            for row in tasks
+        ]
+        text, stem = "\n".join([comparison.text_of(result), *lines]), f"{Path(a).stem}-{Path(b).stem}"
         if folder is not None:
             unit = "difference (95 % interval)"
             rows = [{**row, "words": comparison.verdict_of(row)} for row in result["differences"]]

@@ -2,7 +2,9 @@
 
 Differences are B minus A. Each patient is left out of both models at once, so the effect of a difficult patient on both
 of them cancels (``stats.paired``). An interval that excludes 0, or a small p, shows a difference on these cases; it
-does not generalise to other hospitals. An interval that holds 0 does not show that two models are equal: that takes a
+does not generalise to other hospitals. Of a model that was trained with several seeds figures are means over them, and
+so is what they are without a patient; what a further seed would change is told by the differences of each seed, not by
+the interval. An interval that holds 0 does not show that two models are equal: that takes a
 margin, declared before the figures are seen, and an interval that lies within it.
 """
 
@@ -70,10 +72,12 @@ class ComparedModel:
     Attributes:
         name: of the model.
         evaluation: its predictions with their truth.
+        again: those of the same model trained with other seeds, on the same cases.
     """
 
     name: str
     evaluation: Evaluation
+    again: tuple[Evaluation, ...] = ()
 
     @property
     def cases(self) -> pd.DataFrame:
@@ -81,10 +85,29 @@ class ComparedModel:
         return self.evaluation.table[self.evaluation.images].set_index("case_id", drop=False).sort_index()
 
     def on(self, cases: Sequence[str]) -> Evaluation:
-        """The predictions of these cases only, in this order."""
+        """The predictions of these cases only, in this order; of the first seed."""
         one = self.evaluation
         table = self.cases.loc[list(cases)].reset_index(drop=True)
         return replace(one, table=table, thresholds={})
+
+    def seeds(self) -> list[ComparedModel]:
+        """The model of each seed by itself."""
+        return [ComparedModel(self.name, of) for of in (self.evaluation, *self.again)]
+
+    def measured(
+        self, cases: Sequence[str], left_out: LeaveOut, cluster: npt.NDArray[Any], parts: Sequence[str]
+    ) -> list[Replicated]:
+        """The metrics of each seed on these cases, with and without each patient.
+
+        Args:
+            cases: all of them predicted by every seed.
+            left_out: how patients are left out.
+            cluster: (n,) patient of each case.
+            parts: families of metrics.
+        """
+        return [
+            replicated(replace(one.on(cases).scored(None), cluster=cluster), left_out, parts) for one in self.seeds()
+        ]
 
 
 def common_cases(a: ComparedModel, b: ComparedModel, *, common: bool) -> list[str]:
@@ -101,9 +124,10 @@ def common_cases(a: ComparedModel, b: ComparedModel, *, common: bool) -> list[st
             "two models with the same malignant set: sensitivities to different diseases cannot be subtracted",
             "compare models of one malignant set, or give tables with --malignant",
         )
-    tables = [side.cases for side in (a, b)]
-    shared = sorted(set(tables[0].index) & set(tables[1].index))
-    for side, table in zip((a, b), tables, strict=True):
+    sides = [one for side in (a, b) for one in side.seeds()]
+    tables = [one.cases for one in sides]
+    shared = sorted(set.intersection(*(set(table.index) for table in tables)))
+    for side, table in zip(sides, tables, strict=True):
         alone = sorted(set(table.index) - set(shared))
         if alone and not common:
             raise RefusedError(
@@ -118,8 +142,8 @@ def common_cases(a: ComparedModel, b: ComparedModel, *, common: bool) -> list[st
             "compare them on one cohort",
         )
     truths = [np.isin(t.loc[shared, TRUTH], list(sets[0])) for t in tables]
-    if (truths[0] != truths[1]).any():
-        case = shared[int(np.flatnonzero(truths[0] != truths[1])[0])]
+    if (otherwise := np.flatnonzero(np.any([truth != truths[0] for truth in truths], axis=0))).size:
+        case = shared[int(otherwise[0])]
         raise RefusedError(
             f"case {case} is malignant for one model and benign for the other", "one truth", "correct the tables"
         )
@@ -148,15 +172,17 @@ def compare(
     Returns:
         ``models``, ``n``, ``n_clusters``, ``left_out`` (cases only one model predicted), ``identical`` (every
         probability and call is the same), ``margins``, ``differences`` (rows of :func:`_row`), ``not_compared`` (name
-        -> note of ``stats.notes``) and ``mcnemar`` (rows).
+        -> note of ``stats.notes``) and ``mcnemar`` (rows; none where a model has several seeds).
     """
     cases = common_cases(a, b, common=common)
     same_classes = a.evaluation.classes.classes == b.evaluation.classes.classes
     scored = [side.on(cases).scored(None) for side in (a, b)]
     scored[1] = replace(scored[1], cluster=scored[0].cluster)  # the same patients in both
     left_out = LeaveOut(scored[0].cluster, seed)
-    metrics = [replicated(one, left_out, PARTS) for one in scored]
-    identical = same_classes and _identical(*scored)
+    of_seeds = [side.measured(cases, left_out, scored[0].cluster, PARTS) for side in (a, b)]
+    metrics = [over_seeds(of) for of in of_seeds]
+    several = bool(a.again or b.again)
+    identical = not several and same_classes and _identical(*scored)
     differences, not_compared = [], {}
     for key, name in COMPARED.items():
         if key[0] == ALL and not same_classes:
@@ -167,17 +193,18 @@ def compare(
             not_compared[name] = notes[0]
         else:
             margin = (margins or {}).get(key[3])
-            differences.append({"name": name, **_row(key, metrics, identical=identical, margin=margin)})
+            row = _row(key, metrics, identical=identical, margin=margin)
+            differences.append({"name": name, **row, **(by_seed(key, of_seeds) if several else {})})
     tests = []
     patients = scored[0].cluster
-    if scored[0].called is not None and scored[1].called is not None:
+    if not several and scored[0].called is not None and scored[1].called is not None:
         truth = scored[0].is_malignant
         rights = [np.asarray(one.called == truth, dtype=bool) for one in scored]
         everyone = np.ones(len(truth), dtype=bool)
         for name, rows in (("all", everyone), ("malignant", truth), ("benign", ~truth)):
             answers = mcnemar(rights[0][rows], rights[1][rows], patients[rows])
             tests.append({"name": f"veto call, {name} cases", **answers})
-    if same_classes:
+    if same_classes and not several:
         classes = [one.predicted == one.truth for one in scored]
         tests.append({"name": "most probable class", **mcnemar(classes[0], classes[1], patients)})
     alone = {side.name: len(side.cases) - len(cases) for side in (a, b)}
@@ -194,6 +221,30 @@ def compare(
         "not_compared": not_compared,
         "mcnemar": [json_values(row) for row in tests],
     }
+
+
+def over_seeds(of_seeds: Sequence[Replicated]) -> Replicated:
+    """The mean over seeds of every metric that all of them have, and of its value without each patient."""
+    first = of_seeds[0]
+    if len(of_seeds) == 1:
+        return first
+    shared = [key for key in first.point if all(key in one.point for one in of_seeds)]
+    point = {
+        key: (float(np.mean([one.point[key][0] for one in of_seeds])), min(one.point[key][1] for one in of_seeds))
+        for key in shared
+    }
+    without = {key: np.mean([one.replicates[key] for one in of_seeds], axis=0) for key in shared}
+    return Replicated(first.table, point, without, first.left_out)
+
+
+def by_seed(key: Key, of_seeds: Sequence[Sequence[Replicated]]) -> dict[str, list[float]]:
+    """``by_seed``: B minus A of each seed; a side with one seed is the same for all. Else the values of each side."""
+    a, b = ([one.point[key][0] for one in side] for side in of_seeds)
+    if 1 not in (len(a), len(b)) and len(a) != len(b):
+        return {"a_by_seed": a, "b_by_seed": b}
+    n = max(len(a), len(b))
+    pairs = zip(a * (n // len(a)), b * (n // len(b)), strict=True)
+    return {"by_seed": [second - first for first, second in pairs]}
 
 
 def _identical(a: ScoredCases, b: ScoredCases) -> bool:
@@ -341,8 +392,11 @@ def text_of(result: Mapping[str, Any]) -> str:
         lines.append(
             f"  {name:44}{row['a']:>8.3f}{row['b']:>8.3f}{change:>9}   {ends:<19} {p:<7} {verdict_of(row)}".rstrip()
         )
+        if of_seeds := row.get("by_seed"):
+            lines.append(f"  {'':60}{', '.join(f'{value:+.3f}' for value in of_seeds)} by seed")
     lines += [f"  {name:44}not compared: {words_of(note)}" for name, note in result["not_compared"].items()]
-    lines += ["", f"  {'McNemar, exact, over patients':44}{'only A':>8}{'only B':>8}{'cases':>9}   p"]
+    if result["mcnemar"]:
+        lines += ["", f"  {'McNemar, exact, over patients':44}{'only A':>8}{'only B':>8}{'cases':>9}   p"]
     lines += [
         f"  {row['name']:44}{row['only_a_right']:>8}{row['only_b_right']:>8}{row['n']:>9}   {row['p']:.3g}"
         for row in result["mcnemar"]

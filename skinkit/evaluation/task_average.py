@@ -9,12 +9,11 @@ classes are uneven: on the official test set of derm7pt it is 0.618 over eight t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from skinkit.evaluation.comparison import ComparedModel, common_cases
+from skinkit.evaluation.comparison import PARTS, ComparedModel, common_cases, over_seeds
 from skinkit.evaluation.markdown import with_interval
 from skinkit.evaluation.metric_table import Key, Replicated, ScoredCases, replicated
 from skinkit.evaluation.scoring import HEADLINE, Evaluation
@@ -79,10 +78,12 @@ def differences(
     if not tasks:
         return []
     shared = {task: common_cases(a[task], b[task], common=True) for task in tasks}
-    sides = [{task: models[task].on(shared[task]).scored(None) for task in tasks} for models in (a, b)]
-    left_out = LeaveOut(np.concatenate([of.cluster for of in sides[0].values()]), seed)
-    paired = {task: replace(of, cluster=sides[0][task].cluster) for task, of in sides[1].items()}
-    first, second = ({task: replicated(of, left_out) for task, of in side.items()} for side in (sides[0], paired))
+    cases = {task: a[task].on(shared[task]).scored(None) for task in tasks}
+    left_out = LeaveOut(np.concatenate([of.cluster for of in cases.values()]), seed)
+    first, second = (
+        {task: over_seeds(of[task].measured(shared[task], left_out, cases[task].cluster, PARTS)) for task in tasks}
+        for of in (a, b)
+    )
     rows = []
     for name, key in FIGURES.items():
         defined = [task for task in _defined(first, key) if task in _defined(second, key)]
@@ -90,7 +91,7 @@ def differences(
             continue
         means = [float(np.mean([of[task].point[key][0] for task in defined])) for of in (first, second)]
         without = np.mean([second[task].replicates[key] - first[task].replicates[key] for task in defined], axis=0)
-        found = paired_difference(means[1] - means[0], without, _patients_behind(sides[0], name))
+        found = paired_difference(means[1] - means[0], without, _patients_behind(cases, name))
         rows.append(
             {"figure": name, "a": means[0], "b": means[1], "difference": found.estimate, "lower": found.lower,
              "upper": found.upper, "p": found.p, "n_tasks": len(defined)}

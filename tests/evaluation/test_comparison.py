@@ -332,6 +332,50 @@ def test_a_margin_is_read_from_the_command_line(two_tables: Path, capsys: pytest
     assert cli.main(["compare", "--seeds", "a.csv,b.csv", "--margin", "auroc=0.1"]) == 2
 
 
+def of_seeds(name: str, models: tuple[int, ...], skill: float) -> comparison.ComparedModel:
+    first, *again = (side(name, cases(model=model, skill=skill)).evaluation for model in models)
+    return comparison.ComparedModel(name, first, tuple(again))
+
+
+def test_models_of_several_seeds_are_compared_by_their_means() -> None:
+    weak, strong = of_seeds("weak", (1, 2, 3), 1.0), of_seeds("strong", (4, 5, 6), 2.0)
+    asked: dict[str, Any] = {"seed": 0, "common": False, "minimum": 5}
+    result = comparison.compare(weak, strong, **asked)
+    singles = [comparison.compare(a, b, **asked) for a, b in zip(weak.seeds(), strong.seeds(), strict=True)]
+    for row in result["differences"]:
+        of_each = [next(r for r in one["differences"] if r["name"] == row["name"]) for one in singles]
+        assert row["by_seed"] == pytest.approx([one["difference"] for one in of_each])
+        assert row["difference"] == pytest.approx(np.mean(row["by_seed"]))
+        assert row["a"] == pytest.approx(np.mean([one["a"] for one in of_each]))
+    area = next(row for row in result["differences"] if row["name"] == "AUROC, macro")
+    assert area["verdict"] == comparison.B_BETTER
+    # Errors of single trainings that differ average out, so the mean is known better than one of them.
+    widths = [next(r for r in one["differences"] if r["name"] == "AUROC, macro") for one in singles]
+    assert area["upper"] - area["lower"] < min(one["upper"] - one["lower"] for one in widths)
+    assert result["mcnemar"] == []
+    assert "by seed" in comparison.text_of(result)
+
+
+def test_a_model_without_a_seed_is_compared_with_each_seed_of_the_other() -> None:
+    probe, network = of_seeds("probe", (1,), 1.0), of_seeds("network", (4, 5, 6), 2.0)
+    row = comparison.compare(probe, network, seed=0, common=False, minimum=5)["differences"][0]
+    assert len(row["by_seed"]) == 3
+    assert row["difference"] == pytest.approx(np.mean(row["by_seed"]))
+    twice = comparison.ComparedModel("probe", probe.evaluation, (probe.evaluation,))
+    again = comparison.compare(twice, network, seed=0, common=False, minimum=5)["differences"][0]
+    assert (again["difference"], again["lower"]) == pytest.approx((row["difference"], row["lower"]))
+    assert "by_seed" not in again  # two and three seeds make no pairs
+
+
+def test_seeds_that_lack_a_case_are_refused() -> None:
+    whole, table = side("a", cases(model=1)), cases(model=2)
+    one = comparison.ComparedModel("b", side("b", table).evaluation, (side("b", table[:-2]).evaluation,))
+    with pytest.raises(RefusedError) as error:
+        comparison.compare(whole, one, seed=0, common=False, minimum=5)
+    assert "2 cases" in error.value.found
+    assert comparison.compare(whole, one, seed=0, common=True, minimum=5)["n"] == 238
+
+
 def test_what_cannot_be_compared_is_refused() -> None:
     asked = {"seed": 0, "minimum": 5}
     a = side("a", cases())
