@@ -101,7 +101,9 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     files = _drawn(order, answer, folder)
     text = text_of(order, answer)
     how = f"{config.model}, preset {config.preset or 'none'}, order {', '.join(order)}, seed {config.seed}"
-    page = f"# {' -> '.join(order)}: gained, kept, forgotten\n\n{how}. Intervals: 95 %, over patients.\n\n{text}"
+    picture = f"![balanced accuracy after each step]({FOLDER}.png)\n\n" if files else ""
+    title = f"{' -> '.join(order)}: gained, kept, forgotten"
+    page = f"# {title}\n\n{how}. Intervals: 95 %, over patients.\n\n{picture}{text}"
     written = write_study(folder, FOLDER, answer, text, page=page, files=files)
     return {**written.body, "files": written.files, "text": written.text}
 
