@@ -12,8 +12,6 @@ from typing import Any
 
 import pandas as pd
 
-from skinkit.audit.photo_files import measured
-from skinkit.console import Console
 from skinkit.images.decode import decode
 from skinkit.images.encode import shrunk
 from skinkit.images.lab import tone_of, typology_angle
@@ -22,19 +20,6 @@ from skinkit.images.pixels import read_bytes
 ANGLE, TONE = "ita_deg", "ita_group"
 """Columns: the angle in degrees, and its group (``skinkit.images.lab.TONES``)."""
 _LONGER_PX = 512
-
-
-def angles(images: pd.DataFrame, root: Path, *, jobs: int = 1, console: Console | None = None) -> pd.Series:
-    """(n,) float64 :data:`ANGLE` of the images; null where a file cannot be read or shows too little skin.
-
-    Args:
-        images: with ``image_path``.
-        root: folder of the paths.
-        jobs: processes.
-        console: shows the progress.
-    """
-    how: dict[str, Any] = {"label": "reading skin tones", "jobs": jobs, "console": console}
-    return measured(measure, images, root, (ANGLE,), **how)[ANGLE].astype("float64")
 
 
 def toned(images: pd.DataFrame, of: pd.Series) -> pd.DataFrame:

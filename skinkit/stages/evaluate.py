@@ -237,15 +237,17 @@ def _toned(images: pd.DataFrame, predicted: pd.DataFrame, job: Job) -> pd.DataFr
     import numpy as np
 
     from skinkit.artifacts.embedding_store import EmbeddingStore
-    from skinkit.audit import skin_tone
+    from skinkit.audit import photo_files, skin_tone
 
     scored = images["case_id"].isin(predicted.loc[predicted["status"] == OK, "case_id"])
     first = images[scored].drop_duplicates("case_id")
     store = EmbeddingStore(job.workspace.root / "cache" / "skin_tones")
     known = store.read(first["pixel_sha256"])
     todo = first[~first["pixel_sha256"].isin(known)].drop_duplicates("pixel_sha256")
-    angles = skin_tone.angles(todo, job.cohort.root, jobs=job.jobs, console=job.console)
-    fresh = {h: np.array([a], np.float16) for h, a in zip(todo["pixel_sha256"], angles, strict=True) if a == a}
+    how: dict[str, Any] = {"label": "reading skin tones", "jobs": job.jobs, "console": job.console}
+    angles = photo_files.measured(skin_tone.measure, todo, job.cohort.root, (skin_tone.ANGLE,), **how)
+    pairs = zip(todo["pixel_sha256"], angles[skin_tone.ANGLE].astype("float64"), strict=True)
+    fresh = {pixels: np.array([angle], np.float16) for pixels, angle in pairs if angle == angle}
     store.write(fresh)
     by_photo = {pixels: float(angle[0]) for pixels, angle in {**known, **fresh}.items()}
     return skin_tone.toned(images, first["pixel_sha256"].map(by_photo))

@@ -12,7 +12,7 @@ import written_artifacts as written
 from PIL import Image
 
 from skinkit.artifacts.artifact import open_artifact
-from skinkit.audit import skin_tone
+from skinkit.audit import photo_files, skin_tone
 from skinkit.images.lab import from_lab
 from skinkit.workspace import Ref
 
@@ -26,7 +26,8 @@ def test_the_tone_of_each_photo_is_that_of_its_border(tmp_path: Path) -> None:
         rows.append({"image_id": name, "image_path": f"{name}.png"})
     (tmp_path / "broken.png").write_bytes(b"no picture")
     images = pd.DataFrame([*rows, {"image_id": "broken", "image_path": "broken.png"}], index=[5, 6, 7])
-    seen = skin_tone.toned(images, skin_tone.angles(images, tmp_path))
+    angles = photo_files.measured(skin_tone.measure, images, tmp_path, (skin_tone.ANGLE,), label="reading")
+    seen = skin_tone.toned(images, angles[skin_tone.ANGLE])
     assert seen.index.tolist() == [5, 6, 7]
     assert seen[skin_tone.TONE].tolist()[:2] == ["very light", "dark"]
     assert seen[skin_tone.ANGLE].iloc[0] == pytest.approx(np.degrees(np.arctan2(32, 14)), abs=1.5)
