@@ -38,7 +38,12 @@ if TYPE_CHECKING:
     from skinkit.taxonomy import ClassSet
 
 FOLDER = "gap"
-TUNED = ("FullDermoscopic", "FullClinical", "EqualDermoscopic", "Clinical30", "FineClinic", "FineFull", "Joint")
+TUNED = (
+    "FullDermoscopic", "FullClinical", "EqualDermoscopic", "Clinical30", "FineClinic", "FineFull", "FineHead", "Joint",
+    "JointBalanced", "ClinicalWays",
+)  # fmt: skip
+"""FineHead trains the head alone on clinical photos, JointBalanced draws both cohorts equally often, ClinicalWays shows
+half of the clinical photos as other ways of taking them would (``learning.meta_domains``)."""
 _SAME_SIZE, _SAME_QUALITY = (200, 150), 90
 """Of equalised photos: the box they fit in, and the JPEG quality."""
 _SHOWN = 6
@@ -210,13 +215,20 @@ def planned(config: Config, split: str, rows: Mapping[str, Any]) -> dict[str, di
         "Clinical30": {"cohorts": (c,), "share": SHARE},
         "FineClinic": {"cohorts": (c,), "share": SHARE, **first},
         "FineFull": {"cohorts": (c,), **first},
+        "FineHead": {"cohorts": (c,), **first, "settings": ("recipe.frozen_stages=4", "recipe.cached_views=0")},
         "Joint": {"cohorts": (d, c)},
+        "JointBalanced": {"cohorts": (d, c), "settings": ("recipe.balanced=1", "recipe.balanced_by=cohort")},
+        "ClinicalWays": {"cohorts": (c,), "settings": ("augment.meta_domains=all", "augment.meta_share=0.5")},
     }
     shared = {
-        "model": config.model, "preset": config.preset, "settings": config.settings, "attributes": "none",
-        "radiomics": "none", "split": split, "seed": config.seed, "weights": config.tuned_weights,
+        "model": config.model, "preset": config.preset, "attributes": "none", "radiomics": "none", "split": split,
+        "seed": config.seed, "weights": config.tuned_weights,
     }  # fmt: skip
-    return {arm: {**shared, **of_arm[arm]} for arm in TUNED if arm in {*(config.arms or TUNED), *WHOLE}}
+    return {
+        arm: {**shared, **of_arm[arm], "settings": (*config.settings, *of_arm[arm].get("settings", ()))}
+        for arm in TUNED
+        if arm in {*(config.arms or TUNED), *WHOLE}
+    }
 
 
 def _predicted(workspace: Workspace, cohort: str, model: str, cases: Any, classes: Sequence[str]) -> np.ndarray:

