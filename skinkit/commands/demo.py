@@ -63,7 +63,9 @@ _SETTINGS: Mapping[str, Mapping[str, Any]] = {
 class Config:
     """Options of the command."""
 
-    folder: Annotated[str, Help("workspace of the demo; created if absent", positional=True)] = "skinkit-demo"
+    folder: Annotated[str, Help("workspace of the demo; created if absent", positional=True, writes="workspace")] = (
+        "skinkit-demo"
+    )
     lesions: Annotated[int, "lesions of the development cohort; the others scale with it"] = 120
     seed: Annotated[int, "random seed of the lesions"] = 0
     tables: Annotated[bool, "without networks: Otsu's threshold, radiomics and LightGBM, in under a minute"] = False

@@ -48,7 +48,7 @@ _NO_TOKEN = "no token: this user may not write to the workspace, so nothing was 
 class Config:
     """Options of the command."""
 
-    csv: Annotated[str, Help("file to write (default: stdout)", metavar="<file>")] = ""
+    csv: Annotated[str, Help("file to write (default: stdout)", metavar="<file>", writes="table")] = ""
     encoding: Annotated[
         Literal["utf-8", "utf-8-sig", "gb18030"],
         "encoding of the file; Excel recognises UTF-8 by the byte order mark of utf-8-sig",
@@ -121,7 +121,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     with permissions.restored():
         if config.reidentify:
             os.umask(permissions.OWNER_ALONE)
-        write_atomic(path, data)
+        write_atomic(path, data, outside=True)
     summary = ", ".join(f"{n} {status}" for status, n in statuses.items()) or "nothing new"
     return {
         **answer,

@@ -24,7 +24,7 @@ from skinkit.commands._output import folder_of, write_study
 from skinkit.commands._sampled_cases import numbers_of
 from skinkit.errors import ConfigError, InputError, did_you_mean, listed
 from skinkit.evaluation.markdown import markdown_table, with_interval
-from skinkit.options import Help
+from skinkit.options import Help, folder_for_files
 from skinkit.workspace import Ref, Workspace
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Config:
     seeds: Annotated[int, "draws of each share"] = 3
     equalise: Annotated[bool, "also with the same resolution and JPEG in both cohorts"] = True
     seed: Annotated[int, "seed of all that is drawn"] = 0
-    out: Annotated[str, "folder for the files (default: gap of the workspace)"] = ""
+    out: Annotated[str, folder_for_files("folder for the files (default: gap of the workspace)")] = ""
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:

@@ -161,7 +161,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     steps = (
         ("run", "--log-format", "json", "--jobs", "1"),
         ("status", "--failed", "--json"),
-        ("export", "--csv", workspace / "artifacts" / "export.csv"),
+        ("export", "--csv", workspace / "export.csv"),
         ("show", "night/cases"),
     )
     for step in steps:
