@@ -124,10 +124,11 @@ def _remove_unfinished(path: Path) -> None:
 def _settle_folders(root: Path) -> None:
     """Flush the directory entries below a folder to the disk; the files are flushed already."""
     for folder in (root, *(path for path in root.rglob("*") if path.is_dir())):
-        _settle_folder(folder)
+        settle_folder(folder)
 
 
-def _settle_folder(folder: Path) -> None:
+def settle_folder(folder: Path) -> None:
+    """Flush the names of the files in a folder to the disk."""
     number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(number)
@@ -152,7 +153,7 @@ def put_in_place(partial: Path, path: Path) -> None:
             shutil.rmtree(previous)
         os.rename(path, previous)
     os.rename(partial, path)
-    _settle_folder(path.parent)
+    settle_folder(path.parent)
     shutil.rmtree(previous, ignore_errors=True)  # files still open on another machine are removed next time
 
 

@@ -1,9 +1,11 @@
 """export: predictions as a CSV table for a hospital information system, one row per case.
 
-Without --csv the table goes to stdout. Every export prints a token, also as 'token' in --json. Pass it as --since the
-next time: then only rows that differ from that export are written, each once, and the column 'change' says whether a
-row is new, corrected or withdrawn. No clock is involved. A token that this workspace does not know gives every row
-again, with a warning. Cases without a prediction are included with the reason.
+Without --csv the table goes to stdout. With it, the file's folder must exist, and only an earlier table of export is
+replaced. Cases without a prediction are included with the reason.
+
+Every export prints a token, also as 'token' in --json. Pass it as --since the next time: then only rows that differ
+from that export are written, each once, and the column 'change' says whether a row is new, corrected or withdrawn. No
+clock is involved. A token that this workspace does not know gives every row again, with a warning.
 
 --since also takes an ISO 8601 time or a run id (column 'run'). This goes by the machine's clock: if the clock was set
 back, rows are missing or come twice, and withdrawn rows are never in it.

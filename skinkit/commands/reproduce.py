@@ -195,6 +195,13 @@ def _workspace(study: Study, config: Config, present: Mapping[str, tuple[Wanted,
     folder = checked("--out", "workspace", config.out or f"reproduction-{study.name}", context)
     file = folder / SETTINGS_FILE
     if not file.is_file():
+        if folder.is_dir() and any(folder.iterdir()):
+            raise ConfigError(
+                f"{folder} has files, and none is {SETTINGS_FILE}", "a new folder, or a workspace", "name another --out"
+            )
+        for name, (_, source) in present.items():
+            if folder.resolve().is_relative_to(source):
+                raise ConfigError(f"{folder} is among the files of {name}", "a place outside", "name another --out")
         segmenter = config.segmenter or study.segmenter
         load_model(segmenter, "segment")
         cohorts = [

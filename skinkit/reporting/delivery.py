@@ -38,7 +38,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from skinkit.artifacts.files import digest, write_atomic
+from skinkit.artifacts.files import digest, settle_folder, write_atomic
 from skinkit.artifacts.locks import lock
 from skinkit.errors import ConfigError, InputError
 from skinkit.reporting.export_table import COLUMNS, IDS, Row
@@ -276,3 +276,4 @@ def _write(path: Path, ledger: Ledger) -> None:
     rows = [[*key, entry.ids, entry.history] for key, entry in ledger.entries.items()]
     record = {"ids": ledger.ids, "marks": ledger.marks, "rows": rows}
     write_atomic(path, json.dumps({"sha256": digest(record), **record}, ensure_ascii=False).encode())
+    settle_folder(path.parent)

@@ -233,6 +233,17 @@ def test_weights_do_not_replace_what_is_not_them(
     assert_refused(words, weights.PUBLIC[name].file, tmp_path, capsys, 5)
 
 
+def test_a_demo_replaces_no_workspace_that_has_sources(
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (workspace.root / "sources").mkdir()
+    assert_refused(["demo", str(workspace.root), "--draw-only"], "is not empty", tmp_path, capsys, 5)
+    again = ["demo", str(tmp_path / "demo"), "--draw-only", "--tables", "--lesions", "6"]
+    for drawn in (False, True):
+        assert (tmp_path / "demo").exists() is drawn
+        assert main(again) == 0
+
+
 # ------------------------------------------------------------------------------------------------------ temporary files
 
 _KILLED = """
