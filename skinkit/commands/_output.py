@@ -49,6 +49,9 @@ def checked_outputs(config: C, context: Context) -> Iterator[C]:
             config = dataclasses.replace(config, **{option.name: str(path)})  # type: ignore[type-var]
             if option.help.writes == "folder" and not (path / MARK).is_file():
                 made.append(path)
+    if made:
+        with contextlib.suppress(SkinkitError):  # some commands need no workspace
+            context.workspace()  # where it is private, so is what this process makes from now on
     for path in made:
         path.mkdir(exist_ok=True)
         write_atomic(path / MARK, _MARK_TEXT)

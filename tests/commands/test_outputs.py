@@ -199,6 +199,20 @@ def test_a_folder_is_written_to_again_and_again(workspace: Workspace, tmp_path: 
     assert main(["flow", "--cohort", "ward", "--out", str(older)]) == 0
 
 
+def test_a_private_workspace_makes_private_outputs(workspace: Workspace, tmp_path: Path) -> None:
+    file = workspace.root / "skinkit.toml"
+    file.write_text(file.read_text("utf-8").replace("[workspace]", "[workspace]\nprivate = true", 1), encoding="utf-8")
+    before = os.umask(0o022)
+    try:
+        assert main(["flow", "--cohort", "ward", "--out", str(tmp_path / "out")]) == 0
+        os.umask(0o022)
+        assert main(["export", "--csv", str(tmp_path / "out.csv")]) == 0
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "out", *(tmp_path / "out").rglob("*"), tmp_path / "out.csv"):
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
 @pytest.mark.parametrize("form", [["--encoding", "utf-8-sig", "--crlf"], ["--encoding", "gb18030"], []])
 def test_a_table_replaces_its_earlier_self(workspace: Workspace, tmp_path: Path, form: list[str]) -> None:
     file = tmp_path / "out.csv"

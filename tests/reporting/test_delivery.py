@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +26,7 @@ from written_artifacts import make_workspace
 from skinkit.artifacts import row_dates
 from skinkit.artifacts.artifact import Recipe
 from skinkit.artifacts.builder import Builder
+from skinkit.artifacts.locks import lock
 from skinkit.cli import main
 from skinkit.commands import Context, export
 from skinkit.console import Console
@@ -377,14 +379,29 @@ TestHospital = Hospital.TestCase
 TestHospital.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
 
 
+def test_artifacts_are_read_when_the_export_before_has_recorded_its_state(workspace: Workspace) -> None:
+    ledger = workspace.artifacts / "ward" / "deliveries" / "m" / "image.json"
+    received = []
+    with lock(ledger):
+        second = threading.Thread(target=lambda: received.extend(Receiver(workspace).fetch()))
+        second.start()
+        second.join(timeout=1.0)  # it waits: what it has read by now would be old
+        predict(workspace, {"a1": 77, "c2": 20})
+    second.join()
+    assert [row["malignancy"] for row in received] == [0.77, 0.2]
+
+
 def _receive(workspace: Workspace, ended: Any, failures: Any) -> None:
-    """Take deliveries until the writer has ended, and one more."""
+    """Take deliveries until the writer has ended, and one more; what is delivered never goes back."""
     receiver = Receiver(workspace)
+    exams = [0]
     try:
         last = False
         while not last:
             last = ended.is_set()
             receiver.fetch()
+            exams.append(int(receiver.rows["ward", "image", "a1"]["accession"].removeprefix("X")))
+        assert exams == sorted(exams)
         receiver.assert_complete()
         assert receiver.rows["ward", "image", "a1"]["malignancy"] == 0.3
     except BaseException as error:
