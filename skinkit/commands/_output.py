@@ -84,7 +84,7 @@ def checked(flag: str, writes: Writes, value: str, context: Context) -> Path:
         path = Path(value).expanduser()
         _check(path, named, writes, context)
     except (OSError, RuntimeError, ValueError) as error:  # a name too long, ~nobody, a NUL
-        why = getattr(error, "strerror", None) or error
+        why = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"{named}: {why}", "a path that this user may write to", "correct the path") from None
     return path
 
@@ -105,20 +105,24 @@ def _check(path: Path, named: str, writes: Writes, context: Context) -> None:
 
 
 def _forbidden(place: Path, context: Context) -> Iterator[tuple[Path, str]]:
-    """Folders in which nothing may be written, and what they are."""
-    roots = []
+    """Folders in which nothing may be written, and what they are.
+
+    A workspace may itself lie in a cohort's folder; what is written in it does not count as among the cohort's files.
+    """
+    roots: list[Path] = []
     for start in (context.folder, place.parent):
         with contextlib.suppress(ConfigError):
             roots.append(find_workspace(start))
+    sources = [(folder, f"a cohort's files ({_DESCRIPTION})") for folder in (place, *place.parents)]
+    sources = [(folder, what) for folder, what in sources if (folder / _DESCRIPTION).is_file()]
     for root in dict.fromkeys(roots):
         yield root / "artifacts", "the artifacts of a workspace"
         yield (root / "artifacts").resolve(), "the artifacts of a workspace"
         with contextlib.suppress(SkinkitError):  # the command says what is wrong with the settings
-            for cohort in load_workspace(root).cohorts.values():
-                yield Path(str(cohort.root)), f"the files of cohort {cohort.name}"
-    for folder in (place, *place.parents):
-        if (folder / _DESCRIPTION).is_file():
-            yield folder, f"a cohort's files ({_DESCRIPTION})"
+            cohorts = load_workspace(root).cohorts.values()
+            sources += [(Path(str(cohort.root)), f"the files of cohort {cohort.name}") for cohort in cohorts]
+    around = [root for root in roots if place.is_relative_to(root)]
+    yield from ((folder, what) for folder, what in sources if not any(folder in root.parents for root in around))
 
 
 def _file(is_ours: Callable[[bytes], bool], what: str) -> Callable[[Path, str], None]:

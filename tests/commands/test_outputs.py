@@ -98,6 +98,21 @@ def assert_refused(
     assert snapshot(tmp_path) == before
 
 
+def test_a_workspace_in_a_cohorts_folder_may_be_written_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = make_workspace(tmp_path / "hospital" / "w", {"ward": "inference"}, model="m")
+    settings = made.root / "skinkit.toml"
+    settings.write_text(settings.read_text("utf-8").replace('path = "ward"', 'path = ".."'), encoding="utf-8")
+    (tmp_path / "hospital" / "cohort.toml").touch()
+    write(made, Ref("cases", "ward"), [])
+    write(made, Ref("predictions", "ward", "m"), [])
+    monkeypatch.chdir(made.root)
+    assert main(["export", "--csv", "out.csv"]) == 0
+    assert_refused(["export", "--csv", "artifacts/out.csv"], "the artifacts", tmp_path, capsys)
+    assert_refused(["export", "--csv", "../out.csv"], "cohort", tmp_path, capsys)
+
+
 every_output = pytest.mark.parametrize(
     ("name", "option"), OUTPUTS, ids=[f"{name} {option.name}" for name, option in OUTPUTS]
 )

@@ -28,6 +28,7 @@ SECRETS = ("Zhang", "张三", "P-77", "LESION-5", "ACC-9001")
 @pytest.fixture
 def key_file(tmp_path: Path) -> Path:
     file = tmp_path / "keys" / "jinan.key"
+    file.parent.mkdir()
     make_key(file)
     return file
 
@@ -201,6 +202,9 @@ def test_a_cohort_that_gets_a_key_later_is_told_of_what_was_before(
 def test_init_makes_a_key_once(tmp_path: Path) -> None:
     source, key = hospital(tmp_path / "in"), tmp_path / "keys" / "new.key"
     asked = ("--cohort", f"ward=folder:{source}:inference", "--key", key)
+    assert skinkit("init", tmp_path / "w", *asked) == 2  # a folder that is not there is not made
+    assert not key.parent.exists()
+    key.parent.mkdir()
     assert skinkit("init", tmp_path / "w", *asked) == 0
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     before = key.read_bytes()
@@ -208,6 +212,7 @@ def test_init_makes_a_key_once(tmp_path: Path) -> None:
     assert skinkit("init", tmp_path / "v", *asked) == 0
     assert key.read_bytes() == before
     assert load_workspace(tmp_path / "w").cohort("ward").key_file == key
+    (tmp_path / "u").mkdir()
     assert skinkit("init", tmp_path / "u", *asked[:-1], tmp_path / "u" / "key") == 5
 
 
