@@ -37,32 +37,33 @@ _HEAD_BYTES = 4096
 def checked_outputs(config: C, context: Context) -> Iterator[C]:
     """The ``Config`` of a command with its outputs checked; a folder for files is made and marked.
 
-    A folder that the command leaves empty as it fails is removed again.
+    A folder that a failing command leaves empty is as it was before.
 
     Raises:
         ConfigError: as :func:`checked`.
     """
-    made: list[Path] = []
+    marked: list[tuple[Path, bool]] = []
     for option in options_of(type(config)):
         if option.help.writes and (value := getattr(config, option.name)):
             path = checked(option.flag, option.help.writes, value, context)
             config = dataclasses.replace(config, **{option.name: str(path)})  # type: ignore[type-var]
             if option.help.writes == "folder" and not (path / MARK).is_file():
-                made.append(path)
-    if made:
+                marked.append((path, path.exists()))
+    if marked:
         with contextlib.suppress(SkinkitError):  # some commands need no workspace
             context.workspace()  # where it is private, so is what this process makes from now on
-    for path in made:
+    for path, _ in marked:
         path.mkdir(exist_ok=True)
         write_atomic(path / MARK, _MARK_TEXT)
     try:
         yield config
     except BaseException:
-        for path in made:
+        for path, existed in marked:
             with contextlib.suppress(OSError):
                 if [file.name for file in path.iterdir()] == [MARK]:
                     (path / MARK).unlink()
-                    path.rmdir()
+                    if not existed:
+                        path.rmdir()
         raise
 
 

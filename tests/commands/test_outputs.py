@@ -195,6 +195,9 @@ def test_a_folder_of_other_files_stays_as_it_is(
     assert_refused(command(name, option, mine), "did not write", tmp_path, capsys)
     assert main(command(name, option, tmp_path / "new")) in (2, 4)  # there is nothing to work on
     assert not (tmp_path / "new").exists()
+    (tmp_path / "empty").mkdir()
+    assert main(command(name, option, tmp_path / "empty")) in (2, 4)
+    assert list((tmp_path / "empty").iterdir()) == []
 
 
 def test_a_folder_is_written_to_again_and_again(workspace: Workspace, tmp_path: Path) -> None:
