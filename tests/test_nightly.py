@@ -178,7 +178,8 @@ def test_a_table_waits_for_its_outbox_and_comes_once(ready: Path, tmp_path: Path
         assert len(list(share.iterdir())) == files
         assert (state / "token").read_text().startswith("ward/lightgbm/image/")
         assert {path.name for path in state.iterdir()} == {"lock", "logs", "summary.txt", "token"}
-    rows = [row for file in sorted(share.iterdir()) for row in csv.DictReader(file.open(encoding="utf-8-sig"))]
+    texts = [file.read_text(encoding="utf-8-sig") for file in sorted(share.iterdir())]
+    rows = [row for text in texts for row in csv.DictReader(text.splitlines())]
     predicted = [row["accession"] for row in rows if row["malignancy"]]
     assert sorted(predicted) == sorted(f"照片 {Path(name).stem}" for name in photos[:2])
 
