@@ -31,6 +31,7 @@ from skinkit.artifacts.builder import Share
 from skinkit.artifacts.files import json_values
 from skinkit.commands import COMMANDS, PANELS, SYNONYMS, Context, _photo, load_command
 from skinkit.commands._command_line import CommandHelp, Overview, flags_of, own_options, parameters_of, passed_values
+from skinkit.commands._output import checked_outputs
 from skinkit.console import Console, abandon
 from skinkit.errors import UNUSABLE, ConfigError, InputError, SkinkitError, did_you_mean
 from skinkit.options import make_config
@@ -380,7 +381,9 @@ def _command_function(name: str, console: Console) -> Callable[..., Answer]:
     def function(**values: Any) -> Answer:
         config = make_config(command.Config, passed_values(options, values), where="the command line")
         console.quiet = values["quiet"]
-        return _answered(command.run(config, _context(values, console)))
+        context = _context(values, console)
+        with checked_outputs(config, context) as checked:
+            return _answered(command.run(checked, context))
 
     return _with_signature(function, command.__doc__, name)
 

@@ -16,6 +16,8 @@ from skinkit.artifacts.files import json_values
 from skinkit.errors import ConfigError, did_you_mean
 
 C = TypeVar("C")
+Writes = Literal["", "table", "pack", "folder", "workspace", "downloads", "scratch", "key"]
+"""Kinds of outputs."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Help:
         flag: the option on the command line, where it is not the field's name (``for`` is a word of Python). A
             positional argument with a flag may be given either way.
         rare: rarely needed: the help shows it last.
+        writes: kind of output that the value names, which is checked before the command begins
+            (``skinkit.commands._output``); empty for any other option.
     """
 
     text: str
@@ -41,6 +45,12 @@ class Help:
     metavar: str = ""
     flag: str = ""
     rare: bool = False
+    writes: Writes = ""
+
+
+def folder_for_files(text: str) -> Help:
+    """The help of ``--out``: what is written there, or where to without it."""
+    return Help(text, metavar="DIR", writes="folder")
 
 
 MODEL = "trained model, as 'skinkit models list' names it"

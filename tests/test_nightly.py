@@ -157,6 +157,33 @@ def test_three_nights(ready: Path, tmp_path: Path) -> None:
     assert len(tables(work)) == 2
 
 
+def test_a_table_waits_for_its_outbox_and_comes_once(ready: Path, tmp_path: Path) -> None:
+    work, share = tmp_path / "w", tmp_path / "mount" / "tables"
+    shutil.copytree(ready, work)
+    photos = sorted(p.name for p in (ready.parent / "camera").iterdir())
+    state = work / "nightly"
+    state.mkdir()
+    (state / "until").write_text("2000-01-01T00:00:00+00:00\n")  # of a night before there were tokens
+    for photo in photos[:2]:
+        arrive(work, ready.parent, photo)
+        answer = night(work, SKINKIT_OUTBOX=str(share))
+        assert answer.returncode == 4, answer.stdout + answer.stderr
+        assert "waits for the outbox" in answer.stdout
+        assert not share.parent.exists()
+        assert not (state / "token").exists()
+    share.mkdir(parents=True)
+    for files in (2, 2):  # what waited, and what is new since; then nothing
+        answer = night(work, SKINKIT_OUTBOX=str(share))
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+        assert len(list(share.iterdir())) == files
+        assert (state / "token").read_text().startswith("ward/lightgbm/image/")
+        assert {path.name for path in state.iterdir()} == {"lock", "logs", "summary.txt", "token"}
+    texts = [file.read_text(encoding="utf-8-sig") for file in sorted(share.iterdir())]
+    rows = [row for text in texts for row in csv.DictReader(text.splitlines())]
+    predicted = [row["accession"] for row in rows if row["malignancy"]]
+    assert sorted(predicted) == sorted(f"照片 {Path(name).stem}" for name in photos[:2])
+
+
 def test_young_files_wait_and_settings_are_checked(ready: Path, tmp_path: Path) -> None:
     work = tmp_path / "w"
     shutil.copytree(ready, work)
@@ -174,6 +201,9 @@ def test_young_files_wait_and_settings_are_checked(ready: Path, tmp_path: Path) 
     assert night(work, SKINKIT_WORKSPACE="").returncode == 2
     assert night(work, SKINKIT_SETTLE_MIN="soon").returncode == 2
     assert night(work, SKINKIT_INBOX=str(work / "photos" / "new")).returncode == 2
+    for share in ("SKINKIT_INBOX", "SKINKIT_PHOTOS"):
+        assert night(work, **{share: str(tmp_path / "not" / "mounted")}).returncode == 4
+    assert not (tmp_path / "not").exists()
 
 
 @pytest.mark.slow

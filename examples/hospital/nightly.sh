@@ -9,6 +9,7 @@
 #     SKINKIT_PHOTOS      the folder the cohort reads; new files are moved here                  ($SKINKIT_WORKSPACE/photos)
 #     SKINKIT_INBOX       where photos and the table arrive                                      ($SKINKIT_WORKSPACE/inbox)
 #     SKINKIT_OUTBOX      where the tables for the information system go                         ($SKINKIT_WORKSPACE/outbox)
+#                         (folders that are named here must exist: one that is absent may be a share that is not mounted)
 #     SKINKIT_SETTLE_MIN  a file is taken when nothing has been written to it for so long        (10)
 #     SKINKIT_ENCODING    utf-8, utf-8-sig (Excel) or gb18030                                    (utf-8-sig)
 #     SKINKIT_KEY         key file, where ids are pseudonyms and the table is to have the real ones
@@ -53,7 +54,11 @@ case $inbox/ in
 "$photos"/*) stop 2 "the inbox $inbox lies in $photos, which would be read before files have arrived" ;;
 esac
 command -v "$skinkit" >/dev/null 2>&1 || stop 2 "no program $skinkit; set SKINKIT to its path, or PATH"
-for folder in "$photos" "$inbox" "$outbox" "$state/logs"; do
+for folder in ${SKINKIT_PHOTOS:+"$photos"} ${SKINKIT_INBOX:+"$inbox"}; do
+    [ -d "$folder" ] || stop 4 "no folder $folder; mount its share, or make it"
+done
+[ -n "${SKINKIT_OUTBOX:-}" ] || mkdir -p "$outbox" || stop 4 "$outbox cannot be made"
+for folder in "$photos" "$inbox" "$state/logs"; do
     mkdir -p "$folder" || stop 4 "$folder cannot be made"
 done
 
@@ -146,7 +151,7 @@ step() { # name, then the command; its answer is in $work/NAME.json
     child=
     case $code in
     0) ;;
-    3) worst=3 ;;
+    3) [ -n "$broke" ] || worst=3 ;;
     *)
         broke=$name
         worst=$code
@@ -157,25 +162,43 @@ step() { # name, then the command; its answer is in $work/NAME.json
 field() { # the value of a key in an answer, of the outermost or within its error
     sed -n "s/^ \{1,2\}\"$2\": \"\{0,1\}\(.*[^\",]\)\"\{0,1\},\{0,1\}\$/\1/p" "$work/$1.json" 2>/dev/null | head -n 1
 }
+# A table and the token that follows it wait in nightly/due until the table has its name in the outbox. A night that is
+# stopped, or finds no outbox, leaves them there, and the next one goes on: no later table overtakes it.
+table=
+deliver() {
+    [ -d "$state/due" ] || return 0
+    if [ -f "$state/due/table.csv" ]; then
+        table=$outbox/$(cat "$state/due/name")
+        [ -d "$outbox" ] && cp "$state/due/table.csv" "$table.part" && mv -f "$table.part" "$table" || {
+            rm -f "$table.part"
+            return 1
+        }
+        rm -f "$state/due/table.csv"
+    fi
+    [ ! -f "$state/due/token" ] || mv -f "$state/due/token" "$state/token" || return 1
+    rm -rf "$state/due" "$state/until"
+}
+deliver || { broke=outbox worst=4; }
 since=
-[ -f "$state/until" ] && since=$(cat "$state/until")
-table=$outbox/skinkit-$stamp.csv
+for file in until token; do # 'until' is a time, of a night before there were tokens
+    [ -f "$state/$file" ] && since=$(cat "$state/$file")
+done
 jobs=${SKINKIT_JOBS:+--jobs $SKINKIT_JOBS}
 # shellcheck disable=SC2086 # $jobs is two words or none
 {
     step predict predict --cohort "$cohort" $jobs &&
         step explain explain --cohort "$cohort" $jobs &&
         step report report --for clinic --cohort "$cohort" $jobs &&
+        [ ! -d "$state/due" ] &&
         step export export --cohort "$cohort" --csv "$work/table.csv" --encoding "$encoding" --crlf \
             ${since:+--since "$since"} ${SKINKIT_KEY:+--reidentify "$SKINKIT_KEY"}
 }
 new=$(field export rows)
-if [ -n "$new" ] && [ "$new" -gt 0 ]; then
-    # The table takes its name whole, and only then is it remembered what it held.
-    mv "$work/table.csv" "$table.part" && mv "$table.part" "$table" || { broke=outbox worst=4; }
-fi
 if [ -z "$broke" ] && [ -n "$new" ]; then
-    field export until >"$state/until.part" && mv "$state/until.part" "$state/until" || { broke=state worst=4; }
+    mkdir "$work/due" && field export token >"$work/due/token" && [ -s "$work/due/token" ] &&
+        { [ "$new" -eq 0 ] || mv "$work/table.csv" "$work/due/table.csv"; } &&
+        echo "skinkit-$stamp.csv" >"$work/due/name" && mv "$work/due" "$state/due" || { broke=state worst=4; }
+    deliver || { broke=outbox worst=4; }
 fi
 
 # ---- 3. the summary ------------------------------------------------------------------------------------------------
@@ -193,7 +216,8 @@ esac
     say "  there already, byte for byte:   $(count twice)"
     say "files still in the inbox:        $waiting   (younger than $settle minutes, or $(count stuck) that cannot be moved)"
     say "rows in the new table:           ${new:-none}"
-    [ -n "$new" ] && [ "$new" -gt 0 ] && say "  $table"
+    [ -n "$table" ] && say "  $table"
+    [ -d "$state/due" ] && say "  waits for the outbox: the next night delivers it"
     failed=$(field predict newly_failed)
     say "cases that failed newly:         ${failed:-unknown}   (all of them: skinkit status --failed -w $workspace)"
     say "worklist:                        $workspace/artifacts/report/clinic-$cohort/index.html"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import glob
 import hashlib
 import json
 import math
@@ -40,15 +42,27 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file atomically: readers, also after a crash, see all of it or none."""
-    with written_whole(path) as stream:
+def write_atomic(path: Path, data: bytes, *, outside: bool = False) -> None:
+    """Write a file atomically: readers, also after a crash, see all of it or none.
+
+    Args:
+        path: the file.
+        data: its content.
+        outside: as of :func:`written_whole`.
+    """
+    with written_whole(path, outside=outside) as stream:
         stream.write(data)
 
 
 @contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[IO[bytes]]:
+def written_whole(path: Path, *, outside: bool = False) -> Iterator[IO[bytes]]:
     """A file to write that is renamed to its final name once it is complete and flushed.
+
+    Args:
+        path: the file.
+        outside: it goes to a folder that is not skinkit's, which must be there, and where a killed run may leave
+            nothing: the file has no name until it is complete, and what a run left that was killed between naming and
+            renaming it, or on a file system where every file has a name, is removed by the next one.
 
     Raises:
         InputError: it cannot be written; an existing file is unchanged.
@@ -56,12 +70,18 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
     # Not the process id: two machines that share a disk may use the same one.
     temporary = path.with_name(f".{path.stem[:64]}.{secrets.token_hex(8)}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as stream:
+        if outside:
+            _remove_unfinished(path)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with _opened_outside(temporary) if outside else temporary.open("wb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, path)
+            if outside and not temporary.exists():
+                # With a folder it is linkat(2), which takes the file and not the link to it.
+                os.link(f"{_OPEN_FILES}/{stream.fileno()}", temporary, src_dir_fd=stream.fileno())
+            os.replace(temporary, path)
     except OSError as error:
         raise InputError(
             f"{path} cannot be written: {_WHY.get(error.errno or 0, error.strerror or error)}",
@@ -74,15 +94,41 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
 
 
 _WHY = {**UNUSABLE, errno.ENOENT: "its folder is gone"}
+_OPEN_FILES = "/proc/self/fd"
+_NO_NAMELESS_FILES = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
+
+
+def _opened_outside(temporary: Path) -> IO[bytes]:
+    """A new file without a name, or with this one where the file system has no others; locked while it is written."""
+    stream: IO[bytes] | None = None
+    if os.path.isdir(_OPEN_FILES):
+        try:
+            stream = os.fdopen(os.open(temporary.parent, os.O_TMPFILE | os.O_RDWR, 0o666), "w+b")
+        except OSError as error:
+            if error.errno not in _NO_NAMELESS_FILES:
+                raise
+    stream = stream or temporary.open("x+b")
+    with contextlib.suppress(OSError):  # a file system without locks
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return stream
+
+
+def _remove_unfinished(path: Path) -> None:
+    """Remove temporary files of a path that no process is writing."""
+    for left in path.parent.glob(f".{glob.escape(path.stem[:64])}.{'[0-9a-f]' * 16}.tmp"):
+        with contextlib.suppress(OSError), left.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink()
 
 
 def _settle_folders(root: Path) -> None:
     """Flush the directory entries below a folder to the disk; the files are flushed already."""
     for folder in (root, *(path for path in root.rglob("*") if path.is_dir())):
-        _settle_folder(folder)
+        settle_folder(folder)
 
 
-def _settle_folder(folder: Path) -> None:
+def settle_folder(folder: Path) -> None:
+    """Flush the names of the files in a folder to the disk."""
     number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(number)
@@ -107,7 +153,7 @@ def put_in_place(partial: Path, path: Path) -> None:
             shutil.rmtree(previous)
         os.rename(path, previous)
     os.rename(partial, path)
-    _settle_folder(path.parent)
+    settle_folder(path.parent)
     shutil.rmtree(previous, ignore_errors=True)  # files still open on another machine are removed next time
 
 

@@ -21,7 +21,7 @@ from skinkit.artifacts.tables import write_table
 from skinkit.commands import Context
 from skinkit.commands._output import folder_of, write_study
 from skinkit.errors import ConfigError, InputError, did_you_mean, listed
-from skinkit.options import Help
+from skinkit.options import Help, folder_for_files
 from skinkit.schemas import OK
 from skinkit.workspace import Ref, Workspace
 
@@ -51,7 +51,9 @@ class Config:
     ] = ()
     pairs: Annotated[int, Help("largest number of pairs of columns searched", rare=True)] = 20_000
     seed: Annotated[int, "seed of folds and sampling"] = 0
-    out: Annotated[str, "folder for the files (default: audit/<cohort> of the workspace; none with --table)"] = ""
+    out: Annotated[
+        str, folder_for_files("folder for the files (default: audit/<cohort> of the workspace; none with --table)")
+    ] = ""
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:

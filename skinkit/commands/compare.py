@@ -24,7 +24,7 @@ from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context, _test_access
 from skinkit.commands._output import folder_of, write_study
 from skinkit.errors import ConfigError, InputError, did_you_mean
-from skinkit.options import MANY_MODELS, MODEL, Help
+from skinkit.options import MANY_MODELS, MODEL, Help, folder_for_files
 from skinkit.workspace import Ref
 
 if TYPE_CHECKING:
@@ -61,7 +61,9 @@ class Config:
         str, Help("of tables: malignant set (pad, wang), or the malignant classes with commas", rare=True)
     ] = ""
     threshold: Annotated[float, Help("of tables: malignancy from which a case is called malignant", rare=True)] = 0.3
-    out: Annotated[str, "folder for the files (default: compare of the workspace; none for tables)"] = ""
+    out: Annotated[
+        str, folder_for_files("folder for the files (default: compare of the workspace; none for tables)")
+    ] = ""
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:

@@ -22,7 +22,7 @@ from skinkit.commands import Context, _test_access
 from skinkit.commands._output import folder_of, write_study
 from skinkit.commands._sampled_cases import numbers_of, sample, scored_cases
 from skinkit.errors import CaseError, ConfigError, InputError, listed
-from skinkit.options import MANY_MODELS, Help
+from skinkit.options import MANY_MODELS, Help, folder_for_files
 from skinkit.workspace import Ref, Workspace
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Config:
     ] = ""
     cases: Annotated[int, "photos of each cohort, drawn at random; 0 for all"] = 200
     seed: Annotated[int, "seed of the draw and of every photo's alterations"] = 0
-    out: Annotated[str, "folder for the files (default: corrupt of the workspace)"] = ""
+    out: Annotated[str, folder_for_files("folder for the files (default: corrupt of the workspace)")] = ""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from skinkit.commands import Context
 from skinkit.commands._output import write_study
 from skinkit.errors import ConfigError, InputError
 from skinkit.learning.pack import trained
-from skinkit.options import MANY_MODELS, MODEL
+from skinkit.options import MANY_MODELS, MODEL, folder_for_files
 
 FOLDER = "curves"
 _NEAR = 0.95
@@ -34,7 +34,7 @@ class Config:
     models: Annotated[tuple[str, ...], replace(MANY_MODELS, text=f"{MODEL}, or the folder of one; repeatable")] = ()
     labels: Annotated[tuple[str, ...], "their names in the figure, in the same order (default: the models')"] = ()
     fold: Annotated[int, "fold of each network"] = 0
-    out: Annotated[str, "folder for the files (default: curves of the workspace)"] = ""
+    out: Annotated[str, folder_for_files("folder for the files (default: curves of the workspace)")] = ""
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from skinkit.artifacts.artifact import exists
+from skinkit.artifacts.files import write_atomic
 from skinkit.commands import Context
 from skinkit.commands.init import DECLARED
 from skinkit.commands.run import run_chain
@@ -28,7 +29,7 @@ from skinkit.options import Help
 from skinkit.pipeline import Pipeline
 from skinkit.workspace import SETTINGS_FILE, Ref, Workspace, load_workspace, settings_text
 
-DRAWN = "sources/.drawn"
+BEGUN, DRAWN = "sources/.begun", "sources/.drawn"
 _PHANTOMS_ARE_PHANTOMS = "The figures on phantoms show that the chain works, not how well it classifies skin lesions."
 _LITE = "timm/tf_efficientnet_lite0"
 _SMALL = ["side_px=96", "augment.largest_scale=1.15"]
@@ -63,7 +64,9 @@ _SETTINGS: Mapping[str, Mapping[str, Any]] = {
 class Config:
     """Options of the command."""
 
-    folder: Annotated[str, Help("workspace of the demo; created if absent", positional=True)] = "skinkit-demo"
+    folder: Annotated[str, Help("workspace of the demo; created if absent", positional=True, writes="workspace")] = (
+        "skinkit-demo"
+    )
     lesions: Annotated[int, "lesions of the development cohort; the others scale with it"] = 120
     seed: Annotated[int, "random seed of the lesions"] = 0
     tables: Annotated[bool, "without networks: Otsu's threshold, radiomics and LightGBM, in under a minute"] = False
@@ -156,8 +159,9 @@ def _draw(folder: Path, config: Config, context: Context) -> None:
     if (folder / DRAWN).is_file():
         context.console.info(f"{folder}: already drawn, going on")
         return
-    if folder.exists() and any(folder.iterdir()) and not (folder / "sources").is_dir():
+    if folder.exists() and any(folder.iterdir()) and not (folder / BEGUN).is_file():
         raise RefusedError(f"{folder} is not empty", "a new folder, or an earlier demo", "name another folder")
+    write_atomic(folder / BEGUN, b"drawn by skinkit demo\n")
     sources = folder / "sources"
     context.console.info(f"drawing {config.lesions} phantom lesions and two smaller cohorts into {sources}")
     rows = write_cohort(sources / "phantoms", Hospital("D"), config.lesions, seed=config.seed)

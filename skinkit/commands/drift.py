@@ -18,7 +18,7 @@ from skinkit.commands import Context, _test_access
 from skinkit.commands._output import folder_of, write_study
 from skinkit.errors import InputError
 from skinkit.learning.pack import trained
-from skinkit.options import ONE_MODEL
+from skinkit.options import ONE_MODEL, folder_for_files
 from skinkit.schemas import Schema
 from skinkit.workspace import Ref, Workspace
 
@@ -35,7 +35,7 @@ class Config:
 
     model: Annotated[str, ONE_MODEL] = ""
     seed: Annotated[int, "seed of the domain classifier"] = 0
-    out: Annotated[str, "folder for the files (default: drift of the workspace)"] = ""
+    out: Annotated[str, folder_for_files("folder for the files (default: drift of the workspace)")] = ""
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:

@@ -18,7 +18,7 @@ from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context, _test_access
 from skinkit.commands._output import Written, folder_of, write_study
 from skinkit.errors import ConfigError, InputError, listed
-from skinkit.options import ONE_MODEL_ARGUMENT, Help
+from skinkit.options import ONE_MODEL_ARGUMENT, Help, folder_for_files
 from skinkit.workspace import Ref, Workspace
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Config:
     method: Annotated[Literal["tsne", "pca"], "projection to two dimensions"] = "tsne"
     perplexity: Annotated[float, Help("perplexity of t-SNE", rare=True)] = 30.0
     seed: Annotated[int, "seed of t-SNE"] = 0
-    out: Annotated[str, "folder for the files (default: embed of the workspace)"] = ""
+    out: Annotated[str, folder_for_files("folder for the files (default: embed of the workspace)")] = ""
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:

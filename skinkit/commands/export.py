@@ -1,8 +1,14 @@
 """export: predictions as a CSV table for a hospital information system, one row per case.
 
-Without --csv the table goes to stdout. --since takes a run id (as in --json and in the rows' column 'run') or an ISO
-8601 time, and leaves out older rows. Pass 'until' of the output as --since the next time: no row is missed, and only
-rows of exactly that time are repeated. Cases without a prediction are included with the reason.
+Without --csv the table goes to stdout. With it, the file's folder must exist, and only an earlier table of export is
+replaced. Cases without a prediction are included with the reason.
+
+Every export prints a token, also as 'token' in --json. Pass it as --since the next time: then only rows that differ
+from that export are written, each once, and the column 'change' says whether a row is new, corrected or withdrawn. No
+clock is involved. A token that this workspace does not know gives every row again, with a warning.
+
+--since also takes an ISO 8601 time or a run id (column 'run'). This goes by the machine's clock: if the clock was set
+back, rows are missing or come twice, and withdrawn rows are never in it.
 
 --reidentify restores the original ids of pseudonymised cohorts. They are computed from the cohort's files with the key
 and stored nowhere else. Only its owner can read the file.
@@ -16,13 +22,14 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from skinkit.artifacts.artifact import exists, open_artifact
 from skinkit.artifacts.files import file_sha256, write_atomic
 from skinkit.commands import Context
-from skinkit.errors import ConfigError, InputError, RefusedError
+from skinkit.errors import ConfigError, InputError, RefusedError, listed
 from skinkit.learning.pack import trained
 from skinkit.options import ONE_MODEL, Help
 from skinkit.privacy import permissions
@@ -30,22 +37,26 @@ from skinkit.workspace import Ref, Workspace
 
 if TYPE_CHECKING:
     from skinkit.artifacts.artifact import Artifact
+    from skinkit.reporting.delivery import Held
     from skinkit.reporting.export_table import Row
 
 _RUN = re.compile(r"(\d{8}T\d{6})(Z?)-\d+")
+_ATTEMPTS = 5
+"""How often artifacts are read that other runs replace meanwhile."""
+_NO_TOKEN = "no token: this user may not write to the workspace, so nothing was recorded"
 
 
 @dataclass(frozen=True)
 class Config:
     """Options of the command."""
 
-    csv: Annotated[str, Help("file to write (default: stdout)", metavar="<file>")] = ""
+    csv: Annotated[str, Help("file to write (default: stdout)", metavar="<file>", writes="table")] = ""
     encoding: Annotated[
         Literal["utf-8", "utf-8-sig", "gb18030"],
         "encoding of the file; Excel recognises UTF-8 by the byte order mark of utf-8-sig",
     ] = "utf-8"
     crlf: Annotated[bool, "use Windows line ends"] = False
-    since: Annotated[str, Help("only rows that are new since this run or time", metavar="<run|time>")] = ""
+    since: Annotated[str, Help("only what changed since the export that printed this token", metavar="<token>")] = ""
     level: Annotated[Literal["image", "lesion", "patient"], "one row per image's case, lesion or patient"] = "image"
     model: Annotated[str, ONE_MODEL] = ""
     reidentify: Annotated[str, Help("key file; exports the cohort's original ids", metavar="<key file>")] = ""
@@ -55,73 +66,128 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     """Write the table."""
     from skinkit.artifacts import csv
     from skinkit.reporting import export_table
+    from skinkit.reporting.delivery import delivered, token
 
-    moment, run_id = parsed_since(config.since)
+    held, moment, run_id = _parsed(config.since)
     workspace = context.workspace()
     model = config.model or workspace.defaults["model"]
     if config.encoding != "utf-8" and not config.csv:
         raise ConfigError(f"--encoding {config.encoding} on stdout", "a file to write", "add --csv FILE")
+    if moment is not None:
+        context.console.warn(
+            "--since with a time goes by the clock: rows are missing or come twice if it was set back, and withdrawn "
+            "rows are not among them. Next time give the token that this export prints"
+        )
     until = datetime.datetime.now().astimezone()
     rows: list[Row] = []
-    lost = 0
+    unknown, lost = [], 0
     for cohort in _chosen(context, workspace, model):
-        cases, predictions = (
-            open_artifact(workspace.path(ref)) for ref in (Ref("cases", cohort), Ref("predictions", cohort, model))
-        )
-        cohort_rows = export_table.since(export_table.rows_of(cohort, cases, predictions, config.level), moment, run_id)
+        cases = open_artifact(workspace.path(Ref("cases", cohort)))
+        wanted = (cohort, model, config.level)
+        delivery = delivered(workspace.artifacts, wanted, partial(_present, workspace, wanted), held.get(cohort))
+        changed = export_table.since(delivery.rows, moment, run_id)
+        if moment is not None:
+            changed = [{**row, "change": None} for row in changed]
         if config.reidentify:
-            lost += export_table.rename(cohort_rows, _own_ids(config, workspace, cohort, cases))
-        rows += cohort_rows
+            lost += export_table.rename(changed, _own_ids(config, workspace, cohort, cases))
+        rows += changed
+        unknown += [] if delivery.known else [cohort]
+        held.pop(cohort, None)
+        held |= {} if delivery.held is None else {cohort: delivery.held}
+    if unknown:
+        context.console.warn(
+            f"{listed(unknown)}: this workspace has no record of the export that printed this token, so every row is "
+            "delivered as new. Rows may come twice, and what was withdrawn since is not among them"
+        )
     if lost:
         context.console.warn(f"{lost} ids stay pseudonyms: what they stood for is no longer in the cohort's files")
     rows.sort(key=lambda row: (row["cohort"], str(row["accession"]), str(row["case"])))
+    next_token = token(held.values()) or None
     data = csv.encoded(export_table.COLUMNS, rows, config.encoding, crlf=config.crlf)
     statuses = dict(sorted(Counter(str(row["status"]) for row in rows).items()))
     answer: dict[str, Any] = {
         "rows": len(rows),
         "status": statuses,
         "level": config.level,
+        "change": dict(sorted(Counter(str(row["change"]) for row in rows if row["change"]).items())),
+        "token": next_token,
+        "redelivered": unknown,
         "until": until.isoformat(timespec="microseconds"),
     }
+    following = f"next time: --since {next_token}" if next_token else _NO_TOKEN
     if not config.csv:
+        context.console.info(following)
         records = [{name: row.get(name) for name in export_table.COLUMNS} for row in rows]
         return {**answer, "cases": records, "text": data.decode("utf-8").removesuffix("\n")}
     path = Path(config.csv).expanduser()
     with permissions.restored():
         if config.reidentify:
             os.umask(permissions.OWNER_ALONE)
-        write_atomic(path, data)
+        write_atomic(path, data, outside=True)
     summary = ", ".join(f"{n} {status}" for status, n in statuses.items()) or "nothing new"
     return {
         **answer,
         "csv": str(path),
         "sha256": file_sha256(path),
-        "text": f"{path}: {len(rows)} rows ({summary})",
+        "text": f"{path}: {len(rows)} rows ({summary})\n{following}",
     }
 
 
-def parsed_since(text: str) -> tuple[datetime.datetime | None, str]:
-    """The time of ``--since``, and the run if it names one.
+def _parsed(text: str) -> tuple[dict[str, Held], datetime.datetime | None, str]:
+    """What ``--since`` says the receiver holds; else the time of its older form, and the run if it names one.
 
     A run's id begins with its start time, so the filter also works for a run that produced no rows.
 
     Raises:
-        ConfigError: neither a run id nor a time.
+        ConfigError: neither a token nor a time nor a run id.
     """
+    from skinkit.reporting.delivery import is_token, parsed_token
+
+    if is_token(text):
+        return parsed_token(text), None, ""
     if not text:
-        return None, ""
+        return {}, None, ""
     if named := _RUN.fullmatch(text):
         began = datetime.datetime.strptime(named[1], "%Y%m%dT%H%M%S")
-        return (began.replace(tzinfo=datetime.UTC) if named[2] else began.astimezone()), text
+        return {}, (began.replace(tzinfo=datetime.UTC) if named[2] else began.astimezone()), text
     try:
         moment = datetime.datetime.fromisoformat(text)
     except ValueError:
         raise ConfigError(
             f"--since {text!r}",
-            "a run id such as 20260131T020000Z-4711, or an ISO 8601 time such as 2026-01-31T02:00:00+08:00",
-            "take 'until' of the last export's --json",
+            "the token of an export (or, by the clock, a run id or a time such as 2026-01-31T02:00:00+08:00)",
+            "give 'token' of the last export's --json; leave --since out to get every row",
         ) from None
-    return (moment if moment.tzinfo else moment.astimezone()), ""
+    return {}, (moment if moment.tzinfo else moment.astimezone()), ""
+
+
+def _present(workspace: Workspace, wanted: tuple[str, str, str]) -> tuple[list[Row], str]:
+    """Every row of a cohort, and the check value of the key of its ids (empty for original ids).
+
+    Read again if another run replaces an artifact meanwhile.
+
+    Raises:
+        InputError: an artifact is damaged, or is replaced again and again.
+    """
+    from skinkit.reporting import export_table
+
+    cohort, model, level = wanted
+    for attempt in range(_ATTEMPTS):
+        cases, predictions = opened = [open_artifact(workspace.path(ref)) for ref in _read_by(cohort, model)]
+        try:
+            rows = export_table.rows_of(cohort, cases, predictions, level)
+        except InputError:
+            now = [open_artifact(workspace.path(ref)).manifest for ref in _read_by(cohort, model)]
+            if attempt == _ATTEMPTS - 1 or now == [artifact.manifest for artifact in opened]:
+                raise
+        else:
+            return rows, str((cases.info.get("pseudonyms") or {}).get("key_check") or "")
+    raise AssertionError  # the last attempt returns or raises
+
+
+def _read_by(cohort: str, model: str) -> tuple[Ref, Ref]:
+    """The artifacts that an export reads."""
+    return Ref("cases", cohort), Ref("predictions", cohort, model)
 
 
 def _own_ids(config: Config, workspace: Workspace, name: str, cases: Artifact) -> dict[str, str]:
@@ -158,7 +224,7 @@ def _chosen(context: Context, workspace: Workspace, model: str) -> list[str]:
     if not chosen:
         raise ConfigError("no cohort to export", "an inference or external cohort", "name one with --cohort")
     for cohort in chosen:
-        for ref in (Ref("cases", cohort), Ref("predictions", cohort, model)):
+        for ref in _read_by(cohort, model):
             if not exists(workspace.path(ref)):
                 trained(model, workspace)
                 raise InputError(

@@ -19,7 +19,7 @@ from skinkit.commands import Context, _test_access
 from skinkit.commands._output import folder_of, write_study
 from skinkit.commands._sampled_cases import fused_of_predicted, predicted_photos, sample, with_photos
 from skinkit.errors import ConfigError, InputError
-from skinkit.options import ONE_MODEL_ARGUMENT
+from skinkit.options import ONE_MODEL_ARGUMENT, folder_for_files
 from skinkit.schemas import Schema
 from skinkit.workspace import Ref, Workspace
 
@@ -44,7 +44,7 @@ class Config:
     )
     steps: Annotated[int, "integration steps, doubled if the completeness error exceeds 1 %"] = 50
     seed: Annotated[int, "seed of the cases"] = 0
-    out: Annotated[str, "folder for the files (default: faithful of the workspace)"] = ""
+    out: Annotated[str, folder_for_files("folder for the files (default: faithful of the workspace)")] = ""
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:

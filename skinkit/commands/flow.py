@@ -18,7 +18,7 @@ from skinkit.artifacts.files import write_atomic
 from skinkit.commands import Context
 from skinkit.commands._output import folder_of, write_study
 from skinkit.errors import InputError, listed
-from skinkit.options import Help
+from skinkit.options import folder_for_files
 from skinkit.studies import selection
 from skinkit.workspace import SETTINGS_FILE, Ref
 
@@ -33,7 +33,7 @@ class Config:
     """Options of the command."""
 
     paper: Annotated[selection.SelectionName, "show the counts of this paper beside ours"] = ""
-    out: Annotated[str, Help("folder for the files (default: flow of the workspace)", metavar="DIR")] = ""
+    out: Annotated[str, folder_for_files("folder for the files (default: flow of the workspace)")] = ""
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:

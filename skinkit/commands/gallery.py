@@ -16,6 +16,7 @@ from skinkit.artifacts.artifact import Artifact, exists, open_artifact
 from skinkit.commands import Context
 from skinkit.commands._output import folder_of, write_study
 from skinkit.errors import ConfigError, InputError, listed
+from skinkit.options import folder_for_files
 from skinkit.schemas import OK
 from skinkit.workspace import Cohort, Ref, Workspace
 
@@ -35,7 +36,7 @@ class Config:
     against: Annotated[str, "name of a second set of masks to show, such as from other starting weights"] = ""
     count: Annotated[int, "photos of each kind: worst, median and best"] = 5
     ids: Annotated[bool, "print the image id under each picture"] = False
-    out: Annotated[str, "folder for the files (default: gallery of the workspace)"] = ""
+    out: Annotated[str, folder_for_files("folder for the files (default: gallery of the workspace)")] = ""
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:

@@ -26,7 +26,7 @@ from skinkit.commands._sampled_cases import numbers_of
 from skinkit.commands.continual import refuse_no_network
 from skinkit.errors import ConfigError, InputError, did_you_mean, listed
 from skinkit.evaluation.markdown import markdown_table, with_interval
-from skinkit.options import Help
+from skinkit.options import Help, folder_for_files
 from skinkit.workspace import Ref, Workspace
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Config:
         str, Help("what that network starts from, as 'skinkit train' takes it", metavar="PATH")
     ] = ""
     seed: Annotated[int, "seed of all that is drawn"] = 0
-    out: Annotated[str, "folder for the files (default: gap of the workspace)"] = ""
+    out: Annotated[str, folder_for_files("folder for the files (default: gap of the workspace)")] = ""
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:

@@ -40,9 +40,13 @@ DECLARED = {"evaluate": {"primary": DEFAULT_ENDPOINT}}
 class Config:
     """Options of the command."""
 
-    folder: Annotated[str, Help("folder of the workspace; created if absent", positional=True)] = "."
+    folder: Annotated[str, Help("folder of the workspace; created if absent", positional=True, writes="workspace")] = (
+        "."
+    )
     cohort: Annotated[tuple[str, ...], Help("a cohort as NAME=SOURCE:PATH[:ROLE], repeatable", metavar="<cohort>")] = ()
-    key: Annotated[str, Help("key file of the patients' pseudonyms; created if absent", metavar="<file>")] = ""
+    key: Annotated[
+        str, Help("key file of the patients' pseudonyms; created if absent", metavar="<file>", writes="key")
+    ] = ""
     private: Annotated[bool, "only the owner can read written files"] = False
     segmenter: Annotated[str, "default segmenter"] = DEFAULTS["segmenter"]
     model: Annotated[str, "default model"] = DEFAULTS["model"]
@@ -69,7 +73,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     if config.private:
         defaults[PRIVATE] = True
         keep_private(folder / "artifacts")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     write_atomic(file, settings_text(defaults, cohorts, DECLARED).encode())
     workspace = load_workspace(folder)
     following = "next: skinkit run" if cohorts else f"next: add a cohort to {file}, for example\n\n{_EXAMPLE}"

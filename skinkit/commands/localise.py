@@ -20,7 +20,7 @@ from skinkit.commands import Context, _test_access
 from skinkit.commands._output import folder_of, write_study
 from skinkit.commands._sampled_cases import fused_of_predicted, predicted_photos, sample, with_photos
 from skinkit.errors import CaseError, ConfigError, InputError, listed
-from skinkit.options import ONE_MODEL_ARGUMENT
+from skinkit.options import ONE_MODEL_ARGUMENT, folder_for_files
 from skinkit.schemas import Schema
 from skinkit.workspace import Cohort, Ref, Workspace
 
@@ -51,7 +51,7 @@ class Config:
     cases: Annotated[int, "number of random photos per cohort; 0: all"] = 200
     seed: Annotated[int, "seed of the photos and of the shuffled weights"] = 0
     ids: Annotated[bool, "print the image id beside each picture"] = False
-    out: Annotated[str, "folder for the files (default: localise of the workspace)"] = ""
+    out: Annotated[str, folder_for_files("folder for the files (default: localise of the workspace)")] = ""
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:

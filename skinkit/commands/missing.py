@@ -19,7 +19,7 @@ from skinkit.commands import Context, _test_access
 from skinkit.commands._output import folder_of, write_study
 from skinkit.commands._sampled_cases import scored_cases
 from skinkit.errors import ConfigError, InputError
-from skinkit.options import MANY_MODELS
+from skinkit.options import MANY_MODELS, folder_for_files
 from skinkit.workspace import Ref
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Config:
     models: Annotated[tuple[str, ...], MANY_MODELS] = ()
     draws: Annotated[int, "random draws of hidden attributes, at each share"] = 5
     seed: Annotated[int, "seed of the draws"] = 0
-    out: Annotated[str, "folder for the files (default: missing of the workspace)"] = ""
+    out: Annotated[str, folder_for_files("folder for the files (default: missing of the workspace)")] = ""
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:

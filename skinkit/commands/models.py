@@ -35,6 +35,7 @@ from skinkit.api import described_models
 from skinkit.artifacts.artifact import Artifact, exists, open_artifact
 from skinkit.artifacts.files import write_atomic
 from skinkit.commands import Context
+from skinkit.commands._output import checked
 from skinkit.commands.verify import changed_files, verdict
 from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.learning import pack as model_pack
@@ -54,7 +55,7 @@ class Config:
     model: Annotated[
         str, replace(ONE_MODEL_ARGUMENT, text=f"{MODEL}; install, verify: a file", metavar="NAME|FILE")
     ] = ""
-    output: Annotated[str, Help("pack: the file to write (default: NAME.skinkit)", metavar="FILE")] = ""
+    output: Annotated[str, Help("pack: the file to write (default: NAME.skinkit)", metavar="FILE", writes="pack")] = ""
     card: Annotated[
         str, Help("pack: TOML with what a person writes into the model card: licence, contact, sources", metavar="FILE")
     ] = ""
@@ -88,11 +89,9 @@ def _list(config: Config, context: Context) -> dict[str, Any]:
 
 
 def _pack(config: Config, context: Context) -> dict[str, Any]:
-    output = Path(config.output or f"{config.model}.skinkit").expanduser()
+    output = checked("--output", "pack", config.output or f"{config.model}.skinkit", context)
     if output.exists() and not config.replace:
         raise RefusedError(f"{output} exists", "a new file", "give another --output, or --replace")
-    if output.is_dir():
-        raise ConfigError(f"--output {output}", "a file", f"give --output {output / f'{config.model}.skinkit'}")
     changed = _written_card(config.model, Path(config.card).expanduser()) if config.card else None
     pack, sha256 = model_pack.write(context.workspace(), config.model, output, changed)
     size = output.stat().st_size

@@ -22,7 +22,7 @@ from skinkit.artifacts.artifact import exists, open_artifact
 from skinkit.artifacts.files import link_or_copy, write_atomic
 from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context, ablate, load_command
-from skinkit.commands._output import write_study
+from skinkit.commands._output import checked, write_study
 from skinkit.errors import ConfigError, InputError, SkinkitError, did_you_mean, listed
 from skinkit.options import Help, make_config
 from skinkit.pipeline import Pipeline
@@ -57,7 +57,9 @@ class Config(ablate.Training):
 
     paper: Annotated[str, Help(f"paper: {' or '.join(studies())}", positional=True)] = ""
     data: Annotated[str, Help("folder with one folder per cohort", metavar="DIR")] = ""
-    out: Annotated[str, Help("workspace; created if absent (default: reproduction-PAPER)", metavar="DIR")] = ""
+    out: Annotated[
+        str, Help("workspace; created if absent (default: reproduction-PAPER)", metavar="DIR", writes="workspace")
+    ] = ""
     only: Annotated[tuple[str, ...], "tables and figures to make, such as table2,fig7 (default: all)"] = ()
     protocols: Annotated[tuple[str, ...], "protocols to run (default: all of the paper's study)"] = ()
     segmenter: Annotated[str, "segmenter; a network is trained first (default: the paper's, or otsu)"] = ""
@@ -190,9 +192,16 @@ def _workspace(study: Study, config: Config, present: Mapping[str, tuple[Wanted,
     from skinkit.commands.init import DECLARED
     from skinkit.models import load_model
 
-    folder = Path(config.out or f"reproduction-{study.name}").expanduser()
+    folder = checked("--out", "workspace", config.out or f"reproduction-{study.name}", context)
     file = folder / SETTINGS_FILE
     if not file.is_file():
+        if folder.is_dir() and any(folder.iterdir()):
+            raise ConfigError(
+                f"{folder} has files, and none is {SETTINGS_FILE}", "a new folder, or a workspace", "name another --out"
+            )
+        for name, (_, source) in present.items():
+            if folder.resolve().is_relative_to(source):
+                raise ConfigError(f"{folder} is among the files of {name}", "a place outside", "name another --out")
         segmenter = config.segmenter or study.segmenter
         load_model(segmenter, "segment")
         cohorts = [
@@ -207,7 +216,7 @@ def _workspace(study: Study, config: Config, present: Mapping[str, tuple[Wanted,
             "malignant": study.malignant,
         }
         selection = {"ingest": {"selection": study.name}} if study.selection and config.selection else {}
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
         write_atomic(file, settings_text(defaults, cohorts, {**DECLARED, **selection}).encode())
     workspace = load_workspace(folder)
     if config.segmenter and config.segmenter != workspace.defaults["segmenter"]:

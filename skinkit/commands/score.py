@@ -16,7 +16,7 @@ from skinkit.artifacts import csv
 from skinkit.artifacts.files import json_values, write_atomic
 from skinkit.commands import Context, _test_access
 from skinkit.errors import ConfigError, InputError
-from skinkit.options import Help
+from skinkit.options import Help, folder_for_files
 from skinkit.schemas import IMAGE, METRICS, PREDICTIONS, PROBABILITY
 from skinkit.stages.evaluate import Scoring, check_by, settings_of
 
@@ -47,7 +47,7 @@ class Config(Scoring):
         float, Help("the same among the training rows; 0 for that of the scored rows", rare=True)
     ] = 0.0
     training: Annotated[str, Help("table of the training rows' ids and hashes, to find leakage", metavar="FILE")] = ""
-    out: Annotated[str, Help("folder for metrics.csv, metrics.parquet and figures", metavar="DIR")] = ""
+    out: Annotated[str, folder_for_files("folder for metrics.csv, metrics.parquet and figures")] = ""
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:

@@ -29,6 +29,7 @@ from skinkit.artifacts.files import file_sha256
 from skinkit.artifacts.locks import lock
 from skinkit.commands import Context
 from skinkit.errors import InputError, SkinkitError
+from skinkit.options import Help
 
 FAILED = 4
 _SECONDS = 300
@@ -50,7 +51,7 @@ bleed = "bleed"
 class Config:
     """Options of the command."""
 
-    folder: Annotated[str, "work below this folder instead of the system's temporary one"] = ""
+    folder: Annotated[str, Help("work below this folder instead of the system's temporary one", writes="scratch")] = ""
 
 
 class _NotSoError(Exception):

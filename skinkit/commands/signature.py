@@ -22,7 +22,7 @@ from skinkit.artifacts.files import json_values, write_atomic
 from skinkit.commands import Context
 from skinkit.commands._output import write_study
 from skinkit.errors import ConfigError, InputError, did_you_mean, listed
-from skinkit.options import Help
+from skinkit.options import Help, folder_for_files
 from skinkit.schemas import OK
 from skinkit.workspace import Ref
 
@@ -55,7 +55,9 @@ class Config:
     )
     case: Annotated[str, "case of the waterfall (default: the most typical positive one)"] = ""
     seed: Annotated[int, "seed of all random draws"] = 0
-    out: Annotated[str, "folder for the files (default: signature/<split>/<fused> of the workspace)"] = ""
+    out: Annotated[
+        str, folder_for_files("folder for the files (default: signature/<split>/<fused> of the workspace)")
+    ] = ""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from skinkit.commands import Context
 from skinkit.commands._output import folder_of, write_study
 from skinkit.errors import CaseError, InputError
 from skinkit.learning.pack import trained
-from skinkit.options import ONE_MODEL_ARGUMENT
+from skinkit.options import ONE_MODEL_ARGUMENT, folder_for_files
 from skinkit.workspace import Ref, Workspace
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Config:
     model: Annotated[str, ONE_MODEL_ARGUMENT] = ""
     fold: Annotated[int, "fold that is shown"] = 0
     attributes: Annotated[int, "attributes shown, the strongest at the end of training"] = 8
-    out: Annotated[str, "folder for the files (default: snapshots of the workspace)"] = ""
+    out: Annotated[str, folder_for_files("folder for the files (default: snapshots of the workspace)")] = ""
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:

@@ -29,7 +29,7 @@ class Config:
         Literal["list", "fetch", "path"], Help("list, fetch or path", positional=True, metavar="ACTION")
     ] = "list"
     weights: Annotated[str, Help("names of weights, for fetch and path", positional=True, metavar="NAME")] = ""
-    to: Annotated[str, Help("fetch into this folder instead of the cache", metavar="DIR")] = ""
+    to: Annotated[str, Help("fetch into this folder instead of the cache", metavar="DIR", writes="downloads")] = ""
     source: Annotated[str, Help("fetch from this folder or address instead of torchvision's", metavar="PLACE")] = ""
 
 

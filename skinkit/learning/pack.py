@@ -144,7 +144,7 @@ def write(workspace: Workspace, name: str, output: Path, changed: Changed | None
     files = {member: {"bytes": _size(source), "sha256": _sha256(source)} for member, source in sorted(sources.items())}
     pack = Pack(name, described, asks_for, files, __version__)
     index = json.dumps(pack.as_dict(), ensure_ascii=False, sort_keys=True, indent=1).encode()
-    with written_whole(output) as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+    with written_whole(output, outside=True) as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         _add(archive, INDEX, index)
         for member in files:
             _add(archive, member, sources[member])

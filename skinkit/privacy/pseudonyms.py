@@ -109,7 +109,6 @@ def make_key(path: Path) -> None:
     Raises:
         FileExistsError: there is one already.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "wb") as stream:
         stream.write(os.urandom(FEWEST_BYTES))

@@ -13,16 +13,17 @@ from typing import Any
 from skinkit.artifacts.artifact import Artifact
 from skinkit.artifacts.row_dates import Dating
 from skinkit.artifacts.tables import TABLE, opened_table
-from skinkit.schemas import EXCLUDED, FAILED, OK, PENDING
+from skinkit.schemas import EXCLUDED, FAILED, IMAGE, OK, PENDING
 from skinkit.schemas import LEVELS as LEVELS
 
 COLUMNS = (
     "accession", "patient", "lesion", "case", "image", "cohort", "level", "status", "malignancy", "call", "refer",
-    "reason", "top1", "top1_p", "model", "model_hash", "time", "run", "skinkit", "pseudonym",
+    "reason", "top1", "top1_p", "model", "model_hash", "time", "run", "skinkit", "pseudonym", "change", "sequence",
 )  # fmt: skip
 """``accession`` is the exam's number if the source has one, else the case; ``reason`` is why to refer, or why there is
-no prediction; ``time`` is when the row last changed; ``pseudonym`` is the name in reports of a row exported with its
-original ids."""
+no prediction; ``time`` is when the row last changed, by the clock of that run; ``pseudonym`` is the name in reports of
+a row exported with its original ids; ``change`` is what the receiver has to do with the row; ``sequence`` is the number
+of the state in which it became what it is (:mod:`skinkit.reporting.delivery`)."""
 IDS = ("accession", "patient", "lesion", "case", "image")
 """Columns that contain an id."""
 _CASES = ("image_id", "case_id", "patient_id", "lesion_id", "accession", "view", "status", "reason")
@@ -45,7 +46,10 @@ def rows_of(cohort: str, cases: Artifact, predictions: Artifact, level: str) -> 
     """
     images = _dated(cases, _CASES)
     exam = {row["image_id"]: row.get("accession") for row in images}
-    predicted = [_predicted(cohort, row, exam) for row in _dated(predictions, _PREDICTIONS)]
+    # What is no longer among the cases is withdrawn, also where predict has not run since.
+    there = {name: {row[f"{'case' if name == IMAGE else name}_id"] for row in images} for name in LEVELS}
+    answers = [row for row in _dated(predictions, _PREDICTIONS) if row["case_id"] in there[row["level"]]]
+    predicted = [_predicted(cohort, row, exam) for row in answers]
     predicted_cases = {row["case"] for row in predicted if row["level"] == "image"}
     rows = [row for row in predicted if row["level"] == "image"] + _without(cohort, images, predicted_cases)
     if level != "image":
@@ -54,7 +58,7 @@ def rows_of(cohort: str, cases: Artifact, predictions: Artifact, level: str) -> 
 
 
 def since(rows: Iterable[Row], moment: datetime.datetime | None, run: str = "") -> list[Row]:
-    """The rows that changed at or after that time, or in or after that run."""
+    """The rows that changed at or after that time, or in or after that run, by the clocks of the runs."""
     return [
         row
         for row in rows

@@ -96,6 +96,19 @@ def test_a_wrong_folder_is_exit_4_and_names_the_cohorts(
     assert not (tmp_path / "w").exists()
 
 
+def test_the_workspace_takes_no_folder_of_other_files_and_none_of_photos(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos, mine = tmp_path / "data" / "PAD-UFES-20", tmp_path / "mine"
+    for folder in (photos, mine):
+        folder.mkdir(parents=True)
+        (folder / "mine.txt").touch()
+    for out, found in ((mine, "has files"), (photos / "w", "among the files of pad")):
+        assert cli.main(["reproduce", "dermacalibra", "--data", str(tmp_path / "data"), "--out", str(out)]) == 2
+        assert found in capsys.readouterr().err
+        assert [path.name for folder in (photos, mine) for path in folder.iterdir()] == ["mine.txt"] * 2
+
+
 def test_a_folder_without_anything_to_learn_from_is_told_what_it_holds(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     with pytest.raises(InputError) as error:

@@ -161,7 +161,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     steps = (
         ("run", "--log-format", "json", "--jobs", "1"),
         ("status", "--failed", "--json"),
-        ("export", "--csv", workspace / "artifacts" / "export.csv"),
+        ("export", "--csv", workspace / "export.csv"),
         ("show", "night/cases"),
     )
     for step in steps:
@@ -257,7 +257,7 @@ def test_columns_nobody_mapped_are_not_taken(told: tuple[Path, str]) -> None:
 
 def test_failed_cases_are_told_by_reason_without_their_names(told: tuple[Path, str]) -> None:
     workspace, _ = told
-    with (workspace / "artifacts" / "export.csv").open(encoding="utf-8", newline="") as stream:
+    with (workspace / "export.csv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert sorted({row["status"] for row in rows}) == ["failed", "ok", "pending"]
     assert sum(row["status"] == "failed" for row in rows) == 1

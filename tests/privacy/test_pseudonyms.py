@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import pickle
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ SECRETS = ("Zhang", "张三", "P-77", "LESION-5", "ACC-9001")
 @pytest.fixture
 def key_file(tmp_path: Path) -> Path:
     file = tmp_path / "keys" / "jinan.key"
+    file.parent.mkdir()
     make_key(file)
     return file
 
@@ -82,6 +84,31 @@ def test_the_key_alone_leads_back(tmp_path: Path, key_file: Path, capsys: pytest
     error = capsys.readouterr().err
     assert str(other) in error
     assert "key of cohort 'ward'" in error
+
+
+def test_a_withdrawn_patient_is_matched_by_the_pseudonym_of_the_earlier_delivery(
+    tmp_path: Path, key_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = hospital(tmp_path / "in"), tmp_path / "out.csv"
+    workspace = workspace_of(tmp_path / "w", ward=(source, f'pseudonymise = "{key_file}"'))
+    assert skinkit("ingest", "-w", workspace) == 3
+    _predictions(workspace)
+    export = ("export", "-w", workspace, "--csv", out, "--reidentify", key_file, "--json")
+    capsys.readouterr()
+    assert skinkit(*export) == 0
+    token = json.loads(capsys.readouterr().out)["token"]
+    with out.open(encoding="utf-8", newline="") as stream:
+        names = {row["pseudonym"]: row["accession"] for row in csv.DictReader(stream)}
+    lines = (source / "t.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    (source / "t.csv").write_text("".join(line for line in lines if "P-770" not in line), encoding="utf-8")
+    shutil.rmtree(source / "Zhang 张三 P-770")
+    assert skinkit("ingest", "-w", workspace) == 0
+    assert skinkit(*export, "--since", token) == 0
+    with out.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["change"] for row in rows} == {"withdrawn"}
+    assert sorted(names[row["pseudonym"]] for row in rows) == ["ACC-900100", "ACC-900101"]
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
 
 
 def _predictions(workspace: Path) -> None:
@@ -201,6 +228,9 @@ def test_a_cohort_that_gets_a_key_later_is_told_of_what_was_before(
 def test_init_makes_a_key_once(tmp_path: Path) -> None:
     source, key = hospital(tmp_path / "in"), tmp_path / "keys" / "new.key"
     asked = ("--cohort", f"ward=folder:{source}:inference", "--key", key)
+    assert skinkit("init", tmp_path / "w", *asked) == 2  # a folder that is not there is not made
+    assert not key.parent.exists()
+    key.parent.mkdir()
     assert skinkit("init", tmp_path / "w", *asked) == 0
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     before = key.read_bytes()
@@ -208,6 +238,7 @@ def test_init_makes_a_key_once(tmp_path: Path) -> None:
     assert skinkit("init", tmp_path / "v", *asked) == 0
     assert key.read_bytes() == before
     assert load_workspace(tmp_path / "w").cohort("ward").key_file == key
+    (tmp_path / "u").mkdir()
     assert skinkit("init", tmp_path / "u", *asked[:-1], tmp_path / "u" / "key") == 5
 
 
