@@ -34,7 +34,8 @@ NAMES_NO_OUTPUT = {
     "margin", "mask", "masks", "members", "model", "models", "name", "objective", "only", "order", "outlines",
     "paper", "per_class", "preset", "primary", "protocols", "pseudonymise", "reidentify", "row", "seeds",
     "segmenter", "settings", "sha256", "shares", "since", "source", "split", "start", "strengths", "synthetic",
-    "system", "table", "target", "tasks", "teacher", "thresholds", "training", "truth_column", "veto", "weights",
+    "system", "table", "target", "tasks", "teacher", "thresholds", "training", "truth_column", "tuned_weights", "veto",
+    "weights",
 }  # fmt: skip
 """Text options that name no output. A new one is entered here, or says in its ``Help`` what it ``writes``."""
 EXEMPT = {("ingest", "folder"): "a cohort's own folder; its cohort.toml is never overwritten"}
