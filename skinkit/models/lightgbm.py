@@ -34,6 +34,7 @@ import numpy as np
 from skinkit.artifacts.files import write_atomic
 from skinkit.models.parts.inputs import by_input, joined, widths_of
 from skinkit.models.parts.protocol import Estimator, Labelled
+from skinkit.models.parts.tree_text import checked_trees
 from skinkit.stats.metrics import Floats
 
 
@@ -118,8 +119,13 @@ class Trees(Estimator):
         import lightgbm
 
         widths = json.loads((folder / "lightgbm.json").read_text(encoding="utf-8"))["widths"]
-        text = (folder / "lightgbm.txt").read_text(encoding="utf-8")
-        return cls(lightgbm.Booster(model_str=text), widths)
+        trees = checked_trees((folder / "lightgbm.txt").read_bytes())
+        if trees.columns != sum(widths.values()):
+            raise ValueError(f"trees of {trees.columns} columns, and inputs of {sum(widths.values())}")
+        try:
+            return cls(lightgbm.Booster(model_str=trees.text), widths)
+        except lightgbm.basic.LightGBMError as error:
+            raise ValueError(f"LightGBM does not read it: {error}") from None
 
     def predict(self, batch: Mapping[str, np.ndarray]) -> Floats:
         """(n, K) log-probabilities, eq. 1."""
