@@ -376,7 +376,7 @@ def _opened(path: Path, sha256: str) -> Iterator[tuple[Pack, zipfile.ZipFile, st
 
 
 def _check_directory(stream: IO[bytes], path: Path) -> int:
-    """Size of the archive; refuse an archive whose directory is too large for memory, because ``zipfile`` reads it whole.
+    """Size of an archive; refuses one whose directory is too large for memory, because ``zipfile`` reads it whole.
 
     A ZIP file without a comment ends with a record of 22 bytes; ZIP64 has two more before it, of 20 and 56 bytes.
     """
