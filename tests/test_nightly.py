@@ -290,6 +290,30 @@ def test_a_full_disk_does_not_cost_the_summary(ready: Path, tmp_path: Path, shel
         assert sorted(accessions) == sorted(f"照片 {Path(name).stem}" for name in photos[:2])
 
 
+def test_a_share_that_is_not_mounted_gets_no_table(ready: Path, tmp_path: Path) -> None:
+    work = tmp_path / "w"
+    shutil.copytree(ready, work)
+    photos = sorted(p.name for p in (ready.parent / "camera").iterdir())
+    share, settings = tmp_path / "share", {"SKINKIT_OUTBOX": str(tmp_path / "share")}
+    arrive(work, ready.parent, photos[0])
+    answer = night(work, **settings)
+    assert (answer.returncode, f"no folder {share}" in first_line(answer)) == (4, True)
+    assert not share.exists()
+    with small_disk(share, "1m"):
+        assert night(work, **settings).returncode == 0
+        assert len(list(share.iterdir())) == 1
+    arrive(work, ready.parent, photos[1])
+    answer = night(work, **settings)  # its mount point is there
+    assert (answer.returncode, "is not mounted" in first_line(answer)) == (4, True)
+    assert not list(share.iterdir())
+    share.rmdir()
+    with small_disk(share, "1m"):
+        assert night(work, **settings).returncode == 0
+        (table,) = share.iterdir()
+        rows = list(csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines()))
+    assert [row["accession"] for row in rows if row["malignancy"]] == [f"照片 {Path(photos[1]).stem}"]
+
+
 def test_failures_of_every_stage_are_counted_and_named(ready: Path, tmp_path: Path) -> None:
     work = tmp_path / "w"
     shutil.copytree(ready, work)

@@ -65,10 +65,10 @@ command -v "$skinkit" >/dev/null 2>&1 || stop 2 "no program $skinkit; set SKINKI
 # summary of the last night that was done is kept beside it.
 reserve=$state/summary.reserve
 reserved() { # file: takes room for 64 KiB, blank lines; fails where there is none
-    [ "$(wc -c 2>/dev/null <"$1")" -ge 65536 ] 2>/dev/null || { awk 'BEGIN { for (i = 0; i < 65536; i++) print "" }' >"$1" && sync "$1"; } 2>/dev/null || {
-        rm -f "$1"
-        return 1
-    }
+    [ -f "$1" ] && [ "$(wc -c <"$1")" -ge 65536 ] && return
+    { awk 'BEGIN { for (i = 0; i < 65536; i++) print "" }' >"$1" && { sync "$1" || sync; }; } 2>/dev/null && return
+    rm -f "$1"
+    return 1
 }
 written() { # text, file: into the room the file has, which it keeps only as far as the text goes
     text=$(printf '%s' "$1" | head -c 60000)
@@ -80,10 +80,14 @@ told() { # exit code, text
     [ -d "$state" ] || return 0
     # Where nothing is reserved and nothing can be, the place of the last summary is used, never that of the good one.
     reserved "$reserve" || mv -f "$state/summary.txt" "$reserve" 2>/dev/null
-    written "$2" "$reserve" && mv -f "$reserve" "$state/summary.txt"
+    written "$2" "$reserve" # as far as there is room: the cause comes first
+    [ -s "$reserve" ] && mv -f "$reserve" "$state/summary.txt"
     case $1 in
-    0 | 3) cp "$state/summary.txt" "$state/summary.good.part" && mv -f "$state/summary.good.part" "$state/summary.good.txt" ;;
-    esac 2>/dev/null || rm -f "$state/summary.good.part"
+    0 | 3)
+        good=$state/summary.good
+        cp "$state/summary.txt" "$good.part" 2>/dev/null && mv -f "$good.part" "$good.txt" || rm -f "$good.part"
+        ;;
+    esac
     reserved "$reserve" # for the next night
 }
 failed() { # exit code, words: nothing could be begun
@@ -91,9 +95,24 @@ failed() { # exit code, words: nothing could be begun
 $([ -f "$state/summary.good.txt" ] && echo "the last night that was done: $state/summary.good.txt")"
     exit "$1"
 }
-for folder in "$state/logs" "$photos" "$inbox" "$outbox"; do
-    mkdir -p "$folder" 2>/dev/null || failed 4 "$folder cannot be made (is its disk full, read-only or not mounted?)"
-done
+mkdir -p "$state/logs" 2>/dev/null || failed 4 "$state/logs cannot be made (is its disk full or read-only?)"
+place() { # setting, folder: on the disk it was on before; what is written below an absent share is lost when it comes back
+    case $2/ in
+    "$workspace"/*) mkdir -p "$2" 2>/dev/null || failed 4 "$2 cannot be made (is its disk full or read-only?)" ;;
+    *) [ -d "$2" ] || failed 4 "no folder $2 (is its share mounted?); make it once, nobody else does" ;;
+    esac
+    mounted=$(df -P "$2" 2>/dev/null | awk 'NR == 2 { sub(/^.*% +/, ""); print }')
+    [ -n "$mounted" ] || failed 4 "$2 does not answer (is its share there?)"
+    [ -s "$state/$1.mount" ] || { printf '%s\n' "$2 $mounted" >"$state/$1.mount"; } 2>/dev/null || return 0
+    case $(cat "$state/$1.mount") in
+    "$2 $mounted") ;;
+    "$2 "*) failed 4 "$2 is not mounted: it lies on $mounted now; if that is right, remove $state/$1.mount" ;;
+    *) printf '%s\n' "$2 $mounted" >"$state/$1.mount" ;; # another folder is set
+    esac
+}
+place photos "$photos"
+place inbox "$inbox"
+place outbox "$outbox"
 
 # Two nights at once: the second leaves at once. The kernel drops this lock with its holder, so none is ever left behind.
 # Where there is no flock, skinkit's own locks say the same (exit code 6) when it comes to writing.
@@ -126,6 +145,7 @@ trap 'interrupted 143 TERM' TERM
 trap 'interrupted 129 HUP' HUP
 full() { failed 4 "the disk of $1 is full or cannot be written to; nothing was begun"; }
 mkdir -p "$work" 2>/dev/null || full "$state"
+touch "$log" 2>/dev/null || full "$state"
 find "$state/logs" -name '*.jsonl' -mtime "+$keep_days" -exec rm -f {} +
 
 # ---- 1. new files --------------------------------------------------------------------------------------------------
