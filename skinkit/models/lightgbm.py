@@ -59,6 +59,7 @@ class Trees(Estimator):
     Attributes:
         booster: LightGBM's.
         widths: columns of each input, in order.
+        file: it was read from, with settings of the training that LightGBM is not given again; empty where fitted.
     """
 
     TASK = "classify"
@@ -70,6 +71,7 @@ class Trees(Estimator):
 
     booster: Any
     widths: Mapping[str, int]
+    file: bytes = b""
 
     @classmethod
     def fit(cls, config: Config, train: Labelled, validation: Labelled, *, n_classes: int, seed: int) -> Self:
@@ -119,11 +121,12 @@ class Trees(Estimator):
         import lightgbm
 
         widths = json.loads((folder / "lightgbm.json").read_text(encoding="utf-8"))["widths"]
-        trees = checked_trees((folder / "lightgbm.txt").read_bytes())
+        content = (folder / "lightgbm.txt").read_bytes()
+        trees = checked_trees(content)
         if trees.columns != sum(widths.values()):
             raise ValueError(f"trees of {trees.columns} columns, and inputs of {sum(widths.values())}")
         try:
-            return cls(lightgbm.Booster(model_str=trees.text), widths)
+            return cls(lightgbm.Booster(model_str=trees.text), widths, content)
         except lightgbm.basic.LightGBMError as error:
             raise ValueError(f"LightGBM does not read it: {error}") from None
 
@@ -144,7 +147,7 @@ class Trees(Estimator):
         """``lightgbm.txt`` (LightGBM's text format) and ``lightgbm.json``."""
         import json
 
-        write_atomic(folder / "lightgbm.txt", self.booster.model_to_string().encode())
+        write_atomic(folder / "lightgbm.txt", self.file or self.booster.model_to_string().encode())
         write_atomic(folder / "lightgbm.json", json.dumps({"widths": dict(self.widths)}).encode())
 
 
