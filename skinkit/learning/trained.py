@@ -408,9 +408,7 @@ def _check_answers(model: Classifier) -> None:
         novelty = Novelty.load(model.folder(fold))
         if novelty is not None and not np.isfinite(novelty.percentile(np.zeros((1, len(novelty.mean))))).all():
             raise ValueError(f"fold {fold.number} cannot tell how unlike its training rows a case is")
-        own: dict[str, tuple[Estimator | None, Calibration, tuple[str, ...]]] = {
-            DIAGNOSIS: (fold.fitted, fold, codes)
-        }
+        own: dict[str, tuple[Estimator | None, Calibration, tuple[str, ...]]] = {DIAGNOSIS: (fold.fitted, fold, codes)}
         own |= {name: (fold.further.get(name), fold.tasks[name], of.classes) for name, of in model.tasks.items()}
         for name, (fitted, calibration, expected) in own.items():
             scores = np.zeros((1, len(expected))) if fitted is None or not known else fitted.predict(batch)

@@ -138,10 +138,13 @@ HEADER = [
     ("max_feature_idx=4", "max_feature_idx=-5"), ("label_index=0", "label_index=-7"),
     ("objective=multiclass num_class:3", "objective=multiclass num_class:300"),
     ("objective=multiclass num_class:3", "objective=multiclass"),
+    ("objective=multiclass num_class:3", "objective=evil num_class:3"),
+    ("objective=multiclass num_class:3", "objective=multiclassova num_class:3 sigmoid:0"),
     ("objective=multiclass num_class:3", "objective=%s%n"), ("tree_sizes=", "tree_sizes=9"),
     ("tree_sizes=", "tree_sizes=-1 "), ("tree\n", "tree\ntree_sizes=1\n"), ("feature_names=", "feature_names=a "),
     ("end of trees", "end of tree"), ("\nTree=0", "\n\nTree=0"), ("\n\nTree=0", "\n\0\nTree=0"),
-    ("feature_infos=", "average_output=0\nfeature_infos="),
+    ("feature_infos=", "average_output=0\nfeature_infos="), ("num_leaves=", "num_leaves"),
+    ("\nfeature_infos=", "\nfeature_infos"),
 ]  # fmt: skip
 
 
@@ -151,6 +154,16 @@ def test_a_header_that_lies_is_refused(old: str, new: str) -> None:
     assert old in text
     with pytest.raises(ValueError, match=r"."):
         checked_trees(text.replace(old, new, 1).encode())
+
+
+def test_a_line_without_its_sign_is_refused() -> None:
+    """The library stops reading there, and ends the process because it misses the lines after it."""
+    content = trained("single leaves").model_to_string().encode()
+    head, *trees = re.split(r"(?m)^(?=Tree=)", content.decode())
+    assert checked_trees(resized(head, trees)) == checked_trees(content)
+    trees[1] = trees[1].replace("right_child=\n", "right_child\n")
+    with pytest.raises(ValueError, match="tree 1: other lines"):
+        checked_trees(resized(head, trees))
 
 
 def test_every_cut_is_refused() -> None:
@@ -253,7 +266,7 @@ def fuzzed(folder: Path, begin: int, end: int) -> dict[str, int]:
     arguments = [str(begin), str(end), str(folder / "texts.json"), str(folder / "seed")]
     answer = subprocess.run([sys.executable, "-c", FUZZ, *arguments], capture_output=True, text=True, check=False)
     assert answer.returncode == 0, f"seed {(folder / 'seed').read_text()}: {answer.returncode} {answer.stderr}"
-    counted: dict[str, int] = json.loads(answer.stdout)
+    counted: dict[str, int] = json.loads(answer.stdout.splitlines()[-1])  # after what the library prints
     return counted
 
 

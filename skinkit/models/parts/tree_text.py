@@ -23,6 +23,7 @@ _HEADER = (
     "version", "num_class", "num_tree_per_iteration", "label_index", "max_feature_idx", "objective", "average_output",
     "feature_names", "monotone_constraints", "feature_infos", "tree_sizes",
 )  # fmt: skip
+_ALONE = "average_output"
 _OPTIONAL = ("objective", "average_output", "monotone_constraints")
 _OF_SPLITS = ("split_feature", "split_gain", "threshold", "decision_type", "left_child", "right_child")
 _OF_LEAVES = ("leaf_value", "leaf_weight", "leaf_count")
@@ -36,7 +37,12 @@ _BOUNDS = re.compile(f"(?:(?:{_NUMBER}|inf)(?: (?:{_NUMBER}|inf))*)?")
 _TOLD = re.compile(rf"(?:(?:{_NUMBER}|-?inf|-?nan)(?: (?:{_NUMBER}|-?inf|-?nan))*)?")
 """Of figures that describe the training and decide nothing."""
 _INTEGERS = re.compile(r"(?:-?[0-9]{1,10}(?: -?[0-9]{1,10})*)?")
-_OBJECTIVE = re.compile(r"[a-z_]+(?: [a-z_]+(?::[0-9.e+-]{1,40})?)*")
+_OBJECTIVE = re.compile(
+    "(?:regression|regression_l1|huber|fair|poisson|quantile|mape|gamma|tweedie|binary|multiclass|multiclassova|"
+    "cross_entropy|cross_entropy_lambda|lambdarank|rank_xendcg)"
+    f"(?: sqrt| [a-z_]+:(?!0(?:\\.0*)?(?: |$))(?!-){_NUMBER})*"
+)
+"""Of the library's own; of others it prints to stdout."""
 _LARGEST = 2**31 - 1
 _WORD = 2**32 - 1
 _MOST_CLASSES = 10_000
@@ -105,14 +111,18 @@ def checked_trees(content: bytes) -> CheckedTrees:
 def _header(text: str) -> dict[str, str]:
     """Key -> value of the lines before the trees."""
     first, *lines = text.split("\n")
-    fields = [line.partition("=")[::2] for line in lines]
-    named = dict(fields)
+    named = dict(line.partition("=")[::2] for line in lines)
     expected = [key for key in _HEADER if key in named or key not in _OPTIONAL]
-    if first != "tree" or [key for key, _ in fields] != expected or not all(map(str.isprintable, lines)):
+    if first != "tree" or not _are(lines, expected) or not all(map(str.isprintable, lines)):
         raise ValueError("a header that LightGBM does not write")
-    if named["version"] != "v4" or named.get("average_output"):
+    if named["version"] != "v4":
         raise ValueError(f"version {named['version'][:40]!r} of LightGBM's format instead of v4")
     return named
+
+
+def _are(lines: list[str], keys: list[str]) -> bool:
+    """Whether lines are ``key=value`` of these keys, in order; one key stands alone."""
+    return [line.partition("=")[:2] for line in lines] == [(key, "" if key == _ALONE else "=") for key in keys]
 
 
 def _check_objective(objective: str, classes: int) -> None:
@@ -127,13 +137,12 @@ def _check_objective(objective: str, classes: int) -> None:
 def _largest_leaf(text: str, number: int, columns: int) -> float:
     """The largest absolute value of a leaf of a tree, after every line of it was checked."""
     lines = text.split("\n")
-    fields = [line.partition("=")[::2] for line in lines[:-3]]
-    named = dict(fields)
+    named = dict(line.partition("=")[::2] for line in lines[:-3])
     categories = _OF_CATEGORIES if named.get("num_cat", "0") != "0" else ()
     expected = [
         "Tree", "num_leaves", "num_cat", *_OF_SPLITS, *_OF_LEAVES, *_OF_NODES, *categories, "is_linear", "shrinkage",
     ]  # fmt: skip
-    if [key for key, _ in fields] != expected or lines[-3:] != ["", "", ""]:
+    if not _are(lines[:-3], expected) or lines[-3:] != ["", "", ""]:
         raise ValueError("other lines than LightGBM writes")
     _whole(named, "Tree", 1, number, number)
     _whole(named, "is_linear", 1, 0, 0)
