@@ -41,10 +41,11 @@ from skinkit.workers.cores import usable_cores
 
 EXIT_CODES = (
     "Exit codes: 0 done, 1 internal error, 2 usage or configuration, 3 finished with newly failed cases, "
-    "4 input or artifact unusable, 5 refused (leakage, checksum), 6 busy (locked), 130/143 interrupted."
+    "4 input or artifact unusable, 5 refused (leakage, checksum), 6 busy (locked), 129/130/143 interrupted."
 )
 _HINT = "Start with 'skinkit demo', or 'skinkit init'; 'skinkit help COMMAND' shows details, 'skinkit -V' the version."
 NEWLY_FAILED = 3
+_INTERRUPTED = (129, 130, 143)
 _NO_PERMISSION = (errno.EPERM, errno.EACCES)
 _GONE = (errno.ENOENT, errno.ENOTDIR)
 
@@ -147,14 +148,18 @@ def _print_answer(answer: Answer, console: Console, *, as_json: bool) -> int:
 
 @contextlib.contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM, and SIGINT unless it is ignored as in a background job, end what runs meanwhile, wherever it is."""
+    """SIGTERM, SIGINT and SIGHUP end what runs meanwhile, wherever it is; the last two not where they are ignored.
+
+    A background job ignores SIGINT, what ``nohup`` starts SIGHUP.
+    """
     import threading
 
     inside = signal.getsignal(signal.SIGTERM) is _stopped  # a command that runs another one ends with it
     if inside or threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = [signal.SIGTERM, *([signal.SIGINT] if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN else [])]
+    wished = [n for n in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    numbers = [signal.SIGTERM, *wished]
     before = {number: signal.signal(number, _stopped) for number in numbers}
     try:
         yield
@@ -188,7 +193,7 @@ def _guarded(command_line: list[str], console: Console) -> Answer:
         code = stop.code if isinstance(stop.code, int) else 1
         if code == 1 and {"--help", "-h"} & set(command_line):  # how a help ends whose reader has seen enough
             return Answer()
-        return _interrupted(code, console) if code in (130, 143) else Answer(code)
+        return _interrupted(code, console) if code in _INTERRUPTED else Answer(code)
     except OSError as error:
         user_error = _disk_error(error)
         return _failed(user_error, console) if user_error else _crashed(error, console)

@@ -1,7 +1,7 @@
 """Error classes. Every error says what was found, what was expected and how to fix it.
 
 Exit codes: 0 done, 1 internal error, 2 usage or configuration, 3 finished with newly failed cases, 4 input or artifact
-unusable, 5 refused (leakage, checksum), 6 busy (locked), 130/143 interrupted.
+unusable, 5 refused (leakage, checksum), 6 busy (locked), 129/130/143 interrupted.
 """
 
 from __future__ import annotations

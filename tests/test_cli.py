@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from conftest import run_here, run_skinkit
 
 from skinkit import __version__, cli
+from skinkit.cli import EXIT_CODES
 from skinkit.commands import COMMANDS, PANELS
 from skinkit.console import Console
 from skinkit.stages import STAGES
@@ -284,7 +286,7 @@ def test_the_log_is_one_json_object_a_line_with_run_stage_and_case(demo_copy: Pa
     assert run_here("segment", "--quiet", "--cohort", "walk_in", "-w", demo_copy).stderr == ""
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_signals_end_it_with_their_code_and_it_goes_on_afterwards(number: int, code: int, tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     assert run_here("demo", folder, "--lesions", "60", "--tables", "--draw-only").returncode == 0
@@ -305,7 +307,7 @@ def test_signals_end_it_with_their_code_and_it_goes_on_afterwards(number: int, c
     assert counts["rows"] == counts["ok"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_that_a_finalizer_swallows_ends_it_all_the_same(
     number: int, code: int, demo_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -320,3 +322,18 @@ def test_a_signal_that_a_finalizer_swallows_ends_it_all_the_same(
         answer = run_here(*command)
     assert (answer.returncode, json.loads(answer.stdout)["exit_code"]) == (code, code)
     assert run_here(*command).returncode == 0
+
+
+def test_every_list_of_exit_codes_names_every_signal() -> None:
+    root = Path(__file__).resolve().parent.parent
+    files = [*root.glob("*.md"), *root.glob("docs/*.md"), *root.glob("examples/**/*.*"), *root.glob("skinkit/*.py")]
+    assert {"129", "130", "143"} <= set(re.findall(r"\d+", EXIT_CODES))
+    told = {
+        file.name: line
+        for file in files
+        if file.is_file() and file.name != "CHANGELOG.md"
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if re.search(r"\b130\b", line) and re.search(r"\b143\b", line)
+    }
+    assert {"README.md", "operations.md", "nightly.sh", "errors.py", "cli.py"} <= set(told)
+    assert {name: line for name, line in told.items() if not re.search(r"\b129\b", line)} == {}

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from subprocess import PIPE, Popen
 
@@ -20,7 +19,7 @@ import numpy as np
 import pytest
 import small_cohort
 import written_artifacts
-from conftest import run_here, run_skinkit
+from conftest import run_here, run_skinkit, small_disk
 from PIL import Image
 
 from skinkit.artifacts.artifact import Artifact, open_artifact, rehash
@@ -81,19 +80,6 @@ def finer(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> str:
     root = make(tmp_path_factory.mktemp("finer"), photos)
     assert segment(root, *FINER).returncode == 0
     return masks(root).identity
-
-
-@contextlib.contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """A disk of its own; skips where this user may not mount one."""
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("no disk can be mounted here (needs root)")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
 
 
 def refused(answer: subprocess.CompletedProcess[str], why: str) -> None:

@@ -152,7 +152,7 @@ def test_the_log_holds_no_words_of_the_table(ingested: tuple[Path, list[dict[str
     assert "SECRETWORD" in run_here("ingest", "-w", workspace).stderr, "a person is told, to map it"
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130), ("SIGHUP", 129)])
 def test_a_run_that_is_stopped_says_so_and_ends_its_log(name: str, code: int, tmp_path: Path) -> None:
     told = CRASH.replace('raise ValueError("on purpose")', f"os.kill(os.getpid(), signal.{name}); time.sleep(9)")
     answer = python(f"import os, signal, time\n{told}", "status", "--log-format", "json", "--json", "-w", tmp_path)

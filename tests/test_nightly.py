@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import fcntl
 import os
@@ -14,7 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import run_here
+from conftest import run_here, small_disk
 
 from skinkit.artifacts.artifact import open_artifact
 from skinkit.artifacts.locks import lock
@@ -214,13 +215,20 @@ def test_a_night_that_is_stopped_goes_on_the_next(ready: Path, tmp_path: Path, s
     photos = sorted(p.name for p in (ready.parent / "camera").iterdir())
     arrive(work, ready.parent, *photos)
     command = [shell, str(HOSPITAL / "nightly.sh")]
-    for number, moment in ((signal.SIGTERM, 0.3), (signal.SIGKILL, 1.0), (signal.SIGINT, 2.0), (signal.SIGTERM, 3.5)):
+    for number, moment in (
+        (signal.SIGTERM, 0.3),
+        (signal.SIGKILL, 1.0),
+        (signal.SIGINT, 2.0),
+        (signal.SIGHUP, 3.0),
+        (signal.SIGTERM, 3.5),
+    ):
         process = subprocess.Popen(
             command,
             env=environment(work),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            preexec_fn=_listen_to_hang_ups,  # noqa: PLW1509 - no other thread is at work here
         )
         time.sleep(moment)
         if number == signal.SIGKILL:
@@ -234,6 +242,129 @@ def test_a_night_that_is_stopped_goes_on_the_next(ready: Path, tmp_path: Path, s
     assert {row["accession"] for row in rows} == {f"照片 {Path(name).stem}" for name in photos}
     assert not list((work / "nightly").glob("now.*"))
     assert not (work / "photos" / ".incoming").exists()
+
+
+def _listen_to_hang_ups() -> None:
+    """Undo what nohup does to what it starts."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def around(folder: Path, stage: str, words: str) -> str:
+    """A program in the place of skinkit's that does something more for one stage, in the words of a shell."""
+    program = folder / f"around-{stage}"
+    call = f'exec "{Path(sys.executable).parent}/skinkit" "$@"'
+    program.write_text(f'#!/bin/sh\nif [ "$1" = {stage} ]; then\n{words}\nfi\n{call}\n')
+    program.chmod(0o755)
+    return str(program)
+
+
+def first_line(answer: subprocess.CompletedProcess[str]) -> str:
+    return answer.stdout.split("\n", 1)[0]
+
+
+def fill(disk: Path) -> None:
+    """Leave no byte."""
+    with (disk / "filler").open("wb", buffering=0) as stream, contextlib.suppress(OSError):
+        while True:
+            stream.write(bytes(1024))
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_full_disk_does_not_cost_the_summary(ready: Path, tmp_path: Path, shell: str) -> None:
+    photos = sorted(p.name for p in (ready.parent / "camera").iterdir())
+    with small_disk(tmp_path / "disk", "32m") as disk:
+        work = disk / "w"
+        shutil.copytree(ready, work)
+        summary, good = work / "nightly" / "summary.txt", work / "nightly" / "summary.good.txt"
+
+        # A disk that is full before the very first night: the mail says so.
+        fill(disk)
+        answer = night(work, shell)
+        assert (answer.returncode, "full" in first_line(answer)) == (4, True), answer.stdout + answer.stderr
+        (disk / "filler").unlink()
+
+        arrive(work, ready.parent, photos[0])
+        answer = night(work, shell)
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+        done = answer.stdout
+        assert summary.read_text("utf-8") == good.read_text("utf-8") == done
+
+        # Full when the night begins, two nights long: nothing is begun, both are told of, the good one is kept.
+        waiting = arrive(work, ready.parent, photos[1])
+        fill(disk)
+        for _ in range(2):
+            answer = night(work, shell)
+            assert answer.returncode == 4, answer.stdout + answer.stderr
+            assert "NOT DONE" in first_line(answer)
+            assert "full" in first_line(answer)
+            assert summary.read_text("utf-8") == answer.stdout
+            assert str(good) in answer.stdout
+            assert good.read_text("utf-8") == done
+            assert [p.name for p in (work / "inbox").rglob("*.jpg")] == waiting
+        (disk / "filler").unlink()
+
+        # Full as soon as skinkit works: its own words are in the first line.
+        filling = around(tmp_path, "predict", f'cat /dev/zero >"{disk}/filler" 2>/dev/null')
+        answer = night(work, shell, SKINKIT=filling)
+        assert answer.returncode == 4, answer.stdout + answer.stderr
+        assert "NOT DONE: predict ended with exit code 4" in first_line(answer)
+        assert "the disk is full" in first_line(answer)
+        assert summary.read_text("utf-8") == answer.stdout
+        assert good.read_text("utf-8") == done
+        (disk / "filler").unlink()
+
+        answer = night(work, shell)
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+        assert summary.read_text("utf-8") == good.read_text("utf-8") == answer.stdout != done
+        accessions = [row["accession"] for table in tables(work) for row in table if row["malignancy"]]
+        assert sorted(accessions) == sorted(f"照片 {Path(name).stem}" for name in photos[:2])
+
+
+def test_a_share_that_is_not_mounted_gets_no_table(ready: Path, tmp_path: Path) -> None:
+    work = tmp_path / "w"
+    shutil.copytree(ready, work)
+    photos = sorted(p.name for p in (ready.parent / "camera").iterdir())
+    share, settings = tmp_path / "share", {"SKINKIT_OUTBOX": str(tmp_path / "share")}
+    arrive(work, ready.parent, photos[0])
+    answer = night(work, **settings)
+    assert (answer.returncode, f"no folder {share}" in first_line(answer)) == (4, True)
+    assert not share.exists()
+    with small_disk(share, "1m"):
+        assert night(work, **settings).returncode == 0
+        assert len(list(share.iterdir())) == 1
+    arrive(work, ready.parent, photos[1])
+    answer = night(work, **settings)  # its mount point is there
+    assert (answer.returncode, "is not mounted" in first_line(answer)) == (4, True)
+    assert not list(share.iterdir())
+    share.rmdir()
+    with small_disk(share, "1m"):
+        assert night(work, **settings).returncode == 0
+        (table,) = share.iterdir()
+        rows = list(csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines()))
+    assert [row["accession"] for row in rows if row["malignancy"]] == [f"照片 {Path(photos[1]).stem}"]
+
+
+def test_failures_of_every_stage_are_counted_and_named(ready: Path, tmp_path: Path) -> None:
+    work = tmp_path / "w"
+    shutil.copytree(ready, work)
+    photos = sorted(p.name for p in (ready.parent / "camera").iterdir())[:2]
+    names = arrive(work, ready.parent, *photos)
+    torn = next((work / "inbox").rglob(names[0]))
+    torn.write_bytes(torn.read_bytes()[:3000])
+    hurried = around(tmp_path, "explain", 'set -- "$@" --case-seconds 0.0001')
+    answer = night(work, SKINKIT=hurried)
+    assert answer.returncode == 3, answer.stdout + answer.stderr
+    assert "cases that failed newly:         2   (ingest 1, explain 1)" in answer.stdout
+    named = re.findall(r"(?m)^  (ingest|segment|radiomics|fuse|predict|explain): (.*)$", answer.stdout)
+    assert named == [
+        ("ingest", f"照片 {Path(photos[0]).stem}: image_truncated"),
+        ("explain", f"照片 {Path(photos[1]).stem}: timeout"),
+    ]
+    answer = night(work, SKINKIT_NAME_CASES="no")  # they failed before, and nobody is named
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "cases that failed newly:         0" in answer.stdout
+    assert "照片" not in answer.stdout
+    assert night(work, SKINKIT_NAME_CASES="perhaps").returncode == 2
 
 
 SBATCH = """#!/bin/sh

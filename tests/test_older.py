@@ -17,7 +17,7 @@ from written_artifacts import Said, run_stage
 from skinkit.artifacts.artifact import open_artifact
 from skinkit.errors import ConfigError
 from skinkit.learning.pack import install
-from skinkit.learning.trained import open_classifier
+from skinkit.learning.trained import open_classifier, open_whole
 from skinkit.pipeline import Pipeline
 from skinkit.schemas import probability_columns
 from skinkit.workspace import Ref, Workspace, load_workspace
@@ -64,7 +64,7 @@ def test_an_older_pack_predicts_the_same(tmp_path: Path) -> None:
     (tmp_path / "skinkit.toml").write_text(
         '[cohorts.walk_in]\nrole = "inference"\nsource = "folder"\npath = "walk_in"\n', encoding="utf-8"
     )
-    install(load_workspace(tmp_path), OLDER / "pack.zip")
+    install(load_workspace(tmp_path), OLDER / "pack.zip", open_whole)
     workspace = load_workspace(tmp_path)
     steps = Pipeline(workspace, Said()).make("predict", {}, cohorts=["walk_in"], name="lightgbm")
     made = next(step.artifact for step in steps if step.stage == "predict")

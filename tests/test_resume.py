@@ -1,7 +1,7 @@
-"""Every stage survives SIGKILL, SIGTERM and SIGINT at any moment: run again, it ends as if nothing had happened.
+"""Every stage survives being killed by a signal at any moment: run again, it ends as if nothing had happened.
 
-Two moments a stage in ``make test``: SIGKILL, and SIGTERM or SIGINT in turn, which end a run in the same way. Fifty in
-``make test-all`` (``SKINKIT_KILLS`` sets another number; with ``-s`` each stage says what was hit, for
+Two moments a stage in ``make test``: SIGKILL, and another signal in turn; the others end a run in the same way. Fifty
+in ``make test-all`` (``SKINKIT_KILLS`` sets another number; with ``-s`` each stage says what was hit, for
 ``docs/results/faults.md``).
 """
 
@@ -39,7 +39,7 @@ TARGET: dict[str, tuple[Ref, list[str]]] = {
     "predict": (Ref("predictions", "jinan", "lightgbm"), ["--cohort", "jinan"]),
     "explain": (
         Ref("explanations", "walk_in", "lightgbm"),
-        ["--cohort", "walk_in", "--limit", "2", "--cells", "2"],
+        ["--cohort", "walk_in", "--limit", "6", "--cells", "4"],
     ),
     "evaluate": (Ref("metrics", "jinan", "lightgbm"), ["--external", "jinan", "--bootstrap", "50"]),
     "report": (Ref("report", name="clinic-walk_in"), ["--for", "clinic"]),
@@ -50,7 +50,10 @@ def test_every_stage_is_covered() -> None:
     assert list(TARGET) == list(STAGES)
 
 
-SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+PIECES = {"explain": "heatmaps/*.png"}
+"""Stages that load for much longer than they work -> the files that show how far the work is. Kills wait for a number
+of them: moments of the clock would fall into the loading, or after the end."""
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _FURTHER = 5
 KILLS = int(os.environ.get("SKINKIT_KILLS", "50"))
 
@@ -77,7 +80,7 @@ def workspace(demo_copy: Path, tmp_path: Path, request: pytest.FixtureRequest) -
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_two_kills(stage: str, workspace: Path) -> None:
-    gentle = (signal.SIGTERM, signal.SIGINT)[list(STAGES).index(stage) % 2]
+    gentle = SIGNALS[1:][list(STAGES).index(stage) % 3]
     hits = kill_and_go_on(stage, workspace, moments=2, seed=7, signals=(signal.SIGKILL, gentle))
     assert hits["at work"]  # or the test has shown nothing
 
@@ -88,7 +91,7 @@ def test_two_kills(stage: str, workspace: Path) -> None:
 def test_fifty_kills(stage: str, workspace: Path) -> None:
     hits = kill_and_go_on(stage, workspace, moments=KILLS, seed=11, signals=SIGNALS)
     print(f"\nkills of {stage}: {dict(sorted(hits.items()))}")
-    assert hits["at work"] > KILLS / 10
+    assert hits["at work"] >= (KILLS if stage in PIECES else KILLS / 10)
 
 
 def kill_and_go_on(
@@ -97,9 +100,11 @@ def kill_and_go_on(
     """Remove the stage's artifact, start it, kill it, run it to its end, compare; what each kill hit.
 
     Every fourth kill falls anywhere from the start of the process on, the others into the stage's own work. How long
-    that takes differs from run to run: where no moment has hit it, a few more kills fall as soon as it has begun.
+    that takes differs from run to run: where no moment has hit it, a few more kills fall as soon as it has begun. Of a
+    stage with pieces every kill falls into the work, after some number of them, until as many as asked for have hit it.
     """
     ref, options = TARGET[stage]
+    pieces = PIECES.get(stage, "")
     path = load_workspace(folder).path(ref)
     # What is remade inside the copied workspace, undisturbed, is what every disturbed run must come to.
     shutil.rmtree(path)
@@ -113,11 +118,13 @@ def kill_and_go_on(
     expected = open_artifact(path)
     table = (path / "table.parquet").read_bytes()
     duration = float(expected.manifest["made"]["seconds"])
+    n_pieces = _made(path, pieces)
+    assert not pieces or n_pieces > 1
     chance = random.Random(seed)
     partial = path.with_name(path.name + ".partial")
     hits: Counter[str] = Counter()
-    for moment in range(moments + _FURTHER):
-        if moment >= moments and hits["at work"]:
+    for moment in range(moments * (2 if pieces else 1) + _FURTHER):
+        if moment >= moments and hits["at work"] >= (moments if pieces else 1):
             break
         number = signals[moment % len(signals)]
         shutil.rmtree(path)
@@ -128,18 +135,30 @@ def kill_and_go_on(
             start_new_session=True,
             preexec_fn=_listen_to_interrupts,  # noqa: PLW1509 - no other thread is at work here
         ) as process:
-            if moment < moments and moment % 4 == 3:
+            if not pieces and moment < moments and moment % 4 == 3:
                 time.sleep(chance.uniform(0, whole))
             else:
                 while process.poll() is None and not partial.exists():
                     time.sleep(0.002)
-                time.sleep(chance.uniform(0, duration) if moment < moments else 0)
+                finished = chance.randrange(n_pieces) if pieces else 0
+                until = time.monotonic() + (chance.uniform(0, duration) if pieces or moment < moments else 0)
+                # Before the first piece a moment of the clock, at the latest when it is there.
+                while process.poll() is None and (
+                    _made(partial, pieces) < finished
+                    if finished
+                    else time.monotonic() < until and not _made(partial, pieces)
+                ):
+                    time.sleep(0.002)
             at_work = partial.exists() and process.poll() is None
             process.send_signal(number)
             # Told before Python listens to signals, it ends by the signal itself; told after its end, by 0.
             assert process.wait(60) in {0, -number, 128 + number}
+            reached = _made(partial, pieces)
         hits[f"{number.name} -> {process.returncode}"] += 1
-        hits["at work"] += at_work and process.returncode != 0
+        live = at_work and process.returncode != 0
+        hits["at work"] += live
+        if pieces and live:
+            hits[f"at work, {reached} of {n_pieces} pieces finished"] += 1
         assert nobody_is_left(process.pid), "a worker outlived its run"
         answer = run_here(*command)
         assert answer.returncode == 0, answer.stderr
@@ -156,9 +175,15 @@ def kill_and_go_on(
     return hits
 
 
+def _made(folder: Path, pieces: str) -> int:
+    """How many of the files that show how far a stage is there are."""
+    return len(list(folder.glob(pieces))) if pieces else 0
+
+
 def _listen_to_interrupts() -> None:
-    """Undo what a shell does to what it starts in the background."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """Undo what a shell does to what it starts in the background, and nohup to anything."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def nobody_is_left(session: int, seconds: float = 20.0) -> bool:

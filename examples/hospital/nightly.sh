@@ -14,12 +14,13 @@
 #     SKINKIT_ENCODING    utf-8, utf-8-sig (Excel) or gb18030                                    (utf-8-sig)
 #     SKINKIT_KEY         key file, where ids are pseudonyms and the table is to have the real ones
 #     SKINKIT_JOBS        processes                                                              (all cores)
+#     SKINKIT_NAME_CASES  no: the summary counts failed cases and does not name them             (yes)
 #     SKINKIT_KEEP_DAYS   days after which logs are deleted                                      (90)
 #     SKINKIT             the program                                                            (skinkit)
 #
 # Exit codes are skinkit's own: 0 done, 3 done and some case failed for the first time, 6 another night is at work (nothing
-# was touched), 143 and 130 stopped by a signal, anything else: look at the summary. Run it as often as you like: what was
-# done is not done again, and what was interrupted goes on.
+# was touched), 129, 130 and 143 stopped by a signal, anything else: look at the summary. Run it as often as you like: what
+# was done is not done again, and what was interrupted goes on.
 set -u
 umask 077
 PYTHONUTF8=1 # file names are UTF-8 whatever the language of this shell is
@@ -44,32 +45,92 @@ settle=${SKINKIT_SETTLE_MIN:-10}
 encoding=${SKINKIT_ENCODING:-utf-8-sig}
 keep_days=${SKINKIT_KEEP_DAYS:-90}
 skinkit=${SKINKIT:-skinkit}
+name_cases=${SKINKIT_NAME_CASES:-yes}
 state=$workspace/nightly
 stamp=$(date -u +%Y%m%dT%H%M%SZ)-$$
 
 case $settle in
 *[!0-9]* | "") stop 2 "SKINKIT_SETTLE_MIN=$settle is no number of minutes" ;;
 esac
+case $name_cases in
+yes | no) ;;
+*) stop 2 "SKINKIT_NAME_CASES=$name_cases is neither yes nor no" ;;
+esac
 case $inbox/ in
 "$photos"/*) stop 2 "the inbox $inbox lies in $photos, which would be read before files have arrived" ;;
 esac
 command -v "$skinkit" >/dev/null 2>&1 || stop 2 "no program $skinkit; set SKINKIT to its path, or PATH"
-for folder in ${SKINKIT_PHOTOS:+"$photos"} ${SKINKIT_INBOX:+"$inbox"}; do
-    [ -d "$folder" ] || stop 4 "no folder $folder; mount its share, or make it"
-done
-[ -n "${SKINKIT_OUTBOX:-}" ] || mkdir -p "$outbox" || stop 4 "$outbox cannot be made"
-for folder in "$photos" "$inbox" "$state/logs"; do
-    mkdir -p "$folder" || stop 4 "$folder cannot be made"
-done
+
+# ---- a summary, whatever happens -----------------------------------------------------------------------------------
+# It goes to stdout, then into a file whose room on the disk was taken on a night that had some, then under its name. The
+# summary of the last night that was done is kept beside it.
+reserve=$state/summary.reserve
+reserved() { # file: takes room for 64 KiB, blank lines; fails where there is none
+    [ -f "$1" ] && [ "$(wc -c <"$1")" -ge 65536 ] && return
+    { awk 'BEGIN { for (i = 0; i < 65536; i++) print "" }' >"$1" && { sync "$1" || sync; }; } 2>/dev/null && return
+    rm -f "$1"
+    return 1
+}
+written() { # text, file: into the room the file has, which it keeps only as far as the text goes
+    text=$(printf '%s' "$1" | head -c 60000)
+    printf '%s\n' "$text" | dd of="$2" bs=65536 conv=notrunc 2>/dev/null &&
+        length=$(printf '%s\n' "$text" | wc -c) && dd if=/dev/null of="$2" bs=1 seek="$((length))" 2>/dev/null
+}
+told() { # exit code, text
+    printf '%s\n' "$2"
+    [ -d "$state" ] || return 0
+    # Where nothing is reserved and nothing can be, the place of the last summary is used, never that of the good one.
+    reserved "$reserve" || mv -f "$state/summary.txt" "$reserve" 2>/dev/null
+    written "$2" "$reserve" # as far as there is room: the cause comes first
+    [ -s "$reserve" ] && mv -f "$reserve" "$state/summary.txt"
+    case $1 in
+    0 | 3)
+        good=$state/summary.good
+        cp "$state/summary.txt" "$good.part" 2>/dev/null && mv -f "$good.part" "$good.txt" || rm -f "$good.part"
+        ;;
+    esac
+    reserved "$reserve" # for the next night
+}
+failed() { # exit code, words: nothing could be begun
+    told "$1" "skinkit night $stamp: NOT DONE: $2
+$([ -f "$state/summary.good.txt" ] && echo "the last night that was done: $state/summary.good.txt")"
+    exit "$1"
+}
+mkdir -p "$state/logs" 2>/dev/null || failed 4 "$state/logs cannot be made (is its disk full or read-only?)"
+there() { # setting, folder: whether it is there, on the disk it was on before; else $why
+    why=
+    [ -d "$2" ] || { why="no folder $2 (is its share mounted?); make it once, nobody else does" && return 1; }
+    mounted=$(df -P "$2" 2>/dev/null | awk 'NR == 2 { sub(/^.*% +/, ""); print }')
+    [ -n "$mounted" ] || { why="$2 does not answer (is its share there?)" && return 1; }
+    [ -s "$state/$1.mount" ] || { printf '%s\n' "$2 $mounted" >"$state/$1.mount"; } 2>/dev/null || return 0
+    case $(cat "$state/$1.mount") in
+    "$2 $mounted") ;;
+    "$2 "*) why="$2 is not mounted: it lies on $mounted now; if that is right, remove $state/$1.mount" && return 1 ;;
+    *) printf '%s\n' "$2 $mounted" >"$state/$1.mount" ;; # another folder is set
+    esac
+}
+place() { # setting, folder: what is written below an absent share is lost when it comes back
+    case $2/ in
+    "$workspace"/*) mkdir -p "$2" 2>/dev/null || failed 4 "$2 cannot be made (is its disk full or read-only?)" ;;
+    esac
+}
+place photos "$photos"
+place inbox "$inbox"
+place outbox "$outbox"
+there photos "$photos" || failed 4 "$why"
+there inbox "$inbox" || failed 4 "$why"
+# The outbox may be away: its tables wait.
 
 # Two nights at once: the second leaves at once. The kernel drops this lock with its holder, so none is ever left behind.
 # Where there is no flock, skinkit's own locks say the same (exit code 6) when it comes to writing.
 if command -v flock >/dev/null 2>&1; then
+    touch "$state/lock" 2>/dev/null || failed 4 "the disk of $state is full or cannot be written to; nothing was begun"
     exec 9>"$state/lock"
     flock -n 9 || stop 6 "another night is at work in $workspace"
     rm -rf "$state"/now.* "$photos/.incoming" # left by a night that was killed
 fi
 
+reserved "$reserve" # on a disk that is full by now there is one of an earlier night
 work=$state/now.$$
 log=$state/logs/$stamp.jsonl
 child=
@@ -89,7 +150,9 @@ trap finish EXIT
 trap 'interrupted 130 INT' INT
 trap 'interrupted 143 TERM' TERM
 trap 'interrupted 129 HUP' HUP
-mkdir -p "$work" || stop 4 "$work cannot be made"
+full() { failed 4 "the disk of $1 is full or cannot be written to; nothing was begun"; }
+mkdir -p "$work" 2>/dev/null || full "$state"
+touch "$log" 2>/dev/null || full "$state"
 find "$state/logs" -name '*.jsonl' -mtime "+$keep_days" -exec rm -f {} +
 
 # ---- 1. new files --------------------------------------------------------------------------------------------------
@@ -124,17 +187,20 @@ for file in "$@"; do
     echo . >>"$work/stuck"
 done
 TAKE
-mkdir -p "$photos/.incoming" || stop 4 "$photos cannot be written to"
-: >"$work/taken"
-: >"$work/twice"
-: >"$work/replaced"
-: >"$work/stuck"
+mkdir -p "$photos/.incoming" 2>/dev/null || full "$photos"
+# Counted are lines but the first, which takes the room; answers are written into room that was taken before, too.
+for name in taken twice replaced stuck; do
+    { echo counted >"$work/$name"; } 2>/dev/null || full "$state"
+done
+for name in predict explain report export status; do
+    reserved "$work/$name.json" || full "$state"
+done
 settled="+$settle"
 [ "$settle" = 0 ] && settled=-999999999 # everything that is there
 find "$inbox" -type f ! -name '.*' ! -path '*/.*' -cmin "$settled" \
     -exec sh "$work/take.sh" "$inbox" "$photos" "$state/replaced/$stamp" "$work" {} + 2>>"$work/take.err"
 rm -rf "$photos/.incoming"
-count() { wc -l <"$work/$1" | tr -d ' '; }
+count() { echo "$(($(wc -l <"$work/$1") - 1))"; }
 waiting=$(find "$inbox" -type f ! -name '.*' ! -path '*/.*' -exec sh -c 'for f; do echo .; done' sh {} + | wc -l | tr -d ' ')
 
 # ---- 2. skinkit ----------------------------------------------------------------------------------------------------
@@ -144,7 +210,7 @@ step() { # name, then the command; its answer is in $work/NAME.json
     name=$1
     shift
     "$skinkit" "$@" --workspace "$workspace" --json --log-format json \
-        >"$work/$name.json" 2>>"$log" 9>&- &
+        1<>"$work/$name.json" 2>>"$log" 9>&- &
     child=$!
     wait "$child"
     code=$?
@@ -169,7 +235,7 @@ deliver() {
     [ -d "$state/due" ] || return 0
     if [ -f "$state/due/table.csv" ]; then
         table=$outbox/$(cat "$state/due/name")
-        [ -d "$outbox" ] && cp "$state/due/table.csv" "$table.part" && mv -f "$table.part" "$table" || {
+        there outbox "$outbox" && cp "$state/due/table.csv" "$table.part" && mv -f "$table.part" "$table" || {
             rm -f "$table.part"
             return 1
         }
@@ -202,13 +268,36 @@ if [ -z "$broke" ] && [ -n "$new" ]; then
 fi
 
 # ---- 3. the summary ------------------------------------------------------------------------------------------------
+newly() { # stage and number of newly failed cases, of every artifact that was made tonight
+    cat "$work/predict.json" "$work/explain.json" "$work/report.json" | awk '
+        /^   "stage": / { gsub(/[",]/, ""); stage = $2 }
+        /^   "up_to_date": / { made = /false/ }
+        /^    "newly_failed": / { gsub(/,/, ""); if (made && $2 > 0) print stage, $2 }'
+}
+failing() { # the cases that fail now, by stage, as the tables of the workspace call them: pseudonyms where they have them
+    "$skinkit" status --failed --workspace "$workspace" --json 2>>"$log" 1<>"$work/status.json" 9>&- || return
+    awk -v cohort="$cohort/" '
+        /^   "artifact": / { mine = index($0, "\"" cohort) }
+        /^   "stage": / { gsub(/[",]/, ""); stage = $2 }
+        /^   "failed_cases": / { listed = mine; next }
+        /^   }/ { listed = 0 }
+        listed { sub(/^ *"/, ""); sub(/",?$/, ""); sub(/": "/, ": "); n++; if (n <= 20) print "  " stage ": " $0 }
+        END { if (n > 20) print "  ... and " n - 20 " more: skinkit status --failed" }' "$work/status.json"
+}
+cause() { # what an answer says was found, in one line
+    case $1 in
+    outbox) echo ": $outbox cannot be written to" ;;
+    state) echo ": $state cannot be written to" ;;
+    *) [ -n "$(field "$1" found)" ] && echo ": $(field "$1" found)" ;;
+    esac
+}
 case $worst in
 0) verdict="done" ;;
 3) verdict="done, with newly failed cases" ;;
 6) verdict="busy: another skinkit writes in $workspace" ;;
-*) verdict="NOT DONE: $broke ended with exit code $worst" ;;
+*) verdict="NOT DONE: $broke ended with exit code $worst$(cause "$broke")" ;;
 esac
-{
+told "$worst" "$(
     say "skinkit night $stamp: $verdict"
     say ""
     say "files taken from the inbox:      $(count taken)"
@@ -217,9 +306,11 @@ esac
     say "files still in the inbox:        $waiting   (younger than $settle minutes, or $(count stuck) that cannot be moved)"
     say "rows in the new table:           ${new:-none}"
     [ -n "$table" ] && say "  $table"
-    [ -d "$state/due" ] && say "  waits for the outbox: the next night delivers it"
-    failed=$(field predict newly_failed)
-    say "cases that failed newly:         ${failed:-unknown}   (all of them: skinkit status --failed -w $workspace)"
+    [ -d "$state/due" ] && say "  waits for the outbox: the next night delivers it (${why:-it cannot be written to})"
+    all=$(newly | awk '{ sum += $2; list = list ", " $1 " " $2 } END { print sum + 0 (sum ? "   (" substr(list, 3) ")" : "") }')
+    say "cases that failed newly:         $all"
+    cases=$([ "$name_cases" = no ] || failing)
+    [ -n "$cases" ] && say "cases that fail now:" && say "$cases"
     say "worklist:                        $workspace/artifacts/report/clinic-$cohort/index.html"
     say "log:                             $log"
     if [ -n "$broke" ] && [ -s "$work/$broke.json" ]; then
@@ -229,8 +320,8 @@ esac
         done
     fi
     [ -s "$work/take.err" ] && say "" && cat "$work/take.err"
+    [ -n "$broke" ] && [ -f "$state/summary.good.txt" ] && say "" && say "the last night that was done: $state/summary.good.txt"
     say ""
     say "Research software. Nothing it prints is a diagnosis."
-} | tee "$state/summary.txt.part"
-mv -f "$state/summary.txt.part" "$state/summary.txt"
+)"
 exit "$worst"

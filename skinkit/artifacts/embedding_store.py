@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from skinkit.artifacts.files import digest, write_atomic
+from skinkit.artifacts.tensors import check_tensors
 
 
 class EmbeddingStore:
@@ -29,10 +30,11 @@ class EmbeddingStore:
         wanted, vectors = set(wanted), {}
         for file in sorted(self.folder.glob("*.safetensors")):
             try:
+                check_tensors(file)
                 with safe_open(file, framework="numpy") as tensors:
                     for name in wanted.intersection(tensors.keys()):
                         vectors[name] = tensors.get_tensor(name)
-            except (SafetensorError, OSError):
+            except (SafetensorError, ValueError, OSError):
                 file.unlink(missing_ok=True)  # damaged: its photos are looked at again
         return vectors
 

@@ -119,10 +119,14 @@ def _written_card(model: str, file: Path) -> model_pack.Changed:
 
 
 def _install(config: Config, context: Context) -> dict[str, Any]:
+    from skinkit.learning.trained import open_whole  # it loads pandas
+
     workspace = context.workspace()
     path = Path(config.model).expanduser()
     _check_settings(model_pack.verify(path, config.sha256), path)  # every byte, before anything is touched
-    pack, names = model_pack.install(workspace, path, name=config.name, sha256=config.sha256, replace=config.replace)
+    pack, names = model_pack.install(
+        workspace, path, open_whole, name=config.name, sha256=config.sha256, replace=config.replace
+    )
     lines = [f"installed {part} {name} in {workspace.root}" for part, name in names.items()]
     name = names.get(model_pack.CLASSIFIER, "")
     default = bool(name) and _make_default(workspace, name)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from skinkit.artifacts.files import file_sha256, write_atomic
+from skinkit.artifacts.tensors import check_tensors
 from skinkit.console import Console
 from skinkit.learning.state import Progress, State, TrainingJob, as_module
 from skinkit.models.parts.protocol import Network, Phase
@@ -84,6 +85,7 @@ def _read(job: TrainingJob) -> tuple[Progress, State]:
         path = job.folder / Path(name).name
         if file_sha256(path) != sha256:
             raise _NotOursError(f"{path.name} is damaged")
+        check_tensors(path)
         files[kind] = load_file(path)
     progress = Progress(**about["progress"])
     progress.best = files.get("best", {})

@@ -48,13 +48,16 @@ _MEMBER = re.compile(
 _MOST_MEMBERS = 2000
 _LARGEST_INDEX = 16 << 20
 _LARGEST_DIRECTORY = 4 << 20
+_LARGEST = {".safetensors": 1 << 62, ".json": 32 << 20, ".md": 32 << 20}
 _LARGEST_PLAIN = 256 << 20
-"""Maximum size of files that are read into memory whole: all but safetensors."""
+"""Maximum size of files that are read into memory whole: all but safetensors; of JSON what it becomes is larger."""
 _CHUNK = 1 << 20
 _BEGINNING = (1980, 1, 1, 0, 0, 0)
 _CHAIN = ("masks", "features", "fused")
 Changed = Callable[[str, Artifact], Mapping[str, bytes]]
 """Part and its model -> file -> what it holds in the pack."""
+Opens = Callable[[Artifact, str], object]
+"""Opens a model of a task as predictions do; :class:`InputError` where a file of it is not what it should be."""
 
 
 @dataclass(frozen=True)
@@ -360,16 +363,20 @@ def _opened(path: Path, sha256: str) -> Iterator[tuple[Pack, zipfile.ZipFile, st
                 f"{wanted}; nothing was installed",
                 "copy the file again from its source",
             )
-        _check_directory(stream, path)
+        size = _check_directory(stream, path)
         try:
-            with zipfile.ZipFile(stream) as archive:
-                yield _index(archive, path), archive, file_hash
-        except (zipfile.BadZipFile, EOFError, struct.error, UnicodeDecodeError) as error:
+            archive = zipfile.ZipFile(stream)
+        except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, struct.error) as error:
+            raise _no_pack(path, str(error)) from None
+        try:
+            with archive:
+                yield _index(archive, path, size), archive, file_hash
+        except (NotImplementedError, zipfile.BadZipFile, EOFError, struct.error, UnicodeDecodeError) as error:
             raise _no_pack(path, str(error)) from None
 
 
-def _check_directory(stream: IO[bytes], path: Path) -> None:
-    """Refuse an archive whose directory is too large for memory, because ``zipfile`` reads it whole.
+def _check_directory(stream: IO[bytes], path: Path) -> int:
+    """Size of an archive; refuses one whose directory is too large for memory, because ``zipfile`` reads it whole.
 
     A ZIP file without a comment ends with a record of 22 bytes; ZIP64 has two more before it, of 20 and 56 bytes.
     """
@@ -385,9 +392,10 @@ def _check_directory(stream: IO[bytes], path: Path) -> None:
         count, length = struct.unpack("<QQ", record[32:48])
     if count > _MOST_MEMBERS + 1 or length > _LARGEST_DIRECTORY:
         raise _no_pack(path, f"{count} members")
+    return size
 
 
-def _index(archive: zipfile.ZipFile, path: Path) -> Pack:
+def _index(archive: zipfile.ZipFile, path: Path, size: int) -> Pack:
     """``pack.json``, after checking the names and storage of all members."""
     entries = archive.infolist()
     names = [entry.filename for entry in entries]
@@ -396,12 +404,14 @@ def _index(archive: zipfile.ZipFile, path: Path) -> Pack:
     for entry in entries:
         kind = stat.S_IFMT(entry.external_attr >> 16)
         plain = entry.compress_type == zipfile.ZIP_STORED and entry.compress_size == entry.file_size
+        if not 0 <= entry.header_offset < size:
+            raise _no_pack(path, f"{entry.filename!r} lies outside of it")
         if not plain or entry.flag_bits & 0x1 or kind not in (0, stat.S_IFREG):
             raise _no_pack(path, f"{entry.filename!r} is compressed, encrypted or not a regular file")
         match = _MEMBER.fullmatch(entry.filename)
         if entry.filename != INDEX and not match:
             raise _no_pack(path, f"it has a member {entry.filename!r}")
-        if not entry.filename.endswith(".safetensors") and entry.file_size > _LARGEST_PLAIN:
+        if entry.file_size > _LARGEST.get(Path(entry.filename).suffix, _LARGEST_PLAIN):
             raise _no_pack(path, f"{entry.filename!r} has {entry.file_size} bytes")
     try:
         index = json.loads(archive.read(INDEX).decode("utf-8"))
@@ -474,9 +484,9 @@ def _copied(stream: IO[bytes], target: IO[bytes] | None, listed: Mapping[str, An
 
 
 def install(
-    workspace: Workspace, path: Path, *, name: str = "", sha256: str = "", replace: bool = False
+    workspace: Workspace, path: Path, opens: Opens, *, name: str = "", sha256: str = "", replace: bool = False
 ) -> tuple[Pack, dict[str, str]]:
-    """Put the models of a pack into a workspace, the segmenter first.
+    """Put the models of a pack into a workspace, all of them or none, after each was opened once.
 
     If another model already uses the name of the segmenter or of its masks, those of the pack are named after the
     model.
@@ -484,6 +494,7 @@ def install(
     Args:
         workspace: to install into.
         path: the pack.
+        opens: ``skinkit.learning.trained.open_whole``.
         name: of the model in this workspace; default: its name in the pack.
         sha256: expected hash of the file; empty skips this check.
         replace: replace a different model of that name.
@@ -492,15 +503,10 @@ def install(
         The content of the pack, and part -> its name in this workspace.
 
     Raises:
-        InputError: it is not a pack, or it holds a model that this skinkit does not support.
+        InputError: it is not a pack, or it holds a model that this skinkit does not support or cannot open.
         RefusedError: a member is corrupted, or another model has the name.
     """
-    from skinkit.models import load_model
-
     with _opened(path, sha256) as (pack, archive, pack_hash):
-        for named in (member for member in pack.files if member.endswith("/model.json")):
-            about = json.loads(archive.read(named))
-            load_model(str(about["model"]), task="classify" if named.startswith(CLASSIFIER) else "segment")
         name = name or pack.name
         check_name(name, "name of the model")
         names, asks_for = _named(workspace, pack, name)
@@ -508,10 +514,28 @@ def install(
             if not replace:
                 _refuse_other(workspace, called, pack.parts[part]["manifest"]["identity"])
         marks = {"pack_sha256": pack_hash, "packed_as": pack.name, "at": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-        for part in sorted(names, reverse=True):  # segmenter first, so an installed classifier is always usable
-            asks = asks_for if part == CLASSIFIER else {}
-            _install_part(workspace, names[part], archive, pack, part, {**marks, "asks_for": asks})
+        with contextlib.ExitStack() as stack:
+            unpacked = []
+            for part in sorted(names, reverse=True):  # segmenter first, so an installed classifier is always usable
+                of_part = {**marks, "asks_for": asks_for if part == CLASSIFIER else {}}
+                place = workspace.path(Ref("models", name=names[part]))
+                unpacked.append((stack.enter_context(_unpacked(place, archive, pack, part, of_part)), place))
+                _refuse_unusable(unpacked[-1][0], opens, part, path)
+            for partial, place in unpacked:
+                put_in_place(partial, place)
     return pack, names
+
+
+def _refuse_unusable(partial: Path, opens: Opens, part: str, pack: Path) -> None:
+    """Refuse a model whose files are those that its maker listed, and no model."""
+    try:
+        opens(open_artifact(partial), "classify" if part == CLASSIFIER else "segment")
+    except InputError as error:
+        raise InputError(
+            f"the {part} in {pack} cannot be opened: {error.found}",
+            error.expected,
+            "nothing was installed: do not use this file, and ask whoever packed it",
+        ) from None
 
 
 def _named(workspace: Workspace, pack: Pack, name: str) -> tuple[dict[str, str], dict[str, Any]]:
@@ -564,13 +588,11 @@ def _refuse_other(workspace: Workspace, name: str, identity: str) -> None:
         )
 
 
-def _install_part(
-    workspace: Workspace, name: str, archive: zipfile.ZipFile, pack: Pack, part: str, marks: Mapping[str, Any]
-) -> None:
-    """Extract one model into a temporary folder, check every file, and move the folder into place."""
+@contextlib.contextmanager
+def _unpacked(path: Path, archive: zipfile.ZipFile, pack: Pack, part: str, marks: Mapping[str, Any]) -> Iterator[Path]:
+    """The folder beside its place into which one model was extracted, every file checked; the place is locked."""
     import shutil
 
-    path = workspace.path(Ref("models", name=name))
     partial = path.with_name(path.name + ".installing")
     manifest = dict(pack.parts[part]["manifest"])
     manifest["installed"] = {**manifest["installed"], **marks}
@@ -583,7 +605,7 @@ def _install_part(
                     with written_whole(partial / match["file"]) as target, archive.open(member) as stream:
                         _copied(stream, target, listed, member)
             write_atomic(partial / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
-            put_in_place(partial, path)
+            yield partial
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 

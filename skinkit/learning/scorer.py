@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from skinkit.console import Console
-from skinkit.errors import CaseError
+from skinkit.errors import CaseError, InputError
 from skinkit.learning.embeddings import embed, failed_rows
 from skinkit.learning.examples import Examples, photos_of
 from skinkit.learning.forward import head_answers, run
@@ -199,6 +199,7 @@ class Scorer:
         for turn in turns:
             novelty = Novelty.load(self.model.folder(turn.fold))
             for part in turn.answers([frame], failed, encoded=novelty is not None):
+                self._refuse_misfit(turn, part)
                 probability[turn.index, part.rows] = np.exp(part.scores[0])
                 for name, of_task in tasks.items():
                     of_task[turn.index, part.rows] = np.exp(turn.fold.tasks[name].calibrated(part.beside[name]))
@@ -226,8 +227,19 @@ class Scorer:
         turns, failed = self._turns(frames, folds, root)
         for turn in turns:
             for part in turn.answers(frames, failed):
+                self._refuse_misfit(turn, part)
                 probability[:, turn.index, part.rows] = np.exp(part.scores)
         return probability, failed
+
+    def _refuse_misfit(self, turn: _Turn, part: _Answers) -> None:
+        """Refuse, with :class:`InputError`, answers for other classes than the model's."""
+        expected = len(self.model.classes.classes)
+        if part.scores.shape[-1] != expected:
+            raise InputError(
+                f"fold {turn.fold.number} of {self.model.name} answers {part.scores.shape[-1]} classes",
+                f"the model's {expected}",
+                "install the model again from its source, or train it again with --replace",
+            )
 
     def _turns(
         self, frames: Sequence[pd.DataFrame], folds: Sequence[Sequence[int]], root: Path | Sequence[Path]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,12 +20,15 @@ from skinkit.learning.embeddings import EmbeddingStore, embedding_store
 from skinkit.learning.pack import checked, refuse_other_task
 from skinkit.learning.precision import Arithmetic
 from skinkit.models import load_model, model_config, present_settings
-from skinkit.models.parts.protocol import LESION, MEMBERS, Embedder, Estimator, Generator, Network, Sizes
+from skinkit.models.parts.protocol import DIAGNOSIS, LESION, MEMBERS, Embedder, Estimator, Generator, Network, Sizes
 from skinkit.schemas import LEARNT, LEARNT_BEFORE
 from skinkit.stats.calibration import Isotonic
 from skinkit.stats.encoders import Encoder, Standardiser
 from skinkit.stats.metrics import Floats
+from skinkit.stats.novelty import Novelty
+from skinkit.stats.thresholds import threshold_of
 from skinkit.taxonomy import ClassSet
+from skinkit.workspace import check_name
 
 
 # ------------------------------------------------------------------------------------------------ the classifier
@@ -72,6 +76,11 @@ class Calibration:
     """Used after the temperature, where the model was trained so."""
     conformal_level: float = 0.0
 
+    def __post_init__(self) -> None:
+        level = self.conformal_level
+        if not 0 < self.temperature < math.inf or not math.isfinite(level):
+            raise ValueError(f"temperature {self.temperature} and level {level} of a calibration")
+
     def raw(self, probability: Floats) -> Floats:
         """(n, classes) probabilities before any calibration, from those with the fold's temperature."""
         return np.exp(log_softmax(np.log(np.maximum(probability, 1e-300)) * self.temperature))
@@ -81,8 +90,19 @@ class Calibration:
         return probability if self.isotonic is None else self.isotonic.apply(probability)
 
     def calibrated(self, scores: npt.ArrayLike) -> Floats:
-        """(n, classes) log-probabilities from scores, with the fold's temperature."""
-        return log_softmax(np.asarray(scores, dtype=np.float64) / self.temperature)
+        """(n, classes) log-probabilities from scores, with the fold's temperature.
+
+        Raises:
+            InputError: a score is not finite, so that nothing can be said of its case.
+        """
+        scores = np.asarray(scores, dtype=np.float64)
+        if not np.isfinite(scores).all():
+            raise InputError(
+                "the model answers numbers that are not finite",
+                "finite scores for every case",
+                "install the model again from its source, or train it again with --replace",
+            )
+        return log_softmax(scores / self.temperature)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -315,6 +335,33 @@ def open_classifier(artifact: Artifact, name: str = "") -> Classifier:
     return _classifier(_opened(artifact, "classify", name))
 
 
+def open_whole(artifact: Artifact, task: str) -> None:
+    """Open a model with all its networks, to find out whether it can be opened.
+
+    Args:
+        artifact: the model.
+        task: ``classify`` or ``segment``.
+
+    Raises:
+        InputError: it has another task, or a file of it is not what it should be.
+        RefusedError: a file of it is missing or is not what was written.
+    """
+    _check_networks(open_segmenter(artifact) if task == "segment" else open_classifier(artifact))
+
+
+def _check_networks(model: Classifier | Segmenter) -> None:
+    if isinstance(model, Segmenter):
+        for number in model.folds:
+            model.network(number, "cpu")
+        return
+    if model.reads_photos:
+        model.embedder("cpu")
+    for fold in model.folds if model.is_network else ():
+        model.network(fold, "cpu")
+    for member in model.members:
+        _check_networks(member)
+
+
 def _classifier(model: TrainedModel) -> Classifier:
     try:
         rows = list(model.about["folds"])
@@ -322,13 +369,52 @@ def _classifier(model: TrainedModel) -> Classifier:
         folds = tuple(_open_fold(folder_of(model.path, int(row["fold"])), row, model.model_class) for row in rows)
         classes = ClassSet.from_dict(model.about["classes"])
         tasks = {name: ClassSet.from_dict(of) for name, of in (model.about.get("tasks") or {}).items()}
-        members = tuple(
-            _classifier(_read(model.path / MEMBERS / of["name"], "classify", of["name"], of["identity"]))
-            for of in model.about.get(MEMBERS, ())
-        )
-        return Classifier(**vars(model), classes=classes, tasks=tasks, folds=folds, members=members)
-    except (OSError, ValueError, KeyError) as error:
+        members = tuple(_member(model, of) for of in model.about.get(MEMBERS, ()))
+        classifier = Classifier(**vars(model), classes=classes, tasks=tasks, folds=folds, members=members)
+        _check_answers(classifier)
+        return classifier
+    except _DAMAGE as error:
         raise _unreadable(model.path, error) from None
+    except ConfigError as error:
+        raise InputError(f"the model {model.name!r}: {error.found}", error.expected, error.fix) from None
+
+
+def _member(model: TrainedModel, of: Mapping[str, Any]) -> Classifier:
+    """A model that lies within another one."""
+    check_name(of["name"], "member")
+    return _classifier(_read(model.path / MEMBERS / of["name"], "classify", of["name"], of["identity"]))
+
+
+def _check_answers(model: Classifier) -> None:
+    """Have every fold answer for a case of which nothing is known, and read what predictions read of ``model.json``.
+
+    Files that fit neither each other nor the model are noticed here, before the first case. Photos and other models'
+    answers are not made up: what reads them is only asked what it makes of scores.
+
+    Raises:
+        ValueError: an answer is of another shape, or not finite.
+    """
+    about, codes = model.about, model.classes.classes
+    numbers = [about["threshold"], *(threshold_of(about, fold.number) for fold in model.folds)]
+    numbers += [effective_prevalence(about, model.classes.malignant) or 0.0]
+    if len(codes) < 2 or not model.folds or not np.isfinite(np.asarray(numbers, dtype=np.float64)).all():
+        raise ValueError(f"{len(codes)} classes, {len(model.folds)} folds, thresholds {numbers}")
+    known = set(model.model_class.READS) <= {"attributes", "radiomics"} and not model.members
+    for fold in model.folds:
+        nothing = np.full((1, len(fold.radiomics.columns)), np.nan)
+        batch = {"attributes": np.array([fold.encoder.unknown]), "radiomics": fold.radiomics.apply(nothing)}
+        if not all(np.isfinite(values).all() for values in batch.values()):
+            raise ValueError(f"fold {fold.number} does not know what to write for an unknown value")
+        novelty = Novelty.load(model.folder(fold))
+        if novelty is not None and not np.isfinite(novelty.percentile(np.zeros((1, len(novelty.mean))))).all():
+            raise ValueError(f"fold {fold.number} cannot tell how unlike its training rows a case is")
+        own: dict[str, tuple[Estimator | None, Calibration, tuple[str, ...]]] = {DIAGNOSIS: (fold.fitted, fold, codes)}
+        own |= {name: (fold.further.get(name), fold.tasks[name], of.classes) for name, of in model.tasks.items()}
+        for name, (fitted, calibration, expected) in own.items():
+            scores = np.zeros((1, len(expected))) if fitted is None or not known else fitted.predict(batch)
+            answer = calibration.finished(np.exp(calibration.calibrated(scores)))
+            if answer.shape != (1, len(expected)) or not np.isfinite(answer).all():
+                raise ValueError(f"fold {fold.number} answers {answer.shape[1:]} of {len(expected)} classes for {name}")
 
 
 def folder_of(model: Path, fold: int) -> Path:
@@ -432,7 +518,7 @@ def open_segmenter(artifact: Artifact, name: str = "") -> Segmenter:
     model = _opened(artifact, "segment", name)
     try:
         return Segmenter(**vars(model), folds=tuple(int(row["fold"]) for row in model.about["folds"]))
-    except (ValueError, KeyError) as error:
+    except _DAMAGE as error:
         raise _unreadable(model.path, error) from None
 
 
@@ -466,7 +552,7 @@ def open_generator(artifact: Artifact, name: str = "") -> TrainedGenerator:
     try:
         counts = {int(row["fold"]): row["class_counts"] for row in model.about["folds"]}
         return TrainedGenerator(**vars(model), classes=ClassSet.from_dict(model.about["classes"]), class_counts=counts)
-    except (ValueError, KeyError) as error:
+    except _DAMAGE as error:
         raise _unreadable(model.path, error) from None
 
 
@@ -487,13 +573,20 @@ def _read(path: Path, task: str, name: str, identity: str) -> TrainedModel:
         return TrainedModel(name or about["name"], about, identity, model, config, path)
     except ConfigError as error:
         raise InputError(f"the model {name or path.name!r}: {error.found}", error.expected, error.fix) from None
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except _DAMAGE as error:
         raise _unreadable(path, error) from None
 
 
+_DAMAGE = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
+"""What reading files raises that are not what they should be."""
+
+
 def _unreadable(path: Path, error: Exception) -> InputError:
+    said = str(error) if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__} {error}"
     return InputError(
-        f"the model at {path} cannot be read ({error})",
+        f"the model at {path} cannot be read ({said[:400]})",
         "a whole model written by 'skinkit train'",
         "run 'skinkit verify', then bring the model again or train it anew with --replace",
     )
@@ -501,12 +594,11 @@ def _unreadable(path: Path, error: Exception) -> InputError:
 
 def _loaded(network: Any, folder: Path, device: str, about: Mapping[str, Any]) -> Network:
     """A network with the weights of a fold's folder, which answers in the arithmetic that its model names."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from skinkit.models.parts.weights import load_state
 
     try:
-        network.load_state_dict(present_tensors(load_file(folder / NETWORK), network.FORMER_TENSORS))
-    except (OSError, RuntimeError, SafetensorError) as error:
+        network.load_state_dict(present_tensors(load_state(folder / NETWORK), network.FORMER_TENSORS))
+    except (OSError, RuntimeError, ValueError) as error:
         raise _unreadable(folder, error) from None
     network.answers_in = Arithmetic.of_model(about).answers
     out: Network = network.eval().to(device)

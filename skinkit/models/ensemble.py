@@ -52,6 +52,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skinkit.artifacts.files import write_atomic
+from skinkit.artifacts.tensors import load_tensors
 from skinkit.errors import ConfigError
 from skinkit.models.parts.frozen import FrozenReader, Head
 from skinkit.models.parts.inputs import by_member, member_contributions, refuse_hidden
@@ -392,10 +393,8 @@ class Ensemble(FrozenReader):
     @classmethod
     def load(cls, folder: Path) -> Self:
         """The inverse of :meth:`save`."""
-        from safetensors.numpy import load_file
-
         about = json.loads((folder / "ensemble.json").read_text(encoding="utf-8"))
-        tensors = load_file(folder / "ensemble.safetensors")
+        tensors = load_tensors(folder / "ensemble.safetensors")
         experts = [
             Expert(Reading(**reads), **{part: tensors[f"{reads['name']}.{part}"] for part in _PARTS})
             for reads in about["experts"]

@@ -41,6 +41,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skinkit.artifacts.files import write_atomic
+from skinkit.artifacts.tensors import load_tensors
 from skinkit.errors import ConfigError
 from skinkit.models.parts.frozen import FrozenReader, Head
 from skinkit.models.parts.inputs import joined, linear_contributions, refuse_hidden, widths_of
@@ -198,10 +199,8 @@ class Probe(FrozenReader):
         """The inverse of :meth:`save`."""
         import json
 
-        from safetensors.numpy import load_file
-
         about = json.loads((folder / "probe.json").read_text(encoding="utf-8"))
-        tensors = load_file(folder / "probe.safetensors")
+        tensors = load_tensors(folder / "probe.safetensors")
         mean, scale = tensors["image.mean"], tensors["image.scale"]
         names = tuple(f"image_{j}" for j in range(len(mean)))
         image = Standardiser(names, (0.0,) * len(mean), tuple(mean.tolist()), tuple(scale.tolist()))

@@ -34,6 +34,7 @@ import numpy as np
 from skinkit.artifacts.files import write_atomic
 from skinkit.models.parts.inputs import by_input, joined, widths_of
 from skinkit.models.parts.protocol import Estimator, Labelled
+from skinkit.models.parts.tree_text import checked_trees
 from skinkit.stats.metrics import Floats
 
 
@@ -58,6 +59,7 @@ class Trees(Estimator):
     Attributes:
         booster: LightGBM's.
         widths: columns of each input, in order.
+        file: it was read from, with settings of the training that LightGBM is not given again; empty where fitted.
     """
 
     TASK = "classify"
@@ -69,6 +71,7 @@ class Trees(Estimator):
 
     booster: Any
     widths: Mapping[str, int]
+    file: bytes = b""
 
     @classmethod
     def fit(cls, config: Config, train: Labelled, validation: Labelled, *, n_classes: int, seed: int) -> Self:
@@ -118,8 +121,14 @@ class Trees(Estimator):
         import lightgbm
 
         widths = json.loads((folder / "lightgbm.json").read_text(encoding="utf-8"))["widths"]
-        text = (folder / "lightgbm.txt").read_text(encoding="utf-8")
-        return cls(lightgbm.Booster(model_str=text), widths)
+        content = (folder / "lightgbm.txt").read_bytes()
+        trees = checked_trees(content)
+        if trees.columns != sum(widths.values()):
+            raise ValueError(f"trees of {trees.columns} columns, and inputs of {sum(widths.values())}")
+        try:
+            return cls(lightgbm.Booster(model_str=trees.text), widths, content)
+        except lightgbm.basic.LightGBMError as error:
+            raise ValueError(f"LightGBM does not read it: {error}") from None
 
     def predict(self, batch: Mapping[str, np.ndarray]) -> Floats:
         """(n, K) log-probabilities, eq. 1."""
@@ -138,7 +147,7 @@ class Trees(Estimator):
         """``lightgbm.txt`` (LightGBM's text format) and ``lightgbm.json``."""
         import json
 
-        write_atomic(folder / "lightgbm.txt", self.booster.model_to_string().encode())
+        write_atomic(folder / "lightgbm.txt", self.file or self.booster.model_to_string().encode())
         write_atomic(folder / "lightgbm.json", json.dumps({"widths": dict(self.widths)}).encode())
 
 

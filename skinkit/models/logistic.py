@@ -33,6 +33,7 @@ from typing import Annotated, Self
 import numpy as np
 
 from skinkit.artifacts.files import write_atomic
+from skinkit.artifacts.tensors import load_tensors
 from skinkit.errors import ConfigError
 from skinkit.models.parts.inputs import joined, linear_contributions, widths_of
 from skinkit.models.parts.protocol import Estimator, Labelled
@@ -98,10 +99,8 @@ class Regression(Estimator):
         """The inverse of :meth:`save`."""
         import json
 
-        from safetensors.numpy import load_file
-
         about = json.loads((folder / "logistic.json").read_text(encoding="utf-8"))
-        tensors = load_file(folder / "logistic.safetensors")
+        tensors = load_tensors(folder / "logistic.safetensors")
         return cls(tensors["weight"], tensors["bias"], about["widths"], float(about["c"]))
 
     def predict(self, batch: Mapping[str, np.ndarray]) -> Floats:

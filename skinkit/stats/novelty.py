@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skinkit.artifacts.files import write_atomic
+from skinkit.artifacts.tensors import load_tensors
 from skinkit.stats.metrics import Floats
 
 MOST_ROWS = 3000
@@ -106,12 +107,10 @@ class Novelty:
     @staticmethod
     def load(folder: Path) -> Novelty | None:
         """What :meth:`save` wrote, or None where it wrote nothing."""
-        from safetensors.numpy import load_file
-
         if not (folder / "novelty.json").is_file():
             return None
         about = json.loads((folder / "novelty.json").read_text(encoding="utf-8"))
-        return Novelty(rest=float(about["rest"]), **load_file(folder / "novelty.safetensors"))
+        return Novelty(rest=float(about["rest"]), **load_tensors(folder / "novelty.safetensors"))
 
 
 def _principal(z: Floats) -> tuple[Floats, Floats]:

@@ -24,7 +24,7 @@ from skinkit.audit import leakage
 from skinkit.cli import main
 from skinkit.errors import ConfigError, InputError, RefusedError, SkinkitError
 from skinkit.learning import pack as model_pack
-from skinkit.learning.trained import open_classifier
+from skinkit.learning.trained import open_classifier, open_whole
 from skinkit.workspace import Ref, Workspace, load_workspace, with_defaults
 
 Carried = tuple[Path, Path, Path]
@@ -302,7 +302,7 @@ def test_members_of_other_names_are_refused(carried: Carried, tmp_path: Path, na
     bad = rewritten(pack, tmp_path / "bad.skinkit", lambda index, members: _listed(index, members, name, b"{}"))
     before = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*"))
     with pytest.raises(SkinkitError):
-        model_pack.install(load_workspace(server), bad, name="evil")
+        model_pack.install(load_workspace(server), bad, open_whole, name="evil")
     assert sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*")) == before
     assert model_pack.models_of(load_workspace(server)) == ["lightgbm"]
 

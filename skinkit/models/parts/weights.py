@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skinkit.artifacts.files import file_sha256
+from skinkit.artifacts.tensors import SUFFIX, check_tensors
 from skinkit.console import Console
 from skinkit.errors import ConfigError, InputError, RefusedError, did_you_mean, listed
 
@@ -388,19 +389,17 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     import pickle
 
     import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
+        if path.suffix == SUFFIX:
+            return load_state(path)
         with warnings.catch_warnings(action="ignore"):  # of pickle protocols
             content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(
             f"{path} cannot be read ({error.strerror})", "a file of weights", "name another file"
         ) from None
-    except (SafetensorError, pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, LookupError,
+    except (pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, LookupError,
             RuntimeError, TypeError, ValueError):  # fmt: skip
         # What PyTorch says of it is left out: it advises weights_only=False, which runs code from the file.
         raise InputError(
@@ -416,6 +415,28 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
         raise InputError(
             f"{path} holds no state dict", "a mapping of names to tensors", "save model.state_dict(), not the model"
         )
+    return tensors
+
+
+def load_state(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file whose header was checked; every number is finite.
+
+    Raises:
+        ValueError: the file is no safetensors file, or a number is not finite.
+        OSError: it cannot be read.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    check_tensors(path)
+    try:
+        tensors: dict[str, torch.Tensor] = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path.name}: {error}") from None
+    for name, values in tensors.items():
+        if not torch.isfinite(values).all():
+            raise ValueError(f"{path.name}: {name} holds numbers that are not finite")
     return tensors
 
 
