@@ -337,7 +337,7 @@ class PhotoPrediction:
             where the model cannot say.
         refer: a dermatologist should look at the lesion.
         refer_reasons: why: ``malignant_call``, ``undecided``, ``mask_failed``, ``features_missing``,
-            ``unlike_training``.
+            ``unlike_training``, ``untrained`` (the model has learnt nothing).
         missing_attributes: attributes the model reads that are unknown here.
         not_read: what was given that the model does not read: names of attributes, or ``mask``.
         flags: what was done to the photo while reading it (``docs/input.md``); ``in_training_data``, the model learnt

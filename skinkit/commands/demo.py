@@ -34,6 +34,8 @@ _LITE = "timm/tf_efficientnet_lite0"
 _SMALL = ["side_px=96", "augment.largest_scale=1.15"]
 _TABLES: Mapping[str, str] = {"segmenter": "otsu", "model": "lightgbm", "classes": "pad6"}
 _NETWORKS: Mapping[str, str] = {"segmenter": "unet", "model": "derma_calibra", "classes": "pad6"}
+_PHANTOMS = {"train": {"allow_untrained": "drawn phantoms, which show that the chain works"}}
+"""Few phantoms leave too few validation cases to show that a model has learnt."""
 _BESIDE = ("lightgbm", "hybrid")
 """Models that the workspace's own is compared with."""
 _SETTINGS: Mapping[str, Mapping[str, Any]] = {
@@ -172,9 +174,9 @@ def _draw(folder: Path, config: Config, context: Context) -> None:
         for name, role in (("phantoms", "development"), ("jinan", "external"), ("walk_in", "inference"))
     ]
     defaults: Mapping[str, Any] = _TABLES
-    settings: Mapping[str, Mapping[str, Any]] = DECLARED
+    settings: Mapping[str, Mapping[str, Any]] = {**DECLARED, **_PHANTOMS}
     if _networks_installed() and not config.tables:
-        defaults, settings = _NETWORKS, {**DECLARED, **_SETTINGS}
+        defaults, settings = _NETWORKS, {**settings, **_SETTINGS}
     elif not config.tables:
         context.console.info("PyTorch is not installed: Otsu's threshold, radiomics and LightGBM alone")
     text = settings_text(defaults, cohorts, settings)

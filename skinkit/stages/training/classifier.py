@@ -92,6 +92,7 @@ def classifier(config: Config, job: Job, model: type[Any], settings: Any, partia
     _check_classes(material, job)
     material = _checked_absent(material, model, job)
     _check_tasks(material, job)
+    _check_validation(material, config)
     training = training_of(config, job, model, settings, partial) if is_network else None
 
     def train(fold: int, folder: Path) -> dict[str, Any]:
@@ -383,3 +384,26 @@ def _check_tasks(material: FoldInputs, job: Job) -> None:
                     "at least two classes among its training rows",
                     "leave the task out of --tasks, or add cases with its truth",
                 )
+
+
+def _check_validation(material: FoldInputs, config: Config) -> None:
+    """Refuse, before any work, folds whose validation rows are too few to show that anything was learnt.
+
+    Raises:
+        RefusedError: there is one, and no reason of ``--allow-untrained``.
+    """
+    from skinkit.learning import untrained
+    from skinkit.models.parts.protocol import DIAGNOSIS, UNKNOWN
+
+    truths = {DIAGNOSIS: (material.labels, material.classes)}
+    truths |= {task: (material.truths[task], of) for task, of in material.tasks.items()}
+    few = [
+        untrained.Finding(fold, task, untrained.FEW)
+        for fold in material.rows.folds
+        for task, (truth, of) in truths.items()
+        if untrained.too_few(
+            int((truth[material.rows.part(fold, "validation")] != UNKNOWN).sum()), len(of.classes), material.coverage
+        )
+    ]
+    if few:
+        untrained.refuse(untrained.Untrained(tuple(few)), config.model, config.coverage, config.allow_untrained)

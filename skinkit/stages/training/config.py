@@ -191,6 +191,16 @@ class Config:
     allow_leakage: Annotated[
         str, Help("reason for training on a split with a patient, lesion or image on both sides", metavar="REASON")
     ] = ""
+    allow_untrained: Annotated[
+        str,
+        Help(
+            "reason for keeping a classifier that has learnt nothing its validation cases show; printed first in the "
+            "report and on every card",
+            identity=False,
+            metavar="REASON",
+            rare=True,
+        ),
+    ] = ""
 
 
 def kind_of(config: Config) -> type[Estimator | Generator | Network]:
