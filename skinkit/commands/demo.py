@@ -15,13 +15,12 @@ import csv
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 from skinkit.artifacts.artifact import exists
 from skinkit.commands import Context
-from skinkit.commands.init import DECLARED
+from skinkit.commands.init import DECLARED, networks_installed
 from skinkit.commands.run import run_chain
 from skinkit.errors import RefusedError
 from skinkit.options import Help
@@ -143,14 +142,6 @@ def _train(workspace: Workspace, pipeline: Pipeline, name: str, given: Mapping[s
         pipeline.make("train", given, name="" if given else name)
 
 
-def _networks_installed() -> bool:
-    """Whether everything that the extra 'torch' brings is there."""
-    try:
-        return all(find_spec(name) for name in ("torch", "segmentation_models_pytorch", "timm"))
-    except ModuleNotFoundError:
-        return False
-
-
 def _draw(folder: Path, config: Config, context: Context) -> None:
     """Generate the three cohorts, once."""
     from skinkit.data.phantoms import Hospital, write_cohort
@@ -175,7 +166,7 @@ def _draw(folder: Path, config: Config, context: Context) -> None:
     ]
     defaults: Mapping[str, Any] = _TABLES
     settings: Mapping[str, Mapping[str, Any]] = {**DECLARED, **_PHANTOMS}
-    if _networks_installed() and not config.tables:
+    if networks_installed() and not config.tables:
         defaults, settings = _NETWORKS, {**settings, **_SETTINGS}
     elif not config.tables:
         context.console.info("PyTorch is not installed: Otsu's threshold, radiomics and LightGBM alone")

@@ -141,7 +141,7 @@ def of_model(about: Mapping[str, Any]) -> Untrained | None:
         return Untrained.from_dict(recorded)
     sizes = {DIAGNOSIS: len(about["classes"]["classes"])}
     sizes |= {task: len(of["classes"]) for task, of in (about.get("tasks") or {}).items()}
-    findings = tuple(finding for fold in about["folds"] for finding in of_fold(fold, sizes))
+    findings = tuple(finding for fold in about.get("folds") or () for finding in of_fold(fold, sizes))
     return Untrained(findings) if findings else None
 
 

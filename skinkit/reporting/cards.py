@@ -6,7 +6,7 @@ Pictures are small JPEG files. This module selects the statements; ``words`` has
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -363,9 +363,8 @@ class Criterion:
     bar: Markup
 
 
-def criteria(lesion: Lesion, model: ModelEvidence, words: Words) -> list[Criterion]:
-    """The answers to the model's further tasks, those that it has learnt."""
-    unlearnt = model.untrained.tasks if model.untrained is not None else ()
+def criteria(lesion: Lesion, words: Words, unlearnt: Collection[str] = ()) -> list[Criterion]:
+    """The answers to the model's further tasks, but for those that it has not learnt."""
     rows = []
     for column in lesion.row:
         task = column.removeprefix("top1__")

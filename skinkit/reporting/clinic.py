@@ -225,6 +225,7 @@ class Ward:
     def _card(self, lesion: Lesion, rank: int, total: int, images: Mapping[str, Any]) -> Block:
         words, model, row = self.words, self.model, lesion.row
         recorded, missing = cards.recorded_and_missing(lesion, model, words)
+        unlearnt = model.untrained.tasks if model.untrained is not None else ()
         reads_attributes = bool(model.attributes) or bool(recorded) or bool(missing)
         values = {
             "rank": rank,
@@ -242,8 +243,8 @@ class Ward:
             "malignancy": cards.two_figures(lesion.malignancy, lesion.threshold)[0],
             "bar": cards.malignancy_bar(lesion, words),
             "candidates": self._candidates(lesion),
-            "criteria": cards.criteria(lesion, model, words),
-            "checklist": "" if model.untrained is not None else cards.checklist_score(lesion, words),
+            "criteria": cards.criteria(lesion, words, unlearnt),
+            "checklist": "" if unlearnt else cards.checklist_score(lesion, words),
             "known": recorded,
             "missing": missing,
             "reads_attributes": reads_attributes,

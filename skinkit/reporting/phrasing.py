@@ -41,7 +41,7 @@ class Teller:
     def untrained(self) -> str:
         """The first line of every page and card of a model that has learnt nothing; empty for others."""
         said = [self.warning(warning).text for warning in of_untrained(self.model.untrained) if warning.where]
-        return self.words("sentences").join(said)
+        return " ".join(said)
 
     def _value(self, name: str, value: Any) -> str:
         match name:

@@ -89,6 +89,8 @@ def classifier(config: Config, job: Job, model: type[Any], settings: Any, partia
         replay=config.replay,
         absent=absent_classes(config, job.workspace),
     )
+    if "attributes" in model.READS:
+        _say_not_read(material, job)
     _check_classes(material, job)
     material = _checked_absent(material, model, job)
     _check_tasks(material, job)
@@ -318,6 +320,31 @@ def _check_classes(material: FoldInputs, job: Job) -> None:
             )
         if absent:
             job.console.warn(f"fold {fold} has no training case of {', '.join(absent)}: it can never answer that")
+
+
+def _say_not_read(material: FoldInputs, job: Job) -> None:
+    """Warn of attributes that cases have, and that another encoder would read.
+
+    A site that is known as a region is read where regions are.
+    """
+    from skinkit.stats.encoders import ENCODERS
+
+    if material.encoder == "none":
+        return
+    frame = material.rows.frame.loc[sorted(set(material.rows.split["row"]))]
+    reads = {attribute.name for attribute in ENCODERS[material.encoder]}
+    others = dict.fromkeys(attribute.name for of in ENCODERS.values() for attribute in of)
+    said = []
+    for name in others:
+        if name in reads or name not in frame:
+            continue
+        known = frame[name].notna()
+        if name == "site" and "region" in reads:
+            known &= frame["region"].isna() if "region" in frame else True
+        if known.any():
+            said.append(f"{name} ({int(known.sum())} of {len(frame)} cases)")
+    if said:
+        job.console.warn(f"the attributes {material.encoder} leave out what these cases have: {listed(said)}")
 
 
 def _checked_absent(material: FoldInputs, model: type[Any], job: Job) -> FoldInputs:
