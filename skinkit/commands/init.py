@@ -4,9 +4,8 @@ A cohort is specified as NAME=SOURCE:PATH[:ROLE], for example --cohort pad=pad-u
 jinan=folder:/data/jinan:external. The role is development (the default), external or inference. An existing
 skinkit.toml is never overwritten.
 
-The default model is one that this installation can train: frozen_probe where PyTorch and ImageNet weights are
-installed, LightGBM on radiomics where they are not. A model that is named starts from weights that are here, if any
-are; skinkit.toml says from which.
+The default model is one that this installation can train: the ensemble where PyTorch and the weights that come with it
+are installed, LightGBM on radiomics where they are not.
 
 With --key FILE the patients of every cohort get pseudonyms. The file is created if absent. Keep it apart from the
 workspace, and keep a copy: without it patients cannot be re-identified.
@@ -30,7 +29,7 @@ from skinkit.privacy.pseudonyms import make_key, read_key
 from skinkit.schemas import DEFAULT_ENDPOINT
 from skinkit.workspace import DEFAULTS, PRIVATE, ROLES, SETTINGS_FILE, check_name, load_workspace, settings_text
 
-_WITHOUT_NETWORKS = "lightgbm"
+_OF_PHOTOS, _OF_TABLES = "ensemble", "lightgbm"
 _EXAMPLE = """[cohorts.clinic]
 role = "development"
 source = "folder"
@@ -51,9 +50,7 @@ class Config:
     key: Annotated[str, Help("key file of the patients' pseudonyms; created if absent", metavar="<file>")] = ""
     private: Annotated[bool, "only the owner can read written files"] = False
     segmenter: Annotated[str, "default segmenter"] = DEFAULTS["segmenter"]
-    model: Annotated[
-        str, "default model (default: frozen_probe where weights that it starts from are installed, else lightgbm)"
-    ] = ""
+    model: Annotated[str, "default model (default: ensemble where the extra 'torch' is installed, else lightgbm)"] = ""
     classes: Annotated[
         str, "default class set: pad6, wang8, wang4, isic2017, isic2018-7, derm7pt5, malignancy or a TOML file"
     ] = DEFAULTS["classes"]
@@ -73,17 +70,16 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     if config.key:
         made_key = _key(Path(config.key).expanduser().absolute(), folder)
         cohorts = [{**cohort, "pseudonymise": str(made_key)} for cohort in cohorts]
-    model, beginnings, lacking = _startable(config)
+    model = config.model or _usual_model()
     defaults: dict[str, Any] = {"segmenter": config.segmenter, "model": model, "classes": config.classes}
     if config.private:
         defaults[PRIVATE] = True
         keep_private(folder / "artifacts")
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(file, settings_text(defaults, cohorts, {**DECLARED, **beginnings}).encode())
+    write_atomic(file, settings_text(defaults, cohorts, DECLARED).encode())
     workspace = load_workspace(folder)
     following = "next: skinkit run" if cohorts else f"next: add a cohort to {file}, for example\n\n{_EXAMPLE}"
-    begins = "".join(f", {setting}" for setting in said(beginnings.get(f"train.{model}", {})))
-    following = "\n".join([f"model: {model}{begins}", *lacking, following])
+    following = "\n".join([f"model: {model}", *_beginnings(config.segmenter, model), following])
     return {
         "workspace": str(workspace.root),
         "cohorts": list(workspace.cohorts),
@@ -92,17 +88,27 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     }
 
 
-def _startable(config: Config) -> tuple[str, dict[str, dict[str, Any]], list[str]]:
-    """The default model, the settings with which it and the segmenter find their weights here, and what is to fetch."""
-    beginning = begun_here(DEFAULTS["model"]) if not config.model and networks_installed() else None
-    model = config.model or (_WITHOUT_NETWORKS if beginning is None else DEFAULTS["model"])
-    settings, lacking = {}, []
-    for name in (config.segmenter, model):
-        if (beginning := begun_here(name)) is None:
-            lacking.append(f"no pretrained weights of {name} are here: see 'skinkit weights list' before 'skinkit run'")
-        elif beginning:
-            settings[f"train.{name}"] = beginning
-    return model, settings, lacking
+def _usual_model() -> str:
+    """A model that this installation can train: its weights are here, or it needs none."""
+    from skinkit.models.parts.weights import LITE, PUBLIC, cached
+
+    return _OF_PHOTOS if networks_installed() and cached(PUBLIC[LITE]) is not None else _OF_TABLES
+
+
+def _beginnings(*names: str) -> list[str]:
+    """Which of these models do not start from their own weights, in sentences."""
+    sentences = []
+    for name in names:
+        begun = begun_here(name)
+        if begun is None:
+            sentences.append(
+                f"no pretrained weights of {name} are here: see 'skinkit weights list' before 'skinkit run'"
+            )
+        elif begun:
+            sentences.append(
+                f"the weights of {name} are not here: 'skinkit run' trains it with {', '.join(said(begun))}"
+            )
+    return sentences
 
 
 def said(beginning: Mapping[str, Any]) -> list[str]:

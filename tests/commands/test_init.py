@@ -24,30 +24,28 @@ def without_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("without_cache")
-@pytest.mark.parametrize("asked", [(), ("--model", "hybrid_resnet50", "--segmenter", "unet"), ("--model", "lightgbm")])
-def test_a_new_workspace_starts_from_weights_that_are_here(tmp_path: Path, asked: tuple[str, ...]) -> None:
+def test_a_new_workspace_names_a_model_whose_weights_are_here(tmp_path: Path) -> None:
     if cached(PUBLIC[LITE]) is None or find_spec("timm") is None:
         pytest.skip("NO TORCH: the extra 'torch' brings the weights that networks start from")
-    from skinkit.pipeline import check_values
     from skinkit.stages import train
 
-    answer = run_here("init", tmp_path / "w", *asked)
+    answer = run_here("init", tmp_path / "w")
     assert answer.returncode == 0, answer.stderr
     workspace = load_workspace(tmp_path / "w")
-    model = workspace.defaults["model"]
-    assert model == (asked[1] if asked else "frozen_probe")
-    assert f"model: {model}" in answer.stdout
-    for name in (model, workspace.defaults["segmenter"]):
-        if name == "otsu":
-            continue
-        config = train.Config(**{"model": name, **_given(workspace.stage_settings("train", name))})
-        check_values(train, config, workspace)
-        find = train.weights_finder(config, workspace)
-        assert find is None or find().file is not None  # 'no pretrained weights' would be raised here
+    assert f"model: {workspace.defaults['model']}" in answer.stdout
+    find = train.weights_finder(train.Config(model=workspace.defaults["model"]), workspace)
+    assert find is not None
+    assert find().name.startswith("efficientnet-lite0")  # 'no pretrained weights' would be raised here
 
 
-def _given(values: dict[str, object]) -> dict[str, object]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+@pytest.mark.usefixtures("without_cache")
+def test_a_model_that_is_named_is_kept_and_says_what_it_starts_from(tmp_path: Path) -> None:
+    if cached(PUBLIC[LITE]) is None or find_spec("timm") is None:
+        pytest.skip("NO TORCH: the extra 'torch' brings the weights that networks start from")
+    answer = run_here("init", tmp_path / "w", "--model", "hybrid_resnet50")
+    assert settings(tmp_path / "w")["workspace"]["model"] == "hybrid_resnet50"
+    assert f"backbone={LITE}" in answer.stdout
+    assert "stage.train" not in (tmp_path / "w" / "skinkit.toml").read_text(encoding="utf-8")
 
 
 def test_without_torch_it_is_a_model_that_needs_none(tmp_path: Path) -> None:
