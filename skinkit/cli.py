@@ -37,6 +37,7 @@ from skinkit.options import make_config
 from skinkit.privacy import permissions
 from skinkit.stages import STAGES, load_stage
 from skinkit.workers.cores import usable_cores
+from skinkit.workspace import SETTINGS_FILE
 
 EXIT_CODES = (
     "Exit codes: 0 done, 1 internal error, 2 usage or configuration, 3 finished with newly failed cases, "
@@ -218,7 +219,8 @@ def _for_command(error: SkinkitError, command: str) -> str:
     own = flags_of(command) if command in STAGES or command in COMMANDS else {}
     named = dict.fromkeys(_OPTION.findall(_QUOTED.sub("", error.fix)))
     foreign = [option for option in named if option not in own and option in flags_of(stage)]
-    return f"{error.fix} ({listed(foreign)}: of 'skinkit {stage}')" if foreign else error.fix
+    where = f"{listed(foreign)}: of 'skinkit {stage}', or under [stage.{stage}] of {SETTINGS_FILE}"
+    return f"{error.fix} ({where})" if foreign else error.fix
 
 
 def _misused(error: typer.TyperException, command_line: Sequence[str], console: Console) -> Answer:

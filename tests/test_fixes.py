@@ -118,7 +118,9 @@ def test_a_fix_whose_options_are_of_another_command_says_of_which(demo_copy: Pat
         fixes[command] = json.loads(answer.stdout)["error"]["fix"]
     assert "--held-out" in OPTIONS["split"] - OPTIONS["select"]
     assert fixes["split"] == "give --held-out 0.2"
-    assert fixes["select"] == "give --held-out 0.2 (--held-out: of 'skinkit split')"
+    assert fixes["select"] == (
+        "give --held-out 0.2 (--held-out: of 'skinkit split', or under [stage.split] of skinkit.toml)"
+    )
 
 
 @pytest.mark.parametrize("stated", ["", '[stage.train]\nweights = "resnet50"\n'])

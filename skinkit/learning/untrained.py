@@ -210,7 +210,7 @@ def refuse(found: Untrained, model: str, coverage: float, allowed: str) -> None:
     Raises:
         RefusedError: there is none.
     """
-    if allowed:
+    if allowed.strip():
         return
     raise RefusedError(
         f"{model} {sentence(found)}",

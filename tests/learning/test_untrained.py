@@ -192,3 +192,22 @@ def test_a_further_task_is_judged_by_itself() -> None:
     assert found is not None
     assert found.tasks == ("streaks",)
     assert not found.diagnoses
+
+
+def test_an_installed_model_is_judged_when_it_is_installed_listed_and_asked(tmp_path: Path) -> None:
+    shutil.copytree(OLDER / "walk_in", tmp_path / "walk_in")
+    (tmp_path / "skinkit.toml").write_text(
+        '[cohorts.walk_in]\nrole = "inference"\nsource = "folder"\npath = "walk_in"\n', encoding="utf-8"
+    )
+    installed = run_here("models", "install", OLDER / "pack.zip", "-w", tmp_path)
+    assert installed.returncode == 0, installed.stderr
+    assert "has learnt nothing" in installed.stderr
+    assert "has learnt nothing" in run_here("models", "list", "-w", tmp_path).stdout
+    photo = next(path for path in sorted((tmp_path / "walk_in").rglob("*")) if path.suffix in (".png", ".jpg"))
+    told = run_here("predict", "--image", photo, "-w", tmp_path)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.splitlines()[0].startswith("The model has learnt nothing")
+
+
+def test_blanks_are_no_reason(workspace: Workspace) -> None:
+    assert "has learnt nothing" in refused(workspace, **ONE_LEAF, allow_untrained="  ").found
