@@ -103,5 +103,6 @@ def _train(workspace: Workspace, pipeline: Pipeline, name: str, retrain: bool, *
             begun = begun_here(str(stated.get("model") or name)) or {}
             options = {**begun, **options}
             if begun:
-                pipeline.console.info(f"{name}: its own pretrained weights are not here: {', '.join(said(begun))}")
+                how = ", ".join(said(begun))
+                pipeline.console.warn(f"{name}: its own pretrained weights are not here; it is trained with {how}")
         pipeline.make("train", {**options, **({"replace": True} if retrain else {})}, name=name)

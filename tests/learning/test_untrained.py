@@ -46,7 +46,11 @@ def refused(workspace: Workspace, **given: Any) -> RefusedError:
 
 
 def test_a_small_cohort_that_learns_is_trained_as_ever(workspace: Workspace) -> None:
-    model = written.make(workspace, "train", **LEARNS)
+    (model,), said = written.run_stage(workspace, "train", **LEARNS)
+    # "bleed" makes it pad81, which reads regions: that no case has.
+    assert "the attributes pad81 leave out what these cases have: site (72 of 72 cases)" in said
+    _, said = written.run_stage(workspace, "train", name="isic", attributes="isic", **LEARNS)
+    assert "leave out what these cases have: bleed (72 of 72 cases)" in said
     about = model.json("model.json")
     assert about["folds"][0]["n_validation"] > 10
     assert untrained.RECORDED not in about
