@@ -199,7 +199,6 @@ class Config:
             "report and on every card",
             identity=False,
             metavar="REASON",
-            rare=True,
         ),
     ] = ""
 
