@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from skinkit.artifacts.artifact import Artifact
-from skinkit.errors import RefusedError
+from skinkit.errors import RefusedError, listed
 from skinkit.models.parts.protocol import DIAGNOSIS
 from skinkit.stats.calibration import prediction_sets
 from skinkit.stats.metrics import Floats
@@ -71,11 +71,14 @@ class Untrained:
         """Whether it is the diagnosis that was not learnt, and with it malignancy."""
         return DIAGNOSIS in self.tasks
 
-    def places(self) -> Iterator[tuple[str, str, tuple[int, ...]]]:
-        """Task, reason and folds, one for each task and reason."""
-        key = {(f.task, f.reason): None for f in self.findings}
-        for task, reason in key:
-            yield task, reason, tuple(f.fold for f in self.findings if (f.task, f.reason) == (task, reason))
+    def places(self) -> Iterator[tuple[tuple[str, ...], str, tuple[int, ...]]]:
+        """Tasks, reason and folds: tasks of the same reason in the same folds stand together."""
+        together: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+        for task, reason in dict.fromkeys((f.task, f.reason) for f in self.findings):
+            folds = tuple(f.fold for f in self.findings if (f.task, f.reason) == (task, reason))
+            together.setdefault((reason, folds), []).append(task)
+        for (reason, folds), tasks in together.items():
+            yield tuple(tasks), reason, folds
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for ``model.json`` and the manifest of predictions."""
@@ -90,8 +93,8 @@ class Untrained:
 
     def __str__(self) -> str:
         said = [
-            f"{_SAID[reason]} ({'' if task == DIAGNOSIS else f'{task}, '}fold {', '.join(map(str, folds))})"
-            for task, reason, folds in self.places()
+            f"{_SAID[reason]} ({'' if tasks == (DIAGNOSIS,) else f'{listed(tasks)}; '}fold {listed(folds)})"
+            for tasks, reason, folds in self.places()
         ]
         return "; ".join(said)
 

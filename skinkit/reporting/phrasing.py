@@ -62,8 +62,8 @@ class Teller:
                 return self.words("comma").join(Trust(self.words, {}).gap(row) for row in value)
             case "untrained":
                 return self.words.code("untrained", value)
-            case "task":
-                return self.words.attribute(value)
+            case "tasks":
+                return self.words.listed([self.words.attribute(task) for task in value])
             case "share":
                 return self.words.share(value)
             case "iou" | "before" | "after" | "auroc" | "lower" | "upper":

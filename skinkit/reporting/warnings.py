@@ -118,7 +118,7 @@ def of_untrained(untrained: Untrained | None) -> list[ReportWarning]:
     if untrained is None:
         return []
     places = tuple(
-        {"task": task, "untrained": reason, "folds": list(folds)} for task, reason, folds in untrained.places()
+        {"tasks": tasks, "untrained": reason, "folds": list(folds)} for tasks, reason, folds in untrained.places()
     )
     key = "untrained" if untrained.diagnoses else "untrained_tasks"
     allowed = ({"reason": untrained.allowed},) if untrained.allowed else ()
