@@ -243,6 +243,8 @@ def described_models(workspace: Workspace) -> list[dict[str, Any]]:
 
 
 def _described(workspace: Workspace, name: str) -> dict[str, Any]:
+    from skinkit.learning import untrained
+
     artifact = open_artifact(workspace.path(Ref("models", name=name)))
     about = artifact.json("model.json")
     files = [file for file in artifact.path.rglob("*") if file.is_file()]
@@ -257,6 +259,7 @@ def _described(workspace: Workspace, name: str) -> dict[str, Any]:
         "malignant": (about.get("classes") or {}).get("malignant"),
         "threshold": about.get("threshold"),
         "synthetic": (about.get("synthetic") or {}).get("name"),
+        "untrained": None if (found := untrained.of_artifact(artifact)) is None else str(found),
         "made_at": artifact.manifest["made"]["at"],
         "pack_sha256": (artifact.installed or {}).get("pack_sha256"),
         "mib": round(sum(file.stat().st_size for file in files) / 2**20, 2),
@@ -337,7 +340,7 @@ class PhotoPrediction:
             where the model cannot say.
         refer: a dermatologist should look at the lesion.
         refer_reasons: why: ``malignant_call``, ``undecided``, ``mask_failed``, ``features_missing``,
-            ``unlike_training``.
+            ``unlike_training``, ``untrained`` (the model has learnt nothing).
         missing_attributes: attributes the model reads that are unknown here.
         not_read: what was given that the model does not read: names of attributes, or ``mask``.
         flags: what was done to the photo while reading it (``docs/input.md``); ``in_training_data``, the model learnt

@@ -33,11 +33,12 @@ from skinkit.commands import COMMANDS, PANELS, SYNONYMS, Context, _photo, load_c
 from skinkit.commands._command_line import CommandHelp, Overview, flags_of, own_options, parameters_of, passed_values
 from skinkit.commands._output import checked_outputs
 from skinkit.console import Console, abandon
-from skinkit.errors import UNUSABLE, ConfigError, InputError, SkinkitError, did_you_mean
+from skinkit.errors import UNUSABLE, ConfigError, InputError, SkinkitError, did_you_mean, listed
 from skinkit.options import make_config
 from skinkit.privacy import permissions
 from skinkit.stages import STAGES, load_stage
 from skinkit.workers.cores import usable_cores
+from skinkit.workspace import SETTINGS_FILE
 
 EXIT_CODES = (
     "Exit codes: 0 done, 1 internal error, 2 usage or configuration, 3 finished with newly failed cases, "
@@ -47,6 +48,8 @@ _HINT = "Start with 'skinkit demo', or 'skinkit init'; 'skinkit help COMMAND' sh
 NEWLY_FAILED = 3
 _INTERRUPTED = (129, 130, 143)
 _NO_PERMISSION = (errno.EPERM, errno.EACCES)
+_QUOTED = re.compile(r"'[^']*'")
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 _GONE = (errno.ENOENT, errno.ENOTDIR)
 
 
@@ -208,9 +211,22 @@ def _guarded(command_line: list[str], console: Console) -> Answer:
 
 
 def _failed(error: SkinkitError, console: Console) -> Answer:
+    error.fix = _for_command(error, console.command)
     text = f"found:    {error.found}\n  expected: {error.expected}\n  fix:      {error.fix}"
     console.error("" if console.is_json else f"error\n  {text}", **error.as_dict())
     return Answer(error.exit_code, {"error": error.as_dict()})
+
+
+def _for_command(error: SkinkitError, command: str) -> str:
+    """The fix; of options that the command has not, but the stage has that failed on its way, whose they are."""
+    stage = error.stage
+    if not stage or stage == command:
+        return error.fix
+    own = flags_of(command) if command in STAGES or command in COMMANDS else {}
+    named = dict.fromkeys(_OPTION.findall(_QUOTED.sub("", error.fix)))
+    foreign = [option for option in named if option not in own and option in flags_of(stage)]
+    where = f"{listed(foreign)}: of 'skinkit {stage}', or under [stage.{stage}] of {SETTINGS_FILE}"
+    return f"{error.fix} ({where})" if foreign else error.fix
 
 
 def _misused(error: typer.TyperException, command_line: Sequence[str], console: Console) -> Answer:

@@ -39,6 +39,8 @@ class SkinkitError(Exception):
     """
 
     exit_code = 1
+    stage = ""
+    """The stage that it is of, where a pipeline ran it: what a fix says of options holds for that command."""
 
     def __init__(self, found: str, expected: str, fix: str) -> None:
         super().__init__(found, expected, fix)  # all three, so that it survives the way back from a worker

@@ -69,7 +69,7 @@ MaskPolarity = Annotated[
     Help("with --mask: dark: lower values are lesion; light: higher, however it looks", identity=False),
 ]
 """The same, which side of a grey mask."""
-_RARE = frozenset({"seed", "bootstrap", "minimum", "allow_leakage", "near_bits", "near_limit"})
+_RARE = frozenset({"seed", "bootstrap", "minimum", "allow_leakage", "allow_untrained", "near_bits", "near_limit"})
 """Fields that are rarely needed in any command."""
 
 

@@ -9,8 +9,8 @@ names the command.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +71,16 @@ class SharedStep:
         }
 
 
+@contextmanager
+def _errors_of(stage_name: str) -> Iterator[None]:
+    """Errors that leave this block name the stage they are of: the innermost, where one needs another."""
+    try:
+        yield
+    except SkinkitError as error:
+        error.stage = error.stage or stage_name
+        raise
+
+
 @dataclass
 class Pipeline:
     """One invocation: remembers what it has brought up to date.
@@ -118,10 +128,11 @@ class Pipeline:
                 targets are made first.
         """
         stage = load_stage(stage_name)
-        config = self.config(stage_name, stage, {}, overrides)
-        company = getattr(stage, "company", None)
-        with company(config, self.device) if company is not None else nullcontext(True) as leads:
-            return self._make(stage_name, config, overrides, cohorts, name) if leads else []
+        with _errors_of(stage_name):
+            config = self.config(stage_name, stage, {}, overrides)
+            company = getattr(stage, "company", None)
+            with company(config, self.device) if company is not None else nullcontext(True) as leads:
+                return self._make(stage_name, config, overrides, cohorts, name) if leads else []
 
     def _make(
         self, stage_name: str, config: Any, overrides: Mapping[str, Any], cohorts: Sequence[str], name: str
@@ -217,6 +228,11 @@ class Pipeline:
     def _bring(self, ref: Ref, requested: Any | None) -> Artifact:
         if ref in self._done:
             return self._done[ref]
+        with _errors_of(MAKER[ref.kind]):
+            return self._brought(ref, requested)
+
+    def _brought(self, ref: Ref, requested: Any | None) -> Artifact:
+        """An artifact that is not done yet."""
         stage_name = MAKER[ref.kind]
         if requested is None and ref.kind in FROZEN:
             return self._settle(Step(ref, stage_name, trained(ref.name, self.workspace), fresh=True))

@@ -380,7 +380,7 @@ PREDICTIONS = Schema(
         (
             "refer_reason",
             "string",
-            "comma-separated: malignant_call, undecided, mask_failed, features_missing, unlike_training",
+            "comma-separated: malignant_call, undecided, mask_failed, features_missing, unlike_training, untrained",
         ),
         ("missing_attributes", "string", "comma-separated attributes the model reads and the case lacks"),
     )

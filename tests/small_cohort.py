@@ -17,6 +17,8 @@ from skinkit.workspace import Ref, Workspace
 CLASSES = {"nevus": (120, 80, 60), "melanoma": (70, 50, 50), "basal_cell_carcinoma": (190, 100, 95)}
 HOW: dict[str, Any] = {"channels": ["grey"], "bin_width": 25.0, "engine": "fast"}
 WIDTH, HEIGHT = 60, 48
+FEW = "some six validation cases a fold, as many as a test has time for"
+"""Why a model of :func:`make` is kept, whatever it has learnt."""
 
 
 def draw(rng: np.random.Generator, diagnosis: str) -> tuple[np.ndarray, np.ndarray]:
@@ -96,9 +98,10 @@ def write_fused(workspace: Workspace, cohort: str, frame: pd.DataFrame, segmente
 
 
 def make(folder: Path, folds: int = 2, patients: int = 18, **defaults: str) -> Workspace:
-    """A development cohort ``clinic`` with a split, and an external one, ``jinan``."""
+    """A development cohort ``clinic`` with a split, and an external one, ``jinan``; models need not have learnt."""
     settings = {"segmenter": "truth", "model": "lightgbm", "classes": "pad6", **defaults}
-    workspace = written_artifacts.make_workspace(folder, {"clinic": "development", "jinan": "external"}, **settings)
+    roles = {"clinic": "development", "jinan": "external"}
+    workspace = written_artifacts.make_workspace(folder, roles, allow_untrained=FEW, **settings)
     write_cohort(workspace, "clinic", patients, seed=1)
     write_cohort(workspace, "jinan", 4, seed=2)
     written_artifacts.run_stage(workspace, "split", folds=folds, validation=0.34)

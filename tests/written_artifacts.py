@@ -19,13 +19,16 @@ from skinkit.workspace import Ref, Workspace, load_workspace
 Row = Mapping[str, Any]
 
 
-def make_workspace(folder: Path, cohorts: Mapping[str, str], **defaults: str) -> Workspace:
-    """A workspace with these cohorts (name -> role)."""
+def make_workspace(
+    folder: Path, cohorts: Mapping[str, str], *, allow_untrained: str = "", **defaults: str
+) -> Workspace:
+    """A workspace with these cohorts (name -> role); a reason where they are too few to show that a model learns."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = ["[workspace]", *(f'{key} = "{value}"' for key, value in defaults.items())]
     for name, role in cohorts.items():
         lines += [f"[cohorts.{name}]", f'role = "{role}"', 'source = "folder"', f'path = "{name}"']
         (folder / name).mkdir(exist_ok=True)
+    lines += ["[stage.train]", f'allow_untrained = "{allow_untrained}"'] if allow_untrained else []
     (folder / "skinkit.toml").write_text("\n".join(lines), encoding="utf-8")
     return load_workspace(folder)
 

@@ -9,6 +9,7 @@ from typing import Any
 from skinkit.api import PhotoPrediction, open_workspace, predict_photo
 from skinkit.commands import Context
 from skinkit.errors import ConfigError
+from skinkit.stages.predict import UNTRAINED
 
 OPTIONS = frozenset({"image", "attribute", "mask", "label", "mask_polarity"})
 """The options of ``predict`` that are for one photo."""
@@ -69,7 +70,9 @@ def _text(prediction: PhotoPrediction) -> str:
     unlike = prediction.unlike_training
     holds = prediction.effective_prevalence
     knows_nothing = len(prediction.prediction_set) == len(prediction.probabilities)
+    untrained = UNTRAINED in prediction.refer_reasons
     lines = [
+        *(["The model has learnt nothing: what follows says nothing about this lesion."] if untrained else []),
         f"{Path(prediction.photo).name}, model {prediction.model} ({prediction.model_identity[:12]})",
         *(["The model rules nothing out: the prediction set holds every class."] if knows_nothing else []),
         *(

@@ -61,6 +61,9 @@ class Training:
     folds: Annotated[int, "folds of a newly drawn split (default: the study's)"] = 0
     seed: Annotated[int, "seed of all models and random draws"] = 0
     bootstrap: Annotated[int, "draws of noise for the interval of the ECE"] = 1000
+    allow_untrained: Annotated[
+        str, Help("reason for comparing arms that have learnt nothing, as 'skinkit train' takes it", metavar="REASON")
+    ] = ""
     each_fold: Annotated[
         bool,
         Help("also predict external cohorts with each fold alone, for the SD over folds in by_class", rare=True),
@@ -500,6 +503,8 @@ def _training(arm: Arm, config: Config, split: str) -> dict[str, Any]:
     }
     if config.folds:
         options["folds"] = config.folds
+    if config.allow_untrained:
+        options["allow_untrained"] = config.allow_untrained
     if arm.tasks:
         options["tasks"] = arm.tasks
     fixed = [f"{key}={_toml(value)}" for key, value in arm.settings.items()]

@@ -15,14 +15,13 @@ import csv
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 from skinkit.artifacts.artifact import exists
 from skinkit.artifacts.files import write_atomic
 from skinkit.commands import Context
-from skinkit.commands.init import DECLARED
+from skinkit.commands.init import DECLARED, networks_installed
 from skinkit.commands.run import run_chain
 from skinkit.errors import RefusedError
 from skinkit.options import Help
@@ -35,6 +34,8 @@ _LITE = "timm/tf_efficientnet_lite0"
 _SMALL = ["side_px=96", "augment.largest_scale=1.15"]
 _TABLES: Mapping[str, str] = {"segmenter": "otsu", "model": "lightgbm", "classes": "pad6"}
 _NETWORKS: Mapping[str, str] = {"segmenter": "unet", "model": "derma_calibra", "classes": "pad6"}
+_PHANTOMS = {"train": {"allow_untrained": "drawn phantoms, which show that the chain works"}}
+"""Few phantoms leave too few validation cases to show that a model has learnt."""
 _BESIDE = ("lightgbm", "hybrid")
 """Models that the workspace's own is compared with."""
 _SETTINGS: Mapping[str, Mapping[str, Any]] = {
@@ -144,14 +145,6 @@ def _train(workspace: Workspace, pipeline: Pipeline, name: str, given: Mapping[s
         pipeline.make("train", given, name="" if given else name)
 
 
-def _networks_installed() -> bool:
-    """Whether everything that the extra 'torch' brings is there."""
-    try:
-        return all(find_spec(name) for name in ("torch", "segmentation_models_pytorch", "timm"))
-    except ModuleNotFoundError:
-        return False
-
-
 def _draw(folder: Path, config: Config, context: Context) -> None:
     """Generate the three cohorts, once."""
     from skinkit.data.phantoms import Hospital, write_cohort
@@ -176,9 +169,9 @@ def _draw(folder: Path, config: Config, context: Context) -> None:
         for name, role in (("phantoms", "development"), ("jinan", "external"), ("walk_in", "inference"))
     ]
     defaults: Mapping[str, Any] = _TABLES
-    settings: Mapping[str, Mapping[str, Any]] = DECLARED
-    if _networks_installed() and not config.tables:
-        defaults, settings = _NETWORKS, {**DECLARED, **_SETTINGS}
+    settings: Mapping[str, Mapping[str, Any]] = {**DECLARED, **_PHANTOMS}
+    if networks_installed() and not config.tables:
+        defaults, settings = _NETWORKS, {**settings, **_SETTINGS}
     elif not config.tables:
         context.console.info("PyTorch is not installed: Otsu's threshold, radiomics and LightGBM alone")
     text = settings_text(defaults, cohorts, settings)

@@ -4,6 +4,9 @@ A cohort is specified as NAME=SOURCE:PATH[:ROLE], for example --cohort pad=pad-u
 jinan=folder:/data/jinan:external. The role is development (the default), external or inference. An existing
 skinkit.toml is never overwritten.
 
+The default model is one that this installation can train: the ensemble where PyTorch and the weights that come with it
+are installed, LightGBM on radiomics where they are not.
+
 With --key FILE the patients of every cohort get pseudonyms. The file is created if absent. Keep it apart from the
 workspace, and keep a copy: without it patients cannot be re-identified.
 """
@@ -13,6 +16,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +29,7 @@ from skinkit.privacy.pseudonyms import make_key, read_key
 from skinkit.schemas import DEFAULT_ENDPOINT
 from skinkit.workspace import DEFAULTS, PRIVATE, ROLES, SETTINGS_FILE, check_name, load_workspace, settings_text
 
+_OF_PHOTOS, _OF_TABLES = "ensemble", "lightgbm"
 _EXAMPLE = """[cohorts.clinic]
 role = "development"
 source = "folder"
@@ -49,7 +54,7 @@ class Config:
     ] = ""
     private: Annotated[bool, "only the owner can read written files"] = False
     segmenter: Annotated[str, "default segmenter"] = DEFAULTS["segmenter"]
-    model: Annotated[str, "default model"] = DEFAULTS["model"]
+    model: Annotated[str, "default model (default: ensemble where the extra 'torch' is installed, else lightgbm)"] = ""
     classes: Annotated[
         str, "default class set: pad6, wang8, wang4, isic2017, isic2018-7, derm7pt5, malignancy or a TOML file"
     ] = DEFAULTS["classes"]
@@ -69,7 +74,8 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     if config.key:
         made_key = _key(Path(config.key).expanduser().absolute(), folder)
         cohorts = [{**cohort, "pseudonymise": str(made_key)} for cohort in cohorts]
-    defaults: dict[str, Any] = {"segmenter": config.segmenter, "model": config.model, "classes": config.classes}
+    model = config.model or _usual_model()
+    defaults: dict[str, Any] = {"segmenter": config.segmenter, "model": model, "classes": config.classes}
     if config.private:
         defaults[PRIVATE] = True
         keep_private(folder / "artifacts")
@@ -77,11 +83,72 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     write_atomic(file, settings_text(defaults, cohorts, DECLARED).encode())
     workspace = load_workspace(folder)
     following = "next: skinkit run" if cohorts else f"next: add a cohort to {file}, for example\n\n{_EXAMPLE}"
+    following = "\n".join([f"model: {model}", *_beginnings(config.segmenter, model), following])
     return {
         "workspace": str(workspace.root),
         "cohorts": list(workspace.cohorts),
+        "model": model,
         "text": f"made {file} with {len(cohorts)} cohort(s): {', '.join(workspace.cohorts) or 'none yet'}\n{following}",
     }
+
+
+def _usual_model() -> str:
+    """A model that this installation can train: its weights are here, or it needs none."""
+    from skinkit.models.parts.weights import LITE, PUBLIC, cached
+
+    return _OF_PHOTOS if networks_installed() and cached(PUBLIC[LITE]) is not None else _OF_TABLES
+
+
+def _beginnings(*names: str) -> list[str]:
+    """Which of these models do not start from their own weights, in sentences."""
+    sentences = []
+    for name in names:
+        begun = begun_here(name)
+        if begun is None:
+            sentences.append(
+                f"no pretrained weights of {name} are here: see 'skinkit weights list' before 'skinkit run'"
+            )
+        elif begun:
+            sentences.append(
+                f"the weights of {name} are not here: 'skinkit run' trains it with {', '.join(said(begun))}"
+            )
+    return sentences
+
+
+def said(beginning: Mapping[str, Any]) -> list[str]:
+    """The settings of :func:`begun_here` in words."""
+    preset = [f"preset {beginning['preset']}"] if "preset" in beginning else []
+    return [*preset, *beginning.get("settings", ())]
+
+
+def begun_here(name: str) -> dict[str, Any] | None:
+    """Settings of ``[stage.train.NAME]`` with which a kind of model starts from weights that are here.
+
+    Empty where it needs none, or where it is no kind that this installation knows. None where there are no weights.
+    """
+    from skinkit.models import can_start_from_lite, load_model, model_config, preset_without, registered
+    from skinkit.models.parts.weights import LITE, PUBLIC, cached
+
+    if name not in registered():
+        return {}
+    try:
+        model = load_model(name)
+    except ImportError:  # a network, without PyTorch: training it says what to install
+        return {}
+    default = model.default_weights(model_config(model, ()))
+    if not default or (default in PUBLIC and cached(PUBLIC[default]) is not None):
+        return {}
+    if (other := preset_without(model, default)) is not None:
+        return {"preset": other[0]}
+    return {"settings": [f"backbone={LITE}"]} if can_start_from_lite(model) else None
+
+
+def networks_installed() -> bool:
+    """Whether everything that the extra ``torch`` brings is there."""
+    try:
+        return all(find_spec(name) for name in ("torch", "segmentation_models_pytorch", "timm"))
+    except ModuleNotFoundError:
+        return False
 
 
 def _key(path: Path, folder: Path) -> Path:

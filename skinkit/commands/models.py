@@ -83,6 +83,7 @@ def _list(config: Config, context: Context) -> dict[str, Any]:
         f"{row['name']:<{width}}  {row['kind']:<16} {row['task']:<9} {row['origin']:<9} {row['identity'][:12]}  "
         f"{row['mib']:.1f} MiB{'  (default)' if row['default'] else ''}"
         + (f"  (trained with the synthetic images {row['synthetic']})" if row["synthetic"] else "")
+        + (f"  (has learnt nothing: {row['untrained']})" if row["untrained"] else "")
         for row in rows
     ]
     return {"models": rows, "text": "\n".join(lines) or f"no model in {workspace.root}"}
@@ -119,6 +120,7 @@ def _written_card(model: str, file: Path) -> model_pack.Changed:
 
 
 def _install(config: Config, context: Context) -> dict[str, Any]:
+    from skinkit.learning import untrained
     from skinkit.learning.trained import open_whole  # it loads pandas
 
     workspace = context.workspace()
@@ -129,6 +131,8 @@ def _install(config: Config, context: Context) -> dict[str, Any]:
     )
     lines = [f"installed {part} {name} in {workspace.root}" for part, name in names.items()]
     name = names.get(model_pack.CLASSIFIER, "")
+    if name and (found := untrained.of_artifact(open_artifact(workspace.path(Ref("models", name=name))))) is not None:
+        context.console.warn(f"{name} {untrained.sentence(found)}")
     default = bool(name) and _make_default(workspace, name)
     if default:
         lines.append(f"{workspace.root / SETTINGS_FILE}: {name} is the model that is used where none is named")

@@ -1,8 +1,9 @@
 """run: bring everything up to date, from photos to report.
 
 Existing models are used unchanged; --retrain trains them again, unless they were installed. A segmentation network of
-the workspace is trained first. Failed cases do not stop the chain: they are counted and listed in the report, and newly
-failed ones set the exit code 3.
+the workspace is trained first. A model whose own pretrained weights are not here, and for which skinkit.toml names no
+others, starts from those that are installed with PyTorch, and says so. Failed cases do not stop the chain: they are
+counted and listed in the report, and newly failed ones set the exit code 3.
 
 --plan writes nothing: it lists the outdated artifacts in order, with reasons.
 """
@@ -16,6 +17,7 @@ from typing import Annotated, Any
 from skinkit.artifacts.artifact import exists, open_artifact
 from skinkit.commands import Context
 from skinkit.commands._checked_settings import refuse_problems
+from skinkit.commands.init import begun_here, said
 from skinkit.pipeline import Pipeline, Plan
 from skinkit.workspace import Ref, Workspace
 
@@ -89,11 +91,18 @@ def _is_network(name: str) -> bool:
     return name in registered("segment") and issubclass(load_model(name), Network)
 
 
-def _train(workspace: Workspace, pipeline: Pipeline, name: str, retrain: bool, **options: str) -> None:
+def _train(workspace: Workspace, pipeline: Pipeline, name: str, retrain: bool, **options: Any) -> None:
     path = workspace.path(Ref("models", name=name))
     if exists(path) and open_artifact(path).installed:
         if retrain:
             pipeline.console.info(f"models/{name} was installed: it is not trained anew")
         return
     if retrain or not exists(path):
+        stated = workspace.stage_settings("train", name)
+        if not stated.keys() & {"settings", "preset", "weights"}:
+            begun = begun_here(str(stated.get("model") or name)) or {}
+            options = {**begun, **options}
+            if begun:
+                how = ", ".join(said(begun))
+                pipeline.console.warn(f"{name}: its own pretrained weights are not here; it is trained with {how}")
         pipeline.make("train", {**options, **({"replace": True} if retrain else {})}, name=name)

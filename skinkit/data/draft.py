@@ -1,8 +1,9 @@
 """Write a draft ``cohort.toml`` from a hospital's own table: guess what can be guessed and list the rest.
 
 Encoding, delimiter and decimal sign are guessed from the bytes; columns from their English or Chinese headers and from
-their cells; words for sex, site and diagnosis from ``words.toml``. Unmapped words are listed with their counts, and so
-are the columns that are not taken. The draft's first line asks a person to review it.
+their cells; words for sex, site and diagnosis from ``words.toml``. Where an age is empty, the dates of birth and visit
+give it, if their format is certain. Unmapped words are listed with their counts, and so are the columns that are not
+taken, and mapped ones that a model would not read. The draft's first line asks a person to review it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,8 +25,18 @@ from skinkit.data.files import EXTENSIONS, walk
 from skinkit.data.folder import DESCRIPTION
 from skinkit.data.ids import look_like_names
 from skinkit.data.source import Dialect
-from skinkit.data.tables import Table, UnreadableError, age_years, guess_delimiter, guess_encoding, is_missing, read
-from skinkit.errors import ConfigError, RefusedError
+from skinkit.data.tables import (
+    Table,
+    UnreadableError,
+    age_years,
+    date,
+    guess_delimiter,
+    guess_encoding,
+    is_missing,
+    read,
+)
+from skinkit.errors import ConfigError, InputError, RefusedError, listed
+from skinkit.schemas import PAD_ATTRIBUTES
 from skinkit.taxonomy import DIAGNOSES, SYMPTOMS
 
 _WORDS = {
@@ -36,6 +47,10 @@ _WORDS = {
     **dict.fromkeys((*YES_NO, *SYMPTOMS), words.YES_NO),
 }
 _MOST_WORDS = 400
+_DATES = ("birth_date", "exam_date")
+_DATE_FORMATS = ("", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y")
+_UNSURE_DATES = 'to take ages from dates, set date_format, such as "%d/%m/%Y", and map birth_date and exam_date'
+_PAD = frozenset(column.name for column in PAD_ATTRIBUTES)
 
 
 @dataclass(frozen=True)
@@ -57,12 +72,12 @@ def write_draft(table: Path, folder: Path) -> dict[str, Any]:
     """Write ``cohort.toml`` into the folder of the images.
 
     Args:
-        table: the hospital's table.
+        table: the hospital's table, as a path from here or from the folder.
         folder: folder of its images.
 
     Returns:
-        ``path``, ``encoding``, ``delimiter``, ``decimal``, ``columns``, ``not_taken``, ``unmapped``, ``guesses`` and
-        ``text``.
+        ``path``, ``encoding``, ``delimiter``, ``decimal``, ``columns``, ``not_taken``, ``not_read``, ``unmapped``,
+        ``guesses`` and ``text``.
 
     Raises:
         RefusedError: there is a ``cohort.toml`` already.
@@ -74,10 +89,12 @@ def write_draft(table: Path, folder: Path) -> dict[str, Any]:
     target = folder / DESCRIPTION
     if target.exists():
         raise RefusedError(f"{target} exists", f"a folder without {DESCRIPTION}", "rename the existing file first")
+    table = _found(table, folder)
     dialect = _dialect(table)
     content = read(table, dialect)
     dialect = _with_decimal(dialect, content)
     columns = _columns(content, dialect, folder)
+    dialect, unsure_dates = _with_dates(dialect, content, columns)
     vocabulary = {ours: _sorted_words(ours, _counts(content, theirs, dialect)) for ours, theirs in columns.items()}
     vocabulary = {ours: column for ours, column in vocabulary.items() if ours in ("diagnosis", *_WORDS)}
     named = columns.get("patient_id")
@@ -86,7 +103,8 @@ def write_draft(table: Path, folder: Path) -> dict[str, Any]:
     else:
         named = None
     not_taken = [name for name in content.columns if name not in columns.values()]
-    text = _toml(table, folder, dialect, content, columns, vocabulary, not_taken, named)
+    not_read = _not_read(content, columns, dialect)
+    text = _toml(table, folder, dialect, content, columns, vocabulary, not_taken, named, unsure_dates)
     write_atomic(target, text.encode())
     guesses = {ours: column.guessed for ours, column in vocabulary.items() if column.guessed}
     unmapped = {ours: column.unmapped for ours, column in vocabulary.items() if column.unmapped}
@@ -97,13 +115,80 @@ def write_draft(table: Path, folder: Path) -> dict[str, Any]:
         "decimal": dialect.decimal,
         "columns": dict(columns),
         "not_taken": not_taken,
+        "not_read": not_read,
         "unmapped": unmapped,
         "guesses": guesses,
-        "text": _summary(target, content, columns, unmapped, guesses, not_taken, named),
+        "text": _summary(target, content, columns, unmapped, guesses, not_taken, named, not_read, unsure_dates),
     }
 
 
 # -------------------------------------------------------------------------------------------------------- guesses
+
+
+def _found(table: Path, folder: Path) -> Path:
+    """The table as named from here, else from the folder of the images, beside which it usually lies."""
+    if table.is_file() or table.is_absolute():
+        return table
+    if (folder / table).is_file():
+        return folder / table
+    raise InputError(
+        f"no table {table}, here or in {folder}", "the hospital's table", "correct its name, or give its whole path"
+    )
+
+
+def _with_dates(dialect: Dialect, table: Table, columns: dict[str, str]) -> tuple[Dialect, dict[str, str]]:
+    """The dialect with the one format that reads all dates; else ``columns`` lose them, and they are the second."""
+    dates = {ours: columns[ours] for ours in _DATES if ours in columns}
+    cells = [
+        cell
+        for theirs in dates.values()
+        for cell in _counts(table, theirs, dialect)
+        if words.plain(cell) not in words.UNKNOWN
+    ]
+    fitting = [form for form in _DATE_FORMATS if all(_is_date(cell, form) for cell in cells)]
+    if not dates or fitting[:1] == [""]:
+        return dialect, {}
+    if len(fitting) == 1:
+        return replace(dialect, date_format=fitting[0]), {}
+    for ours in dates:  # day and month may be either way round: a person says which
+        del columns[ours]
+    return dialect, dates
+
+
+def _is_date(cell: str, date_format: str) -> bool:
+    try:
+        date(cell, date_format)
+    except UnreadableError:
+        return False
+    return True
+
+
+def _not_read(table: Table, columns: Mapping[str, str], dialect: Dialect) -> list[str]:
+    """Of the mapped columns that some model could read, what the encoder does not that a training chooses for them."""
+    from skinkit.stats.encoders import ENCODERS
+
+    pad = [ours for ours in columns if ours in _PAD]
+    encoder = "pad81" if pad else "isic"
+    reads = {attribute.name for attribute in ENCODERS[encoder]}
+    some = {attribute.name for of in ENCODERS.values() for attribute in of}
+    said = []
+    for ours in columns:
+        if ours not in some or ours in reads:
+            continue
+        if ours == "site" and "region" in reads:
+            counts = Counter(
+                {} if "region" in columns else _counts(table, columns[ours], dialect)
+            )  # where a table has both, the region is read
+            lost = sum(n for word, n in counts.items() if not words.SITES.get(words.plain(word), ("", ""))[1])
+            if lost:
+                said.append(
+                    f"{columns[ours]}: {lost} of {counts.total()} sites, which name no region of PAD-UFES-20. Because "
+                    f"{listed(pad)} is mapped, 'skinkit train' chooses {encoder}, which reads regions; "
+                    "'skinkit train --attributes isic' reads age, sex and site instead"
+                )
+        else:
+            said.append(f"{columns[ours]}: {ours}, which {encoder} does not read, the encoder of these columns")
+    return said
 
 
 def _dialect(table: Path) -> Dialect:
@@ -153,9 +238,12 @@ def _columns(table: Table, dialect: Dialect, folder: Path) -> dict[str, str]:
             chosen["image"] = best
     if "age_years" in chosen and _share(table, chosen["age_years"], lambda cell: _is_age(cell, dialect)) < 0.5:
         del chosen["age_years"]
-    if "age_years" in chosen or not {"birth_date", "exam_date"} <= set(chosen):
-        chosen.pop("birth_date", None)
-        chosen.pop("exam_date", None)
+    has_ages = "age_years" in chosen and not any(
+        is_missing(row.cells[chosen["age_years"]], dialect) for row in table.rows
+    )
+    if has_ages or not set(_DATES) <= set(chosen):
+        for ours in _DATES:
+            chosen.pop(ours, None)
     return {ours: chosen[ours] for ours in words.HEADERS if ours in chosen}
 
 
@@ -246,6 +334,7 @@ def _toml(
     vocabulary: Mapping[str, _Words],
     not_taken: Sequence[str],
     named: str | None,
+    unsure_dates: Mapping[str, str],
 ) -> str:
     kept = [name for name in not_taken if words.heading(name) in words.KEPT]
     file = Path(os.path.relpath(table.resolve(), folder.resolve())).as_posix()
@@ -265,6 +354,7 @@ def _toml(
             f"delimiter = {_quoted(dialect.delimiter)}",
             f"decimal = {_quoted(dialect.decimal)}",
         ]
+    lines += [f"date_format = {_quoted(dialect.date_format)}"] if dialect.date_format else []
     lines += [
         '# modality = "clinical"  # or "dermoscopic": how the photos were taken',
         '# confirmed_by = "histopathology"  # where all diagnoses were confirmed in one way',
@@ -279,6 +369,7 @@ def _toml(
         lines.append('# image = "..."  # the column that holds the file name')
     if named is not None:
         lines.append(f"# patient_id = {_quoted(named)}  # looks private (names of people): only with pseudonymise")
+    lines += [f"# {ours} = {_remark(_quoted(theirs))}  # {_UNSURE_DATES}" for ours, theirs in unsure_dates.items()]
     if not_taken:
         left = [name for name in not_taken if name not in kept]
         lines += ["# not taken:", *(f"#   {_remark(name)}{_private_note(name)}" for name in left)]
@@ -335,6 +426,8 @@ def _summary(
     guesses: Mapping[str, Mapping[str, str]],
     not_taken: Sequence[str],
     named: str | None,
+    not_read: Sequence[str],
+    unsure_dates: Mapping[str, str],
 ) -> str:
     lines = [f"wrote {target} for {len(content.rows)} rows", *content.notes, "", "columns"]
     lines += [f"  {ours:<16} {theirs}{_unit_note(ours, theirs)}" for ours, theirs in columns.items()]
@@ -345,6 +438,10 @@ def _summary(
             f"patient_id: {named} looks private (names of people) and is not taken. Without patient ids, photos of one "
             "patient may be in two parts of a split: use study numbers, or this column with pseudonymise = KEYFILE",
         ]
+    if unsure_dates:
+        lines += ["", f"{', '.join(unsure_dates.values())}: dates, not taken: {_UNSURE_DATES}"]
+    if not_read:
+        lines += ["", "mapped, but not read by a model with metadata:", *(f"  {each}" for each in not_read)]
     for ours, counts in unmapped.items():
         lines += ["", f"{ours}: {len(counts)} words are not mapped"]
         lines += [f"  {count:>6}  {word}" for word, count in list(counts.items())[:20]]

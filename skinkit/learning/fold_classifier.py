@@ -22,7 +22,7 @@ import numpy as np
 
 from skinkit.artifacts.files import write_atomic
 from skinkit.errors import CaseError
-from skinkit.learning import forward, trained
+from skinkit.learning import forward, trained, untrained
 from skinkit.learning.fold_network import Training, forget, train, with_replay
 from skinkit.learning.rows import DevelopmentRows, Replay, truth_of
 from skinkit.models.parts import protocol
@@ -488,7 +488,8 @@ def _calibration(
 ) -> tuple[dict[str, Any], np.ndarray]:
     """What is fitted to the validation rows of one task, and their calibrated probabilities.
 
-    The temperature is that of the mix ``prior``, for which the scores hold. What comes after it needs no such move:
+    Where they show that nothing was learnt, the reasons are named. The temperature is that of the mix ``prior``, for
+    which the scores hold. What comes after it needs no such move:
     thresholds by sensitivity and specificity and the level of the prediction sets are read from the probabilities as
     they will be, and hold for cases mixed like the validation rows.
     """
@@ -501,18 +502,21 @@ def _calibration(
     if material.calibration == "isotonic":
         probability = isotonic.apply(probability)
     thresholds = [metrics.youden_threshold(probability[:, k], labels == k) for k in range(probability.shape[1])]
+    level = conformal_level(probability, labels, material.coverage)
+    unlearnt = untrained.reasons_of(probability, level, material.coverage)
     return {
         "temperature": temperature,
         "isotonic": isotonic.as_dict(),
         "calibration": material.calibration,
         "conformal": {
             "coverage": material.coverage,
-            "level": conformal_level(probability, labels, material.coverage),
+            "level": level,
         },
         "class_thresholds": {
             code: {"threshold": None if value != value else float(value), "source": SOURCE}
             for code, value in zip(classes.classes, thresholds, strict=True)
         },
+        **({untrained.RECORDED: unlearnt} if unlearnt else {}),
     }, probability
 
 

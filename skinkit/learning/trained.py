@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ import pandas as pd
 from skinkit.artifacts.artifact import Artifact
 from skinkit.artifacts.tables import read_table
 from skinkit.errors import ConfigError, InputError, RefusedError, listed
+from skinkit.learning import untrained
 from skinkit.learning.embeddings import EmbeddingStore, embedding_store
 from skinkit.learning.pack import checked, refuse_other_task
 from skinkit.learning.precision import Arithmetic
+from skinkit.learning.untrained import Untrained
 from skinkit.models import load_model, model_config, present_settings
 from skinkit.models.parts.protocol import DIAGNOSIS, LESION, MEMBERS, Embedder, Estimator, Generator, Network, Sizes
 from skinkit.schemas import LEARNT, LEARNT_BEFORE
@@ -174,6 +177,16 @@ class Classifier(TrainedModel):
     folds: tuple[Fold, ...]
     members: tuple[Classifier, ...] = ()
     """The models whose answers it reads, which lie within it; each fold reads the same fold of them."""
+
+    @cached_property
+    def untrained(self) -> Untrained | None:
+        """What it has not learnt, as far as its validation cases show; None where it has learnt."""
+        return untrained.of_model(self.about)
+
+    @property
+    def knows_nothing(self) -> bool:
+        """Whether that is the diagnosis, so that neither its calls nor their absence mean anything."""
+        return self.untrained is not None and self.untrained.diagnoses
 
     @property
     def uses_device(self) -> bool:

@@ -220,6 +220,13 @@ def preset_without(model: type[Model], lacking: str) -> tuple[str, str] | None:
     return None
 
 
+def can_start_from_lite(model: type[Model]) -> bool:
+    """Whether a model may read the backbone whose weights come with PyTorch, and they are here."""
+    from skinkit.models.parts.weights import LITE, PUBLIC, cached
+
+    return "backbone" in {option.name for option in options_of(model.CONFIG)} and cached(PUBLIC[LITE]) is not None
+
+
 def present_names(model: type[Model], name: str) -> tuple[str, ...]:
     """Where a setting stands now; a name that is neither a present nor a former one is answered as it is."""
     if name in model.FORMER:

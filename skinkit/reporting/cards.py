@@ -6,7 +6,7 @@ Pictures are small JPEG files. This module selects the statements; ``words`` has
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 from markupsafe import Markup
 
 from skinkit.images import decode, encode, pixels
+from skinkit.learning import untrained
 from skinkit.reporting import svg
 from skinkit.reporting.evidence import (
     CohortEvidence,
@@ -291,6 +292,8 @@ def plain_words(lesion: Lesion, model: ModelEvidence, words: Words, tested: tupl
         tested: cohort and sensitivity of the alarm, if measured.
     """
     row = lesion.row
+    if model.knows_nothing:
+        return [words("say.untrained"), words("say.not_safe")]
     first, first_p = words.diagnosis(model.label(cell_text(row["top1"]))), words.share(number(row["top1_p"]))
     if cell_text(row.get("top2")):
         second, second_p = words.diagnosis(model.label(cell_text(row["top2"]))), words.share(number(row["top2_p"]))
@@ -360,13 +363,13 @@ class Criterion:
     bar: Markup
 
 
-def criteria(lesion: Lesion, words: Words) -> list[Criterion]:
-    """The answers to the model's further tasks."""
+def criteria(lesion: Lesion, words: Words, unlearnt: Collection[str] = ()) -> list[Criterion]:
+    """The answers to the model's further tasks, but for those that it has not learnt."""
     rows = []
     for column in lesion.row:
         task = column.removeprefix("top1__")
         code = cell_text(lesion.row.get(column))
-        if task == column or not code:
+        if task == column or not code or task in unlearnt:
             continue
         p, answer = number(lesion.row.get(f"top1_p__{task}")), words.code("answer", code)
         carries, points = POINTS.get(task, ("", 0))
@@ -387,8 +390,10 @@ def checklist_score(lesion: Lesion, words: Words) -> str:
     return words("criteria.score", score=f"{score:.0f}", most=most, p_from_3=usual, p_from_1=sensitive)
 
 
-def reasons(lesion: Lesion, words: Words) -> list[str]:
+def reasons(lesion: Lesion, model: ModelEvidence, words: Words) -> list[str]:
     """Why it is referred."""
+    if model.knows_nothing:
+        return [words.code("refer", untrained.RECORDED)]
     first = [words("every_class")] if lesion.rules_nothing_out else []
     return first + [words.code("refer", code) for code in cell_text(lesion.row.get("refer_reason")).split(",") if code]
 

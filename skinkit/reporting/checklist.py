@@ -10,6 +10,7 @@ from typing import Any
 
 from skinkit.reporting.facts import FactSheet
 from skinkit.reporting.html import Block, render
+from skinkit.reporting.phrasing import Teller
 from skinkit.reporting.research import ReportContext
 from skinkit.reporting.standards import FILLED, PART, PERSON, Item, Standard
 from skinkit.reporting.words import plain
@@ -63,6 +64,7 @@ class Checklist:
         html = render(
             "checklist_head.html",
             words,
+            untrained=Teller(words, self.context.model).untrained(),
             citation=self.standard.citation,
             about=words("standard.about", model=self.context.model.name),
             counts=words("standard.counts", **counts),

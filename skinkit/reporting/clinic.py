@@ -77,6 +77,10 @@ class Ward:
     def _by_trust(self) -> list[CohortEvidence]:
         return sorted(self.scored, key=lambda c: c.cohort.role != "external")
 
+    def _refers(self, lesion: Lesion) -> bool:
+        """Whether a dermatologist should look; at every lesion where the model has learnt nothing."""
+        return lesion.refer or self.model.knows_nothing
+
     # -- the blocks
 
     def blocks(self, images: Mapping[str, Mapping[str, Any]]) -> list[Block]:
@@ -98,13 +102,14 @@ class Ward:
 
     def _head(self, lesions: Sequence[Lesion], n_cards: int) -> Markup:
         teller = Teller(self.words, self.model)
-        refer = sum(lesion.refer for lesion in lesions)
+        refer = sum(map(self._refers, lesions))
         left = self.not_assessed()
         first_row = lesions[0].row if lesions else {}
         return render(
             "worklist_head.html",
             self.words,
             title=self.words("worklist.title", cohort=self.cohort.name),
+            untrained=teller.untrained(),
             warnings=[teller.warning(warning) for warning in self._warnings()],
             counts={"total": len(lesions), "refer": refer, "rest": len(lesions) - refer},
             not_assessed=left,
@@ -201,23 +206,26 @@ class Ward:
         if images is not None and images.get("status") != "failed":
             picture = Picture(data_uri(images["thumbnail"]), "", "")
         label = words("bar.alt", value=value, threshold=threshold)
+        bar = svg.small_bar(lesion.malignancy, label, threshold=lesion.threshold, alarm=lesion.alarm)
+        silent = self.model.knows_nothing
         return {
             "rank": rank,
             "anchor": f"lesion-{rank}" if images is not None else "",
             "name": lesion.name,
             "picture": picture,
-            "first": words.diagnosis(self.model.label(cell_text(lesion.row["top1"]))),
-            "first_p": words.share(number(lesion.row["top1_p"])),
-            "malignancy": "–" if math.isnan(lesion.malignancy) else value,
-            "bar": svg.small_bar(lesion.malignancy, label, threshold=lesion.threshold, alarm=lesion.alarm),
-            "refer": lesion.refer,
-            "advice": words("refer" if lesion.refer else "no_refer"),
-            "why": words.listed(cards.reasons(lesion, words)),
+            "first": "–" if silent else words.diagnosis(self.model.label(cell_text(lesion.row["top1"]))),
+            "first_p": "" if silent else words.share(number(lesion.row["top1_p"])),
+            "malignancy": "–" if silent or math.isnan(lesion.malignancy) else value,
+            "bar": "" if silent else bar,
+            "refer": self._refers(lesion),
+            "advice": words("refer" if self._refers(lesion) else "no_refer"),
+            "why": words.listed(cards.reasons(lesion, self.model, words)),
         }
 
     def _card(self, lesion: Lesion, rank: int, total: int, images: Mapping[str, Any]) -> Block:
         words, model, row = self.words, self.model, lesion.row
         recorded, missing = cards.recorded_and_missing(lesion, model, words)
+        unlearnt = model.untrained.tasks if model.untrained is not None else ()
         reads_attributes = bool(model.attributes) or bool(recorded) or bool(missing)
         values = {
             "rank": rank,
@@ -226,16 +234,17 @@ class Ward:
             "cohort": self.cohort.name,
             "patient": plain(row["patient_id"]) if self.show_ids and row.get("patient_id") else "",
             "photos": int(row["n_cases"]) if row.get("n_cases") else 1,
-            "refer": lesion.refer,
-            "alarm": lesion.alarm,
-            "advice": words("refer" if lesion.refer else "no_refer"),
-            "why": cards.reasons(lesion, words),
+            "untrained": Teller(words, model).untrained(),
+            "silent": model.knows_nothing,
+            "refer": self._refers(lesion),
+            "advice": words("refer" if self._refers(lesion) else "no_refer"),
+            "why": cards.reasons(lesion, model, words),
             "sentences": cards.plain_words(lesion, model, words, self.tested),
             "malignancy": cards.two_figures(lesion.malignancy, lesion.threshold)[0],
             "bar": cards.malignancy_bar(lesion, words),
             "candidates": self._candidates(lesion),
-            "criteria": cards.criteria(lesion, words),
-            "checklist": cards.checklist_score(lesion, words),
+            "criteria": cards.criteria(lesion, words, unlearnt),
+            "checklist": "" if unlearnt else cards.checklist_score(lesion, words),
             "known": recorded,
             "missing": missing,
             "reads_attributes": reads_attributes,

@@ -19,6 +19,8 @@ from skinkit.artifacts.artifact import Artifact
 from skinkit.artifacts.flags import count_flags
 from skinkit.artifacts.tables import TABLE
 from skinkit.evaluation.scoring import of_task
+from skinkit.learning import untrained
+from skinkit.learning.untrained import Untrained
 from skinkit.schemas import EXCLUDED, FAILED, OK, PENDING, PROBABILITY, probability_columns
 from skinkit.stats.metrics import EXACT_INTERVAL
 from skinkit.stats.notes import INSUFFICIENT, NOTES, TOO_FEW_PATIENTS
@@ -501,6 +503,7 @@ class ModelEvidence:
         classes: its classes and which are malignant.
         threshold: alarm threshold.
         attributes: names of the attributes it reads, in order.
+        untrained: what it has not learnt; None where it has learnt, or where that is not known.
     """
 
     name: str
@@ -509,6 +512,12 @@ class ModelEvidence:
     classes: ClassSet | None
     threshold: float
     attributes: tuple[str, ...]
+    untrained: Untrained | None = None
+
+    @property
+    def knows_nothing(self) -> bool:
+        """Whether it has not learnt the diagnosis: what it says of a lesion is not shown."""
+        return self.untrained is not None and self.untrained.diagnoses
 
     def label(self, class_: str) -> str:
         """The English label of a class."""
@@ -553,7 +562,16 @@ def model_evidence(name: str, artifact: Artifact | None, cohorts: Sequence[Cohor
         classes=ClassSet.from_dict(classes) if isinstance(classes, Mapping) else None,
         threshold=number(card.get("threshold", info.get("threshold"))),
         attributes=attributes,
+        untrained=_untrained(card, info),
     )
+
+
+def _untrained(card: Mapping[str, Any], info: Mapping[str, Any]) -> Untrained | None:
+    """By ``model.json``, else by what the predictions recorded."""
+    if card:
+        return untrained.of_model(card)
+    recorded = info.get(untrained.RECORDED)
+    return Untrained.from_dict(recorded) if recorded else None
 
 
 def attributions(explanation: Mapping[str, Any] | None, *, limit: int) -> list[dict[str, Any]]:

@@ -394,7 +394,7 @@ class FactSheet:
             yield self._pair(c.name, self._say("failures", n=len(c.failures()))), f"{c.name}/cases"
 
     def _warnings(self) -> Iterator[Fact]:
-        for warning in find_warnings(self.context.ordered, self.context.drift):
+        for warning in find_warnings(self.context.ordered, self.context.drift, self.context.model.untrained):
             yield self.context.teller.warning(warning).text, "report"
 
     def _novelty(self) -> Iterator[Fact]:

@@ -18,6 +18,7 @@ import pandas as pd
 from skinkit import __version__
 from skinkit.artifacts.files import write_atomic
 from skinkit.errors import ConfigError, did_you_mean
+from skinkit.learning import untrained
 from skinkit.learning.trained import effective_prevalence
 from skinkit.models import Model, text_of
 from skinkit.schemas import MODEL
@@ -255,6 +256,8 @@ def _cohorts(trained_on: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _cautions(about: Mapping[str, Any], trained_on: pd.DataFrame) -> list[str]:
     cautions = []
+    if (unlearnt := untrained.of_model(about)) is not None:
+        cautions.append(f"it {untrained.sentence(unlearnt)}")
     if about.get("leakage_allowed"):
         cautions.append(f"trained on a split that leaks, allowed because: {about['leakage_allowed']}")
     if trained_on["cohort"].nunique() == 1:

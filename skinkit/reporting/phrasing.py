@@ -8,7 +8,7 @@ from typing import Any
 
 from skinkit.reporting.audit_blocks import Trust
 from skinkit.reporting.evidence import Loss, ModelEvidence
-from skinkit.reporting.warnings import ReportWarning
+from skinkit.reporting.warnings import ReportWarning, of_untrained
 from skinkit.reporting.words import Words, plain
 
 
@@ -38,6 +38,11 @@ class Teller:
             places = [*places[: warning.most], self.words("and_more", n=len(places) - warning.most)]
         return WarningText(self.words(f"warn.{warning.key}", where=self.words("semicolon").join(places)), warning.loud)
 
+    def untrained(self) -> str:
+        """The first line of every page and card of a model that has learnt nothing; empty for others."""
+        said = [self.warning(warning).text for warning in of_untrained(self.model.untrained) if warning.where]
+        return " ".join(said)
+
     def _value(self, name: str, value: Any) -> str:
         match name:
             case "reasons":
@@ -55,6 +60,10 @@ class Teller:
                 return self.words.listed(cues)
             case "gaps":
                 return self.words("comma").join(Trust(self.words, {}).gap(row) for row in value)
+            case "untrained":
+                return self.words.code("untrained", value)
+            case "tasks":
+                return self.words.listed([self.words.attribute(task) for task in value])
             case "share":
                 return self.words.share(value)
             case "iou" | "before" | "after" | "auroc" | "lower" | "upper":

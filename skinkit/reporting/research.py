@@ -224,6 +224,7 @@ class ReportContext:
         html = render(
             "answers.html",
             self.words,
+            untrained=self.teller.untrained(),
             about=self.words(
                 "report.about", model=self.model.name, cohorts=self.words.listed([c.name for c in self.ordered])
             ),
@@ -515,7 +516,7 @@ class ReportContext:
     def _lesion(self, sample: Sample, images: Mapping[str, Any]) -> Markup:
         lesion, words = sample.lesion, self.words
         said_line = ""
-        if cell_text(lesion.row.get("top1")):
+        if cell_text(lesion.row.get("top1")) and not self.model.knows_nothing:
             first = words.diagnosis(self.model.label(cell_text(lesion.row["top1"])))
             share = words.share(number(lesion.row["top1_p"]))
             said_line = words("pair", name=words("said"), value=f"{first} {share}")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from skinkit.learning.untrained import Untrained
 from skinkit.reporting.evidence import CohortEvidence, Loss, losses_of
 from skinkit.schemas import FAILED, PENDING
 
@@ -48,18 +49,22 @@ class ReportWarning:
 
 # ------------------------------------------------------------------------------------------------ finding warnings
 def find_warnings(
-    cohorts: Sequence[CohortEvidence], drift: Mapping[str, Mapping[str, Any]] | None = None
+    cohorts: Sequence[CohortEvidence],
+    drift: Mapping[str, Mapping[str, Any]] | None = None,
+    untrained: Untrained | None = None,
 ) -> list[ReportWarning]:
     """All warnings that apply, most important first.
 
     Args:
         cohorts: all of them.
         drift: external cohort -> result of ``skinkit.audit.drift.compare``.
+        untrained: what the model has not learnt; of no interest where that stands before everything else.
     """
     scored = [c for c in cohorts if c.has("metrics")]
     labelled = [c for c in cohorts if c.cohort.role != "inference" and not c.is_phantom]
     otsu = [c for c in cohorts if "otsu" in c.segmenter.split(", ")]
     candidates = [
+        *of_untrained(untrained),
         ReportWarning("leakage_allowed", _where(cohorts, _leakage), "leakage_allowed", loud=True),
         ReportWarning("every_class", _where(cohorts, _every_class), "of", loud=True),
         ReportWarning("phantoms", tuple({"cohort": c.name} for c in cohorts if c.is_phantom), loud=True),
@@ -106,6 +111,21 @@ def find_warnings(
         ReportWarning("attributes", _where(cohorts, _missing_attributes), "attributes"),
     ]
     return [warning for warning in candidates if warning.where]
+
+
+def of_untrained(untrained: Untrained | None) -> list[ReportWarning]:
+    """That the model has learnt nothing, why, and with which reason it was kept."""
+    if untrained is None:
+        return []
+    places = tuple(
+        {"tasks": tasks, "untrained": reason, "folds": list(folds)} for tasks, reason, folds in untrained.places()
+    )
+    key = "untrained" if untrained.diagnoses else "untrained_tasks"
+    allowed = ({"reason": untrained.allowed},) if untrained.allowed else ()
+    return [
+        ReportWarning(key, places, "untrained", loud=True),
+        ReportWarning("untrained_allowed", allowed, "untrained_allowed", loud=True),
+    ]
 
 
 Values = dict[str, Any]

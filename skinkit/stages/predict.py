@@ -46,7 +46,9 @@ LEVEL_RULE = (
     "image: the fold that held it out, or the mean of the calibrated folds; lesion: mean of its images' probabilities; "
     "patient: its lesion with the highest malignancy"
 )
-_DOUBTS = ("mask_failed", "features_missing", "unlike_training")
+UNTRAINED = "untrained"
+"""Why every case of a model that has learnt nothing is referred."""
+_DOUBTS = ("mask_failed", "features_missing", "unlike_training", UNTRAINED)
 UNSURE = tuple(f"uncertainty_{name}" for name in UNCERTAINTIES)
 """Columns that only a network that knows how sure it is fills."""
 _JOINED = (
@@ -104,9 +106,15 @@ def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
 
 
 def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
-    """The prevalence that ``skinkit.toml`` states for the cohort."""
+    """The prevalence that ``skinkit.toml`` states for the cohort, and whether the model has learnt nothing."""
+    from skinkit.learning import untrained
+
     prevalence = workspace.cohort(target.cohort).prevalence
-    return Sources(inputs={} if prevalence is None else {"prevalence": repr(prevalence)}, watch="")
+    inputs = {} if prevalence is None else {"prevalence": repr(prevalence)}
+    path = workspace.path(Ref("models", name=target.name))
+    if exists(path) and (found := untrained.of_artifact(open_artifact(path))) is not None and found.diagnoses:
+        inputs[UNTRAINED] = "true"  # every case is referred; older predictions of such a model are made anew
+    return Sources(inputs=inputs, watch="")
 
 
 def fused_of(model: str, workspace: Workspace) -> str:
@@ -120,6 +128,7 @@ def run(config: Config, job: Job) -> Artifact:
     import pandas as pd
     from pandas.util import hash_pandas_object
 
+    from skinkit.learning import untrained
     from skinkit.learning.trained import has_other_temperature, open_classifier
 
     if not 0 <= config.undecided <= 1:
@@ -130,6 +139,8 @@ def run(config: Config, job: Job) -> Artifact:
             f"{job.target.name} was calibrated by an older version, for the mix of its validation rows and not for the "
             "one that its probabilities suppose: train it again (--replace) before you read its malignancy"
         )
+    if model.untrained is not None:
+        job.console.warn(f"{job.target.name} {untrained.sentence(model.untrained)}")
     frame = job.inputs["fused"].table()
     frame = frame[frame["status"] == OK].sort_values("case_id", kind="stable").reset_index(drop=True)
     _refuse_other_masks(config, job, model, frame)
@@ -140,7 +151,9 @@ def run(config: Config, job: Job) -> Artifact:
         job.console.info(f"  {absent} development cases are not predicted: no fold held them out")
     frame = frame[frame["folds"].map(len) > 0].reset_index(drop=True)
     prints = [
-        job.recipe.fingerprint(model.identity, content, list(folds), job.cohort.prevalence)
+        job.recipe.fingerprint(
+            model.identity, content, list(folds), job.cohort.prevalence, *([UNTRAINED] if model.knows_nothing else [])
+        )
         for content, folds in zip(
             hash_pandas_object(frame.drop(columns=["folds", "fold"]), index=False).astype(str),
             frame["folds"],
@@ -306,6 +319,7 @@ def _doubts(case: Mapping[str, Any], model: Classifier, config: Config) -> list[
     """Why the measurements of a case may mislead a model that reads them, and whether it has seen any like them."""
     unlike = case["unlike_training"]
     strange = ["unlike_training"] if unlike is not None and unlike >= config.unlike else []
+    strange += [UNTRAINED] if model.knows_nothing else []
     if not model.measures:
         return strange
     measured = any(fold.radiomics.columns for fold in model.folds)
@@ -474,6 +488,8 @@ def _malignancy(row: Mapping[str, Any]) -> float:
 
 def _info(job: Job, model: Classifier, frame: pd.DataFrame, absent: int) -> dict[str, Any]:
     """What evaluate and report need beside the table."""
+    from skinkit.learning import untrained
+
     return {
         "classes": model.classes.as_dict(),
         "threshold": model.about["threshold"],
@@ -484,6 +500,7 @@ def _info(job: Job, model: Classifier, frame: pd.DataFrame, absent: int) -> dict
         "model_kind": model.about["model"],
         "segmenter": ",".join(sorted(str(s) for s in frame["segmenter"].dropna().unique())) or None,
         "leakage_allowed": model.about["leakage_allowed"],
+        **({untrained.RECORDED: model.untrained.as_dict()} if model.untrained is not None else {}),
         "folds": len(model.about["folds"]),
         "not_predicted": {"in every fold's training or validation rows": absent} if absent else {},
     }

@@ -149,12 +149,18 @@ def _recorded(ref: Ref, option: str, workspace: Workspace) -> str:
 def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
     """What ``skinkit.toml`` says of the cohorts stands in the pages too, and how other models were scored.
 
-    Their metrics are shown as they are: a report of one model is no reason to predict and score with another.
+    Their metrics are shown as they are: a report of one model is no reason to predict and score with another. That the
+    model has learnt nothing is their first line, which pages of an older version lack.
     """
+    from skinkit.learning import untrained
+
     described = {c.name: [c.role, c.source, dict(c.options)] for c in workspace.cohorts.values()}
     inputs = {"cohorts": digest(described)}
+    model = config.model or workspace.defaults["model"]
+    path = workspace.path(Ref("models", name=model))
+    if exists(path) and (found := untrained.of_artifact(open_artifact(path))) is not None:
+        inputs["untrained"] = digest(found.as_dict())
     if config.audience == "research":
-        model = config.model or workspace.defaults["model"]
         others = {str(ref): open_artifact(workspace.path(ref)).identity for ref in _beside(model, workspace)}
         inputs |= {"beside": digest(others)} if others else {}
     return Sources(inputs=inputs, watch="")

@@ -18,6 +18,9 @@ learnt from. ``--teacher NAME`` lets a network learn the answers of a trained cl
 ``--synthetic NAME`` adds the images of a generator to the training rows of their fold, under the same rule; they enter
 neither validation, calibration nor novelty.
 
+A classifier whose validation rows show that it has learnt nothing, or are too few to show anything, is refused, unless
+--allow-untrained gives a reason.
+
 Models are frozen: one that exists is replaced by another configuration only with --replace.
 """
 
@@ -74,6 +77,7 @@ if TYPE_CHECKING:
     from skinkit.audit.leakage import Photos
     from skinkit.learning.rows import DevelopmentRows
     from skinkit.learning.synthetic import SyntheticImages
+    from skinkit.learning.untrained import Untrained
 
 VERSION = 8
 SCHEMA = MODEL
@@ -447,6 +451,7 @@ def check(config: Config, target: Ref, workspace: Workspace) -> None:
 def run(config: Config, job: Job) -> Artifact:
     """Train every fold."""
     from skinkit.audit import leakage
+    from skinkit.learning import untrained
     from skinkit.learning.fold_network import BESIDE
     from skinkit.learning.trained import FINAL_FOLDER, FOLD
     from skinkit.reporting import model_card
@@ -474,6 +479,10 @@ def run(config: Config, job: Job) -> Artifact:
         for fold in todo:
             job.console.info(f"  fold {fold}: training {config.model}")
             build.add(work.train(fold, build.partial / FOLD.format(fold)))
+            _refuse_untrained(config, work, build.partial, [fold])
+        unlearnt = _refuse_untrained(config, work, build.partial, rows.folds)
+        if unlearnt is not None:
+            job.console.warn(f"{job.target.name} {untrained.sentence(unlearnt)}")
         others = _others(job, rows, model.TASK)
         about = {
             "model": config.model,
@@ -484,12 +493,10 @@ def run(config: Config, job: Job) -> Artifact:
             "split": {"name": config.split, "identity": job.inputs["split"].identity},
             "seed": config.seed,
             "leakage_allowed": allowed or None,
+            **({untrained.RECORDED: unlearnt.as_dict()} if unlearnt is not None else {}),
             **work.about,
             **({"not_trained_on": unseen} if (unseen := sorted(set(others) - set(again))) else {}),
-            "folds": [
-                json.loads((build.partial / FOLD.format(f) / "fold.json").read_text(encoding="utf-8"))
-                for f in rows.folds
-            ],
+            "folds": [_of_fold(build.partial, FOLD.format(fold)) for fold in rows.folds],
         }
         if model.TASK == "classify":
             about |= thresholds.of_model(config.veto, about["folds"])
@@ -515,6 +522,33 @@ def run(config: Config, job: Job) -> Artifact:
         info |= {"synthetic": config.synthetic, "note": work.images.note()} if work.images is not None else {}
         info |= {"replay": config.replay} if config.replay else {}
         return build.finish(info=info, beside=beside)
+
+
+def _refuse_untrained(config: Config, work: Work, partial: Path, folds: Sequence[int]) -> Untrained | None:
+    """What these folds have not learnt; refused without the reason that is to stand in the model.
+
+    A fold that is refused stays in ``partial``: with the reason, or another split, the training goes on from it.
+
+    Raises:
+        RefusedError: a fold of a classifier has learnt nothing, and no reason was given.
+    """
+    from skinkit.learning import untrained
+    from skinkit.learning.trained import FOLD
+
+    if kind_of(config).TASK != "classify":
+        return None
+    about = {**work.about, "folds": [_of_fold(partial, FOLD.format(fold)) for fold in folds]}
+    found = untrained.of_model(about)
+    if found is None:
+        return None
+    untrained.refuse(found, config.model, config.coverage, config.allow_untrained)
+    return replace(found, allowed=config.allow_untrained)
+
+
+def _of_fold(partial: Path, folder: str) -> dict[str, Any]:
+    """A fold's ``fold.json``."""
+    about: dict[str, Any] = json.loads((partial / folder / "fold.json").read_text(encoding="utf-8"))
+    return about
 
 
 def _label_attributes(

@@ -102,7 +102,8 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A model of one clinic, and an external cohort drawn in the same way."""
     roles = {"clinic": "development", "jinan": "external"}
     folder = tmp_path_factory.mktemp("external")
-    workspace = written_artifacts.make_workspace(folder, roles, segmenter="truth", model="lightgbm", classes="pad6")
+    settings = {"segmenter": "truth", "model": "lightgbm", "classes": "pad6", "allow_untrained": small_cohort.FEW}
+    workspace = written_artifacts.make_workspace(folder, roles, **settings)
     small_cohort.write_cohort(workspace, "clinic", 24, seed=1)
     small_cohort.write_cohort(workspace, "jinan", 12, seed=2)
     where = ["-w", str(folder), "--no-upstream"]

@@ -55,7 +55,7 @@ def test_each_step_goes_on_from_the_one_before_of_its_own_arm() -> None:
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     cohorts = {"clinic": "development", "phone": "development"}
-    settings = {"segmenter": "truth", "model": "concat", "classes": "pad6"}
+    settings = {"segmenter": "truth", "model": "concat", "classes": "pad6", "allow_untrained": small_cohort.FEW}
     made = written.make_workspace(tmp_path_factory.mktemp("continual") / "w", cohorts, **settings)
     for seed, cohort in enumerate(cohorts):
         small_cohort.write_cohort(made, cohort, 18, seed=seed)

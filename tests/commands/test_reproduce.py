@@ -56,7 +56,7 @@ def reproduce(data: Path, out: Path, *more: str) -> int:
     return cli.main(
         ["reproduce", "wang2024", "--data", str(data), "--out", str(out), "--weights", "none", "--no-selection",
          "--settings=side_px=32,image_epochs=0,recipe.epochs=1,recipe.batch=8,branch_width=8", "--bootstrap", "20",
-         "--jobs", "1", "--device", "cpu", "--quiet", *more]
+         "--jobs", "1", "--device", "cpu", "--allow-untrained", "some eight validation cases", "--quiet", *more]
     )  # fmt: skip
 
 
@@ -236,6 +236,11 @@ def test_a_study_of_a_third_party_selects_and_is_reproduced(tmp_path: Path, monk
     arguments = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "w"), "--bootstrap", "20", "--jobs", "1"]
     path = os.pathsep.join([str(tmp_path / "package"), str(Path(skinkit.__file__).parents[1])])
     monkeypatch.setenv("PYTHONPATH", path)  # options are made when a command is loaded: in a process of its own
+    answer = run_skinkit("reproduce", "liu2031", *arguments, "--only", "table1", "--quiet")
+    assert answer.returncode == 5, answer.stderr  # so few lesions show nothing: the reason can stand in skinkit.toml
+    assert "under [stage.train] of skinkit.toml" in answer.stderr
+    with (tmp_path / "w" / "skinkit.toml").open("a", encoding="utf-8") as settings:
+        settings.write('\n[stage.train]\nallow_untrained = "some eight validation cases"\n')
     answer = run_skinkit("reproduce", "liu2031", *arguments, "--only", "table1", "--quiet")
     assert answer.returncode == 0, answer.stderr
     page = json.loads((tmp_path / "w" / "reproduction" / "liu2031.json").read_text())

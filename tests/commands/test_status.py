@@ -297,8 +297,8 @@ def test_a_model_is_trained_anew_as_the_kind_that_it_is(demo_copy: Path, capsys:
     assert kind("two") == "logistic"
     assert main(["train", "--model", "lightgbm", "--name", "three", *workspace]) == 0
     assert kind("three") == "lightgbm"
-    with settings.open("a") as file:
-        file.write('[stage.train]\nseed = 5\n[stage.train.five]\nmodel = "logistic"\nveto = 0.2\n')
+    text = settings.read_text().replace("[stage.train]\n", "[stage.train]\nseed = 5\n")
+    settings.write_text(f'{text}\n[stage.train.five]\nmodel = "logistic"\nveto = 0.2\n')
     assert main(["train", "--name", "five", *workspace]) == 0
     five = open_artifact(demo_copy / "artifacts" / "models" / "five").config
     assert [five[name] for name in ("model", "veto", "seed")] == ["logistic", 0.2, 5]

@@ -117,6 +117,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, registered: None) -> Works
     (root / "skinkit.toml").write_text(
         '[workspace]\nsegmenter = "otsu"\nmodel = "two_photos"\nclasses = "pad6"\n'
         '[cohorts.derm]\nrole = "development"\nsource = "derm7pt"\npath = "derm7pt"\n'
+        '[stage.train]\nallow_untrained = "four validation cases a fold"\n'
     )
     workspace = load_workspace(root)
     make(workspace, "ingest")

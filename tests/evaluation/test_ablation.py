@@ -317,7 +317,7 @@ def test_tables_and_panels_can_be_read(ablated: Workspace) -> None:
 
 def test_several_development_cohorts_are_also_told_together(tmp_path: Path) -> None:
     names = {"clinic": "development", "second": "development"}
-    defaults = {"segmenter": "truth", "model": "lightgbm", "classes": "pad6"}
+    defaults = {"segmenter": "truth", "model": "lightgbm", "classes": "pad6", "allow_untrained": small_cohort.FEW}
     workspace = written_artifacts.make_workspace(tmp_path / "w", names, **defaults)
     for seed, name in enumerate(names, 1):
         small_cohort.write_cohort(workspace, name, 9, seed=seed)

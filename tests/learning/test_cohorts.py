@@ -39,7 +39,7 @@ def trained_on(model: Artifact) -> pd.DataFrame:
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two development cohorts on one split of two folds, an external one, and a model of the first alone."""
     cohorts = {"clinic": "development", "phone": "development", "jinan": "external", "ward": "inference"}
-    settings = {"segmenter": "truth", "model": "logistic", "classes": "pad6"}
+    settings = {"segmenter": "truth", "model": "logistic", "classes": "pad6", "allow_untrained": small_cohort.FEW}
     workspace = written.make_workspace(tmp_path_factory.mktemp("cohorts") / "w", cohorts, **settings)
     for seed, (cohort, patients) in enumerate({"clinic": 12, "phone": 9, "jinan": 4}.items()):
         small_cohort.write_cohort(workspace, cohort, patients, seed=seed)

@@ -102,6 +102,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
         '[workspace]\nsegmenter = "otsu"\nmodel = "two_photos"\nclasses = "pad6"\n'
         '[cohorts.derm]\nrole = "development"\nsource = "derm7pt"\npath = "derm7pt"\n'
         '[cohorts.other]\nrole = "external"\nsource = "derm7pt"\npath = "other"\nid_space = "other"\n'
+        # Six validation cases a fold allow prediction sets of a smaller coverage.
+        "[stage.train]\ncoverage = 0.7\n"
     )
     workspace = load_workspace(root)
     make(workspace, "ingest")
@@ -112,6 +114,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return workspace
 
 
+FEW = "six validation cases a fold, some without a truth of the task"
 HOW: dict[str, Any] = {"model": "two_photos", "weights": "none", "attributes": "isic"}
 
 
@@ -317,6 +320,7 @@ def test_the_mean_over_tasks_stands_beside_always_the_most_frequent_class(worksp
 def test_soft_attention_answers_the_tasks_and_says_that_management_leaks(workspace: Workspace) -> None:
     small = ("backbone=shufflenet_v2_x0_5", "side_px=64", "recipe.epochs=1", "recipe.batch=8", "maps=4")
     given = {"model": "soft_attention", "weights": "none", "tasks": (f"{VEIL},{NETWORK}",), "settings": small}
+    given["allow_untrained"] = "one epoch"
     said = make(workspace, "train", name="leaky", attributes="derm7pt_leaky", **given)
     assert "written down by the expert who made the diagnosis" in said
     about = open_artifact(workspace.path(Ref("models", name="leaky"))).json("model.json")
@@ -351,8 +355,13 @@ def test_attention_and_criteria_of_soft_attention_stand_on_the_card(workspace: W
     make(workspace, "report", model="soft", audience="clinic")
     (page,) = (workspace.artifacts / "report" / "clinic-other").rglob("*.html")
     card = page.read_text(encoding="utf-8").partition('<article class="card')[2]
-    assert "blue-whitish veil" in card
     assert card.count("Where the program attends to") >= 2
+    about = open_artifact(workspace.path(Ref("models", name="soft"))).json("model.json")
+    assert "diagnosis" in {found["task"] for found in about["untrained"]["findings"]}
+    assert "Further answers of the program" not in card  # nor does it answer anything
+    make(workspace, "report", model="two_photos", audience="clinic")
+    card = page.read_text(encoding="utf-8").partition('<article class="card')[2]
+    assert "blue-whitish veil" in card.partition("Further answers of the program")[2]
 
 
 # ------------------------------------------------------------------------------------------------------ estimators
@@ -364,6 +373,7 @@ def test_of_an_estimator_one_more_is_fitted_for_each_task_on_the_rows_whose_trut
     from sklearn.linear_model import LogisticRegression
 
     how: dict[str, Any] = {"model": "logistic", "attributes": "derm7pt", "settings": ("c=0.1",), "refit": False}
+    how["allow_untrained"] = FEW
     make(workspace, "train", name="alone", **how)
     make(workspace, "train", name="several", tasks=(f"{VEIL},{NETWORK}",), **how)
     model, alone = (
@@ -391,7 +401,8 @@ def test_of_an_estimator_one_more_is_fitted_for_each_task_on_the_rows_whose_trut
 
 
 def test_the_tasks_of_an_estimator_are_predicted_scored_and_explained(workspace: Workspace) -> None:
-    make(workspace, "train", name="regression", model="logistic", attributes="derm7pt", radiomics="none", tasks=(VEIL,))
+    how: dict[str, Any] = {"attributes": "derm7pt", "radiomics": "none", "tasks": (VEIL,), "allow_untrained": FEW}
+    make(workspace, "train", name="regression", model="logistic", **how)
     make(workspace, "evaluate", name="regression", bootstrap=50, minimum=1, subgroups=False, shortcuts=False)
     rows = open_artifact(workspace.path(Ref("predictions", "other", "regression"))).table()
     columns = [f"p__{VEIL}__{name}" for name in ("absent", "present")]
@@ -418,6 +429,7 @@ def test_means_over_tasks_are_compared_patient_by_patient(workspace: Workspace) 
 
     for name, attributes in (("several", "derm7pt"), ("blind", "none")):
         how: dict[str, Any] = {"replace": True, "tasks": (VEIL, NETWORK), "attributes": attributes}
+        how["allow_untrained"] = FEW
         make(workspace, "train", name=name, model="logistic", **how)
         make(workspace, "evaluate", name=name, bootstrap=50, minimum=1, subgroups=False, shortcuts=False)
     found = {name: open_artifact(workspace.path(Ref("metrics", "derm", name))) for name in ("several", "blind")}

@@ -139,7 +139,7 @@ def test_the_stages_carry_the_rule_from_validation_rows_to_every_call(tmp_path: 
 def test_a_number_in_the_settings_file_and_a_wrong_rule(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     workspace = small_cohort.make(tmp_path, folds=1, patients=6)
     with (workspace.root / "skinkit.toml").open("a") as stream:
-        stream.write("\n[stage.train]\nveto = 0.25\n")
+        stream.write("\nveto = 0.25\n")  # the last table is that of training
     arguments = ["train", "--no-upstream", "-w", str(workspace.root)]
     assert cli.main([*arguments, "--veto", "sensitivty=0.9"]) == 2
     assert "did you mean 'sensitivity'" in capsys.readouterr().err

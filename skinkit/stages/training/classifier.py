@@ -90,9 +90,12 @@ def classifier(config: Config, job: Job, model: type[Any], settings: Any, partia
         replay=config.replay,
         absent=absent_classes(config, job.workspace),
     )
+    if "attributes" in model.READS:
+        _say_not_read(material, job)
     _check_classes(material, job)
     material = _checked_absent(material, model, job)
     _check_tasks(material, job)
+    _check_validation(material, config)
     training = training_of(config, job, model, settings, partial) if is_network else None
 
     def train(fold: int, folder: Path) -> dict[str, Any]:
@@ -321,6 +324,31 @@ def _check_classes(material: FoldInputs, job: Job) -> None:
             job.console.warn(f"fold {fold} has no training case of {', '.join(absent)}: it can never answer that")
 
 
+def _say_not_read(material: FoldInputs, job: Job) -> None:
+    """Warn of attributes that cases have, and that another encoder would read.
+
+    A site that is known as a region is read where regions are.
+    """
+    from skinkit.stats.encoders import ENCODERS
+
+    if material.encoder == "none":
+        return
+    frame = material.rows.frame.loc[sorted(set(material.rows.split["row"]))]
+    reads = {attribute.name for attribute in ENCODERS[material.encoder]}
+    others = dict.fromkeys(attribute.name for of in ENCODERS.values() for attribute in of)
+    said = []
+    for name in others:
+        if name in reads or name not in frame:
+            continue
+        known = frame[name].notna()
+        if name == "site" and "region" in reads:
+            known &= frame["region"].isna() if "region" in frame else True
+        if known.any():
+            said.append(f"{name} ({int(known.sum())} of {len(frame)} cases)")
+    if said:
+        job.console.warn(f"the attributes {material.encoder} leave out what these cases have: {listed(said)}")
+
+
 def _checked_absent(material: FoldInputs, model: type[Any], job: Job) -> FoldInputs:
     """Say which classes are left out of which cohort's loss, and leave none out where the model cannot do that.
 
@@ -385,3 +413,26 @@ def _check_tasks(material: FoldInputs, job: Job) -> None:
                     "at least two classes among its training rows",
                     "leave the task out of --tasks, or add cases with its truth",
                 )
+
+
+def _check_validation(material: FoldInputs, config: Config) -> None:
+    """Refuse, before any work, folds whose validation rows are too few to show that anything was learnt.
+
+    Raises:
+        RefusedError: there is one, and no reason of ``--allow-untrained``.
+    """
+    from skinkit.learning import untrained
+    from skinkit.models.parts.protocol import DIAGNOSIS, UNKNOWN
+
+    truths = {DIAGNOSIS: (material.labels, material.classes)}
+    truths |= {task: (material.truths[task], of) for task, of in material.tasks.items()}
+    few = [
+        untrained.Finding(fold, task, untrained.FEW)
+        for fold in material.rows.folds
+        for task, (truth, of) in truths.items()
+        if untrained.too_few(
+            int((truth[material.rows.part(fold, "validation")] != UNKNOWN).sum()), len(of.classes), material.coverage
+        )
+    ]
+    if few:
+        untrained.refuse(untrained.Untrained(tuple(few)), config.model, config.coverage, config.allow_untrained)

@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 from skinkit.artifacts.artifact import exists, open_artifact
 from skinkit.artifacts.files import file_sha256
 from skinkit.errors import ConfigError, InputError, listed
-from skinkit.models import preset_without
+from skinkit.models import can_start_from_lite, preset_without
 from skinkit.models.parts.protocol import Estimator, Generator, Network, Objective
 from skinkit.models.parts.weights import (
+    LITE,
     RANDOM,
     Start,
     lineage,
@@ -199,6 +200,15 @@ class Config:
     allow_leakage: Annotated[
         str, Help("reason for training on a split with a patient, lesion or image on both sides", metavar="REASON")
     ] = ""
+    allow_untrained: Annotated[
+        str,
+        Help(
+            "reason for keeping a classifier that has learnt nothing its validation cases show; printed first in the "
+            "report and on every card",
+            identity=False,
+            metavar="REASON",
+        ),
+    ] = ""
 
 
 def kind_of(config: Config) -> type[Estimator | Generator | Network]:
@@ -349,6 +359,8 @@ def weights_finder(config: Config, workspace: Workspace) -> Callable[[], Start] 
         except InputError as error:
             other = None if chosen else preset_without(model, default)
             or_else = f"; or --preset {other[0]}, which starts from {other[1]}, installed" if other else ""
+            if not (chosen or other) and can_start_from_lite(model):
+                or_else = f"; or --settings backbone={LITE}, whose weights are installed"
             raise InputError(error.found, error.expected, error.fix + or_else) from None
         return Start(path, path.name, file_sha256(path), package=package_of(path))
 
