@@ -8,6 +8,7 @@ from typing import Any
 
 from skinkit.api import PhotoPrediction, open_workspace, predict_photo
 from skinkit.commands import Context
+from skinkit.console import as_lines
 from skinkit.errors import ConfigError
 
 OPTIONS = frozenset({"image", "attribute", "mask", "label", "mask_polarity"})
@@ -92,4 +93,4 @@ def _text(prediction: PhotoPrediction) -> str:
         "flags": prediction.flags,
     }
     lines += [f"{what}: {', '.join(names)}" for what, names in notes.items() if names]
-    return "\n".join([*lines, "Research software: no diagnosis."])
+    return as_lines([*lines, "Research software: no diagnosis."])
