@@ -29,7 +29,7 @@ FILES = {
     "segment": "png/*.png",
     "train": "fold_0/fold.json",
     "explain": "heatmaps/*.png",
-    "synthesise": "fold_0/*.png",
+    "synthesise": "png/*.png",
 }
 """Stage -> files that belong to its rows."""
 ROW_BY_ROW = ("ingest", "segment", "radiomics", "synthesise", "train", "predict", "explain")
@@ -192,6 +192,23 @@ def test_a_hash_edited_in_the_manifest_makes_nothing_sound(kept: Path) -> None:
     outdate(path)
     assert "manifest.json is not as it was written" in again(kept, "predict")
     assert open_artifact(path).identity == before.identity
+
+
+def test_damaged_hashes_of_photos_are_made_again(kept: Path) -> None:
+    path = place(kept, "ingest")
+    before = open_artifact(path)
+    file = path / "file_contents.json"
+    sound = file.read_bytes()
+    for signs in (sound[100:101], b'"'):
+        at = sound.index(signs, 100)
+        file.unlink()
+        file.write_bytes(sound[:at] + b"0" + sound[at + 1 :])
+        outdate(path)
+        again(kept, "ingest")
+        assert file.read_bytes() == sound
+    after = open_artifact(path)
+    assert after.identity == before.identity
+    assert after.manifest["counts"]["made"] == 0
 
 
 def test_a_damaged_fold_is_never_predicted_with(kept: Path) -> None:

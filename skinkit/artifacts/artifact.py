@@ -117,24 +117,24 @@ class Artifact:
         info: Mapping[str, Any] = self.manifest.get("info", {})
         return info
 
-    def table(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """The artifact's table.
+    def table(self, columns: Sequence[str] | None = None, file: str = TABLE) -> pd.DataFrame:
+        """The artifact's table, or another one of its Parquet files.
 
         Raises:
-            InputError: it is damaged, or another run has replaced the artifact in the meantime.
+            InputError: it is absent or damaged, or another run has replaced the artifact in the meantime.
         """
-        return read_table(self.path / TABLE, columns, sha256=self._table_sha256)
+        return read_table(self.path / file, columns, sha256=self.sha256_of(file))
 
-    @property
-    def _table_sha256(self) -> str:
-        return str(self.manifest["files"].get(TABLE, ""))
+    def sha256_of(self, name: str) -> str:
+        """The hash of a file in the manifest; empty where it has none."""
+        return str(self.manifest["files"].get(name) or self.manifest.get("beside", {}).get(name, ""))
 
     def rows(self, columns: Sequence[str] | None = None) -> TableRows:
         """The artifact's table as plain rows, read in one thread to limit memory."""
         import pyarrow as pa
 
         names = list(columns) if columns else None
-        with opened_table(self.path / TABLE, self._table_sha256) as file:
+        with opened_table(self.path / TABLE, self.sha256_of(TABLE)) as file:
             groups = range(file.num_row_groups)
             pieces = [file.read_row_group(group, columns=names, use_threads=False) for group in groups]
             return TableRows(pa.concat_tables(pieces) if pieces else file.schema_arrow.empty_table())
@@ -144,7 +144,7 @@ class Artifact:
         if (self.path / row_dates.FILE).is_file():
             return row_dates.from_json(self.json(row_dates.FILE))
         record = self.manifest["made"]
-        with opened_table(self.path / TABLE, self._table_sha256) as file:
+        with opened_table(self.path / TABLE, self.sha256_of(TABLE)) as file:
             return [row_dates.Dating(str(record["at"]), str(record.get("run", "")), str(record["skinkit"]))] * (
                 file.metadata.num_rows
             )
@@ -168,14 +168,14 @@ class Artifact:
         Raises:
             InputError: it is absent, or not the file that the manifest describes.
         """
-        expected = {**self.manifest["files"], **self.manifest.get("beside", {})}.get(name)
+        expected = self.sha256_of(name)
         try:
             data = (self.path / name).read_bytes()
         except FileNotFoundError as error:
             raise InputError(
                 f"{self.path / name} cannot be read ({error})", "a file written by skinkit", _REMAKE
             ) from None
-        if expected is not None and hashlib.sha256(data).hexdigest() != expected:
+        if expected and hashlib.sha256(data).hexdigest() != expected:
             raise InputError(
                 f"{self.path / name} is not the file that its manifest describes",
                 "an artifact as its stage wrote it",

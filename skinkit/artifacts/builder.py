@@ -264,13 +264,17 @@ class Builder:
             self._fingerprints = {key: fingerprints[key] for key in fingerprints if key in mine}
         partial, finished = self._unfinished_rows(), self._finished_rows()
         self._known_failures = {key for key, row in finished.items() if row.stored.status == FAILED}
+        place = self._old.path if self._old is not None else self.path
         todo: list[tuple[Any, ...]] = []
         damaged: dict[str, None] = {}
         for key, fingerprint in self._fingerprints.items():
-            for row, folder in ((partial.get(key), self.partial), (finished.get(key), self._old and self._old.path)):
-                if row is None or folder is None or not self._reusable(row, fingerprint):
+            for row, folder in ((partial.get(key), self.partial), (finished.get(key), place)):
+                if row is None or not self._reusable(row, fingerprint):
                     continue
-                bad = [name for name, sha256 in row.hashes.items() if not _is(folder / name, sha256)]
+                names = dict.fromkeys([*row.stored.files, *row.hashes])
+                bad = [name for name in names if not _is(folder / name, row.hashes.get(name))]
+                if key in self._folders and not names:
+                    bad = [self._folders[key]]
                 if not bad:
                     self._take_over(key, row, folder)
                     break

@@ -56,7 +56,7 @@ class OldRow(NamedTuple):
     hashes: Mapping[str, str]
 
 
-_HASHES = b"skinkit.files"
+_HASHES = "skinkit.files"
 """Key of a part table's metadata: for each row, its files and their SHA-256."""
 _SUM = re.compile(r"-([0-9a-f]{64})\.parquet$")
 
@@ -79,8 +79,7 @@ def write_part(
         rows: what it holds.
         hashes: file -> SHA-256 for each of them.
     """
-    table = rows_to_arrow(schema, rows).replace_schema_metadata({_HASHES: json.dumps([*map(dict, hashes)])})
-    data = parquet_bytes(table)
+    data = parquet_bytes(rows_to_arrow(schema, rows), {_HASHES: json.dumps([*map(dict, hashes)])})
     path = folder / f"{number:08d}-{label}-{hashlib.sha256(data).hexdigest()}.parquet"
     write_atomic(path, data)
     return path
@@ -107,7 +106,7 @@ def stored_rows(table: Path, schema: Schema, sha256: str) -> dict[tuple[Any, ...
     columns = [*schema.key, "fingerprint", "status", "reason", *schema.files]
     rows = {}
     with opened_table(table, sha256) as file:
-        hashes = json.loads((file.schema_arrow.metadata or {}).get(_HASHES, b"[]"))
+        hashes = json.loads((file.metadata.metadata or {}).get(_HASHES.encode(), b"[]"))
         present = [name for name in columns if name in file.schema_arrow.names]
         for group in range(file.num_row_groups if set(schema.key) <= set(present) else 0):
             for index, row in enumerate(file.read_row_group(group, columns=present).to_pylist()):

@@ -166,14 +166,14 @@ def write_batches(path: Path, batches: Iterable[pa.Table]) -> None:
         _write_parquet(stream, batches)
 
 
-def parquet_bytes(table: pa.Table) -> bytes:
-    """A small table as the bytes of a Parquet file, the metadata of its schema included."""
+def parquet_bytes(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
+    """A small table as the bytes of a Parquet file, with these entries in the file's metadata."""
     stream = io.BytesIO()
-    _write_parquet(stream, [table])
+    _write_parquet(stream, [table], metadata)
     return stream.getvalue()
 
 
-def _write_parquet(stream: IO[bytes], batches: Iterable[pa.Table]) -> None:
+def _write_parquet(stream: IO[bytes], batches: Iterable[pa.Table], metadata: Mapping[str, str] | None = None) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -187,6 +187,8 @@ def _write_parquet(stream: IO[bytes], batches: Iterable[pa.Table]) -> None:
                     stream, batch.schema, compression="zstd", store_schema=False, use_dictionary=repeating
                 )
                 open_writer.enter_context(writer)
+                if metadata:
+                    writer.add_key_value_metadata(dict(metadata))
             writer.write_table(batch, row_group_size=ROWS_AT_ONCE)
 
 

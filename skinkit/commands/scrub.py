@@ -4,7 +4,7 @@ Nothing is removed without --remove. It removes tables that 'skinkit export' wro
 folders named 'logs'), and unfinished or replaced work of killed runs; in a private workspace it revokes other users'
 permission to read. Artifacts are kept, with the reason. The cohorts' own folders are never changed.
 
-Exit code 0, or 6 if a file to remove is being written.
+Exit code 0, or 6 if a file to remove is being written or closed to this user.
 """
 
 from __future__ import annotations
