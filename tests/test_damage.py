@@ -247,9 +247,10 @@ def test_an_edited_prediction_is_never_delivered(demo_copy: Path) -> None:
     predictions = load_workspace(demo_copy).path(Ref("predictions", "walk_in", "lightgbm"))
     before = open_artifact(predictions).table().set_index(["level", "case_id"])["malignancy"]
     edit(predictions / "table.parquet")
-    photos = sorted((demo_copy / "walk_in").rglob("*.png")) or sorted((demo_copy / "walk_in").rglob("*.jpg"))
-    source = next(photo for photo in photos if "mask" not in photo.name)
-    Image.open(source).rotate(180).save(source.with_name(f"added{source.suffix}"))
+    source = load_workspace(demo_copy).cohort("walk_in").root
+    Image.open(source / "images" / "W001_001a.jpg").rotate(180).save(source / "images" / "W999_999a.jpg")
+    with (source / "lesions.csv").open("a") as table:
+        table.write("W999_999a.jpg,W999,L999,59,female,neck,no,no,no\n")
     said = ended(demo_copy, "predict", "--cohort", "walk_in")
     assert "table.parquet is not as it was written" in said
     after = open_artifact(predictions)

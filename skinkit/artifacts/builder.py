@@ -32,6 +32,7 @@ from skinkit.artifacts.artifact import (
     open_artifact,
 )
 from skinkit.artifacts.files import digest, file_sha256, link_or_copy, put_in_place, write_atomic
+from skinkit.artifacts.leftovers import refuse_links
 from skinkit.artifacts.locks import lock
 from skinkit.artifacts.part_tables import (
     OldRow,
@@ -189,7 +190,7 @@ class Builder:
         self._done = False
 
     def __enter__(self) -> Builder:
-        self._refuse_links()
+        refuse_links(self.path)
         if self.path.exists() and not (self.path / MANIFEST).is_file():
             raise InputError(
                 f"{self.path} is a folder without a manifest",
@@ -199,26 +200,9 @@ class Builder:
         self._stack.enter_context(lock(self.path, shared=self.share is not None))
         if self.share is not None:
             self._stack.enter_context(lock(self.path.with_name(f"{self.path.name}.{self.share.slug}")))
-        self._refuse_links()  # under the lock, so that none is put there in between
+        refuse_links(self.path)  # again under the lock, so that none is put there in between
         self.partial.mkdir(parents=True, exist_ok=True)
         return self
-
-    def _refuse_links(self) -> None:
-        """Refuse symbolic links in the place of what is written: tables of patients would end up outside.
-
-        Raises:
-            InputError: naming the link.
-        """
-        places = [self.partial, self.path.with_name(self.path.name + ".previous")]
-        if self.partial.is_dir() and not self.partial.is_symlink():
-            places += list(self.partial.iterdir())
-        for place in places:
-            if place.is_symlink():
-                raise InputError(
-                    f"{place} is a symbolic link to {place.readlink()}",
-                    "a folder or file that skinkit wrote there, or nothing",
-                    "remove that link; skinkit writes and removes nothing through it",
-                )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -82,6 +82,24 @@ def _below(folder: Path) -> Iterator[Path]:
             yield from _below(path)
 
 
+def refuse_links(artifact: Path) -> None:
+    """Refuse symbolic links in the place of what is written: tables of patients would end up outside.
+
+    Raises:
+        InputError: naming the link.
+    """
+    places = [artifact.with_name(artifact.name + end) for end in (PARTIAL, PREVIOUS, INSTALLING)]
+    if places[0].is_dir() and not places[0].is_symlink():
+        places += places[0].iterdir()
+    for place in places:
+        if place.is_symlink():
+            raise InputError(
+                f"{place} is a symbolic link to {place.readlink()}",
+                "a folder or file that skinkit wrote there, or nothing",
+                "remove that link; skinkit writes and removes nothing through it",
+            )
+
+
 def is_own(name: str) -> bool:
     """Whether a file of this name is a lock or a temporary file of skinkit."""
     return TEMPORARY.fullmatch(name) is not None or (name.startswith(".") and name.endswith(ENDING))
