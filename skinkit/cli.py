@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import inspect
-import json
 import os
 import re
 import shlex
@@ -32,7 +31,7 @@ from skinkit.artifacts.files import json_values
 from skinkit.commands import COMMANDS, PANELS, SYNONYMS, Context, _photo, load_command
 from skinkit.commands._command_line import CommandHelp, Overview, flags_of, own_options, parameters_of, passed_values
 from skinkit.commands._output import checked_outputs
-from skinkit.console import Console, abandon
+from skinkit.console import Console, abandon, as_lines, harmless, json_text
 from skinkit.errors import UNUSABLE, ConfigError, InputError, SkinkitError, did_you_mean, listed
 from skinkit.options import make_config
 from skinkit.privacy import permissions
@@ -133,7 +132,9 @@ def _print_answer(answer: Answer, console: Console, *, as_json: bool) -> int:
         body = json_values({"exit_code": answer.exit_code, "error": None, **answer.body})
         # Text that stdout's encoding lacks is escaped; a path that is no Unicode always.
         unicode = "utf" in (sys.stdout.encoding or "").lower()
-        text = json.dumps(body, indent=1, ensure_ascii=not unicode, default=str)
+        text = json_text(body, indent=1, ensure_ascii=not unicode, default=str)
+    else:
+        text = harmless(text)
     try:
         if text:
             encoding = sys.stdout.encoding or "utf-8"
@@ -212,8 +213,10 @@ def _guarded(command_line: list[str], console: Console) -> Answer:
 
 def _failed(error: SkinkitError, console: Console) -> Answer:
     error.fix = _for_command(error, console.command)
-    text = f"found:    {error.found}\n  expected: {error.expected}\n  fix:      {error.fix}"
-    console.error("" if console.is_json else f"error\n  {text}", **error.as_dict())
+    # Each in one line: a file name in it could forge others.
+    parts = {"found": error.found, "expected": error.expected, "fix": error.fix}
+    text = as_lines(["error", *(f"  {part + ':':<9} {of}" for part, of in parts.items())])
+    console.error("" if console.is_json else text, **error.as_dict())
     return Answer(error.exit_code, {"error": error.as_dict()})
 
 
@@ -259,9 +262,22 @@ def _disk_error(error: OSError) -> SkinkitError | None:
         )
     if error.errno in _NO_PERMISSION:
         return InputError(f"{place}: permission denied", "a file this user may use", "change its permissions")
+    if error.errno in _GONE and not _has_folder():
+        return InputError(
+            "the current folder is not there any more", "a folder to work in", "change to another one and run it again"
+        )
     if error.errno in _GONE and error.filename:
         return InputError(f"{place} is not there", "files that stay while skinkit works", "bring it back and rerun")
     return None
+
+
+def _has_folder() -> bool:
+    """Whether the current folder exists."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _crashed(error: Exception, console: Console) -> Answer:

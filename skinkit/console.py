@@ -18,7 +18,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any, ClassVar, Protocol
 
 _PLAIN_EVERY_S = 15.0
@@ -102,7 +102,7 @@ class Console:
             prefix = "warning: " if level == "warning" else ""
             # Only an error is laid out in several lines.
             lines = text.split("\n") if level == "error" else [text]
-            self._write(prefix + "\n".join(map(_escaped, lines)) + "\n")
+            self._write(prefix + as_lines(lines) + "\n")
             return
         entry: dict[str, Any] = {
             "time": datetime.datetime.now().astimezone().isoformat(timespec="milliseconds"),
@@ -118,7 +118,7 @@ class Console:
         }
         # What the stream's encoding lacks is escaped as JSON does, not as Python would.
         unicode = "utf" in (getattr(self.stream, "encoding", None) or "utf").lower()
-        self._write(json.dumps(entry, ensure_ascii=not unicode, default=str) + "\n")
+        self._write(json_text(entry, ensure_ascii=not unicode, default=str) + "\n")
 
     def _write(self, line: str) -> None:
         with self._lock:
@@ -252,13 +252,24 @@ def _silent(*, failed: bool = False) -> None:
     """Count nothing."""
 
 
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_UNESCAPED = re.compile(r"[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
-def _escaped(text: str) -> str:
-    r"""A message without control characters, which file names may contain.
+def as_lines(lines: Iterable[str]) -> str:
+    r"""Lines of text, each without control characters, which file names and ids may contain.
 
-    >>> _escaped("a\nb\x1b[2J")
-    'a\\nb\\x1b[2J'
+    >>> as_lines(["a\nb\x1b[2J", "c"])
+    'a\\nb\\x1b[2J\nc'
     """
-    return _CONTROL.sub(lambda sign: sign[0].encode("unicode_escape").decode(), text)
+    return "\n".join(_CONTROL.sub(lambda sign: sign[0].encode("unicode_escape").decode(), line) for line in lines)
+
+
+def harmless(text: str) -> str:
+    """A text of several lines without other control characters."""
+    return as_lines(text.split("\n"))
+
+
+def json_text(value: Any, **options: Any) -> str:
+    """A value as JSON, in which control characters that JSON lets pass are escaped too; options of ``json.dumps``."""
+    return _UNESCAPED.sub(lambda sign: f"\\u{ord(sign[0]):04x}", json.dumps(value, **options))

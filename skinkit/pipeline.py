@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from skinkit.artifacts.artifact import Artifact, Recipe, exists, gone, open_artifact
 from skinkit.artifacts.builder import Counts, Share, ShareDone
+from skinkit.artifacts.files import file_sha256
+from skinkit.artifacts.leftovers import sweep
+from skinkit.artifacts.tables import TABLE
 from skinkit.console import Console
 from skinkit.errors import ConfigError, InputError, SkinkitError, listed
 from skinkit.learning.pack import asked_for, trained
@@ -111,6 +114,7 @@ class Pipeline:
     steps: list[Step] = field(default_factory=list)
     shared: list[SharedStep] = field(default_factory=list)
     _done: dict[Ref, Artifact] = field(default_factory=dict)
+    _swept: bool = False
 
     def make(
         self, stage_name: str, overrides: Mapping[str, Any], *, cohorts: Sequence[str] = (), name: str = ""
@@ -223,6 +227,9 @@ class Pipeline:
 
     def _take_up(self, target: Ref, config: Any) -> None:
         """What :meth:`make` does with one of its targets."""
+        if not self._swept:
+            self._swept = True
+            sweep(self.workspace.root)
         self._bring(target, config)
 
     def _bring(self, ref: Ref, requested: Any | None) -> Artifact:
@@ -369,7 +376,12 @@ class Pipeline:
             old, new = artifact.recipe, recipe.as_dict()
             changed = [_changed(key, old.get(key), new[key]) for key in new if old.get(key) != new[key]]
             return f"changed: {', '.join(changed)}"
-        if sources is None or artifact.manifest["sources"].get("watch") == sources.watch:
+        if file_sha256(artifact.path / TABLE) != artifact.manifest["files"].get(TABLE):
+            return f"damaged: {TABLE} is not as it was written"
+        if sources is None:
+            unsettled = artifact.manifest["sources"].get("watch", "") is None
+            return "rows that failed for a reason that may be gone" if unsettled else None
+        if artifact.manifest["sources"].get("watch") == sources.watch:
             return None
         same = by_content and sources.unchanged is not None and sources.unchanged(artifact)
         return None if same else "source files changed"

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from skinkit.artifacts.leftovers import INSTALLING, PARTIAL, PREVIOUS
 from skinkit.errors import ConfigError, did_you_mean, listed
 from skinkit.privacy.pseudonyms import KeyedFolder, remembered
 from skinkit.taxonomy import DIAGNOSES
@@ -25,7 +26,7 @@ from skinkit.taxonomy import DIAGNOSES
 SETTINGS_FILE = "skinkit.toml"
 ROLES = ("development", "external", "inference")
 RESERVED = ("splits", "synthetic", "models", "report")
-UNFINISHED = (".partial", ".previous", ".installing")
+UNFINISHED = (PARTIAL, PREVIOUS, INSTALLING)
 """Ends of the names of folders that are no finished artifact."""
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 

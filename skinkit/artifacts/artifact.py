@@ -13,6 +13,7 @@ i/n``) are computed by separate processes in ``NAME.partial``; the next run with
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 MANIFEST_VERSION = 1
+_REMAKE = "remove the artifact's folder and rerun its stage"
 
 
 # ---------------------------------------------------------------------------------------------------- recipe
@@ -115,24 +117,24 @@ class Artifact:
         info: Mapping[str, Any] = self.manifest.get("info", {})
         return info
 
-    def table(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """The artifact's table.
+    def table(self, columns: Sequence[str] | None = None, file: str = TABLE) -> pd.DataFrame:
+        """The artifact's table, or another one of its Parquet files.
 
         Raises:
-            InputError: it is damaged, or another run has replaced the artifact in the meantime.
+            InputError: it is absent or damaged, or another run has replaced the artifact in the meantime.
         """
-        return read_table(self.path / TABLE, columns, sha256=self._table_sha256)
+        return read_table(self.path / file, columns, sha256=self.sha256_of(file))
 
-    @property
-    def _table_sha256(self) -> str:
-        return str(self.manifest["files"].get(TABLE, ""))
+    def sha256_of(self, name: str) -> str:
+        """The hash of a file in the manifest; empty where it has none."""
+        return str(self.manifest["files"].get(name) or self.manifest.get("beside", {}).get(name, ""))
 
     def rows(self, columns: Sequence[str] | None = None) -> TableRows:
         """The artifact's table as plain rows, read in one thread to limit memory."""
         import pyarrow as pa
 
         names = list(columns) if columns else None
-        with opened_table(self.path / TABLE, self._table_sha256) as file:
+        with opened_table(self.path / TABLE, self.sha256_of(TABLE)) as file:
             groups = range(file.num_row_groups)
             pieces = [file.read_row_group(group, columns=names, use_threads=False) for group in groups]
             return TableRows(pa.concat_tables(pieces) if pieces else file.schema_arrow.empty_table())
@@ -142,7 +144,7 @@ class Artifact:
         if (self.path / row_dates.FILE).is_file():
             return row_dates.from_json(self.json(row_dates.FILE))
         record = self.manifest["made"]
-        with opened_table(self.path / TABLE) as file:
+        with opened_table(self.path / TABLE, self.sha256_of(TABLE)) as file:
             return [row_dates.Dating(str(record["at"]), str(record.get("run", "")), str(record["skinkit"]))] * (
                 file.metadata.num_rows
             )
@@ -151,16 +153,35 @@ class Artifact:
         """A JSON file of the artifact.
 
         Raises:
-            InputError: it is absent, truncated or not JSON.
+            InputError: as :meth:`data`, or it is not JSON.
         """
         try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError) as error:
+            return json.loads(self.data(name).decode("utf-8"))
+        except ValueError as error:
             raise InputError(
-                f"{self.path / name} cannot be read ({error})",
-                "a JSON file written by skinkit",
-                "remove the artifact's folder and rerun its stage",
+                f"{self.path / name} cannot be read ({error})", "a JSON file written by skinkit", _REMAKE
             ) from None
+
+    def data(self, name: str) -> bytes:
+        """The bytes of one of its files.
+
+        Raises:
+            InputError: it is absent, or not the file that the manifest describes.
+        """
+        expected = self.sha256_of(name)
+        try:
+            data = (self.path / name).read_bytes()
+        except FileNotFoundError as error:
+            raise InputError(
+                f"{self.path / name} cannot be read ({error})", "a file written by skinkit", _REMAKE
+            ) from None
+        if expected and hashlib.sha256(data).hexdigest() != expected:
+            raise InputError(
+                f"{self.path / name} is not the file that its manifest describes",
+                "an artifact as its stage wrote it",
+                f"rerun, if another run has just replaced it; else {_REMAKE}",
+            )
+        return data
 
 
 def exists(path: Path) -> bool:
@@ -237,15 +258,22 @@ def gone(artifact: Artifact) -> list[str]:
     return [name for name in artifact.manifest["files"] if not (artifact.path / name).is_file()]
 
 
+def follows(artifact: Artifact) -> bool:
+    """Whether the identity in the manifest follows from its recipe and its hashes; no file is read.
+
+    The identity of an installed model is that of its original files, from where it was trained.
+    """
+    hashes = (artifact.installed or artifact.manifest).get("files", {})
+    return bool(artifact.identity == digest([artifact.recipe, hashes]))
+
+
 def rehash(artifact: Artifact) -> list[str]:
     """Names of files whose content differs from the manifest's hashes, missing files included.
 
-    The manifest is among them if its identity does not follow from its recipe and hashes. The identity of an installed
-    model is that of its original files, from where it was trained.
+    The manifest is among them if its identity does not follow from its recipe and hashes.
     """
     manifest = artifact.manifest
-    hashes = (artifact.installed or manifest).get("files", {})
-    bad = [] if manifest["identity"] == digest([artifact.recipe, hashes]) else [MANIFEST]
+    bad = [] if follows(artifact) else [MANIFEST]
     for name, expected in {**manifest["files"], **manifest.get("beside", {})}.items():
         file = artifact.path / name
         if not file.is_file() or file_sha256(file) != expected:

@@ -1,4 +1,9 @@
-"""Build an artifact: rows and files go to ``NAME.partial``, which a rerun resumes, and move into place at the end."""
+"""Build an artifact: rows and files go to ``NAME.partial``, which a rerun resumes, and move into place at the end.
+
+Whatever is taken over from an earlier run, finished or not, is hashed first: the old table and its files against the
+manifest, part tables and their files against the checksums that were written with them. What differs is made again,
+with a warning.
+"""
 
 from __future__ import annotations
 
@@ -10,27 +15,46 @@ import time
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from skinkit import __version__
 from skinkit.artifacts import row_dates
-from skinkit.artifacts.artifact import MANIFEST, MANIFEST_VERSION, Artifact, Recipe, exists, open_artifact, settled
+from skinkit.artifacts.artifact import (
+    MANIFEST,
+    MANIFEST_VERSION,
+    Artifact,
+    Recipe,
+    exists,
+    follows,
+    open_artifact,
+)
 from skinkit.artifacts.files import digest, file_sha256, link_or_copy, put_in_place, write_atomic
+from skinkit.artifacts.leftovers import refuse_links
 from skinkit.artifacts.locks import lock
-from skinkit.artifacts.part_tables import OldRow, Stored, collected, common_layout, contents, stored_rows
+from skinkit.artifacts.part_tables import (
+    OldRow,
+    Stored,
+    collected,
+    common_layout,
+    contents,
+    sha256_of_part,
+    stored_rows,
+    write_part,
+)
 from skinkit.artifacts.provenance import commit, library_versions
 from skinkit.artifacts.tables import (
     ROWS_AT_ONCE,
     TABLE,
     TableRows,
     opened_table,
-    rows_to_arrow,
     write_batches,
     write_table,
 )
-from skinkit.errors import InputError
+from skinkit.console import Console
+from skinkit.errors import InputError, listed
 from skinkit.schemas import FAILED, OK, UNSETTLED, Schema
 
 if TYPE_CHECKING:
@@ -40,6 +64,8 @@ if TYPE_CHECKING:
 
 _FLUSH_ROWS = 256
 _FLUSH_SECONDS = 2.0
+_PARTS = "parts"
+_SHOWN = 3
 
 
 # --------------------------------------------------------------------------------------------------- builder
@@ -125,6 +151,7 @@ class Builder:
         watch: digest of sizes and times of what is read outside the workspace.
         run: id of the run, recorded beside the identity.
         share: compute only these rows; another run joins all shares.
+        console: told of what an earlier run left damaged.
     """
 
     def __init__(
@@ -137,6 +164,7 @@ class Builder:
         watch: str | None = None,
         run: str = "",
         share: Share | None = None,
+        console: Console | None = None,
     ) -> None:
         self.path = path
         self.schema = schema
@@ -145,6 +173,7 @@ class Builder:
         self.watch = watch
         self.run = run
         self.share = share
+        self.console = console or Console()
         self.partial = path.with_name(path.name + ".partial")
         self.counts = Counts()
         self._started = time.monotonic()
@@ -154,11 +183,14 @@ class Builder:
         self._flushed = time.monotonic()
         self._fingerprints: dict[tuple[Any, ...], str] = {}
         self._known_failures: set[tuple[Any, ...]] = set()
+        self._folders: dict[tuple[Any, ...], str] = {}
         self._hashes: dict[str, str] = {}
+        self._sources: dict[Path, str] = {}
         self._stack = contextlib.ExitStack()
         self._done = False
 
     def __enter__(self) -> Builder:
+        refuse_links(self.path)
         if self.path.exists() and not (self.path / MANIFEST).is_file():
             raise InputError(
                 f"{self.path} is a folder without a manifest",
@@ -168,6 +200,7 @@ class Builder:
         self._stack.enter_context(lock(self.path, shared=self.share is not None))
         if self.share is not None:
             self._stack.enter_context(lock(self.path.with_name(f"{self.path.name}.{self.share.slug}")))
+        refuse_links(self.path)  # again under the lock, so that none is put there in between
         self.partial.mkdir(parents=True, exist_ok=True)
         return self
 
@@ -186,48 +219,68 @@ class Builder:
 
     def clear(self) -> None:
         """Remove the files of a killed run, for stages that write their table at once."""
+        _ = self._old  # says where the artifact to be replaced is damaged
         shutil.rmtree(self.partial)
         self.partial.mkdir()
 
     def plan(
-        self, fingerprints: Mapping[tuple[Any, ...], str], *, together: Collection[tuple[Any, ...]] = ()
+        self,
+        fingerprints: Mapping[tuple[Any, ...], str],
+        *,
+        together: Collection[tuple[Any, ...]] = (),
+        folders: Mapping[tuple[Any, ...], str] | None = None,
     ) -> list[tuple[Any, ...]]:
         """Declare the rows of the table and return the keys still to compute.
 
         Args:
             fingerprints: key -> current fingerprint of the row.
             together: keys of rows that are computed from other rows and belong to no share.
+            folders: key -> folder whose files all belong to that row, beside those its columns name.
 
         Returns:
             Keys to compute, in the given order. Kept rows come from the unfinished run and from the finished
-            artifact; their files are linked into place.
+            artifact, once their table and files were hashed again; their files are linked into place.
         """
         self._fingerprints = dict(fingerprints)
+        self._folders = dict(folders or {})
         if self.share is not None:
             mine = self.share.of([key for key in fingerprints if key not in together])
             self._fingerprints = {key: fingerprints[key] for key in fingerprints if key in mine}
-        partial, finished = self._old_rows()
+        partial, finished = self._unfinished_rows(), self._finished_rows()
         self._known_failures = {key for key, row in finished.items() if row.stored.status == FAILED}
-        old = settled(self.path)
-        written = open_artifact(self.path).manifest["files"] if finished else {}
+        place = self._old.path if self._old is not None else self.path
         todo: list[tuple[Any, ...]] = []
+        damaged: dict[str, None] = {}
         for key, fingerprint in self._fingerprints.items():
-            row = partial.get(key)
-            if row is not None and self._reusable(row, fingerprint, self.partial):
-                self._keep(key, row)
-                continue
-            row = finished.get(key)
-            if row is not None and old is not None and self._reusable(row, fingerprint, old):
-                for name in row.stored.files:
-                    link_or_copy(old / name, self.partial / name)
-                    if name in written:
-                        self._hashes[name] = written[name]
-                self._keep(key, row)
-                continue
-            todo.append(key)
+            for row, folder in ((partial.get(key), self.partial), (finished.get(key), place)):
+                if row is None or not self._reusable(row, fingerprint):
+                    continue
+                names = dict.fromkeys([*row.stored.files, *row.hashes])
+                bad = [name for name in names if not _is(folder / name, row.hashes.get(name))]
+                if key in self._folders and not names:
+                    bad = [self._folders[key]]
+                if not bad:
+                    self._take_over(key, row, folder)
+                    break
+                damaged |= dict.fromkeys(bad)
+            else:
+                todo.append(key)
+        if damaged:
+            self.console.warn(
+                f"{self.path}: {len(damaged)} files of earlier rows are missing or not as they were written "
+                f"({listed(damaged, _SHOWN)}); their rows are made again"
+            )
         self.counts.kept = len(self._stored)
         self._forget([key for key in todo if key in partial])
         return todo
+
+    def _take_over(self, key: tuple[Any, ...], row: OldRow, folder: Path) -> None:
+        """Keep a row of an earlier run whose files lie in this folder, as they were written."""
+        if folder != self.partial:
+            for name in row.hashes:
+                link_or_copy(folder / name, self.partial / name)
+        self._hashes |= row.hashes
+        self._keep(key, row)
 
     def _keep(self, key: tuple[Any, ...], row: OldRow) -> None:
         self._stored[key] = row.stored
@@ -241,14 +294,14 @@ class Builder:
         Otherwise a run killed between the two would leave the old row with the new file.
         """
         if keys:
-            rows = [dict(zip(self.schema.key, key, strict=True)) for key in keys]
-            write_batches(self._next_part(), [rows_to_arrow(self.schema, rows)])
+            self._write_part([dict(zip(self.schema.key, key, strict=True)) for key in keys])
 
     @property
     def rows(self) -> Mapping[tuple[Any, ...], Mapping[str, Any]]:
         """The rows kept or added so far, by key, for stages that compute rows from rows; kept in memory."""
         if self._recalled is None:
             self._flush()
+            self._check(stored.source for stored in self._stored.values())
             groups: dict[tuple[Path, int], list[dict[str, Any]]] = {}
             for source, group in {(stored.source, stored.group) for stored in self._stored.values()}:
                 with opened_table(source) as file:
@@ -284,42 +337,107 @@ class Builder:
         self._flushed = time.monotonic()
         if not self._buffer:
             return
-        part = self._next_part()
-        write_batches(part, [rows_to_arrow(self.schema, self._buffer)])
-        for index, row in enumerate(self._buffer):
-            key = tuple(row[name] for name in self.schema.key)
-            files = tuple(row[name] for name in self.schema.files if row.get(name))
-            self._stored[key] = Stored(part, 0, index, row["status"], files, row.get("reason"))
+        hashes = [self._hashed_files(row) for row in self._buffer]
+        part = self._write_part(self._buffer, hashes)
+        for index, (row, files) in enumerate(zip(self._buffer, hashes, strict=True)):
+            named = tuple(row[name] for name in self.schema.files if row.get(name))
+            self._stored[self._key(row)] = Stored(part, 0, index, row["status"], named, row.get("reason"))
+            self._hashes |= {name: sha256 for name, sha256 in files.items() if sha256}
         self._buffer.clear()
 
-    def _next_part(self) -> Path:
-        """Path of the next part table; numbered, because later tables override earlier ones and clocks may jump."""
-        parts = self.partial / "parts"
+    def _key(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
+        return tuple(row[name] for name in self.schema.key)
+
+    def _hashed_files(self, row: Mapping[str, Any]) -> dict[str, str]:
+        """Every file of a new row -> its SHA-256; empty for one that is gone, which the end of the build reports."""
+        names = [row[name] for name in self.schema.files if row.get(name)]
+        if folder := self._folders.get(self._key(row)):
+            names += [
+                file.relative_to(self.partial).as_posix()
+                for file in sorted((self.partial / folder).rglob("*"))
+                if file.is_file()
+            ]
+        return {name: file_sha256(file) if (file := self.partial / name).is_file() else "" for name in names}
+
+    def _write_part(self, rows: Sequence[Mapping[str, Any]], hashes: Sequence[Mapping[str, str]] = ()) -> Path:
+        """Write a part table; numbered, because later tables override earlier ones and clocks may jump."""
+        parts = self.partial / _PARTS
         last = max((int(part.name.partition("-")[0]) for part in parts.glob("[0-9]*.parquet")), default=0)
-        return parts / f"{last + 1:08d}-{self.share.slug if self.share else 'all'}.parquet"
+        label = self.share.slug if self.share else "all"
+        part = write_part(parts, last + 1, label, self.schema, rows, hashes or [{}] * len(rows))
+        self._sources[part] = sha256_of_part(part)
+        return part
 
-    def _old_rows(self) -> tuple[dict[tuple[Any, ...], OldRow], dict[tuple[Any, ...], OldRow]]:
-        """Rows of the unfinished run and of the finished artifact."""
-        partial: dict[tuple[Any, ...], OldRow] = {}
-        # A run killed just before its end also leaves the final table.
-        for part in [*self.partial.glob(TABLE), *sorted((self.partial / "parts").glob("[0-9]*.parquet"))]:
+    def _unfinished_rows(self) -> dict[tuple[Any, ...], OldRow]:
+        """Rows of the unfinished run."""
+        rows: dict[tuple[Any, ...], OldRow] = {}
+        lost = []
+        for part in sorted((self.partial / _PARTS).glob("[0-9]*.parquet")):
             try:
-                partial.update(stored_rows(part, self.schema))
+                self._sources[part] = sha256_of_part(part)
+                rows |= stored_rows(part, self.schema, self._sources[part])
             except InputError:
-                part.unlink()  # truncated by a power cut: its rows are computed again
-        finished: dict[tuple[Any, ...], OldRow] = {}
-        if exists(self.path):
-            old = open_artifact(self.path)
-            if old.recipe["schema_version"] == self.schema.version:
-                finished = stored_rows(old.path / TABLE, self.schema)
-        return partial, finished
+                lost.append(part.name)
+                # It may have held a second, successful try at these.
+                rows = {key: row for key, row in rows.items() if row.stored.status != FAILED}
+                part.unlink()
+        if lost:
+            self.console.warn(
+                f"{self.partial}: {len(lost)} part tables are damaged or of an older version ({listed(lost, _SHOWN)}); "
+                "their rows are made again"
+            )
+        return rows
 
-    def _reusable(self, row: OldRow, fingerprint: str, folder: Path) -> bool:
+    @cached_property
+    def _old(self) -> Artifact | None:
+        """The finished artifact that is to be replaced, if its manifest and table are as they were written."""
+        if not exists(self.path):
+            return None
+        old = open_artifact(self.path)
+        if old.recipe["schema_version"] != self.schema.version:
+            return None
+        bad = [] if follows(old) else [MANIFEST]
+        bad += [] if _is(old.path / TABLE, old.manifest["files"].get(TABLE)) else [TABLE]
+        if not bad:
+            return old
+        self.console.warn(
+            f"{old.path}: {listed(bad)} is not as it was written; nothing of the old artifact is used, and all rows "
+            "are made again"
+        )
+        return None
+
+    def _finished_rows(self) -> dict[tuple[Any, ...], OldRow]:
+        """Rows of the finished artifact, with the hashes of their files from its manifest."""
+        old = self._old
+        if old is None:
+            return {}
+        table, written = old.path / TABLE, {**old.manifest["files"], **old.manifest.get("beside", {})}
+        self._sources[table] = written[TABLE]
+        rows = {}
+        for key, row in stored_rows(table, self.schema, written[TABLE]).items():
+            folder = self._folders.get(key)
+            inside = [name for name in written if folder and name.startswith(f"{folder}/")]
+            rows[key] = row._replace(hashes={name: written.get(name, "") for name in (*row.stored.files, *inside)})
+        return rows
+
+    def _check(self, sources: Iterable[Path]) -> None:
+        """Refuse to read rows from a table that was damaged after it was first looked at.
+
+        Raises:
+            InputError: naming it.
+        """
+        for source in dict.fromkeys(sources):
+            if not _is(source, self._sources[source]):
+                raise InputError(
+                    f"{source} changed while rows were taken over from it",
+                    "tables that nobody else writes",
+                    "run the same command again: it makes the rows of a damaged table again",
+                )
+
+    def _reusable(self, row: OldRow, fingerprint: str) -> bool:
         if row.fingerprint != fingerprint or row.stored.reason in UNSETTLED:
             return False
-        if self.retry_failed and row.stored.status == FAILED:
-            return False
-        return all((folder / name).is_file() for name in row.stored.files)
+        return not (self.retry_failed and row.stored.status == FAILED)
 
     def _sorted(
         self,
@@ -331,6 +449,7 @@ class Builder:
         import pyarrow as pa
 
         chosen = list(chosen)
+        self._check(self._stored[key].source for key in chosen)
         layout = common_layout(self.schema, dict.fromkeys(self._stored[key].source for key in chosen))
         if columns is not None:
             layout = pa.schema([field for field in layout if field.name in columns])
@@ -369,8 +488,6 @@ class Builder:
             sources = {**(sources or {}), "watch": None}  # so that the next run looks again
         self.counts.total = written.total
         self.counts.by_status = dict(sorted(Counter(written.statuses).items()))
-        if (self.partial / "parts").exists():
-            shutil.rmtree(self.partial / "parts")
         self._sweep(written.files)
         if self.schema.dated:
             write_atomic(self.partial / row_dates.FILE, self._dates())
@@ -378,6 +495,7 @@ class Builder:
         manifest = self._manifest(self._file_hashes(written.files), beside, info or {}, sources or {})
         write_atomic(self.partial / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
         put_in_place(self.partial, self.path)
+        shutil.rmtree(self.path / _PARTS, ignore_errors=True)  # not before: a run killed before its end needs them
         self._done = True
         return Artifact(self.path, manifest)
 
@@ -415,6 +533,7 @@ class Builder:
         """
         files = [file for file in sorted(self.partial.rglob("*")) if file.is_file() and file.name != MANIFEST]
         paths = {file.relative_to(self.partial).as_posix(): file for file in files}
+        paths = {name: file for name, file in paths.items() if not name.startswith(f"{_PARTS}/")}
         hashes = {name: self._hashes.get(name) or file_sha256(file) for name, file in paths.items()}
         if missing := named - hashes.keys():
             raise InputError(
@@ -468,13 +587,21 @@ class Builder:
         """When each row last changed: carried over from the finished artifact for unchanged rows."""
         before: dict[Hashable, tuple[Hashable, row_dates.Dating]] = {}
         datings: list[row_dates.Dating] = []
-        old = open_artifact(self.path) if exists(self.path) else None
-        if old is not None and old.recipe["schema_version"] == self.schema.version:
-            datings = old.dates()
-            rows = zip(contents(old.path / TABLE, self.schema), datings, strict=True)
-            before = {key: (content, dating) for (key, content), dating in rows}
+        old = self._old
+        if old is not None:
+            datings = self._old_dates(old)
+            table = contents(old.path / TABLE, self.schema, old.manifest["files"][TABLE])
+            before = {key: (content, dating) for (key, content), dating in zip(table, datings, strict=False)}
         new = row_dates.now(self.run, set(datings))
         return row_dates.to_json(row_dates.carried(contents(self.partial / TABLE, self.schema), before, new))
+
+    def _old_dates(self, old: Artifact) -> list[row_dates.Dating]:
+        """When each row of the finished artifact last changed; nothing if that is damaged, so that all count as new."""
+        try:
+            return old.dates()
+        except InputError as error:
+            self.console.warn(f"{error.found}; all rows count as changed now")
+            return []
 
     def _sweep(self, named: set[str]) -> None:
         """Remove files that no row names: temporary files of a killed writer and files of removed rows."""
@@ -489,3 +616,8 @@ class Builder:
             for file in (self.partial / folder).rglob("*"):
                 if file.is_file() and file.relative_to(self.partial).as_posix() not in named:
                     file.unlink()
+
+
+def _is(file: Path, sha256: str | None) -> bool:
+    """Whether a file is there and has this SHA-256."""
+    return bool(sha256) and file.is_file() and file_sha256(file) == sha256

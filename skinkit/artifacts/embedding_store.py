@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from skinkit.artifacts.files import digest, write_atomic
-from skinkit.artifacts.tensors import check_tensors
+from skinkit.artifacts.files import write_atomic
+from skinkit.console import Console
 
 
 class EmbeddingStore:
     """What a frozen network said of each photo, kept by pixel hash; may be deleted at any time.
 
-    Kept as float16 (error below 0.05 %), so that a remembered answer and a fresh one are the same number.
+    Kept as float16 (error below 0.05 %), so that a remembered answer and a fresh one are the same number. A file's name
+    is the SHA-256 of its bytes; one that is not what its name says is removed, and its photos are looked at again.
 
     Args:
         folder: of one network with one set of weights.
@@ -23,19 +25,28 @@ class EmbeddingStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def read(self, wanted: Iterable[str]) -> dict[str, np.ndarray]:
-        """Pixel hash -> (width,) float16, for those that are known."""
-        from safetensors import SafetensorError, safe_open
+    def read(self, wanted: Iterable[str], console: Console) -> dict[str, np.ndarray]:
+        """Pixel hash -> (width,) float16, for those that are known; the console is told of damaged files."""
+        from safetensors.numpy import load
 
-        wanted, vectors = set(wanted), {}
+        vectors: dict[str, np.ndarray] = {}
+        wanted, damaged = set(wanted), 0
         for file in sorted(self.folder.glob("*.safetensors")):
             try:
-                check_tensors(file)
-                with safe_open(file, framework="numpy") as tensors:
-                    for name in wanted.intersection(tensors.keys()):
-                        vectors[name] = tensors.get_tensor(name)
-            except (SafetensorError, ValueError, OSError):
-                file.unlink(missing_ok=True)  # damaged: its photos are looked at again
+                data = file.read_bytes()
+            except FileNotFoundError:
+                continue  # another run has found it damaged
+            if hashlib.sha256(data).hexdigest() != file.stem:
+                damaged += 1
+                file.unlink(missing_ok=True)
+                continue
+            tensors = load(data)
+            vectors |= {name: tensors[name].copy() for name in wanted & tensors.keys()}
+        if damaged:
+            console.warn(
+                f"{self.folder}: {damaged} files of kept embeddings are damaged or of an older version; their photos "
+                "are looked at again"
+            )
         return vectors
 
     def write(self, vectors: Mapping[str, np.ndarray]) -> None:
@@ -43,5 +54,5 @@ class EmbeddingStore:
         from safetensors.numpy import save
 
         if vectors:
-            name = digest(sorted(vectors))[:24]
-            write_atomic(self.folder / f"{name}.safetensors", save({k: vectors[k] for k in sorted(vectors)}))
+            data = save({name: vectors[name] for name in sorted(vectors)})
+            write_atomic(self.folder / f"{hashlib.sha256(data).hexdigest()}.safetensors", data)

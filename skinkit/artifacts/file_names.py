@@ -1,8 +1,8 @@
-"""File names that are not valid UTF-8, as text for tables, logs and pages.
+"""File names that are not valid UTF-8, or hold control characters, as text for tables, logs and pages.
 
 File names are bytes; archives packed on a Chinese Windows contain GB18030 names. Each byte that is not part of valid
-UTF-8 is written as U+FFFD (the replacement character) and two hexadecimal digits, and so is a U+FFFD in the name
-itself: the mapping is unique and reversible.
+UTF-8 is written as U+FFFD (the replacement character) and two hexadecimal digits, and so are a U+FFFD in the name
+itself and the bytes of control characters, among them line breaks: the mapping is unique and reversible.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import re
 from pathlib import Path
 
 _LOST = "\ufffd"
-_ESCAPE = re.compile(rf"{_LOST}([89A-F][0-9A-F])")
+_ESCAPE = re.compile(rf"{_LOST}([0-9A-F]{{2}})")
 _ESCAPED_BYTE = re.compile(_ESCAPE.pattern.encode())
-_STRAY = re.compile(rf"[\udc80-\udcff{_LOST}]")
+_STRAY = re.compile(rf"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\udc80-\udcff{_LOST}]")
 
 
 def as_text(name: str) -> str:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -18,11 +19,32 @@ from typing import IO, Any
 
 from skinkit.errors import UNUSABLE, InputError
 
+TEMPORARY = re.compile(r"\..{0,64}\.[0-9a-f]{16}\.tmp", re.DOTALL)
+"""Name of a file that is being written, or that a killed run left."""
+
 
 def digest(value: object) -> str:
     """SHA-256 of a JSON-serialisable value, independent of the order of its keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sealed(value: Any) -> bytes:
+    """A JSON value with its own checksum, for files that no manifest describes."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps({"sha256": digest(json.loads(text)), "value": json.loads(text)}, ensure_ascii=False).encode()
+
+
+def unsealed(data: bytes) -> Any:
+    """The value of :func:`sealed`.
+
+    Raises:
+        ValueError: it is not JSON with a checksum, or no longer what was written.
+    """
+    found = json.loads(data)
+    if not isinstance(found, dict) or found.get("sha256") != digest(found.get("value")):
+        raise ValueError("not as it was written")
+    return found["value"]
 
 
 def json_values(value: Any) -> Any:
@@ -67,14 +89,19 @@ def written_whole(path: Path, *, outside: bool = False) -> Iterator[IO[bytes]]:
     Raises:
         InputError: it cannot be written; an existing file is unchanged.
     """
-    # Not the process id: two machines that share a disk may use the same one.
-    temporary = path.with_name(f".{path.stem[:64]}.{secrets.token_hex(8)}.tmp")
+    temporary = path
     try:
         if outside:
             _remove_unfinished(path)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
-        with _opened_outside(temporary) if outside else temporary.open("wb") as stream:
+        with contextlib.ExitStack() as open_file:
+            while temporary == path:
+                # Not the process id: two machines that share a disk may use the same one.
+                name = path.with_name(f".{path.stem[:64]}.{secrets.token_hex(8)}.tmp")
+                stream = open_file.enter_context(_opened_outside(name) if outside else name.open("wb"))
+                if outside or _claimed(stream, name):
+                    temporary = name
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -89,8 +116,21 @@ def written_whole(path: Path, *, outside: bool = False) -> Iterator[IO[bytes]]:
             "free some space or repair the disk, then run the same command again: it resumes where it stopped",
         ) from error
     finally:
-        with contextlib.suppress(OSError):  # already renamed, or its disk is gone
-            temporary.unlink(missing_ok=True)
+        if temporary != path:
+            with contextlib.suppress(OSError):  # already renamed, or its disk is gone
+                temporary.unlink(missing_ok=True)
+
+
+def _claimed(stream: IO[bytes], path: Path) -> bool:
+    """Lock a temporary file while it is written, so that nobody sweeps it; False if that just happened."""
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+    except OSError:  # no locks here: then nobody can take it for left over either
+        return True
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 _WHY = {**UNUSABLE, errno.ENOENT: "its folder is gone"}

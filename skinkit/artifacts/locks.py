@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -12,6 +13,10 @@ from pathlib import Path
 from typing import IO
 
 from skinkit.errors import BusyError, InputError
+
+ENDING = ".lock"
+_MOMENT_S = 0.1
+"""Patience with a run that looks at a lock only to see whether it is left over."""
 
 
 # ------------------------------------------------------------------------------------------------------ lock
@@ -31,8 +36,9 @@ def lock(path: Path, *, shared: bool = False, wait_s: float = 0) -> Iterator[Non
         BusyError: another process holds it.
         InputError: the file system has no locks.
     """
-    name = path.with_name(f".{path.name}.lock")
-    stream = _locked(name, path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, time.monotonic() + wait_s)
+    name = path.with_name(f".{path.name}{ENDING}")
+    how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    stream = _locked(name, path, how, time.monotonic() + max(wait_s, _MOMENT_S))
     try:
         stream.truncate(0)
         stream.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
@@ -50,22 +56,63 @@ def writer_of(path: Path) -> str | None:
 
     A writer on another machine is detected by its lock file only, which may be left over from a crash there.
     """
-    name = path.with_name(f".{path.name}.lock")
+    name = path.with_name(f".{path.name}{ENDING}")
     try:
         holder, inode = name.read_text(encoding="utf-8"), name.stat().st_ino
     except FileNotFoundError:
         return None
-    locks = Path("/proc/locks")
     elsewhere = f" on {socket.gethostname()} " not in holder
-    held = locks.exists() and any(line.split()[-3].endswith(f":{inode}") for line in locks.read_text().splitlines())
-    return holder or "another process" if held or elsewhere else None
+    return holder or "another process" if inode in locked_files() or elsewhere else None
+
+
+def locked_files() -> frozenset[int]:
+    """Inodes of the files that processes of this machine have locked."""
+    locks = Path("/proc/locks")
+    lines = locks.read_text(encoding="utf-8").splitlines() if locks.exists() else []
+    return frozenset(int(line.split()[-3].rpartition(":")[2]) for line in lines)
+
+
+@contextlib.contextmanager
+def unheld(file: Path) -> Iterator[None]:
+    """Hold the lock of a file that a process may have left behind.
+
+    Raises:
+        BusyError: a process has locked it, or has just replaced it.
+        OSError: it cannot be opened or locked.
+    """
+    number = os.open(file, os.O_RDWR | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(number), file.stat()):
+            raise BlockingIOError
+        yield
+    except BlockingIOError:
+        raise BusyError(f"{file} is in use", "a file without a writer", "wait for its writer") from None
+    finally:
+        os.close(number)
+
+
+def _opener(name: str, flags: int) -> int:
+    """Open a lock file, but never what a link points to: it would be emptied.
+
+    Raises:
+        InputError: it is a symbolic link.
+    """
+    try:
+        return os.open(name, flags | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise InputError(
+            f"{name} is a symbolic link", "a file that skinkit wrote, or nothing", "remove that link"
+        ) from None
 
 
 def _locked(name: Path, path: Path, how: int, deadline: float) -> IO[str]:
     """The lock file of an artifact, open and locked."""
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
-        stream: IO[str] = name.open("a+", encoding="utf-8")
+        stream: IO[str] = open(name, "a+", encoding="utf-8", opener=_opener)  # noqa: SIM115 - the caller closes it
         try:
             fcntl.flock(stream, how | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(stream.fileno()), name.stat()):

@@ -1,12 +1,21 @@
-"""Part tables of an unfinished artifact, and how their rows become one table."""
+"""Part tables of an unfinished artifact, and how their rows become one table.
+
+A part table's name ends in the SHA-256 of its bytes, and the table holds the SHA-256 of every file of its rows: a run
+that resumes uses only rows and files that are as they were written.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+import hashlib
+import json
+import re
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from skinkit.artifacts.tables import declared_types, opened_table
+from skinkit.artifacts.files import write_atomic
+from skinkit.artifacts.tables import declared_types, opened_table, parquet_bytes, rows_to_arrow
+from skinkit.errors import InputError
 from skinkit.schemas import Schema
 
 if TYPE_CHECKING:
@@ -34,29 +43,87 @@ class Stored(NamedTuple):
 
 
 class OldRow(NamedTuple):
-    """A row of an earlier run."""
+    """A row of an earlier run.
+
+    Attributes:
+        stored: its position and outcome.
+        fingerprint: hash of what it was made from.
+        hashes: files of a row of a part table -> SHA-256 when it was written; empty of other tables.
+    """
 
     stored: Stored
     fingerprint: str | None
+    hashes: Mapping[str, str]
 
 
-def stored_rows(table: Path, schema: Schema) -> dict[tuple[Any, ...], OldRow]:
-    """Key -> position, outcome and fingerprint of every row of a table on disk; the other values are not read."""
+_HASHES = "skinkit.files"
+"""Key of a part table's metadata: for each row, its files and their SHA-256."""
+_SUM = re.compile(r"-([0-9a-f]{64})\.parquet$")
+
+
+def write_part(
+    folder: Path,
+    number: int,
+    label: str,
+    schema: Schema,
+    rows: Sequence[Mapping[str, Any]],
+    hashes: Sequence[Mapping[str, str]],
+) -> Path:
+    """Write a part table and return its path.
+
+    Args:
+        folder: of the part tables.
+        number: its place among them; later tables override earlier ones.
+        label: part of its name.
+        schema: of the rows.
+        rows: what it holds.
+        hashes: file -> SHA-256 for each of them.
+    """
+    data = parquet_bytes(rows_to_arrow(schema, rows), {_HASHES: json.dumps([*map(dict, hashes)])})
+    path = folder / f"{number:08d}-{label}-{hashlib.sha256(data).hexdigest()}.parquet"
+    write_atomic(path, data)
+    return path
+
+
+def sha256_of_part(part: Path) -> str:
+    """The SHA-256 in a part table's name.
+
+    Raises:
+        InputError: it has none, because an older version wrote it.
+    """
+    found = _SUM.search(part.name)
+    if found is None:
+        raise InputError(f"{part} has no checksum", "a part table of this version", "run the same command again")
+    return found[1]
+
+
+def stored_rows(table: Path, schema: Schema, sha256: str) -> dict[tuple[Any, ...], OldRow]:
+    """Key -> position, outcome, fingerprint and files of every row of a table on disk; other values are not read.
+
+    Raises:
+        InputError: the table has another SHA-256, or cannot be read.
+    """
     columns = [*schema.key, "fingerprint", "status", "reason", *schema.files]
     rows = {}
-    with opened_table(table) as file:
+    with opened_table(table, sha256) as file:
+        hashes = json.loads((file.metadata.metadata or {}).get(_HASHES.encode(), b"[]"))
         present = [name for name in columns if name in file.schema_arrow.names]
         for group in range(file.num_row_groups if set(schema.key) <= set(present) else 0):
             for index, row in enumerate(file.read_row_group(group, columns=present).to_pylist()):
                 files = tuple(row[name] for name in schema.files if row.get(name))
                 stored = Stored(table, group, index, row.get("status"), files, row.get("reason"))
-                rows[tuple(row[name] for name in schema.key)] = OldRow(stored, row.get("fingerprint"))
+                of_row = hashes[index] if hashes else {}
+                rows[tuple(row[name] for name in schema.key)] = OldRow(stored, row.get("fingerprint"), of_row)
     return rows
 
 
-def contents(table: Path, schema: Schema) -> Iterator[tuple[Hashable, Hashable]]:
-    """Key and content (fingerprint, status and reason) of every row of a table on disk, in order."""
-    with opened_table(table) as file:
+def contents(table: Path, schema: Schema, sha256: str = "") -> Iterator[tuple[Hashable, Hashable]]:
+    """Key and content (fingerprint, status and reason) of every row of a table on disk, in order.
+
+    Raises:
+        InputError: the table has another SHA-256, or cannot be read.
+    """
+    with opened_table(table, sha256) as file:
         names = [name for name in ("fingerprint", "status", "reason") if name in file.schema_arrow.names]
         for group in range(file.num_row_groups):
             columns = file.read_row_group(group, columns=[*schema.key, *names]).to_pydict()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import IO, TYPE_CHECKING, Any, overload
 
 from skinkit.artifacts.files import written_whole
 from skinkit.errors import InputError
@@ -161,10 +162,22 @@ def write_table(path: Path, schema: Schema, frame: pd.DataFrame) -> None:
 
 def write_batches(path: Path, batches: Iterable[pa.Table]) -> None:
     """Write tables of one layout into one Parquet file, one after the other."""
+    with written_whole(path) as stream:
+        _write_parquet(stream, batches)
+
+
+def parquet_bytes(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
+    """A small table as the bytes of a Parquet file, with these entries in the file's metadata."""
+    stream = io.BytesIO()
+    _write_parquet(stream, [table], metadata)
+    return stream.getvalue()
+
+
+def _write_parquet(stream: IO[bytes], batches: Iterable[pa.Table], metadata: Mapping[str, str] | None = None) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with written_whole(path) as stream, contextlib.ExitStack() as open_writer:
+    with contextlib.ExitStack() as open_writer:
         writer = None
         for batch in batches:
             if writer is None:
@@ -174,6 +187,8 @@ def write_batches(path: Path, batches: Iterable[pa.Table]) -> None:
                     stream, batch.schema, compression="zstd", store_schema=False, use_dictionary=repeating
                 )
                 open_writer.enter_context(writer)
+                if metadata:
+                    writer.add_key_value_metadata(dict(metadata))
             writer.write_table(batch, row_group_size=ROWS_AT_ONCE)
 
 

@@ -12,7 +12,6 @@ them: they only choose which pairs are verified.
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -27,7 +26,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from skinkit.artifacts.embedding_store import EmbeddingStore
-from skinkit.artifacts.files import digest, write_atomic
+from skinkit.artifacts.files import digest, sealed, unsealed, write_atomic
 from skinkit.audit.alignment import Picture, align, bare
 from skinkit.console import Console, Tick
 from skinkit.errors import CaseError
@@ -127,7 +126,7 @@ class Photos:
         if self.folder is None:
             return dict(self._aligned)
         try:
-            found = json.loads((self.folder / _ALIGNED).read_text(encoding="utf-8"))
+            found = unsealed((self.folder / _ALIGNED).read_bytes())
             return {str(name): float(value) for name, value in found.items()}
         except (OSError, ValueError, AttributeError, TypeError):
             return {}  # absent or damaged: the photos are compared again
@@ -136,8 +135,8 @@ class Photos:
         """Add correlations to those that are known."""
         self._aligned |= fresh
         if fresh and self.folder is not None:
-            everything = json.dumps(self.alignments() | dict(fresh), indent=0, sort_keys=True)
-            write_atomic(self.folder / _ALIGNED, everything.encode())
+            everything = self.alignments() | dict(fresh)
+            write_atomic(self.folder / _ALIGNED, sealed({pair: everything[pair] for pair in sorted(everything)}))
 
     def embeddings(self, keys: Sequence[Key]) -> tuple[Floats, npt.NDArray[np.bool_]]:
         """(n, 2, width) of unit length, whole and inner picture, and (n,) whether the photo is here.
@@ -146,7 +145,8 @@ class Photos:
         """
         wanted = {pixels: cohort for cohort, pixels in keys if pixels and pixels not in self._known}
         if wanted and self._store is not None:
-            self._known |= {name: value.astype(np.float32) for name, value in self._store.read(wanted).items()}
+            kept = self._store.read(wanted, self.console)
+            self._known |= {name: value.astype(np.float32) for name, value in kept.items()}
         todo = [(cohort, pixels) for pixels, cohort in wanted.items() if pixels not in self._known]
         with self.console.progress(len(todo), "photos compared") as tick:
             for begin in range(0, len(todo), 64 * _BATCH):

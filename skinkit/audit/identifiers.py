@@ -7,6 +7,7 @@ characters are searched for in tables only: a "17" in a text is not evidence of 
 
 from __future__ import annotations
 
+import contextlib
 import html
 import re
 from collections.abc import Iterator, Sequence
@@ -15,14 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from skinkit.artifacts.artifact import MANIFEST, exists
+from skinkit.artifacts.leftovers import INSTALLING, PARTIAL, PREVIOUS
 from skinkit.artifacts.tables import TABLE, opened_table
 from skinkit.audit import test_access_log
 from skinkit.data import read_cases
 from skinkit.data.files import EXTENSIONS
-from skinkit.errors import SkinkitError
+from skinkit.errors import InputError, SkinkitError
 from skinkit.privacy import permissions, pseudonyms
 from skinkit.schemas import EXPLANATIONS
-from skinkit.workspace import SETTINGS_FILE, Ref, Workspace
+from skinkit.workspace import SETTINGS_FILE, UNFINISHED, Ref, Workspace
 
 IDS = ("patient_id", "lesion_id", "case_id", "image_id", "accession", "group_id")
 PATHS = ("image_path", "truth_mask_path")
@@ -50,6 +52,7 @@ STAYS = {
     "exports": "exported for another system",
     "logs": "written by skinkit's runs",
     "leftovers": "unfinished or replaced work of a run that was killed",
+    "unreadable": "damaged, so nobody can say what is in it: 'skinkit verify' lists damaged artifacts",
 }
 """Kind of finding -> why it exists, or stays."""
 REMOVED = ("exports", "logs", "leftovers")
@@ -85,7 +88,10 @@ def traces(workspace: Workspace) -> Iterator[Trace]:
         if kind := _of_place(path, workspace):
             yield Trace(name, kind, kind, 1)
         elif path.is_file() and path.suffix == ".parquet":
-            yield from _in_table(path, name, sought)
+            try:
+                yield from list(_in_table(path, name, sought))
+            except InputError:
+                yield Trace(name, "unreadable", "table", 1)
         elif path.is_file() and path.suffix in _TEXTS:
             yield from _in_text(path, name, sought)
         elif _is_photo(path, set(name.split("/")[:-1])):
@@ -131,9 +137,11 @@ def _is_photo(path: Path, folders: set[str]) -> bool:
 
 def _is_left_over(path: Path) -> bool:
     name = path.name
+    if path.is_symlink():
+        return name.endswith(UNFINISHED)  # skinkit makes none
     if path.is_dir():
-        replaced = name.endswith(".previous") and (path.with_suffix("") / MANIFEST).is_file()
-        return replaced or name.endswith((".partial", ".installing"))
+        replaced = name.endswith(PREVIOUS) and (path.with_suffix("") / MANIFEST).is_file()
+        return replaced or name.endswith((PARTIAL, INSTALLING))
     return name.startswith(".") and name.endswith(".tmp")
 
 
@@ -156,8 +164,9 @@ def _sought(workspace: Workspace) -> set[tuple[str, ...]]:
             continue
         path = workspace.path(Ref("cases", cohort.name))
         if exists(path):
-            for column in (*IDS[:-1], *PATHS):
-                ids |= {value for value in _values(path / TABLE, column) if not _PSEUDONYM.fullmatch(value)}
+            with contextlib.suppress(InputError):  # damaged: that is listed as well
+                for column in (*IDS[:-1], *PATHS):
+                    ids |= {value for value in _values(path / TABLE, column) if not _PSEUDONYM.fullmatch(value)}
     ids |= {part for own in ids for part in own.split("|")}  # a key of several columns
     return {tuple(_TOKEN.findall(own)) for own in ids if len(own) >= _SHORTEST}
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from skinkit.api import PhotoPrediction, open_workspace, predict_photo
 from skinkit.commands import Context
+from skinkit.console import as_lines
 from skinkit.errors import ConfigError
 from skinkit.stages.predict import UNTRAINED
 
@@ -95,4 +96,4 @@ def _text(prediction: PhotoPrediction) -> str:
         "flags": prediction.flags,
     }
     lines += [f"{what}: {', '.join(names)}" for what, names in notes.items() if names]
-    return "\n".join([*lines, "Research software: no diagnosis."])
+    return as_lines([*lines, "Research software: no diagnosis."])

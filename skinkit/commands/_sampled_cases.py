@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skinkit.artifacts.artifact import Artifact, open_artifact
-from skinkit.artifacts.tables import read_table
 from skinkit.console import Console
 from skinkit.errors import CaseError
 from skinkit.schemas import OK
@@ -83,7 +82,7 @@ def scored_cases(metrics: Artifact, fused: pd.DataFrame, model: Classifier) -> t
     from skinkit.evaluation.scoring import TRUTH
     from skinkit.schemas import IMAGE
 
-    table = read_table(metrics.path / "scored.parquet", ["level", "case_id", "group_id", TRUTH, "threshold"])
+    table = metrics.table(["level", "case_id", "group_id", TRUTH, "threshold"], "scored.parquet")
     table = table[table["level"] == IMAGE].sort_values("case_id", kind="stable").reset_index(drop=True)
     rows = fused.set_index("case_id", drop=False).loc[table["case_id"]].reset_index(drop=True)
     classes = model.classes.classes

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from skinkit.artifacts.artifact import Artifact
 from skinkit.artifacts.files import digest, json_values
-from skinkit.artifacts.tables import read_table
 from skinkit.audit import test_access_log
 from skinkit.errors import ConfigError
 from skinkit.schemas import IMAGE
@@ -42,8 +41,8 @@ def used(
         model: what is measured, where that is not the model of the metrics, such as both of a comparison.
         new: what makes the answers other ones than those of the artifact; empty: they are the same, and no new look.
     """
-    scored = artifact.path / "scored.parquet"
-    table = read_table(scored) if scored.is_file() else artifact.table()
+    scored = (artifact.path / "scored.parquet").is_file()
+    table = artifact.table(file="scored.parquet") if scored else artifact.table()
     look = test_access_log.look_at(
         table,
         command=command,

@@ -310,13 +310,12 @@ class Ablation:
     @cached_property
     def by_class(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
         """(cohort, arm) -> the rows of its table of classes."""
-        from skinkit.artifacts.tables import read_table
         from skinkit.evaluation.class_table import class_table
 
         tables = {}
         for (cohort, arm), artifact in self.metrics.items():
             about = open_artifact(self.workspace.path(Ref("models", name=self.models[arm]))).json("model.json")
-            scored = read_table(artifact.path / "scored.parquet")
+            scored = artifact.table(file="scored.parquet")
             alone = len(about["folds"]) > 1 and self.config.each_fold and self.cohorts[cohort] == "external"
             each = (
                 self._each_fold(cohort, arm, scored.loc[scored["level"] == "image", "case_id"].tolist())

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from skinkit.artifacts.artifact import Artifact
-from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context, _test_access
 from skinkit.commands._output import folder_of, write_study
 from skinkit.errors import ConfigError, InputError, did_you_mean
@@ -155,7 +154,7 @@ def scored_side(name: str, metrics: Artifact, task: str = "") -> ComparedModel:
 
     info = metrics.info["tasks"][task] if task else metrics.info
     classes = ClassSet.from_dict(info["classes"])
-    table = read_table(metrics.path / (f"tasks/{task}" if task else "") / "scored.parquet")
+    table = metrics.table(file=f"tasks/{task}/scored.parquet" if task else "scored.parquet")
     asked = task or PRIMARY_TASK
     return ComparedModel(name, Evaluation(table, classes, {}, str(info["malignant_set"] or ""), task=asked))
 

@@ -120,7 +120,8 @@ class _Altered:
 
             mask_file = self.folder / f"mask{place}{view}.png"
             mask_file.write_bytes(png_bytes(moved.astype(np.uint8) * 255))
-            out |= {"mask_path": str(mask_file), "mask_failed": not moved.any()}
+            out |= {"mask_path": str(mask_file), "mask_sha256": file_sha256(mask_file)}
+            out |= {"mask_failed": not moved.any()}
         return out
 
     def _read(self, row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray | None]:
@@ -132,10 +133,13 @@ class _Altered:
         rgb = Photo(row["pixel_sha256"], self.root / row["image_path"], str(row["image_sha256"] or "")).read()
         failed = row.get("mask_failed")
         drawn = isinstance(row.get("mask_path"), str) and isinstance(failed, (bool, np.bool_)) and not failed
-        return rgb, read_mask(self.workspace / str(row["mask_path"])) if drawn else None
+        if not drawn:
+            return rgb, None
+        sha256 = row.get("mask_sha256")
+        return rgb, read_mask(self.workspace / str(row["mask_path"]), sha256=sha256 if isinstance(sha256, str) else "")
 
 
-_WRITTEN = ("image_path", "image_sha256", "pixel_sha256", "mask_path", "mask_failed")
+_WRITTEN = ("image_path", "image_sha256", "pixel_sha256", "mask_path", "mask_sha256", "mask_failed")
 
 
 def altered(

@@ -8,7 +8,6 @@ SVG, PNG and JSON.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from skinkit.artifacts.artifact import MANIFEST, Artifact, open_artifact
-from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context
 from skinkit.commands._output import write_study
 from skinkit.errors import ConfigError, InputError
@@ -75,8 +73,8 @@ def _history(name: str, fold: int, context: Context) -> dict[str, Any]:
             "a network that was trained with that fold",
             "name another model (estimators such as lightgbm have no epochs) or another --fold",
         )
-    about = json.loads((folder / "fold.json").read_text(encoding="utf-8"))
-    history = read_table(folder / HISTORY).to_dict("records")
+    about = artifact.json(f"{folder.name}/fold.json")
+    history = artifact.table(file=f"{folder.name}/{HISTORY}").to_dict("records")
     return {"model": name, "starts_from": about.get("starts_from"), "history": history}
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from skinkit.artifacts.artifact import Artifact, exists, open_artifact
-from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context, _test_access
 from skinkit.commands._output import folder_of, write_study
 from skinkit.errors import InputError
@@ -88,7 +87,7 @@ def _existing(workspace: Workspace, kind: str, cohorts: Sequence[str], model: st
 def _scored(artifacts: Sequence[Artifact]) -> pd.DataFrame:
     import pandas as pd
 
-    return pd.concat([read_table(artifact.path / "scored.parquet") for artifact in artifacts], ignore_index=True)
+    return pd.concat([artifact.table(file="scored.parquet") for artifact in artifacts], ignore_index=True)
 
 
 def _fused(workspace: Workspace, cohorts: Sequence[str], model: str) -> pd.DataFrame:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from skinkit.artifacts.artifact import Artifact, open_artifact
-from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context, _test_access
 from skinkit.commands._output import Written, folder_of, write_study
 from skinkit.errors import ConfigError, InputError, listed
@@ -84,7 +83,7 @@ def _mapped(
 
     name, codes = model.name, model.classes.classes
     probabilities = [f"{PROBABILITY}{code}" for code in codes]
-    scored = read_table(metrics.path / "scored.parquet", ["level", "case_id", TRUTH, *probabilities])
+    scored = metrics.table(["level", "case_id", TRUTH, *probabilities], "scored.parquet")
     scored = scored[scored["level"] == IMAGE].set_index("case_id").sort_index()
     fold, vectors, cases = _features(context, workspace, model, fold, cohort, scored.index)
     if len(cases) < feature_map.FEWEST:

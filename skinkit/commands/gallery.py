@@ -165,8 +165,8 @@ def _picture(row: Mapping[Any, Any], root: Path, masks: Mapping[str, Artifact], 
         "rgb": np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.LANCZOS)),
         "truth": small(DrawnMask(root / row["truth_mask_path"], Reading.of_case(row)).read((width, height))),
         "predicted": [
-            small(read_mask(artifact.path / row["mask_file" + suffix]))
-            for artifact, suffix in zip(masks.values(), suffixes, strict=True)
+            small(read_mask(artifact.path / file, sha256=artifact.sha256_of(file)))
+            for artifact, file in zip(masks.values(), (row["mask_file" + suffix] for suffix in suffixes), strict=True)
         ],
         "text": "\n".join([*lines, *([str(row["image_id"])] if ids else [])]),
     }

@@ -37,6 +37,7 @@ from skinkit.artifacts.files import write_atomic
 from skinkit.commands import Context
 from skinkit.commands._output import checked
 from skinkit.commands.verify import changed_files, verdict
+from skinkit.console import as_lines
 from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.learning import pack as model_pack
 from skinkit.options import MODEL, ONE_MODEL_ARGUMENT, Help, make_config
@@ -86,7 +87,7 @@ def _list(config: Config, context: Context) -> dict[str, Any]:
         + (f"  (has learnt nothing: {row['untrained']})" if row["untrained"] else "")
         for row in rows
     ]
-    return {"models": rows, "text": "\n".join(lines) or f"no model in {workspace.root}"}
+    return {"models": rows, "text": as_lines(lines) or f"no model in {workspace.root}"}
 
 
 def _pack(config: Config, context: Context) -> dict[str, Any]:
@@ -97,7 +98,7 @@ def _pack(config: Config, context: Context) -> dict[str, Any]:
     pack, sha256 = model_pack.write(context.workspace(), config.model, output, changed)
     size = output.stat().st_size
     lines = [f"{output}: {_parts(pack)}, {size / 2**20:.1f} MiB", f"sha256 {sha256}"]
-    return {**_answer(pack), "file": str(output), "bytes": size, "sha256": sha256, "text": "\n".join(lines)}
+    return {**_answer(pack), "file": str(output), "bytes": size, "sha256": sha256, "text": as_lines(lines)}
 
 
 def _written_card(model: str, file: Path) -> model_pack.Changed:
@@ -138,7 +139,7 @@ def _install(config: Config, context: Context) -> dict[str, Any]:
         lines.append(f"{workspace.root / SETTINGS_FILE}: {name} is the model that is used where none is named")
     elif name:
         lines.append(f"next: skinkit predict --model {name}")
-    return {**_answer(pack), "installed": names, "default": default, "text": "\n".join(lines)}
+    return {**_answer(pack), "installed": names, "default": default, "text": as_lines(lines)}
 
 
 def _check_settings(pack: model_pack.Pack, path: Path) -> None:

@@ -20,7 +20,6 @@ from typing import Annotated, Any
 
 from skinkit.artifacts.artifact import exists, open_artifact
 from skinkit.artifacts.files import link_or_copy, write_atomic
-from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context, ablate, load_command
 from skinkit.commands._output import checked, write_study
 from skinkit.errors import ConfigError, InputError, SkinkitError, did_you_mean, listed
@@ -487,7 +486,7 @@ def _candidates(again: Reproduction, how: Run, section: Section) -> Section:
         for (cohort, arm), artifact in ablation.metrics.items():
             if arm != whole:
                 continue
-            scored = read_table(artifact.path / "scored.parquet")
+            scored = artifact.table(file="scored.parquet")
             malignant = scored["class"].isin(artifact.info["classes"]["malignant"])
             images = scored.assign(is_malignant=malignant)[scored["level"] == "image"]
             rows = candidates(images.to_dict("records"), again.config.case)

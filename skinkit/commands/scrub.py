@@ -4,7 +4,7 @@ Nothing is removed without --remove. It removes tables that 'skinkit export' wro
 folders named 'logs'), and unfinished or replaced work of killed runs; in a private workspace it revokes other users'
 permission to read. Artifacts are kept, with the reason. The cohorts' own folders are never changed.
 
-Exit code 0, or 6 if a file to remove is being written.
+Exit code 0, or 6 if a file to remove is being written or closed to this user.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skinkit.artifacts.locks import lock
+from skinkit.artifacts.locks import lock, unheld
 from skinkit.commands import Context
-from skinkit.errors import BusyError
+from skinkit.console import as_lines
+from skinkit.errors import BusyError, InputError
 from skinkit.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     lines += [f"  ... and {len(left) - _SHOWN} more: --json lists all"] if len(left) > _SHOWN else []
     lines += ["", *(f"{kind.replace('_', ' ')} in {n} places: {STAYS[kind]}" for kind, n in sorted(counts.items()))]
     lines += [f"removed or closed: {len(gone)}"] if config.remove else []
-    lines += [f"being written, so not removed: {', '.join(busy)}"] if busy else []
+    lines += [f"being written or closed to this user, so not removed: {', '.join(busy)}"] if busy else []
     if can_go and not config.remove:
         lines.append(f"{len(can_go)} of these can go: skinkit scrub --remove")
     return {
@@ -59,12 +60,16 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         "can_go": [trace.file for trace in can_go if trace not in gone],
         "removed": sorted({trace.file for trace in gone}),
         "busy": busy,
-        "text": "\n".join(lines) if left or gone else "nothing here identifies a person",
+        "text": as_lines(lines) if left or gone else "nothing here identifies a person",
     }
 
 
 def _removed(workspace: Workspace, can_go: Sequence[Trace]) -> tuple[list[Trace], list[str]]:
-    """Remove files, abandoned work and other users' permissions; returns what was removed and what is being written."""
+    """Remove files, abandoned work and other users' permissions.
+
+    Returns:
+        What was removed, and what could not be, because it is being written or closed to this user.
+    """
     from skinkit.privacy import permissions
 
     gone, busy = [], []
@@ -77,7 +82,7 @@ def _removed(workspace: Workspace, can_go: Sequence[Trace]) -> tuple[list[Trace]
                 _remove_leftover(path)
             else:
                 path.unlink()
-        except BusyError:
+        except (BusyError, InputError, PermissionError):
             busy.append(trace.file)
         except FileNotFoundError:
             continue  # already removed with the work it belonged to
@@ -87,9 +92,13 @@ def _removed(workspace: Workspace, can_go: Sequence[Trace]) -> tuple[list[Trace]
 
 
 def _remove_leftover(path: Path) -> None:
-    """Remove unfinished work, unless a writer holds it."""
-    if not path.is_dir():
+    """Remove unfinished work, unless a writer holds it; of a symbolic link the link alone."""
+    if path.is_symlink():
         path.unlink()
+        return
+    if not path.is_dir():
+        with unheld(path):
+            path.unlink()
         return
     with lock(path.with_suffix("")):
         shutil.rmtree(path)

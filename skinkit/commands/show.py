@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from skinkit.artifacts.artifact import MANIFEST, Artifact, open_artifact
 from skinkit.commands import Context
 from skinkit.commands.status import on_disk
+from skinkit.console import as_lines
 from skinkit.errors import InputError, did_you_mean, listed
 from skinkit.options import Help
 
@@ -52,7 +53,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
                 "see its ids with 'skinkit show' without --row",
             )
         answer["rows"] = json.loads(hit.to_json(orient="records"))
-        blocks = ["\n".join(f"{k:<32} {v}" for k, v in row.items() if v is not None) for row in answer["rows"]]
+        blocks = [as_lines(f"{k:<32} {v}" for k, v in row.items() if v is not None) for row in answer["rows"]]
         return {**answer, "text": "\n\n".join(blocks)}
     head = table.head(config.rows)
     answer["rows"] = json.loads(head.to_json(orient="records"))

@@ -169,10 +169,9 @@ def _material(config: Config, artifacts: _Artifacts) -> SignatureData:
 
 def _statistics(material: SignatureData) -> dict[str, Any]:
     """The selected features with their tests, and why the others were dropped."""
-    from skinkit.artifacts.tables import read_table
     from skinkit.stages.select import TESTS
 
-    tests = read_table(material.artifact.path / TESTS)
+    tests = material.artifact.table(file=TESTS)
     table = material.artifact.table()
     table = table[table["fold"] == material.fold]
     best = table.loc[table["selected"], ["feature", "best_class", "rank"]].rename(columns={"best_class": "class"})

@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skinkit.artifacts.artifact import exists
-from skinkit.artifacts.tables import read_table
+from skinkit.artifacts.artifact import exists, open_artifact
 from skinkit.commands import Context
 from skinkit.commands._output import folder_of, write_study
 from skinkit.errors import CaseError, InputError
@@ -76,7 +75,7 @@ def _photos(workspace: Workspace, cohorts: Sequence[str], pixel_hashes: set[str]
         path = workspace.path(Ref("cases", cohort))
         if not exists(path):
             continue
-        table = read_table(path / "table.parquet", ["pixel_sha256", "image_path", "image_sha256"])
+        table = open_artifact(path).table(["pixel_sha256", "image_path", "image_sha256"])
         for photo in photos_of(table[table["pixel_sha256"].isin(pixel_hashes)], workspace.cohort(cohort).root):
             try:
                 photos[photo.pixel_sha256] = photo.read()

@@ -1,12 +1,13 @@
 """status: which artifacts are up to date, stale, missing, unfinished or failed, and the next step.
 
-It reads only manifests, so it is quick and can run beside a writer. Failed cases are listed by reason; 'skinkit STAGE
---retry-failed' processes them again.
+It reads manifests and hashes tables, takes no lock and can run beside a writer. Failed cases are listed by reason;
+'skinkit STAGE --retry-failed' processes them again.
 
 Every key and value of skinkit.toml is checked; what is wrong is listed first, and the exit code is 2.
 
 For monitoring, --json reports for every artifact its state, rows by outcome and by flag, newly failed rows of the run
-that made it, that run's id, its date and age, and its current writer; 'totals' sums them up.
+that made it, that run's id, its date and age, and its current writer; 'totals' sums them up, and 'leftovers' names what
+killed runs left and the next run removes.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from typing import Annotated, Any
 
 from skinkit.artifacts.artifact import Artifact, exists, open_artifact
 from skinkit.artifacts.flags import flags_text
+from skinkit.artifacts.leftovers import leftovers
 from skinkit.artifacts.locks import writer_of
 from skinkit.audit import test_access_log
 from skinkit.commands import Context
 from skinkit.commands._checked_settings import problems
-from skinkit.errors import ConfigError, SkinkitError
+from skinkit.console import as_lines
+from skinkit.errors import ConfigError, SkinkitError, listed
 from skinkit.pipeline import Pipeline
 from skinkit.schemas import FAILED, SCHEMAS
 from skinkit.stages import MAKER
@@ -58,6 +61,9 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     if accesses:
         accesses_text = ", ".join(f"{cohort} {n}" for cohort, n in sorted(accesses.items()))
         lines += ["", f"accesses to test cases ({test_access_log.LEDGER}): {accesses_text}"]
+    left = [path.relative_to(workspace.root).as_posix() for path in leftovers(workspace.root)]
+    if left:
+        lines += ["", f"left by a killed run, removed by the next one: {listed(left)}"]
     following = f"correct {SETTINGS_FILE}" if wrong else _next(workspace, entries)
     lines += ["", f"next: {following}"]
     cohorts = [{"name": c.name, "role": c.role, "source": c.source} for c in workspace.cohorts.values()]
@@ -69,8 +75,9 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         "artifacts": entries,
         "totals": _totals(entries),
         "looks": accesses,
+        "leftovers": left,
         "next": following,
-        "text": "\n".join(lines),
+        "text": as_lines(lines),
     }
 
 

@@ -15,6 +15,7 @@ from skinkit.artifacts.artifact import open_artifact, rehash
 from skinkit.artifacts.files import file_sha256
 from skinkit.commands import Context
 from skinkit.commands.status import on_disk
+from skinkit.console import as_lines
 from skinkit.errors import SkinkitError
 from skinkit.workspace import Ref, Workspace
 
@@ -57,7 +58,7 @@ def verdict(what: str, results: Mapping[str, Sequence[str]], fix: str) -> dict[s
     lines.append(f"{len(results)} {what} verified, {len(changed)} changed")
     lines += [f"fix: {fix}"] if changed else []
     exit_code = CHANGED if changed else 0
-    return {"exit_code": exit_code, "verified": len(results), "changed": changed, "text": "\n".join(lines)}
+    return {"exit_code": exit_code, "verified": len(results), "changed": changed, "text": as_lines(lines)}
 
 
 def _sources(workspace: Workspace, ref: Ref) -> list[str]:

@@ -14,8 +14,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
+from skinkit.artifacts.artifact import MANIFEST
 from skinkit.artifacts.file_names import on_disk
-from skinkit.artifacts.files import digest, write_atomic
+from skinkit.artifacts.files import digest, sealed, unsealed, write_atomic
 from skinkit.errors import CaseError
 
 FILE = "file_contents.json"
@@ -40,11 +41,27 @@ def read(*folders: Path) -> dict[str, Content]:
     out: dict[str, Content] = {}
     for file in (file for folder in folders for file in sorted(folder.glob(_ANY))):
         try:
-            values = json.loads(file.read_text(encoding="utf-8"))
-            out |= {str(path): Content(*map(str, value)) for path, value in values.items()}
+            out |= {str(path): Content(*map(str, value)) for path, value in _recorded(file).items()}
         except (OSError, ValueError, TypeError, AttributeError):
             continue  # absent or damaged: its files are read again
     return out
+
+
+def _recorded(file: Path) -> dict[str, list[str]]:
+    """The values of a record that is as it was written.
+
+    Raises:
+        OSError, ValueError, TypeError, AttributeError: it is not.
+    """
+    data = file.read_bytes()
+    try:
+        values: dict[str, list[str]] = unsealed(data)
+    except ValueError:  # of an older version, which wrote no checksum into it: the manifest has one
+        manifest = json.loads((file.parent / MANIFEST).read_bytes())
+        if manifest["beside"].get(file.name) != hashlib.sha256(data).hexdigest():
+            raise
+        values = json.loads(data)
+    return values
 
 
 def write(folder: Path, contents: Contents, share: str = "") -> None:
@@ -56,7 +73,7 @@ def write(folder: Path, contents: Contents, share: str = "") -> None:
         share: name of the share; the record of all files replaces those of shares.
     """
     values = {path: list(content) for path, content in sorted(contents.items()) if content.sha256}
-    data = json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
+    data = sealed(values)
     if share:
         write_atomic(folder / _OF_SHARE.format(share), data)
         return

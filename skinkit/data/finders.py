@@ -25,8 +25,9 @@ def without_extension(path: str) -> str:
 
 
 def folded_path(path: str) -> str:
-    """A path normalised for comparison: NFC, no invisible characters, case folded."""
-    return unicodedata.normalize("NFC", words.visible(path)).casefold()
+    """A path normalised for comparison: NFC, no invisible characters, no blanks around a name in it, case folded."""
+    trimmed = "/".join(words.visible(part) for part in path.split("/"))
+    return unicodedata.normalize("NFC", trimmed).casefold()
 
 
 def ends_in(name: str, path: str, root: Path) -> bool:
@@ -129,8 +130,11 @@ class _NameFinder:
         if not matches:
             return _pending(image_id, "image_absent", f"no file called {inside}{self._hint(plain)}")
         if len(matches) > 1 and len({folded_path(path) for path in matches}) == 1:
-            # Two files of one folder whose names differ only in case or in how an accent is encoded.
+            # Two files of one folder whose names differ only in case or in how an accent is encoded. Where they differ
+            # in blanks, which a table loses, nobody can say which one is meant.
+            blanks = any(path != words.visible(path) or "/ " in path for path in matches)
             spelt = [path for path in matches if path in (inside, f"{inside}{PurePosixPath(path).suffix}")]
+            spelt = [] if blanks else spelt
             matches = spelt if len(spelt) == 1 else matches
         if len(matches) > 1 and self._are_copies(matches):
             self.copies |= dict.fromkeys(sorted(matches)[1:], sorted(matches)[0])

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from skinkit.artifacts.files import file_sha256, write_atomic
+from skinkit.artifacts.files import digest, file_sha256, write_atomic
 from skinkit.artifacts.tensors import check_tensors
 from skinkit.console import Console
 from skinkit.learning.state import Progress, State, TrainingJob, as_module
@@ -39,6 +39,7 @@ def save_checkpoint(module: Any, optimiser: torch.optim.Optimizer | None, progre
         "files": {kind: [name, file_sha256(job.folder / name)] for kind, name in files.items()},
         "progress": progress.numbers(),
     }
+    about["sha256"] = digest(json.loads(json.dumps(about)))
     write_atomic(job.folder / CHECKPOINT, json.dumps(about, indent=1).encode())
     _forget(job.folder, but=[CHECKPOINT, *files.values()])
 
@@ -78,6 +79,8 @@ def _read(job: TrainingJob) -> tuple[Progress, State]:
     from safetensors.torch import load_file
 
     about = json.loads((job.folder / CHECKPOINT).read_text(encoding="utf-8"))
+    if about.pop("sha256", None) != digest(about):
+        raise _NotOursError(f"{CHECKPOINT} is damaged")
     if about["identity"] != job.identity:
         raise _NotOursError("it was made with another seed, other phases or other rows")
     files = {}

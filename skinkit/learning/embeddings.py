@@ -29,7 +29,7 @@ def embed(
     where it stopped.
     """
     unique = {photo.pixel_sha256: photo for photo in photos}
-    vectors = store.read(unique)
+    vectors = store.read(unique, console)
     failed: dict[str, CaseError] = {}
     fresh: dict[str, np.ndarray] = {}
     todo = [photo for pixels, photo in unique.items() if pixels not in vectors]

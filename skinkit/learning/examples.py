@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -103,10 +103,33 @@ def photos_of_view(cases: pd.DataFrame, root: Path | Sequence[Path], name: str) 
     return [photo if exists else None for photo, exists in zip(photos, there, strict=True)]
 
 
-def lesion_masks(frame: pd.DataFrame, workspace: Path) -> list[Path | None]:
-    """Mask file of each fused row; None where it failed, and the whole photo counts as lesion."""
+class LesionMask(NamedTuple):
+    """A mask that ``segment`` wrote.
+
+    Attributes:
+        path: the file.
+        sha256: hash of the file when it was written; empty if unknown.
+    """
+
+    path: Path
+    sha256: str
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def read(self) -> npt.NDArray[np.bool_]:
+        """The mask, bool (H, W); raises :class:`CaseError` where it cannot be read or is not what was written."""
+        return read_mask(self.path, sha256=self.sha256)
+
+
+def lesion_masks(frame: pd.DataFrame, workspace: Path) -> list[LesionMask | None]:
+    """Mask of each fused row; None where it failed, and the whole photo counts as lesion."""
     has_mask = frame["mask_path"].notna() & frame["mask_failed"].notna() & (frame["mask_failed"] != True)  # noqa: E712
-    return [workspace / file if usable else None for file, usable in zip(frame["mask_path"], has_mask, strict=True)]
+    hashes = frame["mask_sha256"] if "mask_sha256" in frame else [None] * len(frame)
+    return [
+        LesionMask(workspace / file, sha256 if isinstance(sha256, str) else "") if usable else None
+        for file, sha256, usable in zip(frame["mask_path"], hashes, has_mask, strict=True)
+    ]
 
 
 def photos_of(cases: pd.DataFrame, root: Path | Sequence[Path]) -> list[Photo]:
@@ -144,7 +167,7 @@ class Examples:
         side_px: side of the square.
         photos: of each case, where the pixels of its primary photo come from.
         views: ``image_<view>`` -> of each case, that view's photo; a case that lacks one that is read fails.
-        masks: of each case, the file of the lesion mask; where it is None, or holds no lesion at all, the segmenter
+        masks: of each case, the lesion mask; where it is None, or holds no lesion at all, the segmenter
             failed, and the whole photo counts as lesion, as in every other stage.
         truth_masks: of each case, the mask drawn by a person; a case without one cannot be trained on.
         arrays: name -> (n, columns), the tables that are read.
@@ -163,7 +186,7 @@ class Examples:
         photos: Sequence[Readable],
         *,
         views: Mapping[str, Sequence[Readable | None]] | None = None,
-        masks: Sequence[Path | None] | None = None,
+        masks: Sequence[LesionMask | None] | None = None,
         truth_masks: Sequence[DrawnMask | None] | None = None,
         arrays: Mapping[str, npt.NDArray[Any]] | None = None,
         classes: npt.NDArray[np.int64] | None = None,
@@ -333,8 +356,8 @@ class Examples:
         if "image" in self.reads:
             pictures["image"] = shrunk(rgb, self.side_px)
         if self.masks is not None:
-            file = self.masks[row]
-            inside = shrunk_mask(read_mask(file), self.side_px) >= _HALF if file is not None else np.zeros(1, bool)
+            mask = self.masks[row]
+            inside = shrunk_mask(mask.read(), self.side_px) >= _HALF if mask is not None else np.zeros(1, bool)
             whole = np.ones((self.side_px, self.side_px), bool)
             pictures["mask"] = (inside if inside.any() else whole).astype(np.uint8) * 255
         if self.truth_masks is not None:

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from skinkit.artifacts.artifact import Artifact
-from skinkit.artifacts.tables import read_table
 from skinkit.audit.leakage import Photos
 from skinkit.errors import InputError
 from skinkit.learning import upstream
@@ -85,7 +84,7 @@ def start_from(artifact: Artifact, name: str, kind: str = "") -> Start:
 
 def learnt_before(artifact: Artifact, folds: Sequence[int]) -> pd.DataFrame:
     """The rows of ``trained_on.parquet`` that these folds of a model learnt from, with the part they were in."""
-    table = read_table(artifact.path / "trained_on.parquet")
+    table = artifact.table(file="trained_on.parquet")
     table = table.loc[table["part"].isin(LEARNT) & table["fold"].isin(folds), list(TRAINED_ON.names)]
     return table.reset_index(drop=True)
 

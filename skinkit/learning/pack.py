@@ -30,10 +30,11 @@ from typing import IO, Any
 from skinkit import __version__
 from skinkit.artifacts.artifact import MANIFEST, MANIFEST_VERSION, Artifact, exists, open_artifact, rehash
 from skinkit.artifacts.files import digest, file_sha256, put_in_place, write_atomic, written_whole
+from skinkit.artifacts.leftovers import refuse_links
 from skinkit.artifacts.locks import lock
 from skinkit.errors import ConfigError, InputError, RefusedError, did_you_mean, listed
 from skinkit.models.parts.protocol import MEMBERS
-from skinkit.workspace import Ref, Workspace, check_name
+from skinkit.workspace import UNFINISHED, Ref, Workspace, check_name
 
 FORMAT, VERSION = "skinkit-model", 1
 INDEX = "pack.json"
@@ -597,6 +598,7 @@ def _unpacked(path: Path, archive: zipfile.ZipFile, pack: Pack, part: str, marks
     manifest = dict(pack.parts[part]["manifest"])
     manifest["installed"] = {**manifest["installed"], **marks}
     with lock(path):
+        refuse_links(path)
         shutil.rmtree(partial, ignore_errors=True)
         try:
             for member, listed in pack.files.items():
@@ -616,7 +618,7 @@ def _unpacked(path: Path, archive: zipfile.ZipFile, pack: Pack, part: str, marks
 def models_of(workspace: Workspace) -> list[str]:
     """Names of the models of a workspace."""
     folder = workspace.path(Ref("models", name="x")).parent
-    return [path.name for path in sorted(folder.glob("*")) if path.suffix != ".installing" and exists(path)]
+    return [path.name for path in sorted(folder.glob("*")) if not path.name.endswith(UNFINISHED) and exists(path)]
 
 
 def trained(name: str, workspace: Workspace) -> Artifact:

@@ -163,6 +163,7 @@ def picture_item(lesion: Lesion, cohort: CohortEvidence) -> dict[str, Any]:
         "key": f"{cohort.name}/{lesion.key}",
         "image": str(root / cell_text(lesion.case.get("image_path"))),
         "mask": str(cohort.artifacts["masks"].path / mask) if mask and not lesion.mask_failed else "",
+        "mask_sha256": cohort.artifacts["masks"].sha256_of(mask) if mask else "",
         "heat": str(cohort.artifacts["explanations"].path / heat) if heat else "",
         "further": {view: str(root / cell_text(image.get("image_path"))) for view, image in lesion.further.items()},
         "further_heat": {
@@ -198,7 +199,8 @@ def draw_pictures(item: Mapping[str, Any], *, image_px: int, small_px: int) -> d
     rgb, _ = decode.decode(pixels.read_bytes(Path(item["image"])))
     photo, small = encode.shrunk(rgb, image_px), encode.shrunk(rgb, small_px)
     size = (small.shape[1], small.shape[0])
-    mask = encode.resize(decode.read_mask(Path(item["mask"])), size) if item["mask"] else None
+    drawn = decode.read_mask(Path(item["mask"]), sha256=item["mask_sha256"]) if item["mask"] else None
+    mask = encode.resize(drawn, size) if drawn is not None else None
 
     def painted(file: str, rgb: np.ndarray, mask: np.ndarray | None = None) -> bytes | None:
         return _jpeg(heatmap_overlay(rgb, _read_heat(file, rgb), mask)) if file else None

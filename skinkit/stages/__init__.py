@@ -139,6 +139,7 @@ class Job:
             watch=self.sources.watch if self.sources else None,
             run=self.console.run_id,
             share=self.share,
+            console=self.console,
         )
 
 

@@ -9,13 +9,13 @@ lesion or identical image that the model was trained or tuned on is refused, unl
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from skinkit.artifacts.artifact import Artifact, exists, open_artifact
 from skinkit.artifacts.files import digest, json_values
-from skinkit.artifacts.tables import read_table
 from skinkit.errors import ConfigError, InputError, RefusedError, did_you_mean, listed
 from skinkit.options import ONE_MODEL, Help
 from skinkit.schemas import DEFAULT_ENDPOINT, FAILED, IMAGE, LEARNT, LEARNT_LABEL, METRICS, OK, PRIMARY_TASK
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from skinkit.audit.test_access_log import Access
     from skinkit.evaluation.scoring import Evaluation, ScoringSettings
 
+_TRAINED_ON = "trained_on.parquet"
 VERSION = 8
 SCHEMA = METRICS
 OF_MODEL = True
@@ -242,7 +243,7 @@ def _toned(images: pd.DataFrame, predicted: pd.DataFrame, job: Job) -> pd.DataFr
     scored = images["case_id"].isin(predicted.loc[predicted["status"] == OK, "case_id"])
     first = images[scored].drop_duplicates("case_id")
     store = EmbeddingStore(job.workspace.root / "cache" / "skin_tones")
-    known = store.read(first["pixel_sha256"])
+    known = store.read(first["pixel_sha256"], job.console)
     todo = first[~first["pixel_sha256"].isin(known)].drop_duplicates("pixel_sha256")
     how: dict[str, Any] = {"label": "reading skin tones", "jobs": job.jobs, "console": job.console}
     angles = photo_files.measured(skin_tone.measure, todo, job.cohort.root, (skin_tone.ANGLE,), **how)
@@ -383,10 +384,10 @@ def _in_question(predictions: pd.DataFrame, job: Job) -> tuple[pd.DataFrame, int
     """The predictions of cases that the model's split did not leave out, and how many it did."""
     import pandas as pd
 
-    file = job.inputs["model"].path / LEFT_OUT_FILE
-    if not file.is_file():
+    model = job.inputs["model"]
+    if not (model.path / LEFT_OUT_FILE).is_file():
         return predictions, 0
-    left_out = pd.read_csv(file, dtype=str)
+    left_out = pd.read_csv(io.BytesIO(model.data(LEFT_OUT_FILE)), dtype=str)
     names = left_out.loc[left_out["cohort"] == job.target.cohort, "case_id"]
     outside = (predictions["level"] == IMAGE) & predictions["case_id"].isin(names)
     return predictions[~outside], int(outside.sum())
@@ -473,8 +474,8 @@ def _scored_once(table: pd.DataFrame, tasks: Mapping[str, _Task]) -> pd.DataFram
 
 def _with_half(table: pd.DataFrame, job: Job) -> pd.DataFrame:
     """The predictions with the half of the test set they are in, where the model's split has halves."""
-    file = job.inputs["model"].path / "trained_on.parquet"
-    trained = read_table(file) if file.is_file() else None
+    model = job.inputs["model"]
+    trained = model.table(file=_TRAINED_ON) if (model.path / _TRAINED_ON).is_file() else None
     if trained is None or HALF not in trained:
         return table
     halves = trained[(trained["cohort"] == job.target.cohort) & trained[HALF].notna()].drop_duplicates("case_id")
@@ -488,8 +489,8 @@ def _relabelled(job: Job, classes: ClassSet) -> dict[str, Any] | None:
     Every cohort that it learnt from is looked at, whichever is scored. Models that do not record their labels are
     passed over.
     """
-    file = job.inputs["model"].path / "trained_on.parquet"
-    trained = read_table(file) if file.is_file() else None
+    model = job.inputs["model"]
+    trained = model.table(file=_TRAINED_ON) if (model.path / _TRAINED_ON).is_file() else None
     if trained is None or LEARNT_LABEL not in trained:
         return None
     learnt = trained[trained["part"].isin(LEARNT) & trained[LEARNT_LABEL].notna()]
@@ -546,11 +547,11 @@ def _refuse_leakage(
     """Compare every scored case with what its model learnt from; the reason in force where something was found."""
     from skinkit.audit import leakage
 
-    file = job.inputs["model"].path / "trained_on.parquet"
-    if not file.is_file():
+    model = job.inputs["model"]
+    if not (model.path / _TRAINED_ON).is_file():
         job.console.warn(f"{job.target.name} does not say what it was trained on: leakage cannot be looked for")
         return None, config.allow_leakage or None
-    trained = read_table(file)
+    trained = model.table(file=_TRAINED_ON)
     development = bool((trained["cohort"] == job.target.cohort).any())
     cases = table[table["level"] == IMAGE].set_index("case_id")["fold"]
     scored = images[images["case_id"].isin(cases.index)]

@@ -739,7 +739,7 @@ def _mask_of(case: Mapping[str, Any], workspace: Path) -> np.ndarray | None:
 
     if not case["mask_path"] or case["mask_failed"] is None or bool(case["mask_failed"]):
         return None
-    return read_mask(workspace / case["mask_path"])
+    return read_mask(workspace / case["mask_path"], sha256=case.get("mask_sha256") or "")
 
 
 @cache

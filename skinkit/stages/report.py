@@ -288,12 +288,11 @@ def _drift(cohorts: Sequence[CohortEvidence], model: ModelEvidence) -> dict[str,
     """Every external cohort against the development cohorts, from what was scored and measured of both."""
     import pandas as pd
 
-    from skinkit.artifacts.tables import read_table
     from skinkit.audit import drift
 
     def together(own: Sequence[CohortEvidence], kind: str, file: str) -> pd.DataFrame | None:
-        paths = [c.artifacts[kind].path / file for c in own if c.has(kind)]
-        tables = [read_table(path) for path in paths if path.is_file()]
+        artifacts = [c.artifacts[kind] for c in own if c.has(kind)]
+        tables = [one.table(file=file) for one in artifacts if (one.path / file).is_file()]
         return pd.concat(tables, ignore_index=True) if tables else None
 
     inside = [c for c in cohorts if c.cohort.role == "development"]

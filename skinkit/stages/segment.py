@@ -30,7 +30,7 @@ from skinkit.models import DrawingRule, load_model, model_config, registered
 from skinkit.schemas import FAILED, LEARNT, MASKS, OK
 from skinkit.stages import Job, Sources
 from skinkit.workers import map_cases
-from skinkit.workspace import Cohort, Ref, Workspace, check_name
+from skinkit.workspace import UNFINISHED, Cohort, Ref, Workspace, check_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -127,7 +127,7 @@ def _is_copied(name: str) -> bool:
 def _trained(workspace: Workspace) -> list[str]:
     """Names of the models of the workspace."""
     folder = workspace.path(Ref("models", name="x")).parent
-    return [path.name for path in sorted(folder.glob("*")) if exists(path)]
+    return [path.name for path in sorted(folder.glob("*")) if not path.name.endswith(UNFINISHED) and exists(path)]
 
 
 def _settings(config: Config) -> Any:

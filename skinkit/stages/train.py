@@ -36,8 +36,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skinkit.artifacts.artifact import Artifact, Recipe, exists, open_artifact
-from skinkit.artifacts.builder import Builder
-from skinkit.artifacts.files import digest, link_or_copy
+from skinkit.artifacts.files import digest
 from skinkit.artifacts.files import write_atomic as write
 from skinkit.errors import ConfigError, InputError, RefusedError, listed
 from skinkit.learning.precision import BEGUN
@@ -474,8 +473,8 @@ def run(config: Config, job: Job) -> Artifact:
         inputs = dict(job.sources.inputs) if job.sources else {}
         inputs |= {name: a.identity for name, a in job.inputs.items() if a.recipe["kind"] == "models"}
         prints = {(fold,): job.recipe.fingerprint(inputs, *work.made_from(fold)) for fold in rows.folds}
-        todo = [key[0] for key in build.plan(prints)]
-        _carry_over(build, job.workspace.path(job.target), [f for f in rows.folds if f not in todo])
+        todo = [key[0] for key in build.plan(prints, folders={(fold,): FOLD.format(fold) for fold in rows.folds})]
+        _remove_others(build.partial, [fold for fold in rows.folds if fold not in todo])
         for fold in todo:
             job.console.info(f"  fold {fold}: training {config.model}")
             build.add(work.train(fold, build.partial / FOLD.format(fold)))
@@ -504,9 +503,8 @@ def run(config: Config, job: Job) -> Artifact:
                 about["label_attributes"] = label_attributes
         write(build.partial / "model.json", json.dumps(about, indent=1, ensure_ascii=False).encode())
         _write_trained_on(build.partial, rows, job.inputs["split"], before, others, work.images)
-        left_out = job.inputs["split"].path / LEFT_OUT_FILE
-        if left_out.is_file():
-            write(build.partial / LEFT_OUT_FILE, left_out.read_bytes())
+        if LEFT_OUT_FILE in job.inputs["split"].manifest["files"]:
+            write(build.partial / LEFT_OUT_FILE, job.inputs["split"].data(LEFT_OUT_FILE))
         frame = rows.frame.loc[rows.split["row"]].reset_index(drop=True)
         learnt = frame.assign(**{name: rows.split[name].to_numpy() for name in ("fold", "part")})
         model_card.write(build.partial, about, [build.rows[(fold,)] for fold in rows.folds], learnt, model)
@@ -651,21 +649,15 @@ _WORK: dict[str, Callable[[Config, Job, type[Any], Any, Path], Work]] = {
 """Task -> how a model of it is trained."""
 
 
-def _carry_over(build: Builder, finished: Path, unchanged: list[int]) -> None:
-    """Link the files of folds that stay as they are, and remove those of folds that are no more or are made anew."""
+def _remove_others(partial: Path, unchanged: list[int]) -> None:
+    """Remove the files of folds that are no more or are made anew."""
     from skinkit.learning.fold_network import CHECKPOINT
     from skinkit.learning.trained import FOLD
 
     names = {FOLD.format(fold) for fold in unchanged}
-    for folder in build.partial.glob(FOLD.format("[0-9]*")):
+    for folder in partial.glob(FOLD.format("[0-9]*")):
         if folder.name not in names and not folder.name.endswith(CHECKPOINT):
             shutil.rmtree(folder)
-    for name in sorted(names):
-        if not (build.partial / name / "fold.json").is_file():
-            old = open_artifact(finished).path / name
-            for file in sorted(old.rglob("*")):
-                if file.is_file():
-                    link_or_copy(file, build.partial / name / file.relative_to(old))
 
 
 def _write_trained_on(

@@ -78,3 +78,17 @@ def test_dates_are_written_by_the_stretch(tmp_path: Path) -> None:
     data = row_dates.to_json(datings)
     assert len(data) < 500
     assert row_dates.from_json(json.loads(data)) == datings
+
+
+def test_damaged_dates_are_said_and_every_row_counts_as_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Delivered once too often is better than never."""
+    path = tmp_path / "predictions"
+    _make(path, {"a": "1", "b": "1"}, "first")
+    file = path / row_dates.FILE
+    file.write_bytes(file.read_bytes().replace(b'"first"', b'"firsd"'))
+    made = _make(path, {"a": "1", "b": "1", "c": "1"}, "second")
+    assert f"{file} is not the file that its manifest describes" in capsys.readouterr().err
+    assert made.manifest["counts"]["kept"] == 2
+    assert _runs(path) == {"a": "second", "b": "second", "c": "second"}

@@ -63,6 +63,24 @@ def test_names_that_differ_by_leading_zeros_are_hinted_at(tmp_path: Path) -> Non
     assert "00007.jpg has other leading zeros" in str([row["detail"] for row in listed(tmp_path).rows])
 
 
+@pytest.mark.parametrize("cell", [" a.jpg", "a.jpg", "photos/ a.jpg", "photos/a", "ward /photos/ a.jpg"])
+def test_blanks_around_a_file_name_do_not_matter(tmp_path: Path, cell: str) -> None:
+    root = tmp_path / "ward "
+    photo(root / "photos" / " a.jpg")
+    hospital(root, f'"{cell}",')
+    assert ("photos/ a.jpg", None) in outcome(root).values()
+
+
+def test_two_files_that_differ_in_blanks_are_told_apart_by_nobody(tmp_path: Path) -> None:
+    photo(tmp_path / "a.jpg")
+    photo(tmp_path / " a.jpg", 1)
+    photo(tmp_path / "b.jpg", 2)
+    hospital(tmp_path, '" a.jpg",', "b.jpg,")
+    rows = outcome(tmp_path)
+    assert rows["a"][1] == "image_ambiguous"
+    assert rows["b"] == ("b.jpg", None)
+
+
 def test_copies_are_one_picture_and_others_of_that_name_are_not(tmp_path: Path) -> None:
     for number in (1, 2):
         photo(tmp_path / "one" / f"ISIC_{number}.jpg", number)

@@ -217,6 +217,10 @@ def test_a_damaged_or_foreign_checkpoint_is_left_aside_and_that_is_said(tmp_path
     content[-1] ^= 1
     state.write_bytes(content)
     assert "is damaged" in again(wider, seed=5, train_rows=range(9))
+    values = json.loads((folder / checkpoint.CHECKPOINT).read_text())
+    values["progress"]["best_score"] = 0.5
+    (folder / checkpoint.CHECKPOINT).write_text(json.dumps(values))
+    assert "checkpoint.json is damaged" in again(wider, seed=5, train_rows=range(9))
     (folder / checkpoint.CHECKPOINT).write_text("{")
     assert "starting anew" in again(wider, seed=5, train_rows=range(9))
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from written_artifacts import Said
 
 from skinkit.console import Console
 from skinkit.errors import CaseError, ConfigError, InputError
@@ -490,11 +491,14 @@ def test_embeddings_are_remembered_and_survive_damage(tmp_path: Path) -> None:
     for pixels, vector in first.items():
         assert vector.dtype == np.float16
         np.testing.assert_array_equal(again[pixels], vector)
-    (file,) = (tmp_path / "store").iterdir()
-    file.write_bytes(file.read_bytes()[:100])
-    mended, _ = embed(module, given, store, device="cpu", console=QUIET)
-    assert sum(module.sizes) == 18
-    assert all(np.array_equal(mended[p], v) for p, v in first.items())
+    for seen, end in ((18, b""), (27, b"\x7f")):  # cut, and one byte changed
+        (file,) = (tmp_path / "store").iterdir()
+        file.write_bytes(file.read_bytes()[:-1] + end)
+        said = Said()
+        mended, _ = embed(module, given, store, device="cpu", console=said)
+        assert sum(module.sizes) == seen
+        assert "1 files of kept embeddings are damaged" in said.text.getvalue()
+        assert all(np.array_equal(mended[p], v) for p, v in first.items())
 
 
 def test_a_killed_run_keeps_what_was_seen(tmp_path: Path) -> None:
