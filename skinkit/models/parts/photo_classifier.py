@@ -170,6 +170,9 @@ class PhotoClassifier(Network, nn.Module):
         r = self.config.recipe
         names = self.backbone_names(self.config)
         rates = {f"{name}.": r.learning_rate for name in names} if r.head_learning_rate else {}
+        if r.layer_decay < 1:
+            of_nets = {name: recipe.layer_rates(getattr(self, name), r.learning_rate, r.layer_decay) for name in names}
+            rates |= {f"{name}.net.{of}": rate for name, of_net in of_nets.items() for of, rate in of_net.items()}
         whole = recipe.phase("all", self.config, learning_rate=r.head_learning_rate or r.learning_rate, rates=rates)
         head = replace(
             whole, name=HEAD, epochs=r.head_epochs, rates={}, patience=0, candidates=1.0, averaged=0, snapshot_every=0
@@ -380,5 +383,7 @@ def _check(config: PhotoConfig) -> None:
             "give --settings recipe.frozen_stages=3 recipe.frozen_statistics=true, or cached_views=0",
         )
     wrong += [] if 0 <= r.balanced <= 1 else [f"recipe.balanced = {r.balanced}"]
+    if not 0 < r.layer_decay <= 1:
+        raise ConfigError(f"recipe.layer_decay = {r.layer_decay}", "above 0 to 1", "0.75 is usual; 1 leaves it out")
     if wrong:
         raise ConfigError(", ".join(wrong), "shares, 0 to below 1 (balanced to 1)", "correct the settings")
