@@ -137,6 +137,7 @@ def test_blocks_are_left_out_in_training_the_higher_the_more_often() -> None:
         ({"layer_decay": 0.0}, "layer_decay = 0.0"),
         ({"synthetic_share": 1.5}, "synthetic_share = 1.5"),
         ({"backbone": "resnet18"}, "resnet18"),
+        ({"cached_views": 2, "frozen_stages": 2, "frozen_statistics": True}, "cached_views = 2"),
     ],
 )
 def test_what_cannot_be_built_is_refused(settings: dict[str, Any], found: str) -> None:

@@ -110,6 +110,12 @@ class PhotoClassifier(Network, nn.Module):
         seen_px = self.picture(torch.zeros(1, 3, config.side_px, config.side_px)).shape[-1]
         for name in self.backbone_names(config):
             self.add_module(name, Backbone(config.backbone, seen_px))
+        if config.recipe.cached_views and any(len(set(backbone.strides)) == 1 for backbone in self.backbones):
+            raise ConfigError(
+                f"recipe.cached_views = {config.recipe.cached_views} with the backbone {config.backbone}",
+                "a backbone whose stages read one another's maps, not tokens",
+                "give --settings recipe.cached_views=0",
+            )
         self.last = nn.Identity()
         self.resting = False
         self.columns = sizes.columns.get("attributes", 0)
