@@ -32,6 +32,14 @@ from skinkit.models.parts.protocol import Phase  # noqa: E402
 SMALL: dict[str, dict[str, Any]] = {
     **{name: {"side_px": 32} for name in ("concat", "metablock", "metanet", "pundhir", "hybrid_resnet50")},
     **{name: {"side_px": 32} for name in ("derma_calibra", "derma_calibra_released")},
+    "mae": {
+        "backbone": "timm/vit_patch8_32x4x2",
+        "side_px": 32,
+        "decoder_width": 16,
+        "decoder_depth": 1,
+        "decoder_heads": 2,
+    },
+    "vit": {"backbone": "timm/deit_tiny_patch16_224", "side_px": 32},
     "mask_rcnn": {"side_px": 64, "rois": 4, "proposals": 20},
     "soft_attention": {"side_px": 64, "backbone": "resnet18"},  # of a single place attention learns nothing
     "soft_attention_crop": {"side_px": 96, "seen_px": 64, "backbone": "resnet18"},

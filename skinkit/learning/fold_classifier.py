@@ -24,11 +24,11 @@ from skinkit.artifacts.files import write_atomic
 from skinkit.errors import CaseError
 from skinkit.learning import forward, trained, untrained
 from skinkit.learning.fold_network import Training, forget, train, with_replay
-from skinkit.learning.rows import DevelopmentRows, Replay, truth_of
+from skinkit.learning.rows import DevelopmentRows, Replay, drawn, truth_of
 from skinkit.models.parts import protocol
 from skinkit.models.parts.protocol import Estimator, Labelled, Model, Network, Objective, Sizes
 from skinkit.models.parts.weights import Start
-from skinkit.schemas import REPLAYED, UNUSED
+from skinkit.schemas import REPLAYED, SYNTHETIC_COHORT, UNUSED
 from skinkit.stats import metrics
 from skinkit.stats.calibration import Isotonic, conformal_level
 from skinkit.stats.encoders import ZEROS, Encoder, Standardiser
@@ -232,26 +232,34 @@ def _effective_prior(
 
 @dataclass(frozen=True)
 class _Prepared:
-    """What a network learns from, as it reads it: encoded and standardised by these rows, and what it is built for."""
+    """What a network learns from, as it reads it: encoded and standardised by these rows, and what it is built for.
+
+    Attributes:
+        shown: the rows that an epoch sees once.
+        beside: those that it draws as well.
+    """
 
     encoder: Encoder
     radiomics: Standardiser
     arrays: Mapping[str, np.ndarray]
     examples: Examples
     sizes: Sizes
+    shown: np.ndarray
+    beside: Replay | None
 
 
 def _prepared(
-    fold: int, material: FoldInputs, settings: Any, learnt: np.ndarray, synthetic: np.ndarray, replay: Replay | None
+    fold: int, material: FoldInputs, model: type[Network], settings: Any, learnt: np.ndarray, replay: Replay | None
 ) -> _Prepared:
     """Scalers are fitted to the real rows; the loss also sees synthetic and replayed ones, so its classes count all."""
-    shown = np.concatenate([learnt, synthetic])
+    synthetic = material.rows.learnt_synthetic(fold)
+    shown, beside = drawn(learnt, synthetic, settings.recipe.synthetic_share, replay)
     encoder, radiomics = material.fitted_scalers(fold, learnt)
     arrays = trained.batch_of(material.rows.frame, encoder, radiomics)
     sizes = Sizes(
         answers=material.classes.classes,
         columns={name: values.shape[1] for name, values in arrays.items()},
-        class_counts=_class_counts(material, settings, shown, replay),
+        class_counts=_class_counts(material, settings, model.synthetic_weight(settings), shown, beside),
         attributes=encoder.attributes,
         unknown=encoder.unknown,
         tasks={name: classes.classes for name, classes in material.tasks.items()},
@@ -259,37 +267,44 @@ def _prepared(
         cohorts=material.cohorts,
     )
     assert material.examples is not None
-    beside = material.teacher(fold, with_replay(learnt, replay)) if material.teacher is not None else {}
+    taught = material.teacher(fold, with_replay(learnt, replay)) if material.teacher is not None else {}
     examples = material.examples.with_arrays(
         arrays,
         classes=material.labels,
         truths=material.truths,
-        beside=beside,
+        beside=taught,
         cohorts=material.cohort_numbers,
         possible=material.possible,
     )
-    return _Prepared(encoder, radiomics, arrays, examples, sizes)
+    return _Prepared(encoder, radiomics, arrays, examples, sizes, shown, beside)
 
 
-def _class_counts(material: FoldInputs, settings: Any, shown: np.ndarray, replay: Replay | None) -> tuple[float, ...]:
-    """Rows of each class as often as an epoch draws them, where it draws cohorts equally or replays earlier ones."""
-    counts: tuple[float, ...] = _counts(material.labels[shown], material.classes)
+def _class_counts(
+    material: FoldInputs, settings: Any, weight: float, shown: np.ndarray, beside: Replay | None
+) -> tuple[float, ...]:
+    """Rows of each class as often as an epoch draws them; a synthetic image counts with its weight in the loss."""
+
+    def counted(rows: np.ndarray) -> np.ndarray:
+        names = material.rows.frame["cohort"].iloc[rows].astype(str)
+        weights = None if weight == 1 else np.where(names.str.startswith(SYNTHETIC_COHORT), weight, 1.0)
+        return np.bincount(material.labels[rows], weights, minlength=len(material.classes.classes))
+
+    counts: tuple[float, ...] = tuple(counted(shown).tolist())
     if _strata(material, settings) is not None and settings.recipe.balanced:
         of = [shown[material.cohort_numbers[shown] == k] for k in np.unique(material.cohort_numbers[shown])]
-        shares = [np.array(_counts(material.labels[rows], material.classes)) / len(rows) for rows in of]
+        shares = [counted(rows) / len(rows) for rows in of]
         balanced, whole = settings.recipe.balanced, np.array(counts)
         mixed = (1 - balanced) * whole + balanced * len(shown) * np.mean(shares, axis=0)
         counts = tuple(float(n) for n in mixed)
-    if replay is None:
+    if beside is None:
         return counts
-    again = material.drawn_again(replay, len(shown)).tolist()
-    return tuple(n + drawn for n, drawn in zip(counts, again, strict=True))
+    again = (beside.beside(len(shown)) * counted(np.array(beside.rows)) / len(beside.rows)).tolist()
+    return tuple(n + more for n, more in zip(counts, again, strict=True))
 
 
 def _strata(material: FoldInputs, settings: Any) -> np.ndarray | None:
     """(rows,) cohort of each row, where draws are balanced over these; None for classes."""
-    by = getattr(settings.recipe, "balanced_by", "class")
-    return material.cohort_numbers if by == "cohort" else None
+    return material.cohort_numbers if settings.recipe.strata() == "cohort" else None
 
 
 def _numbers(values: torch.Tensor | None) -> np.ndarray | None:
@@ -308,8 +323,7 @@ def fit_network(
     rows, labels = material.rows, material.labels
     train_rows, validation = rows.part(fold, "train"), rows.part(fold, "validation")
     synthetic, replay = rows.learnt_synthetic(fold), material.replayed(fold)
-    shown = np.concatenate([train_rows, synthetic])
-    prepared = _prepared(fold, material, settings, train_rows, synthetic, replay)
+    prepared = _prepared(fold, material, model, settings, train_rows, replay)
 
     def score(answers: Mapping[str, np.ndarray], positions: np.ndarray) -> dict[str, float]:
         probability = metrics.softmax(answers[protocol.DIAGNOSIS], 1.0)
@@ -327,8 +341,10 @@ def fit_network(
         return {"mean_macro_auroc": float(np.mean(areas)), **figures}
 
     places: dict[str, Any] = {"start": start, "training": training, "folder": folder, "objective": material.objective}
-    places |= {"replay": replay, "strata": _strata(material, settings)}
-    network, course = train(model, settings, prepared.sizes, prepared.examples, shown, validation, score, **places)
+    places |= {"replay": prepared.beside, "strata": _strata(material, settings)}
+    network, course = train(
+        model, settings, prepared.sizes, prepared.examples, prepared.shown, validation, score, **places
+    )
     answers = forward.answers(network, prepared.examples, validation, seen=True, label="validating", **training.passes)
     scores = answers.get(protocol.DIAGNOSIS, np.zeros((0, len(prepared.sizes.answers))))
     prior = _numbers(network.effective_class_prior())
@@ -378,15 +394,15 @@ def _fit_finally(
     """
     rows, folder = material.rows, fold / trained.FINAL_FOLDER
     every = np.sort(rows.split.loc[~rows.split["part"].isin((REPLAYED, UNUSED)), "row"].to_numpy(dtype=int))
-    synthetic, replay = rows.learnt_synthetic(0), material.replayed(0)
+    replay = material.replayed(0)
     final = model.final_config(settings)
-    prepared = _prepared(0, material, final, every, synthetic, replay)
+    prepared = _prepared(0, material, model, final, every, replay)
     network, course = train(
         model,
         final,
         prepared.sizes,
         prepared.examples,
-        np.concatenate([every, synthetic]),
+        prepared.shown,
         np.zeros(0, dtype=int),
         lambda *_: {},
         start=start,
@@ -395,7 +411,7 @@ def _fit_finally(
         checkpoint=fold.with_name(f"{fold.name}.{trained.FINAL_FOLDER}"),
         strata=_strata(material, final),
         objective=material.objective,
-        replay=replay,
+        replay=prepared.beside,
     )
     _write(folder, prepared.encoder, prepared.radiomics, about)
     learnt = with_replay(rows.part(0, "train"), replay)

@@ -105,9 +105,11 @@ def train(
     network = model.build(settings, sizes)
     network.answers_in = training.arithmetic.answers
     source = _started(network, start)
-    _refuse_lacking(network, objective or network.objective(), examples)
+    chosen = objective or network.objective()
+    _refuse_lacking(network, chosen, examples)
     parameters = sum(p.numel() for p in network.parameters())
     training.console.info(f"    {parameters:,} parameters, which start from {source}")
+    chosen.prepare(network, {name: values.shape[1] for name, values in examples.beside.items()})
     trained = fit(
         network,
         examples,
@@ -124,6 +126,7 @@ def train(
         objective=objective,
         replay=replay,
     )
+    chosen.finish(network)
     write_state(folder / NETWORK, network.state_dict())
     history = pd.DataFrame(trained.history)
     history.to_parquet(folder / HISTORY, index=False)
@@ -138,10 +141,12 @@ def train(
 
 def _refuse_lacking(network: Network, objective: Objective, examples: Examples) -> None:
     """Refuse, with :class:`ConfigError`, a loss that reads what no other model was named for."""
-    read = {*objective.BESIDE, *({TEACHER} & {*network.READS})}
+    read = {*objective.reads(), *({TEACHER} & {*network.READS})}
     if lacking := sorted(read - {*examples.beside}):
         raise ConfigError(
-            f"a loss that reads {listed(lacking)}", "the trained model that answers it", f"give --{lacking[0]} NAME"
+            f"a loss that reads {listed(lacking)}",
+            "the trained model that answers it",
+            f"give --{TEACHER} NAME, and --objective where the loss reads more than its answers",
         )
 
 

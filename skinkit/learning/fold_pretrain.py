@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from skinkit.artifacts.artifact import Artifact
@@ -17,7 +16,7 @@ from skinkit.learning.examples import Examples
 from skinkit.learning.fold_network import Training, train, write_fold, write_state
 from skinkit.learning.fold_segmenter import strata
 from skinkit.learning.pack import checked, refuse_other_task
-from skinkit.learning.rows import DevelopmentRows
+from skinkit.learning.rows import DevelopmentRows, drawn
 from skinkit.learning.trained import BACKBONE, FOLD, NETWORK
 from skinkit.models.parts.protocol import Network, Objective, Sizes
 from skinkit.models.parts.weights import OF_MODEL, Start, lineage, trained_further
@@ -40,8 +39,9 @@ def fit_pretraining(
     The loss on the validation rows decides the epoch; without such rows the last epoch is kept.
     """
     synthetic = rows.learnt_synthetic(fold)
-    train_rows, validation = np.concatenate([rows.part(fold, "train"), synthetic]), rows.part(fold, "validation")
-    places: dict[str, Any] = {"start": start, "training": training, "folder": folder}
+    train_rows, beside = drawn(rows.part(fold, "train"), synthetic, settings.recipe.synthetic_share)
+    validation = rows.part(fold, "validation")
+    places: dict[str, Any] = {"start": start, "training": training, "folder": folder, "replay": beside}
     places |= {"strata": strata(rows), "objective": objective}
     sizes = Sizes((), cohorts=tuple(sorted(set(rows.frame["cohort"])))) if model.LABELLED else Sizes(())
     network, course = train(model, settings, sizes, examples, train_rows, validation, None, **places)
@@ -54,7 +54,7 @@ def fit_pretraining(
 # ----------------------------------------------------------------------------------------- starting from one
 
 
-def start_from(artifact: Artifact, name: str, kind: str = "") -> Start:
+def start_from(artifact: Artifact, name: str, kind: str = "", backbone: str = "") -> Start:
     """The backbones of a pretraining, or the networks of a classifier, one per fold; every file is hashed again.
 
     Args:
@@ -62,15 +62,23 @@ def start_from(artifact: Artifact, name: str, kind: str = "") -> Start:
         name: how it is called in the workspace.
         kind: the classifier that starts from it, which may be trained further from one of its own kind; empty for
             other models.
+        backbone: of the network that starts from a pretraining; empty where it has none.
 
     Raises:
-        InputError: it is a model of another task or kind.
+        InputError: it is a model of another task or kind, or has another backbone.
         RefusedError: a file of it is missing or is not what was written.
     """
     about = checked(artifact).json("model.json")
     whole = bool(kind) and trained_further(about)
     if not whole:
         refuse_other_task(about, "pretrain", name)
+        theirs = about["settings"].get("backbone", "")
+        if backbone and theirs and theirs != backbone:  # of one shape they may still see colours otherwise
+            raise InputError(
+                f"{name} was trained as {theirs}, and {backbone} is to start from it",
+                "one backbone",
+                f"give --settings backbone={theirs}, or other --weights",
+            )
     elif about["model"] != kind:
         raise InputError(
             f"{name} is a {about['model']}, and a {kind} is to start from it",

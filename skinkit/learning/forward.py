@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,19 +19,14 @@ from skinkit.learning.examples import Examples, Pictures, RowIndices, as_input, 
 from skinkit.learning.examples import Photo as Photo
 from skinkit.learning.memory import keep_freed
 from skinkit.learning.precision import answers_in, autocast
+from skinkit.models.parts.objectives import pooled
 from skinkit.models.parts.protocol import DIAGNOSIS, SEEN, Embedder, Network
-
-if TYPE_CHECKING:
-    import torch
-
 
 Item = TypeVar("Item")
 Prepared = TypeVar("Prepared")
 Answer = TypeVar("Answer")
 
 _BATCH = {"cpu": 4, "cuda": 32}
-_WIDEST = 4096
-"""Maximum length of the pooled encoding of a photo."""
 
 
 # -------------------------------------------------------------------------------------------------- the forward
@@ -108,7 +103,7 @@ def run(
             inputs = as_input(examples.stacked(part, pictures), device)
             if seen:
                 encoded = module.encode(inputs)
-                logits_of = {**module.head(encoded, inputs), SEEN: _pooled(encoded)}
+                logits_of = {**module.head(encoded, inputs), SEEN: pooled(encoded)}
             else:
                 logits_of = network.answer(inputs)
             arrays = {name: logits.float().cpu().numpy() for name, logits in logits_of.items()}
@@ -116,16 +111,6 @@ def run(
 
     positions = [int(row) for row in rows]
     yield from _in_batches(positions, examples.tried, answered, batch or _BATCH[device], console, label)
-
-
-def _pooled(encoded: torch.Tensor) -> torch.Tensor:
-    """(n, width) encoding of n pictures: maps are averaged over positions, other shapes over neighbouring values."""
-    import torch.nn.functional as functional
-
-    if encoded.ndim == 4:
-        return encoded.mean((2, 3))
-    flat = encoded.flatten(1).float()
-    return functional.adaptive_avg_pool1d(flat[:, None], min(flat.shape[1], _WIDEST))[:, 0]
 
 
 def head_answers(

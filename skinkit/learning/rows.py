@@ -209,6 +209,33 @@ class Replay:
         return round(own * self.share / (1 - self.share))
 
 
+def drawn(
+    photos: np.ndarray, synthetic: np.ndarray, share: float, replay: Replay | None = None
+) -> tuple[np.ndarray, Replay | None]:
+    """The rows that an epoch sees once, and those that it draws beside them.
+
+    Args:
+        photos: positions of the training rows.
+        synthetic: of the synthetic images of the fold.
+        share: of these among the draws; 0 sees each once, 1 sees them alone.
+        replay: of an earlier training, only where ``share`` is 0.
+
+    Raises:
+        InputError: no synthetic image where nothing else is to be seen.
+    """
+    if share == 1:
+        if not len(synthetic):
+            raise InputError(
+                "a fold without synthetic images, which is to learn from these alone",
+                "some in every fold",
+                "run 'skinkit synthesise' for this split, or give --settings recipe.synthetic_share=0.5",
+            )
+        return synthetic, None
+    if share and len(synthetic):
+        return photos, Replay(tuple(synthetic.tolist()), share)
+    return np.concatenate([photos, synthetic]), replay
+
+
 def truth_of(frame: pd.DataFrame, classes: ClassSet) -> tuple[np.ndarray, dict[str, int]]:
     """(n,) int64 class index of each row, -1 where it is unknown, and the values without a class -> rows.
 

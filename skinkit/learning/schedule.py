@@ -15,6 +15,8 @@ from skinkit.learning.rows import Replay
 from skinkit.learning.state import Progress, TrainingJob, deciding
 from skinkit.models.parts.protocol import Phase
 
+_BETA1 = 0.9
+"""Of ``adam`` and ``adamw``."""
 _CLIMB_FROM = 25
 """``one_cycle`` begins at this part of the highest rate."""
 SCHEDULES = ("constant", "cosine", "one_cycle", "plateau")
@@ -143,7 +145,9 @@ def optimiser_of(module: Any, phase: Phase) -> torch.optim.Optimizer:
             groups.setdefault(rate, []).append(parameter)
     if not groups:
         raise ConfigError(f"phase {phase.name!r} trains no parameter", "at least one", "correct the network's enter()")
-    extra = {"momentum": phase.momentum} if phase.optimiser == "sgd" else {}
+    extra: dict[str, Any] = (
+        {"momentum": phase.momentum} if phase.optimiser == "sgd" else {"betas": (_BETA1, phase.beta2)}
+    )
     optimiser: torch.optim.Optimizer = OPTIMISERS[phase.optimiser](
         [{"params": parameters, "lr": rate} for rate, parameters in groups.items()],
         weight_decay=phase.weight_decay,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class FoldScores:
             validation rows; NaN likewise and where a fold had too few rows to tell.
         failed: row -> why one of its photos cannot be read.
         tasks: further task -> (folds, rows, classes) probabilities, as ``probability``.
+        encoded: where asked for, place of a fold -> (rows, width) what it makes of the photos, NaN as ``probability``.
     """
 
     probability: Floats
@@ -46,6 +47,7 @@ class FoldScores:
     unlike_training: Floats
     failed: Mapping[int, CaseError]
     tasks: Mapping[str, Floats]
+    encoded: Mapping[int, Floats] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -181,13 +183,21 @@ class Scorer:
         self._networks: dict[int, Network] = {}
         self._members = [Scorer(member, workspace, device, console) for member in model.members]
 
-    def scored(self, frame: pd.DataFrame, folds: Sequence[Sequence[int]], root: Path | Sequence[Path]) -> FoldScores:
+    def scored(
+        self,
+        frame: pd.DataFrame,
+        folds: Sequence[Sequence[int]],
+        root: Path | Sequence[Path],
+        *,
+        encoded: bool = False,
+    ) -> FoldScores:
         """What every fold that may answer says.
 
         Args:
             frame: fused rows.
             folds: of each row, the folds that may answer.
             root: of the cohort's files, or of each row's cohort.
+            encoded: whether to keep what they make of the photos, of a model that reads some.
         """
         probability = np.full((len(self.model.folds), len(frame), len(self.model.classes.classes)), np.nan)
         uncertainty = {name: np.full(probability.shape[:2], np.nan) for name in UNCERTAINTIES}
@@ -195,19 +205,24 @@ class Scorer:
         tasks = {
             name: np.full((*probability.shape[:2], len(of.classes)), np.nan) for name, of in self.model.tasks.items()
         }
+        kept: dict[int, Floats] = {}
         turns, failed = self._turns([frame], folds, root)
         for turn in turns:
             novelty = Novelty.load(self.model.folder(turn.fold))
-            for part in turn.answers([frame], failed, encoded=novelty is not None):
+            for part in turn.answers([frame], failed, encoded=encoded or novelty is not None):
                 self._refuse_misfit(turn, part)
                 probability[turn.index, part.rows] = np.exp(part.scores[0])
+                if encoded:
+                    photo = part.inputs["image"]
+                    of_fold = kept.setdefault(turn.index, np.full((len(frame), photo.shape[1]), np.nan))
+                    of_fold[part.rows] = photo
                 for name, of_task in tasks.items():
                     of_task[turn.index, part.rows] = np.exp(turn.fold.tasks[name].calibrated(part.beside[name]))
                 for name in part.beside.keys() & uncertainty:
                     uncertainty[name][turn.index, part.rows] = part.beside[name]
                 if novelty is not None:
                     unlike[turn.index, part.rows] = novelty.percentile(_compared(part.inputs, novelty))
-        return FoldScores(probability, uncertainty, unlike, failed, tasks)
+        return FoldScores(probability, uncertainty, unlike, failed, tasks, kept)
 
     def altered(
         self, frames: Sequence[pd.DataFrame], folds: Sequence[Sequence[int]], root: Path

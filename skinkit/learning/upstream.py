@@ -21,7 +21,7 @@ from skinkit.errors import ConfigError, InputError, RefusedError, listed
 from skinkit.learning.rows import DevelopmentRows
 from skinkit.learning.scorer import Scorer, in_chunks, log_answers
 from skinkit.learning.trained import Classifier, open_classifier, temperature_prior
-from skinkit.models.parts.protocol import DIAGNOSIS
+from skinkit.models.parts.protocol import DIAGNOSIS, SEEN
 from skinkit.schemas import LEARNT
 from skinkit.taxonomy import ClassSet
 
@@ -60,7 +60,9 @@ class Upstream:
         shares = temperature_prior(about)
         return np.array([shares.get(code, 0.0) for code in self.classifier.classes.classes], dtype=np.float64)
 
-    def answers(self, fold: int, frame: pd.DataFrame, rows: np.ndarray, roots: Sequence[Path]) -> dict[str, np.ndarray]:
+    def answers(
+        self, fold: int, frame: pd.DataFrame, rows: np.ndarray, roots: Sequence[Path], *, encoded: bool = False
+    ) -> dict[str, np.ndarray]:
         """What one fold says of some rows.
 
         Args:
@@ -68,20 +70,34 @@ class Upstream:
             frame: n fused rows, numbered from 0.
             rows: positions in it.
             roots: (n,) of each row's cohort.
+            encoded: whether to add what it makes of the photos (:meth:`check_encodes`).
 
         Returns:
-            Task -> (n, classes) log-probabilities with the fold's temperature; NaN in all other rows and in those whose
-            photo it cannot read.
+            Task -> (n, classes) log-probabilities with the fold's temperature, and with ``encoded`` ``seen``, (n,
+            width); NaN in all other rows and in those whose photo it cannot read.
         """
         place = [each.number for each in self.classifier.folds].index(fold)
         sizes = {DIAGNOSIS: self.classifier.classes, **self.classifier.tasks}
         out = {task: np.full((len(frame), len(of.classes)), np.nan) for task, of in sizes.items()}
         for part in in_chunks(frame.iloc[rows]):
             at = part.index.to_numpy()
-            scored = self._scorer.scored(part.reset_index(drop=True), [(fold,)] * len(part), [roots[row] for row in at])
+            scored = self._scorer.scored(
+                part.reset_index(drop=True), [(fold,)] * len(part), [roots[row] for row in at], encoded=encoded
+            )
+            for of_fold in scored.encoded.values():
+                out.setdefault(SEEN, np.full((len(frame), of_fold.shape[1]), np.nan))[at] = of_fold
             for task, probability in {DIAGNOSIS: scored.probability, **scored.tasks}.items():
                 out[task][at] = log_answers(probability[place])
         return out
+
+    def check_encodes(self, role: str) -> None:
+        """Refuse, with :class:`ConfigError`, one that makes nothing of photos that another could learn."""
+        if not (self.classifier.is_network or self.classifier.reads_photos):
+            raise ConfigError(
+                f"the {role} {self.name} is a {self.classifier.about['model']}, which reads no photo",
+                "a network, or another model of photos, where objective.features is above 0",
+                "give --settings objective.features=0, or choose another one",
+            )
 
     def check(self, role: str, rows: DevelopmentRows, classes: ClassSet, fused: str) -> None:
         """Refuse one that cannot answer for these rows and classes, or has learnt from validation rows.

@@ -143,6 +143,7 @@ def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:
     if config.teacher and not config.objective and protocol.TEACHER not in model.READS:
         config = replace(config, objective="distillation")
     _check_objective(config)
+    _check_synthetic_share(config)
     classes = config.classes or workspace.defaults["classes"]
     tasks = tuple(tasks_of(config.tasks or recorded.get("tasks", ()), classes, workspace.root))
     if tasks and not model.TASKS:
@@ -322,6 +323,23 @@ def _check_objective(config: Config) -> None:
     if protocol.TEACHER in objective.BESIDE and not config.teacher:
         raise ConfigError(
             f"--objective {config.objective} without a teacher", "--teacher NAME, a trained classifier", "give it"
+        )
+    if protocol.TEACHER in objective.BESIDE and issubclass(model, Network) and model.mixed(model_settings(config)):
+        raise ConfigError(
+            f"a teacher for {config.model}, which mixes photos, while the teacher answers for photos as they are",
+            "photos as they are",
+            "give --settings mixup=0",
+        )
+
+
+def _check_synthetic_share(config: Config) -> None:
+    """Refuse a share of images that there are none of, or beside a replay, which says otherwise what is drawn."""
+    share = all_settings(config).get("recipe", {}).get("synthetic_share", 0.0)
+    if share and (config.replay or not config.synthetic):
+        raise ConfigError(
+            f"recipe.synthetic_share = {share:g} " + ("with --replay" if config.replay else "without --synthetic"),
+            "synthetic images, and one share of the draws",
+            "give --synthetic NAME and leave --replay out, or leave the setting out",
         )
 
 

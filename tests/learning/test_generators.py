@@ -33,11 +33,13 @@ from skinkit.commands import list as list_command
 from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.images.decode import read_rgb
 from skinkit.images.identity import pixel_sha256
-from skinkit.learning import trained
+from skinkit.learning import rows, trained
 from skinkit.learning.examples import shrunk
 from skinkit.learning.fold_classifier import SPREAD
+from skinkit.learning.schedule import groups_of
 from skinkit.learning.trained import NETWORK as NETWORK_FILE
 from skinkit.models import Generator, LabelledPhotos
+from skinkit.models.parts.protocol import Phase
 from skinkit.pipeline import Pipeline
 from skinkit.stats import metrics
 from skinkit.workspace import Ref, Workspace, load_workspace
@@ -667,6 +669,73 @@ def test_beside_a_teacher_they_count_by_their_class(fed: Workspace) -> None:
         assert fold["n_synthetic"] == 16
         history = pd.read_parquet(taught.path / f"fold_{fold['fold']}" / "history.parquet")
         assert np.isfinite(history["train_loss"]).all()
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_their_share_of_the_draws_is_the_one_asked_for(fed: Workspace, share: float) -> None:
+    """Every photo once and synthetic images beside them; the prior counts each class as often as it is drawn."""
+    options = {**FEW, "synthetic": "colours", "settings": (f"recipe.synthetic_share={share}",)}
+    made = make(fed, "train", **options, name="mixed")
+    for fold, without in zip(made.json("model.json")["folds"], model(fed, "plain").table()["fold"], strict=True):
+        assert fold["fold"] == without
+        real = read_table(made.path / "trained_on.parquet").query(f"fold == {without} and part == 'train'")
+        n_photos = int((real["cohort"] == "clinic").sum())
+        labels = open_artifact(fed.path(Ref("fused", "clinic", "truth"))).table().set_index("case_id")["diagnosis"]
+        codes = {"nevus": "NEV", "melanoma": "MEL", "basal_cell_carcinoma": "BCC"}
+        drawn = dict.fromkeys(codes.values(), 0.0)
+        if share < 1:
+            for case in real.loc[real["cohort"] == "clinic", "case_id"]:
+                drawn[codes[labels[case]]] += 1
+        beside = 16 if share == 1 else round(n_photos * share / (1 - share))
+        for code, n in {"BCC": 4, "MEL": 8, "NEV": 4}.items():
+            drawn[code] += beside * n / 16
+        total = sum(drawn.values())
+        prior = fold["effective_class_prior"]
+        assert {code: prior[code] for code in drawn} == pytest.approx({code: n / total for code, n in drawn.items()})
+
+
+def test_an_epoch_sees_every_photo_once_and_the_share_of_images() -> None:
+    photos, synthetic = np.arange(30), np.arange(30, 40)
+    shown, beside = rows.drawn(photos, synthetic, 0.5)
+    phase = Phase("all", 1, batch=8)
+    seen = [row for group in groups_of(shown.tolist(), phase, (0, 0, 1), 1, replay=beside) for row in group]
+    assert sorted(row for row in seen if row < 30) == list(range(30))
+    assert len(seen) == 60
+    once, nothing = rows.drawn(photos, synthetic, 0.0)
+    assert nothing is None
+    assert once.tolist() == list(range(40))
+    alone, nothing = rows.drawn(photos, synthetic, 1.0)
+    assert nothing is None
+    assert alone.tolist() == synthetic.tolist()
+    with pytest.raises(InputError):
+        rows.drawn(photos, synthetic[:0], 1.0)
+
+
+def test_images_count_in_the_prior_as_much_as_in_the_loss(fed: Workspace) -> None:
+    small = ("backbone=timm/vit_patch8_16x4x2", "side_px=32", "recipe.epochs=1", "recipe.batch=8")
+    options = {"model": "vit", "weights": "none", "synthetic": "colours"}
+    made = make(fed, "train", **options, name="light", settings=(*small, "synthetic_weight=0.25"))
+    whole = make(fed, "train", **options, name="whole", settings=small)
+    for light, full in zip(made.json("model.json")["folds"], whole.json("model.json")["folds"], strict=True):
+        n_photos = light["n_train"]
+        of_photos = {code: full["effective_class_prior"][code] * (n_photos + 16) for code in ("BCC", "MEL", "NEV")}
+        for code, images_ in {"BCC": 4, "MEL": 8, "NEV": 4}.items():
+            expected = (of_photos[code] - images_ + images_ / 4) / (n_photos + 4)
+            assert light["effective_class_prior"][code] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_masked_autoencoder_learns_from_photos_images_or_both(fed: Workspace, share: float) -> None:
+    make(fed, "split", over="all")
+    make(fed, "train", model="class_colours", name="every", split="all")
+    make(fed, "synthesise", model="every", per_class=4)
+    tiny = ["backbone=timm/vit_patch8_16x4x2", "side_px=32", "decoder_width=16", "decoder_depth=1", "decoder_heads=2"]
+    settings = (*tiny, "recipe.epochs=1", "recipe.batch=8", f"recipe.synthetic_share={share}")
+    trained = make(fed, "train", model="mae", name="filled", synthetic="every", settings=settings)
+    assert [fold["n_synthetic"] for fold in trained.json("model.json")["folds"]] == [12, 12]
+    alone = make(fed, "train", model="mae", name="photos", settings=(*tiny, "recipe.epochs=1", "recipe.batch=8"))
+    one, other = (load_torch(each.path / "fold_0" / NETWORK_FILE) for each in (trained, alone))
+    assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
 def test_a_pretraining_learns_from_them_too(fed: Workspace) -> None:

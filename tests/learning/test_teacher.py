@@ -19,6 +19,7 @@ from written_artifacts import make, model
 from skinkit.artifacts.artifact import open_artifact
 from skinkit.artifacts.tables import read_table
 from skinkit.errors import ConfigError, InputError, RefusedError
+from skinkit.learning.examples import Photo, shrunk
 from skinkit.learning.trained import NETWORK
 from skinkit.learning.upstream import Upstream
 from skinkit.models.logistic import Regression
@@ -71,6 +72,49 @@ def test_it_learns_another_thing_from_a_teacher_than_from_the_truth(workspace: W
     assert torch.equal(weights["alone"], weights["unheard"])
     assert not torch.equal(weights["alone"], weights["student"])
     assert not torch.equal(weights["student"], weights["taught"])
+
+
+def test_it_learns_what_its_teacher_makes_of_the_photo_too(workspace: Workspace) -> None:
+    """Of one width the two are compared as they are, of another through a map that is no part of the student."""
+    teacher = make(
+        workspace, "train", model="pooled_pixels", name="seeing", weights="none", settings=("recipe.epochs=2",)
+    )
+    of_teacher = {**STUDENT, "teacher": "seeing"}
+    make(workspace, "train", name="answers", **of_teacher)
+    make(workspace, "train", name="features", **of_teacher, settings=("objective.features=0.5",))
+    answers, features = network(workspace, "answers"), network(workspace, "features")
+    assert answers.keys() == features.keys() == load_file(teacher.path / "fold_0" / NETWORK).keys()
+    assert any(not torch.equal(answers[name], features[name]) for name in answers)
+    settings = model(workspace, "features").json("model.json")["objective"]["settings"]
+    assert settings == {"temperature": 4.0, "share": 0.5, "features": 0.5}
+    small = ("backbone=resnet18", "side_px=32", "recipe.epochs=1", "recipe.batch=8", "objective.features=0.5")
+    wider = {"model": "concat", "teacher": "seeing", "weights": "none", "attributes": "none"}
+    make(workspace, "train", name="wider", **wider, settings=small)
+    assert not [name for name in network(workspace, "wider") if "projection" in name]
+    assert (make(workspace, "predict", name="wider", cohorts=["jinan"]).table()["status"] == "ok").all()
+
+
+def test_a_teacher_that_reads_no_photo_has_none_to_give(workspace: Workspace) -> None:
+    with pytest.raises(ConfigError) as error:
+        make(workspace, "train", name="blind", **STUDENT, settings=("objective.features=0.5",))
+    assert "plain" in error.value.found
+    assert "reads no photo" in error.value.found
+
+
+def test_what_a_teacher_makes_of_photos_is_what_it_encodes(workspace: Workspace) -> None:
+    make(workspace, "train", model="pooled_pixels", name="seeing", weights="none")
+    fused = open_artifact(workspace.path(Ref("fused", "clinic", "truth"))).table().assign(cohort="clinic")
+    teacher = Upstream(model(workspace, "seeing"), "seeing", workspace.root, "cpu", written.Said())
+    roots = [workspace.cohort("clinic").root] * len(fused)
+    seen = teacher.answers(1, fused, np.array([1, 4]), roots, encoded=True)["seen"]
+    assert np.flatnonzero(~np.isnan(seen).any(axis=1)).tolist() == [1, 4]
+    of_fold = teacher.classifier.network(teacher.classifier.folds[1], "cpu").eval()
+    photo = np.asarray(
+        shrunk(Photo(fused["pixel_sha256"][4], roots[4] / fused["image_path"][4]).read(), of_fold.config.side_px)
+    )
+    with torch.no_grad():
+        encoded = of_fold.encode({"image": torch.from_numpy(photo.copy()).permute(2, 0, 1)[None].float() / 255})
+    assert np.allclose(seen[4], encoded.flatten().numpy(), atol=1e-5)
 
 
 def test_a_fold_reads_the_answers_of_the_same_fold_to_the_rows_asked_for(workspace: Workspace) -> None:

@@ -83,6 +83,80 @@ def test_distillation_weighs_the_teacher_of_every_shared_task_and_the_own_loss()
     assert float(objective.loss(Answering(), both)) == pytest.approx(0.25 * distance / 2 + 0.75 * 3, abs=1e-6)
 
 
+class Encoding(nn.Module):
+    """A classifier of two numbers that it makes of a photo, or of maps of them."""
+
+    def __init__(self, width: int = 2) -> None:
+        super().__init__()
+        self.passes = 0
+        self.register_buffer("reference_embedding", torch.zeros(width))
+
+    def encode(self, batch: Mapping[str, Any]) -> Any:
+        self.passes += 1
+        return batch["image"]
+
+    def head(self, seen: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
+        return {"diagnosis": seen[:, :2]}
+
+    def forward(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        return self.head(self.encode(batch), batch)
+
+    def loss(self, batch: Mapping[str, Any]) -> Any:
+        self(batch)
+        return torch.tensor(3.0)
+
+
+def test_the_feature_term_is_the_squared_distance_of_the_encodings() -> None:
+    nan = math.nan
+    batch = {
+        "image": torch.tensor([[1.0, 2.0], [0.0, 4.0], [9.0, 9.0]]),
+        "teacher": torch.zeros(3, 2),
+        "teacher_encoding": torch.tensor([[1.0, 5.0], [2.0, 4.0], [nan, nan]]),
+    }
+    network = Encoding()
+    plain, with_features = Distillation(share=0.0), Distillation(share=0.0, features=0.1)
+    for objective in (plain, with_features):
+        objective.prepare(network, {"teacher_encoding": 2})
+    assert not hasattr(network, "projection")  # of one width: P is the identity
+    assert float(plain.loss(network, batch)) == 3
+    network.passes = 0
+    assert float(with_features.loss(network, batch)) == pytest.approx(3 + 0.1 * (9 + 4) / 2)
+    assert network.passes == 1
+    assert "head" not in vars(network)
+    silent = {**batch, "teacher_encoding": torch.full((3, 2), nan)}
+    assert float(with_features.loss(network, silent)) == 3
+    assert plain.reads() == ("teacher",)
+    assert with_features.reads() == ("teacher", "teacher_encoding")
+
+
+def test_where_the_widths_differ_a_linear_map_is_learnt_beside_the_student() -> None:
+    torch.manual_seed(0)
+    network, objective = Encoding(), Distillation(share=0.0, features=0.5)
+    objective.prepare(network, {"teacher_encoding": 3})
+    p: Any = network.projection
+    p.weight.data = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    batch = {"image": torch.tensor([[1.0, 2.0]]), "teacher": torch.zeros(1, 2)}
+    batch["teacher_encoding"] = torch.tensor([[1.0, 1.0, 1.0]])
+    loss = objective.loss(network, batch)
+    assert float(loss.detach()) == pytest.approx(3 + 0.5 * (0 + 1 + 4))
+    loss.backward()
+    expected = 0.5 * 2 * torch.tensor([[0.0], [1.0], [2.0]]) @ torch.tensor([[1.0, 2.0]])
+    assert torch.allclose(p.weight.grad, expected)
+
+
+def test_maps_are_compared_by_their_mean_over_places() -> None:
+    network, objective = Encoding(), Distillation(share=0.0, features=1.0)
+    network.register_buffer("reference_embedding", torch.zeros(2, 3, 3))
+    objective.prepare(network, {"teacher_encoding": 2})
+    maps = torch.zeros(1, 2, 3, 3)
+    maps[0, 0, 0, 0] = 9.0
+    batch = {"image": maps, "teacher": torch.zeros(1, 2), "teacher_encoding": torch.tensor([[0.0, 2.0]])}
+    network.head = lambda seen, _: {"diagnosis": seen.mean((2, 3))}
+    assert float(objective.distance(torch.zeros(1, 2), torch.zeros(1, 2))) == 0
+    encoded = [maps]
+    assert float(objective.feature_distance(network, encoded, batch)) == pytest.approx(1 + 4)
+
+
 # ---------------------------------------------------------------------------------------------------- contrastive
 
 
@@ -146,6 +220,7 @@ def test_every_photo_hides_as_many_patches_each_whole() -> None:
         ("distillation", {"heat": 1.0}, "heat"),
         ("distillation", {"temperature": 0.0}, "temperature = 0.0"),
         ("distillation", {"share": 1.5}, "share = 1.5"),
+        ("distillation", {"features": -0.1}, "features = -0.1"),
         ("contrastive", {"temperature": -1.0}, "temperature = -1.0"),
         ("masked", {"share": 1.0}, "share = 1.0"),
         ("supervised_contrastive", {"share": -0.1}, "share = -0.1"),

@@ -2,6 +2,8 @@
 
     resnet50, convnext_tiny, swin_t, vit_b_16            torchvision's names
     timm/tf_efficientnet_lite0, timm/vit_tiny_patch16_224    timm's names after ``timm/``
+    timm/vit_patch8_192x6x3                              timm's ViT in a size of one's own: patches of 8 px, width 192,
+                                                         6 blocks of 3 heads
 
 **Pyramids.** Of a network whose resolution falls from stage to stage the last four resolutions are answered, as a rule
 at 1/4, 1/8, 1/16 and 1/32 of the side. What comes before belongs to the first stage.
@@ -54,6 +56,12 @@ MODIFIED_XCEPTION = "modified_xception"
 _CUT_FROM_XCEPTION = tuple(f"block{number}" for number in range(5, 12))
 _CLOSING = ("conv_head", "bn2")
 """What timm calls the closing convolution and its BatchNorm, which ends in the activation."""
+_OWN_VIT = re.compile(rf"{TIMM}vit_patch(\d+)_(\d+)x(\d+)x(\d+)")
+"""A ViT of a size that timm has no name for: patch, width, depth and heads."""
+_NUMBERED = re.compile(r"\.(\d+|encoder_layer_\d+)$")
+"""How the blocks of a network of one resolution are called; what stands beside them has no number."""
+_AS_VIT = "deit_tiny_patch16_224"
+"""What such a one is otherwise: the plain ViT, which sees red, green and blue as ImageNet's."""
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(\d\.)")
 """The public weights of DenseNets have names that torchvision itself no longer uses."""
 
@@ -139,6 +147,24 @@ class Backbone(nn.Module):
                 "stages that are modules of their own",
                 "give frozen_stages=0, or choose another backbone",
             )
+
+    def layers(self) -> list[list[str]]:
+        """Names of its parameters from below: before the first block of a ViT, block by block, after the last.
+
+        Of a pyramid the blocks are its stages. What comes before or after them may be nothing.
+        """
+        blocks = [name for names in self.stages for name in names]
+        if len(set(self.strides)) == 1:
+            ends = [[name] for name in blocks if _NUMBERED.search(name)]
+        else:
+            ends = [list(names) for names in self.stages if names]
+        place_of = {f"{name}.": place for place, names in enumerate(ends, start=1) for name in names}
+        layers: list[list[str]] = [[] for _ in range(len(ends) + 2)]
+        for name, _ in self.net.named_parameters():  # in the order of the network
+            inside = next((place for start, place in place_of.items() if name.startswith(start)), None)
+            begun = any(layers[1:])
+            layers[inside if inside is not None else len(ends) + 1 if begun else 0].append(name)
+        return layers
 
     def rest(self, stages: int) -> None:
         """Take the lowest stages out of training mode, so that they keep their BatchNorm statistics."""
@@ -419,7 +445,8 @@ def _timm(name: str, side_px: int, closing: bool) -> Cut:
         _check_multiple(name, side_px, levels[-1][1])
         options["img_size"] = side_px
     try:
-        net: Any = timm.create_model(name.removeprefix(TIMM), features_only=True, out_indices=tuple(chosen), **options)
+        plain, sized = _named_in_timm(name)
+        net: Any = timm.create_model(plain, features_only=True, out_indices=tuple(chosen), **options, **sized)
         net.eval()
         with torch.no_grad():
             answers = net(torch.zeros(1, 3, side_px, side_px))
@@ -461,16 +488,35 @@ def _whole_timm(name: str, side_px: int) -> Any:
     """The network with its classes and without any memory for its weights: what it is made of."""
     import timm
 
-    plain = name.removeprefix(TIMM)
+    plain, own = _named_in_timm(name)
     if ":" in plain or "/" in plain or not timm.is_model(plain):  # with a colon timm asks its hub
         raise ConfigError(f"backbone {name!r}", did_you_mean(plain, timm.list_models()), "name a network of timm")
     try:
         config = timm.models.get_pretrained_cfg(plain)
         sized: dict[str, Any] = {"img_size": side_px} if config is not None and config.fixed_input_size else {}
         with torch.device("meta"):
-            return timm.create_model(plain, **sized)
+            return timm.create_model(plain, **sized, **own)
     except (AssertionError, RuntimeError, ValueError, TypeError) as error:
         raise _unsized(name, side_px, error) from None
+
+
+def _named_in_timm(name: str) -> tuple[str, dict[str, int]]:
+    """What timm calls a network, and what is asked of it beside its name.
+
+    Raises:
+        ConfigError: a ViT with fewer blocks than there are stages, or a size of 0.
+    """
+    own = _OWN_VIT.fullmatch(name)
+    if own is None:
+        return name.removeprefix(TIMM), {}
+    patch, width, depth, heads = map(int, own.groups())
+    if min(patch, width, heads) < 1 or depth < STAGES or width % heads:
+        raise ConfigError(
+            f"backbone {name!r}",
+            f"at least {STAGES} blocks, and a width that its heads can divide",
+            f"name it as {TIMM}vit_patch8_192x6x3: patches of 8 pixels, width 192, 6 blocks of 3 heads",
+        )
+    return _AS_VIT, {"patch_size": patch, "embed_dim": width, "depth": depth, "num_heads": heads}
 
 
 def timm_normalisation(name: str) -> tuple[Sequence[float], Sequence[float]]:
@@ -537,7 +583,7 @@ def load_timm(net: nn.Module, name: str, side_px: int, state: Mapping[str, torch
         return {key: value for key, value in state.items() if key not in heads}
 
     resize = getattr(sys.modules[type(whole).__module__], "checkpoint_filter_fn", None)
-    if resize is not None and read(state).keys() == own.keys() and misfits(own, read(state)):
+    if resize is not None and read(state).keys() == own.keys() and _resizable(own, read(state)):
         with warnings.catch_warnings(action="ignore"):  # of the speed of its interpolation
             state = resize(dict(state), whole)  # position embeddings and tables of another side
     loaded = read(state)
@@ -546,6 +592,12 @@ def load_timm(net: nn.Module, name: str, side_px: int, state: Mapping[str, torch
         for key, value in own.items():
             if key in loaded:
                 value.copy_(loaded[key])
+
+
+def _resizable(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> bool:
+    """Whether something differs in shape, and not the filters of patches, which timm would stretch to others."""
+    patches = all(state[name].shape == own[name].shape for name in own if name.endswith("patch_embed.proj.weight"))
+    return patches and bool(misfits(own, state))
 
 
 # -------------------------------------------------------------------------------------------------------- errors

@@ -7,60 +7,134 @@ objective.temperature=2``.
 Distillation, z student's and t teacher's logits (n, K), T temperature, a share:
 
 (1) D = T^2 mean over rows of sum_k q_k (log q_k - log p_k)     q = softmax(t / T), p = softmax(z / T)
-(2) L = a D + (1 - a) H                                         H: the network's own loss
+(2) L = a D + (1 - a) H + b F                                   H: the network's own loss
+(3) F = mean over rows of |P h_s - h_t|^2     h: what student and teacher make of a photo, maps averaged over places;
+    P: a linear map that is learnt beside the student, nothing where both are of one width. b is 0 unless given.
     G. Hinton et al., "Distilling the Knowledge in a Neural Network", arXiv 1503.02531, 2015, sec. 2: T^2 keeps the
     size of the gradient where T changes.
 
 Contrastive, u the 2 n embeddings of two varied copies of n cases, of length 1, s_ij = u_i . u_j, t temperature:
 
-(3) L = mean over i of - 1/|P_i| sum_{p in P_i} log(exp(s_ip / t) / sum_{j != i} exp(s_ij / t))
+(4) L = mean over i of - 1/|P_i| sum_{p in P_i} log(exp(s_ip / t) / sum_{j != i} exp(s_ij / t))
     With P_i the other copy of the case it is NT-Xent: T. Chen et al., "A Simple Framework for Contrastive Learning of
     Visual Representations", ICML 2020, eq. 1. With P_i all others of the same class it is SupCon: P. Khosla et al.,
     "Supervised Contrastive Learning", NeurIPS 2020, eq. 2.
 
 Masked, x a photo (n, 3, S, S) from 0 to 1, m = 1 in the hidden patches, f the network:
 
-(4) L = sum m (f(x (1 - m)) - x)^2 / (3 sum m)
-    K. He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022; hidden pixels are black, and all are
-    read, as in Z. Xie et al., "SimMIM", CVPR 2022.
+(5) L = sum m (f(x (1 - m)) - x)^2 / (3 sum m)
+    Z. Xie et al., "SimMIM", CVPR 2022, with black pixels: all patches are read, the hidden ones as black. That an
+    encoder never sees them (K. He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022) is a matter of
+    the network, not of what stands beside it: the model ``mae``.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
 from skinkit.errors import ConfigError, did_you_mean
-from skinkit.models.parts.protocol import META_DOMAIN, TEACHER, TRUTH, UNKNOWN, Objective, beside_name
-from skinkit.options import make_config
+from skinkit.models.parts.protocol import (
+    META_DOMAIN,
+    PROJECTION,
+    TEACHER,
+    TEACHER_ENCODING,
+    TRUTH,
+    UNKNOWN,
+    Objective,
+    beside_name,
+)
+from skinkit.options import Help, make_config
 
 if TYPE_CHECKING:
     import torch
 
+_WIDEST = 4096
+"""Maximum length of the pooled encoding of a photo."""
+
 
 @dataclass(frozen=True)
 class Distillation(Objective):
-    """Eqs. 1 and 2, for classifiers; D is the mean over the tasks that teacher and student both answer."""
+    """Eqs. 1 to 3, for classifiers; D is the mean over the tasks that teacher and student both answer."""
 
     TASK: ClassVar[str] = "classify"
     BESIDE: ClassVar[tuple[str, ...]] = (TEACHER,)
 
     temperature: Annotated[float, "T of eq. 1: higher tells more of the improbable classes"] = 4.0
     share: Annotated[float, "a of eq. 2: of the teacher's answers in the loss, 0 to 1"] = 0.5
+    features: Annotated[
+        float,
+        Help(
+            "b of eq. 2: of the squared distance, summed over the width, to what the teacher makes of the photo",
+            if_given=True,
+        ),
+    ] = 0.0
 
     def __post_init__(self) -> None:
-        _check(self, self.temperature > 0 and 0 <= self.share <= 1, "temperature above 0, share from 0 to 1")
+        good = self.temperature > 0 and 0 <= self.share <= 1 and self.features >= 0
+        _check(self, good, "temperature above 0, share from 0 to 1, features of at least 0")
+
+    def reads(self) -> tuple[str, ...]:
+        """The teacher's answers, and with b what it makes of the photo."""
+        return (*self.BESIDE, TEACHER_ENCODING) if self.features else self.BESIDE
+
+    def prepare(self, network: Any, widths: Mapping[str, int]) -> None:
+        """Give the student P of eq. 3, where it is needed."""
+        from torch import nn
+
+        if not self.features:
+            return
+        own, theirs = pooled(network.reference_embedding[None]).shape[1], widths[TEACHER_ENCODING]
+        if own != theirs:
+            network.add_module(PROJECTION, nn.Linear(own, theirs, bias=False))
+
+    def finish(self, network: Any) -> None:
+        """P of eq. 3 is no part of the student."""
+        if hasattr(network, PROJECTION):
+            delattr(network, PROJECTION)
 
     def loss(self, network: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Eq. 2; rows that the teacher could not answer count for H alone."""
         import torch
 
-        own, answers = _own_loss(network, batch)
+        nothing: list[torch.Tensor] = []
+        watched: contextlib.AbstractContextManager[list[torch.Tensor]] = contextlib.nullcontext(nothing)
+        if self.features:
+            watched = _heads_watched(network)
+        with watched as encoded:
+            own, answers = _own_loss(network, batch)
         tasks = [task for task in answers if beside_name(TEACHER, task) in batch]
         terms = [self.distance(answers[task].float(), batch[beside_name(TEACHER, task)]) for task in tasks]
-        return self.share * torch.stack(terms).mean() + (1 - self.share) * own  # eq. 2
+        loss = self.share * torch.stack(terms).mean() + (1 - self.share) * own  # eq. 2
+        if self.features and TEACHER_ENCODING in batch:
+            loss = loss + self.features * self.feature_distance(network, encoded, batch)
+        return loss
+
+    def feature_distance(
+        self, network: Any, encoded: list[torch.Tensor], batch: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """Eq. 3 over the rows whose teacher's encoding is no NaN; 0 where there is none.
+
+        Args:
+            network: the student.
+            encoded: what its pass over the batch has encoded, if it can be told.
+            batch: with the teacher's.
+        """
+        import torch
+
+        teacher = batch[TEACHER_ENCODING]
+        width = pooled(network.reference_embedding[None]).shape[1]
+        whole = (h for h in map(pooled, encoded) if h.shape[1] == width)
+        student = next(whole, None)
+        student = pooled(network.encode(batch)) if student is None else student
+        if hasattr(network, PROJECTION):
+            student = getattr(network, PROJECTION)(student)
+        known = ~teacher.isnan().any(1)
+        by_row = (student.float() - teacher.nan_to_num()).square().sum(1)
+        return torch.where(known, by_row, 0).sum() / known.sum().clamp(min=1)  # eq. 3
 
     def distance(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
         """Eq. 1 of logits (n, K), over the rows whose teacher's are no NaN; 0 where there is none."""
@@ -76,21 +150,21 @@ class Distillation(Objective):
 
 @dataclass(frozen=True)
 class Contrastive(Objective):
-    """Eq. 3 without labels, for pretrainings whose forward pass answers ``embedding`` (n, width)."""
+    """Eq. 4 without labels, for pretrainings whose forward pass answers ``embedding`` (n, width)."""
 
     TASK: ClassVar[str] = "pretrain"
     COPIES: ClassVar[int] = 2
 
-    temperature: Annotated[float, "t of eq. 3"] = 0.1
+    temperature: Annotated[float, "t of eq. 4"] = 0.1
 
     def __post_init__(self) -> None:
         _check(self, self.temperature > 0, "temperature above 0")
 
     def loss(self, network: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Eq. 3: the positive of each row is the other copy of its case."""
+        """Eq. 4: the positive of each row is the other copy of its case."""
         import torch
 
-        embedding = network(batch)["embedding"]
+        embedding = _answered(self, network, network(batch), "embedding")
         cases = torch.arange(len(embedding), device=embedding.device) % (len(embedding) // self.COPIES)
         return contrastive_loss(embedding, cases, self.temperature)
 
@@ -114,13 +188,13 @@ class DomainContrastive(Contrastive):
 
 @dataclass(frozen=True)
 class SupervisedContrastive(Objective):
-    """The network's own loss and, with a share, eq. 3 of what it encodes, for classifiers."""
+    """The network's own loss and, with a share, eq. 4 of what it encodes, for classifiers."""
 
     TASK: ClassVar[str] = "classify"
     COPIES: ClassVar[int] = 2
 
-    temperature: Annotated[float, "t of eq. 3"] = 0.1
-    share: Annotated[float, "of eq. 3 in the loss, 0 to 1; the rest is the network's own"] = 0.5
+    temperature: Annotated[float, "t of eq. 4"] = 0.1
+    share: Annotated[float, "of eq. 4 in the loss, 0 to 1; the rest is the network's own"] = 0.5
 
     def __post_init__(self) -> None:
         _check(self, self.temperature > 0 and 0 <= self.share <= 1, "temperature above 0, share from 0 to 1")
@@ -136,7 +210,7 @@ class SupervisedContrastive(Objective):
 
 @dataclass(frozen=True)
 class Masked(Objective):
-    """Eq. 4, for pretrainings whose forward pass answers each photo they read, filled in, under its name."""
+    """Eq. 5, for pretrainings whose forward pass answers each photo they read, filled in, under its name."""
 
     TASK: ClassVar[str] = "pretrain"
 
@@ -147,17 +221,19 @@ class Masked(Objective):
         _check(self, self.patch_px >= 1 and 0 < self.share < 1, "patch_px from 1, share above 0 to below 1")
 
     def loss(self, network: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Eq. 4, the mean over the photos that the network reads."""
+        """Eq. 5, the mean over the photos that the network reads."""
         import torch
 
         photos = {name: batch[name] for name in network.READS if name.startswith("image")}
         hidden = {name: self.hidden(photo) for name, photo in photos.items()}
         covered = {name: photo * (1 - hidden[name]) for name, photo in photos.items()}
         filled = network(ChainMap(covered, cast("Any", batch)))  # of the batch only what the network asks for is read
-        return torch.stack([_error(filled[name].float(), photos[name], hidden[name]) for name in photos]).mean()
+        return torch.stack(
+            [_error(_answered(self, network, filled, name).float(), photos[name], hidden[name]) for name in photos]
+        ).mean()
 
     def hidden(self, photo: torch.Tensor) -> torch.Tensor:
-        """The m of eq. 4, float32 (n, 1, S, S): of every photo the same number of patches, at least one, at random."""
+        """The m of eq. 5, float32 (n, 1, S, S): of every photo the same number of patches, at least one, at random."""
         import torch
 
         n, _, *sides = photo.shape
@@ -190,7 +266,7 @@ def objective_of(name: str, settings: Mapping[str, Any]) -> Objective:
 
 
 def contrastive_loss(embedding: torch.Tensor, names: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Eq. 3, as a scalar; a row without a positive is left out.
+    """Eq. 4, as a scalar; a row without a positive is left out.
 
     Args:
         embedding: (rows, width), of any length but 0.
@@ -222,7 +298,7 @@ def domain_contrastive_loss(
 def _contrasted(
     embedding: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor, temperature: float
 ) -> torch.Tensor:
-    """Eq. 3 with these pairs: -log of each positive's share among its row's positives and negatives.
+    """Eq. 4 with these pairs: -log of each positive's share among its row's positives and negatives.
 
     Args:
         embedding: (rows, width).
@@ -239,6 +315,33 @@ def _contrasted(
     return loss
 
 
+def pooled(encoded: torch.Tensor) -> torch.Tensor:
+    """(n, width) encoding of n pictures: maps are averaged over positions, other shapes over neighbouring values."""
+    import torch.nn.functional as functional
+
+    if encoded.ndim == 4:
+        return encoded.mean((2, 3))
+    flat = encoded.flatten(1).float()
+    return functional.adaptive_avg_pool1d(flat[:, None], min(flat.shape[1], _WIDEST))[:, 0]
+
+
+@contextlib.contextmanager
+def _heads_watched(network: Any) -> Iterator[list[torch.Tensor]]:
+    """What a classifier hands to its head meanwhile, so that it need not encode the photos again."""
+    encoded: list[torch.Tensor] = []
+    head = network.head
+
+    def watched(seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> Any:
+        encoded.append(seen)
+        return head(seen, batch)
+
+    network.head = watched
+    try:
+        yield encoded
+    finally:
+        del network.head
+
+
 def _own_loss(network: Any, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
     """The network's own loss and its answers, of one forward pass where its loss makes one."""
     passes: list[Mapping[str, torch.Tensor]] = []
@@ -250,8 +353,20 @@ def _own_loss(network: Any, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Te
     return own, passes[-1] if passes else network(batch)
 
 
+def _answered(objective: Objective, network: Any, answers: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
+    """One of the answers of a pretraining; :class:`ConfigError` where it gives others."""
+    if name not in answers:
+        named = next(each for each, kind in OBJECTIVES.items() if isinstance(objective, kind))
+        raise ConfigError(
+            f"the objective {named} for {type(network).__name__}, which answers {', '.join(sorted(answers))}",
+            f"a pretraining that answers {name!r}",
+            "leave --objective out, or choose another model",
+        )
+    return answers[name]
+
+
 def _error(filled: torch.Tensor, photo: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-    return ((filled - photo).square() * hidden).sum() / (photo.shape[1] * hidden.sum())  # eq. 4
+    return ((filled - photo).square() * hidden).sum() / (photo.shape[1] * hidden.sum())  # eq. 5
 
 
 def _check(objective: Any, good: bool, expected: str) -> None:

@@ -110,6 +110,12 @@ class PhotoClassifier(Network, nn.Module):
         seen_px = self.picture(torch.zeros(1, 3, config.side_px, config.side_px)).shape[-1]
         for name in self.backbone_names(config):
             self.add_module(name, Backbone(config.backbone, seen_px))
+        if config.recipe.cached_views and any(len(set(backbone.strides)) == 1 for backbone in self.backbones):
+            raise ConfigError(
+                f"recipe.cached_views = {config.recipe.cached_views} with the backbone {config.backbone}",
+                "a backbone whose stages read one another's maps, not tokens",
+                "give --settings recipe.cached_views=0",
+            )
         self.last = nn.Identity()
         self.resting = False
         self.columns = sizes.columns.get("attributes", 0)
@@ -170,6 +176,9 @@ class PhotoClassifier(Network, nn.Module):
         r = self.config.recipe
         names = self.backbone_names(self.config)
         rates = {f"{name}.": r.learning_rate for name in names} if r.head_learning_rate else {}
+        if r.layer_decay < 1:
+            of_nets = {name: recipe.layer_rates(getattr(self, name), r.learning_rate, r.layer_decay) for name in names}
+            rates |= {f"{name}.net.{of}": rate for name, of_net in of_nets.items() for of, rate in of_net.items()}
         whole = recipe.phase("all", self.config, learning_rate=r.head_learning_rate or r.learning_rate, rates=rates)
         head = replace(
             whole, name=HEAD, epochs=r.head_epochs, rates={}, patience=0, candidates=1.0, averaged=0, snapshot_every=0
@@ -380,5 +389,7 @@ def _check(config: PhotoConfig) -> None:
             "give --settings recipe.frozen_stages=3 recipe.frozen_statistics=true, or cached_views=0",
         )
     wrong += [] if 0 <= r.balanced <= 1 else [f"recipe.balanced = {r.balanced}"]
+    if not 0 < r.layer_decay <= 1:
+        raise ConfigError(f"recipe.layer_decay = {r.layer_decay}", "above 0 to 1", "0.75 is usual; 1 leaves it out")
     if wrong:
         raise ConfigError(", ".join(wrong), "shares, 0 to below 1 (balanced to 1)", "correct the settings")

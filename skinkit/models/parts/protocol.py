@@ -57,6 +57,11 @@ TEACHER = "teacher"
 """Name in batches of a teacher's log-probabilities of the diagnosis, (n, classes); NaN where it could not answer."""
 
 
+TEACHER_ENCODING = "teacher_encoding"
+"""Name in batches of what a teacher makes of the photo, (n, width), where an objective reads it; NaN likewise."""
+PROJECTION = "projection"
+"""What an objective may give a network while it is trained: a layer of this name, which is no part of the result."""
+
 MEMBERS = "members"
 """Name of what other models answer for the diagnosis, (n, members x classes) log-probabilities, in ``READS`` too."""
 
@@ -405,6 +410,7 @@ class Phase:
             the rates; the others in proportion.
         warm_up: share of the steps that ``one_cycle`` climbs.
         momentum: of ``sgd``.
+        beta2: of ``adam`` and ``adamw``.
         weight_decay: as the optimiser has it.
         clip: largest gradient norm; 0 for none.
         patience: stop after so many epochs without a better validation score; 0 for never.
@@ -444,6 +450,7 @@ class Phase:
     snapshot_every: int = 0
     cached_views: int = 0
     most_steps: int = 0
+    beta2: float = 0.999
 
 
 @dataclass(frozen=True)
@@ -487,6 +494,21 @@ class Objective:
     TASK: ClassVar[str] = ""
     BESIDE: ClassVar[tuple[str, ...]] = ()
     COPIES: ClassVar[int] = 1
+
+    def reads(self) -> tuple[str, ...]:
+        """What its loss reads of other models with these settings, as ``BESIDE``."""
+        return self.BESIDE
+
+    def prepare(self, network: Network, widths: Mapping[str, int]) -> None:
+        """Give a network the layers that learn beside it (:data:`PROJECTION`), if there are any; called once.
+
+        Args:
+            network: with its first weights.
+            widths: of the arrays in batches that other models made.
+        """
+
+    def finish(self, network: Network) -> None:
+        """Take these layers away again; called once, when the network has its last weights."""
 
     def loss(self, network: Network, batch: Mapping[str, Any]) -> Any:
         """One number to make small."""
@@ -533,6 +555,16 @@ class Network(Model, _Module):
     def final_config(cls, config: Any) -> Any | None:
         """Settings of a second training on all rows, for other cohorts, where the split has one fold; None: none."""
         return None
+
+    @classmethod
+    def synthetic_weight(cls, config: Any) -> float:
+        """How much a synthetic image counts in the loss of a classifier, beside a photo: above 0, to 1."""
+        return 1.0
+
+    @classmethod
+    def mixed(cls, config: Any) -> bool:
+        """Whether the loss of a classifier shows photos mixed with one another, of which a teacher has said nothing."""
+        return False
 
     def lower(self, batch: Mapping[str, Any], *, versions: bool) -> Any:
         """What the stages answer that are not trained, (n, versions, width); batches may have it for ``image``.

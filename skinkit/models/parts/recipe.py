@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as functional
 
 from skinkit.errors import ConfigError
-from skinkit.models.parts.backbone import SMALLEST_SIDE_PX
+from skinkit.models.parts.backbone import SMALLEST_SIDE_PX, Backbone
 from skinkit.models.parts.losses import cross_entropies
 from skinkit.models.parts.protocol import Augment, Phase
 from skinkit.options import Help
@@ -44,6 +44,7 @@ class Recipe:
     optimiser: Annotated[Literal["sgd", "adam", "adamw"], "optimiser"] = "adamw"
     learning_rate: Annotated[float, "at its highest"] = 1e-3
     momentum: Annotated[float, "of sgd"] = 0.9
+    beta2: Annotated[float, Help("of adam and adamw: how long squared gradients are remembered", if_given=True)] = 0.999
     weight_decay: Annotated[float, "penalty on the weights"] = 0.0
     schedule: Annotated[Literal["constant", "cosine", "one_cycle", "plateau"], "course of the learning rate"] = (
         "constant"
@@ -61,6 +62,18 @@ class Recipe:
         float,
         "share of the draws in which every class (of a segmenter: every cohort and modality) comes equally often",
     ] = 0.0
+    synthetic_share: Annotated[
+        float,
+        Help(
+            "with --synthetic: share of an epoch's draws that are synthetic images, beside every photo once; 0.5: as "
+            "many as photos; 1: no photo at all; 0: every image once, as if it were a photo",
+            if_given=True,
+        ),
+    ] = 0.0
+
+    def strata(self) -> str:
+        """What comes equally often in balanced draws: the classes, or what a segmenter has in their place."""
+        return "class"
 
 
 @dataclass(frozen=True)
@@ -77,6 +90,10 @@ class ClassifierRecipe(Recipe):
         Literal["class", "cohort"],
         Help("what comes equally often in balanced draws: the classes, or the cohorts", if_given=True),
     ] = "class"
+
+    def strata(self) -> str:
+        """``balanced_by``."""
+        return self.balanced_by
 
 
 @dataclass(frozen=True)
@@ -95,6 +112,14 @@ class PhotoRecipe(ClassifierRecipe):
         "views of each training photo for which the frozen stages are run, once, so that a step costs what the stages "
         "above them cost (they keep their statistics); 0 shows a new view in every epoch",
     ] = 0
+    layer_decay: Annotated[
+        float,
+        Help(
+            "rate of each block of a ViT, or stage of another backbone, as a share of the rate of the one above it; "
+            "the highest has this share of the backbone's; 1: all alike",
+            if_given=True,
+        ),
+    ] = 1.0
     head_epochs: Annotated[int, "epochs first in which all but the backbone learns; 0 for none"] = 0
     costs: Annotated[str, "further weights of classes, for example MEL=2,SCC=2; 1 for those not named"] = ""
     logit_adjustment: Annotated[
@@ -195,6 +220,24 @@ def check(config: Any) -> None:
             "at least 1 epoch and a batch of at least 2",
             "correct the settings",
         )
+    if not 0 <= config.recipe.beta2 < 1:
+        raise ConfigError(f"recipe.beta2 = {config.recipe.beta2}", "0 to below 1", "0.95 forgets sooner than 0.999")
+    if not 0 <= config.recipe.synthetic_share <= 1:
+        found = f"recipe.synthetic_share = {config.recipe.synthetic_share}"
+        raise ConfigError(found, "a share from 0 to 1", "0.5 draws as many synthetic images as photos")
+
+
+def layer_rates(backbone: Backbone, rate: float, decay: float) -> dict[str, float]:
+    """Name of each parameter of a backbone -> its highest rate: ``rate`` after the last block, and falling below it.
+
+    Block l of L, from 1, learns at rate decay^(L + 1 - l), and what comes before the first at rate decay^(L + 1).
+
+    Source: H. Bao et al., "BEiT", ICLR 2022; K. He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR
+    2022, table 9.
+    """
+    layers = backbone.layers()
+    above = range(len(layers) - 1, -1, -1)
+    return {name: rate * decay**n for names, n in zip(layers, above, strict=True) for name in names}
 
 
 def cross_entropy(

@@ -64,6 +64,10 @@ def classifier(config: Config, job: Job, model: type[Any], settings: Any, partia
     rows = rows.halved(keep=not is_network and model.JOINS) if config.members else rows
     measured = _measured(fused)
     teacher = _upstream(job, "teacher", config.teacher, rows, classes, config.fused) if config.teacher else None
+    objective = named_objective(config)
+    encoded = objective is not None and protocol.TEACHER_ENCODING in objective.reads()
+    if teacher is not None and encoded:
+        teacher.check_encodes("teacher")
     members = [_upstream(job, f"members/{name}", name, rows, classes, config.fused) for name in config.members]
     for member in members:
         _keep_member(member, partial)
@@ -82,8 +86,8 @@ def classifier(config: Config, job: Job, model: type[Any], settings: Any, partia
         veto=thresholds.parse(config.veto),
         refit=config.refit,
         tasks=tasks_of(config.tasks, config.classes, job.workspace.root),
-        objective=named_objective(config),
-        teacher=_taught(job, teacher, rows) if teacher is not None else None,
+        objective=objective,
+        teacher=_taught(job, teacher, rows, encoded=encoded) if teacher is not None else None,
         members=_answered(job, members, rows) if members else None,
         member_priors={fold: [m.class_prior(fold) for m in members] for fold in rows.folds if members},
         first=first.folders,
@@ -190,7 +194,7 @@ def _upstream(job: Job, role: str, name: str, rows: DevelopmentRows, classes: Cl
 
 
 def _taught(
-    job: Job, teacher: Upstream, rows: DevelopmentRows
+    job: Job, teacher: Upstream, rows: DevelopmentRows, *, encoded: bool
 ) -> Callable[[int, np.ndarray], Mapping[str, np.ndarray]]:
     """A function that asks the teacher; see :class:`FoldInputs`."""
     import numpy as np
@@ -199,12 +203,13 @@ def _taught(
 
     def answers(fold: int, chosen: np.ndarray) -> dict[str, np.ndarray]:
         job.console.info(f"    {len(chosen)} training cases are answered by fold {fold} of {teacher.name}")
-        by_task = teacher.answers(fold, rows.frame, chosen, roots)
+        by_task = teacher.answers(fold, rows.frame, chosen, roots, encoded=encoded)
+        seen = {protocol.TEACHER_ENCODING: by_task.pop(protocol.SEEN)} if encoded else {}
         for task, of_task in by_task.items():
             silent = int(np.isnan(of_task[chosen]).any(axis=1).sum())
             if silent and task == protocol.DIAGNOSIS:
                 job.console.warn(f"{teacher.name} cannot read {silent} training cases: they count by their truth alone")
-        return {protocol.beside_name(protocol.TEACHER, task): of_task for task, of_task in by_task.items()}
+        return {**{protocol.beside_name(protocol.TEACHER, task): of for task, of in by_task.items()}, **seen}
 
     return answers
 

@@ -333,7 +333,8 @@ def weights_finder(config: Config, workspace: Workspace) -> Callable[[], Start] 
         return None
     model = kind_of(config)
     default = model.default_weights(model_settings(config))
-    if not default:
+    of_elsewhere = config.weights and model.TASK == "pretrain"  # it starts from random numbers where none are named
+    if not default and not of_elsewhere:
         if config.weights and not (config.weights == RANDOM and issubclass(model, Network)):
             raise ConfigError(
                 f"--weights {config.weights} for {config.model}", "a model that reads weights", "leave --weights out"

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skinkit.learning.precision import BEGUN, Arithmetic
 from skinkit.models.parts.protocol import Network
 from skinkit.models.parts.weights import RANDOM, Start, model_named
+from skinkit.options import settings_identity
 from skinkit.schemas import SYNTHETIC_COHORT
 from skinkit.stages import Job
-from skinkit.stages.training.config import OBJECTIVE, Config, kind_of, named_objective, weights_finder
+from skinkit.stages.training.config import (
+    OBJECTIVE,
+    Config,
+    all_settings,
+    kind_of,
+    named_objective,
+    weights_finder,
+)
 from skinkit.taxonomy import ClassSet, class_set
 from skinkit.workspace import Workspace
 
@@ -115,7 +123,8 @@ def first_weights(config: Config, job: Job) -> Start:
 
     if "weights" in job.inputs:
         kind = config.model if kind_of(config).TASK == "classify" else ""
-        return fold_pretrain.start_from(job.inputs["weights"], model_named(config.weights), kind)
+        backbone = str(all_settings(config).get("backbone", ""))
+        return fold_pretrain.start_from(job.inputs["weights"], model_named(config.weights), kind, backbone)
     find_weights = weights_finder(config, job.workspace)
     return find_weights() if find_weights is not None else Start(None, RANDOM, None)
 
@@ -248,7 +257,9 @@ def generator(config: Config, job: Job, model: type[Any], settings: Any, partial
 def about_objective(config: Config) -> dict[str, Any]:
     """What ``model.json`` says of the objective, where one was named."""
     objective = named_objective(config)
-    return {} if objective is None else {OBJECTIVE: {"name": config.objective, "settings": asdict(objective)}}
+    if objective is None:
+        return {}
+    return {OBJECTIVE: {"name": config.objective, "settings": settings_identity(objective)}}
 
 
 def readable(
