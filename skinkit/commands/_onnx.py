@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +19,9 @@ from skinkit.workspace import Ref
 if TYPE_CHECKING:
     import pandas as pd
 
+    from skinkit.console import Console
     from skinkit.learning.onnx_file import OnnxModel
+    from skinkit.workspace import Cohort
 
 OPTIONS = frozenset({"onnx", "csv"})
 """The options of ``predict`` that are for an exported file."""
@@ -78,7 +81,8 @@ def _cohorts(file: Path, undecided: float, csv_file: str, context: Context) -> d
         ref = Ref("cases", cohort)
         cases = pipeline.bring(ref) if context.upstream else _as_it_is(workspace.path(ref), ref)
         of = workspace.cohort(cohort)
-        rows += [{"cohort": cohort, **row} for row in _rows(model, cases.table(), of.root, of.prevalence, undecided)]
+        answered = _rows(model, cases.table(), of, undecided, context.console)
+        rows += [{"cohort": cohort, **row} for row in answered]
     statuses = dict(sorted(Counter(str(row["reason"] if row.get("reason") else row["status"]) for row in rows).items()))
     if learnt := statuses.get(IN_TRAINING, 0):
         if learnt == len(rows):
@@ -115,7 +119,7 @@ def _as_it_is(path: Path, ref: Ref) -> Any:
 
 
 def _rows(
-    model: OnnxModel, cases: pd.DataFrame, root: Path, prevalence: float | None, undecided: float
+    model: OnnxModel, cases: pd.DataFrame, cohort: Cohort, undecided: float, console: Console
 ) -> list[dict[str, Any]]:
     """One row per case: its primary photo, as 'skinkit fuse' chooses it."""
     from skinkit.data.views import primary_images
@@ -131,14 +135,18 @@ def _rows(
             return error
 
     rows = []
-    for case, shown in zip(records, in_order(picture, photos_of(frame, root), ahead=8), strict=True):
-        if isinstance(shown, CaseError):
-            row = predict.failed_row(case, shown)
-        elif model.has_learnt(case["pixel_sha256"]):
-            row = predict.excluded_row(case, IN_TRAINING)
-        else:
-            row = predict.answered_row(model.answer(shown, case), model.contract, case, undecided, prevalence)
-        rows.append({**row, TRUTH: case.get(TRUTH)})
+    pictures = in_order(picture, photos_of(frame, cohort.root), ahead=8)
+    with contextlib.closing(pictures), console.progress(len(records), "looking") as tick:
+        for case, shown in zip(records, pictures, strict=True):
+            tick(failed=isinstance(shown, CaseError))
+            if isinstance(shown, CaseError):
+                row = predict.failed_row(case, shown)
+            elif model.has_learnt(case["pixel_sha256"]):
+                row = predict.excluded_row(case, IN_TRAINING)
+            else:
+                answer = model.answer(shown, case)
+                row = predict.answered_row(answer, model.contract, case, undecided, cohort.prevalence)
+            rows.append({**row, TRUTH: case.get(TRUTH)})
     return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,7 +102,7 @@ def run(
 
 
 def _refuse_present(path: Path, *, replace: bool) -> None:
-    """Refuse to write over a file that is no former export, or over one without ``--replace``."""
+    """Refuse a place that cannot be written to, a file that is no former export, and one without ``--replace``."""
     from skinkit.learning.onnx_file import is_ours
 
     if path.is_dir():
@@ -113,6 +114,18 @@ def _refuse_present(path: Path, *, replace: bool) -> None:
             )
         if not replace:
             raise RefusedError(f"{path} exists", "a new file", "give another --output, or --replace")
+    try:  # now, and not after minutes of work
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{path.parent} cannot be made: {error.strerror}",
+            "a folder this user may write to",
+            "give another --output",
+        ) from None
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(
+            f"{path.parent} cannot be written to", "a folder this user may write to", "give another --output"
+        )
 
 
 def _photos(workspace: Workspace, side_px: int, most: int) -> Photos:

@@ -49,7 +49,7 @@ MALIGNANCY, MALIGNANCY_RAW, FOLD_SD, CALLED, VETO = (
 HASH_BYTES = 8
 MOST_BYTES = (1 << 31) - 1
 """What a protobuf message can hold."""
-_MOST_ELEMENTS = 1 << 28
+_MOST_ELEMENTS = 1 << 26
 _MOST_SIDE_PX = 4096
 _MOST_NAMES = 4096
 _SAME = 1e-4
@@ -286,7 +286,7 @@ class Contract:
         """The inverse of :meth:`as_dict`.
 
         Raises:
-            ValueError, KeyError, TypeError, AttributeError, AssertionError: it is none.
+            ValueError, KeyError, TypeError, AttributeError, AssertionError, ArithmeticError: it is none.
         """
         model, attributes = values["model"], values["attributes"]
         tasks = {_text(task): _task(of) for task, of in values["tasks"].items()}
@@ -539,7 +539,7 @@ def _contract(properties: Mapping[str, str], where: str) -> Contract:
                 f"{where} has version {values['version']} of its format", f"{VERSION} or older", "update skinkit"
             )
         return Contract.from_dict(values)
-    except (ValueError, KeyError, TypeError, AttributeError, AssertionError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError, ArithmeticError, RecursionError) as error:
         raise _damaged(where, f"contract: {type(error).__name__} {_first_line(error)}") from None
 
 

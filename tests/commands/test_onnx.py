@@ -216,6 +216,14 @@ def test_options_that_do_not_go_together_are_refused(arguments: tuple[str, ...],
     assert found in json.loads(ran.stdout)["error"]["found"]
 
 
+def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(chain: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    ran = run_here(*EXPORT, "--output", tmp_path / "file" / "toy.onnx", "--json", cwd=chain)
+    assert ran.returncode == 4
+    assert f"{tmp_path / 'file'} cannot be made" in json.loads(ran.stdout)["error"]["found"]
+    assert "exporting" not in ran.stderr
+
+
 def test_settings_of_a_workspace_cannot_name_a_file(chain: Path, tmp_path: Path) -> None:
     shutil.copytree(chain, tmp_path / "w")
     with (tmp_path / "w" / "skinkit.toml").open("a", encoding="utf-8") as stream:
@@ -377,6 +385,7 @@ SPOILT: dict[str, tuple[Callable[[Path], Any], int]] = {
     "contract of a newer version": (contract(lambda c: c.update(version=99)), 4),
     "contract without tasks": (contract(lambda c: c.pop("tasks")), 4),
     "contract of a huge side": (contract(lambda c: c["image"].update(side_px=10**9)), 4),
+    "contract of endless folds": (contract(lambda c: c["model"].update(folds=float("inf"))), 4),
     "contract with another side": (contract(lambda c: c["image"].update(side_px=16)), 4),
     "contract with a threshold that is none": (contract(lambda c: c.update(threshold=float("nan"))), 4),
     "contract with another threshold": (contract(lambda c: c.update(threshold=0.0)), 4),
