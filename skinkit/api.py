@@ -20,7 +20,7 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,12 +36,13 @@ from skinkit.pipeline import Pipeline, Step
 from skinkit.privacy import permissions
 from skinkit.schemas import IMAGE, OK, PROBABILITY
 from skinkit.stages import MAKER, STAGES, load_stage
-from skinkit.workspace import Cohort, Ref, Workspace, find_workspace, load_workspace
+from skinkit.workspace import DEFAULTS, Cohort, Ref, Workspace, find_workspace, load_workspace
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from skinkit.learning.trained import Classifier
+    from skinkit.taxonomy import ClassSet
 
 Cohorts = str | Sequence[str] | None
 """One cohort, several, or None for all."""
@@ -51,7 +52,7 @@ IN_TRAINING, OTHER_MASK = "in_training_data", "mask_of_another_segmenter"
 UNCERTAINTY = ("entropy", "fold_sd", "uncertainty_variance", "uncertainty_entropy", "uncertainty_mutual_information")
 """Columns of the predictions that :attr:`PhotoPrediction.uncertainty` takes over."""
 
-_ONE_LESION = ("image", "mask", "label", "mask_polarity", "attribute", "draft", "folder")
+_ONE_LESION = ("image", "mask", "label", "mask_polarity", "attribute", "draft", "folder", "onnx", "csv")
 """Options of commands that work without a cohort; no settings of a stage."""
 _SAME_PLACE = {"site": "region", "region": "site"}
 """One can be derived from the other."""
@@ -413,7 +414,8 @@ def predict_photo(
     opened = workspace if isinstance(workspace, OpenWorkspace) else open_workspace(workspace)
     artifact = trained(model or opened.workspace.defaults["model"], opened.workspace)
     classifier = open_classifier(artifact, model or opened.workspace.defaults["model"])
-    cells = _cells(attributes or {}, classifier)
+    reads = {name for fold in classifier.folds for name in fold.encoder.reads}
+    cells = _cells(attributes or {}, classifier.name, reads)
     with _program_not_repeated(), tempfile.TemporaryDirectory(prefix="skinkit-") as folder:
         cohort = _write_cohort(Path(folder), Path(photo), cells, None if mask is None else Path(mask))
         reading = {"label": label} if label is not None else {}
@@ -436,17 +438,65 @@ def predict_photo(
         row = _usable(step.artifact, photo)
     if (read_table(classifier.path / "trained_on.parquet", ["pixel_sha256"]) == case["pixel_sha256"]).any(axis=None):
         flags.add(IN_TRAINING)
-    reads = {name for fold in classifier.folds for name in fold.encoder.reads}
-    not_read = [name for name in cells if name not in reads and _SAME_PLACE.get(name) not in reads]
+    not_read = _not_read(cells, reads)
     not_read += ["mask"] if mask is not None and not classifier.measures else []
-    return _prediction(str(photo), classifier, row, tuple(not_read), tuple(sorted(flags)))
+    return _prediction(str(photo), classifier.classes, row, tuple(not_read), tuple(sorted(flags)))
+
+
+def predict_photo_onnx(
+    file: str | Path,
+    photo: str | Path,
+    attributes: Mapping[str, Any] | None = None,
+    *,
+    undecided: float = 0.8,
+    console: Console | None = None,
+) -> PhotoPrediction:
+    """As :func:`predict_photo`, by a file of ``skinkit models export``: without torch, and without a workspace.
+
+    It cannot tell how unlike its training cases the photo is.
+
+    Args:
+        file: the ONNX file.
+        photo: as of :func:`predict_photo`.
+        attributes: as of :func:`predict_photo`.
+        undecided: entropy, as a share of the largest, above which the lesion is referred.
+        console: where messages go; by default stderr.
+
+    Raises:
+        ConfigError: onnxruntime is not installed, or an attribute as of :func:`predict_photo`.
+        InputError: the photo cannot be read, or the file is damaged or none of skinkit's.
+        RefusedError: the file holds what could reach outside of it.
+    """
+    from skinkit.learning.examples import Photo, shrunk
+    from skinkit.learning.onnx_file import open_onnx
+    from skinkit.stages.predict import answered_row, refuse_share
+
+    refuse_share(undecided)
+    model = open_onnx(Path(file).expanduser())
+    cells = _cells(attributes or {}, model.contract.name, model.contract.reads)
+    with _program_not_repeated(), tempfile.TemporaryDirectory(prefix="skinkit-") as folder:
+        cohort = _write_cohort(Path(folder), Path(photo), cells, None)
+        quiet = copy.copy(console or Console())
+        quiet.quiet = True
+        pipeline = Pipeline(Workspace(Path(folder), dict(DEFAULTS), {cohort.name: cohort}, {}), quiet)
+        case = _usable(pipeline.bring(Ref("cases", cohort.name)), photo)
+        picture = shrunk(Photo(case["pixel_sha256"], cohort.root / _PHOTO).read(), model.contract.side_px)
+        row = answered_row(model.answer(picture, case), model.contract, case, undecided, None)
+    flags = {flag for flag in str(case["flags"] or "").split(",") if flag}
+    flags |= {IN_TRAINING} if model.has_learnt(case["pixel_sha256"]) else set()
+    not_read = tuple(_not_read(cells, model.contract.reads))
+    return _prediction(str(photo), model.contract.classes, row, not_read, tuple(sorted(flags)))
+
+
+def _not_read(cells: Iterable[str], reads: Collection[str]) -> list[str]:
+    """The attributes that were given and that a model does not read."""
+    return [name for name in cells if name not in reads and _SAME_PLACE.get(name) not in reads]
 
 
 def _prediction(
-    photo: str, classifier: Classifier, row: Mapping[str, Any], not_read: tuple[str, ...], flags: tuple[str, ...]
+    photo: str, classes: ClassSet, row: Mapping[str, Any], not_read: tuple[str, ...], flags: tuple[str, ...]
 ) -> PhotoPrediction:
     """The row of a predictions table."""
-    classes = classifier.classes
 
     def parts(column: str) -> tuple[str, ...]:
         return tuple(filter(None, str(row[column] or "").split(",")))
@@ -478,8 +528,13 @@ def _prediction(
     )
 
 
-def _cells(attributes: Mapping[str, Any], classifier: Classifier) -> dict[str, str]:
+def _cells(attributes: Mapping[str, Any], model: str, reads: Iterable[str]) -> dict[str, str]:
     """The attributes that are known, as cells of a table whose every value is understood.
+
+    Args:
+        attributes: canonical name -> value.
+        model: for messages.
+        reads: what it reads of them.
 
     Raises:
         ConfigError: naming the attribute.
@@ -493,11 +548,10 @@ def _cells(attributes: Mapping[str, Any], classifier: Classifier) -> dict[str, s
     from skinkit.stats.encoders import ENCODERS
 
     names = {attribute.name for encoder in ENCODERS.values() for attribute in encoder}
-    reads = sorted({name for fold in classifier.folds for name in fold.encoder.reads})
     cells = {}
     for name, value in attributes.items():
         if name not in names:
-            what = f"{classifier.name} reads {listed(reads, most=len(names))}"
+            what = f"{model} reads {listed(sorted(reads), most=len(names))}"
             raise ConfigError(f"attribute {name!r}", did_you_mean(name, names), f"rename it; {what}")
         text = "" if pd.isna(value) else str(value).strip()
         if not text:

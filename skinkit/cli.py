@@ -28,7 +28,7 @@ from skinkit import __version__
 from skinkit.api import named_by_model
 from skinkit.artifacts.builder import Share
 from skinkit.artifacts.files import json_values
-from skinkit.commands import COMMANDS, PANELS, SYNONYMS, Context, _photo, load_command
+from skinkit.commands import COMMANDS, PANELS, SYNONYMS, Context, _onnx, _photo, load_command
 from skinkit.commands._command_line import CommandHelp, Overview, flags_of, own_options, parameters_of, passed_values
 from skinkit.commands._output import checked_outputs
 from skinkit.console import Console, abandon, as_lines, harmless, json_text
@@ -369,6 +369,8 @@ def _stage_function(name: str, console: Console) -> Callable[..., Answer]:
     def function(**values: Any) -> Answer:
         settings, called = named_by_model(name, passed_values(options, values), values["name"] or "")
         console.quiet = values["quiet"]
+        if name == "predict" and settings.keys() & _onnx.OPTIONS:
+            return _answered(_onnx.run(settings, called, _context(values, console)))
         if name == "predict" and settings.keys() & _photo.OPTIONS:
             return _answered(_photo.run(settings, called, _context(values, console)))
         direct = getattr(stage, "direct", None)

@@ -326,12 +326,14 @@ def test_a_share_that_is_not_mounted_gets_no_table(ready: Path, tmp_path: Path) 
     photos = sorted(p.name for p in (ready.parent / "camera").iterdir())
     share, settings = tmp_path / "share", {"SKINKIT_OUTBOX": str(tmp_path / "share")}
     arrive(work, ready.parent, photos[0])
-    answer = night(work, **settings)
+    answer = night(work, **settings)  # the work is done, and its table waits
     assert (answer.returncode, f"no folder {share}" in first_line(answer)) == (4, True)
     assert not share.exists()
     with small_disk(share, "1m"):
         assert night(work, **settings).returncode == 0
-        assert len(list(share.iterdir())) == 1
+        (table,) = share.iterdir()
+        rows = list(csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines()))
+        assert [row["accession"] for row in rows if row["malignancy"]] == [f"照片 {Path(photos[0]).stem}"]
     arrive(work, ready.parent, photos[1])
     answer = night(work, **settings)  # its mount point is there
     assert (answer.returncode, "is not mounted" in first_line(answer)) == (4, True)

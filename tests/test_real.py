@@ -61,7 +61,7 @@ def test_from_photo_to_report(workspace: Path) -> None:
     for command in (
         ["segment"],
         ["radiomics", "--check", "3"],
-        ["train", "--weights", weights, *backbone],
+        ["train", "--weights", weights, *backbone, "--allow-untrained", "forty photos"],
         ["evaluate"],
         ["explain", "--limit", "4"],
         ["report"],

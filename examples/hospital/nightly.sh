@@ -286,7 +286,7 @@ failing() { # the cases that fail now, by stage, as the tables of the workspace 
 }
 cause() { # what an answer says was found, in one line
     case $1 in
-    outbox) echo ": $outbox cannot be written to" ;;
+    outbox) echo ": ${why:-$outbox cannot be written to}" ;;
     state) echo ": $state cannot be written to" ;;
     *) [ -n "$(field "$1" found)" ] && echo ": $(field "$1" found)" ;;
     esac

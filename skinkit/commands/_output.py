@@ -15,7 +15,6 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import quote
 
 from skinkit.artifacts.files import json_values, write_atomic
 from skinkit.commands import Context
@@ -158,15 +157,18 @@ def _is_export(head: bytes) -> bool:
     return len(columns) >= _FEWEST_COLUMNS and columns == list(COLUMNS[: len(columns)])
 
 
+_PRODUCER = b"\x12\x07skinkit"
+"""The name of the program that made an ONNX file, as it stands after the version of the format."""
 _FEWEST_COLUMNS = 20
 """Columns of the tables of the first version; later ones have more, at their end."""
 
 
 def _is_pack(head: bytes) -> bool:
-    """Whether a file begins as a pack does: a ZIP archive whose first member is the index."""
+    """Whether a file begins as a pack does: a ZIP archive whose first member is the index; or as an exported network."""
     from skinkit.learning.pack import INDEX
 
-    return head.startswith(b"PK\x03\x04") and head[30:].startswith(INDEX.encode())
+    pack = head.startswith(b"PK\x03\x04") and head[30:].startswith(INDEX.encode())
+    return pack or (head.startswith(b"\x08") and _PRODUCER in head[:16])
 
 
 def _files(path: Path, named: str) -> None:
@@ -198,7 +200,7 @@ def _key(path: Path, named: str) -> None:
 
 _KINDS: Mapping[Writes, Callable[[Path, str], None]] = {
     "table": _file(_is_export, "an earlier table of 'skinkit export'"),
-    "pack": _file(_is_pack, "an earlier file of 'skinkit models pack'"),
+    "pack": _file(_is_pack, "an earlier file of 'skinkit models pack' or 'export'"),
     "folder": _files,
     "workspace": _folder,
     "downloads": _folder,
@@ -273,4 +275,4 @@ def write_study(
 def _pictures(files: Mapping[str, str], page: str, folder: Path) -> list[str]:
     """Links to the pictures in the folder that a page does not name, in Markdown."""
     names = [Path(file) for file in files.values() if file.endswith(".png")]
-    return [f"![{f.stem}]({quote(f.name)})" for f in names if f.parent == folder and f"({quote(f.name)})" not in page]
+    return [f"![{f.stem}](<{f.name}>)" for f in names if f.parent == folder and f"({f.name})" not in page]

@@ -40,17 +40,18 @@ def run(settings: Mapping[str, Any], model: str, context: Context) -> dict[str, 
     prediction = predict_photo(
         model,
         settings["image"],
-        _attributes(settings.get("attribute", ())),
+        attributes_of(settings.get("attribute", ())),
         settings.get("mask") or None,
         opened,
         label=settings.get("label"),
         mask_polarity=settings.get("mask_polarity", ""),
         **{name: value for name, value in settings.items() if name not in OPTIONS},
     )
-    return {"command": "predict", "prediction": prediction.as_dict(), "text": _text(prediction)}
+    return {"command": "predict", "prediction": prediction.as_dict(), "text": text_of(prediction)}
 
 
-def _attributes(entries: Sequence[str]) -> dict[str, str]:
+def attributes_of(entries: Sequence[str]) -> dict[str, str]:
+    """Name -> value of ``--attribute`` texts; raises :class:`ConfigError` for one that is not NAME=VALUE, or twice."""
     attributes: dict[str, str] = {}
     for entry in entries:
         name, equals, value = (part.strip() for part in entry.partition("="))
@@ -62,7 +63,7 @@ def _attributes(entries: Sequence[str]) -> dict[str, str]:
     return attributes
 
 
-def _text(prediction: PhotoPrediction) -> str:
+def text_of(prediction: PhotoPrediction) -> str:
     """The prediction for a person: classes by probability, malignancy against its threshold, how unusual it is."""
     ranked = sorted(prediction.probabilities.items(), key=lambda entry: -entry[1])
     width = max(len(code) for code, _ in ranked)

@@ -4,14 +4,21 @@
     skinkit models pack NAME --output FILE [--card FILE.toml]
     skinkit models install FILE [--name NAME] [--sha256 HEX] [--replace]
     skinkit models verify [NAME or FILE]
+    skinkit models export NAME --to onnx [--int8] [--output FILE] [--card FILE.toml]
 
 The file holds the classifier, the segmentation network of its masks, and all settings between photo and prediction; no
 photos and no ids of cases, lesions or patients. 'pack' prints its SHA-256: send it over another channel and pass it to
 'install' or 'verify', which read every byte. An installed model is frozen: never stale, never retrained. In a workspace
 without development cohorts the first installed model becomes the default of 'skinkit predict'.
 
+'export' writes a network of one photo, or of one photo and attributes, for programs without skinkit and torch: an ONNX
+file that answers calibrated probabilities of every task, malignancy and the call, as the mean over all folds. Its
+metadata say how to prepare photo and attributes (skinkit.contract), and hold the model card. --int8 also writes a
+smaller file, NAME.int8.onnx. A table says how far the files answer from the network on photos of the workspace, and how
+fast. 'skinkit predict --onnx FILE' predicts by such a file.
+
 What a model card leaves to a person is written in a TOML file, with the names that stand in model_card.json, and goes
-into the pack by --card:
+into the pack, or the exported file, by --card:
 
     ethics = "..."
     [model]
@@ -25,6 +32,7 @@ into the pack by --card:
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -50,30 +58,44 @@ class Config:
     """Options of the command."""
 
     action: Annotated[
-        Literal["list", "pack", "install", "verify"],
-        Help("list, pack, install or verify", positional=True, metavar="ACTION"),
+        Literal["list", "pack", "install", "verify", "export"],
+        Help("list, pack, install, verify or export", positional=True, metavar="ACTION"),
     ] = "list"
     model: Annotated[
         str, replace(ONE_MODEL_ARGUMENT, text=f"{MODEL}; install, verify: a file", metavar="NAME|FILE")
     ] = ""
-    output: Annotated[str, Help("pack: the file to write (default: NAME.skinkit)", metavar="FILE", writes="pack")] = ""
-    card: Annotated[
-        str, Help("pack: TOML with what a person writes into the model card: licence, contact, sources", metavar="FILE")
+    output: Annotated[
+        str,
+        Help("pack, export: the file to write (default: NAME.skinkit, NAME.onnx)", metavar="FILE", writes="pack"),
     ] = ""
+    card: Annotated[
+        str,
+        Help(
+            "pack, export: TOML with what a person writes into the model card: licence, contact, sources",
+            metavar="FILE",
+        ),
+    ] = ""
+    to: Annotated[Literal["", "onnx"], "export: the format"] = ""
+    int8: Annotated[bool, "export: also write a smaller file whose weights are 8-bit integers"] = False
+    photos: Annotated[int, "export: photos of the workspace that the files are compared on, at most"] = 100
     name: Annotated[str, "install: name of the model here (default: its name in the pack)"] = ""
     sha256: Annotated[str, Help("install, verify: expected SHA-256 of the file", metavar="HEX")] = ""
-    replace: Annotated[bool, "replace an existing model (install) or file (pack)"] = False
+    replace: Annotated[bool, "replace an existing model (install) or file (pack, export)"] = False
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
-    """List, pack, install or verify."""
-    if not config.model and config.action in ("pack", "install"):
-        what = "the name of a model" if config.action == "pack" else "a file"
+    """List, pack, install, verify or export."""
+    if not config.model and config.action in ("pack", "install", "export"):
+        what = "a file" if config.action == "install" else "the name of a model"
         raise ConfigError(f"'skinkit models {config.action}' alone", what, f"skinkit models {config.action} ...")
-    if config.card and config.action != "pack":
+    if config.card and config.action not in ("pack", "export"):
         found = f"--card {config.card} with 'skinkit models {config.action}'"
-        raise ConfigError(found, "it with 'skinkit models pack' alone", "leave it out")
-    return {"list": _list, "pack": _pack, "install": _install, "verify": _verify}[config.action](config, context)
+        raise ConfigError(found, "it with 'skinkit models pack' or 'export'", "leave it out")
+    if (config.to or config.int8) and config.action != "export":
+        found = f"--to or --int8 with 'skinkit models {config.action}'"
+        raise ConfigError(found, "them with 'skinkit models export' alone", "leave them out")
+    actions = {"list": _list, "pack": _pack, "install": _install, "verify": _verify, "export": _export}
+    return actions[config.action](config, context)
 
 
 def _list(config: Config, context: Context) -> dict[str, Any]:
@@ -101,16 +123,44 @@ def _pack(config: Config, context: Context) -> dict[str, Any]:
     return {**_answer(pack), "file": str(output), "bytes": size, "sha256": sha256, "text": as_lines(lines)}
 
 
-def _written_card(model: str, file: Path) -> model_pack.Changed:
-    """The card of the pack's model with what a person wrote, and of its segmenter with what stands under that name."""
+def _export(config: Config, context: Context) -> dict[str, Any]:
+    if not config.to:
+        raise ConfigError("export without --to", "a format: onnx", f"skinkit models export {config.model} --to onnx")
+    from skinkit.commands import _onnx_export
     from skinkit.reporting import model_card
 
+    card = model_pack.trained(config.model, context.workspace()).json(model_card.FILES[1])
+    if config.card:
+        file = Path(config.card).expanduser()
+        written = _by_person(file)
+        written.pop(model_pack.SEGMENTER, None)
+        card = json.loads(model_card.filled(card, written, str(file))[model_card.FILES[1]])
+    return _onnx_export.run(
+        config.model,
+        config.output,
+        card,
+        context,
+        int8=config.int8,
+        photos=config.photos,
+        replace=config.replace,
+    )
+
+
+def _by_person(file: Path) -> dict[str, Any]:
+    """What a person wrote for model cards."""
     try:
-        written = tomllib.loads(file.read_text("utf-8-sig"))
+        return tomllib.loads(file.read_text("utf-8-sig"))
     except OSError as error:
         raise InputError(f"--card {file}: {error.strerror}", "a TOML file", "check the path") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: {error}", "a valid UTF-8 TOML file", "correct the file") from None
+
+
+def _written_card(model: str, file: Path) -> model_pack.Changed:
+    """The card of the pack's model with what a person wrote, and of its segmenter with what stands under that name."""
+    from skinkit.reporting import model_card
+
+    written = _by_person(file)
     of_segmenter = written.pop(model_pack.SEGMENTER, {})
 
     def changed(part: str, artifact: Artifact) -> Mapping[str, bytes]:

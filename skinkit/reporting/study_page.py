@@ -10,11 +10,11 @@ import base64
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from urllib.parse import unquote
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup
+from mdurl import decode
 
 from skinkit.reporting.html import Block, compose, data_uri
 from skinkit.reporting.words import Words
@@ -63,7 +63,7 @@ def _block(tokens: Sequence[Token], place: int, folder: Path) -> Block:
 
 def _embed(image: Token, folder: Path) -> None:
     """Put a picture's bytes in the place of its link, or its description where there is no such picture."""
-    file = (folder / unquote(str(image.attrGet("src")))).resolve()
+    file = (folder / decode(str(image.attrGet("src")))).resolve()
     if file.is_relative_to(folder.parent.resolve()) and file.is_file():
         if file.suffix == ".svg":
             image.attrSet("src", f"data:image/svg+xml;base64,{base64.b64encode(file.read_bytes()).decode()}")

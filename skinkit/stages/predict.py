@@ -13,6 +13,15 @@ decides.
 One lesion that is in no cohort is predicted by
 
     skinkit predict --image PHOTO --attribute age_years=63 --attribute sex=female
+
+With --onnx a file of 'skinkit models export' predicts instead of a model of the workspace, without torch: one photo
+(--image; no workspace is needed), or cohorts:
+
+    skinkit predict --onnx concat.onnx --cohort jinan --csv jinan.csv
+
+A cohort's answer is no artifact. It is a table with the columns of predictions, one row per case at level image, and
+the diagnosis beside them, so that 'skinkit score' reads it. All folds answer every case, so photos the model has learnt
+from are left out with the reason in_training_data. Such a file does not tell how unlike its training cases one is.
 """
 
 from __future__ import annotations
@@ -25,18 +34,20 @@ from skinkit.artifacts.artifact import Artifact, exists, open_artifact
 from skinkit.artifacts.files import digest
 from skinkit.errors import CaseError, ConfigError, RefusedError, listed
 from skinkit.learning.pack import fused_name
-from skinkit.models.parts.protocol import UNCERTAINTIES
+from skinkit.models.parts.protocol import DIAGNOSIS, UNCERTAINTIES
 from skinkit.options import ONE_MODEL, Help, MaskLabel, MaskPolarity
 from skinkit.schemas import EXCLUDED, FAILED, IMAGE, LESION, OK, PATIENT, PREDICTIONS, PROBABILITY, probability_prefix
 from skinkit.stages import Job, Sources
 from skinkit.stats.thresholds import called_malignant, threshold_of
-from skinkit.workspace import Ref, Workspace
+from skinkit.workspace import SETTINGS_FILE, Ref, Workspace
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from skinkit.learning.onnx_file import Answer, Contract
     from skinkit.learning.trained import Classifier
+    from skinkit.taxonomy import ClassSet
 
 VERSION = 4
 SCHEMA = PREDICTIONS
@@ -89,6 +100,23 @@ class Config:
     mask: Annotated[str, Help("with --image: mask of the lesion", identity=False, metavar="FILE")] = ""
     label: MaskLabel = None
     mask_polarity: MaskPolarity = ""
+    onnx: Annotated[
+        str, Help("predict with this file of 'skinkit models export', without torch", identity=False, metavar="FILE")
+    ] = ""
+    csv: Annotated[
+        str, Help("with --onnx: file for the table of the cohorts (default: stdout)", identity=False, metavar="FILE")
+    ] = ""
+
+
+def check_values(config: Config, workspace: Workspace) -> None:
+    """Refuse, with :class:`ConfigError`, options of one photo or of a file where a cohort is predicted by a model."""
+    alone = {name: getattr(config, name) for name in ("image", "attribute", "mask", "onnx", "csv")}
+    if given := [name for name, value in alone.items() if value]:
+        raise ConfigError(
+            f"{listed(given)} in the settings of predict",
+            "options of the command line: they make no artifact",
+            f"remove them from {SETTINGS_FILE}; give --image or --onnx to 'skinkit predict'",
+        )
 
 
 def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:
@@ -131,8 +159,7 @@ def run(config: Config, job: Job) -> Artifact:
     from skinkit.learning import untrained
     from skinkit.learning.trained import has_other_temperature, open_classifier
 
-    if not 0 <= config.undecided <= 1:
-        raise ConfigError(f"--undecided {config.undecided}", "a share, 0 to 1", "0.8 is the default")
+    refuse_share(config.undecided)
     model = open_classifier(job.inputs["model"], job.target.name)
     if has_other_temperature(model.about):
         job.console.warn(
@@ -177,6 +204,12 @@ def run(config: Config, job: Job) -> Artifact:
             if key in todo:
                 build.add(_joined_row(key, lesions, rows, model, config, job.cohort.prevalence))
         return build.finish(info=_info(job, model, frame, absent))
+
+
+def refuse_share(undecided: float) -> None:
+    """Refuse, with :class:`ConfigError`, an ``--undecided`` that is no share."""
+    if not 0 <= undecided <= 1:
+        raise ConfigError(f"--undecided {undecided}", "a share, 0 to 1", "0.8 is the default")
 
 
 def _refuse_other_masks(config: Config, job: Job, model: Classifier, frame: pd.DataFrame) -> None:
@@ -243,7 +276,7 @@ def _image_rows(config: Config, job: Job, model: Classifier, frame: pd.DataFrame
         probability, failed = scored.probability, scored.failed
         readable = np.array([row not in failed for row in range(len(part))], dtype=bool)
         for row, case in zip(sorted(failed), _records(part[~readable]), strict=True):
-            yield {**_keys(case), **_failure(failed[row])}
+            yield failed_row(case, failed[row])
         unsure = {f"uncertainty_{name}": mean_of_known(values) for name, values in scored.uncertainty.items()}
         answered = part.assign(unlike_training=mean_of_known(scored.unlike_training), **unsure)[readable]
         tasks = {name: of_task[:, readable] for name, of_task in scored.tasks.items()}
@@ -302,7 +335,12 @@ def _predicted(
             "missing_attributes": ",".join(missing_attributes(case, model.about["attributes"], reads)) or None,
             "unlike_training": case["unlike_training"],
             **{column: case[column] for column in UNSURE},
-            **_decision(probability[mine, i].mean(axis=0), model, config, case["fold"], _doubts(case, model, config)),
+            **decision(
+                probability[mine, i].mean(axis=0),
+                _decider(model, case["fold"]),
+                config.undecided,
+                _doubts(case, model, config),
+            ),
             **_beside(
                 probability[mine, i].mean(axis=0),
                 float(raw[mine, i][:, model.malignant].sum(axis=1).mean()),
@@ -330,33 +368,60 @@ def _doubts(case: Mapping[str, Any], model: Classifier, config: Config) -> list[
     return [doubt for doubt, present in doubts.items() if present] + strange
 
 
-def _decision(
-    probability: np.ndarray, model: Classifier, config: Config, fold: int | None, doubts: Sequence[str]
-) -> dict[str, Any]:
-    """Top classes, malignancy, call and referral of one row of probabilities, given by one fold or by several."""
+@dataclass(frozen=True)
+class Decider:
+    """What calls cases malignant: a model, or a file made of one.
+
+    Attributes:
+        name: of the model.
+        identity: of its artifact.
+        classes: of the diagnosis.
+        threshold: malignancy from which a case is called malignant whatever its most probable class.
+    """
+
+    name: str
+    identity: str
+    classes: ClassSet
+    threshold: float
+
+
+def _decider(model: Classifier, fold: int | None) -> Decider:
+    """A model, for cases that one fold answers, or that several do."""
+    return Decider(model.name, model.identity, model.classes, threshold_of(model.about, fold))
+
+
+def decision(probability: np.ndarray, by: Decider, undecided: float, doubts: Sequence[str]) -> dict[str, Any]:
+    """Columns with top classes, malignancy, call and referral of one row.
+
+    Args:
+        probability: (classes,), calibrated.
+        by: what answered.
+        undecided: entropy, as a share of the largest, above which a case is referred.
+        doubts: further reasons to refer it.
+    """
     import numpy as np
 
-    names = model.classes.classes
+    names = by.classes.classes
+    is_malignant = np.array([code in by.classes.malignant for code in names])
     first, second = (int(i) for i in np.argsort(-probability, kind="stable")[:2])
-    malignancy = float(probability[model.malignant].sum())
-    threshold = threshold_of(model.about, fold)
+    malignancy = float(probability[is_malignant].sum())
     positive = probability[probability > 0]
     entropy = float(-(positive * np.log(positive)).sum() / np.log(len(names)))
-    by_class = bool(model.malignant[first])
-    malignant = called_malignant(malignancy, by_class, threshold)
+    by_class = bool(is_malignant[first])
+    malignant = called_malignant(malignancy, by_class, by.threshold)
     reasons = ["malignant_call"] if malignant else []
-    reasons += ["undecided"] if entropy > config.undecided else []
+    reasons += ["undecided"] if entropy > undecided else []
     reasons += doubts
     return {
-        "model": model.name,
-        "model_identity": model.identity,
+        "model": by.name,
+        "model_identity": by.identity,
         "top1": names[first],
         "top1_p": float(probability[first]),
         "top2": names[second],
         "top2_p": float(probability[second]),
         "malignancy": malignancy,
-        "malignant_set": model.classes.malignant_set,
-        "threshold": threshold,
+        "malignant_set": by.classes.malignant_set,
+        "threshold": by.threshold,
         "call": "malignant" if malignant else "benign",
         "veto": malignant and not by_class,
         "entropy": entropy,
@@ -369,19 +434,44 @@ def _decision(
 def _beside(
     probability: np.ndarray, raw: float, folds: Sequence[int], model: Classifier, prevalence: float | None
 ) -> dict[str, Any]:
-    """What stands beside the decision: raw malignancy, prediction set, and malignancy at the stated prevalence."""
+    """:func:`beside` of what these folds of a model answered."""
     import numpy as np
 
     from skinkit.learning.trained import effective_prevalence
-    from skinkit.stats.calibration import prediction_sets, set_of, shift_malignancy
 
     level = float(np.mean([fold.conformal_level for fold in model.folds if fold.number in folds]))
     source = effective_prevalence(model.about, model.classes.malignant)
-    malignancy = probability[model.malignant].sum()
+    return beside(probability, raw, model.classes, level, source, prevalence)
+
+
+def beside(
+    probability: np.ndarray,
+    raw: float,
+    classes: ClassSet,
+    level: float,
+    source: float | None,
+    prevalence: float | None,
+) -> dict[str, Any]:
+    """What stands beside the decision: raw malignancy, prediction set, and malignancy at the stated prevalence.
+
+    Args:
+        probability: (classes,), calibrated.
+        raw: malignancy before calibration.
+        classes: of the diagnosis.
+        level: probability from which a class is in the prediction set.
+        source: prevalence for which malignancy holds; None where unknown.
+        prevalence: that the cohort states; None where it states none.
+    """
+    import numpy as np
+
+    from skinkit.stats.calibration import prediction_sets, set_of, shift_malignancy
+
+    is_malignant = np.array([code in classes.malignant for code in classes.classes])
+    malignancy = probability[is_malignant].sum()
     shifts = prevalence is not None and source is not None and 0 < source < 1
     return {
         "malignancy_raw": raw,
-        "prediction_set": set_of(model.classes.classes, prediction_sets(probability[None], level)[0]),
+        "prediction_set": set_of(classes.classes, prediction_sets(probability[None], level)[0]),
         "effective_prevalence": source,
         "malignancy_at_prevalence": float(shift_malignancy(malignancy, source or 0, prevalence or 0))
         if shifts
@@ -400,7 +490,24 @@ def _task_columns(model: Classifier, *names: str) -> list[str]:
 
 
 def _of_tasks(probability: Mapping[str, np.ndarray], folds: Sequence[int], model: Classifier) -> dict[str, Any]:
-    """Columns of the further tasks of one row, from their probabilities, (classes,) each."""
+    """:func:`of_tasks` of what these folds of a model answered."""
+    import numpy as np
+
+    answered = [fold for fold in model.folds if fold.number in folds]
+    levels = {name: float(np.mean([fold.tasks[name].conformal_level for fold in answered])) for name in probability}
+    return of_tasks(probability, model.tasks, levels)
+
+
+def of_tasks(
+    probability: Mapping[str, np.ndarray], tasks: Mapping[str, ClassSet], levels: Mapping[str, float]
+) -> dict[str, Any]:
+    """Columns of the further tasks of one row.
+
+    Args:
+        probability: task -> (classes,).
+        tasks: task -> its classes.
+        levels: task -> probability from which a class is in the prediction set.
+    """
     import numpy as np
 
     from skinkit.stats import seven_point
@@ -408,15 +515,65 @@ def _of_tasks(probability: Mapping[str, np.ndarray], folds: Sequence[int], model
 
     row: dict[str, Any] = {}
     for name, p in probability.items():
-        codes = model.tasks[name].classes
-        level = float(np.mean([fold.tasks[name].conformal_level for fold in model.folds if fold.number in folds]))
+        codes = tasks[name].classes
         first = int(np.argmax(p))
         row |= {f"{probability_prefix(name)}{code}": float(value) for code, value in zip(codes, p, strict=True)}
         row |= {f"top1__{name}": codes[first], f"top1_p__{name}": float(p[first])}
-        row[f"prediction_set__{name}"] = set_of(codes, prediction_sets(p[None], level)[0])
+        row[f"prediction_set__{name}"] = set_of(codes, prediction_sets(p[None], levels[name])[0])
     if seven_point.answers_all(probability):
-        row |= seven_point.checklist(probability, {name: model.tasks[name].classes for name in probability})
+        row |= seven_point.checklist(probability, {name: tasks[name].classes for name in probability})
     return row
+
+
+def answered_row(
+    answer: Answer, contract: Contract, case: Mapping[str, Any], undecided: float, prevalence: float | None
+) -> dict[str, Any]:
+    """What an ONNX file answers for a case, as a row of predictions at level image.
+
+    Args:
+        answer: of the file.
+        contract: of the file.
+        case: row of a cases table, None for what is unknown.
+        undecided: as of :func:`decision`.
+        prevalence: as of :func:`beside`.
+    """
+    from skinkit.learning.onnx_file import known_attributes
+
+    p, lacking = answer.probability[DIAGNOSIS], set(contract.reads) - known_attributes(contract.columns, case)
+    by = Decider(contract.name, contract.identity, contract.classes, contract.threshold)
+    further = {name: of for name, of in contract.tasks.items() if name != DIAGNOSIS}
+    return {
+        **_keys(case),
+        "fold_sd": answer.fold_sd,
+        "missing_attributes": ",".join(sorted(lacking)) or None,
+        **dict.fromkeys((*UNSURE, "unlike_training")),
+        **{f"uncertainty_{name}": value for name, value in answer.uncertainty.items()},
+        **decision(p, by, undecided, ()),
+        **beside(
+            p,
+            answer.malignancy_raw,
+            contract.classes,
+            contract.tasks[DIAGNOSIS].conformal_level,
+            contract.effective_prevalence,
+            prevalence,
+        ),
+        **of_tasks(
+            {name: answer.probability[name] for name in further},
+            {name: of.classes for name, of in further.items()},
+            {name: of.conformal_level for name, of in further.items()},
+        ),
+        "status": OK,
+    }
+
+
+def failed_row(case: Mapping[str, Any], error: CaseError) -> dict[str, Any]:
+    """The row of a case whose photo cannot be read."""
+    return {**_keys(case), **_failure(error)}
+
+
+def excluded_row(case: Mapping[str, Any], reason: str) -> dict[str, Any]:
+    """The row of a case that is not to be predicted."""
+    return {**_keys(case), "status": EXCLUDED, "reason": reason}
 
 
 def _joined_row(
@@ -464,7 +621,7 @@ def _joined_row(
         "missing_attributes": representative["missing_attributes"],
         "unlike_training": representative["unlike_training"],
         **{column: _mean([row[column] for row in parts[worst]]) for column in UNSURE},
-        **_decision(means[worst], model, config, fold, doubts),
+        **decision(means[worst], _decider(model, fold), config.undecided, doubts),
         **_beside(
             means[worst],
             float(np.mean([row["malignancy_raw"] for row in parts[worst]])),

@@ -55,7 +55,7 @@ def test_the_map_shows_the_cases_a_fold_held_out(workspace: Workspace, tmp_path:
     top1 = predicted.query("level == 'image'").set_index("case_id")["top1"]
     assert table.set_index("case_id")["top1"].to_dict() == top1.loc[table["case_id"]].to_dict()
     files = {kind: Path(file) for kind, file in answer["clinic"]["files"].items()}
-    assert sorted(files) == ["json", "parquet", "png", "svg", "txt"]
+    assert sorted(files) == ["html", "json", "parquet", "png", "svg", "txt"]
     assert json.loads(files["json"].read_text())["neighbours"] == answer["clinic"]["neighbours"]
     again = asked(workspace, tmp_path / "again", fold=1)["embed"]["clinic"]
     assert Path(again["files"]["svg"]).read_bytes() == files["svg"].read_bytes()

@@ -81,8 +81,8 @@ def test_systems_that_do_not_tell_affinities_give_every_core(monkeypatch: pytest
 
 def test_no_place_to_work_is_said(tmp_path: Path) -> None:
     answer = run_skinkit("selftest", "--folder", tmp_path / "absent", "--json")
-    assert answer.returncode == 4
-    assert "--folder" in json.loads(answer.stdout)["error"]["fix"]
+    assert answer.returncode == 2
+    assert "--folder" in json.loads(answer.stdout)["error"]["found"]
 
 
 @pytest.mark.slow

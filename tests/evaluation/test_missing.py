@@ -164,7 +164,7 @@ def test_figures_of_a_replicate_are_those_of_the_drawn_cases() -> None:
 
 def test_files_and_words(answer: dict[str, Any], workspace: Workspace, tmp_path: Path) -> None:
     files = answer["missing"]["logistic"]["clinic"]["files"]
-    assert sorted(files) == ["json", "parquet", "png", "svg", "txt"]
+    assert sorted(files) == ["html", "json", "parquet", "png", "svg", "txt"]
     body = json.loads(Path(files["json"]).read_text())
     table = pd.read_parquet(files["parquet"])
     assert len(body["rows"]) == len(table) == len(rows_of(answer, "clinic"))

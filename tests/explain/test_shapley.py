@@ -32,7 +32,7 @@ from skinkit.explain.shapley import (
 )
 from skinkit.images.decode import read_mask
 from skinkit.learning import embeddings, trained
-from skinkit.learning.examples import Photo
+from skinkit.learning.examples import LesionMask, Photo
 from skinkit.schemas import EXPLANATIONS
 from skinkit.workspace import Ref, Workspace, load_workspace
 
@@ -401,7 +401,7 @@ def networks_log_odds(workspace: Workspace, row: Any, cohort: str) -> list[tuple
     frame = open_artifact(workspace.path(Ref("fused", cohort, "truth"))).table()
     frame = frame[frame["case_id"] == row["case_id"]].reset_index(drop=True)
     photo = Photo(frame["pixel_sha256"][0], workspace.root / cohort / frame["image_path"][0])
-    masks = [workspace.root / frame["mask_path"][0]]
+    masks = [LesionMask(workspace.root / frame["mask_path"][0], "")]
     predictions = open_artifact(workspace.path(Ref("predictions", cohort, "hybrid_resnet50"))).table()
     held_out = predictions.query("level == 'image'").set_index("case_id").loc[row["case_id"], "fold"]
     found = []

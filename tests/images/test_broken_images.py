@@ -236,7 +236,7 @@ def test_what_is_no_file_is_named_and_never_waited_for(tmp_path: Path) -> None:
                 outcomes[name] = ""
             except CaseError as error:
                 outcomes[name] = error.reason
-    assert outcomes == {f"files/{name}": reason for name, reason in expected.items()}
+    assert outcomes == {f"files/{as_text(name)}": reason for name, reason in expected.items()}
 
 
 def test_a_table_finds_photos_however_their_names_are_written(tmp_path: Path) -> None:

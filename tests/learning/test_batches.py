@@ -21,7 +21,7 @@ from skinkit.images.drawn_masks import DrawnMask
 from skinkit.images.encode import png_bytes
 from skinkit.images.identity import pixel_sha256
 from skinkit.learning import forward
-from skinkit.learning.examples import Examples, Photo, as_input, in_order, shrunk, shrunk_mask
+from skinkit.learning.examples import Examples, LesionMask, Photo, as_input, in_order, shrunk, shrunk_mask
 
 QUIET = Console(quiet=True)
 
@@ -42,7 +42,7 @@ def test_a_batch_holds_what_is_read_and_nothing_else(tmp_path: Path) -> None:
         ("image", "mask", "attributes"),
         8,
         [photo(tmp_path, rgb)] * 3,
-        masks=[tmp_path / "half.png", None, tmp_path / "none.png"],
+        masks=[LesionMask(tmp_path / "half.png", ""), None, LesionMask(tmp_path / "none.png", "")],
         truth_masks=[DrawnMask(tmp_path / "half.png")] * 3,
         arrays={"attributes": np.arange(6.0).reshape(3, 2), "radiomics": np.zeros((3, 9))},
         classes=np.array([4, 5, 6]),

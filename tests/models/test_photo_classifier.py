@@ -230,8 +230,8 @@ def test_the_lowest_stages_may_rest_throughout() -> None:
     assert net.backbone.net.layer2[0].conv1.weight.grad is None
     assert net.backbone.net.layer3[0].conv1.weight.grad is not None
     assert not torch.equal(net.backbone.net.bn1.running_mean, before)
-    with pytest.raises(ConfigError, match="frozen_stages = 4"):
-        network(frozen_stages=4)
+    with pytest.raises(ConfigError, match="frozen_stages = 5"):
+        network(frozen_stages=5)
 
 
 def test_resting_stages_may_keep_their_statistics_too() -> None:
