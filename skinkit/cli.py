@@ -370,7 +370,9 @@ def _stage_function(name: str, console: Console) -> Callable[..., Answer]:
         settings, called = named_by_model(name, passed_values(options, values), values["name"] or "")
         console.quiet = values["quiet"]
         if name == "predict" and settings.keys() & _onnx.OPTIONS:
-            return _answered(_onnx.run(settings, called, _context(values, console)))
+            context = _context(values, console)
+            with checked_outputs(make_config(stage.Config, settings, where="the command line"), context):
+                return _answered(_onnx.run(settings, called, context))
         if name == "predict" and settings.keys() & _photo.OPTIONS:
             return _answered(_photo.run(settings, called, _context(values, console)))
         direct = getattr(stage, "direct", None)

@@ -106,7 +106,7 @@ def _cohorts(file: Path, undecided: float, csv_file: str, context: Context) -> d
         records = [{name: row.get(name) for name in columns} for row in rows]
         return {**answer, "cases": records, "text": data.decode("utf-8").removesuffix("\n")}
     path = Path(csv_file).expanduser()
-    write_atomic(path, data)
+    write_atomic(path, data, outside=True)
     summary = ", ".join(f"{n} {status}" for status, n in statuses.items()) or "no case"
     text = f"{path}: {len(rows)} rows ({summary}). Research software: no diagnosis."
     return {**answer, "csv": str(path), "sha256": file_sha256(path), "text": text}

@@ -163,8 +163,14 @@ _FEWEST_COLUMNS = 20
 """Columns of the tables of the first version; later ones have more, at their end."""
 
 
+def _is_predictions(head: bytes) -> bool:
+    """Whether a file begins with the heading of 'predict --onnx'."""
+    first, *others = head.partition(b"\n")[0].decode("utf-8", "replace").strip().split(",")
+    return first == "cohort" and {"case_id", "level", "status", "top1", "malignancy"} <= {*others}
+
+
 def _is_pack(head: bytes) -> bool:
-    """Whether a file begins as a pack does: a ZIP archive whose first member is the index; or as an exported network."""
+    """Whether a file begins as a pack, a ZIP archive whose first member is the index, or as an ONNX file of ours."""
     from skinkit.learning.pack import INDEX
 
     pack = head.startswith(b"PK\x03\x04") and head[30:].startswith(INDEX.encode())
@@ -200,6 +206,7 @@ def _key(path: Path, named: str) -> None:
 
 _KINDS: Mapping[Writes, Callable[[Path, str], None]] = {
     "table": _file(_is_export, "an earlier table of 'skinkit export'"),
+    "predictions": _file(_is_predictions, "an earlier table of 'skinkit predict --onnx'"),
     "pack": _file(_is_pack, "an earlier file of 'skinkit models pack' or 'export'"),
     "folder": _files,
     "workspace": _folder,

@@ -104,7 +104,13 @@ class Config:
         str, Help("predict with this file of 'skinkit models export', without torch", identity=False, metavar="FILE")
     ] = ""
     csv: Annotated[
-        str, Help("with --onnx: file for the table of the cohorts (default: stdout)", identity=False, metavar="FILE")
+        str,
+        Help(
+            "with --onnx: file for the table of the cohorts (default: stdout)",
+            identity=False,
+            metavar="FILE",
+            writes="predictions",
+        ),
     ] = ""
 
 

@@ -29,7 +29,13 @@ SMALL: dict[str, Any] = {"dermoscopic": "scope", "clinical": "phone", "side_px":
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     cohorts = {"scope": "development", "phone": "development", "jinan": "external"}
-    made = written.make_workspace(tmp_path_factory.mktemp("gap") / "w", cohorts, segmenter="truth", classes="pad6", allow_untrained=small_cohort.FEW)
+    made = written.make_workspace(
+        tmp_path_factory.mktemp("gap") / "w",
+        cohorts,
+        segmenter="truth",
+        classes="pad6",
+        allow_untrained=small_cohort.FEW,
+    )
     for seed, cohort in enumerate(("scope", "phone")):
         small_cohort.write_cohort(made, cohort, 30, seed=seed)
     make(made, "split", folds=1, held_out=0.5, validation=0.2)

@@ -28,10 +28,11 @@ from skinkit.workspace import Ref, Workspace
 
 OUTPUTS = [(name, option) for name in COMMANDS for option in own_options(name) if option.help.writes]
 NAMES_NO_OUTPUT = {
-    "against", "allow_leakage", "arms", "artefacts", "artifact", "attribute", "backbone", "budget", "by", "card",
+    "against", "allow_leakage", "allow_untrained", "arms", "artefacts", "artifact", "attribute", "backbone", "budget",
+    "by", "card",
     "case", "channels", "classes", "clinical", "cluster", "cohort", "cohorts", "data", "declared", "dermoscopic",
     "domains", "draft", "features", "file", "fused", "image", "import_file", "labels", "leave_out", "malignant",
-    "margin", "mask", "masks", "members", "model", "models", "name", "objective", "only", "order", "outlines",
+    "margin", "mask", "masks", "members", "model", "models", "name", "objective", "only", "onnx", "order", "outlines",
     "paper", "per_class", "preset", "primary", "protocols", "pseudonymise", "reidentify", "row", "seeds",
     "segmenter", "settings", "sha256", "shares", "since", "source", "split", "start", "strengths", "synthetic",
     "system", "table", "target", "tasks", "teacher", "thresholds", "training", "truth_column", "tuned_weights", "veto",
@@ -111,6 +112,19 @@ def test_a_workspace_in_a_cohorts_folder_may_be_written_in(
     assert main(["export", "--csv", "out.csv"]) == 0
     assert_refused(["export", "--csv", "artifacts/out.csv"], "the artifacts", tmp_path, capsys)
     assert_refused(["export", "--csv", "../out.csv"], "cohort", tmp_path, capsys)
+
+
+def test_predictions_of_a_file_replace_only_such_a_table(
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The check comes before the ONNX file is opened."""
+    given = ["predict", "--onnx", "absent.onnx", "--csv"]
+    assert_refused([*given, "not/mounted/out.csv"], "no folder", tmp_path, capsys)
+    assert_refused([*given, "ward/photo.jpg"], "ward", tmp_path, capsys)
+    assert_refused([*given, "skinkit.toml"], "did not write", tmp_path, capsys)
+    (tmp_path / "w" / "old.csv").write_text("cohort,case_id,level,status,reason,top1,malignancy\n", encoding="utf-8")
+    assert main([*given, "old.csv"]) == 4  # it may; there is no file to predict with
+    assert main([*given, "new.csv"]) == 4
 
 
 every_output = pytest.mark.parametrize(

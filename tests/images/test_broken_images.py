@@ -293,6 +293,8 @@ def test_a_folder_that_may_not_be_listed_is_a_row() -> None:
         (root / "closed").chmod(0)
         (root / "open" / "secret.png").write_bytes(encoded(lesion(3), "PNG"))
         (root / "open" / "secret.png").chmod(0)
+        import skinkit.data.cases  # noqa: F401 - from where that user may not read
+
         if os.geteuid() == 0:  # whom no mode keeps out
             os.seteuid(65_534)
         try:

@@ -154,7 +154,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         f'[cohorts.{name}]\nrole = "{role}"\nsource = "folder"\npath = "{base / name}"\npseudonymise = "{base / "key"}"'
         for name, role in (("ward", "development"), ("night", "inference"))
     ]
-    quick = '[stage.train]\nallow_untrained = "a few drawn photos"\n[stage.evaluate]\nbootstrap = 20\nshortcuts = false\n[stage.explain]\nlimit = 4\n'
+    learnt = '[stage.train]\nallow_untrained = "a few drawn photos"\n'
+    quick = learnt + "[stage.evaluate]\nbootstrap = 20\nshortcuts = false\n[stage.explain]\nlimit = 4\n"
     text = '[workspace]\nmodel = "lightgbm"\n' + "\n".join(tables) + "\n" + quick
     (workspace / "skinkit.toml").write_text(text, encoding="utf-8")
     said = ""

@@ -15,6 +15,7 @@ import written_artifacts as written
 from conftest import run_here
 
 from skinkit.artifacts.artifact import Artifact, open_artifact, rehash
+from skinkit.artifacts.files import file_sha256
 from skinkit.artifacts.tables import read_table
 from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.learning.fold_classifier import SPREAD
@@ -499,12 +500,14 @@ def test_how_unknown_attributes_are_written_is_the_models_own(workspace: Workspa
 def test_a_model_older_than_an_option_is_not_refused(workspace: Workspace) -> None:
     """Its recipe does not name the option, which then had its default."""
     path = workspace.path(Ref("models", name="lightgbm"))
-    manifest = json.loads((path / "manifest.json").read_text())
-    del manifest["recipe"]["config"]["missing"]
-    (path / "manifest.json").write_text(json.dumps(manifest))
     about = json.loads((path / "model.json").read_text())
     del about["settings"]["threads"]
     (path / "model.json").write_text(json.dumps(about))
+    manifest = json.loads((path / "manifest.json").read_text())
+    del manifest["recipe"]["config"]["missing"]
+    (part,) = (manifest[name] for name in ("files", "beside") if "model.json" in manifest.get(name, {}))
+    part["model.json"] = file_sha256(path / "model.json")
+    (path / "manifest.json").write_text(json.dumps(manifest))
     train(workspace)
     with pytest.raises(RefusedError) as error:
         train(workspace, missing="median")
