@@ -282,7 +282,31 @@ def _prepared(
 def _class_counts(
     material: FoldInputs, settings: Any, weight: float, shown: np.ndarray, beside: Replay | None
 ) -> tuple[float, ...]:
-    """Rows of each class as often as an epoch draws them; a synthetic image counts with its weight in the loss."""
+    """Rows of each class as often as an epoch draws them; a synthetic image counts with its weight in the loss.
+
+    A class that only some rows can have counts as often as if all could: the loss weighs it against the others among
+    the rows that can, where it is no rarer for the rows that cannot.
+    """
+    drawn = _drawn_counts(material, settings, weight, shown, beside)
+    if material.possible is None:
+        return drawn
+    own = np.ones(len(shown))  # how often an epoch draws each row
+    if _strata(material, settings) is not None and settings.recipe.balanced:
+        names, cohort = np.unique(material.cohort_numbers[shown], return_inverse=True)
+        even = len(shown) / (len(names) * np.bincount(cohort))
+        own = 1 + settings.recipe.balanced * (even[cohort] - 1)
+    rows, draws = shown, own
+    if beside is not None:
+        again = np.full(len(beside.rows), beside.beside(len(shown)) / len(beside.rows))
+        rows, draws = np.concatenate([shown, np.array(beside.rows, dtype=int)]), np.concatenate([own, again])
+    share = draws @ material.possible[rows] / draws.sum()
+    return tuple(n / s if s else n for n, s in zip(drawn, share.tolist(), strict=True))
+
+
+def _drawn_counts(
+    material: FoldInputs, settings: Any, weight: float, shown: np.ndarray, beside: Replay | None
+) -> tuple[float, ...]:
+    """The same without regard to which rows can have a class."""
 
     def counted(rows: np.ndarray) -> np.ndarray:
         names = material.rows.frame["cohort"].iloc[rows].astype(str)
