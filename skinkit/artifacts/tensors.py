@@ -70,6 +70,8 @@ def load_tensors(path: Path) -> dict[str, np.ndarray]:
     except (SafetensorError, TypeError) as error:  # TypeError: a dtype that NumPy does not have
         raise ValueError(f"{path.name}: {error}") from None
     for name, values in tensors.items():
+        if values.dtype.kind not in "biuf":  # another package may have taught NumPy what bfloat16 is
+            raise ValueError(f"{path.name}: {name} has a dtype that NumPy lacks")
         if not np.isfinite(values).all():
             raise ValueError(f"{path.name}: {name} holds numbers that are not finite")
     return tensors

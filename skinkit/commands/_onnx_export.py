@@ -114,15 +114,7 @@ def _refuse_present(path: Path, *, replace: bool) -> None:
             )
         if not replace:
             raise RefusedError(f"{path} exists", "a new file", "give another --output, or --replace")
-    try:  # now, and not after minutes of work
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"{path.parent} cannot be made: {error.strerror}",
-            "a folder this user may write to",
-            "give another --output",
-        ) from None
-    if not os.access(path.parent, os.W_OK):
+    if not os.access(path.parent, os.W_OK):  # now, and not after minutes of work
         raise InputError(
             f"{path.parent} cannot be written to", "a folder this user may write to", "give another --output"
         )
