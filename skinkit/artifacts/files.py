@@ -17,7 +17,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from skinkit.errors import UNUSABLE, InputError
+from skinkit.artifacts.locks import unheld
+from skinkit.errors import UNUSABLE, BusyError, InputError
 
 TEMPORARY = re.compile(r"\..{0,64}\.[0-9a-f]{16}\.tmp", re.DOTALL)
 """Name of a file that is being written, or that a killed run left."""
@@ -31,8 +32,8 @@ def digest(value: object) -> str:
 
 def sealed(value: Any) -> bytes:
     """A JSON value with its own checksum, for files that no manifest describes."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return json.dumps({"sha256": digest(json.loads(text)), "value": json.loads(text)}, ensure_ascii=False).encode()
+    plain = json.loads(json.dumps(value, ensure_ascii=False))
+    return json.dumps({"sha256": digest(plain), "value": plain}, ensure_ascii=False).encode()
 
 
 def unsealed(data: bytes) -> Any:
@@ -156,8 +157,7 @@ def _opened_outside(temporary: Path) -> IO[bytes]:
 def _remove_unfinished(path: Path) -> None:
     """Remove temporary files of a path that no process is writing."""
     for left in path.parent.glob(f".{glob.escape(path.stem[:64])}.{'[0-9a-f]' * 16}.tmp"):
-        with contextlib.suppress(OSError), left.open("rb") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with contextlib.suppress(OSError, BusyError), unheld(left):
             left.unlink()
 
 

@@ -44,14 +44,27 @@ def sweep(workspace: Path) -> int:
     for path in list(_candidates(workspace)):
         # A disk that became read-only, or a run that started meanwhile, keeps them until the next time.
         with contextlib.suppress(OSError, BusyError, InputError):
-            if path.is_dir():
-                with lock(path.with_suffix("")):
-                    shutil.rmtree(path)
-            else:
-                with unheld(path):
-                    path.unlink()
+            remove(path)
             removed += 1
     return removed
+
+
+def remove(path: Path) -> None:
+    """Remove a leftover, unless a writer holds it; of a symbolic link the link alone.
+
+    Raises:
+        BusyError: a writer holds it.
+        InputError: its file system has no locks.
+        OSError: it cannot be removed.
+    """
+    if path.is_symlink():
+        path.unlink()
+    elif path.is_dir():
+        with lock(path.with_suffix("")):
+            shutil.rmtree(path)
+    else:
+        with unheld(path):
+            path.unlink()
 
 
 def _candidates(workspace: Path) -> Iterator[Path]:

@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
+
+Values = TypeVar("Values")
 
 SUFFIX = ".safetensors"
 _LARGEST_HEADER = 100_000_000
@@ -61,18 +64,41 @@ def load_tensors(path: Path) -> dict[str, np.ndarray]:
         OSError: it cannot be read.
     """
     import numpy as np
-    from safetensors import SafetensorError
     from safetensors.numpy import load_file
+
+    def load(path: Path) -> dict[str, np.ndarray]:
+        tensors: dict[str, np.ndarray] = load_file(path)
+        for name, values in tensors.items():
+            if values.dtype.kind not in "biuf":  # another package may have taught NumPy what bfloat16 is
+                raise TypeError(f"{name} has a dtype that NumPy lacks")
+        return tensors
+
+    return loaded_by(load, lambda values: bool(np.isfinite(values).all()), path)
+
+
+def loaded_by(
+    load: Callable[[Path], dict[str, Values]], is_finite: Callable[[Values], bool], path: Path
+) -> dict[str, Values]:
+    """Name -> tensor of a file whose header was checked; every number is finite.
+
+    Args:
+        load: what a library reads a safetensors file with.
+        is_finite: whether all numbers of a tensor are finite.
+        path: the file.
+
+    Raises:
+        ValueError: the file is none of ours, or a number is not finite.
+        OSError: it cannot be read.
+    """
+    from safetensors import SafetensorError
 
     check_tensors(path)
     try:
-        tensors: dict[str, np.ndarray] = load_file(path)
-    except (SafetensorError, TypeError) as error:  # TypeError: a dtype that NumPy does not have
+        tensors = load(path)
+    except (SafetensorError, TypeError) as error:  # TypeError: a dtype that the library does not have
         raise ValueError(f"{path.name}: {error}") from None
     for name, values in tensors.items():
-        if values.dtype.kind not in "biuf":  # another package may have taught NumPy what bfloat16 is
-            raise ValueError(f"{path.name}: {name} has a dtype that NumPy lacks")
-        if not np.isfinite(values).all():
+        if not is_finite(values):
             raise ValueError(f"{path.name}: {name} holds numbers that are not finite")
     return tensors
 

@@ -19,6 +19,8 @@ from skinkit.images.pixels import read_bytes
 
 ANGLE, TONE = "ita_deg", "ita_group"
 """Columns: the angle in degrees, and its group (``skinkit.images.lab.TONES``)."""
+VERSION = 1
+"""Of :func:`measure`: to be raised whenever the same photo would get another angle, so that no kept one is used."""
 _LONGER_PX = 512
 
 

@@ -117,8 +117,8 @@ def _on_cohorts(config: Config, names: Sequence[str], context: Context) -> dict[
 
 def _of_seeds(name: str, metrics: Sequence[Artifact], task: str = "") -> ComparedModel:
     """One side, of the same model trained with each seed."""
-    first, *again = (scored_side(name, artifact, task).evaluation for artifact in metrics)
-    return replace(scored_side(name, metrics[0], task), evaluation=first, again=tuple(again))
+    first, *again = (scored_side(name, artifact, task) for artifact in metrics)
+    return replace(first, again=tuple(side.evaluation for side in again))
 
 
 def _tasks(

@@ -9,14 +9,12 @@ Exit code 0, or 6 if a file to remove is being written or closed to this user.
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from skinkit.artifacts.locks import lock, unheld
+from skinkit.artifacts import leftovers
 from skinkit.commands import Context
 from skinkit.console import as_lines
 from skinkit.errors import BusyError, InputError
@@ -79,7 +77,7 @@ def _removed(workspace: Workspace, can_go: Sequence[Trace]) -> tuple[list[Trace]
             if trace.kind == "open":
                 permissions.close(path)
             elif trace.kind == "leftovers":
-                _remove_leftover(path)
+                leftovers.remove(path)
             else:
                 path.unlink()
         except (BusyError, InputError, PermissionError):
@@ -89,16 +87,3 @@ def _removed(workspace: Workspace, can_go: Sequence[Trace]) -> tuple[list[Trace]
         else:
             gone.append(trace)
     return gone, busy
-
-
-def _remove_leftover(path: Path) -> None:
-    """Remove unfinished work, unless a writer holds it; of a symbolic link the link alone."""
-    if path.is_symlink():
-        path.unlink()
-        return
-    if not path.is_dir():
-        with unheld(path):
-            path.unlink()
-        return
-    with lock(path.with_suffix("")):
-        shutil.rmtree(path)

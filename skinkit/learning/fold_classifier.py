@@ -287,43 +287,21 @@ def _class_counts(
     A class that only some rows can have counts as often as if all could: the loss weighs it against the others among
     the rows that can, where it is no rarer for the rows that cannot.
     """
-    drawn = _drawn_counts(material, settings, weight, shown, beside)
-    if material.possible is None:
-        return drawn
-    own = np.ones(len(shown))  # how often an epoch draws each row
+    rows, draws = shown, np.ones(len(shown))  # how often an epoch draws each row
     if _strata(material, settings) is not None and settings.recipe.balanced:
         names, cohort = np.unique(material.cohort_numbers[shown], return_inverse=True)
         even = len(shown) / (len(names) * np.bincount(cohort))
-        own = 1 + settings.recipe.balanced * (even[cohort] - 1)
-    rows, draws = shown, own
+        draws = 1 + settings.recipe.balanced * (even[cohort] - 1)
     if beside is not None:
         again = np.full(len(beside.rows), beside.beside(len(shown)) / len(beside.rows))
-        rows, draws = np.concatenate([shown, np.array(beside.rows, dtype=int)]), np.concatenate([own, again])
-    share = draws @ material.possible[rows] / draws.sum()
-    return tuple(n / s if s else n for n, s in zip(drawn, share.tolist(), strict=True))
-
-
-def _drawn_counts(
-    material: FoldInputs, settings: Any, weight: float, shown: np.ndarray, beside: Replay | None
-) -> tuple[float, ...]:
-    """The same without regard to which rows can have a class."""
-
-    def counted(rows: np.ndarray) -> np.ndarray:
-        names = material.rows.frame["cohort"].iloc[rows].astype(str)
-        weights = None if weight == 1 else np.where(names.str.startswith(SYNTHETIC_COHORT), weight, 1.0)
-        return np.bincount(material.labels[rows], weights, minlength=len(material.classes.classes))
-
-    counts: tuple[float, ...] = tuple(counted(shown).tolist())
-    if _strata(material, settings) is not None and settings.recipe.balanced:
-        of = [shown[material.cohort_numbers[shown] == k] for k in np.unique(material.cohort_numbers[shown])]
-        shares = [counted(rows) / len(rows) for rows in of]
-        balanced, whole = settings.recipe.balanced, np.array(counts)
-        mixed = (1 - balanced) * whole + balanced * len(shown) * np.mean(shares, axis=0)
-        counts = tuple(float(n) for n in mixed)
-    if beside is None:
-        return counts
-    again = (beside.beside(len(shown)) * counted(np.array(beside.rows)) / len(beside.rows)).tolist()
-    return tuple(n + more for n, more in zip(counts, again, strict=True))
+        rows, draws = np.concatenate([shown, np.array(beside.rows, dtype=int)]), np.concatenate([draws, again])
+    synthetic = material.rows.frame["cohort"].iloc[rows].astype(str).str.startswith(SYNTHETIC_COHORT)
+    weights = draws * np.where(synthetic, weight, 1.0)
+    counts = np.bincount(material.labels[rows], weights, minlength=len(material.classes.classes))
+    if material.possible is not None:
+        share = draws @ material.possible[rows] / draws.sum()
+        counts = np.divide(counts, share, out=counts, where=share > 0)
+    return tuple(counts.tolist())
 
 
 def _strata(material: FoldInputs, settings: Any) -> np.ndarray | None:

@@ -29,7 +29,6 @@ with their first export.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
@@ -38,7 +37,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from skinkit.artifacts.files import digest, settle_folder, write_atomic
+from skinkit.artifacts.files import digest, sealed, settle_folder, unsealed, write_atomic
 from skinkit.artifacts.locks import lock
 from skinkit.errors import ConfigError, InputError
 from skinkit.reporting.export_table import COLUMNS, IDS, Row
@@ -254,9 +253,7 @@ def _opened(path: Path) -> Ledger | None:
         InputError: it is not as it was written.
     """
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if record.pop("sha256") != digest(record):
-            raise ValueError("its content does not have its hash")
+        record: dict[str, Any] = unsealed(path.read_bytes())
         entries = {
             (level, name): Entry(ids, [(number, content) for number, content in history])
             for level, name, ids, history in record["rows"]
@@ -275,5 +272,5 @@ def _opened(path: Path) -> Ledger | None:
 def _write(path: Path, ledger: Ledger) -> None:
     rows = [[*key, entry.ids, entry.history] for key, entry in ledger.entries.items()]
     record = {"ids": ledger.ids, "marks": ledger.marks, "rows": rows}
-    write_atomic(path, json.dumps({"sha256": digest(record), **record}, ensure_ascii=False).encode())
+    write_atomic(path, sealed(record))
     settle_folder(path.parent)

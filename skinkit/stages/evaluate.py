@@ -242,7 +242,7 @@ def _toned(images: pd.DataFrame, predicted: pd.DataFrame, job: Job) -> pd.DataFr
 
     scored = images["case_id"].isin(predicted.loc[predicted["status"] == OK, "case_id"])
     first = images[scored].drop_duplicates("case_id")
-    store = EmbeddingStore(job.workspace.root / "cache" / "skin_tones")
+    store = EmbeddingStore(job.workspace.root / "cache" / "skin_tones" / str(skin_tone.VERSION))
     known = store.read(first["pixel_sha256"], job.console)
     todo = first[~first["pixel_sha256"].isin(known)].drop_duplicates("pixel_sha256")
     how: dict[str, Any] = {"label": "reading skin tones", "jobs": job.jobs, "console": job.console}
@@ -472,10 +472,15 @@ def _scored_once(table: pd.DataFrame, tasks: Mapping[str, _Task]) -> pd.DataFram
     return pd.concat([each[["level", "case_id", "fold"]] for each in tables]).drop_duplicates(["level", "case_id"])
 
 
+def _trained_on(job: Job) -> pd.DataFrame | None:
+    """The rows that the model learnt from and was held back from; None where it does not record them."""
+    model = job.inputs["model"]
+    return model.table(file=_TRAINED_ON) if (model.path / _TRAINED_ON).is_file() else None
+
+
 def _with_half(table: pd.DataFrame, job: Job) -> pd.DataFrame:
     """The predictions with the half of the test set they are in, where the model's split has halves."""
-    model = job.inputs["model"]
-    trained = model.table(file=_TRAINED_ON) if (model.path / _TRAINED_ON).is_file() else None
+    trained = _trained_on(job)
     if trained is None or HALF not in trained:
         return table
     halves = trained[(trained["cohort"] == job.target.cohort) & trained[HALF].notna()].drop_duplicates("case_id")
@@ -489,8 +494,7 @@ def _relabelled(job: Job, classes: ClassSet) -> dict[str, Any] | None:
     Every cohort that it learnt from is looked at, whichever is scored. Models that do not record their labels are
     passed over.
     """
-    model = job.inputs["model"]
-    trained = model.table(file=_TRAINED_ON) if (model.path / _TRAINED_ON).is_file() else None
+    trained = _trained_on(job)
     if trained is None or LEARNT_LABEL not in trained:
         return None
     learnt = trained[trained["part"].isin(LEARNT) & trained[LEARNT_LABEL].notna()]
@@ -547,11 +551,10 @@ def _refuse_leakage(
     """Compare every scored case with what its model learnt from; the reason in force where something was found."""
     from skinkit.audit import leakage
 
-    model = job.inputs["model"]
-    if not (model.path / _TRAINED_ON).is_file():
+    trained = _trained_on(job)
+    if trained is None:
         job.console.warn(f"{job.target.name} does not say what it was trained on: leakage cannot be looked for")
         return None, config.allow_leakage or None
-    trained = model.table(file=_TRAINED_ON)
     development = bool((trained["cohort"] == job.target.cohort).any())
     cases = table[table["level"] == IMAGE].set_index("case_id")["fold"]
     scored = images[images["case_id"].isin(cases.index)]

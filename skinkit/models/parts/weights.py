@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skinkit.artifacts.files import file_sha256
-from skinkit.artifacts.tensors import SUFFIX, check_tensors
+from skinkit.artifacts.tensors import SUFFIX, loaded_by
 from skinkit.console import Console
 from skinkit.errors import ConfigError, InputError, RefusedError, did_you_mean, listed
 
@@ -426,18 +426,9 @@ def load_state(path: Path) -> dict[str, torch.Tensor]:
         OSError: it cannot be read.
     """
     import torch
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    check_tensors(path)
-    try:
-        tensors: dict[str, torch.Tensor] = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path.name}: {error}") from None
-    for name, values in tensors.items():
-        if not torch.isfinite(values).all():
-            raise ValueError(f"{path.name}: {name} holds numbers that are not finite")
-    return tensors
+    return loaded_by(load_file, lambda values: bool(torch.isfinite(values).all()), path)
 
 
 def load_into(
