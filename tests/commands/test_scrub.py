@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ import pytest
 from hospital_photos import hospital, workspace_of
 from PIL import Image
 
+from skinkit import commands
 from skinkit.artifacts.locks import lock
+from skinkit.audit import identifiers
 from skinkit.cli import main
 from skinkit.privacy.pseudonyms import make_key
 from skinkit.reporting import export_table
@@ -145,6 +148,44 @@ def test_ages_words_kept_columns_and_photos_are_told(tmp_path: Path, capsys: pyt
     assert found["words", "diagnosis_source"] == 2
     assert found["kept_columns", "keep__room"] == 2
     assert found["photos", "photo of a lesion"] == 1
+
+
+PICTURES = {
+    "snapshots/m-heatmaps.png": 1,
+    "cache/copies/pairs-0.png": 1,
+    "reproduction/wang2024/grouped/candidates-MEL.png": 1,
+    "a_folder_nobody_thought_of/sheet.png": 1,
+    "artifacts/ward/explanations/m/composites/a.png": 1,
+    "artifacts/ward/explanations/m/heatmaps/a.png": 0,
+    "artifacts/models/m/fold_0/curve.png": 0,
+    "curves/roc.png": 0,
+    "metrics/roc.jpg": 1,  # charts are PNG and SVG
+}
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_a_picture_counts_as_a_photo_unless_its_folder_holds_charts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    folder = workspace_of(tmp_path / "w")
+    for name in PICTURES:
+        file = (folder / name).with_suffix(suffix if name.endswith(".png") else ".jpg")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b'<svg><image href="data:image/png;base64,"/></svg>' if suffix == ".svg" else b"picture")
+    expected = {str(Path(name).with_suffix(suffix)) if name.endswith(".png") else name for name in PICTURES}
+    expected -= {str(Path(name).with_suffix(suffix)) for name, n in PICTURES.items() if not n}
+    assert kinds(scrub(folder, capsys))["photos"] == expected
+
+
+def test_no_command_that_draws_photos_writes_into_a_folder_of_charts() -> None:
+    drawing = re.compile(
+        r"\b(contact_sheet|synthetic_sheet|paired_sheet|corruption_sheet|gap_sheet|localisation_sheet|heatmap_course|"
+        r"candidate_panels|explained_case|heatmap_overlay|outlined)\("
+    )
+    files = [file for file in Path(commands.__file__).parent.glob("[a-z]*.py") if drawing.search(file.read_text())]
+    folders = {re.findall(r'(?m)^FOLDER = "(\w+)"', file.read_text())[0] for file in files}
+    assert {"corrupt", "gallery", "gap", "localise", "reproduction", "snapshots"} <= folders
+    assert not folders & identifiers._CHARTS
 
 
 def test_open_files_of_a_private_workspace_are_told_and_closed(
