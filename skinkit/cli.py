@@ -314,7 +314,8 @@ def _app(command_line: Sequence[str], console: Console) -> tuple[typer.Typer, st
     if command_line and not command_line[0].startswith("-"):
         name = command_line[0]
         if name not in one_liners:
-            raise ConfigError(f"no command {name!r}", did_you_mean(name, one_liners, SYNONYMS), "see 'skinkit --help'")
+            fix = f"run 'skinkit {SYNONYMS[name]}'" if name in SYNONYMS else "see 'skinkit --help'"
+            raise ConfigError(f"no command {name!r}", did_you_mean(name, one_liners, SYNONYMS), fix)
         if name == "evaluate":
             _refuse_outside_predictions(command_line[1:])
         function = _stage_function(name, console) if name in STAGES else _command_function(name, console)

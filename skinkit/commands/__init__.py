@@ -51,7 +51,7 @@ PANELS: dict[str, dict[str, str]] = {
         "compare": "Compare two models on the same cases.",
         "score": "Score predictions from another system.",
         "missing": "Measure how missing metadata affects performance.",
-        "corrupt": "Measure what a model loses where photos are taken otherwise.",
+        "corrupt": "Measure what a model loses where photos are taken under other conditions.",
         "faithful": "Measure the faithfulness of explanations.",
         "localise": "Measure whether heatmaps lie on the lesion.",
         "curves": "Plot training curves of networks.",

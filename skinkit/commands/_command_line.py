@@ -159,7 +159,7 @@ def _own(option: Option) -> list[inspect.Parameter]:
     kind = on_command_line(option.type)
     help_ = option.help
     default_text = _shown_default(option.default)
-    text = f"{help_.text} (default: {default_text})" if default_text else help_.text
+    text = f"{help_.text} (default: {default_text})" if default_text and "(default" not in help_.text else help_.text
     parameters = []
     if help_.positional:
         argument_help = f"the same as {help_.flag}" if help_.flag else help_.text
@@ -167,7 +167,7 @@ def _own(option: Option) -> list[inspect.Parameter]:
         parameters.append(_keyword(option.name, Annotated[kind | None, argument], None))
     if not help_.positional or help_.flag:
         flags = [option.flag, f"--no-{option.flag[2:]}"] if kind is bool else [option.flag]
-        metavar = help_.metavar or ("<text>,..." if kind == list[str] else None)
+        metavar = help_.metavar or ("<text>,..." if kind == list[str] else _choices(kind))
         note = typer.Option(
             "/".join(flags),
             help=text,
@@ -178,6 +178,12 @@ def _own(option: Option) -> list[inspect.Parameter]:
         name = option.name + _ALSO if help_.positional else option.name
         parameters.append(_keyword(name, Annotated[kind | None, note], None))
     return parameters
+
+
+def _choices(kind: Any) -> str | None:
+    """The values of an option that may be left empty, without the empty one; None where typer shows all of them."""
+    values = get_args(kind) if get_origin(kind) is Literal else ()
+    return f"<{'|'.join(filter(None, values))}>" if "" in values else None
 
 
 def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
@@ -251,6 +257,8 @@ class CommandHelp(TyperCommand):
                 if flags.startswith("--") and " / --no-" in flags and not text.endswith("(default: on)"):
                     record = flags.partition(" / ")[0], text  # nobody needs --no-common
                 argument = parameter.param_type_name == "argument"
+                if argument:
+                    record = record[0].replace(" <list[str]>", "..."), record[1]
                 groups[ARGUMENTS if argument else getattr(parameter, "rich_help_panel", None) or COMMON].append(record)
         _write_groups(formatter, groups)
 

@@ -6,7 +6,7 @@
     longer   the same, as many epochs as the whole sequence together
     plain    each step goes on from the one before, by itself
     replay   and a tenth of its draws come from the cohorts before
-    guided   and it learns what the model before says of them (T = 2)
+    guided   and the model before is its teacher (distillation, T = 2)
     joint    all cohorts at once
 
 Classes that a cohort cannot have stay out of its loss. Every model is scored on the held-out cases of every cohort; the

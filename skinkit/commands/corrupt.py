@@ -1,4 +1,4 @@
-"""corrupt: what a model loses where photos are taken otherwise.
+"""corrupt: what a model loses under other acquisition conditions.
 
 The held-out development cases and the external cases are predicted again as ten ways of taking photos would show them
 (hair, marks, frame, bubbles, colour, blur, compression, distance, shadow, skin_tone), each at three strengths; with

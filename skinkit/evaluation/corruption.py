@@ -1,4 +1,4 @@
-"""What a model loses where photos are taken otherwise: the table of drops and what it says.
+"""What a model loses where photos are taken under other conditions: the table of drops and what it says.
 
 Rows are those of ``evaluation.altered.Cases.against`` with ``domain``, a way of taking photos, and ``strength``. The
 domain is empty for the photos as they are, and begins with :data:`MEAN` for the mean over all ways and strengths.

@@ -9,9 +9,9 @@ share a lesion or an identical image form one group; so do the few (at most 2 % 
 near-identical to one of another patient. The other protocols come from the studies; they divide by image as
 published and therefore need a reason (``--allow-leakage``).
 
-``--leave-out centre`` (or device, cohort, ...) makes a fold for each value of that column, which it holds out: what a
-model is worth on photos from elsewhere. A patient with cases of several values teaches nothing in a fold that holds one
-of them out. Cases without a value are in no part.
+``--leave-out centre`` (or device, cohort, ...) makes a fold for each value of that column and holds that value out, to
+estimate the performance on unseen sources. Patients with a case in the held-out source are not trained on in that fold.
+Cases without a value are in no part.
 
 The split named ``masks`` (or any with ``--over masks``) is for segmenters: it covers the cases with a truth mask, with
 or without a diagnosis, stratified by cohort and modality instead of class.
