@@ -297,3 +297,16 @@ def opened_table(path: Path, sha256: str = "") -> Iterator[pq.ParquetFile]:
                 yield file
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{path} cannot be read ({error})", "a Parquet table written by skinkit", fix) from None
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as dictionaries with None for every unknown value."""
+    rows: list[dict[str, Any]] = frame.astype(object).where(frame.notna(), None).to_dict("records")  # type: ignore[assignment]
+    return rows
+
+
+def cell_text(value: Any) -> str:
+    """A cell as text, empty where it is unknown."""
+    import pandas as pd
+
+    return "" if value is None or (not isinstance(value, str) and pd.isna(value)) else str(value)

@@ -27,7 +27,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from skinkit.artifacts.files import write_atomic
-from skinkit.artifacts.tables import write_table
+from skinkit.artifacts.tables import cell_text, write_table
 from skinkit.audit import file_cues
 from skinkit.schemas import PAD_ATTRIBUTES, PREDICTIONS, Column, Schema
 from skinkit.stats.cross_fit import Area, area_within, areas, fold_of, holm, out_of_fold
@@ -134,7 +134,7 @@ class Cue:
             return np.where(
                 recorded, np.searchsorted(np.unique(edges), np.nan_to_num(self.values.astype(float))), _BINS
             )
-        values = [_text(value) for value in self.values]
+        values = [cell_text(value) for value in self.values]
         frequent = [name for name, _ in _tally(values)[: _LEVELS - 1]]
         place = {name: i for i, name in enumerate(frequent)}
         return np.array([place.get(value, len(frequent)) for value in values], dtype=np.int64)
@@ -145,10 +145,6 @@ class Cue:
         levels = self.levels
         columns: Floats = (levels[:, None] == np.unique(levels)[None, 1:]).astype(np.float64)
         return columns
-
-
-def _text(value: Any) -> str:
-    return "" if value is None or (not isinstance(value, str) and pd.isna(value)) else str(value)
 
 
 def _tally(values: Sequence[str]) -> list[tuple[str, int]]:
@@ -175,7 +171,7 @@ def cues_of(table: pd.DataFrame, attributes: Sequence[str] | None = None) -> lis
     ]
     for family, names in ((FILE, file_cues.CATEGORIES), (ORIGIN, ORIGINS), (CONFIRMATION, CONFIRMATIONS)):
         cues += [
-            Cue(family, n, "category", np.array([_text(v) for v in table[n]], dtype=object))
+            Cue(family, n, "category", np.array([cell_text(v) for v in table[n]], dtype=object))
             for n in names
             if n in table
         ]
@@ -199,10 +195,10 @@ def _varies(cue: Cue) -> bool:
 
 
 def _missing(table: pd.DataFrame, names: Sequence[str]) -> Iterator[Cue]:
-    recorded = {name: np.array([_text(value) != "" for value in table[name]]) for name in names}
+    recorded = {name: np.array([cell_text(value) != "" for value in table[name]]) for name in names}
     for name, here in recorded.items():
         yield Cue(MISSING, name, "flag", here.astype(float))
-        unsure = np.array([_text(value) == NOT_KNOWN for value in table[name]])
+        unsure = np.array([cell_text(value) == NOT_KNOWN for value in table[name]])
         if MINIMUM <= unsure.sum() <= len(unsure) - MINIMUM:
             yield Cue(MISSING, f"{name}={NOT_KNOWN}", "flag", unsure.astype(float))
     block = [here for name, here in recorded.items() if name in PATIENT_BLOCK and here.any()]
@@ -318,7 +314,7 @@ def _levels(cue: Cue, malignant: Bools) -> str | None:
     """Cases and malignant cases of every level of a flag or category, as JSON; levels of few cases are joined."""
     if cue.kind == "number":
         return None
-    names = [_text(value) for value in cue.values]
+    names = [cell_text(value) for value in cue.values]
     if cue.kind == "flag":
         names = ["1" if value == 1 else "0" for value in cue.values]
     kept = {name for name, n in _tally(names)[:_LEVELS] if n >= MINIMUM}

@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ from skinkit.stats.intervals import LeaveOut, patients_of
 from skinkit.stats.metrics import Bools, Floats, Ints
 from skinkit.stats.paired import paired_difference
 from skinkit.stats.regression import balanced_path, balanced_regression, log_probabilities
+from skinkit.stats.shapley import exact_shapley_values
 
 ARMS = (
     "EqualDermoscopic", "FullDermoscopic", "Clinical30", "FullClinical", "FineClinic", "FineFull", "Joint",
@@ -318,13 +320,16 @@ class Gap:
             return whole - (balanced(0, weights_of(subset)) - clinical)
 
         every = weights_of(names)
+        shares = exact_shapley_values(
+            lambda present: np.array([lost(tuple(compress(names, row))) for row in present]), len(names)
+        )
         return {
             "gap": whole,
             "matched": whole - lost(names),
             "effective": float(every.sum() ** 2 / (every**2).sum()),
             "n": n,
             "alone": {name: lost((name,)) for name in names},
-            "shares": domains.shapley_shares(names, lost),
+            "shares": dict(zip(names, map(float, shares), strict=True)),
         }
 
     def _parts(self) -> tuple[tuple[Domain, Domain], tuple[Domain, Domain]]:

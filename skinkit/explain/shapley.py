@@ -19,13 +19,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
-from math import comb
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from skinkit.stats.metrics import Floats
+from skinkit.stats.shapley import exact_shapley_values
 
 if TYPE_CHECKING:
     import torch
@@ -93,20 +93,7 @@ def shapley(value: Callable[[Mask], Floats], players: int, seed: int = 0) -> Flo
     Source: eq. 4; random orders with their reverse as in Mitchell et al., "Sampling permutations for Shapley value
     estimation", JMLR 23, 2022.
     """
-    return _summed(value, players) if players <= EXACT_PLAYERS else _over_orders(value, players, seed)
-
-
-def _summed(value: Callable[[Mask], Floats], players: int) -> Floats:
-    """Eq. 4 in full."""
-    coalitions = np.arange(2**players)
-    present = (coalitions[:, None] >> np.arange(players) & 1).astype(bool)
-    worth, size = value(present), present.sum(axis=1)
-    share = [1 / (players * comb(players - 1, k)) for k in range(players)]  # |S|! (p - |S| - 1)! / p!
-    out = np.zeros(players)
-    for j in range(players):
-        without = coalitions[~present[:, j]]
-        out[j] = (np.array(share)[size[without]] * (worth[without | 1 << j] - worth[without])).sum()
-    return out
+    return exact_shapley_values(value, players) if players <= EXACT_PLAYERS else _over_orders(value, players, seed)
 
 
 def _over_orders(value: Callable[[Mask], Floats], players: int, seed: int) -> Floats:

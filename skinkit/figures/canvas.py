@@ -100,6 +100,11 @@ def write(figure: Any, folder: Path, stem: str) -> dict[str, str]:
     return {kind: str(folder / f"{stem}.{kind}") for kind in files}
 
 
+def feature_label(feature: str) -> str:
+    """``original_firstorder_Mean`` as ``firstorder Mean``, ``red_original_glcm_Id`` as ``red glcm Id``."""
+    return feature.replace("original_", "").replace("_", " ")
+
+
 def interval_text(curve: Mapping[str, Any], name: str, digits: int = 3) -> str:
     """A figure with its interval, as legends show it: ``name``, ``lower`` and ``upper`` of a mapping."""
     value, lower, upper = (curve.get(key) for key in (name, "lower", "upper"))

@@ -29,6 +29,7 @@ from skinkit.figures.canvas import (
     TONES,
     canvas,
     colours,
+    feature_label,
     interval_text,
     svg,
     write,
@@ -171,7 +172,7 @@ def radiomic_heatmap(
     values, of = values[np.ix_(rows, columns)], of[columns]
     names = list(order) or sorted(set(of.tolist()))
     paint = colours(names)
-    row_names = [_short(features[i]) for i in rows]
+    row_names = [feature_label(features[i]) for i in rows]
     height = min(max(0.16 * len(row_names), 1.2), 11.0) + 1.0
     with canvas(8.2, height) as figure:
         import matplotlib as mpl
@@ -223,11 +224,6 @@ def _cluster_order(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
         return np.arange(len(values))
     order: npt.NDArray[np.int64] = leaves_list(linkage(np.nan_to_num(values), method="ward")).astype(np.int64)
     return order
-
-
-def _short(feature: str) -> str:
-    """``original_firstorder_Mean`` as ``firstorder Mean``, ``red_original_glcm_Id`` as ``red glcm Id``."""
-    return feature.replace("original_", "").replace("_", " ")
 
 
 def interval_bars(

@@ -26,6 +26,7 @@ from skinkit.figures.canvas import (
     PALETTE,
     canvas,
     colours,
+    feature_label,
     write,
 )
 from skinkit.figures.curves import thinned
@@ -39,11 +40,6 @@ _KINDS = dict(zip(("intensity", "shape", "texture"), GREYS, strict=True))
 _MOST_BARS = 25
 _MOST_CASES = 2000
 """Cases of a heatmap; clustering takes the square of them."""
-
-
-def short(feature: str) -> str:
-    """``firstorder Mean`` of ``original_firstorder_Mean``."""
-    return feature.replace("original_", "").replace("_", " ")
 
 
 def heatmap(
@@ -106,7 +102,7 @@ def heatmap(
         for part in (strip, axes, branches, kinds):
             _bare(part)
         axes.yaxis.tick_right()
-        axes.set_yticks(range(len(rows)), [short(names[i]) for i in rows], fontsize=6.2)
+        axes.set_yticks(range(len(rows)), [feature_label(names[i]) for i in rows], fontsize=6.2)
         _emphasise(axes.get_yticklabels(), [names[i] in chosen for i in rows])
         count = f"{len(of)} of {total}" if len(of) < total else f"{total}"
         axes.set_xlabel(f"{count} lesions, by class and likeness")
@@ -209,7 +205,7 @@ def correlation(folder: Path, r: Floats, features: Sequence[str], chosen: Sequen
         named = [place for place, i in enumerate(order) if features[i] in chosen]
         for place, at in zip(named, _apart(named, n / 45), strict=True):
             axes.annotate(
-                short(features[order[place]]), (n - 0.4, place), (n * 1.035, at), fontsize=7.5, va="center",
+                feature_label(features[order[place]]), (n - 0.4, place), (n * 1.035, at), fontsize=7.5, va="center",
                 annotation_clip=False, arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.6},
             )  # fmt: skip
         axes.set_xlabel(f"{n} features, like ones side by side; those of the signature are named")
@@ -240,7 +236,7 @@ def frequencies(folder: Path, table: pd.DataFrame, chosen: Sequence[str], title:
         axes.barh(at, ranked["frequency"], height=0.7, color=[PALETTE[0] if strong else FAINT for strong in inside])
         for place, value in zip(at, ranked["frequency"], strict=True):
             axes.text(value + 0.012, place, f"{value:.2f}", va="center", fontsize=7.5, color=MUTED)
-        axes.set_yticks(at, [short(name) for name in ranked["feature"]], fontsize=8)
+        axes.set_yticks(at, [feature_label(name) for name in ranked["feature"]], fontsize=8)
         _emphasise(axes.get_yticklabels(), inside)
         axes.set(xlim=(0, 1.08), ylim=(max(len(ranked), 1) - 0.4, -0.6), title=title)
         more = f"; {rest} more features were chosen less often" if rest else ""
@@ -276,7 +272,7 @@ def reliabilities(folder: Path, table: pd.DataFrame, chosen: Sequence[str], good
         for place, kind, value, (lower, upper) in zip(at, kinds, ranked["icc"], ends, strict=True):
             axes.plot([lower, upper], [place, place], color=paint[kind], linewidth=1.2)
             axes.plot(value, place, "o", color=paint[kind], markersize=3.2)
-        axes.set_yticks(at, [short(name) for name in ranked["feature"]], fontsize=6.2)
+        axes.set_yticks(at, [feature_label(name) for name in ranked["feature"]], fontsize=6.2)
         _emphasise(axes.get_yticklabels(), [name in chosen for name in ranked["feature"]])
         axes.set(xlim=(low - 0.02, 1.02), ylim=(max(len(ranked), 1) - 0.3, -0.7), title=title)
         axes.set_xlabel(f"ICC(2,1) with 95 % interval (bold: in the signature; shaded: below {good})")
@@ -320,7 +316,7 @@ def waterfall(
                 axes.plot([begin, begin], [place + 0.33, place + 0.67], color=MUTED, linewidth=0.6)
         axes.axvline(base, color=MUTED, linewidth=0.8, linestyle=(0, (3, 2)), zorder=0)
         axes.axvline(total, color=INK, linewidth=0.8, linestyle=(0, (3, 2)), zorder=0)
-        names = [f"{short(features[i])} = {values[i]:.4g}" for i in order]
+        names = [f"{feature_label(features[i])} = {values[i]:.4g}" for i in order]
         axes.set_yticks(range(len(order)), names, fontsize=8)
         axes.set_xlim(ends.min() - 0.16 * reach, ends.max() + 0.16 * reach)
         axes.set_ylim(len(order) - 0.4, -0.6)
@@ -348,7 +344,7 @@ def beeswarm(folder: Path, phi: Floats, values: Floats, features: Sequence[str],
     from matplotlib.colors import LinearSegmentedColormap
 
     strength = np.abs(phi).mean(axis=0)
-    names = [f"{short(name)}  ({mean:.2f})" for name, mean in zip(features, strength, strict=True)]
+    names = [f"{feature_label(name)}  ({mean:.2f})" for name, mean in zip(features, strength, strict=True)]
     shades = LinearSegmentedColormap.from_list("value", [LOW, BETWEEN, HIGH])
     with canvas(7.0, 0.42 * len(features) + 1.2) as figure, warnings.catch_warnings():
         # SHAP uses calls that Matplotlib is about to withdraw, and takes quantiles of features that are all unknown.

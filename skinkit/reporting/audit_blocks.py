@@ -8,8 +8,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from skinkit.artifacts.tables import cell_text
 from skinkit.reporting import svg
-from skinkit.reporting.evidence import CohortEvidence, cell_text, number
+from skinkit.reporting.evidence import CohortEvidence, number
 from skinkit.reporting.html import Block, render
 from skinkit.reporting.words import Words
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from skinkit.artifacts.tables import cell_text, records
 from skinkit.images import decode, encode, pixels
 from skinkit.learning import untrained
 from skinkit.reporting import svg
@@ -22,10 +23,8 @@ from skinkit.reporting.evidence import (
     Figure,
     ModelEvidence,
     attributions,
-    cell_text,
     holds_every_class,
     number,
-    records,
 )
 from skinkit.reporting.html import data_uri
 from skinkit.reporting.words import Words, is_radiomic, plain

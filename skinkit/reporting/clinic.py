@@ -9,9 +9,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from skinkit.artifacts.tables import cell_text, records
 from skinkit.reporting import cards, svg
 from skinkit.reporting.cards import Lesion, Picture
-from skinkit.reporting.evidence import CohortEvidence, Figure, ModelEvidence, cell_text, number, records
+from skinkit.reporting.evidence import CohortEvidence, Figure, ModelEvidence, number
 from skinkit.reporting.html import Block, data_uri, render
 from skinkit.reporting.phrasing import Teller
 from skinkit.reporting.warnings import ReportWarning, find_warnings

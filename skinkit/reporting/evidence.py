@@ -17,7 +17,7 @@ import pandas as pd
 
 from skinkit.artifacts.artifact import Artifact
 from skinkit.artifacts.flags import count_flags
-from skinkit.artifacts.tables import TABLE
+from skinkit.artifacts.tables import TABLE, cell_text, records
 from skinkit.evaluation.scoring import of_task
 from skinkit.learning import untrained
 from skinkit.learning.untrained import Untrained
@@ -452,12 +452,6 @@ def figure_of(row: Mapping[str, Any]) -> Figure:
     )
 
 
-def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as dictionaries with None for every unknown value."""
-    rows: list[dict[str, Any]] = frame.astype(object).where(frame.notna(), None).to_dict("records")  # type: ignore[assignment]
-    return rows
-
-
 def holds_every_class(row: Mapping[str, Any]) -> bool:
     """Whether the prediction set of a row of predictions holds every class: its model rules nothing out."""
     inside = {code for code in cell_text(row.get("prediction_set")).split(",") if code}
@@ -485,11 +479,6 @@ def _count(value: Any) -> int:
     if isinstance(value, (list, tuple, dict)):
         return len(value)
     return 0 if value is None or pd.isna(value) else int(value)
-
-
-def cell_text(value: Any) -> str:
-    """A cell as text, empty where it is unknown."""
-    return "" if value is None or (not isinstance(value, str) and pd.isna(value)) else str(value)
 
 
 @dataclass(frozen=True)

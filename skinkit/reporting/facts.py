@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from skinkit.artifacts.tables import cell_text, records
 from skinkit.audit.test_access_log import LEDGER
-from skinkit.reporting.evidence import CohortEvidence, cell_text, records
+from skinkit.reporting.evidence import CohortEvidence
 from skinkit.reporting.research import ReportContext
 from skinkit.reporting.warnings import find_warnings
 from skinkit.stats.notes import MINIMUM_PATIENTS

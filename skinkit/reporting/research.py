@@ -14,11 +14,12 @@ import numpy as np
 from markupsafe import Markup
 
 from skinkit.artifacts.artifact import Artifact
+from skinkit.artifacts.tables import cell_text, records
 from skinkit.learning.trained import effective_prevalence
 from skinkit.reporting import cards, svg
 from skinkit.reporting.audit_blocks import Trust
 from skinkit.reporting.cards import Lesion
-from skinkit.reporting.evidence import CohortEvidence, Figure, ModelEvidence, cell_text, figure_of, number, records
+from skinkit.reporting.evidence import CohortEvidence, Figure, ModelEvidence, figure_of, number
 from skinkit.reporting.html import Block, render
 from skinkit.reporting.phrasing import Teller
 from skinkit.reporting.warnings import find_warnings

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from skinkit.artifacts.artifact import Artifact, exists, open_artifact
 from skinkit.artifacts.files import digest
+from skinkit.artifacts.tables import records
 from skinkit.errors import CaseError, ConfigError, RefusedError, listed
 from skinkit.learning.pack import fused_name
 from skinkit.models.parts.protocol import DIAGNOSIS, UNCERTAINTIES
@@ -281,18 +282,12 @@ def _image_rows(config: Config, job: Job, model: Classifier, frame: pd.DataFrame
         scored = scorer.scored(part, list(part["folds"]), job.cohort.root)
         probability, failed = scored.probability, scored.failed
         readable = np.array([row not in failed for row in range(len(part))], dtype=bool)
-        for row, case in zip(sorted(failed), _records(part[~readable]), strict=True):
+        for row, case in zip(sorted(failed), records(part[~readable]), strict=True):
             yield failed_row(case, failed[row])
         unsure = {f"uncertainty_{name}": mean_of_known(values) for name, values in scored.uncertainty.items()}
         answered = part.assign(unlike_training=mean_of_known(scored.unlike_training), **unsure)[readable]
         tasks = {name: of_task[:, readable] for name, of_task in scored.tasks.items()}
         yield from _predicted(config, model, answered, probability[:, readable], tasks, job.cohort.prevalence)
-
-
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows with None for whatever is unknown."""
-    rows: list[dict[str, Any]] = frame.astype(object).where(frame.notna(), None).to_dict("records")  # type: ignore[assignment]
-    return rows
 
 
 def _failure(error: CaseError) -> dict[str, Any]:
@@ -330,7 +325,7 @@ def _predicted(
             of_task[index, rows] = fold.tasks[name].finished(tasks[name][index, rows])
     malignancy = probability[:, :, model.malignant].sum(axis=2)
     reads = {name for fold in model.folds for name in fold.encoder.reads}
-    for i, case in enumerate(_records(frame)):
+    for i, case in enumerate(records(frame)):
         mine = ~np.isnan(malignancy[:, i])
         answered = [fold for fold, its in zip(model.folds, mine, strict=True) if its]
         of_tasks = {name: of_task[mine, i].mean(axis=0) for name, of_task in finished.items()}

@@ -5,17 +5,13 @@
                            unbiased, s: median distance of all pairs
     (3) proxy A-distance   2 (1 - 2 e)                                     e: error of a linear classifier of domains
     (4) weights            p(b | x) / p(a | x) n_a / n_b                   of a's cases, so that x is spread as in b
-    (5) Shapley share      mean over orders of v(S with the factor) - v(S)
 
 Sources: D. Dowson and B. Landau, Journal of Multivariate Analysis 12, 1982 (1); A. Gretton et al., JMLR 13, 2012, eq. 3
-(2); S. Ben-David et al., NeurIPS 2006 (3); S. Bickel et al., ICML 2007 (4); L. Shapley 1953 (5).
+(2); S. Ben-David et al., NeurIPS 2006 (3); S. Bickel et al., ICML 2007 (4).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -124,27 +120,6 @@ def _class_shares(labels: npt.NDArray[np.int64]) -> Floats:
     counts = np.bincount(labels)
     weights: Floats = len(labels) / (np.count_nonzero(counts) * counts[labels])
     return weights
-
-
-def shapley_shares(names: Sequence[str], value: Callable[[tuple[str, ...]], float]) -> dict[str, float]:
-    """Name -> eq. 5; together they are the value of all names minus that of none.
-
-    Args:
-        names: of the factors, at most a dozen: every subset is evaluated once.
-        value: of a subset, in the order of ``names``.
-    """
-    n = len(names)
-    subsets = [subset for k in range(n + 1) for subset in combinations(names, k)]
-    known = {frozenset(subset): value(subset) for subset in subsets}
-    shares = {}
-    for name in names:
-        others = [other for other in names if other != name]
-        total = 0.0
-        for k in range(n):
-            weight = math.factorial(k) * math.factorial(n - k - 1) / math.factorial(n)
-            total += weight * sum(known[frozenset((*s, name))] - known[frozenset(s)] for s in combinations(others, k))
-        shares[name] = total
-    return shares
 
 
 def regression_towards(

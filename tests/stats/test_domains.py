@@ -7,6 +7,7 @@ import pytest
 
 from skinkit.stats import domains
 from skinkit.stats.regression import balanced_regression
+from skinkit.stats.shapley import exact_shapley_values
 
 
 def test_the_frechet_distance_is_that_of_two_normal_distributions() -> None:
@@ -70,13 +71,12 @@ def test_weights_spread_a_factor_as_in_the_other_domain() -> None:
     assert domains.matched_weights(a[:, :0], b[:, :0]).tolist() == [1.0] * 4000
 
 
-def test_shapley_shares_add_up_and_share_what_is_joint() -> None:
-    def value(subset: tuple[str, ...]) -> float:
-        both = 4.0 if {"light", "blur"} <= set(subset) else 0.0
-        return both + (1.0 if "light" in subset else 0.0)
+def test_exact_shapley_values_add_up_and_share_what_is_joint() -> None:
+    def worth(present: np.ndarray) -> np.ndarray:
+        light, blur, _ = present.T.astype(float)
+        return 4.0 * light * blur + light
 
-    shares = domains.shapley_shares(("light", "blur", "tone"), value)
-    assert shares == pytest.approx({"light": 3.0, "blur": 2.0, "tone": 0.0})
+    assert exact_shapley_values(worth, 3).tolist() == pytest.approx([3.0, 2.0, 0.0])
 
 
 def test_a_regression_drawn_back_stays_where_it_started_or_goes_all_the_way() -> None:
