@@ -55,6 +55,9 @@ UNSEEN_BITS = 2
 """Without the photos, hashes that differ in at most this many bits count as near-identical."""
 NEAR_LIMIT = 0
 """Most near-identical cases that are accepted."""
+FEW = 0.02
+"""Share of the cases up to which near-identical ones are kept together, or left out of the scores; with more, a person
+must look first."""
 _NEAREST = 3
 """Candidates of an image by its hash."""
 UNVERIFIED = "unverified"
@@ -107,6 +110,20 @@ class Leakage:
         """The pairs that are refused; near-identical ones only above the limit."""
         kept = {ALIKE} if self.counts.get(NEAR, 0) > self.near_limit else {ALIKE, NEAR}
         return self.pairs[~self.pairs["kind"].isin(kept)]
+
+    @property
+    def near(self) -> pd.DataFrame:
+        """The near-identical pairs."""
+        return self.pairs[self.pairs["kind"] == NEAR]
+
+    def tolerating_few(self, cases: int) -> Leakage:
+        """The same, where near-identical pairs are not refused if they are few among so many cases.
+
+        Each search verifies the most similar pairs among its own rows, so a later one may find what that of the split
+        did not reach. ``evaluate`` leaves such cases out of the scores of a model that has learnt from their likes.
+        """
+        n = self.counts.get(NEAR, 0)
+        return replace(self, near_limit=n) if self.near_limit < n <= max(1.0, FEW * cases) else self
 
     @property
     def cases(self) -> int:

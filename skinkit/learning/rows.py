@@ -162,6 +162,9 @@ class DevelopmentRows:
             allowed: reason of ``--allow-leakage``, or empty.
             near: ``near_distance_bits`` and ``near_limit``, as the split had them.
             photos: to look at, see :func:`skinkit.audit.leakage.look_at`.
+
+        Raises:
+            RefusedError: they share something, or more near-identical photos than a few, and no reason allows it.
         """
         overlaps = []
         for fold in self.folds:
@@ -169,9 +172,8 @@ class DevelopmentRows:
             train = rest & self.split["part"].isin(["train", REPLAYED])
             left = self.frame.iloc[self.split.loc[rest & ~train, "row"]]
             overlaps.append(leakage.check(left, self.frame.iloc[self.split.loc[train, "row"]], photos, **near))
-        leakage.refuse(
-            leakage.look_at(leakage.joined(*overlaps), photos), allowed, "the parts of the split", "draw the split anew"
-        )
+        overlap = leakage.look_at(leakage.joined(*overlaps), photos).tolerating_few(len(self.frame))
+        leakage.refuse(overlap, allowed, "the parts of the split", "draw the split anew")
 
     def content(self, fold: int, columns: Sequence[str], *, every: bool = False) -> list[Any]:
         """What a fold's files depend on: its training and validation rows, and which rows are in which part.

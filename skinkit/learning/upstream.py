@@ -154,7 +154,7 @@ class Upstream:
         trained_on = learnt[learnt["part"] != "validation"]
         unseen = {"held_out": learnt, "validation": trained_on, **({} if may_train else {"train": trained_on})}
         fix = f"train {self.name} again over the split of this model (--split, --replace)"
-        refuse_overlap(rows, what_learnt(self.name), unseen, allowed, near, photos, fix)
+        refuse_overlap(rows, what_learnt(self.name), unseen, allowed, near, photos, fix, few=True)
 
 
 def refuse_lacking_folds(name: str, there: Sequence[int], rows: DevelopmentRows, fix: str) -> None:
@@ -179,6 +179,8 @@ def refuse_overlap(
     near: Mapping[str, int],
     photos: Photos,
     fix: str,
+    *,
+    few: bool = False,
 ) -> None:
     """Refuse a model that learnt, in some fold, from what the same fold must not have seen.
 
@@ -190,6 +192,7 @@ def refuse_overlap(
         near: ``near_distance_bits`` and ``near_limit`` of the split.
         photos: to look at, see :func:`skinkit.audit.leakage.look_at`.
         fix: how to mend it.
+        few: a few near-identical photos are accepted, which ``evaluate`` then leaves out of the scores.
 
     Raises:
         RefusedError: it has learnt from such a case, its patient, lesion or photo, and no reason allows it.
@@ -199,8 +202,9 @@ def refuse_overlap(
         for part, learnt in unseen.items():
             mine = rows.split[(rows.split["fold"] == fold) & (rows.split["part"] == part)]
             overlaps.append(leakage.check(rows.frame.iloc[mine["row"]], learnt[learnt["fold"] == fold], photos, **near))
+    overlap = leakage.look_at(leakage.joined(*overlaps), photos)
     leakage.refuse(
-        leakage.look_at(leakage.joined(*overlaps), photos),
+        overlap.tolerating_few(len(rows.frame)) if few else overlap,
         allowed,
         f"the {' and '.join(unseen)} cases of a fold and {what}",
         fix,

@@ -157,7 +157,11 @@ def run(config: Config, job: Job) -> Artifact:
         )
     table = _with_half(table, job)
     tasks = _tasks(job, images)
-    overlap, reason = _refuse_leakage(config, job, _scored_once(table, tasks), images)
+    overlap, reason, learnt = _refuse_leakage(config, job, _scored_once(table, tasks), images)
+    if learnt:
+        images = images[~images["case_id"].isin(learnt)]
+        table, excluded = _with_truth(*_in_question(predictions.table(), job, learnt), images, classes, config.by)
+        table, tasks = _with_half(table, job), _tasks(job, images, learnt)
     about = job.inputs["model"].json("model.json")
     evaluation = scoring.Evaluation(
         table,
@@ -380,21 +384,31 @@ def _looks_kept(workspace: Workspace, cohort: str) -> list[Mapping[str, Any]]:
 # ------------------------------------------------------------------------------------------------------ truth
 
 
-def _in_question(predictions: pd.DataFrame, job: Job) -> tuple[pd.DataFrame, int]:
-    """The predictions of cases that the model's split did not leave out, and how many it did."""
+def _in_question(
+    predictions: pd.DataFrame, job: Job, learnt: frozenset[str] = frozenset()
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """The predictions of cases that count, and why others do not: the model's split left them out, or ``learnt``."""
     import pandas as pd
 
-    model = job.inputs["model"]
-    if not (model.path / LEFT_OUT_FILE).is_file():
-        return predictions, 0
-    left_out = pd.read_csv(io.BytesIO(model.data(LEFT_OUT_FILE)), dtype=str)
-    names = left_out.loc[left_out["cohort"] == job.target.cohort, "case_id"]
-    outside = (predictions["level"] == IMAGE) & predictions["case_id"].isin(names)
-    return predictions[~outside], int(outside.sum())
+    model, names = job.inputs["model"], frozenset[str]()
+    if (model.path / LEFT_OUT_FILE).is_file():
+        left_out = pd.read_csv(io.BytesIO(model.data(LEFT_OUT_FILE)), dtype=str)
+        names = frozenset(left_out.loc[left_out["cohort"] == job.target.cohort, "case_id"])
+    image = predictions["level"] == IMAGE
+    outside = {
+        "left_out_of_the_split": image & predictions["case_id"].isin(names),
+        "near_a_training_photo": image & predictions["case_id"].isin(learnt - names),
+    }
+    counts = {why: int(rows.sum()) for why, rows in outside.items() if rows.any()}
+    return predictions[~outside["left_out_of_the_split"] & ~outside["near_a_training_photo"]], counts
 
 
 def _with_truth(
-    predictions: pd.DataFrame, left_out: int, images: pd.DataFrame, classes: ClassSet, by: Sequence[str] = ()
+    predictions: pd.DataFrame,
+    left_out: Mapping[str, int],
+    images: pd.DataFrame,
+    classes: ClassSet,
+    by: Sequence[str] = (),
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     """Predictions that can be scored, with class and subject; and why predicted cases cannot be.
 
@@ -407,7 +421,7 @@ def _with_truth(
     truths = _truths(images, classes.column)
     several = "several_diagnoses" if classes.column == "diagnosis" else "several_values"
     first = images.drop_duplicates("case_id").set_index("case_id")
-    excluded = {"left_out_of_the_split": left_out} if left_out else {}
+    excluded = dict(left_out)
     truth: dict[str, str] = {}
     for case in rows.loc[rows["level"] == IMAGE, "case_id"]:
         names = truths.get(case, [])
@@ -445,7 +459,7 @@ class _Task:
     info: dict[str, Any]
 
 
-def _tasks(job: Job, images: pd.DataFrame) -> dict[str, _Task]:
+def _tasks(job: Job, images: pd.DataFrame, learnt: frozenset[str] = frozenset()) -> dict[str, _Task]:
     """The further tasks of the predictions, with their truth."""
     from skinkit.evaluation.scoring import Evaluation
 
@@ -453,7 +467,7 @@ def _tasks(job: Job, images: pd.DataFrame) -> dict[str, _Task]:
     about = job.inputs["model"].json("model.json")
     for name, of in (predictions.info.get("tasks") or {}).items():
         classes = ClassSet.from_dict(of["classes"])
-        table, excluded = _with_truth(*_in_question(predictions.table(), job), images, classes)
+        table, excluded = _with_truth(*_in_question(predictions.table(), job, learnt), images, classes)
         evaluation = None
         if (table["level"] == IMAGE).any():
             thresholds = _thresholds(table, of["class_thresholds"], about["folds"], name)
@@ -547,14 +561,19 @@ def _not_predicted(predictions: pd.DataFrame, images: pd.DataFrame, classes: Cla
 
 def _refuse_leakage(
     config: Config, job: Job, table: pd.DataFrame, images: pd.DataFrame
-) -> tuple[Leakage | None, str | None]:
-    """Compare every scored case with what its model learnt from; the reason in force where something was found."""
+) -> tuple[Leakage | None, str | None, frozenset[str]]:
+    """Compare every scored case with what its model learnt from.
+
+    Returns:
+        What was found; the reason in force; and cases of a development cohort that are not scored, because the model
+        has learnt from a near-identical photo, which the search of the split did not reach, with all of their patients.
+    """
     from skinkit.audit import leakage
 
     trained = _trained_on(job)
     if trained is None:
         job.console.warn(f"{job.target.name} does not say what it was trained on: leakage cannot be looked for")
-        return None, config.allow_leakage or None
+        return None, config.allow_leakage or None, frozenset()
     development = bool((trained["cohort"] == job.target.cohort).any())
     cases = table[table["level"] == IMAGE].set_index("case_id")["fold"]
     scored = images[images["case_id"].isin(cases.index)]
@@ -569,6 +588,15 @@ def _refuse_leakage(
     # Where the split itself was allowed to leak, the reason given then covers the cohort that was split.
     inherited = str(job.inputs["predictions"].info.get("leakage_allowed") or "") if development else ""
     reason = config.allow_leakage or inherited
+    tolerant, learnt = overlap.tolerating_few(len(scored)), frozenset[str]()
+    if development and not reason and tolerant is not overlap:
+        groups = scored.loc[scored["case_id"].isin(overlap.near["case_id"]), "group_id"]
+        learnt = frozenset(scored.loc[scored["group_id"].isin(groups), "case_id"])
+        if len(learnt) < scored["case_id"].nunique():
+            overlap = tolerant
+            job.console.warn(
+                f"{len(learnt)} cases are not scored: the model has learnt from photos nearly identical to theirs"
+            )
     leakage.refuse(
         overlap,
         reason,
@@ -579,7 +607,7 @@ def _refuse_leakage(
         job.console.warn(f"{overlap.cases} scored cases leak from training, allowed because: {reason}")
     for text in overlap.near_remarks("a training image"):
         job.console.warn(text)
-    return overlap, (reason or None) if overlap.cases or config.allow_leakage else None
+    return overlap, (reason or None) if overlap.cases or config.allow_leakage else None, learnt
 
 
 def _comparisons(

@@ -68,8 +68,6 @@ OVERLAP_FILE = "external_overlap.csv"
 _OUTSIDE = "in_an_external_cohort"
 _ROUNDS = 5
 """How often groups are joined because near-identical photos lie in two parts: moving one may part it from a third."""
-_FEW = 0.02
-"""Share of the cases up to which near-identical ones are kept together; with more, a person must look first."""
 _PAIR = ["cohort", "case_id", "other_cohort", "other_case_id"]
 if TYPE_CHECKING:
     ProtocolName = str
@@ -291,7 +289,7 @@ def _divided(
     drawn_here = published is None and not config.import_file and not config.allow_leakage
     for _ in range(_ROUNDS if drawn_here else 0):
         near = leaks.refused[leaks.refused["kind"] == leakage.NEAR]
-        if near.empty or sum(map(len, together)) + len(near) > max(1.0, _FEW * len(cases)):
+        if near.empty or sum(map(len, together)) + len(near) > max(1.0, leakage.FEW * len(cases)):
             break
         together.append(near)
         pairs = [((a, b), (c, d)) for of in together for a, b, c, d in of[_PAIR].astype(str).itertuples(index=False)]

@@ -445,6 +445,39 @@ def test_labels_that_changed_after_training_are_told(workspace: Workspace) -> No
     assert "relabelled" not in one(workspace)[1].info
 
 
+def test_a_few_photos_near_to_those_learnt_from_are_not_scored(workspace: Workspace) -> None:
+    """Of the cohort that was split; of another one, and if they are many, they are refused."""
+    rows = people()
+    cases = write_cases(workspace, "pad", rows).table()
+    p = probabilities([PAD6.to_class(d) for d in cases["diagnosis"]])
+    near = [
+        trained_row("pad", f"T{i}", dhash=f"{int(cases['dhash'][i], 16) ^ 1:016x}", group_id=f"pad:T{i}")
+        for i in (0, 6, 9)
+    ]
+    images = [
+        prediction("image", c, p[i], group_id=cases["group_id"][i], fold=0) for i, c in enumerate(cases["case_id"])
+    ]
+    patients = [prediction("patient", f"P{i}", p[2 * i], fold=0) for i in range(60)]
+    write_predictions(workspace, "pad", images + patients)
+    write_model(workspace, near[:2])
+    _, artifact, said = one(workspace, "pad")
+    left_out = {cases["patient_id"][0], cases["patient_id"][6]}
+    assert artifact.info["excluded"] == {"near_a_training_photo": 4}  # with the other case of each patient
+    assert "4 cases are not scored" in said
+    scored = artifact.table(file="scored.parquet")
+    assert (scored["level"] == "image").sum() == 116
+    assert not set(scored.loc[scored["level"] == "patient", "case_id"]) & left_out
+    assert artifact.info["leakage"]["counts"]["near_identical"] == 2
+    write_model(workspace, near)  # more than 2 % of 120
+    with pytest.raises(RefusedError) as refused:
+        one(workspace, "pad")
+    assert "near-identical images 3" in refused.value.found
+    external(workspace, rows)
+    write_model(workspace, near[:1])
+    with pytest.raises(RefusedError):
+        one(workspace)
+
+
 def test_patients_of_another_hospital_with_the_same_number_are_no_leak(workspace: Workspace) -> None:
     external(workspace)
     write_model(workspace, [trained_row("pad", "T", patient_id="P7", group_id="pad:P7")])
