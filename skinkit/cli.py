@@ -185,7 +185,7 @@ def _guarded(command_line: list[str], console: Console) -> Answer:
         arguments = command_line[1:] if program != "skinkit" else command_line
         result = app(args=arguments, prog_name=program, standalone_mode=False)
     except SkinkitError as error:
-        return _failed(error, console)
+        return _stopped_before(console) or _failed(error, console)
     except typer.TyperException as error:
         return _misused(error, command_line, console)
     except typer.Abort as abort:
@@ -200,15 +200,24 @@ def _guarded(command_line: list[str], console: Console) -> Answer:
         return _interrupted(code, console) if code in _INTERRUPTED else Answer(code)
     except OSError as error:
         user_error = _disk_error(error)
-        return _failed(user_error, console) if user_error else _crashed(error, console)
+        stopped = _stopped_before(console)
+        return stopped or (_failed(user_error, console) if user_error else _crashed(error, console))
     except MemoryError:
         out_of_memory = InputError("this machine has not enough memory", "enough for the work", "use fewer --jobs")
         return _failed(out_of_memory, console)
     except Exception as error:  # noqa: BLE001 - the last boundary: a traceback for the authors, a sentence for the user
-        return _crashed(error, console)
+        return _stopped_before(console) or _crashed(error, console)
     if isinstance(result, Answer):
         return result
     return _interrupted(130, console) if result == 130 else Answer(int(result or 0))
+
+
+def _stopped_before(console: Console) -> Answer | None:
+    """The answer of a run that a signal ended, where some library made another error of that; else None."""
+    stop = Console.stop
+    if stop is None:
+        return None
+    return _interrupted(stop.code if isinstance(stop, SystemExit) and isinstance(stop.code, int) else 130, console)
 
 
 def _failed(error: SkinkitError, console: Console) -> Answer:

@@ -324,6 +324,24 @@ def test_a_signal_that_a_finalizer_swallows_ends_it_all_the_same(
     assert run_here(*command).returncode == 0
 
 
+@pytest.mark.parametrize("torn", [ImportError("partially initialized module"), OSError(9, "Bad file descriptor")])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+def test_a_signal_of_which_a_library_makes_another_error_keeps_its_code(
+    number: int, code: int, torn: Exception, demo_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        try:
+            signal.raise_signal(number)
+        except BaseException as stop:
+            raise torn from stop
+
+    shutil.rmtree(demo_copy / "artifacts" / "walk_in" / "masks")
+    with monkeypatch.context() as patched:
+        patched.setattr(Console, "case", fail)
+        answer = run_here("segment", "--cohort", "walk_in", "-w", demo_copy, "--json")
+    assert (answer.returncode, json.loads(answer.stdout)["error"]["kind"]) == (code, "Interrupted")
+
+
 def test_every_list_of_exit_codes_names_every_signal() -> None:
     root = Path(__file__).resolve().parent.parent
     files = [*root.glob("*.md"), *root.glob("docs/*.md"), *root.glob("examples/**/*.*"), *root.glob("skinkit/*.py")]
