@@ -278,7 +278,7 @@ class Ablation:
         chosen = pairs({arm.name: arm.extends for arm in self.arms()}, self.study.whole.name)
         for cohort, of in self.results.items():
             sides = {arm: scores.side for arm, scores in of.items()}
-            rows, refused = compare_pairs(sides, chosen, seed=c.seed, minimum=c.minimum)
+            rows, refused = compare_pairs(sides, chosen, seed=c.seed, minimum=c.minimum, watched=self.study.watched)
             self.differences[cohort], self.not_compared[cohort] = rows, refused
             self.of_tasks[cohort] = self._compared_tasks(cohort, chosen)
 
@@ -410,8 +410,11 @@ class Ablation:
         return answer
 
     def _pairs(self, cohort: str) -> str:
+        from skinkit.evaluation.comparison import of_classes
+
         shown = {"AUROC, macro", "malignant: AUROC", "balanced accuracy", "malignant: sensitivity, veto"}
         shown |= {self.shown[name][4] for name in self.study.figures}
+        shown |= set(of_classes(self.study.watched).values())
         differences = self.differences.get(cohort, [])
         rows = [
             [*self._pair_row(row, row["figure"]), *([_by_seed(row)] if self.several else [])]

@@ -70,6 +70,7 @@ def compare_pairs(
     *,
     seed: int,
     minimum: int,
+    watched: Sequence[str] = (),
 ) -> tuple[list[dict[str, Any]], dict[tuple[str, str], str]]:
     """Paired differences of every pair on the cases both predicted, and the pairs that cannot be compared.
 
@@ -78,6 +79,7 @@ def compare_pairs(
         chosen: of :func:`pairs`.
         seed: of the groups of many patients.
         minimum: fewest positives and negatives for which a class metric is compared.
+        watched: classes whose AUROC and sensitivity are compared too.
 
     Returns:
         Rows with ``a``, ``b`` (arms; the difference is b minus a), ``why``, ``n``, ``n_clusters``, ``left_out`` and the
@@ -89,7 +91,7 @@ def compare_pairs(
         if a not in sides or b not in sides:
             continue
         try:
-            compared = compare(sides[a], sides[b], seed=seed, common=True, minimum=minimum)
+            compared = compare(sides[a], sides[b], seed=seed, common=True, minimum=minimum, watched=watched)
         except (RefusedError, InputError) as error:
             refused[a, b] = error.found
             continue

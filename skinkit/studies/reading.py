@@ -1,7 +1,7 @@
 """Read a study from its TOML: plain tables into the values of ``skinkit.studies.study``, every name checked.
 
 Tables of the file, beside ``title``, ``citation``, ``classes``, ``malignant``, ``preset``, ``segmenter``,
-``remarks`` and ``figures``:
+``remarks``, ``figures`` and ``watched``:
 
     [[cohorts]] [[protocols]] [[steps]] [[arms]] [[comparators]] [[exhibits]] [selection]
                   fields of ``Wanted``, ``Protocol``, ``Step``, ``Arm``, ``Arm``, ``Exhibit``, ``SelectionRule``
@@ -54,7 +54,7 @@ _TABLES = {
     "cohorts": Wanted, "protocols": Protocol, "steps": Step, "arms": Arm, "comparators": Arm, "exhibits": Exhibit,
 }  # fmt: skip
 _TEXTS = ("title", "citation", "classes", "malignant", "preset")
-_OTHER = ("remarks", "segmenter", "selection", "numbers", "cited", "presets", "figures")
+_OTHER = ("remarks", "segmenter", "selection", "numbers", "cited", "presets", "figures", "watched")
 _SHARED = ("exhibit", "unit", "source", "printed_only", "by", "across", "columns", "rows")
 _KEYS = ("cohort", "arm", "figure")
 _METRICS = ("accuracy", "sensitivity", "specificity", "auroc")
@@ -115,6 +115,7 @@ def study_of(content: Mapping[str, Any], name: str, where: str, splits: Sequence
         steps=tables["steps"],
         presets=_presets(content.get("presets", {}), where),
         figures=tuple(content.get("figures", ())),
+        watched=tuple(content.get("watched", ())),
     )
     _check_made_from(study, where)
     numbers: list[Published] = []

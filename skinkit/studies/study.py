@@ -300,6 +300,7 @@ class Study:
         presets: preset of the study -> place in it (``preset`` of an arm or step) -> preset of the model; empty where
             arms name presets of their models.
         figures: figures of the table of arms beside the usual ones, by the names of ``evaluation.scoring.HEADLINE``.
+        watched: classes whose AUROC and sensitivity are compared too.
     """
 
     name: str
@@ -322,6 +323,7 @@ class Study:
     steps: tuple[Step, ...] = ()
     presets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     figures: tuple[str, ...] = ()
+    watched: tuple[str, ...] = ()
 
     def preset_of(self, one: Arm | Step, asked: str) -> str:
         """The preset of an arm's or step's model.

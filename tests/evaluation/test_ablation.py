@@ -78,6 +78,7 @@ def test_a_study_hangs_together(name: str) -> None:
             assert endpoint.parse(number.figure)[0] in (*classes, ALL, MALIGNANT)
     assert not study.protocols[0].leaks
     assert set(study.figures) <= set(HEADLINE)
+    assert set(study.watched) <= set(classes)
     assert not study.presets or study.preset in study.presets
 
 
@@ -93,6 +94,33 @@ def test_the_networks_of_a_study_have_its_presets_and_settings(name: str) -> Non
         for preset in study.presets or [study.preset]:
             chosen = study.preset_of(arm, preset) if study.presets else arm.preset
             assert chosen in model.PRESETS if issubclass(model, Network) else not chosen
+
+
+@pytest.mark.parametrize("name", studies())
+def test_the_steps_of_a_study_have_its_presets_and_settings(name: str) -> None:
+    study = load_study(name)
+    for step in study.steps:
+        if step.stage == "synthesise" or step.model not in registered():
+            continue
+        model = load_model(step.model)
+        for preset in study.presets or [study.preset]:
+            model_config(model, [f"{key}={value}" for key, value in step.settings.items()],
+                         preset=study.preset_of(step, preset))  # fmt: skip
+
+
+def test_a_watched_class_is_compared_beside_the_usual_figures() -> None:
+    sides = {name: side(name, cases(180, skill=skill, model=i)) for i, (name, skill) in enumerate(SKILLS.items())}
+    rows, _ = ablation.compare_pairs(sides, {("poor", "good"): "why"}, seed=0, minimum=5, watched=["SCC"])
+    of = {row["figure"]: row for row in rows}
+    p = {name: one.cases["p__diagnosis__SCC"] for name, one in sides.items()}
+    truth = sides["poor"].cases["class"] == "SCC"
+    areas = {name: roc_auc_score(truth, values) for name, values in p.items()}
+    assert of["SCC: AUROC"]["difference"] == pytest.approx(areas["good"] - areas["poor"])
+    assert of["SCC: AUROC"]["lower"] > 0
+    assert "SCC: sensitivity, most probable class" in of
+    assert "SCC: AUROC" not in {
+        row["figure"] for row in ablation.compare_pairs(sides, {("poor", "good"): "w"}, seed=0, minimum=5)[0]
+    }
 
 
 def test_the_numbers_of_wang_2024_are_those_printed() -> None:
