@@ -174,7 +174,11 @@ def seeds_of(config: Training) -> tuple[int, ...]:
 
 
 def left_out(study: Study, config: Arms) -> dict[str, str]:
-    """Chosen arm -> why it is not trained: its pretrained weights are optional, and not here."""
+    """Chosen arm -> why it is not trained: its pretrained weights are optional, and not here.
+
+    Raises:
+        InputError: weights were named for it that are not there.
+    """
     from skinkit.models import model_config, trainable
     from skinkit.models.parts.weights import RANDOM, locate
 
@@ -184,12 +188,14 @@ def left_out(study: Study, config: Arms) -> dict[str, str]:
         if arm.optional:
             model = trainable(arm.model)
             own = model_config(model, _fixed(arm), preset=study.preset_of(arm, config.preset))
+            chosen = named.get(arm.name, config.weights)
             try:
-                chosen = named.get(arm.name, config.weights)
                 if chosen == RANDOM:
                     raise InputError("--weights none", "pretrained weights", "give them")
                 locate(chosen, model.default_weights(own))
             except InputError as error:
+                if chosen not in ("", RANDOM):
+                    raise
                 reasons[arm.name] = error.found
     return reasons
 

@@ -637,7 +637,7 @@ def ablate(study: Study, config: Config, workspace: Workspace, pipeline: Pipelin
             _score(ablation, cohort, arm.name, pipeline)
     if not ablation.metrics:
         raise InputError(
-            "no arm could be scored: " + "; ".join(sorted(set(ablation.not_scored.values()))),
+            "no arm could be scored: " + "; ".join(sorted({*ablation.not_scored.values(), *ablation.not_run.values()})),
             "held-out development cases or an external cohort with diagnoses that the models know",
             "draw a split that holds cases out, or add an external cohort",
         )

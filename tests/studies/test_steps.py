@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import third_party
 from skinkit import cli
 from skinkit.artifacts.artifact import open_artifact
 from skinkit.commands import _trainings, ablate
-from skinkit.errors import ConfigError
+from skinkit.errors import ConfigError, InputError
 from skinkit.studies import load_study
 from skinkit.studies.reading import read_study
 from skinkit.workspace import Ref, Workspace
@@ -280,5 +281,8 @@ def test_weights_of_one_arm_or_step_go_before_all_others(tmp_path: Path) -> None
         "dermae-teacher-photos-real": "model:dermae-mae_teacher-real",
     }
     assert not _trainings.left_out(study, config)
+    with pytest.raises(InputError) as error:  # named, and not there: no reason to leave the row out in silence
+        _trainings.left_out(study, replace(config, weights_of=("vit_b_imagenet=nowhere.pth",)))
+    assert "nowhere.pth" in error.value.found
     without = _trainings.left_out(study, ablate.Config(system="dermae", preset="quick"))
     assert list(without) == ["vit_b_imagenet"]
