@@ -350,6 +350,11 @@ class Ablation:
             held_out = "held-out cases" if self.role(cohort) == "development" else "external cohort"
             parts.append(f"{heading} {cohort} ({held_out})")
             parts += [self._table(cohort), self._of_tasks(cohort), self._pairs(cohort), self._taught(cohort)]
+            parts += [
+                f"{arm.words}: not compared with its teacher, {arm.teacher}, which is not among the arms."
+                for arm in self.arms()
+                if arm.teacher and arm.teacher not in self.models
+            ]
             parts += [f"{self.study.arm(arm).words}: not run: {why}." for arm, why in self.not_run.items()]
             parts += [f"{arm}: not scored: {why}." for (of, arm), why in self.not_scored.items() if of == cohort]
             refused = self.not_compared.get(cohort, {})
