@@ -108,15 +108,21 @@ def _on_cohorts(config: Config, names: Sequence[str], context: Context) -> dict[
     answers = {}
     for cohort in cohorts:
         metrics = {name: [pipeline.bring(Ref("metrics", cohort, one)) for one in name.split(_SEEDS)] for name in names}
-        sides = [_of_seeds(name, artifacts) for name, artifacts in metrics.items()]
+        sides = [side_of_seeds(name, artifacts) for name, artifacts in metrics.items()]
         tasks = [] if config.seeds else _tasks(config, *metrics.items())
         answers[cohort] = _compared(config, sides, folder_of(config.out, workspace, FOLDER, cohort), tasks)
         _test_access.used(workspace, "compare", cohort, metrics[names[0]][0], config, model=" and ".join(names))
     return answers
 
 
-def _of_seeds(name: str, metrics: Sequence[Artifact], task: str = "") -> ComparedModel:
-    """One side, of the same model trained with each seed."""
+def side_of_seeds(name: str, metrics: Sequence[Artifact], task: str = "") -> ComparedModel:
+    """One side, of the same model trained with each seed.
+
+    Args:
+        name: of the model.
+        metrics: its metrics on one cohort, of each seed.
+        task: a further task; empty for the diagnosis.
+    """
     first, *again = (scored_side(name, artifact, task) for artifact in metrics)
     return replace(first, again=tuple(side.evaluation for side in again))
 
@@ -135,7 +141,7 @@ def _tasks(
     tasks = sorted(set.intersection(*answered))
     if not tasks:
         return []
-    sides = [{task: _of_seeds(name, artifacts, task) for task in ("", *tasks)} for name, artifacts in (a, b)]
+    sides = [{task: side_of_seeds(name, artifacts, task) for task in ("", *tasks)} for name, artifacts in (a, b)]
     return task_average.differences(*sides, seed=config.seed)
 
 

@@ -18,10 +18,11 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from skinkit.artifacts.artifact import exists, open_artifact
+from skinkit.artifacts.artifact import Artifact, exists, open_artifact
 from skinkit.artifacts.files import link_or_copy, write_atomic
 from skinkit.commands import Context, ablate, load_command
 from skinkit.commands._output import checked, write_study
+from skinkit.commands._trainings import Training
 from skinkit.errors import ConfigError, InputError, SkinkitError, did_you_mean, listed
 from skinkit.options import Help, make_config
 from skinkit.pipeline import Pipeline
@@ -51,7 +52,7 @@ _PHOTO_PX = 320
 
 
 @dataclass(frozen=True)
-class Config(ablate.Training):
+class Config(Training):
     """Options of the command."""
 
     paper: Annotated[str, Help(f"paper: {' or '.join(studies())}", positional=True)] = ""
@@ -130,6 +131,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         missing,
         [p for p in protocols if p.name in again.runs],
         again.not_run,
+        config.seeds,
     )
     sections = [_section(again, how, part) for part in parts]
     page = workspace.root / FOLDER / f"{study.name}.md"
@@ -263,7 +265,7 @@ def _name(study: Study, protocol: str) -> str:
 
 def _ablation_config(study: Study, config: Config, protocol: Protocol, whole_only: bool) -> ablate.Config:
     """The ablation under a protocol; only the whole system if the parts need no more."""
-    shared = {option.name: getattr(config, option.name) for option in fields(ablate.Training)}
+    shared = {option.name: getattr(config, option.name) for option in fields(Training)}
     arms = (study.whole.name,) if whole_only and not config.arms else config.arms
     own = {"arms": arms, "folds": 0}  # --folds is of the split without leakage, which is drawn before
     name = _name(study, protocol.name)
@@ -293,7 +295,7 @@ def _run_protocol(again: Reproduction, protocol: Protocol, arms: ablate.Config) 
         again.not_run[protocol.name] = "it holds no case out, and there is no external cohort to score"
         return
     ablation = ablate.ablate(study, arms, again.workspace, again.pipeline, again.labelled)
-    ablation.write(again.workspace.root / ablate.FOLDER / arms.name)
+    ablation.write(ablate.folder_of(again.workspace, arms, study))
     again.runs[protocol.name] = ablation
 
 
@@ -340,32 +342,42 @@ def _numbers(again: Reproduction, part: str) -> Ours:
 
 
 def _figure(ablation: ablate.Ablation, published: Published) -> Mapping[str, Any] | None:
-    """Our figure of the same name on the same cohort; None if it was not computed."""
+    """Our figure of the same name on the same cohort, of several seeds the mean; None if it was not computed."""
     from skinkit.evaluation.class_table import TUNED
     from skinkit.evaluation.endpoint import parse
-    from skinkit.evaluation.scoring import Answers
 
-    artifact = ablation.metrics.get((published.cohort, published.arm))
-    if artifact is None:
+    cohort, arm = published.cohort, published.arm
+    if (cohort, arm) not in ablation.metrics:
         return None
     if published.figure.startswith(OF_TASKS):
-        mean = artifact.info.get("average_over_tasks")
-        return {**mean["accuracy"], "n": artifact.info["n"]} if mean else None
+        mean = ablation.mean_of_tasks(cohort, arm)
+        return {**mean["accuracy"], "n": ablation.metrics[cohort, arm].info["n"]} if mean else None
     class_, word, *rest = published.figure.split()
     if word == "called":
-        curves = artifact.json("curves.json")
-        classes, matrix = curves["classes"], curves["confusion"]
-        if class_ not in classes or rest[0] not in classes:
-            return None
-        row = matrix[classes.index(class_)]
-        return {"estimate": row[classes.index(rest[0])] / sum(row), "n": sum(row)} if sum(row) else None
+        return _mean([_called(artifact, class_, rest[0]) for artifact in ablation.each_seed(cohort, arm).values()])
     if rest == ["@", TUNED]:
-        rows = ablation.by_class[published.cohort, published.arm]
-        own = next((row for row in rows if (row["mode"], row["class"]) == (TUNED, class_)), None)
-        return {"estimate": own[word], "n": own["n"]} if own and own[word] is not None else None
-    class_, average, rule, metric = parse(published.figure)
-    figure = Answers(artifact.table()).get(class_, rule, metric, average)
-    return {**figure, "n": artifact.info["n"]} if figure["n"] is not None else None
+        rows = [row for (c, a, _), table in ablation.by_class.items() if (c, a) == (cohort, arm) for row in table]
+        own = [row for row in rows if (row["mode"], row["class"]) == (TUNED, class_)]
+        return _mean([{"estimate": row[word], "n": row["n"]} if row[word] is not None else None for row in own])
+    return ablation.figure(cohort, arm, parse(published.figure))
+
+
+def _called(artifact: Artifact, truth: str, called: str) -> dict[str, Any] | None:
+    """The share of the cases of a class whose most probable class is another."""
+    curves = artifact.json("curves.json")
+    classes, matrix = curves["classes"], curves["confusion"]
+    if truth not in classes or called not in classes:
+        return None
+    row = matrix[classes.index(truth)]
+    return {"estimate": row[classes.index(called)] / sum(row), "n": sum(row)} if sum(row) else None
+
+
+def _mean(figures: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | None:
+    """The mean of one figure over seeds, of as many cases each; None where a seed has none."""
+    known = [figure for figure in figures if figure is not None]
+    if not known or len(known) < len(figures):
+        return None
+    return {"estimate": sum(figure["estimate"] for figure in known) / len(known), "n": known[0]["n"]}
 
 
 def _train_command(again: Reproduction, protocol: str, more: str = "") -> str:
@@ -374,6 +386,9 @@ def _train_command(again: Reproduction, protocol: str, more: str = "") -> str:
     parts += [f"--preset {config.preset}"] if config.preset else []
     parts += [f"--settings {setting}" for setting in config.settings]
     parts += [f"--weights {config.weights}"] if config.weights else []
+    parts += [f"--weights-of {','.join(config.weights_of)}"] if config.weights_of else []
+    parts += [f"--seeds {','.join(config.seeds)}"] if config.seeds else []
+    parts += [f"--one-seed {','.join(config.one_seed)}"] if config.one_seed else []
     leaks = next(p.leaks for p in again.study.protocols if p.name == protocol)
     parts += [f"--allow-leakage '{leaks}'"] if leaks else []
     return " ".join([*parts, *([more] if more else [])])
@@ -396,9 +411,10 @@ def _by_class(again: Reproduction, how: Run, section: Section) -> Section:
     whole = again.study.whole
     for name, ablation in again.runs.items():
         section.commands.append(_train_command(again, name, f"--arms {whole.name}"))
-        for (cohort, arm), rows in ablation.by_class.items():
+        for (cohort, arm, seed), rows in ablation.by_class.items():
             if arm == whole.name:
-                section.body.append(f"### {cohort}, protocol {name}")
+                of = f", seed {seed}" if ablation.several else ""
+                section.body.append(f"### {cohort}, protocol {name}{of}")
                 section.body += [f"{words}:\n\n{markdown_of(rows, mode)}" for mode, words in MODES.items()]
     return section
 
@@ -610,20 +626,19 @@ def _explanation(again: Reproduction, how: Run, section: Section) -> Section:
 
 
 def _literature(again: Reproduction, how: Run, section: Section) -> Section:
-    from skinkit.evaluation.scoring import Answers
     from skinkit.stats.metrics import ALL
 
+    keys = {
+        "accuracy": (ALL, "none", "argmax", "accuracy"),
+        "sensitivity": (ALL, "macro", "frozen_threshold", "sensitivity"),
+        "specificity": (ALL, "macro", "frozen_threshold", "specificity"),
+        "auroc": (ALL, "macro", "none", "auroc"),
+    }
     ours = []
     for name, ablation in again.runs.items():
         for (cohort, arm), artifact in ablation.metrics.items():
             if arm == again.study.whole.name:
-                answers = Answers(artifact.table())
-                figures = {
-                    "accuracy": answers.get(ALL, "argmax", "accuracy"),
-                    "sensitivity": answers.get(ALL, "frozen_threshold", "sensitivity", "macro"),
-                    "specificity": answers.get(ALL, "frozen_threshold", "specificity", "macro"),
-                    "auroc": answers.get(ALL, "none", "auroc", "macro"),
-                }
+                figures = {title: ablation.figure(cohort, arm, key) or {} for title, key in keys.items()}
                 classes = sum(n > 0 for n in artifact.info["n_by_class"].values())
                 ours.append((f"skinkit, {name}", f"{cohort}, n = {artifact.info['n']}", classes, figures))
     section.body.append(reproduction.cited_table(again.study.cited, ours))

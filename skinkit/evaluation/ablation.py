@@ -2,7 +2,8 @@
 
 Pairs are compared on the same draws of patients (``evaluation.comparison``). A model that adds one thing is compared
 with the model that lacks it, and every model with the whole system. Holm's correction covers the pairs of one figure on
-one cohort.
+one cohort. Of a model that was trained with several seeds every figure is the mean over them, with the interval of that
+mean over patients; the standard deviation over the seeds stands beside it, not in it.
 """
 
 from __future__ import annotations
@@ -14,19 +15,37 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from skinkit.artifacts.files import json_values
 from skinkit.errors import InputError, RefusedError
-from skinkit.evaluation.comparison import WITH_MARGIN, ComparedModel, compare
+from skinkit.evaluation.comparison import PARTS, WITH_MARGIN, ComparedModel, compare, over_seeds
+from skinkit.evaluation.metric_table import rows_of
 from skinkit.evaluation.scoring import HEADLINE, HEADLINE_MALIGNANT, Answers
 from skinkit.stats.cross_fit import holm
-from skinkit.stats.metrics import MALIGNANT
+from skinkit.stats.intervals import (
+    LeaveOut,
+    bounded_interval,
+    effective_patients,
+    positive_interval,
+    ratios_left_out,
+)
+from skinkit.stats.metrics import EPS, MALIGNANT, Floats, roc_curve
 
-_ROWS = {**HEADLINE, **HEADLINE_MALIGNANT}
-SHOWN = {
+Row = tuple[str, str, str, str, str]
+"""Class, rule, metric, average and words of a figure."""
+_ROWS: dict[str, Row] = {**HEADLINE, **HEADLINE_MALIGNANT}
+SHOWN: dict[str, Row] = {
     **{name: _ROWS[name] for name in ("macro_auroc", "malignant_auroc", "balanced_accuracy")},
     **{name: _ROWS[f"malignant_{name}"] for name in ("sensitivity", "specificity")},
 }
 """Columns of the table of arms: name -> class, rule, metric, average and words."""
 EXTENDS, WHOLE = "adds one thing", "against the whole system"
+OF_SEEDS = ("auroc", "average_precision", "balanced_accuracy", "accuracy", "f1", "mcc", "sensitivity", "specificity")
+"""Metrics whose mean over seeds has an interval: it follows from the values without each patient alone."""
+
+
+def further(names: Sequence[str]) -> dict[str, Row]:
+    """Further columns of that table, by their names in ``evaluation.scoring``."""
+    return {name: _ROWS[name] for name in names}
 
 
 def pairs(arms: Mapping[str, Sequence[str]], whole: str) -> dict[tuple[str, str], str]:
@@ -51,6 +70,7 @@ def compare_pairs(
     *,
     seed: int,
     minimum: int,
+    watched: Sequence[str] = (),
 ) -> tuple[list[dict[str, Any]], dict[tuple[str, str], str]]:
     """Paired differences of every pair on the cases both predicted, and the pairs that cannot be compared.
 
@@ -59,6 +79,7 @@ def compare_pairs(
         chosen: of :func:`pairs`.
         seed: of the groups of many patients.
         minimum: fewest positives and negatives for which a class metric is compared.
+        watched: classes whose AUROC and sensitivity are compared too.
 
     Returns:
         Rows with ``a``, ``b`` (arms; the difference is b minus a), ``why``, ``n``, ``n_clusters``, ``left_out`` and the
@@ -70,7 +91,7 @@ def compare_pairs(
         if a not in sides or b not in sides:
             continue
         try:
-            compared = compare(sides[a], sides[b], seed=seed, common=True, minimum=minimum)
+            compared = compare(sides[a], sides[b], seed=seed, common=True, minimum=minimum, watched=watched)
         except (RefusedError, InputError) as error:
             refused[a, b] = error.found
             continue
@@ -102,18 +123,133 @@ def together(name: str, sides: Mapping[str, ComparedModel]) -> ComparedModel:
 
     Args:
         name: of the model.
-        sides: cohort -> its predictions there; cases are identified by cohort and id, patients by group.
+        sides: cohort -> its predictions there, of the same seeds; cases are identified by cohort and id, patients by
+            group.
     """
+    first, *again = (
+        _joined(name, dict(zip(sides, of, strict=True)))
+        for of in zip(*(side.seeds() for side in sides.values()), strict=True)
+    )
+    return replace(first, again=tuple(side.evaluation for side in again))
+
+
+def _joined(name: str, sides: Mapping[str, ComparedModel]) -> ComparedModel:
+    """:func:`together` of one seed."""
     tables = [side.cases.assign(case_id=f"{cohort}/" + side.cases["case_id"]) for cohort, side in sides.items()]
     one = next(iter(sides.values())).evaluation
     table = pd.concat(tables, ignore_index=True)
     return ComparedModel(name, replace(one, table=table, thresholds={}))
 
 
-def summary(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """The figures of :data:`SHOWN` with their intervals, from a metrics table."""
+def cases_of(side: ComparedModel) -> list[str]:
+    """The cases that every seed of a model predicted, in order."""
+    return sorted(set.intersection(*(set(one.cases.index) for one in side.seeds())))
+
+
+def mean_rows(side: ComparedModel, *, seed: int, minimum: int) -> pd.DataFrame:
+    """A metrics table of the means over the seeds of one model, with ``sd``, the standard deviation over them.
+
+    Args:
+        side: its predictions of one cohort, of two seeds or more.
+        seed: of the groups of many patients.
+        minimum: as ``metric_table.rows_of`` takes it.
+
+    Returns:
+        Rows as ``metric_table.rows_of`` gives them, of :data:`OF_SEEDS`, for all images.
+    """
+    cases = cases_of(side)
+    cluster = side.on(cases).scored(None).cluster
+    of_seeds = side.measured(cases, LeaveOut(cluster, seed), cluster, PARTS)
+    rows = []
+    for row in rows_of(over_seeds(of_seeds), minimum):
+        if row["metric"] in OF_SEEDS:
+            key = row["class"], row["average"], row["decision_rule"], row["metric"]
+            rows.append({**row, "sd": float(np.std([one.point[key][0] for one in of_seeds], ddof=1))})
+    task = side.evaluation.task
+    return pd.DataFrame(rows).assign(subgroup="all", task=task).astype({"note": object, "threshold_source": object})
+
+
+def agreement(teacher: ComparedModel, student: ComparedModel) -> dict[str, Any]:
+    """How far a student answers as its teacher, on the cases that both predicted; means over their seeds.
+
+    Args:
+        teacher: its predictions; of one seed for all seeds of the student, or of as many.
+        student: likewise.
+
+    Returns:
+        ``n``; ``agreement``, the share of cases of the same most probable class, and ``divergence``, the mean of
+        KL(teacher || student) of the calibrated probabilities in nats, each with its interval over patients.
+    """
+    cases = sorted(set(cases_of(teacher)) & set(cases_of(student)))
+    of_teacher, of_student = ([one.on(cases).scored(None) for one in side.seeds()] for side in (teacher, student))
+    n = max(len(of_teacher), len(of_student))
+    if n % len(of_teacher) or n % len(of_student):
+        n = min(len(of_teacher), len(of_student))  # the seeds that both have, from the first
+    pairs_of_seeds = [(of_teacher[i % len(of_teacher)], of_student[i % len(of_student)]) for i in range(n)]
+    same = np.mean([t.predicted == s.predicted for t, s in pairs_of_seeds], axis=0)
+    told = np.mean([_divergence(t.probability, s.probability) for t, s in pairs_of_seeds], axis=0)
+    cluster = of_teacher[0].cluster
+    patients, cells = len(np.unique(cluster)), {"effective": effective_patients(cluster), "cases": len(cases)}
+    answer: dict[str, Any] = {"n": len(cases)}
+    for name, values in (("agreement", same), ("divergence", told)):
+        estimate, without = ratios_left_out(values, np.ones(len(cases)), cluster)
+        lower, upper = (
+            bounded_interval(estimate, without, patients, **cells)
+            if name == "agreement"
+            else positive_interval(estimate, without, patients)
+        )
+        answer[name] = json_values({"estimate": estimate, "lower": lower, "upper": upper})
+    return answer
+
+
+def _divergence(p: Floats, q: Floats) -> Floats:
+    """KL(p || q) of each row of two (n, classes) tables of probabilities, nats."""
+    p, q = np.clip(p, EPS, 1), np.clip(q, EPS, 1)
+    divergence: Floats = (p * np.log(p / q)).sum(axis=1)
+    return divergence
+
+
+def mean_roc(side: ComparedModel, rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Class, or malignant -> its ROC curve, the mean over seeds, with ``auroc``, ``lower`` and ``upper`` of the rows.
+
+    Args:
+        side: predictions of one cohort.
+        rows: of :func:`mean_rows`.
+    """
+    cases, answers = cases_of(side), Answers(rows, side.evaluation.task)
+    scored = [one.on(cases).scored(None) for one in side.seeds()]
+    classes = scored[0].classes
+    curves = {
+        name: [roc_curve(one.probability[:, i], one.truth == i) for one in scored]
+        for i, name in enumerate(classes)
+        if 0 < np.count_nonzero(scored[0].truth == i) < len(cases)
+    }
+    scores = [one.malignancy for one in scored if one.malignancy is not None]
+    if len(scores) == len(scored) and 0 < scored[0].is_malignant.sum() < len(cases):
+        curves[MALIGNANT] = [roc_curve(score, scored[0].is_malignant) for score in scores]
+    areas = {name: answers.get(name, "none", "auroc") for name in curves}
+    return {
+        name: {
+            **macro_roc({str(i): curve for i, curve in enumerate(of)}),
+            "auroc": areas[name]["estimate"], "lower": areas[name]["lower"], "upper": areas[name]["upper"],
+        }
+        for name, of in curves.items()
+    }  # fmt: skip
+
+
+def summary(rows: pd.DataFrame, shown: Mapping[str, Row] = SHOWN) -> dict[str, dict[str, Any]]:
+    """The shown figures with their intervals, from a metrics table; of several seeds also ``sd``."""
     answers = Answers(rows)
-    return {name: answers.get(c, rule, metric, average) for name, (c, rule, metric, average, _) in SHOWN.items()}
+    figures = {name: answers.get(c, rule, metric, average) for name, (c, rule, metric, average, _) in shown.items()}
+    if "sd" in rows:
+        keys = ["class", "decision_rule", "metric", "average"]
+        sd = {tuple(row[:4]): row[4] for row in rows[[*keys, "sd"]].itertuples(index=False, name=None)}
+        figures = {name: {**figure, "sd": _plain(sd.get(shown[name][:4]))} for name, figure in figures.items()}
+    return figures
+
+
+def _plain(value: float | None) -> float | None:
+    return None if value is None or np.isnan(value) else float(value)
 
 
 def macro_roc(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, list[float]]:

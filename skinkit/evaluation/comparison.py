@@ -158,6 +158,7 @@ def compare(
     common: bool,
     minimum: int,
     margins: Mapping[str, float] | None = None,
+    watched: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Paired differences of the main metrics with their intervals, and McNemar's test of calls and of classes.
 
@@ -168,6 +169,7 @@ def compare(
         common: compare the cases both predicted, where they differ.
         minimum: fewest positives and negatives for which a class metric is compared.
         margins: metric -> largest difference that does not matter, declared beforehand.
+        watched: classes of both whose AUROC and sensitivity are compared too.
 
     Returns:
         ``models``, ``n``, ``n_clusters``, ``left_out`` (cases only one model predicted), ``identical`` (every
@@ -184,8 +186,8 @@ def compare(
     several = bool(a.again or b.again)
     identical = not several and same_classes and _identical(*scored)
     differences, not_compared = [], {}
-    for key, name in COMPARED.items():
-        if key[0] == ALL and not same_classes:
+    for key, name in {**COMPARED, **of_classes(watched)}.items():
+        if key[0] != MALIGNANT and not same_classes:
             continue  # averages over different classes are not comparable
         if not all(key in one.point for one in metrics):
             continue
@@ -220,6 +222,18 @@ def compare(
         "differences": [json_values(row) for row in differences],
         "not_compared": not_compared,
         "mcnemar": [json_values(row) for row in tests],
+    }
+
+
+def of_classes(classes: Sequence[str]) -> dict[Key, str]:
+    """Compared metrics of single classes and their labels."""
+    return {
+        key: label
+        for name in classes
+        for key, label in (
+            ((name, "none", "none", "auroc"), f"{name}: AUROC"),
+            ((name, "none", "argmax", "sensitivity"), f"{name}: sensitivity, most probable class"),
+        )
     }
 
 

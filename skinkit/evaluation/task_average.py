@@ -8,7 +8,7 @@ classes are uneven: on the official test set of derm7pt it is 0.618 over eight t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,11 +29,18 @@ FIGURES = {
 """Headline figures that are averaged -> their key in a table of metrics."""
 
 
-def averaged(evaluations: Mapping[str, Evaluation], *, seed: int = 0, draws: int = 1) -> dict[str, Any]:
+def averaged(
+    evaluations: Mapping[str, Evaluation],
+    *,
+    again: Sequence[Mapping[str, Evaluation]] = (),
+    seed: int = 0,
+    draws: int = 1,
+) -> dict[str, Any]:
     """Means over tasks with 95 % intervals over patients.
 
     Args:
         evaluations: task -> its predictions and truth; the diagnosis is one of them.
+        again: those of the same model trained with other seeds, on the same cases: the figures are means over all.
         seed: of the groups of many patients.
         draws: 0 gives no intervals.
 
@@ -43,7 +50,8 @@ def averaged(evaluations: Mapping[str, Evaluation], *, seed: int = 0, draws: int
     """
     cases = {task: of.scored(None).take(of.images) for task, of in evaluations.items()}
     left_out = LeaveOut(np.concatenate([of.cluster for of in cases.values()]), seed, draws=draws)
-    measured = {task: replicated(of, left_out) for task, of in cases.items()}
+    others = [{task: of.scored(None).take(of.images) for task, of in one.items()} for one in again]
+    measured = {task: over_seeds([replicated(of[task], left_out) for of in (cases, *others)]) for task in cases}
     shares = [np.bincount(of.truth).max() / len(of) for of in cases.values()]
     answer: dict[str, Any] = {"tasks": list(cases), "majority_accuracy": float(np.mean(shares))}
     for name, key in FIGURES.items():

@@ -8,6 +8,7 @@ display.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,9 @@ from skinkit.figures.canvas import (
     svg,
     write,
 )
+
+_TITLE_SIGNS = 60
+"""Longest line of a title; a longer one, of models of several seeds, would leave the axes no room."""
 
 
 def _curves(
@@ -426,7 +430,7 @@ def differences(
             if has_interval:
                 axes.hlines(at, *ends, color=colour, linewidth=1.8)
             axes.plot(row["difference"], at, "D" if apart else "o", color=colour, markersize=5)
-        axes.set(ylim=(max(len(rows), 1) - 0.5, -0.5), title=title, xlabel=unit)
+        axes.set(ylim=(max(len(rows), 1) - 0.5, -0.5), title=textwrap.fill(title, _TITLE_SIGNS), xlabel=unit)
         axes.set_yticks(range(len(rows)), [str(row["name"]) for row in rows])
         axes.tick_params(axis="y", length=0)
         if into is not None:

@@ -108,7 +108,8 @@ def refuse_learnt_before(
 ) -> None:
     """Refuse a model that learnt, in some fold, from what the same fold must not have seen.
 
-    What a classifier was validated on may be validated on again: it chose an epoch and a temperature, and no weights.
+    What a model was validated on may be validated on again: it chose an epoch, of a classifier a temperature, and no
+    weights. So a pretraining may be made over the split of the classifier that starts from it.
 
     Args:
         rows: cases and split of the model that starts from it.
@@ -130,7 +131,7 @@ def refuse_learnt_before(
         name, list(start.of_folds), rows, again if start.whole else f"run 'skinkit split --over all', then {train}"
     )
     against = dict.fromkeys(unseen, before)
-    if start.whole:
+    if "validation" in against:
         against["validation"] = before[before["part"] != "validation"]
     fix = f"run 'skinkit split --over all', which follows the workspace's split, then {train}"
     upstream.refuse_overlap(

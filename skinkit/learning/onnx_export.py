@@ -7,7 +7,9 @@ photo and attributes, what ``skinkit predict`` gives for a cohort the model was 
 **int8.** Products with weights (MatMul, Gemm) are computed in int8, with weights of one scale a channel; 7 bits of them
 are used, because processors without VNNI overflow with 8. Activations get their scale when they are there (dynamic).
 Weights of convolutions are kept as int8, one scale an output channel, and computed in float32: dynamic int8
-convolutions have one scale for all channels, which ruins depthwise ones.
+convolutions have one scale for all channels, which ruins depthwise ones. Small convolutions, which are the first ones
+and the depthwise ones, stay in float32: of EfficientNet-Lite0 they are 3 % of the weights and more than half of what
+rounding does to the answer.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ _READS = {onnx_file.IMAGE, onnx_file.ATTRIBUTES}
 _ROOM = 64 << 20
 """Bytes of a file beside its weights, at most."""
 _TINY = 1e-30
-_SMALLEST = 1024
+_SMALLEST = 16384
 """Weights of convolutions with fewer elements stay as they are."""
 
 

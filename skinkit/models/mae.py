@@ -60,6 +60,14 @@ from skinkit.models.parts.vision_transformer import plain_vit, refuse_other_grid
 
 _EPSILON = 1e-6
 """Of eq. 6, and of every LN."""
+_QUICK: dict[str, Any] = {
+    "side_px": 64,
+    "decoder_width": 96,
+    "decoder_depth": 2,
+    "decoder_heads": 3,
+    "recipe": {"epochs": 30, "batch": 64, "most_steps": 100, "learning_rate": 1e-3, "warm_up": 0.1},
+}
+"""What the two small sizes share."""
 
 
 @dataclass(frozen=True)
@@ -116,14 +124,8 @@ class MAE(Network, nn.Module):
             "decoder_depth": 4,
             "decoder_heads": 8,
         },
-        "quick": {
-            "backbone": "timm/vit_patch8_192x6x3",
-            "side_px": 64,
-            "decoder_width": 96,
-            "decoder_depth": 2,
-            "decoder_heads": 3,
-            "recipe": {"epochs": 30, "batch": 64, "most_steps": 100, "learning_rate": 1e-3, "warm_up": 0.1},
-        },
+        "quick": {**_QUICK, "backbone": "timm/vit_patch8_192x6x3"},
+        "quick_student": {**_QUICK, "backbone": "timm/vit_patch8_128x6x4"},
     }
 
     places: torch.Tensor

@@ -28,6 +28,7 @@ Shapes:
     s16     deit_small_patch16    224  16     196  384, 12, 6        21,665,664
     ti16    deit_tiny_patch16     224  16     196  192, 12, 3        5,524,416
     quick   vit_patch8_192x6x3    64   8      64   192, 6, 3         2,719,296
+    quick_student  vit_patch8_128x6x4  64  8  64   128, 6, 4         1,223,040
 
 Departures:
     LN comes before the mean of eq. 2, with the weights it was pretrained with; He's is new and comes after it. Weight
@@ -41,7 +42,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import nn
@@ -53,6 +54,12 @@ from skinkit.models.parts.protocol import COHORT, POSSIBLE, TRUTH, Augment, Pres
 from skinkit.models.parts.recipe import Augmented, PhotoRecipe
 from skinkit.models.parts.vision_transformer import drop_paths, plain_vit, refuse_other_grid
 from skinkit.schemas import SYNTHETIC_COHORT
+
+_QUICK: dict[str, Any] = {
+    "side_px": 64,
+    "recipe": {"epochs": 20, "batch": 32, "most_steps": 150, "learning_rate": 5e-4, "candidates": 0.5},
+}
+"""What the two small sizes share."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +119,8 @@ class VisionTransformer(PooledClassifier):
         },
         "s16": {},
         "ti16": {"backbone": "timm/deit_tiny_patch16_224"},
-        "quick": {
-            "backbone": "timm/vit_patch8_192x6x3",
-            "side_px": 64,
-            "recipe": {"epochs": 20, "batch": 32, "most_steps": 150, "learning_rate": 5e-4, "candidates": 0.5},
-        },
+        "quick": {**_QUICK, "backbone": "timm/vit_patch8_192x6x3"},
+        "quick_student": {**_QUICK, "backbone": "timm/vit_patch8_128x6x4"},
     }
 
     row_weights: torch.Tensor

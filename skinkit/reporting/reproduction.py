@@ -91,6 +91,7 @@ class Run:
         missing: cohorts of the paper without data.
         protocols: protocols that were run.
         not_run: protocol -> why it was not run.
+        seeds: of the models, where every one was trained with several.
     """
 
     study: Study
@@ -102,6 +103,7 @@ class Run:
     missing: Sequence[Wanted]
     protocols: Sequence[Protocol]
     not_run: Mapping[str, str]
+    seeds: Sequence[str] = ()
 
     def differences(self) -> list[str]:
         """Differences from the paper that affect every number of this run."""
@@ -164,6 +166,9 @@ def _how(run: Run) -> str:
         leaks = f" It leaks: {protocol.leaks}." if protocol.leaks else ""
         lines.append(f"- {protocol.name}: {protocol.words}.{leaks}")
     lines += [f"- {name}: NOT RUN. {_sentence(why)}" for name, why in run.not_run.items()]
+    if run.seeds:
+        told = f"Seeds of the models: {', '.join(run.seeds)}. Our numbers are means over them; pictures and what other "
+        lines += ["", f"{told}commands say are of the first."]
     lines += ["", "WORKSPACE is the folder that holds this page's folder."]
     return "\n".join(lines)
 

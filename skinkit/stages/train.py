@@ -396,7 +396,9 @@ def guard(config: Config, artifact: Artifact, recipe: Recipe) -> None:
     if old["config"].get("model") == config.model:
         model = kind_of(config)
         had = {**flat(asdict(model.CONFIG())), **flat(present_settings(model, about["settings"]))}
-        had |= flat({OBJECTIVE: (about.get(OBJECTIVE) or {}).get("settings", {})})
+        if (objective := named_objective(config)) is not None:  # its settings are recorded where they are no defaults
+            recorded = (about.get(OBJECTIVE) or {}).get("settings")
+            had |= flat({OBJECTIVE: {**asdict(type(objective)()), **recorded} if recorded is not None else {}})
         pairs |= {name: (had.get(name), value) for name, value in flat(all_settings(config)).items()}
     differences = [f"{name} {was!r} instead of {value!r}" for name, (was, value) in pairs.items() if was != value]
     differences += [

@@ -26,6 +26,7 @@ from skinkit.studies.study import Protocol as Protocol
 from skinkit.studies.study import Published as Published
 from skinkit.studies.study import PublishedSplit as PublishedSplit
 from skinkit.studies.study import SelectionRule as SelectionRule
+from skinkit.studies.study import Step as Step
 from skinkit.studies.study import Study as Study
 from skinkit.studies.study import Wanted as Wanted
 

@@ -1,10 +1,11 @@
 """Read a study from its TOML: plain tables into the values of ``skinkit.studies.study``, every name checked.
 
-Tables of the file, beside ``title``, ``citation``, ``classes``, ``malignant``, ``preset``, ``segmenter`` and
-``remarks``:
+Tables of the file, beside ``title``, ``citation``, ``classes``, ``malignant``, ``preset``, ``segmenter``,
+``remarks``, ``figures`` and ``watched``:
 
-    [[cohorts]] [[protocols]] [[arms]] [[comparators]] [[exhibits]] [selection]
-                  fields of ``Wanted``, ``Protocol``, ``Arm``, ``Arm``, ``Exhibit``, ``SelectionRule``
+    [[cohorts]] [[protocols]] [[steps]] [[arms]] [[comparators]] [[exhibits]] [selection]
+                  fields of ``Wanted``, ``Protocol``, ``Step``, ``Arm``, ``Arm``, ``Exhibit``, ``SelectionRule``
+    [presets.NAME]  place of an arm or step -> preset of its model
     [[numbers]]   printed numbers of one exhibit (below)
     [[cited]]     a row of the paper's table of other people's work: ``who``, ``data``, ``classes``, ``caution``, and
                   its metrics in per cent
@@ -30,6 +31,9 @@ from typing import Any, TypeVar
 from skinkit.errors import ConfigError, did_you_mean
 from skinkit.studies.study import (
     KINDS,
+    OF_MODEL,
+    SYNTHESISE,
+    TRAIN,
     UNITS,
     Arm,
     Cited,
@@ -38,26 +42,33 @@ from skinkit.studies.study import (
     Published,
     PublishedSplit,
     SelectionRule,
+    Step,
     Study,
     Wanted,
+    writes_images,
 )
 
 T = TypeVar("T")
 EMPTY = "-"
-_TABLES = {"cohorts": Wanted, "protocols": Protocol, "arms": Arm, "comparators": Arm, "exhibits": Exhibit}
+_TABLES = {
+    "cohorts": Wanted, "protocols": Protocol, "steps": Step, "arms": Arm, "comparators": Arm, "exhibits": Exhibit,
+}  # fmt: skip
 _TEXTS = ("title", "citation", "classes", "malignant", "preset")
-_OTHER = ("remarks", "segmenter", "selection", "numbers", "cited")
+_OTHER = ("remarks", "segmenter", "selection", "numbers", "cited", "presets", "figures", "watched")
 _SHARED = ("exhibit", "unit", "source", "printed_only", "by", "across", "columns", "rows")
 _KEYS = ("cohort", "arm", "figure")
 _METRICS = ("accuracy", "sensitivity", "specificity", "auroc")
 
 
-def read_study(module_file: str, splits: Sequence[PublishedSplit] = ()) -> Study:
+def read_study(
+    module_file: str, splits: Sequence[PublishedSplit] = (), more_arms: Sequence[Mapping[str, Any]] = ()
+) -> Study:
     """The study whose TOML lies beside a Python file; both have the study's name.
 
     Args:
         module_file: ``__file__`` of the study.
         splits: the protocols of ``skinkit split`` that it adds.
+        more_arms: further tables of ``[[arms]]``, after those of the file.
 
     Raises:
         ConfigError: the TOML is absent or invalid, has an unknown key, lacks one, or names an exhibit, a cohort, an arm
@@ -71,6 +82,7 @@ def read_study(module_file: str, splits: Sequence[PublishedSplit] = ()) -> Study
     for table in (content, content.get("selection")):
         if isinstance(table, dict) and str(table.get("classes", "")).endswith(".toml"):
             table["classes"] = str(file.parent / table["classes"])
+    content["arms"] = [*_rows(content, "arms", file.name), *more_arms]
     return study_of(content, file.stem, file.name, splits)
 
 
@@ -100,7 +112,12 @@ def study_of(content: Mapping[str, Any], name: str, where: str, splits: Sequence
         parts=tables["exhibits"],
         cited=tuple(_cited(row, f"{where}, cited {i + 1}") for i, row in enumerate(_rows(content, "cited", where))),
         remarks=tuple(content.get("remarks", ())),
+        steps=tables["steps"],
+        presets=_presets(content.get("presets", {}), where),
+        figures=tuple(content.get("figures", ())),
+        watched=tuple(content.get("watched", ())),
     )
+    _check_made_from(study, where)
     numbers: list[Published] = []
     for i, block in enumerate(_rows(content, "numbers", where)):
         numbers += _numbers(study, block, f"{where}, numbers {i + 1}")
@@ -141,11 +158,42 @@ def _made(kind: type[T], table: Any, where: str) -> T:
 
 def _typed(annotation: str, value: object, what: str) -> None:
     """Check a value against the annotation of its field, as far as TOML can differ from it."""
-    kinds: dict[str, type] = {"str": str, "int": int, "tuple": list, "Mapping": dict}
+    kinds: dict[str, type] = {"str": str, "int": int, "bool": bool, "tuple": list, "Mapping": dict}
     expected = kinds[annotation.partition("[")[0]]
-    if not isinstance(value, expected) or isinstance(value, bool):
-        words = {str: "text", int: "a whole number", list: "a list", dict: "a table"}[expected]
+    if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
+        words = {str: "text", int: "a whole number", bool: "true or false", list: "a list", dict: "a table"}[expected]
         raise ConfigError(f"{what} = {value!r}", words, "correct the value")
+
+
+def _presets(tables: Any, where: str) -> dict[str, dict[str, str]]:
+    good = isinstance(tables, dict) and all(
+        isinstance(of, dict) and all(isinstance(preset, str) for preset in of.values()) for of in tables.values()
+    )
+    if not good:
+        raise ConfigError(f"{where}: presets is no table of tables of texts", "[presets.NAME]", "correct the file")
+    return {name: dict(of) for name, of in tables.items()}
+
+
+def _check_made_from(study: Study, where: str) -> None:
+    """Refuse what is made from a step or arm that does not stand before it, or from one of another kind."""
+    trained: list[str] = []
+    images: list[str] = []
+    for one in study.everything:
+        at = f"{where}, {one.name}"
+        if one.weights.startswith(OF_MODEL):
+            _one_of(one.weights.removeprefix(OF_MODEL), trained, f"{at}: weights of")
+        if one.synthetic:
+            _one_of(one.synthetic, images, f"{at}: synthetic")
+        if isinstance(one, Arm):
+            if one.teacher:
+                _one_of(one.teacher, trained, f"{at}: teacher")
+        else:
+            _one_of(one.stage, (TRAIN, SYNTHESISE), f"{at}: stage")
+            if one.stage == SYNTHESISE:
+                _one_of(one.model, trained, f"{at}: model")
+        if one.name in (*trained, *images):
+            raise ConfigError(f"{at}: a second step or arm of that name", "a name of its own", "rename it")
+        (images if writes_images(one) else trained).append(one.name)
 
 
 def _cited(row: Mapping[str, Any], where: str) -> Cited:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from skinkit.errors import ConfigError, did_you_mean
 
@@ -22,6 +22,36 @@ UNITS = ("share", "%", "cases", "count", "s", "h", "years", "millions", "SHAP")
 """Units of printed numbers. Per cent are kept as shares, 0 to 1; every other number as it is printed."""
 
 
+SYNTHESISE, TRAIN = "synthesise", "train"
+OF_MODEL = "model:"
+"""``weights = "model:NAME"``: a model starts from a step, or from an arm."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What arms are made from, once for each seed: a pretraining, a generator, or its images.
+
+    Attributes:
+        name: called ``<study>-<name>`` in the workspace.
+        words: what it is.
+        model: a registered model; of images the step that is their generator.
+        stage: ``train`` or ``synthesise``.
+        preset: its settings, or its place in :attr:`Study.presets`.
+        settings: override those of the preset; of images the options of ``skinkit synthesise``.
+        weights: as ``skinkit train`` takes them; ``model:NAME`` names a step before it.
+        synthetic: the step whose images it learns from.
+    """
+
+    name: str
+    words: str
+    model: str
+    stage: str = TRAIN
+    preset: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    weights: str = ""
+    synthetic: str = ""
+
+
 @dataclass(frozen=True)
 class Arm:
     """One model of an ablation.
@@ -30,12 +60,18 @@ class Arm:
         name: the model is called ``<study>-<name>`` in the workspace.
         words: its label in legends.
         model: a registered classifier.
-        preset: its settings as in the paper; empty for a model without presets.
+        preset: its settings as in the paper, or their place in :attr:`Study.presets`; empty for a model without
+            presets.
         settings: override those of the preset.
         attributes: encoder of the metadata, as ``skinkit train`` takes it.
         radiomics: radiomic features, as ``skinkit train`` takes them.
         extends: arms that lack one thing this one has; it is compared with each of them.
         tasks: what it answers beside the diagnosis, as ``skinkit train`` takes them.
+        weights: as ``skinkit train`` takes them, whatever ``--weights`` says; ``model:NAME`` names a step, or an arm
+            before it.
+        synthetic: the step whose images it learns from.
+        teacher: an arm before it, whose answers it learns.
+        optional: it is left out, with the reason, where its pretrained weights are not here.
     """
 
     name: str
@@ -47,6 +83,15 @@ class Arm:
     radiomics: str = "auto"
     extends: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
+    weights: str = ""
+    synthetic: str = ""
+    teacher: str = ""
+    optional: bool = False
+
+
+def writes_images(one: Arm | Step) -> TypeGuard[Step]:
+    """Whether it is images of a generator, and no training."""
+    return isinstance(one, Step) and one.stage == SYNTHESISE
 
 
 @dataclass(frozen=True)
@@ -251,6 +296,11 @@ class Study:
         published: its numbers.
         cited: its table of other people's work.
         remarks: what a reader must know before comparing two numbers.
+        steps: what its arms are made from, each after what it is made from itself.
+        presets: preset of the study -> place in it (``preset`` of an arm or step) -> preset of the model; empty where
+            arms name presets of their models.
+        figures: figures of the table of arms beside the usual ones, by the names of ``evaluation.scoring.HEADLINE``.
+        watched: classes whose AUROC and sensitivity are compared too.
     """
 
     name: str
@@ -270,6 +320,41 @@ class Study:
     published: tuple[Published, ...] = ()
     cited: tuple[Cited, ...] = ()
     remarks: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
+    presets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    figures: tuple[str, ...] = ()
+    watched: tuple[str, ...] = ()
+
+    def preset_of(self, one: Arm | Step, asked: str) -> str:
+        """The preset of an arm's or step's model.
+
+        Args:
+            one: an arm or a step.
+            asked: ``--preset``; empty for the study's.
+
+        Raises:
+            ConfigError: the study has presets of its own, and none of that name.
+        """
+        if not self.presets:
+            return asked or one.preset
+        name = asked or self.preset
+        if name not in self.presets:
+            raise ConfigError(
+                f"no preset {name!r} of {self.name}", did_you_mean(name, self.presets), "name another with --preset"
+            )
+        return self.presets[name].get(one.preset, one.preset)
+
+    def made_from(self, one: Arm | Step) -> list[Arm | Step]:
+        """The steps and arms that one is made from, directly."""
+        names = [one.synthetic, one.weights.removeprefix(OF_MODEL) if one.weights.startswith(OF_MODEL) else ""]
+        names += [one.teacher if isinstance(one, Arm) else one.model if writes_images(one) else ""]
+        every = {each.name: each for each in self.everything}
+        return [every[name] for name in names if name]
+
+    @property
+    def everything(self) -> tuple[Arm | Step, ...]:
+        """Steps, arms and comparators."""
+        return (*self.steps, *self.arms, *self.comparators)
 
     @property
     def whole(self) -> Arm:

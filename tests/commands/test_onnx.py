@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import browser_page
 import numpy as np
 import onnx
 import onnxruntime
@@ -433,13 +434,34 @@ def test_without_onnxruntime_the_extra_is_named(chain: Path, tmp_path: Path) -> 
     assert "skinkit[onnx]" in error["fix"]
 
 
+# -------------------------------------------------------------------------------------------------------- a browser
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["toy.onnx", "toy.int8.onnx"])
+def test_a_browser_answers_as_python_does(
+    name: str, chain: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    chromium = browser_page.browser()
+    dist = browser_page.package(tmp_path_factory.getbasetemp() / "npm")
+    session = onnxruntime.InferenceSession(chain / name, providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(3)
+    inputs = {one.name: rng.random(one.shape, dtype=np.float32) for one in session.get_inputs()}
+    inputs["attributes"][0, 0] = np.nan  # an unknown number
+    names = [output.name for output in session.get_outputs()]
+    expected = dict(zip(names, session.run(names, inputs), strict=True))
+    answered = browser_page.answers(chain / name, inputs, dist, chromium, tmp_path / "profile")
+    assert set(answered) == set(names)
+    for output, values in expected.items():
+        np.testing.assert_allclose(answered[output], np.ravel(values).astype(float), atol=1e-4, err_msg=output)
+
+
 # -------------------------------------------------------------------------------------------------- architectures
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "given"),
     [
         (("backbone=timm/tf_efficientnet_lite0", "turned=true", "mirrored=true"), {}),
-        (("backbone=mobilenet_v3_small",), {"attributes": "none"}),
+        (("backbone=timm/mobilenetv3_small_100",), {"attributes": "none"}),
+        (("backbone=timm/mobilenetv3_large_100",), {"attributes": "none"}),
         (("backbone=timm/vit_tiny_patch16_224",), {"missing": "indicator", "calibration": "isotonic"}),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import small_cohort
 import written_artifacts
 from compared_models import cases, side
 from configured import configured
+from scipy.stats import entropy
 from sklearn.metrics import roc_auc_score
 
 from skinkit import cli
@@ -20,7 +22,8 @@ from skinkit.artifacts.artifact import open_artifact
 from skinkit.artifacts.tables import read_table
 from skinkit.commands.ablate import TOGETHER
 from skinkit.errors import ConfigError
-from skinkit.evaluation import ablation, class_table, endpoint
+from skinkit.evaluation import ablation, class_table, endpoint, task_average
+from skinkit.evaluation.scoring import HEADLINE
 from skinkit.models import Network, load_model, model_config, registered
 from skinkit.stats.cross_fit import holm
 from skinkit.stats.metrics import ALL, MALIGNANT, roc_curve
@@ -74,6 +77,9 @@ def test_a_study_hangs_together(name: str) -> None:
         else:
             assert endpoint.parse(number.figure)[0] in (*classes, ALL, MALIGNANT)
     assert not study.protocols[0].leaks
+    assert set(study.figures) <= set(HEADLINE)
+    assert set(study.watched) <= set(classes)
+    assert not study.presets or study.preset in study.presets
 
 
 @pytest.mark.parametrize("name", studies())
@@ -83,8 +89,38 @@ def test_the_networks_of_a_study_have_its_presets_and_settings(name: str) -> Non
         if arm.model not in registered():
             continue
         model = load_model(arm.model, "classify")
-        assert set(arm.settings) <= set(model.CONFIG.__dataclass_fields__)
-        assert arm.preset in model.PRESETS if issubclass(model, Network) else not arm.preset
+        own = {name.partition(".")[0] for name in arm.settings} - {"objective"}
+        assert own <= set(model.CONFIG.__dataclass_fields__)
+        for preset in study.presets or [study.preset]:
+            chosen = study.preset_of(arm, preset) if study.presets else arm.preset
+            assert chosen in model.PRESETS if issubclass(model, Network) else not chosen
+
+
+@pytest.mark.parametrize("name", studies())
+def test_the_steps_of_a_study_have_its_presets_and_settings(name: str) -> None:
+    study = load_study(name)
+    for step in study.steps:
+        if step.stage == "synthesise" or step.model not in registered():
+            continue
+        model = load_model(step.model)
+        for preset in study.presets or [study.preset]:
+            model_config(model, [f"{key}={value}" for key, value in step.settings.items()],
+                         preset=study.preset_of(step, preset))  # fmt: skip
+
+
+def test_a_watched_class_is_compared_beside_the_usual_figures() -> None:
+    sides = {name: side(name, cases(180, skill=skill, model=i)) for i, (name, skill) in enumerate(SKILLS.items())}
+    rows, _ = ablation.compare_pairs(sides, {("poor", "good"): "why"}, seed=0, minimum=5, watched=["SCC"])
+    of = {row["figure"]: row for row in rows}
+    p = {name: one.cases["p__diagnosis__SCC"] for name, one in sides.items()}
+    truth = sides["poor"].cases["class"] == "SCC"
+    areas = {name: roc_auc_score(truth, values) for name, values in p.items()}
+    assert of["SCC: AUROC"]["difference"] == pytest.approx(areas["good"] - areas["poor"])
+    assert of["SCC: AUROC"]["lower"] > 0
+    assert "SCC: sensitivity, most probable class" in of
+    assert "SCC: AUROC" not in {
+        row["figure"] for row in ablation.compare_pairs(sides, {("poor", "good"): "w"}, seed=0, minimum=5)[0]
+    }
 
 
 def test_the_numbers_of_wang_2024_are_those_printed() -> None:
@@ -385,3 +421,165 @@ def test_a_table_of_one_arm_has_no_pairs() -> None:
     rows, refused = ablation.compare_pairs({}, {("a", "b"): "why"}, seed=0, minimum=1)
     assert (rows, refused) == ([], {})
     assert ablation.summary(_no_metrics())["macro_auroc"]["estimate"] is None
+
+
+# ----------------------------------------------------------------------------------------------------- several seeds
+
+
+@pytest.fixture(scope="module")
+def seeded(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The same ablation with one seed, and then with three of the arm that adds something."""
+    workspace = small_cohort.make(tmp_path_factory.mktemp("seeds") / "w", folds=1, patients=45)
+    arms = ("--arms", "metadata,image-metadata")
+    assert ablate(workspace, *arms) == 0
+    assert ablate(workspace, *arms, "--seeds", "0,1,4", "--one-seed", "metadata") == 0
+    return workspace
+
+
+def of_seeds(workspace: Workspace, *inside: str) -> Path:
+    return workspace.root.joinpath("ablate", "wang2024", "seeds", *inside)
+
+
+def test_seed_0_is_the_model_of_a_run_without_seeds_and_the_others_are_trained_with_theirs(seeded: Workspace) -> None:
+    told = json.loads(of_seeds(seeded, "ablation.json").read_text())
+    assert told["seeds"] == [0, 1, 4]
+    names = told["arms"]["image-metadata"]["models"]
+    assert names == {
+        "0": "wang2024-image-metadata",
+        "1": "wang2024-image-metadata-s1",
+        "4": "wang2024-image-metadata-s4",
+    }
+    assert told["arms"]["metadata"]["models"] == {"0": "wang2024-metadata"}
+    abouts = {s: open_artifact(seeded.path(Ref("models", name=n))).json("model.json") for s, n in names.items()}
+    assert {seed: about["seed"] for seed, about in abouts.items()} == {"0": 0, "1": 1, "4": 4}
+    assert len({about["split"]["identity"] for about in abouts.values()}) == 1
+    made = {path.name for path in (seeded.artifacts / "models").iterdir() if path.is_dir()}
+    assert made == {"wang2024-metadata", *names.values()}
+
+
+def test_a_row_is_the_mean_of_its_seeds_with_their_spread_and_their_number(seeded: Workspace) -> None:
+    told = json.loads(of_seeds(seeded, "ablation.json").read_text())
+    areas, sensitivities = [], []
+    for name in told["arms"]["image-metadata"]["models"].values():
+        scored = open_artifact(seeded.path(Ref("metrics", "clinic", name))).table(file="scored.parquet")
+        images = scored[scored["level"] == "image"]
+        malignant = images["class"].isin(["MEL", "BCC"])
+        areas.append(roc_auc_score(malignant, images["malignancy"]))
+        sensitivities.append((images["call"] == "malignant")[malignant].mean())
+    row = told["cohorts"]["clinic"]["arms"]["image-metadata"]
+    assert len(set(areas)) > 1  # seeds differ
+    assert row["malignant_auroc"]["estimate"] == pytest.approx(np.mean(areas))
+    assert row["malignant_auroc"]["sd"] == pytest.approx(np.std(areas, ddof=1))
+    assert row["sensitivity"]["estimate"] == pytest.approx(np.mean(sensitivities))
+    page = of_seeds(seeded, "ablation.md").read_text()
+    assert "| arm | seeds | n |" in page
+    assert "| image + metadata | 3 | " in page
+    assert "| metadata | 1 | " in page
+    assert "Trained with seed 0 alone: metadata" in page
+
+
+def test_differences_of_seeds_are_those_that_compare_gives(
+    seeded: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sides = "wang2024-metadata", "wang2024-image-metadata+wang2024-image-metadata-s1+wang2024-image-metadata-s4"
+    shared = ["--cohort", "clinic", "--no-upstream", "--jobs", "1", "--quiet", "--json", "-w", str(seeded.root)]
+    assert cli.main(["compare", *sides, *shared]) == 0
+    compared = json.loads(capsys.readouterr().out)["compare"]["clinic"]["differences"]
+    expected = {row["name"]: [row[name] for name in ("difference", "lower", "upper", "p")] for row in compared}
+    told = json.loads(of_seeds(seeded, "ablation.json").read_text())["cohorts"]["clinic"]["differences"]
+    assert {row["figure"]: [row[name] for name in ("difference", "lower", "upper", "p")] for row in told} == expected
+    area = next(row for row in told if row["figure"] == "AUROC, macro")
+    assert len(area["by_seed"]) == 3
+    assert area["difference"] == pytest.approx(np.mean(area["by_seed"]))
+
+
+def test_files_of_seeds_stand_apart_and_hold_every_seed(seeded: Workspace) -> None:
+    alone = json.loads((seeded.root / "ablate" / "wang2024" / "ablation.json").read_text())
+    assert "seeds" not in alone
+    rows = read_table(of_seeds(seeded, "arms.parquet"))
+    assert set(rows.loc[rows["arm"] == "image-metadata", "seed"]) == {"0", "1", "4", "mean"}
+    assert set(rows.loc[rows["arm"] == "metadata", "seed"]) == {"0"}
+    classes = read_table(of_seeds(seeded, "by_class.parquet"))
+    assert set(classes.loc[classes["arm"] == "image-metadata", "seed"]) == {0, 1, 4}
+    assert "image + metadata, seed 4" in of_seeds(seeded, "by_class.md").read_text()
+    assert "clinic, held out" in of_seeds(seeded, "roc.svg").read_text()
+
+
+def test_several_seeds_again_train_nothing_and_say_the_same(seeded: Workspace) -> None:
+    before = {path: path.stat().st_mtime_ns for path in seeded.artifacts.glob("models/*/manifest.json")}
+    page = of_seeds(seeded, "ablation.md").read_bytes()
+    arms = ("--arms", "metadata,image-metadata")
+    assert ablate(seeded, *arms, "--seeds", "0,1,4", "--one-seed", "metadata") == 0
+    assert {path: path.stat().st_mtime_ns for path in seeded.artifacts.glob("models/*/manifest.json")} == before
+    assert of_seeds(seeded, "ablation.md").read_bytes() == page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (["--seeds", "0"], "--seeds 0"),
+        (["--seeds", "0,1,1"], "--seeds 0,1,1"),
+        (["--seeds", "0,-1"], "--seeds 0,-1"),
+        (["--seeds", "one,two"], "--seeds one,two"),
+        (["--one-seed", "metadata"], "without --seeds"),
+        (["--seeds", "0,1", "--one-seed", "metdata"], "did you mean 'metadata'"),
+        (["--seeds", "0,1", "--one-seed", "full"], "--one-seed full"),
+    ],
+)
+def test_wrong_seeds_are_told_before_any_work(
+    ablated: Workspace, arguments: list[str], found: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(ablated.artifacts.rglob("*"))
+    assert ablate(ablated, "--arms", "metadata,image-metadata", *arguments) == 2
+    assert found in capsys.readouterr().err
+    assert sorted(ablated.artifacts.rglob("*")) == before
+
+
+def test_means_over_tasks_of_several_seeds_are_means_of_means() -> None:
+    each = [side("m", cases(120, model=model)).evaluation for model in (1, 2, 3)]
+    alone = [task_average.averaged({"diagnosis": one})["accuracy"]["estimate"] for one in each]
+    first, *again = ({"diagnosis": one} for one in each)
+    mean = task_average.averaged(first, again=again)["accuracy"]
+    assert mean["estimate"] == pytest.approx(np.mean(alone))
+    assert mean["lower"] < mean["estimate"] < mean["upper"]
+
+
+def test_several_seeds_of_several_cohorts_are_joined_seed_by_seed() -> None:
+    sides = {
+        cohort: replace(side("m", cases(90, seed=s)), again=(side("m", cases(90, seed=s, model=2)).evaluation,))
+        for s, cohort in enumerate(("a", "b"))
+    }
+    joined = ablation.together("m", sides)
+    assert [len(one.cases) for one in joined.seeds()] == [180, 180]
+    first, second = (one.cases["p__diagnosis__MEL"].to_numpy() for one in joined.seeds())
+    assert not np.array_equal(first, second)
+    rows = ablation.mean_rows(joined, seed=0, minimum=5)
+    area = endpoint_row(rows)
+    areas = [endpoint_row(ablation.mean_rows(replace(one, again=(one.evaluation,)), seed=0, minimum=5))["estimate"]
+             for one in joined.seeds()]  # fmt: skip
+    assert area["estimate"] == pytest.approx(np.mean(areas))
+    assert area["sd"] == pytest.approx(np.std(areas, ddof=1))
+    assert area["lower"] < area["estimate"] < area["upper"]
+
+
+def test_agreement_and_divergence_of_a_student_by_hand() -> None:
+    teacher, student = side("t", cases(90)), side("s", cases(90, model=2))
+    p, q = (one.cases[[c for c in one.cases if c.startswith("p__")]].to_numpy(float) for one in (teacher, student))
+    found = ablation.agreement(teacher, student)
+    assert found["n"] == 90
+    assert found["agreement"]["estimate"] == pytest.approx((p.argmax(1) == q.argmax(1)).mean())
+    assert found["divergence"]["estimate"] == pytest.approx(np.mean([entropy(a, b) for a, b in zip(p, q, strict=True)]))
+    for figure in (found["agreement"], found["divergence"]):
+        assert 0 < figure["lower"] < figure["estimate"] < figure["upper"]
+    itself = ablation.agreement(teacher, teacher)
+    assert (itself["agreement"]["estimate"], itself["divergence"]["estimate"]) == (1, 0)
+    # A student of two seeds beside a teacher of one: the mean over its seeds.
+    other = side("s", cases(90, model=3))
+    both = ablation.agreement(teacher, replace(student, again=(other.evaluation,)))
+    alone = [ablation.agreement(teacher, one)["agreement"]["estimate"] for one in (student, other)]
+    assert both["agreement"]["estimate"] == pytest.approx(np.mean(alone))
+
+
+def endpoint_row(rows: pd.DataFrame) -> Any:
+    chosen = (rows["class"] == ALL) & (rows["average"] == "macro") & (rows["metric"] == "auroc")
+    return rows[chosen].iloc[0]

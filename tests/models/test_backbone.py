@@ -184,7 +184,13 @@ def test_a_vit_keeps_the_contract_of_explanations(monkeypatch: pytest.MonkeyPatc
 # ------------------------------------------------------------------------------------------------------- weights
 @pytest.mark.parametrize(
     "name",
-    [LITE, VIT, pytest.param("timm/swin_tiny_patch4_window7_224", marks=pytest.mark.slow), "timm/resnet18"],
+    [
+        LITE,
+        VIT,
+        "timm/mobilenetv3_small_100",
+        pytest.param("timm/swin_tiny_patch4_window7_224", marks=pytest.mark.slow),
+        "timm/resnet18",
+    ],
 )
 def test_weights_of_a_whole_timm_network_are_read(name: str) -> None:
     """Published for 224 px; at another side position embeddings are resized, and nothing else changes."""

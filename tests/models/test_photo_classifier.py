@@ -84,6 +84,7 @@ def test_a_network_of_ten_lines_keeps_the_contract(settings: dict[str, Any], mon
     [
         ("resnet18", (64, 128, 256, 512)),
         ("mobilenet_v2", (24, 32, 96, 1280)),
+        ("mobilenet_v3_small", (16, 24, 48, 576)),
         ("efficientnet_b0", (24, 40, 112, 1280)),
         ("densenet121", (256, 512, 1024, 1024)),
     ],

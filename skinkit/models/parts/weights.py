@@ -49,7 +49,7 @@ class PublicWeights:
         name: how skinkit calls them.
         backbone: network they fit, of torchvision or, after ``timm/``, of timm.
         url: where the file is; of weights in a Python package, the package's page.
-        sha256: of the file; of torchvision's and DeiT's the first digits, which is all that is published.
+        sha256: of the file; of torchvision's, DeiT's and timm's the first digits, which is all that is published.
         what: training set and recipe.
         licence: under which terms.
         package: Python package that holds the file, as pip names it; empty where it is fetched from its address.
@@ -90,11 +90,13 @@ _IMAGENET = (  # name of the backbone, edition, first digits of the SHA-256, top
     ("densenet201", "", "c1103571", 76.9, ""),
     ("efficientnet_b0", "", "7f5810bc", 77.7, "efficientnet_b0_rwightman"),
     ("mobilenet_v3_large", "", "8738ca79", 74.0, ""),
+    ("mobilenet_v3_small", "", "047dcff4", 67.7, ""),
     ("convnext_tiny", "", "983f1562", 82.5, ""),
     ("swin_t", "", "704ceda3", 81.5, ""),
     ("vit_b_16", "", "c867db91", 81.1, ""),
 )
 _DEIT = (("tiny", "a1311bcf", 72.2), ("small", "cd65a155", 79.9))  # size, first digits of the SHA-256, top-1 accuracy
+_MOBILE = (("large", "ra", "f55367f5", 75.8), ("small", "lamb", "266a294c", 67.7))  # size, recipe, and as above
 _LITE = (  # edition, SHA-256
     ("0", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
     ("1", "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
@@ -139,6 +141,18 @@ PUBLIC: dict[str, PublicWeights] = {
                 f"Apache-2.0 code; {_IMAGENET_TERMS}",
             )
             for size, digits, top_1 in _DEIT
+        ),
+        *(
+            PublicWeights(
+                f"{TIMM}mobilenetv3_{size}_100",
+                f"{TIMM}mobilenetv3_{size}_100",
+                "https://github.com/huggingface/pytorch-image-models/releases/download/v0.1-weights/"
+                f"mobilenetv3_{size}_100_{how}-{digits}.pth",
+                digits,
+                f"ImageNet-1k, {top_1} % top-1",
+                f"Apache-2.0 code; {_IMAGENET_TERMS}",
+            )
+            for size, how, digits, top_1 in _MOBILE
         ),
         *(
             PublicWeights(
