@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -107,6 +108,14 @@ def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callabl
             make(shared / name)
             done.touch()
     return shared / name
+
+
+@pytest.fixture(scope="session", autouse=True)
+def templates(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Small workspaces of a kind are drawn once for all test processes."""
+    import small_cohort  # with numpy, which is loaded after the number of threads is set
+
+    small_cohort.TEMPLATES = partial(made_once, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
