@@ -99,7 +99,7 @@ def write_fused(workspace: Workspace, cohort: str, frame: pd.DataFrame, segmente
     written_artifacts.write(workspace, Ref("fused", cohort, segmenter), frame, info)
 
 
-TEMPLATES: Callable[[str, Callable[[Path], None]], Path]
+TEMPLATES: Callable[[str, Callable[[Path], None]], Path] | None = None
 """Makes a folder of that name once for all test processes; set by ``conftest``."""
 
 
@@ -108,7 +108,8 @@ def make(folder: Path, folds: int = 2, patients: int = 18, **defaults: str) -> W
 
     The first of its kind is drawn, the others are copies.
     """
-    kind = "-".join(["small", str(folds), str(patients), *(f"{key}_{value}" for key, value in sorted(defaults.items()))])
+    assert TEMPLATES is not None
+    kind = "-".join(["small", str(folds), str(patients), *(f"{key}={defaults[key]}" for key in sorted(defaults))])
     template = TEMPLATES(kind, lambda at: _drawn(at, folds, patients, **defaults))
     shutil.copytree(template, folder, dirs_exist_ok=True)
     return load_workspace(folder)
