@@ -23,7 +23,7 @@ def test_the_demo_trains_every_kind_of_model_and_a_rerun_keeps_them(tmp_path: Pa
     settings = folder / "skinkit.toml"
     text = settings.read_text(encoding="utf-8")
     small = {"side_px=96": "side_px=32", "steps=24": "steps=2", "limit = 8": "limit = 2\nsteps = 4"}
-    small["[stage.evaluate]"] = "[stage.evaluate]\nshortcuts = false\nbootstrap = 20"
+    small["[stage.evaluate]"] = "[stage.evaluate]\nshortcuts = false"
     for old, new in small.items():
         assert old in text
         text = text.replace(old, new)
