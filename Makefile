@@ -48,7 +48,7 @@ test-wheel: $(UV)  ## the wheel, installed by pip in an empty environment of the
 		[ -z "$$python" ] || break; \
 	done; \
 	if [ -z "$$python" ]; then echo "NO OTHER PYTHON: the wheel is not tested on Python 3.12 or 3.13" >&2; exit 0; fi; \
-	"$$python" -m venv .tools/wheel/venv && .tools/wheel/venv/bin/pip install --quiet --disable-pip-version-check .tools/wheel/*.whl \
+	"$$python" -m venv .tools/wheel/venv && .tools/wheel/venv/bin/pip install --quiet --disable-pip-version-check --no-compile .tools/wheel/*.whl \
 	&& cd .tools/wheel && env -u PYTHONPATH venv/bin/skinkit selftest
 
 lint: $(READY)  ## ruff and mypy, strict

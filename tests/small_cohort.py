@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from PIL import Image
 
 from skinkit.images.identity import dhash, pixel_sha256
 from skinkit.radiomics import extract
-from skinkit.workspace import Ref, Workspace
+from skinkit.workspace import Ref, Workspace, load_workspace
 
 CLASSES = {"nevus": (120, 80, 60), "melanoma": (70, 50, 50), "basal_cell_carcinoma": (190, 100, 95)}
 HOW: dict[str, Any] = {"channels": ["grey"], "bin_width": 25.0, "engine": "fast"}
@@ -97,15 +99,29 @@ def write_fused(workspace: Workspace, cohort: str, frame: pd.DataFrame, segmente
     written_artifacts.write(workspace, Ref("fused", cohort, segmenter), frame, info)
 
 
+TEMPLATES: Callable[[str, Callable[[Path], None]], Path] | None = None
+"""Makes a folder of that name once for all test processes; set by ``conftest``."""
+
+
 def make(folder: Path, folds: int = 2, patients: int = 18, **defaults: str) -> Workspace:
-    """A development cohort ``clinic`` with a split, and an external one, ``jinan``; models need not have learnt."""
+    """A development cohort ``clinic`` with a split, and an external one, ``jinan``; models need not have learnt.
+
+    The first of its kind is drawn, the others are copies.
+    """
+    assert TEMPLATES is not None
+    kind = "-".join(["small", str(folds), str(patients), *(f"{key}={defaults[key]}" for key in sorted(defaults))])
+    template = TEMPLATES(kind, lambda at: _drawn(at, folds, patients, **defaults))
+    shutil.copytree(template, folder, dirs_exist_ok=True)
+    return load_workspace(folder)
+
+
+def _drawn(folder: Path, folds: int, patients: int, **defaults: str) -> None:
     settings = {"segmenter": "truth", "model": "lightgbm", "classes": "pad6", **defaults}
     roles = {"clinic": "development", "jinan": "external"}
     workspace = written_artifacts.make_workspace(folder, roles, allow_untrained=FEW, **settings)
     write_cohort(workspace, "clinic", patients, seed=1)
     write_cohort(workspace, "jinan", 4, seed=2)
     written_artifacts.run_stage(workspace, "split", folds=folds, validation=0.34)
-    return workspace
 
 
 def make_ward(folder: Path, n: int) -> Workspace:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -25,14 +24,19 @@ def commit() -> str | None:
 
 def library_versions(names: Iterable[str] = ()) -> dict[str, str]:
     """Installed versions of the libraries that can change a number."""
-    from importlib.metadata import PackageNotFoundError, version
-
     chosen = tuple(names) or (
         "numpy", "pandas", "pyarrow", "pillow", "scipy", "scikit-learn", "SimpleITK", "pyradiomics", "lightgbm", "shap",
         "torch", "torchvision",
     )  # fmt: skip
-    versions = {}
-    for name in chosen:
-        with contextlib.suppress(PackageNotFoundError):
-            versions[name] = version(name)
-    return versions
+    return {name: version for name in chosen if (version := _version(name))}
+
+
+@cache
+def _version(name: str) -> str:
+    """Installed version of a library; empty without it."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""

@@ -73,12 +73,12 @@ class Level:
     mask: Floats
 
     @cached_property
-    def table(self) -> Floats:
-        """Details, mask and the slopes of the details, padded by a pixel of zeros, (places, 4)."""
+    def channels(self) -> Floats:
+        """Details, mask and the slopes of the details, padded by a pixel of zeros, (4, places)."""
         side = self.mask.shape[0]
         down, across = (part.astype(np.float32) * side / 2 for part in np.gradient(self.details))
-        padded = np.pad(np.stack([self.details, self.mask, across, down], axis=2), ((1, 1), (1, 1), (0, 0)))
-        return np.concatenate([padded.reshape(-1, 4), np.zeros((side + 3, 4), dtype=np.float32)])
+        padded = np.pad(np.stack([self.details, self.mask, across, down]), ((0, 0), (1, 1), (1, 1)))
+        return np.concatenate([padded.reshape(4, -1), np.zeros((4, side + 3), dtype=np.float32)], axis=1)
 
 
 class Picture:
@@ -218,12 +218,15 @@ def _warped(level: Level, matrices: npt.NDArray[np.float64], channels: int) -> F
     x, y = ((places[:, i] + 1) * side / 2 + 0.5 for i in (0, 1))  # in a picture padded by one pixel
     x, y = np.clip(x, 0, side + 0.999).astype(np.float32), np.clip(y, 0, side + 0.999).astype(np.float32)
     x0, y0 = x.astype(np.int32), y.astype(np.int32)
-    fx, fy = (x - x0)[..., None], (y - y0)[..., None]
-    at, table = y0 * (side + 2) + x0, level.table[:, :channels]
-    upper = table[at] * (1 - fx) + table[at + 1] * fx
-    lower = table[at + side + 2] * (1 - fx) + table[at + side + 3] * fx
-    out: Floats = np.moveaxis(upper * (1 - fy) + lower * fy, 2, 0).reshape(channels, -1, side, side)
-    return out
+    right, below = x - x0, y - y0
+    left, above = 1 - right, 1 - below
+    at = y0.astype(np.intp) * (side + 2) + x0
+    corners = (at, at + 1, at + side + 2, at + side + 3)
+    out = np.empty((channels, *at.shape), right.dtype)
+    for channel, values in zip(out, level.channels, strict=False):
+        a, b, c, d = (values.take(places) for places in corners)
+        channel[:] = (a * left + b * right) * above + (c * left + d * right) * below
+    return out.reshape(channels, -1, side, side)
 
 
 def _spectra(details: Floats, mask: Floats) -> tuple[npt.NDArray[Any], ...]:

@@ -12,7 +12,6 @@ area         share of the photo that is lesion, where an outline is known
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,9 @@ import pandas as pd
 
 from skinkit.audit.photo_files import measured
 from skinkit.console import Console
-from skinkit.images.decode import decode
 from skinkit.images.encode import shrunk
 from skinkit.images.lab import to_lab, typology_angle
-from skinkit.images.pixels import read_bytes
+from skinkit.images.pixels import Array
 
 FACTORS = ("brightness", "contrast", "blur", "hue", "ita", "frame", "resolution")
 AREA = "area"
@@ -44,18 +42,10 @@ def factors_of(images: pd.DataFrame, root: Path, *, jobs: int = 1, console: Cons
     return measured(measure, images, root, FACTORS, **how).astype("float64")
 
 
-def measure(item: Mapping[str, Any]) -> dict[str, Any]:
-    """The properties of one photo.
-
-    Args:
-        item: with ``place`` and ``path``.
-
-    Raises:
-        CaseError: the file is not a picture.
-    """
+def measure(rgb: Array) -> dict[str, Any]:
+    """The properties of one photo, uint8 (H, W, 3)."""
     from scipy.ndimage import laplace
 
-    rgb, _ = decode(read_bytes(Path(item["path"])))
     height, width = rgb.shape[:2]
     small = shrunk(rgb, _LONGER_PX, least_px=8)
     lab = to_lab(small)
@@ -65,7 +55,6 @@ def measure(item: Mapping[str, Any]) -> dict[str, Any]:
     corners = np.concatenate([light[y, x].ravel() for y, x in ends])
     middle = light[3 * h : -3 * h, 3 * w : -3 * w]
     return {
-        "place": item["place"],
         "brightness": float(light.mean()),
         "contrast": float(light.std()),
         "blur": float(-np.log(laplace(light).var() + 1e-3)),
@@ -73,5 +62,4 @@ def measure(item: Mapping[str, Any]) -> dict[str, Any]:
         "ita": typology_angle(small),
         "frame": float(middle.mean() - corners.mean()) if middle.size else float("nan"),
         "resolution": float(np.log(min(height, width))),
-        "status": "ok",
     }

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from skinkit.console import Console
+from skinkit.images.decode import decode
+from skinkit.images.pixels import Array, read_bytes
 from skinkit.workers import map_cases
 
 _POOL_FROM = 200
@@ -16,7 +19,7 @@ _POOL_FROM = 200
 
 
 def measured(
-    measure: Callable[[Mapping[str, Any]], dict[str, Any]],
+    measure: Callable[[Array], dict[str, Any]],
     images: pd.DataFrame,
     root: Path,
     columns: Sequence[str],
@@ -28,7 +31,7 @@ def measured(
     """(n, columns) of the images, in their order and under their index; null where no file can be read.
 
     Args:
-        measure: item with ``place`` and ``path`` -> the columns and ``status``; it is sent to other processes.
+        measure: photo, uint8 (H, W, 3) -> the columns; it is sent to other processes.
         images: with ``image_path``.
         root: folder of the paths.
         columns: that are kept of what is measured.
@@ -39,6 +42,16 @@ def measured(
     paths = enumerate(images["image_path"])
     items = [{"place": place, "path": str(root / path)} for place, path in paths if isinstance(path, str)]
     workers = jobs if len(items) >= _POOL_FROM else 0
-    rows = map_cases(measure, items, key=("place",), jobs=workers, console=console, label=label)
+    rows = map_cases(partial(_measured, measure), items, key=("place",), jobs=workers, console=console, label=label)
     table = pd.DataFrame([row for row in rows if row["status"] == "ok"], columns=["place", *columns])
     return table.set_index("place").reindex(range(len(images))).set_axis(images.index)
+
+
+def _measured(measure: Callable[[Array], dict[str, Any]], item: Mapping[str, Any]) -> dict[str, Any]:
+    """The row of one photo.
+
+    Raises:
+        CaseError: the file is not a picture.
+    """
+    rgb, _ = decode(read_bytes(Path(item["path"])))
+    return {"place": item["place"], **measure(rgb), "status": "ok"}

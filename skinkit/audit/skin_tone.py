@@ -6,16 +6,13 @@ it says less of a person than the Fitzpatrick type that a table states.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from skinkit.images.decode import decode
 from skinkit.images.encode import shrunk
 from skinkit.images.lab import tone_of, typology_angle
-from skinkit.images.pixels import read_bytes
+from skinkit.images.pixels import Array
 
 ANGLE, TONE = "ita_deg", "ita_group"
 """Columns: the angle in degrees, and its group (``skinkit.images.lab.TONES``)."""
@@ -36,14 +33,6 @@ def toned(images: pd.DataFrame, of: pd.Series) -> pd.DataFrame:
     return out
 
 
-def measure(item: Mapping[str, Any]) -> dict[str, Any]:
-    """The typology angle of one photo.
-
-    Args:
-        item: with ``place`` and ``path``.
-
-    Raises:
-        CaseError: the file is not a picture.
-    """
-    rgb, _ = decode(read_bytes(Path(item["path"])))
-    return {"place": item["place"], ANGLE: typology_angle(shrunk(rgb, _LONGER_PX)), "status": "ok"}
+def measure(rgb: Array) -> dict[str, Any]:
+    """The typology angle of one photo, uint8 (H, W, 3)."""
+    return {ANGLE: typology_angle(shrunk(rgb, _LONGER_PX))}

@@ -79,7 +79,7 @@ def _check_cohort(cohort: Cohort) -> None:
 
 
 def _stages(workspace: Workspace) -> Iterator[Callable[[], Any]]:
-    from skinkit.models import registered
+    from skinkit.models import is_registered
 
     for name in workspace.settings:
         shared = workspace.stage_settings(name)
@@ -88,7 +88,7 @@ def _stages(workspace: Workspace) -> Iterator[Callable[[], Any]]:
             table = f"{name}.{model}"
             together = {**shared, **values}
             yield partial(_check_named, model, together, table, workspace)
-            kind = {"model": model} if model in registered() else {}
+            kind = {"model": model} if is_registered(model) else {}
             yield from _table(name, values, {**kind, **together}, table, workspace)
 
 

@@ -126,10 +126,10 @@ def begun_here(name: str) -> dict[str, Any] | None:
 
     Empty where it needs none, or where it is no kind that this installation knows. None where there are no weights.
     """
-    from skinkit.models import can_start_from_lite, load_model, model_config, preset_without, registered
+    from skinkit.models import can_start_from_lite, is_registered, load_model, model_config, preset_without
     from skinkit.models.parts.weights import LITE, PUBLIC, cached
 
-    if name not in registered():
+    if not is_registered(name):
         return {}
     try:
         model = load_model(name)

@@ -86,9 +86,9 @@ def run_chain(workspace: Workspace, pipeline: Pipeline, *, retrain: bool = False
 
 
 def _is_network(name: str) -> bool:
-    from skinkit.models import Network, load_model, registered
+    from skinkit.models import Network, is_registered, load_model
 
-    return name in registered("segment") and issubclass(load_model(name), Network)
+    return is_registered(name, "segment") and issubclass(load_model(name), Network)
 
 
 def _train(workspace: Workspace, pipeline: Pipeline, name: str, retrain: bool, **options: Any) -> None:

@@ -110,15 +110,20 @@ def registered(task: str = "") -> dict[str, str]:
     return helps
 
 
+def is_registered(name: str, task: str = "") -> bool:
+    """Whether there is a model of that name for the task, or for any; other packages are searched for other names."""
+    return task in ("", own()[name].task) if name in own() else name in registered(task)
+
+
 def load_model(name: str, task: str = "") -> type[Model]:
     """The class of a model.
 
     Raises:
         ConfigError: no model of that name, or one of another task.
     """
-    names = registered(task)
-    if name not in names:
-        other = f"; {name} is there, but not to {task}" if task and name in registered() else ""
+    if not is_registered(name, task):
+        names = registered(task)
+        other = f"; {name} is there, but not to {task}" if task and is_registered(name) else ""
         raise ConfigError(
             f"no model {name!r} to {task}{other}" if task else f"no model {name!r}",
             did_you_mean(name, names),

@@ -302,17 +302,15 @@ class CohortEvidence:
         self, metric: str, rule: str, *, class_: str = "malignant", average: str = "none", subgroup: str = "all"
     ) -> Figure | None:
         """One figure, or None where the table has no such row."""
-        if self.metrics is None:
-            return None
-        m = self.metrics
-        hit = m[
-            (m["subgroup"] == subgroup)
-            & (m["class"] == class_)
-            & (m["average"] == average)
-            & (m["decision_rule"] == rule)
-            & (m["metric"] == metric)
-        ]
-        return figure_of(records(hit)[0]) if len(hit) else None
+        row = self._metric_rows.get((subgroup, class_, average, rule, metric))
+        return None if row is None else figure_of(row)
+
+    @cached_property
+    def _metric_rows(self) -> dict[tuple[str, ...], dict[str, Any]]:
+        """Subgroup, class, average, rule and metric -> the first row of the metrics table with them."""
+        keys = ("subgroup", "class", "average", "decision_rule", "metric")
+        rows = [] if self.metrics is None else records(self.metrics)
+        return {tuple(row[key] for key in keys): row for row in reversed(rows)}
 
     def notes(self) -> list[str]:
         """The reasons why figures of the metrics table have no estimate, each once."""

@@ -26,7 +26,7 @@ from skinkit.artifacts.file_names import on_disk
 from skinkit.artifacts.files import digest, file_sha256, write_atomic
 from skinkit.artifacts.flags import count_flags, flags_text
 from skinkit.errors import CaseError, ConfigError
-from skinkit.models import DrawingRule, load_model, model_config, registered
+from skinkit.models import DrawingRule, is_registered, load_model, model_config
 from skinkit.schemas import FAILED, LEARNT, MASKS, OK
 from skinkit.stages import Job, Sources
 from skinkit.workers import map_cases
@@ -86,10 +86,8 @@ def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
 
 def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:
     """The segmenter that the masks are named after, else the workspace's."""
-    segmenters = {*registered("segment"), *_trained(workspace)}
-    return replace(
-        config, model=config.model or (target.name if target.name in segmenters else workspace.defaults["segmenter"])
-    )
+    named = is_registered(target.name, "segment") or target.name in _trained(workspace)
+    return replace(config, model=config.model or (target.name if named else workspace.defaults["segmenter"]))
 
 
 def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
@@ -116,7 +114,7 @@ def _other_masks(config: Config, settings: Any, cohort: Cohort) -> CohortFiles |
 
 def _is_rule(name: str) -> bool:
     """Whether a segmenter needs no training."""
-    return name in registered("segment") and issubclass(load_model(name), DrawingRule)
+    return is_registered(name, "segment") and issubclass(load_model(name), DrawingRule)
 
 
 def _is_copied(name: str) -> bool:

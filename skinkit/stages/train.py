@@ -122,10 +122,10 @@ def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:
     A model that is there is trained anew as what it is: its kind, the pretraining that it started from, its cohorts and
     its further tasks, where nothing else is given; ``--tasks diagnosis`` leaves these out.
     """
-    from skinkit.models import registered, trainable
+    from skinkit.models import is_registered, trainable
 
     recorded = _recorded(target, workspace)
-    own = target.name if target.name in registered() else _usual_kind(workspace)
+    own = target.name if is_registered(target.name) else _usual_kind(workspace)
     name = config.model or str(recorded.get("kind") or own)
     model = trainable(name)
     cohorts = _checked_cohorts(config, recorded.get("cohorts") or (), workspace)

@@ -118,19 +118,14 @@ class Separation:
             others = present[train].sum(axis=0)[:, None] - hits
             p, q = (hits + 0.5) / (n_positive + 1), (others + 0.5) / (train.sum() - n_positive + 1)
             score[test] = present[test] @ np.log(p / q) + ((1 - present[test]) @ np.log((1 - p) / (1 - q)))
-        out = []
-        for t in range(self.positive.shape[1]):
-            value, place = np.unique(score[:, t], return_inverse=True)
-            out.append(_ranked(np.bincount(place, y[:, t], len(value)), np.bincount(place, minlength=len(value))))
-        return np.array(out)
+        return np.array([_of_scores(score[:, t], y[:, t]) for t in range(y.shape[1])])
 
     def of_columns(self, columns: Floats, target: int) -> float:
         """AUROC of many columns together for one target, by a ridge logistic regression."""
         from skinkit.stats.cross_fit import out_of_fold
 
         y = self.positive[:, target]
-        value, place = np.unique(out_of_fold(columns, y, self.fold), return_inverse=True)
-        return _ranked(np.bincount(place, y, len(value)), np.bincount(place, minlength=len(value)))
+        return _of_scores(out_of_fold(columns, y, self.fold), y)
 
     def chance(self, auroc: Floats) -> Floats:
         """(T,) one-sided p value of such an AUROC without any relation, as if every patient had one row per side.
@@ -155,13 +150,19 @@ def _areas(score: Floats, hits: Floats, total: Floats) -> Floats:
     size = targets * (_STEPS + 1)
     positives = np.bincount(place.ravel(), hits.ravel(), size).reshape(targets, -1)
     rows = np.bincount(place.ravel(), np.broadcast_to(total[..., None], score.shape).ravel(), size).reshape(targets, -1)
-    return np.array([_ranked(p, r) for p, r in zip(positives, rows, strict=True)])
+    return _ranked(positives, rows)
 
 
-def _ranked(positives: npt.NDArray[Any], rows: npt.NDArray[Any]) -> float:
-    """AUROC from the positives and all rows at each score, in ascending order; 0.5 where a side is empty."""
+def _of_scores(score: Floats, positive: npt.NDArray[Any]) -> float:
+    """AUROC of the scores of rows; 0.5 where a side is empty."""
+    value, place = np.unique(score, return_inverse=True)
+    return float(_ranked(np.bincount(place, positive, len(value)), np.bincount(place, minlength=len(value))))
+
+
+def _ranked(positives: npt.NDArray[Any], rows: npt.NDArray[Any]) -> Floats:
+    """(...,) AUROC from positives and all rows at each score, (..., scores) in ascending order; 0.5 without a side."""
     area = area_of_counts(positives.astype(np.float64), rows.astype(np.float64) - positives)
-    return float(np.nan_to_num(area, nan=0.5))
+    return np.asarray(np.nan_to_num(area, nan=0.5))
 
 
 def joint(codes: Sequence[tuple[Codes, int]]) -> tuple[Codes, int]:

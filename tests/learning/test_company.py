@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 import skinkit
 from skinkit.artifacts.artifact import open_artifact
 from skinkit.learning.trained import NETWORK
-from skinkit.workspace import Ref, Workspace, load_workspace
+from skinkit.workspace import Ref, Workspace
 
 SETTINGS = (
     "backbone=squeezenet1_1",
@@ -41,9 +41,7 @@ OF_A_PROCESS = {"reference_embedding", "steps_seen"}
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = small_cohort.make(tmp_path_factory.mktemp("company") / "w").root
-    written.run_stage(load_workspace(root), "split", folds=1, validation=0.34)
-    return root
+    return small_cohort.make(tmp_path_factory.mktemp("company") / "w", folds=1).root
 
 
 def command(workspace: Workspace, name: str, *settings: str) -> list[str]:

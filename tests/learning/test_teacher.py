@@ -37,7 +37,6 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """36 photos in two folds, a regression on the metadata and a network that learns from it."""
     root = small_cohort.make(tmp_path_factory.mktemp("chain") / "w").root
     workspace = load_workspace(root)
-    make(workspace, "split", folds=2, validation=0.34)
     make(workspace, "train", model="logistic", name="plain", radiomics="none")
     make(workspace, "train", name="student", **STUDENT)
     return root
