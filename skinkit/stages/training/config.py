@@ -62,7 +62,7 @@ class Config:
         Help(
             "pretrained weights: safetensors, a PyTorch state dict, a name of 'skinkit weights list' (default: the "
             "model's own, if downloaded), or model:NAME, a pretraining of this workspace or a classifier of the same "
-            "kind; none: random initialisation",
+            "kind; latent_diffusion: ENCODER,DECODER too; none: random initialisation",
             identity=False,
             metavar="PATH",
         ),
@@ -350,7 +350,7 @@ def weights_finder(config: Config, workspace: Workspace) -> Callable[[], Start] 
     def find() -> Start:
         never_trained = issubclass(model, Network) and not model.may_start_at_random(settings)
         if never_trained and (config.weights == RANDOM or not (chosen or default in PUBLIC)):
-            raise ConfigError(
+            raise (ConfigError if config.weights else InputError)(
                 f"{f'--weights {RANDOM}' if config.weights else 'no --weights'} for {config.model}",
                 f"weights of {default}, which is not trained here",
                 "give --weights PATH" + (f", or {','.join(part.upper() for part in parts)} as files" if parts else ""),
