@@ -30,10 +30,10 @@ Equations:
 Shapes:
     image (n, 3, S, S), 0 to 1; E(x) (n, C, S / 8, S / 8), of pixels (n, 3, S, S); t, c (n,), c = K for none.
 
-    preset  S    E, C             width, levels, attention at  batch, steps   parameters, of them trained
-    dermae  256  kl-f8, 4         128, 1-2-3-4, 16 and 8       64, 200,000    167,937,643, 84,283,780
-    quick   64   taef2, 32        64, 1-2, 8                   32, 5,160      5,359,491, 2,682,464
-    pixels  64   none, 3          32, 1-1-2-2, 8               32, 5,160      1,224,451, 1,224,451
+    preset  S    E, C             width, levels                batch, steps   parameters, of them trained
+    dermae  256  kl-f8, 4         128, 1-2a-3a-4               64, 200,000    167,937,643, 84,283,780
+    quick   64   taef2, 32        64, 1a-2                     32, 5,160      5,359,491, 2,682,464
+    pixels  64   none, 3          32, 1-1-2-2a                 32, 5,160      1,224,451, 1,224,451
 
 Departures:
     Of DerMAE the abstract could be read; sizes are ours. Classes are drawn equally often, but no photo more than 10
@@ -44,6 +44,7 @@ Departures:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -52,7 +53,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from skinkit.errors import ConfigError, InputError, listed
+from skinkit.errors import ConfigError, InputError
 from skinkit.models.parts import recipe
 from skinkit.models.parts.autoencoders import FACTOR, KINDS, PARTS, Autoencoder, diffusers
 from skinkit.models.parts.protocol import LOWER, TRUTH, Augment, Generator, Network, Phase, Presets, Sizes
@@ -65,6 +66,7 @@ _SCHEDULE = "squaredcos_cap_v2"
 _GROUPS = 32
 """Of the UNet's group normalisation."""
 _NO_AUTOENCODER = "none"
+_LEVEL = re.compile(r"([1-9])(a?)")
 _SMALLEST_SPREAD = 1e-4
 """s of eq. 1 is no smaller, so that a channel that never changes is no division by 0."""
 
@@ -93,10 +95,11 @@ class Config:
         "MIT, stabilityai/sd-vae-ft-mse"
     )
     width: Annotated[int, "channels of the UNet's first level, a multiple of 32"] = 128
-    multipliers: Annotated[tuple[int, ...], "channels of each level, as a multiple; a level halves the side"] = (
-        1, 2, 3, 4,
-    )  # fmt: skip
-    attention: Annotated[tuple[int, ...], "sides of the levels that have attention"] = (16, 8)
+    levels: Annotated[
+        str,
+        "the UNet's levels, each of half the side of the one before: channels as a multiple of the width, and a where "
+        "it has attention",
+    ] = "1-2a-3a-4"
     blocks: Annotated[int, "residual blocks of each level"] = 2
     prediction: Annotated[Literal["epsilon", "v_prediction"], "what the UNet answers: the noise, or v of eq. 5"] = (
         "epsilon"
@@ -121,7 +124,6 @@ class Config:
 
 _SMALL: dict[str, Any] = {
     "side_px": 64,
-    "attention": (8,),
     "blocks": 1,
     "prediction": "v_prediction",
     "recipe": {
@@ -167,14 +169,14 @@ class LatentDiffusion(Generator, Network, nn.Module):
             "autoencoder": "taef2",
             "autoencoder_licence": "MIT, madebyollin/taesd",
             "width": 64,
-            "multipliers": (1, 2),
+            "levels": "1a-2",
         },
         "pixels": {
             **_SMALL,
             "autoencoder": _NO_AUTOENCODER,
             "autoencoder_licence": "",
             "width": 32,
-            "multipliers": (1, 1, 2, 2),
+            "levels": "1-1-2-2a",
         },
     }
 
@@ -192,12 +194,12 @@ class LatentDiffusion(Generator, Network, nn.Module):
         self.autoencoder = Autoencoder(config.autoencoder) if latent else None
         self.channels = KINDS[config.autoencoder].channels if latent else 3
         self.side = _side(config)
-        with_attention = [side in config.attention for side in _sides(config)]
+        multiples, with_attention = _levels(config)
         self.unet = diffusers().UNet2DModel(
             sample_size=self.side,
             in_channels=self.channels,
             out_channels=self.channels,
-            block_out_channels=tuple(config.width * by for by in config.multipliers),
+            block_out_channels=tuple(config.width * multiple for multiple in multiples),
             layers_per_block=config.blocks,
             down_block_types=tuple("AttnDownBlock2D" if own else "DownBlock2D" for own in with_attention),
             up_block_types=tuple("AttnUpBlock2D" if own else "UpBlock2D" for own in reversed(with_attention)),
@@ -345,31 +347,33 @@ def _side(config: Config) -> int:
     return config.side_px if config.autoencoder == _NO_AUTOENCODER else config.side_px // FACTOR
 
 
-def _sides(config: Config) -> list[int]:
-    """Side of each level."""
-    return [_side(config) >> level for level in range(len(config.multipliers))]
+def _levels(config: Config) -> tuple[list[int], list[bool]]:
+    """Of each level its multiple of the width, and whether it has attention.
+
+    Raises:
+        ConfigError: they are not written so.
+    """
+    levels = [_LEVEL.fullmatch(text) for text in config.levels.split("-")]
+    read = [(int(level[1]), bool(level[2])) for level in levels if level]
+    if len(read) < len(levels):
+        found = f"levels = {config.levels!r}"
+        raise ConfigError(found, "multiples of the width, each with an a or without", "write levels=1-2a-3a-4")
+    return [multiple for multiple, _ in read], [attention for _, attention in read]
 
 
 def _check(config: Config) -> None:
     """Refuse settings that do not go together, with :class:`ConfigError`."""
-    factor = 1 if config.autoencoder == _NO_AUTOENCODER else FACTOR
-    multiple = factor << max(0, len(config.multipliers) - 1)
-    if not config.multipliers or min(config.multipliers) < 1 or config.side_px % multiple:
+    levels = len(_levels(config)[0])
+    multiple = (1 if config.autoencoder == _NO_AUTOENCODER else FACTOR) << (levels - 1)
+    if config.side_px % multiple:
         raise ConfigError(
-            f"side_px = {config.side_px}, multipliers = {list(config.multipliers)}, autoencoder = {config.autoencoder}",
-            f"one level or more, each at least 1 wide, and a side that {multiple} divides",
+            f"side_px = {config.side_px}, levels = {config.levels!r}, autoencoder = {config.autoencoder}",
+            f"a side that {multiple} divides: it is halved for each level, and an autoencoder makes it an eighth",
             "correct the settings",
         )
     if config.width < _GROUPS or config.width % _GROUPS or config.blocks < 1:
         found = f"width = {config.width}, blocks = {config.blocks}"
         raise ConfigError(found, f"a multiple of {_GROUPS}, and a block or more", "width=64 fits two processor cores")
-    strange = sorted(set(config.attention) - set(_sides(config)))
-    if strange:
-        raise ConfigError(
-            f"attention at {listed(map(str, strange))}",
-            f"sides of its levels: {listed(map(str, _sides(config)))}",
-            f"give --settings attention=[{_sides(config)[-1]}]",
-        )
     if not (0 <= config.class_dropped < 1 and config.guidance >= 0 and config.min_snr > 0):
         raise ConfigError(
             f"class_dropped = {config.class_dropped}, guidance = {config.guidance}, min_snr = {config.min_snr}",

@@ -37,12 +37,11 @@ PIXELS: dict[str, Any] = {
     "side_px": 32,
     "autoencoder": "none",
     "width": 32,
-    "multipliers": (1, 2),
-    "attention": (16,),
+    "levels": "1-2a",
     "blocks": 1,
     "sampling_steps": 8,
 }
-LATENT: dict[str, Any] = {**PIXELS, "autoencoder": "taef2", "multipliers": (1,), "attention": (4,)}
+LATENT: dict[str, Any] = {**PIXELS, "autoencoder": "taef2", "levels": "1a"}
 
 
 def built(classes: int = 2, **settings: Any) -> Any:
@@ -301,9 +300,12 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 
 def texts(settings: dict[str, Any], *more: str) -> tuple[str, ...]:
-    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
     given = ("recipe.batch=8", "recipe.epochs=2", "recipe.steps=3", "recipe.ema=0.9")
-    return (*(f"{name}={value}" for name, value in plain.items()), *given, *more)
+    return (*(f"{name}={_toml(value)}" for name, value in settings.items()), *given, *more)
+
+
+def _toml(value: Any) -> str:
+    return f'"{value}"' if isinstance(value, str) else str(value)
 
 
 def train(workspace: Workspace, settings: dict[str, Any], *more: str, name: str = "gan", **options: Any) -> Any:
@@ -408,12 +410,12 @@ def test_a_diffusion_of_pixels_takes_no_weights_and_other_models_one_file(
 @pytest.mark.parametrize(
     ("settings", "found"),
     [
-        ({"side_px": 36, "multipliers": (1, 2, 3, 4)}, "side_px = 36"),
-        ({"autoencoder": "taef2", "multipliers": (1, 2, 3, 4)}, "side_px = 32"),
-        ({"multipliers": ()}, "multipliers = []"),
+        ({"side_px": 36, "levels": "1-2-3-4"}, "side_px = 36"),
+        ({"autoencoder": "taef2", "levels": "1-2-3-4"}, "side_px = 32"),
+        ({"levels": "1-2b"}, "levels = '1-2b'"),
         ({"width": 40}, "width = 40"),
         ({"blocks": 0}, "blocks = 0"),
-        ({"attention": (5,)}, "attention at 5"),
+        ({"levels": "0a"}, "levels = '0a'"),
         ({"guidance": -1.0}, "guidance = -1"),
         ({"class_dropped": 1.0}, "class_dropped = 1"),
         ({"class_dropped": 0.0}, "class_dropped = 0"),
