@@ -142,4 +142,5 @@ class _PooledBlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(n, 64, h, w)."""
         x = x + self.pool(x)
-        return (self.conv(x) + x).relu()
+        out: torch.Tensor = (self.conv(x) + x).relu()
+        return out
