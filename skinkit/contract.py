@@ -368,8 +368,9 @@ def check_phases(trial: Trial, network: Any, where: str = "") -> None:
         wrong += [
             name for name in ("steps", "patience", "clip", "final_rate", "weight_decay") if getattr(phase, name) < 0
         ]
-        wrong += [name for name in ("warm_up", "averaged", "momentum") if not 0 <= getattr(phase, name) < 1]
+        wrong += [name for name in ("warm_up", "averaged", "ema", "momentum") if not 0 <= getattr(phase, name) < 1]
         wrong += [] if 0 <= phase.balanced <= 1 else ["balanced"]
+        wrong += [] if phase.most_repeats == 0 or phase.most_repeats >= 1 else ["most_repeats"]
         trial.must(not wrong, f"{here} has an impossible value of {', '.join(wrong)}")
         trial.must(phase.optimiser in _OPTIMISERS, f"{here} asks for the optimiser {phase.optimiser!r}")
         trial.must(phase.schedule in _SCHEDULES, f"{here} asks for the schedule {phase.schedule!r}")

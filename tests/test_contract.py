@@ -32,6 +32,14 @@ from skinkit.models.parts.protocol import Phase  # noqa: E402
 SMALL: dict[str, dict[str, Any]] = {
     **{name: {"side_px": 32} for name in ("concat", "metablock", "metanet", "pundhir", "hybrid_resnet50")},
     **{name: {"side_px": 32} for name in ("derma_calibra", "derma_calibra_released")},
+    "latent_diffusion": {
+        "side_px": 32,
+        "autoencoder": "none",
+        "width": 32,
+        "levels": "1-2a",
+        "blocks": 1,
+        "sampling_steps": 5,
+    },
     "mae": {
         "backbone": "timm/vit_patch8_32x4x2",
         "side_px": 32,

@@ -66,7 +66,7 @@ PANELS: dict[str, dict[str, str]] = {
         "export": "Export predictions as CSV for a hospital system.",
         "scrub": "List and remove personal identifiers.",
         "models": "Pack and install trained models.",
-        "weights": "Download public ImageNet weights.",
+        "weights": "Download public pretrained weights.",
     },
 }
 """Panel of ``skinkit --help`` -> command name -> one-line help, in the order shown."""

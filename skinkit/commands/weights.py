@@ -1,4 +1,4 @@
-"""weights: fetch, list or locate public ImageNet weights; the only command that downloads.
+"""weights: fetch, list or locate public pretrained weights; the only command that downloads.
 
     skinkit weights list
     skinkit weights fetch resnet50

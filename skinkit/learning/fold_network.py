@@ -19,7 +19,7 @@ from skinkit.figures.training import learning_curve
 from skinkit.learning.precision import Arithmetic
 from skinkit.learning.trained import NETWORK, present_tensors
 from skinkit.models.parts.protocol import TEACHER, Network, Objective, Sizes
-from skinkit.models.parts.weights import Start, load_into, read_state
+from skinkit.models.parts.weights import Start, load_into
 
 if TYPE_CHECKING:
     from skinkit.learning.examples import Examples
@@ -159,7 +159,7 @@ def _started(network: Network, start: Start) -> str:
     """Give a network the weights it starts from, and say which."""
     if start.file is None:
         return "random numbers"
-    state = read_state(start.file)
+    state = start.state()
     if not start.whole:
         return network.start(state, start.source)
     load_into(network, present_tensors(state, network.FORMER_TENSORS), start.source)

@@ -6,8 +6,9 @@ A network defines its own loss and phases (:mod:`skinkit.models`), and an object
 **Choice of weights.** Each phase keeps the epoch with the best validation score (``Phase.candidates`` limits the choice
 to its last epochs), and the next phase starts from it. The network ends with the weights of the last phase. Without
 validation rows the last epoch is kept. A phase with ``Phase.averaged`` keeps the mean of its weights over its last
-steps instead. The BatchNorm statistics belong to the weights before averaging, so those of the layers in training are
-re-estimated, on training pictures without augmentation, because inference sees none. If ``patience`` ends such a phase
+steps instead, one with ``Phase.ema`` the moving mean over all steps. The BatchNorm statistics belong to the weights
+before averaging, so those of the layers in training are re-estimated, on training pictures without augmentation,
+because inference sees none. If ``patience`` ends such a phase
 before averaging starts, the best epoch is kept.
 
 **Repeatability.** The order of rows, the augmentation and torch's random numbers of an epoch depend only on
@@ -161,7 +162,7 @@ def fit(
         objective=chosen,
         replay=replay,
     )
-    if not validation and not phases[-1].averaged:
+    if not validation and not (phases[-1].averaged or phases[-1].ema):
         falls = phases[-1].schedule in ("cosine", "one_cycle")  # such schedules are meant to run to the end
         say = console.info if falls else console.warn
         say(f"  {label}: no validation rows, so the last epoch is kept")
@@ -258,6 +259,10 @@ def _run_phase(
     module = as_module(network)
     network.enter(phase.name)
     whole, job = job, _with_cached_maps(network, job, progress, phase, console)
+    if not progress.phase and not progress.epoch:
+        job.examples.show(0)
+        rows = [job.train[start : start + phase.batch] for start in range(0, len(job.train), phase.batch)]
+        network.measure(as_input(batch, fabric.device) for batch in job.examples.batches(rows))
     optimiser = optimiser_of(module, phase)
     highest = [group["lr"] for group in optimiser.param_groups]
     take_over(optimiser, progress.optimiser)
@@ -333,8 +338,8 @@ def _epoch(
             value, step = float(loss.detach()), step + 1
             if not math.isfinite(value):
                 raise _diverged(phase, progress, value)
-            if step > last * (1 - phase.averaged):
-                add_to_average(progress, model.module.network)
+            if phase.ema or step > last * (1 - phase.averaged):
+                add_to_average(progress, model.module.network, phase.ema)
             n = len(next(iter(batch.values())))
             total, cases = total + value * n, cases + n
             tick()
@@ -458,7 +463,8 @@ def _conclude(
     row |= {"seconds": round(time.monotonic() - began, 2), "kept": True}
     progress.history.append(row)
     if fabric.global_rank == 0:
-        console.info(_line(job, phase, row, f"mean of the last {progress.averaged} steps"))
+        mean = "moving mean of" if phase.ema else "mean of the last"
+        console.info(_line(job, phase, row, f"{mean} {progress.averaged} steps"))
 
 
 def _estimate_statistics(fabric: Any, network: Network, job: TrainingJob, progress: Progress, phase: Phase) -> None:

@@ -75,7 +75,7 @@ def _drawn(
 ) -> list[int]:
     """So many draws, at least, balanced as the phase says."""
     if phase.balanced:
-        return _balanced(np.asarray(rows, np.int64), np.asarray(strata), wanted, phase.balanced, generator)
+        return _balanced(np.asarray(rows, np.int64), np.asarray(strata), wanted, phase, generator)
     return _again(np.asarray(rows, np.int64), wanted, generator)
 
 
@@ -91,16 +91,36 @@ def _balanced(
     rows: npt.NDArray[np.int64],
     strata: npt.NDArray[np.int64],
     wanted: int,
-    share: float,
+    phase: Phase,
     generator: np.random.Generator,
 ) -> list[int]:
     """So many draws: a share of them with every stratum equally often, the rest from the rows as they are."""
-    names = np.unique(strata)
-    each = generator.permutation(np.arange(round(share * wanted)) % len(names))  # which one gets a draw more is drawn
+    names, sizes = np.unique(strata, return_counts=True)
+    balanced = round(phase.balanced * wanted)
+    each = generator.permutation(np.arange(balanced) % len(names))  # which one gets a draw more is drawn
+    if phase.most_repeats:
+        each = np.repeat(np.arange(len(names)), _limited(sizes, balanced, phase.most_repeats))
     draws = _again(rows, wanted, generator)[: wanted - len(each)]
     for place, name in enumerate(names):
         draws += _again(rows[strata == name], int((each == place).sum()), generator)[: int((each == place).sum())]
     return [draws[at] for at in generator.permutation(wanted)]
+
+
+def _limited(sizes: npt.NDArray[np.int64], draws: int, most: float) -> list[int]:
+    """Draws of each stratum, equally many, but at most ``most`` times its share of the rows; the largest get the rest.
+
+    Args:
+        sizes: rows of each stratum.
+        draws: of all strata.
+        most: at least 1, so that all draws find a stratum.
+    """
+    counts, left = [0] * len(sizes), draws
+    for done, place in enumerate(np.argsort(sizes, kind="stable").tolist()):
+        equal = left // (len(sizes) - done)
+        last = done == len(sizes) - 1
+        counts[place] = left if last else min(equal, math.floor(most * draws * sizes[place] / sizes.sum()))
+        left -= counts[place]
+    return counts
 
 
 def plateau_factor(phase: Phase, progress: Progress, highest: float) -> float:
@@ -157,15 +177,23 @@ def optimiser_of(module: Any, phase: Phase) -> torch.optim.Optimizer:
     return optimiser
 
 
-def add_to_average(progress: Progress, module: Any) -> None:
-    """Add these weights to the running mean; counters are taken as they are."""
+def add_to_average(progress: Progress, module: Any, ema: float = 0.0) -> None:
+    """Add these weights to the running mean; counters are taken as they are.
+
+    Args:
+        progress: holds it.
+        module: the weights.
+        ema: share of itself that the mean keeps, and grows to: (1 + n) / (10 + n) at step n; 0: all steps count alike.
+    """
     progress.averaged += 1
     state = module.state_dict()
     if progress.averaged == 1:
         progress.average = {name: value.clone() for name, value in state.items()}
         return
+    n = progress.averaged
+    new = 1 - min(ema, (1 + n) / (10 + n)) if ema else 1 / n
     for name, value in state.items():
         if value.is_floating_point():
-            progress.average[name].lerp_(value.to(progress.average[name].dtype), 1 / progress.averaged)
+            progress.average[name].lerp_(value.to(progress.average[name].dtype), new)
         else:
             progress.average[name].copy_(value)

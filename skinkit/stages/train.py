@@ -454,12 +454,13 @@ def check(config: Config, target: Ref, workspace: Workspace) -> None:
     if exists(workspace.path(target)) and not config.replace:
         return
     model, settings, find = kind_of(config), model_settings(config), weights_finder(config, workspace)
-    file = find().file if find is not None else None
+    start = find() if find is not None else None
+    file = start.file if start is not None else None
     if issubclass(model, Network):
         network = Trial(model, settings).build()
         network.phases()
-        if file is not None:
-            network.start(read_state(file), file.name)
+        if start is not None and file is not None:
+            network.start(start.state(), start.name)
     elif file is not None and issubclass(model, Estimator):
         model.embedder(settings, read_state(file), file.name)
 

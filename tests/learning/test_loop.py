@@ -167,6 +167,41 @@ def test_the_average_is_the_mean_of_the_weights_with_statistics_of_its_own(tmp_p
     assert torch.allclose(network.stem[1].running_mean, before_norm.mean(dim=(0, 2, 3)), atol=1e-4)
 
 
+def test_the_moving_mean_of_the_weights_is_kept(tmp_path: Path) -> None:
+    """By d = min(D, (1 + n) / (10 + n)): of the first of two steps 3 / 12 stay, or D where it is less."""
+    ends = {}
+    for decay, kept in ((0.9, 3 / 12), (0.2, 0.2)):
+        network, seen = toy(phases=short(epochs=1, ema=decay)), []
+        optimised = torch.optim.AdamW.step
+
+        def watched(self: Any, *args: Any, network: Any = network, seen: Any = seen, step: Any = optimised) -> Any:
+            done = step(self, *args)
+            seen.append(network.output.weight.detach().clone())
+            return done
+
+        torch.optim.AdamW.step = watched  # type: ignore[method-assign]
+        try:
+            train(network, dark_squares(tmp_path), tmp_path / f"c{decay}")
+        finally:
+            torch.optim.AdamW.step = optimised  # type: ignore[method-assign]
+        assert len(seen) == 2
+        ends[decay] = network.output.weight.detach()
+        assert torch.allclose(ends[decay], kept * seen[0] + (1 - kept) * seen[1], atol=1e-6)
+
+
+def test_a_network_measures_all_its_training_rows_once_before_the_first_step(tmp_path: Path) -> None:
+    examples, network, seen = dark_squares(tmp_path), toy(phases=short(epochs=2)), []
+
+    def measure(batches: Any) -> None:
+        assert not seen
+        seen.extend(batch["image"] for batch in batches)
+
+    network.measure = measure
+    train(network, examples, tmp_path / "c")
+    expected = as_input(examples.batch(range(16)), "cpu")["image"]
+    assert torch.equal(torch.cat(seen), expected)
+
+
 def test_a_run_killed_in_mid_training_ends_with_the_same_bytes(tmp_path: Path) -> None:
     undisturbed, resumed = toy(), toy()
     whole = train(undisturbed, dark_squares(tmp_path / "other"), tmp_path / "other" / "checkpoint")
@@ -318,6 +353,16 @@ def test_a_balanced_epoch_draws_every_stratum_equally_often() -> None:
     assert counts(1.0, epoch=2)[1] != counts(1.0, epoch=1)[1]
     plain = schedule.groups_of(rows, Phase("p", 1, batch=4), (0, 0, 1), 1, strata)
     assert plain == schedule.groups_of(rows, Phase("p", 1, batch=4), (0, 0, 1), 1)
+
+
+def test_balanced_draws_repeat_no_row_more_often_than_asked() -> None:
+    strata = (0,) * 90 + (1,) * 8 + (2,) * 2
+    for most, expected in ((0.0, [34, 33, 33]), (10.0, [40, 40, 20]), (2.0, [80, 16, 4]), (1.0, [90, 8, 2])):
+        phase = Phase("p", 1, batch=10, steps=10, balanced=1.0, most_repeats=most)
+        rows = [row for group in schedule.groups_of(range(100), phase, (0, 0, 1), 1, strata) for row in group]
+        drawn = np.bincount(np.array(strata)[rows], minlength=3)
+        assert sorted(drawn, reverse=True) == expected
+        assert most == 0 or (drawn / np.bincount(strata) <= most).all()
 
 
 def test_what_is_balanced_are_the_classes_unless_strata_are_told(tmp_path: Path) -> None:

@@ -418,9 +418,13 @@ class Phase:
             validation rows make scores jump, and an early epoch, at a high rate, may win by chance.
         averaged: share of the phase's last steps whose weights are averaged into the final ones; 0 for none, and then
             the epoch with the best validation score is kept.
+        ema: the final weights are the moving mean of all steps, which keeps this share of itself at each of them, and
+            grows to it: (1 + n) / (10 + n) at step n; 0 for none.
         augment: how pictures are varied.
         balanced: share of each epoch's draws in which every stratum (class, or cohort and modality) comes
             equally often; the others draw the rows as they are.
+        most_repeats: of the balanced draws no stratum gets more than so many times its share of the rows; 0 for no
+            limit.
         plateau: epochs without a better score that ``plateau`` bears.
         snapshot_every: let the network look at the validation rows for ``Network.snapshot`` after so many epochs, and
             after the last; 0 for never.
@@ -451,6 +455,8 @@ class Phase:
     cached_views: int = 0
     most_steps: int = 0
     beta2: float = 0.999
+    ema: float = 0.0
+    most_repeats: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -526,6 +532,9 @@ class Network(Model, _Module):
 
     answers_in: str = "fp32"
     """``fp32`` or ``bf16``: in what it answers; set where it is trained and where a trained one is opened."""
+    WEIGHTS_OF: ClassVar[tuple[str, ...]] = ()
+    """Names of the parts whose weights may be given as a file each (``--weights A,B``); :meth:`start` then finds their
+    tensors under ``<part>.<name>``. Empty: one file alone."""
 
     # ------------------------------------------------------------------------------------------------- training
     @classmethod
@@ -536,6 +545,11 @@ class Network(Model, _Module):
             ConfigError: settings or sizes it cannot be built with.
         """
         return cls(config, sizes)
+
+    @classmethod
+    def may_start_at_random(cls, config: Any) -> bool:
+        """Whether it may do without pretrained weights: not where a part of it is never trained."""
+        return True
 
     def start(self, state: Mapping[str, Any], source: str) -> str:
         """Take over pretrained weights and describe them; those that do not fit raise :class:`InputError`.
@@ -565,6 +579,13 @@ class Network(Model, _Module):
     def mixed(cls, config: Any) -> bool:
         """Whether the loss of a classifier shows photos mixed with one another, of which a teacher has said nothing."""
         return False
+
+    def measure(self, batches: Iterable[Mapping[str, Any]]) -> None:
+        """Look once at the training rows, as they are, before the first step: for scales that belong to the network.
+
+        Args:
+            batches: of all training rows; in place of photos :meth:`lower`'s answers, where a phase keeps these.
+        """
 
     def lower(self, batch: Mapping[str, Any], *, versions: bool) -> Any:
         """What the stages answer that are not trained, (n, versions, width); batches may have it for ``image``.

@@ -58,9 +58,23 @@ class Recipe:
     averaged: Annotated[
         float, "share of the last steps whose weights are averaged; 0 keeps the epoch with the best validation score"
     ] = 0.0
+    ema: Annotated[
+        float,
+        Help(
+            "the final weights are a moving mean over steps, which keeps this share of itself, such as 0.999; 0: none",
+            if_given=True,
+        ),
+    ] = 0.0
     balanced: Annotated[
         float,
         "share of the draws in which every class (of a segmenter: every cohort and modality) comes equally often",
+    ] = 0.0
+    most_repeats: Annotated[
+        float,
+        Help(
+            "with balanced: no row comes more than so many times as often as if all came equally often; 0: no limit",
+            if_given=True,
+        ),
     ] = 0.0
     synthetic_share: Annotated[
         float,
@@ -222,6 +236,18 @@ def check(config: Any) -> None:
         )
     if not 0 <= config.recipe.beta2 < 1:
         raise ConfigError(f"recipe.beta2 = {config.recipe.beta2}", "0 to below 1", "0.95 forgets sooner than 0.999")
+    if not 0 <= config.recipe.ema < 1 or (config.recipe.ema and config.recipe.averaged):
+        raise ConfigError(
+            f"recipe.ema = {config.recipe.ema}, recipe.averaged = {config.recipe.averaged}",
+            "0 to below 1, and one of the two alone",
+            "ema=0.999 averages over about the last 1,000 steps",
+        )
+    if config.recipe.most_repeats and not (config.recipe.most_repeats >= 1 and config.recipe.balanced):
+        raise ConfigError(
+            f"recipe.most_repeats = {config.recipe.most_repeats}, recipe.balanced = {config.recipe.balanced}",
+            "0, or 1 or more where draws are balanced",
+            "balanced=1 with most_repeats=10 draws rare classes up to 10 times as often",
+        )
     if not 0 <= config.recipe.synthetic_share <= 1:
         found = f"recipe.synthetic_share = {config.recipe.synthetic_share}"
         raise ConfigError(found, "a share from 0 to 1", "0.5 draws as many synthetic images as photos")

@@ -6,12 +6,13 @@ only thing that does. Weights brought by hand are given as a path; their SHA-256
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import shutil
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
@@ -131,6 +132,15 @@ PUBLIC: dict[str, PublicWeights] = {
             "ImageNet-1k, 79.0 % top-1 of the whole Xception, of which seven blocks are left out",
             f"MIT code; {_IMAGENET_TERMS}",
         ),
+        PublicWeights(
+            "kl-f8",
+            "kl-f8",
+            "https://huggingface.co/stabilityai/sd-vae-ft-mse/resolve/31f26fdeee1355a5c34592e401dd41e45d25a493/"
+            "diffusion_pytorch_model.safetensors",
+            "a1d993488569e928462932c8c38a0760b874d166399b14414135bd9c42df5815",
+            "autoencoder of latent_diffusion",
+            "MIT; weights trained on images of LAION, each under its own terms",
+        ),
         *(
             PublicWeights(
                 f"{TIMM}deit_{size}_patch16_224",
@@ -187,6 +197,8 @@ class Start:
         whole: they are those of a whole classifier of the same kind, which is trained further.
         cohorts: those that a whole classifier has learnt, and those that it started from, the earliest first.
         package: Python package that the file came with, and its version.
+        parts: part of the network -> its file, where the weights came in several; ``file`` is the first, and ``sha256``
+            that of their contents one after the other.
     """
 
     file: Path | None
@@ -197,16 +209,27 @@ class Start:
     whole: bool = False
     cohorts: tuple[str, ...] = ()
     package: str = ""
+    parts: Mapping[str, Path] = field(default_factory=dict)
 
     def for_fold(self, fold: int) -> Start:
         """What this fold starts from: weights of elsewhere are the same for all, those of a pretraining its own."""
         return replace(self, file=self.of_folds[fold]) if self.of_folds else self
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """The tensors of its file, or of all parts as ``<part>.<name>``; there must be a file."""
+        if self.parts:
+            read = {part: read_state(file) for part, file in self.parts.items()}
+            return {f"{part}.{name}": value for part, state in read.items() for name, value in state.items()}
+        assert self.file is not None
+        return read_state(self.file)
 
     @property
     def source(self) -> str:
         """What messages and ``fold.json`` call it: its file, the package or the pretraining and fold it came with."""
         if self.package:
             return f"{self.name} ({self.package})"
+        if self.parts:
+            return ",".join(map(str, self.parts.values()))
         return f"{self.name}, {self.file.parent.name}" if self.of_folds and self.file else str(self.file)
 
     def as_dict(self) -> dict[str, Any]:
@@ -313,6 +336,32 @@ def locate(chosen: str, default: str) -> Path:
             f"{how_to_get(weights)}, or give your own with --weights PATH",
         )
     return place
+
+
+def in_parts(named: Sequence[str], parts: Sequence[str]) -> Start:
+    """Weights that come as a file for each part of a network.
+
+    Args:
+        named: the files, as ``--weights`` names them.
+        parts: names of these parts; none where a network reads one file alone.
+
+    Raises:
+        ConfigError: not as many files as parts.
+        InputError: a file is not there.
+    """
+    if len(named) != len(parts):
+        raise ConfigError(
+            f"--weights with {len(named)} files",
+            f"one file, or {len(parts)}: {listed(parts)}" if parts else "one file",
+            f"give --weights {','.join(part.upper() for part in parts) or 'FILE'}",
+        )
+    files = [locate(name, "") for name in named]
+    sha256 = hashlib.sha256()
+    for file in files:
+        sha256.update(file.read_bytes())
+    return Start(
+        files[0], ",".join(file.name for file in files), sha256.hexdigest(), parts=dict(zip(parts, files, strict=True))
+    )
 
 
 def fetch(weights: PublicWeights, folder: Path | None = None, *, source: str = "", console: Console) -> Path:

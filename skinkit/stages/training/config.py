@@ -14,8 +14,10 @@ from skinkit.models import can_start_from_lite, preset_without
 from skinkit.models.parts.protocol import Estimator, Generator, Network, Objective
 from skinkit.models.parts.weights import (
     LITE,
+    PUBLIC,
     RANDOM,
     Start,
+    in_parts,
     lineage,
     locate,
     model_named,
@@ -60,7 +62,7 @@ class Config:
         Help(
             "pretrained weights: safetensors, a PyTorch state dict, a name of 'skinkit weights list' (default: the "
             "model's own, if downloaded), or model:NAME, a pretraining of this workspace or a classifier of the same "
-            "kind; none: random initialisation",
+            "kind; latent_diffusion: ENCODER,DECODER too; none: random initialisation",
             identity=False,
             metavar="PATH",
         ),
@@ -332,7 +334,8 @@ def weights_finder(config: Config, workspace: Workspace) -> Callable[[], Start] 
     if model_named(config.weights):
         return None
     model = kind_of(config)
-    default = model.default_weights(model_settings(config))
+    settings = model_settings(config)
+    default = model.default_weights(settings)
     of_elsewhere = config.weights and model.TASK == "pretrain"  # it starts from random numbers where none are named
     if not default and not of_elsewhere:
         if config.weights and not (config.weights == RANDOM and issubclass(model, Network)):
@@ -341,12 +344,17 @@ def weights_finder(config: Config, workspace: Workspace) -> Callable[[], Start] 
             )
         return None
     # In skinkit.toml a path is meant from there, on the command line from where one stands.
-    beside = workspace.root / config.weights
-    chosen = (
-        str(beside) if config.weights and beside.is_file() and not Path(config.weights).is_file() else config.weights
-    )
+    chosen = _from_here(config.weights, workspace)
+    parts = model.WEIGHTS_OF if issubclass(model, Network) else ()
 
     def find() -> Start:
+        never_trained = issubclass(model, Network) and not model.may_start_at_random(settings)
+        if never_trained and (config.weights == RANDOM or not (chosen or default in PUBLIC)):
+            raise (ConfigError if config.weights else InputError)(
+                f"{f'--weights {RANDOM}' if config.weights else 'no --weights'} for {config.model}",
+                f"weights of {default}, which is not trained here",
+                "give --weights PATH" + (f", or {','.join(part.upper() for part in parts)} as files" if parts else ""),
+            )
         if config.weights == RANDOM:
             if not issubclass(model, Network):
                 raise ConfigError(
@@ -356,6 +364,9 @@ def weights_finder(config: Config, workspace: Workspace) -> Callable[[], Start] 
                 )
             return Start(None, RANDOM, None)
         try:
+            files = [_from_here(name.strip(), workspace) for name in chosen.split(",")]
+            if len(files) > 1 and not Path(chosen).expanduser().is_file():
+                return in_parts(files, parts)
             path = locate(chosen, default)
         except InputError as error:
             other = None if chosen else preset_without(model, default)
@@ -366,3 +377,9 @@ def weights_finder(config: Config, workspace: Workspace) -> Callable[[], Start] 
         return Start(path, path.name, file_sha256(path), package=package_of(path))
 
     return find
+
+
+def _from_here(name: str, workspace: Workspace) -> str:
+    """A path that ``--weights`` names, from the workspace where it is not there from here."""
+    beside = workspace.root / name
+    return str(beside) if name and beside.is_file() and not Path(name).is_file() else name
