@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from skinkit.artifacts.artifact import MANIFEST, Artifact, open_artifact
+from skinkit.artifacts.artifact import MANIFEST, Artifact, as_written, open_artifact
 from skinkit.commands import Context
 from skinkit.commands.status import on_disk
 from skinkit.console import as_lines
@@ -33,7 +33,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     """Show one artifact."""
     from skinkit.learning import replay_features  # it loads numpy
 
-    artifact = _find(config.artifact, context)
+    artifact = as_written(_find(config.artifact, context))
     table = artifact.table()
     manifest = artifact.manifest
     answer: dict[str, Any] = {

@@ -29,7 +29,15 @@ from pathlib import Path
 from typing import IO, Any
 
 from skinkit import __version__
-from skinkit.artifacts.artifact import MANIFEST, MANIFEST_VERSION, Artifact, exists, open_artifact, rehash
+from skinkit.artifacts.artifact import (
+    MANIFEST,
+    MANIFEST_VERSION,
+    Artifact,
+    exists,
+    manifest_bytes,
+    open_artifact,
+    rehash,
+)
 from skinkit.artifacts.files import digest, file_sha256, put_in_place, write_atomic, written_whole
 from skinkit.artifacts.leftovers import refuse_links
 from skinkit.artifacts.locks import lock
@@ -608,7 +616,7 @@ def _unpacked(path: Path, archive: zipfile.ZipFile, pack: Pack, part: str, marks
                 if match and match["part"] == part:
                     with written_whole(partial / match["file"]) as target, archive.open(member) as stream:
                         _copied(stream, target, listed, member)
-            write_atomic(partial / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
+            write_atomic(partial / MANIFEST, manifest_bytes(manifest))
             yield partial
         finally:
             shutil.rmtree(partial, ignore_errors=True)

@@ -373,6 +373,10 @@ def _check_networks(model: Classifier | Segmenter) -> None:
     for fold in model.folds:
         network = model.network(fold, "cpu") if model.is_network else None
         _check_replay(model, fold, network)
+    own = {model.folder(fold) for fold in model.folds}
+    for file in model.path.rglob(replay_features.FILE):
+        if file.parent not in own and MEMBERS not in file.relative_to(model.path).parts:
+            raise _unreadable(model.path, ValueError(f"{file.relative_to(model.path)} of no fold"))
     for member in model.members:
         _check_networks(member)
 

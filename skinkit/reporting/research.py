@@ -741,7 +741,7 @@ class ReportContext:
         for name in order:
             label = self.words("pair", name=c.name, value=self.words.code("figure", name))
             try:
-                text = files[name].read_text(encoding="utf-8")
+                text = c.artifacts["metrics"].data(f"figures/{files[name].name}").decode("utf-8")
                 figure = svg.clean(text, f"{name}-{c.name}-", label=label, translate=self.words.in_figure)
             except (svg.UnsafeFigureError, UnicodeDecodeError) as error:
                 yield Block(render("note.html", self.words, text=self.words("pair", name=label, value=error)))

@@ -267,6 +267,16 @@ def test_hostile_ones_are_not_installed(home: Path, ward: Workspace, tmp_path: P
     assert not ward.path(Ref("models", name="evil")).exists()
 
 
+def test_a_file_of_no_fold_is_not_installed(home: Path, ward: Workspace, tmp_path: Path) -> None:
+    with zipfile.ZipFile(home / "ensemble.skinkit") as archive:
+        content = archive.read(MEMBER)
+    for number, place in enumerate((f"classifier/fold_77/{FILE}", f"classifier/{FILE}")):
+        bad = resealed(home / "ensemble.skinkit", tmp_path / f"{number}.skinkit", {place: content})
+        answer = run_here("models", "install", bad, "--name", "evil", "-w", ward.root, "--json")
+        assert answer.returncode == 4
+        assert "of no fold" in json.loads(answer.stdout)["error"]["found"]
+
+
 def test_a_changed_file_is_refused_when_it_is_read(ward: Workspace, tmp_path: Path) -> None:
     shutil.copytree(ward.root, tmp_path / "w")
     path = load_workspace(tmp_path / "w").path(Ref("models", name="ensemble"))
