@@ -234,7 +234,7 @@ def _read_map(file: str, sha256: str, rgb: np.ndarray) -> np.ndarray:
         CaseError: it cannot be read, or is not the file that was written.
     """
     data = pixels.read_bytes(Path(file))
-    if sha256 and hashlib.sha256(data).hexdigest() != sha256:
+    if hashlib.sha256(data).hexdigest() != sha256:
         raise CaseError("heatmap_changed", f"{as_text(Path(file).name)} is not the file that was written")
     grey, _ = decode.decode(data)
     return np.asarray(encode.resize(grey, (rgb.shape[1], rgb.shape[0]))[..., 0])
