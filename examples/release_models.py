@@ -8,7 +8,8 @@ where its source is named with ``--masks-of`` and the licence that source states
 of them the ensemble alone is packed, measured in outlines by Otsu's threshold.
 
 Everything is written into ``build/release`` and ``dist``; a run that was interrupted goes on. On two processor cores it
-takes about half an hour. Nothing here is a diagnosis, and the packs say so.
+takes about half an hour. The pack of the ensemble carries replay features of training cases (no photos), to adapt it
+later; the licence of the data set allows that. Nothing here is a diagnosis, and the packs say so.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def main() -> None:
     of_masks = [f"{n} lesion masks: {source}, {licences[source]}" for source, n in Counter(masks.values()).items()]
     for name in ("unet", "ensemble") if with_unet else ("ensemble",):
         card = asked.build / f"{name}.toml"
-        card.write_text(_card([PAD, LITE0, *(of_masks if name == "unet" else [])], [PAD, LITE0, *of_masks]), "utf-8")
+        own = [PAD, LITE0, *(of_masks if name == "unet" else [])]
+        card.write_text(_card(own, [PAD, LITE0, *of_masks], has_replay=name == "ensemble"), "utf-8")
         asked.dist.mkdir(parents=True, exist_ok=True)
         output = asked.dist / f"{name}-pad-ufes-20.skinkit"
         _skinkit("models", "pack", name, "-w", work, "--output", output, "--card", card, "--replace")
@@ -91,7 +93,7 @@ def _train(work: Path, name: str) -> None:
         _skinkit("train", "-w", work, "--model", name)
 
 
-def _card(sources: list[str], of_segmenter: list[str]) -> str:
+def _card(sources: list[str], of_segmenter: list[str], *, has_replay: bool) -> str:
     """What a person writes into the model cards."""
     lines = ['ethics = "Trained on photos of one Brazilian hospital network, mostly of light skin; see its paper."']
     for prefix, listed in (("", sources), ("segmenter.", of_segmenter)):
@@ -105,6 +107,8 @@ def _card(sources: list[str], of_segmenter: list[str]) -> str:
             *(f'  "{source}",' for source in listed),
             "]",
         ]
+    if has_replay:
+        lines += ["[replay_features]", 'licence = "CC BY 4.0, as the photos and metadata: PAD-UFES-20"']
     return "\n".join(lines) + "\n"
 
 

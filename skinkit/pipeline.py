@@ -14,14 +14,14 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from skinkit.artifacts.artifact import Artifact, Recipe, exists, gone, open_artifact
+from skinkit.artifacts.artifact import MANIFEST, Artifact, Recipe, as_written, exists, follows, gone, open_artifact
 from skinkit.artifacts.builder import Counts, Share, ShareDone
 from skinkit.artifacts.files import file_sha256
 from skinkit.artifacts.leftovers import sweep
 from skinkit.artifacts.tables import TABLE
 from skinkit.console import Console
 from skinkit.errors import ConfigError, InputError, SkinkitError, listed
-from skinkit.learning.pack import asked_for, trained
+from skinkit.learning.pack import asked_for, checked, trained
 from skinkit.options import identity_of, make_config, options_of
 from skinkit.stages import MAKER, Job, Sources, Stage, load_stage
 from skinkit.workspace import SETTINGS_FILE, Ref, Workspace
@@ -242,7 +242,8 @@ class Pipeline:
         """An artifact that is not done yet."""
         stage_name = MAKER[ref.kind]
         if requested is None and ref.kind in FROZEN:
-            return self._settle(Step(ref, stage_name, trained(ref.name, self.workspace), fresh=True))
+            model = _as_written(ref, trained(ref.name, self.workspace))
+            return self._settle(Step(ref, stage_name, model, fresh=True))
         stage, config, needs = self.plan(ref, requested)
         # Before the inputs, so that what is wrong is said before hours of work.
         sources = self._sources(stage, config, ref)
@@ -331,7 +332,7 @@ class Pipeline:
                 f"an existing artifact, because {'--no-upstream' if self.share is None else '--shard'} was given",
                 f"run 'skinkit {MAKER[need.kind]}' first",
             )
-        return open_artifact(path)
+        return _as_written(need, open_artifact(path))
 
     def _sources(self, stage: Stage, config: Any, ref: Ref) -> Sources | None:
         sources = getattr(stage, "sources", None)
@@ -398,8 +399,15 @@ def check_values(stage: Stage, config: Any, workspace: Workspace) -> None:
         refuse(config, workspace)
 
 
+def _as_written(ref: Ref, artifact: Artifact) -> Artifact:
+    """The artifact, unless its manifest was changed, which is refused; of a model as a changed file of it is."""
+    return checked(artifact) if ref.kind in FROZEN and not follows(artifact) else as_written(artifact)
+
+
 def _missing(artifact: Artifact) -> str | None:
-    """That files of an artifact are gone, with one of them; None where all are there."""
+    """That files of an artifact are gone, with one of them, or its manifest was changed; None where neither is so."""
+    if not follows(artifact):
+        return f"damaged: {MANIFEST} is not as it was written"
     missing = gone(artifact)
     return f"{len(missing)} of its files gone, such as {missing[0]}" if missing else None
 

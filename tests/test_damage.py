@@ -19,7 +19,7 @@ from conftest import run_here
 from PIL import Image
 from test_resume import TARGET
 
-from skinkit.artifacts.artifact import open_artifact, rehash
+from skinkit.artifacts.artifact import SEAL, manifest_bytes, open_artifact, rehash
 from skinkit.artifacts.files import file_sha256
 from skinkit.stages import STAGES
 from skinkit.workspace import Ref, load_workspace
@@ -48,7 +48,7 @@ def kept(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def ended(root: Path, *command: str, code: int = 0) -> str:
     """What a command that must end with this code says."""
-    answer = run_here(*command, "-w", root, "--jobs", "1")
+    answer = run_here(*command, "-w", root, *(["--jobs", "1"] if command[0] in STAGES else []))
     assert answer.returncode == code, answer.stderr + answer.stdout
     return answer.stdout + answer.stderr
 
@@ -87,7 +87,7 @@ def edit(table: Path) -> None:
 def outdate(artifact: Path) -> None:
     """Let the next run think that something it does not name has changed: every row is looked at again."""
     file = artifact / "manifest.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"recipe_id": "of another time"}))
+    file.write_bytes(manifest_bytes(json.loads(file.read_text()) | {"recipe_id": "of another time"}))
 
 
 def one_file(folder: Path, stage: str) -> Path:
@@ -182,16 +182,69 @@ def test_a_part_table_of_an_older_version_has_no_checksum_and_is_not_used(
 
 
 def test_a_hash_edited_in_the_manifest_makes_nothing_sound(kept: Path) -> None:
-    """Whoever edits a table and its hash leaves an identity that does not follow from them."""
+    """Whoever edits a table, its hash and the seal leaves an identity that does not follow from them."""
     path = place(kept, "predict")
     before = open_artifact(path)
     edit(path / "table.parquet")
     manifest = json.loads((path / "manifest.json").read_text())
     manifest["files"]["table.parquet"] = file_sha256(path / "table.parquet")
-    (path / "manifest.json").write_text(json.dumps(manifest))
+    (path / "manifest.json").write_bytes(manifest_bytes(manifest))
     outdate(path)
     assert "manifest.json is not as it was written" in again(kept, "predict")
     assert open_artifact(path).identity == before.identity
+
+
+def test_numbers_that_were_edited_in_a_manifest_are_never_printed(kept: Path) -> None:
+    path = place(kept, "ingest")
+    identity = open_artifact(path).identity
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["counts"]["excluded"] = manifest["counts"].get("excluded", 0) + 7
+    manifest["info"]["note"] = "forged"
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    ref = str(TARGET["ingest"][0])
+    assert "manifest.json is not what was written" in ended(kept, "verify", "--no-sources", code=5)
+    states = json.loads(ended(kept, "status", "--json"))["artifacts"]
+    (why,) = (entry["why"] for entry in states if entry["artifact"] == ref)
+    assert why == "damaged: manifest.json is not as it was written"
+    for command in (("show", ref), ("report", "--no-upstream", *TARGET["report"][1])):
+        answer = run_here(*command, "-w", kept, "--json")
+        assert answer.returncode == 4
+        assert "manifest.json is not as it was written" in json.loads(answer.stdout)["error"]["found"]
+    assert "manifest.json is not as it was written" in again(kept, "ingest")
+    after = open_artifact(path)
+    assert (after.identity, after.info.get("note")) == (identity, None)
+    assert "forged" not in ended(kept, "show", ref)
+
+
+def test_manifests_of_older_versions_are_read_and_said_to_have_no_checksum(kept: Path) -> None:
+    file = place(kept, "radiomics") / "manifest.json"
+    before = file.read_bytes()
+    file.write_text(json.dumps({name: value for name, value in json.loads(before).items() if name != SEAL}))
+    assert json.loads(ended(kept, "verify", "--no-sources", "--json"))["without_seal"] == 1
+    assert "up to date" in again(kept, "radiomics")
+    file.write_bytes(before)
+    assert json.loads(ended(kept, "verify", "--no-sources", "--json"))["without_seal"] == 0
+
+
+def test_an_altered_picture_is_not_shown(kept: Path, tmp_path: Path) -> None:
+    """Heatmaps cost the case its pictures; a figure of the metrics ends the report."""
+    copy = tmp_path / "demo"
+    subprocess.run(["cp", "-a", str(kept), str(copy)], check=True)
+    for file in sorted(copy.glob("artifacts/*/explanations/*/heatmaps/*.png")):
+        grey = Image.open(file).point(lambda value: 255 - value)
+        file.unlink()  # a hard link elsewhere keeps what it has
+        grey.save(file)
+    shutil.rmtree(copy / "artifacts" / "report")
+    said = ended(copy, "report", "--for", "clinic", "--no-upstream")
+    page = "".join(file.read_text() for file in copy.glob("artifacts/report/*/*.html"))
+    assert "the heatmap is not the file that was written" in page + said
+    for figure in copy.glob("artifacts/*/metrics/*/figures/*.svg"):
+        text = figure.read_text()
+        figure.unlink()
+        figure.write_text(text.replace("</svg>", "<text>0.99</text></svg>"))
+    answer = run_here("report", "--for", "research", "--no-upstream", "-w", copy, "--json")
+    assert answer.returncode == 4, answer.stdout
+    assert ".svg is not the file that its manifest describes" in json.loads(answer.stdout)["error"]["found"]
 
 
 def test_damaged_hashes_of_photos_are_made_again(kept: Path) -> None:

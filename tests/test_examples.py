@@ -75,7 +75,9 @@ def test_masks_are_used_where_their_source_gives_a_licence(
     masks = "2 lesion masks: one/masks, MIT"
     assert masks in written.pop("segmenter")["training_data"]["sources"]
     assert masks not in written["training_data"]["sources"]
-    blank = {"ethics": TO_WRITE, "model": {"name": "x", "licence": TO_WRITE}, "training_data": {}}
+    assert "replay_features" not in tomllib.loads((tmp_path / "build" / "unet.toml").read_text())
+    blank: dict[str, Any] = {"replay_features": {"licence": TO_WRITE}}
+    blank |= {"ethics": TO_WRITE, "model": {"name": "x", "licence": TO_WRITE}, "training_data": {}}
     blank["intended_use"] = {"use": "research", "users": TO_WRITE}
     assert b"CC BY 4.0" in filled(blank, written, "ensemble.toml")["model_card.md"]
     called(release, tmp_path, "--masks-of", "two/masks=MIT", "--masks-of", "one/masks=MIT")

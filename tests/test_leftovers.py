@@ -50,8 +50,10 @@ def litter(root: Path) -> list[str]:
     (folder / TEMPORARY).write_bytes(b"half of a table with P-770 in it")
     (root / "cache").mkdir(exist_ok=True)
     (root / "cache" / TEMPORARY).write_bytes(b"half")
+    (root / ".skinkit.0123456789abcdef.tmp").write_bytes(b"half of the settings")
     below = folder.relative_to(root).as_posix()
-    return [f"{below}/.otsu.lock", f"{below}/{TEMPORARY}", f"{below}/otsu.previous", f"cache/{TEMPORARY}"]
+    of_artifacts = [f"{below}/.otsu.lock", f"{below}/{TEMPORARY}", f"{below}/otsu.previous"]
+    return [*of_artifacts, f"cache/{TEMPORARY}", ".skinkit.0123456789abcdef.tmp"]
 
 
 def status(root: Path) -> dict[str, object]:

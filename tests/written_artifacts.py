@@ -39,10 +39,11 @@ def write(
     rows: Sequence[Row] | pd.DataFrame,
     info: Mapping[str, Any] | None = None,
     files: Mapping[str, bytes] | None = None,
+    config: Mapping[str, Any] | None = None,
 ) -> Artifact:
     """Write one artifact whose rows are given."""
     schema = SCHEMAS[ref.kind]
-    recipe = Recipe(ref.kind, schema.version, "written", 1, {}, {})
+    recipe = Recipe(ref.kind, schema.version, "written", 1, config or {}, {})
     with Builder(workspace.path(ref), schema, recipe) as build:
         build.clear()
         for name, data in (files or {}).items():

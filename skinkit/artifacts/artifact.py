@@ -2,7 +2,8 @@
 
 Its *recipe* determines the result: kind, schema version, stage and its VERSION, configuration, and identities of the
 inputs. Its *identity* is the recipe plus the hashes of its files. An artifact is stale when its current recipe differs
-from the recorded one.
+from the recorded one. The manifest also holds what is no part of the identity and is still read and printed (counts,
+notes, dates); its *seal* is a checksum of all of it.
 
 Work goes to ``NAME.partial`` (part tables; a row's files are written before its row). A rerun resumes it and keeps rows
 whose fingerprint is unchanged. The final table is merged from the part tables in sorted batches, so memory does not
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 MANIFEST_VERSION = 1
+SEAL = "seal"
+"""Entry of a manifest: checksum of its other entries; manifests of older versions have none."""
 _REMAKE = "remove the artifact's folder and rerun its stage"
 
 
@@ -253,24 +256,53 @@ def _check_entries(manifest: Mapping[str, Any]) -> None:
                 raise ValueError(f"{name} is {where.get(name)!r:.60}")
 
 
+def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
+    """A manifest as it is written, with its seal."""
+    return json.dumps({**manifest, SEAL: _seal(manifest)}, indent=1, ensure_ascii=False).encode()
+
+
+def _seal(manifest: Mapping[str, Any]) -> str:
+    """Checksum of all entries but the seal."""
+    plain: dict[str, Any] = json.loads(json.dumps(manifest, ensure_ascii=False))
+    return digest({name: value for name, value in plain.items() if name != SEAL})
+
+
 def gone(artifact: Artifact) -> list[str]:
     """Names of files of its identity that are not there; no content is read."""
     return [name for name in artifact.manifest["files"] if not (artifact.path / name).is_file()]
 
 
 def follows(artifact: Artifact) -> bool:
-    """Whether the identity in the manifest follows from its recipe and its hashes; no file is read.
+    """Whether the manifest has its seal, and its identity follows from its recipe and its hashes; no file is read.
 
-    The identity of an installed model is that of its original files, from where it was trained.
+    The identity of an installed model is that of its original files, from where it was trained. Of a manifest of an
+    older version, which has no seal, only the identity can be checked.
     """
-    hashes = (artifact.installed or artifact.manifest).get("files", {})
-    return bool(artifact.identity == digest([artifact.recipe, hashes]))
+    manifest = artifact.manifest
+    hashes = (artifact.installed or manifest).get("files", {})
+    whole = SEAL not in manifest or manifest[SEAL] == _seal(manifest)
+    return whole and bool(artifact.identity == digest([artifact.recipe, hashes]))
+
+
+def as_written(artifact: Artifact) -> Artifact:
+    """The artifact, whose manifest is as it was written: what it says beside the identity may be printed.
+
+    Raises:
+        InputError: it was changed.
+    """
+    if not follows(artifact):
+        raise InputError(
+            f"{artifact.path / MANIFEST} is not as it was written",
+            "the manifest that its stage, or 'skinkit models install', wrote",
+            "run 'skinkit run', which makes the artifact again; a model: train it again or install it with --replace",
+        )
+    return artifact
 
 
 def rehash(artifact: Artifact) -> list[str]:
     """Names of files whose content differs from the manifest's hashes, missing files included.
 
-    The manifest is among them if its identity does not follow from its recipe and hashes.
+    The manifest is among them if it was changed (:func:`follows`).
     """
     manifest = artifact.manifest
     bad = [] if follows(artifact) else [MANIFEST]

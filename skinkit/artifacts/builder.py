@@ -8,7 +8,6 @@ with a warning.
 from __future__ import annotations
 
 import contextlib
-import json
 import platform
 import shutil
 import time
@@ -29,6 +28,7 @@ from skinkit.artifacts.artifact import (
     Recipe,
     exists,
     follows,
+    manifest_bytes,
     open_artifact,
 )
 from skinkit.artifacts.files import digest, file_sha256, link_or_copy, put_in_place, write_atomic
@@ -493,7 +493,7 @@ class Builder:
             write_atomic(self.partial / row_dates.FILE, self._dates())
             beside = (*beside, row_dates.FILE)
         manifest = self._manifest(self._file_hashes(written.files), beside, info or {}, sources or {})
-        write_atomic(self.partial / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
+        write_atomic(self.partial / MANIFEST, manifest_bytes(manifest))
         put_in_place(self.partial, self.path)
         shutil.rmtree(self.path / _PARTS, ignore_errors=True)  # not before: a run killed before its end needs them
         self._done = True

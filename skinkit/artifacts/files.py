@@ -13,12 +13,12 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from skinkit.artifacts.locks import unheld
-from skinkit.errors import UNUSABLE, BusyError, InputError
+from skinkit.errors import UNUSABLE, BusyError, ConfigError, InputError
 
 TEMPORARY = re.compile(r"\..{0,64}\.[0-9a-f]{16}\.tmp", re.DOTALL)
 """Name of a file that is being written, or that a killed run left."""
@@ -89,7 +89,9 @@ def written_whole(path: Path, *, outside: bool = False) -> Iterator[IO[bytes]]:
 
     Raises:
         InputError: it cannot be written; an existing file is unchanged.
+        ConfigError: the file is one of :func:`keeping`.
     """
+    _refuse_kept(path)
     temporary = path
     try:
         if outside:
@@ -120,6 +122,34 @@ def written_whole(path: Path, *, outside: bool = False) -> Iterator[IO[bytes]]:
         if temporary != path:
             with contextlib.suppress(OSError):  # already renamed, or its disk is gone
                 temporary.unlink(missing_ok=True)
+
+
+_kept: set[Path] = set()
+
+
+@contextlib.contextmanager
+def keeping(paths: Collection[Path]) -> Iterator[None]:
+    """Meanwhile this process replaces none of these files, which somebody else wrote."""
+    added = {_place(path) for path in paths} - _kept
+    _kept.update(added)
+    try:
+        yield
+    finally:
+        _kept.difference_update(added)
+
+
+def _refuse_kept(path: Path) -> None:
+    if _kept and _place(path) in _kept:
+        raise ConfigError(
+            f"{path} is a file that skinkit did not write, or that was changed since",
+            "a new file, or one as skinkit wrote it",
+            "move or rename it, or name another folder; then run the same command again",
+        )
+
+
+def _place(path: Path) -> Path:
+    """Where a name is, whatever it is a link to."""
+    return path.parent.resolve() / path.name
 
 
 def _claimed(stream: IO[bytes], path: Path) -> bool:

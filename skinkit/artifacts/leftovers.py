@@ -1,8 +1,8 @@
 """What killed runs leave beside the artifacts, and its removal.
 
 ``NAME.previous`` beside a finished ``NAME``, ``NAME.installing``, ``.NAME.lock`` that nobody holds, and temporary
-files whose writer is gone. The kernel drops a lock with its holder, so what can be locked has no writer.
-``NAME.partial`` is no leftover here: the next run of its stage resumes it.
+files whose writer is gone, also those directly in the workspace's folder. The kernel drops a lock with its holder, so
+what can be locked has no writer. ``NAME.partial`` is no leftover here: the next run of its stage resumes it.
 """
 
 from __future__ import annotations
@@ -71,6 +71,8 @@ def _candidates(workspace: Path) -> Iterator[Path]:
     """What may be left over, by its name and place."""
     for place in _PLACES:
         yield from _below(workspace / place)
+    with contextlib.suppress(OSError):  # removed meanwhile, or closed to this user
+        yield from sorted(p for p in workspace.iterdir() if TEMPORARY.fullmatch(p.name) and _is_file(p))
 
 
 def _below(folder: Path) -> Iterator[Path]:
@@ -116,6 +118,10 @@ def refuse_links(artifact: Path) -> None:
 def is_own(name: str) -> bool:
     """Whether a file of this name is a lock or a temporary file of skinkit."""
     return TEMPORARY.fullmatch(name) is not None or (name.startswith(".") and name.endswith(ENDING))
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
 
 
 def _is_finished(artifact: Path) -> bool:

@@ -3,7 +3,8 @@
 Every option that names an output says so in its :class:`~skinkit.options.Help` (``writes``), and is checked here before
 the command begins. Refused (exit 2) are a folder that is not there (perhaps a share that is not mounted), places among
 the cohorts' files or the artifacts, and what skinkit did not write: a table of 'export' is known by its heading, a pack
-by its first member, a folder for files by the file :data:`MARK` in it, which says that what lies there may be replaced.
+by its first member, a folder for files by the file :data:`MARK` in it, which lists what skinkit wrote there, with
+hashes: a file that it does not list, or that was changed since, is never replaced.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ import contextlib
 import dataclasses
 import json
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from skinkit.artifacts.files import json_values, write_atomic
+from skinkit.artifacts.files import file_sha256, json_values, keeping, write_atomic
 from skinkit.commands import Context
 from skinkit.errors import ConfigError, SkinkitError
 from skinkit.options import Writes, options_of
@@ -24,8 +25,10 @@ from skinkit.workspace import Workspace, find_workspace, load_workspace
 
 C = TypeVar("C")
 MARK = ".skinkit-files"
-"""Name of the file that marks a folder as skinkit's to write in."""
-_MARK_TEXT = b"The files in this folder were written by skinkit, which replaces them when it is run again.\n"
+"""Name of the file that marks a folder as skinkit's to write in: ``files``, name -> SHA-256 of what it wrote. While a
+command writes, and after one that was killed, ``kept`` in its place lists the files of others; one of an older version
+has neither, and then all files are skinkit's."""
+_NOTE = "skinkit wrote the files listed here, and replaces them when it is run again, unless they were changed."
 _DESCRIPTION = "cohort.toml"
 _HEAD_BYTES = 4096
 
@@ -37,26 +40,29 @@ _HEAD_BYTES = 4096
 def checked_outputs(config: C, context: Context) -> Iterator[C]:
     """The ``Config`` of a command with its outputs checked; a folder for files is made and marked.
 
-    A folder that a failing command leaves empty is as it was before.
+    Meanwhile no file in it that skinkit did not write is replaced. A folder that a failing command leaves empty is as
+    it was before.
 
     Raises:
         ConfigError: as :func:`checked`.
     """
     marked: list[tuple[Path, bool]] = []
+    folders: list[Path] = []
     for option in options_of(type(config)):
         if option.help.writes and (value := getattr(config, option.name)):
             path = checked(option.flag, option.help.writes, value, context)
             config = dataclasses.replace(config, **{option.name: str(path)})  # type: ignore[type-var]
-            if option.help.writes == "folder" and not (path / MARK).is_file():
-                marked.append((path, path.exists()))
-    if marked:
+            if option.help.writes == "folder":
+                folders.append(path)
+                marked += [] if (path / MARK).is_file() else [(path, path.exists())]
+    if folders:
         with contextlib.suppress(SkinkitError):  # some commands need no workspace
             context.workspace()  # where it is private, so is what this process makes from now on
-    for path, _ in marked:
-        path.mkdir(exist_ok=True)
-        write_atomic(path / MARK, _MARK_TEXT)
     try:
-        yield config
+        with contextlib.ExitStack() as kept:
+            for path in folders:
+                kept.enter_context(_marked(path))
+            yield config
     except BaseException:
         for path, existed in marked:
             with contextlib.suppress(OSError):
@@ -65,6 +71,48 @@ def checked_outputs(config: C, context: Context) -> Iterator[C]:
                     if not existed:
                         path.rmdir()
         raise
+
+
+@contextlib.contextmanager
+def _marked(folder: Path) -> Iterator[None]:
+    """Mark a folder, keep the files of others in it, and list the rest when the command ends."""
+    folder.mkdir(exist_ok=True)
+    others = _others(folder)
+    write_atomic(folder / MARK, json.dumps({"note": _NOTE, "kept": sorted(others)}, ensure_ascii=False).encode())
+    try:
+        with keeping([folder / name for name in others]):
+            yield
+    except BaseException:
+        with contextlib.suppress(OSError, SkinkitError):  # the disk may be full, or gone
+            _list_own(folder, others)
+        raise
+    _list_own(folder, others)
+
+
+def _list_own(folder: Path, others: Collection[str]) -> None:
+    """Write into the mark of a folder what skinkit wrote there."""
+    own = {name: file_sha256(file) for name, file in _inside(folder).items() if name not in others}
+    write_atomic(folder / MARK, json.dumps({"note": _NOTE, "files": own}, ensure_ascii=False, indent=1).encode())
+
+
+def _others(folder: Path) -> set[str]:
+    """Files in a marked folder that skinkit did not write, or that were changed since."""
+    try:
+        mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        mark = {}
+    here = _inside(folder)
+    if isinstance(mark, dict) and isinstance(mark.get("kept"), list):
+        return {name for name in mark["kept"] if name in here}
+    if isinstance(mark, dict) and isinstance(own := mark.get("files"), dict):
+        return {name for name, file in here.items() if name not in own or file_sha256(file) != own[name]}
+    return set()
+
+
+def _inside(folder: Path) -> dict[str, Path]:
+    """Name -> file below a folder, without its mark."""
+    files = (file for file in folder.rglob("*") if file.is_file() and file.name != MARK)
+    return {file.relative_to(folder).as_posix(): file for file in files}
 
 
 def checked(flag: str, writes: Writes, value: str, context: Context) -> Path:

@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from skinkit.artifacts.artifact import exists, open_artifact
+from skinkit.artifacts.artifact import as_written, exists, open_artifact
 from skinkit.artifacts.files import file_sha256, write_atomic
 from skinkit.commands import Context
 from skinkit.errors import ConfigError, InputError, RefusedError, listed
@@ -173,7 +173,8 @@ def _present(workspace: Workspace, wanted: tuple[str, str, str]) -> tuple[list[R
 
     cohort, model, level = wanted
     for attempt in range(_ATTEMPTS):
-        cases, predictions = opened = [open_artifact(workspace.path(ref)) for ref in _read_by(cohort, model)]
+        opened = [as_written(open_artifact(workspace.path(ref))) for ref in _read_by(cohort, model)]
+        cases, predictions = opened
         try:
             rows = export_table.rows_of(cohort, cases, predictions, level)
         except InputError:

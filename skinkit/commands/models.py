@@ -1,15 +1,20 @@
 """models: transfer a trained model to a machine that only predicts, in one file.
 
     skinkit models list
-    skinkit models pack NAME --output FILE [--card FILE.toml]
+    skinkit models pack NAME --output FILE [--card FILE.toml] [--no-replay]
     skinkit models install FILE [--name NAME] [--sha256 HEX] [--replace]
     skinkit models verify [NAME or FILE]
     skinkit models export NAME --to onnx [--int8] [--output FILE] [--card FILE.toml]
 
 The file holds the classifier, the segmentation network of its masks, and all settings between photo and prediction; no
-photos and no ids of cases, lesions or patients. 'pack' prints its SHA-256: send it over another channel and pass it to
-'install' or 'verify', which read every byte. An installed model is frozen: never stale, never retrained. In a workspace
-without development cohorts the first installed model becomes the default of 'skinkit predict'.
+photos and no ids of cases, lesions or patients. Of a classifier that reads photos through a backbone it also holds
+replay features: what its last, linear step reads of at most --replay-cases training cases of each class (numbers of the
+backbone, and the encoded metadata where that step reads them), their classes and the model's answers, so that it can be
+adapted to other photos without forgetting these. --no-replay leaves them out.
+
+'pack' prints its SHA-256: send it over another channel and pass it to 'install' or 'verify', which read every byte. An
+installed model is frozen: never stale, never retrained. In a workspace without development cohorts the first installed
+model becomes the default of 'skinkit predict'.
 
 'export' writes a network of one photo, or of one photo and attributes, for programs without skinkit and torch: an ONNX
 file that answers calibrated probabilities of every task, malignancy and the call, as the mean over all folds. Its
@@ -28,6 +33,8 @@ into the pack, or the exported file, by --card:
     sources = ["photos: PAD-UFES-20, CC BY 4.0", "..."]
     [segmenter.training_data]
     sources = ["844 masks: ..., MIT"]
+    [replay_features]
+    licence = "CC BY 4.0, as the photos"
 """
 
 from __future__ import annotations
@@ -40,7 +47,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from skinkit.api import described_models
-from skinkit.artifacts.artifact import Artifact, exists, open_artifact
+from skinkit.artifacts.artifact import exists, open_artifact
 from skinkit.artifacts.files import write_atomic
 from skinkit.commands import Context
 from skinkit.commands._output import checked
@@ -75,6 +82,9 @@ class Config:
             metavar="FILE",
         ),
     ] = ""
+    replay: Annotated[bool, "pack: with replay features of training cases, to adapt the model later"] = True
+    replay_cases: Annotated[int, "pack: replay features of at most so many training cases of a class, a fold"] = 20
+    seed: Annotated[int, "pack: draws these cases"] = 0
     to: Annotated[Literal["", "onnx"], "export: the format"] = ""
     int8: Annotated[bool, "export: also write a smaller file whose weights are 8-bit integers"] = False
     photos: Annotated[int, "export: photos of the workspace that the files are compared on, at most"] = 100
@@ -91,6 +101,15 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     if config.card and config.action not in ("pack", "export"):
         found = f"--card {config.card} with 'skinkit models {config.action}'"
         raise ConfigError(found, "it with 'skinkit models pack' or 'export'", "leave it out")
+    plain = Config()
+    replay = [f"--{'' if config.replay else 'no-'}replay"] if config.replay != plain.replay else []
+    replay += [f"--replay-cases {config.replay_cases}"] if config.replay_cases != plain.replay_cases else []
+    replay += [f"--seed {config.seed}"] if config.seed != plain.seed else []
+    if replay and config.action != "pack":
+        found = f"{replay[0]} with 'skinkit models {config.action}'"
+        raise ConfigError(found, "it with 'skinkit models pack' alone", "leave it out")
+    if config.replay_cases < 1:
+        raise ConfigError(f"--replay-cases {config.replay_cases}", "1 or more", "give --no-replay for none")
     if (config.to or config.int8) and config.action != "export":
         found = f"--to or --int8 with 'skinkit models {config.action}'"
         raise ConfigError(found, "them with 'skinkit models export' alone", "leave them out")
@@ -106,6 +125,7 @@ def _list(config: Config, context: Context) -> dict[str, Any]:
         f"{row['name']:<{width}}  {row['kind']:<16} {row['task']:<9} {row['origin']:<9} {row['identity'][:12]}  "
         f"{row['mib']:.1f} MiB{'  (default)' if row['default'] else ''}"
         + (f"  (trained with the synthetic images {row['synthetic']})" if row["synthetic"] else "")
+        + (f"  (replay features of {row['replay_cases']} cases)" if row["replay_cases"] else "")
         + (f"  (has learnt nothing: {row['untrained']})" if row["untrained"] else "")
         for row in rows
     ]
@@ -116,11 +136,21 @@ def _pack(config: Config, context: Context) -> dict[str, Any]:
     output = checked("--output", "pack", config.output or f"{config.model}.skinkit", context)
     if output.exists() and not config.replace:
         raise RefusedError(f"{output} exists", "a new file", "give another --output, or --replace")
-    changed = _written_card(config.model, Path(config.card).expanduser()) if config.card else None
-    pack, sha256 = model_pack.write(context.workspace(), config.model, output, changed)
+    from skinkit.commands import _packing  # it loads pandas
+
+    workspace = context.workspace()
+    by_person = _by_person(Path(config.card).expanduser()) if config.card else None
+    cases = config.replay_cases if config.replay else 0
+    replayed = _packing.replay_of(
+        model_pack.trained(config.model, workspace), config.model, context, per_class=cases, seed=config.seed
+    )
+    changed = _packing.changes(config.model, replayed, by_person, config.card)
+    pack, sha256 = model_pack.write(workspace, config.model, output, changed)
     size = output.stat().st_size
-    lines = [f"{output}: {_parts(pack)}, {size / 2**20:.1f} MiB", f"sha256 {sha256}"]
-    return {**_answer(pack), "file": str(output), "bytes": size, "sha256": sha256, "text": as_lines(lines)}
+    lines = [f"{output}: {_parts(pack)}, {size / 2**20:.1f} MiB", replayed.sentence, f"sha256 {sha256}"]
+    about = {"file": str(output), "bytes": size, "sha256": sha256, "replay": replayed.rows or None}
+    about["replay_note"] = replayed.sentence
+    return {**_answer(pack), **about, "text": as_lines(lines)}
 
 
 def _export(config: Config, context: Context) -> dict[str, Any]:
@@ -154,20 +184,6 @@ def _by_person(file: Path) -> dict[str, Any]:
         raise InputError(f"--card {file}: {error.strerror}", "a TOML file", "check the path") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: {error}", "a valid UTF-8 TOML file", "correct the file") from None
-
-
-def _written_card(model: str, file: Path) -> model_pack.Changed:
-    """The card of the pack's model with what a person wrote, and of its segmenter with what stands under that name."""
-    from skinkit.reporting import model_card
-
-    written = _by_person(file)
-    of_segmenter = written.pop(model_pack.SEGMENTER, {})
-
-    def changed(part: str, artifact: Artifact) -> Mapping[str, bytes]:
-        of_part = written if artifact.path.name == model else of_segmenter
-        return model_card.filled(artifact.json(model_card.FILES[1]), of_part, str(file))
-
-    return changed
 
 
 def _install(config: Config, context: Context) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from skinkit.artifacts.artifact import MANIFEST, Artifact, open_artifact
+from skinkit.artifacts.artifact import MANIFEST, Artifact, as_written, open_artifact
 from skinkit.commands import Context
 from skinkit.commands.status import on_disk
 from skinkit.console import as_lines
@@ -31,7 +31,9 @@ class Config:
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
     """Show one artifact."""
-    artifact = _find(config.artifact, context)
+    from skinkit.learning import replay_features  # it loads numpy
+
+    artifact = as_written(_find(config.artifact, context))
     table = artifact.table()
     manifest = artifact.manifest
     answer: dict[str, Any] = {
@@ -43,6 +45,8 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         "info": manifest["info"],
         "columns": list(table.columns),
     }
+    replay = {folder: len(of) for folder, of in replay_features.of_artifact(artifact).items()}
+    answer |= {"replay_cases": replay} if replay else {}
     if config.row:
         ids = [c for c in ("image_id", "case_id", "lesion_id", "patient_id", "feature", "fold") if c in table]
         hit = table[(table[ids].astype(str) == config.row).any(axis=1)]
@@ -67,12 +71,18 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         *(f"input     {name} {identity[:16]}" for name, identity in artifact.recipe["inputs"].items()),
         f"counts    {counts}",
         *([f"note      {manifest['info']['note']}"] if "note" in manifest["info"] else []),
+        *([f"replay    {_replay_text(replay)}"] if replay else []),
         f"columns   {len(table.columns)}: {', '.join(list(table.columns)[:12])}"
         + (", ..." if len(table.columns) > 12 else ""),
         "",
         head[columns].to_string(index=False, max_colwidth=28),
     ]
     return {**answer, "text": "\n".join(lines)}
+
+
+def _replay_text(replay: Mapping[str, int]) -> str:
+    each = ", ".join(f"{folder} {n}" for folder, n in replay.items())
+    return f"features of {sum(replay.values())} training cases ({each})"
 
 
 def _find(name: str, context: Context) -> Artifact:

@@ -6,12 +6,13 @@ code is 5.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from skinkit.artifacts import file_names
-from skinkit.artifacts.artifact import open_artifact, rehash
+from skinkit.artifacts.artifact import SEAL, open_artifact, rehash
 from skinkit.artifacts.files import file_sha256
 from skinkit.commands import Context
 from skinkit.commands.status import on_disk
@@ -35,11 +36,18 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     refs = list(on_disk(workspace))
     with context.console.progress(len(refs), "verifying") as tick:
         changed = {}
+        without_seal = 0
         for ref in refs:
+            with contextlib.suppress(SkinkitError):
+                without_seal += SEAL not in open_artifact(workspace.path(ref)).manifest
             changed[str(ref)] = changed_files(workspace, ref, sources=config.sources)
             tick(failed=bool(changed[str(ref)]))
     fix = "remove the folder of a changed artifact and run 'skinkit run'; for a source, ingest again"
-    return verdict("artifacts", changed, fix)
+    answer = verdict("artifacts", changed, fix)
+    if without_seal:
+        older = f"{without_seal} were written by an older skinkit: their counts, notes and dates have no checksum"
+        answer["text"] = as_lines([answer["text"], older])
+    return {**answer, "without_seal": without_seal}
 
 
 def changed_files(workspace: Workspace, ref: Ref, *, sources: bool = False) -> list[str]:

@@ -4,9 +4,10 @@ A pack is a ZIP archive of uncompressed members: ``pack.json`` first, then the f
 Packing the same model twice gives the same bytes. A pack holds the classifier, its segmenter if it has one, and the
 settings of the stages between photo and prediction.
 
-A pack holds nothing that identifies people in the training data: no ids of cases, lesions or patients, and no curves or
-snapshots of training. In ``trained_on.parquet`` hashes of photos replace the names of cases and groups, so the leakage
-guard still recognises a training photo. The model keeps its identity, so predictions are the same on every machine.
+A pack names nobody of the training data: it holds no ids of cases, lesions or patients, and no curves or snapshots of
+training. In ``trained_on.parquet`` hashes of photos replace the names of cases and groups, so the leakage guard still
+recognises a training photo. What a head reads of some training cases is in it only where it was asked for
+(``skinkit.learning.replay_features``). The model keeps its identity, so predictions are the same on every machine.
 
 An installed model is frozen: it is never stale and never retrained. The stages before it use the settings it requires,
 whatever ``skinkit.toml`` says.
@@ -28,7 +29,15 @@ from pathlib import Path
 from typing import IO, Any
 
 from skinkit import __version__
-from skinkit.artifacts.artifact import MANIFEST, MANIFEST_VERSION, Artifact, exists, open_artifact, rehash
+from skinkit.artifacts.artifact import (
+    MANIFEST,
+    MANIFEST_VERSION,
+    Artifact,
+    exists,
+    manifest_bytes,
+    open_artifact,
+    rehash,
+)
 from skinkit.artifacts.files import digest, file_sha256, put_in_place, write_atomic, written_whole
 from skinkit.artifacts.leftovers import refuse_links
 from skinkit.artifacts.locks import lock
@@ -55,8 +64,8 @@ _LARGEST_PLAIN = 256 << 20
 _CHUNK = 1 << 20
 _BEGINNING = (1980, 1, 1, 0, 0, 0)
 _CHAIN = ("masks", "features", "fused")
-Changed = Callable[[str, Artifact], Mapping[str, bytes]]
-"""Part and its model -> file -> what it holds in the pack."""
+Changed = Callable[[str, Artifact], Mapping[str, bytes | None]]
+"""Part and its model -> file -> what it holds in the pack, where that is not what it holds here; None leaves it out."""
 Opens = Callable[[Artifact, str], object]
 """Opens a model of a task as predictions do; :class:`InputError` where a file of it is not what it should be."""
 
@@ -112,7 +121,8 @@ def write(workspace: Workspace, name: str, output: Path, changed: Changed | None
         workspace: where the model is.
         name: of the model.
         output: the file; written atomically.
-        changed: files that travel with another content than the model's own; only such as do not enter its identity.
+        changed: files that travel with another content than the model's own, beside it or not at all; only such as do
+            not enter its identity.
 
     Returns:
         The content of the pack, and the SHA-256 of the file.
@@ -135,7 +145,8 @@ def write(workspace: Workspace, name: str, output: Path, changed: Changed | None
     sources: dict[str, Path | bytes] = {}
     described = {}
     for part, (called, artifact) in parts.items():
-        own = {**_travelling(artifact), **(changed(part, artifact) if changed else {})}
+        others = changed(part, artifact) if changed else {}
+        own = {file: source for file, source in {**_travelling(artifact), **others}.items() if source is not None}
         sources |= {f"{part}/{file}": source for file, source in own.items()}
         described[part] = {"name": called, "manifest": _manifest(artifact, own)}
     for member in sources:
@@ -214,13 +225,12 @@ def _short(*parts: str) -> str:
 def _manifest(artifact: Artifact, travelling: Mapping[str, Path | bytes]) -> dict[str, Any]:
     """The manifest of the installed model; the hashes of the files as trained prove its identity."""
     manifest = artifact.manifest
-    beside = manifest.get("beside", {})
     hashes = {name: _sha256(source) for name, source in sorted(travelling.items())}
     trained = artifact.installed or manifest
     return {
         **{key: manifest[key] for key in ("manifest_version", "identity", "recipe_id", "recipe", "counts", "made")},
-        "files": {name: value for name, value in hashes.items() if name not in beside},
-        "beside": {name: value for name, value in hashes.items() if name in beside},
+        "files": {name: value for name, value in hashes.items() if name in manifest["files"]},
+        "beside": {name: value for name, value in hashes.items() if name not in manifest["files"]},
         "sources": {},
         "info": {"leakage_allowed": artifact.info.get("leakage_allowed")},
         "installed": {"files": dict(trained["files"])},
@@ -606,7 +616,7 @@ def _unpacked(path: Path, archive: zipfile.ZipFile, pack: Pack, part: str, marks
                 if match and match["part"] == part:
                     with written_whole(partial / match["file"]) as target, archive.open(member) as stream:
                         _copied(stream, target, listed, member)
-            write_atomic(partial / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
+            write_atomic(partial / MANIFEST, manifest_bytes(manifest))
             yield partial
         finally:
             shutil.rmtree(partial, ignore_errors=True)

@@ -17,9 +17,10 @@ import pandas as pd
 from skinkit.artifacts.artifact import Artifact
 from skinkit.artifacts.tables import read_table
 from skinkit.errors import ConfigError, InputError, RefusedError, listed
-from skinkit.learning import untrained
+from skinkit.learning import replay_features, untrained
 from skinkit.learning.embeddings import EmbeddingStore, embedding_store
 from skinkit.learning.pack import checked, refuse_other_task
+from skinkit.learning.penultimate import Penultimate
 from skinkit.learning.precision import Arithmetic
 from skinkit.learning.untrained import Untrained
 from skinkit.models import load_model, model_config, present_settings
@@ -369,10 +370,28 @@ def _check_networks(model: Classifier | Segmenter) -> None:
         return
     if model.reads_photos:
         model.embedder("cpu")
-    for fold in model.folds if model.is_network else ():
-        model.network(fold, "cpu")
+    for fold in model.folds:
+        network = model.network(fold, "cpu") if model.is_network else None
+        _check_replay(model, fold, network)
+    own = {model.folder(fold) for fold in model.folds}
+    for file in model.path.rglob(replay_features.FILE):
+        if file.parent not in own and MEMBERS not in file.relative_to(model.path).parts:
+            raise _unreadable(model.path, ValueError(f"{file.relative_to(model.path)} of no fold"))
     for member in model.members:
         _check_networks(member)
+
+
+def _check_replay(model: Classifier, fold: Fold, network: Network | None) -> None:
+    """Check that the replay features of a fold, if it has any, are what its head reads and answers."""
+    replay = replay_features.read(model.folder(fold))
+    if replay is None:
+        return
+    try:
+        if not model.reads_photos and network is None:
+            raise ValueError(f"{replay_features.FILE} of a model without a backbone")
+        replay.check(fold.fitted.predict if fold.fitted else Penultimate(network, len(model.classes.classes)).scores)
+    except _DAMAGE as error:
+        raise _unreadable(model.path, error) from None
 
 
 def _classifier(model: TrainedModel) -> Classifier:

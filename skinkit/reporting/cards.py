@@ -5,6 +5,7 @@ Pictures are small JPEG files. This module selects the statements; ``words`` has
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,9 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from skinkit.artifacts.file_names import as_text
 from skinkit.artifacts.tables import cell_text, records
+from skinkit.errors import CaseError
 from skinkit.images import decode, encode, pixels
 from skinkit.learning import untrained
 from skinkit.reporting import svg
@@ -158,24 +161,26 @@ def picture_item(lesion: Lesion, cohort: CohortEvidence) -> dict[str, Any]:
     """Input of :func:`draw_pictures`, as plain values."""
     root = cohort.cohort.root
     mask, heat = cell_text(lesion.mask.get("mask_file")), cell_text(lesion.explanation.get("heatmap_file"))
+    said = lesion.explanation
+    further = {view: cell_text(said.get(f"heatmap_{view}_file")) for view in lesion.further}
+    views = ("", *lesion.further)
+    attention = {view: cell_text(said.get(f"attention{view and '_' + view}_file")) for view in views}
     return {
         "key": f"{cohort.name}/{lesion.key}",
         "image": str(root / cell_text(lesion.case.get("image_path"))),
         "mask": str(cohort.artifacts["masks"].path / mask) if mask and not lesion.mask_failed else "",
         "mask_sha256": cohort.artifacts["masks"].sha256_of(mask) if mask else "",
-        "heat": str(cohort.artifacts["explanations"].path / heat) if heat else "",
+        "heat": _map_of(cohort, heat),
         "further": {view: str(root / cell_text(image.get("image_path"))) for view, image in lesion.further.items()},
-        "further_heat": {
-            view: str(cohort.artifacts["explanations"].path / cell_text(lesion.explanation[f"heatmap_{view}_file"]))
-            for view in lesion.further
-            if cell_text(lesion.explanation.get(f"heatmap_{view}_file"))
-        },
-        "attention": {
-            view: str(cohort.artifacts["explanations"].path / file)
-            for view in ("", *lesion.further)
-            if (file := cell_text(lesion.explanation.get(f"attention{view and '_' + view}_file")))
-        },
+        "further_heat": {view: _map_of(cohort, file) for view, file in further.items() if file},
+        "attention": {view: _map_of(cohort, file) for view, file in attention.items() if file},
     }
+
+
+def _map_of(cohort: CohortEvidence, file: str) -> tuple[str, str] | None:
+    """Path and SHA-256 of a map of the explanations; None where there is none."""
+    explanations = cohort.artifacts.get("explanations")
+    return (str(explanations.path / file), explanations.sha256_of(file)) if file and explanations else None
 
 
 def draw_pictures(item: Mapping[str, Any], *, image_px: int, small_px: int) -> dict[str, Any]:
@@ -201,13 +206,13 @@ def draw_pictures(item: Mapping[str, Any], *, image_px: int, small_px: int) -> d
     drawn = decode.read_mask(Path(item["mask"]), sha256=item["mask_sha256"]) if item["mask"] else None
     mask = encode.resize(drawn, size) if drawn is not None else None
 
-    def painted(file: str, rgb: np.ndarray, mask: np.ndarray | None = None) -> bytes | None:
-        return _jpeg(heatmap_overlay(rgb, _read_heat(file, rgb), mask)) if file else None
+    def painted(file: tuple[str, str] | None, rgb: np.ndarray, mask: np.ndarray | None = None) -> bytes | None:
+        return _jpeg(heatmap_overlay(rgb, _read_map(*file, rgb), mask)) if file else None
 
     further = {}
     for view, file in item["further"].items():
         seen = encode.shrunk(decode.decode(pixels.read_bytes(Path(file)))[0], small_px)
-        maps = {kind: item[of].get(view, "") for kind, of in (("heat", "further_heat"), ("attention", "attention"))}
+        maps = {kind: item[of].get(view) for kind, of in (("heat", "further_heat"), ("attention", "attention"))}
         warm = {kind: painted(there, seen) for kind, there in maps.items()}
         further[view] = {"photo": encode.jpeg_bytes(seen), **warm}
     return {
@@ -217,13 +222,20 @@ def draw_pictures(item: Mapping[str, Any], *, image_px: int, small_px: int) -> d
         "thumbnail": encode.jpeg_bytes(encode.shrunk(small, THUMBNAIL_PX), 80),
         "outline": _jpeg(overlay(small, mask)) if mask is not None and mask.any() else None,
         "heat": painted(item["heat"], small, mask),
-        "attention": painted(item["attention"].get("", ""), small, mask),
+        "attention": painted(item["attention"].get(""), small, mask),
     }
 
 
-def _read_heat(file: str, rgb: np.ndarray) -> np.ndarray:
-    """uint8 (h, w) heatmap at the size of a photo (h, w, 3)."""
-    grey, _ = decode.decode(pixels.read_bytes(Path(file)))
+def _read_map(file: str, sha256: str, rgb: np.ndarray) -> np.ndarray:
+    """uint8 (h, w) heatmap or attention at the size of a photo (h, w, 3).
+
+    Raises:
+        CaseError: it cannot be read, or is not the file that was written.
+    """
+    data = pixels.read_bytes(Path(file))
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise CaseError("heatmap_changed", f"{as_text(Path(file).name)} is not the file that was written")
+    grey, _ = decode.decode(data)
     return np.asarray(encode.resize(grey, (rgb.shape[1], rgb.shape[0]))[..., 0])
 
 

@@ -19,12 +19,15 @@ from skinkit import __version__
 from skinkit.artifacts.files import write_atomic
 from skinkit.errors import ConfigError, did_you_mean
 from skinkit.learning import untrained
+from skinkit.learning.replay_features import NOTE
 from skinkit.learning.trained import effective_prevalence
 from skinkit.models import Model, text_of
 from skinkit.schemas import MODEL
 
 FILES = ("model_card.md", "model_card.json")
 TO_WRITE = "to be written by a person"
+REPLAY = "replay_features"
+"""Part of the card of a model whose files hold some."""
 _SOURCES = "training_data.sources"
 _PARTS = ("train", "validation", "held_out")
 
@@ -130,6 +133,29 @@ def write(
     content = card(about, folds, trained_on, model)
     write_atomic(folder / FILES[1], json.dumps(content, ensure_ascii=False, indent=1, default=str).encode())
     write_atomic(folder / FILES[0], markdown(content).encode())
+
+
+def with_replay(card_content: Mapping[str, Any], of_folds: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+    """A card that says of which training cases the model's files hold replay features, or that no longer says so.
+
+    Args:
+        card_content: of :func:`card`.
+        of_folds: fold -> class -> cases; empty for none.
+    """
+    content = {part: of for part, of in card_content.items() if part != REPLAY}
+    if of_folds:
+        content[REPLAY] = {
+            "what": "what the last, linear step reads of some training cases, their classes and the model's answers, "
+            "to adapt it to other photos later; no photo and no id",
+            "note": NOTE,
+            "cases": [
+                {"fold": fold, "cases": sum(counts.values())}
+                | {"by class": ", ".join(f"{code} {n}" for code, n in counts.items() if n)}
+                for fold, counts in of_folds.items()
+            ],
+            "licence": (card_content.get(REPLAY) or {}).get("licence", TO_WRITE),
+        }
+    return content
 
 
 def filled(card_content: Mapping[str, Any], by_person: Mapping[str, Any], where: str) -> dict[str, bytes]:

@@ -736,19 +736,20 @@ class ReportContext:
         return lines
 
     def _curves(self, c: CohortEvidence) -> Iterator[Block]:
-        folder = c.artifacts["metrics"].path / "figures"
-        files = {path.stem: path for path in sorted(folder.glob("*.svg")) if path.stem not in _IN_A_TABLE}
+        metrics = c.artifacts["metrics"]
+        names = [Path(name) for name in metrics.manifest["files"] if name.startswith("figures/")]
+        files = {path.stem: path for path in names if path.suffix == ".svg" and path.stem not in _IN_A_TABLE}
         order = [*(n for n in _FIGURES if n in files), *(n for n in files if n not in _FIGURES)]
         for name in order:
             label = self.words("pair", name=c.name, value=self.words.code("figure", name))
             try:
-                text = files[name].read_text(encoding="utf-8")
+                text = metrics.data(files[name].as_posix()).decode("utf-8")
                 figure = svg.clean(text, f"{name}-{c.name}-", label=label, translate=self.words.in_figure)
             except (svg.UnsafeFigureError, UnicodeDecodeError) as error:
                 yield Block(render("note.html", self.words, text=self.words("pair", name=label, value=error)))
                 continue
             html = render("figure.html", self.words, title=label, text="", figure=figure, folded=name in _FOLDED)
-            yield Block(html, instead=self._too_large("the_figure", len(html), files[name]))
+            yield Block(html, instead=self._too_large("the_figure", len(html), metrics.path / files[name]))
 
     def _full_table(self, c: CohortEvidence) -> Iterator[Block]:
         assert c.metrics is not None

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from skinkit.artifacts.artifact import Artifact, exists, open_artifact
+from skinkit.artifacts.artifact import Artifact, as_written, exists, open_artifact
 from skinkit.artifacts.files import digest, write_atomic
 from skinkit.artifacts.tables import TABLE
 from skinkit.errors import ConfigError, InputError
@@ -266,10 +266,8 @@ def _context(
     from skinkit.reporting.words import Words
 
     workspace, others = job.workspace, _beside(config.model, job.workspace)
-    beside = [
-        (ref.name, CohortEvidence(workspace.cohort(ref.cohort), {"metrics": open_artifact(workspace.path(ref))}))
-        for ref in others
-    ]
+    scored = {ref: as_written(open_artifact(workspace.path(ref))) for ref in others}
+    beside = [(ref.name, CohortEvidence(workspace.cohort(ref.cohort), {"metrics": of})) for ref, of in scored.items()]
     return ReportContext(
         cohorts,
         model,

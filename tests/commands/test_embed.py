@@ -18,7 +18,8 @@ from skinkit.commands import Context, embed
 from skinkit.errors import ConfigError, InputError
 from skinkit.evaluation import feature_map
 from skinkit.learning import trained
-from skinkit.learning.features import _Penultimate, features
+from skinkit.learning.features import features
+from skinkit.learning.penultimate import Penultimate
 from skinkit.learning.scorer import Scorer
 from skinkit.workspace import Ref, Workspace
 
@@ -78,17 +79,19 @@ def test_features_are_what_the_last_layer_reads(workspace: Workspace) -> None:
 
 def test_several_passes_count_as_their_mean_and_other_ends_are_refused() -> None:
     class Passes(torch.nn.Module):
+        answers_in = "fp32"
+
         def __init__(self) -> None:
             super().__init__()
             self.output = torch.nn.Linear(2, 3)
 
         def answer(self, batch: Mapping[str, Any]) -> Any:
-            return self.output(torch.stack([batch["x"], batch["x"] + 2]))
+            return {"diagnosis": self.output(torch.stack([batch["x"], batch["x"] + 2])).mean(0)}
 
     x = torch.rand(5, 2)
-    torch.testing.assert_close(_Penultimate(Passes(), 3).answer({"x": x})["features"], x + 1)
+    torch.testing.assert_close(Penultimate(Passes(), 3).answer({"x": x})["features"], x + 1)
     with pytest.raises(InputError) as error:
-        _Penultimate(Passes(), 4)
+        Penultimate(Passes(), 4)
     assert "linear layer" in error.value.found
     assert "4 classes" in error.value.found
 

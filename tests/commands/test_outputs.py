@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from conftest import run_here
 from written_artifacts import make_workspace, write
 
 from skinkit.artifacts.files import write_atomic
@@ -229,6 +230,39 @@ def test_a_folder_is_written_to_again_and_again(workspace: Workspace, tmp_path: 
     assert main(["flow", "--cohort", "ward", "--out", str(older)]) == 2
     (older / MARK).touch()
     assert main(["flow", "--cohort", "ward", "--out", str(older)]) == 0
+
+
+def test_in_a_marked_folder_the_files_of_others_stay(workspace: Workspace, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    flow = ["flow", "--cohort", "ward", "--out", str(out)]
+    out.mkdir()
+    assert main(flow) == 0
+    (out / "notes.txt").write_text("mine", encoding="utf-8")
+    assert main(flow) == 0  # beside ours it disturbs nobody
+    ours = (out / "flow.csv").read_bytes()
+    (out / "flow.csv").write_text("corrected by hand", encoding="utf-8")
+    for _ in range(2):  # also after a command that failed
+        answer = run_here(*flow, "-w", workspace.root, "--json")
+        assert answer.returncode == 2
+        assert f"{out / 'flow.csv'} is a file that skinkit did not write" in json.loads(answer.stdout)["error"]["found"]
+        assert (out / "flow.csv").read_text("utf-8") == "corrected by hand"
+    (out / "flow.csv").rename(out / "corrected.csv")
+    assert main(flow) == 0
+    assert (out / "flow.csv").read_bytes() == ours
+    assert (out / "notes.txt").read_text("utf-8") == "mine"
+    assert (out / "corrected.csv").read_text("utf-8") == "corrected by hand"
+
+
+def test_what_a_killed_command_wrote_is_replaced(workspace: Workspace, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    flow = ["flow", "--cohort", "ward", "--out", str(out)]
+    assert main(flow) == 0
+    (out / MARK).write_text(json.dumps({"kept": ["notes.txt"]}), encoding="utf-8")  # as while a command writes
+    for name in ("flow.csv", "notes.txt"):
+        (out / name).write_text("half", encoding="utf-8")
+    assert main(flow) == 0
+    assert (out / "flow.csv").read_text("utf-8") != "half"
+    assert (out / "notes.txt").read_text("utf-8") == "half"
 
 
 def test_a_private_workspace_makes_private_outputs(workspace: Workspace, tmp_path: Path) -> None:

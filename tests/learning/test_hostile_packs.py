@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from conftest import run_here
 
-from skinkit.artifacts.artifact import open_artifact
+from skinkit.artifacts.artifact import manifest_bytes, open_artifact
 from skinkit.artifacts.files import digest
 
 pytestmark = pytest.mark.timeout(1800)
@@ -214,7 +214,7 @@ def test_what_was_changed_after_installing_is_refused_before_it_is_loaded(
     sha256 = hashlib.sha256(trees.read_bytes()).hexdigest()
     manifest["files"]["fold_0/lightgbm.txt"] = manifest["installed"]["files"]["fold_0/lightgbm.txt"] = sha256
     manifest["identity"] = digest([manifest["recipe"], manifest["installed"]["files"]])
-    (path / "manifest.json").write_text(json.dumps(manifest))
+    (path / "manifest.json").write_bytes(manifest_bytes(manifest))
     answer = run_here("predict", "-w", work, "-j", "1", "--json")
     assert answer.returncode == 4
     assert "not after it" in json.loads(answer.stdout)["error"]["found"]

@@ -596,6 +596,20 @@ def test_parts_that_are_absent_are_said_to_be(tmp_path: Path) -> None:
     assert "Usable photos 2" in text
 
 
+def test_a_figure_that_no_manifest_lists_is_not_shown(tmp_path: Path) -> None:
+    workspace = make(tmp_path, [Cohort("pad", "development", 12)])
+    figures = workspace.path(Ref("metrics", "pad", MODEL)) / "figures"
+    planted = (figures / "roc.svg").read_text("utf-8").replace("</svg>", "<text>planted</text></svg>")
+    (figures / "zz.svg").write_text(planted, encoding="utf-8")
+    page = report(workspace)["index.html"]
+    assert "planted" not in page
+    assert "恶性" in page  # as the figure beside it has
+    shutil.rmtree(workspace.path(Ref("report", name=RESEARCH)))
+    (figures / "roc.svg").write_text(planted, encoding="utf-8")
+    with pytest.raises(InputError, match=r"roc\.svg is not the file"):
+        report(workspace)
+
+
 def test_only_what_exists_is_needed(study: Workspace, tmp_path: Path) -> None:
     from skinkit.stages.report import Config, needs
 

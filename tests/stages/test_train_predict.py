@@ -15,7 +15,7 @@ import written_artifacts as written
 from conftest import run_here
 
 from skinkit.artifacts.artifact import Artifact, open_artifact, rehash
-from skinkit.artifacts.files import file_sha256
+from skinkit.artifacts.files import digest, file_sha256
 from skinkit.artifacts.tables import read_table
 from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.learning.fold_classifier import SPREAD
@@ -504,9 +504,10 @@ def test_a_model_older_than_an_option_is_not_refused(workspace: Workspace) -> No
     del about["settings"]["threads"]
     (path / "model.json").write_text(json.dumps(about))
     manifest = json.loads((path / "manifest.json").read_text())
-    del manifest["recipe"]["config"]["missing"]
+    del manifest["recipe"]["config"]["missing"], manifest["seal"]
     (part,) = (manifest[name] for name in ("files", "beside") if "model.json" in manifest.get(name, {}))
     part["model.json"] = file_sha256(path / "model.json")
+    manifest["identity"] = digest([manifest["recipe"], manifest["files"]])
     (path / "manifest.json").write_text(json.dumps(manifest))
     train(workspace)
     with pytest.raises(RefusedError) as error:
