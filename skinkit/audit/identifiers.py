@@ -26,6 +26,8 @@ from skinkit.privacy import permissions, pseudonyms
 from skinkit.schemas import EXPLANATIONS
 from skinkit.workspace import SETTINGS_FILE, UNFINISHED, Ref, Workspace
 
+NAMED = ("copy_of", "nearest")
+"""Columns of synthetic images that name a case of a cohort."""
 IDS = ("patient_id", "lesion_id", "case_id", "image_id", "accession", "group_id")
 PATHS = ("image_path", "truth_mask_path")
 FILES = ("mask_file", *EXPLANATIONS.files)
@@ -37,7 +39,7 @@ _TEXTS = (".json", ".jsonl", ".html", ".csv", ".tsv", ".txt", ".md", ".svg", ".l
 _LOGS = (".log",)
 _TOKEN = re.compile(r"""[^\s"'<>,;:=&()\[\]{}|]+""")
 _SHORTEST = 4
-_PHOTOS = ("composites", "corrupt", "gallery", "gap", "inbox", "localise", "replaced")
+_PHOTOS = ("composites", "corrupt", "excluded", "fidelity", "gallery", "gap", "inbox", "localise", "replaced")
 _EXPORTED = ("accession", "model_hash")
 
 STAYS = {
@@ -211,7 +213,7 @@ def _in_table(path: Path, name: str, sought: set[tuple[str, ...]]) -> Iterator[T
 
 
 def _of_column(column: str) -> str:
-    if column in (*IDS, "detail"):
+    if column in (*IDS, *NAMED, "detail"):
         return "ids"
     if column in (*PATHS, *FILES):
         return "file_names"
