@@ -7,6 +7,7 @@ images. Distances are those of torchmetrics, of our features in place of its Inc
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -191,7 +192,8 @@ def _compared(real: Floats, other: Floats) -> dict[str, float | None]:
 
     given = _Given.module(real.shape[1])
     a, b = (torch.from_numpy(values) for values in (real, other))
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Metric `Kernel Inception Distance` will save")
         torch.manual_seed(0)
         fid = FrechetInceptionDistance(feature=given)
         kid = KernelInceptionDistance(given, _SUBSETS, min(len(real), _LARGEST_SUBSET))
