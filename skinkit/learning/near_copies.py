@@ -34,12 +34,14 @@ from skinkit.workspace import Workspace
 CORRELATION = 0.97
 """Correlation of small pictures from which an image repeats a photo: of 1000 lesions of HAM10000 two reach it with
 another lesion, and of 300 planted copies all that are exact, mirrored, JPEG of quality 75, or cropped to 95 %."""
-_SIMILAR_CORRELATION, _SIMILAR_COSINE = 0.94, 0.8
+_SIMILAR_CORRELATION, _SIMILAR_COSINE = 0.94, 0.9
 """From which a pair is aligned."""
 _CALIBRATED = 200
 """Training photos of a fold that are compared with the others, at most."""
 _SIDE_PX = 16
 _CROP = 0.95
+_VERSIONS = 6
+"""Whole picture and crops."""
 _CHUNK_VALUES = 16_000_000
 _FLAT = 1e-3
 
@@ -127,7 +129,9 @@ class Pictures:
             (rows["cohort"].astype(str) + "/" + rows["case_id"].astype(str)).tolist(),
             rows["group_id"].fillna("").to_numpy(dtype=str),
             np.array(small, dtype=np.float32).reshape(shape),
-            _unit(np.array(versions, dtype=np.float32).reshape(-1, *shape[1:])).reshape(len(keys), -1, 768),
+            _unit(np.array(versions, dtype=np.float32).reshape(-1, *shape[1:])).reshape(
+                len(keys), _VERSIONS, 3 * _SIDE_PX**2
+            ),
             vectors,
             why_not,
         )

@@ -259,6 +259,11 @@ def _say(config: Config, job: Job, info: Mapping[str, Any], rows: Sequence[Mappi
                 f"  fold {fold}: of {of['n']} training photos the same rule calls {of['copies']} "
                 f"({of['copies'] / of['n']:.1%}) copies of a photo of another lesion"
             )
+        if of["photos_not_here"]:
+            say.warn(
+                f"fold {fold}: {of['photos_not_here']} training photos are not here or cannot be read: copies of these "
+                "were looked for by hash alone. Restore them, remove these images and make them again"
+            )
         if of["n"] and of["above_cosine"] > 0.005 * of["n"]:
             say.warn(
                 f"fold {fold}: {of['above_cosine']} of {of['n']} training photos have a cosine above "
@@ -433,7 +438,7 @@ class _Filters:
         self._learnt: pd.DataFrame = learnt[learnt["fold"] == fold]
         self._photos: Squares = Squares(job.workspace, generator.config.side_px, self._files, job.console)
         self._of_photos: Pictures | None = None
-        self.calibration: dict[str, Any] = {"n": 0, "copies": 0, "above_cosine": 0, "why_not": ""}
+        self.calibration: dict[str, Any] = {"n": 0, "copies": 0, "above_cosine": 0, "why_not": "", "photos_not_here": 0}
 
     def outcomes(self, keys: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], dict[str, Any]]:
         """Key -> status, reason, detail, and what they follow from."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,15 @@ def test_a_judge_of_another_split_or_of_synthetic_images_is_refused(workspace: W
 def test_impossible_settings_are_refused(workspace: Workspace, options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         images(workspace, per_class=1, **options)
+
+
+def test_photos_that_are_not_here_any_more_are_said_to_be_unchecked(workspace: Workspace) -> None:
+    shutil.rmtree(workspace.root / "clinic")
+    made, said = images(workspace, per_class=1)
+    of_photos = made.info["filters"]["photos_of_different_lesions"]
+    assert all(of["photos"] == 0 and of["photos_not_here"] > 0 for of in of_photos.values())
+    assert "training photos are not here or cannot be read" in said
+    assert made.table()["correlation"].isna().all()
 
 
 def test_the_weights_of_each_image_are_named(workspace: Workspace) -> None:
