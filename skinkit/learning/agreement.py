@@ -64,7 +64,8 @@ def _check(model: Upstream, generator: TrainedGenerator) -> None:
             f"{listed(generator.classes.classes)}, the classes of {generator.name}",
             "name another classifier, or train one with the same --classes",
         )
-    if judge.measures or judge.members or any(fold.encoder.attributes for fold in judge.folds) or not judge.uses_device:
+    tables = "attributes" in judge.model_class.READS and any(fold.encoder.attributes for fold in judge.folds)
+    if tables or judge.measures or judge.members or not judge.uses_device:
         raise ConfigError(
             f"{named}, which reads more than a photo",
             "a classifier that reads the photo alone: of a synthetic image nothing else is known",

@@ -245,7 +245,7 @@ def _small(rgb: Array, box: tuple[float, float, float, float]) -> Floats:
 
 def _unit(small: Floats) -> Floats:
     """(n, 768) small pictures without the mean of each channel, of unit length; zeros where all is of one colour."""
-    rest = (small - small.mean(axis=(1, 2), keepdims=True)).reshape(len(small), -1)
+    rest = (small - small.mean(axis=(1, 2), keepdims=True)).reshape(len(small), 3 * _SIDE_PX**2)
     length = np.linalg.norm(rest, axis=1, keepdims=True)
     out: Floats = np.where(length > _FLAT, rest / np.maximum(length, _FLAT), 0)
     return out
