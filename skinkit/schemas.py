@@ -259,7 +259,7 @@ SIGNATURE_TESTS = Schema(
 
 SYNTHETIC = Schema(
     "synthetic",
-    1,
+    2,
     ("image_id",),
     _columns(
         ("image_id", "string", "one image; begins with synthetic-"),
@@ -268,13 +268,18 @@ SYNTHETIC = Schema(
         ("seed", "int", "where its random numbers come from"),
         ("parent", "string", "the generator"),
         ("parent_identity", "string", "identity of that model"),
+        ("weights_sha256", "string", "hash of what the fold of the generator has learnt"),
         ("licence", "string", "licences of the photos the generator has learnt from"),
-        ("image_file", "string", "PNG; its text chunks hold the columns before this one"),
+        ("image_file", "string", "PNG, in excluded/ where the image is; its text chunks hold the columns before this"),
         ("image_sha256", "string", "hash of that file"),
         ("pixel_sha256", "string", "hash of the pixels and their size"),
         ("dhash", "string", "difference hashes of the image"),
         ("side_px", "int", "side of the square"),
         ("copy_of", "string", "cohort/case of a training photo of its fold that it repeats, or null"),
+        ("nearest", "string", "cohort/case of the training photo of its fold that is most like it"),
+        ("cosine", "float", "largest cosine to such a photo, in features of a frozen network; null without any"),
+        ("correlation", "float", "largest correlation with such a photo, both 16 px wide"),
+        ("agreement", "float", "probability that the classifier of --agree gives its class; null without one"),
     )
     + OUTCOME,
     files=("image_file",),

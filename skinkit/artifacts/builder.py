@@ -274,6 +274,15 @@ class Builder:
         self._forget([key for key in todo if key in partial])
         return todo
 
+    def leave_out(self, keys: Iterable[tuple[Any, ...]]) -> None:
+        """Take planned rows back that turn out not to be needed; what was kept of them goes too."""
+        for key in keys:
+            del self._fingerprints[key]
+            if self._stored.pop(key, None) is not None:
+                self.counts.kept -= 1
+                if self._recalled is not None:
+                    del self._recalled[key]
+
     def _take_over(self, key: tuple[Any, ...], row: OldRow, folder: Path) -> None:
         """Keep a row of an earlier run whose files lie in this folder, as they were written."""
         if folder != self.partial:

@@ -50,7 +50,7 @@ _ON_SHEET = 40
 _VERSION = 2
 """Of the embeddings and alignments; other ones are kept elsewhere."""
 _ALIGNED = f"aligned-{_VERSION}.json"
-_SMALLEST_PX = 64
+SMALLEST_PX = 64
 """Shorter side below which a photo is compared by its hash alone."""
 
 Key = tuple[str, str | None]
@@ -165,7 +165,7 @@ class Photos:
             read = [
                 (pixels, rgb)
                 for cohort, pixels in keys[begin : begin + _BATCH]
-                if pixels and (rgb := self.read(cohort, pixels)) is not None and min(rgb.shape[:2]) >= _SMALLEST_PX
+                if pixels and (rgb := self.read(cohort, pixels)) is not None and min(rgb.shape[:2]) >= SMALLEST_PX
             ]
             for _ in keys[begin : begin + _BATCH]:
                 tick()

@@ -26,6 +26,8 @@ from skinkit.privacy import permissions, pseudonyms
 from skinkit.schemas import EXPLANATIONS
 from skinkit.workspace import SETTINGS_FILE, UNFINISHED, Ref, Workspace
 
+NAMED = ("copy_of", "nearest")
+"""Columns of synthetic images that name a case of a cohort."""
 IDS = ("patient_id", "lesion_id", "case_id", "image_id", "accession", "group_id")
 PATHS = ("image_path", "truth_mask_path")
 FILES = ("mask_file", *EXPLANATIONS.files)
@@ -216,7 +218,7 @@ def _in_table(path: Path, name: str, sought: set[tuple[str, ...]]) -> Iterator[T
 
 
 def _of_column(column: str) -> str:
-    if column in (*IDS, "detail"):
+    if column in (*IDS, *NAMED, "detail"):
         return "ids"
     if column in (*PATHS, *FILES):
         return "file_names"

@@ -140,6 +140,34 @@ def synthetic_sheet(images: Sequence[npt.NDArray[np.uint8]], title: str) -> byte
     return png_bytes(np.asarray(sheet), {"Title": title, "synthetic": "yes: not photos"})
 
 
+def nearest_sheet(pairs: Sequence[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], str]], title: str) -> bytes:
+    """Synthetic images, each beside the photo that is nearest to it, as PNG; in each stands what it is.
+
+    Args:
+        pairs: image and photo, (side, side, 3), and what is written below them.
+        title: above them.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    from skinkit.images.encode import png_bytes, resize
+
+    tile, margin, gap, across = 150, 8, 18, min(3, len(pairs))
+    down, font, small = -(-len(pairs) // across), ImageFont.load_default(size=15), ImageFont.load_default(size=12)
+    wide, high = 2 * tile + margin + gap, tile + 28
+    sheet = Image.new("RGB", (max(across * wide, int(font.getlength(title))) + margin, down * high + 40), "white")
+    pen = ImageDraw.Draw(sheet)
+    pen.text((margin, 10), title, fill="black", font=font)
+    for place, (image, photo, text) in enumerate(pairs):
+        left, top = margin + place % across * wide, 40 + place // across * high
+        for k, (rgb, word) in enumerate(((image, "synthetic"), (photo, "photo"))):
+            x = left + k * (tile + margin)
+            sheet.paste(Image.fromarray(resize(rgb, (tile, tile))), (x, top))
+            where = (x + tile // 2, top + tile - 4)
+            pen.text(where, word, fill="white", font=small, anchor="mb", stroke_width=2, stroke_fill="black")
+        pen.text((left, top + tile + 5), text, fill="black", font=small)
+    return png_bytes(np.asarray(sheet), {"Title": title})
+
+
 def paired_sheet(pairs: Sequence[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], str]]) -> bytes:
     """Pairs of photographs side by side, two pairs in a row, as PNG.
 

@@ -16,7 +16,7 @@ import pandas as pd
 from skinkit.artifacts.artifact import Artifact
 from skinkit.artifacts.tables import read_table
 from skinkit.audit.leakage import Photos
-from skinkit.errors import ConfigError, RefusedError
+from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.learning import upstream
 from skinkit.learning.pack import checked
 from skinkit.learning.rows import DevelopmentRows
@@ -66,14 +66,21 @@ class SyntheticImages:
 
     @staticmethod
     def opened(artifact: Artifact, name: str, folds: Sequence[int]) -> SyntheticImages:
-        """The images of these folds, after every file of the artifact was hashed again.
+        """The images of these folds that are not excluded, after every file of the artifact was hashed again.
 
         Raises:
+            InputError: there is none.
             RefusedError: a file of it is missing or is not what was written.
         """
         fix = f"remove {artifact.path}, then run 'skinkit synthesise' with the options that it was made with"
         images = as_photos(checked(artifact, "the images that were written", fix).table(), name)
-        images = images[images["fold"].isin(folds)].reset_index(drop=True)
+        images = images[images["fold"].isin(folds) & (images["status"] == OK)].reset_index(drop=True)
+        if images.empty:
+            raise InputError(
+                f"none of the synthetic images {name} of these folds is usable: {len(artifact.table())} were excluded",
+                "at least one",
+                f"see 'skinkit show synthetic/{name}', and train its generator otherwise",
+            )
         learnt = learnt_by(artifact.path)
         learnt = learnt.loc[learnt["fold"].isin(folds), list(TRAINED_ON.names)]
         learnt = learnt.assign(part=LEARNT_BEFORE).reset_index(drop=True)

@@ -7,12 +7,15 @@ learnt from. 'skinkit train --synthetic NAME' takes the images as training rows 
     skinkit synthesise --model NAME                        every class as frequent as the largest one
     skinkit synthesise --model NAME --per-class 100
     skinkit synthesise --model NAME --budget MEL=200,SCC=50 --per-class 0
+    skinkit synthesise --model NAME --agree CLASSIFIER --report
 
 With --per-class balance, in each fold a class gets as many images as it lacks to the largest class among the fold's
 training photos, but at most --cap for each photo of its own: more would repeat the few photos there are. --budget
 names the number of single classes. More images are added to those that are there; another --seed makes all anew.
 
-Images that repeat a training photo are counted: copy_of names it.
+Images that repeat a training photo of their fold are excluded (--keep-copies counts them alone), and with --agree those
+in which a classifier of the same folds does not see their class. Others are made in their place, at most --attempts
+for each image asked for. --report measures the images and shows them beside the nearest photos, in 'fidelity'.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from skinkit.artifacts.artifact import Artifact
 from skinkit.artifacts.files import digest, link_or_copy, write_atomic
 from skinkit.errors import ConfigError, InputError, did_you_mean, listed
 from skinkit.options import MODEL, Help
-from skinkit.schemas import SYNTHETIC, SYNTHETIC_COHORT
+from skinkit.schemas import EXCLUDED, OK, SYNTHETIC
 from skinkit.stages import Job
 from skinkit.workspace import Ref, Workspace, check_name
 
@@ -34,15 +37,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
+    import pandas as pd
 
     from skinkit.artifacts.builder import Builder
+    from skinkit.learning.agreement import Judge
+    from skinkit.learning.near_copies import Pictures, Squares
     from skinkit.learning.trained import TrainedGenerator
 
-VERSION = 2
+VERSION = 3
 SCHEMA = SYNTHETIC
 BALANCE = "balance"
 _ON_SHEET = 24
 _LICENCE_UNKNOWN = "not stated"
+REPEATS, DISAGREES = "repeats_photo", "disagrees"
+"""Reasons of images that are excluded."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +69,28 @@ class Config:
         tuple[str, ...], Help("images of one class in each fold, repeatable; before --per-class", metavar="CLASS=N")
     ] = ()
     cap: Annotated[int, "balance: at most so many images for each training photo of the class"] = 10
+    agree: Annotated[
+        str,
+        Help(
+            "trained classifier of the same folds, by which an image has to have its class", metavar="NAME",
+            if_given=True,
+        ),
+    ] = ""  # fmt: skip
+    agreement: Annotated[float, Help("with --agree: least probability of that class", if_given=True)] = 0.5
+    copy_cosine: Annotated[float, "cosine to a training photo above which an image repeats it"] = 0.95
+    keep_copies: Annotated[bool, "keep images that repeat a training photo; they are counted all the same"] = False
+    attempts: Annotated[int, "images made at most for each image asked for, where some are excluded"] = 3
     seed: Annotated[int, "the seed of each image follows from it, fold, class and number"] = 0
     batch: Annotated[int, Help("images made at once", identity=False, rare=True)] = 16
+    report: Annotated[
+        bool, Help("measure the images, and write a page with them beside the nearest photos", identity=False)
+    ] = False
+    report_backbone: Annotated[
+        str, Help("with --report: frozen network that measures; without its weights Lite0", identity=False, rare=True)
+    ] = "mobilenet_v2"
+    report_weights: Annotated[
+        str, Help("its weights: a file or a public name", metavar="PATH", identity=False, rare=True)
+    ] = ""
 
 
 def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:
@@ -90,6 +118,13 @@ def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:
         raise ConfigError(f"--per-class {config.per_class:g}", "a whole number of at least 0", "correct it")
     if config.cap < 1 or config.batch < 1:
         raise ConfigError(f"--cap {config.cap}, --batch {config.batch}", "1 or more each", "correct it")
+    if config.attempts < 1:
+        raise ConfigError(f"--attempts {config.attempts}", "1 or more", "correct it")
+    if not (0 < config.agreement <= 1 and 0 < config.copy_cosine <= 1):
+        found = f"--agreement {config.agreement:g}, --copy-cosine {config.copy_cosine:g}"
+        raise ConfigError(found, "above 0 and at most 1 each", "correct it")
+    if config.agreement != Config.agreement and not config.agree:
+        raise ConfigError(f"--agreement {config.agreement:g} without --agree", "a classifier", "give --agree NAME")
     _budget(config)
     return replace(config, model=config.model or target.name)
 
@@ -106,58 +141,138 @@ def _budget(config: Config) -> dict[str, int]:
 
 
 def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
-    """The generator."""
-    return {"model": Ref("models", name=config.model)}
+    """The generator, and the classifier that judges its images."""
+    judge = {"agree": Ref("models", name=config.agree)} if config.agree else {}
+    return {"model": Ref("models", name=config.model), **judge}
 
 
 def run(config: Config, job: Job) -> Artifact:
-    """Let every fold of the generator write its images."""
+    """Let every fold of the generator write its images, and exclude what repeats a photo or does not show its class."""
     from skinkit.learning.precision import pick_device
     from skinkit.learning.synthetic import LEARNT_FILE, PARENT
     from skinkit.learning.trained import open_generator
 
     generator = open_generator(job.inputs["model"], config.model)
-    wanted = _wanted(config, generator)
+    asked = _asked(config, generator)
     device = pick_device(job.device)
     about = {
         "parent": config.model,
         "parent_identity": generator.identity,
         "licence": _licence(generator.about),
     }
+    candidates = _candidates(config, generator, asked, _weights(job.inputs["model"], generator))
     with job.build() as build:
         made_from = [SCHEMA.kind, SCHEMA.version, VERSION, about]
-        new = set(build.plan({(one["image_id"],): digest([*made_from, *one.values()])[:32] for one in wanted}))
-        todo = [one for one in wanted if (one["image_id"],) in new]
-        with job.console.progress(len(todo), "synthesising") as tick:
-            for fold in sorted({one["fold"] for one in todo}):
-                of_fold = [one for one in todo if one["fold"] == fold]
-                for row in _written(generator, fold, of_fold, about, config, device, build.partial):
-                    build.add(row)
-                    tick()
-        outcomes = _copies(build, job)
-        rows = [dict(row) for row in build.rows.values()]
+        every = [one for of_class in candidates.values() for one in of_class]
+        new = set(build.plan({(one["image_id"],): digest([*made_from, *one.values()])[:32] for one in every}))
+        judge = _judge(config, job, generator, device)
+        outcomes: dict[tuple[Any, ...], dict[str, Any]] = {}
+        measured = {}
+        for fold in sorted(generator.class_counts):
+            filters = _Filters(config, job, generator, fold, judge, build)
+            of_fold = {code: of for (number, code), of in candidates.items() if number == fold}
+            outcomes |= _filled(of_fold, asked[fold], new, filters, _Writer(generator, fold, about, config, device))
+            measured[str(fold)] = filters.calibration
+        build.leave_out([key for one in every if (key := (one["image_id"],)) not in outcomes])
+        _apart(build, outcomes)
+        rows = [{**row, **outcomes[key]} for key, row in build.rows.items()]
+        kept = [row for row in rows if row["status"] == OK]
         link_or_copy(job.inputs["model"].path / LEARNT_FILE, build.partial / LEARNT_FILE)
         parent = {"name": config.model, "identity": generator.identity, "licence": about["licence"]}
         parent |= {name: generator.about[name] for name in ("model", "split", "classes", "leakage_allowed")}
         write_atomic(build.partial / PARENT, json.dumps(parent, indent=1, ensure_ascii=False).encode())
-        sheets = _contact_sheets(rows, config.model, build.partial)
-        n = len(rows)
-        copies = sum(value["copy_of"] is not None for value in outcomes.values())
-        if copies:
-            job.console.warn(f"{copies} of {n} images ({copies / n:.1%}) repeat a training photo; copy_of names it")
-        counts = {str(fold): dict.fromkeys(generator.classes.classes, 0) for fold in generator.class_counts}
-        for row in rows:
-            counts[str(row["fold"])][row["class"]] += 1
+        sheets = _contact_sheets(kept, config.model, build.partial)
         info = {
             "note": f"synthetic images written by {config.model}, no photos: training rows of their fold alone",
             "synthetic": True,
             **about,
             "classes": generator.classes.as_dict(),
-            "images": counts,
-            "copies": copies,
+            "asked": {str(fold): dict(of) for fold, of in asked.items()},
+            "images": _counts(asked, kept),
+            "excluded": {
+                reason: _counts(asked, [row for row in rows if row["reason"] == reason])
+                for reason in (REPEATS, DISAGREES)
+            },
+            "copies": sum(row["copy_of"] is not None for row in rows),
+            "filters": {
+                "copy_cosine": config.copy_cosine,
+                "photos_of_different_lesions": measured,
+                "agree": config.agree or None,
+                "agreement": config.agreement if config.agree else None,
+            },
             "sheets": sheets,
         }
+        _say(config, job, info, rows)
         return build.finish(info=info, beside=sheets, outcomes=outcomes)
+
+
+def audit(config: Config, job: Job) -> None:
+    """``--report``: write the page beside the artifact, which stays as it is, even if that is up to date."""
+    if not config.report:
+        return
+    from skinkit.artifacts.artifact import open_artifact
+    from skinkit.learning.fidelity import Reader
+    from skinkit.learning.precision import pick_device
+    from skinkit.reporting.fidelity import write_page
+
+    reader = Reader.of(config.report_backbone, config.report_weights, pick_device(job.device))
+    images = open_artifact(job.workspace.path(job.target))
+    written = write_page(images, job.target.name, job.workspace, reader, config.copy_cosine, job.console)
+    job.console.info(f"{job.target}: {written.files['html']}")
+
+
+def _counts(asked: Mapping[int, Mapping[str, int]], rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """Fold -> class -> how many of the rows."""
+    counts = {str(fold): dict.fromkeys(of, 0) for fold, of in asked.items()}
+    for row in rows:
+        counts[str(row["fold"])][row["class"]] += 1
+    return counts
+
+
+def _say(config: Config, job: Job, info: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    """How many images were kept, excluded and are lacking, by fold and class, and what the rule for copies is worth."""
+    say, n, excluded = job.console, len(rows), info["excluded"]
+    for fold, of in info["images"].items():
+        parts = [
+            f"{code} {kept} of {info['asked'][fold][code]}"
+            + "".join(
+                f", {excluded[reason][fold][code]} {words}"
+                for reason, words in ((REPEATS, "repeat a photo"), (DISAGREES, "disagree"))
+                if excluded[reason][fold][code]
+            )
+            for code, kept in of.items()
+            if info["asked"][fold][code]
+        ]
+        say.info(f"  fold {fold}: {'; '.join(parts)}")
+        lacking = {code: info["asked"][fold][code] - kept for code, kept in of.items()}
+        if any(lacking.values()):
+            said = ", ".join(f"{code} {number}" for code, number in lacking.items() if number)
+            say.warn(
+                f"fold {fold} lacks images after {config.attempts} attempts for each: {said}. More --attempts may "
+                "help; a generator that mostly repeats photos, or misses its classes, has to be trained otherwise"
+            )
+    for fold, of in info["filters"]["photos_of_different_lesions"].items():
+        if of["why_not"]:
+            say.info(f"  fold {fold}: no cosine in features: {of['why_not']}; pictures were correlated alone")
+        if of["n"]:
+            say.info(
+                f"  fold {fold}: of {of['n']} training photos the same rule calls {of['copies']} "
+                f"({of['copies'] / of['n']:.1%}) copies of a photo of another lesion"
+            )
+        if of["photos_not_here"]:
+            say.warn(
+                f"fold {fold}: {of['photos_not_here']} training photos are not here or cannot be read: copies of these "
+                "were looked for by hash alone. Restore them, remove these images and make them again"
+            )
+        if of["n"] and of["above_cosine"] > 0.005 * of["n"]:
+            say.warn(
+                f"fold {fold}: {of['above_cosine']} of {of['n']} training photos have a cosine above "
+                f"{config.copy_cosine:g} to a photo of another lesion, so that says little of a copy; 99.5 % lie below "
+                f"{of['cosine_995']}: give --copy-cosine that"
+            )
+    if info["copies"]:
+        what = "kept, as --keep-copies says" if config.keep_copies else "excluded"
+        say.warn(f"{info['copies']} of {n} images ({info['copies'] / n:.1%}) repeat a training photo; {what}: copy_of")
 
 
 def _licence(about: Mapping[str, Any]) -> str:
@@ -166,66 +281,248 @@ def _licence(about: Mapping[str, Any]) -> str:
     return "; ".join(f"derived from {name}: {text or _LICENCE_UNKNOWN}" for name, text in licences.items())
 
 
-def _wanted(config: Config, generator: TrainedGenerator) -> list[dict[str, Any]]:
-    """Id, fold, class and seed of every image.
+def _weights(model: Artifact, generator: TrainedGenerator) -> dict[int, str]:
+    """Fold -> SHA-256 of the weights it has learnt; of several files, of their hashes."""
+    from skinkit.learning.trained import FOLD
+
+    out = {}
+    for fold in generator.class_counts:
+        files = {file: sha for file, sha in model.manifest["files"].items() if file.startswith(f"{FOLD.format(fold)}/")}
+        weights = {file: sha for file, sha in files.items() if file.endswith(".safetensors")} or files
+        out[fold] = next(iter(weights.values())) if len(weights) == 1 else digest(sorted(weights.items()))
+    return out
+
+
+def _asked(config: Config, generator: TrainedGenerator) -> dict[int, dict[str, int]]:
+    """Fold -> class -> images that are asked for.
 
     Raises:
         ConfigError: a class that the generator does not know.
         InputError: no image at all, or images of a class that a fold has no photo of.
     """
-    from skinkit.learning.schedule import seed_at
-
-    codes, asked = generator.classes.classes, _budget(config)
-    for code in asked:
+    codes, budget = generator.classes.classes, _budget(config)
+    for code in budget:
         if code not in codes:
-            raise ConfigError(f"--budget {code}={asked[code]}", did_you_mean(code, codes), "name a class of the model")
-    wanted = []
+            raise ConfigError(f"--budget {code}={budget[code]}", did_you_mean(code, codes), "name a class of the model")
+    asked: dict[int, dict[str, int]] = {}
     for fold, counts in sorted(generator.class_counts.items()):
-        for label, code in enumerate(codes):
-            photos, number = counts[code], asked.get(code, config.per_class)
+        for code in codes:
+            photos, number = counts[code], budget.get(code, config.per_class)
             if number == BALANCE:
                 number = min(max(counts.values()) - photos, config.cap * photos)
-            if number and not photos and code in asked:
+            if number and not photos and code in budget:
                 raise InputError(
                     f"--budget {code}={number}, of which fold {fold} of {config.model} has no training photo",
                     "a class that every fold has learnt",
                     "leave it out, or train the generator on more cases",
                 )
-            wanted += [
-                {
-                    "image_id": f"synthetic-{fold}-{code}-{i:05d}",
-                    "fold": fold,
-                    "class": code,
-                    "seed": seed_at(config.seed, fold, label, i) >> 15,
-                }
-                for i in range(int(number) if photos else 0)
-            ]
-    if not wanted:
+            asked.setdefault(fold, {})[code] = int(number) if photos else 0
+    if not any(number for of in asked.values() for number in of.values()):
         raise InputError(
             f"no image of {config.model} is asked for: its classes are equally frequent, or the numbers are 0",
             "at least one image",
             "give --per-class N or --budget CLASS=N",
         )
-    return wanted
+    return asked
+
+
+def _candidates(
+    config: Config,
+    generator: TrainedGenerator,
+    asked: Mapping[int, Mapping[str, int]],
+    weights: Mapping[int, str],
+) -> dict[tuple[int, str], list[dict[str, Any]]]:
+    """Fold and class -> id, fold, class, seed and weights of every image that may be made, in this order."""
+    from skinkit.learning.schedule import seed_at
+
+    attempts = 1 if config.keep_copies and not config.agree else config.attempts
+    return {
+        (fold, code): [
+            {
+                "image_id": f"synthetic-{fold}-{code}-{i:05d}",
+                "fold": fold,
+                "class": code,
+                "seed": seed_at(config.seed, fold, label, i) >> 15,
+                "weights_sha256": weights[fold],
+            }
+            for i in range(attempts * of[code])
+        ]
+        for fold, of in asked.items()
+        for label, code in enumerate(generator.classes.classes)
+    }
+
+
+def _judge(config: Config, job: Job, generator: TrainedGenerator, device: str) -> Judge | None:
+    from skinkit.learning.agreement import Judge
+
+    if not config.agree:
+        return None
+    return Judge(job.inputs["agree"], config.agree, generator, job.workspace.root, device, job.console)
+
+
+def _filled(
+    candidates: Mapping[str, Sequence[Mapping[str, Any]]],
+    asked: Mapping[str, int],
+    new: set[tuple[Any, ...]],
+    filters: _Filters,
+    writer: _Writer,
+) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Key of each image of a fold that is made or kept -> its outcome, until each class has what is asked for.
+
+    Args:
+        candidates: class -> images that may be made, in this order.
+        asked: class -> how many have to pass.
+        new: keys of images that are not there yet.
+        filters: of the fold.
+        writer: of the fold.
+    """
+    outcomes: dict[tuple[Any, ...], dict[str, Any]] = {}
+    tried, passed = dict.fromkeys(candidates, 0), dict.fromkeys(candidates, 0)
+    while turn := [
+        one for code, of in candidates.items() for one in of[tried[code] : tried[code] + asked[code] - passed[code]]
+    ]:
+        writer.write([one for one in turn if (one["image_id"],) in new], filters)
+        found = filters.outcomes([(one["image_id"],) for one in turn])
+        for one in turn:
+            tried[one["class"]] += 1
+            passed[one["class"]] += found[one["image_id"],]["status"] == OK
+        outcomes |= found
+    return outcomes
+
+
+class _Writer:
+    """Writes the images of one fold, whose generator is loaded once."""
+
+    def __init__(
+        self, generator: TrainedGenerator, fold: int, about: Mapping[str, str], config: Config, device: str
+    ) -> None:
+        self._of = generator, fold, about, config, device
+        self._fitted: Any = None
+
+    def write(self, wanted: Sequence[Mapping[str, Any]], filters: _Filters) -> None:
+        """Make these images and add their rows."""
+        if not wanted:
+            return
+        generator, fold, about, config, device = self._of
+        if self._fitted is None:
+            self._fitted = generator.generator(fold, device)
+        with filters.console.progress(len(wanted), f"synthesising, fold {fold}") as tick:
+            for row in _written(generator, self._fitted, wanted, about, config, filters.build.partial):
+                filters.build.add(row)
+                tick()
+
+
+class _Filters:
+    """What excludes images of one fold: the photos it has learnt from, and a classifier that has learnt from them too.
+
+    Attributes:
+        calibration: what the rule for copies says of training photos of different lesions.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        job: Job,
+        generator: TrainedGenerator,
+        fold: int,
+        judge: Judge | None,
+        build: Builder,
+    ) -> None:
+        from skinkit.learning.near_copies import Squares
+        from skinkit.learning.synthetic import learnt_by
+
+        self.console, self.build = job.console, build
+        self._config, self._fold, self._judge, self._name = config, fold, judge, job.target.name
+        self._files: dict[str, Path] = {}
+        learnt = learnt_by(job.inputs["model"].path)
+        self._learnt: pd.DataFrame = learnt[learnt["fold"] == fold]
+        self._photos: Squares = Squares(job.workspace, generator.config.side_px, self._files, job.console)
+        self._of_photos: Pictures | None = None
+        self.calibration: dict[str, Any] = {"n": 0, "copies": 0, "above_cosine": 0, "why_not": "", "photos_not_here": 0}
+
+    def outcomes(self, keys: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], dict[str, Any]]:
+        """Key -> status, reason, detail, and what they follow from."""
+        import pandas as pd
+
+        from skinkit.learning.synthetic import as_photos
+
+        images = as_photos(pd.DataFrame([dict(self.build.rows[key]) for key in keys]), self._name)
+        self._files |= {
+            pixels: self.build.partial / file
+            for pixels, file in zip(images["pixel_sha256"], images["image_file"], strict=True)
+        }
+        found = self._repeated(images)
+        said: Sequence[float | None] = [None] * len(images)
+        if self._judge is not None:
+            said = self._judge.agreement(self._fold, images, self.build.partial).tolist()
+        return {
+            key: self._outcome(found.loc[pixels].to_dict(), agreement)
+            for key, pixels, agreement in zip(keys, images["pixel_sha256"], said, strict=True)
+        }
+
+    def _outcome(self, found: dict[str, Any], agreement: float | None) -> dict[str, Any]:
+        """The outcome of an image; a probability that is not known is none that agrees."""
+        reason = detail = None
+        if self._judge is not None and not (agreement is not None and agreement >= self._config.agreement):
+            reason, detail = DISAGREES, f"{self._judge.name} gives its class a probability of {agreement:.3f}"
+        if found["copy_of"] is not None and not self._config.keep_copies:
+            reason, detail = REPEATS, f"it shows the training photo {found['copy_of']}"
+        values = {name: None if value != value else value for name, value in found.items()}
+        agreed = None if agreement is None or agreement != agreement else agreement
+        status = OK if reason is None else EXCLUDED
+        return {**values, "agreement": agreed, "status": status, "reason": reason, "detail": detail}
+
+    def _repeated(self, images: pd.DataFrame) -> pd.DataFrame:
+        """Of each pixel hash: copy_of, nearest, cosine, correlation."""
+        from skinkit.audit import leakage
+        from skinkit.learning.near_copies import Pictures, calibration, repeated
+
+        if self._of_photos is None:
+            self._of_photos = Pictures.of(self._learnt, self._photos)
+            self.calibration = {
+                **calibration(self._of_photos, self._photos, self._config.copy_cosine),
+                "photos": len(self._of_photos.keys),
+                "photos_not_here": self._learnt["pixel_sha256"].nunique() - len(self._of_photos.keys),
+            }
+        own = Pictures.of(images, self._photos)
+        self.calibration["why_not"] = own.why_not or self._of_photos.why_not
+        found = repeated(own, self._of_photos, self._photos, self._config.copy_cosine)
+        # By hash too: of photos that are not here any more nothing else is known.
+        hashed = leakage.look_at(leakage.check(images, self._learnt), self._photos).pairs
+        hashed = hashed[hashed["kind"].isin(("file", "pixels", leakage.NEAR))]
+        pixels = images.set_index("case_id")["pixel_sha256"]
+        for image, cohort, case in zip(hashed["case_id"], hashed["other_cohort"], hashed["other_case_id"], strict=True):
+            if found.loc[pixels[image], "copy_of"] is None:
+                found.loc[pixels[image], "copy_of"] = f"{cohort}/{case}"
+        return found
+
+
+def _apart(build: Builder, outcomes: Mapping[tuple[Any, ...], Mapping[str, Any]]) -> None:
+    """Put the files of excluded images into a folder of their own: copies show a patient's photo."""
+    for key, row in list(build.rows.items()):
+        folder = "png" if outcomes[key]["status"] == OK else "excluded"
+        before, after = row["image_file"], f"{folder}/{row['image_file'].rpartition('/')[2]}"
+        if before != after:
+            (build.partial / after).parent.mkdir(exist_ok=True)
+            (build.partial / before).replace(build.partial / after)
+            build.add({**row, "image_file": after})
 
 
 def _written(
     generator: TrainedGenerator,
-    fold: int,
+    fitted: Any,
     wanted: Sequence[Mapping[str, Any]],
     about: Mapping[str, str],
     config: Config,
-    device: str,
     out: Path,
 ) -> Iterator[dict[str, Any]]:
-    """Write the images of one fold and their files; a row for each."""
+    """Write images of one fold and their files; a row for each."""
     import hashlib
 
     from skinkit.images.encode import png_bytes
     from skinkit.images.identity import dhash, pixel_sha256, slug
 
     index = {code: label for label, code in enumerate(generator.classes.classes)}
-    fitted = generator.generator(fold, device)
     for begin in range(0, len(wanted), config.batch):
         some = wanted[begin : begin + config.batch]
         images = _synthesised(generator, fitted, [index[one["class"]] for one in some], [one["seed"] for one in some])
@@ -270,32 +567,6 @@ def _synthesised(generator: TrainedGenerator, fitted: Any, labels: Sequence[int]
             "hold its file to skinkit.contract.check_model, and train it again",
         )
     return images
-
-
-def _copies(build: Builder, job: Job) -> dict[tuple[Any, ...], dict[str, str | None]]:
-    """Key of each row -> ``copy_of``: the training photo of its fold that an image repeats, or None."""
-    import pandas as pd
-
-    from skinkit.audit import leakage
-    from skinkit.learning.synthetic import as_photos, learnt_by
-
-    learnt = learnt_by(job.inputs["model"].path)
-    images = as_photos(pd.DataFrame([dict(row) for row in build.rows.values()]), job.target.name)
-    files = {h: build.partial / f for h, f in zip(images["pixel_sha256"], images["image_file"], strict=True)}
-    real = leakage.photos_of(job.workspace, job.console)
-
-    def photo(cohort: str, pixels: str) -> Path | None:
-        return files.get(pixels) if cohort.startswith(SYNTHETIC_COHORT) else real.find(cohort, pixels)
-
-    photos = leakage.Photos(photo, real.folder, real.console)
-
-    copies: dict[tuple[Any, ...], dict[str, str | None]] = {key: {"copy_of": None} for key in build.rows}
-    for fold, of_fold in images.groupby("fold"):
-        found = leakage.look_at(leakage.check(of_fold, learnt[learnt["fold"] == fold], photos), photos)
-        alike = found.pairs[found.pairs["kind"].isin(("pixels", leakage.NEAR))]
-        for image, cohort, case in zip(alike["case_id"], alike["other_cohort"], alike["other_case_id"], strict=True):
-            copies[(image,)] = {"copy_of": f"{cohort}/{case}"}
-    return copies
 
 
 def _contact_sheets(rows: Sequence[Mapping[str, Any]], parent: str, out: Path) -> list[str]:
