@@ -270,8 +270,8 @@ def _with_agreement(images: pd.DataFrame, predictions: Artifact, masks: Artifact
     from skinkit.evaluation.subgroups import quarters
 
     predicted = predictions.table(["level", "case_id", "image_id"])
-    predicted = predicted[predicted["level"] == IMAGE].set_index("case_id")["image_id"]
-    iou = predicted.map(masks.table(["image_id", "iou"]).set_index("image_id")["iou"])
+    image_of = predicted[predicted["level"] == IMAGE].set_index("case_id")["image_id"]
+    iou = image_of.map(masks.table(["image_id", "iou"]).set_index("image_id")["iou"])
     return images.assign(**{_MASK_IOU: images["case_id"].map(quarters(iou))})
 
 
