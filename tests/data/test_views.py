@@ -244,6 +244,10 @@ def test_nine_cases_whose_views_are_one_picture_stay_complete(copied: bool, tmp_
     rows = pd.read_parquet(workspace.path(Ref("predictions", "derm", "two_photos")) / "table.parquet")
     assert set(rows.loc[rows["level"] == "image", "status"]) == {"ok"}
     assert set(rows["case_id"]) == {str(case) for case in parts["test"]}
+    make(workspace, "explain", name="two_photos", limit=len(parts["test"]))
+    shown = pd.read_parquet(workspace.path(Ref("explanations", "derm", "two_photos")) / "table.parquet")
+    assert set(shown["case_id"]) >= {"28", "32"}
+    assert shown[["heatmap_file", "heatmap_clinical_file"]].notna().all(axis=None)  # each view has its own
 
 
 def in_hospital(folder: Path, header: str, *lines: str) -> pd.DataFrame:
