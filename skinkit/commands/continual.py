@@ -61,7 +61,8 @@ class Config:
     ] = ()
     replay: Annotated[float, "share of the draws from earlier cohorts in replay and guided"] = _REPLAY
     attributes: Annotated[
-        Literal["auto", "pad81", "pad45", "isic", "isic_ordinal", "none"], "encoder of the metadata, of every cohort"
+        Literal["auto", "pad81", "pad45", "pad17", "isic", "isic_ordinal", "none"],
+        "encoder of the metadata, of every cohort",
     ] = "none"
     split: Annotated[str, "split of all arms (default: the workspace's)"] = ""
     seed: Annotated[int, "seed of all models"] = 0

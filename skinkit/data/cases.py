@@ -12,6 +12,8 @@ a status and a reason:
               folder_unreadable  the user has no permission to list the folder
     excluded  duplicate_row      an identical row comes earlier
               duplicate_file     a copy, byte by byte, of the image that a row names
+
+One file that a case names as several of its views is no repeat: each view keeps its row.
 """
 
 from __future__ import annotations
@@ -313,10 +315,11 @@ def _joined_rows(files: CohortFiles, reader: Reader, joined: _Joined) -> list[di
             row = {**_empty(), **values, **place, "flags": [*values["flags"]], "_number": line.number}
             if line.number in joined.disagreeing and row["status"] == OK:
                 row |= failed(row["image_id"], "duplicate_id", joined.disagreeing[line.number])
-            row["case_id"] = values["case_id"] or row["image_id"]
             row["_mask_name"] = reader.text(line.cells, "mask")
             rows.append(row)
     rows = _settle_repeats(rows)
+    for row in rows:
+        row["case_id"] = row["case_id"] or row["image_id"]
     taken = {row["image_path"] for row in rows}
     alone = {path: file for path, file in files.images.items() if path not in taken}
     strays = _image_rows(files, alone)
@@ -368,29 +371,40 @@ def _settle_repeats(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Settle rows that name the same image: of equal rows the first is kept, rows that disagree all fail.
 
     Two rows name the same image if they share its id, or if their ids (two spellings of a name) point to one file.
+    Views of one case may share a file; then only rows of the same view are compared.
     """
     by_id: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         by_id[row["image_id"]].append(row)
-    settled = []
+    used = set(by_id)
     for image_id, same in by_id.items():
-        first, *others = same
-        agree = _agree(same)
-        settled.append(first)
-        for row in others:
-            row["image_id"] = f"{image_id}#row{row['_number']}"
-            row["case_id"] = row["image_id"] if row["case_id"] == image_id else row["case_id"]
-            while any(row["image_id"] == previous["image_id"] for previous in settled[-len(same) :]):
+        repeats = _apart_by_view(same)
+        agree = [_agree(each) for each in repeats]  # before they get ids of their own
+        for row in same[1:]:
+            row["image_id"] = f"{image_id}#{row['view'] if len(repeats) > 1 else 'row' + str(row['_number'])}"
+            while row["image_id"] in used:
                 row["image_id"] += "~"  # the same image twice in one row
-            settled.append(row)
-        _settle_same(same, agree=agree)
+            used.add(row["image_id"])
+        for each, equal in zip(repeats, agree, strict=True):
+            _settle_same(each, agree=equal)
+    settled = [row for same in by_id.values() for row in same]
     by_file: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in settled:
         if row["status"] == OK and row["image_path"]:
             by_file[row["image_path"]].append(row)
     for same in by_file.values():
-        _settle_same(same, agree=_agree(same, "image_id", "case_id"))
+        for each in _apart_by_view(same):
+            _settle_same(each, agree=_agree(each, "image_id", "case_id"))
     return settled
+
+
+def _apart_by_view(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Rows of one image, apart by view if all are views of one case and name the same file; else together."""
+    by_view: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        by_view[row["view"]].append(row)
+    one = len({(row["case_id"], row["image_path"]) for row in rows}) == 1
+    return list(by_view.values()) if one and rows[0]["case_id"] and None not in by_view else [rows]
 
 
 def _agree(rows: Sequence[Mapping[str, Any]], *ignored: str) -> bool:

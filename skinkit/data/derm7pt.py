@@ -98,5 +98,5 @@ SOURCE = Source(
     },
     extra={TASKS[name].column: name for name in _SEVEN_POINT} | {f"derm7pt__{ours}": own for own, ours in _OWN.items()},
     flags={"notes": (r"(?=.*\bclinic)(?=.*\bderm)", "clinical_is_dermoscopic")},
-    revision=2,
+    revision=3,
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,17 @@ def age_band(age: Any) -> str | None:
     """The band of an age in years; None where it is unknown."""
     has_age = age is not None and not pd.isna(age)
     return next((name for low, high, name in AGE_BANDS if has_age and low <= age < high), None)
+
+
+def quarters(values: pd.Series) -> pd.Series:
+    """The quarter in which each number lies, with its limits, such as ``1 of 4 (0.12 to 0.61)``; null for null."""
+    known = values.dropna().astype(float)
+    if known.empty:
+        return pd.Series(None, values.index, object)
+    edges = np.quantile(known, (0, 0.25, 0.5, 0.75, 1))
+    names = [f"{i + 1} of 4 ({low:.2f} to {high:.2f})" for i, (low, high) in enumerate(pairwise(edges))]
+    which = np.searchsorted(edges[1:-1], known)
+    return pd.Series([names[i] for i in which], known.index, object).reindex(values.index)
 
 
 def named(value: Any) -> str:

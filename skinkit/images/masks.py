@@ -6,6 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 Mask = npt.NDArray[np.bool_]
+SMALLEST_SHARE, LARGEST_SHARE = 0.005, 0.98
+"""Smallest and largest share of the image a drawn mask may cover, else it failed; a person's may cover any."""
 
 
 def one_region(mask: Mask) -> Mask:

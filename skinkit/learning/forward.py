@@ -20,7 +20,7 @@ from skinkit.learning.examples import Photo as Photo
 from skinkit.learning.memory import keep_freed
 from skinkit.learning.precision import answers_in, autocast
 from skinkit.models.parts.objectives import pooled
-from skinkit.models.parts.protocol import DIAGNOSIS, SEEN, Embedder, Network
+from skinkit.models.parts.protocol import DIAGNOSIS, MASK_FAILED, SEEN, Embedder, Network
 
 Item = TypeVar("Item")
 Prepared = TypeVar("Prepared")
@@ -73,6 +73,7 @@ def run(
     precision: str = "auto",
     batch: int = 0,
     seen: bool = False,
+    outlines: bool = False,
     console: Console,
     label: str = "looking",
 ) -> Iterator[tuple[int, dict[str, np.ndarray] | CaseError]]:
@@ -86,6 +87,7 @@ def run(
         precision: ``fp32``, ``bf16`` or ``auto`` (:func:`skinkit.learning.precision.answers_in`).
         batch: batch size; 0 for the device's default.
         seen: for classifiers, also answer ``seen``: the pooled encoding of the pictures, (width,).
+        outlines: of classifiers that outline the lesion themselves also answer ``mask_failed``: 1 where that failed.
         console: shows progress, and a warning when memory runs out.
         label: of the progress bar.
 
@@ -106,6 +108,8 @@ def run(
                 logits_of = {**module.head(encoded, inputs), SEEN: pooled(encoded)}
             else:
                 logits_of = network.answer(inputs)
+            if outlines and (mask_failed := network.failed_masks(inputs)) is not None:
+                logits_of = {**logits_of, MASK_FAILED: mask_failed}
             arrays = {name: logits.float().cpu().numpy() for name, logits in logits_of.items()}
         return [{name: logits[at] for name, logits in arrays.items()} for at in range(len(part))]
 

@@ -17,7 +17,7 @@ from skinkit.learning.embeddings import embed, failed_rows
 from skinkit.learning.examples import Examples, photos_of
 from skinkit.learning.forward import head_answers, run
 from skinkit.learning.trained import Classifier, Fold, batch_of
-from skinkit.models.parts.protocol import DIAGNOSIS, SEEN, UNCERTAINTIES, Network
+from skinkit.models.parts.protocol import DIAGNOSIS, MASK_FAILED, SEEN, UNCERTAINTIES, Network
 from skinkit.stats.metrics import Floats
 from skinkit.stats.novelty import Novelty, as_matrix
 
@@ -39,6 +39,8 @@ class FoldScores:
             validation rows; NaN likewise and where a fold had too few rows to tell.
         failed: row -> why one of its photos cannot be read.
         tasks: further task -> (folds, rows, classes) probabilities, as ``probability``.
+        mask_failed: (folds, rows) 1 where a fold's own outline of the lesion failed, 0 where it did not; NaN likewise
+            and where it is shown the workspace's masks.
         encoded: where asked for, place of a fold -> (rows, width) what it makes of the photos, NaN as ``probability``.
     """
 
@@ -47,6 +49,7 @@ class FoldScores:
     unlike_training: Floats
     failed: Mapping[int, CaseError]
     tasks: Mapping[str, Floats]
+    mask_failed: Floats
     encoded: Mapping[int, Floats] = field(default_factory=dict)
 
 
@@ -57,7 +60,8 @@ class _Answers:
     Attributes:
         rows: (n,) their positions.
         scores: (tables, n, classes) log-probabilities with the fold's temperature.
-        beside: of the first table, name -> (n,) uncertainties or (n, classes) logits of a further task.
+        beside: of the first table, name -> (n,) uncertainties and failed outlines, or (n, classes) logits of a further
+            task.
         inputs: of the first table, name -> (n, columns), what novelty compares; ``image`` is the encoded photo.
     """
 
@@ -146,7 +150,7 @@ class _NetworkTurn(_Turn):
         places: dict[str, Any] = {"device": self.device, "console": self.console}
         answers: Iterator[tuple[int, Any]]
         if len(frames) == 1:
-            answers = run(self.network, examples, rows, seen=encoded, **places)
+            answers = run(self.network, examples, rows, seen=encoded, outlines=True, **places)
         else:
             by_table = head_answers(self.network, examples, tables, rows, **places)
             answers = (
@@ -201,7 +205,7 @@ class Scorer:
         """
         probability = np.full((len(self.model.folds), len(frame), len(self.model.classes.classes)), np.nan)
         uncertainty = {name: np.full(probability.shape[:2], np.nan) for name in UNCERTAINTIES}
-        unlike = np.full(probability.shape[:2], np.nan)
+        unlike, mask_failed = (np.full(probability.shape[:2], np.nan) for _ in range(2))
         tasks = {
             name: np.full((*probability.shape[:2], len(of.classes)), np.nan) for name, of in self.model.tasks.items()
         }
@@ -220,9 +224,11 @@ class Scorer:
                     of_task[turn.index, part.rows] = np.exp(turn.fold.tasks[name].calibrated(part.beside[name]))
                 for name in part.beside.keys() & uncertainty:
                     uncertainty[name][turn.index, part.rows] = part.beside[name]
+                if MASK_FAILED in part.beside:
+                    mask_failed[turn.index, part.rows] = part.beside[MASK_FAILED]
                 if novelty is not None:
                     unlike[turn.index, part.rows] = novelty.percentile(_compared(part.inputs, novelty))
-        return FoldScores(probability, uncertainty, unlike, failed, tasks, kept)
+        return FoldScores(probability, uncertainty, unlike, failed, tasks, mask_failed, kept)
 
     def altered(
         self, frames: Sequence[pd.DataFrame], folds: Sequence[Sequence[int]], root: Path

@@ -13,7 +13,8 @@ Idea:
 
 Equations:
     (1) F_1 .. F_5 = encoder(x)                                                     F_l: side / 2^l
-    (2) B = Drop(C_1 [C_1 F_5; C_3^1 F_5; C_3^2 F_5; C_3^4 F_5; up(C_1 GAP F_5)])   C_k^r = ReLU BN conv, k x k, rate r
+    (2) B = Drop(C_1 [C_1 F_5; C_3^a F_5; C_3^b F_5; C_3^c F_5; up(C_1 GAP F_5)])   C_k^r = ReLU BN conv, k x k, rate r
+        c = side / 64, rounded up; b = c / 2 and a = c / 4, rounded and at least 1
     (3) g = up(D_l),   s = sigmoid(w_p ReLU(W_x F + W_g g)),   F = F_{l-1}          s: (1, h, w)
     (4) c = sigmoid(W_2 ReLU(W_1 [GAP F; GAP g]))                                   c: (channels, 1, 1)
     (5) F' = s c F                                                                  dual attention gate
@@ -27,8 +28,9 @@ Shapes:
 Departures:
     Of the paper only the abstract and what others tell of it could be read: it names the parts (EfficientNet-B3, ASPP,
     dual attention gates) and no shape, loss or recipe. "Dual" is taken as spatial times channel. The usual rates 6, 12
-    and 18 of eq. 2 lie outside of maps of 8 x 8 places, hence 1, 2 and 4; W_1 has an eighth of the channels. ``aspp``
-    and ``gates`` leave parts out, for ablation; without both it is the decoder of eq. 6 alone. The recipe of the
+    and 18 of eq. 2 lie outside of maps of 8 x 8 places; ours reach half of them, at 224 and 256 px 1, 2 and 4. A model
+    of another size that learnt before they followed it keeps those. W_1 has an eighth of the channels. ``aspp`` and
+    ``gates`` leave parts out, for ablation; without both it is the decoder of eq. 6 alone. The recipe of the
     defaults is that of ``unet``, for two processor cores; the preset ``atiq2025`` is for a GPU. Averaged weights,
     mirrored photos and the largest component are as in ``unet``.
 """
@@ -101,7 +103,15 @@ class Net(Decoder):
 
     def __init__(self, encoder: Any, config: Config) -> None:
         _, *finer, deepest = encoder.out_channels
-        super().__init__(finer, deepest, config.decoder, aspp=config.aspp, gates=config.gates, dropout=config.dropout)
+        super().__init__(
+            finer,
+            deepest,
+            config.decoder,
+            places=config.side_px // 2 ** len(encoder.out_channels[1:]),
+            aspp=config.aspp,
+            gates=config.gates,
+            dropout=config.dropout,
+        )
         self.encoder = encoder
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -36,7 +36,8 @@ Departures:
     ``flatten`` gives the third branch 11.6 million weights for a few hundred cases. Of Xception the middle flow keeps
     one of eight blocks, as the seed says; "two layers" of the exit flow are taken to be its pooling and its classes.
     Augmentation, schedule and starting weights are not told: photos vary independently of each other, and training
-    stops after 20 epochs without a better validation score. ``fusion`` and ``attention`` leave parts out, for ablation;
+    stops after 20 epochs without a better validation score. Photos are read to their edge: the authors of
+    derm7pt cut a border of 25 px off, for its black frames. ``fusion`` and ``attention`` leave parts out, for ablation;
     ``share_backbone`` is the seed's script. Any backbone may stand for Xception, with SA at the same two places.
 """
 

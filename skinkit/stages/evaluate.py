@@ -19,7 +19,8 @@ from skinkit.artifacts.files import digest, json_values
 from skinkit.errors import ConfigError, InputError, RefusedError, did_you_mean, listed
 from skinkit.options import ONE_MODEL, Help
 from skinkit.schemas import DEFAULT_ENDPOINT, FAILED, IMAGE, LEARNT, LEARNT_LABEL, METRICS, OK, PRIMARY_TASK
-from skinkit.stages import Job, Sources
+from skinkit.stages import Job, Sources, fuse
+from skinkit.stages.predict import fused_of
 from skinkit.stats.thresholds import source_of
 from skinkit.studies.protocols import HALF, LEFT_OUT_FILE
 from skinkit.taxonomy import ClassSet
@@ -40,6 +41,9 @@ OF_MODEL = True
 
 SUBJECT = ("sex", "site", "modality", "confirmed_by", "age_years", "fitzpatrick", "device", "centre", "ita_group")
 """Columns of the cases that make subgroups; device and centre where a source has them."""
+
+_MASK_IOU = "mask_iou"
+"""Value of ``--by``: quarters of the agreement of the segmenter's masks with those of people."""
 
 GOES_ON = (RefusedError, InputError)
 """Errors of one cohort that do not keep the others from being scored."""
@@ -84,7 +88,8 @@ class Config(Scoring):
     model: Annotated[str, replace(ONE_MODEL, identity=False)] = ""
     by: Annotated[
         tuple[str, ...],
-        "additional case columns that define subgroups",
+        "additional case columns that define subgroups; mask_iou: quarters of the agreement of the model's masks with "
+        "truth masks",
     ] = ()
     tones: Annotated[
         bool,
@@ -102,12 +107,16 @@ def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: 
 
 
 def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
-    """The model, its predictions, and the cases that hold the truth."""
-    return {
+    """The model, its predictions, the cases that hold the truth, and the masks where their agreement is asked for."""
+    refs = {
         "model": Ref("models", name=target.name),
         "predictions": Ref("predictions", target.cohort, target.name),
         "cases": Ref("cases", target.cohort),
     }
+    if _MASK_IOU in config.by:
+        fused = Ref("fused", target.cohort, fused_of(target.name, workspace))
+        refs["masks"] = fuse.needs(fuse.Config(), fused, workspace)["masks"]
+    return refs
 
 
 def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
@@ -132,6 +141,8 @@ def run(config: Config, job: Job) -> Artifact:
     images = images[images["status"] == OK].sort_values(["case_id", "image_id"], kind="stable")
     if (config.tones and config.subgroups) or skin_tone.TONE in config.by:
         images = _toned(images, predictions.table(["case_id", "status"]), job)
+    if "masks" in job.inputs:
+        images = _with_agreement(images, predictions, job.inputs["masks"])
     check_by(config.by, [str(name) for name in images.columns], f"the cases of {cohort}")
     table, excluded = _with_truth(*_in_question(predictions.table(), job), images, classes, config.by)
     if not (table["level"] == IMAGE).any():
@@ -256,6 +267,16 @@ def _toned(images: pd.DataFrame, predicted: pd.DataFrame, job: Job) -> pd.DataFr
     store.write(fresh)
     by_photo = {pixels: float(angle[0]) for pixels, angle in {**known, **fresh}.items()}
     return skin_tone.toned(images, first["pixel_sha256"].map(by_photo))
+
+
+def _with_agreement(images: pd.DataFrame, predictions: Artifact, masks: Artifact) -> pd.DataFrame:
+    """The images with the quarter of their case by the IoU of the predicted photo's mask with a person's."""
+    from skinkit.evaluation.subgroups import quarters
+
+    predicted = predictions.table(["level", "case_id", "image_id"])
+    image_of = predicted[predicted["level"] == IMAGE].set_index("case_id")["image_id"]
+    iou = image_of.map(masks.table(["image_id", "iou"]).set_index("image_id")["iou"])
+    return images.assign(**{_MASK_IOU: images["case_id"].map(quarters(iou))})
 
 
 def summary(artifacts: Sequence[Artifact]) -> dict[str, Any]:

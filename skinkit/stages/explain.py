@@ -674,15 +674,15 @@ def _by_view(heat: Maps, case: Mapping[str, Any], root: Path) -> tuple[np.ndarra
     """
     import pandas as pd
 
-    from skinkit.data.views import IMAGE
+    from skinkit.data.views import IMAGE, of_view
     from skinkit.explain.shapley import enlarged
     from skinkit.learning.examples import photos_of_view
 
-    primary, further = heat.get(IMAGE), {}
+    primary, further, frame = heat.get(IMAGE), {}, pd.DataFrame([dict(case)])
     for name in heat.keys() - {IMAGE}:
-        (photo,) = photos_of_view(pd.DataFrame([dict(case)]), root, name)
+        (photo,) = photos_of_view(frame, root, name)
         assert photo is not None  # else the case could not be predicted
-        if photo.pixel_sha256 == case["pixel_sha256"]:
+        if of_view(frame, name)["image_id"].item() == case["image_id"]:  # pixels may be those of both views
             primary = heat[name]
         else:
             rgb = photo.read()

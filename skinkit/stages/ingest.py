@@ -1,7 +1,8 @@
 """ingest: a source folder -> cases, one row per image in canonical columns.
 
 A table row without its image, and an image without a table row, are ``pending`` and checked again in the next run. Of
-images with identical pixels the first by ``image_id`` is kept, the others are excluded. A case with an unknown
+images with identical pixels the first by ``image_id`` is kept, the others are excluded, unless they are views of one
+case: all are kept, flagged as ``views_share_picture``. A case with an unknown
 diagnosis is usable, but neither trained on nor scored. Only pixels are read from image files: no EXIF, no GPS position,
 no DICOM header.
 
@@ -12,7 +13,7 @@ artifacts records this, so a cohort never silently returns to its original ids o
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -310,10 +311,11 @@ def _remember(config: Config, job: Job, key: pseudonyms.Key) -> None:
 
 
 _FILES = ("image_path", "truth_mask_path")
-_OUTCOME = ("status", "reason", "detail")
+ONE_PICTURE = "views_share_picture"
+_OUTCOME = ("status", "reason", "detail", "flags")
 _RECALLED = (
-    "image_id", "patient_id", "lesion_id", "group_id", "pixel_sha256", "diagnosis", "diagnosis_source", "age_years",
-    "sex", "site", "modality", "flags", "truth_mask_path", *_OUTCOME,
+    "image_id", "case_id", "view", "patient_id", "lesion_id", "group_id", "pixel_sha256", "diagnosis",
+    "diagnosis_source", "age_years", "sex", "site", "modality", "truth_mask_path", *_OUTCOME,
 )  # fmt: skip
 """What is looked at, beside the patient block, when all rows are known: repeats, selections and counts."""
 
@@ -387,28 +389,39 @@ def inspect_case(case: Mapping[str, Any], *, root: Path) -> dict[str, Any]:
 
 
 def without_repeats(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Exclude every image with the same pixels as an earlier one.
+    """Exclude every image with the same pixels as an earlier one, unless both are views of one case: these are flagged.
 
     Args:
-        rows: all rows; earlier exclusions as ``duplicate_content`` are reconsidered.
+        rows: all rows; earlier exclusions as ``duplicate_content`` and earlier flags are reconsidered.
 
     Returns:
         The rows sorted by image_id.
     """
-    first_of_pixels: dict[str, str] = {}
+    kept: dict[str, list[dict[str, Any]]] = defaultdict(list)
     out = []
     for before in sorted(rows, key=lambda r: str(r["image_id"])):
         row = dict(before)
         if row["status"] == EXCLUDED and row["reason"] == "duplicate_content":
             row |= {"status": OK, "reason": None, "detail": None}
+        row["flags"] = ",".join(flag for flag in str(row["flags"] or "").split(",") if flag != ONE_PICTURE) or None
         pixels = row.get("pixel_sha256")
-        first = (
-            first_of_pixels.setdefault(pixels, row["image_id"]) if row["status"] == OK and pixels else row["image_id"]
-        )
-        if first != row["image_id"]:
-            row |= {"status": EXCLUDED, "reason": "duplicate_content", "detail": f"the same pixels as {first}"}
+        if row["status"] == OK and pixels:
+            same = kept[pixels]
+            if all(_other_view(row, first) for first in same):
+                same.append(row)
+            else:
+                detail = f"the same pixels as {same[0]['image_id']}"
+                row |= {"status": EXCLUDED, "reason": "duplicate_content", "detail": detail}
         out.append(row)
+    for row in (row for same in kept.values() if len(same) > 1 for row in same):
+        row["flags"] = ",".join(sorted({*filter(None, str(row["flags"] or "").split(",")), ONE_PICTURE}))
     return out
+
+
+def _other_view(row: Mapping[str, Any], first: Mapping[str, Any]) -> bool:
+    """Whether two images are different views of one case."""
+    views = {row["view"], first["view"]}
+    return row["case_id"] == first["case_id"] and len(views) == 2 and None not in views
 
 
 def _counts(

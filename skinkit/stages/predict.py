@@ -285,7 +285,11 @@ def _image_rows(config: Config, job: Job, model: Classifier, frame: pd.DataFrame
         for row, case in zip(sorted(failed), records(part[~readable]), strict=True):
             yield failed_row(case, failed[row])
         unsure = {f"uncertainty_{name}": mean_of_known(values) for name, values in scored.uncertainty.items()}
-        answered = part.assign(unlike_training=mean_of_known(scored.unlike_training), **unsure)[readable]
+        own = mean_of_known(scored.mask_failed)  # of folds that outline the lesion themselves
+        mask_failed = part["mask_failed"].where(np.isnan(own), own > 0)
+        answered = part.assign(
+            unlike_training=mean_of_known(scored.unlike_training), mask_failed=mask_failed, **unsure
+        )[readable]
         tasks = {name: of_task[:, readable] for name, of_task in scored.tasks.items()}
         yield from _predicted(config, model, answered, probability[:, readable], tasks, job.cohort.prevalence)
 

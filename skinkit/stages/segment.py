@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 VERSION = 3
 SCHEMA = MASKS
 SHARES = True
-SMALLEST_SHARE, LARGEST_SHARE = 0.005, 0.98
-"""Smallest and largest share of the image a segmenter's mask may cover; a person's may cover any."""
 _FINISHED_AHEAD = 16
 
 
@@ -458,6 +456,8 @@ def _agreement_text(line: Mapping[str, Any]) -> str:
 def measured(mask: np.ndarray) -> dict[str, Any]:
     """Size, area and bounding box of a segmenter's mask, and whether it failed."""
     import numpy as np
+
+    from skinkit.images.masks import LARGEST_SHARE, SMALLEST_SHARE
 
     height, width = mask.shape
     area = int(mask.sum())

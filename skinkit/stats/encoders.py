@@ -6,6 +6,7 @@ PAD-UFES-20 were all biopsied).
 
     pad81   PAD-UFES-20, 81 columns in the order of MetaBlock's code (Pacheco and Krohling 2021)
     pad45   the 45 of them that MetaBlock's code reads by default
+    pad17   17 of them: age, sex and region, PAD-UFES-20's own places
     isic    age / 100, sex (0.5 where unknown), one of six sites: what Wang 2024 reads, without inventing an order
     isic_ordinal    the same in Wang 2024's own width, 3 columns: the site is a number, 0 to 5
     derm7pt    sex, nine locations and three elevations, 14 columns
@@ -147,6 +148,7 @@ _DERM7PT_LEAKY: tuple[Attribute, ...] = (
 ENCODERS: dict[str, tuple[Attribute, ...]] = {
     "pad81": _PAD81,
     "pad45": tuple(a for a in _PAD81 if a.name not in _LEFT_OUT_OF_45),
+    "pad17": tuple(a for a in _PAD81 if a.name in ("age_years", "sex", "region")),
     "isic": _ISIC,
     "isic_ordinal": _ISIC_ORDINAL,
     "derm7pt": _DERM7PT,
@@ -154,6 +156,13 @@ ENCODERS: dict[str, tuple[Attribute, ...]] = {
     "none": (),
 }
 """Encoder name -> its attributes in the order of their columns."""
+_OF_SITE = ("site", "region", "derm7pt__location")
+SAME: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(_OF_SITE, _OF_SITE),
+    "elevation": ("derm7pt__elevation",),
+    "derm7pt__elevation": ("elevation",),
+}
+"""Attribute -> others that say the same of a case in other words."""
 LEAKY: dict[str, dict[str, Any]] = {
     "derm7pt_leaky": {
         "columns": "derm7pt__difficulty and derm7pt__management",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from skinkit.audit import leakage
 from skinkit.data.views import beside, every_photo, of_view, primary_images
 from skinkit.errors import RefusedError
 from skinkit.pipeline import Pipeline
+from skinkit.schemas import VIEWS
+from skinkit.stages.ingest import ONE_PICTURE
 from skinkit.workspace import Ref, Workspace, load_workspace
 
 HEADER = (
@@ -90,6 +93,16 @@ def test_a_block_for_each_photo_is_asked_for() -> None:
 # ---------------------------------------------------------------------------------------------------- end to end
 
 
+def write_derm7pt(folder: Path, lines: Sequence[tuple[str, str, str, str, str]]) -> None:
+    """An archive in derm7pt's layout: (case, diagnosis, clinical file, dermoscopic file, notes)."""
+    rows = [
+        f"{case},{NAMES[diagnosis]},1,typical,absent,absent,absent,absent,absent,absent,low,flat,back,female,none,"
+        f"{clinic},{derm},,{notes}"
+        for case, diagnosis, clinic, derm, notes in lines
+    ]
+    table(folder / "meta" / "meta.csv", HEADER, *rows)
+
+
 @pytest.fixture(scope="module")
 def registered() -> Iterator[None]:
     """The toy as a third party's model."""
@@ -108,12 +121,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, registered: None) -> Works
         diagnosis = list(NAMES)[case % 3]
         for shot in ("c", "d"):
             Image.fromarray(small_cohort.draw(rng, diagnosis)[0]).save(folder / "images" / f"{case}{shot}.png")
-        clinic = "" if case == 5 else f"{case}c.png"
-        lines.append(
-            f"{case},{NAMES[diagnosis]},1,typical,absent,absent,absent,absent,absent,absent,low,flat,back,female,none,"
-            f"{clinic},{case}d.png,,"
-        )
-    table(folder / "meta" / "meta.csv", HEADER, *lines)
+        lines.append((str(case), diagnosis, "" if case == 5 else f"{case}c.png", f"{case}d.png", ""))
+    write_derm7pt(folder, lines)
     (root / "skinkit.toml").write_text(
         '[workspace]\nsegmenter = "otsu"\nmodel = "two_photos"\nclasses = "pad6"\n'
         '[cohorts.derm]\nrole = "development"\nsource = "derm7pt"\npath = "derm7pt"\n'
@@ -179,12 +188,127 @@ def test_a_leak_through_the_second_photo_is_refused(trained: Workspace, register
     (theirs / "images" / "99c.png").write_bytes((ours / "images" / "0c.png").read_bytes())
     rgb, _ = small_cohort.draw(np.random.default_rng(99), "nevus")
     Image.fromarray(rgb).save(theirs / "images" / "99d.png")
-    row = (
-        "99,clark nevus,1,typical,absent,absent,absent,absent,absent,absent,low,flat,back,female,none,99c.png,99d.png,,"
-    )
-    table(theirs / "meta" / "meta.csv", HEADER, row)
+    write_derm7pt(theirs, [("99", "nevus", "99c.png", "99d.png", "")])
     with (trained.root / "skinkit.toml").open("a") as stream:
         stream.write('[cohorts.elsewhere]\nrole = "external"\nsource = "derm7pt"\npath = "elsewhere"\n')
     with pytest.raises(RefusedError) as caught:
         make(load_workspace(trained.root), "evaluate", cohorts=("elsewhere",), name="two_photos")
     assert "identical" in caught.value.found
+
+
+# ------------------------------------------------------------------------------------- one picture as several views
+TWICE = range(0, 36, 4)
+
+
+@pytest.mark.parametrize("copied", [False, True], ids=["one file", "two files of the same pixels"])
+def test_nine_cases_whose_views_are_one_picture_stay_complete(copied: bool, tmp_path: Path, registered: None) -> None:
+    """As in derm7pt: the clinical file of nine cases is the dermoscopic one."""
+    rng, lines = np.random.default_rng(5), []
+    folder = tmp_path / "derm7pt" / "release_v0"
+    (folder / "images").mkdir(parents=True)
+    for case in range(36):
+        diagnosis = list(NAMES)[case % 3]
+        photo = Image.fromarray(small_cohort.draw(rng, diagnosis)[0])
+        photo.save(folder / "images" / f"{case}d.png")
+        clinic = f"{case}c.png" if case not in TWICE else f"{case}copy.png" if copied else f"{case}d.png"
+        if case in TWICE and copied:
+            photo.save(folder / "images" / clinic)
+        elif case not in TWICE:
+            Image.fromarray(small_cohort.draw(rng, diagnosis)[0]).save(folder / "images" / clinic)
+        notes = "clinic image is a derm image" if case in TWICE else ""
+        lines.append((str(case), diagnosis, clinic, f"{case}d.png", notes))
+    write_derm7pt(folder, lines)
+    parts = {"train": range(18), "valid": range(18, 25), "test": range(25, 36)}
+    for name, indexes in parts.items():
+        (folder / "meta" / f"{name}_indexes.csv").write_text("indexes\n" + "\n".join(map(str, indexes)))
+    (tmp_path / "skinkit.toml").write_text(
+        '[workspace]\nsegmenter = "otsu"\nmodel = "two_photos"\nclasses = "pad6"\n'
+        '[cohorts.derm]\nrole = "development"\nsource = "derm7pt"\npath = "derm7pt"\n'
+        '[stage.train]\nallow_untrained = "seven validation cases"\n'
+    )
+    workspace = load_workspace(tmp_path)
+    make(workspace, "ingest")
+    cases = pd.read_parquet(workspace.path(Ref("cases", "derm")) / "table.parquet")
+    assert (len(cases), set(cases["status"])) == (72, {"ok"})
+    one = cases[cases["flags"].fillna("").str.contains(ONE_PICTURE)]
+    assert sorted(one["image_id"]) == sorted(f"{case}-{view}" for case in TWICE for view in VIEWS)
+    make(workspace, "split", protocol="derm7pt")
+    part = pd.read_parquet(workspace.path(Ref("split", name="grouped")) / "table.parquet")["part"]
+    assert part.value_counts().to_dict() == {"train": 18, "validation": 7, "held_out": 11}
+    make(workspace, "train", model="two_photos", weights="none", attributes="isic")
+    model = workspace.path(Ref("models", name="two_photos"))
+    assert json.loads((model / "manifest.json").read_text())["info"]["barred"] == {}
+    trained_on = pd.read_parquet(model / "trained_on.parquet")
+    assert trained_on.groupby("part")["case_id"].nunique()[["train", "validation"]].tolist() == [18, 7]
+    make(workspace, "predict", name="two_photos")
+    rows = pd.read_parquet(workspace.path(Ref("predictions", "derm", "two_photos")) / "table.parquet")
+    assert set(rows.loc[rows["level"] == "image", "status"]) == {"ok"}
+    assert set(rows["case_id"]) == {str(case) for case in parts["test"]}
+    make(workspace, "explain", name="two_photos", limit=len(parts["test"]))
+    shown = pd.read_parquet(workspace.path(Ref("explanations", "derm", "two_photos")) / "table.parquet")
+    assert set(shown["case_id"]) >= {"28", "32"}
+    assert shown[["heatmap_file", "heatmap_clinical_file"]].notna().all(axis=None)  # each view has its own
+
+
+def in_hospital(folder: Path, header: str, *lines: str) -> pd.DataFrame:
+    """The cases of a hospital's table with the files a.png, b.png and c.png, of which a and b are one picture."""
+    (folder / "in").mkdir(parents=True)
+    rng = np.random.default_rng(8)
+    one, other = (Image.fromarray(small_cohort.draw(rng, "nevus")[0]) for _ in range(2))
+    for name, photo in (("a", one), ("b", one), ("c", other)):
+        photo.save(folder / "in" / f"{name}.png")
+    columns = "\n".join(f'{name} = "{name}"' for name in header.split(","))
+    (folder / "in" / "cohort.toml").write_text(f'file = "t.csv"\n[columns]\n{columns}\n')
+    table(folder / "in" / "t.csv", header, *lines)
+    (folder / "skinkit.toml").write_text('[cohorts.in]\nrole = "inference"\nsource = "folder"\npath = "in"\n')
+    workspace = load_workspace(folder)
+    make(workspace, "ingest")
+    frame = pd.read_parquet(workspace.path(Ref("cases", "in")) / "table.parquet").set_index("image_id")
+    frame = frame[frame["reason"] != "row_absent"].astype(object)
+    return frame.where(frame.notna(), None)
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["a.png,1,clinical", "a.png,1,dermoscopic"], {"a": ONE_PICTURE, "a#dermoscopic": ONE_PICTURE}),
+        (["a.png,1,clinical", "b.png,1,dermoscopic"], {"a": ONE_PICTURE, "b": ONE_PICTURE}),
+        # Of different cases, of the same view or of no view they are repeats as ever.
+        (["a.png,1,clinical", "a.png,2,dermoscopic"], {"a": "duplicate_id", "a#row3": "duplicate_id"}),
+        (["a.png,1,clinical", "b.png,2,dermoscopic"], {"a": None, "b": "duplicate_content"}),
+        (["a.png,1,clinical", "b.png,1,clinical"], {"a": None, "b": "duplicate_content"}),
+        (["a.png,1,", "b.png,1,dermoscopic"], {"a": None, "b": "duplicate_content"}),
+        (["a.png,,clinical", "a.png,,dermoscopic"], {"a": "duplicate_id", "a#row3": "duplicate_id"}),
+        (
+            ["a.png,1,clinical", "a.png,1,dermoscopic", "a.png,2,clinical"],
+            {"a": "duplicate_id", "a#row3": "duplicate_id", "a#row4": "duplicate_id"},
+        ),
+        (
+            ["a.png,1,clinical", "a.png,1,dermoscopic", "a,1,clinical"],
+            {"a": ONE_PICTURE, "a#dermoscopic": ONE_PICTURE, "a#clinical": "duplicate_row"},
+        ),
+    ],
+)  # fmt: skip
+def test_one_picture_may_be_views_of_one_case_alone(
+    lines: list[str], expected: dict[str, str | None], tmp_path: Path
+) -> None:
+    rows = in_hospital(tmp_path, "image,case_id,view", *lines)
+    assert {name: row["reason"] or row["flags"] for name, row in rows.iterrows()} == expected
+
+
+def test_an_id_of_two_files_is_refused_although_they_are_views(tmp_path: Path) -> None:
+    rows = in_hospital(tmp_path, "image,image_id,case_id,view", "a.png,x,1,clinical", "c.png,x,1,dermoscopic")
+    assert set(rows["reason"]) == {"duplicate_id"}
+
+
+def test_a_picture_that_is_no_longer_shared_loses_the_flag(tmp_path: Path) -> None:
+    assert set(in_hospital(tmp_path, "image,case_id,view", "a.png,1,clinical", "b.png,1,dermoscopic")["flags"]) == {
+        ONE_PICTURE
+    }
+    (tmp_path / "in" / "b.png").write_bytes((tmp_path / "in" / "c.png").read_bytes())
+    (tmp_path / "in" / "c.png").unlink()
+    workspace = load_workspace(tmp_path)
+    make(workspace, "ingest")
+    rows = pd.read_parquet(workspace.path(Ref("cases", "in")) / "table.parquet")
+    assert set(rows["status"]) == {"ok"}
+    assert rows["flags"].isna().all()

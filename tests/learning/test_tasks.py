@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,15 @@ def test_batches_hold_the_truth_of_every_task() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------- end to end
-def write_cohort(folder: Path, n: int, seed: int) -> None:
-    """Drawn pairs of photos; melanomas mostly have a veil, of every sixth case it is not known; two words are odd."""
+def write_cohort(folder: Path, n: int, seed: int, management: Mapping[str, str] | None = None) -> None:
+    """Drawn pairs of photos; melanomas mostly have a veil, of every sixth case it is not known; two words are odd.
+
+    Args:
+        folder: of the archive.
+        n: cases.
+        seed: of the photos.
+        management: diagnosis -> what was done; by default the same for all, in a word that is none of derm7pt.
+    """
     rng, lines = np.random.default_rng(seed), []
     (folder / "images").mkdir(parents=True)
     for case in range(n):
@@ -87,7 +95,7 @@ def write_cohort(folder: Path, n: int, seed: int) -> None:
         notes = "clinic image is a derm image" if case == 2 else ""
         lines.append(
             f"{case},{NAMES[diagnosis]},1,{network},absent,absent,absent,absent,{veil},absent,low,{elevation},back,female,"
-            f"none,{case}c.png,{case}d.png,,{notes}"
+            f"{(management or {}).get(diagnosis, 'none')},{case}c.png,{case}d.png,,{notes}"
         )
     table(folder / "meta" / "meta.csv", HEADER, *lines)
 
@@ -343,6 +351,36 @@ def test_soft_attention_answers_the_tasks_and_says_that_management_leaks(workspa
         files = {file for file in row.values() if isinstance(file, str)}
         assert len(files) == 2
         assert all((explained.path / file).is_file() for file in files)
+
+
+PLANTED = {"nevus": "no further examination", "melanoma": "excision", "basal_cell_carcinoma": "clinical follow up"}
+
+
+@pytest.mark.parametrize(("management", "named"), [(PLANTED, True), (None, False)])
+def test_a_label_planted_in_management_is_called_out(
+    management: Mapping[str, str] | None, named: bool, tmp_path: Path
+) -> None:
+    write_cohort(tmp_path / "derm7pt", 60, seed=7, management=management)
+    (tmp_path / "skinkit.toml").write_text(
+        '[workspace]\nsegmenter = "otsu"\nclasses = "pad6"\n'
+        '[cohorts.derm]\nrole = "development"\nsource = "derm7pt"\npath = "derm7pt"\n'
+    )
+    workspace = load_workspace(tmp_path)
+    make(workspace, "split", folds=2, validation=0.34)
+    how: dict[str, Any] = {"model": "logistic", "attributes": "derm7pt_leaky", "radiomics": "none"}
+    said = make(workspace, "train", name="planted", allow_untrained=FEW, **how)
+    found = open_artifact(workspace.path(Ref("models", name="planted"))).json("model.json")["label_attributes"]
+    own = [each for each in found[1:] if each["columns"] == "derm7pt__management"]  # the first is the fixed sentence
+    assert [each["verdict"] for each in own] == ["label"] * named
+    assert all(each["sentence"] in said for each in own)
+
+
+def test_what_is_read_in_derm7pt_s_own_words_is_not_called_left_out(workspace: Workspace) -> None:
+    settings = ("c=0.1",)
+    how: dict[str, Any] = {"model": "logistic", "settings": settings, "radiomics": "none", "allow_untrained": FEW}
+    assert "leave out" not in make(workspace, "train", name="own", attributes="derm7pt", **how)
+    said = make(workspace, "train", name="isic", attributes="isic", **how)
+    assert "the attributes isic leave out what these cases have: elevation (36 of 36 cases)\n" in said
 
 
 def test_attention_and_criteria_of_soft_attention_stand_on_the_card(workspace: Workspace) -> None:

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import small_cohort
+import third_party
 
 torch = pytest.importorskip("torch")
 
 from configured import configured  # noqa: E402
+from written_artifacts import run_stage  # noqa: E402
 
+from skinkit.artifacts.artifact import open_artifact  # noqa: E402
 from skinkit.errors import ConfigError  # noqa: E402
 from skinkit.models import dual_network  # noqa: E402
-from skinkit.models.dual_network import DualNetwork, Tokens, dilated, softened  # noqa: E402
+from skinkit.models.dual_network import DualNetwork, Tokens, dilated, outline_failed, softened  # noqa: E402
 from skinkit.models.parts.protocol import Sizes  # noqa: E402
+from skinkit.stats.encoders import Encoder  # noqa: E402
+from skinkit.workspace import Ref  # noqa: E402
 
 SIZES = Sizes(
     ("A", "B", "C"),
@@ -162,8 +170,9 @@ def test_what_is_not_known_has_a_token_of_its_own_and_zero_is_known() -> None:
 
 
 def test_its_size_is_that_of_the_docstring() -> None:
-    owners = ("age_years", *("sex",) * 9, *("site",) * 10)
-    sizes = Sizes(tuple("ABCDEFG"), {"attributes": 20}, (1,) * 7, owners, unknown=(0.0,) * 20)
+    encoder = Encoder.fit("isic", pd.DataFrame({"age_years": [40, 60]}), DualNetwork.MISSING)
+    assert len(encoder.columns) == 11
+    sizes = Sizes(tuple("ABCDEFG"), {"attributes": 11}, (1,) * 7, encoder.attributes, unknown=encoder.unknown)
     network = DualNetwork.build(configured(DualNetwork), sizes)
     assert round(sum(p.numel() for p in network.parameters()) / 1e6, 1) == 41.2
 
@@ -229,6 +238,48 @@ def test_a_failed_mask_teaches_no_outline() -> None:
     assert float(network.loss(failed).detach()) == pytest.approx(before, rel=1e-3)
     torch.manual_seed(0)
     assert float(network.loss(batch()).detach()) > before + 10
+
+
+@pytest.mark.parametrize(("bias", "failed"), [(-20.0, True), (20.0, True), (0.0, False)])
+def test_jointly_an_outline_of_nothing_or_everything_shows_the_whole_photo(bias: float, failed: bool) -> None:
+    network, given = built(joint=True, mirrored=True), batch()
+    with torch.no_grad():
+        if failed:
+            network.outline.output.weight.zero_()
+            network.outline.output.bias.fill_(bias)
+        else:  # some places are lesion, others are not
+            network.outline.output.bias -= network._outlined(given["image"])[1].median()
+        shown: list[Any] = []
+        network.lesion_backbone.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0]))
+        network.answer(given)
+        whole = torch.cat([given["image"], given["image"].flip(3)])
+        assert torch.equal(shown[0], whole) is failed
+        told = network.failed_masks(given)
+    assert told is not None
+    assert told.tolist() == [failed, failed]
+    assert built().failed_masks(given) is None  # the workspace's masks are told by the workspace
+
+
+def test_a_prediction_says_that_its_joint_outline_failed_whatever_the_workspace_drew(tmp_path: Path) -> None:
+    workspace = small_cohort.make(tmp_path / "ws", patients=12)
+    small = ("backbone=resnet18", "side_px=32", "width=32", "heads=4", "token_width=16", "recipe.epochs=1")
+    reasons = {}
+    with third_party.models("no_outline"):
+        for name, more in (("joint", ("joint=true", "mask_share=0")), ("apart", ())):
+            how: dict[str, Any] = {"model": "no_outline", "weights": "none", "settings": (*small, *more)}
+            run_stage(workspace, "train", name=name, allow_untrained=small_cohort.FEW, **how)
+            run_stage(workspace, "predict", name=name, cohorts=["jinan"])
+            rows = open_artifact(workspace.path(Ref("predictions", "jinan", name))).table()
+            rows = rows[rows["level"] == "image"]
+            reasons[name] = rows["refer_reason"].fillna("").str.split(",").map(lambda r: "mask_failed" in r)
+    assert reasons["joint"].all()
+    assert not reasons["apart"].any()
+
+
+@pytest.mark.parametrize(("share", "failed"), [(0.0, 1), (0.004, 1), (0.006, 0), (0.97, 0), (0.985, 1), (1.0, 1)])
+def test_the_limits_of_a_joint_outline_are_those_of_masks(share: float, failed: int) -> None:
+    z = torch.where(torch.arange(10_000) < share * 10_000, 3.0, -3.0).view(1, 100, 100)
+    assert outline_failed(z).tolist() == [bool(failed)]
 
 
 def test_jointly_needs_both_networks_and_maps_that_halve() -> None:

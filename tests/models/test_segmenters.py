@@ -443,7 +443,7 @@ def test_a_segmenter_that_is_not_trained_or_not_there(workspace: Workspace) -> N
 
 def deep(**settings: Any) -> deep_unet.DeepUNet:
     torch.manual_seed(0)
-    config = configured(deep_unet.DeepUNet, encoder="resnet18", side_px=64, decoder=16, **settings)
+    config = configured(deep_unet.DeepUNet, **{"encoder": "resnet18", "side_px": 64, "decoder": 16, **settings})
     return deep_unet.DeepUNet.build(config, LESION)
 
 
@@ -476,6 +476,41 @@ def test_every_part_of_deep_unet_can_be_left_out_and_every_weight_learns(kind: s
     without = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
     assert without == []
     assert network.eval().answer(batch_of(1, 64))["lesion"].shape == (1, 64, 64)
+
+
+@pytest.mark.parametrize(
+    ("side_px", "rates"), [(64, (1, 1, 1)), (192, (1, 2, 3)), (224, (1, 2, 4)), (256, (1, 2, 4)), (512, (2, 4, 8))]
+)
+def test_the_rates_of_aspp_follow_the_size_of_its_maps(side_px: int, rates: tuple[int, ...]) -> None:
+    network = deep(side_px=side_px).eval()
+    bottom = network.net.bottom
+    assert [conv.dilation[0] for conv, *_ in bottom.branches] == [1, *rates]
+    with torch.no_grad():
+        for rate, (conv, *_) in zip(rates, bottom.branches[1:], strict=True):
+            conv.weight.zero_()
+            conv.weight[0, 0] = torch.tensor([[0.0, 0, 0], [0, 0, 1], [0, 0, 0]])  # reads what lies a rate to the right
+            seen = torch.rand(1, conv.in_channels, side_px // 32, side_px // 32)
+            torch.testing.assert_close(conv(seen)[0, 0, :, :-rate], seen[0, 0, :, rate:])
+            assert conv(seen).shape[2:] == seen.shape[2:]
+
+
+def test_a_deep_unet_that_learnt_with_other_rates_keeps_them() -> None:
+    before, after = deep(side_px=512).eval(), deep(side_px=512).eval()
+    state = before.state_dict()
+    assert any(name.endswith("rates") for name in state)
+    assert not any(name.endswith("rates") for name in deep(side_px=256).state_dict())
+    older = {name: value for name, value in state.items() if not name.endswith("rates")}
+    maps = torch.rand(1, 512, 16, 16)
+    with torch.no_grad():
+        following = before.net.bottom(maps)
+        after.load_state_dict(state)
+        assert torch.equal(after.net.bottom(maps), following)
+        after.load_state_dict(older)
+        assert [conv.dilation[0] for conv, *_ in after.net.bottom.branches] == [1, 1, 2, 4]
+        kept = after.net.bottom(maps)
+        assert not torch.allclose(kept, following)
+        before.load_state_dict(after.state_dict())
+        assert torch.equal(before.net.bottom(maps), kept)
 
 
 def test_the_paper_s_deep_unet_has_the_shapes_of_its_docstring() -> None:

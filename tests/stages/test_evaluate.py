@@ -15,7 +15,7 @@ from sklearn import metrics as sk
 from written_artifacts import make_workspace, run_stage, write, write_cases
 
 from skinkit import cli
-from skinkit.artifacts.artifact import Artifact
+from skinkit.artifacts.artifact import Artifact, open_artifact
 from skinkit.artifacts.tables import read_table
 from skinkit.commands import Context
 from skinkit.commands import score as outside
@@ -87,6 +87,8 @@ def write_model(
 ) -> None:
     about = {
         "model": "written",
+        "task": "classify",
+        "fused": "unet",
         "folds": [
             {
                 "fold": fold,
@@ -144,7 +146,7 @@ def external(workspace: Workspace, rows: list[dict[str, Any]] | None = None, **i
     labels = [PAD6.to_class(d) for d in cases["diagnosis"]]
     p = probabilities(labels)
     predictions = [
-        prediction("image", case, p[i], group_id=cases["group_id"][i], patient_id=cases["patient_id"][i])
+        prediction("image", case, p[i], image_id=case, group_id=cases["group_id"][i], patient_id=cases["patient_id"][i])
         for i, case in enumerate(cases["case_id"])
     ]
     write_predictions(workspace, "jinan", predictions, **info)
@@ -261,6 +263,24 @@ def test_subgroups_carry_their_numbers(workspace: Workspace) -> None:
     assert figure(table, "all", "argmax", "accuracy", subgroup="age_band=<40")["n"] == young
     few = one(workspace, subgroups=False)[0]
     assert set(few["subgroup"]) == {"all", "confirmed_by=histopathology"}
+
+
+def test_quarters_of_the_agreement_of_masks_are_subgroups(workspace: Workspace) -> None:
+    """A segmenter's errors reach a model that reads its outlines: its figures by the IoU of the masks."""
+    rows = people(100)
+    external(workspace, rows)
+    cases = open_artifact(workspace.path(Ref("cases", "jinan"))).table()["image_id"]
+    known = {name: i / 80 for i, name in enumerate(cases[:80])}  # nobody drew the others
+    masks = [{"image_id": name, "segmenter": "unet", "iou": known.get(name), "status": "ok"} for name in cases]
+    write(workspace, Ref("masks", "jinan", "unet"), masks)
+    table = one(workspace, by=("mask_iou",))[0]
+    names = sorted(name for name in set(table["subgroup"]) if name.startswith("mask_iou"))
+    assert names == [
+        "mask_iou=1 of 4 (0.00 to 0.25)", "mask_iou=2 of 4 (0.25 to 0.49)", "mask_iou=3 of 4 (0.49 to 0.74)",
+        "mask_iou=4 of 4 (0.74 to 0.99)", "mask_iou=unknown",
+    ]  # fmt: skip
+    assert [figure(table, "all", "argmax", "accuracy", subgroup=name)["n"] for name in names] == [20] * 5
+    assert not any(name.startswith("mask_iou") for name in one(workspace)[0]["subgroup"])
 
 
 def test_a_planted_gap_between_subgroups_is_found(workspace: Workspace) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as functional
@@ -11,6 +12,7 @@ from torch import nn
 
 Gates = Literal["dual", "spatial", "channel", "none"]
 _RATES = (1, 2, 4)
+"""Of maps of 7 x 7 and 8 x 8 places, and of every model whose weights name no others."""
 _REDUCTION = 8
 _LAST = 16
 
@@ -22,6 +24,7 @@ class Decoder(nn.Module):
         finer: channels of the maps, the finest first.
         deepest: of the coarsest maps, half as large as the last of ``finer``.
         width: w of eq. 6.
+        places: along a side of the coarsest maps.
         aspp: eq. 2; else a 1x1 convolution.
         gates: eqs. 3 to 5, or one of the two factors.
         dropout: Drop of eq. 2.
@@ -34,12 +37,20 @@ class Decoder(nn.Module):
     """
 
     def __init__(
-        self, finer: Sequence[int], deepest: int, width: int, *, aspp: bool, gates: Gates, dropout: float
+        self,
+        finer: Sequence[int],
+        deepest: int,
+        width: int,
+        *,
+        places: int,
+        aspp: bool,
+        gates: Gates,
+        dropout: float,
     ) -> None:
         super().__init__()
         skips = finer[::-1]
         widths = [width, *(max(_LAST, width >> level) for level in range(len(skips)))]
-        self.bottom: nn.Module = Aspp(deepest, width, dropout) if aspp else convolution(deepest, width, 1)
+        self.bottom: nn.Module = Aspp(deepest, width, places, dropout) if aspp else convolution(deepest, width, 1)
         self.gates = nn.ModuleList(Gate(x, g, gates) for x, g in zip(skips, widths, strict=False))
         joined = [g + x for x, g in zip(skips, widths, strict=False)]
         self.stages = nn.ModuleList(twice(i, o) for i, o in zip(joined, widths[1:], strict=True))
@@ -56,24 +67,56 @@ class Decoder(nn.Module):
         return out
 
 
+def rates_of(places: int) -> tuple[int, ...]:
+    """r_1, r_2 and r_3 of eq. 2 for maps of this many places along a side: a farther tap would fall outside of most.
+
+    >>> rates_of(2), rates_of(8), rates_of(16)
+    ((1, 1, 1), (1, 2, 4), (2, 4, 8))
+    """
+    widest = max(1, math.ceil(places / 2))
+    return tuple(max(1, round(widest / part)) for part in (4, 2, 1))
+
+
 class Aspp(nn.Module):
     """Eq. 2.
+
+    Its rates are those that its weights were learnt with: weights that name none, with 1, 2 and 4.
 
     Args:
         channels: of F_5.
         width: of B.
+        places: along a side of F_5.
         dropout: Drop.
+
+    Attributes:
+        rates: int64 (3,), where they are not 1, 2 and 4; saved with the weights.
     """
 
-    def __init__(self, channels: int, width: int, dropout: float) -> None:
+    rates: torch.Tensor | None
+
+    def __init__(self, channels: int, width: int, places: int, dropout: float) -> None:
         super().__init__()
         self.branches = nn.ModuleList(
-            [convolution(channels, width, 1), *(convolution(channels, width, 3, rate) for rate in _RATES)]
+            [convolution(channels, width, 1), *(convolution(channels, width, 3) for _ in _RATES)]
         )
+        self._widen(rates_of(places))
         # Of one place there is no variance in a batch of one: without BatchNorm.
         self.whole = nn.Sequential(nn.Conv2d(channels, width, 1), nn.ReLU())
         self.joined = convolution((len(self.branches) + 1) * width, width, 1)
         self.drop = nn.Dropout2d(dropout)
+
+    def _widen(self, rates: tuple[int, ...]) -> None:
+        """Convolve at these rates, and remember them."""
+        _, *wide = [module for module in self.branches.modules() if isinstance(module, nn.Conv2d)]
+        for conv, rate in zip(wide, rates, strict=True):
+            conv.dilation = conv.padding = (rate, rate)
+        self.register_buffer("rates", None if rates == _RATES else torch.tensor(rates))
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *more: Any) -> None:
+        learnt_with = tuple(int(rate) for rate in state.get(f"{prefix}rates", _RATES))
+        if learnt_with != (_RATES if self.rates is None else tuple(self.rates.tolist())):
+            self._widen(learnt_with)
+        super()._load_from_state_dict(state, prefix, *more)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(n, channels, h, w) -> (n, width, h, w)."""
@@ -114,9 +157,9 @@ class Gate(nn.Module):
         return out
 
 
-def convolution(channels: int, width: int, size: int, rate: int = 1) -> nn.Module:
+def convolution(channels: int, width: int, size: int) -> nn.Module:
     """ReLU BN conv of eq. 2, of the same height and width."""
-    conv = nn.Conv2d(channels, width, size, padding=rate * (size // 2), dilation=rate, bias=False)
+    conv = nn.Conv2d(channels, width, size, padding=size // 2, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(width), nn.ReLU())
 
 

@@ -46,6 +46,8 @@ UNKNOWN = -1
 """Class of a row whose truth is not known."""
 SEEN = "seen"
 """What they make of the pictures, where that is asked for."""
+MASK_FAILED = "mask_failed"
+"""Where their own outline of the lesion failed (``Network.failed_masks``), where that is asked for."""
 
 
 def truth_name(task: str) -> str:
@@ -641,6 +643,10 @@ class Network(Model, _Module):
     def mask_of(probability: np.ndarray, config: Any) -> np.ndarray:
         """Segmenters: bool (H, W) mask of probabilities (H, W), 0 to 1."""
         raise NotImplementedError
+
+    def failed_masks(self, batch: Mapping[str, Any]) -> torch.Tensor | None:
+        """Classifiers that outline the lesion themselves: bool (n,) where that failed; None where they do not."""
+        return None
 
     # ---------------------------------------------------------------------------- classifiers, to be explained
     def encode(self, batch: Mapping[str, Any]) -> Any:

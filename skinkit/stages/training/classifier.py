@@ -332,24 +332,27 @@ def _check_classes(material: FoldInputs, job: Job) -> None:
 def _say_not_read(material: FoldInputs, job: Job) -> None:
     """Warn of attributes that cases have, and that another encoder would read.
 
-    A site that is known as a region is read where regions are.
+    One that a case has under another name, too, is read where that is (:data:`skinkit.stats.encoders.SAME`). What leaks
+    the label is rightly left out.
     """
-    from skinkit.stats.encoders import ENCODERS
+    from skinkit.stats.encoders import ENCODERS, LEAKY, SAME
 
     if material.encoder == "none":
         return
     frame = material.rows.frame.loc[sorted(set(material.rows.split["row"]))]
     reads = {attribute.name for attribute in ENCODERS[material.encoder]}
-    others = dict.fromkeys(attribute.name for of in ENCODERS.values() for attribute in of)
+    others = dict.fromkeys(a.name for encoder, of in ENCODERS.items() if encoder not in LEAKY for a in of)
     said = []
     for name in others:
         if name in reads or name not in frame:
             continue
         known = frame[name].notna()
-        if name == "site" and "region" in reads:
-            known &= frame["region"].isna() if "region" in frame else True
+        for other in SAME.get(name, ()):
+            if other in reads and other in frame:
+                known &= frame[other].isna()
         if known.any():
             said.append(f"{name} ({int(known.sum())} of {len(frame)} cases)")
+            reads.add(name)  # so that it is not said again in other words
     if said:
         job.console.warn(f"the attributes {material.encoder} leave out what these cases have: {listed(said)}")
 

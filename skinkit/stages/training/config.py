@@ -130,7 +130,7 @@ class Config:
         "validation rows: sensitivity=SHARE, specificity=SHARE or youden",
     ] = 0.3
     attributes: Annotated[
-        Literal["auto", "pad81", "pad45", "isic", "isic_ordinal", "derm7pt", "derm7pt_leaky", "none"],
+        Literal["auto", "pad81", "pad45", "pad17", "isic", "isic_ordinal", "derm7pt", "derm7pt_leaky", "none"],
         "encoder of the metadata; auto: derm7pt for that data set, pad81 where a development case has a PAD attribute, "
         "else isic",
     ] = "auto"
