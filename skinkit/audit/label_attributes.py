@@ -36,7 +36,7 @@ from skinkit.artifacts.tables import write_table
 from skinkit.audit import file_cues
 from skinkit.errors import listed
 from skinkit.schemas import Column, Schema
-from skinkit.stats.encoders import ENCODERS, radiomic_columns
+from skinkit.stats.encoders import ENCODERS, LEAKY, radiomic_columns
 from skinkit.stats.metrics import MALIGNANT, Bools, Floats
 from skinkit.stats.separation import FEWEST_CLUSTERS, Codes, Separation, joint
 from skinkit.taxonomy import ClassSet
@@ -770,7 +770,9 @@ def advice(names: Sequence[str], kind: str) -> str:
             "photos or masks of the class were made differently. 'train --radiomics none' leaves the features out."
         )
     reading = [
-        encoder for encoder, of in ENCODERS.items() if not {attribute.name for attribute in of}.intersection(names)
+        encoder
+        for encoder, of in ENCODERS.items()
+        if encoder not in LEAKY and not {attribute.name for attribute in of}.intersection(names)
     ]
     encoders = f"'train --attributes {' or '.join(reading)}'"
     known = any(name in {attribute.name for of in ENCODERS.values() for attribute in of} for name in names)

@@ -31,6 +31,7 @@ Shapes:
     s16     deit_small_patch16    224  16  196, 49  384, 12, 6         512, 8, 16         47,477,376   21,665,664
     ti16    deit_tiny_patch16     224  16  196, 49  192, 12, 3         256, 4, 8          8,931,008    5,524,416
     quick   vit_patch8_192x6x3    64   8   64, 16   192, 6, 3          96, 2, 3           2,980,416    2,719,296
+    quick_student  vit_patch8_128x6x4  64  8  64, 16  128, 6, 4         96, 2, 3           1,478,016    1,223,040
 
 Departures:
     The paper crops 0.2 to 1 of the area at random; here photos are made up to 2.2 times as large and shifted, which

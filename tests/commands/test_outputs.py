@@ -29,15 +29,15 @@ from skinkit.workspace import Ref, Workspace
 
 OUTPUTS = [(name, option) for name in COMMANDS for option in own_options(name) if option.help.writes]
 NAMES_NO_OUTPUT = {
-    "against", "allow_leakage", "allow_untrained", "arms", "artefacts", "artifact", "attribute", "backbone", "budget",
-    "by", "card",
-    "case", "channels", "classes", "clinical", "cluster", "cohort", "cohorts", "data", "declared", "dermoscopic",
-    "domains", "draft", "features", "file", "fused", "image", "import_file", "labels", "leave_out", "malignant",
-    "margin", "mask", "masks", "members", "model", "models", "name", "objective", "only", "onnx", "order", "outlines",
-    "paper", "per_class", "preset", "primary", "protocols", "pseudonymise", "reidentify", "row", "seeds",
-    "segmenter", "settings", "sha256", "shares", "since", "source", "split", "start", "strengths", "synthetic",
-    "system", "table", "target", "tasks", "teacher", "thresholds", "training", "truth_column", "tuned_weights", "veto",
-    "weights",
+    "against", "agree", "allow_leakage", "allow_untrained", "arms", "artefacts", "artifact", "attribute",
+    "backbone", "budget", "by", "card", "case", "channels", "classes", "clinical", "cluster", "cohort", "cohorts",
+    "data", "declared", "dermoscopic", "domains", "draft", "features", "file", "fused", "image", "import_file",
+    "labels", "leave_out", "malignant", "margin", "mask", "masks", "members", "model", "models", "name",
+    "objective", "one_seed", "only", "onnx", "order", "outlines", "paper", "per_class", "preset", "primary",
+    "protocols", "pseudonymise", "reidentify", "report_backbone", "report_weights", "row", "seeds", "segmenter",
+    "settings", "sha256", "shares", "since", "source", "split", "start", "strengths", "synthetic", "system",
+    "table", "target", "tasks", "teacher", "thresholds", "training", "truth_column", "tuned_weights", "veto",
+    "weights", "weights_of",
 }  # fmt: skip
 """Text options that name no output. A new one is entered here, or says in its ``Help`` what it ``writes``."""
 EXEMPT = {("ingest", "folder"): "a cohort's own folder; its cohort.toml is never overwritten"}
