@@ -11,6 +11,9 @@ from skinkit.figures import canvas
 from skinkit.images.lab import TONES
 from skinkit.stats.metrics import Floats
 
+_BINS = np.arange(-60, 91, 10)
+"""Edges in degrees; the outer bins also hold what lies beyond them, such as skin that is more blue than yellow."""
+
 
 def tone_figure(angles: Mapping[str, Mapping[str, Floats]], folder: Path, stem: str) -> dict[str, str]:
     """Histograms of individual typology angles, a panel for each class, as SVG and PNG.
@@ -28,12 +31,11 @@ def tone_figure(angles: Mapping[str, Mapping[str, Floats]], folder: Path, stem: 
             axes.set_axis_off()
         for axes, (code, of) in zip(panels, angles.items(), strict=False):
             for colour, (kind, values) in zip(canvas.PALETTE, of.items(), strict=False):
-                known = values[~np.isnan(values)]
+                known = values[~np.isnan(values)].clip(_BINS[0], _BINS[-1])
                 if len(known):
                     weights = np.full(len(known), 1 / len(known))
-                    bins = np.arange(-60, 91, 10)
                     label = f"{kind} ({len(known)})"
-                    axes.hist(known, bins, weights=weights, histtype="step", linewidth=1.8, color=colour, label=label)
+                    axes.hist(known, _BINS, weights=weights, histtype="step", linewidth=1.8, color=colour, label=label)
             for edge, _ in TONES:
                 axes.axvline(edge, color=canvas.FAINT, linewidth=0.7, zorder=0)
             axes.set(title=code)

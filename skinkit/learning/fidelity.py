@@ -34,7 +34,8 @@ FEWEST = 8
 """Images of each side below which nothing is measured."""
 SYNTHETIC, OTHER_HALF, NOISE, OTHER_CLASS = "synthetic", "real, other lesions", "noise", "another class"
 _MOST = 500
-_SUBSETS, _LARGEST_SUBSET = 20, 50
+_SUBSETS, LARGEST_SUBSET = 20, 50
+"""Random subsets for KID and its spread, and their size; of fewer pictures every subset is all of them."""
 _SIDE_PX = 128
 _BATCH = 32
 _QUANTILE = 0.995
@@ -196,7 +197,7 @@ def _compared(real: Floats, other: Floats) -> dict[str, float | None]:
         warnings.filterwarnings("ignore", message="Metric `Kernel Inception Distance` will save")
         torch.manual_seed(0)
         fid = FrechetInceptionDistance(feature=given)
-        kid = KernelInceptionDistance(given, _SUBSETS, min(len(real), _LARGEST_SUBSET))
+        kid = KernelInceptionDistance(given, _SUBSETS, min(len(real), LARGEST_SUBSET))
         for metric in (fid, kid):
             metric.update(a, real=True)
             metric.update(b, real=False)

@@ -269,7 +269,9 @@ def _copies_text(body: Mapping[str, Any]) -> list[str]:
     limits = ", ".join(f"{of['limit']:.3f} (fold {of['fold']})" for of in copies["folds"])
     verdict = _copy_warning(copies)
     verdict = (
-        f"**{verdict[0].upper()}{verdict[1:]}.**" if verdict else f"At most {COPY_LIMIT:.1%} after it: within limits."
+        f"**{verdict[0].upper()}{verdict[1:]}.**"
+        if verdict
+        else f"After the filter the share of copies is within the limit of {COPY_LIMIT:.1%}."
     )
     rule = [
         f"fold {fold}: {of['copies']} of {of['n']}"
@@ -292,7 +294,9 @@ def _distances_text(body: Mapping[str, Any]) -> list[str]:
         if row["compared"] == OTHER_CLASS and row is not _nearest_class(body["classes"], row):
             continue
         what = row["compared"] + (f": {row['with']}, the nearest" if row["with"] else "")
-        kid = "-" if row["kid"] is None else f"{row['kid']:.4f} ± {row['kid_sd']:.4f}"
+        kid = _number(row["kid"], ".4f") + (
+            f" ± {row['kid_sd']:.4f}" if row["kid_sd"] and row["n"] > fidelity.LARGEST_SUBSET else ""
+        )
         precision, recall = _number(row["precision"], ".2f"), _number(row["recall"], ".2f")
         rows.append([str(row["fold"]), row["class"], what, str(row["n"]), _number(row["fid"]), kid, precision, recall])
     header = ["fold", "class", "real photos against", "n", "FID", "KID", "precision", "recall"]
@@ -306,9 +310,9 @@ def _distances_text(body: Mapping[str, Any]) -> list[str]:
     parts.append(
         f"Features of {body['network']['backbone']}, frozen, of pictures of {body['side_px']} px. FID and KID: smaller "
         "is nearer; KID is unbiased for few images and may be below 0 by chance, FID grows as n falls, so compare it "
-        "within a class alone. ± is the standard deviation over random subsets. Precision: share of the images among "
-        "real photos; recall: share of the photos among the images (k = 3). Every line of a class uses the same half "
-        "of its real lesions."
+        "within a class alone. ± is the standard deviation over random subsets, where there are enough. Precision: "
+        "share of the images among real photos; recall: share of the photos among the images (k = 3). Every line of a "
+        "class uses the same half of its real lesions."
     )
     return parts
 
