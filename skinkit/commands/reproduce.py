@@ -1,6 +1,7 @@
 """reproduce: run a paper's experiments on the available data and compare the numbers.
 
---data is a folder with one folder per cohort, named after it (case, '-', '_' and spaces do not matter). 'skinkit
+--data is a folder with one folder per cohort, named after it (case, '-', '_' and spaces do not matter), or the only
+development cohort itself as downloaded. 'skinkit
 reproduce PAPER' without --data lists the paper's cohorts; at least one development cohort is required. Public data sets
 are read as downloaded. A folder with a cohort.toml is an external cohort unless it has the name of a development one.
 
@@ -31,7 +32,7 @@ from skinkit.reporting.reproduction import Run, Section
 from skinkit.studies import Exhibit, Protocol, Published, Study, Wanted, load_study, studies
 from skinkit.studies.protocols import HALF
 from skinkit.studies.study import OF_TASKS
-from skinkit.workspace import SETTINGS_FILE, Ref, Workspace, check_name, load_workspace, settings_text
+from skinkit.workspace import SETTINGS_FILE, Cohort, Ref, Workspace, check_name, load_workspace, settings_text
 
 FOLDER = "reproduction"
 DESCRIPTION = "cohort.toml"
@@ -177,11 +178,28 @@ def find_cohorts(study: Study, data: str) -> dict[str, tuple[Wanted, Path]]:
             check_name(path.name, f"cohort folder {path}")
             present[path.name] = (Wanted(path.name, "external", "", "a further hospital"), path)
     if not any(cohort.role == "development" for cohort, _ in present.values()):
+        if (alone := _whole(study, root)) is not None:
+            return present | {alone.name: (alone, root)}
         names = listed(path.name for path in sorted(root.iterdir()) if path.is_dir())
         raise InputError(
             f"nothing to learn from in {root} (folders: {names})", f"folders named after the cohorts {wanted}", fix
         )
     return present
+
+
+def _whole(study: Study, root: Path) -> Wanted | None:
+    """The only development cohort of a study, where the folder itself is its archive as downloaded."""
+    from skinkit.data import find_files
+
+    learnt = [cohort for cohort in study.cohorts if cohort.role == "development" and cohort.source]
+    if len(learnt) != 1:
+        return None
+    (only,) = learnt
+    try:
+        find_files(Cohort(only.name, only.role, only.source, root, only.options))
+    except SkinkitError:
+        return None
+    return only
 
 
 def _key(name: str) -> str:
@@ -625,6 +643,10 @@ def _explanation(again: Reproduction, how: Run, section: Section) -> Section:
     return section
 
 
+_OF_SEVERAL = {"accuracy": "accuracy", "auroc": "macro_auroc"}
+"""Column of a table of other people's work -> mean over tasks of a model that answers several."""
+
+
 def _literature(again: Reproduction, how: Run, section: Section) -> Section:
     from skinkit.stats.metrics import ALL
 
@@ -639,10 +661,13 @@ def _literature(again: Reproduction, how: Run, section: Section) -> Section:
         for (cohort, arm), artifact in ablation.metrics.items():
             if arm == again.study.whole.name:
                 figures = {title: ablation.figure(cohort, arm, key) or {} for title, key in keys.items()}
+                if mean := artifact.info.get("average_over_tasks"):  # what such papers print
+                    figures = {title: mean[of] for title, of in _OF_SEVERAL.items() if of in mean}
                 classes = sum(n > 0 for n in artifact.info["n_by_class"].values())
                 ours.append((f"skinkit, {name}", f"{cohort}, n = {artifact.info['n']}", classes, figures))
     section.body.append(reproduction.cited_table(again.study.cited, ours))
-    section.body.append("Ours: accuracy of the most probable class; macro means of the classes at frozen thresholds.")
+    means = "means over tasks" if again.study.whole.tasks else "macro means of the classes at frozen thresholds"
+    section.body.append(f"Ours: accuracy of the most probable class; {means}.")
     return section
 
 

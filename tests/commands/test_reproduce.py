@@ -84,6 +84,17 @@ def test_the_archive_may_have_its_own_name(tmp_path: Path) -> None:
     assert (cohort.source, path.name) == ("pad-ufes-20", "PAD-UFES-20")
 
 
+def test_the_only_development_cohort_may_be_the_folder_itself(tmp_path: Path) -> None:
+    root = tmp_path / "release_v0"
+    (root / "meta").mkdir(parents=True)
+    (root / "images").mkdir()
+    with pytest.raises(InputError):
+        find_cohorts(load_study("soft_attention"), str(root))
+    (root / "meta" / "meta.csv").write_text("case_num,diagnosis,clinic,derm\n")
+    (cohort, path) = find_cohorts(load_study("soft_attention"), str(root))["derm7pt"]
+    assert (cohort.source, path) == ("derm7pt", root)
+
+
 @pytest.mark.parametrize("name", ["nowhere", ""])
 def test_a_wrong_folder_is_exit_4_and_names_the_cohorts(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
