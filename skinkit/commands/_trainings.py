@@ -230,6 +230,9 @@ def _training(study: Study, one: Arm | Step, config: Arms, split: str, seed: int
         options |= {"attributes": one.attributes, "radiomics": one.radiomics}
         options |= {"tasks": one.tasks} if one.tasks else {}
         options |= {"teacher": model_name(study, config, one.teacher, seed)} if one.teacher else {}
+        options |= (
+            {"members": tuple(model_name(study, config, arm, seed) for arm in one.members)} if one.members else {}
+        )
     if config.folds:
         options["folds"] = config.folds
     if config.allow_untrained:
@@ -270,6 +273,27 @@ def _named_weights(study: Study, config: Training) -> dict[str, str]:
         if name not in known or not path:
             raise ConfigError(f"--weights-of {text}", did_you_mean(name, known), "write it as NAME=PATH")
         found[name], last = path, name
+    return found
+
+
+def shared_settings(config: Any, other: type[Any]) -> list[str]:
+    """The settings of a model that another kind of model has too, where they differ from that one's own.
+
+    Args:
+        config: of the first.
+        other: ``CONFIG`` of the second.
+
+    Returns:
+        Texts ``NAME=VALUE``, as ``--settings`` takes them.
+    """
+    found, own = [], other()
+    for option in options_of(other):
+        if hasattr(config, option.name):
+            one, usual = getattr(config, option.name), getattr(own, option.name)
+            inner = {f"{option.name}.{each.name}": (getattr(one, each.name), getattr(usual, each.name))
+                     for each in option.nested}  # fmt: skip
+            pairs = inner or {option.name: (one, usual)}
+            found += [f"{name}={_toml(value)}" for name, (value, before) in pairs.items() if value != before]
     return found
 
 

@@ -2,7 +2,9 @@
 
 Ranks the photos of each cohort by IoU and shows some of the worst, median and best, with IoU and Dice under each photo.
 Photos in sample for the segmenter are left out. Reports the mean and median of IoU and Dice with 95 % intervals over
-patients. Files are written to 'gallery/<cohort>' of the workspace: SVG, PNG and JSON.
+patients; with --against those of a second set of masks and the paired difference. --control measures an outline that
+never looks: a centred ellipse of the mean area. Files are written to 'gallery/<cohort>' of the workspace: SVG, PNG and
+JSON.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from skinkit.artifacts.artifact import Artifact, exists, open_artifact
 from skinkit.commands import Context
 from skinkit.commands._output import folder_of, write_study
-from skinkit.errors import ConfigError, InputError, listed
-from skinkit.options import folder_for_files
+from skinkit.errors import ConfigError, InputError, did_you_mean, listed
+from skinkit.options import Help, folder_for_files
 from skinkit.schemas import OK
 from skinkit.workspace import Cohort, Ref, Workspace
 
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FOLDER = "gallery"
+CONTROL = "centred ellipse"
+_PART = "part"
+"""Column of the rows: their value of ``--by``."""
 _SIDE_PX = 384
 
 
@@ -34,6 +39,10 @@ class Config:
 
     name: Annotated[str, "name of the masks (default: the workspace's segmenter)"] = ""
     against: Annotated[str, "name of a second set of masks to show, such as from other starting weights"] = ""
+    control: Annotated[
+        bool, "also measure a centred ellipse of the mean area of these photos' outlines, the same in every photo"
+    ] = False
+    by: Annotated[str, Help("column of the cases: also give the figures for each of its values", metavar="COLUMN")] = ""
     count: Annotated[int, "photos of each kind: worst, median and best"] = 5
     ids: Annotated[bool, "print the image id under each picture"] = False
     out: Annotated[str, folder_for_files("folder for the files (default: gallery of the workspace)")] = ""
@@ -52,7 +61,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         if not exists(workspace.path(ref)):
             continue
         masks = open_artifact(workspace.path(ref))
-        rows = _scored(masks, workspace, cohort)
+        rows = _scored(masks, workspace, cohort, config.by)
         masks_by_name = {name: masks}
         if config.against:
             masks_by_name[config.against] = open_artifact(
@@ -73,13 +82,25 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     return {"galleries": sheets, "text": "\n".join(texts)}
 
 
-def _scored(masks: Artifact, workspace: Workspace, cohort: Cohort) -> pd.DataFrame:
-    """Masks with a truth mask, sorted by IoU, joined with the cases of their photos."""
+def _scored(masks: Artifact, workspace: Workspace, cohort: Cohort, by: str = "") -> pd.DataFrame:
+    """Masks with a truth mask, sorted by IoU, joined with the cases of their photos, and with a column of these.
+
+    Raises:
+        ConfigError: the cases have no such column.
+    """
     table = masks.table()
     learnt = table["in_sample"].fillna(value=False).astype(bool)
     table = table[(table["status"] == OK) & table["iou"].notna() & ~learnt]
-    names = ["image_id", "image_path", "truth_mask_path", "truth_mask_label", "truth_mask_polarity", "group_id"]
-    cases = open_artifact(workspace.path(Ref("cases", cohort.name))).table().reindex(columns=names)
+    names = ["image_id", "image_path", "width_px", "height_px", "group_id"]
+    names += ["truth_mask_path", "truth_mask_label", "truth_mask_polarity"]
+    every = open_artifact(workspace.path(Ref("cases", cohort.name))).table()
+    if by and by not in every:
+        raise ConfigError(
+            f"no column {by!r} in the cases of {cohort.name}", did_you_mean(by, map(str, every)), "correct --by"
+        )
+    cases = every.reindex(columns=names).assign(
+        **{_PART: every[by].astype("string").fillna("not known") if by else None}
+    )
     rows = table[["image_id", "mask_file", "iou", "dice"]].merge(cases, on="image_id", validate="one_to_one")
     return rows.sort_values(["iou", "image_id"]).reset_index(drop=True)
 
@@ -88,17 +109,9 @@ def _sheet(
     config: Config, cohort: Cohort, masks: Mapping[str, Artifact], rows: pd.DataFrame, folder: Path
 ) -> dict[str, Any]:
     """One contact sheet, and the figures over all photos; masks by name, ranked by the first of them."""
-    from skinkit.evaluation.overlap import FIGURES, overlap
     from skinkit.figures import photos
 
-    names, suffixes = list(masks), ["", "_against"][: len(masks)]
-    agreement = {
-        name: overlap(
-            {figure: rows[figure + suffix].to_numpy(dtype=float) for figure in FIGURES},
-            rows["group_id"].to_numpy(dtype=str),
-        )
-        for name, suffix in zip(names, suffixes, strict=True)
-    }
+    names = list(masks)
     groups = {kind: rows.iloc[list(places)] for kind, places in _chosen(len(rows), config.count).items()}
     pictures = {
         kind: [_picture(row, cohort.root, masks, ids=config.ids) for row in part.to_dict("records")]
@@ -109,15 +122,54 @@ def _sheet(
     files = photos.contact_sheet(pictures, folder, stem, names=names, title=title)
     answer = {
         "masks": names[0],
-        "n": len(rows),
-        "n_clusters": int(rows["group_id"].nunique()),
-        **agreement[names[0]],
-        "against": {"masks": config.against, **agreement[config.against]} if config.against else None,
+        **_measured(config, cohort, rows),
+        "by": config.by or None,
+        "parts": {str(name): _measured(config, cohort, of) for name, of in rows.groupby(_PART)},
         "shown": {kind: part[["image_id", "iou", "dice"]].to_dict("records") for kind, part in groups.items()},
         "figures": files,
     }
-    written = write_study(folder, stem, answer, _text(cohort.name, names[0], answer), files=files)
+    written = write_study(folder, stem, answer, _text(config, cohort.name, names[0], answer), files=files)
     return {**written.body, "files": written.files, "text": written.text}
+
+
+def _measured(config: Config, cohort: Cohort, rows: pd.DataFrame) -> dict[str, Any]:
+    """The figures over some photos: of the masks, of those they are compared with, and of the control."""
+    from skinkit.evaluation.overlap import FIGURES, difference, overlap
+
+    patients = rows["group_id"].to_numpy(dtype=str)
+    ours = {figure: rows[figure].to_numpy(dtype=float) for figure in FIGURES}
+
+    def beside(theirs: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        return {**overlap(theirs, patients), "difference": difference(ours, theirs, patients)}
+
+    against = {figure: rows[f"{figure}_against"].to_numpy(dtype=float) for figure in FIGURES if config.against}
+    return {
+        "n": len(rows),
+        "n_clusters": int(rows["group_id"].nunique()),
+        **overlap(ours, patients),
+        "against": {"masks": config.against, **beside(against)} if config.against else None,
+        "control": {"masks": CONTROL, **beside(_control(cohort, rows))} if config.control else None,
+    }
+
+
+def _control(cohort: Cohort, rows: pd.DataFrame) -> dict[str, np.ndarray]:
+    """IoU and Dice of a centred ellipse of the outlines' mean share of the photo."""
+    import numpy as np
+
+    from skinkit.evaluation.overlap import FIGURES
+    from skinkit.images.drawn_masks import read_drawn_mask
+    from skinkit.images.mask_reading import Reading
+    from skinkit.images.masks import agreement, centred_ellipse
+
+    drawn = [
+        read_drawn_mask(
+            cohort.root / row["truth_mask_path"], (int(row["width_px"]), int(row["height_px"])), Reading.of_case(row)
+        )[0]
+        for row in rows.to_dict("records")
+    ]
+    share = float(np.mean([mask.mean() for mask in drawn]))
+    found = [agreement(centred_ellipse(mask.shape, round(share * mask.size)), mask) for mask in drawn]
+    return {figure: np.array([one[figure] for one in found]) for figure in FIGURES}
 
 
 def _chosen(n: int, count: int) -> dict[str, Sequence[int]]:
@@ -172,13 +224,30 @@ def _picture(row: Mapping[Any, Any], root: Path, masks: Mapping[str, Artifact], 
     }
 
 
-def _text(cohort: str, name: str, agreement: Mapping[str, Any]) -> str:
+def _text(config: Config, cohort: str, name: str, answer: Mapping[str, Any]) -> str:
+    """The figures of all photos, and of each value of ``--by``."""
+    return "\n".join(
+        [
+            f"{cohort}: {answer['n']} photos of {answer['n_clusters']} patients (95 % intervals over patients)",
+            *_lines(name, answer),
+            *(
+                line
+                for part, of in answer["parts"].items()
+                for line in [f" {config.by} {part}: {of['n']} photos", *_lines(name, of)]
+            ),
+        ]
+    )
+
+
+def _lines(name: str, answer: Mapping[str, Any]) -> list[str]:
     from skinkit.evaluation.overlap import FIGURES, text_of
 
-    lines = [f"{cohort}: {agreement['n']} photos of {agreement['n_clusters']} patients (95 % intervals over patients)"]
-    for masks, figures in (
-        (name, agreement),
-        *([(agreement["against"]["masks"], agreement["against"])] if agreement["against"] else []),
-    ):
-        lines.append(f"  {masks}: {'; '.join(text_of(figures, figure) for figure in FIGURES)}")
-    return "\n".join(lines)
+    def line(words: str, figures: Mapping[str, Any], *, signed: bool = False) -> str:
+        return f"  {words}: {'; '.join(text_of(figures, figure, signed=signed) for figure in FIGURES)}"
+
+    others = [other for kind in ("against", "control") if (other := answer[kind])]
+    return [
+        line(name, answer),
+        *(line(other["masks"], other) for other in others),
+        *(line(f"{name} minus {other['masks']}", other["difference"], signed=True) for other in others),
+    ]

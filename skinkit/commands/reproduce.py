@@ -23,19 +23,21 @@ from skinkit.artifacts.artifact import Artifact, exists, open_artifact
 from skinkit.artifacts.files import link_or_copy, write_atomic
 from skinkit.commands import Context, ablate, load_command
 from skinkit.commands._output import checked, write_study
-from skinkit.commands._trainings import Training
+from skinkit.commands._trainings import Training, shared_settings
 from skinkit.errors import ConfigError, InputError, SkinkitError, did_you_mean, listed
 from skinkit.options import Help, make_config
 from skinkit.pipeline import Pipeline
 from skinkit.reporting import reproduction
 from skinkit.reporting.reproduction import Run, Section
-from skinkit.studies import Exhibit, Protocol, Published, Study, Wanted, load_study, studies
+from skinkit.studies import Exhibit, OutlineMethod, Protocol, Published, Study, Wanted, load_study, studies
 from skinkit.studies.protocols import HALF
 from skinkit.studies.study import OF_TASKS
 from skinkit.workspace import SETTINGS_FILE, Cohort, Ref, Workspace, check_name, load_workspace, settings_text
 
 FOLDER = "reproduction"
 DESCRIPTION = "cohort.toml"
+CENTRE = "centre"
+"""Column of cases that say at which of several places a photo was taken."""
 _MODELLED = (
     "ablation",
     "by_class",
@@ -64,6 +66,10 @@ class Config(Training):
     only: Annotated[tuple[str, ...], "tables and figures to make, such as table2,fig7 (default: all)"] = ()
     protocols: Annotated[tuple[str, ...], "protocols to run (default: all of the paper's study)"] = ()
     segmenter: Annotated[str, "segmenter; a network is trained first (default: the paper's, or otsu)"] = ""
+    segmenter_settings: Annotated[
+        tuple[str, ...],
+        Help("setting of the networks that outline lesions as NAME=VALUE, repeatable", metavar="NAME=VALUE", rare=True),
+    ] = ()
     selection: Annotated[bool, "apply the paper's selection of images, if it states one"] = True
     case: Annotated[
         tuple[str, ...],
@@ -294,27 +300,29 @@ def _ablation_config(study: Study, config: Config, protocol: Protocol, whole_onl
 
 def _run_protocol(again: Reproduction, protocol: Protocol, arms: ablate.Config) -> None:
     """Draw the split, train and score the arms; record why the paper's own protocol cannot be run."""
-    config, study = again.config, again.study
-    settings = dict(protocol.settings)
-    if config.folds and not protocol.leaks:
-        settings["folds"] = config.folds
-    if protocol.leaks:
-        settings["allow_leakage"] = protocol.leaks
-    _train_segmenter(again)
+    study = again.study
     try:
-        again.pipeline.make("split", settings, name=protocol.name)
+        again.pipeline.make("split", _split_settings(again, protocol), name=protocol.name)
     except SkinkitError as error:
         if not protocol.leaks:
             raise
         again.not_run[protocol.name] = error.found
         again.context.console.warn(f"protocol {protocol.name} is not run: {error.found}")
         return
+    _train_segmenter(again)
     if not again.workspace.with_role("external") and not _holds_out(again, protocol.name):
         again.not_run[protocol.name] = "it holds no case out, and there is no external cohort to score"
         return
     ablation = ablate.ablate(study, arms, again.workspace, again.pipeline, again.labelled)
     ablation.write(ablate.folder_of(again.workspace, arms, study))
     again.runs[protocol.name] = ablation
+
+
+def _split_settings(again: Reproduction, protocol: Protocol) -> dict[str, Any]:
+    """Options of ``skinkit split`` for a protocol; ``--folds`` is of one without leakage."""
+    if protocol.leaks:
+        return {**protocol.settings, "allow_leakage": protocol.leaks}
+    return {**protocol.settings, **({"folds": again.config.folds} if again.config.folds else {})}
 
 
 def _holds_out(again: Reproduction, split: str) -> bool:
@@ -324,14 +332,32 @@ def _holds_out(again: Reproduction, split: str) -> bool:
 
 def _train_segmenter(again: Reproduction) -> None:
     """Train a segmenter that needs training before anything is measured."""
-    from skinkit.models import Network, load_model
-
     name = again.workspace.defaults["segmenter"]
-    model = load_model(name, "segment")
-    if issubclass(model, Network) and not exists(again.workspace.path(Ref("models", name=name))):
-        preset = again.config.preset or again.study.preset
-        options = {"preset": preset} if preset in model.PRESETS else {}
-        again.pipeline.make("train", {"model": name, **options}, name=name)
+    _train_outlines(again, OutlineMethod(name, name, name))
+
+
+def _train_outlines(again: Reproduction, method: OutlineMethod) -> None:
+    """Train what outlines lesions, if it learns and is not there, on the split without leakage.
+
+    What classifiers are tested on is new to it too.
+    """
+    from skinkit.models import Network, load_model, model_config
+
+    model = load_model(method.model, "segment")
+    if not issubclass(model, Network) or exists(again.workspace.path(Ref("models", name=method.name))):
+        return
+    preset, settings = again.config.preset or again.study.preset, again.config.segmenter_settings
+    options: dict[str, Any] = {"model": method.model}
+    if method.settings_of:
+        other = load_model(method.settings_of, "segment")
+        config = model_config(other, settings, preset=preset if preset in other.PRESETS else "")
+        options["settings"] = tuple(shared_settings(config, model.CONFIG))
+    else:
+        options |= {"settings": settings, "preset": preset if preset in model.PRESETS else ""}
+    protocol = again.study.protocols[0]
+    if not exists(again.workspace.path(Ref("split", name=protocol.name))):
+        again.pipeline.make("split", _split_settings(again, protocol), name=protocol.name)
+    again.pipeline.make("train", {**options, "split": protocol.name}, name=method.name)
 
 
 # ----------------------------------------------------------------------------------------------- tables and figures
@@ -485,14 +511,16 @@ def _faithfulness(again: Reproduction, how: Run, section: Section) -> Section:
 def _localisation(again: Reproduction, how: Run, section: Section) -> Section:
     """Heatmaps of the whole system and of its simplest arm against outlines that people drew."""
     for name, ablation in again.runs.items():
-        whole, simplest = (ablation.models.get(arm.name) for arm in (again.study.whole, again.study.arms[0]))
+        of = again.study.whole
+        first = next(arm for arm in again.study.arms if arm.model == of.model)  # one that reads photos as it does
+        whole, simplest = (ablation.models.get(arm.name) for arm in (of, first))
         if whole is None:
             continue
         against = {"against": simplest} if simplest and simplest != whole else {}
         answer = _by(again, section, "localise", {"model": whole, **against})
-        for cohort, of in answer.get("localisation", {}).items():
+        for cohort, found in answer.get("localisation", {}).items():
             for kind, words in (("svg", "figures"), ("sheet_png", "heatmaps")):
-                source, said = Path(of["figures"][kind]), f"{words} of the encoders, {cohort}, protocol {name}"
+                source, said = Path(found["figures"][kind]), f"{words} of the encoders, {cohort}, protocol {name}"
                 stem = f"localisation-{words}-{cohort}"
                 section.body.append(_pictured(again, source, again.folder / name / f"{stem}{source.suffix}", said))
     return section
@@ -576,7 +604,9 @@ def _photo(again: Reproduction, cohort: str, image: str) -> Any:
 
 
 def _segmentation(again: Reproduction, how: Run, section: Section) -> Section:
+    """Masks of the segmenter against those of people, beside those of other methods on the same photos."""
     segmenter = again.workspace.defaults["segmenter"]
+    _train_segmenter(again)
     ours: Ours = {segmenter: {}}
     for cohort in again.labelled:
         again.pipeline.bring(Ref("masks", cohort, segmenter))
@@ -586,10 +616,36 @@ def _segmentation(again: Reproduction, how: Run, section: Section) -> Section:
             if whole and published.cohort == cohort and not published.printed_only:
                 ours[segmenter][published] = {**whole["iou_mean"], "n": whole["n"]}
     section.rows = reproduction.beside(how, section.part, ours)
-    _by(again, section, "gallery", {"name": segmenter})
-    if exists(again.workspace.path(Ref("models", name=segmenter))):
-        _by(again, section, "curves", {"models": (segmenter,)})
+    others = [method for method in again.study.outlines if method.name != segmenter]
+    for method in others:
+        _train_outlines(again, method)
+        for cohort in again.labelled:
+            again.pipeline.bring(Ref("masks", cohort, method.name))
+    if not others:
+        _by(again, section, "gallery", {"name": segmenter})
+    by = {"by": CENTRE} if _has_centres(again) else {}
+    answers = {}
+    for i, method in enumerate(others):
+        control = {"control": True} if i == 0 else {}
+        options = {"name": segmenter, "against": method.name, **control, **by}
+        answers[method.words] = _by(again, section, "gallery", options, shown=False).get("galleries", {})
+    for cohort in again.labelled:
+        of = {words: galleries[cohort] for words, galleries in answers.items() if cohort in galleries}
+        section.body += [f"### {cohort}", reproduction.outline_table(segmenter, of)] if of else []
+    learnt = [
+        name
+        for name in (segmenter, *(m.name for m in others))
+        if exists(again.workspace.path(Ref("models", name=name)))
+    ]
+    if learnt:
+        _by(again, section, "curves", {"models": tuple(learnt)})
     return section
+
+
+def _has_centres(again: Reproduction) -> bool:
+    """Whether the cases of every cohort say where photos come from."""
+    cases = [open_artifact(again.workspace.path(Ref("cases", cohort))).table() for cohort in again.labelled]
+    return all(CENTRE in table for table in cases)
 
 
 def _by_command(name: str, options: Mapping[str, Any]) -> Callable[[Reproduction, Run, Section], Section]:
@@ -602,9 +658,22 @@ def _by_command(name: str, options: Mapping[str, Any]) -> Callable[[Reproduction
     return make
 
 
-def _by(again: Reproduction, section: Section, name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Run another command on the workspace, add its text or the reason it cannot be run, and return its result."""
-    words = [" ".join(value) if isinstance(value, tuple) else f"--{key} {value}" for key, value in options.items()]
+def _by(
+    again: Reproduction, section: Section, name: str, options: Mapping[str, Any], *, shown: bool = True
+) -> Mapping[str, Any]:
+    """Run another command on the workspace, add its text or the reason it cannot be run, and return its result.
+
+    Args:
+        again: the paper in its workspace.
+        section: gets the command and the text.
+        name: of the command.
+        options: of it; tuples are positional, True is a flag.
+        shown: whether the text is put on the page.
+    """
+    words = [
+        " ".join(value) if isinstance(value, tuple) else f"--{key}" if value is True else f"--{key} {value}"
+        for key, value in options.items()
+    ]
     section.commands.append(" ".join([f"skinkit {name}", *words]))
     command = load_command(name)
     try:
@@ -613,7 +682,8 @@ def _by(again: Reproduction, section: Section, name: str, options: Mapping[str, 
         section.missing.append(error.found)
         return {}
     text = str(answer.get("text", "")).replace(str(again.workspace.root), "WORKSPACE")
-    section.body.append(f"```text\n{text.strip()}\n```")
+    if shown:
+        section.body.append(f"```text\n{text.strip()}\n```")
     return answer
 
 

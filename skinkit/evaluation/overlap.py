@@ -44,6 +44,29 @@ def overlap(values: Mapping[str, npt.ArrayLike], cluster: npt.ArrayLike) -> dict
     return out
 
 
+def difference(
+    ours: Mapping[str, npt.ArrayLike], theirs: Mapping[str, npt.ArrayLike], cluster: npt.ArrayLike
+) -> dict[str, dict[str, float]]:
+    """Mean of ours minus theirs over the same images, with 95 % intervals over patients.
+
+    Args:
+        ours: figure -> (n,), 0 to 1.
+        theirs: the same of other masks.
+        cluster: (n,) patient of each image.
+
+    Returns:
+        ``<figure>_mean``, and for ``iou`` also ``iou_thresholded``, -> ``estimate``, ``lower`` and ``upper``.
+    """
+    out = {}
+    for name in ours:
+        a, b = (np.asarray(side[name], dtype=np.float64) for side in (ours, theirs))
+        out[f"{name}_mean"] = mean_interval(a - b, cluster, lowest=-1.0)
+        if name == "iou":
+            a, b = (np.where(x >= THRESHOLD, x, 0.0) for x in (a, b))
+            out["iou_thresholded"] = mean_interval(a - b, cluster, lowest=-1.0)
+    return out
+
+
 def _median_interval(x: Floats, cluster: npt.ArrayLike) -> tuple[float, float]:
     """The values between which half of the images may lie below.
 
@@ -56,12 +79,13 @@ def _median_interval(x: Floats, cluster: npt.ArrayLike) -> tuple[float, float]:
     return float(lower), float(upper)
 
 
-def text_of(figures: Mapping[str, Mapping[str, Any]], name: str) -> str:
-    """Mean and median of one figure as text, and the thresholded mean where there is one."""
+def text_of(figures: Mapping[str, Mapping[str, Any]], name: str, *, signed: bool = False) -> str:
+    """Mean and median of one figure as text, and the thresholded mean where there is one; ``signed`` shows a plus."""
     called = {"iou": "IoU", "dice": "Dice"}.get(name, name)
     parts = []
     for how in ("mean", "median", "thresholded"):
         if f"{name}_{how}" not in figures:
             continue
-        parts.append(f"{how} {with_interval(figures[f'{name}_{how}'], none=words_of(TOO_FEW_PATIENTS))}")
+        figure = with_interval(figures[f"{name}_{how}"], signed=signed, none=words_of(TOO_FEW_PATIENTS))
+        parts.append(f"{how} {figure}")
     return f"{called} {', '.join(parts)}"

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skinkit.explain.shapley import inside_share, points_inside
-from skinkit.images.masks import agreement
+from skinkit.images.masks import agreement, centred_ellipse, from_centre
 from skinkit.stats.intervals import mean_interval
 from skinkit.stats.metrics import Floats
 
@@ -51,25 +51,15 @@ def by_chance(mask: Mask) -> dict[str, dict[str, float]]:
     """Map of :data:`CHANCE` -> its :data:`FIGURES`."""
     return {
         UNIFORM: dict.fromkeys(FIGURES, float(mask.mean())),
-        ELLIPSE: measured(centred_ellipse(mask), mask),
+        ELLIPSE: measured(ellipse_map(mask), mask),
     }
 
 
-def centred_ellipse(mask: Mask) -> Floats:
-    """(h, w) 1 in the ellipse of the mask's area and the photo's proportions in the middle, 0 elsewhere.
-
-    An ellipse that would reach beyond the photo (of more than pi / 4 of it) is cut, and grows until the area is right.
-    """
-    h, w = mask.shape
-    y, x = (np.arange(h) + 0.5) / h - 0.5, (np.arange(w) + 0.5) / w - 0.5
-    distance = y[:, None] ** 2 + x[None] ** 2
-    # Highest at the centre, so that it also has a place where it is strongest.
-    inside = distance.ravel().argsort(kind="stable")[: int(mask.sum())]
-    heat = np.zeros(mask.size)
-    heat[inside] = 1.0
-    if len(inside):
-        heat[inside[0]] = 1.0 + 1e-9
-    return heat.reshape(mask.shape)
+def ellipse_map(mask: Mask) -> Floats:
+    """(h, w) 1 in the centred ellipse of the mask's area, 0 elsewhere; highest at the centre, the strongest place."""
+    heat = centred_ellipse(mask.shape, int(mask.sum())).astype(np.float64)
+    heat[np.unravel_index(from_centre(mask.shape).argmin(), mask.shape)] *= 1.0 + 1e-9
+    return heat
 
 
 def likeness(heat: Floats, other: Floats) -> float | None:

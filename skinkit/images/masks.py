@@ -1,4 +1,4 @@
-"""Lesion masks as arrays: the largest region, and the overlap of two masks."""
+"""Lesion masks as arrays: the largest region, the overlap of two masks, and an outline that knows nothing."""
 
 from __future__ import annotations
 
@@ -41,3 +41,26 @@ def agreement(mask: Mask, truth: Mask) -> dict[str, float]:
     if either == 0:
         return {"dice": 1.0, "iou": 1.0}
     return {"dice": 2 * both / (int(mask.sum()) + int(truth.sum())), "iou": both / either}
+
+
+def centred_ellipse(shape: tuple[int, int], area_px: int) -> Mask:
+    """The ellipse of an area in the middle of a photo, with the photo's proportions: where a lesion mostly lies.
+
+    Args:
+        shape: (H, W) of the photo.
+        area_px: pixels of the ellipse. One that would reach beyond the photo (of more than pi / 4 of it) is cut, and
+            grows until the area is right.
+
+    Returns:
+        bool (H, W), True at exactly that many pixels.
+    """
+    inside = np.zeros(shape[0] * shape[1], bool)
+    inside[from_centre(shape).ravel().argsort(kind="stable")[:area_px]] = True
+    return inside.reshape(shape)
+
+
+def from_centre(shape: tuple[int, int]) -> npt.NDArray[np.float64]:
+    """(H, W) squared distance of each pixel from the middle, in sides of the photo."""
+    y, x = ((np.arange(side) + 0.5) / side - 0.5 for side in shape)
+    squared: npt.NDArray[np.float64] = y[:, None] ** 2 + x[None] ** 2
+    return squared

@@ -12,6 +12,8 @@ from skinkit.studies import Cited, Exhibit, Protocol, Published, Study, Wanted
 
 NO, PARTLY, PRINTED_ONLY = "no", "in part", "printed only"
 CITED = ("accuracy", "sensitivity", "specificity", "auroc")
+OUTLINED = {"iou_mean": "IoU", "iou_thresholded": "IoU, below 0.65 as 0", "dice_mean": "Dice"}
+"""Figures of a table of outlines."""
 
 
 @dataclass(frozen=True)
@@ -220,6 +222,33 @@ def _ours(figure: Mapping[str, Any] | None) -> str:
     if figure["estimate"] is None:
         return words_of(figure.get("note"))
     return f"{with_interval(figure)}, n = {figure['n']}"
+
+
+def outline_table(segmenter: str, answers: Mapping[str, Mapping[str, Any]]) -> str:
+    """Agreement of several methods with the outlines of people on the same photos.
+
+    Args:
+        segmenter: whose masks the others are compared with.
+        answers: words of another method -> what ``skinkit gallery`` says of the segmenter's masks against its own; of
+            the first also of an outline that never looks.
+    """
+    first = next(iter(answers.values()))
+    rows = []
+    for part in ("", *first["parts"]):
+        own = {words: answer["parts"].get(part, {}) if part else answer for words, answer in answers.items()}
+        others = {words: of["against"] for words, of in own.items() if of}
+        ours = next(of for of in own.values() if of)
+        if ours.get("control"):
+            others[ours["control"]["masks"]] = ours["control"]
+        photos = [part or "all photos", str(ours["n"])]
+        rows.append([*photos, segmenter, *(with_interval(ours[key]) for key in OUTLINED), ""])
+        rows += [
+            ["", "", words, *(with_interval(of[key]) for key in OUTLINED),
+             with_interval(of["difference"]["iou_mean"], signed=True)]
+            for words, of in others.items()
+        ]  # fmt: skip
+    titles = [*OUTLINED.values(), f"IoU of {segmenter} minus it"]
+    return markdown_table([first["by"] or "photos", "n", "outlines", *titles], rows)
 
 
 def cited_table(cited: Sequence[Cited], ours: Sequence[tuple[str, str, int, Mapping[str, Any]]]) -> str:

@@ -22,6 +22,7 @@ from skinkit.errors import ConfigError, did_you_mean
 from skinkit.studies.study import Arm as Arm
 from skinkit.studies.study import Cited as Cited
 from skinkit.studies.study import Exhibit as Exhibit
+from skinkit.studies.study import OutlineMethod as OutlineMethod
 from skinkit.studies.study import Protocol as Protocol
 from skinkit.studies.study import Published as Published
 from skinkit.studies.study import PublishedSplit as PublishedSplit

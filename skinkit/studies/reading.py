@@ -3,8 +3,9 @@
 Tables of the file, beside ``title``, ``citation``, ``classes``, ``malignant``, ``preset``, ``segmenter``,
 ``remarks``, ``figures`` and ``watched``:
 
-    [[cohorts]] [[protocols]] [[steps]] [[arms]] [[comparators]] [[exhibits]] [selection]
-                  fields of ``Wanted``, ``Protocol``, ``Step``, ``Arm``, ``Arm``, ``Exhibit``, ``SelectionRule``
+    [[cohorts]] [[protocols]] [[steps]] [[arms]] [[comparators]] [[exhibits]] [[outlines]] [selection]
+                  fields of ``Wanted``, ``Protocol``, ``Step``, ``Arm``, ``Arm``, ``Exhibit``, ``OutlineMethod``,
+                  ``SelectionRule``
     [presets.NAME]  place of an arm or step -> preset of its model
     [[numbers]]   printed numbers of one exhibit (below)
     [[cited]]     a row of the paper's table of other people's work: ``who``, ``data``, ``classes``, ``caution``, and
@@ -38,6 +39,7 @@ from skinkit.studies.study import (
     Arm,
     Cited,
     Exhibit,
+    OutlineMethod,
     Protocol,
     Published,
     PublishedSplit,
@@ -52,6 +54,7 @@ T = TypeVar("T")
 EMPTY = "-"
 _TABLES = {
     "cohorts": Wanted, "protocols": Protocol, "steps": Step, "arms": Arm, "comparators": Arm, "exhibits": Exhibit,
+    "outlines": OutlineMethod,
 }  # fmt: skip
 _TEXTS = ("title", "citation", "classes", "malignant", "preset")
 _OTHER = ("remarks", "segmenter", "selection", "numbers", "cited", "presets", "figures", "watched")
@@ -106,6 +109,7 @@ def study_of(content: Mapping[str, Any], name: str, where: str, splits: Sequence
         protocols=tables["protocols"],
         arms=tables["arms"],
         segmenter=str(content.get("segmenter", "otsu")),
+        outlines=tables["outlines"],
         comparators=tables["comparators"],
         selection=None if selection is None else _made(SelectionRule, selection, f"{where}, selection"),
         splits=tuple(splits),
@@ -187,6 +191,8 @@ def _check_made_from(study: Study, where: str) -> None:
         if isinstance(one, Arm):
             if one.teacher:
                 _one_of(one.teacher, trained, f"{at}: teacher")
+            for member in one.members:
+                _one_of(member, trained, f"{at}: member")
         else:
             _one_of(one.stage, (TRAIN, SYNTHESISE), f"{at}: stage")
             if one.stage == SYNTHESISE:

@@ -71,6 +71,7 @@ class Arm:
             before it.
         synthetic: the step whose images it learns from.
         teacher: an arm before it, whose answers it learns.
+        members: arms before it, whose answers it joins.
         optional: it is left out, with the reason, where its pretrained weights are not here.
     """
 
@@ -86,12 +87,30 @@ class Arm:
     weights: str = ""
     synthetic: str = ""
     teacher: str = ""
+    members: tuple[str, ...] = ()
     optional: bool = False
 
 
 def writes_images(one: Arm | Step) -> TypeGuard[Step]:
     """Whether it is images of a generator, and no training."""
     return isinstance(one, Step) and one.stage == SYNTHESISE
+
+
+@dataclass(frozen=True)
+class OutlineMethod:
+    """What else outlines the lesions, to be compared with the study's segmenter on the same photos.
+
+    Attributes:
+        name: of the masks in the workspace, and of the model where it is trained.
+        words: its label.
+        model: a registered segmenter.
+        settings_of: a segmenter whose settings under the preset it takes, as far as it has them; empty for its own.
+    """
+
+    name: str
+    words: str
+    model: str
+    settings_of: str = ""
 
 
 @dataclass(frozen=True)
@@ -286,6 +305,7 @@ class Study:
         malignant: malignant set.
         preset: the paper's preset.
         segmenter: what outlines its lesions, unless another is asked for.
+        outlines: what that is compared with.
         cohorts: what it was trained and scored on.
         protocols: the first is the one without leakage.
         arms: the ablation, from the simplest; the last one is the whole system.
@@ -314,6 +334,7 @@ class Study:
     arms: tuple[Arm, ...]
     comparators: tuple[Arm, ...] = ()
     segmenter: str = "otsu"
+    outlines: tuple[OutlineMethod, ...] = ()
     selection: SelectionRule | None = None
     splits: tuple[PublishedSplit, ...] = ()
     parts: tuple[Exhibit, ...] = ()
@@ -347,7 +368,7 @@ class Study:
     def made_from(self, one: Arm | Step) -> list[Arm | Step]:
         """The steps and arms that one is made from, directly."""
         names = [one.synthetic, one.weights.removeprefix(OF_MODEL) if one.weights.startswith(OF_MODEL) else ""]
-        names += [one.teacher if isinstance(one, Arm) else one.model if writes_images(one) else ""]
+        names += [one.teacher, *one.members] if isinstance(one, Arm) else [one.model if writes_images(one) else ""]
         every = {each.name: each for each in self.everything}
         return [every[name] for name in names if name]
 

@@ -85,12 +85,31 @@ def test_two_segmenters_in_one_gallery(workspace: Workspace) -> None:
     assert told["against"]["masks"] == "other"
     assert told["against"]["iou_median"]["estimate"] == 0.5
     assert told["iou_median"]["estimate"] > 0.5
+    difference = told["against"]["difference"]["iou_mean"]["estimate"]
+    assert difference == pytest.approx(told["iou_mean"]["estimate"] - 0.5)
     svg = Path(told["figures"]["svg"])
     assert svg.name == "half-other.svg"
     assert "other: IoU 0.50, Dice 0.67" in svg.read_text()
     with pytest.raises(InputError) as error:
         gallery.run(gallery.Config(name="half", against="third"), context(workspace))
     assert "third" in error.value.found
+
+
+def test_an_outline_that_never_looks_is_measured_beside_and_for_each_place(workspace: Workspace) -> None:
+    config = gallery.Config(name="half", control=True, by="sex", count=1)
+    answer = gallery.run(config, context(workspace))
+    found = answer["galleries"]["clinic"]
+    control = found["control"]
+    # The drawn lesions are ellipses in the middle, of other sizes and proportions than the mean.
+    assert 0.5 < control["iou_mean"]["estimate"] < 1
+    both = found["iou_mean"]["estimate"] - control["iou_mean"]["estimate"]
+    assert control["difference"]["iou_mean"]["estimate"] == pytest.approx(both)
+    assert sum(part["n"] for part in found["parts"].values()) == found["n"] == 8
+    assert "half minus centred ellipse" in answer["text"]
+    assert all(f" sex {part}: " in answer["text"] for part in found["parts"])
+    with pytest.raises(ConfigError) as error:
+        gallery.run(gallery.Config(name="half", by="centre"), context(workspace))
+    assert "centre" in error.value.found
 
 
 def test_the_gallery_shows_no_photo_twice_and_hides_ids(workspace: Workspace) -> None:

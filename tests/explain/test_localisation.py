@@ -37,7 +37,7 @@ def test_a_uniform_map_scores_the_share_of_the_lesion() -> None:
 @pytest.mark.parametrize("side", [1, 7, 30, 38])
 def test_the_ellipse_has_the_area_of_the_lesion_and_lies_in_the_middle(side: int) -> None:
     mask = lesion(40, 60, 1, 1, side)
-    ellipse = loc.centred_ellipse(mask) > 0
+    ellipse = loc.ellipse_map(mask) > 0
     assert ellipse.sum() == mask.sum()
     y, x = np.nonzero(ellipse)
     assert (y.mean(), x.mean()) == (pytest.approx(19.5, abs=0.6), pytest.approx(29.5, abs=0.6))
