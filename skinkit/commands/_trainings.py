@@ -287,8 +287,9 @@ def shared_settings(config: Any, other: type[Any]) -> list[str]:
         Texts ``NAME=VALUE``, as ``--settings`` takes them.
     """
     found, own = [], other()
+    names = {option.name for option in options_of(type(config))}
     for option in options_of(other):
-        if hasattr(config, option.name):
+        if option.name in names:
             one, usual = getattr(config, option.name), getattr(own, option.name)
             inner = {f"{option.name}.{each.name}": (getattr(one, each.name), getattr(usual, each.name))
                      for each in option.nested}  # fmt: skip
