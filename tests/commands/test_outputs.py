@@ -35,8 +35,8 @@ NAMES_NO_OUTPUT = {
     "labels", "leave_out", "malignant", "margin", "mask", "masks", "members", "model", "models", "name",
     "objective", "one_seed", "only", "onnx", "order", "outlines", "paper", "per_class", "preset", "primary",
     "protocols", "pseudonymise", "reidentify", "report_backbone", "report_weights", "row", "seeds", "segmenter",
-    "segmenter_settings", "settings", "sha256", "shares", "since", "source", "split", "start", "strengths", "synthetic", "system",
-    "table", "target", "tasks", "teacher", "thresholds", "training", "truth_column", "tuned_weights", "veto",
+    "segmenter_settings", "settings", "sha256", "shares", "since", "source", "split", "start", "strengths", "synthetic",
+    "system", "table", "target", "tasks", "teacher", "thresholds", "training", "truth_column", "tuned_weights", "veto",
     "weights", "weights_of",
 }  # fmt: skip
 """Text options that name no output. A new one is entered here, or says in its ``Help`` what it ``writes``."""
