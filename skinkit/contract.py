@@ -53,8 +53,9 @@ from skinkit.models.parts.protocol import (
     beside_name,
     truth_name,
 )
-from skinkit.models.parts.weights import PUBLIC
+from skinkit.models.parts.weights import PUBLIC, copied_state
 from skinkit.options import options_of
+from skinkit.stats.regression import log_softmax
 
 if TYPE_CHECKING:
     import torch
@@ -133,7 +134,7 @@ def check_network(
     trial = Trial(model, model.CONFIG() if config is None else config, seed)
     check_settings(trial)
     network, twin = trial.build(), trial.build()
-    trial.must(_same(_copied(network), twin), "built twice from one seed of torch it has different weights")
+    trial.must(_same(copied_state(network), twin), "built twice from one seed of torch it has different weights")
     check_phases(trial, network)
     if model.TASK in ("pretrain", "generate"):
         check_reading_photos(trial, network)
@@ -381,7 +382,7 @@ def check_phases(trial: Trial, network: Any, where: str = "") -> None:
         network.enter(phase.name)
         trained = [name for name, p in network.named_parameters() if p.requires_grad]
         trial.must(trained, f"{here} trains no parameter")
-        before = _copied(network)
+        before = copied_state(network)
         network.enter(phase.name)
         again = [name for name, p in network.named_parameters() if p.requires_grad]
         trial.must(trained == again and _same(before, network), f"entering {here} twice is not the same as once")
@@ -574,7 +575,7 @@ def check_start(trial: Trial, network: Any) -> None:
     """Weights that do not fit are refused in words, and nothing is changed by them."""
     import torch
 
-    before = _copied(network)
+    before = copied_state(network)
     try:
         network.start({"nobodys.weight": torch.zeros(2, 3)}, "foreign.safetensors")
     except InputError as error:
@@ -693,7 +694,7 @@ def check_backbone(trial: Trial, network: Any, twin: Any) -> None:
     taken = other.backbone_state()
     good = all(torch.equal(value, taken[name]) for name, value in state.items())
     trial.must(good, "start does not take over what backbone_state answers")
-    before = _copied(network)
+    before = copied_state(network)
     loss = _without_gradient(network.eval(), "loss", trial.batch())
     trial.must(bool(loss.isfinite()), f"its loss is {float(loss)} in eval mode, in which validation rows are scored")
     trial.must(_same(before, network), "its loss changes the network in eval mode")
@@ -741,10 +742,6 @@ def _loss(network: Any, batch: Mapping[str, Any]) -> Any:
 
 def _close(one: torch.Tensor, other: torch.Tensor) -> bool:
     return bool(((one - other).abs() <= _TOLERANCE * (1 + other.abs())).all())
-
-
-def _copied(network: Any) -> dict[str, torch.Tensor]:
-    return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
 def _same(state: Mapping[str, torch.Tensor], network: Any) -> bool:
@@ -941,7 +938,7 @@ def _check_fit(
     strange = set(parts) - {*reads, "bias"}
     _must(model, not strange, f"contributions name {', '.join(sorted(strange))}, which READS does not")
     summed = sum(part.sum(axis=2) for part in parts.values())
-    _must(model, np.allclose(_softmaxed(summed), scores, atol=1e-6), "its contributions do not add up to its scores")
+    _must(model, np.allclose(log_softmax(summed), scores, atol=1e-6), "its contributions do not add up to its scores")
     with tempfile.TemporaryDirectory() as name:
         fitted.save(Path(name))
         _must_not_be_pickled(model, Path(name))
@@ -961,9 +958,3 @@ def _log_probabilities(model: type[Any], fitted: Any, batch: Mapping[str, np.nda
     good = bool(np.isfinite(scores).all()) and np.allclose(np.exp(scores).sum(1), 1, atol=1e-6)
     _must(model, good, "predict does not answer log-probabilities (their exponentials do not add up to 1)")
     return scores
-
-
-def _softmaxed(scores: Any) -> np.ndarray:
-    """(n, classes) log-probabilities of scores."""
-    out: np.ndarray = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
-    return out

@@ -19,9 +19,13 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from skinkit.errors import ConfigError, did_you_mean, listed
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 DIAGNOSES: dict[str, str] = {
     "nevus": "melanocytic nevus",
@@ -82,6 +86,13 @@ class ClassSet:
     malignant: frozenset[str]
     labels: Mapping[str, str] = field(default_factory=dict)
     column: str = "diagnosis"
+
+    @property
+    def is_malignant(self) -> npt.NDArray[np.bool_]:
+        """(classes,) which count as malignant."""
+        import numpy as np
+
+        return np.array([code in self.malignant for code in self.classes])
 
     def to_class(self, diagnosis: str | None) -> str | None:
         """The class of a diagnosis, or None where it has none."""
@@ -175,6 +186,8 @@ CLASS_SETS: dict[str, tuple[dict[str, tuple[str, ...]], str]] = {
 }
 CLASS_SET_NAMES = ("pad6", "wang8", "malignancy", "wang4", "isic2017", "isic2018-7", "derm7pt5")
 """In the order in which a table of probabilities is recognised by its columns."""
+CLASS_SET = f"class set: {', '.join(CLASS_SET_NAMES)} or a TOML file"
+"""How a ``Config`` asks for one."""
 
 
 # ------------------------------------------------------------------------------------------------------ further tasks

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from skinkit.errors import ConfigError, InputError, did_you_mean
+from skinkit.models.parts.weights import OF_MODEL
 from skinkit.options import Help, options_of
 from skinkit.studies import Arm, Step, Study
-from skinkit.studies.study import OF_MODEL, TRAIN, writes_images
+from skinkit.studies.study import TRAIN, writes_images
 
 _OBJECTIVE = "objective."
 """Begins the settings of an objective, which are none of the model."""

@@ -26,6 +26,7 @@ from skinkit.commands._sampled_cases import numbers_of
 from skinkit.commands.continual import refuse_no_network
 from skinkit.errors import ConfigError, InputError, did_you_mean, listed
 from skinkit.evaluation.markdown import markdown_table, with_interval
+from skinkit.models.parts.protocol import Frozen, SidePx
 from skinkit.options import Help, folder_for_files
 from skinkit.workspace import Ref, Workspace
 
@@ -57,8 +58,8 @@ class Config:
 
     dermoscopic: Annotated[str, Help("development cohort of dermoscopic photos", metavar="NAME")] = ""
     clinical: Annotated[str, Help("development cohort of clinical photos", metavar="NAME")] = ""
-    backbone: Annotated[str, "frozen network: torchvision's name, or timm/ and timm's"] = "timm/tf_efficientnet_lite0"
-    side_px: Annotated[int, "photos are resized to this square, pixels"] = 224
+    backbone: Frozen = "timm/tf_efficientnet_lite0"
+    side_px: SidePx = 224
     weights: Annotated[str, Help("its weights, as 'skinkit train' takes them", metavar="PATH")] = ""
     split: Annotated[str, "name of the split (default: the workspace's); its first fold is used"] = ""
     most: Annotated[int, "cases of each cohort, drawn at random by patient; 0 for all"] = 0

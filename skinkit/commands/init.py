@@ -27,6 +27,7 @@ from skinkit.options import Help
 from skinkit.privacy.permissions import keep_private
 from skinkit.privacy.pseudonyms import make_key, read_key
 from skinkit.schemas import DEFAULT_ENDPOINT
+from skinkit.taxonomy import CLASS_SET
 from skinkit.workspace import DEFAULTS, PRIVATE, ROLES, SETTINGS_FILE, check_name, load_workspace, settings_text
 
 _OF_PHOTOS, _OF_TABLES = "ensemble", "lightgbm"
@@ -55,9 +56,7 @@ class Config:
     private: Annotated[bool, "only the owner can read written files"] = False
     segmenter: Annotated[str, "default segmenter"] = DEFAULTS["segmenter"]
     model: Annotated[str, "default model (default: ensemble where the extra 'torch' is installed, else lightgbm)"] = ""
-    classes: Annotated[
-        str, "default class set: pad6, wang8, wang4, isic2017, isic2018-7, derm7pt5, malignancy or a TOML file"
-    ] = DEFAULTS["classes"]
+    classes: Annotated[str, f"default {CLASS_SET}"] = DEFAULTS["classes"]
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:

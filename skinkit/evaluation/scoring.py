@@ -156,7 +156,7 @@ class Evaluation:
             truth=np.array([names.index(name) for name in table[TRUTH]], dtype=np.int64),
             probability=table[self.probability_columns()].to_numpy(dtype=np.float64),
             cluster=table["group_id"].to_numpy(dtype=str),
-            malignant=np.array([name in self.classes.malignant for name in names]) if has_malignancy else None,
+            malignant=self.classes.is_malignant if has_malignancy else None,
             malignancy=table["malignancy"].to_numpy(dtype=np.float64) if has_malignancy else None,
             called=np.asarray(table["call"] == MALIGNANT, dtype=bool) if has_malignancy else None,
             veto=float(np.mean(veto)) if veto else float("nan"),
@@ -259,7 +259,7 @@ class Evaluation:
     def shifted(self, shift: Mapping[str, Any]) -> pd.DataFrame:
         """The table with malignancy and class probabilities shifted to the stated prevalence."""
         names = self.probability_columns()
-        malignant = np.array([name in self.classes.malignant for name in self.classes.classes])
+        malignant = self.classes.is_malignant
         ends = (float(shift["source"]), float(shift["target"]))
         p = shift_classes(self.table[names].to_numpy(dtype=np.float64), malignant, *ends)
         columns = {f"{name}_at_prevalence": p[:, i] for i, name in enumerate(names)}

@@ -15,12 +15,14 @@ Floats = npt.NDArray[np.float64]
 Bytes = npt.NDArray[np.uint8]
 
 _CODED = np.arange(256) / 255
-_LINEAR = np.where(_CODED <= 0.04045, _CODED / 12.92, ((_CODED + 0.055) / 1.055) ** 2.4)
-_TO_XYZ = np.array(
+LINEAR = np.where(_CODED <= 0.04045, _CODED / 12.92, ((_CODED + 0.055) / 1.055) ** 2.4)
+"""Linear light of an 8-bit sRGB value (IEC 61966-2-1)."""
+TO_XYZ = np.array(
     [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.072175], [0.0193339, 0.119192, 0.9503041]]
 )
-_TO_XYZ = _TO_XYZ / _TO_XYZ.sum(axis=1, keepdims=True)
-_FROM_XYZ = np.linalg.inv(_TO_XYZ)
+TO_XYZ = TO_XYZ / TO_XYZ.sum(axis=1, keepdims=True)
+"""Linear sRGB to X / Xn, Y / Yn, Z / Zn of D65, so that greys have a* = b* = 0."""
+_FROM_XYZ = np.linalg.inv(TO_XYZ)
 _TO_F = np.array([[0.0, 1.0, 0.0], [1.0, -1.0, 0.0], [0.0, 1.0, -1.0]]) * [[116.0], [500.0], [200.0]]
 _EDGE = 6 / 29
 TONES = ((55.0, "very light"), (41.0, "light"), (28.0, "intermediate"), (10.0, "tan"), (-30.0, "brown"))
@@ -32,7 +34,7 @@ FEWEST_PX = 64
 
 def to_lab(rgb: Bytes) -> Floats:
     """(..., 3) L* (0 to 100), a* and b* of sRGB bytes (..., 3)."""
-    t = _LINEAR[rgb] @ _TO_XYZ.T
+    t = LINEAR[rgb] @ TO_XYZ.T
     f = np.where(t > _EDGE**3, np.cbrt(t), t / (3 * _EDGE**2) + 4 / 29)
     out: Floats = f @ _TO_F.T - [16.0, 0.0, 0.0]
     return out

@@ -123,8 +123,3 @@ def take_over(optimiser: torch.optim.Optimizer, saved: State) -> None:
         parameter = parameters[int(index)]
         like = parameter if value.shape == parameter.shape and value.ndim else value
         optimiser.state[parameter][name] = torch.empty_like(like, device=parameter.device).detach().copy_(value)
-
-
-def copied_state(module: Any) -> State:
-    """A copy of a module's weights and buffers."""
-    return {name: value.detach().clone() for name, value in module.state_dict().items()}

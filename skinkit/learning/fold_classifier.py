@@ -541,7 +541,7 @@ def _calibration(
 def _veto(material: FoldInputs, probability: np.ndarray, validation: np.ndarray) -> dict[str, Any]:
     """The malignancy threshold that the rule chooses on the validation rows."""
     assert isinstance(material.veto, ThresholdRule)
-    malignant = np.array([code in material.classes.malignant for code in material.classes.classes])
+    malignant = material.classes.is_malignant
     by_class = malignant[probability.argmax(axis=1)] if len(validation) else np.zeros(0, dtype=bool)
     patients = material.rows.frame["group_id"].to_numpy(dtype=str)[validation]
     malignancy = probability[:, malignant].sum(axis=1)

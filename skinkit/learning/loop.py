@@ -44,7 +44,7 @@ from skinkit.errors import CaseError, ConfigError, InputError
 from skinkit.learning import forward
 from skinkit.learning.augment import augment
 from skinkit.learning.cached_maps import CachedMaps
-from skinkit.learning.checkpoint import FORMAT, copied_state, resumed, save_checkpoint, take_over
+from skinkit.learning.checkpoint import FORMAT, resumed, save_checkpoint, take_over
 from skinkit.learning.examples import Examples, RowIndices, as_input
 from skinkit.learning.memory import keep_freed
 from skinkit.learning.precision import answers_in, autocast
@@ -63,6 +63,7 @@ from skinkit.learning.schedule import (
 )
 from skinkit.learning.state import OWN, VALIDATION_LOSS, Progress, Score, TrainingJob, as_module, deciding
 from skinkit.models.parts.protocol import Augment, Network, Objective, Phase
+from skinkit.models.parts.weights import copied_state
 
 _STATISTICS_BATCHES = 200
 """Maximum number of training batches for estimating BatchNorm statistics."""

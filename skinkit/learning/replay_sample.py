@@ -24,9 +24,10 @@ from skinkit.learning.features import head_inputs
 from skinkit.learning.penultimate import Penultimate
 from skinkit.learning.replay_features import APART, FILE, ReplayFeatures
 from skinkit.learning.rows import truth_of
-from skinkit.learning.trained import Classifier, log_softmax
+from skinkit.learning.trained import Classifier
 from skinkit.models.parts.protocol import UNKNOWN
 from skinkit.schemas import OK
+from skinkit.stats.regression import log_softmax
 from skinkit.workspace import Ref, Workspace
 
 _SAME = ("cohort", "case_id", "pixel_sha256")

@@ -30,6 +30,7 @@ from skinkit.stats.calibration import Isotonic
 from skinkit.stats.encoders import Encoder, Standardiser
 from skinkit.stats.metrics import Floats
 from skinkit.stats.novelty import Novelty
+from skinkit.stats.regression import log_softmax
 from skinkit.stats.thresholds import threshold_of
 from skinkit.taxonomy import ClassSet
 from skinkit.workspace import check_name
@@ -136,12 +137,6 @@ class Fold(Calibration):
         return replace(self, fitted=self.further[task], tasks={}, further={}, **vars(self.tasks[task]))
 
 
-def log_softmax(scores: Floats) -> Floats:
-    """(n, classes) log-probabilities of scores."""
-    out: Floats = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
-    return out
-
-
 @dataclass(frozen=True)
 class TrainedModel:
     """A trained model, opened.
@@ -197,7 +192,7 @@ class Classifier(TrainedModel):
     @property
     def malignant(self) -> npt.NDArray[np.bool_]:
         """(classes,) which count as malignant."""
-        return np.array([code in self.classes.malignant for code in self.classes.classes])
+        return self.classes.is_malignant
 
     @property
     def reads_photos(self) -> bool:

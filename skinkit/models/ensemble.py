@@ -55,8 +55,8 @@ from skinkit.artifacts.files import write_atomic
 from skinkit.artifacts.tensors import load_tensors
 from skinkit.errors import ConfigError
 from skinkit.models.parts.frozen import FrozenReader, Head
-from skinkit.models.parts.inputs import by_member, member_contributions, refuse_hidden
-from skinkit.models.parts.protocol import MEMBERS, Labelled
+from skinkit.models.parts.inputs import HiddenAttributes, HiddenBlock, by_member, member_contributions, refuse_hidden
+from skinkit.models.parts.protocol import MEMBERS, Frozen, Labelled
 from skinkit.stats.metrics import Floats, macro_auroc
 from skinkit.stats.regression import balanced_path, log_probabilities
 
@@ -88,14 +88,14 @@ _TINY = 1e-12
 class Config:
     """Options of the ensemble."""
 
-    backbone: Annotated[str, "frozen network: torchvision's name, or timm/ and timm's"] = "timm/tf_efficientnet_lite0"
+    backbone: Frozen = "timm/tf_efficientnet_lite0"
     side_px: Annotated[int, "side of the squares that it looks at, pixels"] = 224
     whole: Annotated[bool, "expert of the whole photo"] = True
     middle: Annotated[bool, "expert of the middle of the photo"] = True
     metadata: Annotated[bool, "expert of the attributes"] = True
     interactions: Annotated[float, "rho of eq. 3: weight of the products of two attributes; 0 for none"] = 0.15
-    hidden_block: Annotated[float, "share in which a training case counts without its patient block"] = 0.3
-    hidden: Annotated[float, "share in which it counts without any attribute"] = 0.15
+    hidden_block: HiddenBlock = 0.3
+    hidden: HiddenAttributes = 0.15
     weights: Annotated[Literal["fitted", "equal"], "of the experts: eq. 6, or 1 each"] = "fitted"
 
     def __post_init__(self) -> None:

@@ -44,8 +44,15 @@ from skinkit.artifacts.files import write_atomic
 from skinkit.artifacts.tensors import load_tensors
 from skinkit.errors import ConfigError
 from skinkit.models.parts.frozen import FrozenReader, Head
-from skinkit.models.parts.inputs import joined, linear_contributions, refuse_hidden, widths_of
-from skinkit.models.parts.protocol import Labelled
+from skinkit.models.parts.inputs import (
+    HiddenAttributes,
+    HiddenBlock,
+    joined,
+    linear_contributions,
+    refuse_hidden,
+    widths_of,
+)
+from skinkit.models.parts.protocol import Frozen, Labelled, SidePx
 from skinkit.models.parts.weights import TIMM
 from skinkit.stats.encoders import Standardiser
 from skinkit.stats.metrics import Floats
@@ -63,8 +70,8 @@ _SIGNED = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 class Config:
     """Options of the probe."""
 
-    backbone: Annotated[str, "frozen network: torchvision's name, or timm/ and timm's"] = "resnet50"
-    side_px: Annotated[int, "photos are resized to this square, pixels"] = 320
+    backbone: Frozen = "resnet50"
+    side_px: SidePx = 320
     normalisation: Annotated[
         Literal["imagenet", "signed"],
         "what the weights expect: ImageNet mean and standard deviation (of timm its own), or -1 to 1",
@@ -72,8 +79,8 @@ class Config:
     c: Annotated[float, "C of eq. 5; smaller is a stronger penalty"] = 6e-4
     attribute_weight: Annotated[float, "w_a of eq. 3"] = 10.0
     radiomics_weight: Annotated[float, "w_r of eq. 3"] = 10.0
-    hidden_block: Annotated[float, "share in which a training case counts without its patient block"] = 0.3
-    hidden: Annotated[float, "share in which it counts without any attribute"] = 0.15
+    hidden_block: HiddenBlock = 0.3
+    hidden: HiddenAttributes = 0.15
 
 
 # ------------------------------------------------------------------------------------------------- the backbone

@@ -36,6 +36,7 @@ from skinkit.models.parts.inputs import by_input, joined, widths_of
 from skinkit.models.parts.protocol import Estimator, Labelled
 from skinkit.models.parts.tree_text import checked_trees
 from skinkit.stats.metrics import Floats
+from skinkit.stats.regression import log_softmax
 
 
 @dataclass(frozen=True)
@@ -133,8 +134,7 @@ class Trees(Estimator):
     def predict(self, batch: Mapping[str, np.ndarray]) -> Floats:
         """(n, K) log-probabilities, eq. 1."""
         z = np.asarray(self.booster.predict(joined(batch, self.READS), raw_score=True), dtype=np.float64)
-        out: Floats = z - np.logaddexp.reduce(z, axis=1, keepdims=True)
-        return out
+        return log_softmax(z)
 
     def contributions(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Eq. 3 by LightGBM's own exact TreeSHAP."""

@@ -55,9 +55,9 @@ from torch.utils.checkpoint import checkpoint
 from skinkit.errors import ConfigError
 from skinkit.models.parts import recipe
 from skinkit.models.parts.backbone import Backbone
-from skinkit.models.parts.protocol import Augment, Network, Phase, Presets, Sizes
+from skinkit.models.parts.protocol import Augment, Network, Phase, Presets, SidePx, Sizes
 from skinkit.models.parts.recipe import Augmented, Recipe
-from skinkit.models.parts.vision_transformer import plain_vit, refuse_other_grid
+from skinkit.models.parts.vision_transformer import Checkpointing, PlainViT, plain_vit, refuse_other_grid
 
 _EPSILON = 1e-6
 """Of eq. 6, and of every LN."""
@@ -75,19 +75,13 @@ _QUICK: dict[str, Any] = {
 class Config:
     """Options of the pretraining."""
 
-    backbone: Annotated[
-        str,
-        "the encoder: a plain ViT of timm, or timm/vit_patch8_192x6x3 (patches of 8 pixels, width 192, 6 blocks of 3 "
-        "heads) in any size",
-    ] = "timm/deit_small_patch16_224"
-    side_px: Annotated[int, "photos are resized to this square, pixels"] = 224
+    backbone: PlainViT = "timm/deit_small_patch16_224"
+    side_px: SidePx = 224
     hidden: Annotated[float, "r of eq. 1: share of the patches that are hidden, above 0 to below 1"] = 0.75
     decoder_width: Annotated[int, "d, a multiple of 4 and of the heads"] = 512
     decoder_depth: Annotated[int, "blocks of the decoder"] = 8
     decoder_heads: Annotated[int, "heads of each"] = 16
-    checkpointing: Annotated[
-        bool, "keep no activations of the encoder's blocks: a third more work, much less memory"
-    ] = False
+    checkpointing: Checkpointing = False
     recipe: Annotated[Recipe, "how it is trained"] = Recipe(
         epochs=200,
         batch=256,
@@ -237,10 +231,9 @@ class MAE(Network, nn.Module):
         n, p, s = len(image), self.patch_px, self.side
         return image.reshape(n, 3, s, p, s, p).permute(0, 2, 4, 3, 5, 1).reshape(n, s * s, 3 * p * p)
 
-    def backbone_state(self) -> dict[str, Any]:
+    def backbone_state(self) -> dict[str, torch.Tensor]:
         """The encoder's weights and positions, under its library's names."""
-        state: dict[str, Any] = self.backbone.net.state_dict()
-        return state
+        return self.backbone.own_state()
 
 
 class _Block(nn.Module):

@@ -44,7 +44,7 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 from skinkit.errors import ConfigError, InputError
 from skinkit.models.parts import recipe
-from skinkit.models.parts.protocol import Augment, Phase, Sizes
+from skinkit.models.parts.protocol import Augment, Phase, SidePx, Sizes
 from skinkit.models.parts.recipe import Augmented, Recipe, Threshold
 from skinkit.models.parts.segmenter import SegmentationNetwork
 from skinkit.models.parts.weights import load_into
@@ -66,7 +66,7 @@ _OLDER_MASK_HEAD = re.compile(r"^roi_heads\.mask_head\.mask_fcn(\d)\.(weight|bia
 class Config:
     """Options of Mask R-CNN; the defaults are the paper's."""
 
-    side_px: Annotated[int, "photos are resized to this square, pixels"] = 512
+    side_px: SidePx = 512
     recipe: Annotated[Recipe, "how it is trained"] = Recipe(
         epochs=100, steps=200, batch=8, optimiser="adam", learning_rate=1e-5
     )

@@ -48,6 +48,7 @@ from skinkit.models.parts.protocol import (
     Network,
     Phase,
     Presets,
+    SidePx,
     Sizes,
 )
 from skinkit.models.parts.recipe import Augmented, Recipe
@@ -62,7 +63,7 @@ class Config:
     """Options of the pretraining."""
 
     backbone: Annotated[str, "f: torchvision's name, or timm/ and timm's"] = "resnet50"
-    side_px: Annotated[int, "photos are resized to this square, pixels"] = 224
+    side_px: SidePx = 224
     recipe: Annotated[Recipe, "how it is trained"] = Recipe(
         epochs=100, batch=128, learning_rate=3e-4, weight_decay=1e-4, schedule="cosine"
     )
@@ -147,10 +148,9 @@ class MetaContrast(Network, nn.Module):
             out["beside"] = beside
         return out
 
-    def backbone_state(self) -> dict[str, Any]:
+    def backbone_state(self) -> dict[str, torch.Tensor]:
         """The backbone's weights, under its library's names."""
-        state: dict[str, Any] = self.backbone.net.state_dict()
-        return state
+        return self.backbone.own_state()
 
 
 class _Reversed(torch.autograd.Function):

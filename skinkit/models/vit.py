@@ -52,7 +52,7 @@ from skinkit.models.parts.losses import cross_entropies
 from skinkit.models.parts.photo_classifier import PhotoConfig, PooledClassifier
 from skinkit.models.parts.protocol import COHORT, POSSIBLE, TRUTH, Augment, Presets, Sizes
 from skinkit.models.parts.recipe import Augmented, PhotoRecipe
-from skinkit.models.parts.vision_transformer import drop_paths, plain_vit, refuse_other_grid
+from skinkit.models.parts.vision_transformer import Checkpointing, PlainViT, drop_paths, plain_vit, refuse_other_grid
 from skinkit.schemas import SYNTHETIC_COHORT
 
 _QUICK: dict[str, Any] = {
@@ -66,11 +66,7 @@ _QUICK: dict[str, Any] = {
 class Config(PhotoConfig):
     """Options of the vision transformer."""
 
-    backbone: Annotated[
-        str,
-        "a plain ViT of timm, or timm/vit_patch8_192x6x3 (patches of 8 pixels, width 192, 6 blocks of 3 heads) in any "
-        "size",
-    ] = "timm/deit_small_patch16_224"
+    backbone: PlainViT = "timm/deit_small_patch16_224"
     recipe: Annotated[PhotoRecipe, "how it is trained"] = PhotoRecipe(
         epochs=50,
         batch=64,
@@ -87,9 +83,7 @@ class Config(PhotoConfig):
     drop_path: Annotated[float, "share of the cases for which the last block is left out in training"] = 0.1
     mixup: Annotated[float, "m of eq. 4; 0 mixes nothing"] = 0.0
     synthetic_weight: Annotated[float, "w of eq. 5, of the images of --synthetic; 1 counts them as real ones"] = 1.0
-    checkpointing: Annotated[
-        bool, "keep no activations of the blocks while training: a third more work, much less memory"
-    ] = False
+    checkpointing: Checkpointing = False
 
 
 class VisionTransformer(PooledClassifier):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skinkit.errors import ConfigError, InputError, did_you_mean
+from skinkit.images.lab import LINEAR, TO_XYZ
 from skinkit.radiomics.compiled import kernel
 from skinkit.radiomics.refusal import RadiomicsRefusal, refuse_unmeasurable
 
@@ -123,7 +124,7 @@ def split_channels(image: NDArray[np.generic], channels: Sequence[str]) -> dict[
         if name in channels:
             planes[name] = np.ascontiguousarray(rgb[:, :, index])
     if not planes.keys() >= set(channels):
-        planes["lab_l"], planes["lab_a"], planes["lab_b"] = _lab(rgb, _LINEAR, _TO_XYZ)
+        planes["lab_l"], planes["lab_a"], planes["lab_b"] = _lab(rgb, LINEAR, TO_XYZ)
     return {name: planes[name] for name in channels}
 
 
@@ -137,17 +138,6 @@ def _luma(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         for x in range(width):
             grey[x] = (row[3 * x] * 19595 + row[3 * x + 1] * 38470 + row[3 * x + 2] * 7471 + 32768) >> 16
     return luma
-
-
-_CODED = np.arange(256) / 255
-_LINEAR = np.where(_CODED <= 0.04045, _CODED / 12.92, ((_CODED + 0.055) / 1.055) ** 2.4)
-"""Linear light of an 8-bit sRGB value (IEC 61966-2-1)."""
-
-_TO_XYZ = np.array(
-    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.072175], [0.0193339, 0.119192, 0.9503041]]
-)
-_TO_XYZ /= _TO_XYZ.sum(axis=1, keepdims=True)
-"""Linear sRGB to X / Xn, Y / Yn, Z / Zn of D65, so that greys have a* = b* = 0."""
 
 
 @kernel

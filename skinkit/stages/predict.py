@@ -407,7 +407,7 @@ def decision(probability: np.ndarray, by: Decider, undecided: float, doubts: Seq
     import numpy as np
 
     names = by.classes.classes
-    is_malignant = np.array([code in by.classes.malignant for code in names])
+    is_malignant = by.classes.is_malignant
     first, second = (int(i) for i in np.argsort(-probability, kind="stable")[:2])
     malignancy = float(probability[is_malignant].sum())
     positive = probability[probability > 0]
@@ -467,11 +467,9 @@ def beside(
         source: prevalence for which malignancy holds; None where unknown.
         prevalence: that the cohort states; None where it states none.
     """
-    import numpy as np
-
     from skinkit.stats.calibration import prediction_sets, set_of, shift_malignancy
 
-    is_malignant = np.array([code in classes.malignant for code in classes.classes])
+    is_malignant = classes.is_malignant
     malignancy = probability[is_malignant].sum()
     shifts = prevalence is not None and source is not None and 0 < source < 1
     return {

@@ -21,16 +21,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
-from skinkit.artifacts.artifact import Artifact, exists
+from skinkit.artifacts.artifact import Artifact
 from skinkit.artifacts.file_names import on_disk
 from skinkit.artifacts.files import digest, file_sha256, write_atomic
 from skinkit.artifacts.flags import count_flags, flags_text
 from skinkit.errors import CaseError, ConfigError
+from skinkit.learning.pack import models_of
 from skinkit.models import DrawingRule, is_registered, load_model, model_config
 from skinkit.schemas import FAILED, LEARNT, MASKS, OK
 from skinkit.stages import Job, Sources
 from skinkit.workers import map_cases
-from skinkit.workspace import UNFINISHED, Cohort, Ref, Workspace, check_name
+from skinkit.workspace import Cohort, Ref, Workspace, check_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,7 +72,7 @@ def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
     cases = {"cases": Ref("cases", target.cohort)}
     if _is_rule(config.model):
         return cases
-    if config.model not in _trained(workspace):
+    if config.model not in models_of(workspace):
         load_model(config.model, task="segment")  # raises for an unknown name; a model still to be trained is valid
     if config.settings:
         raise ConfigError(
@@ -84,7 +85,7 @@ def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
 
 def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:
     """The segmenter that the masks are named after, else the workspace's."""
-    named = is_registered(target.name, "segment") or target.name in _trained(workspace)
+    named = is_registered(target.name, "segment") or target.name in models_of(workspace)
     return replace(config, model=config.model or (target.name if named else workspace.defaults["segmenter"]))
 
 
@@ -118,12 +119,6 @@ def _is_rule(name: str) -> bool:
 def _is_copied(name: str) -> bool:
     """Whether a segmenter passes on truth masks."""
     return _is_rule(name) and "truth_mask" in load_model(name).READS
-
-
-def _trained(workspace: Workspace) -> list[str]:
-    """Names of the models of the workspace."""
-    folder = workspace.path(Ref("models", name="x")).parent
-    return [path.name for path in sorted(folder.glob("*")) if not path.name.endswith(UNFINISHED) and exists(path)]
 
 
 def _settings(config: Config) -> Any:

@@ -38,7 +38,7 @@ from skinkit.schemas import EXCLUDED, OK, SPLIT
 from skinkit.stages import Job, Sources
 from skinkit.studies import PublishedSplit
 from skinkit.studies.protocols import GROUPED, HALF, LEFT_OUT_FILE, published_splits
-from skinkit.taxonomy import ClassSet, class_set
+from skinkit.taxonomy import CLASS_SET, ClassSet, class_set
 from skinkit.workspace import Ref, Workspace, check_name
 
 if TYPE_CHECKING:
@@ -87,11 +87,7 @@ class Config:
         Literal["auto", "diagnosis", "masks", "all"],
         "cases with a class, cases with a truth mask, or all; auto: masks or all if the split is named so",
     ] = "auto"
-    classes: Annotated[
-        str,
-        "class set: pad6, wang8, wang4, isic2017, isic2018-7, derm7pt5, malignancy or a TOML file (default: the "
-        "workspace's)",
-    ] = ""
+    classes: Annotated[str, f"{CLASS_SET} (default: the workspace's)"] = ""
     validation: Annotated[
         float,
         "share of the rows not held out that goes to validation, 0 to 1; 0 for 0.2, over masks and all 0.1, or as "

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skinkit.stats.metrics import Floats
+from skinkit.stats.regression import log_softmax
 
 _LARGEST_WEIGHT = 20.0
 """Of eq. 4, over their mean: beyond it a few cases would stand for all."""
@@ -148,7 +149,7 @@ def regression_towards(
     def loss(values: Floats) -> tuple[float, Floats]:
         w, b = values[:size].reshape(weight.shape), values[size:]
         z = np.where(absent, -np.inf, u @ w.T + b)
-        log_p = z - np.logaddexp.reduce(z, axis=1, keepdims=True)
+        log_p = log_softmax(z)
         apart = each[:, None] * (np.exp(log_p) - one_hot)
         total = 0.5 * ((w - weight) ** 2).sum() - c * (each * log_p[np.arange(len(u)), labels]).sum()
         of_bias = np.where(absent, 0.0, c * apart.sum(axis=0))

@@ -34,7 +34,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skinkit.stats.distributions import student_quantile, student_tail
-from skinkit.stats.metrics import ECE_BINS, LEVEL, Bools, Floats, Ints, Ranking, once, ratio
+from skinkit.stats.metrics import ECE_BINS, LEVEL, ROUNDING, Bools, Floats, Ints, Ranking, once, ratio
 from skinkit.stats.notes import MINIMUM_PATIENTS
 
 GROUPS = 500
@@ -47,7 +47,6 @@ UNSEEN = 0.25
 """How much of a patient like none that was seen, all right or all wrong, counts in the variance of a bounded figure."""
 _TAIL = (1 + LEVEL) / 2
 _CHUNK_CELLS = 4_000_000  # weights (times classes) held at once, 32 MB
-_ROUND = 1e-9
 
 
 # ------------------------------------------------------------------------------------------------ leaving one out
@@ -190,7 +189,7 @@ def bounded_interval(
     width = highest - lowest
     share = min(max((estimate - lowest) / width, 0.0), 1.0)
     few = float(patients if effective is None else effective)
-    if share < _ROUND or share > 1 - _ROUND:
+    if share < ROUNDING or share > 1 - ROUNDING:
         lower, upper = exact_interval(share, few)
     else:
         most = share * (1 - share)
@@ -229,7 +228,7 @@ def bounded_p(estimate: float, left_out: npt.ArrayLike, effective: float, null: 
     spread = jackknife(estimate, left_out)
     if spread is None or np.isnan(estimate):
         return float("nan")
-    if estimate < _ROUND or estimate > 1 - _ROUND:
+    if estimate < ROUNDING or estimate > 1 - ROUNDING:
         return float(min(1.0, 2 * (1 - null if estimate < 0.5 else null) ** effective))
     error = np.sqrt(spread.error**2 + UNSEEN * estimate * (1 - estimate) / effective**2)
     return Spread(error, spread.degrees).p_of(estimate - null)
@@ -474,7 +473,7 @@ def fixed_rate_interval(
     threshold = np.r_[np.inf, ranking.threshold]
 
     def at(rate: float) -> int:
-        return int(np.flatnonzero(alarms <= 1 - rate + _ROUND)[-1])
+        return int(np.flatnonzero(alarms <= 1 - rate + ROUNDING)[-1])
 
     chosen = at(share)
     called = values >= threshold[chosen]

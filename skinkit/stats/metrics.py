@@ -29,7 +29,8 @@ Bools = npt.NDArray[np.bool_]
 ECE_BINS = 15
 MINIMUM_N = 5
 LEVEL = 0.95
-_ROUND = 1e-9
+ROUNDING = 1e-9
+"""Shares and figures that differ by less are the same."""
 EPS = float(np.finfo(np.float64).eps)
 
 FIXED = (0.95, 0.9)
@@ -104,8 +105,8 @@ class Ranking:
         alarms = np.cumsum(negatives, axis=1) / np.maximum(negatives.sum(axis=1), EPS)[:, None]
         figures = {"auroc": auroc, "average_precision": ap, PAUC: _partial_area(hits, alarms)}
         for share in FIXED:
-            figures[f"sensitivity_at_{100 * share:.0f}_specificity"] = _best(hits, alarms <= 1 - share + _ROUND)
-            figures[f"specificity_at_{100 * share:.0f}_sensitivity"] = _best(1 - alarms, hits >= share - _ROUND)
+            figures[f"sensitivity_at_{100 * share:.0f}_specificity"] = _best(hits, alarms <= 1 - share + ROUNDING)
+            figures[f"specificity_at_{100 * share:.0f}_sensitivity"] = _best(1 - alarms, hits >= share - ROUNDING)
         return {name: np.where(np.isnan(auroc), np.nan, value) for name, value in figures.items()}
 
 

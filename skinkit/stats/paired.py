@@ -29,10 +29,8 @@ import numpy.typing as npt
 
 from skinkit.stats.distributions import student_quantile, student_tail
 from skinkit.stats.intervals import Spread, exact_interval, jackknife
-from skinkit.stats.metrics import LEVEL, Floats
+from skinkit.stats.metrics import LEVEL, ROUNDING, Floats
 from skinkit.stats.notes import MINIMUM_PATIENTS
-
-_NOTHING = 1e-9  # rounding: smaller than any difference of metrics that is told apart
 
 
 @dataclass(frozen=True)
@@ -86,12 +84,12 @@ def paired_difference(
     """
     values: Floats = np.asarray(left_out, dtype=np.float64)
     spread = jackknife(difference, values)
-    if len(values) and np.abs(np.r_[values, difference]).max() < _NOTHING:
+    if len(values) and np.abs(np.r_[values, difference]).max() < ROUNDING:
         enough = clusters >= MINIMUM_PATIENTS
         reach = exact_interval(0.0, clusters)[1] if share and enough else math.nan
         se, p = (0.0, 1.0) if enough else (math.nan, math.nan)
         return PairedDifference(0.0, se, -reach, reach, p, clusters, 1.0)
-    if spread is None or clusters < MINIMUM_PATIENTS or not spread.error > _NOTHING:
+    if spread is None or clusters < MINIMUM_PATIENTS or not spread.error > ROUNDING:
         return PairedDifference(difference, *(math.nan,) * 4, clusters, math.nan)
     se = math.sqrt(spread.error**2 + unseen)
     far = student_quantile((1 + LEVEL) / 2, spread.degrees) * se

@@ -81,8 +81,12 @@ def _completed(coefficients: Floats, intercepts: Floats, present: np.ndarray, n_
     return weight, bias
 
 
+def log_softmax(scores: Floats) -> Floats:
+    """(n, K) scores -> log-probabilities of eq. 1."""
+    out: Floats = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
+    return out
+
+
 def log_probabilities(scores: Floats) -> Floats:
     """(n, K) scores -> log-probabilities of eq. 1, finite where a class never occurred."""
-    z = np.maximum(scores, NEVER)
-    out: Floats = z - np.logaddexp.reduce(z, axis=1, keepdims=True)
-    return out
+    return log_softmax(np.maximum(scores, NEVER))

@@ -30,9 +30,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from skinkit.errors import ConfigError, did_you_mean
+from skinkit.models.parts.weights import OF_MODEL
 from skinkit.studies.study import (
     KINDS,
-    OF_MODEL,
     SYNTHESISE,
     TRAIN,
     UNITS,

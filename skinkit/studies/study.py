@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from skinkit.errors import ConfigError, did_you_mean
+from skinkit.models.parts.weights import OF_MODEL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,8 +24,6 @@ UNITS = ("share", "%", "cases", "count", "s", "h", "years", "millions", "SHAP")
 
 
 SYNTHESISE, TRAIN = "synthesise", "train"
-OF_MODEL = "model:"
-"""``weights = "model:NAME"``: a model starts from a step, or from an arm."""
 
 
 @dataclass(frozen=True)

@@ -254,6 +254,11 @@ class Backbone(nn.Module):
             return out[:, -(side**2) :].transpose(1, 2).reshape(len(out), width, side, side)
         return out if out.shape[1] == width else out.permute(0, 3, 1, 2)
 
+    def own_state(self) -> dict[str, torch.Tensor]:
+        """The weights, under the names of its library: what another network starts from."""
+        state: dict[str, torch.Tensor] = self.net.state_dict()
+        return state
+
     def start(self, state: Mapping[str, torch.Tensor], source: str) -> str:
         """Take over public weights and say in words which.
 

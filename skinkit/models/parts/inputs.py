@@ -6,11 +6,16 @@ Also what other models answer (members), and how often training cases count with
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Annotated
 
 import numpy as np
 
 from skinkit.errors import ConfigError
 from skinkit.stats.metrics import Floats
+
+HiddenBlock = Annotated[float, "share in which a training case counts without its patient block"]
+HiddenAttributes = Annotated[float, "share in which a training case counts without any attribute"]
+"""How a ``Config`` says how often training cases count with hidden attributes (:func:`refuse_hidden`)."""
 
 
 def joined(batch: Mapping[str, np.ndarray], names: Iterable[str]) -> Floats:

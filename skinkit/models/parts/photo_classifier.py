@@ -35,7 +35,7 @@ from skinkit.explain.training_snapshot import Snapshot
 from skinkit.models.parts import recipe
 from skinkit.models.parts.backbone import HEAD, STAGES, Backbone, Maps
 from skinkit.models.parts.class_weights import class_weights, costs, effective_class_prior, log_frequencies
-from skinkit.models.parts.protocol import LOWER, POSSIBLE, Augment, Network, Phase, Sizes
+from skinkit.models.parts.protocol import LOWER, POSSIBLE, Augment, Network, Phase, SidePx, Sizes
 from skinkit.models.parts.recipe import Augmented, PhotoRecipe
 from skinkit.stats.encoders import PATIENT_ATTRIBUTES
 
@@ -45,7 +45,7 @@ class PhotoConfig:
     """Options of training that these networks share; a paper overrides what it does otherwise."""
 
     backbone: Annotated[str, "network that looks at the photo: torchvision's name, or timm/ and timm's"] = "resnet50"
-    side_px: Annotated[int, "photos are resized to this square, pixels"] = 224
+    side_px: SidePx = 224
     recipe: Annotated[PhotoRecipe, "how it is trained"] = PhotoRecipe(
         epochs=150, batch=8, optimiser="sgd", weight_decay=1e-3, schedule="cosine", final_rate=1e-6
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, S
 
 from skinkit.errors import ConfigError, did_you_mean
 from skinkit.options import Help
+from skinkit.schemas import PRIMARY_TASK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,7 +28,7 @@ else:
     _Module = object  # listing models and options loads no torch
 
 
-DIAGNOSIS, LESION = "diagnosis", "lesion"
+DIAGNOSIS, LESION = PRIMARY_TASK, "lesion"
 """What networks answer."""
 TRUTH = "class"
 """Name of the true classes in batches; of a further task ``class__<task>``."""
@@ -83,6 +84,10 @@ UNCERTAINTIES = ("variance", "entropy", "mutual_information")
 mean probability, and how much of it the passes disagree about (both in nats)."""
 
 
+Frozen = Annotated[str, "frozen network: torchvision's name, or timm/ and timm's"]
+"""How a ``Config`` names the frozen network whose features are read."""
+SidePx = Annotated[int, "photos are resized to this square, pixels"]
+"""How a ``Config`` says how large a network's photos are."""
 Heatmap = Literal["gradcam", "gfa", "occlusion_of_mask"]
 Presets = Mapping[str, Mapping[str, Any]]
 """Name of a preset -> its settings."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from skinkit.errors import ConfigError, InputError
 from skinkit.models.parts.backbone import Backbone
@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     import torch
     from timm.models.vision_transformer import VisionTransformer
 
+PlainViT = Annotated[
+    str,
+    "a plain ViT of timm, or timm/vit_patch8_192x6x3 (patches of 8 pixels, width 192, 6 blocks of 3 heads) in any size",
+]
+"""How a ``Config`` names it."""
+Checkpointing = Annotated[bool, "keep no activations of the ViT's blocks: a third more work, much less memory"]
 _PATCHES, _POSITIONS = "patch_embed.proj.weight", "pos_embed"
 """timm's names."""
 

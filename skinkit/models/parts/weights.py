@@ -494,6 +494,11 @@ def load_state(path: Path) -> dict[str, torch.Tensor]:
     return loaded_by(load_file, lambda values: bool(torch.isfinite(values).all()), path)
 
 
+def copied_state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of a module's weights and buffers."""
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+
 def load_into(
     module: torch.nn.Module, state: Mapping[str, torch.Tensor], what: str, without: Iterable[str] = ()
 ) -> None:

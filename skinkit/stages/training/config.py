@@ -25,7 +25,7 @@ from skinkit.models.parts.weights import (
     trained_further,
 )
 from skinkit.options import Help, settings_identity
-from skinkit.taxonomy import ClassSet, class_set
+from skinkit.taxonomy import CLASS_SET, ClassSet, class_set
 from skinkit.workspace import Ref, Workspace
 
 MASKS_SPLIT = "masks"
@@ -109,11 +109,7 @@ class Config:
             metavar="NAME=VALUE",
         ),
     ] = ()
-    classes: Annotated[
-        str,
-        "class set: pad6, wang8, wang4, isic2017, isic2018-7, derm7pt5, malignancy or a TOML file (default: the "
-        "workspace's)",
-    ] = ""
+    classes: Annotated[str, f"{CLASS_SET} (default: the workspace's)"] = ""
     malignant: Annotated[str, "malignant set: pad or wang (default: the class set's own)"] = ""
     tasks: Annotated[
         tuple[str, ...],
