@@ -68,13 +68,13 @@ def segment(root: Path, photos: int) -> None:
 
 def masks(root: Path, files: int) -> None:
     """Write so many mask files, take them over, and hash them alone."""
-    from skinkit.artifacts.artifact import Recipe
+    from skinkit.artifacts.artifact import ArtifactRecipe
     from skinkit.artifacts.builder import Builder
     from skinkit.artifacts.files import write_atomic
     from skinkit.images.encode import png_bytes
     from skinkit.schemas import MASKS
 
-    recipe = Recipe(MASKS.kind, MASKS.version, "segment", 1, {}, {})
+    recipe = ArtifactRecipe(MASKS.kind, MASKS.version, "segment", 1, {}, {})
     down, across = np.mgrid[:450, :600]
     for n in (files, files + 1):
         began, wall = time.process_time(), time.perf_counter()
@@ -93,12 +93,12 @@ def masks(root: Path, files: int) -> None:
 
 def table(root: Path, rows: int) -> None:
     """Write features, take them over, and hash their table alone."""
-    from skinkit.artifacts.artifact import Recipe
+    from skinkit.artifacts.artifact import ArtifactRecipe
     from skinkit.artifacts.builder import Builder
     from skinkit.radiomics.names import FEATURE_NAMES
     from skinkit.schemas import FEATURES
 
-    recipe = Recipe(FEATURES.kind, FEATURES.version, "radiomics", 1, {}, {})
+    recipe = ArtifactRecipe(FEATURES.kind, FEATURES.version, "radiomics", 1, {}, {})
     values = np.random.default_rng(0).normal(size=(rows + 1, len(FEATURE_NAMES)))
     for n in (rows, rows + 1):
         began = time.process_time()

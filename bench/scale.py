@@ -116,7 +116,7 @@ def timed(command: Sequence[str]) -> Cost:
 
 def measure(root: Path, cohort: str) -> None:
     """Masks and features of every case that has none, drawn at random."""
-    from skinkit.artifacts.artifact import Recipe, open_artifact
+    from skinkit.artifacts.artifact import ArtifactRecipe, open_artifact
     from skinkit.artifacts.builder import Builder
     from skinkit.radiomics.names import FEATURE_NAMES
     from skinkit.schemas import FEATURES, MASKS
@@ -125,7 +125,7 @@ def measure(root: Path, cohort: str) -> None:
     workspace = load_workspace(root)
     cases = open_artifact(workspace.path(Ref("cases", cohort))).rows(["image_id", "image_sha256"])
     for schema, stage in ((MASKS, "segment"), (FEATURES, "radiomics")):
-        recipe = Recipe(schema.kind, schema.version, stage, 1, {}, {})
+        recipe = ArtifactRecipe(schema.kind, schema.version, stage, 1, {}, {})
         with Builder(workspace.path(Ref(schema.kind, cohort, "drawn")), schema, recipe) as build:
             prints = {(case["image_id"],): recipe.fingerprint(case["image_sha256"]) for case in cases}
             for (image_id,) in build.plan(prints):

@@ -29,6 +29,8 @@ class Help:
         identity: whether the value affects the result (and so stands in the recipe).
         if_given: stands there only where it is not the default, so that artifacts older than the option stay as they
             are; of a model's setting, so that models older than it stay up to date.
+        former: the option's name in earlier versions, which settings may still use; the identity is computed with it,
+            so that artifacts made under it stay as they are.
         positional: an argument without a dash.
         metavar: how the value is called in the help.
         flag: the option on the command line, where it is not the field's name (``for`` is a word of Python). A
@@ -41,6 +43,7 @@ class Help:
     text: str
     identity: bool = True
     if_given: bool = False
+    former: str = ""
     positional: bool = False
     metavar: str = ""
     flag: str = ""
@@ -88,6 +91,11 @@ class Option:
         return self.help.flag or "--" + self.name.replace("_", "-")
 
     @property
+    def identity_name(self) -> str:
+        """Its name in the identity of an artifact."""
+        return self.help.former or self.name
+
+    @property
     def nested(self) -> tuple[Option, ...]:
         """The options of a field that is itself a ``Config``, such as ``recipe``; none of another field."""
         return tuple(options_of(self.type)) if _is_config(self.type) else ()
@@ -120,7 +128,7 @@ def options_of(config: type) -> Iterator[Option]:
 def identity_of(config: Any) -> dict[str, Any]:
     """The values that affect the result, as plain values for the recipe."""
     values = [(o, getattr(config, o.name)) for o in options_of(type(config)) if o.help.identity]
-    return {o.name: json_values(value) for o, value in values if not (o.help.if_given and value == o.default)}
+    return {o.identity_name: json_values(value) for o, value in values if not (o.help.if_given and value == o.default)}
 
 
 def settings_identity(config: Any) -> dict[str, Any]:
@@ -132,9 +140,9 @@ def settings_identity(config: Any) -> dict[str, Any]:
     for option in options_of(type(config)):
         value = getattr(config, option.name)
         if _is_config(option.type):
-            out[option.name] = settings_identity(value)
+            out[option.identity_name] = settings_identity(value)
         elif not (option.help.if_given and value == option.default):
-            out[option.name] = value
+            out[option.identity_name] = value
     return out
 
 
@@ -152,7 +160,7 @@ def make_config(config: type[C], *layers: Mapping[str, Any], where: str = "confi
     options = {option.name: option for option in options_of(config)}
     values: dict[str, Any] = {}
     for layer in layers:
-        for raw, value in layer.items():
+        for raw, value in renamed_settings(config, layer).items():
             name = raw.replace("-", "_")
             if name not in options:
                 known = [*options, *(f"{o.name}.{inner.name}" for o in options.values() for inner in o.nested)]
@@ -166,6 +174,12 @@ def make_config(config: type[C], *layers: Mapping[str, Any], where: str = "confi
             else:
                 values[name] = checked(option, value, where)
     return config(**values)
+
+
+def renamed_settings(config: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same values, with the former names of options (``Help.former``) replaced by the present ones."""
+    present = {option.help.former: option.name for option in options_of(config) if option.help.former}
+    return {present.get(name.replace("-", "_"), name): value for name, value in values.items()}
 
 
 def flat(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,16 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from skinkit.artifacts.artifact import MANIFEST, Artifact, Recipe, as_written, exists, follows, gone, open_artifact
+from skinkit.artifacts.artifact import (
+    MANIFEST,
+    Artifact,
+    ArtifactRecipe,
+    as_written,
+    exists,
+    follows,
+    gone,
+    open_artifact,
+)
 from skinkit.artifacts.builder import Counts, Share, ShareDone
 from skinkit.artifacts.files import file_sha256
 from skinkit.artifacts.leftovers import sweep
@@ -341,9 +350,9 @@ class Pipeline:
 
     def _recipe(
         self, ref: Ref, stage: Stage, config: Any, inputs: Mapping[str, Artifact], sources: Sources | None
-    ) -> Recipe:
+    ) -> ArtifactRecipe:
         identities = {name: artifact.identity for name, artifact in inputs.items()}
-        return Recipe(
+        return ArtifactRecipe(
             kind=ref.kind,
             schema_version=stage.SCHEMA.version,
             stage=MAKER[ref.kind],
@@ -356,7 +365,9 @@ class Pipeline:
         return self.retry_failed and bool(artifact.manifest["counts"].get("failed"))
 
     @staticmethod
-    def _stale(artifact: Artifact, recipe: Recipe, sources: Sources | None, *, by_content: bool = True) -> str | None:
+    def _stale(
+        artifact: Artifact, recipe: ArtifactRecipe, sources: Sources | None, *, by_content: bool = True
+    ) -> str | None:
         """Why an artifact is not what this recipe and these sources give; None where it is.
 
         Args:

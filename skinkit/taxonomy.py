@@ -1,7 +1,7 @@
 """Diagnoses, malignant sets, anatomical sites, and the class maps between datasets.
 
 A *diagnosis* is one of the fine codes in ``DIAGNOSES``; every source maps its own labels onto them once, at ingest. A
-*class set* (one of ``CLASS_SET_NAMES`` or a file) groups diagnoses into the classes one model tells apart. A
+*class set* (one of ``CLASS_SET_NAMES`` or a file) groups diagnoses into the classes one model distinguishes. A
 *malignant set* says which diagnoses count as malignant: actinic keratosis does in Wang 2024 and does not in
 PAD-UFES-20, so every malignancy figure names its set.
 
@@ -68,7 +68,7 @@ REGION_SITES: dict[str, str] = {
 
 @dataclass(frozen=True)
 class ClassSet:
-    """The classes one model tells apart.
+    """The classes one model distinguishes.
 
     Attributes:
         name: how the set is called on the command line.

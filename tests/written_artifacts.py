@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from skinkit.artifacts.artifact import Artifact, Recipe, open_artifact
+from skinkit.artifacts.artifact import Artifact, ArtifactRecipe, open_artifact
 from skinkit.artifacts.builder import Builder
 from skinkit.console import Console
 from skinkit.pipeline import Pipeline
@@ -43,7 +43,7 @@ def write(
 ) -> Artifact:
     """Write one artifact whose rows are given."""
     schema = SCHEMAS[ref.kind]
-    recipe = Recipe(ref.kind, schema.version, "written", 1, config or {}, {})
+    recipe = ArtifactRecipe(ref.kind, schema.version, "written", 1, config or {}, {})
     with Builder(workspace.path(ref), schema, recipe) as build:
         build.clear()
         for name, data in (files or {}).items():

@@ -39,7 +39,7 @@ _REMAKE = "remove the artifact's folder and rerun its stage"
 
 # ---------------------------------------------------------------------------------------------------- recipe
 @dataclass(frozen=True)
-class Recipe:
+class ArtifactRecipe:
     """Everything that determines an artifact's content.
 
     Attributes:

@@ -25,7 +25,7 @@ from skinkit.artifacts.artifact import (
     MANIFEST,
     MANIFEST_VERSION,
     Artifact,
-    Recipe,
+    ArtifactRecipe,
     exists,
     follows,
     manifest_bytes,
@@ -36,7 +36,7 @@ from skinkit.artifacts.leftovers import refuse_links
 from skinkit.artifacts.locks import lock
 from skinkit.artifacts.part_tables import (
     OldRow,
-    Stored,
+    StoredRow,
     collected,
     common_layout,
     contents,
@@ -151,14 +151,14 @@ class Builder:
         watch: digest of sizes and times of what is read outside the workspace.
         run: id of the run, recorded beside the identity.
         share: compute only these rows; another run joins all shares.
-        console: told of what an earlier run left damaged.
+        console: what an earlier run left damaged is reported to it.
     """
 
     def __init__(
         self,
         path: Path,
         schema: Schema,
-        recipe: Recipe,
+        recipe: ArtifactRecipe,
         *,
         retry_failed: bool = False,
         watch: str | None = None,
@@ -177,7 +177,7 @@ class Builder:
         self.partial = path.with_name(path.name + ".partial")
         self.counts = Counts()
         self._started = time.monotonic()
-        self._stored: dict[tuple[Any, ...], Stored] = {}
+        self._stored: dict[tuple[Any, ...], StoredRow] = {}
         self._recalled: dict[tuple[Any, ...], dict[str, Any]] | None = None
         self._buffer: list[dict[str, Any]] = []
         self._flushed = time.monotonic()
@@ -350,7 +350,7 @@ class Builder:
         part = self._write_part(self._buffer, hashes)
         for index, (row, files) in enumerate(zip(self._buffer, hashes, strict=True)):
             named = tuple(row[name] for name in self.schema.files if row.get(name))
-            self._stored[self._key(row)] = Stored(part, 0, index, row["status"], named, row.get("reason"))
+            self._stored[self._key(row)] = StoredRow(part, 0, index, row["status"], named, row.get("reason"))
             self._hashes |= {name: sha256 for name, sha256 in files.items() if sha256}
         self._buffer.clear()
 

@@ -26,7 +26,7 @@ class EmbeddingStore:
         self.folder = folder
 
     def read(self, wanted: Iterable[str], console: Console) -> dict[str, np.ndarray]:
-        """Pixel hash -> (width,) float16, for those that are known; the console is told of damaged files."""
+        """Pixel hash -> (width,) float16, for those that are known; damaged files are reported to the console."""
         from safetensors.numpy import load
 
         vectors: dict[str, np.ndarray] = {}

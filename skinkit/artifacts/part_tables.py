@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-class Stored(NamedTuple):
+class StoredRow(NamedTuple):
     """The position of a row on disk, with its outcome.
 
     Attributes:
@@ -51,7 +51,7 @@ class OldRow(NamedTuple):
         hashes: files of a row of a part table -> SHA-256 when it was written; empty of other tables.
     """
 
-    stored: Stored
+    stored: StoredRow
     fingerprint: str | None
     hashes: Mapping[str, str]
 
@@ -111,7 +111,7 @@ def stored_rows(table: Path, schema: Schema, sha256: str) -> dict[tuple[Any, ...
         for group in range(file.num_row_groups if set(schema.key) <= set(present) else 0):
             for index, row in enumerate(file.read_row_group(group, columns=present).to_pylist()):
                 files = tuple(row[name] for name in schema.files if row.get(name))
-                stored = Stored(table, group, index, row.get("status"), files, row.get("reason"))
+                stored = StoredRow(table, group, index, row.get("status"), files, row.get("reason"))
                 of_row = hashes[index] if hashes else {}
                 rows[tuple(row[name] for name in schema.key)] = OldRow(stored, row.get("fingerprint"), of_row)
     return rows
@@ -170,7 +170,7 @@ def _common_type(filled: Sequence[pa.DataType], empty: Sequence[pa.DataType], co
     return pa.float64() if kinds <= {pa.bool_(), pa.int64(), pa.float64()} else pa.string()
 
 
-def collected(rows: Sequence[Stored], layout: pa.Schema) -> pa.Table:
+def collected(rows: Sequence[StoredRow], layout: pa.Schema) -> pa.Table:
     """Rows from several tables, in the order of the positions; adjacent rows are read together."""
     import pyarrow as pa
 

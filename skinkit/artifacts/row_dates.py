@@ -3,8 +3,8 @@
 A row that is kept when an artifact is rebuilt keeps its date. A new row, or one whose content or outcome changed, gets
 the date of the run that finished the artifact, even if a killed run computed it. Dates never decrease from one build to
 the next, even if the clock does. They order the rows of one artifact and nothing else: a time that another clock
-printed, or this one before it was set back, may lie on either side of them. What a receiver lacks is told by numbered
-states instead (``reporting/delivery.py``).
+printed, or this one before it was set back, may lie on either side of them. Numbered states decide
+what a receiver lacks (``reporting/delivery.py``).
 
 ``row_dates.json`` holds the runs and, in the order of the table, the lengths of consecutive rows of one run.
 """

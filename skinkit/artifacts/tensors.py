@@ -30,7 +30,7 @@ _BYTES = {
 }  # fmt: skip
 _MOST_AXES = 16
 _MOST_OF_NOTHING = 100_000
-"""Longest axis of an empty tensor, whose shape no bytes of the file bear out."""
+"""Longest axis of an empty tensor, whose shape no bytes of the file confirm."""
 _METADATA = "__metadata__"
 
 

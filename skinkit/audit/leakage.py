@@ -6,7 +6,7 @@ their id space (the prefix of ``group_id``), so two hospitals may both have a pa
 patients differ, because archives keep an image's id in every release and size.
 
 Near-identical images are candidates by the Hamming distance of their difference hashes, over the eight mirrored and
-turned versions. A pair counts, and is refused above a limit, if :func:`look_at` finds the same picture (see
+turned versions. A pair counts, and is refused above a limit, if :func:`verified_on_photos` finds the same picture (see
 :mod:`skinkit.audit.alignment`) or, without the photos, if the hashes differ in at most ``UNSEEN_BITS``. Candidates
 that may be the same picture are reported as *alike*.
 """
@@ -61,7 +61,7 @@ must look first."""
 _NEAREST = 3
 """Candidates of an image by its hash."""
 UNVERIFIED = "unverified"
-"""Kind of candidates by embeddings, before :func:`look_at`."""
+"""Kind of candidates by embeddings, before :func:`verified_on_photos`."""
 
 KIND_LABELS = {**REFUSED, NEAR: "near-identical images", ALIKE: "alike images"}
 """Kind -> label."""
@@ -198,7 +198,7 @@ def check(
         left: table whose cases are listed, for example the scored cohort; any of the columns ``cohort``, ``case_id``,
             ``image_id``, ``group_id``, ``patient_id``, ``lesion_id``, ``image_sha256``, ``pixel_sha256``, ``dhash``.
         right: table that must not share anything with it, for example training rows; the same columns.
-        photos: that :func:`look_at` will look at: then ``pairs`` has every candidate.
+        photos: for :func:`verified_on_photos`; then ``pairs`` has every candidate.
         near_distance_bits: largest Hamming distance of candidates; negative skips that search.
         near_limit: most near-identical cases that :func:`refuse` accepts.
     """
@@ -287,7 +287,7 @@ def _read_cases(workspace: Workspace, cohorts: Sequence[str]) -> pd.DataFrame:
     return cases[cases["status"] == OK].reset_index(drop=True)
 
 
-def look_at(leakage: Leakage, photos: Photos) -> Leakage:
+def verified_on_photos(leakage: Leakage, photos: Photos) -> Leakage:
     """The comparison with its candidate pairs verified on the photos.
 
     A pair is near-identical if its photos are one picture (:func:`skinkit.audit.copies.verified`), alike if they may

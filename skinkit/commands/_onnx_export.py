@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import onnx
 
     from skinkit.learning.onnx_file import Contract, OnnxModel
-    from skinkit.learning.onnx_parity import Photos
+    from skinkit.learning.onnx_parity import PhotoSample
     from skinkit.learning.trained import Classifier
 
 SMALLER = ".int8"
@@ -120,7 +120,7 @@ def _refuse_present(path: Path, *, replace: bool) -> None:
         )
 
 
-def _photos(workspace: Workspace, side_px: int, most: int) -> Photos:
+def _photos(workspace: Workspace, side_px: int, most: int) -> PhotoSample:
     """Photos of the workspace's cohorts, as their cases tables are.
 
     Raises:
@@ -129,7 +129,7 @@ def _photos(workspace: Workspace, side_px: int, most: int) -> Photos:
     import pandas as pd
 
     from skinkit.data.views import primary_images
-    from skinkit.learning.onnx_parity import Photos
+    from skinkit.learning.onnx_parity import PhotoSample
 
     frames, roots = [], []
     for cohort in workspace.cohorts.values():
@@ -139,7 +139,7 @@ def _photos(workspace: Workspace, side_px: int, most: int) -> Photos:
             frames.append(primary_images(cases[cases["status"] == OK]))
             roots += [cohort.root] * len(frames[-1])
     every = [frame for frame in frames if len(frame)]
-    photos = Photos.read(pd.concat(every, ignore_index=True), roots, side_px, most) if every else None
+    photos = PhotoSample.read(pd.concat(every, ignore_index=True), roots, side_px, most) if every else None
     if photos is None or not photos.pictures:
         raise InputError(
             f"no photo of {workspace.root} that can be read",
@@ -167,7 +167,7 @@ def _compared(
     contract: Contract,
     protos: Mapping[str, onnx.ModelProto],
     card: Mapping[str, Any],
-    shown: Photos,
+    shown: PhotoSample,
     workspace: Workspace,
     context: Context,
 ) -> tuple[dict[str, Any], dict[str, OnnxModel]]:

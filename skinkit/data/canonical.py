@@ -89,8 +89,8 @@ class Reader:
         tables: its tables.
         unmapped: canonical column -> word without a mapping -> rows that have it.
         unknown: canonical column -> word for unknown -> rows that have it.
-        lesions_of_several: lesion ids that occur for several patients, by :meth:`look_at`.
-        absent: (canonical column, the table's column that is not there, the one probably meant), by :meth:`look_at`.
+        lesions_of_several: lesion ids that occur for several patients, by :meth:`scan`.
+        absent: (canonical column, the table's column that is not there, the one probably meant), by :meth:`scan`.
     """
 
     source: Source
@@ -131,8 +131,8 @@ class Reader:
                     if column in table.repeated:
                         table.require(column, f"mapped to {ours}")
 
-    def look_at(self, rows: Sequence[TableRow]) -> None:
-        """Look at whole columns, before rows are read: what a word or number means may hang on the others.
+    def scan(self, rows: Sequence[TableRow]) -> None:
+        """Read whole columns, before rows are read: what a word or number means may depend on the others.
 
         Raises:
             InputError: a heading names two units.

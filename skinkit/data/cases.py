@@ -83,7 +83,7 @@ def list_cases(cohort: Cohort, files: CohortFiles, console: Console | None = Non
     if tables:
         reader.check()
         joined = _table_rows(source, tables)
-        reader.look_at(joined.rows)
+        reader.scan(joined.rows)
         files = masks_apart(files, reader, joined.rows)
         rows = _joined_rows(files, reader, joined)
         _log_tables(cohort, reader, joined, console)

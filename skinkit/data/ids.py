@@ -1,6 +1,6 @@
 """Ids of patients and lesions as tables spell them: which spellings are one id, and which may be.
 
-Width, blanks, kinds of dashes and invisible characters never tell two patients apart: such spellings are one id. Case,
+Width, blanks, kinds of dashes and invisible characters never distinguish two patients: such spellings are one id. Case,
 leading zeros, ``.0``, a separator between letters and digits, and dates that a spreadsheet made of ids (3-1 became
 2024-03-01) may or may not: such ids are listed, and a person settles them.
 """
@@ -34,7 +34,7 @@ _NO_NAME = re.compile(
 
 
 def one_spelling(text: str) -> str:
-    """An id without what never tells two apart: width, runs of blanks, kinds of dashes.
+    """An id without what never distinguishes two: width, runs of blanks, kinds of dashes.
 
     >>> one_spelling("Ｐ１"), one_spelling("A\u20117"), one_spelling("B  2")
     ('P1', 'A-7', 'B 2')

@@ -264,7 +264,7 @@ class Gap:
         components, few = ([(x.features - centre) @ axes[:COMPONENTS].T for x in of] for of in (both, drawn))
         domain = np.repeat([False, True], [len(x) for x in components])
         groups = np.concatenate([x.groups for x in both])
-        odds = domains.told_apart(np.concatenate(components), domain, groups, seed=self.seed)
+        odds = domains.domain_log_odds(np.concatenate(components), domain, groups, seed=self.seed)
         proxy = domains.proxy_a_distance(odds, domain)
         return {
             "frechet": domains.frechet_distance(*few),

@@ -130,7 +130,7 @@ def alike(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     Returns:
         Rows with ``map``, ``n`` and ``empty`` (cases without a correlation, because a map is empty); where there is one
         ``estimate``, ``lower`` and ``upper``; and ``collapses``: whether the whole interval lies within
-        :data:`ALIKE` of 0, False where not, None where too few cases tell.
+        :data:`ALIKE` of 0, False where not, None where there are too few cases.
     """
     import pandas as pd
 

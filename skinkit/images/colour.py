@@ -25,7 +25,7 @@ _NAMED = {
     "display p3": "p3", "dci-p3": "p3", "p3-d65": "p3", "adobe rgb": "adobe_rgb", "adobergb": "adobe_rgb",
     "a98c": "adobe_rgb", "prophoto": "prophoto_rgb", "romm": "prophoto_rgb", "2020": "rec2020",
 }  # fmt: skip
-"""Part of a profile's description -> end of the flag; no other part of it is told, because anyone may write there."""
+"""Part of a profile's description -> end of the flag; the rest is not reported: anyone may write there."""
 _MODE = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 _WHITE, _BLACK = 200, 60
 """What a plausible profile makes at least of white and at most of black."""

@@ -16,7 +16,7 @@ from PIL import Image
 from skinkit.artifacts.file_names import as_text, on_disk
 from skinkit.errors import CaseError
 from skinkit.images.colour import srgb_array
-from skinkit.images.dicom_codecs import Stored, stored_pixels
+from skinkit.images.dicom_codecs import StoredPixels, stored_pixels
 from skinkit.images.pixels import (
     DAMAGE,
     MAX_PIXELS,
@@ -156,7 +156,7 @@ def dicom_stored(data: bytes) -> Array:
 
 
 @contextmanager
-def _frame(data: bytes) -> Iterator[tuple[Any, Stored]]:
+def _frame(data: bytes) -> Iterator[tuple[Any, StoredPixels]]:
     """Data set and stored pixels; pydicom's errors, here and in the block, are reasons."""
     dataset = _dicom_dataset(data)
     with _quiet_dicom():
@@ -176,7 +176,7 @@ def _frame(data: bytes) -> Iterator[tuple[Any, Stored]]:
             raise _damaged_dicom(error) from None
 
 
-def _dicom_shown(dataset: Any, stored: Stored, flags: list[str]) -> Array:
+def _dicom_shown(dataset: Any, stored: StoredPixels, flags: list[str]) -> Array:
     """Stored values for display: palette, or rescale and window; 8 bits."""
     _refuse_oblong(dataset)
     values, photometric, bits = stored

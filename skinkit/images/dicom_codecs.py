@@ -1,6 +1,6 @@
 """Pixels of a DICOM object as they are stored: transfer syntaxes, and what colours the compressed data really hold.
 
-The header of a compressed object often states colours that its data do not have. The data decide where they can tell
+The header of a compressed object often states colours that its data do not have. The data decide where they can
 (PS3.5 8.2, A.4.1): a JPEG by Adobe's marker, by JFIF, by the letters of its components, and because subsampled chroma
 cannot be RGB; JPEG 2000 because its own component transform is undone by the decoder. Else the header decides.
 """
@@ -23,7 +23,7 @@ _JPEG_LOSSLESS = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
 _JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
 
 
-class Stored(NamedTuple):
+class StoredPixels(NamedTuple):
     """Pixels of a DICOM object before anything is done for display.
 
     Attributes:
@@ -43,7 +43,7 @@ _PIXEL_MODULE = (
 )  # fmt: skip
 
 
-def stored_pixels(dataset: Any) -> Stored:
+def stored_pixels(dataset: Any) -> StoredPixels:
     """The pixels of a data set's one frame.
 
     Raises:
@@ -69,8 +69,8 @@ def stored_pixels(dataset: Any) -> Stored:
         photometric = _true_colours(compressed, photometric)
         if syntax in _JPEG and bits == 8:
             size = int(dataset.Columns), int(dataset.Rows)
-            return Stored(_by_pillow(compressed, photometric, size), "RGB", 8)
-    # A decoder is told nothing that it might act on: it would convert, invert or rescale.
+            return StoredPixels(_by_pillow(compressed, photometric, size), "RGB", 8)
+    # A decoder gets no attribute that it might act on: it would convert, invert or rescale.
     plain = Dataset()
     plain.file_meta = dataset.file_meta
     for keyword in _PIXEL_MODULE:
@@ -82,8 +82,8 @@ def stored_pixels(dataset: Any) -> Stored:
     plain.BitsStored, plain.HighBit = bits + unused, bits + unused - 1
     values = _values(plain, decoder) >> unused
     if colour and photometric in ("YBR_FULL", "YBR_FULL_422"):
-        return Stored(_rgb_of_ybr((values >> max(bits - 8, 0)).astype(np.uint8)), "RGB", 8)
-    return Stored(values, "RGB" if photometric in ("YBR_ICT", "YBR_RCT") else photometric, bits)
+        return StoredPixels(_rgb_of_ybr((values >> max(bits - 8, 0)).astype(np.uint8)), "RGB", 8)
+    return StoredPixels(values, "RGB" if photometric in ("YBR_ICT", "YBR_RCT") else photometric, bits)
 
 
 def _values(plain: Any, decoder: Any) -> Array:

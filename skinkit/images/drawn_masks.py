@@ -65,7 +65,7 @@ def read_drawn_mask(
     Args:
         path: a picture in any format of :func:`skinkit.images.decode.read_rgb`.
         size: (width, height) of the photo it belongs to. A mask that differs only in scale is resized (nearest).
-        reading: which values are the lesion, where the file alone does not tell.
+        reading: which values are the lesion, where the file alone does not say.
         sha256: hash that the file had when it was first read.
 
     Raises:
@@ -249,7 +249,7 @@ def _is_grey(rgb: Array) -> bool:
 
 
 def _of_alpha(rgba: Array, flags: list[str]) -> tuple[Array, int]:
-    """Values of a mask with transparency: colours on black, or alpha where the colours do not tell the lesion."""
+    """Values of a mask with transparency: colours on black, or alpha where the colours do not mark the lesion."""
     rgb, alpha = rgba[:, :, :3], rgba[:, :, 3]
     if not alpha.any() or (alpha == 255).all():
         return _of_colours(rgb)

@@ -1,4 +1,4 @@
-"""How the values of a drawn mask are meant, where its file alone does not tell."""
+"""How the values of a drawn mask are meant, where its file alone does not say."""
 
 from __future__ import annotations
 

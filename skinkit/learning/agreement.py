@@ -15,20 +15,20 @@ from skinkit.learning.upstream import Upstream
 from skinkit.models.parts.protocol import DIAGNOSIS
 
 
-class Judge:
-    """A classifier whose fold judges the images of the same fold, from which it has kept the same cases apart.
+class AgreementClassifier:
+    """A classifier whose fold scores the images of the same fold, which has held out the same cases.
 
     Args:
         artifact: the classifier.
         name: how it is called.
-        generator: whose images it judges.
+        generator: whose images it scores.
         workspace: root of the workspace.
         device: ``cpu`` or ``cuda``.
         console: messages and progress.
 
     Raises:
         InputError: it is no classifier, or lacks a fold of the generator.
-        ConfigError: it tells other classes apart, reads more than the photo, or has learnt from synthetic images.
+        ConfigError: it has other classes, reads more than the photo, or has learnt from synthetic images.
         RefusedError: it learnt on another split, from the validation rows, or in spite of leakage.
     """
 
@@ -44,7 +44,7 @@ class Judge:
         """(n,) probability of the class that each image is to show; NaN where it cannot be read.
 
         Args:
-            fold: of the images, which the same fold of the classifier judges.
+            fold: of the images, which the same fold of the classifier scores.
             images: with ``class``, ``pixel_sha256``, ``image_file`` and ``image_sha256``.
             folder: that the files lie in.
         """
@@ -56,45 +56,45 @@ class Judge:
 
 
 def _check(model: Upstream, generator: TrainedGenerator) -> None:
-    judge, named = model.classifier, f"--agree {model.name}"
+    classifier, named = model.classifier, f"--agree {model.name}"
     again = f"run 'skinkit train --name {model.name} --replace' over the split of {generator.name}"
-    if judge.classes.classes != generator.classes.classes:
+    if classifier.classes.classes != generator.classes.classes:
         raise ConfigError(
-            f"{named}, which answers {listed(judge.classes.classes)}",
+            f"{named}, which answers {listed(classifier.classes.classes)}",
             f"{listed(generator.classes.classes)}, the classes of {generator.name}",
             "name another classifier, or train one with the same --classes",
         )
-    tables = "attributes" in judge.model_class.READS and any(fold.encoder.attributes for fold in judge.folds)
-    if tables or judge.measures or judge.members or not judge.uses_device:
+    tables = "attributes" in classifier.model_class.READS and any(fold.encoder.attributes for fold in classifier.folds)
+    if tables or classifier.measures or classifier.members or not classifier.uses_device:
         raise ConfigError(
             f"{named}, which reads more than a photo",
             "a classifier that reads the photo alone: of a synthetic image nothing else is known",
             "train one with --attributes none --radiomics none",
         )
-    if judge.about.get("synthetic"):
+    if classifier.about.get("synthetic"):
         raise ConfigError(
-            f"{named}, which has learnt from the synthetic images {judge.about['synthetic']['name']}",
+            f"{named}, which has learnt from the synthetic images {classifier.about['synthetic']['name']}",
             "a classifier that has learnt from photos alone",
             "name one that was trained without --synthetic",
         )
-    ours, theirs = generator.about["split"], judge.about["split"]
+    ours, theirs = generator.about["split"], classifier.about["split"]
     if ours["identity"] != theirs["identity"]:
         raise RefusedError(
             f"{named} learnt on the folds of another split ({theirs['name']}, {theirs['identity'][:12]})",
             f"the split of {generator.name}, {ours['identity'][:12]}",
             again,
         )
-    if judge.about.get("leakage_allowed"):
+    if classifier.about.get("leakage_allowed"):
         raise RefusedError(
-            f"{named} was trained in spite of leakage ({judge.about['leakage_allowed']})",
+            f"{named} was trained in spite of leakage ({classifier.about['leakage_allowed']})",
             "a classifier whose folds have seen nothing of what they hold out",
             again,
         )
-    if judge.model_class.REFITS and model.artifact.config.get("refit", True):
+    if classifier.model_class.REFITS and model.artifact.config.get("refit", True):
         raise RefusedError(
             f"{named} was fitted once more on the validation rows",
             "one that has learnt from the training rows alone",
             f"{again}, with --no-refit",
         )
-    if lacking := sorted(set(generator.class_counts) - {fold.number for fold in judge.folds}):
+    if lacking := sorted(set(generator.class_counts) - {fold.number for fold in classifier.folds}):
         raise InputError(f"{named} has no fold {listed(lacking)}", f"every fold of {generator.name}", again)

@@ -372,7 +372,7 @@ class Examples:
 
         Args:
             rows: to look at.
-            tick: told of each.
+            tick: called for each.
         """
         positions = [int(row) for row in rows]
         failed = {}

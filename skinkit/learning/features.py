@@ -1,4 +1,4 @@
-"""What the last step of a classifier reads: the features in which its classes are told apart by a plane.
+"""What the last step of a classifier reads: the features in which a plane separates its classes.
 
 Of a network it is the input of its last linear layer that answers the classes; where that layer is asked several times
 (Monte Carlo dropout), the mean. Of an estimator it is what ``features`` of the fitted model answers, and without that

@@ -1,4 +1,4 @@
-"""How good synthetic images are, beside lines that say what the numbers mean, by a network that does not judge.
+"""How good synthetic images are, beside lines that say what the numbers mean, by a network that filters none of them.
 
 Photos are read in the size that the generator reads. In each fold and class the same half of the real lesions is
 compared with the synthetic images, with the other half, with noise, and with each other class, always with as many
@@ -42,7 +42,7 @@ _QUANTILE = 0.995
 
 
 @dataclass(frozen=True)
-class Reader:
+class FeatureExtractor:
     """A frozen network that reads squares.
 
     Attributes:
@@ -60,7 +60,7 @@ class Reader:
     network: Any
 
     @staticmethod
-    def of(backbone: str, weights: str, device: str) -> Reader:
+    def of(backbone: str, weights: str, device: str) -> FeatureExtractor:
         """The network of these weights; without them that which looks for copies.
 
         Args:
@@ -83,7 +83,7 @@ class Reader:
         network = Backbone(backbone, _SIDE_PX, closing=False)
         network.start(read_state(file), backbone)
         network.eval().requires_grad_(False).to(device)
-        return Reader(backbone, file_sha256(file), backbone != copies.NETWORK, device, network)
+        return FeatureExtractor(backbone, file_sha256(file), backbone != copies.NETWORK, device, network)
 
     def vectors(self, keys: Sequence[Key], photos: Squares, root: Path, console: Console) -> dict[str, Floats]:
         """Pixel hash -> (width,) means of the last two stages' maps, of the pictures that can be read."""
@@ -149,7 +149,7 @@ class Side:
         return Side(self.rows[mask].reset_index(drop=True), self.vectors[mask])
 
 
-def class_rows(fold: int, real: Side, synthetic: Side, reader: Reader, side_px: int) -> list[dict[str, Any]]:
+def class_rows(fold: int, real: Side, synthetic: Side, reader: FeatureExtractor, side_px: int) -> list[dict[str, Any]]:
     """Distances, precision and recall of each class of a fold, and of what they are to be read beside.
 
     Args:

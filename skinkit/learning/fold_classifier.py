@@ -6,7 +6,7 @@ needs no validation rows to know when to stop may then be fitted once more on bo
 network and chooses an epoch by the validation rows.
 Where there is one fold, a second one may be trained from the beginning on all rows: it answers for other cohorts and
 never for a development case. But for that one, nothing is learnt from held-out rows; a backbone that is not trained
-looks at their photos, as at all others, once for all folds.
+reads their photos, like all others, once for all folds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 from skinkit.artifacts.files import write_atomic
 from skinkit.errors import CaseError
 from skinkit.learning import forward, trained, untrained
-from skinkit.learning.fold_network import Training, forget, train, with_replay
+from skinkit.learning.fold_network import Runtime, forget, train, with_replay
 from skinkit.learning.rows import DevelopmentRows, Replay, drawn, truth_of
 from skinkit.models.parts import protocol
 from skinkit.models.parts.protocol import Estimator, Labelled, Model, Network, Objective, Sizes
@@ -52,7 +52,7 @@ class FoldInputs:
 
     Attributes:
         rows: the cases and the split.
-        classes: what is told apart.
+        classes: the classes it distinguishes.
         encoder: name of the encoder of the attributes.
         radiomics: names of the radiomic features, where every fold reads the same.
         signature: fold -> its features, where the model reads a signature.
@@ -220,14 +220,14 @@ def _rows_of(batch: Mapping[str, np.ndarray], chosen: np.ndarray) -> dict[str, n
 def _effective_prior(
     fold: int, material: FoldInputs, fitted: Estimator, learnt: np.ndarray, n: int
 ) -> np.ndarray | None:
-    """(n,) mix that an estimator's scores suppose; 0 for a class it has not learnt. None: that of its rows."""
+    """(n,) class mix for which an estimator's scores hold; 0 for a class it has not learnt. None: that of its rows."""
     of_members = np.array(material.member_priors[fold]) if material.members is not None else None
     prior = fitted.effective_class_prior(n, of_members)
     if prior is None or of_members is not None:
         return prior
     learnt_counts = np.bincount(learnt[learnt != protocol.UNKNOWN], minlength=n)
-    supposed: np.ndarray = np.where(learnt_counts > 0, prior, 0.0)
-    return supposed
+    effective: np.ndarray = np.where(learnt_counts > 0, prior, 0.0)
+    return effective
 
 
 @dataclass(frozen=True)
@@ -319,7 +319,7 @@ def _counts(truth: np.ndarray, classes: ClassSet) -> tuple[int, ...]:
 
 
 def fit_network(
-    fold: int, material: FoldInputs, model: type[Network], settings: Any, start: Start, training: Training, folder: Path
+    fold: int, material: FoldInputs, model: type[Network], settings: Any, start: Start, training: Runtime, folder: Path
 ) -> dict[str, Any]:
     """Train a network on one fold, write its files, and describe it in a row of the model's table."""
     rows, labels = material.rows, material.labels
@@ -386,7 +386,7 @@ def _fit_finally(
     model: type[Network],
     settings: Any,
     start: Start,
-    training: Training,
+    training: Runtime,
     fold: Path,
     about: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -423,7 +423,7 @@ def _fit_finally(
     return {"rows": len(every), **course}
 
 
-def _encoded(network: Network, examples: Examples, rows: np.ndarray, training: Training) -> dict[int, np.ndarray]:
+def _encoded(network: Network, examples: Examples, rows: np.ndarray, training: Runtime) -> dict[int, np.ndarray]:
     """Row -> what the network makes of its photo, of as many readable rows as the novelty needs."""
     if len(rows) > MOST_ROWS:
         rows = np.sort(np.random.default_rng(0).choice(rows, MOST_ROWS, replace=False))
@@ -457,15 +457,15 @@ def _calibrated(fold: int, material: FoldInputs, scores: np.ndarray, prior: np.n
     development = np.concatenate([material.labels[n[part]] for part in ("train", "validation")])
     counts = np.bincount(development, minlength=len(material.classes.classes))
     replay = material.replayed(fold)
-    supposed = counts if prior is None else prior * (counts + material.drawn_again(replay, len(n["train"])) > 0)
+    effective = counts if prior is None else prior * (counts + material.drawn_again(replay, len(n["train"])) > 0)
     # Isotonic maps are fitted to the validation rows, whose mix is that of the model's own cohorts.
-    shares = counts if material.calibration == "isotonic" else supposed
+    shares = counts if material.calibration == "isotonic" else effective
     return {
         "fold": fold,
         **calibration,
         "class_counts": {code: int(k) for code, k in zip(material.classes.classes, counts, strict=True)},
         "effective_class_prior": _shares(material.classes, shares),
-        "temperature_prior": _shares(material.classes, supposed),
+        "temperature_prior": _shares(material.classes, effective),
         **({} if replay is None else {"n_replayed": len(replay.rows)}),
         "signature": list(material.features(fold)) if material.signature is not None else None,
         **({"veto": _veto(material, probability, n["validation"])} if isinstance(material.veto, ThresholdRule) else {}),

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from skinkit.learning.examples import Examples
-from skinkit.learning.fold_network import Training, train, write_fold
+from skinkit.learning.fold_network import Runtime, train, write_fold
 from skinkit.learning.rows import DevelopmentRows
 from skinkit.models.parts.protocol import Generator, LabelledPhotos, Network, Sizes
 from skinkit.models.parts.weights import Start
@@ -42,7 +42,7 @@ def fit_generator(
     model: type[Any],
     settings: Any,
     start: Start | None,
-    training: Training,
+    training: Runtime,
     folder: Path,
 ) -> dict[str, Any]:
     """Fit a generator on one fold's training rows, write its files, and describe it in a row of the model's table.
@@ -51,7 +51,7 @@ def fit_generator(
         fold: the fold.
         rows: cases with a class, and the split.
         examples: their photos.
-        classes: what is told apart.
+        classes: the classes it distinguishes.
         model: a :class:`Generator`.
         settings: its ``Config``.
         start: what a network starts from; None for a generator that is fitted at once.

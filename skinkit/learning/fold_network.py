@@ -29,13 +29,13 @@ HISTORY, CURVE, CHECKPOINT = "history.parquet", "curve.png", ".checkpoint"
 SNAPSHOTS = "snapshots.json"
 """What the network kept of stages of its training, where its phases ask for that."""
 BESIDE = (HISTORY, CURVE)
-"""Files of a fold that tell how it went and do not enter its identity (they hold seconds)."""
+"""Files of a fold that record its course and do not enter its identity (they hold seconds)."""
 
 Score = Callable[[Mapping[str, np.ndarray], np.ndarray], dict[str, float]]
 
 
 @dataclass(frozen=True)
-class Training:
+class Runtime:
     """Where and how training runs; none of it is a matter of the model.
 
     Attributes:
@@ -68,7 +68,7 @@ def train(
     score: Score | None,
     *,
     start: Start,
-    training: Training,
+    training: Runtime,
     folder: Path,
     strata: np.ndarray | None = None,
     checkpoint: Path | None = None,

@@ -13,7 +13,7 @@ from skinkit.audit.leakage import Photos
 from skinkit.errors import InputError
 from skinkit.learning import upstream
 from skinkit.learning.examples import Examples
-from skinkit.learning.fold_network import Training, train, write_fold, write_state
+from skinkit.learning.fold_network import Runtime, train, write_fold, write_state
 from skinkit.learning.fold_segmenter import strata
 from skinkit.learning.pack import checked, refuse_other_task
 from skinkit.learning.rows import DevelopmentRows, drawn
@@ -30,7 +30,7 @@ def fit_pretraining(
     model: type[Network],
     settings: Any,
     start: Start,
-    training: Training,
+    training: Runtime,
     folder: Path,
     objective: Objective | None = None,
 ) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def refuse_learnt_before(
         unseen: parts of the split that nothing may have been learnt from.
         allowed: reason of ``--allow-leakage``, or empty.
         near: ``near_distance_bits`` and ``near_limit`` of the split.
-        photos: to look at, see :func:`skinkit.audit.leakage.look_at`.
+        photos: for :func:`skinkit.audit.leakage.verified_on_photos`.
 
     Raises:
         InputError: the pretraining lacks a fold of the split.

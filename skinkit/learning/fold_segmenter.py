@@ -10,7 +10,7 @@ import numpy as np
 
 from skinkit.images.masks import agreement
 from skinkit.learning.examples import Examples
-from skinkit.learning.fold_network import Training, train, write_fold
+from skinkit.learning.fold_network import Runtime, train, write_fold
 from skinkit.learning.rows import DevelopmentRows
 from skinkit.models.parts import protocol
 from skinkit.models.parts.protocol import Network, Sizes
@@ -24,7 +24,7 @@ def fit_segmenter(
     model: type[Network],
     settings: Any,
     start: Start,
-    training: Training,
+    training: Runtime,
     folder: Path,
 ) -> dict[str, Any]:
     """Train a network on one fold's truth masks, write its files, and describe it in a row of the model's table."""

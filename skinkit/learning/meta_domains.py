@@ -173,7 +173,7 @@ def _distance(rgb: Bytes, mask: Mask | None, strength: float, rng: np.random.Gen
     border = np.concatenate([rgb[0], rgb[-1], rgb[:, 0], rgb[:, -1]])
     skin = tuple(int(v) for v in np.median(border, axis=0))
     how = {"size": (width, height), "method": Image.Transform.PERSPECTIVE, "data": matrix}
-    # The skin around goes on in the colour of the photo's border, so that no edge tells where the photo ended.
+    # The skin around goes on in the colour of the photo's border, so that no edge shows where the photo ended.
     image = Image.fromarray(rgb)
     inner = Image.new("L", (width, height), 0)
     rim = max(2, round(min(width, height) * 0.06))

@@ -4,7 +4,7 @@ Photos are compared in the size that the generator reads, by three measures:
 
 1. **Correlation** of small colour pictures (16 px, each channel without its mean), in the eight mirrored and turned
    versions of the image, with the photo whole and with five crops of 95 %.
-2. **Cosine** in features of a network that neither generates nor judges: the frozen EfficientNet-Lite0 of
+2. **Cosine** in features of a network that neither generates nor filters images: the frozen EfficientNet-Lite0 of
    :mod:`skinkit.audit.copies`, without what all skin has in common. Images below 64 px, and installations without
    PyTorch, have none.
 3. **Alignment** of details (:mod:`skinkit.audit.alignment`), of pairs that 1 or 2 finds similar.

@@ -7,7 +7,7 @@ photo and attributes, what ``skinkit predict`` gives for a cohort the model was 
 **int8.** Products with weights (MatMul, Gemm) are computed in int8, with weights of one scale a channel; 7 bits of them
 are used, because processors without VNNI overflow with 8. Activations get their scale when they are there (dynamic).
 Weights of convolutions are kept as int8, one scale an output channel, and computed in float32: dynamic int8
-convolutions have one scale for all channels, which ruins depthwise ones. Small convolutions, which are the first ones
+convolutions have one scale for all channels, which spoils depthwise ones. Small convolutions, which are the first ones
 and the depthwise ones, stay in float32: of EfficientNet-Lite0 they are 3 % of the weights and more than half of what
 rounding does to the answer.
 """
@@ -31,7 +31,7 @@ from skinkit import __version__
 from skinkit.artifacts.tables import read_table
 from skinkit.errors import InputError, RefusedError, listed
 from skinkit.learning import onnx_file
-from skinkit.learning.onnx_file import Column, Contract, Task
+from skinkit.learning.onnx_file import AttributeColumn, Contract, Task
 from skinkit.learning.trained import Calibration, Classifier, Fold, effective_prevalence
 from skinkit.models.parts.protocol import DIAGNOSIS, UNCERTAINTIES
 from skinkit.stats.calibration import Isotonic
@@ -114,7 +114,7 @@ def contract_of(model: Classifier, class_thresholds: Mapping[str, Mapping[str, A
     )
 
 
-def columns_of(encoder: Encoder) -> tuple[Column, ...]:
+def columns_of(encoder: Encoder) -> tuple[AttributeColumn, ...]:
     """How each column of an encoder is made, before anything fitted is done to it."""
     attributes = ENCODERS[encoder.name]
     made = []
@@ -124,13 +124,13 @@ def columns_of(encoder: Encoder) -> tuple[Column, ...]:
                 words = [word for word, meant in attribute.spelled.items() if meant == value]
                 words += [value] if value not in attribute.spelled else []
                 unknown = encoder.missing == MEDIAN and value == "UNK"
-                made.append(Column(column, attribute.name, tuple(words), unknown))
+                made.append(AttributeColumn(column, attribute.name, tuple(words), unknown))
             elif attribute.codes:
-                made.append(Column(column, attribute.name, codes=dict(attribute.codes)))
+                made.append(AttributeColumn(column, attribute.name, codes=dict(attribute.codes)))
             else:
-                made.append(Column(column, attribute.name, divide_by=attribute.divisor))
+                made.append(AttributeColumn(column, attribute.name, divide_by=attribute.divisor))
     flags = zip(encoder.columns[len(made) :], encoder.attributes[len(made) :], strict=True)
-    return (*made, *(Column(column, owner, one_if_unknown=True) for column, owner in flags))
+    return (*made, *(AttributeColumn(column, owner, one_if_unknown=True) for column, owner in flags))
 
 
 # --------------------------------------------------------------------------------------------------------- module

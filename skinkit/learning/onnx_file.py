@@ -78,7 +78,7 @@ def output_of(task: str) -> str:
 
 # ------------------------------------------------------------------------------------------------- the attributes
 @dataclass(frozen=True)
-class Column:
+class AttributeColumn:
     """How one number of the input ``attributes`` is made of a case.
 
     Attributes:
@@ -103,9 +103,9 @@ class Column:
         return {name: value for name, value in values.items() if value not in ([], {}, False, None)}
 
     @staticmethod
-    def from_dict(values: Mapping[str, Any]) -> Column:
+    def from_dict(values: Mapping[str, Any]) -> AttributeColumn:
         """The inverse of :meth:`as_dict`; raises ValueError for what is none."""
-        column = Column(
+        column = AttributeColumn(
             _text(values["column"]),
             _text(values["attribute"]),
             tuple(_text(word) for word in _list(values.get("one_if", []))),
@@ -119,16 +119,16 @@ class Column:
         return column
 
 
-def encoded(columns: Sequence[Column], case: Mapping[str, Any]) -> npt.NDArray[np.float32]:
+def encoded(columns: Sequence[AttributeColumn], case: Mapping[str, Any]) -> npt.NDArray[np.float32]:
     """(1, columns) the input ``attributes`` of a case.
 
     Args:
         columns: of the contract.
         case: canonical attribute -> value; None and NaN stand for unknown.
     """
-    known = known_attributes(columns, case)
+    known = attributes_present(columns, case)
 
-    def number(column: Column) -> float:
+    def number(column: AttributeColumn) -> float:
         value, there = case.get(column.attribute), column.attribute in known
         if column.divide_by is not None:
             return float(value) / column.divide_by if there and value is not None else math.nan
@@ -139,7 +139,7 @@ def encoded(columns: Sequence[Column], case: Mapping[str, Any]) -> npt.NDArray[n
     return np.array([[number(column) for column in columns]], np.float32)
 
 
-def known_attributes(columns: Sequence[Column], case: Mapping[str, Any]) -> set[str]:
+def attributes_present(columns: Sequence[AttributeColumn], case: Mapping[str, Any]) -> set[str]:
     """The attributes of the columns that a case has, in words the columns know."""
     known = set()
     for column in columns:
@@ -157,7 +157,7 @@ class Task:
     """One task of the file.
 
     Attributes:
-        classes: what is told apart.
+        classes: the classes it distinguishes.
         conformal_level: probability from which a class is in the prediction set: the mean over the folds.
         class_thresholds: class -> ``threshold`` and ``source``, as ``skinkit predict`` writes them.
     """
@@ -178,7 +178,7 @@ class Contract:
         side_px: side of the square.
         columns: of the input ``attributes``; empty where there is none.
         reads: attributes that differed among the training cases.
-        tasks: task -> what is told apart; the diagnosis first.
+        tasks: task -> its classes; the diagnosis first.
         threshold: malignancy from which a case is called malignant whatever its most probable class.
         threshold_rule: the rule that chose it, or None.
         effective_prevalence: of malignancy, for which malignancy holds; None where unknown.
@@ -190,7 +190,7 @@ class Contract:
     kind: str
     identity: str
     side_px: int
-    columns: tuple[Column, ...]
+    columns: tuple[AttributeColumn, ...]
     reads: tuple[str, ...]
     tasks: Mapping[str, Task]
     threshold: float
@@ -301,7 +301,7 @@ class Contract:
             _text(model["kind"]),
             _text(model["identity"]),
             side_px,
-            tuple(map(Column.from_dict, _list(attributes["columns"]))) if attributes is not None else (),
+            tuple(map(AttributeColumn.from_dict, _list(attributes["columns"]))) if attributes is not None else (),
             tuple(map(_text, _list(attributes["that_differed_in_training"]))) if attributes is not None else (),
             tasks,
             _share(values["threshold"]),
@@ -349,7 +349,7 @@ def _share(value: Any) -> float:
 
 # -------------------------------------------------------------------------------------------------------- the file
 @dataclass(frozen=True)
-class Answer:
+class OnnxAnswer:
     """What a file answers for one case.
 
     Attributes:
@@ -398,7 +398,7 @@ class OnnxModel:
         columns = self.contract.columns
         return {IMAGE: image, **({ATTRIBUTES: encoded(columns, case)} if columns else {})}
 
-    def answer(self, picture: npt.NDArray[np.uint8], case: Mapping[str, Any]) -> Answer:
+    def answer(self, picture: npt.NDArray[np.uint8], case: Mapping[str, Any]) -> OnnxAnswer:
         """What it says of one case; arguments as of :meth:`feeds`.
 
         Raises:
@@ -409,7 +409,7 @@ class OnnxModel:
             values = dict(zip(names, self.session.run(names, self.feeds(picture, case)), strict=True))
         except Exception as error:  # noqa: BLE001 - onnxruntime has no base class of its own for what it raises
             raise _damaged(self.where, f"it fails: {_first_line(error)}") from None
-        answer = Answer(
+        answer = OnnxAnswer(
             {task: np.asarray(values[output_of(task)][0], np.float64) for task in self.contract.tasks},
             float(values[MALIGNANCY_RAW][0]),
             float(values[FOLD_SD][0]) if self.contract.folds > 1 else None,
@@ -418,7 +418,7 @@ class OnnxModel:
         self._check(answer, values)
         return answer
 
-    def _check(self, answer: Answer, values: Mapping[str, Any]) -> None:
+    def _check(self, answer: OnnxAnswer, values: Mapping[str, Any]) -> None:
         """Refuse answers that are no probabilities, or do not fit together."""
         for task, p in answer.probability.items():
             if not (np.isfinite(p).all() and (p >= 0).all() and abs(p.sum() - 1) <= _SAME):
@@ -428,12 +428,12 @@ class OnnxModel:
         first = np.sort(p)[::-1]
         by_class = bool(self.contract.malignant[int(p.argmax())])
         called = called_malignant(malignancy, by_class, self.contract.threshold)
-        told = bool(values[CALLED][0]), bool(values[VETO][0])
+        stated = bool(values[CALLED][0]), bool(values[VETO][0])
         near = abs(malignancy - self.contract.threshold) <= _SAME or first[0] - first[1] <= _SAME
         if (
             not np.isfinite(numbers).all()
             or abs(float(p[self.contract.malignant].sum()) - malignancy) > _SAME
-            or (told != (called, called and not by_class) and not near)
+            or (stated != (called, called and not by_class) and not near)
         ):
             raise _damaged(self.where, "its malignancy or call is not that of its probabilities")
 

@@ -35,7 +35,7 @@ AGREEMENT = 0.98
 
 
 @dataclass(frozen=True)
-class Photos:
+class PhotoSample:
     """Photos of a workspace that can be read, with what is known of their cases.
 
     Attributes:
@@ -49,7 +49,7 @@ class Photos:
     pictures: Sequence[npt.NDArray[np.uint8]]
 
     @classmethod
-    def read(cls, frame: pd.DataFrame, roots: Sequence[Path], side_px: int, most: int) -> Photos:
+    def read(cls, frame: pd.DataFrame, roots: Sequence[Path], side_px: int, most: int) -> PhotoSample:
         """Some of the rows, chosen by the hashes of their pixels: a few of every kind, and the same ones each time.
 
         Args:
@@ -88,7 +88,7 @@ Answers = Mapping[str, npt.NDArray[np.float64]]
 """Task -> (photos, classes) probabilities."""
 
 
-def torch_answers(model: Classifier, photos: Photos, workspace: Path, console: Console, precision: str) -> Answers:
+def torch_answers(model: Classifier, photos: PhotoSample, workspace: Path, console: Console, precision: str) -> Answers:
     """What the model says, as a mean over its calibrated folds.
 
     Args:
@@ -112,7 +112,7 @@ def torch_answers(model: Classifier, photos: Photos, workspace: Path, console: C
     return answers
 
 
-def onnx_answers(file: OnnxModel, photos: Photos) -> Answers:
+def onnx_answers(file: OnnxModel, photos: PhotoSample) -> Answers:
     """What a file says."""
     said = [file.answer(picture, case) for picture, case in zip(photos.pictures, photos.cases(), strict=True)]
     return {task: np.array([answer.probability[task] for answer in said]) for task in file.contract.tasks}
@@ -135,7 +135,7 @@ def refuse_apart(found: Mapping[str, Any], name: str) -> None:
         )
 
 
-def bf16_answers(model: Classifier, photos: Photos, workspace: Path, console: Console) -> Answers | None:
+def bf16_answers(model: Classifier, photos: PhotoSample, workspace: Path, console: Console) -> Answers | None:
     """What the model says where it answers in bfloat16 on this processor; None where it answers in float32."""
     if Arithmetic.of_model(model.about).answers != "bf16" or not native("cpu"):
         return None
@@ -143,7 +143,7 @@ def bf16_answers(model: Classifier, photos: Photos, workspace: Path, console: Co
 
 
 # -------------------------------------------------------------------------------------------------------- latency
-def latencies(model: Classifier, files: Mapping[str, OnnxModel], photos: Photos) -> dict[str, float]:
+def latencies(model: Classifier, files: Mapping[str, OnnxModel], photos: PhotoSample) -> dict[str, float]:
     """Name -> median seconds of a pass over one photo; all take turns, so that other work disturbs them alike.
 
     Args:
@@ -172,7 +172,7 @@ def _onnx_pass(file: OnnxModel, feeds: Mapping[str, npt.NDArray[np.float32]]) ->
     return lambda: file.session.run(names, feeds)
 
 
-def _torch_pass(model: Classifier, photos: Photos) -> Callable[[], Any]:
+def _torch_pass(model: Classifier, photos: PhotoSample) -> Callable[[], Any]:
     """All folds of the network, one after another."""
     import torch
 

@@ -125,8 +125,8 @@ def chosen(speeds: Mapping[str, float]) -> Arithmetic:
 def begun(file: Path, network: str) -> Arithmetic | None:
     """What a training began in, by what it wrote; None where it has not begun, or was of another network."""
     try:
-        told = json.loads(file.read_text("utf-8"))
-        return Arithmetic(told["training"], told["answers"]) if told["network"] == network else None
+        recorded = json.loads(file.read_text("utf-8"))
+        return Arithmetic(recorded["training"], recorded["answers"]) if recorded["network"] == network else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -181,9 +181,9 @@ def remembered(device: str = "") -> dict[str, Mapping[str, float]]:
     """Device, torch and network -> ratios, all of them or those of this device by network."""
     file = memory()
     try:
-        told = json.loads(file.read_text("utf-8")) if file else {}
+        recorded = json.loads(file.read_text("utf-8")) if file else {}
         known: dict[str, Mapping[str, float]] = {
-            str(k): {w: float(r) for w, r in v.items()} for k, v in told.items() if isinstance(v, Mapping)
+            str(k): {w: float(r) for w, r in v.items()} for k, v in recorded.items() if isinstance(v, Mapping)
         }
     except (OSError, ValueError, AttributeError, TypeError):
         return {}
@@ -201,7 +201,7 @@ def _device_name(device: str) -> str:
 
 
 def _processor() -> str:
-    """The processor's name, as the system tells it."""
+    """The processor's name, as the system reports it."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text("utf-8", errors="replace").splitlines():
             if line.startswith("model name"):

@@ -31,7 +31,7 @@ from skinkit.learning.state import Progress, Score, TrainingJob
 from skinkit.models.parts.protocol import Network
 
 _RANKS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""What torchrun tells the processes that it starts."""
+"""What torchrun passes to the processes that it starts."""
 _WAIT = datetime.timedelta(days=30)
 """How long processes wait for the first one, which may be measuring features; a lost one is noticed at once."""
 Train = Callable[[Any, Network, TrainingJob, Console], Progress]
@@ -125,11 +125,11 @@ def company(devices: int, nodes: int, device: str) -> Iterator[bool]:
         yield leads
         if leads:
             with _noticing_losses(world):
-                _told(None)
+                _broadcast(None)
     except SkinkitError:
         if leads and not _COMPANY.training:  # the others wait for a network
             with contextlib.suppress(RuntimeError):
-                _told(None)
+                _broadcast(None)
         raise
     finally:
         _COMPANY.training = False
@@ -156,7 +156,7 @@ def leave_company(exit_code: int) -> None:
     """End this process at once if it was one of a company; what it has printed is written first.
 
     The threads of a process group outlive it, because DistributedDataParallel keeps it (torch 2.15). Python's own end
-    sometimes aborts on them, which told the launcher that a finished training had failed.
+    sometimes aborts on them, which the launcher took for a finished training had failed.
     """
     if _COMPANY.joined:
         sys.stdout.flush()
@@ -178,7 +178,7 @@ def in_company(train: Train, network: Network, job: TrainingJob, console: Consol
     """
     world = company_size()
     with _noticing_losses(world):
-        _told((train, network, replace(job, score=_unscored)))
+        _broadcast((train, network, replace(job, score=_unscored)))
         _COMPANY.training = True
         train(_fabric_of_company(job), copy.deepcopy(network), job, console)
         _COMPANY.training = False
@@ -187,16 +187,16 @@ def in_company(train: Train, network: Network, job: TrainingJob, console: Consol
 def _follow(world: int) -> None:
     """Train whatever the first process hands over, until there is nothing more."""
     with _noticing_losses(world):
-        while (order := _told()) is not None:
+        while (order := _broadcast()) is not None:
             train, network, job = order
             train(_fabric_of_company(job), network, job, Console(quiet=True))
 
 
-def _told(order: Any = None) -> Any:
-    """What the first process says, by it and to it too."""
-    said = [order]
-    torch.distributed.broadcast_object_list(said, src=0, device=torch.device("cpu"))
-    return said[0]
+def _broadcast(order: Any = None) -> Any:
+    """What the first process sends to all of them; the others call it without an order."""
+    payload = [order]
+    torch.distributed.broadcast_object_list(payload, src=0, device=torch.device("cpu"))
+    return payload[0]
 
 
 def _unscored(answers: Mapping[str, np.ndarray], rows: npt.NDArray[np.int64]) -> Mapping[str, float]:
@@ -269,7 +269,7 @@ def _fabric_of_company(job: TrainingJob) -> Any:
 
 @dataclass(frozen=True)
 class _Line:
-    """A line to the process that started the others: there the score is worked out, and errors are told.
+    """A line to the process that started the others: there the score is worked out, and errors are reported.
 
     So a score may be any function, also one that could not be sent to another process.
     """

@@ -35,7 +35,7 @@ _SAME = ("cohort", "case_id", "pixel_sha256")
 
 
 @dataclass(frozen=True)
-class Sample:
+class ReplaySample:
     """Replay features of all folds of a model.
 
     Attributes:
@@ -51,7 +51,7 @@ class Sample:
 
 def draw(
     model: Classifier, workspace: Workspace, *, per_class: int, seed: int, device: str, console: Console
-) -> Sample:
+) -> ReplaySample:
     """Draw cases of each fold's training part and compute what its head reads of them.
 
     Args:
@@ -66,7 +66,7 @@ def draw(
         InputError: the cases that a fold was trained on are no longer there.
     """
     if why := _why_none(model):
-        return Sample(why_none=why)
+        return ReplaySample(why_none=why)
     trained_on = read_table(model.path / "trained_on.parquet", ["fold", "cohort", "case_id", "part", "pixel_sha256"])
     frame = _frame(model, workspace)
     labels, _ = truth_of(frame, model.classes)
@@ -88,10 +88,10 @@ def draw(
             )
         kept = ReplayFeatures(read.inputs, labels[chosen[read.readable]], log_softmax(read.scores))
         if (apart := kept.difference(read.head)) > APART:
-            return Sample(why_none=f"its last linear layer alone does not answer as it does (off by {apart:.2f})")
+            return ReplaySample(why_none=f"its last linear layer alone does not answer as it does (off by {apart:.2f})")
         folder = model.folder(fold).relative_to(model.path).as_posix()
         of_folds[folder], files[f"{folder}/{FILE}"] = kept, kept.as_bytes(read.head)
-    return Sample(of_folds, files)
+    return ReplaySample(of_folds, files)
 
 
 def _why_none(model: Classifier) -> str:

@@ -161,7 +161,7 @@ class DevelopmentRows:
         Args:
             allowed: reason of ``--allow-leakage``, or empty.
             near: ``near_distance_bits`` and ``near_limit``, as the split had them.
-            photos: to look at, see :func:`skinkit.audit.leakage.look_at`.
+            photos: for :func:`skinkit.audit.leakage.verified_on_photos`.
 
         Raises:
             RefusedError: they share something, or more near-identical photos than a few, and no reason allows it.
@@ -172,7 +172,7 @@ class DevelopmentRows:
             train = rest & self.split["part"].isin(["train", REPLAYED])
             left = self.frame.iloc[self.split.loc[rest & ~train, "row"]]
             overlaps.append(leakage.check(left, self.frame.iloc[self.split.loc[train, "row"]], photos, **near))
-        overlap = leakage.look_at(leakage.joined(*overlaps), photos).tolerating_few(len(self.frame))
+        overlap = leakage.verified_on_photos(leakage.joined(*overlaps), photos).tolerating_few(len(self.frame))
         leakage.refuse(overlap, allowed, "the parts of the split", "draw the split anew")
 
     def content(self, fold: int, columns: Sequence[str], *, every: bool = False) -> list[Any]:

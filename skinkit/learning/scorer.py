@@ -36,7 +36,7 @@ class FoldScores:
         uncertainty: name of ``UNCERTAINTIES`` (``skinkit.models.parts.protocol``) -> (folds, rows), NaN likewise and
             where the model gives none.
         unlike_training: (folds, rows) how unlike its training rows each fold finds the case, as a percentile of its
-            validation rows; NaN likewise and where a fold had too few rows to tell.
+            validation rows; NaN likewise and where a fold had too few rows.
         failed: row -> why one of its photos cannot be read.
         tasks: further task -> (folds, rows, classes) probabilities, as ``probability``.
         mask_failed: (folds, rows) 1 where a fold's own outline of the lesion failed, 0 where it did not; NaN likewise
@@ -357,7 +357,7 @@ def log_answers(probability: Floats) -> Floats:
     return out
 
 
-def mean_of_known(values: Floats) -> Floats:
+def nan_mean(values: Floats) -> Floats:
     """(rows,) means over the folds of (folds, rows), of those that are not NaN; NaN where none is."""
     answered = (~np.isnan(values)).sum(axis=0)
     unanswered = np.full(values.shape[1], np.nan)

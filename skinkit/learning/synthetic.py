@@ -160,7 +160,7 @@ class SyntheticImages:
             split: that split.
             allowed: reason of ``--allow-leakage``, or empty.
             near: ``near_distance_bits`` and ``near_limit`` of the split.
-            photos: to look at, see :func:`skinkit.audit.leakage.look_at`.
+            photos: for :func:`skinkit.audit.leakage.verified_on_photos`.
 
         Raises:
             RefusedError: the generator has learnt from a validation or held-out case, its patient, lesion or photo, or

@@ -163,7 +163,7 @@ class Classifier(TrainedModel):
     """A trained classifier, opened.
 
     Attributes:
-        classes: the classes it tells apart.
+        classes: the classes it distinguishes.
         tasks: the further tasks it answers.
         folds: one per fold, and last, where there is one, what learnt from all rows.
     """
@@ -288,7 +288,7 @@ class Classifier(TrainedModel):
             cohort: they are of.
 
         Raises:
-            RefusedError: the model knows the cohort's photos under other ids, so it cannot be told who was held out.
+            RefusedError: the model knows the cohort's photos under other ids, so it is unknown who was held out.
         """
         every = {fold.number for fold in self.folds} - {FINAL}
         columns = ["fold", "cohort", "case_id", "part", "group_id", "pixel_sha256"]
@@ -434,7 +434,7 @@ def _check_answers(model: Classifier) -> None:
             raise ValueError(f"fold {fold.number} does not know what to write for an unknown value")
         novelty = Novelty.load(model.folder(fold))
         if novelty is not None and not np.isfinite(novelty.percentile(np.zeros((1, len(novelty.mean))))).all():
-            raise ValueError(f"fold {fold.number} cannot tell how unlike its training rows a case is")
+            raise ValueError(f"fold {fold.number} cannot say how unlike its training rows a case is")
         own: dict[str, tuple[Estimator | None, Calibration, tuple[str, ...]]] = {DIAGNOSIS: (fold.fitted, fold, codes)}
         own |= {name: (fold.further.get(name), fold.tasks[name], of.classes) for name, of in model.tasks.items()}
         for name, (fitted, calibration, expected) in own.items():

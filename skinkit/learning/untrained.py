@@ -218,7 +218,7 @@ def refuse(found: Untrained, model: str, coverage: float, allowed: str) -> None:
     raise RefusedError(
         f"{model} {sentence(found)}",
         f"in each fold and task as many validation cases as classes and more than {math.floor(1 / (1 - coverage))} "
-        "(fewer leave every class in every prediction set), and answers that tell some of them apart",
+        "(fewer leave every class in every prediction set), and answers that separate some of them",
         "add cases, draw a split with more validation cases ('skinkit split --validation SHARE') or fewer folds, leave "
         "a task out of --tasks, or change the settings; or give --allow-untrained REASON, which is recorded and "
         "printed first in the report and on every card",

@@ -190,7 +190,7 @@ def refuse_overlap(
         unseen: part of the split -> what must share nothing with it, as rows of ``trained_on.parquet``.
         allowed: reason of ``--allow-leakage``, or empty.
         near: ``near_distance_bits`` and ``near_limit`` of the split.
-        photos: to look at, see :func:`skinkit.audit.leakage.look_at`.
+        photos: for :func:`skinkit.audit.leakage.verified_on_photos`.
         fix: how to mend it.
         few: a few near-identical photos are accepted, which ``evaluate`` then leaves out of the scores.
 
@@ -202,7 +202,7 @@ def refuse_overlap(
         for part, learnt in unseen.items():
             mine = rows.split[(rows.split["fold"] == fold) & (rows.split["part"] == part)]
             overlaps.append(leakage.check(rows.frame.iloc[mine["row"]], learnt[learnt["fold"] == fold], photos, **near))
-    overlap = leakage.look_at(leakage.joined(*overlaps), photos)
+    overlap = leakage.verified_on_photos(leakage.joined(*overlaps), photos)
     leakage.refuse(
         overlap.tolerating_few(len(rows.frame)) if few else overlap,
         allowed,

@@ -62,7 +62,7 @@ from skinkit.models.parts.protocol import Network as Network
 from skinkit.models.parts.protocol import Objective as Objective
 from skinkit.models.parts.protocol import Phase as Phase
 from skinkit.models.parts.protocol import Sizes as Sizes
-from skinkit.options import flat, make_config, nested, options_of
+from skinkit.options import flat, make_config, nested, options_of, renamed_settings
 
 ENTRY_POINTS = "skinkit.models"
 
@@ -76,7 +76,7 @@ _FORMER = {
 
 
 @dataclass(frozen=True)
-class Entry:
+class RegistryEntry:
     """One registered model: its task, one line of help, and the module that holds it."""
 
     task: str
@@ -85,7 +85,7 @@ class Entry:
 
 
 @cache
-def own() -> dict[str, Entry]:
+def own() -> dict[str, RegistryEntry]:
     """The models of this folder; their files are read, not run, so that listing them loads no library."""
     entries = {}
     for file in sorted(Path(__file__).parent.glob("[a-z]*.py")):
@@ -93,7 +93,7 @@ def own() -> dict[str, Entry]:
         constants = (n for n in ast.walk(tree) if isinstance(n, ast.Assign))
         task = next(n.value for n in constants if ast.unparse(n.targets[0]) == "TASK")
         line = (ast.get_docstring(tree) or "").partition("\n")[0].rstrip(".")
-        entries[file.stem] = Entry(ast.literal_eval(task), line, f"{__name__}.{file.stem}")
+        entries[file.stem] = RegistryEntry(ast.literal_eval(task), line, f"{__name__}.{file.stem}")
     return entries
 
 
@@ -257,6 +257,7 @@ def present_settings(model: type[Model], settings: Mapping[str, Any]) -> dict[st
             found = f"{name} = {settings[name]} of {name_of(model)}"
             raise ConfigError(found, "a model without it, which is now one of its own", f"train: {removed.instead}")
     settings = {name: value for name, value in settings.items() if name not in model.REMOVED}
+    settings = renamed_settings(model.CONFIG, settings)
     if any(isinstance(value, Mapping) for value in settings.values()):
         return dict(settings)
     return nested({place: value for name, value in settings.items() for place in present_names(model, name)})

@@ -26,7 +26,7 @@ Shapes:
     z, p, t (n, S, S). With EfficientNet-B3, S = 256 and w = 256: 15.5 million parameters.
 
 Departures:
-    Of the paper only the abstract and what others tell of it could be read: it names the parts (EfficientNet-B3, ASPP,
+    Of the paper only the abstract and descriptions by others could be read: it names the parts (EfficientNet-B3, ASPP,
     dual attention gates) and no shape, loss or recipe. "Dual" is taken as spatial times channel. The usual rates 6, 12
     and 18 of eq. 2 lie outside of maps of 8 x 8 places; ours reach half of them, at 224 and 256 px 1, 2 and 4. A model
     of another size that learnt before they followed it keeps those. W_1 has an eighth of the channels. ``aspp`` and

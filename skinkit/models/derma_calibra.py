@@ -7,7 +7,7 @@ Paper:
     Focal loss: T.-Y. Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, doi 10.1109/ICCV.2017.324.
 
 Idea:
-    Metadata decide how loud each channel of the photo's maps is (AMCR, MDFM) and join them as one more place to attend
+    Metadata weight each channel of the photo's maps (AMCR, MDFM) and join them as one more place to attend
     to (CAF). Cases about which passes with dropout disagree count more in the loss.
 
 Equations:
@@ -30,8 +30,8 @@ Shapes:
 
 Departures:
     The paper's numbers of d, h, T, the dropout rates, lambda and the form of w are lost; d = 256 and h = 64 give the
-    0.3 million parameters it tells of AMCR (its total, 23.6 million, cannot hold: ResNet-50 alone has 23.5). Dropout is
-    0.5 on e and 0.3 before the classes while learning, and 0.3 for both in the T = 10 passes of eq. 7, which reuse F,
+    0.3 million parameters reported for AMCR (the total, 23.6 million, cannot hold: ResNet-50 alone has 23.5). Dropout
+    is 0.5 on e and 0.3 before the classes in training, and 0.3 for both in the T = 10 passes of eq. 7, which reuse F,
     leave BatchNorm fixed, and send no gradient into U. In use, too, the answer is the mean over T passes; their masks
     are drawn once and for all and shared by all cases, so that a case has one answer.
     Only the mean over places is needed of F_f. It is worked out without the rest of A: the mean over queries of the
@@ -40,13 +40,13 @@ Departures:
     softmax takes away again: so it is a further key, with a value of its own. W_g, W_b and W_a start at zero, so that
     eqs. 4 and 5 start as identity. alpha is 2 for melanoma and squamous cell carcinoma and 1 for the others, after the
     authors' code. In training the patient block of 30 % of the cases is hidden, because in PAD-UFES-20 its absence
-    alone tells a benign class.
+    alone implies a benign class.
     The authors' code differs from the paper; it is a model of its own, ``derma_calibra_released``.
     ``amcr=false`` and ``fusion=false`` leave out eq. 3 with eqs. 7 to 9's U, and eqs. 4 and 5, for ablation.
     ``multi_scale`` joins the pooled layers 2 and 3 to eq. 6, ``metadata_joined`` the attributes themselves; neither is
     the paper's, and both are off by default. The preset ``quick`` turns them on, and learns by the recipe that all
     comparators have under that name. Its steps are AdamW's, which move every weight alike: at the rate of the classes
-    the wide layers of eqs. 3 to 5, whose effects multiply, drown what the photo tells, so they have a tenth of it.
+    the wide layers of eqs. 3 to 5, whose effects multiply, outweigh the photo, so they have a tenth of it.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class DermaCalibra(PhotoClassifier):
             self.excite = nn.Linear(config.hidden, width)
         if config.fusion:
             self.scale, self.shift = _zero(nn.Linear(d, width)), _zero(nn.Linear(d, width))
-            self.attention = CrossAttention(width, d, config.key_width, config.heads)
+            self.attention = CrossAttentionFusion(width, d, config.key_width, config.heads)
         pooled = sum(self.backbone.widths[-3:]) if config.multi_scale else width
         joined = self.columns if config.metadata_joined else 0
         self.output = nn.Linear(pooled + joined, len(sizes.answers))
@@ -301,7 +301,7 @@ def _check(config: Config, sizes: Sizes) -> None:
         raise ConfigError(found, "at least 2 passes, and a key_width that heads divides", "correct the settings")
 
 
-class CrossAttention(nn.Module):
+class CrossAttentionFusion(nn.Module):
     """Eq. 5, pooled over the queries.
 
     Args:

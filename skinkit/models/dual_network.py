@@ -7,9 +7,9 @@ Paper:
     All You Need", NeurIPS 2017, arXiv:1706.03762.
 
 Idea:
-    Two networks look, one at the whole photo and one at the lesion alone. Every place of the photo asks all places of
+    Two networks read the photo: one all of it, one the lesion alone. Every place of the photo asks all places of
     the lesion what of it matters there. Each attribute of the patient is a token beside them; what is not known has a
-    learnt token of its own and is no zero.
+    learnt token of its own and is not zero.
 
 Equations:
     (1) m' = m dilated by 0.05 d, its edge softened over 5 px,   d = 2 sqrt(|m| / pi)          m: 1 in the lesion
@@ -27,17 +27,17 @@ Shapes:
     and age, sex and site in 11 columns (encoder ``isic`` with indicators): 41.2 million parameters.
 
 Departures:
-    Of the paper only the abstract and what others tell of it could be read; it names DenseNet201, cross-attention and
+    Of the paper only the abstract and descriptions by others could be read; it names DenseNet201, cross-attention and
     the transformer. Every shape and the recipe are ours. The masks are those of the workspace's segmenter, drawn
     before; with ``joint`` they are what a decoder on E_o learns to draw, whose soft outline E_s is shown in their
     place. The workspace keeps masks, not probabilities, so that without ``joint`` m is 0 or 1 in training as in use;
     only the 5 px of eq. 1 are soft. A mask grows by a square of side 2 round(0.05 d) + 1, not by a disc, so that the
     margin is up to 1.4 times as wide at an oblique edge. A photo whose mask failed, the joint one too (under 0.5 % or
-    over 98 % of the photo), is looked at whole, and its prediction says so. Outside of the lesion stands the mean
+    over 98 % of the photo), is read whole, and its prediction says so. Outside of the lesion stands the mean
     colour, because black would draw an edge around it. Tokens are made of any attributes: age, sex and site are three
     of them; an attribute that is not known says so in a column of its own (``--missing indicator``, the default here),
     because age is filled with a median that many patients have. ``fusion=both_ways`` also lets the lesion ask the photo
-    and takes the mean of both v, ``fusion=concat`` joins the mean places of both; ``looks`` and ``metadata`` leave
+    and takes the mean of both v, ``fusion=concat`` joins the mean places of both; ``streams`` and ``metadata`` leave
     parts out, for ablation.
 """
 
@@ -61,11 +61,12 @@ from skinkit.models.parts.losses import bce_dice
 from skinkit.models.parts.photo_classifier import PhotoClassifier, PhotoConfig
 from skinkit.models.parts.protocol import Augment, Presets, Sizes
 from skinkit.models.parts.recipe import LIVE, QUICK, Augmented, PhotoRecipe, merged
+from skinkit.options import Help
 
 _EDGE_PX = 5
 _OUTLINE = 128
 """Width of the decoder of eq. 7."""
-_KNOWN = 1e-6
+_SAME_VALUE = 1e-6
 """Columns that differ by less from what the encoder writes for an unknown attribute are those of one."""
 _PHOTO, _LESION = "backbone", "lesion_backbone"
 
@@ -90,8 +91,11 @@ class Config(PhotoConfig):
     augment: Augmented = Augment(
         rotation_deg=90.0, smallest_scale=0.9, largest_scale=1.1, brightness=0.2, contrast=0.2, saturation=0.2
     )
-    looks: Annotated[Literal["both", "photo", "lesion"], "what is looked at"] = "both"
-    fusion: Annotated[Literal["attention", "both_ways", "concat"], "eq. 4, where both are looked at"] = "attention"
+    streams: Annotated[
+        Literal["both", "photo", "lesion"],
+        Help("encoders: E_o reads the photo, E_s the lesion cut out of it", former="looks"),
+    ] = "both"
+    fusion: Annotated[Literal["attention", "both_ways", "concat"], "eq. 4, of both streams"] = "attention"
     metadata: Annotated[Literal["transformer", "mlp", "none"], "eq. 5, or two plain layers"] = "transformer"
     width: Annotated[int, "of T, v and u"] = 512
     heads: Annotated[int, "of eq. 4"] = 8
@@ -137,11 +141,11 @@ class DualNetwork(PhotoClassifier):
         super().__init__(config, sizes)
         self.lesion_last = nn.Identity()
         w = config.width
-        places, both = math.prod(self._shapes[0][1:]), config.looks == "both"
+        places, both = math.prod(self._shapes[0][1:]), config.streams == "both"
         channels = self.backbones[0].widths[-1]
-        if config.looks != "lesion":
+        if config.streams != "lesion":
             self.photo_places = Places(channels, places, w)
-        if config.looks != "photo":
+        if config.streams != "photo":
             self.lesioplaces = Places(channels, places, w)
         if both and config.fusion != "concat":
             self.asking = CrossAttention(w, config.heads)
@@ -168,15 +172,15 @@ class DualNetwork(PhotoClassifier):
     @classmethod
     def backbone_names(cls, config: Config) -> tuple[str, ...]:
         """E_o, E_s, or both; a single one is called ``backbone``."""
-        return (_PHOTO, _LESION) if config.looks == "both" else (_PHOTO,)
+        return (_PHOTO, _LESION) if config.streams == "both" else (_PHOTO,)
 
     def pictures(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """(n, 6, S, S) x and x_s of eq. 2, or (n, 3, S, S) one of them."""
         x = batch["image"]
-        if self.config.looks == "photo" or self.config.joint:
+        if self.config.streams == "photo" or self.config.joint:
             return x
         lesion = self._lesion(x, batch["mask"].to(x.dtype))
-        return lesion if self.config.looks == "lesion" else torch.cat([x, lesion], 1)
+        return lesion if self.config.streams == "lesion" else torch.cat([x, lesion], 1)
 
     def _lesion(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """x_s of eq. 2, of a mask (n, S, S) that may be soft."""
@@ -216,7 +220,7 @@ class DualNetwork(PhotoClassifier):
             failed.append(outline_failed(self._outline(finer, deepest, x)))
         return torch.stack(failed).any(0)
 
-    def look(self, pictures: torch.Tensor) -> Maps:
+    def feature_maps(self, pictures: torch.Tensor) -> Maps:
         """F(E_s(x_s)) and F(E_o(x)), (n, width, h, w) each, or one of them."""
         if self.config.joint:
             return self._outlined(pictures)[0]
@@ -234,9 +238,9 @@ class DualNetwork(PhotoClassifier):
 
     def heat_layers(self) -> Mapping[str, tuple[str, nn.Module]]:
         """``photo`` of E_o and ``lesion`` of E_s, or the one there is; both lie over the photo."""
-        if self.config.looks == "both":
+        if self.config.streams == "both":
             return {"photo": ("image", self.last), "lesion": ("image", self.lesion_last)}
-        return {self.config.looks: ("image", self.last)}
+        return {self.config.streams: ("image", self.last)}
 
     def head(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Eqs. 3 to 6: ``diagnosis`` (n, K) logits of what :meth:`encode` answers and attributes (n, a)."""
@@ -250,8 +254,8 @@ class DualNetwork(PhotoClassifier):
     def _seen(self, maps: Maps) -> torch.Tensor:
         """(n, width) v of eq. 4."""
         c = self.config
-        if c.looks != "both":
-            places = self.photo_places if c.looks == "photo" else self.lesioplaces
+        if c.streams != "both":
+            places = self.photo_places if c.streams == "photo" else self.lesioplaces
             return places(maps[0]).mean(1)  # type: ignore[no-any-return]
         lesion, photo = self.lesioplaces(maps[0]), self.photo_places(maps[1])
         if c.fusion == "concat":
@@ -331,7 +335,7 @@ class Tokens(nn.Module):
         tokens = [self.first.expand(len(attributes), -1)]
         for columns, known, missing in zip(self.columns, self.known, self.missing, strict=True):
             values = attributes[:, columns]
-            absent = ((values - unknown[columns]).abs() < _KNOWN).all(1, keepdim=True)
+            absent = ((values - unknown[columns]).abs() < _SAME_VALUE).all(1, keepdim=True)
             tokens.append(torch.where(absent, missing.to(values.dtype), known(values)))
         u: torch.Tensor = self.answer(self.encoder(torch.stack(tokens, 1))[:, 0])
         return u
@@ -373,11 +377,11 @@ def _check(config: Config, sizes: Sizes) -> None:
             "a width that heads divides, a token_width that 4 divides, and a dilation from 0 to below 1",
             "correct the settings",
         )
-    if config.joint and config.looks != "both":
+    if config.joint and config.streams != "both":
         raise ConfigError(
-            f"joint with looks = {config.looks}",
-            "looks = both: the photo's network outlines what the lesion's is shown",
-            "leave joint out, or set looks=both",
+            f"joint with streams = {config.streams}",
+            "streams = both: the photo's network outlines what the lesion's is shown",
+            "leave joint out, or set streams=both",
         )
     if config.metadata != "none" and not sizes.columns.get("attributes"):
         raise ConfigError(

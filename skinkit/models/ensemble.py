@@ -89,7 +89,7 @@ class Config:
     """Options of the ensemble."""
 
     backbone: Frozen = "timm/tf_efficientnet_lite0"
-    side_px: Annotated[int, "side of the squares that it looks at, pixels"] = 224
+    side_px: Annotated[int, "side of the squares that it reads, pixels"] = 224
     whole: Annotated[bool, "expert of the whole photo"] = True
     middle: Annotated[bool, "expert of the middle of the photo"] = True
     metadata: Annotated[bool, "expert of the attributes"] = True
@@ -188,7 +188,7 @@ def _views(config: Config) -> Any:
 
 # --------------------------------------------------------------------------------------------------- the experts
 @dataclass(frozen=True)
-class Reading:
+class ExpertInput:
     """What an expert reads.
 
     Attributes:
@@ -225,14 +225,14 @@ class Expert:
         bias: (K,) b or c.
     """
 
-    reads: Reading
+    reads: ExpertInput
     mean: Floats
     sd: Floats
     weight: Floats
     bias: Floats
 
     @classmethod
-    def fit(cls, reads: Reading, train: Cases, n_classes: int, penalties: Sequence[float]) -> list[Self]:
+    def fit(cls, reads: ExpertInput, train: CaseVersions, n_classes: int, penalties: Sequence[float]) -> list[Self]:
         """Eq. 4 for each C, on cases in all their versions."""
         first = reads.columns(train.versions[0])
         mean, sd = first.mean(0), first.std(0)
@@ -273,7 +273,7 @@ class Expert:
 
 
 @dataclass(frozen=True)
-class Cases:
+class CaseVersions:
     """Training cases in their versions: as they are, without the patient block, without any attribute.
 
     Attributes:
@@ -295,12 +295,12 @@ class Cases:
         versions = [known, *({**known, "attributes": train.inputs[name]} for name in hidden)]
         return cls(tuple(versions), (1 - sum(hidden.values()), *hidden.values()), train.labels)
 
-    def part(self, rows: npt.NDArray[np.int64]) -> Cases:
+    def part(self, rows: npt.NDArray[np.int64]) -> CaseVersions:
         """Some of the cases."""
         versions = tuple({name: values[rows] for name, values in inputs.items()} for inputs in self.versions)
-        return Cases(versions, self.shares, self.labels[rows])
+        return CaseVersions(versions, self.shares, self.labels[rows])
 
-    def rows_of(self, reads: Reading) -> tuple[Floats, npt.NDArray[np.int64], Floats]:
+    def rows_of(self, reads: ExpertInput) -> tuple[Floats, npt.NDArray[np.int64], Floats]:
         """What an expert reads of all versions, its labels, and weights; rows that are the same count once, more."""
         if reads.input != "attributes":
             return reads.columns(self.versions[0]), self.labels, np.ones(len(self.labels))
@@ -363,7 +363,7 @@ class Ensemble(FrozenReader):
                 "at least one of them",
                 "leave whole, middle and metadata as they are, or give --attributes auto",
             )
-        every = Cases.of(config, train)
+        every = CaseVersions.of(config, train)
         known = ~np.isnan(members).any(axis=(1, 2)) if members.shape[1] else np.zeros(len(train.labels), dtype=bool)
         own = np.arange(len(train.labels)) if known.all() else np.flatnonzero(~known)
         cases = every.part(own)
@@ -396,7 +396,7 @@ class Ensemble(FrozenReader):
         about = json.loads((folder / "ensemble.json").read_text(encoding="utf-8"))
         tensors = load_tensors(folder / "ensemble.safetensors")
         experts = [
-            Expert(Reading(**reads), **{part: tensors[f"{reads['name']}.{part}"] for part in _PARTS})
+            Expert(ExpertInput(**reads), **{part: tensors[f"{reads['name']}.{part}"] for part in _PARTS})
             for reads in about["experts"]
         ]
         weights, offsets = (np.array(about[name], dtype=np.float64) for name in ("weights", "offsets"))
@@ -495,16 +495,18 @@ _VIEWS = ("whole", "middle")
 """In the order of their features."""
 
 
-def _readings(config: Config, inputs: Mapping[str, np.ndarray]) -> list[Reading]:
+def _readings(config: Config, inputs: Mapping[str, np.ndarray]) -> list[ExpertInput]:
     """The experts there are: one for each view of the photo, one for the metadata, one for radiomic features."""
     width = inputs["image"].shape[1] // 2
-    views = [Reading(name, "image", i * width, (i + 1) * width, root=True) for i, name in enumerate(_VIEWS)]
+    views = [ExpertInput(name, "image", i * width, (i + 1) * width, root=True) for i, name in enumerate(_VIEWS)]
     readings = [view for view in views if getattr(config, view.name)]
     columns = {name: inputs[name].shape[1] for name in ("attributes", "radiomics")}
     if config.metadata and columns["attributes"]:
-        readings.append(Reading("metadata", "attributes", 0, columns["attributes"], interactions=config.interactions))
+        readings.append(
+            ExpertInput("metadata", "attributes", 0, columns["attributes"], interactions=config.interactions)
+        )
     if columns["radiomics"]:
-        readings.append(Reading("radiomics", "radiomics", 0, columns["radiomics"]))
+        readings.append(ExpertInput("radiomics", "radiomics", 0, columns["radiomics"]))
     return readings
 
 
@@ -531,7 +533,9 @@ def _folds(
     return dealt if all(len(np.unique(labels[fit])) > 1 and len(answer) for fit, answer in dealt) else []
 
 
-def _crossed(reads: Reading, cases: Cases, folds: Sequence[tuple[Any, Any]], n_classes: int) -> tuple[float, Floats]:
+def _crossed(
+    reads: ExpertInput, cases: CaseVersions, folds: Sequence[tuple[Any, Any]], n_classes: int
+) -> tuple[float, Floats]:
     """The best C of an expert, and (versions, n, K) its cross-fitted answers; without folds the middle C, and zeros."""
     tried = PENALTIES[reads.input]
     answers = np.zeros((len(tried), len(cases.versions), len(cases.labels), n_classes))
@@ -546,25 +550,27 @@ def _crossed(reads: Reading, cases: Cases, folds: Sequence[tuple[Any, Any]], n_c
     return tried[best], answers[best]
 
 
-def _macro_auroc(scores: Floats, cases: Cases) -> float:
+def _macro_auroc(scores: Floats, cases: CaseVersions) -> float:
     """Of (versions, n, K) scores; -1 where no class can be ranked."""
     areas = [macro_auroc(np.exp(log_probabilities(of_version)), cases.labels) for of_version in scores]
     mean = float(np.array(cases.shares) @ np.array(areas))
     return mean if mean == mean else -1.0
 
 
-def _joined(scores: Floats, cases: Cases, members: Floats, weights: Floats, offsets: Floats) -> tuple[Floats, Floats]:
+def _joined(
+    scores: Floats, cases: CaseVersions, members: Floats, weights: Floats, offsets: Floats
+) -> tuple[Floats, Floats]:
     """(experts + members,) w and (K,) o of eq. 7, of (n, K, experts) scores and (n, members, K) answers.
 
     Members have answered for the cases as they are, so that no other version is looked at.
     """
-    cases = Cases(cases.versions[:1], (1.0,), cases.labels)
+    cases = CaseVersions(cases.versions[:1], (1.0,), cases.labels)
     answers = np.concatenate([scores, members.transpose(0, 2, 1)], -1)[None]
     return _fitted(answers, cases, weights, offsets, towards=weights)
 
 
 def _fitted(
-    answers: Floats, cases: Cases, weights: Floats, offsets: Floats, towards: Floats | None = None
+    answers: Floats, cases: CaseVersions, weights: Floats, offsets: Floats, towards: Floats | None = None
 ) -> tuple[Floats, Floats]:
     """Weights and offsets of eq. 6 or, ``towards`` w^0, of eq. 7; convex, so that any start finds the optimum.
 

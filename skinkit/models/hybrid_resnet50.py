@@ -64,7 +64,7 @@ _MASK_FILTER = "the filter of the mask is the mean of the colour filters"
 class Config:
     """Options of the hybrid; the defaults are the paper's."""
 
-    backbone: Annotated[str, "network that looks at photo and mask: torchvision's name, or timm/ and timm's"] = _RESNET
+    backbone: Annotated[str, "network that reads photo and mask: torchvision's name, or timm/ and timm's"] = _RESNET
     side_px: Annotated[int, "photos and masks are resized to this square, pixels"] = 128
     branch_width: Annotated[int, "width of h in eq. 2"] = 1024
     image_epochs: Annotated[int, "most epochs of the phase on photo and mask alone; 0 leaves it out"] = 51

@@ -6,8 +6,8 @@ Paper:
     Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural Network", CVPR 2016, doi 10.1109/CVPR.2016.207.
 
 Idea:
-    Who must draw the photo at twice its size has to keep the fine detail that tells lesions apart. So the network that
-    classifies a small photo learns to enlarge it as well; in use only the classes are asked for.
+    A network that has to draw the photo at twice its size must keep the fine detail that distinguishes lesions. So the
+    network that classifies a small photo also learns to enlarge it; in use it answers the classes alone.
 
 Equations:
     (1) x = the photo y at half its size,   F_1 .. F_4: stages of the backbone on x
@@ -51,7 +51,7 @@ _FINEST = 8
 
 @dataclass(frozen=True)
 class Config(PhotoConfig):
-    """Options of the network; the defaults are the paper's, where it tells them."""
+    """Options of the network; the defaults are the paper's, where it reports them."""
 
     side_px: Annotated[int, "photos are resized to this square, pixels; the network sees it at half its side"] = 448
     recipe: Annotated[PhotoRecipe, "how it is trained"] = replace(PhotoConfig.recipe, class_weights="inverse")

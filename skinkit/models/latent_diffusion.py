@@ -9,7 +9,7 @@ Paper:
 
 Idea:
     A photo is first made small by an autoencoder that is not trained. A network learns to see the noise in noisy
-    latents, told how noisy they are and which class they are of; sometimes it is not told the class. Asked again and
+    latents, given their noise level and their class; sometimes the class is hidden. Asked again and
     again, it turns pure noise into latents of a class, and the autoencoder draws them. What it says with the class
     counts more than what it says without, so that images are typical of their class.
 

@@ -23,8 +23,8 @@ Shapes:
 Departures:
     Of the paper abstract and digests could be read; transforms, backbone, loss and recipe are ours. Photos without a
     diagnosis have their own other view as their only positive (NT-Xent). A view that was not changed has the
-    meta-domain of its cohort. Eq. 5 is off: where classes are spread unevenly over domains it can remove what tells
-    them apart.
+    meta-domain of its cohort. Eq. 5 is off: where classes are spread unevenly over domains it can remove what
+    separates them.
 """
 
 from __future__ import annotations
@@ -143,8 +143,8 @@ class MetaContrast(Network, nn.Module):
         f = self.backbone(batch["image"])[-1].mean((2, 3))
         out = {"embedding": self.projector(f)}
         if self.config.adversary and META_DOMAIN in batch:
-            told = self.adversary(_Reversed.apply(f))
-            beside = self.config.adversary * functional.cross_entropy(told.float(), batch[META_DOMAIN])
+            logits = self.adversary(_Reversed.apply(f))
+            beside = self.config.adversary * functional.cross_entropy(logits.float(), batch[META_DOMAIN])
             out["beside"] = beside
         return out
 

@@ -7,7 +7,7 @@ Paper:
 
 Idea:
     Metadata scale the photo's global vector. That vector then asks the earlier, finer maps of the backbone where
-    something like it is to be seen, and what it finds at each scale is judged together with it.
+    something like it is to be seen, and what it finds at each scale is classified together with it.
 
 Equations:
     (1) F_1 .. F_4: layers 1 to 4 of ResNet-50,   g = GAP(F_4) * MLP(M)

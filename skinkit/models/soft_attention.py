@@ -35,7 +35,7 @@ Departures:
     rows whose truth is unknown are left out of a task's. ``pool=gap`` takes the mean over places; the seed's
     ``flatten`` gives the third branch 11.6 million weights for a few hundred cases. Of Xception the middle flow keeps
     one of eight blocks, as the seed says; "two layers" of the exit flow are taken to be its pooling and its classes.
-    Augmentation, schedule and starting weights are not told: photos vary independently of each other, and training
+    Augmentation, schedule and starting weights are not reported: photos vary independently of each other, and training
     stops after 20 epochs without a better validation score. Photos are read to their edge: the authors of
     derm7pt cut a border of 25 px off, for its black frames. ``fusion`` and ``attention`` leave parts out, for ablation;
     ``share_backbone`` is the seed's script. Any backbone may stand for Xception, with SA at the same two places.
@@ -213,7 +213,7 @@ class SoftAttentionNetwork(PhotoClassifier):
         """(n, 3 or 6, S, S) the photos that are looked at."""
         return torch.cat([batch[f"image_{view}"] for view in self._views(self.config)], 1)
 
-    def look(self, pictures: torch.Tensor) -> Maps:
+    def feature_maps(self, pictures: torch.Tensor) -> Maps:
         """F of eq. 5 of each photo."""
         seen = []
         for number, view in enumerate(self._views(self.config)):
@@ -248,7 +248,7 @@ class SoftAttentionNetwork(PhotoClassifier):
                 hooks.append(module.seen.register_forward_hook(lambda _, __, alpha, kept=of_view: kept.append(alpha)))
         try:
             with torch.no_grad():
-                self.look(self.pictures(batch))
+                self.feature_maps(self.pictures(batch))
         finally:
             for hook in hooks:
                 hook.remove()

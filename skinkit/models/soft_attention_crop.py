@@ -1,7 +1,7 @@
 """Soft attention on a photo and the lesion cut out of it: two pictures where a case has one photo.
 
 Paper:
-    None of its own: the network is that of ``soft_attention`` (Omeroglu et al. 2023), which looks at a clinical and a
+    None of its own: the network is that of ``soft_attention`` (Omeroglu et al. 2023), which reads a clinical and a
     dermoscopic photo of a lesion.
 
 Idea:

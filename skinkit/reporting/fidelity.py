@@ -15,7 +15,7 @@ from skinkit.console import Console
 from skinkit.evaluation.markdown import markdown_table
 from skinkit.images.lab import DARK, TONES, tone_of
 from skinkit.learning import fidelity
-from skinkit.learning.fidelity import NOISE, OTHER_CLASS, SYNTHETIC, Reader, Side
+from skinkit.learning.fidelity import NOISE, OTHER_CLASS, SYNTHETIC, FeatureExtractor, Side
 from skinkit.learning.near_copies import Squares
 from skinkit.learning.rows import truth_of
 from skinkit.learning.synthetic import PARENT, as_photos, learnt_by
@@ -32,7 +32,7 @@ _SHOWN = 12
 
 
 def write_page(
-    artifact: Artifact, name: str, workspace: Workspace, reader: Reader, cosine: float, console: Console
+    artifact: Artifact, name: str, workspace: Workspace, reader: FeatureExtractor, cosine: float, console: Console
 ) -> Written:
     """Measure synthetic images and write page, JSON, tables and pictures.
 

@@ -1,4 +1,4 @@
-"""Which features tell classes apart: one-vs-rest Welch tests, Holm's correction, and no feature that repeats another.
+"""Which features separate classes: one-vs-rest Welch tests, Holm's correction, and no feature that repeats another.
 
 Wang et al. 2024 (PMC11347612) name a univariate t-test and nine features; class pairing, alpha, correction and
 redundancy are unsaid there and chosen here.

@@ -1,6 +1,6 @@
 """LightGBM on the signature alone, and exact Shapley values of its log odds.
 
-The trees see no photo and no metadata: they say what the signature tells by itself. With z the scores of eq. 1 in
+The trees see no photo and no metadata: they show what the signature alone contributes. With z the scores of eq. 1 in
 ``skinkit.models.lightgbm`` for the two sides *positive* and *rest*,
 
     (1) log odds = z_positive - z_rest = base + sum_f phi_f

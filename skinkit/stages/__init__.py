@@ -38,7 +38,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from skinkit.artifacts.artifact import Artifact, Recipe
+from skinkit.artifacts.artifact import Artifact, ArtifactRecipe
 from skinkit.artifacts.builder import Builder, Share
 from skinkit.console import Console
 from skinkit.schemas import Schema
@@ -103,7 +103,7 @@ class Job:
     workspace: Workspace
     target: Ref
     inputs: Mapping[str, Artifact]
-    recipe: Recipe
+    recipe: ArtifactRecipe
     schema: Schema
     jobs: int
     device: str

@@ -605,7 +605,7 @@ def _refuse_leakage(
     trained = trained.assign(known=trained["part"].isin(LEARNT) | every)
     photos = leakage.photos_of(job.workspace, job.console)
     overlap = leakage.joined(*_comparisons(config, scored, trained, photos, development=development))
-    overlap = leakage.look_at(overlap, photos)
+    overlap = leakage.verified_on_photos(overlap, photos)
     # Where the split itself was allowed to leak, the reason given then covers the cohort that was split.
     inherited = str(job.inputs["predictions"].info.get("leakage_allowed") or "") if development else ""
     reason = config.allow_leakage or inherited

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from skinkit.learning.onnx_file import Answer, Contract
+    from skinkit.learning.onnx_file import Contract, OnnxAnswer
     from skinkit.learning.trained import Classifier
     from skinkit.taxonomy import ClassSet
 
@@ -270,7 +270,7 @@ def _image_rows(config: Config, job: Job, model: Classifier, frame: pd.DataFrame
     import numpy as np
 
     from skinkit.learning import precision
-    from skinkit.learning.scorer import Scorer, in_chunks, mean_of_known
+    from skinkit.learning.scorer import Scorer, in_chunks, nan_mean
 
     if frame.empty:
         return
@@ -284,12 +284,12 @@ def _image_rows(config: Config, job: Job, model: Classifier, frame: pd.DataFrame
         readable = np.array([row not in failed for row in range(len(part))], dtype=bool)
         for row, case in zip(sorted(failed), records(part[~readable]), strict=True):
             yield failed_row(case, failed[row])
-        unsure = {f"uncertainty_{name}": mean_of_known(values) for name, values in scored.uncertainty.items()}
-        own = mean_of_known(scored.mask_failed)  # of folds that outline the lesion themselves
+        unsure = {f"uncertainty_{name}": nan_mean(values) for name, values in scored.uncertainty.items()}
+        own = nan_mean(scored.mask_failed)  # of folds that outline the lesion themselves
         mask_failed = part["mask_failed"].where(np.isnan(own), own > 0)
-        answered = part.assign(
-            unlike_training=mean_of_known(scored.unlike_training), mask_failed=mask_failed, **unsure
-        )[readable]
+        answered = part.assign(unlike_training=nan_mean(scored.unlike_training), mask_failed=mask_failed, **unsure)[
+            readable
+        ]
         tasks = {name: of_task[:, readable] for name, of_task in scored.tasks.items()}
         yield from _predicted(config, model, answered, probability[:, readable], tasks, job.cohort.prevalence)
 
@@ -529,7 +529,7 @@ def of_tasks(
 
 
 def answered_row(
-    answer: Answer, contract: Contract, case: Mapping[str, Any], undecided: float, prevalence: float | None
+    answer: OnnxAnswer, contract: Contract, case: Mapping[str, Any], undecided: float, prevalence: float | None
 ) -> dict[str, Any]:
     """What an ONNX file answers for a case, as a row of predictions at level image.
 
@@ -540,9 +540,9 @@ def answered_row(
         undecided: as of :func:`decision`.
         prevalence: as of :func:`beside`.
     """
-    from skinkit.learning.onnx_file import known_attributes
+    from skinkit.learning.onnx_file import attributes_present
 
-    p, lacking = answer.probability[DIAGNOSIS], set(contract.reads) - known_attributes(contract.columns, case)
+    p, lacking = answer.probability[DIAGNOSIS], set(contract.reads) - attributes_present(contract.columns, case)
     by = Decider(contract.name, contract.identity, contract.classes, contract.threshold)
     further = {name: of for name, of in contract.tasks.items() if name != DIAGNOSIS}
     return {

@@ -280,7 +280,7 @@ def _divided(
         frame = _following(job.inputs["split"], cases, config)
     else:
         frame = _as_published(published, cases, config, job) if published else _drawn(cases, config)
-    leaks = leakage.look_at(_straddling(frame, images, config, photos), photos)
+    leaks = leakage.verified_on_photos(_straddling(frame, images, config, photos), photos)
     together: list[pd.DataFrame] = []
     drawn_here = published is None and not config.import_file and not config.allow_leakage
     for _ in range(_ROUNDS if drawn_here else 0):
@@ -298,7 +298,7 @@ def _divided(
             frame = _drawn(cases, config)
         else:
             frame = _in_one_part(frame.assign(joined=after.to_numpy()), before, first="split" in job.inputs)
-        leaks = leakage.look_at(_straddling(frame, images, config, photos), photos)
+        leaks = leakage.verified_on_photos(_straddling(frame, images, config, photos), photos)
     return frame, cases, images, leaks, pd.concat(together) if together else leaks.pairs.head(0)
 
 

@@ -35,7 +35,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from skinkit.artifacts.artifact import Artifact, Recipe, exists, open_artifact
+from skinkit.artifacts.artifact import Artifact, ArtifactRecipe, exists, open_artifact
 from skinkit.artifacts.files import digest
 from skinkit.artifacts.files import write_atomic as write
 from skinkit.errors import ConfigError, InputError, RefusedError, listed
@@ -380,7 +380,7 @@ def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
     return Sources(inputs, watch="")
 
 
-def guard(config: Config, artifact: Artifact, recipe: Recipe) -> None:
+def guard(config: Config, artifact: Artifact, recipe: ArtifactRecipe) -> None:
     """Refuse to replace a model of another configuration without --replace."""
     from skinkit.models import present_settings
 

@@ -47,7 +47,7 @@ def mmd2(a: Floats, b: Floats) -> float:
     return float(within[0] + within[1] - 2 * kernel[:n, n:].mean())
 
 
-def told_apart(
+def domain_log_odds(
     x: Floats, domain: npt.NDArray[np.bool_], groups: npt.ArrayLike, *, folds: int = 5, seed: int = 0
 ) -> Floats:
     """(n,) log odds of the second domain by a linear classifier that has not seen the case's group.
@@ -79,7 +79,7 @@ def told_apart(
 
 
 def proxy_a_distance(log_odds: Floats, domain: npt.NDArray[np.bool_]) -> float:
-    """Eq. 3, -2 to 2, of what :func:`told_apart` answers; both domains count alike."""
+    """Eq. 3, -2 to 2, of what :func:`domain_log_odds` answers; both domains count alike."""
     wrong = (log_odds > 0) != domain
     error = (wrong[domain].mean() + wrong[~domain].mean()) / 2
     return float(2 * (1 - 2 * error))

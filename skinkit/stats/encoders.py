@@ -1,7 +1,7 @@
 """Encoders: attributes of a patient and a lesion as numeric model inputs.
 
 An encoder is fitted on training rows only, is a frozen value, and is saved as JSON inside the fold's model; every other
-cohort is encoded with that copy. ``biopsed`` is never an attribute: it tells the diagnosis (malignant lesions of
+cohort is encoded with that copy. ``biopsed`` is never an attribute: it reveals the diagnosis (malignant lesions of
 PAD-UFES-20 were all biopsied).
 
     pad81   PAD-UFES-20, 81 columns in the order of MetaBlock's code (Pacheco and Krohling 2021)
@@ -182,7 +182,7 @@ PATIENT_ATTRIBUTES = (
     "smoke", "drink", "background_father", "background_mother", "pesticide", "sex", "skin_cancer_history",
     "cancer_history", "has_piped_water", "has_sewage_system", "fitzpatrick", "diameter_1_mm", "diameter_2_mm",
 )  # fmt: skip
-"""Attributes that PAD-UFES-20 knows of all biopsied lesions and of few others: their absence tells the class."""
+"""Attributes that PAD-UFES-20 knows of all biopsied lesions and of few others: their absence reveals the class."""
 
 
 @dataclass(frozen=True)
@@ -313,7 +313,7 @@ class Encoder:
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> Encoder:
         """The inverse of :meth:`as_dict`."""
-        # Models trained before there was a choice do not tell it.
+        # Models trained before there was a choice do not record it.
         policy = str(values.get("missing", ZEROS))
         return Encoder(str(values["name"]), Standardiser.from_dict(values), tuple(values["reads"]), policy)
 

@@ -285,7 +285,7 @@ def positive_interval(estimate: float, left_out: npt.ArrayLike, patients: int) -
     return float(np.exp(lower)), float(np.exp(upper))
 
 
-class Difference(NamedTuple):
+class DifferenceInterval(NamedTuple):
     """Interval of a difference and its two-sided p value."""
 
     lower: float
@@ -295,7 +295,7 @@ class Difference(NamedTuple):
 
 def independent_difference(
     a: float, a_left_out: npt.ArrayLike, b: float, b_left_out: npt.ArrayLike, patients: int
-) -> Difference:
+) -> DifferenceInterval:
     """A - b, shares of different patients, by Student's t with Welch's degrees of freedom.
 
     Args:
@@ -307,7 +307,7 @@ def independent_difference(
     """
     spreads = [jackknife(a, a_left_out), jackknife(b, b_left_out)]
     if patients < MINIMUM_PATIENTS or None in spreads or np.isnan(a - b):
-        return Difference(*NONE, float("nan"))
+        return DifferenceInterval(*NONE, float("nan"))
     known = [spread for spread in spreads if spread is not None]
     # A share that no patient contradicts is not certain: the variance after half a patient of either kind more.
     parts = [
@@ -316,7 +316,7 @@ def independent_difference(
     ]
     difference = Spread(float(np.sqrt(sum(parts))), welch_degrees(parts, known))
     reach = difference.quantile * difference.error
-    return Difference(max(a - b - reach, -1.0), min(a - b + reach, 1.0), difference.p_of(a - b))
+    return DifferenceInterval(max(a - b - reach, -1.0), min(a - b + reach, 1.0), difference.p_of(a - b))
 
 
 # ----------------------------------------------------------------------------------------------------------- ECE
@@ -353,7 +353,7 @@ def ece_interval(
     member = np.eye(bins)[place]
     gap = member.T @ (correct - confidence) / n
     inside = member.sum(axis=0)
-    # One case more than were seen, as stated: a bin of one case does not tell its share.
+    # One case more than were seen, as stated: a bin of one case does not estimate its share.
     share = (member.T @ correct + member.T @ confidence / np.maximum(inside, 1)) / (inside + 1)
     expected = share[place]
     variance = expected * (1 - expected)
@@ -449,7 +449,7 @@ def fixed_rate_interval(
 ) -> tuple[float, float]:
     """The interval of the best sensitivity at a specificity of at least ``share``.
 
-    (NaN, NaN) for too few patients, and where the threshold lies above all negatives: nothing tells how much higher it
+    (NaN, NaN) for too few patients, and where the threshold lies above all negatives: no case bounds how much higher it
     would have to be in the population. The threshold is chosen on the same cases, so its true specificity is uncertain
     too. The sensitivities at both ends of that uncertainty and the interval at the chosen threshold are put together as
     two independent sources of error. For the specificity at a fixed sensitivity, negate the scores and exchange sides.

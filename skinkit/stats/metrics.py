@@ -223,7 +223,7 @@ def pr_curve(score: npt.ArrayLike, positive: npt.ArrayLike) -> dict[str, list[fl
 def youden_threshold(score: npt.ArrayLike, positive: npt.ArrayLike) -> float:
     """The threshold t that maximises sensitivity + specificity - 1 when ``score >= t`` is called positive.
 
-    It lies half-way between two neighbouring scores, so that it does not hang on one case; of equally good ones the
+    It lies half-way between two neighbouring scores, so that it does not depend on one case; of equally good ones the
     lowest (most sensitive) is taken. NaN where a side is empty.
 
     Source: Youden, Cancer 1950.
@@ -264,7 +264,7 @@ def fit_temperature(
     Logits that hold for another mix of classes (``prior``) than that of the labels are moved to the latter by Bayes'
     rule inside the likelihood: the probability of class k is proportional to exp(logit_k / T) m_k / prior_k, where m_k
     are the labels of class k. Where a temperature makes the logits right, this has the same optimum as the log loss
-    with each case weighted by supposed over observed share of its class, and varies less: no case weighs much because
+    with each case weighted by assumed over observed share of its class, and varies less: no case weighs much because
     its class is rare. Cases of a class whose prior is 0 are left out; a class without a label says nothing and competes
     for no case.
 
@@ -277,7 +277,7 @@ def fit_temperature(
             likelihood.
 
     Returns:
-        T; 1 where no case, or no case of a second class, tells it.
+        T; 1 where no case, or no case of a second class, determines it.
 
     Source: Guo et al., "On calibration of modern neural networks", ICML 2017; Prentice & Pyke, Biometrika 1979 (the
     likelihood under another mix).

@@ -14,7 +14,7 @@ MINIMUM_PATIENTS = 8
 """Fewest patients behind an interval or a verdict."""
 TOO_FEW_PATIENTS = "too_few_patients"
 INSUFFICIENT = "insufficient_n"
-"""The one note of older versions, which told none of these from another."""
+"""The one note of older versions, which did not distinguish these."""
 
 _WORDS = {
     UNDEFINED: "undefined",

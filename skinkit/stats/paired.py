@@ -10,8 +10,8 @@ there are two. p is below 0.05 exactly where the
 interval leaves out 0. With a margin, B is *not inferior* to A where the whole interval lies above -margin (on a scale
 where more is better), and *equivalent* where it lies within +-margin: two one-sided tests at 2.5 % each.
 
-A difference that is 0 whichever patient is left out has no SE. Where it is a share of cases, no case tells the models
-apart, and the interval is what the exact binomial one allows for the share of patients that would: (4) +-(1 -
+A difference that is 0 whichever patient is left out has no SE. Where it is a share of cases, no case separates the
+models, and the interval is what the exact binomial one allows for the share of patients that would: (4) +-(1 -
 0.025^(1/m)). For other figures there is none, nor where another difference does not depend on the patients.
 
 Sources: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, ch. 11 and 12; Schuirmann, Journal of

@@ -40,7 +40,7 @@ _ADDRESS = re.compile(r"(tcp|tls)://\S+:\d+")
 _CONNECT_S = 10
 _PATIENCE_S = 60.0
 """How long a running cluster may be without a worker."""
-_LOOK_S = 0.25
+_POLL_S = 0.25
 """How often the scheduler is asked which workers it has."""
 _FETCH_S = 0.5
 """How long to wait for a result at a time: a worker may end, or be busy in C code, before it sends the result."""
@@ -185,7 +185,7 @@ class DaskWorkers:
 
     def hands(self) -> int:
         """Workers that passed the check; none until all that were there at the start are checked."""
-        self._look()
+        self._poll()
         return len(self._ready) if self._begun or not self._asked else 0
 
     def alone(self) -> int:
@@ -207,12 +207,12 @@ class DaskWorkers:
         """Those that ended, after a short wait at most: meanwhile a worker may have come."""
         arrived: list[_Task] = []
         with contextlib.suppress(queue.Empty):
-            arrived.append(self._arrived.get(timeout=_LOOK_S))
+            arrived.append(self._arrived.get(timeout=_POLL_S))
             while True:
                 arrived.append(self._arrived.get_nowait())
         for task in arrived:
             self._settle(task)
-        self._look()
+        self._poll()
         return [task for task in tasks if task not in self._flying]
 
     def drop(self) -> None:
@@ -264,10 +264,10 @@ class DaskWorkers:
 
     # -- workers
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         """Which workers there are; ask those that are new."""
         now = time.monotonic()
-        if now - self._looked < _LOOK_S:
+        if now - self._looked < _POLL_S:
             return
         self._looked = now
         threads = self._threads()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from skinkit.artifacts.artifact import MANIFEST, Recipe, exists, open_artifact, rehash
+from skinkit.artifacts.artifact import MANIFEST, ArtifactRecipe, exists, open_artifact, rehash
 from skinkit.artifacts.builder import Builder
 from skinkit.artifacts.files import file_sha256, write_atomic
 from skinkit.artifacts.locks import lock
@@ -21,8 +21,8 @@ from skinkit.errors import BusyError, InputError
 from skinkit.schemas import MASKS
 
 
-def recipe(**config: object) -> Recipe:
-    return Recipe("masks", 1, "segment", 1, config, {"cases": "c1"})
+def recipe(**config: object) -> ArtifactRecipe:
+    return ArtifactRecipe("masks", 1, "segment", 1, config, {"cases": "c1"})
 
 
 def row(out: Path, image_id: str, text: str = "x") -> dict[str, object]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from skinkit.artifacts import row_dates
-from skinkit.artifacts.artifact import Artifact, Recipe, open_artifact
+from skinkit.artifacts.artifact import Artifact, ArtifactRecipe, open_artifact
 from skinkit.artifacts.builder import Builder
 from skinkit.artifacts.row_dates import Dating
 from skinkit.schemas import PREDICTIONS
@@ -17,7 +17,7 @@ from skinkit.schemas import PREDICTIONS
 
 def _make(path: Path, prints: dict[str, str], run: str) -> Artifact:
     """Predictions of these cases: case -> what it was made from."""
-    recipe = Recipe("predictions", 1, "predict", 1, {}, {"of": str(sorted(prints.items()))})
+    recipe = ArtifactRecipe("predictions", 1, "predict", 1, {}, {"of": str(sorted(prints.items()))})
     with Builder(path, PREDICTIONS, recipe, run=run) as build:
         for level, case in build.plan({("image", case): content for case, content in prints.items()}):
             build.add({"level": level, "case_id": case, "malignancy": 0.5})
@@ -50,7 +50,7 @@ def test_dates_do_not_enter_the_identity(tmp_path: Path) -> None:
 
 def test_rows_made_by_a_killed_run_have_the_date_of_the_run_that_finished(tmp_path: Path) -> None:
     path = tmp_path / "predictions"
-    recipe = Recipe("predictions", 1, "predict", 1, {}, {"of": "[('a', '1'), ('b', '1')]"})
+    recipe = ArtifactRecipe("predictions", 1, "predict", 1, {}, {"of": "[('a', '1'), ('b', '1')]"})
     with pytest.raises(KeyboardInterrupt), Builder(path, PREDICTIONS, recipe, run="killed") as build:  # noqa: PT012
         build.plan({("image", "a"): "1", ("image", "b"): "1"})
         build.add({"level": "image", "case_id": "a"})

@@ -19,9 +19,10 @@ from written_artifacts import run_stage  # noqa: E402
 
 from skinkit.artifacts.artifact import open_artifact  # noqa: E402
 from skinkit.errors import ConfigError  # noqa: E402
-from skinkit.models import dual_network  # noqa: E402
+from skinkit.models import dual_network, model_config, present_settings  # noqa: E402
 from skinkit.models.dual_network import DualNetwork, Tokens, dilated, outline_failed, softened  # noqa: E402
 from skinkit.models.parts.protocol import Sizes  # noqa: E402
+from skinkit.options import settings_identity  # noqa: E402
 from skinkit.stats.encoders import Encoder  # noqa: E402
 from skinkit.workspace import Ref  # noqa: E402
 
@@ -116,8 +117,8 @@ def test_every_place_of_the_photo_asks_the_places_of_the_lesion() -> None:
         ({}, True, True, True),
         ({"fusion": "both_ways"}, True, True, True),
         ({"fusion": "concat"}, True, True, True),
-        ({"looks": "photo"}, True, False, True),
-        ({"looks": "lesion"}, False, True, True),
+        ({"streams": "photo"}, True, False, True),
+        ({"streams": "lesion"}, False, True, True),
         ({"metadata": "mlp"}, True, True, True),
         ({"metadata": "none"}, True, True, False),
     ],
@@ -283,8 +284,8 @@ def test_the_limits_of_a_joint_outline_are_those_of_masks(share: float, failed: 
 
 
 def test_jointly_needs_both_networks_and_maps_that_halve() -> None:
-    with pytest.raises(ConfigError, match="looks = photo"):
-        built(joint=True, looks="photo")
+    with pytest.raises(ConfigError, match="streams = photo"):
+        built(joint=True, streams="photo")
     with pytest.raises(ConfigError, match="vit"):
         built(joint=True, backbone="timm/vit_tiny_patch16_224", side_px=224)
 
@@ -296,3 +297,12 @@ def test_settings_that_cannot_be_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="no attributes"):
         DualNetwork.build(configured(DualNetwork, backbone="resnet18", side_px=64), Sizes(("A", "B")))
     assert dual_network.MODEL is DualNetwork
+
+
+def test_the_former_name_of_a_setting_is_read_and_stays_in_the_identity() -> None:
+    former = model_config(DualNetwork, ["looks=lesion"])
+    assert former == model_config(DualNetwork, {"streams": "lesion"})
+    identity = settings_identity(former)
+    assert (identity["looks"], "streams" in identity) == ("lesion", False)
+    of_older_model = present_settings(DualNetwork, {"looks": "lesion", "recipe": {"epochs": 3}})
+    assert of_older_model == {"streams": "lesion", "recipe": {"epochs": 3}}

@@ -17,7 +17,7 @@ from skinkit.errors import ConfigError  # noqa: E402
 from skinkit.explain.shapley import grad_cam  # noqa: E402
 from skinkit.learning import trained  # noqa: E402
 from skinkit.models import Labelled, ensemble  # noqa: E402
-from skinkit.models.ensemble import Cases, Config, Ensemble, Expert, Reading  # noqa: E402
+from skinkit.models.ensemble import CaseVersions, Config, Ensemble, Expert, ExpertInput  # noqa: E402
 from skinkit.models.parts import backbone  # noqa: E402
 
 SIDE = 32
@@ -36,8 +36,8 @@ def labelled(attributes: Any, labels: Any, image: Any = None, groups: Any = None
 
 
 def metadata_expert(rows: Any, labels: Any, rho: float, c: float = 1.0) -> Expert:
-    cases = Cases.of(Config(), labelled(rows, labels))
-    return Expert.fit(Reading("metadata", "attributes", 0, rows.shape[1], interactions=rho), cases, 2, [c])[0]
+    cases = CaseVersions.of(Config(), labelled(rows, labels))
+    return Expert.fit(ExpertInput("metadata", "attributes", 0, rows.shape[1], interactions=rho), cases, 2, [c])[0]
 
 
 def test_products_of_columns_tell_what_no_column_tells() -> None:
@@ -76,8 +76,8 @@ def test_the_expert_of_photos_is_equation_4_and_reads_its_own_columns() -> None:
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(3), (30, 20, 10))
     image = np.abs(rng.normal(size=(60, 90)) + labels[:, None] * (np.arange(90) < 5))
-    cases = Cases.of(Config(), labelled(np.zeros((60, 0)), labels, image))
-    expert = Expert.fit(Reading("middle", "image", 40, 90, root=True), cases, 3, [0.01])[0]
+    cases = CaseVersions.of(Config(), labelled(np.zeros((60, 0)), labels, image))
+    expert = Expert.fit(ExpertInput("middle", "image", 40, 90, root=True), cases, 3, [0.01])[0]
     root = np.sqrt(image[:, 40:] + 0.01) - 0.1
     u = (root - root.mean(0)) / root.std(0)
     same = LogisticRegression(C=0.01, class_weight="balanced", max_iter=5000, tol=1e-8).fit(u, labels)
@@ -89,8 +89,8 @@ def test_equal_rows_count_once_with_their_weight() -> None:
     """Hiding everything makes all cases of a class the same row: merged or not, the solution is the same."""
     rows, labels = crossed(60)
     train = labelled(rows, labels, all_hidden=np.full_like(rows, 3.0), block_hidden=rows * [1, 0])
-    cases = Cases.of(Config(hidden=0.2, hidden_block=0.3), train)
-    once, of_once, weights = cases.rows_of(Reading("metadata", "attributes", 0, 2))
+    cases = CaseVersions.of(Config(hidden=0.2, hidden_block=0.3), train)
+    once, of_once, weights = cases.rows_of(ExpertInput("metadata", "attributes", 0, 2))
     assert len(once) < 3 * 60 - 50
     assert weights.sum() == pytest.approx(60)
     whole = np.concatenate([inputs["attributes"] for inputs in cases.versions])
@@ -232,7 +232,7 @@ def test_maps_for_heatmaps_lie_where_the_photo_is(monkeypatch: pytest.MonkeyPatc
 def test_a_heatmap_shows_the_place_that_speaks_for_the_class(monkeypatch: pytest.MonkeyPatch, names: Any) -> None:
     """Red speaks for the class: the red spot is hot, in the photo's own frame."""
     views = looked(monkeypatch, metadata=False)
-    places = [Reading(name, "image", 12 * i, 12 * i + 12, root=True) for i, name in enumerate(names)]
+    places = [ExpertInput(name, "image", 12 * i, 12 * i + 12, root=True) for i, name in enumerate(names)]
     expert = [Expert(place, *_about_red()) for place in places]
     model = Ensemble(Config(side_px=SIDE), tuple(expert), np.ones(len(names)), np.zeros(2), (1.0,) * len(names))
     rgb = np.zeros((48, 48, 3), np.uint8)

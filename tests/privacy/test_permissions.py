@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skinkit.artifacts.artifact import Recipe
+from skinkit.artifacts.artifact import ArtifactRecipe
 from skinkit.artifacts.builder import Builder
 from skinkit.cli import main
 from skinkit.privacy import permissions
@@ -76,7 +76,7 @@ def test_an_open_workspace_keeps_to_the_umask_and_is_closed_when_it_becomes_priv
 def test_unfinished_work_is_closed_too(tmp_path: Path) -> None:
     with permissions.restored():
         permissions.keep_private(tmp_path / "artifacts")
-        recipe = Recipe("masks", 1, "segment", 1, {}, {})
+        recipe = ArtifactRecipe("masks", 1, "segment", 1, {}, {})
         path = tmp_path / "artifacts" / "ward" / "masks"
         with pytest.raises(KeyboardInterrupt), Builder(path, MASKS, recipe) as build:  # noqa: PT012
             build.plan({("a",): "1"})

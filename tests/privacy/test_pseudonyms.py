@@ -113,12 +113,12 @@ def test_a_withdrawn_patient_is_matched_by_the_pseudonym_of_the_earlier_delivery
 
 def _predictions(workspace: Path) -> None:
     """Predictions in which no case is yet."""
-    from skinkit.artifacts.artifact import Recipe
+    from skinkit.artifacts.artifact import ArtifactRecipe
     from skinkit.artifacts.builder import Builder
     from skinkit.schemas import PREDICTIONS
 
     path = load_workspace(workspace).path(Ref("predictions", "ward", "frozen_probe"))
-    with Builder(path, PREDICTIONS, Recipe("predictions", 1, "predict", 1, {}, {})) as build:
+    with Builder(path, PREDICTIONS, ArtifactRecipe("predictions", 1, "predict", 1, {}, {})) as build:
         build.plan({})
         build.finish()
 

@@ -24,7 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from written_artifacts import make_workspace
 
 from skinkit.artifacts import row_dates
-from skinkit.artifacts.artifact import Recipe
+from skinkit.artifacts.artifact import ArtifactRecipe
 from skinkit.artifacts.builder import Builder
 from skinkit.artifacts.locks import lock
 from skinkit.cli import main
@@ -42,7 +42,7 @@ PHOTOS = ("a1", "b1", "c2", "d2", "e3")
 def write_cases(workspace: Workspace, photos: Mapping[str, int], cohort: str = "ward") -> None:
     """Cases: photo -> number of its exam."""
     rows = [{"image_id": name, "accession": f"X{exam}", "patient_id": f"P{name[1]}"} for name, exam in photos.items()]
-    recipe = Recipe("cases", 1, "ingest", 1, {}, {"of": repr(rows)})
+    recipe = ArtifactRecipe("cases", 1, "ingest", 1, {}, {"of": repr(rows)})
     with Builder(workspace.path(Ref("cases", cohort)), CASES, recipe) as build:
         todo = set(build.plan({(row["image_id"],): f"{row}" for row in rows}))
         for row in rows:
@@ -55,7 +55,7 @@ def predict(workspace: Workspace, photos: Mapping[str, int], model: str = "m", c
     """Predictions of photos and of their patients: photo -> malignancy in percent."""
     of = {("image", name): (name, value) for name, value in photos.items()}
     of |= {("patient", f"P{name[1]}"): (name, value) for name, value in photos.items()}
-    recipe = Recipe("predictions", 1, "predict", 1, {}, {"of": repr(sorted(photos.items()))})
+    recipe = ArtifactRecipe("predictions", 1, "predict", 1, {}, {"of": repr(sorted(photos.items()))})
     with Builder(workspace.path(Ref("predictions", cohort, model)), PREDICTIONS, recipe) as build:
         for key in build.plan({key: f"{model} {value}" for key, value in of.items()}):
             name, value = of[key]
@@ -244,7 +244,7 @@ def test_what_is_no_token_is_refused(workspace: Workspace, text: str) -> None:
 def test_ids_that_become_pseudonyms_begin_a_new_record(workspace: Workspace) -> None:
     receiver = Receiver(workspace)
     receiver.fetch()
-    recipe = Recipe("cases", 1, "ingest", 1, {}, {"of": "pseudonyms"})
+    recipe = ArtifactRecipe("cases", 1, "ingest", 1, {}, {"of": "pseudonyms"})
     with Builder(workspace.path(Ref("cases", "ward")), CASES, recipe) as build:
         build.plan({("keyed",): "1"})
         build.add({"image_id": "keyed", "case_id": "keyed", "status": "ok"})

@@ -13,7 +13,7 @@ import pytest
 from written_artifacts import make_workspace, write
 
 from skinkit.artifacts import csv as csv_text
-from skinkit.artifacts.artifact import Recipe
+from skinkit.artifacts.artifact import ArtifactRecipe
 from skinkit.artifacts.builder import Builder
 from skinkit.cli import main
 from skinkit.schemas import CASES, PREDICTIONS
@@ -24,7 +24,7 @@ FORMULAS = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "ï
 
 def write_cases(workspace: Workspace, *rows: dict[str, Any], run: str = "first") -> None:
     """Cases of the cohort ``ward``."""
-    recipe = Recipe("cases", 1, "ingest", 1, {}, {"of": repr(rows)})
+    recipe = ArtifactRecipe("cases", 1, "ingest", 1, {}, {"of": repr(rows)})
     with Builder(workspace.path(Ref("cases", "ward")), CASES, recipe, run=run) as build:
         build.plan({(row["image_id"],): f"{row}" for row in rows})
         for row in rows:
@@ -34,7 +34,7 @@ def write_cases(workspace: Workspace, *rows: dict[str, Any], run: str = "first")
 
 def predict(workspace: Workspace, *rows: dict[str, Any], run: str = "first") -> None:
     """Predictions of the cohort ``ward``."""
-    recipe = Recipe("predictions", 1, "predict", 1, {}, {"of": repr(rows)})
+    recipe = ArtifactRecipe("predictions", 1, "predict", 1, {}, {"of": repr(rows)})
     full = [
         {"level": "image", "image_id": row["case_id"], "model": "m", "model_identity": "hash", **row} for row in rows
     ]

@@ -47,16 +47,16 @@ def test_domains_are_told_apart_by_cases_of_other_patients() -> None:
     groups = np.repeat(np.arange(60), 4)
     domain = np.repeat(np.arange(60) % 2 == 1, 4)
     of_patient = rng.normal(size=(60, 40))[groups]
-    alike = domains.told_apart(of_patient, domain, groups)
+    alike = domains.domain_log_odds(of_patient, domain, groups)
     assert abs(domains.proxy_a_distance(alike, domain)) < 0.8
-    shifted = domains.told_apart(of_patient + 3 * domain[:, None], domain, groups)
+    shifted = domains.domain_log_odds(of_patient + 3 * domain[:, None], domain, groups)
     assert domains.proxy_a_distance(shifted, domain) > 1.8
     assert domains.proxy_a_distance(np.where(domain, 1.0, -1.0), domain) == 2.0
     assert domains.proxy_a_distance(np.where(domain, -1.0, 1.0), domain) == -2.0
-    few = domains.told_apart(of_patient[:14], domain[:14], groups[:14])  # two patients of one, two of the other
+    few = domains.domain_log_odds(of_patient[:14], domain[:14], groups[:14])  # two patients of one, two of the other
     assert np.isfinite(few).all()
     with pytest.raises(ValueError, match="fewer than two"):
-        domains.told_apart(of_patient[:8], domain[:8], groups[:8])
+        domains.domain_log_odds(of_patient[:8], domain[:8], groups[:8])
 
 
 def test_weights_spread_a_factor_as_in_the_other_domain() -> None:

@@ -63,7 +63,7 @@ class Distillation(Objective):
     TASK: ClassVar[str] = "classify"
     BESIDE: ClassVar[tuple[str, ...]] = (TEACHER,)
 
-    temperature: Annotated[float, "T of eq. 1: higher tells more of the improbable classes"] = 4.0
+    temperature: Annotated[float, "T of eq. 1: higher gives improbable classes more weight"] = 4.0
     share: Annotated[float, "a of eq. 2: of the teacher's answers in the loss, 0 to 1"] = 0.5
     features: Annotated[
         float,
@@ -120,7 +120,7 @@ class Distillation(Objective):
 
         Args:
             network: the student.
-            encoded: what its pass over the batch has encoded, if it can be told.
+            encoded: what its pass over the batch has encoded, if it is known.
             batch: with the teacher's.
         """
         import torch

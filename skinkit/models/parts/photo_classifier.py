@@ -13,7 +13,7 @@ A network of ``skinkit.models`` derives its ``Config`` from :class:`PhotoConfig`
             return {"diagnosis": self.output(torch.cat([last.mean((2, 3)), self.attributes(batch)], 1))}
 
 **Hidden attributes.** In training the attributes of some cases are hidden, all of them (``dropped``) or only the
-patient block (``dropped_block``). What is hidden looks exactly as the encoder writes what is unknown, which after
+patient block (``dropped_block``). What is hidden is written exactly as the encoder writes what is unknown, which after
 standardising is not zero: the fold's own values are kept in the buffer ``unknown``.
 
 **Stages.** A backbone answers the maps of its last four resolutions, at 1/4, 1/8, 1/16 and 1/32 of the side; of a
@@ -44,14 +44,14 @@ from skinkit.stats.encoders import PATIENT_ATTRIBUTES
 class PhotoConfig:
     """Options of training that these networks share; a paper overrides what it does otherwise."""
 
-    backbone: Annotated[str, "network that looks at the photo: torchvision's name, or timm/ and timm's"] = "resnet50"
+    backbone: Annotated[str, "network that reads the photo: torchvision's name, or timm/ and timm's"] = "resnet50"
     side_px: SidePx = 224
     recipe: Annotated[PhotoRecipe, "how it is trained"] = PhotoRecipe(
         epochs=150, batch=8, optimiser="sgd", weight_decay=1e-3, schedule="cosine", final_rate=1e-6
     )
     augment: Augmented = Augment(flips=False)
-    mirrored: Annotated[bool, "look at the photo and its mirror image, and take the mean of their maps"] = False
-    turned: Annotated[bool, "look at them also turned by 90, 180 and 270 degrees"] = False
+    mirrored: Annotated[bool, "read the photo and its mirror image, and take the mean of their maps"] = False
+    turned: Annotated[bool, "read them also turned by 90, 180 and 270 degrees"] = False
 
 
 # ----------------------------------------------------------------------------------------------- the classifier
@@ -67,7 +67,7 @@ class PhotoClassifier(Network, nn.Module):
 
     Attributes:
         sizes: what it was built for.
-        backbone: looks at the photo.
+        backbone: reads the photo.
         last: changes nothing; the last stage's maps pass through it, (n, width, h, w), the mean over versions.
         resting: the backbone is not trained, and its BatchNorm layers keep their statistics.
         columns: width of ``attributes``.
@@ -237,7 +237,7 @@ class PhotoClassifier(Network, nn.Module):
             lower = batch[LOWER]
             maps = self._maps({LOWER: lower.transpose(0, 1).flatten(0, 1)})
         else:
-            maps = self.look(torch.cat(self._versions(self.pictures(batch))))
+            maps = self.feature_maps(torch.cat(self._versions(self.pictures(batch))))
         return self._packed(self.keep(self.shown(tuple(self._upright(m) for m in maps))))
 
     def shown(self, maps: Maps) -> Maps:
@@ -255,10 +255,10 @@ class PhotoClassifier(Network, nn.Module):
         """The stages' maps of the photos as they are, or of what the frozen ones answered."""
         if LOWER in batch:
             return self.backbone.upper(batch[LOWER], self.config.recipe.frozen_stages)
-        return self.look(self.pictures(batch))
+        return self.feature_maps(self.pictures(batch))
 
     def _versions(self, image: torch.Tensor) -> list[torch.Tensor]:
-        """The photos (n, 3, S, S) in all versions that are looked at, as they are first."""
+        """The photos (n, 3, S, S) in all versions that are read, as they are first."""
         turns = range(4) if self.config.turned else range(1)
         turned = [image.rot90(k, (2, 3)) if k else image for k in turns]
         return [*turned, *(t.flip(3) for t in turned)] if self.config.mirrored else turned
@@ -276,14 +276,14 @@ class PhotoClassifier(Network, nn.Module):
         return sum(straight[1:], straight[0]) / len(straight)
 
     def picture(self, image: torch.Tensor) -> torch.Tensor:
-        """What the backbone looks at, of photos (n, 3, S, S): the photos."""
+        """What the backbone reads, of photos (n, 3, S, S): the photos."""
         return image
 
     def pictures(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """(n, channels, S, S) all that is looked at of a case, which turns and mirrors together: the photo."""
+        """(n, channels, S, S) all that is read of a case, which turns and mirrors together: the photo."""
         return self.picture(batch["image"])
 
-    def look(self, pictures: torch.Tensor) -> Maps:
+    def feature_maps(self, pictures: torch.Tensor) -> Maps:
         """The maps of :meth:`pictures`; a heatmap shows the last."""
         return self.backbone(pictures)  # type: ignore[no-any-return]
 
@@ -346,7 +346,7 @@ class PhotoClassifier(Network, nn.Module):
         with torch.no_grad():
             blank = {name: torch.zeros(1, 3, side, side) for name in self.READS if name.startswith("image")}
             blank["mask"] = torch.ones(1, side, side)
-            kept = self.keep(self.look(self.pictures(blank)))
+            kept = self.keep(self.feature_maps(self.pictures(blank)))
         for backbone in self.backbones:
             backbone.train()
         return tuple(part.shape[1:] for part in kept)

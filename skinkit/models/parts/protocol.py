@@ -398,7 +398,7 @@ def named_meta_domains(text: str) -> tuple[str, ...]:
 class Phase:
     """One stretch of training with one optimiser.
 
-    The network is told its name before it begins (``Network.enter``), and begins it with the best weights of the
+    The network gets its name before it begins (``Network.enter``), and begins it with the best weights of the
     phase before.
 
     Attributes:
@@ -432,8 +432,8 @@ class Phase:
             equally often; the others draw the rows as they are.
         most_repeats: of the balanced draws no stratum gets more than so many times its share of the rows; 0 for no
             limit.
-        plateau: epochs without a better score that ``plateau`` bears.
-        snapshot_every: let the network look at the validation rows for ``Network.snapshot`` after so many epochs, and
+        plateau: epochs without a better score before ``plateau`` lowers the rate.
+        snapshot_every: run the network on the validation rows for ``Network.snapshot`` after so many epochs, and
             after the last; 0 for never.
         cached_views: views of each photo for which the frozen stages are run, once (``Network.lower``); 0 shows them a
             new one in every step.
@@ -588,7 +588,7 @@ class Network(Model, _Module):
         return False
 
     def measure(self, batches: Iterable[Mapping[str, Any]]) -> None:
-        """Look once at the training rows, as they are, before the first step: for scales that belong to the network.
+        """Read the training rows once, as they are, before the first step: for scales that belong to the network.
 
         Args:
             batches: of all training rows; in place of photos :meth:`lower`'s answers, where a phase keeps these.
@@ -599,7 +599,7 @@ class Network(Model, _Module):
 
         Args:
             batch: with ``image``.
-            versions: of all versions of a photo that :meth:`encode` looks at; else of the photo alone.
+            versions: of all versions of a photo that :meth:`encode` reads; else of the photo alone.
 
         Raises:
             ConfigError: there are none.
@@ -670,7 +670,7 @@ class Network(Model, _Module):
     def heat_layers(self) -> Mapping[str, tuple[str, nn.Module]]:
         """Name of a heatmap -> the photo it lies over and the block it shows; by default :meth:`blocks`.
 
-        A network that looks at one photo in several ways has a heatmap for each (``skinkit localise``).
+        A network that reads one photo in several ways has a heatmap for each (``skinkit localise``).
         """
         return {name: (name, block) for name, block in self.blocks().items()}
 

@@ -34,7 +34,7 @@ _NUMBER = r"-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]{1,3})?"
 _NUMBERS = re.compile(f"(?:{_NUMBER}(?: {_NUMBER})*)?")
 _BOUNDS = re.compile(f"(?:(?:{_NUMBER}|inf)(?: (?:{_NUMBER}|inf))*)?")
 """Thresholds; infinity parts missing values from all others."""
-_TOLD = re.compile(rf"(?:(?:{_NUMBER}|-?inf|-?nan)(?: (?:{_NUMBER}|-?inf|-?nan))*)?")
+_DESCRIPTIVE = re.compile(rf"(?:(?:{_NUMBER}|-?inf|-?nan)(?: (?:{_NUMBER}|-?inf|-?nan))*)?")
 """Of figures that describe the training and decide nothing."""
 _INTEGERS = re.compile(r"(?:-?[0-9]{1,10}(?: -?[0-9]{1,10})*)?")
 _OBJECTIVE = re.compile(
@@ -156,12 +156,12 @@ def _largest_leaf(text: str, number: int, columns: int) -> float:
     children = [_whole(named, key, nodes, -leaves, nodes - 1) for key in ("left_child", "right_child")]
     _check_children(list(zip(*children, strict=True)), leaves)
     for key, count in (("split_gain", nodes), ("internal_value", nodes), ("internal_weight", nodes)):
-        _told(named, key, count)
-    _told(named, "leaf_weight", leaves if nodes else len(named["leaf_weight"].split()))
+        _described(named, key, count)
+    _described(named, "leaf_weight", leaves if nodes else len(named["leaf_weight"].split()))
     if nodes:  # else nobody divides by it
         _whole(named, "leaf_count", leaves, 1, _LARGEST)
     else:
-        _told(named, "leaf_count", len(named["leaf_count"].split()))
+        _described(named, "leaf_count", len(named["leaf_count"].split()))
     _whole(named, "internal_count", len(splits), 1, _LARGEST)
     return max(map(abs, _finite(named, "leaf_value", leaves)))
 
@@ -222,6 +222,6 @@ def _finite(named: dict[str, str], key: str, count: int) -> list[float]:
     return values
 
 
-def _told(named: dict[str, str], key: str, count: int) -> None:
+def _described(named: dict[str, str], key: str, count: int) -> None:
     """A line that decides nothing; the library reads it all the same."""
-    _split(named, key, count, _TOLD)
+    _split(named, key, count, _DESCRIPTIVE)

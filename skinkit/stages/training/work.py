@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from skinkit.learning.examples import Examples, Photo
-    from skinkit.learning.fold_network import Training
+    from skinkit.learning.fold_network import Runtime
     from skinkit.learning.rows import DevelopmentRows
     from skinkit.learning.synthetic import SyntheticImages
     from skinkit.learning.upstream import Upstream
@@ -63,14 +63,14 @@ class Work:
     images: SyntheticImages | None = None
 
 
-def training_of(config: Config, job: Job, model: type[Any], settings: Any, partial: Path) -> Training:
+def training_of(config: Config, job: Job, model: type[Any], settings: Any, partial: Path) -> Runtime:
     """Device, arithmetic and seed of a network's training."""
-    from skinkit.learning.fold_network import Training
+    from skinkit.learning.fold_network import Runtime
     from skinkit.learning.precision import pick_device
 
     device = pick_device(job.device)
     arithmetic = _arithmetic(config, job, model, settings, partial / BEGUN, device)
-    return Training(config.seed, device, arithmetic, config.devices, job.console)
+    return Runtime(config.seed, device, arithmetic, config.devices, job.console)
 
 
 def _arithmetic(config: Config, job: Job, model: type[Any], settings: Any, file: Path, device: str) -> Arithmetic:
