@@ -34,7 +34,7 @@ from skinkit.learning.pack import models_of, trained
 from skinkit.models import load_model
 from skinkit.pipeline import Pipeline, Step
 from skinkit.privacy import permissions
-from skinkit.schemas import IMAGE, OK, PROBABILITY
+from skinkit.schemas import IMAGE, OK, PROBABILITY, TRAINED_ON_FILE
 from skinkit.stages import MAKER, STAGES, load_stage
 from skinkit.workspace import DEFAULTS, Cohort, Ref, Workspace, find_workspace, load_workspace
 
@@ -437,7 +437,7 @@ def predict_photo(
                 flags.add(OTHER_MASK)
         (*_, step) = pipeline.make("predict", config, cohorts=[cohort.name], name=classifier.name)
         row = _usable(step.artifact, photo)
-    if (read_table(classifier.path / "trained_on.parquet", ["pixel_sha256"]) == case["pixel_sha256"]).any(axis=None):
+    if (read_table(classifier.path / TRAINED_ON_FILE, ["pixel_sha256"]) == case["pixel_sha256"]).any(axis=None):
         flags.add(IN_TRAINING)
     not_read = _not_read(cells, reads)
     not_read += ["mask"] if mask is not None and not classifier.measures else []

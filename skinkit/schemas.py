@@ -330,8 +330,10 @@ TRAINED_ON = Schema(
         ("dhash", "string", "difference hashes of the image"),
     ),
 )
-"""``trained_on.parquet`` beside a model, so that leakage can be checked with the model alone. Synthetic images
-are training rows of the cohort ``synthetic:<name>``."""
+"""What a model has learnt from, beside it, so that leakage can be checked with the model alone. Synthetic images are
+training rows of the cohort ``synthetic:<name>``."""
+TRAINED_ON_FILE = "trained_on.parquet"
+"""The file of this table, in the model's folder."""
 LEARNT_BEFORE = "pretrain"
 """Part of the rows that a model has learnt from only through the model it starts from, or its images' generator."""
 REPLAYED = "replay"

@@ -20,7 +20,7 @@ from skinkit.learning.rows import DevelopmentRows, drawn
 from skinkit.learning.trained import BACKBONE, FOLD, NETWORK
 from skinkit.models.parts.protocol import Network, Objective, Sizes
 from skinkit.models.parts.weights import OF_MODEL, Start, lineage, trained_further
-from skinkit.schemas import LEARNT, TRAINED_ON
+from skinkit.schemas import LEARNT, TRAINED_ON, TRAINED_ON_FILE
 
 
 def fit_pretraining(
@@ -92,7 +92,7 @@ def start_from(artifact: Artifact, name: str, kind: str = "", backbone: str = ""
 
 def learnt_before(artifact: Artifact, folds: Sequence[int]) -> pd.DataFrame:
     """The rows of ``trained_on.parquet`` that these folds of a model learnt from, with the part they were in."""
-    table = artifact.table(file="trained_on.parquet")
+    table = artifact.table(file=TRAINED_ON_FILE)
     table = table.loc[table["part"].isin(LEARNT) & table["fold"].isin(folds), list(TRAINED_ON.names)]
     return table.reset_index(drop=True)
 

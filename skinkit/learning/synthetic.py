@@ -20,10 +20,10 @@ from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.learning import upstream
 from skinkit.learning.pack import checked
 from skinkit.learning.rows import DevelopmentRows
-from skinkit.schemas import LEARNT_BEFORE, OK, SYNTHETIC_COHORT, TRAINED_ON
+from skinkit.schemas import LEARNT_BEFORE, OK, SYNTHETIC_COHORT, TRAINED_ON, TRAINED_ON_FILE
 from skinkit.taxonomy import ClassSet
 
-PARENT, LEARNT_FILE = "parent.json", "trained_on.parquet"
+PARENT = "parent.json"
 """Files beside the images: what their generator is, and what it was trained on."""
 
 
@@ -42,7 +42,7 @@ def as_photos(images: pd.DataFrame, name: str) -> pd.DataFrame:
 
 def learnt_by(folder: Path) -> pd.DataFrame:
     """Rows of ``trained_on.parquet`` in this folder that a generator has learnt from; validation rows are not."""
-    table = read_table(folder / LEARNT_FILE)
+    table = read_table(folder / TRAINED_ON_FILE)
     return table[table["part"].isin(("train", LEARNT_BEFORE))]
 
 

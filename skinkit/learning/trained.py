@@ -25,7 +25,7 @@ from skinkit.learning.precision import Arithmetic
 from skinkit.learning.untrained import Untrained
 from skinkit.models import load_model, model_config, present_settings
 from skinkit.models.parts.protocol import DIAGNOSIS, LESION, MEMBERS, Embedder, Estimator, Generator, Network, Sizes
-from skinkit.schemas import LEARNT, LEARNT_BEFORE
+from skinkit.schemas import LEARNT, LEARNT_BEFORE, TRAINED_ON_FILE
 from skinkit.stats.calibration import Isotonic
 from skinkit.stats.encoders import Encoder, Standardiser
 from skinkit.stats.metrics import Floats
@@ -292,7 +292,7 @@ class Classifier(TrainedModel):
         """
         every = {fold.number for fold in self.folds} - {FINAL}
         columns = ["fold", "cohort", "case_id", "part", "group_id", "pixel_sha256"]
-        trained_on = read_table(self.path / "trained_on.parquet", columns)
+        trained_on = read_table(self.path / TRAINED_ON_FILE, columns)
         here = trained_on["cohort"] == cohort
         if not here.any():
             return [self.outside] * len(frame), False

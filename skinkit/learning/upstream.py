@@ -22,7 +22,7 @@ from skinkit.learning.rows import DevelopmentRows
 from skinkit.learning.scorer import Scorer, in_chunks, log_answers
 from skinkit.learning.trained import Classifier, open_classifier, temperature_prior
 from skinkit.models.parts.protocol import DIAGNOSIS, SEEN
-from skinkit.schemas import LEARNT
+from skinkit.schemas import LEARNT, TRAINED_ON_FILE
 from skinkit.taxonomy import ClassSet
 
 
@@ -149,7 +149,7 @@ class Upstream:
         answers for cases that it has learnt from are not like those for new ones. Arguments and errors as of
         :func:`refuse_overlap`.
         """
-        table = read_table(self.artifact.path / "trained_on.parquet")
+        table = read_table(self.artifact.path / TRAINED_ON_FILE)
         learnt = table[table["part"].isin(LEARNT)]
         trained_on = learnt[learnt["part"] != "validation"]
         unseen = {"held_out": learnt, "validation": trained_on, **({} if may_train else {"train": trained_on})}

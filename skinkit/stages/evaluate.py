@@ -18,7 +18,17 @@ from skinkit.artifacts.artifact import Artifact, exists, open_artifact
 from skinkit.artifacts.files import digest, json_values
 from skinkit.errors import ConfigError, InputError, RefusedError, did_you_mean, listed
 from skinkit.options import ONE_MODEL, Help
-from skinkit.schemas import DEFAULT_ENDPOINT, FAILED, IMAGE, LEARNT, LEARNT_LABEL, METRICS, OK, PRIMARY_TASK
+from skinkit.schemas import (
+    DEFAULT_ENDPOINT,
+    FAILED,
+    IMAGE,
+    LEARNT,
+    LEARNT_LABEL,
+    METRICS,
+    OK,
+    PRIMARY_TASK,
+    TRAINED_ON_FILE,
+)
 from skinkit.stages import Job, Sources, fuse
 from skinkit.stages.predict import fused_of
 from skinkit.stats.thresholds import source_of
@@ -34,7 +44,6 @@ if TYPE_CHECKING:
     from skinkit.audit.test_access_log import Access
     from skinkit.evaluation.scoring import Evaluation, ScoringSettings
 
-_TRAINED_ON = "trained_on.parquet"
 VERSION = 8
 SCHEMA = METRICS
 OF_MODEL = True
@@ -510,7 +519,7 @@ def _scored_once(table: pd.DataFrame, tasks: Mapping[str, _Task]) -> pd.DataFram
 def _trained_on(job: Job) -> pd.DataFrame | None:
     """The rows that the model learnt from and was held back from; None where it does not record them."""
     model = job.inputs["model"]
-    return model.table(file=_TRAINED_ON) if (model.path / _TRAINED_ON).is_file() else None
+    return model.table(file=TRAINED_ON_FILE) if (model.path / TRAINED_ON_FILE).is_file() else None
 
 
 def _with_half(table: pd.DataFrame, job: Job) -> pd.DataFrame:

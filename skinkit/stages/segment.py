@@ -28,7 +28,7 @@ from skinkit.artifacts.flags import count_flags, flags_text
 from skinkit.errors import CaseError, ConfigError
 from skinkit.learning.pack import models_of
 from skinkit.models import DrawingRule, is_registered, load_model, model_config
-from skinkit.schemas import FAILED, LEARNT, MASKS, OK
+from skinkit.schemas import FAILED, LEARNT, MASKS, OK, TRAINED_ON_FILE
 from skinkit.stages import Job, Sources
 from skinkit.workers import map_cases
 from skinkit.workspace import Cohort, Ref, Workspace, check_name
@@ -339,7 +339,7 @@ def _known_to(segmenter: Segmenter, cases: pd.DataFrame, cohort: str) -> list[fr
     from skinkit.artifacts.tables import read_table
 
     trained_on = read_table(
-        segmenter.path / "trained_on.parquet", ["fold", "cohort", "case_id", "part", "group_id", "pixel_sha256"]
+        segmenter.path / TRAINED_ON_FILE, ["fold", "cohort", "case_id", "part", "group_id", "pixel_sha256"]
     )
     learnt: dict[tuple[str, ...], set[int]] = {}
     for row in _records(trained_on[trained_on["part"].isin(LEARNT)]):

@@ -29,7 +29,7 @@ from skinkit.artifacts.artifact import Artifact
 from skinkit.artifacts.files import digest, link_or_copy, write_atomic
 from skinkit.errors import ConfigError, InputError, did_you_mean, listed
 from skinkit.options import MODEL, Help
-from skinkit.schemas import EXCLUDED, OK, SYNTHETIC
+from skinkit.schemas import EXCLUDED, OK, SYNTHETIC, TRAINED_ON_FILE
 from skinkit.stages import Job
 from skinkit.workspace import Ref, Workspace, check_name
 
@@ -149,7 +149,7 @@ def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
 def run(config: Config, job: Job) -> Artifact:
     """Let every fold of the generator write its images, and exclude what repeats a photo or does not show its class."""
     from skinkit.learning.precision import pick_device
-    from skinkit.learning.synthetic import LEARNT_FILE, PARENT
+    from skinkit.learning.synthetic import PARENT
     from skinkit.learning.trained import open_generator
 
     generator = open_generator(job.inputs["model"], config.model)
@@ -177,7 +177,7 @@ def run(config: Config, job: Job) -> Artifact:
         _apart(build, outcomes)
         rows = [{**row, **outcomes[key]} for key, row in build.rows.items()]
         kept = [row for row in rows if row["status"] == OK]
-        link_or_copy(job.inputs["model"].path / LEARNT_FILE, build.partial / LEARNT_FILE)
+        link_or_copy(job.inputs["model"].path / TRAINED_ON_FILE, build.partial / TRAINED_ON_FILE)
         parent = {"name": config.model, "identity": generator.identity, "licence": about["licence"]}
         parent |= {name: generator.about[name] for name in ("model", "split", "classes", "leakage_allowed")}
         write_atomic(build.partial / PARENT, json.dumps(parent, indent=1, ensure_ascii=False).encode())

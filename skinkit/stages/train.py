@@ -44,7 +44,7 @@ from skinkit.models.parts import protocol
 from skinkit.models.parts.protocol import Estimator, Network
 from skinkit.models.parts.weights import RANDOM, model_named
 from skinkit.options import flat, identity_of, options_of
-from skinkit.schemas import LEARNT, LEARNT_BEFORE, LEARNT_LABEL, MODEL, REPLAYED, TRAINED_ON, UNUSED
+from skinkit.schemas import LEARNT, LEARNT_BEFORE, LEARNT_LABEL, MODEL, REPLAYED, TRAINED_ON, TRAINED_ON_FILE, UNUSED
 from skinkit.stages import Job, Sources, select
 from skinkit.stages.training.classifier import classifier
 from skinkit.stages.training.config import (
@@ -721,4 +721,4 @@ def _write_trained_on(
         rest = rest.assign(part=rest["part"].where(rest["part"] == "held_out", UNUSED))
         rest = rest[~known | (rest["part"] == "held_out")]
         table = pd.concat([table, rest.reindex(columns=list(table))], ignore_index=True)
-    write_table(partial / "trained_on.parquet", TRAINED_ON, table)
+    write_table(partial / TRAINED_ON_FILE, TRAINED_ON, table)
