@@ -336,7 +336,7 @@ def check_settings(trial: Trial) -> None:
     Presets are built as small as the configuration on trial: what it changes, it changes in them too.
     """
     model = trial.model
-    trial.must("side_px" in vars(trial.config), "CONFIG has no side_px, so nobody knows the size of its pictures")
+    trial.must("side_px" in vars(trial.config), "CONFIG has no side_px, so the size of its pictures is unknown")
     trial.must(not model.REFITS, "REFITS is true, but a network needs validation rows to stop")
     small = {name: value for name, value in vars(trial.config).items() if value != getattr(model.CONFIG(), name)}
     for name, values in model.PRESETS.items():
@@ -401,7 +401,7 @@ def check_reading(trial: Trial, network: Any) -> None:
         asked[what] = batch.asked
     for what in ("forward", "answer"):
         read = ", ".join(map(repr, sorted(truths & asked[what])))
-        trial.must(not read, f"{what} reads {read}, the truth, which nobody knows then")
+        trial.must(not read, f"{what} reads {read}, the truth, which is unknown then")
         read = ", ".join(sorted(beside & asked[what]))
         trial.must(not read, f"{what} reads {read}, which only its loss may read")
     for what, names in asked.items():
@@ -772,7 +772,7 @@ def check_generator(model: type[Any], config: Any = None, *, seed: int = 0) -> N
     check_text(model)
     check_written(model, Generator, _OF_GENERATORS)
     config = model.CONFIG() if config is None else config
-    _must(model, "side_px" in vars(config), "CONFIG has no side_px, so nobody knows the size of its pictures")
+    _must(model, "side_px" in vars(config), "CONFIG has no side_px, so the size of its pictures is unknown")
     rng, side, n = np.random.default_rng(seed), int(config.side_px), 12
     labels = np.arange(n) % len(_CLASSES)
     disc = np.hypot(*(np.mgrid[:side, :side] - side / 2)) < side / 3
@@ -862,7 +862,7 @@ def check_rule(model: type[Any], config: Any = None) -> None:
     _must(model, model.TASK == "segment", "a rule can only segment")
     if model.READS == ("truth_mask",):
         named = "masks" in model.CONFIG.__dataclass_fields__
-        _must(model, named, "CONFIG has no masks, so nobody can say whose masks it hands on")
+        _must(model, named, "CONFIG has no masks, so it cannot say whose masks it hands on")
         return
     check_written(model, DrawingRule, ("draw",))
     config = model.CONFIG() if config is None else config

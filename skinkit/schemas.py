@@ -220,7 +220,7 @@ SIGNATURE = Schema(
     1,
     ("fold", "feature"),
     _columns(
-        ("fold", "int", "fold number; only its training rows were looked at"),
+        ("fold", "int", "fold number; only its training rows were read"),
         ("feature", "string", "radiomic feature"),
         ("statistic", "float", "Welch t over patients, of the class with the smallest p"),
         ("best_class", "string", "that class, against all others"),
@@ -238,7 +238,7 @@ SIGNATURE_TESTS = Schema(
     2,
     ("fold", "feature", "class"),
     _columns(
-        ("fold", "int", "fold number; only its training rows were looked at"),
+        ("fold", "int", "fold number; only its training rows were read"),
         ("feature", "string", "radiomic feature"),
         ("class", "string", "class, against all others"),
         ("n", "int", "training rows of the class"),

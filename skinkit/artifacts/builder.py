@@ -430,7 +430,7 @@ class Builder:
         return rows
 
     def _check(self, sources: Iterable[Path]) -> None:
-        """Refuse to read rows from a table that was damaged after it was first looked at.
+        """Refuse to read rows from a table that was damaged after it was first read.
 
         Raises:
             InputError: naming it.

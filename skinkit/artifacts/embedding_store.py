@@ -16,7 +16,7 @@ class EmbeddingStore:
     """What a frozen network said of each photo, kept by pixel hash; may be deleted at any time.
 
     Kept as float16 (error below 0.05 %), so that a remembered answer and a fresh one are the same number. A file's name
-    is the SHA-256 of its bytes; one that is not what its name says is removed, and its photos are looked at again.
+    is the SHA-256 of its bytes; one that is not what its name says is removed, and its photos are read again.
 
     Args:
         folder: of one network with one set of weights.
@@ -45,7 +45,7 @@ class EmbeddingStore:
         if damaged:
             console.warn(
                 f"{self.folder}: {damaged} files of kept embeddings are damaged or of an older version; their photos "
-                "are looked at again"
+                "are read again"
             )
         return vectors
 

@@ -16,7 +16,7 @@ from skinkit.errors import BusyError, InputError
 
 ENDING = ".lock"
 _MOMENT_S = 0.1
-"""Patience with a run that looks at a lock only to see whether it is left over."""
+"""How long to wait for a run that holds a lock only to see whether it is left over."""
 
 
 # ------------------------------------------------------------------------------------------------------ lock

@@ -96,7 +96,7 @@ def diagnoses_of(cohort: Cohort) -> frozenset[str] | None:
     """The diagnoses that cases of a cohort can have; None where any may occur.
 
     ``diagnoses`` in the cohort's table of ``skinkit.toml``, else in its ``cohort.toml``, else of an archive what its
-    labels stand for. Cases are not looked at: a class that is rare is not one that cannot occur.
+    labels stand for. Cases are not counted: a class that is rare is not one that cannot occur.
 
     Raises:
         ConfigError: an unknown source, or a ``cohort.toml`` that is wrong.

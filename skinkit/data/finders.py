@@ -131,7 +131,7 @@ class _NameFinder:
             return _pending(image_id, "image_absent", f"no file called {inside}{self._hint(plain)}")
         if len(matches) > 1 and len({folded_path(path) for path in matches}) == 1:
             # Two files of one folder whose names differ only in case or in how an accent is encoded. Where they differ
-            # in blanks, which a table loses, nobody can say which one is meant.
+            # in blanks, which a table loses, it is unknown which one is meant.
             blanks = any(path != words.visible(path) or "/ " in path for path in matches)
             spelt = [path for path in matches if path in (inside, f"{inside}{PurePosixPath(path).suffix}")]
             spelt = [] if blanks else spelt

@@ -56,7 +56,7 @@ class Snapshot:
         self.cases: dict[int, dict[str, Any]] = {}
 
     def add(self, batch: Mapping[str, torch.Tensor]) -> None:
-        """Look at some validation rows."""
+        """Add some validation rows."""
         with torch.no_grad():
             seen = self.network.encode(batch)
             factors = self.network.factors(seen, batch)

@@ -66,7 +66,7 @@ class Photo:
     Attributes:
         pixel_sha256: hash of its pixels, as ingested.
         path: the file.
-        file_sha256: hash of the file, as ingested; bytes that still have it need no look at their pixels, which would
+        file_sha256: hash of the file, as ingested; of bytes that still have it no pixels are compared, which would
             cost as much as half of the decoding.
     """
 
@@ -371,7 +371,7 @@ class Examples:
         """The rows that cannot be read, and why; rows not met yet are decoded now, which fills the cache.
 
         Args:
-            rows: to look at.
+            rows: to read.
             tick: called for each.
         """
         positions = [int(row) for row in rows]

@@ -93,7 +93,7 @@ def torch_answers(model: Classifier, photos: PhotoSample, workspace: Path, conso
 
     Args:
         model: the network.
-        photos: to look at.
+        photos: to answer for.
         workspace: its root.
         console: progress.
         precision: ``fp32``, or ``bf16`` where the processor computes in it.
@@ -149,7 +149,7 @@ def latencies(model: Classifier, files: Mapping[str, OnnxModel], photos: PhotoSa
     Args:
         model: the network, in float32.
         files: name -> opened file.
-        photos: the first is looked at.
+        photos: the first is timed.
     """
     import torch
 

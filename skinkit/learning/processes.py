@@ -216,7 +216,7 @@ def _noticing_losses(world: int) -> Iterator[None]:
         raise InputError(
             f"another process of the training was lost ({text.splitlines()[0][:120]})",
             f"{world} processes until the end",
-            "look at what it said, then run the same command again: it goes on after the last complete epoch",
+            "read its last message, then run the same command again: it goes on after the last complete epoch",
         ) from None
 
 

@@ -186,7 +186,7 @@ class Classifier(TrainedModel):
 
     @property
     def uses_device(self) -> bool:
-        """Whether photos are looked at, by it or by a member."""
+        """Whether photos are read, by it or by a member."""
         return self.reads_photos or self.is_network or any(member.uses_device for member in self.members)
 
     @property
@@ -317,7 +317,7 @@ def _refuse_other_ids(frame: pd.DataFrame, trained_on: pd.DataFrame, cohort: str
     if same_photo.any():
         raise RefusedError(
             f"{model} has learnt from {int(same_photo.sum())} photos of {cohort} under other ids than they have now",
-            "the ids it was trained with: without them nobody can say which cases a fold held out",
+            "the ids it was trained with: without them it is unknown which cases a fold held out",
             f"train again ('skinkit train --name {model} --replace'): the ids became pseudonyms, or their key changed",
         )
 

@@ -211,7 +211,7 @@ class DualNetwork(PhotoClassifier):
         return functional.interpolate(z, size=x.shape[2:], mode="bilinear", align_corners=False)[:, 0]
 
     def failed_masks(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
-        """With ``joint``: bool (n,) photos of which some version that is looked at had no outline."""
+        """With ``joint``: bool (n,) photos of which some version had no outline."""
         if not self.config.joint:
             return None
         failed = []

@@ -27,7 +27,7 @@ Equations:
     (8) q = prod_m q_m^w_m                       q_m: class shares for which the answers of a member hold; q: those of p
 
 Shapes:
-    image uint8 (n, 1.5 S, 1.5 S, 3), of which the middle S x S and the whole reduced to S x S are looked at; e_v
+    image uint8 (n, 1.5 S, 1.5 S, 3), of which the middle S x S and the whole reduced to S x S are read; e_v
     (n, 2712) for EfficientNet-Lite0; attributes M (n, a), radiomics (n, r); s_m, p (n, K).
 
 Departures:
@@ -350,7 +350,7 @@ class Ensemble(FrozenReader):
 
     @classmethod
     def fit(cls, config: Config, train: Labelled, validation: Labelled, *, n_classes: int, seed: int) -> Self:
-        """Eqs. 4 to 6 on the training rows; validation rows are not looked at.
+        """Eqs. 4 to 6 on the training rows; validation rows are not read.
 
         Raises:
             ConfigError: no expert is left.
@@ -562,7 +562,7 @@ def _joined(
 ) -> tuple[Floats, Floats]:
     """(experts + members,) w and (K,) o of eq. 7, of (n, K, experts) scores and (n, members, K) answers.
 
-    Members have answered for the cases as they are, so that no other version is looked at.
+    Members have answered for the cases as they are, so that no other version is read.
     """
     cases = CaseVersions(cases.versions[:1], (1.0,), cases.labels)
     answers = np.concatenate([scores, members.transpose(0, 2, 1)], -1)[None]

@@ -6,8 +6,8 @@ Paper:
     model", International Economic Review 10, 1969, doi 10.2307/2525642.
 
 Idea:
-    The plainest model of a table: every column adds its share to every class. What a network with a photo gains is told
-    only beside what this one knows without it.
+    The plainest model of a table: every column adds its share to every class. What a network with a photo gains is
+    measured against what this one answers without it.
 
 Equations:
     (1) u = [a; r]                              a: attributes, r: radiomic features where asked for; standardised

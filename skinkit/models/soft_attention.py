@@ -105,9 +105,9 @@ class SoftAttentionNetwork(PhotoClassifier):
 
     Attributes:
         PHOTOS: names of the two pictures; ``fusion`` may name one of them.
-        between: SA after E_1, of each photo that is looked at.
+        between: SA after E_1, of each photo that is read.
         after: SA after E_2, likewise.
-        first_last: changes nothing; the first photo's F passes through it where both are looked at.
+        first_last: changes nothing; the first photo's F passes through it where both are read.
         joining: ReLU BN C_1 of eq. 6.
         joint: both SA of h_j.
         outputs: branch -> task -> W of eq. 7.
@@ -167,7 +167,7 @@ class SoftAttentionNetwork(PhotoClassifier):
 
     @classmethod
     def _views(cls, config: Any) -> tuple[str, ...]:
-        """Photos that are looked at."""
+        """Photos that are read."""
         return (config.fusion,) if config.fusion in cls.PHOTOS else cls.PHOTOS
 
     def _attention(self, channels: int) -> SoftAttention:
@@ -210,7 +210,7 @@ class SoftAttentionNetwork(PhotoClassifier):
         return {"image_clinical": self.first_last, "image_dermoscopic": self.last}
 
     def pictures(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """(n, 3 or 6, S, S) the photos that are looked at."""
+        """(n, 3 or 6, S, S) the photos that are read."""
         return torch.cat([batch[f"image_{view}"] for view in self._views(self.config)], 1)
 
     def feature_maps(self, pictures: torch.Tensor) -> Maps:

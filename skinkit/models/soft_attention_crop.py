@@ -73,7 +73,7 @@ class SoftAttentionCrop(soft_attention.SoftAttentionNetwork):
         return functional.interpolate(image, size=(side, side), mode="bilinear", antialias=True)
 
     def pictures(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """(n, 3 or 6, S, S) what is looked at of x_p and x_c."""
+        """(n, 3 or 6, S, S) what is read of x_p and x_c."""
         image, views = batch["image"], self._views(self.config)
         parts = [self.picture(image)] if "photo" in views else []
         if "crop" in views:
@@ -88,7 +88,7 @@ class SoftAttentionCrop(soft_attention.SoftAttentionNetwork):
     def attention_maps(self, batch: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
         """Over the photo: the whole one's, and in the place of the crop its mean with the crop's.
 
-        Where the crop is looked at alone, 0 around it.
+        Where the crop is read alone, 0 around it.
         """
         alphas = self.alphas(batch)
         side = batch["image"].shape[-1]
@@ -102,7 +102,7 @@ class SoftAttentionCrop(soft_attention.SoftAttentionNetwork):
         return {} if whole is None else {"image": whole}
 
     def heat_layers(self) -> Mapping[str, tuple[str, nn.Module]]:
-        """``photo``, where it is looked at."""
+        """``photo``, where it is read."""
         layers = self.blocks()
         return {"photo": ("image", layers["image"])} if layers else {}
 

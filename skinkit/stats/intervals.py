@@ -58,7 +58,7 @@ class LeaveOut:
     Args:
         cluster: (n,) patient of each case, any sortable values.
         seed: of the draws and of the groups.
-        draws: of noise, for :func:`ece_interval`; 0 leaves nobody out, and there are no intervals.
+        draws: of noise, for :func:`ece_interval`; 0 leaves no patient out, and there are no intervals.
     """
 
     def __init__(self, cluster: npt.ArrayLike, seed: int = 0, *, draws: int = 1) -> None:
@@ -418,7 +418,7 @@ def _largest_below(rising: Any, value: float) -> float:
 def loss_interval(
     usual: tuple[float, float], loss: Floats, wrong: Bools, cluster: npt.ArrayLike, largest: float | None
 ) -> tuple[float, float]:
-    """The interval of a mean loss, raised where errors are so rare that the loss hangs on them.
+    """The interval of a mean loss, raised where errors are so rare that the loss depends on them.
 
     The mean is that of right answers plus the share of errors times what an error costs more. Its upper end is not
     below that of the upper end of the share of errors.

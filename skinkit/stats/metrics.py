@@ -120,7 +120,7 @@ def area_of_counts(positives: Floats, negatives: Floats) -> Floats:
 
 
 def _best(rate: Floats, allowed: Bools) -> Floats:
-    """The largest rate at an allowed threshold; 0 where only calling nobody is allowed."""
+    """The largest rate at an allowed threshold; 0 where only a threshold that calls no case is allowed."""
     best: Floats = np.where(allowed, rate, 0.0).max(axis=1, initial=0.0)
     return best
 

@@ -1,7 +1,7 @@
 """The threshold of the veto: a fixed number, or chosen by a rule on validation rows.
 
 The veto has one meaning, for own models and other software (:func:`called_malignant`): a case is called malignant where
-its most probable class is malignant, or where its malignancy reaches the threshold. A rule looks at the calls that
+its most probable class is malignant, or where its malignancy reaches the threshold. A rule counts the calls that
 result from both:
 
     sensitivity=0.95    the highest threshold at which at least 95 % of the malignant validation cases are called

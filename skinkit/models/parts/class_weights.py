@@ -1,4 +1,4 @@
-"""Class weights, log frequencies and costs of networks, and the class shares their probabilities suppose."""
+"""Class weights, log frequencies and costs of networks, and the class prior for which their probabilities hold."""
 
 from __future__ import annotations
 

@@ -270,7 +270,7 @@ def contrastive_loss(embedding: torch.Tensor, names: torch.Tensor, temperature: 
 
     Args:
         embedding: (rows, width), of any length but 0.
-        names: (rows,) int64; rows of the same name are each other's positives, those of -1 nobody's.
+        names: (rows,) int64; rows of the same name are each other's positives, those of -1 have none.
         temperature: t.
     """
     positive = (names[:, None] == names[None]) & (names != UNKNOWN)

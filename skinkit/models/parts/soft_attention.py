@@ -18,7 +18,7 @@ class SoftAttention(nn.Module):
     Attributes:
         places: W of eq. 1.
         gamma: of eq. 4.
-        seen: changes nothing; alpha (n, 1, h, w) passes through it, so that it can be looked at.
+        seen: changes nothing; alpha (n, 1, h, w) passes through it, so that heatmaps can show it.
     """
 
     def __init__(self, channels: int, maps: int = 16, *, gamma: float = 0.01, rescale: bool = False) -> None:

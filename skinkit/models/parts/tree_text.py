@@ -158,7 +158,7 @@ def _largest_leaf(text: str, number: int, columns: int) -> float:
     for key, count in (("split_gain", nodes), ("internal_value", nodes), ("internal_weight", nodes)):
         _described(named, key, count)
     _described(named, "leaf_weight", leaves if nodes else len(named["leaf_weight"].split()))
-    if nodes:  # else nobody divides by it
+    if nodes:  # else nothing divides by it
         _whole(named, "leaf_count", leaves, 1, _LARGEST)
     else:
         _described(named, "leaf_count", len(named["leaf_count"].split()))
