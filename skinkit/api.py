@@ -468,7 +468,7 @@ def predict_photo_onnx(
         InputError: the photo cannot be read, or the file is damaged or none of skinkit's.
         RefusedError: the file holds what could reach outside of it.
     """
-    from skinkit.learning.examples import Photo, shrunk
+    from skinkit.learning.examples import Photo, resized
     from skinkit.learning.onnx_file import open_onnx
     from skinkit.stages.predict import answered_row, refuse_share
 
@@ -481,7 +481,7 @@ def predict_photo_onnx(
         quiet.quiet = True
         pipeline = Pipeline(Workspace(Path(folder), dict(DEFAULTS), {cohort.name: cohort}, {}), quiet)
         case = _usable(pipeline.bring(Ref("cases", cohort.name)), photo)
-        picture = shrunk(Photo(case["pixel_sha256"], cohort.root / _PHOTO).read(), model.contract.side_px)
+        picture = resized(Photo(case["pixel_sha256"], cohort.root / _PHOTO).read(), model.contract.side_px)
         row = answered_row(model.answer(picture, case), model.contract, case, undecided, None)
     flags = {flag for flag in str(case["flags"] or "").split(",") if flag}
     flags |= {IN_TRAINING} if model.has_learnt(case["pixel_sha256"]) else set()

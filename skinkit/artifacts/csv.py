@@ -36,7 +36,7 @@ def cell(value: Any) -> str:
     return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
 
 
-def harmless(frame: pd.DataFrame) -> pd.DataFrame:
+def escaped(frame: pd.DataFrame) -> pd.DataFrame:
     """A frame whose texts and column names a spreadsheet does not execute as formulas."""
     escaped = frame.copy()
     for name in frame.select_dtypes(exclude=["number", "bool"]):

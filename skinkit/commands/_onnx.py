@@ -123,14 +123,14 @@ def _rows(
 ) -> list[dict[str, Any]]:
     """One row per case: its primary photo, as 'skinkit fuse' chooses it."""
     from skinkit.data.views import primary_images
-    from skinkit.learning.examples import in_order, photos_of, shrunk
+    from skinkit.learning.examples import in_order, photos_of, resized
 
     frame = primary_images(cases[cases["status"] == OK])
     records: list[dict[str, Any]] = frame.astype(object).where(frame.notna(), None).to_dict("records")  # type: ignore[assignment]
 
     def picture(photo: Any) -> Any:
         try:
-            return shrunk(photo.read(), model.contract.side_px)
+            return resized(photo.read(), model.contract.side_px)
         except CaseError as error:
             return error
 

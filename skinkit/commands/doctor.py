@@ -146,7 +146,7 @@ def _precision() -> tuple[list[Check], dict[str, Any]]:
         from skinkit.learning import precision
 
         device = precision.pick_device("auto")
-        native, file, known = precision.native(device), precision.memory(), precision.remembered(device)
+        native, file, known = precision.native(device), precision.memory(), precision.measured_ratios(device)
     except Exception as error:  # noqa: BLE001 - whatever breaks, the doctor names it
         return [("precision", "bad", f"{type(error).__name__}: {error}")], {}
     text = "bf16 where a network is measured faster in it" if native else "fp32: no instructions for bf16 here"

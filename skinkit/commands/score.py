@@ -127,7 +127,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         write_table(folder / "metrics.parquet", METRICS, rows)
         for name in ("metrics", "gaps", *(("veto_sweep", "veto_by_class") if len(scores.sweep) else ())):
             table = read_table(folder / f"{name}.parquet")
-            write_atomic(folder / f"{name}.csv", csv.harmless(table).to_csv(index=False).encode())
+            write_atomic(folder / f"{name}.csv", csv.escaped(table).to_csv(index=False).encode())
         info["out"] = str(folder)
         context.console.info(f"metrics and figures are in {folder}")
     return {

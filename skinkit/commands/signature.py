@@ -437,7 +437,7 @@ def _positive(config: Config, material: SignatureData) -> np.ndarray:
 
 
 def _csv(path: Path, table: pd.DataFrame) -> None:
-    write_atomic(path, csv.harmless(table).to_csv(index=False, float_format="%.10g").encode())
+    write_atomic(path, csv.escaped(table).to_csv(index=False, float_format="%.10g").encode())
 
 
 def _interval(figure: Mapping[str, Any], name: str = "estimate") -> str:

@@ -348,13 +348,13 @@ class Examples:
             photo = of_cases[row]
             if photo is None:
                 raise CaseError("view_missing", f"the case has no {name.removeprefix('image_')} photo")
-            pictures[name] = shrunk(photo.read(), self.side_px)
+            pictures[name] = resized(photo.read(), self.side_px)
         if "image" not in self.reads and self.masks is None and self.truth_masks is None:
             return pictures
         rgb = self.photos[row].read()
         size = rgb.shape[1], rgb.shape[0]
         if "image" in self.reads:
-            pictures["image"] = shrunk(rgb, self.side_px)
+            pictures["image"] = resized(rgb, self.side_px)
         if self.masks is not None:
             mask = self.masks[row]
             inside = shrunk_mask(mask.read(), self.side_px) >= _HALF if mask is not None else np.zeros(1, bool)
@@ -455,7 +455,7 @@ def as_input(batch: Mapping[str, torch.Tensor], device: str | torch.device) -> d
     return moved
 
 
-def shrunk(rgb: Bytes, side_px: int) -> Bytes:
+def resized(rgb: Bytes, side_px: int) -> Bytes:
     """A photo stretched to a square, uint8 (side, side, 3): large ones averaged over blocks first, then bilinear."""
     size = (side_px, side_px)
     return np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BILINEAR, reducing_gap=_REDUCING_GAP))

@@ -27,7 +27,7 @@ from PIL import Image
 from skinkit.audit import copies, leakage
 from skinkit.audit.copies import Key
 from skinkit.images.pixels import Array
-from skinkit.learning.examples import shrunk
+from skinkit.learning.examples import resized
 from skinkit.schemas import SYNTHETIC_COHORT
 from skinkit.workspace import Workspace
 
@@ -71,7 +71,7 @@ class Squares(copies.Photos):
     def read(self, cohort: str, pixels: str | None) -> Array | None:
         """uint8 (side, side, 3); None where the photo is not here or cannot be read."""
         rgb = super().read(cohort, pixels)
-        return rgb if rgb is None or rgb.shape[:2] == (self.side_px,) * 2 else shrunk(rgb, self.side_px)
+        return rgb if rgb is None or rgb.shape[:2] == (self.side_px,) * 2 else resized(rgb, self.side_px)
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ class AttributeColumn:
         return column
 
 
-def encoded(columns: Sequence[AttributeColumn], case: Mapping[str, Any]) -> npt.NDArray[np.float32]:
+def encoded_attributes(columns: Sequence[AttributeColumn], case: Mapping[str, Any]) -> npt.NDArray[np.float32]:
     """(1, columns) the input ``attributes`` of a case.
 
     Args:
@@ -396,7 +396,7 @@ class OnnxModel:
         """
         image = picture.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
         columns = self.contract.columns
-        return {IMAGE: image, **({ATTRIBUTES: encoded(columns, case)} if columns else {})}
+        return {IMAGE: image, **({ATTRIBUTES: encoded_attributes(columns, case)} if columns else {})}
 
     def answer(self, picture: npt.NDArray[np.uint8], case: Mapping[str, Any]) -> OnnxAnswer:
         """What it says of one case; arguments as of :meth:`feeds`.

@@ -19,7 +19,7 @@ import pandas as pd
 
 from skinkit.console import Console
 from skinkit.errors import CaseError, RefusedError
-from skinkit.learning.examples import Photo, photos_of, shrunk
+from skinkit.learning.examples import Photo, photos_of, resized
 from skinkit.learning.onnx_file import IMAGE, OnnxModel
 from skinkit.learning.precision import Arithmetic, native
 from skinkit.learning.scorer import Scorer
@@ -79,7 +79,7 @@ class PhotoSample:
 
 def _picture(photo: Photo, side_px: int) -> npt.NDArray[np.uint8] | None:
     try:
-        return shrunk(photo.read(), side_px)
+        return resized(photo.read(), side_px)
     except CaseError:
         return None
 

@@ -157,7 +157,7 @@ def measured(
         answer: to a batch.
         device: of network and batch.
     """
-    known, key = remembered(), f"{_device_name(device)}, {name}"
+    known, key = measured_ratios(), f"{_device_name(device)}, {name}"
     if key not in known:
         network.train()
         found = {"training": _ratio(_step(network, loss, device), device)}
@@ -177,7 +177,7 @@ def memory() -> Path | None:
     return folder.parent / "precision.json" if folder else None
 
 
-def remembered(device: str = "") -> dict[str, Mapping[str, float]]:
+def measured_ratios(device: str = "") -> dict[str, Mapping[str, float]]:
     """Device, torch and network -> ratios, all of them or those of this device by network."""
     file = memory()
     try:

@@ -323,7 +323,7 @@ class Hybrid(Network, nn.Module):
         return q
 
 
-def agreement(network: Hybrid, batch: Mapping[str, torch.Tensor]) -> float:
+def batch_norm_agreement(network: Hybrid, batch: Mapping[str, torch.Tensor]) -> float:
     """Mean cosine between f with the BatchNorm statistics of the weights and with those of this batch, -1 to 1.
 
     Training uses the second. Weights whose BatchNorm was folded into the convolutions fall to about 0.2 here and are

@@ -231,7 +231,7 @@ def run(config: Config, job: Job) -> Artifact:
     with job.build() as build:
         build.clear()
         if len(shared.pairs):
-            pairs = csv.harmless(shared.pairs[list(_OVERLAP)])
+            pairs = csv.escaped(shared.pairs[list(_OVERLAP)])
             write_atomic(build.partial / OVERLAP_FILE, pairs.to_csv(index=False).encode())
         if len(left_out):
             write_atomic(build.partial / LEFT_OUT_FILE, left_out.to_csv(index=False).encode())

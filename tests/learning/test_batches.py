@@ -21,7 +21,7 @@ from skinkit.images.drawn_masks import DrawnMask
 from skinkit.images.encode import png_bytes
 from skinkit.images.identity import pixel_sha256
 from skinkit.learning import forward
-from skinkit.learning.examples import Examples, LesionMask, Photo, as_input, in_order, shrunk, shrunk_mask
+from skinkit.learning.examples import Examples, LesionMask, Photo, as_input, in_order, resized, shrunk_mask
 
 QUIET = Console(quiet=True)
 
@@ -67,7 +67,7 @@ def test_a_batch_holds_what_is_read_and_nothing_else(tmp_path: Path) -> None:
 def test_pictures_shrink_without_aliasing_and_masks_keep_their_area() -> None:
     stripes = np.zeros((200, 300, 3), np.uint8)
     stripes[:, ::2] = 200
-    assert np.abs(shrunk(stripes, 16)[2:-2, 2:-2].astype(int) - 100).max() <= 8
+    assert np.abs(resized(stripes, 16)[2:-2, 2:-2].astype(int) - 100).max() <= 8
     disc = np.hypot(*np.mgrid[-100:100, -100:100]) < 60
     small = shrunk_mask(disc, 16)
     assert small.mean() / 255 == pytest.approx(disc.mean(), abs=0.005)
@@ -169,7 +169,7 @@ def test_a_picture_larger_than_its_square_is_read_whole(tmp_path: Path) -> None:
         decoded = np.asarray(image.convert("RGB"))
     examples = Examples(("image",), 8, [Photo(pixel_sha256(decoded), tmp_path / "a.jpg")])
     assert examples.unreadable([0]) == {}
-    assert np.array_equal(examples.batch([0])["image"][0].permute(1, 2, 0).numpy(), shrunk(decoded, 8))
+    assert np.array_equal(examples.batch([0])["image"][0].permute(1, 2, 0).numpy(), resized(decoded, 8))
 
 
 def test_a_file_that_is_as_ingested_needs_no_look_at_its_pixels(tmp_path: Path) -> None:

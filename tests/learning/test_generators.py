@@ -34,7 +34,7 @@ from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.images.decode import read_rgb
 from skinkit.images.identity import pixel_sha256
 from skinkit.learning import rows, trained
-from skinkit.learning.examples import shrunk
+from skinkit.learning.examples import resized
 from skinkit.learning.fold_classifier import SPREAD
 from skinkit.learning.schedule import groups_of
 from skinkit.learning.trained import NETWORK as NETWORK_FILE
@@ -494,7 +494,7 @@ def network_answers(workspace: Workspace, fold: int, photos: pd.DataFrame, what:
     classifier = trained.open_classifier(model(workspace, "fed"))
     network = classifier.network(classifier.chosen([fold])[0], "cpu")
     pixels = [read_rgb(workspace.root / "clinic" / f"{image}.png") for image in photos["image_id"]]
-    squares = np.stack([shrunk(photo, 16) for photo in pixels]).astype(np.float32) / 255
+    squares = np.stack([resized(photo, 16) for photo in pixels]).astype(np.float32) / 255
     with torch.no_grad():
         batch = {"image": torch.from_numpy(squares).permute(0, 3, 1, 2)}
         seen = network.encode(batch)

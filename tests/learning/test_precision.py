@@ -89,7 +89,7 @@ def test_training_and_answers_are_measured_apart_once_and_recorded(
     assert told(artifact) == {"training": "fp32", "answers": "bf16"}
     assert "0.70x" in said
     assert not (artifact.path / precision.BEGUN).exists()
-    ((name, ratios),) = precision.remembered("cpu").items()
+    ((name, ratios),) = precision.measured_ratios("cpu").items()
     assert ratios == {"training": 0.7, "answers": 1.9}
     assert name.startswith("UNet ")
     timed(monkeypatch, training=9.0, answers=0.1)  # would be another answer, if it were asked

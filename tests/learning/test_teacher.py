@@ -19,7 +19,7 @@ from written_artifacts import make, model
 from skinkit.artifacts.artifact import open_artifact
 from skinkit.artifacts.tables import read_table
 from skinkit.errors import ConfigError, InputError, RefusedError
-from skinkit.learning.examples import Photo, shrunk
+from skinkit.learning.examples import Photo, resized
 from skinkit.learning.trained import NETWORK
 from skinkit.learning.upstream import Upstream
 from skinkit.models.logistic import Regression
@@ -109,7 +109,7 @@ def test_what_a_teacher_makes_of_photos_is_what_it_encodes(workspace: Workspace)
     assert np.flatnonzero(~np.isnan(seen).any(axis=1)).tolist() == [1, 4]
     of_fold = teacher.classifier.network(teacher.classifier.folds[1], "cpu").eval()
     photo = np.asarray(
-        shrunk(Photo(fused["pixel_sha256"][4], roots[4] / fused["image_path"][4]).read(), of_fold.config.side_px)
+        resized(Photo(fused["pixel_sha256"][4], roots[4] / fused["image_path"][4]).read(), of_fold.config.side_px)
     )
     with torch.no_grad():
         encoded = of_fold.encode({"image": torch.from_numpy(photo.copy()).permute(2, 0, 1)[None].float() / 255})

@@ -245,7 +245,7 @@ def test_batch_norm_of_the_real_weights_fits_real_photos(real_data: Path) -> Non
     given = {"image": torch.from_numpy(np.stack(photos)).permute(0, 3, 1, 2) / 255, "mask": torch.ones(24, 224, 224)}
     net = network(side_px=224)
     assert "no statistics" in net.start(folded, "folded")
-    assert hybrid_resnet50.agreement(net, given) < 0.5
+    assert hybrid_resnet50.batch_norm_agreement(net, given) < 0.5
     whole = decode.unfold(dict(folded), load_file(real_data / "weights" / "resnet50_bn_pad.safetensors"))
     assert "statistics" not in net.start(whole, "whole")
-    assert hybrid_resnet50.agreement(net, given) > 0.9
+    assert hybrid_resnet50.batch_norm_agreement(net, given) > 0.9

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from skinkit.artifacts.artifact import open_artifact
 from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.images.decode import read_rgb
-from skinkit.learning.examples import shrunk
+from skinkit.learning.examples import resized
 from skinkit.learning.schedule import add_to_average
 from skinkit.learning.state import Progress
 from skinkit.learning.trained import NETWORK, open_generator
@@ -283,7 +283,7 @@ def test_taef2_draws_real_photos_again(real_data: Path) -> None:
     autoencoder = Autoencoder("taef2")
     autoencoder.start(Start(parts["encoder"], "taef2", None, parts=parts).state(), "taef2")
     photos = sorted((real_data / "isic" / "ham_test" / "images").glob("*.jpg"))[:16]
-    image = np.stack([shrunk(read_rgb(photo), 64) for photo in photos])
+    image = np.stack([resized(read_rgb(photo), 64) for photo in photos])
     image = torch.from_numpy(image).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
         again = autoencoder.decode(autoencoder.encode(image)).clamp(0, 1)
@@ -335,7 +335,7 @@ def test_a_fold_is_scaled_by_its_training_photos_and_carries_its_autoencoder(
     split = open_artifact(workspace.path(Ref("split", name="grouped"))).table()
     cases = open_artifact(workspace.path(Ref("cases", "clinic"))).table().set_index("case_id")
     learnt = split.loc[split["part"] == "train", "case_id"]
-    photos = np.stack([shrunk(read_rgb(workspace.root / "clinic" / cases.loc[c, "image_path"]), 32) for c in learnt])
+    photos = np.stack([resized(read_rgb(workspace.root / "clinic" / cases.loc[c, "image_path"]), 32) for c in learnt])
     with torch.no_grad():
         z = network.encode({"image": torch.from_numpy(photos).permute(0, 3, 1, 2).float() / 255}).double()
     assert network.mean.flatten().tolist() == pytest.approx(z.mean((0, 2, 3)).tolist(), abs=2e-3)
