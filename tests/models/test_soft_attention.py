@@ -306,5 +306,7 @@ def test_attention_over_the_crop_is_laid_back_to_its_place() -> None:
 
 def test_a_crop_cannot_see_more_than_is_read() -> None:
     with pytest.raises(ConfigError) as error:
-        SoftAttentionCrop.build(configured(SoftAttentionCrop, backbone="timm/test_resnet", side_px=64, seen_px=128), SIZES)
+        SoftAttentionCrop.build(
+            configured(SoftAttentionCrop, backbone="timm/test_resnet", side_px=64, seen_px=128), SIZES
+        )
     assert "seen_px = 128" in error.value.found
