@@ -164,7 +164,7 @@ def test_classes_of_other_colours_are_drawn_in_their_colours() -> None:
     image = (colours[labels][..., None, None] + 0.03 * torch.randn(8, 3, 1, 1)).expand(-1, -1, 32, 32).contiguous()
     network.measure([{"image": image}])
     optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3)
-    for _ in range(45):
+    for _ in range(60):
         optimiser.zero_grad()
         network.loss({"image": image, "class": labels}).backward()
         optimiser.step()
