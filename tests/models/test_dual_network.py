@@ -173,7 +173,7 @@ def test_its_size_is_that_of_the_docstring() -> None:
     encoder = Encoder.fit("isic", pd.DataFrame({"age_years": [40, 60]}), DualNetwork.MISSING)
     assert len(encoder.columns) == 11
     sizes = Sizes(tuple("ABCDEFG"), {"attributes": 11}, (1,) * 7, encoder.attributes, unknown=encoder.unknown)
-    network = DualNetwork.build(configured(DualNetwork, side_px=32), sizes)  # no weight belongs to the side
+    network = DualNetwork.build(configured(DualNetwork), sizes)
     assert round(sum(p.numel() for p in network.parameters()) / 1e6, 1) == 41.2
 
 
