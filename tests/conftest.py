@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # Test processes share the cores: threads that wait for each other would cost more than they give.
 for _library in ("OMP", "OPENBLAS", "MKL"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+# Whether bytes have reached the disk shows only after a power cut, which no test has; waiting for them costs each one.
+os.fsync = lambda fd: None
 
 NO_TORCH = """
 import sys
@@ -151,6 +153,16 @@ def registered(request: pytest.FixtureRequest) -> Iterator[None]:
     import third_party  # with numpy, which is loaded after the number of threads is set
 
     with third_party.models(*getattr(request.module, "TOYS", ())):
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def plain_figures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Figures are drawn, but neither laid out nor cropped, which takes half of their time; those of ``figures`` are."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.parent.name != "figures":
+            patch.setattr("matplotlib.layout_engine.ConstrainedLayoutEngine.execute", lambda self, figure: None)
+            patch.setattr("skinkit.figures.canvas.CROP", {})
         yield
 
 

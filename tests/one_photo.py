@@ -24,12 +24,10 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
+import two_photos
 from torch import nn
 
-from skinkit.errors import InputError
-from skinkit.models import Augment, Network, Phase, Sizes
-from skinkit.models.parts import recipe
-from skinkit.models.parts.losses import cross_entropy_of_known
+from skinkit.models import Augment, Sizes
 from skinkit.models.parts.recipe import Augmented, ClassifierRecipe
 
 
@@ -42,16 +40,14 @@ class Config:
     augment: Augmented = Augment()
 
 
-class OnePhoto(Network, nn.Module):
+class OnePhoto(two_photos.TwoPhotos):
     """Eqs. 1 and 2; its mean over passes of a fixed dropout gives a variance."""
 
-    TASK = "classify"
     READS = ("image", "attributes")
     CONFIG = Config
-    TASKS = True
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
-        super().__init__()
+        nn.Module.__init__(self)  # none of the branches of two photos
         self.config = config
         self.last = nn.Sequential(nn.Conv2d(3, 12, 5, stride=2), nn.ReLU(), nn.Conv2d(12, 24, 5, stride=2), nn.ReLU())
         columns = sizes.columns.get("attributes", 0)
@@ -59,32 +55,15 @@ class OnePhoto(Network, nn.Module):
         self.tasks = nn.ModuleDict({name: nn.Linear(24 + columns, len(c)) for name, c in sizes.tasks.items()})
         self.register_buffer("reference_embedding", torch.zeros(24))
 
-    @classmethod
-    def default_weights(cls, config: Config) -> str:
-        return "resnet18"
-
-    def start(self, state: Mapping[str, torch.Tensor], source: str) -> str:
-        raise InputError(f"{source} holds weights", "none: this network starts from random numbers", "--weights none")
-
-    def phases(self) -> tuple[Phase, ...]:
-        return (recipe.phase("all", self.config),)
+    def blocks(self) -> Mapping[str, nn.Module]:
+        return {"image": self.last}
 
     def encode(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         return self.last(batch["image"]).mean((2, 3))
 
     def head(self, seen: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        joined = torch.cat([seen, batch["attributes"]], 1)
-        logits = {"diagnosis": self.output(joined), **{name: layer(joined) for name, layer in self.tasks.items()}}
+        logits = super().head(seen, batch)
         return logits if self.training else {**logits, "variance": seen.var(1)}
-
-    def forward(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return self.head(self.encode(batch), batch)
-
-    def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        answers = self(batch)
-        losses = [recipe.cross_entropy(self.config, answers["diagnosis"].float(), batch["class"])]
-        losses += [cross_entropy_of_known(answers[name].float(), batch[f"class__{name}"]) for name in self.tasks]
-        return torch.stack(losses).mean()
 
 
 MODEL = OnePhoto

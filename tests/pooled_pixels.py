@@ -26,10 +26,9 @@ import masked_pixels
 import torch
 from torch import nn
 
-from skinkit.models import Augment, Network, Phase, Sizes
+from skinkit.models import Augment, Sizes
 from skinkit.models.parts import recipe
 from skinkit.models.parts.recipe import Augmented, ClassifierRecipe
-from skinkit.models.parts.weights import load_into
 
 
 @dataclass(frozen=True)
@@ -41,15 +40,14 @@ class Config:
     augment: Augmented = Augment()
 
 
-class PooledPixels(Network, nn.Module):
-    """Eq. 1."""
+class PooledPixels(masked_pixels.MaskedPixels):
+    """Eq. 1; it starts from the backbone of either pretraining."""
 
     TASK = "classify"
-    READS = ("image",)
     CONFIG = Config
 
     def __init__(self, config: Config, sizes: Sizes) -> None:
-        super().__init__()
+        nn.Module.__init__(self)  # nothing that fills in
         self.config = config
         self.backbone = masked_pixels.backbone()
         self.output = nn.Linear(8, len(sizes.answers))
@@ -62,13 +60,6 @@ class PooledPixels(Network, nn.Module):
     @property
     def last(self) -> nn.Module:
         return self.backbone
-
-    def start(self, state: Mapping[str, torch.Tensor], source: str) -> str:
-        load_into(self.backbone, state, source)
-        return f"the backbone of {source}"
-
-    def phases(self) -> tuple[Phase, ...]:
-        return (recipe.phase("all", self.config),)
 
     def encode(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         return self.backbone(batch["image"]).mean((2, 3))

@@ -57,6 +57,8 @@ _STYLE: Any = {
     "lines.linewidth": 1.6,
     "lines.solid_capstyle": "round",
 }
+CROP: Mapping[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.12}
+"""Of files: to what is drawn, with a margin in inches."""
 MOST_CASES = 600
 
 
@@ -80,7 +82,7 @@ def canvas(width_in: float, height_in: float) -> Iterator[Any]:
 def svg(figure: Any) -> str:
     """A figure as SVG text that names the fonts of every platform and bears no date."""
     stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight", pad_inches=0.12)
+    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None}, **CROP)
     return re.sub(r"'DejaVu Sans'(, [^;\"]*)?(?=[;\"])", _FONTS, stream.getvalue())
 
 
@@ -93,7 +95,7 @@ def write(figure: Any, folder: Path, stem: str) -> dict[str, str]:
     from skinkit.artifacts.files import write_atomic
 
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=200, metadata={"Software": None}, bbox_inches="tight", pad_inches=0.12)
+    figure.savefig(stream, format="png", dpi=200, metadata={"Software": None}, **CROP)
     files = {"svg": svg(figure).encode(), "png": stream.getvalue()}
     for kind, data in files.items():
         write_atomic(folder / f"{stem}.{kind}", data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from skinkit.stats.metrics import ALL, MALIGNANT, roc_curve
 from skinkit.studies import Study, load_study, studies
 from skinkit.studies.study import OF_TASKS
 from skinkit.taxonomy import class_set
-from skinkit.workspace import Ref, Workspace
+from skinkit.workspace import Ref, Workspace, load_workspace
 
 pytestmark = pytest.mark.usefixtures("narrow_hybrid")
 SKILLS = {"poor": 0.3, "better": 2.6, "good": 2.6}
@@ -427,12 +428,10 @@ def test_a_table_of_one_arm_has_no_pairs() -> None:
 
 
 @pytest.fixture(scope="module")
-def seeded(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def seeded(ablated: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """The same ablation with one seed, and then with three of the arm that adds something."""
-    workspace = small_cohort.make(tmp_path_factory.mktemp("seeds") / "w", folds=1, patients=45)
-    arms = ("--arms", "metadata,image-metadata")
-    assert ablate(workspace, *arms) == 0
-    assert ablate(workspace, *arms, "--seeds", "0,1,4", "--one-seed", "metadata") == 0
+    workspace = load_workspace(shutil.copytree(ablated.root, tmp_path_factory.mktemp("seeds") / "w"))
+    assert ablate(workspace, "--arms", "metadata,image-metadata", "--seeds", "0,1,4", "--one-seed", "metadata") == 0
     return workspace
 
 

@@ -108,7 +108,7 @@ def test_baselines() -> None:
 @pytest.mark.parametrize("model", [DermaCalibra, Hybrid])
 def test_they_add_up_for_the_networks_in_use(model: Any) -> None:
     torch.manual_seed(0)
-    small = {"backbone": "resnet18"} if model is DermaCalibra else {}
+    small = {"backbone": "timm/test_resnet"} if model is DermaCalibra else {}
     sizes = Sizes(("A", "B", "C"), {"attributes": 4, "radiomics": 0}, (1, 1, 1))
     network = model.build(model.CONFIG(side_px=32, **small), sizes).eval()
     given = case(32)

@@ -21,7 +21,10 @@ from skinkit.models.parts.backbone import Backbone
 from skinkit.models.parts.objectives import SupervisedContrastive
 from skinkit.models.parts.protocol import Network, Sizes
 
-KEPT = {"backbone": "resnet18", "side_px": 32, "frozen_stages": 3, "frozen_statistics": True, "batch": 8, "clip": 1.0}
+KEPT = {
+    "backbone": "timm/test_resnet", "side_px": 32, "frozen_stages": 3, "frozen_statistics": True, "batch": 8,
+    "clip": 1.0,
+}  # fmt: skip
 SIZES = Sizes(("A", "B"), {"attributes": 2}, (8, 8), ("age_years", "itch"), unknown=(0.0, -1.0))
 
 

@@ -153,7 +153,7 @@ def test_adjusted_logits_answer_as_if_classes_were_equally_frequent() -> None:
     """Menon et al. 2021: the loss of f is the cross-entropy of f + tau log pi."""
     sizes = Sizes(("A", "B"), {"attributes": 2}, (30, 10), ("age_years", "sex"), (0.0, 0.0))
     torch.manual_seed(0)
-    config = configured(concat.Concat, backbone="resnet18", side_px=32, logit_adjustment=1.0)
+    config = configured(concat.Concat, backbone="timm/test_resnet", side_px=32, logit_adjustment=1.0)
     network = concat.Concat.build(config, sizes).eval()
     given = {"image": torch.rand(4, 3, 32, 32), "attributes": torch.rand(4, 2), "class": torch.tensor([0, 0, 1, 0])}
     logits = network(given)["diagnosis"].detach()
@@ -164,7 +164,7 @@ def test_adjusted_logits_answer_as_if_classes_were_equally_frequent() -> None:
 def test_adjusted_logits_never_answer_a_class_without_a_case() -> None:
     sizes = Sizes(("A", "B", "none"), {}, (60_000, 20_000, 0))
     torch.manual_seed(0)
-    config = configured(concat.Concat, backbone="resnet18", side_px=32, logit_adjustment=1.0)
+    config = configured(concat.Concat, backbone="timm/test_resnet", side_px=32, logit_adjustment=1.0)
     network = concat.Concat.build(config, sizes).eval()
     with torch.no_grad():
         network.output[1].bias.copy_(torch.tensor([0.0, 0.0, 3.0]))

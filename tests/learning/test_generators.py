@@ -724,32 +724,45 @@ def test_images_count_in_the_prior_as_much_as_in_the_loss(fed: Workspace) -> Non
             assert light["effective_class_prior"][code] == pytest.approx(expected)
 
 
+TINY = ("backbone=timm/vit_patch8_16x4x2", "side_px=32", "decoder_width=16", "decoder_depth=1", "decoder_heads=2")
+SHORT = ("recipe.epochs=1", "recipe.batch=8")
+
+
+@pytest.fixture(scope="module")
+def pretraining(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a split over all photos, images of its folds, and a masked autoencoder of photos alone."""
+    workspace = load_workspace(shutil.copytree(finished, tmp_path_factory.mktemp("pretraining") / "w"))
+    make(workspace, "split", over="all")
+    make(workspace, "train", model="class_colours", name="every", split="all")
+    make(workspace, "synthesise", model="every", per_class=4)
+    make(workspace, "train", model="mae", name="photos", settings=(*TINY, *SHORT))
+    return workspace.root
+
+
+@pytest.fixture
+def of_every_photo(pretraining: Path, tmp_path: Path) -> Workspace:
+    return load_workspace(shutil.copytree(pretraining, tmp_path / "w"))
+
+
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_a_masked_autoencoder_learns_from_photos_images_or_both(fed: Workspace, share: float) -> None:
-    make(fed, "split", over="all")
-    make(fed, "train", model="class_colours", name="every", split="all")
-    make(fed, "synthesise", model="every", per_class=4)
-    tiny = ["backbone=timm/vit_patch8_16x4x2", "side_px=32", "decoder_width=16", "decoder_depth=1", "decoder_heads=2"]
-    settings = (*tiny, "recipe.epochs=1", "recipe.batch=8", f"recipe.synthetic_share={share}")
-    trained = make(fed, "train", model="mae", name="filled", synthetic="every", settings=settings)
+def test_a_masked_autoencoder_learns_from_photos_images_or_both(of_every_photo: Workspace, share: float) -> None:
+    settings = (*TINY, *SHORT, f"recipe.synthetic_share={share}")
+    trained = make(of_every_photo, "train", model="mae", name="filled", synthetic="every", settings=settings)
     assert [fold["n_synthetic"] for fold in trained.json("model.json")["folds"]] == [12, 12]
-    alone = make(fed, "train", model="mae", name="photos", settings=(*tiny, "recipe.epochs=1", "recipe.batch=8"))
+    alone = model(of_every_photo, "photos")
     one, other = (load_torch(each.path / "fold_0" / NETWORK_FILE) for each in (trained, alone))
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_pretraining_learns_from_them_too(fed: Workspace) -> None:
-    make(fed, "split", over="all")
-    make(fed, "train", model="class_colours", name="every", split="all")
-    make(fed, "synthesise", model="every", per_class=4)
-    make(fed, "train", model="masked_pixels", name="ssl", synthetic="every")
+def test_a_pretraining_learns_from_them_too(of_every_photo: Workspace) -> None:
+    make(of_every_photo, "train", model="masked_pixels", name="ssl", synthetic="every")
     with pytest.raises(RefusedError) as error:
-        make(fed, "train", model="masked_pixels", name="other", synthetic="colours")
+        make(of_every_photo, "train", model="masked_pixels", name="other", synthetic="colours")
     assert "another split (grouped" in error.value.found or "share" in error.value.found
-    about = model(fed, "ssl").json("model.json")
+    about = model(of_every_photo, "ssl").json("model.json")
     assert [fold["n_synthetic"] for fold in about["folds"]] == [12, 12]
-    make(fed, "train", model="pooled_pixels", name="started", weights="model:ssl")
-    rows = read_table(model(fed, "started").path / "trained_on.parquet")
+    make(of_every_photo, "train", model="pooled_pixels", name="started", weights="model:ssl")
+    rows = read_table(model(of_every_photo, "started").path / "trained_on.parquet")
     assert set(rows.loc[rows["cohort"] == "synthetic:every", "part"]) == {"pretrain"}
 
 

@@ -28,12 +28,12 @@ def second(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of another small network, whose numbers are random."""
     torch.manual_seed(0)
     file = tmp_path_factory.mktemp("weights") / "second.safetensors"
-    save_file(Backbone("resnet18", 128, closing=False).net.state_dict(), file)
+    save_file(Backbone("timm/test_resnet", 128, closing=False).net.state_dict(), file)
     return file
 
 
 def reported(workspace: Workspace, second: Path | None, **options: Any) -> tuple[Any, dict[str, Any], str]:
-    weights = {"report_backbone": "resnet18", "report_weights": str(second)} if second else {}
+    weights = {"report_backbone": "timm/test_resnet", "report_weights": str(second)} if second else {}
     given = {"model": "copies", "per_class": 3, "report": True, **weights, **options}
     (made,), said = run_stage(workspace, "synthesise", **given)
     body = json.loads((workspace.root / "fidelity" / made.path.name / "fidelity.json").read_text())
@@ -71,7 +71,7 @@ def test_the_report_measures_the_images_and_leaves_the_artifact_as_it_is(workspa
 def test_copies_that_are_kept_are_beyond_the_limit_of_the_second_network(workspace: Workspace, second: Path) -> None:
     made, body, said = reported(workspace, second, keep_copies=True)
     copies = body["copies"]
-    assert body["network"] == {**body["network"], "backbone": "resnet18", "second": True}
+    assert body["network"] == {**body["network"], "backbone": "timm/test_resnet", "second": True}
     assert made.info["copies"] > 0
     assert copies["after"] == copies["before"] >= 1 / 18
     assert copies["within_limit"] is False

@@ -86,7 +86,7 @@ def test_it_learns_what_its_teacher_makes_of_the_photo_too(workspace: Workspace)
     assert any(not torch.equal(answers[name], features[name]) for name in answers)
     settings = model(workspace, "features").json("model.json")["objective"]["settings"]
     assert settings == {"temperature": 4.0, "share": 0.5, "features": 0.5}
-    small = ("backbone=resnet18", "side_px=32", "recipe.epochs=1", "recipe.batch=8", "objective.features=0.5")
+    small = ("backbone=timm/test_resnet", "side_px=32", "recipe.epochs=1", "recipe.batch=8", "objective.features=0.5")
     wider = {"model": "concat", "teacher": "seeing", "weights": "none", "attributes": "none"}
     make(workspace, "train", name="wider", **wider, settings=small)
     assert not [name for name in network(workspace, "wider") if "projection" in name]

@@ -38,6 +38,20 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def allowed(chain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with trees of one leaf, which a reason lets through, and their answers about the ward."""
+    workspace = load_workspace(shutil.copytree(chain, tmp_path_factory.mktemp("allowed") / "w"))
+    written.make(workspace, "train", **ONE_LEAF, allow_untrained=REASON)
+    written.make(workspace, "predict", cohorts=["ward"])
+    return workspace.root
+
+
+@pytest.fixture
+def answered(allowed: Path, tmp_path: Path) -> Workspace:
+    return load_workspace(shutil.copytree(allowed, tmp_path / "w"))
+
+
 def refused(workspace: Workspace, **given: Any) -> RefusedError:
     with pytest.raises(RefusedError) as caught:
         written.run_stage(workspace, "train", **given)
@@ -82,9 +96,8 @@ def test_trees_of_one_leaf_are_refused_and_kept_with_a_reason(workspace: Workspa
     assert set(table["level"]) >= {LESION}
 
 
-def test_a_reason_that_was_given_is_not_remembered_for_the_next_training(workspace: Workspace) -> None:
-    written.make(workspace, "train", **ONE_LEAF, allow_untrained=REASON)
-    assert "has learnt nothing" in refused(workspace, **ONE_LEAF, seed=1, replace=True).found
+def test_a_reason_that_was_given_is_not_remembered_for_the_next_training(answered: Workspace) -> None:
+    assert "has learnt nothing" in refused(answered, **ONE_LEAF, seed=1, replace=True).found
 
 
 @pytest.mark.parametrize(("lang", "line", "never"), [
@@ -92,11 +105,9 @@ def test_a_reason_that_was_given_is_not_remembered_for_the_next_training(workspa
     ("zh-CN", "模型没有学到任何东西", ("最可能的诊断", "两个候选诊断", "支持或反对")),
 ])  # fmt: skip
 def test_it_is_the_first_line_of_report_and_cards_which_lean_to_nothing(
-    workspace: Workspace, lang: str, line: str, never: tuple[str, ...]
+    answered: Workspace, lang: str, line: str, never: tuple[str, ...]
 ) -> None:
-    written.make(workspace, "train", **ONE_LEAF, allow_untrained=REASON)
-    written.make(workspace, "predict", cohorts=["ward"])
-    clinic = written.make(workspace, "report", audience="clinic", lang=lang)
+    clinic = written.make(answered, "report", audience="clinic", lang=lang)
     page = (clinic.path / "index.html").read_text(encoding="utf-8")
     cards = re.findall(r'<article class="card.*?</article>', page, flags=re.DOTALL)
     assert len(cards) == 4
@@ -108,7 +119,7 @@ def test_it_is_the_first_line_of_report_and_cards_which_lean_to_nothing(
     head = re.sub(r"<[^>]+>", "", page[page.index('<section class="worklist-head"') :]).strip()
     assert line in head.splitlines()[0]
 
-    research = written.make(workspace, "report", lang=lang)
+    research = written.make(answered, "report", lang=lang)
     page = (research.path / "index.html").read_text(encoding="utf-8")
     answers = re.sub(r"<[^>]+>", "", page[page.index('<section class="answers"') :]).strip()
     assert line in answers.splitlines()[0]

@@ -32,13 +32,15 @@ from skinkit.workspace import Ref  # noqa: E402
 
 PAD6 = ("ACK", "BCC", "MEL", "NEV", "SCC", "SEK")
 COLUMNS = 5
+LAST = 96
+"""Width of the last maps of timm's small ResNet for tests."""
 SIZES = Sizes(PAD6, {"attributes": COLUMNS}, (5,) * 6, ("age_years", "smoke", "smoke", "itch", "itch"), (-0.5,) * 5)
 
 
 def network(sizes: Sizes = SIZES, model: Any = DermaCalibra, *, awake: bool = True, **settings: Any) -> Any:
     """A small one; ``awake`` gives random numbers to what starts at zero."""
     torch.manual_seed(0)
-    net = model.build(configured(model, **{"backbone": "resnet18", "side_px": 64, **settings}), sizes)
+    net = model.build(configured(model, **{"backbone": "timm/test_resnet", "side_px": 64, **settings}), sizes)
     if awake:
         for name, parameter in net.named_parameters():
             if not name.startswith("backbone.") and not parameter.detach().any():
@@ -62,11 +64,12 @@ def net() -> Any:
 
 def test_the_numbers_of_parameters() -> None:
     wide = Sizes(PAD6, {"attributes": 81}, (5,) * 6)
-    paper = network(wide, backbone="resnet50", side_px=32)
+    large: dict[str, Any] = {"awake": False, "backbone": "resnet50", "side_px": 32}
+    with torch.device("meta"):  # nothing is computed
+        paper, released = network(wide, **large), network(wide, Released, **large)
     amcr = (paper.metadata, paper.norm, paper.squeeze, paper.excite)
     assert sum(p.numel() for part in amcr for p in part.parameters()) == 302_144
     assert round(sum(p.numel() for p in paper.parameters()) / 1e6, 2) == 25.99
-    released = network(wide, Released, backbone="resnet50", side_px=32)
     scale = (released.squeeze_excite, released.gate, released.divisor)
     assert sum(p.numel() for part in scale for p in part.parameters()) == 801_024
     assert round(sum(p.numel() for p in released.parameters()) / 1e6, 1) == 72.1
@@ -180,9 +183,9 @@ def test_the_loss_changes_with_the_uncertainty() -> None:
 
 def test_the_cross_attention_reads_photo_and_metadata(net: Any) -> None:
     torch.manual_seed(0)
-    x = torch.randn(2, 4, 512, requires_grad=True)
+    x = torch.randn(2, 4, LAST, requires_grad=True)
     e = torch.randn(1, 2, 256, requires_grad=True)
-    scale, shift = torch.ones(1, 2, 512), torch.zeros(1, 2, 512)
+    scale, shift = torch.ones(1, 2, LAST), torch.zeros(1, 2, LAST)
     net.attention(x, scale, shift, e).square().sum().backward()
     assert float(x.grad.abs().sum()) > 1e-3
     assert float(e.grad.abs().sum()) > 1e-3
@@ -196,11 +199,11 @@ def test_the_cross_attention_reads_photo_and_metadata(net: Any) -> None:
 
 def test_the_released_cross_attention_does_not_read_the_photo() -> None:
     net = network(model=Released).eval()
-    e = torch.randn(2, 512)
+    e = torch.randn(2, LAST)
     with torch.no_grad():
-        one, other = net.crossed(torch.randn(2, 512), e), net.crossed(torch.randn(2, 512), e)
+        one, other = net.crossed(torch.randn(2, LAST), e), net.crossed(torch.randn(2, LAST), e)
         torch.testing.assert_close(one, other)
-        assert (one - net.crossed(torch.randn(2, 512), e + 1)).abs().max() > 1e-3
+        assert (one - net.crossed(torch.randn(2, LAST), e + 1)).abs().max() > 1e-3
         assert set(net.answer(batch())) == {"diagnosis"}
 
 
@@ -218,7 +221,7 @@ def test_parts_can_be_left_out() -> None:
     assert "attention" not in dict(network(fusion=False).named_children())
     plain = network(Sizes(PAD6, {"attributes": 0}, (1,) * 6), amcr=False, fusion=False)
     assert {name.partition(".")[0] for name, _ in plain.named_parameters()} == {"backbone", "output"}
-    assert network(multi_scale=True).output.in_features == 128 + 256 + 512
+    assert network(multi_scale=True).output.in_features == 48 + 192 + LAST
 
 
 @pytest.mark.parametrize(
@@ -354,7 +357,7 @@ def test_it_is_trained_told_apart_and_used_through_the_stages(tmp_path: Path) ->
     """Uncertainties come into the predictions of photos and of lesions; other models leave them empty."""
     workspace = small_cohort.make(tmp_path / "w", folds=1, patients=12)
     settings = (
-        "backbone=shufflenet_v2_x0_5",
+        "backbone=timm/test_resnet",
         "side_px=32",
         "recipe.epochs=1",
         "recipe.batch=8",

@@ -37,7 +37,7 @@ SIZES = Sizes(
 
 def built(**settings: Any) -> DualNetwork:
     torch.manual_seed(0)
-    small = {"backbone": "resnet18", "side_px": 64, "width": 32, "heads": 4, "token_width": 16}
+    small = {"backbone": "timm/test_resnet", "side_px": 64, "width": 32, "heads": 4, "token_width": 16}
     return DualNetwork.build(configured(DualNetwork, **{**small, **settings}), SIZES).eval()
 
 
@@ -145,8 +145,8 @@ def test_both_networks_learn_at_the_rate_of_backbones_and_start_from_the_same_we
     (phase,) = network.phases()
     assert phase.rates == {"backbone.": 1e-4, "lesion_backbone.": 1e-4}
     state = {name: value + 1 for name, value in built().backbone.net.state_dict().items()}
-    assert network.start(state, "w.pth").startswith("resnet18 of w.pth")
-    assert torch.equal(network.backbone.net.conv1.weight, network.lesion_backbone.net.conv1.weight)
+    assert network.start(state, "w.pth").startswith("timm/test_resnet of w.pth")
+    assert torch.equal(network.backbone.net.conv1[0].weight, network.lesion_backbone.net.conv1[0].weight)
     network.enter("all")
     assert not any(p.requires_grad for b in network.backbones for p in b.net.layer1.parameters())
     assert all(p.requires_grad for b in network.backbones for p in b.net.layer2.parameters())
@@ -201,7 +201,7 @@ def test_it_learns_what_only_the_lesion_shows() -> None:
 def test_jointly_it_learns_to_outline_what_the_lesion_network_is_shown() -> None:
     """The mask of the batch is its teacher alone: in use, another mask changes nothing."""
     torch.manual_seed(0)
-    network = built(joint=True, metadata="none", backbone="resnet18").train()
+    network = built(joint=True, metadata="none").train()
     centres = torch.tensor([[20, 20], [40, 24], [28, 44], [44, 44]])
     rows, columns = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
     masks = torch.stack([((rows - r) ** 2 + (columns - c) ** 2 < 12**2).float() for r, c in centres])
@@ -262,8 +262,8 @@ def test_jointly_an_outline_of_nothing_or_everything_shows_the_whole_photo(bias:
 
 
 def test_a_prediction_says_that_its_joint_outline_failed_whatever_the_workspace_drew(tmp_path: Path) -> None:
-    workspace = small_cohort.make(tmp_path / "ws", patients=12)
-    small = ("backbone=resnet18", "side_px=32", "width=32", "heads=4", "token_width=16", "recipe.epochs=1")
+    workspace = small_cohort.make(tmp_path / "ws", folds=1, patients=12)
+    small = ("backbone=timm/test_resnet", "side_px=32", "width=32", "heads=4", "token_width=16", "recipe.epochs=1")
     reasons = {}
     with third_party.models("no_outline"):
         for name, more in (("joint", ("joint=true", "mask_share=0")), ("apart", ())):
@@ -287,7 +287,7 @@ def test_jointly_needs_both_networks_and_maps_that_halve() -> None:
     with pytest.raises(ConfigError, match="streams = photo"):
         built(joint=True, streams="photo")
     with pytest.raises(ConfigError, match="vit"):
-        built(joint=True, backbone="timm/vit_tiny_patch16_224", side_px=224)
+        built(joint=True, backbone="timm/vit_patch8_32x4x2")
 
 
 @pytest.mark.parametrize("settings", [{"heads": 5}, {"token_width": 18}, {"dilation": 1.0}])

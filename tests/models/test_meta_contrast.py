@@ -20,7 +20,7 @@ from skinkit.models.parts.objectives import contrastive_loss, domain_contrastive
 from skinkit.models.parts.protocol import META_DOMAIN, META_DOMAINS, Augment, Sizes
 from skinkit.workspace import Ref, Workspace
 
-SMALL: dict[str, Any] = {"backbone": "resnet18", "side_px": 64}
+SMALL: dict[str, Any] = {"backbone": "timm/test_resnet", "side_px": 64}
 
 
 def by_hand(z: np.ndarray, cases: list[int], classes: list[int], domains: list[int], t: float) -> float:
@@ -111,7 +111,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 
 def test_a_classifier_starts_from_it(workspace: Workspace, tmp_path: Path) -> None:
-    small = ("backbone=shufflenet_v2_x0_5", "side_px=64", "recipe.epochs=1", "recipe.batch=8")
+    small = ("backbone=timm/test_resnet", "side_px=64", "recipe.epochs=1", "recipe.batch=8")
     written.run_stage(workspace, "train", name="contrast", model="meta_contrast", weights="none", settings=small)
     about = open_artifact(workspace.path(Ref("models", name="contrast"))).json("model.json")
     assert about["classes"]["name"] == "pad6"

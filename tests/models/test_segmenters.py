@@ -527,7 +527,7 @@ def test_the_paper_s_deep_unet_has_the_shapes_of_its_docstring() -> None:
 
 
 def test_deep_unet_learns_to_draw() -> None:
-    network = deep(frozen_stages=0).train()
+    network = deep(encoder="tu-test_resnet", frozen_stages=0).train()
     batch, optimiser = batch_of(8, 64), torch.optim.AdamW(network.parameters(), 3e-3)
     for _ in range(30):
         optimiser.zero_grad()

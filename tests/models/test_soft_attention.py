@@ -27,7 +27,7 @@ SIZES = Sizes(
 
 def built(**settings: Any) -> SoftAttentionNetwork:
     torch.manual_seed(0)
-    config = configured(SoftAttentionNetwork, **{"backbone": "resnet18", "side_px": 64, **settings})
+    config = configured(SoftAttentionNetwork, **{"backbone": "timm/test_resnet", "side_px": 64, **settings})
     return SoftAttentionNetwork.build(config, SIZES).eval()
 
 
@@ -231,7 +231,7 @@ def test_further_tasks_are_adjusted_where_that_is_asked_for() -> None:
     given, losses, priors = batch(), [], []
     for tau in (0.0, 1.0):
         torch.manual_seed(0)
-        config = configured(SoftAttentionNetwork, backbone="resnet18", side_px=64, task_adjustment=tau)
+        config = configured(SoftAttentionNetwork, backbone="timm/test_resnet", side_px=64, task_adjustment=tau)
         network = SoftAttentionNetwork.build(config, sizes).eval()
         for of in network.outputs.values():
             for layer in of.values():
@@ -263,7 +263,7 @@ def test_the_crop_is_the_square_around_the_outline() -> None:
 
 def test_the_crop_sees_the_lesion_in_more_pixels_than_the_whole_photo() -> None:
     torch.manual_seed(0)
-    settings = {"backbone": "resnet18", "side_px": 128, "seen_px": 64}
+    settings = {"backbone": "timm/test_resnet", "side_px": 128, "seen_px": 64}
     config = configured(SoftAttentionCrop, **settings)
     network = SoftAttentionCrop.build(config, SIZES).eval()
     given = batch()
@@ -289,7 +289,7 @@ def test_attention_over_the_crop_is_laid_back_to_its_place() -> None:
     expected = torch.zeros(40, 40)
     expected[10:30, 20:40] = 1
     torch.testing.assert_close(whole[0], expected)
-    config = configured(SoftAttentionCrop, backbone="resnet18", side_px=96, seen_px=64)
+    config = configured(SoftAttentionCrop, backbone="timm/test_resnet", side_px=96, seen_px=64)
     network = SoftAttentionCrop.build(config, SIZES).eval()
     mask = torch.zeros(4, 96, 96)
     mask[:, 60:80, 60:80] = 1
@@ -297,7 +297,7 @@ def test_attention_over_the_crop_is_laid_back_to_its_place() -> None:
     assert seen.shape == (4, 96, 96)
     torch.testing.assert_close(seen, torch.ones_like(seen), atol=0.6, rtol=0)  # untrained, it attends to nothing
     alone = SoftAttentionCrop.build(
-        configured(SoftAttentionCrop, backbone="resnet18", side_px=96, seen_px=64, fusion="crop"), SIZES
+        configured(SoftAttentionCrop, backbone="timm/test_resnet", side_px=96, seen_px=64, fusion="crop"), SIZES
     )
     (seen,) = alone.eval().attention_maps({**batch(), "image": torch.rand(4, 3, 96, 96), "mask": mask}).values()
     assert float(seen[:, :50, :50].abs().max()) == 0
@@ -306,5 +306,7 @@ def test_attention_over_the_crop_is_laid_back_to_its_place() -> None:
 
 def test_a_crop_cannot_see_more_than_is_read() -> None:
     with pytest.raises(ConfigError) as error:
-        SoftAttentionCrop.build(configured(SoftAttentionCrop, backbone="resnet18", side_px=64, seen_px=128), SIZES)
+        SoftAttentionCrop.build(
+            configured(SoftAttentionCrop, backbone="timm/test_resnet", side_px=64, seen_px=128), SIZES
+        )
     assert "seen_px = 128" in error.value.found
