@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,7 +49,6 @@ from skinkit.workspace import Ref, Workspace, load_workspace
 def test_the_toys_keep_the_contract() -> None:
     contract.check_model(class_colours.ClassColours)
     contract.check_model(class_decoder.ClassDecoder)
-
 
 
 ONE, NETWORK = class_colours.ClassColours, class_decoder.ClassDecoder

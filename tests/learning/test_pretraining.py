@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +38,6 @@ TOYS = ("masked_pixels", "pooled_pixels")
 def test_the_toys_keep_the_contract() -> None:
     contract.check_model(masked_pixels.MaskedPixels)
     contract.check_model(pooled_pixels.PooledPixels)
-
 
 
 def _reading_the_class(self: Any, batch: Any) -> Any:
