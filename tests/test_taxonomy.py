@@ -56,7 +56,7 @@ def test_a_class_set_file_defines_tasks(tmp_path: Path) -> None:
 
 
 def test_the_class_set_file_of_the_documentation_is_read_and_listed(tmp_path: Path) -> None:
-    page = (Path(__file__).parent.parent / "docs" / "models.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parent.parent / "docs" / "classes-and-tasks.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```toml\n(malignant.*?)```", page, flags=re.DOTALL)
     workspace = written.make_workspace(tmp_path, {"clinic": "development"}, classes="mine.toml")
     (tmp_path / "mine.toml").write_text(block, encoding="utf-8")

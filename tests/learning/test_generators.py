@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,13 +49,6 @@ from skinkit.workspace import Ref, Workspace, load_workspace
 def test_the_toys_keep_the_contract() -> None:
     contract.check_model(class_colours.ClassColours)
     contract.check_model(class_decoder.ClassDecoder)
-
-
-def test_the_generators_of_the_documentation_are_those_that_are_tested() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "adding-a-model.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    assert Path(class_colours.__file__).read_text(encoding="utf-8") in blocks
-    assert sum(block in Path(class_decoder.__file__).read_text(encoding="utf-8") for block in blocks) == 1
 
 
 ONE, NETWORK = class_colours.ClassColours, class_decoder.ClassDecoder

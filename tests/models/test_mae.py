@@ -193,7 +193,7 @@ def test_documentation_counts_the_parameters_of_each_preset(name: str) -> None:
     assert sum(p.numel() for p in classifier.backbone.parameters()) == int(encoder.replace(",", ""))
     (row,) = re.findall(rf"^    {name} .*$", text_of(VisionTransformer), flags=re.MULTILINE)
     assert row.split()[-1] == encoder
-    page = (DOCS / "training-networks.md").read_text(encoding="utf-8")
+    page = (DOCS / "pretraining.md").read_text(encoding="utf-8")
     (row,) = re.findall(rf"^\| `{name}` \|.*$", page, flags=re.MULTILINE)
     assert encoder in row
     assert whole in row

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import alike_pixels
@@ -256,9 +254,3 @@ def test_the_contract_looks_at_the_objective(replaced: dict[str, Any], sentence:
     broken = type("Broken", (alike_pixels.AlikePixels,), {"__module__": "alike_pixels", **replaced})
     with pytest.raises(AssertionError, match=sentence):
         contract.check_model(broken)
-
-
-def test_the_network_of_the_documentation_is_the_one_that_is_tested() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "adding-a-model.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    assert sum(block in Path(alike_pixels.__file__).read_text(encoding="utf-8") for block in blocks) == 1
