@@ -28,13 +28,14 @@ from typing import TYPE_CHECKING, Any
 from skinkit.artifacts.artifact import Artifact, exists, open_artifact
 from skinkit.artifacts.tables import read_table
 from skinkit.console import Console
+from skinkit.data.folder import DESCRIPTION
 from skinkit.errors import CaseError, ConfigError, InputError, did_you_mean, listed
 from skinkit.images.advice import unusable
 from skinkit.learning.pack import models_of, trained
 from skinkit.models import load_model
 from skinkit.pipeline import Pipeline, Step
 from skinkit.privacy import permissions
-from skinkit.schemas import IMAGE, OK, PROBABILITY
+from skinkit.schemas import IMAGE, OK, PROBABILITY, TRAINED_ON_FILE
 from skinkit.stages import MAKER, STAGES, load_stage
 from skinkit.workspace import DEFAULTS, Cohort, Ref, Workspace, find_workspace, load_workspace
 
@@ -437,7 +438,7 @@ def predict_photo(
                 flags.add(OTHER_MASK)
         (*_, step) = pipeline.make("predict", config, cohorts=[cohort.name], name=classifier.name)
         row = _usable(step.artifact, photo)
-    if (read_table(classifier.path / "trained_on.parquet", ["pixel_sha256"]) == case["pixel_sha256"]).any(axis=None):
+    if (read_table(classifier.path / TRAINED_ON_FILE, ["pixel_sha256"]) == case["pixel_sha256"]).any(axis=None):
         flags.add(IN_TRAINING)
     not_read = _not_read(cells, reads)
     not_read += ["mask"] if mask is not None and not classifier.measures else []
@@ -590,7 +591,7 @@ def _write_cohort(folder: Path, photo: Path, cells: Mapping[str, str], mask: Pat
         csv.writer(stream).writerows([("image", *cells), (_PHOTO, *cells.values())])
     columns = "".join(f'{name} = "{name}"\n' for name in ("image", *cells))
     masks = f'masks = "{_MASKS}/{{stem}}.jpg"\n' if mask is not None else ""
-    (root / "cohort.toml").write_text(f'file = "{_TABLE}"\n{masks}[columns]\n{columns}', encoding="utf-8")
+    (root / DESCRIPTION).write_text(f'file = "{_TABLE}"\n{masks}[columns]\n{columns}', encoding="utf-8")
     return Cohort(f"photo-{secrets.token_hex(8)}", "inference", "folder", root)
 
 

@@ -83,6 +83,11 @@ class ClassSet:
     labels: Mapping[str, str] = field(default_factory=dict)
     column: str = "diagnosis"
 
+    @property
+    def are_malignant(self) -> list[bool]:
+        """(classes,) which count as malignant, in the order of ``classes``."""
+        return [code in self.malignant for code in self.classes]
+
     def to_class(self, diagnosis: str | None) -> str | None:
         """The class of a diagnosis, or None where it has none."""
         return self.members.get(diagnosis) if diagnosis else None
@@ -175,6 +180,8 @@ CLASS_SETS: dict[str, tuple[dict[str, tuple[str, ...]], str]] = {
 }
 CLASS_SET_NAMES = ("pad6", "wang8", "malignancy", "wang4", "isic2017", "isic2018-7", "derm7pt5")
 """In the order in which a table of probabilities is recognised by its columns."""
+CLASS_SET_HELP = f"class set: {', '.join(CLASS_SET_NAMES)} or a TOML file"
+"""Help of the options that take one."""
 
 
 # ------------------------------------------------------------------------------------------------------ further tasks

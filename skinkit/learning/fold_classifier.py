@@ -28,7 +28,7 @@ from skinkit.learning.rows import DevelopmentRows, Replay, drawn, truth_of
 from skinkit.models.parts import protocol
 from skinkit.models.parts.protocol import Estimator, Labelled, Model, Network, Objective, Sizes
 from skinkit.models.parts.weights import Start
-from skinkit.schemas import REPLAYED, SYNTHETIC_COHORT, UNUSED
+from skinkit.schemas import REPLAYED, SYNTHETIC_COHORT, UNTRAINED, UNUSED
 from skinkit.stats import metrics
 from skinkit.stats.calibration import Isotonic, conformal_level
 from skinkit.stats.encoders import ZEROS, Encoder, Standardiser
@@ -534,14 +534,14 @@ def _calibration(
             code: {"threshold": None if value != value else float(value), "source": SOURCE}
             for code, value in zip(classes.classes, thresholds, strict=True)
         },
-        **({untrained.RECORDED: unlearnt} if unlearnt else {}),
+        **({UNTRAINED: unlearnt} if unlearnt else {}),
     }, probability
 
 
 def _veto(material: FoldInputs, probability: np.ndarray, validation: np.ndarray) -> dict[str, Any]:
     """The malignancy threshold that the rule chooses on the validation rows."""
     assert isinstance(material.veto, ThresholdRule)
-    malignant = np.array([code in material.classes.malignant for code in material.classes.classes])
+    malignant = np.array(material.classes.are_malignant)
     by_class = malignant[probability.argmax(axis=1)] if len(validation) else np.zeros(0, dtype=bool)
     patients = material.rows.frame["group_id"].to_numpy(dtype=str)[validation]
     malignancy = probability[:, malignant].sum(axis=1)

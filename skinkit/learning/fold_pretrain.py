@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from skinkit.artifacts.artifact import Artifact
-from skinkit.audit.leakage import Photos
+from skinkit.audit.leakage import ComparedPhotos
 from skinkit.errors import InputError
 from skinkit.learning import upstream
 from skinkit.learning.examples import Examples
@@ -20,7 +20,7 @@ from skinkit.learning.rows import DevelopmentRows, drawn
 from skinkit.learning.trained import BACKBONE, FOLD, NETWORK
 from skinkit.models.parts.protocol import Network, Objective, Sizes
 from skinkit.models.parts.weights import OF_MODEL, Start, lineage, trained_further
-from skinkit.schemas import LEARNT, TRAINED_ON
+from skinkit.schemas import LEARNT, TRAINED_ON, TRAINED_ON_FILE
 
 
 def fit_pretraining(
@@ -92,7 +92,7 @@ def start_from(artifact: Artifact, name: str, kind: str = "", backbone: str = ""
 
 def learnt_before(artifact: Artifact, folds: Sequence[int]) -> pd.DataFrame:
     """The rows of ``trained_on.parquet`` that these folds of a model learnt from, with the part they were in."""
-    table = artifact.table(file="trained_on.parquet")
+    table = artifact.table(file=TRAINED_ON_FILE)
     table = table.loc[table["part"].isin(LEARNT) & table["fold"].isin(folds), list(TRAINED_ON.names)]
     return table.reset_index(drop=True)
 
@@ -104,7 +104,7 @@ def refuse_learnt_before(
     unseen: Sequence[str],
     allowed: str,
     near: Mapping[str, int],
-    photos: Photos,
+    photos: ComparedPhotos,
 ) -> None:
     """Refuse a model that learnt, in some fold, from what the same fold must not have seen.
 
@@ -118,7 +118,7 @@ def refuse_learnt_before(
         unseen: parts of the split that nothing may have been learnt from.
         allowed: reason of ``--allow-leakage``, or empty.
         near: ``near_distance_bits`` and ``near_limit`` of the split.
-        photos: to look at, see :func:`skinkit.audit.leakage.look_at`.
+        photos: to verify pairs on, see :func:`skinkit.audit.leakage.verify_pairs`.
 
     Raises:
         InputError: the pretraining lacks a fold of the split.

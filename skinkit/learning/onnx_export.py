@@ -34,6 +34,7 @@ from skinkit.learning import onnx_file
 from skinkit.learning.onnx_file import Column, Contract, Task
 from skinkit.learning.trained import Calibration, Classifier, Fold, effective_prevalence
 from skinkit.models.parts.protocol import DIAGNOSIS, UNCERTAINTIES
+from skinkit.schemas import TRAINED_ON_FILE
 from skinkit.stats.calibration import Isotonic
 from skinkit.stats.encoders import ENCODERS, MEDIAN, Encoder
 
@@ -388,6 +389,6 @@ def _json(values: Mapping[str, Any]) -> str:
 
 def hashes_of(model: Classifier) -> list[str]:
     """SHA-256 of the pixels of all photos that the model was trained on, validated with or tested on."""
-    table = read_table(model.path / "trained_on.parquet")
+    table = read_table(model.path / TRAINED_ON_FILE)
     names = [name for name in table if str(name).endswith("pixel_sha256")]
     return sorted({str(value) for name in names for value in table[name].dropna()})

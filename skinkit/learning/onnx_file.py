@@ -207,7 +207,7 @@ class Contract:
     @property
     def malignant(self) -> npt.NDArray[np.bool_]:
         """(classes,) which count as malignant."""
-        return np.array([code in self.classes.malignant for code in self.classes.classes])
+        return np.array(self.classes.are_malignant)
 
     @property
     def outputs(self) -> dict[str, tuple[str, tuple[int, ...]]]:

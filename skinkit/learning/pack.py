@@ -43,13 +43,13 @@ from skinkit.artifacts.leftovers import refuse_links
 from skinkit.artifacts.locks import lock
 from skinkit.errors import ConfigError, InputError, RefusedError, did_you_mean, listed
 from skinkit.models.parts.protocol import MEMBERS
+from skinkit.schemas import TRAINED_ON_FILE
 from skinkit.workspace import UNFINISHED, Ref, Workspace, check_name
 
 FORMAT, VERSION = "skinkit-model", 1
 INDEX = "pack.json"
 CLASSIFIER, SEGMENTER = "classifier", "segmenter"
-TRAINED_ON = "trained_on.parquet"
-STAYS = (TRAINED_ON, "left_out.csv", "snapshots.json", "history.parquet", "curve.png")
+STAYS = (TRAINED_ON_FILE, "left_out.csv", "snapshots.json", "history.parquet", "curve.png")
 """Files of a model that are left out of a pack or changed for it."""
 _MEMBER = re.compile(
     rf"(?P<part>{CLASSIFIER}|{SEGMENTER})/(?P<file>({MEMBERS}/[A-Za-z0-9][A-Za-z0-9._-]{{0,63}}/)?"
@@ -170,9 +170,9 @@ def _travelling(artifact: Artifact) -> dict[str, Path | bytes]:
     """Name -> content of the model files that go into a pack."""
     named = [*artifact.manifest["files"], *artifact.manifest.get("beside", {})]
     contents: dict[str, Path | bytes] = {n: artifact.path / n for n in named if n.rpartition("/")[2] not in STAYS}
-    if TRAINED_ON in named:
-        contents[TRAINED_ON] = (
-            artifact.path / TRAINED_ON if artifact.installed else _nameless(artifact.path / TRAINED_ON)
+    if TRAINED_ON_FILE in named:
+        contents[TRAINED_ON_FILE] = (
+            artifact.path / TRAINED_ON_FILE if artifact.installed else _nameless(artifact.path / TRAINED_ON_FILE)
         )
     return contents
 
@@ -213,7 +213,7 @@ def _nameless(file: Path) -> bytes:
         **{name: table[name] for name in ("image_sha256", "pixel_sha256", "dhash")},
     }
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / TRAINED_ON
+        place = Path(folder) / TRAINED_ON_FILE
         write_table(place, schemas.TRAINED_ON, pd.DataFrame(kept))
         return place.read_bytes()
 
@@ -450,8 +450,8 @@ def _check_parts(pack: Pack, path: Path) -> None:
         manifest = described["manifest"]
         claimed |= {f"{part}/{n}": value for n, value in {**manifest["files"], **manifest["beside"]}.items()}
         trained = manifest["installed"]["files"]
-        as_trained = {name: trained.get(name) for name in manifest["files"] if name != TRAINED_ON}
-        same = as_trained == {name: value for name, value in manifest["files"].items() if name != TRAINED_ON}
+        as_trained = {name: trained.get(name) for name in manifest["files"] if name != TRAINED_ON_FILE}
+        same = as_trained == {name: value for name, value in manifest["files"].items() if name != TRAINED_ON_FILE}
         if not same or manifest["identity"] != digest([manifest["recipe"], trained]):
             raise RefusedError(
                 f"the identity of {described['name']} in {path} does not match its files",

@@ -26,7 +26,7 @@ from skinkit.learning.replay_features import APART, FILE, ReplayFeatures
 from skinkit.learning.rows import truth_of
 from skinkit.learning.trained import Classifier, log_softmax
 from skinkit.models.parts.protocol import UNKNOWN
-from skinkit.schemas import OK
+from skinkit.schemas import OK, TRAINED_ON_FILE
 from skinkit.workspace import Ref, Workspace
 
 _SAME = ("cohort", "case_id", "pixel_sha256")
@@ -66,7 +66,7 @@ def draw(
     """
     if why := _why_none(model):
         return Sample(why_none=why)
-    trained_on = read_table(model.path / "trained_on.parquet", ["fold", "cohort", "case_id", "part", "pixel_sha256"])
+    trained_on = read_table(model.path / TRAINED_ON_FILE, ["fold", "cohort", "case_id", "part", "pixel_sha256"])
     frame = _frame(model, workspace)
     labels, _ = truth_of(frame, model.classes)
     of_folds: dict[str, ReplayFeatures] = {}

@@ -13,7 +13,7 @@ from pandas.util import hash_pandas_object
 
 from skinkit.artifacts.artifact import Artifact
 from skinkit.audit import leakage
-from skinkit.audit.leakage import Photos
+from skinkit.audit.leakage import ComparedPhotos
 from skinkit.data import views
 from skinkit.errors import InputError, listed
 from skinkit.models.parts.protocol import UNKNOWN
@@ -155,13 +155,13 @@ class DevelopmentRows:
             part[train[~np.isin(groups, order[:n])]] = UNUSED
         return replace(self, split=self.split.assign(part=part))
 
-    def refuse_leakage(self, allowed: str, near: Mapping[str, int], photos: Photos) -> None:
+    def refuse_leakage(self, allowed: str, near: Mapping[str, int], photos: ComparedPhotos) -> None:
         """Refuse a split whose validation or held-out rows share a patient, lesion or image with training rows.
 
         Args:
             allowed: reason of ``--allow-leakage``, or empty.
             near: ``near_distance_bits`` and ``near_limit``, as the split had them.
-            photos: to look at, see :func:`skinkit.audit.leakage.look_at`.
+            photos: to verify pairs on, see :func:`skinkit.audit.leakage.verify_pairs`.
 
         Raises:
             RefusedError: they share something, or more near-identical photos than a few, and no reason allows it.
@@ -172,7 +172,7 @@ class DevelopmentRows:
             train = rest & self.split["part"].isin(["train", REPLAYED])
             left = self.frame.iloc[self.split.loc[rest & ~train, "row"]]
             overlaps.append(leakage.check(left, self.frame.iloc[self.split.loc[train, "row"]], photos, **near))
-        overlap = leakage.look_at(leakage.joined(*overlaps), photos).tolerating_few(len(self.frame))
+        overlap = leakage.verify_pairs(leakage.joined(*overlaps), photos).tolerating_few(len(self.frame))
         leakage.refuse(overlap, allowed, "the parts of the split", "draw the split anew")
 
     def content(self, fold: int, columns: Sequence[str], *, every: bool = False) -> list[Any]:

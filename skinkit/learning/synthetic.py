@@ -15,15 +15,15 @@ import pandas as pd
 
 from skinkit.artifacts.artifact import Artifact
 from skinkit.artifacts.tables import read_table
-from skinkit.audit.leakage import Photos
+from skinkit.audit.leakage import ComparedPhotos
 from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.learning import upstream
 from skinkit.learning.pack import checked
 from skinkit.learning.rows import DevelopmentRows
-from skinkit.schemas import LEARNT_BEFORE, OK, SYNTHETIC_COHORT, TRAINED_ON
+from skinkit.schemas import LEARNT_BEFORE, OK, SYNTHETIC_COHORT, TRAINED_ON, TRAINED_ON_FILE
 from skinkit.taxonomy import ClassSet
 
-PARENT, LEARNT_FILE = "parent.json", "trained_on.parquet"
+PARENT, LEARNT_FILE = "parent.json", TRAINED_ON_FILE
 """Files beside the images: what their generator is, and what it was trained on."""
 
 
@@ -151,7 +151,7 @@ class SyntheticImages:
         split: Artifact,
         allowed: str,
         near: Mapping[str, int],
-        photos: Photos,
+        photos: ComparedPhotos,
     ) -> None:
         """Refuse images that may show, in some fold, what the same fold must not have seen.
 
@@ -160,7 +160,7 @@ class SyntheticImages:
             split: that split.
             allowed: reason of ``--allow-leakage``, or empty.
             near: ``near_distance_bits`` and ``near_limit`` of the split.
-            photos: to look at, see :func:`skinkit.audit.leakage.look_at`.
+            photos: to verify pairs on, see :func:`skinkit.audit.leakage.verify_pairs`.
 
         Raises:
             RefusedError: the generator has learnt from a validation or held-out case, its patient, lesion or photo, or

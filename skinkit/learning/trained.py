@@ -25,7 +25,7 @@ from skinkit.learning.precision import Arithmetic
 from skinkit.learning.untrained import Untrained
 from skinkit.models import load_model, model_config, present_settings
 from skinkit.models.parts.protocol import DIAGNOSIS, LESION, MEMBERS, Embedder, Estimator, Generator, Network, Sizes
-from skinkit.schemas import LEARNT, LEARNT_BEFORE
+from skinkit.schemas import LEARNT, LEARNT_BEFORE, TRAINED_ON_FILE
 from skinkit.stats.calibration import Isotonic
 from skinkit.stats.encoders import Encoder, Standardiser
 from skinkit.stats.metrics import Floats
@@ -186,8 +186,8 @@ class Classifier(TrainedModel):
 
     @property
     def knows_nothing(self) -> bool:
-        """Whether that is the diagnosis, so that neither its calls nor their absence mean anything."""
-        return self.untrained is not None and self.untrained.diagnoses
+        """Whether it has not learnt the diagnosis (:func:`skinkit.learning.untrained.knows_nothing`)."""
+        return untrained.knows_nothing(self.untrained)
 
     @property
     def uses_device(self) -> bool:
@@ -197,7 +197,7 @@ class Classifier(TrainedModel):
     @property
     def malignant(self) -> npt.NDArray[np.bool_]:
         """(classes,) which count as malignant."""
-        return np.array([code in self.classes.malignant for code in self.classes.classes])
+        return np.array(self.classes.are_malignant)
 
     @property
     def reads_photos(self) -> bool:
@@ -297,7 +297,7 @@ class Classifier(TrainedModel):
         """
         every = {fold.number for fold in self.folds} - {FINAL}
         columns = ["fold", "cohort", "case_id", "part", "group_id", "pixel_sha256"]
-        trained_on = read_table(self.path / "trained_on.parquet", columns)
+        trained_on = read_table(self.path / TRAINED_ON_FILE, columns)
         here = trained_on["cohort"] == cohort
         if not here.any():
             return [self.outside] * len(frame), False

@@ -15,14 +15,14 @@ import pandas as pd
 from skinkit.artifacts.artifact import Artifact
 from skinkit.artifacts.tables import read_table
 from skinkit.audit import leakage
-from skinkit.audit.leakage import Photos
+from skinkit.audit.leakage import ComparedPhotos
 from skinkit.console import Console
 from skinkit.errors import ConfigError, InputError, RefusedError, listed
 from skinkit.learning.rows import DevelopmentRows
 from skinkit.learning.scorer import Scorer, in_chunks, log_answers
 from skinkit.learning.trained import Classifier, open_classifier, temperature_prior
 from skinkit.models.parts.protocol import DIAGNOSIS, SEEN
-from skinkit.schemas import LEARNT
+from skinkit.schemas import LEARNT, TRAINED_ON_FILE
 from skinkit.taxonomy import ClassSet
 
 
@@ -139,7 +139,7 @@ class Upstream:
         rows: DevelopmentRows,
         allowed: str,
         near: Mapping[str, int],
-        photos: Photos,
+        photos: ComparedPhotos,
         *,
         may_train: bool,
     ) -> None:
@@ -149,7 +149,7 @@ class Upstream:
         answers for cases that it has learnt from are not like those for new ones. Arguments and errors as of
         :func:`refuse_overlap`.
         """
-        table = read_table(self.artifact.path / "trained_on.parquet")
+        table = read_table(self.artifact.path / TRAINED_ON_FILE)
         learnt = table[table["part"].isin(LEARNT)]
         trained_on = learnt[learnt["part"] != "validation"]
         unseen = {"held_out": learnt, "validation": trained_on, **({} if may_train else {"train": trained_on})}
@@ -177,7 +177,7 @@ def refuse_overlap(
     unseen: Mapping[str, pd.DataFrame],
     allowed: str,
     near: Mapping[str, int],
-    photos: Photos,
+    photos: ComparedPhotos,
     fix: str,
     *,
     few: bool = False,
@@ -190,7 +190,7 @@ def refuse_overlap(
         unseen: part of the split -> what must share nothing with it, as rows of ``trained_on.parquet``.
         allowed: reason of ``--allow-leakage``, or empty.
         near: ``near_distance_bits`` and ``near_limit`` of the split.
-        photos: to look at, see :func:`skinkit.audit.leakage.look_at`.
+        photos: to verify pairs on, see :func:`skinkit.audit.leakage.verify_pairs`.
         fix: how to mend it.
         few: a few near-identical photos are accepted, which ``evaluate`` then leaves out of the scores.
 
@@ -202,7 +202,7 @@ def refuse_overlap(
         for part, learnt in unseen.items():
             mine = rows.split[(rows.split["fold"] == fold) & (rows.split["part"] == part)]
             overlaps.append(leakage.check(rows.frame.iloc[mine["row"]], learnt[learnt["fold"] == fold], photos, **near))
-    overlap = leakage.look_at(leakage.joined(*overlaps), photos)
+    overlap = leakage.verify_pairs(leakage.joined(*overlaps), photos)
     leakage.refuse(
         overlap.tolerating_few(len(rows.frame)) if few else overlap,
         allowed,

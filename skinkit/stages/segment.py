@@ -21,16 +21,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
-from skinkit.artifacts.artifact import Artifact, exists
+from skinkit.artifacts.artifact import Artifact
 from skinkit.artifacts.file_names import on_disk
 from skinkit.artifacts.files import digest, file_sha256, write_atomic
 from skinkit.artifacts.flags import count_flags, flags_text
 from skinkit.errors import CaseError, ConfigError
+from skinkit.learning.pack import models_of
 from skinkit.models import DrawingRule, is_registered, load_model, model_config
-from skinkit.schemas import FAILED, LEARNT, MASKS, OK
+from skinkit.schemas import FAILED, LEARNT, MASKS, OK, TRAINED_ON_FILE
 from skinkit.stages import Job, Sources
 from skinkit.workers import map_cases
-from skinkit.workspace import UNFINISHED, Cohort, Ref, Workspace, check_name
+from skinkit.workspace import Cohort, Ref, Workspace, check_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,7 +72,7 @@ def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
     cases = {"cases": Ref("cases", target.cohort)}
     if _is_rule(config.model):
         return cases
-    if config.model not in _trained(workspace):
+    if config.model not in models_of(workspace):
         load_model(config.model, task="segment")  # raises for an unknown name; a model still to be trained is valid
     if config.settings:
         raise ConfigError(
@@ -84,7 +85,7 @@ def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
 
 def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:
     """The segmenter that the masks are named after, else the workspace's."""
-    named = is_registered(target.name, "segment") or target.name in _trained(workspace)
+    named = is_registered(target.name, "segment") or target.name in models_of(workspace)
     return replace(config, model=config.model or (target.name if named else workspace.defaults["segmenter"]))
 
 
@@ -118,12 +119,6 @@ def _is_rule(name: str) -> bool:
 def _is_copied(name: str) -> bool:
     """Whether a segmenter passes on truth masks."""
     return _is_rule(name) and "truth_mask" in load_model(name).READS
-
-
-def _trained(workspace: Workspace) -> list[str]:
-    """Names of the models of the workspace."""
-    folder = workspace.path(Ref("models", name="x")).parent
-    return [path.name for path in sorted(folder.glob("*")) if not path.name.endswith(UNFINISHED) and exists(path)]
 
 
 def _settings(config: Config) -> Any:
@@ -319,9 +314,9 @@ def _by_network(config: Config, job: Job, cases: pd.DataFrame, build: Builder) -
     from skinkit.learning import trained
 
     segmenter = trained.open_segmenter(job.inputs["model"], config.model)
-    folds_knowing = _known_to(segmenter, cases, job.target.cohort)
+    folds_by_case = _folds_that_learnt(segmenter, cases, job.target.cohort)
     every = frozenset(segmenter.folds)
-    plans = [(tuple(sorted(every - knows or every)), every == knows) for knows in folds_knowing]
+    plans = [(tuple(sorted(every - learnt or every)), every == learnt) for learnt in folds_by_case]
     fingerprints = {
         (case["image_id"],): job.recipe.fingerprint(
             segmenter.identity, case["pixel_sha256"], case["truth_mask_sha256"], *plan
@@ -339,12 +334,12 @@ def _by_network(config: Config, job: Job, cases: pd.DataFrame, build: Builder) -
     return {"segmenter": config.model, "segmenter_identity": segmenter.identity, "caution": None}
 
 
-def _known_to(segmenter: Segmenter, cases: pd.DataFrame, cohort: str) -> list[frozenset[int]]:
+def _folds_that_learnt(segmenter: Segmenter, cases: pd.DataFrame, cohort: str) -> list[frozenset[int]]:
     """For each case, the folds whose training or validation rows include it, its pixels or its group."""
     from skinkit.artifacts.tables import read_table
 
     trained_on = read_table(
-        segmenter.path / "trained_on.parquet", ["fold", "cohort", "case_id", "part", "group_id", "pixel_sha256"]
+        segmenter.path / TRAINED_ON_FILE, ["fold", "cohort", "case_id", "part", "group_id", "pixel_sha256"]
     )
     learnt: dict[tuple[str, ...], set[int]] = {}
     for row in _records(trained_on[trained_on["part"].isin(LEARNT)]):

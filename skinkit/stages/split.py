@@ -38,7 +38,7 @@ from skinkit.schemas import EXCLUDED, OK, SPLIT
 from skinkit.stages import Job, Sources
 from skinkit.studies import PublishedSplit
 from skinkit.studies.protocols import GROUPED, HALF, LEFT_OUT_FILE, published_splits
-from skinkit.taxonomy import ClassSet, class_set
+from skinkit.taxonomy import CLASS_SET_HELP, ClassSet, class_set
 from skinkit.workspace import Ref, Workspace, check_name
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-    from skinkit.audit.leakage import Leakage, Photos
+    from skinkit.audit.leakage import ComparedPhotos, Leakage
     from skinkit.studies.study import SourceTable
 VERSION = 1
 SCHEMA = SPLIT
@@ -87,11 +87,7 @@ class Config:
         Literal["auto", "diagnosis", "masks", "all"],
         "cases with a class, cases with a truth mask, or all; auto: masks or all if the split is named so",
     ] = "auto"
-    classes: Annotated[
-        str,
-        "class set: pad6, wang8, wang4, isic2017, isic2018-7, derm7pt5, malignancy or a TOML file (default: the "
-        "workspace's)",
-    ] = ""
+    classes: Annotated[str, f"{CLASS_SET_HELP} (default: the workspace's)"] = ""
     validation: Annotated[
         float,
         "share of the rows not held out that goes to validation, 0 to 1; 0 for 0.2, over masks and all 0.1, or as "
@@ -284,7 +280,7 @@ def _divided(
         frame = _following(job.inputs["split"], cases, config)
     else:
         frame = _as_published(published, cases, config, job) if published else _drawn(cases, config)
-    leaks = leakage.look_at(_straddling(frame, images, config, photos), photos)
+    leaks = leakage.verify_pairs(_straddling(frame, images, config, photos), photos)
     together: list[pd.DataFrame] = []
     drawn_here = published is None and not config.import_file and not config.allow_leakage
     for _ in range(_ROUNDS if drawn_here else 0):
@@ -302,7 +298,7 @@ def _divided(
             frame = _drawn(cases, config)
         else:
             frame = _in_one_part(frame.assign(joined=after.to_numpy()), before, first="split" in job.inputs)
-        leaks = leakage.look_at(_straddling(frame, images, config, photos), photos)
+        leaks = leakage.verify_pairs(_straddling(frame, images, config, photos), photos)
     return frame, cases, images, leaks, pd.concat(together) if together else leaks.pairs.head(0)
 
 
@@ -936,7 +932,7 @@ def _thin_strata(frame: pd.DataFrame, cases: pd.DataFrame, strata: Sequence[str]
     return warnings
 
 
-def _straddling(frame: pd.DataFrame, images: pd.DataFrame, config: Config, photos: Photos) -> Leakage:
+def _straddling(frame: pd.DataFrame, images: pd.DataFrame, config: Config, photos: ComparedPhotos) -> Leakage:
     """What training rows share with validation and held-out rows, over all folds."""
     from skinkit.audit import leakage
 

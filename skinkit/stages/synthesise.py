@@ -141,9 +141,9 @@ def _budget(config: Config) -> dict[str, int]:
 
 
 def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
-    """The generator, and the classifier that judges its images."""
-    judge = {"agree": Ref("models", name=config.agree)} if config.agree else {}
-    return {"model": Ref("models", name=config.model), **judge}
+    """The generator, and the classifier that its images must agree with."""
+    classifier = {"agree": Ref("models", name=config.agree)} if config.agree else {}
+    return {"model": Ref("models", name=config.model), **classifier}
 
 
 def run(config: Config, job: Job) -> Artifact:
@@ -165,11 +165,11 @@ def run(config: Config, job: Job) -> Artifact:
         made_from = [SCHEMA.kind, SCHEMA.version, VERSION, about]
         every = [one for of_class in candidates.values() for one in of_class]
         new = set(build.plan({(one["image_id"],): digest([*made_from, *one.values()])[:32] for one in every}))
-        judge = _judge(config, job, generator, device)
+        classifier = _classifier_of(config, job, generator, device)
         outcomes: dict[tuple[Any, ...], dict[str, Any]] = {}
         measured = {}
         for fold in sorted(generator.class_counts):
-            filters = _Filters(config, job, generator, fold, judge, build)
+            filters = _Filters(config, job, generator, fold, classifier, build)
             of_fold = {code: of for (number, code), of in candidates.items() if number == fold}
             outcomes |= _filled(of_fold, asked[fold], new, filters, _Writer(generator, fold, about, config, device))
             measured[str(fold)] = filters.calibration
@@ -352,7 +352,7 @@ def _candidates(
     }
 
 
-def _judge(config: Config, job: Job, generator: TrainedGenerator, device: str) -> Judge | None:
+def _classifier_of(config: Config, job: Job, generator: TrainedGenerator, device: str) -> Judge | None:
     from skinkit.learning.agreement import Judge
 
     if not config.agree:
@@ -425,14 +425,14 @@ class _Filters:
         job: Job,
         generator: TrainedGenerator,
         fold: int,
-        judge: Judge | None,
+        classifier: Judge | None,
         build: Builder,
     ) -> None:
         from skinkit.learning.near_copies import Squares
         from skinkit.learning.synthetic import learnt_by
 
         self.console, self.build = job.console, build
-        self._config, self._fold, self._judge, self._name = config, fold, judge, job.target.name
+        self._config, self._fold, self._classifier, self._name = config, fold, classifier, job.target.name
         self._files: dict[str, Path] = {}
         learnt = learnt_by(job.inputs["model"].path)
         self._learnt: pd.DataFrame = learnt[learnt["fold"] == fold]
@@ -453,8 +453,8 @@ class _Filters:
         }
         found = self._repeated(images)
         said: Sequence[float | None] = [None] * len(images)
-        if self._judge is not None:
-            said = self._judge.agreement(self._fold, images, self.build.partial).tolist()
+        if self._classifier is not None:
+            said = self._classifier.agreement(self._fold, images, self.build.partial).tolist()
         return {
             key: self._outcome(found.loc[pixels].to_dict(), agreement)
             for key, pixels, agreement in zip(keys, images["pixel_sha256"], said, strict=True)
@@ -463,8 +463,8 @@ class _Filters:
     def _outcome(self, found: dict[str, Any], agreement: float | None) -> dict[str, Any]:
         """The outcome of an image; a probability that is not known is none that agrees."""
         reason = detail = None
-        if self._judge is not None and not (agreement is not None and agreement >= self._config.agreement):
-            reason, detail = DISAGREES, f"{self._judge.name} gives its class a probability of {agreement:.3f}"
+        if self._classifier is not None and not (agreement is not None and agreement >= self._config.agreement):
+            reason, detail = DISAGREES, f"{self._classifier.name} gives its class a probability of {agreement:.3f}"
         if found["copy_of"] is not None and not self._config.keep_copies:
             reason, detail = REPEATS, f"it shows the training photo {found['copy_of']}"
         values = {name: None if value != value else value for name, value in found.items()}
@@ -488,7 +488,7 @@ class _Filters:
         self.calibration["why_not"] = own.why_not or self._of_photos.why_not
         found = repeated(own, self._of_photos, self._photos, self._config.copy_cosine)
         # By hash too: of photos that are not here any more nothing else is known.
-        hashed = leakage.look_at(leakage.check(images, self._learnt), self._photos).pairs
+        hashed = leakage.verify_pairs(leakage.check(images, self._learnt), self._photos).pairs
         hashed = hashed[hashed["kind"].isin(("file", "pixels", leakage.NEAR))]
         pixels = images.set_index("case_id")["pixel_sha256"]
         for image, cohort, case in zip(hashed["case_id"], hashed["other_cohort"], hashed["other_case_id"], strict=True):

@@ -29,6 +29,8 @@ Bools = npt.NDArray[np.bool_]
 ECE_BINS = 15
 MINIMUM_N = 5
 LEVEL = 0.95
+SIGNIFICANT = 0.05
+"""A p-value below it, corrected for all that was tested, is called significant."""
 _ROUND = 1e-9
 EPS = float(np.finfo(np.float64).eps)
 

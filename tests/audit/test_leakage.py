@@ -236,8 +236,8 @@ def photographed(folder: Path, cohort: str, pictures: list[np.ndarray[Any, Any]]
     return side(cohort, rows)
 
 
-def in_folder(folder: Path) -> leakage.Photos:
-    return leakage.Photos(lambda cohort, pixels: file if (file := folder / f"{pixels}.png").is_file() else None)
+def in_folder(folder: Path) -> leakage.ComparedPhotos:
+    return leakage.ComparedPhotos(lambda cohort, pixels: file if (file := folder / f"{pixels}.png").is_file() else None)
 
 
 def turned(picture: np.ndarray[Any, Any], quarters: int, mirrored: bool) -> np.ndarray[Any, Any]:
@@ -251,7 +251,7 @@ def test_mirrored_and_turned_copies_are_found(tmp_path: Path) -> None:
     theirs = photographed(tmp_path, "bb", [drawn(i) for i in range(20, 30)] + originals)
     ours = photographed(tmp_path, "a", [*small, drawn(50)])
     photos = in_folder(tmp_path)
-    found = leakage.look_at(leakage.check(ours, theirs, photos), photos)
+    found = leakage.verify_pairs(leakage.check(ours, theirs, photos), photos)
     pairs = found.pairs.sort_values("case_id")
     assert pairs["kind"].tolist() == ["near_identical"] * 7
     assert pairs["other_case_id"].tolist() == [f"bb{i}" for i in range(11, 18)]
@@ -292,8 +292,8 @@ def test_cropped_bordered_and_tilted_copies_are_found_and_pictured(tmp_path: Pat
     theirs = photographed(tmp_path, "bb", originals + [drawn(i) for i in range(20, 34)])
     ours = photographed(tmp_path, "a", [*copies, *(drawn(i) for i in range(50, 56))])
     store = tmp_path / "cache"
-    photos = leakage.Photos(in_folder(tmp_path).find, store)
-    found = leakage.look_at(leakage.check(ours, theirs, photos), photos)
+    photos = leakage.ComparedPhotos(in_folder(tmp_path).find, store)
+    found = leakage.verify_pairs(leakage.check(ours, theirs, photos), photos)
     pairs = found.pairs[found.pairs["kind"] == leakage.NEAR].sort_values("case_id")
     assert pairs["case_id"].tolist() == [f"a{i}" for i in range(6)]
     assert pairs["other_case_id"].tolist() == [f"bb{i}" for i in range(6)]
@@ -307,11 +307,11 @@ def test_cropped_bordered_and_tilted_copies_are_found_and_pictured(tmp_path: Pat
         leakage.refuse(found, "", "a and bb")
     assert str(found.sheet) in refused.value.fix
     # What is known already is not computed again, and photos of one patient are no copies of each other.
-    again = leakage.Photos(lambda cohort, pixels: None, store)
+    again = leakage.ComparedPhotos(lambda cohort, pixels: None, store)
     assert again.embeddings([("a", pixels) for pixels in ours["pixel_sha256"]])[1].all()
     patients = theirs["patient_id"].tolist()[:6] + ours["patient_id"].tolist()[6:]
     mine = ours.assign(patient_id=patients)
-    assert leakage.look_at(leakage.check(mine, theirs, photos), photos).counts[leakage.NEAR] == 0
+    assert leakage.verify_pairs(leakage.check(mine, theirs, photos), photos).counts[leakage.NEAR] == 0
 
 
 @lite
@@ -353,7 +353,7 @@ def test_copies_of_real_photos_are_found(real_data: Path, tmp_path: Path) -> Non
     ours = photographed(tmp_path, "a", [*copies, *originals[10:]])
     theirs = photographed(tmp_path, "bb", originals[:10])
     photos = in_folder(tmp_path)
-    found = leakage.look_at(leakage.check(ours, theirs, photos), photos)
+    found = leakage.verify_pairs(leakage.check(ours, theirs, photos), photos)
     near = found.pairs[found.pairs["kind"] == leakage.NEAR].sort_values("case_id")
     assert near["case_id"].tolist() == [f"a{i}" for i in range(5)]
     assert near["other_case_id"].tolist() == [f"bb{i}" for i in range(5)]
@@ -362,7 +362,7 @@ def test_copies_of_real_photos_are_found(real_data: Path, tmp_path: Path) -> Non
 def test_the_guard_says_what_it_cannot_see(tmp_path: Path) -> None:
     ours, theirs = photographed(tmp_path, "a", [drawn(1)]), side("bb", [{}, {}])
     photos = in_folder(tmp_path)
-    absent = leakage.look_at(leakage.check(ours, theirs, photos), photos)
+    absent = leakage.verify_pairs(leakage.check(ours, theirs, photos), photos)
     assert absent.search is not None
     assert absent.search.reason
     for found in (absent, leakage.check(ours, theirs)):
@@ -384,12 +384,12 @@ def test_a_copy_is_told_from_another_lesion_by_looking(tmp_path: Path) -> None:
         theirs = photographed(tmp_path, name, [picture])
         candidates = leakage.check(ours, theirs, photos, near_distance_bits=64)
         assert len(candidates.pairs) == 1
-        found = leakage.look_at(candidates, photos)
+        found = leakage.verify_pairs(candidates, photos)
         assert found.pairs["kind"].tolist() == kinds
         assert found.cases == len(kinds)
     unseen = leakage.check(ours, photographed(tmp_path, "bb", [copy]))
-    nowhere = leakage.Photos(lambda cohort, pixels: None)
-    assert leakage.look_at(unseen, nowhere).pairs.equals(unseen.pairs)
+    nowhere = leakage.ComparedPhotos(lambda cohort, pixels: None)
+    assert leakage.verify_pairs(unseen, nowhere).pairs.equals(unseen.pairs)
 
 
 def _jpeg(path: Path, picture: np.ndarray[Any, Any]) -> Path:
