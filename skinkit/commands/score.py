@@ -50,7 +50,9 @@ class Config(Scoring):
         float, Help("the same among the training rows; 0 for that of the scored rows", rare=True)
     ] = 0.0
     training: Annotated[str, Help("table of the training rows' ids and hashes, to find leakage", metavar="FILE")] = ""
-    out: Annotated[str, Help("folder for metrics and figures", metavar="DIR", writes="folder")] = ""
+    out: Annotated[str, Help("folder for metrics.csv, metrics.parquet and figures", metavar="DIR", writes="folder")] = (
+        ""
+    )
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
