@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from skinkit.artifacts.artifact import Artifact, exists, open_artifact
 from skinkit.artifacts.tables import read_table
 from skinkit.console import Console
+from skinkit.data.folder import DESCRIPTION
 from skinkit.errors import CaseError, ConfigError, InputError, did_you_mean, listed
 from skinkit.images.advice import unusable
 from skinkit.learning.pack import models_of, trained
@@ -590,7 +591,7 @@ def _write_cohort(folder: Path, photo: Path, cells: Mapping[str, str], mask: Pat
         csv.writer(stream).writerows([("image", *cells), (_PHOTO, *cells.values())])
     columns = "".join(f'{name} = "{name}"\n' for name in ("image", *cells))
     masks = f'masks = "{_MASKS}/{{stem}}.jpg"\n' if mask is not None else ""
-    (root / "cohort.toml").write_text(f'file = "{_TABLE}"\n{masks}[columns]\n{columns}', encoding="utf-8")
+    (root / DESCRIPTION).write_text(f'file = "{_TABLE}"\n{masks}[columns]\n{columns}', encoding="utf-8")
     return Cohort(f"photo-{secrets.token_hex(8)}", "inference", "folder", root)
 
 

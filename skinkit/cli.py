@@ -53,7 +53,7 @@ _GONE = (errno.ENOENT, errno.ENOTDIR)
 
 
 @dataclass
-class Answer:
+class CommandResult:
     """The result of a command.
 
     Attributes:
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ["--version"],
         ["-V"],
     ):  # handled here: as an option it would make every --help load pydantic (0.15 s)
-        return _print_answer(Answer(text=f"skinkit {__version__}"), Console(), as_json=False)
+        return _print_answer(CommandResult(text=f"skinkit {__version__}"), Console(), as_json=False)
     console = Console(log_format=_log_format(command_line), run_id=_run_id(), command=command_line[0])
     with permissions.restored(), _ended_by_signals(), console.whole_stderr():
         began = time.monotonic()
@@ -125,7 +125,7 @@ def _open_streams() -> None:
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
-def _print_answer(answer: Answer, console: Console, *, as_json: bool) -> int:
+def _print_answer(answer: CommandResult, console: Console, *, as_json: bool) -> int:
     """Print the result of a command and return the exit code."""
     text = answer.text
     if as_json:
@@ -178,8 +178,8 @@ def _stopped(number: int, frame: object) -> None:
     raise Console.stop
 
 
-def _guarded(command_line: list[str], console: Console) -> Answer:
-    """Run the command line; every outcome becomes an :class:`Answer`."""
+def _guarded(command_line: list[str], console: Console) -> CommandResult:
+    """Run the command line; every outcome becomes an :class:`CommandResult`."""
     try:
         app, program = _app(command_line, console)
         arguments = command_line[1:] if program != "skinkit" else command_line
@@ -196,8 +196,8 @@ def _guarded(command_line: list[str], console: Console) -> Answer:
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
         if code == 1 and {"--help", "-h"} & set(command_line):  # how a help ends whose reader has seen enough
-            return Answer()
-        return _interrupted(code, console) if code in _INTERRUPTED else Answer(code)
+            return CommandResult()
+        return _interrupted(code, console) if code in _INTERRUPTED else CommandResult(code)
     except OSError as error:
         user_error = _disk_error(error)
         stopped = _stopped_before(console)
@@ -207,12 +207,12 @@ def _guarded(command_line: list[str], console: Console) -> Answer:
         return _failed(out_of_memory, console)
     except Exception as error:  # noqa: BLE001 - the last boundary: a traceback for the authors, a sentence for the user
         return _stopped_before(console) or _crashed(error, console)
-    if isinstance(result, Answer):
+    if isinstance(result, CommandResult):
         return result
-    return _interrupted(130, console) if result == 130 else Answer(int(result or 0))
+    return _interrupted(130, console) if result == 130 else CommandResult(int(result or 0))
 
 
-def _stopped_before(console: Console) -> Answer | None:
+def _stopped_before(console: Console) -> CommandResult | None:
     """The answer of a run that a signal ended, where some library made another error of that; else None."""
     stop = Console.stop
     if stop is None:
@@ -220,13 +220,13 @@ def _stopped_before(console: Console) -> Answer | None:
     return _interrupted(stop.code if isinstance(stop, SystemExit) and isinstance(stop.code, int) else 130, console)
 
 
-def _failed(error: SkinkitError, console: Console) -> Answer:
+def _failed(error: SkinkitError, console: Console) -> CommandResult:
     error.fix = _for_command(error, console.command)
     # Each in one line: a file name in it could forge others.
     parts = {"found": error.found, "expected": error.expected, "fix": error.fix}
     text = as_lines(["error", *(f"  {part + ':':<9} {of}" for part, of in parts.items())])
     console.error("" if console.is_json else text, **error.as_dict())
-    return Answer(error.exit_code, {"error": error.as_dict()})
+    return CommandResult(error.exit_code, {"error": error.as_dict()})
 
 
 def _for_command(error: SkinkitError, command: str) -> str:
@@ -241,7 +241,7 @@ def _for_command(error: SkinkitError, command: str) -> str:
     return f"{error.fix} ({where})" if foreign else error.fix
 
 
-def _misused(error: typer.TyperException, command_line: Sequence[str], console: Console) -> Answer:
+def _misused(error: typer.TyperException, command_line: Sequence[str], console: Console) -> CommandResult:
     format_message = getattr(error, "format_message", None)
     text = str(format_message() if format_message is not None else error)
     name = command_line[0]
@@ -255,10 +255,10 @@ def _misused(error: typer.TyperException, command_line: Sequence[str], console: 
     return _failed(ConfigError(text, expected, f"see 'skinkit{command} --help'"), console)
 
 
-def _interrupted(code: int, console: Console) -> Answer:
+def _interrupted(code: int, console: Console) -> CommandResult:
     console.error("interrupted; what was finished is kept, run the same command again to go on", kind="Interrupted")
     kind = {"kind": "Interrupted", "found": "a signal", "expected": "to finish", "fix": "run the same command again"}
-    return Answer(code, {"error": kind})
+    return CommandResult(code, {"error": kind})
 
 
 def _disk_error(error: OSError) -> SkinkitError | None:
@@ -289,7 +289,7 @@ def _has_folder() -> bool:
     return True
 
 
-def _crashed(error: Exception, console: Console) -> Answer:
+def _crashed(error: Exception, console: Console) -> CommandResult:
     text = "".join(traceback.format_exception(error))
     what = f"internal error in skinkit {__version__}: please report"
     if console.is_json:
@@ -297,7 +297,7 @@ def _crashed(error: Exception, console: Console) -> Answer:
     else:
         console.error(f"{text}\n{what} the lines above")
     kind = {"kind": type(error).__name__, "found": str(error), "expected": "no internal error", "fix": "report it"}
-    return Answer(1, {"error": {**kind, "traceback": text}})
+    return CommandResult(1, {"error": {**kind, "traceback": text}})
 
 
 # ------------------------------------------------------------------------------------------- building the app
@@ -372,11 +372,11 @@ def _long_help(function: Callable[..., Any], line: str) -> str:
     return "\n\n".join([line, *(f"\b\n{one}" if one.startswith("    ") else one for one in paragraphs)])
 
 
-def _stage_function(name: str, console: Console) -> Callable[..., Answer]:
+def _stage_function(name: str, console: Console) -> Callable[..., CommandResult]:
     stage = load_stage(name)
     options = own_options(name)
 
-    def function(**values: Any) -> Answer:
+    def function(**values: Any) -> CommandResult:
         settings, called = named_by_model(name, passed_values(options, values), values["name"] or "")
         console.quiet = values["quiet"]
         if name == "predict" and settings.keys() & _onnx.OPTIONS:
@@ -419,17 +419,17 @@ def _stage_function(name: str, console: Console) -> Callable[..., Answer]:
         text = str(body.get("result", {}).get("text", "")) if "result" in body else ""
         if error is not None:
             refused = _failed(error, console)
-            return Answer(refused.exit_code, {**body, **refused.body}, text)
-        return Answer(NEWLY_FAILED if failures else 0, body, text)
+            return CommandResult(refused.exit_code, {**body, **refused.body}, text)
+        return CommandResult(NEWLY_FAILED if failures else 0, body, text)
 
     return _with_signature(function, stage.__doc__, name)
 
 
-def _command_function(name: str, console: Console) -> Callable[..., Answer]:
+def _command_function(name: str, console: Console) -> Callable[..., CommandResult]:
     command = load_command(name)
     options = own_options(name)
 
-    def function(**values: Any) -> Answer:
+    def function(**values: Any) -> CommandResult:
         config = make_config(command.Config, passed_values(options, values), where="the command line")
         console.quiet = values["quiet"]
         context = _context(values, console)
@@ -439,9 +439,9 @@ def _command_function(name: str, console: Console) -> Callable[..., Answer]:
     return _with_signature(function, command.__doc__, name)
 
 
-def _answered(answer: Mapping[str, Any]) -> Answer:
+def _answered(answer: Mapping[str, Any]) -> CommandResult:
     body = {key: value for key, value in answer.items() if key not in ("text", "exit_code")}
-    return Answer(int(answer.get("exit_code", 0)), body, str(answer.get("text", "")))
+    return CommandResult(int(answer.get("exit_code", 0)), body, str(answer.get("text", "")))
 
 
 def _context(values: Mapping[str, Any], console: Console) -> Context:
@@ -475,7 +475,9 @@ def _share(text: str | None) -> Share | None:
     return Share(int(number), int(total))
 
 
-def _with_signature(function: Callable[..., Answer], document: str | None, name: str) -> Callable[..., Answer]:
+def _with_signature(
+    function: Callable[..., CommandResult], document: str | None, name: str
+) -> Callable[..., CommandResult]:
     """Give the function the parameters typer turns into options."""
     parameters = parameters_of(name)
     function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -51,9 +51,15 @@ class Help:
     writes: Writes = ""
 
 
-def folder_for_files(text: str) -> Help:
-    """The help of ``--out``: what is written there, or where to without it."""
-    return Help(text, metavar="DIR", writes="folder")
+def folder_for_files(usual: str, unless: str = "") -> Help:
+    """The help of ``--out``, which replaces a folder of the workspace.
+
+    Args:
+        usual: the folder that is used without it.
+        unless: in which case there is none.
+    """
+    also = f"; {unless}" if unless else ""
+    return Help(f"folder for the files (default: {usual} of the workspace{also})", metavar="DIR", writes="folder")
 
 
 MODEL = "trained model, as 'skinkit models list' names it"

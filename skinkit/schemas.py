@@ -340,6 +340,10 @@ REPLAYED = "replay"
 """Part of the training rows of an earlier cohort that a second training draws from."""
 UNUSED = "unused"
 """Part of the split's training and validation rows that a model was not trained on: of other cohorts, or not drawn."""
+TRAINED_ON_FILE = "trained_on.parquet"
+"""Its name beside a model."""
+UNTRAINED = "untrained"
+"""What says that a model has learnt nothing: a key of ``model.json``, and a reason to refer a case."""
 LEARNT_LABEL = "diagnosis"
 """Further column of ``trained_on.parquet``: the diagnosis as it was when the model was trained."""
 LEARNT = ("train", "validation", REPLAYED, LEARNT_BEFORE)
@@ -459,7 +463,7 @@ METRICS = Schema(
         (
             "primary",
             "bool",
-            "the primary endpoint; the metrics' info says whether it was declared before the first look",
+            "the primary endpoint; the metrics' info says whether it was declared before the first access",
         ),
     ),
 )

@@ -186,7 +186,7 @@ CLASS_SETS: dict[str, tuple[dict[str, tuple[str, ...]], str]] = {
 }
 CLASS_SET_NAMES = ("pad6", "wang8", "malignancy", "wang4", "isic2017", "isic2018-7", "derm7pt5")
 """In the order in which a table of probabilities is recognised by its columns."""
-CLASS_SET = f"class set: {', '.join(CLASS_SET_NAMES)} or a TOML file"
+CLASS_SET_HELP = f"class set: {', '.join(CLASS_SET_NAMES)} or a TOML file"
 """How a ``Config`` asks for one."""
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from skinkit.artifacts.leftovers import INSTALLING, PARTIAL, PREVIOUS
 from skinkit.errors import ConfigError, did_you_mean, listed
 from skinkit.privacy.pseudonyms import KeyedFolder, remembered
-from skinkit.taxonomy import CLASS_SET, DIAGNOSES
+from skinkit.taxonomy import CLASS_SET_HELP, DIAGNOSES
 
 SETTINGS_FILE = "skinkit.toml"
 ROLES = ("development", "external", "inference")
@@ -49,7 +49,7 @@ _DEFAULT_HELP = {
     "segmenter": "name of masks, features and fused tables too; auto: the workspace's trained segmenter, else otsu",
     "split": "name of the split models are trained on",
     "model": "name of the model that predicts",
-    "classes": CLASS_SET,
+    "classes": CLASS_SET_HELP,
     "malignant": "malignant set: pad or wang; empty for the class set's own",
     PRIVATE: "true: only the owner can read what is written",
 }

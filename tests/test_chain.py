@@ -150,8 +150,8 @@ def test_the_chain_leaves_what_a_reviewer_asks_for(demo: Path) -> None:
     metrics = open_artifact(jinan / "metrics" / "lightgbm")
     assert metrics.info["shortcuts"]["malignant_set"] == "pad"
     assert {cue["family"] for cue in metrics.json("shortcuts.json")["cues"]} >= {"file"}
-    looks = [json.loads(line) for line in (demo / "test_access_log.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert {(look["cohort"], look["role"]) for look in looks} == {("phantoms", "held_out"), ("jinan", "external")}
+    accesses = [json.loads(line) for line in (demo / "test_access_log.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {(one["cohort"], one["role"]) for one in accesses} == {("phantoms", "held_out"), ("jinan", "external")}
     assert metrics.info["look"]["number"] == 1
     drift = json.loads((demo / "artifacts" / "report" / "research" / "drift.json").read_text(encoding="utf-8"))
     assert drift["jinan"]["domain"]["auroc"] > 0.5

@@ -18,7 +18,7 @@ from conftest import run_here, run_skinkit
 
 from skinkit import __version__, cli
 from skinkit.cli import EXIT_CODES
-from skinkit.commands import COMMANDS, PANELS
+from skinkit.commands import CHAIN, COMMANDS, PANELS, panels_of
 from skinkit.console import Console
 from skinkit.stages import STAGES
 from skinkit.workspace import load_workspace
@@ -50,6 +50,25 @@ def test_the_overview_shows_every_command_under_its_panel(capsys: pytest.Capture
         assert [line.split()[0] for line in shown[start:end].splitlines() if line[:3].strip()][1 : len(table) + 1] == (
             list(table)
         )
+
+
+def test_a_command_is_added_by_its_file_alone(tmp_path: Path) -> None:
+    own = Path(cli.__file__).parent / "commands"
+    names = sorted(file.stem for file in own.glob("[a-z]*.py"))
+    assert names == sorted(COMMANDS)
+    for name in names:
+        shutil.copy(own / f"{name}.py", tmp_path)
+    (tmp_path / "tones.py").write_text('"""tones: count the tones of skin."""\n\nPANEL = "Look", 2\n')
+    added = panels_of(tmp_path)
+    assert added.pop("Look") == {**PANELS["Look"], "tones": "Count the tones of skin."}
+    assert added == {panel: table for panel, table in PANELS.items() if panel != "Look"}
+    assert added[CHAIN] == STAGES
+
+
+def test_a_command_file_without_its_panel_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "tones.py").write_text('"""tones: count the tones of skin."""\n\nPANEL = "Tones", 2\n')
+    with pytest.raises(ImportError, match="tones"):
+        panels_of(tmp_path)
 
 
 @pytest.mark.parametrize("name", [*STAGES, *COMMANDS])

@@ -81,7 +81,7 @@ class Level:
         return np.concatenate([padded.reshape(4, -1), np.zeros((4, side + 3), dtype=np.float32)], axis=1)
 
 
-class Picture:
+class PreparedPhoto:
     """A photo, prepared for :func:`align`.
 
     Args:
@@ -108,7 +108,7 @@ class Picture:
         self.__dict__.pop("spectra", None)
 
 
-def align(first: Picture, second: Picture, least: float = 0.0) -> Alignment:
+def align(first: PreparedPhoto, second: PreparedPhoto, least: float = 0.0) -> Alignment:
     """Lay the first picture upon the second.
 
     Args:
@@ -236,7 +236,7 @@ def _spectra(details: Floats, mask: Floats) -> tuple[npt.NDArray[Any], ...]:
     return tuple(fft.rfft2(part.astype(np.float32), shape) for part in (details, mask, details**2))
 
 
-def _search(first: Picture, second: Picture, least: float) -> npt.NDArray[np.float64]:
+def _search(first: PreparedPhoto, second: PreparedPhoto, least: float) -> npt.NDArray[np.float64]:
     """The best positions of the first picture upon the second, as maps from the second's places to the first's."""
     from scipy import fft
 

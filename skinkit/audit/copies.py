@@ -27,10 +27,11 @@ from PIL import Image
 
 from skinkit.artifacts.embedding_store import EmbeddingStore
 from skinkit.artifacts.files import digest, sealed, unsealed, write_atomic
-from skinkit.audit.alignment import Picture, align, bare
+from skinkit.audit.alignment import PreparedPhoto, align, bare
 from skinkit.console import Console, Tick
 from skinkit.errors import CaseError
 from skinkit.images.pixels import Array
+from skinkit.models.parts.weights import LITE
 
 SAME_PICTURE = 0.55
 """Correlation of aligned details from which two photos are one picture."""
@@ -39,7 +40,7 @@ PERHAPS = 0.45
 SIMILAR = 0.5
 """Cosine of embeddings from which a pair is a candidate."""
 MOST_VERIFIED = 2000
-NETWORK = "timm/tf_efficientnet_lite0"
+NETWORK = LITE
 _SIDE_PX = 128
 _INNER = 0.7
 _NEAREST = 3
@@ -89,7 +90,7 @@ class Search:
         return Search((a, b), (c, d), self.unverified + other.unverified, self.why_not or other.why_not)
 
 
-class Photos:
+class ComparedPhotos:
     """Photos that are read when they are compared.
 
     Args:
@@ -117,9 +118,9 @@ class Photos:
         except CaseError:
             return None
 
-    def _picture(self, cohort: str, pixels: str | None) -> Picture | None:
+    def _picture(self, cohort: str, pixels: str | None) -> PreparedPhoto | None:
         rgb = self.read(cohort, pixels)
-        return None if rgb is None else Picture(rgb)
+        return None if rgb is None else PreparedPhoto(rgb)
 
     def alignments(self) -> dict[str, float]:
         """The correlations that are known, by both pixel hashes."""
@@ -219,7 +220,7 @@ def limits_text(search: Search | None) -> str:
     return said
 
 
-def sheet(pairs: Sequence[tuple[Key, Key, str]], photos: Photos) -> Path | None:
+def sheet(pairs: Sequence[tuple[Key, Key, str]], photos: ComparedPhotos) -> Path | None:
     """A picture of pairs side by side in the folder of the photos, at most 40 of them; None where there is none.
 
     Args:
@@ -258,7 +259,7 @@ def missing() -> str:
 
 
 def nearest(
-    photos: Photos, ours: Sequence[Key], theirs: Sequence[Key], same: Callable[[int], npt.NDArray[np.bool_]]
+    photos: ComparedPhotos, ours: Sequence[Key], theirs: Sequence[Key], same: Callable[[int], npt.NDArray[np.bool_]]
 ) -> tuple[list[tuple[int, int, float]], Search]:
     """The most similar photos of the other side, at most three of each of ours, from the cosine ``SIMILAR``.
 
@@ -335,7 +336,7 @@ def _network() -> Callable[[Array], npt.NDArray[np.float16]]:
     return embedded
 
 
-def verified(candidates: Sequence[tuple[Key, Key]], photos: Photos) -> Iterator[tuple[int, float]]:
+def verified(candidates: Sequence[tuple[Key, Key]], photos: ComparedPhotos) -> Iterator[tuple[int, float]]:
     """How well the photos of candidate pairs lie upon each other; pairs without both photos are passed over.
 
     Args:

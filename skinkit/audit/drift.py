@@ -24,10 +24,9 @@ from skinkit.schemas import OK, PAD_ATTRIBUTES
 from skinkit.stats.cross_fit import areas, fold_of, holm, out_of_fold
 from skinkit.stats.encoders import radiomic_columns
 from skinkit.stats.intervals import LeaveOut, independent_difference, patients_of
-from skinkit.stats.metrics import Bools, Floats, Ranking
+from skinkit.stats.metrics import SIGNIFICANT, Bools, Floats, Ranking
 from skinkit.stats.novelty import FEWEST, MOST_ROWS
 
-SIGNIFICANT = 0.05
 LARGE_SMD = 0.5
 """Standardised difference from which a shift is reported (Cohen's medium effect)."""
 LARGE_PSI = 0.25
@@ -181,7 +180,7 @@ def inputs(inside: pd.DataFrame, outside: pd.DataFrame, columns: Sequence[str], 
     return frame.sort_values("psi", ascending=False, kind="stable").reset_index(drop=True)
 
 
-def known_in_both(columns: Iterable[str], inside: pd.DataFrame, outside: pd.DataFrame) -> list[str]:
+def recorded_in_both(columns: Iterable[str], inside: pd.DataFrame, outside: pd.DataFrame) -> list[str]:
     """Those of the columns that have a value in both tables."""
     return [name for name in columns if all(name in side and side[name].notna().any() for side in (inside, outside))]
 
@@ -303,7 +302,7 @@ def compare(
             parts["drop"] = drop(*sides, seed=seed)
     if fused is not None:
         inside, outside = (table[table["status"] == OK] for table in fused)
-        columns = known_in_both((*ATTRIBUTES, *radiomic_columns(inside.columns)), inside, outside)
+        columns = recorded_in_both((*ATTRIBUTES, *radiomic_columns(inside.columns)), inside, outside)
         rows = inputs(inside, outside, columns, seed=seed)
         parts["inputs"] = rows.to_dict("records")
         parts["domain"] = domain(inside, outside, columns, seed=seed)

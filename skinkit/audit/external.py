@@ -56,17 +56,17 @@ def compared(
             if distance is not None:
                 values = ", ".join(sorted(outside[name].dropna().astype(str).unique())[:3])
                 (apart if distance >= OTHER_ORIGIN else same).append(f"{name} ({values})")
-    columns = drift.known_in_both((*drift.ATTRIBUTES, *_SIZES), inside, outside)
+    columns = drift.recorded_in_both((*drift.ATTRIBUTES, *_SIZES), inside, outside)
     domain = drift.domain(inside, outside, columns, seed=seed) if columns else None
-    if not apart and not _tells(domain) and measured is not None:
-        features = drift.known_in_both(radiomic_columns(map(str, measured[0])), *measured)
+    if not apart and not _separates(domain) and measured is not None:
+        features = drift.recorded_in_both(radiomic_columns(map(str, measured[0])), *measured)
         of_features = drift.domain(*measured, features, seed=seed) if features else None
-        if domain is None or _tells(of_features):
+        if domain is None or _separates(of_features):
             domain = of_features
     if domain is not None and domain["auroc"] is not None:
         ends = f" ({domain['lower']:.2f} to {domain['upper']:.2f})" if domain["lower"] is not None else ""
         said = f"{domain['n_columns']} inputs, AUROC {domain['auroc']:.2f}{ends}"
-        (apart if _tells(domain) else same).append(said)
+        (apart if _separates(domain) else same).append(said)
     named = [said for name, what in _NAMES.items() if (said := _named_alike(inside, outside, name, what))]
     return {
         "questioned": not apart,
@@ -79,15 +79,15 @@ def compared(
 
 def _text(apart: list[str], same: list[str], n: int) -> str:
     if apart:
-        return f"external, told from development by {'; '.join(apart)}"
+        return f"external; it differs from development in {'; '.join(apart)}"
     alike = f"the same: {'; '.join(same)}" if same else "no input or column of origin is recorded in both"
     return (
-        f"external, but nothing tells it from development ({n} cases): {alike}. If both come from one collection, "
-        "these figures are internal: say where and when the photos of each were taken"
+        f"external, but nothing distinguishes it from development ({n} cases): {alike}. If both come from one "
+        "collection, these figures are internal: say where and when the photos of each were taken"
     )
 
 
-def _tells(domain: Mapping[str, Any] | None) -> bool:
+def _separates(domain: Mapping[str, Any] | None) -> bool:
     if domain is None or domain["auroc"] is None or domain["lower"] is None:
         return False
     return bool(domain["auroc"] >= APART and domain["lower"] > 0.5)

@@ -37,13 +37,12 @@ from skinkit.audit import file_cues
 from skinkit.errors import listed
 from skinkit.schemas import Column, Schema
 from skinkit.stats.encoders import ENCODERS, LEAKY, radiomic_columns
-from skinkit.stats.metrics import MALIGNANT, Bools, Floats
+from skinkit.stats.metrics import MALIGNANT, SIGNIFICANT, Bools, Floats
 from skinkit.stats.separation import FEWEST_CLUSTERS, Codes, Separation, joint
 from skinkit.taxonomy import ClassSet
 
 NEAR_PERFECT = 0.95
 """Out-of-fold AUROC from which a column is nearly the label."""
-SIGNIFICANT = 0.05
 PURE, LEAST_SHARE, FEWEST_PURE = 0.99, 0.2, 10
 """A value decides where this share of its cases is on one side, and it holds such a share of the side and patients."""
 GAIN, LITTLE_GAIN, SURE = 0.05, 0.02, 0.99
@@ -109,7 +108,7 @@ ROWS = Schema(
 
 
 @dataclass(frozen=True)
-class View:
+class ColumnReading:
     """One way to read a column.
 
     Attributes:
@@ -139,7 +138,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Found:
+class AttributeSearch:
     """What :func:`search` found.
 
     Attributes:
@@ -282,7 +281,7 @@ def search(
     ordered: bool = False,
     most_pairs: int = MOST_PAIRS,
     most_triples: int = MOST_TRIPLES,
-) -> Found:
+) -> AttributeSearch:
     """Search every column, pair and small triple for the label.
 
     Args:
@@ -320,16 +319,16 @@ def search(
         _kind=[KINDS.index(kind) == 2 for kind in frame["kind"]], _verdict=frame["verdict"].map(place)
     ).sort_values(["_kind", "_verdict", "auroc"], ascending=[True, True, False], kind="stable")
     frame = frame.drop(columns=["_kind", "_verdict"]).reset_index(drop=True)
-    return Found(frame, searched, lacking, classes.malignant_set)
+    return AttributeSearch(frame, searched, lacking, classes.malignant_set)
 
 
 def _alone(
-    views: Sequence[View], folded: Separation, targets: Sequence[str], rows: list[dict[str, Any]]
+    views: Sequence[ColumnReading], folded: Separation, targets: Sequence[str], rows: list[dict[str, Any]]
 ) -> tuple[dict[str, Floats], set[tuple[str, int]]]:
     """The best AUROC of each column for each target, and which (column, target) are the label."""
     best: dict[str, Floats] = {}
-    of_best: dict[tuple[str, int], View] = {}
-    pure: dict[tuple[str, int], tuple[float, View]] = {}
+    of_best: dict[tuple[str, int], ColumnReading] = {}
+    pure: dict[tuple[str, int], tuple[float, ColumnReading]] = {}
     tried = max(len(views) * len(targets), 1)
     for view in views:
         (name,) = view.columns
@@ -356,7 +355,7 @@ def _alone(
     return best, named
 
 
-def _scored(view: View, folded: Separation) -> Floats:
+def _scored(view: ColumnReading, folded: Separation) -> Floats:
     """(T,) the AUROC of a view: of its levels, or of its numbers as they are."""
     if view.present is not None:
         return folded.of_presence(view.present)
@@ -364,7 +363,9 @@ def _scored(view: View, folded: Separation) -> Floats:
     return area if view.ranked is None else np.maximum(area, folded.of_ranks(view.ranked))
 
 
-def _decided(view: View, folded: Separation, targets: Sequence[str], tried: int) -> Iterator[tuple[int, float]]:
+def _decided(
+    view: ColumnReading, folded: Separation, targets: Sequence[str], tried: int
+) -> Iterator[tuple[int, float]]:
     """Targets for which one value is, but for a hundredth, on one side only; and the share of the side that it holds.
 
     Of a class only its own side counts: that a value is never of a rare class says little.
@@ -385,7 +386,9 @@ def _decided(view: View, folded: Separation, targets: Sequence[str], tried: int)
                     yield t, float((mask & (y == side)).sum() / total)
 
 
-def _row(view: View, folded: Separation, t: int, target: str, verdict: str, auroc: float, p: float) -> dict[str, Any]:
+def _row(
+    view: ColumnReading, folded: Separation, t: int, target: str, verdict: str, auroc: float, p: float
+) -> dict[str, Any]:
     y = folded.positive[:, t]
     levels = None
     if view.names:
@@ -414,7 +417,7 @@ def _row(view: View, folded: Separation, t: int, target: str, verdict: str, auro
 
 # -------------------------------------------------------------------------------------------------- combinations
 def _combined(
-    views: Sequence[View],
+    views: Sequence[ColumnReading],
     folded: Separation,
     targets: Sequence[str],
     best: Mapping[str, Floats],
@@ -445,9 +448,9 @@ def _combined(
     of_triples = len(small) * (len(small) - 1) * (len(small) - 2) // 6
     searched["triples"], searched["triples_left_out"] = len(triples), of_triples - len(triples)
     searched["rows_of_pairs"] = len(chosen)
-    combinations: list[tuple[View, ...]] = [*pairs[:most_pairs], *triples]
+    combinations: list[tuple[ColumnReading, ...]] = [*pairs[:most_pairs], *triples]
     tried = max(len(combinations) * len(targets), 1)
-    paired: dict[tuple[frozenset[str], int], tuple[float, View]] = {}
+    paired: dict[tuple[frozenset[str], int], tuple[float, ColumnReading]] = {}
     for parts in combinations:
         names = [name for part in parts for name in part.columns]
         alone = np.max([best[name] for name in names], axis=0)
@@ -470,14 +473,14 @@ def _combined(
         if p < SIGNIFICANT:
             rows.append(_row(view, sample, t, targets[t], LABEL, area_t, p))
     single = [view for view in of_attributes if view.how == VALUE]
-    # Of malignancy alone: a class is often told by age, site and symptoms together, as it should be.
+    # Of malignancy alone: a class is often figures by age, site and symptoms together, as it should be.
     if len(single) > 1 and MALIGNANT in targets and not any(row["kind"] == ATTRIBUTE for row in rows):
         t = targets.index(MALIGNANT)
         columns = np.hstack([(view.codes[:, None] == np.arange(1, view.levels)).astype(np.float64) for view in single])
         together = sample.of_columns(columns, t)
         p = float(sample.chance(np.full(len(targets), together))[t])
         if together >= NEAR_PERFECT and p < SIGNIFICANT:
-            view = View((EVERYTHING,), ATTRIBUTE, "together", np.zeros(len(chosen), np.int64))
+            view = ColumnReading((EVERYTHING,), ATTRIBUTE, "together", np.zeros(len(chosen), np.int64))
             rows.append(_row(view, sample, t, MALIGNANT, LABEL, together, p))
 
 
@@ -495,24 +498,24 @@ def _sampled(folded: Separation, seed: int) -> npt.NDArray[np.int64]:
     return chosen.astype(np.int64)
 
 
-def _coarse(view: View, chosen: npt.NDArray[np.int64]) -> View:
+def _coarse(view: ColumnReading, chosen: npt.NDArray[np.int64]) -> ColumnReading:
     """A view with few levels, on the chosen rows."""
     ranked = None if view.ranked is None else view.ranked[chosen]
     if view.ranked is not None and view.how in _WHOLE:
         codes, names, exact = _binned(view.ranked, few=_COARSE, bins=_PAIR_BINS)
-        return View(view.columns, view.kind, view.how, codes[chosen], names, ranked, exact=exact)
+        return ColumnReading(view.columns, view.kind, view.how, codes[chosen], names, ranked, exact=exact)
     codes = np.minimum(view.codes[chosen], _COARSE)
     names = [*view.names[:_COARSE], "other"] if view.names else []
-    return View(view.columns, view.kind, view.how, codes, names, exact=view.exact)
+    return ColumnReading(view.columns, view.kind, view.how, codes, names, exact=view.exact)
 
 
-def _together(parts: Sequence[View]) -> Iterator[View]:
+def _together(parts: Sequence[ColumnReading]) -> Iterator[ColumnReading]:
     """The ways in which columns are read together."""
     columns = tuple(name for part in parts for name in part.columns)
     kind = KINDS[max(KINDS.index(part.kind) for part in parts)]
     codes, _ = joint([(part.codes, part.levels) for part in parts])
     how = "combination" if all(part.how == VALUE for part in parts) else " and ".join(part.how for part in parts)
-    yield View(columns, kind, how, codes)
+    yield ColumnReading(columns, kind, how, codes)
     if len(parts) != 2 or kind != ATTRIBUTE or any(part.how not in _WHOLE for part in parts):
         return
     a, b = parts
@@ -527,19 +530,19 @@ def _together(parts: Sequence[View]) -> Iterator[View]:
         for name, values in numbers.items():
             finite = np.where(np.isfinite(values), values, np.nan)
             if np.isfinite(finite).any():
-                yield View(columns, kind, name, _binned(finite)[0], ranked=finite)
+                yield ColumnReading(columns, kind, name, _binned(finite)[0], ranked=finite)
     elif a.names and b.names:
         texts = [np.array(part.names, dtype=object)[part.codes] for part in parts]
-        yield View(columns, kind, "equality", (texts[0] == texts[1]).astype(np.int64), ["different", "equal"])
+        yield ColumnReading(columns, kind, "equality", (texts[0] == texts[1]).astype(np.int64), ["different", "equal"])
 
 
 # --------------------------------------------------------------------------------------------- ways to read a column
-def views_of(column: pd.Series, kind: str) -> list[View]:
+def views_of(column: pd.Series, kind: str) -> list[ColumnReading]:
     """The ways in which a column is read; those that do not vary, or say the same as an earlier one, are left out."""
     name = str(column.name)
     texts = [_text(value) for value in column]
     known = np.array([text is not None for text in texts], dtype=bool)
-    views: list[View] = []
+    views: list[ColumnReading] = []
     seen: set[bytes] = set()
 
     def add(how: str, codes: Codes, names: Sequence[str] = (), **more: Any) -> None:
@@ -547,7 +550,7 @@ def views_of(column: pd.Series, kind: str) -> list[View]:
         same = np.argsort(np.argsort(first))[inverse].astype(np.int32).tobytes()
         if len(first) > 1 and same not in seen:
             seen.add(same)
-            views.append(View((name,), kind, how, codes, names, **more))
+            views.append(ColumnReading((name,), kind, how, codes, names, **more))
 
     if not known.any():
         return []
@@ -594,7 +597,7 @@ def views_of(column: pd.Series, kind: str) -> list[View]:
     if numbers is None and any(len(_WORD.findall(text)) > 1 for text in distinct):
         present = _words(texts)
         if present.shape[1]:
-            views.append(View((name,), kind, "words", np.zeros(len(texts), np.int64), present=present))
+            views.append(ColumnReading((name,), kind, "words", np.zeros(len(texts), np.int64), present=present))
     add("recorded", known.astype(np.int64), ["not known", "known"])
     return views
 
@@ -732,7 +735,7 @@ def _sentence(rows: pd.DataFrame) -> str:
         f"`{n}`" for n in name.split(" and ")
     )
     how = _HOW.get(str(first["how"]), str(first["how"]))
-    told = "; ".join(
+    figures = "; ".join(
         f"{row['target']} AUROC {row['auroc']:.3f} ({row['n_positive']} of {row['n']} cases, "
         f"{row['n_positive_patients']} of {row['n_patients']} patients)"
         for row in rows.head(3).to_dict("records")
@@ -740,12 +743,12 @@ def _sentence(rows: pd.DataFrame) -> str:
     more = f" and {len(rows) - 3} more classes" if len(rows) > 3 else ""
     alone = "alone" if " and " not in name else "together"
     text = {
-        LABEL: f"{shown} {alone} nearly says the label, by {how}: {told}{more}, out of fold",
-        OPEN: f"{shown} {alone} says the label of these cases, by {how}: {told}{more}, out of fold; with so few "
+        LABEL: f"{shown} {alone} nearly says the label, by {how}: {figures}{more}, out of fold",
+        OPEN: f"{shown} {alone} says the label of these cases, by {how}: {figures}{more}, out of fold; with so few "
         "patients and so much tried that may be chance",
-        PART: f"one value of {shown} decides, by {how}: {_pure(first.to_dict())}; {told}",
+        PART: f"one value of {shown} decides, by {how}: {_pure(first.to_dict())}; {figures}",
     }[str(first["verdict"])]
-    return f"{text}. {advice(name.split(' and '), kind)}"
+    return f"{text}. {advice_on(name.split(' and '), kind)}"
 
 
 def _pure(row: Mapping[Any, Any]) -> str:
@@ -757,7 +760,7 @@ def _pure(row: Mapping[Any, Any]) -> str:
     return f"{largest['level']} is {row['target']} in {largest['positive']} of {largest['n']} cases"
 
 
-def advice(names: Sequence[str], kind: str) -> str:
+def advice_on(names: Sequence[str], kind: str) -> str:
     """What to do about columns that are nearly the label."""
     if kind == KEY:
         return (

@@ -26,7 +26,7 @@ import pandas as pd
 from skinkit.artifacts.artifact import exists, open_artifact
 from skinkit.artifacts.files import json_values
 from skinkit.audit import copies
-from skinkit.audit.copies import Photos as Photos
+from skinkit.audit.copies import ComparedPhotos as ComparedPhotos
 from skinkit.audit.copies import Search
 from skinkit.console import Console
 from skinkit.data.ids import DIFFERENT, SAME, reported
@@ -187,7 +187,7 @@ def joined(*parts: Leakage) -> Leakage:
 def check(
     left: pd.DataFrame,
     right: pd.DataFrame,
-    photos: Photos | None = None,
+    photos: ComparedPhotos | None = None,
     *,
     near_distance_bits: int = NEAR_DISTANCE_BITS,
     near_limit: int = NEAR_LIMIT,
@@ -287,7 +287,7 @@ def _read_cases(workspace: Workspace, cohorts: Sequence[str]) -> pd.DataFrame:
     return cases[cases["status"] == OK].reset_index(drop=True)
 
 
-def verified_on_photos(leakage: Leakage, photos: Photos) -> Leakage:
+def verified_on_photos(leakage: Leakage, photos: ComparedPhotos) -> Leakage:
     """The comparison with its candidate pairs verified on the photos.
 
     A pair is near-identical if its photos are one picture (:func:`skinkit.audit.copies.verified`), alike if they may
@@ -333,7 +333,7 @@ def _first(pairs: pd.DataFrame) -> pd.DataFrame:
     return first[~again].reset_index(drop=True)
 
 
-def photos_of(workspace: Workspace, console: Console | None = None) -> Photos:
+def photos_of(workspace: Workspace, console: Console | None = None) -> ComparedPhotos:
     """The photos of the cohorts, found by cohort and hash of their pixels.
 
     Synthetic images are found as those of the cohort ``synthetic:<name>``.
@@ -354,7 +354,7 @@ def photos_of(workspace: Workspace, console: Console | None = None) -> Photos:
             tables[cohort] = {h: root / p for h, p in table.dropna().itertuples(index=False)}
         return tables[cohort].get(pixels)
 
-    return Photos(photo, workspace.root / "cache" / "copies", console)
+    return ComparedPhotos(photo, workspace.root / "cache" / "copies", console)
 
 
 def refuse(leakage: Leakage, allow: str, what: str, fix: str = "") -> None:
@@ -512,7 +512,7 @@ def _near(ours: pd.DataFrame, theirs: pd.DataFrame, limit: int) -> list[dict[str
     return rows
 
 
-def _copied(ours: pd.DataFrame, theirs: pd.DataFrame, photos: Photos) -> tuple[list[dict[str, Any]], Search]:
+def _copied(ours: pd.DataFrame, theirs: pd.DataFrame, photos: ComparedPhotos) -> tuple[list[dict[str, Any]], Search]:
     """Candidates by embeddings, of other patients and with other pixels, and what was compared."""
 
     def keys(side: pd.DataFrame) -> list[copies.Key]:

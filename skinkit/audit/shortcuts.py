@@ -31,7 +31,7 @@ from skinkit.artifacts.tables import cell_text, write_table
 from skinkit.audit import file_cues
 from skinkit.schemas import PAD_ATTRIBUTES, PREDICTIONS, Column, Schema
 from skinkit.stats.cross_fit import Area, area_within, areas, fold_of, holm, out_of_fold
-from skinkit.stats.metrics import Bools, Floats
+from skinkit.stats.metrics import SIGNIFICANT, Bools, Floats
 from skinkit.stats.notes import INSUFFICIENT, MINIMUM_PATIENTS, TOO_FEW, TOO_FEW_PATIENTS, UNDEFINED, words_of
 from skinkit.taxonomy import ClassSet
 
@@ -42,7 +42,6 @@ EVERYTHING = "everything"
 """The family of the cue that combines all families but the confirmation."""
 
 STRONG, SOME, OPEN = 0.70, 0.55, 0.65
-SIGNIFICANT = 0.05
 WITHOUT_AUROC = (TOO_FEW, TOO_FEW_PATIENTS, UNDEFINED, INSUFFICIENT)
 """Verdicts on a cue without an AUROC; the last is that of older versions."""
 MINIMUM = 5
@@ -55,7 +54,7 @@ PATIENT_BLOCK = (
 """Attributes that PAD-UFES-20 records almost only for patients with a biopsied lesion."""
 ORIGINS = ("cohort", "centre", "center", "hospital", "device", "modality")
 CONFIRMATIONS = ("confirmed_by", "biopsed", "biopsied")
-NOT_KNOWN = "UNK"
+UNSURE = "UNK"
 """Value of an attribute that the patient was asked about but did not know."""
 _NO_ATTRIBUTE = frozenset({
     *PREDICTIONS.names, "img_id", "image", "image_path", "image_sha256", "pixel_sha256", "dhash", "class", "cluster",
@@ -75,21 +74,13 @@ SHORTCUTS = Schema(
             ("cue", "string", "the cue; together for all cues of the family"),
             ("kind", "string", "flag, number, category or model (several cues)"),
             ("how", "string", "ranked: used as a score; out_of_fold: fitted with patients kept together"),
-            (
-                "direction",
-                "string",
-                "value associated with malignant: known, unknown, high, low, yes, no; null: learnt",
-            ),
+            ("direction", "string", "value that goes with malignant: known, unknown, high, low, yes, no; null: learnt"),
             ("same_as", "string", "the first cue with identical values in every case; null for that cue itself"),
             ("auroc", "float", "AUROC for malignancy of the cue alone, oriented to lie above 0.5"),
             ("lower", "float", "lower end of the 95 % interval over patients"),
             ("upper", "float", "upper end of the 95 % interval"),
             ("p_holm", "float", "p of AUROC 0.5 after Holm's correction over all cues"),
-            (
-                "verdict",
-                "string",
-                "strong, some, open (cannot be ruled out), none, too_few or undefined",
-            ),
+            ("verdict", "string", "strong, some, open (cannot be ruled out), none, too_few or undefined"),
             ("n", "int", "cases where the cue is known"),
             ("n_positive", "int", "malignant ones among them"),
             ("n_clusters", "int", "patients among them"),
@@ -198,9 +189,9 @@ def _missing(table: pd.DataFrame, names: Sequence[str]) -> Iterator[Cue]:
     recorded = {name: np.array([cell_text(value) != "" for value in table[name]]) for name in names}
     for name, here in recorded.items():
         yield Cue(MISSING, name, "flag", here.astype(float))
-        unsure = np.array([cell_text(value) == NOT_KNOWN for value in table[name]])
+        unsure = np.array([cell_text(value) == UNSURE for value in table[name]])
         if MINIMUM <= unsure.sum() <= len(unsure) - MINIMUM:
-            yield Cue(MISSING, f"{name}={NOT_KNOWN}", "flag", unsure.astype(float))
+            yield Cue(MISSING, f"{name}={UNSURE}", "flag", unsure.astype(float))
     block = [here for name, here in recorded.items() if name in PATIENT_BLOCK and here.any()]
     if len(block) > 1:
         yield Cue(MISSING, "patient_block", "flag", np.any(block, axis=0).astype(float))
@@ -297,7 +288,7 @@ def _scored(cue: Cue, malignant: Bools, fold: npt.NDArray[np.int64], setting: Se
         values = score[~np.isnan(score)]
         if min(values.sum(), len(values) - values.sum()) < setting.minimum:
             score = np.full(len(score), np.nan)
-        direction = "yes" if cue.name.endswith(f"={NOT_KNOWN}") else "known"
+        direction = "yes" if cue.name.endswith(f"={UNSURE}") else "known"
         return score, {**row, "how": "ranked", "direction": direction}
     return score, {**row, "how": "ranked", "direction": "high"}
 
@@ -423,7 +414,7 @@ def _subject(row: Mapping[Any, Any]) -> str:
         return "how many attributes are missing"
     if name == "patient_block":
         return "whether the patient's questionnaire is there"
-    if name.endswith(f"={NOT_KNOWN}"):
+    if name.endswith(f"={UNSURE}"):
         return f"whether `{name.partition('=')[0]}` was answered with 'not known'"
     return f"whether `{name}` is known" if row["family"] == MISSING else f"`{name}`"
 

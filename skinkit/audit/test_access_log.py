@@ -4,11 +4,11 @@ A held-out or external set is unbiased only while no choice depends on its resul
 by whom, for what, when, with which model and settings. ``test_access_log.jsonl`` of the workspace is append-only with
 one JSON object per line. Each line holds its own SHA-256 and that of the previous line, so a changed, moved or removed
 line is detected. Lines cut from the end, or a log that was taken away, show in the metrics: each keeps the number and
-hash of its look (:func:`add`, ``kept``), and the count goes on from the highest.
+hash of its access (:func:`add`, ``kept``), and the count goes on from the highest.
 
-A *look* shows new answers: other predictions, or another truth. Scoring the same predictions again, with other settings
-or under another name of the model or of the cohort, is a further line but no new look; the same command with the same
-settings is no further line. Looks are counted by test set: cohorts of one name, or with the same cases.
+An *access* shows new answers: other predictions, or another truth. Scoring the same predictions again, with other
+settings or under another name of the model or of the cohort, is a further line but no new access; the same command with
+the same settings is no further line. Accesses are counted by test set: cohorts of one name, or with the same cases.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ _DIGITS = 9
 
 @dataclass(frozen=True)
 class Access:
-    """One entry.
+    """One line of the log, and which access it belongs to.
 
     Attributes:
-        number: of the look at that test set, from 1.
-        new: whether this scoring is a new look.
+        number: of the access to that test set, from 1.
+        new: whether this scoring is a new access.
         entry: the line as a mapping.
-        first: time of the first look at that test set.
+        first: time of the first access to that test set.
         declared: time of the first line of the test set with this entry's endpoint, as a person declared it; None
             where nobody did.
-        declared_first: whether the first look was made with it, so that it was declared before any figure.
-        lost: looks that metrics remember and the log no longer has.
+        declared_first: whether the first access was made with it, so that it was declared before any figure.
+        lost: accesses that metrics remember and the log no longer has.
     """
 
     number: int
@@ -65,7 +65,7 @@ class Access:
     lost: int = 0
 
     def declaration(self) -> dict[str, Any]:
-        """How its endpoint was declared: ``beforehand`` (with the first look), ``after`` it, or ``default``."""
+        """How its endpoint was declared: ``beforehand`` (with the first access), ``after`` it, or ``default``."""
         return {
             "declared": "beforehand" if self.declared_first else "after" if self.declared else "default",
             "declared_on": self.declared,
@@ -100,7 +100,7 @@ def ledger(root: Path) -> Path:
 
 
 def read(root: Path) -> list[dict[str, Any]]:
-    """All accesses of a workspace, oldest first.
+    """All lines of a workspace, oldest first.
 
     Raises:
         RefusedError: a line was changed, removed or is not JSON; the first such line is named.
@@ -132,16 +132,16 @@ def _own(entry: Mapping[str, Any]) -> str:
     return digest({name: value for name, value in entry.items() if name != "own"})
 
 
-def add(root: Path, look: Mapping[str, Any], kept: Sequence[Mapping[str, Any]] = ()) -> Access:
-    """Record an access, unless the same command already measured the same content with the same settings.
+def add(root: Path, use: Mapping[str, Any], kept: Sequence[Mapping[str, Any]] = ()) -> Access:
+    """Record a use of test cases, unless the same command already measured the same content with the same settings.
 
     Args:
         root: the workspace, or another folder that holds the log.
-        look: cohort, role (``external`` or ``held_out``), model, model_identity, content (identity of predictions and
+        use: cohort, role (``external`` or ``held_out``), model, model_identity, content (identity of predictions and
             truth), endpoint, and declared_by (``person`` or ``default``); where known answers and test_set (of
             :func:`of_scored`), command, settings; and any further fields. ``look: False`` says that no answers are
-            compared with the truth, or none that are new.
-        kept: ``number`` and ``own`` of the looks that metrics of this cohort remember.
+            compared with the truth, or none that are new (the key of all versions).
+        kept: ``number`` and ``own`` of the accesses that metrics of this cohort remember.
 
     Raises:
         RefusedError: the log was tampered with.
@@ -150,16 +150,16 @@ def add(root: Path, look: Mapping[str, Any], kept: Sequence[Mapping[str, Any]] =
     file = ledger(root)
     with lock(file, wait_s=_WAIT_S):  # all cohorts share the log and lock it briefly
         entries = read(root)
-        mine = [entry for entry in entries if _same_test_set(entry, look)]
+        mine = [entry for entry in entries if _same_test_set(entry, use)]
         numbers = _numbers(mine)
         here = {entry["own"] for entry in entries}
         remembered = [int(one["number"]) for one in kept if one.get("own") not in here]
         highest = max([*numbers, *remembered], default=0)
         lost = len(set(remembered) - set(numbers))
-        before = next((n for entry, n in zip(mine, numbers, strict=True) if _same_answers(entry, look)), None)
-        new = before is None and look.get("look", True) is not False
+        before = next((n for entry, n in zip(mine, numbers, strict=True) if _same_answers(entry, use)), None)
+        new = before is None and _compares(use)
         number = highest + 1 if new else before or highest
-        again = next((entry for entry in mine if _same_use(entry, look)), None)
+        again = next((entry for entry in mine if _same_use(entry, use)), None)
         if again is None:
             written = file.read_bytes() if entries else b""
             lines = written.splitlines()
@@ -168,7 +168,7 @@ def add(root: Path, look: Mapping[str, Any], kept: Sequence[Mapping[str, Any]] =
             again = {
                 "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
                 **({"user": user} if user else {}),
-                **look,
+                **use,
                 "number": number,
                 "new": new,
                 "previous": previous,
@@ -177,41 +177,46 @@ def add(root: Path, look: Mapping[str, Any], kept: Sequence[Mapping[str, Any]] =
             # Rewritten atomically: a full disk or a power cut must not leave half a line.
             write_atomic(file, written + json.dumps(again, ensure_ascii=False, sort_keys=True).encode() + b"\n")
             mine.append(again)
-    looks = [entry for entry in mine if entry.get("look", True) is not False]
-    endpoint = look.get("endpoint")
-    with_it = [entry for entry in looks if endpoint and entry.get("endpoint") == endpoint and _by_person(entry)]
+    accesses = [entry for entry in mine if _compares(entry)]
+    endpoint = use.get("endpoint")
+    with_it = [entry for entry in accesses if endpoint and entry.get("endpoint") == endpoint and _by_person(entry)]
     return Access(
         number,
         new,
         again,
-        first=str(looks[0]["time"]) if looks else "",
+        first=str(accesses[0]["time"]) if accesses else "",
         declared=str(with_it[0]["time"]) if with_it else None,
-        declared_first=bool(with_it) and with_it[0] is looks[0] and not lost,
+        declared_first=bool(with_it) and with_it[0] is accesses[0] and not lost,
         lost=lost,
     )
 
 
-def _same_test_set(entry: Mapping[str, Any], look: Mapping[str, Any]) -> bool:
+def _compares(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry compares answers with the truth."""
+    return entry.get("look", True) is not False
+
+
+def _same_test_set(entry: Mapping[str, Any], use: Mapping[str, Any]) -> bool:
     """Whether two entries are about the same cases: by the name of the cohort, or by what is in it."""
-    if entry["cohort"] == look["cohort"] and entry["role"] == look["role"]:
+    if entry["cohort"] == use["cohort"] and entry["role"] == use["role"]:
         return True
-    return bool(look.get("test_set")) and entry.get("test_set") == look.get("test_set")
+    return bool(use.get("test_set")) and entry.get("test_set") == use.get("test_set")
 
 
-def _same_answers(entry: Mapping[str, Any], look: Mapping[str, Any]) -> bool:
+def _same_answers(entry: Mapping[str, Any], use: Mapping[str, Any]) -> bool:
     """Whether an entry showed the same answers: by their values, or (older entries) by the identities of both."""
-    if entry.get("answers") and entry["answers"] == look.get("answers"):
+    if entry.get("answers") and entry["answers"] == use.get("answers"):
         return True
-    return all(entry.get(key) == look.get(key) for key in ("model_identity", "content"))
+    return all(entry.get(key) == use.get(key) for key in ("model_identity", "content"))
 
 
-def _same_use(entry: Mapping[str, Any], look: Mapping[str, Any]) -> bool:
+def _same_use(entry: Mapping[str, Any], use: Mapping[str, Any]) -> bool:
     """Whether a line already says it; older lines have neither command nor settings."""
-    if not _same_answers(entry, look):
+    if not _same_answers(entry, use):
         return False
-    if entry.get("command", "evaluate") != look.get("command", "evaluate"):
+    if entry.get("command", "evaluate") != use.get("command", "evaluate"):
         return False
-    return all(key not in entry or entry[key] == look.get(key) for key in ("settings", "cohort", "model"))
+    return all(key not in entry or entry[key] == use.get(key) for key in ("settings", "cohort", "model"))
 
 
 def _by_person(entry: Mapping[str, Any]) -> bool:
@@ -221,7 +226,7 @@ def _by_person(entry: Mapping[str, Any]) -> bool:
 
 
 def _numbers(entries: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Which look each entry is, counted from 1; older entries, which have no number, are a look each."""
+    """Which access each entry is, counted from 1; older entries, which have no number, are an access each."""
     numbers: list[int] = []
     for entry in entries:
         numbers.append(int(entry.get("number") or max(numbers, default=0) + 1))
@@ -247,13 +252,13 @@ def of_scored(table: pd.DataFrame) -> dict[str, str]:
     rows = table[table["level"] == IMAGE] if "level" in table else table
     names = [name for name in ("case_id", "class") if name in rows]
     rows = rows.sort_values(names, kind="stable")
-    known = rows[names].astype(str).to_numpy().tolist()
+    truth = rows[names].astype(str).to_numpy().tolist()
     shown = [name for name in (*probability_columns([str(n) for n in rows]), "malignancy") if name in rows]
     numbers = rows[shown].to_numpy(dtype=float).round(_DIGITS).tolist()
-    return {"answers": digest([known, shown, json.dumps(numbers)]), "test_set": digest(known)}
+    return {"answers": digest([truth, shown, json.dumps(numbers)]), "test_set": digest(truth)}
 
 
-def look_at(
+def use_of(
     table: pd.DataFrame,
     *,
     command: str,
@@ -263,7 +268,7 @@ def look_at(
     settings: Mapping[str, Any],
     **more: Any,
 ) -> dict[str, Any]:
-    """The look of a command at a scored table, for :func:`add`.
+    """A command's use of the cases of a scored table, for :func:`add`.
 
     Args:
         table: as :func:`of_scored` reads it.
@@ -290,7 +295,7 @@ def look_at(
 
 
 def counts(root: Path) -> dict[str, int]:
-    """Cohort -> number of looks."""
+    """Cohort -> number of accesses."""
     by_cohort: dict[str, list[Mapping[str, Any]]] = {}
     for entry in read(root):
         by_cohort.setdefault(str(entry["cohort"]), []).append(entry)
@@ -303,17 +308,19 @@ def ordinal(number: int) -> str:
     return f"{number}{ending}"
 
 
-def described(look: Access) -> str:
-    """Which look it is, and what to do about it."""
-    entry = look.entry
+def described(access: Access) -> str:
+    """Which access it is, and what to do about it."""
+    entry = access.entry
     what = "the external cohort" if entry["role"] == EXTERNAL else "the held-out rows of"
-    again = "" if look.new else " (scored again without a change: no new look)"
-    text = f"{ordinal(look.number)} look at {what} {entry['cohort']}{again}"
-    if look.number > 1:
+    again = "" if access.new else " (scored again without a change: no new access)"
+    text = f"{ordinal(access.number)} access to {what} {entry['cohort']}{again}"
+    if access.number > 1:
         text += (
-            f"; the first was on {look.first[:10]}. What was chosen after a look is too good here: report how many "
-            "looks there were, choose on validation rows, and confirm the final model once on cases never looked at"
+            f"; the first was on {access.first[:10]}. What was chosen after an access is too good here: report how "
+            "many there were, choose on validation rows, and confirm the final model once on cases never used before"
         )
-    if look.lost:
-        text += f". {look.lost} of the looks that metrics remember are missing from {LEDGER}: restore it from a backup"
+    if access.lost:
+        text += (
+            f". {access.lost} of the accesses that metrics remember are missing from {LEDGER}: restore it from a backup"
+        )
     return text

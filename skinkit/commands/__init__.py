@@ -1,5 +1,8 @@
 """Commands other than the stages: the same shape (``Config``, ``run``), but no artifact.
 
+A command is added by its file, named as the command, and nothing else. Its docstring begins ``name: one-line help.``;
+``PANEL`` names its panel of ``skinkit --help`` and its place there.
+
 ``run(config, context)`` returns a mapping for ``--json``; its key ``text`` is printed otherwise. Heavy libraries are
 imported inside ``run``.
 """
@@ -7,6 +10,7 @@ imported inside ``run``.
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,51 +28,33 @@ if TYPE_CHECKING:
     from skinkit.workers import Cluster
 
 CHAIN = "Chain"
-PANELS: dict[str, dict[str, str]] = {
-    "Start": {
-        "demo": "Generate phantom lesions and run the chain on them.",
-        "init": "Make a workspace: a folder with skinkit.toml.",
-        "doctor": "Check this machine: libraries, device, weights, disk.",
-        "selftest": "Test this installation on generated lesions.",
-        "run": "Run every stage that is not up to date.",
-        "status": "Show what is up to date, stale, missing or failed.",
-        "completion": "Print a script that completes commands and options.",
-    },
-    CHAIN: STAGES,
-    "Look": {
-        "list": "List sources, segmenters, models and artifacts.",
-        "show": "Show one artifact: rows and provenance.",
-        "verify": "Verify the hashes of artifacts and source files.",
-        "flow": "Count images step by step and draw the flow diagram.",
-        "gallery": "Compare predicted with manual masks, best to worst.",
-    },
-    "Data study": {
-        "audit": "Audit the data for shortcuts that predict malignancy.",
-        "drift": "Compare external cohorts with the development cohorts.",
-        "signature": "Analyse the stability of the radiomic signature.",
-    },
-    "Model study": {
-        "compare": "Compare two models on the same cases.",
-        "score": "Score predictions from another system.",
-        "missing": "Measure how missing metadata affects performance.",
-        "corrupt": "Measure what a model loses where photos are taken under other conditions.",
-        "faithful": "Measure the faithfulness of explanations.",
-        "localise": "Measure whether heatmaps lie on the lesion.",
-        "curves": "Plot training curves of networks.",
-        "snapshots": "Plot how heatmaps change during training.",
-        "embed": "Plot the feature space of a model.",
-        "ablate": "Train ablations and compare them.",
-        "gap": "Measure what is lost between dermoscopic and clinical photos.",
-        "continual": "Train through a sequence of cohorts; measure what is kept.",
-        "reproduce": "Reproduce a paper and compare the numbers.",
-    },
-    "Hand over": {
-        "export": "Export predictions as CSV for a hospital system.",
-        "scrub": "List and remove personal identifiers.",
-        "models": "Pack and install trained models.",
-        "weights": "Download public pretrained weights.",
-    },
-}
+_PANELS = ("Start", CHAIN, "Look", "Data study", "Model study", "Hand over")
+"""Panels of ``skinkit --help``, in the order shown."""
+_LINE = re.compile(r'"""(?P<name>\w+): (?P<line>.+?)(?:"""|\n)')
+_PANEL = re.compile(r'^PANEL = "(?P<panel>.+)", (?P<place>\d+)$', re.MULTILINE)
+
+
+def panels_of(folder: Path) -> dict[str, dict[str, str]]:
+    """Panel -> command -> one-line help, in the order shown: the commands of a folder, and the stages as one panel.
+
+    A command's file says both: its docstring begins ``name: one-line help.``, and ``PANEL = "Look", 3`` names the panel
+    and the place there. The files are read, not run, so that an overview loads no command.
+    """
+    places: dict[str, list[tuple[int, str, str]]] = {panel: [] for panel in _PANELS}
+    for file in sorted(folder.glob("[a-z]*.py")):
+        text = file.read_text(encoding="utf-8")
+        line, panel = _LINE.match(text), _PANEL.search(text)
+        if line is None or line["name"] != file.stem or panel is None or panel["panel"] not in places:
+            raise ImportError(f"{file} does not begin with its name and one-line help, or has no PANEL of {_PANELS}")
+        help_line = line["line"][0].upper() + line["line"][1:]
+        places[panel["panel"]].append((int(panel["place"]), file.stem, help_line))
+    return {
+        panel: dict(STAGES) if panel == CHAIN else {name: line for _, name, line in sorted(of)}
+        for panel, of in places.items()
+    }
+
+
+PANELS: dict[str, dict[str, str]] = panels_of(Path(__file__).parent)
 """Panel of ``skinkit --help`` -> command name -> one-line help, in the order shown."""
 
 COMMANDS: dict[str, str] = {name: line for panel, of in PANELS.items() if panel != CHAIN for name, line in of.items()}

@@ -60,7 +60,7 @@ def run(settings: Mapping[str, Any], model: str, context: Context) -> dict[str, 
     if context.cohorts or settings.get("csv"):
         option = "--cohort" if context.cohorts else "--csv"
         raise ConfigError(f"--image and {option}", "one of them", f"leave {option} out to predict one photo")
-    attributes = _photo.attributes_of(settings.get("attribute", ()))
+    attributes = _photo.attribute_values(settings.get("attribute", ()))
     prediction = predict_photo_onnx(file, settings["image"], attributes, undecided=undecided, console=context.console)
     return {
         "command": "predict", "onnx": str(file), "prediction": prediction.as_dict(), "text": _photo.text_of(prediction)

@@ -19,6 +19,7 @@ from typing import TypeVar
 
 from skinkit.artifacts.files import file_sha256, keeping, write_atomic
 from skinkit.commands import Context
+from skinkit.data.folder import DESCRIPTION
 from skinkit.errors import ConfigError, SkinkitError
 from skinkit.options import Writes, options_of
 from skinkit.reporting.study_files import Written as Written
@@ -31,7 +32,6 @@ MARK = ".skinkit-files"
 command writes, and after one that was killed, ``kept`` in its place lists the files of others; one of an older version
 has neither, and then all files are skinkit's."""
 _NOTE = "skinkit wrote the files listed here, and replaces them when it is run again, unless they were changed."
-_DESCRIPTION = "cohort.toml"
 _HEAD_BYTES = 4096
 
 
@@ -164,8 +164,8 @@ def _forbidden(place: Path, context: Context) -> Iterator[tuple[Path, str]]:
     for start in (context.folder, place.parent):
         with contextlib.suppress(ConfigError):
             roots.append(find_workspace(start))
-    sources = [(folder, f"a cohort's files ({_DESCRIPTION})") for folder in (place, *place.parents)]
-    sources = [(folder, what) for folder, what in sources if (folder / _DESCRIPTION).is_file()]
+    sources = [(folder, f"a cohort's files ({DESCRIPTION})") for folder in (place, *place.parents)]
+    sources = [(folder, what) for folder, what in sources if (folder / DESCRIPTION).is_file()]
     for root in dict.fromkeys(roots):
         yield root / "artifacts", "the artifacts of a workspace"
         yield (root / "artifacts").resolve(), "the artifacts of a workspace"

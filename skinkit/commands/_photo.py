@@ -10,7 +10,7 @@ from skinkit.api import PhotoPrediction, open_workspace, predict_photo
 from skinkit.commands import Context
 from skinkit.console import as_lines
 from skinkit.errors import ConfigError
-from skinkit.stages.predict import UNTRAINED
+from skinkit.schemas import UNTRAINED
 
 OPTIONS = frozenset({"image", "attribute", "mask", "label", "mask_polarity"})
 """The options of ``predict`` that are for one photo."""
@@ -40,7 +40,7 @@ def run(settings: Mapping[str, Any], model: str, context: Context) -> dict[str, 
     prediction = predict_photo(
         model,
         settings["image"],
-        attributes_of(settings.get("attribute", ())),
+        attribute_values(settings.get("attribute", ())),
         settings.get("mask") or None,
         opened,
         label=settings.get("label"),
@@ -50,7 +50,7 @@ def run(settings: Mapping[str, Any], model: str, context: Context) -> dict[str, 
     return {"command": "predict", "prediction": prediction.as_dict(), "text": text_of(prediction)}
 
 
-def attributes_of(entries: Sequence[str]) -> dict[str, str]:
+def attribute_values(entries: Sequence[str]) -> dict[str, str]:
     """Name -> value of ``--attribute`` texts; raises :class:`ConfigError` for one that is not NAME=VALUE, or twice."""
     attributes: dict[str, str] = {}
     for entry in entries:
@@ -71,12 +71,12 @@ def text_of(prediction: PhotoPrediction) -> str:
     veto = " (veto: the most probable class is benign)" if prediction.veto else ""
     unlike = prediction.unlike_training
     holds = prediction.effective_prevalence
-    knows_nothing = len(prediction.prediction_set) == len(prediction.probabilities)
+    every_class = len(prediction.prediction_set) == len(prediction.probabilities)
     untrained = UNTRAINED in prediction.refer_reasons
     lines = [
         *(["The model has learnt nothing: what follows says nothing about this lesion."] if untrained else []),
         f"{Path(prediction.photo).name}, model {prediction.model} ({prediction.model_identity[:12]})",
-        *(["The model rules nothing out: the prediction set holds every class."] if knows_nothing else []),
+        *(["The model rules nothing out: the prediction set holds every class."] if every_class else []),
         *(
             f"  {code:<{width}}  {p:.3f}{'  malignant' if code in prediction.malignant_classes else ''}"
             for code, p in ranked

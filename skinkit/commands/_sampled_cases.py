@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from skinkit.evaluation.altered import Cases
+    from skinkit.evaluation.altered import CasesWithTruth
     from skinkit.learning.trained import Classifier
 
 
@@ -74,11 +74,11 @@ def numbers_of(text: str) -> list[float]:
     return values if all(0 < value <= 1 for value in values) else []
 
 
-def scored_cases(metrics: Artifact, fused: pd.DataFrame, model: Classifier) -> tuple[Cases, pd.DataFrame]:
+def scored_cases(metrics: Artifact, fused: pd.DataFrame, model: Classifier) -> tuple[CasesWithTruth, pd.DataFrame]:
     """The images that were scored, and their fused rows in the same order."""
     import numpy as np
 
-    from skinkit.evaluation.altered import Cases
+    from skinkit.evaluation.altered import CasesWithTruth
     from skinkit.evaluation.scoring import TRUTH
     from skinkit.schemas import IMAGE
 
@@ -86,7 +86,7 @@ def scored_cases(metrics: Artifact, fused: pd.DataFrame, model: Classifier) -> t
     table = table[table["level"] == IMAGE].sort_values("case_id", kind="stable").reset_index(drop=True)
     rows = fused.set_index("case_id", drop=False).loc[table["case_id"]].reset_index(drop=True)
     classes = model.classes.classes
-    cases = Cases(
+    cases = CasesWithTruth(
         truth=np.array([classes.index(code) for code in table[TRUTH]], dtype=np.int64),
         cluster=table["group_id"].to_numpy(dtype=str),
         malignant=model.malignant,

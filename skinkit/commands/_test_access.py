@@ -39,11 +39,11 @@ def used(
         artifact: the metrics or predictions of the model there.
         config: options of the command.
         model: what is measured, where that is not the model of the metrics, such as both of a comparison.
-        new: what makes the answers other ones than those of the artifact; empty: they are the same, and no new look.
+        new: what makes the answers other ones than those of the artifact; empty: they are the same, and no new access.
     """
     scored = (artifact.path / "scored.parquet").is_file()
     table = artifact.table(file="scored.parquet") if scored else artifact.table()
-    look = test_access_log.look_at(
+    use = test_access_log.use_of(
         table,
         command=command,
         cohort=cohort,
@@ -51,8 +51,8 @@ def used(
         model=model or artifact.path.name,
         settings=settings_of(config),
     )
-    look |= {"answers": digest([look["answers"], new])} if new else {"look": False}
-    return test_access_log.add(workspace.root, look)
+    use |= {"answers": digest([use["answers"], new])} if new else {"look": False}
+    return test_access_log.add(workspace.root, use)
 
 
 def of_cases(
@@ -69,11 +69,9 @@ def of_cases(
         model: what was measured.
     """
     table, settings = cases.assign(level=IMAGE), settings_of(config)
-    look = test_access_log.look_at(
-        table, command=command, cohort=cohort, external=False, model=model, settings=settings
-    )
-    look["answers"] = digest([look["answers"], command, model, settings])
-    return test_access_log.add(workspace.root, look)
+    use = test_access_log.use_of(table, command=command, cohort=cohort, external=False, model=model, settings=settings)
+    use["answers"] = digest([use["answers"], command, model, settings])
+    return test_access_log.add(workspace.root, use)
 
 
 def of_table(
@@ -91,10 +89,10 @@ def of_table(
             return None
         root = Path(config.out)
     named = {"model": "given", "run": context.console.run_id, **more}
-    look = test_access_log.look_at(
+    use = test_access_log.use_of(
         table, command=command, cohort=file.stem, external=True, settings=settings_of(config), **named
     )
-    return test_access_log.add(root, {**look, "content": look["answers"]})
+    return test_access_log.add(root, {**use, "content": use["answers"]})
 
 
 NOT_LOGGED = "in no test access log: there is neither a workspace nor --out"

@@ -9,26 +9,33 @@ from typing import Annotated, Any
 from skinkit.errors import ConfigError, InputError, did_you_mean
 from skinkit.models.parts.weights import OF_MODEL
 from skinkit.options import Help, options_of
-from skinkit.studies import Arm, Step, Study
+from skinkit.stages.training.config import ALLOW_LEAKAGE
+from skinkit.studies import Arm, Prerequisite, Study
 from skinkit.studies.study import TRAIN, writes_images
 
 _OBJECTIVE = "objective."
 """Begins the settings of an objective, which are none of the model."""
 
 
+def settings_for(network: str) -> Help:
+    """The help of the settings of a network that a command trains."""
+    return Help(f"setting of {network} as NAME=VALUE, repeatable", metavar="NAME=VALUE")
+
+
+def weights_for(network: str) -> Help:
+    """The help of the weights that it starts from."""
+    return Help(f"pretrained weights of {network}, as 'skinkit train' takes them", metavar="PATH")
+
+
 @dataclass(frozen=True)
-class Training:
+class TrainingOptions:
     """Options shared by commands that train and compare the arms of a paper."""
 
     arms: Annotated[tuple[str, ...], "arms to train and compare (default: all)"] = ()
     comparators: Annotated[bool, "include the paper's comparators, if it has any"] = False
     preset: Annotated[str, "preset of every network (default: the paper's); quick for a machine without a GPU"] = ""
-    settings: Annotated[
-        tuple[str, ...], Help("setting of every network as NAME=VALUE, repeatable", metavar="NAME=VALUE")
-    ] = ()
-    weights: Annotated[
-        str, Help("pretrained weights of every network, as 'skinkit train' takes them", metavar="PATH")
-    ] = ""
+    settings: Annotated[tuple[str, ...], settings_for("every network")] = ()
+    weights: Annotated[str, weights_for("every network")] = ""
     weights_of: Annotated[
         tuple[str, ...],
         Help(
@@ -57,18 +64,16 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Arms(Training):
+class AblationOptions(TrainingOptions):
     """Further options of an ablation in a workspace."""
 
     name: Annotated[str, "prefix of the models' and folder's names (default: the system's name)"] = ""
     replace: Annotated[bool, "retrain arms that exist with another configuration"] = False
-    allow_leakage: Annotated[
-        str, Help("reason for training on a split with a patient, lesion or image on both sides", metavar="REASON")
-    ] = ""
+    allow_leakage: Annotated[str, ALLOW_LEAKAGE] = ""
 
 
 @dataclass(frozen=True)
-class Work:
+class PlannedArtifact:
     """One artifact that an ablation makes.
 
     Attributes:
@@ -82,7 +87,7 @@ class Work:
     options: Mapping[str, Any]
 
 
-def works(study: Study, config: Arms, split: str) -> list[Work]:
+def works(study: Study, config: AblationOptions, split: str) -> list[PlannedArtifact]:
     """What is made for the chosen arms, in order: what they are made from, once for each seed, and the arms.
 
     Raises:
@@ -103,11 +108,11 @@ def works(study: Study, config: Arms, split: str) -> list[Work]:
     return found
 
 
-def _with_what_they_are_made_from(study: Study, arms: Sequence[Arm]) -> list[Arm | Step]:
+def _with_what_they_are_made_from(study: Study, arms: Sequence[Arm]) -> list[Arm | Prerequisite]:
     """The arms, each after what it is made from; everything once."""
-    chosen: dict[str, Arm | Step] = {}
+    chosen: dict[str, Arm | Prerequisite] = {}
 
-    def take(one: Arm | Step) -> None:
+    def take(one: Arm | Prerequisite) -> None:
         for each in study.made_from(one):
             take(each)
         chosen.setdefault(one.name, one)
@@ -117,13 +122,13 @@ def _with_what_they_are_made_from(study: Study, arms: Sequence[Arm]) -> list[Arm
     return list(chosen.values())
 
 
-def chosen_arms(study: Study, config: Arms) -> list[Arm]:
+def chosen_arms(study: Study, config: AblationOptions) -> list[Arm]:
     """The chosen arms that are trained, in the study's order."""
     absent = left_out(study, config)
     return [arm for arm in _asked(study, config) if arm.name not in absent]
 
 
-def _asked(study: Study, config: Training) -> list[Arm]:
+def _asked(study: Study, config: TrainingOptions) -> list[Arm]:
     """The arms that the command line asks for."""
     if config.arms:
         names = {study.arm(name).name for name in config.arms}
@@ -131,7 +136,7 @@ def _asked(study: Study, config: Training) -> list[Arm]:
     return [*study.arms, *(study.comparators if config.comparators else ())]
 
 
-def seeds_by_arm(study: Study, config: Arms) -> dict[str, dict[int, str]]:
+def seeds_by_arm(study: Study, config: AblationOptions) -> dict[str, dict[int, str]]:
     """Arm -> seed -> name of its model.
 
     Raises:
@@ -150,13 +155,13 @@ def seeds_by_arm(study: Study, config: Arms) -> dict[str, dict[int, str]]:
     }
 
 
-def model_name(study: Study, config: Arms, of: str, seed: int) -> str:
+def model_name(study: Study, config: AblationOptions, of: str, seed: int) -> str:
     """The name of an arm's model; of seed 0 that of a run without ``--seeds``, so that it is reused."""
     name = f"{config.name or study.name}-{of}"
     return f"{name}-s{seed}" if config.seeds and seed else name
 
 
-def seeds_of(config: Training) -> tuple[int, ...]:
+def seeds_of(config: TrainingOptions) -> tuple[int, ...]:
     """The seeds of the models.
 
     Raises:
@@ -174,7 +179,7 @@ def seeds_of(config: Training) -> tuple[int, ...]:
     return seeds
 
 
-def left_out(study: Study, config: Arms) -> dict[str, str]:
+def left_out(study: Study, config: AblationOptions) -> dict[str, str]:
     """Chosen arm -> why it is not trained: its pretrained weights are optional, and not here.
 
     Raises:
@@ -201,7 +206,7 @@ def left_out(study: Study, config: Arms) -> dict[str, str]:
     return reasons
 
 
-def _work(study: Study, one: Arm | Step, config: Arms, split: str, seed: int) -> Work:
+def _work(study: Study, one: Arm | Prerequisite, config: AblationOptions, split: str, seed: int) -> PlannedArtifact:
     """How an arm or a step of one seed is made.
 
     Raises:
@@ -210,11 +215,11 @@ def _work(study: Study, one: Arm | Step, config: Arms, split: str, seed: int) ->
     name = model_name(study, config, one.name, seed)
     if writes_images(one):
         parent = model_name(study, config, one.model, seed)
-        return Work(one.stage, name, {**one.settings, "model": parent, "seed": seed})
-    return Work(TRAIN, name, _training(study, one, config, split, seed))
+        return PlannedArtifact(one.stage, name, {**one.settings, "model": parent, "seed": seed})
+    return PlannedArtifact(TRAIN, name, _training(study, one, config, split, seed))
 
 
-def _training(study: Study, one: Arm | Step, config: Arms, split: str, seed: int) -> dict[str, Any]:
+def _training(study: Study, one: Arm | Prerequisite, config: AblationOptions, split: str, seed: int) -> dict[str, Any]:
     """Options of ``skinkit train`` for an arm, or for a step that is trained."""
     from skinkit.models import Network, model_config, trainable
 
@@ -257,7 +262,7 @@ def _training(study: Study, one: Arm | Step, config: Arms, split: str, seed: int
     return options
 
 
-def _named_weights(study: Study, config: Training) -> dict[str, str]:
+def _named_weights(study: Study, config: TrainingOptions) -> dict[str, str]:
     """Arm or step -> its weights of ``--weights-of``; files of the parts of one network are joined by commas.
 
     Raises:
@@ -299,7 +304,7 @@ def shared_settings(config: Any, other: type[Any]) -> list[str]:
     return found
 
 
-def _fixed(one: Arm | Step) -> list[str]:
+def _fixed(one: Arm | Prerequisite) -> list[str]:
     return [f"{key}={_toml(value)}" for key, value in one.settings.items()]
 
 
@@ -310,7 +315,7 @@ def _has(model: type[Any], text: str) -> bool:
     return first in nested and (not inner or inner in nested[first])
 
 
-def _refuse_unread(study: Study, config: Arms, made: Sequence[Arm | Step]) -> None:
+def _refuse_unread(study: Study, config: AblationOptions, made: Sequence[Arm | Prerequisite]) -> None:
     """Refuse a setting of the command line that no network of a study with steps has.
 
     Raises:

@@ -1,4 +1,4 @@
-"""ablate: train the models of a paper's ablation on one split, and measure what each part adds.
+"""ablate: train ablations and compare them.
 
 --system names the paper. Each of its models (arms) is trained as SYSTEM-ARM on the same folds and scored on the
 held-out development cases and every external cohort. It is compared with the arm that lacks one part and with the whole
@@ -30,7 +30,7 @@ from skinkit.artifacts.artifact import Artifact, exists, open_artifact
 from skinkit.artifacts.files import write_atomic
 from skinkit.commands import Context
 from skinkit.commands._output import Written, write_study
-from skinkit.commands._trainings import Arms, Work, chosen_arms, left_out, seeds_by_arm, works
+from skinkit.commands._trainings import AblationOptions, PlannedArtifact, chosen_arms, left_out, seeds_by_arm, works
 from skinkit.commands.compare import scored_side, side_of_seeds
 from skinkit.console import Console
 from skinkit.errors import ConfigError, InputError, RefusedError
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from skinkit.evaluation.comparison import ComparedModel
     from skinkit.stats.metrics import Floats
 
+PANEL = "Model study", 10
+
 FOLDER = "ablate"
 SEEDS = "seeds"
 """Inside of it: what was computed of several seeds."""
@@ -61,7 +63,7 @@ _BY_CLASS = Schema("by_class", 1, ("cohort", "arm", "mode", "class", "average"),
 
 
 @dataclass(frozen=True)
-class Config(Arms):
+class Config(AblationOptions):
     """Options of the command."""
 
     system: Annotated[str, f"paper whose models are compared: {' or '.join(studies())}"] = ""
@@ -78,7 +80,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         return _plan(study, config, workspace)
     cohorts = context.labelled(workspace)
     ablation = ablate(study, config, workspace, context.pipeline(workspace), cohorts)
-    folder = folder_of(workspace, config, study)
+    folder = folder_of_ablation(workspace, config, study)
     written = ablation.write(folder)
     return {**written.body, "folder": str(folder), "files": written.files, "text": written.text}
 
@@ -95,14 +97,14 @@ def _plan(study: Study, config: Config, workspace: Workspace) -> dict[str, Any]:
     return {"system": study.name, "plan": rows, "not_run": absent, "text": "\n".join(lines)}
 
 
-def _state(work: Work, workspace: Workspace) -> str:
+def _state(work: PlannedArtifact, workspace: Workspace) -> str:
     path = workspace.path(Ref("synthetic" if work.stage == SYNTHESISE else "models", name=work.name))
     if exists(path):
         return _THERE
     return "begun" if path.with_name(path.name + ".partial").is_dir() else "to be made"
 
 
-def folder_of(workspace: Workspace, config: Config, study: Study) -> Path:
+def folder_of_ablation(workspace: Workspace, config: Config, study: Study) -> Path:
     """Where the files of an ablation are; those of several seeds apart, so that neither replaces the other."""
     folder = workspace.root / FOLDER / (config.name or study.name)
     return folder / SEEDS if config.seeds else folder
@@ -650,7 +652,7 @@ def ablate(study: Study, config: Config, workspace: Workspace, pipeline: Pipelin
     return ablation
 
 
-def planned(study: Study, config: Config, split: str) -> list[Work]:
+def planned(study: Study, config: Config, split: str) -> list[PlannedArtifact]:
     """What is made, in order, so that a wrong option is reported before any work.
 
     Raises:
@@ -665,12 +667,7 @@ def planned(study: Study, config: Config, split: str) -> list[Work]:
 def _score(ablation: Ablation, cohort: str, arm: str, pipeline: Pipeline) -> None:
     """Bring the metrics of one arm on one cohort up to date; record the reason if a seed of it cannot be scored."""
     config = ablation.config
-    options = {
-        "bootstrap": config.bootstrap,
-        "seed": config.seed,
-        "minimum": config.minimum,
-        "allow_leakage": config.allow_leakage,
-    }
+    options = {name: getattr(config, name) for name in ("bootstrap", "seed", "minimum", "allow_leakage")}
     every = []
     for seed, model in ablation.seeds[arm].items():
         try:

@@ -1,4 +1,4 @@
-"""audit: how well information other than the lesion predicts malignancy.
+"""audit: audit the data for shortcuts that predict malignancy.
 
 Tests missing values, files (size, format, JPEG quality, EXIF, dark borders), image sources and how diagnoses were
 confirmed. Each cue is reported with its AUROC, a 95 % interval over patients and a verdict. Then the values of every
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from skinkit.taxonomy import ClassSet
 
+PANEL = "Data study", 1
+
 FOLDER = "audit"
 
 
@@ -51,9 +53,7 @@ class Config:
     ] = ()
     pairs: Annotated[int, Help("largest number of pairs of columns searched", rare=True)] = 20_000
     seed: Annotated[int, "seed of folds and sampling"] = 0
-    out: Annotated[
-        str, folder_for_files("folder for the files (default: audit/<cohort> of the workspace; none with --table)")
-    ] = ""
+    out: Annotated[str, folder_for_files(f"{FOLDER}/<cohort>", "none with --table")] = ""
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""compare: two models on the same cases, with paired intervals and McNemar's test.
+"""compare: compare two models on the same cases.
 
 Name two models of the workspace (compared on every development and external cohort, or those of --cohort), or two
 tables in the format of 'skinkit score'. Differences are B minus A, with paired 95 % intervals over
@@ -28,6 +28,8 @@ from skinkit.workspace import Ref
 
 if TYPE_CHECKING:
     from skinkit.evaluation.comparison import ComparedModel
+
+PANEL = "Model study", 1
 
 FOLDER = "compare"
 _SEEDS = "+"
@@ -60,9 +62,7 @@ class Config:
         str, Help("of tables: malignant set (pad, wang), or the malignant classes with commas", rare=True)
     ] = ""
     threshold: Annotated[float, Help("of tables: malignancy from which a case is called malignant", rare=True)] = 0.3
-    out: Annotated[
-        str, folder_for_files("folder for the files (default: compare of the workspace; none for tables)")
-    ] = ""
+    out: Annotated[str, folder_for_files(FOLDER, "none for tables")] = ""
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
@@ -89,11 +89,11 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         folder = Path(config.out) if config.out else None
         sides = [_table(name, config, context) for name in names]
         answers = {"tables": _compared(config, sides, folder)}
-        looks = [
+        accesses = [
             _test_access.of_table(context, "compare", Path(side.name), side.evaluation.table, config, model=side.name)
             for side in sides
         ]
-        if not all(looks):
+        if not all(accesses):
             answers["tables"]["text"] += f"\n\n  {_test_access.NOT_LOGGED}."
     else:
         answers = _on_cohorts(config, names, context)

@@ -1,4 +1,4 @@
-"""completion: a script that lets a shell complete commands and their options.
+"""completion: print a script that completes commands and options.
 
     skinkit completion bash > ~/.local/share/bash-completion/completions/skinkit
     skinkit completion zsh > "${fpath[1]}/_skinkit"
@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal
 
 from skinkit.commands import PANELS, Context
 from skinkit.options import Help
+
+PANEL = "Start", 7
 
 Flags = Mapping[str, tuple[str, tuple[str, ...]]]
 """Option -> its help, and its allowed values if they are limited."""

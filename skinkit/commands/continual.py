@@ -1,4 +1,4 @@
-"""continual: train one model through a sequence of cohorts, and measure what it gains and forgets.
+"""continual: train through a sequence of cohorts; measure what is kept.
 
 --order names the development cohorts as they are learnt, one after the other, on one split. Arms:
 
@@ -24,12 +24,15 @@ from typing import Annotated, Any, Literal
 from skinkit.artifacts.artifact import Artifact
 from skinkit.commands import Context
 from skinkit.commands._output import write_study
+from skinkit.commands._trainings import settings_for, weights_for
 from skinkit.commands.ablate import scored
 from skinkit.commands.compare import scored_side
 from skinkit.errors import ConfigError, did_you_mean
 from skinkit.evaluation.markdown import markdown_table, p_holm, with_interval
 from skinkit.options import Help
 from skinkit.workspace import Workspace, check_name
+
+PANEL = "Model study", 12
 
 FOLDER = "continual"
 ARMS = ("alone", "longer", "plain", "replay", "guided", "joint")
@@ -54,11 +57,9 @@ class Config:
     start: Annotated[
         str, Help("pretraining of the workspace that every arm starts from (default: --weights)", metavar="NAME")
     ] = ""
-    weights: Annotated[str, Help("starting weights, as 'skinkit train' takes them", metavar="PATH")] = ""
+    weights: Annotated[str, weights_for("the network")] = ""
     preset: Annotated[str, "preset of the network, such as quick"] = ""
-    settings: Annotated[
-        tuple[str, ...], Help("setting of the network as NAME=VALUE, repeatable", metavar="NAME=VALUE")
-    ] = ()
+    settings: Annotated[tuple[str, ...], settings_for("the network")] = ()
     replay: Annotated[float, "share of the draws from earlier cohorts in replay and guided"] = _REPLAY
     attributes: Annotated[
         Literal["auto", "pad81", "pad45", "pad17", "isic", "isic_ordinal", "none"],
@@ -71,7 +72,7 @@ class Config:
 
 
 @dataclass(frozen=True)
-class Step:
+class ArmTraining:
     """One training.
 
     Attributes:
@@ -124,7 +125,7 @@ def _order(config: Config, workspace: Workspace) -> tuple[str, ...]:
     return order
 
 
-def planned(config: Config, order: Sequence[str]) -> list[Step]:
+def planned(config: Config, order: Sequence[str]) -> list[ArmTraining]:
     """The trainings, each after those it goes on from.
 
     Raises:
@@ -144,7 +145,7 @@ def planned(config: Config, order: Sequence[str]) -> list[Step]:
     for arm in (arm for arm in ARMS if arm in config.arms):
         if arm == "joint":
             options = {**shared, "settings": config.settings, "cohorts": tuple(order), "weights": begin}
-            steps.append(Step(arm, f"{config.name}-{arm}", options))
+            steps.append(ArmTraining(arm, f"{config.name}-{arm}", options))
             continue
         before = ""
         for cohort in order:
@@ -159,7 +160,7 @@ def planned(config: Config, order: Sequence[str]) -> list[Step]:
                     settings = (*settings, *_GUIDED)
             if arm == "longer":
                 settings = (*settings, f"recipe.epochs={len(order) * _epochs(config)}")
-            steps.append(Step(arm, model, {**options, "settings": settings}))
+            steps.append(ArmTraining(arm, model, {**options, "settings": settings}))
             before = model
     return steps
 
@@ -185,7 +186,7 @@ def _epochs(config: Config) -> int:
 
 
 def _answer(
-    config: Config, order: Sequence[str], steps: Sequence[Step], metrics: Mapping[tuple[str, str], Artifact]
+    config: Config, order: Sequence[str], steps: Sequence[ArmTraining], metrics: Mapping[tuple[str, str], Artifact]
 ) -> dict[str, Any]:
     """Scores, metrics of continual learning, and paired differences."""
     import numpy as np

@@ -1,4 +1,4 @@
-"""corrupt: what a model loses under other acquisition conditions.
+"""corrupt: measure what a model loses where photos are taken under other conditions.
 
 The held-out development cases and the external cases are predicted again as ten ways of taking photos would show them
 (hair, marks, frame, bubbles, colour, blur, compression, distance, shadow, skin_tone), each at three strengths; with
@@ -29,10 +29,12 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from skinkit.evaluation.altered import Cases
+    from skinkit.evaluation.altered import CasesWithTruth
     from skinkit.learning.meta_domains import Artefacts
     from skinkit.learning.scorer import Scorer
     from skinkit.learning.trained import Classifier
+
+PANEL = "Model study", 4
 
 FOLDER = "corrupt"
 REAL = "real "
@@ -51,7 +53,7 @@ class Config:
     ] = ""
     cases: Annotated[int, "photos of each cohort, drawn at random; 0 for all"] = 200
     seed: Annotated[int, "seed of the draw and of every photo's alterations"] = 0
-    out: Annotated[str, folder_for_files("folder for the files (default: corrupt of the workspace)")] = ""
+    out: Annotated[str, folder_for_files(FOLDER)] = ""
 
 
 @dataclass(frozen=True)
@@ -231,8 +233,8 @@ def _refuse_without_photos(model: Classifier) -> None:
 
 
 def _drawn(
-    config: Config, cases: Cases, frame: pd.DataFrame, real: Artefacts | None
-) -> tuple[Cases, pd.DataFrame, int]:
+    config: Config, cases: CasesWithTruth, frame: pd.DataFrame, real: Artefacts | None
+) -> tuple[CasesWithTruth, pd.DataFrame, int]:
     """A random sample of the cases, without those that artefacts were cut from, of which there were so many."""
     stems = frame["image_path"].map(lambda path: Path(str(path)).stem)
     sources = frame["image_id"].isin(real.sources) | stems.isin(real.sources) if real else stems.isna()
@@ -243,11 +245,11 @@ def _drawn(
 
 
 @dataclass(frozen=True)
-class _Found:
+class _CorruptionResult:
     """What was measured: rows of the table, and the pictures of the sheet.
 
     Attributes:
-        rows: domain, strength and the columns of ``evaluation.altered.Cases.against``.
+        rows: domain, strength and the columns of ``evaluation.altered.CasesWithTruth.against``.
         sheet: way -> the first case's photo (H, W, 3).
     """
 
@@ -262,11 +264,11 @@ def _measured(
     model: Classifier,
     device: str,
     cohort: str,
-    cases: Cases,
+    cases: CasesWithTruth,
     frame: pd.DataFrame,
     ways: Sequence[Way],
     real: Artefacts | None,
-) -> _Found:
+) -> _CorruptionResult:
     import tempfile
 
     from skinkit.console import Console
@@ -315,7 +317,7 @@ def _measured(
         for row in cases.against(whole, of_all)
     ]
     rows += [{"domain": "", "strength": 0.0, **row} for row in cases.against(whole, [whole])]
-    return _Found(rows, sheet)
+    return _CorruptionResult(rows, sheet)
 
 
 def _probability(
@@ -336,7 +338,7 @@ def _probability(
     return np.concatenate(parts)
 
 
-def _written(folder: Path, name: str, cohort: str, about: Mapping[str, Any], found: _Found) -> Any:
+def _written(folder: Path, name: str, cohort: str, about: Mapping[str, Any], found: _CorruptionResult) -> Any:
     """Table, figure, sheet and text."""
     import pandas as pd
 
@@ -347,7 +349,7 @@ def _written(folder: Path, name: str, cohort: str, about: Mapping[str, Any], fou
     from skinkit.figures.corruption import corruption_figure, corruption_sheet
 
     write_table(folder / f"{name}.parquet", corruption.TABLE, pd.DataFrame(json_values(found.rows)))
-    figure = corruption.told_by(found.rows)
+    figure = corruption.deciding_metric(found.rows)
     how = {"metric": figure, "words": FIGURES[figure], "mean": corruption.MEAN}
     files = {"parquet": str(folder / f"{name}.parquet"), **corruption_figure(found.rows, folder, name, **how)}
     shown = {(way.domain, way.strength): picture for way, picture in found.sheet.items()}

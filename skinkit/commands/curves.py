@@ -1,4 +1,4 @@
-"""curves: training curves of one or more networks in one figure.
+"""curves: plot training curves of networks.
 
 Takes models of the workspace, or folders of models trained elsewhere; for example the same segmenter started from COCO
 and from ImageNet weights. Reports for each the best validation figure, its epoch, and the first epoch that reaches 95 %
@@ -21,6 +21,8 @@ from skinkit.errors import ConfigError, InputError
 from skinkit.learning.pack import trained
 from skinkit.options import MANY_MODELS, MODEL, folder_for_files
 
+PANEL = "Model study", 7
+
 FOLDER = "curves"
 _NEAR = 0.95
 
@@ -32,7 +34,7 @@ class Config:
     models: Annotated[tuple[str, ...], replace(MANY_MODELS, text=f"{MODEL}, or the folder of one; repeatable")] = ()
     labels: Annotated[tuple[str, ...], "their names in the figure, in the same order (default: the models')"] = ()
     fold: Annotated[int, "fold of each network"] = 0
-    out: Annotated[str, folder_for_files("folder for the files (default: curves of the workspace)")] = ""
+    out: Annotated[str, folder_for_files(FOLDER)] = ""
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""demo: generate phantom lesions and run the whole chain on them.
+"""demo: generate phantom lesions and run the chain on them.
 
 Three cohorts are generated in a new workspace: 'phantoms' (development), 'jinan' (a second hospital with another camera
 and a Chinese table, external) and 'walk_in' (patients without a diagnosis). Four models are trained on them: a U-Net
@@ -23,14 +23,17 @@ from skinkit.artifacts.files import write_atomic
 from skinkit.commands import Context
 from skinkit.commands.init import DECLARED, networks_installed
 from skinkit.commands.run import run_chain
+from skinkit.data.folder import DESCRIPTION
 from skinkit.errors import RefusedError
+from skinkit.models.parts.weights import LITE
 from skinkit.options import Help
 from skinkit.pipeline import Pipeline
 from skinkit.workspace import SETTINGS_FILE, Ref, Workspace, load_workspace, settings_text
 
+PANEL = "Start", 1
+
 BEGUN, DRAWN = "sources/.begun", "sources/.drawn"
 _PHANTOMS_ARE_PHANTOMS = "The figures on phantoms show that the chain works, not how well it classifies skin lesions."
-_LITE = "timm/tf_efficientnet_lite0"
 _SMALL = ["side_px=96", "augment.largest_scale=1.15"]
 _TABLES: Mapping[str, str] = {"segmenter": "otsu", "model": "lightgbm", "classes": "pad6"}
 _NETWORKS: Mapping[str, str] = {"segmenter": "unet", "model": "derma_calibra", "classes": "pad6"}
@@ -43,12 +46,12 @@ _SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "train.hybrid": {
         "model": "hybrid_resnet50",
         "preset": "quick",
-        "settings": [f"backbone={_LITE}", *_SMALL, "recipe.epochs=10"],
+        "settings": [f"backbone={LITE}", *_SMALL, "recipe.epochs=10"],
     },
     "train.derma_calibra": {
         "preset": "quick",
         "settings": [
-            f"backbone={_LITE}",
+            f"backbone={LITE}",
             *_SMALL,
             "mirrored=false",
             "turned=false",
@@ -222,7 +225,7 @@ def _write_table(folder: Path, rows: Sequence[Mapping[str, Any]], dialect: _Dial
         writer.writerow(dialect.header.values())
         for row in rows:
             writer.writerow([dialect.words.get(name, {}).get(row[name], row[name]) for name in dialect.header])
-    (folder / "cohort.toml").write_text(dialect.toml(), encoding="utf-8")
+    (folder / DESCRIPTION).write_text(dialect.toml(), encoding="utf-8")
 
 
 _YES_NO = {True: "yes", False: "no"}

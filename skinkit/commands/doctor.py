@@ -1,4 +1,4 @@
-"""doctor: check this machine's libraries, device, weights, precision, disk and caches, with a fix for each problem."""
+"""doctor: check this machine: libraries, device, weights, disk."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from skinkit.artifacts.provenance import library_versions
 from skinkit.commands import Context
 from skinkit.errors import ConfigError
 from skinkit.workers.cores import usable_cores
+
+PANEL = "Start", 3
 
 NEEDED = ("numpy", "pandas", "pyarrow", "PIL", "scipy", "sklearn", "SimpleITK", "lightgbm", "shap", "matplotlib")
 _WITHOUT_TORCH = "pip install 'skinkit[torch]' for networks; tables and radiomics work without"
@@ -153,8 +155,8 @@ def _precision() -> tuple[list[Check], dict[str, Any]]:
     checks = [("precision", "ok", text if file else f"{text}; not remembered: no cache folder can be written")]
     for name, speeds in sorted(known.items()):
         took = precision.chosen(speeds)
-        told = ", ".join(f"{what} {ratio:.2f}x" for what, ratio in sorted(speeds.items()))
-        text = f"{name}: bf16 against fp32 {told}; trains in {took.training}, answers in {took.answers}"
+        ratios = ", ".join(f"{what} {ratio:.2f}x" for what, ratio in sorted(speeds.items()))
+        text = f"{name}: bf16 against fp32 {ratios}; trains in {took.training}, answers in {took.answers}"
         checks.append(("network", "ok", text))
     return checks, {"bf16": native, "file": str(file) if file else None, "measured": known}
 

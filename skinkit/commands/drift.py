@@ -1,4 +1,4 @@
-"""drift: performance drop and dataset shift of each external cohort.
+"""drift: compare external cohorts with the development cohorts.
 
 Needs the metrics of 'skinkit evaluate'. Reports for each external cohort the drop of AUROC, sensitivity and specificity
 with a 95 % interval, unadjusted and with the development cases weighted to the same mix of diagnoses; the shift of
@@ -24,6 +24,8 @@ from skinkit.workspace import Ref, Workspace
 if TYPE_CHECKING:
     import pandas as pd
 
+PANEL = "Data study", 2
+
 FOLDER = "drift"
 _INPUTS = Schema("inputs", 1, ("column",), ())
 
@@ -34,7 +36,7 @@ class Config:
 
     model: Annotated[str, ONE_MODEL] = ""
     seed: Annotated[int, "seed of the domain classifier"] = 0
-    out: Annotated[str, folder_for_files("folder for the files (default: drift of the workspace)")] = ""
+    out: Annotated[str, folder_for_files(FOLDER)] = ""
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:

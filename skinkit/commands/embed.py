@@ -1,4 +1,4 @@
-"""embed: a two-dimensional map of the features of a model.
+"""embed: plot the feature space of a model.
 
 The features are the input of a network's last layer, or of an estimator's last, linear step, or else its inputs. Only
 cases that did not train the fold are shown: the held-out ones of a development cohort, all scored ones of others.
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from skinkit.learning.trained import Classifier, Fold
 
+PANEL = "Model study", 9
+
 FOLDER = "embed"
 
 
@@ -38,7 +40,7 @@ class Config:
     method: Annotated[Literal["tsne", "pca"], "projection to two dimensions"] = "tsne"
     perplexity: Annotated[float, Help("perplexity of t-SNE", rare=True)] = 30.0
     seed: Annotated[int, "seed of t-SNE"] = 0
-    out: Annotated[str, folder_for_files("folder for the files (default: embed of the workspace)")] = ""
+    out: Annotated[str, folder_for_files(FOLDER)] = ""
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:

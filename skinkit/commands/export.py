@@ -1,4 +1,4 @@
-"""export: predictions as a CSV table for a hospital information system, one row per case.
+"""export: export predictions as CSV for a hospital system.
 
 Without --csv the table goes to stdout. With it, the file's folder must exist, and only an earlier table of export is
 replaced. Cases without a prediction are included with the reason.
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from skinkit.artifacts.artifact import Artifact
     from skinkit.reporting.delivery import Held
     from skinkit.reporting.export_table import Row
+
+PANEL = "Hand over", 1
 
 _RUN = re.compile(r"(\d{8}T\d{6})(Z?)-\d+")
 _ATTEMPTS = 5

@@ -1,4 +1,4 @@
-"""faithful: faithfulness of a network's explanations, integrated gradients compared with Grad-CAM.
+"""faithful: measure the faithfulness of explanations.
 
 Uses a random sample of the out-of-sample predictions. For each case, pixels and attributes are inserted into an empty
 case and deleted from the complete one, the most important first, while the probability of the predicted class is
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from skinkit.learning.trained import Classifier
 
+PANEL = "Model study", 5
+
 FOLDER = "faithful"
 _TABLE = Schema("faithfulness", 1, ("case_id", "method"), ())
 METHODS = ("gfa", "gradcam")
@@ -44,7 +46,7 @@ class Config:
     )
     steps: Annotated[int, "integration steps, doubled if the completeness error exceeds 1 %"] = 50
     seed: Annotated[int, "seed of the cases"] = 0
-    out: Annotated[str, folder_for_files("folder for the files (default: faithful of the workspace)")] = ""
+    out: Annotated[str, folder_for_files(FOLDER)] = ""
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:

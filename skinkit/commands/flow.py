@@ -1,4 +1,4 @@
-"""flow: count the images, the exclusions at each step with reasons, and the analysed cases.
+"""flow: count images step by step and draw the flow diagram.
 
 Counts the labelled cohorts read by 'skinkit ingest' (or those of --cohort; every one where none is labelled), with or
 without --selection, and draws the flow diagram of a study. --paper shows the counts printed in a paper beside ours.
@@ -25,6 +25,8 @@ from skinkit.workspace import SETTINGS_FILE, Ref
 if TYPE_CHECKING:
     from skinkit.reporting.flow import Flow
 
+PANEL = "Look", 4
+
 FOLDER = "flow"
 
 
@@ -33,7 +35,7 @@ class Config:
     """Options of the command."""
 
     paper: Annotated[selection.SelectionName, "show the counts of this paper beside ours"] = ""
-    out: Annotated[str, folder_for_files("folder for the files (default: flow of the workspace)")] = ""
+    out: Annotated[str, folder_for_files(FOLDER)] = ""
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:

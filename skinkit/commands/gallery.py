@@ -1,4 +1,4 @@
-"""gallery: photos with manual and predicted outlines; the best, the median and the worst.
+"""gallery: compare predicted with manual masks, best to worst.
 
 Ranks the photos of each cohort by IoU and shows some of the worst, median and best, with IoU and Dice under each photo.
 Photos in sample for the segmenter are left out. Reports the mean and median of IoU and Dice with 95 % intervals over
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+PANEL = "Look", 5
+
 FOLDER = "gallery"
 CONTROL = "centred ellipse"
 _PART = "part"
@@ -45,7 +47,7 @@ class Config:
     by: Annotated[str, Help("column of the cases: also give the figures for each of its values", metavar="COLUMN")] = ""
     count: Annotated[int, "photos of each kind: worst, median and best"] = 5
     ids: Annotated[bool, "print the image id under each picture"] = False
-    out: Annotated[str, folder_for_files("folder for the files (default: gallery of the workspace)")] = ""
+    out: Annotated[str, folder_for_files(FOLDER)] = ""
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:

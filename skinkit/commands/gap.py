@@ -1,13 +1,13 @@
-"""gap: what is lost between dermoscopic and clinical photos, and what it goes with.
+"""gap: measure what is lost between dermoscopic and clinical photos.
 
-Two development cohorts on one split: --dermoscopic and --clinical. A backbone that is not trained looks at all photos
-once; arms are regressions on what it sees: FullDermoscopic, FullClinical, FineClinic (drawn from dermoscopic photos
-towards 30 % of the clinical patients), both together, and as many dermoscopic cases as clinical ones. With --model KIND
-arms are networks of that kind, fine-tuned on the photos; those that exist are reused. Written are their scores on
+Two development cohorts on one split: --dermoscopic and --clinical. A frozen backbone embeds all photos once;
+arms are regressions on its features: FullDermoscopic, FullClinical, FineClinic (drawn from dermoscopic photos towards
+30 % of the clinical patients), both together, and as many dermoscopic cases as clinical ones. With --model KIND arms
+are networks of that kind, fine-tuned on the photos; those that exist are reused. Written are their scores on
 held-out cases of both sides, the gap G, transfer gain and cost with 95 % intervals over patients; distances of the
 domains, before and after both have the same resolution and JPEG; how much of the gap goes with light, blur, hue, tone,
 frame, size and area of the lesion (Shapley shares); a learning curve; and the photos of each domain that are nearest to
-and farthest from the other. Only classes that both cohorts have are told apart. Files are written to 'gap' of the
+and farthest from the other. Only classes that both cohorts have are classified. Files are written to 'gap' of the
 workspace, or to --out.
 """
 
@@ -23,10 +23,12 @@ from skinkit.artifacts.artifact import Artifact, exists, open_artifact
 from skinkit.commands import Context, _test_access
 from skinkit.commands._output import folder_of, write_study
 from skinkit.commands._sampled_cases import numbers_of
+from skinkit.commands._trainings import settings_for, weights_for
 from skinkit.commands.continual import refuse_no_network
 from skinkit.errors import ConfigError, InputError, did_you_mean, listed
 from skinkit.evaluation.markdown import markdown_table, with_interval
 from skinkit.models.parts.protocol import Frozen, SidePx
+from skinkit.models.parts.weights import LITE
 from skinkit.options import Help, folder_for_files
 from skinkit.workspace import Ref, Workspace
 
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from skinkit.learning.examples import Photo
     from skinkit.pipeline import Pipeline
     from skinkit.taxonomy import ClassSet
+
+PANEL = "Model study", 11
 
 FOLDER = "gap"
 TUNED = (
@@ -58,9 +62,9 @@ class Config:
 
     dermoscopic: Annotated[str, Help("development cohort of dermoscopic photos", metavar="NAME")] = ""
     clinical: Annotated[str, Help("development cohort of clinical photos", metavar="NAME")] = ""
-    backbone: Frozen = "timm/tf_efficientnet_lite0"
+    backbone: Frozen = LITE
     side_px: SidePx = 224
-    weights: Annotated[str, Help("its weights, as 'skinkit train' takes them", metavar="PATH")] = ""
+    weights: Annotated[str, weights_for("the frozen network")] = ""
     split: Annotated[str, "name of the split (default: the workspace's); its first fold is used"] = ""
     most: Annotated[int, "cases of each cohort, drawn at random by patient; 0 for all"] = 0
     shares: Annotated[str, Help("shares of the clinical patients in the learning curve, with commas",
@@ -71,15 +75,11 @@ class Config:
         str, Help("kind of network that is fine-tuned in each arm, in place of the regressions", metavar="KIND")
     ] = ""
     arms: Annotated[tuple[str, ...], f"arms of --model: {', '.join(TUNED)} (default: all)"] = ()
-    preset: Annotated[str, "preset of that network, such as quick"] = ""
-    settings: Annotated[
-        tuple[str, ...], Help("setting of that network as NAME=VALUE, repeatable", metavar="NAME=VALUE")
-    ] = ()
-    tuned_weights: Annotated[
-        str, Help("what that network starts from, as 'skinkit train' takes it", metavar="PATH")
-    ] = ""
+    preset: Annotated[str, "preset of the network of --model, such as quick"] = ""
+    settings: Annotated[tuple[str, ...], settings_for("the network of --model")] = ()
+    tuned_weights: Annotated[str, weights_for("the network of --model")] = ""
     seed: Annotated[int, "seed of all that is drawn"] = 0
-    out: Annotated[str, folder_for_files("folder for the files (default: gap of the workspace)")] = ""
+    out: Annotated[str, folder_for_files(FOLDER)] = ""
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
@@ -96,15 +96,15 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     cases = {name: ready(Ref("cases", name)) for name in names}
     divided = ready(Ref("split", name=split))
     classes, rows = _rows(config, workspace, cases, divided, names)
-    look = _Backbone(config, context, workspace)
-    seen = {name: look.features(_photos(name, of, workspace)) for name, of in rows.items()}
+    backbone = _FrozenBackbone(config, context, workspace)
+    seen = {name: backbone.features(_photos(name, of, workspace)) for name, of in rows.items()}
     rows, features = _of_shared_classes(classes, rows, seen)
     measured = {"as they are": _gap(config, context, workspace, rows, classes, features)}
     gap = measured["as they are"]
     tuned = _tuned(config, pipeline, split, rows, gap) if config.model else {}
     if config.equalise:
         same = {
-            name: look.features([_Equalised(photo) for photo in _photos(name, of, workspace)])[0]
+            name: backbone.features([_Equalised(photo) for photo in _photos(name, of, workspace)])[0]
             for name, of in rows.items()
         }
         measured["equalised"] = _gap(config, context, workspace, rows, classes, same, properties=False)
@@ -330,7 +330,7 @@ def _of_shared_classes(
     )
 
 
-class _Backbone:
+class _FrozenBackbone:
     """A frozen network that looks at photos; what it says is remembered."""
 
     def __init__(self, config: Config, context: Context, workspace: Workspace) -> None:

@@ -1,4 +1,4 @@
-"""init: create a workspace.
+"""init: make a workspace: a folder with skinkit.toml.
 
 A cohort is specified as NAME=SOURCE:PATH[:ROLE], for example --cohort pad=pad-ufes-20:/data/PAD-UFES-20 or --cohort
 jinan=folder:/data/jinan:external. The role is development (the default), external or inference. An existing
@@ -27,8 +27,10 @@ from skinkit.options import Help
 from skinkit.privacy.permissions import keep_private
 from skinkit.privacy.pseudonyms import make_key, read_key
 from skinkit.schemas import DEFAULT_ENDPOINT
-from skinkit.taxonomy import CLASS_SET
+from skinkit.taxonomy import CLASS_SET_HELP
 from skinkit.workspace import DEFAULTS, PRIVATE, ROLES, SETTINGS_FILE, check_name, load_workspace, settings_text
+
+PANEL = "Start", 2
 
 _OF_PHOTOS, _OF_TABLES = "ensemble", "lightgbm"
 _EXAMPLE = """[cohorts.clinic]
@@ -56,7 +58,7 @@ class Config:
     private: Annotated[bool, "only the owner can read written files"] = False
     segmenter: Annotated[str, "default segmenter"] = DEFAULTS["segmenter"]
     model: Annotated[str, "default model (default: ensemble where the extra 'torch' is installed, else lightgbm)"] = ""
-    classes: Annotated[str, f"default {CLASS_SET}"] = DEFAULTS["classes"]
+    classes: Annotated[str, f"default {CLASS_SET_HELP}"] = DEFAULTS["classes"]
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""list: names that the command line accepts, and the artifacts of this workspace."""
+"""list: list sources, segmenters, models and artifacts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 from skinkit.commands import Context
 from skinkit.errors import ConfigError
 from skinkit.options import Help
+
+PANEL = "Look", 1
 
 
 @dataclass(frozen=True)

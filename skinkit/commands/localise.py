@@ -1,4 +1,4 @@
-"""localise: whether the heatmaps of a network lie on the lesion that a person outlined, beside what chance gives.
+"""localise: measure whether heatmaps lie on the lesion.
 
 Draws photos with a person's outline that the network has not learnt from and paints Grad-CAM of the class that it
 finds most probable, one map for each of its encoders. Per map: share of its energy inside the outline, whether it is
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from skinkit.learning.trained import Classifier
 
+PANEL = "Model study", 6
+
 FOLDER = "localise"
 SHUFFLED = "shuffled"
 _TABLE = Schema("localisation", 1, ("case_id", "map"), ())
@@ -51,7 +53,7 @@ class Config:
     cases: Annotated[int, "number of random photos per cohort; 0: all"] = 200
     seed: Annotated[int, "seed of the photos and of the shuffled weights"] = 0
     ids: Annotated[bool, "print the image id beside each picture"] = False
-    out: Annotated[str, folder_for_files("folder for the files (default: localise of the workspace)")] = ""
+    out: Annotated[str, folder_for_files(FOLDER)] = ""
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
@@ -68,7 +70,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     for name in names:
         model = trained.open_classifier(pipeline.bring(Ref("models", name=name)), name)
         _refuse_without_maps(model)
-        networks.append(_Network(model, device, workspace, config.seed))
+        networks.append(_NetworkAndTwin(model, device, workspace, config.seed))
     predicted = {
         (name, cohort): pipeline.bring(Ref("predictions", cohort, name)) for name in names for cohort in cohorts
     }
@@ -101,7 +103,7 @@ def _refuse_without_maps(model: Classifier) -> None:
         )
 
 
-class _Network:
+class _NetworkAndTwin:
     """A trained network and its twin with shuffled weights, which make heatmaps of cases."""
 
     def __init__(self, model: Classifier, device: str, workspace: Workspace, seed: int) -> None:
@@ -157,7 +159,7 @@ def _measured(
     config: Config,
     context: Context,
     workspace: Workspace,
-    networks: Sequence[_Network],
+    networks: Sequence[_NetworkAndTwin],
     cohort: str,
     predictions: Sequence[Artifact],
     outlined: pd.DataFrame,
@@ -225,7 +227,7 @@ def _truth(row: Mapping[Any, Any], cohort: Cohort, rgb: np.ndarray) -> np.ndarra
 
 
 def _of_case(
-    network: _Network, case: Mapping[str, Any], top: str, rgb: np.ndarray, mask: np.ndarray, root: Path
+    network: _NetworkAndTwin, case: Mapping[str, Any], top: str, rgb: np.ndarray, mask: np.ndarray, root: Path
 ) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
     """A row of the table and the heatmap at the photo's size, for each heatmap of one network, learnt and shuffled."""
     from skinkit.explain.localisation import likeness, measured

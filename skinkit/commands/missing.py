@@ -1,4 +1,4 @@
-"""missing: how performance drops when metadata are missing.
+"""missing: measure how missing metadata affects performance.
 
 The held-out development cases and the external cases are predicted again with the patient block of PAD-UFES-20 hidden,
 with all attributes hidden, with each single attribute hidden, and with a growing share of each case's attributes hidden
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from skinkit.learning.scorer import Scorer
     from skinkit.learning.trained import Classifier
 
+PANEL = "Model study", 3
+
 FOLDER = "missing"
 
 
@@ -40,7 +42,7 @@ class Config:
     models: Annotated[tuple[str, ...], MANY_MODELS] = ()
     draws: Annotated[int, "random draws of hidden attributes, at each share"] = 5
     seed: Annotated[int, "seed of the draws"] = 0
-    out: Annotated[str, folder_for_files("folder for the files (default: missing of the workspace)")] = ""
+    out: Annotated[str, folder_for_files(FOLDER)] = ""
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""models: transfer a trained model to a machine that only predicts, in one file.
+"""models: pack and install trained models.
 
     skinkit models list
     skinkit models pack NAME --output FILE [--card FILE.toml] [--no-replay]
@@ -58,6 +58,8 @@ from skinkit.learning import pack as model_pack
 from skinkit.options import MODEL, ONE_MODEL_ARGUMENT, Help, make_config
 from skinkit.stages import MAKER, load_stage
 from skinkit.workspace import SETTINGS_FILE, Ref, Workspace, with_defaults
+
+PANEL = "Hand over", 3
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""reproduce: run a paper's experiments on the available data and compare the numbers.
+"""reproduce: reproduce a paper and compare the numbers.
 
 --data is a folder with one folder per cohort, named after it (case, '-', '_' and spaces do not matter), or the only
 development cohort itself as downloaded. 'skinkit
@@ -23,7 +23,8 @@ from skinkit.artifacts.artifact import Artifact, exists, open_artifact
 from skinkit.artifacts.files import link_or_copy, write_atomic
 from skinkit.commands import Context, ablate, load_command
 from skinkit.commands._output import checked, write_study
-from skinkit.commands._trainings import Training, shared_settings
+from skinkit.commands._trainings import TrainingOptions, shared_settings
+from skinkit.data.folder import DESCRIPTION
 from skinkit.errors import ConfigError, InputError, SkinkitError, did_you_mean, listed
 from skinkit.options import Help, make_config
 from skinkit.pipeline import Pipeline
@@ -34,8 +35,9 @@ from skinkit.studies.protocols import HALF
 from skinkit.studies.study import OF_TASKS
 from skinkit.workspace import SETTINGS_FILE, Cohort, Ref, Workspace, check_name, load_workspace, settings_text
 
+PANEL = "Model study", 13
+
 FOLDER = "reproduction"
-DESCRIPTION = "cohort.toml"
 CENTRE = "centre"
 """Column of cases that say at which of several places a photo was taken."""
 _MODELLED = (
@@ -55,7 +57,7 @@ _PHOTO_PX = 320
 
 
 @dataclass(frozen=True)
-class Config(Training):
+class Config(TrainingOptions):
     """Options of the command."""
 
     paper: Annotated[str, Help(f"paper: {' or '.join(studies())}", positional=True)] = ""
@@ -289,7 +291,7 @@ def _name(study: Study, protocol: str) -> str:
 
 def _ablation_config(study: Study, config: Config, protocol: Protocol, whole_only: bool) -> ablate.Config:
     """The ablation under a protocol; only the whole system if the parts need no more."""
-    shared = {option.name: getattr(config, option.name) for option in fields(Training)}
+    shared = {option.name: getattr(config, option.name) for option in fields(TrainingOptions)}
     arms = (study.whole.name,) if whole_only and not config.arms else config.arms
     own = {"arms": arms, "folds": 0}  # --folds is of the split without leakage, which is drawn before
     name = _name(study, protocol.name)
@@ -314,7 +316,7 @@ def _run_protocol(again: Reproduction, protocol: Protocol, arms: ablate.Config) 
         again.not_run[protocol.name] = "it holds no case out, and there is no external cohort to score"
         return
     ablation = ablate.ablate(study, arms, again.workspace, again.pipeline, again.labelled)
-    ablation.write(ablate.folder_of(again.workspace, arms, study))
+    ablation.write(ablate.folder_of_ablation(again.workspace, arms, study))
     again.runs[protocol.name] = ablation
 
 

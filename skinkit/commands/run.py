@@ -1,4 +1,4 @@
-"""run: bring everything up to date, from photos to report.
+"""run: run every stage that is not up to date.
 
 Existing models are used unchanged; --retrain trains them again, unless they were installed. A segmentation network of
 the workspace is trained first. A model whose own pretrained weights are not here, and for which skinkit.toml names no
@@ -20,6 +20,8 @@ from skinkit.commands._checked_settings import refuse_problems
 from skinkit.commands.init import begun_here, said
 from skinkit.pipeline import Pipeline, Plan
 from skinkit.workspace import Ref, Workspace
+
+PANEL = "Start", 5
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
-"""score: predictions of other software + truth -> the metrics of 'skinkit evaluate', without a workspace.
+"""score: score predictions from another system.
 
-The table has a column p__diagnosis__CLASS for each class and a column of the truth. With patient_id, intervals are over
-patients. Rows are checked, never renormalised; an error names the first invalid row. With --training FILE, a table of
-the training rows' ids and hashes, patients, lesions and images in both tables are refused. Files are written to --out.
+The table has a column p__diagnosis__CLASS for each class and a column of the truth. No workspace is needed. With
+patient_id, intervals are over patients. Rows are checked, never renormalised; an error names the first invalid row.
+With --training FILE, a table of the training rows' ids and hashes, patients, lesions and images in both tables are
+refused. Files are written to --out.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from skinkit.artifacts import csv
 from skinkit.artifacts.files import json_values, write_atomic
 from skinkit.commands import Context, _test_access
 from skinkit.errors import ConfigError, InputError
-from skinkit.options import Help, folder_for_files
+from skinkit.options import Help
 from skinkit.schemas import IMAGE, METRICS, PREDICTIONS, PROBABILITY
 from skinkit.stages.evaluate import Scoring, check_by, settings_of
 
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from skinkit.audit.label_attributes import Found
+    from skinkit.audit.label_attributes import AttributeSearch
     from skinkit.audit.leakage import Leakage
     from skinkit.audit.shortcuts import Audit
     from skinkit.taxonomy import ClassSet
+
+PANEL = "Model study", 2
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,9 @@ class Config(Scoring):
         float, Help("the same among the training rows; 0 for that of the scored rows", rare=True)
     ] = 0.0
     training: Annotated[str, Help("table of the training rows' ids and hashes, to find leakage", metavar="FILE")] = ""
-    out: Annotated[str, folder_for_files("folder for metrics.csv, metrics.parquet and figures")] = ""
+    out: Annotated[str, Help("folder for metrics.csv, metrics.parquet and figures", metavar="DIR", writes="folder")] = (
+        ""
+    )
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
@@ -111,7 +116,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     info["text"] += f"\n\n  {access.as_dict()['text'] if access else _test_access.NOT_LOGGED}."
     if overlap is not None:
         info["text"] += f"\n  {overlap.limits()}"
-    audit = _audit_given(config, checked.table, checked.classes) if checked.malignant_set else None
+    audit = _audit_of_table(config, checked.table, checked.classes) if checked.malignant_set else None
     if audit is not None:
         info |= audit.write(Path(config.out) if config.out else None)
         info["text"] += f"\n\n  {info['shortcuts']['verdict']}"
@@ -140,7 +145,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     }
 
 
-def _audit_given(config: Config, table: pd.DataFrame, classes: ClassSet) -> Audit | None:
+def _audit_of_table(config: Config, table: pd.DataFrame, classes: ClassSet) -> Audit | None:
     """The shortcut audit of a table from other software, over all columns except keys and probabilities."""
     from skinkit.audit import shortcuts
 
@@ -154,11 +159,11 @@ def _audit_given(config: Config, table: pd.DataFrame, classes: ClassSet) -> Audi
 _ANSWERS_BEGIN = ("p__", "prediction_set", "top1", "top2", "uncertainty_", "checklist_")
 _AGREE = 0.99
 """Share of rows on which a column says what the model says, or rank correlation."""
-_KNOWN, _FEWEST = 0.9, 3
+_RECORDED, _FEWEST = 0.9, 3
 """Share and number of known values below which a column is taken for an attribute."""
 
 
-def _label_attributes(config: Config, table: pd.DataFrame, classes: ClassSet) -> Found | None:
+def _label_attributes(config: Config, table: pd.DataFrame, classes: ClassSet) -> AttributeSearch | None:
     """Attributes beside the predictions that nearly are the truth; None where the table has none.
 
     Columns of predictions, and those that say what the model answers, are no attributes.
@@ -201,7 +206,7 @@ def _is_answer(column: pd.Series[Any], top: np.ndarray, scores: np.ndarray, trut
     from scipy.stats import spearmanr
 
     known = column.notna().to_numpy()
-    if known.mean() < _KNOWN or known.sum() < _FEWEST:
+    if known.mean() < _RECORDED or known.sum() < _FEWEST:
         return False
     words = column[known].astype(str).to_numpy()
     numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float)[known]

@@ -1,4 +1,4 @@
-"""scrub: list personal identifiers in this workspace, file by file; --remove removes what artifacts do not need.
+"""scrub: list and remove personal identifiers.
 
 Nothing is removed without --remove. It removes tables that 'skinkit export' wrote into the workspace, logs (*.log and
 folders named 'logs'), and unfinished or replaced work of killed runs; in a private workspace it revokes other users'
@@ -22,6 +22,8 @@ from skinkit.workspace import Workspace
 
 if TYPE_CHECKING:
     from skinkit.audit.identifiers import Trace
+
+PANEL = "Hand over", 2
 
 _SHOWN = 40
 

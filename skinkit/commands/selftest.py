@@ -1,4 +1,4 @@
-"""selftest: test an installation on generated lesions, in a folder that is removed afterwards.
+"""selftest: test this installation on generated lesions.
 
 It imports every library, compares the features of a lesion with stored values of PyRadiomics, and then runs a
 hospital's commands as separate processes: train, kill a stage and resume it, pack the model and install it in another
@@ -28,8 +28,11 @@ from skinkit.artifacts.artifact import open_artifact
 from skinkit.artifacts.files import file_sha256
 from skinkit.artifacts.locks import lock
 from skinkit.commands import Context
+from skinkit.data.folder import DESCRIPTION
 from skinkit.errors import InputError, SkinkitError
 from skinkit.options import Help
+
+PANEL = "Start", 4
 
 FAILED = 4
 _SECONDS = 300
@@ -191,7 +194,7 @@ def _drawing(place: _Place) -> str:
     for workspace, cohort, role in ((place.home, "patients", "development"), (place.ward, "walk_in", "inference")):
         folder = workspace / cohort
         toml = _TOML + ('diagnosis = "diagnosis"\n' if role == "development" else "")
-        (folder / "cohort.toml").write_text(toml, encoding="utf-8")
+        (folder / DESCRIPTION).write_text(toml, encoding="utf-8")
         with (folder / "lesions.csv").open("w", encoding="utf-8", newline="") as stream:
             writer = csv.DictWriter(stream, list(rows[cohort][0]))
             writer.writeheader()

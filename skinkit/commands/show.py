@@ -1,4 +1,4 @@
-"""show: one artifact, its rows and where it came from.
+"""show: show one artifact: rows and provenance.
 
 Name it as in 'skinkit status' (pad/cases, jinan/masks/otsu, models/frozen_probe), by the beginning of that name or of
 its parts (jin/mask) where only one fits, or by its folder. --row ID prints the rows of that case column by column.
@@ -18,6 +18,8 @@ from skinkit.commands.status import on_disk
 from skinkit.console import as_lines
 from skinkit.errors import InputError, did_you_mean, listed
 from skinkit.options import Help
+
+PANEL = "Look", 2
 
 
 @dataclass(frozen=True)

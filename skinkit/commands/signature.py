@@ -1,4 +1,4 @@
-"""signature: the selected radiomic features, their stability, and their reliability between outlines.
+"""signature: analyse the stability of the radiomic signature.
 
 For one split and fused table it reports: each selected feature with its test over patients (Welch t, degrees of
 freedom, Holm's p, Cohen's d); how often it is selected on bootstrap samples of the training patients, with Nogueira's
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from skinkit.signature.trees import Explained, SplitRows
     from skinkit.taxonomy import ClassSet
 
+PANEL = "Data study", 3
+
 FOLDER = "signature"
 _FEWEST_ROWS = 3
 _MALIGNANCY = "malignancy"
@@ -55,9 +57,7 @@ class Config:
     )
     case: Annotated[str, "case of the waterfall (default: the most typical positive one)"] = ""
     seed: Annotated[int, "seed of all random draws"] = 0
-    out: Annotated[
-        str, folder_for_files("folder for the files (default: signature/<split>/<fused> of the workspace)")
-    ] = ""
+    out: Annotated[str, folder_for_files(f"{FOLDER}/<split>/<fused>")] = ""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""snapshots: how heatmaps and attribute importance change during training.
+"""snapshots: plot how heatmaps change during training.
 
 Plots the snapshots a network stored every few epochs of its training (``--settings snapshot_every=10``): the heatmaps
 of one validation photo per class, the importance of each attribute, and the channel weights if metadata gate the image
@@ -23,6 +23,8 @@ from skinkit.workspace import Ref, Workspace
 if TYPE_CHECKING:
     import numpy as np
 
+PANEL = "Model study", 8
+
 FOLDER = "snapshots"
 
 
@@ -33,7 +35,7 @@ class Config:
     model: Annotated[str, ONE_MODEL_ARGUMENT] = ""
     fold: Annotated[int, "fold that is shown"] = 0
     attributes: Annotated[int, "attributes shown, the strongest at the end of training"] = 8
-    out: Annotated[str, folder_for_files("folder for the files (default: snapshots of the workspace)")] = ""
+    out: Annotated[str, folder_for_files(FOLDER)] = ""
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:

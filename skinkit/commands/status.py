@@ -1,4 +1,4 @@
-"""status: which artifacts are up to date, stale, missing, unfinished or failed, and the next step.
+"""status: show what is up to date, stale, missing or failed.
 
 It reads manifests and hashes tables, takes no lock and can run beside a writer. Failed cases are listed by reason;
 'skinkit STAGE --retry-failed' processes them again.
@@ -31,6 +31,8 @@ from skinkit.pipeline import Pipeline
 from skinkit.schemas import FAILED, SCHEMAS
 from skinkit.stages import MAKER
 from skinkit.workspace import SETTINGS_FILE, UNFINISHED, Ref, Workspace
+
+PANEL = "Start", 6
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""verify: rehash every artifact and, if the cohort's folder is available, every source image.
+"""verify: verify the hashes of artifacts and source files.
 
 Other commands compare source files by size and time; this one reads every byte. Changed files are listed and the exit
 code is 5.
@@ -17,10 +17,10 @@ from skinkit.artifacts.files import file_sha256
 from skinkit.commands import Context
 from skinkit.commands.status import on_disk
 from skinkit.console import as_lines
-from skinkit.errors import SkinkitError
+from skinkit.errors import RefusedError, SkinkitError
 from skinkit.workspace import Ref, Workspace
 
-CHANGED = 5
+PANEL = "Look", 3
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def verdict(what: str, results: Mapping[str, Sequence[str]], fix: str) -> dict[s
     lines = [f"{name}: {file} is not what was written" for name, files in changed.items() for file in files]
     lines.append(f"{len(results)} {what} verified, {len(changed)} changed")
     lines += [f"fix: {fix}"] if changed else []
-    exit_code = CHANGED if changed else 0
+    exit_code = RefusedError.exit_code if changed else 0
     return {"exit_code": exit_code, "verified": len(results), "changed": changed, "text": as_lines(lines)}
 
 

@@ -1,10 +1,11 @@
-"""weights: fetch, list or locate public pretrained weights; the only command that downloads.
+"""weights: download public pretrained weights.
 
     skinkit weights list
     skinkit weights fetch resnet50
     skinkit weights path resnet50
 
-Files go to $SKINKIT_WEIGHTS, else to skinkit/weights in the user's cache folder, and their SHA-256 is checked.
+No other command downloads anything. Files go to $SKINKIT_WEIGHTS, else to skinkit/weights in the user's cache folder,
+and their SHA-256 is checked.
 For a machine without internet, fetch them on another one with --to FOLDER, copy that, and fetch with --source FOLDER.
 EfficientNet-Lite0 is not fetched: it comes with the extra 'torch'.
 """
@@ -19,6 +20,8 @@ from typing import Annotated, Any, Literal
 from skinkit.commands import Context
 from skinkit.errors import ConfigError, InputError, listed
 from skinkit.options import Help
+
+PANEL = "Hand over", 4
 
 
 @dataclass(frozen=True)

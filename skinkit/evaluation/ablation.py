@@ -187,11 +187,11 @@ def agreement(teacher: ComparedModel, student: ComparedModel) -> dict[str, Any]:
         n = min(len(of_teacher), len(of_student))  # the seeds that both have, from the first
     pairs_of_seeds = [(of_teacher[i % len(of_teacher)], of_student[i % len(of_student)]) for i in range(n)]
     same = np.mean([t.predicted == s.predicted for t, s in pairs_of_seeds], axis=0)
-    told = np.mean([_divergence(t.probability, s.probability) for t, s in pairs_of_seeds], axis=0)
+    divergences = np.mean([_divergence(t.probability, s.probability) for t, s in pairs_of_seeds], axis=0)
     cluster = of_teacher[0].cluster
     patients, cells = len(np.unique(cluster)), {"effective": effective_patients(cluster), "cases": len(cases)}
     answer: dict[str, Any] = {"n": len(cases)}
-    for name, values in (("agreement", same), ("divergence", told)):
+    for name, values in (("agreement", same), ("divergence", divergences)):
         estimate, without = ratios_left_out(values, np.ones(len(cases)), cluster)
         lower, upper = (
             bounded_interval(estimate, without, patients, **cells)

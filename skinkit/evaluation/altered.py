@@ -41,7 +41,7 @@ SHORT = {
 
 
 @dataclass(frozen=True)
-class Cases:
+class CasesWithTruth:
     """Truth, patients and thresholds that every alteration is scored against.
 
     Attributes:
@@ -56,9 +56,9 @@ class Cases:
     malignant: Bools
     threshold: Floats
 
-    def rows(self, chosen: npt.NDArray[Any]) -> Cases:
+    def rows(self, chosen: npt.NDArray[Any]) -> CasesWithTruth:
         """Some of the cases."""
-        return Cases(self.truth[chosen], self.cluster[chosen], self.malignant, self.threshold[chosen])
+        return CasesWithTruth(self.truth[chosen], self.cluster[chosen], self.malignant, self.threshold[chosen])
 
     def figures(self, probability: Floats, left_out: LeaveOut) -> Figures:
         """The figures of (n, classes) probabilities, and (groups,) values of each without each patient."""
@@ -130,7 +130,7 @@ class Cases:
 class _Metrics:
     """The figures of one set of probabilities, for any weights of the cases."""
 
-    def __init__(self, cases: Cases, probability: Floats) -> None:
+    def __init__(self, cases: CasesWithTruth, probability: Floats) -> None:
         one_hot = np.eye(probability.shape[1], dtype=bool)[cases.truth]
         present = one_hot.any(axis=0)
         both = present & ~one_hot.all(axis=0)

@@ -3,7 +3,7 @@
 Differences are B minus A. Each patient is left out of both models at once, so the effect of a difficult patient on both
 of them cancels (``stats.paired``). An interval that excludes 0, or a small p, shows a difference on these cases; it
 does not generalise to other hospitals. Of a model that was trained with several seeds figures are means over them, and
-so is what they are without a patient; what a further seed would change is told by the differences of each seed, not by
+so is what they are without a patient; what a further seed would change shows in the differences of each seed, not by
 the interval. An interval that holds 0 does not show that two models are equal: that takes a
 margin, declared before the figures are seen, and an interval that lies within it.
 """
@@ -417,9 +417,9 @@ def text_of(result: Mapping[str, Any]) -> str:
     ]
     lines += ["", "  'no difference shown' does not say that A and B are equal"]
     if margins := result["margins"]:
-        told = ", ".join(f"{margin:g} for {metric}" for metric, margin in margins.items())
+        shown = ", ".join(f"{margin:g} for {metric}" for metric, margin in margins.items())
         lines.append(
-            f"  margins: {told}; they count only if they were declared before these figures were seen. Not inferior: "
+            f"  margins: {shown}; they count only if they were declared before these figures were seen. Not inferior: "
             "the 95 % interval of the gain lies above -margin; equivalent: it lies within the margin on both sides"
         )
     return "\n".join(lines)

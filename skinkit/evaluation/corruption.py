@@ -1,7 +1,8 @@
 """What a model loses where photos are taken under other conditions: the table of drops and what it says.
 
-Rows are those of ``evaluation.altered.Cases.against`` with ``domain``, a way of taking photos, and ``strength``. The
-domain is empty for the photos as they are, and begins with :data:`MEAN` for the mean over all ways and strengths.
+Rows are those of ``evaluation.altered.CasesWithTruth.against`` with ``domain``, a way of taking photos, and
+``strength``. The domain is empty for the photos as they are, and begins with :data:`MEAN` for the mean over all ways
+and strengths.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ TABLE = Schema("corrupt", 1, ("domain", "strength", "metric"), ())
 
 def verdict(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Sentences on the mean drop and on the ways that cost most."""
-    figure = told_by(rows)
+    figure = deciding_metric(rows)
     mean = next((row for row in rows if row["domain"] == MEAN and row["metric"] == figure), None)
     sentences = [f"mean over all ways and strengths: {FIGURES[figure]} {change(mean)}"] if mean else []
     single = [r for r in rows if r["metric"] == figure and r["domain"] and not r["domain"].startswith(MEAN)]
@@ -33,10 +34,10 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [*sentences, f"at strength {strongest:g} these cost {FIGURES[figure]}: {words}"]
 
 
-def told_by(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The figure that drops are told by: balanced accuracy, or malignant AUROC where only that has intervals."""
-    known = {row["metric"] for row in rows if row["domain"] and not math.isnan(row["difference_lower"])}
-    return AUROC if BALANCED not in known and AUROC in known else BALANCED
+def deciding_metric(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The metric that drops are reported in: balanced accuracy, or malignant AUROC where only that has intervals."""
+    with_interval = {row["metric"] for row in rows if row["domain"] and not math.isnan(row["difference_lower"])}
+    return AUROC if BALANCED not in with_interval and AUROC in with_interval else BALANCED
 
 
 def text_of(rows: Sequence[Mapping[str, Any]]) -> str:

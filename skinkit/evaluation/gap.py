@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from skinkit.evaluation.altered import BALANCED, FIGURES, Cases, Figures
+from skinkit.evaluation.altered import BALANCED, FIGURES, CasesWithTruth, Figures
 from skinkit.models.frozen_probe import Config as ProbeConfig
 from skinkit.models.frozen_probe import signed_sqrt
 from skinkit.stats import domains
@@ -55,17 +55,17 @@ C, C_FINE = ProbeConfig.c, 1e-2
 THRESHOLD = 0.3
 COMPONENTS = 64
 """Principal components of both domains in which distances are measured."""
-_KNOWN = 0.8
-"""Share of either side of which a property must be known."""
+_FEWEST_RECORDED = 0.8
+"""Share of either side of which a property must be recorded."""
 FEWEST_MATCHED = 20
-"""Cases of either side, with all properties known, that are matched."""
+"""CasesWithTruth of either side, with all properties recorded, that are matched."""
 _MOST = 1500
-"""Cases of each domain in distances of pairs."""
+"""CasesWithTruth of each domain in distances of pairs."""
 
 
 @dataclass(frozen=True)
 class Domain:
-    """Cases of one domain.
+    """CasesWithTruth of one domain.
 
     Attributes:
         name: of the cohort.
@@ -185,9 +185,9 @@ class Gap:
         """FullDermoscopic, which several arms start from."""
         return fitted("FullDermoscopic", *self._parts()[0], len(self.classes), seed=self.seed)
 
-    def cases(self, of: Domain) -> Cases:
+    def cases(self, of: Domain) -> CasesWithTruth:
         """Truth and patients of held-out cases."""
-        return Cases(of.labels, of.groups, self.malignant, np.full(len(of.labels), THRESHOLD))
+        return CasesWithTruth(of.labels, of.groups, self.malignant, np.full(len(of.labels), THRESHOLD))
 
     def said(self, arms: Sequence[str] = ARMS) -> dict[str, dict[str, Floats]]:
         """Arm -> domain -> (n, K) what the regressions say of held-out cases; FullDermoscopic, FullClinical always."""
@@ -206,9 +206,9 @@ class Gap:
             arms: that are given; empty for all.
 
         Returns:
-            ``arms``: arm -> domain -> rows of ``Cases.against`` with differences to FullClinical on clinical and to
-            FullDermoscopic on dermoscopic cases (eq. 2, and eq. 3 with its sign turned); ``gap``: arm -> figure ->
-            ``estimate``, ``lower``, ``upper`` of eq. 1.
+            ``arms``: arm -> domain -> rows of ``CasesWithTruth.against`` with differences to FullClinical on clinical
+            and to FullDermoscopic on dermoscopic cases (eq. 2, and eq. 3 with its sign turned); ``gap``: arm -> figure
+            -> ``estimate``, ``lower``, ``upper`` of eq. 1.
         """
         held = self._parts()[1]
         sides = {side.name: (side, self.cases(side), LeaveOut(side.groups, self.seed)) for side in held}
@@ -290,12 +290,12 @@ class Gap:
         names = tuple(
             name
             for name in self.d.factors
-            if name in self.c.factors and all((~np.isnan(of.factors[name])).mean() >= _KNOWN for of in held)
+            if name in self.c.factors and all((~np.isnan(of.factors[name])).mean() >= _FEWEST_RECORDED for of in held)
         )
-        known = [np.array([of.factors[name] for name in names]).reshape(len(names), -1).T for of in held]
-        known = [values if names else np.zeros((len(of.labels), 0)) for values, of in zip(known, held, strict=True)]
-        rows = [~np.isnan(values).any(axis=1) for values in known]
-        values = [x[r] for x, r in zip(known, rows, strict=True)]
+        columns = [np.array([of.factors[name] for name in names]).reshape(len(names), -1).T for of in held]
+        columns = [x if names else np.zeros((len(of.labels), 0)) for x, of in zip(columns, held, strict=True)]
+        rows = [~np.isnan(x).any(axis=1) for x in columns]
+        values = [x[r] for x, r in zip(columns, rows, strict=True)]
         labels = [of.labels[r] for of, r in zip(held, rows, strict=True)]
         shared = sorted(set(labels[0].tolist()) & set(labels[1].tolist()))
         n = [len(of) for of in labels]

@@ -30,7 +30,7 @@ from skinkit.evaluation.altered import (
     MACRO,
     SENSITIVITY,
     SHORT,
-    Cases,
+    CasesWithTruth,
     Figures,
     cell,
     change,
@@ -115,7 +115,7 @@ def without(frame: pd.DataFrame, attributes: Sequence[str], hidden: Bools) -> pd
 def scored(
     ways: Sequence[Variant],
     probabilities: Sequence[Floats],
-    cases: Cases,
+    cases: CasesWithTruth,
     *,
     seed: int,
 ) -> list[dict[str, Any]]:

@@ -498,18 +498,18 @@ def headline(answers: Answers, *, malignant: bool, prevalence: bool = False) -> 
 
 
 def declared(primary: Mapping[str, Any]) -> str:
-    """Whether a primary endpoint was declared before the first look at the cases, with the dates."""
+    """Whether a primary endpoint was declared before the first access to the cases, with the dates."""
     on, first = (str(primary.get(name) or "")[:10] for name in ("declared_on", "first_look"))
     if primary.get("declared") == "beforehand":
-        return f"declared beforehand, with the first look ({first})"
+        return f"declared beforehand, with the first access ({first})"
     if primary.get("declared") == "after":
-        return f"NOT declared beforehand: stated on {on}, after the first look on {first}; exploratory"
+        return f"NOT declared beforehand: stated on {on}, after the first access on {first}; exploratory"
     if primary.get("declared") == "default":
         return (
-            'chosen by default, not declared: before the first look, write declared = "DATE NAME" beside it in '
+            'chosen by default, not declared: before the first access, write declared = "DATE NAME" beside it in '
             "[stage.evaluate]"
         )
-    return "no log shows whether it was declared before the first look"
+    return "no log shows whether it was declared before the first access"
 
 
 def text(rows: pd.DataFrame, info: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from skinkit.evaluation.metric_table import Key, Replicated
 from skinkit.schemas import Schema
 from skinkit.stats.cross_fit import holm
 from skinkit.stats.intervals import Spread, jackknife, welch_degrees
-from skinkit.stats.metrics import ALL, LEVEL, MALIGNANT, NO_INTERVAL, Bools
+from skinkit.stats.metrics import ALL, MALIGNANT, NO_INTERVAL, SIGNIFICANT, Bools
 from skinkit.stats.notes import MINIMUM_PATIENTS, TOO_FEW_PATIENTS
 
 AGE_BANDS = ((0, 40, "<40"), (40, 60, "40-59"), (60, 200, "60+"))
@@ -42,7 +42,6 @@ COMPARED: tuple[Key, ...] = (
 )
 """What is compared between a subgroup and the rest."""
 PARTS = ("argmax", "malignant")
-SIGNIFICANT = 1 - LEVEL
 
 GAPS = Schema("gaps", 1, ("subgroup", "class", "decision_rule", "metric"), ())
 

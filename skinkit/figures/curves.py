@@ -281,12 +281,12 @@ def reliability(bins: Mapping[str, Sequence[Mapping[str, Any]]], *, title: str =
             ``upper`` and ``n``.
         title: above the axes.
     """
-    looks = {"raw": (MUTED, (0, (4, 2)), "before calibration"), "calibrated": (PALETTE[0], "-", "as used")}
+    styles = {"raw": (MUTED, (0, (4, 2)), "before calibration"), "calibrated": (PALETTE[0], "-", "as used")}
     with canvas(5.4, 4.2) as figure:
         axes = figure.add_subplot()
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
-        for shift, name in enumerate(name for name in looks if name in bins):
-            colour, dash, label = looks[name]
+        for shift, name in enumerate(name for name in styles if name in bins):
+            colour, dash, label = styles[name]
             x, y, *ends = (_numbers(bins[name], key) for key in ("predicted", "observed", "lower", "upper"))
             axes.vlines(x + 0.004 * shift, *ends, color=colour, linewidth=1.2, alpha=0.6)
             axes.plot(x + 0.004 * shift, y, "o", color=colour, linestyle=dash, markersize=4.5, label=label)

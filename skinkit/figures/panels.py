@@ -34,7 +34,7 @@ def roc_panels(
 
     cohorts = list(dict.fromkeys(cohort for _, of in rows for cohort in of))
     models = list(dict.fromkeys(model for _, of in rows for curves in of.values() for model in curves))
-    looks = {
+    styles = {
         model: {
             "color": canvas.PALETTE[place % len(canvas.PALETTE)],
             "linestyle": canvas.DASHES[place % len(canvas.DASHES)],
@@ -56,7 +56,7 @@ def roc_panels(
                 axes.plot([0, 1], [0, 1], **_CHANCE)
                 for model, curve in of[cohort].items():
                     text = canvas.interval_text(curve, "auroc")
-                    axes.plot(curve["fpr"], curve["tpr"], label=text, **looks[model])
+                    axes.plot(curve["fpr"], curve["tpr"], label=text, **styles[model])
                 axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
                 axes.set_title(f"{cohort}\n{question}", fontsize=8.5)
                 axes.set(
@@ -66,7 +66,7 @@ def roc_panels(
                 size = 7 if len(of[cohort]) <= 5 else 5.5
                 words = {"title": "AUROC (95 % interval)", "title_fontproperties": {"size": size, "weight": "bold"}}
                 axes.legend(loc="lower right", fontsize=size, handlelength=2.2, labelspacing=0.3, **words)
-        handles = [Line2D([], [], **look) for look in looks.values()]
+        handles = [Line2D([], [], **style) for style in styles.values()]
         figure.legend(handles, models, loc="outside lower center", ncols=columns, handlelength=2.6)
         return canvas.write(figure, folder, stem)
 

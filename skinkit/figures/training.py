@@ -90,20 +90,20 @@ def learning_curves(
         called = set()
         for i, (name, history) in enumerate(histories.items()):
             epochs = [entry for entry in history if np.isfinite(entry["train_loss"])]
-            look = {"color": PALETTE[i % len(PALETTE)], "linestyle": DASHES[i % len(DASHES)]}
+            style = {"color": PALETTE[i % len(PALETTE)], "linestyle": DASHES[i % len(DASHES)]}
             x = np.arange(1, len(epochs) + 1)
-            losses.plot(x, [entry["train_loss"] for entry in epochs], label=name, **look)
+            losses.plot(x, [entry["train_loss"] for entry in epochs], label=name, **style)
             if any("validation_loss" in entry for entry in epochs):
-                faint = {**look, "linewidth": 1.1, "alpha": 0.5}
+                faint = {**style, "linewidth": 1.1, "alpha": 0.5}
                 losses.plot(x, [entry.get("validation_loss", np.nan) for entry in epochs], **faint)
             decided = deciding_figure(history)
             if decided:
                 called.add(decided.replace("_", " "))
                 values = np.array([float(entry.get(decided, np.nan)) for entry in epochs])
-                scores.plot(x, values, **look)
+                scores.plot(x, values, **style)
                 if np.isfinite(values).any():
                     best = int(np.nanargmax(values))
-                    scores.plot(x[best], values[best], "o", color="white", markeredgecolor=look["color"], zorder=5)
+                    scores.plot(x[best], values[best], "o", color="white", markeredgecolor=style["color"], zorder=5)
         losses.set_ylabel("training loss" if len(losses.lines) == len(histories) else "loss (faint: validation)")
         names = " / ".join(sorted(called)).replace("iou", "IoU").replace("auroc", "AUROC")
         scores.set_ylabel(f"validation {names}".rstrip())
@@ -216,17 +216,17 @@ def _course(
     at = np.arange(len(shots))
     with canvas(10.2 if histograms else 6.6, 3.2) as figure:
         panels = figure.subplots(1, 2 if histograms else 1, squeeze=False)[0]
-        looks = {
+        styles = {
             name: {"color": PALETTE[i % len(PALETTE)], "linestyle": DASHES[(i // len(PALETTE)) % len(DASHES)]}
             for i, name in enumerate(lines)
         }
         for name, values in lines.items():
-            panels[0].plot(at, values, marker="o", markersize=3.5, label=name, **looks[name])
+            panels[0].plot(at, values, marker="o", markersize=3.5, label=name, **styles[name])
         panels[0].set_xticks(at, [str(shot["epoch"]) for shot in shots])
         panels[0].set(xlabel="epoch", ylabel=label)
         for name, shares in (histograms or {}).items():
             edges = np.linspace(0, 1, len(shares) + 1)
-            panels[1].stairs(shares, edges, label=name, linewidth=1.4, **looks[name])
+            panels[1].stairs(shares, edges, label=name, linewidth=1.4, **styles[name])
             panels[1].set(xlim=(0, 1), xlabel="weight of a channel", ylabel=f"share, epoch {shots[-1]['epoch']}")
         panels[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
         return write(figure, folder, stem)

@@ -28,7 +28,7 @@ from skinkit.learning.rows import DevelopmentRows, Replay, drawn, truth_of
 from skinkit.models.parts import protocol
 from skinkit.models.parts.protocol import Estimator, Labelled, Model, Network, Objective, Sizes
 from skinkit.models.parts.weights import Start
-from skinkit.schemas import REPLAYED, SYNTHETIC_COHORT, UNUSED
+from skinkit.schemas import REPLAYED, SYNTHETIC_COHORT, UNTRAINED, UNUSED
 from skinkit.stats import metrics
 from skinkit.stats.calibration import Isotonic, conformal_level
 from skinkit.stats.encoders import ZEROS, Encoder, Standardiser
@@ -534,7 +534,7 @@ def _calibration(
             code: {"threshold": None if value != value else float(value), "source": SOURCE}
             for code, value in zip(classes.classes, thresholds, strict=True)
         },
-        **({untrained.RECORDED: unlearnt} if unlearnt else {}),
+        **({UNTRAINED: unlearnt} if unlearnt else {}),
     }, probability
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from skinkit.artifacts.artifact import Artifact
-from skinkit.audit.leakage import Photos
+from skinkit.audit.leakage import ComparedPhotos
 from skinkit.errors import InputError
 from skinkit.learning import upstream
 from skinkit.learning.examples import Examples
@@ -104,7 +104,7 @@ def refuse_learnt_before(
     unseen: Sequence[str],
     allowed: str,
     near: Mapping[str, int],
-    photos: Photos,
+    photos: ComparedPhotos,
 ) -> None:
     """Refuse a model that learnt, in some fold, from what the same fold must not have seen.
 

@@ -48,7 +48,7 @@ _FLAT = 1e-3
 Floats = npt.NDArray[np.float32]
 
 
-class Squares(copies.Photos):
+class Squares(copies.ComparedPhotos):
     """Photos in the size that a generator reads, and its images.
 
     Args:

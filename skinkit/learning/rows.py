@@ -13,7 +13,7 @@ from pandas.util import hash_pandas_object
 
 from skinkit.artifacts.artifact import Artifact
 from skinkit.audit import leakage
-from skinkit.audit.leakage import Photos
+from skinkit.audit.leakage import ComparedPhotos
 from skinkit.data import views
 from skinkit.errors import InputError, listed
 from skinkit.models.parts.protocol import UNKNOWN
@@ -155,7 +155,7 @@ class DevelopmentRows:
             part[train[~np.isin(groups, order[:n])]] = UNUSED
         return replace(self, split=self.split.assign(part=part))
 
-    def refuse_leakage(self, allowed: str, near: Mapping[str, int], photos: Photos) -> None:
+    def refuse_leakage(self, allowed: str, near: Mapping[str, int], photos: ComparedPhotos) -> None:
         """Refuse a split whose validation or held-out rows share a patient, lesion or image with training rows.
 
         Args:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from skinkit.artifacts.artifact import Artifact
 from skinkit.artifacts.tables import read_table
-from skinkit.audit.leakage import Photos
+from skinkit.audit.leakage import ComparedPhotos
 from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.learning import upstream
 from skinkit.learning.pack import checked
@@ -151,7 +151,7 @@ class SyntheticImages:
         split: Artifact,
         allowed: str,
         near: Mapping[str, int],
-        photos: Photos,
+        photos: ComparedPhotos,
     ) -> None:
         """Refuse images that may show, in some fold, what the same fold must not have seen.
 

@@ -181,8 +181,8 @@ class Classifier(TrainedModel):
 
     @property
     def knows_nothing(self) -> bool:
-        """Whether that is the diagnosis, so that neither its calls nor their absence mean anything."""
-        return self.untrained is not None and self.untrained.diagnoses
+        """Whether it has not learnt the diagnosis (:func:`skinkit.learning.untrained.knows_nothing`)."""
+        return untrained.knows_nothing(self.untrained)
 
     @property
     def uses_device(self) -> bool:

@@ -19,6 +19,7 @@ import numpy as np
 from skinkit.artifacts.artifact import Artifact
 from skinkit.errors import RefusedError, listed
 from skinkit.models.parts.protocol import DIAGNOSIS
+from skinkit.schemas import UNTRAINED
 from skinkit.stats.calibration import prediction_sets
 from skinkit.stats.metrics import Floats
 
@@ -30,7 +31,6 @@ standard deviation one odd row moves little, as it would move a range; a rare cl
 """
 FEW, CONSTANT, EVERY_CLASS = REASONS = ("few_validation_cases", "constant_answers", "every_set_whole")
 """Stable codes of why a fold counts as untrained."""
-RECORDED = "untrained"
 """Key of ``fold.json``, of each of its tasks, and of ``model.json``; absent from what has learnt."""
 
 
@@ -140,12 +140,17 @@ def of_model(about: Mapping[str, Any]) -> Untrained | None:
     """
     if about.get("task", "classify") != "classify":
         return None
-    if recorded := about.get(RECORDED):
+    if recorded := about.get(UNTRAINED):
         return Untrained.from_dict(recorded)
     sizes = {DIAGNOSIS: len(about["classes"]["classes"])}
     sizes |= {task: len(of["classes"]) for task, of in (about.get("tasks") or {}).items()}
     findings = tuple(finding for fold in about.get("folds") or () for finding in of_fold(fold, sizes))
     return Untrained(findings) if findings else None
+
+
+def knows_nothing(found: Untrained | None) -> bool:
+    """Whether a model has not learnt the diagnosis, so that neither its calls nor their absence mean anything."""
+    return found is not None and found.diagnoses
 
 
 def of_artifact(model: Artifact) -> Untrained | None:
@@ -169,8 +174,8 @@ def of_fold(fold: Mapping[str, Any], sizes: Mapping[str, int]) -> list[Finding]:
 
 def _of_fold(part: Mapping[str, Any], n_classes: int) -> list[str]:
     """The recorded reasons of a fold's task, or what its figures show where an older version wrote none."""
-    if RECORDED in part:
-        return list(part[RECORDED])
+    if UNTRAINED in part:
+        return list(part[UNTRAINED])
     conformal = part.get("conformal") or {}
     few = "n_validation" in part and too_few(int(part["n_validation"]), n_classes, conformal.get("coverage"))
     found = [FEW] if few else []

@@ -15,7 +15,7 @@ import pandas as pd
 from skinkit.artifacts.artifact import Artifact
 from skinkit.artifacts.tables import read_table
 from skinkit.audit import leakage
-from skinkit.audit.leakage import Photos
+from skinkit.audit.leakage import ComparedPhotos
 from skinkit.console import Console
 from skinkit.errors import ConfigError, InputError, RefusedError, listed
 from skinkit.learning.rows import DevelopmentRows
@@ -139,7 +139,7 @@ class Upstream:
         rows: DevelopmentRows,
         allowed: str,
         near: Mapping[str, int],
-        photos: Photos,
+        photos: ComparedPhotos,
         *,
         may_train: bool,
     ) -> None:
@@ -177,7 +177,7 @@ def refuse_overlap(
     unseen: Mapping[str, pd.DataFrame],
     allowed: str,
     near: Mapping[str, int],
-    photos: Photos,
+    photos: ComparedPhotos,
     fix: str,
     *,
     few: bool = False,

@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from skinkit.artifacts.tables import cell_text
+from skinkit.audit.shortcuts import TOGETHER, UNSURE
 from skinkit.reporting import svg
 from skinkit.reporting.evidence import CohortEvidence, number
 from skinkit.reporting.html import Block, render
@@ -16,8 +17,7 @@ from skinkit.reporting.words import Words
 
 _SHOWN = 12
 _INPUTS = 12
-_TOGETHER = "together"
-_NOT_KNOWN = "=UNK"
+_UNSURE = f"={UNSURE}"
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,10 @@ class Trust:
     def cue(self, row: Mapping[str, Any]) -> str:
         """A cue in words."""
         name, family = str(row["cue"]), str(row["family"])
-        if name == _TOGETHER:
+        if name == TOGETHER:
             return self.words(f"cue.together.{family}")
-        if name.endswith(_NOT_KNOWN):
-            return self.words("cue.unsure", name=self.words.attribute(name.removesuffix(_NOT_KNOWN)))
+        if name.endswith(_UNSURE):
+            return self.words("cue.unsure", name=self.words.attribute(name.removesuffix(_UNSURE)))
         label = self.words.code("cue", name)
         if family == "missing" and name not in ("n_absent", "patient_block"):
             return self.words("cue.known", name=self.words.attribute(name))

@@ -19,7 +19,6 @@ from skinkit.artifacts.file_names import as_text
 from skinkit.artifacts.tables import cell_text, records
 from skinkit.errors import CaseError
 from skinkit.images import decode, encode, pixels
-from skinkit.learning import untrained
 from skinkit.reporting import svg
 from skinkit.reporting.evidence import (
     CohortEvidence,
@@ -31,7 +30,7 @@ from skinkit.reporting.evidence import (
 )
 from skinkit.reporting.html import data_uri
 from skinkit.reporting.words import Words, is_radiomic, plain
-from skinkit.schemas import OK, VIEWS, probability_columns
+from skinkit.schemas import OK, UNTRAINED, VIEWS, probability_columns
 from skinkit.stats import seven_point
 from skinkit.taxonomy import POINTS
 
@@ -406,7 +405,7 @@ def checklist_score(lesion: Lesion, words: Words) -> str:
 def reasons(lesion: Lesion, model: ModelEvidence, words: Words) -> list[str]:
     """Why it is referred."""
     if model.knows_nothing:
-        return [words.code("refer", untrained.RECORDED)]
+        return [words.code("refer", UNTRAINED)]
     first = [words("every_class")] if lesion.rules_nothing_out else []
     return first + [words.code("refer", code) for code in cell_text(lesion.row.get("refer_reason")).split(",") if code]
 
@@ -492,7 +491,7 @@ def influences(lesion: Lesion, words: Words, *, limit: int = 6) -> list[Influenc
     return rows
 
 
-def malignancy_bar(lesion: Lesion, words: Words) -> Markup:
+def bar_of_lesion(lesion: Lesion, words: Words) -> Markup:
     """Malignancy against the threshold, drawn."""
     value, threshold = two_figures(lesion.malignancy, lesion.threshold)
     return svg.malignancy_bar(

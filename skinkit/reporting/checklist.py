@@ -72,6 +72,7 @@ class Checklist:
         yield Block(html, "checklist", self.standard.title)
         for section, rows in groupby(self.rows, key=lambda row: str(row["section"])):
             printed = [
-                {**row, "facts": row["facts"][:_MOST_FACTS], "told": words(f"standard.{row['status']}")} for row in rows
+                {**row, "facts": row["facts"][:_MOST_FACTS], "to_do": words(f"standard.{row['status']}")}
+                for row in rows
             ]
             yield Block(render("checklist.html", words, section=section, rows=printed))

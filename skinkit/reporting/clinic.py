@@ -242,7 +242,7 @@ class Ward:
             "why": cards.reasons(lesion, model, words),
             "sentences": cards.plain_words(lesion, model, words, self.tested),
             "malignancy": cards.two_figures(lesion.malignancy, lesion.threshold)[0],
-            "bar": cards.malignancy_bar(lesion, words),
+            "bar": cards.bar_of_lesion(lesion, words),
             "candidates": self._candidates(lesion),
             "criteria": cards.criteria(lesion, words, unlearnt),
             "checklist": "" if unlearnt else cards.checklist_score(lesion, words),

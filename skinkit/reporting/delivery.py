@@ -99,7 +99,7 @@ def parsed_token(text: str) -> dict[str, Held]:
     return held
 
 
-class Entry(NamedTuple):
+class DeliveredRow(NamedTuple):
     """A row that is or was there.
 
     Attributes:
@@ -127,7 +127,7 @@ class Ledger:
 
     ids: str
     marks: Sequence[str] = ()
-    entries: Mapping[Key, Entry] = field(default_factory=dict)
+    entries: Mapping[Key, DeliveredRow] = field(default_factory=dict)
 
     def knows(self, held: Held) -> bool:
         """Whether that state was recorded here."""
@@ -147,7 +147,7 @@ class Ledger:
         entries = dict(self.entries)
         for key in [key for key, content in now.items() if last.get(key) != content]:
             history = entries[key].history if key in entries else ()
-            entries[key] = Entry([rows[key][name] for name in IDS], [*history, (number, now[key])])
+            entries[key] = DeliveredRow([rows[key][name] for name in IDS], [*history, (number, now[key])])
         for key in last.keys() - now.keys():
             entries[key] = entries[key]._replace(history=[*entries[key].history, (number, None)])
         return Ledger(self.ids, [*self.marks, secrets.token_hex(4)], entries)
@@ -255,7 +255,7 @@ def _opened(path: Path) -> Ledger | None:
     try:
         record: dict[str, Any] = unsealed(path.read_bytes())
         entries = {
-            (level, name): Entry(ids, [(number, content) for number, content in history])
+            (level, name): DeliveredRow(ids, [(number, content) for number, content in history])
             for level, name, ids, history in record["rows"]
         }
         return Ledger(record["ids"], record["marks"], entries)

@@ -21,7 +21,7 @@ from skinkit.artifacts.tables import TABLE, cell_text, records
 from skinkit.evaluation.scoring import of_task
 from skinkit.learning import untrained
 from skinkit.learning.untrained import Untrained
-from skinkit.schemas import EXCLUDED, FAILED, OK, PENDING, PROBABILITY, probability_columns
+from skinkit.schemas import EXCLUDED, FAILED, OK, PENDING, PROBABILITY, UNTRAINED, probability_columns
 from skinkit.stats.metrics import EXACT_INTERVAL
 from skinkit.stats.notes import INSUFFICIENT, NOTES, TOO_FEW_PATIENTS
 from skinkit.taxonomy import ClassSet
@@ -280,8 +280,8 @@ class CohortEvidence:
         return list(self._info("label_attributes") or [])
 
     @property
-    def not_told_apart(self) -> bool:
-        """Whether the cohort is called external, but nothing tells it from the development cohorts."""
+    def doubtful_external(self) -> bool:
+        """Whether the cohort is called external, but nothing distinguishes it from the development cohorts."""
         return bool((self._info("external") or {}).get("questioned"))
 
     @property
@@ -504,7 +504,7 @@ class ModelEvidence:
     @property
     def knows_nothing(self) -> bool:
         """Whether it has not learnt the diagnosis: what it says of a lesion is not shown."""
-        return self.untrained is not None and self.untrained.diagnoses
+        return untrained.knows_nothing(self.untrained)
 
     def label(self, class_: str) -> str:
         """The English label of a class."""
@@ -557,7 +557,7 @@ def _untrained(card: Mapping[str, Any], info: Mapping[str, Any]) -> Untrained | 
     """By ``model.json``, else by what the predictions recorded."""
     if card:
         return untrained.of_model(card)
-    recorded = info.get(untrained.RECORDED)
+    recorded = info.get(UNTRAINED)
     return Untrained.from_dict(recorded) if recorded else None
 
 

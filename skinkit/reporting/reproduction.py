@@ -9,9 +9,9 @@ from typing import Any
 from skinkit.evaluation.markdown import markdown_table, with_interval
 from skinkit.stats.notes import words_of
 from skinkit.studies import Cited, Exhibit, Protocol, Published, Study, Wanted
+from skinkit.studies.study import CITED_METRICS
 
 NO, PARTLY, PRINTED_ONLY = "no", "in part", "printed only"
-CITED = ("accuracy", "sensitivity", "specificity", "auroc")
 OUTLINED = {"iou_mean": "IoU", "iou_thresholded": "IoU, below 0.65 as 0", "dice_mean": "Dice"}
 """Figures of a table of outlines."""
 
@@ -169,8 +169,10 @@ def _how(run: Run) -> str:
         lines.append(f"- {protocol.name}: {protocol.words}.{leaks}")
     lines += [f"- {name}: NOT RUN. {_sentence(why)}" for name, why in run.not_run.items()]
     if run.seeds:
-        told = f"Seeds of the models: {', '.join(run.seeds)}. Our numbers are means over them; pictures and what other "
-        lines += ["", f"{told}commands say are of the first."]
+        seeds = (
+            f"Seeds of the models: {', '.join(run.seeds)}. Our numbers are means over them; pictures and what other "
+        )
+        lines += ["", f"{seeds}commands say are of the first."]
     lines += ["", "WORKSPACE is the folder that holds this page's folder."]
     return "\n".join(lines)
 
@@ -260,10 +262,12 @@ def cited_table(cited: Sequence[Cited], ours: Sequence[tuple[str, str, int, Mapp
     """
     lines = []
     for row in cited:
-        cells = [f"{row.values[name]:.3f}" if name in row.values else "-" for name in CITED]
+        cells = [f"{row.values[name]:.3f}" if name in row.values else "-" for name in CITED_METRICS]
         lines.append([row.who, row.data, str(row.classes), *cells, f"no: {row.caution}"])
     for who, data, classes, figures in ours:
-        lines.append([who, data, str(classes), *(with_interval(figures.get(name) or {}) for name in CITED), "-"])
+        lines.append(
+            [who, data, str(classes), *(with_interval(figures.get(name) or {}) for name in CITED_METRICS), "-"]
+        )
     return markdown_table(["who", "tested on", "classes", "ACC", "SN", "SP", "AUROC", "comparable with ours"], lines)
 
 

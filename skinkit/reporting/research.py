@@ -62,7 +62,7 @@ _ROLE_ORDER = {"external": 0, "development": 1, "inference": 2}
 
 
 @dataclass(frozen=True)
-class Sample:
+class ShownLesion:
     """A lesion chosen to be shown, and why."""
 
     group: str
@@ -120,20 +120,20 @@ class ReportContext:
     # -- which lesions are shown
 
     @cached_property
-    def samples(self) -> dict[str, list[Sample]]:
+    def samples(self) -> dict[str, list[ShownLesion]]:
         """Cohort -> its most instructive lesions, in groups."""
         predicted = [c for c in self.ordered if c.predictions is not None]
         chosen = predicted or [c for c in self.ordered if c.masks is not None]
         share = max(3, self.max_lesions // max(len(chosen), 1) // 3 * 3) if self.max_lesions else 0
         return {c.name: self._samples(c, share) for c in chosen}
 
-    def _samples(self, c: CohortEvidence, limit: int) -> list[Sample]:
+    def _samples(self, c: CohortEvidence, limit: int) -> list[ShownLesion]:
         if c.predictions is None:
             rows = records(c.usable.sort_values("image_id"))
             step = max(1, len(rows) // limit) if limit else 1
             picked = [{"level": "image", **row} for row in rows[::step]][: limit or None]
             lesions = cards.lesions_of(c, picked, self._names(picked))
-            return [Sample("sample", lesion, self._truth(lesion), "") for lesion in lesions]
+            return [ShownLesion("sample", lesion, self._truth(lesion), "") for lesion in lesions]
         table = c.predictions[(c.predictions["level"] == "image") & (c.predictions["status"] == OK)]
         rows = records(table.sort_values("case_id"))
         lesions = cards.lesions_of(c, rows, self._names(rows))
@@ -141,12 +141,12 @@ class ReportContext:
         highest = sorted(lesions, key=lambda x: (-_high(x.malignancy), x.row["case_id"]))
         wrong = sorted((x for x in lesions if self._tag(x)), key=self._how_wrong)
         undecided = sorted(lesions, key=lambda x: (-_high(number(x.row.get("entropy"))), x.row["case_id"]))
-        samples: list[Sample] = []
+        samples: list[ShownLesion] = []
         used: set[str] = set()
         for group, candidates in (("highest", highest), ("wrong", wrong), ("undecided", undecided)):
             fresh = [x for x in candidates if x.key not in used][:third]
             used |= {x.key for x in fresh}
-            samples += [Sample(group, x, self._truth(x), self._tag(x)) for x in fresh]
+            samples += [ShownLesion(group, x, self._truth(x), self._tag(x)) for x in fresh]
         return samples
 
     def _names(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -281,7 +281,7 @@ class ReportContext:
         }
 
     def _primary(self, c: CohortEvidence) -> str:
-        """The primary endpoint with its figure, and whether it was declared before the first look."""
+        """The primary endpoint with its figure, and whether it was declared before the first access."""
         row = c.primary
         if row is None:
             return ""
@@ -293,7 +293,7 @@ class ReportContext:
         return self.words("pair", name=self._declared(row), value=said_as)
 
     def _declared(self, row: Mapping[str, Any]) -> str:
-        """Whether the endpoint was declared before the first look, as the test access log has it."""
+        """Whether the endpoint was declared before the first access, as the test access log has it."""
         on, first = (str(row.get(name) or "")[:10] for name in ("declared_on", "first_look"))
         if row.get("declared") == "beforehand":
             return self.words("primary", first=first)
@@ -428,7 +428,7 @@ class ReportContext:
         for index, c in enumerate(self.ordered):
             steps = c.flow()
             boxes = [
-                svg.FlowStep(
+                svg.FlowBox(
                     title=self.words(f"step.{step.key}"),
                     count=step.count,
                     notes=self._facts(dict(step.facts)),
@@ -514,7 +514,7 @@ class ReportContext:
         p = c.predictions
         return len(c.usable) if p is None else int(((p["level"] == "image") & (p["status"] == OK)).sum())
 
-    def _lesion(self, sample: Sample, images: Mapping[str, Any]) -> Markup:
+    def _lesion(self, sample: ShownLesion, images: Mapping[str, Any]) -> Markup:
         lesion, words = sample.lesion, self.words
         said_line = ""
         if cell_text(lesion.row.get("top1")) and not self.model.knows_nothing:

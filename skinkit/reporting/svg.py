@@ -242,7 +242,7 @@ def whisker(estimate: float, lower: float, upper: float, label: str) -> Markup:
 
 
 @dataclass(frozen=True)
-class FlowStep:
+class FlowBox:
     """One box of the flow diagram and the exclusions before it.
 
     Attributes:
@@ -261,7 +261,7 @@ class FlowStep:
 _BOX_WIDTH, _SIDE_WIDTH, _GAP, _ROW = 320, 380, 50, 18
 
 
-def flow(steps: Sequence[FlowStep], label: str) -> Markup:
+def flow(steps: Sequence[FlowBox], label: str) -> Markup:
     """A flow diagram from top to bottom, with exclusions to the right."""
     width = _BOX_WIDTH + _GAP + _SIDE_WIDTH + 4
     y = 2.0

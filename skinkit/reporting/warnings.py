@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from skinkit.audit.shortcuts import TOGETHER
 from skinkit.learning.untrained import Untrained
 from skinkit.reporting.evidence import CohortEvidence, Loss, losses_of
 from skinkit.schemas import FAILED, PENDING
@@ -81,7 +82,7 @@ def find_warnings(
             loud=True,
             most=5,
         ),
-        ReportWarning("external", _where(scored, lambda c: {} if c.not_told_apart else None), loud=True),
+        ReportWarning("external", _where(scored, lambda c: {} if c.doubtful_external else None), loud=True),
         ReportWarning("near", _where(scored, lambda c: {"n": c.n_near} if c.n_near else None), "n"),
         ReportWarning("gaps", _where(scored, lambda c: {"gaps": c.gaps} if c.gaps else None), "gaps"),
         ReportWarning("shortcuts_some", _where(scored, lambda c: _cues(c, "some")), "cues"),
@@ -157,7 +158,7 @@ def _cues(c: CohortEvidence, verdict: str, family: str = "") -> Values | None:
         row
         for row in (c.shortcuts or {"cues": []})["cues"]
         if row["verdict"] == verdict
-        and row["cue"] != "together"
+        and row["cue"] != TOGETHER
         and not row["same_as"]
         and (row["family"] == family if family else row["family"] != "confirmation")
     ]

@@ -39,7 +39,7 @@ from skinkit.workspace import Ref, Workspace
 if TYPE_CHECKING:
     import pandas as pd
 
-    from skinkit.audit.leakage import Leakage, Photos
+    from skinkit.audit.leakage import ComparedPhotos, Leakage
     from skinkit.audit.shortcuts import Audit
     from skinkit.audit.test_access_log import Access
     from skinkit.evaluation.scoring import Evaluation, ScoringSettings
@@ -72,7 +72,7 @@ class Scoring:
     primary: Annotated[
         str,
         Help(
-            "primary endpoint, CLASS METRIC [AVERAGE] [@ RULE]; declared beforehand if it is given with the first look",
+            "primary endpoint, CLASS METRIC [AVERAGE] [@ RULE]; declared beforehand if given with the first access",
             metavar="ENDPOINT",
         ),
     ] = ""
@@ -210,9 +210,9 @@ def run(config: Config, job: Job) -> Artifact:
     if info["primary"]:
         info["primary"] |= access.declaration()
     info["text"] = scoring.text(scores.rows, info)
-    if job.cohort.role == "external" and (apart := _told_apart(job, images, about)):
-        info["external"] = apart
-        info["text"] += f"\n  {apart['text']}"
+    if job.cohort.role == "external" and (origin := _origin_of_external(job, images, about)):
+        info["external"] = origin
+        info["text"] += f"\n  {origin['text']}"
     if overlap is not None:
         info["text"] += f"\n  {overlap.limits()}"
     if relabelled:
@@ -350,8 +350,8 @@ def _audited(config: Config, job: Job, table: pd.DataFrame, images: pd.DataFrame
     return shortcuts.audited(joined, shortcuts.cues_of(joined), classes, seed=config.seed)
 
 
-def _told_apart(job: Job, images: pd.DataFrame, about: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Whether anything tells the cohort from those that the model learnt from; None where these are not here."""
+def _origin_of_external(job: Job, images: pd.DataFrame, about: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Whether the cohort differs from those that the model learnt from; None where these are not here."""
     import pandas as pd
 
     from skinkit.audit import external
@@ -387,7 +387,7 @@ def _log_access(config: Config, job: Job, table: pd.DataFrame, primary: Any) -> 
     settings = {name: value for name, value in asdict(config).items() if name not in NOT_IN_LOG}
     return test_access_log.add(
         job.workspace.root,
-        test_access_log.look_at(
+        test_access_log.use_of(
             table,
             command="evaluate",
             cohort=job.target.cohort,
@@ -400,15 +400,15 @@ def _log_access(config: Config, job: Job, table: pd.DataFrame, primary: Any) -> 
             declared_by=_declared_by(config, job.workspace) if primary else None,
             run=job.console.run_id,
         ),
-        _looks_kept(job.workspace, job.target.cohort),
+        _accesses_kept(job.workspace, job.target.cohort),
     )
 
 
-def _looks_kept(workspace: Workspace, cohort: str) -> list[Mapping[str, Any]]:
-    """The looks that the metrics of a cohort remember, whatever the model."""
+def _accesses_kept(workspace: Workspace, cohort: str) -> list[Mapping[str, Any]]:
+    """The accesses that the metrics of a cohort remember, whatever the model."""
     folder = workspace.path(Ref("metrics", cohort, "any")).parent
     kept = [open_artifact(path).info.get("look") for path in sorted(folder.glob("*")) if exists(path)]
-    return [look for look in kept if look and look.get("own")]
+    return [access for access in kept if access and access.get("own")]
 
 
 # ------------------------------------------------------------------------------------------------------ truth
@@ -482,14 +482,14 @@ def _with_truth(
 
 
 @dataclass
-class _Task:
+class _FurtherTask:
     """A further task to be scored; ``evaluation`` is None where no predicted case has a truth."""
 
     evaluation: Evaluation | None
     info: dict[str, Any]
 
 
-def _tasks(job: Job, images: pd.DataFrame, learnt: frozenset[str] = frozenset()) -> dict[str, _Task]:
+def _tasks(job: Job, images: pd.DataFrame, learnt: frozenset[str] = frozenset()) -> dict[str, _FurtherTask]:
     """The further tasks of the predictions, with their truth."""
     from skinkit.evaluation.scoring import Evaluation
 
@@ -504,11 +504,11 @@ def _tasks(job: Job, images: pd.DataFrame, learnt: frozenset[str] = frozenset())
             evaluation = Evaluation(table, classes, thresholds, malignant_set="", task=name)
         else:
             job.console.warn(f"{job.target.cohort}: no predicted case has a class of {name} (column {classes.column})")
-        tasks[name] = _Task(evaluation, {"classes": of["classes"], "n": 0, "excluded": excluded})
+        tasks[name] = _FurtherTask(evaluation, {"classes": of["classes"], "n": 0, "excluded": excluded})
     return tasks
 
 
-def _scored_once(table: pd.DataFrame, tasks: Mapping[str, _Task]) -> pd.DataFrame:
+def _scored_once(table: pd.DataFrame, tasks: Mapping[str, _FurtherTask]) -> pd.DataFrame:
     """Every row that is scored in any task."""
     import pandas as pd
 
@@ -641,7 +641,7 @@ def _refuse_leakage(
 
 
 def _comparisons(
-    config: Config, scored: pd.DataFrame, trained: pd.DataFrame, photos: Photos, *, development: bool
+    config: Config, scored: pd.DataFrame, trained: pd.DataFrame, photos: ComparedPhotos, *, development: bool
 ) -> Iterator[Leakage]:
     """Every scored case against the rows of the folds, or of the final model (``known``), that predicted it."""
     from skinkit.audit import leakage

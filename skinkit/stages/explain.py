@@ -276,7 +276,7 @@ def fused_cases(predictions: pd.DataFrame, fused: Artifact) -> list[dict[str, An
 
 
 @dataclass(frozen=True)
-class View:
+class FoldContributions:
     """The decomposed output of one fold for one case.
 
     Attributes:
@@ -300,7 +300,7 @@ def views(
     case: Mapping[str, Any],
     image: np.ndarray | None,
     members: Mapping[int, np.ndarray] | None = None,
-) -> list[View]:
+) -> list[FoldContributions]:
     """The folds that predicted this case, each taken apart.
 
     Args:
@@ -313,7 +313,7 @@ def views(
     for fold, batch in _batches(model, case, image, members):
         fitted = cast("Estimator", fold.fitted)  # only a network has none
         parts = {name: part[0] / fold.temperature for name, part in fitted.contributions(batch).items()}
-        taken_apart.append(View(fold, parts))
+        taken_apart.append(FoldContributions(fold, parts))
     return taken_apart
 
 
@@ -340,7 +340,7 @@ def _folds(model: Classifier, case: Mapping[str, Any]) -> tuple[Fold, ...]:
 
 
 def attributed(
-    fold_views: Sequence[View], case: Mapping[str, Any], chosen: np.ndarray, members: Sequence[str] = ()
+    fold_views: Sequence[FoldContributions], case: Mapping[str, Any], chosen: np.ndarray, members: Sequence[str] = ()
 ) -> dict[str, Any]:
     """The columns ``attributions_json``, ``baseline`` and ``unit``: contributions to the mean log odds over folds.
 

@@ -471,14 +471,14 @@ def _patient_block(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         "malignant_sets": {
             name: {
                 "malignant_lacking": sum(row["diagnosis"] in malignant for row in lacking),
-                "auroc_of_known_sex": _auroc_of_known("sex", labelled, malignant),
+                "auroc_of_known_sex": _auroc_of_recorded("sex", labelled, malignant),
             }
             for name, malignant in MALIGNANT_SETS.items()
         },
     }
 
 
-def _auroc_of_known(column: str, rows: Sequence[Mapping[str, Any]], malignant: frozenset[str]) -> float | None:
+def _auroc_of_recorded(column: str, rows: Sequence[Mapping[str, Any]], malignant: frozenset[str]) -> float | None:
     """AUROC for malignancy of "the column has a value": (sensitivity + specificity) / 2 of that binary predictor."""
     recorded: dict[bool, list[bool]] = {True: [], False: []}
     for row in rows:

@@ -37,7 +37,18 @@ from skinkit.errors import CaseError, ConfigError, RefusedError, listed
 from skinkit.learning.pack import fused_name
 from skinkit.models.parts.protocol import DIAGNOSIS, UNCERTAINTIES
 from skinkit.options import ONE_MODEL, Help, MaskLabel, MaskPolarity
-from skinkit.schemas import EXCLUDED, FAILED, IMAGE, LESION, OK, PATIENT, PREDICTIONS, PROBABILITY, probability_prefix
+from skinkit.schemas import (
+    EXCLUDED,
+    FAILED,
+    IMAGE,
+    LESION,
+    OK,
+    PATIENT,
+    PREDICTIONS,
+    PROBABILITY,
+    UNTRAINED,
+    probability_prefix,
+)
 from skinkit.stages import Job, Sources
 from skinkit.stats.thresholds import called_malignant, threshold_of
 from skinkit.workspace import SETTINGS_FILE, Ref, Workspace
@@ -58,7 +69,6 @@ LEVEL_RULE = (
     "image: the fold that held it out, or the mean of the calibrated folds; lesion: mean of its images' probabilities; "
     "patient: its lesion with the highest malignancy"
 )
-UNTRAINED = "untrained"
 """Why every case of a model that has learnt nothing is referred."""
 _DOUBTS = ("mask_failed", "features_missing", "unlike_training", UNTRAINED)
 UNSURE = tuple(f"uncertainty_{name}" for name in UNCERTAINTIES)
@@ -648,8 +658,6 @@ def _malignancy(row: Mapping[str, Any]) -> float:
 
 def _info(job: Job, model: Classifier, frame: pd.DataFrame, absent: int) -> dict[str, Any]:
     """What evaluate and report need beside the table."""
-    from skinkit.learning import untrained
-
     return {
         "classes": model.classes.as_dict(),
         "threshold": model.about["threshold"],
@@ -660,7 +668,7 @@ def _info(job: Job, model: Classifier, frame: pd.DataFrame, absent: int) -> dict
         "model_kind": model.about["model"],
         "segmenter": ",".join(sorted(str(s) for s in frame["segmenter"].dropna().unique())) or None,
         "leakage_allowed": model.about["leakage_allowed"],
-        **({untrained.RECORDED: model.untrained.as_dict()} if model.untrained is not None else {}),
+        **({UNTRAINED: model.untrained.as_dict()} if model.untrained is not None else {}),
         "folds": len(model.about["folds"]),
         "not_predicted": {"in every fold's training or validation rows": absent} if absent else {},
     }

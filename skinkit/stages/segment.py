@@ -314,9 +314,9 @@ def _by_network(config: Config, job: Job, cases: pd.DataFrame, build: Builder) -
     from skinkit.learning import trained
 
     segmenter = trained.open_segmenter(job.inputs["model"], config.model)
-    folds_knowing = _known_to(segmenter, cases, job.target.cohort)
+    folds_by_case = _folds_that_learnt(segmenter, cases, job.target.cohort)
     every = frozenset(segmenter.folds)
-    plans = [(tuple(sorted(every - knows or every)), every == knows) for knows in folds_knowing]
+    plans = [(tuple(sorted(every - learnt or every)), every == learnt) for learnt in folds_by_case]
     fingerprints = {
         (case["image_id"],): job.recipe.fingerprint(
             segmenter.identity, case["pixel_sha256"], case["truth_mask_sha256"], *plan
@@ -334,7 +334,7 @@ def _by_network(config: Config, job: Job, cases: pd.DataFrame, build: Builder) -
     return {"segmenter": config.model, "segmenter_identity": segmenter.identity, "caution": None}
 
 
-def _known_to(segmenter: Segmenter, cases: pd.DataFrame, cohort: str) -> list[frozenset[int]]:
+def _folds_that_learnt(segmenter: Segmenter, cases: pd.DataFrame, cohort: str) -> list[frozenset[int]]:
     """For each case, the folds whose training or validation rows include it, its pixels or its group."""
     from skinkit.artifacts.tables import read_table
 

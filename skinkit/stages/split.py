@@ -38,7 +38,7 @@ from skinkit.schemas import EXCLUDED, OK, SPLIT
 from skinkit.stages import Job, Sources
 from skinkit.studies import PublishedSplit
 from skinkit.studies.protocols import GROUPED, HALF, LEFT_OUT_FILE, published_splits
-from skinkit.taxonomy import CLASS_SET, ClassSet, class_set
+from skinkit.taxonomy import CLASS_SET_HELP, ClassSet, class_set
 from skinkit.workspace import Ref, Workspace, check_name
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-    from skinkit.audit.leakage import Leakage, Photos
+    from skinkit.audit.leakage import ComparedPhotos, Leakage
     from skinkit.studies.study import SourceTable
 VERSION = 1
 SCHEMA = SPLIT
@@ -87,7 +87,7 @@ class Config:
         Literal["auto", "diagnosis", "masks", "all"],
         "cases with a class, cases with a truth mask, or all; auto: masks or all if the split is named so",
     ] = "auto"
-    classes: Annotated[str, f"{CLASS_SET} (default: the workspace's)"] = ""
+    classes: Annotated[str, f"{CLASS_SET_HELP} (default: the workspace's)"] = ""
     validation: Annotated[
         float,
         "share of the rows not held out that goes to validation, 0 to 1; 0 for 0.2, over masks and all 0.1, or as "
@@ -932,7 +932,7 @@ def _thin_strata(frame: pd.DataFrame, cases: pd.DataFrame, strata: Sequence[str]
     return warnings
 
 
-def _straddling(frame: pd.DataFrame, images: pd.DataFrame, config: Config, photos: Photos) -> Leakage:
+def _straddling(frame: pd.DataFrame, images: pd.DataFrame, config: Config, photos: ComparedPhotos) -> Leakage:
     """What training rows share with validation and held-out rows, over all folds."""
     from skinkit.audit import leakage
 

@@ -44,12 +44,21 @@ from skinkit.models.parts import protocol
 from skinkit.models.parts.protocol import Estimator, Network
 from skinkit.models.parts.weights import RANDOM, model_named
 from skinkit.options import flat, identity_of, options_of
-from skinkit.schemas import LEARNT, LEARNT_BEFORE, LEARNT_LABEL, MODEL, REPLAYED, TRAINED_ON, TRAINED_ON_FILE, UNUSED
+from skinkit.schemas import (
+    LEARNT,
+    LEARNT_BEFORE,
+    LEARNT_LABEL,
+    MODEL,
+    REPLAYED,
+    TRAINED_ON,
+    TRAINED_ON_FILE,
+    UNTRAINED,
+    UNUSED,
+)
 from skinkit.stages import Job, Sources, select
+from skinkit.stages.split import ALL, MASKS
 from skinkit.stages.training.classifier import classifier
 from skinkit.stages.training.config import (
-    ALL_SPLIT,
-    MASKS_SPLIT,
     NO_IMAGES,
     OBJECTIVE,
     Config,
@@ -73,7 +82,7 @@ from skinkit.workspace import SETTINGS_FILE, Ref, Workspace, check_name
 if TYPE_CHECKING:
     import pandas as pd
 
-    from skinkit.audit.leakage import Photos
+    from skinkit.audit.leakage import ComparedPhotos
     from skinkit.learning.rows import DevelopmentRows
     from skinkit.learning.synthetic import SyntheticImages
     from skinkit.learning.untrained import Untrained
@@ -155,7 +164,7 @@ def resolve(config: Config, target: Ref, workspace: Workspace) -> Config:
     if model.LABELLED:
         config = replace(config, classes=classes, malignant=config.malignant or workspace.defaults["malignant"])
     if model.TASK in ("segment", "pretrain"):
-        return replace(config, split=config.split or (MASKS_SPLIT if model.TASK == "segment" else ALL_SPLIT))
+        return replace(config, split=config.split or (MASKS if model.TASK == "segment" else ALL))
     config = replace(config, classes=classes, malignant=config.malignant or workspace.defaults["malignant"])
     if model.TASK == "generate":
         return replace(config, split=config.split or workspace.defaults["split"])
@@ -513,7 +522,7 @@ def run(config: Config, job: Job) -> Artifact:
             "split": {"name": config.split, "identity": job.inputs["split"].identity},
             "seed": config.seed,
             "leakage_allowed": allowed or None,
-            **({untrained.RECORDED: unlearnt.as_dict()} if unlearnt is not None else {}),
+            **({UNTRAINED: unlearnt.as_dict()} if unlearnt is not None else {}),
             **work.about,
             **({"not_trained_on": unseen} if (unseen := sorted(set(others) - set(again))) else {}),
             "folds": [_of_fold(build.partial, FOLD.format(fold)) for fold in rows.folds],
@@ -622,7 +631,7 @@ def _others(job: Job, rows: DevelopmentRows, task: str) -> list[str]:
 
 
 def _learnt_before(
-    job: Job, work: Work, task: str, allowed: str, near: Mapping[str, int], photos: Photos
+    job: Job, work: Work, task: str, allowed: str, near: Mapping[str, int], photos: ComparedPhotos
 ) -> pd.DataFrame | None:
     """What the models and the generator that the model is made from learnt from, by part; None without one.
 

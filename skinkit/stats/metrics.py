@@ -31,6 +31,8 @@ MINIMUM_N = 5
 LEVEL = 0.95
 ROUNDING = 1e-9
 """Shares and figures that differ by less are the same."""
+SIGNIFICANT = 0.05
+"""A p-value below it, corrected for all that was tested, is called significant."""
 EPS = float(np.finfo(np.float64).eps)
 
 FIXED = (0.95, 0.9)

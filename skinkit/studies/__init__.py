@@ -23,11 +23,11 @@ from skinkit.studies.study import Arm as Arm
 from skinkit.studies.study import Cited as Cited
 from skinkit.studies.study import Exhibit as Exhibit
 from skinkit.studies.study import OutlineMethod as OutlineMethod
+from skinkit.studies.study import Prerequisite as Prerequisite
 from skinkit.studies.study import Protocol as Protocol
 from skinkit.studies.study import Published as Published
 from skinkit.studies.study import PublishedSplit as PublishedSplit
 from skinkit.studies.study import SelectionRule as SelectionRule
-from skinkit.studies.study import Step as Step
 from skinkit.studies.study import Study as Study
 from skinkit.studies.study import Wanted as Wanted
 

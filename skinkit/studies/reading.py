@@ -4,8 +4,8 @@ Tables of the file, beside ``title``, ``citation``, ``classes``, ``malignant``, 
 ``remarks``, ``figures`` and ``watched``:
 
     [[cohorts]] [[protocols]] [[steps]] [[arms]] [[comparators]] [[exhibits]] [[outlines]] [selection]
-                  fields of ``Wanted``, ``Protocol``, ``Step``, ``Arm``, ``Arm``, ``Exhibit``, ``OutlineMethod``,
-                  ``SelectionRule``
+                  fields of ``Wanted``, ``Protocol``, ``Prerequisite``, ``Arm``, ``Arm``, ``Exhibit``,
+                  ``OutlineMethod``, ``SelectionRule``
     [presets.NAME]  place of an arm or step -> preset of its model
     [[numbers]]   printed numbers of one exhibit (below)
     [[cited]]     a row of the paper's table of other people's work: ``who``, ``data``, ``classes``, ``caution``, and
@@ -32,6 +32,7 @@ from typing import Any, TypeVar
 from skinkit.errors import ConfigError, did_you_mean
 from skinkit.models.parts.weights import OF_MODEL
 from skinkit.studies.study import (
+    CITED_METRICS,
     KINDS,
     SYNTHESISE,
     TRAIN,
@@ -40,11 +41,11 @@ from skinkit.studies.study import (
     Cited,
     Exhibit,
     OutlineMethod,
+    Prerequisite,
     Protocol,
     Published,
     PublishedSplit,
     SelectionRule,
-    Step,
     Study,
     Wanted,
     writes_images,
@@ -53,14 +54,13 @@ from skinkit.studies.study import (
 T = TypeVar("T")
 EMPTY = "-"
 _TABLES = {
-    "cohorts": Wanted, "protocols": Protocol, "steps": Step, "arms": Arm, "comparators": Arm, "exhibits": Exhibit,
-    "outlines": OutlineMethod,
+    "cohorts": Wanted, "protocols": Protocol, "steps": Prerequisite, "arms": Arm, "comparators": Arm,
+    "exhibits": Exhibit, "outlines": OutlineMethod,
 }  # fmt: skip
 _TEXTS = ("title", "citation", "classes", "malignant", "preset")
 _OTHER = ("remarks", "segmenter", "selection", "numbers", "cited", "presets", "figures", "watched")
 _SHARED = ("exhibit", "unit", "source", "printed_only", "by", "across", "columns", "rows")
 _KEYS = ("cohort", "arm", "figure")
-_METRICS = ("accuracy", "sensitivity", "specificity", "auroc")
 
 
 def read_study(
@@ -91,7 +91,7 @@ def read_study(
 
 def study_of(content: Mapping[str, Any], name: str, where: str, splits: Sequence[PublishedSplit] = ()) -> Study:
     """The study of parsed TOML; ``where`` is the file that errors name. Raises as :func:`read_study`."""
-    _known(content, (*_TEXTS, *_TABLES, *_OTHER), where)
+    _refuse_unknown(content, (*_TEXTS, *_TABLES, *_OTHER), where)
     for key in (*_TEXTS, "cohorts", "protocols", "arms"):
         if not content.get(key):
             raise ConfigError(f"{where} has no {key}", f"the key {key!r}", "add it")
@@ -135,7 +135,7 @@ def _rows(content: Mapping[str, Any], key: str, where: str) -> list[Mapping[str,
     return rows
 
 
-def _known(table: Mapping[str, Any], names: Sequence[str], where: str) -> None:
+def _refuse_unknown(table: Mapping[str, Any], names: Sequence[str], where: str) -> None:
     for key in table:
         if key not in names:
             raise ConfigError(f"unknown key {key!r} in {where}", did_you_mean(key, names), "rename or remove it")
@@ -151,7 +151,7 @@ def _made(kind: type[T], table: Any, where: str) -> T:
     if not isinstance(table, dict):
         raise ConfigError(f"{where} is no table", "a table", "correct the file")
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    _known(table, tuple(fields), where)
+    _refuse_unknown(table, tuple(fields), where)
     for name, field in fields.items():
         if name in table:
             _typed(str(field.type), table[name], f"{where}: {name}")
@@ -203,14 +203,14 @@ def _check_made_from(study: Study, where: str) -> None:
 
 
 def _cited(row: Mapping[str, Any], where: str) -> Cited:
-    texts = {key: value for key, value in row.items() if key not in _METRICS}
-    values = {key: _share(row[key], "%", f"{where}: {key}") for key in _METRICS if key in row}
+    texts = {key: value for key, value in row.items() if key not in CITED_METRICS}
+    values = {key: _share(row[key], "%", f"{where}: {key}") for key in CITED_METRICS if key in row}
     return _made(Cited, {**texts, "values": values}, where)
 
 
 def _numbers(study: Study, block: Mapping[str, Any], where: str) -> Iterator[Published]:
     """The numbers of one block."""
-    _known(block, (*_SHARED, *_KEYS), where)
+    _refuse_unknown(block, (*_SHARED, *_KEYS), where)
     for key in ("exhibit", "unit", "source", "rows"):
         if not block.get(key):
             raise ConfigError(f"{where} has no {key}", f"the key {key!r}", "add it")

@@ -23,11 +23,13 @@ UNITS = ("share", "%", "cases", "count", "s", "h", "years", "millions", "SHAP")
 """Units of printed numbers. Per cent are kept as shares, 0 to 1; every other number as it is printed."""
 
 
+CITED_METRICS = ("accuracy", "sensitivity", "specificity", "auroc")
+"""Metrics of other studies that a paper cites."""
 SYNTHESISE, TRAIN = "synthesise", "train"
 
 
 @dataclass(frozen=True)
-class Step:
+class Prerequisite:
     """What arms are made from, once for each seed: a pretraining, a generator, or its images.
 
     Attributes:
@@ -90,9 +92,9 @@ class Arm:
     optional: bool = False
 
 
-def writes_images(one: Arm | Step) -> TypeGuard[Step]:
+def writes_images(one: Arm | Prerequisite) -> TypeGuard[Prerequisite]:
     """Whether it is images of a generator, and no training."""
-    return isinstance(one, Step) and one.stage == SYNTHESISE
+    return isinstance(one, Prerequisite) and one.stage == SYNTHESISE
 
 
 @dataclass(frozen=True)
@@ -340,12 +342,12 @@ class Study:
     published: tuple[Published, ...] = ()
     cited: tuple[Cited, ...] = ()
     remarks: tuple[str, ...] = ()
-    steps: tuple[Step, ...] = ()
+    steps: tuple[Prerequisite, ...] = ()
     presets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     figures: tuple[str, ...] = ()
     watched: tuple[str, ...] = ()
 
-    def preset_of(self, one: Arm | Step, asked: str) -> str:
+    def preset_of(self, one: Arm | Prerequisite, asked: str) -> str:
         """The preset of an arm's or step's model.
 
         Args:
@@ -364,7 +366,7 @@ class Study:
             )
         return self.presets[name].get(one.preset, one.preset)
 
-    def made_from(self, one: Arm | Step) -> list[Arm | Step]:
+    def made_from(self, one: Arm | Prerequisite) -> list[Arm | Prerequisite]:
         """The steps and arms that one is made from, directly."""
         names = [one.synthetic, one.weights.removeprefix(OF_MODEL) if one.weights.startswith(OF_MODEL) else ""]
         names += [one.teacher, *one.members] if isinstance(one, Arm) else [one.model if writes_images(one) else ""]
@@ -372,7 +374,7 @@ class Study:
         return [every[name] for name in names if name]
 
     @property
-    def everything(self) -> tuple[Arm | Step, ...]:
+    def everything(self) -> tuple[Arm | Prerequisite, ...]:
         """Steps, arms and comparators."""
         return (*self.steps, *self.arms, *self.comparators)
 

@@ -50,7 +50,7 @@ def parts(seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
 def test_a_part_of_the_same_collection_is_questioned(seed: int) -> None:
     answer = external.compared(*parts(seed))
     assert answer["questioned"]
-    assert "nothing tells it from development" in answer["text"]
+    assert "nothing distinguishes it from development" in answer["text"]
     assert "PAT_9_9.png, numbered within the same range" in answer["text"]
     assert "phone" in answer["text"]
 
@@ -76,7 +76,7 @@ def test_what_differs_is_named(what: str) -> None:
     }
     answer = external.compared(inside, outside.assign(**{what: other[what]}))
     assert not answer["questioned"]
-    assert "told from development by" in answer["text"]
+    assert "differs from development in" in answer["text"]
 
 
 def test_measured_features_tell_where_attributes_do_not() -> None:
@@ -128,7 +128,7 @@ def test_results_say_which_look_when_declared_and_what_is_external(
     assert "1st look at the external cohort jinan" in said
     assert "no primary endpoint was declared" in said
     assert info["external"]["questioned"]  # type: ignore[index]
-    assert "nothing tells it from development" in said
+    assert "nothing distinguishes it from development" in said
     info = evaluated(scored, "--primary", endpoint)
     assert info["primary"]["declared"] == "after"  # type: ignore[index]
     assert info["look"]["number"] == 1  # type: ignore[index]
@@ -137,7 +137,7 @@ def test_results_say_which_look_when_declared_and_what_is_external(
     shutil.rmtree(scored.artifacts / "jinan" / "metrics")
     info = evaluated(scored, "--primary", endpoint)
     assert info["primary"]["declared"] == "beforehand"  # type: ignore[index]
-    assert "declared beforehand, with the first look" in capsys.readouterr().out
+    assert "declared beforehand, with the first access" in capsys.readouterr().out
     (scored.root / "test_access_log.jsonl").unlink()
     shutil.rmtree(scored.artifacts / "jinan" / "metrics")
     settings = (scored.root / "skinkit.toml").read_text(encoding="utf-8")
@@ -153,4 +153,4 @@ def test_results_say_which_look_when_declared_and_what_is_external(
     assert main(["report", "--no-upstream", "-w", str(scored.root)]) == 0
     page = next((scored.root / "artifacts" / "report").rglob("index.html")).read_text()
     assert "Primary endpoint, declared beforehand" in page
-    assert "Called external, but nothing tells it" in page
+    assert "Called external, but nothing distinguishes it" in page

@@ -52,7 +52,7 @@ def cases(seed: int = 0, n: int = N, patients: int = PATIENTS) -> tuple[pd.DataF
     return table, np.isin(label, sorted(PAD.malignant)), rng
 
 
-def found(table: pd.DataFrame, **more: object) -> label_attributes.Found:
+def found(table: pd.DataFrame, **more: object) -> label_attributes.AttributeSearch:
     return label_attributes.search(table, PAD, label_attributes.columns_of(table), **more)  # type: ignore[arg-type]
 
 

@@ -236,8 +236,8 @@ def photographed(folder: Path, cohort: str, pictures: list[np.ndarray[Any, Any]]
     return side(cohort, rows)
 
 
-def in_folder(folder: Path) -> leakage.Photos:
-    return leakage.Photos(lambda cohort, pixels: file if (file := folder / f"{pixels}.png").is_file() else None)
+def in_folder(folder: Path) -> leakage.ComparedPhotos:
+    return leakage.ComparedPhotos(lambda cohort, pixels: file if (file := folder / f"{pixels}.png").is_file() else None)
 
 
 def turned(picture: np.ndarray[Any, Any], quarters: int, mirrored: bool) -> np.ndarray[Any, Any]:
@@ -307,7 +307,7 @@ def test_cropped_bordered_and_tilted_copies_are_found_and_pictured(tmp_path: Pat
         leakage.refuse(found, "", "a and bb")
     assert str(found.sheet) in refused.value.fix
     # What is known already is not computed again, and photos of one patient are no copies of each other.
-    again = leakage.Photos(lambda cohort, pixels: None, store)
+    again = leakage.ComparedPhotos(lambda cohort, pixels: None, store)
     assert again.embeddings([("a", pixels) for pixels in ours["pixel_sha256"]])[1].all()
     patients = theirs["patient_id"].tolist()[:6] + ours["patient_id"].tolist()[6:]
     mine = ours.assign(patient_id=patients)

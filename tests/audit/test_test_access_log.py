@@ -1,4 +1,4 @@
-"""The ledger of looks counts what is new, nothing twice, and shows what was changed."""
+"""The test access log counts what is new, nothing twice, and shows what was changed."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from skinkit.cli import main
 from skinkit.errors import BusyError, RefusedError
 
 
-def look(**more: Any) -> dict[str, Any]:
+def use(**more: Any) -> dict[str, Any]:
     given = {"cohort": "jinan", "role": "external", "model": "probe", "model_identity": "m1", "content": "c1"}
     return {**given, "endpoint": "auroc", **more}
 
 
-def test_the_same_content_is_no_new_look(tmp_path: Path) -> None:
-    first = test_access_log.add(tmp_path, look())
-    again = test_access_log.add(tmp_path, look(endpoint="sensitivity"))
-    other_model = test_access_log.add(tmp_path, look(model_identity="m2"))
-    other_content = test_access_log.add(tmp_path, look(content="c2"))
-    elsewhere = test_access_log.add(tmp_path, look(cohort="pad", role="held_out"))
+def test_the_same_content_is_no_new_use(tmp_path: Path) -> None:
+    first = test_access_log.add(tmp_path, use())
+    again = test_access_log.add(tmp_path, use(endpoint="sensitivity"))
+    other_model = test_access_log.add(tmp_path, use(model_identity="m2"))
+    other_content = test_access_log.add(tmp_path, use(content="c2"))
+    elsewhere = test_access_log.add(tmp_path, use(cohort="pad", role="held_out"))
     assert [x.number for x in (first, again, other_model, other_content, elsewhere)] == [1, 1, 2, 3, 1]
     assert [x.new for x in (first, again, other_model, other_content, elsewhere)] == [True, False, True, True, True]
     assert again.entry["endpoint"] == "auroc"
     assert test_access_log.counts(tmp_path) == {"jinan": 3, "pad": 1}
     assert test_access_log.described(other_content).startswith(
-        "3rd look at the external cohort jinan; the first was on"
+        "3rd access to the external cohort jinan; the first was on"
     )
-    assert "no new look" in test_access_log.described(again)
+    assert "no new access" in test_access_log.described(again)
 
 
 def test_nothing_that_was_written_changes(tmp_path: Path) -> None:
-    test_access_log.add(tmp_path, look())
+    test_access_log.add(tmp_path, use())
     before = (tmp_path / test_access_log.LEDGER).read_bytes()
-    test_access_log.add(tmp_path, look(content="c2"))
+    test_access_log.add(tmp_path, use(content="c2"))
     assert (tmp_path / test_access_log.LEDGER).read_bytes().startswith(before)
     lines = (tmp_path / test_access_log.LEDGER).read_text().splitlines()
     assert all({"time", "previous", "cohort"} <= set(json.loads(line)) for line in lines)
@@ -51,7 +51,7 @@ def test_nothing_that_was_written_changes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("harm", ["change", "change_last", "remove", "reorder", "garbage"])
 def test_tampering_shows(tmp_path: Path, harm: str) -> None:
     for content in ("c1", "c2", "c3"):
-        test_access_log.add(tmp_path, look(content=content))
+        test_access_log.add(tmp_path, use(content=content))
     file = tmp_path / test_access_log.LEDGER
     lines = file.read_bytes().splitlines(keepends=True)
     harmed = {
@@ -66,13 +66,13 @@ def test_tampering_shows(tmp_path: Path, harm: str) -> None:
         test_access_log.read(tmp_path)
     assert "line " in error.value.found
     with pytest.raises(RefusedError):
-        test_access_log.add(tmp_path, look(content="c4"))
+        test_access_log.add(tmp_path, use(content="c4"))
 
 
 def _add(item: tuple[str, int]) -> bool:
     while True:
         try:
-            return test_access_log.add(Path(item[0]), look(content=f"c{item[1]}")).new
+            return test_access_log.add(Path(item[0]), use(content=f"c{item[1]}")).new
         except BusyError:
             continue
 
@@ -85,8 +85,8 @@ def test_writers_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
 
 def test_status_counts_looks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "skinkit.toml").write_text("[workspace]\n", encoding="utf-8")
-    test_access_log.add(tmp_path, look())
-    test_access_log.add(tmp_path, look(content="c2"))
+    test_access_log.add(tmp_path, use())
+    test_access_log.add(tmp_path, use(content="c2"))
     assert main(["status", "-w", str(tmp_path)]) == 0
     assert "accesses to test cases (test_access_log.jsonl): jinan 2" in capsys.readouterr().out
 
@@ -99,10 +99,10 @@ def scored(n: int = 20, seed: int = 0, cohort: str = "") -> pd.DataFrame:
 
 
 def of(table: pd.DataFrame, **more: Any) -> dict[str, Any]:
-    return look(content=more.pop("content", "c"), **test_access_log.of_scored(table), **more)
+    return use(content=more.pop("content", "c"), **test_access_log.of_scored(table), **more)
 
 
-def test_another_name_or_other_settings_are_no_new_look(tmp_path: Path) -> None:
+def test_another_name_or_other_settings_are_no_new_use(tmp_path: Path) -> None:
     first = test_access_log.add(tmp_path, of(scored(), command="evaluate", settings={"bootstrap": 100}))
     settings = test_access_log.add(tmp_path, of(scored(), command="evaluate", settings={"bootstrap": 200}))
     renamed = test_access_log.add(tmp_path, of(scored(), model="b", model_identity="m9", content="x", command="score"))
@@ -123,8 +123,8 @@ def test_a_use_without_new_answers_is_logged_and_not_counted(tmp_path: Path) -> 
 
 
 def test_a_log_that_was_cut_or_taken_away_does_not_restart_the_count(tmp_path: Path) -> None:
-    looks = [test_access_log.add(tmp_path, of(scored(seed=n), content=str(n))) for n in range(3)]
-    kept = [{"number": each.number, "own": each.entry["own"]} for each in looks]
+    accesses = [test_access_log.add(tmp_path, of(scored(seed=n), content=str(n))) for n in range(3)]
+    kept = [{"number": each.number, "own": each.entry["own"]} for each in accesses]
     file = tmp_path / test_access_log.LEDGER
     file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:1]))
     cut = test_access_log.add(tmp_path, of(scored(seed=9), content="9"), kept)
@@ -138,7 +138,7 @@ def test_older_lines_are_read_and_counted(tmp_path: Path) -> None:
     """Lines without answers, settings, user or number, as an older version wrote them."""
     before, lines = "0" * 64, []
     for n in range(2):
-        entry = {**look(content=f"c{n}", time=f"2024-01-0{n + 1}T10:00:00+0000"), "cases": 20, "previous": before}
+        entry = {**use(content=f"c{n}", time=f"2024-01-0{n + 1}T10:00:00+0000"), "cases": 20, "previous": before}
         entry["own"] = digest(entry)
         lines.append(json.dumps(entry, ensure_ascii=False, sort_keys=True).encode())
         before = hashlib.sha256(lines[-1]).hexdigest()
@@ -155,10 +155,10 @@ def test_who_looked_is_what_the_environment_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kept: str | None
 ) -> None:
     monkeypatch.setenv(test_access_log.USER, name)
-    assert test_access_log.add(tmp_path, look()).entry.get("user") == kept
+    assert test_access_log.add(tmp_path, use()).entry.get("user") == kept
 
 
-def test_an_endpoint_counts_as_declared_only_with_the_first_look(tmp_path: Path) -> None:
+def test_an_endpoint_counts_as_declared_only_with_the_first_access(tmp_path: Path) -> None:
     first = test_access_log.add(tmp_path, of(scored(), endpoint="a", settings={"primary": "a"}))
     later = test_access_log.add(tmp_path, of(scored(), endpoint="b", settings={"primary": "b"}))
     model = test_access_log.add(tmp_path, of(scored(seed=1), endpoint="a", content="2", settings={"primary": "a"}))

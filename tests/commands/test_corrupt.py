@@ -102,7 +102,7 @@ def test_what_cannot_be_measured_is_refused(workspace: Workspace) -> None:
 
 
 def test_a_drop_without_an_interval_is_not_said_to_be_chance() -> None:
-    from skinkit.evaluation.corruption import told_by, verdict
+    from skinkit.evaluation.corruption import deciding_metric, verdict
 
     def row(domain: str, strength: float, metric: str, lower: float, upper: float) -> dict[str, object]:
         figures = {"estimate": 0.4, "difference": -0.3, "difference_lower": lower, "difference_upper": upper}
@@ -113,5 +113,5 @@ def test_a_drop_without_an_interval_is_not_said_to_be_chance() -> None:
     assert not any("beyond chance" in sentence or "nan" in sentence for sentence in verdict(few))
     assert any("too few patients" in sentence for sentence in verdict(few))
     known = [row(name, s, "malignant_auroc", -0.4, -0.2) for name, s in (("mean", 0.0), ("blur", 1.0))]
-    assert told_by([*few, *known]) == "malignant_auroc"
+    assert deciding_metric([*few, *known]) == "malignant_auroc"
     assert any("blur -0.300 (-0.400 to -0.200)" in sentence for sentence in verdict([*few, *known]))

@@ -13,7 +13,7 @@ from skinkit.console import Console
 from skinkit.data import find_files
 from skinkit.errors import ConfigError
 from skinkit.pipeline import Pipeline
-from skinkit.stages.ingest import _auroc_of_known
+from skinkit.stages.ingest import _auroc_of_recorded
 from skinkit.taxonomy import MALIGNANT_SETS, class_set
 from skinkit.workspace import Cohort, load_workspace
 
@@ -110,7 +110,7 @@ def test_who_lacks_the_patient_block_is_told(tmp_path: Path) -> None:
 @pytest.mark.real
 def test_missing_metadata_tell_the_class_in_pad(real_data: Path) -> None:
     rows = listed(real_data / "pad", "pad-ufes-20").rows
-    found = {name: _auroc_of_known("sex", rows, malignant) for name, malignant in MALIGNANT_SETS.items()}
+    found = {name: _auroc_of_recorded("sex", rows, malignant) for name, malignant in MALIGNANT_SETS.items()}
     assert {name: round(value or 0, 2) for name, value in found.items()} == {"pad": 0.83, "wang": 0.75}
 
 

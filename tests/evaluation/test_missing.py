@@ -150,7 +150,7 @@ def test_figures_of_a_replicate_are_those_of_the_drawn_cases() -> None:
     truth = rng.integers(0, 3, 60)
     probability = rng.dirichlet(np.ones(3), 60) * 0.5 + 0.5 * np.eye(3)[truth] * rng.random((60, 1))
     probability /= probability.sum(axis=1, keepdims=True)
-    cases = altered.Cases(truth, np.arange(60).astype(str), np.array([False, True, False]), np.full(60, 0.4))
+    cases = altered.CasesWithTruth(truth, np.arange(60).astype(str), np.array([False, True, False]), np.full(60, 0.4))
     resamples = LeaveOut(cases.cluster)
     _, drawn = cases.figures(probability, resamples)
     (weights,) = resamples.weights(cases.cluster, 3)

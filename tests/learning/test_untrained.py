@@ -67,11 +67,11 @@ def test_a_small_cohort_that_learns_is_trained_as_ever(workspace: Workspace) -> 
     assert "leave out what these cases have: bleed (72 of 72 cases)" in said
     about = model.json("model.json")
     assert about["folds"][0]["n_validation"] > 10
-    assert untrained.RECORDED not in about
-    assert untrained.RECORDED not in about["folds"][0]
+    assert untrained.UNTRAINED not in about
+    assert untrained.UNTRAINED not in about["folds"][0]
     made = written.make(workspace, "predict", cohorts=["ward"]).table()
     assert not made["refer_reason"].fillna("").str.contains("untrained").any()
-    assert untrained.RECORDED not in written.make(workspace, "predict", cohorts=["ward"]).info
+    assert untrained.UNTRAINED not in written.make(workspace, "predict", cohorts=["ward"]).info
 
 
 def test_trees_of_one_leaf_are_refused_and_kept_with_a_reason(workspace: Workspace) -> None:
@@ -134,7 +134,7 @@ def test_too_few_validation_cases_are_refused_before_any_training(workspace: Wor
     # A smaller coverage can be had of fewer cases; of fewer than there are classes nothing can.
     about = written.make(workspace, "train", **LEARNS, split="few", coverage=0.7).json("model.json")
     assert 6 <= about["folds"][0]["n_validation"] <= 10
-    assert untrained.RECORDED not in about
+    assert untrained.UNTRAINED not in about
 
 
 def test_the_refusal_has_its_exit_code_and_the_option_is_on_the_command_line(workspace: Workspace) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from skinkit import cli
 from skinkit.commands import ablate
-from skinkit.commands._trainings import Work, shared_settings
+from skinkit.commands._trainings import PlannedArtifact, shared_settings
 from skinkit.data.ham10000 import LABELS, LOCALIZATIONS
 from skinkit.data.phantoms import Hospital, write_cohort
 from skinkit.models import load_model, model_config
@@ -41,7 +41,7 @@ def ham(folder: Path, lesions: int) -> None:
     (folder / "HAM10000_metadata.csv").write_text("\n".join(lines), encoding="utf-8")
 
 
-def made(seeds: tuple[str, ...] = ()) -> dict[str, Work]:
+def made(seeds: tuple[str, ...] = ()) -> dict[str, PlannedArtifact]:
     study = load_study("dual_network")
     return {work.name: work for work in ablate.planned(study, ablate.Config(preset="quick", seeds=seeds), "grouped")}
 

@@ -25,23 +25,19 @@ from skinkit.models.parts.weights import (
     trained_further,
 )
 from skinkit.options import Help, settings_identity
-from skinkit.taxonomy import CLASS_SET, ClassSet, class_set
+from skinkit.taxonomy import CLASS_SET_HELP, ClassSet, class_set
 from skinkit.workspace import Ref, Workspace
-
-MASKS_SPLIT = "masks"
-"""Name of the split segmenters are trained on."""
-
 
 OBJECTIVE = "objective"
 """Of ``--settings``: what stands before the settings of ``--objective``."""
 
 
-ALL_SPLIT = "all"
-"""Name of the split pretrainings are trained on."""
-
-
 NO_IMAGES = "none"
 """``--synthetic none``: a model is trained again without the synthetic images it was trained on."""
+
+
+ALLOW_LEAKAGE = Help("reason for training on a split with a patient, lesion or image on both sides", metavar="REASON")
+"""Help of the option that accepts such a split."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +105,7 @@ class Config:
             metavar="NAME=VALUE",
         ),
     ] = ()
-    classes: Annotated[str, f"{CLASS_SET} (default: the workspace's)"] = ""
+    classes: Annotated[str, f"{CLASS_SET_HELP} (default: the workspace's)"] = ""
     malignant: Annotated[str, "malignant set: pad or wang (default: the class set's own)"] = ""
     tasks: Annotated[
         tuple[str, ...],
@@ -195,9 +191,7 @@ class Config:
     replace: Annotated[bool, Help("replace a model of this name that has another configuration", identity=False)] = (
         False
     )
-    allow_leakage: Annotated[
-        str, Help("reason for training on a split with a patient, lesion or image on both sides", metavar="REASON")
-    ] = ""
+    allow_leakage: Annotated[str, ALLOW_LEAKAGE] = ""
     allow_untrained: Annotated[
         str,
         Help(

@@ -104,8 +104,8 @@ def _arithmetic(config: Config, job: Job, model: type[Any], settings: Any, file:
         answer = (lambda: network.answer(batch)) if model.TASK in ("segment", "classify") else None
         speeds = precision.measured(network, name, lambda: objective.loss(network, steps), answer, device)
     found = precision.chosen(speeds)
-    told = ", ".join(f"{what} {ratio:.2f}x" for what, ratio in speeds.items())
-    job.console.info(f"  in bf16 {told} as fast as in fp32: trains in {found.training}, answers in {found.answers}")
+    ratios = ", ".join(f"{what} {ratio:.2f}x" for what, ratio in speeds.items())
+    job.console.info(f"  in bf16 {ratios} as fast as in fp32: trains in {found.training}, answers in {found.answers}")
     precision.begin(file, name, found)
     return found
 
