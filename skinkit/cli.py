@@ -29,7 +29,15 @@ from skinkit.api import named_by_model
 from skinkit.artifacts.builder import Share
 from skinkit.artifacts.files import json_values
 from skinkit.commands import COMMANDS, PANELS, SYNONYMS, Context, _onnx, _photo, load_command
-from skinkit.commands._command_line import CommandHelp, Overview, flags_of, own_options, parameters_of, passed_values
+from skinkit.commands._command_line import (
+    CommandHelp,
+    Overview,
+    flags_of,
+    own_options,
+    parameters_of,
+    passed_values,
+    values_of_first_argument,
+)
 from skinkit.commands._output import checked_outputs
 from skinkit.console import Console, abandon, as_lines, harmless, json_text
 from skinkit.errors import UNUSABLE, ConfigError, InputError, SkinkitError, did_you_mean, listed
@@ -48,6 +56,7 @@ NEWLY_FAILED = 3
 _INTERRUPTED = (129, 130, 143)
 _NO_PERMISSION = (errno.EPERM, errno.EACCES)
 _QUOTED = re.compile(r"'[^']*'")
+_NO_CHOICE = re.compile(r"'(?P<value>[^']*)' is not one of ")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 _GONE = (errno.ENOENT, errno.ENOTDIR)
 
@@ -77,13 +86,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _open_streams()
     command_line = list(sys.argv[1:] if arguments is None else arguments)
     if command_line[:1] == ["help"]:
-        command_line = [*command_line[1:2], "--help"]
+        named = [word for word in command_line[1:] if word != "help" and not word.startswith("-")]
+        command_line = [*named[:1], "--help"]
     command_line = command_line or ["--help"]
-    if command_line in (
-        ["--version"],
-        ["-V"],
-    ):  # handled here: as an option it would make every --help load pydantic (0.15 s)
-        return _print_answer(CommandResult(text=f"skinkit {__version__}"), Console(), as_json=False)
+    if {*command_line} - {"--json"} <= {"--version", "-V"} and command_line != ["--json"]:
+        # Handled here: as an option it would make every --help load pydantic (0.15 s).
+        answer = CommandResult(body={"version": __version__}, text=f"skinkit {__version__}")
+        return _print_answer(answer, Console(), as_json="--json" in command_line)
     console = Console(log_format=_log_format(command_line), run_id=_run_id(), command=command_line[0])
     with permissions.restored(), _ended_by_signals(), console.whole_stderr():
         began = time.monotonic()
@@ -246,12 +255,17 @@ def _misused(error: typer.TyperException, command_line: Sequence[str], console: 
     text = str(format_message() if format_message is not None else error)
     name = command_line[0]
     expected, command = "a command line that 'skinkit --help' describes", ""
+    flags: Mapping[str, Any] = {"--help": (), "--version": ()}
     if name in STAGES or name in COMMANDS:
-        expected, command = f"a command line that 'skinkit help {name}' describes", f" {name}"
+        expected, command, flags = f"a command line that 'skinkit help {name}' describes", f" {name}", flags_of(name)
+    if text.startswith("No such option"):
         wrong = str(getattr(error, "option_name", "") or "")
-        if text.startswith("No such option"):
-            text = f"No such option: {wrong}"
-            expected = did_you_mean(wrong, [flag for flag in flags_of(name) if flag.startswith("--")])
+        text = f"No such option: {wrong}"
+        expected = did_you_mean(wrong, [flag for flag in flags if flag.startswith("--")])
+    elif value := _NO_CHOICE.search(text):
+        spelling = next((each for each in getattr(error.param, "opts", ()) if each in flags), "")  # type: ignore[attr-defined]
+        choices = flags[spelling][1] if spelling else values_of_first_argument(name)
+        text, expected = f"{spelling} {value['value']}".strip(), did_you_mean(value["value"], choices)
     return _failed(ConfigError(text, expected, f"see 'skinkit{command} --help'"), console)
 
 

@@ -1,7 +1,8 @@
 """Commands other than the stages: the same shape (``Config``, ``run``), but no artifact.
 
 A command is added by its file, named as the command, and nothing else. Its docstring begins ``name: one-line help.``;
-``PANEL`` names its panel of ``skinkit --help`` and its place there.
+``PANEL`` names its panel of ``skinkit --help`` and its place there, ``SHARED_OPTIONS`` the options that it shares with
+others (of ``commands._command_line``; by default :data:`IN_WORKSPACE`).
 
 ``run(config, context)`` returns a mapping for ``--json``; its key ``text`` is printed otherwise. Heavy libraries are
 imported inside ``run``.
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from skinkit.workers import Cluster
 
 CHAIN = "Chain"
+IN_WORKSPACE = ("workspace",)
+MODEL_STUDY = ("workspace", "cohort", "jobs", "device", "no_upstream")
+TALK = ("json", "quiet", "log_format")
+"""Options that every command has."""
 _PANELS = ("Start", CHAIN, "Look", "Data study", "Model study", "Hand over")
 """Panels of ``skinkit --help``, in the order shown."""
 _LINE = re.compile(r'"""(?P<name>\w+): (?P<line>.+?)(?:"""|\n)')

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from skinkit.commands import load_command
+from skinkit.commands import IN_WORKSPACE, TALK, load_command
 from skinkit.errors import ConfigError
 from skinkit.options import Option, on_command_line, options_of
 from skinkit.stages import STAGES, load_stage
@@ -95,25 +95,6 @@ _SHARED: dict[str, _Shared] = {
     ),
 }
 _OLDER_NAME = _SHARED["name"]._replace(help="Older spelling of --model.", heading=RARELY)
-_TALK = ("json", "quiet", "log_format")
-_MODEL_STUDY = ("workspace", "cohort", "jobs", "device", "no_upstream", *_TALK)
-_OF_COMMAND: dict[str, tuple[str, ...]] = {
-    "run": ("workspace", "jobs", "device", "retry_failed", "case_seconds", "cluster", *_TALK),
-    "demo": ("jobs", "device", *_TALK),
-    "audit": ("workspace", "cohort", "jobs", *_TALK),
-    "export": ("workspace", "cohort", *_TALK),
-    "flow": ("workspace", "cohort", *_TALK),
-    "drift": ("workspace", "cohort", *_TALK),
-    "gallery": ("workspace", "cohort", *_TALK),
-    **dict.fromkeys(
-        ("compare", "ablate", "missing", "embed", "faithful", "localise", "corrupt", "continual", "gap"), _MODEL_STUDY
-    ),
-    "reproduce": ("jobs", "device", *_TALK),
-    "signature": ("workspace", "jobs", "no_upstream", *_TALK),
-    "doctor": ("workspace", "device", *_TALK),
-    **dict.fromkeys(("init", "weights", "selftest", "score", "completion"), _TALK),
-}
-_OF_COMMAND_ELSE = ("workspace", *_TALK)
 _WIDEST = 28
 """Width of the column of option names in a help; longer names get a line of their own."""
 _ALSO = "_as_option"
@@ -136,7 +117,7 @@ def parameters_of(name: str) -> list[inspect.Parameter]:
 
 def _shared_of(name: str) -> Sequence[str]:
     if name not in STAGES:
-        return _OF_COMMAND.get(name, _OF_COMMAND_ELSE)
+        return (*getattr(load_command(name), "SHARED_OPTIONS", IN_WORKSPACE), *TALK)
     shares = getattr(load_stage(name), "SHARES", False)
     return [option for option in _SHARED if option != "shard" or shares]
 

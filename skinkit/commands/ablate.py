@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from skinkit.artifacts.artifact import Artifact, exists, open_artifact
 from skinkit.artifacts.files import write_atomic
-from skinkit.commands import Context
+from skinkit.commands import MODEL_STUDY, Context
 from skinkit.commands._output import Written, write_study
 from skinkit.commands._trainings import AblationOptions, PlannedArtifact, chosen_arms, left_out, seeds_by_arm, works
 from skinkit.commands.compare import scored_side, side_of_seeds
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from skinkit.stats.metrics import Floats
 
 PANEL = "Model study", 10
+SHARED_OPTIONS = MODEL_STUDY
 
 FOLDER = "ablate"
 SEEDS = "seeds"

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from skinkit.taxonomy import ClassSet
 
 PANEL = "Data study", 1
+SHARED_OPTIONS = ("workspace", "cohort", "jobs")
 
 FOLDER = "audit"
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from skinkit.artifacts.artifact import Artifact
-from skinkit.commands import Context, _test_access
+from skinkit.commands import MODEL_STUDY, Context, _test_access
 from skinkit.commands._output import folder_of, write_study
 from skinkit.errors import ConfigError, InputError, did_you_mean
 from skinkit.options import MANY_MODELS, MODEL, Help, folder_for_files
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from skinkit.evaluation.comparison import ComparedModel
 
 PANEL = "Model study", 1
+SHARED_OPTIONS = MODEL_STUDY
 
 FOLDER = "compare"
 _SEEDS = "+"

@@ -17,6 +17,7 @@ from skinkit.commands import PANELS, Context
 from skinkit.options import Help
 
 PANEL = "Start", 7
+SHARED_OPTIONS = ()
 
 Flags = Mapping[str, tuple[str, tuple[str, ...]]]
 """Option -> its help, and its allowed values if they are limited."""

@@ -33,6 +33,7 @@ from skinkit.options import Help
 from skinkit.workspace import Workspace, check_name
 
 PANEL = "Model study", 12
+SHARED_OPTIONS = ("workspace", "jobs", "device", "no_upstream")
 
 FOLDER = "continual"
 ARMS = ("alone", "longer", "plain", "replay", "guided", "joint")

@@ -31,6 +31,7 @@ from skinkit.pipeline import Pipeline
 from skinkit.workspace import SETTINGS_FILE, Ref, Workspace, load_workspace, settings_text
 
 PANEL = "Start", 1
+SHARED_OPTIONS = ("jobs", "device")
 
 BEGUN, DRAWN = "sources/.begun", "sources/.drawn"
 _PHANTOMS_ARE_PHANTOMS = "The figures on phantoms show that the chain works, not how well it classifies skin lesions."

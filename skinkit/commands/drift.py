@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PANEL = "Data study", 2
+SHARED_OPTIONS = ("workspace", "cohort")
 
 FOLDER = "drift"
 _INPUTS = Schema("inputs", 1, ("column",), ())

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from skinkit.artifacts.artifact import Artifact, open_artifact
-from skinkit.commands import Context, _test_access
+from skinkit.commands import MODEL_STUDY, Context, _test_access
 from skinkit.commands._output import Written, folder_of, write_study
 from skinkit.errors import ConfigError, InputError, listed
 from skinkit.options import ONE_MODEL_ARGUMENT, Help, folder_for_files
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from skinkit.learning.trained import Classifier, Fold
 
 PANEL = "Model study", 9
+SHARED_OPTIONS = MODEL_STUDY
 
 FOLDER = "embed"
 

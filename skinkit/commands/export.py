@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from skinkit.reporting.export_table import Row
 
 PANEL = "Hand over", 1
+SHARED_OPTIONS = ("workspace", "cohort")
 
 _RUN = re.compile(r"(\d{8}T\d{6})(Z?)-\d+")
 _ATTEMPTS = 5

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from skinkit.reporting.flow import Flow
 
 PANEL = "Look", 4
+SHARED_OPTIONS = ("workspace", "cohort")
 
 FOLDER = "flow"
 

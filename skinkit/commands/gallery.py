@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PANEL = "Look", 5
+SHARED_OPTIONS = ("workspace", "cohort")
 
 FOLDER = "gallery"
 CONTROL = "centred ellipse"

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from skinkit.taxonomy import ClassSet
 
 PANEL = "Model study", 11
+SHARED_OPTIONS = ("workspace", "jobs", "device", "no_upstream")
 
 FOLDER = "gap"
 TUNED = (

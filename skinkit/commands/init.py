@@ -31,6 +31,7 @@ from skinkit.taxonomy import CLASS_SET_HELP
 from skinkit.workspace import DEFAULTS, PRIVATE, ROLES, SETTINGS_FILE, check_name, load_workspace, settings_text
 
 PANEL = "Start", 2
+SHARED_OPTIONS = ()
 
 _OF_PHOTOS, _OF_TABLES = "ensemble", "lightgbm"
 _EXAMPLE = """[cohorts.clinic]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from skinkit.artifacts.artifact import open_artifact
-from skinkit.commands import Context, _test_access
+from skinkit.commands import MODEL_STUDY, Context, _test_access
 from skinkit.commands._output import folder_of, write_study
 from skinkit.commands._sampled_cases import scored_cases
 from skinkit.errors import ConfigError, InputError
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from skinkit.learning.trained import Classifier
 
 PANEL = "Model study", 3
+SHARED_OPTIONS = MODEL_STUDY
 
 FOLDER = "missing"
 

@@ -36,6 +36,7 @@ from skinkit.studies.study import OF_TASKS
 from skinkit.workspace import SETTINGS_FILE, Cohort, Ref, Workspace, check_name, load_workspace, settings_text
 
 PANEL = "Model study", 13
+SHARED_OPTIONS = ("jobs", "device")
 
 FOLDER = "reproduction"
 CENTRE = "centre"

@@ -22,6 +22,7 @@ from skinkit.pipeline import Pipeline, Plan
 from skinkit.workspace import Ref, Workspace
 
 PANEL = "Start", 5
+SHARED_OPTIONS = ("workspace", "jobs", "device", "retry_failed", "case_seconds", "cluster")
 
 
 @dataclass(frozen=True)

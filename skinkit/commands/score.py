@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from skinkit.taxonomy import ClassSet
 
 PANEL = "Model study", 2
+SHARED_OPTIONS = ()
 
 
 @dataclass(frozen=True)

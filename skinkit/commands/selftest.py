@@ -33,6 +33,7 @@ from skinkit.errors import InputError, SkinkitError
 from skinkit.options import Help
 
 PANEL = "Start", 4
+SHARED_OPTIONS = ()
 
 FAILED = 4
 _SECONDS = 300

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from skinkit.taxonomy import ClassSet
 
 PANEL = "Data study", 3
+SHARED_OPTIONS = ("workspace", "jobs", "no_upstream")
 
 FOLDER = "signature"
 _FEWEST_ROWS = 3

@@ -22,6 +22,7 @@ from skinkit.errors import ConfigError, InputError, listed
 from skinkit.options import Help
 
 PANEL = "Hand over", 4
+SHARED_OPTIONS = ()
 
 
 @dataclass(frozen=True)

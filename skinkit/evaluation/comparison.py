@@ -3,9 +3,9 @@
 Differences are B minus A. Each patient is left out of both models at once, so the effect of a difficult patient on both
 of them cancels (``stats.paired``). An interval that excludes 0, or a small p, shows a difference on these cases; it
 does not generalise to other hospitals. Of a model that was trained with several seeds figures are means over them, and
-so is what they are without a patient; what a further seed would change shows in the differences of each seed, not by
-the interval. An interval that holds 0 does not show that two models are equal: that takes a
-margin, declared before the figures are seen, and an interval that lies within it.
+so is what they are without a patient; what a further seed would change shows in the differences of each seed, not in
+the interval. An interval that holds 0 does not show that two models are equal: that takes a margin, declared before the
+figures are seen, and an interval that lies within it.
 """
 
 from __future__ import annotations

@@ -58,14 +58,14 @@ COMPONENTS = 64
 _FEWEST_RECORDED = 0.8
 """Share of either side of which a property must be recorded."""
 FEWEST_MATCHED = 20
-"""CasesWithTruth of either side, with all properties recorded, that are matched."""
+"""Cases of either side, with all properties recorded, that are matched."""
 _MOST = 1500
-"""CasesWithTruth of each domain in distances of pairs."""
+"""Cases of each domain in distances of pairs."""
 
 
 @dataclass(frozen=True)
 class Domain:
-    """CasesWithTruth of one domain.
+    """Cases of one domain.
 
     Attributes:
         name: of the cohort.

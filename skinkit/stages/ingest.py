@@ -62,7 +62,13 @@ class Config:
 
 
 def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:
-    """The cases of every cohort, or of the named ones."""
+    """The cases of every cohort, or of the named ones.
+
+    Raises:
+        ConfigError: with a name: cases are called after their cohort.
+    """
+    if name:
+        raise ConfigError(f"--name {name} for cases", "no name: they have that of their cohort", "leave --name out")
     return [Ref("cases", workspace.cohort(c).name) for c in cohorts or workspace.cohorts]
 
 
