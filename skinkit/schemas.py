@@ -10,10 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 OK, EXCLUDED, FAILED, PENDING = "ok", "excluded", "failed", "pending"
+"""``failed`` was attempted and is not possible; ``excluded`` is expected; ``pending`` lacks its image or table row."""
 IMAGE, LESION, PATIENT = LEVELS = ("image", "lesion", "patient")
 """Units that are predicted and scored."""
-STATUSES = (OK, EXCLUDED, FAILED, PENDING)
-"""``failed`` was attempted and is not possible; ``excluded`` is expected; ``pending`` lacks its image or table row."""
 UNSETTLED = ("image_changed", "image_missing", "mask_changed", "mask_missing")
 """Reasons that may be temporary: a file that was being copied, a share that was not mounted."""
 

@@ -374,3 +374,27 @@ def test_every_list_of_exit_codes_names_every_signal() -> None:
     }
     assert {"README.md", "operations.md", "nightly.sh", "errors.py", "cli.py"} <= set(told)
     assert {name: line for name, line in told.items() if not re.search(r"\b129\b", line)} == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "found", "known"),
+    [
+        (("list", "modles"), "modles", "did you mean 'models'?"),
+        (("train", "--attributes", "pad82"), "--attributes pad82", "did you mean 'pad81'?"),
+        (("radiomics", "--engine", "fats"), "--engine fats", "did you mean 'fast'? known: fast, pyradiomics"),
+        (("--verson",), "No such option: --verson", "did you mean '--version'?"),
+    ],
+)
+def test_a_value_out_of_a_list_is_answered_as_a_name_is(
+    words: tuple[str, ...], found: str, known: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*words, "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["found"] == found
+    assert error["expected"].startswith(known)
+    assert error["expected"].count(", ") <= 9
+
+
+def test_the_version_is_one_json_object_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["-V", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["version"] == __version__

@@ -23,7 +23,7 @@ import stat
 import struct
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -639,12 +639,27 @@ def trained(name: str, workspace: Workspace) -> Artifact:
     """
     path = workspace.path(Ref("models", name=name))
     if not exists(path):
+        there = models_of(workspace)
         raise InputError(
             f"no model {name!r} in {workspace.root}",
-            did_you_mean(name, models_of(workspace)),
-            f"run 'skinkit train --name {name}', or 'skinkit models install' with a pack",
+            did_you_mean(name, there) if there else "a trained model; there is none yet",
+            _to_have_model(name, there),
         )
     return open_artifact(path)
+
+
+def _to_have_model(name: str, there: Sequence[str]) -> str:
+    """What to do where there is no model of a name: a kind of model is trained, a misspelt name is corrected."""
+    from skinkit.models import DrawingRule, is_registered, load_model
+
+    install = "'skinkit models install' with a pack"
+    if is_registered(name) and issubclass(load_model(name), DrawingRule):
+        return f"{name} is a rule that draws masks and is never trained: name a model"
+    if is_registered(name):
+        return f"run 'skinkit train --model {name}', or {install}"
+    if there:
+        return f"name one of these, or run {install}"
+    return f"run 'skinkit train --name {name}', or {install}"
 
 
 def refuse_other_task(about: Mapping[str, Any], task: str, name: str) -> None:

@@ -44,7 +44,7 @@ from skinkit.reporting.export_table import COLUMNS, IDS, Row
 from skinkit.schemas import IMAGE, LEVELS
 
 FOLDER = "deliveries"
-NEW, CORRECTED, WITHDRAWN = CHANGES = ("new", "corrected", "withdrawn")
+NEW, CORRECTED, WITHDRAWN = ("new", "corrected", "withdrawn")
 _NO_CONTENT = ("time", "run", "skinkit", "pseudonym", "change", "sequence")
 _CONTENT = tuple(name for name in COLUMNS if name not in _NO_CONTENT)
 _WAIT_S = 120.0
