@@ -29,8 +29,9 @@ from skinkit.artifacts.files import file_sha256
 from skinkit.artifacts.leftovers import sweep
 from skinkit.artifacts.tables import TABLE
 from skinkit.console import Console
-from skinkit.errors import ConfigError, InputError, SkinkitError, listed
-from skinkit.learning.pack import asked_for, checked, trained
+from skinkit.errors import ConfigError, InputError, SkinkitError, did_you_mean, listed
+from skinkit.learning.pack import asked_for, checked, models_of, trained
+from skinkit.models import registered
 from skinkit.options import identity_of, make_config, options_of
 from skinkit.stages import MAKER, Job, Sources, Stage, load_stage
 from skinkit.workspace import SETTINGS_FILE, Ref, Workspace
@@ -38,6 +39,8 @@ from skinkit.workspace import SETTINGS_FILE, Ref, Workspace
 if TYPE_CHECKING:
     from skinkit.workers import Cluster
 
+_MEASURED = {"masks": "segment", "features": "radiomics", "fused": "fuse"}
+"""Kinds that are named after a segmenter unless a command names them otherwise -> the command that does."""
 FROZEN = frozenset({"models"})
 """Kinds that are never remade as an input of another artifact."""
 
@@ -253,6 +256,8 @@ class Pipeline:
         if requested is None and ref.kind in FROZEN:
             model = _as_written(ref, trained(ref.name, self.workspace))
             return self._settle(Step(ref, stage_name, model, fresh=True))
+        if requested is None:
+            self._refuse_unknown(ref)
         stage, config, needs = self.plan(ref, requested)
         # Before the inputs, so that what is wrong is said before hours of work.
         sources = self._sources(stage, config, ref)
@@ -279,6 +284,28 @@ class Pipeline:
         if requested is not None and audit is not None:
             audit(config, job)
         return artifact
+
+    def _refuse_unknown(self, ref: Ref) -> None:
+        """Refuse to make an input under a name that nothing has: a misspelt one would quietly become a second set.
+
+        Raises:
+            ConfigError: it is absent, and no segmenter, model or other artifact of the workspace has its name.
+        """
+        if ref.kind not in _MEASURED or exists(self.workspace.path(ref)) or asked_for(self.workspace, ref):
+            return
+        models = [open_artifact(self.workspace.path(Ref("models", name=name))) for name in models_of(self.workspace)]
+        known = {self.workspace.defaults["segmenter"], *registered("segment"), *(model.path.name for model in models)}
+        known |= {str(model.json("model.json").get("fused")) for model in models}
+        for kind in _MEASURED:
+            for cohort in self.workspace.cohorts:
+                folder = self.workspace.path(Ref(kind, cohort, ref.name)).parent
+                known |= {path.name for path in folder.glob("*") if exists(path)}
+        if ref.name not in known:
+            raise ConfigError(
+                f"no {ref.kind} {ref.name!r} of {ref.cohort}, and no segmenter of that name",
+                did_you_mean(ref.name, known),
+                f"name another, or make them first with 'skinkit {_MEASURED[ref.kind]} --name {ref.name}'",
+            )
 
     def _check(self, stage: Stage, config: Any, ref: Ref, needs: Mapping[str, Ref], sources: Sources | None) -> None:
         """What a stage refuses whatever its inputs will be."""

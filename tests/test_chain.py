@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from conftest import run_here, without_torch
 
 from skinkit.artifacts.artifact import open_artifact
@@ -155,3 +156,36 @@ def test_the_chain_leaves_what_a_reviewer_asks_for(demo: Path) -> None:
     assert metrics.info["look"]["number"] == 1
     drift = json.loads((demo / "artifacts" / "report" / "research" / "drift.json").read_text(encoding="utf-8"))
     assert drift["jinan"]["domain"]["auroc"] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        (("radiomics", "--masks", "ots"), "masks"),
+        (("fuse", "--features", "ots"), "features"),
+        (("predict", "--fused", "ots"), "fused"),
+        (("train", "--model", "logistic", "--name", "second", "--fused", "ots"), "fused"),
+        (("signature", "--name", "ots"), "fused"),
+    ],
+)
+def test_a_misspelt_input_is_refused_and_nothing_is_made_under_its_name(
+    words: tuple[str, ...], kind: str, demo_copy: Path
+) -> None:
+    before = snapshot(demo_copy)
+    answer = run_here(*words, "--json", cwd=demo_copy)
+    told = json.loads(answer.stdout)["error"]
+    assert answer.returncode == 2
+    assert told["found"].startswith(f"no {kind} 'ots' of ")
+    assert "otsu" in told["expected"]
+    assert snapshot(demo_copy) == before
+
+
+def test_masks_of_another_name_are_an_input_like_any_other(demo_copy: Path) -> None:
+    assert (
+        run_here("segment", "--model", "otsu", "--name", "mine", "--cohort", "walk_in", cwd=demo_copy).returncode == 0
+    )
+    # The other cohorts have none of that name, but it is known now.
+    assert run_here("radiomics", "--masks", "mine", "--name", "ours", cwd=demo_copy).returncode == 0
+    assert run_here("fuse", "--features", "ours", cwd=demo_copy).returncode == 0
+    fused = open_artifact(load_workspace(demo_copy).path(Ref("fused", "jinan", "ours")))
+    assert fused.manifest["counts"]["rows"] > 0
