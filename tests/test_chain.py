@@ -162,7 +162,7 @@ def test_the_chain_leaves_what_a_reviewer_asks_for(demo: Path) -> None:
     ("words", "kind"),
     [
         (("radiomics", "--masks", "ots"), "masks"),
-        (("fuse", "--features", "ots"), "features"),
+        (("fuse", "--features", "ots"), "masks"),
         (("predict", "--fused", "ots"), "fused"),
         (("train", "--model", "logistic", "--name", "second", "--fused", "ots"), "fused"),
         (("signature", "--name", "ots"), "fused"),

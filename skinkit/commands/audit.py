@@ -2,8 +2,8 @@
 
 Tests missing values, files (size, format, JPEG quality, EXIF, dark borders), image sources and how diagnoses were
 confirmed. Each cue is reported with its AUROC, a 95 % interval over patients and a verdict. Then the values of every
-attribute, radiomic feature and pair of them are searched for columns that nearly are the label (--no-values: not at
-all; --leave-out COLUMN: not that one). Files are written to 'audit/<cohort>' of the workspace: shortcuts.parquet,
+attribute, radiomic feature and pair of them are searched for columns that nearly determine the label (--no-values: not
+at all; --leave-out COLUMN: not that one). Files are written to 'audit/<cohort>' of the workspace: shortcuts.parquet,
 shortcuts.json, figures/shortcuts.svg, label_attributes.parquet and label_attributes.json. With --table the cases come
 from a CSV or Parquet table, without a workspace. 'skinkit evaluate' audits the cases that it scores for shortcuts;
 'skinkit train' the values that it learns.

@@ -55,7 +55,7 @@ class Config:
             metavar="METRIC=VALUE",
         ),
     ] = ()
-    seed: Annotated[int, "seed of the groups of many patients"] = 0
+    seed: Annotated[int, "seed of the random groups of patients, above 500"] = 0
     minimum: Annotated[int, "fewest positives and negatives for which a class metric is compared"] = 5
     truth_column: Annotated[str, Help("of tables: column of classes or diagnosis codes", rare=True)] = "diagnosis"
     classes: Annotated[str, Help("of tables: class set, if the columns do not determine it", rare=True)] = ""

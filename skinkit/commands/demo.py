@@ -2,9 +2,9 @@
 
 Three cohorts are generated in a new workspace: 'phantoms' (development), 'jinan' (a second hospital with another camera
 and a Chinese table, external) and 'walk_in' (patients without a diagnosis). Four models are trained on them: a U-Net
-that outlines, LightGBM on radiomics, the hybrid of photo, outline and radiomics, and DermaCalibra, which says how
-unsure it is. The commands are printed as they are run; their settings stand in skinkit.toml. --tables leaves the
-networks out (Otsu's threshold, radiomics and LightGBM), and so does an installation without PyTorch.
+that outlines, LightGBM on radiomics, the hybrid of photo, outline and radiomics, and DermaCalibra with its uncertainty.
+The commands are printed as they are run; their settings stand in skinkit.toml. --tables leaves the networks out (Otsu's
+threshold, radiomics and LightGBM), and so does an installation without PyTorch.
 
 The figures on phantoms show that the chain works, not how well it classifies skin lesions. A rerun keeps finished work.
 """

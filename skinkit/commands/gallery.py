@@ -2,9 +2,8 @@
 
 Ranks the photos of each cohort by IoU and shows some of the worst, median and best, with IoU and Dice under each photo.
 Photos in sample for the segmenter are left out. Reports the mean and median of IoU and Dice with 95 % intervals over
-patients; with --against those of a second set of masks and the paired difference. --control measures an outline that
-never looks: a centred ellipse of the mean area. Files are written to 'gallery/<cohort>' of the workspace: SVG, PNG and
-JSON.
+patients; with --against those of a second set of masks and the paired difference. --control measures a centred ellipse
+of the mean area, the same in every photo. Files are written to 'gallery/<cohort>' of the workspace: SVG, PNG and JSON.
 """
 
 from __future__ import annotations

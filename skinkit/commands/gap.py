@@ -1,14 +1,13 @@
 """gap: measure what is lost between dermoscopic and clinical photos.
 
-Two development cohorts on one split: --dermoscopic and --clinical. A frozen backbone embeds all photos once;
-arms are regressions on its features: FullDermoscopic, FullClinical, FineClinic (drawn from dermoscopic photos towards
-30 % of the clinical patients), both together, and as many dermoscopic cases as clinical ones. With --model KIND arms
-are networks of that kind, fine-tuned on the photos; those that exist are reused. Written are their scores on
-held-out cases of both sides, the gap G, transfer gain and cost with 95 % intervals over patients; distances of the
-domains, before and after both have the same resolution and JPEG; how much of the gap goes with light, blur, hue, tone,
-frame, size and area of the lesion (Shapley shares); a learning curve; and the photos of each domain that are nearest to
-and farthest from the other. Only classes that both cohorts have are classified. Files are written to 'gap' of the
-workspace, or to --out.
+Two development cohorts on one split: --dermoscopic and --clinical. A frozen backbone encodes all photos once; arms are
+regressions on its features: FullDermoscopic, FullClinical, FineClinic (drawn from dermoscopic photos towards 30 % of
+the clinical patients), both together, and as many dermoscopic cases as clinical ones. With --model KIND arms are
+networks of that kind, fine-tuned on the photos; those that exist are reused. Written are their scores on held-out cases
+of both sides, the gap G, transfer gain and cost with 95 % intervals over patients; distances of the domains, before and
+after both have the same resolution and JPEG; how much of the gap goes with light, blur, hue, tone, frame, size and area
+of the lesion (Shapley shares); a learning curve; and the photos of each domain that are nearest to and farthest from
+the other. Only classes of both cohorts count. Files are written to 'gap' of the workspace, or to --out.
 """
 
 from __future__ import annotations

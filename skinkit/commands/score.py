@@ -48,7 +48,7 @@ class Config(Scoring):
     thresholds: Annotated[str, "class thresholds fixed beforehand, such as MEL=0.2,NEV=0.5"] = ""
     prevalence: Annotated[float, "share of malignant cases where the model is to be used; 0 for unknown"] = 0.0
     trained_prevalence: Annotated[
-        float, Help("the same among the training rows; 0 for that of the scored rows", rare=True)
+        float, Help("share of malignant cases among the training rows; 0 for that of the scored rows", rare=True)
     ] = 0.0
     training: Annotated[str, Help("table of the training rows' ids and hashes, to find leakage", metavar="FILE")] = ""
     out: Annotated[str, Help("folder for metrics.csv, metrics.parquet and figures", metavar="DIR", writes="folder")] = (

@@ -1,8 +1,8 @@
 """snapshots: plot how heatmaps change during training.
 
-Plots the snapshots a network stored every few epochs of its training (``--settings snapshot_every=10``): the heatmaps
-of one validation photo per class, the importance of each attribute, and the channel weights if metadata gate the image
-features. Files are written to 'snapshots' of the workspace: SVG, PNG and JSON.
+Plots the snapshots a network stored every few epochs of its training (``--settings recipe.snapshot_every=10``): the
+heatmaps of one validation photo per class, the importance of each attribute, and the channel weights if metadata gate
+the image features. Files are written to 'snapshots' of the workspace: SVG, PNG and JSON.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         raise InputError(
             f"no {file.relative_to(model.path)} in {model.path}",
             "a network of photo and attributes that kept snapshots",
-            "train one with --settings snapshot_every=10",
+            "train one with --settings recipe.snapshot_every=10",
         )
     shots = json.loads(file.read_text(encoding="utf-8"))
     folder = folder_of(config.out, workspace, FOLDER)

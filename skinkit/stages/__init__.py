@@ -54,7 +54,7 @@ STAGES: dict[str, str] = {
     "fuse": "Join cases, masks and features into one row per case.",
     "split": "Split the development cases by patient.",
     "select": "Select the radiomic signature of each fold.",
-    "synthesise": "Let a trained generator write images of each class and fold.",
+    "synthesise": "Generate images of each class and fold.",
     "train": "Train a model on the development cohorts.",
     "predict": "Predict class probabilities and malignancy for every case.",
     "explain": "Explain predictions with heatmaps and attributions.",

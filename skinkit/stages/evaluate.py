@@ -102,7 +102,7 @@ class Config(Scoring):
     ] = ()
     tones: Annotated[
         bool,
-        "also subgroups by the tone of the skin (ITA), for which every scored photo is read once, and then remembered",
+        "also subgroups by skin tone (ITA); every scored photo is read once",
     ] = True
     shortcut_files: Annotated[
         int, Help("largest number of image files the shortcut audit reads; 0: none", rare=True)

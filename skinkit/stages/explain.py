@@ -1,16 +1,15 @@
 """explain: model + predictions -> a heatmap and the attributions of each case, most malignant first.
 
-Attributions are contributions to the log odds of the target (malignant against benign, or one class against the
-rest), summed per attribute; the photo counts as one attribute, with its mask where that is looked at. A network's are
-Shapley values against the average training case. Heatmaps are Grad-CAM on the last block of a model that looks at
-photos, and elsewhere ``occlusion_of_mask``: the lesion is cut by a grid, measured again without each part, and painted
-with the fall of the log odds (all of it inside the mask, so ``inside_mask`` stays unknown). Where folds are averaged so
-are their log odds and, of networks, their heatmaps. Only support is painted: 255 is where the photo speaks most for
-the target.
+Attributions are contributions to the log odds of the target (malignant against benign, or one class against the rest),
+summed per attribute; the photo counts as one attribute, with its mask where the model reads one. A network's are
+Shapley values against the average training case. Heatmaps are Grad-CAM on the last block of a model that reads photos,
+and elsewhere ``occlusion_of_mask``: the lesion is cut by a grid, measured again without each part, and painted with the
+fall of the log odds (all of it inside the mask, so ``inside_mask`` stays unknown). Where folds are averaged so are
+their log odds and, of networks, their heatmaps. Only support is shown: 255 is the strongest.
 
-``--method gfa`` explains a network that reads attributes by integrated gradients instead, of photo and attributes
-along one path: contributions are theirs, and the heatmap paints their absolute values, which are counted pixel by pixel
-and blurred for the eye (``skinkit.explain.integrated_gradients``). Each case has one picture with photo, heatmap and
+``--method gfa`` explains a network that reads attributes by integrated gradients instead, of photo and attributes along
+one path: contributions are theirs, and the heatmap paints their absolute values, which are counted pixel by pixel and
+blurred for the eye (``skinkit.explain.integrated_gradients``). Each case has one picture with photo, heatmap and
 contributions.
 
 The share of Grad-CAM inside the lesion is reported as a mean over cases, with the lesion's share of the photo as the

@@ -1,6 +1,6 @@
 """radiomics: cases + masks -> features, the 102 two-dimensional PyRadiomics features of every lesion.
 
-The grey image is ITU-R 601 luma as 8-bit integers; further channels add prefixed sets that tell colour variation. A
+The grey image is ITU-R 601 luma as 8-bit integers; further channels add prefixed sets that describe colour variation. A
 lesion whose mask failed is measured over the whole image but for its border row and column, because PyRadiomics refuses
 a mask without background; the row says so.
 """

@@ -53,7 +53,7 @@ class Config:
     """Options of the stage."""
 
     model: Annotated[str, "otsu, truth or the name of a trained segmenter (default: the workspace's)"] = ""
-    settings: Annotated[tuple[str, ...], "setting of otsu as NAME=VALUE, repeatable"] = ()
+    settings: Annotated[tuple[str, ...], "setting of otsu or truth as NAME=VALUE, repeatable"] = ()
 
 
 def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: str) -> list[Ref]:

@@ -2,9 +2,8 @@
 
 For every class a one-vs-rest Welch t-test of every feature over patients, not photos; Holm's correction over all
 features and classes; features ranked by their smallest p; one that repeats a better-ranked one (Spearman) is dropped;
-the best few are kept.
-The table says of every feature what became of it. Beside it, ``tests.parquet`` holds every test that was made, and
-``signature.json`` the chosen features in order with the settings.
+the best few are kept. The table gives the outcome of every feature. Beside it, ``tests.parquet`` holds every test that
+was made, and ``signature.json`` the chosen features in order with the settings.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ so that the external cohort stays a test; ``external_overlap.csv`` lists these c
 The held-out parts of ``--folds K --seed S`` are those of scikit-learn's ``StratifiedGroupKFold(K, shuffle=True,
 random_state=S)`` on the cases sorted by (cohort, case_id), stratified by class and grouped by patient. Patients that
 share a lesion or an identical image form one group; so do the few (at most 2 % of the cases) of which a photo is
-near-identical to one of another patient. The other protocols come from the studies; they divide by image as
-published and therefore need a reason (``--allow-leakage``).
+near-identical to one of another patient. The other protocols come from the studies; they divide by image as published
+and therefore need a reason (``--allow-leakage``).
 
 ``--leave-out centre`` (or device, cohort, ...) makes a fold for each value of that column and holds that value out, to
 estimate the performance on unseen sources. Patients with a case in the held-out source are not trained on in that fold.
@@ -97,7 +97,7 @@ class Config:
     leave_out: Annotated[
         str,
         Help(
-            "column of which every value is held out by a fold of its own, such as centre, device or cohort",
+            "column whose values are each held out by a fold of their own, such as centre, device or cohort",
             metavar="COLUMN",
             if_given=True,
         ),

@@ -66,20 +66,20 @@ class Config:
         Help("images of each class and fold; balance: as many as the class lacks to the largest", metavar="N|balance"),
     ] = BALANCE
     budget: Annotated[
-        tuple[str, ...], Help("images of one class in each fold, repeatable; before --per-class", metavar="CLASS=N")
+        tuple[str, ...], Help("images of one class in each fold, repeatable; overrides --per-class", metavar="CLASS=N")
     ] = ()
     cap: Annotated[int, "balance: at most so many images for each training photo of the class"] = 10
     agree: Annotated[
         str,
         Help(
-            "trained classifier of the same folds, by which an image has to have its class", metavar="NAME",
+            "trained classifier of the same folds that has to see the class of an image", metavar="NAME",
             if_given=True,
         ),
     ] = ""  # fmt: skip
     agreement: Annotated[float, Help("with --agree: least probability of that class", if_given=True)] = 0.5
-    copy_cosine: Annotated[float, "cosine to a training photo above which an image repeats it"] = 0.95
+    copy_cosine: Annotated[float, "cosine to a training photo above which an image counts as its copy"] = 0.95
     keep_copies: Annotated[bool, "keep images that repeat a training photo; they are counted all the same"] = False
-    attempts: Annotated[int, "images made at most for each image asked for, where some are excluded"] = 3
+    attempts: Annotated[int, "most attempts for each image, where some are excluded"] = 3
     seed: Annotated[int, "the seed of each image follows from it, fold, class and number"] = 0
     batch: Annotated[int, Help("images made at once", identity=False, rare=True)] = 16
     report: Annotated[

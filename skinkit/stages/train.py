@@ -3,8 +3,8 @@
 Everything that is fitted is fitted per fold and lies in the fold's folder: encoder and imputer, scalers, signature and
 model on the training rows; calibration temperature and Youden thresholds on the validation rows. A model that needs no
 validation rows to know when to stop is then fitted once more on both (--no-refit leaves that out). Held-out rows are
-not looked at. An external cohort is later scored with that copy, never refitted. A killed run goes on at the next fold,
-a network at its next epoch.
+not used. An external cohort is later scored with that copy, never refitted. A killed run resumes at the next fold, a
+network at its next epoch.
 
 Where there is one fold, a network whose settings say so (``final_epochs``, as in the preset ``quick`` of derma_calibra)
 is trained a second time, from the beginning and on all rows, with the calibration and thresholds of the fold. That one
@@ -12,8 +12,8 @@ answers for other cohorts alone; the held-out rows are scored by the fold's, whi
 its figures are on the cautious side.
 
 A generator learns from the photos and classes of a fold's training rows alone; ``skinkit synthesise`` lets it write
-images. A pretraining learns from photos alone, labelled or not, and answers a backbone. ``--weights model:NAME`` starts
-a network from it, each fold from the same fold; what that fold validates on or holds out, the pretraining may not have
+images. A pretraining learns from photos alone, labelled or not, and gives a backbone. ``--weights model:NAME`` starts a
+network from it, each fold from the same fold; what that fold validates on or holds out, the pretraining may not have
 learnt from. ``--teacher NAME`` lets a network learn the answers of a trained classifier for its training rows, and
 ``--synthetic NAME`` adds the images of a generator to the training rows of their fold, under the same rule; they enter
 neither validation, calibration nor novelty.

@@ -92,8 +92,8 @@ class Config:
     objective: Annotated[
         str,
         Help(
-            "what the training of a network makes small instead of its own loss: distillation (the default with "
-            "--teacher), supervised_contrastive, contrastive or masked; --settings objective.NAME=VALUE",
+            "loss that trains a network in place of its own: distillation (the default with --teacher), "
+            "supervised_contrastive, contrastive or masked; --settings objective.NAME=VALUE",
             if_given=True,
             metavar="NAME",
         ),
@@ -166,13 +166,12 @@ class Config:
     folds: Annotated[int, Help("required number of folds of the split; 0: any", identity=False)] = 0
     refit: Annotated[
         bool,
-        "after calibrating, fit once more: on training and validation rows what needs none to know when to stop "
-        "(frozen_probe, ensemble), and with one fold on all rows, for other cohorts, "
-        "networks with final_epochs",
+        "after calibration, fit once more: frozen_probe and ensemble on training and validation rows; with one fold, "
+        "networks with final_epochs on all rows, for other cohorts",
     ] = True
     calibration: Annotated[
         Literal["temperature", "isotonic"],
-        "what makes scores probabilities; both are fitted on the validation rows and kept, isotonic on top",
+        "calibration of the probabilities, fitted on the validation rows; isotonic maps come on top of a temperature",
     ] = "temperature"
     coverage: Annotated[float, Help("target coverage of prediction sets, 0.5 to 1", rare=True)] = 0.9
     seed: Annotated[int, "seed of the model"] = 0
@@ -195,8 +194,8 @@ class Config:
     allow_untrained: Annotated[
         str,
         Help(
-            "reason for keeping a classifier that has learnt nothing its validation cases show; printed first in the "
-            "report and on every card",
+            "reason for keeping a classifier whose validation cases do not show that it has learnt anything; printed "
+            "first in the report and on every card",
             identity=False,
             metavar="REASON",
         ),
