@@ -119,13 +119,13 @@ def evaluated(workspace: Workspace, *more: str) -> dict[str, object]:
     return dict(open_artifact(workspace.path(Ref("metrics", "jinan", "lightgbm"))).info)
 
 
-def test_results_say_which_look_when_declared_and_what_is_external(
+def test_results_say_which_access_when_declared_and_what_is_external(
     scored: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     endpoint = DEFAULT_ENDPOINT
     info = evaluated(scored)
     said = capsys.readouterr().out
-    assert "1st look at the external cohort jinan" in said
+    assert "1st access to the external cohort jinan" in said
     assert "no primary endpoint was declared" in said
     assert info["external"]["questioned"]  # type: ignore[index]
     assert "nothing distinguishes it from development" in said

@@ -186,7 +186,7 @@ def test_a_table_is_logged_in_the_workspace_or_beside_its_files(
     assert main(command) == 0
     assert "no test access log" in capsys.readouterr().out
     assert main([*command, "--out", "out"]) == 0
-    assert "1st look" in capsys.readouterr().out
+    assert "1st access" in capsys.readouterr().out
     assert len(test_access_log.read(tmp_path / "out")) == 1
     (tmp_path / "skinkit.toml").write_text("[workspace]\n", encoding="utf-8")
     for _ in range(2):

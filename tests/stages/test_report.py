@@ -947,7 +947,7 @@ def test_the_gap_of_these_tests_is_one_that_evaluate_writes() -> None:
 
 @pytest.fixture(scope="module")
 def doubtful(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A study with planted shortcuts, a gap, a third look and a primary endpoint."""
+    """A study with planted shortcuts, a gap, a third access and a primary endpoint."""
     cohorts = [Cohort("pad", "development", 30), Cohort("jinan", "external", 30)]
     workspace = make(tmp_path_factory.mktemp("doubtful"), cohorts, scored=False)
     primary = {
