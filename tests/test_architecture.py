@@ -117,6 +117,7 @@ PROBED = {
     ("models/__init__.py", "MODEL"): "an entry point names a class, or the module around it",
     ("commands/_command_line.py", "SHARES"): "of a stage",
     ("commands/_command_line.py", "OF_MODEL"): "of a stage",
+    ("commands/_command_line.py", "SHARED_OPTIONS"): "of a command's file",
     ("commands/_command_line.py", "rich_help_panel"): "of a parameter of typer",
     ("commands/doctor.py", "__version__"): "of an installed package",
 }

@@ -215,7 +215,7 @@ def test_other_shells_complete_commands_options_and_values(
         (["version"], "did you mean '--version'"),
         (["plan"], "did you mean 'run --plan'"),
         (["segment", "--jobs", "many"], "'--jobs'"),
-        (["radiomics", "--engine", "slow"], "'--engine'"),
+        (["radiomics", "--engine", "slow"], "--engine slow"),
         (["radiomics", "--image", "x.jpg"], "only one of --image and --mask"),
         (["status", "-w", "/nowhere"], "no skinkit.toml"),
     ],

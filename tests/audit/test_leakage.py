@@ -292,7 +292,7 @@ def test_cropped_bordered_and_tilted_copies_are_found_and_pictured(tmp_path: Pat
     theirs = photographed(tmp_path, "bb", originals + [drawn(i) for i in range(20, 34)])
     ours = photographed(tmp_path, "a", [*copies, *(drawn(i) for i in range(50, 56))])
     store = tmp_path / "cache"
-    photos = leakage.Photos(in_folder(tmp_path).find, store)
+    photos = leakage.ComparedPhotos(in_folder(tmp_path).find, store)
     found = leakage.verified_on_photos(leakage.check(ours, theirs, photos), photos)
     pairs = found.pairs[found.pairs["kind"] == leakage.NEAR].sort_values("case_id")
     assert pairs["case_id"].tolist() == [f"a{i}" for i in range(6)]
@@ -388,7 +388,7 @@ def test_a_copy_is_told_from_another_lesion_by_looking(tmp_path: Path) -> None:
         assert found.pairs["kind"].tolist() == kinds
         assert found.cases == len(kinds)
     unseen = leakage.check(ours, photographed(tmp_path, "bb", [copy]))
-    nowhere = leakage.Photos(lambda cohort, pixels: None)
+    nowhere = leakage.ComparedPhotos(lambda cohort, pixels: None)
     assert leakage.verified_on_photos(unseen, nowhere).pairs.equals(unseen.pairs)
 
 

@@ -26,7 +26,7 @@ from skinkit.api import open_workspace, predict_photo
 from skinkit.artifacts.artifact import open_artifact
 from skinkit.console import Console
 from skinkit.learning.onnx_export import columns_of
-from skinkit.learning.onnx_file import encoded
+from skinkit.learning.onnx_file import encoded_attributes
 from skinkit.schemas import PAD_ATTRIBUTES
 from skinkit.stats.encoders import ENCODERS, POLICIES, Encoder, encode_raw
 from skinkit.workspace import Ref, Workspace, load_workspace
@@ -159,7 +159,7 @@ def test_columns_are_made_as_the_encoder_makes_them() -> None:
         for policy in POLICIES:
             columns = columns_of(Encoder.fit(name, frame, policy))
             raw = encode_raw(name, frame, policy)
-            own = np.concatenate([encoded(columns, case) for case in cases]) if columns else np.zeros(raw.shape)
+            own = np.concatenate([encoded_attributes(columns, case) for case in cases]) if columns else np.zeros(raw.shape)
             np.testing.assert_array_equal(own, raw.astype(np.float32), err_msg=f"{name}, {policy}")
 
 

@@ -274,7 +274,7 @@ def test_maps_of_turned_and_mirrored_photos_are_laid_on_one_another(
     network = Concat(configured(Concat, **settings), SIZES).eval()
     photos = batch(3, 32)
     looked: list[torch.Tensor] = []
-    monkeypatch.setattr(network, "look", lambda pictures: looked.append(pictures) or (pictures,))
+    monkeypatch.setattr(network, "feature_maps", lambda pictures: looked.append(pictures) or (pictures,))
     torch.testing.assert_close(network.encode(photos), photos["image"])
     versions = looked[0].split(3)
     assert len(versions) == 2 ** (2 * settings.get("turned", False) + settings.get("mirrored", False))

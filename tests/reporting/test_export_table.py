@@ -183,6 +183,6 @@ def test_a_sign_the_encoding_lacks_names_its_row_and_writes_nothing(tmp_path: Pa
 
 def test_other_tables_are_harmless_too() -> None:
     frame = pd.DataFrame({"=a": ["=1+1", "fine", None], "n": [-1.5, 2.0, float("nan")]})
-    told = csv_text.harmless(frame).to_csv(index=False, lineterminator="\n")
+    told = csv_text.escaped(frame).to_csv(index=False, lineterminator="\n")
     assert told == "'=a,n\n'=1+1,-1.5\nfine,2.0\n,\n"
     assert frame.loc[0, "=a"] == "=1+1", "the frame itself stays as it was"
