@@ -159,7 +159,11 @@ def test_columns_are_made_as_the_encoder_makes_them() -> None:
         for policy in POLICIES:
             columns = columns_of(Encoder.fit(name, frame, policy))
             raw = encode_raw(name, frame, policy)
-            own = np.concatenate([encoded_attributes(columns, case) for case in cases]) if columns else np.zeros(raw.shape)
+            own = (
+                np.concatenate([encoded_attributes(columns, case) for case in cases])
+                if columns
+                else np.zeros(raw.shape)
+            )
             np.testing.assert_array_equal(own, raw.astype(np.float32), err_msg=f"{name}, {policy}")
 
 
