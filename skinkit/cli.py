@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         named = [word for word in command_line[1:] if word != "help" and not word.startswith("-")]
         command_line = [*named[:1], "--help"]
     command_line = command_line or ["--help"]
-    if {*command_line} - {"--json"} <= {"--version", "-V"} and command_line != ["--json"]:
+    if (asked := {*command_line} - {"--json"}) and asked <= {"--version", "-V"}:
         # Handled here: as an option it would make every --help load pydantic (0.15 s).
         answer = CommandResult(body={"version": __version__}, text=f"skinkit {__version__}")
         return _print_answer(answer, Console(), as_json="--json" in command_line)
@@ -263,7 +263,8 @@ def _misused(error: typer.TyperException, command_line: Sequence[str], console: 
         text = f"No such option: {wrong}"
         expected = did_you_mean(wrong, [flag for flag in flags if flag.startswith("--")])
     elif value := _NO_CHOICE.search(text):
-        spelling = next((each for each in getattr(error.param, "opts", ()) if each in flags), "")  # type: ignore[attr-defined]
+        spellings = getattr(getattr(error, "param", None), "opts", ())
+        spelling = next((each for each in spellings if each in flags), "")
         choices = flags[spelling][1] if spelling else values_of_first_argument(name)
         text, expected = f"{spelling} {value['value']}".strip(), did_you_mean(value["value"], choices)
     return _failed(ConfigError(text, expected, f"see 'skinkit{command} --help'"), console)

@@ -626,7 +626,7 @@ def _segmentation(again: Reproduction, how: Run, section: Section) -> Section:
             again.pipeline.bring(Ref("masks", cohort, method.name))
     if not others:
         _by(again, section, "gallery", {"name": segmenter})
-    by = {"by": CENTRE} if _has_centres(again) else {}
+    by = {"by": CENTRE} if others and _has_centres(again) else {}
     answers = {}
     for i, method in enumerate(others):
         control = {"control": True} if i == 0 else {}
