@@ -14,6 +14,7 @@ i/n``) are computed by separate processes in ``NAME.partial``; the next run with
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,8 @@ MANIFEST_VERSION = 1
 SEAL = "seal"
 """Entry of a manifest: checksum of its other entries; manifests of older versions have none."""
 _REMAKE = "remove the artifact's folder and rerun its stage"
+_ATTEMPTS = 5
+"""How often an artifact is looked for that writers replace in the meantime."""
 
 
 # ---------------------------------------------------------------------------------------------------- recipe
@@ -210,12 +213,12 @@ def open_artifact(path: Path, fix: str = "run the stage that makes it") -> Artif
     Raises:
         InputError: it is absent, truncated, or written by a newer skinkit.
     """
-    place = settled(path)
+    place, text = _manifest_of(path)
     if place is None:
         found = f"no {TABLE} in {path}" if (path / MANIFEST).is_file() else f"no artifact at {path}"
         raise InputError(found, f"a folder with {TABLE} and {MANIFEST}", fix)
     try:
-        manifest = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads(text.decode("utf-8"))
         version = int(manifest["manifest_version"])
         if version <= MANIFEST_VERSION:
             _check_entries(manifest)
@@ -230,6 +233,20 @@ def open_artifact(path: Path, fix: str = "run the stage that makes it") -> Artif
             "use the newer skinkit that wrote it, or another workspace",
         )
     return Artifact(place, manifest)
+
+
+def _manifest_of(path: Path) -> tuple[Path | None, bytes]:
+    """The folder of a finished artifact and its manifest; no folder if there is none.
+
+    A writer may put another artifact in place after the folder was found: it is then looked for again.
+    """
+    for _ in range(_ATTEMPTS):
+        place = settled(path)
+        if place is None:
+            break
+        with contextlib.suppress(FileNotFoundError):
+            return place, (place / MANIFEST).read_bytes()
+    return None, b""
 
 
 _ENTRIES = {

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from skinkit.artifacts import artifact
 from skinkit.artifacts.artifact import MANIFEST, ArtifactRecipe, exists, open_artifact, rehash
 from skinkit.artifacts.builder import Builder
 from skinkit.artifacts.files import file_sha256, write_atomic
@@ -247,6 +248,24 @@ def test_a_reader_never_mixes_two_artifacts(tmp_path: Path) -> None:
             read()
         assert "manifest describes" in error.value.found
     assert len(open_artifact(tmp_path / "a").rows()) == 2
+
+
+def test_an_artifact_replaced_while_it_is_opened_is_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(tmp_path / "a", "x")
+    find, calls = artifact.settled, []
+
+    def found_just_before_a_writer_renames_it(path: Path) -> Path | None:
+        place = find(path)
+        if not calls:
+            os.rename(path, path.with_name("a.previous"))
+        calls.append(place)
+        return place
+
+    monkeypatch.setattr(artifact, "settled", found_just_before_a_writer_renames_it)
+    assert open_artifact(tmp_path / "a").table()["image_id"].tolist() == ["x"]
+    assert calls == [tmp_path / "a", tmp_path / "a.previous"]
 
 
 def test_readers_fall_back_to_the_previous_artifact(tmp_path: Path) -> None:
