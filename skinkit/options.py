@@ -29,8 +29,8 @@ class Help:
         identity: whether the value affects the result (and so stands in the recipe).
         if_given: stands there only where it is not the default, so that artifacts older than the option stay as they
             are; of a model's setting, so that models older than it stay up to date.
-        former: the option's name in earlier versions, which settings may still use; the identity is computed with it,
-            so that artifacts made under it stay as they are.
+        former: the option's name in earlier versions, which settings and command lines may still use; the identity is
+            computed with it, so that artifacts made under it stay as they are.
         positional: an argument without a dash.
         metavar: how the value is called in the help.
         flag: the option on the command line, where it is not the field's name (``for`` is a word of Python). A
@@ -95,6 +95,11 @@ class Option:
     def flag(self) -> str:
         """The option on the command line."""
         return self.help.flag or "--" + self.name.replace("_", "-")
+
+    @property
+    def former_flag(self) -> str:
+        """Its spelling on the command line of earlier versions; empty if it has always had its name."""
+        return "--" + self.help.former.replace("_", "-") if self.help.former else ""
 
     @property
     def identity_name(self) -> str:

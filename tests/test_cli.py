@@ -19,7 +19,9 @@ from conftest import run_here, run_skinkit
 from skinkit import __version__, cli
 from skinkit.cli import EXIT_CODES
 from skinkit.commands import CHAIN, COMMANDS, PANELS, panels_of
+from skinkit.commands._command_line import flags_of, own_options, passed_values
 from skinkit.console import Console
+from skinkit.errors import ConfigError
 from skinkit.stages import STAGES
 from skinkit.workspace import load_workspace
 
@@ -153,6 +155,25 @@ def test_the_former_spelling_of_score_is_told_the_whole_new_one(capsys: pytest.C
     error = json.loads(capsys.readouterr().out)["error"]
     assert error["kind"] == "ConfigError"
     assert error["fix"] == "skinkit score a.csv --out 'my folder' --near-bits -1 --json"
+
+
+def test_an_option_has_one_name_and_is_still_read_by_its_former_one() -> None:
+    assert "--cases" in flags_of("explain")
+    assert "--limit" not in flags_of("explain")
+    options = own_options("explain")
+    assert passed_values(options, {"cases": 4}) == {"cases": 4}
+    assert passed_values(options, {"cases_by_former_name": 0}) == {"cases": 0}
+    with pytest.raises(ConfigError, match="4 and --cases 5"):
+        passed_values(options, {"cases": 4, "cases_by_former_name": 5})
+
+
+def test_a_former_spelling_is_taken_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "skinkit.toml").write_text("")
+    found = []
+    for spelling in ("--count", "--cases"):
+        assert cli.main(["gallery", spelling, "0", "-w", str(tmp_path), "--json"]) == 2
+        found.append(json.loads(capsys.readouterr().out)["error"]["found"])
+    assert found == ["--cases 0"] * 2
 
 
 def test_bash_completes_commands_options_and_their_values(capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,7 +63,7 @@ def test_from_photo_to_report(workspace: Path) -> None:
         ["radiomics", "--check", "3"],
         ["train", "--weights", weights, *backbone, "--allow-untrained", "forty photos"],
         ["evaluate"],
-        ["explain", "--limit", "4"],
+        ["explain", "--cases", "4"],
         ["report"],
     ):
         answer = run_here(*command, "-w", workspace, "--json")

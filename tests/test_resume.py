@@ -39,7 +39,7 @@ TARGET: dict[str, tuple[Ref, list[str]]] = {
     "predict": (Ref("predictions", "jinan", "lightgbm"), ["--cohort", "jinan"]),
     "explain": (
         Ref("explanations", "walk_in", "lightgbm"),
-        ["--cohort", "walk_in", "--limit", "6", "--cells", "4"],
+        ["--cohort", "walk_in", "--cases", "6", "--cells", "4"],
     ),
     "evaluate": (Ref("metrics", "jinan", "lightgbm"), ["--external", "jinan", "--bootstrap", "50"]),
     "report": (Ref("report", name="clinic-walk_in"), ["--for", "clinic"]),

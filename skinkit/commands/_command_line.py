@@ -99,6 +99,8 @@ _WIDEST = 28
 """Width of the column of option names in a help; longer names get a line of their own."""
 _ALSO = "_as_option"
 """Suffix of the parameter of an argument that is also an option."""
+_FORMER = "_by_former_name"
+"""Suffix of the parameter of an option's former spelling, which the help does not show."""
 
 
 def own_options(name: str) -> list[Option]:
@@ -158,6 +160,10 @@ def _own(option: Option) -> list[inspect.Parameter]:
         )
         name = option.name + _ALSO if help_.positional else option.name
         parameters.append(_keyword(name, Annotated[kind | None, note], None))
+    if former := option.former_flag:
+        parameters.append(
+            _keyword(option.name + _FORMER, Annotated[kind | None, typer.Option(former, hidden=True)], None)
+        )
     return parameters
 
 
@@ -183,19 +189,20 @@ def passed_values(options: Sequence[Option], values: Mapping[str, Any]) -> dict[
     """The values set for a ``Config``'s fields.
 
     Raises:
-        ConfigError: an argument and its equivalent option have different values.
+        ConfigError: a field is set twice, to different values: as argument, as option or by a former spelling.
     """
-    passed = {}
+    passed: dict[str, Any] = {}
     for option in options:
-        value, also = values.get(option.name), values.get(option.name + _ALSO)
-        if isinstance(value, list) or isinstance(also, list):
-            value = [*(value or ()), *(also or ())]
-        elif value and also and value != also:
-            raise ConfigError(f"{value} and {option.flag} {also}", "one of them", f"leave {value} or {also} out")
-        else:
-            value = also if value is None else value
-        if value is not None:
-            passed[option.name] = value
+        given = [values[name] for end in ("", _ALSO, _FORMER) if values.get(name := option.name + end) is not None]
+        if not given:
+            continue
+        if all(isinstance(value, list) for value in given):
+            given = [[part for value in given for part in value]]
+        first, *others = [value for value in given if value] or given[:1]
+        for also in others:
+            if also != first:
+                raise ConfigError(f"{first} and {option.flag} {also}", "one of them", f"leave {first} or {also} out")
+        passed[option.name] = first
     return passed
 
 
@@ -204,7 +211,7 @@ def flags_of(name: str) -> dict[str, tuple[str, tuple[str, ...]]]:
     flags: dict[str, tuple[str, tuple[str, ...]]] = {}
     for parameter in parameters_of(name):
         kind, note = get_args(parameter.annotation)[:2]
-        if isinstance(note, typer.models.OptionInfo):
+        if isinstance(note, typer.models.OptionInfo) and not note.hidden:
             # Of an annotation typer takes the first name for a default until it has read the parameter.
             for spelling in (str(note.default), *(note.param_decls or ())):
                 flags.update(dict.fromkeys(spelling.split("/"), (note.help or "", _values_of(kind))))

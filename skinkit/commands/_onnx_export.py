@@ -52,7 +52,7 @@ def run(
     from skinkit.learning.trained import open_classifier
 
     if photos < 1:
-        raise ConfigError(f"--photos {photos}", "1 or more", "leave it out for 100")
+        raise ConfigError(f"--cases {photos}", "1 or more", "leave it out for 100")
     file = Path(output or f"{name}.onnx").expanduser()
     paths = [file, *([file.with_name(f"{file.stem}{SMALLER}{file.suffix}")] if int8 else [])]
     for path in paths:

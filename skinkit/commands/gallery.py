@@ -39,23 +39,23 @@ _SIDE_PX = 384
 class Config:
     """Options of the command."""
 
-    name: Annotated[str, "name of the masks (default: the workspace's segmenter)"] = ""
+    masks: Annotated[str, Help("name of the masks (default: the workspace's segmenter)", former="name")] = ""
     against: Annotated[str, "name of a second set of masks to show, such as from other starting weights"] = ""
     control: Annotated[
         bool, "also measure a centred ellipse of the mean area of these photos' outlines, the same in every photo"
     ] = False
     by: Annotated[str, Help("column of the cases: also give the figures for each of its values", metavar="COLUMN")] = ""
-    count: Annotated[int, "photos of each kind: worst, median and best"] = 5
+    cases: Annotated[int, Help("photos of each kind: worst, median and best", former="count")] = 5
     ids: Annotated[bool, "print the image id under each picture"] = False
     out: Annotated[str, folder_for_files(FOLDER)] = ""
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
     """A contact sheet for every cohort that has these masks and truth masks."""
-    if config.count < 1:
-        raise ConfigError(f"--count {config.count}", "1 or more", "correct the value")
+    if config.cases < 1:
+        raise ConfigError(f"--cases {config.cases}", "1 or more", "correct the value")
     workspace = context.workspace()
-    name = config.name or workspace.defaults["segmenter"]
+    name = config.masks or workspace.defaults["segmenter"]
     folder = folder_of(config.out, workspace, FOLDER)
     sheets = {}
     for cohort in [workspace.cohort(c) for c in context.cohorts or workspace.cohorts]:
@@ -78,7 +78,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         raise InputError(
             f"no masks {name!r} of {listed(context.cohorts or workspace.cohorts)} that a person's outline can judge",
             "masks of photos that have truth masks and that the segmenter has not learnt from",
-            f"run 'skinkit segment --name {name}', or name other masks with --name",
+            f"run 'skinkit segment --name {name}', or name other masks with --masks",
         )
     texts = [sheet.pop("text") for sheet in sheets.values()]
     return {"galleries": sheets, "text": "\n".join(texts)}
@@ -114,7 +114,7 @@ def _sheet(
     from skinkit.figures import photos
 
     names = list(masks)
-    groups = {kind: rows.iloc[list(places)] for kind, places in _chosen(len(rows), config.count).items()}
+    groups = {kind: rows.iloc[list(places)] for kind, places in _chosen(len(rows), config.cases).items()}
     pictures = {
         kind: [_picture(row, cohort.root, masks, ids=config.ids) for row in part.to_dict("records")]
         for kind, part in groups.items()

@@ -66,7 +66,7 @@ class Config:
     side_px: SidePx = 224
     weights: Annotated[str, weights_for("the frozen network")] = ""
     split: Annotated[str, "name of the split (default: the workspace's); its first fold is used"] = ""
-    most: Annotated[int, "cases of each cohort, drawn at random by patient; 0 for all"] = 0
+    cases: Annotated[int, Help("cases of each cohort, drawn at random by patient; 0 for all", former="most")] = 0
     shares: Annotated[str, Help("shares of the clinical patients in the learning curve, with commas",
                                 metavar="S[,S]")] = "0.05,0.1,0.25,0.5,1"  # fmt: skip
     seeds: Annotated[int, "draws of each share"] = 3
@@ -152,8 +152,8 @@ def _cohorts(config: Config, workspace: Workspace) -> tuple[str, str]:
             )
     if config.dermoscopic == config.clinical:
         raise ConfigError(f"both are {config.clinical}", "two cohorts", "name another")
-    if config.most < 0 or config.seeds < 1:
-        raise ConfigError(f"--most {config.most}, --seeds {config.seeds}", "0 or more, and 1 or more", "correct them")
+    if config.cases < 0 or config.seeds < 1:
+        raise ConfigError(f"--cases {config.cases}, --seeds {config.seeds}", "0 or more, and 1 or more", "correct them")
     return config.dermoscopic, config.clinical
 
 
@@ -280,12 +280,12 @@ def _rows(
     learnt = {*rows.part(first, "train").tolist(), *rows.part(first, "validation").tolist()}
     frame = rows.frame.assign(trained=[n in learnt for n in range(len(rows.frame))])
     frame = frame[[n in held or n in learnt for n in range(len(frame))]]
-    if config.most:
+    if config.cases:
         kept = []
         for _, of in frame.groupby("cohort"):
             patients = np.random.default_rng(config.seed).permutation(of["group_id"].unique())
             counted = of["group_id"].value_counts().loc[patients].cumsum()
-            kept.append(of[of["group_id"].isin(patients[: max(1, int((counted <= config.most).sum()))])])
+            kept.append(of[of["group_id"].isin(patients[: max(1, int((counted <= config.cases).sum()))])])
         frame = pd.concat(kept)
     return classes, {name: frame[frame["cohort"] == name].reset_index(drop=True) for name in names}
 

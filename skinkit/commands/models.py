@@ -89,7 +89,9 @@ class Config:
     seed: Annotated[int, "pack: draws these cases"] = 0
     to: Annotated[Literal["", "onnx"], "export: the format"] = ""
     int8: Annotated[bool, "export: also write a smaller file whose weights are 8-bit integers"] = False
-    photos: Annotated[int, "export: photos of the workspace that the files are compared on, at most"] = 100
+    cases: Annotated[
+        int, Help("export: cases of the workspace that the files are compared on, at most", former="photos")
+    ] = 100
     name: Annotated[str, "install: name of the model here (default: its name in the pack)"] = ""
     sha256: Annotated[str, Help("install, verify: expected SHA-256 of the file", metavar="HEX")] = ""
     replace: Annotated[bool, "replace an existing model (install) or file (pack, export)"] = False
@@ -173,7 +175,7 @@ def _export(config: Config, context: Context) -> dict[str, Any]:
         card,
         context,
         int8=config.int8,
-        photos=config.photos,
+        photos=config.cases,
         replace=config.replace,
     )
 

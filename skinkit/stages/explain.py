@@ -56,7 +56,7 @@ class Config:
 
     model: Annotated[str, ONE_MODEL] = ""
     target: Annotated[str, "target: malignancy, a class of the model, or TASK:CLASS of a further task"] = MALIGNANCY
-    limit: Annotated[int, "cases to explain, most malignant first; 0 for all"] = 24
+    cases: Annotated[int, Help("cases to explain, most malignant first; 0 for all", former="limit")] = 24
     case: Annotated[tuple[str, ...], Help("explain only this case; repeatable", metavar="ID")] = ()
     method: Annotated[
         Literal["auto", "gradcam", "gfa"],
@@ -94,8 +94,8 @@ def run(config: Config, job: Job) -> Artifact:
     """Explain one cohort."""
     from skinkit.learning import trained
 
-    if config.limit < 0 or config.cells < 1 or config.steps < 2:
-        found = f"limit {config.limit}, cells {config.cells}, steps {config.steps}"
+    if config.cases < 0 or config.cells < 1 or config.steps < 2:
+        found = f"cases {config.cases}, cells {config.cells}, steps {config.steps}"
         raise ConfigError(found, "limit >= 0, cells >= 1 and steps >= 2", "mend the values")
     model = trained.open_classifier(job.inputs["model"])
     if not model.reads_photos:
@@ -128,7 +128,7 @@ def run(config: Config, job: Job) -> Artifact:
         for row in map_cases(work, items, key=("case_id", "image_id"), label="explaining", **pace):
             build.add(row)
         build.finish_share()
-        info = {"target": config.target, "limit": config.limit, "model": job.target.name, "unit": "log_odds"}
+        info = {"target": config.target, "limit": config.cases, "model": job.target.name, "unit": "log_odds"}
         _say_incomplete(build.rows.values(), job)
         looked = _on_the_lesion(build.rows.values(), {case["case_id"]: case["area_share"] for case in cases})
         if looked:
@@ -253,8 +253,8 @@ def _chosen(config: Config, job: Job) -> list[dict[str, Any]]:
                 "name the cohort with --cohort; predictions.csv or 'skinkit show' lists the cases",
             )
         table = table[table["case_id"].isin(config.case)]
-    elif config.limit:
-        table = table.head(config.limit)
+    elif config.cases:
+        table = table.head(config.cases)
     return fused_cases(table, job.inputs["fused"])
 
 

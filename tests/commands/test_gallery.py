@@ -52,7 +52,7 @@ def context(workspace: Workspace, *cohorts: str) -> Context:
 
 
 def test_the_gallery_shows_best_median_and_worst_of_photos_that_were_not_learnt_from(workspace: Workspace) -> None:
-    answer = gallery.run(gallery.Config(name="half", count=2, ids=True), context(workspace))
+    answer = gallery.run(gallery.Config(masks="half", cases=2, ids=True), context(workspace))
     told = answer["galleries"]["clinic"]
     assert (told["n"], told["n_clusters"]) == (8, 4)
     shown = {kind: [row["image_id"] for row in rows] for kind, rows in told["shown"].items()}
@@ -79,7 +79,7 @@ def test_two_segmenters_in_one_gallery(workspace: Workspace) -> None:
     table = half.table().iloc[:6].assign(iou=0.5, dice=2 / 3)
     files = {name: (half.path / name).read_bytes() for name in table["mask_file"]}
     written_artifacts.write(workspace, Ref("masks", "clinic", "other"), table, files=files)
-    config = gallery.Config(name="half", against="other", count=1)
+    config = gallery.Config(masks="half", against="other", cases=1)
     told = gallery.run(config, context(workspace))["galleries"]["clinic"]
     assert told["n"] == 6  # photos that both drew
     assert told["against"]["masks"] == "other"
@@ -91,12 +91,12 @@ def test_two_segmenters_in_one_gallery(workspace: Workspace) -> None:
     assert svg.name == "half-other.svg"
     assert "other: IoU 0.50, Dice 0.67" in svg.read_text()
     with pytest.raises(InputError) as error:
-        gallery.run(gallery.Config(name="half", against="third"), context(workspace))
+        gallery.run(gallery.Config(masks="half", against="third"), context(workspace))
     assert "third" in error.value.found
 
 
 def test_an_outline_that_never_looks_is_measured_beside_and_for_each_place(workspace: Workspace) -> None:
-    config = gallery.Config(name="half", control=True, by="sex", count=1)
+    config = gallery.Config(masks="half", control=True, by="sex", cases=1)
     answer = gallery.run(config, context(workspace))
     found = answer["galleries"]["clinic"]
     control = found["control"]
@@ -108,7 +108,7 @@ def test_an_outline_that_never_looks_is_measured_beside_and_for_each_place(works
     assert "half minus centred ellipse" in answer["text"]
     assert all(f" sex {part}: " in answer["text"] for part in found["parts"])
     with pytest.raises(ConfigError) as error:
-        gallery.run(gallery.Config(name="half", by="centre"), context(workspace))
+        gallery.run(gallery.Config(masks="half", by="centre"), context(workspace))
     assert "centre" in error.value.found
 
 
@@ -117,16 +117,16 @@ def test_the_gallery_shows_no_photo_twice_and_hides_ids(workspace: Workspace) ->
     assert gallery._chosen(2, 5) == {"best": [1], "median": [0]}
     places = gallery._chosen(7, 5)
     assert {kind: list(of) for kind, of in places.items()} == {"best": [6, 5], "median": [2, 3], "worst": [0, 1]}
-    told = gallery.run(gallery.Config(name="half", count=1), context(workspace, "clinic"))["galleries"]["clinic"]
+    told = gallery.run(gallery.Config(masks="half", cases=1), context(workspace, "clinic"))["galleries"]["clinic"]
     assert "clinic-0" not in Path(told["figures"]["svg"]).read_text()
 
 
 def test_a_gallery_without_anything_to_show_says_so(workspace: Workspace) -> None:
     with pytest.raises(InputError) as error:
-        gallery.run(gallery.Config(name="unet"), context(workspace))
+        gallery.run(gallery.Config(masks="unet"), context(workspace))
     assert "masks 'unet'" in error.value.found
-    with pytest.raises(ConfigError, match="--count 0"):
-        gallery.run(gallery.Config(count=0), context(workspace))
+    with pytest.raises(ConfigError, match="--cases 0"):
+        gallery.run(gallery.Config(cases=0), context(workspace))
 
 
 # ------------------------------------------------------------------------------------------------------- curves

@@ -34,7 +34,7 @@ from skinkit.workspace import Ref, Workspace, load_workspace
 TOYS = ("one_photo",)
 TASK = "bleed"
 CARD = '[model]\nlicence = "CC BY 4.0"\n[training_data]\nsources = ["drawn photos"]\n'
-EXPORT: tuple[Any, ...] = ("models", "export", "toy", "--to", "onnx", "--photos", 12)
+EXPORT: tuple[Any, ...] = ("models", "export", "toy", "--to", "onnx", "--cases", 12)
 
 
 @pytest.fixture(scope="module")

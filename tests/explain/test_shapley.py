@@ -179,7 +179,7 @@ def mean_log_odds(workspace: Workspace, model: str, row: Any, cohort: str) -> fl
 
 @pytest.mark.parametrize("cohort", ["clinic", "jinan"])
 def test_attributions_add_up_to_the_prediction(cohort: str, workspace: Workspace) -> None:
-    table = explain(workspace, cohort, limit=6, cells=2).table()
+    table = explain(workspace, cohort, cases=6, cells=2).table()
     assert set(EXPLANATIONS.names) <= set(table.columns)
     for row in table.to_dict("records"):
         entries = json.loads(row["attributions_json"])
@@ -195,8 +195,8 @@ def test_attributions_add_up_to_the_prediction(cohort: str, workspace: Workspace
 def test_the_most_malignant_come_first_and_all_on_request(workspace: Workspace) -> None:
     predictions = open_artifact(workspace.path(Ref("predictions", "jinan", "lightgbm"))).table()
     ordered = predictions.query("level == 'image'").sort_values("malignancy", ascending=False)["case_id"].tolist()
-    assert set(explain(workspace, limit=3, cells=2).table()["case_id"]) == set(ordered[:3])
-    every = explain(workspace, limit=0, cells=2)
+    assert set(explain(workspace, cases=3, cells=2).table()["case_id"]) == set(ordered[:3])
+    every = explain(workspace, cases=0, cells=2)
     assert set(every.table()["case_id"]) == set(ordered)
     assert every.manifest["counts"]["kept"] == 0  # limit is part of the recipe of every row
 
@@ -204,13 +204,13 @@ def test_the_most_malignant_come_first_and_all_on_request(workspace: Workspace) 
 def test_a_named_case_is_explained_whatever_its_rank(workspace: Workspace) -> None:
     predictions = open_artifact(workspace.path(Ref("predictions", "jinan", "lightgbm"))).table()
     least = predictions.query("level == 'image'").sort_values("malignancy")["case_id"].iloc[0]
-    assert explain(workspace, case=(least,), limit=1, cells=2).table()["case_id"].tolist() == [least]
+    assert explain(workspace, case=(least,), cases=1, cells=2).table()["case_id"].tolist() == [least]
     with pytest.raises(ConfigError, match="nobody"):
         explain(workspace, case=("nobody",))
 
 
 def test_occlusion_heatmap_lies_inside_the_lesion_at_the_photos_size(workspace: Workspace) -> None:
-    artifact = explain(workspace, limit=0, cells=4)
+    artifact = explain(workspace, cases=0, cells=4)
     fused = open_artifact(workspace.path(Ref("fused", "jinan", "truth"))).table().set_index("case_id")
     painted = 0
     for row in artifact.table().to_dict("records"):
@@ -227,7 +227,7 @@ def test_occlusion_is_measured_anew_without_each_part(workspace: Workspace) -> N
     from skinkit.images.decode import read_rgb
     from skinkit.radiomics import extract
 
-    artifact = explain(workspace, limit=1, cells=2)
+    artifact = explain(workspace, cases=1, cells=2)
     (row,) = artifact.table().to_dict("records")
     frame = open_artifact(workspace.path(Ref("fused", "jinan", "truth"))).table()
     frame = frame[frame["case_id"] == row["case_id"]].reset_index(drop=True)
@@ -259,7 +259,7 @@ def test_a_case_without_a_mask_has_attributions_and_says_why_no_heatmap(workspac
     frame["mask_failed"] = True
     small_cohort.write_fused(workspace, "jinan", frame)
     written.run_stage(workspace, "predict", cohorts=["jinan"])
-    table = explain(workspace, limit=2).table()
+    table = explain(workspace, cases=2).table()
     assert table["heatmap_file"].isna().all()
     assert set(table["reason"]) == {"no_heatmap"}
     assert set(table["status"]) == {"ok"}
@@ -267,7 +267,7 @@ def test_a_case_without_a_mask_has_attributions_and_says_why_no_heatmap(workspac
 
 
 def test_another_target_and_wrong_ones(workspace: Workspace) -> None:
-    table = explain(workspace, target="NEV", limit=2, cells=2).table()
+    table = explain(workspace, target="NEV", cases=2, cells=2).table()
     assert set(table["target"]) == {"NEV"}
     for wrong in ({"target": "NEVUS"}, {"limit": -1}, {"cells": 0}):
         with pytest.raises(ConfigError):
@@ -277,9 +277,9 @@ def test_another_target_and_wrong_ones(workspace: Workspace) -> None:
 def test_a_second_run_writes_nothing_and_workers_change_nothing(workspace: Workspace) -> None:
     from skinkit.pipeline import Pipeline
 
-    first = explain(workspace, limit=4, cells=2)
+    first = explain(workspace, cases=4, cells=2)
     stamps = {f: f.stat().st_mtime_ns for f in first.path.rglob("*")}
-    again = explain(workspace, limit=4, cells=2)
+    again = explain(workspace, cases=4, cells=2)
     assert {f: f.stat().st_mtime_ns for f in again.path.rglob("*")} == stamps
     shutil.rmtree(first.path)
     pipeline = Pipeline(workspace, written.Said(), upstream=False, jobs=2)
@@ -309,7 +309,7 @@ def probed(workspace: Workspace, tmp_path: Path) -> Workspace:
 
 @pytest.mark.parametrize("cohort", ["clinic", "jinan"])
 def test_probe_attributions_add_up_and_heatmaps_are_measured(cohort: str, probed: Workspace) -> None:
-    artifact = explain(probed, cohort, model="frozen_probe", limit=4)
+    artifact = explain(probed, cohort, model="frozen_probe", cases=4)
     assert artifact.table()["status"].tolist() == ["ok"] * 4, artifact.table()["detail"].tolist()
     fused = open_artifact(probed.path(Ref("fused", cohort, "truth"))).table().set_index("case_id")
     for row in artifact.table().to_dict("records"):
@@ -420,7 +420,7 @@ def networks_log_odds(workspace: Workspace, row: Any, cohort: str) -> list[tuple
 
 @pytest.mark.parametrize(("cohort", "folds"), [("clinic", 1), ("jinan", 2)])
 def test_a_networks_attributions_add_up_and_its_heatmaps_are_grad_cam(cohort: str, folds: int, seen: Workspace) -> None:
-    artifact = explain(seen, cohort, model="hybrid_resnet50", limit=2)
+    artifact = explain(seen, cohort, model="hybrid_resnet50", cases=2)
     fused = open_artifact(seen.path(Ref("fused", cohort, "truth"))).table().set_index("case_id")
     rows = artifact.table().to_dict("records")
     assert [row["status"] for row in rows] == ["ok", "ok"], [row["detail"] for row in rows]
@@ -458,7 +458,7 @@ def _by_autograd(network: Any, batch: Any, temperature: float) -> np.ndarray:
 
 def test_the_baseline_is_the_average_case(seen: Workspace) -> None:
     """Average columns and the average photo: exactly what the network says of them."""
-    artifact = explain(seen, "jinan", model="hybrid_resnet50", limit=1)
+    artifact = explain(seen, "jinan", model="hybrid_resnet50", cases=1)
     (row,) = artifact.table().to_dict("records")
     odds = []
     for network, batch, temperature, _ in networks_log_odds(seen, row, "jinan"):
