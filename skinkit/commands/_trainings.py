@@ -67,7 +67,7 @@ class TrainingOptions:
 class AblationOptions(TrainingOptions):
     """Further options of an ablation in a workspace."""
 
-    name: Annotated[str, "prefix of the models' and folder's names (default: the system's name)"] = ""
+    name: Annotated[str, "prefix of the models' and folder's names (default: the paper's)"] = ""
     replace: Annotated[bool, "retrain arms that exist with another configuration"] = False
     allow_leakage: Annotated[str, ALLOW_LEAKAGE] = ""
 

@@ -1,18 +1,18 @@
 """ablate: train ablations and compare them.
 
---system names the paper. Each of its models (arms) is trained as SYSTEM-ARM on the same folds and scored on the
+PAPER names the study. Each of its models (arms) is trained as PAPER-ARM on the same folds and scored on the
 held-out development cases and every external cohort. It is compared with the arm that lacks one part and with the whole
 system: paired differences with 95 % intervals over patients, p values with Holm's correction over the pairs of a
 figure. Existing arms are reused, so an interrupted run can be resumed. Use --preset quick on a machine without a GPU,
-where the paper's preset takes days. Files are written to 'ablate/SYSTEM' of the workspace: ablation.md (also as JSON),
+where the paper's preset takes days. Files are written to 'ablate/PAPER' of the workspace: ablation.md (also as JSON),
 arms.parquet, differences.parquet, by_class.md and .parquet (frozen thresholds, most probable class, and for comparison
 thresholds tuned on the scored cases), roc.svg and .png.
 
 With --seeds 0,1,2 every arm is trained with each seed, on the same folds. Rows are means over the seeds, intervals and
 differences are those of these means over patients, and the standard deviation over seeds stands beside them.
 --one-seed names arms that are trained with the first seed alone, such as those clearly apart; the table says how many
-seeds a row has. Seed 0 is the model SYSTEM-ARM of a run without --seeds, which is reused; another one is
-SYSTEM-ARM-sSEED. Files are written to 'ablate/SYSTEM/seeds'.
+seeds a row has. Seed 0 is the model PAPER-ARM of a run without --seeds, which is reused; another one is
+PAPER-ARM-sSEED. Files are written to 'ablate/PAPER/seeds'.
 
 Arms of some papers are made from steps (a pretraining, a generator and its images) and from teachers. These are made
 first, once for each fold and seed, and shared. --plan lists all of it, and what is there.
@@ -35,6 +35,7 @@ from skinkit.commands.compare import scored_side, side_of_seeds
 from skinkit.console import Console
 from skinkit.errors import ConfigError, InputError, RefusedError
 from skinkit.evaluation.markdown import markdown_table, p_holm, with_interval
+from skinkit.options import Help
 from skinkit.pipeline import Pipeline
 from skinkit.schemas import Schema
 from skinkit.studies import Arm, Study, load_study, studies
@@ -67,7 +68,15 @@ _BY_CLASS = Schema("by_class", 1, ("cohort", "arm", "mode", "class", "average"),
 class Config(AblationOptions):
     """Options of the command."""
 
-    system: Annotated[str, f"paper whose models are compared: {' or '.join(studies())}"] = ""
+    paper: Annotated[
+        str,
+        Help(
+            f"paper whose models are compared: {' or '.join(studies())}",
+            positional=True,
+            flag="--paper",
+            former="system",
+        ),
+    ] = ""
     split: Annotated[str, "name of the split all arms share (default: the workspace's)"] = ""
     minimum: Annotated[int, "fewest positives and negatives for which a class metric is given"] = 5
     plan: Annotated[bool, "list what would be made and what is there, in order, and write nothing"] = False
@@ -75,7 +84,7 @@ class Config(AblationOptions):
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
     """Train, score and compare the arms."""
-    study = load_study(config.system)
+    study = load_study(config.paper)
     workspace = context.workspace()
     if config.plan:
         return _plan(study, config, workspace)

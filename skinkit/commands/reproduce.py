@@ -61,7 +61,7 @@ _PHOTO_PX = 320
 class Config(TrainingOptions):
     """Options of the command."""
 
-    paper: Annotated[str, Help(f"paper: {' or '.join(studies())}", positional=True)] = ""
+    paper: Annotated[str, Help(f"paper: {' or '.join(studies())}", positional=True, flag="--paper")] = ""
     data: Annotated[str, Help("folder with one folder per cohort", metavar="DIR")] = ""
     out: Annotated[
         str, Help("workspace; created if absent (default: reproduction-PAPER)", metavar="DIR", writes="workspace")
@@ -297,7 +297,7 @@ def _ablation_config(study: Study, config: Config, protocol: Protocol, whole_onl
     own = {"arms": arms, "folds": 0}  # --folds is of the split without leakage, which is drawn before
     name = _name(study, protocol.name)
     return ablate.Config(
-        **{**shared, **own}, system=study.name, split=protocol.name, name=name, allow_leakage=protocol.leaks
+        **{**shared, **own}, paper=study.name, split=protocol.name, name=name, allow_leakage=protocol.leaks
     )
 
 
@@ -429,7 +429,7 @@ def _mean(figures: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | None:
 
 def _train_command(again: Reproduction, protocol: str, more: str = "") -> str:
     config = again.config
-    parts = [f"skinkit ablate --system {again.study.name} --split {protocol} --name {_name(again.study, protocol)}"]
+    parts = [f"skinkit ablate {again.study.name} --split {protocol} --name {_name(again.study, protocol)}"]
     parts += [f"--preset {config.preset}"] if config.preset else []
     parts += [f"--settings {setting}" for setting in config.settings]
     parts += [f"--weights {config.weights}"] if config.weights else []

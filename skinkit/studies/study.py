@@ -299,7 +299,7 @@ class Study:
     """A paper, as far as it can be run again.
 
     Attributes:
-        name: as ``--system`` takes it.
+        name: as ``--paper`` takes it.
         title: of the paper.
         citation: authors, journal, year, identifier.
         classes: class set.

@@ -40,7 +40,7 @@ TINY = "--settings=side_px=32,image_epochs=0,recipe.epochs=1,recipe.batch=8,bran
 
 def ablate(workspace: Workspace, *more: str) -> int:
     return cli.main(
-        ["ablate", "--system", "wang2024", "--weights", "none", "--bootstrap", "30", "--no-upstream", "--jobs", "1",
+        ["ablate", "wang2024", "--weights", "none", "--bootstrap", "30", "--no-upstream", "--jobs", "1",
          "--device", "cpu", "--quiet", "-w", str(workspace.root), TINY, *more]
     )  # fmt: skip
 

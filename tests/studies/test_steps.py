@@ -91,7 +91,7 @@ def _points(**of: str) -> list[EntryPoint]:
 def run(workspace: Workspace, *more: str) -> int:
     settings = [word for text in TINY for word in ("--settings", text)]
     return cli.main(
-        ["ablate", "--system", "liu2032", "--bootstrap", "20", "--no-upstream", "--jobs", "1", "--device", "cpu",
+        ["ablate", "liu2032", "--bootstrap", "20", "--no-upstream", "--jobs", "1", "--device", "cpu",
          "--quiet", "--allow-untrained", small_cohort.FEW, "-w", str(workspace.root), *settings, *more]
     )  # fmt: skip
 
@@ -246,7 +246,7 @@ def test_the_baselines_are_rows_and_the_broken_one_is_named() -> None:
 @pytest.mark.parametrize("preset", sorted(load_study("dermae").presets))
 def test_a_cell_of_each_size_names_trainings_that_can_be_made(preset: str) -> None:
     # Cells without images: the generator is a model of its own.
-    config = ablate.Config(system="dermae", preset=preset, arms=("kd-photos-real", "teacher-photos-none"))
+    config = ablate.Config(paper="dermae", preset=preset, arms=("kd-photos-real", "teacher-photos-none"))
     found = _trainings.works(load_study("dermae"), config, "grouped")
     assert [work.name for work in found] == [
         f"dermae-{name}"
@@ -272,7 +272,7 @@ def test_weights_of_one_arm_or_step_go_before_all_others(tmp_path: Path) -> None
     # The command line divides at commas: the second file belongs to the first.
     given = ("mae_teacher-real=a.pth", "b.pth", f"vit_b_imagenet={file}", "lite0_probe=none")
     config = ablate.Config(
-        system="dermae", preset="quick", arms=("vit_b_imagenet", "teacher-photos-real"), weights_of=given
+        paper="dermae", preset="quick", arms=("vit_b_imagenet", "teacher-photos-real"), weights_of=given
     )
     found = {work.name: work.options.get("weights") for work in _trainings.works(study, config, "grouped")}
     assert found == {
@@ -284,5 +284,5 @@ def test_weights_of_one_arm_or_step_go_before_all_others(tmp_path: Path) -> None
     with pytest.raises(InputError) as error:  # named, and not there: no reason to leave the row out in silence
         _trainings.left_out(study, replace(config, weights_of=("vit_b_imagenet=nowhere.pth",)))
     assert "nowhere.pth" in error.value.found
-    without = _trainings.left_out(study, ablate.Config(system="dermae", preset="quick"))
+    without = _trainings.left_out(study, ablate.Config(paper="dermae", preset="quick"))
     assert list(without) == ["vit_b_imagenet"]
