@@ -1,4 +1,4 @@
-"""What a model says of the photo of a record: the prediction of ``skinkit predict --image``, with libraries kept loaded.
+"""What a model says of the photo of a record: as ``skinkit predict --image`` does, with libraries kept loaded.
 
 The answer is no diagnosis, and says so itself.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
 import ipaddress
@@ -78,10 +79,8 @@ def addresses(host: str) -> list[str]:
     if host not in ("0.0.0.0", "::", ""):
         return [host]
     found = {socket.gethostname()}
-    try:
+    with contextlib.suppress(OSError):  # the name of this machine is in no directory
         found |= {str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None)}
-    except OSError:
-        pass  # the name of this machine is in no directory
     for family, outside in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
         # The address of the way out; a datagram socket sends nothing when it is connected.
         try:
