@@ -31,12 +31,13 @@ import re
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from skinkit.artifacts.files import digest, file_sha256, settle_folder, write_atomic
+from skinkit.data.ids import one_spelling
 from skinkit.errors import CaseError, ConfigError, InputError, RefusedError, listed
 from skinkit.privacy.pseudonyms import LENGTH, Key, read_key
 from skinkit.taxonomy import DIAGNOSES, MALIGNANT_SETS, REGION_SITES, SYMPTOMS
@@ -177,7 +178,7 @@ class Store:
 
     def pseudonym(self, kind: str, name: str) -> str:
         """The pseudonym of an id; one that is a pseudonym already stays as it is."""
-        return name if _PSEUDONYM.fullmatch(name) else self.key.pseudonym(kind, self.space, name)
+        return name if _PSEUDONYM.fullmatch(name) else self.key.pseudonym(kind, self.space, one_spelling(name))
 
     def records(self, *states: str) -> list[dict[str, Any]]:
         """Every record that can be read, in these states or in any, by date and id."""
@@ -282,7 +283,12 @@ class Store:
                 "attempts": [*attempts, photo],
                 **dict.fromkeys(("qc", "verdict", "qc_override", "centre", "roi", "outline", "mask_path")),
             }
-            self._save(changed)
+            try:
+                self._save(changed)
+            except (InputError, OSError):
+                if self.read(record_id) == record:  # a full disk: give the room back
+                    self._drop_photos(record_id, keep=[one["file"] for one in attempts])
+                raise
             self._drop_mask(record)
             self.log.append("photo", record_id, by, number=number)
         return changed
@@ -417,7 +423,7 @@ class Store:
             sealed["mask_sha256"] = None if mask is None else file_sha256(mask)
             sealed["sha256"] = seal_of(sealed)
             self._save(sealed)
-            self._drop_photos(record_id, keep=photo["file"])
+            self._drop_photos(record_id, keep=[photo["file"]])
             self.log.append("seal", record_id, by, patient=sealed["patient_key"], sha256=sealed["sha256"])
         return sealed
 
@@ -428,7 +434,12 @@ class Store:
             if record["state"] == WITHDRAWN:
                 return record
             left = {"schema": SCHEMA, "record_id": record_id, "state": WITHDRAWN, "withdrawn_at": today()}
-            self._save(left)
+            try:
+                self._save(left)
+            except (InputError, OSError):  # a full disk, on which what is to go makes room
+                self._drop_photos(record_id)
+                self._drop_mask(record)
+                self._save(left)
             self._drop_photos(record_id)
             self._drop_mask(record)
             self.log.append(action, record_id, by, patient=record.get("patient_key"))
@@ -454,9 +465,9 @@ class Store:
     def _save(self, record: Mapping[str, Any]) -> None:
         _write(self._file(record["record_id"]), json.dumps(record, ensure_ascii=False, indent=1).encode())
 
-    def _drop_photos(self, record_id: str, keep: str = "") -> None:
+    def _drop_photos(self, record_id: str, keep: Collection[str] = ()) -> None:
         for file in (self.root / "photos").glob(f"{record_id}-*"):
-            if file.name != keep:
+            if file.name not in keep:
                 file.unlink(missing_ok=True)
 
     def _drop_mask(self, record: Mapping[str, Any]) -> None:
@@ -467,7 +478,7 @@ class Store:
         for _, record in read_records(self.root):
             if record is None or record["state"] not in (SEALED, WITHDRAWN):
                 continue
-            keep = str(record["photo"]["file"]) if record["state"] == SEALED else ""
+            keep = [str(record["photo"]["file"])] if record["state"] == SEALED else []
             self._drop_photos(record["record_id"], keep=keep)
             if record["state"] == WITHDRAWN:
                 self._drop_mask(record)
@@ -490,7 +501,7 @@ class Store:
         return {
             # With the bar that joins the columns of a key at ingest: the same pseudonym as in a cohort's own table.
             "patient_key": self.pseudonym("patient", patient),
-            "lesion_key": self.pseudonym("lesion", lesion if _PSEUDONYM.fullmatch(lesion) else f"{patient}|{lesion}"),
+            "lesion_key": self.key.pseudonym("lesion", self.space, f"{one_spelling(patient)}|{one_spelling(lesion)}"),
             "age": _age(form.get("age")),
             "sex": sex,
             "fitzpatrick": _fitzpatrick(form.get("fitzpatrick")),
