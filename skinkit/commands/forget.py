@@ -77,9 +77,8 @@ def _lines(found: Found, done: list[str], unreachable: tuple[str, ...], *, did: 
         what = ("removed" if did else "to remove") if about["removed"] else "stays until it is made anew"
         lines.append(f"  {path}: {what}; {about['remake']}")
     for name, about in found.models.items():
-        lines.append(
-            f"model {name} has learnt from {about['images']} photos: {'marked' if did else 'to mark'}; {about['retrain']}"
-        )
+        what = "marked" if did else "to mark"
+        lines.append(f"model {name} has learnt from {about['images']} photos: {what}; {about['retrain']}")
     lines += [f"  {name}: names the patient; remove it, or make it anew" for name in found.texts]
     lines += [f"cohort {name}: remove the patient from {path}, then ingest it" for name, path in found.sources.items()]
     lines += [f"cohort {name}: not searched: {why}" for name, why in found.unknown.items()]

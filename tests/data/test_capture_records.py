@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
-import os
 import signal
 import subprocess
 import sys
@@ -206,8 +204,8 @@ def test_half_a_photo_is_refused(kind: str, end: float, store: Store) -> None:
 
 FORMS: list[dict[str, Any]] = [
     {"age": -1}, {"age": 121}, {"age": "old"}, {"age": True}, {"age": float("inf")}, {"sex": "x"}, {"sex": ["female"]},
-    {"fitzpatrick": 7}, {"fitzpatrick": "9"}, {"site": "../FACE"}, {"symptoms": {"itch": "yes"}}, {"symptoms": ["itch"]},
-    {"symptoms": {"name": True}}, {"diagnosis": "cancer"}, {"diagnosis": {}}, {"diagnosis_source": "guess"},
+    {"fitzpatrick": 7}, {"fitzpatrick": "9"}, {"site": "../FACE"}, {"symptoms": {"itch": "yes"}},
+    {"symptoms": ["itch"]}, {"symptoms": {"name": True}}, {"diagnosis": "cancer"}, {"diagnosis": {}}, {"diagnosis_source": "guess"},
     {"patient": ""}, {"patient": None}, {"patient": 7}, {"patient": "x" * 121}, {"patient": "\ud800"},
     {"ethnicity": "x" * 61}, {"lesion": []},
 ]  # fmt: skip
@@ -350,13 +348,15 @@ def test_a_full_disk_loses_no_photo_that_was_taken(tmp_path: Path) -> None:
         store = store_of(work)
         taken = {}
         big = [photo(seed, "PNG", (160, 120)) for seed in range(8)]
-        with pytest.raises((InputError, OSError)) as refused:
+
+        def fill() -> None:
             for seed, data in enumerate(big):
                 record_id = store.new("test")["record_id"]
                 store.take(record_id, data, {})
                 taken[record_id] = seed
-        error = refused.value
-        assert "full" in str(error) or isinstance(error, OSError)
+
+        with pytest.raises(InputError, match="full"):
+            fill()
         assert taken
         for record_id, seed in taken.items():
             kept = store.photo_path(store.read(record_id)).read_bytes()
@@ -417,5 +417,3 @@ def test_the_mask_of_a_record_is_its_truth_mask(store: Store, work: Workspace) -
     (masks,), _ = run_stage(work, "segment", model="truth")
     (row,) = masks.table().to_dict("records")
     assert row["area_px"] == int((np.asarray(Image.open(store.root / record["mask_path"])) > 0).sum())
-    assert json.loads((store.root / "store.json").read_text("utf-8"))["key_check"] == store.key.check
-    assert os.path.isdir(store.root)
