@@ -78,7 +78,7 @@ def server_of(app: Guard, certificate: Certificate | None, started: Callable[[],
     tls = {} if certificate is None else {"ssl_certfile": certificate.cert, "ssl_keyfile": str(certificate.key)}
     return Server(
         uvicorn.Config(
-            app,  # type: ignore[arg-type]
+            app,
             log_config=None,
             access_log=False,
             log_level="critical",

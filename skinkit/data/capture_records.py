@@ -490,7 +490,7 @@ class Store:
     def _form(self, given: Mapping[str, Any], by: str) -> dict[str, Any]:
         """The fields of the form, checked; ids as pseudonyms."""
         form, consent = _mapping(given, "form"), _mapping(given, "consent")
-        patient = _text(form.get("patient"), "patient", "id", required=True)
+        patient = str(_text(form.get("patient"), "patient", "id", required=True))
         lesion = _text(form.get("lesion"), "lesion", "id") or "1"
         diagnosis = checked_diagnosis(form.get("diagnosis"))
         source = form.get("diagnosis_source") or None

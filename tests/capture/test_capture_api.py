@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import http.client
 import json
-import os
-import shutil
 import signal
 import socket
 import ssl
 import subprocess
 import sys
 import threading
-import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,6 +37,7 @@ from skinkit.capture.sessions import (
 )
 from skinkit.data.capture_records import MOST_PHOTO_BYTES, Store
 from skinkit.errors import BusyError, ConfigError, InputError
+from skinkit.images.decode import decode
 from skinkit.workspace import Workspace
 
 ERROR = {"found", "expected", "fix", "code"}
@@ -152,10 +152,9 @@ def test_without_a_session_nothing_is_answered(port: int) -> None:
 def test_a_code_begins_a_session_and_a_forged_one_does_not(work: Workspace) -> None:
     with serving_page(work, code=True) as (number, sessions):
         phone, thief = Client(number), Client(number)
-        assert phone.ask("GET", "/api/session")[1] == {
-            **phone.ask("GET", "/api/session")[1], "paired": False
-        }  # fmt: skip
-        assert "classes" not in phone.ask("GET", "/api/session")[1]
+        told = phone.ask("GET", "/api/session")[1]
+        assert told["paired"] is False
+        assert not {"classes", "model", "cohort"} & told.keys()
         for wrong in ("", "AAAAAAAA", sessions.code[:-1], sessions.code + "A", "é" * 8):
             assert thief.ask("POST", "/api/pair", {"code": wrong})[0] == 401
             assert thief.cookie == ""
@@ -273,13 +272,13 @@ def test_every_answer_has_the_headers(client: Client) -> None:
 
 
 def test_files_of_the_page_are_kept_by_their_hash(client: Client) -> None:
-    names = ["/"]
     status, _ = client.ask("GET", "/")
     if status == 404:
         pytest.skip("NO PAGE: static/index.html is not there")
-    for name in names:
-        tag = client.headers["etag"]
-        assert client.ask("GET", name, headers={"if-none-match": tag})[0] == 304
+    assert client.headers["content-type"].startswith("text/html")
+    tag = client.headers["etag"]
+    assert client.ask("GET", "/", headers={"if-none-match": tag})[0] == 304
+    assert client.ask("GET", "/", headers={"if-none-match": '"another"'})[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -376,9 +375,7 @@ def test_bodies_that_are_no_json(body: bytes, kind: str, status: int, client: Cl
     assert said.keys() == ERROR
 
 
-@pytest.mark.parametrize(
-    "record_id", ["..%2f..%2fstore", "%2e%2e", "x", "a" * 5000, "%00", "store.json", "🙂".encode().hex()]
-)
+@pytest.mark.parametrize("record_id", ["..%2f..%2fstore", "%2e%2e", "x", "a" * 5000, "%00", "store.json"])
 def test_an_id_that_is_none(record_id: str, client: Client) -> None:
     for method, path, body in (
         ("GET", "", None),
@@ -387,9 +384,7 @@ def test_an_id_that_is_none(record_id: str, client: Client) -> None:
         ("PUT", "/photo", photo()),
     ):
         status, said = client.ask(method, f"/api/records/{record_id}{path}", body)
-        assert status in (400, 404), (method, path)
-        if isinstance(said, dict):
-            assert said.keys() == ERROR
+        assert (status, said.keys()) == (404, ERROR), (method, path)
 
 
 def test_script_in_a_text_stays_text(client: Client, store: Store) -> None:
@@ -397,9 +392,9 @@ def test_script_in_a_text_stays_text(client: Client, store: Store) -> None:
     if store.read(record_id)["state"] == "QC_FAIL":
         client.ask("POST", f"/api/records/{record_id}/override", {"reason": "<script>alert(1)</script>"})
     evil = "<img src=x onerror=alert(1)>\u202e\x00"
-    status, body = client.ask("PUT", f"/api/records/{record_id}/annotation", annotation(patient=evil, ethnicity=evil))
-    assert status == 200
-    status, shown = client.ask("GET", f"/api/records/{record_id}")
+    given = annotation(patient=evil, ethnicity=evil)
+    assert client.ask("PUT", f"/api/records/{record_id}/annotation", given)[0] == 200
+    _, shown = client.ask("GET", f"/api/records/{record_id}")
     assert shown["ethnicity"] == "<img src=x onerror=alert(1)>"  # the page sets it as text; nothing hidden in it
     assert client.headers["content-type"] == "application/json"
     assert evil not in json.dumps(shown["patient_key"])
@@ -458,8 +453,6 @@ def test_two_devices_at_once(port: int, store: Store) -> None:
         thread.join()
     assert errors == []
     assert len(made) == 12
-    from skinkit.images.decode import decode
-
     for record_id, data in made.items():
         kept = store.photo_path(store.read(record_id)).read_bytes()
         assert np.array_equal(decode(kept)[0], decode(data)[0])
@@ -488,14 +481,11 @@ def test_a_self_made_certificate_is_kept_and_is_the_one_that_is_shown(work: Work
             socket.create_connection(("127.0.0.1", number)) as raw,
             trusting.wrap_socket(raw, server_hostname="127.0.0.1") as wrapped,
         ):
-            import hashlib
-
             shown = hashlib.sha256(wrapped.getpeercert(True) or b"").hexdigest()
         assert shown == made.fingerprint.replace(":", "").lower()
-        with pytest.raises((OSError, ConnectionError)):
-            plain = Client(number)
+        plain = Client(number)
+        with pytest.raises((OSError, http.client.HTTPException)):
             plain.ask("GET", "/api/session")
-            raise ConnectionError
 
 
 def test_certificates_that_are_none(tmp_path: Path) -> None:
@@ -604,6 +594,3 @@ def test_elsewhere_only_with_tls_and_a_code(tmp_path: Path) -> None:
     finally:
         process.kill()
     assert process.returncode == 0
-    assert time.monotonic() > 0
-    assert os.path.isdir(work.root)
-    shutil.rmtree(work.root)

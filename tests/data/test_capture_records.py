@@ -205,9 +205,9 @@ def test_half_a_photo_is_refused(kind: str, end: float, store: Store) -> None:
 FORMS: list[dict[str, Any]] = [
     {"age": -1}, {"age": 121}, {"age": "old"}, {"age": True}, {"age": float("inf")}, {"sex": "x"}, {"sex": ["female"]},
     {"fitzpatrick": 7}, {"fitzpatrick": "9"}, {"site": "../FACE"}, {"symptoms": {"itch": "yes"}},
-    {"symptoms": ["itch"]}, {"symptoms": {"name": True}}, {"diagnosis": "cancer"}, {"diagnosis": {}}, {"diagnosis_source": "guess"},
-    {"patient": ""}, {"patient": None}, {"patient": 7}, {"patient": "x" * 121}, {"patient": "\ud800"},
-    {"ethnicity": "x" * 61}, {"lesion": []},
+    {"symptoms": ["itch"]}, {"symptoms": {"name": True}}, {"diagnosis": "cancer"}, {"diagnosis": {}},
+    {"diagnosis_source": "guess"}, {"patient": ""}, {"patient": None}, {"patient": 7}, {"patient": "x" * 121},
+    {"patient": "\ud800"}, {"ethnicity": "x" * 61}, {"lesion": []},
 ]  # fmt: skip
 
 
