@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import tomllib
-from functools import cache
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from skinkit import images
 
-CHECKS = (
-    "focus", "motion", "exposure", "clipping", "glare", "cast", "resolution", "framing", "compression", "hair",
-)  # fmt: skip
-_MODULES = ("skinkit.images.quality_checks", "skinkit.images.quality")
 _TABLE = Path(images.__file__).with_name("quality.toml")
 
 
@@ -38,18 +31,16 @@ def checked(photo: Path, region: Any = None, fitzpatrick: Any = None) -> dict[st
 
 
 def assess(rgb: Any, region: Any, fitzpatrick: str | None) -> dict[str, Any]:
-    """Verdict and checks of a picture; where this installation has none, each is ``unknown`` and the verdict ``warn``.
+    """Verdict and checks of a picture, as plain values.
 
     Args:
         rgb: uint8 (H, W, 3).
         region: as of :func:`checked`.
         fitzpatrick: ``1`` to ``6``, or None.
     """
-    module = _module()
-    if module is None:
-        unknown = {"value": None, "status": "unknown", "remedy": ""}
-        return {"verdict": "warn", "checks": dict.fromkeys(CHECKS, unknown)}
-    found = import_module(module).assess(rgb, region, fitzpatrick=fitzpatrick)
+    from skinkit.images.quality_checks import assess as checks_of
+
+    found = checks_of(rgb, region, fitzpatrick=fitzpatrick)
     return {
         "verdict": found.verdict,
         "checks": {
@@ -60,10 +51,5 @@ def assess(rgb: Any, region: Any, fitzpatrick: str | None) -> dict[str, Any]:
 
 
 def table() -> dict[str, Any]:
-    """The constants of the checks, as the page reads them; empty where there are none."""
-    return tomllib.loads(_TABLE.read_text(encoding="utf-8")) if _TABLE.is_file() else {}
-
-
-@cache
-def _module() -> str | None:
-    return next((name for name in _MODULES if find_spec(name) is not None), None)
+    """The constants of the checks, as the page reads them."""
+    return tomllib.loads(_TABLE.read_text(encoding="utf-8"))

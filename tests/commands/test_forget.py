@@ -119,10 +119,6 @@ def test_a_patient_is_forgotten(work: Workspace) -> None:
     assert all(path.startswith(("artifacts/splits/", "artifacts/models/")) for path in held), held
     last = store.read(records[0])["withdrawn_at"]
     assert withdrawals.marks(work)[identity] == {"model": "logistic", "images": 2, "last": last}
-        "model": "logistic",
-        "images": 2,
-        "last": store.read(records[0])["withdrawn_at"],
-    }
     listed = run_here("models", "list", "-w", work.root)
     assert "learnt from 2 withdrawn photos" in listed.stdout
     lines = [line for line in store.log.lines() if line["action"] == "forget"]
