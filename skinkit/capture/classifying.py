@@ -65,7 +65,8 @@ class Classifier:
             mask.write_bytes(png_bytes(inside))
             began = time.perf_counter()
             with self._one:
-                predict_photo(self.name, photo, {}, mask if self._reads_outline else None, self.opened)
+                for _ in range(2):  # the second one still loads what the first did not need
+                    predict_photo(self.name, photo, {}, mask if self._reads_outline else None, self.opened)
         return time.perf_counter() - began
 
     def classify(self, record: Mapping[str, Any], store: Store) -> dict[str, Any]:
