@@ -245,6 +245,7 @@ def described_models(workspace: Workspace) -> list[dict[str, Any]]:
 
 
 def _described(workspace: Workspace, name: str) -> dict[str, Any]:
+    from skinkit.audit import withdrawals
     from skinkit.learning import replay_features, untrained
 
     artifact = open_artifact(workspace.path(Ref("models", name=name)))
@@ -262,6 +263,7 @@ def _described(workspace: Workspace, name: str) -> dict[str, Any]:
         "threshold": about.get("threshold"),
         "synthetic": (about.get("synthetic") or {}).get("name"),
         "untrained": None if (found := untrained.of_artifact(artifact)) is None else str(found),
+        "withdrawn_images": withdrawals.marks(workspace).get(artifact.identity, {}).get("images", 0),
         "replay_cases": sum(map(len, replay_features.of_artifact(artifact).values())),
         "made_at": artifact.manifest["made"]["at"],
         "pack_sha256": (artifact.installed or {}).get("pack_sha256"),

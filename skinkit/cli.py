@@ -69,11 +69,13 @@ class CommandResult:
         exit_code: see :data:`EXIT_CODES`.
         body: for ``--json``.
         text: for a person, on stdout.
+        after: what goes on once the result is printed, such as a server; it returns the exit code.
     """
 
     exit_code: int = 0
     body: dict[str, Any] = field(default_factory=dict)
     text: str = ""
+    after: Callable[[], int] | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,14 +100,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         began = time.monotonic()
         console.event("begin", skinkit=__version__)
         answer = _guarded(command_line, console)
+        if answer.after is not None:
+            answer = _went_on(answer, console, as_json="--json" in command_line)
         console.stage = console.artifact = ""
         console.event("end", exit_code=answer.exit_code, duration_s=round(time.monotonic() - began, 3))
     answer.body = {"run_id": console.run_id, **answer.body}
-    exit_code = _print_answer(answer, console, as_json="--json" in command_line)
+    printed = answer.after is not None
+    exit_code = answer.exit_code if printed else _print_answer(answer, console, as_json="--json" in command_line)
     processes = sys.modules.get("skinkit.learning.processes")  # it loads torch: not here, unless the command did
     if processes is not None:
         processes.leave_company(exit_code)
     return exit_code
+
+
+def _went_on(answer: CommandResult, console: Console, *, as_json: bool) -> CommandResult:
+    """Print the result of a command, then do what comes after it; the answer of that, which is not printed again."""
+    after = answer.after
+    assert after is not None
+    answer.body = {"run_id": console.run_id, **answer.body}
+    code = _print_answer(answer, console, as_json=as_json)
+    ended = CommandResult(code) if code else _caught(lambda: CommandResult(after()), console)
+    ended.after = after
+    return ended
 
 
 def _run_id() -> str:
@@ -189,14 +205,26 @@ def _stopped(number: int, frame: object) -> None:
 
 def _guarded(command_line: list[str], console: Console) -> CommandResult:
     """Run the command line; every outcome becomes an :class:`CommandResult`."""
-    try:
+
+    def run() -> Any:
         app, program = _app(command_line, console)
         arguments = command_line[1:] if program != "skinkit" else command_line
-        result = app(args=arguments, prog_name=program, standalone_mode=False)
-    except SkinkitError as error:
-        return _stopped_before(console) or _failed(error, console)
+        return app(args=arguments, prog_name=program, standalone_mode=False)
+
+    try:
+        return _caught(run, console, shows_help=bool({"--help", "-h"} & set(command_line)))
     except typer.TyperException as error:
         return _misused(error, command_line, console)
+
+
+def _caught(work: Callable[[], Any], console: Console, *, shows_help: bool = False) -> CommandResult:
+    """Do some work; every outcome but wrong usage becomes an :class:`CommandResult`."""
+    try:
+        result = work()
+    except SkinkitError as error:
+        return _stopped_before(console) or _failed(error, console)
+    except typer.TyperException:
+        raise
     except typer.Abort as abort:
         ended = abort.__cause__  # typer takes the end of any file for the user's wish to stop
         return _crashed(ended, console) if isinstance(ended, EOFError) else _interrupted(130, console)
@@ -204,7 +232,7 @@ def _guarded(command_line: list[str], console: Console) -> CommandResult:
         return _interrupted(130, console)
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
-        if code == 1 and {"--help", "-h"} & set(command_line):  # how a help ends whose reader has seen enough
+        if code == 1 and shows_help:  # how a help ends whose reader has seen enough
             return CommandResult()
         return _interrupted(code, console) if code in _INTERRUPTED else CommandResult(code)
     except OSError as error:
@@ -455,8 +483,8 @@ def _command_function(name: str, console: Console) -> Callable[..., CommandResul
 
 
 def _answered(answer: Mapping[str, Any]) -> CommandResult:
-    body = {key: value for key, value in answer.items() if key not in ("text", "exit_code")}
-    return CommandResult(int(answer.get("exit_code", 0)), body, str(answer.get("text", "")))
+    body = {key: value for key, value in answer.items() if key not in ("text", "exit_code", "after")}
+    return CommandResult(int(answer.get("exit_code", 0)), body, str(answer.get("text", "")), answer.get("after"))
 
 
 def _context(values: Mapping[str, Any], console: Console) -> Context:

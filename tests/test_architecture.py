@@ -31,6 +31,7 @@ ORDER = (
     {"stages"},
     {"pipeline"},
     {"api"},
+    {"capture"},
     {"commands"},
     {"cli"},
     {"__main__"},

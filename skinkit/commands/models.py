@@ -131,6 +131,7 @@ def _list(config: Config, context: Context) -> dict[str, Any]:
         + (f"  (trained with the synthetic images {row['synthetic']})" if row["synthetic"] else "")
         + (f"  (replay features of {row['replay_cases']} cases)" if row["replay_cases"] else "")
         + (f"  (has learnt nothing: {row['untrained']})" if row["untrained"] else "")
+        + (f"  (has learnt from {row['withdrawn_images']} withdrawn photos)" if row["withdrawn_images"] else "")
         for row in rows
     ]
     return {"models": rows, "text": as_lines(lines) or f"no model in {workspace.root}"}

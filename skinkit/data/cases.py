@@ -76,6 +76,8 @@ def list_cases(cohort: Cohort, files: CohortFiles, console: Console | None = Non
     own = cohort.name if source.name == "folder" else source.name
     id_space = str(cohort.options.get("id_space") or source.id_space or own)
     tables = [read(path, source.dialect, _expected(source)) for path in files.tables]
+    if source.listed is not None:
+        tables = [_listed(files)]
     for table in tables:
         for note in table.notes:
             console.warn(f"{cohort.name}: {table.path.name}: {note}")
@@ -104,6 +106,7 @@ def list_cases(cohort: Cohort, files: CohortFiles, console: Console | None = Non
         "images_named": sum(1 for row in rows if row["reason"] not in ("row_absent", "duplicate_file")),
         "images_used": sum(1 for row in rows if row["status"] == OK),
         "truth_masks": sum(1 for row in rows if row["truth_mask_path"] and row["status"] == OK),
+        **({"left_out": dict(source.left_out)} if source.left_out else {}),
     }
     unmapped = {name: dict(counts.most_common()) for name, counts in sorted(reader.unmapped.items())}
     _log_flow(cohort, files, rows, flow, unmapped, console)
@@ -112,6 +115,16 @@ def list_cases(cohort: Cohort, files: CohortFiles, console: Console | None = Non
     _log_ids(cohort, rows, reader, record, console, private=private)
     unknown = {name: dict(counts.most_common()) for name, counts in sorted(reader.unknown.items())}
     return Listing(rows, flow, unmapped, id_space, source, record, unknown)
+
+
+def _listed(files: CohortFiles) -> Table:
+    """The rows of a source whose rows stand in no table, numbered in their order."""
+    rows = tuple(
+        TableRow(number, {"image": path, **cells})
+        for number, (path, cells) in enumerate((files.source.listed or {}).items(), 1)
+    )
+    names = dict.fromkeys(name for row in rows for name in row.cells)
+    return Table(files.root, tuple(names or files.source.mapped_columns), rows)
 
 
 def _expected(source: Source) -> frozenset[str]:
@@ -181,6 +194,9 @@ def _log_flow(
         console.info(f"{cohort.name}: waiting for their image (looked for next time): {reasons['image_absent']:,} rows")
     if reasons["row_absent"]:
         console.info(f"{cohort.name}: waiting for a table row (looked for next time): {reasons['row_absent']:,} images")
+    if files.source.left_out:
+        why = ", ".join(f"{reason} {count:,}" for reason, count in sorted(files.source.left_out.items()))
+        console.info(f"{cohort.name}: not read: {why}")
     if files.archives and not flow["images_used"]:
         console.warn(f"{cohort.name}: no image was found, but {files.archives[0]} exists: unpack it first")
     for name, counts in unmapped.items():

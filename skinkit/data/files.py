@@ -97,11 +97,15 @@ def locate(cohort: Cohort, source: Source) -> CohortFiles:
     paths = [file.path for file in files]
     part, tables = _arrangement(source, cohort, paths)
     masks, keys = _masks(files, _mask_patterns(cohort, part.masks or source.masks))
+    if source.listed is not None:
+        named = {cells.get("mask", "") for cells in source.listed.values()}
+        masks = {path: file for path, file in masks.items() if path in named}
     matchers = [translate(pattern) for pattern in part.images or source.images]
     images = {
         file.path: file
         for file in files
         if file.path not in masks
+        and (source.listed is None or file.path in source.listed)
         and any(matcher.fullmatch(unicodedata.normalize("NFC", file.path)) for matcher in matchers)
         and _is_image(cohort.root, file)
     }

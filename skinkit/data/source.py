@@ -153,6 +153,10 @@ class Source:
             loss.
         draw: which cases are drawn, for a source that draws its cases and their metadata.
         expected: diagnosis (or ``total``) -> expected usable images; other counts are reported, never an error.
+        listed: path of an image -> the cells of its row, where rows stand in no table (``capture``); only these images
+            are read. ``configure`` fills it.
+        left_out: why a row of such a source is not read -> how many are not.
+        pseudonymous: ids and file names in the cohort's folder are pseudonyms already, made with its key.
         revision: raised when the same files give other rows, so that cohorts of the source are read again.
     """
 
@@ -185,6 +189,9 @@ class Source:
     expected: Mapping[str, int] = field(default_factory=dict)
     diagnoses: tuple[str, ...] = ()
     draw: Draw | None = None
+    listed: Mapping[str, Mapping[str, str]] | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    pseudonymous: bool = False
     revision: int = 0
 
     @property

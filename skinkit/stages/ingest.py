@@ -25,7 +25,7 @@ from skinkit.artifacts.builder import Builder
 from skinkit.artifacts.files import digest, write_atomic
 from skinkit.artifacts.flags import count_flags, flags_text
 from skinkit.console import Console
-from skinkit.data import drawn_cohorts, file_contents
+from skinkit.data import capture, drawn_cohorts, file_contents
 from skinkit.errors import CaseError, ConfigError, InputError, RefusedError
 from skinkit.options import Help
 from skinkit.privacy import pseudonyms
@@ -112,8 +112,10 @@ def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
         watch = own_files.watch
     named = {} if key is None else {"pseudonyms": key.check}
 
+    renames = None if own_files.source.pseudonymous else key
+
     def unchanged(artifact: Artifact) -> bool:
-        paths = [path if key is None else key.file(path) for path in (*own_files.masks, *own_files.images)]
+        paths = [path if renames is None else renames.file(path) for path in (*own_files.masks, *own_files.images)]
         known = file_contents.read(artifact.path)
         return (
             not own_files.closed
@@ -202,8 +204,9 @@ def run(config: Config, job: Job) -> Artifact:
     root = _root(cohort, config, job.workspace)
     _refuse_other_keys(job, listing.id_space, key)
     if key is not None:
-        listing.rows[:] = _with_pseudonyms(listing.rows, key, listing.id_space)
-        files = {key.file(path): file for path, file in files.items()}
+        if not listing.source.pseudonymous:
+            listing.rows[:] = _with_pseudonyms(listing.rows, key, listing.id_space)
+            files = {key.file(path): file for path, file in files.items()}
         _remember(config, job, key)
     with job.build() as build:
         _inspect_all(job, listing.rows, files, root, build)
@@ -374,6 +377,9 @@ def inspect_case(case: Mapping[str, Any], *, root: Path) -> dict[str, Any]:
     from skinkit.images.pixels import read_bytes
 
     data = read_bytes(root / case["image_path"])
+    sha256 = hashlib.sha256(data).hexdigest()
+    if case.get(capture.SEAL) not in (None, sha256):
+        raise CaseError("image_not_as_sealed", "its hash is not the one of the sealed record")
     rgb, done = decode(data, thorough=True)
     flags = {*done, *filter(None, str(case["flags"] or "").split(","))}
     mask_sha256 = None
@@ -384,7 +390,7 @@ def inspect_case(case: Mapping[str, Any], *, root: Path) -> dict[str, Any]:
             flags.add(error.reason.replace("image_", "mask_", 1))
     return {
         **case,
-        "image_sha256": hashlib.sha256(data).hexdigest(),
+        "image_sha256": sha256,
         "pixel_sha256": pixel_sha256(rgb),
         "dhash": dhash(rgb),
         "width_px": rgb.shape[1],

@@ -38,6 +38,7 @@ NAMES_NO_OUTPUT = {
     "segmenter_settings", "settings", "sha256", "shares", "since", "source", "split", "start", "strengths", "synthetic",
     "system", "table", "target", "tasks", "teacher", "thresholds", "training", "truth_column", "tuned_weights", "veto",
     "weights", "weights_of",
+    "cert", "host", "key", "patient", "record",
 }  # fmt: skip
 """Text options that name no output. A new one is entered here, or says in its ``Help`` what it ``writes``."""
 EXEMPT = {("ingest", "folder"): "a cohort's own folder; its cohort.toml is never overwritten"}
