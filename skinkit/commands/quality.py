@@ -72,10 +72,13 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         return _one(Path(config.image), str(config.fitzpatrick or "") or None, table)
     workspace = context.workspace()
     answers, texts = {}, []
-    for name in context.cohorts or workspace.cohorts:
-        cohort = workspace.cohort(name)
-        ref = workspace.path(Ref("cases", name))
-        cases = open_artifact(ref, f"run 'skinkit ingest --cohort {name}'").table()
+    names = list(context.cohorts or workspace.cohorts)
+    artifacts = {
+        name: open_artifact(workspace.path(Ref("cases", name)), f"run 'skinkit ingest --cohort {name}'")
+        for name in names
+    }
+    for name, artifact in artifacts.items():
+        cohort, cases = workspace.cohort(name), artifact.table()
         cases = cases[cases["status"] == OK].reset_index(drop=True)
         with ThreadPoolExecutor(context.jobs) as pool:
             measured = list(pool.map(partial(_measured, cohort, table), cases.to_dict("records")))
