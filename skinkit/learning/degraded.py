@@ -72,7 +72,8 @@ def _lit(rgb: Bytes, factor: npt.ArrayLike) -> Bytes:
     """Linear light times a factor, clipped."""
     light = np.clip(LINEAR[rgb] * factor, 0, 1)
     coded = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
-    return np.rint(255 * coded).astype(np.uint8)
+    out: Bytes = np.rint(255 * coded).astype(np.uint8)
+    return out
 
 
 def _dark(rgb: Bytes, mask: Mask | None, strength: float, rng: np.random.Generator) -> Seen:
@@ -93,7 +94,8 @@ def _glare(rgb: Bytes, mask: Mask | None, strength: float, rng: np.random.Genera
         radius = rng.uniform(0.03, 0.04 + 0.05 * strength) * max(height, width)
         light += 1.5 * np.exp(-((np.hypot(y - cy, x - cx) / radius) ** 2) / 2)
     share = np.clip(light, 0, 1)[..., None]
-    return np.rint(rgb * (1 - share) + 255 * share).astype(np.uint8), mask
+    out: Bytes = np.rint(rgb * (1 - share) + 255 * share).astype(np.uint8)
+    return out, mask
 
 
 def _cast(rgb: Bytes, mask: Mask | None, strength: float, rng: np.random.Generator) -> Seen:
@@ -132,8 +134,9 @@ def _cropped(rgb: Bytes, mask: Mask | None, strength: float, rng: np.random.Gene
     share, side = 0.2 + 0.4 * strength, int(rng.integers(4))
     top, left = int(rows[0] + share * (rows[-1] - rows[0])), int(columns[0] + share * (columns[-1] - columns[0]))
     bottom, right = int(rows[-1] - share * (rows[-1] - rows[0])), int(columns[-1] - share * (columns[-1] - columns[0]))
-    cut = [np.s_[top:], np.s_[: bottom + 1], np.s_[:, left:], np.s_[:, : right + 1]][side]
-    return np.ascontiguousarray(rgb[cut]), None if mask is None else np.ascontiguousarray(mask[cut])
+    ends = [(top, height, 0, width), (0, bottom + 1, 0, width), (0, height, left, width), (0, height, 0, right + 1)]
+    y0, y1, x0, x1 = ends[side]
+    return np.ascontiguousarray(rgb[y0:y1, x0:x1]), None if mask is None else np.ascontiguousarray(mask[y0:y1, x0:x1])
 
 
 def _jpeg(rgb: Bytes, mask: Mask | None, strength: float, rng: np.random.Generator) -> Seen:
