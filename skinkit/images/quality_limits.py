@@ -64,7 +64,7 @@ def calibrated(
             f"at least {FEWEST} accepted photos of one group",
             "calibrate on more photos, or use the constants as they are",
         )
-    reference = [float(np.median([one[key] for one in accepted])) for key in ("cast_a", "cast_b")]  # type: ignore[arg-type]
+    reference = [float(np.median([one[key] for one in accepted])) for key in ("cast_a", "cast_b")]
     moved = [recast(one, reference) for one in accepted]
     low, high = 0.0, target
     for _ in range(_STEPS):
