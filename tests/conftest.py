@@ -158,9 +158,12 @@ def registered(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def plain_figures(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Figures are drawn, but neither laid out nor cropped, which takes half of their time; those of ``figures`` are."""
+    """Figures are drawn, but neither laid out nor cropped, which takes half of their time.
+
+    Those of ``figures`` are, and those of a module that says ``WHOLE_FIGURES``.
+    """
     with pytest.MonkeyPatch.context() as patch:
-        if request.path.parent.name != "figures":
+        if request.path.parent.name != "figures" and not getattr(request.module, "WHOLE_FIGURES", False):
             patch.setattr("matplotlib.layout_engine.ConstrainedLayoutEngine.execute", lambda self, figure: None)
             patch.setattr("skinkit.figures.canvas.CROP", {})
         yield

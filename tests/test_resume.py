@@ -50,6 +50,8 @@ def test_every_stage_is_covered() -> None:
     assert list(TARGET) == list(STAGES)
 
 
+WHOLE_FIGURES = True
+"""What is killed is another process, whose figures are laid out: what stays and what is made again must be the same."""
 PIECES = {"explain": "heatmaps/*.png"}
 """Stages that load for much longer than they work -> the files that show how far the work is. Kills wait for a number
 of them: moments of the clock would fall into the loading, or after the end."""

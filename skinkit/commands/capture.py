@@ -25,7 +25,7 @@ from skinkit.errors import ConfigError, InputError, listed
 from skinkit.options import Help
 from skinkit.workspace import SETTINGS_FILE, Cohort, Workspace
 
-PANEL = "Hand over", 8
+PANEL = "Start", 8
 SHARED_OPTIONS = ("workspace", "cohort", "device")
 
 LOOPBACK = "127.0.0.1"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from skinkit.audit.forgetting import Found
     from skinkit.workspace import Workspace
 
-PANEL = "Hand over", 9
+PANEL = "Hand over", 5
 
 _NOT_YET = "nothing was changed: --yes does it"
 

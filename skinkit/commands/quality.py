@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from skinkit.images.quality_checks import Quality, Table
 
-PANEL = "Look", 6
+PANEL = "Data study", 4
 SHARED_OPTIONS = ("workspace", "cohort", "jobs")
 
 FOLDER = "quality"
