@@ -99,10 +99,10 @@ def test_well_exposed_skin_of_every_tone_is_not_refused_for_its_light(lightness:
 
 def test_limits_of_lightness_are_wider_for_darker_types_and_where_nothing_is_clipped() -> None:
     table = quality_checks.default_table()
-    measured = dict.fromkeys((*quality_checks.CHECKS, "region_px", "contact"), None) | {"clipping": 0.04}
+    measured = dict.fromkeys((*quality_checks.CHECKS, "region_px", "contact"), None) | {"clipping": 0.1}
     for lightness, skin, clipping, status in (
-        (24, None, 0.04, "fail"), (24, "5", 0.04, "pass"), (9, "6", 0.04, "fail"), (24, "4", 0.04, "fail"),
-        (24, None, 0.0, "pass"), (19, None, 0.0, "fail"), (99, "5", 0.04, "pass"),
+        (24, None, 0.1, "fail"), (24, "5", 0.1, "pass"), (9, "6", 0.1, "fail"), (24, "4", 0.1, "fail"),
+        (24, None, 0.0, "pass"), (19, None, 0.0, "fail"), (99, "5", 0.1, "pass"),
     ):  # fmt: skip
         values = measured | {"exposure": float(lightness), "clipping": clipping}
         assert quality_checks.judge(values, table, skin).checks["exposure"].status == status, (lightness, skin)
