@@ -4,7 +4,8 @@ import { actions, button, h, say, svg } from "/static/dom.js";
 import { PARTS, first, guide } from "/static/guidance.js";
 import { t } from "/static/words.js";
 
-const SIDE = 512; // the frames that are judged: the size at which the checks measure
+const MIDDLE = 0.6; // share of the frame's sides that is judged: where the lesion is, at the scale of the checks
+const COARSE = 64; // pixels of the whole frame, for framing
 const CHANGE_MS = 700; // a sentence must hold for so long before it is shown
 const SPEAK_MS = 3000; // and a screen reader hears at most one in this time
 
@@ -55,8 +56,7 @@ export function camera({ table, taken, back }) {
   let wanted = { key: null, since: 0 };
   let spoken = 0;
   const times = [];
-  const canvas = document.createElement("canvas");
-  const context = canvas.getContext("2d", { willReadFrequently: true });
+  const [fine, coarse] = [0, 1].map(() => document.createElement("canvas").getContext("2d", { willReadFrequently: true }));
 
   async function start() {
     if (!navigator.mediaDevices?.getUserMedia) return without("camera.insecure");
@@ -99,12 +99,11 @@ export function camera({ table, taken, back }) {
   function judge() {
     if (ended) return;
     if (video.videoWidth && table) {
-      const scale = SIDE / Math.max(video.videoWidth, video.videoHeight);
-      const width = Math.round(video.videoWidth * Math.min(1, scale));
-      const height = Math.round(video.videoHeight * Math.min(1, scale));
-      if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
-      context.drawImage(video, 0, 0, width, height);
-      show(guide(context.getImageData(0, 0, width, height), table));
+      const { videoWidth: w, videoHeight: h_ } = video;
+      const longer = Math.max(w, h_);
+      const scale = Math.min(1, table.long_side_px / longer);
+      const middle = part(fine, (w * (1 - MIDDLE)) / 2, (h_ * (1 - MIDDLE)) / 2, w * MIDDLE, h_ * MIDDLE, scale);
+      show(guide(middle, part(coarse, 0, 0, w, h_, COARSE / longer), table));
       const now = performance.now();
       times.push(now);
       while (now - times[0] > 2000) times.shift();
@@ -113,6 +112,15 @@ export function camera({ table, taken, back }) {
       }
     }
     next();
+  }
+
+  function part(context, left, top, w, h_, scale) {
+    const { canvas } = context;
+    const width = Math.max(8, Math.round(w * scale));
+    const height = Math.max(8, Math.round(h_ * scale));
+    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+    context.drawImage(video, left, top, w, h_, 0, 0, width, height);
+    return context.getImageData(0, 0, width, height);
   }
 
   function show(states) {

@@ -5,18 +5,18 @@ import { assessFrame } from "/static/quality.js";
 export const PARTS = ["focus", "light", "glare", "framing"];
 const CHECKS = { focus: ["focus", "motion"], light: ["exposure", "clipping", "cast"], glare: ["glare"] };
 const RANK = { pass: 0, unknown: 1, warn: 2, fail: 3 };
-const GRID = 64;
 const LEAST_CONTRAST = 14; // grey levels between lesion and skin below which no lesion is seen
 
 /**
  * The states of one frame.
  *
- * @param frame  ImageData of the camera, reduced
- * @param table  constants of the quality checks
+ * @param middle  ImageData of the frame's middle, at the scale at which the checks measure
+ * @param whole   ImageData of the whole frame, about 64 pixels wide
+ * @param table   constants of the quality checks
  * @returns {part: {status, check}}, `check` names the text of what to do
  */
-export function guide(frame, table) {
-  const { checks } = assessFrame(frame, table);
+export function guide(middle, whole, table) {
+  const { checks } = assessFrame(middle, table);
   const states = {};
   for (const [part, names] of Object.entries(CHECKS)) {
     let worst = { status: "pass", check: part };
@@ -26,7 +26,7 @@ export function guide(frame, table) {
     }
     states[part] = worst;
   }
-  states.framing = framing(frame, table.framing);
+  states.framing = framing(whole, table.framing);
   return states;
 }
 
@@ -40,30 +40,12 @@ export function first(states) {
   return null;
 }
 
-/** Where the lesion may lie in a frame, on a coarse grid: what differs from the skin at the frame's edge. */
+/** Where the lesion may lie in a coarse frame: what differs from the skin at the frame's edge. */
 function framing(frame, limits) {
-  const { width, height, data } = frame;
-  const across = width >= height ? GRID : Math.max(8, Math.round((GRID * width) / height));
-  const down = width >= height ? Math.max(8, Math.round((GRID * height) / width)) : GRID;
+  const { width: across, height: down, data } = frame;
   const cells = new Float32Array(across * down * 3);
-  for (let y = 0; y < down; y++) {
-    const top = Math.floor((y * height) / down);
-    const bottom = Math.max(top + 1, Math.floor(((y + 1) * height) / down));
-    for (let x = 0; x < across; x++) {
-      const left = Math.floor((x * width) / across);
-      const right = Math.max(left + 1, Math.floor(((x + 1) * width) / across));
-      let [r, g, b] = [0, 0, 0];
-      for (let j = top; j < bottom; j++) {
-        for (let i = left; i < right; i++) {
-          const at = 4 * (j * width + i);
-          r += data[at];
-          g += data[at + 1];
-          b += data[at + 2];
-        }
-      }
-      const n = (bottom - top) * (right - left);
-      cells.set([r / n, g / n, b / n], 3 * (y * across + x));
-    }
+  for (let i = 0; i < across * down; i++) {
+    for (let c = 0; c < 3; c++) cells[3 * i + c] = data[4 * i + c];
   }
   const edge = [[], [], []];
   for (let y = 0; y < down; y++) {
