@@ -24,7 +24,8 @@ export function answerBody(answer, session, language, { photo, again, review, re
   const bad = new Set(session.model?.malignant ?? []);
   const rows = [...answer.probabilities].sort((a, b) => b.p - a.p);
   const malignant = ({ name, malignant: said }) => said ?? bad.has(name);
-  const name = (row) => named("diagnosis", row.name, row.label);
+  const listedNames = Object.fromEntries(session.classes.map((one) => [one.name, one.labels?.[language] ?? one.label]));
+  const name = (row) => listedNames[row.name] ?? named("diagnosis.class", row.name, row.label);
   const labels = Object.fromEntries(rows.map((row) => [row.name, name(row)]));
   const top = rows[0];
   const worst = rows.find(malignant);

@@ -58,7 +58,7 @@ export const BODIES = {
       [
         ...TONES.map((tone, i) => ({
           value: i + 1, text: t("skin.type", { type: NUMERALS[i] }), note: t(`skin.t${i + 1}`),
-          before: svg("svg", { class: "tone", viewBox: "0 0 10 10", "aria-hidden": "true" }, svg("rect", { width: 10, height: 10, fill: tone })),
+          before: svg("svg", { class: "tone", viewBox: "0 0 10 10", preserveAspectRatio: "none", "aria-hidden": "true" }, svg("rect", { width: 10, height: 10, fill: tone })),
         })),
         { value: null, text: t("skin.unknown") },
       ],

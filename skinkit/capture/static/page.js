@@ -293,7 +293,7 @@ const SCREENS = {
           sessionStorage.removeItem(draftKey(state.record));
           show("sealed");
         }), "primary"),
-        !state.reviewed && button(t("answer.change"), () => show("patient"), "plain"),
+        !state.reviewed && state.draft.form.patient && button(t("answer.change"), () => show("patient"), "plain"),
         button(t("home"), () => home(), "plain")));
   },
 
@@ -312,7 +312,7 @@ const SCREENS = {
       h("p", { class: "note" }, t("sealed.note")),
       actions(
         button(t("sealed.new"), () => begin(), "primary"),
-        button(t("sealed.same"), () => begin(samePatient(state.draft.form)), "second"),
+        state.draft.form.patient && button(t("sealed.same"), () => begin(samePatient(state.draft.form)), "second"),
         button(t("home"), () => home(), "plain")),
       h("details", {}, h("summary", {}, t("withdraw.title")), h("p", {}, t("withdraw.what")),
         button(t("withdraw.go"), () => asked(async () => {
