@@ -54,7 +54,7 @@ export function camera({ table, taken, back }) {
   let lens = "";
   let shown = null;
   let wanted = { key: null, since: 0 };
-  let spoken = 0;
+  let spoken = -SPEAK_MS;
   const times = [];
   const [fine, coarse] = [0, 1].map(() => document.createElement("canvas").getContext("2d", { willReadFrequently: true }));
 
