@@ -251,7 +251,7 @@ const SCREENS = {
     const last = step === "consent";
     return screen(step,
       h("p", { class: "lead" }, t(`${step}.what`)),
-      h("form", { class: "questions", oninput: () => keep(), onchange: () => keep(), onsubmit: (event) => { event.preventDefault(); next(step); } },
+      h("form", { class: "questions", novalidate: true, oninput: () => keep(), onchange: () => keep(), onsubmit: (event) => { event.preventDefault(); next(step); } },
         BODIES[step](state.draft, state.session, language()),
         h("p", { class: "missing", role: "alert", id: "missing" }),
         actions(h("button", { type: "submit", class: "button primary" }, t(last ? "consent.go" : "next")),
