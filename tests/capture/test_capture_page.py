@@ -243,10 +243,15 @@ def test_a_lesion_from_the_camera_to_the_report(visit: Visit, ward: Workspace, c
     assert HOSPITAL_ID not in json.dumps(record)
     assert visit.errors == []
     assert visit.elsewhere == []
-    for command in (("ingest",), ("report",)):
+    for command in (("ingest",), ("report", "--for", "clinic")):
         done = run_skinkit(*command, "--cohort", "ward", "--workspace", ward.root, "--json")
         assert done.returncode == 0, done.stderr + done.stdout
-    assert open_workspace(ward.root, console=Console(quiet=True)).cases("ward")["diagnosis"].tolist() == ["nevus"]
+    cases = open_workspace(ward.root, console=Console(quiet=True)).cases("ward")
+    assert cases["diagnosis"].tolist() == ["nevus"]
+    report = (ward.root / "artifacts" / "report" / "clinic-ward" / "index.html").read_text(encoding="utf-8")
+    shown = {str(value) for name in ("image_id", "case_id", "patient_id", "lesion_id") for value in cases[name]}
+    assert any(name in report for name in shown)
+    assert HOSPITAL_ID not in report
 
 
 def test_a_torn_connection_loses_no_photo(visit: Visit) -> None:

@@ -32,6 +32,7 @@ export function answerBody(answer, session, language, { photo, again, review, re
   const alarm = answer.veto || answer.malignancy >= answer.threshold;
   const sure = sureness(answer.entropy, rows);
   const set = answer.prediction_set;
+  const reasons = answer.refer_reasons ?? [];
   const line = (row, more = "") =>
     h("li", { class: malignant(row) ? "malignant" : "" },
       h("span", { class: "name" }, name(row), malignant(row) && h("small", {}, t("answer.malignant"))),
@@ -49,6 +50,9 @@ export function answerBody(answer, session, language, { photo, again, review, re
         h("p", { class: `alarm ${alarm ? "on" : "off"}`, role: "status" },
           h("strong", {}, t(answer.veto ? "answer.veto" : alarm ? "answer.alarm" : "answer.noalarm")),
           " ", t("answer.malignancy", { p: share(answer.malignancy), threshold: share(answer.threshold) })),
+        reasons.includes("untrained") && h("p", { class: "problem" }, h("strong", {}, t("answer.untrained"))),
+        reasons.length > 0 && h("p", { class: "abstain" }, h("strong", {}, t("answer.refer")), " ",
+          listed(reasons.map((why) => named("refer", why)))),
         answer.abstain && h("p", { class: "abstain" }, h("strong", {}, t("answer.abstain")), " ",
           listed(answer.abstain_why.map((why) => named("abstain", why)))),
         h("h2", {}, t("answer.set")),
