@@ -16,6 +16,7 @@ import pytest
 from camera_page import LAPTOP, PHONE, blurred, chromium, film, skin
 from captured import HOSPITAL_ID, serving_page, store_of
 from conftest import run_skinkit
+from PIL import Image
 
 from skinkit.api import open_workspace
 from skinkit.capture.app import STATIC
@@ -325,6 +326,33 @@ def test_a_wrong_file_is_said_and_not_kept(visit: Visit, tmp_path: Path) -> None
     assert words("en")["error.fix"] in said
     visit.go("camera")
     assert visit.kept() == 0
+
+
+@pytest.mark.real
+def test_a_real_lesion_goes_through_to_the_answer(visit: Visit, ward: Workspace, camera: Path, real_data: Path) -> None:
+    with Image.open(next(iter(sorted((real_data / "pad" / "images").glob("*.*"))))) as image:
+        photo = image.convert("RGB")
+    longer = 1280 / max(photo.size)
+    size = (round(photo.width * longer) // 2 * 2, round(photo.height * longer) // 2 * 2)
+    film(camera, photo.resize(size))
+    visit.open()
+    visit.at("start")
+    visit.go("camera")
+    visit.shoot()
+    visit.at("verdict")
+    if visit.page.query_selector(".verdictword.fail"):  # enlarged: the copies here have at most 512 pixels
+        visit.page.click(f"text={words('en')['verdict.keep']}")
+        visit.at("reason")
+    visit.go("draw")
+    visit.outline()
+    visit.form()
+    if visit.go("answer", "region") == "region":
+        visit.page.click(f"text={words('en')['verdict.keep']}")
+        visit.at("reason")
+        visit.go("answer")
+    assert "no diagnosis" in visit.page.inner_text("main")
+    visit.go("sealed")
+    assert visit.errors == []
 
 
 # ------------------------------------------------------------------------------------------------- accessibility

@@ -69,10 +69,10 @@ export function answerBody(answer, session, language, { photo, again, review, re
   };
 }
 
-/** How sure, by the entropy of the probabilities over that of equal ones. */
+/** How sure, by the entropy of the probabilities as a share of that of equal ones, 0 to 1. */
 function sureness(entropy, rows) {
-  const own = rows.reduce((sum, { p }) => sum - (p > 0 ? p * Math.log(p) : 0), 0);
-  const part = (Number.isFinite(entropy) && entropy >= 0 && entropy <= Math.log(rows.length) ? entropy : own) / Math.log(Math.max(2, rows.length));
+  const own = rows.reduce((sum, { p }) => sum - (p > 0 ? p * Math.log(p) : 0), 0) / Math.log(Math.max(2, rows.length));
+  const part = Number.isFinite(entropy) && entropy >= 0 && entropy <= 1 ? entropy : own;
   return part < 0.35 ? "high" : part < 0.7 ? "middle" : "low";
 }
 
