@@ -32,7 +32,7 @@ from skinkit.console import Console
 from skinkit.errors import ConfigError, InputError, SkinkitError, did_you_mean, listed
 from skinkit.learning.pack import asked_for, checked, models_of, trained
 from skinkit.models import registered
-from skinkit.options import identity_of, make_config, options_of
+from skinkit.options import identity_of, make_config, options_of, renamed_settings
 from skinkit.stages import MAKER, Job, Sources, Stage, load_stage
 from skinkit.workspace import SETTINGS_FILE, Ref, Workspace
 
@@ -191,7 +191,7 @@ class Pipeline:
     ) -> Any:
         """Settings: defaults, those recorded in the artifact, ``skinkit.toml``, an installed model's, those given."""
         names = {option.name for option in options_of(stage.Config)}
-        previous = {key: value for key, value in recorded.items() if key in names}
+        previous = {key: value for key, value in renamed_settings(stage.Config, recorded).items() if key in names}
         settings = self.workspace.stage_settings(stage_name, "" if ref is None else ref.name)
         where = f"[stage.{stage_name}] of {SETTINGS_FILE}"
         required = asked_for(self.workspace, ref) if ref is not None else {}

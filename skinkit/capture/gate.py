@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any
-
-from skinkit import images
-
-_TABLE = Path(images.__file__).with_name("quality.toml")
 
 
 def checked(photo: Path, region: Any = None, fitzpatrick: Any = None) -> dict[str, Any]:
@@ -52,4 +47,6 @@ def assess(rgb: Any, region: Any, fitzpatrick: str | None) -> dict[str, Any]:
 
 def table() -> dict[str, Any]:
     """The constants of the checks, as the page reads them."""
-    return tomllib.loads(_TABLE.read_text(encoding="utf-8"))
+    from skinkit.images.quality_checks import default_table
+
+    return dict(default_table())

@@ -218,7 +218,7 @@ def test_a_study_of_a_third_party_is_known_everywhere_without_another_edit(tmp_p
         "print(json.dumps({'selection': get_args(option(load_stage('ingest'), 'selection').type),\n"
         " 'paper': get_args(option(load_command('flow'), 'paper').type),\n"
         " 'protocol': get_args(option(load_stage('split'), 'protocol').type),\n"
-        " 'ablate': option(load_command('ablate'), 'system').help.text,\n"
+        " 'ablate': option(load_command('ablate'), 'paper').help.text,\n"
         " 'reproduce': option(load_command('reproduce'), 'paper').help.text,\n"
         " 'auroc': number['trees', 'all auroc macro'], 'accuracy': number['trees', 'all accuracy @ argmax'],\n"
         " 'n': len(number)}))"

@@ -42,7 +42,7 @@ def test_every_source_can_be_named_and_says_what_it_is() -> None:
     found = sources()
     assert set(found) == {
         "pad-ufes-20", "isic-2016", "isic-2017", "isic-2018-task3", "isic-2019", "isic-2020", "ham10000", "isic-seg",
-        "ddi", "fitzpatrick17k", "isic-archive", "derm7pt", "folder", "ham10000-pad", "isic-2019-pad",
+        "ddi", "fitzpatrick17k", "isic-archive", "capture", "derm7pt", "folder", "ham10000-pad", "isic-2019-pad",
     }  # fmt: skip
     for name, title in found.items():
         source = load_source(name)
