@@ -436,7 +436,7 @@ def predict_photo(
         flags |= mask_flags
         if mask is not None:
             config = {**config, "allow_segmenter_mismatch": True}
-            if classifier.measures and segmenter not in str(classifier.about["segmenter"] or "").split(","):
+            if classifier.measures and segmenter not in classifier.outlined_by:
                 flags.add(OTHER_MASK)
         (*_, step) = pipeline.make("predict", config, cohorts=[cohort.name], name=classifier.name)
         row = _usable(step.artifact, photo)

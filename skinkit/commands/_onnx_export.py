@@ -62,7 +62,7 @@ def run(
     onnx_export.refuse_others(model)
     shown = _photos(workspace, model.config.side_px, photos)
     context.console.info(f"{name}: exporting {len(model.outside)} folds")
-    proto, contract = onnx_export.exported(model, onnx_export.contract_of(model, _thresholds(model)))
+    proto, contract = onnx_export.exported(model, onnx_export.contract_of(model, model.thresholds()))
     protos = {onnx_parity.FLOAT: proto}
     if int8:
         protos[onnx_parity.INT8] = onnx_export.quantised(proto)
@@ -147,19 +147,6 @@ def _photos(workspace: Workspace, side_px: int, most: int) -> PhotoSample:
             "add a cohort to skinkit.toml, of any role and without diagnoses, and run 'skinkit ingest'",
         )
     return photos
-
-
-def _thresholds(model: Classifier) -> dict[str, Mapping[str, Any]]:
-    """Task -> the thresholds of its classes, as predictions have them."""
-    from skinkit.models.parts.protocol import DIAGNOSIS
-    from skinkit.stages.predict import mean_thresholds
-
-    folds = model.about["folds"]
-    of = {name: [fold["tasks"][name] for fold in folds] for name in model.tasks}
-    return {
-        DIAGNOSIS: mean_thresholds(model.about["classes"], folds),
-        **{name: mean_thresholds(classes.as_dict(), of[name]) for name, classes in model.tasks.items()},
-    }
 
 
 def _compared(

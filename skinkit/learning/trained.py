@@ -27,11 +27,11 @@ from skinkit.models import load_model, model_config, present_settings
 from skinkit.models.parts.protocol import DIAGNOSIS, LESION, MEMBERS, Embedder, Estimator, Generator, Network, Sizes
 from skinkit.schemas import LEARNT, LEARNT_BEFORE, TRAINED_ON_FILE
 from skinkit.stats.calibration import Isotonic
-from skinkit.stats.encoders import Encoder, Standardiser
+from skinkit.stats.encoders import Encoder, Standardiser, missing_attributes
 from skinkit.stats.metrics import Floats
 from skinkit.stats.novelty import Novelty
 from skinkit.stats.regression import log_softmax
-from skinkit.stats.thresholds import threshold_of
+from skinkit.stats.thresholds import mean_thresholds, threshold_of
 from skinkit.taxonomy import ClassSet
 from skinkit.workspace import check_name
 
@@ -225,6 +225,35 @@ class Classifier(TrainedModel):
         """Numbers of the folds that answer for cohorts the model was not trained on."""
         numbers = tuple(fold.number for fold in self.folds)
         return (FINAL,) if FINAL in numbers else numbers
+
+    @property
+    def outlined_by(self) -> frozenset[str]:
+        """Names of the segmenters whose masks it learnt from."""
+        return frozenset(str(self.about["segmenter"] or "").split(","))
+
+    def thresholds(self) -> dict[str, dict[str, Any]]:
+        """Task -> the thresholds of its classes, as :func:`skinkit.stats.thresholds.mean_thresholds` has them."""
+        folds = self.about["folds"]
+        of = {name: [fold["tasks"][name] for fold in folds] for name in self.tasks}
+        return {
+            DIAGNOSIS: mean_thresholds(self.about["classes"], folds),
+            **{name: mean_thresholds(classes.as_dict(), of[name]) for name, classes in self.tasks.items()},
+        }
+
+    def described(self) -> dict[str, Any]:
+        """What predictions repeat of it, for whatever reads them."""
+        thresholds = self.thresholds()
+        tasks = {n: {"classes": of.as_dict(), "class_thresholds": thresholds[n]} for n, of in self.tasks.items()}
+        return {
+            "classes": self.classes.as_dict(),
+            "threshold": self.about["threshold"],
+            "class_thresholds": thresholds[DIAGNOSIS],
+            **({"tasks": tasks} if tasks else {}),
+            "model_kind": self.about["model"],
+            "leakage_allowed": self.about["leakage_allowed"],
+            **({untrained.UNTRAINED: self.untrained.as_dict()} if self.untrained is not None else {}),
+            "folds": len(self.about["folds"]),
+        }
 
     def folder(self, fold: Fold) -> Path:
         """Where a fold's files are."""
@@ -442,6 +471,11 @@ def _check_answers(model: Classifier) -> None:
             answer = calibration.finished(np.exp(calibration.calibrated(scores)))
             if answer.shape != (1, len(expected)) or not np.isfinite(answer).all():
                 raise ValueError(f"fold {fold.number} answers {answer.shape[1:]} of {len(expected)} classes for {name}")
+    # What predictions repeat of it.
+    missing_attributes({}, about["attributes"])
+    model.described()
+    if not all(isinstance(one, str) for one in (*model.outlined_by, *about.get("segmenter_identities", []))):
+        raise ValueError(f"segmenters {about['segmenter_identities']}")
 
 
 def folder_of(model: Path, fold: int) -> Path:

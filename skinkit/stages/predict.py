@@ -240,7 +240,7 @@ def _refuse_other_masks(config: Config, job: Job, model: Classifier, frame: pd.D
     trained_identities = model.about.get("segmenter_identities", [])
     if identity and identity in trained_identities:
         return  # whatever that network is called here
-    trained = set(str(model.about["segmenter"] or "").split(","))
+    trained = model.outlined_by
     segmenters = {str(name) for name in frame["segmenter"].dropna().unique()}
     if segmenters - trained:
         raise RefusedError(
@@ -659,42 +659,9 @@ def _malignancy(row: Mapping[str, Any]) -> float:
 def _info(job: Job, model: Classifier, frame: pd.DataFrame, absent: int) -> dict[str, Any]:
     """What evaluate and report need beside the table."""
     return {
-        "classes": model.classes.as_dict(),
-        "threshold": model.about["threshold"],
-        "class_thresholds": mean_thresholds(model.about["classes"], model.about["folds"]),
-        **({"tasks": _tasks_info(model)} if model.tasks else {}),
+        **model.described(),
         "level_rule": LEVEL_RULE,
         "model": model.name,
-        "model_kind": model.about["model"],
         "segmenter": ",".join(sorted(str(s) for s in frame["segmenter"].dropna().unique())) or None,
-        "leakage_allowed": model.about["leakage_allowed"],
-        **({UNTRAINED: model.untrained.as_dict()} if model.untrained is not None else {}),
-        "folds": len(model.about["folds"]),
         "not_predicted": {"in every fold's training or validation rows": absent} if absent else {},
     }
-
-
-def _tasks_info(model: Classifier) -> dict[str, Any]:
-    """Further task -> its classes and their thresholds."""
-    return {
-        name: {
-            "classes": of.as_dict(),
-            "class_thresholds": mean_thresholds(of.as_dict(), [fold["tasks"][name] for fold in model.about["folds"]]),
-        }
-        for name, of in model.tasks.items()
-    }
-
-
-def mean_thresholds(classes: Mapping[str, Any], folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Class -> the mean of the folds' thresholds, frozen on validation rows; null where no fold could fit one.
-
-    Args:
-        classes: of a task, as in ``model.json``.
-        folds: what each fold says of the task.
-    """
-    means: dict[str, Any] = {}
-    for code in classes["classes"]:
-        entries = [fold["class_thresholds"][code] for fold in folds]
-        values = [entry["threshold"] for entry in entries if entry["threshold"] is not None]
-        means[code] = {"threshold": sum(values) / len(values) if values else None, "source": entries[0]["source"]}
-    return means

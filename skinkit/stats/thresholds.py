@@ -193,3 +193,18 @@ def source_of(about: Mapping[str, Any]) -> str:
     """The source of the threshold: ``model`` (a fixed number), or the rule and its rows."""
     rule = about.get("veto_rule")
     return SOURCE.format(rule=rule) if rule else "model"
+
+
+def mean_thresholds(classes: Mapping[str, Any], folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Class -> the mean of the folds' thresholds, frozen on validation rows; null where no fold could fit one.
+
+    Args:
+        classes: of a task, as in ``model.json``.
+        folds: what each fold says of the task.
+    """
+    means: dict[str, Any] = {}
+    for code in classes["classes"]:
+        entries = [fold["class_thresholds"][code] for fold in folds]
+        values = [entry["threshold"] for entry in entries if entry["threshold"] is not None]
+        means[code] = {"threshold": sum(values) / len(values) if values else None, "source": entries[0]["source"]}
+    return means

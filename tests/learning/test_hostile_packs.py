@@ -102,7 +102,7 @@ if __name__ == "__main__":
 def installed(server: Path, packs: Sequence[Path], *, predicts: bool) -> list[Any]:
     """Of each pack: exit code, error, whether nothing half done is left, and exit code and error of predict."""
     arguments = [sys.executable, "-c", IN_TURN, str(server), "yes" if predicts else "no", *map(str, packs)]
-    answer = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=1500)
+    answer = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=6000)
     told = [json.loads(line) for line in answer.stdout.splitlines()]
     assert answer.returncode == 0, f"{packs[len(told)]}: {answer.returncode} {answer.stderr}"
     assert len(told) == len(packs)
@@ -171,6 +171,12 @@ CASES: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "more classes": (MODEL, value("classes", "classes", to=list("ABCDEFGHIJ")), "10 classes"),
     "temperature 0": (MODEL, value("folds", 0, "temperature", to=0), "temperature"),
     "a huge temperature": (MODEL, value("folds", 0, "temperature", to=float("inf")), "temperature"),
+    "an encoder that is a number": (MODEL, value("attributes", to=1e308), "cannot be read"),
+    "thresholds of words": (MODEL, value("folds", 0, "class_thresholds", to="x"), "cannot be read"),
+    "no leakage told": (MODEL, without("leakage_allowed"), "KeyError"),
+    "no segmenter told": (MODEL, without("segmenter"), "KeyError"),
+    "a number for what was not learnt": (MODEL, value("untrained", to=-1), "cannot be read"),
+    "segmenters without end": (MODEL, value("segmenter_identities", to=7), "cannot be read"),
     "no scale": (RADIOMICS, value("scale", 0, to=0.0), "unknown value"),
     "a mean of NaN": (ATTRIBUTES, value("mean", 0, to=float("nan")), "unknown value"),
     "fewer columns": (RADIOMICS, value("columns", to=[]), "cannot be read"),
@@ -221,6 +227,7 @@ def test_what_was_changed_after_installing_is_refused_before_it_is_loaded(
 
 
 NUMBER = re.compile(rb"-?[0-9]+(\.[0-9]+)?(e-?[0-9]+)?")
+LEFT_OUT = object()
 ODD: tuple[Any, ...] = (None, -1, 0, 1e308, 1e-320, 2**70, "x", "", [], {}, True, [[]], float("nan"), float("-inf"))
 
 
@@ -299,3 +306,36 @@ def test_mutants_are_refused_or_answer_finite_numbers(given: tuple[Path, Path], 
 @pytest.mark.timeout(7200)
 def test_many_mutants_are(given: tuple[Path, Path], tmp_path: Path) -> None:
     print(f"\nmutants of packs: {tried(given, tmp_path, range(1000, 1400))}")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_no_entry_of_model_json_makes_an_internal_error(given: tuple[Path, Path], tmp_path: Path) -> None:
+    home, server = given
+    whole = home / "lightgbm.skinkit"
+    with zipfile.ZipFile(whole) as archive:
+        content = archive.read(MODEL)
+    about = json.loads(content)
+    inner = [(key, name) for key, of in about.items() if isinstance(of, dict) for name in of]
+    paths: list[tuple[str | int, ...]] = [*((key,) for key in about), *inner]
+    paths += [("folds", 0, name) for name in about["folds"][0]]
+    packs, changes = [], []
+    for path in paths:
+        for odd in (*ODD, LEFT_OUT):
+            changed = json.loads(content)
+            holder = changed
+            for key in path[:-1]:
+                holder = holder[key]
+            if odd is LEFT_OUT:
+                del holder[path[-1]]
+            else:
+                holder[path[-1]] = odd
+            target = tmp_path / f"{len(packs)}.skinkit"
+            packs.append(resealed(whole, target, {MODEL: json.dumps(changed).encode()}))
+            changes.append((path, odd))
+    ends = [
+        (change, code or then[0], error or then[1])
+        for change, (code, error, _, then) in zip(changes, installed(server, packs, predicts=True), strict=True)
+    ]
+    assert [end for end in ends if end[1] not in (0, 4, 5)] == []
+    assert {code for _, code, _ in ends} >= {0, 4}

@@ -214,6 +214,8 @@ for seed in range(begin, end):
     data = bytearray(text.encode())
     stop = data.index(b"end of trees") + 13
     for _ in range(chance.choice((1, 1, 1, 2, 5))):
+        if not data:
+            break
         kind, at = chance.randrange(6), chance.randrange(stop)
         if kind == 0:
             data[at] ^= 1 << chance.randrange(8)
