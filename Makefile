@@ -12,7 +12,7 @@ MASKS ?= --masks-of SamuelJ-hub/2025-FYP-Final=MIT
 export UV_HTTP_TIMEOUT ?= 300
 TRY := try() { for wait in 2 10 30 0; do "$$@" && return 0; [ $$wait = 0 ] || { echo "retrying in $$wait s: $$*" >&2; sleep $$wait; }; done; return 1; }; try
 
-.PHONY: help setup demo test test-all test-wheel lint format bench bench-scale release-models lock wheelhouse clean
+.PHONY: help setup demo test test-all test-wheel lint format bench bench-scale release-models lock wheelhouse container sbom site clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -76,6 +76,15 @@ lock: $(UV)  ## requirements.lock from pyproject.toml
 
 wheelhouse:  ## everything for a machine without internet: VARIANT=tables, cpu (with TORCH_INDEX=...) or cuda
 	@$(PYTHON) tools/wheelhouse.py $(or $(VARIANT),tables) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX)) --to wheelhouse
+
+container:  ## the image of the Dockerfile from wheelhouse/, built and tried out; BASE=debootstrap makes its base here
+	@$(PYTHON) tools/container.py $(if $(filter debootstrap,$(BASE)),--debootstrap,$(if $(BASE),--base $(BASE)))
+
+sbom: $(UV)  ## what wheelhouse/ holds, as a bill of materials and with all licences, into dist/
+	@$(PYTHON) tools/sbom.py $(UV)
+
+site: $(READY)  ## the documentation site, into .site/html
+	$(RUN)python tools/site.py
 
 clean:  ## remove the environment and caches
 	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis

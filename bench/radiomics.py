@@ -131,6 +131,23 @@ def nyxus() -> tuple[Callable[[Lesion], Any], Callable[[Any], Any]]:
     return prepare, lambda arrays: engine.featurize(*arrays)
 
 
+def flash_radiomics() -> tuple[Callable[[Lesion], Any], Callable[[Any], Any]]:
+    """The same for flash-radiomics on one thread; the HDF5 file that it always writes goes to a file in memory."""
+    import SimpleITK as sitk  # noqa: N813
+    from flash_radiomics import RadiomicsFeatureExtractor  # type: ignore[import-not-found]
+
+    extractor = RadiomicsFeatureExtractor(backend="cpu", num_threads=1, binWidth=25, force2D=True, force2Ddimension=0)
+    extractor.disableAllFeatures()
+    for kind in CLASSES:
+        extractor.enableFeatureClassByName(kind)
+    file = f"/dev/shm/flash-radiomics-{os.getpid()}.h5"
+
+    def prepare(lesion: Lesion) -> Any:
+        return tuple(sitk.GetImageFromArray(array[None]) for array in (grey_of(lesion), lesion.mask.astype(np.uint8)))
+
+    return prepare, lambda volumes: extractor.execute(*volumes, output_hdf5_path=file)
+
+
 def grey_of(lesion: Lesion) -> NDArray[np.float64]:
     """Luma, as PIL's ``L``, in the type that PyRadiomics measures rightly."""
     return np.asarray(Image.fromarray(lesion.rgb).convert("L"), dtype=np.float64)
@@ -148,7 +165,7 @@ def seconds(call: Callable[[], Any], repeats: int) -> float:
 
 def bench_features(count: int, size: tuple[int, int], other: str) -> None:
     """Features only: grey image and mask in, 102 numbers out."""
-    prepare, execute = {"PyRadiomics": pyradiomics, "Nyxus": nyxus}[other]()
+    prepare, execute = {"PyRadiomics": pyradiomics, "Nyxus": nyxus, "flash-radiomics": flash_radiomics}[other]()
     ours, theirs, pixels = [], [], []
     for lesion in lesions(count, size):
         grey, prepared = grey_of(lesion).astype(np.uint8), prepare(lesion)
@@ -265,7 +282,7 @@ def say(what: str, ours: str, theirs: str, ratio: float) -> None:
 def main() -> None:
     """Run what was asked for and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    choices = ("features", "large", "stage", "memory", "nyxus")
+    choices = ("features", "large", "stage", "memory", "nyxus", "flash-radiomics")
     parser.add_argument("--only", choices=choices, action="append", help="this part alone; repeatable")
     parser.add_argument("--lesions", type=int, default=92, help="lesions for features only (default: 92)")
     parser.add_argument("--images", type=int, default=500, help="images for the whole command (default: 500)")
@@ -276,10 +293,13 @@ def main() -> None:
         bench_features(options.lesions, SIZE, "PyRadiomics")
     if "large" in parts:
         bench_features(max(1, options.lesions // 5), LARGE, "PyRadiomics")
-    if "nyxus" in parts:
-        if importlib.util.find_spec("nyxus") is None:
-            raise SystemExit("Nyxus is not installed here; 'pip install nyxus' in an environment of its own")
-        bench_features(max(1, options.lesions // 5), SIZE, "Nyxus")
+    for module, name in (("nyxus", "Nyxus"), ("flash_radiomics", "flash-radiomics")):
+        if name.lower() in parts:
+            if importlib.util.find_spec(module) is None:
+                raise SystemExit(
+                    f"{name} is not installed here; 'pip install {name.lower()}' in an environment of its own"
+                )
+            bench_features(max(1, options.lesions // 5), SIZE, name)
     if "stage" in parts:
         bench_stage(options.images)
     if "memory" in parts:

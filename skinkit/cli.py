@@ -207,7 +207,7 @@ def _guarded(command_line: list[str], console: Console) -> CommandResult:
     """Run the command line; every outcome becomes an :class:`CommandResult`."""
 
     def run() -> Any:
-        app, program = _app(command_line, console)
+        app, program = app_of(command_line, console)
         arguments = command_line[1:] if program != "skinkit" else command_line
         return app(args=arguments, prog_name=program, standalone_mode=False)
 
@@ -346,7 +346,7 @@ def _crashed(error: Exception, console: Console) -> CommandResult:
 # ------------------------------------------------------------------------------------------- building the app
 
 
-def _app(command_line: Sequence[str], console: Console) -> tuple[typer.Typer, str]:
+def app_of(command_line: Sequence[str], console: Console) -> tuple[typer.Typer, str]:
     """The app and the program name it goes by.
 
     A command that is named gets an app of its own; the overview knows of each command only its line of help. So no
