@@ -263,7 +263,7 @@ class Pipeline:
         sources = self._sources(stage, config, ref)
         if requested is not None:
             self._check(stage, config, ref, needs, sources)
-        inputs = {name: self._input(need) for name, need in needs.items()}
+        inputs = self._inputs(stage, config, ref, needs)
         job = Job(
             workspace=self.workspace,
             target=ref,
@@ -357,6 +357,17 @@ class Pipeline:
             f"{step.ref}: share {share.number} of {share.total} is done, {rows} rows; when all are, "
             f"'skinkit {step.stage}' without --shard joins them"
         )
+
+    def _inputs(self, stage: Stage, config: Any, ref: Ref, needs: Mapping[str, Ref]) -> dict[str, Artifact]:
+        """The inputs, brought up to date.
+
+        A report reads whatever exists, so a stage is asked again what it needs until making it brings nothing new.
+        """
+        made: dict[Ref, Artifact] = {}
+        while new := [need for need in needs.values() if need not in made]:
+            made |= {need: self._input(need) for need in new}
+            needs = stage.needs(config, ref, self.workspace)
+        return {name: made[need] for name, need in needs.items()}
 
     def _input(self, need: Ref) -> Artifact:
         if self.upstream and self.share is None:

@@ -14,6 +14,7 @@ import pytest
 from conftest import run_here, without_torch
 
 from skinkit.artifacts.artifact import open_artifact
+from skinkit.reporting.standards import STANDARDS
 from skinkit.workspace import Ref, load_workspace
 
 
@@ -45,6 +46,29 @@ def test_nothing_changed_means_nothing_written(demo_copy: Path) -> None:
     assert answer.returncode == 0, answer.stderr
     assert all(step["up_to_date"] for step in json.loads(answer.stdout)["steps"])
     assert snapshot(demo_copy) == before
+
+
+@pytest.mark.parametrize("gone", [("masks", "features", "fused"), ("masks", "features", "fused", "predictions")])
+@pytest.mark.parametrize("page", [(), ("--for", "clinic"), *(("--standard", name) for name in STANDARDS)], ids="-".join)
+def test_the_first_run_of_a_report_prints_what_the_second_does(
+    demo_copy: Path, page: tuple[str, ...], gone: tuple[str, ...]
+) -> None:
+    """Also where it has to make what it reads first."""
+    if "predictions" in gone and "clinic" not in page:
+        pytest.skip("a report for research makes no predictions: it shows those that exist")
+    for kind in gone:
+        shutil.rmtree(demo_copy / "artifacts" / "walk_in" / kind)
+    answers = [run_here("report", *page, "-w", demo_copy, "--json") for _ in range(2)]
+    assert [answer.returncode for answer in answers] == [0, 0], answers[0].stderr
+    first, second = (json.loads(answer.stdout)["steps"] for answer in answers)
+    assert {f"walk_in/{kind}" for kind in gone} <= {step["artifact"].rpartition("/")[0] for step in first}
+    assert all(step["up_to_date"] for step in second)
+    assert [step["identity"] for step in first if step["stage"] == "report"] == [
+        step["identity"] for step in second if step["stage"] == "report"
+    ]
+    files = [Path(step["path"]) for step in first if step["stage"] == "report"]
+    inputs = {name for file in files for name in open_artifact(file).recipe["inputs"]}
+    assert {"walk_in/masks/otsu", "walk_in/features/otsu", "walk_in/fused/otsu"} <= inputs
 
 
 def test_one_more_image_is_one_image_of_work(demo_copy: Path) -> None:

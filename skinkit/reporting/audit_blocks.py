@@ -12,7 +12,7 @@ from skinkit.artifacts.tables import cell_text
 from skinkit.audit.shortcuts import TOGETHER, UNSURE
 from skinkit.reporting import svg
 from skinkit.reporting.evidence import CohortEvidence, number
-from skinkit.reporting.html import Block, render
+from skinkit.reporting.html import Block, render, with_set_name
 from skinkit.reporting.words import Words
 
 _SHOWN = 12
@@ -46,7 +46,7 @@ class Trust:
                 yield Block(render("note.html", self.words, text=self.words("pair", name=c.name, value=text)))
                 continue
             rows = [self._cue_row(row, audit["cues"]) for row in audit["cues"] if not row["same_as"]]
-            verdict = self.words("set_name", set=audit["malignant_set"])
+            verdict = with_set_name(self.words, "set_name", audit["malignant_set"])
             html = render(
                 "shortcuts.html",
                 self.words,

@@ -22,7 +22,6 @@ from skinkit.images import decode, encode, pixels
 from skinkit.reporting import svg
 from skinkit.reporting.evidence import (
     CohortEvidence,
-    Figure,
     ModelEvidence,
     attributions,
     holds_every_class,
@@ -30,18 +29,31 @@ from skinkit.reporting.evidence import (
 )
 from skinkit.reporting.html import data_uri
 from skinkit.reporting.words import Words, is_radiomic, plain
-from skinkit.schemas import OK, UNTRAINED, VIEWS, probability_columns
+from skinkit.schemas import OK, PROBABILITY, UNTRAINED, VIEWS, probability_columns
 from skinkit.stats import seven_point
 from skinkit.taxonomy import POINTS
 
 THUMBNAIL_PX = 72
 OUTSIDE = 0.5
 """A smaller share of the heatmap inside the outline adds a caution."""
+FITS = 0.5
+"""From this overlap (IoU) with a person's outline on an outline is said to fit."""
 DISAGREEMENT = 0.1
 """A larger standard deviation of malignancy over folds adds a caution."""
 _STRENGTHS = {"log_odds": (1.0, 0.4), "probability": (0.15, 0.05)}
 """Unit of contributions -> thresholds of strong and of clear contributions."""
 _FIRST = ("age_years", "sex", "site", "region")
+_ON_PAPER = ("age_years", "sex", "site")
+SIGNS = ("grew", "changed", "bleed")
+"""Attributes with which a person reports a sign that is looked at whatever a program says."""
+NEAR = 0.5
+"""From this share of the alarm threshold on, a suspicion without alarm is called near it."""
+LITTLE = 0.1
+"""With a smaller share of the photo in the answer, its heatmap is left out."""
+_NOT_KNOWN = ("unk", "unknown")
+UNLEARNT, ALARM, CANNOT_TELL, SIGN, NEAR_ALARM, QUIET = "untrained", "alarm", "cannot_tell", "sign", "near", "none"
+"""States of a lesion, most urgent first."""
+STATES = (UNLEARNT, ALARM, CANNOT_TELL, SIGN, NEAR_ALARM, QUIET)
 
 
 @dataclass(frozen=True)
@@ -90,6 +102,22 @@ class Lesion:
         return bool(self.row.get("refer"))
 
     @property
+    def signs(self) -> list[str]:
+        """The warning signs among :data:`SIGNS` that were reported."""
+        return [name for name in SIGNS if cell_text(self.case.get(name)).lower() in ("true", "yes", "1")]
+
+    @property
+    def state(self) -> str:
+        """Alarm, or else a reason to look all the same: one of :data:`STATES`, without the first."""
+        if self.alarm:
+            return ALARM
+        if self.refer:
+            return CANNOT_TELL
+        if self.signs:
+            return SIGN
+        return NEAR_ALARM if self.malignancy >= NEAR * self.threshold else QUIET
+
+    @property
     def rules_nothing_out(self) -> bool:
         """The prediction set holds every class."""
         return holds_every_class(self.row)
@@ -127,7 +155,7 @@ def lesions_of(cohort: CohortEvidence, rows: Sequence[Mapping[str, Any]], names:
 
 
 def one_per_lesion(cohort: CohortEvidence) -> list[dict[str, Any]]:
-    """One prediction per lesion, most urgent first; a photo without a lesion id counts as its own lesion."""
+    """One prediction per lesion; a photo without a lesion id counts as its own lesion."""
     if cohort.predictions is None:
         return []
     rows = [row for row in records(cohort.predictions) if row["status"] == OK]
@@ -139,14 +167,18 @@ def one_per_lesion(cohort: CohortEvidence) -> list[dict[str, Any]]:
         for row in rows
         if row["level"] == "image" and row["lesion_id"] not in lesion_ids and row["case_id"] not in case_ids
     ]
-    return sorted([*whole, *single], key=urgency)
+    return [*whole, *single]
+
+
+def most_urgent_first(lesions: Sequence[Lesion]) -> list[Lesion]:
+    """Referrals, then reported signs, then what is near the threshold; of each by malignancy and by uncertainty."""
+    return sorted(lesions, key=lambda lesion: (max(STATES.index(lesion.state), 2), *urgency(lesion.row)))
 
 
 def urgency(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Sort key, most urgent first: referrals, then by malignancy, then by uncertainty."""
+    """Sort key, most urgent first: by malignancy, then by uncertainty."""
     malignancy, entropy = number(row.get("malignancy")), number(row.get("entropy"))
     return (
-        not row.get("refer"),
         -malignancy if not math.isnan(malignancy) else 1.0,
         -entropy if not math.isnan(entropy) else 1.0,
         str(row["case_id"]),
@@ -191,8 +223,8 @@ def draw_pictures(item: Mapping[str, Any], *, image_px: int, small_px: int) -> d
         small_px: longer side of the outlined photo and the heatmap.
 
     Returns:
-        key, photo, thumbnail, outline, heat and attention (None where there is no mask or map); further, view -> photo,
-        heat and attention (or None) of the further photos.
+        key, photo, thumbnail, outline, heat and attention (None where there is no mask or map, and empty bytes where
+        the map is); further, view -> photo, heat and attention (likewise) of the further photos.
 
     Raises:
         CaseError: the photo cannot be read.
@@ -206,7 +238,10 @@ def draw_pictures(item: Mapping[str, Any], *, image_px: int, small_px: int) -> d
     mask = encode.resize(drawn, size) if drawn is not None else None
 
     def painted(file: tuple[str, str] | None, rgb: np.ndarray, mask: np.ndarray | None = None) -> bytes | None:
-        return _jpeg(heatmap_overlay(rgb, _read_map(*file, rgb), mask)) if file else None
+        if file is None:
+            return None
+        values = _read_map(*file, rgb)
+        return _jpeg(heatmap_overlay(rgb, values, mask)) if values.any() else b""
 
     further = {}
     for view, file in item["further"].items():
@@ -260,17 +295,41 @@ def pictures(lesion: Lesion, images: Mapping[str, Any], words: Words) -> dict[st
         by_kind["outline"] = _picture(images["outline"], "outline", lesion, words)
     elif lesion.mask_failed:
         by_kind["outline"] = words("no_outline")
-    if images["heat"] is not None:
-        by_kind["heat"] = _picture(images["heat"], "heatmap", lesion, words)
-    else:
+    share = photo_share(lesion)
+    if images["heat"] is None:
         by_kind["heat"] = words("no_heatmap_model" if lesion.explanation else "no_heatmap")
+    elif share < LITTLE:
+        by_kind["heat"] = words("little_photo", share=words.probability(share))
+    else:
+        by_kind["heat"] = _map(images["heat"], "heatmap", lesion, words)
     if images["attention"] is not None:
-        by_kind["attention"] = _picture(images["attention"], "attention", lesion, words)
+        by_kind["attention"] = _map(images["attention"], "attention", lesion, words)
     for view, files in images["further"].items():
         for kind, name in (("photo", "photo"), ("heat", "heatmap"), ("attention", "attention")):
-            if files[kind] is not None:
-                by_kind[f"{kind}_{view}"] = _picture(files[kind], name, lesion, words, view)
+            if files[kind] is not None and not (kind == "heat" and share < LITTLE):
+                by_kind[f"{kind}_{view}"] = _map(files[kind], name, lesion, words, view)
     return by_kind
+
+
+def photo_share(lesion: Lesion) -> float:
+    """The share of the photo, and of what was measured in it, in all contributions, 0 to 1; NaN where it is unknown.
+
+    It is where something else than photo and attributes counts too, such as the answer of another model.
+    """
+    of_photo, everything = 0.0, 0.0
+    for row in attributions(lesion.explanation, limit=10_000):
+        name, size = str(row["attribute"]), abs(float(row["contribution"]))
+        seen = name == "image" or is_radiomic(name)
+        if not seen and name not in lesion.case:
+            return math.nan
+        everything += size
+        of_photo += size if seen else 0.0
+    return of_photo / everything if everything else math.nan
+
+
+def _map(data: bytes, kind: str, lesion: Lesion, words: Words, view: str = "") -> Picture | str:
+    """A map over its photo, or that there is nothing on it."""
+    return _picture(data, kind, lesion, words, view) if data else words("empty_map")
 
 
 def _picture(data: bytes, kind: str, lesion: Lesion, words: Words, view: str = "") -> Picture:
@@ -281,43 +340,84 @@ def _picture(data: bytes, kind: str, lesion: Lesion, words: Words, view: str = "
 # ---------------------------------------------------------------------------------------------------- sentences
 
 
-def two_figures(value: float, threshold: float) -> tuple[str, str]:
-    """Value and threshold with the fewest decimals (at least two) that show which is larger.
+def two_figures(value: float, threshold: float, words: Words) -> tuple[str, str]:
+    """Value and threshold in percent with the fewest decimals that show which is larger.
 
-    >>> two_figures(0.71, 0.3), two_figures(0.2991, 0.3)
-    (('0.71', '0.30'), ('0.2991', '0.3000'))
+    >>> two_figures(0.71, 0.3, Words("en")), two_figures(0.2991, 0.3, Words("en"))
+    (('71\u00a0%', '30\u00a0%'), ('29.9\u00a0%', '30.0\u00a0%'))
     """
-    for digits in (2, 3, 4):
-        texts = f"{value:.{digits}f}", f"{threshold:.{digits}f}"
+    for digits in (0, 1, 2):
+        texts = words.probability(value, digits), words.probability(threshold, digits)
         if texts[0] != texts[1] or value == threshold:
             return texts
     return texts
 
 
-def plain_words(lesion: Lesion, model: ModelEvidence, words: Words, tested: tuple[str, Figure] | None) -> list[str]:
-    """The statements about a lesion.
+@dataclass(frozen=True)
+class Summary:
+    """The three questions of a clinician, each answered in a sentence or two.
 
-    Args:
-        lesion: the lesion.
-        model: names the classes.
-        words: the language.
-        tested: cohort and sensitivity of the alarm, if measured.
+    Attributes:
+        suspected: the most likely diagnosis, and the most likely malignant one.
+        sure: what is not ruled out, and how much of the answer comes from the photo.
+        step: what to do next.
     """
+
+    suspected: str
+    sure: str
+    step: str
+
+
+def summary(lesion: Lesion, model: ModelEvidence, words: Words) -> Summary:
+    """The three answers of a card."""
+    if model.knows_nothing:
+        return Summary(words("say.untrained"), words("state.untrained"), words("next.untrained"))
+    first = _likely(lesion, model, words, 1)
+    worst = worst_malignant(lesion, model)
+    suspected = [first]
+    if worst is not None and worst[0] != cell_text(lesion.row["top1"]):
+        name = words.diagnosis(model.label(worst[0]))
+        suspected.append(words("say.worst", name=name, share=words.probability(worst[1])))
+    step = words(f"next.{lesion.state}", signs=words.listed([words.attribute(name) for name in lesion.signs]))
+    return Summary(words("semicolon").join(suspected), how_sure(lesion, model, words), step)
+
+
+def _likely(lesion: Lesion, model: ModelEvidence, words: Words, place: int) -> str:
+    name = words.diagnosis(model.label(cell_text(lesion.row[f"top{place}"])))
+    return words("candidate.alt", name=name, value=words.probability(number(lesion.row[f"top{place}_p"])))
+
+
+def worst_malignant(lesion: Lesion, model: ModelEvidence) -> tuple[str, float] | None:
+    """The most likely malignant class and its probability; None of a model that knows none."""
+    shares = {
+        name.removeprefix(PROBABILITY): number(lesion.row[name]) for name in probability_columns(list(lesion.row))
+    }
+    malignant = model.classes.malignant if model.classes else ()
+    known = {code: p for code, p in shares.items() if code in malignant and not math.isnan(p)}
+    return max(known.items(), key=lambda item: item[1]) if known else None
+
+
+def how_sure(lesion: Lesion, model: ModelEvidence, words: Words) -> str:
+    """The prediction set in words."""
+    n = len(probability_columns(list(lesion.row)))
+    if lesion.rules_nothing_out:
+        return words("say.every_class", n=n)
+    inside = [code for code in cell_text(lesion.row.get("prediction_set")).split(",") if code]
+    if not inside:
+        return words("say.no_set")
+    names = words.listed([words.diagnosis(model.label(code)) for code in inside])
+    return words("say.set_of_one" if len(inside) == 1 else "say.set", names=names, n=n - len(inside))
+
+
+def plain_words(lesion: Lesion, model: ModelEvidence, words: Words) -> list[str]:
+    """The statements about a lesion, beside its :func:`summary`."""
     row = lesion.row
     if model.knows_nothing:
-        return [words("say.untrained"), words("say.not_safe")]
-    first, first_p = words.diagnosis(model.label(cell_text(row["top1"]))), words.share(number(row["top1_p"]))
-    if cell_text(row.get("top2")):
-        second, second_p = words.diagnosis(model.label(cell_text(row["top2"]))), words.share(number(row["top2_p"]))
-        sentences = [words("say.both", first=first, first_p=first_p, second=second, second_p=second_p)]
-    else:
-        sentences = [words("say.one", first=first, first_p=first_p)]
-    if lesion.rules_nothing_out:
-        sentences.insert(0, words("say.every_class", n=len(probability_columns(list(row)))))
-    sentences += _unsure(row, words)
-    value, threshold = two_figures(lesion.malignancy, lesion.threshold)
+        return [words("say.not_safe")]
+    sentences = _unsure(row, words)
     if math.isnan(lesion.malignancy):
         return sentences
+    value, threshold = two_figures(lesion.malignancy, lesion.threshold, words)
     if lesion.alarm:
         key = "say.at" if lesion.malignancy == lesion.threshold else "say.above"
         if lesion.malignancy >= lesion.threshold:
@@ -328,14 +428,7 @@ def plain_words(lesion: Lesion, model: ModelEvidence, words: Words, tested: tupl
             sentences.append(words("say.veto"))
         return [*sentences, *_stated_for(lesion, words)]
     sentences.append(words("say.below", value=value, threshold=threshold))
-    if lesion.refer:
-        sentences.append(words("say.below_refer"))
-    sentences += [*_stated_for(lesion, words), words("say.not_safe")]
-    if tested is not None and tested[1].has_interval:
-        cohort, figure = tested
-        missed, lower, upper = (f"{100 * (1 - v):.0f}" for v in (figure.estimate, figure.upper, figure.lower))
-        sentences.append(words("say.missed", cohort=cohort, missed=missed, lower=lower, upper=upper))
-    return sentences
+    return [*sentences, *_stated_for(lesion, words), words("say.not_safe")]
 
 
 def _unsure(row: Mapping[str, Any], words: Words) -> list[str]:
@@ -346,7 +439,11 @@ def _unsure(row: Mapping[str, Any], words: Words) -> list[str]:
         return []
     value = min(entropy / math.log(classes), 1.0)
     return [
-        words("say.unsure", value=f"{value:.2f}", share=words.share(min(between / entropy, 1.0) if entropy else 0.0))
+        words(
+            "say.unsure",
+            value=words.probability(value),
+            share=words.share(min(between / entropy, 1.0) if entropy else 0.0),
+        )
     ]
 
 
@@ -355,7 +452,9 @@ def _stated_for(lesion: Lesion, words: Words) -> list[str]:
     holds = number(lesion.row.get("effective_prevalence"))
     there = number(lesion.row.get("malignancy_at_prevalence"))
     sentences = [] if math.isnan(holds) else [words("say.mix", share=words.share(holds))]
-    return sentences if math.isnan(there) else [*sentences, words("say.at_prevalence", value=f"{there:.2g}")]
+    return (
+        sentences if math.isnan(there) else [*sentences, words("say.at_prevalence", value=words.probability(there, 1))]
+    )
 
 
 @dataclass(frozen=True)
@@ -385,7 +484,7 @@ def criteria(lesion: Lesion, words: Words, unlearnt: Collection[str] = ()) -> li
             continue
         p, answer = number(lesion.row.get(f"top1_p__{task}")), words.code("answer", code)
         carries, points = POINTS.get(task, ("", 0))
-        name, share = words.attribute(task), words.share(p)
+        name, share = words.attribute(task), words.probability(p)
         alt = words("candidate.alt", name=words("pair", name=name, value=answer), value=share)
         worth = words("criteria.points", answer=answer, points=points) if code == carries else answer
         rows.append(Criterion(name, worth, share, svg.small_bar(p, alt, alarm=code == carries)))
@@ -403,32 +502,49 @@ def checklist_score(lesion: Lesion, words: Words) -> str:
 
 
 def reasons(lesion: Lesion, model: ModelEvidence, words: Words) -> list[str]:
-    """Why it is referred."""
+    """Why it is referred or should be looked at."""
     if model.knows_nothing:
         return [words.code("refer", UNTRAINED)]
     first = [words("every_class")] if lesion.rules_nothing_out else []
-    return first + [words.code("refer", code) for code in cell_text(lesion.row.get("refer_reason")).split(",") if code]
+    codes = [code for code in cell_text(lesion.row.get("refer_reason")).split(",") if code]
+    reported = [words("reported", sign=words.attribute(name)) for name in lesion.signs]
+    return [*first, *(words.code("refer", code) for code in codes), *reported]
 
 
-def cautions(lesion: Lesion, cohort: CohortEvidence, words: Words) -> list[str]:
+def cautions(lesion: Lesion, cohort: CohortEvidence, model: ModelEvidence, words: Words) -> list[str]:
     """Cautions that lower the trust in the card."""
     sentences = []
     if cohort.is_phantom:
         sentences.append(words("caution.phantom"))
     if cohort.allowed_leakage:
         sentences.append(words("caution.leakage"))
+    if model.measures:
+        sentences += _about_the_outline(lesion, words)
+    share = photo_share(lesion)
+    if share < LITTLE:
+        sentences.append(words("caution.little_photo", share=words.probability(share)))
+    spread = number(lesion.row.get("fold_sd"))
+    if spread > DISAGREEMENT:
+        sentences.append(words("caution.folds", sd=f"{100 * spread:.0f}"))
+    return sentences
+
+
+def _about_the_outline(lesion: Lesion, words: Words) -> list[str]:
+    """Of a model that reads it: whether it was found, who drew it, and how well it fits where a person drew one too."""
+    sentences = []
+    iou = number(lesion.mask.get("iou"))
+    segmenters = cell_text(lesion.mask.get("segmenter")).split(",")
     if lesion.mask_failed:
         sentences.append(words("caution.mask_failed"))
-    elif "otsu" in cell_text(lesion.mask.get("segmenter")).split(","):
+    elif iou < FITS and "truth" not in segmenters:
+        sentences.append(words("caution.overlap", iou=words.share(iou)))
+    elif math.isnan(iou) and "otsu" in segmenters:
         sentences.append(words("caution.otsu"))
     if "features_missing" in cell_text(lesion.row.get("refer_reason")).split(","):
         sentences.append(words("caution.features_missing"))
     inside = number(lesion.explanation.get("inside_mask"))
     if inside < OUTSIDE and not lesion.mask_failed:
         sentences.append(words("caution.outside", inside=words.share(inside)))
-    spread = number(lesion.row.get("fold_sd"))
-    if spread > DISAGREEMENT:
-        sentences.append(words("caution.folds", sd=f"{spread:.2f}"))
     return sentences
 
 
@@ -466,13 +582,24 @@ def explained(lesion: Lesion, model: ModelEvidence, words: Words) -> str:
     return words("target.malignancy") if target == "malignancy" else words.diagnosis(model.label(target))
 
 
+def is_known(attribute: str, value: object) -> bool:
+    """Whether an attribute says anything: it is neither empty nor a way to write that it is not known."""
+    if attribute == "image" or is_radiomic(attribute):
+        return True
+    text = cell_text(value).lower()
+    return bool(text) and text != "nan" and text not in _NOT_KNOWN
+
+
 def influences(lesion: Lesion, words: Words, *, limit: int = 6) -> list[Influence]:
-    """The strongest influences; features with the same text are summed and listed once."""
+    """The strongest influences; features with the same text are summed and listed once, unknown ones left out."""
     sums: dict[str, float] = {}
     for entry in attributions(lesion.explanation, limit=10_000):
-        name = words.attribute(str(entry["attribute"]))
-        if not is_radiomic(str(entry["attribute"])) and entry["attribute"] != "image":
-            name = words("pair", name=name, value=words.value(str(entry["attribute"]), entry.get("value")))
+        attribute = str(entry["attribute"])
+        if not is_known(attribute, entry.get("value")):
+            continue
+        name = words.attribute(attribute)
+        if not is_radiomic(attribute) and attribute != "image":
+            name = words("pair", name=name, value=words.value(attribute, entry.get("value")))
         sums[name] = sums.get(name, 0.0) + float(entry["contribution"])
     top = sorted(sums.items(), key=lambda item: (-abs(item[1]), item[0]))[:limit]
     strong, clear = _STRENGTHS.get(cell_text(lesion.explanation.get("unit")), _STRENGTHS["log_odds"])
@@ -491,9 +618,48 @@ def influences(lesion: Lesion, words: Words, *, limit: int = 6) -> list[Influenc
     return rows
 
 
+def unknown_influences(lesion: Lesion, words: Words) -> list[str]:
+    """Attributes that are not known and still moved the answer: at least clearly, strongest first."""
+    _, clear = _STRENGTHS.get(cell_text(lesion.explanation.get("unit")), _STRENGTHS["log_odds"])
+    return [
+        words.attribute(str(entry["attribute"]))
+        for entry in attributions(lesion.explanation, limit=10_000)
+        if not is_known(str(entry["attribute"]), entry.get("value")) and abs(float(entry["contribution"])) >= clear
+    ]
+
+
+def of_patient(lesion: Lesion, words: Words, predicted: str) -> list[tuple[str, str]]:
+    """What stands below the name on a card: age, sex, site, size and date; what is not known is said to be."""
+    rows = [(words.attribute(name), words.value(name, lesion.case.get(name))) for name in _ON_PAPER]
+    size = number(lesion.case.get("diameter_1_mm"))
+    scale = words("no_scale") if math.isnan(size) else words("millimetres", value=f"{size:g}")
+    return [*rows, (words("size"), scale), (words("assessed_on"), predicted)]
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """A row of boxes to tick on paper."""
+
+    name: str
+    boxes: Sequence[str]
+
+
+def paper_boxes(words: Words) -> list[Boxes]:
+    """The scores of dermoscopy, empty: a physician's own, beside the program's."""
+    seven = [
+        words("box.seven_item", name=words.attribute(task), answer=words.code("answer", answer), points=points)
+        for task, (answer, points) in POINTS.items()
+    ]
+    abcd = [words(f"box.abcd.{letter}") for letter in "abcd"]
+    three = [words(f"box.three.{name}") for name in ("asymmetry", "network", "blue_white")]
+    action = [words(f"box.action.{name}") for name in ("none", "follow_up", "refer", "biopsy", "excision")]
+    named = (("abcd", abcd), ("three", three), ("seven", seven), ("action", action))
+    return [Boxes(words(f"box.{name}"), boxes) for name, boxes in named]
+
+
 def bar_of_lesion(lesion: Lesion, words: Words) -> Markup:
     """Malignancy against the threshold, drawn."""
-    value, threshold = two_figures(lesion.malignancy, lesion.threshold)
+    value, threshold = two_figures(lesion.malignancy, lesion.threshold, words)
     return svg.malignancy_bar(
         lesion.malignancy,
         lesion.threshold,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from typing import Any
 
+from skinkit.evaluation.markdown import markdown_table
 from skinkit.reporting.facts import FactSheet
 from skinkit.reporting.html import Block, render
 from skinkit.reporting.phrasing import Teller
@@ -42,7 +43,7 @@ class Checklist:
         return {
             "number": item.number,
             "section": self.context.words(f"standard.section.{item.section}"),
-            "asks": item.asks[self.context.words.lang],
+            "asks": item.asks.get(self.context.words.lang) or item.asks["en"],
             "status": status,
             "facts": [{"text": plain(text), "source": source} for text, source in facts],
         }
@@ -57,6 +58,23 @@ class Checklist:
             "counts": counts,
             "items": self.rows,
         }
+
+    def markdown(self) -> str:
+        """The same as Markdown, with a column to write in and one for the page of the manuscript."""
+        words, counts = self.context.words, self.as_dict()["counts"]
+        header = [words(f"standard.{name}") for name in ("item", "asks", "facts", "answer", "page")]
+        parts = [
+            f"# {words('standard.title', standard=self.standard.title)}",
+            Teller(words, self.context.model).untrained(),
+            self.standard.citation,
+            words("standard.about", model=self.context.model.name),
+            words("standard.counts", **counts),
+        ]
+        for section, rows in groupby(self.rows, key=lambda row: str(row["section"])):
+            lines = [[row["number"], row["asks"], _facts(row), words(f"standard.{row['status']}"), ""] for row in rows]
+            parts += [f"## {section}", markdown_table(header, [[_on_a_line(cell) for cell in line] for line in lines])]
+        parts.append(words("research_only"))
+        return "\n\n".join(part for part in parts if part) + "\n"
 
     def blocks(self) -> Iterator[Block]:
         """The page: an introduction, then a table per section."""
@@ -76,3 +94,12 @@ class Checklist:
                 for row in rows
             ]
             yield Block(render("checklist.html", words, section=section, rows=printed))
+
+
+def _facts(row: Mapping[str, Any]) -> str:
+    return "; ".join(f"{fact['text']} [{fact['source']}]" for fact in row["facts"])
+
+
+def _on_a_line(cell: str) -> str:
+    """A cell of a Markdown table: on one line, and its brackets no HTML."""
+    return " ".join(cell.split()).replace("<", "&lt;")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from markupsafe import Markup
@@ -12,7 +13,7 @@ from markupsafe import Markup
 from skinkit.artifacts.tables import cell_text, records
 from skinkit.reporting import cards, svg
 from skinkit.reporting.cards import Lesion, Picture
-from skinkit.reporting.evidence import CohortEvidence, Figure, ModelEvidence, number
+from skinkit.reporting.evidence import CohortEvidence, ModelEvidence, number
 from skinkit.reporting.html import Block, data_uri, render
 from skinkit.reporting.phrasing import Teller
 from skinkit.reporting.warnings import ReportWarning, find_warnings
@@ -22,8 +23,6 @@ from skinkit.schemas import FAILED, OK, PENDING
 _ROWS_PER_BLOCK = 100
 _LISTED, _LISTED_BRIEFLY = 200, 12
 """Failed photos are all listed, because a person must check them; of absent or duplicate ones only the first."""
-_ON_THE_LIST = ("every_class", "leakage_allowed", "phantoms", "otsu", "flags")
-_ABOUT_THE_MODEL = ("chance",)
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,8 @@ class Ward:
     def lesions(self) -> list[Lesion]:
         """Every assessed lesion, most urgent first."""
         rows = cards.one_per_lesion(self.cohort)
-        return cards.lesions_of(self.cohort, rows, [self._name(row, n) for n, row in enumerate(rows, 1)])
+        lesions = cards.most_urgent_first(cards.lesions_of(self.cohort, rows, [""] * len(rows)))
+        return [replace(lesion, name=self._name(lesion.row, n)) for n, lesion in enumerate(lesions, 1)]
 
     def _name(self, row: Mapping[str, Any], number_: int) -> str:
         if not self.show_ids:
@@ -69,18 +69,17 @@ class Ward:
         """The lesions with a card."""
         return list(lesions[: self.max_lesions] if self.max_lesions else lesions)
 
-    @property
-    def tested(self) -> tuple[str, Figure] | None:
-        """The cohort and sensitivity reported for the model, of an external cohort if there is one."""
-        sensitivities = [(c.name, c.sensitivity) for c in self._by_trust() if c.sensitivity is not None]
-        return next(((name, f) for name, f in sensitivities if f is not None and f.has_interval), None)
-
     def _by_trust(self) -> list[CohortEvidence]:
-        return sorted(self.scored, key=lambda c: c.cohort.role != "external")
+        """Cohorts with metrics, external ones first, of each kind the one with most misses first."""
+        return sorted(self.scored, key=lambda c: (c.cohort.role != "external", -_most_missed(c)))
+
+    def _state(self, lesion: Lesion) -> str:
+        """What a lesion calls for; a model that has learnt nothing says nothing of any."""
+        return cards.UNLEARNT if self.model.knows_nothing else lesion.state
 
     def _refers(self, lesion: Lesion) -> bool:
         """Whether a dermatologist should look; at every lesion where the model has learnt nothing."""
-        return lesion.refer or self.model.knows_nothing
+        return self._state(lesion) in (cards.UNLEARNT, cards.ALARM, cards.CANNOT_TELL)
 
     # -- the blocks
 
@@ -104,30 +103,36 @@ class Ward:
     def _head(self, lesions: Sequence[Lesion], n_cards: int) -> Markup:
         teller = Teller(self.words, self.model)
         refer = sum(map(self._refers, lesions))
+        states = Counter(map(self._state, lesions))
         left = self.not_assessed()
         first_row = lesions[0].row if lesions else {}
+        warnings = [teller.warning(warning) for warning in self._warnings()]
         return render(
             "worklist_head.html",
             self.words,
             title=self.words("worklist.title", cohort=self.cohort.name),
             untrained=teller.untrained(),
-            warnings=[teller.warning(warning) for warning in self._warnings()],
+            warnings=[w.text for w in warnings if w.loud],
+            quiet=[w.text for w in warnings if not w.loud],
             counts={"total": len(lesions), "refer": refer, "rest": len(lesions) - refer},
+            states=[
+                {"name": self.words(f"state.{state}"), "n": states[state]} for state in cards.STATES if states[state]
+            ],
+            tables=[table for c in self._by_trust() if (table := teller.table_of_counts(c))],
             not_assessed=left,
             n_not_assessed=sum(group.count for group in left),
             performance=self._performance(),
-            set_line=teller.malignant_set(),
+            set_line=teller.malignant_set_line(),
             cards_left={"shown": n_cards, "total": len(lesions)} if n_cards < len(lesions) else None,
             model_line=self._model_line(first_row),
         )
 
     def _warnings(self) -> list[ReportWarning]:
-        """Warnings about this cohort, and about the model on other cohorts."""
-        own = [warning for warning in find_warnings([self.cohort]) if warning.key in _ON_THE_LIST]
-        return [*own, *(warning for warning in find_warnings(self.scored) if warning.key in _ABOUT_THE_MODEL)]
+        """Every warning about this cohort and those the model was scored on, as in the report for research."""
+        others = [c for c in self._by_trust() if c.name != self.cohort.name]
+        return find_warnings([self.cohort, *others], measures=self.model.measures)
 
     def _model_line(self, row: Mapping[str, Any]) -> str:
-        provenance = self.cohort.artifacts["predictions"].manifest["made"] if self.cohort.has("predictions") else {}
         identity = cell_text(row.get("model_identity"))
         if not identity and self.model.artifact is not None:
             identity = self.model.artifact.identity
@@ -135,35 +140,24 @@ class Ward:
             "model_line",
             model=self.model.name,
             identity=identity[:12] or self.words("unknown"),
-            at=cell_text(provenance.get("at"))[:10] or self.words("unknown"),
+            at=self._predicted_on(),
         )
 
+    def _predicted_on(self) -> str:
+        made = self.cohort.artifacts["predictions"].manifest["made"] if self.cohort.has("predictions") else {}
+        return cell_text(made.get("at"))[:10] or self.words("unknown")
+
     def _performance(self) -> list[str]:
-        sentences = []
-        for c in self._by_trust():
-            s, p = c.sensitivity, c.specificity
-            role = self.words(f"role.{c.cohort.role}")
-            about = s or p
-            if about is None:
-                continue
-            numbers = {"cohort": c.name, "role": role, "n": about.n, "malignant": about.n_positive}
-            if s is not None and p is not None and s.has_interval and p.has_interval:
-                say = self.words.share
-                sentences.append(
-                    self.words(
-                        "clinic.performance_line",
-                        **numbers,
-                        sensitivity=say(s.estimate),
-                        s_lower=say(s.lower),
-                        s_upper=say(s.upper),
-                        specificity=say(p.estimate),
-                        p_lower=say(p.lower),
-                        p_upper=say(p.upper),
-                    )
-                )
-            else:
-                sentences.append(self.words("clinic.performance_few", **numbers))
-        return sentences or [self.words("clinic.performance_none")]
+        teller = Teller(self.words, self.model)
+        return [teller.alarms(c) for c in self._by_trust()] or [self.words("clinic.performance_none")]
+
+    def _performance_on_a_card(self) -> list[str]:
+        """The cohort to trust most and, where the alarm missed more elsewhere, that one beside it."""
+        cohorts = self._by_trust()
+        worst = max(cohorts, key=_most_missed, default=None)
+        shown = cohorts[:1] + [c for c in cohorts[1:] if c is worst]
+        teller = Teller(self.words, self.model)
+        return [teller.alarms(c) for c in shown] or [self.words("clinic.performance_none")]
 
     def not_assessed(self) -> list[Unassessed]:
         """Photos and cases of the cohort without an assessment, by reason, failures first."""
@@ -202,7 +196,7 @@ class Ward:
 
     def _row(self, lesion: Lesion, rank: int, images: Mapping[str, Any] | None) -> dict[str, Any]:
         words = self.words
-        value, threshold = cards.two_figures(lesion.malignancy, lesion.threshold)
+        value, threshold = cards.two_figures(lesion.malignancy, lesion.threshold, words)
         picture = None
         if images is not None and images.get("status") != "failed":
             picture = Picture(data_uri(images["thumbnail"]), "", "")
@@ -215,17 +209,20 @@ class Ward:
             "name": lesion.name,
             "picture": picture,
             "first": "–" if silent else words.diagnosis(self.model.label(cell_text(lesion.row["top1"]))),
-            "first_p": "" if silent else words.share(number(lesion.row["top1_p"])),
+            "first_p": "" if silent else words.probability(number(lesion.row["top1_p"])),
+            "worst": "" if silent else self._worst(lesion),
             "malignancy": "–" if silent or math.isnan(lesion.malignancy) else value,
             "bar": "" if silent else bar,
             "refer": self._refers(lesion),
-            "advice": words("refer" if self._refers(lesion) else "no_refer"),
+            "state": self._state(lesion),
+            "advice": words(f"state.{self._state(lesion)}"),
             "why": words.listed(cards.reasons(lesion, self.model, words)),
         }
 
     def _card(self, lesion: Lesion, rank: int, total: int, images: Mapping[str, Any]) -> Block:
         words, model, row = self.words, self.model, lesion.row
         recorded, missing = cards.recorded_and_missing(lesion, model, words)
+        share = cards.photo_share(lesion)
         unlearnt = model.untrained.tasks if model.untrained is not None else ()
         reads_attributes = bool(model.attributes) or bool(recorded) or bool(missing)
         values = {
@@ -238,10 +235,14 @@ class Ward:
             "untrained": Teller(words, model).untrained(),
             "silent": model.knows_nothing,
             "refer": self._refers(lesion),
-            "advice": words("refer" if self._refers(lesion) else "no_refer"),
+            "state": self._state(lesion),
+            "advice": words(f"state.{self._state(lesion)}"),
+            "summary": cards.summary(lesion, model, words),
+            "of_patient": cards.of_patient(lesion, words, self._predicted_on()),
+            "boxes": cards.paper_boxes(words),
             "why": cards.reasons(lesion, model, words),
-            "sentences": cards.plain_words(lesion, model, words, self.tested),
-            "malignancy": cards.two_figures(lesion.malignancy, lesion.threshold)[0],
+            "sentences": cards.plain_words(lesion, model, words),
+            "malignancy": cards.two_figures(lesion.malignancy, lesion.threshold, words)[0],
             "bar": cards.bar_of_lesion(lesion, words),
             "candidates": self._candidates(lesion),
             "criteria": cards.criteria(lesion, words, unlearnt),
@@ -250,35 +251,55 @@ class Ward:
             "missing": missing,
             "reads_attributes": reads_attributes,
             "influences": cards.influences(lesion, words),
+            "unknown": cards.unknown_influences(lesion, words),
+            "photo_share": "" if math.isnan(share) else words("photo_share", share=words.probability(share)),
             "target": cards.explained(lesion, model, words),
-            "cautions": cards.cautions(lesion, self.cohort, words),
-            "performance": self._performance()[0],
+            "cautions": [*cards.cautions(lesion, self.cohort, model, words), *self._cautions_of_all(missing)],
+            "performance": self._performance_on_a_card(),
             "model_line": self._model_line(row),
         }
         full = render("card.html", words, pictures=cards.pictures(lesion, images, words), **values)
         bare = render("card.html", words, pictures={}, **values)
         return Block(full, f"lesion-{rank}", "", bare)
 
+    def _cautions_of_all(self, missing: Sequence[str]) -> list[str]:
+        """What the worklist warns of and a card alone must say too: shortcuts, and what the model reads and lacks."""
+        found = {warning.key for warning in self._warnings()}
+        loud = [key for key in ("shortcuts", "label_attributes") if key in found]
+        lacking = [self.words("caution.missing", n=len(missing))] if missing else []
+        return [*(self.words(f"caution.{key}") for key in loud), *lacking]
+
+    def _worst(self, lesion: Lesion) -> str:
+        """The most likely malignant diagnosis, where it is not the most likely one of all."""
+        worst = cards.worst_malignant(lesion, self.model)
+        if worst is None or worst[0] == cell_text(lesion.row["top1"]):
+            return ""
+        name = self.words.diagnosis(self.model.label(worst[0]))
+        return self.words("worst", name=name, share=self.words.probability(worst[1]))
+
     def _candidates(self, lesion: Lesion) -> list[dict[str, Any]]:
+        """The two most likely diagnoses, and the most likely malignant one where it is neither."""
+        codes = {cell_text(lesion.row.get(f"top{n}")): number(lesion.row.get(f"top{n}_p")) for n in (1, 2)}
+        worst = cards.worst_malignant(lesion, self.model)
+        codes |= dict([worst]) if worst is not None else {}
         candidates = []
-        for place in ("first", "second"):
-            number_ = 1 if place == "first" else 2
-            code, p = cell_text(lesion.row.get(f"top{number_}")), number(lesion.row.get(f"top{number_}_p"))
+        for code, p in codes.items():
             if not code:
                 continue
             name = self.words.diagnosis(self.model.label(code))
             malignant = self.model.classes is not None and code in self.model.classes.malignant
-            share = self.words.share(p)
+            share = self.words.probability(p)
+            alt = self.words("candidate.alt", name=name, value=share)
             candidates.append(
-                {
-                    "place": self.words(place),
-                    "name": name,
-                    "share": share,
-                    "malignant": malignant,
-                    "bar": svg.small_bar(p, self.words("candidate.alt", name=name, value=share), alarm=malignant),
-                }
+                {"name": name, "share": share, "malignant": malignant, "bar": svg.small_bar(p, alt, alarm=malignant)}
             )
         return candidates
+
+
+def _most_missed(c: CohortEvidence) -> float:
+    """The worst share of missed malignant lesions that a cohort's counts allow; 0 where there are none."""
+    share = c.alarms.share_missed if c.alarms is not None else math.nan
+    return 0.0 if math.isnan(share) else share
 
 
 def _outcome(row: Mapping[str, Any]) -> tuple[str, str]:

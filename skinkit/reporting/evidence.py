@@ -18,9 +18,11 @@ import pandas as pd
 from skinkit.artifacts.artifact import Artifact
 from skinkit.artifacts.flags import count_flags
 from skinkit.artifacts.tables import TABLE, cell_text, records
+from skinkit.errors import SkinkitError
 from skinkit.evaluation.scoring import of_task
 from skinkit.learning import untrained
 from skinkit.learning.untrained import Untrained
+from skinkit.models import load_model
 from skinkit.schemas import EXCLUDED, FAILED, OK, PENDING, PROBABILITY, UNTRAINED, probability_columns
 from skinkit.stats.metrics import EXACT_INTERVAL
 from skinkit.stats.notes import INSUFFICIENT, NOTES, TOO_FEW_PATIENTS
@@ -30,6 +32,8 @@ from skinkit.workspace import Cohort
 UNLIKE = 99.0
 """Percentile of the validation rows from which a case is called unlike the training data."""
 
+SCORED_TABLE = "scored.parquet"
+"""The scored predictions with their truth, beside the metrics."""
 COHORT_KINDS = ("cases", "masks", "features", "fused", "predictions", "explanations", "metrics")
 
 
@@ -93,6 +97,48 @@ class Failure:
     case: str
     reason: str
     detail: str
+
+
+@dataclass(frozen=True)
+class Alarms:
+    """The two by two table of the alarm, counted by photo, and how many errors are possible.
+
+    Attributes:
+        found: malignant, alarm.
+        missed: malignant, no alarm.
+        false: benign, alarm.
+        quiet: benign, no alarm.
+        most_missed: upper end of the 95 % interval of the share missed; NaN where there is none.
+        most_false: likewise of the share of benign cases with an alarm.
+    """
+
+    found: int
+    missed: int
+    false: int
+    quiet: int
+    most_missed: float
+    most_false: float
+
+    @property
+    def malignant(self) -> int:
+        """Malignant cases."""
+        return self.found + self.missed
+
+    @property
+    def benign(self) -> int:
+        """Benign cases."""
+        return self.false + self.quiet
+
+    @property
+    def n(self) -> int:
+        """All cases."""
+        return self.malignant + self.benign
+
+    @property
+    def share_missed(self) -> float:
+        """The worst that the data allow of the share missed, else the share itself."""
+        share = self.missed / self.malignant if self.malignant else math.nan
+        return share if math.isnan(self.most_missed) else self.most_missed
 
 
 class CohortEvidence:
@@ -335,6 +381,38 @@ class CohortEvidence:
         """Share of benign cases that do not."""
         return self.figure("specificity", "veto")
 
+    @cached_property
+    def alarms(self) -> Alarms | None:
+        """The counts behind sensitivity and specificity, photo by photo; None where nothing was scored."""
+        s, p = self.sensitivity, self.specificity
+        about = s or p or self.auroc
+        if about is None or about.n_positive is None:
+            return None
+        malignant, benign = about.n_positive, about.n - about.n_positive
+        counts = self._scored_alarms
+        if counts is None or (sum(counts[:2]), sum(counts[2:])) != (malignant, benign):
+            if any(n and (f is None or not f.has_estimate) for n, f in ((malignant, s), (benign, p))):
+                return None  # too few cases for an estimate, and the table that would tell is another's
+            found = round(s.estimate * malignant) if s is not None and malignant else 0
+            quiet = round(p.estimate * benign) if p is not None and benign else 0
+            counts = found, malignant - found, benign - quiet, quiet
+        most = [1 - f.lower if f is not None and f.has_interval else math.nan for f in (s, p)]
+        return Alarms(*counts, *most)
+
+    @property
+    def _scored_alarms(self) -> tuple[int, int, int, int] | None:
+        """Malignant with and without alarm, benign with and without, of the scored photos; None without their table."""
+        metrics, classes = self.artifacts["metrics"], self._info("classes")
+        if not isinstance(classes, Mapping) or not (metrics.path / SCORED_TABLE).is_file():
+            return None
+        rows = metrics.table(file=SCORED_TABLE)
+        rows = rows[rows["level"] == "image"]
+        malignant = rows["class"].isin(sorted(ClassSet.from_dict(dict(classes)).malignant))
+        alarm = rows["call"] == "malignant"
+        pairs = ((malignant, alarm), (malignant, ~alarm), (~malignant, alarm), (~malignant, ~alarm))
+        found, missed, false, quiet = (int((of & called).sum()) for of, called in pairs)
+        return found, missed, false, quiet
+
     @property
     def auroc(self) -> Figure | None:
         """AUROC of malignancy."""
@@ -491,6 +569,7 @@ class ModelEvidence:
         threshold: alarm threshold.
         attributes: names of the attributes it reads, in order.
         untrained: what it has not learnt; None where it has learnt, or where that is not known.
+        measures: whether it reads the outline or what was measured inside it; True where that is not known.
     """
 
     name: str
@@ -500,6 +579,7 @@ class ModelEvidence:
     threshold: float
     attributes: tuple[str, ...]
     untrained: Untrained | None = None
+    measures: bool = True
 
     @property
     def knows_nothing(self) -> bool:
@@ -550,7 +630,19 @@ def model_evidence(name: str, artifact: Artifact | None, cohorts: Sequence[Cohor
         threshold=number(card.get("threshold", info.get("threshold"))),
         attributes=attributes,
         untrained=_untrained(card, info),
+        measures=_measures(card),
     )
+
+
+def _measures(card: Mapping[str, Any]) -> bool:
+    """Whether the model of a card reads outlines; of one that is not installed here that is taken for granted."""
+    name, radiomics = cell_text(card.get("model")), card.get("radiomics")
+    try:
+        reads = load_model(name).READS if name else ("mask",)
+    except (SkinkitError, ImportError):
+        return True
+    measured = not isinstance(radiomics, Mapping) or bool(radiomics.get("features"))
+    return "mask" in reads or ("radiomics" in reads and measured) or bool(card.get("members"))
 
 
 def _untrained(card: Mapping[str, Any], info: Mapping[str, Any]) -> Untrained | None:

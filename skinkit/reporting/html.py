@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from skinkit import __version__
 from skinkit.errors import ConfigError
@@ -29,6 +29,7 @@ SMALLEST_MB = 0.2
 _NAVIGATION_BYTES = 4096  # for page numbers and contents, in addition to an empty page
 _POLICY = "default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
 _LINK = re.compile(r'href="#([a-z][a-z0-9-]*)"')
+_PLACE = "\ue000"
 _LINK_GROWTH = len("page-9999.html")
 
 
@@ -47,6 +48,12 @@ def environment() -> Environment:
 def render(template: str, words: Words, **values: Any) -> Markup:
     """A template as safe markup; ``t`` provides its texts."""
     return Markup(environment().get_template(template).render(t=words, **values))
+
+
+def with_set_name(words: Words, key: str, name: str, **values: str) -> Markup:
+    """A text whose ``{set}`` is the name of a malignant set, in a type of its own."""
+    text = str(escape(words(key, set=_PLACE, **values)))
+    return Markup(text.replace(_PLACE, str(Markup('<span class="set-name">{}</span>').format(name))))
 
 
 def data_uri(picture: bytes) -> str:

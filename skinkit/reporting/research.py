@@ -15,12 +15,13 @@ from markupsafe import Markup
 
 from skinkit.artifacts.artifact import Artifact
 from skinkit.artifacts.tables import cell_text, records
+from skinkit.evaluation.instructive import FALSE_ALARM, MISSED, instructive, verdict
 from skinkit.learning.trained import effective_prevalence
 from skinkit.reporting import cards, svg
 from skinkit.reporting.audit_blocks import Trust
 from skinkit.reporting.cards import Lesion
 from skinkit.reporting.evidence import CohortEvidence, Figure, ModelEvidence, figure_of, number
-from skinkit.reporting.html import Block, render
+from skinkit.reporting.html import Block, render, with_set_name
 from skinkit.reporting.phrasing import Teller
 from skinkit.reporting.warnings import find_warnings
 from skinkit.reporting.words import Words, plain
@@ -58,6 +59,8 @@ _FIGURES = ("subgroups", "reliability", "decision", "roc", "referral", "pr", "co
 _NO_SHARE = ("calibration_slope", "calibration_intercept", "mcc", "log_loss", "set_size", "pauc_above_80_sensitivity")
 _FOLDED = ("referral", "pr", "confusion")
 _IN_A_TABLE = ("shortcuts",)
+_TAGS = {MISSED: "missed", FALSE_ALARM: "false_alarm"}
+"""Verdict of a call -> key of its text."""
 _ROLE_ORDER = {"external": 0, "development": 1, "inference": 2}
 
 
@@ -135,19 +138,16 @@ class ReportContext:
             lesions = cards.lesions_of(c, picked, self._names(picked))
             return [ShownLesion("sample", lesion, self._truth(lesion), "") for lesion in lesions]
         table = c.predictions[(c.predictions["level"] == "image") & (c.predictions["status"] == OK)]
-        rows = records(table.sort_values("case_id"))
-        lesions = cards.lesions_of(c, rows, self._names(rows))
-        third = limit // 3 if limit else len(lesions)
-        highest = sorted(lesions, key=lambda x: (-_high(x.malignancy), x.row["case_id"]))
-        wrong = sorted((x for x in lesions if self._tag(x)), key=self._how_wrong)
-        undecided = sorted(lesions, key=lambda x: (-_high(number(x.row.get("entropy"))), x.row["case_id"]))
-        samples: list[ShownLesion] = []
-        used: set[str] = set()
-        for group, candidates in (("highest", highest), ("wrong", wrong), ("undecided", undecided)):
-            fresh = [x for x in candidates if x.key not in used][:third]
-            used |= {x.key for x in fresh}
-            samples += [ShownLesion(group, x, self._truth(x), self._tag(x)) for x in fresh]
-        return samples
+        labelled = c.usable.dropna(subset=["diagnosis"])
+        truth = dict(zip(labelled["case_id"], labelled["diagnosis"], strict=True))
+        chosen = instructive(table, truth, self.model.classes, limit // 3)
+        by_case = {row["case_id"]: row for row in records(table.sort_values("case_id"))}
+        names = dict(zip(by_case, self._names(list(by_case.values())), strict=True))
+        lesions = cards.lesions_of(c, [by_case[case] for _, case in chosen], [names[case] for _, case in chosen])
+        return [
+            ShownLesion(group, lesion, self._truth(lesion), self._tag(lesion))
+            for (group, _), lesion in zip(chosen, lesions, strict=True)
+        ]
 
     def _names(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if self.show_ids:
@@ -159,16 +159,7 @@ class ReportContext:
 
     def _tag(self, lesion: Lesion) -> str:
         """``missed``, ``false_alarm``, or empty where the call is right or the truth unknown."""
-        classes = self.model.classes
-        truth = classes.to_class(self._truth(lesion) or None) if classes else None
-        if classes is None or truth is None or not cell_text(lesion.row.get("call")):
-            return ""
-        malignant = truth in classes.malignant
-        return "" if malignant == lesion.alarm else "missed" if malignant else "false_alarm"
-
-    def _how_wrong(self, lesion: Lesion) -> tuple[Any, ...]:
-        missed = self._tag(lesion) == "missed"
-        return not missed, lesion.malignancy if missed else -lesion.malignancy, lesion.row["case_id"]
+        return verdict(self._truth(lesion), cell_text(lesion.row.get("call")), self.model.classes)
 
     def picture_items(self) -> list[dict[str, Any]]:
         """What :func:`cards.draw_pictures` is to draw."""
@@ -221,7 +212,8 @@ class ReportContext:
 
     def _answers(self) -> Block:
         scored = [c for c in self.ordered if c.has("metrics")]
-        warnings = [self.teller.warning(warning) for warning in find_warnings(self.ordered, self.drift)]
+        found = find_warnings(self.ordered, self.drift, measures=self.model.measures)
+        warnings = [self.teller.warning(warning) for warning in found]
         html = render(
             "answers.html",
             self.words,
@@ -246,18 +238,19 @@ class ReportContext:
     def _not_made(self, stage: str) -> str:
         return self.words("not_made", command=f"skinkit {stage}")
 
-    def _alarm_rule(self) -> str:
+    def _alarm_rule(self) -> Markup | str:
         if self.model.classes is None or math.isnan(self.model.threshold):
             return ""
         names = [self.words.diagnosis(label) for label in self.model.malignant_labels]
-        rule = self.words(
+        rule = with_set_name(
+            self.words,
             "alarm_rule",
-            threshold=f"{self.model.threshold:.2f}",
+            self.model.classes.malignant_set,
+            threshold=self.words.share(self.model.threshold),
             classes=self.words.listed(names),
-            set=self.model.classes.malignant_set,
         )
         holds = effective_prevalence(self.model.card, self.model.classes.malignant)
-        return rule if holds is None else f"{rule} {self.words('stated_for', share=self.words.share(holds))}"
+        return rule if holds is None else rule + " " + self.words("stated_for", share=self.words.share(holds))
 
     def _panel(self, c: CohortEvidence) -> dict[str, Any]:
         figures = {metric: c.figure(metric, rule) for metric, rule in _ENDPOINTS}
@@ -275,7 +268,8 @@ class ReportContext:
             "role": self.words(f"role.{c.cohort.role}"),
             "facts": facts,
             "primary": self._primary(c),
-            "endpoints": [self._endpoint(metric, figure) for metric, figure in figures.items()],
+            "endpoints": [self._endpoint(metric, figure, c) for metric, figure in figures.items()],
+            "counts": self.teller.table_of_counts(c),
             "levels": self._levels(c),
             "diagnosis": self._diagnosis_line(c),
         }
@@ -315,7 +309,7 @@ class ReportContext:
     def _brief(self, figure: Figure | None, *, share: bool) -> str:
         return "–" if figure is None else self._with_interval(figure, share=share)
 
-    def _endpoint(self, metric: str, figure: Figure | None) -> dict[str, Any]:
+    def _endpoint(self, metric: str, figure: Figure | None, c: CohortEvidence) -> dict[str, Any]:
         words = self.words
         label = words(f"endpoint.{metric}")
         if figure is None:
@@ -330,10 +324,13 @@ class ReportContext:
             if figure.has_interval
             else words("too_few_patients" if figure.note == TOO_FEW_PATIENTS else "no_interval")
         )
-        sentence = ""
-        if share and figure.has_interval:
-            value, lower, upper = (f"{100 * v:.0f}" for v in (figure.estimate, figure.lower, figure.upper))
-            sentence = words(f"plain.{metric}", value=value, lower=lower, upper=upper)
+        sentence, counts = "", c.alarms
+        if metric == "sensitivity" and counts is not None:
+            possible = self.teller.possible(counts.most_missed)
+            sentence = words("plain.sensitivity", missed=counts.missed, n=counts.malignant, most=possible)
+        elif metric == "specificity" and counts is not None:
+            possible = self.teller.possible(counts.most_false)
+            sentence = words("plain.specificity", false=counts.false, n=counts.benign, most=possible)
         bar = svg.whisker(figure.estimate, figure.lower, figure.upper, f"{label}: {say(figure.estimate)}")
         return {"label": label, "value": say(figure.estimate), "interval": interval, "plain": sentence, "bar": bar}
 
@@ -516,15 +513,18 @@ class ReportContext:
 
     def _lesion(self, sample: ShownLesion, images: Mapping[str, Any]) -> Markup:
         lesion, words = sample.lesion, self.words
-        said_line = ""
+        said_line, worst = "", cards.worst_malignant(lesion, self.model)
         if cell_text(lesion.row.get("top1")) and not self.model.knows_nothing:
             first = words.diagnosis(self.model.label(cell_text(lesion.row["top1"])))
-            share = words.share(number(lesion.row["top1_p"]))
-            said_line = words("pair", name=words("said"), value=f"{first} {share}")
+            said = [f"{first} {words.probability(number(lesion.row['top1_p']))}"]
+            if worst is not None and worst[0] != cell_text(lesion.row["top1"]):
+                name, share = words.diagnosis(self.model.label(worst[0])), words.probability(worst[1])
+                said.append(words("say.worst", name=name, share=share))
+            said_line = words("pair", name=words("said"), value=words("semicolon").join(said))
         malignancy = lesion.malignancy
         bar: Markup | str = ""
         if not math.isnan(malignancy):
-            value, threshold = cards.two_figures(malignancy, lesion.threshold)
+            value, threshold = cards.two_figures(malignancy, lesion.threshold, words)
             label = words("bar.alt", value=value, threshold=threshold)
             bar = svg.small_bar(malignancy, label, threshold=lesion.threshold, alarm=lesion.alarm)
         entropy = number(lesion.row.get("entropy"))
@@ -537,9 +537,12 @@ class ReportContext:
             if sample.truth
             else words("truth.unknown"),
             said=said_line,
-            tag=words(sample.tag) if sample.tag else "",
-            suspicion="" if math.isnan(malignancy) else words("suspicion", value=f"{malignancy:.2f}"),
-            undecided="" if math.isnan(entropy) else words("undecided", value=f"{entropy:.2f}"),
+            tag=words(_TAGS[sample.tag]) if sample.tag else "",
+            reasons=[
+                words("pair", name=one.name, value=one.effect) for one in cards.influences(lesion, words, limit=3)
+            ],
+            suspicion="" if math.isnan(malignancy) else words("suspicion", value=words.probability(malignancy)),
+            undecided="" if math.isnan(entropy) else words("undecided", value=words.share(entropy)),
             bar=bar,
         )
 
@@ -655,7 +658,7 @@ class ReportContext:
             words,
             name=c.name,
             role=words(f"role.{c.cohort.role}"),
-            set=self.teller.malignant_set(),
+            set=self.teller.malignant_set_line(),
             malignancy=[line for line in malignancy if line],
             overall=[line for line in overall if line],
             classes=[line for line in classes if line],
@@ -963,7 +966,3 @@ def _frozen(c: CohortEvidence) -> Figure | None:
         return None
     hit = c.metrics[c.metrics["decision_rule"] == "frozen_threshold"]
     return figure_of(records(hit)[0]) if len(hit) else None
-
-
-def _high(value: float) -> float:
-    return -1.0 if math.isnan(value) else value

@@ -185,7 +185,10 @@ def malignancy_bar(value: float, threshold: float, label: str, threshold_label: 
         f'<rect x="{left}" y="{top}" width="{end:.2f}" height="{height}" rx="3" fill="{ALARM if alarm else BLUE}"/>',
         f'<line x1="{at:.2f}" x2="{at:.2f}" y1="6" y2="{top + height + 5}" stroke="{INK}" stroke-width="2"/>',
         _text(at + shift, 14, threshold_label, size=12, anchor=anchor),
-        *(_text(left + width * t, 53, f"{t:g}", fill=MUTED, size=11, anchor=a) for t, a in _TICKS),
+        *(
+            _text(left + width * t, 53, f"{100 * t:g}" + (" %" if t == 1 else ""), fill=MUTED, size=11, anchor=a)
+            for t, a in _TICKS
+        ),
         "</svg>",
     ]
     return Markup("".join(parts))

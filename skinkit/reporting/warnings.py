@@ -53,6 +53,8 @@ def find_warnings(
     cohorts: Sequence[CohortEvidence],
     drift: Mapping[str, Mapping[str, Any]] | None = None,
     untrained: Untrained | None = None,
+    *,
+    measures: bool = True,
 ) -> list[ReportWarning]:
     """All warnings that apply, most important first.
 
@@ -60,10 +62,12 @@ def find_warnings(
         cohorts: all of them.
         drift: external cohort -> result of ``skinkit.audit.drift.compare``.
         untrained: what the model has not learnt; of no interest where that stands before everything else.
+        measures: whether the model reads outlines, so that it matters how they were drawn.
     """
     scored = [c for c in cohorts if c.has("metrics")]
     labelled = [c for c in cohorts if c.cohort.role != "inference" and not c.is_phantom]
-    otsu = [c for c in cohorts if "otsu" in c.segmenter.split(", ")]
+    otsu = [c for c in cohorts if measures and "otsu" in c.segmenter.split(", ")]
+    outlined = [c for c in cohorts if measures]
     candidates = [
         *of_untrained(untrained),
         ReportWarning("leakage_allowed", _where(cohorts, _leakage), "leakage_allowed", loud=True),
@@ -71,7 +75,7 @@ def find_warnings(
         ReportWarning("phantoms", tuple({"cohort": c.name} for c in cohorts if c.is_phantom), loud=True),
         ReportWarning("chance", _where(scored, _chance), "chance", loud=True),
         ReportWarning("shortcuts", _where(scored, lambda c: _cues(c, "strong")), "cues", loud=True),
-        *([ReportWarning("otsu", ({},), loud=True)] if otsu else []),
+        ReportWarning("otsu", tuple(map(_otsu, otsu)), "otsu", loud=True),
         ReportWarning(
             "relabelled", _where(scored, lambda c: {"n": c.n_relabelled} if c.n_relabelled else None), "n", loud=True
         ),
@@ -106,8 +110,8 @@ def find_warnings(
         ReportWarning("skin_unknown", _where(labelled, _skin_unknown)),
         ReportWarning("failed", _where(cohorts, lambda c: _by_reason(_lost(c, FAILED))), "reasons"),
         ReportWarning("pending", _where(cohorts, lambda c: _by_reason(_lost(c, PENDING))), "reasons"),
-        ReportWarning("measured_iou", _where(cohorts, _measured_iou), "measured_iou"),
-        ReportWarning("mask_failed", _where(cohorts, _mask_failed), "n"),
+        ReportWarning("measured_iou", _where(outlined, _measured_iou), "measured_iou"),
+        ReportWarning("mask_failed", _where(outlined, _mask_failed), "n"),
         ReportWarning("flags", _where(cohorts, lambda c: {"flags": c.flags} if c.flags else None), "flags"),
         ReportWarning("attributes", _where(cohorts, _missing_attributes), "attributes"),
     ]
@@ -188,10 +192,10 @@ def _chance(c: CohortEvidence) -> Values | None:
 
 
 def _missed(c: CohortEvidence) -> Values | None:
-    figure = c.sensitivity
-    if figure is None or not figure.has_interval:
+    counts = c.alarms
+    if counts is None or not counts.malignant:
         return None
-    return {"missed": math.ceil(100 * (1 - figure.lower) - 1e-9)}
+    return {"missed": counts.missed, "n": counts.malignant, "most": counts.most_missed}
 
 
 def _scored_counts(c: CohortEvidence) -> tuple[int, int]:
@@ -239,6 +243,11 @@ def _measured_iou(c: CohortEvidence) -> Values | None:
     iou = c.iou
     is_segmented = "truth" not in c.segmenter.split(", ")
     return {"n": len(iou), "iou": float(iou.mean())} if len(iou) and is_segmented else None
+
+
+def _otsu(c: CohortEvidence) -> Values:
+    iou = c.iou
+    return {"cohort": c.name, "n": len(iou), "iou": float(iou.mean()) if len(iou) else math.nan}
 
 
 def _mask_failed(c: CohortEvidence) -> Values | None:

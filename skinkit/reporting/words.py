@@ -12,8 +12,10 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
+from skinkit.errors import ConfigError, did_you_mean
 from skinkit.taxonomy import DIAGNOSES
 
 LANGUAGES = ("en", "zh-CN")
@@ -50,21 +52,61 @@ def flattened(table: Mapping[str, Any], key: str = "") -> Iterator[tuple[str, st
 
 @cache
 def catalogue(lang: str) -> Mapping[str, str]:
-    """Every text of one language, by key."""
+    """Every text of one of :data:`LANGUAGES`, by key."""
     tables = [tomllib.loads(file.read_text(encoding="utf-8")) for file in sorted(TEXTS.glob("*.toml"))]
     return {key: text for table in tables for key, language, text in flattened(table) if language == lang}
+
+
+def language_file(root: Path, lang: str) -> Path:
+    """Where a workspace keeps a further language: lines ``KEY.LANG = "text"`` with the keys of ``text/*.toml``."""
+    return root / "languages" / f"{lang}.toml"
+
+
+def further_language(file: Path) -> dict[str, str]:
+    """The texts of a further language, by key; a text that is absent is English on the page.
+
+    Raises:
+        ConfigError: it cannot be read, has a key that no page has, or a text with other placeholders than the English.
+    """
+    try:
+        texts = {
+            key: text
+            for key, lang, text in flattened(tomllib.loads(file.read_text(encoding="utf-8")))
+            if lang == file.stem
+        }
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(
+            f"{file}: {error}", f'a TOML file with lines KEY.{file.stem} = "text"', "correct it"
+        ) from None
+    english = catalogue("en")
+    for key, text in texts.items():
+        if key not in english:
+            raise ConfigError(f"{file}: {key}", did_you_mean(key, english), "correct the key, or leave the line out")
+        if placeholders(text) != placeholders(english[key]):
+            wanted = ", ".join(sorted(f"{{{name}}}" for name in placeholders(english[key]))) or "none"
+            raise ConfigError(f"{file}: placeholders of {key} in {text!r}", wanted, "use those of the English text")
+    return texts
+
+
+def placeholders(text: str) -> set[str]:
+    """The names in braces; a text that cannot be filled has one that is empty."""
+    try:
+        return {name for _, name, _, _ in Formatter().parse(text) if name is not None}
+    except ValueError:
+        return {""}
 
 
 class Words:
     """Texts, numbers and names in one language.
 
     Args:
-        lang: one of :data:`LANGUAGES`.
+        lang: one of :data:`LANGUAGES`, or another one.
+        texts: of another language, by key, in place of the English ones.
     """
 
-    def __init__(self, lang: str) -> None:
+    def __init__(self, lang: str, texts: Mapping[str, str] | None = None) -> None:
         self.lang = lang
-        self._texts = catalogue(lang)
+        self._texts = catalogue(lang) if texts is None else {**catalogue("en"), **texts}
 
     def __call__(self, key: str, **values: Any) -> str:
         """The text of a key with its placeholders filled."""
@@ -144,6 +186,20 @@ class Words:
         if 0 < value < 0.01:
             return self("share.under")
         return self("share", value=f"{value * 100:.0f}")
+
+    def probability(self, value: float, digits: int = 0) -> str:
+        """What a model answers for one lesion in percent: never certain, however sure it is.
+
+        >>> Words("en").probability(1.0), Words("en").probability(0.0), Words("en").probability(0.2991, 1)
+        ('over 99\u00a0%', 'under 1\u00a0%', '29.9\u00a0%')
+        """
+        if math.isnan(value):
+            return self("unknown")
+        if value > 0.99:
+            return self("share.over")
+        if value < 0.01:
+            return self("share.under")
+        return self("share", value=f"{value * 100:.{digits}f}")
 
     def estimate(self, value: float, digits: int = 2) -> str:
         """A figure, or a dash without one."""

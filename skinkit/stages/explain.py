@@ -1,4 +1,7 @@
-"""explain: model + predictions -> a heatmap and the attributions of each case, most malignant first.
+"""explain: model + predictions -> a heatmap and the attributions of the lesions that a report shows.
+
+By default these are a third each of the most malignant lesions, those called wrongly (missed malignant ones first) and
+the most uncertain, one photo a lesion; where the diagnosis is not known, the most urgent ones take the place.
 
 Attributions are contributions to the log odds of the target (malignant against benign, or one class against the rest),
 summed per attribute; the photo counts as one attribute, with its mask where the model reads one. A network's are
@@ -42,8 +45,9 @@ if TYPE_CHECKING:
 
     from skinkit.learning.trained import Classifier, Fold
     from skinkit.models.parts.protocol import Estimator
+    from skinkit.taxonomy import ClassSet
 
-VERSION = 5
+VERSION = 6
 SCHEMA = EXPLANATIONS
 SHARES = True
 OF_MODEL = True
@@ -56,7 +60,9 @@ class Config:
 
     model: Annotated[str, ONE_MODEL] = ""
     target: Annotated[str, "target: malignancy, a class of the model, or TASK:CLASS of a further task"] = MALIGNANCY
-    cases: Annotated[int, Help("cases to explain, most malignant first; 0 for all", former="limit")] = 24
+    cases: Annotated[
+        int, Help("lesions to explain: suspicious, wrongly called and uncertain ones; 0 for all photos", former="limit")
+    ] = 27
     case: Annotated[tuple[str, ...], Help("explain only this case; repeatable", metavar="ID")] = ()
     method: Annotated[
         Literal["auto", "gradcam", "gfa"],
@@ -103,7 +109,7 @@ def run(config: Config, job: Job) -> Artifact:
     positive(model, config.target)
     how = method_of(model, config.method)
     with_photos = how != "occlusion_of_mask"
-    cases = _chosen(config, job)
+    cases = _chosen(config, job, model.classes)
     with job.build() as build:
         prints = {
             (case["case_id"],): job.recipe.fingerprint(model.identity, case["content"], case["fold"]) for case in cases
@@ -239,7 +245,7 @@ def positive(model: Classifier, target: str) -> np.ndarray:
     return np.array([name == target for name in names])
 
 
-def _chosen(config: Config, job: Job) -> list[dict[str, Any]]:
+def _chosen(config: Config, job: Job, classes: ClassSet) -> list[dict[str, Any]]:
     """The cases to explain, most malignant first, as fused rows with the folds and content they are made from."""
     table = job.inputs["predictions"].table()
     table = table[(table["level"] == "image") & (table["status"] == OK)]
@@ -254,8 +260,20 @@ def _chosen(config: Config, job: Job) -> list[dict[str, Any]]:
             )
         table = table[table["case_id"].isin(config.case)]
     elif config.cases:
-        table = table.head(config.cases)
+        table = table[table["case_id"].isin(_shown(table, job.inputs["fused"], classes, config.cases))]
     return fused_cases(table, job.inputs["fused"])
+
+
+def _shown(predictions: pd.DataFrame, fused: Artifact, classes: ClassSet, n: int) -> set[str]:
+    """The ``n`` cases that reports show first: a third of each group, and the most urgent lesions for the rest."""
+    from skinkit.evaluation.instructive import instructive, one_photo_per_lesion
+
+    known = fused.table(["case_id", "diagnosis"]).dropna()
+    truth = dict(zip(known["case_id"], known["diagnosis"], strict=True))
+    shown = [case for _, case in instructive(predictions, truth, classes, n // 3)] if n >= 3 else []
+    lesions = one_photo_per_lesion(predictions)
+    urgent = lesions.sort_values("refer", ascending=False, kind="stable") if "refer" in lesions else lesions
+    return set(list(dict.fromkeys([*shown, *urgent["case_id"]]))[:n])
 
 
 def fused_cases(predictions: pd.DataFrame, fused: Artifact) -> list[dict[str, Any]]:

@@ -13,9 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from skinkit.artifacts.artifact import Artifact, as_written, exists, open_artifact
-from skinkit.artifacts.files import digest, write_atomic
+from skinkit.artifacts.files import digest, file_sha256, write_atomic
 from skinkit.artifacts.tables import TABLE
-from skinkit.errors import ConfigError, InputError
+from skinkit.errors import ConfigError, InputError, listed
 from skinkit.learning.pack import trained
 from skinkit.options import ONE_MODEL, Help
 from skinkit.schemas import REPORT
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from skinkit.reporting.evidence import CohortEvidence, ModelEvidence
     from skinkit.reporting.html import Block
     from skinkit.reporting.research import ReportContext
+    from skinkit.reporting.words import Words
 
-VERSION = 7
+VERSION = 8
 SCHEMA = REPORT
 CLINIC = "clinic-"
 _LESIONS = {"research": 27, "clinic": 200}
@@ -45,7 +46,7 @@ class Config:
     audience: Annotated[
         Literal["research", "clinic"], Help("research: all cohorts, answers first; clinic: a worklist", flag="--for")
     ] = "research"
-    lang: Annotated[Literal["en", "zh-CN"], "language of the pages"] = "en"
+    lang: Annotated[str, "language: en, zh-CN, or another whose texts stand in languages/LANG.toml"] = "en"
     model: Annotated[str, ONE_MODEL] = ""
     max_lesions: Annotated[
         int | None, "largest number of lesions with pictures; 0: all (default: 27 for research, 200 per worklist)"
@@ -63,6 +64,7 @@ def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: 
     """The research report, or one worklist per cohort (inference ones, else external ones)."""
     if config.model:
         trained(config.model, workspace)
+    suffix = _suffix(config)
     if config.audience == "clinic":
         if config.standard:
             raise ConfigError(
@@ -72,14 +74,14 @@ def targets(config: Config, workspace: Workspace, cohorts: Sequence[str], name: 
             raise ConfigError(f"--name {name} with --for clinic", "no name: it is clinic-<cohort>", "leave --name out")
         chosen = [workspace.cohort(c).name for c in cohorts]
         chosen = chosen or workspace.with_role("inference") or workspace.with_role("external")
-        return [Ref("report", name=f"{CLINIC}{cohort}") for cohort in chosen]
+        return [Ref("report", name=f"{CLINIC}{cohort}{suffix}") for cohort in chosen]
     if cohorts:
         raise ConfigError(
             f"--cohort {cohorts[0]} with a research report",
             "no cohort: the report shows all of them",
             "leave --cohort out, or add --for clinic",
         )
-    name = name or (f"standard-{config.standard}" if config.standard else "research")
+    name = name or (f"standard-{config.standard}" if config.standard else "research") + suffix
     check_name(name, "name of the report")
     if name.startswith(CLINIC):
         raise ConfigError(f"--name {name}", f"a name that does not begin with {CLINIC}", "choose another name")
@@ -101,7 +103,7 @@ def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
     model = config.model or workspace.defaults["model"]
     candidates: list[Ref] = []
     for cohort in workspace.cohorts:
-        if config.audience == "research" or cohort == _cohort(target):
+        if config.audience == "research" or cohort == _cohort(config, target):
             candidates += _of_cohort(cohort, model, workspace)
         else:
             candidates += [
@@ -116,15 +118,46 @@ def needs(config: Config, target: Ref, workspace: Workspace) -> dict[str, Ref]:
     present = [ref for ref in candidates if exists(workspace.path(ref))]
     if config.audience == "research":
         return {str(ref): ref for ref in present}
-    cohort = _cohort(target)
+    cohort = _cohort(config, target)
     required = [Ref("cases", cohort), Ref("predictions", cohort, model)]
     scored = {ref.cohort for ref in present if ref.kind == "metrics"} | {cohort}
     optional = [ref for ref in present if ref.kind != "cases" or ref.cohort in scored]
     return {str(ref): ref for ref in dict.fromkeys((*required, *optional))}
 
 
-def _cohort(target: Ref) -> str:
-    return target.name.removeprefix(CLINIC)
+def check_values(config: Config, workspace: Workspace) -> None:
+    """Refuse a language that has no texts.
+
+    Raises:
+        ConfigError: it is neither built in nor in the workspace.
+    """
+    from skinkit.reporting.words import LANGUAGES, language_file
+
+    check_name(config.lang, "--lang")
+    file = language_file(workspace.root, config.lang)
+    if config.lang not in LANGUAGES and not file.is_file():
+        raise ConfigError(
+            f"--lang {config.lang}",
+            f"{listed(LANGUAGES)}, or a language with texts in {file}",
+            "name one of these, or write that file (docs/report.md says how)",
+        )
+
+
+def _suffix(config: Config) -> str:
+    """What pages in another language than English have behind their name, so that they stand beside those."""
+    return "" if config.lang == "en" else f".{config.lang}"
+
+
+def _cohort(config: Config, target: Ref) -> str:
+    return target.name.removeprefix(CLINIC).removesuffix(_suffix(config))
+
+
+def _words(config: Config, workspace: Workspace) -> Words:
+    from skinkit.reporting.words import LANGUAGES, Words, further_language, language_file
+
+    if config.lang in LANGUAGES:
+        return Words(config.lang)
+    return Words(config.lang, further_language(language_file(workspace.root, config.lang)))
 
 
 def _of_cohort(cohort: str, model: str, workspace: Workspace) -> list[Ref]:
@@ -153,6 +186,7 @@ def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
     model has learnt nothing is their first line, which pages of an older version lack.
     """
     from skinkit.learning import untrained
+    from skinkit.reporting.words import language_file
 
     described = {c.name: [c.role, c.source, dict(c.options)] for c in workspace.cohorts.values()}
     inputs = {"cohorts": digest(described)}
@@ -160,6 +194,8 @@ def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
     path = workspace.path(Ref("models", name=model))
     if exists(path) and (found := untrained.of_artifact(open_artifact(path))) is not None:
         inputs["untrained"] = digest(found.as_dict())
+    if (texts := language_file(workspace.root, config.lang)).is_file():
+        inputs["language"] = file_sha256(texts)
     if config.audience == "research":
         others = {str(ref): open_artifact(workspace.path(ref)).identity for ref in _beside(model, workspace)}
         inputs |= {"beside": digest(others)} if others else {}
@@ -184,7 +220,6 @@ def run(config: Config, job: Job) -> Artifact:
     from skinkit.reporting.checklist import Checklist
     from skinkit.reporting.html import checked_limit, compose
     from skinkit.reporting.standards import load_standard
-    from skinkit.reporting.words import Words
 
     if not any(artifact.recipe["kind"] == "cases" for artifact in job.inputs.values()):
         raise InputError(
@@ -199,11 +234,11 @@ def run(config: Config, job: Job) -> Artifact:
             "64 to 4096 pixels, and 0 or more lesions",
             "correct the values",
         )
-    words = Words(config.lang)
+    words = _words(config, job.workspace)
     cohorts, model = _evidence(config, job)
     files: dict[str, bytes] = {}
     if config.audience == "clinic":
-        title = words("worklist.title", cohort=_cohort(job.target))
+        title = words("worklist.title", cohort=_cohort(config, job.target))
         blocks = _clinic(config, job, cohorts, model)
     else:
         title = words("report.title")
@@ -213,6 +248,7 @@ def run(config: Config, job: Job) -> Artifact:
         if config.standard:
             checklist = Checklist(load_standard(config.standard), context)
             files["checklist.json"] = json.dumps(checklist.as_dict(), ensure_ascii=False, indent=1).encode()
+            files["checklist.md"] = checklist.markdown().encode()
             title = words("standard.title", standard=checklist.standard.title)
             blocks = list(checklist.blocks())
         else:
@@ -263,7 +299,6 @@ def _context(
     from skinkit.reporting.evidence import CohortEvidence
     from skinkit.reporting.html import checked_limit
     from skinkit.reporting.research import ReportContext
-    from skinkit.reporting.words import Words
 
     workspace, others = job.workspace, _beside(config.model, job.workspace)
     scored = {ref: as_written(open_artifact(workspace.path(ref))) for ref in others}
@@ -272,7 +307,7 @@ def _context(
         cohorts,
         model,
         job.inputs,
-        Words(config.lang),
+        _words(config, workspace),
         show_ids=config.show_ids,
         max_lesions=config.max_lesions or 0,
         page_bytes=checked_limit(config.page_mb),
@@ -309,12 +344,11 @@ def _drift(cohorts: Sequence[CohortEvidence], model: ModelEvidence) -> dict[str,
 def _clinic(config: Config, job: Job, cohorts: Sequence[CohortEvidence], model: ModelEvidence) -> list[Block]:
     from skinkit.reporting.cards import picture_item
     from skinkit.reporting.clinic import Ward
-    from skinkit.reporting.words import Words
 
-    name = _cohort(job.target)
+    name = _cohort(config, job.target)
     cohort = next(c for c in cohorts if c.name == name)
     scored = [c for c in cohorts if c.has("metrics")]
-    ward = Ward(cohort, scored, model, Words(config.lang), config.show_ids, config.max_lesions or 0)
+    ward = Ward(cohort, scored, model, _words(config, job.workspace), config.show_ids, config.max_lesions or 0)
     items = [picture_item(lesion, cohort) for lesion in ward.with_card(ward.lesions())]
     return ward.blocks(_pictures(config, job, items))
 

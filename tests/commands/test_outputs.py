@@ -32,7 +32,7 @@ NAMES_NO_OUTPUT = {
     "against", "agree", "allow_leakage", "allow_untrained", "arms", "artefacts", "artifact", "attribute",
     "backbone", "budget", "by", "card", "case", "channels", "classes", "clinical", "cluster", "cohort", "cohorts",
     "data", "declared", "dermoscopic", "domains", "draft", "features", "file", "fused", "image", "import_file",
-    "labels", "leave_out", "malignant", "margin", "mask", "masks", "members", "model", "models", "name",
+    "labels", "lang", "leave_out", "malignant", "margin", "mask", "masks", "members", "model", "models", "name",
     "objective", "one_seed", "only", "onnx", "order", "outlines", "paper", "per_class", "preset", "primary",
     "protocols", "pseudonymise", "reidentify", "report_backbone", "report_weights", "row", "seeds", "segmenter",
     "segmenter_settings", "settings", "sha256", "shares", "since", "source", "split", "start", "strengths", "synthetic",

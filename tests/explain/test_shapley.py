@@ -15,6 +15,7 @@ from PIL import Image
 
 from skinkit.artifacts.artifact import open_artifact
 from skinkit.errors import ConfigError
+from skinkit.evaluation.instructive import instructive
 from skinkit.explain.shapley import (
     as_grey,
     enlarged,
@@ -192,12 +193,18 @@ def test_attributions_add_up_to_the_prediction(cohort: str, workspace: Workspace
         assert (row["unit"], row["target"], row["method"]) == ("log_odds", "malignancy", "occlusion_of_mask")
 
 
-def test_the_most_malignant_come_first_and_all_on_request(workspace: Workspace) -> None:
-    predictions = open_artifact(workspace.path(Ref("predictions", "jinan", "lightgbm"))).table()
-    ordered = predictions.query("level == 'image'").sort_values("malignancy", ascending=False)["case_id"].tolist()
-    assert set(explain(workspace, cases=3, cells=2).table()["case_id"]) == set(ordered[:3])
+def test_what_a_report_shows_is_explained_and_all_on_request(workspace: Workspace) -> None:
+    table = open_artifact(workspace.path(Ref("predictions", "jinan", "lightgbm"))).table().query("level == 'image'")
+    cases = open_artifact(workspace.path(Ref("cases", "jinan"))).table()
+    truth = dict(zip(cases["case_id"], cases["diagnosis"], strict=True))
+    model = trained.open_classifier(open_artifact(workspace.path(Ref("models", name="lightgbm"))))
+    for each in (1, 2):
+        shown = {case for _, case in instructive(table, truth, model.classes, each)}
+        assert shown <= set(explain(workspace, cases=6, cells=2).table()["case_id"])
+    best = table.sort_values("malignancy", ascending=False)["case_id"].tolist()
+    assert explain(workspace, cases=1, cells=2).table()["case_id"].tolist() == best[:1]
     every = explain(workspace, cases=0, cells=2)
-    assert set(every.table()["case_id"]) == set(ordered)
+    assert set(every.table()["case_id"]) == set(best)
     assert every.manifest["counts"]["kept"] == 0  # limit is part of the recipe of every row
 
 

@@ -21,7 +21,7 @@ from skinkit.stages.report import Config
 
 REPORTING = Path(words.__file__).parent
 SOURCES = [*sorted(REPORTING.glob("*.py")), REPORTING.parent / "stages" / "report.py"]
-SPEAKERS = {"words": "", "self": "", "t": "", "_say": "facts.", "ReportWarning": "warn."}
+SPEAKERS = {"words": "", "self": "", "t": "", "with_set_name": "", "_say": "facts.", "ReportWarning": "warn."}
 """Callable that takes the key of a text first -> what it puts before the key."""
 BLANK = {"average.none"}
 """Keys without a text on purpose."""

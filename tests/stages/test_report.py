@@ -537,7 +537,8 @@ def test_otsu_and_phantoms_are_loud(research: str) -> None:
         words.Words("en"),
         visible(research[research.index('class="alarm-box"') : research.index('class="panel"')]),
     )
-    assert say("warn.otsu") in box
+    where = "; ".join(say("where.otsu", cohort=c, iou="0.55", n=4) for c in ("jinan", "pad", "ward"))
+    assert say("warn.otsu", where=where) in box
     assert say("warn.phantoms", where="ward") in box
 
 
@@ -660,7 +661,13 @@ def test_same_inputs_same_bytes(study: Workspace) -> None:
 
 def test_worklist_is_in_order_of_urgency(study: Workspace, clinic: str) -> None:
     table = pd.read_parquet(study.path(Ref("predictions", "ward", MODEL)) / "table.parquet")
-    lesions = table[table["level"] == "lesion"].sort_values(["refer", "malignancy"], ascending=[False, False])
+    cases = pd.read_parquet(study.path(Ref("cases", "ward")) / "table.parquet").set_index("case_id")
+    lesions = table[table["level"] == "lesion"]
+    bleeds = (cases.loc[lesions["image_id"], "bleed"] == "True").to_numpy()
+    near = (lesions["malignancy"] >= 0.15).to_numpy()
+    tier = np.select([lesions["refer"].to_numpy(bool), bleeds, near], [0, 1, 2], 3)
+    lesions = lesions.assign(tier=tier).sort_values(["tier", "malignancy"], ascending=[True, False])
+    assert len(set(tier)) > 1
     links = re.findall(r'<th scope="row"><a href="#(lesion-\d+)">(.*?)</a>', clinic)
     assert [name for _, name in links] == lesions["case_id"].tolist()
     cards_ = re.findall(r'<article class="card[^"]*" id="(lesion-\d+)">', clinic)
@@ -674,19 +681,18 @@ def test_a_card_says_what_a_clinician_asks(study: Workspace, clinic: str) -> Non
     card = clinic[clinic.index('id="lesion-1"') : clinic.index('id="lesion-2"')]
     text = visible(card)
     say = words.Words("en")
-    first, second = (say.diagnosis(CLASSES.labels[top[c]]) for c in ("top1", "top2"))
-    p1, p2 = say.share(top["top1_p"]), say.share(top["top2_p"])
-    both = say("say.both", first=first, first_p=p1, second=second, second_p=p2)
-    assert both.replace("\u00a0", " ") in text
-    assert say("say.above", value=f"{top['malignancy']:.2f}", threshold="0.30") in text
+    first = say.diagnosis(CLASSES.labels[top["top1"]])
+    assert f"{first}: {say.probability(top['top1_p'])}".replace("\u00a0", " ") in text
+    value, threshold = cards.two_figures(top["malignancy"], 0.3, say)
+    assert say("say.above", value=value, threshold=threshold).replace("\u00a0", " ") in text
+    assert say("next.alarm") in text
     assert f"Patient {top['patient_id']}" in text
     assert "age: 71 years" in text
     assert "strongly for" in text
     assert "shape: roundness of the outline" in text
     assert "clearly against" in text
-    assert say("caution.otsu") in text
     assert say("caution.outside", inside="35 %") in text
-    assert "On jinan (external cohort, never trained on; 30 photos, 15 of malignant lesions)" in text
+    assert "no scale" in text
     assert text.count(say("research_only")) == 1
     assert card.count("<img ") == 3
     assert 'aria-label="Suspicion of malignancy' in card
@@ -701,9 +707,11 @@ def test_a_set_of_every_class_stands_first(study: Workspace, clinic: str, resear
     first = say("say.every_class", n=len(CLASSES.classes))
     for n, guess in enumerate(guessed, 1):
         card = clinic[clinic.index('<article class="card', clinic.index(f'id="lesion-{n}"') - 60) :]
-        sentences = visible(card[card.index('<section class="words">') : card.index("</section>")])
-        assert sentences.strip().removeprefix(say("in_words")).strip().startswith(first) == guess
-        assert say("say.mix", share=say.share(0.5)).replace("\u00a0", " ") in sentences.replace("\u00a0", " ")
+        answers = [visible(part) for part in re.findall(r"<dd>(.*?)</dd>", card, re.DOTALL)[:3]]
+        assert (answers[1].strip() == first) == guess
+        assert (say("say.set_of_one", names="", n=5).partition(";")[2].strip() in answers[1]) != guess
+        stated = say("say.mix", share=say.share(0.5)).replace("\u00a0", " ")
+        assert stated in visible(card[card.index('<section class="words">') :]).replace("\u00a0", " ")
     read_first = visible(research[research.index('<div class="alarm-box"') :])
     assert read_first.strip().removeprefix(say("read_first")).strip().startswith("The model rules nothing out")
     images = table[table["level"] == "image"]
@@ -712,9 +720,10 @@ def test_a_set_of_every_class_stands_first(study: Workspace, clinic: str, resear
 
 def test_no_alarm_is_no_all_clear(clinic: str) -> None:
     last = visible(clinic[clinic.index('id="lesion-8"') :])
-    assert "below the alarm threshold 0.30" in last
+    assert "below the alarm threshold 30 %" in last
     assert "No alarm does not rule out cancer." in last
-    assert "of 100 photos of malignant lesions raised no alarm" in last
+    assert "photos of malignant lesions missed" in last
+    assert not re.search(r"of 100 |per 100", last)
 
 
 def test_photos_without_assessment_are_not_forgotten(clinic: str) -> None:
@@ -755,7 +764,7 @@ def test_patient_ids_stand_on_cards_alone(study: Workspace, tmp_path: Path) -> N
     page = report(workspace, audience="clinic")["index.html"]
     first_card = page.index('<article class="card')
     assert "SECRET" not in page[:first_card]
-    assert page[first_card:].count("SECRET") == 4
+    assert page[first_card:].count("SECRET") == 2 * 4  # on a card, and on its back
 
 
 def test_a_photo_that_is_gone_costs_its_pictures_alone(tmp_path: Path) -> None:
@@ -889,8 +898,14 @@ def test_numbers_are_never_more_certain_than_they_are() -> None:
         "over 99\u00a0%",
         "100\u00a0%",
     ]
-    assert cards.two_figures(0.71, 0.3) == ("0.71", "0.30")
-    assert cards.two_figures(0.2991, 0.3) == ("0.299", "0.300")
+    assert [say.probability(p) for p in (0.0, 0.62, 0.996, 1.0)] == [
+        "under 1\u00a0%",
+        "62\u00a0%",
+        "over 99\u00a0%",
+        "over 99\u00a0%",
+    ]
+    assert cards.two_figures(0.71, 0.3, say) == ("71\u00a0%", "30\u00a0%")
+    assert cards.two_figures(0.2991, 0.3, say) == ("29.9\u00a0%", "30.0\u00a0%")
 
 
 def test_hidden_characters_do_not_reach_a_page() -> None:
@@ -978,7 +993,7 @@ def test_warnings_stand_on_the_first_page(doubtful: Workspace) -> None:
     first = visible(page[: page.index('id="shortcuts"')])
     say = words.Words("en")
     loud = first[: first.index(say("how_good"))]
-    assert "whether it is known: sex (AUROC 0.8" in loud
+    assert "recorded or not: sex (AUROC 0.8" in loud
     assert "skin type (Fitzpatrick) (AUROC" not in loud  # it says the same of every case
     assert say("warn.confirmation", where="jinan how the diagnosis was confirmed").removesuffix(".") in first
     assert say("gap", subgroup="sex: female", metric="sensitivity", estimate="0.61", rest="0.92") in first
@@ -991,9 +1006,10 @@ def test_warnings_stand_on_the_first_page(doubtful: Workspace) -> None:
     said = f"{after}: sensitivity (alarm: malignant diagnosis or threshold): 0.80 (0.70 – 0.90)"
     assert said in first
     rest = visible(page[page.index('id="shortcuts"') :])
-    assert say("cue.alike", cue="whether it is known: sex", n=2) in rest
+    assert say("cue.alike", cue="recorded or not: sex", n=2) in rest
     assert say("verdict.strong") in rest
-    assert "Malignant means the set 'pad'." in rest
+    assert re.search(r"Malignant means the set\s+pad\s*\.", rest)
+    assert '<span class="set-name">pad</span>' in page
     assert say("drift") in rest
     assert say("drift.adjusted") in rest
     drift = json.loads((doubtful.path(Ref("report", name="research")) / "drift.json").read_text(encoding="utf-8"))
@@ -1035,3 +1051,265 @@ def test_every_item_of_a_checklist_names_known_facts(doubtful: Workspace) -> Non
     assert "需由人撰写" in text
     with pytest.raises(ConfigError):
         report(doubtful, standard="claim", audience="clinic")
+
+
+# ------------------------------------------------------------------------------------------------------ the clinic
+
+
+def counts_of(page: str, cohort: str) -> list[list[int]]:
+    """The cells of a two by two table and its sums."""
+    (table,) = re.findall(rf"<caption>{cohort} \(.*?</table>", page, re.DOTALL)
+    rows = re.findall(r'<tr><th scope="row">.*?</tr>', table, re.DOTALL)
+    return [[int(cell) for cell in re.findall(r'class="number[^"]*">([\d,]+)<', row)] for row in rows]
+
+
+def test_counts_on_every_page_are_those_of_the_scored_photos(study: Workspace, research: str, clinic: str) -> None:
+    for cohort in ("pad", "jinan"):
+        table = pd.read_parquet(study.path(Ref("predictions", cohort, MODEL)) / "table.parquet")
+        table = table[table["level"] == "image"]
+        cases = pd.read_parquet(study.path(Ref("cases", cohort)) / "table.parquet").set_index("case_id")
+        malignant = np.array([PAD6[cases.at[c, "diagnosis"]] in CLASSES.malignant for c in table["case_id"]])
+        alarm = (table["call"] == "malignant").to_numpy()
+        sums = [[int((of & alarm).sum()), int((of & ~alarm).sum()), int(of.sum())] for of in (malignant, ~malignant)]
+        expected = [*sums, [a + b for a, b in zip(*sums, strict=True)]]
+        for page in (research, clinic):
+            assert counts_of(page, cohort) == expected
+            missed, n = expected[0][1], expected[0][2]
+            assert re.search(rf"\b{missed} of {n}\b", visible(page))
+        metrics_ = pd.read_parquet(study.path(Ref("metrics", cohort, MODEL)) / "table.parquet")
+        here = (metrics_["class"] == "malignant") & (metrics_["subgroup"] == "all")
+        row = metrics_[here & (metrics_["metric"] == "sensitivity") & (metrics_["decision_rule"] == "veto")].iloc[0]
+        most = f"{np.ceil(100 * (1 - row['lower']) - 1e-9):.0f} % possible"
+        assert f"{missed} of {n} photos of malignant lesions missed, up to {most}" in visible(clinic)
+
+
+def test_no_page_speaks_of_a_hundred_that_were_not_there(research: str, clinic: str) -> None:
+    for page in (research, clinic):
+        assert not re.search(r"[Oo]f 100 |per 100", visible(page))
+
+
+def test_the_worse_cohort_stands_beside_the_one_to_trust_on_a_card(study: Workspace, clinic: str) -> None:
+    from skinkit.reporting.evidence import CohortEvidence
+
+    share = {}
+    for name in ("pad", "jinan"):
+        found = CohortEvidence(study.cohort(name), {"metrics": open_artifact(study.path(Ref("metrics", name, MODEL)))})
+        assert found.alarms is not None
+        share[name] = found.alarms.share_missed
+    card = visible(clinic[clinic.index('id="lesion-8"') :])
+    assert "jinan (external cohort, never trained on)" in card
+    assert ("pad (development cohort, held-out folds)" in card) == (share["pad"] > share["jinan"])
+
+
+def test_the_likeliest_malignant_diagnosis_is_never_hidden(study: Workspace, clinic: str) -> None:
+    say = words.Words("en")
+    table = pd.read_parquet(study.path(Ref("predictions", "ward", MODEL)) / "table.parquet")
+    table = table[table["level"] == "lesion"].set_index("case_id")
+    columns = [f"p__diagnosis__{c}" for c in CLASSES.classes if c in CLASSES.malignant]
+    hidden = 0
+    for part in clinic.split('<article class="card')[1:]:
+        name = visible(re.findall(r"<h2>(.*?)[<\s]", part)[0]).strip()
+        row = table.loc[name]
+        code = str(row[columns].astype(float).idxmax()).removeprefix("p__diagnosis__")
+        hidden += code not in (row["top1"], row["top2"])
+        worst = say.diagnosis(CLASSES.labels[code])
+        suspected = visible(re.findall(r"<dd>(.*?)</dd>", part, re.DOTALL)[0])
+        assert worst in suspected
+        assert say.probability(float(row[columns].max())).replace("\u00a0", " ") in suspected
+    assert hidden
+
+
+def one_case(tmp_path: Path, case: Mapping[str, Any], **row: Any) -> str:
+    """The card of one lesion without alarm, with these columns in case and prediction."""
+    workspace = make(tmp_path, [Cohort("ward", "inference", 1, labelled=False)])
+    cases = pd.read_parquet(workspace.path(Ref("cases", "ward")) / "table.parquet").assign(**case)
+    write(workspace, Ref("cases", "ward"), cases)
+    keys = cases.iloc[0][list(IDS)].to_dict()
+    calm = {**predicted(np.full(6, 1 / 6)), "top1": "NEV", "top1_p": 0.9, "prediction_set": "NEV", "refer": False}
+    calm |= {"refer_reason": None, "call": "benign", "veto": False, "malignancy": 0.06}
+    table = [{**calm, **keys, "level": "image", "n_cases": 1, **row}]
+    write(workspace, Ref("predictions", "ward", MODEL), table, {"classes": CLASSES.as_dict(), "threshold": 0.3})
+    return report(workspace, audience="clinic")["index.html"]
+
+
+@pytest.mark.parametrize(
+    ("case", "row", "state"),
+    [
+        ({"bleed": "False"}, {}, "none"),
+        ({"bleed": "UNK", "grew": None}, {}, "none"),
+        ({"bleed": "False", "grew": "True"}, {}, "sign"),
+        ({"bleed": "True"}, {"malignancy": 0.2}, "sign"),
+        ({"bleed": "False"}, {"malignancy": 0.15}, "near"),
+        ({"bleed": "False"}, {"malignancy": 0.149}, "none"),
+        ({"bleed": "True"}, {"refer": True, "refer_reason": "undecided"}, "cannot_tell"),
+        ({"bleed": "True"}, {"call": "malignant", "malignancy": 0.4, "refer": True}, "alarm"),
+    ],
+)
+def test_states_by_hand(tmp_path: Path, case: dict[str, Any], row: dict[str, Any], state: str) -> None:
+    say, page = words.Words("en"), one_case(tmp_path, case, **row)
+    card = page[page.index('<article class="card') :]
+    assert visible(re.findall(r'<p class="advice[^"]*">(.*?)</p>', card)[0]).strip() == say(f"state.{state}")
+    signs = [say.attribute(name) for name in ("grew", "bleed") if case.get(name) == "True"]
+    assert say(f"next.{state}", signs=", ".join(signs)) in visible(card)
+    assert [say("reported", sign=sign) in visible(card) for sign in signs] == [True] * len(signs)
+
+
+def explained_as(
+    workspace: Workspace, weights: list[dict[str, Any]], heat: int = 200, cohort: str = "ward"
+) -> dict[str, str]:
+    """The worklist after every explanation of a cohort was replaced by these contributions and a map of one value."""
+    ref = Ref("explanations", cohort, MODEL)
+    table = open_artifact(workspace.path(ref)).table()
+    table["attributions_json"] = json.dumps(weights)
+    grey = np.full((phantoms.HEIGHT_PX, phantoms.WIDTH_PX), heat, np.uint8)
+    write(workspace, ref, table, {}, dict.fromkeys(table["heatmap_file"], png_bytes(grey)))
+    return report(workspace, audience="clinic")
+
+
+def test_a_photo_that_counts_for_little_has_no_heatmap_but_a_note(tmp_path: Path) -> None:
+    workspace = make(tmp_path, [Cohort("ward", "inference", 2, labelled=False)])
+    say = words.Words("en")
+    age = {"attribute": "age_years", "value": 71.0, "contribution": 0.9}
+    for of_photo, shown in ((0.05, False), (0.15, True)):
+        seen = [
+            {"attribute": "image", "value": None, "contribution": of_photo / 2},
+            {"attribute": "original_shape2D_Sphericity", "value": 0.7, "contribution": -of_photo / 2},
+        ]
+        share = say.probability(of_photo / (0.9 + of_photo)).replace("\u00a0", " ")
+        page = explained_as(workspace, [age, *seen])["index.html"]
+        text = visible(page)
+        assert say("photo_share", share=share) in text
+        assert (say("little_photo", share=share) in text) != shown
+        assert ('<figure class="heat">\n<img' in page) == shown
+    text = visible(explained_as(workspace, [age, *seen], heat=0)["index.html"])
+    assert say("empty_map") in text
+    other = {"attribute": "another_model", "value": None, "contribution": 0.4}  # its share of the photo is not known
+    assert say("photo_share", share="").partition(":")[0] not in visible(
+        explained_as(workspace, [age, *seen, other])["index.html"]
+    )
+
+
+def test_what_is_not_known_is_no_reason(tmp_path: Path) -> None:
+    workspace = make(tmp_path, [Cohort("ward", "inference", 2, labelled=False)])
+    weights = [
+        {"attribute": "bleed", "value": "UNK", "contribution": 2.5},
+        {"attribute": "sex", "value": None, "contribution": 1.4},
+        {"attribute": "site", "value": "torso", "contribution": 0.1},
+        {"attribute": "image", "value": None, "contribution": -0.7},
+    ]
+    page = explained_as(workspace, weights)["index.html"]
+    tables = re.findall(r'<table class="plain-table influences">.*?</table>', page, re.DOTALL)
+    assert len(tables) == 2
+    for table in tables:
+        assert [visible(name).strip() for name in re.findall(r'<th scope="row">(.*?)</th>', table)] == [
+            "the photo itself", "site: torso",
+        ]  # fmt: skip
+        assert "strongly" not in table
+    assert words.Words("en")("influences.unknown", names="bleeds, sex") in visible(page)
+
+
+def test_outlines_are_warned_of_only_where_the_model_reads_them(tmp_path: Path) -> None:
+    workspace = make(tmp_path, [Cohort("pad", "development", 12), Cohort("ward", "inference", 6, labelled=False)])
+    pages = [report(workspace)["index.html"], report(workspace, audience="clinic")["index.html"]]
+    assert all("Otsu" in visible(page) for page in pages)
+    overlap = words.Words("en")("caution.overlap", iou="40 %")
+    assert overlap.partition("(")[0] in visible(pages[1])  # ward-000 overlaps by 0.4 with the outline of a person
+    path = workspace.path(Ref("models", name=MODEL))
+    card = json.loads((path / "model.json").read_text(encoding="utf-8"))
+    card["radiomics"] = {"features": []}
+    rows = open_artifact(path).table()
+    write(workspace, Ref("models", name=MODEL), rows, {}, {"model.json": json.dumps(card).encode()})
+    pages = [report(workspace)["index.html"], report(workspace, audience="clinic")["index.html"]]
+    assert not any("Otsu" in visible(page) or overlap.partition("(")[0] in visible(page) for page in pages)
+
+
+def test_warnings_are_the_same_on_every_page(doubtful: Workspace) -> None:
+    say = words.Words("en")
+    research, clinic = (report(doubtful, **given)["index.html"] for given in ({}, {"audience": "clinic"}))
+    for key in ("shortcuts", "relabelled", "external", "gaps", "confirmation", "attributes", "missed"):
+        begin = say(f"warn.{key}", where="\0").partition("\0")[0]
+        assert [begin in visible(page) for page in (research, clinic)] == [True, True], key
+    shortcut = say("caution.shortcuts")
+    lacking = say("caution.missing", n=1)
+    cards_ = [visible(part) for part in clinic.split('<article class="card')[1:]]
+    assert all(shortcut in card for card in cards_)
+    assert any(lacking in card for card in cards_)
+
+
+def test_clinical_paper_has_boxes_and_no_commands(clinic: str) -> None:
+    text = visible(clinic)
+    assert "skinkit explain" not in text
+    assert "--" not in text
+    say = words.Words("en")
+    for part in clinic.split('<article class="card')[1:]:
+        assert part.count("☐") == 4 + 3 + 7 + 5
+        paper = visible(part)
+        keys = ("box.abcd", "box.three", "box.seven", "box.action", "notes", "notes.date", "notes.sign")
+        assert [key for key in keys if say(key) not in paper] == []
+        assert "assessed on: 2" in paper
+        assert "no scale" in paper
+
+
+def test_lesions_of_a_report_have_one_place_each_with_heatmap_and_reasons(research: str) -> None:
+    part = research[research.index('id="lesions"') : research.index('id="radiomics"')]
+    articles = re.findall(r'<article class="lesion">.*?</article>', part, re.DOTALL)
+    names = [visible(re.findall(r"<h4>(.*?)</h4>", article)[0]) for article in articles]
+    assert len(names) == len(set(names))
+    assert all(article.count("<img ") == 2 and "for" in article for article in articles)
+    missed = [article for article in articles if words.Words("en")("missed") in article]
+    assert missed
+    assert all("strongly" in article for article in missed)
+
+
+# ----------------------------------------------------------------------------------------------- other languages
+
+
+def test_a_page_in_another_language_stands_beside_the_english_one(study: Workspace) -> None:
+    for given, name in (({}, "research"), ({"audience": "clinic"}, CLINIC), ({"standard": "claim"}, "standard-claim")):
+        for lang, suffix in (("en", ""), ("zh-CN", ".zh-CN")):
+            made, _ = run_stage(study, "report", lang=lang, **given)
+            assert [artifact.path.name for artifact in made] == [name + suffix]
+        english = (study.path(Ref("report", name=name)) / "index.html").read_text(encoding="utf-8")
+        assert '<html lang="en">' in english
+
+
+def test_a_third_language_is_one_file(tmp_path: Path) -> None:
+    workspace = make(tmp_path, [Cohort("ward", "inference", 2, labelled=False)])
+    with pytest.raises(ConfigError, match=r"languages.fr\.toml"):
+        report(workspace, audience="clinic", lang="fr")
+    (tmp_path / "languages").mkdir()
+    file = tmp_path / "languages" / "fr.toml"
+    file.write_text('worklist.fr = "Liste de travail"\nsite.fr = "x"\n', encoding="utf-8")
+    with pytest.raises(ConfigError, match="site"):
+        report(workspace, audience="clinic", lang="fr")
+    file.write_text('card.rank.fr = "{rank} sur {all}"\n', encoding="utf-8")
+    with pytest.raises(ConfigError, match="placeholders"):
+        report(workspace, audience="clinic", lang="fr")
+    file.write_text('worklist.fr = "Liste de travail"\n[state]\nalarm.fr = "Alarme"\n', encoding="utf-8")
+    page = report(workspace, audience="clinic", lang="fr")["index.html"]
+    assert '<html lang="fr">' in page
+    assert "Liste de travail" in visible(page)
+    assert words.Words("en")("research_only") in visible(page)  # what has no text there is English
+    file.write_text('worklist.fr = "Liste"\n', encoding="utf-8")
+    assert "Liste de travail" not in report(workspace, audience="clinic", lang="fr")["index.html"]
+
+
+@pytest.mark.parametrize("name", ["claim", "tripod-ai"])
+def test_a_checklist_is_a_table_to_write_in(doubtful: Workspace, name: str) -> None:
+    from markdown_it import MarkdownIt
+
+    page = report(doubtful, standard=name)["index.html"]
+    folder = doubtful.path(Ref("report", name=f"standard-{name}"))
+    found = json.loads((folder / "checklist.json").read_text(encoding="utf-8"))
+    assert page.count("<textarea") == 2 * len(found["items"])
+    markdown = (folder / "checklist.md").read_text(encoding="utf-8")
+    tokens = MarkdownIt("commonmark", {"html": False}).enable("table").parse(markdown)
+    cells = [tokens[n + 1].content for n, token in enumerate(tokens) if token.type in ("td_open", "th_open")]
+    rows = [cells[n : n + 5] for n in range(0, len(cells), 5)]
+    written = [row for row in rows if row[0] != words.Words("en")("standard.item")]
+    assert [row[0] for row in written] == [item["number"] for item in found["items"]]
+    assert [row[1] for row in written] == [" ".join(item["asks"].split()) for item in found["items"]]
+    assert all(row[4] == "" for row in written)
+    assert all(
+        fact["source"] in row[2] for row, item in zip(written, found["items"], strict=True) for fact in item["facts"]
+    )
