@@ -326,7 +326,10 @@ def objects(
         CaseError: as :func:`source_image` and :func:`segmentation`.
     """
     source = source_image(data, subject, study)
-    drawn = segmentation(source, *outline, results["version"])
+    try:
+        drawn = segmentation(source, *outline, results["version"])
+    except (ValueError, TypeError, AttributeError, KeyError) as error:  # a message may quote the header
+        raise CaseError("image_unsupported", f"no SEG can refer to this DICOM object: {type(error).__name__}") from None
     made = {} if is_dicom(data) else {"photo": encoded(source)}
     made["seg"] = encoded(drawn)
     if results.get("result") is not None:

@@ -151,6 +151,11 @@ def test_what_cannot_be_outlined_is_refused() -> None:
     with pytest.raises(CaseError) as refused:
         made(hospital_file(frames=3))
     assert refused.value.reason == "image_multiframe"
+    placed = read(hospital_file())
+    del placed.SeriesInstanceUID
+    with pytest.raises(CaseError) as refused:
+        made(dicom_objects.encoded(placed))
+    assert refused.value.reason == "image_unsupported"
     for mask in (np.zeros((41, 63), bool), outline(63, 70)):
         source = dicom_objects.source_image(photo(), SUBJECT, "exam")
         with pytest.raises(CaseError):
