@@ -16,7 +16,7 @@ from skinkit.artifacts.files import json_values
 from skinkit.errors import ConfigError, did_you_mean
 
 C = TypeVar("C")
-Writes = Literal["", "table", "predictions", "pack", "folder", "workspace", "downloads", "scratch", "key"]
+Writes = Literal["", "table", "predictions", "bundle", "pack", "folder", "workspace", "downloads", "scratch", "key"]
 """Kinds of outputs."""
 
 

@@ -28,6 +28,7 @@ ORDER = (
     {"evaluation", "audit"},
     {"learning"},
     {"studies", "reporting"},
+    {"exchange"},
     {"stages"},
     {"pipeline"},
     {"api"},

@@ -219,6 +219,13 @@ def _is_predictions(head: bytes) -> bool:
     return first == "cohort" and {"case_id", "level", "status", "top1", "malignancy"} <= {*others}
 
 
+def _is_bundle(head: bytes) -> bool:
+    """Whether a file begins as a FHIR bundle of ours."""
+    from skinkit.exchange.fhir import is_bundle
+
+    return is_bundle(head)
+
+
 def _is_pack(head: bytes) -> bool:
     """Whether a file begins as a pack, a ZIP archive whose first member is the index, or as an ONNX file of ours."""
     from skinkit.learning.pack import INDEX
@@ -257,6 +264,7 @@ def _key(path: Path, named: str) -> None:
 _KINDS: Mapping[Writes, Callable[[Path, str], None]] = {
     "table": _file(_is_export, "an earlier table of 'skinkit export'"),
     "predictions": _file(_is_predictions, "an earlier table of 'skinkit predict --onnx'"),
+    "bundle": _file(_is_bundle, "an earlier bundle of 'skinkit export --fhir'"),
     "pack": _file(_is_pack, "an earlier file of 'skinkit models pack' or 'export'"),
     "folder": _files,
     "workspace": _folder,

@@ -1,4 +1,4 @@
-"""export: export predictions as CSV for a hospital system.
+"""export: export predictions for a hospital system, as CSV, FHIR or DICOM.
 
 Without --csv the table goes to stdout. With it, the file's folder must exist, and only an earlier table of export is
 replaced. Cases without a prediction are included with the reason.
@@ -12,6 +12,16 @@ back, rows are missing or come twice, and withdrawn rows are never in it.
 
 --reidentify restores the original ids of pseudonymised cohorts. They are computed from the cohort's files with the key
 and stored nowhere else. Only its owner can read the file.
+
+--fhir writes a FHIR transaction Bundle: DiagnosticReport, Observations, ImagingStudy, Patient and Device. It takes
+--since too: a corrected row is a corrected report, a withdrawn one is entered in error. --post sends such bundles to a
+server, which only gets what changed since the last time. What cannot be sent waits in the workspace and is sent first
+the next time (exit code 4). Both are for pseudonymised cohorts; --ids-as-they-are says that the ids name nobody.
+
+--dicom-seg writes the outline of every photo as a DICOM SEG, --dicom-sr its numbers as an SR (TID 1500) with the SEG it
+refers to. A photo that is no DICOM file is written as a VL Photographic Image beside them. In a pseudonymised cohort
+the patient's tags are replaced by pseudonyms, unless --reidentify is given. Photos without an object are counted with
+the reason (exit code 3).
 """
 
 from __future__ import annotations
@@ -26,6 +36,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from skinkit import __version__
 from skinkit.artifacts.artifact import as_written, exists, open_artifact
 from skinkit.artifacts.files import file_sha256, write_atomic
 from skinkit.commands import Context
@@ -37,6 +48,7 @@ from skinkit.workspace import Ref, Workspace
 
 if TYPE_CHECKING:
     from skinkit.artifacts.artifact import Artifact
+    from skinkit.exchange.fhir import Result
     from skinkit.reporting.delivery import Held
     from skinkit.reporting.export_table import Row
 
@@ -62,18 +74,30 @@ class Config:
     since: Annotated[str, Help("only what changed since the export that printed this token", metavar="<token>")] = ""
     level: Annotated[Literal["image", "lesion", "patient"], "one row per image's case, lesion or patient"] = "image"
     model: Annotated[str, ONE_MODEL] = ""
+    fhir: Annotated[str, Help("file to write a FHIR transaction Bundle to", metavar="<file>", writes="bundle")] = ""
+    fhir_release: Annotated[Literal["R4", "R5"], "of FHIR: R4 (4.0.1) or R5"] = "R4"
+    post: Annotated[str, Help("send what changed to this FHIR server", metavar="<url>")] = ""
+    ids_as_they_are: Annotated[bool, "with --fhir, --post: the cohort's own ids name no patient; send them"] = False
+    dicom_seg: Annotated[str, Help("folder for outlines as DICOM SEG", metavar="<folder>", writes="folder")] = ""
+    dicom_sr: Annotated[str, Help("folder for results as DICOM SR, with SEG", metavar="<folder>", writes="folder")] = ""
     reidentify: Annotated[str, Help("key file; exports the cohort's original ids", metavar="<key file>")] = ""
 
 
 def run(config: Config, context: Context) -> Mapping[str, Any]:
     """Write the table."""
     from skinkit.artifacts import csv
+    from skinkit.exchange import fhir
     from skinkit.reporting import export_table
     from skinkit.reporting.delivery import delivered, token
 
     held, moment, run_id = _parsed(config.since)
     workspace = context.workspace()
     model = config.model or workspace.defaults["model"]
+    _check_together(config)
+    if config.post:
+        return _posted(config, context, workspace, model)
+    if config.dicom_seg or config.dicom_sr:
+        return _dicom(config, context, workspace, model)
     if config.encoding != "utf-8" and not config.csv:
         raise ConfigError(f"--encoding {config.encoding} on stdout", "a file to write", "add --csv FILE")
     if moment is not None:
@@ -84,6 +108,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
     until = datetime.datetime.now().astimezone()
     rows: list[Row] = []
     unknown, lost = [], 0
+    results: list[Result] = []
     for cohort in _chosen(context, workspace, model):
         cases = open_artifact(workspace.path(Ref("cases", cohort)))
         wanted = (cohort, model, config.level)
@@ -93,6 +118,8 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
             changed = [{**row, "change": None} for row in changed]
         if config.reidentify:
             lost += export_table.rename(changed, _own_ids(config, workspace, cohort, cases))
+        if config.fhir:
+            results += _results(config, workspace, cohort, model, changed)
         rows += changed
         unknown += [] if delivery.known else [cohort]
         held.pop(cohort, None)
@@ -118,6 +145,18 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         "until": until.isoformat(timespec="microseconds"),
     }
     following = f"next time: --since {next_token}" if next_token else _NO_TOKEN
+    if config.fhir:
+        path = Path(config.fhir).expanduser()
+        bundle = fhir.bundle(results, config.fhir_release, __version__)
+        write_atomic(path, fhir.encoded(bundle), outside=True)
+        text = f"{path}: FHIR {config.fhir_release}, {len(rows)} reports, {len(bundle['entry'])} resources\n{following}"
+        return {
+            **answer,
+            "fhir": str(path),
+            "resources": len(bundle["entry"]),
+            "sha256": file_sha256(path),
+            "text": text,
+        }
     if not config.csv:
         context.console.info(following)
         records = [{name: row.get(name) for name in export_table.COLUMNS} for row in rows]
@@ -134,6 +173,94 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         "sha256": file_sha256(path),
         "text": f"{path}: {len(rows)} rows ({summary})\n{following}",
     }
+
+
+def _check_together(config: Config) -> None:
+    """Refuse options that say two things.
+
+    Raises:
+        ConfigError: as above.
+    """
+    ways = [flag for flag, value in (("--csv", config.csv), ("--fhir", config.fhir), ("--post", config.post)) if value]
+    ways += ["--dicom-seg or --dicom-sr"] if config.dicom_seg or config.dicom_sr else []
+    if len(ways) > 1:
+        raise ConfigError(f"{' and '.join(ways)} at once", "one of them", "run export once for each")
+    if config.post and config.since:
+        raise ConfigError(
+            "--post with --since", "--post alone: what the server holds is kept for it", "leave --since out"
+        )
+    if (config.dicom_seg or config.dicom_sr) and (config.since or config.level != "image"):
+        raise ConfigError("--dicom-seg or --dicom-sr with --since or --level", "objects of every photo", "leave it out")
+    if config.reidentify and (config.fhir or config.post):
+        raise ConfigError(
+            f"--reidentify with {ways[0]}", "patients by their pseudonyms", "leave it out, or use --csv FILE"
+        )
+
+
+def _results(config: Config, workspace: Workspace, cohort: str, model: str, rows: list[Row]) -> list[Result]:
+    """What a bundle says of delivered rows.
+
+    Raises:
+        RefusedError: the cohort has its own ids, and nobody said that they name no patient.
+    """
+    from skinkit.exchange.results import results_of
+
+    cases, predictions = (as_written(open_artifact(workspace.path(ref))) for ref in _read_by(cohort, model))
+    if not cases.info.get("pseudonyms") and not config.ids_as_they_are:
+        raise RefusedError(
+            f"cohort {cohort!r} has its own ids, which may name patients",
+            "a pseudonymised cohort",
+            f"skinkit ingest --cohort {cohort} --pseudonymise KEYFILE; or --ids-as-they-are for ids that name nobody",
+        )
+    ref = Ref("features", cohort, workspace.defaults["segmenter"])
+    features = as_written(open_artifact(workspace.path(ref))) if exists(workspace.path(ref)) else None
+    return results_of(rows, predictions, features)
+
+
+def _posted(config: Config, context: Context, workspace: Workspace, model: str) -> dict[str, Any]:
+    """Queue what each cohort's server lacks, and send the queue.
+
+    Raises:
+        InputError: the server is away, or refuses a bundle; the rest waits.
+    """
+    from skinkit.artifacts.locks import lock
+    from skinkit.exchange import fhir
+    from skinkit.exchange.outbox import Outbox
+    from skinkit.reporting.delivery import FOLDER, delivered, parsed_token, token
+
+    rows = sent = 0
+    chosen = _chosen(context, workspace, model)
+    boxes = [Outbox.of(workspace.artifacts / cohort / FOLDER, config.post) for cohort in chosen]
+    for cohort, box in zip(chosen, boxes, strict=True):
+        wanted = (cohort, model, config.level)
+        box.folder.parent.mkdir(parents=True, exist_ok=True)
+        with lock(box.folder):
+            before = parsed_token(box.held).get(cohort) if box.held else None
+            delivery = delivered(workspace.artifacts, wanted, partial(_present, workspace, wanted), before)
+            if not delivery.known:
+                context.console.warn(f"{cohort}: no record of what {box.url} holds, so every report is sent again")
+            if delivery.rows and delivery.held:
+                results = _results(config, workspace, cohort, model, delivery.rows)
+                box.add(fhir.bundle(results, config.fhir_release, __version__), token([delivery.held]))
+                rows += len(delivery.rows)
+    for box in boxes:
+        with lock(box.folder):
+            sent += box.send()
+    text = f"{config.post}: {rows} reports new or changed, {sent} bundles taken"
+    return {"posted": config.post, "rows": rows, "bundles": sent, "text": text}
+
+
+def _dicom(config: Config, context: Context, workspace: Workspace, model: str) -> dict[str, Any]:
+    """Write DICOM objects; only their owner can read them."""
+    from skinkit.commands._dicom_export import write_objects
+
+    names: dict[str, dict[str, str]] = {}
+    for cohort in _chosen(context, workspace, model):
+        cases = open_artifact(workspace.path(Ref("cases", cohort)))
+        names[cohort] = _own_ids(config, workspace, cohort, cases) if config.reidentify else {}
+    with permissions.restored():
+        os.umask(permissions.OWNER_ALONE)
+        return write_objects(config.dicom_seg, config.dicom_sr, context, workspace, model, names)
 
 
 def _parsed(text: str) -> tuple[dict[str, Held], datetime.datetime | None, str]:

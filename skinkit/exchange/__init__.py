@@ -1,0 +1,1 @@
+"""Results in the formats of a hospital's own systems: FHIR bundles and DICOM objects."""
