@@ -63,6 +63,7 @@ format: $(READY)  ## ruff format and its safe fixes
 bench: $(READY)  ## speed, as ratios measured in one run
 	$(RUN)python bench/radiomics.py
 	$(RUN)python bench/networks.py
+	$(RUN)python bench/quality.py
 
 bench-scale: $(READY)  ## time and memory at 1,000, 10,000 and 100,000 cases (an hour)
 	$(RUN)python bench/scale.py

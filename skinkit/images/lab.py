@@ -32,10 +32,37 @@ FEWEST_PX = 64
 """Pixels of skin without which no tone is stated."""
 
 
+def lightness(planes: Bytes) -> Floats:
+    """(...) L* (0 to 100) of sRGB bytes (3, ...); where a* and b* are not wanted, several times faster than them."""
+    out: Floats = 116 * _f(planes, 1) - 16
+    return out
+
+
+def mean_tint(planes: Bytes) -> Floats:
+    """(2,) mean a* and b* of sRGB bytes (3, ...)."""
+    x, y, z = (_f(planes, row).mean() for row in range(3))
+    return np.array([500 * (x - y), 200 * (y - z)])
+
+
+def _f(planes: Bytes, row: int) -> Floats:
+    """f(X / Xn), f(Y / Yn) or f(Z / Zn) of CIE 15 of sRGB bytes (3, ...)."""
+    t = np.zeros(planes.shape[1:])
+    for plane, weight in zip(planes, TO_XYZ[row], strict=True):
+        t += (weight * LINEAR)[plane]
+    return _compressed(t)
+
+
+def _compressed(t: Floats) -> Floats:
+    """f(t) of CIE 15, the cube root above its linear part."""
+    out = np.cbrt(t)
+    low = t <= _EDGE**3
+    out[low] = t[low] / (3 * _EDGE**2) + 4 / 29
+    return out
+
+
 def to_lab(rgb: Bytes) -> Floats:
     """(..., 3) L* (0 to 100), a* and b* of sRGB bytes (..., 3)."""
-    t = LINEAR[rgb] @ TO_XYZ.T
-    f = np.where(t > _EDGE**3, np.cbrt(t), t / (3 * _EDGE**2) + 4 / 29)
+    f = _compressed(LINEAR[rgb] @ TO_XYZ.T)
     out: Floats = f @ _TO_F.T - [16.0, 0.0, 0.0]
     return out
 
