@@ -25,7 +25,7 @@ from skinkit.learning.precision import Arithmetic
 from skinkit.learning.untrained import Untrained
 from skinkit.models import load_model, model_config, present_settings
 from skinkit.models.parts.protocol import DIAGNOSIS, LESION, MEMBERS, Embedder, Estimator, Generator, Network, Sizes
-from skinkit.schemas import LEARNT, LEARNT_BEFORE, TRAINED_ON_FILE
+from skinkit.schemas import LEARNT, LEARNT_BEFORE, TRAINED_ON_FILE, UNTRAINED
 from skinkit.stats.calibration import Isotonic
 from skinkit.stats.encoders import Encoder, Standardiser, missing_attributes
 from skinkit.stats.metrics import Floats
@@ -251,7 +251,7 @@ class Classifier(TrainedModel):
             **({"tasks": tasks} if tasks else {}),
             "model_kind": self.about["model"],
             "leakage_allowed": self.about["leakage_allowed"],
-            **({untrained.UNTRAINED: self.untrained.as_dict()} if self.untrained is not None else {}),
+            **({UNTRAINED: self.untrained.as_dict()} if self.untrained is not None else {}),
             "folds": len(self.about["folds"]),
         }
 
