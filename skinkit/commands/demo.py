@@ -57,10 +57,10 @@ _SETTINGS: Mapping[str, Mapping[str, Any]] = {
             "mirrored=false",
             "turned=false",
             "recipe.epochs=10",
-            "recipe.final_epochs=10",
+            "recipe.final_epochs=0",
         ],
     },
-    "explain": {"limit": 8},
+    "explain": {"cases": 4},
 }
 """Of the networks: small sides and few epochs, which are enough for phantoms and for nothing else."""
 

@@ -22,7 +22,7 @@ def test_the_demo_trains_every_kind_of_model_and_a_rerun_keeps_them(tmp_path: Pa
     assert run_here("demo", folder, "--lesions", "36", "--draw-only").returncode == 0
     settings = folder / "skinkit.toml"
     text = settings.read_text(encoding="utf-8")
-    small = {"side_px=96": "side_px=32", "steps=24": "steps=2", "limit = 8": "limit = 2\nsteps = 4"}
+    small = {"side_px=96": "side_px=32", "steps=24": "steps=2", "cases = 4": "cases = 2\nsteps = 4"}
     small["[stage.evaluate]"] = "[stage.evaluate]\nshortcuts = false"
     for old, new in small.items():
         assert old in text
