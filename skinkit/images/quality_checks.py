@@ -264,7 +264,7 @@ def _planes(rgb: Bytes) -> Bytes:
 
 def _grey(planes: Bytes) -> Whole:
     """(H, W) luma in thousandths of (3, H, W)."""
-    out = planes[0] * np.int32(_GREY[0])
+    out: Whole = planes[0] * np.int32(_GREY[0])
     for plane, weight in zip(planes[1:], _GREY[1:], strict=True):
         out += plane * np.int32(weight)
     return out
@@ -315,7 +315,8 @@ def _tint(planes: Bytes) -> Floats:
     total = np.zeros(2)
     for some in _strips(pixels.shape[1], _ROWS * 512):
         total += mean_tint(pixels[:, some]) * pixels[0, some].size
-    return total / pixels.shape[1]
+    out: Floats = total / pixels.shape[1]
+    return out
 
 
 def _focus(grey: Floats) -> float | None:
