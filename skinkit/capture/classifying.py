@@ -9,12 +9,14 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from skinkit.api import OpenWorkspace, PhotoPrediction, predict_photo
 from skinkit.capture.words import notice
 from skinkit.data.capture_records import UNKNOWN, Store
 from skinkit.learning.pack import trained
+from skinkit.learning.trained import Shelf
 from skinkit.taxonomy import ClassSet
 
 LEAST_P = 0.5
@@ -33,6 +35,7 @@ class Classifier:
     opened: OpenWorkspace
     name: str
     _one: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _shelf: Shelf = field(default_factory=Shelf, repr=False)
 
     def __post_init__(self) -> None:
         artifact = trained(self.name, self.opened.workspace)
@@ -50,7 +53,6 @@ class Classifier:
     def warm(self) -> float:
         """Load what a prediction needs, by predicting a drawn lesion; seconds."""
         import tempfile
-        from pathlib import Path
 
         import numpy as np
 
@@ -66,7 +68,7 @@ class Classifier:
             began = time.perf_counter()
             with self._one:
                 for _ in range(2):  # the second one still loads what the first did not need
-                    predict_photo(self.name, photo, {}, mask if self._reads_outline else None, self.opened)
+                    self._said(photo, {}, mask if self._reads_outline else None)
         return time.perf_counter() - began
 
     def classify(self, record: Mapping[str, Any], store: Store) -> dict[str, Any]:
@@ -78,8 +80,12 @@ class Classifier:
         began = time.perf_counter()
         mask = store.mask_path(record) if self._reads_outline else None
         with self._one:
-            said = predict_photo(self.name, store.photo_path(record), attributes_of(record), mask, self.opened)
+            said = self._said(store.photo_path(record), attributes_of(record), mask)
         return self._answer(said, record, time.perf_counter() - began)
+
+    def _said(self, photo: Path, attributes: Mapping[str, Any], mask: Path | None) -> PhotoPrediction:
+        with self._shelf.used():
+            return predict_photo(self.name, photo, attributes, mask, self.opened)
 
     def _answer(self, said: PhotoPrediction, record: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         labels = self.classes.labels

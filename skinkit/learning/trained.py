@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from skinkit.artifacts.artifact import Artifact
+from skinkit.artifacts.artifact import MANIFEST, Artifact
 from skinkit.artifacts.tables import read_table
 from skinkit.errors import ConfigError, InputError, RefusedError, listed
 from skinkit.learning import replay_features, untrained
@@ -267,6 +269,12 @@ class Classifier(TrainedModel):
 
     def network(self, fold: Fold, device: str) -> Network:
         """A fold's network with its trained weights, ready to answer."""
+        shelf = _SHELF.get()
+        if shelf is None:
+            return self._network(fold, device)
+        return shelf.network(self.folder(fold), device, self.identity, lambda: self._network(fold, device))
+
+    def _network(self, fold: Fold, device: str) -> Network:
         columns = {"attributes": len(fold.encoder.attributes), "radiomics": len(fold.radiomics.columns)}
         classes = self.classes.classes
         tasks = {name: of.classes for name, of in self.tasks.items()}
@@ -370,7 +378,60 @@ def open_classifier(artifact: Artifact, name: str = "") -> Classifier:
         InputError: it is no classifier, cannot be read, or has settings that this version no longer takes.
         RefusedError: a file of it is missing or is not what was written.
     """
-    return _classifier(_opened(artifact, "classify", name))
+    shelf = _SHELF.get()
+    if shelf is None:
+        return _classifier(_opened(artifact, "classify", name))
+    return shelf.classifier(artifact, name)
+
+
+class Shelf:
+    """Models that a long-lived process has opened, so that the next photo does not wait for them.
+
+    A model is opened anew, and its files hashed again, once its identity or the size, time or inode of one of its files
+    is another. Only for predictions, one at a time: whoever changes a network changes it for the next photo.
+    """
+
+    def __init__(self) -> None:
+        self._classifiers: dict[Path, tuple[object, Classifier]] = {}
+        self._networks: dict[tuple[Path, str], tuple[object, Network]] = {}
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """Within it, :func:`open_classifier` and :meth:`Classifier.network` answer from here in this thread."""
+        before = _SHELF.set(self)
+        try:
+            yield
+        finally:
+            _SHELF.reset(before)
+
+    def classifier(self, artifact: Artifact, name: str) -> Classifier:
+        """As :func:`open_classifier`."""
+        files = [MANIFEST, *artifact.manifest["files"], *artifact.manifest.get("beside", {})]
+        stamp = (artifact.identity, name, tuple(_stamp(artifact.path / file) for file in files))
+        kept = self._classifiers.get(artifact.path)
+        if kept is None or kept[0] != stamp:
+            kept = self._classifiers[artifact.path] = stamp, _classifier(_opened(artifact, "classify", name))
+        return kept[1]
+
+    def network(self, folder: Path, device: str, identity: str, load: Callable[[], Network]) -> Network:
+        """The network of a fold's folder."""
+        stamp = (identity, _stamp(folder / NETWORK))
+        kept = self._networks.get((folder, device))
+        if kept is None or kept[0] != stamp:
+            kept = self._networks[folder, device] = stamp, load()
+        return kept[1]
+
+
+_SHELF: ContextVar[Shelf | None] = ContextVar("shelf", default=None)
+
+
+def _stamp(file: Path) -> tuple[int, ...] | None:
+    """What changes when a file does; None where there is none."""
+    try:
+        about = file.stat()
+    except OSError:
+        return None
+    return about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
 
 
 def open_whole(artifact: Artifact, task: str) -> None:

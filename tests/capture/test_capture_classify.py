@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,12 @@ import pytest
 from captured import Client, annotation, serving_page, store_of
 
 from skinkit.api import open_workspace, predict_photo
+from skinkit.artifacts.artifact import open_artifact
 from skinkit.capture.classifying import Classifier, attributes_of
 from skinkit.console import Console
-from skinkit.workspace import load_workspace
+from skinkit.errors import RefusedError
+from skinkit.learning.trained import Shelf, open_classifier
+from skinkit.workspace import Ref, load_workspace
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +94,25 @@ def test_it_abstains_without_a_clear_answer_or_a_good_photo(
     said = Classifier(opened, "lightgbm").classify(poor, store)
     assert said["abstain"]
     assert "quality" in said["abstain_why"]
+
+
+def test_a_kept_model_is_opened_anew_once_a_file_of_it_is_another(
+    answered: tuple[Path, str, dict[str, Any], dict[str, Any]], tmp_path: Path
+) -> None:
+    shutil.copytree(load_workspace(answered[0]).path(Ref("models", name="lightgbm")), tmp_path / "lightgbm")
+    shelf, artifact = Shelf(), open_artifact(tmp_path / "lightgbm")
+    with shelf.used():
+        first = open_classifier(artifact)
+        assert open_classifier(artifact) is first
+        file = artifact.path / "fold_0" / "attributes.json"
+        content = file.read_bytes()
+        file.unlink()
+        file.write_bytes(content)
+        again = open_classifier(artifact)
+        assert again is not first  # the same bytes, but they have to be hashed to know it
+        file.write_bytes(content + b" ")
+        with pytest.raises(RefusedError):
+            open_classifier(artifact)
+        file.write_bytes(content)
+        open_classifier(artifact)
+    assert open_classifier(artifact) is not open_classifier(artifact)
