@@ -255,6 +255,7 @@ class Pipeline:
         stage_name = MAKER[ref.kind]
         if requested is None and ref.kind in FROZEN:
             model = _as_written(ref, trained(ref.name, self.workspace))
+            self._warn_of_withdrawals(ref.name, model)
             return self._settle(Step(ref, stage_name, model, fresh=True))
         if requested is None:
             self._refuse_unknown(ref)
@@ -284,6 +285,16 @@ class Pipeline:
         if requested is not None and audit is not None:
             audit(config, job)
         return artifact
+
+    def _warn_of_withdrawals(self, name: str, model: Artifact) -> None:
+        """Say that a model has learnt from patients who have withdrawn their consent since."""
+        from skinkit.audit.withdrawals import withdrawn_from
+
+        if n := withdrawn_from(self.workspace, model.path):
+            self.console.warn(
+                f"{name} has learnt from {n} photos whose patients have withdrawn their consent since: train it again "
+                f"(skinkit train --name {name} --replace)"
+            )
 
     def _refuse_unknown(self, ref: Ref) -> None:
         """Refuse to make an input under a name that nothing has: a misspelt one would quietly become a second set.

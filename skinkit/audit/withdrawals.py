@@ -7,12 +7,12 @@ a file beside the models, by the identity of the model: one that is trained agai
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from skinkit.artifacts.artifact import MANIFEST, Artifact, open_artifact
-from skinkit.artifacts.files import write_atomic
+from skinkit.artifacts.artifact import MANIFEST, Artifact, exists, open_artifact
+from skinkit.artifacts.files import digest, write_atomic
 from skinkit.artifacts.locks import lock
 from skinkit.artifacts.tables import opened_table
 from skinkit.data.capture_records import SEALED, Store, today
@@ -22,13 +22,15 @@ from skinkit.workspace import UNFINISHED, Ref, Workspace
 
 FILE = "withdrawals.json"
 """Name of the file of marks, in the folder of the artifacts."""
+_PHOTOS = "photos"
+"""In a mark: digests of the images, so that none is counted twice."""
 _COLUMNS = ("part", "patient_id", "image_id", "pixel_sha256")
 
 
 def models_that_saw(
     workspace: Workspace, patients: Collection[str] = (), pixels: Collection[str] = ()
 ) -> dict[str, dict[str, Any]]:
-    """Name of each model that has learnt from these patients or photos -> ``identity``, ``images`` and ``retrain``.
+    """Name of each model that has learnt from these patients or photos -> what :func:`told` tells, and which photos.
 
     Args:
         workspace: the workspace.
@@ -45,28 +47,45 @@ def models_that_saw(
             found[name] = {
                 "identity": artifact.identity,
                 "images": len(images),
+                _PHOTOS: sorted(digest(image)[:16] for image in images),
                 "retrain": f"skinkit train --name {name} --replace",
             }
     return found
 
 
+def told(models: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """``name``, ``identity``, number of ``images`` and ``retrain`` of each model of :func:`models_that_saw`."""
+    return [{"name": name, **{k: v for k, v in about.items() if k != _PHOTOS}} for name, about in models.items()]
+
+
 def mark(workspace: Workspace, models: dict[str, dict[str, Any]]) -> None:
-    """Enter that these models have learnt from withdrawn records; marks of earlier ones stay."""
+    """Enter that these models have learnt from withdrawn records; each photo counts once, whenever it was withdrawn."""
     if not models:
         return
     file = workspace.artifacts / FILE
     with lock(file, wait_s=10):
         marks = _marks(file)
         for name, about in models.items():
-            before = marks.get(about["identity"], {"images": 0})
-            images = before["images"] + about["images"]
-            marks[about["identity"]] = {"model": name, "images": images, "last": today()}
+            photos = sorted({*marks.get(about["identity"], {}).get(_PHOTOS, ()), *about[_PHOTOS]})
+            marks[about["identity"]] = {"model": name, "images": len(photos), _PHOTOS: photos, "last": today()}
         write_atomic(file, json.dumps(marks, indent=1).encode())
 
 
 def marks(workspace: Workspace) -> dict[str, dict[str, Any]]:
     """Identity of a model -> its mark: ``model``, number of withdrawn ``images`` and the ``last`` date."""
-    return _marks(workspace.artifacts / FILE)
+    known = _marks(workspace.artifacts / FILE)
+    return {identity: {k: v for k, v in of.items() if k != _PHOTOS} for identity, of in known.items()}
+
+
+def withdrawn_from(workspace: Workspace, model: Path) -> int:
+    """Of a model's photos those whose consent was withdrawn after it had learnt from them, by its mark; 0 without one.
+
+    Args:
+        workspace: the workspace.
+        model: folder of the model; it need not exist.
+    """
+    known = marks(workspace)
+    return int(known.get(open_artifact(model).identity, {}).get("images", 0)) if known and exists(model) else 0
 
 
 def withdraw(store: Store, workspace: Workspace, record_id: str, by: str = "") -> dict[str, Any]:
@@ -84,7 +103,7 @@ def withdraw(store: Store, workspace: Workspace, record_id: str, by: str = "") -
     return {
         "record_id": record_id,
         "state": left["state"],
-        "models": [{"name": name, **about} for name, about in models.items()],
+        "models": told(models),
     }
 
 

@@ -42,6 +42,7 @@ class Config:
 def run(config: Config, context: Context) -> Mapping[str, Any]:
     """List where a patient stands, and with ``--yes`` remove the patient."""
     from skinkit.audit.forgetting import UNREACHABLE, find, forget
+    from skinkit.audit.withdrawals import told
 
     if bool(config.patient.strip()) == bool(config.record):
         raise ConfigError("a patient and a record, or neither", "one of them", "skinkit forget PATIENT, or --record ID")
@@ -58,7 +59,7 @@ def run(config: Config, context: Context) -> Mapping[str, Any]:
         },
         "records": found.records,
         "artifacts": [{"path": path, **about} for path, about in found.artifacts.items()],
-        "models": [{"name": name, **about} for name, about in found.models.items()],
+        "models": told(found.models),
         "texts": found.texts,
         "sources": found.sources,
         "packs": found.packs,
@@ -90,7 +91,7 @@ def _lines(found: Found, done: list[str], unreachable: tuple[str, ...], *, did: 
 
 def _record(config: Config, workspace: Workspace) -> Mapping[str, Any]:
     """Withdraw one record."""
-    from skinkit.audit.withdrawals import models_that_saw, withdraw
+    from skinkit.audit.withdrawals import models_that_saw, told, withdraw
     from skinkit.data.capture_records import SEALED, SOURCE_NAME, NoRecordError, open_store
 
     for cohort in workspace.cohorts.values():
@@ -109,7 +110,7 @@ def _record(config: Config, workspace: Workspace) -> Mapping[str, Any]:
             answer = {
                 "record_id": config.record,
                 "state": record["state"],
-                "models": [{"name": name, **about} for name, about in models.items()],
+                "models": told(models),
             }
         names = ", ".join(model["name"] for model in answer["models"]) or "none"
         lines = [f"record {config.record}: {answer['state']}", f"models that have learnt from it: {names}"]

@@ -130,7 +130,7 @@ class Ward:
     def _warnings(self) -> list[ReportWarning]:
         """Every warning about this cohort and those the model was scored on, as in the report for research."""
         others = [c for c in self._by_trust() if c.name != self.cohort.name]
-        return find_warnings([self.cohort, *others], measures=self.model.measures)
+        return find_warnings([self.cohort, *others], measures=self.model.measures, withdrawn=self.model.withdrawn)
 
     def _model_line(self, row: Mapping[str, Any]) -> str:
         identity = cell_text(row.get("model_identity"))

@@ -570,6 +570,7 @@ class ModelEvidence:
         attributes: names of the attributes it reads, in order.
         untrained: what it has not learnt; None where it has learnt, or where that is not known.
         measures: whether it reads the outline or what was measured inside it; True where that is not known.
+        withdrawn: photos it has learnt from whose patients withdrew their consent since.
     """
 
     name: str
@@ -580,6 +581,7 @@ class ModelEvidence:
     attributes: tuple[str, ...]
     untrained: Untrained | None = None
     measures: bool = True
+    withdrawn: int = 0
 
     @property
     def knows_nothing(self) -> bool:
@@ -610,7 +612,9 @@ class ModelEvidence:
         return [self.label(c) for c in self.classes.classes if c in self.classes.malignant]
 
 
-def model_evidence(name: str, artifact: Artifact | None, cohorts: Sequence[CohortEvidence]) -> ModelEvidence:
+def model_evidence(
+    name: str, artifact: Artifact | None, cohorts: Sequence[CohortEvidence], withdrawn: int = 0
+) -> ModelEvidence:
     """What is known of the model: from its own file, else from predictions made with it."""
     from skinkit.stats.encoders import ENCODERS
 
@@ -631,6 +635,7 @@ def model_evidence(name: str, artifact: Artifact | None, cohorts: Sequence[Cohor
         attributes=attributes,
         untrained=_untrained(card, info),
         measures=_measures(card),
+        withdrawn=withdrawn,
     )
 
 

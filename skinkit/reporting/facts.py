@@ -395,7 +395,12 @@ class FactSheet:
             yield self._pair(c.name, self._say("failures", n=len(c.failures()))), f"{c.name}/cases"
 
     def _warnings(self) -> Iterator[Fact]:
-        for warning in find_warnings(self.context.ordered, self.context.drift, self.context.model.untrained):
+        for warning in find_warnings(
+            self.context.ordered,
+            self.context.drift,
+            self.context.model.untrained,
+            withdrawn=self.context.model.withdrawn,
+        ):
             yield self.context.teller.warning(warning).text, "report"
 
     def _novelty(self) -> Iterator[Fact]:

@@ -212,7 +212,7 @@ class ReportContext:
 
     def _answers(self) -> Block:
         scored = [c for c in self.ordered if c.has("metrics")]
-        found = find_warnings(self.ordered, self.drift, measures=self.model.measures)
+        found = find_warnings(self.ordered, self.drift, measures=self.model.measures, withdrawn=self.model.withdrawn)
         warnings = [self.teller.warning(warning) for warning in found]
         html = render(
             "answers.html",

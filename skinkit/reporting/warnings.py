@@ -55,6 +55,7 @@ def find_warnings(
     untrained: Untrained | None = None,
     *,
     measures: bool = True,
+    withdrawn: int = 0,
 ) -> list[ReportWarning]:
     """All warnings that apply, most important first.
 
@@ -63,6 +64,7 @@ def find_warnings(
         drift: external cohort -> result of ``skinkit.audit.drift.compare``.
         untrained: what the model has not learnt; of no interest where that stands before everything else.
         measures: whether the model reads outlines, so that it matters how they were drawn.
+        withdrawn: photos it has learnt from whose patients withdrew their consent since.
     """
     scored = [c for c in cohorts if c.has("metrics")]
     labelled = [c for c in cohorts if c.cohort.role != "inference" and not c.is_phantom]
@@ -70,6 +72,7 @@ def find_warnings(
     outlined = [c for c in cohorts if measures]
     candidates = [
         *of_untrained(untrained),
+        ReportWarning("withdrawn", ({"n": withdrawn},) if withdrawn else (), "withdrawn", loud=True),
         ReportWarning("leakage_allowed", _where(cohorts, _leakage), "leakage_allowed", loud=True),
         ReportWarning("every_class", _where(cohorts, _every_class), "of", loud=True),
         ReportWarning("phantoms", tuple({"cohort": c.name} for c in cohorts if c.is_phantom), loud=True),

@@ -183,8 +183,9 @@ def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
     """What ``skinkit.toml`` says of the cohorts stands in the pages too, and how other models were scored.
 
     Their metrics are shown as they are: a report of one model is no reason to predict and score with another. That the
-    model has learnt nothing is their first line, which pages of an older version lack.
+    model has learnt nothing, or from patients who withdrew their consent, is in their first lines.
     """
+    from skinkit.audit.withdrawals import withdrawn_from
     from skinkit.learning import untrained
     from skinkit.reporting.words import language_file
 
@@ -192,6 +193,8 @@ def sources(config: Config, target: Ref, workspace: Workspace) -> Sources:
     inputs = {"cohorts": digest(described)}
     model = config.model or workspace.defaults["model"]
     path = workspace.path(Ref("models", name=model))
+    if n := withdrawn_from(workspace, path):
+        inputs["withdrawn"] = str(n)
     if exists(path) and (found := untrained.of_artifact(open_artifact(path))) is not None:
         inputs["untrained"] = digest(found.as_dict())
     if (texts := language_file(workspace.root, config.lang)).is_file():
@@ -273,6 +276,7 @@ def summary(artifacts: Sequence[Artifact]) -> dict[str, Any]:
 
 def _evidence(config: Config, job: Job) -> tuple[list[CohortEvidence], ModelEvidence]:
     """The inputs, cohort by cohort, in the order of ``skinkit.toml``."""
+    from skinkit.audit.withdrawals import withdrawn_from
     from skinkit.reporting.evidence import COHORT_KINDS, CohortEvidence, model_evidence
 
     by_cohort: dict[str, dict[str, Artifact]] = {}
@@ -286,7 +290,8 @@ def _evidence(config: Config, job: Job) -> tuple[list[CohortEvidence], ModelEvid
         if "cases" in by_cohort.get(cohort.name, {})
     ]
     model = job.inputs.get(str(Ref("models", name=config.model)))
-    return cohorts, model_evidence(config.model, model, cohorts)
+    withdrawn = withdrawn_from(job.workspace, job.workspace.path(Ref("models", name=config.model)))
+    return cohorts, model_evidence(config.model, model, cohorts, withdrawn)
 
 
 def _context(

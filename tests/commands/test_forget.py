@@ -133,6 +133,11 @@ def test_a_patient_is_forgotten(work: Workspace) -> None:
     again = forget(work, GONE, "--yes")
     assert again["records"] == {}
     assert all(not one["removed"] for one in again["artifacts"])
+    for words in (["predict", "--cohort", "clinic"], ["report", "--for", "clinic", "--cohort", "clinic"]):
+        answer = run_here(*words, "-w", work.root, "--jobs", "1")
+        assert "logistic has learnt from 2 photos whose patients have withdrawn" in answer.stderr, answer.stderr
+    page = (work.path(Ref("report", name="clinic-clinic")) / "index.html").read_text(encoding="utf-8")
+    assert "withdrawn their consent since: 2 photos" in page
 
 
 def test_a_pseudonym_names_a_patient_too(work: Workspace) -> None:
