@@ -247,11 +247,6 @@ class Examples:
         self.__dict__.update(state)
         self._kept = _Kept()
 
-    @property
-    def cached_bytes(self) -> int:
-        """Size of the decoded pictures that are kept."""
-        return self._kept.size
-
     def with_arrays(
         self,
         arrays: Mapping[str, npt.NDArray[Any]],

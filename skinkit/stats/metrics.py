@@ -311,14 +311,11 @@ def fit_temperature(
     return float(np.exp(optimum.x))
 
 
-def expected_calibration_error(confidence: npt.ArrayLike, correct: npt.ArrayLike, bins: int = ECE_BINS) -> float:
-    """Mean |accuracy - confidence| over equal-width bins, weighted by the cases in each."""
-    p, hit = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
-    return float(weighted_ece(once(len(p)), p, hit, bins)[0])
-
-
 def weighted_ece(weights: Floats, confidence: Floats, correct: Floats, bins: int = ECE_BINS) -> Floats:
-    """:func:`expected_calibration_error` of each replicate of (replicates, cases) weights."""
+    """Expected calibration error of each replicate of (replicates, cases) weights.
+
+    Mean |accuracy - confidence| over equal-width bins, weighted by the cases in each.
+    """
     place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
     gap = np.zeros((len(confidence), bins))
     gap[np.arange(len(confidence)), place] = correct - confidence

@@ -308,10 +308,10 @@ def test_nothing_scored_gives_no_rows() -> None:
 
 def test_expected_calibration_error_by_hand() -> None:
     # Bin [0.9, 1.0): confidence 0.95 twice, one right: |0.5 - 0.95|. Bin [0.6, 0.7): 0.6 right: 0.4.
-    assert metrics.expected_calibration_error([0.95, 0.95, 0.6], [1, 0, 1], bins=10) == pytest.approx(
-        (2 * 0.45 + 0.4) / 3
-    )
-    assert metrics.expected_calibration_error([1.0], [1]) == 0
+    weights = np.array([[1.0, 1.0, 1.0], [0.0, 1.0, 2.0]])
+    got = metrics.weighted_ece(weights, np.array([0.95, 0.95, 0.6]), np.array([1.0, 0.0, 1.0]), bins=10)
+    assert got == pytest.approx([(2 * 0.45 + 0.4) / 3, (0.95 + 2 * 0.4) / 3])
+    assert metrics.weighted_ece(metrics.once(1), np.array([1.0]), np.array([1.0])) == pytest.approx([0])
 
 
 def test_temperature_is_found_again() -> None:

@@ -137,8 +137,11 @@ def test_net_benefit_is_that_of_its_authors(prevalence: float | None) -> None:
 )
 def test_the_calibration_error_is_that_of_netcal(seed: int, top: float, first: float) -> None:
     p, truth = drawn(seed)
-    assert metrics.expected_calibration_error(p.max(axis=1), p.argmax(axis=1) == truth) == pytest.approx(top, abs=1e-12)
-    assert metrics.expected_calibration_error(p[:, 0], truth == 0) == pytest.approx(first, abs=1e-12)
+    once = metrics.once(len(p))
+    assert metrics.weighted_ece(once, p.max(axis=1), (p.argmax(axis=1) == truth).astype(float)) == pytest.approx(
+        [top], abs=1e-12
+    )
+    assert metrics.weighted_ece(once, p[:, 0], (truth == 0).astype(float)) == pytest.approx([first], abs=1e-12)
     assert estimates(scored(seed))["all", "none", "none", "ece"] == pytest.approx(top, abs=1e-12)
 
 
