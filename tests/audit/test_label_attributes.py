@@ -318,7 +318,7 @@ def test_a_model_that_reads_the_label_carries_a_warning(
     assert metrics.info.get("label_attributes", []) == named
     assert main(["report", *where]) == 0
     page = next((workspace.artifacts / "report").rglob("index.html")).read_text()
-    assert ("bleed (MEL, AUROC 1.00, n = 72)" in page) == warned
+    assert ("bleeds (MEL, AUROC 1.00, n = 72)" in page) == warned
     assert main(["audit", *where[:2]]) == 0
     table = read_table(tmp_path / "audit" / "clinic" / "label_attributes.parquet")
     assert FEATURE in set(table["kind"])
